@@ -1,0 +1,84 @@
+"""Atomic files: what a reader finds is whole or absent, also after a crash or a full disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from interpnet.errors import RunFolderError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success fsync it and rename it into place.
+
+    Raises
+    ------
+    RunFolderError
+        The folder cannot be written or the disk is full; nothing half-written is left behind.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> with atomic_path(folder / "a.txt") as tmp:
+    ...     _ = tmp.write_text("whole")
+    >>> (folder / "a.txt").read_text()
+    'whole'
+    """
+    target = Path(path)
+    tmp: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # The suffix is kept because writers such as numpy.savez append one where it is missing.
+        fd, name = tempfile.mkstemp(prefix=f".{target.stem[:60]}.", suffix=target.suffix, dir=target.parent)
+        os.close(fd)
+        tmp = Path(name)
+        yield tmp
+        with tmp.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        # mkstemp makes files private; a report is meant to be shared, so follow the umask instead.
+        tmp.chmod(0o666 & ~_umask())
+        tmp.replace(target)
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write {str(target)!r}: {error.strerror or error}. "
+            "Free disk space or choose a folder you may write to (--out)."
+        ) from error
+    finally:
+        if tmp is not None:
+            tmp.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 ``text`` to ``path`` atomically."""
+    with atomic_path(path) as tmp:
+        tmp.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write ``value`` as indented, strict JSON (NaN and infinity are refused) to ``path`` atomically."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read JSON written by :func:`write_json`; a missing or damaged file is a :class:`RunFolderError`."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunFolderError(f"{str(path)!r} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise RunFolderError(
+            f"{str(path)!r} cannot be read ({error}); delete it to have it made again"
+        ) from error
