@@ -1,0 +1,86 @@
+"""Where a network runs and in which memory format, with everything put back afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from interpnet.errors import InterpNetError, ModelError
+
+MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
+
+
+def resolve_device(device: str | torch.device | None, model: nn.Module | None = None) -> torch.device:
+    """Return the device to run on: the one asked for, else the model's own.
+
+    Raises
+    ------
+    ModelError
+        A device that does not exist here.
+
+    Examples
+    --------
+    >>> resolve_device("cpu")
+    device(type='cpu')
+    """
+    if device is None:
+        parameter = next(model.parameters(), None) if model is not None else None
+        return parameter.device if parameter is not None else torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(f"device={device!r} is not a device; expected 'cpu', 'cuda', 'cuda:1', ...") from error
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (chosen.index or 0) >= count:
+            raise ModelError(
+                f"device={device!r} was asked for, but this machine has {count or 'no'} usable CUDA "
+                f"device{'' if count == 1 else 's'}; use device='cpu' (--device cpu)"
+            )
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise ModelError(f"device={device!r} was asked for, but MPS is not available here; use device='cpu'")
+    return chosen
+
+
+def best_device() -> torch.device:
+    """Return CUDA where there is one, else MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+@contextmanager
+def placed(model: nn.Module, device: torch.device, memory_format: str = "contiguous") -> Iterator[bool]:
+    """Run a block with ``model`` on ``device`` and in ``memory_format``; yields whether channels_last is on.
+
+    ``"auto"`` is channels_last for networks of 2-D convolutions (measured faster on CPU and on tensor
+    cores; see experiments/benchmarks/collect.py), else contiguous. The parameters' own tensors come
+    back afterwards, not copies of them.
+    """
+    if memory_format not in MEMORY_FORMATS:
+        raise InterpNetError(f"memory_format={memory_format!r}; expected one of {', '.join(MEMORY_FORMATS)}")
+    has_conv = any(isinstance(m, nn.Conv2d) for m in model.modules())
+    last = memory_format == "channels_last" or (memory_format == "auto" and has_conv)
+    tensors = [*model.parameters(), *model.buffers()]
+    originals = [t.data for t in tensors]
+    try:
+        for t in tensors:
+            data = t.data.to(device)
+            t.data = data.contiguous(memory_format=torch.channels_last) if last and t.dim() == 4 else data
+        yield last
+    finally:
+        for t, data in zip(tensors, originals, strict=True):
+            t.data = data
+
+
+def to_device(images: Tensor, device: torch.device, *, channels_last: bool = False) -> Tensor:
+    """Move a batch without waiting for it (pinned memory, non-blocking copy to CUDA)."""
+    if device.type == "cuda" and images.device.type == "cpu":
+        images = images if images.is_pinned() else images.pin_memory()
+    images = images.to(device, non_blocking=device.type == "cuda")
+    if channels_last and images.dim() == 4:
+        images = images.contiguous(memory_format=torch.channels_last)
+    return images

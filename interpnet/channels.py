@@ -1,0 +1,137 @@
+"""Channels and their order: which column of the score matrix is which channel of which layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import NamedTuple, overload
+
+from interpnet.errors import LayerError, did_you_mean
+
+
+class Channel(NamedTuple):
+    """One channel of one layer.
+
+    Examples
+    --------
+    >>> str(Channel("layer1.0.relu:1", 7))
+    'layer1.0.relu:1[7]'
+    """
+
+    layer: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.layer}[{self.index}]"
+
+
+@dataclass(frozen=True)
+class ChannelIndex(Sequence[Channel]):
+    """The m channels of a score matrix, in column order: all of the first layer, then the second, ...
+
+    Parameters
+    ----------
+    sizes : tuple of (str, int)
+        Every layer's name with its number of channels, in order.
+
+    Raises
+    ------
+    LayerError
+        A layer named twice, or one without channels.
+
+    Examples
+    --------
+    >>> index = ChannelIndex((("conv1", 2), ("conv2", 3)))
+    >>> len(index), index[3], index.slice("conv2")
+    (5, Channel(layer='conv2', index=1), slice(2, 5, None))
+    >>> index.position(Channel("conv2", 0))
+    2
+    """
+
+    sizes: tuple[tuple[str, int], ...]
+
+    def __post_init__(self) -> None:
+        offsets: dict[str, int] = {}
+        start = 0
+        for layer, size in self.sizes:
+            if layer in offsets:
+                raise LayerError(f"layer {layer!r} is named twice; every layer needs a name of its own")
+            if size < 1:
+                raise LayerError(f"layer {layer!r} has {size} channels; expected at least 1")
+            offsets[layer] = start
+            start += size
+        object.__setattr__(self, "_offsets", offsets)
+        object.__setattr__(self, "_m", start)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers' names, in order."""
+        return tuple(layer for layer, _ in self.sizes)
+
+    def __len__(self) -> int:
+        m: int = self.__dict__["_m"]
+        return m
+
+    @overload
+    def __getitem__(self, key: int) -> Channel: ...
+    @overload
+    def __getitem__(self, key: slice) -> Sequence[Channel]: ...
+    def __getitem__(self, key: int | slice) -> Channel | Sequence[Channel]:
+        if isinstance(key, slice):
+            return [self[i] for i in range(*key.indices(len(self)))]
+        position = key + len(self) if key < 0 else key
+        if not 0 <= position < len(self):
+            raise IndexError(f"channel {key} of {len(self)}")
+        for layer, size in self.sizes:
+            if position < size:
+                return Channel(layer, position)
+            position -= size
+        raise IndexError(f"channel {key} of {len(self)}")
+
+    def __iter__(self) -> Iterator[Channel]:
+        return (Channel(layer, i) for layer, size in self.sizes for i in range(size))
+
+    def slice(self, layer: str) -> slice:
+        """Return the columns of ``layer``; an unknown one is a :class:`LayerError` with close matches."""
+        offsets: dict[str, int] = self.__dict__["_offsets"]
+        if layer not in offsets:
+            raise LayerError(f"unknown layer {layer!r}{did_you_mean(layer, offsets)}")
+        return slice(offsets[layer], offsets[layer] + dict(self.sizes)[layer])
+
+    def position(self, channel: Channel) -> int:
+        """Return the column of ``channel``."""
+        columns = self.slice(channel.layer)
+        if not 0 <= channel.index < columns.stop - columns.start:
+            raise LayerError(
+                f"channel {channel.index} of layer {channel.layer!r} does not exist; "
+                f"expected 0 to {columns.stop - columns.start - 1}"
+            )
+        return int(columns.start) + channel.index
+
+    def select(self, pattern: str | Iterable[str]) -> list[int]:
+        """Return the columns of the layers whose name matches a glob pattern, or any of several.
+
+        Examples
+        --------
+        >>> ChannelIndex((("a.relu", 1), ("b.relu", 2))).select("b.*")
+        [1, 2]
+        """
+        patterns = [pattern] if isinstance(pattern, str) else list(pattern)
+        chosen: list[int] = []
+        for layer in self.layers:
+            if any(layer == p or fnmatchcase(layer, p) for p in patterns):
+                columns = self.slice(layer)
+                chosen.extend(range(columns.start, columns.stop))
+        if not chosen:
+            raise LayerError(f"no layer matches {patterns}; the layers are {list(self.layers)}")
+        return chosen
+
+    def to_json(self) -> list[list[str | int]]:
+        """Return ``[[layer, channels], ...]`` for a JSON file."""
+        return [[layer, size] for layer, size in self.sizes]
+
+    @classmethod
+    def from_json(cls, value: Iterable[Sequence[str | int]]) -> ChannelIndex:
+        """Read what :meth:`to_json` wrote."""
+        return cls(tuple((str(layer), int(size)) for layer, size in value))

@@ -1,0 +1,294 @@
+"""The one data set type of the project: images with names, labels, fingerprint and known preprocessing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from interpnet.datasets._pixels import READ_ERRORS, BadImageError, reason_of
+from interpnet.datasets._preprocess import Preprocessing, make_preprocessing
+from interpnet.datasets._sources import NetworkInput, Source
+from interpnet.datasets._wrapped import (
+    DatasetSource,
+    channels_of_first,
+    checked_labels,
+    classes_of,
+    labels_of,
+)
+from interpnet.errors import DataError, InterpNetError, did_you_mean
+
+_ON_BAD_IMAGE = ("fail", "skip")
+# Displayed values may leave [0, 1] by rounding; beyond this they were never pixels.
+_DISPLAY_SLACK = 1e-3
+
+
+@final
+class ImageData(Dataset[tuple[Tensor, int]]):
+    """Images and labels as a torch Dataset that can name, show and fingerprint its images.
+
+    Made by :func:`load_dataset` or :meth:`from_dataset`. ``data[i]`` is ``(image, label)``: float32
+    (C, H, W) normalised for the network, and an int.
+
+    Attributes
+    ----------
+    spec, split : str
+        What was asked for.
+    on_bad_image : str
+        ``"fail"`` or ``"skip"``: what a loader does with an image that cannot be read.
+    """
+
+    def __init__(
+        self, source: Source, steps: Preprocessing, *, spec: str, split: str, on_bad_image: str = "fail"
+    ) -> None:
+        if on_bad_image not in _ON_BAD_IMAGE:
+            raise DataError(
+                f"on_bad_image is {on_bad_image!r}, expected 'fail' or 'skip'"
+                f"{did_you_mean(str(on_bad_image), _ON_BAD_IMAGE)}"
+            )
+        if len(source.labels) == 0:
+            raise DataError(f"data set {spec!r} has no images in its {split} split")
+        self._source = source
+        self._steps = steps
+        self.spec = spec
+        self.split = split
+        self.on_bad_image = on_bad_image
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        classes: Sequence[str] | None = None,
+        *,
+        labels: Sequence[int] | np.ndarray | Tensor | None = None,
+        names: Sequence[str] | None = None,
+        image_size: int | Sequence[int] | None = None,
+        crop: int | Sequence[int] | None = None,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        channels: int | None = None,
+        on_bad_image: str = "fail",
+        spec: str | None = None,
+        split: str = "train",
+    ) -> ImageData:
+        """Wrap any map-style torch Dataset of (image, label).
+
+        A floating-point tensor (C, H, W) is taken as the network's finished input: ``mean`` and ``std`` only
+        say how it was normalised, so that it can be shown. A Pillow image or uint8 array is raw: it is
+        converted, resized, cropped and normalised as :func:`load_dataset` does, by default to 3 channels
+        with mean 0 and std 1.
+
+        Parameters
+        ----------
+        dataset : Dataset
+            Has ``__len__`` and ``__getitem__``.
+        classes : sequence of str, optional
+            Names of the classes; by default ``dataset.classes``.
+        labels : sequence of int, optional
+            (N,); by default ``dataset.targets`` or ``.labels`` (also through ``Subset`` and
+            ``TensorDataset``), else every item is read once.
+        names : sequence of str, optional
+            (N,) names for reports.
+        image_size, crop, mean, std, channels, on_bad_image
+            As in :func:`load_dataset`.
+        spec, split : str
+            How a manifest names the data.
+
+        Raises
+        ------
+        DataError
+            No length, no classes, a label that is no class, or bad settings.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from torch.utils.data import TensorDataset
+        >>> pairs = TensorDataset(torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 1, 0]))
+        >>> data = ImageData.from_dataset(pairs, ["cat", "dog"])
+        >>> len(data), data.labels.tolist(), tuple(data[0][0].shape)
+        (4, [0, 1, 1, 0], (1, 8, 8))
+        """
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise DataError(
+                f"dataset is {type(dataset).__name__}, expected a map-style torch Dataset with __len__ and "
+                "__getitem__; put a stream's items into a list"
+            )
+        known = classes_of(dataset) if classes is None else tuple(str(name) for name in classes)
+        if known is None:
+            raise DataError(
+                f"{type(dataset).__name__} has no .classes; give classes=[...], the classes' names"
+            )
+        found = checked_labels(labels_of(dataset) if labels is None else labels, len(dataset), known)
+        if names is not None and len(names) != len(dataset):
+            raise DataError(f"names has {len(names)} entries for {len(dataset)} images")
+        source = DatasetSource(dataset, known, found, None if names is None else [str(n) for n in names])
+        if channels is None:
+            channels = channels_of_first(source)
+        steps = make_preprocessing(channels=channels, image_size=image_size, crop=crop, mean=mean, std=std)
+        return cls(
+            source,
+            steps,
+            spec=spec or f"python:{type(dataset).__name__}",
+            split=split,
+            on_bad_image=on_bad_image,
+        )
+
+    def __len__(self) -> int:
+        return len(self._source.labels)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        """Return ``(image, label)``; an unreadable image is a BadImageError whatever ``on_bad_image`` is."""
+        i = self._index(i)
+        image, finished = self._read(i)
+        return (image if finished else self._steps.normalise(image)), int(self._source.labels[i])
+
+    def picture(self, i: int) -> Tensor:
+        """Return image ``i`` for display: float32 (C, H, W) in [0, 1], cropped and resized, not normalised.
+
+        A finished input (see :meth:`from_dataset`) whose un-normalised values leave [0, 1] is scaled by its
+        own minimum and maximum instead of being clipped.
+        """
+        image, finished = self._read(self._index(i))
+        if finished:
+            image = self._steps.undo(image)
+            low, high = float(image.min()), float(image.max())
+            if low < -_DISPLAY_SLACK or high > 1 + _DISPLAY_SLACK:
+                image = (image - low) / ((high - low) or 1.0)
+        return image.clamp(0, 1)
+
+    def name(self, i: int) -> str:
+        """Return what a report calls image ``i``: its path below the folder, or ``"digits/train/17"``."""
+        return self._source.name(self._index(i))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+        return self._source.classes
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int64, known without reading an image."""
+        return self._source.labels
+
+    @property
+    def empty_classes(self) -> tuple[str, ...]:
+        """Classes without a single image."""
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        return tuple(name for name, count in zip(self.classes, counts, strict=True) if count == 0)
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Per channel, what normalisation subtracts."""
+        return self._steps.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Per channel, what normalisation divides by."""
+        return self._steps.std
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """The settings of size and normalisation as JSON-able values, for a manifest."""
+        return self._steps.as_dict()
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the first image that can be read."""
+        for i in range(len(self)):
+            try:
+                image, _finished = self._read(i)
+            except BadImageError:
+                if self.on_bad_image == "fail":
+                    raise
+            else:
+                return image.shape[0], image.shape[1], image.shape[2]
+        raise DataError(f"none of the {len(self)} images of {self.spec!r} can be read")
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over classes, labels, names and content; computed once.
+
+        Content is: for arrays every byte; for folders the size and every byte of each file, or past 1 GiB in
+        all each file's size and time of change; for a wrapped Dataset 256 items, evenly spread. How images
+        are prepared is no part of it: see :attr:`preprocessing`.
+        """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        names = [self._source.name(i) for i in range(len(self))]
+        digest = hashlib.sha256(json.dumps([list(self.classes), names]).encode())
+        digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
+        try:
+            digest.update(self._source.content_digest())
+        except OSError as error:
+            raise DataError(f"data set {self.spec!r} changed or cannot be read: {error}") from error
+        return digest.hexdigest()
+
+    def _index(self, i: int) -> int:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"image {i} of a data set of {len(self)}")
+        return i % len(self)
+
+    def _read(self, i: int) -> tuple[Tensor, bool]:
+        """Return image ``i`` in [0, 1] and False, or its finished input and True."""
+        try:
+            raw = self._source.read(i, self._steps.channels)
+            if not isinstance(raw, NetworkInput):
+                return self._steps.shape(raw), False
+        except InterpNetError:
+            raise
+        except READ_ERRORS as error:
+            raise BadImageError(i, self._source.name(i), reason_of(error)) from error
+        if self._steps.image_size is not None or self._steps.crop is not None:
+            raise DataError(
+                "image_size and crop came with images that are finished tensors; "
+                "resize in the data set's own transform"
+            )
+        if raw.tensor.shape[0] != self._steps.channels:
+            raise DataError(
+                f"image {self._source.name(i)!r} has {raw.tensor.shape[0]} channels, "
+                f"expected {self._steps.channels}"
+            )
+        return raw.tensor.to(torch.float32), True
+
+
+def stack_images(data: ImageData, indices: Iterable[int]) -> Tensor:
+    """Read some images as one batch (B, C, H, W), normalised.
+
+    Raises
+    ------
+    DataError
+        An image cannot be read, or two differ in size.
+
+    Examples
+    --------
+    >>> from interpnet.datasets import load_dataset
+    >>> stack_images(load_dataset("digits"), [3, 0]).shape
+    torch.Size([2, 1, 8, 8])
+    """
+    chosen = [int(i) for i in indices]
+    if not chosen:
+        raise DataError("indices is empty, expected at least one image")
+    images = [data[i][0] for i in chosen]
+    for i, image in zip(chosen, images, strict=True):
+        require_same_size(data.name(chosen[0]), images[0].shape, data.name(i), image.shape)
+    return torch.stack(images)
+
+
+def require_same_size(first: str, shape: Sequence[int], name: str, other: Sequence[int]) -> None:
+    """Raise a DataError that names two images whose (C, H, W) differ."""
+    if tuple(shape) != tuple(other):
+        sizes = " and ".join(
+            f"{who!r} is {size[-2]}x{size[-1]}" for who, size in ((first, shape), (name, other))
+        )
+        raise DataError(
+            f"images of differing sizes cannot make a batch: {sizes} pixels (height x width). "
+            "Give image_size=N (--image-size N) to resize and crop them alike"
+        )

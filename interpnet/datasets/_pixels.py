@@ -1,0 +1,152 @@
+"""Decode any image file or array to a tensor (C, H, W) of 1 or 3 channels."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from interpnet.errors import DataError
+
+# Pillow's decoders raise all of these on damaged files; a bomb is an image too large to be honest.
+READ_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+_INTEGER_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
+_LARGEST_16_BIT = 65535
+# ITU-R 601-2, the weights Pillow and torchvision make a grey image with.
+_LUMA = (0.299, 0.587, 0.114)
+
+
+class BadImageError(DataError):
+    """One image that cannot be read: which, and why.
+
+    Attributes
+    ----------
+    index : int
+        Its number in the data set.
+    name : str
+        Its name there.
+    reason : str
+        What is wrong with it.
+    """
+
+    def __init__(self, index: int, name: str, reason: str) -> None:
+        super().__init__(
+            f"image {name!r} cannot be read: {reason}. Repair or remove it, "
+            "or use on_bad_image='skip' (--on-bad-image skip) to leave such images out and have them listed"
+        )
+        self.index = index
+        self.name = name
+        self.reason = reason
+
+
+def reason_of(error: Exception) -> str:
+    """Say in a few words why an image could not be read."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image of a known format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, OSError | ValueError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def image_to_tensor(image: Image.Image, channels: int) -> Tensor:
+    """Convert a Pillow image of any mode to a tensor.
+
+    The EXIF orientation is applied. Transparency is dropped, as torchvision's loader does. Integer modes of
+    more than 8 bits are divided by 65535 instead of being clipped at 255 as Pillow's own conversion does.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Any mode: grey, palette, RGBA, CMYK, 16-bit, floating point in [0, 1], ...
+    channels : int
+        1 (grey) or 3 (red, green, blue).
+
+    Returns
+    -------
+    Tensor
+        (channels, H, W): uint8, or float32 in [0, 1] for the deep modes.
+
+    Raises
+    ------
+    ValueError
+        Values outside what the mode allows.
+    OSError, SyntaxError, ...
+        Whatever Pillow raises on a damaged file, see ``READ_ERRORS``.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode in _INTEGER_MODES or image.mode == "F":
+        deep = np.asarray(image).astype(np.float32)
+        if image.mode != "F":
+            deep /= _LARGEST_16_BIT
+        if not (deep.min() >= 0 and deep.max() <= 1):
+            top = "1" if image.mode == "F" else str(_LARGEST_16_BIT)
+            raise ValueError(f"values outside [0, {top}] in an image of mode {image.mode}")
+        return match_channels(torch.from_numpy(deep).unsqueeze(0), channels)
+    if image.mode in {"P", "PA"} and "transparency" in image.info:
+        # Straight to RGB, Pillow warns about a palette whose transparency is a table.
+        image = image.convert("RGBA")
+    pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
+    tensor = torch.from_numpy(pixels)
+    return tensor.unsqueeze(0) if tensor.dim() == 2 else tensor.permute(2, 0, 1).contiguous()
+
+
+def match_channels(pixels: Tensor, channels: int) -> Tensor:
+    """Return ``pixels`` (C, H, W) with ``channels`` channels: grey repeated, colours mixed, alpha dropped.
+
+    Raises
+    ------
+    ValueError
+        There is no conversion between the two numbers.
+    """
+    have = pixels.shape[0]
+    if have == channels:
+        return pixels
+    if channels in {1, 3} and have in {2, 4}:
+        return match_channels(pixels[: have - 1], channels)
+    if have == 1:
+        return pixels.expand(channels, -1, -1)
+    if have == 3 and channels == 1:
+        weights = torch.tensor(_LUMA).view(3, 1, 1)
+        grey = (pixels.float() * weights).sum(0, keepdim=True)
+        return grey if pixels.is_floating_point() else grey.round().to(pixels.dtype)
+    raise ValueError(f"it has {have} channels, expected {channels}")
+
+
+def array_to_tensor(pixels: np.ndarray | Tensor) -> Tensor:
+    """Return raw pixels (H, W), (H, W, C) as uint8 array, or (C, H, W) as uint8 tensor, as (C, H, W).
+
+    Raises
+    ------
+    ValueError
+        Another number of axes.
+    """
+    if isinstance(pixels, Tensor):
+        tensor = pixels.unsqueeze(0) if pixels.dim() == 2 else pixels
+    else:
+        array = torch.from_numpy(np.ascontiguousarray(pixels))
+        tensor = array.unsqueeze(0) if array.dim() == 2 else array.movedim(-1, 0)
+    if tensor.dim() != 3:
+        raise ValueError(f"it has shape {tuple(pixels.shape)}, expected two or three axes")
+    return tensor
+
+
+def to_unit_range(pixels: Tensor) -> Tensor:
+    """Return float32 in [0, 1]: uint8 divided by 255, floating point as it is."""
+    return pixels.float() if pixels.is_floating_point() else pixels.float().div_(255)

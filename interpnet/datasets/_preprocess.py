@@ -1,0 +1,179 @@
+"""From decoded pixels to a network's input and back: size, crop, normalisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interpnet.datasets._pixels import match_channels, to_unit_range
+from interpnet.errors import DataError
+
+Size = tuple[int, int]
+# An image one pixel wide, resized by its shorter side, can explode; nothing sensible is larger than this.
+_MOST_PIXELS = 2**28
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a decoded image becomes a network's input.
+
+    Attributes
+    ----------
+    channels : int
+        Channels of the result.
+    image_size : int or (int, int) or None
+        One number: the shorter side is resized to it, the aspect kept; two: exactly (height, width).
+    crop : (int, int) or None
+        Height and width of the centre that is cut out, after resizing.
+    mean, std : tuple of float
+        Per channel: the result is ``(pixel - mean) / std`` of pixels in [0, 1].
+    """
+
+    channels: int
+    image_size: int | Size | None
+    crop: Size | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON-able values, with the names :func:`load_dataset` takes."""
+        size = list(self.image_size) if isinstance(self.image_size, tuple) else self.image_size
+        return {
+            "channels": self.channels,
+            "image_size": size,
+            "crop": None if self.crop is None else list(self.crop),
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    def shape(self, pixels: Tensor) -> Tensor:
+        """Channels, size and crop: (C, H, W) of any type to float32 (channels, H', W') in [0, 1].
+
+        Raises
+        ------
+        ValueError
+            No conversion of channels, an image smaller than the crop, or an absurd aspect.
+        """
+        pixels = match_channels(pixels, self.channels)
+        if self.image_size is not None:
+            pixels = _resize(pixels, self.image_size)
+        if self.crop is not None:
+            pixels = _centre(pixels, self.crop)
+        return to_unit_range(pixels)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(..., C, H, W) in [0, 1] to the network's input."""
+        mean, std = self._columns(images)
+        return (images - mean) / std
+
+    def undo(self, images: Tensor) -> Tensor:
+        """Inverse of :meth:`normalise`."""
+        mean, std = self._columns(images)
+        return images * std + mean
+
+    def _columns(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        mean = torch.tensor(self.mean, dtype=images.dtype).view(-1, 1, 1)
+        return mean, torch.tensor(self.std, dtype=images.dtype).view(-1, 1, 1)
+
+
+def make_preprocessing(
+    *,
+    channels: int,
+    image_size: int | Sequence[int] | None,
+    crop: int | Sequence[int] | None,
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
+) -> Preprocessing:
+    """Check a user's settings and complete them.
+
+    One number of ``mean`` or ``std`` serves all channels; with a resized shorter side and no ``crop``, the
+    square centre is cut out so that images of any aspect make a batch.
+
+    Raises
+    ------
+    DataError
+        A value of the wrong kind, count or range.
+
+    Examples
+    --------
+    >>> make_preprocessing(channels=3, image_size=32, crop=None, mean=0.5, std=(1, 2, 4)).crop
+    (32, 32)
+    """
+    if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
+        raise DataError(f"channels is {channels!r}, expected a whole number of at least 1")
+    size: int | Size | None
+    if image_size is None or isinstance(image_size, int):
+        size = None if image_size is None else _pair("image_size", image_size)[0]
+    else:
+        size = _pair("image_size", image_size)
+    cut = None if crop is None else _pair("crop", crop)
+    if cut is None and isinstance(size, int):
+        cut = (size, size)
+    if cut is not None and size is not None:
+        room = (size, size) if isinstance(size, int) else size
+        if cut[0] > room[0] or cut[1] > room[1]:
+            raise DataError(
+                f"crop {crop!r} is larger than image_size {image_size!r}; "
+                "give a crop that fits, or a larger image_size"
+            )
+    means, stds = _per_channel("mean", mean, channels), _per_channel("std", std, channels)
+    if min(stds) <= 0:
+        raise DataError(f"std is {stds}, expected positive numbers")
+    return Preprocessing(channels, size, cut, means, stds)
+
+
+def _pair(name: str, value: int | Sequence[int]) -> Size:
+    sides = (value, value) if isinstance(value, int) else tuple(value)
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides)
+    if len(sides) != 2 or not whole:
+        raise DataError(f"{name} is {value!r}, expected a positive whole number or a pair (height, width)")
+    return sides[0], sides[1]
+
+
+def _per_channel(name: str, value: float | Sequence[float], channels: int) -> tuple[float, ...]:
+    given = (value,) if isinstance(value, int | float) else tuple(value)
+    try:
+        numbers = tuple(float(number) for number in given)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} is {value!r}, expected numbers") from error
+    if len(numbers) == 1:
+        numbers *= channels
+    if len(numbers) != channels or not all(math.isfinite(number) for number in numbers):
+        raise DataError(
+            f"{name} is {value!r}, expected one finite number, or one for each of {channels} channels"
+        )
+    return numbers
+
+
+def _resize(pixels: Tensor, size: int | Size) -> Tensor:
+    from torchvision.transforms.v2 import functional
+
+    height, width = pixels.shape[-2:]
+    if isinstance(size, int):
+        scale = size / min(height, width)
+        if height * scale * width * scale > _MOST_PIXELS:
+            raise ValueError(
+                f"at {height}x{width} pixels it is too narrow to resize its shorter side to {size}"
+            )
+        target = [size]
+    else:
+        target = list(size)
+    resized: Tensor = functional.resize(pixels, target, antialias=True)
+    return resized
+
+
+def _centre(pixels: Tensor, crop: Size) -> Tensor:
+    height, width = pixels.shape[-2:]
+    if crop[0] > height or crop[1] > width:
+        raise ValueError(
+            f"at {height}x{width} pixels it is smaller than the crop {crop[0]}x{crop[1]}; "
+            "give image_size (--image-size)"
+        )
+    # Rounding as torchvision's CenterCrop, so that networks see what they were trained on.
+    top, left = round((height - crop[0]) / 2), round((width - crop[1]) / 2)
+    return pixels[:, top : top + crop[0], left : left + crop[1]]

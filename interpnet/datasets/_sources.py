@@ -1,0 +1,111 @@
+"""Where images come from: arrays in memory, folders of files, anybody's torch Dataset."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from interpnet.datasets._pixels import array_to_tensor, image_to_tensor
+
+# Hashing every byte is the safest; past this it would take longer than a user waits.
+_HASH_CONTENT_UP_TO = 2**30
+
+
+class NetworkInput(NamedTuple):
+    """A tensor (C, H, W) that its data set already normalised: handed to the network as it is."""
+
+    tensor: Tensor
+
+
+class Source(ABC):
+    """Images with names and labels, each read on demand.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the classes, in the order of the labels.
+    labels : ndarray of int64 (N,)
+        The class of each image.
+    """
+
+    classes: tuple[str, ...]
+    labels: np.ndarray
+
+    @abstractmethod
+    def name(self, i: int) -> str:
+        """Return what a person calls image ``i``."""
+
+    @abstractmethod
+    def read(self, i: int, channels: int) -> Tensor | NetworkInput:
+        """Return image ``i``: raw pixels (C, H, W), uint8 or float32 in [0, 1], or a finished input.
+
+        ``channels`` is what the caller will convert to; a decoder that can, converts itself.
+        """
+
+    @abstractmethod
+    def content_digest(self) -> bytes:
+        """Return a SHA-256 digest over the images' content, as far as it can be had quickly."""
+
+
+class ArraySource(Source):
+    """Pixels in one array: uint8, or float32 in [0, 1]; (N, H, W) or (N, H, W, C)."""
+
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str], prefix: str) -> None:
+        self.pixels = pixels
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.classes = tuple(classes)
+        self.prefix = prefix
+
+    def name(self, i: int) -> str:
+        """Return ``prefix/number``."""
+        return f"{self.prefix}/{i}"
+
+    def read(self, i: int, channels: int) -> Tensor:
+        """Return the pixels of row ``i``."""
+        del channels
+        return array_to_tensor(self.pixels[i])
+
+    def content_digest(self) -> bytes:
+        """Hash shape, type and every byte of the array."""
+        digest = hashlib.sha256(f"{self.pixels.shape} {self.pixels.dtype}".encode())
+        digest.update(np.ascontiguousarray(self.pixels).data)
+        return digest.digest()
+
+
+class FolderSource(Source):
+    """Image files, named by their path below ``root``."""
+
+    def __init__(self, root: Path, files: Sequence[tuple[str, int]], classes: Sequence[str]) -> None:
+        self.root = root
+        self.files = [name for name, _label in files]
+        self.labels = np.array([label for _name, label in files], dtype=np.int64)
+        self.classes = tuple(classes)
+
+    def name(self, i: int) -> str:
+        """Return the path below the root, with forward slashes."""
+        return self.files[i]
+
+    def read(self, i: int, channels: int) -> Tensor:
+        """Decode file ``i``."""
+        path = self.root / self.files[i]
+        if path.stat().st_size == 0:
+            raise ValueError("the file is empty (0 bytes)")
+        with Image.open(path) as image:
+            return image_to_tensor(image, channels)
+
+    def content_digest(self) -> bytes:
+        """Hash each file's size and bytes; in a folder of more than 1 GiB, its size and time of change."""
+        stats = [(self.root / name).stat() for name in self.files]
+        whole = sum(stat.st_size for stat in stats) <= _HASH_CONTENT_UP_TO
+        digest = hashlib.sha256(b"content" if whole else b"stat")
+        for name, stat in zip(self.files, stats, strict=True):
+            digest.update(f"{stat.st_size}\0".encode())
+            digest.update((self.root / name).read_bytes() if whole else f"{stat.st_mtime_ns}\0".encode())
+        return digest.digest()

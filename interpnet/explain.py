@@ -1,0 +1,171 @@
+"""Explain images: the top channels by response for a class, each shown by its heatmap.
+
+Source: Oramas et al., ICLR 2019, section 3.2. The released code first L2-normalises the scores as a whole
+and divides the weights by their sum; neither changes the order of the responses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from interpnet.channels import Channel
+from interpnet.errors import InterpNetError
+from interpnet.heatmap import Picks, backpropagate, normalise, reduce_colours
+from interpnet.relevance import Interpretation
+from interpnet.scores import ScoreReader
+from interpnet.sites import Output, Trace, check_images, trace
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a network says what it says about each image of a batch.
+
+    Attributes
+    ----------
+    classes : Tensor (B,) int64
+        The class explained.
+    predictions : Tensor (B,) int64
+    confidences : Tensor (B,)
+        Softmax probability of the explained class.
+    channels : list of list of Channel
+        Up to k channels with the largest positive response, best first.
+    responses : list of list of float
+        Their responses, weight times score.
+    heatmaps : Tensor (B, k, H, W)
+        Each min-max normalised to [0, 1]; zero where an image has fewer than k channels or a blank map.
+    combined : Tensor (B, H, W)
+        The pixel-wise maximum of the k.
+    signals : Tensor (B, k, C, H, W)
+        The raw signals.
+    rectifiers_seen, rectifiers_overridden : int
+        How many rectifier calls the forward pass made, and how many were under the rule (always equal: a
+        mismatch raises).
+    """
+
+    classes: Tensor
+    predictions: Tensor
+    confidences: Tensor
+    channels: list[list[Channel]]
+    responses: list[list[float]]
+    heatmaps: Tensor
+    combined: Tensor
+    signals: Tensor
+    rectifiers_seen: int
+    rectifiers_overridden: int
+
+
+def explain(
+    model: nn.Module,
+    images: Tensor,
+    interpretation: Interpretation,
+    *,
+    k: int = 3,
+    classes: Tensor | Sequence[int] | int | str | None = None,
+    rectifier: str = "guided",
+    resample: bool = True,
+    reduction: str = "positive",
+    output: Output | None = None,
+    found: Trace | None = None,
+) -> Explanation:
+    """Explain a batch with one forward pass and k backward passes.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network that ``interpretation`` was made from; left as it was.
+    images : Tensor (B, C, H, W)
+        As the model wants them.
+    interpretation : Interpretation
+    k : int
+        Channels an image.
+    classes : int, str or (B,) numbers, optional
+        Classes to explain; the predicted ones by default.
+    rectifier, resample, reduction
+        See :func:`interpnet.heatmap.channel_heatmap`.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    LayerError
+        The interpretation names a layer that this model does not have.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from interpnet.channels import ChannelIndex
+    >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2))
+    >>> found = Interpretation(ChannelIndex((("1", 2),)), np.eye(2), ("a", "b"))
+    >>> explain(net, torch.rand(4, 1, 5, 5), found, k=1).combined.shape
+    torch.Size([4, 5, 5])
+    """
+    images = check_images(images)
+    if k < 1:
+        raise InterpNetError(f"k={k}; expected at least 1")
+    found = found if found is not None else trace(model, images, output=output)
+    sites = []
+    for name, size in interpretation.channels.sizes:
+        site = found[name]
+        if site.channels != size:
+            raise InterpNetError(
+                f"layer {name!r} has {site.channels} channels in this model and {size} in the interpretation; "
+                "was it made from another model?"
+            )
+        sites.append(site)
+    info = interpretation.info
+    reader = ScoreReader(sites, norm=info.get("norm", "l2"), normalisation=info.get("normalisation", "layer"))
+    chosen: list[list[tuple[Channel, float]]] = []
+    explained: list[int] = []
+
+    def choose(logits: Tensor) -> Picks:
+        x = reader.take().detach().double().cpu().numpy()
+        explained[:] = _classes(classes, logits, interpretation)
+        chosen[:] = [interpretation.top_channels(row, c, k) for row, c in zip(x, explained, strict=True)]
+        return [[channel for channel, _ in row] for row in chosen]
+
+    result = backpropagate(
+        model, images, sites, choose, reads=reader.reads, rectifier=rectifier, resample=resample, output=output
+    )
+    signals = result.signals
+    if signals.shape[1] < k:
+        padding = signals.new_zeros((signals.shape[0], k - signals.shape[1], *signals.shape[2:]))
+        signals = torch.cat([signals, padding], 1)
+    heatmaps = normalise(reduce_colours(signals, reduction))
+    target = torch.tensor(explained, device=result.logits.device)
+    return Explanation(
+        classes=target,
+        predictions=result.logits.argmax(1),
+        confidences=result.logits.softmax(1).gather(1, target[:, None])[:, 0],
+        channels=[[channel for channel, _ in row] for row in chosen],
+        responses=[[response for _, response in row] for row in chosen],
+        heatmaps=heatmaps,
+        combined=heatmaps.amax(1),
+        signals=signals,
+        rectifiers_seen=result.report.seen,
+        rectifiers_overridden=result.report.overridden,
+    )
+
+
+def _classes(
+    classes: Tensor | Sequence[int] | int | str | None, logits: Tensor, interpretation: Interpretation
+) -> list[int]:
+    batch = logits.shape[0]
+    if logits.shape[1] != len(interpretation.classes):
+        raise InterpNetError(
+            f"the model has {logits.shape[1]} outputs and the interpretation {len(interpretation.classes)} classes; "
+            "was it made from another model?"
+        )
+    if classes is None:
+        return [int(c) for c in logits.argmax(1)]
+    if isinstance(classes, int | str):
+        return [interpretation.class_index(classes)] * batch
+    numbers = [interpretation.class_index(int(c)) for c in classes]
+    if len(numbers) != batch:
+        raise InterpNetError(f"classes has {len(numbers)} entries for {batch} images; expected one an image")
+    return numbers

@@ -1,0 +1,335 @@
+"""From a word on the command line to a network in evaluation mode, and what the manifest says about it."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from interpnet._factory import code_digest, run_factory, split_factory_spec
+from interpnet._seed import seeded
+from interpnet._weights import WEIGHT_SUFFIXES, existing_file, fit_weights, read_weights
+from interpnet.errors import ModelError, did_you_mean
+from interpnet.smallcnn import load_smallcnn, smallcnn_extra
+
+_SPECS = "'torchvision:NAME', 'timm:NAME', 'path/to/file.py:factory' or 'smallcnn'"
+_DOWNLOAD_ERRORS = (OSError, RuntimeError, http.client.HTTPException)
+
+# torchvision's two families with auxiliary heads: they initialise slowly unless told not to, and
+# whether a file of weights holds the heads differs from file to file.
+_AUXILIARY_HEADS = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a manifest records about a model.
+
+    Attributes
+    ----------
+    spec, weights : str
+        What the model was asked for by; ``weights`` is ``None`` for the specification's default.
+    n_parameters : int
+        Number of parameters.
+    fingerprint : str
+        SHA-256 over the state dict: names, dtypes, shapes and bytes, in the names' order.
+    code : str or None
+        For ``file.py:factory``: SHA-256 over the file and over those files of its folder that define the
+        model's ``forward``; an edited network is another network though its weights be the same.
+    output : str or None
+        Which entry of a tuple or dict the model returns is the logits; ``None`` for a plain tensor.
+    preprocessing : mapping or None
+        How the weights' publisher prepares images, as :func:`interpnet.load_dataset` takes it
+        (``image_size``, ``crop``, ``mean``, ``std``, ``channels``), where that is known.
+    """
+
+    spec: str
+    weights: str | None
+    n_parameters: int
+    fingerprint: str
+    code: str | None
+    output: str | None
+    preprocessing: Mapping[str, Any] | None
+
+
+def load_model(
+    spec: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    num_classes: int | None = None,
+    seed: int = 0,
+) -> nn.Module:
+    """Load a network and put it, with all its submodules, in evaluation mode.
+
+    Parameters
+    ----------
+    spec : str
+        ``"torchvision:NAME"``, ``"timm:NAME"`` (extra ``interpnet[timm]``), ``"path/to/file.py:factory"``
+        (the function is called without arguments, or with ``num_classes`` where its signature takes it),
+        or ``"smallcnn"`` with a file that ``interpnet train`` wrote.
+    weights : str or path, optional
+        A file (``.safetensors``; ``.pt``/``.pth`` holding a state dict, read without running code);
+        ``"random"``; for torchvision and timm also ``"pretrained"``, the default, or the name of published
+        weights such as ``"IMAGENET1K_V1"``. A factory's model stays as made for ``None`` and ``"random"``.
+    num_classes : int, optional
+        Size of the classifier; by default the architecture's own.
+    seed : int
+        Fixes random weights, so that the same words give the same network. Torch's global random state
+        is untouched.
+
+    Returns
+    -------
+    nn.Module
+        The model on the CPU. A scripted model comes back as the factory made it.
+
+    Raises
+    ------
+    ModelError
+        Unknown name, unreadable or unfitting weights, failed download, missing package, or a failing factory.
+
+    Notes
+    -----
+    ``googlenet`` and ``inception_v3`` re-scale their input (``transform_input``) only with weights that
+    torchvision downloads itself; with a file they expect images normalised as the file's author did.
+
+    Examples
+    --------
+    >>> model = load_model("torchvision:squeezenet1_1", weights="random", num_classes=7)
+    >>> model.training
+    False
+    """
+    if num_classes is not None and num_classes < 1:
+        raise ModelError(f"num_classes is {num_classes}, expected at least 1")
+    word = None if weights is None else os.fspath(weights)
+    kind, _, name = spec.partition(":")
+    if spec == "smallcnn":
+        return _load_smallcnn(word)
+    if kind == "torchvision" and name:
+        return _load_torchvision(name, word, num_classes, seed).eval()
+    if kind == "timm" and name:
+        return _load_timm(name, word, num_classes, seed).eval()
+    if ".py" in spec:
+        path, factory = split_factory_spec(spec)
+        with seeded(seed):
+            model = run_factory(path, factory, num_classes)
+        if word is not None and word != "random":
+            fit_weights(model, read_weights(word), source=word)
+        return model.eval()
+    from torchvision.models import list_models
+
+    known = [*_classifiers(), "smallcnn"]
+    raise ModelError(
+        f"unknown model {spec!r}, expected {_SPECS}{_prefixed_match(spec, known, set(list_models()))}"
+    )
+
+
+def describe_model(
+    spec: str, weights: str | os.PathLike[str] | None, model: nn.Module, *, output: str | None = None
+) -> ModelInfo:
+    """Describe a loaded model for a manifest.
+
+    Parameters
+    ----------
+    spec, weights
+        As given to :func:`load_model`.
+    model : nn.Module
+        What it returned.
+    output : str, optional
+        Which entry of the model's result is the logits, where it returns a tuple or dict.
+
+    Examples
+    --------
+    >>> model = load_model("torchvision:squeezenet1_1", weights="random", num_classes=7)
+    >>> info = describe_model("torchvision:squeezenet1_1", "random", model)
+    >>> info.n_parameters, len(info.fingerprint)
+    (726087, 64)
+    """
+    word = None if weights is None else os.fspath(weights)
+    is_file_spec = ".py" in spec and not spec.startswith(("torchvision:", "timm:"))
+    return ModelInfo(
+        spec=spec,
+        weights=word,
+        n_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        fingerprint=fingerprint_model(model),
+        code=code_digest(split_factory_spec(spec)[0], model) if is_file_spec else None,
+        output=output,
+        preprocessing=_published_preprocessing(spec, word, model),
+    )
+
+
+def fingerprint_model(model: nn.Module) -> str:
+    """SHA-256 over the state dict's names, dtypes, shapes and bytes, in the order of the names.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> layer = nn.Linear(2, 1)
+    >>> fingerprint_model(layer) == fingerprint_model(nn.Linear(2, 1))
+    False
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        if isinstance(value, Tensor):
+            digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+            flat = value.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
+        else:  # a module's extra state; its text is the best that holds for any object
+            digest.update(f"{name}\0{type(value).__qualname__}\0{value!r}\0".encode())
+    return digest.hexdigest()
+
+
+def _load_smallcnn(word: str | None) -> nn.Module:
+    if word is None or word in {"random", "pretrained"}:
+        raise ModelError(
+            f"model 'smallcnn' came with weights={word!r}; it takes its architecture from its file: "
+            "give the .safetensors file that `interpnet train` wrote (--weights FILE)"
+        )
+    return load_smallcnn(word)
+
+
+def _load_torchvision(name: str, word: str | None, num_classes: int | None, seed: int) -> nn.Module:
+    from torchvision.models import get_model, get_model_weights
+
+    names = _classifiers()
+    if name not in names:
+        raise ModelError(
+            f"torchvision has no image classifier {name!r}{did_you_mean(name, names) or '.'} "
+            "A network of your own comes as 'path/to/file.py:factory'."
+        )
+    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    published = get_model_weights(name)
+    if word is None or word == "pretrained":
+        options["weights"] = published.DEFAULT
+    elif word in published.__members__:
+        options["weights"] = published[word]
+    else:
+        state = None if word == "random" else read_weights(_file_or_word(word, list(published.__members__)))
+        if name in _AUXILIARY_HEADS:
+            heads = _AUXILIARY_HEADS[name]
+            options["aux_logits"] = state is not None and any(
+                key.removeprefix("module.").startswith(heads) for key in state
+            )
+            # With weights to come, torchvision's slow truncated-normal initialisation would be thrown away.
+            options["init_weights"] = False
+        with seeded(seed):
+            model: nn.Module = get_model(name, weights=None, **options)
+        if state is not None:
+            fit_weights(model, state, source=word)
+        return model
+    return _downloaded(lambda: get_model(name, **options), f"torchvision:{name}", word)
+
+
+def _load_timm(name: str, word: str | None, num_classes: int | None, seed: int) -> nn.Module:
+    timm = _timm()
+    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    architecture = name.partition(".")[0]
+    if not timm.is_model(name):
+        close = did_you_mean(architecture, timm.list_models())
+        raise ModelError(f"timm has no model {name!r}{close or '.'} timm.list_models() names all.")
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+    if word is None or word == "pretrained" or word in tags:
+        full = f"{architecture}.{word}" if word in tags else name
+        if not tags:
+            raise ModelError(
+                f"timm publishes no weights for {name!r}: give --weights FILE or --weights random"
+            )
+        return _downloaded(lambda: timm.create_model(full, pretrained=True, **options), f"timm:{name}", word)
+    state = None if word == "random" else read_weights(_file_or_word(word, tags))
+    with seeded(seed):
+        model: nn.Module = timm.create_model(name, pretrained=False, **options)
+    if state is not None:
+        fit_weights(model, state, source=word)
+    return model
+
+
+def _timm() -> ModuleType:
+    try:
+        import timm
+    except ImportError as error:
+        raise ModelError(
+            f"models named 'timm:NAME' need the package timm ({error}): pip install interpnet[timm]"
+        ) from error
+    module: ModuleType = timm
+    return module
+
+
+def _classifiers() -> list[str]:
+    import torchvision
+
+    names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    return names
+
+
+def _file_or_word(word: str, published: list[str]) -> str:
+    """Return ``word`` where it means a file; otherwise list the words that mean published weights."""
+    path = Path(word)
+    if path.exists() or path.suffix.lower() in WEIGHT_SUFFIXES or len(path.parts) > 1:
+        return str(existing_file(path))
+    words = ["pretrained", "random", *published]
+    raise ModelError(
+        f"weights {word!r} are neither a file nor one of {', '.join(words)}{did_you_mean(word, words)}"
+    )
+
+
+def _downloaded(build: Callable[[], nn.Module], spec: str, word: str | None) -> nn.Module:
+    try:
+        return build()
+    except ValueError as error:  # torchvision's word for a num_classes that the weights do not have
+        raise ModelError(
+            f"{spec}: {error} Leave num_classes out, or give --weights FILE or --weights random"
+        ) from error
+    except _DOWNLOAD_ERRORS as error:
+        raise ModelError(
+            f"{spec}: the {word or 'pretrained'} weights could not be downloaded ({error}). "
+            "Give --weights FILE (a file of weights), or --weights random if you mean an untrained network"
+        ) from error
+
+
+def _prefixed_match(spec: str, known: list[str], all_torchvision: set[str]) -> str:
+    if spec in known:
+        return f"; did you mean 'torchvision:{spec}'?"
+    name = spec.partition(":")[2] or spec
+    matches = did_you_mean(name, known)
+    if name in all_torchvision:
+        return f"; torchvision's {name!r} is no image classifier"
+    return matches
+
+
+def _published_preprocessing(spec: str, word: str | None, model: nn.Module) -> dict[str, Any] | None:
+    kind, _, name = spec.partition(":")
+    if spec == "smallcnn" and word is not None:
+        hint = smallcnn_extra(word).get("preprocessing")
+        return hint if isinstance(hint, dict) else None
+    if kind == "torchvision":
+        from torchvision.models import get_model_weights
+
+        published = get_model_weights(name)
+        if word in {None, "pretrained"} or word in published.__members__:
+            entry = published.DEFAULT if word in {None, "pretrained"} else published[word]
+            preset = entry.transforms()
+            return _hint(preset.resize_size[0], preset.crop_size[0], preset.mean, preset.std)
+    if kind == "timm" and word != "random":
+        config = getattr(model, "pretrained_cfg", None) or {}
+        if {"input_size", "mean", "std"} <= set(config) and not Path(word or "").suffix:
+            side = int(config["input_size"][-1])
+            return _hint(
+                round(side / float(config.get("crop_pct") or 1)), side, config["mean"], config["std"]
+            )
+    return None
+
+
+def _hint(image_size: int, crop: int, mean: Any, std: Any) -> dict[str, Any]:
+    return {
+        "image_size": image_size,
+        "crop": crop,
+        "mean": [float(value) for value in mean],
+        "std": [float(value) for value in std],
+        "channels": len(mean),
+    }

@@ -1,0 +1,194 @@
+"""Relevance: the channels a class relies on, as the nonzero weights of a mu-lasso on the scores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from interpnet._io import atomic_path
+from interpnet.channels import Channel, ChannelIndex
+from interpnet.errors import InterpNetError, RunFolderError, did_you_mean
+from interpnet.gram import Gram
+from interpnet.mulasso import MuLasso
+from interpnet.score_table import ScoreTable
+
+FloatArray = npt.NDArray[np.float64]
+_FORMAT = "interpnet-interpretation-1"
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """Weights of all channels for all classes.
+
+    Attributes
+    ----------
+    channels : ChannelIndex
+        What the m columns are.
+    coef : array (C, m) float64
+        ``coef[j]`` minimises ``1/2 ||X w - L_j||^2`` subject to ``||w||_1 <= mu``.
+    classes : tuple of str
+    mu : float
+    positive : bool
+        Whether ``w >= 0`` was asked for.
+    gaps : array (C,) float64
+        Relative duality gap of each class's solution: its certificate.
+    info : dict
+        Anything else worth keeping (norm, what was fitted on, ...).
+
+    Examples
+    --------
+    >>> i = Interpretation(ChannelIndex((("a", 3),)), np.array([[0.0, 2.0, -3.0]]), ("cat",))
+    >>> i.relevant("cat")
+    [(Channel(layer='a', index=2), -3.0), (Channel(layer='a', index=1), 2.0)]
+    >>> i.top_channels(np.array([0.0, 0.5, 0.5]), "cat")
+    [(Channel(layer='a', index=1), 1.0)]
+    """
+
+    channels: ChannelIndex
+    coef: FloatArray
+    classes: tuple[str, ...]
+    mu: float = 10.0
+    positive: bool = False
+    gaps: FloatArray = field(default_factory=lambda: np.zeros(0))
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expected = (len(self.classes), len(self.channels))
+        if self.coef.shape != expected:
+            raise InterpNetError(
+                f"coef has shape {self.coef.shape}; expected {expected} for {expected[0]} classes and "
+                f"{expected[1]} channels"
+            )
+
+    def class_index(self, cls: int | str) -> int:
+        """Return the number of a class given by number or name; an unknown one is an error with close matches."""
+        if isinstance(cls, str):
+            if cls in self.classes:
+                return self.classes.index(cls)
+            if not cls.lstrip("-").isdigit():
+                raise InterpNetError(
+                    f"unknown class {cls!r}{did_you_mean(cls, self.classes)}; the {len(self.classes)} classes are "
+                    f"{', '.join(self.classes[:10])}{', ...' if len(self.classes) > 10 else ''}"
+                )
+            cls = int(cls)
+        if not 0 <= int(cls) < len(self.classes):
+            raise InterpNetError(f"class {cls} does not exist; expected 0 to {len(self.classes) - 1} or a class name")
+        return int(cls)
+
+    def columns(self, cls: int | str, sign: str = "any") -> npt.NDArray[np.int64]:
+        """Return the columns with nonzero (``sign="positive"``: positive) weight, by falling ``|weight|``."""
+        if sign not in {"any", "positive"}:
+            raise InterpNetError(f"sign={sign!r}; expected 'any' or 'positive'")
+        w = self.coef[self.class_index(cls)]
+        order = np.argsort(-np.abs(w), kind="stable")
+        keep: npt.NDArray[np.int64] = order[(w[order] > 0) if sign == "positive" else (w[order] != 0)]
+        return keep
+
+    def relevant(self, cls: int | str, sign: str = "any") -> list[tuple[Channel, float]]:
+        """Return the channels relevant to a class with their weights, by falling ``|weight|``."""
+        w = self.coef[self.class_index(cls)]
+        return [(self.channels[int(i)], float(w[i])) for i in self.columns(cls, sign)]
+
+    def response(self, x: npt.ArrayLike, cls: int | str) -> FloatArray:
+        """Return ``w * x`` element-wise (METHOD section 4) for scores ``x`` (m,)."""
+        scores = np.asarray(x, dtype=np.float64)
+        if scores.shape != (len(self.channels),):
+            raise InterpNetError(f"x has shape {scores.shape}; expected ({len(self.channels)},): one score a channel")
+        return np.asarray(self.coef[self.class_index(cls)] * scores, dtype=np.float64)
+
+    def top_channels(self, x: npt.ArrayLike, cls: int | str, k: int = 3) -> list[tuple[Channel, float]]:
+        """Return the k channels with the largest positive response; fewer where fewer are positive."""
+        if k < 1:
+            raise InterpNetError(f"k={k}; expected at least 1")
+        response = self.response(x, cls)
+        order = np.argsort(-response, kind="stable")[:k]
+        return [(self.channels[int(i)], float(response[i])) for i in order if response[i] > 0]
+
+    def layer_relevance(self) -> FloatArray:
+        """Return the share of each class's total ``|w|`` that lies in each layer (C, layers)."""
+        total = np.abs(self.coef)
+        by_layer = np.stack([total[:, self.channels.slice(n)].sum(1) for n in self.channels.layers], 1)
+        sums = by_layer.sum(1, keepdims=True)
+        return np.divide(by_layer, sums, out=np.zeros_like(by_layer), where=sums > 0)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the interpretation as one ``.npz`` file, atomically and without pickling."""
+        import json
+
+        meta = {
+            "format": _FORMAT, "channels": self.channels.to_json(), "classes": list(self.classes), "mu": self.mu,
+            "positive": self.positive, "info": dict(self.info),
+        }  # fmt: skip
+        with atomic_path(path) as tmp, tmp.open("wb") as handle:
+            np.savez_compressed(handle, coef=self.coef, gaps=self.gaps, meta=np.array(json.dumps(meta)))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Interpretation:
+        """Read what :meth:`save` wrote; needs no model."""
+        import json
+        import zipfile
+
+        if not Path(path).is_file():
+            raise RunFolderError(f"{str(path)!r} does not exist; `interpnet solve` makes it")
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                meta = json.loads(str(data["meta"]))
+                coef, gaps = data["coef"], data["gaps"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise RunFolderError(f"{str(path)!r} holds no interpretation ({error}); delete it and solve again") from error
+        if meta.get("format") != _FORMAT:
+            raise RunFolderError(f"{str(path)!r} has format {meta.get('format')!r}; expected {_FORMAT!r}")
+        return cls(
+            ChannelIndex.from_json(meta["channels"]), coef, tuple(meta["classes"]), meta["mu"], meta["positive"], gaps,
+            meta["info"],
+        )  # fmt: skip
+
+
+def interpret(
+    source: ScoreTable | Gram,
+    *,
+    classes: Sequence[str] | None = None,
+    channels: ChannelIndex | None = None,
+    mu: float = 10.0,
+    positive: bool = False,
+    tol: float = 1e-6,
+    info: Mapping[str, Any] | None = None,
+) -> Interpretation:
+    """Solve the mu-lasso of every class and return the weights.
+
+    Parameters
+    ----------
+    source : ScoreTable or Gram
+        Scores with their labels, or the Gram matrices of them (then ``channels`` says what the columns are).
+    classes : sequence of str, optional
+        Names of the model's outputs; numbers without it.
+    mu, positive, tol
+        See :class:`interpnet.mulasso.MuLasso`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.random((50, 4)).astype(np.float32)
+    >>> L = (X[:, :1] > 0.5).astype(np.float32)
+    >>> gram = Gram.from_scores(X, L)
+    >>> interpret(gram, channels=ChannelIndex((("conv", 4),)), mu=1.0).relevant(0)[0][0]
+    Channel(layer='conv', index=0)
+    """
+    if isinstance(source, ScoreTable):
+        gram, channels = source.gram(), source.channels
+    else:
+        gram = source
+        if channels is None:
+            raise InterpNetError("channels is missing; a Gram does not know what its columns are")
+    names = tuple(classes) if classes is not None else tuple(str(j) for j in range(gram.n_classes))
+    solver = MuLasso(mu=mu, positive=positive, tol=tol).fit_gram(gram)
+    coef = np.asarray(solver.coef_, dtype=np.float64)
+    gaps = np.asarray(solver.dual_gap_, dtype=np.float64)
+    half = np.maximum(0.5 * gram.yy, np.finfo(np.float64).tiny)
+    return Interpretation(channels, coef, names, float(mu), positive, gaps / half, dict(info or {}))

@@ -1,0 +1,416 @@
+"""The sites of a network: what can be read, edited or visualised, found by running it once.
+
+:func:`trace` runs the network on a real batch and returns every operator output with its name,
+kind, shape, channel axis and receptive field. :meth:`Trace.select` turns what a user writes
+(``"default"``, ``"all"``, names, globs, modules) into a list of sites.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from interpnet._layout import Field, Layout, input_layout, propagate
+from interpnet.channels import ChannelIndex
+from interpnet.errors import DataError, LayerError, ModelError, did_you_mean
+from interpnet.trace import Call, Instrument, evaluating, instrument, unwrap
+
+Output = Callable[[Any], Tensor]
+Layers = str | nn.Module | Iterable[str | nn.Module]
+
+#: Kinds that ``layers="all"`` takes: METHOD's "output of every layer (conv, ReLU, norm, pool, FC)".
+LAYER_KINDS = frozenset({"conv", "linear", "norm", "rectifier", "activation", "pool"})
+
+
+class SiteWarning(UserWarning):
+    """A site that a selection would take but that cannot be used, with the reason."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """The output of one operator call.
+
+    Attributes
+    ----------
+    name : str
+        Stable and readable; see :mod:`interpnet.trace`.
+    module, op, kind : str
+        The module whose code made the call, the operator, and its kind (one of ``SITE_KINDS``).
+    shape : tuple of int
+        Shape of the output without the batch axis.
+    axis : int or None
+        The channel axis, counted with the batch axis; ``None`` where it is not known (see ``why``).
+    channels : int
+        Number of channels, 0 where the axis is not known.
+    family : str
+        ``"conv"`` or ``"linear"``: the nearest operator with weights before it; ``""`` for none.
+    fields : tuple of Field or None
+        For every spatial axis of the images the receptive field of this site's positions along it
+        (``None``: the whole image), with the axis of the site that moves along it.
+    gate : bool
+        The output only scales other maps (squeeze-and-excite).
+    output : bool
+        Part of the classifier's output: at or after the last operator with weights.
+    default : bool
+        Taken by ``layers="default"``.
+    why : str
+        Why the site cannot be used, or ``""``.
+    """
+
+    name: str
+    module: str
+    op: str
+    kind: str
+    shape: tuple[int, ...]
+    axis: int | None
+    channels: int
+    family: str
+    fields: tuple[tuple[int, Field] | None, ...]
+    gate: bool
+    output: bool
+    default: bool
+    why: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether channels of this site can be scored, ablated and visualised."""
+        return not self.why
+
+    @property
+    def map_shape(self) -> tuple[int, ...]:
+        """Shape of one channel's activation map; ``()`` for a fully connected unit."""
+        return tuple(s for a, s in enumerate(self.shape, start=1) if a != self.axis)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """All sites of one network for one image shape, in the order of execution."""
+
+    sites: tuple[Site, ...]
+    image_shape: tuple[int, ...]
+    n_outputs: int
+    _modules: dict[int, str] = field(repr=False, default_factory=dict)
+
+    def __getitem__(self, name: str) -> Site:
+        for site in self.sites:
+            if site.name == name:
+                return site
+        names = [s.name for s in self.sites]
+        raise LayerError(
+            f"unknown layer {name!r}{did_you_mean(name, names)} `interpnet layers MODEL` lists all {len(names)}"
+        )
+
+    def index(self, layers: Layers = "default") -> ChannelIndex:
+        """Return the channels of the selected sites, in order."""
+        return ChannelIndex(tuple((s.name, s.channels) for s in self.select(layers)))
+
+    def select(self, layers: Layers = "default") -> tuple[Site, ...]:
+        """Return the sites that ``layers`` names, in the order of execution.
+
+        Parameters
+        ----------
+        layers : str, module, or iterable of them
+            ``"default"``: the post-activation maps of convolutional and fully connected layers,
+            without gates and without the classifier's output. ``"conv"``: those of convolutional
+            layers only. ``"all"``: the output of every convolution, linear map, norm, activation and
+            pooling before the classifier's output (the paper's choice). Otherwise site names, glob
+            patterns over site names, or the name of a module or a module itself, for the default
+            sites inside it (its usable sites, if it has no default ones).
+
+        Raises
+        ------
+        LayerError
+            Nothing matches (close matches are named), or a site named exactly cannot be used.
+        """
+        if isinstance(layers, str | nn.Module):
+            layers = [layers]
+        chosen: set[str] = set()
+        for item in layers:
+            chosen.update(self._match(item))
+        sites = tuple(s for s in self.sites if s.name in chosen)
+        if not sites:
+            raise LayerError(
+                f"layers={layers!r} selects nothing; `interpnet layers MODEL` lists the {len(self.sites)} sites"
+            )
+        return sites
+
+    def _match(self, item: str | nn.Module) -> list[str]:
+        if isinstance(item, nn.Module):
+            path = self._modules.get(id(item))
+            if path is None:
+                raise LayerError(f"layers: this {type(item).__name__} is not a part of the traced model")
+            return self._inside(path) or self._nothing(path)
+        usable = [s for s in self.sites if s.usable]
+        if item == "default":
+            self._warn([s for s in self.sites if s.default and not s.usable])
+            return [s.name for s in usable if s.default]
+        if item == "conv":
+            return [s.name for s in usable if s.default and s.family == "conv"]
+        if item == "all":
+            return [s.name for s in usable if s.kind in LAYER_KINDS and not s.output and not s.gate]
+        for site in self.sites:
+            if site.name == item:
+                if not site.usable:
+                    raise LayerError(f"layer {item!r} cannot be used: {site.why}")
+                return [item]
+        matched = [s.name for s in usable if fnmatchcase(s.name, item)]
+        return matched or self._inside(item) or self._nothing(item)
+
+    def _inside(self, path: str) -> list[str]:
+        inside = [s for s in self.sites if s.usable and (s.module == path or s.module.startswith(f"{path}."))]
+        return [s.name for s in inside if s.default] or [s.name for s in inside if not s.output]
+
+    def _nothing(self, item: str) -> list[str]:
+        names = [s.name for s in self.sites] + [s.module for s in self.sites if s.module]
+        raise LayerError(
+            f"no layer matches {item!r}{did_you_mean(item, names)} "
+            f"`interpnet layers MODEL` lists all {len(self.sites)}"
+        )
+
+    @staticmethod
+    def _warn(lost: Sequence[Site]) -> None:
+        if lost:
+            names = ", ".join(f"{s.name} ({s.why})" for s in lost[:4])
+            more = f" and {len(lost) - 4} more" if len(lost) > 4 else ""
+            warnings.warn(f"left out of the default layers: {names}{more}", SiteWarning, stacklevel=4)
+
+
+@dataclass
+class _Node:
+    call: Call
+    inputs: list[int]
+    layout: Layout
+    shape: tuple[int, ...]
+    tensor: bool
+    gate_operand: int | None = None
+    swish: bool = False
+    gate: bool = False
+    output: bool = False
+    family: str = ""
+
+
+def trace(model: nn.Module, images: Tensor, *, output: Output | None = None, logits: bool = True) -> Trace:
+    """Run ``model`` once on at most two of ``images`` and return its sites.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In any mode; it runs in evaluation mode and is left as it was.
+    images : Tensor (B, C, ...)
+        A real batch: shapes, layouts and receptive fields are read off it.
+    output : function, optional
+        Takes what the model returns and gives its logits (B, classes), for models that return a
+        tuple or a dict.
+    logits : bool
+        Insist on (B, classes) logits; without, any output will do and ``n_outputs`` may be 0.
+
+    Raises
+    ------
+    ModelError
+        The model is scripted, or returns no (B, classes) tensor, or has no operator that makes a site.
+    DataError
+        ``images`` is not a floating-point batch of images.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 2))
+    >>> [(s.name, s.kind, s.default) for s in trace(net, torch.zeros(1, 1, 5, 5)).sites]
+    [('0', 'conv', False), ('1', 'rectifier', True), ('3', 'linear', False)]
+    """
+    model = unwrap(model)
+    batch = check_images(images)[:2]
+    graph = _Graph(batch)
+    with evaluating(model), torch.no_grad(), instrument(model, Instrument(observe=graph.observe)):
+        result = model(batch)
+    results = list(_tensors((result,)))
+    n_outputs = 0
+    if logits:
+        results.append(logits_of(result, batch.shape[0], output))
+        n_outputs = int(results[-1].shape[1])
+    graph.mark_gates()
+    graph.mark_output(results)
+    graph.mark_families()
+    sites = graph.sites(batch)
+    if not sites:
+        raise ModelError(
+            "the model ran without a single convolution, linear map, activation or pooling that the engine "
+            "could see; a model that runs outside of torch functions (ONNX, scripted, custom kernels) "
+            "cannot be audited"
+        )
+    modules = {id(m): n for n, m in model.named_modules()}
+    return Trace(sites, tuple(images.shape[1:]), n_outputs, modules)
+
+
+def check_images(images: Tensor) -> Tensor:
+    """Return ``images`` if they are a floating-point batch (B, C, ...), else raise :class:`DataError`."""
+    if not isinstance(images, Tensor):
+        raise DataError(f"images: a {type(images).__name__} came; expected a Tensor (B, C, H, W)")
+    if not images.is_floating_point():
+        raise DataError(
+            f"images: dtype {images.dtype} came; expected floating point, normalised as the model wants it"
+        )
+    if images.dim() < 2 or images.shape[0] == 0:
+        raise DataError(f"images: shape {tuple(images.shape)} came; expected (B, C, ...) with at least one image")
+    return images
+
+
+def logits_of(result: Any, batch: int, output: Output | None) -> Tensor:
+    """Return the (B, classes) logits in what a model returned; explain ``output=`` where it is needed."""
+    if output is not None:
+        result = output(result)
+    if isinstance(result, Tensor):
+        if result.dim() == 2 and result.shape[0] == batch:
+            return result
+        raise ModelError(
+            f"the model's output has shape {tuple(result.shape)}; expected logits (B={batch}, classes). Pass "
+            "output=FUNCTION that reduces it, e.g. output=lambda y: y.mean((2, 3)) for a dense prediction"
+        )
+    if isinstance(result, dict):
+        keys = list(result)
+        raise ModelError(
+            f"the model returns a {type(result).__name__} with keys {keys}; expected logits (B, classes). "
+            f"Pass output=lambda y: y[{keys[0]!r}] (command line: --output {keys[0]})"
+        )
+    if isinstance(result, tuple | list):
+        raise ModelError(
+            f"the model returns a {type(result).__name__} of {len(result)} items; expected logits (B, classes). "
+            "Pass output=lambda y: y[0] (command line: --output 0)"
+        )
+    raise ModelError(
+        f"the model returns a {type(result).__name__}; expected logits (B, classes). Pass output=FUNCTION"
+    )
+
+
+class _Graph:
+    """The data flow of one forward pass, with the layout of every tensor."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.nodes: list[_Node] = []
+        self.images = images
+        self._batch = images.shape[0]
+        self._made: dict[int, int] = {}
+        self._layouts: dict[int, Layout] = {id(images): input_layout(images)}
+        self._shapes: dict[int, torch.Size] = {}
+        # Tensors are kept while tracing, so that no two of them share an id.
+        self._keep: list[Any] = []
+
+    def observe(self, call: Call, out: Any) -> None:
+        outs = [o for o in (out if isinstance(out, tuple | list) else (out,)) if isinstance(o, Tensor)]
+        if not outs:
+            return
+        tensors = list(_tensors(call.args)) + list(_tensors(tuple(call.kwargs.values())))
+        known = [(t, self._layouts[id(t)]) for t in tensors if id(t) in self._layouts]
+        inputs = [self._made[id(t)] for t in tensors if id(t) in self._made]
+        if not known and call.kind is None:
+            return
+        layout = propagate(call.func, call.args, call.kwargs, outs[0], known)
+        node = _Node(call, inputs, layout, tuple(outs[0].shape), isinstance(out, Tensor))
+        if call.op in {"mul", "multiply"} and len(inputs) >= 2:
+            self._gate(node, tensors, out)
+        self._keep.append((call.args, call.kwargs, out))
+        self.nodes.append(node)
+        for o in outs:
+            self._made[id(o)] = len(self.nodes) - 1
+            self._layouts[id(o)] = layout
+
+    def _gate(self, node: _Node, tensors: Sequence[Tensor], out: Any) -> None:
+        """Note which operand of a product is a gate, and whether the product spells a swish."""
+        a, b = node.inputs[:2]
+        shapes = [tuple(t.shape) for t in tensors[:2]]
+        squashing = {"sigmoid", "hardsigmoid", "softmax", "tanh", "relu6", "div", "hardtanh"}
+        for gate, other, shape, other_shape in ((a, b, *shapes), (b, a, *reversed(shapes))):
+            op = self.nodes[gate].call.op
+            if op in {"sigmoid", "hardsigmoid"} and self.nodes[gate].inputs[:1] == [other]:
+                node.swish = True
+            smaller = torch.Size(shape).numel() < torch.Size(other_shape).numel()
+            if smaller or (op in squashing and self.nodes[other].call.op not in squashing):
+                node.gate_operand = gate
+                return
+
+    def mark_gates(self) -> None:
+        consumers: dict[int, list[int]] = {}
+        for i, node in enumerate(self.nodes):
+            for j in set(node.inputs):
+                consumers.setdefault(j, []).append(i)
+        for i in reversed(range(len(self.nodes))):
+            users = consumers.get(i, [])
+            self.nodes[i].gate = bool(users) and all(
+                self.nodes[u].gate or (self.nodes[u].gate_operand == i and self.nodes[u].inputs.count(i) == 1)
+                for u in users
+            )
+
+    def mark_output(self, results: Sequence[Tensor]) -> None:
+        """Mark everything from the last operators with weights on: reading it would read the logits."""
+        start = [self._made[id(t)] for t in results if id(t) in self._made]
+        if not start:
+            raise ModelError(
+                "the model's output was not made by an operator that the engine saw in this forward pass; "
+                "the model may return a cached or detached value"
+            )
+        open_nodes = list(start)
+        while open_nodes:
+            i = open_nodes.pop()
+            node = self.nodes[i]
+            if node.output:
+                continue
+            node.output = True
+            if node.call.kind not in {"conv", "linear"}:
+                open_nodes.extend(node.inputs)
+
+    def mark_families(self) -> None:
+        for node in self.nodes:
+            if node.call.kind in {"conv", "linear"}:
+                node.family = node.call.kind
+            else:
+                node.family = next((self.nodes[j].family for j in node.inputs if self.nodes[j].family), "")
+
+    def sites(self, images: Tensor) -> tuple[Site, ...]:
+        named = [n for n in self.nodes if n.call.kind is not None]
+        kinds = {"rectifier", "activation"}
+        active = [n for n in named if _is_active(n, kinds) and not n.gate and not n.output and n.family]
+        if not active:  # a network without activations: its convolutions and linear maps themselves
+            active = [n for n in named if n.call.kind in {"conv", "linear"} and not n.gate and not n.output]
+        default = {id(n) for n in active}
+        return tuple(self._site(n, id(n) in default, images.dim() - 2) for n in named)
+
+    def _site(self, node: _Node, default: bool, n_axes: int) -> Site:
+        axis, shape, why = node.layout.axis, node.shape, ""
+        if not node.tensor:
+            why = f"{node.call.op!r} returns several tensors"
+        elif len(shape) < 2 or shape[0] != self._batch:
+            why = f"its output {shape} has no batch axis in front (the batch has {self._batch} images)"
+        elif axis is None:
+            why = f"its channel axis is not known: {node.layout.why or 'no operator told it'}"
+        elif axis == 0:
+            why = "its channel axis is the batch axis"
+        channels = shape[axis] if not why and axis is not None else 0
+        fields: list[tuple[int, Field] | None] = [None] * n_axes
+        for a, f in node.layout.fields.items():
+            if a != axis and f.axis < n_axes:
+                fields[f.axis] = (a, f)
+        kind = "rectifier" if node.swish else str(node.call.kind)
+        return Site(
+            node.call.name, node.call.module, node.call.op, kind, tuple(shape[1:]), axis, channels,
+            node.family, tuple(fields), node.gate, node.output, default, why,
+        )  # fmt: skip
+
+
+def _is_active(node: _Node, kinds: set[str]) -> bool:
+    return node.swish or (node.call.kind in kinds)
+
+
+def _tensors(values: Any) -> Iterable[Tensor]:
+    """Yield the tensors in nested tuples, lists and dicts."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+        elif isinstance(value, dict):
+            yield from _tensors(value.values())

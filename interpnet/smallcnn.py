@@ -1,0 +1,224 @@
+"""A small plain convolutional network, trained in seconds, for demos, tests and first audits.
+
+Its file of weights is self-describing: the architecture stands in the safetensors metadata, so
+``load_model("smallcnn", weights="digits.safetensors")`` needs nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from interpnet._io import atomic_path
+from interpnet._seed import seeded
+from interpnet._weights import existing_file, fit_weights, read_weights
+from interpnet.errors import ModelError
+
+_METADATA_KEY = "interpnet"
+_SMALLEST_SIDE = 8
+# Strided blocks go on until the map is this small: it bounds the hidden layer's weights for any image size.
+_LARGEST_FINAL_SIDE = 7
+
+
+class SmallCNN(nn.Module):
+    """Convolution blocks with stride 2 instead of pooling, one hidden fully connected layer, a classifier.
+
+    A block is a 3x3 convolution, batch normalisation and a ReLU. The first keeps the image's size; then
+    strided blocks alternate with unstrided ones until the longer side is at most 7.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of the images, at least 1.
+    n_classes : int
+        Number of classes, at least 1.
+    image_size : int or (int, int)
+        Height and width of the images (one number: square), each at least 8.
+    width : int
+        Channels of the first block; strided blocks double it, up to four times ``width``.
+    hidden : int
+        Units of the hidden fully connected layer.
+    seed : int, optional
+        Fixes the initial weights without touching torch's global random state; ``None`` draws from it.
+
+    Raises
+    ------
+    ModelError
+        A parameter is out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = SmallCNN(1, 10, 8, seed=0).eval()
+    >>> model(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        n_classes: int,
+        image_size: int | tuple[int, int],
+        width: int = 16,
+        *,
+        hidden: int = 64,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        height, width_px = (image_size, image_size) if isinstance(image_size, int) else image_size
+        _require("in_channels", in_channels, 1)
+        _require("n_classes", n_classes, 1)
+        _require("image_size", min(height, width_px), _SMALLEST_SIDE)
+        _require("width", width, 1)
+        _require("hidden", hidden, 1)
+        self.architecture: dict[str, Any] = {
+            "in_channels": in_channels,
+            "n_classes": n_classes,
+            "image_size": [height, width_px],
+            "width": width,
+            "hidden": hidden,
+        }
+        if seed is None:
+            self._build(in_channels, n_classes, (height, width_px), width, hidden)
+        else:
+            with seeded(seed):
+                self._build(in_channels, n_classes, (height, width_px), width, hidden)
+
+    def _build(
+        self, in_channels: int, n_classes: int, size: tuple[int, int], width: int, hidden: int
+    ) -> None:
+        blocks = [_Block(in_channels, width, stride=1)]
+        channels, widest = width, 4 * width
+        height, width_px = size
+        while max(height, width_px) > _LARGEST_FINAL_SIDE:
+            if len(blocks) > 1:
+                blocks.append(_Block(channels, channels, stride=1))
+            grown = min(2 * channels, widest)
+            blocks.append(_Block(channels, grown, stride=2))
+            channels, height, width_px = grown, (height + 1) // 2, (width_px + 1) // 2
+        self.blocks = nn.Sequential(*blocks)
+        self.flatten = nn.Flatten()
+        self.hidden = nn.Linear(channels * height * width_px, hidden)
+        self.relu = nn.ReLU()
+        self.classifier = nn.Linear(hidden, n_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, in_channels, H, W) to logits (B, n_classes)."""
+        features = self.flatten(self.blocks(images))
+        logits: Tensor = self.classifier(self.relu(self.hidden(features)))
+        return logits
+
+
+class _Block(nn.Module):
+    """Convolution, batch normalisation, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
+        super().__init__()
+        # The normalisation's shift makes a bias of the convolution redundant.
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (B, in, H, W) to (B, out, ceil(H / stride), ceil(W / stride))."""
+        out: Tensor = self.relu(self.bn(self.conv(maps)))
+        return out
+
+
+def _require(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ModelError(f"SmallCNN: {name} is {value!r}, expected a whole number of at least {least}")
+
+
+def save_smallcnn(
+    model: SmallCNN, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write weights and architecture to one safetensors file, atomically.
+
+    Parameters
+    ----------
+    model : SmallCNN
+        The network.
+    path : path
+        The file, by custom ``NAME.safetensors``.
+    extra : mapping, optional
+        JSON-able facts to keep with it, such as the classes, the preprocessing, or the accuracy reached.
+
+    Raises
+    ------
+    RunFolderError
+        The file cannot be written; an older file of that name is then untouched.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "net.safetensors"
+    >>> save_smallcnn(SmallCNN(1, 10, 8), path, {"classes": ["0", "1"]})
+    >>> load_smallcnn(path).architecture["n_classes"], smallcnn_extra(path)
+    (10, {'classes': ['0', '1']})
+    """
+    facts = {"kind": "smallcnn", "architecture": model.architecture, "extra": dict(extra or {})}
+    metadata = {"format": "pt", _METADATA_KEY: json.dumps(facts, allow_nan=False)}
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    content = save(state, metadata=metadata)
+    with atomic_path(path) as tmp:
+        tmp.write_bytes(content)
+
+
+def load_smallcnn(path: str | os.PathLike[str]) -> SmallCNN:
+    """Read a network written by :func:`save_smallcnn`, in evaluation mode.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, damaged, or no SmallCNN's.
+    """
+    facts = _facts(path)
+    architecture = facts["architecture"]
+    height, width_px = architecture["image_size"]
+    model = SmallCNN(
+        architecture["in_channels"],
+        architecture["n_classes"],
+        (height, width_px),
+        architecture["width"],
+        hidden=architecture["hidden"],
+        seed=0,
+    )
+    fit_weights(model, read_weights(path), source=str(path))
+    return model.eval()
+
+
+def smallcnn_extra(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the ``extra`` facts that :func:`save_smallcnn` kept in the file at ``path``."""
+    extra: dict[str, Any] = _facts(path)["extra"]
+    return extra
+
+
+def _facts(path: str | os.PathLike[str]) -> dict[str, Any]:
+    file = existing_file(path)
+    remedy = "give a file that `interpnet train` or save_smallcnn wrote"
+    try:
+        with safe_open(str(file), framework="pt") as handle:
+            metadata = handle.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{str(file)!r} is no readable safetensors file ({error}); {remedy}") from error
+    try:
+        facts = json.loads(metadata.get(_METADATA_KEY, "{}"))
+        complete = facts["kind"] == "smallcnn" and {
+            "in_channels",
+            "n_classes",
+            "image_size",
+            "width",
+            "hidden",
+        } <= set(facts["architecture"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{str(file)!r} does not say which SmallCNN it holds; {remedy}") from error
+    if not complete:
+        raise ModelError(f"{str(file)!r} does not say which SmallCNN it holds; {remedy}")
+    return {"extra": {}, **facts}

@@ -1,0 +1,342 @@
+"""Train a small network, reproducibly, and measure its accuracy."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from interpnet._progress import progress_bar
+from interpnet._seed import seeded
+from interpnet._training_steps import Running, logits_of, one_cycle
+from interpnet._training_steps import step as step_once
+from interpnet.datasets import ImageData, make_loader
+from interpnet.errors import DataError, InterpNetError, ModelError
+from interpnet.smallcnn import SmallCNN
+
+# Half a pixel of an 8x8 digit to two of a 28x28 one: what hand-centred images differ by.
+_SHIFT_FRACTION = 1 / 14
+_IMAGES_TO_SEE = 150_000
+_FEWEST_EPOCHS, _MOST_EPOCHS = 3, 30
+
+
+class SizedLoader(Protocol):
+    """What training needs of a loader: batches that start with (images, labels), and their number."""
+
+    def __iter__(self) -> Any: ...
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One pass over the training images.
+
+    Attributes
+    ----------
+    loss, accuracy : float
+        Means over the pass, of the network as it was at each step.
+    seconds : float
+        Wall-clock time.
+    """
+
+    loss: float
+    accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class History:
+    """How a training went.
+
+    Attributes
+    ----------
+    epochs : tuple of EpochRecord
+        In order.
+    """
+
+    epochs: tuple[EpochRecord, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of all epochs."""
+        return sum(epoch.seconds for epoch in self.epochs)
+
+
+def train(
+    model: nn.Module,
+    loader: SizedLoader,
+    *,
+    epochs: int,
+    lr: float = 3e-3,
+    weight_decay: float = 1e-2,
+    max_shift: int = 0,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> History:
+    """Train a classifier in place with AdamW, cross-entropy and a one-cycle learning rate.
+
+    The rate rises linearly over the first fifth of the steps and falls to zero along a cosine. A batch of a
+    single image is left out: batch normalisation has no statistics there.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Maps (B, C, H, W) to logits (B, n_classes). Left in evaluation mode on ``device``, errors or not.
+    loader : sized iterable
+        Batches that start with ``(images, labels)``; shuffling is its business.
+    epochs : int
+        Passes over the loader, at least 1.
+    lr : float
+        Highest learning rate.
+    weight_decay : float
+        AdamW's decoupled decay.
+    max_shift : int
+        Each image is shifted by up to so many pixels along each axis, its border repeated; 0 for none.
+    seed : int
+        Fixes shifts and dropout; torch's global random state is as before afterwards.
+    device : str or torch.device, optional
+        Where to train; by default where the model is.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    History
+        Loss, accuracy and seconds of each epoch.
+
+    Raises
+    ------
+    DataError
+        Labels outside the classes, a class without a training image, images that are not finite, no batch.
+    ModelError
+        The loss is not finite, the model's result is no logits, or the device is not there.
+
+    References
+    ----------
+    Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019; Smith & Topin,
+    "Super-convergence", 2018.
+
+    Examples
+    --------
+    >>> from interpnet.datasets import load_dataset, make_loader
+    >>> data = load_dataset("digits")
+    >>> model = SmallCNN(1, 10, 8, width=4, seed=0)
+    >>> history = train(model, make_loader(data, shuffle=True), epochs=1, progress=False)
+    >>> len(history.epochs), model.training
+    (1, False)
+    """
+    _check_settings(epochs=epochs, lr=lr, weight_decay=weight_decay, max_shift=max_shift)
+    target = _device(model, device)
+    n_batches = _n_batches(loader)
+    model.to(target)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+    total = getattr(loader, "n_images", None)
+    records: list[EpochRecord] = []
+    model.train()
+    try:
+        with (
+            seeded(seed, target),
+            progress_bar("training", None if total is None else epochs * total, enabled=progress) as advance,
+        ):
+            for epoch in range(epochs):
+                started = time.perf_counter()
+                state = Running()
+                for step, batch in enumerate(loader):
+                    done = (epoch + min(step / n_batches, 1.0)) / epochs
+                    for group in optimiser.param_groups:
+                        group["lr"] = lr * one_cycle(done)
+                    images, labels = batch[0], batch[1]
+                    if len(labels) > 1:
+                        state.add(*step_once(model, optimiser, images, labels, target, max_shift, epoch))
+                        if state.seen == len(labels) and epoch == 0:
+                            _require_every_class(getattr(loader, "labels", None), state.n_classes)
+                    state.note_labels(labels)
+                    advance(len(labels))
+                records.append(EpochRecord(*state.means(), time.perf_counter() - started))
+                if epoch == 0:
+                    _require_every_class(state.labels, state.n_classes)
+    finally:
+        model.eval()
+    return History(tuple(records))
+
+
+def fit_smallcnn(
+    data: ImageData,
+    *,
+    indices: Sequence[int] | np.ndarray | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float = 3e-3,
+    width: int = 16,
+    max_shift: int | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    num_workers: int = 0,
+    progress: bool = True,
+) -> tuple[SmallCNN, History]:
+    """Make a :class:`SmallCNN` that fits a data set and train it; the same seed gives the same network.
+
+    Parameters
+    ----------
+    data : ImageData
+        Training images.
+    indices : sequence of int, optional
+        Which of them; by default all.
+    epochs : int, optional
+        By default enough to see 150,000 images, between 3 and 30.
+    batch_size : int, optional
+        By default 128, and 64 below 10,000 images.
+    max_shift : int, optional
+        As in :func:`train`; by default a fourteenth of the shorter side, rounded.
+    lr, width, seed, device, num_workers, progress
+        As in :func:`train`, :class:`SmallCNN` and :func:`interpnet.datasets.make_loader`.
+
+    Returns
+    -------
+    (SmallCNN, History)
+        The network, in evaluation mode, and how its training went.
+
+    Raises
+    ------
+    DataError, ModelError
+        As :func:`train` and :func:`interpnet.datasets.make_loader`; images smaller than 8x8.
+
+    Examples
+    --------
+    >>> from interpnet.datasets import load_dataset
+    >>> model, history = fit_smallcnn(load_dataset("digits"), epochs=1, width=4, progress=False)
+    >>> model.architecture["n_classes"]
+    10
+    """
+    n_images = len(data) if indices is None else len(indices)
+    loader = make_loader(
+        data,
+        batch_size=batch_size or (128 if n_images >= 10_000 else 64),
+        indices=indices,
+        shuffle=True,
+        num_workers=num_workers,
+        seed=seed,
+    )
+    _require_every_class(loader.labels, len(data.classes), data.classes)
+    channels, height, width_px = data.shape
+    model = SmallCNN(channels, len(data.classes), (height, width_px), width, seed=seed)
+    if epochs is None:
+        epochs = min(max(round(_IMAGES_TO_SEE / n_images), _FEWEST_EPOCHS), _MOST_EPOCHS)
+    if max_shift is None:
+        max_shift = round(min(height, width_px) * _SHIFT_FRACTION)
+    history = train(
+        model,
+        loader,
+        epochs=epochs,
+        lr=lr,
+        max_shift=max_shift,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+    return model, history
+
+
+def accuracy(model: nn.Module, loader: Iterable[Any], device: str | torch.device | None = None) -> float:
+    """Share of images whose highest logit is their label.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Maps (B, C, H, W) to logits (B, n_classes). Evaluated in evaluation mode; each submodule's mode is
+        restored.
+    loader : iterable
+        Batches that start with ``(images, labels)``.
+    device : str or torch.device, optional
+        Where to compute; by default where the model is. The model stays there.
+
+    Raises
+    ------
+    DataError
+        The loader has no images.
+    ModelError
+        The model's result is no logits, or the device is not there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> batches = [(torch.eye(3).view(3, 1, 1, 3), torch.tensor([0, 1, 1]))]
+    >>> round(accuracy(torch.nn.Flatten(), batches), 3)
+    0.667
+    """
+    target = _device(model, device)
+    modes = {module: module.training for module in model.modules()}
+    model.to(target)
+    model.eval()
+    right = seen = 0
+    try:
+        with torch.inference_mode():
+            for batch in loader:
+                images, labels = batch[0], batch[1]
+                logits = logits_of(model, images.to(target))
+                right += int((logits.argmax(1).cpu() == labels.cpu()).sum())
+                seen += len(labels)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    if not seen:
+        raise DataError("the loader gave no images to measure accuracy on")
+    return right / seen
+
+
+def _require_every_class(
+    labels: np.ndarray | None, n_classes: int, names: Sequence[str] | None = None
+) -> None:
+    if labels is None:
+        return
+    missing = sorted(set(range(n_classes)) - set(np.unique(labels).tolist()))
+    if missing:
+        shown = ", ".join(repr(names[c]) if names else str(c) for c in missing[:4])
+        raise DataError(
+            f"{len(missing)} of {n_classes} classes have no training image: {shown}; "
+            "add images, or leave the class out"
+        )
+
+
+def _n_batches(loader: SizedLoader) -> int:
+    try:
+        n_batches = len(loader)
+    except TypeError as error:
+        raise DataError(
+            f"loader is a {type(loader).__name__} without a length, which the learning rate needs; "
+            "make it with make_loader or a DataLoader"
+        ) from error
+    if not n_batches:
+        raise DataError("the loader has no batches to train on")
+    return n_batches
+
+
+def _device(model: nn.Module, device: str | torch.device | None) -> torch.device:
+    if device is None:
+        first = next(model.parameters(), None)
+        return torch.device("cpu") if first is None else first.device
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(f"device {device!r} is unknown, expected 'cpu' or 'cuda'") from error
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"device {str(device)!r} was asked for, but torch sees no CUDA device; use 'cpu'")
+    return wanted
+
+
+def _check_settings(*, epochs: int, lr: float, weight_decay: float, max_shift: int) -> None:
+    for name, value, least in (("epochs", epochs, 1), ("max_shift", max_shift, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InterpNetError(f"{name} is {value!r}, expected a whole number of at least {least}")
+    if not (math.isfinite(lr) and lr > 0):
+        raise InterpNetError(f"lr is {lr!r}, expected a positive number")
+    if not (math.isfinite(weight_decay) and weight_decay >= 0):
+        raise InterpNetError(f"weight_decay is {weight_decay!r}, expected a number of at least 0")

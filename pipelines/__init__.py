@@ -1,0 +1,1 @@
+"""The application on top of the library: commands, stages, run folder, report."""

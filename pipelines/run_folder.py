@@ -1,0 +1,231 @@
+"""The folder of a run: its manifest, which stage is done with which inputs, and whose it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from interpnet._io import read_json, write_json
+from interpnet.errors import RunFolderError
+from pipelines.config import RunConfig
+
+_FORMAT = "interpnet-run-1"
+_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "safetensors")
+_SHOWN = 12
+#: The stages in order, each with the folder it writes.
+STAGES = {
+    "collect": "scores",
+    "solve": "weights",
+    "ablate": "ablation",
+    "explain": "explanations",
+    "report": "report",
+}
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a JSON-able value, whatever the order of its keys.
+
+    Examples
+    --------
+    >>> digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class RunFolder:
+    """A run folder opened for reading and writing; every change of the manifest is written at once.
+
+    Attributes
+    ----------
+    path : Path
+    manifest : dict
+        As in ``manifest.json``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> run = RunFolder.create(Path(tempfile.mkdtemp()) / "new")
+    >>> run.mark("solve", "complete", digest("inputs"))
+    >>> RunFolder.open(run.path).is_done("solve", digest("inputs"))
+    True
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """Open ``path``, or make it where it does not exist or is empty.
+
+        Raises
+        ------
+        RunFolderError
+            Not writable, no folder, or a folder of something else.
+        """
+        if (path / "manifest.json").is_file():
+            return cls.open(path)
+        if path.exists() and not path.is_dir():
+            raise RunFolderError(f"run folder {str(path)!r} is a file; choose another folder (--out)")
+        if path.is_dir() and any(path.iterdir()):
+            raise RunFolderError(
+                f"{str(path)!r} is not empty and holds no run; choose another folder (--out), such as runs/NAME"
+            )
+        run = cls(path, {"format": _FORMAT, "created": _now(), "identity": {}, "stages": {}, "notes": []})
+        run.save()
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open an existing run folder.
+
+        Raises
+        ------
+        RunFolderError
+            There is none, or its manifest is damaged or of another version.
+        """
+        if not (path / "manifest.json").is_file():
+            what = "holds no run (no manifest.json)" if path.is_dir() else "does not exist"
+            raise RunFolderError(
+                f"run folder {str(path)!r} {what}; `interpnet audit MODEL DATA --out {path}` makes one"
+            )
+        manifest = read_json(path / "manifest.json")
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        if found != _FORMAT:
+            raise RunFolderError(f"{str(path)!r} has the format {found!r}; expected {_FORMAT!r}")
+        return cls(path, manifest)
+
+    def save(self) -> None:
+        """Write the manifest, with the notes of all stages gathered."""
+        notes = list(self.manifest.get("subject_notes", []))
+        for name in STAGES:
+            notes += self.stage(name).get("notes", [])
+        self.manifest["notes"] = list(dict.fromkeys(notes))
+        self.manifest.update(_versions())
+        write_json(self.path / "manifest.json", self.manifest)
+
+    def config(self) -> RunConfig:
+        """Return the settings the run was last started with."""
+        return RunConfig.load(self.path / "run.toml")
+
+    def folder(self, stage: str) -> Path:
+        """Return the folder a stage writes to."""
+        return self.path / STAGES[stage]
+
+    def stage(self, name: str) -> dict[str, Any]:
+        """Return the manifest's entry of a stage, empty where it never ran."""
+        entry: dict[str, Any] = self.manifest["stages"].get(name, {})
+        return entry
+
+    def is_done(self, stage: str, key: str) -> bool:
+        """Whether a stage is complete, with exactly the inputs that ``key`` stands for, and its files are there."""
+        entry = self.stage(stage)
+        return entry.get("state") == "complete" and entry.get("key") == key and self._has_files(stage)
+
+    def _has_files(self, stage: str) -> bool:
+        return all((self.path / file).is_file() for file in self.stage(stage).get("files", []))
+
+    def key(self, stage: str) -> str:
+        """Return the key of a complete stage.
+
+        Raises
+        ------
+        RunFolderError
+            The stage has not run to its end.
+        """
+        entry = self.stage(stage)
+        if entry.get("state") != "complete" or not self._has_files(stage):
+            how = "was interrupted" if entry.get("state") in {"running", "interrupted"} else "has not run"
+            raise RunFolderError(
+                f"run folder {str(self.path)!r}: the stage {stage!r} {how}; run `interpnet {stage} {self.path}` first"
+            )
+        return str(entry["key"])
+
+    def mark(self, stage: str, state: str, key: str, **facts: Any) -> None:
+        """Record a stage as ``running``, ``interrupted`` or ``complete``, with facts about it."""
+        self.manifest["stages"][stage] = {"state": state, "key": key, **facts}
+        self.save()
+
+    def claim(self, identity: Mapping[str, str]) -> None:
+        """Make this the folder of ``identity`` (what: fingerprint), or refuse it as another's.
+
+        Raises
+        ------
+        RunFolderError
+            The folder belongs to another model, other images or other settings; the difference is named.
+        """
+        known = self.manifest["identity"]
+        for what, fingerprint in identity.items():
+            if what in known and known[what] != fingerprint:
+                raise RunFolderError(
+                    f"run folder {str(self.path)!r} belongs to another {what} ({known[what][:_SHOWN]} there, "
+                    f"{fingerprint[:_SHOWN]} here); choose another folder (--out), or --fresh to start this one over"
+                )
+        self.manifest["identity"] = dict(identity)
+
+    def clear(self) -> None:
+        """Delete what the stages wrote and forget whose the folder is; other files in it stay."""
+        for name in STAGES.values():
+            folder = self.path / name
+            if folder.is_dir():
+                shutil.rmtree(folder)
+        created = self.manifest["created"]
+        self.manifest = {"format": _FORMAT, "created": created, "identity": {}, "stages": {}, "notes": []}
+        self.save()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second process from writing to the same folder meanwhile.
+
+        Raises
+        ------
+        RunFolderError
+            Another process is at work in it.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows: no advisory locks there
+            yield
+            return
+        with (self.path / ".lock").open("w", encoding="utf-8") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunFolderError(
+                    f"another process is at work in run folder {str(self.path)!r}; wait for it, or choose another --out"
+                ) from error
+            yield
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def installed_version(package: str) -> str | None:
+    """Return the version of an installed package, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _versions() -> dict[str, Any]:
+    found = {name: installed_version(name) for name in _PACKAGES}
+    return {
+        "interpnet": installed_version("interpnet") or "not installed",
+        "versions": {
+            "python": platform.python_version(),
+            **{name: number for name, number in found.items() if number is not None},
+        },
+        "platform": platform.platform(),
+    }
