@@ -31,8 +31,7 @@ def split_factory_spec(spec: str) -> tuple[Path, str]:
     path, _, factory = spec.rpartition(":")
     if not path.endswith(".py") or not factory.isidentifier():
         raise ModelError(
-            f"model {spec!r}: expected 'path/to/file.py:factory', a file and the function in it that makes "
-            "the network"
+            f"model {spec!r}: expected 'path/to/file.py:factory', a file and the function in it that makes the network"
         )
     return Path(path), factory
 
@@ -41,7 +40,8 @@ def run_factory(path: Path, factory: str, num_classes: int | None) -> nn.Module:
     """Import ``path`` under a name of its own and call ``factory`` in it.
 
     The file's folder can be imported from meanwhile and leaves no trace: ``sys.path`` is as before, and
-    the folder's modules are forgotten, so that two folders may each have a ``blocks.py``.
+    the folder's modules are forgotten, so that two folders may each have a ``blocks.py``. What the
+    network needs of them is therefore imported at the top or in the factory, not in a ``forward``.
 
     Raises
     ------
@@ -56,16 +56,13 @@ def run_factory(path: Path, factory: str, num_classes: int | None) -> nn.Module:
         module = _import(path)
         function = getattr(module, factory, None)
         if not callable(function):
-            known = [
-                name for name, value in vars(module).items() if callable(value) and not name.startswith("_")
-            ]
+            known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
             listed = did_you_mean(factory, known) or (f"; it has {', '.join(known[:8])}" if known else "")
             raise ModelError(f"{str(path)!r} has no function {factory!r}{listed}")
         model = _call(function, path, factory, num_classes)
     if not isinstance(model, nn.Module):
         raise ModelError(
-            f"{path}:{factory} returned a {type(model).__name__}, expected a torch.nn.Module: "
-            "let it return the network"
+            f"{path}:{factory} returned a {type(model).__name__}, expected a torch.nn.Module: let it return the network"
         )
     return model
 

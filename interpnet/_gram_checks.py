@@ -1,4 +1,4 @@
-"""Is this a Gram matrix? Checks that name the column or class at fault, without copies of an m x m matrix."""
+"""Are these data, and is this a Gram matrix? Checks that name what is at fault."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg.lapack import dpotrf
 
-from interpnet.errors import InterpNetError
+from interpnet.errors import DataError, InterpNetError
 
 Float64 = npt.NDArray[np.float64]
 
@@ -21,11 +21,11 @@ _DEFINITE = 1e-6
 
 
 def float64_array(name: str, value: Any) -> Float64:
-    """Return ``value`` as a C-contiguous float64 array, refusing what holds no real numbers."""
+    """Return ``value`` as a contiguous, writable float64 array, refusing what holds no real numbers."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise InterpNetError(f"Gram.{name} has type {array.dtype}; expected real numbers")
-    return np.ascontiguousarray(array, dtype=np.float64)
+    return np.require(array, np.float64, ["C", "W"])  # torch wants to share writable memory
 
 
 def locate_nonfinite(array: Float64) -> tuple[int, ...] | None:
@@ -55,8 +55,7 @@ def check_gram(G: Float64, B: Float64, yy: Float64, n: object) -> Float64:
         where = locate_nonfinite(array)
         if where is not None:
             raise InterpNetError(
-                f"Gram.{name} holds {array[where]} at {axis} {where[-1]} (index {where}); "
-                "every value must be finite"
+                f"Gram.{name} holds {array[where]} at {axis} {where[-1]} (index {where}); every value must be finite"
             )
     diagonal = np.diagonal(G)
     if diagonal.min() < 0:
@@ -67,9 +66,7 @@ def check_gram(G: Float64, B: Float64, yy: Float64, n: object) -> Float64:
             "expected G = X'X"
         )
     if yy.min() < 0:
-        raise InterpNetError(
-            f"Gram.yy is {yy.min():.3g} at class {int(yy.argmin())}; expected a sum of squares"
-        )
+        raise InterpNetError(f"Gram.yy is {yy.min():.3g} at class {int(yy.argmin())}; expected a sum of squares")
     root = np.sqrt(diagonal)
     symmetric = _check_matrix(G, root)
     excess = np.abs(B) - (1 + _LOOSE) * root[:, None] * np.sqrt(yy)
@@ -122,3 +119,39 @@ def check_definite(G: Float64) -> None:
             f"Gram.G is clearly not positive semidefinite: the block of its first {info} columns "
             "has a negative eigenvalue; expected G = X'X (were shards subtracted, or columns mixed up?)"
         )
+
+
+def class_count(labels: npt.NDArray[Any], n_classes: int | None) -> int:
+    """Check integer labels and return the number of classes."""
+    if labels.size == 0:
+        raise DataError("there are no labels; expected at least one")
+    if labels.dtype == np.bool_ or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"labels have type {labels.dtype}; expected integers 0, 1, 2, ... or an (N, C) target matrix")
+    low, high = int(labels.min()), int(labels.max())
+    count = high + 1 if n_classes is None else int(n_classes)
+    if low < 0 or high >= count:
+        worst = low if low < 0 else high
+        raise DataError(f"label {worst} is outside the {count} classes 0 .. {count - 1}")
+    return count
+
+
+def as_numpy(value: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return ``value`` (array, memory map, list, or torch tensor on any device) as a numpy array."""
+    detach = getattr(value, "detach", None)
+    return np.asarray(detach().cpu() if detach is not None else value)
+
+
+def locate_bad(name: str, array: Float64, first_row: int = 0) -> str | None:
+    """Return a message that names the first NaN or infinity of the matrix ``array``, or None."""
+    where = locate_nonfinite(array)
+    if where is None:
+        return None
+    what = "NaN" if np.isnan(array[where]) else "infinity"
+    return f"{name} contains {what} at row {first_row + where[0]}, column {where[1]}; every value must be finite"
+
+
+def numeric(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return ``array``, refusing what holds no real numbers."""
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{name} has type {array.dtype}; expected real numbers")
+    return array

@@ -79,6 +79,4 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     except FileNotFoundError as error:
         raise RunFolderError(f"{str(path)!r} does not exist") from error
     except (OSError, ValueError) as error:
-        raise RunFolderError(
-            f"{str(path)!r} cannot be read ({error}); delete it to have it made again"
-        ) from error
+        raise RunFolderError(f"{str(path)!r} cannot be read ({error}); delete it to have it made again") from error

@@ -74,14 +74,102 @@ def input_layout(x: Tensor) -> Layout:
 
 # Operators whose output has its input's axes, element by element or along them.
 _SAME = frozenset(
-    """abs alias batch_norm bernoulli celu clamp clamp_max clamp_min clip clone contiguous cos detach div
-    dropout dropout1d dropout2d dropout3d elu erf exp expm1 feature_dropout float double half bfloat16 gelu
-    group_norm hardshrink hardsigmoid hardswish hardtanh identity instance_norm layer_norm leaky_relu
-    local_response_norm log log1p logsigmoid masked_fill mish mul neg nan_to_num normalize pow prelu
-    reciprocal relu relu6 requires_grad requires_grad_ rms_norm rrelu rsqrt rsub selu sigmoid sign silu sin
-    softmax log_softmax softmin softplus softshrink softsign sqrt square sub add tanh tanhshrink threshold to
-    true_divide type_as multiply divide alpha_dropout stochastic_depth where maximum minimum max min cpu cuda
-    softsign type fill cumsum""".split()
+    [
+        "abs",
+        "alias",
+        "batch_norm",
+        "bernoulli",
+        "celu",
+        "clamp",
+        "clamp_max",
+        "clamp_min",
+        "clip",
+        "clone",
+        "contiguous",
+        "cos",
+        "detach",
+        "div",
+        "dropout",
+        "dropout1d",
+        "dropout2d",
+        "dropout3d",
+        "elu",
+        "erf",
+        "exp",
+        "expm1",
+        "feature_dropout",
+        "float",
+        "double",
+        "half",
+        "bfloat16",
+        "gelu",
+        "group_norm",
+        "hardshrink",
+        "hardsigmoid",
+        "hardswish",
+        "hardtanh",
+        "identity",
+        "instance_norm",
+        "layer_norm",
+        "leaky_relu",
+        "local_response_norm",
+        "log",
+        "log1p",
+        "logsigmoid",
+        "masked_fill",
+        "mish",
+        "mul",
+        "neg",
+        "nan_to_num",
+        "normalize",
+        "pow",
+        "prelu",
+        "reciprocal",
+        "relu",
+        "relu6",
+        "requires_grad",
+        "requires_grad_",
+        "rms_norm",
+        "rrelu",
+        "rsqrt",
+        "rsub",
+        "selu",
+        "sigmoid",
+        "sign",
+        "silu",
+        "sin",
+        "softmax",
+        "log_softmax",
+        "softmin",
+        "softplus",
+        "softshrink",
+        "softsign",
+        "sqrt",
+        "square",
+        "sub",
+        "add",
+        "tanh",
+        "tanhshrink",
+        "threshold",
+        "to",
+        "true_divide",
+        "type_as",
+        "multiply",
+        "divide",
+        "alpha_dropout",
+        "stochastic_depth",
+        "where",
+        "maximum",
+        "minimum",
+        "max",
+        "min",
+        "cpu",
+        "cuda",
+        "softsign",
+        "type",
+        "fill",
+        "cumsum",
+    ]
 )
 _LOSES_PLACE = frozenset({"roll", "flip", "sort"})
 
@@ -99,9 +187,7 @@ def propagate(
         return _convolution(op, args, kwargs, out, inputs)
     if op in {"linear", "bilinear", "matmul", "mm", "addmm", "einsum"} and _has_parameter(args):
         source = inputs[0][1] if inputs else Layout(None)
-        fields = {
-            a: f for a, f in source.fields.items() if a != out.dim() - 1 and source.axis == out.dim() - 1
-        }
+        fields = {a: f for a, f in source.fields.items() if a != out.dim() - 1 and source.axis == out.dim() - 1}
         return Layout(out.dim() - 1, fields)
     if not inputs:
         return Layout(None, why=f"the output of {op!r} does not depend on the images by a followed path")
@@ -172,9 +258,7 @@ def _convolution(
     return Layout(1, fields)
 
 
-def _pool(
-    op: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Tensor, x: Tensor, layout: Layout
-) -> Layout:
+def _pool(op: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Tensor, x: Tensor, layout: Layout) -> Layout:
     n = int(op.split("pool")[1][0])
     spatial = range(x.dim() - n, x.dim())
     fields = {a: f for a, f in layout.fields.items() if a not in spatial}

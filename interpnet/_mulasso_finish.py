@@ -37,17 +37,18 @@ class Finish:
     rounds: int
 
 
-def finish(
-    G: Float64, b: Float64, mu: float, start: Float64, *, positive: bool, goal: float, max_iter: int
-) -> Finish:
+def finish(G: Float64, b: Float64, mu: float, start: Float64, *, positive: bool, goal: float, max_iter: int) -> Finish:
     """Descend from the feasible ``start`` (m,) until the absolute duality gap is at most ``goal``.
 
     Returns the point of smallest gap; the caller decides whether that is small enough.
     """
     w = np.maximum(start, 0.0) if positive else start.copy()
-    w *= min(1.0, mu / max(float(np.abs(w).sum()), np.finfo(float).tiny))
+    w[np.diagonal(G) <= 0] = 0.0  # an empty column changes nothing
     best, best_gap, lowest, stale, several = w.copy(), np.inf, np.inf, 0, True
     for round_ in range(max_iter + 1):
+        total = float(np.abs(w).sum())
+        if total > mu:  # by rounding, or by the caller's start
+            w *= mu / total
         support = np.flatnonzero(w)
         gradient = w[support] @ G[support] - b
         slope = float(w @ gradient)
@@ -61,13 +62,12 @@ def finish(
         lowest = min(lowest, value)
         if gap < best_gap:
             best, best_gap = w.copy(), gap
-        if best_gap <= goal or stale > _GIVE_UP_AFTER or round_ == max_iter:
+        # A little below the goal, because a certificate that sums in another order may find a little more.
+        if best_gap <= 0.99 * goal or stale > _GIVE_UP_AFTER or round_ == max_iter:
             return Finish(best, best_gap, round_)
         joining = _violators(w, pull, slope, several=several)
         active = np.concatenate([support, joining])
-        sign = np.concatenate(
-            [np.sign(w[support]), np.ones(len(joining)) if positive else -np.sign(gradient[joining])]
-        )
+        sign = np.concatenate([np.sign(w[support]), np.ones(len(joining)) if positive else -np.sign(gradient[joining])])
         _descend(G, b, mu, w, active, sign)
     raise AssertionError  # pragma: no cover - the last round returns
 
@@ -81,16 +81,16 @@ def _violators(w: Float64, pull: Float64, slope: float, *, several: bool) -> npt
     return order[: max(1, np.count_nonzero(w) // 8) if several else 1]
 
 
-def _descend(
-    G: Float64, b: Float64, mu: float, w: Float64, active: npt.NDArray[np.int64], sign: Float64
-) -> None:
+def _descend(G: Float64, b: Float64, mu: float, w: Float64, active: npt.NDArray[np.int64], sign: Float64) -> None:
     """Move ``w`` in place to the best point of the face ``active`` with ``sign``, or of a smaller one."""
     rounds = 0
     while len(active) and rounds < _ROUNDS_ON_FACE:
         block = G[np.ix_(active, active)]
         here = w[active]
         room = mu - float(sign @ here)
-        direction, tight = _direction(block, block @ here - b[active], sign, room)
+        gradient = block @ here - b[active]
+        level = max(0.0, -float(here @ gradient) / mu)
+        direction, tight = _direction(block, gradient, sign, room, level)
         inward = sign * direction
         # A column that has just joined and would go the wrong way is taken back before anything moves.
         back = (here == 0) & (inward <= 0)
@@ -111,7 +111,7 @@ def _descend(
             rounds += 1
 
 
-def _direction(block: Float64, gradient: Float64, sign: Float64, room: float) -> tuple[Float64, bool]:
+def _direction(block: Float64, gradient: Float64, sign: Float64, room: float, level: float) -> tuple[Float64, bool]:
     """Return the Newton direction on the face and whether it ends on the sphere ``|w|_1 = mu``."""
     diagonal = np.diagonal(block)
     proximal = _PROXIMAL
@@ -122,9 +122,11 @@ def _direction(block: Float64, gradient: Float64, sign: Float64, room: float) ->
         if info == 0:
             break
         proximal *= 10
-    both = dpotrs(factor, np.column_stack([gradient, sign]), lower=1)[0]
+    # The multiplier so far is taken out of the gradient first. What is left is small near the optimum, so that the
+    # rounds on one face refine: otherwise two large vectors along a flat direction would cancel, each time anew.
+    both = dpotrs(factor, np.column_stack([gradient + level * sign, sign]), lower=1)[0]
     newton, push = both[:, 0], both[:, 1]
-    multiplier = -(room + float(sign @ newton)) / float(sign @ push)
-    if multiplier <= 0:
-        return -newton, False
-    return -(newton + multiplier * push), True
+    change = -(room + float(sign @ newton)) / float(sign @ push)
+    if level + change <= 0:
+        return level * push - newton, False
+    return -(newton + change * push), True

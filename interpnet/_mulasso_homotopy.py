@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from interpnet._mulasso_linalg import factorise, refined_solve
+
 # A column whose Schur complement is below this share of its own square is linearly dependent on the active
 # ones.
 _DEPENDENT = 1e-11
@@ -81,6 +83,7 @@ def homotopy(G: Tensor, b: Tensor, mus: Tensor, *, positive: bool, max_steps: in
             walk.compact()
     else:
         walk.give_up(walk.alive)
+    walk.steps[walk.ids] = walk.count
     return HomotopyResult(walk.coef, walk.steps, walk.stalled)
 
 
@@ -91,11 +94,17 @@ class _Walk:
         (C, m), K = b.shape, min(32, b.shape[1])
         self.G, self.mus, self.positive = G, mus, positive
         self.diagonal = G.diagonal().contiguous()
+        # Rows of G of the columns active so far in any class: few, early on; a step's product runs over them only.
+        self.rows, self.enrolled = G.new_empty(32, m), 0
+        self.place = torch.zeros(m, dtype=torch.int64, device=G.device)
+        self.known = torch.zeros(m, dtype=torch.bool, device=G.device)
         self.coef = b.new_zeros(len(mus), C, m)
         self.steps = torch.zeros(C, dtype=torch.int64, device=b.device)
         self.stalled = torch.zeros(C, dtype=torch.bool, device=b.device)
+        self.every = torch.arange(C, device=b.device)
         # Per class, in the order of the mathematics above.
-        self.ids = torch.arange(C, device=b.device)
+        self.ids = self.every.clone()
+        self.count = torch.zeros_like(self.ids)  # events so far
         self.b, self.P, self.Q = b, b.clone(), torch.zeros_like(b)
         # 0 for a column that may join, -inf for one that is active or was found dependent.
         self.bar = torch.where(self.diagonal > 0, 0.0, _NEVER).to(b.dtype).repeat(C, 1)
@@ -103,6 +112,7 @@ class _Walk:
         self.used = torch.zeros(C, K, dtype=torch.bool, device=b.device)
         self.s, self.u, self.v = b.new_zeros(C, K), b.new_zeros(C, K), b.new_zeros(C, K)
         self.inv = b.new_zeros(C, K, K)
+        self.vacant = K  # a lower bound on the free slots of every class
         self.lam = b.new_full((C,), float("inf"))
         self.floor = _FLOOR * b.abs().amax(1)
         self.target = torch.zeros(C, dtype=torch.int64, device=b.device)  # the next radius to report
@@ -120,10 +130,9 @@ class _Walk:
         self._report(lam, at_end)
         if not bool(self.alive.any()):
             return False
-        self.steps[self.ids] += self.alive
+        self.count += self.alive
         self.idle = torch.where(lam < self.lam * (1 - 1e-13), 0, self.idle + 1)
         self.lam = torch.where(self.alive, lam, self.lam)
-        self.give_up(self.alive & (self.idle > self.b.shape[1] + 50))
         is_drop = drop >= join
         self._change(self.alive & ~is_drop, column, self.alive & is_drop, slot)
         return bool(self.alive.any())
@@ -183,26 +192,25 @@ class _Walk:
 
     def _change(self, joins: Tensor, column: Tensor, drops: Tensor, slot: Tensor) -> None:
         """Let ``column`` join where ``joins``, or ``slot`` drop where ``drops``: one update of rank one."""
-        if bool((self.used.all(1) & joins).any()):
+        # A step fills one slot at most, so the slots need not be counted every time.
+        self.vacant -= 1
+        if self.vacant < 0:
             self._grow()
-        every = torch.arange(len(self.ids), device=column.device)
+        every = self.every
         slot = torch.where(joins, self.used.to(torch.uint8).argmin(1), slot)
-        # Join: z = (-inv G_Aj, 1); drop: z = the slot's column of the inverse.
+        self._enrol(column[joins])
+        # Join: z = (-inv G_Aj, 1); drop: z = the slot's column of the inverse. (Row times matrix: bmm is fast there.)
         cross = self.G[column[:, None], self.act] * self.used
-        z = torch.where(
-            joins[:, None], -torch.bmm(self.inv, cross[:, :, None])[:, :, 0], self.inv[every, slot]
-        )
+        z = torch.where(joins[:, None], -torch.bmm(cross[:, None, :], self.inv)[:, 0], self.inv[every, slot])
         z[every, slot] = torch.where(joins, 1.0, z[every, slot])
         self.act[every, slot] = torch.where(joins, column, self.act[every, slot])
         z = torch.where((joins | drops)[:, None], z, 0.0)
-        image = z.new_zeros(self.b.shape).scatter_add_(1, self.act, z) @ self.G
+        image = z.new_zeros(len(z), self.enrolled).scatter_add_(1, self.place[self.act], z) @ self.rows[: self.enrolled]
         schur, own = image[every, column], self.diagonal[column]
         bad = joins & ~(schur > _DEPENDENT * own)
         self.bar[every, column] = torch.where(joins, _NEVER, self.bar[every, column])
         P, Q = self.P[every, column], self.Q[every, column]
-        sign = (
-            torch.ones_like(P) if self.positive else torch.where(P + self.lam * Q < 0, -1.0, 1.0).to(P.dtype)
-        )
+        sign = torch.ones_like(P) if self.positive else torch.where(P + self.lam * Q < 0, -1.0, 1.0).to(P.dtype)
         pivot = torch.where(joins, schur, -z[every, slot])
         du = torch.where(joins, P, self.u[every, slot]) / pivot
         dv = torch.where(joins, sign - Q, self.v[every, slot]) / pivot
@@ -214,6 +222,21 @@ class _Walk:
         self.Q += dv[:, None] * image
         self.inv.baddbmm_((scale[:, None] * z)[:, :, None], z[:, None, :])
         self._book(joins & ~bad, drops, slot, sign)
+
+    def _enrol(self, columns: Tensor) -> None:
+        """Add the columns that are active for the first time in any class to those the products run over."""
+        fresh = columns[~self.known[columns]]
+        if len(fresh) == 0:
+            return
+        fresh = torch.unique(fresh)
+        end = self.enrolled + len(fresh)
+        if end > len(self.rows):
+            more = min(max(end, 2 * len(self.rows)), len(self.G)) - len(self.rows)
+            self.rows = torch.cat([self.rows, self.rows.new_empty(more, len(self.G))])
+        self.rows[self.enrolled : end] = self.G[fresh]
+        self.place[fresh] = torch.arange(self.enrolled, end, device=fresh.device)
+        self.known[fresh] = True
+        self.enrolled = end
 
     def _book(self, joined: Tensor, drops: Tensor, slot: Tensor, sign: Tensor) -> None:
         """Mark the slots taken and freed; a drop gives dependent columns another chance."""
@@ -233,10 +256,14 @@ class _Walk:
 
     def _grow(self) -> None:
         K = self.act.shape[1]
-        more = min(K, self.b.shape[1] + 1 - K)
+        self.vacant = K - int(self.used.sum(1).max()) - 1
+        if self.vacant >= 0:
+            return
+        more = min(max(32, K // 2), self.b.shape[1] + 1 - K)
         for name in ("act", "used", "s", "u", "v"):
             setattr(self, name, torch.nn.functional.pad(getattr(self, name), (0, more)))
         self.inv = torch.nn.functional.pad(self.inv, (0, more, 0, more))
+        self.vacant += more
 
     def refresh(self) -> None:
         """Compute afresh what has drifted: u, v, P, Q and the inverse of the classes concerned."""
@@ -245,26 +272,26 @@ class _Walk:
         row = (self.alive & ~((drift < _DRIFT) & (shift <= _DRIFT * self.lam))).nonzero()[:, 0]
         if len(row) == 0:
             return
+        factor, info = factorise(self.G, self.act[row], self.used[row])
+        self._fail(row[info != 0])
+        row, factor = row[info == 0], factor[info == 0]
         used, act = self.used[row], self.act[row]
-        factor, info = factorise(self.G, act, used)
         self.inv[row] = torch.cholesky_inverse(factor) * (used[:, :, None] & used[:, None, :])
         right = torch.stack([self.b[row].gather(1, act) * used, self.s[row]], 2)
         both = refined_solve(self.G, act, used, factor, right)
         self.u[row], self.v[row] = both[:, :, 0], both[:, :, 1]
-        spread = right.new_zeros(len(row), self.b.shape[1], 2).scatter_add_(
-            1, act[:, :, None].expand(-1, -1, 2), both
-        )
-        image = (self.G @ spread.permute(1, 0, 2).flatten(1)).reshape(-1, len(row), 2)
+        spread = right.new_zeros(len(row), self.b.shape[1], 2).scatter_add_(1, act[:, :, None].expand(-1, -1, 2), both)
+        image = (self.G @ spread.permute(1, 0, 2).flatten(1)).reshape(len(self.G), len(row), 2)
         self.P[row] = self.b[row] - image[:, :, 0].T
         self.Q[row] = image[:, :, 1].T
-        self._fail(row[info != 0])
 
     def secure(self) -> None:
-        """Keep every present point as a start for another method; a broken one ends its class here."""
+        """Keep every present point as a start for another method; end classes that broke or run in circles."""
         row = self.alive.nonzero()[:, 0]
         point, broken = self._point(row, self.lam[row])
         self.safe[row] = torch.where(broken[:, None], self.safe[row], point)
-        self._fail(row[broken])
+        cycling = self.idle[row] > self.b.shape[1] + 50
+        self._fail(row[broken | cycling])
 
     def _fail(self, row: Tensor) -> None:
         failed = torch.zeros_like(self.alive)
@@ -282,28 +309,11 @@ class _Walk:
         """Drop finished classes from the state once they are half of it."""
         if 2 * int(self.alive.sum()) > len(self.alive):
             return
+        self.steps[self.ids] = self.count
         keep = self.alive.nonzero()[:, 0]
+        self.every = self.every[: len(keep)]
         for name in (
-            "ids", "b", "P", "Q", "bar", "act", "used", "s", "u", "v", "inv", "lam", "floor", "target",
+            "ids", "count", "b", "P", "Q", "bar", "act", "used", "s", "u", "v", "inv", "lam", "floor", "target",
             "idle", "alive", "safe",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name)[keep])
-
-
-def factorise(G: Tensor, act: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the Cholesky factors (C, K, K) of G_AA, one on unused diagonals, and LAPACK's info (C,)."""
-    both = used[:, :, None] & used[:, None, :]
-    block = torch.where(both, G[act[:, :, None], act[:, None, :]], 0.0)
-    block.diagonal(dim1=1, dim2=2).add_((~used).to(G.dtype))
-    factor, info = torch.linalg.cholesky_ex(block)
-    return factor, info
-
-
-def refined_solve(G: Tensor, act: Tensor, used: Tensor, factor: Tensor, right: Tensor) -> Tensor:
-    """Solve G_AA x = ``right`` (C, K, r) from its factors, with two rounds of iterative refinement."""
-    both = used[:, :, None] & used[:, None, :]
-    block = torch.where(both, G[act[:, :, None], act[:, None, :]], 0.0)
-    solution = torch.cholesky_solve(right, factor)
-    for _ in range(2):
-        solution = solution + torch.cholesky_solve(right - torch.bmm(block, solution), factor)
-    return solution

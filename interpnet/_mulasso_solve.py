@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from interpnet._mulasso_finish import finish
-from interpnet._mulasso_homotopy import factorise, homotopy, refined_solve
+from interpnet._mulasso_homotopy import homotopy
+from interpnet._mulasso_linalg import factorise, refined_solve
 from interpnet.gram import Gram
 
 Float64 = npt.NDArray[np.float64]
 
+# Classes that advance together: enough to hide the interpreter, few enough that their state stays in the cache.
+_BATCH = 64
 _TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -53,50 +56,38 @@ def duality_gap(G: Tensor, b: Tensor, coef: Tensor, mu: float, *, positive: bool
 
 def solve(gram: Gram, mus: Float64, *, positive: bool, tol: float, max_iter: int) -> Solution:
     """Solve for every radius of ``mus`` (T,), in any order, zero allowed."""
-    G, b = torch.from_numpy(gram.G), torch.from_numpy(np.ascontiguousarray(gram.B.T))
-    scale = np.maximum(gram.yy / 2, _TINY)
     ascending, place = np.unique(mus, return_inverse=True)
-    above = ascending[ascending > 0]
-    coef = torch.zeros(len(ascending), *b.shape, dtype=torch.float64)
-    n_iter = np.ones(b.shape[0], dtype=np.int64)
-    if len(above):
-        found = homotopy(G, b, torch.from_numpy(above), positive=positive, max_steps=max_iter)
-        coef[len(ascending) - len(above) :] = found.coef
-        n_iter += found.steps.numpy()
-    gap, active = np.zeros((len(ascending), b.shape[0])), np.zeros((len(ascending), b.shape[0]), dtype=bool)
-    for t, mu in enumerate(ascending):
-        best, gaps, pull = _polish(G, b, coef[t], float(mu), positive=positive)
-        for c in np.flatnonzero(~(gaps.numpy() <= tol * scale)):
-            done = finish(
-                gram.G,
-                gram.B[:, c],
-                float(mu),
-                best[c].numpy(),
-                positive=positive,
-                goal=tol * scale[c],
-                max_iter=max_iter,
-            )
-            best[c] = torch.from_numpy(done.coef)
-            n_iter[c] += done.rounds
-            gaps[c : c + 1], pull[c : c + 1] = duality_gap(
-                G, b[c : c + 1], best[c : c + 1], float(mu), positive=positive
-            )
-        coef[t], gap[t] = best, gaps.numpy()
-        room = mu - best.abs().sum(1).numpy()
-        # Inside the ball, or with no pull left beyond rounding, the constraint does not matter.
-        active[t] = (room <= 1e-9 * mu) & (pull.numpy() > 1e-12 * np.abs(gram.B).max(0))
-    return Solution(
-        coef.numpy()[place.ravel()],
-        gap[place.ravel()],
-        (gap / scale)[place.ravel()],
-        n_iter,
-        active[place.ravel()],
-    )
+    T, (m, C) = len(ascending), gram.B.shape
+    coef, gap, pull = np.zeros((T, C, m)), np.zeros((T, C)), np.zeros((T, C))
+    n_iter = np.ones(C, dtype=np.int64)
+    G, scale = torch.from_numpy(gram.G), np.maximum(gram.yy / 2, _TINY)
+    for start in range(0, C, _BATCH):
+        part = slice(start, start + _BATCH)
+        b = torch.from_numpy(np.ascontiguousarray(gram.B.T[part]))
+        above = ascending > 0
+        if above.any():
+            found = homotopy(G, b, torch.from_numpy(ascending[above]), positive=positive, max_steps=max_iter)
+            coef[above, part] = found.coef.numpy()
+            n_iter[part] += found.steps.numpy()
+        for t, mu in enumerate(ascending):
+            best, gaps, pulls = _polish(G, b, torch.from_numpy(coef[t, part]), float(mu), positive=positive)
+            coef[t, part], gap[t, part], pull[t, part] = best.numpy(), gaps.numpy(), pulls.numpy()
+    for t, c in np.argwhere(~(gap <= tol * scale)):
+        mu, goal = float(ascending[t]), float(tol * scale[c])
+        done = finish(gram.G, gram.B[:, c], mu, coef[t, c], positive=positive, goal=goal, max_iter=max_iter)
+        n_iter[c] += done.rounds
+        coef[t, c] = done.coef
+        target, weight = (torch.from_numpy(x[None].copy()) for x in (gram.B[:, c], done.coef))
+        gaps, pulls = duality_gap(G, target, weight, mu, positive=positive)
+        gap[t, c], pull[t, c] = float(gaps), float(pulls)
+    # Inside the ball, or with no pull left beyond rounding, the constraint does not matter.
+    room = ascending[:, None] - np.abs(coef).sum(axis=2)
+    active = (room <= 1e-9 * ascending[:, None]) & (pull > 1e-12 * np.abs(gram.B).max(axis=0))
+    place = place.ravel()
+    return Solution(coef[place], gap[place], (gap / scale)[place], n_iter, active[place])
 
 
-def _polish(
-    G: Tensor, b: Tensor, coef: Tensor, mu: float, *, positive: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def _polish(G: Tensor, b: Tensor, coef: Tensor, mu: float, *, positive: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Solve the optimality system on each support afresh; keep, class by class, the point of smaller gap."""
     start = _feasible(coef, mu)
     gap, pull = duality_gap(G, b, start, mu, positive=positive)

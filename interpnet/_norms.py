@@ -42,8 +42,8 @@ def channel_norms(activation: Tensor, axis: int, *, squared: bool = False) -> Te
     if activation.device.type == "cpu" and x.is_contiguous() and x.shape[-1] > 1:
         sums = _sums_of_squares(x.flatten(1, -2), dtype)
         return sums if squared else sums.sqrt_()
-    s = torch.linalg.vector_norm(activation, dim=positions, dtype=dtype)
-    return s.square_() if squared else s
+    norms: Tensor = torch.linalg.vector_norm(activation, dim=positions, dtype=dtype)
+    return norms.square_() if squared else norms
 
 
 def _sums_of_squares(x: Tensor, dtype: torch.dtype) -> Tensor:

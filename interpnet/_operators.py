@@ -53,8 +53,7 @@ _KINDS: dict[str, str] = {
 
 # Kinds that depend on the arguments; each returns a kind or None for "no site".
 _BY_ARGUMENT = frozenset(
-    {"clamp", "clip", "clamp_min", "hardtanh", "threshold", "maximum", "max", "mean", "amax"}
-    | MATRIX_PRODUCTS
+    {"clamp", "clip", "clamp_min", "hardtanh", "threshold", "maximum", "max", "mean", "amax"} | MATRIX_PRODUCTS
 )
 
 #: Kinds that make a site, in the order in which documentation lists them.
@@ -102,9 +101,7 @@ def _kind_by_argument(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any
             return "rectifier"
         return "activation" if name == "hardtanh" else None
     if name == "threshold":
-        zero = _is_zero(argument(args, kwargs, 1, "threshold")) and _is_zero(
-            argument(args, kwargs, 2, "value")
-        )
+        zero = _is_zero(argument(args, kwargs, 1, "threshold")) and _is_zero(argument(args, kwargs, 2, "value"))
         return "rectifier" if zero else "activation"
     if name in {"maximum", "max"}:
         other = argument(args, kwargs, 1, "other")
@@ -122,9 +119,7 @@ def _is_zero(value: Any) -> bool:
     return isinstance(value, int | float) and float(value) == 0.0
 
 
-def argument(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, name: str, default: Any = None
-) -> Any:
+def argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, name: str, default: Any = None) -> Any:
     """Return the argument given by ``position`` or by ``name``."""
     if len(args) > position:
         return args[position]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from interpnet.channels import Channel
 from interpnet.errors import InterpNetError, LayerError
-from interpnet.sites import Site, trace
+from interpnet.sites import Site, find_sites
 from interpnet.trace import Instrument, instrument, unwrap
 
 Channels = Sequence[Channel] | Sequence[Sequence[Channel]]
@@ -128,7 +128,7 @@ def ablate(model: nn.Module, channels: Channels, *, fill: Fill = "zero") -> Iter
         if not prepared:
             busy.append(True)
             try:
-                found = trace(model, images, logits=False)
+                found = find_sites(model, images, logits=False)
             finally:
                 busy.clear()
             sites = [_usable(found[name]) for name in dict.fromkeys(c.layer for c in everything)]

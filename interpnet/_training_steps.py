@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -12,6 +14,25 @@ from torch.nn.functional import cross_entropy, pad
 from interpnet.errors import DataError, ModelError
 
 _WARM_UP = 0.2
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Run a block with ``count`` threads in torch's kernels; ``None`` leaves their number as it is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> with cpu_threads(1):
+    ...     torch.get_num_threads()
+    1
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if count is None else count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def one_cycle(done: float) -> float:
@@ -90,11 +111,14 @@ def step(
     device: torch.device,
     max_shift: int,
     epoch: int,
+    known_labels: np.ndarray | None,
 ) -> tuple[float, int, int, int]:
     """Update the model on one batch; return mean loss, images right, images seen, number of classes."""
     images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
     logits = logits_of(model, shift_images(images, max_shift))
     n_classes = logits.shape[1]
+    if known_labels is not None and epoch == 0:
+        require_every_class(known_labels, n_classes)
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= n_classes:
         raise DataError(
@@ -119,3 +143,13 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
         what = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(f"the model returned {what}, expected logits (B, n_classes)")
     return logits
+
+
+def require_every_class(labels: np.ndarray, n_classes: int, names: Sequence[str] | None = None) -> None:
+    """Raise a DataError that names the classes ``labels`` lacks."""
+    missing = sorted(set(range(n_classes)) - set(np.unique(labels).tolist()))
+    if missing:
+        shown = ", ".join(repr(names[c]) if names else str(c) for c in missing[:4])
+        raise DataError(
+            f"{len(missing)} of {n_classes} classes have no training image: {shown}; add images, or leave the class out"
+        )

@@ -68,8 +68,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             return load_file(str(file))
         except (SafetensorError, OSError) as error:
             raise ModelError(
-                f"weights file {str(path)!r} is damaged or no safetensors file ({error}); "
-                "copy or download it again"
+                f"weights file {str(path)!r} is damaged or no safetensors file ({error}); copy or download it again"
             ) from error
     return _read_torch(file)
 
@@ -86,9 +85,7 @@ def _read_torch(file: Path) -> dict[str, Tensor]:
     except UnpicklingError as error:
         # Torch raises this one type for a pickle that wants code and for bytes that are no pickle.
         if not _looks_pickled(file):
-            raise ModelError(
-                f"{shown} is no torch checkpoint, or damaged; copy or download it again"
-            ) from error
+            raise ModelError(f"{shown} is no torch checkpoint, or damaged; copy or download it again") from error
         raise ModelError(
             f"{shown} needs unpickling, which could run any code in it, and is refused. Convert it where you "
             "trust it: load it with your own code, then torch.save(model.state_dict(), 'weights.pt')"
@@ -126,8 +123,7 @@ def _state_dict_in(content: object, shown: str) -> dict[str, Tensor]:
     if not state or len(state) < len(content):
         names = ", ".join(repr(str(name)) for name in list(content)[:_SHOWN_KEYS]) or "nothing"
         raise ModelError(
-            f"{shown} holds {names}, expected a state dict (names to tensors), bare or under "
-            "'state_dict' or 'model'"
+            f"{shown} holds {names}, expected a state dict (names to tensors), bare or under 'state_dict' or 'model'"
         )
     return state
 
@@ -196,13 +192,8 @@ def _class_count_hint(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) 
         for name, value in own.items()
         if name in weights and weights[name].shape != value.shape and value.dim() and weights[name].dim()
     }
-    same_tails = all(
-        weights[name].shape[1:] == value.shape[1:] for name, value in own.items() if name in weights
-    )
+    same_tails = all(weights[name].shape[1:] == value.shape[1:] for name, value in own.items() if name in weights)
     if len(pairs) == 1 and same_tails:
         theirs, ours = pairs.pop()
-        return (
-            f". The file seems to be for {theirs} classes where the model has {ours}: "
-            f"give num_classes={theirs}"
-        )
+        return f". The file seems to be for {theirs} classes where the model has {ours}: give num_classes={theirs}"
     return ""

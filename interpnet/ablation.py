@@ -1,4 +1,4 @@
-"""Ablation: does a class lose its recall when its channels are removed, and only then?
+"""Ablation: what a class, and the others, lose when the channels relevant to it are removed.
 
 Every image of class c runs with class c's channels removed (its *own* recall), and, in a second pass,
 with the channels of another class j removed (the *others'* recall of class j), so two passes over the
@@ -15,23 +15,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from interpnet._device import placed, resolve_device, to_device
+from interpnet._device import placed, resolve_device
+from interpnet._passes import Lists, Passes
 from interpnet._progress import progress_bar
-from interpnet._removal import Fill, Removal, ablate
+from interpnet._removal import Fill, ablate
 from interpnet.ablation_result import AblationResult, Condition, Curve, SingleEffect
-from interpnet.errors import DataError, InterpNetError
+from interpnet.errors import InterpNetError
 from interpnet.relevance import Interpretation
 from interpnet.score_table import ScoreTable
-from interpnet.scores import unpack
-from interpnet.sites import Output, Site, logits_of, trace
-from interpnet.trace import Instrument, evaluating, instrument, unwrap
+from interpnet.sites import Output
+from interpnet.trace import evaluating, unwrap
 
 __all__ = ["AblationResult", "Condition", "Curve", "Fill", "SingleEffect", "ablate", "ablation_study"]
 
 CONTROLS = ("random", "random-per-layer", "highest-activation")
-Lists = Sequence[npt.NDArray[np.int64]]
+_CURVE_REPEATS = 3
 
 
 def ablation_study(
@@ -78,7 +78,8 @@ def ablation_study(
         What removed maps are overwritten with: zero, or each channel's mean activation over the images
         of ``loader``.
     curve : bool
-        Also remove the k channels of largest ``|weight|`` for k = 1, 2, 4, ... up to all, and k random ones.
+        Also remove the k channels of largest ``|weight|`` for k = 1, 2, 4, ... up to all, and k random
+        ones (three draws: the curve is the one part whose controls are cut short).
     single : bool
         Also remove each relevant channel alone.
     device, output, memory_format, progress
@@ -113,125 +114,10 @@ def ablation_study(
     where = resolve_device(device, model)
     with placed(model, where, memory_format) as last, evaluating(model), torch.inference_mode():
         plan = _Plan(interpretation, controls, table, repeats, seed, curve=curve, single=single)
-        run = _Runner(model, loader, interpretation, where, output, channels_last=last, seed=seed)
+        run = Passes(model, loader, interpretation, where, output, channels_last=last, seed=seed)
         if fill == "mean":
             run.fill_with_means()
         return plan.measure(run, fill, progress=progress)
-
-
-class _Runner:
-    """Passes over the images, each with a list of removed channels for every image."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        loader: Iterable[Any],
-        interpretation: Interpretation,
-        device: torch.device,
-        output: Output | None,
-        *,
-        channels_last: bool,
-        seed: int,
-    ) -> None:
-        self._model, self._loader, self._device, self._output = model, loader, device, output
-        self._last = channels_last
-        self.C = len(interpretation.classes)
-        images, labels = next(self._batches(), (None, None))
-        if images is None or labels is None:
-            raise DataError("the loader yielded no image; the ablation needs labelled images")
-        found = trace(model, images, output=output)
-        if found.n_outputs != self.C:
-            raise InterpNetError(
-                f"the model has {found.n_outputs} outputs and the interpretation {self.C} classes; "
-                "was it made from another model?"
-            )
-        self.sites: list[Site] = [found[name] for name in interpretation.channels.layers]
-        self._removal = Removal(self.sites)
-        if self._removal.m != len(interpretation.channels):
-            raise InterpNetError("the interpretation's channels do not fit this model; was it made from another one?")
-        self.labels = torch.cat([y for _, y in self._batches()]).numpy()
-        self.n = len(self.labels)
-        self.support = np.bincount(self.labels, minlength=self.C)
-        # Which other class's channels each image loses in the second pass: spread evenly over the others.
-        rng = np.random.default_rng([seed, 1])
-        self.foreign = np.zeros(self.n, dtype=np.int64)
-        for c in range(self.C):
-            rows = rng.permutation(np.flatnonzero(self.labels == c))
-            others = rng.permutation([j for j in range(self.C) if j != c])
-            if len(others):
-                self.foreign[rows] = others[np.arange(len(rows)) % len(others)]
-
-    def _batches(self) -> Iterable[tuple[Tensor, Tensor]]:
-        for batch in self._loader:
-            images, labels, _, _ = unpack(batch)
-            if images.shape[0] == 0:
-                continue
-            if labels is None or labels.dim() != 1 or labels.is_floating_point():
-                raise DataError("the ablation needs one class number an image; the loader yields other labels or none")
-            if bool(((labels < 0) | (labels >= self.C)).any()):
-                raise DataError(f"a label lies outside the {self.C} classes 0..{self.C - 1}")
-            yield images, labels.cpu()
-
-    def fill_with_means(self) -> None:
-        """Overwrite removed maps with each channel's mean activation instead of zero."""
-        sums: dict[str, Tensor] = {s.name: torch.zeros(s.channels, dtype=torch.float64) for s in self.sites}
-
-        def reader(site: Site) -> Callable[[Tensor], None]:
-            def read(out: Tensor) -> None:
-                axes = [a for a in range(1, out.dim()) if a != site.axis]
-                means = out.float().mean(axes) if axes else out.float()
-                sums[site.name] += means.sum(0).double().cpu()
-
-            return read
-
-        with instrument(self._model, Instrument(reads={s.name: reader(s) for s in self.sites})):
-            for images, _ in self._batches():
-                self._model(to_device(images, self._device, channels_last=self._last))
-        self._removal = Removal(self.sites, torch.cat([sums[s.name] for s in self.sites]).float() / self.n)
-
-    def predictions(self, lists: Lists | None, classes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return each image's prediction with ``lists[classes[image]]`` removed."""
-        results, start = [], 0
-        with instrument(self._model, Instrument(edits=self._removal.edits)):
-            for images, _ in self._batches():
-                n = images.shape[0]
-                here = [] if lists is None else [lists[c] for c in classes[start : start + n]]
-                rows = np.repeat(np.arange(len(here)), [len(x) for x in here])
-                columns = np.concatenate(here) if here else np.zeros(0, dtype=np.int64)
-                self._removal.set(torch.from_numpy(rows), torch.from_numpy(columns.astype(np.int64)))
-                out = self._model(to_device(images, self._device, channels_last=self._last))
-                results.append(logits_of(out, n, self._output).argmax(1).cpu().numpy())
-                start += n
-        if start != self.n:
-            raise DataError(
-                f"the loader yielded {self.n} images at first and {start} later; pass one that starts anew each time, "
-                "such as a DataLoader or a list"
-            )
-        return np.concatenate(results)
-
-    def own(self, lists: Lists | None) -> npt.NDArray[np.float64]:
-        """Return each class's recall with its own list removed (C,); NaN for a class without images."""
-        right = self.predictions(lists, self.labels) == self.labels
-        hits = np.bincount(self.labels, weights=right, minlength=self.C)
-        return _ratio(hits, self.support)
-
-    def others(self, lists: Lists) -> npt.NDArray[np.float64]:
-        """Return for each class j the mean recall of the other classes with j's list removed (C,)."""
-        right = self.predictions(lists, self.foreign) == self.labels
-        at = self.foreign * self.C + self.labels
-        hits = np.bincount(at, weights=right, minlength=self.C**2).reshape(self.C, self.C)
-        count = np.bincount(at, minlength=self.C**2).reshape(self.C, self.C)
-        np.fill_diagonal(count, 0)
-        return _nanmean(_ratio(hits, count), 1)
-
-
-def _ratio(hits: npt.NDArray[Any], count: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    return np.divide(hits, count, out=np.full(np.shape(hits), np.nan), where=count > 0)
-
-
-def _nanmean(values: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.float64]:
-    known = ~np.isnan(values)
-    return _ratio(np.where(known, values, 0.0).sum(axis), known.sum(axis))
 
 
 class _Plan:
@@ -252,10 +138,12 @@ class _Plan:
         self._controls = [c for c in CONTROLS if c in controls and (c != "highest-activation" or table is not None)]
         self._curve, self._single = curve, single
         self._table = table
-        self._layer_of = np.repeat(np.arange(len(interpretation.channels.sizes)), [n for _, n in interpretation.channels.sizes])
+        self._layer_of = np.repeat(
+            np.arange(len(interpretation.channels.sizes)), [n for _, n in interpretation.channels.sizes]
+        )
         self._means: list[npt.NDArray[np.float64]] = []
 
-    def measure(self, run: _Runner, fill: str, *, progress: bool) -> AblationResult:
+    def measure(self, run: Passes, fill: str, *, progress: bool) -> AblationResult:
         conv = np.isin(self._layer_of, [i for i, s in enumerate(run.sites) if s.family == "conv"])
         everywhere = np.ones(len(self._layer_of), dtype=bool)
         groups = [("all", everywhere)]
@@ -265,16 +153,17 @@ class _Plan:
         ks = _powers(max((len(r) for r in relevant), default=0)) if self._curve else []
         longest = max((len(r) for r in relevant), default=0) if self._single else 0
         passes = 1 + len(groups) * sum(self._draws(c) for c in ("relevant", "relevant-positive", *self._controls)) * 2
-        passes += len(ks) * (1 + self._repeats) + 2 * longest
+        passes += len(ks) * (1 + min(self._repeats, _CURVE_REPEATS)) + 2 * longest
         with progress_bar("Ablating", passes, unit="passes", enabled=progress) as advance:
             intact = run.own(None)
             advance(1)
-            conditions = []
-            for name, allowed in groups:
-                for kind in ("relevant", "relevant-positive", *self._controls):
-                    conditions.append(self._condition(run, kind, name, allowed, advance))
+            conditions = [
+                self._condition(run, kind, name, allowed, advance)
+                for name, allowed in groups
+                for kind in ("relevant", "relevant-positive", *self._controls)
+            ]
             found_curve = self._measure_curve(run, relevant, ks, advance) if ks else None
-            effects = self._measure_single(run, relevant, intact, conditions, advance) if self._single else {}
+            effects = self._measure_single(run, relevant, intact, advance) if self._single else {}
         return AblationResult(
             self._i.classes, run.support, intact, fill, run.n, self._repeats, self._seed, tuple(conditions), found_curve,
             effects,
@@ -284,7 +173,7 @@ class _Plan:
         return self._repeats if kind.startswith("random") else 1
 
     def _condition(
-        self, run: _Runner, kind: str, layers: str, allowed: npt.NDArray[np.bool_], advance: Callable[[int], None]
+        self, run: Passes, kind: str, layers: str, allowed: npt.NDArray[np.bool_], advance: Callable[[int], None]
     ) -> Condition:
         own, others, removed = [], [], np.zeros(run.C)
         for r in range(self._draws(kind)):
@@ -308,7 +197,8 @@ class _Plan:
         free[self._i.columns(c)] = False
         pool = np.flatnonzero(free)
         if kind == "random":
-            return rng.choice(pool, min(len(relevant), len(pool)), replace=False)
+            drawn: npt.NDArray[np.int64] = rng.choice(pool, min(len(relevant), len(pool)), replace=False)
+            return drawn
         if kind == "highest-activation":
             means = self._class_means(c)
             candidates = np.flatnonzero(allowed)
@@ -328,13 +218,12 @@ class _Plan:
             self._means.append(self._table.channel_means(np.flatnonzero(target == len(self._means))))
         return self._means[c]
 
-    def _measure_curve(
-        self, run: _Runner, relevant: Lists, ks: Sequence[int], advance: Callable[[int], None]
-    ) -> Curve:
+    def _measure_curve(self, run: Passes, relevant: Lists, ks: Sequence[int], advance: Callable[[int], None]) -> Curve:
         own = np.stack([self._step(run, [r[:k] for r in relevant], advance) for k in ks])
         m = len(self._layer_of)
-        random = np.zeros((len(ks), self._repeats, run.C))
-        for r in range(self._repeats):
+        repeats = min(self._repeats, _CURVE_REPEATS)
+        random = np.zeros((len(ks), repeats, run.C))
+        for r in range(repeats):
             orders = []
             for c in range(run.C):
                 pool = np.setdiff1d(np.arange(m), relevant[c])
@@ -344,16 +233,15 @@ class _Plan:
         return Curve(np.array(ks), own, random)
 
     @staticmethod
-    def _step(run: _Runner, lists: Lists, advance: Callable[[int], None]) -> npt.NDArray[np.float64]:
+    def _step(run: Passes, lists: Lists, advance: Callable[[int], None]) -> npt.NDArray[np.float64]:
         advance(1)
         return run.own(lists)
 
     def _measure_single(
         self,
-        run: _Runner,
+        run: Passes,
         relevant: Lists,
         intact: npt.NDArray[np.float64],
-        conditions: Sequence[Condition],
         advance: Callable[[int], None],
     ) -> dict[int, list[SingleEffect]]:
         """Remove the first channel of every class at once, then the second, ..."""

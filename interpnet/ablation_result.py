@@ -146,7 +146,9 @@ class AblationResult:
         for c in self.conditions:
             if (c.name, c.layers) == (name, layers):
                 return c
-        raise KeyError(f"no condition {name!r} on {layers!r}; there are {[(c.name, c.layers) for c in self.conditions]}")
+        raise KeyError(
+            f"no condition {name!r} on {layers!r}; there are {[(c.name, c.layers) for c in self.conditions]}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers; NaN becomes ``None``."""
@@ -216,7 +218,10 @@ class AblationResult:
             {
                 int(c): [
                     SingleEffect(
-                        Channel(e["layer"], e["index"]), e["weight"], _number(e["own_drop"]), _number(e["others_change"])
+                        Channel(e["layer"], e["index"]),
+                        e["weight"],
+                        _number(e["own_drop"]),
+                        _number(e["others_change"]),
                     )
                     for e in effects
                 ]

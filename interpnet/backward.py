@@ -66,12 +66,12 @@ class _Rectify(torch.autograd.Function):
     """The value of a rectifier with another derivative."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, run: Callable[[], Tensor], slope: Tensor | None) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, _z: Tensor, run: Callable[[], Tensor], slope: Tensor | None) -> Tensor:
         ctx.save_for_backward(*(() if slope is None else (slope,)))
         return run()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # noqa: D102
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         signal = grads[0].clamp(min=0)
         if ctx.saved_tensors:
             signal = signal * ctx.saved_tensors[0].to(signal.dtype)
@@ -82,15 +82,13 @@ class _Resample(torch.autograd.Function):
     """The value of a strided convolution with a stride-1 transpose of the resampled signal as its backward."""
 
     @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any, x: Tensor, run: Callable[[], Tensor], weight: Tensor, call: dict[str, Any]
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, run: Callable[[], Tensor], weight: Tensor, call: dict[str, Any]) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.call, ctx.size = call, tuple(x.shape[2:])
         return run()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: D102
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (weight,) = ctx.saved_tensors
         return resampled_transpose(grads[0], weight, ctx.size, **ctx.call), None, None, None
 
@@ -99,13 +97,13 @@ class _ResampleSlice(torch.autograd.Function):
     """The value of a strided slice with nearest-neighbour resampling as its backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, run: Callable[[], Tensor], key: tuple[Any, ...]) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, x: Tensor, run: Callable[[], Tensor], key: tuple[Any, ...]) -> Tensor:
         ctx.shape, ctx.key = tuple(x.shape), key
         # A fresh tensor: autograd lets no later in-place operator touch a view made in here.
         return run().clone()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # noqa: D102
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         shape, key, signal = ctx.shape, ctx.key, grads[0]
         dense = tuple(slice(*k.indices(n)[:2]) for k, n in zip(key, shape, strict=True))
         sizes = [len(range(*k.indices(n)[:2])) for k, n in zip(key, shape, strict=True)]
@@ -177,9 +175,7 @@ def resampled_transpose(
 
 
 @contextmanager
-def backward_rules(
-    model: nn.Module, *, rectifier: str = "guided", resample: bool = True
-) -> Iterator[RuleReport]:
+def backward_rules(model: nn.Module, *, rectifier: str = "guided", resample: bool = True) -> Iterator[RuleReport]:
     """Run forward passes inside the block under the given backward rules; see the module's table.
 
     Yields
@@ -304,7 +300,7 @@ def check_overridden(report: RuleReport, result: Tensor | list[Tensor]) -> None:
 
 
 def _foreign_nodes(results: list[Tensor]) -> list[str]:
-    open_nodes = [r.grad_fn for r in results if r.grad_fn is not None]
+    open_nodes: list[Any] = [r.grad_fn for r in results if r.grad_fn is not None]
     known: set[Any] = set()
     left: list[str] = []
     own = {f"{c.__name__}Backward" for c in (_Rectify, _Resample, _ResampleSlice)}

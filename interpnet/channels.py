@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import NamedTuple, overload
+from typing import overload
 
 from interpnet.errors import LayerError, did_you_mean
 
 
-class Channel(NamedTuple):
+@dataclass(frozen=True, order=True, slots=True)
+class Channel:
     """One channel of one layer.
 
     Examples

@@ -17,7 +17,7 @@ from interpnet.errors import InterpNetError
 from interpnet.heatmap import Picks, backpropagate, normalise, reduce_colours
 from interpnet.relevance import Interpretation
 from interpnet.scores import ScoreReader
-from interpnet.sites import Output, Trace, check_images, trace
+from interpnet.sites import Output, Trace, check_images, find_sites
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def explain(
     images = check_images(images)
     if k < 1:
         raise InterpNetError(f"k={k}; expected at least 1")
-    found = found if found is not None else trace(model, images, output=output)
+    found = found if found is not None else find_sites(model, images, output=output)
     sites = []
     for name, size in interpretation.channels.sizes:
         site = found[name]

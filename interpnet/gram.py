@@ -11,13 +11,12 @@ import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg.blas import dsyrk
 
-from interpnet._gram_checks import check_definite, check_gram, float64_array, locate_nonfinite
+from interpnet._gram_checks import as_numpy, check_definite, check_gram, class_count, float64_array, locate_bad, numeric
 from interpnet._io import atomic_path
 from interpnet.errors import DataError, InterpNetError, RunFolderError
 
@@ -128,17 +127,13 @@ class Gram:
         """
         scores, target = as_numpy(X), as_numpy(L)
         if scores.ndim != 2 or 0 in scores.shape:
-            raise DataError(
-                f"X has shape {scores.shape}; expected (N, m) with at least one row and one column"
-            )
+            raise DataError(f"X has shape {scores.shape}; expected (N, m) with at least one row and one column")
         if block < 1:
             raise InterpNetError(f"block is {block}; expected a number of rows, at least 1")
         if target.shape[:1] != scores.shape[:1]:
-            raise DataError(
-                f"X has {scores.shape[0]} rows but L has shape {target.shape}; expected one target a row"
-            )
+            raise DataError(f"X has {scores.shape[0]} rows but L has shape {target.shape}; expected one target a row")
         if target.ndim == 1:
-            width = _class_count(target, n_classes)
+            width = class_count(target, n_classes)
         elif target.ndim == 2:
             width = target.shape[1]
         else:
@@ -239,8 +234,8 @@ class GramAccumulator:
             raw = one_hot(raw, n_classes)
         if raw.shape != (rows.shape[0], n_classes):
             raise DataError(f"L has shape {raw.shape}; expected ({rows.shape[0]}, {n_classes})")
-        block = np.ascontiguousarray(_numeric("X", rows), dtype=np.float64)
-        target = np.ascontiguousarray(_numeric("L", raw), dtype=np.float64)
+        block = np.ascontiguousarray(numeric("X", rows), dtype=np.float64)
+        target = np.ascontiguousarray(numeric("L", raw), dtype=np.float64)
         for name, array in (("X", block), ("L", target)):
             fault = locate_bad(name, array, self.n)
             if fault is not None:
@@ -281,46 +276,7 @@ def one_hot(labels: npt.ArrayLike, n_classes: int | None = None) -> npt.NDArray[
     index = as_numpy(labels)
     if index.ndim != 1:
         raise DataError(f"labels have shape {index.shape}; expected (N,)")
-    count = _class_count(index, n_classes)
+    count = class_count(index, n_classes)
     target = np.zeros((index.shape[0], count), dtype=np.float32)
     target[np.arange(index.shape[0]), index.astype(np.int64)] = 1.0
     return target
-
-
-def _class_count(labels: npt.NDArray[Any], n_classes: int | None) -> int:
-    """Check integer labels and return the number of classes."""
-    if labels.size == 0:
-        raise DataError("there are no labels; expected at least one")
-    if labels.dtype == np.bool_ or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(
-            f"labels have type {labels.dtype}; expected integers 0, 1, 2, ... or an (N, C) target matrix"
-        )
-    low, high = int(labels.min()), int(labels.max())
-    count = high + 1 if n_classes is None else int(n_classes)
-    if low < 0 or high >= count:
-        worst = low if low < 0 else high
-        raise DataError(f"label {worst} is outside the {count} classes 0 .. {count - 1}")
-    return count
-
-
-def as_numpy(value: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Return ``value`` (array, memory map, list, or torch tensor on any device) as a numpy array."""
-    detach = getattr(value, "detach", None)
-    return np.asarray(detach().cpu() if detach is not None else value)
-
-
-def locate_bad(name: str, array: Float64, first_row: int = 0) -> str | None:
-    """Return a message that names the first NaN or infinity of the matrix ``array``, or None."""
-    where = locate_nonfinite(array)
-    if where is None:
-        return None
-    what = "NaN" if np.isnan(array[where]) else "infinity"
-    return (
-        f"{name} contains {what} at row {first_row + where[0]}, column {where[1]}; every value must be finite"
-    )
-
-
-def _numeric(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"{name} has type {array.dtype}; expected real numbers")
-    return array

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from interpnet.backward import RuleReport, backward_rules, check_overridden
 from interpnet.channels import Channel
 from interpnet.errors import InterpNetError, LayerError
-from interpnet.sites import Output, Site, Trace, check_images, logits_of, trace
+from interpnet.sites import Output, Site, Trace, check_images, find_sites, logits_of
 from interpnet.trace import Instrument, evaluating, instrument, unwrap
 
 REDUCTIONS = ("positive", "abs", "max")
@@ -174,7 +174,9 @@ def normalise(maps: Tensor) -> Tensor:
     """
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
     span = high - low
-    return torch.where(span > 0, (maps - low) / torch.where(span > 0, span, torch.ones_like(span)), torch.zeros_like(maps))
+    return torch.where(
+        span > 0, (maps - low) / torch.where(span > 0, span, torch.ones_like(span)), torch.zeros_like(maps)
+    )
 
 
 def channel_signal(
@@ -199,7 +201,7 @@ def channel_signal(
         picks = [[c] if isinstance(c, Channel) else list(c) for c in channels]
     if len(picks) != batch:
         raise InterpNetError(f"{len(picks)} channels came for {batch} images; expected one for all or one an image")
-    found = found if found is not None else trace(model, images, output=output)
+    found = found if found is not None else find_sites(model, images, output=output)
     sites = []
     for name in sorted({c.layer for p in picks for c in p}):
         site = found[name]

@@ -125,9 +125,7 @@ def load_model(
     from torchvision.models import list_models
 
     known = [*_classifiers(), "smallcnn"]
-    raise ModelError(
-        f"unknown model {spec!r}, expected {_SPECS}{_prefixed_match(spec, known, set(list_models()))}"
-    )
+    raise ModelError(f"unknown model {spec!r}, expected {_SPECS}{_prefixed_match(spec, known, set(list_models()))}")
 
 
 def describe_model(
@@ -237,9 +235,7 @@ def _load_timm(name: str, word: str | None, num_classes: int | None, seed: int) 
     if word is None or word == "pretrained" or word in tags:
         full = f"{architecture}.{word}" if word in tags else name
         if not tags:
-            raise ModelError(
-                f"timm publishes no weights for {name!r}: give --weights FILE or --weights random"
-            )
+            raise ModelError(f"timm publishes no weights for {name!r}: give --weights FILE or --weights random")
         return _downloaded(lambda: timm.create_model(full, pretrained=True, **options), f"timm:{name}", word)
     state = None if word == "random" else read_weights(_file_or_word(word, tags))
     with seeded(seed):
@@ -273,9 +269,7 @@ def _file_or_word(word: str, published: list[str]) -> str:
     if path.exists() or path.suffix.lower() in WEIGHT_SUFFIXES or len(path.parts) > 1:
         return str(existing_file(path))
     words = ["pretrained", "random", *published]
-    raise ModelError(
-        f"weights {word!r} are neither a file nor one of {', '.join(words)}{did_you_mean(word, words)}"
-    )
+    raise ModelError(f"weights {word!r} are neither a file nor one of {', '.join(words)}{did_you_mean(word, words)}")
 
 
 def _downloaded(build: Callable[[], nn.Module], spec: str, word: str | None) -> nn.Module:
@@ -319,9 +313,7 @@ def _published_preprocessing(spec: str, word: str | None, model: nn.Module) -> d
         config = getattr(model, "pretrained_cfg", None) or {}
         if {"input_size", "mean", "std"} <= set(config) and not Path(word or "").suffix:
             side = int(config["input_size"][-1])
-            return _hint(
-                round(side / float(config.get("crop_pct") or 1)), side, config["mean"], config["std"]
-            )
+            return _hint(round(side / float(config.get("crop_pct") or 1)), side, config["mean"], config["std"])
     return None
 
 

@@ -29,9 +29,11 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from interpnet._gram_checks import as_numpy, locate_bad
+from interpnet._mulasso_checks import check_options, check_radii, check_type
 from interpnet._mulasso_solve import Solution, solve
 from interpnet.errors import DataError, InterpNetError
-from interpnet.gram import Gram, as_numpy, locate_bad
+from interpnet.gram import Gram
 
 Float64 = npt.NDArray[np.float64]
 
@@ -170,13 +172,11 @@ class MuLasso(_Estimator):
         [[0.5, 0.0], [0.0, 0.5]]
         """
         self._check_parameters()
-        _check_type(gram)
+        check_type(gram)
         gram.check_definite()
         labels = np.arange(gram.n_classes) if classes is None else np.asarray(classes)
         if labels.shape != (gram.n_classes,):
-            raise InterpNetError(
-                f"classes have shape {labels.shape}; expected ({gram.n_classes},), one label a class"
-            )
+            raise InterpNetError(f"classes have shape {labels.shape}; expected ({gram.n_classes},), one label a class")
         self.n_features_in_ = gram.m
         return self._solve(gram, labels, labels=True)
 
@@ -206,7 +206,7 @@ class MuLasso(_Estimator):
     def _solve(self, gram: Gram, classes: npt.NDArray[Any], *, labels: bool) -> Self:
         radius = np.array([float(self.mu)])
         solution = solve(gram, radius, positive=self.positive, tol=self.tol, max_iter=self.max_iter)
-        _warn(solution, radius, classes, tol=self.tol, max_iter=self.max_iter)
+        _warn(solution, radius, classes, tol=self.tol, max_iter=self.max_iter, depth=4)
         self.classes_ = classes
         self.coef_ = solution.coef[0]
         self.dual_gap_ = solution.gap[0]
@@ -225,8 +225,8 @@ class MuLasso(_Estimator):
         return checked
 
     def _check_parameters(self) -> None:
-        _check_radii(np.asarray(self.mu), "mu", ndim=0)
-        _check_options(self.positive, self.tol, self.max_iter)
+        check_radii(np.asarray(self.mu), "mu", ndim=0)
+        check_options(self.positive, self.tol, self.max_iter)
 
 
 def mulasso_path(
@@ -265,17 +265,20 @@ def mulasso_path(
     [[0.25, 0.0], [1.0, 0.0]]
     """
     radii = np.atleast_1d(np.asarray(mus))
-    _check_radii(radii, "mus", ndim=1)
-    _check_options(positive, tol, max_iter)
-    _check_type(gram)
+    check_radii(radii, "mus", ndim=1)
+    check_options(positive, tol, max_iter)
+    check_type(gram)
     gram.check_definite()
     radii = radii.astype(np.float64)
     solution = solve(gram, radii, positive=positive, tol=tol, max_iter=max_iter)
-    _warn(solution, radii, np.arange(gram.n_classes), tol=tol, max_iter=max_iter)
+    _warn(solution, radii, np.arange(gram.n_classes), tol=tol, max_iter=max_iter, depth=3)
     return solution.coef
 
 
-def _warn(solution: Solution, mus: Float64, classes: npt.NDArray[Any], *, tol: float, max_iter: int) -> None:
+def _warn(
+    solution: Solution, mus: Float64, classes: npt.NDArray[Any], *, tol: float, max_iter: int, depth: int
+) -> None:
+    """Warn, ``depth`` frames up (the caller of the public function), where the tolerance was missed."""
     missed = ~(solution.relative <= tol)
     if not missed.any():
         return
@@ -286,35 +289,5 @@ def _warn(solution: Solution, mus: Float64, classes: npt.NDArray[Any], *, tol: f
         f"above tol={tol:g}; raise max_iter (now {max_iter}) or tol, or lower mu: "
         "far beyond the l1 norm of a least squares solution the gap is rounding times mu",
         ConvergenceWarning,
-        stacklevel=4,
+        stacklevel=depth,
     )
-
-
-def _check_type(gram: object) -> None:
-    if not isinstance(gram, Gram):
-        raise InterpNetError(
-            f"gram is a {type(gram).__name__}; "
-            "expected an interpnet.Gram (Gram.from_scores(X, y), or Gram(G, B, yy, n))"
-        )
-
-
-def _check_radii(radii: npt.NDArray[Any], name: str, *, ndim: int) -> None:
-    shape = "a number" if ndim == 0 else "a vector of numbers"
-    if radii.ndim != ndim or radii.size == 0 or radii.dtype.kind not in "fiu":
-        raise InterpNetError(f"{name} is {radii!r}; expected {shape}, finite and not negative")
-    if not np.isfinite(radii).all() or (radii < 0).any():
-        worst = radii[~np.isfinite(radii) | (radii < 0)].flat[0]
-        raise InterpNetError(f"{name} is or holds {worst}; expected {shape}, finite and not negative")
-
-
-def _check_options(positive: object, tol: object, max_iter: object) -> None:
-    if not isinstance(positive, bool | np.bool_):
-        raise InterpNetError(f"positive is {positive!r}; expected True or False")
-    if (
-        isinstance(tol, bool)
-        or not isinstance(tol, int | float | np.number)
-        or not 0 < float(tol) < float("inf")
-    ):
-        raise InterpNetError(f"tol is {tol!r}; expected a number above zero, such as 1e-6")
-    if isinstance(max_iter, bool) or not isinstance(max_iter, int | np.integer) or max_iter < 1:
-        raise InterpNetError(f"max_iter is {max_iter!r}; expected a whole number, at least 1")

@@ -115,7 +115,8 @@ class Interpretation:
         total = np.abs(self.coef)
         by_layer = np.stack([total[:, self.channels.slice(n)].sum(1) for n in self.channels.layers], 1)
         sums = by_layer.sum(1, keepdims=True)
-        return np.divide(by_layer, sums, out=np.zeros_like(by_layer), where=sums > 0)
+        shares: FloatArray = np.divide(by_layer, sums, out=np.zeros_like(by_layer), where=sums > 0)
+        return shares
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the interpretation as one ``.npz`` file, atomically and without pickling."""
@@ -141,7 +142,9 @@ class Interpretation:
                 meta = json.loads(str(data["meta"]))
                 coef, gaps = data["coef"], data["gaps"]
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise RunFolderError(f"{str(path)!r} holds no interpretation ({error}); delete it and solve again") from error
+            raise RunFolderError(
+                f"{str(path)!r} holds no interpretation ({error}); delete it and solve again"
+            ) from error
         if meta.get("format") != _FORMAT:
             raise RunFolderError(f"{str(path)!r} has format {meta.get('format')!r}; expected {_FORMAT!r}")
         return cls(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import chain
 from typing import Any
 
@@ -25,7 +25,7 @@ from interpnet.channels import ChannelIndex
 from interpnet.errors import DataError, InterpNetError, LayerError, ModelError
 from interpnet.gram import GramAccumulator, one_hot
 from interpnet.score_table import ScoreTable, ScoreWriter
-from interpnet.sites import Layers, Output, Site, check_images, logits_of, trace
+from interpnet.sites import Layers, Output, Site, check_images, find_sites, logits_of
 from interpnet.trace import Instrument, evaluating, instrument, unwrap
 
 Loader = Iterable[Any] | Callable[[int], Iterable[Any]]
@@ -40,10 +40,10 @@ class ScoreReader:
 
     Examples
     --------
-    >>> from interpnet.sites import trace
+    >>> from interpnet.sites import find_sites
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2)).eval()
     >>> images = torch.ones(1, 1, 3, 3)
-    >>> reader = ScoreReader(trace(net, images).select())
+    >>> reader = ScoreReader(find_sites(net, images).select())
     >>> with instrument(net, Instrument(reads=reader.reads)):
     ...     _ = net(images)
     >>> reader.take().shape
@@ -188,7 +188,7 @@ def collect_scores(
     DataError
         No image; a label outside the classes; NaN or infinite activations (the layer and image named).
     ModelError, LayerError
-        See :func:`interpnet.sites.trace`.
+        See :func:`interpnet.sites.find_sites`.
     RunFolderError
         The folder belongs to another collection, or cannot be written.
 
@@ -207,7 +207,7 @@ def collect_scores(
         cast = torch.autocast(where.type, autocast) if autocast is not None else contextlib.nullcontext()
         images = to_device(first, where, channels_last=last)
         with cast:
-            found = trace(model, images, output=output)
+            found = find_sites(model, images, output=output)
         reader = ScoreReader(found.select(layers), norm=norm, normalisation=normalisation)
         info = {"norm": norm, "normalisation": normalisation, "image_shape": list(found.image_shape), "skipped": []}
         sink = (
@@ -261,7 +261,7 @@ def _length(loader: Loader) -> int | None:
     if isinstance(n, int):
         return n
     data = getattr(loader, "dataset", None)
-    return len(data) if hasattr(data, "__len__") else None
+    return len(data) if isinstance(data, Sized) else None
 
 
 class _Memory:

@@ -1,6 +1,6 @@
 """The sites of a network: what can be read, edited or visualised, found by running it once.
 
-:func:`trace` runs the network on a real batch and returns every operator output with its name,
+:func:`find_sites` runs the network on a real batch and returns every operator output with its name,
 kind, shape, channel axis and receptive field. :meth:`Trace.select` turns what a user writes
 (``"default"``, ``"all"``, names, globs, modules) into a list of sites.
 """
@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from interpnet._layout import Field, Layout, input_layout, propagate
+from interpnet._graph import Graph, Node, tensors_in
+from interpnet._layout import Field
 from interpnet.channels import ChannelIndex
 from interpnet.errors import DataError, LayerError, ModelError, did_you_mean
-from interpnet.trace import Call, Instrument, evaluating, instrument, unwrap
+from interpnet.trace import Instrument, evaluating, instrument, unwrap
 
 Output = Callable[[Any], Tensor]
 Layers = str | nn.Module | Iterable[str | nn.Module]
@@ -95,7 +97,7 @@ class Trace:
     sites: tuple[Site, ...]
     image_shape: tuple[int, ...]
     n_outputs: int
-    _modules: dict[int, str] = field(repr=False, default_factory=dict)
+    _modules: WeakKeyDictionary[nn.Module, str] = field(repr=False, compare=False, default_factory=WeakKeyDictionary)
 
     def __getitem__(self, name: str) -> Site:
         for site in self.sites:
@@ -142,7 +144,7 @@ class Trace:
 
     def _match(self, item: str | nn.Module) -> list[str]:
         if isinstance(item, nn.Module):
-            path = self._modules.get(id(item))
+            path = self._modules.get(item)
             if path is None:
                 raise LayerError(f"layers: this {type(item).__name__} is not a part of the traced model")
             return self._inside(path) or self._nothing(path)
@@ -169,8 +171,7 @@ class Trace:
     def _nothing(self, item: str) -> list[str]:
         names = [s.name for s in self.sites] + [s.module for s in self.sites if s.module]
         raise LayerError(
-            f"no layer matches {item!r}{did_you_mean(item, names)} "
-            f"`interpnet layers MODEL` lists all {len(self.sites)}"
+            f"no layer matches {item!r}{did_you_mean(item, names)} `interpnet layers MODEL` lists all {len(self.sites)}"
         )
 
     @staticmethod
@@ -181,21 +182,7 @@ class Trace:
             warnings.warn(f"left out of the default layers: {names}{more}", SiteWarning, stacklevel=4)
 
 
-@dataclass
-class _Node:
-    call: Call
-    inputs: list[int]
-    layout: Layout
-    shape: tuple[int, ...]
-    tensor: bool
-    gate_operand: int | None = None
-    swish: bool = False
-    gate: bool = False
-    output: bool = False
-    family: str = ""
-
-
-def trace(model: nn.Module, images: Tensor, *, output: Output | None = None, logits: bool = True) -> Trace:
+def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None, logits: bool = True) -> Trace:
     """Run ``model`` once on at most two of ``images`` and return its sites.
 
     Parameters
@@ -220,15 +207,15 @@ def trace(model: nn.Module, images: Tensor, *, output: Output | None = None, log
     Examples
     --------
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 2))
-    >>> [(s.name, s.kind, s.default) for s in trace(net, torch.zeros(1, 1, 5, 5)).sites]
+    >>> [(s.name, s.kind, s.default) for s in find_sites(net, torch.zeros(1, 1, 5, 5)).sites]
     [('0', 'conv', False), ('1', 'rectifier', True), ('3', 'linear', False)]
     """
     model = unwrap(model)
     batch = check_images(images)[:2]
-    graph = _Graph(batch)
+    graph = Graph(batch)
     with evaluating(model), torch.no_grad(), instrument(model, Instrument(observe=graph.observe)):
         result = model(batch)
-    results = list(_tensors((result,)))
+    results = list(tensors_in((result,)))
     n_outputs = 0
     if logits:
         results.append(logits_of(result, batch.shape[0], output))
@@ -236,14 +223,14 @@ def trace(model: nn.Module, images: Tensor, *, output: Output | None = None, log
     graph.mark_gates()
     graph.mark_output(results)
     graph.mark_families()
-    sites = graph.sites(batch)
+    sites = _sites(graph, batch)
     if not sites:
         raise ModelError(
             "the model ran without a single convolution, linear map, activation or pooling that the engine "
             "could see; a model that runs outside of torch functions (ONNX, scripted, custom kernels) "
             "cannot be audited"
         )
-    modules = {id(m): n for n, m in model.named_modules()}
+    modules = WeakKeyDictionary({m: n for n, m in model.named_modules()})
     return Trace(sites, tuple(images.shape[1:]), n_outputs, modules)
 
 
@@ -252,9 +239,7 @@ def check_images(images: Tensor) -> Tensor:
     if not isinstance(images, Tensor):
         raise DataError(f"images: a {type(images).__name__} came; expected a Tensor (B, C, H, W)")
     if not images.is_floating_point():
-        raise DataError(
-            f"images: dtype {images.dtype} came; expected floating point, normalised as the model wants it"
-        )
+        raise DataError(f"images: dtype {images.dtype} came; expected floating point, normalised as the model wants it")
     if images.dim() < 2 or images.shape[0] == 0:
         raise DataError(f"images: shape {tuple(images.shape)} came; expected (B, C, ...) with at least one image")
     return images
@@ -282,135 +267,41 @@ def logits_of(result: Any, batch: int, output: Output | None) -> Tensor:
             f"the model returns a {type(result).__name__} of {len(result)} items; expected logits (B, classes). "
             "Pass output=lambda y: y[0] (command line: --output 0)"
         )
-    raise ModelError(
-        f"the model returns a {type(result).__name__}; expected logits (B, classes). Pass output=FUNCTION"
-    )
+    raise ModelError(f"the model returns a {type(result).__name__}; expected logits (B, classes). Pass output=FUNCTION")
 
 
-class _Graph:
-    """The data flow of one forward pass, with the layout of every tensor."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.nodes: list[_Node] = []
-        self.images = images
-        self._batch = images.shape[0]
-        self._made: dict[int, int] = {}
-        self._layouts: dict[int, Layout] = {id(images): input_layout(images)}
-        self._shapes: dict[int, torch.Size] = {}
-        # Tensors are kept while tracing, so that no two of them share an id.
-        self._keep: list[Any] = []
-
-    def observe(self, call: Call, out: Any) -> None:
-        outs = [o for o in (out if isinstance(out, tuple | list) else (out,)) if isinstance(o, Tensor)]
-        if not outs:
-            return
-        tensors = list(_tensors(call.args)) + list(_tensors(tuple(call.kwargs.values())))
-        known = [(t, self._layouts[id(t)]) for t in tensors if id(t) in self._layouts]
-        inputs = [self._made[id(t)] for t in tensors if id(t) in self._made]
-        if not known and call.kind is None:
-            return
-        layout = propagate(call.func, call.args, call.kwargs, outs[0], known)
-        node = _Node(call, inputs, layout, tuple(outs[0].shape), isinstance(out, Tensor))
-        if call.op in {"mul", "multiply"} and len(inputs) >= 2:
-            self._gate(node, tensors, out)
-        self._keep.append((call.args, call.kwargs, out))
-        self.nodes.append(node)
-        for o in outs:
-            self._made[id(o)] = len(self.nodes) - 1
-            self._layouts[id(o)] = layout
-
-    def _gate(self, node: _Node, tensors: Sequence[Tensor], out: Any) -> None:
-        """Note which operand of a product is a gate, and whether the product spells a swish."""
-        a, b = node.inputs[:2]
-        shapes = [tuple(t.shape) for t in tensors[:2]]
-        squashing = {"sigmoid", "hardsigmoid", "softmax", "tanh", "relu6", "div", "hardtanh"}
-        for gate, other, shape, other_shape in ((a, b, *shapes), (b, a, *reversed(shapes))):
-            op = self.nodes[gate].call.op
-            if op in {"sigmoid", "hardsigmoid"} and self.nodes[gate].inputs[:1] == [other]:
-                node.swish = True
-            smaller = torch.Size(shape).numel() < torch.Size(other_shape).numel()
-            if smaller or (op in squashing and self.nodes[other].call.op not in squashing):
-                node.gate_operand = gate
-                return
-
-    def mark_gates(self) -> None:
-        consumers: dict[int, list[int]] = {}
-        for i, node in enumerate(self.nodes):
-            for j in set(node.inputs):
-                consumers.setdefault(j, []).append(i)
-        for i in reversed(range(len(self.nodes))):
-            users = consumers.get(i, [])
-            self.nodes[i].gate = bool(users) and all(
-                self.nodes[u].gate or (self.nodes[u].gate_operand == i and self.nodes[u].inputs.count(i) == 1)
-                for u in users
-            )
-
-    def mark_output(self, results: Sequence[Tensor]) -> None:
-        """Mark everything from the last operators with weights on: reading it would read the logits."""
-        start = [self._made[id(t)] for t in results if id(t) in self._made]
-        if not start:
-            raise ModelError(
-                "the model's output was not made by an operator that the engine saw in this forward pass; "
-                "the model may return a cached or detached value"
-            )
-        open_nodes = list(start)
-        while open_nodes:
-            i = open_nodes.pop()
-            node = self.nodes[i]
-            if node.output:
-                continue
-            node.output = True
-            if node.call.kind not in {"conv", "linear"}:
-                open_nodes.extend(node.inputs)
-
-    def mark_families(self) -> None:
-        for node in self.nodes:
-            if node.call.kind in {"conv", "linear"}:
-                node.family = node.call.kind
-            else:
-                node.family = next((self.nodes[j].family for j in node.inputs if self.nodes[j].family), "")
-
-    def sites(self, images: Tensor) -> tuple[Site, ...]:
-        named = [n for n in self.nodes if n.call.kind is not None]
-        kinds = {"rectifier", "activation"}
-        active = [n for n in named if _is_active(n, kinds) and not n.gate and not n.output and n.family]
-        if not active:  # a network without activations: its convolutions and linear maps themselves
-            active = [n for n in named if n.call.kind in {"conv", "linear"} and not n.gate and not n.output]
-        default = {id(n) for n in active}
-        return tuple(self._site(n, id(n) in default, images.dim() - 2) for n in named)
-
-    def _site(self, node: _Node, default: bool, n_axes: int) -> Site:
-        axis, shape, why = node.layout.axis, node.shape, ""
-        if not node.tensor:
-            why = f"{node.call.op!r} returns several tensors"
-        elif len(shape) < 2 or shape[0] != self._batch:
-            why = f"its output {shape} has no batch axis in front (the batch has {self._batch} images)"
-        elif axis is None:
-            why = f"its channel axis is not known: {node.layout.why or 'no operator told it'}"
-        elif axis == 0:
-            why = "its channel axis is the batch axis"
-        channels = shape[axis] if not why and axis is not None else 0
-        fields: list[tuple[int, Field] | None] = [None] * n_axes
-        for a, f in node.layout.fields.items():
-            if a != axis and f.axis < n_axes:
-                fields[f.axis] = (a, f)
-        kind = "rectifier" if node.swish else str(node.call.kind)
-        return Site(
-            node.call.name, node.call.module, node.call.op, kind, tuple(shape[1:]), axis, channels,
-            node.family, tuple(fields), node.gate, node.output, default, why,
-        )  # fmt: skip
+def _sites(graph: Graph, images: Tensor) -> tuple[Site, ...]:
+    """Return the sites of a graph, and decide which are taken by default."""
+    named = [n for n in graph.nodes if n.call.kind is not None]
+    active = [n for n in named if _is_active(n) and not n.gate and not n.output and n.family]
+    if not active:  # a network without activations: its convolutions and linear maps themselves
+        active = [n for n in named if n.call.kind in {"conv", "linear"} and not n.gate and not n.output]
+    default = {id(n) for n in active}
+    return tuple(_site(n, images, default=id(n) in default) for n in named)
 
 
-def _is_active(node: _Node, kinds: set[str]) -> bool:
-    return node.swish or (node.call.kind in kinds)
+def _is_active(node: Node) -> bool:
+    return node.swish or node.call.kind in {"rectifier", "activation"}
 
 
-def _tensors(values: Any) -> Iterable[Tensor]:
-    """Yield the tensors in nested tuples, lists and dicts."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)
-        elif isinstance(value, dict):
-            yield from _tensors(value.values())
+def _site(node: Node, images: Tensor, *, default: bool) -> Site:
+    axis, shape, batch, why = node.layout.axis, node.shape, images.shape[0], ""
+    if not node.tensor:
+        why = f"{node.call.op!r} returns several tensors"
+    elif len(shape) < 2 or shape[0] != batch:
+        why = f"its output {shape} has no batch axis in front (the batch has {batch} images)"
+    elif axis is None:
+        why = f"its channel axis is not known: {node.layout.why or 'no operator told it'}"
+    elif axis == 0:
+        why = "its channel axis is the batch axis"
+    channels = shape[axis] if not why and axis is not None else 0
+    n_axes = images.dim() - 2
+    fields: list[tuple[int, Field] | None] = [None] * n_axes
+    for a, f in node.layout.fields.items():
+        if a != axis and f.axis < n_axes:
+            fields[f.axis] = (a, f)
+    kind = "rectifier" if node.swish else str(node.call.kind)
+    return Site(
+        node.call.name, node.call.module, node.call.op, kind, tuple(shape[1:]), axis, channels,
+        node.family, tuple(fields), node.gate, node.output, default, why,
+    )  # fmt: skip

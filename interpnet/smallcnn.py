@@ -90,9 +90,7 @@ class SmallCNN(nn.Module):
             with seeded(seed):
                 self._build(in_channels, n_classes, (height, width_px), width, hidden)
 
-    def _build(
-        self, in_channels: int, n_classes: int, size: tuple[int, int], width: int, hidden: int
-    ) -> None:
+    def _build(self, in_channels: int, n_classes: int, size: tuple[int, int], width: int, hidden: int) -> None:
         blocks = [_Block(in_channels, width, stride=1)]
         channels, widest = width, 4 * width
         height, width_px = size
@@ -136,9 +134,7 @@ def _require(name: str, value: object, least: int) -> None:
         raise ModelError(f"SmallCNN: {name} is {value!r}, expected a whole number of at least {least}")
 
 
-def save_smallcnn(
-    model: SmallCNN, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None
-) -> None:
+def save_smallcnn(model: SmallCNN, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
     """Write weights and architecture to one safetensors file, atomically.
 
     Parameters

@@ -165,9 +165,7 @@ class _Engine(TorchFunctionMode):
         return out
 
 
-def _run(
-    call: Call, rule: Callable[[Call], Tensor | None] | None, edits: Sequence[Callable[[Tensor], Tensor]]
-) -> Any:
+def _run(call: Call, rule: Callable[[Call], Tensor | None] | None, edits: Sequence[Callable[[Tensor], Tensor]]) -> Any:
     """Run one call under a rule and edits; in-place calls keep their meaning and their autograd graph."""
     if rule is None and not edits:
         return call.run()
@@ -255,9 +253,7 @@ def _discard(instruments: list[Instrument], what: Instrument) -> None:
 
 
 def _has_compiled_parts(model: nn.Module) -> bool:
-    return any(
-        hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) is not None for m in model.modules()
-    )
+    return any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) is not None for m in model.modules())
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -314,7 +310,7 @@ def evaluating(model: nn.Module, *, frozen: bool = False) -> Iterator[None]:
         for module, _ in training:
             module.training = False
         for parameter, _ in flags:
-            parameter.requires_grad_(False)  # noqa: FBT003 - torch's own signature
+            parameter.requires_grad_(False)
         yield
     finally:
         for module, flag in training:

@@ -12,16 +12,20 @@ import numpy as np
 import torch
 from torch import nn
 
+from interpnet._device import resolve_device
 from interpnet._progress import progress_bar
 from interpnet._seed import seeded
-from interpnet._training_steps import Running, logits_of, one_cycle
+from interpnet._training_steps import Running, cpu_threads, logits_of, one_cycle, require_every_class
 from interpnet._training_steps import step as step_once
 from interpnet.datasets import ImageData, make_loader
-from interpnet.errors import DataError, InterpNetError, ModelError
+from interpnet.errors import DataError, InterpNetError
 from interpnet.smallcnn import SmallCNN
 
 # Half a pixel of an 8x8 digit to two of a 28x28 one: what hand-centred images differ by.
 _SHIFT_FRACTION = 1 / 14
+# Pixels a batch: so little work gains nothing from a second thread, and on a busy machine waiting for one
+# made a training of two seconds take two minutes.
+_ONE_THREAD_BELOW = 32_768
 _IMAGES_TO_SEE = 150_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 3, 30
 
@@ -134,11 +138,13 @@ def train(
     (1, False)
     """
     _check_settings(epochs=epochs, lr=lr, weight_decay=weight_decay, max_shift=max_shift)
-    target = _device(model, device)
+    target = resolve_device(device, model)
     n_batches = _n_batches(loader)
     model.to(target)
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
     total = getattr(loader, "n_images", None)
+    # Loaders of ours tell their labels before they are read, so that a missing class costs no epoch.
+    known = getattr(loader, "labels", None)
     records: list[EpochRecord] = []
     model.train()
     try:
@@ -155,14 +161,12 @@ def train(
                         group["lr"] = lr * one_cycle(done)
                     images, labels = batch[0], batch[1]
                     if len(labels) > 1:
-                        state.add(*step_once(model, optimiser, images, labels, target, max_shift, epoch))
-                        if state.seen == len(labels) and epoch == 0:
-                            _require_every_class(getattr(loader, "labels", None), state.n_classes)
+                        state.add(*step_once(model, optimiser, images, labels, target, max_shift, epoch, known))
                     state.note_labels(labels)
                     advance(len(labels))
                 records.append(EpochRecord(*state.means(), time.perf_counter() - started))
                 if epoch == 0:
-                    _require_every_class(state.labels, state.n_classes)
+                    require_every_class(state.labels, state.n_classes)
     finally:
         model.eval()
     return History(tuple(records))
@@ -225,23 +229,24 @@ def fit_smallcnn(
         num_workers=num_workers,
         seed=seed,
     )
-    _require_every_class(loader.labels, len(data.classes), data.classes)
+    require_every_class(loader.labels, len(data.classes), data.classes)
     channels, height, width_px = data.shape
     model = SmallCNN(channels, len(data.classes), (height, width_px), width, seed=seed)
     if epochs is None:
         epochs = min(max(round(_IMAGES_TO_SEE / n_images), _FEWEST_EPOCHS), _MOST_EPOCHS)
     if max_shift is None:
         max_shift = round(min(height, width_px) * _SHIFT_FRACTION)
-    history = train(
-        model,
-        loader,
-        epochs=epochs,
-        lr=lr,
-        max_shift=max_shift,
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
+    with cpu_threads(1 if loader.batch_size * channels * height * width_px < _ONE_THREAD_BELOW else None):
+        history = train(
+            model,
+            loader,
+            epochs=epochs,
+            lr=lr,
+            max_shift=max_shift,
+            seed=seed,
+            device=device,
+            progress=progress,
+        )
     return model, history
 
 
@@ -272,7 +277,7 @@ def accuracy(model: nn.Module, loader: Iterable[Any], device: str | torch.device
     >>> round(accuracy(torch.nn.Flatten(), batches), 3)
     0.667
     """
-    target = _device(model, device)
+    target = resolve_device(device, model)
     modes = {module: module.training for module in model.modules()}
     model.to(target)
     model.eval()
@@ -292,20 +297,6 @@ def accuracy(model: nn.Module, loader: Iterable[Any], device: str | torch.device
     return right / seen
 
 
-def _require_every_class(
-    labels: np.ndarray | None, n_classes: int, names: Sequence[str] | None = None
-) -> None:
-    if labels is None:
-        return
-    missing = sorted(set(range(n_classes)) - set(np.unique(labels).tolist()))
-    if missing:
-        shown = ", ".join(repr(names[c]) if names else str(c) for c in missing[:4])
-        raise DataError(
-            f"{len(missing)} of {n_classes} classes have no training image: {shown}; "
-            "add images, or leave the class out"
-        )
-
-
 def _n_batches(loader: SizedLoader) -> int:
     try:
         n_batches = len(loader)
@@ -317,19 +308,6 @@ def _n_batches(loader: SizedLoader) -> int:
     if not n_batches:
         raise DataError("the loader has no batches to train on")
     return n_batches
-
-
-def _device(model: nn.Module, device: str | torch.device | None) -> torch.device:
-    if device is None:
-        first = next(model.parameters(), None)
-        return torch.device("cpu") if first is None else first.device
-    try:
-        wanted = torch.device(device)
-    except RuntimeError as error:
-        raise ModelError(f"device {device!r} is unknown, expected 'cpu' or 'cuda'") from error
-    if wanted.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"device {str(device)!r} was asked for, but torch sees no CUDA device; use 'cpu'")
-    return wanted
 
 
 def _check_settings(*, epochs: int, lr: float, weight_decay: float, max_shift: int) -> None:

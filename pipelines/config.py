@@ -128,8 +128,7 @@ class RunConfig:
     def save(self, path: Path) -> None:
         """Write the settings as TOML; what is not set is left out."""
         tables: dict[str, Table] = {
-            name: {key: value for key, value in self.section(name).items() if value is not None}
-            for name in _SECTIONS
+            name: {key: value for key, value in self.section(name).items() if value is not None} for name in _SECTIONS
         }
         write_text(path, to_toml(tables, _COMMENT))
 

@@ -66,7 +66,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """Open ``path``, or make it where it does not exist or is empty.
+        """Open ``path``, or prepare it where it does not exist or is empty; it is made with the first save.
 
         Raises
         ------
@@ -77,13 +77,11 @@ class RunFolder:
             return cls.open(path)
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"run folder {str(path)!r} is a file; choose another folder (--out)")
-        if path.is_dir() and any(path.iterdir()):
+        if path.is_dir() and any(entry.name != ".lock" for entry in path.iterdir()):
             raise RunFolderError(
                 f"{str(path)!r} is not empty and holds no run; choose another folder (--out), such as runs/NAME"
             )
-        run = cls(path, {"format": _FORMAT, "created": _now(), "identity": {}, "stages": {}, "notes": []})
-        run.save()
-        return run
+        return cls(path, {"format": _FORMAT, "created": _now(), "identity": {}, "stages": {}, "notes": []})
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -197,12 +195,21 @@ class RunFolder:
         except ImportError:  # Windows: no advisory locks there
             yield
             return
-        with (self.path / ".lock").open("w", encoding="utf-8") as handle:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = (self.path / ".lock").open("w", encoding="utf-8")
+        except OSError as error:
+            raise RunFolderError(
+                f"run folder {str(self.path)!r} cannot be written: {error.strerror or error}. "
+                "Choose a folder you may write to (--out)"
+            ) from error
+        with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise RunFolderError(
-                    f"another process is at work in run folder {str(self.path)!r}; wait for it, or choose another --out"
+                    f"another process is at work in run folder {str(self.path)!r}; "
+                    "wait for it, or choose another folder (--out)"
                 ) from error
             yield
 

@@ -79,16 +79,18 @@ def test_loader_skips_and_lists_bad_images(folder: Path, workers: int, batch_siz
         assert [data.name(i) for i in kept] == [f"cat/{i}.png" for i in range(3)] + ["dog/0.png", "dog/1.png"]
         reported = [entry for batch in batches for entry in batch.skipped]
         assert {entry.name for entry in loader.skipped} == set(reasons)
-        assert reported == loader.skipped  # none is last here, so every one came with a batch
+        assert reported == loader.skipped
         for index, name, reason in loader.skipped:
             assert data.name(index) == name
             assert reasons[name] in reason
 
 
-def test_bad_images_after_the_last_batch_stand_on_the_loader(folder: Path):
+def test_bad_images_after_the_last_batch_come_with_it(folder: Path):
     (folder / "dog" / "z.png").write_bytes(b"")
     loader = make_loader(load_dataset(f"imagefolder:{folder}", on_bad_image="skip"), batch_size=5)
-    assert [len(batch.labels) for batch in loader] == [5]
+    batches = list(loader)
+    assert [len(batch.labels) for batch in batches] == [5]
+    assert batches[0].skipped == loader.skipped
     assert [entry.name for entry in loader.skipped] == ["dog/z.png"]
 
 

@@ -79,9 +79,7 @@ def test_agrees_with_sklearn_lasso_at_the_matching_alpha(positive, mu, shape) ->
     for j in np.flatnonzero(model.mu_active_):
         correlation = X.T @ (Y[:, j] - X @ model.coef_[j])
         alpha = (correlation.max() if positive else np.abs(correlation).max()) / len(X)
-        peer = Lasso(alpha, fit_intercept=False, positive=positive, tol=1e-13, max_iter=1_000_000).fit(
-            X, Y[:, j]
-        )
+        peer = Lasso(alpha, fit_intercept=False, positive=positive, tol=1e-13, max_iter=1_000_000).fit(X, Y[:, j])
         assert np.abs(peer.coef_).sum() == pytest.approx(mu, rel=1e-5)
         np.testing.assert_allclose(model.decision_function(X)[:, j], peer.predict(X), atol=1e-5)
         ours, theirs = (objective(X, Y[:, [j]], w[None])[0] for w in (model.coef_[j], peer.coef_))
@@ -114,12 +112,8 @@ def test_real_channel_scores(real_gram, positive) -> None:
         assert (relative_gap(real_gram, at_mu, mu, positive=positive) <= 1e-9).all()
         assert (np.abs(at_mu).sum(axis=1) <= mu * (1 + 1e-12)).all()
         peer = spams_solution(real_gram, mu, positive=positive)
-        np.testing.assert_allclose(
-            gram_objective(real_gram, at_mu), gram_objective(real_gram, peer), rtol=1e-8
-        )
-        difference = (
-            at_mu - peer
-        )  # mean square difference of the predictions over the images, without the images
+        np.testing.assert_allclose(gram_objective(real_gram, at_mu), gram_objective(real_gram, peer), rtol=1e-8)
+        difference = at_mu - peer  # mean square difference of the predictions over the images, without the images
         assert (((difference @ real_gram.G) * difference).sum(axis=1) / real_gram.n <= 1e-9).all()
 
 
@@ -195,9 +189,7 @@ def test_certificate_is_recomputed_at_the_returned_point() -> None:
 
 def test_warning_names_gap_tolerance_and_remedy() -> None:
     X, Y = problem()
-    with pytest.warns(
-        ConvergenceWarning, match=r"gap is .* for class \d at mu=0.8 .* above tol=1e-06; raise max_iter"
-    ):
+    with pytest.warns(ConvergenceWarning, match=r"gap is .* for class \d at mu=0.8 .* above tol=1e-06; raise max_iter"):
         model = MuLasso(0.8, max_iter=1).fit(X, Y)
     assert (model.relative_gap_ > 1e-6).any()
     assert (np.abs(model.coef_).sum(axis=1) <= 0.8 * (1 + 1e-12)).all()

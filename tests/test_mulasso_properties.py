@@ -5,13 +5,15 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from interpnet._mulasso_finish import finish
 from interpnet.gram import Gram
 from interpnet.mulasso import MuLasso, mulasso_path
 
-BOUNDED = settings(max_examples=60, deadline=None, derandomize=True)
+BOUNDED = settings(max_examples=80, deadline=None, derandomize=True)
 
 
 @st.composite
@@ -19,10 +21,18 @@ def problems(draw: st.DrawFn) -> tuple[Gram, float, bool]:
     """Draw a Gram (of any rank, with duplicate and zero columns, at any scale), a radius and a sign rule."""
     rng = np.random.default_rng(draw(st.integers(0, 10_000)))
     N, m, C = draw(st.integers(1, 40)), draw(st.integers(1, 25)), draw(st.integers(1, 4))
-    rank = draw(st.integers(1, m))
-    X = rng.standard_normal((N, rank)) @ rng.standard_normal((rank, m))
-    if draw(st.booleans()):
-        X = np.abs(X)
+    kind = draw(st.sampled_from(["low rank", "ties", "collinear groups", "nearly duplicate"]))
+    if kind == "ties":
+        X = rng.integers(-1, 2, (N, m)).astype(float)
+    elif kind == "collinear groups":
+        X = rng.gamma(1.0, size=(N, m))
+        for start in range(0, m, 5):
+            X[:, start : start + 5] /= X[:, start : start + 5].sum(axis=1, keepdims=True)
+    else:
+        rank = draw(st.integers(1, m))
+        X = rng.standard_normal((N, rank)) @ rng.standard_normal((rank, m))
+        if kind == "nearly duplicate":
+            X = X[:, rng.integers(0, m, m)] + 1e-4 * rng.standard_normal((N, m))
     X[:, rng.random(m) < 0.1] = 0.0
     for column in np.flatnonzero(rng.random(m) < 0.2):
         X[:, column] = X[:, rng.integers(m)] * rng.choice([-1.0, 1.0])
@@ -57,6 +67,20 @@ def test_feasible_and_certified(case) -> None:
 
 
 @BOUNDED
+@given(problems(), st.booleans())
+def test_the_finish_alone_certifies_from_any_start(case, from_zero) -> None:
+    gram, mu, positive = case
+    for b, yy in zip(gram.B.T[gram.yy > 0], gram.yy[gram.yy > 0], strict=True):
+        one = Gram(gram.G, b[:, None].copy(), np.array([yy]), gram.n)
+        start = np.zeros(gram.m) if from_zero else np.full(gram.m, mu / gram.m)
+        goal = 1e-9 * yy / 2
+        done = finish(gram.G, b, mu, start, positive=positive, goal=goal, max_iter=2000)
+        assert done.gap <= goal
+        assert (relative_gap(one, done.coef[None], mu, positive=positive) <= 1.1e-9).all()
+        assert np.abs(done.coef).sum() <= mu * (1 + 1e-12)
+
+
+@BOUNDED
 @given(problems(), st.integers(0, 1000))
 def test_order_of_columns_does_not_matter(case, seed) -> None:
     gram, mu, positive = case
@@ -79,9 +103,7 @@ def test_scaling_scores_scales_the_weights(case, power) -> None:
     factor = 2.0 ** round(power)  # a power of two: the arithmetic is the same to the last bit
     scaled = Gram(gram.G * factor**2, gram.B * factor, gram.yy, gram.n)
     coef = MuLasso(mu, positive=positive).fit_gram(gram).coef_
-    np.testing.assert_allclose(
-        MuLasso(mu / factor, positive=positive).fit_gram(scaled).coef_ * factor, coef, rtol=1e-9
-    )
+    np.testing.assert_allclose(MuLasso(mu / factor, positive=positive).fit_gram(scaled).coef_ * factor, coef, rtol=1e-9)
 
 
 @BOUNDED
@@ -106,8 +128,6 @@ def test_path_is_monotone_and_continuous(case) -> None:
 @BOUNDED
 @given(problems())
 def test_same_objective_as_spams(case) -> None:
-    import pytest
-
     spams = pytest.importorskip("spams", reason="spams-bin is not installed")
     gram, mu, positive = case
     # SPAMS has absolute thresholds inside: give it the problem in units of about one.
@@ -131,9 +151,7 @@ def test_same_objective_as_spams(case) -> None:
         )
     peer = peer.toarray().T * unit / root
     half = np.maximum(gram.yy / 2, np.finfo(float).tiny)
-    ours, theirs = (
-        objective(gram, w) for w in (MuLasso(mu, positive=positive, tol=1e-9).fit_gram(gram).coef_, peer)
-    )
+    ours, theirs = (objective(gram, w) for w in (MuLasso(mu, positive=positive, tol=1e-9).fit_gram(gram).coef_, peer))
     feasible = np.abs(peer).sum(axis=1) <= mu * (1 + 1e-6)
     certified = feasible & (relative_gap(gram, peer, mu, positive=positive) <= 1e-6)
     assert (ours[feasible] <= (theirs + 1e-6 * half)[feasible]).all()

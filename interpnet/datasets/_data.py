@@ -122,9 +122,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
             )
         known = classes_of(dataset) if classes is None else tuple(str(name) for name in classes)
         if known is None:
-            raise DataError(
-                f"{type(dataset).__name__} has no .classes; give classes=[...], the classes' names"
-            )
+            raise DataError(f"{type(dataset).__name__} has no .classes; give classes=[...], the classes' names")
         found = checked_labels(labels_of(dataset) if labels is None else labels, len(dataset), known)
         if names is not None and len(names) != len(dataset):
             raise DataError(f"names has {len(names)} entries for {len(dataset)} images")
@@ -248,13 +246,11 @@ class ImageData(Dataset[tuple[Tensor, int]]):
             raise BadImageError(i, self._source.name(i), reason_of(error)) from error
         if self._steps.image_size is not None or self._steps.crop is not None:
             raise DataError(
-                "image_size and crop came with images that are finished tensors; "
-                "resize in the data set's own transform"
+                "image_size and crop came with images that are finished tensors; resize in the data set's own transform"
             )
         if raw.tensor.shape[0] != self._steps.channels:
             raise DataError(
-                f"image {self._source.name(i)!r} has {raw.tensor.shape[0]} channels, "
-                f"expected {self._steps.channels}"
+                f"image {self._source.name(i)!r} has {raw.tensor.shape[0]} channels, expected {self._steps.channels}"
             )
         return raw.tensor.to(torch.float32), True
 
@@ -285,9 +281,7 @@ def stack_images(data: ImageData, indices: Iterable[int]) -> Tensor:
 def require_same_size(first: str, shape: Sequence[int], name: str, other: Sequence[int]) -> None:
     """Raise a DataError that names two images whose (C, H, W) differ."""
     if tuple(shape) != tuple(other):
-        sizes = " and ".join(
-            f"{who!r} is {size[-2]}x{size[-1]}" for who, size in ((first, shape), (name, other))
-        )
+        sizes = " and ".join(f"{who!r} is {size[-2]}x{size[-1]}" for who, size in ((first, shape), (name, other)))
         raise DataError(
             f"images of differing sizes cannot make a batch: {sizes} pixels (height x width). "
             "Give image_size=N (--image-size N) to resize and crop them alike"

@@ -42,7 +42,7 @@ class Batch(NamedTuple):
     indices : Tensor
         (B,) int64, the images' numbers in the data set.
     skipped : list of Skipped
-        Unreadable images left out since the batch before.
+        Unreadable images left out since the batch before, and after it if it is the last.
     """
 
     images: Tensor
@@ -75,7 +75,7 @@ class BatchLoader:
     labels : ndarray of int64 (n_images,)
         Their labels, in the data set's order of ``indices``.
     skipped : list of Skipped
-        All images left out in the current or last pass, complete when that has ended.
+        All images left out in the current or last pass; complete when it has ended.
     """
 
     def __init__(
@@ -130,6 +130,9 @@ class BatchLoader:
         )
         first: tuple[str, Sequence[int]] | None = None
         unreported: list[Skipped] = []
+        # Where images may be left out, one batch is held back: what is skipped after the last still joins it.
+        hold = self.data.on_bad_image == "skip"
+        held: Batch | None = None
         for fetched in loader:
             if fetched.bad is not None:
                 raise BadImageError(fetched.bad.index, fetched.bad.name, fetched.bad.reason)
@@ -142,8 +145,17 @@ class BatchLoader:
             name = self.data.name(int(fetched.indices[0]))
             first = first or (name, fetched.images.shape[1:])
             require_same_size(*first, name, fetched.images.shape[1:])
-            yield Batch(fetched.images, fetched.labels, fetched.indices, unreported)
+            batch = Batch(fetched.images, fetched.labels, fetched.indices, unreported)
             unreported = []
+            if held is not None:
+                yield held
+            if hold:
+                held = batch
+            else:
+                yield batch
+        if held is not None:
+            held.skipped.extend(unreported)
+            yield held
         if first is None:
             raise DataError(
                 f"none of the {self.n_images} images of {self.data.spec!r} can be read; "
@@ -164,8 +176,8 @@ def make_loader(
     """Make batches of a data set.
 
     Unreadable images follow ``data.on_bad_image``: an error that names the file, or left out and reported in
-    the ``skipped`` of their batch and of the loader. A batch without any readable image is not yielded;
-    what it skipped is reported with the next one, or after the last on the loader alone.
+    the ``skipped`` of one batch and of the loader. A batch without any readable image is not yielded; what it
+    skipped is reported with the next one, or the last.
 
     Parameters
     ----------
@@ -206,9 +218,7 @@ def make_loader(
             raise DataError(f"{setting} is {value!r}, expected a whole number of at least {least}")
     chosen = np.arange(len(data)) if indices is None else np.asarray(indices)
     if chosen.ndim != 1 or chosen.size == 0 or not np.issubdtype(chosen.dtype, np.integer):
-        raise DataError(
-            f"indices have shape {chosen.shape} and type {chosen.dtype}, expected a list of image numbers"
-        )
+        raise DataError(f"indices have shape {chosen.shape} and type {chosen.dtype}, expected a list of image numbers")
     if chosen.min() < 0 or chosen.max() >= len(data):
         raise DataError(f"indices reach from {chosen.min()} to {chosen.max()}, expected 0 to {len(data) - 1}")
     return BatchLoader(
@@ -248,9 +258,7 @@ class _Reader(Dataset[_Fetched]):
                     skipped.append(entry)
                     continue
                 if images:
-                    require_same_size(
-                        self.data.name(kept[0]), images[0].shape, self.data.name(i), image.shape
-                    )
+                    require_same_size(self.data.name(kept[0]), images[0].shape, self.data.name(i), image.shape)
                 images.append(image)
                 labels.append(label)
                 kept.append(i)

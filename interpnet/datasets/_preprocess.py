@@ -118,8 +118,7 @@ def make_preprocessing(
         room = (size, size) if isinstance(size, int) else size
         if cut[0] > room[0] or cut[1] > room[1]:
             raise DataError(
-                f"crop {crop!r} is larger than image_size {image_size!r}; "
-                "give a crop that fits, or a larger image_size"
+                f"crop {crop!r} is larger than image_size {image_size!r}; give a crop that fits, or a larger image_size"
             )
     means, stds = _per_channel("mean", mean, channels), _per_channel("std", std, channels)
     if min(stds) <= 0:
@@ -144,9 +143,7 @@ def _per_channel(name: str, value: float | Sequence[float], channels: int) -> tu
     if len(numbers) == 1:
         numbers *= channels
     if len(numbers) != channels or not all(math.isfinite(number) for number in numbers):
-        raise DataError(
-            f"{name} is {value!r}, expected one finite number, or one for each of {channels} channels"
-        )
+        raise DataError(f"{name} is {value!r}, expected one finite number, or one for each of {channels} channels")
     return numbers
 
 
@@ -157,9 +154,7 @@ def _resize(pixels: Tensor, size: int | Size) -> Tensor:
     if isinstance(size, int):
         scale = size / min(height, width)
         if height * scale * width * scale > _MOST_PIXELS:
-            raise ValueError(
-                f"at {height}x{width} pixels it is too narrow to resize its shorter side to {size}"
-            )
+            raise ValueError(f"at {height}x{width} pixels it is too narrow to resize its shorter side to {size}")
         target = [size]
     else:
         target = list(size)

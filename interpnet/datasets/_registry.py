@@ -179,15 +179,15 @@ def _fetched(kind: Any, name: str, split: str, root: Path, download: bool) -> An
     except (RuntimeError, OSError, ValueError, EOFError) as error:
         if not download:
             raise DataError(
-                f"data set {name!r} is not below {str(root)!r} ({error}); "
+                f"data set {name!r} is not, or not whole, below {str(root)!r} ({error}); "
                 "give root= (--data-root), or allow the download"
             ) from error
     try:
         return kind(str(root), train=split == "train", download=True)
     except (RuntimeError, OSError, ValueError, EOFError) as error:
         raise DataError(
-            f"data set {name!r} is not below {str(root)!r} and could not be downloaded ({error}). "
-            "Download it where there is a network and give its folder as root= (--data-root)"
+            f"data set {name!r} is not, or not whole, below {str(root)!r} and could not be downloaded "
+            f"({error}). Download it where there is a network and give its folder as root= (--data-root)"
         ) from error
 
 
@@ -198,11 +198,7 @@ def _read_folder(path: str, split: str) -> Source:
     if not folder.is_dir():
         if folder.exists():
             raise DataError(f"{path!r} is a file, expected a folder with one subfolder a class")
-        siblings = (
-            [entry.name for entry in folder.parent.iterdir() if entry.is_dir()]
-            if folder.parent.is_dir()
-            else []
-        )
+        siblings = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
         raise DataError(f"image folder {path!r} does not exist{did_you_mean(folder.name, siblings)}")
     tests = [folder / name for name in _TEST_FOLDERS if _subfolders(folder / name)]
     if not _subfolders(folder / "train"):
@@ -229,9 +225,7 @@ def _subfolders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(
-        entry.name
-        for entry in folder.iterdir()
-        if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
+        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
     )
 
 
@@ -239,9 +233,7 @@ def _scan(root: Path, classes: list[str]) -> Source:
     from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
     if not classes:
-        raise DataError(
-            f"image folder {str(root)!r} has no subfolders, expected one a class: {root}/CLASS/IMAGE.png"
-        )
+        raise DataError(f"image folder {str(root)!r} has no subfolders, expected one a class: {root}/CLASS/IMAGE.png")
     extensions = tuple(IMG_EXTENSIONS)
 
     def is_image(file: str) -> bool:

@@ -58,8 +58,7 @@ class DatasetSource(Source):
         if not isinstance(image, Tensor) or image.dim() not in {2, 3}:
             what = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
             raise DataError(
-                f"item {i} of the data set has an image that is {what}, "
-                "expected a tensor (C, H, W) or a Pillow image"
+                f"item {i} of the data set has an image that is {what}, expected a tensor (C, H, W) or a Pillow image"
             )
         tensor = array_to_tensor(image)
         if tensor.is_floating_point():
@@ -105,9 +104,7 @@ def labels_of(dataset: Any) -> Any:
 
 def checked_labels(labels: Any, n_images: int, classes: tuple[str, ...]) -> np.ndarray:
     """Return labels as int64 (n_images,), each a number of a class, or raise DataError."""
-    array: np.ndarray = np.asarray(
-        [label.tolist() if isinstance(label, Tensor) else label for label in labels]
-    )
+    array: np.ndarray = np.asarray([label.tolist() if isinstance(label, Tensor) else label for label in labels])
     if array.shape != (n_images,):
         raise DataError(
             f"labels have shape {array.shape} for {n_images} images, expected one class number each; "

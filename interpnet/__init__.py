@@ -1,0 +1,90 @@
+"""InterpNet: the channels a trained image classifier relies on for each class, proved and shown.
+
+The public names are re-exported here; modules with a leading underscore may change at any time. Importing
+``interpnet`` is quick: torch is loaded when a name that needs it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interpnet.ablation import AblationResult as AblationResult
+    from interpnet.ablation import ablate as ablate
+    from interpnet.ablation import ablation_study as ablation_study
+    from interpnet.backward import backward_rules as backward_rules
+    from interpnet.baselines import attribute as attribute
+    from interpnet.baselines import methods as methods
+    from interpnet.channels import Channel as Channel
+    from interpnet.channels import ChannelIndex as ChannelIndex
+    from interpnet.datasets import ImageData as ImageData
+    from interpnet.datasets import load_dataset as load_dataset
+    from interpnet.datasets import make_loader as make_loader
+    from interpnet.errors import InterpNetError as InterpNetError
+    from interpnet.explain import Explanation as Explanation
+    from interpnet.explain import explain as explain
+    from interpnet.gram import Gram as Gram
+    from interpnet.heatmap import channel_heatmap as channel_heatmap
+    from interpnet.heatmap import channel_signal as channel_signal
+    from interpnet.models import load_model as load_model
+    from interpnet.mulasso import MuLasso as MuLasso
+    from interpnet.mulasso import mulasso_path as mulasso_path
+    from interpnet.patches import average_visualization as average_visualization
+    from interpnet.patches import average_visualizations as average_visualizations
+    from interpnet.relevance import Interpretation as Interpretation
+    from interpnet.relevance import interpret as interpret
+    from interpnet.score_table import ScoreTable as ScoreTable
+    from interpnet.scores import collect_scores as collect_scores
+    from interpnet.sites import Site as Site
+    from interpnet.sites import Trace as Trace
+    from interpnet.sites import find_sites as find_sites
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AblationResult": "ablation",
+    "Channel": "channels",
+    "ChannelIndex": "channels",
+    "Explanation": "explain",
+    "Gram": "gram",
+    "ImageData": "datasets",
+    "InterpNetError": "errors",
+    "Interpretation": "relevance",
+    "MuLasso": "mulasso",
+    "ScoreTable": "score_table",
+    "Site": "sites",
+    "Trace": "sites",
+    "ablate": "ablation",
+    "ablation_study": "ablation",
+    "attribute": "baselines",
+    "average_visualization": "patches",
+    "average_visualizations": "patches",
+    "backward_rules": "backward",
+    "channel_heatmap": "heatmap",
+    "channel_signal": "heatmap",
+    "collect_scores": "scores",
+    "explain": "explain",
+    "interpret": "relevance",
+    "load_dataset": "datasets",
+    "load_model": "models",
+    "make_loader": "datasets",
+    "methods": "baselines",
+    "mulasso_path": "mulasso",
+    "find_sites": "sites",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'interpnet' has no attribute {name!r}")
+    module = import_module(f"interpnet.{_HOME[name]}")
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,105 @@
+"""The look shared by all figures: Okabe-Ito colours, plain axes, labels that no text from data can upset."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito 2008, distinguishable with every common colour blindness.
+VERMILLION, ORANGE, BLUE, SKY, GREEN = "#d55e00", "#e69f00", "#0072b2", "#56b4e9", "#009e73"
+# Exactly these three may be swapped for a page's own colours in the SVG (dark pages).
+INK, MUTED, GRID = "#1f2328", "#59636e", "#d1d9e0"
+
+CONDITION_COLOURS = {
+    "relevant": VERMILLION,
+    "relevant-positive": ORANGE,
+    "random": BLUE,
+    "random-per-layer": SKY,
+    "highest-activation": GREEN,
+}
+
+_RC: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Make the figures created inside look alike, whatever the caller's matplotlib settings are."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(_RC):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return a figure of that size in inches that belongs to no window (works without a display)."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def plain(text: str, limit: int = 28) -> str:
+    """Return ``text`` on one line, without control or direction marks, cut in the middle past ``limit``.
+
+    Examples
+    --------
+    >>> plain("a" * 30, limit=9)
+    'aaaa…aaaa'
+    """
+    text = "".join(" " if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else c for c in str(text))
+    text = " ".join(text.split())
+    if len(text) <= limit:
+        return text
+    head = (limit - 1) // 2
+    return f"{text[: limit - 1 - head]}…{text[len(text) - head :]}"
+
+
+def label_ticks(axis: Any, positions: Sequence[float], labels: Iterable[str], **options: Any) -> None:
+    """Set tick labels from data; a ``$`` in a class name is a dollar sign, not mathematics."""
+    axis.set_ticks(list(positions), labels=list(labels), **options)
+    for text in axis.get_ticklabels():
+        text.set_parse_math(False)
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return at most ``most`` evenly spread positions of ``count``, with the first one.
+
+    Examples
+    --------
+    >>> spread(5, 10), spread(10, 4)
+    ([0, 1, 2, 3, 4], [0, 3, 6, 9])
+    """
+    step = max(1, -(-count // max(1, most)))
+    return list(range(0, count, step))
+
+
+def empty_axes(axes: Axes, message: str) -> None:
+    """Say in an empty panel why it is empty."""
+    axes.text(0.5, 0.5, message, ha="center", va="center", transform=axes.transAxes, color=MUTED, parse_math=False)
+    axes.set_axis_off()

@@ -1,0 +1,157 @@
+"""Passes over labelled images, each with a list of removed channels for every image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from interpnet._device import to_device
+from interpnet._removal import Removal
+from interpnet.errors import DataError, InterpNetError
+from interpnet.relevance import Interpretation
+from interpnet.scores import unpack
+from interpnet.sites import Output, Site, find_sites, logits_of
+from interpnet.trace import Instrument, instrument
+
+Lists = Sequence[npt.NDArray[np.int64]]
+# Batches up to this many bytes are kept between passes: reading and decoding images for every one of
+# dozens of passes would take longer than the network does.
+_KEEP_BYTES = 2 << 30
+
+
+class Passes:
+    """Passes over the images, each with a list of removed channels for every image."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loader: Iterable[Any],
+        interpretation: Interpretation,
+        device: torch.device,
+        output: Output | None,
+        *,
+        channels_last: bool,
+        seed: int,
+    ) -> None:
+        self._model, self._loader, self._device, self._output = model, loader, device, output
+        self._last = channels_last
+        self._kept: list[tuple[Tensor, Tensor]] | None = None
+        self.C = len(interpretation.classes)
+        first = next(self._batches(), None)
+        if first is None:
+            raise DataError("the loader yielded no image; the ablation needs labelled images")
+        images = to_device(first[0], device, channels_last=channels_last)
+        found = find_sites(model, images, output=output)
+        if found.n_outputs != self.C:
+            raise InterpNetError(
+                f"the model has {found.n_outputs} outputs and the interpretation {self.C} classes; "
+                "was it made from another model?"
+            )
+        self.sites: list[Site] = [found[name] for name in interpretation.channels.layers]
+        self._removal = Removal(self.sites)
+        if self._removal.m != len(interpretation.channels):
+            raise InterpNetError("the interpretation's channels do not fit this model; was it made from another one?")
+        self.labels = torch.cat(self._first_pass()).numpy()
+        self.n = len(self.labels)
+        self.support = np.bincount(self.labels, minlength=self.C)
+        # Which other class's channels each image loses in the second pass: spread evenly over the others.
+        rng = np.random.default_rng([seed, 1])
+        self.foreign = np.zeros(self.n, dtype=np.int64)
+        for c in range(self.C):
+            rows = rng.permutation(np.flatnonzero(self.labels == c))
+            others = rng.permutation([j for j in range(self.C) if j != c])
+            if len(others):
+                self.foreign[rows] = others[np.arange(len(rows)) % len(others)]
+
+    def _first_pass(self) -> list[Tensor]:
+        """Read the labels, and keep the images if they fit."""
+        labels, kept, size = [], [], 0
+        for images, y in self._batches():
+            labels.append(y)
+            size += images.numel() * images.element_size()
+            if size <= _KEEP_BYTES:
+                kept.append((images, y))
+        if size <= _KEEP_BYTES:
+            self._kept = kept
+        return labels
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        for batch in self._loader:
+            images, labels, _, _ = unpack(batch)
+            if images.shape[0] == 0:
+                continue
+            if labels is None or labels.dim() != 1 or labels.is_floating_point():
+                raise DataError("the ablation needs one class number an image; the loader yields other labels or none")
+            if bool(((labels < 0) | (labels >= self.C)).any()):
+                raise DataError(f"a label lies outside the {self.C} classes 0..{self.C - 1}")
+            yield images, labels.cpu()
+
+    def fill_with_means(self) -> None:
+        """Overwrite removed maps with each channel's mean activation instead of zero."""
+        sums: dict[str, Tensor] = {s.name: torch.zeros(s.channels, dtype=torch.float64) for s in self.sites}
+
+        def reader(site: Site) -> Callable[[Tensor], None]:
+            def read(out: Tensor) -> None:
+                axes = [a for a in range(1, out.dim()) if a != site.axis]
+                means = out.float().mean(axes) if axes else out.float()
+                sums[site.name] += means.sum(0).double().cpu()
+
+            return read
+
+        with instrument(self._model, Instrument(reads={s.name: reader(s) for s in self.sites})):
+            for images, _ in self._batches():
+                self._model(to_device(images, self._device, channels_last=self._last))
+        self._removal = Removal(self.sites, torch.cat([sums[s.name] for s in self.sites]).float() / self.n)
+
+    def predictions(self, lists: Lists | None, classes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return each image's prediction with ``lists[classes[image]]`` removed."""
+        results, start = [], 0
+        with instrument(self._model, Instrument(edits=self._removal.edits)):
+            for images, _ in self._batches():
+                n = images.shape[0]
+                here = [] if lists is None else [lists[c] for c in classes[start : start + n]]
+                rows = np.repeat(np.arange(len(here)), [len(x) for x in here])
+                columns = np.concatenate(here) if here else np.zeros(0, dtype=np.int64)
+                self._removal.set(torch.from_numpy(rows), torch.from_numpy(columns.astype(np.int64)))
+                out = self._model(to_device(images, self._device, channels_last=self._last))
+                results.append(logits_of(out, n, self._output).argmax(1).cpu().numpy())
+                start += n
+        if start != self.n:
+            raise DataError(
+                f"the loader yielded {self.n} images at first and {start} later; pass one that starts anew each time, "
+                "such as a DataLoader or a list"
+            )
+        return np.concatenate(results)
+
+    def own(self, lists: Lists | None) -> npt.NDArray[np.float64]:
+        """Return each class's recall with its own list removed (C,); NaN for a class without images."""
+        right = self.predictions(lists, self.labels) == self.labels
+        hits = np.bincount(self.labels, weights=right, minlength=self.C)
+        return _ratio(hits, self.support)
+
+    def others(self, lists: Lists) -> npt.NDArray[np.float64]:
+        """Return for each class j the mean recall of the other classes with j's list removed (C,)."""
+        right = self.predictions(lists, self.foreign) == self.labels
+        at = self.foreign * self.C + self.labels
+        hits = np.bincount(at, weights=right, minlength=self.C**2).reshape(self.C, self.C)
+        count = np.bincount(at, minlength=self.C**2).reshape(self.C, self.C)
+        np.fill_diagonal(count, 0)
+        return _nanmean(_ratio(hits, count), 1)
+
+
+def _ratio(hits: npt.NDArray[Any], count: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    shares: npt.NDArray[np.float64] = np.divide(hits, count, out=np.full(np.shape(hits), np.nan), where=count > 0)
+    return shares
+
+
+def _nanmean(values: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.float64]:
+    known = ~np.isnan(values)
+    return _ratio(np.where(known, values, 0.0).sum(axis), known.sum(axis))

@@ -1,0 +1,287 @@
+"""Pictures and figures: heatmaps over images, enlarged images, and the charts of an audit.
+
+Images are float arrays ``(C, H, W)`` in [0, 1], as in torch; pictures are ``uint8 (h, w, 3)``, as
+files want them. Torch tensors on the CPU are taken too, but torch itself is not needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from interpnet._figures import plot_ablation, plot_ablation_curve, plot_class_recall, plot_layer_relevance
+from interpnet._io import atomic_path
+from interpnet.errors import DataError
+
+__all__ = [
+    "enlarge",
+    "is_blank",
+    "plot_ablation",
+    "plot_ablation_curve",
+    "plot_class_recall",
+    "plot_layer_relevance",
+    "render",
+    "save_png",
+    "shared_scale",
+    "tile",
+]
+
+Picture = npt.NDArray[np.uint8]
+Float64 = npt.NDArray[np.float64]
+
+_DIM = 0.62  # how bright the picture stays under a map
+_OPACITY = 0.88  # of the strongest value: the picture's edges remain visible through it
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def _heatmap(heatmap: Any) -> Float64:
+    array = np.asarray(heatmap, np.float64)
+    if array.ndim != 2 or array.size == 0:
+        raise DataError(f"heatmap has shape {array.shape}; expected (H, W), one map at a time")
+    if not np.isfinite(array).all():
+        raise DataError("heatmap holds NaN or infinite values; expected finite ones. Check the model's activations")
+    return array
+
+
+def _image(image: Any) -> npt.NDArray[np.float32]:
+    array = np.asarray(image, np.float32)
+    if array.ndim != 3 or array.size == 0:
+        raise DataError(f"image has shape {array.shape}; expected (C, H, W). Add an axis to a grey (H, W) image")
+    if array.shape[-1] in {1, 3} and array.shape[0] not in {1, 3} and array.shape[0] > 4:
+        raise DataError(f"image has shape {array.shape}, which looks like (H, W, C); expected (C, H, W): transpose it")
+    if not np.isfinite(array).all():
+        raise DataError("image holds NaN or infinite values; expected values in [0, 1]")
+    low, high = float(array.min()), float(array.max())
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise DataError(
+            f"image has values from {low:.3g} to {high:.3g}; expected [0, 1]. Undo the network's normalisation first"
+        )
+    return np.clip(array, 0, 1)
+
+
+def _rgb(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return (H, W, 3): grey repeated, RGB as it is, two channels as their mean, more as their first three."""
+    channels = image.shape[0]
+    if channels == 2:
+        image = image.mean(0, keepdims=True)
+    image = np.repeat(image, 3, 0) if image.shape[0] == 1 else image[:3]
+    return np.ascontiguousarray(np.moveaxis(image, 0, -1))
+
+
+def _target(height: int, width: int, size: int) -> tuple[int, int]:
+    if size < 1:
+        raise DataError(f"size={size}; expected at least 1 pixel")
+    scale = size / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _resize(
+    array: npt.NDArray[np.float32], height: int, width: int, *, smooth: bool = False
+) -> npt.NDArray[np.float32]:
+    """Resize (H, W): pixels stay squares when enlarged (unless ``smooth``), and are averaged when shrunk."""
+    from PIL import Image
+
+    if array.shape == (height, width):
+        return array
+    grows = height >= array.shape[0] and width >= array.shape[1]
+    how = Image.Resampling.BILINEAR if smooth or not grows else Image.Resampling.NEAREST
+    if not grows:
+        how = Image.Resampling.BOX if not smooth else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(array).resize((width, height), how), np.float32)
+
+
+def enlarge(image: Any, size: int = 192) -> Picture:
+    """Return an image as a picture whose longer side is ``size`` pixels, aspect kept.
+
+    Small images are enlarged by nearest neighbour, so that a reader sees the pixels the network
+    saw; large ones are shrunk by averaging.
+
+    Parameters
+    ----------
+    image : (C, H, W) array, float in [0, 1]
+        One channel is shown as grey, three as RGB, two as their mean, more by their first three.
+    size : int
+        Longer side of the result, in pixels.
+
+    Returns
+    -------
+    (h, w, 3) array, uint8
+
+    Raises
+    ------
+    DataError
+        Another shape (also a (H, W, C) one), or values that are not in [0, 1].
+
+    Examples
+    --------
+    >>> enlarge([[[0.0, 1.0]]], size=4)[..., 0].tolist()
+    [[0, 0, 255, 255], [0, 0, 255, 255]]
+    """
+    rgb = _rgb(_image(image))
+    height, width = _target(rgb.shape[0], rgb.shape[1], size)
+    planes = [_resize(np.ascontiguousarray(rgb[..., c]), height, width) for c in range(3)]
+    return np.rint(np.stack(planes, -1) * 255).astype(np.uint8)
+
+
+def is_blank(heatmap: Any) -> bool:
+    """Return whether a map has nothing to show: all its values are zero.
+
+    Examples
+    --------
+    >>> is_blank([[0.0, 0.0]]), is_blank([[0.0, 0.1]])
+    (True, False)
+    """
+    return not bool(np.any(_heatmap(heatmap)))
+
+
+def shared_scale(heatmaps: Iterable[Any]) -> tuple[float, float]:
+    """Return ``(vmin, vmax)`` over several raw maps, to render them so that they can be compared.
+
+    Examples
+    --------
+    >>> shared_scale([[[0.0, 2.0]], [[1.0, 5.0]]])
+    (0.0, 5.0)
+    """
+    arrays = [_heatmap(h) for h in heatmaps]
+    if not arrays:
+        raise DataError("no heatmap; expected at least one to take a scale from")
+    return min(0.0, *(float(a.min()) for a in arrays)), max(float(a.max()) for a in arrays)
+
+
+def render(
+    heatmap: Any,
+    image: Any = None,
+    *,
+    size: int = 192,
+    cmap: str = "inferno",
+    vmin: float | None = None,
+    vmax: float | None = None,
+) -> Picture:
+    """Draw a heatmap over a dimmed grey picture, the more opaque the stronger it is.
+
+    A map without any signal gives just the dimmed picture: it is blank, not a flat colour that
+    could be read as a result. Ask :func:`is_blank` to say so beside it.
+
+    Parameters
+    ----------
+    heatmap : (H, W) array
+        In [0, 1], or raw values. Another size than the image's is resampled to it.
+    image : (C, H, W) array, float in [0, 1], optional
+        The picture below; without it the map is drawn alone.
+    size : int
+        Longer side of the result, in pixels.
+    cmap : str
+        A matplotlib colour map; the default is perceptually uniform and safe for the colour-blind.
+    vmin, vmax : float, optional
+        Values drawn as nothing and as the strongest colour. By default the smaller of 0 and the
+        map's minimum, and its maximum; for comparable maps give those of :func:`shared_scale`.
+
+    Returns
+    -------
+    (h, w, 3) array, uint8
+
+    Raises
+    ------
+    DataError
+        A shape that is no single map or image, non-finite values, ``vmax`` not above ``vmin``, or
+        an unknown colour map.
+
+    Examples
+    --------
+    >>> render([[0.0, 1.0]], size=2).tolist()
+    [[[0, 0, 4], [252, 255, 164]]]
+    """
+    values = _heatmap(heatmap)
+    blank = not np.any(values)
+    low = min(0.0, float(values.min())) if vmin is None else float(vmin)
+    high = float(values.max()) if vmax is None else float(vmax)
+    if vmin is not None and vmax is not None and not high > low:
+        raise DataError(f"vmin={vmin} and vmax={vmax}; expected vmin below vmax")
+    span = high - low
+    level = np.zeros_like(values) if blank or span <= 0 else np.clip((values - low) / span, 0, 1)
+    picture = None if image is None else _rgb(_image(image))
+    shape = values.shape if picture is None else picture.shape[:2]
+    height, width = _target(shape[0], shape[1], size)
+    # Same size as the image: same squares. A coarser map (Grad-CAM's) has none worth showing.
+    level = _resize(level.astype(np.float32), height, width, smooth=values.shape != shape)
+    colours = _colour_map(cmap)(level)[..., :3]
+    if picture is None:
+        return np.rint(colours * 255).astype(np.uint8)
+    grey = _resize(np.ascontiguousarray((picture @ np.asarray(_LUMA, np.float32)).astype(np.float32)), height, width)
+    alpha = (_OPACITY * np.sqrt(level))[..., None]
+    return np.rint(np.clip((1 - alpha) * (_DIM * grey[..., None]) + alpha * colours, 0, 1) * 255).astype(np.uint8)
+
+
+def _colour_map(name: str) -> Any:
+    import matplotlib as mpl
+
+    if name not in mpl.colormaps:
+        raise DataError(f"unknown colour map {name!r}; expected one of matplotlib's, such as 'inferno' or 'cividis'")
+    return mpl.colormaps[name]
+
+
+def tile(pictures: Sequence[Picture], columns: int, pad: int = 4, background: int = 255) -> Picture:
+    """Put pictures into a grid, row by row, each in the middle of a cell as large as the largest.
+
+    Parameters
+    ----------
+    pictures : sequence of (h, w, 3) uint8 arrays
+        Of any sizes.
+    columns : int
+        Number of columns.
+    pad : int
+        Pixels between cells.
+    background : int
+        Grey value between and around them.
+
+    Returns
+    -------
+    (h, w, 3) array, uint8
+
+    Raises
+    ------
+    DataError
+        No picture, something that is none, or fewer than one column.
+
+    Examples
+    --------
+    >>> tile([np.zeros((2, 2, 3), np.uint8)] * 3, columns=2, pad=1).shape
+    (5, 5, 3)
+    """
+    if not pictures or columns < 1 or pad < 0:
+        raise DataError(f"{len(pictures)} pictures in {columns} columns, pad {pad}; expected at least 1, 1 and 0")
+    for number, picture in enumerate(pictures):
+        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+            raise DataError(f"picture {number} is {picture.dtype} {picture.shape}; expected uint8 (h, w, 3)")
+    height, width = max(p.shape[0] for p in pictures), max(p.shape[1] for p in pictures)
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    shape = (rows * (height + pad) - pad, columns * (width + pad) - pad, 3)
+    grid = np.full(shape, background, np.uint8)
+    for number, picture in enumerate(pictures):
+        top = (number // columns) * (height + pad) + (height - picture.shape[0]) // 2
+        left = (number % columns) * (width + pad) + (width - picture.shape[1]) // 2
+        grid[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return grid
+
+
+def save_png(path: str | os.PathLike[str], picture: Picture) -> None:
+    """Write a picture ``uint8 (h, w, 3)`` as a PNG file, whole or not at all.
+
+    Raises
+    ------
+    DataError
+        ``picture`` is no such array.
+    RunFolderError
+        The file cannot be written.
+    """
+    from PIL import Image
+
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise DataError(f"picture is {picture.dtype} {picture.shape}; expected uint8 (h, w, 3)")
+    with atomic_path(path) as tmp:
+        Image.fromarray(picture).save(tmp, format="PNG", optimize=True)

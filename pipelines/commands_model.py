@@ -1,0 +1,123 @@
+"""The commands around a single model: its layers, a training, and the demo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interpnet._device import best_device
+from interpnet.datasets import ImageData, make_loader
+from interpnet.errors import InterpNetError, ModelError
+from interpnet.smallcnn import SmallCNN, save_smallcnn, smallcnn_extra
+from interpnet.training import History, accuracy, fit_smallcnn
+from pipelines import tables
+from pipelines.commands import run_audit, settings_of
+from pipelines.config import RunConfig
+from pipelines.run_folder import RunFolder, digest
+from pipelines.session import Interrupted, Session, make_console
+from pipelines.subject import load_images, load_network, stack_first, traced
+
+Given = Mapping[str, Any]
+_IMAGE_SIZE = 224
+_DEMO_VERSION = 1
+_WEIGHTS = "smallcnn.safetensors"
+
+
+def layers(given: Given) -> None:
+    """Print the sites of a model."""
+    config = RunConfig().override(settings_of(given))
+    model, info, output, device = load_network(config)
+    hint = None if info.preprocessing is None else dict(info.preprocessing)
+    images = stack_first(load_images(config, "train", hint)) if config.data else _noise(config, model, hint)
+    found = traced(model, images.to(device), output)
+    size = "x".join(map(str, found.image_shape))
+    tables.show_layers(make_console(), found.sites, f"{config.model} on images of {size}, {found.n_outputs} outputs")
+
+
+def _noise(config: RunConfig, model: torch.nn.Module, hint: dict[str, Any] | None) -> Tensor:
+    """Return a random image of the shape asked for, else of the one the model was made or trained for."""
+    shape = (3, _IMAGE_SIZE, _IMAGE_SIZE)
+    if isinstance(model, SmallCNN):
+        height, width = model.architecture["image_size"]
+        shape = (model.architecture["in_channels"], height, width)
+    elif hint is not None and isinstance(hint.get("crop"), int):
+        shape = (int(hint["channels"]), hint["crop"], hint["crop"])
+    size = config.crop or config.image_size or shape[1:]
+    channels = config.channels or shape[0]
+    return torch.rand(1, channels, size[0], size[-1], generator=torch.Generator().manual_seed(0))
+
+
+def train(given: Given) -> None:
+    """Train a SmallCNN and write its weights."""
+    own = {name: given.get(name) for name in ("epochs", "lr", "width")}
+    rest = {name: value for name, value in given.items() if name not in own}
+    config = RunConfig().override(settings_of(rest))
+    out = Path(given["out"])
+    if out.suffix != ".safetensors":
+        raise InterpNetError(f"--out is {str(out)!r}; expected a file NAME.safetensors")
+    train_to(out, config, {name: value for name, value in own.items() if value is not None}, None)
+
+
+def train_to(out: Path, config: RunConfig, options: dict[str, Any], key: str | None) -> None:
+    """Train on the configured data, measure on its test split, and save both with the weights."""
+    console = make_console()
+    data, test = load_images(config, "train"), load_images(config, "test")
+    device = best_device() if config.device == "auto" else config.device
+    model, history = fit_smallcnn(data, seed=config.seed, device=device, num_workers=config.workers, **options)
+    reached = accuracy(model, make_loader(test, num_workers=config.workers))
+    save_smallcnn(model, out, _facts(data, history, reached, key))
+    console.print(
+        f"trained on {len(data)} images in {history.seconds:.1f} s, "
+        f"accuracy {tables.percent(reached)} on {len(test)} test images: {out}",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _facts(data: ImageData, history: History, reached: float, key: str | None) -> dict[str, Any]:
+    return {
+        "data": data.spec,
+        "classes": list(data.classes),
+        "preprocessing": data.preprocessing,
+        "epochs": len(history.epochs),
+        "test_accuracy": reached,
+        "key": key,
+    }
+
+
+def demo(given: Given) -> None:
+    """Train a small network on scikit-learn's digits, audit it, and say where the report is."""
+    path = Path(given.get("out") or "runs/demo")
+    weights = path / _WEIGHTS
+    values = settings_of(given)
+    config = RunConfig(model="smallcnn", data="digits", weights=str(weights), directory=str(Path.cwd()))
+    config = config.override(values)
+    resume = "interpnet demo" + (f" --out {path}" if given.get("out") else "")
+    run = RunFolder.create(path)
+    session = Session(run, config, resume, fresh=bool(given.get("fresh")))
+    with run.locked():
+        run.save()
+        key = digest(["demo", _DEMO_VERSION, config.seed, load_images(config, "train").fingerprint()])
+        if _trained(weights, key):
+            session.say(f"[bold]train[/]: {weights} is there, skipped")
+        else:
+            session.say("[bold]train[/] ...")
+            try:
+                train_to(weights, config, {}, key)
+            except KeyboardInterrupt as error:
+                raise Interrupted(f"interrupted while training. Begin again with: {session.resume}") from error
+            # Other weights are another model: what an earlier demo found does not hold for them.
+            session.fresh = True
+        run_audit(session, open_report=bool(given.get("open_report")))
+
+
+def _trained(weights: Path, key: str) -> bool:
+    try:
+        return weights.is_file() and smallcnn_extra(weights).get("key") == key
+    except ModelError:  # damaged: train again
+        return False

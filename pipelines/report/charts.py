@@ -1,0 +1,97 @@
+"""The report's figures: drawn once, written as PNG and put into the page as SVG in the page's own colours."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from interpnet._figures_style import GRID, INK, MUTED
+from interpnet._io import atomic_path
+from interpnet.plotting import plot_ablation, plot_ablation_curve, plot_class_recall, plot_layer_relevance
+from pipelines.report.load import RunData
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Figures are drawn for paper; on the page their ink follows the page, also in the dark.
+_PAGE_COLOURS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"}
+FIGURE_FILES = ("layers.png", "ablation.png", "ablation_curve.png", "class_recall.png")
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure on the page: its SVG, the PNG file beside the page, and the words for those who do not see it."""
+
+    svg: Markup
+    file: str
+    alt: str
+
+
+def make_charts(run: RunData, folder: Path) -> dict[str, Chart]:
+    """Draw every figure the run has numbers for and write each as PNG to ``folder``."""
+    charts: dict[str, Chart] = {}
+    for name, figure, alt in _figures(run):
+        with _quiet():
+            with atomic_path(folder / f"{name}.png") as tmp:
+                figure.savefig(tmp, dpi=150, facecolor="white", format="png")
+            charts[name] = Chart(_svg(figure, name, alt), f"{name}.png", alt)
+    return charts
+
+
+def _figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
+    if run.weights is not None:
+        layers = [name for name, _ in run.weights.layers]
+        sizes = np.array([size for _, size in run.weights.layers], np.float64)
+        figure = plot_layer_relevance(run.weights.shares(), layers, run.classes, expected=sizes / sizes.sum())
+        yield "layers", figure, "Share of absolute weight for each layer, and for each layer and class"
+    study = run.study
+    if study is not None and study.conditions:
+        yield "ablation", plot_ablation(study), "Mean recall after each removal; the numbers are in the table"
+        if study.curve is not None and study.curve.k.size:
+            alt = "Own recall against the number of channels removed; the numbers are in ablation_curve.csv"
+            yield "ablation_curve", plot_ablation_curve(study), alt
+        if any(c.name == "relevant" for c in study.conditions):
+            alt = "Recall of each class intact and without its channels; the numbers are in the table of classes"
+            yield "class_recall", plot_class_recall(study), alt
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Class names may hold letters that the drawing font lacks; the page's fonts have them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
+        yield
+
+
+def _svg(figure: Figure, name: str, alt: str) -> Markup:
+    """Return the figure as inline SVG: text as text, ids that are this figure's own, colours of the page."""
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>|<!--.*?-->", "", text, flags=re.DOTALL)
+    # Only inside tags: what stands between them may be a class name that looks like any of this.
+    text = re.sub(r"<[^>]*>", lambda tag: _page_tag(tag.group(), name), text[text.index("<svg") :])
+    head = f'<svg role="img" aria-label="{escape(alt)}" '
+    # The text is matplotlib's own, which escapes labels as XML; tests put markup into class names.
+    return Markup(head + text[len("<svg ") :])  # noqa: S704
+
+
+def _page_tag(tag: str, name: str) -> str:
+    tag = re.sub(r'\b(id="|href="#|url\(#)', rf"\1{name}-", tag)
+    tag = re.sub(r"font-family: [^;\"]*", "font-family: inherit", tag)
+    for colour, variable in _PAGE_COLOURS.items():
+        tag = tag.replace(colour, variable)
+    return tag

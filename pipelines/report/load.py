@@ -1,0 +1,215 @@
+"""Reading a run folder for its report: only files, no model and no torch."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from interpnet._figures_data import as_result
+from interpnet._io import read_json
+from interpnet.ablation_result import AblationResult
+from interpnet.errors import InterpNetError, RunFolderError
+
+Float64 = npt.NDArray[np.float64]
+_FORMAT = "interpnet-run-1"
+
+
+def clean(text: Any) -> str:
+    r"""Return text from data as something every page can hold: control characters and half surrogates replaced.
+
+    Examples
+    --------
+    >>> clean("a\x00b")
+    'a\ufffdb'
+    """
+    return "".join("\ufffd" if unicodedata.category(c) in {"Cc", "Cs"} and c not in "\n\t" else c for c in str(text))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Relevance of all channels: ``layers`` (name, channels), ``coef`` (C, m), ``gaps`` (C,), ``mu``, ``positive``."""
+
+    layers: tuple[tuple[str, int], ...]
+    coef: Float64
+    gaps: Float64
+    mu: float
+    positive: bool
+    info: Mapping[str, Any]
+
+    def shares(self) -> Float64:
+        """Return (C, L): the share of each class's absolute weight in each layer; zeros for an empty class."""
+        ends = np.cumsum([size for _, size in self.layers])
+        parts = np.split(np.abs(self.coef), ends[:-1], axis=1)
+        by_layer = np.stack([part.sum(1) for part in parts], 1)
+        total = by_layer.sum(1, keepdims=True)
+        return np.divide(by_layer, total, out=np.zeros_like(by_layer), where=total > 0)
+
+    def relevant(self, cls: int) -> list[tuple[str, int, float]]:
+        """Return (layer, index, weight) of a class's relevant channels, strongest first."""
+        names = [(layer, i) for layer, size in self.layers for i in range(size)]
+        w = self.coef[cls]
+        order = np.argsort(-np.abs(w), kind="stable")
+        return [(*names[int(i)], float(w[i])) for i in order if w[i] != 0]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run folder holds; a stage that has not run is ``None``.
+
+    Attributes
+    ----------
+    folder : Path
+    manifest : dict
+    config : str
+        The text of ``run.toml``, empty where there is none.
+    classes : tuple of str
+    weights : Weights or None
+    study : AblationResult or None
+    pictures : dict of int to dict, or None
+        Entries of ``explanations/classes.json`` by class number.
+    examples : dict or None
+        ``explanations/examples.json``.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    config: str
+    classes: tuple[str, ...]
+    weights: Weights | None
+    study: AblationResult | None
+    top: int
+    pictures: Mapping[int, Mapping[str, Any]] | None
+    examples: Mapping[str, Any] | None
+
+    def command(self, stage: str) -> str:
+        """Return the command that runs one stage on this folder."""
+        return f"interpnet {stage} {_quoted(str(self.folder))}"
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)
+
+
+@contextmanager
+def reading(path: Path, stage: str, folder: Path) -> Iterator[None]:
+    """Turn what a damaged file causes into one error that says which file and what to do."""
+    try:
+        yield
+    except RunFolderError:
+        raise
+    except (AttributeError, IndexError, InterpNetError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else f"cannot be used ({error})"
+        raise RunFolderError(
+            f"{str(path)!r} {what}; delete it and run `interpnet {stage} {_quoted(str(folder))}` again"
+        ) from error
+
+
+def load_run(folder: Path) -> RunData:
+    """Read a run folder.
+
+    Raises
+    ------
+    RunFolderError
+        No run folder, one of another format, or a damaged file in it.
+    """
+    manifest = read_json(folder / "manifest.json") if (folder / "manifest.json").is_file() else None
+    if manifest is None:
+        raise RunFolderError(
+            f"{str(folder)!r} holds no run (no manifest.json); `interpnet audit MODEL DATA --out {folder}` makes one"
+        )
+    found = manifest.get("format") if isinstance(manifest, Mapping) else None
+    if found != _FORMAT:
+        raise RunFolderError(f"run folder {str(folder)!r} has the format {found!r}; expected {_FORMAT!r}")
+    weights, named = _weights(folder)
+    study = _study(folder)
+    entries = _entries(folder)
+    examples = _optional(folder / "explanations" / "examples.json")
+    top, by_class = entries if entries is not None else (0, None)
+    classes = _class_names(folder, manifest, named, study, by_class)
+    config = folder / "run.toml"
+    return RunData(
+        folder,
+        manifest,
+        clean(config.read_text(encoding="utf-8", errors="replace")) if config.is_file() else "",
+        classes,
+        weights,
+        study,
+        top,
+        by_class,
+        examples,
+    )
+
+
+def _optional(path: Path) -> Any:
+    return read_json(path) if path.is_file() else None
+
+
+def _weights(folder: Path) -> tuple[Weights | None, Sequence[str]]:
+    """Read ``Interpretation.save``'s file: its class would bring scikit-learn and torch along."""
+    path = folder / "weights" / "interpretation.npz"
+    if not path.is_file():
+        return None, ()
+    with reading(path, "solve", folder), np.load(path, allow_pickle=False) as data:
+        meta = json.loads(str(data["meta"]))
+        layers = tuple((clean(name), int(size)) for name, size in meta["channels"])
+        coef = np.asarray(data["coef"], np.float64)
+        gaps = np.asarray(data["gaps"], np.float64)
+        expected = (len(meta["classes"]), sum(size for _, size in layers))
+        if coef.shape != expected:
+            raise RunFolderError(f"{str(path)!r} has coefficients of shape {coef.shape}; expected {expected}")
+        weights = Weights(layers, coef, gaps, float(meta["mu"]), bool(meta["positive"]), meta.get("info", {}))
+        return weights, meta["classes"]
+
+
+def _study(folder: Path) -> AblationResult | None:
+    path = folder / "ablation" / "ablation.json"
+    if not path.is_file():
+        return None
+    with reading(path, "ablate", folder):
+        return as_result(read_json(path))
+
+
+def _entries(folder: Path) -> tuple[int, dict[int, Mapping[str, Any]]] | None:
+    path = folder / "explanations" / "classes.json"
+    if not path.is_file():
+        return None
+    with reading(path, "explain", folder):
+        data = read_json(path)
+        return int(data["top"]), {int(entry["index"]): entry for entry in data["classes"]}
+
+
+def _class_names(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    named: Sequence[str],
+    study: AblationResult | None,
+    entries: Mapping[int, Mapping[str, Any]] | None,
+) -> tuple[str, ...]:
+    sources = {"weights/interpretation.npz": tuple(named), "ablation/ablation.json": study.classes if study else ()}
+    if not any(sources.values()):
+        # The model's classes; those of the data can be fewer, under other numbers.
+        model = manifest.get("model") or {}
+        sources["manifest.json"] = tuple(model.get("classes") or ())
+    given = {name: tuple(map(str, classes)) for name, classes in sources.items() if classes}
+    sizes = {name: len(classes) for name, classes in given.items()}
+    if len(set(sizes.values())) > 1:
+        counts = ", ".join(f"{count} in {name}" for name, count in sizes.items())
+        raise RunFolderError(
+            f"run folder {str(folder)!r} disagrees on the number of classes: {counts}; "
+            f"run `interpnet audit --config {folder / 'run.toml'}` again"
+        )
+    if given:
+        return tuple(clean(name) for name in next(iter(given.values())))
+    known = {index: str(entry.get("name", index)) for index, entry in (entries or {}).items()}
+    return tuple(clean(known.get(i, f"class {i}")) for i in range(max(known, default=-1) + 1))

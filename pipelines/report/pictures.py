@@ -1,0 +1,81 @@
+"""Pictures as data URIs: scaled to what a page shows, in whichever of PNG and JPEG is smaller."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from interpnet.plotting import tile
+
+_GAP_GREY = 140  # between patches: visible on a white page and on a dark one
+_BROKEN = (OSError, SyntaxError, ValueError)  # what Pillow raises for damaged files
+
+Picture = npt.NDArray[np.uint8]
+
+
+class Pictures:
+    """Embeds the pictures of one folder and remembers which were missing or damaged.
+
+    Parameters
+    ----------
+    base : Path
+        The folder the paths are relative to; a path that leads out of it counts as missing.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.base = base.resolve()
+        self.missing: list[str] = []
+        self._made: dict[tuple[object, ...], str | None] = {}
+
+    def embed(self, name: str | None, size: int) -> str | None:
+        """Return a data URI of a picture, its longer side at most ``size``; ``None`` where it cannot be read."""
+        key = (name, size)
+        if key not in self._made:
+            picture = self._read(name, size, grow=False)
+            self._made[key] = None if picture is None else _data_uri(picture)
+        return self._made[key]
+
+    def strip(self, names: Sequence[str], size: int, columns: int) -> str | None:
+        """Return a data URI of several pictures side by side; ``None`` where none can be read."""
+        key = (*names, size, columns)
+        if key not in self._made:
+            read = [p for p in (self._read(name, size, grow=True) for name in names) if p is not None]
+            self._made[key] = _data_uri(tile(read, columns, pad=2, background=_GAP_GREY)) if read else None
+        return self._made[key]
+
+    def _read(self, name: str | None, size: int, *, grow: bool) -> Picture | None:
+        from PIL import Image
+
+        path = None if name is None else (self.base / str(name).replace("\0", "")).resolve()
+        if path is None or not path.is_relative_to(self.base) or not path.is_file():
+            self.missing.append(str(name))
+            return None
+        try:
+            with Image.open(path) as opened:
+                image = opened.convert("RGB")
+        except _BROKEN:
+            self.missing.append(str(name))
+            return None
+        scale = size / max(image.size)
+        if scale < 1 or (grow and scale > 1):
+            shape = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+            image = image.resize(shape, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)
+        return np.asarray(image, np.uint8)
+
+
+def _data_uri(picture: Picture) -> str:
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    encoded: list[tuple[str, bytes]] = []
+    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 88, "subsampling": 0})):
+        buffer = io.BytesIO()
+        image.save(buffer, format=kind, **options)
+        encoded.append((kind, buffer.getvalue()))
+    kind, data = min(encoded, key=lambda entry: len(entry[1]))
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,172 @@
+"""What an ablation study says, in sentences that its numbers support and no further."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from interpnet._figures_data import by_class, find_condition, finite_mean, mean_change
+from interpnet.ablation_result import AblationResult, Condition
+
+_CONTROLS = ("random", "random-per-layer", "highest-activation")
+_CONTROL_WORDS = {
+    "random": "random ones",
+    "random-per-layer": "random ones of the same layers",
+    "highest-activation": "those with the highest mean activation",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of the headline: what it is, its value, and its interval where it has one."""
+
+    label: str
+    value: float
+    ends: tuple[float, float] | None
+    tone: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A study in words.
+
+    Attributes
+    ----------
+    level : str
+        ``"shown"``, ``"mixed"``, ``"not shown"`` or ``"open"`` (nothing to compare with).
+    headline : str
+        The main numbers in one sentence.
+    judgement : str
+        What follows from them.
+    details : tuple of str
+        Further sentences.
+    figures : tuple of Figure
+    """
+
+    level: str
+    headline: str
+    judgement: str
+    details: tuple[str, ...]
+    figures: tuple[Figure, ...]
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Return a number with its sign, a real minus, and no negative zero.
+
+    Examples
+    --------
+    >>> signed(-0.25), signed(-0.001), signed(0.5)
+    ('−0.25', '0.00', '+0.50')
+    """
+    if not math.isfinite(value):
+        return "–"
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
+def verdict(study: AblationResult) -> Verdict:
+    """Put a study into words; see :class:`Verdict`."""
+    relevant = find_condition(study, "relevant") or find_condition(study, "relevant", "conv")
+    if relevant is None or not np.any(relevant.removed > 0) or not math.isfinite(relevant.mean_own()):
+        why = "No class has relevant channels and test images" if relevant else "The relevant channels were not removed"
+        return Verdict("open", f"{why}, so the ablation says nothing.", "", (), ())
+    controls = [c for name in _CONTROLS if (c := find_condition(study, name, relevant.layers)) is not None]
+    intact, own = study.mean_intact, relevant.mean_own()
+    verb = "lowers its own recall" if own < intact else "does not lower its own recall:"
+    headline = (
+        f"Removing the {_count(relevant)} channels that InterpNet names for a class {verb} "
+        f"from {intact:.2f} to {own:.2f}{_on_average(study)}"
+    )
+    headline += f"; removing as many {_said(controls[0])}." if controls else "."
+    level, judgement = _judge(intact, own, controls)
+    figures = [
+        Figure("intact", intact, None, "ink"),
+        Figure("named channels removed", own, None, "relevant"),
+        *(Figure(_CONTROL_WORDS[c.name] + " removed", c.mean_own(), _ends(c), c.name) for c in controls),
+    ]
+    return Verdict(level, headline, judgement, tuple(_details(study, relevant, controls)), tuple(figures))
+
+
+def _count(condition: Condition) -> str:
+    counts = condition.removed[condition.removed > 0]
+    low, high = int(counts.min()), int(counts.max())
+    return str(low) if low == high else f"{low} to {high} (mean {finite_mean(counts):.1f})"
+
+
+def _ends(condition: Condition) -> tuple[float, float] | None:
+    return condition.interval_own() if condition.own.shape[0] > 1 else None
+
+
+def _on_average(study: AblationResult) -> str:
+    tested = int(np.isfinite(study.intact).sum())
+    return f" (mean over {tested} classes)" if tested > 1 else ""
+
+
+def _said(control: Condition) -> str:
+    """The first control: random channels, unless they were not run."""
+    ends = _ends(control)
+    within = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
+    return f"{_CONTROL_WORDS[control.name].removeprefix('those ')}, to {control.mean_own():.2f}{within}"
+
+
+def _judge(intact: float, own: float, controls: Sequence[Condition]) -> tuple[str, str]:
+    if not controls:
+        return "open", "No control was run, so this alone does not show that the named channels are special."
+    beaten = [c for c in controls if own < (_ends(c) or (c.mean_own(),))[0]]
+    lost = [c for c in controls if c not in beaten]
+    if own >= intact or not beaten:
+        return "not shown", (
+            "That is not beyond what the controls do: this study does not show that the network relies on the named "
+            "channels more than on others."
+        )
+    if lost:
+        words = " and ".join(_CONTROL_WORDS[c.name] for c in lost)
+        return "mixed", (
+            f"That is beyond some controls, but not beyond removing {words}: "
+            "the named channels matter, but this study does not show that naming them was needed to find such."
+        )
+    nearest = min(controls, key=lambda c: c.mean_own())
+    gain = nearest.mean_own() - own
+    text = (
+        f"That is beyond every control: {gain:.2f} lower than the strongest of them "
+        f"({_CONTROL_WORDS[nearest.name]}). The network relies on the named channels."
+    )
+    if not any(_ends(c) for c in controls):
+        return "mixed", text + " Each control was drawn only once, though, so there is no interval to judge by."
+    return "shown", text
+
+
+def _details(study: AblationResult, relevant: Condition, controls: Sequence[Condition]) -> list[str]:
+    own = by_class(relevant.own)
+    tested = np.isfinite(own) & np.isfinite(study.intact) & (relevant.removed > 0)
+    details = []
+    random = next((c for c in controls if c.name == "random"), None)
+    if random is not None:
+        lower = int(np.sum(own[tested] < by_class(random.own)[tested]))
+        details.append(f"In {lower} of {int(tested.sum())} classes the own recall falls below that with random channels.")
+    lost = study.mean_intact - relevant.mean_own()
+    change, _ = mean_change(study, relevant)
+    if lost > 0 and math.isfinite(change):
+        share = -change / lost
+        judged = (
+            "so the effect is mostly the class's own"
+            if share < 0.5
+            else "so a good part of the effect is not specific to the class"
+        )
+        details.append(
+            f"Meanwhile the mean recall of the other classes changes by {signed(change)} "
+            f"(the class itself: {signed(-lost)}), {judged}."
+        )
+    chance = 1 / max(1, len(study.classes))
+    if study.mean_intact < 1.5 * chance:
+        details.append(
+            f"The intact network's mean recall is near chance ({chance:.2f}), which leaves little for a removal to lower."
+        )
+    details.append(
+        "Intervals are over the repeated draws of a control, not over the choice of test images; "
+        "removed maps were " + ("set to zero." if study.fill == "zero" else f"filled with their {study.fill}.")
+    )
+    return details

@@ -1,0 +1,191 @@
+"""One invocation at work on a run folder: its settings, its subject, and how a stage is run and recorded."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from interpnet.errors import InterpNetError
+from pipelines.config import RunConfig
+from pipelines.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from pipelines.subject import Subject
+
+_PIPED_WIDTH = 140
+
+
+def make_console() -> Console:
+    """Return a console for results: on a terminal as wide as that, else wide enough for tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPED_WIDTH)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, with what to tell the user."""
+
+
+@dataclass
+class Session:
+    """A run folder with the settings of this invocation.
+
+    Attributes
+    ----------
+    run : RunFolder
+    config : RunConfig
+    resume : str
+        The command that goes on where this one stops.
+    fresh : bool
+        Delete what the run folder holds, once the model and the images are known to be good.
+    """
+
+    run: RunFolder
+    config: RunConfig
+    resume: str
+    fresh: bool = False
+    console: Console = field(default_factory=make_console)
+
+    @cached_property
+    def loaded(self) -> Subject:
+        """The network and its images, loaded once; the run folder is not touched."""
+        from pipelines.subject import load_subject
+
+        with warnings.catch_warnings():
+            # Sites that cannot be used stand in the subject's notes.
+            warnings.simplefilter("ignore", UserWarning)
+            return load_subject(self.config)
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The network and its images; the run folder is claimed for them, and started over if asked."""
+        subject = self.loaded
+        if self.fresh:
+            self.run.clear()
+        self.run.claim(subject.identity())
+        skipped = self.run.manifest.get("data", {}).get("train", {}).get("skipped", [])
+        described = subject.describe()
+        described["data"]["train"]["skipped"] = skipped
+        self.run.manifest.update(
+            described,
+            device=str(subject.device),
+            seed=self.config.seed,
+            subject_notes=list(subject.notes),
+        )
+        self.config.save(self.run.path / "run.toml")
+        self.run.save()
+        for note in subject.notes:
+            self.say(f"[yellow]note:[/] {escape(note)}")
+        return subject
+
+    def open_subject(self) -> None:
+        """Load the subject and claim the folder for it, unless that is done."""
+        _ = self.subject
+
+    def say(self, text: str) -> None:
+        """Print a line of rich markup."""
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def perform(
+        self, stage: str, key: str, work: Callable[[Notes], dict[str, Any]], *, files: Sequence[str] = ()
+    ) -> bool:
+        """Run a stage unless it is done with these very inputs; return whether it ran.
+
+        Parameters
+        ----------
+        stage : str
+            Its name.
+        key : str
+            Digest of everything the stage depends on.
+        work : function
+            Does it, and returns facts for the manifest.
+        files : sequence of str
+            What it leaves, relative to the run folder: the stage counts as done while they are there.
+
+        Raises
+        ------
+        Interrupted
+            After Ctrl-C or SIGTERM; the manifest says so, and the message how to go on.
+        """
+        if self.run.is_done(stage, key):
+            self.say(f"[bold]{stage}[/]: up to date, skipped")
+            return False
+        self.say(f"[bold]{stage}[/] ...")
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        clock = time.monotonic()
+        self.run.mark(stage, "running", key, started=started)
+        notes = Notes()
+        finished = False
+        try:
+            with notes.listening(), readable_memory_errors():
+                facts = work(notes)
+            seconds = round(time.monotonic() - clock, 3)
+            self.run.mark(
+                stage,
+                "complete",
+                key,
+                started=started,
+                **({"seconds": seconds} | facts),
+                files=list(files),
+                notes=notes.texts,
+            )
+            finished = True
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                f"interrupted in stage {stage!r}; run folder {str(self.run.path)!r} is whole. Go on with: {self.resume}"
+            ) from error
+        finally:
+            if not finished:
+                self.run.mark(stage, "interrupted", key, started=started)
+        for note in notes.texts:
+            self.say(f"  [yellow]note:[/] {escape(note)}")
+        self.say(f"[bold]{stage}[/]: done in {seconds:.1f} s")
+        return True
+
+
+class Notes:
+    """What a stage wants its reader to know, and what the library warned of meanwhile."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def add(self, text: str) -> None:
+        """Add a note once."""
+        if text not in self.texts:
+            self.texts.append(text)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Turn warnings meant for users into notes; others are shown as ever."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+        for warning in caught:
+            # The library's warnings (sites, convergence) are UserWarnings; torch's are, too, but not of our files.
+            ours = "interpnet" in Path(warning.filename).parts or "pipelines" in Path(warning.filename).parts
+            if issubclass(warning.category, UserWarning) and ours:
+                self.add(str(warning.message))
+            else:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+@contextmanager
+def readable_memory_errors() -> Iterator[None]:
+    """Turn an accelerator's out-of-memory error into advice."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InterpNetError(
+            "the accelerator ran out of memory; use a smaller --batch-size, or --device cpu"
+        ) from error

@@ -1,0 +1,120 @@
+"""Stage 1: one pass over the training images, every channel's score for every image."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from interpnet._io import read_json
+from interpnet.errors import RunFolderError
+from interpnet.gram import GramAccumulator
+from interpnet.score_table import ScoreTable
+from interpnet.scores import collect_scores
+from pipelines.run_folder import digest
+from pipelines.session import Notes, Session
+from pipelines.subject import Batches
+
+_VERSION = 1
+GRAM_FILE = "gram.npz"
+# Past this the sums' matrix would take 2 GB; the solver then makes it from the scores, once.
+_MOST_CHANNELS_SUMMED = 16_000
+
+
+def run_collect(session: Session) -> bool:
+    """Fill ``scores/`` from the training images, going on where an interrupted collection stopped."""
+    key = digest(["collect", _VERSION, session.subject.identity()])
+    files = ("scores/state.json", "scores/X.f32")
+    return session.perform("collect", key, lambda notes: _collect(session, key, notes), files=files)
+
+
+def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
+    subject, config = session.subject, session.config
+    folder = session.run.folder("collect")
+    indices = subject.train_indices()
+    already = _consumed(folder, key, len(indices))
+    if already:
+        session.say(f"  going on at image {already} of {len(indices)}")
+    passes: list[Batches] = []
+
+    def batches(start: int) -> Batches:
+        passes.append(
+            subject.train.batches(
+                batch_size=config.batch_size,
+                workers=config.workers,
+                indices=indices[start:],
+                pin_memory=subject.device.type == "cuda",
+            )
+        )
+        return passes[-1]
+
+    clock = time.monotonic()
+    table = ScoreTable.load(folder) if already is None else _pass(session, batches, key, len(indices))
+    seconds = time.monotonic() - clock
+    skipped = {int(index): [int(index), str(name), str(why)] for index, name, why in table.info.get("skipped", [])}
+    # Images skipped after the last whole batch are known to the loader only.
+    skipped |= {s.index: [s.index, s.name, s.reason] for one in passes for s in one.loader.skipped}
+    session.run.manifest["data"]["train"]["skipped"] = [skipped[i] for i in sorted(skipped)]
+    if skipped:
+        notes.add(f"{len(skipped)} training images could not be read and were left out.")
+    dead = table.dead_layers()
+    if dead:
+        notes.add(f"Dead layers, zero on every image: {', '.join(dead)}")
+    return {
+        "n_images": len(table),
+        "images_per_second": None if already is None else round((len(indices) - already) / max(seconds, 1e-9), 2),
+        "accuracy": table.accuracy,
+        "n_channels": len(table.channels),
+    }
+
+
+def _pass(session: Session, batches: Callable[[int], Batches], key: str, total: int) -> ScoreTable:
+    subject, config = session.subject, session.config
+    folder = session.run.folder("collect")
+    channels = subject.found.index(config.layers)
+    summed = len(channels) <= _MOST_CHANNELS_SUMMED
+    gram = GramAccumulator(len(channels), subject.found.n_outputs) if summed else None
+    table = collect_scores(
+        subject.model,
+        batches,
+        layers=config.layers,
+        norm=config.norm,
+        device=subject.device,
+        out=folder,
+        key=key,
+        output=subject.output,
+        gram=gram,
+        total=total,
+    )
+    if gram is not None:
+        gram.gram().save(folder / GRAM_FILE)
+    return table
+
+
+def _consumed(folder: Path, key: str, total: int) -> int | None:
+    """Return how many images an interrupted collection has dealt with, or None where it is complete.
+
+    One that is of no use is deleted.
+    """
+    if not folder.exists():
+        return 0
+    state: dict[str, Any] = {}
+    with contextlib.suppress(RunFolderError):
+        state = read_json(folder / "state.json")
+    consumed = int(state.get("consumed", 0))
+    if state.get("key") == key and state.get("complete"):
+        return None
+    # Read to the end but never finished: there is no image left to start with, so begin again.
+    if state.get("key") != key or consumed >= total:
+        shutil.rmtree(folder)
+        return 0
+    return consumed
+
+
+def load_table(session: Session) -> ScoreTable:
+    """Open the scores of a complete collection."""
+    session.run.key("collect")
+    return ScoreTable.load(session.run.folder("collect"))

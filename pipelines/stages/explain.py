@@ -1,0 +1,108 @@
+"""Stage 4: pictures of the relevant channels of every class, and explained example images."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from interpnet._io import write_json
+from interpnet.ablation_result import AblationResult
+from interpnet.channels import Channel
+from interpnet.relevance import Interpretation
+from pipelines.run_folder import digest
+from pipelines.session import Notes, Session
+from pipelines.stages.ablate import ablate_key, load_ablation
+from pipelines.stages.examples import explain_examples
+from pipelines.stages.solve import load_interpretation, solve_key
+from pipelines.stages.visualise import visualise_channels
+
+_VERSION = 1
+_FILES = ("explanations/classes.json", "explanations/examples.json")
+# Each channel shown costs a reader ten pictures, and the report their bytes.
+_MOST_SHOWN = 1200
+
+
+def explain_key(session: Session) -> str:
+    """Return the key of the explain stage; a study made since makes it stale, for it shows its effects."""
+    studied = session.run.stage("ablate").get("state") == "complete"
+    return digest([_pictures_key(session), ablate_key(session) if studied else None])
+
+
+def _pictures_key(session: Session) -> str:
+    """Return the key of what the pictures depend on, by which an interrupted stage finds those it has."""
+    images = session.run.manifest["identity"]["set of test images"]
+    config = session.config
+    parts = [config.section("explain"), config.seed, config.max_ablation_images, config.batch_size]
+    return digest(["explain", _VERSION, solve_key(session), images, *parts])
+
+
+def run_explain(session: Session) -> bool:
+    """Picture the channels, explain the examples and write ``explanations/``."""
+    load_interpretation(session)
+    session.open_subject()
+    return session.perform("explain", explain_key(session), lambda notes: _explain(session, notes), files=_FILES)
+
+
+def _explain(session: Session, notes: Notes) -> dict[str, Any]:
+    config, folder = session.config, session.run.folder("explain")
+    found = load_interpretation(session)
+    study = load_ablation(session)
+    shown = shown_channels(found, config.max_channels)
+    longest = max((len(found.columns(c)) for c in range(len(found.classes))), default=0)
+    most = max((len(channels) for channels in shown.values()), default=0)
+    if longest > most:
+        notes.add(
+            f"At most {most} channels a class are pictured, by the size of their weight (--max-channels); "
+            "weights/channels.csv lists all."
+        )
+    needed = list(dict.fromkeys(channel for channels in shown.values() for channel, _ in channels))
+    pictures = visualise_channels(session, needed, _pictures_key(session))
+    counts = _train_counts(session)
+    classes = [
+        {
+            "index": c,
+            "name": name,
+            "n_train": counts[c],
+            "n_relevant": len(found.columns(c)),
+            "gap": float(found.gaps[c]),
+            "channels": [
+                {
+                    "layer": channel.layer,
+                    "index": channel.index,
+                    "family": session.subject.found[channel.layer].family,
+                    "weight": weight,
+                    **pictures[channel],
+                    "effect": _effect(study, c, channel),
+                }
+                for channel, weight in shown[c]
+            ],
+        }
+        for c, name in enumerate(found.classes)
+    ]
+    write_json(folder / "classes.json", {"top": config.top, "classes": classes})
+    examples = explain_examples(session, found, _pictures_key(session), notes)
+    write_json(folder / "examples.json", examples)
+    return {"n_channels_pictured": len(needed), "n_examples": len(examples["examples"])}
+
+
+def shown_channels(found: Interpretation, most: int) -> dict[int, list[tuple[Channel, float]]]:
+    """Return the channels pictured for each class: the largest weights, fewer where there are many classes."""
+    busy = sum(1 for c in range(len(found.classes)) if len(found.columns(c)))
+    cap = min(most, max(1, _MOST_SHOWN // max(busy, 1)))
+    return {c: found.relevant(c)[:cap] for c in range(len(found.classes))}
+
+
+def _train_counts(session: Session) -> list[int]:
+    import numpy as np
+
+    from pipelines.stages.collect import load_table
+
+    return [int(n) for n in np.bincount(load_table(session).labels, minlength=len(session.subject.classes))]
+
+
+def _effect(study: AblationResult | None, c: int, channel: Channel) -> dict[str, float | None] | None:
+    for effect in [] if study is None else study.single.get(c, []):
+        if effect.channel == channel:
+            own, others = effect.own_drop, effect.others_change
+            return {"own": None if math.isnan(own) else own, "others": None if math.isnan(others) else others}
+    return None

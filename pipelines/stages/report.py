@@ -1,0 +1,50 @@
+"""Stage 5: the report, from what the other stages wrote; needs neither model nor images."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from pipelines.run_folder import digest
+from pipelines.session import Notes, Session
+from pipelines.stages.ablate import ablate_key
+from pipelines.stages.explain import explain_key
+from pipelines.stages.solve import require_current, solve_key
+
+_FILES = ("report/index.html",)
+
+
+def run_report(session: Session, *, again: bool = False) -> Path:
+    """Build ``report/index.html`` from complete stages that fit each other; return its path.
+
+    Raises
+    ------
+    RunFolderError
+        A stage is missing, or was run with inputs that have changed since.
+    """
+    require_current(session, "solve", solve_key(session))
+    require_current(session, "ablate", ablate_key(session))
+    require_current(session, "explain", explain_key(session))
+    key = digest(["report", explain_key(session), session.run.manifest["notes"], _sources()])
+    if again:
+        session.run.manifest["stages"].pop("report", None)
+    session.perform("report", key, lambda _notes: _report(session, _notes), files=_FILES)
+    return session.run.path / _FILES[0]
+
+
+def _report(session: Session, _notes: Notes) -> dict[str, Any]:
+    from pipelines.report.build import build_report
+
+    written = build_report(session.run.path)
+    return {"bytes": written.stat().st_size}
+
+
+def _sources() -> str:
+    """Return a digest of the report's code and templates: a newer version makes its report anew."""
+    folder = Path(__file__).parent.parent / "report"
+    total = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file.suffix not in {".pyc", ".pyo"}:
+            total.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
+    return total.hexdigest()

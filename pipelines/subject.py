@@ -1,0 +1,342 @@
+"""What a run audits: the network, its images in two splits, and what identifies them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from interpnet._device import best_device, resolve_device
+from interpnet.datasets import Batch, ImageData, load_dataset, make_loader, stack_images
+from interpnet.datasets import BatchLoader as DataBatches
+from interpnet.errors import DataError, InterpNetError, ModelError, did_you_mean
+from interpnet.models import ModelInfo, describe_model, load_model
+from interpnet.sites import Output, Trace, find_sites
+from pipelines.config import RunConfig
+from pipelines.run_folder import digest
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images with labels numbered as the model's outputs are.
+
+    Attributes
+    ----------
+    data : ImageData
+        The images, with labels numbered as the data set does.
+    outputs : array (data classes,) int64
+        The model's output for each class of the data set.
+    """
+
+    data: ImageData
+    outputs: Integers
+
+    @cached_property
+    def labels(self) -> Integers:
+        """(N,) the model's output that each image should raise."""
+        return np.asarray(self.outputs[self.data.labels], dtype=np.int64)
+
+    def batches(
+        self, *, batch_size: int, workers: int, indices: Integers | None = None, pin_memory: bool = False
+    ) -> Batches:
+        """Return the images in order, or those of ``indices``, in batches that can be read again and again."""
+        loader = make_loader(
+            self.data, batch_size=batch_size, num_workers=workers, indices=indices, pin_memory=pin_memory
+        )
+        return Batches(loader, torch.from_numpy(self.outputs))
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batches of a data set, with labels numbered as the model's outputs are."""
+
+    loader: DataBatches
+    outputs: Tensor
+
+    @property
+    def n_images(self) -> int:
+        """Images a pass covers, unreadable ones included."""
+        return self.loader.n_images
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.loader:
+            yield batch._replace(labels=self.outputs[batch.labels])
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network with the images it is audited on.
+
+    Attributes
+    ----------
+    model : nn.Module
+        In evaluation mode, on ``device``.
+    info : ModelInfo
+    output : function or None
+        Takes the logits out of what the model returns.
+    device : torch.device
+    found : Trace
+        The network's sites for these images.
+    classes : tuple of str
+        Names of the model's outputs.
+    train, test : Split
+    notes : tuple of str
+        What a reader of the report should know.
+    """
+
+    config: RunConfig
+    model: nn.Module
+    info: ModelInfo
+    output: Output | None
+    device: torch.device
+    found: Trace
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+    notes: tuple[str, ...] = field(default=())
+
+    def identity(self) -> dict[str, str]:
+        """Return what a run folder must not mix, each with its fingerprint."""
+        settings = self.config.section("collect")
+        return {
+            "model": digest([self.info.fingerprint, self.info.code, self.info.output, type(self.model).__qualname__]),
+            "set of training images": self.train.data.fingerprint(),
+            "set of test images": self.test.data.fingerprint(),
+            "preparation of images": digest(self.train.data.preprocessing),
+            "list of classes": digest([list(self.classes), self.train.outputs.tolist()]),
+            "configuration of collect (layers, norm, max-images)": digest(settings),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Return the manifest's ``model`` and ``data`` entries."""
+        sites = self.found.select(self.config.layers)
+        model = asdict(self.info) | {
+            "preprocessing": None if self.info.preprocessing is None else dict(self.info.preprocessing),
+            "n_layers": len(sites),
+            "n_channels": sum(site.channels for site in sites),
+            "n_outputs": self.found.n_outputs,
+            "classes": list(self.classes),
+            "output": self.config.output,
+        }
+        return {"model": model, "data": {"train": _described(self.train), "test": _described(self.test)}}
+
+    def test_indices(self) -> Integers:
+        """Return the test images that are used: all, or ``max_ablation_images`` balanced over the classes."""
+        return balanced(self.test.labels, self.config.max_ablation_images, self.config.seed)
+
+    def train_indices(self) -> Integers:
+        """Return the training images that are used: all, or ``max_images`` balanced over the classes."""
+        return balanced(self.train.labels, self.config.max_images, self.config.seed)
+
+
+def _described(split: Split) -> dict[str, Any]:
+    data = split.data
+    return {
+        "spec": data.spec,
+        "split": data.split,
+        "fingerprint": data.fingerprint(),
+        "n_images": len(data),
+        "classes": list(data.classes),
+        "preprocessing": data.preprocessing,
+        "skipped": [],
+        "empty_classes": list(data.empty_classes),
+    }
+
+
+def balanced(labels: Integers, limit: int | None, seed: int) -> Integers:
+    """Return the positions of at most ``limit`` labels, as evenly over the classes as they allow, sorted.
+
+    Examples
+    --------
+    >>> balanced(np.array([0, 0, 0, 0, 1, 1]), 4, seed=0).shape
+    (4,)
+    """
+    everything: Integers = np.arange(len(labels), dtype=np.int64)
+    if limit is None or limit >= len(labels):
+        return everything
+    shuffled = np.random.default_rng(seed).permutation(everything)
+    seen: dict[int, int] = {}
+    turn = np.empty(len(labels), dtype=np.int64)
+    for at, i in enumerate(shuffled):
+        label = int(labels[i])
+        turn[at] = seen[label] = seen.get(label, -1) + 1
+    # The first image of every class, then the second, ...: what is cut off is spread alike.
+    return np.sort(shuffled[np.argsort(turn, kind="stable")[:limit]])
+
+
+def make_output(text: str | None) -> Output | None:
+    """Return the function that takes ``--output KEY_OR_INDEX`` out of what a model returns.
+
+    Examples
+    --------
+    >>> make_output("1")(("features", "logits"))
+    'logits'
+    """
+    if text is None:
+        return None
+    key: int | str = int(text) if text.lstrip("-").isdigit() else text
+
+    def take(result: Any) -> Tensor:
+        try:
+            part: Tensor = result[key] if not isinstance(key, str) or isinstance(result, dict) else getattr(result, key)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            known = f" with keys {', '.join(map(str, result))}" if isinstance(result, dict) else ""
+            raise ModelError(
+                f"--output {text} does not exist: the model returns a {type(result).__name__}{known}"
+            ) from error
+        return part
+
+    return take
+
+
+def load_images(config: RunConfig, split: str, hint: dict[str, Any] | None = None) -> ImageData:
+    """Load one split as configured; what is not configured follows the weights' publisher (``hint``)."""
+    options: dict[str, Any] = dict(hint or {})
+    for name in ("image_size", "crop", "mean", "std", "channels"):
+        value = getattr(config, name)
+        if value is not None:
+            options[name] = value[0] if isinstance(value, tuple) and len(value) == 1 else value
+    if config.image_size is not None and config.crop is None:
+        options.pop("crop", None)  # the publisher's crop belongs to the publisher's size
+    spec, root = config.data, config.data_root
+    if spec.startswith("imagefolder:"):
+        spec = "imagefolder:" + config.path(spec.removeprefix("imagefolder:"))
+    return load_dataset(
+        spec,
+        split=split,
+        root=None if root is None else config.path(root),
+        on_bad_image=config.on_bad_image,
+        **options,
+    )
+
+
+def load_network(config: RunConfig) -> tuple[nn.Module, ModelInfo, Output | None, torch.device]:
+    """Load the network as configured, on its device."""
+    device = best_device() if config.device == "auto" else resolve_device(config.device)
+    spec = config.model
+    if ".py:" in spec:
+        file, _, factory = spec.rpartition(":")
+        spec = f"{config.path(file)}:{factory}"
+    weights = None if config.weights is None else config.path(config.weights)
+    model = load_model(spec, weights=weights, num_classes=config.num_classes, seed=config.seed)
+    info = describe_model(spec, weights, model, output=config.output)
+    # The manifest shows what the user wrote, not where it was found.
+    info = replace(info, spec=config.model, weights=config.weights)
+    return model.to(device), info, make_output(config.output), device
+
+
+def traced(model: nn.Module, images: Tensor, output: Output | None) -> Trace:
+    """Trace a network, with a clear error where it cannot take images of this shape."""
+    try:
+        return find_sites(model, images, output=output)
+    except InterpNetError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        reason = str(error).strip().splitlines()
+        raise ModelError(
+            f"the model cannot run on images of shape {tuple(images.shape[1:])}: "
+            f"{reason[0] if reason else type(error).__name__}. Give --image-size and --channels as in its training"
+        ) from error
+
+
+def load_subject(config: RunConfig) -> Subject:
+    """Load the network and its images, and check that they belong together.
+
+    Raises
+    ------
+    InterpNetError
+        Any of the ways in which a model, weights, images or classes do not exist or do not fit.
+    """
+    if not config.model or not config.data:
+        raise InterpNetError("a run needs a model and data: interpnet audit MODEL DATA (see interpnet audit --help)")
+    model, info, output, device = load_network(config)
+    hint = None if info.preprocessing is None else dict(info.preprocessing)
+    train, test = (load_images(config, split, hint) for split in ("train", "test"))
+    found = traced(model, stack_first(train).to(device), output)
+    classes, outputs, notes = match_classes(train, found.n_outputs, _listed_classes(config))
+    found.select(config.layers)  # a mistyped layer is told now, not after minutes of reading images
+    if train.empty_classes:
+        empty = ", ".join(train.empty_classes[:10])
+        notes.append(f"{len(train.empty_classes)} classes have no training image, so no channels: {empty}")
+    if train.fingerprint() == test.fingerprint():
+        notes.append(
+            "There is no test split: ablation and examples use the same images as the fit, which flatters them."
+        )
+    left_out = [s for s in found.sites if s.default and not s.usable]
+    notes += [f"Left out of the default layers: {s.name} ({s.why})" for s in left_out]
+    return Subject(
+        config, model, info, output, device, found, classes,
+        Split(train, outputs), Split(test, outputs), tuple(notes),
+    )  # fmt: skip
+
+
+def stack_first(data: ImageData) -> Tensor:
+    """Return the first image that can be read, as a batch (1, C, H, W)."""
+    from interpnet.datasets import BadImageError
+
+    for i in range(len(data)):
+        try:
+            return stack_images(data, [i])
+        except BadImageError:
+            if data.on_bad_image == "fail":
+                raise
+    raise DataError(f"none of the {len(data)} images of {data.spec!r} can be read")
+
+
+def _listed_classes(config: RunConfig) -> list[str] | None:
+    if config.classes is None:
+        return None
+    path = Path(config.path(config.classes))
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"list of classes {config.classes!r} cannot be read ({error}); expected a text file, one class a line"
+        ) from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def match_classes(
+    data: ImageData, n_outputs: int, listed: Sequence[str] | None
+) -> tuple[tuple[str, ...], Integers, list[str]]:
+    """Return the outputs' names, the output of each class of the data, and notes.
+
+    Without a list the data's classes are the model's first outputs, in order.
+    """
+    names = data.classes
+    if listed is not None:
+        if len(listed) != n_outputs or len(set(listed)) != n_outputs:
+            raise DataError(
+                f"the list of classes (--classes) has {len(set(listed))} different lines; the model has {n_outputs} "
+                "outputs; expected one class a line in the order of the outputs"
+            )
+        for name in names:
+            if name not in listed:
+                raise DataError(f"class {name!r} of the data is not in the list of classes{did_you_mean(name, listed)}")
+        outputs = np.array([listed.index(name) for name in names], dtype=np.int64)
+        return tuple(listed), outputs, []
+    if len(names) > n_outputs:
+        raise DataError(
+            f"data {data.spec!r} has {len(names)} classes and the model has {n_outputs} outputs; "
+            f"expected at most {n_outputs}. Give the model --num-classes {len(names)}, or other data"
+        )
+    notes = []
+    if len(names) < n_outputs:
+        notes.append(
+            f"The data has {len(names)} classes and the model {n_outputs} outputs: the data's classes were taken as "
+            "the first outputs (--classes FILE gives the outputs' names in order)."
+        )
+    rest = [f"output {i}" for i in range(len(names), n_outputs)]
+    return (*names, *rest), np.arange(len(names), dtype=np.int64), notes

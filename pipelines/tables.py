@@ -1,0 +1,149 @@
+"""What the stages found, as tables on the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from interpnet.ablation_result import AblationResult, Condition
+from interpnet.relevance import Interpretation
+from interpnet.sites import Site
+
+# A terminal is no place for a thousand rows; the files have them.
+_MOST_ROWS = 40
+
+
+def _table(title: str, columns: Sequence[tuple[str, bool]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for name, number in columns:
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    return table
+
+
+def _add(table: Table, cells: Iterable[str]) -> None:
+    # As Text, because a class named "[red]" is a class, and no markup.
+    table.add_row(*(Text(cell) for cell in cells))
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Return a share as a percentage, and a dash for what does not exist.
+
+    Examples
+    --------
+    >>> percent(0.1234), percent(float("nan"))
+    ('12.3 %', '-')
+    """
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
+
+
+def show_collect(console: Console, entry: dict[str, Any]) -> None:
+    """Print what the collect stage measured."""
+    speed = entry.get("images_per_second")
+    console.print(
+        f"  {entry['n_images']} images x {entry['n_channels']} channels, accuracy {percent(entry['accuracy'])}"
+        + ("" if speed is None else f", {speed:,.0f} images/s"),
+        highlight=False,
+    )
+
+
+def show_relevant(console: Console, found: Interpretation) -> None:
+    """Print every class's number of relevant channels and the heaviest three."""
+    table = _table(
+        f"Relevant channels (mu = {found.mu:g}{', non-negative' if found.positive else ''})",
+        [("class", False), ("channels", True), ("gap", True), ("heaviest", False)],
+    )
+    for c, name in enumerate(found.classes[:_MOST_ROWS]):
+        relevant = found.relevant(c)
+        heaviest = ", ".join(f"{channel} {weight:+.3g}" for channel, weight in relevant[:3])
+        _add(table, [name, str(len(relevant)), f"{found.gaps[c]:.1e}", heaviest or "none"])
+    _add_rest(table, len(found.classes), "weights/channels.csv")
+    console.print(table)
+
+
+def _add_rest(table: Table, n: int, where: str) -> None:
+    if n > _MOST_ROWS:
+        _add(table, [f"... {n - _MOST_ROWS} more: {where}"])
+
+
+def _with_interval(mean: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    half = (high - low) / 2
+    return percent(mean) if not half > 0 else f"{percent(mean)} ± {100 * half:.1f}"
+
+
+def show_ablation(console: Console, result: AblationResult) -> None:
+    """Print mean class accuracy under every condition, with 95 % intervals over the repeats."""
+    table = _table(
+        f"Recall with channels removed ({result.n_images} test images, {result.repeats} repeats of random controls)",
+        [("removed", False), ("layers", False), ("channels", True), ("own class", True), ("other classes", True)],
+    )
+    _add(table, ["nothing", "", "0", percent(result.mean_intact), percent(result.mean_intact)])
+    for condition in result.conditions:
+        _add(table, _row(condition))
+    console.print(table)
+    console.print("  ± is the half width of a 95 % interval over the random draws.", style="dim", highlight=False)
+
+
+def _row(condition: Condition) -> list[str]:
+    known = condition.removed[~_nan(condition.removed)]
+    return [
+        condition.name,
+        condition.layers,
+        f"{known.mean():.1f}" if len(known) else "-",
+        _with_interval(condition.mean_own(), condition.interval_own()),
+        _with_interval(condition.mean_others(), condition.interval_others()),
+    ]
+
+
+def _nan(values: Any) -> Any:
+    import numpy as np
+
+    return np.isnan(values)
+
+
+def show_explained(console: Console, classes: Sequence[str], records: Sequence[dict[str, Any]], folder: str) -> None:
+    """Print the explanations of a user's images."""
+    table = _table(
+        "Explained images",
+        [("image", False), ("predicted", False), ("explained", False), ("confidence", True), ("channels", False)],
+    )
+    for record in records:
+        channels = ", ".join(f"{c['layer']}[{c['index']}] {c['response']:.3g}" for c in record["channels"])
+        cells = [
+            record["name"],
+            classes[record["predicted"]],
+            classes[record["explained"]],
+            percent(record["confidence"]),
+            channels or record["note"],
+        ]
+        _add(table, cells)
+    console.print(table)
+    console.print(f"pictures and JSON: {folder}", highlight=False, soft_wrap=True, markup=False)
+
+
+def show_layers(console: Console, sites: Sequence[Site], title: str) -> None:
+    """Print the sites of a network."""
+    table = _table(
+        title,
+        [("name", False), ("kind", False), ("shape", False), ("channels", True), ("default", False), ("note", False)],
+    )
+    for site in sites:
+        notes = [site.why, "gate" if site.gate else "", "classifier's output" if site.output else ""]
+        shape = "x".join(map(str, site.shape))
+        channels = str(site.channels) if site.usable else "-"
+        note = ", ".join(note for note in notes if note)
+        _add(table, [site.name, site.kind, shape, channels, "yes" if site.default else "", note])
+    console.print(table)
+    chosen = [site for site in sites if site.default and site.usable]
+    console.print(
+        f"{len(sites)} sites; by default {sum(site.channels for site in chosen)} channels of {len(chosen)} layers. "
+        "--layers takes names, globs ('layer1.*'), default, conv, all.",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )

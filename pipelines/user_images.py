@@ -1,0 +1,90 @@
+"""Explain images that a user names, with what a run learned."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from interpnet._io import write_json
+from interpnet.datasets import ImageData, stack_images
+from interpnet.errors import DataError, did_you_mean
+from pipelines.session import Session
+from pipelines.stages.examples import Item, explain_batch, heading
+from pipelines.stages.solve import load_interpretation
+
+FOLDER = "user"
+
+
+class _Files:
+    """Image files as a torch Dataset of (Pillow image, label); the label means nothing here."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> tuple[Image.Image, int]:
+        image = Image.open(self.paths[i])
+        image.load()
+        return image, 0
+
+
+def explain_user_images(session: Session, names: Sequence[str], cls: str | None) -> list[dict[str, Any]]:
+    """Explain image files for ``cls``, or each for its predicted class; write ``explanations/user/``.
+
+    They are prepared as the run's own images were; where these were not resized, to their size.
+
+    Raises
+    ------
+    DataError
+        A file that does not exist or is no image.
+    InterpNetError
+        An unknown class (close matches are named).
+    """
+    paths = [_existing(Path(name)) for name in names]
+    found = load_interpretation(session)
+    explained = None if cls is None else found.class_index(cls)
+    data = _prepared(session, paths, names)
+    items = [
+        Item(f"{FOLDER}/{_stem(path)}", name, None, None, explained) for path, name in zip(paths, names, strict=True)
+    ]
+    records: list[dict[str, Any]] = []
+    for start in range(0, len(items), session.config.batch_size):
+        rows = range(start, min(start + session.config.batch_size, len(items)))
+        group = [items[i] for i in rows]
+        records += explain_batch(session, found, group, stack_images(data, rows), [data.picture(i) for i in rows])
+    folder = session.run.folder("explain")
+    for item, record in zip(items, records, strict=True):
+        write_json(folder / f"{item.stem}.json", heading(session, [record]))
+    return records
+
+
+def _existing(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise DataError(f"--image {str(path)!r} is a folder; name image files, --image once for each")
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise DataError(f"--image {str(path)!r} does not exist{did_you_mean(path.name, siblings)}")
+
+
+def _prepared(session: Session, paths: Sequence[Path], names: Sequence[str]) -> ImageData:
+    train = session.subject.train.data
+    steps = dict(train.preprocessing)
+    if steps["image_size"] is None and steps["crop"] is None:
+        steps["image_size"] = list(train.shape[1:])
+    return ImageData.from_dataset(
+        _Files(paths), ["any"], labels=[0] * len(paths), names=list(names), spec="your images", split="user", **steps
+    )
+
+
+def _stem(path: Path) -> str:
+    """Return a file name for an image's results: readable, safe, and different for every path."""
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem)[:40].strip("-") or "image"
+    return f"{readable}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]}"

@@ -1,0 +1,45 @@
+"""Fixtures for all tests: seeds, devices, and the shared folder of real networks and images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    """Make every test start from the same random state, and leave no function mode behind."""
+    import torch
+    from torch.overrides import _get_current_function_mode_stack
+
+    torch.manual_seed(0)
+    yield
+    assert not _get_current_function_mode_stack(), "a test left a torch function mode active"
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> str:
+    """Return each device to test on; CUDA skips visibly where there is none."""
+    import torch
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("this machine has no CUDA device")
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real images and networks, or skip."""
+    given = os.environ.get("INTERPNET_SHARED_DATA")
+    folder = Path(given) if given else _ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(
+            "the shared data folder is not here: set INTERPNET_SHARED_DATA, or put it at ../shared/data "
+            "beside the checkout"
+        )
+    return folder

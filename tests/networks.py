@@ -1,0 +1,74 @@
+"""Small networks for tests: one architecture written five ways, and real shapes of trouble."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SPELLINGS = ("module", "inplace", "functional", "method", "reused")
+
+
+class Spelled(nn.Module):
+    """conv, relu, strided conv, relu, a residual sum, relu, pool, linear: the ReLU written in one of five ways."""
+
+    def __init__(self, spelling: str) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(7)
+        self.conv1 = nn.Conv2d(3, 6, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(6)
+        self.conv2 = nn.Conv2d(6, 8, 3, stride=2, padding=1)
+        self.conv3 = nn.Conv2d(8, 8, 3, padding=1)
+        self.fc1 = nn.Linear(8, 10)
+        self.fc2 = nn.Linear(10, 4)
+        for p in self.parameters():
+            p.data = torch.randn(p.shape, generator=generator) * 0.4
+        self.bn1.running_mean.uniform_(-0.5, 0.5, generator=generator)
+        self.bn1.running_var.uniform_(0.5, 1.5, generator=generator)
+        self.spelling = spelling
+        inplace = spelling == "inplace"
+        if spelling in {"module", "inplace"}:
+            self.r1, self.r2, self.r3, self.r4 = (nn.ReLU(inplace=inplace) for _ in range(4))
+        elif spelling == "reused":
+            self.relu = nn.ReLU(inplace=True)
+
+    def act(self, x: Tensor, k: int) -> Tensor:
+        if self.spelling in {"module", "inplace"}:
+            return getattr(self, f"r{k}")(x)
+        if self.spelling == "functional":
+            return F.relu(x)
+        if self.spelling == "method":
+            torch.relu_(x)  # the return value is dropped, as people do
+            return x
+        return self.relu(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.bn1(self.conv1(x)), 1)
+        x = self.act(self.conv2(x), 2)
+        y = self.conv3(x)
+        y += x
+        y = self.act(y, 3)
+        y = y.mean((2, 3))
+        return self.fc2(self.act(self.fc1(y), 4))
+
+
+class Branches(nn.Module):
+    """A concatenation, average and max pooling, a gate, and an in-place sum after a rectifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(2, 4, 3, padding=1)
+        self.b = nn.Conv2d(2, 4, 5, padding=2, bias=False)
+        self.squeeze = nn.Conv2d(8, 2, 1)
+        self.excite = nn.Conv2d(2, 8, 1)
+        self.c = nn.Conv2d(8, 6, 3, stride=2)
+        self.out = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = F.relu(self.a(x)), F.relu(self.b(x))
+        x = F.max_pool2d(torch.cat([a, b], 1), 2)
+        scale = F.adaptive_avg_pool2d(x, 1)
+        scale = torch.sigmoid(self.excite(F.relu(self.squeeze(scale))))
+        x = F.avg_pool2d(x * scale, 2)
+        x = F.relu(self.c(x))
+        return self.out(x.mean((2, 3)))
