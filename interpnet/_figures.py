@@ -195,7 +195,7 @@ def plot_ablation_curve(result: Any) -> Figure:
     return figure
 
 
-def _log2_ticks(k: npt.NDArray[np.float64]) -> list[float]:
+def _log2_ticks(k: npt.NDArray[Any]) -> list[float]:
     """Every point of the curve, without one that would print over its predecessor (8 and 9)."""
     ticks: list[float] = []
     for value in k:

@@ -24,7 +24,8 @@ CONDITION_COLOURS = {
     "highest-activation": GREEN,
 }
 
-_RC: dict[str, Any] = {
+# Any, because matplotlib names the keys it takes only in its newer type stubs.
+_RC: Any = {
     "font.family": "sans-serif",
     "font.size": 9.5,
     "axes.titlesize": 10.5,

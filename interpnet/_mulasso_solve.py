@@ -1,4 +1,4 @@
-"""From a Gram matrix to certified solutions: homotopy, polish on the support, certificate, finish."""
+"""From a Gram matrix to certified solutions: block pivoting, homotopy where that fails, polish, certificate, finish."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from interpnet._mulasso_finish import finish
 from interpnet._mulasso_homotopy import homotopy
 from interpnet._mulasso_linalg import factorise, refined_solve
+from interpnet._mulasso_pivot import pivot
 from interpnet.gram import Gram
 
 Float64 = npt.NDArray[np.float64]
@@ -33,7 +34,7 @@ class Solution:
     relative : (T, C) float64
         ``gap`` over the objective at w = 0, which is half the target's sum of squares.
     n_iter : (C,) int
-        Events of the homotopy plus rounds of the finish.
+        Rounds of block pivoting and of the finish, events of the homotopy.
     active : (T, C) bool
         Whether the constraint holds the solution back (its multiplier is positive).
     """
@@ -64,13 +65,9 @@ def solve(gram: Gram, mus: Float64, *, positive: bool, tol: float, max_iter: int
     for start in range(0, C, _BATCH):
         part = slice(start, start + _BATCH)
         b = torch.from_numpy(np.ascontiguousarray(gram.B.T[part]))
-        above = ascending > 0
-        if above.any():
-            found = homotopy(G, b, torch.from_numpy(ascending[above]), positive=positive, max_steps=max_iter)
-            coef[above, part] = found.coef.numpy()
-            n_iter[part] += found.steps.numpy()
+        found, n_iter[part] = _explore(G, b, ascending, positive=positive, max_iter=max_iter)
         for t, mu in enumerate(ascending):
-            best, gaps, pulls = _polish(G, b, torch.from_numpy(coef[t, part]), float(mu), positive=positive)
+            best, gaps, pulls = _polish(G, b, found[t], float(mu), positive=positive)
             coef[t, part], gap[t, part], pull[t, part] = best.numpy(), gaps.numpy(), pulls.numpy()
     for t, c in np.argwhere(~(gap <= tol * scale)):
         mu, goal = float(ascending[t]), float(tol * scale[c])
@@ -85,6 +82,29 @@ def solve(gram: Gram, mus: Float64, *, positive: bool, tol: float, max_iter: int
     active = (room <= 1e-9 * ascending[:, None]) & (pull > 1e-12 * np.abs(gram.B).max(axis=0))
     place = place.ravel()
     return Solution(coef[place], gap[place], (gap / scale)[place], n_iter, active[place])
+
+
+def _explore(
+    G: Tensor, b: Tensor, mus: Float64, *, positive: bool, max_iter: int
+) -> tuple[Tensor, npt.NDArray[np.int64]]:
+    """Return solutions (T, C, m) at ascending radii: block pivoting, and the homotopy where that does not end."""
+    coef, steps = b.new_zeros(len(mus), *b.shape), torch.ones(len(b), dtype=torch.int64)
+    still_open = torch.zeros(len(mus), len(b), dtype=torch.bool)
+    for t in np.flatnonzero(mus > 0).tolist():
+        # The signs at the radius before are a good first guess, except for a class that did not end there.
+        guess = coef[t - 1].sign() if t > 0 else torch.zeros_like(b)
+        done = pivot(G, b, float(mus[t]), guess, positive=positive, max_rounds=max_iter)
+        coef[t], still_open[t] = done.coef, ~done.ended
+        steps += done.rounds
+    classes, radii = still_open.any(0).nonzero()[:, 0], still_open.any(1).nonzero()[:, 0]
+    if len(classes):
+        above = torch.from_numpy(mus)[radii]
+        walked = homotopy(G, b[classes], above, positive=positive, max_steps=max_iter)
+        coef[radii[:, None], classes] = torch.where(
+            still_open[radii][:, classes, None], walked.coef, coef[radii[:, None], classes]
+        )
+        steps[classes] += walked.steps
+    return coef, steps.numpy()
 
 
 def _polish(G: Tensor, b: Tensor, coef: Tensor, mu: float, *, positive: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -207,13 +207,14 @@ def render(
     shape = values.shape if picture is None else picture.shape[:2]
     height, width = _target(shape[0], shape[1], size)
     # Same size as the image: same squares. A coarser map (Grad-CAM's) has none worth showing.
-    level = _resize(level.astype(np.float32), height, width, smooth=values.shape != shape)
-    colours = _colour_map(cmap)(level)[..., :3]
+    scaled = _resize(level.astype(np.float32), height, width, smooth=values.shape != shape)
+    colours = np.asarray(_colour_map(cmap)(scaled)[..., :3], np.float64)
     if picture is None:
         return np.rint(colours * 255).astype(np.uint8)
     grey = _resize(np.ascontiguousarray((picture @ np.asarray(_LUMA, np.float32)).astype(np.float32)), height, width)
-    alpha = (_OPACITY * np.sqrt(level))[..., None]
-    return np.rint(np.clip((1 - alpha) * (_DIM * grey[..., None]) + alpha * colours, 0, 1) * 255).astype(np.uint8)
+    alpha = (_OPACITY * np.sqrt(scaled))[..., None]
+    mixed = np.asarray((1 - alpha) * (_DIM * grey[..., None]) + alpha * colours, np.float64)
+    return np.rint(np.clip(mixed, 0, 1) * 255).astype(np.uint8)
 
 
 def _colour_map(name: str) -> Any:
@@ -284,4 +285,4 @@ def save_png(path: str | os.PathLike[str], picture: Picture) -> None:
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise DataError(f"picture is {picture.dtype} {picture.shape}; expected uint8 (h, w, 3)")
     with atomic_path(path) as tmp:
-        Image.fromarray(picture).save(tmp, format="PNG", optimize=True)
+        Image.fromarray(picture).save(tmp, format="PNG")

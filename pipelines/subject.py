@@ -269,7 +269,7 @@ def load_subject(config: RunConfig) -> Subject:
     found.select(config.layers)  # a mistyped layer is told now, not after minutes of reading images
     if train.empty_classes:
         empty = ", ".join(train.empty_classes[:10])
-        notes.append(f"{len(train.empty_classes)} classes have no training image, so no channels: {empty}")
+        notes.append(f"Classes without a training image ({len(train.empty_classes)}): {empty}")
     if train.fingerprint() == test.fingerprint():
         notes.append(
             "There is no test split: ablation and examples use the same images as the fit, which flatters them."

@@ -18,8 +18,10 @@ from interpnet.sites import Site
 _MOST_ROWS = 40
 
 
-def _table(title: str, columns: Sequence[tuple[str, bool]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+def _table(console: Console, title: str, columns: Sequence[tuple[str, bool]]) -> Table:
+    # Not as the table's own title, which is broken at the table's width.
+    console.print(title, style="bold", highlight=False, markup=False)
+    table = Table(header_style="bold")
     for name, number in columns:
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     return table
@@ -54,6 +56,7 @@ def show_collect(console: Console, entry: dict[str, Any]) -> None:
 def show_relevant(console: Console, found: Interpretation) -> None:
     """Print every class's number of relevant channels and the heaviest three."""
     table = _table(
+        console,
         f"Relevant channels (mu = {found.mu:g}{', non-negative' if found.positive else ''})",
         [("class", False), ("channels", True), ("gap", True), ("heaviest", False)],
     )
@@ -79,6 +82,7 @@ def _with_interval(mean: float, interval: tuple[float, float]) -> str:
 def show_ablation(console: Console, result: AblationResult) -> None:
     """Print mean class accuracy under every condition, with 95 % intervals over the repeats."""
     table = _table(
+        console,
         f"Recall with channels removed ({result.n_images} test images, {result.repeats} repeats of random controls)",
         [("removed", False), ("layers", False), ("channels", True), ("own class", True), ("other classes", True)],
     )
@@ -109,6 +113,7 @@ def _nan(values: Any) -> Any:
 def show_explained(console: Console, classes: Sequence[str], records: Sequence[dict[str, Any]], folder: str) -> None:
     """Print the explanations of a user's images."""
     table = _table(
+        console,
         "Explained images",
         [("image", False), ("predicted", False), ("explained", False), ("confidence", True), ("channels", False)],
     )
@@ -129,6 +134,7 @@ def show_explained(console: Console, classes: Sequence[str], records: Sequence[d
 def show_layers(console: Console, sites: Sequence[Site], title: str) -> None:
     """Print the sites of a network."""
     table = _table(
+        console,
         title,
         [("name", False), ("kind", False), ("shape", False), ("channels", True), ("default", False), ("note", False)],
     )

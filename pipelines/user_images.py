@@ -30,9 +30,9 @@ class _Files:
         return len(self.paths)
 
     def __getitem__(self, i: int) -> tuple[Image.Image, int]:
-        image = Image.open(self.paths[i])
-        image.load()
-        return image, 0
+        with Image.open(self.paths[i]) as image:
+            image.load()
+            return image, 0
 
 
 def explain_user_images(session: Session, names: Sequence[str], cls: str | None) -> list[dict[str, Any]]:

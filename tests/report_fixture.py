@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from interpnet._io import write_json, write_text
 from interpnet.channels import ChannelIndex
@@ -17,13 +16,19 @@ NASTY = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=document.title=1>',
     "Übergröße 猫 🐈 عربي",
-    "=HYPERLINK(\"http://x\",\"y\")",
+    '=HYPERLINK("http://x","y")',
     "a very long class name " * 12,
     "{{ 7*7 }} $x_1$ &amp; \u202ereversed \x07bell",
     "no test images",
     "nothing relevant",
 )
-LAYERS = (("conv1.relu", 16), ("layer1.0.relu", 16), ("layer1.0.relu:1", 16), ("layer2.0.relu", 32), ("layer3.0.relu", 64))
+LAYERS = (
+    ("conv1.relu", 16),
+    ("layer1.0.relu", 16),
+    ("layer1.0.relu:1", 16),
+    ("layer2.0.relu", 32),
+    ("layer3.0.relu", 64),
+)
 NO_IMAGES, NO_CHANNELS = NASTY.index("no test images"), NASTY.index("nothing relevant")
 
 
@@ -35,7 +40,7 @@ def class_names(count: int) -> tuple[str, ...]:
 def picture(rng: np.random.Generator, size: int = 32, hue: float = 0.3) -> np.ndarray:
     """Return a (3, size, size) picture: a coloured disc on a gradient."""
     y, x = np.mgrid[:size, :size] / size
-    cy, cx, r = rng.uniform(0.35, 0.65, 2).tolist() + [rng.uniform(0.15, 0.3)]
+    cy, cx, r = *rng.uniform(0.35, 0.65, 2), rng.uniform(0.15, 0.3)
     disc = 1 / (1 + np.exp(40 * (np.hypot(y - cy, x - cx) - r)))
     back = np.stack([0.35 + 0.4 * y, 0.45 + 0.3 * x, 0.55 - 0.2 * y])
     front = np.array([hue, 1 - hue, 0.5 + 0.4 * np.sin(7 * hue)])[:, None, None]
@@ -67,7 +72,9 @@ def interpretation(classes: tuple[str, ...], rng: np.random.Generator) -> Interp
     return Interpretation(channels, coef, classes, 10.0, False, rng.uniform(1e-10, 1e-8, len(classes)), {"norm": "l2"})
 
 
-def ablation(found: Interpretation, rng: np.random.Generator, *, relevant: float = 0.58, repeats: int = 10) -> dict[str, Any]:
+def ablation(
+    found: Interpretation, rng: np.random.Generator, *, relevant: float = 0.58, repeats: int = 10
+) -> dict[str, Any]:
     count = len(found.classes)
     intact = np.clip(rng.normal(0.8, 0.07, count), 0, 1)
     support = np.full(count, 1000)
@@ -114,11 +121,13 @@ def ablation(found: Interpretation, rng: np.random.Generator, *, relevant: float
     }  # fmt: skip
 
 
-def write_classes(folder: Path, found: Interpretation, study: dict[str, Any], rng: np.random.Generator) -> None:
+def write_classes(
+    folder: Path, found: Interpretation, study: dict[str, Any], rng: np.random.Generator, pictured: int
+) -> None:
     entries = []
     for c, name in enumerate(found.classes):
         channels = []
-        for rank, (channel, weight) in enumerate(found.relevant(c)):
+        for rank, (channel, weight) in enumerate(found.relevant(c)[:pictured]):
             stem = f"channels/c{c:03d}_r{rank:02d}"
             save_png(folder / f"{stem}_mean.png", enlarge(picture(rng, 19, c / 10), 96))
             patches = [f"{stem}_p{i:02d}.png" for i in range(9 if rank else 5)]
@@ -133,15 +142,15 @@ def write_classes(folder: Path, found: Interpretation, study: dict[str, Any], rn
                 "effect": {"own": effect["own_drop"], "others": effect["others_change"]} if known else None,
             })  # fmt: skip
         entries.append({
-            "index": c, "name": name, "n_train": 5000, "n_relevant": len(channels), "gap": 1e-9, "channels": channels,
+            "index": c, "name": name, "n_train": 5000, "n_relevant": len(found.relevant(c)), "gap": 1e-9,
+            "channels": channels,
         })  # fmt: skip
     write_json(folder / "classes.json", {"top": 100, "classes": entries})
 
 
-def write_examples(folder: Path, found: Interpretation, rng: np.random.Generator, per_class: int) -> None:
+def write_examples(folder: Path, found: Interpretation, rng: np.random.Generator) -> None:
     examples = []
-    for number in range(per_class * len(found.classes)):
-        c = number % len(found.classes)
+    for number, c in enumerate(range(len(found.classes))):
         image = picture(rng, hue=c / 10)
         stem = f"examples/{number:04d}"
         save_png(folder / f"{stem}_image.png", enlarge(image))
@@ -208,9 +217,13 @@ def make_run(
     stages: tuple[str, ...] = ("collect", "solve", "ablate", "explain"),
     relevant: float = 0.58,
     repeats: int = 10,
-    per_class: int = 1,
+    pictured: int = 8,
 ) -> Path:
-    """Write a run folder; ``relevant`` is the share of own recall that is left without the relevant channels."""
+    """Write a run folder.
+
+    ``relevant`` is the share of own recall left without the relevant channels, ``pictured`` the number
+    of channels with pictures.
+    """
     rng = np.random.default_rng(0)
     found = interpretation(class_names(classes), rng)
     study = ablation(found, rng, relevant=relevant, repeats=repeats)
@@ -220,12 +233,6 @@ def make_run(
     if "ablate" in stages:
         write_json(folder / "ablation" / "ablation.json", study)
     if "explain" in stages:
-        write_classes(folder / "explanations", found, study, rng)
-        write_examples(folder / "explanations", found, rng, per_class)
+        write_classes(folder / "explanations", found, study, rng, pictured)
+        write_examples(folder / "explanations", found, rng)
     return folder
-
-
-def photograph(path: Path, size: int = 160) -> None:
-    """Write one noisy picture, which PNG cannot compress."""
-    pixels = np.random.default_rng(1).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)

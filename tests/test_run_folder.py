@@ -34,7 +34,8 @@ def test_toml_reads_back_what_was_written(tables):
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
-    mu=st.floats(0, 1e6), layers=st.lists(st.text(min_size=1, max_size=5).filter(str.isprintable), min_size=1, max_size=3),
+    mu=st.floats(0, 1e6),
+    layers=st.lists(st.text(min_size=1, max_size=5).filter(str.isprintable), min_size=1, max_size=3),
     positive=st.booleans(), size=st.none() | st.tuples(st.integers(1, 999)), seed=st.integers(0, 2**40),
 )  # fmt: skip
 def test_config_survives_its_file(tmp_path_factory, mu, layers, positive, size, seed):
@@ -97,11 +98,18 @@ def test_override_keeps_what_is_not_given():
 
 
 def test_words_of_the_command_line_become_values():
-    given = {"image_size": "32x48", "mean": "0.5,0.25,1", "layers": ["a,b", "c.*"], "out": "x", "mu": None, "fresh": False}
+    given = {
+        "image_size": "32x48",
+        "mean": "0.5,0.25,1",
+        "layers": ["a,b", "c.*"],
+        "out": "x",
+        "mu": None,
+        "fresh": False,
+    }
     assert settings_of(given) == {"image_size": (32, 48), "mean": (0.5, 0.25, 1.0), "layers": ("a", "b", "c.*")}
     with pytest.raises(InterpNetError, match=r"--std is 'wide'; expected numbers such as 0\.5"):
         settings_of({"std": "wide"})
-    with pytest.raises(InterpNetError, match="--image-size is '3.5'"):
+    with pytest.raises(InterpNetError, match=r"--image-size is '3\.5'"):
         numbers("3.5", "--image-size", whole=True, separator="x")
 
 
@@ -236,7 +244,9 @@ def test_output_takes_an_entry_or_says_what_is_there():
     assert make_output(None) is None
     assert make_output("logits")({"logits": 1, "aux": 2}) == 1
     assert make_output("-1")((1, 2)) == 2
-    with pytest.raises(ModelError, match="--output logit does not exist: the model returns a dict with keys logits, aux"):
+    with pytest.raises(
+        ModelError, match="--output logit does not exist: the model returns a dict with keys logits, aux"
+    ):
         make_output("logit")({"logits": 1, "aux": 2})
     with pytest.raises(ModelError, match="--output 3 does not exist: the model returns a tuple"):
         make_output("3")((1, 2))

@@ -110,7 +110,7 @@ def _method(run: RunData) -> Rows:
 def stage_rows(run: RunData) -> list[Mapping[str, str]]:
     """Return a row a stage: its state, when it started, how long it took."""
     stages = run.manifest.get("stages") or {}
-    rows = []
+    rows: list[Mapping[str, str]] = []
     for name in _STAGES:
         entry = stages.get(name) or {}
         # The report is being made while it is written, so its own entry is always that of the last time.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
     tables = write_tables(run, folder, classes, examples, found)
     _remove_stale(folder, {*tables, *(chart.file for chart in charts.values())})
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
-    page = _environment().get_template("page.html.j2").render(
+    template = _environment().get_template("page.html.j2")
+    page = template.render(
         run=run,
         title=title(run),
         verdict=found,
@@ -99,8 +101,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number_text, signed=signed)
+    environment.filters.update(number=number_text, signed=signed, breakable=_breakable)
     return environment
+
+
+def _breakable(text: str) -> Markup:
+    """Return a channel's name with places where a narrow column may break it."""
+    return Markup("<wbr>").join(re.split(r"(?<=[.:])|(?=\[)", text))
 
 
 def _notes(
@@ -138,7 +145,7 @@ def _some(names: list[str], most: int = 8) -> str:
 
 
 def _condition_rows(study: AblationResult) -> list[Mapping[str, Any]]:
-    rows = []
+    rows: list[Mapping[str, Any]] = []
     for scope in ("all", "conv"):
         for name in [*CONDITION_LABELS, *sorted({c.name for c in study.conditions} - set(CONDITION_LABELS))]:
             for condition in study.conditions:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Figures are drawn for paper; on the page their ink follows the page, also in the dark.
 _PAGE_COLOURS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"}
+# A style inside an SVG would hold for the whole page; the page has its own.
+_OURS_TO_DROP = re.compile(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>|<!--.*?-->", re.DOTALL)
 FIGURE_FILES = ("layers.png", "ablation.png", "ablation_curve.png", "class_recall.png")
 
 
@@ -81,7 +83,7 @@ def _svg(figure: Figure, name: str, alt: str) -> Markup:
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = _OURS_TO_DROP.sub("", text)
     # Only inside tags: what stands between them may be a class name that looks like any of this.
     text = re.sub(r"<[^>]*>", lambda tag: _page_tag(tag.group(), name), text[text.index("<svg") :])
     head = f'<svg role="img" aria-label="{escape(alt)}" '

@@ -51,7 +51,7 @@ class Weights:
         parts = np.split(np.abs(self.coef), ends[:-1], axis=1)
         by_layer = np.stack([part.sum(1) for part in parts], 1)
         total = by_layer.sum(1, keepdims=True)
-        return np.divide(by_layer, total, out=np.zeros_like(by_layer), where=total > 0)
+        return np.asarray(np.divide(by_layer, total, out=np.zeros_like(by_layer), where=total > 0), np.float64)
 
     def relevant(self, cls: int) -> list[tuple[str, int, float]]:
         """Return (layer, index, weight) of a class's relevant channels, strongest first."""

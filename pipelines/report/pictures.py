@@ -73,7 +73,7 @@ def _data_uri(picture: Picture) -> str:
 
     image = Image.fromarray(picture)
     encoded: list[tuple[str, bytes]] = []
-    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 88, "subsampling": 0})):
+    for kind, options in (("png", {}), ("jpeg", {"quality": 88, "subsampling": 0})):
         buffer = io.BytesIO()
         image.save(buffer, format=kind, **options)
         encoded.append((kind, buffer.getvalue()))

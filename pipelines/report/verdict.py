@@ -106,7 +106,7 @@ def _on_average(study: AblationResult) -> str:
 
 
 def _said(control: Condition) -> str:
-    """The first control: random channels, unless they were not run."""
+    """Return a control and what it leaves, for the end of the headline."""
     ends = _ends(control)
     within = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
     return f"{_CONTROL_WORDS[control.name].removeprefix('those ')}, to {control.mean_own():.2f}{within}"
@@ -146,7 +146,8 @@ def _details(study: AblationResult, relevant: Condition, controls: Sequence[Cond
     random = next((c for c in controls if c.name == "random"), None)
     if random is not None:
         lower = int(np.sum(own[tested] < by_class(random.own)[tested]))
-        details.append(f"In {lower} of {int(tested.sum())} classes the own recall falls below that with random channels.")
+        count = int(tested.sum())
+        details.append(f"In {lower} of {count} classes the own recall falls below that with random channels.")
     lost = study.mean_intact - relevant.mean_own()
     change, _ = mean_change(study, relevant)
     if lost > 0 and math.isfinite(change):
@@ -162,9 +163,7 @@ def _details(study: AblationResult, relevant: Condition, controls: Sequence[Cond
         )
     chance = 1 / max(1, len(study.classes))
     if study.mean_intact < 1.5 * chance:
-        details.append(
-            f"The intact network's mean recall is near chance ({chance:.2f}), which leaves little for a removal to lower."
-        )
+        details.append(f"The intact network's mean recall is near chance ({chance:.2f}), so little is left to lower.")
     details.append(
         "Intervals are over the repeated draws of a control, not over the choice of test images; "
         "removed maps were " + ("set to zero." if study.fill == "zero" else f"filled with their {study.fill}.")

@@ -76,6 +76,7 @@ class ExampleView:
     heatmaps: tuple[Shot, ...]
     baselines: tuple[Shot, ...]
     note: str
+    pictured: bool
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,7 @@ def example_views(run: RunData, pictures: Pictures, limits: Limits) -> list[Exam
         ]
 
 
-def _example(
-    number: int, entry: Mapping[str, Any], run: RunData, pictures: Pictures, *, shown: bool
-) -> ExampleView:
+def _example(number: int, entry: Mapping[str, Any], run: RunData, pictures: Pictures, *, shown: bool) -> ExampleView:
     def picture(name: Any) -> str | None:
         return pictures.embed(str(name), 192) if shown and name else None
 
@@ -137,10 +136,9 @@ def _example(
         for channel in entry["channels"]
     ]
     if entry.get("combined"):
-        heatmaps.append(Shot("combined", "pixel-wise maximum", picture(entry["combined"])))
+        heatmaps.append(Shot("combined", "pixel maximum", picture(entry["combined"])))
     baselines = [
-        Shot(METHODS.get(method, clean(method)), "of the class score", picture(name))
-        for method, name in entry["baselines"].items()
+        Shot(METHODS.get(method, clean(method)), "", picture(name)) for method, name in entry["baselines"].items()
     ]
     true = entry["true"]
     return ExampleView(
@@ -153,10 +151,11 @@ def _example(
         int(entry["explained"]),
         None if true is None else int(true) == int(entry["predicted"]),
         _number(entry["confidence"]),
-        Shot("image", "", picture(entry["image"])),
+        Shot("", "", picture(entry["image"])),
         tuple(heatmaps),
         tuple(baselines),
         clean(entry.get("note") or ""),
+        shown,
     )
 
 

@@ -66,7 +66,7 @@ def _ablate(session: Session, notes: Notes) -> dict[str, Any]:
         notes.add(f"{len(skipped)} test images could not be read and were left out.")
     without = [name for name, n in zip(result.classes, result.support, strict=True) if n == 0]
     if without:
-        notes.add(f"{len(without)} classes have no test image, so no recall: {', '.join(without[:10])}")
+        notes.add(f"Classes without a test image, so without recall ({len(without)}): {', '.join(without[:10])}")
     folder = session.run.folder("ablate")
     write_json(folder / "ablation.json", result.to_json())
     write_text(folder / "ablation.csv", ablation_csv(result))

@@ -55,7 +55,7 @@ def _solve(session: Session, notes: Notes) -> dict[str, Any]:
     write_json(folder / "summary.json", summary)
     silent = [c["name"] for c in summary["classes"] if not c["n_relevant"] and c["n_images"]]
     if silent:
-        notes.add(f"{len(silent)} classes have images but no relevant channel: {', '.join(silent[:10])}")
+        notes.add(f"Classes with images but without a relevant channel ({len(silent)}): {', '.join(silent[:10])}")
     return {
         "mu": config.mu,
         "positive": config.positive,

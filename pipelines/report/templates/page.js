@@ -4,6 +4,8 @@
   const links = [...nav.querySelectorAll('a[href^="#"]')];
   const filter = document.getElementById("filter");
 
+  let pinned = false;
+
   // Opens what is folded around the target, so that a deep link never leads to something hidden.
   const reveal = () => {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -13,7 +15,8 @@
     if (fold) fold.open = true;
     target.scrollIntoView();
     if (target.tabIndex === -1) target.focus({ preventScroll: true });
-    mark(target.id);
+    pinned = links.some((link) => link.hash === "#" + target.id);
+    if (pinned) mark(target.id);
   };
 
   const mark = (id) => {
@@ -37,8 +40,18 @@
   }
   reveal();
 
+  // What was asked for stays marked until the reader moves on, even where the page cannot scroll far enough.
+  for (const moved of ["wheel", "touchmove", "keydown", "pointerdown"]) {
+    addEventListener(moved, () => { pinned = false; }, { passive: true });
+  }
+  const showing = new Set();
   const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting) mark(entry.target.id);
+    for (const entry of entries) {
+      if (entry.isIntersecting) showing.add(entry.target.id);
+      else showing.delete(entry.target.id);
+    }
+    const first = links.find((link) => showing.has(link.hash.slice(1)));
+    if (first && !pinned) mark(first.hash.slice(1));
   }, { rootMargin: "-10% 0px -80% 0px" });
   for (const link of links) {
     const section = document.getElementById(link.hash.slice(1));

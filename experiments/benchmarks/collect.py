@@ -1,0 +1,151 @@
+"""Collection against the bare forward pass: images per second, alternated in one process, same batches and layout.
+
+    python -m experiments.benchmarks.collect [--device cuda] [--repeats 7] [--out results.json]
+
+For each network and memory format the bare forward and the forward with scores run in turn on the same
+batches; the table gives the median of the paired ratios. A second part collects 1,000 and 50,000 images
+(of random numbers, made as they are asked for) and gives the process's peak memory for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from experiments.networks import cifar_resnet
+from interpnet._device import placed
+from interpnet.scores import ScoreReader
+from interpnet.sites import find_sites
+from interpnet.trace import Instrument, evaluating, instrument
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] = {
+    "resnet20 (32x32)": (lambda: cifar_resnet(20), (3, 32, 32), 256),
+    "resnet56 (32x32)": (lambda: cifar_resnet(56), (3, 32, 32), 128),
+    "resnet50 (224x224)": (lambda: torchvision.models.resnet50(weights=None), (3, 224, 224), 16),
+}
+
+
+def timed(run: Callable[[], Any], device: torch.device) -> float:
+    """Return the seconds of one call, the device's queue included."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def compare(name: str, memory_format: str, device: torch.device, repeats: int, scale: int) -> dict[str, Any]:
+    """Time bare and scored forward passes in turn; return medians and the median of the paired ratios."""
+    build, shape, batch = NETWORKS[name]
+    torch.manual_seed(0)
+    model = build()
+    batch *= scale
+    with placed(model, device, memory_format) as last, evaluating(model), torch.inference_mode():
+        images = torch.randn(batch, *shape, device=device)
+        if last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        reader = ScoreReader(find_sites(model, images).select())
+        what = Instrument(reads=reader.reads)
+        # The engine is attached once for a whole pass over a data set, so it stays attached here while
+        # several batches run; several batches also make one measurement long against a timer's noise.
+        rounds = max(1, round(2.0 / max(timed(lambda: model(images), device), 1e-3)))
+
+        def bare() -> None:
+            for _ in range(rounds):
+                model(images)
+
+        def scored() -> None:
+            with instrument(model, what):
+                for _ in range(rounds):
+                    model(images)
+                    reader.take()
+
+        scored()
+        pairs = [(timed(bare, device), timed(scored, device)) for _ in range(repeats)]
+    n = batch * rounds
+    return {
+        "network": name,
+        "format": "channels_last" if last else "contiguous",
+        "channels": len(reader.channels),
+        "batch": batch,
+        "bare_images_per_s": n / statistics.median(a for a, _ in pairs),
+        "scored_images_per_s": n / statistics.median(b for _, b in pairs),
+        "ratio": statistics.median(a / b for a, b in pairs),
+        "ratio_min": min(a / b for a, b in pairs),
+        "ratio_max": max(a / b for a, b in pairs),
+    }
+
+
+def random_batches(n: int, batch: int = 250) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield ``n`` random images of 3x32x32 in batches."""
+    generator = torch.Generator().manual_seed(0)
+    for start in range(0, n, batch):
+        size = min(batch, n - start)
+        yield torch.randn(size, 3, 32, 32, generator=generator), torch.zeros(size, dtype=torch.long)
+
+
+def peak_memory(n: int) -> float:
+    """Collect ``n`` images with ResNet-20 in a fresh process; return its peak resident memory in MiB."""
+    code = (
+        "import resource, tempfile, sys\n"
+        "from experiments.benchmarks.collect import random_batches\n"
+        "from experiments.networks import cifar_resnet\n"
+        "from interpnet.scores import collect_scores\n"
+        "with tempfile.TemporaryDirectory() as folder:\n"
+        f"    table = collect_scores(cifar_resnet(20), random_batches({n}), out=folder, progress=False)\n"
+        f"    assert len(table) == {n}\n"
+        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def main() -> None:
+    """Run both parts, print tables, and write JSON if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--no-memory", action="store_true", help="leave out the memory part")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    scale = 8 if device.type == "cuda" else 1
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
+    print(f"torch {torch.__version__}, {machine}, {torch.get_num_threads()} threads, {options.repeats} pairs")
+    rows = []
+    for name in options.networks:
+        for memory_format in ("contiguous", "channels_last"):
+            row = compare(name, memory_format, device, options.repeats, scale)
+            rows.append(row)
+            print(
+                f"{row['network']:>20} {row['format']:>14} {row['channels']:>6} channels  "
+                f"bare {row['bare_images_per_s']:8.1f}/s  scored {row['scored_images_per_s']:8.1f}/s  "
+                f"ratio {row['ratio']:.3f} ({row['ratio_min']:.3f} to {row['ratio_max']:.3f})",
+                flush=True,
+            )
+    memory = {}
+    if not options.no_memory:
+        for n in (1_000, 10_000, 50_000):
+            memory[n] = peak_memory(n)
+            print(f"peak memory of collecting {n:>6} images (ResNet-20): {memory[n]:.0f} MiB", flush=True)
+    if options.out:
+        options.out.write_text(json.dumps({"rows": rows, "memory_mib": memory}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
