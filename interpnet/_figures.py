@@ -124,7 +124,9 @@ def _point(
     face = colour if condition.layers == "all" else "none"
     axes.plot(value, y, marker, color=colour, markerfacecolor=face, markersize=6.5, markeredgewidth=1.6)
     if condition.layers == "all" and np.isfinite(value):
-        text = f"{value:+.2f}".replace("-", "\N{MINUS SIGN}") if signed else f"{value:.2f}"
+        # Adding zero turns the negative zero of a rounded tiny loss into zero.
+        shown = round(value, 2) + 0.0
+        text = f"{shown:+.2f}".replace("-", "\N{MINUS SIGN}") if signed and shown else f"{shown:.2f}"
         # On the side away from the reference line, so that the two never print over each other.
         left = value < reference
         edge = min(value, *ends) if left else max(value, *ends)
@@ -256,9 +258,11 @@ def plot_layer_relevance(
         drawn.set_interpolation("nearest")
         image.tick_params(labelleft=False, length=0)
         shown = spread(len(classes), 24)
-        label_ticks(
-            image.xaxis, shown, [plain(classes[i], 16) for i in shown], rotation=55, ha="right", rotation_mode="anchor"
-        )
+        names = [plain(classes[i], 16) for i in shown]
+        if max(map(len, names)) <= 2:
+            label_ticks(image.xaxis, shown, names)
+        else:
+            label_ticks(image.xaxis, shown, names, rotation=55, ha="right", rotation_mode="anchor")
         image.set_xlabel("class")
         for side in image.spines.values():
             side.set_visible(False)

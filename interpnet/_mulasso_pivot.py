@@ -1,13 +1,13 @@
 r"""Block pivoting: guess the active set, solve for it exactly, exchange everything that contradicts the guess, at once.
 
 With a guess A of the support and its signs s, the optimality system gives :math:`w_A = u - \lambda v` (as in the
-homotopy) and the multiplier at which :math:`\|w\|_1 = \mu`. Weights of the wrong sign leave, columns whose correlation
-exceeds the multiplier join. A dozen rounds replace hundreds of steps of the homotopy, each a Cholesky factorisation
-and one product with ``G`` for all classes. Nothing guarantees that the exchanges end, so a class whose contradictions do
-not shrink is handed on to methods that are guaranteed; a class that ends is exact.
+homotopy) and the multiplier at which :math:`\|w\|_1 = \mu`. Weights of the wrong sign leave, columns whose
+correlation exceeds the multiplier join. A dozen rounds, each a Cholesky factorisation and one product with ``G`` for
+all classes, replace hundreds of steps of the homotopy. Nothing guarantees that the exchanges end, so a class whose
+contradictions do not shrink is handed on to methods that are guaranteed; a class that ends is exact.
 
-Source: Portugal, Judice & Vicente, "A comparison of block pivoting and interior-point algorithms for linear least squares
-problems with nonnegative variables", Math. Comp. 63 (1994), here with signs and a bound on the l1 norm.
+Source: Portugal, Judice & Vicente, "A comparison of block pivoting and interior-point algorithms for linear
+least squares problems with nonnegative variables", Math. Comp. 63 (1994), here with signs and a bound on the l1 norm.
 """
 
 from __future__ import annotations

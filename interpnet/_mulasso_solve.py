@@ -18,7 +18,7 @@ from interpnet.gram import Gram
 Float64 = npt.NDArray[np.float64]
 
 # Classes that advance together: enough to hide the interpreter, few enough that their state stays in the cache.
-_BATCH = 64
+_BATCH = 8
 _TINY = float(np.finfo(np.float64).tiny)
 
 

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import interpnet
 from interpnet._io import read_json, write_json
 from interpnet.errors import RunFolderError
 from pipelines.config import RunConfig
@@ -229,7 +230,7 @@ def installed_version(package: str) -> str | None:
 def _versions() -> dict[str, Any]:
     found = {name: installed_version(name) for name in _PACKAGES}
     return {
-        "interpnet": installed_version("interpnet") or "not installed",
+        "interpnet": interpnet.__version__,
         "versions": {
             "python": platform.python_version(),
             **{name: number for name, number in found.items() if number is not None},

@@ -72,9 +72,9 @@ class Session:
         if self.fresh:
             self.run.clear()
         self.run.claim(subject.identity())
-        skipped = self.run.manifest.get("data", {}).get("train", {}).get("skipped", [])
         described = subject.describe()
-        described["data"]["train"]["skipped"] = skipped
+        for split, known in self.run.manifest.get("data", {}).items():
+            described["data"][split]["skipped"] = known["skipped"]  # the stages found these, not the loading
         self.run.manifest.update(
             described,
             device=str(subject.device),

@@ -54,23 +54,21 @@ def show_collect(console: Console, entry: dict[str, Any]) -> None:
 
 
 def show_relevant(console: Console, found: Interpretation) -> None:
-    """Print every class's number of relevant channels and the heaviest three."""
+    """Print every class's number of relevant channels and the heaviest three; of many classes, some that have any."""
+    few = len(found.classes) <= _MOST_ROWS
+    rows = [c for c in range(len(found.classes)) if few or len(found.columns(c))][:_MOST_ROWS]
     table = _table(
         console,
         f"Relevant channels (mu = {found.mu:g}{', non-negative' if found.positive else ''})",
         [("class", False), ("channels", True), ("gap", True), ("heaviest", False)],
     )
-    for c, name in enumerate(found.classes[:_MOST_ROWS]):
+    for c in rows:
         relevant = found.relevant(c)
         heaviest = ", ".join(f"{channel} {weight:+.3g}" for channel, weight in relevant[:3])
-        _add(table, [name, str(len(relevant)), f"{found.gaps[c]:.1e}", heaviest or "none"])
-    _add_rest(table, len(found.classes), "weights/channels.csv")
+        _add(table, [found.classes[c], str(len(relevant)), f"{found.gaps[c]:.1e}", heaviest or "none"])
+    if len(rows) < len(found.classes):
+        _add(table, [f"... of {len(found.classes)} classes: weights/channels.csv"])
     console.print(table)
-
-
-def _add_rest(table: Table, n: int, where: str) -> None:
-    if n > _MOST_ROWS:
-        _add(table, [f"... {n - _MOST_ROWS} more: {where}"])
 
 
 def _with_interval(mean: float, interval: tuple[float, float]) -> str:

@@ -6,10 +6,13 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from interpnet import _mulasso_solve
 from interpnet._mulasso_finish import finish
+from interpnet._mulasso_pivot import PivotResult
 from interpnet.gram import Gram
 from interpnet.mulasso import MuLasso, mulasso_path
 
@@ -78,6 +81,24 @@ def test_the_finish_alone_certifies_from_any_start(case, from_zero) -> None:
         assert done.gap <= goal
         assert (relative_gap(one, done.coef[None], mu, positive=positive) <= 1.1e-9).all()
         assert np.abs(done.coef).sum() <= mu * (1 + 1e-12)
+
+
+@BOUNDED
+@given(problems())
+def test_the_homotopy_without_block_pivoting_agrees(case) -> None:
+    gram, mu, positive = case
+    mus = [0.3 * mu, mu]
+    expected = mulasso_path(gram, mus, positive=positive, tol=1e-10)
+
+    def hand_on(G, b, mu, sign, **_):
+        return PivotResult(torch.zeros_like(b), torch.zeros(len(b), dtype=torch.bool), torch.ones(len(b)).long())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_mulasso_solve, "pivot", hand_on)
+        path = mulasso_path(gram, mus, positive=positive, tol=1e-10)
+    half = np.maximum(gram.yy / 2, np.finfo(float).tiny)
+    for ours, theirs in zip(path, expected, strict=True):
+        assert (np.abs(objective(gram, ours) - objective(gram, theirs)) <= 1e-9 * half).all()
 
 
 @BOUNDED

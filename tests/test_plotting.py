@@ -201,6 +201,15 @@ def test_ablation_figures_name_axes_and_conditions(tmp_path):
 
 
 @lacks_letters
+def test_a_change_of_almost_nothing_is_no_negative_zero():
+    data = study(2)
+    entry = {"name": "random", "layers": "all", "removed": [1, 1], "own": [[0.5, 0.5]], "others": [[0.799, 0.799]]}
+    figure = plotting.plot_ablation({**data, "intact": [0.8, 0.8], "conditions": [entry]})
+    assert "0.00" in texts(figure)
+    assert not {"-0.00", "−0.00", "+0.00"} & set(texts(figure))
+
+
+@lacks_letters
 def test_a_result_and_its_json_give_the_same_figure():
     data = study()
     one, two = plotting.plot_ablation(data), plotting.plot_ablation(as_result(data))

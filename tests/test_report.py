@@ -355,6 +355,7 @@ def small(own: float, random: list[float], highest: float | None = None, others:
     [
         (small(0.46, [0.76, 0.77, 0.78], 0.7), "shown", "0.24 lower than the strongest of them"),
         (small(0.46, [0.76, 0.77, 0.78], 0.4), "mixed", "not beyond removing those with the highest mean activation"),
+        (small(0.46, [0.3, 0.5, 0.7], 0.5), "not shown", "but not beyond removing random ones: this study does not"),
         (small(0.77, [0.70, 0.77, 0.84]), "not shown", "not beyond what the controls do"),
         (small(0.9, [0.95, 0.96, 0.97]), "not shown", "not beyond what the controls do"),
         (small(0.46, [0.77]), "mixed", "drawn only once"),

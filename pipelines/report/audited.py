@@ -99,7 +99,7 @@ def _method(run: RunData) -> Rows:
         gaps = run.weights.gaps
         sign = "weights ≥ 0" if run.weights.positive else "weights of either sign"
         rows.append(("Mu-lasso", f"‖w‖₁ ≤ {run.weights.mu:g}, {sign}"))
-        rows.append(("Largest relative duality gap", number_text(float(gaps.max()), 3) if len(gaps) else ""))
+        rows.append(("Duality gap", f"at most {number_text(float(gaps.max()), 3)}, relative" if len(gaps) else ""))
     if run.study is not None:
         fill = "zero" if run.study.fill == "zero" else f"their {clean(run.study.fill)}"
         rows.append(("Ablation", f"maps set to {fill}; {run.study.n_images:,} test images"))
@@ -119,7 +119,7 @@ def stage_rows(run: RunData) -> list[Mapping[str, str]]:
                 "name": name,
                 "state": clean(entry.get("state", "")),
                 "started": clean(entry.get("started") or "").replace("T", " "),
-                "seconds": number_text(entry.get("seconds"), 1),
+                "seconds": "–" if entry.get("seconds") is None else f"{entry['seconds']:,.1f}",
                 "speed": number_text(entry.get("images_per_second"), 0),
             })  # fmt: skip
     return rows

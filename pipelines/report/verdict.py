@@ -123,11 +123,10 @@ def _judge(intact: float, own: float, controls: Sequence[Condition]) -> tuple[st
             "channels more than on others."
         )
     if lost:
-        words = " and ".join(_CONTROL_WORDS[c.name] for c in lost)
-        return "mixed", (
-            f"That is beyond some controls, but not beyond removing {words}: "
-            "the named channels matter, but this study does not show that naming them was needed to find such."
-        )
+        text = f"That is beyond removing {_named(beaten)}, but not beyond removing {_named(lost)}: "
+        if any(c.name == "random" for c in lost):
+            return "not shown", text + "this study does not show that the named channels matter more than others."
+        return "mixed", text + "the named channels matter, but so do channels that are found without naming any."
     nearest = min(controls, key=lambda c: c.mean_own())
     gain = nearest.mean_own() - own
     text = (
@@ -137,6 +136,10 @@ def _judge(intact: float, own: float, controls: Sequence[Condition]) -> tuple[st
     if not any(_ends(c) for c in controls):
         return "mixed", text + " Each control was drawn only once, though, so there is no interval to judge by."
     return "shown", text
+
+
+def _named(controls: Sequence[Condition]) -> str:
+    return " or ".join(_CONTROL_WORDS[c.name] for c in controls)
 
 
 def _details(study: AblationResult, relevant: Condition, controls: Sequence[Condition]) -> list[str]:
