@@ -1,0 +1,1 @@
+"""Questions asked of the library, each with its command and its answer."""

@@ -1,7 +1,7 @@
 """The CIFAR-10 ResNets of He et al. 2016, section 4.2, as ``file.py:factory`` models.
 
-Written from the paper's description: three stages of n blocks, widths 16, 32, 64, parameter-free (option A) shortcuts that
-take every second pixel and pad the channels with zeros. Module names follow the published checkpoints of
+Written from the paper's description: three stages of n blocks, widths 16, 32, 64, parameter-free (option A) shortcuts
+that take every second pixel and pad the channels with zeros. Module names follow the published checkpoints of
 akamaster/pytorch_resnet_cifar10, so that their weights load.
 
     interpnet audit experiments/networks.py:resnet20 imagefolder:cifar10 --weights resnet20.safetensors ...
@@ -49,7 +49,8 @@ class CifarResNet(nn.Module):
         """Return logits (B, n_classes)."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
-        return self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        logits: Tensor = self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return logits
 
 
 def cifar_resnet(depth: int) -> CifarResNet:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from interpnet._checkpoint import Measured
 from interpnet._device import to_device
 from interpnet._removal import Removal
 from interpnet.errors import DataError, InterpNetError
@@ -21,7 +22,7 @@ from interpnet.trace import Instrument, instrument
 Lists = Sequence[npt.NDArray[np.int64]]
 # Batches up to this many bytes are kept between passes: reading and decoding images for every one of
 # dozens of passes would take longer than the network does.
-_KEEP_BYTES = 2 << 30
+_KEEP_BYTES = 1 << 30
 
 
 class Passes:
@@ -37,7 +38,9 @@ class Passes:
         *,
         channels_last: bool,
         seed: int,
+        measured: Measured | None = None,
     ) -> None:
+        self._measured = measured if measured is not None else Measured()
         self._model, self._loader, self._device, self._output = model, loader, device, output
         self._last = channels_last
         self._kept: list[tuple[Tensor, Tensor]] | None = None
@@ -133,18 +136,26 @@ class Passes:
 
     def own(self, lists: Lists | None) -> npt.NDArray[np.float64]:
         """Return each class's recall with its own list removed (C,); NaN for a class without images."""
-        right = self.predictions(lists, self.labels) == self.labels
-        hits = np.bincount(self.labels, weights=right, minlength=self.C)
-        return _ratio(hits, self.support)
+
+        def measure() -> npt.NDArray[np.float64]:
+            right = self.predictions(lists, self.labels) == self.labels
+            hits = np.bincount(self.labels, weights=right, minlength=self.C)
+            return _ratio(hits, self.support)
+
+        return self._measured.get("own", lists, measure)
 
     def others(self, lists: Lists) -> npt.NDArray[np.float64]:
         """Return for each class j the mean recall of the other classes with j's list removed (C,)."""
-        right = self.predictions(lists, self.foreign) == self.labels
-        at = self.foreign * self.C + self.labels
-        hits = np.bincount(at, weights=right, minlength=self.C**2).reshape(self.C, self.C)
-        count = np.bincount(at, minlength=self.C**2).reshape(self.C, self.C)
-        np.fill_diagonal(count, 0)
-        return _nanmean(_ratio(hits, count), 1)
+
+        def measure() -> npt.NDArray[np.float64]:
+            right = self.predictions(lists, self.foreign) == self.labels
+            at = self.foreign * self.C + self.labels
+            hits = np.bincount(at, weights=right, minlength=self.C**2).reshape(self.C, self.C)
+            count = np.bincount(at, minlength=self.C**2).reshape(self.C, self.C)
+            np.fill_diagonal(count, 0)
+            return _nanmean(_ratio(hits, count), 1)
+
+        return self._measured.get("others", lists, measure)
 
 
 def _ratio(hits: npt.NDArray[Any], count: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -9,6 +9,7 @@ section 4.1, with the controls its reviewers asked for.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from interpnet._checkpoint import Measured
 from interpnet._device import placed, resolve_device
 from interpnet._passes import Lists, Passes
 from interpnet._progress import progress_bar
@@ -50,6 +52,8 @@ def ablation_study(
     output: Output | None = None,
     memory_format: str = "auto",
     progress: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
+    key: str = "",
 ) -> AblationResult:
     """Measure what removing the relevant channels does, against controls.
 
@@ -84,6 +88,10 @@ def ablation_study(
         Also remove each relevant channel alone.
     device, output, memory_format, progress
         As in :func:`interpnet.scores.collect_scores`.
+    checkpoint : path, optional
+        Keep every measured recall in this file, so that an interrupted study goes on where it stopped.
+    key : str
+        Identifies model, images, interpretation and settings: a checkpoint with another key is not used.
 
     Returns
     -------
@@ -114,7 +122,16 @@ def ablation_study(
     where = resolve_device(device, model)
     with placed(model, where, memory_format) as last, evaluating(model), torch.inference_mode():
         plan = _Plan(interpretation, controls, table, repeats, seed, curve=curve, single=single)
-        run = Passes(model, loader, interpretation, where, output, channels_last=last, seed=seed)
+        run = Passes(
+            model,
+            loader,
+            interpretation,
+            where,
+            output,
+            channels_last=last,
+            seed=seed,
+            measured=Measured(checkpoint, key),
+        )
         if fill == "mean":
             run.fill_with_means()
         return plan.measure(run, fill, progress=progress)
@@ -165,8 +182,8 @@ class _Plan:
             found_curve = self._measure_curve(run, relevant, ks, advance) if ks else None
             effects = self._measure_single(run, relevant, intact, advance) if self._single else {}
         return AblationResult(
-            self._i.classes, run.support, intact, fill, run.n, self._repeats, self._seed, tuple(conditions), found_curve,
-            effects,
+            self._i.classes, run.support, intact, fill, run.n, self._repeats, self._seed, tuple(conditions),
+            found_curve, effects,
         )  # fmt: skip
 
     def _draws(self, kind: str) -> int:
@@ -202,7 +219,8 @@ class _Plan:
         if kind == "highest-activation":
             means = self._class_means(c)
             candidates = np.flatnonzero(allowed)
-            return candidates[np.argsort(-means[candidates], kind="stable")[: len(relevant)]]
+            highest: npt.NDArray[np.int64] = candidates[np.argsort(-means[candidates], kind="stable")[: len(relevant)]]
+            return highest
         parts = []
         for layer, count in zip(*np.unique(self._layer_of[relevant], return_counts=True), strict=True):
             here = pool[self._layer_of[pool] == layer]

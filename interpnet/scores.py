@@ -59,8 +59,6 @@ class ScoreReader:
         self._squared = norm == "l2sq"
         self._normalise = normalisation == "layer"
         self._parts: list[Tensor | None] = [None] * len(self.sites)
-        sizes = torch.tensor([s.channels for s in self.sites])
-        self._layer_of = torch.repeat_interleave(torch.arange(len(self.sites)), sizes)
 
     def _reader(self, position: int, site: Site) -> Callable[[Tensor], None]:
         axis = site.axis
@@ -85,15 +83,14 @@ class ScoreReader:
                 f"layers {missing[:4]} did not run in this forward pass; a network whose path depends on its "
                 "input cannot be scored"
             )
-        s = torch.cat([part for part in self._parts if part is not None], 1)
+        parts = [part for part in self._parts if part is not None]
         self._parts = [None] * len(self.sites)
         if not self._normalise:
-            return s
-        layer_of = self._layer_of.to(s.device)
-        sums = torch.zeros(s.shape[0], len(self.sites), dtype=s.dtype, device=s.device)
-        sums.index_add_(1, layer_of, s)
+            return torch.cat(parts, 1)
+        sums = torch.stack([part.sum(1) for part in parts], 1)
         # A layer of zeros keeps its zeros; a NaN stays a NaN and is reported.
-        return s / torch.where(sums == 0, torch.ones_like(sums), sums)[:, layer_of]
+        sums = torch.where(sums == 0, torch.ones_like(sums), sums)
+        return torch.cat([part / sums[:, i : i + 1] for i, part in enumerate(parts)], 1)
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:

@@ -83,6 +83,10 @@ class _Engine(TorchFunctionMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.instruments: list[Instrument] = []
+        self._reads: dict[str, list[Callable[[Tensor], None]]] = {}
+        self._edits: list[Mapping[str, Callable[[Tensor], Tensor]]] = []
+        self._rule: Callable[[Call], Tensor | None] | None = None
+        self._observers: list[Callable[[Call, Any], None]] = []
         self.calls: dict[str, int] = {}
         self._stack: list[str] = [""]
         self._handles: list[Any] = []
@@ -110,6 +114,28 @@ class _Engine(TorchFunctionMode):
         self._handles.append(module.register_forward_pre_hook(before))
         self._handles.append(module.register_forward_hook(after, always_call=True))
 
+    def add(self, what: Instrument) -> None:
+        self.instruments.append(what)
+        self._sort()
+
+    def discard(self, what: Instrument) -> None:
+        for i in range(len(self.instruments) - 1, -1, -1):
+            if self.instruments[i] is what:
+                del self.instruments[i]
+                break
+        self._sort()
+
+    def _sort(self) -> None:
+        """Sort what the instruments ask for by what the hot path looks up."""
+        self._reads = {}
+        for what in self.instruments:
+            for name, read in what.reads.items():
+                self._reads.setdefault(name, []).append(read)
+        # Edits are looked up at each call: some are filled in when the first batch runs.
+        self._edits = [what.edits for what in self.instruments]
+        self._rule = next((what.rule for what in reversed(self.instruments) if what.rule is not None), None)
+        self._observers = [what.observe for what in self.instruments if what.observe is not None]
+
     def close(self) -> None:
         for handle in self._handles:
             handle.remove()
@@ -133,35 +159,31 @@ class _Engine(TorchFunctionMode):
         if kind is None:
             return self._other(func, args, kwargs)
         name = self.name(operator_name(func))
-        edits = [i.edits[name] for i in self.instruments if name in i.edits]
-        rules = [i.rule for i in self.instruments if i.rule is not None] if torch.is_grad_enabled() else []
-        observers = [i.observe for i in self.instruments if i.observe is not None]
-        if not (edits or rules or observers):
+        edits = [edits[name] for edits in self._edits if name in edits]
+        rule = self._rule if self._rule is not None and torch.is_grad_enabled() else None
+        if not edits and rule is None and not self._observers:
             out = func(*args, **kwargs)
         else:
             call = Call(func, args, kwargs, operator_name(func), kind, name, self._stack[-1])
-            out = _run(call, rules[-1] if rules else None, edits)
-            for observe in observers:
+            out = _run(call, rule, edits)
+            for observe in self._observers:
                 observe(call, out)
-        for instrument in self.instruments:
-            read = instrument.reads.get(name)
-            if read is not None:
-                read(out)
+        for read in self._reads.get(name, ()):
+            read(out)
         return out
 
     def _other(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         op = operator_name(func)
         if op == "get" or op == "set":  # a property of a tensor: nothing is computed
             return func(*args, **kwargs)
-        for instrument in self.instruments:
-            if instrument.rule is not None and op == "getitem" and torch.is_grad_enabled():
-                out = instrument.rule(Call(func, args, kwargs, op, None, "", self._stack[-1]))
-                if out is not None:
-                    return out
-        out = func(*args, **kwargs)
-        for instrument in self.instruments:
-            if instrument.observe is not None:
-                instrument.observe(Call(func, args, kwargs, op, None, "", self._stack[-1]), out)
+        call = Call(func, args, kwargs, op, None, "", self._stack[-1])
+        out = None
+        if self._rule is not None and op == "getitem" and torch.is_grad_enabled():
+            out = self._rule(call)
+        if out is None:
+            out = func(*args, **kwargs)
+        for observe in self._observers:
+            observe(call, out)
         return out
 
 
@@ -226,14 +248,14 @@ def instrument(model: nn.Module, what: Instrument) -> Iterator[None]:
     model = unwrap(model)
     engine = _ENGINES.get(model)
     if engine is not None:
-        engine.instruments.append(what)
+        engine.add(what)
         try:
             yield
         finally:
-            _discard(engine.instruments, what)
+            engine.discard(what)
         return
     engine = _Engine(model)
-    engine.instruments.append(what)
+    engine.add(what)
     _ENGINES[model] = engine
     with ExitStack() as stack:
         stack.callback(engine.close)
@@ -243,13 +265,6 @@ def instrument(model: nn.Module, what: Instrument) -> Iterator[None]:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(engine)
         yield
-
-
-def _discard(instruments: list[Instrument], what: Instrument) -> None:
-    for i in range(len(instruments) - 1, -1, -1):
-        if instruments[i] is what:
-            del instruments[i]
-            return
 
 
 def _has_compiled_parts(model: nn.Module) -> bool:

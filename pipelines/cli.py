@@ -31,6 +31,9 @@ app = typer.Typer(
 
 def _run(command: str, given: Mapping[str, Any], *, module: str = "pipelines.commands") -> None:
     """Run a command's work; end a user's mistake with one line and exit code 2, Ctrl-C with 130."""
+    from interpnet._allocator import keep_freed_memory
+
+    keep_freed_memory()
     try:
         getattr(import_module(module), command)(given)
     except KeyboardInterrupt as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -208,7 +209,8 @@ def test_ablate_with_fills_and_gradients() -> None:
     x = known_data()[0][0]
     with torch.no_grad(), ablate(model, [Channel("relu", 2)], fill=5.0):
         assert (model(x)[:, 2] == 5.0).all()
-    with torch.no_grad(), ablate(model, [Channel("relu", 2), Channel("relu", 1)], fill={Channel("relu", 2): 1.5, Channel("relu", 1): 0.5}):  # fmt: skip
+    levels = {Channel("relu", 2): 1.5, Channel("relu", 1): 0.5}
+    with torch.no_grad(), ablate(model, list(levels), fill=levels):
         assert model(x)[:, 1:3].unique(dim=0).tolist() == [[0.5, 1.5]]
     leaf = x.clone().requires_grad_()
     with ablate(model, [Channel("relu", 2)]):
@@ -254,7 +256,7 @@ def test_a_loader_that_can_be_read_only_once_is_noticed(monkeypatch: pytest.Monk
     monkeypatch.setattr("interpnet._passes._KEEP_BYTES", 0)
     model, data = Known(), known_data()
     found = interpret(collect_scores(model, data, progress=False), mu=4.0)
-    with pytest.raises(DataError, match="starts anew each time|yielded no image"):
+    with pytest.raises(DataError, match=r"starts anew each time|yielded no image"):
         ablation_study(model, iter(data), found, progress=False)
 
 
@@ -273,3 +275,32 @@ def test_foreign_classes_are_spread_evenly() -> None:
     assert (run.foreign != run.labels).all()
     pairs = np.bincount(run.labels * 4 + run.foreign, minlength=16).reshape(4, 4)
     assert pairs[~np.eye(4, dtype=bool)].min() == pairs.max() == 20
+
+
+def test_interrupted_study_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = Known(), known_data()
+    table = collect_scores(model, data, progress=False)
+    found = interpret(table, mu=4.0)
+    options = {"table": table, "repeats": 3, "progress": False, "checkpoint": tmp_path / "measured.json", "key": "k"}
+    whole = ablation_study(model, data, found, table=table, repeats=3, progress=False).to_json()
+    made: list[int] = []
+    honest = Passes.predictions
+
+    def counting(self: Passes, lists: object, classes: object) -> object:
+        made.append(1)
+        if limit and len(made) > limit:
+            raise KeyboardInterrupt
+        return honest(self, lists, classes)
+
+    monkeypatch.setattr(Passes, "predictions", counting)
+    limit = 9
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        ablation_study(model, data, found, **options)
+    limit, made = 0, []
+    assert ablation_study(model, data, found, **options).to_json() == whole
+    rest = len(made)
+    made = []
+    ablation_study(model, data, found, **{**options, "key": "another"})
+    assert len(made) == rest + 9, "a checkpoint of another study is not used"
+    (tmp_path / "measured.json").write_text("{damaged")
+    assert ablation_study(model, data, found, **options).to_json() == whole

@@ -63,7 +63,7 @@ def test_contract(method: str, build: type[nn.Module]) -> None:
     assert flags == [m.training for m in model.modules()]
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    with pytest.raises(InterpNetError, match="outside 0..|expected one class number"):
+    with pytest.raises(InterpNetError, match=r"outside 0\.\.|expected one class number"):
         attribute(model, x, [99, 0, 0], method)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 

@@ -44,9 +44,7 @@ def test_digits_splits_are_a_stratified_partition_of_scikit_learns_images():
 
     train, test = load_dataset("digits"), load_dataset("digits", split="test")
     images, targets = load_digits(return_X_y=True)
-    together = np.concatenate(
-        [[data.picture(i).numpy().ravel() for i in range(len(data))] for data in (train, test)]
-    )
+    together = np.concatenate([[data.picture(i).numpy().ravel() for i in range(len(data))] for data in (train, test)])
     labels = np.concatenate([train.labels, test.labels])
     ours = sorted(zip(labels.tolist(), (together * 16).round().astype(int).tolist(), strict=True))
     theirs = sorted(zip(targets.tolist(), images.astype(int).tolist(), strict=True))
@@ -264,9 +262,7 @@ def test_large_folders_are_fingerprinted_by_size_and_time(folder: Path, monkeypa
 
 
 def test_fingerprint_is_of_the_data_not_of_its_preparation():
-    assert (
-        load_dataset("digits").fingerprint() == load_dataset("digits", image_size=16, mean=0.0).fingerprint()
-    )
+    assert load_dataset("digits").fingerprint() == load_dataset("digits", image_size=16, mean=0.0).fingerprint()
     assert load_dataset("digits").fingerprint() != load_dataset("digits", split="test").fingerprint()
 
 

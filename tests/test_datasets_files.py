@@ -134,9 +134,7 @@ def test_size_and_crop_rules(folder: Path):
     assert load_dataset(spec, image_size=(6, 30)).shape == (3, 6, 30)
     plain, cut = load_dataset(spec), load_dataset(spec, crop=(6, 8))
     torch.testing.assert_close(cut.picture(0), plain.picture(0)[:, 2:8, 2:10], rtol=0, atol=0)
-    with pytest.raises(
-        BadImageError, match="10x12 pixels it is smaller than the crop 11x11; give image_size"
-    ):
+    with pytest.raises(BadImageError, match="10x12 pixels it is smaller than the crop 11x11; give image_size"):
         load_dataset(spec, crop=11)[0]
 
 
@@ -148,9 +146,7 @@ def test_size_and_crop_rules(folder: Path):
     mean=st.floats(-2, 2),
     std=st.floats(0.05, 5),
 )
-def test_undoing_normalisation_gives_the_pixels_back(
-    channels: int, height: int, width: int, mean: float, std: float
-):
+def test_undoing_normalisation_gives_the_pixels_back(channels: int, height: int, width: int, mean: float, std: float):
     steps = make_preprocessing(channels=channels, image_size=None, crop=None, mean=mean, std=std)
     pixels = torch.rand(channels, height, width, generator=torch.Generator().manual_seed(height * width))
     torch.testing.assert_close(steps.undo(steps.normalise(pixels)), pixels, rtol=0, atol=1e-5)

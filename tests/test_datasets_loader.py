@@ -98,9 +98,7 @@ def test_no_readable_image_at_all_is_an_error(tmp_path: Path):
     file, spec = one_image(tmp_path)
     file.write_bytes(b"")
     data = load_dataset(spec, on_bad_image="skip")
-    with pytest.raises(
-        DataError, match=r"none of the 1 images .* can be read; the first is 'x/a.png': .*0 bytes"
-    ):
+    with pytest.raises(DataError, match=r"none of the 1 images .* can be read; the first is 'x/a.png': .*0 bytes"):
         list(make_loader(data))
     with pytest.raises(DataError, match="none of the 1 images"):
         _ = data.shape
@@ -114,9 +112,7 @@ def test_loader_covers_the_chosen_images_in_order():
     assert (len(loader), loader.n_images) == (3, 5)
     assert torch.cat([batch.indices for batch in batches]).tolist() == chosen
     assert torch.cat([batch.labels for batch in batches]).tolist() == data.labels[chosen].tolist()
-    torch.testing.assert_close(
-        torch.cat([b.images for b in batches]), stack_images(data, chosen), rtol=0, atol=0
-    )
+    torch.testing.assert_close(torch.cat([b.images for b in batches]), stack_images(data, chosen), rtol=0, atol=0)
     images, labels, *_ = batches[0]
     assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
 
@@ -126,9 +122,7 @@ def test_shuffling_is_seeded_and_leaves_the_global_random_state_alone(workers: i
     data = load_dataset("digits")
 
     def orders(seed: int) -> list[list[int]]:
-        loader = make_loader(
-            data, batch_size=7, indices=range(20), shuffle=True, seed=seed, num_workers=workers
-        )
+        loader = make_loader(data, batch_size=7, indices=range(20), shuffle=True, seed=seed, num_workers=workers)
         return [torch.cat([batch.indices for batch in loader]).tolist() for _epoch in range(2)]
 
     before = torch.get_rng_state()

@@ -88,17 +88,13 @@ def test_random_weights_are_the_same_each_time_and_spare_the_global_random_state
     first, again = (load_model(spec, weights="random", num_classes=5) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), before)
     assert fingerprint_model(first) == fingerprint_model(again)
-    assert fingerprint_model(load_model(spec, weights="random", num_classes=5, seed=1)) != fingerprint_model(
-        first
-    )
+    assert fingerprint_model(load_model(spec, weights="random", num_classes=5, seed=1)) != fingerprint_model(first)
     assert not any(module.training for module in first.modules())
     assert first(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
 
 
 @pytest.mark.parametrize("weights", [None, "pretrained", "IMAGENET1K_V1"])
-def test_a_failing_download_never_leaves_a_random_network(
-    weights: str | None, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_failing_download_never_leaves_a_random_network(weights: str | None, monkeypatch: pytest.MonkeyPatch):
     def refuse(*_args: object, **_options: object) -> None:
         raise urllib.error.URLError("Name or service not known")
 
@@ -145,9 +141,7 @@ def test_unknown_models_name_close_matches(spec: str, message: str):
 
 
 def test_unknown_words_for_weights_list_the_known():
-    with pytest.raises(
-        ModelError, match=r"'IMAGENET1K' are neither a file nor one of pretrained, random, IMAGE.*mean"
-    ):
+    with pytest.raises(ModelError, match=r"'IMAGENET1K' are neither a file nor one of pretrained, random, IMAGE.*mean"):
         load_model(SQUEEZE, weights="IMAGENET1K")
     with pytest.raises(ModelError, match="num_classes is 0, expected at least 1"):
         load_model(SQUEEZE, weights="random", num_classes=0)
@@ -174,9 +168,7 @@ def test_real_squeezenet_recognises_a_photograph(shared_data: Path, tmp_path: Pa
     with tarfile.open(shared_data / "imagenet" / "samples.tar") as archive:
         members = [m for m in archive.getmembers() if m.name.endswith(".jpg")][:20]
         archive.extractall(tmp_path, members, filter="data")
-    model = load_model(
-        "torchvision:squeezenet1_0", weights=shared_data / "imagenet" / "squeezenet1_0.safetensors"
-    )
+    model = load_model("torchvision:squeezenet1_0", weights=shared_data / "imagenet" / "squeezenet1_0.safetensors")
     data = load_dataset(f"imagefolder:{tmp_path}", image_size=256, crop=227)
     with torch.inference_mode():
         found = model(stack_images(data, range(20))).argmax(1)
@@ -266,9 +258,7 @@ def test_missing_batch_counter_is_allowed(factory: Path, state: dict[str, torch.
     assert conv_is_half(load_model(f"{factory}:make", weights=tmp_path / "w.safetensors"))
 
 
-def test_weights_that_do_not_fit_list_what_differs(
-    factory: Path, state: dict[str, torch.Tensor], tmp_path: Path
-):
+def test_weights_that_do_not_fit_list_what_differs(factory: Path, state: dict[str, torch.Tensor], tmp_path: Path):
     file = tmp_path / "w.safetensors"
     state["extra.weight"] = state.pop("conv.weight")
     state["conv.bias"] = torch.zeros(9)
@@ -322,9 +312,7 @@ def test_files_that_are_no_weights_are_refused_with_the_reason(
 
 def test_a_pickle_that_needs_code_is_refused_and_not_run(factory: Path, tmp_path: Path):
     torch.save(nn.Linear(2, 2), tmp_path / "whole.pt")
-    with pytest.raises(
-        ModelError, match=r"needs unpickling, .*torch.save\(model.state_dict\(\), 'weights.pt'\)"
-    ):
+    with pytest.raises(ModelError, match=r"needs unpickling, .*torch.save\(model.state_dict\(\), 'weights.pt'\)"):
         load_model(f"{factory}:make", weights=tmp_path / "whole.pt")
 
 

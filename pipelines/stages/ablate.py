@@ -5,22 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable
 from typing import Any
 
 from interpnet._io import read_json, write_json, write_text
 from interpnet.ablation import ablation_study
 from interpnet.ablation_result import AblationResult
-from interpnet.datasets import Batch
 from pipelines.run_folder import digest
 from pipelines.session import Notes, Session
 from pipelines.stages.collect import load_table
 from pipelines.stages.solve import load_interpretation, require_current, solve_key
 
 _VERSION = 1
+_CHECKPOINT = "measured.json"
 _FILES = ("ablation/ablation.json", "ablation/ablation.csv")
-# The study reads the images dozens of times: up to this many bytes they are kept, and not decoded again.
-_KEPT_BYTES = 768 * 2**20
 
 
 def ablate_key(session: Session) -> str:
@@ -43,15 +40,14 @@ def _ablate(session: Session, notes: Notes) -> dict[str, Any]:
     subject, config = session.subject, session.config
     indices = subject.test_indices()
     batches = subject.test.batches(batch_size=config.batch_size, workers=config.workers, indices=indices)
-    image_bytes = 4 * math.prod(subject.found.image_shape)
-    kept: Iterable[Batch] = list(batches) if image_bytes * len(indices) <= _KEPT_BYTES else batches
     if len(indices) < len(subject.test.labels):
         notes.add(
             f"Ablation is measured on {len(indices)} of {len(subject.test.labels)} test images, balanced by class."
         )
+    folder = session.run.folder("ablate")
     result = ablation_study(
         subject.model,
-        kept,
+        batches,
         load_interpretation(session),
         table=load_table(session),
         repeats=config.repeats,
@@ -59,7 +55,10 @@ def _ablate(session: Session, notes: Notes) -> dict[str, Any]:
         fill=config.fill,
         device=subject.device,
         output=subject.output,
+        checkpoint=folder / _CHECKPOINT,
+        key=ablate_key(session),
     )
+    (folder / _CHECKPOINT).unlink(missing_ok=True)
     skipped = [[s.index, s.name, s.reason] for s in batches.loader.skipped]
     session.run.manifest["data"]["test"]["skipped"] = skipped
     if skipped:
@@ -67,7 +66,6 @@ def _ablate(session: Session, notes: Notes) -> dict[str, Any]:
     without = [name for name, n in zip(result.classes, result.support, strict=True) if n == 0]
     if without:
         notes.add(f"Classes without a test image, so without recall ({len(without)}): {', '.join(without[:10])}")
-    folder = session.run.folder("ablate")
     write_json(folder / "ablation.json", result.to_json())
     write_text(folder / "ablation.csv", ablation_csv(result))
     relevant = result.condition("relevant")
