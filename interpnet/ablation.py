@@ -209,7 +209,8 @@ class _Plan:
         if kind == "relevant":
             return relevant
         if kind == "relevant-positive":
-            return relevant[self._i.coef[c][relevant] > 0]
+            positive: npt.NDArray[np.int64] = relevant[self._i.coef[c][relevant] > 0]
+            return positive
         free = allowed.copy()
         free[self._i.columns(c)] = False
         pool = np.flatnonzero(free)

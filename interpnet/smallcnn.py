@@ -27,10 +27,12 @@ _LARGEST_FINAL_SIDE = 7
 
 
 class SmallCNN(nn.Module):
-    """Convolution blocks with stride 2 instead of pooling, one hidden fully connected layer, a classifier.
+    """Convolution blocks with stride 2 instead of pooling, a global average, a classifier.
 
-    A block is a 3x3 convolution, batch normalisation and a ReLU. The first keeps the image's size; then
-    strided blocks alternate with unstrided ones until the longer side is at most 7.
+    A block is a 3x3 convolution, batch normalisation and a ReLU. The first keeps the image's size; then each
+    strided block is followed by one that is not, until the longer side is at most 7. The last maps are
+    averaged over their positions and classified, as residual networks do, so that each of their channels
+    is a feature of the whole image; or, with ``hidden``, flattened into one fully connected layer first.
 
     Parameters
     ----------
@@ -43,7 +45,7 @@ class SmallCNN(nn.Module):
     width : int
         Channels of the first block; strided blocks double it, up to four times ``width``.
     hidden : int
-        Units of the hidden fully connected layer.
+        Units of a hidden fully connected layer; 0 for none.
     seed : int, optional
         Fixes the initial weights without touching torch's global random state; ``None`` draws from it.
 
@@ -67,7 +69,7 @@ class SmallCNN(nn.Module):
         image_size: int | tuple[int, int],
         width: int = 16,
         *,
-        hidden: int = 64,
+        hidden: int = 0,
         seed: int | None = None,
     ) -> None:
         super().__init__()
@@ -76,7 +78,7 @@ class SmallCNN(nn.Module):
         _require("n_classes", n_classes, 1)
         _require("image_size", min(height, width_px), _SMALLEST_SIDE)
         _require("width", width, 1)
-        _require("hidden", hidden, 1)
+        _require("hidden", hidden, 0)
         self.architecture: dict[str, Any] = {
             "in_channels": in_channels,
             "n_classes": n_classes,
@@ -95,21 +97,20 @@ class SmallCNN(nn.Module):
         channels, widest = width, 4 * width
         height, width_px = size
         while max(height, width_px) > _LARGEST_FINAL_SIDE:
-            if len(blocks) > 1:
-                blocks.append(_Block(channels, channels, stride=1))
             grown = min(2 * channels, widest)
-            blocks.append(_Block(channels, grown, stride=2))
+            blocks.extend([_Block(channels, grown, stride=2), _Block(grown, grown, stride=1)])
             channels, height, width_px = grown, (height + 1) // 2, (width_px + 1) // 2
         self.blocks = nn.Sequential(*blocks)
-        self.flatten = nn.Flatten()
-        self.hidden = nn.Linear(channels * height * width_px, hidden)
-        self.relu = nn.ReLU()
-        self.classifier = nn.Linear(hidden, n_classes)
+        self.head: nn.Module
+        if hidden:
+            self.head = nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width_px, hidden), nn.ReLU())
+        else:
+            self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Linear(hidden or channels, n_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, in_channels, H, W) to logits (B, n_classes)."""
-        features = self.flatten(self.blocks(images))
-        logits: Tensor = self.classifier(self.relu(self.hidden(features)))
+        logits: Tensor = self.classifier(self.head(self.blocks(images)))
         return logits
 
 

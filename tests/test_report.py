@@ -369,6 +369,24 @@ def test_the_judgement_goes_no_further_than_the_numbers(data, level, words):
     assert ("relies on the named channels." in found.judgement) == (level == "shown" or "drawn only once" in words)
 
 
+def test_a_control_that_fells_every_class_alike_is_told_from_one_that_finds_the_class() -> None:
+    def entry(name: str, own: float, others: float) -> dict:
+        return {"name": name, "layers": "all", "removed": [4, 6], "own": [[own] * 2] * 3, "others": [[others] * 2] * 3}
+
+    data = small(0.46, [])
+    data["conditions"] = [entry("relevant", 0.46, 0.78), entry("random", 0.77, 0.76)]
+    blunt = verdict(as_result(data | {"conditions": [*data["conditions"], entry("highest-activation", 0.2, 0.2)]}))
+    assert blunt.level == "shown"
+    assert "costs the others as much" in blunt.judgement
+    assert "those channels serve every class, the named ones this class" in blunt.judgement
+    sharp = verdict(as_result(data | {"conditions": [*data["conditions"], entry("highest-activation", 0.2, 0.78)]}))
+    assert sharp.level == "mixed"
+    tiny = verdict(as_result(data | {"conditions": [data["conditions"][0], entry("random", 0.4, 0.4)]}))
+    assert tiny.level == "mixed", "random removal fells the whole of a tiny network"
+    worse = verdict(as_result(data | {"conditions": [data["conditions"][0], entry("random", 0.4, 0.78)]}))
+    assert worse.level == "not shown"
+
+
 def test_an_effect_on_everybody_is_not_called_the_class_s_own():
     mostly = verdict(as_result(small(0.4, [0.78, 0.79], others=0.75)))
     everybody = verdict(as_result(small(0.4, [0.78, 0.79], others=0.45)))

@@ -1,1 +1,1 @@
-"""How fast is what we ship?"""
+"""How fast is what we ship."""

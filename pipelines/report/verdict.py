@@ -81,7 +81,7 @@ def verdict(study: AblationResult) -> Verdict:
         f"from {intact:.2f} to {own:.2f}{_on_average(study)}"
     )
     headline += f"; removing as many {_said(controls[0])}." if controls else "."
-    level, judgement = _judge(intact, own, controls)
+    level, judgement = _judge(study, relevant, controls)
     figures = [
         Figure("intact", intact, None, "ink"),
         Figure("named channels removed", own, None, "relevant"),
@@ -112,21 +112,48 @@ def _said(control: Condition) -> str:
     return f"{_CONTROL_WORDS[control.name].removeprefix('those ')}, to {control.mean_own():.2f}{within}"
 
 
-def _judge(intact: float, own: float, controls: Sequence[Condition]) -> tuple[str, str]:
+def _specificity(study: AblationResult, condition: Condition) -> float:
+    """Return how much more the class itself loses than the others do."""
+    return study.mean_intact - condition.mean_own() + mean_change(study, condition)[0]
+
+
+def _judge(study: AblationResult, relevant: Condition, controls: Sequence[Condition]) -> tuple[str, str]:
+    intact, own = study.mean_intact, relevant.mean_own()
     if not controls:
         return "open", "No control was run, so this alone does not show that the named channels are special."
     beaten = [c for c in controls if own < (_ends(c) or (c.mean_own(),))[0]]
     lost = [c for c in controls if c not in beaten]
-    if own >= intact or not beaten:
+    if own >= intact:
+        lost, beaten = list(controls), []
+    # A control that fells every class alike has found channels that the whole network needs, not the class's own.
+    special = _specificity(study, relevant)
+    general = [c for c in lost if special > 0 and _specificity(study, c) < 0.5 * special]
+    equal = [c for c in lost if c not in general]
+    if any(c.name == "random" for c in equal) or not (beaten or general):
+        beyond = (
+            f"beyond removing {_named(beaten)}, but not beyond removing {_named(equal)}"
+            if beaten
+            else ("not beyond what the controls do")
+        )
         return "not shown", (
-            "That is not beyond what the controls do: this study does not show that the network relies on the named "
-            "channels more than on others."
+            f"That is {beyond}: this study does not show that the network relies on the named channels more than on "
+            "others."
         )
     if lost:
-        text = f"That is beyond removing {_named(beaten)}, but not beyond removing {_named(lost)}: "
-        if any(c.name == "random" for c in lost):
-            return "not shown", text + "this study does not show that the named channels matter more than others."
-        return "mixed", text + "the named channels matter, but so do channels that are found without naming any."
+        text = f"That is beyond removing {_named(beaten)}. " if beaten else ""
+        if general:
+            changes = ", ".join(signed(mean_change(study, c)[0]) for c in general)
+            text += (
+                f"Removing {_named(general)} costs a class as much or more, but costs the others as much (change of "
+                f"their recall {changes}, against {signed(mean_change(study, relevant)[0])} here): those channels "
+                "serve every class, the named ones this class. "
+            )
+        if equal:
+            text += (
+                f"It is not beyond removing {_named(equal)}: the named channels matter, but so do channels that are "
+                "found without naming any."
+            )
+        return "mixed" if equal or not beaten else "shown", text.strip()
     nearest = min(controls, key=lambda c: c.mean_own())
     gain = nearest.mean_own() - own
     text = (
