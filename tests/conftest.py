@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,3 +44,35 @@ def shared_data() -> Path:
             "beside the checkout"
         )
     return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of three and two 10x12 images."""
+    from image_files import two_classes
+
+    return two_classes(tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A briefly trained network for digits."""
+    from small_audit import train
+
+    return train(tmp_path_factory.mktemp("weights") / "digits.safetensors")
+
+
+@pytest.fixture(scope="session")
+def finished(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete audit run; tests that change it take a copy, ``run``."""
+    from small_audit import audit
+
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    assert audit(weights, out) == 0
+    return out
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of a complete audit run."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from image_files import noise
 from PIL import Image
 from torch.utils.data import Dataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
@@ -19,21 +20,6 @@ from interpnet.errors import DataError
 
 IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-
-
-def noise(height: int, width: int, *channels: int) -> np.ndarray:
-    return np.random.default_rng(height * width).integers(0, 256, (height, width, *channels), dtype=np.uint8)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Two classes of three and two 10x12 images."""
-    root = tmp_path / "photos"
-    for name, count in (("cat", 3), ("dog", 2)):
-        (root / name).mkdir(parents=True)
-        for number in range(count):
-            Image.fromarray(noise(10, 12, 3)).save(root / name / f"{number}.png")
-    return root
 
 
 # --- digits, mnist, cifar10 ---

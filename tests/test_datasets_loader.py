@@ -4,33 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from image_files import noise, one_image
 from PIL import Image
 
 from interpnet.datasets import BadImageError, load_dataset, make_loader, stack_images
 from interpnet.errors import DataError
-
-
-def noise(height: int, width: int, *channels: int) -> np.ndarray:
-    return np.random.default_rng(height * width).integers(0, 256, (height, width, *channels), dtype=np.uint8)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Two classes of three and two 10x12 images."""
-    root = tmp_path / "photos"
-    for name, count in (("cat", 3), ("dog", 2)):
-        (root / name).mkdir(parents=True)
-        for number in range(count):
-            Image.fromarray(noise(10, 12, 3)).save(root / name / f"{number}.png")
-    return root
-
-
-def one_image(tmp_path: Path, name: str = "a.png") -> tuple[Path, str]:
-    (tmp_path / "one" / "x").mkdir(parents=True)
-    return tmp_path / "one" / "x" / name, f"imagefolder:{tmp_path / 'one'}"
 
 
 def break_files(root: Path) -> dict[str, str]:

@@ -4,35 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from small_audit import Stop, audit, folder_of_images, manifest, results, size_of, train
+from small_audit import Stop, audit, folder_of_images, manifest, results, size_of
 
 from pipelines.cli import main
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    """A briefly trained network for digits."""
-    return train(tmp_path_factory.mktemp("weights") / "digits.safetensors")
-
-
-@pytest.fixture(scope="module")
-def finished(weights, tmp_path_factory) -> Path:
-    """A complete run; tests that change it copy it first."""
-    out = tmp_path_factory.mktemp("runs") / "digits"
-    assert audit(weights, out) == 0
-    return out
-
-
-@pytest.fixture
-def run(finished, tmp_path) -> Path:
-    """A copy of the complete run."""
-    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 def test_an_audit_leaves_everything_it_promises(finished):

@@ -4,33 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
-from small_audit import SMALL, Stop, audit, folder_of_images, manifest, results, train
+from small_audit import SMALL, Stop, audit, folder_of_images, manifest, results
 
 from pipelines.cli import main
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    """A briefly trained network for digits."""
-    return train(tmp_path_factory.mktemp("weights") / "digits.safetensors")
-
-
-@pytest.fixture(scope="module")
-def finished(weights, tmp_path_factory) -> Path:
-    """A complete run; tests that change it copy it first."""
-    out = tmp_path_factory.mktemp("runs") / "digits"
-    assert audit(weights, out) == 0
-    return out
-
-
-@pytest.fixture
-def run(finished, tmp_path) -> Path:
-    """A copy of the complete run."""
-    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 def test_what_is_done_is_not_done_again(run, weights, capsys):

@@ -108,6 +108,16 @@ def test_large_maps_are_summed_in_blocks() -> None:
     np.testing.assert_allclose(channel_norms(x, 1).numpy(), expected, rtol=2e-6)
 
 
+def test_autocast_runs_lower_and_sums_in_float32() -> None:
+    model = Spelled("inplace")
+    table = collect_scores(model, batches(10), autocast=torch.bfloat16, progress=False)
+    assert table.X.dtype == np.float32
+    # bfloat16 has 8 bits: the scores agree to about a percent and are not equal.
+    np.testing.assert_allclose(table.X, reference(model), atol=0.02)
+    assert np.abs(table.X - reference(model)).max() > 1e-5
+    assert next(model.parameters()).dtype == torch.float32
+
+
 def test_model_is_left_as_it_was() -> None:
     model = Spelled("inplace").train()
     flags = [m.training for m in model.modules()]

@@ -1,0 +1,1 @@
+"""Complete audits of real networks."""
