@@ -18,7 +18,7 @@ SMALL = [
 
 def train(path: Path) -> Path:
     """Train a network for digits, briefly, and return its file."""
-    assert main(["train", "digits", "--out", str(path), "--epochs", "3", "--width", "4"]) == 0
+    assert main(["train", "digits", "--out", str(path), "--epochs", "8", "--width", "8"]) == 0
     return path
 
 
