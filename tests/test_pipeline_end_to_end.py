@@ -19,7 +19,7 @@ def test_an_audit_leaves_everything_it_promises(finished):
         ("collect", "solve", "ablate", "explain", "report"), "complete"
     )
     assert facts["model"]["spec"] == "smallcnn"
-    assert (facts["model"]["n_channels"], facts["model"]["n_layers"], facts["model"]["n_outputs"]) == (76, 3, 10)
+    assert (facts["model"]["n_channels"], facts["model"]["n_layers"], facts["model"]["n_outputs"]) == (40, 3, 10)
     assert len(facts["model"]["fingerprint"]) == len(facts["data"]["train"]["fingerprint"]) == 64
     assert facts["data"]["train"]["n_images"] == 1442
     assert facts["stages"]["collect"]["n_images"] == 400
@@ -42,7 +42,7 @@ def test_explanations_name_files_that_exist_and_agree_with_the_weights(finished)
     found = results(finished)
     folder = finished / "explanations"
     coef = np.array(found["coef"])
-    offsets = {"blocks.0.relu": 0, "blocks.1.relu": 4, "relu": 12}
+    offsets = {"blocks.0.relu": 0, "blocks.1.relu": 8, "blocks.2.relu": 24}
     effects = found["ablation/ablation.json"]["single"]
     for entry in found["explanations/classes.json"]["classes"]:
         assert len(entry["channels"]) == min(2, entry["n_relevant"])

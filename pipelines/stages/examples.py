@@ -24,6 +24,8 @@ from pipelines.session import Notes, Session
 
 BASELINES = ("gradient", "guided", "gradcam")
 _SIZE = 192
+# A single pixel often outshines the rest of a large map by far; so many share the brightest colour.
+_SATURATED = 0.005
 _GROUP = 8
 # A report with more of them is read by nobody.
 _MOST_EXAMPLES = 60
@@ -161,7 +163,7 @@ def explain_batch(
         explained = int(result.classes[b])
 
         def picture(name: str, heatmap: Tensor, b: int = b, stem: str = item.stem) -> str:
-            save_png(folder / f"{stem}_{name}.png", render(heatmap.detach().cpu(), pictures[b], size=_SIZE))
+            save_png(folder / f"{stem}_{name}.png", shown(heatmap.detach().cpu(), pictures[b]))
             return f"{stem}_{name}.png"
 
         save_png(folder / f"{item.stem}_image.png", enlarge(pictures[b], _SIZE))
@@ -194,6 +196,12 @@ def explain_batch(
             }
         )
     return records
+
+
+def shown(heatmap: Tensor, image: Tensor) -> np.ndarray:
+    """Return the picture of a heatmap over its image; the strongest 0.5 % of its pixels share the brightest colour."""
+    high = float(np.quantile(heatmap.numpy(), 1 - _SATURATED))
+    return render(heatmap, image, size=_SIZE, vmin=0.0 if high > 0 else None, vmax=high if high > 0 else None)
 
 
 def _few(found: Interpretation, explained: int, shown: int, k: int) -> list[str]:
