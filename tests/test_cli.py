@@ -133,7 +133,7 @@ def test_layers_lists_the_sites(weights, capsys):
     text = capsys.readouterr().out
     assert "images of 1x8x8, 10 outputs" in text
     row = next(line for line in text.splitlines() if "blocks.0.relu" in line)
-    assert [cell.strip() for cell in row.split("│")[1:6]] == ["blocks.0.relu", "rectifier", "4x8x8", "4", "yes"]
+    assert [cell.strip() for cell in row.split("│")[1:6]] == ["blocks.0.relu", "rectifier", "8x8x8", "8", "yes"]
     assert "classifier's output" in text
     assert "by default 40 channels of 3 layers" in text
 
