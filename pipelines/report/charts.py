@@ -70,7 +70,7 @@ def _figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
 def _quiet() -> Iterator[None]:
     """Class names may hold letters that the drawing font lacks; the page's fonts have them."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
         yield
 
