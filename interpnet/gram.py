@@ -190,6 +190,35 @@ class Gram:
             ) from error
 
 
+def check_size(m: int) -> None:
+    """Raise unless the Gram matrix of ``m`` columns, and the solver's copy of it, fit this machine's memory.
+
+    Raises
+    ------
+    DataError
+        With the matrix's size, the machine's memory, and what to do.
+
+    Examples
+    --------
+    >>> check_size(1000)
+    """
+    needed, memory = 2 * 8 * m * m, _physical_memory()
+    if memory is not None and needed > memory:
+        raise DataError(
+            f"the Gram matrix of {m:,} channels takes {needed / 2 / 2**30:.1f} GiB, twice that while it is solved, and "
+            f"this machine has {memory / 2**30:.1f} GiB; score fewer layers, such as the last modules by name "
+            "(layers=, --layers), which `interpnet layers MODEL` prints"
+        )
+
+
+def _physical_memory() -> int | None:
+    """Return the machine's memory in bytes, where the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return None
+
+
 class GramAccumulator:
     """Sum a :class:`Gram` while the scores are being collected.
 
@@ -213,6 +242,7 @@ class GramAccumulator:
         if m < 1 or n_classes < 1:
             raise InterpNetError(f"m is {m} and n_classes is {n_classes}; expected at least one of each")
         # Only the upper triangle is summed, in Fortran order, so that BLAS adds into it in place.
+        check_size(m)
         self._upper = np.zeros((m, m), order="F")
         self._B = np.zeros((m, n_classes))
         self._yy = np.zeros(n_classes)

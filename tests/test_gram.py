@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from interpnet import gram
 from interpnet.errors import DataError, InterpNetError, RunFolderError
 from interpnet.gram import Gram, GramAccumulator, one_hot
 
@@ -250,3 +251,18 @@ def test_one_hot() -> None:
     ):
         with pytest.raises(DataError, match=message):
             one_hot(labels, 3)
+
+
+def test_a_gram_matrix_beyond_the_machine_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram, "_physical_memory", lambda: 24 * 2**30)
+    with pytest.raises(DataError, match=r"Gram matrix of 70,440 channels takes 37\.0 GiB.*score fewer layers"):
+        GramAccumulator(70_440, 5)
+
+
+def test_memory_is_not_asked_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram, "_physical_memory", lambda: None)
+    gram.check_size(10**6)
+    monkeypatch.setattr(gram, "_physical_memory", lambda: 16 * 1000**2)
+    gram.check_size(1000)
+    with pytest.raises(DataError, match=r"1,001 channels"):
+        gram.check_size(1001)

@@ -11,7 +11,7 @@ from typing import Any
 
 from interpnet._io import read_json
 from interpnet.errors import RunFolderError
-from interpnet.gram import GramAccumulator
+from interpnet.gram import GramAccumulator, check_size
 from interpnet.score_table import ScoreTable
 from interpnet.scores import collect_scores
 from pipelines.run_folder import digest
@@ -75,6 +75,7 @@ def _pass(session: Session, batches: Callable[[int], Batches], key: str, total: 
     subject, config = session.subject, session.config
     folder = session.run.folder("collect")
     channels = subject.found.index(config.layers)
+    check_size(len(channels))  # before the pass rather than after it
     summed = len(channels) <= _MOST_CHANNELS_SUMMED
     gram = GramAccumulator(len(channels), subject.found.n_outputs) if summed else None
     table = collect_scores(
