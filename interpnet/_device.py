@@ -76,6 +76,11 @@ def placed(model: nn.Module, device: torch.device, memory_format: str = "contigu
             t.data = data
 
 
+def beside(model: nn.Module, images: Tensor) -> Tensor:
+    """Return ``images`` on the device where ``model`` is."""
+    return images.to(resolve_device(None, model))
+
+
 def to_device(images: Tensor, device: torch.device, *, channels_last: bool = False) -> Tensor:
     """Move a batch without waiting for it (pinned memory, non-blocking copy to CUDA)."""
     if device.type == "cuda" and images.device.type == "cpu":

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from interpnet._device import beside
 from interpnet.channels import Channel
 from interpnet.errors import InterpNetError
 from interpnet.heatmap import Picks, backpropagate, normalise, reduce_colours
@@ -78,7 +79,7 @@ def explain(
     model : nn.Module
         The network that ``interpretation`` was made from; left as it was.
     images : Tensor (B, C, H, W)
-        As the model wants them.
+        As the model wants them; moved to the model's device.
     interpretation : Interpretation
     k : int
         Channels an image.
@@ -105,7 +106,7 @@ def explain(
     >>> explain(net, torch.rand(4, 1, 5, 5), found, k=1).combined.shape
     torch.Size([4, 5, 5])
     """
-    images = check_images(images)
+    images = beside(model, check_images(images))
     if k < 1:
         raise InterpNetError(f"k={k}; expected at least 1")
     found = found if found is not None else find_sites(model, images, output=output)

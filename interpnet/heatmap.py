@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from interpnet._device import beside
 from interpnet.backward import RuleReport, backward_rules, check_overridden
 from interpnet.channels import Channel
 from interpnet.errors import InterpNetError, LayerError
@@ -193,7 +194,7 @@ def channel_signal(
 
     ``channels`` may also hold a list of channels for every image.
     """
-    images = check_images(images)
+    images = beside(model, check_images(images))
     batch = images.shape[0]
     if isinstance(channels, Channel):
         picks: list[list[Channel]] = [[channels]] * batch
@@ -231,7 +232,7 @@ def channel_heatmap(
     model : nn.Module
         Left as it was.
     images : Tensor (B, C, H, W)
-        As the model wants them.
+        As the model wants them; moved to the model's device, where the result lies.
     channels : Channel, or one for each image
     rectifier : {"guided", "deconvnet", "gradient"}
         The rule at rectifiers; see :mod:`interpnet.backward`.

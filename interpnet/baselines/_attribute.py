@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from interpnet._device import beside
 from interpnet.backward import backward_rules, check_overridden
 from interpnet.errors import InterpNetError, LayerError, did_you_mean
 from interpnet.heatmap import reduce_colours
@@ -45,7 +46,7 @@ def attribute(
     model : nn.Module
         Left as it was.
     images : Tensor (B, C, H, W)
-        As the model wants them.
+        As the model wants them; moved to the model's device.
     target : int, (B,) class numbers, or None
         The class to attribute; the predicted ones by default.
     method : str
@@ -77,7 +78,8 @@ def attribute(
         raise InterpNetError(
             f"unknown method {method!r}{did_you_mean(method, _METHODS)}; expected one of {', '.join(_METHODS)}"
         )
-    model, images = unwrap(model), check_images(images)
+    model = unwrap(model)
+    images = beside(model, check_images(images))
     with evaluating(model, frozen=True):
         with torch.no_grad():
             logits = logits_of(model(images), images.shape[0], output)
