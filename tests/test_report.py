@@ -383,6 +383,10 @@ def test_a_control_that_fells_every_class_alike_is_told_from_one_that_finds_the_
     assert sharp.level == "mixed"
     tiny = verdict(as_result(data | {"conditions": [data["conditions"][0], entry("random", 0.4, 0.4)]}))
     assert tiny.level == "mixed", "random removal fells the whole of a tiny network"
+    vague = [entry("relevant", 0.6, 0.62), entry("random", 0.77, 0.76), entry("highest-activation", 0.4, 0.4)]
+    unspecific = verdict(as_result(data | {"conditions": vague}))
+    assert unspecific.level == "mixed", "named channels that cost the others as much are not called the class's own"
+    assert "the named ones this class" not in unspecific.judgement
     worse = verdict(as_result(data | {"conditions": [data["conditions"][0], entry("random", 0.4, 0.78)]}))
     assert worse.level == "not shown"
 

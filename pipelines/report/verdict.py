@@ -12,6 +12,8 @@ from interpnet._figures_data import by_class, find_condition, finite_mean, mean_
 from interpnet.ablation_result import AblationResult, Condition
 
 _CONTROLS = ("random", "random-per-layer", "highest-activation")
+# From this share of a class's loss on we say that the named channels serve the class rather than everybody.
+_CLASS_SHARE = 0.25
 _CONTROL_WORDS = {
     "random": "random ones",
     "random-per-layer": "random ones of the same layers",
@@ -113,8 +115,9 @@ def _said(control: Condition) -> str:
 
 
 def _specificity(study: AblationResult, condition: Condition) -> float:
-    """Return how much more the class itself loses than the others do."""
-    return study.mean_intact - condition.mean_own() + mean_change(study, condition)[0]
+    """Return the share of a class's loss that the others do not lose as well: 1 is the class's own, 0 everybody's."""
+    lost = study.mean_intact - condition.mean_own()
+    return (lost + mean_change(study, condition)[0]) / lost if lost > 0 else 0.0
 
 
 def _judge(study: AblationResult, relevant: Condition, controls: Sequence[Condition]) -> tuple[str, str]:
@@ -127,7 +130,7 @@ def _judge(study: AblationResult, relevant: Condition, controls: Sequence[Condit
         lost, beaten = list(controls), []
     # A control that fells every class alike has found channels that the whole network needs, not the class's own.
     special = _specificity(study, relevant)
-    general = [c for c in lost if special > 0 and _specificity(study, c) < 0.5 * special]
+    general = [c for c in lost if special >= _CLASS_SHARE and _specificity(study, c) < 0.5 * special]
     equal = [c for c in lost if c not in general]
     if any(c.name == "random" for c in equal) or not (beaten or general):
         beyond = (
