@@ -11,6 +11,7 @@ nearest point of a polytope (Math. Programming 11, 1976), and its stopping rule 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,7 @@ def finish(G: Float64, b: Float64, mu: float, start: Float64, *, positive: bool,
     w = np.maximum(start, 0.0) if positive else start.copy()
     w[np.diagonal(G) <= 0] = 0.0  # an empty column changes nothing
     best, best_gap, lowest, stale, several = w.copy(), np.inf, np.inf, 0, True
-    for round_ in range(max_iter + 1):
+    for round_ in count():
         total = float(np.abs(w).sum())
         if total > mu:  # by rounding, or by the caller's start
             w *= mu / total
@@ -64,12 +65,12 @@ def finish(G: Float64, b: Float64, mu: float, start: Float64, *, positive: bool,
             best, best_gap = w.copy(), gap
         # A little below the goal, because a certificate that sums in another order may find a little more.
         if best_gap <= 0.99 * goal or stale > _GIVE_UP_AFTER or round_ == max_iter:
-            return Finish(best, best_gap, round_)
+            break
         joining = _violators(w, pull, slope, several=several)
         active = np.concatenate([support, joining])
         sign = np.concatenate([np.sign(w[support]), np.ones(len(joining)) if positive else -np.sign(gradient[joining])])
         _descend(G, b, mu, w, active, sign)
-    raise AssertionError  # pragma: no cover - the last round returns
+    return Finish(best, best_gap, round_)
 
 
 def _violators(w: Float64, pull: Float64, slope: float, *, several: bool) -> npt.NDArray[np.int64]:
