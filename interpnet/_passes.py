@@ -57,7 +57,7 @@ class Passes:
             )
         self.sites: list[Site] = [found[name] for name in interpretation.channels.layers]
         self._removal = Removal(self.sites)
-        if self._removal.m != len(interpretation.channels):
+        if self._removal.channels != interpretation.channels:
             raise InterpNetError("the interpretation's channels do not fit this model; was it made from another one?")
         self.labels = torch.cat(self._first_pass()).numpy()
         self.n = len(self.labels)

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from interpnet.channels import Channel
+from interpnet.channels import Channel, ChannelIndex
 from interpnet.errors import InterpNetError, LayerError
-from interpnet.sites import Site, find_sites
+from interpnet.sites import Site, channel_index, find_sites
 from interpnet.trace import Instrument, instrument, unwrap
 
 Channels = Sequence[Channel] | Sequence[Sequence[Channel]]
@@ -26,24 +26,20 @@ class Removal:
     def __init__(self, sites: Sequence[Site], fill: Tensor | None = None) -> None:
         self.sites = tuple(sites)
         self._fill = fill
-        self._starts: list[int] = []
-        start = 0
-        for site in self.sites:
-            self._starts.append(start)
-            start += site.channels
-        self.m = start
+        self.channels = channel_index(self.sites)
         self._now: dict[str, tuple[Tensor, Tensor, Tensor | None]] = {}
         self.edits: dict[str, Callable[[Tensor], Tensor]] = {s.name: self._editor(s) for s in self.sites}
 
     def set(self, rows: Tensor, columns: Tensor) -> None:
         """Remove ``columns[i]`` in image ``rows[i]`` of the next batch."""
         self._now = {}
-        for site, start in zip(self.sites, self._starts, strict=True):
-            here = (columns >= start) & (columns < start + site.channels)
+        for site in self.sites:
+            own = self.channels.slice(site.name)
+            here = (columns >= own.start) & (columns < own.stop)
             if bool(here.any()):
                 at = columns[here]
                 fill = None if self._fill is None else self._fill[at]
-                self._now[site.name] = (rows[here], at - start, fill)
+                self._now[site.name] = (rows[here], at - own.start, fill)
 
     def _editor(self, site: Site) -> Callable[[Tensor], Tensor]:
         axis = site.axis
@@ -63,24 +59,6 @@ class Removal:
             return out
 
         return edit
-
-
-def columns_of(sites: Sequence[Site], channels: Sequence[Channel]) -> Tensor:
-    """Return the columns of ``channels`` over all ``sites``."""
-    start: dict[str, tuple[int, int]] = {}
-    offset = 0
-    for site in sites:
-        start[site.name] = (offset, site.channels)
-        offset += site.channels
-    columns = []
-    for channel in channels:
-        at, size = start[channel.layer]
-        if not 0 <= channel.index < size:
-            raise LayerError(
-                f"channel {channel.index} of layer {channel.layer!r} does not exist; expected 0 to {size - 1}"
-            )
-        columns.append(at + channel.index)
-    return torch.tensor(columns, dtype=torch.long)
 
 
 @contextmanager
@@ -131,9 +109,10 @@ def ablate(model: nn.Module, channels: Channels, *, fill: Fill = "zero") -> Iter
                 found = find_sites(model, images, logits=False)
             finally:
                 busy.clear()
-            sites = [_usable(found[name]) for name in dict.fromkeys(c.layer for c in everything)]
-            columns = columns_of(sites, everything)
-            removal = Removal(sites, _values(fill, everything, columns, sites))
+            sites = [found.usable(name) for name in dict.fromkeys(c.layer for c in everything)]
+            index = channel_index(sites)
+            columns = torch.tensor([index.position(c) for c in everything])
+            removal = Removal(sites, _values(fill, everything, index))
             image_of = torch.tensor([i for i, row in enumerate(rows) for _ in row])
             prepared.append((removal, image_of, columns))
             edits.update(removal.edits)
@@ -166,18 +145,12 @@ def _lists(channels: Channels) -> tuple[bool, list[list[Channel]]]:
     return False, rows
 
 
-def _usable(site: Site) -> Site:
-    if not site.usable:
-        raise LayerError(f"layer {site.name!r} cannot be ablated: {site.why}")
-    return site
-
-
-def _values(fill: Fill, channels: Sequence[Channel], columns: Tensor, sites: Sequence[Site]) -> Tensor | None:
+def _values(fill: Fill, channels: Sequence[Channel], index: ChannelIndex) -> Tensor | None:
     if isinstance(fill, str):
         if fill != "zero":
             raise InterpNetError(f"fill={fill!r}; expected 'zero', a number, or a mapping of Channel to number")
         return None
-    values = torch.zeros(sum(s.channels for s in sites))
-    for column, channel in zip(columns.tolist(), channels, strict=True):
-        values[column] = fill[channel] if isinstance(fill, Mapping) else float(fill)
+    values = torch.zeros(len(index))
+    for channel in channels:
+        values[index.position(channel)] = fill[channel] if isinstance(fill, Mapping) else float(fill)
     return values

@@ -53,16 +53,16 @@ class ChannelIndex(Sequence[Channel]):
     sizes: tuple[tuple[str, int], ...]
 
     def __post_init__(self) -> None:
-        offsets: dict[str, int] = {}
+        slices: dict[str, slice] = {}
         start = 0
         for layer, size in self.sizes:
-            if layer in offsets:
+            if layer in slices:
                 raise LayerError(f"layer {layer!r} is named twice; every layer needs a name of its own")
             if size < 1:
                 raise LayerError(f"layer {layer!r} has {size} channels; expected at least 1")
-            offsets[layer] = start
+            slices[layer] = slice(start, start + size)
             start += size
-        object.__setattr__(self, "_offsets", offsets)
+        object.__setattr__(self, "_slices", slices)
         object.__setattr__(self, "_m", start)
 
     @property
@@ -95,10 +95,10 @@ class ChannelIndex(Sequence[Channel]):
 
     def slice(self, layer: str) -> slice:
         """Return the columns of ``layer``; an unknown one is a :class:`LayerError` with close matches."""
-        offsets: dict[str, int] = self.__dict__["_offsets"]
-        if layer not in offsets:
-            raise LayerError(f"unknown layer {layer!r}{did_you_mean(layer, offsets)}")
-        return slice(offsets[layer], offsets[layer] + dict(self.sizes)[layer])
+        slices: dict[str, slice] = self.__dict__["_slices"]
+        if layer not in slices:
+            raise LayerError(f"unknown layer {layer!r}{did_you_mean(layer, slices)}")
+        return slices[layer]
 
     def position(self, channel: Channel) -> int:
         """Return the column of ``channel``."""

@@ -203,12 +203,7 @@ def channel_signal(
     if len(picks) != batch:
         raise InterpNetError(f"{len(picks)} channels came for {batch} images; expected one for all or one an image")
     found = found if found is not None else find_sites(model, images, output=output)
-    sites = []
-    for name in sorted({c.layer for p in picks for c in p}):
-        site = found[name]
-        if not site.usable:
-            raise LayerError(f"layer {name!r} cannot be used: {site.why}")
-        sites.append(site)
+    sites = [found.usable(name) for name in sorted({c.layer for p in picks for c in p})]
     return backpropagate(
         model, images, sites, lambda _logits: picks, rectifier=rectifier, resample=resample, output=output
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,8 +122,6 @@ class Interpretation:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the interpretation as one ``.npz`` file, atomically and without pickling."""
-        import json
-
         meta = {
             "format": _FORMAT, "channels": self.channels.to_json(), "classes": list(self.classes), "mu": self.mu,
             "positive": self.positive, "info": dict(self.info),
@@ -132,9 +132,6 @@ class Interpretation:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Interpretation:
         """Read what :meth:`save` wrote; needs no model."""
-        import json
-        import zipfile
-
         if not Path(path).is_file():
             raise RunFolderError(f"{str(path)!r} does not exist; `interpnet solve` makes it")
         try:

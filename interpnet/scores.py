@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from interpnet._device import placed, resolve_device, to_device
+from interpnet._io import read_json
 from interpnet._norms import channel_norms
 from interpnet._progress import progress_bar
 from interpnet.channels import ChannelIndex
-from interpnet.errors import DataError, InterpNetError, LayerError, ModelError
+from interpnet.errors import DataError, InterpNetError, LayerError, ModelError, RunFolderError
 from interpnet.gram import GramAccumulator, one_hot
 from interpnet.score_table import ScoreTable, ScoreWriter
-from interpnet.sites import Layers, Output, Site, check_images, find_sites, logits_of
+from interpnet.sites import Layers, Output, Site, channel_index, check_images, find_sites, logits_of
 from interpnet.trace import Instrument, evaluating, instrument, unwrap
 
 Loader = Iterable[Any] | Callable[[int], Iterable[Any]]
@@ -54,7 +56,7 @@ class ScoreReader:
         _one_of("norm", norm, NORMS)
         _one_of("normalisation", normalisation, NORMALISATIONS)
         self.sites = tuple(sites)
-        self.channels = ChannelIndex(tuple((s.name, s.channels) for s in sites))
+        self.channels = channel_index(self.sites)
         self.reads = {s.name: self._reader(i, s) for i, s in enumerate(self.sites)}
         self._squared = norm == "l2sq"
         self._normalise = normalisation == "layer"
@@ -231,13 +233,10 @@ def _open_loader(loader: Loader, out: str | os.PathLike[str] | None) -> tuple[in
     """Return (first image, batches); a function is asked for the batches after what is committed."""
     if not callable(loader):
         return 0, loader
-    from interpnet._io import read_json
-    from interpnet.errors import RunFolderError
-
     start = 0
     if out is not None:
         with contextlib.suppress(RunFolderError):
-            start = int(read_json(os.path.join(out, "state.json"))["consumed"])  # noqa: PTH118 - out may be a str
+            start = int(read_json(Path(out) / "state.json")["consumed"])
     return start, loader(start)
 
 

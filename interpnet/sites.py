@@ -108,9 +108,16 @@ class Trace:
             f"unknown layer {name!r}{did_you_mean(name, names)} `interpnet layers MODEL` lists all {len(names)}"
         )
 
+    def usable(self, name: str) -> Site:
+        """Return the site called ``name``; an unknown or unusable one is a :class:`LayerError`."""
+        site = self[name]
+        if not site.usable:
+            raise LayerError(f"layer {name!r} cannot be used: {site.why}")
+        return site
+
     def index(self, layers: Layers = "default") -> ChannelIndex:
         """Return the channels of the selected sites, in order."""
-        return ChannelIndex(tuple((s.name, s.channels) for s in self.select(layers)))
+        return channel_index(self.select(layers))
 
     def select(self, layers: Layers = "default") -> tuple[Site, ...]:
         """Return the sites that ``layers`` names, in the order of execution.
@@ -156,11 +163,8 @@ class Trace:
             return [s.name for s in usable if s.default and s.family == "conv"]
         if item == "all":
             return [s.name for s in usable if s.kind in LAYER_KINDS and not s.output and not s.gate]
-        for site in self.sites:
-            if site.name == item:
-                if not site.usable:
-                    raise LayerError(f"layer {item!r} cannot be used: {site.why}")
-                return [item]
+        if any(s.name == item for s in self.sites):
+            return [self.usable(item).name]
         matched = [s.name for s in usable if fnmatchcase(s.name, item)]
         return matched or self._inside(item) or self._nothing(item)
 
@@ -180,6 +184,11 @@ class Trace:
             names = ", ".join(f"{s.name} ({s.why})" for s in lost[:4])
             more = f" and {len(lost) - 4} more" if len(lost) > 4 else ""
             warnings.warn(f"left out of the default layers: {names}{more}", SiteWarning, stacklevel=4)
+
+
+def channel_index(sites: Iterable[Site]) -> ChannelIndex:
+    """Return the channels of ``sites``, in their order."""
+    return ChannelIndex(tuple((s.name, s.channels) for s in sites))
 
 
 def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None, logits: bool = True) -> Trace:
