@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from interpnet.models import load_model as load_model
     from interpnet.mulasso import MuLasso as MuLasso
     from interpnet.mulasso import mulasso_path as mulasso_path
+    from interpnet.mulasso_cv import MuLassoCV as MuLassoCV
     from interpnet.patches import average_visualization as average_visualization
     from interpnet.patches import average_visualizations as average_visualizations
     from interpnet.relevance import Interpretation as Interpretation
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from interpnet.sites import Site as Site
     from interpnet.sites import Trace as Trace
     from interpnet.sites import find_sites as find_sites
+    from interpnet.stability import Stability as Stability
+    from interpnet.stability import stability_selection as stability_selection
 
 __version__ = "0.1.0"
 
@@ -52,8 +55,10 @@ _HOME = {
     "InterpNetError": "errors",
     "Interpretation": "relevance",
     "MuLasso": "mulasso",
+    "MuLassoCV": "mulasso_cv",
     "ScoreTable": "score_table",
     "Site": "sites",
+    "Stability": "stability",
     "Trace": "sites",
     "ablate": "ablation",
     "ablation_study": "ablation",
@@ -72,6 +77,7 @@ _HOME = {
     "methods": "baselines",
     "mulasso_path": "mulasso",
     "find_sites": "sites",
+    "stability_selection": "stability",
 }
 
 __all__ = list(_HOME)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ _ROWS = 256
 _LOOSE = 1e-5
 _SYMMETRY = 1e-8
 _DEFINITE = 1e-6
+# What float64 sums over up to millions of images can be off, relative to the whole sum.
+_ROUNDING = 1e-12
 
 
 def float64_array(name: str, value: Any) -> Float64:
@@ -40,6 +43,18 @@ def locate_nonfinite(array: Float64) -> tuple[int, ...] | None:
     return None if bad.size == 0 else tuple(int(i) for i in bad[0])
 
 
+def check_values(G: Float64, B: Float64, yy: Float64, n: object) -> None:
+    """Check the number of images, and that no sum is NaN or infinite (scores beyond 1e150 overflow)."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or int(n) < 1:
+        raise InterpNetError(f"Gram.n is {n!r}; expected the number of images, at least 1")
+    for name, array, axis in (("G", G, "column"), ("B", B, "class"), ("yy", yy, "class")):
+        where = locate_nonfinite(array)
+        if where is not None:
+            raise InterpNetError(
+                f"Gram.{name} holds {array[where]} at {axis} {where[-1]} (index {where}); every value must be finite"
+            )
+
+
 def check_gram(G: Float64, B: Float64, yy: Float64, n: object) -> Float64:
     """Check shapes, values, symmetry and the Cauchy-Schwarz bounds; return ``G``, exactly symmetric."""
     if G.ndim != 2 or G.shape[0] != G.shape[1] or G.shape[0] == 0:
@@ -49,14 +64,7 @@ def check_gram(G: Float64, B: Float64, yy: Float64, n: object) -> Float64:
         raise InterpNetError(f"Gram.B has shape {B.shape}; expected ({m}, C) with C at least 1")
     if yy.shape != (B.shape[1],):
         raise InterpNetError(f"Gram.yy has shape {yy.shape}; expected ({B.shape[1]},), one value a class")
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or int(n) < 1:
-        raise InterpNetError(f"Gram.n is {n!r}; expected the number of images, at least 1")
-    for name, array, axis in (("G", G, "column"), ("B", B, "class"), ("yy", yy, "class")):
-        where = locate_nonfinite(array)
-        if where is not None:
-            raise InterpNetError(
-                f"Gram.{name} holds {array[where]} at {axis} {where[-1]} (index {where}); every value must be finite"
-            )
+    check_values(G, B, yy, n)
     diagonal = np.diagonal(G)
     if diagonal.min() < 0:
         column = int(diagonal.argmin())
@@ -103,6 +111,35 @@ def _check_matrix(G: Float64, root: Float64) -> bool:
                     "expected G = X'X"
                 )
     return exact
+
+
+Sums: TypeAlias = tuple[Float64, Float64, Float64]
+
+
+def remainder(total: Sums, part: Sums) -> Sums:
+    """Return (G, B, yy) of ``total`` minus ``part``, refusing what is no Gram beyond rounding."""
+    G, B, yy = (whole - some for whole, some in zip(total, part, strict=True))
+    for name, rest, whole in (("G", G.diagonal(), total[0].diagonal()), ("yy", yy, total[2])):
+        if (rest < -_ROUNDING * whole).any():
+            raise InterpNetError(
+                f"what is left of Gram.{name} is {rest.min():.3g} at {int(rest.argmin())}; "
+                "expected to subtract a Gram of some of the same images, with the same weights"
+            )
+    # What is left of a column or class that only the part has is rounding, of either sign: it is nothing.
+    gone, absent = G.diagonal() <= _ROUNDING * total[0].diagonal(), yy <= _ROUNDING * total[2]
+    G[gone], G[:, gone], B[gone], B[:, absent], yy[absent] = 0.0, 0.0, 0.0, 0.0, 0.0
+    whole, root = np.sqrt(total[0].diagonal()), np.sqrt(G.diagonal())
+    for start in range(0, G.shape[0], _ROWS):
+        rows = slice(start, start + _ROWS)
+        bound = (1 + _LOOSE) * root[rows, None] * root + _ROUNDING * whole[rows, None] * whole
+        excess = np.abs(G[rows]) - bound
+        if excess.max() > 0:
+            i, j = (int(k) for k in np.unravel_index(int(excess.argmax()), excess.shape))
+            raise InterpNetError(
+                f"what is left after subtracting is no Gram (columns {start + i} and {j}); expected to subtract a "
+                "Gram of some of the same images, with the same weights"
+            )
+    return G, B, yy
 
 
 def check_definite(G: Float64) -> None:
@@ -155,3 +192,56 @@ def numeric(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if array.dtype.kind not in "fiub":
         raise DataError(f"{name} has type {array.dtype}; expected real numbers")
     return array
+
+
+def check_size(m: int, n_classes: int = 0) -> None:
+    """Raise unless the Gram matrix of ``m`` columns, and the solver's copy of it, fit this machine's memory.
+
+    Raises
+    ------
+    DataError
+        With the sizes, the machine's memory, and what to do.
+
+    Examples
+    --------
+    >>> check_size(1000)
+    """
+    memory = physical_memory()
+    if memory is None:
+        return
+    needed = 2 * 8 * m * m
+    if needed > memory:
+        raise DataError(
+            f"the Gram matrix of {m:,} channels takes {needed / 2 / 2**30:.1f} GiB, twice that while it is solved, and "
+            f"this machine has {memory / 2**30:.1f} GiB; score fewer layers, such as the last modules by name "
+            "(layers=, --layers), which `interpnet layers MODEL` prints"
+        )
+    check_class_count(n_classes, m)
+
+
+def check_class_count(n_classes: int, width: int) -> None:
+    """Raise where ``width`` numbers for each of ``n_classes`` are more than the machine's memory: labels that run wild.
+
+    Raises
+    ------
+    DataError
+        With how to renumber the labels.
+
+    Examples
+    --------
+    >>> check_class_count(1000, 2000)
+    """
+    memory = physical_memory()
+    if memory is not None and 8 * width * n_classes > memory:
+        raise DataError(
+            f"{n_classes:,} classes are more than this machine's memory holds; class labels count from 0 to C - 1: "
+            "number them with np.unique(labels, return_inverse=True)"
+        )
+
+
+def physical_memory() -> int | None:
+    """Return the machine's memory in bytes, where the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return None

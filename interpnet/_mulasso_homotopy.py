@@ -60,8 +60,8 @@ def homotopy(G: Tensor, b: Tensor, mus: Tensor, *, positive: bool, max_steps: in
     G : (m, m) float64 tensor
     b : (C, m) float64 tensor
         Correlations of the columns with each target.
-    mus : (T,) float64 tensor
-        Radii, ascending, all above zero.
+    mus : (T, C) float64 tensor
+        Radii above zero, ascending along the first axis.
     positive : bool
         Weights may not be negative.
     max_steps : int
@@ -161,12 +161,13 @@ class _Walk:
         total, slope = (self.s * self.u).sum(1), (self.s * self.v).sum(1)
         radius = total - lam * slope
         while True:
-            hit = self.alive & ((radius >= self.mus[self.target]) | at_end)
+            wanted = self.mus[self.target, self.ids]
+            hit = self.alive & ((radius >= wanted) | at_end)
             if not bool(hit.any()):
                 return
             row = hit.nonzero()[:, 0]
-            where = (total[row] - self.mus[self.target[row]]) / slope[row]
-            where = torch.where(radius[row] >= self.mus[self.target[row]], where, lam[row])
+            where = (total[row] - wanted[row]) / slope[row]
+            where = torch.where(radius[row] >= wanted[row], where, lam[row])
             self._write(row, torch.minimum(torch.maximum(where, lam[row]), self.lam[row]), self.target[row])
             self.target[row] += 1
             self.alive &= self.target < len(self.mus)
@@ -174,7 +175,7 @@ class _Walk:
 
     def _write(self, row: Tensor, lam: Tensor, target: Tensor) -> None:
         full, broken = self._point(row, lam)
-        broken |= full.abs().sum(1) > self.mus[target] * (1 + _BROKEN)
+        broken |= full.abs().sum(1) > self.mus[target, self.ids[row]] * (1 + _BROKEN)
         self.coef[target, self.ids[row]] = torch.where(broken[:, None], self.safe[row], full)
         self.stalled[self.ids[row[broken]]] = True
 
@@ -272,13 +273,13 @@ class _Walk:
         row = (self.alive & ~((drift < _DRIFT) & (shift <= _DRIFT * self.lam))).nonzero()[:, 0]
         if len(row) == 0:
             return
-        factor, info = factorise(self.G, self.act[row], self.used[row])
+        factor, info = factorise(self.G, self.act[row], self.used[row].to(self.b.dtype))
         self._fail(row[info != 0])
         row, factor = row[info == 0], factor[info == 0]
         used, act = self.used[row], self.act[row]
         self.inv[row] = torch.cholesky_inverse(factor) * (used[:, :, None] & used[:, None, :])
         right = torch.stack([self.b[row].gather(1, act) * used, self.s[row]], 2)
-        both = refined_solve(self.G, act, used, factor, right)
+        both = refined_solve(self.G, act, used.to(self.b.dtype), factor, right)
         self.u[row], self.v[row] = both[:, :, 0], both[:, :, 1]
         spread = right.new_zeros(len(row), self.b.shape[1], 2).scatter_add_(1, act[:, :, None].expand(-1, -1, 2), both)
         image = (self.G @ spread.permute(1, 0, 2).flatten(1)).reshape(len(self.G), len(row), 2)

@@ -9,20 +9,38 @@ from __future__ import annotations
 
 import os
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.blas import dsyrk
 
-from interpnet._gram_checks import as_numpy, check_definite, check_gram, class_count, float64_array, locate_bad, numeric
+from interpnet._gram_checks import (
+    as_numpy,
+    check_class_count,
+    check_definite,
+    check_gram,
+    check_size,
+    check_values,
+    class_count,
+    float64_array,
+    remainder,
+)
+from interpnet._gram_sums import (
+    Block,
+    Sums,
+    as_target,
+    checked_blocks,
+    checked_data,
+    checked_rows,
+    checked_target,
+    checked_weight,
+)
 from interpnet._io import atomic_path
 from interpnet.errors import DataError, InterpNetError, RunFolderError
 
 Float64 = npt.NDArray[np.float64]
-
-_MIRROR_BLOCK = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +49,9 @@ class Gram:
 
     .. math:: G = X^T X, \quad B = X^T L, \quad yy_j = \sum_i L_{ij}^2
 
-    so that :math:`\tfrac12 \|X w - L_j\|^2 = \tfrac12 w^T G w - B_j^T w + \tfrac12 yy_j`.
+    so that :math:`\tfrac12 \|X w - L_j\|^2 = \tfrac12 w^T G w - B_j^T w + \tfrac12 yy_j`. With image weights
+    :math:`G = X^T D X`, :math:`B = X^T D L`, :math:`yy_j = \sum_i d_i L_{ij}^2`. Grams add over shards, and a part's
+    Gram can be taken away again.
 
     Parameters
     ----------
@@ -41,7 +61,7 @@ class Gram:
     yy : (C,) array, float64
         Sums of squares of the targets, not negative.
     n : int
-        How many images were summed.
+        How many images were summed (images, whatever their weights).
 
     Raises
     ------
@@ -68,12 +88,18 @@ class Gram:
     B: Float64
     yy: Float64
     n: int
+    _definite: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         G, B, yy = (float64_array(name, getattr(self, name)) for name in ("G", "B", "yy"))
         G = check_gram(G, B, yy, self.n)
         for name, value in (("G", G), ("B", B), ("yy", yy), ("n", int(self.n))):
             object.__setattr__(self, name, value)
+
+    @property
+    def is_definite(self) -> bool:
+        """Whether ``G`` is known to be positive semidefinite: summed from scores, or already checked."""
+        return self._definite
 
     @property
     def m(self) -> int:
@@ -93,22 +119,68 @@ class Gram:
                 f"cannot add Grams of (m, C) = {self.B.shape} and {other.B.shape}: shards must come from "
                 "the same channels and the same classes"
             )
-        return Gram(self.G + other.G, self.B + other.B, self.yy + other.yy, self.n + other.n)
+        total = self.G + other.G, self.B + other.B, self.yy + other.yy, self.n + other.n
+        return _summed(*total, definite=self.is_definite and other.is_definite)
+
+    def __sub__(self, other: Gram) -> Gram:
+        if not isinstance(other, Gram):
+            return NotImplemented
+        rest = self.without(other)
+        object.__setattr__(rest, "_definite", False)  # that other is a part of self is not taken on trust
+        return rest
+
+    def without(self, part: Gram) -> Gram:
+        """Return the Gram of the other images, where ``part`` was summed from some of the same images.
+
+        ``total - part`` is the same, with the full test of definiteness still to come: :meth:`without` takes the
+        caller's word that the images of ``part`` are among this Gram's, as a fold's are among all.
+
+        Raises
+        ------
+        InterpNetError
+            Other shapes, no image left, or a difference that clearly is no Gram.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 2.0]])
+        >>> total, part = Gram.from_scores(X, X[:, :1]), Gram.from_scores(X[:1], X[:1, :1])
+        >>> total.without(part).G
+        array([[0.25, 0.25],
+               [0.25, 4.25]])
+        """
+        if self.B.shape != part.B.shape:
+            raise InterpNetError(
+                f"cannot subtract a Gram of (m, C) = {part.B.shape} from one of {self.B.shape}: expected a Gram of "
+                "some of the same images, with the same channels and classes"
+            )
+        if part.n >= self.n:
+            raise InterpNetError(f"cannot subtract a Gram of {part.n} images from one of {self.n}: no image is left")
+        G, B, yy = remainder((self.G, self.B, self.yy), (part.G, part.B, part.yy))
+        return _summed(G, B, yy, self.n - part.n, definite=self.is_definite and part.is_definite)
 
     @classmethod
     def from_scores(
-        cls, X: npt.ArrayLike, L: npt.ArrayLike, *, n_classes: int | None = None, block: int = 4096
+        cls,
+        X: npt.ArrayLike,
+        L: Any,
+        *,
+        n_classes: int | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+        block: int = 4096,
     ) -> Gram:
         """Sum over the rows of ``X``, ``block`` of them at a time (a memory map is read block by block).
 
         Parameters
         ----------
         X : (N, m) array
-            Scores; float32 (also memory-mapped) or float64.
-        L : (N, C) array, or (N,) of integers
-            Target matrix, or class labels, which are one-hot encoded block by block.
+            Scores; float32 (also memory-mapped) or float64. A tensor on a CUDA device is summed there.
+        L : (N, C) array or sparse matrix, or (N,) of integers
+            Target matrix (also scipy.sparse or torch sparse), or class labels.
         n_classes : int, optional
             Number of classes for integer labels; by default the largest label plus one.
+        sample_weight : (N,) array, optional
+            Weight of each row, finite and not negative; 2 counts as the row twice.
         block : int
             Rows converted to float64 at a time.
 
@@ -116,7 +188,7 @@ class Gram:
         ------
         DataError
             Empty data, shapes that do not match, NaN or infinity (row and column named), labels outside the
-            classes.
+            classes, weights that are negative or all zero.
 
         Examples
         --------
@@ -125,26 +197,17 @@ class Gram:
         >>> gram.B.tolist()
         [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
         """
-        scores, target = as_numpy(X), as_numpy(L)
-        if scores.ndim != 2 or 0 in scores.shape:
-            raise DataError(f"X has shape {scores.shape}; expected (N, m) with at least one row and one column")
-        if block < 1:
-            raise InterpNetError(f"block is {block}; expected a number of rows, at least 1")
-        if target.shape[:1] != scores.shape[:1]:
-            raise DataError(f"X has {scores.shape[0]} rows but L has shape {target.shape}; expected one target a row")
-        if target.ndim == 1:
-            width = class_count(target, n_classes)
-        elif target.ndim == 2:
-            width = target.shape[1]
-        else:
-            raise DataError(f"L has shape {target.shape}; expected (N, C) targets or (N,) integer labels")
+        scores, target, width, weight = checked_data(X, L, n_classes, sample_weight, block)
         total = GramAccumulator(scores.shape[1], width)
-        for start in range(0, scores.shape[0], block):
-            total.add(scores[start : start + block], target[start : start + block])
-        return total.gram()
+        for part in checked_blocks(scores, target, width, weight, block):
+            total.add_checked(part)
+            del part
+        return total.finish()
 
     def check_definite(self) -> None:
         """Refuse a ``G`` with an eigenvalue below -1e-6 once its columns are scaled to length one.
+
+        The cubic test runs once: a Gram that passed remembers it, and sums over scores need none.
 
         Raises
         ------
@@ -156,7 +219,9 @@ class Gram:
         >>> import numpy as np
         >>> Gram(np.eye(2), np.zeros((2, 1)), np.ones(1), 2).check_definite()
         """
-        check_definite(self.G)
+        if not self.is_definite:
+            check_definite(self.G)
+            object.__setattr__(self, "_definite", True)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an ``.npz`` file atomically (arrays ``G``, ``B``, ``yy``, ``n``; nothing pickled)."""
@@ -190,33 +255,18 @@ class Gram:
             ) from error
 
 
-def check_size(m: int) -> None:
-    """Raise unless the Gram matrix of ``m`` columns, and the solver's copy of it, fit this machine's memory.
-
-    Raises
-    ------
-    DataError
-        With the matrix's size, the machine's memory, and what to do.
-
-    Examples
-    --------
-    >>> check_size(1000)
-    """
-    needed, memory = 2 * 8 * m * m, _physical_memory()
-    if memory is not None and needed > memory:
-        raise DataError(
-            f"the Gram matrix of {m:,} channels takes {needed / 2 / 2**30:.1f} GiB, twice that while it is solved, and "
-            f"this machine has {memory / 2**30:.1f} GiB; score fewer layers, such as the last modules by name "
-            "(layers=, --layers), which `interpnet layers MODEL` prints"
-        )
+def _trusted(G: Float64, B: Float64, yy: Float64, n: int, *, definite: bool) -> Gram:
+    """Make a Gram without looking at its arrays."""
+    gram = object.__new__(Gram)
+    for name, value in (("G", G), ("B", B), ("yy", yy), ("n", n), ("_definite", definite)):
+        object.__setattr__(gram, name, value)
+    return gram
 
 
-def _physical_memory() -> int | None:
-    """Return the machine's memory in bytes, where the system tells."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not a POSIX system
-        return None
+def _summed(G: Float64, B: Float64, yy: Float64, n: int, *, definite: bool) -> Gram:
+    """Make a Gram of sums that can only be wrong by overflow: symmetric, and consistent, by construction."""
+    check_values(G, B, yy, n)
+    return _trusted(G, B, yy, n, definite=definite)
 
 
 class GramAccumulator:
@@ -241,53 +291,53 @@ class GramAccumulator:
     def __init__(self, m: int, n_classes: int) -> None:
         if m < 1 or n_classes < 1:
             raise InterpNetError(f"m is {m} and n_classes is {n_classes}; expected at least one of each")
-        # Only the upper triangle is summed, in Fortran order, so that BLAS adds into it in place.
-        check_size(m)
-        self._upper = np.zeros((m, m), order="F")
-        self._B = np.zeros((m, n_classes))
-        self._yy = np.zeros(n_classes)
-        self.n = 0
+        check_size(m, n_classes)
+        self._shape = m, n_classes
+        self._sums = Sums(m, n_classes)
 
-    def add(self, X: npt.ArrayLike, L: npt.ArrayLike) -> None:
-        """Add the rows ``X`` (n, m) with targets ``L`` (n, C) or integer labels (n,).
+    @property
+    def n(self) -> int:
+        """Number of rows added."""
+        return self._sums.n
+
+    def add(self, X: npt.ArrayLike, L: Any, sample_weight: npt.ArrayLike | None = None) -> None:
+        """Add the rows ``X`` (n, m) with targets ``L`` (n, C), dense or sparse, or integer labels (n,).
+
+        A tensor on a CUDA device is summed on that device; labels cost less than their one-hot matrix.
 
         Raises
         ------
         DataError
-            Wrong shapes, NaN or infinity, or labels outside the classes; nothing is added then.
+            Wrong shapes, NaN or infinity, labels outside the classes, or negative weights; nothing is added then.
         """
-        m, n_classes = self._B.shape
-        rows, raw = as_numpy(X), as_numpy(L)
-        if rows.ndim != 2 or rows.shape[1] != m:
-            raise DataError(f"X has shape {rows.shape}; expected (n, {m})")
-        if raw.ndim == 1:
-            raw = one_hot(raw, n_classes)
-        if raw.shape != (rows.shape[0], n_classes):
-            raise DataError(f"L has shape {raw.shape}; expected ({rows.shape[0]}, {n_classes})")
-        block = np.ascontiguousarray(numeric("X", rows), dtype=np.float64)
-        target = np.ascontiguousarray(numeric("L", raw), dtype=np.float64)
-        for name, array in (("X", block), ("L", target)):
-            fault = locate_bad(name, array, self.n)
-            if fault is not None:
-                raise DataError(fault)
-        if block.shape[0] == 0:
-            return
-        # block.T is Fortran-ordered without a copy; syrk does half of gemm's arithmetic.
-        self._upper = dsyrk(1.0, block.T, beta=1.0, c=self._upper, overwrite_c=1)
-        self._B += block.T @ target
-        self._yy += np.einsum("ij,ij->j", target, target)
-        self.n += block.shape[0]
+        m, n_classes = self._shape
+        rows = checked_rows(X, m, self.n)
+        target = checked_target(as_target(L), rows.shape[0], n_classes, self.n)
+        self.add_checked((rows, target, checked_weight(sample_weight, rows.shape[0])))
+
+    def add_checked(self, block: Block) -> None:
+        """Add a block that :mod:`interpnet._gram_sums` has checked."""
+        self._sums.add(block)
 
     def gram(self) -> Gram:
-        """Return the sums so far; later additions do not change what was returned."""
-        full = np.array(self._upper.T, order="C", copy=True)  # now the lower triangle
-        m = full.shape[0]
-        for i in range(0, m, _MIRROR_BLOCK):
-            rows = slice(i, i + _MIRROR_BLOCK)
-            full[rows, i + _MIRROR_BLOCK :] = full[i + _MIRROR_BLOCK :, rows].T
-            corner = np.tril(full[rows, rows])
-            full[rows, rows] = corner + np.tril(corner, -1).T
-        return Gram(full, self._B.copy(), self._yy.copy(), self.n)
+        """Return the sums so far; later additions do not change what was returned.
+
+        Raises
+        ------
+        DataError
+            Every weight so far is zero.
+        """
+        return self._gram(copy=True)
+
+    def finish(self) -> Gram:
+        """Return the sums without copying them; nothing can be added afterwards."""
+        gram = self._gram(copy=False)
+        self._sums = Sums(*self._shape)
+        return gram
+
+    def _gram(self, *, copy: bool) -> Gram:
+        n = self.n
+        return _summed(*self._sums.arrays(copy=copy), n, definite=True)
 
 
 def one_hot(labels: npt.ArrayLike, n_classes: int | None = None) -> npt.NDArray[np.float32]:
@@ -307,6 +357,7 @@ def one_hot(labels: npt.ArrayLike, n_classes: int | None = None) -> npt.NDArray[
     if index.ndim != 1:
         raise DataError(f"labels have shape {index.shape}; expected (N,)")
     count = class_count(index, n_classes)
+    check_class_count(count, index.shape[0])
     target = np.zeros((index.shape[0], count), dtype=np.float32)
     target[np.arange(index.shape[0]), index.astype(np.int64)] = 1.0
     return target

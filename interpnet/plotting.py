@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet._figures import plot_ablation, plot_ablation_curve, plot_class_recall, plot_layer_relevance
+from interpnet._figures_selection import plot_mu_curve
 from interpnet._io import atomic_path
 from interpnet.errors import DataError
 
@@ -24,6 +25,7 @@ __all__ = [
     "plot_ablation_curve",
     "plot_class_recall",
     "plot_layer_relevance",
+    "plot_mu_curve",
     "render",
     "save_png",
     "shared_scale",

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from interpnet._io import read_json, write_json
 from interpnet.channels import ChannelIndex
 from interpnet.errors import DataError, RunFolderError
-from interpnet.gram import Gram, one_hot
+from interpnet.gram import Gram
 
 _FORMAT = "interpnet-scores-1"
 _FILES = ("X.f32", "labels.bin", "predictions.i64", "indices.i64")
@@ -70,10 +70,12 @@ class ScoreTable:
             raise DataError(f"labels={labels!r}; expected 'labels' or 'predictions'")
         return self.labels if labels == "labels" else self.predictions
 
-    def gram(self, labels: str = "labels") -> Gram:
-        """Return the float64 Gram matrices of the scores and the targets; see :class:`interpnet.gram.Gram`."""
-        target = self.targets(labels)
-        return Gram.from_scores(self.X, target if target.ndim == 2 else one_hot(target, self.n_classes))
+    def gram(self, labels: str = "labels", *, sample_weight: npt.ArrayLike | None = None) -> Gram:
+        """Return the float64 Gram matrices of the scores and the targets; see :class:`interpnet.gram.Gram`.
+
+        ``sample_weight`` (N,) weighs the images.
+        """
+        return Gram.from_scores(self.X, self.targets(labels), n_classes=self.n_classes, sample_weight=sample_weight)
 
     def dead_layers(self) -> list[str]:
         """Return the layers whose every channel is zero on every image."""

@@ -82,6 +82,10 @@ def _top(
 @app.command()
 def demo(
     out: Annotated[str | None, typer.Option("--out", help="The run folder.", show_default="runs/demo")] = None,
+    mu: o.Mu = None,
+    positive: o.Positive = None,
+    class_weight: o.ClassWeight = None,
+    stability: o.StabilityPairs = None,
     seed: o.Seed = None,
     device: o.Device = None,
     fresh: o.Fresh = False,
@@ -90,6 +94,7 @@ def demo(
     """Train a small network on scikit-learn's digits and audit it; a minute or two, no download.
 
     [green]interpnet demo --open[/]
+    [green]interpnet demo --mu auto --stability 20[/]
     """
     _run("demo", locals(), module="pipelines.commands_model")
 
@@ -119,6 +124,8 @@ def audit(
     mu: o.Mu = None,
     positive: o.Positive = None,
     fit_on: o.FitOn = None,
+    class_weight: o.ClassWeight = None,
+    stability: o.StabilityPairs = None,
     repeats: o.Repeats = None,
     fill: o.Fill = None,
     max_ablation_images: o.MaxAblationImages = None,
@@ -191,10 +198,21 @@ def collect(
 
 
 @app.command()
-def solve(run: o.RunArgument, mu: o.Mu = None, positive: o.Positive = None, fit_on: o.FitOn = None) -> None:
+def solve(
+    run: o.RunArgument,
+    mu: o.Mu = None,
+    positive: o.Positive = None,
+    fit_on: o.FitOn = None,
+    class_weight: o.ClassWeight = None,
+    stability: o.StabilityPairs = None,
+) -> None:
     """Stage 2: find the channels each class relies on; needs neither model nor images.
 
     [green]interpnet solve runs/first --mu 5 --positive[/]
+    [green]interpnet solve runs/first --mu auto --stability 20[/]
+
+    [bold]--mu auto[/] chooses mu by held-out images and writes the whole curve to RUN/weights/selection.json;
+    [bold]--stability N[/] says of each named channel how often other images would have named it, too.
     """
     _run("solve", locals())
 

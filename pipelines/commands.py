@@ -9,8 +9,9 @@ from typing import Any
 
 from interpnet.errors import InterpNetError
 from pipelines import tables
-from pipelines.config import RunConfig, numbers
+from pipelines.config import RunConfig, numbers, radius
 from pipelines.run_folder import RunFolder
+from pipelines.selection import read_frequencies, read_selection
 from pipelines.session import Session
 from pipelines.stages.ablate import load_ablation, run_ablate
 from pipelines.stages.collect import run_collect
@@ -25,6 +26,8 @@ _NOT_SETTINGS = {"run", "out", "config", "fresh", "open_report", "image", "cls"}
 def settings_of(given: Given) -> dict[str, Any]:
     """Turn the command line's words into values of :class:`RunConfig`."""
     values = {name: value for name, value in given.items() if name not in _NOT_SETTINGS and value is not None}
+    if "mu" in values:
+        values["mu"] = radius(values["mu"])
     for name in ("image_size", "crop"):
         if name in values:
             values[name] = numbers(values[name], f"--{name.replace('_', '-')}", whole=True, separator="x")
@@ -110,7 +113,8 @@ def _collect(session: Session) -> None:
 
 def _solve(session: Session) -> None:
     run_solve(session)
-    tables.show_relevant(session.console, load_interpretation(session))
+    found, folder = load_interpretation(session), session.run.folder("solve")
+    tables.show_relevant(session.console, found, read_selection(folder), read_frequencies(folder, found.coef.shape))
 
 
 def _ablate(session: Session) -> None:

@@ -97,7 +97,7 @@ def demo(given: Given) -> None:
     values = settings_of(given)
     config = RunConfig(model="smallcnn", data="digits", weights=str(weights), directory=str(Path.cwd()))
     config = config.override(values)
-    resume = "interpnet demo" + (f" --out {path}" if given.get("out") else "")
+    resume = " ".join(["interpnet demo", *([f"--out {path}"] if given.get("out") else []), *_words(values)])
     run = RunFolder.create(path)
     session = Session(run, config, resume, fresh=bool(given.get("fresh")))
     with run.locked():
@@ -114,6 +114,17 @@ def demo(given: Given) -> None:
             # Other weights are another model: what an earlier demo found does not hold for them.
             session.fresh = True
         run_audit(session, open_report=bool(given.get("open_report")))
+
+
+def _words(settings: Mapping[str, Any]) -> list[str]:
+    """Return settings as words of the command line: the demo begins with its own, not with those of the run."""
+    words = []
+    for name, value in settings.items():
+        if isinstance(value, bool):
+            words.append("--positive" if value else "--signed")
+        else:
+            words.append(f"--{name.replace('_', '-')} {value}")
+    return words
 
 
 def _trained(weights: Path, key: str) -> bool:

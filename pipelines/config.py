@@ -6,25 +6,27 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from interpnet._io import write_text
 from interpnet.errors import InterpNetError, RunFolderError, did_you_mean
 from pipelines.toml_text import Table, read_toml, to_toml
 
 _SECTIONS = ("model", "data", "collect", "solve", "ablate", "explain", "run")
+MU_EXPECTED = "a number above 0, or auto"
 _COMMENT = "Replay this run with: interpnet audit --config THIS_FILE --out runs/ANOTHER_NAME"
 _CHOICES = {
     "on_bad_image": ("fail", "skip"),
     "norm": ("l2", "l2sq"),
     "fit_on": ("auto", "labels", "predictions"),
+    "class_weight": ("none", "balanced"),
     "fill": ("zero", "mean"),
     "rectifier": ("guided", "deconvnet", "gradient"),
     "reduction": ("positive", "abs", "max"),
 }
 _LEAST = {
-    "num_classes": 1, "max_images": 1, "repeats": 1, "max_ablation_images": 1, "examples": 0, "misclassified": 0,
-    "k": 1, "max_channels": 1, "top": 1, "seed": 0, "batch_size": 1, "workers": 0,
+    "num_classes": 1, "max_images": 1, "stability": 0, "repeats": 1, "max_ablation_images": 1, "examples": 0,
+    "misclassified": 0, "k": 1, "max_channels": 1, "top": 1, "seed": 0, "batch_size": 1, "workers": 0,
 }  # fmt: skip
 
 
@@ -63,9 +65,11 @@ class RunConfig:
     layers: tuple[str, ...] = _in("collect", ("default",))
     norm: str = _in("collect", "l2")
     max_images: int | None = _in("collect", None)
-    mu: float = _in("solve", 10.0)
+    mu: float | Literal["auto"] = _in("solve", 10.0)
     positive: bool = _in("solve", False)
     fit_on: str = _in("solve", "auto")
+    class_weight: str = _in("solve", "none")
+    stability: int = _in("solve", 0)
     repeats: int = _in("ablate", 10)
     fill: str = _in("ablate", "zero")
     max_ablation_images: int | None = _in("ablate", None)
@@ -98,8 +102,6 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InterpNetError(f"{_option(name)} is {value}; expected a whole number of at least {least}")
-        if not (math.isfinite(self.mu) and self.mu >= 0):
-            raise InterpNetError(f"--mu is {self.mu}; expected a number of at least 0")
         if not self.layers:
             raise InterpNetError("--layers is empty; expected default, conv, all, or names of layers")
 
@@ -172,7 +174,7 @@ def _coerced(name: str, value: Any, annotation: str) -> Any:
         "str": ("text", lambda v: isinstance(v, str), str),
         "bool": ("true or false", lambda v: isinstance(v, bool), bool),
         "int": ("a whole number", _is_int, int),
-        "float": ("a number", _is_number, float),
+        "float | Literal['auto']": (MU_EXPECTED, _is_mu, lambda v: v if v == "auto" else float(v)),
         "tuple[int, ...]": ("whole numbers", lambda v: _is_list(v) and all(map(_is_int, v)), tuple),
         "tuple[float, ...]": (
             "numbers",
@@ -185,7 +187,7 @@ def _coerced(name: str, value: Any, annotation: str) -> Any:
             tuple,
         ),
     }
-    expected, fits, make = checks[kind]
+    expected, fits, make = checks[kind.replace('"', "'")]
     if not fits(value):
         raise InterpNetError(f"{_option(name)} is {value!r}; expected {expected}")
     return make(value)
@@ -199,8 +201,28 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_mu(value: object) -> bool:
+    return value == "auto" or (isinstance(value, int | float) and _is_number(value) and 0 < value < math.inf)
+
+
 def _is_list(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def radius(text: str) -> float | Literal["auto"]:
+    """Parse the text of ``--mu``: a number above 0, or ``auto``.
+
+    Examples
+    --------
+    >>> radius("5"), radius("auto")
+    (5.0, 'auto')
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)  # its range is checked with all other settings
+    except ValueError as error:
+        raise InterpNetError(f"--mu is {text!r}; expected {MU_EXPECTED}{did_you_mean(text, ['auto'])}") from error
 
 
 def numbers(text: str, option: str, *, whole: bool = False, separator: str = ",") -> tuple[float, ...]:

@@ -13,6 +13,7 @@ from rich.text import Text
 from interpnet.ablation_result import AblationResult, Condition
 from interpnet.relevance import Interpretation
 from interpnet.sites import Site
+from pipelines.selection import SELDOM, Frequencies, Selection, seldom
 
 # A terminal is no place for a thousand rows; the files have them.
 _MOST_ROWS = 40
@@ -53,22 +54,47 @@ def show_collect(console: Console, entry: dict[str, Any]) -> None:
     )
 
 
-def show_relevant(console: Console, found: Interpretation) -> None:
-    """Print every class's number of relevant channels and the heaviest three; of many classes, some that have any."""
+def show_relevant(
+    console: Console,
+    found: Interpretation,
+    selection: Selection | None = None,
+    frequencies: Frequencies | None = None,
+) -> None:
+    """Print every class's number of relevant channels and the heaviest three; of many classes, some that have any.
+
+    With the choice of mu, how it was made; with frequencies, how often half of the images name the same channels.
+    """
     few = len(found.classes) <= _MOST_ROWS
     rows = [c for c in range(len(found.classes)) if few or len(found.columns(c))][:_MOST_ROWS]
+    how = "" if selection is None else ", chosen on held-out images"
+    if selection is not None:
+        console.print(f"  {selection.sentences()}", highlight=False, markup=False)
+    columns = [("class", False), ("channels", True), ("gap", True), ("heaviest", False)]
+    if frequencies is not None:
+        columns[3:] = [(f"below {SELDOM}", True), ("heaviest", False), ("frequency", False)]
     table = _table(
         console,
-        f"Relevant channels (mu = {found.mu:g}{', non-negative' if found.positive else ''})",
-        [("class", False), ("channels", True), ("gap", True), ("heaviest", False)],
+        f"Relevant channels (mu = {found.mu:.4g}{how}{', non-negative' if found.positive else ''})",
+        columns,
     )
     for c in rows:
         relevant = found.relevant(c)
-        heaviest = ", ".join(f"{channel} {weight:+.3g}" for channel, weight in relevant[:3])
-        _add(table, [found.classes[c], str(len(relevant)), f"{found.gaps[c]:.1e}", heaviest or "none"])
+        heaviest = ", ".join(f"{channel} {weight:+.3g}" for channel, weight in relevant[:3]) or "none"
+        cells = [found.classes[c], str(len(relevant)), f"{found.gaps[c]:.1e}", heaviest]
+        if frequencies is not None:
+            often = [float(frequencies.frequency[c, column]) for column in found.columns(c)]
+            cells[3:] = [str(sum(map(seldom, often))), heaviest, ", ".join(f"{value:.2f}" for value in often[:3])]
+        _add(table, cells)
     if len(rows) < len(found.classes):
         _add(table, [f"... of {len(found.classes)} classes: weights/channels.csv"])
     console.print(table)
+    if frequencies is not None:
+        console.print(
+            f"  frequency: share of {frequencies.halves} half samples of the images that name the channel, too; "
+            f"below {SELDOM}, other images would often have named another.",
+            style="dim",
+            highlight=False,
+        )
 
 
 def _with_interval(mean: float, interval: tuple[float, float]) -> str:

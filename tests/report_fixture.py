@@ -11,6 +11,7 @@ from interpnet._io import write_json, write_text
 from interpnet.channels import ChannelIndex
 from interpnet.plotting import enlarge, render, save_png
 from interpnet.relevance import Interpretation
+from pipelines.selection import STABILITY_FILE, Selection, write_selection
 
 NASTY = (
     "<script>alert(1)</script>",
@@ -181,6 +182,28 @@ def write_examples(folder: Path, found: Interpretation, rng: np.random.Generator
     })  # fmt: skip
 
 
+def mu_selection(*, accuracy: bool = True) -> Selection:
+    """Return a choice of mu = 10 among 20 radii: the error falls, then rises; the smallest is at a larger mu."""
+    mus = 10.0 * 2.0 ** (0.4 * np.arange(-9, 11))
+    error = 0.02 + 0.03 * np.exp(-mus / 5) + 4e-6 * mus
+    se = np.full(20, 0.0046)
+    share = 0.93 - 0.5 * np.exp(-mus / 5)
+    best = float(mus[np.argmin(error)])
+    return Selection(
+        mus, error, se, share if accuracy else None, 0.01 + 0 * share if accuracy else None, 3 * mus**0.75, 10.0,
+        best, "one_se", 5,
+    )  # fmt: skip
+
+
+def frequencies(found: Interpretation) -> np.ndarray:
+    """Return (C, m) frequencies of 40 half samples: each class's strongest channels high, its weakest seldom."""
+    result = np.full(found.coef.shape, 0.05)
+    for c in range(len(found.classes)):
+        columns = found.columns(c)
+        result[c, columns] = np.linspace(1.0, 0.35, len(columns))
+    return np.round(result * 40) / 40
+
+
 def write_manifest(folder: Path, found: Interpretation, stages: tuple[str, ...]) -> None:
     images = {
         "spec": "imagefolder:<i>photos</i>", "split": "train", "fingerprint": "ab" * 32, "n_images": 50000,
@@ -218,11 +241,13 @@ def make_run(
     relevant: float = 0.58,
     repeats: int = 10,
     pictured: int = 8,
+    chosen: bool = False,
+    stability: bool = False,
 ) -> Path:
     """Write a run folder.
 
     ``relevant`` is the share of own recall left without the relevant channels, ``pictured`` the number
-    of channels with pictures.
+    of channels with pictures; ``chosen`` adds the choice of mu, ``stability`` selection frequencies.
     """
     rng = np.random.default_rng(0)
     found = interpretation(class_names(classes), rng)
@@ -230,6 +255,10 @@ def make_run(
     write_manifest(folder, found, stages)
     if "solve" in stages:
         found.save(folder / "weights" / "interpretation.npz")
+        if chosen:
+            write_selection(folder / "weights", mu_selection())
+        if stability:
+            np.savez(folder / "weights" / STABILITY_FILE, frequency=frequencies(found), n_subsamples=40)
     if "ablate" in stages:
         write_json(folder / "ablation" / "ablation.json", study)
     if "explain" in stages:

@@ -33,7 +33,19 @@ def test_help_lists_the_commands_and_defaults(capsys):
     assert all(command in overview for command in COMMANDS)
     assert main(["audit", "-h"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for option in ("--layers", "--mu", "--positive", "--seed", "--device", "--on-bad-image", "--fit-on", "--workers"):
+    for option in (
+        "--layers",
+        "--mu",
+        "--positive",
+        "--seed",
+        "--device",
+        "--on-bad-image",
+        "--fit-on",
+        "--workers",
+        "--class-weight",
+        "--stability",
+        "X|auto",
+    ):
         assert option in text
     assert "[default: (10)]" in text or "[default: 10]" in text
 
@@ -70,7 +82,10 @@ def test_help_does_not_wait_for_heavy_libraries():
         (["audit", "smallcnn", "imagefolder:absent", "--weights", "WEIGHTS"], "'absent' does not exist"),
         (["audit", "smallcnn", "digits", "--weights", "absent.safetensors"], "does not exist"),
         ([*AUDIT, "--layers", "blocks.0.rellu"], "did you mean 'blocks.0.relu"),
-        ([*AUDIT, "--mu", "-1"], "--mu is -1.0"),
+        ([*AUDIT, "--mu", "-1"], "--mu is -1.0; expected a number above 0, or auto"),
+        ([*AUDIT, "--mu", "aut"], "--mu is 'aut'; expected a number above 0, or auto; did you mean 'auto'?"),
+        ([*AUDIT, "--class-weight", "balancd"], "did you mean 'balanced'?"),
+        ([*AUDIT, "--stability", "-1"], "--stability is -1"),
         ([*AUDIT, "--norm", "l7"], "--norm is 'l7'; expected l2 or l2sq"),
         ([*AUDIT, "--image-size", "big"], "--image-size is 'big'"),
         ([*AUDIT, "--channels", "3"], "cannot run on images of shape"),

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interpnet import gram
+from interpnet import _gram_checks
 from interpnet.errors import DataError, InterpNetError, RunFolderError
-from interpnet.gram import Gram, GramAccumulator, one_hot
+from interpnet.gram import Gram, GramAccumulator, check_size, one_hot
 
 BOUNDED = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -254,15 +254,28 @@ def test_one_hot() -> None:
 
 
 def test_a_gram_matrix_beyond_the_machine_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gram, "_physical_memory", lambda: 24 * 2**30)
+    monkeypatch.setattr(_gram_checks, "physical_memory", lambda: 24 * 2**30)
     with pytest.raises(DataError, match=r"Gram matrix of 70,440 channels takes 37\.0 GiB.*score fewer layers"):
         GramAccumulator(70_440, 5)
 
 
 def test_memory_is_not_asked_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gram, "_physical_memory", lambda: None)
-    gram.check_size(10**6)
-    monkeypatch.setattr(gram, "_physical_memory", lambda: 16 * 1000**2)
-    gram.check_size(1000)
+    monkeypatch.setattr(_gram_checks, "physical_memory", lambda: None)
+    check_size(10**6)
+    monkeypatch.setattr(_gram_checks, "physical_memory", lambda: 16 * 1000**2)
+    check_size(1000)
     with pytest.raises(DataError, match=r"1,001 channels"):
-        gram.check_size(1001)
+        check_size(1001)
+
+
+def test_overflowing_sums_are_named() -> None:
+    with pytest.raises(InterpNetError, match=r"Gram\.G holds inf at column 0"):
+        Gram.from_scores(np.array([[1e200, 1.0]]), [0])
+
+
+def test_labels_that_run_wild_are_refused_before_memory_is_asked_for() -> None:
+    for labels in ([0, 2**50], np.array([0, 2**64 - 2], dtype=np.uint64)):
+        with pytest.raises(DataError, match=r"classes are more than this machine's memory holds.*return_inverse"):
+            Gram.from_scores(np.eye(2), labels)
+        with pytest.raises(DataError, match="classes are more than this machine's memory holds"):
+            one_hot(labels)

@@ -40,8 +40,19 @@ def test_unknown_public_names_are_attribute_errors() -> None:
 # From the bottom up; a module may import from its own line or lines before it.
 ORDER = [
     ["errors", "_io", "_allocator", "_checkpoint", "_progress", "_seed", "_device", "channels", "_operators", "trace"],
-    ["_layout", "_graph", "sites", "_norms", "gram", "_gram_checks", "_weights", "_factory"],
-    ["mulasso", "score_table", "smallcnn", "models", "datasets", "training", "backward"],
+    [
+        "_layout",
+        "_graph",
+        "sites",
+        "_norms",
+        "gram",
+        "_gram_checks",
+        "_gram_sums",
+        "gram_parts",
+        "_weights",
+        "_factory",
+    ],
+    ["mulasso", "mulasso_cv", "stability", "score_table", "smallcnn", "models", "datasets", "training", "backward"],
     ["scores", "relevance", "ablation_result"],
     ["ablation", "_passes", "_removal", "heatmap"],
     ["baselines", "explain", "patches", "plotting"],

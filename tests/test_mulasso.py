@@ -131,11 +131,14 @@ def test_real_channel_scores_beyond_the_least_squares_solution(real_gram) -> Non
 EXCEPTIONS = {
     "check_classifiers_classes": "decision_function is (N, 2) for two classes, not (N,): one column a class",
     "check_classifiers_train": "decision_function is (N, 2) for two classes, not (N,): one column a class",
+    "check_class_weight_classifiers": "no intercept: the heaviest class cannot take all of centred random blobs",
     "check_supervised_y_2d": "a matrix y is a matrix of targets, also with one column, never labels",
 }
 
 
-@parametrize_with_checks([MuLasso()], expected_failed_checks=lambda _: EXCEPTIONS)
+# At mu = 10 one check more fails, check_sample_weight_equivalence_on_dense_data: its few images leave the ball slack,
+# many least squares solutions are optimal, and rounding picks one. What is unique then is tested below.
+@parametrize_with_checks([MuLasso(1.0)], expected_failed_checks=lambda _: EXCEPTIONS)
 def test_scikit_learn_conventions(estimator, check) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the suite feeds deliberately odd data
@@ -156,7 +159,7 @@ def test_labels_equal_their_one_hot_matrix_but_predict_differs() -> None:
     labels = Y.argmax(axis=1)
     target = one_hot(labels).astype(float)
     by_label, by_matrix = MuLasso(1.0).fit(X, labels), MuLasso(1.0).fit(X, target)
-    assert np.array_equal(by_label.coef_, by_matrix.coef_)
+    np.testing.assert_allclose(by_label.coef_, by_matrix.coef_, atol=1e-12)
     assert np.array_equal(by_label.predict(X), by_matrix.predict(X).argmax(axis=1))
     np.testing.assert_allclose(by_matrix.predict(X), X @ by_matrix.coef_.T)
     residual = ((by_matrix.predict(X) - target) ** 2).sum(axis=0)
@@ -198,13 +201,6 @@ def test_warning_names_gap_tolerance_and_remedy() -> None:
 
 
 # --- edge cases ---------------------------------------------------------------------------------
-
-
-@BOTH
-def test_radius_zero(positive) -> None:
-    model = MuLasso(0.0, positive=positive).fit(*problem())
-    assert not model.coef_.any()
-    assert model.dual_gap_.tolist() == [0, 0, 0]
 
 
 def test_constraint_not_active_gives_least_squares() -> None:
@@ -249,11 +245,11 @@ def test_all_columns_zero() -> None:
     assert not model.mu_active_.any()
 
 
-def test_one_class_only() -> None:
+def test_one_class_only_as_a_target_matrix() -> None:
     X, _ = problem()
-    model = MuLasso(0.5).fit(X, np.full(60, 7))
+    model = MuLasso(0.5).fit(X, np.ones((60, 1)))
     assert model.coef_.shape == (1, 12)
-    assert set(model.predict(X)) == {7}
+    assert model.predict(X).shape == (60, 1)
 
 
 def test_class_without_an_image() -> None:
@@ -299,7 +295,7 @@ def test_orthonormal_ties_are_shared_out() -> None:
 def test_path_in_any_order_equals_single_solutions() -> None:
     X, Y = problem()
     gram = Gram.from_scores(X, Y)
-    mus = [0.8, 0.0, 100.0, 0.05, 0.8]
+    mus = [0.8, 0.3, 100.0, 0.05, 0.8]
     path = mulasso_path(gram, mus)
     assert path.shape == (5, 3, 12)
     for mu, coef in zip(mus, path, strict=True):
@@ -321,11 +317,23 @@ def test_inputs_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"mu": -1.0}, "mu is or holds -1.0; expected a number, finite and not negative"),
+        ({"mu": -1.0}, "mu is or holds -1.0; expected a number, or one a class, finite and above 0"),
+        ({"mu": 0}, "mu is or holds 0; expected a number, or one a class, finite and above 0"),
         ({"mu": float("nan")}, "mu is or holds nan"),
         ({"mu": float("inf")}, "mu is or holds inf"),
-        ({"mu": "10"}, "mu is array"),
-        ({"mu": [1.0, 2.0]}, "mu is array"),
+        ({"mu": "10"}, "mu is '10'; expected a number"),
+        ({"mu": [1.0, 2.0]}, r"mu has shape \(2,\); expected a number, or 3 numbers, one a class"),
+        ({"mu": [[1.0, 2.0]]}, r"mu is \[\[1.0, 2.0\]\]; expected a number"),
+        ({"mu": [1.0, [2.0]]}, "mu is .*; expected a number"),
+        ({"mu": [1.0, 0.0, 2.0]}, "mu is or holds 0.0"),
+        ({"mu": None}, "mu is None"),
+        ({"class_weight": "even"}, "class_weight is 'even'; expected None, 'balanced'"),
+        ({"class_weight": "balanced"}, "class_weight is 'balanced' and y a matrix of targets"),
+        ({"warm_start": 1}, "warm_start is 1; expected True or False"),
+        ({"device": "abacus"}, "device='abacus' is not a device"),
+        ({"device": "meta"}, "device is 'meta'; expected 'cpu' or 'cuda'"),
+        ({"n_jobs": 0}, "n_jobs is 0"),
+        ({"n_jobs": 1.5}, "n_jobs is 1.5"),
         ({"tol": 0.0}, "tol is 0.0"),
         ({"tol": float("nan")}, "tol is nan"),
         ({"max_iter": 0}, "max_iter is 0"),
@@ -338,7 +346,7 @@ def test_parameters_that_are_refused(parameters, message) -> None:
         MuLasso(**parameters).fit(*problem())
 
 
-@pytest.mark.parametrize("mus", [[], [1.0, -1.0], [[1.0]], ["a"], [np.nan]])
+@pytest.mark.parametrize("mus", [[], [1.0, -1.0], [0.0], [[1.0]], ["a"], [np.nan]])
 def test_radii_that_are_refused(mus) -> None:
     with pytest.raises(InterpNetError, match="mus is"):
         mulasso_path(Gram.from_scores(*problem()), mus)
@@ -357,9 +365,9 @@ def test_data_that_is_refused() -> None:
     Y[3, 2] = np.nan
     with pytest.raises(DataError, match="L contains NaN at row 3, column 2"):
         MuLasso().fit(X, Y)
-    with pytest.raises(DataError, match="60 rows but L has shape"):
+    with pytest.raises(DataError, match="60 rows but y has shape"):
         MuLasso().fit(X, Y[:59])
-    with pytest.raises(ValueError, match="60 rows but L has shape"):
+    with pytest.raises(ValueError, match="60 rows but y has shape"):
         MuLasso().fit(X, labels[:59])
     with pytest.raises(ValueError, match="Unknown label type"):
         MuLasso().fit(X, Y[:, 0])

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interpnet import _mulasso_solve
+from interpnet import _mulasso_explore
 from interpnet._mulasso_finish import finish
 from interpnet._mulasso_pivot import PivotResult
+from interpnet._mulasso_wide import WideResult
 from interpnet.gram import Gram
 from interpnet.mulasso import MuLasso, mulasso_path
 
@@ -83,18 +84,33 @@ def test_the_finish_alone_certifies_from_any_start(case, from_zero) -> None:
         assert np.abs(done.coef).sum() <= mu * (1 + 1e-12)
 
 
-@BOUNDED
-@given(problems())
-def test_the_homotopy_without_block_pivoting_agrees(case) -> None:
+def hand_on_all(G, b, mu, guess, **_):
+    none = torch.zeros(len(b), dtype=torch.bool)
+    return PivotResult(torch.zeros_like(b), none, none.long(), torch.zeros_like(b, dtype=torch.int8))
+
+
+def hand_on_one(G, b, mu, guess, **_):
+    return WideResult(np.zeros_like(b), False, 1)
+
+
+# The routes a class can take; small problems would all take the first by themselves.
+ROUTES = {
+    "together": {"_ALONE": frozenset()},  # as on a GPU: however many columns are active
+    "each class alone": {"_NARROW": 0},
+    "the homotopy": {"pivot": hand_on_all, "pivot_wide": hand_on_one},
+}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@settings(BOUNDED, max_examples=40)
+@given(case=problems())
+def test_every_route_comes_to_the_same_objective(route, case) -> None:
     gram, mu, positive = case
     mus = [0.3 * mu, mu]
     expected = mulasso_path(gram, mus, positive=positive, tol=1e-10)
-
-    def hand_on(G, b, mu, sign, **_):
-        return PivotResult(torch.zeros_like(b), torch.zeros(len(b), dtype=torch.bool), torch.ones(len(b)).long())
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_mulasso_solve, "pivot", hand_on)
+        for name, value in ROUTES[route].items():
+            patch.setattr(_mulasso_explore, name, value)
         path = mulasso_path(gram, mus, positive=positive, tol=1e-10)
     half = np.maximum(gram.yy / 2, np.finfo(float).tiny)
     for ours, theirs in zip(path, expected, strict=True):
@@ -131,7 +147,7 @@ def test_scaling_scores_scales_the_weights(case, power) -> None:
 @given(problems())
 def test_path_is_monotone_and_continuous(case) -> None:
     gram, mu, positive = case
-    mus = mu * np.linspace(0, 1.5, 16)
+    mus = mu * np.linspace(0, 1.5, 17)[1:]
     path = mulasso_path(gram, mus, positive=positive, tol=1e-9)
     half = np.maximum(gram.yy / 2, np.finfo(float).tiny)
     values = np.array([objective(gram, coef) for coef in path])

@@ -197,9 +197,13 @@ def test_the_demo_trains_once_and_names_the_report(tmp_path, monkeypatch, capsys
 
     monkeypatch.setattr(interpnet.training, "_IMAGES_TO_SEE", 3_000)  # a demo of seconds
     out = tmp_path / "demo"
-    assert main(["demo", "--out", str(out)]) == 0
+    arguments = ["demo", "--out", str(out), "--mu", "auto", "--stability", "2"]
+    assert main(arguments) == 0
     assert capsys.readouterr().out.rstrip().endswith(f"report: {out / 'report' / 'index.html'}")
     assert (out / "report" / "index.html").is_file()
     monkeypatch.setattr(commands_model, "fit_smallcnn", Stop(None, 1))
-    assert main(["demo", "--out", str(out)]) == 0
-    assert "up to date, skipped" in capsys.readouterr().out
+    assert main(arguments) == 0
+    assert "solve: up to date, skipped" in capsys.readouterr().out
+    page = (out / "report" / "index.html").read_text()
+    assert "How mu was chosen" in page
+    assert "share of 4 random halves" in page

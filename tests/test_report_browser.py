@@ -33,7 +33,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory) -> str:
-    return build_report(make_run(tmp_path_factory.mktemp("run"))).as_uri()
+    return build_report(make_run(tmp_path_factory.mktemp("run"), chosen=True, stability=True)).as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,56 @@ def test_opens_without_a_complaint_and_loads_every_picture(watched, address):
     widths = page.evaluate("[...document.images].map(i => i.naturalWidth)")
     assert len(widths) > 100
     assert min(widths) > 0
-    assert page.locator("figure.chart svg").count() == 4
+    assert page.locator("figure.chart svg").count() == 5
+    watched.check()
+
+
+def test_the_choice_of_mu_is_shown_and_said(watched, address):
+    page = watched.page
+    page.goto(address)
+    page.click("nav a[href='#sparsity']")
+    assert in_view(page, "#sparsity h2")
+    picture = page.locator("#sparsity svg")
+    assert picture.get_attribute("role") == "img"
+    assert "the error is smallest at 40, chosen is 10" in picture.get_attribute("aria-label")
+    words = picture.text_content()
+    for label in (
+        "held-out error",
+        "held-out accuracy",
+        "relevant channels",
+        "smallest + 1 standard error",
+        "mu: bound on ‖w‖₁ (log scale)",
+        "squared error per image and class",
+        "held-out images (%)",
+    ):
+        assert label in words
+    outside = page.evaluate(
+        """() => { const s = document.querySelector('#sparsity svg'), box = s.getBoundingClientRect();
+                   return [...s.querySelectorAll('text')].filter((t) => {
+                     const b = t.getBoundingClientRect();
+                     return b.left < box.left - 1 || b.right > box.right + 1 || b.bottom > box.bottom + 1;
+                   }).map((t) => t.textContent); }"""
+    )
+    assert outside == []  # the page's own font is wider than the one the figure was laid out with
+    watched.check()
+
+
+def test_a_seldom_named_channel_is_said_in_words_beside_its_weight(watched, address):
+    page = watched.page
+    page.goto(address)
+    cells = page.locator("#class-0 td.weight")
+    texts = [" ".join(cells.nth(i).text_content().split()) for i in range(cells.count())]
+    assert [("seldom" in text) for text in texts] == [False] * 5 + [True] * 3
+    assert texts[0].endswith("frequency 1.00")
+    assert texts[-1].endswith("frequency 0.35 seldom")
+    page.locator("#class-0 th a[href='#frequency']").click()
+    assert in_view(page, "#frequency")
+    # Nothing is cut off: the table of channels fits its place beside the contents.
+    assert (
+        page.evaluate("""() => { const t = document.querySelector('#class-0 .scroll');
+                                    return t.scrollWidth - t.clientWidth; }""")
+        <= 1
+    )
     watched.check()
 
 

@@ -34,7 +34,7 @@ def test_toml_reads_back_what_was_written(tables):
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
-    mu=st.floats(0, 1e6),
+    mu=st.just("auto") | st.floats(0, 1e6, exclude_min=True),
     layers=st.lists(st.text(min_size=1, max_size=5).filter(str.isprintable), min_size=1, max_size=3),
     positive=st.booleans(), size=st.none() | st.tuples(st.integers(1, 999)), seed=st.integers(0, 2**40),
 )  # fmt: skip
@@ -61,7 +61,7 @@ def test_toml_integers_serve_as_numbers(tmp_path):
         ("[solve]\nmuu = 1", r"no setting 'muu'; did you mean 'mu'\?"),
         ("[collect]\nmu = 1", r"section \[collect\] has no setting 'mu'"),
         ("mu = 1", "mu stands outside of a section"),
-        ("[solve]\nmu = 'ten'", "--mu is 'ten'; expected a number"),
+        ("[solve]\nmu = 'ten'", "--mu is 'ten'; expected a number above 0, or auto"),
         ("[solve]\npositive = 1", "--positive is 1; expected true or false"),
         ("[run]\nseed = true", "--seed is True; expected a whole number"),
         ("[collect]\nlayers = 'conv'", "--layers is 'conv'; expected a list of text"),
@@ -78,7 +78,7 @@ def test_a_faulty_settings_file_is_named(tmp_path, text, match):
 @pytest.mark.parametrize(
     ("given", "match"),
     [
-        ({"mu": -1.0}, "--mu is -1.0; expected a number of at least 0"),
+        ({"mu": -1.0}, "--mu is -1.0; expected a number above 0, or auto"),
         ({"mu": float("nan")}, "--mu is nan"),
         ({"norm": "l3"}, "--norm is 'l3'; expected l2 or l2sq"),
         ({"on_bad_image": "skipp"}, "did you mean 'skip'"),
@@ -102,11 +102,14 @@ def test_words_of_the_command_line_become_values():
         "image_size": "32x48",
         "mean": "0.5,0.25,1",
         "layers": ["a,b", "c.*"],
+        "mu": "2.5",
         "out": "x",
-        "mu": None,
+        "k": None,
         "fresh": False,
     }
-    assert settings_of(given) == {"image_size": (32, 48), "mean": (0.5, 0.25, 1.0), "layers": ("a", "b", "c.*")}
+    values = {"image_size": (32, 48), "mean": (0.5, 0.25, 1.0), "layers": ("a", "b", "c.*"), "mu": 2.5}
+    assert settings_of(given) == values
+    assert settings_of({"mu": "auto"}) == {"mu": "auto"}
     with pytest.raises(InterpNetError, match=r"--std is 'wide'; expected numbers such as 0\.5"):
         settings_of({"std": "wide"})
     with pytest.raises(InterpNetError, match=r"--image-size is '3\.5'"):

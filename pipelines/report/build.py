@@ -22,6 +22,7 @@ from pipelines.report.pictures import Pictures
 from pipelines.report.tables import TABLE_FILES, layer_rows, write_tables
 from pipelines.report.verdict import signed, verdict
 from pipelines.report.views import ClassView, Limits, class_views, example_views, number_text
+from pipelines.selection import SELDOM
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # No text from data can hold it: control characters are replaced on reading.
@@ -77,6 +78,7 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
         conditions=_condition_rows(run.study) if run.study is not None else [],
         layers=layer_rows(run),
         examples=run.examples,
+        threshold=SELDOM,
         files=[*tables, *(chart.file for chart in charts.values())],
         legend=_legend(),
         style=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file

@@ -16,8 +16,15 @@ from markupsafe import Markup, escape
 
 from interpnet._figures_style import GRID, INK, MUTED
 from interpnet._io import atomic_path
-from interpnet.plotting import plot_ablation, plot_ablation_curve, plot_class_recall, plot_layer_relevance
+from interpnet.plotting import (
+    plot_ablation,
+    plot_ablation_curve,
+    plot_class_recall,
+    plot_layer_relevance,
+    plot_mu_curve,
+)
 from pipelines.report.load import RunData
+from pipelines.selection import Selection
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
 _PAGE_COLOURS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"}
 # A style inside an SVG would hold for the whole page; the page has its own.
 _OURS_TO_DROP = re.compile(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>|<!--.*?-->", re.DOTALL)
-FIGURE_FILES = ("layers.png", "ablation.png", "ablation_curve.png", "class_recall.png")
+FIGURE_FILES = ("mu_curve.png", "layers.png", "ablation.png", "ablation_curve.png", "class_recall.png")
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ def make_charts(run: RunData, folder: Path) -> dict[str, Chart]:
 
 
 def _figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
+    if run.selection is not None:
+        yield "mu_curve", plot_mu_curve(run.selection), _curve_alt(run.selection)
     if run.weights is not None:
         layers = [name for name, _ in run.weights.layers]
         sizes = np.array([size for _, size in run.weights.layers], np.float64)
@@ -64,6 +73,14 @@ def _figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
         if any(c.name == "relevant" for c in study.conditions):
             alt = "Recall of each class intact and without its channels; the numbers are in the table of classes"
             yield "class_recall", plot_class_recall(study), alt
+
+
+def _curve_alt(found: Selection) -> str:
+    what = "Held-out error, accuracy" if found.accuracy_mean is not None else "Held-out error"
+    return (
+        f"{what} and number of relevant channels against mu from {found.mus[0]:.3g} to {found.mus[-1]:.3g}: the error "
+        f"is smallest at {found.best:.3g}, chosen is {found.chosen:.3g}; the numbers are in mu_curve.csv"
+    )
 
 
 @contextmanager

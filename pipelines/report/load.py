@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import unicodedata
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from interpnet._figures_data import as_result
 from interpnet._io import read_json
 from interpnet.ablation_result import AblationResult
 from interpnet.errors import InterpNetError, RunFolderError
+from pipelines.selection import SELECTION_FILE, Frequencies, Selection, read_frequencies, read_selection
 
 Float64 = npt.NDArray[np.float64]
 _FORMAT = "interpnet-run-1"
@@ -53,12 +55,15 @@ class Weights:
         total = by_layer.sum(1, keepdims=True)
         return np.asarray(np.divide(by_layer, total, out=np.zeros_like(by_layer), where=total > 0), np.float64)
 
+    def columns(self, cls: int) -> list[int]:
+        """Return the columns of a class's relevant channels, strongest first."""
+        w = self.coef[cls]
+        return [int(i) for i in np.argsort(-np.abs(w), kind="stable") if w[i] != 0]
+
     def relevant(self, cls: int) -> list[tuple[str, int, float]]:
         """Return (layer, index, weight) of a class's relevant channels, strongest first."""
         names = [(layer, i) for layer, size in self.layers for i in range(size)]
-        w = self.coef[cls]
-        order = np.argsort(-np.abs(w), kind="stable")
-        return [(*names[int(i)], float(w[i])) for i in order if w[i] != 0]
+        return [(*names[i], float(self.coef[cls, i])) for i in self.columns(cls)]
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,10 @@ class RunData:
         The text of ``run.toml``, empty where there is none.
     classes : tuple of str
     weights : Weights or None
+    selection : Selection or None
+        How mu was chosen, where it was.
+    frequencies : Frequencies or None
+        How often half of the images name each channel, where that was asked for.
     study : AblationResult or None
     pictures : dict of int to dict, or None
         Entries of ``explanations/classes.json`` by class number.
@@ -85,6 +94,8 @@ class RunData:
     config: str
     classes: tuple[str, ...]
     weights: Weights | None
+    selection: Selection | None
+    frequencies: Frequencies | None
     study: AblationResult | None
     top: int
     pictures: Mapping[int, Mapping[str, Any]] | None
@@ -132,6 +143,7 @@ def load_run(folder: Path) -> RunData:
     if found != _FORMAT:
         raise RunFolderError(f"run folder {str(folder)!r} has the format {found!r}; expected {_FORMAT!r}")
     weights, named = _weights(folder)
+    selection, frequencies = _choice(folder, weights)
     study = _study(folder)
     entries = _entries(folder)
     examples = _optional(folder / "explanations" / "examples.json")
@@ -144,6 +156,8 @@ def load_run(folder: Path) -> RunData:
         clean(config.read_text(encoding="utf-8", errors="replace")) if config.is_file() else "",
         classes,
         weights,
+        selection,
+        frequencies,
         study,
         top,
         by_class,
@@ -170,6 +184,20 @@ def _weights(folder: Path) -> tuple[Weights | None, Sequence[str]]:
             raise RunFolderError(f"{str(path)!r} has coefficients of shape {coef.shape}; expected {expected}")
         weights = Weights(layers, coef, gaps, float(meta["mu"]), bool(meta["positive"]), meta.get("info", {}))
         return weights, meta["classes"]
+
+
+def _choice(folder: Path, weights: Weights | None) -> tuple[Selection | None, Frequencies | None]:
+    """Read what goes with the weights: how mu was chosen, and how often half of the images name each channel."""
+    where = folder / "weights"
+    if weights is None:
+        return None, None
+    selection = read_selection(where)
+    if selection is not None and not math.isclose(selection.chosen, weights.mu, rel_tol=1e-9):
+        raise RunFolderError(
+            f"{str(where / SELECTION_FILE)!r} chose mu = {selection.chosen:g} and the weights beside it are those of "
+            f"mu = {weights.mu:g}; run `interpnet solve {_quoted(str(folder))}` again"
+        )
+    return selection, read_frequencies(where, weights.coef.shape)
 
 
 def _study(folder: Path) -> AblationResult | None:

@@ -17,8 +17,11 @@ from interpnet.ablation_result import AblationResult, interval
 from pipelines.report.load import RunData
 from pipelines.report.verdict import Verdict
 from pipelines.report.views import ClassView, ExampleView
+from pipelines.selection import Selection
 
-TABLE_FILES = ("classes.csv", "channels.csv", "examples.csv", "layers.csv", "ablation.csv", "ablation_curve.csv")
+TABLE_FILES = (
+    "classes.csv", "channels.csv", "examples.csv", "layers.csv", "mu_curve.csv", "ablation.csv", "ablation_curve.csv",
+)  # fmt: skip
 # What a spreadsheet would run as a formula when a cell begins with it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -66,6 +69,8 @@ def write_tables(
         tables["examples.csv"] = _examples(examples)
     if run.weights is not None:
         tables["layers.csv"] = _layers(run)
+    if run.selection is not None:
+        tables["mu_curve.csv"] = _mu_curve(run.selection)
     if run.study is not None:
         tables["ablation.csv"] = _ablation(run.study)
         if run.study.curve is not None:
@@ -89,14 +94,15 @@ def _classes(classes: Sequence[ClassView]) -> tuple[Row, list[Row]]:
 
 def _channels(classes: Sequence[ClassView]) -> tuple[Row, list[Row]]:
     header = (
-        "class_index", "class", "rank", "layer", "channel", "family", "weight", "own_recall_change_alone",
+        "class_index", "class", "rank", "layer", "channel", "family", "weight", "frequency", "own_recall_change_alone",
         "others_recall_change_alone", "images_averaged", "field_height", "field_width",
     )  # fmt: skip
     return header, [
-        (c.index, c.name, r.rank, r.layer, r.index, r.family, r.weight, r.own, r.others, r.count, *_two(r.field))
+        (c.index, c.name, r.rank, r.layer, r.index, r.family, r.weight, r.frequency, r.own, r.others, r.count,
+         *_two(r.field))
         for c in classes
         for r in c.channels
-    ]
+    ]  # fmt: skip
 
 
 def _two(field: tuple[int, ...]) -> tuple[int | None, int | None]:
@@ -126,6 +132,19 @@ def layer_rows(run: RunData) -> list[tuple[str, int, float, int]]:
 
 def _layers(run: RunData) -> tuple[Row, list[Row]]:
     return ("layer", "channels", "mean_share_of_abs_weight", "channels_relevant_to_any_class"), list(layer_rows(run))
+
+
+def _mu_curve(found: Selection) -> tuple[Row, list[Row]]:
+    header = ("mu", "error_mean", "error_se", "accuracy_mean", "accuracy_se", "channels_mean", "chosen")
+    unknown = [None] * len(found.mus)
+    accuracy = unknown if found.accuracy_mean is None else found.accuracy_mean.tolist()
+    accuracy_se = unknown if found.accuracy_se is None else found.accuracy_se.tolist()
+    chosen = [int(t == found.position(found.chosen)) for t in range(len(found.mus))]
+    columns = (
+        found.mus.tolist(), found.error_mean.tolist(), found.error_se.tolist(), accuracy, accuracy_se,
+        found.channels_mean.tolist(), chosen,
+    )  # fmt: skip
+    return header, list(zip(*columns, strict=True))
 
 
 def _ablation(study: AblationResult) -> tuple[Row, list[Row]]:
@@ -159,6 +178,7 @@ def _summary(run: RunData, classes: Sequence[ClassView], verdict: Verdict | None
     return {
         "format": "interpnet-report-1",
         "manifest": dict(run.manifest),
+        "selection": None if run.selection is None else run.selection.to_json(),
         "verdict": None
         if verdict is None
         else {

@@ -12,6 +12,7 @@ import numpy as np
 from interpnet._figures_data import by_class, find_condition, others_change
 from pipelines.report.load import RunData, clean, reading
 from pipelines.report.pictures import Pictures
+from pipelines.selection import seldom
 
 NAN = float("nan")
 _PATCHES = 9
@@ -26,7 +27,10 @@ METHODS = {
 
 @dataclass(frozen=True)
 class ChannelRow:
-    """One relevant channel of one class; ``own`` and ``others`` are changes of recall when it alone is removed."""
+    """One relevant channel of one class; ``own`` and ``others`` are changes of recall when it alone is removed.
+
+    ``frequency`` is the share of half samples that name it, too; NaN where that was not measured.
+    """
 
     rank: int
     layer: str
@@ -34,6 +38,7 @@ class ChannelRow:
     family: str
     weight: float
     share: float
+    frequency: float
     own: float
     others: float
     count: int | None
@@ -47,6 +52,11 @@ class ChannelRow:
     def label(self) -> str:
         """``layer[index]``."""
         return f"{self.layer}[{self.index}]"
+
+    @property
+    def seldom(self) -> bool:
+        """Whether other images would often have named another channel."""
+        return seldom(self.frequency)
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,12 @@ class ClassView:
     def drop(self) -> float:
         """Own recall lost without the relevant channels."""
         return self.recall - self.after
+
+    @property
+    def n_seldom(self) -> int | None:
+        """How many of the channels fewer than 0.6 of the half samples name; None where that was not measured."""
+        known = [row.seldom for row in self.channels if not math.isnan(row.frequency)]
+        return sum(known) if known else None
 
 
 @dataclass(frozen=True)
@@ -229,6 +245,7 @@ def _channel_rows(
             if run.weights is not None
             else [(*key, float(c["weight"])) for key, c in shown.items()]
         )
+        often = _often(run, cls, len(weighted))
         strongest = max((abs(w) for _, _, w in weighted), default=1.0)
         rows = []
         for rank, (layer, index, weight) in enumerate(weighted):
@@ -243,6 +260,7 @@ def _channel_rows(
                     clean(channel.get("family", "")),
                     weight,
                     abs(weight) / strongest,
+                    often[rank],
                     own,
                     others,
                     _whole(channel.get("count")),
@@ -254,6 +272,12 @@ def _channel_rows(
                 )
             )
         return tuple(rows)
+
+
+def _often(run: RunData, cls: int, count: int) -> list[float]:
+    if run.frequencies is None or run.weights is None:
+        return [NAN] * count
+    return [float(run.frequencies.frequency[cls, column]) for column in run.weights.columns(cls)]
 
 
 def _whole(value: Any) -> int | None:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from interpnet._gram_checks import check_size
 from interpnet._io import read_json
 from interpnet.errors import RunFolderError
-from interpnet.gram import GramAccumulator, check_size
+from interpnet.gram import GramAccumulator
 from interpnet.score_table import ScoreTable
 from interpnet.scores import collect_scores
 from pipelines.run_folder import digest

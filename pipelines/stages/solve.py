@@ -8,62 +8,106 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from interpnet._io import write_json, write_text
 from interpnet.gram import Gram
 from interpnet.relevance import Interpretation, interpret
 from interpnet.score_table import ScoreTable
 from pipelines.run_folder import digest
+from pipelines.selection import SELECTION_FILE, STABILITY_FILE, seldom, write_selection
 from pipelines.session import Notes, Session
 from pipelines.stages.collect import GRAM_FILE, load_table
+from pipelines.stages.select import choose_mu, measure_stability, sample_weights
 
+FloatArray = npt.NDArray[np.float64]
 _VERSION = 1
 #: Below so many labelled images a class on average, the fit follows the network's own predictions.
 FEWEST_PER_CLASS = 5
 FILE = "interpretation.npz"
+# Settings newer than the first run folders, and the value that leaves such a run as it was.
+_LATER = {"class_weight": "none", "stability": 0}
 _FILES = (f"weights/{FILE}", "weights/channels.csv", "weights/summary.json")
 
 
 def solve_key(session: Session) -> str:
-    """Return the key of the solve stage for the current scores and settings."""
-    return digest(["solve", _VERSION, session.run.key("collect"), session.config.section("solve")])
+    """Return the key of the solve stage for the current scores and settings.
+
+    Settings that came later count only where they are used, so that earlier runs stay up to date.
+    """
+    config = session.config
+    settings = config.section("solve")
+    settings |= {"seed": config.seed} if config.mu == "auto" or config.stability else {}
+    used = {name: value for name, value in settings.items() if _LATER.get(name) != value}
+    return digest(["solve", _VERSION, session.run.key("collect"), used])
 
 
 def run_solve(session: Session) -> bool:
     """Solve the mu-lasso of every class and write ``weights/``."""
-    return session.perform("solve", solve_key(session), lambda notes: _solve(session, notes), files=_FILES)
+    files = list(_FILES)
+    files += [f"weights/{SELECTION_FILE}"] if session.config.mu == "auto" else []
+    files += [f"weights/{STABILITY_FILE}"] if session.config.stability else []
+    return session.perform("solve", solve_key(session), lambda notes: _solve(session, notes), files=files)
 
 
 def _solve(session: Session, notes: Notes) -> dict[str, Any]:
     config, folder = session.config, session.run.folder("solve")
+    for name in (SELECTION_FILE, STABILITY_FILE):
+        (folder / name).unlink(missing_ok=True)  # an earlier choice says nothing of this one
     table = load_table(session)
     classes = model_classes(session)
     fit_on = _target(table, len(classes), config.fit_on, notes)
-    saved = session.run.folder("collect") / GRAM_FILE
-    gram = Gram.load(saved) if fit_on == "labels" and saved.is_file() else table.gram(fit_on)
+    mu, rule = config.mu, "given"
+    if mu == "auto":
+        selection = choose_mu(table, fit_on, config, classes, notes)
+        write_selection(folder, selection)
+        mu, rule = selection.chosen, selection.rule
     info = {
         "norm": config.norm,
         "normalisation": table.info.get("normalisation", "layer"),
         "fit_on": fit_on,
         "n_images": len(table),
+        "mu_rule": rule,
+        "class_weight": config.class_weight,
     }
-    found = interpret(gram, classes=classes, channels=table.channels, mu=config.mu, positive=config.positive, info=info)
+    gram = _gram(session, table, fit_on)
+    found = interpret(gram, classes=classes, channels=table.channels, mu=mu, positive=config.positive, info=info)
+    del gram  # stability needs that room
+    frequency = measure_stability(table, fit_on, config, mu, len(classes), folder) if config.stability else None
     found.save(folder / FILE)
-    write_text(folder / "channels.csv", channels_csv(found))
+    write_text(folder / "channels.csv", channels_csv(found, frequency))
     counts = np.bincount(np.asarray(table.targets(fit_on)), minlength=len(classes))
-    summary = summarise(found, counts)
+    summary = summarise(found, counts, frequency)
     write_json(folder / "summary.json", summary)
     silent = [c["name"] for c in summary["classes"] if not c["n_relevant"] and c["n_images"]]
     if silent:
         notes.add(f"Classes with images but without a relevant channel ({len(silent)}): {', '.join(silent[:10])}")
+    if rule != "given" and summary["mean_relevant"] > len(table.channels) / 2:
+        notes.add(
+            f"The chosen mu = {mu:.3g} names {summary['mean_relevant']:.0f} of {len(table.channels)} channels a class: "
+            "nearly every channel helps to predict, so being named says little. A smaller --mu names fewer; the curve "
+            "shows what that costs."
+        )
     return {
-        "mu": config.mu,
+        "mu": mu,
+        "mu_rule": rule,
         "positive": config.positive,
         "norm": config.norm,
         "fit_on": fit_on,
+        "class_weight": config.class_weight,
+        "stability": config.stability,
         "mean_relevant": summary["mean_relevant"],
         "worst_gap": summary["worst_gap"],
     }
+
+
+def _gram(session: Session, table: ScoreTable, fit_on: str) -> Gram:
+    """Return the sums that the collection left where they are those of this fit, else make them from the scores."""
+    weights = sample_weights(np.asarray(table.targets(fit_on)), session.config)
+    saved = session.run.folder("collect") / GRAM_FILE
+    if fit_on == "labels" and weights is None and saved.is_file():
+        return Gram.load(saved)
+    return table.gram(fit_on, sample_weight=weights)
 
 
 def model_classes(session: Session) -> tuple[str, ...]:
@@ -86,19 +130,25 @@ def _target(table: ScoreTable, n_classes: int, wanted: str, notes: Notes) -> str
     return "predictions"
 
 
-def channels_csv(found: Interpretation) -> str:
-    """Return one line a relevant channel: class, rank, layer, index, weight."""
+def channels_csv(found: Interpretation, frequency: FloatArray | None = None) -> str:
+    """Return one line a relevant channel: class, rank, layer, index, weight, and frequency (C, m) where known."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", "rank", "layer", "index", "weight"])
+    more = [] if frequency is None else ["frequency"]
+    writer.writerow(["class", "rank", "layer", "index", "weight", *more])
     for c, name in enumerate(found.classes):
-        for rank, (channel, weight) in enumerate(found.relevant(c), start=1):
-            writer.writerow([name, rank, channel.layer, channel.index, repr(weight)])
+        columns = found.columns(c)
+        for rank, (column, (channel, weight)) in enumerate(zip(columns, found.relevant(c), strict=True), start=1):
+            known = [] if frequency is None else [repr(float(frequency[c, column]))]
+            writer.writerow([name, rank, channel.layer, channel.index, repr(weight), *known])
     return text.getvalue()
 
 
-def summarise(found: Interpretation, counts: np.ndarray) -> dict[str, Any]:
-    """Return, for every class, its images, channels, gap, and the layers its weight lies in."""
+def summarise(found: Interpretation, counts: np.ndarray, frequency: FloatArray | None = None) -> dict[str, Any]:
+    """Return, for every class, its images, channels, gap, and the layers its weight lies in.
+
+    With frequencies (C, m), also how many of its channels fewer than 0.6 of the half samples name.
+    """
     share = found.layer_relevance()
     classes = [
         {
@@ -107,6 +157,7 @@ def summarise(found: Interpretation, counts: np.ndarray) -> dict[str, Any]:
             "n_images": int(counts[c]),
             "n_relevant": len(found.columns(c)),
             "n_positive": len(found.columns(c, "positive")),
+            **({} if frequency is None else {"n_seldom": _seldom(found, c, frequency)}),
             "l1": float(np.abs(found.coef[c]).sum()),
             "gap": float(found.gaps[c]),
             "layers": {layer: float(share[c, j]) for j, layer in enumerate(found.channels.layers) if share[c, j] > 0},
@@ -123,6 +174,10 @@ def summarise(found: Interpretation, counts: np.ndarray) -> dict[str, Any]:
         "worst_gap": float(found.gaps.max()),
         "classes": classes,
     }
+
+
+def _seldom(found: Interpretation, c: int, frequency: FloatArray) -> int:
+    return sum(seldom(float(frequency[c, column])) for column in found.columns(c))
 
 
 def load_interpretation(session: Session) -> Interpretation:

@@ -1,0 +1,301 @@
+"""The solver against what people use: same problem, one process, same threads, repeats alternated.
+
+    python -m experiments.benchmarks.solver [--problems resnet20,resnet56,4096,8192] [--threads 2] [--out solver.json]
+
+For every problem, sign rule and radius: seconds (median), the ratio to ours (median of the paired ratios), the sum of
+the classes' objectives above the best one found, the worst relative duality gap (recomputed here from G, B and w), and
+channels a class. Peers that are too slow on a problem are left out there by name, not silently. SPAMS from X runs once.
+
+Needs the peers `spams-bin` and `spgl1` and, for ResNet-56, the shared data (its images are scored first, in a minute).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import Lasso, lars_path_gram
+
+from experiments.benchmarks.solver_problems import Float64, Problem, generated, resnet20, resnet56
+from interpnet._io import write_json
+from interpnet.gram import Gram
+from interpnet.mulasso import mulasso_path
+
+MUS = (5.0, 10.0, 50.0, 200.0)
+Solver = Callable[[float, bool], Float64]
+PROBLEMS: dict[str, Callable[[], Problem]] = {
+    "resnet20": resnet20,
+    "resnet56": resnet56,
+    "4096": lambda: generated(4096, 200),
+    "8192": lambda: generated(8192, 1000),
+}
+
+
+def certificate(gram: Gram, coef: Float64, mu: float, *, positive: bool) -> tuple[float, float]:
+    """Return the sum of objectives and the worst relative gap, from their definitions and nothing of the solver's."""
+    total, worst = 0.0, 0.0
+    for w, b, yy in zip(coef, gram.B.T, gram.yy, strict=True):
+        support = np.flatnonzero(w)
+        g = w[support] @ gram.G[support] - b
+        pull = max(0.0, float((-g).max())) if positive else float(np.abs(g).max())
+        total += float((w @ g - b @ w + yy) / 2)
+        worst = max(worst, (float(w @ g) + mu * pull) / (yy / 2), (np.abs(w).sum() - mu) / mu)
+    return total, worst
+
+
+def ours(problem: Problem, threads: int) -> Solver:
+    """From the Gram matrix, through the public function."""
+    return lambda mu, positive: mulasso_path(problem.gram, [mu], positive=positive, tol=1e-9, n_jobs=threads)[0]
+
+
+def spams_gram(problem: Problem, threads: int) -> Solver:
+    """SPAMS from the Gram matrix, its arrays prepared beforehand; it reads the columns' norms of the first one."""
+    import spams
+
+    gram = problem.gram
+    targets = np.zeros(gram.B.shape, order="F")
+    targets[0] = np.sqrt(gram.yy)
+    G, B = np.asfortranarray(gram.G), np.asfortranarray(gram.B)
+
+    def run(mu: float, positive: bool) -> Float64:
+        options = {"lambda1": mu, "mode": 0, "pos": positive, "numThreads": threads}
+        coef: Float64 = spams.lasso(targets, Q=G, q=B, L=gram.m, max_length_path=20 * gram.m, **options)
+        return coef.toarray().T  # type: ignore[attr-defined, no-any-return]
+
+    return run
+
+
+def spams_scores(problem: Problem, threads: int) -> Solver | None:
+    """SPAMS from the score matrix, as the method's reimplementations call it."""
+    import spams
+
+    if problem.X is None:
+        return None
+    gram = problem.gram
+    X = np.asfortranarray(problem.X, dtype=np.float64)
+    L = np.asfortranarray(np.eye(gram.n_classes)[problem.labels])
+
+    def run(mu: float, positive: bool) -> Float64:
+        coef: Float64 = spams.lasso(
+            L, D=X, L=gram.m, lambda1=mu, mode=0, pos=positive, numThreads=threads, max_length_path=20 * gram.m
+        )
+        return coef.toarray().T  # type: ignore[attr-defined, no-any-return]
+
+    return run
+
+
+def spgl1(problem: Problem, threads: int) -> Solver:
+    """SPGL1 (projected gradient with its own stopping rule) on a square root of the Gram matrix."""
+    from spgl1 import spg_lasso
+
+    root, rights = _root(problem.gram)
+
+    def run(mu: float, positive: bool) -> Float64:
+        del positive  # it has no such rule; it is asked for signed solutions only
+        return np.array([spg_lasso(root, y, mu, opt_tol=1e-9, iter_lim=20_000)[0] for y in rights])
+
+    del threads
+    return run
+
+
+def sklearn_lars(problem: Problem, threads: int) -> Solver:
+    """scikit-learn's LARS on the Gram matrix, down to the multiplier of our solution, which it is told."""
+    gram = problem.gram
+
+    def run(mu: float, positive: bool) -> Float64:
+        rows = []
+        for b, level in zip(gram.B.T, _levels(gram, mu, positive=positive), strict=True):
+            _, _, path = lars_path_gram(
+                Xy=b, Gram=gram.G, n_samples=gram.n, method="lasso", positive=positive, alpha_min=level / gram.n,
+                max_iter=20 * gram.m,
+            )  # fmt: skip
+            rows.append(path[:, -1])
+        return np.array(rows)
+
+    del threads
+    return run
+
+
+def sklearn_lasso(problem: Problem, threads: int) -> Solver:
+    """scikit-learn's coordinate descent on a square root of the Gram matrix, at the multiplier of our solution."""
+    gram = problem.gram
+    root, rights = _root(gram)
+
+    def run(mu: float, positive: bool) -> Float64:
+        rows = []
+        for y, level in zip(rights, _levels(gram, mu, positive=positive), strict=True):
+            model = Lasso(
+                level / len(root), fit_intercept=False, precompute=gram.G, positive=positive, tol=1e-10, max_iter=2000
+            )
+            rows.append(model.fit(root, y).coef_)
+        return np.array(rows)
+
+    del threads
+    return run
+
+
+PEERS: dict[str, Callable[[Problem, int], Solver | None]] = {
+    "SPAMS, Gram": spams_gram,
+    "SPAMS, X": spams_scores,
+    "SPGL1": spgl1,
+    "sklearn lars_path_gram": sklearn_lars,
+    "sklearn Lasso": sklearn_lasso,
+}
+
+
+def _root(gram: Gram) -> tuple[Float64, Float64]:
+    """Return R (m, m) and y (C, m) with R'R = G and R'y = B: the same least squares problems with m rows."""
+    values, vectors = np.linalg.eigh(gram.G)
+    size = np.sqrt(np.maximum(values, 0))
+    inverse = np.divide(1.0, size, out=np.zeros_like(size), where=size > 1e-7 * size.max())
+    return size[:, None] * vectors.T, (gram.B.T @ vectors) * inverse
+
+
+_LEVELS: dict[tuple[int, float, bool], list[float]] = {}
+
+
+def _levels(gram: Gram, mu: float, *, positive: bool) -> list[float]:
+    """Return the multiplier of every class's solution: peers in Lagrangian form are told it, and not timed for it."""
+    key = (id(gram), mu, positive)
+    if key not in _LEVELS:
+        g = gram.B.T - mulasso_path(gram, [mu], positive=positive, tol=1e-9)[0] @ gram.G
+        _LEVELS[key] = [max(float(r.max() if positive else np.abs(r).max()), 1e-12) for r in g]
+    return _LEVELS[key]
+
+
+def measure(problem: Problem, threads: int, repeats: int, names: list[str]) -> Iterator[dict[str, Any]]:
+    """Time ours and the peers in turn on one problem."""
+    solve = ours(problem, threads)
+    solvers = {name: made for name in names if (made := PEERS[name](problem, threads)) is not None}
+    for positive in (False, True):
+        for mu in MUS:
+            times: dict[str, list[float]] = {"ours": []}
+            coefs = {"ours": solve(mu, positive)}
+            _levels(problem.gram, mu, positive=positive)
+            for name, peer in solvers.items():
+                if (positive and name == "SPGL1") or (name == "SPAMS, X" and (mu != 50.0 or positive)):
+                    continue
+                times[name] = []
+                slow = 1 if name == "SPAMS, X" else repeats
+                for _ in range(slow):
+                    times["ours"].append(_seconds(solve, mu, positive)[0])
+                    seconds, coefs[name] = _seconds(peer, mu, positive)
+                    times[name].append(seconds)
+                    if seconds > 60:
+                        break
+            certified = {name: certificate(problem.gram, w, mu, positive=positive) for name, w in coefs.items()}
+            best = min(value for value, gap in certified.values() if gap < 1e-6)
+            for name, seconds_of in times.items():
+                value, gap = certified[name]
+                yield {
+                    "problem": problem.name, "m": problem.gram.m, "classes": problem.gram.n_classes, "mu": mu,
+                    "positive": positive, "solver": name, "seconds": statistics.median(seconds_of),
+                    "ratio": statistics.median(seconds_of) / statistics.median(times["ours"]),
+                    "excess": value - best, "gap": gap, "channels": float((coefs[name] != 0).sum(1).mean()),
+                }  # fmt: skip
+
+
+def _seconds(solver: Solver, mu: float, positive: bool) -> tuple[float, Float64]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peers that stop short say so; the gap says it too
+        start = time.perf_counter()
+        coef = solver(mu, positive)
+        return time.perf_counter() - start, coef
+
+
+def path_cost(problem: Problem, threads: int, repeats: int) -> dict[str, Any]:
+    """Time the whole path up to mu = 200 (20 radii) against the single solution there."""
+    mus = np.geomspace(5.0, 200.0, 20)
+    pairs = []
+    for _ in range(repeats):
+        single = _seconds(ours(problem, threads), 200.0, False)[0]
+        start = time.perf_counter()
+        mulasso_path(problem.gram, MUS, tol=1e-9, n_jobs=threads)
+        four = time.perf_counter() - start
+        start = time.perf_counter()
+        mulasso_path(problem.gram, mus, tol=1e-9, n_jobs=threads)
+        pairs.append((single, four, time.perf_counter() - start))
+    single, four, twenty = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return {
+        "problem": problem.name, "single": single, "four": four, "twenty": twenty,
+        "four_over_single": four / single, "twenty_over_single": twenty / single,
+    }  # fmt: skip
+
+
+_MEMORY = """
+import resource, sys
+import numpy as np
+from interpnet.mulasso import MuLasso, mulasso_path
+from interpnet.gram import Gram
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+mulasso_path(Gram.from_scores(np.eye(3), [0, 1, 2]), [1.0])  # what the libraries take
+before = peak()
+gram = Gram.load(sys.argv[1])
+mulasso_path(gram, [200.0], tol=1e-9, n_jobs=int(sys.argv[2]))
+print((peak() - before) / gram.G.nbytes)
+"""
+
+
+def peak_memory(gram: Gram, threads: int) -> float:
+    """Return the peak of a process that reads the Gram matrix and solves at mu = 200, in units of the matrix."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "gram.npz"
+        gram.save(path)
+        command = [sys.executable, "-c", _MEMORY, str(path), str(threads)]
+        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def show(row: dict[str, Any]) -> None:
+    """Print one line of the table."""
+    print(
+        f"{row['problem']:<12} {'>=0' if row['positive'] else '+-':<4} {row['mu']:>4g}  {row['solver']:<23}"
+        f"{row['seconds']:>9.4f} s {row['ratio']:>8.2f} x  excess {row['excess']:>9.2e}  gap {row['gap']:>8.1e}"
+        f"  {row['channels']:>6.1f} channels",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Run and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", default="resnet20,resnet56,4096,8192")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--peers", default=None, help="comma-separated; by default all below m = 1,000, SPAMS beyond")
+    parser.add_argument("--out", type=Path, default=None)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    rows: list[dict[str, Any]] = []
+    paths: list[dict[str, Any]] = []
+    memory: list[dict[str, Any]] = []
+    for key in given.problems.split(","):
+        problem = PROBLEMS[key]()
+        names = given.peers.split(",") if given.peers else list(PEERS)[: 5 if problem.gram.m < 1000 else 2]
+        memory.append({"problem": problem.name, "peak_over_gram": peak_memory(problem.gram, given.threads)})
+        repeats = given.repeats if problem.gram.m < 8000 else min(given.repeats, 3)
+        for row in measure(problem, given.threads, repeats, names):
+            rows.append(row)
+            show(row)
+        paths.append(path_cost(problem, given.threads, repeats))
+        print(json.dumps(paths[-1]), json.dumps(memory[-1]), flush=True)
+        if given.out is not None:
+            about = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": given.threads}
+            about |= {"torch": torch.__version__, "numpy": np.__version__, "repeats": given.repeats}
+            write_json(given.out, {**about, "rows": rows, "paths": paths, "memory": memory})
+
+
+if __name__ == "__main__":
+    main()

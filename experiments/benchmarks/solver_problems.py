@@ -1,0 +1,165 @@
+"""The least squares problems the solver is measured on: two of real networks, and generated ones of any size.
+
+The generated scores imitate what was measured on the CIFAR-10 ResNets (this module as a command prints both side by
+side): non-negative scores that sum to one in each layer; a coefficient of variation around 0.4; correlations that are
+dense but mostly weak, stronger between neighbouring layers than between distant ones; a spectrum that falls like a
+power of its index over three decades; the classes visible in every layer, most in the last ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from interpnet.gram import Gram, GramAccumulator
+
+Float64 = npt.NDArray[np.float64]
+
+# Of the model: latent factors an image has, the exponent of their sizes, how much of them the next layer keeps, the
+# size of what is each channel's own, and how far classes lie apart in the first and in the last layer.
+_FACTORS, _DECAY, _KEPT, _OWN = 192, 0.6, 0.93, 0.1
+_APART = (0.4, 1.0)
+_SPREAD = 0.28
+_BLOCK = 2048
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A Gram matrix, and the score matrix where a solver wants it."""
+
+    name: str
+    gram: Gram
+    X: npt.NDArray[Any] | None = None
+    labels: npt.NDArray[Any] | None = None
+
+
+def shared_data() -> Path:
+    """Return the folder with the shared networks and problems (see README)."""
+    return Path(os.environ.get("INTERPNET_SHARED_DATA", "../shared/data"))
+
+
+def resnet20() -> Problem:
+    """Return the problem of CIFAR-10 ResNet-20 (m = 688, C = 10)."""
+    with np.load(shared_data() / "solver" / "cifar10_resnet20_gram.npz") as data:
+        G, B, yy = data["G"], data["B"], data["yy"]
+    return Problem("ResNet-20", Gram(G, B, yy, round(float(yy.sum()))))
+
+
+def resnet56() -> Problem:
+    """Score the 50,000 training images with CIFAR-10 ResNet-56 (m = 2,032, C = 10); the score matrix is kept."""
+    import tarfile
+    import tempfile
+
+    from safetensors.torch import load_file
+    from torch.utils.data import DataLoader
+    from torchvision import transforms
+    from torchvision.datasets import ImageFolder
+
+    from experiments.networks import resnet56 as network
+    from interpnet._allocator import keep_freed_memory
+    from interpnet.scores import collect_scores
+
+    keep_freed_memory()
+    source = shared_data() / "cifar10"
+    model = network()
+    model.load_state_dict(load_file(source / "resnet56.safetensors"))
+    normalise = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(source / "train.tar") as tar:
+            tar.extractall(folder, filter="data")
+        images = ImageFolder(folder, transforms.Compose([transforms.ToTensor(), normalise]))
+        table = collect_scores(model.eval(), DataLoader(images, batch_size=128))
+    return Problem("ResNet-56", table.gram(), np.asarray(table.X), np.asarray(table.labels))
+
+
+def generated(m: int, n_classes: int) -> Problem:
+    """Return a generated problem with 40,960 images."""
+    return Problem(f"{m:,} x {n_classes:,}", generate(m, n_classes, images=40_960))
+
+
+def widths(m: int) -> list[int]:
+    """Return layer widths that sum to ``m``: six stages, each twice as wide as the one before, like a ResNet's."""
+    unit = m // 64
+    layers = [unit * w for w in (1, 1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 4, 8, 8, 8)]
+    return [*layers, m - sum(layers)]
+
+
+def generate(m: int, n_classes: int, *, images: int, seed: int = 0) -> Gram:
+    """Sum the Gram matrix of generated scores, block by block.
+
+    Parameters
+    ----------
+    m, n_classes, images : int
+    seed : int
+    """
+    rng = np.random.default_rng(seed)
+    layers = widths(m)
+    size = (np.arange(_FACTORS) + 1.0) ** -_DECAY
+    size /= np.sqrt((size**2).sum())
+    loadings = [rng.standard_normal((_FACTORS, w)) for w in layers]
+    centre = rng.standard_normal((n_classes, _FACTORS))
+    level = [0.6 * rng.standard_normal(w) for w in layers]
+    total = GramAccumulator(m, n_classes)
+    for start in range(0, images, _BLOCK):
+        n = min(_BLOCK, images - start)
+        labels = rng.integers(n_classes, size=n)
+        own = rng.standard_normal((n, _FACTORS))
+        parts = []
+        for depth, (A, a) in enumerate(zip(loadings, level, strict=True)):
+            apart = np.interp(depth, (0, len(layers) - 1), _APART)
+            own = _KEPT * own + np.sqrt(1 - _KEPT**2) * rng.standard_normal(own.shape)
+            signal = ((own + apart * centre[labels]) * size) @ A
+            score = np.exp(a + _SPREAD * signal + _OWN * rng.standard_normal((n, len(a))))
+            parts.append(score / score.sum(1, keepdims=True))
+        total.add(np.hstack(parts).astype(np.float32), labels)
+    return total.gram()
+
+
+def describe(gram: Gram, layers: list[int]) -> dict[str, float]:
+    """Return what the generator was fitted to: variation, correlations, spectrum, distance of the classes."""
+    mean = gram.B.sum(1) / gram.n
+    cov = gram.G / gram.n - np.outer(mean, mean)
+    live = np.diagonal(cov) > 1e-14 * mean.max() ** 2
+    sd = np.sqrt(np.diagonal(cov)[live])
+    R = cov[np.ix_(live, live)] / np.outer(sd, sd)
+    place = np.repeat(np.arange(len(layers)), layers)[live]
+    values = np.sort(np.linalg.eigvalsh(R))[::-1] / len(R)
+    off = ~np.eye(len(R), dtype=bool)
+    gap = np.abs(place[:, None] - place)
+    away = ((gram.B / gram.yy)[live] - mean[live, None]) / sd[:, None]
+    found = {
+        "coefficient of variation, median": float(np.median(sd / mean[live])),
+        "|correlation|, median": float(np.median(np.abs(R[off]))),
+        "|correlation|, 99 %": float(np.quantile(np.abs(R[off]), 0.99)),
+        "|correlation|, next layer": float(np.abs(R[gap == 1]).mean()),
+        "|correlation|, half the depth apart": float(np.abs(R[gap == len(layers) // 2]).mean()),
+        "class mean, first layer (sd)": float(np.sqrt((away[place == 0] ** 2).mean())),
+        "class mean, last layer (sd)": float(np.sqrt((away[place == len(layers) - 1] ** 2).mean())),
+    }
+    for share in (0.0, 0.01, 0.03, 0.1, 0.3, 0.6):
+        found[f"eigenvalue at {share:.0%} of the spectrum / m"] = float(values[int(share * len(values))])
+    return found
+
+
+def main() -> None:
+    """Print the real problem's figures beside those of generated ones."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--m", type=int, default=1024)
+    parser.add_argument("--classes", type=int, default=50)
+    parser.add_argument("--images", type=int, default=20_000)
+    given = parser.parse_args()
+    real = describe(resnet20().gram, [16] * 7 + [32] * 6 + [64] * 6)
+    made = describe(generate(given.m, given.classes, images=given.images), widths(given.m))
+    print(f"{'':44} {'ResNet-20':>10} {'generated':>10}")
+    for name, value in real.items():
+        print(f"{name:44} {value:10.4f} {made[name]:10.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The figure of a chosen mu: held-out error, accuracy and number of channels against mu; no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from interpnet._figures_style import BLUE, INK, MUTED, VERMILLION, house_style, new_figure
+from interpnet.errors import InterpNetError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Float64 = npt.NDArray[np.float64]
+
+_DASHES = (0, (4, 3))
+_TICKS = ((1.3, (1.0, 2.0, 5.0)), (3.0, (1.0, 3.0)), (np.inf, (1.0,)))
+
+
+class MuCurve(Protocol):
+    """What the figure reads: radii (T,), means and standard errors over folds (T,), and the radius taken."""
+
+    @property
+    def mus(self) -> Float64: ...
+    @property
+    def error_mean(self) -> Float64: ...
+    @property
+    def error_se(self) -> Float64: ...
+    @property
+    def accuracy_mean(self) -> Float64 | None: ...
+    @property
+    def accuracy_se(self) -> Float64 | None: ...
+    @property
+    def channels_mean(self) -> Float64: ...
+    @property
+    def chosen(self) -> float: ...
+
+
+def plot_mu_curve(curve: MuCurve) -> Figure:
+    """Draw held-out error, accuracy and the number of channels against mu, on a log scale.
+
+    Bands are one standard error of the mean over folds. The dotted line is the smallest error plus its standard
+    error: the one-standard-error rule takes the smallest mu below it (Hastie, Tibshirani and Friedman, "The
+    Elements of Statistical Learning", section 7.10).
+
+    Parameters
+    ----------
+    curve : MuCurve
+        ``MuLassoCV.curve_``. Errors are squared errors per image and class; accuracies are shares; a curve
+        without accuracies has two panels.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InterpNetError
+        No radius, or curves of another length than the radii.
+    """
+    mus = np.asarray(curve.mus, np.float64)
+    known = [curve.error_mean, curve.error_se, curve.channels_mean]
+    accuracy = None if curve.accuracy_mean is None or curve.accuracy_se is None else np.asarray(curve.accuracy_mean)
+    shapes = {np.shape(values) for values in known} | (set() if accuracy is None else {accuracy.shape})
+    if shapes != {mus.shape} or mus.ndim != 1 or not len(mus):
+        raise InterpNetError(f"the curve has shapes {sorted(map(str, shapes))}; expected {mus.shape}, at least one mu")
+    with house_style():
+        figure = new_figure(9.2, 3.9)
+        panels = figure.subplots(1, 2 if accuracy is None else 3)
+        _error(panels[0], mus, curve)
+        if accuracy is not None:
+            _band(panels[1], mus, 100 * accuracy, 100 * np.asarray(curve.accuracy_se))
+            panels[1].set(title="held-out accuracy", ylabel="held-out images (%)")
+        panels[-1].plot(mus, curve.channels_mean, "o-", color=BLUE, markersize=3.5)
+        panels[-1].set(title="relevant channels", ylabel="channels a class (mean)")
+        panels[-1].set_ylim(bottom=0)
+        for axes in panels:
+            _log_axis(axes, mus)
+            axes.axvline(
+                float(curve.chosen),
+                color=INK,
+                linestyle=_DASHES,
+                linewidth=1.1,
+                label=f"chosen: mu = {curve.chosen:.3g}",
+            )
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _band(axes: Axes, mus: Float64, mean: Float64, se: Float64) -> None:
+    axes.fill_between(mus, mean - se, mean + se, color=BLUE, alpha=0.25, linewidth=0, label="± 1 standard error")
+    axes.plot(mus, mean, "o-", color=BLUE, markersize=3.5, label="mean over folds")
+
+
+def _error(axes: Axes, mus: Float64, curve: MuCurve) -> None:
+    mean, se = np.asarray(curve.error_mean), np.asarray(curve.error_se)
+    _band(axes, mus, mean, se)
+    best = int(np.argmin(mean))
+    bound = float(mean[best] + se[best])
+    axes.axhline(bound, color=VERMILLION, linestyle=":", linewidth=1.3, label="smallest + 1 standard error")
+    axes.plot(mus[best], mean[best], "D", color=VERMILLION, markersize=6, label=f"smallest error: mu = {mus[best]:.3g}")
+    axes.set(title="held-out error", ylabel="squared error per image and class")
+
+
+def _log_axis(axes: Axes, mus: Float64) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    decades = float(np.log10(mus[-1] / mus[0])) if len(mus) > 1 else 1.0
+    # As many labels as do not print over each other in a third of the figure.
+    subs = next(subs for most, subs in _TICKS if decades < most)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(FuncFormatter(_number))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("mu: bound on ‖w‖₁ (log scale)")
+    axes.grid(visible=True)
+    axes.tick_params(which="minor", color=MUTED)
+
+
+def _number(value: float, _position: Any) -> str:
+    return f"{value:g}"

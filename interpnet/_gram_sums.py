@@ -1,0 +1,285 @@
+"""Rows added into G, B and yy: float64, in place, on the host or on the CUDA device the scores are on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from scipy.linalg.blas import dsyrk
+
+from interpnet._gram_checks import as_numpy, class_count, locate_bad, numeric
+from interpnet.errors import DataError, InterpNetError
+
+if TYPE_CHECKING:
+    import torch
+
+Float64 = npt.NDArray[np.float64]
+#: Rows of scores: a float64 matrix on the host, or a tensor on its device.
+Rows: TypeAlias = Any
+#: Targets of some rows, (n, C): a float64 matrix, or scipy's csr_array of float64.
+Target: TypeAlias = Any
+Block: TypeAlias = "tuple[Rows, Target, Float64 | None]"
+
+_MIRROR = 512
+_PANEL = 2048
+
+
+def stays_on_device(X: object) -> bool:
+    """Tell whether ``X`` is a tensor whose sums run where it is; MPS, for one, has no float64."""
+    device = getattr(X, "device", None)
+    return getattr(device, "type", None) == "cuda"
+
+
+def as_target(L: Any) -> Any:
+    """Return targets as a numpy array (N,) or (N, C), or as a scipy csr_array (N, C) if they are sparse."""
+    if str(getattr(L, "layout", "")).startswith("torch.sparse"):
+        L = L.detach().cpu().to_sparse_coo().coalesce()
+        L = sparse.coo_array((L.values().numpy(), L.indices().numpy()), shape=tuple(L.shape))
+    if not sparse.issparse(L):
+        return as_numpy(L)
+    if L.ndim != 2:
+        raise DataError(f"L is sparse of shape {L.shape}; expected (N, C)")
+    csr = sparse.csr_array(L)
+    if not csr.has_canonical_format:
+        csr = csr.copy()
+        csr.sum_duplicates()  # two entries at one place are one number: its square is not the sum of theirs
+    return csr
+
+
+def checked_weight(weight: Any, n: int, name: str = "sample_weight") -> Float64 | None:
+    """Return weights (n,) as float64, refusing what is not finite or negative; None stays None."""
+    if weight is None:
+        return None
+    array = numeric(name, as_numpy(weight)).astype(np.float64)
+    if array.shape != (n,):
+        raise DataError(f"{name} has shape {array.shape}; expected ({n},), one weight a row")
+    bad = ~(np.isfinite(array) & (array >= 0))
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(f"{name} is {array[row]} at row {row}; expected finite weights, not negative")
+    return array
+
+
+def check_some_weight(weight: Float64 | None, name: str = "sample_weight") -> None:
+    """Refuse weights that leave nothing."""
+    if weight is not None and not weight.any():
+        raise DataError(f"{name} is zero for all {len(weight)} rows; expected at least one weight above zero")
+
+
+def checked_rows(X: Any, m: int, first_row: int) -> Rows:
+    """Return the rows ``X`` (n, m) in float64, refusing NaN and infinity by row and column."""
+    if stays_on_device(X):
+        return _device_rows(X, m, first_row)
+    rows = as_numpy(X)
+    if rows.ndim != 2 or rows.shape[1] != m:
+        raise DataError(f"X has shape {rows.shape}; expected (n, {m})")
+    block = np.ascontiguousarray(numeric("X", rows), dtype=np.float64)
+    fault = locate_bad("X", block, first_row)
+    if fault is not None:
+        raise DataError(fault)
+    return block
+
+
+def checked_target(L: Any, n: int, n_classes: int, first_row: int) -> Target:
+    """Return the targets of ``n`` rows, integer labels as a sparse 0/1 matrix."""
+    if not sparse.issparse(L) and L.ndim == 1:
+        class_count(L, n_classes) if L.size else None
+        ones = np.ones(len(L))
+        L = sparse.csr_array((ones, L.astype(np.int64), np.arange(len(L) + 1)), shape=(len(L), n_classes))
+    if L.shape != (n, n_classes):
+        raise DataError(f"L has shape {L.shape}; expected ({n}, {n_classes})")
+    if sparse.issparse(L):
+        numeric("L", L.data)
+        bad = ~np.isfinite(L.data)
+        if bad.any():
+            row, column = (int(axis[bad][0]) for axis in L.tocoo().coords)
+            what = "NaN" if np.isnan(L.data[bad][0]) else "infinity"
+            raise DataError(f"L contains {what} at row {first_row + row}, column {column}; every value must be finite")
+        return L.astype(np.float64, copy=False)
+    target = np.ascontiguousarray(numeric("L", L), dtype=np.float64)
+    fault = locate_bad("L", target, first_row)
+    if fault is not None:
+        raise DataError(fault)
+    return target
+
+
+def checked_blocks(X: Any, L: Any, n_classes: int, weight: Float64 | None, block: int) -> Iterator[Block]:
+    """Yield checked (rows, targets, weights), ``block`` rows at a time, from what :func:`checked_data` returned."""
+    for start in range(0, X.shape[0], block):
+        # Without a name of its own here, a block is gone before the next is made if the caller drops it.
+        yield _checked_block(X, L, n_classes, weight, slice(start, min(start + block, X.shape[0])))
+
+
+def _checked_block(X: Any, L: Any, n_classes: int, weight: Float64 | None, part: slice) -> Block:
+    rows = checked_rows(X[part], X.shape[1], part.start)
+    target = checked_target(L[part], rows.shape[0], n_classes, part.start)
+    return rows, target, None if weight is None else weight[part]
+
+
+def checked_data(
+    X: Any, L: Any, n_classes: int | None, sample_weight: Any, block: int
+) -> tuple[Any, Any, int, Float64 | None]:
+    """Check shapes, labels and weights without reading X; return X, L, the number of classes and the weights."""
+    scores, target = X if stays_on_device(X) else as_numpy(X), as_target(L)
+    if scores.ndim != 2 or 0 in scores.shape:
+        raise DataError(f"X has shape {tuple(scores.shape)}; expected (N, m) with at least one row and one column")
+    if isinstance(block, bool) or block < 1:
+        raise InterpNetError(f"block is {block}; expected a number of rows, at least 1")
+    n = scores.shape[0]
+    if target.shape[:1] != (n,):
+        raise DataError(f"X has {n} rows but L has shape {target.shape}; expected one target a row")
+    if target.ndim not in {1, 2} or 0 in target.shape:
+        raise DataError(f"L has shape {target.shape}; expected (N, C) targets or (N,) integer labels")
+    width = class_count(target, n_classes) if target.ndim == 1 else target.shape[1]
+    weight = checked_weight(sample_weight, n)
+    check_some_weight(weight)
+    return scores, target, width, weight
+
+
+def take_rows(block: Block, index: npt.NDArray[np.int64]) -> Block:
+    """Return the rows ``index`` of a block."""
+    rows, target, weight = block
+    return rows[index], target[index], None if weight is None else weight[index]
+
+
+class Sums:
+    """Sums of blocks, each where its rows are."""
+
+    def __init__(self, m: int, n_classes: int) -> None:
+        self._shape = m, n_classes
+        self._at: dict[str, HostSums | DeviceSums] = {}  # made when the first block comes: m^2 numbers each
+        self._weight = 0.0
+        self.n = 0
+
+    def add(self, block: Block) -> None:
+        """Add a checked block."""
+        rows, target, weight = block
+        if rows.shape[0] == 0:
+            return
+        place = str(rows.device) if stays_on_device(rows) else "host"
+        if place not in self._at:
+            self._at[place] = HostSums(*self._shape) if place == "host" else DeviceSums(*self._shape, rows.device)
+        self._at[place].add(rows, target, weight)
+        self.n += rows.shape[0]
+        self._weight += rows.shape[0] if weight is None else float(weight.sum())
+
+    def arrays(self, *, copy: bool) -> tuple[Float64, Float64, Float64]:
+        """Return G, B and yy; without ``copy`` perhaps the sums' own memory, after which nothing may be added."""
+        if self.n == 0:
+            raise InterpNetError("Gram.n is 0; expected the number of images, at least 1")
+        if self._weight == 0:
+            raise DataError(f"sample_weight is zero for all {self.n} rows; expected at least one weight above zero")
+        first, *others = self._at.values()
+        G, B, yy = first.arrays(copy=copy)
+        for sums in others:
+            for mine, more in zip((G, B, yy), sums.arrays(copy=copy), strict=True):
+                mine += more
+        return G, B, yy
+
+
+class HostSums:
+    """Sums in the machine's memory."""
+
+    def __init__(self, m: int, n_classes: int) -> None:
+        # Only the upper triangle is summed, in Fortran order, so that BLAS adds into it in place; B is kept
+        # transposed, so that sparse targets add whole rows.
+        self._upper = np.zeros((m, m), order="F")
+        self._Bt = np.zeros((n_classes, m))
+        self._yy = np.zeros(n_classes)
+
+    def add(self, rows: Float64, target: Target, weight: Float64 | None) -> None:
+        """Add float64 rows (n, m) with targets (n, C)."""
+        if weight is not None:
+            root = np.sqrt(weight)
+            rows, target = rows * root[:, None], _scaled(target, root)
+        # rows.T is Fortran-ordered without a copy; syrk does half of gemm's arithmetic.
+        self._upper = dsyrk(1.0, rows.T, beta=1.0, c=self._upper, overwrite_c=1)
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow is named when the Gram is made
+            self._Bt += target.T @ rows
+            self._yy += _squares(target)
+
+    def arrays(self, *, copy: bool) -> tuple[Float64, Float64, Float64]:
+        """Return G, B and yy; without ``copy`` the sums' own memory, after which nothing may be added."""
+        full = np.array(self._upper.T, order="C", copy=True) if copy else self._upper.T  # now the lower triangle
+        _mirror(full)
+        return full, np.ascontiguousarray(self._Bt.T), self._yy.copy()
+
+
+class DeviceSums:
+    """The same sums in a device's memory, with torch."""
+
+    def __init__(self, m: int, n_classes: int, device: torch.device) -> None:
+        import torch
+
+        self._device = device
+        self._lower = torch.zeros(m, m, dtype=torch.float64, device=device)
+        self._Bt = torch.zeros(n_classes, m, dtype=torch.float64, device=device)
+        self._yy = np.zeros(n_classes)
+
+    def add(self, rows: torch.Tensor, target: Target, weight: Float64 | None) -> None:
+        """Add float64 rows (n, m) on the device with targets (n, C) from the host."""
+        import torch
+
+        if weight is not None:
+            root = np.sqrt(weight)
+            rows, target = rows * torch.from_numpy(root).to(self._device)[:, None], _scaled(target, root)
+        # Column panels of the lower triangle: half of the full product's arithmetic.
+        for start in range(0, rows.shape[1], _PANEL):
+            part = slice(start, start + _PANEL)
+            self._lower[start:, part].addmm_(rows[:, start:].T, rows[:, part])
+        if sparse.issparse(target):
+            coo = target.tocoo()
+            places = torch.from_numpy(np.stack([coo.coords[1], coo.coords[0]]).astype(np.int64))
+            turned = torch.sparse_coo_tensor(
+                places, torch.from_numpy(coo.data), target.shape[::-1], check_invariants=True
+            )
+            self._Bt += torch.sparse.mm(turned.to(self._device), rows)
+        else:
+            self._Bt.addmm_(torch.from_numpy(target).to(self._device).T, rows)
+        self._yy += _squares(target)
+
+    def arrays(self, *, copy: bool) -> tuple[Float64, Float64, Float64]:
+        """Return G, B and yy in the machine's memory."""
+        del copy  # they always are copies
+        G = self._lower.to("cpu", copy=True).numpy()
+        _mirror(G)
+        return G, np.ascontiguousarray(self._Bt.cpu().numpy().T), self._yy.copy()
+
+
+def _mirror(lower: Float64) -> None:
+    """Copy the lower triangle onto the upper, block by block, in place."""
+    for i in range(0, lower.shape[0], _MIRROR):
+        rows = slice(i, i + _MIRROR)
+        lower[rows, i + _MIRROR :] = lower[i + _MIRROR :, rows].T
+        corner = np.tril(lower[rows, rows])
+        lower[rows, rows] = corner + np.tril(corner, -1).T
+
+
+def _scaled(target: Target, root: Float64) -> Target:
+    """Return the targets with row i times ``root[i]``."""
+    if not sparse.issparse(target):
+        return target * root[:, None]
+    data = target.data * np.repeat(root, np.diff(target.indptr))
+    return sparse.csr_array((data, target.indices, target.indptr), shape=target.shape)
+
+
+def _squares(target: Target) -> Float64:
+    """Return the columns' sums of squares (C,)."""
+    if sparse.issparse(target):
+        return np.bincount(target.indices, target.data**2, minlength=target.shape[1]).astype(np.float64, copy=False)
+    squares: Float64 = np.einsum("ij,ij->j", target, target)
+    return squares
+
+
+def _device_rows(X: torch.Tensor, m: int, first_row: int) -> torch.Tensor:
+    if X.ndim != 2 or X.shape[1] != m:
+        raise DataError(f"X has shape {tuple(X.shape)}; expected (n, {m})")
+    rows = X.detach().double()
+    if not rows.sum().isfinite():
+        fault = locate_bad("X", rows.cpu().numpy(), first_row)
+        if fault is not None:
+            raise DataError(fault)
+    return rows

@@ -1,0 +1,65 @@
+"""Which images each fold holds out, and how many of them its weights name rightly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.model_selection import KFold, StratifiedKFold, check_cv
+
+from interpnet._mulasso_targets import Targets
+from interpnet.errors import DataError
+
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+_ROWS = 4096
+
+
+def assign_folds(cv: Any, target: Targets, n: int, random_state: int | None) -> Int64:
+    """Return the fold that holds each of ``n`` rows out (N,), -1 where none does.
+
+    Raises
+    ------
+    ValueError
+        scikit-learn's, for more folds than images; :class:`~interpnet.errors.DataError` for test sets that overlap,
+        training sets that are not all the other images, and folds without weight.
+    """
+    labels = target.L if target.labels else None
+    cv = 5 if cv is None else cv
+    if isinstance(cv, int | np.integer):
+        kind = KFold if labels is None else StratifiedKFold
+        cv = kind(int(cv), shuffle=True, random_state=random_state)
+    fold = np.full(n, -1, dtype=np.int64)
+    for k, (train, test) in enumerate(check_cv(cv, labels, classifier=True).split(np.empty((n, 0)), labels)):
+        trains, tests = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+        trains[train], tests[test] = True, True
+        if not tests.any() or tests.all() or (trains == tests).any():
+            raise DataError(
+                f"cv: fold {k} trains on {trains.sum()} and tests on {tests.sum()} of {n} images; expected to test on "
+                "some and train on all the others, as KFold, StratifiedKFold and PredefinedSplit do"
+            )
+        if (fold[tests] >= 0).any():
+            raise DataError(f"cv: fold {k} holds images out that an earlier fold did; expected disjoint test sets")
+        if target.weight is not None and not target.weight[tests].any():
+            raise DataError(f"cv: every image of fold {k} has weight zero; expected some weight in each fold")
+        fold[tests] = k
+    return fold
+
+
+def held_out_accuracy(scores: Any, target: Targets, rows: Int64, coef: Float64, device: str | None) -> Float64:
+    """Return the weighted share of ``rows`` that each of ``coef`` (T, C, m) names rightly, (T,)."""
+    weights = torch.from_numpy(coef).to(device or "cpu")
+    right, mass = np.zeros(len(coef)), 0.0
+    for start in range(0, len(rows), _ROWS):
+        index = rows[start : start + _ROWS]
+        block = torch.as_tensor(scores[index]).to(weights.device, torch.float64)
+        truth = torch.from_numpy(target.L[index]).to(weights.device)
+        counts = np.ones(len(index)) if target.sample_weight is None else target.sample_weight[index]
+        mass += float(counts.sum())
+        for t in range(len(coef)):
+            right[t] += counts @ (block @ weights[t].T).argmax(1).eq(truth).cpu().numpy()
+    share: Float64 = right / mass
+    return share

@@ -1,0 +1,79 @@
+"""What every mu-lasso estimator does once it has weights: decide, predict, score."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from interpnet._gram_checks import as_numpy, locate_bad
+from interpnet._gram_sums import as_target, stays_on_device
+from interpnet._mulasso_solve import Solution
+from interpnet.errors import DataError
+
+Float64 = npt.NDArray[np.float64]
+
+ROWS = 4096
+
+if TYPE_CHECKING:
+
+    class _Estimator:
+        """What scikit-learn's mix-ins, which have no types, provide."""
+else:
+
+    class _Estimator(ClassifierMixin, BaseEstimator):
+        """A scikit-learn classifier."""
+
+
+class LinearModel(_Estimator):
+    """Weights ``coef_`` (C, m) without intercept."""
+
+    def decision_function(self, X: npt.ArrayLike) -> Float64:
+        """Return ``X @ coef_.T``, (N, C) float64: one column a class, also where there are only two."""
+        check_is_fitted(self)
+        scores = self._scores(X, reset=False)
+        result = np.empty((scores.shape[0], self.coef_.shape[0]))
+        for start in range(0, scores.shape[0], ROWS):
+            rows = as_numpy(scores[start : start + ROWS])
+            where = locate_bad("X", np.asarray(rows, dtype=np.float64), start)
+            if where is not None:
+                raise DataError(where)
+            result[start : start + ROWS] = rows @ self.coef_.T
+        return result
+
+    def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Return the labels (N,) of the largest decision value; the targets (N, C) if fitted to a matrix."""
+        values = self.decision_function(X)
+        return self.classes_[values.argmax(axis=1)] if self._labels else values
+
+    def score(self, X: npt.ArrayLike, y: Any, sample_weight: npt.ArrayLike | None = None) -> float:
+        """Return the accuracy for labels, the mean coefficient of determination for a target matrix."""
+        target = as_target(y)
+        target = target.toarray() if sparse.issparse(target) else target
+        metric = accuracy_score if target.ndim == 1 else r2_score
+        return float(metric(target, self.predict(X), sample_weight=sample_weight))
+
+    def _keep(self, solution: Solution, classes: npt.NDArray[Any], *, labels: bool) -> None:
+        """Take the solution (of one radius a class) as the fitted weights."""
+        self.classes_ = classes
+        self.coef_ = solution.coef[0]
+        self.dual_gap_ = solution.gap[0]
+        self.relative_gap_ = solution.relative[0]
+        self.mu_active_ = solution.active[0]
+        self.n_iter_ = solution.n_iter
+        self._labels = labels
+
+    def _scores(self, X: Any, *, reset: bool) -> Any:
+        """Check ``X`` as scikit-learn does, but leave the search for NaN to the pass that names the place."""
+        if stays_on_device(X):
+            # Its shape alone is checked: one number, strided to that shape, stands in for the values.
+            stand_in = np.broadcast_to(np.float32(0), tuple(X.shape))
+            validate_data(self, stand_in, reset=reset, dtype=np.float32, ensure_all_finite=False)
+            return X
+        value = X if not hasattr(X, "detach") else as_numpy(X)
+        return validate_data(self, value, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)

@@ -1,0 +1,103 @@
+"""Solutions at many radii, and the warning where the tolerance was missed."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.exceptions import ConvergenceWarning
+
+from interpnet._mulasso_checks import Options, check_type, checked_radii
+from interpnet._mulasso_solve import Solution, solve
+from interpnet.gram import Gram
+
+Float64 = npt.NDArray[np.float64]
+
+MAX_ITER = 20_000
+
+
+def mulasso_path(
+    gram: Gram,
+    mus: npt.ArrayLike,
+    *,
+    positive: bool = False,
+    tol: float = 1e-6,
+    max_iter: int = MAX_ITER,
+    device: str | None = None,
+    n_jobs: int | None = None,
+) -> Float64:
+    """Return the solutions at every radius of ``mus`` from one pass along the path.
+
+    Parameters
+    ----------
+    gram : Gram
+    mus : (T,) array
+        Radii, above zero, in any order.
+    positive, tol, max_iter, device, n_jobs
+        As for :class:`~interpnet.mulasso.MuLasso`.
+
+    Returns
+    -------
+    (T, C, m) float64
+        In the order of ``mus``.
+
+    Raises
+    ------
+    InterpNetError
+        As :meth:`MuLasso.fit_gram <interpnet.mulasso.MuLasso.fit_gram>`.
+
+    Warns
+    -----
+    ConvergenceWarning
+        ``tol`` was not reached at some radius.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gram = Gram.from_scores(np.eye(2), [0, 1])
+    >>> mulasso_path(gram, [0.25, 2.0])[:, 0].tolist()
+    [[0.25, 0.0], [1.0, 0.0]]
+    """
+    radii = np.atleast_1d(checked_radii(mus, "mus", "a vector of numbers", (0, 1)))
+    options = Options(positive, tol, max_iter, device, n_jobs)
+    check_type(gram)
+    gram.check_definite()
+    solution = solve_path(gram, radii, options)
+    warn_missed(solution, radii, np.arange(gram.n_classes), options, depth=3)
+    return solution.coef
+
+
+def solve_path(gram: Gram, mus: Float64, options: Options, start: Float64 | None = None) -> Solution:
+    """Solve for every class at every radius of ``mus``: (T,), or (T, C) where each class has its own."""
+    return solve(
+        gram,
+        mus,
+        positive=bool(options.positive),
+        tol=float(options.tol),
+        max_iter=int(options.max_iter),
+        start=start,
+        device=None if options.device is None else str(options.device),
+        n_jobs=options.n_jobs,
+    )
+
+
+def warn_missed(solution: Solution, mus: Float64, classes: npt.NDArray[Any], options: Options, *, depth: int) -> None:
+    """Warn, ``depth`` frames up (the caller of the public function), where the tolerance was missed.
+
+    ``mus`` are the radii, (T,) or (T, C).
+    """
+    missed = ~(solution.relative <= options.tol)
+    if not missed.any():
+        return
+    t, c = np.unravel_index(int(np.nan_to_num(solution.relative, nan=np.inf).argmax()), missed.shape)
+    mu = mus[t] if mus.ndim == 1 else mus[t, c]
+    warnings.warn(
+        f"the relative duality gap is {solution.relative[t, c]:.2e} for class {classes[c]!s} "
+        f"at mu={mu:g} (missed by {np.count_nonzero(missed.any(axis=0))} of {missed.shape[1]} classes), "
+        f"above tol={options.tol:g}; raise max_iter (now {options.max_iter}) or tol, or lower mu: "
+        "far beyond the l1 norm of a least squares solution the gap is rounding times mu",
+        ConvergenceWarning,
+        stacklevel=depth,
+    )

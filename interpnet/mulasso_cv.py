@@ -1,0 +1,279 @@
+r"""The mu-lasso with its radius chosen on held-out images, from one pass over the scores.
+
+Each fold's Gram is summed in that pass; the training Gram of a fold is the total minus the fold's, the path is solved
+on it once, and the held-out error follows from the fold's Gram alone:
+
+.. math:: \|X_k w - l\|^2 = w^T G_k w - 2 B_k^T w + yy_k,
+
+so nothing is refitted from the scores. Only the accuracy, which is no sum of squares, reads each row once more.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from interpnet._mulasso_checks import Options, check_type, checked_radii
+from interpnet._mulasso_curve import SelectionCurve, choose, default_mus, mean_and_se, squared_error
+from interpnet._mulasso_folds import assign_folds, held_out_accuracy
+from interpnet._mulasso_model import ROWS, LinearModel
+from interpnet._mulasso_path import MAX_ITER, solve_path, warn_missed
+from interpnet._mulasso_targets import check_class_weight, read_targets
+from interpnet.errors import InterpNetError
+from interpnet.gram import Gram
+from interpnet.gram_parts import part_grams
+
+Float64 = npt.NDArray[np.float64]
+
+_RULES = ("one_se", "best")
+
+
+class MuLassoCV(LinearModel):
+    """:class:`~interpnet.mulasso.MuLasso` with mu chosen by cross-validation.
+
+    Parameters
+    ----------
+    mus : (T,) array, optional
+        Radii to try; by default 20 in geometric progression, from about one channel a class to hundreds, in units of
+        the median over classes of the best single channel's least squares weight (which makes the grid follow the
+        scale of the scores).
+    cv : int, splitter, or iterable of (train, test)
+        Folds: a number (stratified by class for labels), or scikit-learn's splitters whose test sets do not overlap.
+    rule : "one_se" or "best"
+        The smallest mu whose mean held-out error is within one standard error (over the folds) of the smallest, or
+        the mu of the smallest.
+    positive, tol, max_iter, class_weight, device, n_jobs
+        As for MuLasso.
+    per_class : bool
+        Choose one mu a class, each by its own error.
+    accuracy : bool
+        Also measure the accuracy along the path: N T C m operations, the only ones that grow with the images.
+    random_state : int, or None
+        Seed of the folds where ``cv`` is a number.
+
+    Attributes
+    ----------
+    mu_, mu_best_, mu_one_se_ : float, or (C,) float64 with ``per_class``
+        The radius taken, and those of the two rules.
+    mus_ : (T,) float64
+        Radii tried, ascending.
+    error_path_ : (folds, T, C) float64
+        Held-out squared error per image (per unit of weight, where images are weighted).
+    accuracy_path_ : (folds, T) float64, or None
+        Share of held-out images named rightly, weighted by ``sample_weight``; None for targets without labels.
+    n_channels_path_ : (folds, T, C) int
+        Channels with a nonzero weight.
+    curve_ : SelectionCurve
+        Means and standard errors of all three, and the choice; ``curve_.to_json()`` writes it down.
+    coef_, dual_gap_, relative_gap_, mu_active_, n_iter_, classes_, n_features_in_
+        As for MuLasso, fitted to all images at ``mu_``.
+
+    Notes
+    -----
+    Memory is one (m, m) matrix a fold and three more. A memory map is read twice, never held.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.repeat([0, 1, 2], 60)
+    >>> X = rng.random((180, 8)) + 2.0 * np.eye(8)[labels]
+    >>> model = MuLassoCV(mus=[0.05, 0.2, 0.6, 1.0, 3.0]).fit(X, labels)
+    >>> model.mu_ <= model.mu_best_, model.score(X, labels)
+    (True, 1.0)
+    """
+
+    def __init__(
+        self,
+        mus: npt.ArrayLike | None = None,
+        *,
+        cv: Any = 5,
+        rule: str = "one_se",
+        positive: bool = False,
+        tol: float = 1e-6,
+        max_iter: int = MAX_ITER,
+        class_weight: Any = None,
+        per_class: bool = False,
+        accuracy: bool = True,
+        device: str | None = None,
+        n_jobs: int | None = None,
+        random_state: int | None = 0,
+    ) -> None:
+        self.mus = mus
+        self.cv = cv
+        self.rule = rule
+        self.positive = positive
+        self.tol = tol
+        self.max_iter = max_iter
+        self.class_weight = class_weight
+        self.per_class = per_class
+        self.accuracy = accuracy
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def fit(self, X: npt.ArrayLike, y: Any, sample_weight: npt.ArrayLike | None = None) -> Self:
+        """Choose mu and fit from scores.
+
+        Parameters
+        ----------
+        X : (N, m) array, memory map or torch tensor
+        y : (N,) labels or (N, C) targets, which may be sparse
+        sample_weight : (N,) array, optional
+            As for :meth:`MuLasso.fit <interpnet.mulasso.MuLasso.fit>`.
+
+        Raises
+        ------
+        ValueError
+            As ``MuLasso.fit``; folds that overlap or are empty, more folds than images of any class.
+
+        Warns
+        -----
+        UserWarning
+            The chosen mu is at an end of the radii tried; a class has fewer images than there are folds.
+        ConvergenceWarning
+            ``tol`` was not reached.
+        """
+        options = self._options()
+        scores = self._scores(X, reset=True)
+        target = read_targets(y, scores.shape[0], sample_weight, self.class_weight)
+        fold = assign_folds(self.cv, target, scores.shape[0], self.random_state)
+        folds = int(fold.max()) + 1
+        part = np.where(fold < 0, folds, fold)  # rows that no fold holds out are one part more
+        grams = part_grams(
+            scores, target.L, part, n_classes=len(target.classes), sample_weight=target.weight, block=ROWS
+        )
+        mass = np.bincount(part, weights=target.weight, minlength=folds)[:folds].astype(np.float64)
+
+        def accuracy(k: int, coef: Float64) -> Float64:
+            return held_out_accuracy(scores, target, np.flatnonzero(fold == k), coef, options.device)
+
+        self._choose(grams, mass, options, target.classes, accuracy if target.labels and self.accuracy else None)
+        return self._fit_all(grams, options, target.classes, labels=target.labels)
+
+    def fit_grams(self, grams: Sequence[Gram], *, classes: npt.ArrayLike | None = None) -> Self:
+        """Choose mu and fit from the Grams of the folds alone; there is no accuracy then.
+
+        Parameters
+        ----------
+        grams : sequence of Gram
+            One a fold, of disjoint images, such as :func:`interpnet.gram_parts.part_grams` sums.
+        classes : (C,) array, optional
+            Labels :meth:`predict` returns; by default 0 .. C - 1.
+
+        Raises
+        ------
+        InterpNetError
+            Fewer than two Grams, or not all of the same channels and classes; otherwise as ``MuLasso.fit_gram``.
+
+        Examples
+        --------
+        >>> from interpnet.gram_parts import part_grams, random_parts
+        >>> labels = np.repeat([0, 1], 30)
+        >>> X = np.random.default_rng(0).random((60, 4)) + np.eye(4)[labels]
+        >>> folds = part_grams(X, labels, random_parts(labels, 5))
+        >>> MuLassoCV(mus=[0.1, 0.5, 1.0, 2.0, 4.0]).fit_grams(folds).error_path_.shape
+        (5, 5, 2)
+        """
+        options = self._options()
+        if self.class_weight is not None:
+            raise InterpNetError("class_weight is set, but Grams have no images left to weigh: sum them with weights")
+        given = list(grams)
+        if len(given) < 2:
+            raise InterpNetError(f"grams holds {len(given)} Grams; expected one a fold, at least two")
+        for gram in given:
+            check_type(gram)
+            gram.check_definite()
+        labels = np.arange(given[0].n_classes) if classes is None else np.asarray(classes)
+        if labels.shape != (given[0].n_classes,):
+            raise InterpNetError(f"classes have shape {labels.shape}; expected ({given[0].n_classes},), one a class")
+        self.n_features_in_ = given[0].m
+        self._choose(given, np.array([float(gram.n) for gram in given]), options, labels, None)
+        return self._fit_all(given, options, labels, labels=True)
+
+    def _options(self) -> Options:
+        """Check the parameters, before the data are read."""
+        check_class_weight(self.class_weight)
+        if self.rule not in _RULES:
+            raise InterpNetError(f"rule is {self.rule!r}; expected 'one_se' or 'best'")
+        for name in ("per_class", "accuracy"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise InterpNetError(f"{name} is {getattr(self, name)!r}; expected True or False")
+        if self.mus is not None:
+            checked_radii(self.mus, "mus", "a vector of numbers", (1,))
+        return Options(self.positive, self.tol, self.max_iter, self.device, self.n_jobs)
+
+    def _choose(
+        self,
+        grams: Sequence[Gram],
+        mass: Float64,
+        options: Options,
+        classes: npt.NDArray[Any],
+        accuracy: Callable[[int, Float64], Float64] | None,
+    ) -> None:
+        """Solve the path without each fold, measure it there, and choose; ``mass`` is the folds' weight."""
+        total = _sum(grams)
+        mus = default_mus(total, positive=bool(options.positive)) if self.mus is None else self.mus
+        self.mus_ = np.unique(np.asarray(mus, dtype=np.float64))
+        shape = len(mass), len(self.mus_), total.n_classes
+        self.error_path_, self.n_channels_path_ = np.empty(shape), np.empty(shape, dtype=np.int64)
+        self.accuracy_path_ = None if accuracy is None else np.empty(shape[:2])
+        for k in range(len(mass)):
+            solution = solve_path(total.without(grams[k]), self.mus_, options)
+            warn_missed(solution, self.mus_, classes, options, depth=4)
+            self.error_path_[k] = squared_error(grams[k], solution.coef) / mass[k]
+            self.n_channels_path_[k] = np.count_nonzero(solution.coef, axis=2)
+            if accuracy is not None and self.accuracy_path_ is not None:
+                self.accuracy_path_[k] = accuracy(k, solution.coef)
+        self._read_off()
+
+    def _read_off(self) -> None:
+        """Take the radius from what the folds measured, and say where the grid was too short."""
+        overall = self.error_path_.mean(axis=2)
+        best, one_se = choose(self.error_path_ if self.per_class else overall)
+        taken = one_se if self.rule == "one_se" else best
+        mus = [self.mus_[index] if self.per_class else float(self.mus_[index]) for index in (taken, best, one_se)]
+        self.mu_, self.mu_best_, self.mu_one_se_ = mus
+        error, error_se = mean_and_se(overall)
+        right, right_se = (None, None) if self.accuracy_path_ is None else mean_and_se(self.accuracy_path_)
+        channels = self.n_channels_path_.mean(axis=(0, 2))
+        self.curve_ = SelectionCurve(
+            self.mus_,
+            error,
+            error_se,
+            right,
+            right_se,
+            channels,
+            chosen=self.mu_,
+            best=self.mu_best_,
+            one_se=self.mu_one_se_,
+            rule=self.rule,
+            n_folds=len(self.error_path_),
+        )
+        last = len(self.mus_) - 1
+        ends = np.unique(self.mus_[np.atleast_1d(taken)[np.isin(taken, (0, last))]])
+        if last > 1 and len(ends):
+            warnings.warn(
+                f"the chosen mu is {' and '.join(f'{mu:g}' for mu in ends)}, at an end of the {last + 1} radii tried "
+                f"({self.mus_[0]:g} to {self.mus_[-1]:g}); give mus a wider range to be sure",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def _fit_all(self, grams: Sequence[Gram], options: Options, classes: npt.NDArray[Any], *, labels: bool) -> Self:
+        total = _sum(grams)
+        radii = np.broadcast_to(self.mu_, (1, total.n_classes))
+        solution = solve_path(total, radii, options)
+        warn_missed(solution, radii, classes, options, depth=4)
+        self._keep(solution, classes, labels=labels)
+        return self
+
+
+def _sum(grams: Sequence[Gram]) -> Gram:
+    total = grams[0]
+    for gram in grams[1:]:
+        total = total + gram
+    return total

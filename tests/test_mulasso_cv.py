@@ -1,0 +1,373 @@
+"""The radius chosen on held-out images: errors from Grams alone, the rules, folds, weights, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.model_selection import GroupKFold, KFold, PredefinedSplit, ShuffleSplit, StratifiedKFold
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from interpnet._mulasso_curve import SelectionCurve, choose, default_mus, mean_and_se, squared_error
+from interpnet.errors import DataError, InterpNetError
+from interpnet.gram import Gram
+from interpnet.gram_parts import part_grams
+from interpnet.mulasso import MuLasso, mulasso_path
+from interpnet.mulasso_cv import MuLassoCV
+
+MUS = [0.05, 0.15, 0.4, 0.8, 1.5, 4.0]
+
+
+def planted(N: int = 300, m: int = 30, C: int = 3, noise: float = 0.3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores of which two columns a class carry its target, with weights 0.4 and 0.6."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((N, m))
+    W = np.zeros((m, C))
+    for c in range(C):
+        W[2 * c : 2 * c + 2, c] = 0.4, 0.6
+    return X, X @ W + noise * rng.standard_normal((N, C))
+
+
+def labelled(N: int = 240, m: int = 10, C: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores whose first C columns say the class, and the labels."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(N) % C)
+    return rng.random((N, m)) + 0.8 * np.eye(m)[labels], labels
+
+
+# --- the measurements ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("m", [5, 40])
+def test_squared_error_from_the_gram_is_that_from_the_scores(m) -> None:
+    rng = np.random.default_rng(0)
+    X, L = rng.standard_normal((70, m)), rng.standard_normal((70, 3))
+    coef = rng.standard_normal((4, 3, m)) * (rng.random((4, 3, m)) < np.array([0.0, 0.05, 0.3, 1.0])[:, None, None])
+    expected = ((X[None, :, :] @ coef.transpose(0, 2, 1) - L) ** 2).sum(axis=1)
+    np.testing.assert_allclose(squared_error(Gram.from_scores(X, L), coef), expected, rtol=1e-12)
+
+
+def test_squared_error_of_a_perfect_fit_is_not_negative() -> None:
+    X = np.random.default_rng(0).standard_normal((9, 2)) * 1e4
+    gram = Gram.from_scores(X, X @ np.ones((2, 1)))
+    assert 0 <= squared_error(gram, np.ones((1, 1, 2)))[0, 0] < 1e-4
+
+
+def test_errors_channels_and_accuracy_are_those_of_fits_without_the_fold() -> None:
+    X, labels = labelled()
+    weight = np.linspace(0.5, 2.0, len(X))
+    folds = [(np.flatnonzero(np.arange(240) % 3 != k), np.flatnonzero(np.arange(240) % 3 == k)) for k in range(3)]
+    model = MuLassoCV(MUS, cv=folds).fit(X, labels, weight)
+    L = np.eye(3)[labels]
+    for k, (train, test) in enumerate(folds):
+        for t, mu in enumerate(MUS):
+            apart = MuLasso(mu).fit(X[train], labels[train], weight[train])
+            residual = X[test] @ apart.coef_.T - L[test]
+            error = (weight[test, None] * residual**2).sum(axis=0) / weight[test].sum()
+            np.testing.assert_allclose(model.error_path_[k, t], error, atol=1e-7)
+            assert model.n_channels_path_[k, t].tolist() == np.count_nonzero(apart.coef_, axis=1).tolist()
+            right = apart.score(X[test], labels[test], weight[test])
+            assert model.accuracy_path_[k, t] == pytest.approx(right)
+    np.testing.assert_allclose(model.curve_.error_mean, model.error_path_.mean(axis=(0, 2)))
+    spread = model.error_path_.mean(axis=2).std(axis=0, ddof=1) / np.sqrt(3)
+    np.testing.assert_allclose(model.curve_.error_se, spread)
+    np.testing.assert_allclose(model.curve_.accuracy_mean, model.accuracy_path_.mean(axis=0))
+    np.testing.assert_allclose(model.curve_.channels_mean, model.n_channels_path_.mean(axis=(0, 2)))
+
+
+def test_fitted_weights_are_those_of_the_plain_estimator_at_the_chosen_radius() -> None:
+    X, labels = labelled()
+    names = np.array(["cat", "dog", "owl"])[labels]
+    model = MuLassoCV(MUS).fit(X, names)
+    plain = MuLasso(model.mu_).fit(X, names)
+    np.testing.assert_allclose(model.coef_, plain.coef_, atol=1e-9)
+    assert model.classes_.tolist() == ["cat", "dog", "owl"]
+    assert model.score(X, names) == plain.score(X, names) > 0.8
+    assert (model.relative_gap_ <= 1e-6).all()
+
+
+# --- the choice ---------------------------------------------------------------------------------
+
+
+def test_choice_by_hand() -> None:
+    # Means 4, 2, 1, 3; at the smallest (1) the folds are 0.5 and 1.5, so the standard error is 0.5.
+    errors = np.array([[4.0, 2.0, 0.5, 3.0], [4.0, 2.0, 1.5, 3.0]])
+    mean, se = mean_and_se(errors)
+    assert mean.tolist() == [4, 2, 1, 3]
+    np.testing.assert_allclose(se, [0, 0, 0.5, 0])
+    assert [int(i) for i in choose(errors)] == [2, 2]
+    errors[:, 1] = 1.5  # exactly one standard error above
+    assert [int(i) for i in choose(errors)] == [2, 1]
+    both = np.stack([errors, errors[:, ::-1]], axis=2)
+    assert [i.tolist() for i in choose(both)] == [[2, 1], [1, 1]]
+    assert [int(i) for i in choose(errors[:1])] == [2, 2]  # one fold has no standard error
+
+
+def test_planted_channels_are_found() -> None:
+    X, L = planted(noise=1.0)
+    best = MuLassoCV(np.geomspace(0.1, 10, 15), rule="best").fit(X, L)
+    assert 0.8 <= best.mu_ <= 1.4  # the planted weights have an l1 norm of 1
+    model = MuLassoCV(np.geomspace(0.1, 10, 15)).fit(X, L)
+    assert model.mu_ == model.mu_one_se_ < model.mu_best_ == best.mu_
+    for c in range(3):
+        assert set(np.argsort(-np.abs(model.coef_[c]))[:2]) == {2 * c, 2 * c + 1}
+    assert np.count_nonzero(model.coef_) < np.count_nonzero(best.coef_)
+    assert model.accuracy_path_ is None
+    assert model.curve_.accuracy_mean is None
+
+
+def test_one_radius_a_class() -> None:
+    X, L = planted()
+    L[:, 1] *= 4  # needs four times the budget
+    model = MuLassoCV(np.geomspace(0.1, 10, 15), per_class=True, rule="best").fit(X, L)
+    assert model.mu_.shape == (3,)
+    assert model.mu_[1] > 2.5 * model.mu_[[0, 2]].max()
+    assert (model.mu_one_se_ <= model.mu_best_).all()
+    np.testing.assert_allclose(model.coef_, MuLasso(model.mu_).fit(X, L).coef_, atol=1e-8)
+    single = [MuLassoCV(np.geomspace(0.1, 10, 15), rule="best").fit(X, L[:, [c]]).mu_ for c in range(3)]
+    assert model.mu_.tolist() == single
+    assert model.curve_.to_json()["chosen"] == model.mu_.tolist()
+
+
+def test_choice_and_default_grid_follow_the_scale_of_the_scores() -> None:
+    X, labels = labelled()
+    one, other = (MuLassoCV(cv=3).fit(X * scale, labels) for scale in (1.0, 2.0**-7))
+    np.testing.assert_allclose(other.mus_, one.mus_ * 2.0**7, rtol=1e-12)
+    np.testing.assert_allclose(other.error_path_, one.error_path_, rtol=1e-6)
+    assert other.mu_ == pytest.approx(one.mu_ * 2.0**7)
+    np.testing.assert_allclose(other.predict(X * 2.0**-7), one.predict(X))
+
+
+def test_default_grid_by_hand() -> None:
+    # What a column alone explains is B^2 / G. Class 0: 25 and 16, so column 0, weight 5; class 1: 16 and 0.25, so
+    # column 0, weight 4; class 2: 1 and 25, so column 1, weight 2.5.
+    B = np.array([[5.0, -4.0, 1.0], [8.0, 1.0, 10.0], [0.0, 0.0, 0.0]])
+    gram = Gram(np.diag([1.0, 4.0, 0.0]), B, np.full(3, 99.0), 9)
+    mus = default_mus(gram, positive=False)
+    assert len(mus) == 20
+    np.testing.assert_allclose(mus[[0, -1]], [0.1 * 4, 50 * 4])
+    np.testing.assert_allclose(np.diff(np.log(mus)), np.log(500) / 19)
+    np.testing.assert_allclose(default_mus(gram, positive=True)[0], 0.1 * 2.5)  # class 1 has column 1, weight 0.25
+    nothing = Gram(np.eye(1), np.zeros((1, 1)), np.ones(1), 2)
+    assert default_mus(nothing, positive=False)[0] == 0.1
+
+
+def test_an_end_of_the_grid_is_said() -> None:
+    X, L = planted()
+    with pytest.warns(UserWarning, match=r"chosen mu is 0\.3, at an end of the 3 radii tried \(0\.1 to 0\.3\)"):
+        MuLassoCV([0.1, 0.2, 0.3], rule="best").fit(X, L)
+    L[:, 1] = np.random.default_rng(5).standard_normal(300)  # nothing to find: the less the better
+    with pytest.warns(UserWarning, match=r"chosen mu is 0\.1 and 0\.3, at an end"):
+        MuLassoCV([0.1, 0.2, 0.3], rule="best", per_class=True).fit(X, L)
+    assert MuLassoCV([0.2]).fit(X, L).mu_ == 0.2  # one radius is no choice
+
+
+# --- folds, weights, data -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "cv",
+    [
+        4,
+        None,
+        KFold(4),
+        StratifiedKFold(4),
+        PredefinedSplit(np.arange(240) % 4),
+        [(np.arange(240) % 4 != k, np.arange(240) % 4 == k) for k in range(4)],
+    ],
+)
+def test_folds_of_every_kind(cv) -> None:
+    X, labels = labelled()
+    model = MuLassoCV(MUS, cv=cv).fit(X, labels)
+    assert model.error_path_.shape == (5 if cv is None else 4, 6, 3)
+    assert model.curve_.n_folds == len(model.error_path_)
+
+
+def test_rows_that_no_fold_holds_out_are_trained_on() -> None:
+    X, labels = labelled()
+    fold = np.where(np.arange(240) < 60, -1, np.arange(240) % 2)
+    model = MuLassoCV(MUS, cv=PredefinedSplit(fold)).fit(X, labels)
+    coef = mulasso_path(Gram.from_scores(X[fold != 1], labels[fold != 1]), MUS)
+    error = squared_error(Gram.from_scores(X[fold == 1], labels[fold == 1]), coef) / (fold == 1).sum()
+    np.testing.assert_allclose(model.error_path_[1], error, atol=1e-8)
+    np.testing.assert_allclose(model.coef_, MuLasso(model.mu_).fit(X, labels).coef_, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("cv", "message"),
+    [
+        (ShuffleSplit(3, random_state=0), "cv: fold 1 holds images out that an earlier fold did"),
+        (ShuffleSplit(1, test_size=0.2, train_size=0.5), "cv: fold 0 trains on 120 and tests on 48 of 240 images"),
+        ([(np.arange(240), np.arange(120))], "cv: fold 0 trains on 240 and tests on 120 of 240"),
+        ([(np.arange(240), [])], "cv: fold 0 trains on 240 and tests on 0"),
+        (1, "at least one train/test split"),
+        (241, "n_splits=241"),
+        (GroupKFold(3), "groups"),
+        ("five", "cv"),
+    ],
+)
+def test_folds_that_are_refused(cv, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        MuLassoCV(MUS, cv=cv).fit(*labelled())
+
+
+def test_seed_decides_the_folds() -> None:
+    X, labels = labelled()
+    one, again, other = (MuLassoCV(MUS, random_state=s).fit(X, labels).error_path_ for s in (1, 1, 2))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_weights_equal_repeated_rows() -> None:
+    X, labels = labelled()
+    weight = 1 + np.arange(240) % 3
+    copies = np.repeat(np.arange(240), weight)
+    fold = np.arange(240) // 48
+    weighted = MuLassoCV(MUS, cv=PredefinedSplit(fold)).fit(X, labels, weight)
+    repeated = MuLassoCV(MUS, cv=PredefinedSplit(fold[copies])).fit(X[copies], labels[copies])
+    np.testing.assert_allclose(weighted.error_path_, repeated.error_path_, atol=1e-8)
+    np.testing.assert_allclose(weighted.accuracy_path_, repeated.accuracy_path_)
+    np.testing.assert_allclose(weighted.coef_, repeated.coef_, atol=1e-8)
+
+
+def test_balanced_classes() -> None:
+    X, labels = labelled()
+    keep = np.flatnonzero((labels > 0) | (np.arange(240) % 4 == 0))
+    X, labels = X[keep], labels[keep]
+    each = len(labels) / (3 * np.bincount(labels))
+    fold = np.arange(len(labels)) % 3
+    model = MuLassoCV(MUS, cv=PredefinedSplit(fold), class_weight="balanced").fit(X, labels)
+    by_hand = MuLassoCV(MUS, cv=PredefinedSplit(fold)).fit(X, labels, each[labels])
+    np.testing.assert_allclose(model.error_path_, by_hand.error_path_, atol=1e-9)
+    assert model.mu_ == by_hand.mu_
+    apart = MuLasso(MUS[2]).fit(X[fold != 1], labels[fold != 1], each[labels[fold != 1]])
+    # Images count alike in the accuracy: class weights say what is fitted, not what is counted.
+    assert model.accuracy_path_[1, 2] == pytest.approx(apart.score(X[fold == 1], labels[fold == 1]))
+    assert model.accuracy_path_[1, 2] != pytest.approx(by_hand.accuracy_path_[1, 2])
+    weight = np.linspace(0.2, 3.0, len(labels))
+    both = weight * (weight.sum() / (3 * np.bincount(labels, weights=weight)))[labels]
+    model = MuLassoCV(MUS, cv=PredefinedSplit(fold), class_weight="balanced").fit(X, labels, weight)
+    apart = MuLasso(MUS[2]).fit(X[fold != 1], labels[fold != 1], both[fold != 1])
+    right = apart.score(X[fold == 1], labels[fold == 1], weight[fold == 1])
+    assert model.accuracy_path_[1, 2] == pytest.approx(right)
+
+
+def test_memory_map_tensor_and_sparse_targets(tmp_path) -> None:
+    X, labels = labelled()
+    X = X.astype(np.float32)
+    mapped = np.memmap(tmp_path / "X.f32", dtype=np.float32, mode="w+", shape=X.shape)
+    mapped[:] = X
+    expected = MuLassoCV(MUS).fit(X, labels)
+    for given in (mapped, torch.from_numpy(X)):
+        model = MuLassoCV(MUS).fit(given, labels)
+        assert np.array_equal(model.error_path_, expected.error_path_)
+        assert np.array_equal(model.accuracy_path_, expected.accuracy_path_)
+    L = np.eye(3)[labels]
+    dense, thin = (MuLassoCV(MUS).fit(mapped, target) for target in (L, sparse.csr_array(L)))
+    np.testing.assert_allclose(dense.error_path_, thin.error_path_, atol=1e-12)
+    assert MuLassoCV(MUS, accuracy=False).fit(mapped, labels).accuracy_path_ is None
+
+
+def test_on_a_device(device: str) -> None:
+    X, labels = labelled()
+    expected = MuLassoCV(MUS).fit(X, labels)
+    for given in (X, torch.from_numpy(X).to(device)):
+        model = MuLassoCV(MUS, device=device).fit(given, labels)
+        np.testing.assert_allclose(model.error_path_, expected.error_path_, atol=1e-7)
+        np.testing.assert_allclose(model.accuracy_path_, expected.accuracy_path_)
+        assert np.array_equal(model.predict(given), expected.predict(X))
+
+
+def test_from_the_grams_of_the_folds() -> None:
+    X, labels = labelled()
+    fold = np.arange(240) % 4
+    expected = MuLassoCV(MUS, cv=PredefinedSplit(fold)).fit(X, labels)
+    grams = part_grams(X, labels, fold)
+    model = MuLassoCV(MUS).fit_grams(grams, classes=["a", "b", "c"])
+    np.testing.assert_allclose(model.error_path_, expected.error_path_, atol=1e-12)
+    assert model.accuracy_path_ is None
+    assert model.mu_ == expected.mu_
+    np.testing.assert_allclose(model.coef_, expected.coef_, atol=1e-12)
+    assert set(model.predict(X)) <= {"a", "b", "c"}
+    plain = [Gram(g.G, g.B, g.yy, g.n) for g in grams]
+    np.testing.assert_allclose(MuLassoCV(MUS).fit_grams(plain).error_path_, model.error_path_, atol=1e-12)
+    assert all(gram.is_definite for gram in plain)  # tested once, fold by fold, and remembered
+
+
+# --- the curve as a file ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("per_class", [False, True])
+def test_curve_goes_to_json_and_back(per_class) -> None:
+    X, labels = labelled()
+    curve = MuLassoCV(MUS, per_class=per_class).fit(X, labels).curve_
+    again = SelectionCurve.from_json(json.loads(json.dumps(curve.to_json(), allow_nan=False)))
+    assert again.to_json() == curve.to_json()
+    assert again.mus.tolist() == MUS
+    assert (again.rule, again.n_folds) == ("one_se", 5)
+    assert np.array_equal(again.error_mean, curve.error_mean)
+
+
+# --- conventions and refusals -------------------------------------------------------------------
+
+EXCEPTIONS = {
+    "check_classifiers_classes": "decision_function is (N, 2) for two classes, not (N,): one column a class",
+    "check_classifiers_train": "decision_function is (N, 2) for two classes, not (N,): one column a class",
+    "check_class_weight_classifiers": "no intercept: the heaviest class cannot take all of centred random blobs",
+    "check_supervised_y_2d": "a matrix y is a matrix of targets, also with one column, never labels",
+}
+
+
+@parametrize_with_checks([MuLassoCV()], expected_failed_checks=lambda _: EXCEPTIONS)
+def test_scikit_learn_conventions(estimator, check) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the suite feeds deliberately odd data
+        check(estimator)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"rule": "min"}, "rule is 'min'; expected 'one_se' or 'best'"),
+        ({"per_class": "yes"}, "per_class is 'yes'"),
+        ({"accuracy": 1}, "accuracy is 1"),
+        ({"mus": 3.0}, "mus is 3.0; expected a vector of numbers"),
+        ({"mus": []}, "mus is"),
+        ({"mus": [0.0, 1.0]}, r"mus is or holds 0\.0; .* above 0"),
+        ({"mus": [1.0, np.nan]}, "mus is or holds nan"),
+        ({"tol": -1.0}, "tol is"),
+        ({"positive": None}, "positive is None"),
+        ({"class_weight": 3}, "class_weight is 3"),
+        ({"n_jobs": 0}, "n_jobs is 0"),
+    ],
+)
+def test_parameters_that_are_refused(parameters, message) -> None:
+    with pytest.raises(InterpNetError, match=message):
+        MuLassoCV(**parameters).fit(*labelled())
+
+
+def test_data_that_is_refused() -> None:
+    X, labels = labelled()
+    bad = X.copy()
+    bad[200, 3] = np.nan
+    with pytest.raises(DataError, match="X contains NaN at row 200, column 3"):
+        MuLassoCV(MUS).fit(bad, labels)
+    with pytest.raises(DataError, match="one class only"):
+        MuLassoCV(MUS).fit(X, np.zeros(240))
+    with pytest.raises(DataError, match="every image of fold 1 has weight zero"):
+        MuLassoCV(MUS, cv=PredefinedSplit(np.arange(240) % 2)).fit(X, labels, np.arange(240) % 2 == 0)
+    gram = Gram.from_scores(X, labels)
+    with pytest.raises(InterpNetError, match="grams holds 1 Grams; expected one a fold, at least two"):
+        MuLassoCV(MUS).fit_grams([gram])
+    with pytest.raises(InterpNetError, match="gram is a int"):
+        MuLassoCV(MUS).fit_grams([gram, 3])
+    with pytest.raises(InterpNetError, match="cannot add Grams"):
+        MuLassoCV(MUS).fit_grams([gram, Gram.from_scores(X, np.ones((240, 1)))])
+    with pytest.raises(InterpNetError, match="class_weight is set, but Grams have no images left"):
+        MuLassoCV(MUS, class_weight="balanced").fit_grams([gram, gram])
+    with pytest.raises(InterpNetError, match=r"classes have shape \(1,\); expected \(3,\)"):
+        MuLassoCV(MUS).fit_grams([gram, gram], classes=["a"])
