@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from interpnet.backward import backward_rules as backward_rules
     from interpnet.baselines import attribute as attribute
     from interpnet.baselines import methods as methods
+    from interpnet.breakpoints import BreakPoints as BreakPoints
+    from interpnet.breakpoints import mulasso_breakpoints as mulasso_breakpoints
     from interpnet.channels import Channel as Channel
     from interpnet.channels import ChannelIndex as ChannelIndex
     from interpnet.datasets import ImageData as ImageData
@@ -47,6 +49,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AblationResult": "ablation",
+    "BreakPoints": "breakpoints",
     "Channel": "channels",
     "ChannelIndex": "channels",
     "Explanation": "explain",
@@ -75,6 +78,7 @@ _HOME = {
     "load_model": "models",
     "make_loader": "datasets",
     "methods": "baselines",
+    "mulasso_breakpoints": "breakpoints",
     "mulasso_path": "mulasso",
     "find_sites": "sites",
     "stability_selection": "stability",

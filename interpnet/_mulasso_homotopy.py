@@ -15,6 +15,7 @@ J. Numer. Anal. 20 (2000); Efron, Hastie, Johnstone & Tibshirani, "Least angle r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -52,7 +53,15 @@ class HomotopyResult:
     stalled: Tensor
 
 
-def homotopy(G: Tensor, b: Tensor, mus: Tensor, *, positive: bool, max_steps: int) -> HomotopyResult:
+def homotopy(
+    G: Tensor,
+    b: Tensor,
+    mus: Tensor,
+    *,
+    positive: bool,
+    max_steps: int,
+    on_event: Callable[[Tensor, Tensor], None] | None = None,
+) -> HomotopyResult:
     """Follow every class from w = 0 to the largest radius.
 
     Parameters
@@ -66,6 +75,8 @@ def homotopy(G: Tensor, b: Tensor, mus: Tensor, *, positive: bool, max_steps: in
         Weights may not be negative.
     max_steps : int
         Events a class may take.
+    on_event : callable, optional
+        Called at every event with the classes it concerns (n,) and the weights there (n, m).
 
     Returns
     -------
@@ -73,7 +84,7 @@ def homotopy(G: Tensor, b: Tensor, mus: Tensor, *, positive: bool, max_steps: in
         Exact up to rounding, except for classes in ``stalled`` (no more steps, or a numerically singular
         active set): theirs is the last solution reached, a feasible start for another method.
     """
-    walk = _Walk(G, b, mus, positive)
+    walk = _Walk(G, b, mus, positive, on_event)
     for step in range(1, max_steps + 1):
         if not walk.advance():
             break
@@ -90,8 +101,11 @@ def homotopy(G: Tensor, b: Tensor, mus: Tensor, *, positive: bool, max_steps: in
 class _Walk:
     """State of the classes still under way; rows of every tensor are classes, ``ids`` says which."""
 
-    def __init__(self, G: Tensor, b: Tensor, mus: Tensor, positive: bool) -> None:
+    def __init__(
+        self, G: Tensor, b: Tensor, mus: Tensor, positive: bool, on_event: Callable[[Tensor, Tensor], None] | None
+    ) -> None:
         (C, m), K = b.shape, min(32, b.shape[1])
+        self.on_event = on_event
         self.G, self.mus, self.positive = G, mus, positive
         self.diagonal = G.diagonal().contiguous()
         # Rows of G of the columns active so far in any class: few, early on; a step's product runs over them only.
@@ -133,6 +147,9 @@ class _Walk:
         self.count += self.alive
         self.idle = torch.where(lam < self.lam * (1 - 1e-13), 0, self.idle + 1)
         self.lam = torch.where(self.alive, lam, self.lam)
+        if self.on_event is not None:
+            row = self.alive.nonzero()[:, 0]
+            self.on_event(self.ids[row], self._point(row, self.lam[row])[0])
         is_drop = drop >= join
         self._change(self.alive & ~is_drop, column, self.alive & is_drop, slot)
         return bool(self.alive.any())
