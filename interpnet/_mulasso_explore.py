@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -18,25 +19,27 @@ from interpnet._mulasso_wide import pivot_wide
 
 # Numbers in the (classes, m) arrays of classes that advance together: enough to hide the interpreter, few enough that
 # what a round works on stays in the processor's cache (on a GPU: in a small part of its memory).
-_ELEMENTS = {"cpu": 2**16, "cuda": 2**26}
-_FEWEST_TOGETHER = 16
+_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
 # Active columns up to which classes advance together; beyond, on these devices, each goes alone and without padding.
 _NARROW = 48
 _ALONE = frozenset({"cpu"})
-# Seconds of work an item must be for threads to pay: less, and they mostly wait for each other at the interpreter.
+# Seconds a class must take for threads to pay: less, and they mostly wait for each other at the interpreter.
 _WORTH_THREADS = 3e-3
 
 Item = TypeVar("Item")
 
 
-def batches(C: int, m: int, device: torch.device) -> list[slice]:
-    """Split ``C`` classes into those that advance together."""
-    size = max(_FEWEST_TOGETHER, _ELEMENTS.get(device.type, 2**16) // m)
-    return [slice(i, i + size) for i in range(0, C, size)]
+def batches(C: int, m: int, device: torch.device, threads: int) -> list[slice]:
+    """Split ``C`` classes into those that advance together, as many batches for each thread."""
+    parts = C * m / _ELEMENTS.get(device.type, 2**18)
+    if parts > 0.5:
+        parts = math.ceil(parts / threads) * threads
+    size = math.ceil(C / max(1.0, parts))
+    return [slice(i, min(i + size, C)) for i in range(0, C, size)]
 
 
-def share(work: Callable[[Item], None], items: Sequence[Item], threads: int) -> None:
-    """Do ``work`` on every item, in ``threads`` threads where the first item took long enough for that to pay.
+def share(work: Callable[[Item], None], items: Sequence[Item], threads: int, *, worth: float = 0.0) -> None:
+    """Do ``work`` on every item, in ``threads`` threads once an item has taken the seconds ``worth`` sharing.
 
     Each thread computes alone: the operations are small, and waking further ones takes longer than they do.
     """
@@ -44,12 +47,11 @@ def share(work: Callable[[Item], None], items: Sequence[Item], threads: int) -> 
     torch.set_num_threads(1)
     try:
         with _blas().limit(limits=1, user_api="blas"):
-            rest = iter(items)
-            for item in rest:
+            rest, alone = iter(items), threads == 1 or len(items) == 1 or worth > 0
+            while alone and (item := next(rest, None)) is not None:
                 start = perf_counter()
                 work(item)
-                if threads > 1 and perf_counter() - start > _WORTH_THREADS:
-                    break
+                alone = threads == 1 or perf_counter() - start < worth
             with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 for _ in pool.map(work, rest):
                     pass
@@ -119,8 +121,8 @@ def explore(
                 coef[t, c] = torch.from_numpy(done.coef)
                 signs[c] = coef[t, c].sign().to(torch.int8)
 
-    share(together, batches(C, m, b.device), threads)
-    share(by_itself, (first_wide < T).nonzero()[:, 0].tolist(), threads)
+    share(together, batches(C, m, b.device, threads), threads)
+    share(by_itself, (first_wide < T).nonzero()[:, 0].tolist(), threads, worth=_WORTH_THREADS)
     if bool(failed.any()):
         classes, last = failed.any(0).nonzero()[:, 0], int(failed.any(1).nonzero().max()) + 1
         walked = homotopy(G, b[classes], mus[:last, classes], positive=positive, max_steps=max_iter)

@@ -28,7 +28,7 @@ FEW = 2
 _MOST_TIMES = 3
 _SHARE = 3
 # Rounds without fewer contradictions than ever before after which a class is handed on, and the most there can be.
-PATIENCE = 6
+PATIENCE = 8
 MOST_ROUNDS = 80
 # A correlation above the multiplier by this share (or this share of the largest at w = 0) is not rounding.
 EXCESS = 1e-10

@@ -97,7 +97,7 @@ def solve(
                 G, b[part], coef[t, part], mu, _POLISH * scale[part], positive=positive
             )
 
-    share(certify, batches(C, m, where), threads)
+    share(certify, batches(C, m, where, threads), threads)
     result = [x.cpu().numpy() for x in (coef, gap, pull, steps)]
     return _finished(gram, ascending.cpu().numpy(), order, *result, positive=positive, tol=tol, max_iter=max_iter)
 

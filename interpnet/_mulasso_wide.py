@@ -16,14 +16,18 @@ import torch
 from scipy.linalg.lapack import dpotrf, dtrtrs
 from torch import Tensor
 
+from interpnet._mulasso_exchange import shortest
 from interpnet._mulasso_linalg import rows_product
 from interpnet._mulasso_pivot import EXCESS, FEW, MOST_ROUNDS, PATIENCE, ROUNDING, room_for
 
 Float64 = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 
-# Columns left out of a guess because they depend on its others, before the class is handed on.
-_MOST_DEPENDENT = 64
+# Factorisations in a round, each without the columns that the one before found dependent.
+_MOST_ATTEMPTS = 64
+# A column whose pivot is below this share of its own square depends on those before it: layers whose scores sum to one
+# are together dependent up to the rounding of float32, and weights of a million would cancel.
+_DEPENDENT = 1e-8
 # Up to so many columns scipy's LAPACK factorises twice as fast as torch's; beyond, torch's lets other threads run.
 _SMALL = 160
 
@@ -50,60 +54,122 @@ def pivot_wide(
     fewest, patience, rounds = 2 * m + 1, PATIENCE, 0
     while patience > 0 and rounds < min(MOST_ROUNDS, max_rounds):
         rounds += 1
-        solved = _solve(G, b, mu, active, s)
-        if solved is None:
+        system = _independent(G, active)
+        if system is None:
             break
-        active, s, weight, level = solved
+        left_out = active[~system.kept]
+        active, s = active[system.kept], s[system.kept]
+        weight, level = system.solve(b[active], s, mu)
+        if not np.isfinite(weight).all():
+            break
         correlation = b - rows_product(G, torch.from_numpy(active), torch.from_numpy(weight)).numpy()
         pull = correlation.copy() if positive else np.abs(correlation)
         pull[active] = -np.inf
         stays = weight * s > 0
         bound = level * (1 + EXCESS) + tiny
-        count = int(np.count_nonzero(pull > bound)) + len(active) - int(np.count_nonzero(stays))
+        excess = int(np.count_nonzero(pull > bound))
+        count = excess + len(active) - int(np.count_nonzero(stays))
         if count == 0:
-            coef = np.zeros(m)
-            coef[active] = weight
-            return WideResult(coef, True, rounds)
+            return WideResult(_spread(m, active, weight), True, rounds)
+        left_out = left_out[pull[left_out] > bound]
+        if 0 < len(left_out) == count:
+            # Nothing is wrong but that a shorter vector gives the same predictions.
+            table = system.inverse(G.numpy()[np.ix_(active, left_out)])
+            place, s = shortest(table, weight, s, positive=positive)
+            if (place < len(active)).all():
+                # It cannot: what is left is the rounding of the dependence itself. The certificate will say how much.
+                return WideResult(_spread(m, active, weight), True, rounds)
+            active = np.concatenate([active, left_out])[place]
+            continue
         fewest, patience = (count, PATIENCE) if count < fewest else (fewest, patience - 1)
         room = room_for(int(np.count_nonzero(stays)), level, mu, float(np.abs(weight).sum()), positive=positive)
+        # Fewer at a time where exchanging many has brought nothing.
+        room = max(1, room >> (PATIENCE - patience))
         active, s = _join(active[stays], s[stays], correlation, pull, bound, room)
     return WideResult(np.zeros(m), False, rounds)
 
 
-def _solve(G: Tensor, b: Float64, mu: float, active: Index, s: Float64) -> tuple[Index, Float64, Float64, float] | None:
-    """Return active columns, signs, weights and multiplier; columns that depend on those before them are left out."""
-    for _ in range(_MOST_DEPENDENT):
-        if len(active) == 0:
-            return active, s, s, 0.0
-        along, across, back, fault = _half(G, active, np.array([b[active], s]))
-        if fault == 0:
-            break
-        keep = np.arange(len(active)) != fault - 1
-        active, s = active[keep], s[keep]
-    else:
-        return None
-    level = max(0.0, float((across @ along - mu) / (across @ across)))
-    weight = back(along - level * across)
-    return (active, s, weight, level) if np.isfinite(weight).all() else None
+def _spread(m: int, active: Index, weight: Float64) -> Float64:
+    coef = np.zeros(m)
+    coef[active] = weight
+    return coef
 
 
-def _half(G: Tensor, active: Index, right: Float64) -> tuple[Float64, Float64, Callable[[Float64], Float64], int]:
-    """Factorise G_AA = L L'; return ``inv(L) right`` (2, K) by rows, the function ``inv(L')``, and LAPACK's info."""
-    K = len(active)
-    # One flat gather is several times as fast as indexing by rows and columns.
-    where = np.add.outer(active * len(G), active)
-    if K <= _SMALL:
-        factor, info = dpotrf(G.numpy().ravel().take(where).T, lower=1, clean=0, overwrite_a=1)
-        along, across = dtrtrs(factor, right.T, lower=1)[0].T
-        return along, across, lambda x: dtrtrs(factor, x, lower=1, trans=1)[0], int(info)
-    lower, fault = torch.linalg.cholesky_ex(G.view(-1).index_select(0, torch.from_numpy(where.ravel())).view(K, K))
-    along, across = torch.linalg.solve_triangular(lower, torch.from_numpy(right).T, upper=False).numpy().T
+@dataclass(frozen=True)
+class _System:
+    """G_AA = L L' of independent columns: which were kept of those asked for, inv(L) and inv(L')."""
 
-    def back(x: Float64) -> Float64:
-        solved: Float64 = torch.linalg.solve_triangular(lower.T, torch.from_numpy(x)[:, None], upper=True)[:, 0].numpy()
+    kept: npt.NDArray[np.bool_]
+    down: Callable[[Float64], Float64]
+    back: Callable[[Float64], Float64]
+
+    def solve(self, b: Float64, s: Float64, mu: float) -> tuple[Float64, float]:
+        """Return the weights and the multiplier that the signs ``s`` imply at the radius."""
+        if len(s) == 0:
+            return s, 0.0
+        along, across = self.down(np.array([b, s]).T).T
+        level = max(0.0, float((across @ along - mu) / (across @ across)))
+        return self.back((along - level * across)[:, None])[:, 0], level
+
+    def inverse(self, right: Float64) -> Float64:
+        """Return inv(G_AA) ``right`` (K, n)."""
+        return self.back(self.down(right))
+
+
+def _independent(G: Tensor, active: Index) -> _System | None:
+    """Factorise; columns that depend on those before them are left out."""
+    kept = np.arange(len(active))
+    for _ in range(_MOST_ATTEMPTS):
+        part = active[kept]
+        if len(part) == 0:
+            return _System(np.zeros(len(active), dtype=np.bool_), np.copy, np.copy)
+        # One flat gather is several times as fast as indexing by rows and columns.
+        where = np.add.outer(part * len(G), part)
+        factor = _small(G, where) if len(part) <= _SMALL else _large(G, where)
+        diagonal, root, info, down, back = factor
+        good = np.ones(len(part), dtype=np.bool_)
+        reached = info - 1 if info else len(part)
+        good[:reached] = root[:reached] ** 2 > _DEPENDENT * diagonal[:reached]
+        good[reached : reached + 1] = False
+        if good.all():
+            mask = np.zeros(len(active), dtype=np.bool_)
+            mask[kept] = True
+            return _System(mask, down, back)
+        kept = kept[good]
+    return None
+
+
+_Solve = Callable[[Float64], Float64]
+
+
+def _small(G: Tensor, where: Index) -> tuple[Float64, Float64, int, _Solve, _Solve]:
+    block = G.numpy().ravel().take(where)
+    factor, info = dpotrf(block.T, lower=1, clean=0, overwrite_a=0)
+
+    def down(x: Float64) -> Float64:
+        solved: Float64 = dtrtrs(factor, x, lower=1)[0]
         return solved
 
-    return along, across, back, int(fault)
+    def back(x: Float64) -> Float64:
+        solved: Float64 = dtrtrs(factor, x, lower=1, trans=1)[0]
+        return solved
+
+    return np.diagonal(block), np.diagonal(factor), int(info), down, back
+
+
+def _large(G: Tensor, where: Index) -> tuple[Float64, Float64, int, _Solve, _Solve]:
+    block = G.view(-1).index_select(0, torch.from_numpy(where.ravel())).view(where.shape)
+    factor, info = torch.linalg.cholesky_ex(block)
+
+    def down(x: Float64) -> Float64:
+        solved: Float64 = torch.linalg.solve_triangular(factor, torch.from_numpy(x), upper=False).numpy()
+        return solved
+
+    def back(x: Float64) -> Float64:
+        solved: Float64 = torch.linalg.solve_triangular(factor.T, torch.from_numpy(x), upper=True).numpy()
+        return solved
+
+    return block.diagonal().numpy(), factor.diagonal().numpy(), int(info), down, back
 
 
 def _join(

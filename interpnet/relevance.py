@@ -157,7 +157,7 @@ def interpret(
     channels: ChannelIndex | None = None,
     mu: float = 10.0,
     positive: bool = False,
-    tol: float = 1e-6,
+    tol: float = 1e-9,
     info: Mapping[str, Any] | None = None,
 ) -> Interpretation:
     """Solve the mu-lasso of every class and return the weights.
