@@ -35,9 +35,10 @@ from sklearn.linear_model import Lasso, lars_path_gram
 from experiments.benchmarks.solver_problems import Float64, Problem, generated, resnet20, resnet56
 from interpnet._io import write_json
 from interpnet.gram import Gram
-from interpnet.mulasso import mulasso_path
+from interpnet.mulasso import MuLasso, mulasso_path
 
 MUS = (5.0, 10.0, 50.0, 200.0)
+FROM_X = ("SPAMS, X", "ours, X")  # once, at mu = 50: the former takes most of a minute
 Solver = Callable[[float, bool], Float64]
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "resnet20": resnet20,
@@ -96,6 +97,20 @@ def spams_scores(problem: Problem, threads: int) -> Solver | None:
             L, D=X, L=gram.m, lambda1=mu, mode=0, pos=positive, numThreads=threads, max_length_path=20 * gram.m
         )
         return coef.toarray().T  # type: ignore[attr-defined, no-any-return]
+
+    return run
+
+
+def ours_scores(problem: Problem, threads: int) -> Solver | None:
+    """From the score matrix: the Gram matrix is summed first, which collecting the scores does along the way."""
+    X, labels = problem.X, problem.labels
+    if X is None:
+        return None
+
+    def run(mu: float, positive: bool) -> Float64:
+        model = MuLasso(mu, positive=positive, tol=1e-9, n_jobs=threads).fit(X, labels)
+        coef: Float64 = model.coef_
+        return coef
 
     return run
 
@@ -159,6 +174,7 @@ def sklearn_lasso(problem: Problem, threads: int) -> Solver:
 PEERS: dict[str, Callable[[Problem, int], Solver | None]] = {
     "SPAMS, Gram": spams_gram,
     "SPAMS, X": spams_scores,
+    "ours, X": ours_scores,
     "SPGL1": spgl1,
     "sklearn lars_path_gram": sklearn_lars,
     "sklearn Lasso": sklearn_lasso,
@@ -185,20 +201,32 @@ def _levels(gram: Gram, mu: float, *, positive: bool) -> list[float]:
     return _LEVELS[key]
 
 
-def measure(problem: Problem, threads: int, repeats: int, names: list[str]) -> Iterator[dict[str, Any]]:
+def parts(problem: Problem) -> list[tuple[Problem, tuple[float, ...]]]:
+    """Return what is measured at which radii: of 1,000 classes, 50 at the largest radius (SPAMS takes half an hour)."""
+    gram = problem.gram
+    if gram.n_classes < 1000:
+        return [(problem, MUS)]
+    few = Gram(gram.G, np.ascontiguousarray(gram.B[:, :50]), gram.yy[:50].copy(), gram.n)
+    return [(problem, MUS[:3]), (Problem(f"{gram.m:,} x 50 of {gram.n_classes:,}", few), MUS[3:])]
+
+
+def measure(
+    problem: Problem, threads: int, repeats: int, names: list[str], mus: tuple[float, ...]
+) -> Iterator[dict[str, Any]]:
     """Time ours and the peers in turn on one problem."""
     solve = ours(problem, threads)
     solvers = {name: made for name in names if (made := PEERS[name](problem, threads)) is not None}
     for positive in (False, True):
-        for mu in MUS:
+        for mu in mus:
             times: dict[str, list[float]] = {"ours": []}
             coefs = {"ours": solve(mu, positive)}
             _levels(problem.gram, mu, positive=positive)
             for name, peer in solvers.items():
-                if (positive and name == "SPGL1") or (name == "SPAMS, X" and (mu != 50.0 or positive)):
+                # SPGL1 has signed weights only, and at 50 ends at 20,000 iterations and half a minute without a result.
+                if (name == "SPGL1" and (positive or mu > 10)) or (name in FROM_X and (mu != 50.0 or positive)):
                     continue
                 times[name] = []
-                slow = 1 if name == "SPAMS, X" else repeats
+                slow = 1 if name in FROM_X else repeats
                 for _ in range(slow):
                     times["ours"].append(_seconds(solve, mu, positive)[0])
                     seconds, coefs[name] = _seconds(peer, mu, positive)
@@ -247,26 +275,32 @@ def path_cost(problem: Problem, threads: int, repeats: int) -> dict[str, Any]:
 
 
 _MEMORY = """
-import resource, sys
+import sys
+from pathlib import Path
 import numpy as np
-from interpnet.mulasso import MuLasso, mulasso_path
+from interpnet.mulasso import mulasso_path
 from interpnet.gram import Gram
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-mulasso_path(Gram.from_scores(np.eye(3), [0, 1, 2]), [1.0])  # what the libraries take
-before = peak()
+
+def kilobytes(key):
+    return int(Path("/proc/self/status").read_text().split(key + ":")[1].split()[0])
+
+mulasso_path(Gram.from_scores(np.eye(3), [0, 1, 2]), [1.0])  # loads what the solver needs
+Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+before = kilobytes("VmRSS")
 gram = Gram.load(sys.argv[1])
 mulasso_path(gram, [200.0], tol=1e-9, n_jobs=int(sys.argv[2]))
-print((peak() - before) / gram.G.nbytes)
+print((kilobytes("VmHWM") - before) * 1024)
 """
 
 
-def peak_memory(gram: Gram, threads: int) -> float:
-    """Return the peak of a process that reads the Gram matrix and solves at mu = 200, in units of the matrix."""
+def peak_memory(gram: Gram, threads: int) -> dict[str, float]:
+    """Return the peak of a process that reads the Gram matrix and solves at mu = 200 (Linux), above the libraries."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "gram.npz"
         gram.save(path)
         command = [sys.executable, "-c", _MEMORY, str(path), str(threads)]
-        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return {"peak_mib": peak / 2**20, "peak_over_gram": peak / gram.G.nbytes}
 
 
 def show(row: dict[str, Any]) -> None:
@@ -279,6 +313,28 @@ def show(row: dict[str, Any]) -> None:
     )
 
 
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Return the results as a table: one line a problem, rule and radius; the peers' seconds as multiples of ours."""
+    peers = [name for name in dict.fromkeys(row["solver"] for row in rows) if name != "ours"]
+    lines = [f"| problem | w | mu | channels | ours, s | gap | {' | '.join(peers)} |", "|---" * (6 + len(peers)) + "|"]
+    cells: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        cells.setdefault((row["problem"], row["positive"], row["mu"]), {})[row["solver"]] = row
+    for (problem, positive, mu), found in cells.items():
+        own = found["ours"]
+        times = []
+        for name in peers:
+            peer = found.get(name)
+            # A peer that is off by more than a millionth of the objective has not solved the problem.
+            times.append("" if peer is None else f"{peer['ratio']:.3g}{' (off)' if abs(peer['gap']) > 1e-6 else ''}")
+        sign = "≥ 0" if positive else "±"
+        lines.append(
+            f"| {problem} | {sign} | {mu:g} | {own['channels']:.1f} | {own['seconds']:.4f} | {own['gap']:.0e} | "
+            f"{' | '.join(times)} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -287,7 +343,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peers", default=None, help="comma-separated; by default all below m = 1,000, SPAMS beyond")
     parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--table", type=Path, nargs="+", help="print saved results as a Markdown table, and stop")
     given = parser.parse_args()
+    if given.table:
+        saved = [json.loads(path.read_text(encoding="utf-8")) for path in given.table]
+        print(markdown([row for results in saved for row in results["rows"]]))
+        return
     logging.disable(logging.WARNING)
     torch.set_num_threads(given.threads)
     rows: list[dict[str, Any]] = []
@@ -295,13 +356,14 @@ def main() -> None:
     memory: list[dict[str, Any]] = []
     for key in given.problems.split(","):
         problem = PROBLEMS[key]()
-        names = given.peers.split(",") if given.peers else list(PEERS)[: 5 if problem.gram.m < 1000 else 2]
-        memory.append({"problem": problem.name, "peak_over_gram": peak_memory(problem.gram, given.threads)})
+        names = given.peers.split(",") if given.peers else list(PEERS)[: 6 if problem.gram.m < 1000 else 3]
+        memory.append({"problem": problem.name, **peak_memory(problem.gram, given.threads)})
         repeats = given.repeats if problem.gram.m < 8000 else min(given.repeats, 3)
-        for row in measure(problem, given.threads, repeats, names):
-            rows.append(row)
-            show(row)
-        paths.append(path_cost(problem, given.threads, repeats))
+        for part, mus in parts(problem):
+            for row in measure(part, given.threads, repeats, names, mus):
+                rows.append(row)
+                show(row)
+        paths.append(path_cost(parts(problem)[-1][0], given.threads, repeats))
         print(json.dumps(paths[-1]), json.dumps(memory[-1]), flush=True)
         if given.out is not None:
             about = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": given.threads}
