@@ -200,7 +200,9 @@ def test_interruption_leaves_a_whole_run_folder(name, tmp_path):
     run = tmp_path / "run"
     arguments = ["audit", "slow.py:Slow", "digits", "--out", str(run), "--batch-size", "8"]
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipelines.cli import main; sys.exit(main({arguments!r}))"
+        # A suite that a shell has started in the background ignores SIGINT, and its children with it.
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        f"sys.path.insert(0, {str(ROOT)!r}); from pipelines.cli import main; sys.exit(main({arguments!r}))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
