@@ -21,22 +21,38 @@ layer's input) and goes through the transposed convolution with stride 1, so tha
 Strided slices ``x[..., ::s]`` (option-A shortcuts of CIFAR ResNets) are strided convolutions with a 1x1
 identity kernel and are resampled alike.
 
+``resample_pool=True`` (the demo's ``newPool``) does the same for strided pooling: the signal is resampled to the
+positions of the same pooling with stride 1, whose gradient takes it on. Average pooling is a convolution, so this is
+the rule above; each of the d_hat windows of maximum pooling has its own switch. By default pooling keeps its gradient
+(``oldPool``). Adaptive pooling counts as pooling where its windows are equal; L_p pooling keeps its gradient.
+
+While weights take no gradient, convolutions and evaluated BatchNorm keep no activation (a convolution and the
+BatchNorm after it become one step backwards), and a rectifier keeps one byte a position.
+
 Sources: Zeiler & Fergus 2014 (DeconvNet); Springenberg et al. 2015 (guided); Oramas et al., ICLR 2019,
 section 3.2 (resampling).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interpnet._operators import CONVOLUTIONS, convolution_arguments, convolution_padding, is_inplace, per_axis
+from interpnet._backward_functions import OWN_NODES, Convolution, Convolve, Rectify, ResamplePool, ResampleSlice, Scale
+from interpnet._backward_pooling import dense_pooling
+from interpnet._operators import (
+    CONVOLUTIONS,
+    argument,
+    convolution_arguments,
+    convolution_padding,
+    is_inplace,
+    per_axis,
+)
 from interpnet.errors import InterpNetError, ModelError
 from interpnet.trace import Call, Instrument, instrument
 
@@ -48,13 +64,19 @@ _RECTIFIER_NODES = (
     "Prelu", "Threshold", "RreluWithNoise",
 )  # fmt: skip
 
+# Rectifiers whose slope is 1 wherever their input is positive.
+_UNIT_SLOPE = frozenset(
+    {"relu", "threshold", "clamp_min", "maximum", "max", "leaky_relu", "prelu", "elu", "celu", "rrelu"}
+)
+
 
 @dataclass
 class RuleReport:
-    """What a rule met on its way: rectifiers seen and overridden, strided layers resampled."""
+    """What a rule met on its way: rectifiers seen and overridden, strided layers (and pooling) resampled."""
 
     rectifier: str
     resample: bool
+    resample_pool: bool = False
     seen: int = 0
     overridden: int = 0
     strided: int = 0
@@ -62,120 +84,10 @@ class RuleReport:
     left: list[str] = field(default_factory=list)
 
 
-class _Rectify(torch.autograd.Function):
-    """The value of a rectifier with another derivative."""
-
-    @staticmethod
-    def forward(ctx: Any, _z: Tensor, run: Callable[[], Tensor], slope: Tensor | None) -> Tensor:
-        ctx.save_for_backward(*(() if slope is None else (slope,)))
-        return run()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        signal = grads[0].clamp(min=0)
-        if ctx.saved_tensors:
-            signal = signal * ctx.saved_tensors[0].to(signal.dtype)
-        return signal, None, None
-
-
-class _Resample(torch.autograd.Function):
-    """The value of a strided convolution with a stride-1 transpose of the resampled signal as its backward."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, run: Callable[[], Tensor], weight: Tensor, call: dict[str, Any]) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.call, ctx.size = call, tuple(x.shape[2:])
-        return run()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (weight,) = ctx.saved_tensors
-        return resampled_transpose(grads[0], weight, ctx.size, **ctx.call), None, None, None
-
-
-class _ResampleSlice(torch.autograd.Function):
-    """The value of a strided slice with nearest-neighbour resampling as its backward."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, run: Callable[[], Tensor], key: tuple[Any, ...]) -> Tensor:
-        ctx.shape, ctx.key = tuple(x.shape), key
-        # A fresh tensor: autograd lets no later in-place operator touch a view made in here.
-        return run().clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        shape, key, signal = ctx.shape, ctx.key, grads[0]
-        dense = tuple(slice(*k.indices(n)[:2]) for k, n in zip(key, shape, strict=True))
-        sizes = [len(range(*k.indices(n)[:2])) for k, n in zip(key, shape, strict=True)]
-        out = signal.new_zeros(shape)
-        out[dense] = nearest(signal, tuple(sizes[2:]))
-        return out, None, None
-
-
-def nearest(signal: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Resample the spatial axes of (B, C, ...) to ``size`` by nearest neighbour: index floor(i * d / d_hat).
-
-    Examples
-    --------
-    >>> nearest(torch.tensor([[[1.0, 2.0]]]), (4,))
-    tensor([[[1., 1., 2., 2.]]])
-    """
-    for axis, n in enumerate(size, start=2):
-        d = signal.shape[axis]
-        if d != n:
-            signal = signal.index_select(axis, torch.arange(n, device=signal.device) * d // n)
-    return signal
-
-
-def resampled_transpose(
-    signal: Tensor,
-    weight: Tensor,
-    size: tuple[int, ...],
-    *,
-    padding: tuple[tuple[int, int], ...],
-    dilation: tuple[int, ...],
-    groups: int,
-) -> Tensor:
-    """Send ``signal`` down through a convolution: nearest-neighbour resampling, then a stride-1 transpose.
-
-    Parameters
-    ----------
-    signal : Tensor (B, C_out, d...)
-        The incoming signal, at the layer's output.
-    weight : Tensor (C_out, C_in/groups, k...)
-        The convolution's weight.
-    size : tuple of int
-        D, the size of the layer's input along each spatial axis.
-    padding : tuple of (before, after)
-    dilation : tuple of int
-    groups : int
-
-    Returns
-    -------
-    Tensor (B, C_in, D...)
-
-    Examples
-    --------
-    METHOD's example, D=224, k=11, p=0, stride 4: d=54 is resampled to d_hat=214.
-
-    >>> r = resampled_transpose(torch.ones(1, 2, 54, 54), torch.ones(2, 3, 11, 11), (224, 224),
-    ...                         padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1)
-    >>> r.shape
-    torch.Size([1, 3, 224, 224])
-    """
-    n = len(size)
-    reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-    target = tuple(D + a + b - r for D, (a, b), r in zip(size, padding, reach, strict=True))
-    transpose: Callable[..., Tensor] = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[n - 1]
-    # A convolution never needs more padding than its reach; crop what lies outside by hand, so that
-    # the two sides may differ.
-    full = transpose(nearest(signal, target), weight, dilation=dilation, groups=groups)
-    crop = tuple(slice(a, a + D) for D, (a, _) in zip(size, padding, strict=True))
-    return full[(slice(None), slice(None), *crop)]
-
-
 @contextmanager
-def backward_rules(model: nn.Module, *, rectifier: str = "guided", resample: bool = True) -> Iterator[RuleReport]:
+def backward_rules(
+    model: nn.Module, *, rectifier: str = "guided", resample: bool = True, resample_pool: bool = False
+) -> Iterator[RuleReport]:
     """Run forward passes inside the block under the given backward rules; see the module's table.
 
     Yields
@@ -194,46 +106,77 @@ def backward_rules(model: nn.Module, *, rectifier: str = "guided", resample: boo
     """
     if rectifier not in RECTIFIER_RULES:
         raise InterpNetError(f"rectifier={rectifier!r}; expected one of {', '.join(map(repr, RECTIFIER_RULES))}")
-    report = RuleReport(rectifier, resample)
+    rules = _Rules(RuleReport(rectifier, resample, resample_pool))
+    with instrument(model, Instrument(rule=rules, rule_inplace=True)):
+        try:
+            yield rules.report
+        finally:
+            rules.last = None
 
-    def rule(call: Call) -> Tensor | None:
-        x = call.args[0] if call.args and isinstance(call.args[0], Tensor) else call.kwargs.get("input")
+
+class _Rules:
+    """The rule of every call of one block, with the convolution that ran last."""
+
+    def __init__(self, report: RuleReport) -> None:
+        self.report = report
+        self.last: _Convolved | None = None
+
+    def __call__(self, call: Call) -> Tensor | None:
+        x = argument(call.args, call.kwargs, 0, "input")
         if not isinstance(x, Tensor) or not x.requires_grad:
             return None
         if call.kind == "rectifier":
-            return _rectified(call, x, report)
-        if resample and call.op in CONVOLUTIONS:
-            return _convolved(call, report)
-        if resample and call.op == "getitem":
-            return _sliced(call, x, report)
+            return _rectified(call, x, self.report)
+        if call.op in CONVOLUTIONS:
+            self.last = _convolved(call, x, self.report)
+            return None if self.last is None else self.last.output
+        if call.op == "batch_norm":
+            return _normed(call, x, self.last)
+        if call.op == "getitem" and self.report.resample:
+            return _sliced(call, x, self.report)
+        if call.kind == "pool" and self.report.resample_pool:
+            return _pooled(call, x, self.report)
         return None
 
-    with instrument(model, Instrument(rule=rule)):
-        yield report
+
+@dataclass(frozen=True)
+class _Convolved:
+    """A convolution under a rule: what the layer after it needs, to become one step backwards with it."""
+
+    x: Tensor
+    output: Tensor
+    weight: Tensor
+    how: Convolution
+    versions: tuple[int, int]
+
+    def made(self, x: Tensor) -> bool:
+        """Whether ``x`` is this convolution's output, untouched since."""
+        return x is self.output and self.versions == (self.x._version, x._version)  # noqa: SLF001
 
 
 def _rectified(call: Call, z: Tensor, report: RuleReport) -> Tensor | None:
     report.seen += 1
-    if report.rectifier == "gradient":
-        report.overridden += 1
+    report.overridden += 1
+    if report.rectifier == "gradient" and call.op != "relu":
         return None
     slope = None if report.rectifier == "deconvnet" else _slope(call, z)
-    report.overridden += 1
     inplace = is_inplace(call.func, call.args, call.kwargs)
+    # Autograd lets no function of its own overwrite every view; those get a copy, which the engine writes back.
+    direct = inplace and not z._is_view()  # noqa: SLF001
 
     def run() -> Tensor:
-        y: Tensor = call.func(z.clone(), *call.args[1:], **call.kwargs) if inplace else call.run()
+        y: Tensor = call.func(z.clone(), *call.args[1:], **call.kwargs) if inplace and not direct else call.run()
         return y
 
-    out: Tensor = _Rectify.apply(z, run, slope)
+    out: Tensor = Rectify.apply(z, run, slope, report.rectifier != "gradient", direct)
     return out
 
 
 def _slope(call: Call, z: Tensor) -> Tensor:
     """Return ``a'(z) * [z > 0]``, as a mask where it is one."""
     positive = z.detach() > 0
-    if call.op in {"relu", "threshold", "clamp_min", "maximum", "max", "leaky_relu", "prelu", "elu", "celu", "rrelu"}:
-        return positive  # slope 1 above zero
+    if call.op in _UNIT_SLOPE:
+        return positive
     with torch.enable_grad():
         copy = z.detach().clone().requires_grad_()
         # The clone may be overwritten by an in-place rectifier; its own gradient is what we ask for.
@@ -242,20 +185,45 @@ def _slope(call: Call, z: Tensor) -> Tensor:
     return slope * positive
 
 
-def _convolved(call: Call, report: RuleReport) -> Tensor | None:
+def _convolved(call: Call, x: Tensor, report: RuleReport) -> _Convolved | None:
     arguments = convolution_arguments(call.args, call.kwargs)
     n = int(call.op[-2])
-    if arguments["input"].dim() != n + 2 or max(per_axis(arguments["stride"], n)) == 1:
+    if x.dim() != n + 2:
         return None
-    report.strided += 1
-    weight = arguments["weight"].detach()
-    details = {
-        "padding": convolution_padding(arguments, n),
-        "dilation": per_axis(arguments["dilation"], n),
-        "groups": int(arguments["groups"]),
-    }
-    report.resampled += 1
-    out: Tensor = _Resample.apply(arguments["input"], call.run, weight, details)
+    stride, weight = per_axis(arguments["stride"], n), arguments["weight"]
+    resample = report.resample and max(stride) > 1
+    trained = weight.requires_grad or (arguments["bias"] is not None and arguments["bias"].requires_grad)
+    if trained and not resample:
+        return None  # somebody may want the weight's gradient
+    how = Convolution(
+        stride,
+        convolution_padding(arguments, n),
+        per_axis(arguments["dilation"], n),
+        int(arguments["groups"]),
+        resample,
+    )
+    report.strided += resample
+    report.resampled += resample
+    weight = weight.detach()
+    out: Tensor = Convolve.apply(x, call.run, weight, None, how)
+    return _Convolved(x, out, weight, how, (x._version, out._version))  # noqa: SLF001
+
+
+def _normed(call: Call, x: Tensor, last: _Convolved | None) -> Tensor | None:
+    """Give evaluated BatchNorm its factor a channel; after a convolution under a rule it scales that one's weight."""
+    names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+    given = {**dict(zip(names, call.args, strict=False)), **call.kwargs}
+    variance, weight = given.get("running_var"), given.get("weight")
+    trained = [p for p in (weight, given.get("bias")) if p is not None and p.requires_grad]
+    if given.get("training", False) or variance is None or trained:
+        return None
+    scale = (variance + given.get("eps", 1e-5)).rsqrt()
+    scale = (scale if weight is None else scale * weight).detach().to(x.dtype)
+    if last is not None and last.made(x):
+        # The signal may still start at the convolution itself, whose own node stays as it was.
+        fused: Tensor = Convolve.apply(last.x, call.run, last.weight, scale, last.how)
+        return fused
+    out: Tensor = Scale.apply(x, call.run, scale)
     return out
 
 
@@ -272,7 +240,17 @@ def _sliced(call: Call, x: Tensor, report: RuleReport) -> Tensor | None:
         return None
     report.strided += 1
     report.resampled += 1
-    out: Tensor = _ResampleSlice.apply(x, call.run, key)
+    out: Tensor = ResampleSlice.apply(x, call.run, key)
+    return out
+
+
+def _pooled(call: Call, x: Tensor, report: RuleReport) -> Tensor | None:
+    pooling = dense_pooling(call, x)
+    if pooling is None:
+        return None
+    report.strided += 1
+    report.resampled += 1
+    out: Tensor = ResamplePool.apply(x, call.run, *pooling)
     return out
 
 
@@ -303,7 +281,6 @@ def _foreign_nodes(results: list[Tensor]) -> list[str]:
     open_nodes: list[Any] = [r.grad_fn for r in results if r.grad_fn is not None]
     known: set[Any] = set()
     left: list[str] = []
-    own = {f"{c.__name__}Backward" for c in (_Rectify, _Resample, _ResampleSlice)}
     while open_nodes:
         node = open_nodes.pop()
         if node is None or node in known:
@@ -312,7 +289,7 @@ def _foreign_nodes(results: list[Tensor]) -> list[str]:
         name = node.name().rsplit("::", 1)[-1]
         stem = name.rstrip("0123456789").removesuffix("Backward")
         custom = isinstance(node, torch.autograd.function.BackwardCFunction)
-        if stem in _RECTIFIER_NODES or (custom and name not in own) or _is_swish(node):
+        if stem in _RECTIFIER_NODES or (custom and name not in OWN_NODES) or _is_swish(node):
             left.append(name)
         open_nodes.extend(child for child, _ in node.next_functions)
     return left

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from interpnet._device import beside
+from interpnet._starts import Picks
 from interpnet.channels import Channel
 from interpnet.errors import InterpNetError
-from interpnet.heatmap import Picks, backpropagate, normalise, reduce_colours
+from interpnet.heatmap import backpropagate, normalise, reduce_colours
 from interpnet.relevance import Interpretation
 from interpnet.scores import ScoreReader
 from interpnet.sites import Output, Trace, check_images, find_sites
@@ -68,6 +69,8 @@ def explain(
     classes: Tensor | Sequence[int] | int | str | None = None,
     rectifier: str = "guided",
     resample: bool = True,
+    resample_pool: bool = False,
+    seed: str = "activation",
     reduction: str = "positive",
     output: Output | None = None,
     found: Trace | None = None,
@@ -85,7 +88,7 @@ def explain(
         Channels an image.
     classes : int, str or (B,) numbers, optional
         Classes to explain; the predicted ones by default.
-    rectifier, resample, reduction
+    rectifier, resample, resample_pool, seed, reduction
         See :func:`interpnet.heatmap.channel_heatmap`.
 
     Returns
@@ -122,27 +125,40 @@ def explain(
     info = interpretation.info
     reader = ScoreReader(sites, norm=info.get("norm", "l2"), normalisation=info.get("normalisation", "layer"))
     chosen: list[list[tuple[Channel, float]]] = []
+    seen: list[Tensor] = []
     explained: list[int] = []
 
     def choose(logits: Tensor) -> Picks:
         x = reader.take().detach().double().cpu().numpy()
+        seen[:] = [logits]
         explained[:] = _classes(classes, logits, interpretation)
         chosen[:] = [interpretation.top_channels(row, c, k) for row, c in zip(x, explained, strict=True)]
         return [[channel for channel, _ in row] for row in chosen]
 
+    # Only the maps of layers that some class relies on can be chosen; the others need not be kept.
+    relied = [s for s in sites if interpretation.coef[:, interpretation.channels.slice(s.name)].any()]
     result = backpropagate(
-        model, images, sites, choose, reads=reader.reads, rectifier=rectifier, resample=resample, output=output
+        model,
+        images,
+        relied,
+        choose,
+        reads=reader.reads,
+        rectifier=rectifier,
+        resample=resample,
+        resample_pool=resample_pool,
+        seed=seed,
+        output=output,
     )
-    signals = result.signals
+    (logits,), signals = seen, result.signals
     if signals.shape[1] < k:
         padding = signals.new_zeros((signals.shape[0], k - signals.shape[1], *signals.shape[2:]))
         signals = torch.cat([signals, padding], 1)
     heatmaps = normalise(reduce_colours(signals, reduction))
-    target = torch.tensor(explained, device=result.logits.device)
+    target = torch.tensor(explained, device=logits.device)
     return Explanation(
         classes=target,
-        predictions=result.logits.argmax(1),
-        confidences=result.logits.softmax(1).gather(1, target[:, None])[:, 0],
+        predictions=logits.argmax(1),
+        confidences=logits.softmax(1).gather(1, target[:, None])[:, 0],
         channels=[[channel for channel, _ in row] for row in chosen],
         responses=[[response for _, response in row] for row in chosen],
         heatmaps=heatmaps,

@@ -1,28 +1,41 @@
 """Channel heatmaps: the signal that a channel's activation map sends back to the image.
 
 The backward signal starts at the channel's activation map itself, zero in all other channels: the
-gradient of ``1/2 ||A_c||^2`` under the rules of :mod:`interpnet.backward`. Images do not influence
-each other, so one backward pass serves one channel of every image of a batch, in whatever layers
-these channels lie. Source: Oramas et al., ICLR 2019, section 3.2.
+gradient of ``1/2 ||A_c||^2`` under the rules of :mod:`interpnet.backward`. It may also start at ones, at
+the map's maximum alone, at several channels together, or at an output unit. Images do not influence
+each other, so one backward pass serves one start of every image of a batch, in whatever layers
+these lie. Source: Oramas et al., ICLR 2019, section 3.2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from interpnet._device import beside
+from interpnet._starts import OUTPUT, Picks, Start, Unit, deepest_first, places, seed_map, seeds_of
 from interpnet.backward import RuleReport, backward_rules, check_overridden
 from interpnet.channels import Channel
 from interpnet.errors import InterpNetError, LayerError
 from interpnet.sites import Output, Site, Trace, check_images, find_sites, logits_of
 from interpnet.trace import Instrument, evaluating, instrument, unwrap
 
+__all__ = [
+    "REDUCTIONS",
+    "Signals",
+    "Unit",
+    "backpropagate",
+    "channel_heatmap",
+    "channel_signal",
+    "normalise",
+    "reduce_colours",
+]
+
 REDUCTIONS = ("positive", "abs", "max")
-Picks = Sequence[Sequence[Channel]]
+Reads = Mapping[str, Callable[[Tensor], None]]
 
 
 @dataclass(frozen=True)
@@ -32,33 +45,48 @@ class Signals:
     Attributes
     ----------
     signals : Tensor (B, k, C, H, W)
-        Zero where an image has fewer than k channels.
-    logits : Tensor (B, classes)
+        Zero where an image has fewer than k starts.
+    logits : Tensor (B, classes) or None
+        ``None`` where the network was stopped after the last site that was needed.
     report : RuleReport
         Rectifiers seen and overridden, strided layers resampled.
     """
 
     signals: Tensor
-    logits: Tensor
+    logits: Tensor | None
     report: RuleReport
+
+
+class _Stop(Exception):  # noqa: N818 - no error: everything that was asked for has been computed
+    """Ends a forward pass early."""
 
 
 class _Captured:
     """Activations of the sites in one forward pass, noticing when a later operator overwrites one."""
 
-    def __init__(self, sites: Sequence[Site], copy: frozenset[str]) -> None:
+    def __init__(self, sites: Iterable[str], copy: frozenset[str], *, stop: bool) -> None:
         self._kept: dict[str, tuple[Tensor, int]] = {}
-        self.reads = {s.name: self._reader(s.name, copy=s.name in copy) for s in sites}
+        self._wanted = set(sites)
+        self._stop = stop
+        self.reads = {name: self._reader(name, copy=name in copy) for name in self._wanted}
 
     def _reader(self, name: str, *, copy: bool) -> Callable[[Tensor], None]:
         def read(out: Tensor) -> None:
             kept = out.clone() if copy else out
             self._kept[name] = (kept, kept._version)  # noqa: SLF001 - torch has no public name for it
+            if self._stop and self._kept.keys() >= self._wanted:
+                raise _Stop
 
         return read
 
+    def keep_output(self, logits: Tensor) -> None:
+        self._kept[OUTPUT] = (logits, logits._version)  # noqa: SLF001
+
     def overwritten(self, names: set[str]) -> frozenset[str]:
         return frozenset(n for n in names if self._kept[n][0]._version != self._kept[n][1])  # noqa: SLF001
+
+    def keep_only(self, names: set[str]) -> None:
+        self._kept = {name: kept for name, kept in self._kept.items() if name in names}
 
     def __getitem__(self, name: str) -> Tensor:
         return self._kept[name][0]
@@ -68,11 +96,13 @@ def backpropagate(
     model: nn.Module,
     images: Tensor,
     sites: Sequence[Site],
-    choose: Callable[[Tensor], Picks],
+    choose: Callable[[Tensor], Picks] | Picks,
     *,
-    reads: dict[str, Callable[[Tensor], None]] | None = None,
+    reads: Reads | None = None,
     rectifier: str = "guided",
     resample: bool = True,
+    resample_pool: bool = False,
+    seed: str = "activation",
     output: Output | None = None,
 ) -> Signals:
     """Run one forward pass, choose channels, and send each one's map back to the image.
@@ -82,31 +112,47 @@ def backpropagate(
     model, images
         ``images`` (B, C, H, W) as the model wants them; left as they are.
     sites : sequence of Site
-        Where channels may be chosen.
-    choose : function
-        Gets the logits (B, classes) after the forward pass and returns up to k channels for each image.
+        Where channels may be chosen, in the order of execution.
+    choose : function, or the choice itself
+        A function gets the logits (B, classes) after the forward pass and returns up to k starts for each image.
+        Where the starts are known before, the network stops after the last of their sites.
     reads : dict, optional
         More things to read in the same forward pass, e.g. the scores that ``choose`` needs.
-    rectifier, resample
+    rectifier, resample, resample_pool
         See :mod:`interpnet.backward`.
+    seed : {"activation", "ones", "maximum"}
+        See :func:`interpnet.heatmap.channel_heatmap`.
     """
+    seed_map(images.new_ones(1), seed)
     model = unwrap(model)
     by_name = {s.name: s for s in sites}
     copy: frozenset[str] = frozenset()
+    contiguous = False
+    known = None if callable(choose) else {name for row in choose for start in row for name, _ in places(start)}
     with evaluating(model, frozen=True), torch.enable_grad():
         while True:
-            x = check_images(images).detach().clone().requires_grad_()
-            captured = _Captured(sites, copy)
-            with (
-                backward_rules(model, rectifier=rectifier, resample=resample) as report,
-                instrument(model, Instrument(reads=captured.reads)),
-                instrument(model, Instrument(reads=reads or {})),
-            ):
-                # The network gets a clone: it may work in place on its very input.
-                logits = logits_of(model(x.clone()), x.shape[0], output)
-            picks = [list(p) for p in choose(logits.detach())]
-            needed = {c.layer for p in picks for c in p}
-            unknown = needed - by_name.keys()
+            x = _leaf(model, images, contiguous=contiguous)
+            wanted = by_name.keys() if known is None else known & by_name.keys()
+            captured = _Captured(wanted, copy, stop=known is not None and not known - by_name.keys())
+            try:
+                with (
+                    backward_rules(
+                        model, rectifier=rectifier, resample=resample, resample_pool=resample_pool
+                    ) as report,
+                    instrument(model, Instrument(reads=reads or {})),
+                    instrument(model, Instrument(reads=captured.reads)),
+                ):
+                    logits = _forward(model, x, output)
+            except RuntimeError as error:
+                if contiguous or not _is_about_views(error):
+                    raise
+                contiguous = True
+                continue
+            if logits is not None:
+                captured.keep_output(logits)
+            picks = [list(p) for p in (choose(_logits(logits)) if callable(choose) else choose)]
+            needed = {name for p in picks for start in p for name, _ in places(start)}
+            unknown = needed - by_name.keys() - {OUTPUT}
             if unknown:
                 raise LayerError(f"layers {sorted(unknown)} were not traced; expected some of {sorted(by_name)}")
             changed = captured.overwritten(needed)
@@ -114,34 +160,53 @@ def backpropagate(
                 break
             # A later in-place operator changed the map; read a copy of it in a second forward pass.
             copy = copy | changed
+        captured.keep_only(needed)
         check_overridden(report, [captured[n] for n in needed])
-        k = max((len(p) for p in picks), default=0)
-        signals = images.new_zeros((images.shape[0], max(k, 1), *images.shape[1:]))
-        for j in range(k):
-            seeds = _seeds([p[j] if j < len(p) else None for p in picks], captured, by_name)
-            (gradient,) = torch.autograd.grad(
-                [captured[n] for n in seeds], x, list(seeds.values()), retain_graph=j + 1 < k, allow_unused=True
-            )
-            if gradient is not None:
-                signals[:, j] = gradient
-    return Signals(signals, logits.detach(), report)
+        signals = _send_back(picks, captured, by_name, x, seed)
+    return Signals(signals, None if logits is None else logits.detach(), report)
 
 
-def _seeds(row: Sequence[Channel | None], captured: _Captured, sites: dict[str, Site]) -> dict[str, Tensor]:
-    """Return for every layer the activation maps of the chosen channels, zero elsewhere."""
-    seeds: dict[str, Tensor] = {}
-    for i, channel in enumerate(row):
-        if channel is None:
-            continue
-        site = sites[channel.layer]
-        if site.axis is None or not 0 <= channel.index < site.channels:
-            raise LayerError(
-                f"channel {channel.index} of layer {channel.layer!r} does not exist; expected 0 to {site.channels - 1}"
-            )
-        activation = captured[channel.layer].detach()
-        seed = seeds.setdefault(channel.layer, torch.zeros_like(activation))
-        seed[i].select(site.axis - 1, channel.index).copy_(activation[i].select(site.axis - 1, channel.index))
-    return seeds
+def _send_back(picks: Picks, captured: _Captured, sites: dict[str, Site], x: Tensor, seed: str) -> Tensor:
+    """Return the signals (B, k, C, H, W), by one backward pass for each rank of depth."""
+    k = max((len(p) for p in picks), default=0)
+    signals = x.new_zeros((x.shape[0], max(k, 1), *x.shape[1:]))
+    order = deepest_first(picks, {name: i for i, name in enumerate(sites)})
+    for j in range(k):
+        having = [i for i, row in enumerate(order) if j < len(row)]
+        row = [picks[i][order[i][j]] if j < len(order[i]) else None for i in range(len(picks))]
+        seeds = seeds_of(row, captured.__getitem__, sites, seed)
+        (gradient,) = torch.autograd.grad(
+            [captured[n] for n in seeds], x, list(seeds.values()), retain_graph=j + 1 < k, allow_unused=True
+        )
+        if gradient is not None:
+            signals[having, [order[i][j] for i in having]] = gradient[having]
+    return signals
+
+
+def _leaf(model: nn.Module, images: Tensor, *, contiguous: bool) -> Tensor:
+    """Return a copy of the images that takes a gradient, by default in the layout that convolutions run fastest in."""
+    x = check_images(images).detach()
+    last = not contiguous and x.dim() == 4 and any(isinstance(m, nn.Conv2d) for m in model.modules())
+    return x.clone(memory_format=torch.channels_last if last else torch.contiguous_format).requires_grad_()
+
+
+def _forward(model: nn.Module, x: Tensor, output: Output | None) -> Tensor | None:
+    """Return the logits, or ``None`` where the pass was stopped; the network gets a clone and may overwrite it."""
+    try:
+        return logits_of(model(x.clone()), x.shape[0], output)
+    except _Stop:
+        return None
+
+
+def _is_about_views(error: RuntimeError) -> bool:
+    """Whether the network's own code views a map as if it were contiguous."""
+    return "view size is not compatible" in str(error)
+
+
+def _logits(logits: Tensor | None) -> Tensor:
+    if logits is None:
+        raise InterpNetError("the network was stopped before its output, on which the choice of channels depends")
+    return logits.detach()
 
 
 def reduce_colours(signal: Tensor, reduction: str = "positive") -> Tensor:
@@ -183,39 +248,53 @@ def normalise(maps: Tensor) -> Tensor:
 def channel_signal(
     model: nn.Module,
     images: Tensor,
-    channels: Channel | Sequence[Channel] | Picks,
+    channels: Start | Sequence[Start] | Picks,
     *,
     rectifier: str = "guided",
     resample: bool = True,
+    resample_pool: bool = False,
+    seed: str = "activation",
     output: Output | None = None,
     found: Trace | None = None,
 ) -> Signals:
     """Return the raw signals (B, k, C, H, W) of given channels; see :func:`channel_heatmap` for the arguments.
 
-    ``channels`` may also hold a list of channels for every image.
+    ``channels`` may also hold a list of starts for every image.
     """
     images = beside(model, check_images(images))
     batch = images.shape[0]
-    if isinstance(channels, Channel):
-        picks: list[list[Channel]] = [[channels]] * batch
+    if isinstance(channels, Channel | Unit | Set):
+        picks: list[list[Start]] = [[channels]] * batch
     else:
-        picks = [[c] if isinstance(c, Channel) else list(c) for c in channels]
+        picks = [[c] if isinstance(c, Channel | Unit | Set) else list(c) for c in channels]
     if len(picks) != batch:
         raise InterpNetError(f"{len(picks)} channels came for {batch} images; expected one for all or one an image")
     found = found if found is not None else find_sites(model, images, output=output)
-    sites = [found.usable(name) for name in sorted({c.layer for p in picks for c in p})]
+    layers = {name for p in picks for start in p for name, _ in places(start)} - {OUTPUT}
+    for name in sorted(layers):
+        found.usable(name)
     return backpropagate(
-        model, images, sites, lambda _logits: picks, rectifier=rectifier, resample=resample, output=output
+        model,
+        images,
+        [s for s in found.sites if s.name in layers],
+        picks,
+        rectifier=rectifier,
+        resample=resample,
+        resample_pool=resample_pool,
+        seed=seed,
+        output=output,
     )
 
 
 def channel_heatmap(
     model: nn.Module,
     images: Tensor,
-    channels: Channel | Sequence[Channel],
+    channels: Start | Sequence[Start],
     *,
     rectifier: str = "guided",
     resample: bool = True,
+    resample_pool: bool = False,
+    seed: str = "activation",
     reduction: str = "positive",
     output: Output | None = None,
     found: Trace | None = None,
@@ -229,10 +308,13 @@ def channel_heatmap(
     images : Tensor (B, C, H, W)
         As the model wants them; moved to the model's device, where the result lies.
     channels : Channel, or one for each image
+        A :class:`Channel`, an output unit (:class:`Unit`), or a set of them whose signals start together.
     rectifier : {"guided", "deconvnet", "gradient"}
         The rule at rectifiers; see :mod:`interpnet.backward`.
-    resample : bool
-        The paper's stride-1 resampling of strided convolutions.
+    resample, resample_pool : bool
+        The paper's stride-1 resampling of strided convolutions, and of strided pooling.
+    seed : {"activation", "ones", "maximum"}
+        What the signal starts with: the activation map itself, ones, or the map at its maximum alone.
     reduction : {"positive", "abs", "max"}
         See :func:`reduce_colours`; :func:`channel_signal` gives the raw signal.
     output : function, optional
@@ -259,6 +341,14 @@ def channel_heatmap(
     torch.Size([2, 5, 5])
     """
     found_signals = channel_signal(
-        model, images, channels, rectifier=rectifier, resample=resample, output=output, found=found
+        model,
+        images,
+        channels,
+        rectifier=rectifier,
+        resample=resample,
+        resample_pool=resample_pool,
+        seed=seed,
+        output=output,
+        found=found,
     )
     return reduce_colours(found_signals.signals[:, 0], reduction)

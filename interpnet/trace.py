@@ -64,6 +64,9 @@ class Instrument:
     rule : function, optional
         Called with every :class:`Call` that makes a site, or slices a tensor, while gradients are
         recorded. It returns the output to use, as a new tensor, or ``None`` to leave the call alone.
+    rule_inplace : bool
+        The rule does in-place calls in place: where nothing edits them it gets the very tensor that the network's
+        author overwrites and may return it overwritten, which saves two copies. Otherwise it gets a copy.
     observe : function, optional
         Called with every call and its output: for discovery.
     before : function, optional
@@ -73,6 +76,7 @@ class Instrument:
     reads: Mapping[str, Callable[[Tensor], None]] = field(default_factory=dict)
     edits: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     rule: Callable[[Call], Tensor | None] | None = None
+    rule_inplace: bool = False
     observe: Callable[[Call, Any], None] | None = None
     before: Callable[[tuple[Any, ...]], None] | None = None
 
@@ -86,6 +90,7 @@ class _Engine(TorchFunctionMode):
         self._reads: dict[str, list[Callable[[Tensor], None]]] = {}
         self._edits: list[Mapping[str, Callable[[Tensor], Tensor]]] = []
         self._rule: Callable[[Call], Tensor | None] | None = None
+        self._rule_inplace = False
         self._observers: list[Callable[[Call, Any], None]] = []
         self.calls: dict[str, int] = {}
         self._stack: list[str] = [""]
@@ -133,7 +138,8 @@ class _Engine(TorchFunctionMode):
                 self._reads.setdefault(name, []).append(read)
         # Edits are looked up at each call: some are filled in when the first batch runs.
         self._edits = [what.edits for what in self.instruments]
-        self._rule = next((what.rule for what in reversed(self.instruments) if what.rule is not None), None)
+        ruling = next((what for what in reversed(self.instruments) if what.rule is not None), Instrument())
+        self._rule, self._rule_inplace = ruling.rule, ruling.rule_inplace
         self._observers = [what.observe for what in self.instruments if what.observe is not None]
 
     def close(self) -> None:
@@ -165,7 +171,7 @@ class _Engine(TorchFunctionMode):
             out = func(*args, **kwargs)
         else:
             call = Call(func, args, kwargs, operator_name(func), kind, name, self._stack[-1])
-            out = _run(call, rule, edits)
+            out = _run(call, rule, edits, rule_inplace=self._rule_inplace)
             for observe in self._observers:
                 observe(call, out)
         for read in self._reads.get(name, ()):
@@ -187,12 +193,18 @@ class _Engine(TorchFunctionMode):
         return out
 
 
-def _run(call: Call, rule: Callable[[Call], Tensor | None] | None, edits: Sequence[Callable[[Tensor], Tensor]]) -> Any:
+def _run(
+    call: Call,
+    rule: Callable[[Call], Tensor | None] | None,
+    edits: Sequence[Callable[[Tensor], Tensor]],
+    *,
+    rule_inplace: bool = False,
+) -> Any:
     """Run one call under a rule and edits; in-place calls keep their meaning and their autograd graph."""
     if rule is None and not edits:
         return call.run()
     target = call.args[0] if is_inplace(call.func, call.args, call.kwargs) else None
-    if target is not None and target.requires_grad:
+    if target is not None and target.requires_grad and (edits or not rule_inplace):
         # Autograd would refuse to edit what an in-place operator saved, so compute on a copy, then
         # write the result where the author wanted it.
         call = Call(

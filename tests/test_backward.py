@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from networks import Branches
 from torch import Tensor, nn
 
-from interpnet.backward import RECTIFIER_RULES, backward_rules, check_overridden, nearest, resampled_transpose
+from interpnet._polyphase import nearest, resampled_transpose
+from interpnet.backward import RECTIFIER_RULES, backward_rules, check_overridden
 from interpnet.errors import InterpNetError, ModelError
 
 
@@ -136,7 +137,7 @@ def test_resampled_convolution_against_the_written_out_rule(case: dict[str, obje
 
 
 def test_paper_example_sizes() -> None:
-    signal, weight = torch.randn(1, 2, 54, 54), torch.randn(2, 3, 11, 11)
+    signal, weight = torch.randn(1, 2, 54, 54).double(), torch.randn(2, 3, 11, 11).double()
     out = resampled_transpose(
         signal, weight, (224, 224), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1
     )  # fmt: skip

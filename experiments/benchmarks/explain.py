@@ -1,0 +1,178 @@
+"""Explaining images against the bare network and against captum: forward-equivalents, alternated in one process.
+
+    python -m experiments.benchmarks.explain [--repeats 7] [--batch 8] [--size 224] [--out results.json]
+
+ResNet-50 with random weights. A round runs, in turn: the bare forward pass (contiguous, as a user runs it, and
+channels_last, as ``explain`` does); ``explain`` with k=3, guided, with and without resampling; three captum
+``NeuronGuidedBackprop`` calls for the same three channels of every image. A figure is the median over rounds of its
+time divided by that round's forward pass, by the clock and by processor time, which other work on the machine disturbs
+less (set OMP_WAIT_POLICY=passive, so that waiting threads do not count). Two choices of channels: all three in the
+last block (the deepest backward there is), and one each in the second, third and fourth stage. Peak memory is that of
+a fresh process for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from interpnet._allocator import keep_freed_memory
+from interpnet.channels import Channel, ChannelIndex
+from interpnet.explain import explain
+from interpnet.relevance import Interpretation
+from interpnet.sites import Trace, find_sites
+
+CHOICES = {
+    "last block": [Channel("layer4.2.relu:2", c) for c in (7, 300, 1100)],
+    "three stages": [Channel("layer2.3.relu:2", 7), Channel("layer3.5.relu:2", 300), Channel("layer4.2.relu:2", 1100)],
+}
+RUNS = ("forward", "forward channels_last", "resampled", "unresampled", "captum")
+
+
+def network() -> nn.Module:
+    """Return ResNet-50 in evaluation mode with BatchNorm statistics measured on noise, as trained ones are."""
+    torch.manual_seed(0)
+    model: nn.Module = torchvision.models.resnet50(weights=None).train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.randn(4, 3, 128, 128))
+    return model.eval()
+
+
+def interpretation(found: Trace, channels: list[Channel]) -> Interpretation:
+    """Return an interpretation of the default channels in which every class relies on the given ones."""
+    index: ChannelIndex = found.index()
+    coef = np.zeros((1000, len(index)))
+    for channel in channels:
+        coef[:, index.position(channel)] = 1.0
+    return Interpretation(index, coef, tuple(str(c) for c in range(1000)))
+
+
+def captum_signals(model: nn.Module, images: Tensor, channels: list[Channel]) -> list[Tensor]:
+    """Return captum's guided backpropagation from each channel's map (seeded with the map, as ours)."""
+    from captum.attr import NeuronGuidedBackprop  # type: ignore[import-untyped, unused-ignore]
+
+    modules = dict(model.named_modules())
+    signals = []
+    for channel in channels:
+        block = modules[channel.layer.split(".relu")[0]]
+
+        def energy(out: Tensor, index: int = channel.index) -> Tensor:
+            return 0.5 * out[:, index].square().sum((1, 2))
+
+        method = NeuronGuidedBackprop(model, block)
+        signals.append(method.attribute(images.clone().requires_grad_(), neuron_selector=energy).detach())
+    return signals
+
+
+def runs(model: nn.Module, images: Tensor, channels: list[Channel]) -> dict[str, Callable[[], Any]]:
+    """Return what one round runs."""
+    found = find_sites(model, images)
+    reasons = interpretation(found, channels)
+
+    last = images.contiguous(memory_format=torch.channels_last)
+
+    def forward(x: Tensor) -> None:
+        with torch.no_grad():
+            model(x)
+
+    return {
+        "forward": lambda: forward(images),
+        "forward channels_last": lambda: forward(last),
+        "resampled": lambda: explain(model, images, reasons, k=3, found=found),
+        "unresampled": lambda: explain(model, images, reasons, k=3, found=found, resample=False),
+        "captum": lambda: captum_signals(model, images, channels),
+    }
+
+
+def agree(model: nn.Module, images: Tensor, channels: list[Channel]) -> float:
+    """Return the largest relative difference between our unresampled signals and captum's."""
+    ours = runs(model, images, channels)["unresampled"]()
+    theirs = dict(zip(channels, captum_signals(model, images, channels), strict=True))
+    worst = 0.0
+    for i, row in enumerate(ours.channels):
+        for j, channel in enumerate(row):
+            expected = theirs[channel][i]
+            worst = max(worst, float((ours.signals[i, j] - expected).norm() / expected.norm()))
+    return worst
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, float]:
+    """Return the seconds of one call: by the clock, and of all processors together."""
+    clock, processor = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - clock, time.process_time() - processor
+
+
+def compare(name: str, batch: int, size: int, repeats: int) -> dict[str, Any]:
+    """Time a choice of channels in rounds; return medians in forward-equivalents."""
+    model, images = network(), torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(1))
+    todo = runs(model, images, CHOICES[name])
+    for run in todo.values():
+        run()
+    rounds = [{what: timed(todo[what]) for what in RUNS} for _ in range(repeats)]
+    row: dict[str, Any] = {"channels": name, "batch": batch, "size": size}
+    for i, unit in enumerate(("clock", "processor")):
+        part: dict[str, Any] = {"forward_s": statistics.median(r["forward"][i] for r in rounds)}
+        for what in RUNS[1:]:
+            part[what] = statistics.median(r[what][i] / r["forward"][i] for r in rounds)
+        for what in RUNS[2:4]:
+            pairs = [r["captum"][i] / r[what][i] for r in rounds]
+            part[f"captum/{what}"] = [statistics.median(pairs), min(pairs), max(pairs)]
+        row[unit] = part
+    row["difference from captum"] = agree(model, images, CHOICES[name])
+    return row
+
+
+def peak_memory(what: str, name: str, batch: int, size: int) -> float:
+    """Run one thing once in a fresh process; return its peak resident memory in MiB."""
+    code = (
+        "import resource, torch\n"
+        "from experiments.benchmarks.explain import CHOICES, network, runs\n"
+        f"images = torch.randn({batch}, 3, {size}, {size})\n"
+        f"runs(network(), images, CHOICES[{name!r}])[{what!r}]()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def main() -> None:
+    """Run all parts, print tables, and write JSON if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--choices", nargs="*", default=list(CHOICES), choices=list(CHOICES))
+    parser.add_argument("--no-memory", action="store_true", help="leave out the memory part")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    keep_freed_memory()  # as the command line does; it speeds up both sides alike
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.repeats} rounds")
+    rows, memory = [], {}
+    for name in options.choices:
+        row = compare(name, options.batch, options.size, options.repeats)
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    if not options.no_memory:
+        for what in RUNS:
+            memory[what] = peak_memory(what, "last block", options.batch, options.size)
+            print(f"peak memory, {what}: {memory[what]:.0f} MiB", flush=True)
+    if options.out:
+        options.out.write_text(json.dumps({"rows": rows, "memory_mib": memory}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

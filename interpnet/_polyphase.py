@@ -1,0 +1,259 @@
+"""Resampling and a transposed convolution together, as one convolution of the small map.
+
+Let the signal r have d positions along an axis and be resampled by nearest neighbour to ``f * d`` (f whole). Its
+stride-1 transposed convolution with taps w at dilation D is, at position ``n = f*q + a`` (phase a = 0..f-1),
+
+    sum_v w[v] r[(n - v*D) // f]  =  sum_t W_a[t] r[q - t],    W_a[t] = sum of w[v] over (a - v*D) // f = -t.
+
+So every phase is an ordinary convolution of the small map, with ``ceil(D*(k-1)/f) + 1`` summed taps: 4 x 4 instead
+of 7 x 7 products a pixel for a 7x7 kernel at f = 2, 2 x 2 instead of 3 x 3, and no resampled map in memory. All
+phases are one convolution with f times the output channels an axis. Where k = 1 or f divides D, all phases are equal.
+
+The ordinary transposed convolution of stride f is the same with zeros between the positions instead of copies: the
+sum runs over ``a - v*D = -f*t``. It pays where the layer's input has few channels (a network's first layer).
+
+Source: polyphase decomposition of an interpolation filter, e.g. Vaidyanathan 1993, chapter 4.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """How one spatial axis is done: the small map's size, phases and taps, and where the layer's input lies."""
+
+    d: int  # positions of the small map that the convolution reads
+    factor: int  # f: how many positions each becomes
+    phases: int  # 1 where all phases are equal, else f
+    taps: tuple[tuple[tuple[int, ...], ...], ...]  # for each phase and tap the kernel positions that are summed
+    dilation: int  # of the taps
+    size: int  # D, the layer's input
+    before: int  # padding before
+
+    @property
+    def first(self) -> int:
+        """The first position q that is needed."""
+        return self.before // self.factor
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """What the small map must be padded by (negative: cropped), so that exactly the needed q come out."""
+        last = (self.before + self.size - 1) // self.factor
+        return self.dilation * (len(self.taps[0]) - 1) - self.first, last - (self.d - 1)
+
+    def places(self, phase: int) -> tuple[slice, slice]:
+        """Return where the positions of a phase lie in the layer's input, and where they come from."""
+        start = (phase - self.before) % self.factor
+        q = (start + self.before) // self.factor - self.first
+        count = max(0, -(-(self.size - start) // self.factor))
+        return slice(start, None, self.factor), slice(q, q + count)
+
+
+def nearest(signal: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Resample the spatial axes of (B, C, ...) to ``size`` by nearest neighbour: index floor(i * d / d_hat).
+
+    Examples
+    --------
+    >>> nearest(torch.tensor([[[1.0, 2.0]]]), (4,))
+    tensor([[[1., 1., 2., 2.]]])
+    """
+    for axis, n in enumerate(size, start=2):
+        d = signal.shape[axis]
+        if d != n:
+            signal = signal.index_select(axis, torch.arange(n, device=signal.device) * d // n)
+    return signal
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """A resampled or strided transposed convolution, prepared for signals of one size."""
+
+    axes: tuple[_Axis, ...]
+    weight: Tensor  # (C_in * phases, C_out / groups, taps...): groups, then phases, then channels
+    groups: int
+
+    def __call__(self, signal: Tensor) -> Tensor:
+        """Send a signal (B, C_out, d...) down to the layer's input (B, C_in, D...)."""
+        axes, groups = self.axes, self.groups
+        signal = nearest(signal, tuple(a.d for a in axes))
+        small = _convolve(signal, self.weight, axes, groups)
+        if all(a.factor == 1 for a in axes):
+            return small
+        # Each phase goes to its own positions of the layer's input.
+        phases = [a.phases for a in axes]
+        small = small.reshape(len(small), groups, *phases, -1, *small.shape[2:])
+        last = signal.dim() == 4 and signal.is_contiguous(memory_format=torch.channels_last)
+        out = torch.empty(
+            (len(small), groups * small.shape[2 + len(axes)], *[a.size for a in axes]),
+            dtype=small.dtype,
+            device=small.device,
+            memory_format=torch.channels_last if last else torch.contiguous_format,
+        )
+        for phase in itertools.product(*[range(a.factor) for a in axes]):  # a handful: 4 for stride 2
+            places = [a.places(p) for a, p in zip(axes, phase, strict=True)]
+            to: tuple[Any, ...] = (..., *[t for t, _ in places])
+            source: tuple[Any, ...] = (..., *[s for _, s in places])
+            which = [min(p, a.phases - 1) for a, p in zip(axes, phase, strict=True)]
+            chosen: tuple[Any, ...] = (slice(None), slice(None), *which)
+            part = small[chosen].flatten(1, 2)
+            out[to] = part[source]
+        return out
+
+
+def prepare(
+    weight: Tensor,
+    signal: tuple[int, ...],
+    size: tuple[int, ...],
+    *,
+    padding: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    stride: tuple[int, ...] | None = None,
+) -> Transposed:
+    """Return the transposed convolution of :func:`resampled_transpose` for signals of size ``signal``.
+
+    With ``stride`` it is the ordinary transposed convolution of that stride, the gradient of a convolution.
+    """
+    kernel = tuple(weight.shape[2:])
+    axes = []
+    for i, (d, k, D, (before, after), step) in enumerate(zip(signal, kernel, size, padding, dilation, strict=True)):
+        if stride is None:
+            axes.append(_resampled(d, k, D, before, after, step))
+        else:
+            axes.append(_strided(d, k, D, before, step, stride[i]))
+    return Transposed(tuple(axes), _phase_weights(weight, axes, groups), groups)
+
+
+def resampled_transpose(
+    signal: Tensor,
+    weight: Tensor,
+    size: tuple[int, ...],
+    *,
+    padding: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Tensor:
+    """Send ``signal`` down through a convolution: nearest-neighbour resampling, then a stride-1 transpose.
+
+    Along each axis where the resampled size is a whole multiple of the signal's, and it saves products, the two are
+    done at once on the small map (see the module); along the others the signal is resampled first.
+
+    Parameters
+    ----------
+    signal : Tensor (B, C_out, d...)
+        The incoming signal, at the layer's output.
+    weight : Tensor (C_out, C_in/groups, k...)
+        The convolution's weight.
+    size : tuple of int
+        D, the size of the layer's input along each spatial axis.
+    padding : tuple of (before, after)
+    dilation : tuple of int
+    groups : int
+
+    Returns
+    -------
+    Tensor (B, C_in, D...)
+
+    Examples
+    --------
+    METHOD's example, D=224, k=11, p=0, stride 4: d=54 is resampled to d_hat=214.
+
+    >>> r = resampled_transpose(torch.ones(1, 2, 54, 54), torch.ones(2, 3, 11, 11), (224, 224),
+    ...                         padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1)
+    >>> r.shape
+    torch.Size([1, 3, 224, 224])
+    """
+    prepared = prepare(weight, tuple(signal.shape[2:]), size, padding=padding, dilation=dilation, groups=groups)
+    return prepared(signal)
+
+
+def whole_factor(d: int, target: int) -> int:
+    """Return target / d where that is whole, else 0.
+
+    Examples
+    --------
+    >>> whole_factor(112, 224), whole_factor(54, 214)
+    (2, 0)
+    """
+    return target // d if target % d == 0 else 0
+
+
+def _resampled(d: int, k: int, size: int, before: int, after: int, dilation: int) -> _Axis:
+    """Plan an axis that is resampled by nearest neighbour."""
+    reach = dilation * (k - 1)
+    target = size + before + after - reach
+    factor = whole_factor(d, target)
+    if factor and (reach == 0 or dilation % factor == 0):
+        taps = (tuple((v,) for v in range(k)),)
+        return _Axis(d, factor, 1, taps, max(1, dilation // factor), size, before)
+    count = -(-reach // factor) + 1 if factor else k + 1
+    if count <= k:
+        summed = tuple(
+            tuple(tuple(v for v in range(k) if (a - v * dilation) // factor == -t) for t in range(count))
+            for a in range(factor)
+        )
+        return _Axis(d, factor, factor, summed, 1, size, before)
+    # Resample this axis first; what is left is an ordinary transposed convolution.
+    return _Axis(target, 1, 1, (tuple((v,) for v in range(k)),), dilation, size, before)
+
+
+def _strided(d: int, k: int, size: int, before: int, dilation: int, stride: int) -> _Axis:
+    """Plan an axis with zeros between the positions."""
+    count = -(-dilation * (k - 1) // stride) + 1
+    taps = tuple(
+        tuple(tuple(v for v in range(k) if a - v * dilation == -stride * t) for t in range(count))
+        for a in range(stride)
+    )
+    return _Axis(d, stride, stride, taps, 1, size, before)
+
+
+def _phase_weights(weight: Tensor, axes: list[_Axis], groups: int) -> Tensor:
+    """Return (C_in * phases, C_out/groups, taps...) for a convolution; groups, then phases, then channels."""
+    n = len(axes)
+    for i, axis in enumerate(axes):
+        # Take the first of the kernel's axes that are left off, and put (phases, taps) in front.
+        at = 2 * i + 2
+        sums = [
+            # A convolution's taps run the other way than a transposed one's.
+            _sum([weight.select(at, v) for v in positions], weight.select(at, 0))
+            for row in axis.taps
+            for positions in reversed(row)
+        ]
+        weight = torch.stack(sums) if len(sums) > 1 else sums[0][None]
+        weight = weight.view(axis.phases, len(axis.taps[0]), *weight.shape[1:])
+    # Now (phases, taps, phases, taps, ..., C_out, C_in/groups), the last spatial axis first.
+    weight = weight.reshape(*weight.shape[: 2 * n], groups, -1, weight.shape[-1])
+    phases, taps = list(range(2 * n - 2, -1, -2)), list(range(2 * n - 1, 0, -2))
+    ordered = weight.permute(2 * n, *phases, 2 * n + 2, 2 * n + 1, *taps)
+    flat = ordered.reshape(-1, *ordered.shape[n + 2 :])
+    return flat.contiguous(memory_format=torch.channels_last) if n == 2 else flat
+
+
+def _sum(parts: list[Tensor], like: Tensor) -> Tensor:
+    """Return the sum of tensors, zeros like ``like`` where there are none."""
+    if not parts:
+        return torch.zeros_like(like)
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _convolve(signal: Tensor, weight: Tensor, axes: tuple[_Axis, ...], groups: int) -> Tensor:
+    n = len(axes)
+    convolve: Callable[..., Tensor] = (F.conv1d, F.conv2d, F.conv3d)[n - 1]
+    dilation = tuple(a.dilation for a in axes)
+    pads = [a.padding for a in axes]
+    if all(a == b and a >= 0 for a, b in pads):
+        return convolve(signal, weight, padding=tuple(a for a, _ in pads), dilation=dilation, groups=groups)
+    signal = F.pad(signal, [p for pair in reversed(pads) for p in pair])
+    return convolve(signal, weight, dilation=dilation, groups=groups)
