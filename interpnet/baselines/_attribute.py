@@ -2,181 +2,319 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import inspect
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from numbers import Integral
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interpnet._device import beside
-from interpnet.backward import backward_rules, check_overridden
-from interpnet.errors import InterpNetError, LayerError, did_you_mean
-from interpnet.heatmap import reduce_colours
-from interpnet.sites import Layers, Output, Site, check_images, find_sites, logits_of
-from interpnet.trace import Instrument, evaluating, instrument, unwrap
+from interpnet.baselines._call import REDUCTIONS, Attribution, AttributionCall, resolve_baseline
+from interpnet.baselines._registry import METHODS, Method, find_method, require
+from interpnet.errors import DataError, InterpNetError, did_you_mean
+from interpnet.sites import Layers, Output, check_images, logits_of
+from interpnet.trace import evaluating, unwrap
 
 Target = int | Tensor | Sequence[int] | None
 
+#: How many images a pass may hold by default, where fewer came.
+_DEFAULT_BATCH = 16
 
-@dataclass(frozen=True)
-class Method:
-    """What a method is: its family, its paper, and its cost in forward passes (a backward pass counts 2)."""
 
-    name: str
-    family: str
-    paper: str
-    cost: float
-    run: Callable[[nn.Module, Tensor, Tensor, Output | None, Layers | None], Tensor]
+class AttributionWarning(UserWarning):
+    """Something was done that the caller should know of: evaluation mode was forced, a batch was halved."""
 
 
 def attribute(
     model: nn.Module,
     images: Tensor,
     target: Target = None,
-    method: str = "gradcam",
+    method: str = "gradcam++",
     *,
+    max_batch: int | None = None,
+    seed: int = 0,
+    reduction: str | None = None,
     output: Output | None = None,
     layer: Layers | None = None,
+    baseline: str | float | Tensor | None = None,
+    **options: Any,
 ) -> Tensor:
     """Return how much each pixel speaks for a class, by a method of the literature.
 
     Parameters
     ----------
     model : nn.Module
-        Left as it was.
+        Left as it was. It runs in evaluation mode; a warning says so if it came in training mode.
     images : Tensor (B, C, H, W)
         As the model wants them; moved to the model's device.
     target : int, (B,) class numbers, or None
         The class to attribute; the predicted ones by default.
     method : str
         One of :func:`methods`.
+    max_batch : int, optional
+        The most images in one pass through the network, for all methods; the batch itself, at least 16, by default.
+    seed : int
+        Of methods that draw random numbers. An image's draws depend on the seed and its own pixels alone.
+    reduction : {"sum", "positive", "abs", "max"}, optional
+        How colours become one value a pixel; each method has its own default.
     output : function, optional
         Takes what the model returns, gives logits.
     layer : str, optional
-        The layer of Grad-CAM; the last convolutional site with a map larger than one position by default.
+        The layer of methods that need one; the last convolutional site with a map larger than one position by default.
+    baseline : {"blank", "blurred"}, number, or Tensor (C, H, W) or (B, C, H, W), optional
+        The image without the class, for methods that need one.
+    **options
+        The method's own; ``methods()`` lists their names.
 
     Returns
     -------
     Tensor (B, H, W)
-        Not normalised.
+        Not normalised, on the model's device. What a sample gets does not depend on its batch.
 
     Raises
     ------
     InterpNetError
-        Unknown method (close matches are named), a target outside the classes or of another length.
+        Unknown method or option (close matches are named), a target outside the classes or of another length, a
+        baseline of another shape, an extra that is not installed.
+    DataError
+        Images of another type or channel count than the model wants.
     ModelError
-        A rectifier escaped the rule of ``guided`` or ``deconvnet``.
+        The method cannot be right on this network; the operator is named.
 
     Examples
     --------
-    >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2))
+    >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2)).eval()
     >>> attribute(net, torch.rand(2, 1, 5, 5), 1, "gradient").shape
     torch.Size([2, 5, 5])
     """
-    if method not in _METHODS:
-        raise InterpNetError(
-            f"unknown method {method!r}{did_you_mean(method, _METHODS)}; expected one of {', '.join(_METHODS)}"
-        )
-    model = unwrap(model)
-    images = beside(model, check_images(images))
-    with evaluating(model, frozen=True):
-        with torch.no_grad():
-            logits = logits_of(model(images), images.shape[0], output)
-        targets = _targets(target, logits)
-        return _METHODS[method].run(model, images, targets, output, layer)
+    return attribute_full(
+        model, images, target, method, max_batch=max_batch, seed=seed, reduction=reduction, output=output, layer=layer,
+        baseline=baseline, **options,
+    ).maps  # fmt: skip
 
 
-def methods() -> tuple[Method, ...]:
-    """Return the methods that :func:`attribute` knows.
+def attribute_full(
+    model: nn.Module,
+    images: Tensor,
+    target: Target = None,
+    method: str = "gradcam++",
+    *,
+    max_batch: int | None = None,
+    seed: int = 0,
+    reduction: str | None = None,
+    output: Output | None = None,
+    layer: Layers | None = None,
+    baseline: str | float | Tensor | None = None,
+    **options: Any,
+) -> Attribution:
+    """Return the maps of :func:`attribute` with the raw signal and the residual of the method's sum rule.
 
     Examples
     --------
-    >>> [m.name for m in methods()]
-    ['gradient', 'deconvnet', 'guided', 'gradcam']
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(9, 2)).eval()
+    >>> found = attribute_full(net, torch.rand(2, 1, 3, 3), 1, "integrated_gradients", steps=2)
+    >>> found.residual_kind, found.flagged.tolist()
+    ('sum = F(x) - F(baseline)', [False, False])
     """
-    return tuple(_METHODS.values())
+    chosen = find_method(method)
+    _check_options(chosen, options, layer, baseline, reduction)
+    limit = _whole(max_batch, "max_batch", least=1) if max_batch is not None else None
+    seed = _whole(seed, "seed", least=None)
+    model = unwrap(model)
+    with torch.inference_mode(False), torch.enable_grad():
+        images = _usable(model, images)
+        targets = _targets(target, images)
+        if isinstance(baseline, Tensor):
+            baseline = resolve_baseline(images, baseline.detach().clone())
+        if any(m.training for m in model.modules()):
+            _say("the model came in training mode; it runs in evaluation mode here and is put back afterwards")
+        call = AttributionCall(
+            model,
+            images,
+            torch.empty(0),
+            torch.empty(0),
+            output,
+            0,
+            seed,
+            layer,
+            baseline,
+            reduction or chosen.reduction,
+        )
+        with evaluating(model, frozen=True):
+            parts = list(_parts(chosen, call, targets, limit or max(images.shape[0], _DEFAULT_BATCH), options))
+    return _joined(parts)
 
 
-def _targets(target: Target, logits: Tensor) -> Tensor:
-    batch, n = logits.shape
+def methods() -> tuple[Method, ...]:
+    """Return the methods that :func:`attribute` knows, with family, paper, cost and needs.
+
+    Examples
+    --------
+    >>> [m.name for m in methods() if m.family == "control"]
+    ['random', 'edge', 'center']
+    """
+    return tuple(METHODS.values())
+
+
+def _parts(
+    method: Method, call: AttributionCall, targets: Tensor | None, limit: int, options: dict[str, Any]
+) -> Iterator[Attribution]:
+    """Run the method on at most ``limit`` images at a time, halving where the device's memory ends."""
+    n, start, said = call.images.shape[0], 0, False
+    while start < n:
+        here = slice(start, start + limit)
+        try:
+            part = _part(call, targets, here, limit)
+            yield _detached(method.run(part, **options), part)
+            start += limit
+            continue
+        except torch.OutOfMemoryError as error:
+            if limit == 1:
+                raise InterpNetError(
+                    f"the device's memory does not hold one image of shape {tuple(call.images.shape[1:])} under "
+                    f"method={method.name!r}; use smaller images or another device"
+                ) from error
+        # Outside of the handler, whose traceback would keep the tensors of the failed pass alive.
+        limit //= 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if not said:
+            _say(f"out of memory: going on with {limit} images a pass, halved again where needed; max_batch= sets it")
+            said = True
+
+
+def _part(call: AttributionCall, targets: Tensor | None, here: slice, limit: int) -> AttributionCall:
+    """Return the call on some of the images, with their logits and targets."""
+    images = call.images[here]
+    with torch.no_grad():
+        try:
+            logits = logits_of(call.model(images.clone()), images.shape[0], call.output)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise DataError(
+                f"images: the model does not run on shape {tuple(images.shape)}, {images.dtype}{_wanted(call.model)}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+    if targets is None:
+        target = logits.argmax(1)
+    else:
+        if bool(((targets < 0) | (targets >= logits.shape[1])).any()):
+            raise InterpNetError(f"target {targets.tolist()} holds a class outside 0..{logits.shape[1] - 1}")
+        target = targets[here].to(logits.device)
+    baseline = call.baseline[here] if isinstance(call.baseline, Tensor) else call.baseline
+    return replace(call, images=images, target=target, logits=logits, baseline=baseline, max_batch=limit)
+
+
+def _detached(found: Attribution, call: AttributionCall) -> Attribution:
+    expected = (call.images.shape[0], *call.images.shape[2:])
+    if tuple(found.maps.shape) != expected:
+        raise RuntimeError(f"a method returned maps of shape {tuple(found.maps.shape)} instead of {expected}")
+    return replace(found, maps=found.maps.detach())
+
+
+def _joined(parts: Sequence[Attribution]) -> Attribution:
+    """Return the parts of a batch as one result."""
+    if len(parts) == 1:
+        return parts[0]
+    joined: dict[str, Any] = {}
+    for f in fields(Attribution):
+        values = [getattr(p, f.name) for p in parts]
+        if f.name == "info":
+            joined["info"] = {k: _along([v[k] for v in values]) for k in values[0]}
+        else:
+            joined[f.name] = _along(values)
+    return Attribution(**joined)
+
+
+def _along(values: list[Any]) -> Any:
+    if isinstance(values[0], Tensor):
+        return torch.cat(values)
+    if isinstance(values[0], list):
+        return [v for value in values for v in value]
+    return values[0]
+
+
+def _check_options(
+    method: Method,
+    options: dict[str, Any],
+    layer: Layers | None,
+    baseline: str | float | Tensor | None,
+    reduction: str | None,
+) -> None:
+    for name in options:
+        if name not in method.options:
+            raise InterpNetError(
+                f"method={method.name!r} has no option {name!r}{did_you_mean(name, method.options)}; "
+                f"its options: {', '.join(method.options) or 'none'}"
+            )
+    needs = method.needs
+    if options.get("inner") in METHODS:  # what a method that averages another one is given, it hands on
+        needs = needs | METHODS[options["inner"]].needs
+    if layer is not None and "layer" not in needs:
+        raise InterpNetError(f"layer={layer!r} came; method={method.name!r} takes no layer")
+    if baseline is not None and "baseline" not in needs:
+        raise InterpNetError(f"a baseline came; method={method.name!r} takes no baseline")
+    if reduction is not None and (method.reduction is None or reduction not in REDUCTIONS):
+        known = ", ".join(map(repr, REDUCTIONS))
+        why = f"expected one of {known}" if method.reduction else f"method={method.name!r} has no colours to reduce"
+        raise InterpNetError(f"reduction={reduction!r}; {why}")
+    for need in sorted(needs):
+        if need.startswith("extra:"):
+            require(need.removeprefix("extra:"), method.name)
+
+
+def _usable(model: nn.Module, images: Tensor) -> Tensor:
+    """Return a copy of ``images`` beside the model, or say what is wrong with them."""
+    check_images(images)
+    if images.dim() != 4:
+        raise DataError(f"images: shape {tuple(images.shape)} came; expected (B, C, H, W)")
+    dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    if dtypes and images.dtype not in dtypes:
+        wanted = min(str(d).removeprefix("torch.") for d in dtypes)
+        raise DataError(
+            f"images: dtype {images.dtype} came and the model's weights are torch.{wanted}; "
+            f"pass images.to(torch.{wanted})"
+        )
+    if not bool(torch.isfinite(images).all()):
+        raise DataError("images hold NaN or infinity; expected finite pixels")
+    return beside(model, images).detach().clone()
+
+
+def _wanted(model: nn.Module) -> str:
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    return f" (its first convolution takes {first.in_channels} channels)" if first is not None else ""
+
+
+def _targets(target: Target, images: Tensor) -> Tensor | None:
     if target is None:
-        return logits.argmax(1)
-    if isinstance(target, int):
-        target = [target] * batch
-    targets = torch.as_tensor(target, device=logits.device).long()
+        return None
+    batch = images.shape[0]
+    if isinstance(target, Integral) or (isinstance(target, Tensor) and target.dim() == 0):
+        target = [int(target)] * batch
+    targets = torch.as_tensor(target)
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+        raise InterpNetError(f"target: dtype {targets.dtype} came; expected whole class numbers")
     if targets.shape != (batch,):
         raise InterpNetError(
             f"target has shape {tuple(targets.shape)}; expected one class number for each of {batch} images"
         )
-    if bool(((targets < 0) | (targets >= n)).any()):
-        raise InterpNetError(f"target {targets.tolist()} holds a class outside 0..{n - 1}")
-    return targets
+    return targets.detach().long().cpu()
 
 
-def _from_logit(rectifier: str) -> Callable[[nn.Module, Tensor, Tensor, Output | None, Layers | None], Tensor]:
-    """Return the method that sends the target's logit back to the image under a rectifier rule."""
-
-    def run(model: nn.Module, images: Tensor, targets: Tensor, output: Output | None, layer: Layers | None) -> Tensor:
-        if layer is not None:
-            raise InterpNetError(f"layer={layer!r} came; this method starts at the logit and takes no layer")
-        with torch.enable_grad():
-            x = images.detach().clone().requires_grad_()
-            with backward_rules(model, rectifier=rectifier, resample=False) as report:
-                logits = logits_of(model(x.clone()), x.shape[0], output)
-            check_overridden(report, logits)
-            (signal,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), x)
-        return reduce_colours(signal, "max")
-
-    return run
+def _whole(value: Any, name: str, least: int | None) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or (least is not None and int(value) < least):
+        raise InterpNetError(f"{name}={value!r}; expected a whole number{'' if least is None else f' from {least} on'}")
+    return int(value)
 
 
-def _gradcam(model: nn.Module, images: Tensor, targets: Tensor, output: Output | None, layer: Layers | None) -> Tensor:
-    """Weight the maps of one layer by their mean gradient, keep the positive part, and enlarge bilinearly."""
-    site = _cam_site(model, images, output, layer)
-    axis = site.axis or 1
-    kept: list[Tensor] = []
-    with torch.enable_grad():
-        # The input takes part in the graph, so that gradients reach the layer with frozen weights.
-        x = images.detach().clone().requires_grad_()
-
-        def keep(out: Tensor) -> Tensor:
-            copy = out.clone()
-            kept.append(copy)
-            return copy
-
-        with instrument(model, Instrument(edits={site.name: keep})):
-            logits = logits_of(model(x.clone()), x.shape[0], output)
-        (gradient,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), kept[0])
-    maps, gradient = kept[0].detach().movedim(axis, 1), gradient.movedim(axis, 1)
-    weights = gradient.mean((2, 3), keepdim=True)
-    cam = (weights * maps).sum(1, keepdim=True).clamp(min=0)
-    return F.interpolate(cam, images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
-
-
-def _cam_site(model: nn.Module, images: Tensor, output: Output | None, layer: Layers | None) -> Site:
-    found = find_sites(model, images, output=output)
-    if layer is not None:
-        chosen = found.select(layer)
-        if len(chosen) > 1:
-            raise LayerError(f"layer={layer!r} names {len(chosen)} sites; Grad-CAM needs one")
-        candidates = [s for s in chosen if len(s.map_shape) == 2]
-    else:
-        usable = [s for s in found.sites if s.default and s.usable and s.family == "conv" and len(s.map_shape) == 2]
-        candidates = [s for s in usable if min(s.map_shape) > 1] or usable
-    if not candidates:
-        raise LayerError("Grad-CAM needs a convolutional layer with a 2-D map before the classifier; none was found")
-    return candidates[-1]
-
-
-_METHODS = {
-    m.name: m
-    for m in (
-        Method(
-            "gradient", "gradient", "Simonyan et al. 2014: max over colours of |gradient|", 3, _from_logit("gradient")
-        ),
-        Method("deconvnet", "gradient", "Zeiler & Fergus 2014", 3, _from_logit("deconvnet")),
-        Method("guided", "gradient", "Springenberg et al. 2015: guided backpropagation", 3, _from_logit("guided")),
-        Method("gradcam", "cam", "Selvaraju et al. 2017", 3, _gradcam),
-    )
-}
+def _say(text: str) -> None:
+    """Warn at the user's own line: the first one outside of this package."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("interpnet"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, AttributionWarning, stacklevel=level)

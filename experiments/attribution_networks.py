@@ -1,0 +1,115 @@
+"""The networks on which every attribution method must be right or refuse: random weights, calibrated BatchNorm.
+
+Random weights show whether a method keeps its rules, not whether its maps are good: for that the networks would
+have to know something.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+N_CLASSES = 5
+SIZE = 64
+
+
+class Strided(nn.Module):
+    """Two strided convolutions, the second grouped, a reused rectifier, and a linear map on averaged maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 5, stride=2, padding=2)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 12, 3, stride=2, padding=1, groups=2)
+        self.conv3 = nn.Conv2d(12, 12, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.pool = nn.MaxPool2d(2)
+        self.fc = nn.Linear(12, N_CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, 5)."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.pool(self.relu(self.conv2(x)))
+        x = self.relu(self.conv3(x) + x)
+        logits: Tensor = self.fc(x.mean((2, 3)))
+        return logits
+
+
+NETWORKS = (
+    "strided",
+    "resnet18",
+    "vgg11_bn",
+    "densenet121",
+    "googlenet",
+    "mobilenet_v3_small",
+    "efficientnet_b0",
+    "squeezenet1_1",
+    "shufflenet_v2_x0_5",
+)
+
+
+@lru_cache(maxsize=1)
+def network(name: str, *, double: bool = False, narrow: bool = False) -> nn.Module:
+    """Return one of ``NETWORKS`` in evaluation mode; the last one is kept.
+
+    ``narrow=True`` gives VGG's classifier 64 hidden units instead of 4096: the same operators without its 100
+    million weights, for tests that run it often.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(1)
+        if name == "strided":
+            model: nn.Module = Strided()
+        else:
+            options = {"init_weights": False} if name == "googlenet" else {}
+            model = torchvision.models.get_model(name, weights=None, num_classes=N_CLASSES, **options)
+            if narrow and isinstance(model, torchvision.models.VGG):
+                _narrow(model)
+        _calibrate(model, torch.randn(8, 3, SIZE, SIZE))
+    return model.double() if double else model
+
+
+def _narrow(model: torchvision.models.VGG) -> None:
+    # The convolutions are drawn before the classifier, so that they are the same ones.
+    for at, (wide_in, wide_out) in {0: (512 * 7 * 7, 64), 3: (64, 64), 6: (64, N_CLASSES)}.items():
+        model.classifier[at] = nn.Linear(wide_in, wide_out)
+
+
+def _calibrate(model: nn.Module, images: Tensor) -> None:
+    """Set every BatchNorm's statistics to those of ``images``: the initial ones would silence deep layers."""
+    model.eval()
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None
+        norm.train()
+    with torch.no_grad():
+        model(images)
+    for norm in norms:
+        norm.eval()
+
+
+def images(n: int = 2, *, double: bool = False) -> Tensor:
+    """Return n smooth random images (n, 3, 64, 64), about normalised."""
+    generator = torch.Generator().manual_seed(3)
+    coarse = torch.randn(n, 3, SIZE // 8, SIZE // 8, generator=generator)
+    fine = torch.randn(n, 3, SIZE, SIZE, generator=generator)
+    smooth = nn.functional.interpolate(coarse, (SIZE, SIZE), mode="bicubic", align_corners=False)
+    found = smooth + 0.3 * fine
+    return found.double() if double else found
+
+
+#: Options that keep a run short; every other method runs with its defaults.
+QUICK: dict[str, dict[str, Any]] = {
+    "smoothgrad": {"samples": 3},
+    "vargrad": {"samples": 3},
+    "integrated_gradients": {"steps": 8},
+    "expected_gradients": {"samples": 4},
+    "occlusion": {"patch": 16, "stride": 16},
+    "lime": {"samples": 12, "cells": 3},
+    "kernel_shap": {"samples": 12, "cells": 3},
+    "shapley_sampling": {"orders": 1, "cells": 3},
+    "scorecam": {"channels": 8},
+}

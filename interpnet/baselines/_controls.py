@@ -1,0 +1,64 @@
+"""Controls: maps that know nothing of the network. A method that does not beat them has shown nothing."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from interpnet.baselines._call import Attribution, AttributionCall
+from interpnet.baselines._registry import register
+from interpnet.errors import InterpNetError
+
+
+@register(
+    "random",
+    family="control",
+    paper="control: noise",
+    cost=0,
+    needs={"samples"},
+    reduction=None,
+    axioms={"ignores-target"},
+)
+def random(call: AttributionCall) -> Attribution:
+    """Return independent uniform numbers in [0, 1), other ones for each image."""
+    return Attribution(call.draw(call.generators(), *call.images.shape[2:]))
+
+
+@register(
+    "edge",
+    family="control",
+    paper="control: Sobel magnitude of the image (Adebayo et al. 2018 compare with an edge detector)",
+    cost=0,
+    reduction=None,
+    axioms={"ignores-target"},
+)
+def edge(call: AttributionCall) -> Attribution:
+    """Return ``sqrt(gx^2 + gy^2)`` of the mean over colours; gx and gy by the Sobel kernels, borders repeated."""
+    grey = F.pad(call.images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    across = grey.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    parts = F.conv2d(grey, torch.stack([across, across.T])[:, None])
+    return Attribution(parts.square().sum(1).sqrt())
+
+
+@register(
+    "center",
+    family="control",
+    paper="control: photographers put the subject in the middle",
+    cost=0,
+    reduction=None,
+    axioms={"ignores-target"},
+)
+def center(call: AttributionCall, *, width: float = 0.25) -> Attribution:
+    """Return a Gaussian around the image's centre, 1 at its peak.
+
+    Parameters
+    ----------
+    call : AttributionCall
+    width : float
+        Its standard deviation along each axis, as a share of that axis.
+    """
+    if not width > 0:
+        raise InterpNetError(f"width={width}; expected a positive share of the image")
+    across = [torch.arange(n, device=call.images.device) for n in call.images.shape[2:]]
+    rows, columns = (torch.exp(-0.5 * (((a - (len(a) - 1) / 2) / (width * len(a))) ** 2)) for a in across)
+    return Attribution((rows[:, None] * columns).to(call.images).expand(len(call.images), -1, -1).clone())

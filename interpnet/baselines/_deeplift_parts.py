@@ -1,0 +1,152 @@
+"""RevealCancel: the positive and negative parts of a difference, from a linear layer to the rectifier it feeds.
+
+A linear layer splits its output's difference ``dz = z - z0`` by the sign of each input's contribution (the *linear
+rule*): ``dz+ = sum over w * dx > 0 of w * dx``, ``dz- = dz - dz+``. Batch norms, sums, averages and concatenations
+between the layer and the rectifier carry the two parts on, so that a convolution and its batch norm count as the
+one linear layer that they are. At an element-wise operator f the parts enter in both orders, and each order counts
+half::
+
+    dy+ = 1/2 [f(z0 + dz+) - f(z0)] + 1/2 [f(z0 + dz- + dz+) - f(z0 + dz-)]
+    dy- = 1/2 [f(z0 + dz-) - f(z0)] + 1/2 [f(z0 + dz+ + dz-) - f(z0 + dz+)]
+
+with multipliers ``m+ = dy+ / dz+`` and ``m- = dy- / dz-``. Their sum is ``f(z) - f(z0)``: completeness is exact.
+Where a difference arrives as a whole (after a rectifier, a maximum, a product) it is one part, by its sign.
+
+Only ``dz+`` is kept, as a tensor of the backward graph; ``dz-`` is the rest.
+
+Source: Shrikumar, Greenside & Kundaje, ICML 2017, sections 3.5.1 and 3.5.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interpnet._operators import ADDITIONS, argument
+from interpnet.baselines._deeplift_rules import closeness, function_of, mean_derivative
+from interpnet.baselines._propagation import batch_norm_affine, first_tensor, node_of
+from interpnet.trace import Call
+
+
+class Reveal(torch.autograd.Function):
+    """A value whose backward sends ``m- * signal`` to the whole difference and ``(m+ - m-) * signal`` to its plus."""
+
+    @staticmethod
+    def forward(ctx: Any, _z: Tensor, _plus: Tensor, run: Callable[[], Tensor], up: Tensor, down: Tensor) -> Tensor:
+        ctx.save_for_backward(up, down)
+        return run()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        up, down = ctx.saved_tensors
+        return grads[0] * down, grads[0] * (up - down), None, None, None
+
+
+def positive(d: Tensor) -> Tensor:
+    """Return the positive part of a difference, with derivative 1/2 at 0: there the linear rule halves its weight."""
+    return (d + d.abs()) / 2
+
+
+def reveal(call: Call, z: Tensor, z0: Tensor, plus: Tensor) -> Tensor:
+    """Return an element-wise operator's output whose backward is the RevealCancel rule.
+
+    Examples
+    --------
+    The paper's minimum of two inputs: plus 2 and minus 2 cancel, yet both count.
+
+    >>> z, plus = torch.zeros(1, requires_grad=True), torch.tensor([2.0], requires_grad=True)
+    >>> y = reveal(Call(torch.relu, (z,), {}, "relu", "rectifier", "relu", ""), z, torch.zeros(1), plus)
+    >>> torch.autograd.grad(y, (z, plus))
+    (tensor([0.5000]), tensor([0.]))
+    """
+    f = function_of(call)
+    with torch.no_grad():
+        x, up = z.detach(), plus.detach()
+        down = x - z0 - up
+        y, base, only_up, only_down = f(x), f(z0), f(z0 + up), f(z0 + down)
+        size = torch.maximum(torch.maximum(x.abs(), z0.abs()), torch.maximum(up.abs(), down.abs()))
+        near = closeness(x.dtype) * size
+        slope = mean_derivative(call, x, z0)
+        slopes = [
+            torch.where(part.abs() <= near, slope, (gain / 2) / torch.where(part.abs() <= near, 1, part))
+            for part, gain in ((up, only_up - base + y - only_down), (down, only_down - base + y - only_up))
+        ]
+    out: Tensor = Reveal.apply(z, plus, lambda: y, *slopes)
+    return out
+
+
+class Parts:
+    """The positive parts known so far, by the tensor they belong to."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, int], Tensor] = {}
+        self._next: Tensor | None = None
+
+    def of(self, x: Tensor, x0: Tensor) -> Tensor:
+        """Return the positive part of ``x - x0``: the one carried here, else the difference where it is positive."""
+        known = self._known.get(node_of(x))
+        return known if known is not None else positive(x - x0)
+
+    def carry(self, call: Call, base: Callable[[int], Tensor]) -> None:
+        """Work out the positive part of a linear call's output; :meth:`settle` enters it once the output is there.
+
+        ``base(i)`` gives the i-th recorded input on the baseline.
+        """
+        self._next = None
+        x = first_tensor(call)
+        if call.kind in {"conv", "linear"}:
+            self._next = _split(call, x - base(0))
+        elif call.kind == "norm":
+            scale = batch_norm_affine(call)[0].view(1, -1, *[1] * (x.dim() - 2))
+            plus = self.of(x, base(0))
+            self._next = scale.clamp(min=0) * plus + scale.clamp(max=0) * (x - base(0) - plus)
+        elif call.kind == "pool":
+            self._next = function_of(call)(self.of(x, base(0)))
+        elif call.kind == "cat":
+            parts = [self.of(t, base(i)) for i, t in enumerate(call.args[0])]
+            self._next = torch.cat([p.expand_as(t) for p, t in zip(parts, call.args[0], strict=True)], _cat_axis(call))
+        elif call.op in ADDITIONS and call.kind == "add":
+            self._next = self._sum(call, base)
+
+    def _sum(self, call: Call, base: Callable[[int], Tensor]) -> Tensor:
+        weights = [1.0, float(call.kwargs.get("alpha", 1))]
+        if call.op == "sub":
+            weights[1] = -weights[1]
+        elif call.op == "rsub":
+            weights = [-weights[1], 1.0]
+        total: Tensor | None = None
+        for i, (operand, w) in enumerate(zip(call.args[:2], weights, strict=True)):
+            if not operand.requires_grad:
+                continue
+            plus = self.of(operand, base(i))
+            part = w * plus if w >= 0 else w * (operand - base(i) - plus)
+            total = part if total is None else total + part
+        if total is None:
+            return torch.zeros_like(call.args[0])
+        return total
+
+    def settle(self, out: Any) -> None:
+        """Enter what :meth:`carry` worked out as the positive part of ``out``."""
+        if self._next is not None and isinstance(out, Tensor) and out.requires_grad:
+            self._known[node_of(out)] = self._next.expand_as(out)
+        self._next = None
+
+
+def _split(call: Call, step: Tensor) -> Tensor | None:
+    """Return the sum of the positive contributions ``w * step`` of a convolution or linear map."""
+    if call.op not in {"linear", "conv1d", "conv2d", "conv3d"} and not call.op.startswith("conv_transpose"):
+        return None  # a matrix product in other words: its difference counts as a whole
+    weight = argument(call.args, call.kwargs, 1, "weight").detach()
+    named = {k: v for k, v in call.kwargs.items() if k not in {"input", "weight", "bias"}}
+    up = positive(step)
+    terms = [call.func(v, w, None, *call.args[3:], **named)
+             for v, w in ((up, weight.clamp(min=0)), (step - up, weight.clamp(max=0)))]  # fmt: skip
+    total: Tensor = terms[0] + terms[1]
+    return total
+
+
+def _cat_axis(call: Call) -> int:
+    return int(argument(call.args, call.kwargs, 1, "dim", call.kwargs.get("axis", 0)))

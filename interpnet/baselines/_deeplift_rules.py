@@ -1,0 +1,227 @@
+"""The multipliers of DeepLIFT at operators that are not linear, for one image against one baseline.
+
+With x, y the operator's input and output on the image and x0, y0 those on the baseline, a multiplier m carries
+``m * (x - x0)`` of ``y - y0`` back to the input; the sum over inputs must be ``y - y0`` exactly.
+
+=============  =======================================================================================
+operator       rule
+=============  =======================================================================================
+element-wise   *rescale*: ``m = (y - y0) / (x - x0)``; where the two nearly meet, the mean derivative
+element-wise   *RevealCancel*: positive and negative parts apart, see :mod:`._deeplift_parts`
+maximum        all to the position of the image's maximum if ``y >= y0``, else to that of the baseline's
+product a * b  ``m_a = (b + b0) / 2``, ``m_b = (a + a0) / 2``: each factor's Shapley value
+quotient a/b   the product of a and 1/b
+=============  =======================================================================================
+
+The maximum: if y >= y0 its position i has ``x_i - x0_i = y - x0_i >= y - y0 >= 0`` since x0_i <= y0, so the
+multiplier lies in [0, 1]; for y < y0 likewise at the baseline's position. Overlapping windows add up.
+
+Source: Shrikumar, Greenside & Kundaje, ICML 2017. The paper has no rule for maxima and products.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from interpnet._operators import argument
+from interpnet.trace import Call
+
+Elementwise = Callable[[Tensor], Tensor]
+
+
+class Slope(torch.autograd.Function):
+    """A value ``y`` computed elsewhere, with ``signal * slope`` as its backward."""
+
+    @staticmethod
+    def forward(ctx: Any, _x: Tensor, run: Callable[[], Tensor], slope: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
+        return run()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return grads[0] * ctx.saved_tensors[0], None, None
+
+
+class Scatter(torch.autograd.Function):
+    """A maximum over windows: ``signal * slope`` added at ``index`` into the flattened positions of the input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, run: Callable[[], Tensor], index: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(index, slope)
+        ctx.shape = x.shape
+        return run()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        index, slope = ctx.saved_tensors
+        flat = grads[0].new_zeros((*ctx.shape[:2], ctx.shape[2:].numel()))
+        flat.scatter_add_(2, index.flatten(2), (grads[0] * slope).flatten(2))
+        return flat.view(ctx.shape), None, None, None
+
+
+class Product(torch.autograd.Function):
+    """A product ``a * b`` with the mean of the other factor, over image and baseline, as each one's multiplier."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, run: Callable[[], Tensor], for_a: Tensor, for_b: Tensor) -> Tensor:
+        ctx.save_for_backward(for_a, for_b)
+        ctx.shapes = a.shape, b.shape
+        return run()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        for_a, for_b = ctx.saved_tensors
+        a, b = ctx.shapes
+        return (grads[0] * for_a).sum_to_size(a), (grads[0] * for_b).sum_to_size(b), None, None, None
+
+
+def closeness(dtype: torch.dtype) -> float:
+    """Return the relative difference below which a quotient of differences is mostly rounding: ``eps ** (2/3)``.
+
+    There the mean derivative is used: its own error is of second order, so far below rounding.
+    """
+    eps = float(torch.finfo(dtype).eps)
+    return math.exp(2 / 3 * math.log(eps))
+
+
+def function_of(call: Call) -> Elementwise:
+    """Return an element-wise call as a function of its input, safe for operators that work in place."""
+    by_name = not call.args
+    rest = {k: v for k, v in call.kwargs.items() if k != "input"} if by_name else dict(call.kwargs)
+
+    def f(x: Tensor) -> Tensor:
+        y: Tensor = call.func(x.clone(), *call.args[1:], **rest)
+        return y
+
+    return f
+
+
+def derivative(call: Call, x: Tensor) -> Tensor:
+    """Return the element-wise derivative at ``x``."""
+    if call.op == "relu":
+        return (x > 0).to(x.dtype)
+    with torch.enable_grad():
+        copy = x.detach().clone().requires_grad_()
+        (slope,) = torch.autograd.grad(function_of(call)(copy).sum(), copy)
+    return slope
+
+
+def mean_derivative(call: Call, x: Tensor, x0: Tensor) -> Tensor:
+    """Return the mean of the derivatives at image and baseline."""
+    return (derivative(call, x) + derivative(call, x0)) / 2
+
+
+def rescale(call: Call, x: Tensor, x0: Tensor) -> Tensor:
+    """Return an element-wise operator's output whose backward is the rescale rule.
+
+    Examples
+    --------
+    A rectifier that the image opens from -1 to 3: 3 of 4 steps count.
+
+    >>> x, x0 = torch.tensor([3.0], requires_grad=True), torch.tensor([-1.0])
+    >>> y = rescale(Call(torch.relu, (x,), {}, "relu", "rectifier", "relu", ""), x, x0)
+    >>> torch.autograd.grad(y, x)[0]
+    tensor([0.7500])
+    """
+    f, z = function_of(call), x.detach()
+    with torch.no_grad():
+        y, step = f(z), z - x0
+        near = step.abs() <= closeness(z.dtype) * torch.maximum(z.abs(), x0.abs())
+        slope = (y - f(x0)) / step.masked_fill(near, 1)
+        if bool(near.any()):
+            slope = torch.where(near, mean_derivative(call, z, x0), slope)
+    out: Tensor = Slope.apply(x, lambda: y, slope)
+    return out
+
+
+def maximum(call: Call, x: Tensor, x0: Tensor) -> Tensor:
+    """Return the output of a maximum pooling whose backward is the rule of the maximum.
+
+    Examples
+    --------
+    The image's maximum 3 stands where the baseline had 1, whose own maximum is 2: half of the difference counts.
+
+    >>> x, x0 = torch.tensor([[[3.0, 0.0]]], requires_grad=True), torch.tensor([[[1.0, 2.0]]])
+    >>> y = maximum(Call(F.max_pool1d, (x, 2), {}, "max_pool1d", "pool", "pool", ""), x, x0)
+    >>> torch.autograd.grad(y, x)[0]
+    tensor([[[0.5000, 0.0000]]])
+    """
+    if call.op == "amax":
+        return _amax(call, x, x0)
+    with torch.no_grad():
+        z = x.detach()
+        y, at = _pool_with_indices(call, z)
+        y0, at0 = _pool_with_indices(call, x0.expand_as(z))
+        index, slope = _winner(z, x0.expand_as(z), y, y0, at, at0)
+    out: Tensor = Scatter.apply(x, lambda: y, index, slope)
+    return out
+
+
+def _winner(z: Tensor, x0: Tensor, y: Tensor, y0: Tensor, at: Tensor, at0: Tensor) -> tuple[Tensor, Tensor]:
+    index = torch.where(y >= y0, at, at0)
+    step = (z - x0).flatten(2).gather(2, index.flatten(2)).view_as(y)
+    moved = step != 0
+    slope = torch.where(moved, ((y - y0) / torch.where(moved, step, 1)).clamp(0, 1), 1)
+    return index, slope
+
+
+def _amax(call: Call, x: Tensor, x0: Tensor) -> Tensor:
+    dims = argument(call.args, call.kwargs, 1, "dim")
+    keep = bool(argument(call.args, call.kwargs, 2, "keepdim", default=False))
+    axes = sorted(d % x.dim() for d in ([dims] if isinstance(dims, int) else dims))
+    rest = [a for a in range(x.dim()) if a not in axes]
+
+    def rows(v: Tensor) -> Tensor:  # (B, everything else, the positions of one maximum)
+        return v.permute(*rest, *axes).reshape(v.shape[0], -1, torch.Size(v.shape[a] for a in axes).numel())
+
+    flat, flat0 = rows(x), rows(x0.expand_as(x))
+    with torch.no_grad():
+        (y, at), (y0, at0) = (v.detach().max(2, keepdim=True) for v in (flat, flat0))
+        index, slope = _winner(flat.detach(), flat0, y, y0, at, at0)
+    out: Tensor = Scatter.apply(flat, lambda: y, index, slope)
+    shape = [1 if a in axes else n for a, n in enumerate(x.shape) if keep or a not in axes]
+    return out.reshape(shape)
+
+
+def _pool_with_indices(call: Call, x: Tensor) -> tuple[Tensor, Tensor]:
+    n = int(call.op.removesuffix("_with_indices")[-2])
+    rest, named = call.args[1:], {k: v for k, v in call.kwargs.items() if k not in {"input", "return_indices"}}
+    if call.op.startswith("adaptive"):
+        pool: Any = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[n - 1]
+        size = argument(rest, named, 0, "output_size")
+        found: Any = pool(x, size, return_indices=True)
+        return found[0], found[1]
+    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[n - 1]
+    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    given = {**dict(zip(names, rest, strict=False)), **named}
+    if given.get("stride") == []:  # how torch.max_pool2d spells "as the kernel"
+        given["stride"] = None
+    found = pool(x, **given, return_indices=True)
+    return found[0], found[1]
+
+
+def product(call: Call, a: Tensor, b: Tensor, a0: Tensor, b0: Tensor) -> Tensor:
+    """Return a product or quotient of two values that both depend on the image, under the product rule.
+
+    Examples
+    --------
+    >>> a, b = (torch.tensor([v], requires_grad=True) for v in (3.0, 5.0))
+    >>> one = torch.ones(1)
+    >>> y = product(Call(torch.mul, (a, b), {}, "mul", "mul", "mul", ""), a, b, one, one)
+    >>> torch.autograd.grad(y, (a, b))
+    (tensor([3.]), tensor([2.]))
+    """
+    with torch.no_grad():
+        y: Tensor = call.func(a.detach().clone(), b.detach(), **call.kwargs)
+        first, second = (a + a0) / 2, (b + b0) / 2
+        if "div" in call.op:
+            second = (1 / b + 1 / b0) / 2
+            first = -first / (b * b0)
+    out: Tensor = Product.apply(a, b, lambda: y, second.expand_as(y), first.expand_as(y))
+    return out

@@ -1,0 +1,245 @@
+"""LRP on the engine: every operator call under a rule of zennit's, or one that passes relevance on, or refused.
+
+=======================  ==========================================================================================
+operator                 what happens to its relevance
+=======================  ==========================================================================================
+convolution, linear      the composite's rule, with the batch norm behind it merged in
+batch norm elsewhere     the convolutions' rule on one weight a channel (``norm="pass"``: passed on, as in zennit)
+average pooling, sum     shared in proportion to the values
+rectifier, activation    passed on
+maximum pooling          to the maximum
+product with a gate      the signal takes all, the gate none (Arras et al. 2017)
+reshape, concatenation   moved
+scaling by a number      passed on
+shift of the image       passed on: the map is that of the image as the network normalises it
+anything else            refused by name
+=======================  ==========================================================================================
+
+A gate is the output of a sigmoid-like operator, or the smaller of the two factors. Merging is checked at every
+layer of every pass: the merged layer must give the network's own output.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interpnet._graph import tensors_in
+from interpnet._operators import ADDITIONS, PRODUCTS
+from interpnet.baselines._lrp_layers import (
+    Layer,
+    Pass,
+    Relevance,
+    Share,
+    Through,
+    averaging_layer,
+    layer_of,
+    merged_layer,
+    scaling_layer,
+)
+from interpnet.baselines._lrp_rules import Composite
+from interpnet.baselines._propagation import (
+    MOVES,
+    check_left_alone,
+    evaluates_batch_norm,
+    first_tensor,
+    node_of,
+    refuse,
+    value_of,
+)
+from interpnet.errors import ModelError
+from interpnet.trace import Call
+
+FUNCTIONS = (Relevance, Pass, Share, Through)
+_SQUASHING = frozenset({"sigmoid", "hardsigmoid", "tanh"})
+_MOVING_NODES = ("View", "Expand", "Unsqueeze", "Squeeze", "Clone", "Reshape", "UnsafeView", "Permute", "Transpose")
+
+
+class Propagation:
+    """The rule for every call of one pass, and what the layers kept of the relevance on its way down.
+
+    Attributes
+    ----------
+    absorbed : Tensor (B,) float64
+        What biases and stabilisers took, filled by the backward pass: the score less the image's relevance.
+    first : int
+        How many layers read the image itself.
+    merged : int
+        How many batch norms were merged.
+    """
+
+    def __init__(self, method: str, rules: Composite, images: Tensor, *, norm: str) -> None:
+        self._method, self._rules, self._norm, self._images = method, rules, norm, images
+        self._layers: dict[Any, tuple[Tensor, Layer, Any]] = {}
+        self._squashed: set[Any] = set()
+        dtype = torch.float32 if images.device.type == "mps" else torch.float64
+        self.absorbed = torch.zeros(images.shape[0], dtype=dtype, device=images.device)
+        self.first = self.merged = 0
+
+    def observe(self, call: Call, out: Any) -> None:
+        """Pass relevance through scaling by a number; what else makes no site must only move values."""
+        factor = _factor(call) if isinstance(out, Tensor) and out.requires_grad else None
+        if factor:
+            # The gradient on its way through multiplies by the factor again.
+            out.register_hook(lambda relevance: relevance / factor)
+        elif not (call.kind is None and call.op in ADDITIONS and isinstance(out, Tensor) and _shifts_image(call, out)):
+            check_left_alone(self._method, call, out, MOVES)
+
+    def rule(self, call: Call) -> Tensor | None:
+        inputs = [t for t in [*tensors_in(call.args), *tensors_in(tuple(call.kwargs.values()))] if t.requires_grad]
+        if not inputs or call.kind in {None, "cat"}:
+            return None
+        if call.kind in {"conv", "linear"}:
+            return self._weighted(call, inputs)
+        if call.kind == "norm":
+            return self._normed(call)
+        if call.kind in {"rectifier", "activation"}:
+            return self._passed(call)
+        if call.kind == "pool" and "max" in call.op:
+            return None
+        if call.kind == "pool" and not call.op.startswith("lp_"):
+            return self._apply(call, first_tensor(call).clone(), averaging_layer(call), self._rules.average)
+        if call.kind == "add":
+            return self._summed(call)
+        if call.kind == "mul":
+            return self._gated(call, inputs)
+        return refuse(self._method, call, "has no rule")
+
+    def _weighted(self, call: Call, inputs: list[Tensor]) -> Tensor:
+        if len(inputs) > 1:
+            refuse(self._method, call, "has weights that depend on the image")
+        if call.op != "linear" and not call.op.startswith("conv"):
+            refuse(self._method, call, "has no rule; use torch.nn.functional.linear for it")
+        # A copy of the input: the network may overwrite its own, and a batch norm behind starts here as well.
+        x, layer = inputs[0].clone(), layer_of(call)
+        rule = self._rules.linear if call.op == "linear" else self._rules.conv
+        if _reads_image(x):
+            self.first += 1
+            same = x.numel() == self._images.numel() and torch.equal(x.flatten(), self._images.flatten())
+            if self._rules.boxed and not same:
+                refuse(self._method, call, "reads the image in another form, for which the box of pixels does not hold")
+            if self._rules.first is not None:
+                rule = self._rules.first(x.shape)
+        out = self._apply(call, x, layer, rule)
+        if call.op in {"conv1d", "conv2d", "conv3d"} or (call.op == "linear" and out.dim() == 2):
+            self._layers[node_of(out)] = x, layer, rule
+        return out
+
+    def _normed(self, call: Call) -> Tensor:
+        if not evaluates_batch_norm(call):
+            refuse(self._method, call, "computes its statistics from the image and has no rule")
+        z = first_tensor(call)
+        if node_of(z) not in self._layers:
+            if self._norm == "pass":
+                return self._passed(call)
+            return self._apply(call, z.clone(), scaling_layer(call), self._rules.conv)
+        x, layer, rule = self._layers[node_of(z)]
+        layer = merged_layer(layer, call)
+        y = value_of(call)
+        with torch.no_grad():
+            off, size = (layer(x) - y).abs().max(), y.abs().max()
+        if not bool(off <= torch.finfo(y.dtype).eps ** 0.5 * size + torch.finfo(y.dtype).tiny):
+            raise ModelError(
+                f"method={self._method!r}: merging {call.name!r} into the layer before it changes its output by "
+                f"{float(off):.2g} of {float(size):.2g}; expected equal outputs, so its running variance is degenerate"
+            )
+        self.merged += 1
+        out: Tensor = Relevance.apply(x, lambda: y, layer, rule, self._absorb)
+        return out
+
+    def _passed(self, call: Call) -> Tensor:
+        out: Tensor = Pass.apply(first_tensor(call), lambda: value_of(call))
+        if call.op in _SQUASHING:
+            self._squashed.add(out.grad_fn)
+        return out
+
+    def _summed(self, call: Call) -> Tensor:
+        a, b = call.args[:2]
+        signal = a if a.requires_grad else b
+        if not (a.requires_grad and b.requires_grad) and _reads_image(signal):
+            # The network normalises the image itself: the map is that of the normalised image.
+            return _through(call, signal)
+        alpha = float(call.kwargs.get("alpha", 1))
+        signs = {"sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}.get(call.op, (1.0, alpha))
+        out: Tensor = Share.apply(a, b, lambda: value_of(call), signs, self._rules.stabilise, self._absorb)
+        return out
+
+    def _gated(self, call: Call, inputs: list[Tensor]) -> Tensor:
+        a, b = call.args[:2]
+        if "div" in call.op and b.requires_grad:
+            refuse(self._method, call, "divides by a value that depends on the image")
+        if len(inputs) == 1:
+            return _through(call, inputs[0])
+        gates = [self._is_squashed(a), self._is_squashed(b)]
+        if gates[0] == gates[1]:
+            gates = [a.numel() < b.numel(), b.numel() < a.numel()]
+        if not any(gates):
+            refuse(self._method, call, "multiplies two signals and neither is a gate")
+        return _through(call, b if gates[0] else a)
+
+    def _is_squashed(self, x: Tensor) -> bool:
+        node = x.grad_fn
+        while node is not None and node.name().startswith(_MOVING_NODES):
+            node = node.next_functions[0][0]
+        return node in self._squashed
+
+    def _apply(self, call: Call, x: Tensor, layer: Layer, rule: Any) -> Tensor:
+        out: Tensor = Relevance.apply(x, lambda: value_of(call), layer, rule, self._absorb)
+        return out
+
+    def forget(self) -> None:
+        """Drop what only the forward pass needed: it would keep the graph alive."""
+        self._layers.clear()
+        self._squashed.clear()
+
+    def _absorb(self, above: Tensor, *below: Tensor) -> None:
+        """Count what went in at the top of a layer and did not come out at its bottom."""
+        for relevance, sign in ((above, 1.0), *((b, -1.0) for b in below)):
+            if relevance.shape[0] == self.absorbed.shape[0]:
+                self.absorbed += sign * relevance.flatten(1).sum(1, dtype=self.absorbed.dtype)
+
+
+def _factor(call: Call) -> float | None:
+    """Return the number that a call multiplies its one tensor by, if it does only that."""
+    if call.kind is not None:
+        return None
+    if call.op in {"neg", "negative"}:
+        return -1.0
+    if call.op not in PRODUCTS or len(call.args) < 2 or call.kwargs.get("rounding_mode"):
+        return None
+    x, number = call.args[:2] if isinstance(call.args[0], Tensor) and call.args[0].requires_grad else call.args[1::-1]
+    if isinstance(number, Tensor):
+        if number.requires_grad or number.numel() != 1:
+            return None
+        number = float(number)
+    divides = "div" in call.op
+    if divides and x is not call.args[0]:
+        return None
+    return 1 / number if divides and number else float(number)
+
+
+def _shifts_image(call: Call, out: Tensor) -> bool:
+    """Whether a call adds a number to the image, which passes relevance on: the map is of the normalised image."""
+    return call.op != "rsub" and sum(isinstance(a, Tensor) for a in call.args) == 1 and _reads_image(out)
+
+
+def _through(call: Call, x: Tensor) -> Tensor:
+    """Give all relevance to ``x``: the other operand counts as a constant."""
+    out: Tensor = Through.apply(x, lambda: value_of(call))
+    return out
+
+
+def _reads_image(x: Tensor) -> bool:
+    """Whether nothing but moved values, sums and products with constants lie between ``x`` and the image."""
+    open_nodes: list[Any] = [x.grad_fn]
+    while open_nodes:
+        node = open_nodes.pop()
+        if node is None:
+            continue
+        name = node.name().rsplit("::", 1)[-1]
+        if name in {"RelevanceBackward", "ShareBackward", "PassBackward"}:
+            return False
+        open_nodes.extend(child for child, _ in node.next_functions)
+    return True

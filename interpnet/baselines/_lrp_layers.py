@@ -1,0 +1,155 @@
+"""The layers that zennit's rules act on, made from operator calls, and the autograd functions that apply them.
+
+zennit attaches a rule to an ``nn.Module``. Here each convolution, linear map, batch norm and average pooling that
+the engine sees becomes such a module for the time of one backward pass, whichever way the network's author wrote
+it, and the rule's own ``backward`` runs on it. A batch norm right behind a convolution or linear map is merged into
+it, by the flow of the data instead of by the order of attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from interpnet._operators import argument
+from interpnet.baselines._propagation import batch_norm_affine
+from interpnet.trace import Call
+
+Stabiliser = Callable[[Tensor], Tensor]
+
+
+class Layer(nn.Module):
+    """``func(x, weight, bias, *rest)`` as a module; without weight ``func(x, *rest)``."""
+
+    def __init__(
+        self,
+        func: Callable[..., Tensor],
+        weight: Tensor | None,
+        bias: Tensor | None,
+        rest: tuple[Any, ...] = (),
+        named: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.func, self.rest, self.named = func, rest, dict(named or {})
+        self.weight = None if weight is None else nn.Parameter(weight.detach(), requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight is None:
+            return self.func(x, *self.rest, **self.named)
+        return self.func(x, self.weight, self.bias, *self.rest, **self.named)
+
+
+def layer_of(call: Call) -> Layer:
+    """Return a convolution's or linear map's module."""
+    weight = argument(call.args, call.kwargs, 1, "weight")
+    bias = argument(call.args, call.kwargs, 2, "bias")
+    named = {k: v for k, v in call.kwargs.items() if k not in {"input", "weight", "bias"}}
+    return Layer(call.func, weight, bias, call.args[3:], named)
+
+
+def averaging_layer(call: Call) -> Layer:
+    """Return an average pooling's module: linear, without weights."""
+    named = {k: v for k, v in call.kwargs.items() if k != "input"}
+    return Layer(call.func, None, None, call.args[1:], named)
+
+
+def scaling_layer(call: Call) -> Layer:
+    """Return a batch norm on its running statistics as the linear layer that it is: one weight a channel."""
+    return Layer(_scale_channels, *batch_norm_affine(call))
+
+
+def _scale_channels(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    shape = (1, -1, *[1] * (x.dim() - 2))
+    return x * weight.view(shape) + bias.view(shape)
+
+
+def merged_layer(layer: Layer, call: Call) -> Layer:
+    """Return a layer with the batch norm behind it folded into its weight and bias.
+
+    Examples
+    --------
+    >>> import torch.nn.functional as F
+    >>> conv = Layer(F.linear, torch.tensor([[2.0]]), None)
+    >>> norm = Call(F.batch_norm, (torch.ones(1, 1), torch.ones(1), torch.ones(1), None, torch.full((1,), 5.0)),
+    ...             {"eps": 0.0}, "batch_norm", "norm", "bn", "bn")
+    >>> merged = merged_layer(conv, norm)
+    >>> merged.weight.item(), merged.bias.item()
+    (2.0, 4.0)
+    """
+    scale, shift = batch_norm_affine(call)
+    weight = layer.weight
+    if weight is None:
+        raise RuntimeError("a layer without weight has nothing to merge into")
+    bias = shift if layer.bias is None else shift + scale * layer.bias
+    return Layer(layer.func, weight * scale.view(-1, *[1] * (weight.dim() - 1)), bias, layer.rest, layer.named)
+
+
+class Relevance(torch.autograd.Function):
+    """The value ``run()`` of a layer whose backward is a zennit rule; ``absorb`` is told what the layer kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, run: Callable[[], Tensor], layer: Layer, rule: Any, absorb: Callable[..., None]
+    ) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.layer, ctx.rule, ctx.absorb = layer, rule, absorb
+        return run()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (x,) = ctx.saved_tensors
+        rule = ctx.rule.copy()
+        rule.stored_tensors["input"] = (x,)
+        (relevance,) = rule.backward(ctx.layer, (x,), (grads[0],))
+        rule.stored_tensors.clear()
+        ctx.absorb(grads[0], relevance)
+        return relevance, None, None, None, None
+
+
+class Pass(torch.autograd.Function):
+    """The value of an element-wise operator that passes relevance on unchanged."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, run: Callable[[], Tensor]) -> Tensor:
+        ctx.shape = x.shape
+        return run()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0].sum_to_size(ctx.shape), None
+
+
+class Through(Pass):
+    """The same for an operator whose other operand counts as a constant: what follows still reads the same values."""
+
+
+class Share(torch.autograd.Function):
+    """The sum ``a + b`` whose relevance is shared in proportion: ``R_a = a * R / (a + b)``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        a: Tensor,
+        b: Tensor,
+        run: Callable[[], Tensor],
+        signs: tuple[float, float],
+        stabilise: Stabiliser,
+        absorb: Callable[..., None],
+    ) -> Tensor:
+        ctx.save_for_backward(a * signs[0], b * signs[1])
+        ctx.stabilise, ctx.absorb = stabilise, absorb
+        return run()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
+        a, b = ctx.saved_tensors
+        share = grads[0] / ctx.stabilise(a + b)
+        needed = ctx.needs_input_grad
+        to_a = (a * share).sum_to_size(a.shape) if needed[0] else None
+        to_b = (b * share).sum_to_size(b.shape) if needed[1] else None
+        ctx.absorb(grads[0], *[g for g in (to_a, to_b) if g is not None])
+        return to_a, to_b, None, None, None, None

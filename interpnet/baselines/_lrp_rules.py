@@ -1,0 +1,102 @@
+"""Which of zennit's rules each LRP method puts at which layer.
+
+==========================  =====================  ================  ============  ====================
+method                      first layer            convolutions      linear maps   zennit's composite
+==========================  =====================  ================  ============  ====================
+``lrp_0``                   LRP-0                  LRP-0             LRP-0
+``lrp_epsilon``             epsilon                epsilon           epsilon
+``lrp_gamma``               gamma                  gamma             epsilon
+``lrp_alpha1beta0``         alpha 1, beta 0        alpha 1, beta 0   epsilon       EpsilonPlus
+``lrp_alpha2beta1``         alpha 2, beta 1        alpha 2, beta 1   epsilon       EpsilonAlpha2Beta1
+``lrp_zbox``                z-box                  gamma             epsilon       EpsilonGammaBox
+``lrp_epsilon_plus_flat``   flat                   z-plus            epsilon       EpsilonPlusFlat
+``deep_taylor``             z-box                  z-plus            z-plus
+==========================  =====================  ================  ============  ====================
+
+The first layer is every convolution or linear map that reads the image itself. Sources: Bach et al. 2015 (LRP-0,
+epsilon, alpha-beta), Montavon et al. 2017 (deep Taylor, z-box), Montavon et al. 2019 (gamma, composites),
+Lapuschkin et al. 2019 (flat).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interpnet.baselines._lrp_layers import Stabiliser
+from interpnet.baselines._registry import require
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A rule for each type of layer.
+
+    ``first`` makes the rule of a layer that reads the image, in the shape that it reads; ``None`` where the first
+    layer is like the others. ``boxed`` says that this rule counts on the bounds of pixels.
+    """
+
+    first: Callable[[torch.Size], Any] | None
+    conv: Any
+    linear: Any
+    average: Any
+    stabilise: Stabiliser
+    boxed: bool
+
+
+def exactly(z: Tensor) -> Tensor:
+    """Return the denominator of LRP-0: z itself, and infinity where z is 0, whose relevance 0/0 counts as 0."""
+    return torch.where(z == 0, torch.inf, z)
+
+
+def composite(
+    method: str, *, epsilon: float | None = None, gamma: float = 0.25, box: tuple[Tensor, Tensor] | None = None,
+    zero_bias: bool = False,
+) -> Composite:  # fmt: skip
+    """Return the rules of a method; see the module's table.
+
+    Parameters
+    ----------
+    method : str
+    epsilon : float, optional
+        Of the epsilon rule. For ``lrp_epsilon`` in units of each layer's root mean square output over the sample;
+        elsewhere absolute, as in zennit's composites.
+    gamma : float
+    box : (low, high), each of the images' shape
+        The z-box rule's bounds.
+    zero_bias : bool
+        Leave biases out of the rules' denominators, so that they take no share.
+    """
+    zennit = require("zennit", method)
+    rules, core = zennit.rules, zennit.core
+    zero = ["bias"] if zero_bias else None
+    absolute: Stabiliser = core.Stabilizer(1e-6)
+    linear = rules.Epsilon(core.Stabilizer(1e-6 if epsilon is None else epsilon), zero_params=zero)
+    first: Callable[[torch.Size], Any] | None = None
+    makers: dict[str, Callable[[], Any]] = {
+        "lrp_gamma": lambda: rules.Gamma(gamma, zero_params=zero),
+        "lrp_alpha1beta0": lambda: rules.AlphaBeta(1.0, 0.0, zero_params=zero),
+        "lrp_alpha2beta1": lambda: rules.AlphaBeta(2.0, 1.0, zero_params=zero),
+        "lrp_zbox": lambda: rules.Gamma(gamma, zero_params=zero),
+        "lrp_epsilon_plus_flat": lambda: rules.ZPlus(zero_params=zero),
+        "deep_taylor": lambda: rules.ZPlus(zero_params=zero),
+    }
+    if method == "lrp_0":
+        conv = linear = rules.Epsilon(exactly, zero_params=zero)
+        absolute = exactly
+    elif method == "lrp_epsilon":
+        relative = core.Stabilizer(0.05 if epsilon is None else epsilon, norm_scale=True)
+        conv = linear = rules.Epsilon(relative, zero_params=zero)
+    else:
+        conv = makers[method]()
+    if method == "deep_taylor":
+        linear = conv
+    if method == "lrp_epsilon_plus_flat":
+        first = lambda _shape: rules.Flat()  # noqa: E731 - a rule for any shape
+    if box is not None:
+        low, high = box
+        first = lambda shape: rules.ZBox(low.reshape(shape), high.reshape(shape), zero_params=zero)  # noqa: E731
+    return Composite(first, conv, linear, rules.Norm(absolute), absolute, box is not None)

@@ -1,0 +1,143 @@
+"""What LRP and DeepLIFT share: which operators may keep their own gradient, and the refusal of all others.
+
+Both send something other than the gradient from the logit to the image. They are right only if every operator
+on the way is either under one of their rules or one for which the gradient is the rule. The engine shows them
+every call of the torch API, so an operator that is neither is refused by name instead of passing unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from interpnet._graph import tensors_in
+from interpnet._operators import argument, is_inplace
+from interpnet.errors import ModelError
+from interpnet.trace import Call
+
+#: Operators that move, copy or drop values: the gradient carries relevance and multipliers back unchanged.
+MOVES = frozenset({
+    "view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "ravel", "squeeze", "unsqueeze", "permute",
+    "transpose", "t", "swapaxes", "swapdims", "movedim", "moveaxis", "contiguous", "clone", "copy", "identity",
+    "chunk", "split", "split_with_sizes", "tensor_split", "unbind", "stack", "hstack", "vstack", "dstack",
+    "getitem", "setitem", "narrow", "select", "index_select", "expand", "expand_as", "broadcast_to", "repeat", "tile",
+    "roll", "flip", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "pad",
+    "to", "type", "type_as", "float", "double", "cuda", "cpu",
+})  # fmt: skip
+
+#: Operators that are affine in their one input that depends on the image: differences go through their gradient.
+AFFINE = frozenset({
+    "add", "sub", "rsub", "mul", "multiply", "div", "true_divide", "divide", "neg", "negative", "sum", "mean",
+    "interpolate", "upsample", "cumsum", "unfold", "fold", "matmul", "mm", "bmm", "einsum",
+})  # fmt: skip
+
+_DROPOUTS = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"})
+
+
+def refuse(method: str, call: Call, why: str) -> NoReturn:
+    """Raise the :class:`ModelError` that names the operator which ``method`` cannot be right on."""
+    where = call.name or (f"in {call.module}" if call.module else "in the network's own code")
+    raise ModelError(
+        f"method={method!r} cannot be right on this network: the operator {call.op!r} ({where}) {why}; "
+        "use a method that needs no rule for it, e.g. 'integrated_gradients' or 'occlusion'"
+    )
+
+
+def check_left_alone(method: str, call: Call, out: Any, allowed: frozenset[str]) -> None:
+    """Raise unless a call for which no rule is asked may keep its own gradient.
+
+    Parameters
+    ----------
+    method : str
+    call : Call
+        As an observer sees it; calls that make a site are under the rules and are passed over.
+    out
+        What the call returned.
+    allowed : frozenset of str
+        :data:`MOVES`, with :data:`AFFINE` where these are right too.
+    """
+    if call.kind is not None or not any(t.requires_grad for t in tensors_in((out,))):
+        return
+    if call.op in _DROPOUTS:
+        if not torch.equal(out, first_tensor(call)):
+            refuse(method, call, "drops values at random although the model is in evaluation mode")
+    elif call.op not in allowed:
+        refuse(method, call, "has no rule")
+    elif call.op in AFFINE - MOVES and not _is_affine(call):
+        refuse(method, call, "joins or divides values that depend on the image in a way that has no rule")
+
+
+def _is_affine(call: Call) -> bool:
+    """Whether one operand at most depends on the image, and none divides or is rounded."""
+    depends = [t.requires_grad for t in tensors_in(call.args)]
+    divides = any(isinstance(t, Tensor) and t.requires_grad for t in call.args[1:])
+    return sum(depends) <= 1 and not ("div" in call.op and (divides or call.kwargs.get("rounding_mode")))
+
+
+def first_tensor(call: Call) -> Tensor:
+    """Return the operator's input: its first argument, or the one called ``input``."""
+    found = call.args[0] if call.args else call.kwargs["input"]
+    if not isinstance(found, Tensor):
+        found = next(iter(tensors_in((found,))))
+    return found
+
+
+def value_of(call: Call) -> Tensor:
+    """Return what the call computes, leaving its inputs as they are and without a graph."""
+    args = call.args
+    if is_inplace(call.func, call.args, call.kwargs):
+        args = (call.args[0].detach().clone(), *call.args[1:])
+    with torch.no_grad():
+        y: Tensor = call.func(*args, **call.kwargs)
+    return y
+
+
+def evaluates_batch_norm(call: Call) -> bool:
+    """Whether a norm is a batch norm on its running statistics: a fixed affine map of each channel."""
+    mean = argument(call.args, call.kwargs, 1, "running_mean")
+    training = argument(call.args, call.kwargs, 5, "training", default=False)
+    return call.op == "batch_norm" and mean is not None and not training
+
+
+def batch_norm_affine(call: Call) -> tuple[Tensor, Tensor]:
+    """Return scale and shift (C,) of a batch norm on its running statistics: ``y = scale * x + shift``."""
+    mean = argument(call.args, call.kwargs, 1, "running_mean")
+    var = argument(call.args, call.kwargs, 2, "running_var")
+    weight = argument(call.args, call.kwargs, 3, "weight")
+    bias = argument(call.args, call.kwargs, 4, "bias")
+    eps = argument(call.args, call.kwargs, 7, "eps", 1e-5)
+    scale = (var + eps).rsqrt()
+    if weight is not None:
+        scale = scale * weight.detach()
+    shift = -mean * scale
+    return scale, shift if bias is None else shift + bias.detach()
+
+
+def check_functions(method: str, result: Tensor, own: Iterable[type[torch.autograd.Function]]) -> None:
+    """Raise if the backward graph of ``result`` holds an autograd function that is not ours: no call shows these."""
+    known = {f"{c.__name__}Backward" for c in own}
+    open_nodes: list[Any] = [result.grad_fn]
+    seen: set[Any] = set()
+    while open_nodes:
+        node = open_nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        name = node.name().rsplit("::", 1)[-1]
+        if isinstance(node, torch.autograd.function.BackwardCFunction) and name not in known:
+            raise ModelError(
+                f"method={method!r} cannot be right on this network: the custom autograd function "
+                f"{name.removesuffix('Backward')!r} hides what it computes; write it with torch's own operators"
+            )
+        open_nodes.extend(child for child, _ in node.next_functions)
+
+
+def node_of(x: Tensor) -> tuple[Any, int]:
+    """Return what made ``x`` in the backward graph, seeing through copies: the engine copies what is overwritten."""
+    node, number = x.grad_fn, x.output_nr
+    while node is not None and node.name() == "CloneBackward0":
+        node, number = node.next_functions[0]
+    return node, number

@@ -1,0 +1,116 @@
+"""The registry of attribution methods: what each is, costs, needs and promises."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from interpnet.baselines._call import Attribution
+from interpnet.errors import InterpNetError, did_you_mean
+
+Run = Callable[..., Attribution]
+
+#: The optional packages, by the name they are imported under.
+EXTRAS = {"zennit": "zennit", "skimage": "scikit-image"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method is.
+
+    Attributes
+    ----------
+    name, family, paper : str
+    cost : number, text, or function of the method's options
+        Forward-equivalents an image (a backward pass counts 2), beyond the one pass that finds the logits.
+        :meth:`price` gives the number.
+    needs : frozenset of str
+        Of ``"baseline"``, ``"layer"``, ``"samples"`` (it draws random numbers), ``"extra:PACKAGE"``.
+    run : function
+        ``run(call, **options) -> Attribution``.
+    reduction : str or None
+        How colours are reduced by default; ``None`` for maps that have none.
+    axioms : frozenset of str
+        What the maps promise, for the contract test: ``"completeness"`` (the residual falls with ``steps``),
+        ``"exact"`` (the residual is rounding), ``"conservation"`` (a residual comes with every map),
+        ``"not-gradient"`` (differs from the gradient), ``"ignores-target"``.
+    """
+
+    name: str
+    family: str
+    paper: str
+    cost: float | str | Callable[..., float]
+    needs: frozenset[str]
+    run: Run
+    reduction: str | None
+    axioms: frozenset[str]
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Return the names of the method's own options."""
+        return tuple(inspect.signature(self.run).parameters)[1:]
+
+    def price(self, **options: Any) -> float | str:
+        """Return the forward-equivalents an image with these options, or a text where they depend on the network.
+
+        Examples
+        --------
+        >>> METHODS["integrated_gradients"].price(steps=2)
+        7
+        """
+        if not callable(self.cost):
+            return self.cost
+        known = inspect.signature(self.cost).parameters
+        return self.cost(**{k: v for k, v in options.items() if k in known})
+
+
+METHODS: dict[str, Method] = {}
+
+
+def register(
+    name: str,
+    *,
+    family: str,
+    paper: str,
+    cost: float | str | Callable[..., float],
+    needs: Iterable[str] = (),
+    reduction: str | None = "sum",
+    axioms: Iterable[str] = (),
+) -> Callable[[Run], Run]:
+    """Return the decorator that enters a function into the registry; see :class:`Method` for the arguments."""
+
+    def enter(run: Run) -> Run:
+        METHODS[name] = Method(name, family, paper, cost, frozenset(needs), run, reduction, frozenset(axioms))
+        return run
+
+    return enter
+
+
+def find_method(name: str) -> Method:
+    """Return the method of that name, or raise :class:`InterpNetError` with close matches."""
+    if name not in METHODS:
+        raise InterpNetError(
+            f"unknown method {name!r}{did_you_mean(name, METHODS)}; expected one of {', '.join(METHODS)}"
+        )
+    return METHODS[name]
+
+
+def require(package: str, method: str) -> Any:
+    """Import an optional package, or raise :class:`InterpNetError` that says how to install it.
+
+    Examples
+    --------
+    >>> require("math", "demo").__name__
+    'math'
+    """
+    try:
+        return import_module(package)
+    except ImportError as error:
+        known = EXTRAS.get(package.partition(".")[0], package)
+        raise InterpNetError(
+            f"method={method!r} needs {known}, which is not installed here ({error}); "
+            "run: pip install 'interpnet[methods]'"
+        ) from error
