@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from interpnet.ablation import ablate as ablate
     from interpnet.ablation import ablation_study as ablation_study
     from interpnet.backward import backward_rules as backward_rules
+    from interpnet.baselines import Attribution as Attribution
     from interpnet.baselines import attribute as attribute
+    from interpnet.baselines import attribute_full as attribute_full
     from interpnet.baselines import methods as methods
     from interpnet.breakpoints import BreakPoints as BreakPoints
     from interpnet.breakpoints import mulasso_breakpoints as mulasso_breakpoints
@@ -49,6 +51,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AblationResult": "ablation",
+    "Attribution": "baselines",
     "BreakPoints": "breakpoints",
     "Channel": "channels",
     "ChannelIndex": "channels",
@@ -66,6 +69,7 @@ _HOME = {
     "ablate": "ablation",
     "ablation_study": "ablation",
     "attribute": "baselines",
+    "attribute_full": "baselines",
     "average_visualization": "patches",
     "average_visualizations": "patches",
     "backward_rules": "backward",

@@ -8,17 +8,16 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from typer.main import get_command
 
 from pipelines import options as o
-
-EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+from pipelines.cli_filters import filters
+from pipelines.cli_run import EXIT_ERROR, EXIT_INTERRUPTED, run_command
 
 app = typer.Typer(
     name="interpnet",
@@ -27,29 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _run(command: str, given: Mapping[str, Any], *, module: str = "pipelines.commands") -> None:
-    """Run a command's work; end a user's mistake with one line and exit code 2, Ctrl-C with 130."""
-    from interpnet._allocator import keep_freed_memory
-
-    keep_freed_memory()
-    try:
-        getattr(import_module(module), command)(given)
-    except KeyboardInterrupt as error:
-        _end(str(error) or "interrupted", EXIT_INTERRUPTED)
-    except (ValueError, OSError) as error:
-        from interpnet.errors import InterpNetError
-
-        if not isinstance(error, InterpNetError | OSError):
-            raise
-        _end(f"error: {error}", EXIT_ERROR)
-
-
-def _end(message: str, code: int) -> NoReturn:
-    """Print a message on one line of stderr, whatever it holds, and exit."""
-    typer.echo(" ".join(message.split()), err=True)
-    raise typer.Exit(code)
 
 
 def _print_version(asked: bool) -> None:
@@ -96,7 +72,7 @@ def demo(
     [green]interpnet demo --open[/]
     [green]interpnet demo --mu auto --stability 20[/]
     """
-    _run("demo", locals(), module="pipelines.commands_model")
+    run_command("demo", locals(), module="pipelines.commands_model")
 
 
 @app.command()
@@ -153,7 +129,7 @@ def audit(
 
     imagefolder:PATH holds one folder a class, or train/ and test/ with one folder a class in each.
     """
-    _run("audit", locals())
+    run_command("audit", locals())
 
 
 @app.command()
@@ -194,7 +170,7 @@ def collect(
     [green]interpnet collect torchvision:resnet18 imagefolder:photos --out runs/first[/]
     [green]interpnet collect runs/first[/]
     """
-    _run("collect", locals())
+    run_command("collect", locals())
 
 
 @app.command()
@@ -214,7 +190,7 @@ def solve(
     [bold]--mu auto[/] chooses mu by held-out images and writes the whole curve to RUN/weights/selection.json;
     [bold]--stability N[/] says of each named channel how often other images would have named it, too.
     """
-    _run("solve", locals())
+    run_command("solve", locals())
 
 
 @app.command()
@@ -232,7 +208,7 @@ def ablate(
 
     [green]interpnet ablate runs/first --repeats 20[/]
     """
-    _run("ablate", locals())
+    run_command("ablate", locals())
 
 
 @app.command()
@@ -269,7 +245,7 @@ def explain(
 
     Your own images go to RUN/explanations/user as PNG and JSON.
     """
-    _run("explain", locals())
+    run_command("explain", locals())
 
 
 @app.command()
@@ -278,7 +254,7 @@ def report(run: o.RunArgument, open_report: o.OpenReport = False) -> None:
 
     [green]interpnet report runs/first --open[/]
     """
-    _run("report", locals())
+    run_command("report", locals())
 
 
 @app.command()
@@ -300,7 +276,10 @@ def layers(
 
     [green]interpnet layers torchvision:googlenet --weights random[/]
     """
-    _run("layers", locals(), module="pipelines.commands_model")
+    run_command("layers", locals(), module="pipelines.commands_model")
+
+
+app.command()(filters)
 
 
 @app.command()
@@ -332,7 +311,7 @@ def train(
     [green]interpnet train mnist --out mnist.safetensors[/]
     [green]interpnet audit smallcnn mnist --weights mnist.safetensors[/]
     """
-    _run("train", locals(), module="pipelines.commands_model")
+    run_command("train", locals(), module="pipelines.commands_model")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 from pipelines.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("demo", "audit", "collect", "solve", "ablate", "explain", "report", "layers", "train")
+COMMANDS = ("demo", "audit", "collect", "solve", "ablate", "explain", "report", "layers", "filters", "train")
 
 
 # WEIGHTS is replaced by a file that is there.

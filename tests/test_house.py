@@ -63,10 +63,13 @@ ORDER = [
         "datasets",
         "training",
         "backward",
+        "_polyphase",
+        "_backward_functions",
+        "_backward_pooling",
     ],
     ["scores", "relevance", "ablation_result"],
-    ["ablation", "_passes", "_removal", "heatmap"],
-    ["baselines", "explain", "patches", "plotting"],
+    ["ablation", "_passes", "_removal", "_starts", "heatmap"],
+    ["baselines", "evaluate", "explain", "patches", "pictures", "plotting"],
 ]
 
 

@@ -17,12 +17,13 @@ Rows = list[tuple[str, str]]
 
 def title(run: RunData) -> str:
     """Return the page's title: the model and the data, without their folders."""
-    model = _short(str((run.manifest.get("model") or {}).get("spec") or "a model"))
-    data = _short(str(((run.manifest.get("data") or {}).get("train") or {}).get("spec") or "its data"))
+    model = short_name(str((run.manifest.get("model") or {}).get("spec") or "a model"))
+    data = short_name(str(((run.manifest.get("data") or {}).get("train") or {}).get("spec") or "its data"))
     return f"{model} on {data}"
 
 
-def _short(spec: str) -> str:
+def short_name(spec: str) -> str:
+    """Return a model's or data set's specification without its folders."""
     kind, separator, rest = spec.partition(":")
     if kind == "imagefolder" and separator:
         return clean(PurePath(rest).name or rest)
@@ -36,9 +37,9 @@ def audited(run: RunData) -> list[tuple[str, Rows]]:
     manifest = run.manifest
     model = manifest.get("model") or {}
     data = manifest.get("data") or {}
-    sections = [("Model", _rows(model, _MODEL))]
+    sections = [("Model", fact_rows(model, MODEL_FACTS))]
     sections += [
-        (f"{'Training' if part == 'train' else 'Test'} images", _rows(data.get(part) or {}, _DATA))
+        (f"{'Training' if part == 'train' else 'Test'} images", fact_rows(data.get(part) or {}, DATA_FACTS))
         for part in ("train", "test")
         if data.get(part)
     ]
@@ -56,17 +57,18 @@ def audited(run: RunData) -> list[tuple[str, Rows]]:
     return [(name, rows) for name, rows in sections if rows]
 
 
-_MODEL = {
+MODEL_FACTS = {
     "spec": "Network", "weights": "Weights", "fingerprint": "Fingerprint", "n_parameters": "Parameters",
     "n_layers": "Layers read", "n_channels": "Channels read", "n_outputs": "Outputs", "output": "Output taken",
 }  # fmt: skip
-_DATA = {
+DATA_FACTS = {
     "spec": "Data", "split": "Split", "n_images": "Images", "fingerprint": "Fingerprint",
     "preprocessing": "Preparation", "empty_classes": "Classes without images",
 }  # fmt: skip
 
 
-def _rows(entry: Mapping[str, Any], labels: Mapping[str, str]) -> Rows:
+def fact_rows(entry: Mapping[str, Any], labels: Mapping[str, str]) -> Rows:
+    """Return (label, value) for the entries there are, as text."""
     rows = []
     for key, label in labels.items():
         value = entry.get(key)

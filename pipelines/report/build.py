@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from interpnet._figures_data import CONDITION_LABELS, finite_mean, mean_change
-from interpnet._io import write_text
 from interpnet.ablation_result import AblationResult
 from pipelines.report.audited import audited, skipped_images, stage_rows, title
 from pipelines.report.charts import FIGURE_FILES, make_charts
 from pipelines.report.load import RunData, clean, load_run
+from pipelines.report.page import write_page
 from pipelines.report.pictures import Pictures
 from pipelines.report.tables import TABLE_FILES, layer_rows, write_tables
-from pipelines.report.verdict import signed, verdict
-from pipelines.report.views import ClassView, Limits, class_views, example_views, number_text
+from pipelines.report.verdict import verdict
+from pipelines.report.views import ClassView, Limits, class_views, example_views
 from pipelines.selection import SELDOM
-
-_TEMPLATES = Path(__file__).parent / "templates"
-# No text from data can hold it: control characters are replaced on reading.
-_SIZE = "\x00SIZE\x00"
 
 
 def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
@@ -62,9 +54,10 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
     charts = make_charts(run, folder)
     tables = write_tables(run, folder, classes, examples, found)
     _remove_stale(folder, {*tables, *(chart.file for chart in charts.values())})
-    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
-    template = _environment().get_template("page.html.j2")
-    page = template.render(
+    path = folder / "index.html"
+    write_page(
+        path,
+        "page.html.j2",
         run=run,
         title=title(run),
         verdict=found,
@@ -81,35 +74,12 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
         threshold=SELDOM,
         files=[*tables, *(chart.file for chart in charts.values())],
         legend=_legend(),
-        style=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own file
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        size=_SIZE,
     )
-    size = len(page.encode())
-    write_text(folder / "index.html", page.replace(_SIZE, f"{size / 1e6:.1f} MB"))
-    return folder / "index.html"
+    return path
 
 
 # Past this many classes each one starts folded.
 _MANY = 24
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=number_text, signed=signed, breakable=_breakable)
-    return environment
-
-
-def _breakable(text: str) -> Markup:
-    """Return a channel's name with places where a narrow column may break it."""
-    return Markup("<wbr>").join(re.split(r"(?<=[.:])|(?=\[)", text))
 
 
 def _notes(

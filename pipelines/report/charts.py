@@ -47,13 +47,15 @@ class Chart:
 
 def make_charts(run: RunData, folder: Path) -> dict[str, Chart]:
     """Draw every figure the run has numbers for and write each as PNG to ``folder``."""
-    charts: dict[str, Chart] = {}
-    for name, figure, alt in _figures(run):
-        with _quiet():
-            with atomic_path(folder / f"{name}.png") as tmp:
-                figure.savefig(tmp, dpi=150, facecolor="white", format="png")
-            charts[name] = Chart(_svg(figure, name, alt), f"{name}.png", alt)
-    return charts
+    return {name: make_chart(figure, name, alt, folder) for name, figure, alt in _figures(run)}
+
+
+def make_chart(figure: Figure, name: str, alt: str, folder: Path) -> Chart:
+    """Write a figure as ``folder/NAME.png`` and return it as a chart of the page."""
+    with _quiet():
+        with atomic_path(folder / f"{name}.png") as tmp:
+            figure.savefig(tmp, dpi=150, facecolor="white", format="png")
+        return Chart(_svg(figure, name, alt), f"{name}.png", alt)
 
 
 def _figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:

@@ -37,7 +37,7 @@ class Pictures:
         key = (name, size)
         if key not in self._made:
             picture = self._read(name, size, grow=False)
-            self._made[key] = None if picture is None else _data_uri(picture)
+            self._made[key] = None if picture is None else data_uri(picture)
         return self._made[key]
 
     def strip(self, names: Sequence[str], size: int, columns: int) -> str | None:
@@ -45,7 +45,7 @@ class Pictures:
         key = (*names, size, columns)
         if key not in self._made:
             read = [p for p in (self._read(name, size, grow=True) for name in names) if p is not None]
-            self._made[key] = _data_uri(tile(read, columns, pad=2, background=_GAP_GREY)) if read else None
+            self._made[key] = data_uri(tile(read, columns, pad=2, background=_GAP_GREY)) if read else None
         return self._made[key]
 
     def _read(self, name: str | None, size: int, *, grow: bool) -> Picture | None:
@@ -68,12 +68,14 @@ class Pictures:
         return np.asarray(image, np.uint8)
 
 
-def _data_uri(picture: Picture) -> str:
+def data_uri(picture: Picture) -> str:
+    """Return a picture (h, w, 3) uint8 as a data URI, in whichever of PNG and JPEG is smaller; with alpha as PNG."""
     from PIL import Image
 
     image = Image.fromarray(picture)
     encoded: list[tuple[str, bytes]] = []
-    for kind, options in (("png", {}), ("jpeg", {"quality": 88, "subsampling": 0})):
+    kinds: list[tuple[str, dict[str, int]]] = [("png", {}), ("jpeg", {"quality": 88, "subsampling": 0})]
+    for kind, options in kinds[: 1 if image.mode == "RGBA" else 2]:  # JPEG has no transparency
         buffer = io.BytesIO()
         image.save(buffer, format=kind, **options)
         encoded.append((kind, buffer.getvalue()))

@@ -1,0 +1,163 @@
+"""Embeddings: the vector that a network makes of each image just before it classifies it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from interpnet._device import placed, resolve_device, to_device
+from interpnet._progress import progress_bar
+from interpnet.errors import DataError, ModelError
+from interpnet.scores import Loader, unpack
+from interpnet.sites import Output, Site, Trace, find_sites, logits_of
+from interpnet.trace import Instrument, evaluating, instrument, unwrap
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Images as vectors.
+
+    Attributes
+    ----------
+    vectors : array (N, D) float32
+        The layer's channels, averaged over their positions; in the network's own units.
+    labels : array (N,) int64
+        -1 where the loader gave none; the first largest entry of a target matrix.
+    predictions : array (N,) int64
+        The class with the largest logit.
+    indices : array (N,) int64
+        The images, as positions in the data set (or in the loader's order, if it does not tell).
+    layer : str
+        The site that was read.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    predictions: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int64]
+    layer: str
+
+
+def embed(
+    model: nn.Module,
+    loader: Loader,
+    layer: str | None = None,
+    *,
+    device: str | torch.device | None = None,
+    output: Output | None = None,
+    total: int | None = None,
+    progress: bool = True,
+) -> Embedding:
+    """Read one vector an image, by default from the last layer before the classifier.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Left as it was.
+    loader : iterable of batches
+        (images, labels) batches, or images alone; see :func:`interpnet.collect_scores`.
+    layer : str, optional
+        A site's name. By default the last usable site before the classifier's output: the hidden layer of 4096
+        of AlexNet, the pooled maps of a ResNet, the last maps of SqueezeNet (whose classifier is a convolution).
+    device : optional
+        Default: where the model is.
+    output : function, optional
+        Takes what the model returns, gives logits (B, classes).
+    total : int, optional
+        Number of images, for the bar.
+
+    Returns
+    -------
+    Embedding
+        Where the layer's channels have several positions, their mean.
+
+    Raises
+    ------
+    LayerError
+        An unknown layer (close matches are named).
+    ModelError
+        The network has no layer before its classifier.
+    DataError
+        No image, or one with NaN or infinite activations.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 2))
+    >>> found = embed(net, [(torch.rand(4, 1, 5, 5), torch.zeros(4))], progress=False)
+    >>> found.layer, found.vectors.shape
+    ('1', (4, 3))
+    """
+    model = unwrap(model)
+    where = resolve_device(device, model)
+    site: Site | None = None
+    kept: list[Tensor] = []
+
+    def read(out: Tensor) -> None:
+        axis = 1 if site is None or site.axis is None else site.axis
+        flat = out.movedim(axis, 1).flatten(2) if out.dim() > 2 else out[:, :, None]
+        kept.append(flat.float().mean(2).cpu())
+
+    rows: list[tuple[Tensor, Tensor, Tensor]] = []
+    seen = 0
+    with (
+        placed(model, where),
+        ExitStack() as reading,
+        evaluating(model),
+        torch.inference_mode(),
+        progress_bar("Embedding", total, enabled=progress) as advance,
+    ):
+        batches = loader(0) if callable(loader) else loader
+        for batch in batches:
+            images, labels, indices, skipped = unpack(batch)
+            n = images.shape[0]
+            if not n:
+                continue
+            x = to_device(images, where)
+            if site is None:
+                found = find_sites(model, x, output=output)
+                site = last_site(found) if layer is None else found.usable(layer)
+                reading.enter_context(instrument(model, Instrument(reads={site.name: read})))
+            logits = logits_of(model(x), n, output)
+            at = torch.arange(seen, seen + n) if indices is None else indices
+            rows.append((_classes(labels, n), logits.argmax(1).cpu(), at))
+            seen += n + len(skipped)
+            advance(n + len(skipped))
+    if site is None:
+        raise DataError("the loader yielded no image; expected at least one (images, labels) batch")
+    vectors = torch.cat(kept).numpy()
+    classes, predictions, positions = (torch.cat(part).numpy().astype(np.int64) for part in zip(*rows, strict=True))
+    bad = np.flatnonzero(~np.isfinite(vectors).all(1))
+    if bad.size:
+        raise DataError(
+            f"image {int(positions[bad[0]])} makes NaN or infinite activations in layer {site.name!r}; look at that "
+            "image and its normalisation, or at weights that overflow"
+        )
+    return Embedding(vectors, classes, predictions, positions, site.name)
+
+
+def _classes(labels: Tensor | None, n: int) -> Tensor:
+    if labels is None:
+        return torch.full((n,), -1)
+    return labels.argmax(1) if labels.dim() > 1 else labels
+
+
+def last_site(found: Trace) -> Site:
+    """Return the last usable site before the classifier's output.
+
+    Raises
+    ------
+    ModelError
+        There is none.
+    """
+    before = [s for s in found.sites if s.usable and not s.output and not s.gate]
+    if not before:
+        raise ModelError(
+            "the network has no layer before its classifier, so there is no embedding: "
+            "name a layer, or compare the images themselves"
+        )
+    return before[-1]

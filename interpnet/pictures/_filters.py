@@ -1,0 +1,168 @@
+"""Filters: the weights of every convolution, as it runs, and as tiles to look at.
+
+A filter of the first layer is a picture of what it answers to: with three input channels its tile is RGB.
+A deeper filter has one plane for each input channel; each is a grey tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from interpnet._operators import CONVOLUTIONS, TRANSPOSED, convolution_arguments, per_axis
+from interpnet.errors import DataError, LayerError, ModelError, did_you_mean
+from interpnet.sites import check_images
+from interpnet.trace import Call, Instrument, evaluating, instrument, unwrap
+
+Float32 = npt.NDArray[np.float32]
+_COLOURS = 3
+# A filter has this many axes: its number, its input channel, height, width.
+_PLANAR = 4
+
+
+@dataclass(frozen=True)
+class Filters:
+    """The filters of one convolution.
+
+    Attributes
+    ----------
+    layer : str
+        The convolution's site.
+    weights : array (n, c, h, w) float32
+        n filters over c input channels (those of one group, if it has groups); h is 1 for a 1-D convolution.
+        In units of output per unit of the convolution's input.
+    stride : tuple of int
+    groups : int
+    first : bool
+        It is the first convolution that ran.
+    """
+
+    layer: str
+    weights: Float32
+    stride: tuple[int, ...]
+    groups: int
+    first: bool
+
+    @property
+    def rgb(self) -> bool:
+        """Whether its tiles are coloured: the first convolution, over three input channels."""
+        return self.first and self.weights.shape[1] == _COLOURS
+
+
+def filters(model: nn.Module, images: Tensor, layers: str | Iterable[str] | None = None) -> dict[str, Filters]:
+    """Return the filters of the convolutions that run on ``images``, in the order of execution.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Left as it was.
+    images : Tensor (B, C, ...)
+        As the model wants them; it runs once, on the first.
+    layers : str or iterable of str, optional
+        Names of convolutions, globs over them, or names of modules that hold them; by default all.
+
+    Returns
+    -------
+    dict of str to Filters
+        The weights as the network used them (under a weight norm: normed), copied to the CPU.
+
+    Raises
+    ------
+    ModelError
+        No 1-D or 2-D convolution ran.
+    LayerError
+        A name that matches no convolution (close matches are named).
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.Flatten(), nn.Linear(32, 2))
+    >>> [(name, f.weights.shape, f.rgb) for name, f in filters(net, torch.zeros(1, 3, 8, 8)).items()]
+    [('0', (4, 3, 5, 5), True), ('2', (2, 4, 1, 1), False)]
+    """
+    model = unwrap(model)
+    calls: list[Call] = []
+
+    def observe(call: Call, _out: Any) -> None:
+        if call.kind is not None:
+            calls.append(call)
+
+    with evaluating(model), torch.no_grad(), instrument(model, Instrument(observe=observe)):
+        model(check_images(images)[:1])
+    planar = [c for c in calls if c.op in CONVOLUTIONS and c.op != "conv3d"]
+    if not planar:
+        raise ModelError(
+            "the model ran without a 1-D or 2-D convolution, so it has no filters to show; "
+            "activation maps, embeddings and maximised pictures need none"
+        )
+    chosen = {c.name for c in planar} if layers is None else _matched(layers, planar, calls)
+    return {c.name: _read(c, first=c is planar[0]) for c in planar if c.name in chosen}
+
+
+def _matched(layers: str | Iterable[str], planar: list[Call], calls: list[Call]) -> set[str]:
+    chosen: set[str] = set()
+    for item in [layers] if isinstance(layers, str) else layers:
+        exact = {c.name for c in planar if c.name == item}
+        found = exact or {c.name for c in planar if fnmatchcase(c.name, item)}
+        found = found or {c.name for c in planar if c.module == item or c.module.startswith(f"{item}.")}
+        if not found:
+            other = next((c for c in calls if c.name == item), None)
+            what = "no convolution matches" if other is None else f"this is a {_kind(other)}, which has no filters:"
+            names = [c.name for c in planar]
+            raise LayerError(f"{what} {item!r}{did_you_mean(item, names)} The convolutions are {_some(names)}")
+        chosen |= found
+    return chosen
+
+
+def _kind(call: Call) -> str:
+    return call.op if call.op in CONVOLUTIONS | TRANSPOSED else str(call.kind)
+
+
+def _some(names: list[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more
+
+
+def _read(call: Call, *, first: bool) -> Filters:
+    given = convolution_arguments(call.args, call.kwargs)
+    weights = given["weight"].detach().to("cpu", torch.float32, copy=True).numpy()
+    if weights.ndim < _PLANAR:
+        weights = weights[:, :, None, :]
+    return Filters(call.name, weights, per_axis(given["stride"], int(call.op[-2])), int(given["groups"]), first)
+
+
+def filter_tiles(found: Filters) -> Float32:
+    """Return the filters as tiles in [0, 1]: mid-grey is zero, each filter scaled by its largest |weight|.
+
+    ``tile = 1/2 + w / (2 max |w|)``, the maximum over the whole filter, so that signs and the relation of its
+    colours or planes can be seen; filters cannot be compared in strength. A filter of zeros is grey.
+
+    Returns
+    -------
+    array (n, h, w, 3) float32
+        One RGB tile a filter, where ``found.rgb``.
+    array (n, c, h, w) float32
+        Otherwise: one grey tile for each input channel.
+
+    Raises
+    ------
+    DataError
+        NaN or infinite weights.
+
+    Examples
+    --------
+    >>> filter_tiles(Filters("0", np.array([[[[-2.0, 0.0, 1.0]]]], np.float32), (1,), 1, True)).tolist()
+    [[[[0.0, 0.5, 0.75]]]]
+    """
+    weights = found.weights
+    if not np.isfinite(weights).all():
+        raise DataError(f"the filters of {found.layer!r} hold NaN or infinite weights; look at the model's weights")
+    largest = np.abs(weights).max((1, 2, 3), keepdims=True)
+    tiles = np.asarray(0.5 + weights / (2 * np.where(largest > 0, largest, 1)), np.float32)
+    return np.ascontiguousarray(np.moveaxis(tiles, 1, -1)) if found.rgb else tiles

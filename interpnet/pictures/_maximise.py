@@ -1,0 +1,324 @@
+"""Activation maximisation: the picture that a channel or a class answers to most, found by gradient ascent.
+
+From grey noise the picture climbs along the gradient of the unit's activation. Left alone it would end in
+noise of high frequency that no camera makes, so four things hold it back:
+
+jitter
+    every step sees the picture shifted by some pixels at random, so that no detail can depend on its place;
+blur
+    the picture is smoothed at every step, less and less;
+L2
+    every step takes a share of the distance to mid-grey back (a penalty on its square);
+range
+    pixels stay in [0, 1].
+
+Sources: Simonyan et al. 2014 (L2); Yosinski et al. 2015 (blur); Mordvintsev et al. 2015 (jitter).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from interpnet._device import resolve_device
+from interpnet._progress import progress_bar
+from interpnet.channels import Channel
+from interpnet.errors import InterpNetError, LayerError, ModelError
+from interpnet.sites import Output, Site, Trace, find_sites, logits_of
+from interpnet.trace import Call, Instrument, evaluating, instrument, unwrap
+
+Target = Channel | int
+_GREY, _NOISE = 0.5, 0.05
+_LARGEST_BLUR, _PIXELS_A_BLUR, _PIXELS_A_SHIFT = 1.0, 56, 28
+# A Gaussian this narrow has nothing left beside its middle.
+_NO_BLUR = 0.2
+
+
+@dataclass(frozen=True)
+class Maximised:
+    """Pictures that units answer to most.
+
+    Attributes
+    ----------
+    targets : tuple of Channel or int
+        The units: channels, or classes by their number.
+    pictures : array (n, C, H, W) float32
+        Pixels in [0, 1], before the network's normalisation.
+    activations : array (n,) float32
+        The unit's mean activation over its map, or the class's logit, for the picture; in the network's units.
+        At a rectifier: before it.
+    start : array (n,) float32
+        The same for the noise it started from.
+    silent : array (n,) bool
+        The gradient was zero at every step, so the picture says nothing.
+    """
+
+    targets: tuple[Target, ...]
+    pictures: npt.NDArray[np.float32]
+    activations: npt.NDArray[np.float32]
+    start: npt.NDArray[np.float32]
+    silent: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Climb:
+    """How to climb; see :func:`maximise`."""
+
+    steps: int
+    step: float
+    jitter: int
+    blur: float
+    l2: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.step <= 0 or self.jitter < 0 or self.blur < 0 or not 0 <= self.l2 < 1:
+            raise InterpNetError(
+                f"steps={self.steps}, step={self.step}, jitter={self.jitter}, blur={self.blur}, l2={self.l2}; expected "
+                "steps >= 1, step > 0, jitter >= 0, blur >= 0 and 0 <= l2 < 1"
+            )
+
+
+def maximise(
+    model: nn.Module,
+    targets: Sequence[Target],
+    shape: Sequence[int],
+    *,
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+    steps: int = 64,
+    step: float = 0.02,
+    jitter: int | None = None,
+    blur: float | None = None,
+    l2: float = 0.01,
+    seed: int = 0,
+    max_batch: int = 8,
+    output: Output | None = None,
+    found: Trace | None = None,
+    progress: bool = False,
+) -> Maximised:
+    """Find, for each channel or class, a picture that raises its activation.
+
+    ``p <- clip(p + step * g / rms(g) - l2 * (p - 1/2))`` with g the gradient of the mean of the channel's map, or of
+    the class's logit, with respect to the shifted picture. At a rectifier the channel's value *before* it is
+    raised: both are largest for the same picture, and only that one has a gradient while the channel is silent.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Left as it was.
+    targets : sequence of Channel or int
+        Channels of any usable sites, and classes by their number.
+    shape : (C, H, W)
+        Of the pictures. Smaller ones than the network was made for will do for channels of convolutions if
+        ``found`` is given: the network runs only as far as the channel.
+    mean, std : float or sequence of C floats
+        The network gets ``(picture - mean) / std``.
+    steps : int
+    step : float
+        Root mean square of a step's change, in units of pixel values.
+    jitter : int, optional
+        Largest shift in pixels, along each axis; by default a 28th of the shorter side (8 of 224, none
+        below 28, where a shift would change most of what a filter sees).
+    blur : float, optional
+        Standard deviation in pixels of the Gaussian of the first step, falling linearly to zero at the last; 0 for
+        none. By default 1, or a 56th of the shorter side where that is less.
+    l2 : float
+        Share of the distance to mid-grey that each step takes back; 0 for none.
+    seed : int
+        Of the noise and the shifts. All targets start from the same noise and are shifted alike, so that a
+        picture does not depend on what else was asked for.
+    max_batch : int
+        Pictures that climb at once.
+    output : function, optional
+        Takes what the model returns, gives logits (B, classes).
+    found : Trace, optional
+        A trace made before, on images of any size.
+
+    Returns
+    -------
+    Maximised
+
+    Raises
+    ------
+    LayerError
+        An unknown layer (close matches are named) or channel.
+    ModelError
+        A class that is no output, or a gradient that is not finite.
+    InterpNetError
+        A setting out of range.
+
+    Examples
+    --------
+    A linear classifier wants white where its weight is positive and black where it is negative.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False))
+    >>> net[1].weight.data = torch.tensor([[1.0, -1.0]])
+    >>> maximise(net, [0], (1, 1, 2), jitter=0, blur=0, l2=0).pictures.round(3).tolist()
+    [[[[1.0, 0.0]]]]
+    """
+    model = unwrap(model)
+    shape = tuple(int(v) for v in shape)
+    where = resolve_device(None, model)
+    side = min(shape[1:], default=1)
+    shift = side // _PIXELS_A_SHIFT if jitter is None else jitter
+    sigma = min(_LARGEST_BLUR, side / _PIXELS_A_BLUR) if blur is None else blur
+    climb = _Climb(steps, step, shift, sigma, l2, seed)
+    if max_batch < 1 or min(shape, default=0) < 1:
+        raise InterpNetError(f"max_batch={max_batch}, shape={shape}; expected at least 1, and a shape (C, H, W)")
+    found = found or find_sites(model, torch.zeros(1, *shape, device=where), output=output)
+    scale = tuple(_column(v, shape, name, where) for v, name in ((mean, "mean"), (std, "std")))
+    groups: dict[str | None, list[int]] = {}
+    for i, target in enumerate(targets):
+        groups.setdefault(_checked(target, found), []).append(i)
+    pictures = np.zeros((len(targets), *shape), np.float32)
+    after, before = np.zeros(len(targets), np.float32), np.zeros(len(targets), np.float32)
+    silent = np.zeros(len(targets), bool)
+    with (
+        evaluating(model, frozen=True),
+        torch.enable_grad(),
+        progress_bar("Maximising", steps * len(targets), unit="steps", enabled=progress) as advance,
+    ):
+        for layer, members in groups.items():
+            for at in range(0, len(members), max_batch):
+                part = members[at : at + max_batch]
+                columns = torch.tensor([_column_of(targets[i]) for i in part], device=where)
+                objective = _objective(model, None if layer is None else found[layer], columns, scale, output)
+                result = _ascend(objective, len(part), shape, climb, where, advance)
+                for rows, values in zip((pictures, after, before, silent), result, strict=True):
+                    rows[part] = values
+    return Maximised(tuple(targets), pictures, after, before, silent)
+
+
+def _column(value: float | Sequence[float], shape: tuple[int, ...], name: str, device: torch.device) -> Tensor:
+    values = np.atleast_1d(np.asarray(value, np.float32))
+    if values.ndim != 1 or len(values) not in {1, shape[0]}:
+        raise InterpNetError(f"{name}={value!r}; expected one number, or one for each of the {shape[0]} channels")
+    return torch.from_numpy(values).to(device).view(1, -1, *[1] * (len(shape) - 1))
+
+
+def _column_of(target: Target) -> int:
+    return target.index if isinstance(target, Channel) else int(target)
+
+
+def _checked(target: Target, found: Trace) -> str | None:
+    """Return the target's layer, ``None`` for a class; unknown ones are errors."""
+    if not isinstance(target, Channel):
+        if isinstance(target, bool) or not 0 <= int(target) < found.n_outputs:
+            raise ModelError(f"class {target!r} came; the model has outputs 0 to {found.n_outputs - 1}")
+        return None
+    site = found.usable(target.layer)
+    if not 0 <= target.index < site.channels:
+        raise LayerError(
+            f"channel {target.index} of layer {target.layer!r} does not exist; expected 0 to {site.channels - 1}"
+        )
+    return site.name
+
+
+class _ReachedError(Exception):
+    """The unit has been read: the rest of the forward pass is not needed."""
+
+
+def _objective(
+    model: nn.Module, site: Site | None, columns: Tensor, scale: tuple[Tensor, ...], output: Output | None
+) -> Callable[[Tensor], Tensor]:
+    """Return the function from pictures (n, C, H, W) to each one's activation of its own unit (n,)."""
+    mean, std = scale
+
+    def logit(pictures: Tensor) -> Tensor:
+        logits = logits_of(model((pictures - mean) / std), len(pictures), output)
+        return logits.gather(1, columns[:, None])[:, 0]
+
+    def channel(pictures: Tensor) -> Tensor:
+        kept: list[Tensor] = []
+        with _until(model, site, kept), suppress(_ReachedError):
+            model((pictures - mean) / std)
+        maps = kept[0].movedim(1 if site is None or site.axis is None else site.axis, 1)
+        own = maps[torch.arange(len(columns), device=maps.device), columns]
+        return own.flatten(1).mean(1) if own.dim() > 1 else own
+
+    return logit if site is None else channel
+
+
+@contextmanager
+def _until(model: nn.Module, site: Site | None, kept: list[Tensor]) -> Iterator[None]:
+    """Stop forward passes at a site and keep its output there; a rectifier's input."""
+    name = "" if site is None else site.name
+
+    def stop(value: Tensor) -> Any:
+        kept.append(value)
+        raise _ReachedError
+
+    def rule(call: Call) -> None:
+        if call.name == name and call.kind == "rectifier":
+            stop(call.args[0] if call.args else call.kwargs["input"])
+
+    with instrument(model, Instrument(rule=rule, reads={name: stop})):
+        yield
+
+
+def _ascend(
+    objective: Callable[[Tensor], Tensor],
+    n: int,
+    shape: tuple[int, ...],
+    climb: _Climb,
+    device: torch.device,
+    advance: Callable[[int], None],
+) -> tuple[npt.NDArray[Any], ...]:
+    """Return pictures, activations, those of the start, and whether no gradient ever came."""
+    random = torch.Generator().manual_seed(climb.seed)
+    noise = torch.randn(shape, generator=random)
+    picture = (_GREY + _NOISE * noise).clamp(0, 1).to(device).expand(n, *shape).clone()
+    axes = tuple(range(2, len(shape) + 1))
+    start = objective(picture).detach()
+    silent = torch.ones(n, dtype=torch.bool, device=device)
+    for t in range(climb.steps):
+        shifts = tuple(torch.randint(-climb.jitter, climb.jitter + 1, (len(axes),), generator=random).tolist())
+        leaf = picture.roll(shifts, axes).requires_grad_()
+        (gradient,) = torch.autograd.grad(objective(leaf).sum(), leaf)
+        gradient = gradient.roll([-s for s in shifts], axes)
+        strength = gradient.flatten(1).square().mean(1).sqrt()
+        if not bool(torch.isfinite(strength).all()):
+            raise ModelError("the gradient of a unit is NaN or infinite; look at the model's weights")
+        silent &= strength == 0
+        direction = gradient / strength.clamp(min=1e-30).view(-1, *[1] * len(shape))
+        picture = picture + climb.step * direction - climb.l2 * (picture - _GREY)
+        sigma = climb.blur * (1 - (t + 1) / climb.steps)
+        if sigma > _NO_BLUR:
+            picture = gaussian_blur(picture, sigma)
+        picture = picture.clamp(0, 1)
+        advance(n)
+    end = objective(picture).detach()
+    return tuple(v.cpu().numpy() for v in (picture, end, start, silent))
+
+
+def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
+    """Smooth images (B, C, H, W) by a Gaussian of ``sigma`` pixels; the rim is continued.
+
+    Examples
+    --------
+    >>> gaussian_blur(torch.full((1, 1, 3, 3), 0.25), 1.0).unique().numpy().round(6).tolist()
+    [0.25]
+    """
+    reach = max(1, round(3 * sigma))
+    places = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
+    kernel = torch.exp(-0.5 * (places / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    n, c, *size = images.shape
+    flat = images.reshape(n * c, 1, *size)
+    for axis in range(len(size)):
+        shape = [1] * len(size)
+        shape[axis] = -1
+        pad = [0, 0] * len(size)
+        pad[2 * (len(size) - 1 - axis)] = pad[2 * (len(size) - 1 - axis) + 1] = reach
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(size) - 1]
+        flat = convolve(F.pad(flat, pad, mode="replicate"), kernel.view(1, 1, *shape))
+    return flat.reshape(images.shape)

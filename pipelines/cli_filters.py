@@ -1,0 +1,60 @@
+"""The words of the command ``interpnet filters``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipelines import options as o
+from pipelines.cli_run import run_command
+
+
+def filters(
+    model: o.ModelArgument = None,
+    data: o.DataArgument = None,
+    out: Annotated[
+        str | None, typer.Option("--out", help="The run folder.", metavar="DIR", show_default="runs/MODEL-DATA-filters")
+    ] = None,
+    fresh: o.Fresh = False,
+    open_report: o.OpenReport = False,
+    weights: o.Weights = None,
+    num_classes: o.NumClasses = None,
+    output: o.Output = None,
+    data_root: o.DataRoot = None,
+    classes: o.Classes = None,
+    image_size: o.ImageSize = None,
+    crop: o.Crop = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    channels: o.Channels = None,
+    on_bad_image: o.OnBadImage = None,
+    split: o.Split = None,
+    max_images: o.MaxShown = None,
+    layers: o.PicturedLayers = None,
+    per_layer: o.PerLayer = None,
+    max_classes: o.MaxClasses = None,
+    neighbours: o.Neighbours = None,
+    perplexity: o.Perplexity = None,
+    steps: o.Steps = None,
+    jitter: o.Jitter = None,
+    blur: o.Blur = None,
+    l2: o.L2 = None,
+    seed: o.Seed = None,
+    device: o.Device = None,
+    batch_size: o.BatchSize = None,
+    workers: o.Workers = None,
+) -> None:
+    """Picture a network: filters, what channels and classes answer to, a map of the images, nearest images.
+
+    Writes report/filters.html into the run folder, one file that opens anywhere. The same command, or
+    [bold]--out runs/NAME[/] alone, goes on after an interruption; the same --seed gives the same page.
+
+    [green]interpnet filters torchvision:resnet18 imagefolder:photos --open[/]
+    [green]interpnet filters smallcnn digits --weights digits.safetensors --out runs/digits-filters[/]
+    [green]interpnet filters torchvision:vgg16 imagefolder:photos --layers 'features.2*' --per-layer 12 --steps 256[/]
+
+    A few seconds for a small network; minutes for an ImageNet one on a CPU, most of them for gradient ascent:
+    fewer --steps, --per-layer or --max-classes are quicker.
+    """
+    run_command("filters", locals(), module="pipelines.commands_filters")

@@ -1,0 +1,103 @@
+"""The command ``interpnet filters``: what a network's filters, channels, classes and embedding look like."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+import interpnet
+from pipelines.commands import default_name, new_session
+from pipelines.filters.parts import Parts
+from pipelines.filters.settings import FilterSettings
+from pipelines.filters.work import Work
+from pipelines.report.filters import build_filters_report
+from pipelines.run_folder import digest
+from pipelines.session import Interrupted, Notes, Session, readable_memory_errors
+from pipelines.subject import Subject
+
+Given = Mapping[str, Any]
+#: Below the run folder; the report itself lies in ``report/`` with that of an audit.
+FOLDER, STAGE = "filters", "filters"
+_OWN = tuple(entry.name for entry in fields(FilterSettings))
+# Of a subject's notes, what only an audit's reader must know.
+_AUDIT_NOTE = "There is no test split"
+
+
+def filters(given: Given) -> None:
+    """Make the filter visualization report of a model, or go on with it."""
+    rest = {name: value for name, value in given.items() if name not in _OWN}
+    if rest.get("out") is None and rest.get("model") and rest.get("data"):
+        rest["out"] = str(Path("runs") / f"{_named(rest)}-filters")
+    session = new_session(rest, "filters")
+    stored = {} if rest.get("model") else session.run.stage(STAGE).get("settings", {})
+    settings = FilterSettings.of({**stored, **{n: given.get(n) for n in _OWN if given.get(n) is not None}})
+    subject = session.loaded
+    with session.run.locked():
+        base = _claim(session, subject, settings)
+        _make(session, Work(subject, settings, Parts(session.run.path / FOLDER, base)), given)
+
+
+def _named(given: Given) -> str:
+    from pipelines.config import RunConfig
+
+    return default_name(RunConfig(model=given["model"], data=given["data"]))
+
+
+def _claim(session: Session, subject: Subject, settings: FilterSettings) -> str:
+    """Make the folder ours, or refuse it as another's; return the digest of what all parts depend on."""
+    run = session.run
+    identity = {name: value for name, value in subject.identity().items() if not name.startswith("configuration")}
+    ours = set(run.manifest["stages"]) <= {STAGE}  # and not an audit's, which keeps its identity and settings
+    if session.fresh and ours:
+        run.manifest["identity"] = {}
+    run.claim({**run.manifest["identity"], **identity})
+    if session.fresh:
+        shutil.rmtree(run.path / FOLDER, ignore_errors=True)
+    if ours:
+        run.manifest.update(subject.describe(), device=str(subject.device), seed=session.config.seed)
+        session.config.save(run.path / "run.toml")
+    run.save()
+    config = session.config
+    made_from = [identity, settings.split, settings.max_images, config.seed, config.on_bad_image]
+    return digest([interpnet.__version__, made_from])
+
+
+def _make(session: Session, work: Work, given: Given) -> None:
+    notes = Notes()
+    for note in work.subject.notes:
+        if not note.startswith(_AUDIT_NOTE):
+            notes.add(note)
+    clock = time.monotonic()
+    facts: dict[str, Any] = {"settings": work.settings.as_dict()}
+    key = digest([work.parts.base, facts])
+    session.run.mark(STAGE, "running", key, **facts)
+    finished = False
+    try:
+        with notes.listening(), readable_memory_errors():
+            path = build_filters_report(session.run.path, work, notes)
+        seconds = round(time.monotonic() - clock, 3)
+        session.run.mark(STAGE, "complete", key, **facts, seconds=seconds, notes=notes.texts)
+        finished = True
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f"interrupted; the parts that are done are kept in {str(session.run.path)!r}. Go on with: {session.resume}"
+        ) from error
+    finally:
+        if not finished:
+            session.run.mark(STAGE, "interrupted", key, **facts)
+    for note in notes.texts:
+        session.say(f"[yellow]note:[/] {escape(note)}")
+    if work.parts.reused:
+        session.say(f"parts that were there already: {len(work.parts.reused)}")
+    session.say(f"done in {seconds:.1f} s")
+    session.console.print(f"report: {path}", style="bold green", highlight=False, soft_wrap=True, markup=False)
+    if given.get("open_report"):
+        import webbrowser
+
+        webbrowser.open(path.resolve().as_uri())
