@@ -223,14 +223,24 @@ def test_cam_refuses_what_it_cannot_be_right_on() -> None:
         (Head("hidden"), "this network has 'tanh' at 'tanh' there"),
         (Head("flat"), "needs a global average after layer 'relu:1'"),
         (Head("maximum"), "needs a global average after layer 'relu:1'"),
-        (
-            nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-            "this network has 'conv2d' at '2' there",
-        ),
     ]
     for model, message in cases:
         with pytest.raises(ModelError, match=message):
             attribute(model.double().eval(), X, 0, "cam")
+
+
+def test_cam_of_a_convolution_that_is_averaged_last_is_the_class_s_own_map() -> None:
+    body = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)]
+    for rectified in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(*body, *([nn.ReLU()] if rectified else []), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        model = model.double().eval()
+        with torch.no_grad():
+            maps = model[: 3 + rectified](X)[:, 1:2]
+        found = attribute_full(model, X, 1, "cam")
+        assert found.info["layer"] == str(2 + rectified)
+        enlarged = torch.nn.functional.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+        torch.testing.assert_close(found.maps, enlarged)
 
 
 def test_errors() -> None:

@@ -13,8 +13,6 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +22,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from experiments.benchmarks.memory import peak_of
 from experiments.networks import cifar_resnet
 from interpnet._allocator import keep_freed_memory
 from interpnet._device import placed
@@ -102,7 +101,7 @@ def random_batches(n: int, batch: int = 250) -> Iterator[tuple[Tensor, Tensor]]:
 def peak_memory(n: int) -> float:
     """Collect ``n`` images with ResNet-20 in a fresh process; return its peak resident memory in MiB."""
     code = (
-        "import resource, tempfile, sys\n"
+        "import tempfile\n"
         "from experiments.benchmarks.collect import random_batches\n"
         "from experiments.networks import cifar_resnet\n"
         "from interpnet._allocator import keep_freed_memory\n"
@@ -111,10 +110,8 @@ def peak_memory(n: int) -> float:
         "with tempfile.TemporaryDirectory() as folder:\n"
         f"    table = collect_scores(cifar_resnet(20), random_batches({n}), out=folder, progress=False)\n"
         f"    assert len(table) == {n}\n"
-        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[-1])
+    return peak_of(code)
 
 
 def main() -> None:

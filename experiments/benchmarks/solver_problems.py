@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import tarfile
 import tempfile
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from experiments.shared import shared_data
 from interpnet.gram import Gram, GramAccumulator
 from interpnet.score_table import ScoreTable
 
@@ -41,11 +41,6 @@ class Problem:
     gram: Gram
     X: npt.NDArray[Any] | None = None
     labels: npt.NDArray[Any] | None = None
-
-
-def shared_data() -> Path:
-    """Return the folder with the shared networks and problems (see README)."""
-    return Path(os.environ.get("INTERPNET_SHARED_DATA", "../shared/data"))
 
 
 def resnet20() -> Problem:

@@ -21,6 +21,8 @@ the trace found it with the user's own batch; where its maps are concatenated wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -36,6 +38,9 @@ from interpnet.trace import Instrument, instrument
 def cam(call: AttributionCall, *, relu: bool = False) -> Attribution:
     """Weight the maps by the classifier's weights, where a global average and one linear layer follow the layer.
 
+    Where the classifier is a convolution that is averaged last (SqueezeNet, Network in Network), the class has a map
+    of its own, which is taken.
+
     Parameters
     ----------
     relu : bool
@@ -46,8 +51,7 @@ def cam(call: AttributionCall, *, relu: bool = False) -> Attribution:
     ModelError
         Something else lies between the layer and the logits; the operator is named.
     """
-    site = target_layer(call)
-    _require_average_and_linear(call, site)
+    site = _averaged_layer(call)
     maps, gradient = _maps_and_gradient(call, site)
     weights = gradient.sum((2, 3), keepdim=True)
     uneven = (gradient - gradient.mean((2, 3), keepdim=True)).abs().amax() > 1e-4 * gradient.abs().amax()
@@ -142,17 +146,27 @@ def target_layer(call: AttributionCall) -> Site:
     return site
 
 
-def _require_average_and_linear(call: AttributionCall, site: Site) -> None:
+def _averaged_layer(call: AttributionCall) -> Site:
+    """Return the target layer if only averages and one linear layer follow, else a later one of which that is so."""
+    first = target_layer(call)
     sites = call.trace().sites
-    after = sites[sites.index(site) + 1 :]
+    at = sites.index(first)
+    foreign = _not_averages(sites[at + 1 :])
+    if not foreign:
+        return first
+    last = foreign[-1]
+    if call.layer is None and len(last.map_shape) == 2 and not _not_averages(sites[sites.index(last) + 1 :]):
+        return last
+    raise ModelError(
+        f"method='cam' needs a global average and one linear layer after layer {first.name!r}; this network has "
+        f"{foreign[0].op!r} at {foreign[0].name!r} there. Use method='gradcam', which is the same where both are right"
+    )
+
+
+def _not_averages(after: Sequence[Site]) -> list[Site]:
+    """Return the sites that are neither pooling nor the one linear layer."""
     linear = [s for s in after if s.kind == "linear"]
-    foreign = [s for s in after if s.kind not in {"linear", "pool"}] + linear[1:]
-    if foreign or not linear:
-        what = f"{foreign[0].op!r} at {foreign[0].name!r}" if foreign else "no linear layer"
-        raise ModelError(
-            f"method='cam' needs a global average and one linear layer after layer {site.name!r}; this network has "
-            f"{what} there. Use method='gradcam', which is the same where both are right"
-        )
+    return [s for s in after if s.kind not in {"linear", "pool"}] + linear[1:]
 
 
 def _maps_and_gradient(call: AttributionCall, site: Site) -> tuple[Tensor, Tensor]:

@@ -332,7 +332,7 @@ def _queries(work: Work, found: Arrays, notes: Notes) -> list[QueryView]:
         name = _class_name(work, int(labels[at]))
         index = int(found["indices"][row])
         file = clean(PurePath(work.split.data.name(index)).name)
-        views.append(QueryView(name, _shot(work, index, _IMAGE, name, file), shots))
+        views.append(QueryView(name, _shot(work, index, _IMAGE, name, f"the image: {file}"), shots))
     return views
 
 

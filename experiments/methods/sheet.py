@@ -1,0 +1,112 @@
+"""Draw images through every attribution method: one picture a method, all on one sheet.
+
+    python -m experiments.methods.sheet --out sheet.png [--images 0 60 120 180 240 300 360 420]
+
+The sheet of samples is for looking at, not for shipping: ImageNet's terms apply to them. The one in docs/ is made by
+``python -m experiments.methods.page`` from a photograph in the public domain.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from experiments.methods.subject import batch, class_name, pixels, squeezenet
+from interpnet._figures_style import house_style, new_figure, plain
+from interpnet._io import atomic_path
+from interpnet.baselines import Attribution, attribute_full, methods
+
+
+def level(values: np.ndarray) -> tuple[np.ndarray, Any]:
+    """Return a map's picture: signed maps red for and blue against, white at zero; others dark to bright.
+
+    The strongest 0.5 % of the positions are clipped, else one pixel makes the rest of a noisy map invisible.
+    """
+    top = float(np.quantile(np.abs(values), 0.995)) or float(np.abs(values).max()) or 1.0
+    if float(values.min()) < 0:
+        return np.clip(values / top, -1, 1) / 2 + 0.5, mpl.colormaps["RdBu_r"]
+    low = float(values.min())
+    return np.clip((values - low) / max(top - low, 1e-30), 0, 1), mpl.colormaps["inferno"]
+
+
+def run(model: nn.Module, images: Tensor, target: Tensor, max_batch: int = 16) -> dict[str, Attribution]:
+    """Return every method's maps of the images."""
+    found = {}
+    for method in methods():
+        found[method.name] = attribute_full(model, images, target, method.name, max_batch=max_batch)
+        print(method.name, flush=True)
+    return found
+
+
+def draw(images: Tensor, titles: Sequence[str], found: dict[str, Attribution], columns: int | None = None) -> Figure:
+    """Draw one row a method and one column an image; a single image is laid out in ``columns`` instead."""
+    n = len(images)
+    cells: list[tuple[str, np.ndarray]] = []
+    if n == 1:
+        cells = [(titles[0], pixels(images[0]).transpose(1, 2, 0))]
+        cells += [(name, _picture(f, 0)) for name, f in found.items()]
+        across = columns or 6
+    else:
+        across = n + 1
+        for i in range(n):
+            cells.append((titles[i], pixels(images[i]).transpose(1, 2, 0)))
+        cells.insert(0, ("", np.ones((1, 1, 3))))
+        for name, f in found.items():
+            cells.append((name, np.ones((1, 1, 3))))
+            cells += [("", _picture(f, i)) for i in range(n)]
+    down = -(-len(cells) // across)
+    with house_style():
+        figure = new_figure(1.75 * across, (1.95 if n == 1 else 1.7) * down)
+        grid = figure.subplots(
+            down, across, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.16 if n == 1 else 0.04}
+        )
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for axes, (title, picture) in zip(grid.flat, cells, strict=False):
+            if picture.shape[0] == 1:
+                axes.text(0.98, 0.5, title, ha="right", va="center", transform=axes.transAxes, fontsize=9)
+                continue
+            axes.imshow(picture, interpolation="nearest")
+            axes.set_title(plain(title, 24), fontsize=8.5, loc="center", fontweight="normal", pad=3)
+    return figure
+
+
+def _picture(found: Attribution, i: int) -> np.ndarray:
+    values, colours = level(found.maps[i].cpu().double().numpy())
+    picture: np.ndarray = colours(values)[..., :3]
+    return picture
+
+
+def save(figure: Figure, path: Path, dpi: int = 100) -> None:
+    """Write a figure whole or not at all."""
+    with atomic_path(path) as part:
+        figure.savefig(part, dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+
+
+def main() -> None:
+    """Draw the sheet of samples."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, nargs="+", default=[5, 71, 142, 190, 235, 330, 420, 482])
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    images, target = batch(options.images)
+    model = squeezenet()
+    with torch.no_grad():
+        predicted = model(images).argmax(1)
+    titles = [
+        class_name(int(t)) + ("" if t == p else f" ({class_name(int(p))}?)")
+        for t, p in zip(target, predicted, strict=True)
+    ]
+    save(draw(images, titles, run(model, images, target)), options.out)
+
+
+if __name__ == "__main__":
+    main()

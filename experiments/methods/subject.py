@@ -1,0 +1,80 @@
+"""The network and the images: SqueezeNet 1.0 on 500 ImageNet samples, and on one photograph that may be shown."""
+
+from __future__ import annotations
+
+import tarfile
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from experiments.shared import shared_data
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIZE = 227
+
+_transform = v2.Compose(
+    [
+        v2.ToImage(),
+        v2.Resize(256, antialias=True),
+        v2.CenterCrop(SIZE),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(MEAN, STD),
+    ]
+)
+
+
+def squeezenet() -> nn.Module:
+    """Return SqueezeNet 1.0, trained on ImageNet."""
+    model: nn.Module = torchvision.models.squeezenet1_0(weights=None)
+    model.load_state_dict(load_file(str(shared_data() / "imagenet" / "squeezenet1_0.safetensors")))
+    return model.eval()
+
+
+@lru_cache(maxsize=1)
+def samples() -> torchvision.datasets.ImageFolder:
+    """Return the 500 samples, unpacked for as long as this process runs; label i is output 2i."""
+    folder = tempfile.TemporaryDirectory(prefix="samples-")  # removed with the process
+    with tarfile.open(shared_data() / "imagenet" / "samples.tar") as archive:
+        archive.extractall(folder.name, filter="data")
+    found = torchvision.datasets.ImageFolder(folder.name, transform=_transform, target_transform=lambda i: 2 * i)
+    found.kept = folder  # the folder goes when its last reader goes
+    return found
+
+
+def batch(numbers: list[int]) -> tuple[Tensor, Tensor]:
+    """Return some of the samples (B, 3, 227, 227) and their classes."""
+    pairs = [samples()[i] for i in numbers]
+    return torch.stack([x for x, _ in pairs]), torch.tensor([y for _, y in pairs])
+
+
+def class_name(output: int) -> str:
+    """Return the name of one of the 1000 outputs."""
+    return str(torchvision.models.SqueezeNet1_0_Weights.IMAGENET1K_V1.meta["categories"][output])
+
+
+def chelsea() -> Tensor:
+    """Return scikit-image's picture of the cat Chelsea (CC0, Stefan van der Walt), (1, 3, 227, 227)."""
+    import skimage.data
+
+    image: Tensor = _transform(Image.fromarray(skimage.data.chelsea()))  # type: ignore[no-untyped-call]
+    return image[None]
+
+
+def pixels(image: Tensor) -> np.ndarray:
+    """Return a normalised image (3, H, W) as an array in [0, 1]."""
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    shown: np.ndarray = (image * std + mean).clamp(0, 1).numpy()
+    return shown
+
+
+def path_here(name: str) -> Path:
+    """Return the path of a file beside this one."""
+    return Path(__file__).with_name(name)
