@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from interpnet.baselines import find_method
 from interpnet.errors import InterpNetError
 from pipelines import tables
 from pipelines.config import RunConfig, numbers, radius
@@ -34,10 +35,13 @@ def settings_of(given: Given) -> dict[str, Any]:
     for name in ("mean", "std"):
         if name in values:
             values[name] = numbers(values[name], f"--{name}")
-    if values.get("layers"):
-        values["layers"] = tuple(part.strip() for text in values["layers"] for part in text.split(",") if part.strip())
-    elif "layers" in values:
-        del values["layers"]
+    for name in ("layers", "methods"):
+        if values.get(name):
+            values[name] = tuple(part.strip() for text in values[name] for part in text.split(",") if part.strip())
+        elif name in values:
+            del values[name]
+    for method in values.get("methods", ()):
+        find_method(method)
     return values
 
 

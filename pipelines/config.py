@@ -81,6 +81,7 @@ class RunConfig:
     rectifier: str = _in("explain", "guided")
     resample: bool = _in("explain", True)
     reduction: str = _in("explain", "positive")
+    methods: tuple[str, ...] = _in("explain", ("gradient", "guided", "gradcam++"))
     seed: int = _in("run", 0)
     device: str = _in("run", "auto")
     batch_size: int = _in("run", 64)

@@ -275,6 +275,17 @@ Reduction = Annotated[
         metavar="positive|abs|max",
     ),
 ]
+Methods = Annotated[
+    list[str] | None,
+    _option(
+        "--methods",
+        help="Attribution methods shown beside (docs/methods.md), and always the controls edge, random and center; "
+        "comma-separated or repeated.",
+        panel=PICTURES,
+        default="gradient,guided,gradcam++",
+        metavar="METHODS",
+    ),
+]
 Split = Annotated[
     str | None,
     _option("--split", help="Images to look at: train or test.", panel=DATA, default="test", metavar="train|test"),

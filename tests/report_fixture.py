@@ -167,7 +167,7 @@ def write_examples(folder: Path, found: Interpretation, rng: np.random.Generator
             })  # fmt: skip
         save_png(folder / f"{stem}_combined.png", render(np.max(maps, 0), image))
         baselines = {}
-        for method in ("gradient", "guided", "gradcam"):
+        for method in ("gradient", "guided", "gradcam++", "edge", "random", "center"):
             baselines[method] = f"{stem}_{method}.png"
             save_png(folder / baselines[method], render(blob(rng) + 0.2 * rng.random((32, 32)), image))
         examples.append({

@@ -196,6 +196,18 @@ def test_bad_targets_and_names() -> None:
         attribute(dense, x, 0, "upsampled_activation")
 
 
+@pytest.mark.parametrize("method", ["deconvnet", "gradcam"])
+def test_a_map_that_is_zero_everywhere_is_said(method: str) -> None:
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)).eval()
+    with torch.no_grad():
+        model[4].weight.copy_(torch.tensor([[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]]))
+        model[0].bias.fill_(3.0)
+    with pytest.warns(AttributionWarning, match=rf"method='{method}': 1 of 2 maps are zero everywhere \(sample 1\)"):
+        maps = attribute(model, small_images(), [0, 1], method)
+    assert maps[0].any()
+    assert not maps[1].any()
+
+
 def test_whole_numbers_of_any_kind_are_targets() -> None:
     model, x = small(), small_images()
     expected = attribute(model, x, [1, 1], "gradient")

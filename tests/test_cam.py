@@ -209,6 +209,7 @@ def test_guided_methods_are_products(method: str) -> None:
         ("googlenet", "inception5b:cat"),
         ("squeezenet1_1", "features.12:cat"),
         ("mobilenet_v3_small", "features.12.2"),
+        ("convnext_tiny", "features.7.2:add"),
     ],
 )
 def test_default_target_layer(name: str, layer: str) -> None:

@@ -69,7 +69,7 @@ def test_explanations_name_files_that_exist_and_agree_with_the_weights(finished)
         pictures = [example["image"], example["combined"], *example["baselines"].values()]
         pictures += [c["heatmap"] for c in example["channels"]]
         assert {size_of(folder / name) for name in pictures} == {(192, 192)}
-        assert set(example["baselines"]) == {"gradient", "guided", "gradcam"}
+        assert set(example["baselines"]) == {"gradient", "guided", "gradcam++", "edge", "random", "center"}
 
 
 def test_the_same_seed_gives_the_same_results_and_another_does_not(finished, weights, tmp_path):

@@ -156,8 +156,8 @@ def test_an_interrupted_explain_keeps_its_pictures(run, finished, monkeypatch, c
 
     shutil.rmtree(run / "explanations")
     with monkeypatch.context() as patch:
-        # Three baselines a group: the second group of examples is stopped at its first.
-        patch.setattr(examples, "attribute", Stop(examples.attribute, 4))
+        # Three methods and three controls a group: the second group of examples is stopped at its first.
+        patch.setattr(examples, "attribute", Stop(examples.attribute, 7))
         assert main(["explain", str(run)]) == 130
     assert "interrupted in stage 'explain'" in capsys.readouterr().err
     assert manifest(run)["stages"]["explain"]["state"] == "interrupted"

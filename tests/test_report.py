@@ -153,8 +153,8 @@ def test_pictures_are_described_and_blank_ones_marked(page):
     images = page.all("img")
     assert all(attrs.get("alt") for attrs in images)
     assert all(attrs.get("loading") == "lazy" for attrs in images)
-    # 9 classes x 8 channels with a mean and a strip; 10 images with picture, combined and 3 baselines, 9 x 3 maps.
-    assert len(images) == 9 * 8 * 2 + 10 * 5 + 9 * 3
+    # 9 classes x 8 channels with a mean and a strip; 10 images with picture, combined, 3 + 3 others, 9 x 3 maps.
+    assert len(images) == 9 * 8 * 2 + 10 * 8 + 9 * 3
     assert page.text.count("blank: no signal") == 1
 
 
@@ -285,7 +285,7 @@ def test_past_the_limits_pictures_stay_beside_the_page_and_a_note_says_so(tmp_pa
     page = read(build_report(folder, limits=Limits(channels=12, examples=2)))
     assert "shows pictures of the 2 strongest channels a class" in page.text
     assert "shows 2 of 6 explained images" in page.text
-    assert len(page.all("img")) == 6 * 2 * 2 + 2 * 8
+    assert len(page.all("img")) == 6 * 2 * 2 + 2 * 11
     assert page.text.count("The pictures are not on this page") == 4
 
 

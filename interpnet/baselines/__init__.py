@@ -17,3 +17,4 @@ from interpnet.baselines._attribute import methods as methods
 from interpnet.baselines._call import Attribution as Attribution
 from interpnet.baselines._call import AttributionCall as AttributionCall
 from interpnet.baselines._registry import Method as Method
+from interpnet.baselines._registry import find_method as find_method

@@ -87,7 +87,7 @@ def attribute(
 
     Examples
     --------
-    >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2)).eval()
+    >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.SiLU(), nn.Flatten(), nn.Linear(18, 2)).eval()
     >>> attribute(net, torch.rand(2, 1, 5, 5), 1, "gradient").shape
     torch.Size([2, 5, 5])
     """
@@ -146,7 +146,9 @@ def attribute_full(
         )
         with evaluating(model, frozen=True):
             parts = list(_parts(chosen, call, targets, limit or max(images.shape[0], _DEFAULT_BATCH), options))
-    return _joined(parts)
+    found = _joined(parts)
+    _say_blank(found.maps, method)
+    return found
 
 
 def methods() -> tuple[Method, ...]:
@@ -215,6 +217,17 @@ def _detached(found: Attribution, call: AttributionCall) -> Attribution:
     if tuple(found.maps.shape) != expected:
         raise RuntimeError(f"a method returned maps of shape {tuple(found.maps.shape)} instead of {expected}")
     return replace(found, maps=found.maps.detach())
+
+
+def _say_blank(maps: Tensor, method: str) -> None:
+    """Warn of maps that are zero everywhere: a picture of one looks like a finding."""
+    blank = (maps.flatten(1) == 0).all(1).nonzero()[:, 0].tolist()
+    if blank:
+        some = ", ".join(map(str, blank[:8])) + (", ..." if len(blank) > 8 else "")
+        _say(
+            f"method={method!r}: {len(blank)} of {len(maps)} maps are zero everywhere (sample {some}): nothing came "
+            "back to the image under this rule, so they say nothing about it"
+        )
 
 
 def _joined(parts: Sequence[Attribution]) -> Attribution:

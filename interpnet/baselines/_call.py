@@ -161,12 +161,12 @@ class AttributionCall:
         return found
 
     def site(self) -> Site:
-        """Return the target layer: the one asked for, else the last convolutional site with a map.
+        """Return the target layer: the one asked for, else the last convolutional site, or the last with a 2-D map.
 
         Raises
         ------
         LayerError
-            ``layer`` names none or several, or the network has no convolutional layer with a 2-D map.
+            ``layer`` names none or several, or the network has no layer with a 2-D map.
         """
         found = self.trace()
         if self.layer is not None:
@@ -180,6 +180,9 @@ class AttributionCall:
         else:
             usable = [s for s in found.sites if s.default and s.usable and s.family == "conv" and len(s.map_shape) == 2]
             candidates = [s for s in usable if min(s.map_shape) > 1] or usable
+            if not candidates:  # ConvNeXt, Swin: their maps come from linear layers at every position
+                maps = [s for s in found.sites if s.usable and not s.output and len(s.map_shape) == 2]
+                candidates = [s for s in maps if min(s.map_shape) > 1]
         if not candidates:
             what = "the network has none" if self.layer is None else f"layer={self.layer!r} has none"
             raise LayerError(f"this method needs a layer with a 2-D map before the classifier; {what}")

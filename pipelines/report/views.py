@@ -22,7 +22,11 @@ METHODS = {
     "gradcam": "Grad-CAM",
     "deconvnet": "DeconvNet",
     "gradcam++": "Grad-CAM++",
+    "edge": "Edges",
+    "random": "Random",
+    "center": "Centre",
 }
+CONTROLS = ("edge", "random", "center")
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class ExampleView:
-    """One explained image: itself, a heatmap a channel, the combined map, and the other methods' maps."""
+    """One explained image: itself, a heatmap a channel, the combined map, the other methods' maps and the controls'."""
 
     number: int
     name: str
@@ -85,6 +89,7 @@ class ExampleView:
     image: Shot
     heatmaps: tuple[Shot, ...]
     baselines: tuple[Shot, ...]
+    controls: tuple[Shot, ...]
     note: str
     pictured: bool
 
@@ -153,9 +158,11 @@ def _example(number: int, entry: Mapping[str, Any], run: RunData, pictures: Pict
     ]
     if entry.get("combined"):
         heatmaps.append(Shot("combined", "pixel maximum", picture(entry["combined"])))
-    baselines = [
-        Shot(METHODS.get(method, clean(method)), "", picture(name)) for method, name in entry["baselines"].items()
-    ]
+    blank = entry.get("blank", ())
+    others = {
+        method: Shot(METHODS.get(method, clean(method)), "", picture(name), method in blank)
+        for method, name in entry["baselines"].items()
+    }
     true = entry["true"]
     return ExampleView(
         number,
@@ -169,7 +176,8 @@ def _example(number: int, entry: Mapping[str, Any], run: RunData, pictures: Pict
         _number(entry["confidence"]),
         Shot("", "", picture(entry["image"])),
         tuple(heatmaps),
-        tuple(baselines),
+        tuple(shot for method, shot in others.items() if method not in CONTROLS),
+        tuple(shot for method, shot in others.items() if method in CONTROLS),
         clean(entry.get("note") or ""),
         shown,
     )

@@ -1,8 +1,9 @@
-"""Example images: which ones, each explained by its top channels beside three other methods."""
+"""Example images: which ones, each explained by its top channels beside other methods and controls."""
 
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from interpnet._io import read_json, write_json
-from interpnet.baselines import attribute
+from interpnet.baselines import AttributionWarning, attribute
 from interpnet.datasets import stack_images
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.explain import explain
@@ -22,7 +23,8 @@ from interpnet.sites import logits_of
 from interpnet.trace import evaluating
 from pipelines.session import Notes, Session
 
-BASELINES = ("gradient", "guided", "gradcam")
+#: What needs no network: a map like these says nothing of it.
+CONTROLS = ("edge", "random", "center")
 _SIZE = 192
 # A single pixel often outshines the rest of a large map by far; so many share the brightest colour.
 _SATURATED = 0.005
@@ -75,6 +77,7 @@ def heading(session: Session, records: Sequence[dict[str, Any]]) -> dict[str, An
         "rectifier": config.rectifier,
         "resample": config.resample,
         "reduction": config.reduction,
+        "methods": list(config.methods),
         "rectifiers_seen": records[0]["rectifiers_seen"] if records else 0,
         "rectifiers_overridden": records[0]["rectifiers_overridden"] if records else 0,
         "examples": [{k: v for k, v in r.items() if not k.startswith("rectifiers_")} for r in records],
@@ -153,9 +156,14 @@ def explain_batch(
     )
     others: dict[str, Tensor] = {}
     missing: list[str] = []
-    for method in BASELINES:
+    for method in dict.fromkeys((*config.methods, *CONTROLS)):
         try:
-            others[method] = attribute(subject.model, images, result.classes, method, output=subject.output).cpu()
+            with warnings.catch_warnings():
+                # Of an image's blank map the report says so; modes were set when the model was loaded.
+                warnings.simplefilter("ignore", AttributionWarning)
+                others[method] = attribute(
+                    subject.model, images, result.classes, method, output=subject.output, seed=config.seed
+                ).cpu()
         except InterpNetError as error:
             missing.append(f"{method}: {error}")
     records = []
@@ -190,6 +198,7 @@ def explain_batch(
                 "channels": channels,
                 "combined": picture("combined", result.combined[b]),
                 "baselines": {method: picture(method, heatmap[b]) for method, heatmap in others.items()},
+                "blank": [method for method, heatmap in others.items() if not bool(heatmap[b].any())],
                 "note": "; ".join([*_few(found, explained, len(channels), config.k), *missing]),
                 "rectifiers_seen": result.rectifiers_seen,
                 "rectifiers_overridden": result.rectifiers_overridden,
