@@ -207,3 +207,14 @@ def test_the_demo_trains_once_and_names_the_report(tmp_path, monkeypatch, capsys
     page = (out / "report" / "index.html").read_text()
     assert "How mu was chosen" in page
     assert "share of 4 random halves" in page
+
+
+def test_the_methods_beside_are_those_asked_for_and_the_controls(run, capsys):
+    assert main(["explain", str(run), "--methods", "deeplift,edge", "--methods", "cam", "--examples", "1"]) == 0
+    examples = json.loads((run / "explanations" / "examples.json").read_text())["examples"]
+    for example in examples:
+        assert list(example["baselines"]) == ["deeplift", "edge", "cam", "random", "center"]
+        assert set(example["blank"]) <= set(example["baselines"])
+    capsys.readouterr()
+    assert main(["explain", str(run), "--methods", "gradcamm"]) == 2
+    assert "unknown method 'gradcamm'; did you mean 'gradcam'" in capsys.readouterr().err

@@ -9,6 +9,7 @@ The sheet of samples is for looking at, not for shipping: ImageNet's terms apply
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor, nn
 
 from experiments.methods.subject import batch, class_name, pixels, squeezenet
@@ -52,7 +54,7 @@ def draw(images: Tensor, titles: Sequence[str], found: dict[str, Attribution], c
     cells: list[tuple[str, np.ndarray]] = []
     if n == 1:
         cells = [(titles[0], pixels(images[0]).transpose(1, 2, 0))]
-        cells += [(name, _picture(f, 0)) for name, f in found.items()]
+        cells += [(name if f.maps[0].any() else f"{name} (zero)", _picture(f, 0)) for name, f in found.items()]
         across = columns or 6
     else:
         across = n + 1
@@ -87,8 +89,11 @@ def _picture(found: Attribution, i: int) -> np.ndarray:
 
 def save(figure: Figure, path: Path, dpi: int = 100) -> None:
     """Write a figure whole or not at all."""
-    with atomic_path(path) as part:
-        figure.savefig(part, dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=dpi, bbox_inches="tight", format="png")
+    with atomic_path(path) as part, Image.open(buffer) as drawn:
+        # 256 colours are enough for two colour maps and a photograph, at a third of the size.
+        drawn.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(part, optimize=True)
 
 
 def main() -> None:

@@ -1,0 +1,88 @@
+"""The scripts around the attribution methods: what they write, on small networks and on the shared one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from experiments.methods import page, samples, sheet
+from interpnet.baselines import Attribution, methods
+from interpnet.errors import InterpNetError
+
+
+def test_the_page_keeps_its_own_words() -> None:
+    text = f"# Title\nwords\n{page.BEGIN}\nold table\n{page.END}\nmore words\n"
+    assert page.within(text, "new") == f"# Title\nwords\n{page.BEGIN}\nnew\n{page.END}\nmore words\n"
+    with pytest.raises(InterpNetError, match="lacks"):
+        page.within("# Title", "new")
+
+
+def test_signed_maps_are_white_at_zero_and_a_single_pixel_hides_nothing() -> None:
+    values = np.zeros((30, 30))
+    values[0, 0], values[10:, 10:] = 1000.0, 1.0
+    drawn, _ = sheet.level(values)
+    assert drawn[15, 15] == 1.0
+    drawn, colours = sheet.level(np.array([[-2.0, 0.0], [2.0, 1.0]]))
+    assert drawn.tolist() == [[0.0, 0.5], [1.0, 0.75]]
+    assert colours(0.5)[:3] == pytest.approx((0.97, 0.97, 0.97), abs=0.01)
+
+
+def test_a_sheet_names_zero_maps_and_is_written_whole(tmp_path: Path) -> None:
+    maps = torch.rand(1, 6, 6)
+    found = {"gradient": Attribution(maps), "deconvnet": Attribution(torch.zeros(1, 6, 6))}
+    figure = sheet.draw(torch.rand(1, 3, 6, 6), ["a cat"], found)
+    assert [a.get_title() for a in figure.axes[:3]] == ["a cat", "gradient", "deconvnet (zero)"]
+    sheet.save(figure, tmp_path / "sheet.png", dpi=40)
+    assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_the_run_over_samples_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    ).eval()
+    asked: list[list[int]] = []
+
+    def batch(numbers: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.append(numbers)
+        return torch.rand(len(numbers), 3, 8, 8), torch.zeros(len(numbers), dtype=torch.long)
+
+    chosen = [m for m in methods() if m.name in {"gradient", "deeplift", "edge"}]
+    monkeypatch.setattr(samples, "squeezenet", lambda: model)
+    monkeypatch.setattr(samples, "batch", batch)
+    monkeypatch.setattr(samples, "methods", lambda: chosen)
+    words: dict[str, Any] = {
+        "--first": 5,
+        "--batch": 2,
+        "--state": tmp_path / "s.jsonl",
+        "--out": tmp_path / "out.json",
+    }
+    monkeypatch.setattr("sys.argv", ["samples", *[str(v) for pair in words.items() for v in pair]])
+    samples.main()
+    first = json.loads((tmp_path / "out.json").read_text())
+    assert asked == [[0, 1], [2, 3], [4]]
+    assert {k: v["images"] for k, v in first["methods"].items()} == {"gradient": 5, "deeplift": 5, "edge": 5}
+    assert first["methods"]["deeplift"]["residual"]["largest"] < 1e-4
+
+    lines = (tmp_path / "s.jsonl").read_text().splitlines()
+    (tmp_path / "s.jsonl").write_text("\n".join(lines[:-1]) + "\n")
+    samples.main()
+    assert asked[3:] == [[4]]
+
+
+@pytest.mark.shared
+def test_the_network_and_images_of_the_page(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTERPNET_SHARED_DATA", str(shared_data))
+    from experiments.methods import subject
+
+    with torch.no_grad():
+        assert subject.class_name(int(subject.squeezenet()(subject.chelsea()).argmax())) == "Egyptian cat"
+    images, target = subject.batch([142])
+    assert images.shape == (1, 3, 227, 227)
+    assert subject.class_name(int(target)) == "Siamese cat"
