@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import refused
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -377,40 +378,12 @@ def test_alone_in_a_batch_and_with_own_baselines_are_the_same(method: str) -> No
     torch.testing.assert_close(small, together)
 
 
-class Hidden(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
-        return x.clamp(min=0)
-
-    @staticmethod
-    def backward(ctx: object, *grads: Tensor) -> Tensor:
-        return grads[0]
-
-
-def after_linear(f: Callable[[Tensor], Tensor]) -> nn.Module:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(4, 4)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return f(self.fc(x.flatten(1)))
-
-    return Net().double().eval()
-
-
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    "softmax": (lambda v: F.softmax(v, 1), "'softmax'"),
-    "layer norm": (lambda v: F.layer_norm(v, (4,)), "'layer_norm'.*statistics"),
-    "batch norm of the batch": (lambda v: F.batch_norm(v, None, None, training=True), "'batch_norm'.*statistics"),
+    **refused.REFUSED,
     "exp": (torch.exp, "'exp'"),
     "max of two": (lambda v: torch.maximum(v, v.flip(1)), "'maximum'"),
     "matrix product": (lambda v: (v[:, :, None] @ v[:, None]).flatten(1), "'matmul'.*joins"),
-    "dropout": (lambda v: F.dropout(v, 0.9), "'dropout'.*random"),
     "reciprocal": (lambda v: 1 / (v + 9), "has no rule"),
-    "dynamic weights": (lambda v: F.linear(v, v), "'linear'.*weights that depend"),
-    "lp pool": (lambda v: F.lp_pool1d(v[:, None], 2, 2)[:, 0], "'lp_pool1d'"),
-    "custom function": (Hidden.apply, "custom autograd function 'Hidden'"),
     "topk": (lambda v: v.topk(2, 1).values, "'topk'"),
 }
 
@@ -420,7 +393,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 def test_operators_without_a_rule_are_refused_by_name(name: str) -> None:
     f, match = REFUSED[name]
     torch.manual_seed(0)
-    net = after_linear(f)
+    net = refused.after_linear(f)
     with pytest.raises(ModelError, match=match):
         attribute_full(net, images(4, 1, 1, 4), 0, "deeplift")
     assert not net.fc._forward_hooks
@@ -428,12 +401,12 @@ def test_operators_without_a_rule_are_refused_by_name(name: str) -> None:
 
 
 def test_other_operators_on_the_baseline_than_on_the_image_are_refused() -> None:
-    net = after_linear(lambda v: F.relu(v) if bool((v > 5).any()) else torch.tanh(v))
+    net = refused.after_linear(lambda v: F.relu(v) if bool((v > 5).any()) else torch.tanh(v))
     with pytest.raises(ModelError, match="on the baseline; expected the same operators on both"):
         attribute_full(net, 100 * images(1, 1, 1, 4), 0, "deeplift")
 
 
 def test_a_value_that_is_detached_breaks_completeness_and_is_flagged() -> None:
-    net = after_linear(lambda v: v * v.detach().abs())
+    net = refused.after_linear(lambda v: v * v.detach().abs())
     found = attribute_full(net, images(3, 1, 1, 4), 0, "deeplift")
     assert bool(found.flagged.all())

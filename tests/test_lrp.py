@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+import refused
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -435,42 +436,13 @@ def test_scaling_and_shifting_by_numbers_pass_relevance_on() -> None:
     torch.testing.assert_close(got.residual, expected.residual)
 
 
-class Hidden(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
-        return x.clamp(min=0)
-
-    @staticmethod
-    def backward(ctx: object, *grads: Tensor) -> Tensor:
-        return grads[0]
-
-
-def after_linear(f: Callable[[Tensor], Tensor]) -> nn.Module:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(4, 4)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return f(self.fc(x.flatten(1)))
-
-    return Net().double().eval()
-
-
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    "softmax": (lambda v: F.softmax(v, 1), "'softmax'"),
-    "layer norm": (lambda v: F.layer_norm(v, (4,)), "'layer_norm'.*statistics"),
-    "batch norm of the batch": (lambda v: F.batch_norm(v, None, None, training=True), "'batch_norm'.*statistics"),
+    **refused.REFUSED,
     "number": (lambda v: v + 2, "'add'.*no rule"),
     "zero": (lambda v: v * 0, "'mul'.*no rule"),
     "product of signals": (lambda v: v * v.flip(1), "'mul'.*neither is a gate"),
     "quotient": (lambda v: v / (v.abs() + 1), "'abs'"),
-    "matrix product": (lambda v: (v[:, :, None] @ v[:, None]).flatten(1), "'matmul'"),
-    "dynamic weights": (lambda v: F.linear(v, v), "'linear'.*weights that depend"),
     "parameter product": (lambda v: v @ nn.Parameter(torch.ones(4, 4).double(), False), "'matmul'.*functional.linear"),
-    "dropout": (lambda v: F.dropout(v, 0.9), "'dropout'.*random"),
-    "custom function": (Hidden.apply, "custom autograd function 'Hidden'"),
-    "lp pool": (lambda v: F.lp_pool1d(v[:, None], 2, 2)[:, 0], "'lp_pool1d'"),
 }
 
 
@@ -478,7 +450,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 def test_operators_without_a_rule_are_refused_by_name(name: str) -> None:
     f, match = REFUSED[name]
     torch.manual_seed(0)
-    net = after_linear(f)
+    net = refused.after_linear(f)
     with pytest.raises(ModelError, match=match):
         attribute_full(net, images(4, 1, 1, 4), 0, "lrp_epsilon")
     assert not net.fc._forward_hooks

@@ -22,15 +22,15 @@ from interpnet._io import write_text
 from interpnet.baselines import Attribution, attribute_full, methods
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "smoothgrad": {"samples": 4},
-    "vargrad": {"samples": 4},
-    "integrated_gradients": {"steps": 16},
-    "expected_gradients": {"samples": 8},
-    "occlusion": {"patch": 57, "stride": 34},
-    "lime": {"samples": 24},
-    "kernel_shap": {"samples": 24, "cells": 4},
-    "shapley_sampling": {"orders": 1, "cells": 4},
-    "scorecam": {"channels": 16},
+    "smoothgrad": {"samples": 2},
+    "vargrad": {"samples": 2},
+    "integrated_gradients": {"steps": 8},
+    "expected_gradients": {"samples": 4},
+    "occlusion": {"patch": 57, "stride": 57},
+    "lime": {"samples": 12, "cells": 4},
+    "kernel_shap": {"samples": 12, "cells": 4},
+    "shapley_sampling": {"orders": 1, "cells": 3},
+    "scorecam": {"channels": 8},
 }
 
 
