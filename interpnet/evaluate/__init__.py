@@ -1,5 +1,10 @@
-"""Measures of heatmaps."""
+"""Measures of heatmaps: against masks, against the network's own answers, against other classes and other weights."""
 
 from __future__ import annotations
 
+from interpnet.evaluate._score import Measure as Measure
+from interpnet.evaluate._score import Score as Score
+from interpnet.evaluate._score import measures as measures
 from interpnet.evaluate.checkerboard import checkerboard as checkerboard
+from interpnet.evaluate.localisation import iou_auc as iou_auc
+from interpnet.evaluate.localisation import pointing_game as pointing_game

@@ -1,0 +1,127 @@
+"""What the measures insist on before they start, with errors that name the images."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interpnet.errors import DataError, InterpNetError
+
+CONSTANT = ("error", "zero")
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return ``x`` as float64, or as float32 on a device without it."""
+    return x.detach().to(torch.float32 if x.device.type == "mps" else torch.float64)
+
+
+def images_named(flags: Tensor) -> str:
+    """Return the numbers of the images whose flag (B,) is set, as words.
+
+    Examples
+    --------
+    >>> images_named(torch.tensor([False, True])), images_named(torch.arange(9) > 2)
+    ('image 1', 'images 3, 4, 5, 6 and 2 more')
+    """
+    numbers = flags.nonzero()[:, 0].tolist()
+    if len(numbers) == 1:
+        return f"image {numbers[0]}"
+    more = f" and {len(numbers) - 4} more" if len(numbers) > 4 else ""
+    return f"images {', '.join(map(str, numbers[:4]))}{more}"
+
+
+def checked_maps(
+    maps: Tensor, name: str = "heatmaps", *, axes: str = "B, H, W", constant: str = "error"
+) -> tuple[Tensor, Tensor]:
+    """Return the maps as float64, and which of them are constant.
+
+    Raises
+    ------
+    DataError
+        No tensor of floating-point maps (``axes``), NaN or infinity in one, or a constant one with
+        ``constant="error"``; the numbers of the images are named.
+    """
+    if constant not in CONSTANT:
+        raise InterpNetError(f"constant={constant!r}; expected one of {', '.join(map(repr, CONSTANT))}")
+    if not isinstance(maps, Tensor):
+        raise DataError(f"{name}: a {type(maps).__name__} came; expected a tensor ({axes})")
+    if maps.dim() != len(axes.split(", ")) or not maps.is_floating_point() or maps.numel() == 0:
+        raise DataError(f"{name}: shape {tuple(maps.shape)}, {maps.dtype} came; expected floating-point maps ({axes})")
+    found = wide(maps)
+    span = found.amax((-2, -1)) - found.amin((-2, -1))  # both carry a NaN on
+    bad = ~torch.isfinite(span)
+    if bool(bad.any()):
+        raise DataError(
+            f"{name}: NaN or infinity in {images_named(_by_image(bad))}; a map must be finite (look for a division by "
+            "zero in the method, or for half precision)"
+        )
+    flat = span == 0
+    if constant == "error" and bool(flat.any()):
+        raise DataError(
+            f"{name}: the map of {images_named(_by_image(flat))} is constant, so it ranks no pixel above another; "
+            "leave it out, or pass constant='zero' and count it by the result's .flagged"
+        )
+    return found, flat
+
+
+def checked_masks(masks: Tensor, maps: Tensor) -> Tensor:
+    """Return the masks as bool on the maps' device.
+
+    Raises
+    ------
+    DataError
+        Another shape than the maps', values other than 0 and 1, a mask without a pixel or with all of them; the
+        numbers of the images are named.
+    """
+    if not isinstance(masks, Tensor):
+        raise DataError(f"masks: a {type(masks).__name__} came; expected a tensor (B, H, W) of bool")
+    if masks.shape != maps.shape:
+        raise DataError(
+            f"masks: shape {tuple(masks.shape)} came for heatmaps {tuple(maps.shape)}; expected one mask (H, W) an "
+            "image, of the image's own size"
+        )
+    masks = masks.detach().to(maps.device)
+    inside = masks if masks.dtype == torch.bool else masks == 1
+    if masks.dtype != torch.bool:
+        other = ~(inside | (masks == 0)).flatten(1).all(1)
+        if bool(other.any()):
+            raise DataError(
+                f"masks: values other than 0 and 1 in {images_named(other)}; pass a mask of bool, e.g. masks > 0"
+            )
+    count = inside.flatten(1).sum(1)
+    for bad, word in ((count == 0, "empty"), (count == inside[0].numel(), "full")):
+        if bool(bad.any()):
+            raise DataError(
+                f"masks: the mask of {images_named(bad)} is {word}; expected pixels inside and outside, else there "
+                "is nothing to find"
+            )
+    return inside
+
+
+def min_max(maps: Tensor) -> Tensor:
+    """Return float64 maps (..., H, W) min-max normalised to [0, 1]; constant ones are zeros.
+
+    Examples
+    --------
+    >>> min_max(torch.tensor([[1.0, 3.0], [2.0, 1.0]]))
+    tensor([[0.0000, 1.0000],
+            [0.5000, 0.0000]])
+    """
+    low = maps.amin((-2, -1), keepdim=True)
+    span = maps.amax((-2, -1), keepdim=True) - low
+    return (maps - low) / torch.where(span > 0, span, torch.ones_like(span))
+
+
+def whole(value: Any, name: str, least: int) -> int:
+    """Return ``value`` as an int of at least ``least``, or raise :class:`InterpNetError`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise InterpNetError(f"{name}={value!r}; expected a whole number from {least} on")
+    return int(value)
+
+
+def _by_image(flags: Tensor) -> Tensor:
+    """Return flags (B, ...) as one an image."""
+    return flags.flatten(1).any(1) if flags.dim() > 1 else flags

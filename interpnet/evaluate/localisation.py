@@ -1,0 +1,168 @@
+"""Heatmaps against masks: whether the map lies where the discriminative pixels are known to be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from interpnet.errors import InterpNetError
+from interpnet.evaluate._checks import checked_maps, checked_masks, min_max
+from interpnet.evaluate._score import Score, measure
+
+
+def iou_auc(
+    heatmaps: Tensor, masks: Tensor, *, thresholds: int | Sequence[float] | Tensor = 101, constant: str = "error"
+) -> Score:
+    r"""Return the area under the overlap of the thresholded map and the mask.
+
+    With :math:`m` the map of an image min-max normalised to [0, 1] by its own extremes and :math:`M` its mask,
+
+    .. math:: IoU(t) = \frac{|\{m \ge t\} \cap M|}{|\{m \ge t\} \cup M|}
+
+    at 101 thresholds 0, 0.01, ..., 1, and the area under it by the trapezoidal rule. At t = 0 every pixel is in the
+    set, so ``IoU(0) = f``, the mask's share of the image, whatever the map; at t = 1 the map's maxima alone are, so
+    ``IoU(1)`` is small for all but two-valued maps. A map equal to its mask scores ``1 - 0.005 (1 - f)``; the inverse
+    of that 0.005 f.
+
+    Parameters
+    ----------
+    heatmaps : Tensor (B, H, W)
+        Of any scale; compared in float64.
+    masks : Tensor (B, H, W)
+        Of bool, or zeros and ones; each with pixels inside and outside.
+    thresholds : int, or increasing numbers in [0, 1]
+        How many equally spaced ones from 0 to 1, or the thresholds themselves (at least two).
+    constant : {"error", "zero"}
+        What a constant map is: refused, or a map of zeros that is flagged in the result.
+
+    Returns
+    -------
+    Score
+        ``values`` (B,) in [0, 1], higher is better; ``curve`` (B, T) and ``thresholds`` (T,).
+
+    Raises
+    ------
+    DataError
+        A map that is constant or holds NaN, another shape than the masks', a mask that is empty or full; the
+        image's number is named.
+    InterpNetError
+        Thresholds outside [0, 1], not increasing, or fewer than two.
+
+    References
+    ----------
+    Oramas et al. 2019, section 4.3 (an8Flower).
+
+    Examples
+    --------
+    >>> heatmaps = torch.tensor([[[4.0, 2.0], [0.0, 0.0]]])
+    >>> score = iou_auc(heatmaps, torch.tensor([[[True, False], [False, False]]]))
+    >>> score.curve[0, [0, 1, 50, 51, 100]].tolist()
+    [0.25, 0.5, 0.5, 1.0, 1.0]
+    >>> round(score.mean, 6)
+    0.74625
+    """
+    maps, flat = checked_maps(heatmaps, constant=constant)
+    inside = checked_masks(masks, maps)
+    at = _thresholds(thresholds).to(maps)
+    # How many thresholds each pixel reaches; the thresholds increase, so it belongs to the sets of the first so many.
+    reached = torch.searchsorted(at, min_max(maps).flatten(1), right=True)
+    everywhere = _at_least(reached, torch.ones_like(reached), len(at))
+    hit = _at_least(reached, inside.flatten(1).long(), len(at))
+    union = everywhere + inside.flatten(1).sum(1, keepdim=True) - hit
+    curve = hit.to(maps.dtype) / union.to(maps.dtype)
+    return measure("iou_auc").score(torch.trapezoid(curve, at), curve=curve, thresholds=at, flagged=flat)
+
+
+def _at_least(reached: Tensor, weight: Tensor, n: int) -> Tensor:
+    """Return (B, n): how many pixels of 0/1 ``weight`` reach more than k thresholds, k = 0 .. n - 1."""
+    counts = weight.new_zeros(reached.shape[0], n + 1).scatter_add_(1, reached, weight)
+    return counts[:, 1:].flip(1).cumsum(1).flip(1)
+
+
+def _thresholds(given: int | Sequence[float] | Tensor) -> Tensor:
+    if isinstance(given, int) and not isinstance(given, bool):
+        if given < 2:
+            raise InterpNetError(f"thresholds={given}; expected at least 2")
+        return torch.arange(given, dtype=torch.float64) / (given - 1)
+    try:
+        at = torch.as_tensor(given, dtype=torch.float64).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InterpNetError(f"thresholds={given!r}; expected a count or numbers in [0, 1]") from error
+    if at.dim() != 1 or len(at) < 2:
+        raise InterpNetError(f"thresholds: shape {tuple(at.shape)} came; expected a list of at least 2 numbers")
+    outside = ~((at >= 0) & (at <= 1))
+    if bool(outside.any()):
+        raise InterpNetError(
+            f"thresholds: {float(at[outside][0])} is outside [0, 1]; maps are min-max normalised before they are cut"
+        )
+    if bool((at.diff() <= 0).any()):
+        raise InterpNetError("thresholds do not increase; sort them and drop repetitions")
+    return at
+
+
+def pointing_game(heatmaps: Tensor, masks: Tensor, *, tolerance: float = 0, constant: str = "error") -> Score:
+    """Return whether each map's maximum lies in its mask.
+
+    A maximum hits where a pixel of the mask is at most ``tolerance`` pixels away (Euclidean, between centres). Where
+    several pixels share the maximum, the value is the share of them that hit: what picking one of them at random
+    gives on average, so no corner is preferred and a constant map gets what chance does.
+
+    Parameters
+    ----------
+    heatmaps : Tensor (B, H, W)
+        The largest value points; negate or take absolute values first if your method's sign says otherwise.
+    masks : Tensor (B, H, W)
+        Of bool, or zeros and ones; each with pixels inside and outside.
+    tolerance : float
+        In pixels, from 0 on. The literature takes 15 on images of 224; 0, the default, is the strict game.
+    constant : {"error", "zero"}
+        Refuse a constant map, or play it (all its pixels are maxima) and flag it.
+
+    Returns
+    -------
+    Score
+        ``values`` (B,), 0 or 1 or a share in between; higher is better.
+
+    Raises
+    ------
+    DataError
+        As :func:`iou_auc`.
+    InterpNetError
+        A tolerance that is negative or not finite.
+
+    References
+    ----------
+    Zhang et al. 2018, Top-Down Neural Attention by Excitation Backprop, section 4.2.
+
+    Examples
+    --------
+    >>> heatmaps = torch.tensor([[[1.0, 0.0, 1.0]], [[0.0, 0.0, 2.0]]])
+    >>> masks = torch.tensor([[[True, False, False]]] * 2)
+    >>> pointing_game(heatmaps, masks).values, pointing_game(heatmaps, masks, tolerance=2).values
+    (tensor([0.5000, 0.0000], dtype=torch.float64), tensor([1., 1.], dtype=torch.float64))
+    """
+    maps, flat = checked_maps(heatmaps, constant=constant)
+    inside = checked_masks(masks, maps)
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
+        raise InterpNetError(f"tolerance={tolerance!r}; expected a number of pixels from 0 on")
+    near = _grown(inside, float(tolerance))
+    top = maps == maps.amax((-2, -1), keepdim=True)
+    values = (top & near).flatten(1).sum(1).to(maps.dtype) / top.flatten(1).sum(1).to(maps.dtype)
+    return measure("pointing_game").score(values, flagged=flat)
+
+
+def _grown(inside: Tensor, radius: float) -> Tensor:
+    """Return masks (B, H, W) grown by a disc."""
+    height, width = inside.shape[1:]
+    grown = torch.zeros_like(inside)
+    for dy in range(-min(math.floor(radius), height - 1), min(math.floor(radius), height - 1) + 1):
+        reach = min(math.floor(math.sqrt(radius**2 - dy**2)), width - 1)
+        # Row y of the disc: the mask's row y + dy, grown along the row.
+        rows = F.pad(inside, (0, 0, max(-dy, 0), max(dy, 0)))[:, max(dy, 0) : max(dy, 0) + height]
+        sums = F.pad(rows.long(), (reach + 1, reach)).cumsum(2)
+        grown |= sums[:, :, 2 * reach + 1 :] > sums[:, :, : -2 * reach - 1]
+    return grown
