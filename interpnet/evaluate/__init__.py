@@ -8,3 +8,5 @@ from interpnet.evaluate._score import measures as measures
 from interpnet.evaluate.checkerboard import checkerboard as checkerboard
 from interpnet.evaluate.localisation import iou_auc as iou_auc
 from interpnet.evaluate.localisation import pointing_game as pointing_game
+from interpnet.evaluate.perturbation import deletion as deletion
+from interpnet.evaluate.perturbation import insertion as insertion
