@@ -10,6 +10,8 @@ from interpnet.evaluate.localisation import iou_auc as iou_auc
 from interpnet.evaluate.localisation import pointing_game as pointing_game
 from interpnet.evaluate.perturbation import deletion as deletion
 from interpnet.evaluate.perturbation import insertion as insertion
+from interpnet.evaluate.randomisation import ParameterRandomisation as ParameterRandomisation
+from interpnet.evaluate.randomisation import parameter_randomisation as parameter_randomisation
 from interpnet.evaluate.sensitivity import ClassSensitivity as ClassSensitivity
 from interpnet.evaluate.sensitivity import class_sensitivity as class_sensitivity
 from interpnet.evaluate.similarity import spearman as spearman

@@ -105,7 +105,7 @@ def ssim(a: Tensor, b: Tensor, *, window: int = 11) -> Tensor:
     """
     a, b = _checked(a, b)
     check_window(window, a)
-    shape = torch.broadcast_shapes(a.shape, b.shape)
+    shape = (a[..., :1, :1] + b[..., :1, :1]).shape[:-2] + a.shape[-2:]
     a, b = (min_max(m).expand(shape).reshape(-1, 1, *shape[-2:]) for m in (a, b))
     mean_a, mean_b, aa, bb, ab = (_blur(m, window) for m in (a, b, a * a, b * b, a * b))
     variance_a, variance_b, covariance = aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b

@@ -1,0 +1,215 @@
+"""Parameter randomisation: whether a map changes when the network's weights are drawn anew, layer by layer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from interpnet._device import beside
+from interpnet.errors import DataError, InterpNetError, ModelError
+from interpnet.evaluate._checks import checked_maps, whole
+from interpnet.evaluate._reinitialise import HOW, Layers, WeightedLayer, output_sizes, redraw, settle, weighted_layers
+from interpnet.evaluate._score import Score, measure
+from interpnet.evaluate.similarity import check_window, spearman, ssim
+from interpnet.sites import check_images
+from interpnet.trace import unwrap
+
+Explain = Callable[[nn.Module, Tensor], Tensor]
+
+_KINDS = ("spearman", "spearman_abs", "ssim", "ssim_abs")
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterRandomisation:
+    """How alike the maps before and after randomising are; low values mean that the maps depend on the weights.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        The S stages of the cascade, from the output downwards: at each, this layer and all above it are random.
+    spearman, spearman_abs, ssim, ssim_abs : Score
+        Rank correlation and structural similarity with the original map, of the maps and of their absolute values.
+        ``values`` (B,): after the last stage, where all weights are random. ``curve`` (B, S) the stages,
+        ``thresholds`` (S,) the shares of layers that are random, ``controls["random"]`` the values of a map of noise.
+    constant : Tensor (B, S) of bool
+        Where the map of the randomised network is constant (it then has no order: 0).
+    unused : tuple of str
+        Parameters that the forward pass did not show (an auxiliary classifier, say); they stayed as they were.
+    """
+
+    layers: tuple[str, ...]
+    spearman: Score
+    spearman_abs: Score
+    ssim: Score
+    ssim_abs: Score
+    constant: Tensor
+    unused: tuple[str, ...]
+
+
+def parameter_randomisation(
+    model: nn.Module,
+    images: Tensor,
+    explain: Explain,
+    *,
+    stages: int | None = None,
+    how: str = "permute",
+    seed: int = 0,
+    window: int = 11,
+    max_batch: int = 64,
+    constant: str = "error",
+) -> ParameterRandomisation:
+    """Return how alike each map is to the one that a network with random weights gives.
+
+    Layers are drawn anew one after the other, from the output downwards, on a copy of the network; after each, the
+    map is made again and compared with the original. A map that stays as it was cannot explain what the weights have
+    learned. Read it beside the control: noise has 0, and an edge detector 1 at every stage.
+
+    The draw keeps the size of what runs through the network: weights are permuted within their tensor, each layer's
+    output is scaled to its old root mean square, and batch norms estimate their running statistics again, on the first
+    ``max_batch`` of ``images``. (With the old statistics the network would blow up or die, and any map would change.)
+    A norm's scale and shift are drawn with the layer below it: randomising them alone leaves all features in place.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Left as it was: all is done on copies.
+    images : Tensor (B, C, H, W)
+        As the model wants them. Take some tens: batch norms are estimated on them, so an image's value depends
+        slightly on the others.
+    explain : function
+        ``explain(model, images) -> (B, H, W)``. Fix the class in it, for the random network predicts others:
+        ``lambda m, x: attribute(m, x, target, "gradcam")``, or ``channel_heatmap(m, x, Channel("layer2.1.relu", 7))``.
+    stages : int, optional
+        How many stages to look at, spread evenly and ending with the last; every layer by default.
+    how : {"permute", "normal"}
+        Shuffle each weight tensor's entries, or draw from the normal of their mean and standard deviation.
+    seed : int
+        Of the draw, for which a layer's name counts besides, and of the random map.
+    window : int
+        Of the structural similarity; see :func:`interpnet.evaluate.similarity.ssim`.
+    max_batch : int
+        How many images run through the network at once to settle the draw; ``explain`` gets all of them.
+    constant : {"error", "zero"}
+        Refuse an original map that is constant, or compare it as zeros and flag it.
+
+    Returns
+    -------
+    ParameterRandomisation
+
+    Raises
+    ------
+    DataError
+        Maps of another shape, constant, or with NaN (the images and the layer are named); too few images for a
+        batch norm.
+    ModelError
+        The model cannot be copied, or has no weights.
+
+    References
+    ----------
+    Adebayo et al. 2018, Sanity Checks for Saliency Maps. Binder et al. 2023 (CVPR): drawing from the top leaves the
+    scales of the activations below as they were, so a method that is faithful changes only so far, and noise passes
+    the test; it rejects methods and does not rank them.
+
+    Examples
+    --------
+    >>> from interpnet.baselines import attribute
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(484, 2)).eval()
+    >>> images = torch.rand(4, 1, 13, 13)
+    >>> found = parameter_randomisation(net, images, lambda m, x: attribute(m, x, 0, "edge"))
+    >>> found.layers, round(found.ssim.mean, 6), found.ssim.controls["random"].mean < 0.5
+    (('4', '0'), 1.0, True)
+    """
+    if how not in HOW:
+        raise InterpNetError(f"how={how!r}; expected one of {', '.join(map(repr, HOW))}")
+    whole(seed, "seed", 0)
+    whole(max_batch, "max_batch", 1)
+    model = unwrap(model)
+    images = beside(model, check_images(images))
+    work, some = _copied(model), images[:max_batch]
+    found = weighted_layers(work, some)
+    ends = _ends(stages, len(found.layers))
+    original, flat = _maps(explain, work, images, "the network as it is", constant)
+    check_window(window, original)
+    sizes = output_sizes(work, found.layers, some)
+    curves: dict[str, list[Tensor]] = {kind: [] for kind in _KINDS}
+    dead, done = [], 0
+    falling = found.layers[::-1]
+    for end in ends:
+        for layer in falling[done:end]:
+            redraw(work, layer, how, seed)
+        done = end
+        settle(work, falling[:end], _above(found, falling[:end]), sizes, some)
+        maps, constant_here = _maps(
+            explain, work, images, f"the network random down to {falling[end - 1].name}", "zero"
+        )
+        if maps.shape != original.shape:
+            raise DataError(f"maps: shape {tuple(maps.shape)} came after {tuple(original.shape)} before randomising")
+        dead.append(constant_here)
+        for kind, value in _alike(original, maps, window).items():
+            curves[kind].append(value)
+    noise = _alike(original, _noise(model, images, original, seed), window)
+    shares = torch.tensor([end / len(falling) for end in ends]).to(original)
+    scores = {kind: _score(kind, torch.stack(c, 1), shares, noise[kind], flat) for kind, c in curves.items()}
+    names = tuple(falling[end - 1].name for end in ends)
+    return ParameterRandomisation(names, **scores, constant=torch.stack(dead, 1), unused=found.unused)
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Return a copy in evaluation mode that shares nothing with the model."""
+    try:
+        return copy.deepcopy(model).eval()
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(
+            f"the model cannot be copied, and randomising would spoil it: {str(error).splitlines()[0]}. A tensor with "
+            "a graph kept as an attribute is the usual cause; detach it"
+        ) from error
+
+
+def _ends(stages: int | None, n: int) -> list[int]:
+    """Return after how many of n layers to look."""
+    if stages is None:
+        return list(range(1, n + 1))
+    if whole(stages, "stages", 1) > n:
+        raise InterpNetError(f"stages={stages}; expected at most the number of layers, {n}")
+    return [n * (i + 1) // stages for i in range(stages)]
+
+
+def _above(found: Layers, drawn: tuple[WeightedLayer, ...]) -> list[str]:
+    """Return the batch norms whose statistics the layers drawn have made stale."""
+    lowest = min(layer.at for layer in drawn)
+    return [name for at, name in found.norms if at > lowest]
+
+
+def _maps(explain: Explain, model: nn.Module, images: Tensor, what: str, constant: str) -> tuple[Tensor, Tensor]:
+    made = explain(model, images.clone())
+    if not isinstance(made, Tensor) or made.dim() != 3 or made.shape[0] != images.shape[0]:
+        came = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else f"a {type(made).__name__}"
+        raise DataError(f"explain returned {came} for {what}; expected maps (B={images.shape[0]}, H, W)")
+    return checked_maps(made, f"maps of {what}", constant=constant)
+
+
+def _alike(a: Tensor, b: Tensor, window: int) -> dict[str, Tensor]:
+    return {
+        "spearman": spearman(a, b),
+        "spearman_abs": spearman(a.abs(), b.abs()),
+        "ssim": ssim(a, b, window=window),
+        "ssim_abs": ssim(a.abs(), b.abs(), window=window),
+    }
+
+
+def _noise(model: nn.Module, images: Tensor, maps: Tensor, seed: int) -> Tensor:
+    """Return the random control, of the maps' size."""
+    from interpnet.baselines import AttributionCall
+
+    call = AttributionCall(model, images, torch.empty(0), torch.empty(0), seed=seed)
+    return call.draw(call.generators(), *maps.shape[1:]).to(maps)
+
+
+def _score(kind: str, curve: Tensor, shares: Tensor, noise: Tensor, flagged: Tensor) -> Score:
+    known = measure(f"parameter_randomisation_{kind.removesuffix('_abs')}")
+    control = known.score(noise)
+    return known.score(curve[:, -1], curve=curve, thresholds=shares, controls={"random": control}, flagged=flagged)
