@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from interpnet.datasets._an8flower_source import flower_source, released_source
 from interpnet.datasets._data import ImageData
 from interpnet.datasets._preprocess import make_preprocessing
 from interpnet.datasets._sources import ArraySource, FolderSource, Source
 from interpnet.errors import DataError, did_you_mean
 
 _FOLDER = "imagefolder"
+_RELEASED = "an8flower-released"
+_FLOWERS = ("an8flower-single-6c", "an8flower-double-12c")
 _SPLITS = ("train", "test")
 _TEST_FOLDERS = ("test", "val", "valid", "validation")
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -23,6 +26,8 @@ _MNIST_MEAN, _MNIST_STD = 0.1307, 0.3081
 # Over the 1,442 training images of the split below.
 _DIGITS_MEAN, _DIGITS_STD = 0.3051, 0.3762
 _DIGITS_TEST_EVERY = 5
+# Rounded from 900 training images of single-6c; options change them little.
+_FLOWER_MEAN, _FLOWER_STD = (0.61, 0.59, 0.57), (0.17, 0.18, 0.21)
 
 
 class _Defaults(NamedTuple):
@@ -54,10 +59,14 @@ def load_dataset(
         - ``"imagefolder:PATH"``: one folder a class, in sorted order. Where PATH has a ``train`` folder
           and one of ``test``, ``val``, ``valid``, ``validation``, these are the splits, with the training
           folder's classes; otherwise the whole folder is either split. Hidden files and folders are not data.
+        - ``"an8flower-single-6c"``, ``"an8flower-double-12c"``: generated, and kept below ``root``; with options as
+          in ``"an8flower-single-6c?shortcut=pot&strength=0.9&size=64"``, see :func:`interpnet.datasets.an8flower`,
+          which also gives the masks.
+        - ``"an8flower-released:PATH"``: see :func:`interpnet.datasets.released_an8flower`.
     split : str
-        ``"train"`` or ``"test"``.
+        ``"train"`` or ``"test"``; an8Flower has more.
     root : path, optional
-        Where torchvision's data sets live, by default ``data``.
+        Where torchvision's data sets live and generated ones are kept, by default ``data``.
     image_size : int or (int, int), optional
         The shorter side after resizing (bilinear, antialiased), or exactly (height, width); by default as is.
     crop : int or (int, int), optional
@@ -88,7 +97,8 @@ def load_dataset(
     >>> len(data), data.name(0), tuple(data[0][0].shape)
     (355, 'digits/test/0', (1, 16, 16))
     """
-    if split not in _SPLITS:
+    base = spec.partition("?")[0]
+    if base not in _FLOWERS and split not in _SPLITS:
         raise DataError(f"split is {split!r}, expected 'train' or 'test'{did_you_mean(str(split), _SPLITS)}")
     if channels not in {None, 1, 3}:
         raise DataError(f"channels is {channels!r}, expected 1 (grey) or 3 (colour)")
@@ -96,12 +106,18 @@ def load_dataset(
     if word == _FOLDER:
         source: Source = _read_folder(path, split)
         defaults = _Defaults(3, _IMAGENET_MEAN, _IMAGENET_STD)
+    elif base in _FLOWERS:
+        source = flower_source(spec, split, Path("data") if root is None else Path(root))
+        defaults = _Defaults(3, _FLOWER_MEAN, _FLOWER_STD)
+    elif word == _RELEASED:
+        source = released_source(path)
+        defaults = _Defaults(3, _FLOWER_MEAN, _FLOWER_STD)
     elif spec in _NAMED:
         build, defaults = _NAMED[spec]
         source = build(split, Path("data") if root is None else Path(root), download)
     else:
-        known = [*_NAMED, f"{_FOLDER}:PATH"]
-        hint = did_you_mean(spec, known)
+        known = dataset_names()
+        hint = did_you_mean(base, known)
         if not hint and Path(spec).is_dir():
             hint = f"; did you mean '{_FOLDER}:{spec}'?"
         raise DataError(f"unknown data set {spec!r}, expected one of {', '.join(known)}{hint}")
@@ -122,9 +138,10 @@ def dataset_names() -> tuple[str, ...]:
     Examples
     --------
     >>> dataset_names()
-    ('digits', 'mnist', 'cifar10', 'imagefolder:PATH')
+    ('digits', 'mnist', 'cifar10', 'imagefolder:PATH',
+     'an8flower-single-6c', 'an8flower-double-12c', 'an8flower-released:PATH')
     """
-    return (*_NAMED, f"{_FOLDER}:PATH")
+    return (*_NAMED, f"{_FOLDER}:PATH", *_FLOWERS, f"{_RELEASED}:PATH")
 
 
 def _fitted(values: Sequence[float], channels: int) -> Sequence[float]:

@@ -1,0 +1,73 @@
+"""Generated images kept in a folder: whole or absent, and made again where a byte has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interpnet._io import write_json
+
+Arrays = dict[str, np.ndarray]
+_FACTS = "facts.json"
+
+
+def read_folder(folder: Path, options: dict[str, Any], names: tuple[str, ...]) -> Arrays | None:
+    """Return the arrays of a folder, or None where it is absent, damaged, or of other options.
+
+    Every file's SHA-256 is compared with the one noted when the folder was written.
+    """
+    try:
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        if facts["options"] != options or set(facts["sha256"]) != set(names):
+            return None
+        arrays = {}
+        for name in names:
+            path = folder / f"{name}.npy"
+            if _digest(path) != facts["sha256"][name]:
+                return None
+            arrays[name] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+    return arrays
+
+
+def write_folder(folder: Path, options: dict[str, Any], arrays: Arrays) -> bool:
+    """Write arrays as .npy files into a folder that appears as a whole; return whether that was possible.
+
+    The files are written into a temporary folder beside it, which is renamed at the end. A folder of that name is a
+    damaged one (see :func:`read_folder`) and gives way.
+    """
+    tmp = aside = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tmp = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        for name, array in arrays.items():
+            np.save(tmp / f"{name}.npy", array, allow_pickle=False)
+        digests = {name: _digest(tmp / f"{name}.npy") for name in arrays}
+        write_json(tmp / _FACTS, {"options": options, "sha256": digests})
+        tmp.chmod(0o755)
+        if folder.exists():
+            if read_folder(folder, options, tuple(arrays)) is not None:
+                return True  # another process was quicker
+            aside = tmp.with_name(f"{tmp.name}.damaged")
+            folder.rename(aside)
+        tmp.rename(folder)
+    except (OSError, ValueError):
+        # Nowhere to write, or no room left: the images are in memory anyway.
+        return False
+    finally:
+        for leftover in (tmp, aside):
+            if leftover is not None:
+                shutil.rmtree(leftover, ignore_errors=True)
+    return True
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

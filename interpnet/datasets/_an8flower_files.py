@@ -1,0 +1,175 @@
+"""Read an8Flower as its authors laid it out: class folders of pictures with a mask beside each."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from interpnet.errors import DataError, did_you_mean
+
+_PICTURE = re.compile(r"class(\w+?)_img(\d+)_p(\d+)_r(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
+_MASK_ENDINGS = ("_mask.png", "_mask.jpg", ".png")
+# Masks saved as JPEG have grey seams.
+_MASK_FROM = 128
+
+
+@dataclass(frozen=True, eq=False)
+class ReleasedFlower:
+    """Pictures read by :func:`released_an8flower`.
+
+    Attributes
+    ----------
+    images : (N, H, W, 3) uint8
+    labels : (N,) int64
+    classes : tuple of str
+        The folders' names, sorted.
+    mask : (N, H, W) bool
+        The discriminative pixels.
+    names : tuple of str
+        Paths below the folder, with forward slashes.
+    individual, angle : (N,) int64
+        The numbers after ``p`` and ``r`` of the files' names.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    mask: npt.NDArray[np.bool_]
+    names: tuple[str, ...]
+    individual: npt.NDArray[np.int64]
+    angle: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def released_an8flower(path: str | os.PathLike[str]) -> ReleasedFlower:
+    """Read a folder in the layout of the released an8Flower.
+
+    ``PATH/CLASS/classC_imgI_pP_rR.jpg`` are the pictures, all of one size. The mask of ``NAME.jpg`` is sought as
+    ``NAME_mask.png``, ``NAME_mask.jpg`` and ``NAME.png`` beside it and in a folder ``masks`` beside it; it is read as
+    grey, and is true from half brightness on. Untested on the original files: the names of the masks are a guess.
+
+    Parameters
+    ----------
+    path : path
+        The folder of the class folders.
+
+    Raises
+    ------
+    DataError
+        No such folder, no pictures, a file that is no picture, a missing mask (named), a mask of another size than
+        its picture, or one that is empty or full.
+
+    Examples
+    --------
+    >>> released_an8flower("no/such/folder")
+    Traceback (most recent call last):
+        ...
+    interpnet.errors.DataError: an8Flower folder 'no/such/folder' does not exist; give the folder of the class folders
+    """
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise DataError(f"an8Flower folder {str(path)!r} does not exist; give the folder of the class folders")
+    found = {entry.name: _pictures(entry) for entry in sorted(root.iterdir()) if entry.is_dir()}
+    classes = tuple(name for name, pictures in found.items() if pictures)
+    if not classes:
+        raise DataError(
+            f"an8Flower folder {str(path)!r} has no class folders of pictures; expected CLASS/classC_imgI_pP_rR.jpg"
+        )
+    images: list[npt.NDArray[np.uint8]] = []
+    names: list[str] = []
+    masks, labels, numbers = [], [], []
+    for label, name in enumerate(classes):
+        for file, individual, angle in found[name]:
+            where = f"{name}/{file.name}"
+            image = _read(file, "RGB", where)
+            if images and image.shape != images[0].shape:
+                raise DataError(
+                    f"picture {where!r} is {_size(image)} pixels, but {names[0]!r} is {_size(images[0])}; "
+                    "all must have one size"
+                )
+            masks.append(_mask_of(file, image, where))
+            images.append(image)
+            labels.append(label)
+            names.append(where)
+            numbers.append((individual, angle))
+    individual_of, angle_of = np.array(numbers, dtype=np.int64).T
+    return ReleasedFlower(
+        np.stack(images),
+        np.array(labels, dtype=np.int64),
+        classes,
+        np.stack(masks),
+        tuple(names),
+        individual_of,
+        angle_of,
+    )
+
+
+def check_mask(mask: npt.NDArray[np.bool_], image: npt.NDArray[np.uint8], name: str) -> None:
+    """Refuse a mask (H, W) of another size than its image (H, W, 3), without a pixel, or with all of them.
+
+    Examples
+    --------
+    >>> check_mask(np.zeros((2, 2), bool), np.zeros((2, 2, 3), np.uint8), "a.png")
+    Traceback (most recent call last):
+        ...
+    interpnet.errors.DataError: mask 'a.png' is empty; expected the pixels that tell the class, some but not all
+    """
+    if mask.shape != image.shape[:2]:
+        raise DataError(f"mask {name!r} is {_size(mask)} pixels, expected {_size(image)} (height x width) as its image")
+    if not mask.any() or mask.all():
+        raise DataError(
+            f"mask {name!r} is {'full' if mask.any() else 'empty'}; expected the pixels that tell the class, "
+            "some but not all"
+        )
+
+
+def _pictures(folder: Path) -> list[tuple[Path, int, int]]:
+    """Return a class folder's pictures with the numbers in their names, in the order of these numbers."""
+    found = []
+    for file in folder.iterdir():
+        match = _PICTURE.fullmatch(file.name)
+        # NAME.png beside NAME.jpg is its mask.
+        if match and not (file.suffix.lower() == ".png" and _has_jpeg(file)):
+            found.append((int(match[2]), int(match[3]), int(match[4]), file))
+    return [(file, individual, angle) for _, individual, angle, file in sorted(found)]
+
+
+def _has_jpeg(file: Path) -> bool:
+    return any(file.with_suffix(ending).exists() for ending in (".jpg", ".jpeg", ".JPG", ".JPEG"))
+
+
+def _mask_of(file: Path, image: npt.NDArray[np.uint8], where: str) -> npt.NDArray[np.bool_]:
+    for folder in (file.parent, file.parent / "masks"):
+        for ending in _MASK_ENDINGS:
+            candidate = folder / f"{file.stem}{ending}"
+            if candidate != file and candidate.is_file():
+                mask = _read(candidate, "L", candidate.name) >= _MASK_FROM
+                check_mask(mask, image, f"{Path(where).parent}/{candidate.relative_to(file.parent).as_posix()}")
+                return mask
+    beside = [entry.name for entry in file.parent.iterdir() if entry != file]
+    wanted = f"{file.stem}_mask.png"
+    raise DataError(
+        f"picture {where!r} has no mask; expected {wanted!r} beside it or in a folder 'masks' there"
+        f"{did_you_mean(wanted, beside, limit=2)}"
+    )
+
+
+def _read(file: Path, mode: str, where: str) -> npt.NDArray[np.uint8]:
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert(mode), dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"picture {where!r} cannot be read ({error}); repair or remove it") from error
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[0]}x{array.shape[1]}"

@@ -1,0 +1,150 @@
+"""What is behind the plant: a wall, a table with a shadow, and the cues that can be painted on them."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from interpnet.datasets._render import Float32, Mask
+from interpnet.datasets._render_exact import Draws, Vector, clamped, sincos
+
+_GRID = 6
+# Twelve values of a cue, light ones first: a data set of six classes uses the first six.
+CUE_COLOURS: tuple[Vector, ...] = (
+    (0.76, 0.40, 0.36), (0.82, 0.66, 0.36), (0.50, 0.66, 0.38),
+    (0.34, 0.62, 0.64), (0.42, 0.50, 0.76), (0.66, 0.48, 0.70),
+    (0.45, 0.20, 0.18), (0.50, 0.37, 0.16), (0.24, 0.38, 0.18),
+    (0.12, 0.34, 0.37), (0.19, 0.24, 0.46), (0.36, 0.21, 0.40),
+)  # fmt: skip
+# Rows of five, as bits.
+_GLYPHS = (
+    "00100 01100 00100 00100 01110", "01110 10001 00110 01000 11111", "10001 01010 00100 01010 10001",
+    "11111 10001 10001 10001 11111", "00100 01110 11111 00100 00100", "10101 10101 11111 00100 00100",
+    "11111 00001 00111 00001 11111", "10000 10000 10010 11111 00010", "11111 00010 00100 01000 10000",
+    "01010 11111 01010 11111 01010", "10001 11011 10101 10001 10001", "00100 01010 10001 01010 00100",
+)  # fmt: skip
+_PLATE = 0.19
+_BALL = 0.055
+# Round the frame, where the plant hardly ever is: right and left of it, and above.
+_PLACES = (
+    (0.09, 0.12), (0.09, 0.55), (0.91, 0.12), (0.91, 0.55), (0.09, 0.9), (0.91, 0.9),
+    (0.09, 0.33), (0.91, 0.33), (0.09, 0.72), (0.91, 0.72), (0.25, 0.08), (0.75, 0.08),
+)  # fmt: skip
+
+
+class Backdrop(NamedTuple):
+    """A picture without its plant (H, W, 3) in [0, 1], and where its cue is (H, W)."""
+
+    pixels: Float32
+    cue: Mask
+
+
+class Place(NamedTuple):
+    """Where the pot stands, in shares of the image's side: its foot's middle, and the foot's radius."""
+
+    x: float
+    y: float
+    radius: float
+
+
+def paint(draws: Draws, side: int, foot: Place, shortcut: str | None, value: int) -> Backdrop:
+    """Paint wall, table and shadow from the image's own draws, and a cue of the given value on them."""
+    grey, tint = draws.uniform(0.5, 0.86), [draws.uniform(-0.1, 0.1) for _ in range(3)]
+    wall: Vector = (grey + tint[0], grey + tint[1], grey + tint[2])
+    slope, ramp = draws.uniform(-0.14, 0.14), draws.uniform(-0.14, 0.14)
+    grey, warm = draws.uniform(0.34, 0.72), draws.uniform(-0.06, 0.12)
+    table: Vector = (grey + warm, grey, grey - warm)
+    horizon = foot.y - draws.uniform(0.05, 0.15)
+    cloudy = draws.uniform(0.08, 0.2)
+    grid = np.array([[draws.uniform(-1.0, 1.0) for _ in range(_GRID)] for _ in range(_GRID)], dtype=np.float32)
+    # Drawn with or without a cue, so that the rest of the picture does not depend on it.
+    jitter, phase = [draws.uniform(-0.03, 0.03) for _ in range(3)], draws.uniform(0.0, 1.0)
+    if shortcut == "background":
+        r, g, b = CUE_COLOURS[value]
+        wall = (r + jitter[0], g + jitter[1], b + jitter[2])
+    at = _steps(side)
+    # How much of a row is table: a soft edge of two pixels.
+    below = clamped((at - horizon) * (0.5 * side) + 0.5, 0.0, 1.0)
+    rows = np.empty((side, 3), dtype=np.float32)
+    for channel in range(3):
+        rows[:, channel] = (wall[channel] + slope * (at - 0.5)) * (1.0 - below) + table[channel] * below
+    light = _smooth(grid, side) * cloudy + (1.0 + ramp * (at - 0.5))[None, :]
+    light *= 1.0 - _shadow(at, foot)
+    if shortcut == "texture":
+        light += _stripes(at, value, phase) * (1.0 - below[:, None])
+    pixels = rows[:, None, :] * light[:, :, None]
+    cue = np.zeros((side, side), dtype=np.bool_)
+    if shortcut in {"background", "texture"}:
+        cue[below < 0.5] = True
+    elif shortcut == "watermark":
+        _stamp(pixels, cue, value)
+    elif shortcut == "position":
+        _ball(pixels, cue, at, value, jitter)
+    return Backdrop(pixels, cue)
+
+
+@lru_cache(maxsize=8)
+def _steps(side: int) -> Float32:
+    """Return the pixels' middles in shares of the side."""
+    return ((np.arange(side, dtype=np.float64) + 0.5) / side).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _between(side: int) -> tuple[np.ndarray, Float32]:
+    """Return for each pixel the grid point before it, and how far it is towards the next, smoothed."""
+    at = _steps(side) * (_GRID - 1.0)
+    before = np.minimum(np.floor(at), _GRID - 2).astype(np.int64)
+    part = at - before.astype(np.float32)
+    return before, part * part * (3.0 - 2.0 * part)
+
+
+def _smooth(grid: Float32, side: int) -> Float32:
+    """Return the grid's values at all pixels (side, side), with smooth steps between."""
+    before, part = _between(side)
+    rows = grid[before] * (1.0 - part)[:, None] + grid[before + 1] * part[:, None]
+    field: Float32 = rows[:, before] * (1.0 - part) + rows[:, before + 1] * part
+    return field
+
+
+def _shadow(at: Float32, foot: Place) -> Float32:
+    """Return how dark the pot's shadow is, a soft ellipse."""
+    x, y = (at - foot.x) * (1.0 / (1.55 * foot.radius)), (at - foot.y) * (1.0 / (0.5 * foot.radius))
+    return clamped(0.5 - ((x * x)[None, :] + (y * y)[:, None]) * 0.5, 0.0, 0.5)
+
+
+def _stripes(at: Float32, value: int, phase: float) -> Float32:
+    """Return stripes between -0.13 and 0.13: six directions, then the same at twice the width."""
+    s, c = sincos((value % 6) / 12.0)
+    wave = ((at * c)[None, :] + (at * s)[:, None]) * (14.0 if value < 6 else 7.0) + phase
+    wave -= np.floor(wave)
+    stripes: Float32 = np.abs(wave - 0.5)
+    stripes *= 0.52
+    stripes -= 0.13
+    return stripes
+
+
+def _stamp(pixels: Float32, cue: Mask, value: int) -> None:
+    """Paint a pale plate with a dark sign in the lower right corner."""
+    side = len(cue)
+    dot = max(math.floor(side * _PLATE / 7.0 + 0.5), 1)
+    low = side - 7 * dot - max(dot // 2, 1)
+    plate = np.full((7, 7), 0.92, dtype=np.float32)
+    plate[1:6, 1:6] -= np.array([[int(bit) for bit in row] for row in _GLYPHS[value].split()], dtype=np.float32) * 0.72
+    large = plate.repeat(dot, 0).repeat(dot, 1)[:, :, None]
+    window = pixels[low : low + 7 * dot, low : low + 7 * dot]
+    window[...] = window * 0.25 + large * 0.75
+    cue[low : low + 7 * dot, low : low + 7 * dot] = True
+
+
+def _ball(pixels: Float32, cue: Mask, at: Float32, value: int, jitter: list[float]) -> None:
+    """Paint a grey ball at one of twelve places near the frame."""
+    x, y = _PLACES[value]
+    dx, dy = (at - (x + 0.4 * jitter[0]))[None, :], (at - (y + 0.4 * jitter[1]))[:, None]
+    square = dx * dx + dy * dy
+    cover = clamped((_BALL - np.sqrt(square)) * len(at) + 0.5, 0.0, 1.0)
+    bright = (0.72 - (dx + dy) * 3.0) - square * 60.0
+    pixels += (bright[:, :, None] - pixels) * cover[:, :, None]
+    cue |= cover >= 0.5

@@ -1,0 +1,165 @@
+"""One picture of an8Flower: an individual seen by a camera before a backdrop, and what each pixel shows.
+
+Light, camera, place, backdrop and noise come from the image's own draws, which know neither its class nor its cue; the
+class chooses two colours, the cue one more thing outside the plant.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from interpnet.datasets._an8flower_options import (
+    COLOURS,
+    GENERATOR,
+    FlowerOptions,
+    azimuth_of,
+    base_split,
+    draw_cue,
+)
+from interpnet.datasets._plant import CENTRE, LEAVES, PETALS, POT, POT_DEPTH, POT_FOOT, SOIL, STEM, plant
+from interpnet.datasets._plant_backdrop import CUE_COLOURS, Place, paint
+from interpnet.datasets._render import Buffers, Camera, Float32, Mask, Thing, draw
+from interpnet.datasets._render_exact import Draws, Vector, clamped, cross, mix, sincos, unit
+
+Bytes = npt.NDArray[np.uint8]
+
+# Bits of a pixel's byte of regions.
+IN_PETALS, IN_STEM, IN_PLANT, TOUCHES_PLANT, IN_CUE = 1, 2, 4, 8, 16
+
+# In the order of the classes' names.
+_VIVID: tuple[Vector, ...] = (
+    (0.86, 0.10, 0.13), (0.97, 0.50, 0.05), (0.97, 0.86, 0.14),
+    (0.16, 0.32, 0.90), (0.50, 0.16, 0.72), (0.96, 0.46, 0.70),
+)  # fmt: skip
+_WHITE: Vector = (0.90, 0.90, 0.87)
+_STEM_GREEN: Vector = (0.34, 0.56, 0.20)
+_JITTER = 0.045
+_DISTANCE, _MIDDLE = 6.5, 0.6
+
+
+class Picture(NamedTuple):
+    """An image (H, W, 3), its regions (H, W) as bits, and how it was taken; ``cue`` is -1 where there is none."""
+
+    image: Bytes
+    regions: Bytes
+    azimuth: float
+    individual: int
+    cue: int
+
+
+def picture(options: FlowerOptions, split: str, index: int, label: int) -> Picture:
+    """Make one picture; the same arguments give the same bytes on every machine."""
+    draws = Draws(GENERATOR, options.seed, options.variant, base_split(split), index)
+    individual, azimuth = draws.below(options.individuals), azimuth_of(split, draws)
+    cue = -1 if options.shortcut is None else draw_cue(options, split, index, label)
+    thing = plant(options.seed, individual, options.flower)
+    camera, foot = _camera(draws, azimuth / 360.0)
+    colours = _colours(draws, options, label, cue, thing)
+    backdrop = paint(draws, options.size, foot, options.shortcut, cue)
+    buffers, box = draw(thing, camera, 2 * options.size)
+    pixels = backdrop.pixels
+    _compose(pixels, buffers, box, colours)
+    noise = draws.bytes(pixels.size).reshape(pixels.shape).astype(np.float32)
+    noise -= 127.5
+    pixels = clamped(pixels * 255.0 + noise * (2.0 * options.noise) + 0.5, 0.0, 255.0)
+    image = np.floor(pixels).astype(np.uint8)
+    regions = _regions(buffers, box, thing, backdrop.cue, options.shortcut)
+    return Picture(image, regions, azimuth, individual, cue)
+
+
+def _camera(draws: Draws, turns: float) -> tuple[Camera, Place]:
+    """Draw the camera and light, and say where the pot's foot comes to stand in the image."""
+    s, c = sincos(turns)
+    rise_s, rise_c = sincos(draws.uniform(0.022, 0.07))
+    right, back = (c, 0.0, -s), (s * rise_c, rise_s, c * rise_c)
+    up = cross(back, right)
+    distance, zoom = _DISTANCE * draws.uniform(0.85, 1.15), draws.uniform(0.205, 0.25)
+    shift = (draws.uniform(-0.09, 0.09) * zoom, draws.uniform(-0.05, 0.05) * zoom)
+    # Farther away, the same field of view would show a smaller plant; half of that is wanted.
+    zoom *= 0.5 + 0.5 * _DISTANCE / distance
+    eye = mix((1.0, (0.0, _MIDDLE, 0.0)), (distance, back))
+    light = unit(mix((draws.uniform(-0.8, 0.8), right), (draws.uniform(0.6, 1.0), up), (draws.uniform(0.6, 1.0), back)))
+    ambient, diffuse = draws.uniform(0.48, 0.56), draws.uniform(0.5, 0.62)
+    camera = Camera(eye, right, up, mix((-1.0, back)), zoom, shift, light, ambient, diffuse)
+    # The middle of the pot's foot, at (0, -POT_DEPTH, 0) and therefore below the point looked at.
+    drop = POT_DEPTH + _MIDDLE
+    depth = distance + drop * rise_s
+    x, y = shift[0], shift[1] - drop * rise_c / depth
+    scale = 0.5 / zoom
+    return camera, Place(0.5 + x * scale, 0.5 - y * scale, POT_FOOT / depth * scale)
+
+
+def _colours(draws: Draws, options: FlowerOptions, label: int, cue: int, thing: Thing) -> Float32:
+    """Return the colour of each surface (P + 1, 3), the first one unused."""
+    jitter = {part: [draws.uniform(-_JITTER, _JITTER) for _ in range(3)] for part in (PETALS, STEM, LEAVES, CENTRE)}
+    terracotta = (draws.uniform(0.5, 0.84), draws.uniform(0.3, 0.56), draws.uniform(0.22, 0.48))
+    colour = _class_colour(label % len(COLOURS), options.contrast)
+    on_stem = label >= len(COLOURS)
+    single = options.variant == "single-6c"
+    parts: dict[int, Vector] = {
+        POT: CUE_COLOURS[cue] if options.shortcut == "pot" else terracotta,
+        SOIL: (0.24, 0.17, 0.12),
+        STEM: colour if on_stem else _STEM_GREEN,
+        LEAVES: (0.24, 0.50, 0.18),
+        PETALS: colour if single or not on_stem else _WHITE,
+        CENTRE: (0.62, 0.45, 0.10),
+    }
+    for part, (r, g, b) in jitter.items():
+        parts[part] = (parts[part][0] + r, parts[part][1] + g, parts[part][2] + b)
+    rows = [(0.0, 0.0, 0.0), *(parts[surface.part] for surface in thing.surfaces)]
+    return np.maximum(np.array(rows, dtype=np.float32), 0.02)
+
+
+def _class_colour(number: int, contrast: float) -> Vector:
+    """Return a class's colour, moved towards the mean of all six."""
+    mean = mix(*((1.0 / len(_VIVID), colour) for colour in _VIVID))
+    return mix((1.0 - contrast, mean), (contrast, _VIVID[number]))
+
+
+def _compose(pixels: Float32, buffers: Buffers, box: tuple[int, int, int, int], colours: Float32) -> None:
+    """Put what was drawn before the backdrop: each pixel is the mean of its four samples."""
+    top, bottom, left, right = box
+    surface = buffers.surface[top:bottom, left:right]
+    at = np.flatnonzero(surface)
+    samples = np.zeros((surface.size, 3), dtype=np.float32)
+    bright = buffers.shade[top:bottom, left:right].ravel()[at]
+    samples[at] = np.minimum(colours[surface.ravel()[at]] * bright[:, None], 1.0)
+    covered = _sum_of_four((surface > 0).astype(np.float32))
+    window = pixels[top // 2 : bottom // 2, left // 2 : right // 2]
+    window *= (1.0 - covered * 0.25)[:, :, None]
+    window += _sum_of_four(samples.reshape(*surface.shape, 3)) * 0.25
+
+
+def _sum_of_four(samples: np.ndarray) -> np.ndarray:
+    """Return the sum over each pixel's 2x2 samples, in a fixed order."""
+    total: np.ndarray = samples[0::2, 0::2] + samples[0::2, 1::2] + samples[1::2, 0::2] + samples[1::2, 1::2]
+    return total
+
+
+def _regions(buffers: Buffers, box: tuple[int, int, int, int], thing: Thing, cue: Mask, shortcut: str | None) -> Bytes:
+    """Return the bits of each pixel: a pixel is in a part if at least two of its four samples are."""
+    top, bottom, left, right = box
+    # Counts of up to four, three bits each: one sum counts all parts.
+    weights = {PETALS: 1 + 64, STEM: 8 + 64, LEAVES: 64, CENTRE: 64, POT: 512, SOIL: 512}
+    table = np.array([0, *(weights[surface.part] for surface in thing.surfaces)], dtype=np.uint16)
+    if shortcut == "pot":
+        table[1:] += np.array([4096 * (surface.part == POT) for surface in thing.surfaces], dtype=np.uint16)
+    counts = np.zeros(cue.shape, dtype=np.uint16)
+    counts[top // 2 : bottom // 2, left // 2 : right // 2] = _sum_of_four(
+        table[buffers.surface[top:bottom, left:right]]
+    )
+    in_plant = (counts >> 6) & 7
+    seen_cue = (counts >> 12) >= 2 if shortcut == "pot" else cue & (((counts >> 9) & 7) + in_plant == 0)
+    regions = np.zeros(cue.shape, dtype=np.uint8)
+    for bit, where in (
+        (IN_PETALS, (counts & 7) >= 2),
+        (IN_STEM, ((counts >> 3) & 7) >= 2),
+        (IN_PLANT, in_plant >= 2),
+        (TOUCHES_PLANT, in_plant > 0),
+        (IN_CUE, seen_cue),
+    ):
+        regions[where] |= bit
+    return regions
