@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 import warnings
 from typing import Any
@@ -273,3 +274,9 @@ def test_pointing_agrees_with_quantus() -> None:
     ours = pointing_game(maps, masks).values
     assert 0 < ours.mean() < 1
     np.testing.assert_array_equal(np.ravel(found).astype(float), ours.numpy())
+
+
+def test_measures_alone_do_not_load_the_attribution_methods() -> None:
+    code = "import sys, interpnet.evaluate; print([m for m in sys.modules if m.startswith('interpnet.baselines')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

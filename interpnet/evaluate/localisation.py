@@ -163,6 +163,6 @@ def _grown(inside: Tensor, radius: float) -> Tensor:
         reach = min(math.floor(math.sqrt(radius**2 - dy**2)), width - 1)
         # Row y of the disc: the mask's row y + dy, grown along the row.
         rows = F.pad(inside, (0, 0, max(-dy, 0), max(dy, 0)))[:, max(dy, 0) : max(dy, 0) + height]
-        sums = F.pad(rows.long(), (reach + 1, reach)).cumsum(2)
+        sums = F.pad(rows.int(), (reach + 1, reach)).cumsum(2, dtype=torch.int32)
         grown |= sums[:, :, 2 * reach + 1 :] > sums[:, :, : -2 * reach - 1]
     return grown

@@ -256,8 +256,7 @@ def _ranks(model: nn.Module, images: Tensor, maps: Tensor, seed: int) -> Tensor:
     """Return each pixel's place (B, H * W) in the order of falling values, equal ones in random order."""
     from interpnet.baselines._call import AttributionCall
 
-    # The random control draws from the seed itself; equal pixels must not be in its order.
-    call = AttributionCall(model, images, torch.empty(0), torch.empty(0), seed=-1 - seed)
+    call = AttributionCall(model, images, torch.empty(0), torch.empty(0), seed=seed)
     n = maps[0].numel()
     shuffled = torch.stack([torch.randperm(n, generator=g) for g in call.generators()]).to(maps.device)
     falling = maps.flatten(1).gather(1, shuffled).argsort(dim=1, descending=True, stable=True)

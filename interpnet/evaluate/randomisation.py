@@ -71,7 +71,7 @@ def parameter_randomisation(
     The draw keeps the size of what runs through the network: weights are permuted within their tensor, each layer's
     output is scaled to its old root mean square, and batch norms estimate their running statistics again, on the first
     ``max_batch`` of ``images``. (With the old statistics the network would blow up or die, and any map would change.)
-    A norm's scale and shift are drawn with the layer below it: randomising them alone leaves all features in place.
+    A norm's scale and shift are drawn with the layer below it: alone they are no layer.
 
     Parameters
     ----------

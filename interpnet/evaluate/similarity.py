@@ -106,13 +106,13 @@ def ssim(a: Tensor, b: Tensor, *, window: int = 11) -> Tensor:
     a, b = _checked(a, b)
     check_window(window, a)
     shape = (a[..., :1, :1] + b[..., :1, :1]).shape[:-2] + a.shape[-2:]
-    a, b = (min_max(m).expand(shape).reshape(-1, 1, *shape[-2:]) for m in (a, b))
+    a, b = (min_max(m).expand(shape).reshape(-1, *shape[-2:]) for m in (a, b))
     mean_a, mean_b, aa, bb, ab = (_blur(m, window) for m in (a, b, a * a, b * b, a * b))
     variance_a, variance_b, covariance = aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b
     c1, c2 = _K1**2, _K2**2
     alike = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     alike = alike / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))
-    return alike.mean((1, 2, 3)).view(shape[:-2])
+    return alike.mean((1, 2)).view(shape[:-2])
 
 
 def check_window(window: int, maps: Tensor) -> None:
@@ -126,11 +126,18 @@ def check_window(window: int, maps: Tensor) -> None:
 
 
 def _blur(maps: Tensor, window: int) -> Tensor:
-    """Return the Gaussian means (N, 1, H - window + 1, W - window + 1) of all windows inside the maps."""
-    at = torch.arange(window, dtype=maps.dtype, device=maps.device) - window // 2
+    """Return the Gaussian means (N, H - window + 1, W - window + 1) of all windows inside the maps (N, H, W)."""
+    at = torch.arange(window, dtype=torch.float64) - window // 2
     weights = torch.exp(-(at**2) / (2 * _SIGMA**2))
-    weights = weights / weights.sum()
-    return F.conv2d(F.conv2d(maps, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
+    shares = (weights / weights.sum()).tolist()
+    # Sums of shifted maps: several times faster than torch's convolution, which has no quick float64 form on the CPU.
+    for axis in (-2, -1):
+        length = maps.shape[axis] - window + 1
+        means = maps.narrow(axis, 0, length) * shares[0]
+        for i, share in enumerate(shares[1:], start=1):
+            means.add_(maps.narrow(axis, i, length), alpha=share)
+        maps = means
+    return maps
 
 
 def _checked(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
