@@ -33,7 +33,7 @@ Mask = npt.NDArray[np.bool_]
 MASKS = ("petals", "stem", "plant", "background", "discriminative")
 _ARRAYS = ("images", "regions", "labels", "azimuth", "individual", "cue")
 # Below so many images starting a second process takes longer than it saves.
-_WORTH_A_PROCESS = 400
+_WORTH_A_PROCESS = 1500
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ class An8Flower:
         if name == "background":
             chosen = (self.regions & TOUCHES_PLANT) == 0
         elif name == "discriminative":
-            bits = np.where(self.labels < len(COLOURS), IN_PETALS, IN_STEM).astype(np.uint8)
+            bits = np.array([_discriminative(label) for label in self.labels], dtype=np.uint8)
             chosen = (self.regions & bits[:, None, None]) != 0
         else:
             chosen = (self.regions & {"petals": IN_PETALS, "stem": IN_STEM, "plant": IN_PLANT}[name]) != 0
@@ -262,10 +262,20 @@ def make_range(options: FlowerOptions, split: str, first: int, last: int) -> Arr
         "cue": np.empty(n, dtype=np.int64),
     }
     for i in range(n):
-        made = picture(options, split, first + i, int(labels[i]))
+        label = int(labels[i])
+        made = picture(options, split, first + i, label)
         arrays["images"][i], arrays["regions"][i] = made.image, made.regions
+        if not (made.regions & _discriminative(label)).any():
+            raise DataError(
+                f"image {first + i} of {split} shows nothing of what tells its class: at size={side} and "
+                f"flower={options.flower:g} the petals are too small; give a larger size or flower"
+            )
         arrays["azimuth"][i], arrays["individual"][i], arrays["cue"][i] = made.azimuth, made.individual, made.cue
     return arrays
+
+
+def _discriminative(label: int) -> int:
+    return IN_PETALS if label < len(COLOURS) else IN_STEM
 
 
 def _assemble(arrays: Arrays, options: FlowerOptions, split: str, folder: Path | None) -> An8Flower:

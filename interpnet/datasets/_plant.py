@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+from interpnet.datasets._an8flower_options import GENERATOR
 from interpnet.datasets._render import BAND, DISC, LEAF, PETAL, WHOLE, Surface, Thing, make_thing
 from interpnet.datasets._render_exact import Draws, Vector, cross, dot, mix, sincos, unit
 
@@ -23,7 +24,7 @@ POT_RADIUS, POT_FOOT, POT_DEPTH = 0.42, 0.30, 0.56
 @lru_cache(maxsize=512)
 def plant(seed: int, individual: int, flower: float) -> Thing:
     """Return one individual of the seed's plants, with petals ``flower`` times as large as they would be."""
-    draws = Draws("plant", seed, individual)
+    draws = Draws(GENERATOR, "plant", seed, individual)
     stem = _curve(draws)
     surfaces = [*_pot(), *_stem(stem), *_leaves(draws, stem), *_flower(draws, stem, flower)]
     return make_thing(surfaces)
@@ -106,7 +107,7 @@ def _blade(
         ((0.0, length), (-half, half), (low - 0.001, high + 0.001)),
         PETALS if petal else LEAVES,
         tone,
-        0.5 if petal else 0.3,
+        0.65 if petal else 0.3,
         both=True,
     )
 

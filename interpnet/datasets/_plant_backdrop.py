@@ -36,7 +36,7 @@ _PLACES = (
 
 
 class Backdrop(NamedTuple):
-    """A picture without its plant (H, W, 3) in [0, 1], and where its cue is (H, W)."""
+    """A picture without its plant (3, H, W) in [0, 1], and where its cue is (H, W)."""
 
     pixels: Float32
     cue: Mask
@@ -68,14 +68,14 @@ def paint(draws: Draws, side: int, foot: Place, shortcut: str | None, value: int
     at = _steps(side)
     # How much of a row is table: a soft edge of two pixels.
     below = clamped((at - horizon) * (0.5 * side) + 0.5, 0.0, 1.0)
-    rows = np.empty((side, 3), dtype=np.float32)
+    rows = np.empty((3, side), dtype=np.float32)
     for channel in range(3):
-        rows[:, channel] = (wall[channel] + slope * (at - 0.5)) * (1.0 - below) + table[channel] * below
+        rows[channel] = (wall[channel] + slope * (at - 0.5)) * (1.0 - below) + table[channel] * below
     light = _smooth(grid, side) * cloudy + (1.0 + ramp * (at - 0.5))[None, :]
     light *= 1.0 - _shadow(at, foot)
     if shortcut == "texture":
         light += _stripes(at, value, phase) * (1.0 - below[:, None])
-    pixels = rows[:, None, :] * light[:, :, None]
+    pixels = rows[:, :, None] * light
     cue = np.zeros((side, side), dtype=np.bool_)
     if shortcut in {"background", "texture"}:
         cue[below < 0.5] = True
@@ -133,8 +133,8 @@ def _stamp(pixels: Float32, cue: Mask, value: int) -> None:
     low = side - 7 * dot - max(dot // 2, 1)
     plate = np.full((7, 7), 0.92, dtype=np.float32)
     plate[1:6, 1:6] -= np.array([[int(bit) for bit in row] for row in _GLYPHS[value].split()], dtype=np.float32) * 0.72
-    large = plate.repeat(dot, 0).repeat(dot, 1)[:, :, None]
-    window = pixels[low : low + 7 * dot, low : low + 7 * dot]
+    large = plate.repeat(dot, 0).repeat(dot, 1)
+    window = pixels[:, low : low + 7 * dot, low : low + 7 * dot]
     window[...] = window * 0.25 + large * 0.75
     cue[low : low + 7 * dot, low : low + 7 * dot] = True
 
@@ -146,5 +146,5 @@ def _ball(pixels: Float32, cue: Mask, at: Float32, value: int, jitter: list[floa
     square = dx * dx + dy * dy
     cover = clamped((_BALL - np.sqrt(square)) * len(at) + 0.5, 0.0, 1.0)
     bright = (0.72 - (dx + dy) * 3.0) - square * 60.0
-    pixels += (bright[:, :, None] - pixels) * cover[:, :, None]
+    pixels += (bright - pixels) * cover
     cue |= cover >= 0.5

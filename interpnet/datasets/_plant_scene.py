@@ -37,7 +37,7 @@ _VIVID: tuple[Vector, ...] = (
 _WHITE: Vector = (0.90, 0.90, 0.87)
 _STEM_GREEN: Vector = (0.34, 0.56, 0.20)
 _JITTER = 0.045
-_DISTANCE, _MIDDLE = 6.5, 0.6
+_DISTANCE, _MIDDLE = 6.5, 0.62
 
 
 class Picture(NamedTuple):
@@ -65,7 +65,7 @@ def picture(options: FlowerOptions, split: str, index: int, label: int) -> Pictu
     noise = draws.bytes(pixels.size).reshape(pixels.shape).astype(np.float32)
     noise -= 127.5
     pixels = clamped(pixels * 255.0 + noise * (2.0 * options.noise) + 0.5, 0.0, 255.0)
-    image = np.floor(pixels).astype(np.uint8)
+    image = np.floor(pixels).astype(np.uint8).transpose(1, 2, 0)
     regions = _regions(buffers, box, thing, backdrop.cue, options.shortcut)
     return Picture(image, regions, azimuth, individual, cue)
 
@@ -76,7 +76,7 @@ def _camera(draws: Draws, turns: float) -> tuple[Camera, Place]:
     rise_s, rise_c = sincos(draws.uniform(0.022, 0.07))
     right, back = (c, 0.0, -s), (s * rise_c, rise_s, c * rise_c)
     up = cross(back, right)
-    distance, zoom = _DISTANCE * draws.uniform(0.85, 1.15), draws.uniform(0.205, 0.25)
+    distance, zoom = _DISTANCE * draws.uniform(0.85, 1.15), draws.uniform(0.202, 0.24)
     shift = (draws.uniform(-0.09, 0.09) * zoom, draws.uniform(-0.05, 0.05) * zoom)
     # Farther away, the same field of view would show a smaller plant; half of that is wanted.
     zoom *= 0.5 + 0.5 * _DISTANCE / distance
@@ -93,7 +93,7 @@ def _camera(draws: Draws, turns: float) -> tuple[Camera, Place]:
 
 
 def _colours(draws: Draws, options: FlowerOptions, label: int, cue: int, thing: Thing) -> Float32:
-    """Return the colour of each surface (P + 1, 3), the first one unused."""
+    """Return the colour of each surface (3, P + 1), the first one unused."""
     jitter = {part: [draws.uniform(-_JITTER, _JITTER) for _ in range(3)] for part in (PETALS, STEM, LEAVES, CENTRE)}
     terracotta = (draws.uniform(0.5, 0.84), draws.uniform(0.3, 0.56), draws.uniform(0.22, 0.48))
     colour = _class_colour(label % len(COLOURS), options.contrast)
@@ -110,7 +110,7 @@ def _colours(draws: Draws, options: FlowerOptions, label: int, cue: int, thing: 
     for part, (r, g, b) in jitter.items():
         parts[part] = (parts[part][0] + r, parts[part][1] + g, parts[part][2] + b)
     rows = [(0.0, 0.0, 0.0), *(parts[surface.part] for surface in thing.surfaces)]
-    return np.maximum(np.array(rows, dtype=np.float32), 0.02)
+    return np.maximum(np.array(rows, dtype=np.float32).T, 0.02)
 
 
 def _class_colour(number: int, contrast: float) -> Vector:
@@ -123,14 +123,13 @@ def _compose(pixels: Float32, buffers: Buffers, box: tuple[int, int, int, int], 
     """Put what was drawn before the backdrop: each pixel is the mean of its four samples."""
     top, bottom, left, right = box
     surface = buffers.surface[top:bottom, left:right]
-    at = np.flatnonzero(surface)
-    samples = np.zeros((surface.size, 3), dtype=np.float32)
-    bright = buffers.shade[top:bottom, left:right].ravel()[at]
-    samples[at] = np.minimum(colours[surface.ravel()[at]] * bright[:, None], 1.0)
-    covered = _sum_of_four((surface > 0).astype(np.float32))
-    window = pixels[top // 2 : bottom // 2, left // 2 : right // 2]
-    window *= (1.0 - covered * 0.25)[:, :, None]
-    window += _sum_of_four(samples.reshape(*surface.shape, 3)) * 0.25
+    bright = buffers.shade[top:bottom, left:right]
+    uncovered = _sum_of_four((surface == 0).astype(np.float32)) * 0.25
+    for plane, colour in zip(pixels, colours, strict=True):
+        samples = np.minimum(colour[surface] * bright, 1.0)
+        window = plane[top // 2 : bottom // 2, left // 2 : right // 2]
+        window *= uncovered
+        window += _sum_of_four(samples) * 0.25
 
 
 def _sum_of_four(samples: np.ndarray) -> np.ndarray:
@@ -152,14 +151,14 @@ def _regions(buffers: Buffers, box: tuple[int, int, int, int], thing: Thing, cue
         table[buffers.surface[top:bottom, left:right]]
     )
     in_plant = (counts >> 6) & 7
-    seen_cue = (counts >> 12) >= 2 if shortcut == "pot" else cue & (((counts >> 9) & 7) + in_plant == 0)
+    seen_cue = (counts >> 12) >= 2 if shortcut == "pot" else cue & (((counts >> 9) & 7) <= 2)
     regions = np.zeros(cue.shape, dtype=np.uint8)
     for bit, where in (
         (IN_PETALS, (counts & 7) >= 2),
         (IN_STEM, ((counts >> 3) & 7) >= 2),
         (IN_PLANT, in_plant >= 2),
         (TOUCHES_PLANT, in_plant > 0),
-        (IN_CUE, seen_cue),
+        (IN_CUE, seen_cue & (in_plant == 0)),
     ):
         regions[where] |= bit
     return regions

@@ -187,7 +187,7 @@ def _draw_surface(surface: Surface, number: int, camera: Camera, x: Float32, y: 
     C = a * ou * ou + b * ov * ov + c * ow * ow + g * ow + k
     root = np.sqrt(B * B - C * A)
     light = (dot(camera.light, surface.u), dot(camera.light, surface.v), dot(camera.light, surface.w))
-    for sign in (1.0, -1.0) if surface.both else (1.0,):
+    for sign in _sides(surface, (ou, ov, ow)):
         t = C / (root - B) if sign > 0 else -C / (root + B)
         u, v = t * du + ou, t * dv + ov
         w = None if dw is None else t * dw + ow
@@ -206,6 +206,25 @@ def _draw_surface(surface: Surface, number: int, camera: Camera, x: Float32, y: 
         window.depth[seen] = t.ravel()[at]
         window.surface[seen] = number
         window.shade[seen] = bright
+
+
+def _sides(surface: Surface, eye: Vector) -> tuple[float, ...]:
+    """Return which sides of a surface may be seen: 1 the one the form's gradient points from, -1 the other.
+
+    At (u, v) a blade's gradient times the ray from the eye is ``a u (u/2 - ou) + b v (v/2 - ov) + ow / 2``: where its
+    sign is the same within the whole outline, only one of a ray's two points can lie there.
+    """
+    if not surface.both:
+        return (1.0,)
+    if surface.trim not in {PETAL, LEAF}:
+        return (1.0, -1.0)
+    low = high = 0.5 * eye[2]
+    for factor, at, (first, last) in zip(surface.form, eye, surface.box[:2], strict=False):
+        ends = [factor * x * (0.5 * x - at) for x in (first, last, min(max(at, first), last))]
+        low, high = low + min(ends), high + max(ends)
+    if high < 0.0:
+        return (1.0,)
+    return (-1.0,) if low > 0.0 else (1.0, -1.0)
 
 
 def _along(axis: Vector, camera: Camera, x: Float32, y: Float32) -> Float32:
