@@ -30,9 +30,9 @@ FINGERPRINTS = {
     "hard": "6331a8cf6cf72a73972fcd0d",
     "background": "1defe22caf198db031bc969a",
     "pot": "67f90c47ee7fb4354c8a1ef0",
-    "watermark": "bb56f2526b0f878c51fb4a06",
+    "watermark": "620cd1d3dfd4a587c5379bc9",
     "texture": "a40d4e6bd187f31cd5b93e53",
-    "position": "084b62a554e2cd1cb945475d",
+    "position": "176afd56126df3684e16b5cd",
 }
 CASES = {
     "plain": ({"variant": "single-6c"}, "train", 112),

@@ -173,7 +173,7 @@ def an8flower(
             Number of different plants; by default 12.
         shortcut : str, optional
             A cue outside the plant whose value, one for each class, agrees with the class: ``"background"`` (the
-            wall's colour), ``"pot"`` (its colour), ``"watermark"`` (a sign in the corner), ``"texture"`` (the
+            wall's colour), ``"pot"`` (its colour), ``"watermark"`` (a sign on a coloured plate), ``"texture"`` (the
             wall's stripes), ``"position"`` (where a grey ball lies). Without it there is no such cue.
         strength : float
             Probability 0 to 1 with which the cue agrees in training and validation, else it has uniformly another

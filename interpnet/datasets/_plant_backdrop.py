@@ -27,7 +27,7 @@ _GLYPHS = (
     "01010 11111 01010 11111 01010", "10001 11011 10101 10001 10001", "00100 01010 10001 01010 00100",
 )  # fmt: skip
 _PLATE = 0.19
-_BALL = 0.055
+_BALL = 0.07
 # Round the frame, where the plant hardly ever is: right and left of it, and above.
 _PLACES = (
     (0.09, 0.12), (0.09, 0.55), (0.91, 0.12), (0.91, 0.55), (0.09, 0.9), (0.91, 0.9),
@@ -127,15 +127,15 @@ def _stripes(at: Float32, value: int, phase: float) -> Float32:
 
 
 def _stamp(pixels: Float32, cue: Mask, value: int) -> None:
-    """Paint a pale plate with a dark sign in the lower right corner."""
+    """Paint a coloured plate with a pale sign in the lower right corner."""
     side = len(cue)
     dot = max(math.floor(side * _PLATE / 7.0 + 0.5), 1)
     low = side - 7 * dot - max(dot // 2, 1)
-    plate = np.full((7, 7), 0.92, dtype=np.float32)
-    plate[1:6, 1:6] -= np.array([[int(bit) for bit in row] for row in _GLYPHS[value].split()], dtype=np.float32) * 0.72
-    large = plate.repeat(dot, 0).repeat(dot, 1)
-    window = pixels[:, low : low + 7 * dot, low : low + 7 * dot]
-    window[...] = window * 0.25 + large * 0.75
+    sign = np.zeros((7, 7), dtype=np.float32)
+    sign[1:6, 1:6] = [[int(bit) for bit in row] for row in _GLYPHS[value].split()]
+    large = sign.repeat(dot, 0).repeat(dot, 1)
+    for plane, ink in zip(pixels[:, low : low + 7 * dot, low : low + 7 * dot], CUE_COLOURS[value], strict=True):
+        plane[...] = plane * 0.2 + (ink + large * (0.95 - ink)) * 0.8
     cue[low : low + 7 * dot, low : low + 7 * dot] = True
 
 
