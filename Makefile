@@ -15,7 +15,7 @@ CODE   := interpnet pipelines experiments tests
 help:  ## Show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
 
-demo: $(VENV)/.installed  ## Train a small network on real digits, audit it, and name the report
+demo: $(VENV)/.installed  ## Draw flowers, train a small network on them, audit it, and name the report
 	$(BIN)/interpnet demo
 
 test: $(VENV)/.installed-dev  ## Run all tests (JOBS=2 at a time)

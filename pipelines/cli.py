@@ -67,7 +67,7 @@ def demo(
     fresh: o.Fresh = False,
     open_report: o.OpenReport = False,
 ) -> None:
-    """Train a small network on scikit-learn's digits and audit it; a minute or two, no download.
+    """Draw flowers of six colours, train a small network on them and audit it; a minute or two, no download.
 
     [green]interpnet demo --open[/]
     [green]interpnet demo --mu auto --stability 20[/]

@@ -192,10 +192,10 @@ def test_labels_are_fitted_where_asked(tmp_path, monkeypatch):
 
 
 def test_the_demo_trains_once_and_names_the_report(tmp_path, monkeypatch, capsys):
-    import interpnet.training
     from pipelines import commands_model
 
-    monkeypatch.setattr(interpnet.training, "_IMAGES_TO_SEE", 3_000)  # a demo of seconds
+    monkeypatch.setattr(commands_model, "_DEMO_DATA", "an8flower-single-6c?size=32&n=120")  # a demo of seconds
+    monkeypatch.setattr(commands_model, "_DEMO_TRAINING", {"width": 6, "epochs": 3})
     out = tmp_path / "demo"
     arguments = ["demo", "--out", str(out), "--mu", "auto", "--stability", "2"]
     assert main(arguments) == 0
@@ -207,6 +207,19 @@ def test_the_demo_trains_once_and_names_the_report(tmp_path, monkeypatch, capsys
     page = (out / "report" / "index.html").read_text()
     assert "How mu was chosen" in page
     assert "share of 4 random halves" in page
+    assert "Where the maps lie" in page
+    places = json.loads((out / "explanations" / "localisation.json").read_text())
+    assert [m["name"] for m in places["methods"]] == [
+        "interpnet", "gradient", "guided", "gradcam++", "edge", "random", "center"
+    ]  # fmt: skip
+    assert all(0 < m["mean"] < 1 and m["n"] == places["n_images"] == 120 for m in places["methods"])
+    for entry in places["classes"]:
+        for channel in entry["channels"]:
+            shares = channel["shares"]
+            assert set(shares) == {"petals", "stem", "plant", "background", "discriminative"}
+            if shares["petals"] is not None:
+                assert shares["petals"] == shares["discriminative"] <= shares["plant"] <= 1
+                assert shares["plant"] + shares["background"] <= 1 + 1e-9
 
 
 def test_the_methods_beside_are_those_asked_for_and_the_controls(run, capsys):

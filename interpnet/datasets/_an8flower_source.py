@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from interpnet.datasets._an8flower import An8Flower, an8flower_from_spec
 from interpnet.datasets._an8flower_files import ReleasedFlower, released_an8flower
@@ -15,6 +18,12 @@ class FlowerSource(ArraySource):
     def __init__(self, flower: An8Flower) -> None:
         super().__init__(flower.images, flower.labels, flower.classes, f"an8flower-{flower.options.variant}")
         self.flower = flower
+
+    @property
+    def masks(self) -> Mapping[str, np.ndarray]:
+        """All masks of :class:`An8Flower`, with that of the planted shortcut where there is one."""
+        planted = self.flower.shortcut_mask
+        return self.flower.masks if planted is None else {**self.flower.masks, "shortcut": planted}
 
     def name(self, i: int) -> str:
         """Return for instance ``an8flower-single-6c/test/red/img12_p3_r50``."""
@@ -32,6 +41,11 @@ class ReleasedSource(ArraySource):
     def __init__(self, flower: ReleasedFlower) -> None:
         super().__init__(flower.images, flower.labels, flower.classes, "an8flower-released")
         self.flower = flower
+
+    @property
+    def masks(self) -> Mapping[str, np.ndarray]:
+        """What tells the class."""
+        return {"discriminative": self.flower.mask}
 
     def name(self, i: int) -> str:
         """Return the path below the folder."""

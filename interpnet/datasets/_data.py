@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, final
 
@@ -174,6 +174,14 @@ class ImageData(Dataset[tuple[Tensor, int]]):
     def labels(self) -> np.ndarray:
         """(N,) int64, known without reading an image."""
         return self._source.labels
+
+    @property
+    def masks(self) -> Mapping[str, np.ndarray] | None:
+        """Known regions of the images by name, (N, H, W) of bool each, as the source has them: before any resizing.
+
+        ``"discriminative"`` are the pixels that tell the class. None where the data knows no regions.
+        """
+        return self._source.masks
 
     @property
     def empty_classes(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +37,11 @@ class Source(ABC):
 
     classes: tuple[str, ...]
     labels: np.ndarray
+
+    @property
+    def masks(self) -> Mapping[str, np.ndarray] | None:
+        """Known regions of the images by name, (N, H, W) of bool each; None where nobody knows them."""
+        return None
 
     @abstractmethod
     def name(self, i: int) -> str:

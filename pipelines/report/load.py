@@ -67,6 +67,19 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Localisation:
+    """What ``explanations/localisation.json`` holds.
+
+    ``methods``: (name, mean, standard deviation, zero maps) of the IoU-AUC. ``shares``: of a channel's heatmap in each
+    region, by (class, layer, index).
+    """
+
+    n_images: int
+    methods: tuple[tuple[str, float, float, int], ...]
+    shares: Mapping[tuple[int, str, int], Mapping[str, float | None]]
+
+
+@dataclass(frozen=True)
 class RunData:
     """What a run folder holds; a stage that has not run is ``None``.
 
@@ -87,6 +100,8 @@ class RunData:
         Entries of ``explanations/classes.json`` by class number.
     examples : dict or None
         ``explanations/examples.json``.
+    places : Localisation or None
+        Where the maps lie, on data with masks.
     """
 
     folder: Path
@@ -100,6 +115,7 @@ class RunData:
     top: int
     pictures: Mapping[int, Mapping[str, Any]] | None
     examples: Mapping[str, Any] | None
+    places: Localisation | None = None
 
     def command(self, stage: str) -> str:
         """Return the command that runs one stage on this folder."""
@@ -162,6 +178,7 @@ def load_run(folder: Path) -> RunData:
         top,
         by_class,
         examples,
+        _places(folder),
     )
 
 
@@ -215,6 +232,23 @@ def _entries(folder: Path) -> tuple[int, dict[int, Mapping[str, Any]]] | None:
     with reading(path, "explain", folder):
         data = read_json(path)
         return int(data["top"]), {int(entry["index"]): entry for entry in data["classes"]}
+
+
+def _places(folder: Path) -> Localisation | None:
+    path = folder / "explanations" / "localisation.json"
+    if not path.is_file():
+        return None
+    with reading(path, "explain", folder):
+        data = read_json(path)
+        rows = [(clean(m["name"]), float(m["mean"]), float(m["sd"]), int(m["blank"])) for m in data["methods"]]
+        shares = {
+            (int(entry["index"]), clean(c["layer"]), int(c["index"])): {
+                clean(k): None if v is None else float(v) for k, v in c["shares"].items()
+            }
+            for entry in data["classes"]
+            for c in entry["channels"]
+        }
+        return Localisation(int(data["n_images"]), tuple(rows), shares)
 
 
 def _class_names(

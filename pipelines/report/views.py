@@ -27,6 +27,7 @@ METHODS = {
     "center": "Centre",
 }
 CONTROLS = ("edge", "random", "center")
+REGIONS = {"petals": "petals", "stem": "stem", "plant": "plant", "background": "outside", "shortcut": "planted cue"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class ChannelRow:
     mean: str | None
     patches: str | None
     n_patches: int
+    regions: tuple[tuple[str, float], ...] = ()
 
     @property
     def label(self) -> str:
@@ -277,9 +279,34 @@ def _channel_rows(
                     pictures.embed(channel["mean"], 96) if drawn else None,
                     pictures.strip(channel["patches"][:_PATCHES], size, _PATCHES) if drawn else None,
                     min(_PATCHES, len(channel["patches"])) if drawn else 0,
+                    _regions(run, cls, layer, index),
                 )
             )
         return tuple(rows)
+
+
+def _regions(run: RunData, cls: int, layer: str, index: int) -> tuple[tuple[str, float], ...]:
+    """Return (region, share of the channel's heatmap) for the regions a reader wants, NaN where it is silent."""
+    shares = {} if run.places is None else run.places.shares.get((cls, layer, index), {})
+    names = [name for name in REGIONS if name in shares] or list(shares)
+    return tuple((REGIONS.get(name, name), _number(shares[name])) for name in names)
+
+
+def place_rows(run: RunData) -> list[dict[str, Any]]:
+    """Return the rows of the table of overlaps, the best first; controls and our own maps are marked."""
+    if run.places is None:
+        return []
+    rows = [
+        {
+            "label": "InterpNet: combined map" if name == "interpnet" else METHODS.get(name, name),
+            "kind": "control" if name in CONTROLS else "relevant" if name == "interpnet" else "",
+            "mean": mean,
+            "sd": sd,
+            "blank": blank,
+        }
+        for name, mean, sd, blank in run.places.methods
+    ]
+    return sorted(rows, key=lambda row: -float(str(row["mean"])))
 
 
 def _often(run: RunData, cls: int, count: int) -> list[float]:

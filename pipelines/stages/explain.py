@@ -13,6 +13,7 @@ from pipelines.run_folder import digest
 from pipelines.session import Notes, Session
 from pipelines.stages.ablate import ablate_key, load_ablation
 from pipelines.stages.examples import explain_examples
+from pipelines.stages.localise import localise
 from pipelines.stages.solve import load_interpretation, solve_key
 from pipelines.stages.visualise import visualise_channels
 
@@ -82,6 +83,11 @@ def _explain(session: Session, notes: Notes) -> dict[str, Any]:
     write_json(folder / "classes.json", {"top": config.top, "classes": classes})
     examples = explain_examples(session, found, _pictures_key(session), notes)
     write_json(folder / "examples.json", examples)
+    places = localise(session, found, shown, notes)
+    if places is None:
+        (folder / "localisation.json").unlink(missing_ok=True)
+    else:
+        write_json(folder / "localisation.json", places)
     return {"n_channels_pictured": len(needed), "n_examples": len(examples["examples"])}
 
 
