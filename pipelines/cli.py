@@ -286,7 +286,9 @@ app.command()(filters)
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Argument(help="digits, mnist, cifar10, or imagefolder:PATH.", metavar="DATA")],
+    data: Annotated[
+        str, typer.Argument(help="digits, mnist, cifar10, imagefolder:PATH, or an8flower-single-6c.", metavar="DATA")
+    ],
     out: Annotated[
         str, typer.Option("--out", help="The file of weights.", metavar="FILE.safetensors")
     ] = "weights.safetensors",

@@ -35,7 +35,9 @@ ModelArgument = Annotated[
 ]
 DataArgument = Annotated[
     str | None,
-    typer.Argument(help="digits, mnist, cifar10, or imagefolder:PATH.", metavar="DATA", show_default=False),
+    typer.Argument(
+        help="digits, mnist, cifar10, imagefolder:PATH, or an8flower-single-6c.", metavar="DATA", show_default=False
+    ),
 ]
 RunArgument = Annotated[str, typer.Argument(help="An existing run folder.", metavar="RUN", show_default=False)]
 

@@ -1,0 +1,1 @@
+"""E3: whether the maps lie on the pixels that tell the class."""

@@ -1,0 +1,84 @@
+"""Every map that is compared: identified channels, logits under the same rules, all attribution methods, controls."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from interpnet.baselines import AttributionWarning, attribute, methods
+from interpnet.errors import ModelError
+from interpnet.explain import Explanation, explain
+from interpnet.relevance import Interpretation
+from interpnet.sites import Trace
+from interpnet.trace import Instrument, evaluating, instrument
+
+#: The paper's method with its defaults: the three channels with the largest weight times score, guided, resampled.
+PAPER = "channels guided resampled"
+RULES = ("gradient", "deconvnet", "guided")
+#: Where the default is for final figures; stated in the README.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "smoothgrad": {"samples": 10},
+    "vargrad": {"samples": 10},
+    "integrated_gradients": {"steps": 16},
+    "expected_gradients": {"samples": 16},
+    "occlusion": {"patch": 16, "stride": 12},
+    "lime": {"samples": 100},
+    "kernel_shap": {"samples": 100},
+    "shapley_sampling": {"orders": 2},
+    "scorecam": {"channels": 32},
+}
+K = 3
+
+
+def all_maps(
+    model: nn.Module, images: Tensor, labels: Tensor, found: Interpretation, trace: Trace
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield (name, maps (B, H, W)) for the images' true classes; signed maps keep their sign."""
+    shown = None
+    for rule in RULES:
+        for resample in (False, True):
+            how = f"{rule} {'resampled' if resample else 'plain'}"
+            for reduction, mark in (("positive", ""), ("abs", ", absolute")):
+                e = explain(
+                    model, images, found, k=K, classes=labels, rectifier=rule, resample=resample, reduction=reduction,
+                    found=trace,
+                )  # fmt: skip
+                yield f"channels {how}{mark}", e.combined
+                shown = e
+            if resample and rule != "gradient":
+                yield f"logit {how}", attribute(model, images, labels, rule, resample=True)
+    if shown is not None:
+        yield "channels upsampled", upsampled(model, images, shown)
+    for method in methods():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", AttributionWarning)
+                yield method.name, attribute(model, images, labels, method.name, **OPTIONS.get(method.name, {}))
+        except ModelError:
+            continue  # CAM where the network does not average
+
+
+def upsampled(model: nn.Module, images: Tensor, shown: Explanation) -> Tensor:
+    """Return the maximum over each image's channels of their activation maps, min-max normalised and enlarged."""
+    layers = {channel.layer for row in shown.channels for channel in row}
+    kept: dict[str, Tensor] = {}
+
+    def reader(layer: str) -> Any:
+        return lambda out: kept.setdefault(layer, out.clone())
+
+    with torch.no_grad(), evaluating(model), instrument(model, Instrument(reads={n: reader(n) for n in layers})):
+        model(images.clone())
+    maps = torch.zeros(len(images), *images.shape[2:])
+    for i, row in enumerate(shown.channels):
+        for channel in row:
+            one = kept[channel.layer][i, channel.index]
+            low, high = one.amin(), one.amax()
+            scaled = (one - low) / (high - low) if high > low else torch.zeros_like(one)
+            large = F.interpolate(scaled[None, None], images.shape[2:], mode="bilinear", align_corners=False)[0, 0]
+            maps[i] = torch.maximum(maps[i], large)
+    return maps
