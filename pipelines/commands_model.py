@@ -25,7 +25,7 @@ Given = Mapping[str, Any]
 _IMAGE_SIZE = 224
 _DEMO_VERSION = 2
 _DEMO_DATA = "an8flower-single-6c"
-_DEMO_TRAINING: dict[str, Any] = {"width": 8, "epochs": 8}
+_DEMO_TRAINING: dict[str, Any] = {"width": 8, "epochs": 12}
 _WEIGHTS = "smallcnn.safetensors"
 
 
