@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pipelines import options as o
+from pipelines import options_filters as f
 from pipelines.cli_run import run_command
 
 
@@ -29,17 +30,17 @@ def filters(
     std: o.Std = None,
     channels: o.Channels = None,
     on_bad_image: o.OnBadImage = None,
-    split: o.Split = None,
-    max_images: o.MaxShown = None,
-    layers: o.PicturedLayers = None,
-    per_layer: o.PerLayer = None,
-    max_classes: o.MaxClasses = None,
-    neighbours: o.Neighbours = None,
-    perplexity: o.Perplexity = None,
-    steps: o.Steps = None,
-    jitter: o.Jitter = None,
-    blur: o.Blur = None,
-    l2: o.L2 = None,
+    split: f.Split = None,
+    max_images: f.MaxShown = None,
+    layers: f.PicturedLayers = None,
+    per_layer: f.PerLayer = None,
+    max_classes: f.MaxClasses = None,
+    neighbours: f.Neighbours = None,
+    perplexity: f.Perplexity = None,
+    steps: f.Steps = None,
+    jitter: f.Jitter = None,
+    blur: f.Blur = None,
+    l2: f.L2 = None,
     seed: o.Seed = None,
     device: o.Device = None,
     batch_size: o.BatchSize = None,

@@ -15,7 +15,7 @@ MODEL, DATA, STUDY, PICTURES, MACHINE, FOLDER = (
 )  # fmt: skip
 
 
-def _option(*names: str, help: str, panel: str, default: str | None = None, metavar: str | None = None) -> Any:  # noqa: A002
+def option(*names: str, help: str, panel: str, default: str | None = None, metavar: str | None = None) -> Any:  # noqa: A002
     return typer.Option(
         *names,
         help=help,
@@ -43,7 +43,7 @@ RunArgument = Annotated[str, typer.Argument(help="An existing run folder.", meta
 
 Weights = Annotated[
     str | None,
-    _option(
+    option(
         "--weights",
         help="A file (.safetensors; .pt or .pth with a state dict), pretrained, random, or published weights' name.",
         panel=MODEL,
@@ -52,11 +52,11 @@ Weights = Annotated[
 ]
 NumClasses = Annotated[
     int | None,
-    _option("--num-classes", help="Outputs of the model.", panel=MODEL, default="the architecture's", metavar="N"),
+    option("--num-classes", help="Outputs of the model.", panel=MODEL, default="the architecture's", metavar="N"),
 ]
 Output = Annotated[
     str | None,
-    _option(
+    option(
         "--output",
         help="Which entry of a returned tuple or dict is the logits.",
         panel=MODEL,
@@ -64,11 +64,11 @@ Output = Annotated[
     ),
 ]
 DataRoot = Annotated[
-    str | None, _option("--data-root", help="Where mnist and cifar10 lie.", panel=DATA, default="data", metavar="DIR")
+    str | None, option("--data-root", help="Where mnist and cifar10 lie.", panel=DATA, default="data", metavar="DIR")
 ]
 Classes = Annotated[
     str | None,
-    _option(
+    option(
         "--classes",
         help="Text file naming the model's outputs, one a line in order; the data's classes are found in it.",
         panel=DATA,
@@ -78,7 +78,7 @@ Classes = Annotated[
 ]
 ImageSize = Annotated[
     str | None,
-    _option(
+    option(
         "--image-size",
         help="Resize: N for the shorter side (then the square centre is cut out), or HxW.",
         panel=DATA,
@@ -86,10 +86,10 @@ ImageSize = Annotated[
         metavar="N|HxW",
     ),
 ]
-Crop = Annotated[str | None, _option("--crop", help="Centre crop after resizing.", panel=DATA, metavar="N|HxW")]
+Crop = Annotated[str | None, option("--crop", help="Centre crop after resizing.", panel=DATA, metavar="N|HxW")]
 Mean = Annotated[
     str | None,
-    _option(
+    option(
         "--mean",
         help="Subtracted from pixels in [0, 1]: one number, or one a channel.",
         panel=DATA,
@@ -99,7 +99,7 @@ Mean = Annotated[
 ]
 Std = Annotated[
     str | None,
-    _option(
+    option(
         "--std",
         help="Divides them afterwards.",
         panel=DATA,
@@ -109,13 +109,13 @@ Std = Annotated[
 ]
 Channels = Annotated[
     int | None,
-    _option(
+    option(
         "--channels", help="Convert images to 1 (grey) or 3 (colour).", panel=DATA, default="the data's", metavar="1|3"
     ),
 ]
 OnBadImage = Annotated[
     str | None,
-    _option(
+    option(
         "--on-bad-image",
         help="An unreadable image stops the run, or is left out and listed in the report.",
         panel=DATA,
@@ -125,13 +125,13 @@ OnBadImage = Annotated[
 ]
 MaxImages = Annotated[
     int | None,
-    _option(
+    option(
         "--max-images", help="Use so many training images, balanced by class.", panel=DATA, default="all", metavar="N"
     ),
 ]
 LayersOption = Annotated[
     list[str] | None,
-    _option(
+    option(
         "--layers",
         help="default, conv, all, names or globs as `interpnet layers` prints them; comma-separated or repeated.",
         panel=STUDY,
@@ -141,7 +141,7 @@ LayersOption = Annotated[
 ]
 Norm = Annotated[
     str | None,
-    _option(
+    option(
         "--norm",
         help="Score of a channel: the L2 norm of its map (the paper), or its square (the released code).",
         panel=STUDY,
@@ -151,7 +151,7 @@ Norm = Annotated[
 ]
 Mu = Annotated[
     str | None,
-    _option(
+    option(
         "--mu",
         help="Sparsity: bound on the L1 norm of a class's weights; the smaller, the fewer channels. auto tries about "
         "twenty values on held-out images (5 folds) and takes the smallest within one standard error of the best.",
@@ -162,11 +162,11 @@ Mu = Annotated[
 ]
 Positive = Annotated[
     bool | None,
-    _option("--positive/--signed", help="Weights not below zero, or of either sign.", panel=STUDY, default="signed"),
+    option("--positive/--signed", help="Weights not below zero, or of either sign.", panel=STUDY, default="signed"),
 ]
 FitOn = Annotated[
     str | None,
-    _option(
+    option(
         "--fit-on",
         help="Fit on the labels or on the network's predictions; auto takes predictions below 5 images a class.",
         panel=STUDY,
@@ -176,7 +176,7 @@ FitOn = Annotated[
 ]
 ClassWeight = Annotated[
     str | None,
-    _option(
+    option(
         "--class-weight",
         help="none: every image counts alike. balanced: every class counts alike, however few its images.",
         panel=STUDY,
@@ -186,7 +186,7 @@ ClassWeight = Annotated[
 ]
 StabilityPairs = Annotated[
     int | None,
-    _option(
+    option(
         "--stability",
         help="Solve again on N random pairs of halves of the images and give each channel the share of halves that "
         "name it too; 20 to 50 are usual.",
@@ -197,11 +197,11 @@ StabilityPairs = Annotated[
 ]
 Repeats = Annotated[
     int | None,
-    _option("--repeats", help="Draws of every random control.", panel=STUDY, default="10", metavar="N"),
+    option("--repeats", help="Draws of every random control.", panel=STUDY, default="10", metavar="N"),
 ]
 Fill = Annotated[
     str | None,
-    _option(
+    option(
         "--fill",
         help="What a removed map is overwritten with: zero, or the channel's mean.",
         panel=STUDY,
@@ -211,7 +211,7 @@ Fill = Annotated[
 ]
 MaxAblationImages = Annotated[
     int | None,
-    _option(
+    option(
         "--max-ablation-images",
         help="Use so many test images, balanced by class.",
         panel=STUDY,
@@ -221,13 +221,13 @@ MaxAblationImages = Annotated[
 ]
 Examples = Annotated[
     int | None,
-    _option(
+    option(
         "--examples", help="Recognised test images explained for each class.", panel=PICTURES, default="2", metavar="N"
     ),
 ]
 Misclassified = Annotated[
     int | None,
-    _option(
+    option(
         "--misclassified",
         help="Misclassified test images explained, in all.",
         panel=PICTURES,
@@ -236,21 +236,21 @@ Misclassified = Annotated[
     ),
 ]
 TopK = Annotated[
-    int | None, _option("--k", help="Channels shown for each image.", panel=PICTURES, default="3", metavar="K")
+    int | None, option("--k", help="Channels shown for each image.", panel=PICTURES, default="3", metavar="K")
 ]
 MaxChannels = Annotated[
     int | None,
-    _option(
+    option(
         "--max-channels", help="Channels pictured for each class, by weight.", panel=PICTURES, default="12", metavar="N"
     ),
 ]
 Top = Annotated[
     int | None,
-    _option("--top", help="Images averaged in a channel's visualization.", panel=PICTURES, default="100", metavar="N"),
+    option("--top", help="Images averaged in a channel's visualization.", panel=PICTURES, default="100", metavar="N"),
 ]
 Rectifier = Annotated[
     str | None,
-    _option(
+    option(
         "--rectifier",
         help="How heatmaps pass rectifiers on their way back.",
         panel=PICTURES,
@@ -260,7 +260,7 @@ Rectifier = Annotated[
 ]
 Resample = Annotated[
     bool | None,
-    _option(
+    option(
         "--resample/--no-resample",
         help="Strided convolutions run backwards with stride 1 on a resampled signal (the paper), or as they are.",
         panel=PICTURES,
@@ -269,7 +269,7 @@ Resample = Annotated[
 ]
 Reduction = Annotated[
     str | None,
-    _option(
+    option(
         "--reduction",
         help="One value a pixel from the colours' signals.",
         panel=PICTURES,
@@ -279,7 +279,7 @@ Reduction = Annotated[
 ]
 Methods = Annotated[
     list[str] | None,
-    _option(
+    option(
         "--methods",
         help="Attribution methods shown beside (docs/methods.md), and always the controls edge, random and center; "
         "comma-separated or repeated.",
@@ -288,115 +288,30 @@ Methods = Annotated[
         metavar="METHODS",
     ),
 ]
-Split = Annotated[
-    str | None,
-    _option("--split", help="Images to look at: train or test.", panel=DATA, default="test", metavar="train|test"),
-]
-MaxShown = Annotated[
-    int | None,
-    _option("--max-images", help="Look at so many images, balanced by class.", panel=DATA, default="1000", metavar="N"),
-]
-PicturedLayers = Annotated[
-    list[str] | None,
-    _option(
-        "--layers",
-        help="Layers whose channels are pictured: conv, all, names or globs as `interpnet layers` prints them; "
-        "comma-separated or repeated.",
-        panel=PICTURES,
-        default="at most 8 of the layers an audit reads, evenly spread",
-        metavar="LAYERS",
-    ),
-]
-PerLayer = Annotated[
-    int | None,
-    _option("--per-layer", help="Channels pictured in each layer.", panel=PICTURES, default="6", metavar="N"),
-]
-MaxClasses = Annotated[
-    int | None,
-    _option(
-        "--max-classes",
-        help="Classes pictured, and images whose neighbours are shown.",
-        panel=PICTURES,
-        default="12",
-        metavar="N",
-    ),
-]
-Neighbours = Annotated[
-    int | None,
-    _option("--neighbours", help="Nearest images shown for each.", panel=PICTURES, default="6", metavar="N"),
-]
-Perplexity = Annotated[
-    float | None,
-    _option(
-        "--perplexity",
-        help="About how many neighbours t-SNE keeps near each image.",
-        panel=PICTURES,
-        default="30, less with few images",
-        metavar="X",
-    ),
-]
-Steps = Annotated[
-    int | None,
-    _option(
-        "--steps",
-        help="Gradient steps of a maximised picture; most of the time goes here.",
-        panel=PICTURES,
-        default="64",
-        metavar="N",
-    ),
-]
-Jitter = Annotated[
-    int | None,
-    _option(
-        "--jitter",
-        help="Largest random shift at each step, in pixels.",
-        panel=PICTURES,
-        default="a 28th of the shorter side",
-        metavar="N",
-    ),
-]
-Blur = Annotated[
-    float | None,
-    _option(
-        "--blur",
-        help="Gaussian smoothing at the first step, in pixels; it falls to none.",
-        panel=PICTURES,
-        default="1, less for small images",
-        metavar="X",
-    ),
-]
-L2 = Annotated[
-    float | None,
-    _option(
-        "--l2", help="Share of the way to grey taken back at each step.", panel=PICTURES, default="0.01", metavar="X"
-    ),
-]
-Seed = Annotated[
-    int | None, _option("--seed", help="Fixes everything random.", panel=MACHINE, default="0", metavar="N")
-]
+Seed = Annotated[int | None, option("--seed", help="Fixes everything random.", panel=MACHINE, default="0", metavar="N")]
 Device = Annotated[
     str | None,
-    _option("--device", help="cpu, cuda, cuda:1, mps.", panel=MACHINE, default="the best there is", metavar="DEVICE"),
+    option("--device", help="cpu, cuda, cuda:1, mps.", panel=MACHINE, default="the best there is", metavar="DEVICE"),
 ]
 BatchSize = Annotated[
-    int | None, _option("--batch-size", help="Images a batch.", panel=MACHINE, default="64", metavar="N")
+    int | None, option("--batch-size", help="Images a batch.", panel=MACHINE, default="64", metavar="N")
 ]
 Workers = Annotated[
     int | None,
-    _option("--workers", help="Processes that read images ahead.", panel=MACHINE, default="0: none", metavar="N"),
+    option("--workers", help="Processes that read images ahead.", panel=MACHINE, default="0: none", metavar="N"),
 ]
 Out = Annotated[
     str | None,
-    _option("--out", help="The run folder.", panel=FOLDER, default="runs/MODEL-DATA", metavar="DIR"),
+    option("--out", help="The run folder.", panel=FOLDER, default="runs/MODEL-DATA", metavar="DIR"),
 ]
 Config = Annotated[
     str | None,
-    _option(
+    option(
         "--config",
         help="Take settings from this run.toml; options given here override it.",
         panel=FOLDER,
         metavar="FILE",
     ),
 ]
-Fresh = Annotated[bool, _option("--fresh", help="Start the run folder over instead of going on.", panel=FOLDER)]
-OpenReport = Annotated[bool, _option("--open", help="Open the report in a browser.", panel=FOLDER)]
+Fresh = Annotated[bool, option("--fresh", help="Start the run folder over instead of going on.", panel=FOLDER)]
+OpenReport = Annotated[bool, option("--open", help="Open the report in a browser.", panel=FOLDER)]

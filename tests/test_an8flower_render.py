@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from interpnet.datasets._an8flower_options import GENERATOR, azimuth_of, make_options
-from interpnet.datasets._plant import PETALS, STEM, plant
-from interpnet.datasets._plant_scene import IN_PETALS, IN_PLANT, IN_STEM, TOUCHES_PLANT, _camera, picture
-from interpnet.datasets._render import BAND, DISC, LEAF, PETAL, WHOLE, Camera, Surface, draw, make_thing
-from interpnet.datasets._render_exact import Draws, cross, dot, sincos, unit
+from interpnet.datasets._flower.exact import Draws, cross, dot, sincos, unit
+from interpnet.datasets._flower.options import GENERATOR, azimuth_of, make_options
+from interpnet.datasets._flower.plant import PETALS, STEM, plant
+from interpnet.datasets._flower.render import BAND, DISC, LEAF, PETAL, WHOLE, Camera, Surface, draw, make_thing
+from interpnet.datasets._flower.scene import IN_PETALS, IN_PLANT, IN_STEM, TOUCHES_PLANT, _camera, picture
 
 X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 FRONT = Camera((0.0, 0.0, 5.0), X, Y, (0.0, 0.0, -1.0), 0.4, (0.0, 0.0), Z, 0.25, 0.5)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from interpnet.datasets import an8flower
-from interpnet.datasets._an8flower_options import GENERATOR
+from interpnet.datasets._flower.options import GENERATOR
 
 CASES: tuple[dict[str, Any], ...] = (
     {"variant": "single-6c", "size": 112},

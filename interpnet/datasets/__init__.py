@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from interpnet.datasets._an8flower import An8Flower as An8Flower
-    from interpnet.datasets._an8flower import an8flower as an8flower
-    from interpnet.datasets._an8flower import an8flower_from_spec as an8flower_from_spec
-    from interpnet.datasets._an8flower_files import ReleasedFlower as ReleasedFlower
-    from interpnet.datasets._an8flower_files import released_an8flower as released_an8flower
     from interpnet.datasets._data import ImageData as ImageData
     from interpnet.datasets._data import stack_images as stack_images
+    from interpnet.datasets._flower.dataset import An8Flower as An8Flower
+    from interpnet.datasets._flower.dataset import an8flower as an8flower
+    from interpnet.datasets._flower.dataset import an8flower_from_spec as an8flower_from_spec
+    from interpnet.datasets._flower.files import ReleasedFlower as ReleasedFlower
+    from interpnet.datasets._flower.files import released_an8flower as released_an8flower
     from interpnet.datasets._loader import Batch as Batch
     from interpnet.datasets._loader import BatchLoader as BatchLoader
     from interpnet.datasets._loader import Skipped as Skipped
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from interpnet.datasets._registry import load_dataset as load_dataset
 
 _HOME = {
-    "An8Flower": "_an8flower",
+    "An8Flower": "_flower.dataset",
     "BadImageError": "_pixels",
     "Batch": "_loader",
     "BatchLoader": "_loader",
     "ImageData": "_data",
-    "ReleasedFlower": "_an8flower_files",
+    "ReleasedFlower": "_flower.files",
     "Skipped": "_loader",
-    "an8flower": "_an8flower",
-    "an8flower_from_spec": "_an8flower",
+    "an8flower": "_flower.dataset",
+    "an8flower_from_spec": "_flower.dataset",
     "dataset_names": "_registry",
     "load_dataset": "_registry",
     "make_loader": "_loader",
-    "released_an8flower": "_an8flower_files",
+    "released_an8flower": "_flower.files",
     "stack_images": "_data",
 }
 __all__ = list(_HOME)

@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from interpnet.datasets._an8flower_options import (
+from interpnet.datasets._flower.backdrop import CUE_COLOURS, Place, paint
+from interpnet.datasets._flower.exact import Draws, Vector, clamped, cross, mix, sincos, unit
+from interpnet.datasets._flower.options import (
     COLOURS,
     GENERATOR,
     FlowerOptions,
@@ -19,10 +21,8 @@ from interpnet.datasets._an8flower_options import (
     base_split,
     draw_cue,
 )
-from interpnet.datasets._plant import CENTRE, LEAVES, PETALS, POT, POT_DEPTH, POT_FOOT, SOIL, STEM, plant
-from interpnet.datasets._plant_backdrop import CUE_COLOURS, Place, paint
-from interpnet.datasets._render import Buffers, Camera, Float32, Mask, Thing, draw
-from interpnet.datasets._render_exact import Draws, Vector, clamped, cross, mix, sincos, unit
+from interpnet.datasets._flower.plant import CENTRE, LEAVES, PETALS, POT, POT_DEPTH, POT_FOOT, SOIL, STEM, plant
+from interpnet.datasets._flower.render import Buffers, Camera, Float32, Mask, Thing, draw
 
 Bytes = npt.NDArray[np.uint8]
 
