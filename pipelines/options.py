@@ -16,6 +16,7 @@ MODEL, DATA, STUDY, PICTURES, MACHINE, FOLDER = (
 
 
 def option(*names: str, help: str, panel: str, default: str | None = None, metavar: str | None = None) -> Any:  # noqa: A002
+    """Return an option of one panel of the help; ``default`` is what the help shows, the value stays ``None``."""
     return typer.Option(
         *names,
         help=help,
