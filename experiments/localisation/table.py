@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from experiments.localisation.maps import PAPER
 from interpnet._figures_style import BLUE, MUTED, VERMILLION, house_style, new_figure
@@ -26,11 +27,51 @@ def by_map(lines: list[dict[str, Any]], key: str) -> dict[str, tuple[float, floa
     }
 
 
+#: Pairs of maps whose difference answers a question: (question, one map, the other).
+QUESTIONS = (
+    ("resampling, from the channels", PAPER, "channels guided plain"),
+    ("resampling, from the logit", "logit guided resampled", "guided"),
+    ("channels instead of the logit, resampled", PAPER, "logit guided resampled"),
+    ("channels instead of the logit, plain", "channels guided plain", "guided"),
+    ("guided instead of gradient, from the channels", PAPER, "channels gradient resampled"),
+    ("absolute values instead of positive parts", f"{PAPER}, absolute", PAPER),
+    ("the method against Guided Grad-CAM++", PAPER, "guided_gradcam++"),
+    ("the method against LIME", PAPER, "lime"),
+    ("the method, absolute, against LIME", f"{PAPER}, absolute", "lime"),
+)
+
+
+def differences(lines: list[dict[str, Any]]) -> str:
+    """Return Markdown: paired differences over the networks of a kind, with Student's 95 % interval."""
+    kinds = _kinds(lines)
+    head = ["gain in IoU-AUC, points", *(f"{a}, {v}" for a, v in kinds)]
+    rows = []
+    for question, one, other in QUESTIONS:
+        cells = []
+        for kind in kinds:
+            pairs = [
+                100 * (x["maps"][one]["iou"] - x["maps"][other]["iou"])
+                for x in lines
+                if (x["architecture"], x["variant"]) == kind and {one, other} <= set(x["maps"])
+            ]
+            if len(pairs) < 2:
+                cells.append("–")
+                continue
+            half = float(stats.t.ppf(0.975, len(pairs) - 1) * np.std(pairs, ddof=1) / len(pairs) ** 0.5)
+            mean = float(np.mean(pairs))
+            cells.append(f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})".replace("-", "−"))
+        rows.append([question, *cells])
+    return "\n".join("| " + " | ".join(r) + " |" for r in (head, ["---"] * len(head), *rows))
+
+
+def _kinds(lines: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    found = {(x["architecture"], x["variant"]) for x in lines}
+    return sorted(found, key=lambda k: (k[0] != "smallcnn", k[1] != "single-6c"))
+
+
 def table(lines: list[dict[str, Any]]) -> str:
     """Return Markdown: a row a map, IoU-AUC in percent for each kind of network, best first by the first kind."""
-    kinds = sorted(
-        {(x["architecture"], x["variant"]) for x in lines}, key=lambda k: (k[0] != "smallcnn", k[1] != "single-6c")
-    )
+    kinds = _kinds(lines)
     parts = {k: [x for x in lines if (x["architecture"], x["variant"]) == k] for k in kinds}
     iou = {k: by_map(parts[k], "iou") for k in kinds}
     absolute = {k: by_map(parts[k], "iou_abs") for k in kinds}
@@ -63,7 +104,7 @@ def table(lines: list[dict[str, Any]]) -> str:
         f"{100 * parts[a, v][0]['mask_share']:.1f} %; {sum(x['seconds'] for x in parts[a, v]) / 60:.0f} minutes"
         for a, v in kinds
     ]
-    return "\n".join(["", *facts, "", *text, ""])
+    return "\n".join(["", *facts, "", differences(lines), "", *text, ""])
 
 
 def _cell(found: dict[str, tuple[float, float, int]], name: str) -> str:
