@@ -27,6 +27,7 @@ METHODS = {
     "center": "Centre",
 }
 CONTROLS = ("edge", "random", "center")
+_WORTH_SAYING = 0.05
 REGIONS = {"petals": "petals", "stem": "stem", "plant": "plant", "background": "outside", "shortcut": "planted cue"}
 
 
@@ -289,6 +290,8 @@ def _regions(run: RunData, cls: int, layer: str, index: int) -> tuple[tuple[str,
     """Return (region, share of the channel's heatmap) for the regions a reader wants, NaN where it is silent."""
     shares = {} if run.places is None else run.places.shares.get((cls, layer, index), {})
     names = [name for name in REGIONS if name in shares] or list(shares)
+    # Most plants' classes do not differ in the stem, and nothing is there.
+    names = [name for name in names if name != "stem" or _number(shares[name]) >= _WORTH_SAYING]
     return tuple((REGIONS.get(name, name), _number(shares[name])) for name in names)
 
 
