@@ -10,6 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from interpnet import datasets as datasets
+    from interpnet import evaluate as evaluate
+    from interpnet import pictures as pictures
     from interpnet.ablation import AblationResult as AblationResult
     from interpnet.ablation import ablate as ablate
     from interpnet.ablation import ablation_study as ablation_study
@@ -26,8 +29,8 @@ if TYPE_CHECKING:
     from interpnet.datasets import load_dataset as load_dataset
     from interpnet.datasets import make_loader as make_loader
     from interpnet.errors import InterpNetError as InterpNetError
-    from interpnet.explain import Explanation as Explanation
-    from interpnet.explain import explain as explain
+    from interpnet.explanation import Explanation as Explanation
+    from interpnet.explanation import explain as explain
     from interpnet.gram import Gram as Gram
     from interpnet.heatmap import channel_heatmap as channel_heatmap
     from interpnet.heatmap import channel_signal as channel_signal
@@ -55,7 +58,7 @@ _HOME = {
     "BreakPoints": "breakpoints",
     "Channel": "channels",
     "ChannelIndex": "channels",
-    "Explanation": "explain",
+    "Explanation": "explanation",
     "Gram": "gram",
     "ImageData": "datasets",
     "InterpNetError": "errors",
@@ -76,7 +79,7 @@ _HOME = {
     "channel_heatmap": "heatmap",
     "channel_signal": "heatmap",
     "collect_scores": "scores",
-    "explain": "explain",
+    "explain": "explanation",
     "interpret": "relevance",
     "load_dataset": "datasets",
     "load_model": "models",
@@ -88,10 +91,15 @@ _HOME = {
     "stability_selection": "stability",
 }
 
-__all__ = list(_HOME)
+# Packages of several names, used as ``interpnet.evaluate.iou_auc``.
+_PACKAGES = ("datasets", "evaluate", "pictures")
+
+__all__ = list(_HOME) + list(_PACKAGES)
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"interpnet.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'interpnet' has no attribute {name!r}")
     module = import_module(f"interpnet.{_HOME[name]}")
@@ -101,4 +109,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, *_PACKAGES})

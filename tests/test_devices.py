@@ -12,7 +12,7 @@ from experiments.attribution_networks import Strided
 from interpnet.ablation import ablate, ablation_study
 from interpnet.baselines import attribute, methods
 from interpnet.channels import Channel
-from interpnet.explain import explain
+from interpnet.explanation import explain
 from interpnet.patches import average_visualizations
 from interpnet.relevance import interpret
 from interpnet.scores import collect_scores

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from interpnet.channels import Channel, ChannelIndex
 from interpnet.errors import InterpNetError, LayerError
-from interpnet.explain import explain
+from interpnet.explanation import explain
 from interpnet.heatmap import REDUCTIONS, channel_heatmap, channel_signal, normalise, reduce_colours
 from interpnet.relevance import Interpretation, interpret
 from interpnet.scores import collect_scores

@@ -32,6 +32,14 @@ def test_public_names_are_documented(name: str) -> None:
     assert name in dir(interpnet)
 
 
+def test_no_module_hides_a_public_name() -> None:
+    """Importing interpnet.explain, say, would put the module where the function of that name was."""
+    modules = {path.stem for path in (ROOT / "interpnet").glob("*.py")} | {
+        path.name for path in (ROOT / "interpnet").iterdir() if path.is_dir()
+    }
+    assert set(interpnet._HOME) & modules == set()
+
+
 def test_unknown_public_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         interpnet.nothing  # noqa: B018 - the access is the test
@@ -69,7 +77,7 @@ ORDER = [
     ],
     ["scores", "relevance", "ablation_result"],
     ["ablation", "_passes", "_removal", "_starts", "heatmap"],
-    ["baselines", "evaluate", "explain", "patches", "pictures", "plotting"],
+    ["baselines", "evaluate", "explanation", "patches", "pictures", "plotting"],
 ]
 
 

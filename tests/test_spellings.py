@@ -67,7 +67,7 @@ def test_signals_are_identical(reference: Spelled, spelling: str, rectifier: str
 
 
 def test_interpretations_are_identical(reference: Spelled) -> None:
-    from interpnet.explain import explain
+    from interpnet.explanation import explain
 
     expected = None
     for spelling in SPELLINGS:

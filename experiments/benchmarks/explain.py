@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from experiments.benchmarks.memory import peak_of
 from interpnet._allocator import keep_freed_memory
 from interpnet.channels import Channel, ChannelIndex
-from interpnet.explain import explain
+from interpnet.explanation import explain
 from interpnet.relevance import Interpretation
 from interpnet.sites import Trace, find_sites
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from interpnet.baselines import AttributionWarning, attribute, methods
 from interpnet.errors import ModelError
-from interpnet.explain import Explanation, explain
+from interpnet.explanation import Explanation, explain
 from interpnet.relevance import Interpretation
 from interpnet.sites import Trace
 from interpnet.trace import Instrument, evaluating, instrument

@@ -28,7 +28,7 @@ from interpnet._io import write_text
 from interpnet.baselines import AttributionWarning, attribute, methods
 from interpnet.datasets import load_dataset, make_loader
 from interpnet.evaluate import class_sensitivity, deletion, insertion, parameter_randomisation
-from interpnet.explain import explain
+from interpnet.explanation import explain
 from interpnet.relevance import Interpretation, interpret
 from interpnet.scores import collect_scores
 

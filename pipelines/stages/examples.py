@@ -16,7 +16,7 @@ from interpnet._io import read_json, write_json
 from interpnet.baselines import AttributionWarning, attribute
 from interpnet.datasets import stack_images
 from interpnet.errors import InterpNetError, RunFolderError
-from interpnet.explain import explain
+from interpnet.explanation import explain
 from interpnet.plotting import enlarge, render, save_png
 from interpnet.relevance import Interpretation
 from interpnet.sites import logits_of

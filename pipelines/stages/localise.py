@@ -15,7 +15,7 @@ from interpnet.channels import Channel
 from interpnet.datasets import stack_images
 from interpnet.errors import InterpNetError
 from interpnet.evaluate import iou_auc
-from interpnet.explain import explain
+from interpnet.explanation import explain
 from interpnet.heatmap import channel_signal, reduce_colours
 from interpnet.relevance import Interpretation
 from pipelines.session import Notes, Session
