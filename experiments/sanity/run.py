@@ -111,7 +111,7 @@ def examine(method: str, explain: Maps, model: nn.Module, images: Tensor) -> dic
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Return the README's table, the least class-sensitive method last."""
-    head = ["method", "class: rank ↓", "class: structure ↓", "weights: rank ↓", "of |map| ↓", "structure ↓",
+    head = ["method", "class: rank ↓", "class: structure ↓", "weights: rank ↓", "of absolute values ↓", "structure ↓",
             "rank after the top fifth", "deletion ↓", "insertion ↑", "zero maps"]  # fmt: skip
     keys = ("class_rank", "class_structure", "weights_rank", "weights_rank_absolute", "weights_structure",
             "weights_rank_after_the_top", "deletion", "insertion")  # fmt: skip
