@@ -69,20 +69,16 @@ def plot_filters(found: Filters, *, most: int = 96, planes: int = 16) -> Figure:
     scale = 0.34 if stacked else 0.62
     with house_style():
         figure = new_figure(max(3.6, 0.9 + scale * columns), 0.9 + (scale + (0 if stacked else 0.16)) * rows)
-        axes = figure.subplots(rows, columns, squeeze=False)
-        for i, cell in enumerate(axes.flat):
-            _bare(cell)
-            if i >= len(panels):
-                cell.set_visible(False)
-                continue
-            cell.imshow(panels[i], cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
+        cells = _cells(figure, rows, columns, len(panels))
+        for i, (cell, panel) in enumerate(zip(cells, panels, strict=True)):
+            cell.imshow(panel, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
             if not stacked:
                 cell.set_title(f"filter {i}", fontsize=7, fontweight="normal", loc="center", pad=2)
         if stacked:
             for row in spread(rows, 16):
-                axes[row, 0].set_ylabel(str(row), rotation=0, ha="right", va="center", fontsize=8)
+                cells[row * columns].set_ylabel(str(row), rotation=0, ha="right", va="center", fontsize=8)
             for column in spread(columns, 16):
-                axes[-1, column].set_xlabel(str(column), fontsize=8)
+                cells[(rows - 1) * columns + column].set_xlabel(str(column), fontsize=8)
             figure.supxlabel("input channel", fontsize=9.5)
             figure.supylabel("filter", fontsize=9.5)
         figure.suptitle(_heading(found, len(tiles)), fontsize=10.5, fontweight="bold", parse_math=False)
@@ -99,6 +95,15 @@ def _bare(axes: Axes) -> None:
     axes.set_yticks([])
     for side in axes.spines.values():
         side.set_visible(False)
+
+
+def _cells(figure: Figure, rows: int, columns: int, n: int) -> list[Axes]:
+    """Return the first n axes of a grid, bare; the others are hidden."""
+    cells: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for i, cell in enumerate(cells):
+        _bare(cell)
+        cell.set_visible(i < n)
+    return cells[:n]
 
 
 def plot_activation_maps(maps: Any, layer: str, *, image: Any = None, most: int = 48) -> Figure:
@@ -134,13 +139,7 @@ def plot_activation_maps(maps: Any, layer: str, *, image: Any = None, most: int 
     rows = -(-len(panels) // columns)
     with house_style():
         figure = new_figure(max(3.0, 0.95 * columns), 0.5 + 1.2 * rows)
-        axes = figure.subplots(rows, columns, squeeze=False)
-        for i, cell in enumerate(axes.flat):
-            _bare(cell)
-            if i >= len(panels):
-                cell.set_visible(False)
-                continue
-            values, title, below = panels[i]
+        for cell, (values, title, below) in zip(_cells(figure, rows, columns, len(panels)), panels, strict=True):
             high = max(float(np.max(values)), 1e-12)
             low = min(0.0, float(np.min(values)))
             cell.imshow(values, cmap="inferno", vmin=low, vmax=high, interpolation="nearest", aspect="equal")
@@ -177,14 +176,9 @@ def plot_pictures(pictures: Sequence[Any], titles: Sequence[str], *, columns: in
     rows = -(-len(pictures) // columns)
     with house_style():
         figure = new_figure(max(2.4, 1.55 * columns), 0.35 * bool(heading) + 1.85 * rows)
-        axes = figure.subplots(rows, columns, squeeze=False)
-        for i, cell in enumerate(axes.flat):
-            _bare(cell)
-            if i >= len(pictures):
-                cell.set_visible(False)
-                continue
-            cell.imshow(enlarge(pictures[i], 192), interpolation="nearest")
-            cell.set_title(plain(titles[i], 22), fontsize=8, fontweight="normal", loc="center", pad=3, parse_math=False)
+        for cell, picture, title in zip(_cells(figure, rows, columns, len(pictures)), pictures, titles, strict=True):
+            cell.imshow(enlarge(picture, 192), interpolation="nearest")
+            cell.set_title(plain(title, 22), fontsize=8, fontweight="normal", loc="center", pad=3, parse_math=False)
         if heading:
             figure.suptitle(plain(heading, 80), fontsize=10.5, fontweight="bold", parse_math=False)
     return figure

@@ -58,7 +58,8 @@ def deepest_first(picks: Picks, order: Mapping[str, int]) -> list[list[int]]:
     def depth(start: Start) -> int:
         return max(order.get(name, last) for name, _ in places(start))
 
-    return [sorted(range(len(row)), key=lambda j, row=row: -depth(row[j])) for row in picks]  # type: ignore[misc]
+    falling = [[-depth(start) for start in row] for row in picks]
+    return [sorted(range(len(row)), key=row.__getitem__) for row in falling]
 
 
 def seeds_of(

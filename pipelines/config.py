@@ -14,6 +14,8 @@ from pipelines.toml_text import Table, read_toml, to_toml
 
 _SECTIONS = ("model", "data", "collect", "solve", "ablate", "explain", "run")
 MU_EXPECTED = "a number above 0, or auto"
+#: Methods that need no network, shown beside every other: a map like theirs says nothing of it.
+CONTROLS = ("edge", "random", "center")
 _COMMENT = "Replay this run with: interpnet audit --config THIS_FILE --out runs/ANOTHER_NAME"
 _CHOICES = {
     "on_bad_image": ("fail", "skip"),

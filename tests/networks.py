@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
+
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 SPELLINGS = ("module", "inplace", "functional", "method", "reused")
@@ -72,3 +76,24 @@ class Branches(nn.Module):
         x = F.avg_pool2d(x * scale, 2)
         x = F.relu(self.c(x))
         return self.out(x.mean((2, 3)))
+
+
+def torchvision_network(name: str) -> nn.Module:
+    """Return a network of torchvision with five classes, the caller's own."""
+    return copy.deepcopy(_made(name))
+
+
+@cache
+def _made(name: str) -> nn.Module:
+    """Random weights, with batch norms that have seen noise."""
+    torch.manual_seed(0)
+    extra = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
+    net: nn.Module = getattr(torchvision.models, name)(num_classes=5, **extra)
+    if name == "vgg11_bn":
+        net.classifier = nn.Linear(512 * 49, 5)  # the large linear maps of the original only cost time
+    for m in net.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.momentum = None
+    with torch.no_grad():
+        net.train()(torch.randn(4, 3, 64, 64))
+    return net.eval()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -12,10 +11,9 @@ import pytest
 import refused
 import torch
 import torch.nn.functional as F
-import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import SPELLINGS, Branches, Spelled
+from networks import SPELLINGS, Branches, Spelled, torchvision_network
 from torch import Tensor, nn
 
 from interpnet.baselines import attribute_full
@@ -287,26 +285,6 @@ NETWORKS = (
     "resnet18", "vgg11_bn", "densenet121", "googlenet", "mobilenet_v3_small", "efficientnet_b0", "squeezenet1_1",
     "shufflenet_v2_x0_5",
 )  # fmt: skip
-
-
-def torchvision_network(name: str) -> nn.Module:
-    return copy.deepcopy(_made(name))
-
-
-@cache
-def _made(name: str) -> nn.Module:
-    """Random weights, with batch norms that have seen noise."""
-    torch.manual_seed(0)
-    extra = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
-    net: nn.Module = getattr(torchvision.models, name)(num_classes=5, **extra)
-    if name == "vgg11_bn":
-        net.classifier = nn.Linear(512 * 49, 5)  # the large linear maps of the original only cost time
-    for m in net.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            m.momentum = None
-    with torch.no_grad():
-        net.train()(torch.randn(4, 3, 64, 64))
-    return net.eval()
 
 
 @pytest.mark.parametrize("name", NETWORKS)

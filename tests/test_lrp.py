@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import pytest
 import refused
 import torch
 import torch.nn.functional as F
-import torchvision
-from networks import SPELLINGS, Branches, Spelled
+from networks import SPELLINGS, Branches, Spelled, torchvision_network
 from torch import Tensor, nn
 
 from interpnet.baselines import _lrp_engine as engine
@@ -221,26 +218,6 @@ def test_rules_by_hand() -> None:
 def gradient_x_input(net: nn.Module, x: Tensor, target: int) -> Tensor:
     x = x.clone().requires_grad_()
     return (torch.autograd.grad(net(x.clone())[:, target].sum(), x)[0] * x).detach()
-
-
-def torchvision_network(name: str) -> nn.Module:
-    return copy.deepcopy(_made(name))
-
-
-@cache
-def _made(name: str) -> nn.Module:
-    """Random weights, with batch norms that have seen noise."""
-    torch.manual_seed(0)
-    extra = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
-    net: nn.Module = getattr(torchvision.models, name)(num_classes=5, **extra)
-    if name == "vgg11_bn":
-        net.classifier = nn.Linear(512 * 49, 5)  # the large linear maps of the original only cost time
-    for m in net.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            m.momentum = None
-    with torch.no_grad():
-        net.train()(torch.randn(4, 3, 64, 64))
-    return net.eval()
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)

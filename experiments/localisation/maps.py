@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from interpnet.baselines import AttributionWarning, attribute, methods
 from interpnet.errors import ModelError
 from interpnet.explanation import Explanation, explain
+from interpnet.heatmap import normalise, reduce_colours
 from interpnet.relevance import Interpretation
 from interpnet.sites import Trace
 from interpnet.trace import Instrument, evaluating, instrument
@@ -43,13 +44,9 @@ def all_maps(
     for rule in RULES:
         for resample in (False, True):
             how = f"{rule} {'resampled' if resample else 'plain'}"
+            shown = explain(model, images, found, k=K, classes=labels, rectifier=rule, resample=resample, found=trace)
             for reduction, mark in (("positive", ""), ("abs", ", absolute")):
-                e = explain(
-                    model, images, found, k=K, classes=labels, rectifier=rule, resample=resample, reduction=reduction,
-                    found=trace,
-                )  # fmt: skip
-                yield f"channels {how}{mark}", e.combined
-                shown = e
+                yield f"channels {how}{mark}", normalise(reduce_colours(shown.signals, reduction)).amax(1)
             if resample and rule != "gradient":
                 yield f"logit {how}", attribute(model, images, labels, rule, resample=True)
     if shown is not None:

@@ -205,11 +205,16 @@ def _part(call: AttributionCall, targets: Tensor | None, here: slice, limit: int
     if targets is None:
         target = logits.argmax(1)
     else:
-        if bool(((targets < 0) | (targets >= logits.shape[1])).any()):
-            raise InterpNetError(f"target {targets.tolist()} holds a class outside 0..{logits.shape[1] - 1}")
+        check_classes(targets, logits.shape[1])
         target = targets[here].to(logits.device)
     baseline = call.baseline[here] if isinstance(call.baseline, Tensor) else call.baseline
     return replace(call, images=images, target=target, logits=logits, baseline=baseline, max_batch=limit)
+
+
+def check_classes(targets: Tensor, n: int) -> None:
+    """Raise :class:`InterpNetError` unless every target is one of n classes."""
+    if bool(((targets < 0) | (targets >= n)).any()):
+        raise InterpNetError(f"target {targets.tolist()} holds a class outside 0..{n - 1}")
 
 
 def _detached(found: Attribution, call: AttributionCall) -> Attribution:

@@ -219,13 +219,14 @@ def _check(plan: _Plan, images: Tensor, maps: Tensor) -> None:
 
 def _classes(plan: _Plan, model: nn.Module, images: Tensor, given: Tensor | None) -> Tensor:
     """Return the classes (B,) to read: the given ones, if the model has them, else the predicted."""
+    from interpnet.baselines._attribute import check_classes
+
     logits = torch.cat(
         [logits_of(model(x.clone()), x.shape[0], plan.output) for x in torch.split(images, plan.max_batch)]
     )
     if given is None:
         return logits.argmax(1)
-    if bool(((given < 0) | (given >= logits.shape[1])).any()):
-        raise InterpNetError(f"target {given.tolist()} holds a class outside 0..{logits.shape[1] - 1}")
+    check_classes(given, logits.shape[1])
     return given.to(images.device)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from interpnet._figures_data import by_class, find_condition, others_change
+from pipelines.config import CONTROLS
 from pipelines.report.load import RunData, clean, reading
 from pipelines.report.pictures import Pictures
 from pipelines.selection import seldom
@@ -26,7 +27,6 @@ METHODS = {
     "random": "Random",
     "center": "Centre",
 }
-CONTROLS = ("edge", "random", "center")
 _WORTH_SAYING = 0.05
 REGIONS = {"petals": "petals", "stem": "stem", "plant": "plant", "background": "outside", "shortcut": "planted cue"}
 

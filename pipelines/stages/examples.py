@@ -16,15 +16,14 @@ from interpnet._io import read_json, write_json
 from interpnet.baselines import AttributionWarning, attribute
 from interpnet.datasets import stack_images
 from interpnet.errors import InterpNetError, RunFolderError
-from interpnet.explanation import explain
+from interpnet.explanation import Explanation, explain
 from interpnet.plotting import enlarge, render, save_png
 from interpnet.relevance import Interpretation
 from interpnet.sites import logits_of
 from interpnet.trace import evaluating
+from pipelines.config import CONTROLS
 from pipelines.session import Notes, Session
 
-#: What needs no network: a map like these says nothing of it.
-CONTROLS = ("edge", "random", "center")
 _SIZE = 192
 # A single pixel often outshines the rest of a large map by far; so many share the brightest colour.
 _SATURATED = 0.005
@@ -139,33 +138,11 @@ def explain_batch(
     pictures : sequence of Tensor (C, H, W)
         The same in [0, 1].
     """
-    subject, config, folder = session.subject, session.config, session.run.folder("explain")
-    images = images.to(subject.device)
+    config, folder = session.config, session.run.folder("explain")
+    images = images.to(session.subject.device)
     wanted = [item.explained for item in items if item.explained is not None]
-    result = explain(
-        subject.model,
-        images,
-        found,
-        k=config.k,
-        classes=wanted or None,
-        rectifier=config.rectifier,
-        resample=config.resample,
-        reduction=config.reduction,
-        output=subject.output,
-        found=subject.found if tuple(images.shape[1:]) == subject.found.image_shape else None,
-    )
-    others: dict[str, Tensor] = {}
-    missing: list[str] = []
-    for method in dict.fromkeys((*config.methods, *CONTROLS)):
-        try:
-            with warnings.catch_warnings():
-                # Of an image's blank map the report says so; modes were set when the model was loaded.
-                warnings.simplefilter("ignore", AttributionWarning)
-                others[method] = attribute(
-                    subject.model, images, result.classes, method, output=subject.output, seed=config.seed
-                ).cpu()
-        except InterpNetError as error:
-            missing.append(f"{method}: {error}")
+    result = explain_with(session, found, images, wanted or None)
+    others, missing = compared_maps(session, images, result.classes)
     records = []
     for b, item in enumerate(items):
         explained = int(result.classes[b])
@@ -205,6 +182,43 @@ def explain_batch(
             }
         )
     return records
+
+
+def explain_with(
+    session: Session, found: Interpretation, images: Tensor, classes: Tensor | Sequence[int] | None
+) -> Explanation:
+    """Explain a batch as the run is configured."""
+    subject, config = session.subject, session.config
+    return explain(
+        subject.model,
+        images,
+        found,
+        k=config.k,
+        classes=classes,
+        rectifier=config.rectifier,
+        resample=config.resample,
+        reduction=config.reduction,
+        output=subject.output,
+        found=subject.found if tuple(images.shape[1:]) == subject.found.image_shape else None,
+    )
+
+
+def compared_maps(session: Session, images: Tensor, classes: Tensor) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the maps (B, H, W) of the run's other methods and the controls, by name, and why some are missing."""
+    subject, config = session.subject, session.config
+    maps: dict[str, Tensor] = {}
+    missing: list[str] = []
+    for method in dict.fromkeys((*config.methods, *CONTROLS)):
+        try:
+            with warnings.catch_warnings():
+                # Of a map of zeros the report says so; modes were set when the model was loaded.
+                warnings.simplefilter("ignore", AttributionWarning)
+                maps[method] = attribute(
+                    subject.model, images, classes, method, output=subject.output, seed=config.seed
+                ).cpu()
+        except InterpNetError as error:
+            missing.append(f"{method}: {error}")
+    return maps, missing
 
 
 def shown(heatmap: Tensor, image: Tensor) -> np.ndarray:

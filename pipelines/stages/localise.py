@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,16 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interpnet.baselines import AttributionWarning, attribute
 from interpnet.channels import Channel
 from interpnet.datasets import stack_images
-from interpnet.errors import InterpNetError
 from interpnet.evaluate import iou_auc
-from interpnet.explanation import explain
 from interpnet.heatmap import channel_signal, reduce_colours
 from interpnet.relevance import Interpretation
 from pipelines.session import Notes, Session
-from pipelines.stages.examples import CONTROLS
+from pipelines.stages.examples import compared_maps, explain_with
 from pipelines.subject import balanced
 
 #: The mask that tells the class; what :func:`interpnet.evaluate.iou_auc` compares with.
@@ -65,7 +61,9 @@ def _overlaps(session: Session, found: Interpretation, chosen: np.ndarray, mask:
     values: dict[str, list[Tensor]] = {}
     blank: dict[str, int] = {}
     for images, labels, where in _batches(session, chosen):
-        for name, maps in _maps(session, found, images, labels):
+        ours = explain_with(session, found, images, labels).combined
+        # The examples say why a method is missing.
+        for name, maps in {OURS: ours, **compared_maps(session, images, labels)[0]}.items():
             scores = iou_auc(maps.clamp(min=0).cpu(), torch.from_numpy(mask[where]), constant="zero")
             values.setdefault(name, []).append(scores.values)
             blank[name] = blank.get(name, 0) + int(scores.flagged.sum() if scores.flagged is not None else 0)
@@ -75,25 +73,6 @@ def _overlaps(session: Session, found: Interpretation, chosen: np.ndarray, mask:
         spread = float(every.std()) if len(every) > 1 else 0.0
         rows.append({"name": name, "mean": float(every.mean()), "sd": spread, "blank": blank[name], "n": len(every)})
     return rows
-
-
-def _maps(session: Session, found: Interpretation, images: Tensor, labels: Tensor) -> Iterator[tuple[str, Tensor]]:
-    subject, config = session.subject, session.config
-    ours = explain(
-        subject.model, images, found, k=config.k, classes=labels, rectifier=config.rectifier, resample=config.resample,
-        reduction=config.reduction, output=subject.output, found=subject.found,
-    )  # fmt: skip
-    yield OURS, ours.combined
-    for method in dict.fromkeys((*config.methods, *CONTROLS)):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", AttributionWarning)  # zero maps are counted
-                yield (
-                    method,
-                    attribute(subject.model, images, labels, method, output=subject.output, seed=config.seed),
-                )
-        except InterpNetError:
-            continue  # the examples say why
 
 
 def _shares(

@@ -191,7 +191,7 @@ def _whole(name: str, value: object, low: int, high: int) -> int:
 
 
 def _number(name: str, value: object, low: float, high: float) -> float:
-    good = isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or not low <= float(value) <= high:  # type: ignore[arg-type]
-        raise DataError(f"{name} is {value!r}, expected a number from {low:g} to {high:g}")
-    return float(value)  # type: ignore[arg-type]
+    number = float(value) if isinstance(value, int | float | np.number) and not isinstance(value, bool) else math.nan
+    if low <= number <= high:
+        return number
+    raise DataError(f"{name} is {value!r}, expected a number from {low:g} to {high:g}")
