@@ -20,6 +20,7 @@ import torch
 from experiments.localisation.maps import all_maps
 from experiments.localisation.networks import ARCHITECTURES, trained
 from experiments.localisation.table import write_readme
+from interpnet._allocator import keep_freed_memory
 from interpnet._io import write_text
 from interpnet.datasets import load_dataset, make_loader, stack_images
 from interpnet.evaluate import iou_auc, pointing_game
@@ -95,6 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
     words: dict[str, Any] = {"n_images": options.images}
     if options.quick:
         options.networks, words = 1, {"n_images": 12, "options": "?size=48&n=120", "epochs": 2}
+    keep_freed_memory()  # thousands of passes of the same sizes
     options.work.mkdir(parents=True, exist_ok=True)
     lines: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
     done = {(x["variant"], x["architecture"], x["seed"]) for x in lines}

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from experiments.localisation.maps import PAPER
+from experiments.pages import begin, fill, markdown, paired, signed
 from interpnet._figures_style import BLUE, MUTED, VERMILLION, house_style, new_figure
-from interpnet._io import atomic_path, write_text
+from interpnet._io import atomic_path
 
-BEGIN, END = "<!-- begin: written by python -m experiments.localisation.run -->", "<!-- end -->"
+_COMMAND = "experiments.localisation.run"
+BEGIN = begin(_COMMAND)
 _CONTROLS = ("random", "edge", "center")
 
 
@@ -57,11 +58,9 @@ def differences(lines: list[dict[str, Any]]) -> str:
             if len(pairs) < 2:
                 cells.append("–")
                 continue
-            half = float(stats.t.ppf(0.975, len(pairs) - 1) * np.std(pairs, ddof=1) / len(pairs) ** 0.5)
-            mean = float(np.mean(pairs))
-            cells.append(f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})".replace("-", "−"))
+            cells.append(signed(paired(pairs)))
         rows.append([question, *cells])
-    return "\n".join("| " + " | ".join(r) + " |" for r in (head, ["---"] * len(head), *rows))
+    return markdown(head, rows)
 
 
 def _kinds(lines: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -77,17 +76,12 @@ def table(lines: list[dict[str, Any]]) -> str:
     absolute = {k: by_map(parts[k], "iou_abs") for k in kinds}
     plant = {k: by_map(parts[k], "iou_plant") for k in kinds}
     pointing = {k: by_map(parts[k], "pointing") for k in kinds}
-    head, rule = ["map"], ["---"]
-    for architecture, variant in kinds:
-        head += [f"{architecture}, {variant}"]
-        rule += ["---"]
+    head = ["map", *(f"{architecture}, {variant}" for architecture, variant in kinds)]
     first = kinds[0]
     head += [f"absolute ({first[0]}, {first[1]})", f"pointing game ({first[0]}, {first[1]})"]
-    rule += ["---", "---"]
     doubled = [k for k in kinds if k[1] == "double-12c"]
     if doubled:
         head.append(f"against the plant ({doubled[0][0]}, double-12c)")
-        rule.append("---")
     rows = []
     for name in sorted(iou[first], key=lambda n: -iou[first][n][0]):
         mark = "**" if name == PAPER else "*" if name in _CONTROLS else ""
@@ -96,7 +90,6 @@ def table(lines: list[dict[str, Any]]) -> str:
         if doubled:
             row.append(f"{100 * plant[doubled[0]][name][0]:.1f}" if name in plant[doubled[0]] else "–")
         rows.append(row)
-    text = ["| " + " | ".join(r) + " |" for r in (head, rule, *rows)]
     facts = [
         f"- {a}, {v}: {len(parts[a, v])} networks, test accuracy {min(x['accuracy'] for x in parts[a, v]):.3f} to "
         f"{max(x['accuracy'] for x in parts[a, v]):.3f}, {np.mean([x['channels_a_class'] for x in parts[a, v]]):.1f} "
@@ -104,7 +97,7 @@ def table(lines: list[dict[str, Any]]) -> str:
         f"{100 * parts[a, v][0]['mask_share']:.1f} %; {sum(x['seconds'] for x in parts[a, v]) / 60:.0f} minutes"
         for a, v in kinds
     ]
-    return "\n".join(["", *facts, "", differences(lines), "", *text, ""])
+    return "\n".join(["", *facts, "", differences(lines), "", markdown(head, rows), ""])
 
 
 def _cell(found: dict[str, tuple[float, float, int]], name: str) -> str:
@@ -135,6 +128,5 @@ def figure(lines: list[dict[str, Any]], path: Path) -> None:
 
 def write_readme(path: Path, lines: list[dict[str, Any]], picture: Path) -> None:
     """Put the table between the README's marks and draw the figure."""
-    page = path.read_text()
-    write_text(path, page[: page.index(BEGIN) + len(BEGIN)] + "\n" + table(lines) + page[page.index(END) :])
+    fill(path, _COMMAND, table(lines))
     figure(lines, picture)
