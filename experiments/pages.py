@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,21 @@ from scipy import stats
 from interpnet._io import write_text
 
 END = "<!-- end -->"
+
+
+def commit() -> str:
+    """Return the commit of the code that runs, shortened; ``unknown`` where git is not here."""
+    try:
+        asked = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 - whichever git is on the path
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return "unknown"
+    return asked.stdout.strip() or "unknown"
 
 
 def begin(command: str) -> str:

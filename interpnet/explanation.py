@@ -21,6 +21,8 @@ from interpnet.relevance import Interpretation
 from interpnet.scores import ScoreReader
 from interpnet.sites import Output, Trace, check_images, find_sites
 
+COMBINATIONS = ("max", "mean", "response")
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -40,7 +42,7 @@ class Explanation:
     heatmaps : Tensor (B, k, H, W)
         Each min-max normalised to [0, 1]; zero where an image has fewer than k channels or a blank map.
     combined : Tensor (B, H, W)
-        The pixel-wise maximum of the k.
+        The k put together, by default their pixel-wise maximum; see :func:`combine`.
     signals : Tensor (B, k, C, H, W)
         The raw signals.
     rectifiers_seen, rectifiers_overridden : int
@@ -72,6 +74,7 @@ def explain(
     resample_pool: bool = False,
     seed: str = "activation",
     reduction: str = "positive",
+    combination: str = "max",
     output: Output | None = None,
     found: Trace | None = None,
 ) -> Explanation:
@@ -90,6 +93,8 @@ def explain(
         Classes to explain; the predicted ones by default.
     rectifier, resample, resample_pool, seed, reduction
         See :func:`interpnet.heatmap.channel_heatmap`.
+    combination : {"max", "mean", "response"}
+        See :func:`combine`.
 
     Returns
     -------
@@ -112,6 +117,7 @@ def explain(
     images = beside(model, check_images(images))
     if k < 1:
         raise InterpNetError(f"k={k}; expected at least 1")
+    _check_combination(combination)
     found = found if found is not None else find_sites(model, images, output=output)
     sites = []
     for name, size in interpretation.channels.sizes:
@@ -154,6 +160,9 @@ def explain(
         padding = signals.new_zeros((signals.shape[0], k - signals.shape[1], *signals.shape[2:]))
         signals = torch.cat([signals, padding], 1)
     heatmaps = normalise(reduce_colours(signals, reduction))
+    responses = heatmaps.new_zeros(heatmaps.shape[:2])
+    for i, row in enumerate(chosen):
+        responses[i, : len(row)] = responses.new_tensor([response for _, response in row])
     target = torch.tensor(explained, device=logits.device)
     return Explanation(
         classes=target,
@@ -162,11 +171,55 @@ def explain(
         channels=[[channel for channel, _ in row] for row in chosen],
         responses=[[response for _, response in row] for row in chosen],
         heatmaps=heatmaps,
-        combined=heatmaps.amax(1),
+        combined=combine(heatmaps, responses, combination),
         signals=signals,
         rectifiers_seen=result.report.seen,
         rectifiers_overridden=result.report.overridden,
     )
+
+
+def combine(heatmaps: Tensor, responses: Tensor, combination: str = "max") -> Tensor:
+    """Put the k heatmaps of each image together.
+
+    Parameters
+    ----------
+    heatmaps : Tensor (B, k, H, W)
+        Each in [0, 1].
+    responses : Tensor (B, k)
+        Weight times score of each channel, 0 where an image has fewer than k.
+    combination : {"max", "mean", "response"}
+        The pixel-wise maximum (the paper); the mean over the channels there are; or the mean weighted by the
+        responses, ``sum_i r_i H_i / sum_i r_i``. An image without a channel has a map of zeros.
+
+    Returns
+    -------
+    Tensor (B, H, W)
+        In [0, 1].
+
+    Raises
+    ------
+    InterpNetError
+        Another name.
+
+    Examples
+    --------
+    >>> maps = torch.tensor([[[[1.0, 0.0]], [[0.0, 0.5]]]])
+    >>> responses = torch.tensor([[3.0, 1.0]])
+    >>> [combine(maps, responses, how).tolist() for how in COMBINATIONS]
+    [[[[1.0, 0.5]]], [[[0.5, 0.25]]], [[[0.75, 0.125]]]]
+    """
+    _check_combination(combination)
+    if combination == "max":
+        return heatmaps.amax(1)
+    weights = (responses > 0).to(heatmaps) if combination == "mean" else responses.clamp(min=0).to(heatmaps)
+    total = weights.sum(1, keepdim=True)
+    weights = weights / torch.where(total > 0, total, torch.ones_like(total))
+    return (weights[:, :, None, None] * heatmaps).sum(1)
+
+
+def _check_combination(combination: str) -> None:
+    if combination not in COMBINATIONS:
+        raise InterpNetError(f"combination={combination!r}; expected one of {', '.join(map(repr, COMBINATIONS))}")
 
 
 def _classes(

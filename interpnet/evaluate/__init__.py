@@ -6,6 +6,9 @@ from interpnet.evaluate._score import Measure as Measure
 from interpnet.evaluate._score import Score as Score
 from interpnet.evaluate._score import measures as measures
 from interpnet.evaluate.checkerboard import checkerboard as checkerboard
+from interpnet.evaluate.context import ContextSwap as ContextSwap
+from interpnet.evaluate.context import context_swap as context_swap
+from interpnet.evaluate.context import swapped_context as swapped_context
 from interpnet.evaluate.localisation import iou_auc as iou_auc
 from interpnet.evaluate.localisation import pointing_game as pointing_game
 from interpnet.evaluate.perturbation import deletion as deletion

@@ -1,0 +1,128 @@
+"""Repair a network that relies on a cue: remove the flagged channels, or teach its classifier other surroundings."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from experiments.shortcuts.audit import FLAG, Audited, mask
+from experiments.shortcuts.plan import Subject
+from interpnet import ablate
+from interpnet.channels import Channel
+from interpnet.datasets import stack_images
+from interpnet.evaluate import swapped_context
+from interpnet.smallcnn import SmallCNN
+from interpnet.training import train
+
+SPLITS = {"agree": ("test-agree", True), "disagree": ("test-disagree", True), "clean": ("test", False)}
+_SURROUNDINGS = 3
+_EPOCHS = 4
+Tests = dict[str, tuple[Tensor, Tensor]]
+
+
+def splits_of(subject: Subject, work: Path, *, n: int | None) -> Tests:
+    """Return images and labels of the splits that a repair is judged on."""
+    found = {}
+    for name, (split, planted) in SPLITS.items():
+        data = subject.data(split, work, planted=planted, n=n)
+        found[name] = stack_images(data, range(len(data))), torch.as_tensor(data.labels)
+    return found
+
+
+def repairs(a: Audited, work: Path, *, n: int | None = None, seed: int = 0) -> dict[str, dict[str, float]]:
+    """Return, for each repair, the accuracy on every split and the number of channels removed."""
+    tests = splits_of(a.subject, work, n=n)
+    last = a.found.channels.layers[-1]
+    rows = {"as it is": _judged(a.model, tests)}
+    rng = np.random.default_rng([seed, a.subject.seed])
+    for how in FLAG:
+        every = list(dict.fromkeys(channel for _, channel, _ in a.swaps[how].flagged(FLAG[how])))
+        top = [channel for channel in every if channel.layer == last]
+        rows[f"flagged removed ({how})"] = _without(a.model, tests, every)
+        rows[f"flagged removed, last layer ({how})"] = _without(a.model, tests, top)
+        size = dict(a.found.channels.sizes)[last]
+        free = [Channel(last, i) for i in range(size) if Channel(last, i) not in top]
+        drawn = [free[i] for i in rng.choice(len(free), min(len(top), len(free)), replace=False)]
+        rows[f"as many random ones, last layer ({how})"] = _without(a.model, tests, drawn)
+    images, labels, plants = _training(a, work, n)
+    rows["classifier fitted anew"] = _refitted(a.model, images, labels, tests)
+    for how, middle in (("disc", None), ("mask", plants)):
+        first, mixed = swapped_context(images, labels, middle=middle, partners=_SURROUNDINGS, seed=seed)
+        rows[f"classifier fitted on swapped surroundings ({how})"] = _refitted(a.model, mixed, labels[first], tests)
+        rows[f"trained on with swapped surroundings ({how})"] = _trained_on(a.model, mixed, labels[first], tests, seed)
+    rows["trained on"] = _trained_on(
+        a.model, images.repeat(_SURROUNDINGS, 1, 1, 1), labels.repeat(_SURROUNDINGS), tests, seed
+    )
+    return rows
+
+
+def _training(a: Audited, work: Path, n: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    data = a.subject.data("train", work, n=n)
+    return stack_images(data, range(len(data))), torch.as_tensor(data.labels), mask(data, "plant")
+
+
+def _judged(model: SmallCNN, tests: Tests, *, removed: int = 0) -> dict[str, float]:
+    return _measured(lambda images: model(images).argmax(1), tests, removed)
+
+
+def _measured(predict: Callable[[Tensor], Tensor], tests: Tests, removed: int) -> dict[str, float]:
+    with torch.no_grad():
+        found = {name: float((predict(x) == y).double().mean()) for name, (x, y) in tests.items()}
+    return {**found, "removed": removed}
+
+
+def _without(model: SmallCNN, tests: Tests, channels: list[Channel]) -> dict[str, float]:
+    if not channels:
+        return _judged(model, tests)
+    with ablate(model, channels):
+        return _judged(model, tests, removed=len(channels))
+
+
+def _features(model: SmallCNN, images: Tensor) -> npt.NDArray[np.float64]:
+    with torch.no_grad():
+        parts = [model.head(model.blocks(part)) for part in torch.split(images, 100)]
+    return torch.cat(parts).double().numpy()
+
+
+def _refitted(model: SmallCNN, images: Tensor, labels: Tensor, tests: Tests) -> dict[str, float]:
+    """Fit a logistic regression on the last layer's features; after Kirichenko et al., ICLR 2023, without groups."""
+    x = _features(model, images)
+    spread = x.std(0)
+    scale = np.where(spread > 0, spread, 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = LogisticRegression(max_iter=500).fit(x / scale, labels.numpy())
+    return _measured(lambda y: torch.from_numpy(fitted.predict(_features(model, y) / scale)), tests, 0)
+
+
+class _Batches:
+    """Batches of tensors in a new order each epoch, as :func:`interpnet.training.train` wants them."""
+
+    def __init__(self, images: Tensor, labels: Tensor, seed: int, size: int = 64) -> None:
+        self.images, self.labels, self._size = images, labels, size
+        self.n_images = len(labels)
+        self._draws = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.labels) / self._size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for part in torch.split(torch.randperm(len(self.labels), generator=self._draws), self._size):
+            yield self.images[part], self.labels[part]
+
+
+def _trained_on(model: SmallCNN, images: Tensor, labels: Tensor, tests: Tests, seed: int) -> dict[str, float]:
+    """Train a copy of the whole network a little longer on the given images."""
+    other = copy.deepcopy(model)
+    train(other, _Batches(images, labels, seed), epochs=_EPOCHS, lr=1e-3, max_shift=4, seed=seed, progress=False)
+    return _judged(other, tests)

@@ -1,0 +1,88 @@
+"""The variants: which layers may be chosen, how many channels, how colours and maps are put together."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from interpnet.channels import ChannelIndex
+from interpnet.explanation import COMBINATIONS, combine, explain
+from interpnet.gram import Gram, one_hot
+from interpnet.heatmap import normalise, reduce_colours
+from interpnet.relevance import Interpretation, interpret
+from interpnet.score_table import ScoreTable
+from interpnet.sites import Trace
+
+LAYERS = ("every", "last half")
+MUS = (5.0, 20.0)
+KS = (1, 2, 3, 5, 8)
+REDUCTIONS = ("positive", "abs", "max")
+SEEDS = ("activation", "maximum")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One variant; the defaults are the paper's."""
+
+    layers: str = "every"
+    mu: float = 5.0
+    seed: str = "activation"
+    k: int = 3
+    reduction: str = "positive"
+    combination: str = "max"
+
+    def named(self) -> dict[str, Any]:
+        """Return the fields as JSON-able values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        parts = [f"{self.layers} layer{'s' if self.layers == 'every' else ''}", f"mu {self.mu:g}", f"k {self.k}",
+                 self.reduction, self.combination]  # fmt: skip
+        return ", ".join(parts if self.seed == "activation" else [*parts, f"from the {self.seed}"])
+
+
+PAPER = Setting()
+
+
+def channels_of(table: ScoreTable, layers: str, mu: float, classes: tuple[str, ...]) -> Interpretation:
+    """Return the weights of the channels of every layer, or with only the last half of the layers to choose from."""
+    names = table.channels.layers
+    kept = names if layers == "every" else names[len(names) // 2 :]
+    columns = np.concatenate([np.arange(len(table.channels))[table.channels.slice(n)] for n in kept])
+    sizes = dict(table.channels.sizes)
+    gram = Gram.from_scores(table.X[:, columns], one_hot(table.labels, len(classes)))
+    index = ChannelIndex(tuple((n, sizes[n]) for n in kept))
+    return interpret(gram, channels=index, mu=mu, classes=classes)
+
+
+def maps_of_settings(
+    model: nn.Module, images: Tensor, labels: Tensor, table: ScoreTable, classes: tuple[str, ...], trace: Trace
+) -> Iterator[tuple[Setting, Tensor]]:
+    """Yield every setting with its maps (B, H, W); signals are sent back once for all that share them."""
+    for layers, mu in itertools.product(LAYERS, MUS):
+        found = channels_of(table, layers, mu, classes)
+        for seed in SEEDS:
+            shown = explain(model, images, found, k=max(KS), classes=labels, seed=seed, found=trace)
+            responses = torch.zeros(shown.signals.shape[:2])
+            for i, row in enumerate(shown.responses):
+                responses[i, : len(row)] = torch.tensor(row)
+            for reduction in REDUCTIONS:
+                each = normalise(reduce_colours(shown.signals, reduction)).cpu()
+                for k, combination in itertools.product(KS, COMBINATIONS):
+                    setting = Setting(layers, mu, seed, k, reduction, combination)
+                    yield setting, combine(each[:, :k], responses[:, :k], combination)
+
+
+def maps_of(setting: Setting, model: nn.Module, images: Tensor, labels: Tensor | None, found: Interpretation) -> Tensor:
+    """Return the maps (B, H, W) of one setting, for the predicted classes by default."""
+    shown = explain(
+        model, images, found, k=setting.k, classes=labels, seed=setting.seed, reduction=setting.reduction,
+        combination=setting.combination,
+    )  # fmt: skip
+    return shown.combined

@@ -1,0 +1,288 @@
+"""Does a network look at the subject or at what is around it? Swap the surroundings between images, and see.
+
+Each image's middle is put into the surroundings of another image. A prediction, or a channel's score, that goes with
+the surroundings' class rather than with the middle's does not come from the subject. That the subject is in the middle
+is an assumption about the photographs; with masks of the subject it is none. Related: Xiao et al., "Noise or signal:
+the role of image backgrounds in object recognition", ICLR 2021 (mixed-rand images, with masks); what is asked of
+single channels is ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from interpnet._device import beside
+from interpnet.channels import Channel
+from interpnet.errors import DataError, InterpNetError
+from interpnet.relevance import Interpretation
+from interpnet.scores import ScoreReader
+from interpnet.sites import Output, Trace, check_images, find_sites, logits_of
+from interpnet.trace import Instrument, evaluating, instrument, unwrap
+
+FloatArray = npt.NDArray[np.float64]
+#: Of the shorter side; half of a disc's area lies within 0.7 of it.
+_RADIUS = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class ContextSwap:
+    """What goes with the middle of the images, and what with their surroundings.
+
+    Attributes
+    ----------
+    interpretation : Interpretation
+    follows : float
+        Share of images with swapped surroundings, of two classes, that are predicted as the surroundings' class.
+    keeps : float
+        Share of them that keep the middle's class; the rest is taken for a third.
+    class_share : array (C,)
+        For the response of each class, ``sum_c w_c x_c``: effect of the surroundings over both effects, 0 to 1; NaN
+        where no image is of the class, or neither has an effect.
+    middle, surroundings : array (C, m)
+        How much each channel's score rises, on average, where the middle (the surroundings) shows the class.
+    n : int
+        Swapped images of two classes.
+    """
+
+    interpretation: Interpretation
+    follows: float
+    keeps: float
+    class_share: FloatArray
+    middle: FloatArray
+    surroundings: FloatArray
+    n: int
+
+    @property
+    def share(self) -> FloatArray:
+        """(C, m): for each class's relevant channels the surroundings' part of what the class does to the score.
+
+        ``max(sb, 0) / (max(sa, 0) + max(sb, 0))`` with the effects a of the middle and b of the surroundings and the
+        weight's sign s; NaN for other channels, and where both effects go against the weight.
+        """
+        signs = np.sign(self.interpretation.coef)
+        return _share(np.where(signs == 0, np.nan, signs * self.middle), signs * self.surroundings)
+
+    @property
+    def mean_share(self) -> float:
+        """Mean of ``class_share`` over the classes that have one: one number for the network."""
+        known = self.class_share[np.isfinite(self.class_share)]
+        return float(known.mean()) if len(known) else float("nan")
+
+    def flagged(self, least: float = 0.5) -> list[tuple[int, Channel, float]]:
+        """Return (class, channel, share) of the relevant channels whose share is above ``least``, largest first."""
+        share = self.share
+        with np.errstate(invalid="ignore"):
+            found = [(int(c), int(j), float(share[c, j])) for c, j in zip(*np.nonzero(share > least), strict=True)]
+        found.sort(key=lambda x: -x[2])
+        return [(c, self.interpretation.channels[j], value) for c, j, value in found]
+
+
+def context_swap(
+    model: nn.Module,
+    images: Tensor,
+    interpretation: Interpretation,
+    *,
+    classes: Tensor | None = None,
+    middle: Tensor | None = None,
+    partners: int = 5,
+    seed: int = 0,
+    max_batch: int = 64,
+    output: Output | None = None,
+    found: Trace | None = None,
+) -> ContextSwap:
+    """Put the middle of each image into the surroundings of others, and see what predictions and channels go with.
+
+    Partners are drawn class by class, the image's own class among them, so that the classes of middle and surroundings
+    are independent. For class j and channel c, ``x_c = e + a [middle shows j] + b [surroundings show j]`` is fitted by
+    least squares over all swapped images; so is each class's response.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Left as it was.
+    images : Tensor (B, C, H, W)
+        As the model wants them, several of each class: a few dozen a class give shares to about 0.05.
+    interpretation : Interpretation
+        Of this model: which channels are relevant, with which weight.
+    classes : Tensor (B,) int64, optional
+        What the images show; by default what the network takes them for, so that no label is needed.
+    middle : Tensor (H, W) or (B, H, W) of bool, optional
+        Where the subject is. By default a disc of a quarter of the shorter side around the centre. With one mask an
+        image, what comes from the first image is the union of both subjects, so that no second one is left.
+    partners : int
+        Surroundings for each image.
+    seed : int
+        Of the partners.
+    max_batch : int
+        Images in one forward pass.
+
+    Returns
+    -------
+    ContextSwap
+
+    Raises
+    ------
+    DataError
+        Images of one class only, or a mask of another shape, empty or full.
+    InterpNetError
+        ``partners`` or ``max_batch`` below 1; an interpretation of another model.
+
+    Examples
+    --------
+    >>> from interpnet.channels import ChannelIndex
+    >>> net = nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(2, 2))
+    >>> images = torch.zeros(2, 2, 8, 8)
+    >>> images[0, 0, 0, 0] = images[1, 1, 0, 0] = 1.0  # a mark in the corner tells the class
+    >>> with torch.no_grad():
+    ...     for layer in (net[0], net[4]):
+    ...         layer.weight.copy_(torch.eye(2).view_as(layer.weight)); _ = layer.bias.zero_()
+    Parameter containing:
+    ...
+    >>> swapped = context_swap(net, images, Interpretation(ChannelIndex((("1", 2),)), np.eye(2), ("a", "b")))
+    >>> swapped.follows, swapped.share.tolist()
+    (1.0, [[1.0, nan], [nan, 1.0]])
+    """
+    images = beside(model, check_images(images)).detach()
+    for name, value in (("partners", partners), ("max_batch", max_batch)):
+        if value < 1:
+            raise InterpNetError(f"{name}={value}; expected at least 1")
+    inside = _middle(middle, images)
+    model = unwrap(model)
+    found = found if found is not None else find_sites(model, images[:1], output=output)
+    sites = [found[name] for name in interpretation.channels.layers]
+    info = interpretation.info
+    reader = ScoreReader(sites, norm=info.get("norm", "l2"), normalisation=info.get("normalisation", "layer"))
+    if reader.channels != interpretation.channels:
+        raise InterpNetError("the interpretation's channels do not fit this model; was it made from another one?")
+
+    def run(batch: Tensor) -> tuple[Tensor, Tensor]:
+        with instrument(model, Instrument(reads=reader.reads)):
+            logits = logits_of(model(batch.clone()), len(batch), output)
+        return reader.take().double().cpu(), logits.argmax(1).cpu()
+
+    with torch.no_grad(), evaluating(model):
+        if classes is None:
+            classes = torch.cat([run(part)[1] for part in torch.split(images, max_batch)])
+        shown = _checked(classes, len(images), len(interpretation.classes))
+        first, second = _pairs(shown, partners, seed)
+        scores, predicted = [], []
+        for a, b in zip(torch.split(first, max_batch), torch.split(second, max_batch), strict=True):
+            batch_scores, batch_classes = run(_swapped(images, inside, a, b))
+            scores.append(batch_scores)
+            predicted.append(batch_classes)
+    x, p = np.asarray(torch.cat(scores).numpy(), dtype=np.float64), torch.cat(predicted)
+    differ = shown[first] != shown[second]
+    effects = _effects(x, shown[first].numpy(), shown[second].numpy(), len(interpretation.classes))
+    # The response is linear in the scores, and so are its effects.
+    a, b = (np.einsum("cm,cm->c", interpretation.coef, e) for e in effects)
+    return ContextSwap(
+        interpretation,
+        float((p == shown[second])[differ].double().mean()),
+        float((p == shown[first])[differ].double().mean()),
+        _share(a, b),
+        *effects,
+        int(differ.sum()),
+    )
+
+
+def swapped_context(
+    images: Tensor, classes: Tensor, *, middle: Tensor | None = None, partners: int = 1, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Return images with the surroundings of others, to look at or to train on.
+
+    Parameters
+    ----------
+    images, classes, middle, partners, seed
+        See :func:`context_swap`.
+
+    Returns
+    -------
+    first : Tensor (n,) int64
+        Which image each middle is of: its class is ``classes[first]``.
+    swapped : Tensor (n, C, H, W)
+        ``partners`` for each image.
+
+    Examples
+    --------
+    >>> first, swapped = swapped_context(torch.rand(4, 3, 16, 16), torch.tensor([0, 1, 0, 1]), partners=2)
+    >>> first.tolist(), tuple(swapped.shape)
+    ([0, 2, 0, 2, 1, 3, 1, 3], (8, 3, 16, 16))
+    """
+    images = check_images(images)
+    if partners < 1:
+        raise InterpNetError(f"partners={partners}; expected at least 1")
+    inside = _middle(middle, images)
+    shown = _checked(classes, len(images), int(classes.max()) + 1 if classes.numel() else 0)
+    first, second = _pairs(shown, partners, seed)
+    return first, _swapped(images, inside, first, second)
+
+
+def _swapped(images: Tensor, inside: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    kept = inside[first] | inside[second] if inside.dim() == 3 else inside.expand(len(first), -1, -1)
+    return torch.where(kept[:, None], images[first], images[second])
+
+
+def _middle(given: Tensor | None, images: Tensor) -> Tensor:
+    batch, (height, width) = len(images), images.shape[2:]
+    if given is None:
+        rows, columns = (torch.arange(n, device=images.device) - (n - 1) / 2 for n in (height, width))
+        return rows[:, None] ** 2 + columns**2 < (_RADIUS * min(height, width)) ** 2
+    if given.dtype != torch.bool or tuple(given.shape) not in {(height, width), (batch, height, width)}:
+        raise DataError(
+            f"middle is {given.dtype} of shape {tuple(given.shape)}; expected bool ({height}, {width}) or "
+            f"({batch}, {height}, {width})"
+        )
+    covered = given.flatten(-2).float().mean(-1)
+    if bool(((covered == 0) | (covered == 1)).any()):
+        raise DataError("middle has a mask that is empty or full; expected some pixels of the subject and some not")
+    return given.to(images.device)
+
+
+def _checked(classes: Tensor, batch: int, n_classes: int) -> Tensor:
+    if tuple(classes.shape) != (batch,) or classes.is_floating_point():
+        raise DataError(f"classes is {classes.dtype} of shape {tuple(classes.shape)}; expected {batch} class numbers")
+    classes = classes.cpu().long()
+    if int(classes.min()) < 0 or int(classes.max()) >= n_classes:
+        raise DataError(f"classes has {int(classes.max())}; expected 0 to {n_classes - 1}")
+    if len(torch.unique(classes)) < 2:
+        raise DataError("the images are all of one class; swapping surroundings needs images of at least two")
+    return classes
+
+
+def _pairs(classes: Tensor, partners: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return image numbers (n,) and their partners': every image meets the classes in turn."""
+    rng = np.random.default_rng(seed)
+    shown = classes.numpy()
+    members = [np.flatnonzero(shown == c) for c in np.unique(shown)]
+    n = len(members)
+    first, second = [], []
+    for own, images in enumerate(members):
+        start = own + rng.integers(1, n)  # the first partner is of another class
+        for r in range(partners):
+            first.append(images)
+            others = [members[(start + t + r) % n] for t in range(len(images))]
+            second.append(np.array([rng.choice(other) for other in others]))
+    return torch.from_numpy(np.concatenate(first)), torch.from_numpy(np.concatenate(second))
+
+
+def _effects(
+    x: FloatArray, middle: npt.NDArray[np.int64], around: npt.NDArray[np.int64], n: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return the effects (C, m) of middle and surroundings on every column of ``x`` (n, m)."""
+    a, b = np.full((n, x.shape[1]), np.nan), np.full((n, x.shape[1]), np.nan)
+    for j in range(n):
+        design = np.stack([np.ones(len(x)), middle == j, around == j], 1)
+        if np.linalg.matrix_rank(design) == 3:
+            _, a[j], b[j] = np.linalg.lstsq(design, x, rcond=None)[0]
+    return a, b
+
+
+def _share(a: FloatArray, b: FloatArray) -> FloatArray:
+    a, b = np.maximum(a, 0.0), np.maximum(b, 0.0)
+    total = a + b
+    return np.divide(b, total, out=np.full_like(total, np.nan), where=total > 0)
