@@ -59,10 +59,9 @@ def repairs(a: Audited, work: Path, *, n: int | None = None, seed: int = 0) -> d
     for how, middle in (("disc", None), ("mask", plants)):
         first, mixed = swapped_context(images, labels, middle=middle, partners=_SURROUNDINGS, seed=seed)
         rows[f"classifier fitted on swapped surroundings ({how})"] = _refitted(a.model, mixed, labels[first], tests)
+        first, mixed = swapped_context(images, labels, middle=middle, seed=seed)
         rows[f"trained on with swapped surroundings ({how})"] = _trained_on(a.model, mixed, labels[first], tests, seed)
-    rows["trained on"] = _trained_on(
-        a.model, images.repeat(_SURROUNDINGS, 1, 1, 1), labels.repeat(_SURROUNDINGS), tests, seed
-    )
+    rows["trained on"] = _trained_on(a.model, images, labels, tests, seed)
     return rows
 
 

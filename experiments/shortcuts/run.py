@@ -3,7 +3,7 @@
     python -m experiments.shortcuts.run [--set evaluation|development] [--quick]
 
 A network at a time: trained (or read from the working folder), tried where its cue agrees and disagrees, audited,
-repaired; its line is written to SET.json, and what is there is not done again. --quick takes two networks and few
+repaired (the evaluation's); its line is written to SET.json, and what is there is not done again. --quick takes two networks and few
 images.
 """
 
@@ -27,8 +27,10 @@ from interpnet._io import write_text
 HERE = Path(__file__).parent
 
 
-def examined(subject: Subject, work: Path, *, n: int | None = None, epochs: int = EPOCHS) -> dict[str, Any]:
-    """Return one network's line: behaviour, statistics, channels, and for planted networks the repairs."""
+def examined(
+    subject: Subject, work: Path, *, repair: bool = True, n: int | None = None, epochs: int = EPOCHS
+) -> dict[str, Any]:
+    """Return one network's line: behaviour, statistics, channels, and for planted networks, if asked for, the repairs."""
     began = time.perf_counter()
     model = network(subject, work, epochs=epochs, n=n)
     trained = time.perf_counter()
@@ -38,7 +40,7 @@ def examined(subject: Subject, work: Path, *, n: int | None = None, epochs: int 
         "behaviour": behaviour(model, subject, work, n=n),
         "statistics": network_statistics(a),
         "channels": channel_rows(a, cue_share(a, work, n=n)),
-        "repairs": repairs(a, work, n=n) if subject.kind is not None else {},
+        "repairs": repairs(a, work, n=n) if repair and subject.kind is not None else {},
         "commit": commit(),
         "seconds_training": trained - began,
         "seconds": time.perf_counter() - began,
@@ -69,9 +71,9 @@ def main(arguments: list[str] | None = None) -> None:
     lines: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
     done = {line["number"] for line in lines}
     every = subjects(options.set)
-    words: dict[str, Any] = {}
+    words: dict[str, Any] = {"repair": options.set == "evaluation"}
     if options.quick:
-        every, words = [every[4], every[-1]], {"n": 60, "epochs": 2}
+        every, words = [every[4], every[-1]], {**words, "n": 60, "epochs": 2}
     for subject in every:
         if subject.number in done:
             continue

@@ -205,7 +205,8 @@ def write_readme(folder: Path) -> None:
     whole, training = (sum(x[k] for x in lines) / 60 for k in ("seconds", "seconds_training"))
     facts = (
         f"{len(lines)} networks, {len(planted)} with a planted cue, of which {n_relying} rely on it; accuracy of those "
-        f"without one {min(clean):.2f} to {max(clean):.2f}. {whole:.0f} minutes of one core, {training:.0f} of them training. "
+        f"without one {min(clean):.2f} to {max(clean):.2f}. {whole:.0f} minutes of one core, {training:.0f} of them "
+        "training. "
         f"Commit {', '.join(sorted({x['commit'] for x in lines}))}."
     )
     parts = {

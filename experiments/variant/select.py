@@ -91,6 +91,13 @@ def ranked(lines: list[dict[str, Any]], measure: str = "iou") -> list[tuple[Sett
     return sorted(found, key=lambda x: -x[1])
 
 
+def chosen(lines: list[dict[str, Any]]) -> Setting:
+    """Return the setting with the largest mean IoU-AUC on single-6c; of equals the one nearest the paper's."""
+    found = ranked(lines)
+    best = [s for s, mean, _ in found if mean >= found[0][1] - 1e-4]
+    return min(best, key=lambda s: sum(v != PAPER.named()[k] for k, v in s.named().items()))
+
+
 def alone(lines: list[dict[str, Any]]) -> list[tuple[str, Any, list[float], list[float]]]:
     """Return what each single change of the paper's variant does: (field, value, IoU-AUC and precision by network)."""
     found = []
