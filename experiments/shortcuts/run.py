@@ -3,8 +3,8 @@
     python -m experiments.shortcuts.run [--set evaluation|development] [--quick]
 
 A network at a time: trained (or read from the working folder), tried where its cue agrees and disagrees, audited,
-repaired (the evaluation's); its line is written to SET.json, and what is there is not done again. --quick takes two networks and few
-images.
+repaired (those of the evaluation); its line is written to SET.json, and what is there is not done again. --quick takes
+two networks and few images.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 def examined(
     subject: Subject, work: Path, *, repair: bool = True, n: int | None = None, epochs: int = EPOCHS
 ) -> dict[str, Any]:
-    """Return one network's line: behaviour, statistics, channels, and for planted networks, if asked for, the repairs."""
+    """Return one network's line: behaviour, statistics, channels, and for planted networks the repairs."""
     began = time.perf_counter()
     model = network(subject, work, epochs=epochs, n=n)
     trained = time.perf_counter()
