@@ -220,6 +220,18 @@ def test_the_demo_trains_once_and_names_the_report(tmp_path, monkeypatch, capsys
             if shares["petals"] is not None:
                 assert shares["petals"] == shares["discriminative"] <= shares["plant"] <= 1
                 assert shares["plant"] + shares["background"] <= 1 + 1e-9
+    assert "Subject or surroundings" in page
+    surroundings = json.loads((out / "explanations" / "surroundings.json").read_text())
+    assert set(surroundings["ways"]) == {"middle", "mask"}
+    for way in surroundings["ways"].values():
+        assert 0 <= way["follows"] + way["keeps"] <= 1
+        assert [c["index"] for c in way["classes"]] == list(range(6))
+        assert all(c["share"] is None or 0 <= c["share"] <= 1 for c in way["classes"])
+        assert [[(x["layer"], x["index"]) for x in c["channels"]] for c in way["classes"]] == [
+            [(x["layer"], x["index"]) for x in c["channels"]] for c in places["classes"]
+        ]
+    # Its petals tell the class, and nothing is planted.
+    assert surroundings["ways"]["mask"]["follows"] < 0.2
 
 
 def test_the_methods_beside_are_those_asked_for_and_the_controls(run, capsys):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
+import math
 import os
 import re
 import subprocess
@@ -20,11 +22,11 @@ from interpnet._figures_data import as_result
 from interpnet._io import read_json, write_json
 from interpnet.errors import RunFolderError
 from pipelines.report.build import build_report
-from pipelines.report.load import clean, load_run
+from pipelines.report.load import RunData, Swapped, clean, load_run
 from pipelines.report.pictures import Pictures
 from pipelines.report.tables import safe_cell
 from pipelines.report.verdict import signed, verdict
-from pipelines.report.views import Limits
+from pipelines.report.views import Limits, surroundings_share, swap_rows
 
 ROOT = Path(__file__).parents[1]
 
@@ -416,3 +418,22 @@ def test_a_network_at_chance_is_pointed_out():
 
 def test_signs():
     assert [signed(v) for v in (0.123, -0.123, -0.0001, float("nan"))] == ["+0.12", "−0.12", "0.00", "–"]
+
+
+def test_swapped_surroundings_are_shown_most_suspicious_first(tmp_path):
+    run = RunData(
+        tmp_path, {}, "", ("cat", "<b>dog</b>"), None, None, None, None, 0, None, None,
+        swapped={"middle": Swapped(60, 0.25, 0.5, {0: 0.125, 1: None}, {(0, "conv", 3): 0.75})},
+    )  # fmt: skip
+    rows = swap_rows(run)
+    assert [row["label"] for row in rows] == ["cat", "<b>dog</b>"]
+    assert rows[0]["middle"] == 0.125
+    assert math.isnan(rows[0]["mask"])
+    assert math.isnan(rows[1]["middle"])
+    assert surroundings_share(run, 0, "conv", 3) == 0.75
+    assert math.isnan(surroundings_share(run, 1, "conv", 3))
+    both = dataclasses.replace(
+        run, swapped={**run.swapped, "mask": Swapped(60, 0, 1, {0: 0.1, 1: 0.9}, {(0, "conv", 3): 0.5})}
+    )
+    assert [row["label"] for row in swap_rows(both)] == ["<b>dog</b>", "cat"]
+    assert surroundings_share(both, 0, "conv", 3) == 0.5

@@ -17,7 +17,7 @@ from pipelines.report.page import write_page
 from pipelines.report.pictures import Pictures
 from pipelines.report.tables import TABLE_FILES, layer_rows, write_tables
 from pipelines.report.verdict import verdict
-from pipelines.report.views import ClassView, Limits, class_views, example_views, place_rows
+from pipelines.report.views import ClassView, Limits, class_views, example_views, place_rows, swap_rows
 from pipelines.selection import SELDOM
 
 
@@ -69,6 +69,7 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
         classes=classes,
         many=len(classes) > _MANY,
         place_rows=place_rows(run),
+        swap_rows=swap_rows(run),
         conditions=_condition_rows(run.study) if run.study is not None else [],
         layers=layer_rows(run),
         examples=run.examples,

@@ -8,7 +8,7 @@ import unicodedata
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,21 @@ class Localisation:
 
 
 @dataclass(frozen=True)
+class Swapped:
+    """What ``explanations/surroundings.json`` holds of one way to tell the subject from its surroundings.
+
+    ``follows``, ``keeps``: shares of the swapped images predicted as the surroundings' or the subject's class.
+    ``classes``, ``channels``: the surroundings' share of what a class does, by class and by (class, layer, index).
+    """
+
+    n_images: int
+    follows: float
+    keeps: float
+    classes: Mapping[int, float | None]
+    channels: Mapping[tuple[int, str, int], float | None]
+
+
+@dataclass(frozen=True)
 class RunData:
     """What a run folder holds; a stage that has not run is ``None``.
 
@@ -102,6 +117,8 @@ class RunData:
         ``explanations/examples.json``.
     places : Localisation or None
         Where the maps lie, on data with masks.
+    swapped : dict of str to Swapped
+        ``"middle"``, and ``"mask"`` on data with a mask of the subject; empty where it was not measured.
     """
 
     folder: Path
@@ -116,6 +133,7 @@ class RunData:
     pictures: Mapping[int, Mapping[str, Any]] | None
     examples: Mapping[str, Any] | None
     places: Localisation | None = None
+    swapped: Mapping[str, Swapped] = field(default_factory=dict)
 
     def command(self, stage: str) -> str:
         """Return the command that runs one stage on this folder."""
@@ -179,6 +197,7 @@ def load_run(folder: Path) -> RunData:
         by_class,
         examples,
         _places(folder),
+        _swapped(folder),
     )
 
 
@@ -249,6 +268,30 @@ def _places(folder: Path) -> Localisation | None:
             for c in entry["channels"]
         }
         return Localisation(int(data["n_images"]), tuple(rows), shares)
+
+
+def _swapped(folder: Path) -> dict[str, Swapped]:
+    path = folder / "explanations" / "surroundings.json"
+    if not path.is_file():
+        return {}
+    with reading(path, "explain", folder):
+        data = read_json(path)
+        return {
+            clean(name): Swapped(
+                int(data["n_images"]),
+                float(way["follows"]),
+                float(way["keeps"]),
+                {int(c["index"]): None if c["share"] is None else float(c["share"]) for c in way["classes"]},
+                {
+                    (int(c["index"]), clean(x["layer"]), int(x["index"])): None
+                    if x["share"] is None
+                    else float(x["share"])
+                    for c in way["classes"]
+                    for x in c["channels"]
+                },
+            )
+            for name, way in data["ways"].items()
+        }
 
 
 def _class_names(

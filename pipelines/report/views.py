@@ -54,6 +54,7 @@ class ChannelRow:
     patches: str | None
     n_patches: int
     regions: tuple[tuple[str, float], ...] = ()
+    surroundings: float = NAN
 
     @property
     def label(self) -> str:
@@ -281,6 +282,7 @@ def _channel_rows(
                     pictures.strip(channel["patches"][:_PATCHES], size, _PATCHES) if drawn else None,
                     min(_PATCHES, len(channel["patches"])) if drawn else 0,
                     _regions(run, cls, layer, index),
+                    surroundings_share(run, cls, layer, index),
                 )
             )
         return tuple(rows)
@@ -293,6 +295,31 @@ def _regions(run: RunData, cls: int, layer: str, index: int) -> tuple[tuple[str,
     # Most plants' classes do not differ in the stem, and nothing is there.
     names = [name for name in names if name != "stem" or _number(shares[name]) >= _WORTH_SAYING]
     return tuple((REGIONS.get(name, name), _number(shares[name])) for name in names)
+
+
+def surroundings_share(run: RunData, cls: int, layer: str, index: int) -> float:
+    """Return the surroundings' share of what the class does to a channel, by the mask where there is one; or NaN."""
+    way = run.swapped.get("mask") or run.swapped.get("middle")
+    return NAN if way is None else _number(way.channels.get((cls, layer, index)))
+
+
+def swap_rows(run: RunData) -> list[dict[str, Any]]:
+    """Return the rows of the table of swapped surroundings: all classes, then each, the most suspicious first."""
+    if not run.swapped:
+        return []
+    middle, mask = run.swapped.get("middle"), run.swapped.get("mask")
+    classes = [
+        {
+            "label": run.classes[c],
+            **{
+                name: NAN if way is None else _number(way.classes.get(c))
+                for name, way in (("middle", middle), ("mask", mask))
+            },
+        }
+        for c in sorted({c for way in run.swapped.values() for c in way.classes})
+    ]
+    key = "mask" if mask is not None else "middle"
+    return sorted(classes, key=lambda row: -(row[key] if row[key] == row[key] else -1.0))
 
 
 def place_rows(run: RunData) -> list[dict[str, Any]]:

@@ -15,9 +15,10 @@ from pipelines.stages.ablate import ablate_key, load_ablation
 from pipelines.stages.examples import explain_examples
 from pipelines.stages.localise import localise
 from pipelines.stages.solve import load_interpretation, solve_key
+from pipelines.stages.surroundings import swap_surroundings
 from pipelines.stages.visualise import visualise_channels
 
-_VERSION = 1
+_VERSION = 2
 _FILES = ("explanations/classes.json", "explanations/examples.json")
 # Each channel shown costs a reader ten pictures, and the report their bytes.
 _MOST_SHOWN = 1200
@@ -83,11 +84,14 @@ def _explain(session: Session, notes: Notes) -> dict[str, Any]:
     write_json(folder / "classes.json", {"top": config.top, "classes": classes})
     examples = explain_examples(session, found, _pictures_key(session), notes)
     write_json(folder / "examples.json", examples)
-    places = localise(session, found, shown, notes)
-    if places is None:
-        (folder / "localisation.json").unlink(missing_ok=True)
-    else:
-        write_json(folder / "localisation.json", places)
+    for name, measured in (
+        ("localisation.json", localise(session, found, shown, notes)),
+        ("surroundings.json", swap_surroundings(session, found, shown, notes)),
+    ):
+        if measured is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            write_json(folder / name, measured)
     return {"n_channels_pictured": len(needed), "n_examples": len(examples["examples"])}
 
 
