@@ -42,8 +42,8 @@ class Setting:
         return asdict(self)
 
     def __str__(self) -> str:
-        parts = [f"{self.layers} layer{'s' if self.layers == 'every' else ''}", f"mu {self.mu:g}", f"k {self.k}",
-                 self.reduction, self.combination]  # fmt: skip
+        layers = "every layer" if self.layers == "every" else f"{self.layers} of the layers"
+        parts = [layers, f"mu {self.mu:g}", f"k {self.k}", self.reduction, self.combination]
         return ", ".join(parts if self.seed == "activation" else [*parts, f"from the {self.seed}"])
 
 

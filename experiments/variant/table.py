@@ -25,7 +25,7 @@ def selection_table(lines: list[dict[str, Any]]) -> str:
     found, precise = ranked(lines), {s: mean for s, mean, _ in ranked(lines, "precision")}
     place = next(i for i, (s, *_) in enumerate(found) if s == PAPER)
     rows = []
-    for i in [*range(_SHOWN), *([place] if place >= _SHOWN else [])]:
+    for i in sorted({*range(min(_SHOWN, len(found))), place}):
         setting, mean, spread = found[i]
         name = f"**{setting}** (the paper's)" if setting == PAPER else str(setting)
         rows.append([str(i + 1), name, f"{100 * mean:.1f} ± {100 * spread:.1f}", f"{100 * precise[setting]:.1f}"])
