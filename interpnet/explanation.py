@@ -73,7 +73,7 @@ def explain(
     resample: bool = True,
     resample_pool: bool = False,
     seed: str = "activation",
-    reduction: str = "positive",
+    reduction: str = "abs",
     combination: str = "max",
     output: Output | None = None,
     found: Trace | None = None,

@@ -24,7 +24,7 @@ _CHOICES = {
     "class_weight": ("none", "balanced"),
     "fill": ("zero", "mean"),
     "rectifier": ("guided", "deconvnet", "gradient"),
-    "reduction": ("positive", "abs", "max"),
+    "reduction": ("abs", "positive", "max"),
 }
 _LEAST = {
     "num_classes": 1, "max_images": 1, "stability": 0, "repeats": 1, "max_ablation_images": 1, "examples": 0,
@@ -82,7 +82,7 @@ class RunConfig:
     top: int = _in("explain", 100)
     rectifier: str = _in("explain", "guided")
     resample: bool = _in("explain", True)
-    reduction: str = _in("explain", "positive")
+    reduction: str = _in("explain", "abs")
     methods: tuple[str, ...] = _in("explain", ("gradient", "guided", "gradcam++"))
     seed: int = _in("run", 0)
     device: str = _in("run", "auto")

@@ -272,10 +272,10 @@ Reduction = Annotated[
     str | None,
     option(
         "--reduction",
-        help="One value a pixel from the colours' signals.",
+        help="One value a pixel from the colours' signals: sum of absolute values, sum of positive parts, or maximum.",
         panel=PICTURES,
-        default="positive",
-        metavar="positive|abs|max",
+        default="abs",
+        metavar="abs|positive|max",
     ),
 ]
 Methods = Annotated[
