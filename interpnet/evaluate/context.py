@@ -140,9 +140,7 @@ def context_swap(
     >>> images[0, 0, 0, 0] = images[1, 1, 0, 0] = 1.0  # a mark in the corner tells the class
     >>> with torch.no_grad():
     ...     for layer in (net[0], net[4]):
-    ...         layer.weight.copy_(torch.eye(2).view_as(layer.weight)); _ = layer.bias.zero_()
-    Parameter containing:
-    ...
+    ...         _ = layer.weight.copy_(torch.eye(2).view_as(layer.weight)), layer.bias.zero_()
     >>> swapped = context_swap(net, images, Interpretation(ChannelIndex((("1", 2),)), np.eye(2), ("a", "b")))
     >>> swapped.follows, swapped.share.tolist()
     (1.0, [[1.0, nan], [nan, 1.0]])
