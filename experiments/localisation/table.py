@@ -14,7 +14,7 @@ from interpnet._io import atomic_path
 
 _COMMAND = "experiments.localisation.run"
 BEGIN = begin(_COMMAND)
-_CONTROLS = ("random", "edge", "center")
+CONTROLS = ("random", "edge", "center")
 
 
 def by_map(lines: list[dict[str, Any]], key: str) -> dict[str, tuple[float, float, int]]:
@@ -44,7 +44,7 @@ QUESTIONS = (
 
 def differences(lines: list[dict[str, Any]]) -> str:
     """Return Markdown: paired differences over the networks of a kind, with Student's 95 % interval."""
-    kinds = _kinds(lines)
+    kinds = kinds_of(lines)
     head = ["gain in IoU-AUC, points", *(f"{a}, {v}" for a, v in kinds)]
     rows = []
     for question, one, other in QUESTIONS:
@@ -63,14 +63,15 @@ def differences(lines: list[dict[str, Any]]) -> str:
     return markdown(head, rows)
 
 
-def _kinds(lines: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def kinds_of(lines: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return the kinds of networks, (architecture, data set), the small ones and the six classes first."""
     found = {(x["architecture"], x["variant"]) for x in lines}
     return sorted(found, key=lambda k: (k[0] != "smallcnn", k[1] != "single-6c"))
 
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Return Markdown: a row a map, IoU-AUC in percent for each kind of network, best first by the first kind."""
-    kinds = _kinds(lines)
+    kinds = kinds_of(lines)
     parts = {k: [x for x in lines if (x["architecture"], x["variant"]) == k] for k in kinds}
     iou = {k: by_map(parts[k], "iou") for k in kinds}
     absolute = {k: by_map(parts[k], "iou_abs") for k in kinds}
@@ -84,7 +85,7 @@ def table(lines: list[dict[str, Any]]) -> str:
         head.append(f"against the plant ({doubled[0][0]}, double-12c)")
     rows = []
     for name in sorted(iou[first], key=lambda n: -iou[first][n][0]):
-        mark = "**" if name == PAPER else "*" if name in _CONTROLS else ""
+        mark = "**" if name == PAPER else "*" if name in CONTROLS else ""
         row = [f"{mark}{name}{mark}", *(_cell(iou[k], name) for k in kinds)]
         row += [f"{100 * absolute[first][name][0]:.1f}", f"{pointing[first][name][0]:.2f}"]
         if doubled:
@@ -112,7 +113,7 @@ def figure(lines: list[dict[str, Any]], path: Path) -> None:
     with house_style():
         drawn = new_figure(7.5, 0.21 * len(names) + 1.0)
         axes = drawn.subplots()
-        colours = [VERMILLION if n.startswith("channels") else MUTED if n in _CONTROLS else BLUE for n in names]
+        colours = [VERMILLION if n.startswith("channels") else MUTED if n in CONTROLS else BLUE for n in names]
         axes.barh(
             range(len(names)), [100 * iou[n][0] for n in names], xerr=[100 * iou[n][1] for n in names], color=colours,
             error_kw={"lw": 0.8},

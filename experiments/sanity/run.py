@@ -1,17 +1,16 @@
-"""E4: class sensitivity, parameter randomisation, deletion and insertion for every method, on a trained ResNet-20.
+"""E4: class sensitivity, parameter randomisation, deletion and insertion for every method, on trained networks.
 
-    python -m experiments.sanity.run [--images 32] [--quick]
+    python -m experiments.sanity.run [--subjects resnet20 single-6c double-12c] [--quick]
 
-A method at a time, each written to results.json; what is there is not done again. --quick takes four images and three
-methods. Needs the shared folder (CIFAR-10 test images and the ResNet-20; see experiments/README.md).
+A method on a network at a time, each written to results.json; what is there is not done again. --quick takes few
+images and three methods. ResNet-20 needs the shared folder (see experiments/README.md); the small networks on flowers
+are E3's, trained on the spot where its working folder (--work) lacks them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import tarfile
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -21,80 +20,77 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.localisation.maps import OPTIONS as SAMPLES
-from experiments.methods.checkerboard import cifar
-from experiments.shared import shared_data
+from experiments.localisation.maps import RULES
+from experiments.pages import commit
+from experiments.sanity.subjects import SUBJECTS, Subject
+from experiments.sanity.table import write_readme
+from interpnet._allocator import keep_freed_memory
 from interpnet._io import write_text
 from interpnet.baselines import AttributionWarning, attribute, methods
-from interpnet.datasets import load_dataset, make_loader
+from interpnet.errors import ModelError
 from interpnet.evaluate import class_sensitivity, deletion, insertion, parameter_randomisation
 from interpnet.explanation import explain
-from interpnet.relevance import Interpretation, interpret
-from interpnet.scores import collect_scores
 
 HERE = Path(__file__).parent
-BEGIN, END = "<!-- begin: written by python -m experiments.sanity.run -->", "<!-- end -->"
-CLASSES = (0, 3, 8)
-STAGES = 5
 STEPS = 16
-#: For images of 32 pixels.
-OPTIONS: dict[str, dict[str, Any]] = {**SAMPLES, "occlusion": {"patch": 6, "stride": 4}, "scorecam": {}}
 
 Maps = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
-def maps_of(method: str, **more: Any) -> Maps:
+def maps_of(method: str, **options: Any) -> Maps:
     """Return a method as a function of model, images and classes; signed maps keep their sign."""
 
     def run(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AttributionWarning)
-            return attribute(model, images, target, method, **OPTIONS.get(method, {}), **more)
+            return attribute(model, images, target, method, **options)
 
     return run
 
 
-def maps_of_channels(found: Interpretation, *, rectifier: str, resample: bool) -> Maps:
+def maps_of_channels(subject: Subject, *, rectifier: str, resample: bool) -> Maps:
     """Return the combined map of each class's identified channels, which stay those of the trained network."""
 
     def run(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
-        return explain(model, images, found, classes=target, rectifier=rectifier, resample=resample).combined
+        return explain(model, images, subject.found, classes=target, rectifier=rectifier, resample=resample).combined
 
     return run
 
 
-def identified(model: nn.Module) -> Interpretation:
-    """Return the channels of ResNet-20's classes, from the 50,000 training images."""
-    with tempfile.TemporaryDirectory() as folder, tarfile.open(shared_data() / "cifar10" / "train.tar") as archive:
-        archive.extractall(folder, filter="data")
-        data = load_dataset(f"imagefolder:{folder}")
-        loader = make_loader(data, batch_size=250)
-        return interpret(collect_scores(model, loader, progress=False), mu=10.0, classes=data.classes)
+def names(*, quick: bool) -> list[str]:
+    """Return every map's name: the registry's methods, the channels under each rule, logits under resampled rules."""
+    if quick:
+        return ["gradient", "channels guided resampled", "edge"]
+    channels = [f"channels {rule} {how}" for rule in RULES for how in ("plain", "resampled")]
+    return [*(m.name for m in methods()), *channels, "logit deconvnet resampled", "logit guided resampled"]
 
 
-def tried(model: nn.Module, images: Tensor) -> Interpretation:
-    """Return channels from the given images and the classes they are taken for: enough to run with."""
-    with torch.no_grad():
-        table = collect_scores(model, [(images, model(images).argmax(1))], progress=False)
-    return interpret(table, mu=10.0, classes=[str(c) for c in range(10)])
+def made(name: str, subject: Subject) -> Maps:
+    """Return the map of that name."""
+    start, *words = name.split()
+    if start == "channels":
+        return maps_of_channels(subject, rectifier=words[0], resample=words[1] == "resampled")
+    if start == "logit":
+        return maps_of(words[0], resample=True)
+    return maps_of(name, **subject.options.get(name, {}))
 
 
-def examine(method: str, explain: Maps, model: nn.Module, images: Tensor) -> dict[str, Any]:
+def examine(method: str, explained: Maps, subject: Subject) -> dict[str, Any]:
     """Return one method's scores, each the mean over the images."""
     began = time.perf_counter()
+    model, images = subject.model, subject.images
     with torch.no_grad():
         target = model(images).argmax(1)
-    maps = explain(model, images, target)
+    maps = explained(model, images, target)
     removed = deletion(model, images, maps, target, steps=STEPS, controls=(), constant="zero")
     put_in = insertion(model, images, maps, target, steps=STEPS, controls=(), constant="zero")
-    by_class = class_sensitivity(explain, model, images, CLASSES, constant="zero")
+    by_class = class_sensitivity(explained, model, images, subject.classes, constant="zero")
     cascade = parameter_randomisation(
-        model, images, lambda m, x: explain(m, x, target[: len(x)]), stages=STAGES, constant="zero"
+        model, images, lambda m, x: explained(m, x, target[: len(x)]), stages=subject.stages, constant="zero"
     )
     if cascade.spearman.curve is None:
         raise RuntimeError("a cascade has a curve")
-    return {
-        "method": method,
+    scores = {
         "deletion": removed.mean,
         "insertion": put_in.mean,
         "class_rank": by_class.spearman.mean,
@@ -103,57 +99,49 @@ def examine(method: str, explain: Maps, model: nn.Module, images: Tensor) -> dic
         "weights_rank_absolute": cascade.spearman_abs.mean,
         "weights_structure": cascade.ssim.mean,
         "weights_rank_after_the_top": float(cascade.spearman.curve[:, 0].mean()),
+    }
+    return {
+        "method": method,
+        **{name: round(value, 5) for name, value in scores.items()},
         "blank": int(removed.flagged.sum()) if removed.flagged is not None else 0,
         "images": len(images),
         "seconds": round(time.perf_counter() - began, 1),
-    }  # fmt: skip
-
-
-def table(lines: list[dict[str, Any]]) -> str:
-    """Return the README's table, the least class-sensitive method last."""
-    head = ["method", "class: rank ↓", "class: structure ↓", "weights: rank ↓", "of absolute values ↓", "structure ↓",
-            "rank after the top fifth", "deletion ↓", "insertion ↑", "zero maps"]  # fmt: skip
-    keys = ("class_rank", "class_structure", "weights_rank", "weights_rank_absolute", "weights_structure",
-            "weights_rank_after_the_top", "deletion", "insertion")  # fmt: skip
-    rows = []
-    for line in sorted(lines, key=lambda x: x["class_rank"]):
-        name = f"*{line['method']}*" if line["method"] in {"random", "edge", "center"} else line["method"]
-        rows.append([name, *(f"{line[k]:.2f}".replace("-", "−") for k in keys), str(line["blank"])])
-    text = ["| " + " | ".join(r) + " |" for r in (head, ["---"] * len(head), *rows)]
-    seconds = sum(x["seconds"] for x in lines)
-    return "\n".join(["", f"{lines[0]['images']} images; {seconds / 60:.0f} minutes.", "", *text, ""])
+        "commit": commit(),
+    }
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Examine what is missing and write results.json and the README's table."""
+    """Examine what is missing and write results.json and the README's tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS), choices=SUBJECTS)
     parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--networks", type=int, help="of each subject; by default 3 of the small ones")
+    parser.add_argument("--work", type=Path, default=Path("runs/localisation"), help="weights and images of E3")
     parser.add_argument("--out", type=Path, default=HERE / "results.json")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
-    model, images = cifar()
-    images = images[:: len(images) // (4 if options.quick else options.images)]
+    keep_freed_memory()
+    options.work.mkdir(parents=True, exist_ok=True)
     lines: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
-    done = {line["method"] for line in lines}
-    every = {m.name: maps_of(m.name) for m in methods()}
-    found = tried(model, images) if options.quick else identified(model)
-    for rule in ("gradient", "deconvnet", "guided"):
-        for resample in (False, True):
-            name = f"channels {rule} {'resampled' if resample else 'plain'}"
-            every[name] = maps_of_channels(found, rectifier=rule, resample=resample)
-    every["logit deconvnet resampled"] = maps_of("deconvnet", resample=True)
-    every["logit guided resampled"] = maps_of("guided", resample=True)
-    for name in ("gradient", "channels guided resampled", "edge") if options.quick else every:
-        if name in done:
-            continue
-        lines.append(examine(name, every[name], model, images))
-        write_text(options.out, json.dumps(lines, indent=1) + "\n")
-        print({k: round(v, 3) if isinstance(v, float) else v for k, v in lines[-1].items()}, flush=True)
+    done = {(x["subject"], x["seed"], x["method"]) for x in lines}
+    for name in options.subjects:
+        make, networks = SUBJECTS[name]
+        for seed in range(1 if options.quick else min(networks, options.networks or networks)):
+            wanted = [m for m in names(quick=options.quick) if (name, seed, m) not in done]
+            if not wanted:
+                continue
+            subject = make(seed, options.work, n_images=4 if options.quick else options.images, quick=options.quick)
+            for method in wanted:
+                try:
+                    line = {"subject": name, "seed": seed, **examine(method, made(method, subject), subject)}
+                except ModelError as error:  # CAM where the network does not average
+                    print(f"{name} {seed} {method}: {error}", flush=True)
+                    continue
+                lines.append(line)
+                write_text(options.out, json.dumps(lines, indent=1) + "\n")
+                print({k: round(v, 3) if isinstance(v, float) else v for k, v in line.items()}, flush=True)
     if not options.quick:
-        page = (HERE / "README.md").read_text()
-        write_text(
-            HERE / "README.md", page[: page.index(BEGIN) + len(BEGIN)] + "\n" + table(lines) + page[page.index(END) :]
-        )
+        write_readme(HERE / "README.md", lines)
 
 
 if __name__ == "__main__":
