@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 VERDICTS = ("holds", "holds in part", "does not hold", "open")
+#: In the order of RESULTS.md.
+KEYS = ("E1", "E2", "E3", "E4", "Q1", "Q2", "Q3", "Q4", "Q5", "S1", "V")
 
 
 class Claim(NamedTuple):
@@ -32,3 +35,17 @@ class Claim(NamedTuple):
     figure: str
     verdict: str
     reason: str = ""
+
+
+def verdict_of(shown: Iterable[bool]) -> str:
+    """Return the verdict on a claim about several cases (kinds of networks, say), each of which shows it or does not.
+
+    Examples
+    --------
+    >>> verdict_of([True, True]), verdict_of([True, False]), verdict_of([False]), verdict_of([])
+    ('holds', 'holds in part', 'does not hold', 'open')
+    """
+    cases = list(shown)
+    if not cases:
+        return "open"
+    return "holds" if all(cases) else "holds in part" if any(cases) else "does not hold"
