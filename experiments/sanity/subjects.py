@@ -57,12 +57,14 @@ def resnet20(seed: int, work: Path, *, n_images: int, quick: bool) -> Subject:
     return Subject(model, images, found, (0, 3, 8), 5, options)
 
 
-def flowers(variant: str, seed: int, work: Path, *, n_images: int, quick: bool) -> Subject:
-    """Return E3's small network of a seed on an8Flower."""
+def flowers(
+    variant: str, seed: int, work: Path, *, n_images: int, quick: bool, architecture: str = "smallcnn"
+) -> Subject:
+    """Return E3's network of a seed on an8Flower."""
     spec = f"an8flower-{variant}{'?size=48&n=120' if quick else ''}"
     train_on, test_on = (load_dataset(spec, split=s, root=work) for s in ("train", "test"))
-    file = work / f"{variant}-smallcnn-{seed}.safetensors"
-    model, _ = trained("smallcnn", train_on, test_on, seed, file, 2 if quick else None)
+    file = work / f"{variant}-{architecture}-{seed}.safetensors"
+    model, _ = trained(architecture, train_on, test_on, seed, file, 2 if quick else None)
     table = collect_scores(model, make_loader(train_on, batch_size=64), progress=False)
     found = interpret(table, mu=5.0, classes=train_on.classes)
     images = stack_images(test_on, range(n_images))  # the classes come in turn

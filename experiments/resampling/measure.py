@@ -1,0 +1,102 @@
+"""One network's factorial: where the signal starts, whether it is resampled, which rule; all else is equal.
+
+E3 compares methods as they are published, colours reduced by each one's own rule. Here every cell has the same
+reduction, so that a difference is due to the factor alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from experiments.localisation.maps import RULES, K
+from experiments.sanity.subjects import Subject
+from interpnet.evaluate import checkerboard, class_sensitivity, iou_auc
+from interpnet.explanation import explain
+from interpnet.heatmap import Unit, channel_signal, normalise, reduce_colours
+from interpnet.relevance import Interpretation
+
+STARTS = ("channels", "logit")
+HOW = ("plain", "resampled")
+REDUCTIONS = ("positive", "abs")
+#: Pixels; 0 leaves the map as it is.
+BLURS = (0, 1, 2, 3, 4)
+_BATCH = 15
+#: How many images class sensitivity is measured on: it needs a map for each of three classes.
+_CLASS_IMAGES = 24
+
+
+def signals(
+    model: nn.Module, images: Tensor, target: Tensor, found: Interpretation, start: str, rule: str, how: str
+) -> Tensor:
+    """Return the raw signals (B, k, C, H, W): of the class's k channels, or k = 1 of its logit."""
+    resample = how == "resampled"
+    if start == "channels":
+        return explain(model, images, found, k=K, classes=target, rectifier=rule, resample=resample).signals
+    units = [Unit(int(t)) for t in target]
+    return channel_signal(model, images, units, rectifier=rule, resample=resample, seed="ones").signals
+
+
+def combined(raw: Tensor, reduction: str, blur: int = 0) -> Tensor:
+    """Return maps (B, H, W): colours reduced, blurred, min-max normalised, the largest of the k."""
+    maps = reduce_colours(raw, reduction)
+    if blur:
+        maps = gaussian_blur(maps, [6 * blur + 1, 6 * blur + 1], [float(blur), float(blur)])
+    return normalise(maps).amax(1)
+
+
+def cells(subject: Subject, labels: Tensor, masks: Tensor | None, rules: Iterable[str] = RULES) -> dict[str, float]:
+    """Return every cell's scores by name, ``iou/guided/channels/resampled/positive/0`` (the last is the blur).
+
+    Parameters
+    ----------
+    subject : Subject
+    labels : Tensor (B,)
+        The class each map is for.
+    masks : Tensor (B, H, W) of bool, or None
+        What tells the class; without masks no overlap is measured.
+    rules : iterable of str
+        Backward rules.
+
+    Returns
+    -------
+    dict of str to float
+        ``iou``: IoU-AUC. ``rank`` and ``structure``: class sensitivity. ``grid``: the median share of the energy of
+        the strongest signal's map at the frequencies of stride 2.
+    """
+    scores: dict[str, float] = {}
+    for rule in rules:
+        for start in STARTS:
+            for how in HOW:
+                cell = f"{rule}/{start}/{how}"
+                made = [
+                    signals(subject.model, images, target, subject.found, start, rule, how)
+                    for images, target in zip(
+                        torch.split(subject.images, _BATCH), torch.split(labels, _BATCH), strict=True
+                    )
+                ]
+                raw = torch.cat(made)
+                scores[f"grid/{cell}"] = float(checkerboard(reduce_colours(raw[:, 0], "positive"), 2).median())
+                if masks is not None:
+                    for reduction in REDUCTIONS:
+                        for blur in BLURS:
+                            maps = combined(raw, reduction, blur)
+                            overlap = iou_auc(maps, masks, constant="zero").mean
+                            scores[f"iou/{cell}/{reduction}/{blur}"] = overlap
+                by_class = [_for_class(subject, c, start, rule, how) for c in subject.classes]
+                for reduction in REDUCTIONS:
+                    maps = torch.stack([combined(raw, reduction) for raw in by_class], 1)
+                    found = class_sensitivity(maps, constant="zero")
+                    scores[f"rank/{cell}/{reduction}"] = found.spearman.mean
+                    scores[f"structure/{cell}/{reduction}"] = found.ssim.mean
+    return {name: round(float(np.round(value, 5)), 5) for name, value in scores.items()}
+
+
+def _for_class(subject: Subject, number: int, start: str, rule: str, how: str) -> Tensor:
+    images = subject.images[:_CLASS_IMAGES]
+    target = torch.full((len(images),), number)
+    return signals(subject.model, images, target, subject.found, start, rule, how)
