@@ -57,7 +57,11 @@ def _top(
 
 @app.command()
 def demo(
-    out: Annotated[str | None, typer.Option("--out", help="The run folder.", show_default="runs/demo")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", help="The run folder.", show_default="runs/demo, or runs/demo-SHORTCUT")
+    ] = None,
+    shortcut: o.Shortcut = None,
+    strength: o.Strength = None,
     mu: o.Mu = None,
     positive: o.Positive = None,
     class_weight: o.ClassWeight = None,
@@ -69,8 +73,11 @@ def demo(
 ) -> None:
     """Draw flowers of six colours, train a small network on them and audit it; a minute or two, no download.
 
+    With [bold]--shortcut[/] a cue outside the plant gives the class away: see what the audit makes of it.
+
     [green]interpnet demo --open[/]
     [green]interpnet demo --mu auto --stability 20[/]
+    [green]interpnet demo --shortcut background[/]
     """
     run_command("demo", locals(), module="pipelines.commands_model")
 
@@ -87,6 +94,8 @@ def audit(
     num_classes: o.NumClasses = None,
     output: o.Output = None,
     data_root: o.DataRoot = None,
+    shortcut: o.Shortcut = None,
+    strength: o.Strength = None,
     classes: o.Classes = None,
     image_size: o.ImageSize = None,
     crop: o.Crop = None,
@@ -149,6 +158,8 @@ def collect(
     num_classes: o.NumClasses = None,
     output: o.Output = None,
     data_root: o.DataRoot = None,
+    shortcut: o.Shortcut = None,
+    strength: o.Strength = None,
     classes: o.Classes = None,
     image_size: o.ImageSize = None,
     crop: o.Crop = None,
@@ -300,6 +311,8 @@ def train(
         int | None, typer.Option("--width", help="Channels of the first layer.", show_default="16")
     ] = None,
     data_root: o.DataRoot = None,
+    shortcut: o.Shortcut = None,
+    strength: o.Strength = None,
     image_size: o.ImageSize = None,
     crop: o.Crop = None,
     mean: o.Mean = None,

@@ -11,6 +11,7 @@ from interpnet.baselines import find_method
 from interpnet.errors import InterpNetError
 from pipelines import tables
 from pipelines.config import RunConfig, numbers, radius
+from pipelines.cue import with_cue
 from pipelines.run_folder import RunFolder
 from pipelines.selection import read_frequencies, read_selection
 from pipelines.session import Session
@@ -21,7 +22,7 @@ from pipelines.stages.report import run_report
 from pipelines.stages.solve import load_interpretation, run_solve
 
 Given = Mapping[str, Any]
-_NOT_SETTINGS = {"run", "out", "config", "fresh", "open_report", "image", "cls"}
+_NOT_SETTINGS = {"run", "out", "config", "fresh", "open_report", "image", "cls", "shortcut", "strength"}
 
 
 def settings_of(given: Given) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def new_session(given: Given, command: str) -> Session:
         base = RunConfig.load(existing / "run.toml")
     if "model" in values or base.directory is None:
         values["directory"] = str(Path.cwd())
-    config = base.override(values)
+    config = with_cue(base.override(values), given)
     if not config.model or not config.data:
         missing = "MODEL and DATA" if not config.model else "DATA"
         raise InterpNetError(

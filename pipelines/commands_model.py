@@ -17,6 +17,7 @@ from interpnet.training import History, accuracy, fit_smallcnn
 from pipelines import tables
 from pipelines.commands import run_audit, settings_of
 from pipelines.config import RunConfig
+from pipelines.cue import described, planted, with_cue
 from pipelines.run_folder import RunFolder, digest
 from pipelines.session import Interrupted, Session, make_console
 from pipelines.subject import load_images, load_network, stack_first, traced
@@ -57,7 +58,7 @@ def train(given: Given) -> None:
     """Train a SmallCNN and write its weights."""
     own = {name: given.get(name) for name in ("epochs", "lr", "width")}
     rest = {name: value for name, value in given.items() if name not in own}
-    config = RunConfig().override(settings_of(rest))
+    config = with_cue(RunConfig().override(settings_of(rest)), rest)
     out = Path(given["out"])
     if out.suffix != ".safetensors":
         raise InterpNetError(f"--out is {str(out)!r}; expected a file NAME.safetensors")
@@ -94,22 +95,27 @@ def _facts(data: ImageData, history: History, reached: float, key: str | None) -
 
 def demo(given: Given) -> None:
     """Train a small network on an8Flower, whose telling pixels are known, audit it, and say where the report is."""
-    path = Path(given.get("out") or "runs/demo")
+    shortcut = given.get("shortcut")
+    path = Path(given.get("out") or ("runs/demo" if shortcut is None else f"runs/demo-{shortcut}"))
     weights = path / _WEIGHTS
     values = settings_of(given)
     config = RunConfig(
         model="smallcnn",
-        data=_DEMO_DATA,
+        data=planted(_DEMO_DATA, given),
         data_root=str(path / "data"),
         weights=str(weights),
         directory=str(Path.cwd()),
     )
     config = config.override(values)
-    resume = " ".join(["interpnet demo", *([f"--out {path}"] if given.get("out") else []), *_words(values)])
+    resume = " ".join(
+        ["interpnet demo", *([f"--out {path}"] if given.get("out") else []), *_words(_cue_of(given) | values)]
+    )
     run = RunFolder.create(path)
     session = Session(run, config, resume, fresh=bool(given.get("fresh")))
     with run.locked():
         run.save()
+        if shortcut is not None:
+            session.say(described(config.data) or "")
         key = digest(["demo", _DEMO_VERSION, config.seed, load_images(config, "train").fingerprint()])
         if _trained(weights, key):
             session.say(f"[bold]train[/]: {weights} is there, skipped")
@@ -117,11 +123,28 @@ def demo(given: Given) -> None:
             session.say("[bold]train[/] ...")
             try:
                 train_to(weights, config, _DEMO_TRAINING, key)
+                if shortcut is not None:
+                    _say_reliance(session, config)
             except KeyboardInterrupt as error:
                 raise Interrupted(f"interrupted while training. Begin again with: {session.resume}") from error
             # Other weights are another model: what an earlier demo found does not hold for them.
             session.fresh = True
         run_audit(session, open_report=bool(given.get("open_report")))
+
+
+def _cue_of(given: Given) -> dict[str, Any]:
+    return {name: given[name] for name in ("shortcut", "strength") if given.get(name) is not None}
+
+
+def _say_reliance(session: Session, config: RunConfig) -> None:
+    """Print the accuracy on the same scenes with the cue of the class and with another's: what the audit must find."""
+    model, _, _, device = load_network(config)
+    model = model.to(device)
+    reached = [
+        tables.percent(accuracy(model, make_loader(load_images(config, split))))
+        for split in ("test-agree", "test-disagree")
+    ]
+    session.say(f"accuracy where the cue agrees with the class {reached[0]}, where it disagrees {reached[1]}")
 
 
 def _words(settings: Mapping[str, Any]) -> list[str]:

@@ -67,6 +67,26 @@ Output = Annotated[
 DataRoot = Annotated[
     str | None, option("--data-root", help="Where mnist and cifar10 lie.", panel=DATA, default="data", metavar="DIR")
 ]
+Shortcut = Annotated[
+    str | None,
+    option(
+        "--shortcut",
+        help="Plant a cue outside the plant that agrees with the class (an8flower only).",
+        panel=DATA,
+        default="none",
+        metavar="background|pot|watermark|texture|position",
+    ),
+]
+Strength = Annotated[
+    float | None,
+    option(
+        "--strength",
+        help="Share of the training images in which the cue agrees, 0 to 1; in the test it is drawn by chance.",
+        panel=DATA,
+        default="1",
+        metavar="X",
+    ),
+]
 Classes = Annotated[
     str | None,
     option(

@@ -20,6 +20,7 @@ from interpnet.errors import DataError, InterpNetError, ModelError, did_you_mean
 from interpnet.models import ModelInfo, describe_model, load_model
 from interpnet.sites import Output, Trace, find_sites
 from pipelines.config import RunConfig
+from pipelines.cue import described
 from pipelines.run_folder import digest
 
 Integers = npt.NDArray[np.int64]
@@ -274,6 +275,7 @@ def load_subject(config: RunConfig) -> Subject:
         notes.append(
             "There is no test split: ablation and examples use the same images as the fit, which flatters them."
         )
+    notes += [note for note in [described(config.data)] if note]
     left_out = [s for s in found.sites if s.default and not s.usable]
     notes += [f"Left out of the default layers: {s.name} ({s.why})" for s in left_out]
     return Subject(

@@ -44,6 +44,8 @@ def test_help_lists_the_commands_and_defaults(capsys):
         "--workers",
         "--class-weight",
         "--stability",
+        "--shortcut",
+        "--strength",
         "X|auto",
     ):
         assert option in text
@@ -95,6 +97,14 @@ def test_help_does_not_wait_for_heavy_libraries():
         (["layers", "torchvision:resnet18", "--weights", "randon"], "did you mean 'random'?"),
         (["train", "digits", "--out", "weights.bin"], "expected a file NAME.safetensors"),
         (["train", "digits", "--out", "w.safetensors", "--epochs", "0"], "epochs is 0"),
+        (["demo", "--shortcut", "backgrund"], "--shortcut is 'backgrund'; expected background"),
+        (["demo", "--shortcut", "pto"], "did you mean 'pot'?"),
+        (["demo", "--strength", "0.5"], "--strength came without --shortcut"),
+        (["demo", "--shortcut", "pot", "--strength", "1.5"], "--strength is 1.5; expected a number from 0 to 1"),
+        (["train", "an8flower-single-6c", "--shortcut", "pot", "--strength", "much"], "Invalid value for '--strength'"),
+        (["train", "mnist", "--shortcut", "pot"], "generated flowers and the data is 'mnist'; expected an8flower"),
+        ([*AUDIT, "--strength", "0.5"], "--strength plants a cue in generated flowers and the data is 'digits'"),
+        (["collect", "smallcnn", "an8flower-single-6c?shortcut=pot", "--shortcut", "texture"], "give it once"),
         (["report", "absent"], "run folder 'absent' does not exist"),
         (["explain", "absent", "--image", "x.png"], "run folder 'absent' does not exist"),
     ],

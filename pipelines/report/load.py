@@ -71,12 +71,13 @@ class Localisation:
     """What ``explanations/localisation.json`` holds.
 
     ``methods``: (name, mean, standard deviation, zero maps) of the IoU-AUC. ``shares``: of a channel's heatmap in each
-    region, by (class, layer, index).
+    region, by (class, layer, index). ``in_cue``: of each method's maps in a planted cue, empty where there is none.
     """
 
     n_images: int
     methods: tuple[tuple[str, float, float, int], ...]
     shares: Mapping[tuple[int, str, int], Mapping[str, float | None]]
+    in_cue: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -267,7 +268,10 @@ def _places(folder: Path) -> Localisation | None:
             for entry in data["classes"]
             for c in entry["channels"]
         }
-        return Localisation(int(data["n_images"]), tuple(rows), shares)
+        in_cue = {
+            clean(m["name"]): None if m["cue"] is None else float(m["cue"]) for m in data["methods"] if "cue" in m
+        }
+        return Localisation(int(data["n_images"]), tuple(rows), shares, in_cue)
 
 
 def _swapped(folder: Path) -> dict[str, Swapped]:

@@ -333,6 +333,7 @@ def place_rows(run: RunData) -> list[dict[str, Any]]:
             "mean": mean,
             "sd": sd,
             "blank": blank,
+            "cue": _number(run.places.in_cue.get(name)),
         }
         for name, mean, sd, blank in run.places.methods
     ]

@@ -20,6 +20,8 @@ from pipelines.subject import balanced
 
 #: The mask that tells the class; what :func:`interpnet.evaluate.iou_auc` compares with.
 TELLS = "discriminative"
+#: The mask of a planted cue, where there is one.
+CUE = "shortcut"
 OURS = "interpnet"
 _MOST = 120
 _EACH = 10
@@ -33,7 +35,8 @@ def localise(
 ) -> dict[str, Any] | None:
     """Return ``localisation.json``, or ``None`` where the data has no masks.
 
-    ``methods``: IoU-AUC of the maps for the true class, over at most 120 test images, balanced by class. ``classes``:
+    ``methods``: IoU-AUC of the maps for the true class, over at most 120 test images, balanced by class; and the share
+    of their positive part that lies in a planted cue, ``null`` where every map is of zeros. ``classes``:
     for each pictured channel, the share of its heatmap in every region, the mean over ten images of the class.
     """
     data = session.subject.test.data
@@ -51,28 +54,38 @@ def localise(
     return {
         "n_images": len(chosen),
         "masks": list(masks),
-        "methods": _overlaps(session, found, chosen, masks[TELLS]),
+        "methods": _overlaps(session, found, chosen, masks),
         "classes": _shares(session, shown, chosen, masks),
     }
 
 
-def _overlaps(session: Session, found: Interpretation, chosen: np.ndarray, mask: np.ndarray) -> list[dict[str, Any]]:
+def _overlaps(session: Session, found: Interpretation, chosen: np.ndarray, masks: Masks) -> list[dict[str, Any]]:
     """Return name, mean and standard deviation of the IoU-AUC, for our maps, the other methods and the controls."""
     values: dict[str, list[Tensor]] = {}
+    in_cue: dict[str, list[Tensor]] = {}
     blank: dict[str, int] = {}
     for images, labels, where in _batches(session, chosen):
         ours = explain_with(session, found, images, labels).combined
         # The examples say why a method is missing.
         for name, maps in {OURS: ours, **compared_maps(session, images, labels)[0]}.items():
-            scores = iou_auc(maps.clamp(min=0).cpu(), torch.from_numpy(mask[where]), constant="zero")
+            positive = maps.clamp(min=0).cpu()
+            if CUE in masks:
+                in_cue.setdefault(name, []).append(_share(positive.double(), torch.from_numpy(masks[CUE][where])))
+            scores = iou_auc(positive, torch.from_numpy(masks[TELLS][where]), constant="zero")
             values.setdefault(name, []).append(scores.values)
             blank[name] = blank.get(name, 0) + int(scores.flagged.sum() if scores.flagged is not None else 0)
     rows = []
     for name, parts in values.items():
         every = torch.cat(parts)
         spread = float(every.std()) if len(every) > 1 else 0.0
-        rows.append({"name": name, "mean": float(every.mean()), "sd": spread, "blank": blank[name], "n": len(every)})
+        row = {"name": name, "mean": float(every.mean()), "sd": spread, "blank": blank[name], "n": len(every)}
+        rows.append(row | ({"cue": _finite_mean(torch.cat(in_cue[name]))} if in_cue else {}))
     return rows
+
+
+def _share(maps: Tensor, region: Tensor) -> Tensor:
+    """Return the share (B,) of each map that lies in its region, NaN for a map of zeros."""
+    return (maps * region).sum((1, 2)) / maps.sum((1, 2))
 
 
 def _shares(

@@ -1,0 +1,96 @@
+"""The options --shortcut and --strength: a cue planted in generated flowers, kept in the data's specification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from interpnet.errors import InterpNetError, did_you_mean
+from pipelines.config import RunConfig
+
+_FLOWERS = ("an8flower-single-6c", "an8flower-double-12c")
+_OPTIONS = ("shortcut", "strength")
+SHORTCUTS = ("background", "pot", "watermark", "texture", "position")
+
+
+def planted(data: str, given: Mapping[str, Any], *, override: bool = False) -> str:
+    """Return a specification of data with the cue that the command line asks for.
+
+    Parameters
+    ----------
+    data : str
+        Such as ``"an8flower-single-6c?size=64"``.
+    given : mapping
+        The command line's words; ``shortcut`` and ``strength`` may be missing or ``None``.
+    override : bool
+        Replace another value that the specification has, as one from a file; otherwise that is a contradiction.
+
+    Raises
+    ------
+    InterpNetError
+        Other data than generated flowers, an unknown shortcut (close ones are named), a strength outside [0, 1] or
+        without a shortcut, or two values for one thing.
+
+    Examples
+    --------
+    >>> planted("an8flower-single-6c?size=64", {"shortcut": "pot", "strength": 0.9})
+    'an8flower-single-6c?size=64&shortcut=pot&strength=0.9'
+    """
+    asked = {name: given.get(name) for name in _OPTIONS if given.get(name) is not None}
+    if not asked:
+        return data
+    _check(asked)
+    base, _, query = data.partition("?")
+    if base not in _FLOWERS:
+        raise InterpNetError(
+            f"--{next(iter(asked))} plants a cue in generated flowers and the data is {data!r}; expected "
+            f"{' or '.join(_FLOWERS)}, or leave the option out"
+        )
+    parts = dict(part.partition("=")[::2] for part in query.split("&") if part)
+    for name, value in asked.items():
+        if name in parts and parts[name] != str(value) and not override:
+            raise InterpNetError(f"--{name} is {value} and the data {data!r} says {parts[name]}; give it once")
+        parts[name] = str(value)
+    if "shortcut" not in parts:
+        raise InterpNetError(
+            "--strength came without --shortcut; it says how often the cue agrees with the class, so give both"
+        )
+    return base + "?" + "&".join(f"{name}={value}" if value else name for name, value in parts.items())
+
+
+def _check(asked: Mapping[str, Any]) -> None:
+    """Refuse what cannot be planted before anything is written."""
+    shortcut, strength = asked.get("shortcut"), asked.get("strength")
+    if shortcut is not None and shortcut not in SHORTCUTS:
+        raise InterpNetError(
+            f"--shortcut is {shortcut!r}; expected {', '.join(SHORTCUTS)}{did_you_mean(shortcut, SHORTCUTS)}"
+        )
+    if strength is not None and not 0 <= strength <= 1:
+        raise InterpNetError(f"--strength is {strength}; expected a number from 0 to 1")
+
+
+def with_cue(config: RunConfig, given: Mapping[str, Any]) -> RunConfig:
+    """Return the settings with the cue of the command line in their data; see :func:`planted`."""
+    return replace(config, data=planted(config.data, given, override=given.get("data") is None))
+
+
+def described(data: str) -> str | None:
+    """Return what a reader must know of data with a planted cue, or ``None``.
+
+    Examples
+    --------
+    >>> described("an8flower-single-6c?shortcut=pot&strength=0.9")
+    'A shortcut is planted: the cue pot agrees with the class in 90 % of the training images, by chance in the test.'
+    >>> described("mnist") is None
+    True
+    """
+    base, _, query = data.partition("?")
+    parts = dict(part.partition("=")[::2] for part in query.split("&") if part)
+    if base not in _FLOWERS or "shortcut" not in parts:
+        return None
+    strength = 100 * float(parts.get("strength", 1))
+    return (
+        f"A shortcut is planted: the cue {parts['shortcut']} agrees with the class in {strength:g} % of the training "
+        "images, by chance in the test."
+    )
