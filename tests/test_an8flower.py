@@ -5,6 +5,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +189,7 @@ def test_unknown_masks_are_refused(small: An8Flower):
         ({"n": 5}, r"n is 5, expected a whole number of at least 6, one image for each class"),
         ({"n": 6.0}, r"n is 6.0, expected a whole number"),
         ({"seed": -1}, r"seed is -1"),
+        ({"n": 10**15, "jobs": 1}, r"n is 1000000000000000: so many images of size 112 need .* GB, more memory"),
         ({"jobs": 0, "n": 6}, r"jobs is 0, expected a whole number of processes"),
         ({"size": 32, "flower": 0.3, "n": 400}, r"image \d+ of train shows nothing of what tells its class"),
     ],
@@ -289,6 +295,40 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
             assert _kept(tmp_path).folder is None
     assert not list((tmp_path / "an8flower").iterdir())
     assert _kept(tmp_path).folder is not None
+
+
+_KILLED = """
+import sys, time
+import numpy as np
+from interpnet.datasets import an8flower
+real, calls = np.save, iter(range(99))
+def save(*args, **options):
+    if next(calls) == 3:
+        print("in the middle", flush=True)
+        time.sleep(600)
+    real(*args, **options)
+np.save = save
+an8flower("single-6c", "test", n=6, size=32, root=sys.argv[1])
+"""
+
+
+def test_what_a_killed_process_left_is_never_read_and_goes_away(tmp_path: Path):
+    with subprocess.Popen([sys.executable, "-c", _KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        if process.stdout is None:
+            raise RuntimeError("a pipe was asked for")
+        assert process.stdout.readline() == "in the middle\n"
+        process.send_signal(signal.SIGKILL)
+    (left,) = (tmp_path / "an8flower").iterdir()
+    assert left.name.startswith(".single-6c-test-")
+    assert 0 < len(list(left.iterdir())) < 7
+    found = _kept(tmp_path)
+    np.testing.assert_array_equal(found.images, an8flower("single-6c", "test", n=6, size=32).images)
+    assert found.folder is not None
+    assert left.exists()  # another process may be writing it just now
+    shutil.rmtree(found.folder)
+    os.utime(left, (0, 0))
+    assert _kept(tmp_path).folder is not None
+    assert [entry.name for entry in (tmp_path / "an8flower").iterdir()] == [found.folder.name]
 
 
 def test_where_nothing_can_be_written_images_are_in_memory(tmp_path: Path):

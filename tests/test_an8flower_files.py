@@ -61,8 +61,24 @@ def test_a_mask_of_the_pictures_own_name_is_no_picture(released: Path):
 def test_a_missing_mask_is_named(released: Path):
     (released / "class0" / "class0_img1_p1_r10_mask.png").unlink()
     with pytest.raises(
-        DataError, match=r"'class0/class0_img1_p1_r10.jpg' has no mask; expected 'class0_img1_p1_r10_mask.png' beside"
+        DataError,
+        match=r"1 of 4 pictures have no mask: 'class0/class0_img1_p1_r10.jpg'; expected 'class0_img1_p1_r10_mask.png'",
     ):
+        released_an8flower(released)
+
+
+def test_all_missing_masks_are_named_before_a_picture_is_read(released: Path):
+    for mask in (released / "class0").glob("*_mask.png"):
+        mask.unlink()
+    (released / "class1" / "masks" / "class1_img1_p1_r10.png").unlink()
+    (released / "class0" / "class0_img0_p2_r90.jpg").write_bytes(b"no picture")
+    with pytest.raises(
+        DataError, match=r"3 of 4 pictures .*: 'class0/.*img0.*', 'class0/.*img1.*', 'class1/.*img1.*';"
+    ):
+        released_an8flower(released)
+    for i in range(9):
+        Image.fromarray(noise(12, 12, 3)).save(released / "class1" / f"class1_img{i}_p7_r7.jpg")
+    with pytest.raises(DataError, match=r"12 of 13 pictures have no mask: .* and 8 more; expected"):
         released_an8flower(released)
 
 
@@ -83,6 +99,10 @@ def test_bad_masks_are_named(released: Path, mask: np.ndarray, message: str):
 def test_other_bad_folders_are_named(released: Path, tmp_path: Path):
     with pytest.raises(DataError, match=r"nowhere' does not exist"):
         released_an8flower(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"an8Flower folder '' is no folder"):
+        load_dataset("an8flower-released:")
+    with pytest.raises(DataError, match=r"jpg' is a file; give the folder of the class folders"):
+        released_an8flower(released / "class0" / "class0_img0_p2_r90.jpg")
     (tmp_path / "bare" / "empty").mkdir(parents=True)
     with pytest.raises(DataError, match=r"has no class folders of pictures; expected CLASS/classC_imgI_pP_rR.jpg"):
         released_an8flower(tmp_path / "bare")

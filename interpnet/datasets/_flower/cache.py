@@ -6,6 +6,8 @@ import hashlib
 import json
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from interpnet._io import write_json
 
 Arrays = dict[str, np.ndarray]
 _FACTS = "facts.json"
+#: Nobody writes for so long, so an older temporary folder was left by a process that was killed.
+_ABANDONED_SECONDS = 24 * 3600
 
 
 def read_folder(folder: Path, options: dict[str, Any], names: tuple[str, ...]) -> Arrays | None:
@@ -41,11 +45,12 @@ def write_folder(folder: Path, options: dict[str, Any], arrays: Arrays) -> bool:
     """Write arrays as .npy files into a folder that appears as a whole; return whether that was possible.
 
     The files are written into a temporary folder beside it, which is renamed at the end. A folder of that name is a
-    damaged one (see :func:`read_folder`) and gives way.
+    damaged one (see :func:`read_folder`) and gives way. What killed processes left there a day ago is removed.
     """
     tmp = aside = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
         tmp = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         for name, array in arrays.items():
             np.save(tmp / f"{name}.npy", array, allow_pickle=False)
@@ -66,6 +71,13 @@ def write_folder(folder: Path, options: dict[str, Any], arrays: Arrays) -> bool:
             if leftover is not None:
                 shutil.rmtree(leftover, ignore_errors=True)
     return True
+
+
+def _sweep(folder: Path) -> None:
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        with suppress(OSError):  # its owner has just renamed it
+            if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _digest(path: Path) -> str:

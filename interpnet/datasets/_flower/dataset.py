@@ -242,11 +242,18 @@ def _generate(options: FlowerOptions, split: str, n: int, jobs: int | None) -> A
         jobs = cpu_count() if n >= _WORTH_A_PROCESS else 1
     elif isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise DataError(f"jobs is {jobs!r}, expected a whole number of processes of at least 1")
-    if jobs == 1:
-        return make_range(options, split, 0, n)
-    edges = [n * i // jobs for i in range(jobs + 1)]
-    parts = Parallel(n_jobs=jobs)(delayed(make_range)(options, split, first, last) for first, last in pairwise(edges))
-    return {name: np.concatenate([part[name] for part in parts]) for name in _ARRAYS}
+    edges = pairwise([n * i // jobs for i in range(jobs + 1)])
+    try:
+        if jobs == 1:
+            return make_range(options, split, 0, n)
+        parts = Parallel(n_jobs=jobs)(delayed(make_range)(options, split, first, last) for first, last in edges)
+        return {name: np.concatenate([part[name] for part in parts]) for name in _ARRAYS}
+    except MemoryError as error:
+        gigabytes = n * options.size**2 * 4 / 1e9  # three colours and the regions, a byte each
+        raise DataError(
+            f"n is {n}: so many images of size {options.size} need {gigabytes:.0f} GB, more memory than there is; "
+            "give a smaller n or size"
+        ) from error
 
 
 def make_range(options: FlowerOptions, split: str, first: int, last: int) -> Arrays:

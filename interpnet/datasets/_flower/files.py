@@ -14,6 +14,7 @@ from interpnet.errors import DataError, did_you_mean
 
 _PICTURE = re.compile(r"class(\w+?)_img(\d+)_p(\d+)_r(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
 _MASK_ENDINGS = ("_mask.png", "_mask.jpg", ".png")
+_NAMED = 4
 # Masks saved as JPEG have grey seams.
 _MASK_FROM = 128
 
@@ -63,7 +64,7 @@ def released_an8flower(path: str | os.PathLike[str]) -> ReleasedFlower:
     Raises
     ------
     DataError
-        No such folder, no pictures, a file that is no picture, a missing mask (named), a mask of another size than
+        No such folder, no pictures, a file that is no picture, missing masks (named), a mask of another size than
         its picture, or one that is empty or full.
 
     Examples
@@ -73,15 +74,19 @@ def released_an8flower(path: str | os.PathLike[str]) -> ReleasedFlower:
         ...
     interpnet.errors.DataError: an8Flower folder 'no/such/folder' does not exist; give the folder of the class folders
     """
+    if not os.fspath(path):
+        raise DataError("an8Flower folder '' is no folder; give the folder of the class folders")
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise DataError(f"an8Flower folder {str(path)!r} does not exist; give the folder of the class folders")
+        what = "is a file" if root.exists() else "does not exist"
+        raise DataError(f"an8Flower folder {str(path)!r} {what}; give the folder of the class folders")
     found = {entry.name: _pictures(entry) for entry in sorted(root.iterdir()) if entry.is_dir()}
     classes = tuple(name for name, pictures in found.items() if pictures)
     if not classes:
         raise DataError(
             f"an8Flower folder {str(path)!r} has no class folders of pictures; expected CLASS/classC_imgI_pP_rR.jpg"
         )
+    mask_files = _mask_files(found)
     images: list[npt.NDArray[np.uint8]] = []
     names: list[str] = []
     masks, labels, numbers = [], [], []
@@ -94,7 +99,7 @@ def released_an8flower(path: str | os.PathLike[str]) -> ReleasedFlower:
                     f"picture {where!r} is {_size(image)} pixels, but {names[0]!r} is {_size(images[0])}; "
                     "all must have one size"
                 )
-            masks.append(_mask_of(file, image, where))
+            masks.append(_mask_of(mask_files[file], image, name))
             images.append(image)
             labels.append(label)
             names.append(where)
@@ -145,20 +150,38 @@ def _has_jpeg(file: Path) -> bool:
     return any(file.with_suffix(ending).exists() for ending in (".jpg", ".jpeg", ".JPG", ".JPEG"))
 
 
-def _mask_of(file: Path, image: npt.NDArray[np.uint8], where: str) -> npt.NDArray[np.bool_]:
+def _mask_files(found: dict[str, list[tuple[Path, int, int]]]) -> dict[Path, Path]:
+    """Return the mask of every picture, or refuse the folder and name the pictures that have none."""
+    files = {file: _mask_file(file) for pictures in found.values() for file, _, _ in pictures}
+    missing = [file for file, mask in files.items() if mask is None]
+    if missing:
+        first = missing[0]
+        wanted = f"{first.stem}_mask.png"
+        beside = [entry.name for entry in first.parent.iterdir() if entry != first]
+        named = ", ".join(repr(f"{file.parent.name}/{file.name}") for file in missing[:_NAMED])
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        raise DataError(
+            f"{len(missing)} of {len(files)} pictures have no mask: {named}{more}; expected {wanted!r} beside the "
+            f"first, or in a folder 'masks' there{did_you_mean(wanted, beside, limit=2)}"
+        )
+    return {file: mask for file, mask in files.items() if mask is not None}
+
+
+def _mask_file(file: Path) -> Path | None:
     for folder in (file.parent, file.parent / "masks"):
         for ending in _MASK_ENDINGS:
             candidate = folder / f"{file.stem}{ending}"
             if candidate != file and candidate.is_file():
-                mask = _read(candidate, "L", candidate.name) >= _MASK_FROM
-                check_mask(mask, image, f"{Path(where).parent}/{candidate.relative_to(file.parent).as_posix()}")
-                return mask
-    beside = [entry.name for entry in file.parent.iterdir() if entry != file]
-    wanted = f"{file.stem}_mask.png"
-    raise DataError(
-        f"picture {where!r} has no mask; expected {wanted!r} beside it or in a folder 'masks' there"
-        f"{did_you_mean(wanted, beside, limit=2)}"
-    )
+                return candidate
+    return None
+
+
+def _mask_of(file: Path, image: npt.NDArray[np.uint8], class_folder: str) -> npt.NDArray[np.bool_]:
+    below = f"{file.parent.name}/{file.name}" if file.parent.name == "masks" else file.name
+    where = f"{class_folder}/{below}"
+    mask = _read(file, "L", where) >= _MASK_FROM
+    check_mask(mask, image, where)
+    return mask
 
 
 def _read(file: Path, mode: str, where: str) -> npt.NDArray[np.uint8]:
