@@ -1,0 +1,1 @@
+"""Q5: whether maps mark the part of the plant that is coloured, or the whole plant."""

@@ -1,0 +1,35 @@
+"""What Q5 found, from E3's results.json."""
+
+from __future__ import annotations
+
+import json
+
+from experiments.claims import Claim, verdict_of
+from experiments.coloured_part.marks import BETWEEN, PART, PLANT, marks
+from experiments.coloured_part.run import MEASURED
+from experiments.localisation.claims import literature
+from experiments.localisation.maps import PAPER
+from experiments.pages import signed
+
+
+def claims() -> list[Claim]:
+    """Return Q5's claim; it holds on a kind of network if the interval of part less plant is above zero."""
+    found = marks(json.loads(MEASURED.read_text()))
+    own = {kind: rows[PAPER] for kind, rows in found.items()}
+    figures = []
+    for kind, mark in own.items():
+        others = [found[kind][n].marks for n in literature(found[kind])]
+        figures.append(
+            f"{kind[0]}: part {mark.part:.1f}, plant {mark.plant:.1f}, difference {signed(mark.difference)}; of "
+            f"{len(others)} other methods {others.count(PART)} mark the part, {others.count(PLANT)} the plant, "
+            f"{others.count(BETWEEN)} undecided"
+        )
+    return [
+        Claim(
+            "Q5",
+            "On double-12c the method marks the coloured part, not the whole plant",
+            "; ".join(figures) or "–",
+            verdict_of(mark.marks == PART for mark in own.values()),
+            "channels that answer to the plant's outline are among the identified",
+        )
+    ]
