@@ -57,28 +57,29 @@ def figure(found: dict[tuple[str, str], dict[str, Mark]], path: Path) -> None:
         for axis, ((architecture, variant), rows) in zip(panels, found.items(), strict=True):
             top = 1.12 * max(max(m.part, m.plant) for m in rows.values())
             axis.plot([0, top], [0, top], color=INK, linewidth=0.8)
-            for word, colour in _COLOURS.items():
+            for (word, colour), shape in zip(_COLOURS.items(), "osD^", strict=True):
                 chosen = [m for m in rows.values() if m.marks == word]
-                axis.plot(
-                    [m.plant for m in chosen], [m.part for m in chosen], "o", color=colour, label=word, markersize=5
-                )
-            for name, above in NAMED.items():
+                axis.plot([m.plant for m in chosen], [m.part for m in chosen], shape, color=colour, label=word, ms=5)
+            for name, (right, above) in NAMED.items():
                 if name in rows:
-                    axis.annotate(name, (rows[name].plant, rows[name].part), xytext=(6, above),
-                                  textcoords="offset points", fontsize=7.5)  # fmt: skip
+                    axis.annotate(
+                        name, (rows[name].plant, rows[name].part), xytext=(right, above), textcoords="offset points",
+                        fontsize=8, arrowprops={"arrowstyle": "-", "color": MUTED, "lw": 0.6, "shrinkB": 3},
+                    )  # fmt: skip
             axis.set_xlim(0, top)
             axis.set_ylim(0, top)
             axis.set_xlabel("IoU-AUC against the whole plant, %")
             axis.set_ylabel("IoU-AUC against the coloured part, %")
             axis.set_title(f"{architecture}, {variant}")
-            axis.legend(title="nearer to", loc="upper right")
+        drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, title="nearer to")
         with atomic_path(path) as part_file:
             drawn.savefig(part_file, dpi=110, bbox_inches="tight")
 
 
-#: Maps with their name in the figure, and how far above the dot it stands, in points.
+#: Maps with their name in the figure, and how far from the dot it stands, right and above, in points.
 NAMED = {
-    PAPER: 4, "guided": 4, "gradcam": -3, "lime": 4, "integrated_gradients": 4, "center": -9, "random": -9,
+    PAPER: (-30, 50), "guided": (-74, 8), "gradcam": (-6, -24), "lime": (14, -12), "integrated_gradients": (-40, -30),
+    "center": (-10, 12), "random": (-30, -14), "deeplift_revealcancel": (-90, 10), "deep_taylor": (60, -6),
 }  # fmt: skip
 
 
