@@ -65,7 +65,7 @@ def page(found: Iterable[tuple[str, Claim]]) -> str:
     missing = [key for key in KEYS if key not in {c.key for _, c in lines}]
     parts = [INTRO]
     if wrong:
-        rows = [[*_shown(folder, claim), cell(claim.reason)] for folder, claim in wrong]
+        rows = [[*_shown(f, c), "" if c.verdict == "open" else cell(c.reason)] for f, c in wrong]
         head = ["", "claim", "figure", "verdict", "most likely reason, and its test"]
         parts += ["## What does not hold, or only in part", markdown(head, rows)]
     if right:
