@@ -48,11 +48,13 @@ def maps_of(method: str, **options: Any) -> Maps:
     return run
 
 
-def maps_of_channels(subject: Subject, *, rectifier: str, resample: bool) -> Maps:
+def maps_of_channels(subject: Subject, *, rectifier: str, resample: bool, reduction: str) -> Maps:
     """Return the combined map of each class's identified channels, which stay those of the trained network."""
 
     def run(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
-        return explain(model, images, subject.found, classes=target, rectifier=rectifier, resample=resample).combined
+        return explain(
+            model, images, subject.found, classes=target, rectifier=rectifier, resample=resample, reduction=reduction
+        ).combined
 
     return run
 
@@ -62,14 +64,16 @@ def names(*, quick: bool) -> list[str]:
     if quick:
         return ["gradient", "channels guided resampled", "edge"]
     channels = [f"channels {rule} {how}" for rule in RULES for how in ("plain", "resampled")]
+    channels += [f"channels guided {how}, absolute" for how in ("plain", "resampled")]
     return [*(m.name for m in methods()), *channels, "logit deconvnet resampled", "logit guided resampled"]
 
 
 def made(name: str, subject: Subject) -> Maps:
     """Return the map of that name."""
-    start, *words = name.split()
+    start, *words = name.removesuffix(", absolute").split()
     if start == "channels":
-        return maps_of_channels(subject, rectifier=words[0], resample=words[1] == "resampled")
+        reduction = "abs" if name.endswith(", absolute") else "positive"
+        return maps_of_channels(subject, rectifier=words[0], resample=words[1] == "resampled", reduction=reduction)
     if start == "logit":
         return maps_of(words[0], resample=True)
     return maps_of(name, **subject.options.get(name, {}))

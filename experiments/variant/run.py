@@ -20,9 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from experiments.localisation.networks import trained
-from experiments.methods.checkerboard import cifar
 from experiments.pages import commit
-from experiments.sanity.run import identified, tried
+from experiments.sanity.subjects import resnet20
 from experiments.variant.grid import PAPER, Setting, maps_of
 from experiments.variant.select import chosen, images_of, mask_of, measured, precision
 from experiments.variant.table import write_readme
@@ -62,12 +61,10 @@ def on_masks(
     return {**line, "commit": commit(), "seconds": round(time.perf_counter() - began, 1)}
 
 
-def on_cifar(setting: Setting, *, quick: bool, n_images: int) -> dict[str, Any]:
+def on_cifar(setting: Setting, work: Path, *, quick: bool, n_images: int) -> dict[str, Any]:
     """Return deletion and insertion on ResNet-20, image by image, for both variants and the controls."""
     began = time.perf_counter()
-    model, images = cifar()
-    images = images[:: max(1, len(images) // n_images)][:n_images]
-    found = tried(model, images) if quick else identified(model)
+    model, images, found, *_ = resnet20(0, work, n_images=n_images, quick=quick)
     with torch.no_grad():
         target = model(images).argmax(1)
     line: dict[str, Any] = {"data": "cifar10", "network": "ResNet-20", "n_images": len(images)}
@@ -127,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
             confirmed.append(on_masks(setting, seed, options.work, **words))
             _write(second, confirmed)
     if "cifar10" not in {x["data"] for x in confirmed}:
-        confirmed.append(on_cifar(setting, quick=options.quick, n_images=4 if options.quick else 200))
+        confirmed.append(on_cifar(setting, options.work, quick=options.quick, n_images=4 if options.quick else 200))
         _write(second, confirmed)
     for x in confirmed:
         means = {k: {m: round(float(np.mean(v)), 4) for m, v in x[k].items()} for k in ("paper", "chosen")}
