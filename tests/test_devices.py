@@ -12,6 +12,7 @@ from experiments.attribution_networks import Strided
 from interpnet.ablation import ablate, ablation_study
 from interpnet.baselines import attribute, methods
 from interpnet.channels import Channel
+from interpnet.evaluate import context_swap
 from interpnet.explanation import explain
 from interpnet.patches import average_visualizations
 from interpnet.relevance import interpret
@@ -88,3 +89,15 @@ def test_baselines_follow_the_model(device: str, method: str, build: type[nn.Mod
     got = attribute(model.to(device), images, 1, method)
     assert got.device.type == device
     torch.testing.assert_close(got.cpu(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_swapped_surroundings_agree(device: str) -> None:
+    model = Spelled("inplace")
+    found = interpret(collect_scores(model, BATCHES, progress=False), mu=3.0)
+    masks = torch.zeros(len(X), 12, 12, dtype=torch.bool)
+    masks[:, 3:8, 4:9] = True
+    expected = context_swap(model, X, found, classes=Y, middle=masks)
+    got = context_swap(Spelled("inplace").to(device), X, found, classes=Y, middle=masks)
+    np.testing.assert_allclose(got.middle, expected.middle, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(got.surroundings, expected.surroundings, rtol=1e-3, atol=1e-5)
+    assert got.n == expected.n
