@@ -18,7 +18,7 @@ from pipelines.stages.solve import load_interpretation, solve_key
 from pipelines.stages.surroundings import swap_surroundings
 from pipelines.stages.visualise import visualise_channels
 
-_VERSION = 2
+_VERSION = 3
 _FILES = ("explanations/classes.json", "explanations/examples.json")
 # Each channel shown costs a reader ten pictures, and the report their bytes.
 _MOST_SHOWN = 1200

@@ -1,4 +1,7 @@
-"""Subject or surroundings: what predictions and relevant channels do when images swap what is around their middle."""
+"""Subject or surroundings: what predictions and relevant channels do when images swap what is around their middle.
+
+On training images: a shortcut that the network has learnt there need not be in the test images.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +35,14 @@ def swap_surroundings(
 
     ``ways``: with the middle of the image as the subject, and with the subject's mask where there is one: how many of
     the swapped images are predicted as the surroundings' class, and the surroundings' share of what a class does to its
-    response and to each pictured channel. At most 240 test images, balanced by class; classes of which fewer than five
-    are among them have no shares.
+    response and to each pictured channel. At most 240 training images, balanced by class; classes of which fewer than
+    five are among them have no shares.
     """
     subject, config = session.subject, session.config
-    data, used = subject.test.data, subject.test_indices()
-    chosen = used[balanced(subject.test.labels[used], _MOST, config.seed)]
+    data, used = subject.train.data, subject.train_indices()
+    unreadable = [row[0] for row in session.run.manifest["data"]["train"].get("skipped", [])]
+    used = used[~np.isin(used, unreadable)]
+    chosen = used[balanced(subject.train.labels[used], _MOST, config.seed)]
     if min(data.shape[1:]) < _SMALLEST:
         return None
     images = stack_images(data, [int(i) for i in chosen])
@@ -48,7 +53,7 @@ def swap_surroundings(
         covered = mask.flatten(1).float().mean(1)
         if bool(((covered > 0) & (covered < 1)).all()):
             ways["mask"] = mask
-    labels = torch.as_tensor(subject.test.labels[chosen])
+    labels = torch.as_tensor(subject.train.labels[chosen])
     counts = np.bincount(labels.numpy(), minlength=len(found.classes))
     found_ways = {}
     for name, middle in ways.items():
