@@ -88,13 +88,13 @@ def _cifar(depth: int) -> Callable[[int, Path, str], tuple[nn.Module, Batches, B
         del seed, work, options
         model = cifar_resnet(depth)
         model.load_state_dict(load_file(str(shared_data() / "cifar10" / f"resnet{depth}.safetensors")))
-        train_on, classes = _every_fifth("train")
-        return model.eval(), train_on, _every_fifth("test")[0], classes
+        train_on, classes = every_fifth("train")
+        return model.eval(), train_on, every_fifth("test")[0], classes
 
     return load
 
 
-def _every_fifth(split: str) -> tuple[Batches, Sequence[str]]:
+def every_fifth(split: str) -> tuple[Batches, Sequence[str]]:
     """Return every fifth image of a CIFAR-10 split in batches, as many of each class, and the classes."""
     with tempfile.TemporaryDirectory() as folder, tarfile.open(shared_data() / "cifar10" / f"{split}.tar") as archive:
         members = sorted((m for m in archive.getmembers() if m.isfile()), key=lambda m: m.name)

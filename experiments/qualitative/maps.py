@@ -1,0 +1,82 @@
+"""The pictures of a channel: its activation map enlarged, and its signal at the image under four rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from interpnet.channels import Channel
+from interpnet.evaluate import checkerboard
+from interpnet.heatmap import channel_signal, reduce_colours
+from interpnet.sites import Trace, find_sites
+from interpnet.trace import Instrument, evaluating, instrument
+
+#: Name of a picture: rectifier, resampled.
+SIGNALS = {
+    "guided, plain": ("guided", False),
+    "guided, resampled": ("guided", True),
+    "DeconvNet, plain": ("deconvnet", False),
+    "DeconvNet, resampled": ("deconvnet", True),
+}
+UPSAMPLED = "activation, enlarged"
+#: The first strided layer's, which is the one whose grid reaches the image.
+STRIDE = 2
+
+
+class Maps(NamedTuple):
+    """Maps (B, H, W) by name, and the share of each signal's energy at the frequencies of a stride (B,)."""
+
+    maps: dict[str, Tensor]
+    grid: dict[str, Tensor]
+
+
+def pictures(model: nn.Module, images: Tensor, channels: Sequence[Channel]) -> Maps:
+    """Return every picture of one channel an image."""
+    trace = find_sites(model, images[:1])
+    maps, grid = {UPSAMPLED: enlarged(model, images, channels)}, {}
+    for name, (rule, resample) in SIGNALS.items():
+        found = channel_signal(model, images, channels, rectifier=rule, resample=resample, found=trace)
+        signal = found.signals[:, 0].detach()
+        maps[name] = reduce_colours(signal, "positive")
+        grid[name] = checkerboard(signal, STRIDE).mean(1)  # over colours
+    return Maps(maps, grid)
+
+
+def enlarged(model: nn.Module, images: Tensor, channels: Sequence[Channel]) -> Tensor:
+    """Return each image's channel's activation map (B, H, W), enlarged bilinearly to the image."""
+    kept: dict[str, Tensor] = {}
+
+    def reader(layer: str) -> Callable[[Tensor], None]:
+        return lambda out: kept.update({layer: out.clone()})
+
+    reads = {c.layer: reader(c.layer) for c in channels}
+    with torch.no_grad(), evaluating(model), instrument(model, Instrument(reads=reads)):
+        model(images.clone())
+    size = images.shape[2:]
+    return torch.cat([
+        F.interpolate(kept[c.layer][i, c.index][None, None], size, mode="bilinear", align_corners=False)[0]
+        for i, c in enumerate(channels)
+    ])  # fmt: skip
+
+
+def strided_below(trace: Trace, layer: str) -> bool:
+    """Whether anything strided lies between the image and a layer: only there resampling can change a picture."""
+    return any(field is not None and field[1].jump > 1 for field in trace[layer].fields)
+
+
+def half_mass(maps: Tensor) -> Tensor:
+    """Return the smallest share of the pixels that holds half of a map's sum (B,); 0 for a blank map.
+
+    Examples
+    --------
+    >>> half_mass(torch.tensor([[[3.0, 1.0], [1.0, 1.0]], [[1.0, 1.0], [1.0, 1.0]]]))
+    tensor([0.2500, 0.5000])
+    """
+    flat = maps.flatten(1).double().sort(descending=True).values
+    total = flat.sum(1, keepdim=True)
+    needed = (flat.cumsum(1) < 0.5 * total).sum(1) + (total[:, 0] > 0)
+    return (needed / flat.shape[1]).float()

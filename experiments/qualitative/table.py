@@ -1,0 +1,114 @@
+"""The README's tables, and the arithmetic that the claims share, from results.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.pages import begin, fill, markdown, paired, signed
+from experiments.qualitative.choose import LEVELS
+
+COMMAND = "experiments.qualitative.run"
+BEGIN = begin(COMMAND)
+TITLES = {"squeezenet": "SqueezeNet 1.0", "resnet20": "ResNet-20", "flowers": "single-6c, small network"}
+PLAIN, RESAMPLED, UPSAMPLED = "guided, plain", "guided, resampled", "activation, enlarged"
+Line = dict[str, Any]
+
+
+def strided(line: Line) -> bool:
+    """Whether a line's channel lies above something strided."""
+    return bool(line["strided"])
+
+
+def by_image(
+    lines: Iterable[Line], picture: str, what: str, where: Callable[[Line], bool] = strided
+) -> dict[int, float]:
+    """Return a number of a picture for each image, averaged over the image's channels that ``where`` keeps."""
+    values: dict[int, list[float]] = {}
+    for line in lines:
+        if where(line) and what in line["maps"][picture]:
+            values.setdefault(line["image"], []).append(line["maps"][picture][what])
+    return {image: float(np.mean(v)) for image, v in values.items()}
+
+
+def gain(one: dict[int, float], other: dict[int, float]) -> tuple[float, float, float] | None:
+    """Return mean and 95 % interval of ``one`` less ``other``, in percent, paired over the images both have."""
+    both = sorted(one.keys() & other.keys())
+    return paired([100 * (one[i] - other[i]) for i in both]) if both else None
+
+
+def at(level: str) -> Callable[[Line], bool]:
+    """Return the condition that a channel is of a level."""
+    return lambda line: bool(line["level"] == level)
+
+
+def mean(values: dict[int, float]) -> str:
+    """Return the mean in percent, or a dash."""
+    return f"{100 * np.mean(list(values.values())):.1f}" if values else "–"
+
+
+def grids(results: list[Line]) -> str:
+    """Return the table of the grid, by network and level, of channels above something strided."""
+    rows = []
+    for result in results:
+        for level in LEVELS:
+            here = [x for x in result["measured"] if x["level"] == level and x["strided"]]
+            if not here:
+                continue
+            plain, resampled = (by_image(here, p, "grid") for p in (PLAIN, RESAMPLED))
+            found = gain(resampled, plain)
+            deconv = [mean(by_image(here, f"DeconvNet, {p}", "grid")) for p in ("plain", "resampled")]
+            rows.append([TITLES[result["subject"]], level, len(plain), mean(plain), mean(resampled),
+                         "–" if found is None else signed(found), *deconv])  # fmt: skip
+    head = ["grid, % of the energy", "level", "images", PLAIN, RESAMPLED, "difference", "DeconvNet, plain",
+            "DeconvNet, resampled"]  # fmt: skip
+    return markdown(head, rows)
+
+
+def levels(results: list[Line]) -> str:
+    """Return the table of what the levels show: relevant channels, concentration, overlap with the mask."""
+    rows = []
+    for result in results:
+        for level in LEVELS:
+            here = [x for x in result["measured"] if x["level"] == level]
+            half = [mean(by_image(here, p, "half", at(level))) for p in (UPSAMPLED, PLAIN, RESAMPLED)]
+            iou = [mean(by_image(here, p, "iou", at(level))) for p in (UPSAMPLED, PLAIN, RESAMPLED)]
+            relevant = f"{100 * np.mean([x['relevant'] for x in here]):.0f}"
+            rows.append([TITLES[result["subject"]], level, relevant, " / ".join(half), " / ".join(iou)])
+    head = ["network", "level", "class relies on one there, % of images",
+            "half of the map lies on % of the pixels: enlarged / plain / resampled",
+            "IoU-AUC, %: enlarged / plain / resampled"]  # fmt: skip
+    return markdown(head, rows)
+
+
+def overlaps(results: list[Line]) -> str:
+    """Return the table of differences in IoU-AUC, where there are masks."""
+    rows = []
+    for result in results:
+        for level in LEVELS:
+            one, plain, enlarged = (
+                by_image(result["measured"], p, "iou", at(level)) for p in (RESAMPLED, PLAIN, UPSAMPLED)
+            )
+            found = gain(one, plain), gain(one, enlarged)
+            if found[0] is not None and found[1] is not None:
+                rows.append([TITLES[result["subject"]], level, *(signed(f) for f in found if f is not None)])
+    head = ["gain in IoU-AUC, points, of guided, resampled", "level", "over guided, plain", "over activation, enlarged"]
+    return markdown(head, rows)
+
+
+def text(results: list[Line]) -> str:
+    """Return everything between the README's marks."""
+    facts = [
+        f"- {TITLES[r['subject']]}: measured on {r['images']} images, {r['seconds'] / 60:.1f} minutes of one core, "
+        f"commit {r['commit']}"
+        for r in results
+    ]
+    return "\n\n".join(["\n".join(facts), grids(results), levels(results), overlaps(results)])
+
+
+def write_readme(path: Path, results: list[Line]) -> None:
+    """Put the tables between the README's marks."""
+    fill(path, COMMAND, text(sorted(results, key=lambda r: list(TITLES).index(r["subject"]))))
