@@ -78,7 +78,7 @@ def examine(
             if sheet is not None:
                 rows[i, position] = Row(
                     subject.pixels[i],
-                    f"{level}: {pick.channel.layer}, {pick.channel.index}{'' if pick.relevant else ' *'}",
+                    f"{level}: channel {pick.channel.index}{'' if pick.relevant else ' *'}\n{pick.channel.layer}",
                     f"predicted: {subject.found.classes[predicted[i]]}",
                     {name: m[i].clamp(min=0) for name, m in shown.maps.items()},
                     {n: words(v) for n, v in values.items()},

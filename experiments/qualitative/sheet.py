@@ -15,7 +15,7 @@ from experiments.methods.sheet import level, save
 from experiments.qualitative.maps import UPSAMPLED
 from interpnet._figures_style import INK, MUTED, house_style, new_figure, plain
 
-TILE, GAP, WORDS, HEAD, DPI = 160, 8, 34, 30, 100
+TILE, GAP, WORDS, HEAD, DPI = 160, 8, 42, 30, 100
 _WINDOW, _APART = 40, 14
 NOTE = (
     "Grid: share of the signal's energy at the frequencies of stride 2.  * the class relies on no channel of this third"
@@ -100,7 +100,7 @@ def draw(rows: list[Row], together: int, title: str, path: Path) -> None:
     """Write the sheet; ``together`` rows belong to one image, and a wider gap parts them from the next."""
     names = [UPSAMPLED, "guided, plain", "guided, resampled", "DeconvNet, resampled"]
     drawn = [cells(row, names) for row in rows]
-    heads = ["image, class, channel", *names, f"plain, {_WINDOW} pixels", f"resampled, {_WINDOW} pixels"]
+    heads = ["image", *names, f"plain, {_WINDOW} pixels", f"resampled, {_WINDOW} pixels"]
     across, down = len(drawn[0]), len(drawn)
     width = across * (TILE + GAP) + GAP
     height = HEAD + 18 + down * (TILE + WORDS + GAP) + (down // together - 1) * _APART + 22
@@ -111,7 +111,7 @@ def draw(rows: list[Row], together: int, title: str, path: Path) -> None:
         figure.text(GAP / width, 1 - 6 / height, title, va="top", fontsize=9, fontweight="bold", color=INK)
         for j in range(across):
             x = GAP + j * (TILE + GAP)
-            figure.text((x + TILE / 2) / width, 1 - HEAD / height, heads[j], ha="center", va="top", fontsize=7.5)
+            figure.text((x + TILE / 2) / width, 1 - HEAD / height, heads[j], ha="center", va="top", fontsize=8)
             for i in range(down):
                 cell = drawn[i][j]
                 top = HEAD + 16 + i * (TILE + WORDS + GAP) + (i // together) * _APART
@@ -120,9 +120,9 @@ def draw(rows: list[Row], together: int, title: str, path: Path) -> None:
                 if cell.box is not None:
                     axes.add_patch(Rectangle(cell.box[:2], cell.box[2], cell.box[2], fill=False, ec="white", lw=0.7))
                 axes.set_axis_off()
-                lines = "\n".join(plain(line, 34) for line in cell.words.split("\n"))
+                lines = "\n".join(plain(line, 33) for line in cell.words.split("\n"))
                 figure.text(
-                    (x + TILE / 2) / width, 1 - (top + TILE + 3) / height, lines, ha="center", va="top", fontsize=6.5,
+                    (x + TILE / 2) / width, 1 - (top + TILE + 3) / height, lines, ha="center", va="top", fontsize=7,
                     color=INK if j else MUTED, linespacing=1.15,
                 )  # fmt: skip
         save(figure, path, DPI)
