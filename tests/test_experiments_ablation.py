@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.ablation import run, table
+from experiments.ablation import claims, run, table
 from experiments.ablation.differences import Group, classes_below, difference, groups, recall, selectivity
 from experiments.pages import END
 from interpnet.ablation import CONTROLS
@@ -101,3 +101,34 @@ def test_the_page_has_a_row_a_group_and_a_figure(tmp_path: Path) -> None:
     assert "| an8Flower single-6c | −30.0 (−157.1 to +97.1) |" in written
     assert "old" not in written
     assert (tmp_path / "ablation.png").stat().st_size > 1000
+
+
+def study(name: str, seed: int, relevant: float, others: float) -> dict[str, object]:
+    line = line_of(seed, name, relevant=[relevant], random=[0.8, 0.82], random_per_layer=[0.7, 0.72],
+                   highest_activation=[0.1])  # fmt: skip
+    line["conditions"][0]["others"] = [others]  # type: ignore[index]
+    return line
+
+
+def test_claims_hold_where_every_study_is_won_and_say_which_are_not() -> None:
+    won = [study("mnist", s, 0.3 + 0.01 * s, 0.9) for s in range(3)]
+    lost = [study("single-6c", s, 0.71 + 0.01 * s, 0.9) for s in range(3)]
+    assert claims.beyond_random(won).verdict == "holds"
+    part = claims.beyond_random([*won, *lost])
+    assert part.verdict == "holds in part"
+    assert "an8Flower single-6c (3.0 channels a class)" in part.reason
+    assert "MNIST" not in part.reason
+    assert claims.beyond_random(lost).verdict == "does not hold"
+    assert claims.selective(won).verdict == "holds"  # 0.9 - 0.3 is above the 0.2 of both controls
+    assert claims.selective(lost).verdict == "does not hold"
+    against = claims.beyond_highest(won)
+    assert against.verdict == "does not hold"
+    assert against.reason == "they cost the other classes 60.0 to 60.0 points as well, the identified ones 0.0 to 0.0"
+
+
+def test_a_study_without_channels_to_remove_is_none() -> None:
+    line = study("mnist", 0, 0.3, 0.9)
+    for condition in line["conditions"]:  # type: ignore[attr-defined]
+        condition["removed"] = 0.2
+    assert claims.studies([line]) == []
+    assert len(claims.studies([study("mnist", 0, 0.3, 0.9)])) == 1

@@ -13,7 +13,7 @@ from experiments.claims import VERDICTS
 from experiments.pages import END
 from experiments.qualitative import claims, run, sheet, table
 from experiments.qualitative.choose import choose, correlations
-from experiments.qualitative.maps import SIGNALS, UPSAMPLED, half_mass
+from experiments.qualitative.maps import ABSOLUTE, BLURRED, SIGNALS, UPSAMPLED, blurred, half_mass
 from interpnet.channels import Channel, ChannelIndex
 from interpnet.relevance import Interpretation
 from interpnet.score_table import ScoreTable
@@ -27,7 +27,7 @@ def test_a_quick_trial_resumes_and_measures_every_picture(tmp_path: Path, monkey
     assert (len(line["shown"]), len(line["measured"])) == (9, 18)  # images times levels
     assert {x["level"] for x in line["measured"]} == {"low", "middle", "high"}
     for x in line["measured"]:
-        assert set(x["maps"]) == {UPSAMPLED, *SIGNALS}
+        assert set(x["maps"]) == {UPSAMPLED, *SIGNALS, ABSOLUTE, BLURRED}
         assert all(0 <= value <= 1 for values in x["maps"].values() for value in values.values())
         same = x["maps"]["guided, plain"] == x["maps"]["guided, resampled"]
         assert same is not x["strided"]  # without a stride below, resampling changes nothing; with one, it does
@@ -87,7 +87,7 @@ def test_pictures_are_enlarged_in_whole_pixels_and_the_detail_is_where_the_map_i
 def line_of(image: int, level: str, plain: float, resampled: float, iou: float | None = None) -> dict[str, object]:
     maps = {name: {"half": 0.1, "grid": plain} for name in SIGNALS}
     maps["guided, resampled"] = {"half": 0.2, "grid": resampled}
-    maps[UPSAMPLED] = {"half": 0.3}
+    maps.update({name: {"half": 0.3} for name in (UPSAMPLED, ABSOLUTE, BLURRED)})
     if iou is not None:
         for name, values in maps.items():
             values["iou"] = iou + 0.01 * image if name == "guided, resampled" else 0.1
@@ -115,19 +115,30 @@ def test_a_grid_that_falls_by_less_than_half_somewhere_holds_in_part() -> None:
 
 def test_overlap_needs_a_mask_and_an_interval_above_zero() -> None:
     assert claims.overlap([result_of("squeezenet", 0.1, 0.01)]) == []
-    (better,) = claims.overlap([result_of("flowers", 0.1, 0.01, 0.3)])
-    assert better.verdict == "holds"
-    (same,) = claims.overlap([result_of("flowers", 0.1, 0.01, 0.085)])  # differences of -1.5 to +1.5 points
-    assert same.verdict == "does not hold"
+    better = claims.overlap([result_of("flowers", 0.1, 0.01, 0.3)])
+    assert [c.verdict for c in better] == ["holds", "holds"]
+    assert "low +21.5 (+19.4 to +23.6)" in better[0].figure  # 30, 31, 32, 33 less 10
+    same = claims.overlap([result_of("flowers", 0.1, 0.01, 0.085)])  # differences of -1.5 to +1.5 points
+    assert [c.verdict for c in same] == ["does not hold", "does not hold"]
+    assert "low +0.0 (+0.0 to +0.0), middle" in same[1].reason  # blurred, in place of the enlarged map
 
 
-def test_the_tables_leave_out_channels_below_the_first_stride(tmp_path: Path) -> None:
+def test_a_blur_keeps_the_sum_of_what_lies_inside() -> None:
+    maps = torch.zeros(1, 31, 31)
+    maps[0, 15, 15] = 2.0
+    soft = blurred(maps)
+    assert soft.shape == maps.shape
+    assert float(soft.sum()) == pytest.approx(2.0, rel=1e-4)
+    assert float(soft[0, 15, 17] / soft[0, 15, 15]) == pytest.approx(np.exp(-0.5), rel=1e-3)  # two pixels: one sigma
+
+
+def test_the_tables_part_channels_below_the_first_stride(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text(f"words\n{table.BEGIN}\nold\n{END}\nmore\n")
     table.write_readme(page, [result_of("flowers", 0.1, 0.01, 0.3)])
     written = page.read_text()
     assert "| single-6c, small network | middle | 4 | 10.2 | 1.0 |" in written
-    assert "| single-6c, small network | low | 4 |" not in written
+    assert "| single-6c, small network | low, nothing strided below | 4 | 10.2 | 1.0 | – |" in written
     assert "| single-6c, small network | low | 0 | 30.0 / 10.0 / 20.0 | 10.0 / 10.0 / 31.5 |" in written
     assert "old" not in written
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import numpy as np
 
 from experiments.claims import Claim
 from experiments.pages import signed
-from experiments.qualitative.table import PLAIN, RESAMPLED, TITLES, UPSAMPLED, at, by_image, gain
+from experiments.qualitative.choose import LEVELS
+from experiments.qualitative.maps import BLURRED, UPSAMPLED
+from experiments.qualitative.table import PLAIN, RESAMPLED, TITLES, at, by_image, gain
 
+Interval = tuple[float, float, float]
 _RESULTS = Path(__file__).with_name("results.json")
 
 
@@ -41,20 +45,31 @@ def no_grid(results: list[dict[str, Any]]) -> Claim:
 
 
 def overlap(results: list[dict[str, Any]]) -> list[Claim]:
-    """Judge: a high channel's resampled picture lies better on the mask than the plain and the enlarged one."""
-    found = []
-    for result in results:
-        one, plain, enlarged = (
-            by_image(result["measured"], p, "iou", at("high")) for p in (RESAMPLED, PLAIN, UPSAMPLED)
-        )
-        over_plain, over_enlarged = gain(one, plain), gain(one, enlarged)
-        if over_plain is None or over_enlarged is None:
-            continue
-        wins = [over_plain[1] > 0, over_enlarged[1] > 0]
-        figure = f"IoU-AUC, points: {signed(over_plain)} over plain, {signed(over_enlarged)} over enlarged"
-        verdict = "holds" if all(wins) else "holds in part" if any(wins) else "does not hold"
-        found.append(Claim(
-            "E2", "A high channel's resampled picture lies better on the petals than the plain one and than its "
-            "enlarged activation", figure, verdict,
-        ))  # fmt: skip
-    return found
+    """Judge: the resampled picture lies better on the mask than the plain one, and than the enlarged activation."""
+    claims = []
+    for result in (r for r in results if any("iou" in x["maps"][RESAMPLED] for x in r["measured"])):
+        over = {
+            other: {level: _gain(result, RESAMPLED, other, level) for level in LEVELS} for other in (PLAIN, UPSAMPLED)
+        }
+        for other, claim in (
+            (PLAIN, "A channel's resampled picture lies better on the petals than the plain one, at every depth"),
+            (UPSAMPLED, "It lies better on the petals than the channel's enlarged activation, at every depth"),
+        ):
+            found = over[other]
+            wins = [found[level][1] > 0 for level in LEVELS]
+            figure = "IoU-AUC, points: " + ", ".join(f"{level} {signed(found[level])}" for level in LEVELS)
+            verdict = "holds" if all(wins) else "holds in part" if any(wins) else "does not hold"
+            claims.append(Claim("E2", claim, figure, verdict, "" if all(wins) else _why(result, other, found)))
+    return claims
+
+
+def _why(result: dict[str, Any], other: str, found: dict[str, Interval]) -> str:
+    """Say what absolute values and a blur make of the difference where it is lost."""
+    lost = [level for level in LEVELS if not found[level][1] > 0]
+    tried = (f"{level} {signed(_gain(result, BLURRED, other, level))}" for level in lost)
+    return f"thin edges, and dark petals without a positive part: with absolute values, blurred, {', '.join(tried)}"
+
+
+def _gain(result: dict[str, Any], one: str, other: str, level: str) -> Interval:
+    found = gain(*(by_image(result["measured"], p, "iou", at(level)) for p in (one, other)))
+    return found if found is not None else (math.nan, math.nan, math.nan)

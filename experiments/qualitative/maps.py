@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
 
 from interpnet.channels import Channel
 from interpnet.evaluate import checkerboard
@@ -23,6 +24,9 @@ SIGNALS = {
     "DeconvNet, resampled": ("deconvnet", True),
 }
 UPSAMPLED = "activation, enlarged"
+#: Two more of the guided, resampled signal, to find out what keeps it from a mask; measured, not shown.
+ABSOLUTE, BLURRED = "guided, resampled, absolute", "guided, resampled, absolute, blurred"
+_SIGMA = 2.0  # pixels
 #: The first strided layer's, which is the one whose grid reaches the image.
 STRIDE = 2
 
@@ -43,7 +47,17 @@ def pictures(model: nn.Module, images: Tensor, channels: Sequence[Channel]) -> M
         signal = found.signals[:, 0].detach()
         maps[name] = reduce_colours(signal, "positive")
         grid[name] = checkerboard(signal, STRIDE).mean(1)  # over colours
+        if name == "guided, resampled":
+            maps[ABSOLUTE] = reduce_colours(signal, "abs")
+            maps[BLURRED] = blurred(maps[ABSOLUTE])
     return Maps(maps, grid)
+
+
+def blurred(maps: Tensor) -> Tensor:
+    """Return maps (B, H, W) under a Gaussian; zero beyond the border."""
+    side = 2 * round(3 * _SIGMA) + 1
+    soft: Tensor = gaussian_blur(F.pad(maps[:, None], [side] * 4), [side, side], [_SIGMA, _SIGMA])
+    return soft[:, 0, side:-side, side:-side]
 
 
 def enlarged(model: nn.Module, images: Tensor, channels: Sequence[Channel]) -> Tensor:

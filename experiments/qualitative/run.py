@@ -20,7 +20,7 @@ from torch import Tensor
 
 from experiments.ablation.run import commit
 from experiments.qualitative.choose import LEVELS, Choice, choose
-from experiments.qualitative.maps import SIGNALS, UPSAMPLED, Maps, half_mass, pictures, strided_below
+from experiments.qualitative.maps import Maps, half_mass, pictures, strided_below
 from experiments.qualitative.sheet import Row, draw
 from experiments.qualitative.subjects import SUBJECTS, Subject
 from experiments.qualitative.table import write_readme
@@ -112,7 +112,6 @@ def measured(key: str, work: Path, folder: Path, options: str, n: int) -> dict[s
         lines += [{**x, "image": x["image"] + start} for x in found]
     return {
         "subject": key,
-        "pictures": [UPSAMPLED, *SIGNALS],
         "images": len(images),
         "shown": shown,
         "measured": lines,

@@ -105,7 +105,7 @@ def flowers(work: Path, options: str) -> Subject:
     spec = f"an8flower-single-6c{options}"
     train_on, test_on = (load_dataset(spec, split=s, root=work) for s in ("train", "test"))
     file = work / "single-6c-smallcnn-0.safetensors"
-    model, _ = trained("smallcnn", train_on, test_on, 0, file, epochs=30 if options else None)
+    model, _ = trained("smallcnn", train_on, test_on, 0, file, epochs=10 if options else None)
     table = collect_scores(model, make_loader(train_on, batch_size=64), progress=False)
     which = list(range(min(len(test_on), 63)))  # the classes come in turn
     images = stack_images(test_on, which)

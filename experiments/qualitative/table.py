@@ -10,11 +10,14 @@ import numpy as np
 
 from experiments.pages import begin, fill, markdown, paired, signed
 from experiments.qualitative.choose import LEVELS
+from experiments.qualitative.maps import ABSOLUTE, BLURRED, UPSAMPLED
 
 COMMAND = "experiments.qualitative.run"
 BEGIN = begin(COMMAND)
 TITLES = {"squeezenet": "SqueezeNet 1.0", "resnet20": "ResNet-20", "flowers": "single-6c, small network"}
-PLAIN, RESAMPLED, UPSAMPLED = "guided, plain", "guided, resampled", "activation, enlarged"
+PLAIN, RESAMPLED = "guided, plain", "guided, resampled"
+#: What is compared where there are masks; the last two ask what keeps the picture from the mask.
+_PAIRS = ((RESAMPLED, PLAIN), (RESAMPLED, UPSAMPLED), (ABSOLUTE, UPSAMPLED), (BLURRED, UPSAMPLED))
 Line = dict[str, Any]
 
 
@@ -51,18 +54,25 @@ def mean(values: dict[int, float]) -> str:
 
 
 def grids(results: list[Line]) -> str:
-    """Return the table of the grid, by network and level, of channels above something strided."""
+    """Return the table of the grid, by network and level; channels with nothing strided below have rows of their own.
+
+    These cannot have a grid: what they have at its frequencies is the picture's own detail, to compare the others with.
+    """
     rows = []
     for result in results:
         for level in LEVELS:
-            here = [x for x in result["measured"] if x["level"] == level and x["strided"]]
-            if not here:
-                continue
-            plain, resampled = (by_image(here, p, "grid") for p in (PLAIN, RESAMPLED))
-            found = gain(resampled, plain)
-            deconv = [mean(by_image(here, f"DeconvNet, {p}", "grid")) for p in ("plain", "resampled")]
-            rows.append([TITLES[result["subject"]], level, len(plain), mean(plain), mean(resampled),
-                         "–" if found is None else signed(found), *deconv])  # fmt: skip
+            for above in (False, True):
+                here = [x for x in result["measured"] if x["level"] == level and x["strided"] == above]
+                plain, resampled, *deconv = (
+                    by_image(here, p, "grid", at(level))
+                    for p in (PLAIN, RESAMPLED, "DeconvNet, plain", "DeconvNet, resampled")
+                )
+                found = gain(resampled, plain)
+                if found is None:
+                    continue
+                where = level if above else f"{level}, nothing strided below"
+                rows.append([TITLES[result["subject"]], where, len(plain), mean(plain), mean(resampled),
+                             signed(found) if above else "–", *map(mean, deconv)])  # fmt: skip
     head = ["grid, % of the energy", "level", "images", PLAIN, RESAMPLED, "difference", "DeconvNet, plain",
             "DeconvNet, resampled"]  # fmt: skip
     return markdown(head, rows)
@@ -86,16 +96,14 @@ def levels(results: list[Line]) -> str:
 
 def overlaps(results: list[Line]) -> str:
     """Return the table of differences in IoU-AUC, where there are masks."""
+    head = ["IoU-AUC, points", "level", *(f"{one}, less {other}" for one, other in _PAIRS)]
     rows = []
     for result in results:
         for level in LEVELS:
-            one, plain, enlarged = (
-                by_image(result["measured"], p, "iou", at(level)) for p in (RESAMPLED, PLAIN, UPSAMPLED)
-            )
-            found = gain(one, plain), gain(one, enlarged)
-            if found[0] is not None and found[1] is not None:
-                rows.append([TITLES[result["subject"]], level, *(signed(f) for f in found if f is not None)])
-    head = ["gain in IoU-AUC, points, of guided, resampled", "level", "over guided, plain", "over activation, enlarged"]
+            iou = {p: by_image(result["measured"], p, "iou", at(level)) for pair in _PAIRS for p in pair}
+            found = [d for one, other in _PAIRS if (d := gain(iou[one], iou[other])) is not None]
+            if found:
+                rows.append([TITLES[result["subject"]], level, *map(signed, found)])
     return markdown(head, rows)
 
 
