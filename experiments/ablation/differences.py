@@ -30,6 +30,12 @@ def groups(lines: Iterable[Line], order: Iterable[str]) -> list[Group]:
     return [Group(s, layers) for s in order for layers in ("all", "conv") if Group(s, layers) in there]
 
 
+def removed(lines: list[Line], group: Group, setting: str = "paper") -> float:
+    """Return how many relevant channels are removed a class, on average."""
+    found = [condition(x, "relevant", group.layers) for x in of(lines, group, setting)]
+    return float(np.mean([c["removed"] for c in found if c is not None]))
+
+
 def of(lines: Iterable[Line], group: Group, setting: str = "paper") -> list[Line]:
     """Return a group's lines, a network each, by seed."""
     return sorted(

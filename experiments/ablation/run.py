@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,8 +53,9 @@ SETTINGS = {
 }
 
 
+@cache
 def commit() -> str:
-    """Return the short name of the code's commit; ``unknown`` outside a repository."""
+    """Return the short name of the code's commit when this was first asked; ``unknown`` outside a repository."""
     git = shutil.which("git")
     if git is None:
         return "unknown"
@@ -175,7 +177,8 @@ def main(arguments: list[str] | None = None) -> None:
     done = {(x["subject"], x["seed"], x["setting"]) for x in lines}
     for subject in subjects:
         for seed in subject.seeds[:1] if options.quick else subject.seeds:
-            todo = [n for n in settings if (subject.key, seed, n) not in done]
+            mine = settings if subject.reasons else ["paper"]
+            todo = [n for n in mine if (subject.key, seed, n) not in done]
             if not todo:
                 continue
             model, test, table, classes = _network(subject, seed, options.work, data)

@@ -11,11 +11,11 @@ from experiments.ablation.differences import (
     Group,
     Interval,
     classes_below,
-    condition,
     difference,
     groups,
     of,
     recall,
+    removed,
     selectivity,
 )
 from experiments.ablation.figure import figure
@@ -42,10 +42,9 @@ def recalls(lines: list[dict[str, Any]], what: str) -> str:
     rows = []
     for group in groups(lines, TITLES):
         here = of(lines, group)
-        removed = [c["removed"] for x in here if (c := condition(x, "relevant", group.layers))]
         cells = [_cell(recall(lines, group, c, what)) for c in CONDITIONS]
         rows.append([
-            name(lines, group), len(here), f"{np.mean(removed):.1f} of {here[0]['channels']}",
+            name(lines, group), len(here), f"{removed(lines, group):.1f} of {here[0]['channels']}",
             f"{100 * np.mean([x['intact'] for x in here]):.1f}", *cells,
         ])  # fmt: skip
     return markdown([f"{what} recall, %", "networks", "channels a class", "intact", *CONDITIONS], rows)
