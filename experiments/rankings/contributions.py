@@ -1,0 +1,135 @@
+"""What one pass over the training images says about every channel: activations, contributions, relevance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from experiments.rankings.subjects import Subject, batches
+from interpnet._operators import argument
+from interpnet.baselines._lrp_engine import Propagation
+from interpnet.baselines._lrp_rules import composite
+from interpnet.baselines._propagation import batch_norm_affine
+from interpnet.score_table import ScoreTable
+from interpnet.scores import collect_scores
+from interpnet.sites import Site, find_sites
+from interpnet.trace import Call, Instrument, evaluating, instrument
+
+Floats = npt.NDArray[np.float64]
+#: LRP with the epsilon rule everywhere, and with only positive contributions below the linear maps (Yeom et al. 2021
+#: rank channels so).
+LRP_RULES = ("lrp_epsilon", "lrp_epsilon_plus_flat")
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """Numbers of every channel (m) for every training image (N).
+
+    Attributes
+    ----------
+    table : ScoreTable
+        The method's scores.
+    means : (N, m)
+        Activation, averaged over positions.
+    taylor : (N, m)
+        Activation times gradient of the true class's logit, summed over positions: what the logit loses, to first
+        order, when the channel is set to zero.
+    relevance : dict of (N, m)
+        LRP's relevance of the channel for that logit, by rule.
+    weight_norm : (m,)
+        L2 norm of the channel's filter, with the batch norm behind it folded in.
+    """
+
+    table: ScoreTable
+    means: Floats
+    taylor: Floats
+    relevance: dict[str, Floats]
+    weight_norm: Floats
+
+
+def contributions(subject: Subject) -> Contributions:
+    """Return what the rankings need, from the subject's training images alone."""
+    loader = batches(subject.train, subject.train_labels)
+    table = collect_scores(subject.model, loader, progress=False)
+    sites = find_sites(subject.model, subject.train[:2]).select()
+    means, taylor = [], []
+    relevance: dict[str, list[Tensor]] = {name: [] for name in LRP_RULES}
+    with evaluating(subject.model, frozen=True):
+        for images, labels in loader:
+            maps, gradients = sent_back(subject.model, images, labels, sites)
+            means.append(torch.cat([_positions(a, s).mean(2) for a, s in zip(maps, sites, strict=True)], 1))
+            pairs = zip(maps, gradients, sites, strict=True)
+            taylor.append(torch.cat([_positions(a * g, s).sum(2) for a, g, s in pairs], 1))
+            for name in LRP_RULES:
+                _, parts = sent_back(subject.model, images, labels, sites, lrp=name)
+                sums = [_positions(r, s).sum(2) for r, s in zip(parts, sites, strict=True)]
+                relevance[name].append(torch.cat(sums, 1))
+    return Contributions(
+        table, _stacked(means), _stacked(taylor), {name: _stacked(v) for name, v in relevance.items()},
+        weight_norms(subject.model, subject.train[:2], sites),
+    )  # fmt: skip
+
+
+def sent_back(
+    model: nn.Module, images: Tensor, labels: Tensor, sites: tuple[Site, ...], lrp: str | None = None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the maps at the sites, and the gradient there of each image's own logit, or LRP's relevance."""
+    kept: dict[str, Tensor] = {}
+
+    def keeper(name: str) -> Callable[[Tensor], Tensor]:
+        def edit(out: Tensor) -> Tensor:
+            kept[name] = out.clone()
+            return kept[name]
+
+        return edit
+
+    rules: dict[str, Any] = {}
+    if lrp is not None:
+        flow = Propagation(lrp, composite(lrp), images, norm="linear")
+        rules = {"rule": flow.rule, "observe": flow.observe}
+    with torch.enable_grad():
+        x = images.clone().requires_grad_()
+        with instrument(model, Instrument(edits={s.name: keeper(s.name) for s in sites}, **rules)):
+            logits = model(x.clone())
+        score = logits.gather(1, labels[:, None])[:, 0]
+        # LRP starts with the logit itself, a gradient with 1.
+        total = score.sum() if lrp is None else (score * score.detach()).sum()
+        back = torch.autograd.grad(total, [kept[s.name] for s in sites])
+    return [kept[s.name].detach() for s in sites], list(back)
+
+
+def weight_norms(model: nn.Module, images: Tensor, sites: tuple[Site, ...]) -> Floats:
+    """Return the L2 norm of the filter that makes each channel (m,), times the scale of the batch norm behind it.
+
+    Where a site adds two paths, the filter is that of the convolution that ran last.
+    """
+    wanted, found = {s.name for s in sites}, {}
+    last = torch.zeros(0)
+
+    def observe(call: Call, out: Any) -> None:
+        nonlocal last
+        if call.kind in {"conv", "linear"}:
+            last = argument(call.args, call.kwargs, 1, "weight").detach().flatten(1).norm(dim=1)
+        elif call.op == "batch_norm":
+            last = last * batch_norm_affine(call)[0].abs()
+        if call.name in wanted:
+            found[call.name] = last
+
+    with torch.no_grad(), evaluating(model), instrument(model, Instrument(observe=observe)):
+        model(images)
+    return torch.cat([found[s.name] for s in sites]).double().numpy()
+
+
+def _positions(maps: Tensor, site: Site) -> Tensor:
+    """Return maps as (B, channels, positions)."""
+    return maps.detach().movedim(site.axis or 1, 1).flatten(2) if maps.dim() > 2 else maps.detach()[:, :, None]
+
+
+def _stacked(parts: list[Tensor]) -> Floats:
+    return torch.cat(parts).double().numpy()

@@ -1,0 +1,101 @@
+"""Removing the first k channels of each class's ranking: what the class loses, and what the others lose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from experiments.rankings.subjects import Subject, batches
+from interpnet._passes import Passes
+from interpnet._removal import Removal
+from interpnet.channels import ChannelIndex
+from interpnet.relevance import Interpretation
+from interpnet.sites import find_sites
+from interpnet.trace import Instrument, evaluating, instrument
+
+Ints = npt.NDArray[np.int64]
+#: How many channels are removed, up to a quarter of all.
+GRID = (1, 2, 3, 5, 8, 12, 20, 32, 50, 80, 128)
+
+
+def steps(n_channels: int) -> list[int]:
+    """Return 0 and the numbers of the grid up to a quarter of the channels."""
+    return [0, *(k for k in GRID if k <= n_channels // 4)]
+
+
+def recalls(
+    subject: Subject, channels: ChannelIndex, orders: dict[str, Ints], ks: Sequence[int]
+) -> dict[str, dict[str, list[float]]]:
+    """Return for each ranking the mean recall of the class itself, and of the others, for every k of ``ks``.
+
+    Each image loses the first k channels of its own class's ranking; in a second pass those of another class's,
+    spread evenly over the others.
+    """
+    nothing = Interpretation(channels, np.zeros((len(subject.classes), len(channels))), subject.classes)
+    loader = batches(subject.test, subject.test_labels)
+    found: dict[str, dict[str, list[float]]] = {}
+    with torch.inference_mode(), evaluating(subject.model):
+        run = Passes(
+            subject.model, loader, nothing, torch.device("cpu"), None, channels_last=False, seed=subject.seed
+        )  # fmt: skip
+        whole = float(np.nanmean(run.own(None)))
+        for name, order in orders.items():
+            row: dict[str, list[float]] = {"own": [], "others": []}
+            for k in ks:
+                lists = [one[:k] for one in order]
+                row["own"].append(round(float(np.nanmean(run.own(lists))) if k else whole, 5))
+                row["others"].append(round(float(np.nanmean(run.others(lists))) if k else whole, 5))
+            found[name] = row
+    return found
+
+
+class Remover:
+    """Logits of images that lose a list of channels each."""
+
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
+        self._model = model
+        self._removal = Removal(find_sites(model, images[:2]).select())
+
+    def logits(self, images: Tensor, lists: Sequence[Sequence[int]]) -> Tensor:
+        """Return the logits (B, classes) of ``images[i]`` without ``lists[i]``."""
+        rows = torch.repeat_interleave(torch.arange(len(lists)), torch.tensor([len(x) for x in lists]))
+        self._removal.set(rows, torch.tensor([c for x in lists for c in x], dtype=torch.long))
+        with torch.inference_mode(), instrument(self._model, Instrument(edits=self._removal.edits)):
+            logits: Tensor = self._model(images)
+        return logits
+
+
+def greedy(subject: Subject, m: int, length: int, each: int) -> Ints:
+    """Return the oracle's order (C, length): at each step the channel whose removal leaves the least recall.
+
+    Equal recalls are told apart by the mean probability of the class. Measured on the first ``each`` training images
+    of the class, m removals a step.
+    """
+    with evaluating(subject.model):
+        remover = Remover(subject.model, subject.train)
+        rows = []
+        for c in range(len(subject.classes)):
+            images = subject.train[torch.from_numpy(np.flatnonzero(subject.train_labels == c)[:each])]
+            rows.append(_greedy_of(remover, images, c, m, length))
+    return np.array(rows)
+
+
+def _greedy_of(remover: Remover, images: Tensor, c: int, m: int, length: int) -> list[int]:
+    chosen: list[int] = []
+    n, at_once = len(images), max(1, 100 // len(images))
+    for _ in range(length):
+        left = [i for i in range(m) if i not in chosen]
+        scores = []
+        for start in range(0, len(left), at_once):
+            tried = left[start : start + at_once]
+            lists = [[*chosen, i] for i in tried for _ in range(n)]
+            logits = remover.logits(images.repeat(len(tried), 1, 1, 1), lists).unflatten(0, (len(tried), n))
+            recall = (logits.argmax(2) == c).double().mean(1)
+            # A probability is below 1, so it decides only between equal recalls.
+            scores += (recall + logits.softmax(2)[:, :, c].double().mean(1) / (n + 1)).tolist()
+        chosen.append(left[int(np.argmin(scores))])
+    return chosen
