@@ -32,7 +32,7 @@ from interpnet.trace import Instrument, evaluating, instrument, unwrap
 
 Loader = Iterable[Any] | Callable[[int], Iterable[Any]]
 NORMS = ("l2", "l2sq")
-NORMALISATIONS = ("layer", "none")
+NORMALISATIONS = ("layer", "size", "none")
 _COMMIT_ROWS = 2048
 _COMMIT_SECONDS = 20.0
 
@@ -59,7 +59,7 @@ class ScoreReader:
         self.channels = channel_index(self.sites)
         self.reads = {s.name: self._reader(i, s) for i, s in enumerate(self.sites)}
         self._squared = norm == "l2sq"
-        self._normalise = normalisation == "layer"
+        self._normalisation = normalisation
         self._parts: list[Tensor | None] = [None] * len(self.sites)
 
     def _reader(self, position: int, site: Site) -> Callable[[Tensor], None]:
@@ -73,7 +73,11 @@ class ScoreReader:
                     f"layer {site.name!r} had {site.channels} channels when it was traced and has "
                     f"{out.shape[axis]} now; a network whose shape depends on its input cannot be scored"
                 )
-            self._parts[position] = channel_norms(out, axis, squared=self._squared)
+            s = channel_norms(out, axis, squared=self._squared)
+            if self._normalisation == "size":
+                positions = out[0].numel() // out.shape[axis]
+                s /= positions if self._squared else positions**0.5
+            self._parts[position] = s
 
         return read
 
@@ -87,7 +91,7 @@ class ScoreReader:
             )
         parts = [part for part in self._parts if part is not None]
         self._parts = [None] * len(self.sites)
-        if not self._normalise:
+        if self._normalisation != "layer":
             return torch.cat(parts, 1)
         sums = torch.stack([part.sum(1) for part in parts], 1)
         # A layer of zeros keeps its zeros; a NaN stays a NaN and is reported.
@@ -155,8 +159,9 @@ def collect_scores(
         See :meth:`interpnet.sites.Trace.select`.
     norm : {"l2", "l2sq"}
         The paper's norm, or the released code's sum of squares.
-    normalisation : {"layer", "none"}
-        L1 within each layer (the paper), or none.
+    normalisation : {"layer", "size", "none"}
+        L1 within each layer (the paper); the map's size h x w alone, which makes ``s`` the root of the mean square
+        over positions (``l2sq``: the mean square); or none.
     device : optional
         Default: where the model is.
     out : folder, optional

@@ -74,6 +74,24 @@ def test_scores_by_hand() -> None:
     assert table.dead_layers() == ["3"]
 
 
+@pytest.mark.parametrize(
+    ("norm", "expected"), [("l2", [[12.5**0.5, 0.0], [50**0.5, 12.5**0.5]]), ("l2sq", [[12.5, 0], [50, 12.5]])]
+)
+def test_size_correction_by_hand(norm: str, expected: list[list[float]]) -> None:
+    """Maps [3, 4] and [0, 10], and what a bias of -5 leaves of them: root mean squares over the two positions."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    model[0].weight.data = torch.tensor([1.0, 1.0]).view(2, 1, 1, 1)
+    model[0].bias.data = torch.tensor([0.0, -5.0])
+    model[3].weight.data.zero_()
+    model[3].bias.data = torch.tensor([2.0, 0.0, 3.0])
+    images = torch.tensor([[[[3.0, 4.0]]], [[[0.0, 10.0]]]])
+    table = collect_scores(model, [(images, torch.tensor([0, 1]))], norm=norm, normalisation="size", progress=False)
+    np.testing.assert_allclose(table.X[:, :2], expected, rtol=1e-6)
+    units = [[2.0, 0.0, 3.0]] if norm == "l2" else [[4.0, 0.0, 9.0]]  # a unit's map has one position
+    np.testing.assert_allclose(table.X[:, 2:], units * 2, rtol=1e-6)
+    assert table.info["normalisation"] == "size"
+
+
 def test_batch_size_and_order_change_nothing_beyond_rounding() -> None:
     model = Spelled("reused")
     one = collect_scores(model, batches(20), progress=False).X
