@@ -112,7 +112,7 @@ def weight_norms(model: nn.Module, images: Tensor, sites: tuple[Site, ...]) -> F
     wanted, found = {s.name for s in sites}, {}
     last = torch.zeros(0)
 
-    def observe(call: Call, out: Any) -> None:
+    def observe(call: Call, _out: Any) -> None:
         nonlocal last
         if call.kind in {"conv", "linear"}:
             last = argument(call.args, call.kwargs, 1, "weight").detach().flatten(1).norm(dim=1)

@@ -35,22 +35,29 @@ def recalls(
     Each image loses the first k channels of its own class's ranking; in a second pass those of another class's,
     spread evenly over the others.
     """
-    nothing = Interpretation(channels, np.zeros((len(subject.classes), len(channels))), subject.classes)
-    loader = batches(subject.test, subject.test_labels)
     found: dict[str, dict[str, list[float]]] = {}
     with torch.inference_mode(), evaluating(subject.model):
-        run = Passes(
-            subject.model, loader, nothing, torch.device("cpu"), None, channels_last=False, seed=subject.seed
-        )  # fmt: skip
-        whole = float(np.nanmean(run.own(None)))
+        run = passes(subject, channels)
         for name, order in orders.items():
-            row: dict[str, list[float]] = {"own": [], "others": []}
-            for k in ks:
-                lists = [one[:k] for one in order]
-                row["own"].append(round(float(np.nanmean(run.own(lists))) if k else whole, 5))
-                row["others"].append(round(float(np.nanmean(run.others(lists))) if k else whole, 5))
-            found[name] = row
+            pairs = [recall(run, [one[:k] for one in order] if k else None) for k in ks]
+            found[name] = {"own": [a for a, _ in pairs], "others": [b for _, b in pairs]}
     return found
+
+
+def passes(subject: Subject, channels: ChannelIndex) -> Passes:
+    """Return passes over the test images; use them in evaluation mode, without gradients."""
+    nothing = Interpretation(channels, np.zeros((len(subject.classes), len(channels))), subject.classes)
+    loader = batches(subject.test, subject.test_labels)
+    return Passes(
+        subject.model, loader, nothing, torch.device("cpu"), None, channels_last=False, seed=subject.seed
+    )  # fmt: skip
+
+
+def recall(run: Passes, lists: Sequence[Ints] | None) -> tuple[float, float]:
+    """Return the mean recall of the classes without their own lists, and of the others without one's list."""
+    own = float(np.nanmean(run.own(lists)))
+    others = own if lists is None else float(np.nanmean(run.others(lists)))
+    return round(own, 5), round(others, 5)
 
 
 class Remover:

@@ -32,11 +32,20 @@ def commit() -> str:
     """Return the short name of the commit that runs, or ``unknown``."""
     try:
         done = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=HERE
+            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=HERE,
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.strip()
+
+
+def written(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Write results, a line of the file for each network."""
+    write_text(path, "[\n" + ",\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n]\n")
 
 
 def measured(subject: Subject, oracle: tuple[int, int] | None) -> dict[str, Any]:
@@ -100,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
         subject = trial(seed, options.work) if options.quick else NETWORKS[name][0](seed, options.work)
         line = measured(subject, GREEDY_STEPS.get("trial" if options.quick else name))
         lines.append(line)
-        write_text(options.out, "[\n" + ",\n".join(json.dumps(x, ensure_ascii=False) for x in lines) + "\n]\n")
+        written(options.out, lines)
         print(f"{name} {seed}: {line['seconds']} s", flush=True)
     if not options.quick:
         write_readme(HERE / "README.md", lines, HERE / "curves.png")

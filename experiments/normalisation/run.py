@@ -1,0 +1,110 @@
+"""Q2: the paper's normalisation of scores against others, at equal numbers of channels a class.
+
+    python -m experiments.normalisation.run [--networks single-6c ...] [--quick]
+
+A network at a time, its line written to results.json. What is there is not done again. --quick takes one network of few
+small images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from experiments.normalisation.explained import overlap
+from experiments.normalisation.fit import cross_validated
+from experiments.normalisation.scales import COUNTS, SCALES, Scores, scores, solutions
+from experiments.normalisation.table import write_readme
+from experiments.rankings.removal import passes, recall
+from experiments.rankings.run import commit, written
+from experiments.rankings.subjects import NAMES, NETWORKS, Subject, trial
+from interpnet._allocator import keep_freed_memory
+from interpnet.gram import one_hot
+from interpnet.trace import evaluating
+
+HERE = Path(__file__).parent
+#: Numbers of channels a class at which explanations are made.
+EXPLAINED = (3, 10)
+
+
+def measured(subject: Subject, n_explained: int) -> dict[str, Any]:
+    """Return one network's line: every measure under every scaling."""
+    began = time.perf_counter()
+    target = one_hot(subject.train_labels, len(subject.classes)).astype(np.float64)
+    found: dict[str, Any] = {}
+    for name in SCALES:
+        by_image = scores(subject, name)
+        shift, scale = by_image.scaled()
+        coefs, gap = solutions((by_image.train - shift) / scale, target)
+        row: dict[str, Any] = {
+            "gap": float(f"{gap:.2g}"),
+            "fit": cross_validated(by_image, subject.train_labels, target),
+            "channels": {str(k): round(float((w != 0).sum(1).mean()), 3) for k, w in coefs.items()},
+            "layers": {str(k): by_layer(w, by_image) for k, w in coefs.items()},
+            "removal": removal(subject, by_image, coefs),
+        }
+        if subject.masks is not None:
+            X = (by_image.test - shift) / scale
+            row["overlap"] = {
+                str(k): overlap(subject, X, coefs[k], by_image.channels, n_explained) for k in EXPLAINED
+            }  # fmt: skip
+        found[name] = row
+    return {
+        "network": subject.network,
+        "seed": subject.seed,
+        "scales": found,
+        "seconds": round(time.perf_counter() - began, 1),
+        "commit": commit(),
+    }
+
+
+def by_layer(w: npt.NDArray[np.float64], found: Scores) -> list[float]:
+    """Return the share of the chosen channels that lies in each layer."""
+    chosen = (w != 0).sum(0)
+    counts = [chosen[found.channels.slice(layer)].sum() for layer in found.channels.layers]
+    return [round(float(n) / max(int(chosen.sum()), 1), 4) for n in counts]
+
+
+def removal(subject: Subject, found: Scores, coefs: dict[int, npt.NDArray[np.float64]]) -> dict[str, list[float]]:
+    """Return the recall of the class and of the others without the chosen channels, intact first."""
+    with torch.inference_mode(), evaluating(subject.model):
+        run = passes(subject, found.channels)
+        whole = recall(run, None)[0]
+        pairs = [recall(run, [np.flatnonzero(one) for one in coefs[k]]) for k in COUNTS]
+    return {"own": [whole, *(a for a, _ in pairs)], "others": [whole, *(b for _, b in pairs)]}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure what is missing and write results.json and the README's tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=list(NAMES), choices=NAMES)
+    parser.add_argument("--images", type=int, default=60, help="test images that are explained")
+    parser.add_argument("--work", type=Path, default=Path("runs/rankings"), help="weights and images")
+    parser.add_argument("--out", type=Path, default=HERE / "results.json")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args(arguments)
+    keep_freed_memory()
+    options.work.mkdir(parents=True, exist_ok=True)
+    lines: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
+    done = {(line["network"], line["seed"]) for line in lines}
+    plan = [(name, seed) for name in options.networks for seed in range(NETWORKS[name][1])]
+    for name, seed in [("single-6c", 0)] if options.quick else plan:
+        if (name, seed) in done:
+            continue
+        subject = trial(seed, options.work) if options.quick else NETWORKS[name][0](seed, options.work)
+        lines.append(measured(subject, options.images))
+        written(options.out, lines)
+        print(f"{name} {seed}: {lines[-1]['seconds']} s", flush=True)
+    if not options.quick:
+        write_readme(HERE / "README.md", lines, HERE / "fit.png")
+
+
+if __name__ == "__main__":
+    main()
