@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 
 from experiments.normalisation.explained import overlap
 from experiments.normalisation.fit import cross_validated
-from experiments.normalisation.scales import COUNTS, SCALES, Scores, scores, solutions
+from experiments.normalisation.scales import COUNTS, PAPER, SCALES, Scores, scores, solutions
 from experiments.normalisation.table import write_readme
 from experiments.rankings.removal import passes, recall
 from experiments.rankings.run import commit, written
@@ -34,12 +35,12 @@ HERE = Path(__file__).parent
 EXPLAINED = (3, 10)
 
 
-def measured(subject: Subject, n_explained: int) -> dict[str, Any]:
+def measured(subject: Subject, n_explained: int, names: Sequence[str]) -> dict[str, Any]:
     """Return one network's line: every measure under every scaling."""
     began = time.perf_counter()
     target = one_hot(subject.train_labels, len(subject.classes)).astype(np.float64)
     found: dict[str, Any] = {}
-    for name in SCALES:
+    for name in names:
         by_image = scores(subject, name)
         shift, scale = by_image.scaled()
         coefs, gap = solutions((by_image.train - shift) / scale, target)
@@ -99,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
         if (name, seed) in done:
             continue
         subject = trial(seed, options.work) if options.quick else NETWORKS[name][0](seed, options.work)
-        lines.append(measured(subject, options.images))
+        lines.append(measured(subject, options.images, (PAPER, "standardised") if options.quick else tuple(SCALES)))
         written(options.out, lines)
         print(f"{name} {seed}: {lines[-1]['seconds']} s", flush=True)
     if not options.quick:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 
 from experiments.rankings.subjects import Subject, batches
-from interpnet.breakpoints import BreakPoints, mulasso_breakpoints
 from interpnet.channels import ChannelIndex
 from interpnet.gram import Gram
+from interpnet.mulasso import mulasso_path
 from interpnet.scores import collect_scores
 
 Floats = npt.NDArray[np.float64]
@@ -28,7 +28,8 @@ SCALES = {
 PAPER = "layer L1"
 #: Channels a class at which the scalings are compared.
 COUNTS = (1, 2, 3, 5, 10)
-_DOUBLINGS = 40
+_DOUBLINGS = 30
+_RADII, _SPAN = 250, 300.0
 
 
 @dataclass(frozen=True)
@@ -60,36 +61,59 @@ def scores(subject: Subject, name: str) -> Scores:
     return Scores(train.X.astype(np.float64), test.X.astype(np.float64), train.channels, standardise)
 
 
-def paths(X: Floats, target: Floats, most: int) -> list[BreakPoints]:
-    """Return every class's path until more than ``most`` channels have a weight (or none is left to come in)."""
-    gram = Gram.from_scores(X, target)
-    # About the l1 norm of a fit by one channel; scalings differ by orders of magnitude.
-    end = float(np.max(gram.yy / np.maximum(np.abs(gram.B).max(0), 1e-300)))
-    for _ in range(_DOUBLINGS):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the gap is kept with the results
-            found = mulasso_breakpoints(gram, end)
-        if all(sizes(p).max() > most or p.mu[-1] < end for p in found):
-            break
-        end *= 2
-    return found
-
-
-def sizes(path: BreakPoints) -> Ints:
-    """Return how many channels have a weight at each break point."""
-    return np.diff(path.coef.indptr)
-
-
-def at_count(path: BreakPoints, count: int) -> tuple[Floats, float]:
-    """Return the weights (m,) at the largest radius before more than ``count`` channels have one, and their gap."""
-    beyond = np.flatnonzero(sizes(path) > count)
-    e = int(beyond[0]) - 1 if len(beyond) else len(path) - 1
-    return path.coef[[e]].toarray()[0], float(path.relative_gap[e])
-
-
 def solutions(X: Floats, target: Floats) -> tuple[dict[int, Floats], float]:
-    """Return for every count the weights (C, m), and the largest relative gap among them."""
-    found = paths(X, target, max(COUNTS))
-    rows = {k: [at_count(p, k) for p in found] for k in COUNTS}
-    gap = max(g for row in rows.values() for _, g in row)
-    return {k: np.stack([w for w, _ in row]) for k, row in rows.items()}, gap
+    """Return for every count the weights (C, m), and the largest relative duality gap among them.
+
+    Each class has its own radius: the largest, on a grid, before more channels than the count have a weight.
+    """
+    gram = Gram.from_scores(X, target)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the gap is returned
+        end = _end(gram, max(COUNTS))
+        radii = np.geomspace(end / _SPAN, end, _RADII)
+        found = mulasso_path(gram, radii)
+    chosen, gaps = {}, []
+    for k in COUNTS:
+        at = before_more(np.count_nonzero(found, axis=2), k)
+        w = found[at, np.arange(gram.n_classes)]
+        chosen[k] = w
+        gaps.append(relative_gaps(gram, w, radii[at]).max())
+    return chosen, float(max(gaps))
+
+
+def before_more(counts: Ints, most: int) -> Ints:
+    """Return for each column the last row before one that exceeds ``most`` (the first row where all do).
+
+    Examples
+    --------
+    >>> before_more(np.array([[1, 1], [2, 1], [4, 2], [2, 2]]), 2).tolist()
+    [1, 3]
+    """
+    beyond = counts > most
+    last = np.where(beyond.any(0), beyond.argmax(0) - 1, len(counts) - 1)
+    return np.maximum(last, 0)
+
+
+def relative_gaps(gram: Gram, w: Floats, mu: Floats) -> Floats:
+    """Return each class's relative duality gap at weights (C, m) and radii (C,) (METHOD section 2)."""
+    gradient = w @ gram.G - gram.B.T
+    gap = (w * gradient).sum(1) + mu * np.abs(gradient).max(1)
+    return np.maximum(gap, 0.0) / (gram.yy / 2)
+
+
+def _end(gram: Gram, most: int) -> float:
+    """Return a radius, not much too large, at which every class has more than ``most`` channels, if they can."""
+
+    def enough(radius: float) -> bool:
+        return bool((np.count_nonzero(mulasso_path(gram, [radius])[0], axis=1) > most).all())
+
+    # About the l1 norm of a fit by one channel; scalings differ by orders of magnitude.
+    low = high = float(np.max(gram.yy / np.maximum(np.abs(gram.B).max(0), 1e-300)))
+    for _ in range(_DOUBLINGS):
+        if enough(high):
+            break
+        low, high = high, 2 * high
+    for _ in range(3):
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
