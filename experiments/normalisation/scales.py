@@ -98,7 +98,8 @@ def relative_gaps(gram: Gram, w: Floats, mu: Floats) -> Floats:
     """Return each class's relative duality gap at weights (C, m) and radii (C,) (METHOD section 2)."""
     gradient = w @ gram.G - gram.B.T
     gap = (w * gradient).sum(1) + mu * np.abs(gradient).max(1)
-    return np.maximum(gap, 0.0) / (gram.yy / 2)
+    relative: Floats = np.maximum(gap, 0.0) / (gram.yy / 2)
+    return relative
 
 
 def _end(gram: Gram, most: int) -> float:

@@ -68,7 +68,7 @@ def areas(lines: Sequence[dict[str, Any]], name: str, key: str, upto: int | None
 
 def _shortest(line: dict[str, Any], name: str, upto: int | None) -> int | None:
     n = len(curve(line, name, "own"))
-    last = line["ks"][n - 1]
+    last = int(line["ks"][n - 1])
     return last if upto is None else min(upto, last)
 
 

@@ -94,7 +94,8 @@ def differences(values: Floats, target: Floats) -> tuple[Floats, Floats]:
 
 def correlations(values: Floats, target: Floats) -> Floats:
     """Return Pearson's correlation of each column with each class's indicator (C, m); 0 for a constant column."""
-    return _unit(target).T @ _unit(values)
+    found: Floats = _unit(target).T @ _unit(values)
+    return found
 
 
 def _unit(values: Floats) -> Floats:

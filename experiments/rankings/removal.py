@@ -100,7 +100,7 @@ def _greedy_of(remover: Remover, images: Tensor, c: int, m: int, length: int) ->
         for start in range(0, len(left), at_once):
             tried = left[start : start + at_once]
             lists = [[*chosen, i] for i in tried for _ in range(n)]
-            logits = remover.logits(images.repeat(len(tried), 1, 1, 1), lists).unflatten(0, (len(tried), n))
+            logits = remover.logits(images.repeat(len(tried), 1, 1, 1), lists).view(len(tried), n, -1)
             recall = (logits.argmax(2) == c).double().mean(1)
             # A probability is below 1, so it decides only between equal recalls.
             scores += (recall + logits.softmax(2)[:, :, c].double().mean(1) / (n + 1)).tolist()
