@@ -29,7 +29,7 @@ PAPER = "layer L1"
 #: Channels a class at which the scalings are compared.
 COUNTS = (1, 2, 3, 5, 10)
 _DOUBLINGS = 30
-_RADII, _SPAN = 250, 300.0
+_RADII, _SPAN = 320, 3_000.0
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,8 @@ def correlations(values: Floats, target: Floats) -> Floats:
 def _unit(values: Floats) -> Floats:
     centred = values - values.mean(0)
     size = np.linalg.norm(centred, axis=0)
-    return np.divide(centred, size, out=np.zeros_like(centred), where=size > 1e-12)
+    found: Floats = np.divide(centred, size, out=np.zeros_like(centred), where=size > 1e-12)
+    return found
 
 
 def entry_radius(gram: Gram, length: int, *, positive: bool) -> Floats:
