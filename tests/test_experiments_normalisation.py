@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.normalisation import explained, fit, run, scales
+from experiments.normalisation import fit, run, scales
 from experiments.rankings.subjects import Subject
 from interpnet.channels import ChannelIndex
 from interpnet.gram import Gram
@@ -32,8 +32,9 @@ def test_a_quick_trial_resumes_and_measures_every_scale(tmp_path: Path, monkeypa
 
 
 def subject() -> Subject:
-    model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)).eval()
-    model[0].weight.data = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
+    conv = nn.Conv2d(1, 2, 1, bias=False)
+    conv.weight.data = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
+    model = nn.Sequential(conv, nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)).eval()
     images = torch.tensor([[[[3.0, 4.0]]], [[[-6.0, 8.0]]]])
     labels = np.array([0, 1])
     return Subject("hand", 0, model, ("a", "b"), images, labels, images, labels, 1.0)
@@ -70,7 +71,7 @@ def test_a_solution_with_k_channels_is_the_mulasso_at_its_own_radius() -> None:
     assert gap < 1e-9
     gram = Gram.from_scores(X, target)
     for k, w in found.items():
-        assert (0 < np.count_nonzero(w, axis=1)).all()
+        assert (np.count_nonzero(w, axis=1) > 0).all()
         assert (np.count_nonzero(w, axis=1) <= k).all()
         again = MuLasso(mu=np.abs(w).sum(1), tol=1e-9).fit_gram(gram).coef_
         np.testing.assert_allclose(again, w, atol=1e-6)

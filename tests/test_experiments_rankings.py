@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,10 +40,10 @@ def subject_of(model: nn.Module, images: torch.Tensor, labels: list[int], n_clas
 
 def two_channels() -> nn.Sequential:
     """Channel 0 is the image, channel 1 its negative; class 0 has logit 3 x sum of 0, class 1 that of channel 1."""
-    net = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2, bias=False)).eval()
-    net[0].weight.data = torch.tensor([1.0, -2.0]).view(2, 1, 1, 1)
-    net[3].weight.data = torch.tensor([[3.0, 3.0, -1.0, -1.0], [0.0, 0.0, 1.0, 1.0]])
-    return net
+    conv, linear = nn.Conv2d(1, 2, 1, bias=False), nn.Linear(4, 2, bias=False)
+    conv.weight.data = torch.tensor([1.0, -2.0]).view(2, 1, 1, 1)
+    linear.weight.data = torch.tensor([[3.0, 3.0, -1.0, -1.0], [0.0, 0.0, 1.0, 1.0]])
+    return nn.Sequential(conv, nn.ReLU(), nn.Flatten(), linear).eval()
 
 
 def test_contributions_by_hand() -> None:
@@ -67,9 +68,9 @@ def test_relevance_and_first_order_removal_add_up_on_a_network() -> None:
     last = found.table.channels.slice("blocks.2.relu")
     bias = model.classifier.bias.detach()[labels]
     np.testing.assert_allclose(found.taylor[:, last].sum(1), (logits - bias).numpy(), rtol=1e-4, atol=1e-5)
-    batch_norm = model.blocks[0].bn
-    scale = (batch_norm.weight / (batch_norm.running_var + batch_norm.eps).sqrt()).detach()
-    expected = model.blocks[0].conv.weight.detach().flatten(1).norm(dim=1) * scale
+    weights = model.state_dict()
+    scale = weights["blocks.0.bn.weight"] / (weights["blocks.0.bn.running_var"] + 1e-5).sqrt()
+    expected = weights["blocks.0.conv.weight"].flatten(1).norm(dim=1) * scale
     np.testing.assert_allclose(found.weight_norm[:4], expected.numpy(), rtol=1e-6)
     assert len(find_sites(model, images).select()) == 3
 
@@ -127,7 +128,7 @@ def test_greedy_takes_the_channel_that_costs_the_class_most() -> None:
 
 
 def test_areas_and_gains_by_hand() -> None:
-    def line(own: list[float], others: list[float]) -> dict[str, object]:
+    def line(own: list[float], others: list[float]) -> dict[str, Any]:
         rows = {orders.OURS: {"own": [1.0, 0.0, 0.0], "others": [1.0, 1.0, 1.0]}, "x": {"own": own, "others": others}}
         return {"ks": [0, 1, 3], "curves": rows}
 
@@ -144,6 +145,6 @@ def test_areas_and_gains_by_hand() -> None:
 
 def test_random_is_the_mean_of_its_draws() -> None:
     rows = {f"random {i}": {"own": [1.0, i / 4], "others": [1.0, 1.0]} for i in range(orders.DRAWS)}
-    line = {"ks": [0, 1], "curves": rows}
+    line: dict[str, Any] = {"ks": [0, 1], "curves": rows}
     assert areas.curve(line, orders.RANDOM, "own") == [100.0, 50.0]
     assert areas.names([line]) == [orders.RANDOM]
