@@ -57,12 +57,12 @@ def rankings(found: Contributions, labels: Ints, mu: float, length: int, seed: i
         "activation difference, d′": falling(standardised),
         "correlation with the label": falling(correlation),
         "filter norm": falling(np.tile(found.weight_norm, (C, 1))),
-        "gradient × activation, |·|": falling(own(np.abs(found.taylor))),
+        "gradient × activation, absolute": falling(own(np.abs(found.taylor))),
         "gradient × activation": falling(own(found.taylor)),
         "LRP, epsilon": falling(own(found.relevance["lrp_epsilon"])),
         "LRP, positive": falling(own(found.relevance["lrp_epsilon_plus_flat"])),
-        "ridge, |w|": falling(np.abs(ridge(X, target))),
-        "logistic regression, |w|": falling(np.abs(logistic(X, labels, C))),
+        "ridge": falling(np.abs(ridge(X, target))),
+        "logistic regression": falling(np.abs(logistic(X, labels, C))),
     }
     rng = np.random.default_rng([seed, 7])
     for draw in range(DRAWS):

@@ -1,0 +1,64 @@
+"""What Q2 found, by rule from results.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.claims import Claim
+from experiments.normalisation.scales import PAPER, SCALES
+from experiments.normalisation.table import MEASURES, gain, values
+from experiments.rankings.claims import verdict
+from experiments.rankings.table import kinds
+
+HERE = Path(__file__).parent
+#: The measure that decides each claim, and what the claim says.
+DECIDES = {
+    "R², refitted": "At as many channels, per-layer L1 normalisation chooses channels that tell the classes better",
+    "own recall": "Removing them costs the class more",
+    "selectivity": "Removing them costs the class more, compared with the others",
+    "IoU-AUC, 3 a class": "The explanation's channels lie more on the pixels that tell the class",
+}
+REASONS = dict.fromkeys(DECIDES, "")
+
+
+def tally(lines: Sequence[dict[str, Any]], measure: str) -> tuple[int, int, list[str]]:
+    """Return how often the paper's is better beyond the 95 % interval, how often level, and which scalings beat it."""
+    better, level, beaten = 0, 0, []
+    for kind, part in kinds(lines).items():
+        if np.isnan(values(part, PAPER, measure)).any():
+            continue
+        for scale in SCALES:
+            if scale == PAPER:
+                continue
+            _, low, high = gain(part, scale, measure)
+            if not MEASURES[measure][0]:
+                low, high = -high, -low
+            if low > 0:
+                better += 1
+            elif high < 0:
+                beaten.append(f"{scale} ({kind})")
+            else:
+                level += 1
+    return better, level, beaten
+
+
+def claims() -> list[Claim]:
+    """Return Q2's claims."""
+    return claims_of(json.loads((HERE / "results.json").read_text()))
+
+
+def claims_of(lines: list[dict[str, Any]]) -> list[Claim]:
+    """Return the claims that some results support."""
+    found = []
+    for measure, sentence in DECIDES.items():
+        better, level, beaten = tally(lines, measure)
+        by = f": {', '.join(beaten[:3])}{' ...' if len(beaten) > 3 else ''}" if beaten else ""
+        figure = f"{measure}: better in {better}, level in {level}, worse in {len(beaten)} comparisons{by}"
+        judged = verdict(better, len(beaten))
+        found.append(Claim("Q2", sentence, figure, judged, "" if judged == "holds" else REASONS[measure]))
+    return found

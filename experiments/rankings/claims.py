@@ -1,0 +1,72 @@
+"""What Q1 found, by rule from results.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.claims import Claim
+from experiments.rankings.areas import gain
+from experiments.rankings.orders import RANDOM
+from experiments.rankings.table import compared, kinds
+
+HERE = Path(__file__).parent
+
+
+def tally(lines: Sequence[dict[str, Any]], key: str) -> tuple[int, int, list[str]]:
+    """Return how often ours is better beyond the 95 % interval, how often level, and which rankings beat it."""
+    better, level, beaten = 0, 0, []
+    for kind, part in kinds(lines).items():
+        for name in compared(part):
+            _, low, high = gain(part, name, key)
+            if key == "own":
+                low, high = -high, -low
+            if low > 0:
+                better += 1
+            elif high < 0:
+                beaten.append(f"{name} ({kind})")
+            else:
+                level += 1
+    return better, level, beaten
+
+
+def verdict(better: int, beaten: int) -> str:
+    """Return ``holds`` where nothing beats ours and it beats something, ``holds in part`` where it wins more often."""
+    if not beaten and better:
+        return "holds"
+    return "holds in part" if better > beaten else "does not hold"
+
+
+def claims() -> list[Claim]:
+    """Return Q1's claims."""
+    return claims_of(json.loads((HERE / "results.json").read_text()))
+
+
+def claims_of(lines: list[dict[str, Any]]) -> list[Claim]:
+    """Return the claims that some results support."""
+    found = []
+    for key, sentence in (
+        ("own", "Removing the mu-lasso's channels costs a class more recall than those of any other ranking"),
+        ("selective", "They cost the class more, compared with the others, than those of any other ranking"),
+    ):
+        better, level, beaten = tally(lines, key)
+        total = better + level + len(beaten)
+        worst = f"; beaten by {', '.join(beaten[:3])}{' ...' if len(beaten) > 3 else ''}" if beaten else ""
+        figure = f"better in {better}, level in {level}, worse in {len(beaten)} of {total} comparisons{worst}"
+        found.append(Claim("Q1", sentence, figure, verdict(better, len(beaten)), REASONS[key] if beaten else ""))
+    random = {kind: gain(part, RANDOM, "own") for kind, part in kinds(lines).items()}
+    figure = "; ".join(f"{kind} {v[0]:+.1f}".replace("-", "−") for kind, v in random.items())
+    ok = all(v[2] < 0 for v in random.values())
+    found.append(
+        Claim(
+            "Q1", "Removing the mu-lasso's channels costs a class more recall than random channels",
+            f"area, points: {figure}", "holds" if ok else "holds in part" if any(v[2] < 0 for v in random.values())
+            else "does not hold",
+        )
+    )  # fmt: skip
+    return found
+
+
+REASONS = {"own": "", "selective": ""}
