@@ -83,7 +83,8 @@ def flower(
 def mnist(seed: int, work: Path) -> Subject:
     """Return a small CNN trained on 10,000 MNIST images of its own, ranked on 2,000 of these."""
     data, held = (
-        load_dataset("mnist", split=s, root=shared_data() / "mnist", download=False) for s in ("train", "test")
+        load_dataset("mnist", split=s, root=shared_data() / "mnist", channels=3, download=False)  # as `trained` builds
+        for s in ("train", "test")
     )
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(data))[:_MNIST_TRAIN]
