@@ -20,12 +20,15 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 #: The ranking that is asked about, and its variants, which are compared with it as well.
 OURS = "mu-lasso"
-VARIANTS = ("mu-lasso, order of entry", "mu-lasso, weight × score", "mu-lasso, w ≥ 0", "mu-lasso, with twins")
+VARIANTS = (
+    "mu-lasso, order of entry", "mu-lasso, weight × score", "mu-lasso, w ≥ 0", "mu-lasso, with twins",
+    "mu-lasso, w ≥ 0, with twins",
+)  # fmt: skip
 RANDOM = "random"
 GREEDY = "greedy oracle"
 DRAWS = 5
 #: A channel's twins: correlated with it at least this much over the training images; at most so many of them.
-TWIN, TWINS = 0.9, 3
+TWIN, TWINS = 0.8, 3
 _FARTHEST = 2_000.0
 
 
@@ -43,6 +46,7 @@ def rankings(found: Contributions, labels: Ints, mu: float, length: int, seed: i
     correlation = correlations(X, target)
     entry = entry_radius(gram, length, positive=False)
     ours = behind(np.abs(w), entry, np.abs(correlation))
+    nonnegative = behind(positive, entry_radius(gram, length, positive=True), correlation)
     response = np.maximum(w * class_means(X, target), 0.0)
     difference, standardised = differences(found.means, target)
     own: Callable[[Floats], Floats] = lambda values: class_means(values, target)  # noqa: E731
@@ -50,8 +54,9 @@ def rankings(found: Contributions, labels: Ints, mu: float, length: int, seed: i
         OURS: ours,
         VARIANTS[0]: behind(np.zeros_like(w), entry, np.abs(correlation)),
         VARIANTS[1]: behind(response, entry, np.abs(correlation)),
-        VARIANTS[2]: behind(positive, entry_radius(gram, length, positive=True), correlation),
+        VARIANTS[2]: nonnegative,
         VARIANTS[3]: with_twins(ours, X),
+        VARIANTS[4]: with_twins(nonnegative, X),
         "mean activation": falling(own(found.means)),
         "activation difference": falling(difference),
         "activation difference, d′": falling(standardised),
