@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from experiments.normalisation import fit, run, scales
+from experiments.normalisation import claims, fit, run, scales, table
+from experiments.pages import END, begin
 from experiments.rankings.subjects import Subject
 from interpnet.channels import ChannelIndex
 from interpnet.gram import Gram
@@ -103,3 +105,35 @@ def test_cross_validation_sees_only_images_that_did_not_choose() -> None:
     quality = fit.cross_validated(found, labels, np.eye(3)[labels])
     assert quality["10"]["r2_refit"] < 0
     assert quality["10"]["accuracy_refit"] < 0.6
+
+
+def line_of(seed: int, own: dict[str, float]) -> dict[str, Any]:
+    fitted = {str(k): {f"{a}_{b}": 0.5 for a in ("r2", "accuracy") for b in ("lasso", "refit")} for k in scales.COUNTS}
+    scale = {
+        name: {
+            "gap": 1e-12, "fit": fitted, "layers": {str(k): [0.0, 0.25, 0.75] for k in scales.COUNTS},
+            "removal": {"own": [1.0] + [value] * len(scales.COUNTS), "others": [1.0] * (1 + len(scales.COUNTS))},
+        }
+        for name, value in own.items()
+    }  # fmt: skip
+    return {"network": "mnist", "seed": seed, "scales": scale, "seconds": 60.0, "commit": "abc"}
+
+
+def test_tables_and_claims_by_rule(tmp_path: Path) -> None:
+    base = {"layer L1": 0.4, "size": 0.4, "standardised": 0.4, "layer L1, standardised": 0.4}
+    lines = [line_of(i, {**base, "none": worse}) for i, worse in enumerate((0.1, 0.2, 0.1))]
+    assert claims.tally(lines, "own recall") == (0, 3, ["none (mnist)"])
+    assert claims.tally(lines, "R², refitted") == (0, 4, [])
+    assert claims.tally(lines, "IoU-AUC, 3 a class") == (0, 0, [])  # no masks
+    found = {c.figure.split(":")[0]: c.verdict for c in claims.claims_of(lines)}
+    assert found["own recall"] == "does not hold"
+    page = tmp_path / "README.md"
+    page.write_text(f"{begin(table.COMMAND)}\n{END}\n")
+    table.write_readme(page, lines, tmp_path / "fit.png")
+    text = page.read_text()
+    # log2(1 + k) from 0 to log2(11): a fall over the first unit, then flat; 0.3, 0.2, 0.3 of it apart.
+    assert table.gain(lines, "none", "own recall")[0] == pytest.approx(100 * (0.8 / 3) * (1 - 0.5 / np.log2(11)))
+    assert "IoU-AUC" not in text
+    assert "| layer L1 | 0 / 25 / 75 |" in text
+    assert "**+" in text
+    assert (tmp_path / "fit.png").stat().st_size > 1000

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.rankings import areas, contributions, orders, removal, run
+from experiments.pages import END, begin
+from experiments.rankings import areas, claims, contributions, orders, removal, run, table
 from experiments.rankings.subjects import Subject
 from interpnet.gram import Gram
 from interpnet.sites import find_sites
@@ -148,3 +149,50 @@ def test_random_is_the_mean_of_its_draws() -> None:
     line: dict[str, Any] = {"ks": [0, 1], "curves": rows}
     assert areas.curve(line, orders.RANDOM, "own") == [100.0, 50.0]
     assert areas.names([line]) == [orders.RANDOM]
+
+
+def lines_of(ours: list[float], other: list[float]) -> list[dict[str, Any]]:
+    """Networks whose own class has these recalls without one channel; nothing happens to the others."""
+    return [
+        {
+            "network": "mnist", "seed": i, "channels": 8, "ks": [0, 1], "seconds": 60.0, "commit": "abc",
+            "images": {"ranking": 9, "removal": 5}, "depth": {orders.OURS: 0.5, "filter norm": 0.25, "random 0": 0.5},
+            "curves": {
+                orders.OURS: {"own": [1.0, a], "others": [1.0, 1.0]},
+                "filter norm": {"own": [1.0, b], "others": [1.0, 1.0]},
+                **{f"random {d}": {"own": [1.0, 1.0], "others": [1.0, 1.0]} for d in range(orders.DRAWS)},
+            },
+        }
+        for i, (a, b) in enumerate(zip(ours, other, strict=True))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("other", "counts", "verdict"),
+    [
+        ([0.9, 0.8, 0.9], (2, 0, []), "holds"),
+        ([0.2, 0.5, 0.2], (1, 1, []), "holds"),
+        ([0.0, 0.0, 0.1], (1, 0, ["filter norm (mnist)"]), "does not hold"),
+    ],
+)
+def test_verdicts_follow_from_the_intervals(
+    other: list[float], counts: tuple[int, int, list[str]], verdict: str
+) -> None:
+    lines = lines_of([0.2, 0.3, 0.4], other)
+    assert claims.tally(lines, "own") == counts
+    assert claims.tally(lines, "selective") == counts
+    own, selective, random = claims.claims_of(lines)
+    assert own.verdict == selective.verdict == verdict
+    assert (random.verdict, random.figure) == ("holds", "area, points: mnist −35.0")
+
+
+def test_the_page_is_written_between_its_marks(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(f"words\n{begin(table.COMMAND)}\nold\n{END}\nmore\n")
+    table.write_readme(page, lines_of([0.2, 0.3, 0.4], [0.0, 0.0, 0.1]), tmp_path / "curves.png")
+    text = page.read_text()
+    assert "| **mu-lasso** | 65.0 |" in text
+    assert "| filter norm | 51.7: **+13.3 (+6.2 to +20.5)** |" in text  # differences 10, 15, 15 points
+    assert "| *random* | 100.0: −35.0 (−47.4 to −22.6) |" in text
+    assert "old" not in text
+    assert (tmp_path / "curves.png").stat().st_size > 1000
