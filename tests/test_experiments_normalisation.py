@@ -20,6 +20,8 @@ from interpnet.mulasso import MuLasso
 
 
 def test_a_quick_trial_resumes_and_measures_every_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "FOLDS", 2)
+    monkeypatch.setattr(scales, "RADII", 60)
     words = ["--quick", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "results.json")]
     run.main(words)
     (line,) = json.loads((tmp_path / "results.json").read_text())
@@ -29,7 +31,10 @@ def test_a_quick_trial_resumes_and_measures_every_scale(tmp_path: Path, monkeypa
         assert all(sum(shares) == pytest.approx(1, abs=1e-3) for shares in row["layers"].values())
         assert len(row["removal"]["own"]) == 1 + len(scales.COUNTS)
         assert 0 < row["overlap"]["3"]["iou"] < 1
-    monkeypatch.setattr(run, "measured", None)  # what is there is not done again
+    for row in line["late"].values():
+        assert table.thirds(row["layers"]["5"])[:2] == [0, 0]
+    for name in ("measured", "measured_late"):
+        monkeypatch.setattr(run, name, None)  # what is there is not done again
     run.main(words)
 
 
@@ -116,7 +121,7 @@ def line_of(seed: int, own: dict[str, float]) -> dict[str, Any]:
         }
         for name, value in own.items()
     }  # fmt: skip
-    return {"network": "mnist", "seed": seed, "scales": scale, "seconds": 60.0, "commit": "abc"}
+    return {"network": "mnist", "seed": seed, "scales": scale, "late": scale, "seconds": 60.0, "commit": "abc"}
 
 
 def test_tables_and_claims_by_rule(tmp_path: Path) -> None:

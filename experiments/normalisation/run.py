@@ -21,7 +21,7 @@ import torch
 
 from experiments.normalisation.explained import overlap
 from experiments.normalisation.fit import cross_validated
-from experiments.normalisation.scales import COUNTS, PAPER, SCALES, Scores, scores, solutions
+from experiments.normalisation.scales import COUNTS, PAPER, SCALES, Scores, late, scores, solutions
 from experiments.normalisation.table import write_readme
 from experiments.rankings.removal import passes, recall
 from experiments.rankings.run import commit, written
@@ -38,25 +38,16 @@ EXPLAINED = (3, 10)
 def measured(subject: Subject, n_explained: int, names: Sequence[str]) -> dict[str, Any]:
     """Return one network's line: every measure under every scaling."""
     began = time.perf_counter()
-    target = one_hot(subject.train_labels, len(subject.classes)).astype(np.float64)
     found: dict[str, Any] = {}
     for name in names:
         by_image = scores(subject, name)
-        shift, scale = by_image.scaled()
-        coefs, gap = solutions((by_image.train - shift) / scale, target)
-        row: dict[str, Any] = {
-            "gap": float(f"{gap:.2g}"),
-            "fit": cross_validated(by_image, subject.train_labels, target),
-            "channels": {str(k): round(float((w != 0).sum(1).mean()), 3) for k, w in coefs.items()},
-            "layers": {str(k): by_layer(w, by_image) for k, w in coefs.items()},
-            "removal": removal(subject, by_image, coefs),
-        }
+        found[name], coefs = under(subject, by_image)
         if subject.masks is not None:
+            shift, scale = by_image.scaled()
             X = (by_image.test - shift) / scale
-            row["overlap"] = {
+            found[name]["overlap"] = {
                 str(k): overlap(subject, X, coefs[k], by_image.channels, n_explained) for k in EXPLAINED
             }  # fmt: skip
-        found[name] = row
     return {
         "network": subject.network,
         "seed": subject.seed,
@@ -64,6 +55,29 @@ def measured(subject: Subject, n_explained: int, names: Sequence[str]) -> dict[s
         "seconds": round(time.perf_counter() - began, 1),
         "commit": commit(),
     }
+
+
+def measured_late(subject: Subject, names: Sequence[str]) -> dict[str, Any]:
+    """Return fit and removal under every scaling where only the last third of the layers may be chosen from.
+
+    What the scalings have chosen there cannot differ in depth, which tells how much of their difference is that.
+    """
+    return {name: under(subject, late(scores(subject, name)))[0] for name in names}
+
+
+def under(subject: Subject, found: Scores) -> tuple[dict[str, Any], dict[int, npt.NDArray[np.float64]]]:
+    """Return fit, removal and depth of the channels chosen from some scores, and the weights by number of channels."""
+    target = one_hot(subject.train_labels, len(subject.classes)).astype(np.float64)
+    shift, scale = found.scaled()
+    coefs, gap = solutions((found.train - shift) / scale, target)
+    row = {
+        "gap": float(f"{gap:.2g}"),
+        "fit": cross_validated(found, subject.train_labels, target),
+        "channels": {str(k): round(float((w != 0).sum(1).mean()), 3) for k, w in coefs.items()},
+        "layers": {str(k): by_layer(w, found) for k, w in coefs.items()},
+        "removal": removal(subject, found, coefs),
+    }
+    return row, coefs
 
 
 def by_layer(w: npt.NDArray[np.float64], found: Scores) -> list[float]:
@@ -94,15 +108,22 @@ def main(arguments: list[str] | None = None) -> None:
     keep_freed_memory()
     options.work.mkdir(parents=True, exist_ok=True)
     lines: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
-    done = {(line["network"], line["seed"]) for line in lines}
     plan = [(name, seed) for name in options.networks for seed in range(NETWORKS[name][1])]
+    scales = (PAPER, "standardised") if options.quick else tuple(SCALES)
     for name, seed in [("single-6c", 0)] if options.quick else plan:
-        if (name, seed) in done:
+        line = next((x for x in lines if (x["network"], x["seed"]) == (name, seed)), None)
+        if line is not None and "late" in line:
             continue
         subject = trial(seed, options.work) if options.quick else NETWORKS[name][0](seed, options.work)
-        lines.append(measured(subject, options.images, (PAPER, "standardised") if options.quick else tuple(SCALES)))
+        if line is None:
+            line = measured(subject, options.images, scales)
+            lines.append(line)
+            written(options.out, lines)
+        began = time.perf_counter()
+        line["late"] = measured_late(subject, scales)
+        line["seconds"] = round(line["seconds"] + time.perf_counter() - began, 1)
         written(options.out, lines)
-        print(f"{name} {seed}: {lines[-1]['seconds']} s", flush=True)
+        print(f"{name} {seed}: {line['seconds']} s", flush=True)
     if not options.quick:
         write_readme(HERE / "README.md", lines, HERE / "fit.png")
 

@@ -29,7 +29,8 @@ PAPER = "layer L1"
 #: Channels a class at which the scalings are compared.
 COUNTS = (1, 2, 3, 5, 10)
 _DOUBLINGS = 30
-_RADII, _SPAN = 320, 3_000.0
+#: Radii along the path, over this factor.
+RADII, _SPAN = 320, 3_000.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,22 @@ def scores(subject: Subject, name: str) -> Scores:
     return Scores(train.X.astype(np.float64), test.X.astype(np.float64), train.channels, standardise)
 
 
+def late(found: Scores) -> Scores:
+    """Return the scores with zeros in all layers but the last third, whose channels then cannot be chosen.
+
+    Examples
+    --------
+    >>> X = np.ones((1, 4))
+    >>> late(Scores(X, X, ChannelIndex((("a", 1), ("b", 1), ("c", 2))), False)).train.tolist()
+    [[0.0, 0.0, 1.0, 1.0]]
+    """
+    layers = found.channels.layers
+    kept = np.zeros(len(found.channels))
+    for layer in layers[-max(1, len(layers) // 3) :]:
+        kept[found.channels.slice(layer)] = 1.0
+    return Scores(found.train * kept, found.test * kept, found.channels, found.standardise)
+
+
 def solutions(X: Floats, target: Floats) -> tuple[dict[int, Floats], float]:
     """Return for every count the weights (C, m), and the largest relative duality gap among them.
 
@@ -70,7 +87,7 @@ def solutions(X: Floats, target: Floats) -> tuple[dict[int, Floats], float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the gap is returned
         end = _end(gram, max(COUNTS))
-        radii = np.geomspace(end / _SPAN, end, _RADII)
+        radii = np.geomspace(end / _SPAN, end, RADII)
         found = mulasso_path(gram, radii)
     chosen, gaps = {}, []
     for k in COUNTS:

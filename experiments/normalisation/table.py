@@ -55,14 +55,14 @@ MEASURES: dict[str, tuple[bool, Value]] = {
 }
 
 
-def values(lines: Sequence[dict[str, Any]], scale: str, measure: str) -> list[float]:
-    """Return a measure of every network."""
-    return [MEASURES[measure][1](line["scales"][scale]) for line in lines]
+def values(lines: Sequence[dict[str, Any]], scale: str, measure: str, part: str = "scales") -> list[float]:
+    """Return a measure of every network; ``part="late"`` where only the last third of the layers was open."""
+    return [MEASURES[measure][1](line[part][scale]) for line in lines]
 
 
-def gain(lines: Sequence[dict[str, Any]], scale: str, measure: str) -> tuple[float, float, float]:
+def gain(lines: Sequence[dict[str, Any]], scale: str, measure: str, part: str = "scales") -> tuple[float, float, float]:
     """Return the paper's normalisation less another, over the networks: mean and 95 % interval, in points."""
-    pairs = zip(values(lines, PAPER, measure), values(lines, scale, measure), strict=True)
+    pairs = zip(values(lines, PAPER, measure, part), values(lines, scale, measure, part), strict=True)
     return paired([a - b for a, b in pairs])
 
 
@@ -78,24 +78,32 @@ def tables(lines: list[dict[str, Any]]) -> str:
             f"{part[0]['commit']})"
         )
         found.append(measure_table(part))
+        if all("late" in line for line in part):
+            found += [
+                "Where channels can be chosen from the last third of the layers only:",
+                measure_table(part, "late"),
+            ]
     return "\n\n".join([*found, f"**Layers of the {DEPTH_AT} channels a class, by thirds of the network, %**",
                         depth_table(lines)])  # fmt: skip
 
 
-def measure_table(part: list[dict[str, Any]]) -> str:
+def measure_table(lines: list[dict[str, Any]], part: str = "scales") -> str:
     """Return means, and in brackets the paper's less this scale's, bold where this scale is better beyond chance."""
-    shown = [m for m in MEASURES if not np.isnan(values(part, PAPER, m)).any()]
+    shown = [m for m in MEASURES if not np.isnan(values(lines, PAPER, m, part)).any()]
     rows = []
     for measure in shown:
         more = MEASURES[measure][0]
-        row = [f"{measure} {'↑' if more else '↓'}", f"{np.mean(values(part, PAPER, measure)):.1f}".replace("-", "−")]
+        row = [
+            f"{measure} {'↑' if more else '↓'}",
+            f"{np.mean(values(lines, PAPER, measure, part)):.1f}".replace("-", "−"),
+        ]
         for scale in SCALES:
             if scale == PAPER:
                 continue
-            difference = gain(part, scale, measure)
+            difference = gain(lines, scale, measure, part)
             worse = difference[2] < 0 if more else difference[1] > 0
             text = signed(difference)
-            mean = f"{np.mean(values(part, scale, measure)):.1f}".replace("-", "−")
+            mean = f"{np.mean(values(lines, scale, measure, part)):.1f}".replace("-", "−")
             row.append(f"{mean}: {f'**{text}**' if worse else text}")
         rows.append(row)
     return markdown(["measure", *(f"**{s}**" if s == PAPER else s for s in SCALES)], rows)
