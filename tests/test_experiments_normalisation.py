@@ -13,6 +13,7 @@ from torch import nn
 
 from experiments.normalisation import claims, fit, run, scales, table
 from experiments.pages import END, begin
+from experiments.rankings import paths
 from experiments.rankings.subjects import Subject
 from interpnet.channels import ChannelIndex
 from interpnet.gram import Gram
@@ -21,7 +22,7 @@ from interpnet.mulasso import MuLasso
 
 def test_a_quick_trial_resumes_and_measures_every_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "FOLDS", 2)
-    monkeypatch.setattr(scales, "RADII", 60)
+    monkeypatch.setattr(paths, "RADII", 60)
     words = ["--quick", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "results.json")]
     run.main(words)
     (line,) = json.loads((tmp_path / "results.json").read_text())
@@ -64,10 +65,12 @@ def test_scores_of_each_scale_by_hand(name: str, expected: list[list[float]]) ->
 
 def test_standardised_columns_have_mean_0_and_spread_1_and_constant_ones_vanish() -> None:
     X = np.column_stack([np.arange(6.0), np.full(6, 3.0)])
-    shift, scale = scales.Scores(X, X, ChannelIndex((("a", 2),)), standardise=True).scaled()
+    shift, scale = scales.Scores(X, X, ChannelIndex((("a", 2),)), "standardise").scaled()
     Z = (X - shift) / scale
     np.testing.assert_allclose([Z[:, 0].mean(), Z[:, 0].std()], [0, 1], atol=1e-12)
     assert (Z[:, 1] == 0).all()
+    shift, scale = scales.Scores(X, X, ChannelIndex((("a", 2),)), "centre").scaled(np.array([0, 1]))
+    assert (shift.tolist(), scale.tolist()) == ([0.5, 3.0], [1.0, 1.0])
 
 
 def test_a_solution_with_k_channels_is_the_mulasso_at_its_own_radius() -> None:
@@ -106,7 +109,7 @@ def test_cross_validation_sees_only_images_that_did_not_choose() -> None:
     """Labels without any signal: on held-out images no fit is better than the mean."""
     rng = np.random.default_rng(0)
     X, labels = rng.random((60, 50)), rng.permutation(np.arange(60) % 3)
-    found = scales.Scores(X, X, ChannelIndex((("a", 50),)), standardise=False)
+    found = scales.Scores(X, X, ChannelIndex((("a", 50),)))
     quality = fit.cross_validated(found, labels, np.eye(3)[labels])
     assert quality["10"]["r2_refit"] < 0
     assert quality["10"]["accuracy_refit"] < 0.6
@@ -125,10 +128,10 @@ def line_of(seed: int, own: dict[str, float]) -> dict[str, Any]:
 
 
 def test_tables_and_claims_by_rule(tmp_path: Path) -> None:
-    base = {"layer L1": 0.4, "size": 0.4, "standardised": 0.4, "layer L1, standardised": 0.4}
+    base = {"layer L1": 0.4, "size": 0.4, "standardised": 0.4, "layer L1, standardised": 0.4, "layer L1, centred": 0.4}
     lines = [line_of(i, {**base, "none": worse}) for i, worse in enumerate((0.1, 0.2, 0.1))]
-    assert claims.tally(lines, "own recall") == (0, 3, ["none (mnist)"])
-    assert claims.tally(lines, "R², refitted") == (0, 4, [])
+    assert claims.tally(lines, "own recall") == (0, 4, ["none (mnist)"])
+    assert claims.tally(lines, "R², refitted") == (0, 5, [])
     assert claims.tally(lines, "IoU-AUC, 3 a class") == (0, 0, [])  # no masks
     found = {c.figure.split(":")[0]: c.verdict for c in claims.claims_of(lines)}
     assert found["own recall"] == "does not hold"

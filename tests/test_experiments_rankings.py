@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from experiments.pages import END, begin
-from experiments.rankings import areas, claims, contributions, orders, removal, run, table
+from experiments.rankings import areas, claims, contributions, orders, paths, removal, run, table
 from experiments.rankings.subjects import Subject
 from interpnet.gram import Gram
 from interpnet.sites import find_sites
@@ -20,6 +20,7 @@ from interpnet.smallcnn import SmallCNN
 
 
 def test_a_quick_trial_resumes_and_ranks_in_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "RADII", 60)
     words = ["--quick", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "results.json")]
     run.main(words)
     (line,) = json.loads((tmp_path / "results.json").read_text())
@@ -86,7 +87,19 @@ def test_orders_put_weights_first_then_entry_then_correlation() -> None:
 def test_entry_follows_the_path() -> None:
     """With G = diag(1, 4), B = (1, 2): correlations 1 and 2, so column 1 comes in at 0 and column 0 at mu = 1/4."""
     gram = Gram(np.diag([1.0, 4.0]), np.array([[1.0], [2.0]]), np.array([2.0]), 2)
-    np.testing.assert_allclose(orders.entry_radius(gram, 2, positive=False), [[0.25, 0.0]], atol=1e-12)
+    radii, coefs = paths.along(gram, 2)
+    assert radii[-1] / radii[0] == pytest.approx(paths.SPAN)
+    assert np.count_nonzero(coefs[-1, 0]) == 2
+    found = paths.entry(radii, coefs)[0]
+    assert found[1] == radii[0]
+    assert 0.25 <= found[0] <= 0.26
+
+
+def test_a_path_ends_where_no_more_channels_can_come() -> None:
+    gram = Gram(np.diag([1.0, 4.0]), np.array([[1.0], [0.0]]), np.array([2.0]), 2)
+    radii, coefs = paths.along(gram, 2)  # column 1 says nothing about the class
+    assert np.count_nonzero(coefs[-1, 0]) == 1
+    assert radii[-1] < 10
 
 
 def test_correlation_is_numpys_and_a_constant_column_has_none() -> None:

@@ -30,7 +30,7 @@ def cross_validated(found: Scores, labels: Ints, target: Floats) -> dict[str, di
         coefs, _ = solutions(X, target[fit_on])
         for k, w in coefs.items():
             # Centred columns cannot say the mean, which the others can; without it they would lose for that.
-            predicted[k, "lasso"][held] = held_out @ w.T + (mean if found.standardise else 0.0)
+            predicted[k, "lasso"][held] = held_out @ w.T + (mean if found.columns else 0.0)
             predicted[k, "refit"][held] = refitted(X, target[fit_on], held_out, w)
     return {
         str(k): {

@@ -36,8 +36,7 @@ EXPLAINED = (3, 10)
 
 
 def measured(subject: Subject, n_explained: int, names: Sequence[str]) -> dict[str, Any]:
-    """Return one network's line: every measure under every scaling."""
-    began = time.perf_counter()
+    """Return every measure under every scaling."""
     found: dict[str, Any] = {}
     for name in names:
         by_image = scores(subject, name)
@@ -48,13 +47,7 @@ def measured(subject: Subject, n_explained: int, names: Sequence[str]) -> dict[s
             found[name]["overlap"] = {
                 str(k): overlap(subject, X, coefs[k], by_image.channels, n_explained) for k in EXPLAINED
             }  # fmt: skip
-    return {
-        "network": subject.network,
-        "seed": subject.seed,
-        "scales": found,
-        "seconds": round(time.perf_counter() - began, 1),
-        "commit": commit(),
-    }
+    return found
 
 
 def measured_late(subject: Subject, names: Sequence[str]) -> dict[str, Any]:
@@ -112,16 +105,19 @@ def main(arguments: list[str] | None = None) -> None:
     scales = (PAPER, "standardised") if options.quick else tuple(SCALES)
     for name, seed in [("single-6c", 0)] if options.quick else plan:
         line = next((x for x in lines if (x["network"], x["seed"]) == (name, seed)), None)
-        if line is not None and "late" in line:
-            continue
-        subject = trial(seed, options.work) if options.quick else NETWORKS[name][0](seed, options.work)
         if line is None:
-            line = measured(subject, options.images, scales)
-            lines.append(line)
-            written(options.out, lines)
+            line = {"network": name, "seed": seed, "scales": {}, "late": {}, "seconds": 0.0}
+        parts = ("scales", "late")
+        missing = {part: [s for s in scales if s not in line.get(part, {})] for part in parts}
+        if not any(missing.values()):
+            continue
         began = time.perf_counter()
-        line["late"] = measured_late(subject, scales)
-        line["seconds"] = round(line["seconds"] + time.perf_counter() - began, 1)
+        subject = trial(seed, options.work) if options.quick else NETWORKS[name][0](seed, options.work)
+        line["scales"] |= measured(subject, options.images, missing["scales"])
+        line["late"] = line.get("late", {}) | measured_late(subject, missing["late"])
+        line |= {"seconds": round(line["seconds"] + time.perf_counter() - began, 1), "commit": commit()}
+        if line not in lines:
+            lines.append(line)
         written(options.out, lines)
         print(f"{name} {seed}: {line['seconds']} s", flush=True)
     if not options.quick:

@@ -2,51 +2,49 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.exceptions import ConvergenceWarning
 
+from experiments.rankings.paths import along
 from experiments.rankings.subjects import Subject, batches
 from interpnet.channels import ChannelIndex
 from interpnet.gram import Gram
-from interpnet.mulasso import mulasso_path
 from interpnet.scores import collect_scores
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-#: Name of each scaling: (how the library normalises the scores, whether columns are standardised after that).
+#: Name of each scaling: how the library normalises the scores, and what is done to the columns after that.
 SCALES = {
-    "layer L1": ("layer", False),
-    "none": ("none", False),
-    "size": ("size", False),
-    "standardised": ("none", True),
-    "layer L1, standardised": ("layer", True),
+    "layer L1": ("layer", ""),
+    "none": ("none", ""),
+    "size": ("size", ""),
+    "standardised": ("none", "standardise"),
+    "layer L1, standardised": ("layer", "standardise"),
+    "layer L1, centred": ("layer", "centre"),
 }
 PAPER = "layer L1"
 #: Channels a class at which the scalings are compared.
 COUNTS = (1, 2, 3, 5, 10)
-_DOUBLINGS = 30
-#: Radii along the path, over this factor.
-RADII, _SPAN = 320, 3_000.0
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Training and test scores (N, m) under one scaling, before the columns are standardised."""
+    """Training and test scores (N, m) under one scaling, before the columns are centred or standardised."""
 
     train: Floats
     test: Floats
     channels: ChannelIndex
-    standardise: bool
+    columns: str = ""
 
     def scaled(self, rows: Ints | None = None) -> tuple[Floats, Floats]:
         """Return what to subtract and divide by (m,), from the training images (or some of them): 0 and 1 if not."""
         X = self.train if rows is None else self.train[rows]
-        if not self.standardise:
+        if not self.columns:
             return np.zeros(X.shape[1]), np.ones(X.shape[1])
+        if self.columns == "centre":
+            return X.mean(0), np.ones(X.shape[1])
         spread = X.std(0)
         # A channel that never changes stays out: its column becomes 0.
         return X.mean(0), np.where(spread > 1e-12 * max(1.0, float(spread.max())), spread, np.inf)
@@ -54,12 +52,12 @@ class Scores:
 
 def scores(subject: Subject, name: str) -> Scores:
     """Return the subject's scores under a scaling."""
-    how, standardise = SCALES[name]
+    how, columns = SCALES[name]
     parts = ((subject.train, subject.train_labels), (subject.test, subject.test_labels))
     train, test = (
         collect_scores(subject.model, batches(*part), normalisation=how, progress=False) for part in parts
     )  # fmt: skip
-    return Scores(train.X.astype(np.float64), test.X.astype(np.float64), train.channels, standardise)
+    return Scores(train.X.astype(np.float64), test.X.astype(np.float64), train.channels, columns)
 
 
 def late(found: Scores) -> Scores:
@@ -68,14 +66,14 @@ def late(found: Scores) -> Scores:
     Examples
     --------
     >>> X = np.ones((1, 4))
-    >>> late(Scores(X, X, ChannelIndex((("a", 1), ("b", 1), ("c", 2))), False)).train.tolist()
+    >>> late(Scores(X, X, ChannelIndex((("a", 1), ("b", 1), ("c", 2))))).train.tolist()
     [[0.0, 0.0, 1.0, 1.0]]
     """
     layers = found.channels.layers
     kept = np.zeros(len(found.channels))
     for layer in layers[-max(1, len(layers) // 3) :]:
         kept[found.channels.slice(layer)] = 1.0
-    return Scores(found.train * kept, found.test * kept, found.channels, found.standardise)
+    return Scores(found.train * kept, found.test * kept, found.channels, found.columns)
 
 
 def solutions(X: Floats, target: Floats) -> tuple[dict[int, Floats], float]:
@@ -84,11 +82,7 @@ def solutions(X: Floats, target: Floats) -> tuple[dict[int, Floats], float]:
     Each class has its own radius: the largest, on a grid, before more channels than the count have a weight.
     """
     gram = Gram.from_scores(X, target)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the gap is returned
-        end = _end(gram, max(COUNTS))
-        radii = np.geomspace(end / _SPAN, end, RADII)
-        found = mulasso_path(gram, radii)
+    radii, found = along(gram, max(COUNTS) + 1)
     chosen, gaps = {}, []
     for k in COUNTS:
         at = before_more(np.count_nonzero(found, axis=2), k)
@@ -117,21 +111,3 @@ def relative_gaps(gram: Gram, w: Floats, mu: Floats) -> Floats:
     gap = (w * gradient).sum(1) + mu * np.abs(gradient).max(1)
     relative: Floats = np.maximum(gap, 0.0) / (gram.yy / 2)
     return relative
-
-
-def _end(gram: Gram, most: int) -> float:
-    """Return a radius, not much too large, at which every class has more than ``most`` channels, if they can."""
-
-    def enough(radius: float) -> bool:
-        return bool((np.count_nonzero(mulasso_path(gram, [radius])[0], axis=1) > most).all())
-
-    # About the l1 norm of a fit by one channel; scalings differ by orders of magnitude.
-    low = high = float(np.max(gram.yy / np.maximum(np.abs(gram.B).max(0), 1e-300)))
-    for _ in range(_DOUBLINGS):
-        if enough(high):
-            break
-        low, high = high, 2 * high
-    for _ in range(3):
-        middle = (low * high) ** 0.5
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high

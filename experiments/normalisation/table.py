@@ -12,13 +12,13 @@ from experiments.normalisation.scales import COUNTS, PAPER, SCALES
 from experiments.pages import fill, markdown, paired, signed
 from experiments.rankings.areas import area
 from experiments.rankings.table import TITLES, kinds
-from interpnet._figures_style import BLUE, GREEN, ORANGE, SKY, VERMILLION, house_style, new_figure
+from interpnet._figures_style import BLUE, GREEN, MUTED, ORANGE, SKY, VERMILLION, house_style, new_figure
 from interpnet._io import atomic_path
 
 COMMAND = "experiments.normalisation.run"
 #: Channels a class at which the depth of the chosen channels is shown.
 DEPTH_AT = 5
-_COLOURS = dict(zip(SCALES, (VERMILLION, BLUE, SKY, GREEN, ORANGE), strict=True))
+_COLOURS = dict(zip(SCALES, (VERMILLION, BLUE, SKY, GREEN, ORANGE, MUTED), strict=True))
 
 Value = Callable[[dict[str, Any]], float]
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from experiments.rankings.contributions import Contributions
-from interpnet.breakpoints import mulasso_breakpoints
+from experiments.rankings.paths import along, entry
 from interpnet.gram import Gram, one_hot
 from interpnet.relevance import interpret
 
@@ -22,14 +22,13 @@ Ints = npt.NDArray[np.int64]
 OURS = "mu-lasso"
 VARIANTS = (
     "mu-lasso, order of entry", "mu-lasso, weight × score", "mu-lasso, w ≥ 0", "mu-lasso, with twins",
-    "mu-lasso, w ≥ 0, with twins",
+    "mu-lasso, w ≥ 0, with twins", "mu-lasso, centred", "mu-lasso, standardised", "mu-lasso, standardised, w ≥ 0",
 )  # fmt: skip
 RANDOM = "random"
 GREEDY = "greedy oracle"
 DRAWS = 5
 #: A channel's twins: correlated with it at least this much over the training images; at most so many of them.
 TWIN, TWINS = 0.8, 3
-_FARTHEST = 2_000.0
 
 
 def falling(values: Floats) -> Ints:
@@ -41,22 +40,29 @@ def rankings(found: Contributions, labels: Ints, mu: float, length: int, seed: i
     """Return (C, m) orders of all rankings but the greedy one, the first ``length`` of them meaningful."""
     X, C = found.table.X.astype(np.float64), found.table.n_classes
     target = one_hot(labels, C).astype(np.float64)
-    gram = found.table.gram()
-    w, positive = (interpret(found.table, mu=mu, positive=p).coef for p in (False, True))
+    gram, channels = found.table.gram(), found.table.channels
+    centred = Gram.from_scores(X - X.mean(0), target)
+    scaled = Gram.from_scores(StandardScaler().fit_transform(X), target)
+    w, positive = (interpret(gram, channels=channels, mu=mu, positive=p).coef for p in (False, True))
+    with_mean = interpret(centred, channels=channels, mu=mu).coef
+    nothing = np.zeros_like(w)
     correlation = correlations(X, target)
-    entry = entry_radius(gram, length, positive=False)
-    ours = behind(np.abs(w), entry, np.abs(correlation))
+    radius = entry_radius(gram, length, positive=False)
+    ours = behind(np.abs(w), radius, np.abs(correlation))
     nonnegative = behind(positive, entry_radius(gram, length, positive=True), correlation)
     response = np.maximum(w * class_means(X, target), 0.0)
     difference, standardised = differences(found.means, target)
     own: Callable[[Floats], Floats] = lambda values: class_means(values, target)  # noqa: E731
     orders = {
         OURS: ours,
-        VARIANTS[0]: behind(np.zeros_like(w), entry, np.abs(correlation)),
-        VARIANTS[1]: behind(response, entry, np.abs(correlation)),
+        VARIANTS[0]: behind(nothing, radius, np.abs(correlation)),
+        VARIANTS[1]: behind(response, radius, np.abs(correlation)),
         VARIANTS[2]: nonnegative,
         VARIANTS[3]: with_twins(ours, X),
         VARIANTS[4]: with_twins(nonnegative, X),
+        VARIANTS[5]: behind(np.abs(with_mean), entry_radius(centred, length, positive=False), np.abs(correlation)),
+        VARIANTS[6]: behind(nothing, entry_radius(scaled, length, positive=False), np.abs(correlation)),
+        VARIANTS[7]: behind(nothing, entry_radius(scaled, length, positive=True), correlation),
         "mean activation": falling(own(found.means)),
         "activation difference": falling(difference),
         "activation difference, d′": falling(standardised),
@@ -111,19 +117,8 @@ def _unit(values: Floats) -> Floats:
 
 
 def entry_radius(gram: Gram, length: int, *, positive: bool) -> Floats:
-    """Return the mu at which each channel first has a weight for each class (C, m); infinity where it has none.
-
-    The radius grows until every class has ``length`` channels, or the constraint no longer binds.
-    """
-    end = 25.0
-    while True:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # an order needs no tight gap
-            paths = mulasso_breakpoints(gram, end, positive=positive)
-        radius = np.stack([path.first() for path in paths])
-        if end >= _FARTHEST or np.isfinite(radius).sum(1).min() >= length:
-            return radius
-        end *= 2
+    """Return the mu at which each channel first has a weight for each class (C, m), to the grid of the path."""
+    return entry(*along(gram, length, positive=positive))
 
 
 def behind(first: Floats, radius: Floats, last: Floats) -> Ints:

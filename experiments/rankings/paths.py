@@ -1,0 +1,62 @@
+"""The mu-lasso on a grid of radii that ends where enough channels have a weight, in any unit of the scores."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.exceptions import ConvergenceWarning
+
+from interpnet.gram import Gram
+from interpnet.mulasso import mulasso_path
+
+Floats = npt.NDArray[np.float64]
+#: Radii along the path, over this factor.
+RADII, SPAN = 320, 3_000.0
+_DOUBLINGS = 30
+
+
+def along(gram: Gram, count: int, *, positive: bool = False) -> tuple[Floats, Floats]:
+    """Return radii (T,), ascending, and the weights there (T, C, m).
+
+    The last radius is not much larger than needed for every class to have ``count`` channels, or so large that the
+    constraint no longer binds where a class never has as many. Certificates are the caller's business: an
+    order needs no tight gap, and no warning is shown.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        end = _end(gram, count, positive=positive)
+        radii = np.geomspace(end / SPAN, end, RADII)
+        return radii, mulasso_path(gram, radii, positive=positive)
+
+
+def _end(gram: Gram, count: int, *, positive: bool) -> float:
+    def enough(radius: float) -> bool:
+        w = mulasso_path(gram, [radius], positive=positive)[0]
+        unbound = np.abs(w).sum(1) < 0.999 * radius
+        return bool(((np.count_nonzero(w, axis=1) >= count) | unbound).all())
+
+    # About the l1 norm of a fit by one channel; scalings differ by orders of magnitude.
+    low = high = float(np.max(gram.yy / np.maximum(np.abs(gram.B).max(0), 1e-300)))
+    for _ in range(_DOUBLINGS):
+        if enough(high):
+            break
+        low, high = high, 2 * high
+    for _ in range(3):
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def entry(radii: Floats, coefs: Floats) -> Floats:
+    """Return the radius at which each channel first has a weight (C, m); infinity where it has none.
+
+    Examples
+    --------
+    >>> entry(np.array([1.0, 2.0]), np.array([[[0.0, 0.5, 0.0]], [[0.3, 0.0, 0.0]]])).tolist()
+    [[2.0, 1.0, inf]]
+    """
+    there = coefs != 0
+    found: Floats = np.where(there.any(0), radii[there.argmax(0)], np.inf)
+    return found
