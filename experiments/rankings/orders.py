@@ -21,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 #: The ranking that is asked about, and its variants, which are compared with it as well.
 OURS = "mu-lasso"
 VARIANTS = (
-    "mu-lasso, order of entry", "mu-lasso, weight × score", "mu-lasso, w ≥ 0", "mu-lasso, with twins",
+    "mu-lasso, order of entry", "mu-lasso, weight × score", "mu-lasso, w ≥ 0",
     "mu-lasso, w ≥ 0, with twins", "mu-lasso, centred", "mu-lasso, standardised", "mu-lasso, standardised, w ≥ 0",
 )  # fmt: skip
 RANDOM = "random"
@@ -58,11 +58,10 @@ def rankings(found: Contributions, labels: Ints, mu: float, length: int, seed: i
         VARIANTS[0]: behind(nothing, radius, np.abs(correlation)),
         VARIANTS[1]: behind(response, radius, np.abs(correlation)),
         VARIANTS[2]: nonnegative,
-        VARIANTS[3]: with_twins(ours, X),
-        VARIANTS[4]: with_twins(nonnegative, X),
-        VARIANTS[5]: behind(np.abs(with_mean), entry_radius(centred, length, positive=False), np.abs(correlation)),
-        VARIANTS[6]: behind(nothing, entry_radius(scaled, length, positive=False), np.abs(correlation)),
-        VARIANTS[7]: behind(nothing, entry_radius(scaled, length, positive=True), correlation),
+        VARIANTS[3]: with_twins(nonnegative, X),
+        VARIANTS[4]: behind(np.abs(with_mean), entry_radius(centred, length, positive=False), np.abs(correlation)),
+        VARIANTS[5]: behind(nothing, entry_radius(scaled, length, positive=False), np.abs(correlation)),
+        VARIANTS[6]: behind(nothing, entry_radius(scaled, length, positive=True), correlation),
         "mean activation": falling(own(found.means)),
         "activation difference": falling(difference),
         "activation difference, d′": falling(standardised),

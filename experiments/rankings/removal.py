@@ -19,7 +19,7 @@ from interpnet.trace import Instrument, evaluating, instrument
 
 Ints = npt.NDArray[np.int64]
 #: How many channels are removed, up to a quarter of all.
-GRID = (1, 2, 3, 5, 8, 12, 20, 32, 64, 128)
+GRID = (1, 2, 3, 5, 10, 20, 32, 64, 128)
 
 
 def steps(n_channels: int) -> list[int]:

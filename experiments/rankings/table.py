@@ -139,7 +139,7 @@ def figure(lines: list[dict[str, Any]], path: Path) -> None:
                     ks = own[0]["ks"][: len(mean)]
                     width = 2.2 if name == OURS else 1.3
                     axes.plot(np.log2(1 + np.array(ks)), mean, style, color=colour, label=name, lw=width)
-                ticks = [k for k in (0, 1, 3, 8, 20, 64, 128) if k <= own[0]["ks"][-1]]
+                ticks = [k for k in (0, 1, 3, 10, 32, 128) if k <= own[0]["ks"][-1]]
                 axes.set_xticks(np.log2(1 + np.array(ticks)), [str(k) for k in ticks])
                 axes.set_ylim(0, 102)
                 axes.grid(axis="y")
