@@ -47,7 +47,9 @@ def test_a_quick_trial_resumes_and_measures_every_setting(tmp_path: Path, monkey
     assert all(0 <= row["iou"] <= 1 and 0 < row["precision"] <= 1 for row in line["settings"])
     flowers, _ = json.loads((tmp_path / "confirmation.json").read_text())
     assert set(flowers["chosen"]) == {"iou", "precision", "pointing"}
-    for name in ("measured", "on_masks", "on_cifar"):
+    (reason,) = json.loads((tmp_path / "reason.json").read_text())
+    assert reason["darker"]["images"] + reason["brighter"]["images"] == 12
+    for name in ("measured", "on_masks", "on_cifar", "asked"):
         monkeypatch.setattr(run, name, None)  # what is there is not done again
     run.main(words)
 
@@ -84,6 +86,11 @@ def test_tables_and_figure(tmp_path: Path) -> None:
              "chosen": {"deletion": [0.1, 0.3], "insertion": [0.7, 0.9]}}  # fmt: skip
     (tmp_path / "selection.json").write_text(json.dumps(lines))
     (tmp_path / "confirmation.json").write_text(json.dumps([*flowers, cifar]))
+    reasons = [
+        {"seed": i, "darker": {"images": 9, "gain": 0.1}, "brighter": {"images": 3, "gain": 0.01 * i}, "spearman": 0.5}
+        for i in range(2)
+    ]
+    (tmp_path / "reason.json").write_text(json.dumps(reasons))
     (tmp_path / "README.md").write_text(f"words\n{begin(table.COMMAND)}\nold\n{END}\n")
     table.write_readme(tmp_path)
     page = (tmp_path / "README.md").read_text()
@@ -91,5 +98,6 @@ def test_tables_and_figure(tmp_path: Path) -> None:
     assert "| reduction | abs | +15.0 (−48.5 to +78.5) |" in page
     assert "| double-12c, 2 small networks | IoU-AUC, % | 20.0 | 35.0 | +15.0 (−48.5 to +78.5) |" in page
     assert "| deletion (lower is better) | 0.300 | 0.200 | −0.100 (−0.100 to −0.100) |" in page
+    assert "| petals darker than a ring around them | 9 | +10.0 (+10.0 to +10.0) |" in page
     assert "old" not in page
     assert (tmp_path / "changes.png").stat().st_size > 1000

@@ -3,8 +3,9 @@
     python -m experiments.variant.run [--quick]
 
 First every setting of grid.py on the five small networks of E3 (selection.json), then the chosen one beside the
-paper's on double-12c and, by deletion and insertion, on ResNet-20 (confirmation.json); what is there is not done again.
-The last needs the shared folder. --quick takes one network and few images.
+paper's on double-12c and, by deletion and insertion, on ResNet-20 (confirmation.json), and whether the petals'
+brightness explains its gain (reason.json); what is there is not done again. ResNet-20 needs the shared folder. --quick
+takes one network and few images.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from experiments.sanity.subjects import resnet20
 from experiments.variant.grid import PAPER, Setting, maps_of
 from experiments.variant.select import chosen, images_of, mask_of, measured, precision
 from experiments.variant.table import write_readme
+from experiments.variant.why import asked
 from interpnet._allocator import keep_freed_memory
 from interpnet._io import write_text
 from interpnet.baselines import attribute
@@ -123,6 +125,11 @@ def main(arguments: list[str] | None = None) -> None:
         if ("double-12c", seed) not in {(x["data"], x.get("seed")) for x in confirmed}:
             confirmed.append(on_masks(setting, seed, options.work, **words))
             _write(second, confirmed)
+    reasons = _read(options.out / "reason.json")
+    for seed in range(options.networks):
+        if seed not in {x["seed"] for x in reasons}:
+            reasons.append(asked(setting, seed, options.work, **words))
+            _write(options.out / "reason.json", reasons)
     if "cifar10" not in {x["data"] for x in confirmed}:
         confirmed.append(on_cifar(setting, options.work, quick=options.quick, n_images=4 if options.quick else 200))
         _write(second, confirmed)

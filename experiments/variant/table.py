@@ -75,6 +75,18 @@ def confirmation_table(lines: list[dict[str, Any]], setting: Setting) -> str:
     return markdown(["data", "measure", "paper", "chosen", "difference (95 % interval)"], rows)
 
 
+def reason_table(lines: list[dict[str, Any]]) -> str:
+    """Return Markdown: the chosen variant's gain where petals are darker, and brighter, than what is around them."""
+    rows = []
+    for name in ("darker", "brighter"):
+        change = signed(paired([100 * x[name]["gain"] for x in lines]))
+        rows.append(
+            [f"petals {name} than a ring around them", f"{np.mean([x[name]['images'] for x in lines]):.0f}", change]
+        )
+    rows.append(["rank correlation of darkness and gain", "", signed(paired([x["spearman"] for x in lines]), 2)])
+    return markdown(["single-6c", "images a network", "gain in IoU-AUC, points"], rows)
+
+
 def resnet18(setting: Setting) -> dict[str, list[tuple[float, float]]]:
     """Return E3's pairs (paper, chosen) on ResNet-18, where the chosen variant is one that E3 measures."""
     if setting != _ABSOLUTE or not _E3.exists():
@@ -117,6 +129,7 @@ def write_readme(folder: Path) -> None:
         f"Selection: {size}": selection_table(lines),
         "One change at a time": single_changes(lines),
         f"Confirmation of: {setting}": confirmation_table(confirmed, setting),
+        "Where the gain is": reason_table(json.loads((folder / "reason.json").read_text())),
     }
     facts = f"{minutes:.0f} minutes of one core. Commit {', '.join(sorted({x['commit'] for x in confirmed}))}."
     fill(folder / "README.md", COMMAND, "\n\n".join([facts, *(f"### {k}\n\n{v}" for k, v in parts.items())]))
