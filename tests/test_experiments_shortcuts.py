@@ -96,6 +96,7 @@ def test_relying_begins_at_ten_points() -> None:
 def test_the_area_counts_pairs_in_order() -> None:
     area, low, high = table.auc([True, True, False, False], [4.0, 2.0, 3.0, 1.0])
     assert area == 0.75
+    assert np.isnan(table.auc([True, True], [1.0, 2.0])).all()  # nothing to tell apart
     rng = np.random.default_rng(1)
     truth, values = rng.random(30) > 0.5, rng.integers(0, 9, 30)
     assert table.auc(truth.tolist(), values.tolist())[0] == pytest.approx(roc_auc_score(truth, values))

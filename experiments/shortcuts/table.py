@@ -33,6 +33,8 @@ def relies(line: dict[str, Any]) -> bool:
 def auc(truth: Sequence[bool], values: Sequence[float]) -> tuple[float, float, float]:
     """Return the area under the ROC curve with its 95 % bootstrap interval; draws with one group only do not count."""
     t, v = np.asarray(truth), np.asarray(values, dtype=np.float64)
+    if t.all() or not t.any():
+        return float("nan"), float("nan"), float("nan")
     # The area is the share of (relying, other) pairs in order; a draw weighs each network by how often it came.
     order = (v[t][:, None] > v[~t]) + 0.5 * (v[t][:, None] == v[~t])
     times = np.random.default_rng(0).multinomial(len(t), np.full(len(t), 1 / len(t)), size=_DRAWS)
@@ -161,7 +163,7 @@ def kinds_table(lines: Lines) -> str:
     rows = []
     for kind in KINDS:
         here = sorted((x for x in lines if x["kind"] == kind), key=lambda x: x["number"])
-        rows.append([kind, *(f"{x['strength']:g}: {100 * x['behaviour']['reliance']:.0f}" for x in here)])
+        rows.append([kind, *(f"{x['strength']:g}: {abs(round(100 * x['behaviour']['reliance']))}" for x in here)])
     return markdown(["kind", *[f"network {i + 1}" for i in range(max(len(r) for r in rows) - 1)]], rows)
 
 
@@ -203,10 +205,10 @@ def write_readme(folder: Path) -> None:
     n_relying, planted = sum(map(relies, lines)), [x for x in lines if x["kind"]]
     clean = [x["behaviour"]["clean"] for x in lines if not x["kind"]]
     whole, training = (sum(x[k] for x in lines) / 60 for k in ("seconds", "seconds_training"))
+    counted = f", {training:.0f} of them training" if training >= 1 else "; the weights were there already"
     facts = (
         f"{len(lines)} networks, {len(planted)} with a planted cue, of which {n_relying} rely on it; accuracy of those "
-        f"without one {min(clean):.2f} to {max(clean):.2f}. {whole:.0f} minutes of one core, {training:.0f} of them "
-        "training. "
+        f"without one {min(clean):.2f} to {max(clean):.2f}. {whole:.0f} minutes{counted}. "
         f"Commit {', '.join(sorted({x['commit'] for x in lines}))}."
     )
     parts = {
