@@ -90,7 +90,7 @@ def _removal(lines: Lines) -> Claim:
         "Removing the flagged channels repairs a network",
         f"{signed(gain)} points where the cue disagrees, {signed(price)} without a cue ({_n(lines)} networks)",
         "holds" if won and price[2] >= 0 else "holds in part" if won else "does not hold",
-        "what is left was never trained to decide alone: on the same features, a classifier fitted on swapped images wins",
+        "what is left was never trained to decide alone: on the same features, a classifier fitted on swaps wins",
     )
 
 
