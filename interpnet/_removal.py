@@ -150,6 +150,13 @@ def _values(fill: Fill, channels: Sequence[Channel], index: ChannelIndex) -> Ten
         if fill != "zero":
             raise InterpNetError(f"fill={fill!r}; expected 'zero', a number, or a mapping of Channel to number")
         return None
+    if isinstance(fill, Mapping):
+        missing = [channel for channel in channels if channel not in fill]
+        if missing:
+            raise InterpNetError(
+                f"fill has no value for {missing[0]}{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}; "
+                "expected one for every channel that is removed"
+            )
     values = torch.zeros(len(index))
     for channel in channels:
         values[index.position(channel)] = fill[channel] if isinstance(fill, Mapping) else float(fill)

@@ -216,6 +216,13 @@ def test_ablate_with_fills_and_gradients() -> None:
     with ablate(model, [Channel("relu", 2)]):
         model(leaf)[:, 2].sum().backward()
     assert (leaf.grad == 0).all(), "no gradient flows through a removed channel"
+    missing = [Channel("relu", 2), Channel("relu", 9)]
+    with (
+        pytest.raises(InterpNetError, match=r"fill has no value for relu\[9\]"),
+        torch.no_grad(),
+        ablate(model, [*levels, *missing], fill=dict.fromkeys([*levels, missing[0]], 1.0)),
+    ):
+        model(x)
 
 
 def test_ablate_errors() -> None:
