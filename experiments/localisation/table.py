@@ -94,11 +94,17 @@ def table(lines: list[dict[str, Any]]) -> str:
     facts = [
         f"- {a}, {v}: {len(parts[a, v])} networks, test accuracy {min(x['accuracy'] for x in parts[a, v]):.3f} to "
         f"{max(x['accuracy'] for x in parts[a, v]):.3f}, {np.mean([x['channels_a_class'] for x in parts[a, v]]):.1f} "
-        f"channels a class, {parts[a, v][0]['n_images']} test images each, of which the mask covers "
+        f"channels a class, {_counts(parts[a, v])} test images each, of which the mask covers "
         f"{100 * parts[a, v][0]['mask_share']:.1f} %; {sum(x['seconds'] for x in parts[a, v]) / 60:.0f} minutes"
         for a, v in kinds
     ]
     return "\n".join(["", *facts, "", differences(lines), "", markdown(head, rows), ""])
+
+
+def _counts(lines: list[dict[str, Any]]) -> str:
+    """Return how many images each network was asked about: one number, or the smallest and the largest."""
+    counts = sorted({int(x["n_images"]) for x in lines})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def _cell(found: dict[str, tuple[float, float, int]], name: str) -> str:
