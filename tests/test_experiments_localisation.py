@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.localisation import run, table
+from experiments.localisation import layers, run, table
 from experiments.localisation.maps import PAPER
 from experiments.pages import END
 from interpnet.baselines import methods
@@ -50,3 +50,11 @@ def test_the_table_gives_means_and_deviations_over_networks(tmp_path: Path) -> N
     assert text.endswith("more\n")
     assert "old" not in text
     assert (tmp_path / "iou.png").stat().st_size > 1000
+
+
+def test_layers_of_the_relevant_weight() -> None:
+    lines = [
+        {"architecture": "smallcnn", "seed": 0, "layers": {"a": 0.25, "b": 0.75}},
+        {"architecture": "smallcnn", "seed": 1, "layers": {"b": 1.0}},
+    ]
+    assert "| smallcnn | 2 | `b` 88 %, `a` 12 % |" in layers.table(lines)
