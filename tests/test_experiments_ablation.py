@@ -121,6 +121,8 @@ def test_claims_hold_where_every_study_is_won_and_say_which_are_not() -> None:
     assert claims.beyond_random(lost).verdict == "does not hold"
     assert claims.selective(won).verdict == "holds"  # 0.9 - 0.3 is above the 0.2 of both controls
     assert claims.selective(lost).verdict == "does not hold"
+    positive = difference(lost, Group("single-6c", "all"), "random", "selectivity", ours="highest-activation")
+    assert positive == pytest.approx((0.0, 0.0, 0.0))  # both keep 0.2 more of the others
     against = claims.beyond_highest(won)
     assert against.verdict == "does not hold"
     assert against.reason == "they cost the other classes 60.0 to 60.0 points as well, the identified ones 0.0 to 0.0"

@@ -84,9 +84,20 @@ def selective(lines: Lines) -> Claim:
         f"won {sum(won.values())} of {len(won)} studies; the class keeps {100 * min(values):.1f} to "
         f"{100 * max(values):.1f} points less than the others"
     )
-    lost = ", ".join(name(lines, g) for g, w in won.items() if not w)
     claim = "What identified channels carry is the class's own: the others lose less"
-    return Claim("E1", claim, figure, verdict(list(won.values())), f"not won: {lost}" if lost else "")
+    return Claim(
+        "E1", claim, figure, verdict(list(won.values())), _positive(lines, [g for g, w in won.items() if not w])
+    )
+
+
+def _positive(lines: Lines, lost: list[Group]) -> str:
+    """Say for every study that is lost what the channels with positive weight alone are."""
+    parts = []
+    for group in lost:
+        alone = difference(lines, group, "random-per-layer", "selectivity", ours="relevant-positive")
+        if alone is not None:
+            parts.append(f"{name(lines, group)} (those with positive weight {points(alone)} against random-per-layer)")
+    return f"not won: {'; '.join(parts)}" if parts else ""
 
 
 def others_loss(lines: Lines, group: Group, condition: str) -> float:
@@ -100,9 +111,12 @@ def beyond_highest(lines: Lines) -> Claim:
     """Judge: a study is won where the class loses more than with its highest activations, beyond the interval."""
     found = {g: each["highest-activation"] for g, each in _judged(lines, "own", ("highest-activation",)).items()}
     won = [d[2] < 0 for d in found.values()]
+    selective = _judged(lines, "selectivity", ("highest-activation",)).values()
+    more = [each["highest-activation"][1] > 0 for each in selective]
+    own = [100 * d[0] for d in found.values()]
     figure = (
-        f"won {sum(won)} of {len(won)} studies; own recall {100 * min(d[0] for d in found.values()):+.1f} to "
-        f"{100 * max(d[0] for d in found.values()):+.1f} points against it"
+        f"won {sum(won)} of {len(won)} studies: own recall {min(own):+.1f} to {max(own):+.1f} points against it; "
+        f"more selective, beyond the interval, in {sum(more)}"
     ).replace("-", "−")
     highest, relevant = ([others_loss(lines, g, c) for g in found] for c in ("highest-activation", "relevant"))
     reason = (

@@ -62,19 +62,19 @@ def recall(lines: list[Line], group: Group, name: str, what: str, setting: str =
 
 
 def difference(
-    lines: list[Line], group: Group, control: str, what: str = "own", setting: str = "paper"
+    lines: list[Line], group: Group, control: str, what: str = "own", setting: str = "paper", ours: str = "relevant"
 ) -> Interval | None:
-    """Return the recall with the relevant channels removed less that with the control's: below 0, the method wins.
+    """Return the recall with our channels removed less that with the control's: below 0, the method wins.
 
     ``what="selectivity"``: the difference in selectivity, others' recall less own; above 0, the method's channels are
     more the class's own than the control's.
     """
     samples = []
     for line in of(lines, group, setting):
-        ours, theirs = (condition(line, n, group.layers) for n in ("relevant", control))
-        if ours is None or theirs is None:
+        one, other = (condition(line, n, group.layers) for n in (ours, control))
+        if one is None or other is None:
             return None
-        samples.append([_value(ours, what)[0] - v for v in _value(theirs, what)])
+        samples.append([_value(one, what)[0] - v for v in _value(other, what)])
     return _over_networks_or_draws(samples)
 
 
