@@ -116,7 +116,7 @@ def beyond_highest(lines: Lines) -> Claim:
     own = [100 * d[0] for d in found.values()]
     figure = (
         f"won {sum(won)} of {len(won)} studies: own recall {min(own):+.1f} to {max(own):+.1f} points against it; "
-        f"more selective, beyond the interval, in {sum(more)}"
+        f"more selective in {sum(more)}"
     ).replace("-", "−")
     highest, relevant = ([others_loss(lines, g, c) for g in found] for c in ("highest-activation", "relevant"))
     reason = (
