@@ -197,6 +197,15 @@ def test_verdicts_follow_from_the_intervals(
     own, selective, random = claims.claims_of(lines)
     assert own.verdict == selective.verdict == verdict
     assert (random.verdict, random.figure) == ("holds", "area, points: mnist −35.0")
+    assert bool(own.reason) == bool(counts[2])
+
+
+def test_a_reason_says_what_each_test_changes() -> None:
+    lines = lines_of([0.2, 0.3, 0.4], [0.0, 0.0, 0.1])
+    for line in lines:
+        line["curves"]["mu-lasso, w ≥ 0"] = {"own": [1.0, 0.1], "others": [1.0, 1.0]}
+    assert "no weight below 0: mnist −10.0" in claims.reason(lines, "own")
+    assert "no weight below 0: mnist +10.0" in claims.reason(lines, "selective")
 
 
 def test_the_page_is_written_between_its_marks(tmp_path: Path) -> None:

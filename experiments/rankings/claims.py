@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.claims import Claim
-from experiments.rankings.areas import gain
+from experiments.rankings.areas import gain, names
 from experiments.rankings.orders import RANDOM
 from experiments.rankings.table import compared, kinds
 
@@ -55,7 +55,7 @@ def claims_of(lines: list[dict[str, Any]]) -> list[Claim]:
         total = better + level + len(beaten)
         worst = f"; beaten by {', '.join(beaten[:3])}{' ...' if len(beaten) > 3 else ''}" if beaten else ""
         figure = f"better in {better}, level in {level}, worse in {len(beaten)} of {total} comparisons{worst}"
-        found.append(Claim("Q1", sentence, figure, verdict(better, len(beaten)), REASONS[key] if beaten else ""))
+        found.append(Claim("Q1", sentence, figure, verdict(better, len(beaten)), reason(lines, key) if beaten else ""))
     random = {kind: gain(part, RANDOM, "own") for kind, part in kinds(lines).items()}
     figure = "; ".join(f"{kind} {v[0]:+.1f}".replace("-", "−") for kind, v in random.items())
     ok = all(v[2] < 0 for v in random.values())
@@ -69,4 +69,28 @@ def claims_of(lines: list[dict[str, Any]]) -> list[Claim]:
     return found
 
 
-REASONS = {"own": "", "selective": ""}
+#: What is changed to test a reason, and the ranking that changes it.
+TESTS = {
+    "no weight below 0": "mu-lasso, w ≥ 0",
+    "that and correlated twins": "mu-lasso, w ≥ 0, with twins",
+    "centred columns": "mu-lasso, centred",
+    "standardised, no weight below 0": "mu-lasso, standardised, w ≥ 0",
+}
+
+
+def reason(lines: list[dict[str, Any]], key: str) -> str:
+    """Return the most likely reason with the figures of its tests: area under the changed ranking less ours."""
+    found = []
+    for what, name in TESTS.items():
+        known = {kind: part for kind, part in kinds(lines).items() if name in names(part)}
+        changes = [f"{kind} {_less(gain(part, name, key))}" for kind, part in known.items()]
+        if changes:
+            found.append(f"{what}: {', '.join(changes)}")
+    return (
+        "The size of a weight ranks evidence against a class as highly as evidence for it, and a column's scale decides "
+        f"how cheaply it is weighed. Change of the area where that is changed, points: {'; '.join(found)}"
+    )
+
+
+def _less(ours_less_other: tuple[float, float, float]) -> str:
+    return f"{-ours_less_other[0]:+.1f}".replace("-", "−")
