@@ -87,7 +87,7 @@ def reason(lines: list[dict[str, Any]], key: str) -> str:
         if changes:
             found.append(f"{what}: {', '.join(changes)}")
     return (
-        "The size of a weight ranks evidence against a class as highly as evidence for it, and a column's scale decides "
+        "The size of a weight ranks evidence against a class as high as evidence for it, and a column's scale decides "
         f"how cheaply it is weighed. Change of the area where that is changed, points: {'; '.join(found)}"
     )
 
