@@ -26,7 +26,7 @@ from interpnet._io import write_text
 
 HERE = Path(__file__).parent
 #: The oracle tries every channel at every step: up to how many it goes, on how many images of a class.
-GREEDY_STEPS = {"mnist": (20, 10), "single-6c": (3, 8), "trial": (2, 3)}
+GREEDY_STEPS = {"mnist": (20, 10), "trial": (2, 3)}
 #: Test images that lose channels, where there are more.
 SHOWN = {"single-6c": 180, "double-12c": 180, "mnist": 1000, "cifar10": 200}
 
