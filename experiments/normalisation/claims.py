@@ -73,7 +73,7 @@ def reason(lines: list[dict[str, Any]], measure: str) -> str:
     ):
         changes = []
         for kind, own in kinds(lines).items():
-            known = all(scale in line.get(part, {}) for line in own)
+            known = all(scale in line[part] for line in own)
             if known and not np.isnan(values(own, PAPER, measure, part)).any():
                 changes.append(f"{kind} {-gain(own, scale, measure, part)[0]:+.1f}".replace("-", "−"))
         if changes:

@@ -33,6 +33,8 @@ from interpnet.trace import evaluating
 HERE = Path(__file__).parent
 #: Numbers of channels a class at which explanations are made.
 EXPLAINED = (3, 10)
+#: Where, and for which scalings, the choice among late layers alone is measured as well.
+LATE = {"single-6c": (PAPER, "size", "layer L1, standardised"), "mnist": (PAPER, "size", "layer L1, standardised")}
 
 
 def measured(subject: Subject, n_explained: int, names: Sequence[str]) -> dict[str, Any]:
@@ -107,14 +109,14 @@ def main(arguments: list[str] | None = None) -> None:
         line = next((x for x in lines if (x["network"], x["seed"]) == (name, seed)), None)
         if line is None:
             line = {"network": name, "seed": seed, "scales": {}, "late": {}, "seconds": 0.0}
-        parts = ("scales", "late")
-        missing = {part: [s for s in scales if s not in line.get(part, {})] for part in parts}
+        wanted = {"scales": scales, "late": (PAPER,) if options.quick else LATE.get(name, ())}
+        missing = {part: [s for s in names if s not in line[part]] for part, names in wanted.items()}
         if not any(missing.values()):
             continue
         began = time.perf_counter()
         subject = trial(seed, options.work) if options.quick else NETWORKS[name][0](seed, options.work)
         line["scales"] |= measured(subject, options.images, missing["scales"])
-        line["late"] = line.get("late", {}) | measured_late(subject, missing["late"])
+        line["late"] = line["late"] | measured_late(subject, missing["late"])
         line |= {"seconds": round(line["seconds"] + time.perf_counter() - began, 1), "commit": commit()}
         if line not in lines:
             lines.append(line)

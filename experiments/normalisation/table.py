@@ -78,7 +78,7 @@ def tables(lines: list[dict[str, Any]]) -> str:
             f"{part[0]['commit']})"
         )
         found.append(measure_table(part))
-        if all("late" in line for line in part):
+        if all(line["late"] for line in part):
             found += [
                 "Where channels can be chosen from the last third of the layers only:",
                 measure_table(part, "late"),
@@ -89,6 +89,7 @@ def tables(lines: list[dict[str, Any]]) -> str:
 
 def measure_table(lines: list[dict[str, Any]], part: str = "scales") -> str:
     """Return means, and in brackets the paper's less this scale's, bold where this scale is better beyond chance."""
+    scales = [s for s in SCALES if all(s in line[part] for line in lines)]
     shown = [m for m in MEASURES if not np.isnan(values(lines, PAPER, m, part)).any()]
     rows = []
     for measure in shown:
@@ -97,7 +98,7 @@ def measure_table(lines: list[dict[str, Any]], part: str = "scales") -> str:
             f"{measure} {'↑' if more else '↓'}",
             f"{np.mean(values(lines, PAPER, measure, part)):.1f}".replace("-", "−"),
         ]
-        for scale in SCALES:
+        for scale in scales:
             if scale == PAPER:
                 continue
             difference = gain(lines, scale, measure, part)
@@ -106,7 +107,7 @@ def measure_table(lines: list[dict[str, Any]], part: str = "scales") -> str:
             mean = f"{np.mean(values(lines, scale, measure, part)):.1f}".replace("-", "−")
             row.append(f"{mean}: {f'**{text}**' if worse else text}")
         rows.append(row)
-    return markdown(["measure", *(f"**{s}**" if s == PAPER else s for s in SCALES)], rows)
+    return markdown(["measure", *(f"**{s}**" if s == PAPER else s for s in scales)], rows)
 
 
 def thirds(shares: Sequence[float]) -> list[float]:
