@@ -90,6 +90,7 @@ def sent_back(
         return edit
 
     rules: dict[str, Any] = {}
+    flow = None
     if lrp is not None:
         flow = Propagation(lrp, composite(lrp), images, norm="linear")
         rules = {"rule": flow.rule, "observe": flow.observe}
@@ -97,6 +98,8 @@ def sent_back(
         x = images.clone().requires_grad_()
         with instrument(model, Instrument(edits={s.name: keeper(s.name) for s in sites}, **rules)):
             logits = model(x.clone())
+        if flow is not None:
+            flow.forget()  # what it keeps would keep the graph of every batch
         score = logits.gather(1, labels[:, None])[:, 0]
         # LRP starts with the logit itself, a gradient with 1.
         total = score.sum() if lrp is None else (score * score.detach()).sum()
