@@ -75,7 +75,8 @@ def reason(lines: list[dict[str, Any]], measure: str) -> str:
         for kind, own in kinds(lines).items():
             known = all(scale in line[part] for line in own)
             if known and not np.isnan(values(own, PAPER, measure, part)).any():
-                changes.append(f"{kind} {-gain(own, scale, measure, part)[0]:+.1f}".replace("-", "−"))
+                change = f"{-gain(own, scale, measure, part)[0]:+.1f}"
+                changes.append(f"{kind} {change.replace('-', '−')}")
         if changes:
             found.append(f"{what}: {', '.join(changes)}")
     return (

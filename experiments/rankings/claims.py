@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.claims import Claim
+from experiments.pages import signed
 from experiments.rankings.areas import gain, names
 from experiments.rankings.orders import RANDOM
 from experiments.rankings.table import compared, kinds
@@ -57,12 +58,12 @@ def claims_of(lines: list[dict[str, Any]]) -> list[Claim]:
         figure = f"better in {better}, level in {level}, worse in {len(beaten)} of {total} comparisons{worst}"
         found.append(Claim("Q1", sentence, figure, verdict(better, len(beaten)), reason(lines, key) if beaten else ""))
     random = {kind: gain(part, RANDOM, "own") for kind, part in kinds(lines).items()}
-    figure = "; ".join(f"{kind} {v[0]:+.1f}".replace("-", "−") for kind, v in random.items())
+    figure = "; ".join(f"{kind} {signed(v)}" for kind, v in random.items())
     ok = all(v[2] < 0 for v in random.values())
     found.append(
         Claim(
-            "Q1", "Removing the mu-lasso's channels costs a class more recall than random channels",
-            f"area, points: {figure}", "holds" if ok else "holds in part" if any(v[2] < 0 for v in random.values())
+            "Q1", "Removing the mu-lasso's channels costs a class more recall than random channels (area, ours less theirs)",
+            figure, "holds" if ok else "holds in part" if any(v[2] < 0 for v in random.values())
             else "does not hold",
         )
     )  # fmt: skip
