@@ -196,7 +196,7 @@ def test_verdicts_follow_from_the_intervals(
     assert claims.tally(lines, "selective") == counts
     own, selective, random = claims.claims_of(lines)
     assert own.verdict == selective.verdict == verdict
-    assert (random.verdict, random.figure) == ("holds", "mnist −35.0 (−47.4 to −22.6)")
+    assert (random.verdict, random.figure) == ("holds", "area, ours less theirs: mnist −35.0 (−47.4 to −22.6)")
     assert bool(own.reason) == bool(counts[2])
 
 
