@@ -65,27 +65,39 @@ def effects(networks: list[dict[str, float]], measure: str, rule: str, end: str)
     return {name: paired(values) for name, values in rows.items()}
 
 
+def best_blur(networks: list[dict[str, float]], rule: str, start: str, how: str, reduction: str) -> int:
+    """Return the blur with which a cell overlaps most, in the mean over the networks."""
+    return max(BLURS, key=lambda b: sum(cell(n, "iou", rule, start, how, f"{reduction}/{b}") for n in networks))
+
+
+def at_best_blur(networks: list[dict[str, float]], rule: str, reduction: str) -> list[dict[str, float]]:
+    """Return the networks' overlaps with each cell at its own best blur, under the end ``REDUCTION/best``.
+
+    The blur is chosen on the same networks, one number for all of them.
+    """
+    chosen = {
+        (start, how): best_blur(networks, rule, start, how, reduction)
+        for start in ("channels", "logit")
+        for how in ("plain", "resampled")
+    }
+    return [
+        {
+            f"iou/{rule}/{start}/{how}/{reduction}/best": cell(n, "iou", rule, start, how, f"{reduction}/{blur}")
+            for (start, how), blur in chosen.items()
+        }
+        for n in networks
+    ]
+
+
 def over_blurring(networks: list[dict[str, float]], rule: str, start: str, reduction: str) -> tuple[int, Interval]:
     """Return the blur that is best for the plain maps, and the overlap of resampled maps, as they are, above theirs.
 
-    The blur is the one with the largest mean over the same networks, which favours blurring.
+    The blur is chosen on the same networks, which favours blurring.
     """
-
-    def overlap(scores: dict[str, float], how: str, blur: int) -> float:
-        return cell(scores, "iou", rule, start, how, f"{reduction}/{blur}")
-
-    best = max(BLURS, key=lambda blur: sum(overlap(s, "plain", blur) for s in networks))
-    return best, paired([overlap(s, "resampled", 0) - overlap(s, "plain", best) for s in networks])
-
-
-def both_blurred(networks: list[dict[str, float]], rule: str, start: str, reduction: str) -> Interval:
-    """Return the gain of resampling where each of both maps has the blur that is best for it."""
-
-    def overlap(scores: dict[str, float], how: str, blur: int) -> float:
-        return cell(scores, "iou", rule, start, how, f"{reduction}/{blur}")
-
-    best = {
-        how: max(BLURS, key=lambda blur, how=how: sum(overlap(s, how, blur) for s in networks))  # type: ignore[misc]
-        for how in ("plain", "resampled")
-    }
-    return paired([overlap(s, "resampled", best["resampled"]) - overlap(s, "plain", best["plain"]) for s in networks])
+    best = best_blur(networks, rule, start, "plain", reduction)
+    gains = [
+        cell(n, "iou", rule, start, "resampled", f"{reduction}/0")
+        - cell(n, "iou", rule, start, "plain", f"{reduction}/{best}")
+        for n in networks
+    ]
+    return best, paired(gains)
