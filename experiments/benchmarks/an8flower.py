@@ -4,7 +4,7 @@
 
 A round makes the same images in turn with one process and with several, their start included only in the first round.
 By the clock, and by processor time of one process, which other work on the machine disturbs less; the load average
-before and after stands beside the figures.
+before and after stands beside the figures. --out adds to what the file holds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from interpnet._io import write_text
 from interpnet.datasets import an8flower
 from interpnet.datasets._flower.options import GENERATOR
 
@@ -75,9 +76,9 @@ def main() -> None:
     print(json.dumps(machine))
     if options.out:
         unit = "images a second: median, slowest and fastest round"
-        options.out.write_text(
-            json.dumps({"unit": unit, **machine, "images": options.images, "rows": rows}, indent=2) + "\n"
-        )
+        before = json.loads(options.out.read_text()) if options.out.exists() else []
+        found = {"unit": unit, **machine, "images": options.images, "rows": rows}
+        write_text(options.out, json.dumps([*before, found], indent=2) + "\n")
 
 
 if __name__ == "__main__":
