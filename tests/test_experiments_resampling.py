@@ -123,3 +123,10 @@ def test_tables_and_figure(tmp_path: Path) -> None:
     assert "| smallcnn, single-6c | guided | positive | 10.0 | 20.0 | 30.0 | 50.0 | +25.0 (+25.0 to +25.0) |" in text
     assert "| smallcnn, single-6c | gradient | logit | 25.0 % | 25.0 % |" in text
     assert (tmp_path / "factorial.png").stat().st_size > 1000
+
+
+def test_the_page_is_not_stale(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text((run.HERE / "README.md").read_text())
+    table.write_readme(page, json.loads((run.HERE / "results.json").read_text()))
+    assert page.read_text() == (run.HERE / "README.md").read_text(), f"run python -m {table.COMMAND}"

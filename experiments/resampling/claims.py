@@ -53,7 +53,7 @@ def resampling(lines: list[Line], kinds: list[Kind]) -> Claim:
         "Stride-1 resampling improves the IoU-AUC of the same identified channels' maps, under each backward rule",
         _listed(gains),
         verdict_of(low > 0 for _, low, _ in gains.values()),
-        f"it takes the grid away but not the other noise of a rule, which a blur of the plain map does ({blurs} points)",
+        f"it takes the grid away but not the rest of the noise, which a blur of the plain map does ({blurs} points)",
     )
 
 
@@ -97,10 +97,10 @@ def sensitivity(lines: list[Line], kinds: list[Kind]) -> Claim:
         figures.append(f"{' '.join(kind)}: {by}")
     return Claim(
         "Q4",
-        "The channels make maps class-sensitive, not the resampling: effects on the rank correlation between classes",
+        "The channels make guided maps class-sensitive, not the resampling: effects on rank correlation of classes",
         "; ".join(figures) or "–",
         verdict_of(shown),
-        "the logit's maps differ between classes by themselves",
+        "the logit's maps differ between classes by themselves, or classes share channels",
     )
 
 

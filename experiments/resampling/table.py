@@ -11,7 +11,7 @@ from experiments.localisation.maps import RULES
 from experiments.pages import fill, markdown, signed
 from experiments.resampling.effects import Interval, at_best_blur, cell, effects, kinds_of, over_blurring, part
 from experiments.resampling.measure import BLURS, REDUCTIONS
-from interpnet._figures_style import BLUE, MUTED, VERMILLION, house_style, new_figure
+from interpnet._figures_style import BLUE, INK, MUTED, VERMILLION, house_style, new_figure
 from interpnet._io import atomic_path
 
 COMMAND = "experiments.resampling.run"
@@ -160,13 +160,18 @@ def figure(lines: list[Line], path: Path) -> None:
                         label=f"{start}, {how}" if not j else None,
                     )
                     axis.plot([at] * len(values), values, ".", color=MUTED, markersize=4)
+                    if measure == "iou":
+                        smooth = at_best_blur(part(lines, kind), "guided", "positive")
+                        mean = 100 * _mean(smooth, "iou", "guided", start, how, "positive/best")
+                        named = {"label": "blurred, at its best"} if (i, j) == (0, 0) else {}
+                        axis.plot([at], [mean], "D", color=INK, markersize=5, **named)
             axis.set_xticks(range(len(kinds)), ["\n".join(k) for k in kinds])
             axis.grid(axis="y")
         axes[0].set_ylabel("IoU-AUC, %")
         axes[0].set_title("Overlap with what tells the class")
         axes[1].set_ylabel("rank correlation")
         axes[1].set_title("Likeness of maps of different classes")
-        drawn.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
         with atomic_path(path) as part_file:
             drawn.savefig(part_file, dpi=110, bbox_inches="tight")
 
