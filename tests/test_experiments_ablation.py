@@ -10,6 +10,7 @@ import pytest
 
 from experiments.ablation import claims, run, table
 from experiments.ablation.differences import Group, classes_below, difference, groups, recall, selectivity
+from experiments.claims import VERDICTS
 from experiments.pages import END
 from interpnet.ablation import CONTROLS
 
@@ -134,3 +135,10 @@ def test_a_study_without_channels_to_remove_is_none() -> None:
         condition["removed"] = 0.2
     assert claims.studies([line]) == []
     assert len(claims.studies([study("mnist", 0, 0.3, 0.9)])) == 1
+
+
+def test_claims_are_read_from_the_committed_results() -> None:
+    found = claims.claims()
+    assert [c.key for c in found] == ["E1"] * 3
+    assert all(c.verdict in VERDICTS for c in found)
+    assert all(len(c.figure) <= 140 for c in found)
