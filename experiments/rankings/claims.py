@@ -62,7 +62,7 @@ def claims_of(lines: list[dict[str, Any]]) -> list[Claim]:
     figure = "area, ours less theirs: " + "; ".join(f"{kind} {signed(v)}" for kind, v in random.items())
     wins = sum(high < 0 for _, _, high in random.values())
     judged = "holds" if wins == len(random) else "holds in part" if wins else "does not hold"
-    found.append(Claim("Q1", sentence, figure, judged))
+    found.append(Claim("Q1", sentence, figure, judged, "" if judged == "holds" else reason(lines, "own")))
     return found
 
 
