@@ -57,3 +57,10 @@ def test_the_table_gives_means_over_networks_sorted_by_class_sensitivity_and_mar
     assert rows[0].endswith("| 2 |")
     assert rows[1].startswith("| *edge* | 1.00 |")
     assert "**a**: 2 networks, 4 images each; 3 minutes; commit abc." in text
+
+
+def test_the_page_is_not_stale(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text((run.HERE / "README.md").read_text())
+    table.write_readme(page, json.loads((run.HERE / "results.json").read_text()))
+    assert page.read_text() == (run.HERE / "README.md").read_text()

@@ -31,7 +31,8 @@ def by_subject(found: dict[tuple[str, int], Network], value: Callable[[Network],
     values: dict[str, list[float]] = {}
     for (subject, _), network in found.items():
         values.setdefault(subject, []).append(value(network))
-    return ", ".join(f"{subject} {sum(v) / len(v):.2f}".replace("-", "−") for subject, v in values.items())
+    means = {subject: f"{sum(v) / len(v):.2f}".replace("-", "−") for subject, v in values.items()}
+    return ", ".join(f"{subject} {mean}" for subject, mean in means.items())
 
 
 def claims() -> list[Claim]:

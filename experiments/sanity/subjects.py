@@ -72,11 +72,11 @@ def flowers(
     return Subject(model, images, found, (0, n // 3, 2 * n // 3), 4, OPTIONS)
 
 
-#: By name: subject, and how many independently trained networks there are.
-SUBJECTS: dict[str, tuple[Callable[..., Subject], int]] = {
-    "resnet20": (resnet20, 1),
-    "single-6c": (partial(flowers, "single-6c"), 3),
-    "double-12c": (partial(flowers, "double-12c"), 3),
+#: By name: subject, how many independently trained networks are taken, and how many images.
+SUBJECTS: dict[str, tuple[Callable[..., Subject], int, int]] = {
+    "resnet20": (resnet20, 1, 32),
+    "single-6c": (partial(flowers, "single-6c"), 2, 12),
+    "double-12c": (partial(flowers, "double-12c"), 1, 12),
 }
 
 
