@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from interpnet._io import write_text
 END = "<!-- end -->"
 
 
+@cache
 def commit() -> str:
-    """Return the commit of the code that runs, shortened; ``unknown`` where git is not here."""
+    """Return the short name of the commit when this was first asked, the code that runs; ``unknown`` without git."""
     try:
         asked = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 - whichever git is on the path

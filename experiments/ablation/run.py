@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import subprocess
 import time
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +21,7 @@ from torch import nn
 
 from experiments.ablation.subjects import SUBJECTS, Batches, Subject
 from experiments.ablation.table import write_readme
+from experiments.pages import commit
 from interpnet._allocator import keep_freed_memory
 from interpnet._io import write_text
 from interpnet.ablation import CONTROLS, Condition, ablation_study
@@ -51,16 +49,6 @@ SETTINGS = {
     "5 mu": Setting(5, "zero", _DRAWN, 5),
     "5 mu, mean": Setting(5, "mean", _DRAWN, 5),
 }
-
-
-@cache
-def commit() -> str:
-    """Return the short name of the code's commit when this was first asked; ``unknown`` outside a repository."""
-    git = shutil.which("git")
-    if git is None:
-        return "unknown"
-    asked = subprocess.run([git, "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)
-    return asked.stdout.strip() or "unknown"
 
 
 def thirds(layers: Sequence[int], sizes: Sequence[int]) -> list[float]:

@@ -23,8 +23,9 @@ from experiments.normalisation.explained import overlap
 from experiments.normalisation.fit import cross_validated
 from experiments.normalisation.scales import COUNTS, PAPER, SCALES, Scores, late, scores, solutions
 from experiments.normalisation.table import write_readme
+from experiments.pages import commit
 from experiments.rankings.removal import passes, recall
-from experiments.rankings.run import commit, written
+from experiments.rankings.run import written
 from experiments.rankings.subjects import NAMES, NETWORKS, Subject, trial
 from interpnet._allocator import keep_freed_memory
 from interpnet.gram import one_hot

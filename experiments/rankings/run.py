@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from experiments.pages import commit
 from experiments.rankings.contributions import contributions
 from experiments.rankings.orders import GREEDY, rankings
 from experiments.rankings.removal import greedy, recalls, steps
@@ -29,21 +29,6 @@ HERE = Path(__file__).parent
 GREEDY_STEPS = {"mnist": (20, 10), "trial": (2, 3)}
 #: Test images that lose channels, where there are more.
 SHOWN = {"single-6c": 180, "double-12c": 180, "mnist": 1000, "cifar10": 200}
-
-
-def commit() -> str:
-    """Return the short name of the commit that runs, or ``unknown``."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=HERE,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
 
 
 def written(path: Path, lines: list[dict[str, Any]]) -> None:
