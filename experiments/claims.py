@@ -49,3 +49,24 @@ def verdict_of(shown: Iterable[bool]) -> str:
     if not cases:
         return "open"
     return "holds" if all(cases) else "holds in part" if any(cases) else "does not hold"
+
+
+def tally(differences: Iterable[tuple[str, tuple[float, float, float]]], *, more: bool) -> tuple[int, int, list[str]]:
+    """Return how often ours is better beyond the 95 % interval, how often level, and the names of what beats it.
+
+    ``differences``: the other's name, and ours less the other's with its interval; ``more``: whether more is better.
+
+    Examples
+    --------
+    >>> tally([("a", (2.0, 1.0, 3.0)), ("b", (0.0, -1.0, 1.0)), ("c", (-2.0, -3.0, -1.0))], more=True)
+    (1, 1, ['c'])
+    """
+    better, level, beaten = 0, 0, []
+    for name, (_, low, high) in differences:
+        if low > 0 if more else high < 0:
+            better += 1
+        elif high < 0 if more else low > 0:
+            beaten.append(name)
+        else:
+            level += 1
+    return better, level, beaten

@@ -80,8 +80,8 @@ def _flower(variant: str) -> Callable[[int, Path, str], tuple[nn.Module, Batches
         train_on, test_on = (load_dataset(spec, split=s, root=work) for s in ("train", "test"))
         file = work / f"{variant}-smallcnn-{seed}.safetensors"
         model, _ = trained("smallcnn", train_on, test_on, seed, file, epochs=30 if options else None)
-        batches = (list(make_loader(data, batch_size=64)) for data in (train_on, test_on))
-        return model, *batches, train_on.classes  # type: ignore[return-value]
+        fitted_on, asked_on = (list(make_loader(data, batch_size=64)) for data in (train_on, test_on))
+        return model, fitted_on, asked_on, train_on.classes
 
     return load
 

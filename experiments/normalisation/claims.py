@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.claims import Claim
+from experiments.claims import tally as count
 from experiments.normalisation.scales import PAPER, SCALES
 from experiments.normalisation.table import MEASURES, gain, values
 from experiments.rankings.claims import verdict
@@ -27,23 +28,16 @@ DECIDES = {
 
 def tally(lines: Sequence[dict[str, Any]], measure: str) -> tuple[int, int, list[str]]:
     """Return how often the paper's is better beyond the 95 % interval, how often level, and which scalings beat it."""
-    better, level, beaten = 0, 0, []
-    for kind, part in kinds(lines).items():
-        if np.isnan(values(part, PAPER, measure)).any():
-            continue
-        for scale in SCALES:
-            if scale == PAPER:
-                continue
-            _, low, high = gain(part, scale, measure)
-            if not MEASURES[measure][0]:
-                low, high = -high, -low
-            if low > 0:
-                better += 1
-            elif high < 0:
-                beaten.append(f"{scale} ({kind})")
-            else:
-                level += 1
-    return better, level, beaten
+    return count(
+        (
+            (f"{scale} ({kind})", gain(part, scale, measure))
+            for kind, part in kinds(lines).items()
+            if not np.isnan(values(part, PAPER, measure)).any()
+            for scale in SCALES
+            if scale != PAPER
+        ),
+        more=MEASURES[measure][0],
+    )
 
 
 def claims() -> list[Claim]:

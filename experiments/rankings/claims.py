@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.claims import Claim
+from experiments.claims import tally as count
 from experiments.pages import signed
 from experiments.rankings.areas import gain, names
 from experiments.rankings.orders import RANDOM
@@ -18,19 +19,10 @@ HERE = Path(__file__).parent
 
 def tally(lines: Sequence[dict[str, Any]], key: str) -> tuple[int, int, list[str]]:
     """Return how often ours is better beyond the 95 % interval, how often level, and which rankings beat it."""
-    better, level, beaten = 0, 0, []
-    for kind, part in kinds(lines).items():
-        for name in compared(part):
-            _, low, high = gain(part, name, key)
-            if key == "own":
-                low, high = -high, -low
-            if low > 0:
-                better += 1
-            elif high < 0:
-                beaten.append(f"{name} ({kind})")
-            else:
-                level += 1
-    return better, level, beaten
+    return count(
+        ((f"{name} ({kind})", gain(part, name, key)) for kind, part in kinds(lines).items() for name in compared(part)),
+        more=key != "own",
+    )
 
 
 def verdict(better: int, beaten: int) -> str:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from experiments.localisation.networks import trained
 from experiments.pages import commit
 from experiments.sanity.subjects import resnet20
-from experiments.variant.grid import PAPER, Setting, maps_of
+from experiments.variant.grid import PAPER, Setting, channels_of, maps_of
 from experiments.variant.select import chosen, images_of, mask_of, measured, precision
 from experiments.variant.table import write_readme
 from experiments.variant.why import asked
@@ -32,7 +32,7 @@ from interpnet._io import write_text
 from interpnet.baselines import attribute
 from interpnet.datasets import make_loader, stack_images
 from interpnet.evaluate import deletion, insertion, iou_auc, pointing_game
-from interpnet.relevance import Interpretation, interpret
+from interpnet.relevance import Interpretation
 from interpnet.scores import collect_scores
 
 HERE = Path(__file__).parent
@@ -53,7 +53,7 @@ def on_masks(
     inside = mask_of(test_on, which)
     line: dict[str, Any] = {"data": "double-12c", "seed": seed, "accuracy": reached, "n_images": len(which)}
     for name, one in (("paper", PAPER), ("chosen", setting)):
-        found = interpret(table, mu=one.mu, classes=train_on.classes)
+        found = channels_of(table, one.layers, one.mu, train_on.classes)
         maps = torch.cat([maps_of(one, model, *part, found) for part in _batches(images, labels)])
         line[name] = {
             "iou": iou_auc(maps, inside, constant="zero").mean,

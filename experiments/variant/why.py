@@ -13,11 +13,10 @@ from torch import Tensor
 
 from experiments.localisation.networks import trained
 from experiments.pages import commit
-from experiments.variant.grid import PAPER, Setting, maps_of
+from experiments.variant.grid import PAPER, Setting, channels_of, maps_of
 from experiments.variant.select import images_of, mask_of
 from interpnet.datasets import make_loader, stack_images
 from interpnet.evaluate import iou_auc
-from interpnet.relevance import interpret
 from interpnet.scores import collect_scores
 
 _RING = 7
@@ -54,15 +53,12 @@ def asked(
     train_on, test_on, which = images_of("single-6c", work, n_images, options)
     file = work / f"single-6c-smallcnn-{seed}.safetensors"
     model, _ = trained("smallcnn", train_on, test_on, seed, file, epochs)
-    found = interpret(
-        collect_scores(model, make_loader(train_on, batch_size=64), progress=False),
-        mu=PAPER.mu,
-        classes=train_on.classes,
-    )
+    table = collect_scores(model, make_loader(train_on, batch_size=64), progress=False)
     images, labels = stack_images(test_on, which), torch.as_tensor(test_on.labels[which])
     inside = mask_of(test_on, which)
 
     def overlaps(one: Setting) -> Tensor:
+        found = channels_of(table, one.layers, one.mu, train_on.classes)
         parts = [slice(i, i + 20) for i in range(0, len(which), 20)]
         maps = torch.cat([maps_of(one, model, images[part], labels[part], found) for part in parts])
         return iou_auc(maps, inside, constant="zero").values
