@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 from collections.abc import Sequence
@@ -31,6 +32,12 @@ def commit() -> str:
     except OSError:
         return "unknown"
     return asked.stdout.strip() or "unknown"
+
+
+def measured_before(file: Path) -> list[dict[str, Any]]:
+    """Return the lines that a script wrote before and goes on from; none where there is no such file."""
+    lines: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
+    return lines
 
 
 def begin(command: str) -> str:

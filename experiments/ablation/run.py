@@ -21,7 +21,7 @@ from torch import nn
 
 from experiments.ablation.subjects import SUBJECTS, Batches, Subject
 from experiments.ablation.table import write_readme
-from experiments.pages import commit
+from experiments.pages import commit, measured_before
 from interpnet._allocator import keep_freed_memory
 from interpnet._io import write_text
 from interpnet.ablation import CONTROLS, Condition, ablation_study
@@ -161,7 +161,7 @@ def main(arguments: list[str] | None = None) -> None:
         data = "?size=48&n=120"
     keep_freed_memory()  # hundreds of passes of the same sizes
     options.work.mkdir(parents=True, exist_ok=True)
-    lines: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
+    lines = measured_before(options.out)
     done = {(x["subject"], x["seed"], x["setting"]) for x in lines}
     for subject in subjects:
         for seed in subject.seeds[:1] if options.quick else subject.seeds:

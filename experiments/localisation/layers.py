@@ -14,7 +14,7 @@ from typing import Any
 
 from experiments.localisation.networks import ARCHITECTURES, trained
 from experiments.localisation.run import HERE, MU
-from experiments.pages import fill, markdown
+from experiments.pages import fill, markdown, measured_before
 from interpnet._allocator import keep_freed_memory
 from interpnet._io import write_text
 from interpnet.datasets import load_dataset, make_loader
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     keep_freed_memory()
     file = HERE / "layers.json"
-    lines: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
+    lines = measured_before(file)
     train_on, test_on = (load_dataset("an8flower-single-6c", split=s, root=options.work) for s in ("train", "test"))
     for architecture in ARCHITECTURES:
         for seed in range(options.networks):

@@ -20,6 +20,7 @@ import torch
 from experiments.localisation.maps import all_maps
 from experiments.localisation.networks import ARCHITECTURES, trained
 from experiments.localisation.table import write_readme
+from experiments.pages import measured_before
 from interpnet._allocator import keep_freed_memory
 from interpnet._io import write_text
 from interpnet.datasets import load_dataset, make_loader, stack_images
@@ -98,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.networks, words = 1, {"n_images": 12, "options": "?size=48&n=120", "epochs": 2}
     keep_freed_memory()  # thousands of passes of the same sizes
     options.work.mkdir(parents=True, exist_ok=True)
-    lines: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
+    lines = measured_before(options.out)
     done = {(x["variant"], x["architecture"], x["seed"]) for x in lines}
     for architecture in options.architectures:
         for variant in options.variants:

@@ -9,7 +9,6 @@ small images.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from experiments.normalisation.explained import overlap
 from experiments.normalisation.fit import cross_validated
 from experiments.normalisation.scales import COUNTS, PAPER, SCALES, Scores, late, scores, solutions
 from experiments.normalisation.table import write_readme
-from experiments.pages import commit
+from experiments.pages import commit, measured_before
 from experiments.rankings.removal import passes, recall
 from experiments.rankings.run import written
 from experiments.rankings.subjects import NAMES, NETWORKS, Subject, trial
@@ -103,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     keep_freed_memory()
     options.work.mkdir(parents=True, exist_ok=True)
-    lines: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
+    lines = measured_before(options.out)
     plan = [(name, seed) for name in options.networks for seed in range(NETWORKS[name][1])]
     scales = (PAPER, "standardised") if options.quick else tuple(SCALES)
     for name, seed in [("single-6c", 0)] if options.quick else plan:

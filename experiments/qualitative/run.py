@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.pages import commit
+from experiments.pages import commit, measured_before
 from experiments.qualitative.choose import LEVELS, Choice, choose
 from experiments.qualitative.maps import Maps, half_mass, pictures, strided_below
 from experiments.qualitative.sheet import Row, draw
@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     keep_freed_memory()
     options.work.mkdir(parents=True, exist_ok=True)
-    lines: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
+    lines = measured_before(options.out)
     done = {x["subject"] for x in lines}
     for key in ["flowers"] if options.quick else options.subjects:
         if key in done:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.pages import commit
+from experiments.pages import commit, measured_before
 from experiments.rankings.contributions import contributions
 from experiments.rankings.orders import GREEDY, rankings
 from experiments.rankings.removal import greedy, recalls, steps
@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     keep_freed_memory()  # thousands of passes of the same sizes
     options.work.mkdir(parents=True, exist_ok=True)
-    lines: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
+    lines = measured_before(options.out)
     done = {(line["network"], line["seed"]) for line in lines}
     plan = [(name, seed) for name in options.networks for seed in range(NETWORKS[name][1])]
     for name, seed in [("single-6c", 0)] if options.quick else plan:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from experiments.localisation.maps import RULES
 from experiments.localisation.networks import ARCHITECTURES
-from experiments.pages import commit
+from experiments.pages import commit, measured_before
 from experiments.resampling.measure import cells
 from experiments.resampling.table import figure, write_readme
 from experiments.sanity.subjects import Subject, flowers, resnet20
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     keep_freed_memory()
     options.work.mkdir(parents=True, exist_ok=True)
-    lines: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
+    lines = measured_before(options.out)
     done = {(x["data"], x["architecture"], x["seed"]) for x in lines}
     for data, architecture, seed, make, spec in units(options):
         if (data, architecture, seed) in done:

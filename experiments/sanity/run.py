@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.localisation.maps import RULES
-from experiments.pages import commit
+from experiments.pages import commit, measured_before
 from experiments.sanity.subjects import SUBJECTS, Subject
 from experiments.sanity.table import write_readme
 from interpnet._allocator import keep_freed_memory
@@ -126,7 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     keep_freed_memory()
     options.work.mkdir(parents=True, exist_ok=True)
-    lines: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
+    lines = measured_before(options.out)
     done = {(x["subject"], x["seed"], x["method"]) for x in lines}
     for name in options.subjects:
         make, networks, n_images = SUBJECTS[name]

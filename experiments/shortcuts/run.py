@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.pages import commit
+from experiments.pages import commit, measured_before
 from experiments.shortcuts.audit import audited, channel_rows, cue_share, network_statistics
 from experiments.shortcuts.networks import EPOCHS, behaviour, network
 from experiments.shortcuts.plan import SETS, Subject, subjects
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     keep_freed_memory()  # thousands of passes of the same sizes
     options.work.mkdir(parents=True, exist_ok=True)
     file = options.out / f"{options.set}.json"
-    lines: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
+    lines = measured_before(file)
     done = {line["number"] for line in lines}
     every = subjects(options.set)
     words: dict[str, Any] = {"repair": options.set == "evaluation"}

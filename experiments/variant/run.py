@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.localisation.networks import trained
-from experiments.pages import commit
+from experiments.pages import commit, measured_before
 from experiments.sanity.subjects import resnet20
 from experiments.variant.grid import PAPER, Setting, channels_of, maps_of
 from experiments.variant.select import chosen, images_of, mask_of, measured, precision
@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.quick:
         options.networks, words = 1, {"n_images": 12, "options": "?size=48&n=120", "epochs": 2}
     first, second = options.out / "selection.json", options.out / "confirmation.json"
-    lines = _read(first)
+    lines = measured_before(first)
     for seed in range(options.networks):
         if seed not in {x["seed"] for x in lines}:
             lines.append(measured(seed, options.work, **words))
@@ -120,12 +120,12 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"single-6c {seed}: {lines[-1]['seconds']} s", flush=True)
     setting = chosen(lines)
     print("chosen:", setting, flush=True)
-    confirmed = _read(second)
+    confirmed = measured_before(second)
     for seed in range(options.networks):
         if ("double-12c", seed) not in {(x["data"], x.get("seed")) for x in confirmed}:
             confirmed.append(on_masks(setting, seed, options.work, **words))
             _write(second, confirmed)
-    reasons = _read(options.out / "reason.json")
+    reasons = measured_before(options.out / "reason.json")
     for seed in range(options.networks):
         if seed not in {x["seed"] for x in reasons}:
             reasons.append(asked(setting, seed, options.work, **words))
@@ -138,11 +138,6 @@ def main(arguments: list[str] | None = None) -> None:
         print(x["data"], x.get("seed", ""), means)
     if not options.quick:
         write_readme(HERE)
-
-
-def _read(file: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
-    return found
 
 
 def _write(file: Path, lines: list[dict[str, Any]]) -> None:
