@@ -20,9 +20,9 @@ import torchvision
 from torch import Tensor
 
 from experiments.attribution_networks import NETWORKS, QUICK, SIZE, images, network
-from interpnet._io import write_text
 from interpnet.baselines import Attribution, Method, attribute_full, methods
 from interpnet.errors import ModelError
+from interpnet.support.io import write_text
 
 _EXACT = 1e-4
 _COMMAND = "python -m experiments.attribution_table"

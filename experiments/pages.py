@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from interpnet._io import write_text
+from interpnet.support.io import write_text
 
 END = "<!-- end -->"
 

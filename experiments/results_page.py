@@ -14,7 +14,7 @@ from pathlib import Path
 
 from experiments.claims import KEYS, VERDICTS, Claim
 from experiments.pages import markdown
-from interpnet._io import write_text
+from interpnet.support.io import write_text
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "RESULTS.md"

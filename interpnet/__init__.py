@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from interpnet.baselines import methods as methods
     from interpnet.breakpoints import BreakPoints as BreakPoints
     from interpnet.breakpoints import mulasso_breakpoints as mulasso_breakpoints
-    from interpnet.channels import Channel as Channel
-    from interpnet.channels import ChannelIndex as ChannelIndex
     from interpnet.datasets import ImageData as ImageData
     from interpnet.datasets import load_dataset as load_dataset
     from interpnet.datasets import make_loader as make_loader
+    from interpnet.engine import Channel as Channel
+    from interpnet.engine import ChannelIndex as ChannelIndex
+    from interpnet.engine import Site as Site
+    from interpnet.engine import Trace as Trace
+    from interpnet.engine import find_sites as find_sites
     from interpnet.errors import InterpNetError as InterpNetError
     from interpnet.explanation import Explanation as Explanation
     from interpnet.explanation import explain as explain
@@ -44,9 +47,6 @@ if TYPE_CHECKING:
     from interpnet.relevance import interpret as interpret
     from interpnet.score_table import ScoreTable as ScoreTable
     from interpnet.scores import collect_scores as collect_scores
-    from interpnet.sites import Site as Site
-    from interpnet.sites import Trace as Trace
-    from interpnet.sites import find_sites as find_sites
     from interpnet.stability import Stability as Stability
     from interpnet.stability import stability_selection as stability_selection
 

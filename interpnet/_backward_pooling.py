@@ -9,8 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from interpnet._operators import argument, per_axis
-from interpnet.trace import Call
+from interpnet.engine import Call, argument, per_axis
 
 _MAXIMUM = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 _AVERAGE = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)

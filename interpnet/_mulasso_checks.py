@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._device import resolve_device
+from interpnet.engine import resolve_device
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram
 

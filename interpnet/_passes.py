@@ -11,13 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from interpnet._checkpoint import Measured
-from interpnet._device import to_device
 from interpnet._removal import Removal
+from interpnet.engine import Instrument, Output, Site, find_sites, instrument, logits_of, to_device
 from interpnet.errors import DataError, InterpNetError
 from interpnet.relevance import Interpretation
 from interpnet.scores import unpack
-from interpnet.sites import Output, Site, find_sites, logits_of
-from interpnet.trace import Instrument, instrument
 
 Lists = Sequence[npt.NDArray[np.int64]]
 # Batches up to this many bytes are kept between passes: reading and decoding images for every one of

@@ -8,10 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from interpnet.channels import Channel, ChannelIndex
+from interpnet.engine import Channel, ChannelIndex, Instrument, Site, channel_index, find_sites, instrument, unwrap
 from interpnet.errors import InterpNetError, LayerError
-from interpnet.sites import Site, channel_index, find_sites
-from interpnet.trace import Instrument, instrument, unwrap
 
 Channels = Sequence[Channel] | Sequence[Sequence[Channel]]
 Fill = str | float | Mapping[Channel, float]

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interpnet.channels import Channel
+from interpnet.engine import Channel, Site
 from interpnet.errors import InterpNetError, LayerError
-from interpnet.sites import Site
 
 SEEDS = ("activation", "ones", "maximum")
 

@@ -19,16 +19,14 @@ import torch
 from torch import nn
 
 from interpnet._checkpoint import Measured
-from interpnet._device import placed, resolve_device
 from interpnet._passes import Lists, Passes
-from interpnet._progress import progress_bar
 from interpnet._removal import Fill, ablate
 from interpnet.ablation_result import AblationResult, Condition, Curve, SingleEffect
+from interpnet.engine import Output, evaluating, placed, resolve_device, unwrap
 from interpnet.errors import InterpNetError
 from interpnet.relevance import Interpretation
 from interpnet.score_table import ScoreTable
-from interpnet.sites import Output
-from interpnet.trace import evaluating, unwrap
+from interpnet.support.progress import progress_bar
 
 __all__ = ["AblationResult", "Condition", "Curve", "Fill", "SingleEffect", "ablate", "ablation_study"]
 
@@ -104,7 +102,7 @@ def ablation_study(
 
     Examples
     --------
-    >>> from interpnet.channels import ChannelIndex
+    >>> from interpnet.engine import ChannelIndex
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(2, 2))
     >>> found = Interpretation(ChannelIndex((("1", 2),)), np.eye(2), ("a", "b"))
     >>> batches = [(torch.rand(6, 1, 1, 1), torch.tensor([0, 1] * 3))]

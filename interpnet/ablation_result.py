@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from interpnet.channels import Channel
+from interpnet.engine import Channel
 from interpnet.errors import RunFolderError
 
 FloatArray = npt.NDArray[np.float64]

@@ -45,16 +45,18 @@ from torch import Tensor, nn
 
 from interpnet._backward_functions import OWN_NODES, Convolution, Convolve, Rectify, ResamplePool, ResampleSlice, Scale
 from interpnet._backward_pooling import dense_pooling
-from interpnet._operators import (
+from interpnet.engine import (
     CONVOLUTIONS,
+    Call,
+    Instrument,
     argument,
     convolution_arguments,
     convolution_padding,
+    instrument,
     is_inplace,
     per_axis,
 )
 from interpnet.errors import InterpNetError, ModelError
-from interpnet.trace import Call, Instrument, instrument
 
 RECTIFIER_RULES = ("gradient", "deconvnet", "guided")
 

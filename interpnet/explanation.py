@@ -12,14 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interpnet._device import beside
 from interpnet._starts import Picks
-from interpnet.channels import Channel
+from interpnet.engine import Channel, Output, Trace, beside, check_images, find_sites
 from interpnet.errors import InterpNetError
 from interpnet.heatmap import backpropagate, normalise, reduce_colours
 from interpnet.relevance import Interpretation
 from interpnet.scores import ScoreReader
-from interpnet.sites import Output, Trace, check_images, find_sites
 
 COMBINATIONS = ("max", "mean", "response")
 
@@ -108,7 +106,7 @@ def explain(
     Examples
     --------
     >>> import numpy as np
-    >>> from interpnet.channels import ChannelIndex
+    >>> from interpnet.engine import ChannelIndex
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2))
     >>> found = Interpretation(ChannelIndex((("1", 2),)), np.eye(2), ("a", "b"))
     >>> explain(net, torch.rand(4, 1, 5, 5), found, k=1).combined.shape

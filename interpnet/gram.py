@@ -37,8 +37,8 @@ from interpnet._gram_sums import (
     checked_target,
     checked_weight,
 )
-from interpnet._io import atomic_path
 from interpnet.errors import DataError, InterpNetError, RunFolderError
+from interpnet.support.io import atomic_path
 
 Float64 = npt.NDArray[np.float64]
 

@@ -15,13 +15,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interpnet._device import beside
 from interpnet._starts import OUTPUT, Picks, Start, Unit, deepest_first, places, seed_map, seeds_of
 from interpnet.backward import RuleReport, backward_rules, check_overridden
-from interpnet.channels import Channel
+from interpnet.engine import (
+    Channel,
+    Instrument,
+    Output,
+    Site,
+    Trace,
+    beside,
+    check_images,
+    evaluating,
+    find_sites,
+    instrument,
+    logits_of,
+    unwrap,
+)
 from interpnet.errors import InterpNetError, LayerError
-from interpnet.sites import Output, Site, Trace, check_images, find_sites, logits_of
-from interpnet.trace import Instrument, evaluating, instrument, unwrap
 
 __all__ = [
     "REDUCTIONS",

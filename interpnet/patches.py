@@ -18,13 +18,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from interpnet._device import resolve_device, to_device
-from interpnet._progress import progress_bar
-from interpnet.channels import Channel
+from interpnet.engine import (
+    Channel,
+    Instrument,
+    Output,
+    Site,
+    Trace,
+    evaluating,
+    find_sites,
+    instrument,
+    resolve_device,
+    to_device,
+    unwrap,
+)
 from interpnet.errors import InterpNetError
 from interpnet.score_table import ScoreTable
-from interpnet.sites import Output, Site, Trace, find_sites
-from interpnet.trace import Instrument, evaluating, instrument, unwrap
+from interpnet.support.progress import progress_bar
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from interpnet._figures import plot_ablation, plot_ablation_curve, plot_class_recall, plot_layer_relevance
 from interpnet._figures_selection import plot_mu_curve
-from interpnet._io import atomic_path
 from interpnet.errors import DataError
+from interpnet.support.io import atomic_path
 
 __all__ = [
     "enlarge",

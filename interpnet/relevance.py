@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._io import atomic_path
-from interpnet.channels import Channel, ChannelIndex
+from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import InterpNetError, RunFolderError, did_you_mean
 from interpnet.gram import Gram
 from interpnet.mulasso import MuLasso
 from interpnet.score_table import ScoreTable
+from interpnet.support.io import atomic_path
 
 FloatArray = npt.NDArray[np.float64]
 _FORMAT = "interpnet-interpretation-1"

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._io import read_json, write_json
-from interpnet.channels import ChannelIndex
+from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError, RunFolderError
 from interpnet.gram import Gram
+from interpnet.support.io import read_json, write_json
 
 _FORMAT = "interpnet-scores-1"
 _FILES = ("X.f32", "labels.bin", "predictions.i64", "indices.i64")

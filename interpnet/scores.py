@@ -19,16 +19,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from interpnet._device import placed, resolve_device, to_device
-from interpnet._io import read_json
 from interpnet._norms import channel_norms
-from interpnet._progress import progress_bar
-from interpnet.channels import ChannelIndex
+from interpnet.engine import (
+    ChannelIndex,
+    Instrument,
+    Layers,
+    Output,
+    Site,
+    channel_index,
+    check_images,
+    evaluating,
+    find_sites,
+    instrument,
+    logits_of,
+    placed,
+    resolve_device,
+    to_device,
+    unwrap,
+)
 from interpnet.errors import DataError, InterpNetError, LayerError, ModelError, RunFolderError
 from interpnet.gram import GramAccumulator, one_hot
 from interpnet.score_table import ScoreTable, ScoreWriter
-from interpnet.sites import Layers, Output, Site, channel_index, check_images, find_sites, logits_of
-from interpnet.trace import Instrument, evaluating, instrument, unwrap
+from interpnet.support.io import read_json
+from interpnet.support.progress import progress_bar
 
 Loader = Iterable[Any] | Callable[[int], Iterable[Any]]
 NORMS = ("l2", "l2sq")
@@ -42,7 +55,7 @@ class ScoreReader:
 
     Examples
     --------
-    >>> from interpnet.sites import find_sites
+    >>> from interpnet.engine import find_sites
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2)).eval()
     >>> images = torch.ones(1, 1, 3, 3)
     >>> reader = ScoreReader(find_sites(net, images).select())
@@ -156,7 +169,7 @@ def collect_scores(
         class numbers or a (B, classes) target. A function ``start -> iterable`` lets an interrupted
         collection go on without reading the first ``start`` images again.
     layers : str, module, or iterable
-        See :meth:`interpnet.sites.Trace.select`.
+        See :meth:`interpnet.engine.Trace.select`.
     norm : {"l2", "l2sq"}
         The paper's norm, or the released code's sum of squares.
     normalisation : {"layer", "size", "none"}
@@ -192,7 +205,7 @@ def collect_scores(
     DataError
         No image; a label outside the classes; NaN or infinite activations (the layer and image named).
     ModelError, LayerError
-        See :func:`interpnet.sites.find_sites`.
+        See :func:`interpnet.engine.find_sites`.
     RunFolderError
         The folder belongs to another collection, or cannot be written.
 

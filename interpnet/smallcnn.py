@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from interpnet._io import atomic_path
-from interpnet._seed import seeded
 from interpnet._weights import existing_file, fit_weights, read_weights
 from interpnet.errors import ModelError
+from interpnet.support.io import atomic_path
+from interpnet.support.seed import seeded
 
 _METADATA_KEY = "interpnet"
 _SMALLEST_SIDE = 8

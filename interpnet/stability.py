@@ -31,14 +31,14 @@ import numpy.typing as npt
 
 from interpnet._gram_checks import as_numpy
 from interpnet._gram_sums import stays_on_device
-from interpnet._io import atomic_path
 from interpnet._mulasso_checks import Options, check_mu, check_type, class_radii
 from interpnet._mulasso_path import MAX_ITER, solve_path, warn_missed
 from interpnet._mulasso_targets import read_targets
-from interpnet._progress import progress_bar
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.gram import Gram
 from interpnet.gram_parts import check_parts, part_grams, random_parts
+from interpnet.support.io import atomic_path
+from interpnet.support.progress import progress_bar
 
 Float64 = npt.NDArray[np.float64]
 

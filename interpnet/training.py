@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from interpnet._device import resolve_device
-from interpnet._progress import progress_bar
-from interpnet._seed import seeded
 from interpnet._training_steps import Running, cpu_threads, logits_of, one_cycle, require_every_class
 from interpnet._training_steps import step as step_once
 from interpnet.datasets import ImageData, make_loader
+from interpnet.engine import resolve_device
 from interpnet.errors import DataError, InterpNetError
 from interpnet.smallcnn import SmallCNN
+from interpnet.support.progress import progress_bar
+from interpnet.support.seed import seeded
 
 # Half a pixel of an 8x8 digit to two of a 28x28 one: what hand-centred images differ by.
 _SHIFT_FRACTION = 1 / 14

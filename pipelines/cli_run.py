@@ -13,7 +13,7 @@ EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 
 def run_command(command: str, given: Mapping[str, Any], *, module: str = "pipelines.commands") -> None:
     """Run a command's work; end a user's mistake with one line and exit code 2, Ctrl-C with 130."""
-    from interpnet._allocator import keep_freed_memory
+    from interpnet.support.allocator import keep_freed_memory
 
     keep_freed_memory()
     try:

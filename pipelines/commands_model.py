@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interpnet._device import best_device
 from interpnet.datasets import ImageData, make_loader
+from interpnet.engine import best_device
 from interpnet.errors import InterpNetError, ModelError
 from interpnet.smallcnn import SmallCNN, save_smallcnn, smallcnn_extra
 from interpnet.training import History, accuracy, fit_smallcnn

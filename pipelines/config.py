@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from interpnet._io import write_text
 from interpnet.errors import InterpNetError, RunFolderError, did_you_mean
+from interpnet.support.io import write_text
 from pipelines.toml_text import Table, read_toml, to_toml
 
 _SECTIONS = ("model", "data", "collect", "solve", "ablate", "explain", "run")

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import interpnet
-from interpnet._io import read_json, write_json
 from interpnet.errors import RunFolderError
+from interpnet.support.io import read_json, write_json
 from pipelines.config import RunConfig
 
 _FORMAT = "interpnet-run-1"

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._io import read_json, write_json
 from interpnet.errors import RunFolderError
+from interpnet.support.io import read_json, write_json
 
 Float64 = npt.NDArray[np.float64]
 

@@ -13,12 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from interpnet._device import best_device, resolve_device
 from interpnet.datasets import Batch, ImageData, load_dataset, make_loader, stack_images
 from interpnet.datasets import BatchLoader as DataBatches
+from interpnet.engine import Output, Trace, best_device, find_sites, resolve_device
 from interpnet.errors import DataError, InterpNetError, ModelError, did_you_mean
 from interpnet.models import ModelInfo, describe_model, load_model
-from interpnet.sites import Output, Trace, find_sites
 from pipelines.config import RunConfig
 from pipelines.cue import described
 from pipelines.run_folder import digest

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from interpnet.ablation_result import AblationResult, Condition
+from interpnet.engine import Site
 from interpnet.relevance import Interpretation
-from interpnet.sites import Site
 from pipelines.selection import SELDOM, Frequencies, Selection, seldom
 
 # A terminal is no place for a thousand rows; the files have them.

@@ -10,9 +10,9 @@ from typing import Any
 
 from PIL import Image
 
-from interpnet._io import write_json
 from interpnet.datasets import ImageData, stack_images
 from interpnet.errors import DataError, did_you_mean
+from interpnet.support.io import write_json
 from pipelines.session import Session
 from pipelines.stages.examples import Item, explain_batch, heading
 from pipelines.stages.solve import load_interpretation

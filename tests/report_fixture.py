@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from interpnet._io import write_json, write_text
-from interpnet.channels import ChannelIndex
+from interpnet.engine import ChannelIndex
 from interpnet.plotting import enlarge, render, save_png
 from interpnet.relevance import Interpretation
+from interpnet.support.io import write_json, write_text
 from pipelines.selection import STABILITY_FILE, Selection, write_selection
 
 NASTY = (

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from interpnet._passes import Passes
 from interpnet.ablation import AblationResult, ablate, ablation_study
 from interpnet.ablation_result import interval
-from interpnet.channels import Channel, ChannelIndex
+from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import DataError, InterpNetError, LayerError
 from interpnet.relevance import Interpretation, interpret
 from interpnet.scores import collect_scores

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from interpnet.datasets import GENERATOR
 from interpnet.datasets._flower.exact import Draws, cross, dot, sincos, unit
-from interpnet.datasets._flower.options import GENERATOR, azimuth_of, make_options
+from interpnet.datasets._flower.options import azimuth_of, make_options
 from interpnet.datasets._flower.plant import PETALS, STEM, plant
 from interpnet.datasets._flower.render import BAND, DISC, LEAF, PETAL, WHOLE, Camera, Surface, draw, make_thing
 from interpnet.datasets._flower.scene import IN_PETALS, IN_PLANT, IN_STEM, TOUCHES_PLANT, _camera, picture

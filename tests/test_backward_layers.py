@@ -13,7 +13,7 @@ from networks import Branches, Spelled
 from torch import Tensor, nn
 
 from interpnet.backward import backward_rules, check_overridden
-from interpnet.trace import evaluating
+from interpnet.engine import evaluating
 
 
 def pull(model: nn.Module, x: Tensor, seed: Tensor, **rules: object) -> Tensor:

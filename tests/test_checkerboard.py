@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from interpnet.channels import Channel
+from interpnet.engine import Channel
 from interpnet.errors import InterpNetError
 from interpnet.evaluate import checkerboard
 from interpnet.heatmap import channel_signal

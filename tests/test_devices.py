@@ -11,7 +11,7 @@ from torch import nn
 from experiments.attribution_networks import Strided
 from interpnet.ablation import ablate, ablation_study
 from interpnet.baselines import attribute, methods
-from interpnet.channels import Channel
+from interpnet.engine import Channel
 from interpnet.evaluate import context_swap
 from interpnet.explanation import explain
 from interpnet.patches import average_visualizations

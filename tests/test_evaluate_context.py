@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from interpnet.channels import ChannelIndex
+from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError, InterpNetError
 from interpnet.evaluate import context_swap, swapped_context
 from interpnet.evaluate.context import _middle, _pairs

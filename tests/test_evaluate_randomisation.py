@@ -15,12 +15,11 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from interpnet import attribute, channel_heatmap
-from interpnet.channels import Channel
+from interpnet.engine import Channel, Instrument, instrument
 from interpnet.errors import DataError, InterpNetError, ModelError
 from interpnet.evaluate import parameter_randomisation, spearman, ssim
 from interpnet.evaluate._reinitialise import output_sizes, redraw, settle, weighted_layers
 from interpnet.smallcnn import SmallCNN
-from interpnet.trace import Instrument, instrument
 
 
 def by(method: str, target: int = 0) -> Any:

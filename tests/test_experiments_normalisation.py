@@ -15,7 +15,7 @@ from experiments.normalisation import claims, fit, run, scales, table
 from experiments.pages import END, begin
 from experiments.rankings import paths
 from experiments.rankings.subjects import Subject
-from interpnet.channels import ChannelIndex
+from interpnet.engine import ChannelIndex
 from interpnet.gram import Gram
 from interpnet.mulasso import MuLasso
 

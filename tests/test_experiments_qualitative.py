@@ -14,7 +14,7 @@ from experiments.pages import END
 from experiments.qualitative import claims, run, sheet, table
 from experiments.qualitative.choose import choose, correlations
 from experiments.qualitative.maps import ABSOLUTE, BLURRED, SIGNALS, UPSAMPLED, blurred, half_mass
-from interpnet.channels import Channel, ChannelIndex
+from interpnet.engine import Channel, ChannelIndex
 from interpnet.relevance import Interpretation
 from interpnet.score_table import ScoreTable
 

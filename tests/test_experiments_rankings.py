@@ -14,8 +14,8 @@ from torch import nn
 from experiments.pages import END, begin
 from experiments.rankings import areas, claims, contributions, orders, paths, removal, run, table
 from experiments.rankings.subjects import Subject
+from interpnet.engine import find_sites
 from interpnet.gram import Gram
-from interpnet.sites import find_sites
 from interpnet.smallcnn import SmallCNN
 
 

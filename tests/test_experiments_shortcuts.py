@@ -59,7 +59,7 @@ def test_a_quick_trial_resumes_and_fills_every_field(tmp_path: Path, monkeypatch
 
 def test_standardised_differences_by_hand() -> None:
     from experiments.shortcuts.audit import standardised
-    from interpnet.channels import ChannelIndex
+    from interpnet.engine import ChannelIndex
 
     class Table:
         X = np.array([[1.0, 5.0], [3.0, 5.0], [5.0, 5.0], [7.0, 5.0]])

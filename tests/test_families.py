@@ -9,10 +9,9 @@ import torchvision
 from torch import nn
 
 from interpnet.ablation import ablate
-from interpnet.channels import Channel
+from interpnet.engine import Channel, find_sites
 from interpnet.heatmap import channel_signal
 from interpnet.scores import collect_scores
-from interpnet.sites import find_sites
 
 # name, image size, number of default channels (counted by hand from the architecture where given)
 FAMILIES = [

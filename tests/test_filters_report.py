@@ -246,7 +246,7 @@ def test_default_layers_are_spread_over_the_depth() -> None:
     import torch
     from torch import nn
 
-    from interpnet.sites import find_sites
+    from interpnet.engine import find_sites
 
     deep = nn.Sequential(*[nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.ReLU()) for _ in range(20)], nn.Flatten())
     found = find_sites(nn.Sequential(deep, nn.Linear(64, 2)), torch.zeros(1, 1, 8, 8))
@@ -260,7 +260,7 @@ def test_a_shallow_channels_picture_is_small_and_a_deep_ones_as_large_as_the_ima
     import torch
     from torch import nn
 
-    from interpnet.sites import find_sites
+    from interpnet.engine import find_sites
 
     model = nn.Sequential(
         nn.Conv2d(3, 2, 7, stride=2), nn.ReLU(), nn.Conv2d(2, 2, 31, stride=2), nn.ReLU(),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from interpnet import _gram_sums
-from interpnet.channels import ChannelIndex
+from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError, InterpNetError
 from interpnet.gram import Gram, GramAccumulator, one_hot
 from interpnet.gram_parts import check_parts, part_grams, random_parts

@@ -9,13 +9,12 @@ import torch.nn.functional as F
 from networks import Branches, Spelled
 from torch import Tensor, nn
 
-from interpnet.channels import Channel, ChannelIndex
+from interpnet.engine import Channel, ChannelIndex, find_sites
 from interpnet.errors import InterpNetError, LayerError
 from interpnet.explanation import explain
 from interpnet.heatmap import REDUCTIONS, channel_heatmap, channel_signal, normalise, reduce_colours
 from interpnet.relevance import Interpretation, interpret
 from interpnet.scores import collect_scores
-from interpnet.sites import find_sites
 
 
 def test_the_seed_is_the_activation_map_itself() -> None:

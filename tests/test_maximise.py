@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from networks import SPELLINGS, Spelled
 from torch import nn
 
-from interpnet.channels import Channel
+from interpnet.engine import Channel, find_sites
 from interpnet.errors import InterpNetError, LayerError, ModelError
 from interpnet.pictures import maximise
 from interpnet.pictures._maximise import gaussian_blur
-from interpnet.sites import find_sites
 
 PLAIN = {"jitter": 0, "blur": 0}
 

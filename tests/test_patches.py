@@ -8,7 +8,7 @@ import torch
 from networks import Spelled
 from torch import Tensor, nn
 
-from interpnet.channels import Channel
+from interpnet.engine import Channel
 from interpnet.errors import InterpNetError, LayerError
 from interpnet.patches import average_visualization, average_visualizations, cut
 from interpnet.scores import collect_scores

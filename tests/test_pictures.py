@@ -13,6 +13,7 @@ from networks import Spelled
 from torch import nn
 
 from interpnet._figures_filters import plot_activation_maps, plot_embedding, plot_filters, plot_pictures
+from interpnet.engine import find_sites
 from interpnet.errors import DataError, LayerError, ModelError
 from interpnet.pictures import (
     Filters,
@@ -21,13 +22,12 @@ from interpnet.pictures import (
     filter_sheet,
     filter_tiles,
     filters,
+    last_site,
     map_sheet,
     nearest_images,
     picture_plane,
     tsne,
 )
-from interpnet.pictures._embedding import last_site
-from interpnet.sites import find_sites
 
 
 def net(in_channels: int = 3) -> nn.Module:

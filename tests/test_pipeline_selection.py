@@ -229,7 +229,7 @@ def test_an_interrupted_solve_goes_on_to_the_same_result(run, monkeypatch, capsy
 
 
 def table_of(labels: list[int]) -> ScoreTable:
-    from interpnet.channels import ChannelIndex
+    from interpnet.engine import ChannelIndex
 
     rng = np.random.default_rng(0)
     y = np.array(labels, np.int64)

@@ -19,8 +19,8 @@ from PIL import Image
 from report_fixture import LAYERS, NASTY, ablation, class_names, interpretation, make_run
 
 from interpnet._figures_data import as_result
-from interpnet._io import read_json, write_json
 from interpnet.errors import RunFolderError
+from interpnet.support.io import read_json, write_json
 from pipelines.report.build import build_report
 from pipelines.report.load import RunData, Swapped, clean, load_run
 from pipelines.report.pictures import Pictures

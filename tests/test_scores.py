@@ -16,7 +16,7 @@ from networks import Spelled
 from torch import Tensor, nn
 
 from interpnet._norms import channel_norms
-from interpnet.channels import Channel, ChannelIndex
+from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import DataError, InterpNetError, LayerError, ModelError, RunFolderError
 from interpnet.gram import GramAccumulator
 from interpnet.score_table import ScoreTable

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from networks import Branches, Spelled
 from torch import Tensor, nn
 
+from interpnet.engine import Site, find_sites
+from interpnet.engine._sites import SiteWarning
 from interpnet.errors import DataError, LayerError, ModelError
 from interpnet.patches import window
-from interpnet.sites import Site, SiteWarning, find_sites
 
 
 def default(model: nn.Module, x: Tensor) -> dict[str, Site]:
@@ -188,7 +189,7 @@ class Pyramid(nn.Module):
 
 def test_receptive_fields_are_the_support_of_the_gradient() -> None:
     """With positive weights and images nothing cancels, so the gradient's support is the field exactly."""
-    from interpnet.trace import Instrument, instrument
+    from interpnet.engine import Instrument, instrument
 
     model = Pyramid().double()
     x = torch.rand(1, 1, 41, 37, dtype=torch.float64) + 0.1

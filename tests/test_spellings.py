@@ -7,11 +7,10 @@ import pytest
 import torch
 from networks import SPELLINGS, Spelled
 
-from interpnet.channels import Channel
+from interpnet.engine import Channel, find_sites
 from interpnet.heatmap import channel_signal
 from interpnet.relevance import interpret
 from interpnet.scores import collect_scores
-from interpnet.sites import find_sites
 
 X = torch.randn(6, 3, 12, 10, generator=torch.Generator().manual_seed(3))
 Y = torch.tensor([0, 1, 2, 3, 0, 1])

@@ -9,10 +9,9 @@ from networks import Branches, Spelled
 from torch import Tensor, nn
 
 from interpnet._starts import Unit, deepest_first, places, seed_map
-from interpnet.channels import Channel
+from interpnet.engine import Channel, find_sites
 from interpnet.errors import InterpNetError, LayerError
 from interpnet.heatmap import backpropagate, channel_heatmap, channel_signal
-from interpnet.sites import find_sites
 
 X = torch.randn(3, 2, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
 PLAIN = {"rectifier": "gradient", "resample": False}

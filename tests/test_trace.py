@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from networks import SPELLINGS, Branches, Spelled
 from torch import nn
 
+from interpnet.engine import Instrument, evaluating, instrument, unwrap
 from interpnet.errors import ModelError
-from interpnet.trace import Instrument, evaluating, instrument, unwrap
 
 
 def state(model: nn.Module) -> list[object]:

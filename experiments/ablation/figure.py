@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.ablation.differences import Group, groups, of, recall
 from interpnet._figures_style import CONDITION_COLOURS, INK, MUTED, house_style, new_figure
-from interpnet._io import atomic_path
+from interpnet.support.io import atomic_path
 
 _GROUP_WIDTH = 0.84
 

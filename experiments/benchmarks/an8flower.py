@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from interpnet._io import write_text
-from interpnet.datasets import an8flower
-from interpnet.datasets._flower.options import GENERATOR
+from interpnet.datasets import GENERATOR, an8flower
+from interpnet.support.io import write_text
 
 CASES: tuple[dict[str, Any], ...] = (
     {"variant": "single-6c", "size": 112},

@@ -24,11 +24,9 @@ from torch import Tensor, nn
 
 from experiments.benchmarks.memory import peak_of
 from experiments.networks import cifar_resnet
-from interpnet._allocator import keep_freed_memory
-from interpnet._device import placed
+from interpnet.engine import Instrument, evaluating, find_sites, instrument, placed
 from interpnet.scores import ScoreReader
-from interpnet.sites import find_sites
-from interpnet.trace import Instrument, evaluating, instrument
+from interpnet.support.allocator import keep_freed_memory
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] = {
     "resnet20 (32x32)": (lambda: cifar_resnet(20), (3, 32, 32), 256),
@@ -104,7 +102,7 @@ def peak_memory(n: int) -> float:
         "import tempfile\n"
         "from experiments.benchmarks.collect import random_batches\n"
         "from experiments.networks import cifar_resnet\n"
-        "from interpnet._allocator import keep_freed_memory\n"
+        "from interpnet.support.allocator import keep_freed_memory\n"
         "from interpnet.scores import collect_scores\n"
         "keep_freed_memory()\n"
         "with tempfile.TemporaryDirectory() as folder:\n"

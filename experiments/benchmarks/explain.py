@@ -28,11 +28,10 @@ import torchvision
 from torch import Tensor, nn
 
 from experiments.benchmarks.memory import peak_of
-from interpnet._allocator import keep_freed_memory
-from interpnet.channels import Channel, ChannelIndex
+from interpnet.engine import Channel, ChannelIndex, Trace, find_sites
 from interpnet.explanation import explain
 from interpnet.relevance import Interpretation
-from interpnet.sites import Trace, find_sites
+from interpnet.support.allocator import keep_freed_memory
 
 CHOICES = {
     "last block": [Channel("layer4.2.relu:2", c) for c in (7, 300, 1100)],

@@ -72,8 +72,8 @@ def _score_resnet56(folder: str) -> None:
     from torchvision.datasets import ImageFolder
 
     from experiments.networks import resnet56 as network
-    from interpnet._allocator import keep_freed_memory
     from interpnet.scores import collect_scores
+    from interpnet.support.allocator import keep_freed_memory
 
     keep_freed_memory()
     source = shared_data() / "cifar10"

@@ -20,7 +20,7 @@ from experiments.localisation.maps import PAPER
 from experiments.localisation.table import CONTROLS
 from experiments.pages import fill, markdown, signed
 from interpnet._figures_style import BLUE, GREEN, INK, MUTED, VERMILLION, house_style, new_figure
-from interpnet._io import atomic_path
+from interpnet.support.io import atomic_path
 
 HERE = Path(__file__).parent
 MEASURED = HERE.parent / "localisation" / "results.json"

@@ -15,11 +15,11 @@ from typing import Any
 from experiments.localisation.networks import ARCHITECTURES, trained
 from experiments.localisation.run import HERE, MU
 from experiments.pages import fill, markdown, measured_before
-from interpnet._allocator import keep_freed_memory
-from interpnet._io import write_text
 from interpnet.datasets import load_dataset, make_loader
 from interpnet.relevance import Interpretation, interpret
 from interpnet.scores import collect_scores
+from interpnet.support.allocator import keep_freed_memory
+from interpnet.support.io import write_text
 
 _COMMAND = "experiments.localisation.layers"
 
@@ -30,7 +30,7 @@ def by_layer(found: Interpretation) -> dict[str, float]:
     Examples
     --------
     >>> import numpy as np
-    >>> from interpnet.channels import ChannelIndex
+    >>> from interpnet.engine import ChannelIndex
     >>> by_layer(Interpretation(ChannelIndex((("a", 1), ("b", 2))), np.array([[1.0, 0.0, -3.0]]), ("cat",)))
     {'a': 0.25, 'b': 0.75}
     """

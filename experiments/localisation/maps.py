@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interpnet.baselines import AttributionWarning, attribute, methods
+from interpnet.engine import Instrument, Trace, evaluating, instrument
 from interpnet.errors import ModelError
 from interpnet.explanation import Explanation, explain
 from interpnet.heatmap import normalise, reduce_colours
 from interpnet.relevance import Interpretation
-from interpnet.sites import Trace
-from interpnet.trace import Instrument, evaluating, instrument
 
 #: The paper's method with its defaults: the three channels with the largest weight times score, guided, resampled.
 PAPER = "channels guided resampled"

@@ -9,9 +9,9 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from interpnet._io import atomic_path
 from interpnet.datasets import ImageData, make_loader
 from interpnet.smallcnn import SmallCNN
+from interpnet.support.io import atomic_path
 from interpnet.training import accuracy, train
 
 ARCHITECTURES = ("smallcnn", "resnet18")

@@ -21,13 +21,13 @@ from experiments.localisation.maps import all_maps
 from experiments.localisation.networks import ARCHITECTURES, trained
 from experiments.localisation.table import write_readme
 from experiments.pages import measured_before
-from interpnet._allocator import keep_freed_memory
-from interpnet._io import write_text
 from interpnet.datasets import load_dataset, make_loader, stack_images
+from interpnet.engine import find_sites
 from interpnet.evaluate import iou_auc, pointing_game
 from interpnet.relevance import interpret
 from interpnet.scores import collect_scores
-from interpnet.sites import find_sites
+from interpnet.support.allocator import keep_freed_memory
+from interpnet.support.io import write_text
 
 HERE = Path(__file__).parent
 VARIANTS = ("single-6c", "double-12c")

@@ -25,11 +25,11 @@ from torchvision.transforms import v2
 from experiments.methods.subject import MEAN, STD, batch, path_here, squeezenet
 from experiments.networks import cifar_resnet
 from experiments.shared import shared_data
-from interpnet._io import write_text
-from interpnet.channels import Channel
+from interpnet.engine import Channel
 from interpnet.evaluate import checkerboard
 from interpnet.heatmap import channel_signal
 from interpnet.scores import collect_scores
+from interpnet.support.io import write_text
 
 #: Layers, with the product of the strides below each.
 LAYERS = {

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from experiments.methods.sheet import draw, save
 from experiments.methods.subject import chelsea, class_name, squeezenet
-from interpnet._io import write_text
 from interpnet.baselines import Attribution, Method, attribute_full, methods
 from interpnet.errors import InterpNetError
+from interpnet.support.io import write_text
 
 BEGIN, END = "<!-- begin: written by python -m experiments.methods.page -->", "<!-- end -->"
 

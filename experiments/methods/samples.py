@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from experiments.methods.subject import batch, path_here, squeezenet
-from interpnet._allocator import keep_freed_memory
-from interpnet._io import write_text
 from interpnet.baselines import Attribution, attribute_full, methods
+from interpnet.support.allocator import keep_freed_memory
+from interpnet.support.io import write_text
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "smoothgrad": {"samples": 2},

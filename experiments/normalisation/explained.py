@@ -6,10 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.rankings.subjects import Subject
-from interpnet.channels import Channel, ChannelIndex
+from interpnet.engine import Channel, ChannelIndex, find_sites
 from interpnet.evaluate import iou_auc
 from interpnet.heatmap import backpropagate, normalise, reduce_colours
-from interpnet.sites import find_sites
 
 Floats = npt.NDArray[np.float64]
 K = 3

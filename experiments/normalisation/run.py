@@ -26,9 +26,9 @@ from experiments.pages import commit, measured_before
 from experiments.rankings.removal import passes, recall
 from experiments.rankings.run import written
 from experiments.rankings.subjects import NAMES, NETWORKS, Subject, trial
-from interpnet._allocator import keep_freed_memory
+from interpnet.engine import evaluating
 from interpnet.gram import one_hot
-from interpnet.trace import evaluating
+from interpnet.support.allocator import keep_freed_memory
 
 HERE = Path(__file__).parent
 #: Numbers of channels a class at which explanations are made.

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from experiments.rankings.paths import along
 from experiments.rankings.subjects import Subject, batches
-from interpnet.channels import ChannelIndex
+from interpnet.engine import ChannelIndex
 from interpnet.gram import Gram
 from interpnet.scores import collect_scores
 

@@ -13,7 +13,7 @@ from experiments.pages import fill, markdown, paired, signed
 from experiments.rankings.areas import area
 from experiments.rankings.table import TITLES, kinds
 from interpnet._figures_style import BLUE, GREEN, MUTED, ORANGE, SKY, VERMILLION, house_style, new_figure
-from interpnet._io import atomic_path
+from interpnet.support.io import atomic_path
 
 COMMAND = "experiments.normalisation.run"
 #: Channels a class at which the depth of the chosen channels is shown.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from interpnet.channels import Channel
+from interpnet.engine import Channel
 from interpnet.relevance import Interpretation
 from interpnet.score_table import ScoreTable
 

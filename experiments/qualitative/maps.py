@@ -10,11 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from interpnet.channels import Channel
+from interpnet.engine import Channel, Instrument, Trace, evaluating, find_sites, instrument
 from interpnet.evaluate import checkerboard
 from interpnet.heatmap import channel_signal, reduce_colours
-from interpnet.sites import Trace, find_sites
-from interpnet.trace import Instrument, evaluating, instrument
 
 #: Name of a picture: rectifier, resampled.
 SIGNALS = {

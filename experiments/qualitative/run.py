@@ -24,12 +24,11 @@ from experiments.qualitative.maps import Maps, half_mass, pictures, strided_belo
 from experiments.qualitative.sheet import Row, draw
 from experiments.qualitative.subjects import SUBJECTS, Subject
 from experiments.qualitative.table import write_readme
-from interpnet._allocator import keep_freed_memory
-from interpnet._io import write_text
+from interpnet.engine import Instrument, Trace, evaluating, find_sites, instrument
 from interpnet.evaluate import iou_auc
 from interpnet.scores import ScoreReader
-from interpnet.sites import Trace, find_sites
-from interpnet.trace import Instrument, evaluating, instrument
+from interpnet.support.allocator import keep_freed_memory
+from interpnet.support.io import write_text
 
 HERE = Path(__file__).parent
 _BATCH = 20

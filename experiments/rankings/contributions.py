@@ -12,14 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from experiments.rankings.subjects import Subject, batches
-from interpnet._operators import argument
 from interpnet.baselines._lrp_engine import Propagation
 from interpnet.baselines._lrp_rules import composite
 from interpnet.baselines._propagation import batch_norm_affine
+from interpnet.engine import Call, Instrument, Site, argument, evaluating, find_sites, instrument
 from interpnet.score_table import ScoreTable
 from interpnet.scores import collect_scores
-from interpnet.sites import Site, find_sites
-from interpnet.trace import Call, Instrument, evaluating, instrument
 
 Floats = npt.NDArray[np.float64]
 #: LRP with the epsilon rule everywhere, and with only positive contributions below the linear maps (Yeom et al. 2021

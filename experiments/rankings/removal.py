@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from experiments.rankings.subjects import Subject, batches
 from interpnet._passes import Passes
 from interpnet._removal import Removal
-from interpnet.channels import ChannelIndex
+from interpnet.engine import ChannelIndex, Instrument, evaluating, find_sites, instrument
 from interpnet.relevance import Interpretation
-from interpnet.sites import find_sites
-from interpnet.trace import Instrument, evaluating, instrument
 
 Ints = npt.NDArray[np.int64]
 #: How many channels are removed, up to a quarter of all.

@@ -21,8 +21,8 @@ from experiments.rankings.orders import GREEDY, rankings
 from experiments.rankings.removal import greedy, recalls, steps
 from experiments.rankings.subjects import NAMES, NETWORKS, Subject, trial
 from experiments.rankings.table import write_readme
-from interpnet._allocator import keep_freed_memory
-from interpnet._io import write_text
+from interpnet.support.allocator import keep_freed_memory
+from interpnet.support.io import write_text
 
 HERE = Path(__file__).parent
 #: The oracle tries every channel at every step: up to how many it goes, on how many images of a class.

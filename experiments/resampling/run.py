@@ -26,9 +26,9 @@ from experiments.pages import commit, measured_before
 from experiments.resampling.measure import cells
 from experiments.resampling.table import figure, write_readme
 from experiments.sanity.subjects import Subject, flowers, resnet20
-from interpnet._allocator import keep_freed_memory
-from interpnet._io import write_text
 from interpnet.datasets import load_dataset
+from interpnet.support.allocator import keep_freed_memory
+from interpnet.support.io import write_text
 
 HERE = Path(__file__).parent
 SUBJECTS = ("single-6c", "double-12c", "resnet20")

@@ -12,7 +12,7 @@ from experiments.pages import fill, markdown, signed
 from experiments.resampling.effects import Interval, at_best_blur, cell, effects, kinds_of, over_blurring, part
 from experiments.resampling.measure import BLURS, REDUCTIONS
 from interpnet._figures_style import BLUE, INK, MUTED, VERMILLION, house_style, new_figure
-from interpnet._io import atomic_path
+from interpnet.support.io import atomic_path
 
 COMMAND = "experiments.resampling.run"
 Line = dict[str, Any]

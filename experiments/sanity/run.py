@@ -24,12 +24,12 @@ from experiments.localisation.maps import RULES
 from experiments.pages import commit, measured_before
 from experiments.sanity.subjects import SUBJECTS, Subject
 from experiments.sanity.table import write_readme
-from interpnet._allocator import keep_freed_memory
-from interpnet._io import write_text
 from interpnet.baselines import AttributionWarning, attribute, methods
 from interpnet.errors import ModelError
 from interpnet.evaluate import class_sensitivity, deletion, insertion, parameter_randomisation
 from interpnet.explanation import explain
+from interpnet.support.allocator import keep_freed_memory
+from interpnet.support.io import write_text
 
 HERE = Path(__file__).parent
 STEPS = 16

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiments.shortcuts.plan import SIZE, Subject
-from interpnet._allocator import keep_freed_memory
 from interpnet.datasets import make_loader
 from interpnet.smallcnn import SmallCNN, load_smallcnn, save_smallcnn
+from interpnet.support.allocator import keep_freed_memory
 from interpnet.training import accuracy, train
 
 WIDTH, EPOCHS, BATCH = 8, 8, 64

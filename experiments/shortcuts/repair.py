@@ -18,8 +18,8 @@ from torch import Tensor
 from experiments.shortcuts.audit import FLAG, Audited, mask
 from experiments.shortcuts.plan import Subject
 from interpnet import ablate
-from interpnet.channels import Channel
 from interpnet.datasets import stack_images
+from interpnet.engine import Channel
 from interpnet.evaluate import swapped_context
 from interpnet.smallcnn import SmallCNN
 from interpnet.training import train

@@ -21,8 +21,8 @@ from experiments.shortcuts.networks import EPOCHS, behaviour, network
 from experiments.shortcuts.plan import SETS, Subject, subjects
 from experiments.shortcuts.repair import repairs
 from experiments.shortcuts.table import write_readme
-from interpnet._allocator import keep_freed_memory
-from interpnet._io import write_text
+from interpnet.support.allocator import keep_freed_memory
+from interpnet.support.io import write_text
 
 HERE = Path(__file__).parent
 

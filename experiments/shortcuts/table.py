@@ -15,7 +15,7 @@ from experiments.shortcuts.audit import FLAG
 from experiments.shortcuts.networks import RELIES
 from experiments.shortcuts.plan import KINDS
 from interpnet._figures_style import BLUE, MUTED, VERMILLION, house_style, new_figure
-from interpnet._io import atomic_path
+from interpnet.support.io import atomic_path
 
 COMMAND = "experiments.shortcuts.run"
 #: The statistic proposed: the best without masks on the development networks.

@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from interpnet.channels import ChannelIndex
+from interpnet.engine import ChannelIndex, Trace
 from interpnet.explanation import COMBINATIONS, combine, explain
 from interpnet.gram import Gram, one_hot
 from interpnet.heatmap import normalise, reduce_colours
 from interpnet.relevance import Interpretation, interpret
 from interpnet.score_table import ScoreTable
-from interpnet.sites import Trace
 
 LAYERS = ("every", "last half")
 MUS = (5.0, 20.0)

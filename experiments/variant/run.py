@@ -27,13 +27,13 @@ from experiments.variant.grid import PAPER, Setting, channels_of, maps_of
 from experiments.variant.select import chosen, images_of, mask_of, measured, precision
 from experiments.variant.table import write_readme
 from experiments.variant.why import asked
-from interpnet._allocator import keep_freed_memory
-from interpnet._io import write_text
 from interpnet.baselines import attribute
 from interpnet.datasets import make_loader, stack_images
 from interpnet.evaluate import deletion, insertion, iou_auc, pointing_game
 from interpnet.relevance import Interpretation
 from interpnet.scores import collect_scores
+from interpnet.support.allocator import keep_freed_memory
+from interpnet.support.io import write_text
 
 HERE = Path(__file__).parent
 _CONTROLS = ("random", "edge", "center")

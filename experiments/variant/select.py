@@ -13,10 +13,10 @@ from torch import Tensor
 from experiments.localisation.networks import trained
 from experiments.variant.grid import PAPER, Setting, maps_of_settings
 from interpnet.datasets import ImageData, load_dataset, make_loader, stack_images
+from interpnet.engine import find_sites
 from interpnet.errors import DataError
 from interpnet.evaluate import iou_auc
 from interpnet.scores import collect_scores
-from interpnet.sites import find_sites
 
 _BATCH = 20
 

@@ -12,7 +12,7 @@ from experiments.pages import fill, markdown, paired, signed
 from experiments.variant.grid import PAPER, Setting
 from experiments.variant.select import alone, chosen, ranked
 from interpnet._figures_style import BLUE, VERMILLION, house_style, new_figure
-from interpnet._io import atomic_path
+from interpnet.support.io import atomic_path
 
 COMMAND = "experiments.variant.run"
 _E3 = Path(__file__).parent.parent / "localisation" / "results.json"

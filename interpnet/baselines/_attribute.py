@@ -12,12 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interpnet._device import beside
 from interpnet.baselines._call import REDUCTIONS, Attribution, AttributionCall, resolve_baseline
 from interpnet.baselines._registry import METHODS, Method, find_method, require
+from interpnet.engine import Layers, Output, beside, check_images, evaluating, logits_of, unwrap
 from interpnet.errors import DataError, InterpNetError, did_you_mean
-from interpnet.sites import Layers, Output, check_images, logits_of
-from interpnet.trace import evaluating, unwrap
 
 Target = int | Tensor | Sequence[int] | None
 

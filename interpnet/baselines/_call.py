@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from interpnet.backward import backward_rules, check_overridden
+from interpnet.engine import Layers, Output, Site, Trace, find_sites, logits_of
 from interpnet.errors import InterpNetError, LayerError, ModelError
 from interpnet.heatmap import reduce_colours
-from interpnet.sites import Layers, Output, Site, Trace, find_sites, logits_of
 
 REDUCTIONS = ("sum", "positive", "abs", "max")
 

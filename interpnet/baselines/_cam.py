@@ -29,9 +29,8 @@ from torch import Tensor
 
 from interpnet.baselines._call import Attribution, AttributionCall, gradient_of, score_gradient
 from interpnet.baselines._registry import register
+from interpnet.engine import Instrument, Site, instrument, logits_of
 from interpnet.errors import InterpNetError, ModelError
-from interpnet.sites import Site, logits_of
-from interpnet.trace import Instrument, instrument
 
 
 @register("cam", family="cam", paper="Zhou et al. 2016", cost=3, needs={"layer"}, reduction=None)

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interpnet._graph import tensors_in
 from interpnet.baselines._call import Attribution, AttributionCall, conserved, gradient_of
 from interpnet.baselines._deeplift_parts import Parts, Reveal, reveal
 from interpnet.baselines._deeplift_rules import Product, Scatter, Slope, maximum, product, rescale
@@ -28,9 +27,8 @@ from interpnet.baselines._propagation import (
     refuse,
 )
 from interpnet.baselines._registry import register
+from interpnet.engine import Call, Instrument, instrument, logits_of, tensors_in
 from interpnet.errors import ModelError
-from interpnet.sites import logits_of
-from interpnet.trace import Call, Instrument, instrument
 
 _PAPER = "Shrikumar et al. 2017: DeepLIFT"
 _LINEAR_KINDS = frozenset({"conv", "linear", "norm", "add", "cat"})

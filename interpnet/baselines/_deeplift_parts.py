@@ -25,10 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interpnet._operators import ADDITIONS, argument
 from interpnet.baselines._deeplift_rules import closeness, function_of, mean_derivative
 from interpnet.baselines._propagation import batch_norm_affine, first_tensor, node_of
-from interpnet.trace import Call
+from interpnet.engine import ADDITIONS, Call, argument
 
 
 class Reveal(torch.autograd.Function):

@@ -29,8 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interpnet._operators import argument
-from interpnet.trace import Call
+from interpnet.engine import Call, argument
 
 Elementwise = Callable[[Tensor], Tensor]
 

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from interpnet.baselines._call import Attribution, AttributionCall, conserved, score_gradient
 from interpnet.baselines._registry import register
+from interpnet.engine import Instrument, instrument, logits_of
 from interpnet.errors import InterpNetError
-from interpnet.sites import logits_of
-from interpnet.trace import Instrument, instrument
 
 
 @register(

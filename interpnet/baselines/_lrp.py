@@ -18,9 +18,8 @@ from interpnet.baselines._lrp_engine import FUNCTIONS, Propagation
 from interpnet.baselines._lrp_rules import Composite, composite
 from interpnet.baselines._propagation import check_functions
 from interpnet.baselines._registry import Run, register
+from interpnet.engine import Instrument, instrument, logits_of
 from interpnet.errors import InterpNetError, ModelError
-from interpnet.sites import logits_of
-from interpnet.trace import Instrument, instrument
 
 Bounds = float | Sequence[float] | Tensor | None
 

@@ -26,8 +26,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interpnet._graph import tensors_in
-from interpnet._operators import ADDITIONS, PRODUCTS
 from interpnet.baselines._lrp_layers import (
     Layer,
     Pass,
@@ -49,8 +47,8 @@ from interpnet.baselines._propagation import (
     refuse,
     value_of,
 )
+from interpnet.engine import ADDITIONS, PRODUCTS, Call, tensors_in
 from interpnet.errors import ModelError
-from interpnet.trace import Call
 
 FUNCTIONS = (Relevance, Pass, Share, Through)
 _SQUASHING = frozenset({"sigmoid", "hardsigmoid", "tanh"})

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interpnet._operators import argument
 from interpnet.baselines._propagation import batch_norm_affine
-from interpnet.trace import Call
+from interpnet.engine import Call, argument
 
 Stabiliser = Callable[[Tensor], Tensor]
 

@@ -13,10 +13,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from interpnet._graph import tensors_in
-from interpnet._operators import argument, is_inplace
+from interpnet.engine import Call, argument, is_inplace, tensors_in
 from interpnet.errors import ModelError
-from interpnet.trace import Call
 
 #: Operators that move, copy or drop values: the gradient carries relevance and multipliers back unchanged.
 MOVES = frozenset({

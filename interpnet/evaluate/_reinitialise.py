@@ -29,10 +29,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from interpnet._graph import tensors_in
+from interpnet.engine import Call, Instrument, instrument, tensors_in
 from interpnet.errors import DataError, InterpNetError, ModelError
 from interpnet.evaluate._checks import wide
-from interpnet.trace import Call, Instrument, instrument
 
 HOW = ("permute", "normal")
 

@@ -16,13 +16,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from interpnet._device import beside
-from interpnet.channels import Channel
+from interpnet.engine import (
+    Channel,
+    Instrument,
+    Output,
+    Trace,
+    beside,
+    check_images,
+    evaluating,
+    find_sites,
+    instrument,
+    logits_of,
+    unwrap,
+)
 from interpnet.errors import DataError, InterpNetError
 from interpnet.relevance import Interpretation
 from interpnet.scores import ScoreReader
-from interpnet.sites import Output, Trace, check_images, find_sites, logits_of
-from interpnet.trace import Instrument, evaluating, instrument, unwrap
 
 FloatArray = npt.NDArray[np.float64]
 #: Of the shorter side; half of a disc's area lies within 0.7 of it.
@@ -134,7 +143,7 @@ def context_swap(
 
     Examples
     --------
-    >>> from interpnet.channels import ChannelIndex
+    >>> from interpnet.engine import ChannelIndex
     >>> net = nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(2, 2))
     >>> images = torch.zeros(2, 2, 8, 8)
     >>> images[0, 0, 0, 0] = images[1, 1, 0, 0] = 1.0  # a mark in the corner tells the class

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from interpnet.engine import Output, evaluating, logits_of, unwrap
 from interpnet.errors import DataError, InterpNetError, ModelError
 from interpnet.evaluate._checks import checked_maps, images_named, whole, wide
 from interpnet.evaluate._score import Score, measure
-from interpnet.sites import Output, logits_of
-from interpnet.trace import evaluating, unwrap
 
 Target = int | Tensor | Sequence[int] | None
 

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interpnet._device import beside
+from interpnet.engine import beside, check_images, unwrap
 from interpnet.errors import DataError, InterpNetError, ModelError
 from interpnet.evaluate._checks import checked_maps, whole
 from interpnet.evaluate._reinitialise import HOW, Layers, WeightedLayer, output_sizes, redraw, settle, weighted_layers
 from interpnet.evaluate._score import Score, measure
 from interpnet.evaluate.similarity import check_window, spearman, ssim
-from interpnet.sites import check_images
-from interpnet.trace import unwrap
 
 Explain = Callable[[nn.Module, Tensor], Tensor]
 

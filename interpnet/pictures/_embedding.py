@@ -10,12 +10,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from interpnet._device import placed, resolve_device, to_device
-from interpnet._progress import progress_bar
+from interpnet.engine import (
+    Instrument,
+    Output,
+    Site,
+    Trace,
+    evaluating,
+    find_sites,
+    instrument,
+    logits_of,
+    placed,
+    resolve_device,
+    to_device,
+    unwrap,
+)
 from interpnet.errors import DataError, ModelError
 from interpnet.scores import Loader, unpack
-from interpnet.sites import Output, Site, Trace, find_sites, logits_of
-from interpnet.trace import Instrument, evaluating, instrument, unwrap
+from interpnet.support.progress import progress_bar
 
 
 @dataclass(frozen=True)

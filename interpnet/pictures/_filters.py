@@ -16,10 +16,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from interpnet._operators import CONVOLUTIONS, TRANSPOSED, convolution_arguments, per_axis
+from interpnet.engine import (
+    CONVOLUTIONS,
+    TRANSPOSED,
+    Call,
+    Instrument,
+    check_images,
+    convolution_arguments,
+    evaluating,
+    instrument,
+    per_axis,
+    unwrap,
+)
 from interpnet.errors import DataError, LayerError, ModelError, did_you_mean
-from interpnet.sites import check_images
-from interpnet.trace import Call, Instrument, evaluating, instrument, unwrap
 
 Float32 = npt.NDArray[np.float32]
 _COLOURS = 3

@@ -7,9 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from interpnet._device import beside
-from interpnet.sites import Output, Trace, check_images, find_sites
-from interpnet.trace import Instrument, evaluating, instrument, unwrap
+from interpnet.engine import Instrument, Output, Trace, beside, check_images, evaluating, find_sites, instrument, unwrap
 
 
 def activation_maps(

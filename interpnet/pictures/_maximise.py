@@ -28,12 +28,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interpnet._device import resolve_device
-from interpnet._progress import progress_bar
-from interpnet.channels import Channel
+from interpnet.engine import (
+    Call,
+    Channel,
+    Instrument,
+    Output,
+    Site,
+    Trace,
+    evaluating,
+    find_sites,
+    instrument,
+    logits_of,
+    resolve_device,
+    unwrap,
+)
 from interpnet.errors import InterpNetError, LayerError, ModelError
-from interpnet.sites import Output, Site, Trace, find_sites, logits_of
-from interpnet.trace import Call, Instrument, evaluating, instrument, unwrap
+from interpnet.support.progress import progress_bar
 
 Target = Channel | int
 _GREY, _NOISE = 0.5, 0.05

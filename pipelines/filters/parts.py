@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._io import atomic_path
+from interpnet.support.io import atomic_path
 from pipelines.run_folder import digest
 
 Arrays = dict[str, npt.NDArray[Any]]

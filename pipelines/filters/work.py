@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet.channels import Channel
+from interpnet.engine import Channel, Site, Trace
 from interpnet.errors import DataError, InterpNetError, ModelError
 from interpnet.patches import AverageVisualization, average_visualizations
 from interpnet.pictures import embed, maximise, nearest_images, tsne
@@ -18,7 +18,6 @@ from interpnet.pictures._embedding import last_site
 from interpnet.plotting import enlarge, tile
 from interpnet.score_table import ScoreTable
 from interpnet.scores import collect_scores
-from interpnet.sites import Site, Trace
 from pipelines.filters.parts import Arrays, Parts
 from pipelines.filters.settings import FilterSettings
 from pipelines.subject import Batches, Split, Subject, balanced
@@ -186,7 +185,7 @@ def informative(table: ScoreTable, layer: str, most: int) -> list[int]:
 
     Examples
     --------
-    >>> from interpnet.channels import ChannelIndex
+    >>> from interpnet.engine import ChannelIndex
     >>> n = np.zeros(2, np.int64)
     >>> X = np.array([[0.5, 0.0, 0.5], [0.9, 0.0, 0.1]], np.float32)
     >>> informative(ScoreTable(X, n, n, ChannelIndex((("a", 3),)), n, 2), "a", 5)

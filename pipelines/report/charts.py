@@ -15,7 +15,6 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from interpnet._figures_style import GRID, INK, MUTED
-from interpnet._io import atomic_path
 from interpnet.plotting import (
     plot_ablation,
     plot_ablation_curve,
@@ -23,6 +22,7 @@ from interpnet.plotting import (
     plot_layer_relevance,
     plot_mu_curve,
 )
+from interpnet.support.io import atomic_path
 from pipelines.report.load import RunData
 from pipelines.selection import Selection
 

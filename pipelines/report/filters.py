@@ -12,10 +12,10 @@ import numpy.typing as npt
 import interpnet
 from interpnet._figures_filters import plot_embedding
 from interpnet.datasets import ImageData, stack_images
+from interpnet.engine import Site
 from interpnet.errors import ModelError
 from interpnet.pictures import Filters, activation_maps, filter_sheet, filters, map_sheet, picture_plane
 from interpnet.plotting import Picture, enlarge, render
-from interpnet.sites import Site
 from pipelines.filters.parts import Arrays
 from pipelines.filters.work import Work, evenly
 from pipelines.report.audited import DATA_FACTS, MODEL_FACTS, Rows, fact_rows, short_name

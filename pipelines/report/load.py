@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet._figures_data import as_result
-from interpnet._io import read_json
 from interpnet.ablation_result import AblationResult
 from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.support.io import read_json
 from pipelines.selection import SELECTION_FILE, Frequencies, Selection, read_frequencies, read_selection
 
 Float64 = npt.NDArray[np.float64]

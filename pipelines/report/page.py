@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from interpnet._io import write_text
+from interpnet.support.io import write_text
 from pipelines.report.verdict import signed
 from pipelines.report.views import number_text
 

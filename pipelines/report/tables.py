@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from interpnet._figures_data import find_condition, finite_mean, mean_change
-from interpnet._io import write_json, write_text
 from interpnet.ablation_result import AblationResult, interval
+from interpnet.support.io import write_json, write_text
 from pipelines.report.load import RunData
 from pipelines.report.verdict import Verdict
 from pipelines.report.views import ClassView, ExampleView

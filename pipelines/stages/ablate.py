@@ -7,9 +7,9 @@ import io
 import math
 from typing import Any
 
-from interpnet._io import read_json, write_json, write_text
 from interpnet.ablation import ablation_study
 from interpnet.ablation_result import AblationResult
+from interpnet.support.io import read_json, write_json, write_text
 from pipelines.run_folder import digest
 from pipelines.session import Notes, Session
 from pipelines.stages.collect import load_table

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from interpnet._gram_checks import check_size
-from interpnet._io import read_json
 from interpnet.errors import RunFolderError
 from interpnet.gram import GramAccumulator
 from interpnet.score_table import ScoreTable
 from interpnet.scores import collect_scores
+from interpnet.support.io import read_json
 from pipelines.run_folder import digest
 from pipelines.session import Notes, Session
 from pipelines.subject import Batches

@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interpnet._io import read_json, write_json
 from interpnet.baselines import AttributionWarning, attribute
 from interpnet.datasets import stack_images
+from interpnet.engine import evaluating, logits_of
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.explanation import Explanation, explain
 from interpnet.plotting import enlarge, render, save_png
 from interpnet.relevance import Interpretation
-from interpnet.sites import logits_of
-from interpnet.trace import evaluating
+from interpnet.support.io import read_json, write_json
 from pipelines.config import CONTROLS
 from pipelines.session import Notes, Session
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from interpnet._io import write_json
 from interpnet.ablation_result import AblationResult
-from interpnet.channels import Channel
+from interpnet.engine import Channel
 from interpnet.relevance import Interpretation
+from interpnet.support.io import write_json
 from pipelines.run_folder import digest
 from pipelines.session import Notes, Session
 from pipelines.stages.ablate import ablate_key, load_ablation

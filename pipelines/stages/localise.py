@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interpnet.channels import Channel
 from interpnet.datasets import stack_images
+from interpnet.engine import Channel
 from interpnet.evaluate import iou_auc
 from interpnet.heatmap import channel_signal, reduce_colours
 from interpnet.relevance import Interpretation

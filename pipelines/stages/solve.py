@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._io import write_json, write_text
 from interpnet.gram import Gram
 from interpnet.relevance import Interpretation, interpret
 from interpnet.score_table import ScoreTable
+from interpnet.support.io import write_json, write_text
 from pipelines.run_folder import digest
 from pipelines.selection import SELECTION_FILE, STABILITY_FILE, seldom, write_selection
 from pipelines.session import Notes, Session

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interpnet.channels import Channel
 from interpnet.datasets import stack_images
+from interpnet.engine import Channel
 from interpnet.errors import DataError
 from interpnet.evaluate import ContextSwap, context_swap
 from interpnet.relevance import Interpretation

@@ -7,11 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from interpnet._io import read_json, write_json
-from interpnet.channels import Channel
+from interpnet.engine import Channel
 from interpnet.errors import RunFolderError
 from interpnet.patches import AverageVisualization, average_visualizations
 from interpnet.plotting import enlarge, save_png
+from interpnet.support.io import read_json, write_json
 from pipelines.session import Session
 from pipelines.stages.collect import load_table
 

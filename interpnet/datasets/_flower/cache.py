@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from interpnet._io import write_json
+from interpnet.support.io import write_json
 
 Arrays = dict[str, np.ndarray]
 _FACTS = "facts.json"

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from interpnet._operators import is_inplace, operator_kind, operator_name
+from interpnet.engine._operators import is_inplace, operator_kind, operator_name
 from interpnet.errors import ModelError
 
 

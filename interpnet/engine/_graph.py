@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interpnet._layout import Layout, input_layout, propagate
+from interpnet.engine._layout import Layout, input_layout, propagate
+from interpnet.engine._trace import Call
 from interpnet.errors import ModelError
-from interpnet.trace import Call
 
 _SQUASHING = frozenset({"sigmoid", "hardsigmoid", "softmax", "tanh", "relu6", "div", "hardtanh"})
 

@@ -17,11 +17,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from interpnet._graph import Graph, Node, tensors_in
-from interpnet._layout import Field
-from interpnet.channels import ChannelIndex
+from interpnet.engine._channels import ChannelIndex
+from interpnet.engine._graph import Graph, Node, tensors_in
+from interpnet.engine._layout import Field
+from interpnet.engine._trace import Instrument, evaluating, instrument, unwrap
 from interpnet.errors import DataError, LayerError, ModelError, did_you_mean
-from interpnet.trace import Instrument, evaluating, instrument, unwrap
 
 Output = Callable[[Any], Tensor]
 Layers = str | nn.Module | Iterable[str | nn.Module]
@@ -41,7 +41,7 @@ class Site:
     Attributes
     ----------
     name : str
-        Stable and readable; see :mod:`interpnet.trace`.
+        Stable and readable; see :mod:`interpnet.engine`.
     module, op, kind : str
         The module whose code made the call, the operator, and its kind (one of ``SITE_KINDS``).
     shape : tuple of int

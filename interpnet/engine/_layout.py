@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interpnet._operators import (
+from interpnet.engine._operators import (
     CONVOLUTIONS,
     TRANSPOSED,
     argument,
