@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from interpnet.baselines import attribute as attribute
     from interpnet.baselines import attribute_full as attribute_full
     from interpnet.baselines import methods as methods
-    from interpnet.breakpoints import BreakPoints as BreakPoints
-    from interpnet.breakpoints import mulasso_breakpoints as mulasso_breakpoints
     from interpnet.datasets import ImageData as ImageData
     from interpnet.datasets import load_dataset as load_dataset
     from interpnet.datasets import make_loader as make_loader
@@ -38,17 +36,19 @@ if TYPE_CHECKING:
     from interpnet.heatmap import channel_heatmap as channel_heatmap
     from interpnet.heatmap import channel_signal as channel_signal
     from interpnet.models import load_model as load_model
+    from interpnet.mulasso import BreakPoints as BreakPoints
     from interpnet.mulasso import MuLasso as MuLasso
+    from interpnet.mulasso import MuLassoCV as MuLassoCV
+    from interpnet.mulasso import Stability as Stability
+    from interpnet.mulasso import mulasso_breakpoints as mulasso_breakpoints
     from interpnet.mulasso import mulasso_path as mulasso_path
-    from interpnet.mulasso_cv import MuLassoCV as MuLassoCV
+    from interpnet.mulasso import stability_selection as stability_selection
     from interpnet.patches import average_visualization as average_visualization
     from interpnet.patches import average_visualizations as average_visualizations
     from interpnet.relevance import Interpretation as Interpretation
     from interpnet.relevance import interpret as interpret
     from interpnet.score_table import ScoreTable as ScoreTable
     from interpnet.scores import collect_scores as collect_scores
-    from interpnet.stability import Stability as Stability
-    from interpnet.stability import stability_selection as stability_selection
 
 __version__ = "0.1.0"
 

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import lars_path_gram
 
-from interpnet import breakpoints
-from interpnet._mulasso_homotopy import homotopy
-from interpnet.breakpoints import mulasso_breakpoints
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram
-from interpnet.mulasso import mulasso_path
+from interpnet.mulasso import _breakpoints as breakpoints
+from interpnet.mulasso import mulasso_breakpoints, mulasso_path
+from interpnet.mulasso._solver._homotopy import homotopy
 
 QUICK = settings(max_examples=40, deadline=None, derandomize=True)
 

@@ -9,11 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from interpnet import _gram_sums
 from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError, InterpNetError
-from interpnet.gram import Gram, GramAccumulator, one_hot
-from interpnet.gram_parts import check_parts, part_grams, random_parts
+from interpnet.gram import Gram, GramAccumulator, _sums, check_parts, one_hot, part_grams, random_parts
 from interpnet.score_table import ScoreTable
 
 BOUNDED = settings(max_examples=40, deadline=None, derandomize=True)
@@ -157,7 +155,7 @@ def test_what_is_no_part_is_refused() -> None:
 
 def test_definiteness_is_tested_once_and_not_for_sums_over_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     tested = []
-    monkeypatch.setattr("interpnet.gram.check_definite", lambda G: tested.append(len(G)))
+    monkeypatch.setattr("interpnet.gram._gram.check_definite", lambda G: tested.append(len(G)))
     summed, made = small(), Gram(np.eye(4), np.zeros((4, 1)), np.ones(1), 2)
     (summed + summed).without(summed).check_definite()
     assert not tested
@@ -224,7 +222,7 @@ def test_random_parts_without_labels_and_refusals() -> None:
 
 
 def test_parts_beyond_half_of_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interpnet.gram_parts.physical_memory", lambda: 16 * 8 * 100**2)
+    monkeypatch.setattr("interpnet.gram._gram._parts.physical_memory", lambda: 16 * 8 * 100**2)
     check_parts(100, 8)
     with pytest.raises(DataError, match=r"of 9 folds of the images, 100 channels each.*use at most 8"):
         check_parts(100, 9, "fold")
@@ -249,8 +247,8 @@ def test_the_sums_of_a_device_run_in_torch(monkeypatch: pytest.MonkeyPatch) -> N
     # The code path of a CUDA tensor on a machine without one: the predicate alone is changed.
     X, labels = data(n=300, m=40)
     expected = Gram.from_scores(X, labels, n_classes=3, sample_weight=np.linspace(0, 2, 300))
-    monkeypatch.setattr(_gram_sums, "stays_on_device", lambda rows: isinstance(rows, torch.Tensor))
-    monkeypatch.setattr(_gram_sums, "_PANEL", 16)
+    monkeypatch.setattr(_sums, "stays_on_device", lambda rows: isinstance(rows, torch.Tensor))
+    monkeypatch.setattr(_sums, "_PANEL", 16)
     tensor = torch.from_numpy(X)
     total = GramAccumulator(40, 3)
     total.add(tensor, labels, np.linspace(0, 2, 300))

@@ -12,12 +12,10 @@ from scipy import sparse
 from sklearn.model_selection import GroupKFold, KFold, PredefinedSplit, ShuffleSplit, StratifiedKFold
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from interpnet._mulasso_curve import SelectionCurve, choose, default_mus, mean_and_se, squared_error
 from interpnet.errors import DataError, InterpNetError
-from interpnet.gram import Gram
-from interpnet.gram_parts import part_grams
-from interpnet.mulasso import MuLasso, mulasso_path
-from interpnet.mulasso_cv import MuLassoCV
+from interpnet.gram import Gram, part_grams
+from interpnet.mulasso import MuLasso, MuLassoCV, mulasso_path
+from interpnet.mulasso._selection_curve import SelectionCurve, choose, default_mus, mean_and_se, squared_error
 
 MUS = [0.05, 0.15, 0.4, 0.8, 1.5, 4.0]
 

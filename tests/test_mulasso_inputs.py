@@ -7,11 +7,11 @@ import pytest
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
-from interpnet._mulasso_solve import solve
-from interpnet._mulasso_targets import read_targets
 from interpnet.errors import DataError, InterpNetError
 from interpnet.gram import Gram
 from interpnet.mulasso import MuLasso
+from interpnet.mulasso._solver._certified import solve
+from interpnet.mulasso._targets import read_targets
 
 
 def problem(N: int = 60, m: int = 12, C: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +116,7 @@ def test_warm_start_hands_over_the_last_weights(monkeypatch: pytest.MonkeyPatch)
         starts.append(start)
         return solve(*args, start=start, **options)
 
-    monkeypatch.setattr("interpnet._mulasso_path.solve", watched)
+    monkeypatch.setattr("interpnet.mulasso._estimator._path.solve", watched)
     model = MuLasso(0.5, warm_start=True).fit(X, Y)
     first = model.coef_
     second = model.set_params(mu=0.6).fit(X, Y).coef_

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interpnet import _mulasso_explore
-from interpnet._mulasso_finish import finish
-from interpnet._mulasso_pivot import PivotResult
-from interpnet._mulasso_wide import WideResult
 from interpnet.gram import Gram
 from interpnet.mulasso import MuLasso, mulasso_path
+from interpnet.mulasso._solver import _schedule
+from interpnet.mulasso._solver._active_set_descent import finish
+from interpnet.mulasso._solver._block_pivoting import PivotResult
+from interpnet.mulasso._solver._block_pivoting_wide import WideResult
 
 BOUNDED = settings(max_examples=80, deadline=None, derandomize=True)
 
@@ -110,7 +110,7 @@ def test_every_route_comes_to_the_same_objective(route, case) -> None:
     expected = mulasso_path(gram, mus, positive=positive, tol=1e-10)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ROUTES[route].items():
-            patch.setattr(_mulasso_explore, name, value)
+            patch.setattr(_schedule, name, value)
         path = mulasso_path(gram, mus, positive=positive, tol=1e-10)
     half = np.maximum(gram.yy / 2, np.finfo(float).tiny)
     for ours, theirs in zip(path, expected, strict=True):

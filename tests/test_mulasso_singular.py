@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from interpnet import _mulasso_explore
-from interpnet._mulasso_exchange import shortest
 from interpnet.gram import Gram
 from interpnet.mulasso import mulasso_path
+from interpnet.mulasso._solver import _schedule
+from interpnet.mulasso._solver._simplex_exchange import shortest
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -64,7 +64,7 @@ def test_dependent_layers_at_every_radius(seed, positive) -> None:
     gram = layered(seed)
     mus = np.geomspace(0.5, 500, 10)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_mulasso_explore, "_NARROW", 4)  # so that most radii go through the exchange
+        patch.setattr(_schedule, "_NARROW", 4)  # so that most radii go through the exchange
         path = mulasso_path(gram, mus, positive=positive, tol=1e-9)  # a ConvergenceWarning would be an error
     for mu, coef in zip(mus, path, strict=True):
         assert np.abs(coef).sum(1).max() <= mu * (1 + 1e-12)

@@ -253,7 +253,7 @@ def test_small_classes_mean_fewer_folds_and_a_note(smallest, folds):
 
 
 def test_a_choice_at_the_end_of_the_grid_is_a_note_in_the_words_of_the_command_line(monkeypatch):
-    from interpnet import mulasso_cv
+    from interpnet.mulasso import _cross_validation as mulasso_cv
 
     monkeypatch.setattr(mulasso_cv, "default_mus", lambda *_, **__: np.array([1e-4, 2e-4, 3e-4]))
     notes = Notes()

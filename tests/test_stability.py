@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from interpnet import stability
 from interpnet.errors import DataError, InterpNetError, RunFolderError
-from interpnet.gram import Gram
-from interpnet.gram_parts import part_grams, random_parts
-from interpnet.mulasso import MuLasso
-from interpnet.stability import Stability, stability_selection
+from interpnet.gram import Gram, part_grams, random_parts
+from interpnet.mulasso import MuLasso, Stability, stability_selection
+from interpnet.mulasso import _stability as stability
 
 
 def planted(N: int = 320, m: int = 30, C: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -245,7 +243,7 @@ def test_data_that_is_refused() -> None:
 
 
 def test_blocks_beyond_half_of_the_memory_are_refused_before_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interpnet.gram_parts.physical_memory", lambda: 2 * 8 * 8 * 8**2)
+    monkeypatch.setattr("interpnet.gram._gram._parts.physical_memory", lambda: 2 * 8 * 8 * 8**2)
     with pytest.raises(DataError, match=r"of 16 blocks of the images, 8 channels each.*use at most 8"):
         stability_selection(*labelled(), mu=1.0)
     assert stability_selection(*labelled(), mu=0.4, n_blocks=8, n_pairs=2).frequency.shape == (2, 8)

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from interpnet._gram_checks import check_size
 from interpnet.errors import RunFolderError
-from interpnet.gram import GramAccumulator
+from interpnet.gram import GramAccumulator, check_size
 from interpnet.score_table import ScoreTable
 from interpnet.scores import collect_scores
 from interpnet.support.io import read_json

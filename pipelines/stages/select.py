@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._gram_checks import physical_memory
 from interpnet.errors import InterpNetError
+from interpnet.gram import physical_memory
 from interpnet.score_table import ScoreTable
 from pipelines.config import RunConfig
 from pipelines.selection import STABILITY_FILE, Selection
@@ -43,7 +43,7 @@ def choose_mu(table: ScoreTable, fit_on: str, config: RunConfig, classes: Sequen
     InterpNetError
         Fewer than two classes have images, or one has a single image.
     """
-    from interpnet.mulasso_cv import MuLassoCV
+    from interpnet.mulasso import MuLassoCV
 
     targets = np.asarray(table.targets(fit_on))
     folds = _folds(targets, fit_on, classes, notes)
@@ -130,7 +130,7 @@ def measure_stability(
     InterpNetError
         Fewer images than blocks, or more pairs than the blocks that fit into memory make.
     """
-    from interpnet.stability import stability_selection
+    from interpnet.mulasso import stability_selection
 
     targets = np.asarray(table.targets(fit_on))
     blocks = _blocks(len(targets), len(table.channels), config.stability)

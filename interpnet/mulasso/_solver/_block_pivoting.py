@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interpnet._mulasso_linalg import factorise, image
+from interpnet.mulasso._solver._batched_systems import factorise, image
 
 # Columns that join at first, and the fewest that may in any round. More at the start would bring in copies of the
 # strongest column, which then leave one round after the other.

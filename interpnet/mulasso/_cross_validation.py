@@ -17,15 +17,14 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._mulasso_checks import Options, check_type, checked_radii
-from interpnet._mulasso_curve import SelectionCurve, choose, default_mus, mean_and_se, squared_error
-from interpnet._mulasso_folds import assign_folds, held_out_accuracy
-from interpnet._mulasso_model import ROWS, LinearModel
-from interpnet._mulasso_path import MAX_ITER, solve_path, warn_missed
-from interpnet._mulasso_targets import check_class_weight, read_targets
 from interpnet.errors import InterpNetError
-from interpnet.gram import Gram
-from interpnet.gram_parts import part_grams
+from interpnet.gram import Gram, part_grams
+from interpnet.mulasso._arguments import Options, check_type, checked_radii
+from interpnet.mulasso._folds import assign_folds, held_out_accuracy
+from interpnet.mulasso._linear_model import ROWS, LinearModel
+from interpnet.mulasso._path import MAX_ITER, solve_path, warn_missed
+from interpnet.mulasso._selection_curve import SelectionCurve, choose, default_mus, mean_and_se, squared_error
+from interpnet.mulasso._targets import check_class_weight, read_targets
 
 Float64 = npt.NDArray[np.float64]
 
@@ -160,7 +159,7 @@ class MuLassoCV(LinearModel):
         Parameters
         ----------
         grams : sequence of Gram
-            One a fold, of disjoint images, such as :func:`interpnet.gram_parts.part_grams` sums.
+            One a fold, of disjoint images, such as :func:`interpnet.gram.part_grams` sums.
         classes : (C,) array, optional
             Labels :meth:`predict` returns; by default 0 .. C - 1.
 
@@ -171,7 +170,7 @@ class MuLassoCV(LinearModel):
 
         Examples
         --------
-        >>> from interpnet.gram_parts import part_grams, random_parts
+        >>> from interpnet.gram import part_grams, random_parts
         >>> labels = np.repeat([0, 1], 30)
         >>> X = np.random.default_rng(0).random((60, 4)) + np.eye(4)[labels]
         >>> folds = part_grams(X, labels, random_parts(labels, 5))

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._gram_checks import as_numpy, physical_memory
-from interpnet._gram_sums import checked_blocks, checked_data, take_rows
 from interpnet.errors import DataError, InterpNetError
-from interpnet.gram import Gram, GramAccumulator
+from interpnet.gram._checks import as_numpy, physical_memory
+from interpnet.gram._gram import Gram, GramAccumulator
+from interpnet.gram._sums import checked_blocks, checked_data, take_rows
 
 
 def part_grams(

@@ -11,10 +11,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from interpnet._gram_checks import as_numpy, locate_bad
-from interpnet._gram_sums import as_target, stays_on_device
-from interpnet._mulasso_solve import Solution
 from interpnet.errors import DataError
+from interpnet.gram import as_numpy, as_target, locate_bad, stays_on_device
+from interpnet.mulasso._solver._certified import Solution
 
 Float64 = npt.NDArray[np.float64]
 

@@ -29,14 +29,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._gram_checks import as_numpy
-from interpnet._gram_sums import stays_on_device
-from interpnet._mulasso_checks import Options, check_mu, check_type, class_radii
-from interpnet._mulasso_path import MAX_ITER, solve_path, warn_missed
-from interpnet._mulasso_targets import read_targets
 from interpnet.errors import InterpNetError, RunFolderError
-from interpnet.gram import Gram
-from interpnet.gram_parts import check_parts, part_grams, random_parts
+from interpnet.gram import Gram, as_numpy, check_parts, part_grams, random_parts, stays_on_device
+from interpnet.mulasso._arguments import Options, check_mu, check_type, class_radii
+from interpnet.mulasso._path import MAX_ITER, solve_path, warn_missed
+from interpnet.mulasso._targets import read_targets
 from interpnet.support.io import atomic_path
 from interpnet.support.progress import progress_bar
 
@@ -153,8 +150,8 @@ class Stability:
         Parameters
         ----------
         grams : sequence of Gram
-            Of disjoint random blocks of about the same size, such as :func:`interpnet.gram_parts.part_grams` sums over
-            :func:`interpnet.gram_parts.random_parts`.
+            Of disjoint random blocks of about the same size, such as :func:`interpnet.gram.part_grams` sums over
+            :func:`interpnet.gram.random_parts`.
         mu, n_pairs, positive, tol, max_iter, seed, device, n_jobs, progress
             As for :func:`stability_selection`.
 

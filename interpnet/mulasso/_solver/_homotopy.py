@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interpnet._mulasso_linalg import factorise, refined_solve
+from interpnet.mulasso._solver._batched_systems import factorise, refined_solve
 
 # A column whose Schur complement is below this share of its own square is linearly dependent on the active
 # ones.

@@ -13,9 +13,9 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from interpnet._mulasso_homotopy import homotopy
-from interpnet._mulasso_pivot import pivot
-from interpnet._mulasso_wide import pivot_wide
+from interpnet.mulasso._solver._block_pivoting import pivot
+from interpnet.mulasso._solver._block_pivoting_wide import pivot_wide
+from interpnet.mulasso._solver._homotopy import homotopy
 
 # Numbers in the (classes, m) arrays of classes that advance together: enough to hide the interpreter, few enough that
 # what a round works on stays in the processor's cache (on a GPU: in a small part of its memory).

@@ -19,11 +19,11 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from interpnet._mulasso_checks import Options, check_type, checked_radii
-from interpnet._mulasso_homotopy import homotopy
-from interpnet._mulasso_solve import solve
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram
+from interpnet.mulasso._arguments import Options, check_type, checked_radii
+from interpnet.mulasso._solver._certified import solve
+from interpnet.mulasso._solver._homotopy import homotopy
 
 Float64 = npt.NDArray[np.float64]
 

@@ -10,10 +10,10 @@ import torch
 from joblib import effective_n_jobs
 from torch import Tensor
 
-from interpnet._mulasso_explore import batches, explore, share
-from interpnet._mulasso_finish import finish
-from interpnet._mulasso_linalg import dense_image, factorise, refined_solve
 from interpnet.gram import Gram
+from interpnet.mulasso._solver._active_set_descent import finish
+from interpnet.mulasso._solver._batched_systems import dense_image, factorise, refined_solve
+from interpnet.mulasso._solver._schedule import batches, explore, share
 
 Float64 = npt.NDArray[np.float64]
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._gram_checks import (
+from interpnet.errors import DataError, InterpNetError, RunFolderError
+from interpnet.gram._checks import (
     as_numpy,
     check_class_count,
     check_definite,
@@ -27,7 +28,7 @@ from interpnet._gram_checks import (
     float64_array,
     remainder,
 )
-from interpnet._gram_sums import (
+from interpnet.gram._sums import (
     Block,
     Sums,
     as_target,
@@ -37,7 +38,6 @@ from interpnet._gram_sums import (
     checked_target,
     checked_weight,
 )
-from interpnet.errors import DataError, InterpNetError, RunFolderError
 from interpnet.support.io import atomic_path
 
 Float64 = npt.NDArray[np.float64]
@@ -316,7 +316,7 @@ class GramAccumulator:
         self.add_checked((rows, target, checked_weight(sample_weight, rows.shape[0])))
 
     def add_checked(self, block: Block) -> None:
-        """Add a block that :mod:`interpnet._gram_sums` has checked."""
+        """Add a block that :mod:`interpnet.gram` has checked."""
         self._sums.add(block)
 
     def gram(self) -> Gram:

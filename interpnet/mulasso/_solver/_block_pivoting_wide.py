@@ -1,6 +1,6 @@
 r"""Block pivoting of one class with many active columns, on the CPU: no padding, and threads share the classes out.
 
-The rule is that of :mod:`interpnet._mulasso_pivot`. Beyond some fifty active columns the factorisation and the reading
+The rule is that of :mod:`interpnet.mulasso`. Beyond some fifty active columns the factorisation and the reading
 of G's rows are all that counts, and classes need different amounts of both. Those two are torch's, which lets other
 threads run meanwhile; the book-keeping on vectors is numpy's, whose calls cost a third of torch's.
 """
@@ -16,9 +16,9 @@ import torch
 from scipy.linalg.lapack import dpotrf, dtrtrs
 from torch import Tensor
 
-from interpnet._mulasso_exchange import shortest
-from interpnet._mulasso_linalg import rows_product
-from interpnet._mulasso_pivot import EXCESS, FEW, MOST_ROUNDS, PATIENCE, ROUNDING, room_for
+from interpnet.mulasso._solver._batched_systems import rows_product
+from interpnet.mulasso._solver._block_pivoting import EXCESS, FEW, MOST_ROUNDS, PATIENCE, ROUNDING, room_for
+from interpnet.mulasso._solver._simplex_exchange import shortest
 
 Float64 = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]

@@ -10,9 +10,8 @@ import numpy.typing as npt
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from interpnet._gram_checks import locate_bad
-from interpnet._gram_sums import as_target, check_some_weight, checked_weight
 from interpnet.errors import DataError, InterpNetError
+from interpnet.gram import as_target, check_some_weight, checked_weight, locate_bad
 
 Float64 = npt.NDArray[np.float64]
 

@@ -13,7 +13,7 @@ and no feasible point has an objective lower by more than the gap. Where the col
 as the layers' scores are, several ``w`` are optimal: compare objectives and predictions, not coefficients.
 
 Sources: Oramas, Wang & Tuytelaars, "Visual Explanation by Interpretation", ICLR 2019 (the problem); Jaggi,
-"Revisiting Frank-Wolfe", ICML 2013 (the gap); `interpnet/_mulasso_homotopy.py` (the method).
+"Revisiting Frank-Wolfe", ICML 2013 (the gap); `interpnet/mulasso/_solver/_homotopy.py` (the method).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._mulasso_checks import Options, check_mu, check_type, class_radii
-from interpnet._mulasso_model import ROWS, LinearModel
-from interpnet._mulasso_path import MAX_ITER, solve_path, warn_missed
-from interpnet._mulasso_path import mulasso_path as mulasso_path  # noqa: PLC0414 - its public home
-from interpnet._mulasso_targets import check_class_weight, read_targets
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram
+from interpnet.mulasso._arguments import Options, check_mu, check_type, class_radii
+from interpnet.mulasso._linear_model import ROWS, LinearModel
+from interpnet.mulasso._path import MAX_ITER, solve_path, warn_missed
+from interpnet.mulasso._path import mulasso_path as mulasso_path  # noqa: PLC0414 - its public home
+from interpnet.mulasso._targets import check_class_weight, read_targets
 
 Float64 = npt.NDArray[np.float64]
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.linalg.blas import dsyrk
 
-from interpnet._gram_checks import as_numpy, class_count, locate_bad, numeric
 from interpnet.errors import DataError, InterpNetError
+from interpnet.gram._checks import as_numpy, class_count, locate_bad, numeric
 
 if TYPE_CHECKING:
     import torch

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 
-from interpnet._mulasso_checks import Options, check_type, checked_radii
-from interpnet._mulasso_solve import Solution, solve
 from interpnet.gram import Gram
+from interpnet.mulasso._arguments import Options, check_type, checked_radii
+from interpnet.mulasso._solver._certified import Solution, solve
 
 Float64 = npt.NDArray[np.float64]
 

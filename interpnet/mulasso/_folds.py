@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 
-from interpnet._mulasso_targets import Targets
 from interpnet.errors import DataError
+from interpnet.mulasso._targets import Targets
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
