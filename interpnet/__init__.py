@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from interpnet.gram import Gram as Gram
     from interpnet.heatmap import channel_heatmap as channel_heatmap
     from interpnet.heatmap import channel_signal as channel_signal
+    from interpnet.interpretation import Interpretation as Interpretation
+    from interpnet.interpretation import interpret as interpret
     from interpnet.models import load_model as load_model
     from interpnet.mulasso import BreakPoints as BreakPoints
     from interpnet.mulasso import MuLasso as MuLasso
@@ -45,9 +47,7 @@ if TYPE_CHECKING:
     from interpnet.mulasso import stability_selection as stability_selection
     from interpnet.patches import average_visualization as average_visualization
     from interpnet.patches import average_visualizations as average_visualizations
-    from interpnet.relevance import Interpretation as Interpretation
-    from interpnet.relevance import interpret as interpret
-    from interpnet.score_table import ScoreTable as ScoreTable
+    from interpnet.scores import ScoreTable as ScoreTable
     from interpnet.scores import collect_scores as collect_scores
 
 __version__ = "0.1.0"

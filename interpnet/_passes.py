@@ -14,7 +14,7 @@ from interpnet._checkpoint import Measured
 from interpnet._removal import Removal
 from interpnet.engine import Instrument, Output, Site, find_sites, instrument, logits_of, to_device
 from interpnet.errors import DataError, InterpNetError
-from interpnet.relevance import Interpretation
+from interpnet.interpretation import Interpretation
 from interpnet.scores import unpack
 
 Lists = Sequence[npt.NDArray[np.int64]]

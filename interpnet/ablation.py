@@ -24,8 +24,8 @@ from interpnet._removal import Fill, ablate
 from interpnet.ablation_result import AblationResult, Condition, Curve, SingleEffect
 from interpnet.engine import Output, evaluating, placed, resolve_device, unwrap
 from interpnet.errors import InterpNetError
-from interpnet.relevance import Interpretation
-from interpnet.score_table import ScoreTable
+from interpnet.interpretation import Interpretation
+from interpnet.scores import ScoreTable
 from interpnet.support.progress import progress_bar
 
 __all__ = ["AblationResult", "Condition", "Curve", "Fill", "SingleEffect", "ablate", "ablation_study"]

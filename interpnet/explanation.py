@@ -16,7 +16,7 @@ from interpnet._starts import Picks
 from interpnet.engine import Channel, Output, Trace, beside, check_images, find_sites
 from interpnet.errors import InterpNetError
 from interpnet.heatmap import backpropagate, normalise, reduce_colours
-from interpnet.relevance import Interpretation
+from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreReader
 
 COMBINATIONS = ("max", "mean", "response")

@@ -32,7 +32,7 @@ from interpnet.engine import (
     unwrap,
 )
 from interpnet.errors import InterpNetError
-from interpnet.score_table import ScoreTable
+from interpnet.scores import ScoreTable
 from interpnet.support.progress import progress_bar
 
 

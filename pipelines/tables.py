@@ -12,7 +12,7 @@ from rich.text import Text
 
 from interpnet.ablation_result import AblationResult, Condition
 from interpnet.engine import Site
-from interpnet.relevance import Interpretation
+from interpnet.interpretation import Interpretation
 from pipelines.selection import SELDOM, Frequencies, Selection, seldom
 
 # A terminal is no place for a thousand rows; the files have them.

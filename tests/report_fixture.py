@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from interpnet.engine import ChannelIndex
+from interpnet.interpretation import Interpretation
 from interpnet.plotting import enlarge, render, save_png
-from interpnet.relevance import Interpretation
 from interpnet.support.io import write_json, write_text
 from pipelines.selection import STABILITY_FILE, Selection, write_selection
 

@@ -28,7 +28,7 @@ def audit(weights: Path, out: Path, *more: str) -> int:
 
 def results(folder: Path) -> dict[str, object]:
     """Everything a run found, without times and places."""
-    from interpnet.relevance import Interpretation
+    from interpnet.interpretation import Interpretation
 
     found: dict[str, object] = {
         name: json.loads((folder / name).read_text())

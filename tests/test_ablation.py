@@ -18,7 +18,7 @@ from interpnet.ablation import AblationResult, ablate, ablation_study
 from interpnet.ablation_result import interval
 from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import DataError, InterpNetError, LayerError
-from interpnet.relevance import Interpretation, interpret
+from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import collect_scores
 
 

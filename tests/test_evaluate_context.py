@@ -13,7 +13,7 @@ from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError, InterpNetError
 from interpnet.evaluate import context_swap, swapped_context
 from interpnet.evaluate.context import _middle, _pairs
-from interpnet.relevance import Interpretation
+from interpnet.interpretation import Interpretation
 
 SIZE = 8
 MIDDLE, CORNER = (3, 4), (0, 7)

@@ -15,8 +15,8 @@ from experiments.qualitative import claims, run, sheet, table
 from experiments.qualitative.choose import choose, correlations
 from experiments.qualitative.maps import ABSOLUTE, BLURRED, SIGNALS, UPSAMPLED, blurred, half_mass
 from interpnet.engine import Channel, ChannelIndex
-from interpnet.relevance import Interpretation
-from interpnet.score_table import ScoreTable
+from interpnet.interpretation import Interpretation
+from interpnet.scores import ScoreTable
 
 
 @pytest.mark.filterwarnings("ignore:.*zero everywhere")

@@ -139,7 +139,7 @@ def test_a_cue_that_moves_a_channel_is_told_from_the_class(tmp_path: Path) -> No
     """A colour filter over the whole image answers the background's colour, whatever the petals are."""
     from experiments.shortcuts.audit import Audited, cue_share
     from interpnet.evaluate import context_swap
-    from interpnet.relevance import interpret
+    from interpnet.interpretation import interpret
 
     subject = next(s for s in subjects("evaluation") if s.kind == "background" and s.strength == 1.0)
     data = subject.data("train", tmp_path, n=48)

@@ -12,7 +12,7 @@ from scipy import sparse
 from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError, InterpNetError
 from interpnet.gram import Gram, GramAccumulator, _sums, check_parts, one_hot, part_grams, random_parts
-from interpnet.score_table import ScoreTable
+from interpnet.scores import ScoreTable
 
 BOUNDED = settings(max_examples=40, deadline=None, derandomize=True)
 

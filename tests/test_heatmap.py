@@ -13,7 +13,7 @@ from interpnet.engine import Channel, ChannelIndex, find_sites
 from interpnet.errors import InterpNetError, LayerError
 from interpnet.explanation import explain
 from interpnet.heatmap import REDUCTIONS, channel_heatmap, channel_signal, normalise, reduce_colours
-from interpnet.relevance import Interpretation, interpret
+from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import collect_scores
 
 

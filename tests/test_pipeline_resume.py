@@ -116,7 +116,7 @@ def test_fresh_with_a_mistake_deletes_nothing(run, weights, capsys):
 
 
 def test_an_interrupted_collection_goes_on_at_the_last_chunk(finished, weights, tmp_path, monkeypatch, capsys):
-    from interpnet import scores
+    from interpnet.scores import _collect as scores
     from pipelines import subject
 
     monkeypatch.setattr(scores, "_COMMIT_ROWS", 128)
@@ -191,7 +191,7 @@ def test_a_full_disk_ends_with_one_line_and_goes_on_later(weights, tmp_path, mon
     import errno
     import os
 
-    from interpnet.score_table import ScoreWriter
+    from interpnet.scores._table import ScoreWriter
 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:

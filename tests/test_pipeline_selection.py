@@ -10,8 +10,8 @@ import pytest
 from small_audit import Stop, audit, folder_of_images, manifest, results
 
 from interpnet.errors import InterpNetError
-from interpnet.relevance import Interpretation
-from interpnet.score_table import ScoreTable
+from interpnet.interpretation import Interpretation
+from interpnet.scores import ScoreTable
 from pipelines.cli import main
 from pipelines.config import RunConfig
 from pipelines.run_folder import RunFolder, digest

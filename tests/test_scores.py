@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from networks import Spelled
 from torch import Tensor, nn
 
-from interpnet._norms import channel_norms
 from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import DataError, InterpNetError, LayerError, ModelError, RunFolderError
 from interpnet.gram import GramAccumulator
-from interpnet.score_table import ScoreTable
-from interpnet.scores import collect_scores
+from interpnet.scores import ScoreTable, collect_scores
+from interpnet.scores._norms import channel_norms
 
 X = torch.randn(20, 3, 9, 11, generator=torch.Generator().manual_seed(5))
 Y = torch.arange(20) % 4
@@ -194,7 +193,7 @@ def failing(size: int, after: int) -> Iterator[Any]:
 def test_interrupted_collection_goes_on_at_the_last_commit(
     tmp_path: Path, lazy: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interpnet.scores._COMMIT_ROWS", 4)
+    monkeypatch.setattr("interpnet.scores._collect._COMMIT_ROWS", 4)
     model = Spelled("module")
     with pytest.raises(Interrupted, match="pulled the plug"):
         collect_scores(model, failing(2, 7), out=tmp_path, key="k", progress=False)
@@ -287,7 +286,7 @@ def test_unwritable_folder() -> None:
 
 def test_memory_does_not_grow_with_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No tensor outlives its commit: as many tensors are alive after 3 batches as after 30."""
-    monkeypatch.setattr("interpnet.scores._COMMIT_ROWS", 20)
+    monkeypatch.setattr("interpnet.scores._collect._COMMIT_ROWS", 20)
     model = Spelled("module")
     counts = []
 

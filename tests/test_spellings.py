@@ -9,7 +9,7 @@ from networks import SPELLINGS, Spelled
 
 from interpnet.engine import Channel, find_sites
 from interpnet.heatmap import channel_signal
-from interpnet.relevance import interpret
+from interpnet.interpretation import interpret
 from interpnet.scores import collect_scores
 
 X = torch.randn(6, 3, 12, 10, generator=torch.Generator().manual_seed(3))

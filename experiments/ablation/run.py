@@ -23,9 +23,8 @@ from experiments.ablation.subjects import SUBJECTS, Batches, Subject
 from experiments.ablation.table import write_readme
 from experiments.pages import commit, measured_before
 from interpnet.ablation import CONTROLS, Condition, ablation_study
-from interpnet.relevance import Interpretation, interpret
-from interpnet.score_table import ScoreTable
-from interpnet.scores import collect_scores
+from interpnet.interpretation import Interpretation, interpret
+from interpnet.scores import ScoreTable, collect_scores
 from interpnet.support.allocator import keep_freed_memory
 from interpnet.support.io import write_text
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from experiments.benchmarks.memory import peak_of
 from interpnet.engine import Channel, ChannelIndex, Trace, find_sites
 from interpnet.explanation import explain
-from interpnet.relevance import Interpretation
+from interpnet.interpretation import Interpretation
 from interpnet.support.allocator import keep_freed_memory
 
 CHOICES = {

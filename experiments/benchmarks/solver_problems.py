@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from experiments.shared import shared_data
 from interpnet.gram import Gram, GramAccumulator
-from interpnet.score_table import ScoreTable
+from interpnet.scores import ScoreTable
 
 Float64 = npt.NDArray[np.float64]
 

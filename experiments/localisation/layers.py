@@ -16,7 +16,7 @@ from experiments.localisation.networks import ARCHITECTURES, trained
 from experiments.localisation.run import HERE, MU
 from experiments.pages import fill, markdown, measured_before
 from interpnet.datasets import load_dataset, make_loader
-from interpnet.relevance import Interpretation, interpret
+from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import collect_scores
 from interpnet.support.allocator import keep_freed_memory
 from interpnet.support.io import write_text

@@ -15,7 +15,7 @@ from interpnet.engine import Instrument, Trace, evaluating, instrument
 from interpnet.errors import ModelError
 from interpnet.explanation import Explanation, explain
 from interpnet.heatmap import normalise, reduce_colours
-from interpnet.relevance import Interpretation
+from interpnet.interpretation import Interpretation
 
 #: The paper's method with its defaults: the three channels with the largest weight times score, guided, resampled.
 PAPER = "channels guided resampled"

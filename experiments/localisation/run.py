@@ -24,7 +24,7 @@ from experiments.pages import measured_before
 from interpnet.datasets import load_dataset, make_loader, stack_images
 from interpnet.engine import find_sites
 from interpnet.evaluate import iou_auc, pointing_game
-from interpnet.relevance import interpret
+from interpnet.interpretation import interpret
 from interpnet.scores import collect_scores
 from interpnet.support.allocator import keep_freed_memory
 from interpnet.support.io import write_text

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.engine import Channel
-from interpnet.relevance import Interpretation
-from interpnet.score_table import ScoreTable
+from interpnet.interpretation import Interpretation
+from interpnet.scores import ScoreTable
 
 LEVELS = ("low", "middle", "high")
 

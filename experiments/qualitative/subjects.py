@@ -22,9 +22,8 @@ from experiments.methods.subject import MEAN, SIZE, STD, batch, class_name, sque
 from experiments.networks import cifar_resnet
 from experiments.shared import shared_data
 from interpnet.datasets import load_dataset, make_loader, stack_images
-from interpnet.relevance import Interpretation, interpret
-from interpnet.score_table import ScoreTable
-from interpnet.scores import collect_scores
+from interpnet.interpretation import Interpretation, interpret
+from interpnet.scores import ScoreTable, collect_scores
 
 #: By their names in skimage.data; all CC0 or NASA's.
 PHOTOGRAPHS = ("chelsea", "coffee", "rocket")

@@ -16,8 +16,7 @@ from interpnet.baselines._lrp_engine import Propagation
 from interpnet.baselines._lrp_rules import composite
 from interpnet.baselines._propagation import batch_norm_affine
 from interpnet.engine import Call, Instrument, Site, argument, evaluating, find_sites, instrument
-from interpnet.score_table import ScoreTable
-from interpnet.scores import collect_scores
+from interpnet.scores import ScoreTable, collect_scores
 
 Floats = npt.NDArray[np.float64]
 #: LRP with the epsilon rule everywhere, and with only positive contributions below the linear maps (Yeom et al. 2021

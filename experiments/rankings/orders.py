@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from experiments.rankings.contributions import Contributions
 from experiments.rankings.paths import along, entry
 from interpnet.gram import Gram, one_hot
-from interpnet.relevance import interpret
+from interpnet.interpretation import interpret
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

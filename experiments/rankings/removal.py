@@ -13,7 +13,7 @@ from experiments.rankings.subjects import Subject, batches
 from interpnet._passes import Passes
 from interpnet._removal import Removal
 from interpnet.engine import ChannelIndex, Instrument, evaluating, find_sites, instrument
-from interpnet.relevance import Interpretation
+from interpnet.interpretation import Interpretation
 
 Ints = npt.NDArray[np.int64]
 #: How many channels are removed, up to a quarter of all.

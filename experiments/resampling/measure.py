@@ -18,7 +18,7 @@ from experiments.sanity.subjects import Subject
 from interpnet.evaluate import checkerboard, class_sensitivity, iou_auc
 from interpnet.explanation import explain
 from interpnet.heatmap import Unit, channel_signal, normalise, reduce_colours
-from interpnet.relevance import Interpretation
+from interpnet.interpretation import Interpretation
 
 STARTS = ("channels", "logit")
 HOW = ("plain", "resampled")

@@ -17,7 +17,7 @@ from experiments.localisation.networks import trained
 from experiments.methods.checkerboard import cifar
 from experiments.shared import shared_data
 from interpnet.datasets import load_dataset, make_loader, stack_images
-from interpnet.relevance import Interpretation, interpret
+from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import collect_scores
 
 

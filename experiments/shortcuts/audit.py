@@ -22,9 +22,8 @@ from interpnet.errors import DataError
 from interpnet.evaluate import ContextSwap, context_swap
 from interpnet.explanation import explain
 from interpnet.heatmap import channel_signal, reduce_colours
-from interpnet.relevance import Interpretation, interpret
-from interpnet.score_table import ScoreTable
-from interpnet.scores import collect_scores
+from interpnet.interpretation import Interpretation, interpret
+from interpnet.scores import ScoreTable, collect_scores
 from interpnet.smallcnn import SmallCNN
 
 FloatArray = npt.NDArray[np.float64]

@@ -15,8 +15,8 @@ from interpnet.engine import ChannelIndex, Trace
 from interpnet.explanation import COMBINATIONS, combine, explain
 from interpnet.gram import Gram, one_hot
 from interpnet.heatmap import normalise, reduce_colours
-from interpnet.relevance import Interpretation, interpret
-from interpnet.score_table import ScoreTable
+from interpnet.interpretation import Interpretation, interpret
+from interpnet.scores import ScoreTable
 
 LAYERS = ("every", "last half")
 MUS = (5.0, 20.0)

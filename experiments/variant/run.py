@@ -30,7 +30,7 @@ from experiments.variant.why import asked
 from interpnet.baselines import attribute
 from interpnet.datasets import make_loader, stack_images
 from interpnet.evaluate import deletion, insertion, iou_auc, pointing_game
-from interpnet.relevance import Interpretation
+from interpnet.interpretation import Interpretation
 from interpnet.scores import collect_scores
 from interpnet.support.allocator import keep_freed_memory
 from interpnet.support.io import write_text

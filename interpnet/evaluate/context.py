@@ -30,7 +30,7 @@ from interpnet.engine import (
     unwrap,
 )
 from interpnet.errors import DataError, InterpNetError
-from interpnet.relevance import Interpretation
+from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreReader
 
 FloatArray = npt.NDArray[np.float64]

@@ -16,8 +16,7 @@ from interpnet.patches import AverageVisualization, average_visualizations
 from interpnet.pictures import embed, maximise, nearest_images, tsne
 from interpnet.pictures._embedding import last_site
 from interpnet.plotting import enlarge, tile
-from interpnet.score_table import ScoreTable
-from interpnet.scores import collect_scores
+from interpnet.scores import ScoreTable, collect_scores
 from pipelines.filters.parts import Arrays, Parts
 from pipelines.filters.settings import FilterSettings
 from pipelines.subject import Batches, Split, Subject, balanced

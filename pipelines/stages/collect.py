@@ -11,8 +11,7 @@ from typing import Any
 
 from interpnet.errors import RunFolderError
 from interpnet.gram import GramAccumulator, check_size
-from interpnet.score_table import ScoreTable
-from interpnet.scores import collect_scores
+from interpnet.scores import ScoreTable, collect_scores
 from interpnet.support.io import read_json
 from pipelines.run_folder import digest
 from pipelines.session import Notes, Session

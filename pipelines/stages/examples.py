@@ -17,8 +17,8 @@ from interpnet.datasets import stack_images
 from interpnet.engine import evaluating, logits_of
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.explanation import Explanation, explain
+from interpnet.interpretation import Interpretation
 from interpnet.plotting import enlarge, render, save_png
-from interpnet.relevance import Interpretation
 from interpnet.support.io import read_json, write_json
 from pipelines.config import CONTROLS
 from pipelines.session import Notes, Session

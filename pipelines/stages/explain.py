@@ -7,7 +7,7 @@ from typing import Any
 
 from interpnet.ablation_result import AblationResult
 from interpnet.engine import Channel
-from interpnet.relevance import Interpretation
+from interpnet.interpretation import Interpretation
 from interpnet.support.io import write_json
 from pipelines.run_folder import digest
 from pipelines.session import Notes, Session

@@ -13,7 +13,7 @@ from interpnet.datasets import stack_images
 from interpnet.engine import Channel
 from interpnet.evaluate import iou_auc
 from interpnet.heatmap import channel_signal, reduce_colours
-from interpnet.relevance import Interpretation
+from interpnet.interpretation import Interpretation
 from pipelines.session import Notes, Session
 from pipelines.stages.examples import compared_maps, explain_with
 from pipelines.subject import balanced

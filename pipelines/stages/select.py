@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from interpnet.errors import InterpNetError
 from interpnet.gram import physical_memory
-from interpnet.score_table import ScoreTable
+from interpnet.scores import ScoreTable
 from pipelines.config import RunConfig
 from pipelines.selection import STABILITY_FILE, Selection
 from pipelines.session import Notes

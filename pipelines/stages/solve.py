@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.gram import Gram
-from interpnet.relevance import Interpretation, interpret
-from interpnet.score_table import ScoreTable
+from interpnet.interpretation import Interpretation, interpret
+from interpnet.scores import ScoreTable
 from interpnet.support.io import write_json, write_text
 from pipelines.run_folder import digest
 from pipelines.selection import SELECTION_FILE, STABILITY_FILE, seldom, write_selection

@@ -16,7 +16,7 @@ from interpnet.datasets import stack_images
 from interpnet.engine import Channel
 from interpnet.errors import DataError
 from interpnet.evaluate import ContextSwap, context_swap
-from interpnet.relevance import Interpretation
+from interpnet.interpretation import Interpretation
 from pipelines.session import Notes, Session
 from pipelines.subject import balanced
 

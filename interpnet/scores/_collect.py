@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from interpnet._norms import channel_norms
 from interpnet.engine import (
     ChannelIndex,
     Instrument,
@@ -39,7 +38,8 @@ from interpnet.engine import (
 )
 from interpnet.errors import DataError, InterpNetError, LayerError, ModelError, RunFolderError
 from interpnet.gram import GramAccumulator, one_hot
-from interpnet.score_table import ScoreTable, ScoreWriter
+from interpnet.scores._norms import channel_norms
+from interpnet.scores._table import ScoreTable, ScoreWriter
 from interpnet.support.io import read_json
 from interpnet.support.progress import progress_bar
 

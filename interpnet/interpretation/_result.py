@@ -17,7 +17,7 @@ from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import InterpNetError, RunFolderError, did_you_mean
 from interpnet.gram import Gram
 from interpnet.mulasso import MuLasso
-from interpnet.score_table import ScoreTable
+from interpnet.scores import ScoreTable
 from interpnet.support.io import atomic_path
 
 FloatArray = npt.NDArray[np.float64]

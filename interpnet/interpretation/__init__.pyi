@@ -1,0 +1,2 @@
+from ._result import Interpretation as Interpretation
+from ._result import interpret as interpret
