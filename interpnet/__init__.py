@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from interpnet.engine import find_sites as find_sites
     from interpnet.errors import InterpNetError as InterpNetError
     from interpnet.explanation import Explanation as Explanation
+    from interpnet.explanation import average_visualization as average_visualization
+    from interpnet.explanation import average_visualizations as average_visualizations
+    from interpnet.explanation import channel_heatmap as channel_heatmap
+    from interpnet.explanation import channel_signal as channel_signal
     from interpnet.explanation import explain as explain
     from interpnet.gram import Gram as Gram
-    from interpnet.heatmap import channel_heatmap as channel_heatmap
-    from interpnet.heatmap import channel_signal as channel_signal
     from interpnet.interpretation import Interpretation as Interpretation
     from interpnet.interpretation import interpret as interpret
     from interpnet.models import load_model as load_model
@@ -45,8 +47,6 @@ if TYPE_CHECKING:
     from interpnet.mulasso import mulasso_breakpoints as mulasso_breakpoints
     from interpnet.mulasso import mulasso_path as mulasso_path
     from interpnet.mulasso import stability_selection as stability_selection
-    from interpnet.patches import average_visualization as average_visualization
-    from interpnet.patches import average_visualizations as average_visualizations
     from interpnet.scores import ScoreTable as ScoreTable
     from interpnet.scores import collect_scores as collect_scores
 

@@ -12,15 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._figures_data import (
-    CONDITION_LABELS,
-    as_result,
-    by_class,
-    find_condition,
-    finite_mean,
-    mean_change,
-    others_change,
-)
 from interpnet._figures_style import (
     BLUE,
     CONDITION_COLOURS,
@@ -36,7 +27,18 @@ from interpnet._figures_style import (
     plain,
     spread,
 )
-from interpnet.ablation_result import AblationResult, Condition, interval
+from interpnet.ablation import (
+    CONDITION_LABELS,
+    AblationResult,
+    Condition,
+    as_result,
+    by_class,
+    find_condition,
+    finite_mean,
+    interval,
+    mean_change,
+    others_change,
+)
 from interpnet.errors import InterpNetError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from interpnet.ablation_result import AblationResult, Condition
+from interpnet.ablation import AblationResult, Condition
 from interpnet.engine import Site
 from interpnet.interpretation import Interpretation
 from pipelines.selection import SELDOM, Frequencies, Selection, seldom

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from networks import Branches, Spelled
 from torch import Tensor, nn
 
-from interpnet._passes import Passes
-from interpnet.ablation import AblationResult, ablate, ablation_study
-from interpnet.ablation_result import interval
+from interpnet.ablation import AblationResult, Passes, ablate, ablation_study, interval
 from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import DataError, InterpNetError, LayerError
 from interpnet.interpretation import Interpretation, interpret
@@ -112,7 +110,7 @@ def test_others_recall_by_hand() -> None:
 
 
 def lists_of(found: Interpretation, kind: str, seed: int = 0) -> list[np.ndarray]:
-    from interpnet.ablation import _Plan
+    from interpnet.ablation._study import _Plan
 
     plan = _Plan(found, ("random", "random-per-layer"), None, 1, seed, curve=False, single=False)
     allowed = np.ones(len(found.channels), dtype=bool)
@@ -260,7 +258,7 @@ def test_study_errors() -> None:
 
 
 def test_a_loader_that_can_be_read_only_once_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interpnet._passes._KEEP_BYTES", 0)
+    monkeypatch.setattr("interpnet.ablation._passes._KEEP_BYTES", 0)
     model, data = Known(), known_data()
     found = interpret(collect_scores(model, data, progress=False), mu=4.0)
     with pytest.raises(DataError, match=r"starts anew each time|yielded no image"):
@@ -271,7 +269,7 @@ def test_images_that_do_not_fit_are_read_again(monkeypatch: pytest.MonkeyPatch) 
     model, data = Known(), known_data()
     found = interpret(collect_scores(model, data, progress=False), mu=4.0)
     kept = ablation_study(model, data, found, repeats=1, progress=False).to_json()
-    monkeypatch.setattr("interpnet._passes._KEEP_BYTES", 0)
+    monkeypatch.setattr("interpnet.ablation._passes._KEEP_BYTES", 0)
     assert ablation_study(model, data, found, repeats=1, progress=False).to_json() == kept
 
 

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from networks import Branches
 from torch import Tensor, nn
 
-from interpnet._polyphase import nearest, resampled_transpose
-from interpnet.backward import RECTIFIER_RULES, backward_rules, check_overridden
+from interpnet.backward import backward_rules, check_overridden
+from interpnet.backward._polyphase import nearest, resampled_transpose
+from interpnet.backward._rules import RECTIFIER_RULES
 from interpnet.errors import InterpNetError, ModelError
 
 

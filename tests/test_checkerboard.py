@@ -10,7 +10,7 @@ from torch import nn
 from interpnet.engine import Channel
 from interpnet.errors import InterpNetError
 from interpnet.evaluate import checkerboard
-from interpnet.heatmap import channel_signal
+from interpnet.explanation import channel_signal
 
 
 def reference(x: np.ndarray, s: int, width: float) -> float:

@@ -13,9 +13,8 @@ from interpnet.ablation import ablate, ablation_study
 from interpnet.baselines import attribute, methods
 from interpnet.engine import Channel
 from interpnet.evaluate import context_swap
-from interpnet.explanation import explain
+from interpnet.explanation import average_visualizations, explain
 from interpnet.interpretation import interpret
-from interpnet.patches import average_visualizations
 from interpnet.scores import collect_scores
 
 X = torch.randn(24, 3, 12, 12, generator=torch.Generator().manual_seed(8))

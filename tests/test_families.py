@@ -10,7 +10,7 @@ from torch import nn
 
 from interpnet.ablation import ablate
 from interpnet.engine import Channel, find_sites
-from interpnet.heatmap import channel_signal
+from interpnet.explanation import channel_signal
 from interpnet.scores import collect_scores
 
 # name, image size, number of default channels (counted by hand from the architecture where given)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from interpnet.engine import Channel, ChannelIndex, find_sites
 from interpnet.errors import InterpNetError, LayerError
-from interpnet.explanation import explain
-from interpnet.heatmap import REDUCTIONS, channel_heatmap, channel_signal, normalise, reduce_colours
+from interpnet.explanation import channel_heatmap, channel_signal, explain, normalise, reduce_colours
+from interpnet.explanation._heatmap import REDUCTIONS
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import collect_scores
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from interpnet.engine import Channel
 from interpnet.errors import InterpNetError, LayerError
-from interpnet.patches import average_visualization, average_visualizations, cut
+from interpnet.explanation import average_visualization, average_visualizations
+from interpnet.explanation._patches import cut
 from interpnet.scores import collect_scores
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 from report_fixture import ablation, class_names, interpretation
 
 from interpnet import plotting
-from interpnet._figures_data import as_result, mean_change, others_change
 from interpnet._figures_style import plain
+from interpnet.ablation import as_result, mean_change, others_change
 from interpnet.errors import DataError, InterpNetError, RunFolderError
 
 RNG_SEED = 5

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from interpnet import _polyphase
-from interpnet._polyphase import nearest, prepare, resampled_transpose, whole_factor
+from interpnet.backward import _polyphase
+from interpnet.backward._polyphase import nearest, prepare, resampled_transpose, whole_factor
 
 TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 

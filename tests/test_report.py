@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from report_fixture import LAYERS, NASTY, ablation, class_names, interpretation, make_run
 
-from interpnet._figures_data import as_result
+from interpnet.ablation import as_result
 from interpnet.errors import RunFolderError
 from interpnet.support.io import read_json, write_json
 from pipelines.report.build import build_report

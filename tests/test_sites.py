@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from interpnet.engine import Site, find_sites
 from interpnet.engine._sites import SiteWarning
 from interpnet.errors import DataError, LayerError, ModelError
-from interpnet.patches import window
+from interpnet.explanation._patches import window
 
 
 def default(model: nn.Module, x: Tensor) -> dict[str, Site]:

@@ -8,7 +8,7 @@ import torch
 from networks import SPELLINGS, Spelled
 
 from interpnet.engine import Channel, find_sites
-from interpnet.heatmap import channel_signal
+from interpnet.explanation import channel_signal
 from interpnet.interpretation import interpret
 from interpnet.scores import collect_scores
 

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from networks import Branches, Spelled
 from torch import Tensor, nn
 
-from interpnet._starts import Unit, deepest_first, places, seed_map
 from interpnet.engine import Channel, find_sites
 from interpnet.errors import InterpNetError, LayerError
-from interpnet.heatmap import backpropagate, channel_heatmap, channel_signal
+from interpnet.explanation import Unit, backpropagate, channel_heatmap, channel_signal
+from interpnet.explanation._starts import deepest_first, places, seed_map
 
 X = torch.randn(3, 2, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
 PLAIN = {"rectifier": "gradient", "resample": False}

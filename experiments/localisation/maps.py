@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from interpnet.baselines import AttributionWarning, attribute, methods
 from interpnet.engine import Instrument, Trace, evaluating, instrument
 from interpnet.errors import ModelError
-from interpnet.explanation import Explanation, explain
-from interpnet.heatmap import normalise, reduce_colours
+from interpnet.explanation import Explanation, explain, normalise, reduce_colours
 from interpnet.interpretation import Interpretation
 
 #: The paper's method with its defaults: the three channels with the largest weight times score, guided, resampled.

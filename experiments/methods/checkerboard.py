@@ -27,7 +27,7 @@ from experiments.networks import cifar_resnet
 from experiments.shared import shared_data
 from interpnet.engine import Channel
 from interpnet.evaluate import checkerboard
-from interpnet.heatmap import channel_signal
+from interpnet.explanation import channel_signal
 from interpnet.scores import collect_scores
 from interpnet.support.io import write_text
 

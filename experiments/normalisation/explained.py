@@ -8,7 +8,7 @@ import numpy.typing as npt
 from experiments.rankings.subjects import Subject
 from interpnet.engine import Channel, ChannelIndex, find_sites
 from interpnet.evaluate import iou_auc
-from interpnet.heatmap import backpropagate, normalise, reduce_colours
+from interpnet.explanation import backpropagate, normalise, reduce_colours
 
 Floats = npt.NDArray[np.float64]
 K = 3

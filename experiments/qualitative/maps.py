@@ -12,7 +12,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from interpnet.engine import Channel, Instrument, Trace, evaluating, find_sites, instrument
 from interpnet.evaluate import checkerboard
-from interpnet.heatmap import channel_signal, reduce_colours
+from interpnet.explanation import channel_signal, reduce_colours
 
 #: Name of a picture: rectifier, resampled.
 SIGNALS = {

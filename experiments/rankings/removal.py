@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.rankings.subjects import Subject, batches
-from interpnet._passes import Passes
-from interpnet._removal import Removal
+from interpnet.ablation import Passes, Removal
 from interpnet.engine import ChannelIndex, Instrument, evaluating, find_sites, instrument
 from interpnet.interpretation import Interpretation
 

@@ -20,8 +20,7 @@ from interpnet.baselines import AttributionWarning, attribute
 from interpnet.datasets import ImageData, an8flower, make_loader, stack_images
 from interpnet.errors import DataError
 from interpnet.evaluate import ContextSwap, context_swap
-from interpnet.explanation import explain
-from interpnet.heatmap import channel_signal, reduce_colours
+from interpnet.explanation import channel_signal, explain, reduce_colours
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import ScoreTable, collect_scores
 from interpnet.smallcnn import SmallCNN

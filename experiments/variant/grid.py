@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from interpnet.engine import ChannelIndex, Trace
-from interpnet.explanation import COMBINATIONS, combine, explain
+from interpnet.explanation import COMBINATIONS, combine, explain, normalise, reduce_colours
 from interpnet.gram import Gram, one_hot
-from interpnet.heatmap import normalise, reduce_colours
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import ScoreTable
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from interpnet.backward import backward_rules, check_overridden
 from interpnet.engine import Layers, Output, Site, Trace, find_sites, logits_of
 from interpnet.errors import InterpNetError, LayerError, ModelError
-from interpnet.heatmap import reduce_colours
+from interpnet.explanation import reduce_colours
 
 REDUCTIONS = ("sum", "positive", "abs", "max")
 
@@ -195,7 +195,7 @@ class AttributionCall:
 
 
 def reduce_signal(raw: Tensor, reduction: str) -> Tensor:
-    """Reduce (B, C, H, W) to (B, H, W): ``"sum"`` keeps signs; the others as :func:`interpnet.heatmap.reduce_colours`.
+    """Reduce (B, C, H, W) to (B, H, W): ``"sum"`` keeps signs; the others as :func:`interpnet.explanation.reduce_colours`.
 
     Examples
     --------

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from interpnet.engine import Channel, Site, Trace
 from interpnet.errors import DataError, InterpNetError, ModelError
-from interpnet.patches import AverageVisualization, average_visualizations
+from interpnet.explanation import AverageVisualization, average_visualizations
 from interpnet.pictures import embed, maximise, nearest_images, tsne
 from interpnet.pictures._embedding import last_site
 from interpnet.plotting import enlarge, tile

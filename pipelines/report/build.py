@@ -8,8 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from interpnet._figures_data import CONDITION_LABELS, finite_mean, mean_change
-from interpnet.ablation_result import AblationResult
+from interpnet.ablation import CONDITION_LABELS, AblationResult, finite_mean, mean_change
 from pipelines.report.audited import audited, skipped_images, stage_rows, title
 from pipelines.report.charts import FIGURE_FILES, make_charts
 from pipelines.report.load import RunData, clean, load_run

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._figures_data import as_result
-from interpnet.ablation_result import AblationResult
+from interpnet.ablation import AblationResult, as_result
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.support.io import read_json
 from pipelines.selection import SELECTION_FILE, Frequencies, Selection, read_frequencies, read_selection

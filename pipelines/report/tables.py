@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from interpnet._figures_data import find_condition, finite_mean, mean_change
-from interpnet.ablation_result import AblationResult, interval
+from interpnet.ablation import AblationResult, find_condition, finite_mean, interval, mean_change
 from interpnet.support.io import write_json, write_text
 from pipelines.report.load import RunData
 from pipelines.report.verdict import Verdict

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from interpnet._figures_data import by_class, find_condition, finite_mean, mean_change
-from interpnet.ablation_result import AblationResult, Condition
+from interpnet.ablation import AblationResult, Condition, by_class, find_condition, finite_mean, mean_change
 
 _CONTROLS = ("random", "random-per-layer", "highest-activation")
 # From this share of a class's loss on we say that the named channels serve the class rather than everybody.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from interpnet._figures_data import by_class, find_condition, others_change
+from interpnet.ablation import by_class, find_condition, others_change
 from pipelines.config import CONTROLS
 from pipelines.report.load import RunData, clean, reading
 from pipelines.report.pictures import Pictures

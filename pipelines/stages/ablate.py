@@ -7,8 +7,7 @@ import io
 import math
 from typing import Any
 
-from interpnet.ablation import ablation_study
-from interpnet.ablation_result import AblationResult
+from interpnet.ablation import AblationResult, ablation_study
 from interpnet.support.io import read_json, write_json, write_text
 from pipelines.run_folder import digest
 from pipelines.session import Notes, Session

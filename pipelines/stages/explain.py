@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from interpnet.ablation_result import AblationResult
+from interpnet.ablation import AblationResult
 from interpnet.engine import Channel
 from interpnet.interpretation import Interpretation
 from interpnet.support.io import write_json

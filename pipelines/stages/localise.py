@@ -12,7 +12,7 @@ from torch import Tensor
 from interpnet.datasets import stack_images
 from interpnet.engine import Channel
 from interpnet.evaluate import iou_auc
-from interpnet.heatmap import channel_signal, reduce_colours
+from interpnet.explanation import channel_signal, reduce_colours
 from interpnet.interpretation import Interpretation
 from pipelines.session import Notes, Session
 from pipelines.stages.examples import compared_maps, explain_with

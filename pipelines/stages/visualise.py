@@ -9,7 +9,7 @@ from typing import Any
 
 from interpnet.engine import Channel
 from interpnet.errors import RunFolderError
-from interpnet.patches import AverageVisualization, average_visualizations
+from interpnet.explanation import AverageVisualization, average_visualizations
 from interpnet.plotting import enlarge, save_png
 from interpnet.support.io import read_json, write_json
 from pipelines.session import Session

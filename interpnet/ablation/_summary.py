@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet.ablation_result import AblationResult, Condition, interval
+from interpnet.ablation._result import AblationResult, Condition, interval
 from interpnet.errors import InterpNetError
 
 Float64 = npt.NDArray[np.float64]

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interpnet._starts import OUTPUT, Picks, Start, Unit, deepest_first, places, seed_map, seeds_of
 from interpnet.backward import RuleReport, backward_rules, check_overridden
 from interpnet.engine import (
     Channel,
@@ -32,6 +31,7 @@ from interpnet.engine import (
     unwrap,
 )
 from interpnet.errors import InterpNetError, LayerError
+from interpnet.explanation._starts import OUTPUT, Picks, Start, Unit, deepest_first, places, seed_map, seeds_of
 
 __all__ = [
     "REDUCTIONS",
@@ -131,7 +131,7 @@ def backpropagate(
     rectifier, resample, resample_pool
         See :mod:`interpnet.backward`.
     seed : {"activation", "ones", "maximum"}
-        See :func:`interpnet.heatmap.channel_heatmap`.
+        See :func:`interpnet.explanation.channel_heatmap`.
     """
     seed_map(images.new_ones(1), seed)
     model = unwrap(model)

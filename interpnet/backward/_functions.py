@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interpnet._polyphase import Transposed, nearest, prepare
+from interpnet.backward._polyphase import Transposed, nearest, prepare
 
 _FEW = 4  # channels of a first layer's input
 

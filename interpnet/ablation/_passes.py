@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from interpnet._checkpoint import Measured
-from interpnet._removal import Removal
+from interpnet.ablation._checkpoint import Measured
+from interpnet.ablation._removal import Removal
 from interpnet.engine import Instrument, Output, Site, find_sites, instrument, logits_of, to_device
 from interpnet.errors import DataError, InterpNetError
 from interpnet.interpretation import Interpretation

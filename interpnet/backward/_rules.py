@@ -43,8 +43,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interpnet._backward_functions import OWN_NODES, Convolution, Convolve, Rectify, ResamplePool, ResampleSlice, Scale
-from interpnet._backward_pooling import dense_pooling
+from interpnet.backward._functions import OWN_NODES, Convolution, Convolve, Rectify, ResamplePool, ResampleSlice, Scale
+from interpnet.backward._pooling import dense_pooling
 from interpnet.engine import (
     CONVOLUTIONS,
     Call,

@@ -18,10 +18,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from interpnet._checkpoint import Measured
-from interpnet._passes import Lists, Passes
-from interpnet._removal import Fill, ablate
-from interpnet.ablation_result import AblationResult, Condition, Curve, SingleEffect
+from interpnet.ablation._checkpoint import Measured
+from interpnet.ablation._passes import Lists, Passes
+from interpnet.ablation._removal import Fill, ablate
+from interpnet.ablation._result import AblationResult, Condition, Curve, SingleEffect
 from interpnet.engine import Output, evaluating, placed, resolve_device, unwrap
 from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interpnet._starts import Picks
 from interpnet.engine import Channel, Output, Trace, beside, check_images, find_sites
 from interpnet.errors import InterpNetError
-from interpnet.heatmap import backpropagate, normalise, reduce_colours
+from interpnet.explanation._heatmap import backpropagate, normalise, reduce_colours
+from interpnet.explanation._starts import Picks
 from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreReader
 
@@ -90,7 +90,7 @@ def explain(
     classes : int, str or (B,) numbers, optional
         Classes to explain; the predicted ones by default.
     rectifier, resample, resample_pool, seed, reduction
-        See :func:`interpnet.heatmap.channel_heatmap`.
+        See :func:`interpnet.explanation.channel_heatmap`.
     combination : {"max", "mean", "response"}
         See :func:`combine`.
 

@@ -1,0 +1,15 @@
+from ._passes import Passes as Passes
+from ._removal import Removal as Removal
+from ._result import AblationResult as AblationResult
+from ._result import Condition as Condition
+from ._result import interval as interval
+from ._study import CONTROLS as CONTROLS
+from ._study import ablate as ablate
+from ._study import ablation_study as ablation_study
+from ._summary import CONDITION_LABELS as CONDITION_LABELS
+from ._summary import as_result as as_result
+from ._summary import by_class as by_class
+from ._summary import find_condition as find_condition
+from ._summary import finite_mean as finite_mean
+from ._summary import mean_change as mean_change
+from ._summary import others_change as others_change
