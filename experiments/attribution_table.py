@@ -20,7 +20,7 @@ import torchvision
 from torch import Tensor
 
 from experiments.attribution_networks import NETWORKS, QUICK, SIZE, images, network
-from interpnet.baselines import Attribution, Method, attribute_full, methods
+from interpnet.attribution import Attribution, Method, attribute_full, methods
 from interpnet.errors import ModelError
 from interpnet.support.io import write_text
 

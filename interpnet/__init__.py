@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from interpnet.ablation import AblationResult as AblationResult
     from interpnet.ablation import ablate as ablate
     from interpnet.ablation import ablation_study as ablation_study
+    from interpnet.attribution import Attribution as Attribution
+    from interpnet.attribution import attribute as attribute
+    from interpnet.attribution import attribute_full as attribute_full
+    from interpnet.attribution import methods as methods
     from interpnet.backward import backward_rules as backward_rules
-    from interpnet.baselines import Attribution as Attribution
-    from interpnet.baselines import attribute as attribute
-    from interpnet.baselines import attribute_full as attribute_full
-    from interpnet.baselines import methods as methods
     from interpnet.datasets import ImageData as ImageData
     from interpnet.datasets import load_dataset as load_dataset
     from interpnet.datasets import make_loader as make_loader

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from interpnet.baselines import find_method
+from interpnet.attribution import find_method
 from interpnet.errors import InterpNetError
 from pipelines import tables
 from pipelines.config import RunConfig, numbers, radius

@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_iter
 
 from experiments import attribution_table
 from experiments.attribution_networks import NETWORKS, QUICK, images, network
-from interpnet.baselines import Attribution, AttributionCall, attribute, attribute_full, methods
-from interpnet.baselines import _registry as registry
+from interpnet.attribution import Attribution, AttributionCall, attribute, attribute_full, methods
+from interpnet.attribution import _registry as registry
 from interpnet.errors import InterpNetError, ModelError
 
 METHODS = {m.name: m for m in methods()}

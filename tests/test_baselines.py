@@ -15,9 +15,9 @@ from networks import Branches, Spelled
 from torch import Tensor, nn
 
 from experiments.attribution_networks import images, network
-from interpnet.baselines import AttributionWarning, attribute, attribute_full, methods
-from interpnet.baselines._call import blurred, relative_residual, resolve_baseline
-from interpnet.baselines._registry import METHODS, require
+from interpnet.attribution import AttributionWarning, attribute, attribute_full, methods, resolve_baseline
+from interpnet.attribution._call import blurred, relative_residual
+from interpnet.attribution._registry import METHODS, require
 from interpnet.errors import DataError, InterpNetError, LayerError, ModelError
 
 captum = pytest.importorskip("captum.attr", reason="captum is a development dependency")

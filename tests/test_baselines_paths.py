@@ -9,7 +9,7 @@ from networks import Branches
 from torch import Tensor, nn
 
 from experiments.attribution_networks import images, network
-from interpnet.baselines import attribute, attribute_full
+from interpnet.attribution import attribute, attribute_full
 from interpnet.errors import InterpNetError
 
 captum = pytest.importorskip("captum.attr", reason="captum is a development dependency")

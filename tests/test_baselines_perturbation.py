@@ -12,9 +12,9 @@ from networks import Branches
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
-from interpnet.baselines import attribute, attribute_full
-from interpnet.baselines._coalitions import kernel_coalitions, lime_weights, permutation_coalitions, ridge
-from interpnet.baselines._segments import image_segments
+from interpnet.attribution import attribute, attribute_full
+from interpnet.attribution._coalitions import kernel_coalitions, lime_weights, permutation_coalitions, ridge
+from interpnet.attribution._segments import image_segments
 from interpnet.errors import InterpNetError
 
 captum = pytest.importorskip("captum.attr", reason="captum is a development dependency")

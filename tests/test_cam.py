@@ -10,8 +10,8 @@ import torchvision
 from networks import Branches, Spelled
 from torch import Tensor, nn
 
-from interpnet.baselines import attribute
-from interpnet.baselines._attribute import attribute_full
+from interpnet.attribution import attribute
+from interpnet.attribution._attribute import attribute_full
 from interpnet.errors import InterpNetError, LayerError, ModelError
 
 NAMES = ("cam", "gradcam", "gradcam++", "layercam", "scorecam", "guided_gradcam", "guided_gradcam++")

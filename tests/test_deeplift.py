@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from networks import SPELLINGS, Branches, Spelled, torchvision_network
 from torch import Tensor, nn
 
-from interpnet.baselines import attribute_full
+from interpnet.attribution import attribute_full
 from interpnet.errors import ModelError
 
 # A class whose score does not change has a map of zeros.

@@ -10,7 +10,7 @@ from torch import nn
 
 from experiments.attribution_networks import Strided
 from interpnet.ablation import ablate, ablation_study
-from interpnet.baselines import attribute, methods
+from interpnet.attribution import attribute, methods
 from interpnet.engine import Channel
 from interpnet.evaluate import context_swap
 from interpnet.explanation import average_visualizations, explain

@@ -277,6 +277,6 @@ def test_pointing_agrees_with_quantus() -> None:
 
 
 def test_measures_alone_do_not_load_the_attribution_methods() -> None:
-    code = "import sys, interpnet.evaluate; print([m for m in sys.modules if m.startswith('interpnet.baselines')])"
+    code = "import sys, interpnet.evaluate; print([m for m in sys.modules if m.startswith('interpnet.attribution')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

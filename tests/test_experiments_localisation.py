@@ -10,7 +10,7 @@ import pytest
 from experiments.localisation import layers, run, table
 from experiments.localisation.maps import PAPER
 from experiments.pages import END
-from interpnet.baselines import methods
+from interpnet.attribution import methods
 
 
 @pytest.mark.filterwarnings("ignore:.*zero everywhere")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from experiments.methods import page, samples, sheet
-from interpnet.baselines import Attribution, methods
+from interpnet.attribution import Attribution, methods
 from interpnet.errors import InterpNetError
 
 

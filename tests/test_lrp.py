@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from networks import SPELLINGS, Branches, Spelled, torchvision_network
 from torch import Tensor, nn
 
-from interpnet.baselines import _lrp_engine as engine
-from interpnet.baselines import attribute_full
+from interpnet.attribution import _lrp_engine as engine
+from interpnet.attribution import attribute_full
 from interpnet.errors import InterpNetError, ModelError
 
 pytest.importorskip("zennit")

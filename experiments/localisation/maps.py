@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interpnet.baselines import AttributionWarning, attribute, methods
+from interpnet.attribution import AttributionWarning, attribute, methods
 from interpnet.engine import Instrument, Trace, evaluating, instrument
 from interpnet.errors import ModelError
 from interpnet.explanation import Explanation, explain, normalise, reduce_colours

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from experiments.methods.sheet import draw, save
 from experiments.methods.subject import chelsea, class_name, squeezenet
-from interpnet.baselines import Attribution, Method, attribute_full, methods
+from interpnet.attribution import Attribution, Method, attribute_full, methods
 from interpnet.errors import InterpNetError
 from interpnet.support.io import write_text
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from experiments.methods.subject import batch, path_here, squeezenet
-from interpnet.baselines import Attribution, attribute_full, methods
+from interpnet.attribution import Attribution, attribute_full, methods
 from interpnet.support.allocator import keep_freed_memory
 from interpnet.support.io import write_text
 

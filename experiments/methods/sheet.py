@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from experiments.methods.subject import batch, class_name, pixels, squeezenet
 from interpnet._figures_style import house_style, new_figure, plain
-from interpnet.baselines import Attribution, attribute_full, methods
+from interpnet.attribution import Attribution, attribute_full, methods
 from interpnet.support.io import atomic_path
 
 

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.rankings.subjects import Subject, batches
-from interpnet.baselines._lrp_engine import Propagation
-from interpnet.baselines._lrp_rules import composite
-from interpnet.baselines._propagation import batch_norm_affine
+from interpnet.attribution import Propagation, batch_norm_affine, composite
 from interpnet.engine import Call, Instrument, Site, argument, evaluating, find_sites, instrument
 from interpnet.scores import ScoreTable, collect_scores
 

@@ -24,7 +24,7 @@ from experiments.localisation.maps import RULES
 from experiments.pages import commit, measured_before
 from experiments.sanity.subjects import SUBJECTS, Subject
 from experiments.sanity.table import write_readme
-from interpnet.baselines import AttributionWarning, attribute, methods
+from interpnet.attribution import AttributionWarning, attribute, methods
 from interpnet.errors import ModelError
 from interpnet.evaluate import class_sensitivity, deletion, insertion, parameter_randomisation
 from interpnet.explanation import explain

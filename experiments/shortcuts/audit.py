@@ -16,7 +16,7 @@ from sklearn.metrics import silhouette_score
 from torch import Tensor
 
 from experiments.shortcuts.plan import SIZE, Subject
-from interpnet.baselines import AttributionWarning, attribute
+from interpnet.attribution import AttributionWarning, attribute
 from interpnet.datasets import ImageData, an8flower, make_loader, stack_images
 from interpnet.errors import DataError
 from interpnet.evaluate import ContextSwap, context_swap

@@ -27,7 +27,7 @@ from experiments.variant.grid import PAPER, Setting, channels_of, maps_of
 from experiments.variant.select import chosen, images_of, mask_of, measured, precision
 from experiments.variant.table import write_readme
 from experiments.variant.why import asked
-from interpnet.baselines import attribute
+from interpnet.attribution import attribute
 from interpnet.datasets import make_loader, stack_images
 from interpnet.evaluate import deletion, insertion, iou_auc, pointing_game
 from interpnet.interpretation import Interpretation

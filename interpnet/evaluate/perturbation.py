@@ -163,9 +163,8 @@ class _Plan:
 
 
 def _measured(name: str, plan: _Plan, model: nn.Module, images: Tensor, heatmaps: Tensor, target: Target) -> Score:
-    from interpnet.baselines import attribute
-    from interpnet.baselines._attribute import _targets, _usable
-    from interpnet.baselines._call import resolve_baseline
+    from interpnet.attribution import attribute, resolve_baseline
+    from interpnet.attribution._attribute import _targets, _usable
 
     model = unwrap(model)
     maps, flat = checked_maps(heatmaps, constant=plan.constant)
@@ -218,7 +217,7 @@ def _check(plan: _Plan, images: Tensor, maps: Tensor) -> None:
 
 def _classes(plan: _Plan, model: nn.Module, images: Tensor, given: Tensor | None) -> Tensor:
     """Return the classes (B,) to read: the given ones, if the model has them, else the predicted."""
-    from interpnet.baselines._attribute import check_classes
+    from interpnet.attribution import check_classes
 
     logits = torch.cat(
         [logits_of(model(x.clone()), x.shape[0], plan.output) for x in torch.split(images, plan.max_batch)]
@@ -258,7 +257,7 @@ def _curve(plan: _Plan, model: nn.Module, images: Tensor, base: Tensor, maps: Te
 
 def _ranks(model: nn.Module, images: Tensor, maps: Tensor, seed: int) -> Tensor:
     """Return each pixel's place (B, H * W) in the order of falling values, equal ones in random order."""
-    from interpnet.baselines._call import AttributionCall
+    from interpnet.attribution import AttributionCall
 
     call = AttributionCall(model, images, torch.empty(0), torch.empty(0), seed=seed)
     n = maps[0].numel()

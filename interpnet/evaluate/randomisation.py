@@ -114,7 +114,7 @@ def parameter_randomisation(
 
     Examples
     --------
-    >>> from interpnet.baselines import attribute
+    >>> from interpnet.attribution import attribute
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(484, 2)).eval()
     >>> images = torch.rand(4, 1, 13, 13)
     >>> found = parameter_randomisation(net, images, lambda m, x: attribute(m, x, 0, "edge"))
@@ -201,7 +201,7 @@ def _alike(a: Tensor, b: Tensor, window: int) -> dict[str, Tensor]:
 
 def _noise(model: nn.Module, images: Tensor, maps: Tensor, seed: int) -> Tensor:
     """Return the random control, of the maps' size."""
-    from interpnet.baselines import AttributionCall
+    from interpnet.attribution import AttributionCall
 
     call = AttributionCall(model, images, torch.empty(0), torch.empty(0), seed=seed)
     return call.draw(call.generators(), *maps.shape[1:]).to(maps)

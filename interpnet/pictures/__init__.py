@@ -1,7 +1,7 @@
 """Pictures of a network as a whole: filters, activation maps, embeddings, and what its units answer to most.
 
 They say what a network computes, not why it decided; :mod:`interpnet.explanation` has the patches that a channel
-answers to most, :mod:`interpnet.explanation` and :mod:`interpnet.baselines` explain single images.
+answers to most, :mod:`interpnet.explanation` and :mod:`interpnet.attribution` explain single images.
 """
 
 from interpnet.pictures._embedding import Embedding as Embedding

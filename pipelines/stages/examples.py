@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interpnet.baselines import AttributionWarning, attribute
+from interpnet.attribution import AttributionWarning, attribute
 from interpnet.datasets import stack_images
 from interpnet.engine import evaluating, logits_of
 from interpnet.errors import InterpNetError, RunFolderError

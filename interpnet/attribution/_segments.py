@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interpnet.baselines._registry import require
+from interpnet.attribution._registry import require
 from interpnet.errors import InterpNetError
 
 

@@ -13,11 +13,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from interpnet.baselines._call import Attribution, AttributionCall, conserved, gradient_of
-from interpnet.baselines._lrp_engine import FUNCTIONS, Propagation
-from interpnet.baselines._lrp_rules import Composite, composite
-from interpnet.baselines._propagation import check_functions
-from interpnet.baselines._registry import Run, register
+from interpnet.attribution._call import Attribution, AttributionCall, conserved, gradient_of
+from interpnet.attribution._lrp.engine import FUNCTIONS, Propagation
+from interpnet.attribution._lrp.rules import Composite, composite
+from interpnet.attribution._refusals import check_functions
+from interpnet.attribution._registry import Run, register
 from interpnet.engine import Instrument, instrument, logits_of
 from interpnet.errors import InterpNetError, ModelError
 

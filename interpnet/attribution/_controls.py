@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from interpnet.baselines._call import Attribution, AttributionCall
-from interpnet.baselines._registry import register
+from interpnet.attribution._call import Attribution, AttributionCall
+from interpnet.attribution._registry import register
 from interpnet.errors import InterpNetError
 
 

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interpnet.baselines._lrp_layers import (
+from interpnet.attribution._lrp.layers import (
     Layer,
     Pass,
     Relevance,
@@ -37,8 +37,8 @@ from interpnet.baselines._lrp_layers import (
     merged_layer,
     scaling_layer,
 )
-from interpnet.baselines._lrp_rules import Composite
-from interpnet.baselines._propagation import (
+from interpnet.attribution._lrp.rules import Composite
+from interpnet.attribution._refusals import (
     MOVES,
     check_left_alone,
     evaluates_batch_norm,

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interpnet.baselines._call import Attribution, AttributionCall, conserved, score_gradient
-from interpnet.baselines._registry import METHODS, find_method, register
+from interpnet.attribution._call import Attribution, AttributionCall, conserved, score_gradient
+from interpnet.attribution._registry import METHODS, find_method, register
 from interpnet.errors import InterpNetError
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interpnet.baselines._call import Attribution, AttributionCall, conserved, gradient_of
-from interpnet.baselines._deeplift_parts import Parts, Reveal, reveal
-from interpnet.baselines._deeplift_rules import Product, Scatter, Slope, maximum, product, rescale
-from interpnet.baselines._propagation import (
+from interpnet.attribution._call import Attribution, AttributionCall, conserved, gradient_of
+from interpnet.attribution._deeplift.parts import Parts, Reveal, reveal
+from interpnet.attribution._deeplift.rules import Product, Scatter, Slope, maximum, product, rescale
+from interpnet.attribution._refusals import (
     AFFINE,
     MOVES,
     check_functions,
@@ -26,7 +26,7 @@ from interpnet.baselines._propagation import (
     first_tensor,
     refuse,
 )
-from interpnet.baselines._registry import register
+from interpnet.attribution._registry import register
 from interpnet.engine import Call, Instrument, instrument, logits_of, tensors_in
 from interpnet.errors import ModelError
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from interpnet.baselines._call import Attribution
+from interpnet.attribution._call import Attribution
 from interpnet.errors import InterpNetError, did_you_mean
 
 Run = Callable[..., Attribution]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from interpnet.baselines._call import Attribution, AttributionCall, relative_residual
-from interpnet.baselines._coalitions import (
+from interpnet.attribution._call import Attribution, AttributionCall, relative_residual
+from interpnet.attribution._coalitions import (
     draw_masks,
     kernel_coalitions,
     lime_weights,
@@ -19,8 +19,8 @@ from interpnet.baselines._coalitions import (
     ridge,
     shapley_regression,
 )
-from interpnet.baselines._registry import register
-from interpnet.baselines._segments import image_segments
+from interpnet.attribution._registry import register
+from interpnet.attribution._segments import image_segments
 from interpnet.errors import InterpNetError
 
 

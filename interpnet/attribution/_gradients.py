@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interpnet.baselines._call import Attribution, AttributionCall, conserved, score_gradient
-from interpnet.baselines._registry import register
+from interpnet.attribution._call import Attribution, AttributionCall, conserved, score_gradient
+from interpnet.attribution._registry import register
 from interpnet.engine import Instrument, instrument, logits_of
 from interpnet.errors import InterpNetError
 

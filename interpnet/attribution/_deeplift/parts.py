@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interpnet.baselines._deeplift_rules import closeness, function_of, mean_derivative
-from interpnet.baselines._propagation import batch_norm_affine, first_tensor, node_of
+from interpnet.attribution._deeplift.rules import closeness, function_of, mean_derivative
+from interpnet.attribution._refusals import batch_norm_affine, first_tensor, node_of
 from interpnet.engine import ADDITIONS, Call, argument
 
 

@@ -27,8 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interpnet.baselines._lrp_layers import Stabiliser
-from interpnet.baselines._registry import require
+from interpnet.attribution._lrp.layers import Stabiliser
+from interpnet.attribution._registry import require
 
 
 @dataclass(frozen=True)

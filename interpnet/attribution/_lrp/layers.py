@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interpnet.baselines._propagation import batch_norm_affine
+from interpnet.attribution._refusals import batch_norm_affine
 from interpnet.engine import Call, argument
 
 Stabiliser = Callable[[Tensor], Tensor]
