@@ -12,8 +12,7 @@ from torch import Tensor
 from interpnet.datasets import ImageData, make_loader
 from interpnet.engine import best_device
 from interpnet.errors import InterpNetError, ModelError
-from interpnet.smallcnn import SmallCNN, save_smallcnn, smallcnn_extra
-from interpnet.training import History, accuracy, fit_smallcnn
+from interpnet.models import History, SmallCNN, accuracy, fit_smallcnn, save_smallcnn, smallcnn_extra
 from pipelines import tables
 from pipelines.commands import run_audit, settings_of
 from pipelines.config import RunConfig

@@ -17,9 +17,9 @@ import pytest
 
 import interpnet.datasets as package
 from interpnet.datasets import An8Flower, an8flower, an8flower_from_spec, load_dataset
-from interpnet.datasets._flower import dataset as module
-from interpnet.datasets._flower.options import SHORTCUTS, make_options
-from interpnet.datasets._flower.scene import picture
+from interpnet.datasets._an8flower import dataset as module
+from interpnet.datasets._an8flower.options import SHORTCUTS, make_options
+from interpnet.datasets._an8flower.scene import picture
 from interpnet.errors import DataError
 
 ALLOWED = {

@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from interpnet.datasets import An8Flower, an8flower
-from interpnet.datasets._flower.options import CUE_SPLITS, SHORTCUTS, SPLITS, draw_cue, make_options
+from interpnet.datasets._an8flower.options import CUE_SPLITS, SHORTCUTS, SPLITS, draw_cue, make_options
 
 
 def _within(hits: int, n: int, p: float) -> bool:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from interpnet.datasets import GENERATOR
-from interpnet.datasets._flower.exact import Draws, cross, dot, sincos, unit
-from interpnet.datasets._flower.options import azimuth_of, make_options
-from interpnet.datasets._flower.plant import PETALS, STEM, plant
-from interpnet.datasets._flower.render import BAND, DISC, LEAF, PETAL, WHOLE, Camera, Surface, draw, make_thing
-from interpnet.datasets._flower.scene import IN_PETALS, IN_PLANT, IN_STEM, TOUCHES_PLANT, _camera, picture
+from interpnet.datasets._an8flower.exact import Draws, cross, dot, sincos, unit
+from interpnet.datasets._an8flower.options import azimuth_of, make_options
+from interpnet.datasets._an8flower.plant import PETALS, STEM, plant
+from interpnet.datasets._an8flower.render import BAND, DISC, LEAF, PETAL, WHOLE, Camera, Surface, draw, make_thing
+from interpnet.datasets._an8flower.scene import IN_PETALS, IN_PLANT, IN_STEM, TOUCHES_PLANT, _camera, picture
 
 X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 FRONT = Camera((0.0, 0.0, 5.0), X, Y, (0.0, 0.0, -1.0), 0.4, (0.0, 0.0), Z, 0.25, 0.5)

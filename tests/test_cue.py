@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from interpnet.datasets import an8flower_from_spec
-from interpnet.datasets._flower.options import SHORTCUTS
+from interpnet.datasets._an8flower.options import SHORTCUTS
 from interpnet.errors import InterpNetError
 from pipelines import commands_model, cue
 from pipelines.cli import main

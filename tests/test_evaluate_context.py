@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError, InterpNetError
 from interpnet.evaluate import context_swap, swapped_context
-from interpnet.evaluate.context import _middle, _pairs
+from interpnet.evaluate._context import _middle, _pairs
 from interpnet.interpretation import Interpretation
 
 SIZE = 8

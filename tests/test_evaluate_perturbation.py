@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from interpnet import attribute
 from interpnet.errors import DataError, InterpNetError, ModelError
 from interpnet.evaluate import deletion, insertion
-from interpnet.evaluate.perturbation import _ranks
-from interpnet.smallcnn import SmallCNN
+from interpnet.evaluate._perturbation import _ranks
+from interpnet.models import SmallCNN
 
 
 def linear(weights: Tensor) -> nn.Module:

@@ -19,7 +19,7 @@ from interpnet.engine import Channel, Instrument, instrument
 from interpnet.errors import DataError, InterpNetError, ModelError
 from interpnet.evaluate import parameter_randomisation, spearman, ssim
 from interpnet.evaluate._reinitialise import output_sizes, redraw, settle, weighted_layers
-from interpnet.smallcnn import SmallCNN
+from interpnet.models import SmallCNN
 
 
 def by(method: str, target: int = 0) -> Any:

@@ -19,7 +19,7 @@ from torch import Tensor
 from interpnet import attribute
 from interpnet.errors import DataError, InterpNetError
 from interpnet.evaluate import class_sensitivity, spearman, ssim
-from interpnet.evaluate.similarity import ranks
+from interpnet.evaluate._similarity import ranks
 
 
 def naive_ssim(a: np.ndarray, b: np.ndarray, side: int) -> float:

@@ -16,7 +16,7 @@ from experiments.rankings import areas, claims, contributions, orders, paths, re
 from experiments.rankings.subjects import Subject
 from interpnet.engine import find_sites
 from interpnet.gram import Gram
-from interpnet.smallcnn import SmallCNN
+from interpnet.models import SmallCNN
 
 
 def test_a_quick_trial_resumes_and_ranks_in_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

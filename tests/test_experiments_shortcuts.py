@@ -14,8 +14,8 @@ from experiments.pages import END, begin
 from experiments.shortcuts import run, table
 from experiments.shortcuts.plan import CONTRASTS, KINDS, SETS, subjects
 from interpnet.datasets import make_loader
+from interpnet.models import SmallCNN
 from interpnet.scores import collect_scores
-from interpnet.smallcnn import SmallCNN
 
 
 def test_the_sets_share_no_seed_and_hold_every_kind() -> None:

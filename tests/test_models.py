@@ -15,7 +15,8 @@ from torch import nn
 from torchvision.models import googlenet, inception_v3
 
 from interpnet.errors import ModelError
-from interpnet.models import describe_model, fingerprint_model, load_model
+from interpnet.models import describe_model, load_model
+from interpnet.models._load import fingerprint_model
 
 SQUEEZE = "torchvision:squeezenet1_1"
 

@@ -12,7 +12,6 @@ from matplotlib.text import Text
 from networks import Spelled
 from torch import nn
 
-from interpnet._figures_filters import plot_activation_maps, plot_embedding, plot_filters, plot_pictures
 from interpnet.engine import find_sites
 from interpnet.errors import DataError, LayerError, ModelError
 from interpnet.pictures import (
@@ -26,8 +25,10 @@ from interpnet.pictures import (
     map_sheet,
     nearest_images,
     picture_plane,
+    plot_embedding,
     tsne,
 )
+from interpnet.pictures._figures import plot_activation_maps, plot_filters, plot_pictures
 
 
 def net(in_channels: int = 3) -> nn.Module:

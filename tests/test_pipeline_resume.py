@@ -82,7 +82,7 @@ def test_a_stage_before_its_turn_says_what_to_run(weights, tmp_path, capsys):
     ],
 )
 def test_a_foreign_run_folder_is_refused(change, what, run, weights, tmp_path, capsys):
-    from interpnet.smallcnn import SmallCNN, save_smallcnn
+    from interpnet.models import SmallCNN, save_smallcnn
 
     data = "digits"
     if change == ["OTHER WEIGHTS"]:

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from report_fixture import ablation, class_names, interpretation
 
-from interpnet import plotting
-from interpnet._figures_style import plain
 from interpnet.ablation import as_result, mean_change, others_change
 from interpnet.errors import DataError, InterpNetError, RunFolderError
+from interpnet.plotting import _images as plotting
+from interpnet.plotting.style import plain
 
 RNG_SEED = 5
 

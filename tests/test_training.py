@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from interpnet._training_steps import one_cycle, shift_images
 from interpnet.datasets import ImageData, load_dataset, make_loader
 from interpnet.errors import DataError, InterpNetError, ModelError
-from interpnet.models import fingerprint_model
-from interpnet.smallcnn import SmallCNN
-from interpnet.training import accuracy, fit_smallcnn, train
+from interpnet.models import SmallCNN, accuracy, fit_smallcnn, train
+from interpnet.models._load import fingerprint_model
+from interpnet.models._training_steps import one_cycle, shift_images
 
 
 def loader_of(n: int = 12, n_classes: int = 3, **options: int) -> DataLoader:

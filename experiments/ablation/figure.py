@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.ablation.differences import Group, groups, of, recall
-from interpnet._figures_style import CONDITION_COLOURS, INK, MUTED, house_style, new_figure
+from interpnet.plotting.style import CONDITION_COLOURS, INK, MUTED, house_style, new_figure
 from interpnet.support.io import atomic_path
 
 _GROUP_WIDTH = 0.84

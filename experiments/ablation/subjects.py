@@ -16,8 +16,7 @@ from experiments.localisation.networks import trained
 from experiments.networks import cifar_resnet
 from experiments.shared import shared_data
 from interpnet.datasets import ImageData, load_dataset, make_loader
-from interpnet.smallcnn import SmallCNN, load_smallcnn, save_smallcnn
-from interpnet.training import fit_smallcnn, train
+from interpnet.models import SmallCNN, fit_smallcnn, load_smallcnn, save_smallcnn, train
 
 Batches = list[Any]
 _TRAIN_ON, _EPOCHS = 20_000, 5

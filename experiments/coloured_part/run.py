@@ -19,7 +19,7 @@ from experiments.coloured_part.marks import BETWEEN, NEITHER, PART, PLANT, Mark,
 from experiments.localisation.maps import PAPER
 from experiments.localisation.table import CONTROLS
 from experiments.pages import fill, markdown, signed
-from interpnet._figures_style import BLUE, GREEN, INK, MUTED, VERMILLION, house_style, new_figure
+from interpnet.plotting.style import BLUE, GREEN, INK, MUTED, VERMILLION, house_style, new_figure
 from interpnet.support.io import atomic_path
 
 HERE = Path(__file__).parent

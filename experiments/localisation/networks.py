@@ -10,9 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from interpnet.datasets import ImageData, make_loader
-from interpnet.smallcnn import SmallCNN
+from interpnet.models import SmallCNN, accuracy, train
 from interpnet.support.io import atomic_path
-from interpnet.training import accuracy, train
 
 ARCHITECTURES = ("smallcnn", "resnet18")
 # With fewer some small networks confuse two colours (75 to 83 % of the test images right after half as many).

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.localisation.maps import PAPER
 from experiments.pages import begin, fill, markdown, paired, signed
-from interpnet._figures_style import BLUE, MUTED, VERMILLION, house_style, new_figure
+from interpnet.plotting.style import BLUE, MUTED, VERMILLION, house_style, new_figure
 from interpnet.support.io import atomic_path
 
 _COMMAND = "experiments.localisation.run"

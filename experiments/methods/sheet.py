@@ -22,8 +22,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from experiments.methods.subject import batch, class_name, pixels, squeezenet
-from interpnet._figures_style import house_style, new_figure, plain
 from interpnet.attribution import Attribution, attribute_full, methods
+from interpnet.plotting.style import house_style, new_figure, plain
 from interpnet.support.io import atomic_path
 
 

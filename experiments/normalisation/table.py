@@ -12,7 +12,7 @@ from experiments.normalisation.scales import COUNTS, PAPER, SCALES
 from experiments.pages import fill, markdown, paired, signed
 from experiments.rankings.areas import area
 from experiments.rankings.table import TITLES, kinds
-from interpnet._figures_style import BLUE, GREEN, MUTED, ORANGE, SKY, VERMILLION, house_style, new_figure
+from interpnet.plotting.style import BLUE, GREEN, MUTED, ORANGE, SKY, VERMILLION, house_style, new_figure
 from interpnet.support.io import atomic_path
 
 COMMAND = "experiments.normalisation.run"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from experiments.methods.sheet import level, save
 from experiments.qualitative.maps import UPSAMPLED
-from interpnet._figures_style import INK, MUTED, house_style, new_figure, plain
+from interpnet.plotting.style import INK, MUTED, house_style, new_figure, plain
 
 TILE, GAP, WORDS, HEAD, DPI = 160, 8, 42, 30, 100
 _WINDOW, _APART = 40, 14

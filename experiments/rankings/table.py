@@ -11,7 +11,7 @@ import numpy as np
 from experiments.pages import fill, markdown, signed
 from experiments.rankings.areas import areas, curve, gain, names
 from experiments.rankings.orders import GREEDY, OURS, RANDOM, VARIANTS
-from interpnet._figures_style import BLUE, GREEN, INK, MUTED, ORANGE, SKY, VERMILLION, house_style, new_figure
+from interpnet.plotting.style import BLUE, GREEN, INK, MUTED, ORANGE, SKY, VERMILLION, house_style, new_figure
 from interpnet.support.io import atomic_path
 
 COMMAND = "experiments.rankings.run"

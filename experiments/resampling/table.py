@@ -11,7 +11,7 @@ from experiments.localisation.maps import RULES
 from experiments.pages import fill, markdown, signed
 from experiments.resampling.effects import Interval, at_best_blur, cell, effects, kinds_of, over_blurring, part
 from experiments.resampling.measure import BLURS, REDUCTIONS
-from interpnet._figures_style import BLUE, INK, MUTED, VERMILLION, house_style, new_figure
+from interpnet.plotting.style import BLUE, INK, MUTED, VERMILLION, house_style, new_figure
 from interpnet.support.io import atomic_path
 
 COMMAND = "experiments.resampling.run"

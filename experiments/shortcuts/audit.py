@@ -22,8 +22,8 @@ from interpnet.errors import DataError
 from interpnet.evaluate import ContextSwap, context_swap
 from interpnet.explanation import channel_signal, explain, reduce_colours
 from interpnet.interpretation import Interpretation, interpret
+from interpnet.models import SmallCNN
 from interpnet.scores import ScoreTable, collect_scores
-from interpnet.smallcnn import SmallCNN
 
 FloatArray = npt.NDArray[np.float64]
 MU = 5.0

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from experiments.shortcuts.plan import SIZE, Subject
 from interpnet.datasets import make_loader
-from interpnet.smallcnn import SmallCNN, load_smallcnn, save_smallcnn
+from interpnet.models import SmallCNN, accuracy, load_smallcnn, save_smallcnn, train
 from interpnet.support.allocator import keep_freed_memory
-from interpnet.training import accuracy, train
 
 WIDTH, EPOCHS, BATCH = 8, 8, 64
 #: A network relies on its cue if it loses at least so much where the cue disagrees.

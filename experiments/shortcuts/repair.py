@@ -21,8 +21,7 @@ from interpnet import ablate
 from interpnet.datasets import stack_images
 from interpnet.engine import Channel
 from interpnet.evaluate import swapped_context
-from interpnet.smallcnn import SmallCNN
-from interpnet.training import train
+from interpnet.models import SmallCNN, train
 
 SPLITS = {"agree": ("test-agree", True), "disagree": ("test-disagree", True), "clean": ("test", False)}
 _SURROUNDINGS = 3
@@ -105,7 +104,7 @@ def _refitted(model: SmallCNN, images: Tensor, labels: Tensor, tests: Tests) -> 
 
 
 class _Batches:
-    """Batches of tensors in a new order each epoch, as :func:`interpnet.training.train` wants them."""
+    """Batches of tensors in a new order each epoch, as :func:`interpnet.models.train` wants them."""
 
     def __init__(self, images: Tensor, labels: Tensor, seed: int, size: int = 64) -> None:
         self.images, self.labels, self._size = images, labels, size

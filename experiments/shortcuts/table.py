@@ -14,7 +14,7 @@ from experiments.pages import fill, markdown, paired, signed
 from experiments.shortcuts.audit import FLAG
 from experiments.shortcuts.networks import RELIES
 from experiments.shortcuts.plan import KINDS
-from interpnet._figures_style import BLUE, MUTED, VERMILLION, house_style, new_figure
+from interpnet.plotting.style import BLUE, MUTED, VERMILLION, house_style, new_figure
 from interpnet.support.io import atomic_path
 
 COMMAND = "experiments.shortcuts.run"

@@ -11,7 +11,7 @@ import numpy as np
 from experiments.pages import fill, markdown, paired, signed
 from experiments.variant.grid import PAPER, Setting
 from experiments.variant.select import alone, chosen, ranked
-from interpnet._figures_style import BLUE, VERMILLION, house_style, new_figure
+from interpnet.plotting.style import BLUE, VERMILLION, house_style, new_figure
 from interpnet.support.io import atomic_path
 
 COMMAND = "experiments.variant.run"

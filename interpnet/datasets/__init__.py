@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from interpnet.datasets._an8flower.dataset import An8Flower as An8Flower
+    from interpnet.datasets._an8flower.dataset import an8flower as an8flower
+    from interpnet.datasets._an8flower.dataset import an8flower_from_spec as an8flower_from_spec
+    from interpnet.datasets._an8flower.files import ReleasedFlower as ReleasedFlower
+    from interpnet.datasets._an8flower.files import released_an8flower as released_an8flower
     from interpnet.datasets._data import ImageData as ImageData
     from interpnet.datasets._data import stack_images as stack_images
-    from interpnet.datasets._flower.dataset import An8Flower as An8Flower
-    from interpnet.datasets._flower.dataset import an8flower as an8flower
-    from interpnet.datasets._flower.dataset import an8flower_from_spec as an8flower_from_spec
-    from interpnet.datasets._flower.files import ReleasedFlower as ReleasedFlower
-    from interpnet.datasets._flower.files import released_an8flower as released_an8flower
     from interpnet.datasets._loader import Batch as Batch
     from interpnet.datasets._loader import BatchLoader as BatchLoader
     from interpnet.datasets._loader import Skipped as Skipped

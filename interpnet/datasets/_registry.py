@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from interpnet.datasets._an8flower.source import flower_source, released_source
 from interpnet.datasets._data import ImageData
-from interpnet.datasets._flower.source import flower_source, released_source
 from interpnet.datasets._preprocess import make_preprocessing
 from interpnet.datasets._sources import ArraySource, FolderSource, Source
 from interpnet.errors import DataError, did_you_mean

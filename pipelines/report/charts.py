@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup, escape
 
-from interpnet._figures_style import GRID, INK, MUTED
 from interpnet.plotting import (
     plot_ablation,
     plot_ablation_curve,
@@ -22,6 +21,7 @@ from interpnet.plotting import (
     plot_layer_relevance,
     plot_mu_curve,
 )
+from interpnet.plotting.style import GRID, INK, MUTED
 from interpnet.support.io import atomic_path
 from pipelines.report.load import RunData
 from pipelines.selection import Selection

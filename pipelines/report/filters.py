@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 import interpnet
-from interpnet._figures_filters import plot_embedding
 from interpnet.datasets import ImageData, stack_images
 from interpnet.engine import Site
 from interpnet.errors import ModelError
-from interpnet.pictures import Filters, activation_maps, filter_sheet, filters, map_sheet, picture_plane
+from interpnet.pictures import Filters, activation_maps, filter_sheet, filters, map_sheet, picture_plane, plot_embedding
 from interpnet.plotting import Picture, enlarge, render
 from pipelines.filters.parts import Arrays
 from pipelines.filters.work import Work, evenly

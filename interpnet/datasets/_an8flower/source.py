@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from interpnet.datasets._flower.dataset import An8Flower, an8flower_from_spec
-from interpnet.datasets._flower.files import ReleasedFlower, released_an8flower
+from interpnet.datasets._an8flower.dataset import An8Flower, an8flower_from_spec
+from interpnet.datasets._an8flower.files import ReleasedFlower, released_an8flower
 from interpnet.datasets._sources import ArraySource
 
 

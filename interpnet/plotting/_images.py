@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._figures import plot_ablation, plot_ablation_curve, plot_class_recall, plot_layer_relevance
-from interpnet._figures_selection import plot_mu_curve
 from interpnet.errors import DataError
+from interpnet.plotting._ablation import plot_ablation, plot_ablation_curve, plot_class_recall, plot_layer_relevance
+from interpnet.plotting._mu_curve import plot_mu_curve
 from interpnet.support.io import atomic_path
 
 __all__ = [

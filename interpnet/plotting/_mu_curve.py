@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._figures_style import BLUE, INK, MUTED, VERMILLION, house_style, new_figure
 from interpnet.errors import InterpNetError
+from interpnet.plotting.style import BLUE, INK, MUTED, VERMILLION, house_style, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._figures_style import (
+from interpnet.errors import DataError
+from interpnet.pictures._filters import Filters, filter_tiles
+from interpnet.plotting import enlarge
+from interpnet.plotting.style import (
     BLUE,
     GREEN,
     INK,
@@ -22,9 +25,6 @@ from interpnet._figures_style import (
     plain,
     spread,
 )
-from interpnet.errors import DataError
-from interpnet.pictures._filters import Filters, filter_tiles
-from interpnet.plotting import enlarge
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

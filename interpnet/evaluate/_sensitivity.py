@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from interpnet.errors import DataError, InterpNetError
 from interpnet.evaluate._checks import checked_maps, min_max
 from interpnet.evaluate._score import Score, measure
-from interpnet.evaluate.similarity import check_window, correlated, ssim, standard_ranks
+from interpnet.evaluate._similarity import check_window, correlated, ssim, standard_ranks
 
 ExplainClass = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -62,7 +62,7 @@ def class_sensitivity(
     absolute : bool
         Compare absolute values: signed methods often return a class's map as the negative of another's.
     window : int
-        Of the structural similarity; see :func:`interpnet.evaluate.similarity.ssim`.
+        Of the structural similarity; see :func:`interpnet.evaluate.ssim`.
     constant : {"error", "zero"}
         Refuse a constant map, or compare it as zeros (like another constant one, unlike any other) and flag the image.
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet.datasets._flower.cache import Arrays, read_folder, write_folder
-from interpnet.datasets._flower.options import (
+from interpnet.datasets._an8flower.cache import Arrays, read_folder, write_folder
+from interpnet.datasets._an8flower.options import (
     COLOURS,
     GENERATOR,
     FlowerOptions,
@@ -24,7 +24,7 @@ from interpnet.datasets._flower.options import (
     make_options,
     parse_spec,
 )
-from interpnet.datasets._flower.scene import IN_CUE, IN_PETALS, IN_PLANT, IN_STEM, TOUCHES_PLANT, picture
+from interpnet.datasets._an8flower.scene import IN_CUE, IN_PETALS, IN_PLANT, IN_STEM, TOUCHES_PLANT, picture
 from interpnet.errors import DataError, did_you_mean
 
 Bytes = npt.NDArray[np.uint8]

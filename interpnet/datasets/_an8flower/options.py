@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet.datasets._flower.exact import Draws
+from interpnet.datasets._an8flower.exact import Draws
 from interpnet.errors import DataError, did_you_mean
 
 # A part of every seed and of every cached folder's name: pictures of two versions are never mixed.

@@ -14,7 +14,7 @@ from interpnet.errors import DataError, InterpNetError, ModelError
 from interpnet.evaluate._checks import checked_maps, whole
 from interpnet.evaluate._reinitialise import HOW, Layers, WeightedLayer, output_sizes, redraw, settle, weighted_layers
 from interpnet.evaluate._score import Score, measure
-from interpnet.evaluate.similarity import check_window, spearman, ssim
+from interpnet.evaluate._similarity import check_window, spearman, ssim
 
 Explain = Callable[[nn.Module, Tensor], Tensor]
 
@@ -88,7 +88,7 @@ def parameter_randomisation(
     seed : int
         Of the draw, for which a layer's name counts besides, and of the random map.
     window : int
-        Of the structural similarity; see :func:`interpnet.evaluate.similarity.ssim`.
+        Of the structural similarity; see :func:`interpnet.evaluate.ssim`.
     max_batch : int
         How many images run through the network at once to settle the draw; ``explain`` gets all of them.
     constant : {"error", "zero"}

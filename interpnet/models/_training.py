@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from interpnet._training_steps import Running, cpu_threads, logits_of, one_cycle, require_every_class
-from interpnet._training_steps import step as step_once
 from interpnet.datasets import ImageData, make_loader
 from interpnet.engine import resolve_device
 from interpnet.errors import DataError, InterpNetError
-from interpnet.smallcnn import SmallCNN
+from interpnet.models._smallcnn import SmallCNN
+from interpnet.models._training_steps import Running, cpu_threads, logits_of, one_cycle, require_every_class
+from interpnet.models._training_steps import step as step_once
 from interpnet.support.progress import progress_bar
 from interpnet.support.seed import seeded
 

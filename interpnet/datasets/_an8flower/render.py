@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from interpnet.datasets._flower.exact import Vector, dot, mix
+from interpnet.datasets._an8flower.exact import Vector, dot, mix
 
 Float32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

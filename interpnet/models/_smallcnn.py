@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from interpnet._weights import existing_file, fit_weights, read_weights
 from interpnet.errors import ModelError
+from interpnet.models._weights import existing_file, fit_weights, read_weights
 from interpnet.support.io import atomic_path
 from interpnet.support.seed import seeded
 

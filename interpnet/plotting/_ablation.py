@@ -12,7 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from interpnet._figures_style import (
+from interpnet.ablation import (
+    CONDITION_LABELS,
+    AblationResult,
+    Condition,
+    as_result,
+    by_class,
+    find_condition,
+    finite_mean,
+    interval,
+    mean_change,
+    others_change,
+)
+from interpnet.errors import InterpNetError
+from interpnet.plotting.style import (
     BLUE,
     CONDITION_COLOURS,
     GREEN,
@@ -27,19 +40,6 @@ from interpnet._figures_style import (
     plain,
     spread,
 )
-from interpnet.ablation import (
-    CONDITION_LABELS,
-    AblationResult,
-    Condition,
-    as_result,
-    by_class,
-    find_condition,
-    finite_mean,
-    interval,
-    mean_change,
-    others_change,
-)
-from interpnet.errors import InterpNetError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from interpnet.datasets._flower.exact import Draws, Vector, cross, dot, mix, sincos, unit
-from interpnet.datasets._flower.options import GENERATOR
-from interpnet.datasets._flower.render import BAND, DISC, LEAF, PETAL, WHOLE, Surface, Thing, make_thing
+from interpnet.datasets._an8flower.exact import Draws, Vector, cross, dot, mix, sincos, unit
+from interpnet.datasets._an8flower.options import GENERATOR
+from interpnet.datasets._an8flower.render import BAND, DISC, LEAF, PETAL, WHOLE, Surface, Thing, make_thing
 
 # The parts of a scene; the numbers order nothing.
 POT, SOIL, STEM, LEAVES, PETALS, CENTRE = range(1, 7)

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interpnet._factory import code_digest, run_factory, split_factory_spec
-from interpnet._weights import WEIGHT_SUFFIXES, existing_file, fit_weights, read_weights
 from interpnet.errors import ModelError, did_you_mean
-from interpnet.smallcnn import load_smallcnn, smallcnn_extra
+from interpnet.models._factory import code_digest, run_factory, split_factory_spec
+from interpnet.models._smallcnn import load_smallcnn, smallcnn_extra
+from interpnet.models._weights import WEIGHT_SUFFIXES, existing_file, fit_weights, read_weights
 from interpnet.support.seed import seeded
 
 _SPECS = "'torchvision:NAME', 'timm:NAME', 'path/to/file.py:factory' or 'smallcnn'"

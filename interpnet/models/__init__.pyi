@@ -1,0 +1,11 @@
+from ._load import ModelInfo as ModelInfo
+from ._load import describe_model as describe_model
+from ._load import load_model as load_model
+from ._smallcnn import SmallCNN as SmallCNN
+from ._smallcnn import load_smallcnn as load_smallcnn
+from ._smallcnn import save_smallcnn as save_smallcnn
+from ._smallcnn import smallcnn_extra as smallcnn_extra
+from ._training import History as History
+from ._training import accuracy as accuracy
+from ._training import fit_smallcnn as fit_smallcnn
+from ._training import train as train
