@@ -9,7 +9,7 @@ from torch import nn
 
 from interpnet.engine import Channel
 from interpnet.errors import InterpNetError
-from interpnet.evaluate import _checkerboard as checkerboard
+from interpnet.evaluate import checkerboard
 from interpnet.explanation import channel_signal
 
 

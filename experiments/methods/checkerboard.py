@@ -26,7 +26,7 @@ from experiments.methods.subject import MEAN, STD, batch, path_here, squeezenet
 from experiments.networks import cifar_resnet
 from experiments.shared import shared_data
 from interpnet.engine import Channel
-from interpnet.evaluate import _checkerboard as checkerboard
+from interpnet.evaluate import checkerboard
 from interpnet.explanation import channel_signal
 from interpnet.scores import collect_scores
 from interpnet.support.io import write_text

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
 from interpnet.engine import Channel, Instrument, Trace, evaluating, find_sites, instrument
-from interpnet.evaluate import _checkerboard as checkerboard
+from interpnet.evaluate import checkerboard
 from interpnet.explanation import channel_signal, reduce_colours
 
 #: Name of a picture: rectifier, resampled.

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from interpnet.attribution._call import REDUCTIONS, Attribution, AttributionCall, resolve_baseline
-from interpnet.attribution._registry import METHODS, Method, find_method, require
+from interpnet.attribution._catalogue import METHODS, Method, find_method
+from interpnet.attribution._registry import require
 from interpnet.engine import Layers, Output, beside, check_images, evaluating, logits_of, unwrap
 from interpnet.errors import DataError, InterpNetError, did_you_mean
 

@@ -1,0 +1,14 @@
+from ._attribute import AttributionWarning as AttributionWarning
+from ._attribute import attribute as attribute
+from ._attribute import attribute_full as attribute_full
+from ._attribute import check_classes as check_classes
+from ._attribute import methods as methods
+from ._call import Attribution as Attribution
+from ._call import AttributionCall as AttributionCall
+from ._call import resolve_baseline as resolve_baseline
+from ._catalogue import METHODS as METHODS
+from ._catalogue import Method as Method
+from ._catalogue import find_method as find_method
+from ._lrp.engine import Propagation as Propagation
+from ._lrp.rules import composite as composite
+from ._refusals import batch_norm_affine as batch_norm_affine

@@ -1,0 +1,1 @@
+"""DeepLIFT: linear, rescale and RevealCancel."""

@@ -1,0 +1,15 @@
+from ._an8flower.dataset import An8Flower as An8Flower
+from ._an8flower.dataset import an8flower as an8flower
+from ._an8flower.dataset import an8flower_from_spec as an8flower_from_spec
+from ._an8flower.files import ReleasedFlower as ReleasedFlower
+from ._an8flower.files import released_an8flower as released_an8flower
+from ._an8flower.options import GENERATOR as GENERATOR
+from ._data import ImageData as ImageData
+from ._data import stack_images as stack_images
+from ._loader import Batch as Batch
+from ._loader import BatchLoader as BatchLoader
+from ._loader import Skipped as Skipped
+from ._loader import make_loader as make_loader
+from ._pixels import BadImageError as BadImageError
+from ._registry import dataset_names as dataset_names
+from ._registry import load_dataset as load_dataset

@@ -1,0 +1,17 @@
+from ._checkerboard import checkerboard as checkerboard
+from ._context import ContextSwap as ContextSwap
+from ._context import context_swap as context_swap
+from ._context import swapped_context as swapped_context
+from ._localisation import iou_auc as iou_auc
+from ._localisation import pointing_game as pointing_game
+from ._perturbation import deletion as deletion
+from ._perturbation import insertion as insertion
+from ._randomisation import ParameterRandomisation as ParameterRandomisation
+from ._randomisation import parameter_randomisation as parameter_randomisation
+from ._score import Measure as Measure
+from ._score import Score as Score
+from ._score import measures as measures
+from ._sensitivity import ClassSensitivity as ClassSensitivity
+from ._sensitivity import class_sensitivity as class_sensitivity
+from ._similarity import spearman as spearman
+from ._similarity import ssim as ssim
