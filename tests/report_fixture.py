@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from interpnet.pipelines.run.selection import STABILITY_FILE, Selection, write_selection
 
 from interpnet.engine import ChannelIndex
 from interpnet.interpretation import Interpretation
 from interpnet.plotting import enlarge, render, save_png
 from interpnet.support.io import write_json, write_text
-from pipelines.selection import STABILITY_FILE, Selection, write_selection
 
 NASTY = (
     "<script>alert(1)</script>",

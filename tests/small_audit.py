@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+from interpnet.pipelines.cli.app import main
 from PIL import Image
-
-from pipelines.cli import main
 
 SMALL = [
     "--max-images", "400", "--max-ablation-images", "80", "--repeats", "2", "--examples", "1", "--misclassified", "2",

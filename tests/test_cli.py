@@ -1,4 +1,4 @@
-"""The command line: help, wrong arguments, layers, train; pipelines/cli.py, options.py, commands_model.py."""
+"""The command line: help, wrong arguments, layers, train; pipelines/cli/app.py, options.py, commands_model.py."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from pipelines.cli import main
+from interpnet.pipelines.cli.app import main
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("demo", "audit", "collect", "solve", "ablate", "explain", "report", "layers", "filters", "train")
@@ -61,7 +60,7 @@ def test_version(capsys):
 
 def test_help_does_not_wait_for_heavy_libraries():
     code = (
-        "import sys; from pipelines.cli import main; main(['audit', '--help']); "
+        "import sys; from interpnet.pipelines.cli.app import main; main(['audit', '--help']); "
         "sys.exit(bool({'torch', 'numpy', 'sklearn', 'matplotlib', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
@@ -183,9 +182,8 @@ def test_layers_of_a_network_of_ones_own(tmp_path, capsys):
 
 
 def test_a_name_that_looks_like_markup_is_printed_as_it_is(tmp_path, capsys):
+    from interpnet.pipelines.cli.terminal_tables import show_explained
     from rich.console import Console
-
-    from pipelines.tables import show_explained
 
     record = {
         "name": "[red]x[/].png", "predicted": 0, "explained": 0, "confidence": 0.5, "channels": [],
@@ -217,7 +215,7 @@ def test_interruption_leaves_a_whole_run_folder(name, tmp_path):
     code = (
         # A suite that a shell has started in the background ignores SIGINT, and its children with it.
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        f"sys.path.insert(0, {str(ROOT)!r}); from pipelines.cli import main; sys.exit(main({arguments!r}))"
+        f"sys.path.insert(0, {str(ROOT)!r}); from interpnet.pipelines.cli.app import main; sys.exit(main({arguments!r}))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""--shortcut and --strength: the cue they put into the data's specification; pipelines/cue.py."""
+"""--shortcut and --strength: the cue they put into the data's specification; pipelines/run/cue.py."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 
 import numpy as np
 import pytest
+from interpnet.pipelines.cli import commands_model
+from interpnet.pipelines.cli.app import main
+from interpnet.pipelines.run import cue
+from interpnet.pipelines.run.config import RunConfig
 
 from interpnet.datasets import an8flower_from_spec
 from interpnet.datasets._an8flower.options import SHORTCUTS
 from interpnet.errors import InterpNetError
-from pipelines import commands_model, cue
-from pipelines.cli import main
-from pipelines.config import RunConfig
 
 FLOWERS = "an8flower-single-6c?size=32&n=120"
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from interpnet.pipelines.cli.app import main
+from interpnet.pipelines.report.filters import PAGE
 from test_report_browser import Watched, browser, in_view  # noqa: F401 - browser is a fixture
-
-from pipelines.cli import main
-from pipelines.report.filters import PAGE
 
 pytestmark = pytest.mark.browser
 

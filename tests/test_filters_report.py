@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_files import two_classes
+from interpnet.pipelines.cli.app import main
+from interpnet.pipelines.filters.parts import Parts
+from interpnet.pipelines.filters.work import chosen_layers, evenly, picture_shape
+from interpnet.pipelines.report.filters import PAGE
 from small_audit import Stop, folder_of_images
-
-from pipelines.cli import main
-from pipelines.filters.parts import Parts
-from pipelines.filters.work import chosen_layers, evenly, picture_shape
-from pipelines.report.filters import PAGE
 
 QUICK = ["--max-images", "60", "--per-layer", "2", "--max-classes", "3", "--steps", "4", "--neighbours", "2"]
 
@@ -79,7 +78,7 @@ def test_the_same_seed_gives_the_same_page_and_another_one_another(made, weights
 
 
 def test_it_goes_on_where_it_stopped(made, weights, tmp_path, monkeypatch, capsys) -> None:
-    import pipelines.filters.work as work
+    import interpnet.pipelines.filters.work as work
 
     out = tmp_path / "run"
     monkeypatch.setattr(work, "maximise", Stop(work.maximise, 2))

@@ -130,6 +130,6 @@ def test_hooks_are_registered_in_one_place_and_nothing_is_unpickled(path: Path) 
 
 
 def test_importing_the_package_and_asking_for_help_do_not_load_torch() -> None:
-    code = "import sys, interpnet, pipelines.cli; print('torch' in sys.modules)"
+    code = "import sys, interpnet, interpnet.pipelines.cli.app; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"

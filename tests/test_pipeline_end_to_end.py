@@ -7,10 +7,9 @@ import json
 
 import numpy as np
 import pytest
+from interpnet.pipelines.cli.app import main
 from PIL import Image
 from small_audit import Stop, audit, folder_of_images, manifest, results, size_of
-
-from pipelines.cli import main
 
 
 def test_an_audit_leaves_everything_it_promises(finished):
@@ -192,7 +191,7 @@ def test_labels_are_fitted_where_asked(tmp_path, monkeypatch):
 
 
 def test_the_demo_trains_once_and_names_the_report(tmp_path, monkeypatch, capsys):
-    from pipelines import commands_model
+    from interpnet.pipelines.cli import commands_model
 
     monkeypatch.setattr(commands_model, "_DEMO_DATA", "an8flower-single-6c?size=32&n=120")  # a demo of seconds
     monkeypatch.setattr(commands_model, "_DEMO_TRAINING", {"width": 6, "epochs": 3})

@@ -1,4 +1,4 @@
-"""Run folders met again: what is done, stale, foreign or interrupted; pipelines/session.py, run_folder.py, stages/."""
+"""Run folders met again: what is done, stale, foreign or interrupted; pipelines/run/session.py, run_folder.py, stages/."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import shutil
 
 import numpy as np
 import pytest
+from interpnet.pipelines.cli.app import main
 from small_audit import SMALL, Stop, audit, folder_of_images, manifest, results
-
-from pipelines.cli import main
 
 
 def test_what_is_done_is_not_done_again(run, weights, capsys):
@@ -116,8 +115,9 @@ def test_fresh_with_a_mistake_deletes_nothing(run, weights, capsys):
 
 
 def test_an_interrupted_collection_goes_on_at_the_last_chunk(finished, weights, tmp_path, monkeypatch, capsys):
+    from interpnet.pipelines.run import subject
+
     from interpnet.scores import _collect as scores
-    from pipelines import subject
 
     monkeypatch.setattr(scores, "_COMMIT_ROWS", 128)
     read: list[int] = []
@@ -152,7 +152,7 @@ def test_an_interrupted_collection_goes_on_at_the_last_chunk(finished, weights, 
 
 
 def test_an_interrupted_explain_keeps_its_pictures(run, finished, monkeypatch, capsys):
-    from pipelines.stages import examples, visualise
+    from interpnet.pipelines.stages import examples, visualise
 
     shutil.rmtree(run / "explanations")
     with monkeypatch.context() as patch:
@@ -176,7 +176,7 @@ def test_an_interrupted_explain_keeps_its_pictures(run, finished, monkeypatch, c
 
 
 def test_an_interrupted_ablation_can_be_run_again(run, finished, monkeypatch, capsys):
-    from pipelines.stages import ablate
+    from interpnet.pipelines.stages import ablate
 
     shutil.rmtree(run / "ablation")
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Mu chosen on held-out images, class weights, stability; pipelines/selection.py, stages/select.py, stages/solve.py."""
+"""Mu chosen on held-out images, class weights, stability; pipelines/run/selection.py, stages/select.py, stages/solve.py."""
 
 from __future__ import annotations
 
@@ -7,23 +7,19 @@ import json
 
 import numpy as np
 import pytest
+from interpnet.pipelines.cli.app import main
+from interpnet.pipelines.run.config import RunConfig
+from interpnet.pipelines.run.folder import RunFolder, digest
+from interpnet.pipelines.run.selection import STABILITY_FILE, read_frequencies, read_selection
+from interpnet.pipelines.run.session import Notes, Session
+from interpnet.pipelines.stages import select
+from interpnet.pipelines.stages.select import choose_mu, sample_weights
+from interpnet.pipelines.stages.solve import solve_key
 from small_audit import Stop, audit, folder_of_images, manifest, results
 
 from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreTable
-from pipelines.cli import main
-from pipelines.config import RunConfig
-from pipelines.run_folder import RunFolder, digest
-from pipelines.selection import (
-    STABILITY_FILE,
-    read_frequencies,
-    read_selection,
-)
-from pipelines.session import Notes, Session
-from pipelines.stages import select
-from pipelines.stages.select import choose_mu, sample_weights
-from pipelines.stages.solve import solve_key
 
 AUTO = ["--mu", "auto", "--stability", "3"]
 
@@ -209,7 +205,7 @@ def test_weights_give_every_class_the_same_total():
 
 
 def test_an_interrupted_solve_goes_on_to_the_same_result(run, monkeypatch, capsys):
-    from pipelines.stages import solve
+    from interpnet.pipelines.stages import solve
 
     with monkeypatch.context() as patch:
         patch.setattr(solve, "measure_stability", Stop(None, 1))
@@ -347,7 +343,7 @@ def test_an_audit_with_everything_is_reproducible_and_shows_it(weights, tmp_path
 
 
 def test_the_demo_s_words_are_kept_for_going_on():
-    from pipelines.commands_model import _words
+    from interpnet.pipelines.cli.commands_model import _words
 
     settings = {"mu": "auto", "class_weight": "balanced", "stability": 20, "positive": False, "seed": 3}
     words = "--mu auto --class-weight balanced --stability 20 --signed --seed 3"

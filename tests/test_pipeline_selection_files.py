@@ -1,4 +1,4 @@
-"""The settings around the choice of mu, and the files it leaves: pipelines/selection.py, config.py."""
+"""The settings around the choice of mu, and the files it leaves: pipelines/run/selection.py, config.py."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from report_fixture import mu_selection
-
-from interpnet.errors import InterpNetError, RunFolderError
-from pipelines.config import RunConfig, radius
-from pipelines.selection import (
+from interpnet.pipelines.run.config import RunConfig, radius
+from interpnet.pipelines.run.selection import (
     STABILITY_FILE,
     Selection,
     read_frequencies,
@@ -18,6 +15,9 @@ from pipelines.selection import (
     seldom,
     write_selection,
 )
+from report_fixture import mu_selection
+
+from interpnet.errors import InterpNetError, RunFolderError
 
 
 def curve(**changes) -> Selection:

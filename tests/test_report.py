@@ -15,18 +15,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interpnet.pipelines.report.build import build_report
+from interpnet.pipelines.report.load import RunData, Swapped, clean, load_run
+from interpnet.pipelines.report.pictures import Pictures
+from interpnet.pipelines.report.tables import safe_cell
+from interpnet.pipelines.report.verdict import signed, verdict
+from interpnet.pipelines.report.views import Limits, surroundings_share, swap_rows
 from PIL import Image
 from report_fixture import LAYERS, NASTY, ablation, class_names, interpretation, make_run
 
 from interpnet.ablation import as_result
 from interpnet.errors import RunFolderError
 from interpnet.support.io import read_json, write_json
-from pipelines.report.build import build_report
-from pipelines.report.load import RunData, Swapped, clean, load_run
-from pipelines.report.pictures import Pictures
-from pipelines.report.tables import safe_cell
-from pipelines.report.verdict import signed, verdict
-from pipelines.report.views import Limits, surroundings_share, swap_rows
 
 ROOT = Path(__file__).parents[1]
 
@@ -212,7 +212,7 @@ def test_the_same_run_gives_the_same_report(run):
 
 def test_the_report_needs_no_torch(run):
     code = (
-        "import sys; from pathlib import Path; from pipelines.report.build import build_report;"
+        "import sys; from pathlib import Path; from interpnet.pipelines.report.build import build_report;"
         "build_report(Path(sys.argv[1])); print('torch' in sys.modules, 'sklearn' in sys.modules)"
     )
     done = subprocess.run(

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from interpnet.pipelines.report.build import build_report
 from report_fixture import NASTY, make_run
-
-from pipelines.report.build import build_report
 
 pytestmark = pytest.mark.browser
 

@@ -9,13 +9,13 @@ import re
 
 import numpy as np
 import pytest
+from interpnet.pipelines.report.build import build_report
+from interpnet.pipelines.run.selection import Selection, write_selection
 from matplotlib.figure import Figure
 from report_fixture import class_names, frequencies, interpretation, make_run, mu_selection
 
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.plotting import plot_mu_curve
-from pipelines.report.build import build_report
-from pipelines.selection import Selection, write_selection
 
 
 @pytest.fixture(scope="module")

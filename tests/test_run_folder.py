@@ -1,4 +1,4 @@
-"""The run folder, its settings file and what identifies a run: pipelines/run_folder.py, config.py, toml_text.py."""
+"""The run folder, its settings file and what identifies a run: pipelines/run/folder.py, config.py, toml_text.py."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interpnet.pipelines.cli.commands import default_name, settings_of
+from interpnet.pipelines.run.config import RunConfig, numbers
+from interpnet.pipelines.run.folder import RunFolder, digest
+from interpnet.pipelines.run.subject import balanced, make_output
+from interpnet.pipelines.run.toml_text import to_toml
 
 from interpnet.errors import DataError, InterpNetError, ModelError, RunFolderError
-from pipelines.commands import default_name, settings_of
-from pipelines.config import RunConfig, numbers
-from pipelines.run_folder import RunFolder, digest
-from pipelines.subject import balanced, make_output
-from pipelines.toml_text import to_toml
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -212,7 +212,7 @@ def test_folders_of_something_else_are_refused(tmp_path):
 def test_a_second_process_is_kept_out(tmp_path):
     run = RunFolder.create(tmp_path / "run")
     code = (
-        "from pathlib import Path; from pipelines.run_folder import RunFolder\n"
+        "from pathlib import Path; from interpnet.pipelines.run.folder import RunFolder\n"
         f"with RunFolder.create(Path({str(run.path)!r})).locked(): pass"
     )
     with run.locked():
@@ -256,8 +256,9 @@ def test_output_takes_an_entry_or_says_what_is_there():
 
 
 def test_classes_are_matched_by_name():
+    from interpnet.pipelines.run.subject import match_classes
+
     from interpnet.datasets import load_dataset
-    from pipelines.subject import match_classes
 
     data = load_dataset("digits")
     names, outputs, notes = match_classes(data, 10, None)

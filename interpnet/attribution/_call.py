@@ -195,7 +195,7 @@ class AttributionCall:
 
 
 def reduce_signal(raw: Tensor, reduction: str) -> Tensor:
-    """Reduce (B, C, H, W) to (B, H, W): ``"sum"`` keeps signs; the others as :func:`interpnet.explanation.reduce_colours`.
+    """Reduce (B, C, H, W) to (B, H, W): ``"sum"`` keeps signs; the others as :func:`reduce_colours`.
 
     Examples
     --------

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.support.io import atomic_path
-from pipelines.run_folder import digest
+
+from ..run.folder import digest
 
 Arrays = dict[str, npt.NDArray[Any]]
 _KEY = "key"

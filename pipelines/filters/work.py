@@ -13,13 +13,13 @@ import numpy.typing as npt
 from interpnet.engine import Channel, Site, Trace
 from interpnet.errors import DataError, InterpNetError, ModelError
 from interpnet.explanation import AverageVisualization, average_visualizations
-from interpnet.pictures import embed, maximise, nearest_images, tsne
-from interpnet.pictures._embedding import last_site
+from interpnet.pictures import embed, last_site, maximise, nearest_images, tsne
 from interpnet.plotting import enlarge, tile
 from interpnet.scores import ScoreTable, collect_scores
-from pipelines.filters.parts import Arrays, Parts
-from pipelines.filters.settings import FilterSettings
-from pipelines.subject import Batches, Split, Subject, balanced
+
+from ..run.subject import Batches, Split, Subject, balanced
+from .parts import Arrays, Parts
+from .settings import FilterSettings
 
 #: Layers pictured by default: enough to see the depth, few enough to read.
 MOST_LAYERS = 8

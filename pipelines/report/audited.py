@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from pipelines.report.load import RunData, clean
-from pipelines.report.views import number_text
+from .load import RunData, clean
+from .views import number_text
 
 _STAGES = ("collect", "solve", "ablate", "explain", "report")
 _SKIPPED_SHOWN = 50

@@ -9,15 +9,16 @@ from typing import Any
 from markupsafe import Markup
 
 from interpnet.ablation import CONDITION_LABELS, AblationResult, finite_mean, mean_change
-from pipelines.report.audited import audited, skipped_images, stage_rows, title
-from pipelines.report.charts import FIGURE_FILES, make_charts
-from pipelines.report.load import RunData, clean, load_run
-from pipelines.report.page import write_page
-from pipelines.report.pictures import Pictures
-from pipelines.report.tables import TABLE_FILES, layer_rows, write_tables
-from pipelines.report.verdict import verdict
-from pipelines.report.views import ClassView, Limits, class_views, example_views, place_rows, swap_rows
-from pipelines.selection import SELDOM
+
+from ..run.selection import SELDOM
+from .audited import audited, skipped_images, stage_rows, title
+from .charts import FIGURE_FILES, make_charts
+from .load import RunData, clean, load_run
+from .page import write_page
+from .pictures import Pictures
+from .tables import TABLE_FILES, layer_rows, write_tables
+from .verdict import verdict
+from .views import ClassView, Limits, class_views, example_views, place_rows, swap_rows
 
 
 def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:

@@ -23,8 +23,9 @@ from interpnet.plotting import (
 )
 from interpnet.plotting.style import GRID, INK, MUTED
 from interpnet.support.io import atomic_path
-from pipelines.report.load import RunData
-from pipelines.selection import Selection
+
+from ..run.selection import Selection
+from .load import RunData
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

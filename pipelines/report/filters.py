@@ -15,16 +15,17 @@ from interpnet.engine import Site
 from interpnet.errors import ModelError
 from interpnet.pictures import Filters, activation_maps, filter_sheet, filters, map_sheet, picture_plane, plot_embedding
 from interpnet.plotting import Picture, enlarge, render
-from pipelines.filters.parts import Arrays
-from pipelines.filters.work import Work, evenly
-from pipelines.report.audited import DATA_FACTS, MODEL_FACTS, Rows, fact_rows, short_name
-from pipelines.report.charts import Chart, make_chart
-from pipelines.report.load import clean
-from pipelines.report.page import write_page
-from pipelines.report.pictures import data_uri
-from pipelines.report.tables import write_csv
-from pipelines.report.views import Shot, number_text
-from pipelines.session import Notes
+
+from ..filters.parts import Arrays
+from ..filters.work import Work, evenly
+from ..run.session import Notes
+from .audited import DATA_FACTS, MODEL_FACTS, Rows, fact_rows, short_name
+from .charts import Chart, make_chart
+from .load import clean
+from .page import write_page
+from .pictures import data_uri
+from .tables import write_csv
+from .views import Shot, number_text
 
 PAGE = "filters.html"
 _CONVOLUTIONS, _FILTERS, _PLANES = 12, 96, 24

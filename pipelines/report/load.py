@@ -18,7 +18,8 @@ import numpy.typing as npt
 from interpnet.ablation import AblationResult, as_result
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.support.io import read_json
-from pipelines.selection import SELECTION_FILE, Frequencies, Selection, read_frequencies, read_selection
+
+from ..run.selection import SELECTION_FILE, Frequencies, Selection, read_frequencies, read_selection
 
 Float64 = npt.NDArray[np.float64]
 _FORMAT = "interpnet-run-1"

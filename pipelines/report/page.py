@@ -13,8 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from interpnet.support.io import write_text
-from pipelines.report.verdict import signed
-from pipelines.report.views import number_text
+
+from .verdict import signed
+from .views import number_text
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # No text from data can hold it: control characters are replaced on reading.

@@ -13,10 +13,11 @@ import numpy as np
 
 from interpnet.ablation import AblationResult, find_condition, finite_mean, interval, mean_change
 from interpnet.support.io import write_json, write_text
-from pipelines.report.load import RunData
-from pipelines.report.verdict import Verdict
-from pipelines.report.views import ClassView, ExampleView
-from pipelines.selection import Selection
+
+from ..run.selection import Selection
+from .load import RunData
+from .verdict import Verdict
+from .views import ClassView, ExampleView
 
 TABLE_FILES = (
     "classes.csv", "channels.csv", "examples.csv", "layers.csv", "mu_curve.csv", "ablation.csv", "ablation_curve.csv",

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from interpnet.ablation import by_class, find_condition, others_change
-from pipelines.config import CONTROLS
-from pipelines.report.load import RunData, clean, reading
-from pipelines.report.pictures import Pictures
-from pipelines.selection import seldom
+
+from ..run.config import CONTROLS
+from ..run.selection import seldom
+from .load import RunData, clean, reading
+from .pictures import Pictures
 
 NAN = float("nan")
 _PATCHES = 9

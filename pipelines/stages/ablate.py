@@ -9,10 +9,11 @@ from typing import Any
 
 from interpnet.ablation import AblationResult, ablation_study
 from interpnet.support.io import read_json, write_json, write_text
-from pipelines.run_folder import digest
-from pipelines.session import Notes, Session
-from pipelines.stages.collect import load_table
-from pipelines.stages.solve import load_interpretation, require_current, solve_key
+
+from ..run.folder import digest
+from ..run.session import Notes, Session
+from .collect import load_table
+from .solve import load_interpretation, require_current, solve_key
 
 _VERSION = 1
 _CHECKPOINT = "measured.json"

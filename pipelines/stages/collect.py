@@ -13,9 +13,10 @@ from interpnet.errors import RunFolderError
 from interpnet.gram import GramAccumulator, check_size
 from interpnet.scores import ScoreTable, collect_scores
 from interpnet.support.io import read_json
-from pipelines.run_folder import digest
-from pipelines.session import Notes, Session
-from pipelines.subject import Batches
+
+from ..run.folder import digest
+from ..run.session import Notes, Session
+from ..run.subject import Batches
 
 _VERSION = 1
 GRAM_FILE = "gram.npz"

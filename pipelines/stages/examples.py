@@ -20,8 +20,9 @@ from interpnet.explanation import Explanation, explain
 from interpnet.interpretation import Interpretation
 from interpnet.plotting import enlarge, render, save_png
 from interpnet.support.io import read_json, write_json
-from pipelines.config import CONTROLS
-from pipelines.session import Notes, Session
+
+from ..run.config import CONTROLS
+from ..run.session import Notes, Session
 
 _SIZE = 192
 # A single pixel often outshines the rest of a large map by far; so many share the brightest colour.

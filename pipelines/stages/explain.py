@@ -9,14 +9,15 @@ from interpnet.ablation import AblationResult
 from interpnet.engine import Channel
 from interpnet.interpretation import Interpretation
 from interpnet.support.io import write_json
-from pipelines.run_folder import digest
-from pipelines.session import Notes, Session
-from pipelines.stages.ablate import ablate_key, load_ablation
-from pipelines.stages.examples import explain_examples
-from pipelines.stages.localise import localise
-from pipelines.stages.solve import load_interpretation, solve_key
-from pipelines.stages.surroundings import swap_surroundings
-from pipelines.stages.visualise import visualise_channels
+
+from ..run.folder import digest
+from ..run.session import Notes, Session
+from .ablate import ablate_key, load_ablation
+from .examples import explain_examples
+from .localise import localise
+from .solve import load_interpretation, solve_key
+from .surroundings import swap_surroundings
+from .visualise import visualise_channels
 
 _VERSION = 3
 _FILES = ("explanations/classes.json", "explanations/examples.json")
@@ -105,7 +106,7 @@ def shown_channels(found: Interpretation, most: int) -> dict[int, list[tuple[Cha
 def _train_counts(session: Session) -> list[int]:
     import numpy as np
 
-    from pipelines.stages.collect import load_table
+    from .collect import load_table
 
     return [int(n) for n in np.bincount(load_table(session).labels, minlength=len(session.subject.classes))]
 

@@ -14,9 +14,10 @@ from interpnet.engine import Channel
 from interpnet.evaluate import iou_auc
 from interpnet.explanation import channel_signal, reduce_colours
 from interpnet.interpretation import Interpretation
-from pipelines.session import Notes, Session
-from pipelines.stages.examples import compared_maps, explain_with
-from pipelines.subject import balanced
+
+from ..run.session import Notes, Session
+from ..run.subject import balanced
+from .examples import compared_maps, explain_with
 
 #: The mask that tells the class; what :func:`interpnet.evaluate.iou_auc` compares with.
 TELLS = "discriminative"

@@ -6,11 +6,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from pipelines.run_folder import digest
-from pipelines.session import Notes, Session
-from pipelines.stages.ablate import ablate_key
-from pipelines.stages.explain import explain_key
-from pipelines.stages.solve import require_current, solve_key
+from ..run.folder import digest
+from ..run.session import Notes, Session
+from .ablate import ablate_key
+from .explain import explain_key
+from .solve import require_current, solve_key
 
 _FILES = ("report/index.html",)
 
@@ -34,7 +34,7 @@ def run_report(session: Session, *, again: bool = False) -> Path:
 
 
 def _report(session: Session, _notes: Notes) -> dict[str, Any]:
-    from pipelines.report.build import build_report
+    from ..report.build import build_report
 
     written = build_report(session.run.path)
     return {"bytes": written.stat().st_size}

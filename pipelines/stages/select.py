@@ -15,9 +15,10 @@ import numpy.typing as npt
 from interpnet.errors import InterpNetError
 from interpnet.gram import physical_memory
 from interpnet.scores import ScoreTable
-from pipelines.config import RunConfig
-from pipelines.selection import STABILITY_FILE, Selection
-from pipelines.session import Notes
+
+from ..run.config import RunConfig
+from ..run.selection import STABILITY_FILE, Selection
+from ..run.session import Notes
 
 _FOLDS = 5
 # One image to fit on and one to hold out.

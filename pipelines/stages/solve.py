@@ -14,11 +14,12 @@ from interpnet.gram import Gram
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import ScoreTable
 from interpnet.support.io import write_json, write_text
-from pipelines.run_folder import digest
-from pipelines.selection import SELECTION_FILE, STABILITY_FILE, seldom, write_selection
-from pipelines.session import Notes, Session
-from pipelines.stages.collect import GRAM_FILE, load_table
-from pipelines.stages.select import choose_mu, measure_stability, sample_weights
+
+from ..run.folder import digest
+from ..run.selection import SELECTION_FILE, STABILITY_FILE, seldom, write_selection
+from ..run.session import Notes, Session
+from .collect import GRAM_FILE, load_table
+from .select import choose_mu, measure_stability, sample_weights
 
 FloatArray = npt.NDArray[np.float64]
 _VERSION = 1

@@ -17,8 +17,9 @@ from interpnet.engine import Channel
 from interpnet.errors import DataError
 from interpnet.evaluate import ContextSwap, context_swap
 from interpnet.interpretation import Interpretation
-from pipelines.session import Notes, Session
-from pipelines.subject import balanced
+
+from ..run.session import Notes, Session
+from ..run.subject import balanced
 
 #: The mask of the subject, where the data has one (an8Flower's).
 SUBJECT = "plant"

@@ -12,8 +12,9 @@ from interpnet.errors import RunFolderError
 from interpnet.explanation import AverageVisualization, average_visualizations
 from interpnet.plotting import enlarge, save_png
 from interpnet.support.io import read_json, write_json
-from pipelines.session import Session
-from pipelines.stages.collect import load_table
+
+from ..run.session import Session
+from .collect import load_table
 
 _KEEP = 9
 _MEAN_SIZE, _PATCH_SIZE = 160, 96

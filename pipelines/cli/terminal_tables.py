@@ -13,7 +13,8 @@ from rich.text import Text
 from interpnet.ablation import AblationResult, Condition
 from interpnet.engine import Site
 from interpnet.interpretation import Interpretation
-from pipelines.selection import SELDOM, Frequencies, Selection, seldom
+
+from ..run.selection import SELDOM, Frequencies, Selection, seldom
 
 # A terminal is no place for a thousand rows; the files have them.
 _MOST_ROWS = 40

@@ -13,9 +13,10 @@ from PIL import Image
 from interpnet.datasets import ImageData, stack_images
 from interpnet.errors import DataError, did_you_mean
 from interpnet.support.io import write_json
-from pipelines.session import Session
-from pipelines.stages.examples import Item, explain_batch, heading
-from pipelines.stages.solve import load_interpretation
+
+from ..run.session import Session
+from .examples import Item, explain_batch, heading
+from .solve import load_interpretation
 
 FOLDER = "user"
 

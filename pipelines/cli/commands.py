@@ -9,17 +9,18 @@ from typing import Any
 
 from interpnet.attribution import find_method
 from interpnet.errors import InterpNetError
-from pipelines import tables
-from pipelines.config import RunConfig, numbers, radius
-from pipelines.cue import with_cue
-from pipelines.run_folder import RunFolder
-from pipelines.selection import read_frequencies, read_selection
-from pipelines.session import Session
-from pipelines.stages.ablate import load_ablation, run_ablate
-from pipelines.stages.collect import run_collect
-from pipelines.stages.explain import run_explain
-from pipelines.stages.report import run_report
-from pipelines.stages.solve import load_interpretation, run_solve
+
+from ..run.config import RunConfig, numbers, radius
+from ..run.cue import with_cue
+from ..run.folder import RunFolder
+from ..run.selection import read_frequencies, read_selection
+from ..run.session import Session
+from ..stages.ablate import load_ablation, run_ablate
+from ..stages.collect import run_collect
+from ..stages.explain import run_explain
+from ..stages.report import run_report
+from ..stages.solve import load_interpretation, run_solve
+from . import terminal_tables as tables
 
 Given = Mapping[str, Any]
 _NOT_SETTINGS = {"run", "out", "config", "fresh", "open_report", "image", "cls", "shortcut", "strength"}
@@ -174,7 +175,7 @@ def explain(given: Given) -> None:
 
 
 def _explain_user(given: Given) -> None:
-    from pipelines.user_images import FOLDER, explain_user_images
+    from ..stages.user_images import FOLDER, explain_user_images
 
     session = existing_session(given, "explain")
     with session.run.locked():

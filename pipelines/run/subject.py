@@ -18,9 +18,10 @@ from interpnet.datasets import BatchLoader as DataBatches
 from interpnet.engine import Output, Trace, best_device, find_sites, resolve_device
 from interpnet.errors import DataError, InterpNetError, ModelError, did_you_mean
 from interpnet.models import ModelInfo, describe_model, load_model
-from pipelines.config import RunConfig
-from pipelines.cue import described
-from pipelines.run_folder import digest
+
+from .config import RunConfig
+from .cue import described
+from .folder import digest
 
 Integers = npt.NDArray[np.int64]
 

@@ -11,7 +11,7 @@ import typer
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 
 
-def run_command(command: str, given: Mapping[str, Any], *, module: str = "pipelines.commands") -> None:
+def run_command(command: str, given: Mapping[str, Any], *, module: str = "interpnet.pipelines.cli.commands") -> None:
     """Run a command's work; end a user's mistake with one line and exit code 2, Ctrl-C with 130."""
     from interpnet.support.allocator import keep_freed_memory
 

@@ -13,13 +13,14 @@ from interpnet.datasets import ImageData, make_loader
 from interpnet.engine import best_device
 from interpnet.errors import InterpNetError, ModelError
 from interpnet.models import History, SmallCNN, accuracy, fit_smallcnn, save_smallcnn, smallcnn_extra
-from pipelines import tables
-from pipelines.commands import run_audit, settings_of
-from pipelines.config import RunConfig
-from pipelines.cue import described, planted, with_cue
-from pipelines.run_folder import RunFolder, digest
-from pipelines.session import Interrupted, Session, make_console
-from pipelines.subject import load_images, load_network, stack_first, traced
+
+from ..run.config import RunConfig
+from ..run.cue import described, planted, with_cue
+from ..run.folder import RunFolder, digest
+from ..run.session import Interrupted, Session, make_console
+from ..run.subject import load_images, load_network, stack_first, traced
+from . import terminal_tables as tables
+from .commands import run_audit, settings_of
 
 Given = Mapping[str, Any]
 _IMAGE_SIZE = 224

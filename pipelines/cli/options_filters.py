@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pipelines.options import DATA, PICTURES, option
+from .options import DATA, PICTURES, option
 
 Split = Annotated[
     str | None,

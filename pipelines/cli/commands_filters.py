@@ -12,14 +12,15 @@ from typing import Any
 from rich.markup import escape
 
 import interpnet
-from pipelines.commands import default_name, new_session
-from pipelines.filters.parts import Parts
-from pipelines.filters.settings import FilterSettings
-from pipelines.filters.work import Work
-from pipelines.report.filters import build_filters_report
-from pipelines.run_folder import digest
-from pipelines.session import Interrupted, Notes, Session, readable_memory_errors
-from pipelines.subject import Subject
+
+from ..filters.parts import Parts
+from ..filters.settings import FilterSettings
+from ..filters.work import Work
+from ..report.filters import build_filters_report
+from ..run.folder import digest
+from ..run.session import Interrupted, Notes, Session, readable_memory_errors
+from ..run.subject import Subject
+from .commands import default_name, new_session
 
 Given = Mapping[str, Any]
 #: Below the run folder; the report itself lies in ``report/`` with that of an audit.
@@ -44,7 +45,7 @@ def filters(given: Given) -> None:
 
 
 def _named(given: Given) -> str:
-    from pipelines.config import RunConfig
+    from ..run.config import RunConfig
 
     return default_name(RunConfig(model=given["model"], data=given["data"]))
 

@@ -16,7 +16,8 @@ from typing import Any
 import interpnet
 from interpnet.errors import RunFolderError
 from interpnet.support.io import read_json, write_json
-from pipelines.config import RunConfig
+
+from .config import RunConfig
 
 _FORMAT = "interpnet-run-1"
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "safetensors")

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from pipelines import options as o
-from pipelines import options_filters as f
-from pipelines.cli_run import run_command
+from . import options as o
+from . import options_filters as f
+from .dispatch import run_command
 
 
 def filters(
@@ -58,4 +58,4 @@ def filters(
     A few seconds for a small network; minutes for an ImageNet one on a CPU, most of them for gradient ascent:
     fewer --steps, --per-layer or --max-classes are quicker.
     """
-    run_command("filters", locals(), module="pipelines.commands_filters")
+    run_command("filters", locals(), module="interpnet.pipelines.cli.commands_filters")

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from interpnet.errors import InterpNetError, did_you_mean
-from pipelines.config import RunConfig
+
+from .config import RunConfig
 
 _FLOWERS = ("an8flower-single-6c", "an8flower-double-12c")
 _OPTIONS = ("shortcut", "strength")

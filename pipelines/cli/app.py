@@ -15,9 +15,9 @@ from typing import Annotated, NoReturn
 import typer
 from typer.main import get_command
 
-from pipelines import options as o
-from pipelines.cli_filters import filters
-from pipelines.cli_run import EXIT_ERROR, EXIT_INTERRUPTED, run_command
+from . import options as o
+from .app_filters import filters
+from .dispatch import EXIT_ERROR, EXIT_INTERRUPTED, run_command
 
 app = typer.Typer(
     name="interpnet",
@@ -79,7 +79,7 @@ def demo(
     [green]interpnet demo --mu auto --stability 20[/]
     [green]interpnet demo --shortcut background[/]
     """
-    run_command("demo", locals(), module="pipelines.commands_model")
+    run_command("demo", locals(), module="interpnet.pipelines.cli.commands_model")
 
 
 @app.command()
@@ -289,7 +289,7 @@ def layers(
 
     [green]interpnet layers torchvision:googlenet --weights random[/]
     """
-    run_command("layers", locals(), module="pipelines.commands_model")
+    run_command("layers", locals(), module="interpnet.pipelines.cli.commands_model")
 
 
 app.command()(filters)
@@ -328,7 +328,7 @@ def train(
     [green]interpnet train mnist --out mnist.safetensors[/]
     [green]interpnet audit smallcnn mnist --weights mnist.safetensors[/]
     """
-    run_command("train", locals(), module="pipelines.commands_model")
+    run_command("train", locals(), module="interpnet.pipelines.cli.commands_model")
 
 
 @contextmanager

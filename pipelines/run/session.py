@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from interpnet.errors import InterpNetError
-from pipelines.config import RunConfig
-from pipelines.run_folder import RunFolder
+
+from .config import RunConfig
+from .folder import RunFolder
 
 if TYPE_CHECKING:
-    from pipelines.subject import Subject
+    from .subject import Subject
 
 _PIPED_WIDTH = 140
 
@@ -58,7 +59,7 @@ class Session:
     @cached_property
     def loaded(self) -> Subject:
         """The network and its images, loaded once; the run folder is not touched."""
-        from pipelines.subject import load_subject
+        from .subject import load_subject
 
         with warnings.catch_warnings():
             # Sites that cannot be used stand in the subject's notes.

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from interpnet.errors import InterpNetError, RunFolderError, did_you_mean
 from interpnet.support.io import write_text
-from pipelines.toml_text import Table, read_toml, to_toml
+
+from .toml_text import Table, read_toml, to_toml
 
 _SECTIONS = ("model", "data", "collect", "solve", "ablate", "explain", "run")
 MU_EXPECTED = "a number above 0, or auto"
