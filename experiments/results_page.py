@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
-from experiments.claims import KEYS, VERDICTS, Claim
-from experiments.pages import markdown
+from experiments.common.claims import KEYS, VERDICTS, Claim
+from experiments.common.pages import markdown
 from interpnet.support.io import write_text
 
 HERE = Path(__file__).parent

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from experiments import attribution_table
-from experiments.attribution_networks import NETWORKS, QUICK, images, network
+from experiments.attribution_table import run as attribution_table
+from experiments.attribution_table.networks import NETWORKS, QUICK, images, network
 from interpnet.attribution import Attribution, AttributionCall, attribute, attribute_full, methods
 from interpnet.attribution import _registry as registry
 from interpnet.errors import InterpNetError, ModelError

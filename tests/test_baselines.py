@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from networks import Branches, Spelled
 from torch import Tensor, nn
 
-from experiments.attribution_networks import images, network
+from experiments.attribution_table.networks import images, network
 from interpnet.attribution import AttributionWarning, attribute, attribute_full, methods, resolve_baseline
 from interpnet.attribution._call import blurred, relative_residual
 from interpnet.attribution._registry import METHODS, require

@@ -8,7 +8,7 @@ import torch
 from networks import Branches
 from torch import Tensor, nn
 
-from experiments.attribution_networks import images, network
+from experiments.attribution_table.networks import images, network
 from interpnet.attribution import attribute, attribute_full
 from interpnet.errors import InterpNetError
 

@@ -215,7 +215,8 @@ def test_interruption_leaves_a_whole_run_folder(name, tmp_path):
     code = (
         # A suite that a shell has started in the background ignores SIGINT, and its children with it.
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        f"sys.path.insert(0, {str(ROOT)!r}); from interpnet.pipelines.cli.app import main; sys.exit(main({arguments!r}))"
+        f"sys.path.insert(0, {str(ROOT)!r}); from interpnet.pipelines.cli.app import main; "
+        f"sys.exit(main({arguments!r}))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -8,7 +8,7 @@ import torch
 from networks import Branches, Spelled
 from torch import nn
 
-from experiments.attribution_networks import Strided
+from experiments.attribution_table.networks import Strided
 from interpnet.ablation import ablate, ablation_study
 from interpnet.attribution import attribute, methods
 from interpnet.engine import Channel

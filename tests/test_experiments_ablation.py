@@ -10,8 +10,8 @@ import pytest
 
 from experiments.ablation import claims, run, table
 from experiments.ablation.differences import Group, classes_below, difference, groups, recall, selectivity
-from experiments.claims import VERDICTS
-from experiments.pages import END
+from experiments.common.claims import VERDICTS
+from experiments.common.pages import END
 from interpnet.ablation import CONTROLS
 
 T_95_OF_2 = 12.7062047  # Student's quantile with one degree of freedom

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from experiments.coloured_part import claims, marks, run
-from experiments.localisation.maps import PAPER
-from experiments.pages import END, begin
+from experiments.common.maps import PAPER
+from experiments.common.pages import END, begin
 
 
 def line(seed: int, variant: str = "double-12c", **maps: tuple[float, float]) -> dict[str, object]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from experiments.common.maps import PAPER
+from experiments.common.pages import END
 from experiments.localisation import layers, run, table
-from experiments.localisation.maps import PAPER
-from experiments.pages import END
 from interpnet.attribution import methods
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.common import paths
+from experiments.common.pages import END, begin
+from experiments.common.subjects import Subject
 from experiments.normalisation import claims, fit, run, scales, table
-from experiments.pages import END, begin
-from experiments.rankings import paths
-from experiments.rankings.subjects import Subject
 from interpnet.engine import ChannelIndex
 from interpnet.gram import Gram
 from interpnet.mulasso import MuLasso

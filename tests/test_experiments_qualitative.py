@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.claims import VERDICTS
-from experiments.pages import END
+from experiments.common.claims import VERDICTS
+from experiments.common.pages import END
 from experiments.qualitative import claims, run, sheet, table
 from experiments.qualitative.choose import choose, correlations
 from experiments.qualitative.maps import ABSOLUTE, BLURRED, SIGNALS, UPSAMPLED, blurred, half_mass

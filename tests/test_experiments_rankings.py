@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.pages import END, begin
-from experiments.rankings import areas, claims, contributions, orders, paths, removal, run, table
-from experiments.rankings.subjects import Subject
+from experiments.common import areas, paths
+from experiments.common.pages import END, begin
+from experiments.common.subjects import Subject
+from experiments.rankings import claims, contributions, orders, removal, run, table
 from interpnet.engine import find_sites
 from interpnet.gram import Gram
 from interpnet.models import SmallCNN

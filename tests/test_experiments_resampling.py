@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.pages import END, begin
+from experiments.common.pages import END, begin
 from experiments.resampling import claims, effects, measure, run, table
 
 CELLS = [(s, h) for s in ("channels", "logit") for h in ("plain", "resampled")]

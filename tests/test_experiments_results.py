@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from experiments import results_page
-from experiments.claims import KEYS, VERDICTS, Claim, verdict_of
+from experiments.common.claims import KEYS, VERDICTS, Claim, verdict_of
+from experiments.common.maps import PAPER
 from experiments.localisation import claims as localisation
-from experiments.localisation.maps import PAPER
 from experiments.sanity import claims as sanity
 
 FOLDERS = Path(results_page.__file__).parent

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from experiments.pages import END, begin
+from experiments.common.pages import END, begin
 from experiments.shortcuts import run, table
 from experiments.shortcuts.plan import CONTRASTS, KINDS, SETS, subjects
 from interpnet.datasets import make_loader

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from experiments.pages import END, begin
+from experiments.common.pages import END, begin
 from experiments.variant import run, table
 from experiments.variant.grid import KS, LAYERS, MUS, PAPER, REDUCTIONS, SEEDS, Setting
 from experiments.variant.select import alone, chosen, precision, ranked

@@ -1,4 +1,4 @@
-"""Run folders met again: what is done, stale, foreign or interrupted; pipelines/run/session.py, run_folder.py, stages/."""
+"""Run folders met again: what is done, stale, foreign or interrupted; pipelines/run/, stages/."""
 
 from __future__ import annotations
 

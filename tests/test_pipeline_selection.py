@@ -1,4 +1,4 @@
-"""Mu chosen on held-out images, class weights, stability; pipelines/run/selection.py, stages/select.py, stages/solve.py."""
+"""Mu chosen on held-out images, class weights, stability; pipelines/run/selection.py, stages/."""
 
 from __future__ import annotations
 

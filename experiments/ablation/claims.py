@@ -9,8 +9,8 @@ from typing import Any
 
 from experiments.ablation.differences import Group, Interval, difference, groups, of, recall, removed, selectivity
 from experiments.ablation.table import TITLES, name
-from experiments.claims import Claim
-from experiments.pages import signed
+from experiments.common.claims import Claim
+from experiments.common.pages import signed
 
 _RESULTS = Path(__file__).with_name("results.json")
 _DRAWN = ("random", "random-per-layer")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.pages import paired
+from experiments.common.pages import paired
 
 Interval = tuple[float, float, float]
 Line = dict[str, Any]

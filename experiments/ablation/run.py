@@ -21,7 +21,7 @@ from torch import nn
 
 from experiments.ablation.subjects import SUBJECTS, Batches, Subject
 from experiments.ablation.table import write_readme
-from experiments.pages import commit, measured_before
+from experiments.common.pages import commit, measured_before
 from interpnet.ablation import CONTROLS, Condition, ablation_study
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import ScoreTable, collect_scores

@@ -12,9 +12,9 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import nn
 
-from experiments.localisation.networks import trained
-from experiments.networks import cifar_resnet
-from experiments.shared import shared_data
+from experiments.common.flower_networks import trained
+from experiments.common.networks import cifar_resnet
+from experiments.common.shared_data import shared_data
 from interpnet.datasets import ImageData, load_dataset, make_loader
 from interpnet.models import SmallCNN, fit_smallcnn, load_smallcnn, save_smallcnn, train
 

@@ -20,7 +20,7 @@ from experiments.ablation.differences import (
 )
 from experiments.ablation.figure import figure
 from experiments.ablation.subjects import SUBJECTS
-from experiments.pages import begin, fill, markdown, signed
+from experiments.common.pages import begin, fill, markdown, signed
 
 COMMAND = "experiments.ablation.run"
 BEGIN = begin(COMMAND)

@@ -23,7 +23,7 @@ import torchvision
 from torch import Tensor, nn
 
 from experiments.benchmarks.memory import peak_of
-from experiments.networks import cifar_resnet
+from experiments.common.networks import cifar_resnet
 from interpnet.engine import Instrument, evaluating, find_sites, instrument, placed
 from interpnet.scores import ScoreReader
 from interpnet.support.allocator import keep_freed_memory
@@ -101,7 +101,7 @@ def peak_memory(n: int) -> float:
     code = (
         "import tempfile\n"
         "from experiments.benchmarks.collect import random_batches\n"
-        "from experiments.networks import cifar_resnet\n"
+        "from experiments.common.networks import cifar_resnet\n"
         "from interpnet.support.allocator import keep_freed_memory\n"
         "from interpnet.scores import collect_scores\n"
         "keep_freed_memory()\n"

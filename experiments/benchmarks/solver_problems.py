@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments.shared import shared_data
+from experiments.common.shared_data import shared_data
 from interpnet.gram import Gram, GramAccumulator
 from interpnet.scores import ScoreTable
 
@@ -71,7 +71,7 @@ def _score_resnet56(folder: str) -> None:
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
-    from experiments.networks import resnet56 as network
+    from experiments.common.networks import resnet56 as network
     from interpnet.scores import collect_scores
     from interpnet.support.allocator import keep_freed_memory
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from experiments.claims import Claim, verdict_of
 from experiments.coloured_part.marks import BETWEEN, PART, PLANT, marks
 from experiments.coloured_part.run import MEASURED
+from experiments.common.claims import Claim, verdict_of
+from experiments.common.maps import PAPER
+from experiments.common.pages import signed
 from experiments.localisation.claims import literature
-from experiments.localisation.maps import PAPER
-from experiments.pages import signed
 
 
 def claims() -> list[Claim]:

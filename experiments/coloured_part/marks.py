@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.common.pages import paired
 from experiments.localisation.table import CONTROLS, kinds_of
-from experiments.pages import paired
 
 Line = dict[str, Any]
 Interval = tuple[float, float, float]

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from experiments.coloured_part.marks import BETWEEN, NEITHER, PART, PLANT, Mark, marks
-from experiments.localisation.maps import PAPER
+from experiments.common.maps import PAPER
+from experiments.common.pages import fill, markdown, signed
 from experiments.localisation.table import CONTROLS
-from experiments.pages import fill, markdown, signed
 from interpnet.plotting.style import BLUE, GREEN, INK, MUTED, VERMILLION, house_style, new_figure
 from interpnet.support.io import atomic_path
 

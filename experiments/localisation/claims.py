@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments.claims import Claim, verdict_of
-from experiments.localisation.maps import PAPER
+from experiments.common.claims import Claim, verdict_of
+from experiments.common.maps import PAPER
+from experiments.common.pages import paired, signed
 from experiments.localisation.table import CONTROLS, by_map, kinds_of
-from experiments.pages import paired, signed
 
 HERE = Path(__file__).parent
 #: The six that the paper compares its method with, by their names here.

@@ -12,9 +12,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiments.localisation.networks import ARCHITECTURES, trained
+from experiments.common.flower_networks import ARCHITECTURES, trained
+from experiments.common.pages import fill, markdown, measured_before
 from experiments.localisation.run import HERE, MU
-from experiments.pages import fill, markdown, measured_before
 from interpnet.datasets import load_dataset, make_loader
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import collect_scores

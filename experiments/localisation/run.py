@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.localisation.maps import all_maps
-from experiments.localisation.networks import ARCHITECTURES, trained
+from experiments.common.flower_networks import ARCHITECTURES, trained
+from experiments.common.maps import all_maps
+from experiments.common.pages import measured_before
 from experiments.localisation.table import write_readme
-from experiments.pages import measured_before
 from interpnet.datasets import load_dataset, make_loader, stack_images
 from interpnet.engine import find_sites
 from interpnet.evaluate import iou_auc, pointing_game

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.localisation.maps import PAPER
-from experiments.pages import begin, fill, markdown, paired, signed
+from experiments.common.maps import PAPER
+from experiments.common.pages import begin, fill, markdown, paired, signed
 from interpnet.plotting.style import BLUE, MUTED, VERMILLION, house_style, new_figure
 from interpnet.support.io import atomic_path
 

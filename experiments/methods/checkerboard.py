@@ -22,9 +22,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from experiments.common.networks import cifar_resnet
+from experiments.common.shared_data import shared_data
 from experiments.methods.subject import MEAN, STD, batch, path_here, squeezenet
-from experiments.networks import cifar_resnet
-from experiments.shared import shared_data
 from interpnet.engine import Channel
 from interpnet.evaluate import checkerboard
 from interpnet.explanation import channel_signal

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from experiments.shared import shared_data
+from experiments.common.shared_data import shared_data
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE = 227

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.claims import Claim
-from experiments.claims import tally as count
+from experiments.common.claims import Claim
+from experiments.common.claims import tally as count
 from experiments.normalisation.scales import PAPER, SCALES
 from experiments.normalisation.table import MEASURES, gain, values
 from experiments.rankings.claims import verdict

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from experiments.rankings.subjects import Subject
+from experiments.common.subjects import Subject
 from interpnet.engine import Channel, ChannelIndex, find_sites
 from interpnet.evaluate import iou_auc
 from interpnet.explanation import backpropagate, normalise, reduce_colours

@@ -18,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from experiments.common.pages import commit, measured_before
+from experiments.common.subjects import NAMES, NETWORKS, Subject, trial
 from experiments.normalisation.explained import overlap
 from experiments.normalisation.fit import cross_validated
 from experiments.normalisation.scales import COUNTS, PAPER, SCALES, Scores, late, scores, solutions
 from experiments.normalisation.table import write_readme
-from experiments.pages import commit, measured_before
 from experiments.rankings.removal import passes, recall
 from experiments.rankings.run import written
-from experiments.rankings.subjects import NAMES, NETWORKS, Subject, trial
 from interpnet.engine import evaluating
 from interpnet.gram import one_hot
 from interpnet.support.allocator import keep_freed_memory

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from experiments.rankings.paths import along
-from experiments.rankings.subjects import Subject, batches
+from experiments.common.paths import along
+from experiments.common.subjects import Subject, batches
 from interpnet.engine import ChannelIndex
 from interpnet.gram import Gram
 from interpnet.scores import collect_scores

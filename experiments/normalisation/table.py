@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from experiments.common.areas import area
+from experiments.common.pages import fill, markdown, paired, signed
 from experiments.normalisation.scales import COUNTS, PAPER, SCALES
-from experiments.pages import fill, markdown, paired, signed
-from experiments.rankings.areas import area
 from experiments.rankings.table import TITLES, kinds
 from interpnet.plotting.style import BLUE, GREEN, MUTED, ORANGE, SKY, VERMILLION, house_style, new_figure
 from interpnet.support.io import atomic_path

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.claims import Claim
-from experiments.pages import signed
+from experiments.common.claims import Claim
+from experiments.common.pages import signed
 from experiments.qualitative.choose import LEVELS
 from experiments.qualitative.maps import BLURRED, UPSAMPLED
 from experiments.qualitative.table import PLAIN, RESAMPLED, TITLES, at, by_image, gain

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.pages import commit, measured_before
+from experiments.common.pages import commit, measured_before
 from experiments.qualitative.choose import LEVELS, Choice, choose
 from experiments.qualitative.maps import Maps, half_mass, pictures, strided_below
 from experiments.qualitative.sheet import Row, draw

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from experiments.ablation.subjects import every_fifth
-from experiments.localisation.networks import trained
+from experiments.common.flower_networks import trained
+from experiments.common.networks import cifar_resnet
+from experiments.common.shared_data import shared_data
 from experiments.methods.subject import MEAN, SIZE, STD, batch, class_name, squeezenet
-from experiments.networks import cifar_resnet
-from experiments.shared import shared_data
 from interpnet.datasets import load_dataset, make_loader, stack_images
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import ScoreTable, collect_scores

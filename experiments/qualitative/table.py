@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.pages import begin, fill, markdown, paired, signed
+from experiments.common.pages import begin, fill, markdown, paired, signed
 from experiments.qualitative.choose import LEVELS
 from experiments.qualitative.maps import ABSOLUTE, BLURRED, UPSAMPLED
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.claims import Claim
-from experiments.claims import tally as count
-from experiments.pages import signed
-from experiments.rankings.areas import gain, names
+from experiments.common.areas import gain, names
+from experiments.common.claims import Claim
+from experiments.common.claims import tally as count
+from experiments.common.pages import signed
 from experiments.rankings.orders import RANDOM
 from experiments.rankings.table import compared, kinds
 

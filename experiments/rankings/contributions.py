@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from experiments.rankings.subjects import Subject, batches
+from experiments.common.subjects import Subject, batches
 from interpnet.attribution import Propagation, batch_norm_affine, composite
 from interpnet.engine import Call, Instrument, Site, argument, evaluating, find_sites, instrument
 from interpnet.scores import ScoreTable, collect_scores

@@ -11,8 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
+from experiments.common.paths import along, entry
 from experiments.rankings.contributions import Contributions
-from experiments.rankings.paths import along, entry
 from interpnet.gram import Gram, one_hot
 from interpnet.interpretation import interpret
 

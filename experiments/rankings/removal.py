@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from experiments.rankings.subjects import Subject, batches
+from experiments.common.subjects import Subject, batches
 from interpnet.ablation import Passes, Removal
 from interpnet.engine import ChannelIndex, Instrument, evaluating, find_sites, instrument
 from interpnet.interpretation import Interpretation

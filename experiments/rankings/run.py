@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.pages import commit, measured_before
+from experiments.common.pages import commit, measured_before
+from experiments.common.subjects import NAMES, NETWORKS, Subject, trial
 from experiments.rankings.contributions import contributions
 from experiments.rankings.orders import GREEDY, rankings
 from experiments.rankings.removal import greedy, recalls, steps
-from experiments.rankings.subjects import NAMES, NETWORKS, Subject, trial
 from experiments.rankings.table import write_readme
 from interpnet.support.allocator import keep_freed_memory
 from interpnet.support.io import write_text

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.pages import fill, markdown, signed
-from experiments.rankings.areas import areas, curve, gain, names
+from experiments.common.areas import areas, curve, gain, names
+from experiments.common.pages import fill, markdown, signed
 from experiments.rankings.orders import GREEDY, OURS, RANDOM, VARIANTS
 from interpnet.plotting.style import BLUE, GREEN, INK, MUTED, ORANGE, SKY, VERMILLION, house_style, new_figure
 from interpnet.support.io import atomic_path

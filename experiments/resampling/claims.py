@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.claims import Claim, verdict_of
-from experiments.localisation.maps import RULES
-from experiments.pages import signed
+from experiments.common.claims import Claim, verdict_of
+from experiments.common.maps import RULES
+from experiments.common.pages import signed
 from experiments.resampling.effects import (
     Interval,
     Line,

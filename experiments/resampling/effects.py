@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.pages import paired
+from experiments.common.pages import paired
 from experiments.resampling.measure import BLURS
 
 Line = dict[str, Any]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from experiments.localisation.maps import RULES, K
+from experiments.common.maps import RULES, K
 from experiments.sanity.subjects import Subject
 from interpnet.evaluate import checkerboard, class_sensitivity, iou_auc
 from interpnet.explanation import Unit, channel_signal, explain, normalise, reduce_colours

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.localisation.maps import RULES
-from experiments.localisation.networks import ARCHITECTURES
-from experiments.pages import commit, measured_before
+from experiments.common.flower_networks import ARCHITECTURES
+from experiments.common.maps import RULES
+from experiments.common.pages import commit, measured_before
 from experiments.resampling.measure import cells
 from experiments.resampling.table import figure, write_readme
 from experiments.sanity.subjects import Subject, flowers, resnet20

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.localisation.maps import RULES
-from experiments.pages import fill, markdown, signed
+from experiments.common.maps import RULES
+from experiments.common.pages import fill, markdown, signed
 from experiments.resampling.effects import Interval, at_best_blur, cell, effects, kinds_of, over_blurring, part
 from experiments.resampling.measure import BLURS, REDUCTIONS
 from interpnet.plotting.style import BLUE, INK, MUTED, VERMILLION, house_style, new_figure

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.claims import Claim, verdict_of
-from experiments.localisation.maps import PAPER
+from experiments.common.claims import Claim, verdict_of
+from experiments.common.maps import PAPER
 from experiments.localisation.table import CONTROLS
 
 HERE = Path(__file__).parent

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.localisation.maps import RULES
-from experiments.pages import commit, measured_before
+from experiments.common.maps import RULES
+from experiments.common.pages import commit, measured_before
 from experiments.sanity.subjects import SUBJECTS, Subject
 from experiments.sanity.table import write_readme
 from interpnet.attribution import AttributionWarning, attribute, methods

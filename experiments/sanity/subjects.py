@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from experiments.localisation.maps import OPTIONS
-from experiments.localisation.networks import trained
+from experiments.common.flower_networks import trained
+from experiments.common.maps import OPTIONS
+from experiments.common.shared_data import shared_data
 from experiments.methods.checkerboard import cifar
-from experiments.shared import shared_data
 from interpnet.datasets import load_dataset, make_loader, stack_images
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import collect_scores

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.common.pages import fill, markdown
 from experiments.localisation.table import CONTROLS
-from experiments.pages import fill, markdown
 
 COMMAND = "experiments.sanity.run"
 _COLUMNS = {

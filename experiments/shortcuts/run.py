@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.pages import commit, measured_before
+from experiments.common.pages import commit, measured_before
 from experiments.shortcuts.audit import audited, channel_rows, cue_share, network_statistics
 from experiments.shortcuts.networks import EPOCHS, behaviour, network
 from experiments.shortcuts.plan import SETS, Subject, subjects

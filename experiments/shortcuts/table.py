@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from experiments.pages import fill, markdown, paired, signed
+from experiments.common.pages import fill, markdown, paired, signed
 from experiments.shortcuts.audit import FLAG
 from experiments.shortcuts.networks import RELIES
 from experiments.shortcuts.plan import KINDS

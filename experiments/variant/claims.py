@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims import Claim
-from experiments.pages import paired, signed
+from experiments.common.claims import Claim
+from experiments.common.pages import paired, signed
 from experiments.variant.select import chosen
 from experiments.variant.table import gains
 

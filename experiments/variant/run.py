@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.localisation.networks import trained
-from experiments.pages import commit, measured_before
+from experiments.common.flower_networks import trained
+from experiments.common.pages import commit, measured_before
 from experiments.sanity.subjects import resnet20
 from experiments.variant.grid import PAPER, Setting, channels_of, maps_of
 from experiments.variant.select import chosen, images_of, mask_of, measured, precision

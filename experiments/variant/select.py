@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.localisation.networks import trained
+from experiments.common.flower_networks import trained
 from experiments.variant.grid import PAPER, Setting, maps_of_settings
 from interpnet.datasets import ImageData, load_dataset, make_loader, stack_images
 from interpnet.engine import find_sites

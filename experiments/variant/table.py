@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.pages import fill, markdown, paired, signed
+from experiments.common.pages import fill, markdown, paired, signed
 from experiments.variant.grid import PAPER, Setting
 from experiments.variant.select import alone, chosen, ranked
 from interpnet.plotting.style import BLUE, VERMILLION, house_style, new_figure

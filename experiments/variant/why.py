@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
-from experiments.localisation.networks import trained
-from experiments.pages import commit
+from experiments.common.flower_networks import trained
+from experiments.common.pages import commit
 from experiments.variant.grid import PAPER, Setting, channels_of, maps_of
 from experiments.variant.select import images_of, mask_of
 from interpnet.datasets import make_loader, stack_images

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from interpnet.attribution import _gradients as _gradients  # isort: skip
-from interpnet.attribution import _paths as _paths  # isort: skip
-from interpnet.attribution import _perturbation as _perturbation  # isort: skip
-from interpnet.attribution._lrp import methods as _lrp_methods  # isort: skip # noqa: F401
-from interpnet.attribution._deeplift import methods as _deeplift_methods  # isort: skip # noqa: F401
-from interpnet.attribution import _cam as _cam  # isort: skip
-from interpnet.attribution import _controls as _controls  # isort: skip
-from interpnet.attribution._registry import METHODS as METHODS
-from interpnet.attribution._registry import Method as Method
-from interpnet.attribution._registry import find_method as find_method
+# isort: off
+from interpnet.attribution import _gradients  # noqa: F401
+from interpnet.attribution import _paths  # noqa: F401
+from interpnet.attribution import _perturbation  # noqa: F401
+from interpnet.attribution._lrp import methods as _lrp_methods  # noqa: F401
+from interpnet.attribution._deeplift import methods as _deeplift_methods  # noqa: F401
+from interpnet.attribution import _cam  # noqa: F401
+from interpnet.attribution import _controls  # noqa: F401
+# isort: on
+
+from interpnet.attribution._registry import METHODS, Method, find_method
+
+__all__ = ["METHODS", "Method", "find_method"]

@@ -1,6 +1,6 @@
 """Write docs/attribution-table.md: every attribution method on every network, right or refused, with residuals.
 
-    python -m experiments.attribution_table [--out docs/attribution-table.md]
+    python -m experiments.attribution_table.run [--out docs/attribution-table.md]
 
 Each cell is computed, none is typed. A method counts as right when its maps are finite, have the right shape and no
 constant map among them, are the same for an image alone and in a batch, break no sum rule that it claims to keep
@@ -19,13 +19,13 @@ import torch
 import torchvision
 from torch import Tensor
 
-from experiments.attribution_networks import NETWORKS, QUICK, SIZE, images, network
+from experiments.attribution_table.networks import NETWORKS, QUICK, SIZE, images, network
 from interpnet.attribution import Attribution, Method, attribute_full, methods
 from interpnet.errors import ModelError
 from interpnet.support.io import write_text
 
 _EXACT = 1e-4
-_COMMAND = "python -m experiments.attribution_table"
+_COMMAND = "python -m experiments.attribution_table.run"
 
 
 @dataclass(frozen=True)

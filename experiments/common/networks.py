@@ -4,7 +4,7 @@ Written from the paper's description: three stages of n blocks, widths 16, 32, 6
 that take every second pixel and pad the channels with zeros. Module names follow the published checkpoints of
 akamaster/pytorch_resnet_cifar10, so that their weights load.
 
-    interpnet audit experiments/networks.py:resnet20 imagefolder:cifar10 --weights resnet20.safetensors ...
+    interpnet audit experiments/common/networks.py:resnet20 imagefolder:cifar10 --weights resnet20.safetensors ...
 """
 
 from __future__ import annotations

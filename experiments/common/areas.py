@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.pages import paired
+from experiments.common.pages import paired
 from experiments.rankings.orders import DRAWS, OURS, RANDOM
 
 

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from experiments.localisation.networks import trained
-from experiments.networks import resnet20
-from experiments.shared import shared_data
+from experiments.common.flower_networks import trained
+from experiments.common.networks import resnet20
+from experiments.common.shared_data import shared_data
 from interpnet.datasets import ImageData, load_dataset, stack_images
 
 Ints = npt.NDArray[np.int64]

@@ -1,0 +1,1 @@
+"""The table of attribution methods against networks: which is right on which."""
