@@ -49,7 +49,7 @@ def shared_data() -> Path:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two classes of three and two 10x12 images."""
-    from image_files import two_classes
+    from helpers.image_files import two_classes
 
     return two_classes(tmp_path / "photos")
 
@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A briefly trained network for digits."""
-    from small_audit import train
+    from helpers.small_audit import train
 
     return train(tmp_path_factory.mktemp("weights") / "digits.safetensors")
 
@@ -65,7 +65,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finished(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete audit run; tests that change it take a copy, ``run``."""
-    from small_audit import audit
+    from helpers.small_audit import audit
 
     out = tmp_path_factory.mktemp("runs") / "digits"
     assert audit(weights, out) == 0

@@ -2,7 +2,9 @@ from ._attribute import AttributionWarning as AttributionWarning
 from ._attribute import attribute as attribute
 from ._attribute import attribute_full as attribute_full
 from ._attribute import check_classes as check_classes
+from ._attribute import checked_targets as checked_targets
 from ._attribute import methods as methods
+from ._attribute import usable_images as usable_images
 from ._call import Attribution as Attribution
 from ._call import AttributionCall as AttributionCall
 from ._call import resolve_baseline as resolve_baseline

@@ -125,8 +125,8 @@ def attribute_full(
     seed = _whole(seed, "seed", least=None)
     model = unwrap(model)
     with torch.inference_mode(False), torch.enable_grad():
-        images = _usable(model, images)
-        targets = _targets(target, images)
+        images = usable_images(model, images)
+        targets = checked_targets(target, images)
         if isinstance(baseline, Tensor):
             baseline = resolve_baseline(images, baseline.detach().clone())
         if any(m.training for m in model.modules()):
@@ -285,7 +285,7 @@ def _check_options(
             require(need.removeprefix("extra:"), method.name)
 
 
-def _usable(model: nn.Module, images: Tensor) -> Tensor:
+def usable_images(model: nn.Module, images: Tensor) -> Tensor:
     """Return a copy of ``images`` beside the model, or say what is wrong with them."""
     check_images(images)
     if images.dim() != 4:
@@ -307,7 +307,7 @@ def _wanted(model: nn.Module) -> str:
     return f" (its first convolution takes {first.in_channels} channels)" if first is not None else ""
 
 
-def _targets(target: Target, images: Tensor) -> Tensor | None:
+def checked_targets(target: Target, images: Tensor) -> Tensor | None:
     if target is None:
         return None
     batch = images.shape[0]

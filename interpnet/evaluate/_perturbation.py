@@ -163,15 +163,14 @@ class _Plan:
 
 
 def _measured(name: str, plan: _Plan, model: nn.Module, images: Tensor, heatmaps: Tensor, target: Target) -> Score:
-    from interpnet.attribution import attribute, resolve_baseline
-    from interpnet.attribution._attribute import _targets, _usable
+    from interpnet.attribution import attribute, checked_targets, resolve_baseline, usable_images
 
     model = unwrap(model)
     maps, flat = checked_maps(heatmaps, constant=plan.constant)
     with torch.inference_mode(False), torch.no_grad():
-        images = _usable(model, images)
+        images = usable_images(model, images)
         _check(plan, images, maps)
-        given = _targets(target, images)
+        given = checked_targets(target, images)
         base = resolve_baseline(images, plan.baseline)
         with evaluating(model, frozen=True):
             classes = _classes(plan, model, images, given)

@@ -1,0 +1,102 @@
+"""The whole library on each device: what runs on the CPU runs on CUDA and gives the same numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers.networks import Branches, Spelled
+from torch import nn
+
+from experiments.attribution_table.networks import Strided
+from interpnet.ablation import ablate, ablation_study
+from interpnet.attribution import attribute, methods
+from interpnet.engine import Channel
+from interpnet.evaluate import context_swap
+from interpnet.explanation import average_visualizations, explain
+from interpnet.interpretation import interpret
+from interpnet.scores import collect_scores
+
+X = torch.randn(24, 3, 12, 12, generator=torch.Generator().manual_seed(8))
+Y = torch.arange(24) % 4
+BATCHES = [(X[:10], Y[:10]), (X[10:], Y[10:])]
+
+
+@pytest.fixture(autouse=True)
+def _exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TF32 rounds to ten bits; these tests compare with float32 on the CPU."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+def test_scores_run_where_asked_and_leave_the_model_where_it_was(device: str) -> None:
+    model = Spelled("inplace")
+    expected = collect_scores(model, BATCHES, device="cpu", progress=False)
+    table = collect_scores(model, BATCHES, device=device, progress=False)
+    np.testing.assert_allclose(table.X, expected.X, rtol=1e-4, atol=1e-6)
+    assert next(model.parameters()).device.type == "cpu"
+
+
+def test_explanations_follow_the_model(device: str) -> None:
+    found = interpret(collect_scores(Spelled("inplace"), BATCHES, progress=False), mu=3.0)
+    expected = explain(Spelled("inplace"), X, found)
+    result = explain(Spelled("inplace").to(device), X, found)
+    assert result.signals.device.type == device
+    assert result.channels == expected.channels
+    torch.testing.assert_close(result.signals.cpu(), expected.signals, rtol=1e-3, atol=1e-4)
+
+
+def test_ablation_studies_agree(device: str) -> None:
+    model = Spelled("reused")
+    table = collect_scores(model, BATCHES, progress=False)
+    found = interpret(table, mu=3.0)
+    for fill in ("zero", "mean"):
+        options = {"table": table, "repeats": 2, "fill": fill, "progress": False}
+        expected = ablation_study(model, BATCHES, found, device="cpu", **options).to_json()
+        assert ablation_study(model, BATCHES, found, device=device, **options).to_json() == expected
+
+
+def test_ablating_by_hand(device: str) -> None:
+    model = Spelled("functional").to(device).eval()
+    lists = [[Channel("relu:1", i % 8), Channel("relu:3", 2)] for i in range(24)]
+    with torch.no_grad(), ablate(model, lists):
+        got = model(X.to(device)).cpu()
+    with torch.no_grad(), ablate(model.cpu(), lists):
+        torch.testing.assert_close(got, model(X), rtol=1e-4, atol=1e-5)
+
+
+def test_average_visualizations_agree(device: str) -> None:
+    model = Spelled("module")
+    table = collect_scores(model, BATCHES, progress=False)
+    data = [(x, int(y)) for x, y in zip(X, Y, strict=True)]
+    channel = Channel("r1", int(table.X[:, :6].sum(0).argmax()))
+    expected = average_visualizations(model, data, table, [channel], top=5, progress=False)[channel]
+    got = average_visualizations(model.to(device), data, table, [channel], top=5, progress=False)[channel]
+    np.testing.assert_allclose(got.mean, expected.mean, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", [m.name for m in methods()])
+@pytest.mark.parametrize(
+    "build", [lambda: Spelled("method"), Branches, Strided], ids=["spelled", "branches", "strided"]
+)
+def test_baselines_follow_the_model(device: str, method: str, build: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = build().eval()
+    if method == "cam" and not isinstance(model, Strided):
+        return  # it needs a global average and one linear layer
+    images = X[:4] if isinstance(model, Spelled) else torch.randn(4, 2 if isinstance(model, Branches) else 3, 16, 16)
+    expected = attribute(model, images, 1, method)
+    got = attribute(model.to(device), images, 1, method)
+    assert got.device.type == device
+    torch.testing.assert_close(got.cpu(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_swapped_surroundings_agree(device: str) -> None:
+    model = Spelled("inplace")
+    found = interpret(collect_scores(model, BATCHES, progress=False), mu=3.0)
+    masks = torch.zeros(len(X), 12, 12, dtype=torch.bool)
+    masks[:, 3:8, 4:9] = True
+    expected = context_swap(model, X, found, classes=Y, middle=masks)
+    got = context_swap(Spelled("inplace").to(device), X, found, classes=Y, middle=masks)
+    np.testing.assert_allclose(got.middle, expected.middle, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(got.surroundings, expected.surroundings, rtol=1e-3, atol=1e-5)
+    assert got.n == expected.n

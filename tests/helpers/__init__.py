@@ -1,0 +1,1 @@
+"""What several tests share: networks, images, a small audit."""

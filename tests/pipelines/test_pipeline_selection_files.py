@@ -1,0 +1,152 @@
+"""The settings around the choice of mu, and the files it leaves: pipelines/run/selection.py, config.py."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from helpers.report_fixture import mu_selection
+from interpnet.pipelines.run.config import RunConfig, radius
+from interpnet.pipelines.run.selection import (
+    STABILITY_FILE,
+    Selection,
+    read_frequencies,
+    read_selection,
+    seldom,
+    write_selection,
+)
+
+from interpnet.errors import InterpNetError, RunFolderError
+
+
+def curve(**changes) -> Selection:
+    """Four radii; the error is smallest at 8, and 4 lies within one standard error of it."""
+    values = {
+        "mus": np.array([2.0, 4.0, 8.0, 16.0]), "error_mean": np.array([0.4, 0.21, 0.2, 0.3]),
+        "error_se": np.array([0.1, 0.02, 0.02, 0.02]), "accuracy_mean": np.array([0.5, 0.875, 0.9, 0.6]),
+        "accuracy_se": np.full(4, 0.01), "channels_mean": np.array([1.0, 3.5, 7.25, 9.0]), "chosen": 4.0, "best": 8.0,
+        "rule": "one_se", "folds": 5,
+    }  # fmt: skip
+    return Selection(**{**values, **changes})
+
+
+# --- the settings -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "value"), [("5", 5.0), ("1e-3", 0.001), ("auto", "auto")])
+def test_mu_is_a_number_or_auto(text, value, tmp_path):
+    assert radius(text) == value
+    config = RunConfig(mu=radius(text), class_weight="balanced", stability=20)
+    config.save(tmp_path / "run.toml")
+    assert RunConfig.load(tmp_path / "run.toml") == config
+    assert type(RunConfig.load(tmp_path / "run.toml").mu) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"mu": 0.0}, "--mu is 0.0; expected a number above 0, or auto"),
+        ({"mu": -2}, "--mu is -2; expected a number above 0, or auto"),
+        ({"mu": float("nan")}, "--mu is nan; expected a number above 0"),
+        ({"mu": float("inf")}, "--mu is inf; expected a number above 0"),
+        ({"mu": "Auto"}, "--mu is 'Auto'; expected a number above 0, or auto"),
+        ({"mu": True}, "--mu is True; expected a number above 0"),
+        (
+            {"class_weight": "balance"},
+            "--class-weight is 'balance'; expected none or balanced; did you mean 'balanced'",
+        ),
+        ({"stability": -1}, "--stability is -1; expected a whole number of at least 0"),
+        ({"stability": 2.5}, "--stability is 2.5; expected a whole number"),
+    ],
+)
+def test_wrong_settings_say_what_is_expected(given, match):
+    with pytest.raises(InterpNetError, match=match):
+        RunConfig(**given)
+
+
+# --- the files --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("found", [curve(), curve(accuracy_mean=None, accuracy_se=None), mu_selection()])
+def test_a_choice_survives_its_file(tmp_path, found):
+    write_selection(tmp_path, found)
+    again = read_selection(tmp_path)
+    assert again.to_json() == found.to_json()
+    assert again.sentences() == found.sentences()
+
+
+def test_a_choice_in_words():
+    assert curve().sentences() == (
+        "4 values of mu from 2 to 16 were tried on held-out images, 5 folds. The held-out error is smallest at mu = 8; "
+        "taken is mu = 4, the smallest within one standard error of it. The regression names the class of 87.5 % of "
+        "the held-out images with 3.5 channels a class, against 90.0 % with 7.2 channels a class at the smallest error."
+    )
+    assert curve(chosen=8.0).sentences().endswith(
+        "smallest at mu = 8, and no smaller mu comes within one standard error of it, so that one was taken. The "
+        "regression names the class of 90.0 % of the held-out images with 7.2 channels a class."
+    )  # fmt: skip
+    assert (
+        curve(chosen=8.0, rule="best")
+        .sentences()
+        .endswith("The held-out error is smallest at mu = 8, which was taken.")
+    )
+    assert curve(accuracy_mean=None).sentences().endswith(
+        "Held-out error 0.21 with 3.5 channels a class, against held-out error 0.2 with 7.2 channels a class at the "
+        "smallest error."
+    )  # fmt: skip
+
+
+def test_the_radius_that_is_enough_for_the_accuracy_is_named():
+    # 0.875 at mu = 4 lies within one standard error, 0.03, of the best, 0.9 at mu = 8; 0.5 at mu = 2 does not.
+    found = curve(accuracy_se=np.full(4, 0.03), chosen=8.0)
+    assert found.enough == 4.0
+    assert found.sentences().endswith(
+        "For accuracy alone a smaller mu would do: from mu = 4 on, 87.5 % with 3.5 channels a class, it is within one "
+        "standard error of its best."
+    )
+    assert "For accuracy alone" not in curve(accuracy_se=np.full(4, 0.03)).sentences()
+    assert curve().enough == 8.0
+    assert curve(accuracy_mean=None, accuracy_se=None).enough is None
+
+
+@pytest.mark.parametrize(("chosen", "end"), [(2.0, "smallest"), (4.0, ""), (8.0, ""), (16.0, "largest")])
+def test_the_end_of_what_was_tried_is_pointed_out(chosen, end):
+    found = curve(chosen=chosen, best=chosen)
+    assert found.end == end
+    said = f"That is the {end} tried, so one beyond it may do better." in found.sentences()
+    assert said == bool(end)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"format": "other"}, "format 'other'; expected 'interpnet-selection-1'"),
+        ({"error_se": [1.0]}, r"error_se of shape \(1,\); expected \(4,\)"),
+        ({"error_mean": None}, "has no error_mean"),
+        ({"mus": None}, "has no mus"),
+        ({"mus": ["a"]}, r"selection.json' cannot be used .*; delete it and run `interpnet solve` again"),
+        ({"channels_mean": ...}, r"selection.json' lacks 'channels_mean'; delete it and run `interpnet solve` again"),
+    ],
+)
+def test_a_damaged_choice_is_named(tmp_path, change, match):
+    data = {**curve().to_json(), **change}
+    (tmp_path / "selection.json").write_text(json.dumps({k: v for k, v in data.items() if v is not ...}))
+    with pytest.raises(RunFolderError, match=match):
+        read_selection(tmp_path)
+
+
+def test_damaged_frequencies_are_named(tmp_path):
+    np.savez(tmp_path / STABILITY_FILE, frequency=np.zeros((2, 3)), n_subsamples=4)
+    with pytest.raises(RunFolderError, match=r"shape \(2, 3\); expected \(2, 4\)"):
+        read_frequencies(tmp_path, (2, 4))
+    np.savez(tmp_path / STABILITY_FILE, frequency=np.full((2, 3), 1.5), n_subsamples=4)
+    with pytest.raises(RunFolderError, match=r"from 0 to 1\. Run `interpnet solve` again"):
+        read_frequencies(tmp_path, (2, 3))
+    (tmp_path / STABILITY_FILE).write_text("no zip")
+    with pytest.raises(RunFolderError, match=r"stability.npz' holds no frequencies .*; delete it"):
+        read_frequencies(tmp_path, (2, 3))
+
+
+def test_seldom_begins_below_the_threshold():
+    assert [seldom(f) for f in (0.0, 0.59, 0.6, 1.0, float("nan"))] == [True, True, False, False, False]

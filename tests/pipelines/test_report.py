@@ -1,0 +1,439 @@
+"""The report without a browser: complete, escaped, self-contained, honest, and usable with parts missing."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.report_fixture import LAYERS, NASTY, ablation, class_names, interpretation, make_run
+from interpnet.pipelines.report.build import build_report
+from interpnet.pipelines.report.load import RunData, Swapped, clean, load_run
+from interpnet.pipelines.report.pictures import Pictures
+from interpnet.pipelines.report.tables import safe_cell
+from interpnet.pipelines.report.verdict import signed, verdict
+from interpnet.pipelines.report.views import Limits, surroundings_share, swap_rows
+from PIL import Image
+
+from interpnet.ablation import as_result
+from interpnet.errors import RunFolderError
+from interpnet.support.io import read_json, write_json
+
+ROOT = Path(__file__).parents[2]
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and the text outside of scripts and styles."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self._open = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        self._open = tag
+
+    def handle_endtag(self, tag):
+        self._open = ""
+
+    def handle_data(self, data):
+        if self._open not in {"script", "style"}:
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    @property
+    def ids(self) -> list[str]:
+        return [attrs["id"] for _, attrs in self.tags if "id" in attrs]
+
+
+def read(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = make_run(tmp_path_factory.mktemp("run"))
+    build_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run) -> Page:
+    return read(run / "report" / "index.html")
+
+
+def test_one_file_that_asks_for_nothing(page):
+    for tag, name in (("img", "src"), ("image", "xlink:href"), ("script", "src"), ("link", "href"), ("iframe", "src")):
+        for attrs in page.all(tag):
+            assert attrs.get(name, "data:").startswith("data:"), (tag, attrs)
+    assert not page.all("link")
+    policy = next(m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "'unsafe-inline'" not in policy.split("script-src")[1]
+
+
+def test_ids_are_unique_and_every_link_within_the_page_leads_somewhere(page):
+    assert len(page.ids) == len(set(page.ids))
+    targets = {a["href"][1:] for a in page.all("a") if a.get("href", "").startswith("#")}
+    assert targets
+    assert targets <= set(page.ids)
+
+
+def test_links_to_files_lead_to_files(page, run):
+    names = {a["href"] for a in page.all("a") if not a["href"].startswith("#")}
+    assert {"classes.csv", "channels.csv", "ablation.csv", "layers.csv", "report.json", "ablation.png"} <= names
+    for name in names:
+        assert (run / "report" / name).is_file(), name
+
+
+def test_every_class_has_its_section_even_without_channels_or_images(page):
+    assert [i for i in page.ids if re.fullmatch(r"class-\d+", i)] == [f"class-{i}" for i in range(10)]
+    assert "No relevant channel, so there is nothing to show." in page.text
+    assert "0 relevant channels" in page.text
+    assert "no test images" in page.text
+
+
+def test_nasty_text_stays_text(page, run):
+    assert len(page.all("script")) == 1
+    assert {"em", "i", "b", "u", "img"} & {t for t, a in page.tags if "onerror" in a} == set()
+    assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
+    for name in NASTY:
+        assert " ".join(clean(name).split()) in page.text, name
+    for given in (
+        "nets/resnet20.py:<em>resnet20</em>",
+        "imagefolder:<i>photos</i>",
+        "cat/<u>17</u>.jpg",
+        "test/<b>1</b>.png",
+    ):
+        assert given in page.text
+    assert "layer <layer2.0.relu> is dead" in page.text
+    html = (run / "report" / "index.html").read_bytes()
+    assert not set(html) & {0, 7}
+    assert "{{ 7*7 }}" in page.text
+    assert "$x_1$" in page.text
+
+
+def test_headline_is_made_from_the_numbers(page, run):
+    result = as_result(read_json(run / "ablation" / "ablation.json"))
+    intact, own = result.mean_intact, result.condition("relevant").mean_own()
+    random = result.condition("random")
+    low, high = random.interval_own()
+    assert (
+        "Removing the 8 channels that InterpNet names for a class lowers its own recall "
+        f"from {intact:.2f} to {own:.2f} (mean over 9 classes); removing as many random ones, "
+        f"to {random.mean_own():.2f} (95 % interval {low:.3f} to {high:.3f})." in page.text
+    )
+    assert "That is beyond every control" in page.text
+
+
+def test_what_was_audited_and_how_to_run_it_again(page):
+    for words in ("cd" * 32, "ab" * 32, "torch 2.15.0", "50,000", "272,474", "interpnet audit --config run.toml"):
+        assert words in page.text
+    assert "truncated image" in page.text
+    assert re.search(r"This page is one file of \d+\.\d MB", page.text)
+
+
+def test_pictures_are_described_and_blank_ones_marked(page):
+    images = page.all("img")
+    assert all(attrs.get("alt") for attrs in images)
+    assert all(attrs.get("loading") == "lazy" for attrs in images)
+    # 9 classes x 8 channels with a mean and a strip; 10 images with picture, combined, 3 + 3 others, 9 x 3 maps.
+    assert len(images) == 9 * 8 * 2 + 10 * 8 + 9 * 3
+    assert page.text.count("blank: no signal") == 1
+
+
+def test_tables_hold_the_numbers_as_numbers(run):
+    with (run / "report" / "classes.csv").open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    result = as_result(read_json(run / "ablation" / "ablation.json"))
+    assert [float(r["recall_intact"] or "nan") for r in rows] == pytest.approx(result.intact.tolist(), nan_ok=True)
+    assert [float(r["recall_relevant_removed"] or "nan") for r in rows] == pytest.approx(
+        result.condition("relevant").own[0].tolist(), nan_ok=True
+    )
+    with (run / "report" / "channels.csv").open(newline="", encoding="utf-8") as handle:
+        weights = [float(r["weight"]) for r in csv.DictReader(handle) if r["class_index"] == "0"]
+    assert weights == sorted(weights, key=abs, reverse=True)
+    assert len(weights) == 8
+    with (run / "report" / "layers.csv").open(newline="", encoding="utf-8") as handle:
+        layers = list(csv.DictReader(handle))
+    assert [r["layer"] for r in layers] == [name for name, _ in LAYERS]
+    assert sum(float(r["mean_share_of_abs_weight"]) for r in layers) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["classes.csv", "channels.csv", "examples.csv"])
+def test_no_cell_of_a_table_is_a_formula(run, name):
+    with (run / "report" / name).open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.reader(handle))
+    cells = [cell for row in rows for cell in row]
+    assert any(cell.startswith("'=HYPERLINK") for cell in cells)
+    for cell in cells:
+        if cell[:1] in set("=+-@\t\r"):
+            float(cell)
+
+
+@pytest.mark.parametrize(
+    ("cell", "safe"),
+    [("=1", "'=1"), ("  =1", "'  =1"), ("@a", "'@a"), ("+a", "'+a"), ("-a", "'-a"), ("\tx", "'\tx"), ("cat", "cat"),
+     (-1.5, -1.5), (None, ""), (float("nan"), ""), (0, 0)],
+)  # fmt: skip
+def test_safe_cells(cell, safe):
+    assert safe_cell(cell) == safe
+
+
+def test_report_json_is_strict_and_says_what_the_page_says(run):
+    data = json.loads((run / "report" / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert data["verdict"]["level"] == "shown"
+    assert data["classes"][NASTY.index("no test images")]["recall_intact"] is None
+    assert data["manifest"]["model"]["n_channels"] == 144
+
+
+def test_the_same_run_gives_the_same_report(run):
+    before = (run / "report" / "index.html").read_bytes()
+    assert build_report(run).read_bytes() == before
+
+
+def test_the_report_needs_no_torch(run):
+    code = (
+        "import sys; from pathlib import Path; from interpnet.pipelines.report.build import build_report;"
+        "build_report(Path(sys.argv[1])); print('torch' in sys.modules, 'sklearn' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout.split() == ["False", "False"]
+
+
+# --- parts missing, damaged or too many ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stages", "commands"),
+    [
+        (("collect",), {"solve", "ablate", "explain"}),
+        (("collect", "solve"), {"ablate", "explain"}),
+        (("collect", "solve", "ablate"), {"explain"}),
+        (("collect", "solve", "explain"), {"ablate"}),
+    ],
+)
+def test_a_missing_stage_is_named_with_its_command(tmp_path, stages, commands):
+    folder = make_run(tmp_path / "my run", classes=3, stages=stages, pictured=1)
+    page = read(build_report(folder))
+    named = set(re.findall(r"interpnet (\w+) '[^']*my run' makes it", page.text))
+    assert named == commands
+    assert not {"undefined", "None", "nan"} & set(page.text.split())
+
+
+def test_what_an_earlier_report_wrote_does_not_outlive_its_stage(tmp_path):
+    folder = make_run(tmp_path, stages=("collect", "solve", "ablate"))
+    build_report(folder)
+    assert (folder / "report" / "ablation.png").exists()
+    (folder / "ablation" / "ablation.json").unlink()
+    build_report(folder)
+    assert not (folder / "report" / "ablation.png").exists()
+    assert not (folder / "report" / "ablation.csv").exists()
+
+
+def test_missing_and_damaged_pictures_are_counted_and_shown_as_such(tmp_path):
+    folder = make_run(tmp_path, classes=2, pictured=1)
+    (folder / "explanations" / "examples" / "0000_image.png").unlink()
+    (folder / "explanations" / "examples" / "0001_combined.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    page = read(build_report(folder))
+    assert "2 pictures are missing or damaged" in page.text
+    assert [a["class"] for a in page.all("div") if "class" in a].count("no-picture") == 2
+
+
+def test_a_path_that_leads_out_of_the_run_is_not_read(tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
+    pictures = Pictures(tmp_path / "in")
+    assert pictures.embed("../secret.png", 96) is None
+    assert pictures.embed(str(tmp_path / "secret.png"), 96) is None
+    assert pictures.embed(None, 96) is None
+    assert len(pictures.missing) == 3
+
+
+def test_photographs_go_in_as_jpeg_and_flat_pictures_as_png(tmp_path):
+    noise = np.random.default_rng(1).integers(0, 256, (300, 200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    Image.new("RGB", (30, 30), "red").save(tmp_path / "flat.png")
+    pictures = Pictures(tmp_path)
+    assert pictures.embed("noise.png", 96).startswith("data:image/jpeg;base64,")
+    assert pictures.embed("flat.png", 96).startswith("data:image/png;base64,")
+    assert pictures.strip(["flat.png", "gone.png"], 10, 9).startswith("data:image/png")
+    assert pictures.strip(["gone.png"], 10, 9) is None
+
+
+def test_past_the_limits_pictures_stay_beside_the_page_and_a_note_says_so(tmp_path):
+    folder = make_run(tmp_path, classes=6, pictured=3)
+    page = read(build_report(folder, limits=Limits(channels=12, examples=2)))
+    assert "shows pictures of the 2 strongest channels a class" in page.text
+    assert "shows 2 of 6 explained images" in page.text
+    assert len(page.all("img")) == 6 * 2 * 2 + 2 * 11
+    assert page.text.count("The pictures are not on this page") == 4
+
+
+def test_many_classes_start_folded(tmp_path):
+    folder = make_run(tmp_path, classes=40, stages=("collect", "solve", "ablate"))
+    page = read(build_report(folder))
+    folds = [a for a in page.all("details") if a.get("class") == "fold"]
+    assert len(folds) == 39
+    assert not any("open" in a for a in folds)
+
+
+def test_no_run_and_a_foreign_one_are_refused(tmp_path):
+    with pytest.raises(RunFolderError, match="holds no run"):
+        build_report(tmp_path)
+    write_json(tmp_path / "manifest.json", {"format": "other"})
+    with pytest.raises(RunFolderError, match="format 'other'"):
+        build_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "match"),
+    [
+        ("ablation/ablation.json", '{"format": "interpnet-ablation-1"}', "lacks 'curve'.*interpnet ablate"),
+        ("explanations/classes.json", '{"top": 1, "classes": [{}]}', "lacks 'index'.*interpnet explain"),
+        ("explanations/examples.json", '{"examples": [{"name": "x"}]}', "lacks 'channels'.*interpnet explain"),
+        ("explanations/examples.json", "{", "cannot be read"),
+        ("weights/interpretation.npz", "no zip", "interpretation.npz.*interpnet solve"),
+    ],
+)
+def test_a_damaged_file_is_named_with_the_remedy(tmp_path, file, content, match):
+    folder = make_run(tmp_path, classes=2, pictured=1)
+    (folder / file).write_text(content)
+    with pytest.raises(RunFolderError, match=match):
+        build_report(folder)
+
+
+def test_parts_of_different_runs_do_not_mix(tmp_path):
+    folder = make_run(tmp_path, classes=3, pictured=1)
+    rng = np.random.default_rng(0)
+    write_json(folder / "ablation" / "ablation.json", ablation(interpretation(class_names(5), rng), rng))
+    with pytest.raises(RunFolderError, match=r"disagrees on the number of classes: 3 .* 5 "):
+        load_run(folder)
+
+
+# --- the verdict --------------------------------------------------------------------------------------------
+
+
+def small(own: float, random: list[float], highest: float | None = None, others: float = 0.79) -> dict:
+    def entry(name: str, draws: list[float]) -> dict:
+        return {
+            "name": name, "layers": "all", "removed": [4, 6], "own": [[d, d] for d in draws],
+            "others": [[others, others]] * len(draws),
+        }  # fmt: skip
+
+    conditions = [entry("relevant", [own])]
+    conditions += [entry("random", random)] if random else []
+    conditions += [] if highest is None else [entry("highest-activation", [highest])]
+    return {
+        "format": "interpnet-ablation-1", "classes": ["a", "b"], "support": [9, 9], "intact": [0.8, 0.8],
+        "fill": "zero", "n_images": 18, "repeats": len(random), "seed": 0, "conditions": conditions, "curve": None,
+        "single": {},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("data", "level", "words"),
+    [
+        (small(0.46, [0.76, 0.77, 0.78], 0.7), "shown", "0.24 lower than the strongest of them"),
+        (small(0.46, [0.76, 0.77, 0.78], 0.4), "mixed", "not beyond removing those with the highest mean activation"),
+        (small(0.46, [0.3, 0.5, 0.7], 0.5), "not shown", "but not beyond removing random ones: this study does not"),
+        (small(0.77, [0.70, 0.77, 0.84]), "not shown", "not beyond what the controls do"),
+        (small(0.9, [0.95, 0.96, 0.97]), "not shown", "not beyond what the controls do"),
+        (small(0.46, [0.77]), "mixed", "drawn only once"),
+        (small(0.46, []), "open", "No control was run"),
+    ],
+)
+def test_the_judgement_goes_no_further_than_the_numbers(data, level, words):
+    found = verdict(as_result(data))
+    assert found.level == level
+    assert words in found.judgement
+    assert ("relies on the named channels." in found.judgement) == (level == "shown" or "drawn only once" in words)
+
+
+def test_a_control_that_fells_every_class_alike_is_told_from_one_that_finds_the_class() -> None:
+    def entry(name: str, own: float, others: float) -> dict:
+        return {"name": name, "layers": "all", "removed": [4, 6], "own": [[own] * 2] * 3, "others": [[others] * 2] * 3}
+
+    data = small(0.46, [])
+    data["conditions"] = [entry("relevant", 0.46, 0.78), entry("random", 0.77, 0.76)]
+    blunt = verdict(as_result(data | {"conditions": [*data["conditions"], entry("highest-activation", 0.2, 0.2)]}))
+    assert blunt.level == "shown"
+    assert "costs the others as much" in blunt.judgement
+    assert "those channels serve every class, the named ones this class" in blunt.judgement
+    sharp = verdict(as_result(data | {"conditions": [*data["conditions"], entry("highest-activation", 0.2, 0.78)]}))
+    assert sharp.level == "mixed"
+    tiny = verdict(as_result(data | {"conditions": [data["conditions"][0], entry("random", 0.4, 0.4)]}))
+    assert tiny.level == "mixed", "random removal fells the whole of a tiny network"
+    vague = [entry("relevant", 0.6, 0.62), entry("random", 0.77, 0.76), entry("highest-activation", 0.4, 0.4)]
+    unspecific = verdict(as_result(data | {"conditions": vague}))
+    assert unspecific.level == "mixed", "named channels that cost the others as much are not called the class's own"
+    assert "the named ones this class" not in unspecific.judgement
+    worse = verdict(as_result(data | {"conditions": [data["conditions"][0], entry("random", 0.4, 0.78)]}))
+    assert worse.level == "not shown"
+
+
+def test_an_effect_on_everybody_is_not_called_the_class_s_own():
+    mostly = verdict(as_result(small(0.4, [0.78, 0.79], others=0.75)))
+    everybody = verdict(as_result(small(0.4, [0.78, 0.79], others=0.45)))
+    assert any("mostly the class's own" in d for d in mostly.details)
+    assert any("not specific to the class" in d for d in everybody.details)
+
+
+def test_a_removal_that_helps_is_not_called_a_loss():
+    assert "does not lower its own recall: from 0.80 to 0.90" in verdict(as_result(small(0.9, [0.7, 0.8]))).headline
+
+
+def test_a_study_of_nothing_says_so():
+    data = small(0.4, [0.7])
+    data["conditions"][0]["removed"] = [0, 0]
+    assert verdict(as_result(data)).level == "open"
+    assert "were not removed" in verdict(as_result({**data, "conditions": []})).headline
+
+
+def test_a_network_at_chance_is_pointed_out():
+    data = {**small(0.4, [0.5, 0.51]), "intact": [0.5, 0.5]}
+    assert any("near chance (0.50)" in d for d in verdict(as_result(data)).details)
+
+
+def test_signs():
+    assert [signed(v) for v in (0.123, -0.123, -0.0001, float("nan"))] == ["+0.12", "−0.12", "0.00", "–"]
+
+
+def test_swapped_surroundings_are_shown_most_suspicious_first(tmp_path):
+    run = RunData(
+        tmp_path, {}, "", ("cat", "<b>dog</b>"), None, None, None, None, 0, None, None,
+        swapped={"middle": Swapped(60, 0.25, 0.5, {0: 0.125, 1: None}, {(0, "conv", 3): 0.75})},
+    )  # fmt: skip
+    rows = swap_rows(run)
+    assert [row["label"] for row in rows] == ["cat", "<b>dog</b>"]
+    assert rows[0]["middle"] == 0.125
+    assert math.isnan(rows[0]["mask"])
+    assert math.isnan(rows[1]["middle"])
+    assert surroundings_share(run, 0, "conv", 3) == 0.75
+    assert math.isnan(surroundings_share(run, 1, "conv", 3))
+    both = dataclasses.replace(
+        run, swapped={**run.swapped, "mask": Swapped(60, 0, 1, {0: 0.1, 1: 0.9}, {(0, "conv", 3): 0.5})}
+    )
+    assert [row["label"] for row in swap_rows(both)] == ["<b>dog</b>", "cat"]
+    assert surroundings_share(both, 0, "conv", 3) == 0.5
