@@ -1,0 +1,1 @@
+"""The house itself, measured: how plainly the code is written."""
