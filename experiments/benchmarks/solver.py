@@ -32,10 +32,11 @@ import numpy as np
 import torch
 from sklearn.linear_model import Lasso, lars_path_gram
 
-from experiments.benchmarks.solver_problems import Float64, Problem, generated, resnet20, resnet56
+from experiments.benchmarks.solver_problems import Problem, generated, resnet20, resnet56
 from interpnet.gram import Gram
 from interpnet.mulasso import MuLasso, mulasso_path
 from interpnet.support.io import write_json
+from interpnet.support.types import Float64
 
 MUS = (5.0, 10.0, 50.0, 200.0)
 FROM_X = ("SPAMS, X", "ours, X")  # once, at mu = 50: the former takes most of a minute

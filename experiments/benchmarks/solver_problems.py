@@ -23,8 +23,6 @@ from experiments.common.shared_data import shared_data
 from interpnet.gram import Gram, GramAccumulator
 from interpnet.scores import ScoreTable
 
-Float64 = npt.NDArray[np.float64]
-
 # Of the model: latent factors an image has, the exponent of their sizes, how much of them the next layer keeps, the
 # size of what is each channel's own, and how far classes lie apart in the first and in the last layer.
 _FACTORS, _DECAY, _KEPT, _OWN = 192, 0.6, 0.93, 0.1

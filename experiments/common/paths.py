@@ -5,19 +5,18 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 
 from interpnet.gram import Gram
 from interpnet.mulasso import mulasso_path
+from interpnet.support.types import Float64
 
-Floats = npt.NDArray[np.float64]
 #: Radii along the path, over this factor.
 RADII, SPAN = 320, 3_000.0
 _DOUBLINGS = 30
 
 
-def along(gram: Gram, count: int, *, positive: bool = False) -> tuple[Floats, Floats]:
+def along(gram: Gram, count: int, *, positive: bool = False) -> tuple[Float64, Float64]:
     """Return radii (T,), ascending, and the weights there (T, C, m).
 
     The last radius is not much larger than needed for every class to have ``count`` channels, or so large that the
@@ -49,7 +48,7 @@ def _end(gram: Gram, count: int, *, positive: bool) -> float:
     return high
 
 
-def entry(radii: Floats, coefs: Floats) -> Floats:
+def entry(radii: Float64, coefs: Float64) -> Float64:
     """Return the radius at which each channel first has a weight (C, m); infinity where it has none.
 
     Examples
@@ -58,5 +57,5 @@ def entry(radii: Floats, coefs: Floats) -> Floats:
     [[2.0, 1.0, inf]]
     """
     there = coefs != 0
-    found: Floats = np.where(there.any(0), radii[there.argmax(0)], np.inf)
+    found: Float64 = np.where(there.any(0), radii[there.argmax(0)], np.inf)
     return found

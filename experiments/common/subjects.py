@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -19,8 +18,8 @@ from experiments.common.flower_networks import trained
 from experiments.common.networks import resnet20
 from experiments.common.shared_data import shared_data
 from interpnet.datasets import ImageData, load_dataset, stack_images
+from interpnet.support.types import Int64
 
-Ints = npt.NDArray[np.int64]
 Batches = list[tuple[Tensor, Tensor]]
 _MNIST_TRAIN, _MNIST_RANK, _MNIST_TEST, _MNIST_EPOCHS = 10_000, 2_000, 1_000, 4
 _CIFAR_RANK, _CIFAR_TEST = 1_500, 400
@@ -45,14 +44,14 @@ class Subject:
     model: nn.Module
     classes: tuple[str, ...]
     train: Tensor
-    train_labels: Ints
+    train_labels: Int64
     test: Tensor
-    test_labels: Ints
+    test_labels: Int64
     mu: float
     masks: Tensor | None = None
 
 
-def batches(images: Tensor, labels: Ints, size: int = 100) -> Batches:
+def batches(images: Tensor, labels: Int64, size: int = 100) -> Batches:
     """Return the images as a list of (images, labels), which can be read again and again."""
     return [
         (images[i : i + size], torch.from_numpy(labels[i : i + size].astype(np.int64)))
@@ -99,7 +98,7 @@ def mnist(seed: int, work: Path) -> Subject:
     )  # fmt: skip
 
 
-def _subset(data: ImageData, rows: Ints) -> ImageData:
+def _subset(data: ImageData, rows: Int64) -> ImageData:
     images, labels = stack_images(data, rows), data.labels[rows]
     pairs = TensorDataset(images, torch.from_numpy(labels))
     return ImageData.from_dataset(pairs, data.classes, labels=labels)
@@ -124,7 +123,7 @@ def cifar10(resample: int, work: Path) -> Subject:
     return Subject("cifar10", resample, model.eval(), classes, train, train_labels, test, test_labels, 10.0)
 
 
-def disjoint(labels: Ints, part: int, each: int) -> Ints:
+def disjoint(labels: Int64, part: int, each: int) -> Int64:
     """Return the rows of a part: ``each`` of every class, none in another part, the classes in turn.
 
     Examples

@@ -4,8 +4,8 @@
 
 Counts every ``.py`` file below the folders (by default this project's own code, without tests):
 
-- several assignments on one line: ``a, b = x, y`` with a tuple on both sides (an exchange ``a, b = b, a`` is one idea and
-  is not counted), and statements joined by a semicolon;
+- several assignments on one line: ``a, b = x, y`` with a tuple on both sides (an exchange ``a, b = b, a``
+  is one idea and is not counted), and statements joined by a semicolon;
 - conditional expressions: ``x if c else y``;
 - lines that hold a comment, in percent;
 - ``fmt: skip`` and ``fmt: off``: places kept away from the formatter;
@@ -85,8 +85,9 @@ def count(folder: Path) -> Counts:
 def main(folders: list[str]) -> None:
     """Print one row per folder, and a row for all."""
     total = Counts()
+    heads = ("files", "lines", "longest", "several", "conditional", "comments%", "fmt skip")
     print(
-        f"{'folder':34} {'files':>5} {'lines':>7} {'longest':>7} {'several':>8} {'conditional':>11} {'comments%':>9} {'fmt skip':>8}"
+        f"{'folder':34} {heads[0]:>5} {heads[1]:>7} {heads[2]:>7} {heads[3]:>8} {heads[4]:>11} {heads[5]:>9} {heads[6]:>8}"
     )
     for name in folders or OWN:
         folder = Path(name)

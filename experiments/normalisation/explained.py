@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from experiments.common.subjects import Subject
 from interpnet.engine import Channel, ChannelIndex, find_sites
 from interpnet.evaluate import iou_auc
 from interpnet.explanation import backpropagate, normalise, reduce_colours
+from interpnet.support.types import Float64
 
-Floats = npt.NDArray[np.float64]
 K = 3
 _BATCH = 15
 
 
-def top(responses: Floats, channels: ChannelIndex) -> list[list[Channel]]:
+def top(responses: Float64, channels: ChannelIndex) -> list[list[Channel]]:
     """Return each image's up to three channels of largest positive response.
 
     Examples
@@ -27,7 +26,7 @@ def top(responses: Floats, channels: ChannelIndex) -> list[list[Channel]]:
     return [[channels[int(c)] for c in row if x[c] > 0] for row, x in zip(order, responses, strict=True)]
 
 
-def overlap(subject: Subject, X: Floats, w: Floats, channels: ChannelIndex, n_images: int) -> dict[str, float]:
+def overlap(subject: Subject, X: Float64, w: Float64, channels: ChannelIndex, n_images: int) -> dict[str, float]:
     """Return the mean IoU-AUC of the combined maps (guided, resampled) for the true classes.
 
     ``X`` are the test images' scores in the units of ``w``. ``iou`` takes the positive part over colours (the

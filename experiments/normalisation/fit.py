@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.model_selection import StratifiedKFold
 
 from experiments.normalisation.scales import COUNTS, Scores, solutions
+from interpnet.support.types import Float64, Int64
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 FOLDS = 5
 
 
-def cross_validated(found: Scores, labels: Ints, target: Floats) -> dict[str, dict[str, float]]:
+def cross_validated(found: Scores, labels: Int64, target: Float64) -> dict[str, dict[str, float]]:
     """Return for each count R2 and accuracy of the mu-lasso, and of least squares on the channels it chose.
 
     The second is free of the lasso's shrinkage, which differs with the unit of the scores. R2 is the mean over
@@ -42,7 +40,7 @@ def cross_validated(found: Scores, labels: Ints, target: Floats) -> dict[str, di
     }
 
 
-def refitted(X: Floats, target: Floats, held_out: Floats, w: Floats) -> Floats:
+def refitted(X: Float64, target: Float64, held_out: Float64, w: Float64) -> Float64:
     """Return least squares predictions (with an intercept) from each class's channels of nonzero weight."""
     columns = []
     for c, weights in enumerate(w):
@@ -53,7 +51,7 @@ def refitted(X: Floats, target: Floats, held_out: Floats, w: Floats) -> Floats:
     return np.stack(columns, 1)
 
 
-def quality(predicted: Floats, base: Floats, target: Floats, labels: Ints) -> dict[str, float]:
+def quality(predicted: Float64, base: Float64, target: Float64, labels: Int64) -> dict[str, float]:
     """Return R2 (mean over classes) and accuracy of the largest prediction.
 
     Examples

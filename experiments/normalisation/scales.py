@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from experiments.common.paths import along
 from experiments.common.subjects import Subject, batches
 from interpnet.engine import ChannelIndex
 from interpnet.gram import Gram
 from interpnet.scores import collect_scores
+from interpnet.support.types import Float64, Int64
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 #: Name of each scaling: how the library normalises the scores, and what is done to the columns after that.
 SCALES = {
     "layer L1": ("layer", ""),
@@ -33,12 +31,12 @@ COUNTS = (1, 2, 3, 5, 10)
 class Scores:
     """Training and test scores (N, m) under one scaling, before the columns are centred or standardised."""
 
-    train: Floats
-    test: Floats
+    train: Float64
+    test: Float64
     channels: ChannelIndex
     columns: str = ""
 
-    def scaled(self, rows: Ints | None = None) -> tuple[Floats, Floats]:
+    def scaled(self, rows: Int64 | None = None) -> tuple[Float64, Float64]:
         """Return what to subtract and divide by (m,), from the training images (or some of them): 0 and 1 if not."""
         X = self.train if rows is None else self.train[rows]
         if not self.columns:
@@ -76,7 +74,7 @@ def late(found: Scores) -> Scores:
     return Scores(found.train * kept, found.test * kept, found.channels, found.columns)
 
 
-def solutions(X: Floats, target: Floats) -> tuple[dict[int, Floats], float]:
+def solutions(X: Float64, target: Float64) -> tuple[dict[int, Float64], float]:
     """Return for every count the weights (C, m), and the largest relative duality gap among them.
 
     Each class has its own radius: the largest, on a grid, before more channels than the count have a weight.
@@ -92,7 +90,7 @@ def solutions(X: Floats, target: Floats) -> tuple[dict[int, Floats], float]:
     return chosen, float(max(gaps))
 
 
-def before_more(counts: Ints, most: int) -> Ints:
+def before_more(counts: Int64, most: int) -> Int64:
     """Return for each column the last row before one that exceeds ``most`` (the first row where all do).
 
     Examples
@@ -105,9 +103,9 @@ def before_more(counts: Ints, most: int) -> Ints:
     return np.maximum(last, 0)
 
 
-def relative_gaps(gram: Gram, w: Floats, mu: Floats) -> Floats:
+def relative_gaps(gram: Gram, w: Float64, mu: Float64) -> Float64:
     """Return each class's relative duality gap at weights (C, m) and radii (C,) (METHOD section 2)."""
     gradient = w @ gram.G - gram.B.T
     gap = (w * gradient).sum(1) + mu * np.abs(gradient).max(1)
-    relative: Floats = np.maximum(gap, 0.0) / (gram.yy / 2)
+    relative: Float64 = np.maximum(gap, 0.0) / (gram.yy / 2)
     return relative

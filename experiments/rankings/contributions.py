@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -15,8 +13,8 @@ from experiments.common.subjects import Subject, batches
 from interpnet.attribution import Propagation, batch_norm_affine, composite
 from interpnet.engine import Call, Instrument, Site, argument, evaluating, find_sites, instrument
 from interpnet.scores import ScoreTable, collect_scores
+from interpnet.support.types import Float64
 
-Floats = npt.NDArray[np.float64]
 #: LRP with the epsilon rule everywhere, and with only positive contributions below the linear maps (Yeom et al. 2021
 #: rank channels so).
 LRP_RULES = ("lrp_epsilon", "lrp_epsilon_plus_flat")
@@ -42,10 +40,10 @@ class Contributions:
     """
 
     table: ScoreTable
-    means: Floats
-    taylor: Floats
-    relevance: dict[str, Floats]
-    weight_norm: Floats
+    means: Float64
+    taylor: Float64
+    relevance: dict[str, Float64]
+    weight_norm: Float64
 
 
 def contributions(subject: Subject) -> Contributions:
@@ -102,7 +100,7 @@ def sent_back(
     return [kept[s.name].detach() for s in sites], list(back)
 
 
-def weight_norms(model: nn.Module, images: Tensor, sites: tuple[Site, ...]) -> Floats:
+def weight_norms(model: nn.Module, images: Tensor, sites: tuple[Site, ...]) -> Float64:
     """Return the L2 norm of the filter that makes each channel (m,), times the scale of the batch norm behind it.
 
     Where a site adds two paths, the filter is that of the convolution that ran last.
@@ -129,5 +127,5 @@ def _positions(maps: Tensor, site: Site) -> Tensor:
     return maps.detach().movedim(site.axis or 1, 1).flatten(2) if maps.dim() > 2 else maps.detach()[:, :, None]
 
 
-def _stacked(parts: list[Tensor]) -> Floats:
+def _stacked(parts: list[Tensor]) -> Float64:
     return torch.cat(parts).double().numpy()

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
@@ -15,9 +14,8 @@ from experiments.common.paths import along, entry
 from experiments.rankings.contributions import Contributions
 from interpnet.gram import Gram, one_hot
 from interpnet.interpretation import interpret
+from interpnet.support.types import Float64, Int64
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 #: The ranking that is asked about, and its variants, which are compared with it as well.
 OURS = "mu-lasso"
 VARIANTS = (
@@ -31,12 +29,12 @@ DRAWS = 5
 TWIN, TWINS = 0.8, 3
 
 
-def falling(values: Floats) -> Ints:
+def falling(values: Float64) -> Int64:
     """Return the columns of each row by falling value; equals keep their order."""
     return np.argsort(-values, axis=1, kind="stable")
 
 
-def rankings(found: Contributions, labels: Ints, mu: float, length: int, seed: int) -> dict[str, Ints]:
+def rankings(found: Contributions, labels: Int64, mu: float, length: int, seed: int) -> dict[str, Int64]:
     """Return (C, m) orders of all rankings but the greedy one, the first ``length`` of them meaningful."""
     X, C = found.table.X.astype(np.float64), found.table.n_classes
     target = one_hot(labels, C).astype(np.float64)
@@ -52,7 +50,7 @@ def rankings(found: Contributions, labels: Ints, mu: float, length: int, seed: i
     nonnegative = behind(positive, entry_radius(gram, length, positive=True), correlation)
     response = np.maximum(w * class_means(X, target), 0.0)
     difference, standardised = differences(found.means, target)
-    own: Callable[[Floats], Floats] = lambda values: class_means(values, target)  # noqa: E731
+    own: Callable[[Float64], Float64] = lambda values: class_means(values, target)  # noqa: E731
     orders = {
         OURS: ours,
         VARIANTS[0]: behind(nothing, radius, np.abs(correlation)),
@@ -80,13 +78,13 @@ def rankings(found: Contributions, labels: Ints, mu: float, length: int, seed: i
     return orders
 
 
-def class_means(values: Floats, target: Floats) -> Floats:
+def class_means(values: Float64, target: Float64) -> Float64:
     """Return the mean of each column over each class's rows (C, m)."""
-    means: Floats = target.T @ values / target.sum(0)[:, None]
+    means: Float64 = target.T @ values / target.sum(0)[:, None]
     return means
 
 
-def differences(values: Floats, target: Floats) -> tuple[Floats, Floats]:
+def differences(values: Float64, target: Float64) -> tuple[Float64, Float64]:
     """Return mean inside the class minus mean outside (C, m), and the same over the pooled standard deviation.
 
     Examples
@@ -102,25 +100,25 @@ def differences(values: Floats, target: Floats) -> tuple[Floats, Floats]:
     return found, np.divide(found, pooled, out=np.zeros_like(found), where=pooled > 1e-12)
 
 
-def correlations(values: Floats, target: Floats) -> Floats:
+def correlations(values: Float64, target: Float64) -> Float64:
     """Return Pearson's correlation of each column with each class's indicator (C, m); 0 for a constant column."""
-    found: Floats = _unit(target).T @ _unit(values)
+    found: Float64 = _unit(target).T @ _unit(values)
     return found
 
 
-def _unit(values: Floats) -> Floats:
+def _unit(values: Float64) -> Float64:
     centred = values - values.mean(0)
     size = np.linalg.norm(centred, axis=0)
-    found: Floats = np.divide(centred, size, out=np.zeros_like(centred), where=size > 1e-12)
+    found: Float64 = np.divide(centred, size, out=np.zeros_like(centred), where=size > 1e-12)
     return found
 
 
-def entry_radius(gram: Gram, length: int, *, positive: bool) -> Floats:
+def entry_radius(gram: Gram, length: int, *, positive: bool) -> Float64:
     """Return the mu at which each channel first has a weight for each class (C, m), to the grid of the path."""
     return entry(*along(gram, length, positive=positive))
 
 
-def behind(first: Floats, radius: Floats, last: Floats) -> Ints:
+def behind(first: Float64, radius: Float64, last: Float64) -> Int64:
     """Return the channels by falling ``first`` where it is above 0, then by growing radius, then by falling ``last``.
 
     Examples
@@ -131,7 +129,7 @@ def behind(first: Floats, radius: Floats, last: Floats) -> Ints:
     return np.stack([np.lexsort((-z, r, -a)) for a, r, z in zip(first, radius, last, strict=True)])
 
 
-def with_twins(order: Ints, X: Floats) -> Ints:
+def with_twins(order: Int64, X: Float64) -> Int64:
     """Return the order with each channel followed by its twins, most correlated first."""
     together = _unit(X).T @ _unit(X)
     np.fill_diagonal(together, 0.0)
@@ -148,12 +146,12 @@ def with_twins(order: Ints, X: Floats) -> Ints:
     return np.array(rows)
 
 
-def ridge(X: Floats, target: Floats) -> Floats:
+def ridge(X: Float64, target: Float64) -> Float64:
     """Return ridge weights (C, m) on the method's scores, the penalty chosen by leave-one-out."""
     return np.asarray(RidgeCV(alphas=np.geomspace(1e-6, 1e2, 17)).fit(X, target).coef_)
 
 
-def logistic(X: Floats, labels: Ints, n_classes: int) -> Floats:
+def logistic(X: Float64, labels: Int64, n_classes: int) -> Float64:
     """Return multinomial logistic regression's weights (C, m) on standardised scores, C = 1."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

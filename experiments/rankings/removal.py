@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -13,8 +12,8 @@ from experiments.common.subjects import Subject, batches
 from interpnet.ablation import Passes, Removal
 from interpnet.engine import ChannelIndex, Instrument, evaluating, find_sites, instrument
 from interpnet.interpretation import Interpretation
+from interpnet.support.types import Int64
 
-Ints = npt.NDArray[np.int64]
 #: How many channels are removed, up to a quarter of all.
 GRID = (1, 2, 3, 5, 10, 20, 32, 64, 128)
 
@@ -25,7 +24,7 @@ def steps(n_channels: int) -> list[int]:
 
 
 def recalls(
-    subject: Subject, channels: ChannelIndex, orders: dict[str, Ints], ks: Sequence[int]
+    subject: Subject, channels: ChannelIndex, orders: dict[str, Int64], ks: Sequence[int]
 ) -> dict[str, dict[str, list[float]]]:
     """Return for each ranking the mean recall of the class itself, and of the others, for every k of ``ks``.
 
@@ -50,7 +49,7 @@ def passes(subject: Subject, channels: ChannelIndex) -> Passes:
     )  # fmt: skip
 
 
-def recall(run: Passes, lists: Sequence[Ints] | None) -> tuple[float, float]:
+def recall(run: Passes, lists: Sequence[Int64] | None) -> tuple[float, float]:
     """Return the mean recall of the classes without their own lists, and of the others without one's list."""
     own = float(np.nanmean(run.own(lists)))
     others = own if lists is None else float(np.nanmean(run.others(lists)))
@@ -73,7 +72,7 @@ class Remover:
         return logits
 
 
-def greedy(subject: Subject, m: int, length: int, each: int) -> Ints:
+def greedy(subject: Subject, m: int, length: int, each: int) -> Int64:
     """Return the oracle's order (C, length): at each step the channel whose removal leaves the least recall.
 
     Equal recalls are told apart by the mean probability of the class. Measured on the first ``each`` training images

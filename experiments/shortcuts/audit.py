@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import stats
 from sklearn.cluster import SpectralClustering
@@ -24,8 +23,8 @@ from interpnet.explanation import channel_signal, explain, reduce_colours
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.models import SmallCNN
 from interpnet.scores import ScoreTable, collect_scores
+from interpnet.support.types import Float64
 
-FloatArray = npt.NDArray[np.float64]
 MU = 5.0
 #: A channel is flagged above this share; chosen on the development networks.
 FLAG = {"disc": 0.7, "mask": 0.5}
@@ -94,7 +93,7 @@ def network_statistics(a: Audited) -> dict[str, float]:
     }
 
 
-def channel_rows(a: Audited, truth: FloatArray | None) -> list[dict[str, Any]]:
+def channel_rows(a: Audited, truth: Float64 | None) -> list[dict[str, Any]]:
     """Return a line for every relevant channel of every class: weight, suspicions, and whether it follows the cue.
 
     ``truth`` (C, m) is the part of the cue in the effects of cue and class, see :func:`cue_share`; None without a cue.
@@ -122,7 +121,7 @@ def channel_rows(a: Audited, truth: FloatArray | None) -> list[dict[str, Any]]:
     return rows
 
 
-def cue_share(a: Audited, work: Path, *, n: int | None = None) -> FloatArray | None:
+def cue_share(a: Audited, work: Path, *, n: int | None = None) -> Float64 | None:
     """Return (C, m): of what class and cue do to each relevant channel's score, the cue's part; None without a cue.
 
     Ground truth from behaviour: in the split "test" the cue is drawn independently of the class, so that the effect of
@@ -147,7 +146,7 @@ def cue_share(a: Audited, work: Path, *, n: int | None = None) -> FloatArray | N
     return shares
 
 
-def standardised(table: ScoreTable) -> FloatArray:
+def standardised(table: ScoreTable) -> Float64:
     """Return (C, m): the difference of a class's mean score to the others', over the score's standard deviation."""
     x, labels = np.asarray(table.X, dtype=np.float64), np.asarray(table.labels)
     spread = x.std(0)
@@ -200,13 +199,13 @@ def _clusters(a: Audited, predicted: Tensor) -> float:
     return max(values)
 
 
-def _middle() -> FloatArray:
+def _middle() -> Float64:
     """Return the control "center": a Gaussian of a quarter of the image, 1 at its peak."""
     across = np.exp(-0.5 * ((np.arange(SIZE) - (SIZE - 1) / 2) / (0.25 * SIZE)) ** 2)
     return np.outer(across, across)
 
 
-def _largest(values: FloatArray) -> float:
+def _largest(values: Float64) -> float:
     known = values[np.isfinite(values)]
     return float(known.max()) if len(known) else 0.0
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from interpnet.errors import RunFolderError
 from interpnet.support.io import read_json, write_json
+from interpnet.support.types import Float64
 
-FloatArray = npt.NDArray[np.float64]
 _FORMAT = "interpnet-ablation-checkpoint-1"
 
 
@@ -40,9 +40,7 @@ class Measured:
             if kept.get("format") == _FORMAT and kept.get("key") == key:
                 self._known = kept["recalls"]
 
-    def get(
-        self, what: str, lists: Sequence[npt.NDArray[np.int64]] | None, measure: Callable[[], FloatArray]
-    ) -> FloatArray:
+    def get(self, what: str, lists: Sequence[npt.NDArray[np.int64]] | None, measure: Callable[[], Float64]) -> Float64:
         """Return the recalls of pass ``what`` with ``lists`` removed, measuring them if they are not known."""
         name = hashlib.sha256(what.encode())
         for row in lists or ():

@@ -13,8 +13,8 @@ from scipy import stats
 
 from interpnet.engine import Channel
 from interpnet.errors import RunFolderError
+from interpnet.support.types import Float64
 
-FloatArray = npt.NDArray[np.float64]
 _FORMAT = "interpnet-ablation-1"
 
 
@@ -27,7 +27,7 @@ class SingleEffect(NamedTuple):
     others_change: float
 
 
-def interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
+def interval(values: Float64, level: float = 0.95) -> tuple[float, float]:
     """Return the Student-t interval of the mean of ``values`` (R,); the value itself for R = 1.
 
     ``mean +- t_{R-1} * sd / sqrt(R)``: it speaks of the draws of the control, not of the choice of images.
@@ -47,7 +47,7 @@ def interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def _mean(values: FloatArray) -> float:
+def _mean(values: Float64) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
 
@@ -72,9 +72,9 @@ class Condition:
 
     name: str
     layers: str
-    removed: FloatArray
-    own: FloatArray
-    others: FloatArray
+    removed: Float64
+    own: Float64
+    others: Float64
 
     def mean_own(self) -> float:
         """Return the mean over classes and repeats of the own recall: mean class accuracy."""
@@ -93,7 +93,7 @@ class Condition:
         return interval(self._by_repeat(self.others))
 
     @staticmethod
-    def _by_repeat(values: FloatArray) -> FloatArray:
+    def _by_repeat(values: Float64) -> Float64:
         return np.array([_mean(row) for row in values])
 
 
@@ -102,8 +102,8 @@ class Curve:
     """Own recall against the number of channels removed: k (K,), own (K, C), random (K, R, C)."""
 
     k: npt.NDArray[np.int64]
-    own: FloatArray
-    random: FloatArray
+    own: Float64
+    random: Float64
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class AblationResult:
 
     classes: tuple[str, ...]
     support: npt.NDArray[np.int64]
-    intact: FloatArray
+    intact: Float64
     fill: str
     n_images: int
     repeats: int
@@ -241,5 +241,5 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _array(value: Any) -> FloatArray:
+def _array(value: Any) -> Float64:
     return np.array(value, dtype=np.float64)

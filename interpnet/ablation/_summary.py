@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from interpnet.ablation._result import AblationResult, Condition, interval
 from interpnet.errors import InterpNetError
-
-Float64 = npt.NDArray[np.float64]
+from interpnet.support.types import Float64
 
 # The order in which conditions are shown, and what a reader calls them.
 CONDITION_LABELS = {

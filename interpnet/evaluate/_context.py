@@ -32,8 +32,8 @@ from interpnet.engine import (
 from interpnet.errors import DataError, InterpNetError
 from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreReader
+from interpnet.support.types import Float64
 
-FloatArray = npt.NDArray[np.float64]
 #: Of the shorter side; half of a disc's area lies within 0.7 of it.
 _RADIUS = 0.25
 
@@ -61,13 +61,13 @@ class ContextSwap:
     interpretation: Interpretation
     follows: float
     keeps: float
-    class_share: FloatArray
-    middle: FloatArray
-    surroundings: FloatArray
+    class_share: Float64
+    middle: Float64
+    surroundings: Float64
     n: int
 
     @property
-    def share(self) -> FloatArray:
+    def share(self) -> Float64:
         """(C, m): for each class's relevant channels the surroundings' part of what the class does to the score.
 
         ``max(sb, 0) / (max(sa, 0) + max(sb, 0))`` with the effects a of the middle and b of the surroundings and the
@@ -278,8 +278,8 @@ def _pairs(classes: Tensor, partners: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _effects(
-    x: FloatArray, middle: npt.NDArray[np.int64], around: npt.NDArray[np.int64], n: int
-) -> tuple[FloatArray, FloatArray]:
+    x: Float64, middle: npt.NDArray[np.int64], around: npt.NDArray[np.int64], n: int
+) -> tuple[Float64, Float64]:
     """Return the effects (C, m) of middle and surroundings on every column of ``x`` (n, m)."""
     a, b = np.full((n, x.shape[1]), np.nan), np.full((n, x.shape[1]), np.nan)
     for j in range(n):
@@ -289,7 +289,7 @@ def _effects(
     return a, b
 
 
-def _share(a: FloatArray, b: FloatArray) -> FloatArray:
+def _share(a: Float64, b: Float64) -> Float64:
     a, b = np.maximum(a, 0.0), np.maximum(b, 0.0)
     total = a + b
     return np.divide(b, total, out=np.full_like(total, np.nan), where=total > 0)

@@ -10,8 +10,7 @@ import numpy.typing as npt
 from scipy.linalg.lapack import dpotrf
 
 from interpnet.errors import DataError, InterpNetError
-
-Float64 = npt.NDArray[np.float64]
+from interpnet.support.types import Float64
 
 _ROWS = 256
 # Rounding of float32 sums reaches about 1e-6 of sqrt(G_ii G_jj); a mistake (a wrong matrix, mixed columns)

@@ -39,8 +39,7 @@ from interpnet.gram._sums import (
     checked_weight,
 )
 from interpnet.support.io import atomic_path
-
-Float64 = npt.NDArray[np.float64]
+from interpnet.support.types import Float64
 
 
 @dataclass(frozen=True, eq=False)

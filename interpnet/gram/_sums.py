@@ -12,11 +12,11 @@ from scipy.linalg.blas import dsyrk
 
 from interpnet.errors import DataError, InterpNetError
 from interpnet.gram._checks import as_numpy, class_count, locate_bad, numeric
+from interpnet.support.types import Float64
 
 if TYPE_CHECKING:
     import torch
 
-Float64 = npt.NDArray[np.float64]
 #: Rows of scores: a float64 matrix on the host, or a tensor on its device.
 Rows: TypeAlias = Any
 #: Targets of some rows, (n, C): a float64 matrix, or scipy's csr_array of float64.

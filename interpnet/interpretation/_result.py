@@ -19,8 +19,8 @@ from interpnet.gram import Gram
 from interpnet.mulasso import MuLasso
 from interpnet.scores import ScoreTable
 from interpnet.support.io import atomic_path
+from interpnet.support.types import Float64
 
-FloatArray = npt.NDArray[np.float64]
 _FORMAT = "interpnet-interpretation-1"
 
 
@@ -53,11 +53,11 @@ class Interpretation:
     """
 
     channels: ChannelIndex
-    coef: FloatArray
+    coef: Float64
     classes: tuple[str, ...]
     mu: float = 10.0
     positive: bool = False
-    gaps: FloatArray = field(default_factory=lambda: np.zeros(0))
+    gaps: Float64 = field(default_factory=lambda: np.zeros(0))
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ class Interpretation:
         w = self.coef[self.class_index(cls)]
         return [(self.channels[int(i)], float(w[i])) for i in self.columns(cls, sign)]
 
-    def response(self, x: npt.ArrayLike, cls: int | str) -> FloatArray:
+    def response(self, x: npt.ArrayLike, cls: int | str) -> Float64:
         """Return ``w * x`` element-wise (METHOD section 4) for scores ``x`` (m,)."""
         scores = np.asarray(x, dtype=np.float64)
         if scores.shape != (len(self.channels),):
@@ -112,12 +112,12 @@ class Interpretation:
         order = np.argsort(-response, kind="stable")[:k]
         return [(self.channels[int(i)], float(response[i])) for i in order if response[i] > 0]
 
-    def layer_relevance(self) -> FloatArray:
+    def layer_relevance(self) -> Float64:
         """Return the share of each class's total ``|w|`` that lies in each layer (C, layers)."""
         total = np.abs(self.coef)
         by_layer = np.stack([total[:, self.channels.slice(n)].sum(1) for n in self.channels.layers], 1)
         sums = by_layer.sum(1, keepdims=True)
-        shares: FloatArray = np.divide(by_layer, sums, out=np.zeros_like(by_layer), where=sums > 0)
+        shares: Float64 = np.divide(by_layer, sums, out=np.zeros_like(by_layer), where=sums > 0)
         return shares
 
     def save(self, path: str | os.PathLike[str]) -> None:

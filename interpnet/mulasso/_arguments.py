@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from interpnet.engine import resolve_device
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram
-
-Float64 = npt.NDArray[np.float64]
+from interpnet.support.types import Float64
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
@@ -24,8 +23,7 @@ from interpnet.gram import Gram
 from interpnet.mulasso._arguments import Options, check_type, checked_radii
 from interpnet.mulasso._solver._certified import solve
 from interpnet.mulasso._solver._homotopy import homotopy
-
-Float64 = npt.NDArray[np.float64]
+from interpnet.support.types import Float64
 
 # Events closer together than this share of the largest radius are one break point.
 _TOGETHER = 1e-12

@@ -25,8 +25,7 @@ from interpnet.mulasso._linear_model import ROWS, LinearModel
 from interpnet.mulasso._path import MAX_ITER, solve_path, warn_missed
 from interpnet.mulasso._selection_curve import SelectionCurve, choose, default_mus, mean_and_se, squared_error
 from interpnet.mulasso._targets import check_class_weight, read_targets
-
-Float64 = npt.NDArray[np.float64]
+from interpnet.support.types import Float64
 
 _RULES = ("one_se", "best")
 

@@ -31,8 +31,6 @@ from interpnet.mulasso._path import MAX_ITER, solve_path, warn_missed
 from interpnet.mulasso._path import mulasso_path as mulasso_path  # noqa: PLC0414 - its public home
 from interpnet.mulasso._targets import check_class_weight, read_targets
 
-Float64 = npt.NDArray[np.float64]
-
 
 class MuLasso(LinearModel):
     """Least squares on one-hot classes (or any targets) with an l1 budget a class; exact and certified.

@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 
 from interpnet.errors import DataError
 from interpnet.mulasso._targets import Targets
-
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
+from interpnet.support.types import Float64, Int64
 
 _ROWS = 4096
 

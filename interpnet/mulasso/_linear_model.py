@@ -14,8 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from interpnet.errors import DataError
 from interpnet.gram import as_numpy, as_target, locate_bad, stays_on_device
 from interpnet.mulasso._solver._certified import Solution
-
-Float64 = npt.NDArray[np.float64]
+from interpnet.support.types import Float64
 
 ROWS = 4096
 

@@ -12,8 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from interpnet.gram import Gram
 from interpnet.mulasso._arguments import Options, check_type, checked_radii
 from interpnet.mulasso._solver._certified import Solution, solve
-
-Float64 = npt.NDArray[np.float64]
+from interpnet.support.types import Float64
 
 MAX_ITER = 20_000
 

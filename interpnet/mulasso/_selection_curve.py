@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.gram import Gram
+from interpnet.support.types import Float64
 
-Float64 = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
 
 # In units of one channel's typical weight: from one or two channels a class to hundreds of them. On the scores of

@@ -36,8 +36,7 @@ from interpnet.mulasso._path import MAX_ITER, solve_path, warn_missed
 from interpnet.mulasso._targets import read_targets
 from interpnet.support.io import atomic_path
 from interpnet.support.progress import progress_bar
-
-Float64 = npt.NDArray[np.float64]
+from interpnet.support.types import Float64
 
 _FIELDS = ("frequency", "n_subsamples", "mu", "positive")
 

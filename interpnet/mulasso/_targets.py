@@ -12,8 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from interpnet.errors import DataError, InterpNetError
 from interpnet.gram import as_target, check_some_weight, checked_weight, locate_bad
-
-Float64 = npt.NDArray[np.float64]
+from interpnet.support.types import Float64
 
 # From here on float64 cannot tell neighbouring whole numbers apart.
 _FLOAT_LABELS = 2.0**53

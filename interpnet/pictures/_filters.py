@@ -12,7 +12,6 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -29,8 +28,8 @@ from interpnet.engine import (
     unwrap,
 )
 from interpnet.errors import DataError, LayerError, ModelError, did_you_mean
+from interpnet.support.types import Float32
 
-Float32 = npt.NDArray[np.float32]
 _COLOURS = 3
 # A filter has this many axes: its number, its input channel, height, width.
 _PLANAR = 4

@@ -17,6 +17,7 @@ from interpnet.errors import DataError
 from interpnet.plotting._ablation import plot_ablation, plot_ablation_curve, plot_class_recall, plot_layer_relevance
 from interpnet.plotting._mu_curve import plot_mu_curve
 from interpnet.support.io import atomic_path
+from interpnet.support.types import Float64
 
 __all__ = [
     "enlarge",
@@ -33,7 +34,6 @@ __all__ = [
 ]
 
 Picture = npt.NDArray[np.uint8]
-Float64 = npt.NDArray[np.float64]
 
 _DIM = 0.62  # how bright the picture stays under a map
 _OPACITY = 0.88  # of the strongest value: the picture's edges remain visible through it

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from interpnet.errors import InterpNetError
 from interpnet.plotting.style import BLUE, INK, MUTED, VERMILLION, house_style, new_figure
+from interpnet.support.types import Float64
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Float64 = npt.NDArray[np.float64]
 
 _DASHES = (0, (4, 3))
 _TICKS = ((1.3, (1.0, 2.0, 5.0)), (3.0, (1.0, 3.0)), (np.inf, (1.0,)))

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from interpnet.engine import Channel, Site, Trace
 from interpnet.errors import DataError, InterpNetError, ModelError
@@ -16,6 +15,7 @@ from interpnet.explanation import AverageVisualization, average_visualizations
 from interpnet.pictures import embed, last_site, maximise, nearest_images, tsne
 from interpnet.plotting import enlarge, tile
 from interpnet.scores import ScoreTable, collect_scores
+from interpnet.support.types import Int64
 
 from ..run.subject import Batches, Split, Subject, balanced
 from .parts import Arrays, Parts
@@ -30,8 +30,6 @@ _TOP_SHARE, _MOST_AVERAGED = 20, 100
 # Of a channel's maximised picture, which the page shows about a hundred pixels wide.
 _SMALLEST_SIDE, _LARGEST_SIDE, _FIELDS_ACROSS = 48, 128, 1.5
 _FEWEST_FOR_MAP = 5
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Work:
         return self.subject.train if self.settings.split == "train" else self.subject.test
 
     @cached_property
-    def images(self) -> Integers:
+    def images(self) -> Int64:
         """Positions of the images that are looked at, balanced over the classes."""
         return balanced(self.split.labels, self.settings.max_images, self.subject.config.seed)
 

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from interpnet.ablation import AblationResult, as_result
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.support.io import read_json
+from interpnet.support.types import Float64
 
 from ..run.selection import SELECTION_FILE, Frequencies, Selection, read_frequencies, read_selection
 
-Float64 = npt.NDArray[np.float64]
 _FORMAT = "interpnet-run-1"
 
 

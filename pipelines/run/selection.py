@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from interpnet.errors import RunFolderError
 from interpnet.support.io import read_json, write_json
-
-Float64 = npt.NDArray[np.float64]
+from interpnet.support.types import Float64
 
 SELECTION_FILE, STABILITY_FILE = "selection.json", "stability.npz"
 _FORMAT = "interpnet-selection-1"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -18,12 +17,11 @@ from interpnet.datasets import BatchLoader as DataBatches
 from interpnet.engine import Output, Trace, best_device, find_sites, resolve_device
 from interpnet.errors import DataError, InterpNetError, ModelError, did_you_mean
 from interpnet.models import ModelInfo, describe_model, load_model
+from interpnet.support.types import Int64
 
 from .config import RunConfig
 from .cue import described
 from .folder import digest
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -39,15 +37,15 @@ class Split:
     """
 
     data: ImageData
-    outputs: Integers
+    outputs: Int64
 
     @cached_property
-    def labels(self) -> Integers:
+    def labels(self) -> Int64:
         """(N,) the model's output that each image should raise."""
         return np.asarray(self.outputs[self.data.labels], dtype=np.int64)
 
     def batches(
-        self, *, batch_size: int, workers: int, indices: Integers | None = None, pin_memory: bool = False
+        self, *, batch_size: int, workers: int, indices: Int64 | None = None, pin_memory: bool = False
     ) -> Batches:
         """Return the images in order, or those of ``indices``, in batches that can be read again and again."""
         loader = make_loader(
@@ -133,11 +131,11 @@ class Subject:
         }
         return {"model": model, "data": {"train": _described(self.train), "test": _described(self.test)}}
 
-    def test_indices(self) -> Integers:
+    def test_indices(self) -> Int64:
         """Return the test images that are used: all, or ``max_ablation_images`` balanced over the classes."""
         return balanced(self.test.labels, self.config.max_ablation_images, self.config.seed)
 
-    def train_indices(self) -> Integers:
+    def train_indices(self) -> Int64:
         """Return the training images that are used: all, or ``max_images`` balanced over the classes."""
         return balanced(self.train.labels, self.config.max_images, self.config.seed)
 
@@ -156,7 +154,7 @@ def _described(split: Split) -> dict[str, Any]:
     }
 
 
-def balanced(labels: Integers, limit: int | None, seed: int) -> Integers:
+def balanced(labels: Int64, limit: int | None, seed: int) -> Int64:
     """Return the positions of at most ``limit`` labels, as evenly over the classes as they allow, sorted.
 
     Examples
@@ -164,7 +162,7 @@ def balanced(labels: Integers, limit: int | None, seed: int) -> Integers:
     >>> balanced(np.array([0, 0, 0, 0, 1, 1]), 4, seed=0).shape
     (4,)
     """
-    everything: Integers = np.arange(len(labels), dtype=np.int64)
+    everything: Int64 = np.arange(len(labels), dtype=np.int64)
     if limit is None or limit >= len(labels):
         return everything
     shuffled = np.random.default_rng(seed).permutation(everything)
@@ -312,7 +310,7 @@ def _listed_classes(config: RunConfig) -> list[str] | None:
 
 def match_classes(
     data: ImageData, n_outputs: int, listed: Sequence[str] | None
-) -> tuple[tuple[str, ...], Integers, list[str]]:
+) -> tuple[tuple[str, ...], Int64, list[str]]:
     """Return the outputs' names, the output of each class of the data, and notes.
 
     Without a list the data's classes are the model's first outputs, in order.

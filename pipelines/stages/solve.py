@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from interpnet.gram import Gram
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import ScoreTable
 from interpnet.support.io import write_json, write_text
+from interpnet.support.types import Float64
 
 from ..run.folder import digest
 from ..run.selection import SELECTION_FILE, STABILITY_FILE, seldom, write_selection
@@ -21,7 +21,6 @@ from ..run.session import Notes, Session
 from .collect import GRAM_FILE, load_table
 from .select import choose_mu, measure_stability, sample_weights
 
-FloatArray = npt.NDArray[np.float64]
 _VERSION = 1
 #: Below so many labelled images a class on average, the fit follows the network's own predictions.
 FEWEST_PER_CLASS = 5
@@ -131,7 +130,7 @@ def _target(table: ScoreTable, n_classes: int, wanted: str, notes: Notes) -> str
     return "predictions"
 
 
-def channels_csv(found: Interpretation, frequency: FloatArray | None = None) -> str:
+def channels_csv(found: Interpretation, frequency: Float64 | None = None) -> str:
     """Return one line a relevant channel: class, rank, layer, index, weight, and frequency (C, m) where known."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -145,7 +144,7 @@ def channels_csv(found: Interpretation, frequency: FloatArray | None = None) -> 
     return text.getvalue()
 
 
-def summarise(found: Interpretation, counts: np.ndarray, frequency: FloatArray | None = None) -> dict[str, Any]:
+def summarise(found: Interpretation, counts: np.ndarray, frequency: Float64 | None = None) -> dict[str, Any]:
     """Return, for every class, its images, channels, gap, and the layers its weight lies in.
 
     With frequencies (C, m), also how many of its channels fewer than 0.6 of the half samples name.
@@ -177,7 +176,7 @@ def summarise(found: Interpretation, counts: np.ndarray, frequency: FloatArray |
     }
 
 
-def _seldom(found: Interpretation, c: int, frequency: FloatArray) -> int:
+def _seldom(found: Interpretation, c: int, frequency: Float64) -> int:
     return sum(seldom(float(frequency[c, column])) for column in found.columns(c))
 
 

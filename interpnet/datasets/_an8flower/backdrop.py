@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from interpnet.datasets._an8flower.exact import Draws, Vector, clamped, sincos
-from interpnet.datasets._an8flower.render import Float32, Mask
+from interpnet.datasets._an8flower.render import Mask
+from interpnet.support.types import Float32
 
 _GRID = 6
 # Twelve values of a cue, light ones first: a data set of six classes uses the first six.

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.datasets._an8flower.exact import Vector, dot, mix
+from interpnet.support.types import Float32
 
-Float32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 # How a surface is cut.

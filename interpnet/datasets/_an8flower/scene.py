@@ -15,7 +15,8 @@ from interpnet.datasets._an8flower.backdrop import CUE_COLOURS, Place, paint
 from interpnet.datasets._an8flower.exact import Draws, Vector, clamped, cross, mix, sincos, unit
 from interpnet.datasets._an8flower.options import COLOURS, GENERATOR, FlowerOptions, azimuth_of, base_split, draw_cue
 from interpnet.datasets._an8flower.plant import CENTRE, LEAVES, PETALS, POT, POT_DEPTH, POT_FOOT, SOIL, STEM, plant
-from interpnet.datasets._an8flower.render import Buffers, Camera, Float32, Mask, Thing, draw
+from interpnet.datasets._an8flower.render import Buffers, Camera, Mask, Thing, draw
+from interpnet.support.types import Float32
 
 Bytes = npt.NDArray[np.uint8]
 

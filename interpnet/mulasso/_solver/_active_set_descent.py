@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-Float64 = npt.NDArray[np.float64]
+from interpnet.support.types import Float64
 
 # Proximal term relative to the diagonal: just above what Cholesky needs in float64; grown tenfold where it
 # fails.

@@ -19,9 +19,7 @@ from torch import Tensor
 from interpnet.mulasso._solver._batched_systems import rows_product
 from interpnet.mulasso._solver._block_pivoting import EXCESS, FEW, MOST_ROUNDS, PATIENCE, ROUNDING, room_for
 from interpnet.mulasso._solver._simplex_exchange import shortest
-
-Float64 = npt.NDArray[np.float64]
-Index = npt.NDArray[np.int64]
+from interpnet.support.types import Float64, Int64
 
 # Factorisations in a round, each without the columns that the one before found dependent.
 _MOST_ATTEMPTS = 64
@@ -89,7 +87,7 @@ def pivot_wide(
     return WideResult(np.zeros(m), False, rounds)
 
 
-def _spread(m: int, active: Index, weight: Float64) -> Float64:
+def _spread(m: int, active: Int64, weight: Float64) -> Float64:
     coef = np.zeros(m)
     coef[active] = weight
     return coef
@@ -116,7 +114,7 @@ class _System:
         return self.back(self.down(right))
 
 
-def _independent(G: Tensor, active: Index) -> _System | None:
+def _independent(G: Tensor, active: Int64) -> _System | None:
     """Factorise; columns that depend on those before them are left out."""
     kept = np.arange(len(active))
     for _ in range(_MOST_ATTEMPTS):
@@ -142,7 +140,7 @@ def _independent(G: Tensor, active: Index) -> _System | None:
 _Solve = Callable[[Float64], Float64]
 
 
-def _small(G: Tensor, where: Index) -> tuple[Float64, Float64, int, _Solve, _Solve]:
+def _small(G: Tensor, where: Int64) -> tuple[Float64, Float64, int, _Solve, _Solve]:
     block = G.numpy().ravel().take(where)
     factor, info = dpotrf(block.T, lower=1, clean=0, overwrite_a=0)
 
@@ -157,7 +155,7 @@ def _small(G: Tensor, where: Index) -> tuple[Float64, Float64, int, _Solve, _Sol
     return np.diagonal(block), np.diagonal(factor), int(info), down, back
 
 
-def _large(G: Tensor, where: Index) -> tuple[Float64, Float64, int, _Solve, _Solve]:
+def _large(G: Tensor, where: Int64) -> tuple[Float64, Float64, int, _Solve, _Solve]:
     block = G.view(-1).index_select(0, torch.from_numpy(where.ravel())).view(where.shape)
     factor, info = torch.linalg.cholesky_ex(block)
 
@@ -173,8 +171,8 @@ def _large(G: Tensor, where: Index) -> tuple[Float64, Float64, int, _Solve, _Sol
 
 
 def _join(
-    active: Index, s: Float64, correlation: Float64, pull: Float64, bound: float, room: int
-) -> tuple[Index, Float64]:
+    active: Int64, s: Float64, correlation: Float64, pull: Float64, bound: float, room: int
+) -> tuple[Int64, Float64]:
     """Let the ``room`` columns that pull hardest beyond ``bound`` join; those that pull hardest come first."""
     free = np.flatnonzero(pull > bound)
     free = free[np.argsort(-pull[free], kind="stable")][:room]

@@ -14,8 +14,7 @@ from interpnet.gram import Gram
 from interpnet.mulasso._solver._active_set_descent import finish
 from interpnet.mulasso._solver._batched_systems import dense_image, factorise, refined_solve
 from interpnet.mulasso._solver._schedule import batches, explore, share
-
-Float64 = npt.NDArray[np.float64]
+from interpnet.support.types import Float64
 
 # Relative gap above which a solution is polished; it is rarely reached, as the pivots solve from scratch each time.
 _POLISH = 1e-11

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from interpnet.support.types import Float64
 
 # A gain below this, for each unit of weight moved, is rounding.
 _GAIN = 1e-9
