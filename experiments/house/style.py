@@ -85,10 +85,7 @@ def count(folder: Path) -> Counts:
 def main(folders: list[str]) -> None:
     """Print one row per folder, and a row for all."""
     total = Counts()
-    heads = ("files", "lines", "longest", "several", "conditional", "comments%", "fmt skip")
-    print(
-        f"{'folder':34} {heads[0]:>5} {heads[1]:>7} {heads[2]:>7} {heads[3]:>8} {heads[4]:>11} {heads[5]:>9} {heads[6]:>8}"
-    )
+    print(f"{'folder':34} files   lines longest  several conditional comments% fmt skip")
     for name in folders or OWN:
         folder = Path(name)
         print(count(folder).row(name))
