@@ -50,9 +50,9 @@ def network() -> nn.Module:
     return model.eval()
 
 
-def interpretation(found: Trace, channels: list[Channel]) -> Interpretation:
+def interpretation(trace: Trace, channels: list[Channel]) -> Interpretation:
     """Return an interpretation of the default channels in which every class relies on the given ones."""
-    index: ChannelIndex = found.index()
+    index: ChannelIndex = trace.index()
     coef = np.zeros((1000, len(index)))
     for channel in channels:
         coef[:, index.position(channel)] = 1.0
@@ -78,8 +78,8 @@ def captum_signals(model: nn.Module, images: Tensor, channels: list[Channel]) ->
 
 def runs(model: nn.Module, images: Tensor, channels: list[Channel]) -> dict[str, Callable[[], Any]]:
     """Return what one round runs."""
-    found = find_sites(model, images)
-    reasons = interpretation(found, channels)
+    trace = find_sites(model, images)
+    reasons = interpretation(trace, channels)
 
     last = images.contiguous(memory_format=torch.channels_last)
 
@@ -90,8 +90,8 @@ def runs(model: nn.Module, images: Tensor, channels: list[Channel]) -> dict[str,
     return {
         "forward": lambda: forward(images),
         "forward channels_last": lambda: forward(last),
-        "resampled": lambda: explain(model, images, reasons, k=3, found=found),
-        "unresampled": lambda: explain(model, images, reasons, k=3, found=found, resample=False),
+        "resampled": lambda: explain(model, images, reasons, k=3, trace=trace),
+        "unresampled": lambda: explain(model, images, reasons, k=3, trace=trace, resample=False),
         "captum": lambda: captum_signals(model, images, channels),
     }
 

@@ -42,7 +42,7 @@ def all_maps(
     for rule in RULES:
         for resample in (False, True):
             how = f"{rule} {'resampled' if resample else 'plain'}"
-            shown = explain(model, images, found, k=K, classes=labels, rectifier=rule, resample=resample, found=trace)
+            shown = explain(model, images, found, k=K, classes=labels, rectifier=rule, resample=resample, trace=trace)
             for reduction, mark in (("positive", ""), ("abs", ", absolute")):
                 yield f"channels {how}{mark}", normalise(reduce_colours(shown.signals, reduction)).amax(1)
             if resample and rule != "gradient":

@@ -41,7 +41,7 @@ def pictures(model: nn.Module, images: Tensor, channels: Sequence[Channel]) -> M
     trace = find_sites(model, images[:1])
     maps, grid = {UPSAMPLED: enlarged(model, images, channels)}, {}
     for name, (rule, resample) in SIGNALS.items():
-        found = channel_signal(model, images, channels, rectifier=rule, resample=resample, found=trace)
+        found = channel_signal(model, images, channels, rectifier=rule, resample=resample, trace=trace)
         signal = found.signals[:, 0].detach()
         maps[name] = reduce_colours(signal, "positive")
         grid[name] = checkerboard(signal, STRIDE).mean(1)  # over colours

@@ -66,7 +66,7 @@ def maps_of_settings(
     for layers, mu in itertools.product(LAYERS, MUS):
         found = channels_of(table, layers, mu, classes)
         for seed in SEEDS:
-            shown = explain(model, images, found, k=max(KS), classes=labels, seed=seed, found=trace)
+            shown = explain(model, images, found, k=max(KS), classes=labels, seed=seed, trace=trace)
             responses = torch.zeros(shown.signals.shape[:2])
             for i, row in enumerate(shown.responses):
                 responses[i, : len(row)] = torch.tensor(row)

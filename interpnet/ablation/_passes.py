@@ -47,13 +47,13 @@ class Passes:
         if first is None:
             raise DataError("the loader yielded no image; the ablation needs labelled images")
         images = to_device(first[0], device, channels_last=channels_last)
-        found = find_sites(model, images, output=output)
-        if found.n_outputs != self.C:
+        trace = find_sites(model, images, output=output)
+        if trace.n_outputs != self.C:
             raise InterpNetError(
-                f"the model has {found.n_outputs} outputs and the interpretation {self.C} classes; "
+                f"the model has {trace.n_outputs} outputs and the interpretation {self.C} classes; "
                 "was it made from another model?"
             )
-        self.sites: list[Site] = [found[name] for name in interpretation.channels.layers]
+        self.sites: list[Site] = [trace[name] for name in interpretation.channels.layers]
         self._removal = Removal(self.sites)
         if self._removal.channels != interpretation.channels:
             raise InterpNetError("the interpretation's channels do not fit this model; was it made from another one?")

@@ -104,10 +104,10 @@ def ablate(model: nn.Module, channels: Channels, *, fill: Fill = "zero") -> Iter
         if not prepared:
             busy.append(True)
             try:
-                found = find_sites(model, images, logits=False)
+                trace = find_sites(model, images, logits=False)
             finally:
                 busy.clear()
-            sites = [found.usable(name) for name in dict.fromkeys(c.layer for c in everything)]
+            sites = [trace.usable(name) for name in dict.fromkeys(c.layer for c in everything)]
             index = channel_index(sites)
             columns = torch.tensor([index.position(c) for c in everything])
             removal = Removal(sites, _values(fill, everything, index))

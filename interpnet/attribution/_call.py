@@ -157,8 +157,8 @@ class AttributionCall:
         """Return the sites of the network, found once with the user's own images."""
         if "trace" not in self.shared:
             self.shared["trace"] = find_sites(self.model, self.images, output=self.output)
-        found: Trace = self.shared["trace"]
-        return found
+        trace: Trace = self.shared["trace"]
+        return trace
 
     def site(self) -> Site:
         """Return the target layer: the one asked for, else the last convolutional site, or the last with a 2-D map.

@@ -102,7 +102,7 @@ def context_swap(
     seed: int = 0,
     max_batch: int = 64,
     output: Output | None = None,
-    found: Trace | None = None,
+    trace: Trace | None = None,
 ) -> ContextSwap:
     """Put the middle of each image into the surroundings of others, and see what predictions and channels go with.
 
@@ -160,8 +160,8 @@ def context_swap(
             raise InterpNetError(f"{name}={value}; expected at least 1")
     inside = _middle(middle, images)
     model = unwrap(model)
-    found = found if found is not None else find_sites(model, images[:1], output=output)
-    sites = [found[name] for name in interpretation.channels.layers]
+    trace = trace if trace is not None else find_sites(model, images[:1], output=output)
+    sites = [trace[name] for name in interpretation.channels.layers]
     info = interpretation.info
     reader = ScoreReader(sites, norm=info.get("norm", "l2"), normalisation=info.get("normalisation", "layer"))
     if reader.channels != interpretation.channels:

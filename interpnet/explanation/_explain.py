@@ -74,7 +74,7 @@ def explain(
     reduction: str = "abs",
     combination: str = "max",
     output: Output | None = None,
-    found: Trace | None = None,
+    trace: Trace | None = None,
 ) -> Explanation:
     """Explain a batch with one forward pass and k backward passes.
 
@@ -116,10 +116,10 @@ def explain(
     if k < 1:
         raise InterpNetError(f"k={k}; expected at least 1")
     _check_combination(combination)
-    found = found if found is not None else find_sites(model, images, output=output)
+    trace = trace if trace is not None else find_sites(model, images, output=output)
     sites = []
     for name, size in interpretation.channels.sizes:
-        site = found[name]
+        site = trace[name]
         if site.channels != size:
             raise InterpNetError(
                 f"layer {name!r} has {site.channels} channels in this model and {size} in the interpretation; "

@@ -266,7 +266,7 @@ def channel_signal(
     resample_pool: bool = False,
     seed: str = "activation",
     output: Output | None = None,
-    found: Trace | None = None,
+    trace: Trace | None = None,
 ) -> Signals:
     """Return the raw signals (B, k, C, H, W) of given channels; see :func:`channel_heatmap` for the arguments.
 
@@ -280,14 +280,14 @@ def channel_signal(
         picks = [[c] if isinstance(c, Channel | Unit | Set) else list(c) for c in channels]
     if len(picks) != batch:
         raise InterpNetError(f"{len(picks)} channels came for {batch} images; expected one for all or one an image")
-    found = found if found is not None else find_sites(model, images, output=output)
+    trace = trace if trace is not None else find_sites(model, images, output=output)
     layers = {name for p in picks for start in p for name, _ in places(start)} - {OUTPUT}
     for name in sorted(layers):
-        found.usable(name)
+        trace.usable(name)
     return backpropagate(
         model,
         images,
-        [s for s in found.sites if s.name in layers],
+        [s for s in trace.sites if s.name in layers],
         picks,
         rectifier=rectifier,
         resample=resample,
@@ -308,7 +308,7 @@ def channel_heatmap(
     seed: str = "activation",
     reduction: str = "abs",
     output: Output | None = None,
-    found: Trace | None = None,
+    trace: Trace | None = None,
 ) -> Tensor:
     """Return what in each image one channel answers to, as one value a pixel.
 
@@ -330,7 +330,7 @@ def channel_heatmap(
         See :func:`reduce_colours`; :func:`channel_signal` gives the raw signal.
     output : function, optional
         Takes what the model returns, gives logits.
-    found : Trace, optional
+    trace : Trace, optional
         A trace made before, to save a forward pass.
 
     Returns
@@ -360,6 +360,6 @@ def channel_heatmap(
         resample_pool=resample_pool,
         seed=seed,
         output=output,
-        found=found,
+        trace=trace,
     )
     return reduce_colours(found_signals.signals[:, 0], reduction)

@@ -134,12 +134,12 @@ def average_visualizations(
     model = unwrap(model)
     where = resolve_device(device, model)
     first = data[min(wanted)][0]
-    found = find_sites(model, first[None].to(where), output=output)
-    peaks = _peaks(model, data, wanted, found, where, batch_size, progress=progress)
+    trace = find_sites(model, first[None].to(where), output=output)
+    peaks = _peaks(model, data, wanted, trace, where, batch_size, progress=progress)
     picture: Callable[[int], Any] = getattr(data, "picture", None) or (lambda i: data[i][0])
     pictures = {i: np.asarray(picture(i), dtype=np.float32) for i in sorted(wanted)}
     return {
-        c: _average(c, found[c.layer], best[c], peaks, pictures, keep) if len(best[c]) else _nothing(c, table)
+        c: _average(c, trace[c.layer], best[c], peaks, pictures, keep) if len(best[c]) else _nothing(c, table)
         for c in channels
     }
 
@@ -163,14 +163,14 @@ def _peaks(
     model: nn.Module,
     data: Any,
     wanted: Mapping[int, Sequence[Channel]],
-    found: Trace,
+    trace: Trace,
     device: torch.device,
     batch_size: int,
     *,
     progress: bool,
 ) -> dict[tuple[int, Channel], tuple[int, ...]]:
     """Return, for every image and channel wanted, the position of the map's maximum."""
-    sites = {c.layer: found[c.layer] for cs in wanted.values() for c in cs}
+    sites = {c.layer: trace[c.layer] for cs in wanted.values() for c in cs}
     maps: dict[str, Tensor] = {}
 
     def reader(site: Site) -> Callable[[Tensor], None]:

@@ -130,8 +130,8 @@ def embed(
                 continue
             x = to_device(images, where)
             if site is None:
-                found = find_sites(model, x, output=output)
-                site = last_site(found) if layer is None else found.usable(layer)
+                trace = find_sites(model, x, output=output)
+                site = last_site(trace) if layer is None else trace.usable(layer)
                 reading.enter_context(instrument(model, Instrument(reads={site.name: read})))
             logits = logits_of(model(x), n, output)
             at = torch.arange(seen, seen + n) if indices is None else indices
@@ -157,7 +157,7 @@ def _classes(labels: Tensor | None, n: int) -> Tensor:
     return labels.argmax(1) if labels.dim() > 1 else labels
 
 
-def last_site(found: Trace) -> Site:
+def last_site(trace: Trace) -> Site:
     """Return the last usable site before the classifier's output.
 
     Raises
@@ -165,7 +165,7 @@ def last_site(found: Trace) -> Site:
     ModelError
         There is none.
     """
-    before = [s for s in found.sites if s.usable and not s.output and not s.gate]
+    before = [s for s in trace.sites if s.usable and not s.output and not s.gate]
     if not before:
         raise ModelError(
             "the network has no layer before its classifier, so there is no embedding: "

@@ -11,7 +11,7 @@ from interpnet.engine import Instrument, Output, Trace, beside, check_images, ev
 
 
 def activation_maps(
-    model: nn.Module, images: Tensor, layer: str, *, output: Output | None = None, found: Trace | None = None
+    model: nn.Module, images: Tensor, layer: str, *, output: Output | None = None, trace: Trace | None = None
 ) -> npt.NDArray[np.float32]:
     """Return the activation maps of one site.
 
@@ -25,7 +25,7 @@ def activation_maps(
         A site's name, as `interpnet layers MODEL` prints it.
     output : function, optional
         Takes what the model returns, gives logits (B, classes).
-    found : Trace, optional
+    trace : Trace, optional
         A trace made before, to save a forward pass.
 
     Returns
@@ -48,8 +48,8 @@ def activation_maps(
     """
     model = unwrap(model)
     images = beside(model, check_images(images))
-    found = found or find_sites(model, images, output=output)
-    site = found.usable(layer)
+    trace = trace or find_sites(model, images, output=output)
+    site = trace.usable(layer)
     axis = site.axis or 1
     kept: list[npt.NDArray[np.float32]] = []
 

@@ -112,7 +112,7 @@ def maximise(
     seed: int = 0,
     max_batch: int = 8,
     output: Output | None = None,
-    found: Trace | None = None,
+    trace: Trace | None = None,
     progress: bool = False,
 ) -> Maximised:
     """Find, for each channel or class, a picture that raises its activation.
@@ -150,7 +150,7 @@ def maximise(
         Pictures that climb at once.
     output : function, optional
         Takes what the model returns, gives logits (B, classes).
-    found : Trace, optional
+    trace : Trace, optional
         A trace made before, on images of any size.
 
     Returns
@@ -184,11 +184,11 @@ def maximise(
     climb = _Climb(steps, step, shift, sigma, l2, seed)
     if max_batch < 1 or min(shape, default=0) < 1:
         raise InterpNetError(f"max_batch={max_batch}, shape={shape}; expected at least 1, and a shape (C, H, W)")
-    found = found or find_sites(model, torch.zeros(1, *shape, device=where), output=output)
+    trace = trace or find_sites(model, torch.zeros(1, *shape, device=where), output=output)
     scale = tuple(_column(v, shape, name, where) for v, name in ((mean, "mean"), (std, "std")))
     groups: dict[str | None, list[int]] = {}
     for i, target in enumerate(targets):
-        groups.setdefault(_checked(target, found), []).append(i)
+        groups.setdefault(_checked(target, trace), []).append(i)
     pictures = np.zeros((len(targets), *shape), np.float32)
     after, before = np.zeros(len(targets), np.float32), np.zeros(len(targets), np.float32)
     silent = np.zeros(len(targets), bool)
@@ -201,7 +201,7 @@ def maximise(
             for at in range(0, len(members), max_batch):
                 part = members[at : at + max_batch]
                 columns = torch.tensor([_column_of(targets[i]) for i in part], device=where)
-                objective = _objective(model, None if layer is None else found[layer], columns, scale, output)
+                objective = _objective(model, None if layer is None else trace[layer], columns, scale, output)
                 result = _ascend(objective, len(part), shape, climb, where, advance)
                 for rows, values in zip((pictures, after, before, silent), result, strict=True):
                     rows[part] = values
@@ -219,13 +219,13 @@ def _column_of(target: Target) -> int:
     return target.index if isinstance(target, Channel) else int(target)
 
 
-def _checked(target: Target, found: Trace) -> str | None:
+def _checked(target: Target, trace: Trace) -> str | None:
     """Return the target's layer, ``None`` for a class; unknown ones are errors."""
     if not isinstance(target, Channel):
-        if isinstance(target, bool) or not 0 <= int(target) < found.n_outputs:
-            raise ModelError(f"class {target!r} came; the model has outputs 0 to {found.n_outputs - 1}")
+        if isinstance(target, bool) or not 0 <= int(target) < trace.n_outputs:
+            raise ModelError(f"class {target!r} came; the model has outputs 0 to {trace.n_outputs - 1}")
         return None
-    site = found.usable(target.layer)
+    site = trace.usable(target.layer)
     if not 0 <= target.index < site.channels:
         raise LayerError(
             f"channel {target.index} of layer {target.layer!r} does not exist; expected 0 to {site.channels - 1}"

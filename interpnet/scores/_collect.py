@@ -224,19 +224,19 @@ def collect_scores(
         cast = torch.autocast(where.type, autocast) if autocast is not None else contextlib.nullcontext()
         images = to_device(first, where, channels_last=last)
         with cast:
-            found = find_sites(model, images, output=output)
-        reader = ScoreReader(found.select(layers), norm=norm, normalisation=normalisation)
-        info = {"norm": norm, "normalisation": normalisation, "image_shape": list(found.image_shape), "skipped": []}
+            trace = find_sites(model, images, output=output)
+        reader = ScoreReader(trace.select(layers), norm=norm, normalisation=normalisation)
+        info = {"norm": norm, "normalisation": normalisation, "image_shape": list(trace.image_shape), "skipped": []}
         sink = (
-            _Memory(reader.channels, found.n_outputs, info)
+            _Memory(reader.channels, trace.n_outputs, info)
             if out is None
-            else ScoreWriter(out, reader.channels, found.n_outputs, key=key, info=info)
+            else ScoreWriter(out, reader.channels, trace.n_outputs, key=key, info=info)
         )
         if gram is not None and isinstance(sink, ScoreWriter):
             for X, labels in sink.committed():
-                gram.add(X, labels if labels.ndim == 2 else one_hot(labels, found.n_outputs))
+                gram.add(X, labels if labels.ndim == 2 else one_hot(labels, trace.n_outputs))
         total = total if total is not None else _length(loader)
-        run = _Pass(model, reader, sink, where, found.n_outputs, output, gram)
+        run = _Pass(model, reader, sink, where, trace.n_outputs, output, gram)
         with (
             progress_bar("Collecting scores", total, enabled=progress) as advance,
             instrument(model, Instrument(reads=reader.reads)),

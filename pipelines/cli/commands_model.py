@@ -36,9 +36,9 @@ def layers(given: Given) -> None:
     model, info, output, device = load_network(config)
     hint = None if info.preprocessing is None else dict(info.preprocessing)
     images = stack_first(load_images(config, "train", hint)) if config.data else _noise(config, model, hint)
-    found = traced(model, images.to(device), output)
-    size = "x".join(map(str, found.image_shape))
-    tables.show_layers(make_console(), found.sites, f"{config.model} on images of {size}, {found.n_outputs} outputs")
+    trace = traced(model, images.to(device), output)
+    size = "x".join(map(str, trace.image_shape))
+    tables.show_layers(make_console(), trace.sites, f"{config.model} on images of {size}, {trace.n_outputs} outputs")
 
 
 def _noise(config: RunConfig, model: torch.nn.Module, hint: dict[str, Any] | None) -> Tensor:

@@ -53,7 +53,7 @@ class Work:
     @cached_property
     def layers(self) -> tuple[Site, ...]:
         """The sites whose channels are pictured."""
-        return chosen_layers(self.subject.found, self.subject.config.layers)
+        return chosen_layers(self.subject.trace, self.subject.config.layers)
 
     @cached_property
     def table(self) -> ScoreTable:
@@ -75,7 +75,7 @@ class Work:
         return self.parts.get("embedding", settings, self._embed)
 
     def _embed(self) -> Arrays:
-        last_site(self.subject.found)
+        last_site(self.subject.trace)
         found = embed(
             self.subject.model, self._batches(), output=self.subject.output, device=self.subject.device,
             total=len(self.images),
@@ -124,23 +124,23 @@ class Work:
 
     def maximised(self, site: Site, columns: Sequence[int]) -> Arrays:
         """Return the maximised pictures of a layer's channels."""
-        shape = picture_shape(site, self.subject.found.image_shape)
+        shape = picture_shape(site, self.subject.trace.image_shape)
         targets = [Channel(site.name, int(c)) for c in columns]
         settings = self.settings.climb() | {"seed": self._seed, "columns": [t.index for t in targets], "shape": shape}
         return self.parts.get(f"maximised {site.name}", settings, lambda: self._maximise(targets, shape))
 
     def maximised_classes(self, outputs: Sequence[int]) -> Arrays:
         """Return the maximised pictures of the network's outputs."""
-        shape = self.subject.found.image_shape
+        shape = self.subject.trace.image_shape
         settings = self.settings.climb() | {"seed": self._seed, "outputs": list(outputs), "shape": shape}
         return self.parts.get("maximised classes", settings, lambda: self._maximise(list(outputs), shape))
 
     def _maximise(self, targets: Sequence[Channel | int], shape: tuple[int, ...]) -> Arrays:
         options: dict[str, Any] = self.settings.climb() | {
-            "mean": self.split.data.mean, "std": self.split.data.std, "seed": self._seed, "found": self.subject.found,
+            "mean": self.split.data.mean, "std": self.split.data.std, "seed": self._seed, "found": self.subject.trace,
             "output": self.subject.output,
         }  # fmt: skip
-        full = self.subject.found.image_shape
+        full = self.subject.trace.image_shape
         if shape != full:
             try:
                 maximise(self.subject.model, targets[:1], shape, **{**options, "steps": 1})
@@ -156,9 +156,9 @@ class Work:
         return self.subject.config.seed
 
 
-def chosen_layers(found: Trace, patterns: Sequence[str]) -> tuple[Site, ...]:
+def chosen_layers(trace: Trace, patterns: Sequence[str]) -> tuple[Site, ...]:
     """Return the sites that patterns name; of the default ones at most eight, evenly spread, with both ends."""
-    sites = found.select(list(patterns))
+    sites = trace.select(list(patterns))
     if tuple(patterns) != ("default",) or len(sites) <= MOST_LAYERS:
         return sites
     return tuple(sites[i] for i in evenly(len(sites), MOST_LAYERS))

@@ -108,7 +108,7 @@ def build_filters_report(folder: Path, work: Work, notes: Notes) -> Path:
     examples = [int(found["indices"][i]) for i in _examples(found)]
     sheets = _filter_sheets(work, found, notes)
     layers = tuple(_layer(work, site, examples) for site in work.layers)
-    default = len(work.subject.found.select("default"))
+    default = len(work.subject.trace.select("default"))
     if work.subject.config.layers == ("default",) and len(work.layers) < default:
         notes.add(f"Shown are {len(work.layers)} of {default} default layers, evenly spread; --layers names others.")
     classes, n_classes = _classes(work)
@@ -220,7 +220,7 @@ def _maps(work: Work, site: Site, examples: list[int]) -> npt.NDArray[np.float32
         return None
     subject = work.subject
     batch = stack_images(work.split.data, examples).to(subject.device)
-    return activation_maps(subject.model, batch, site.name, output=subject.output, found=subject.found)
+    return activation_maps(subject.model, batch, site.name, output=subject.output, trace=subject.trace)
 
 
 def _unit(

@@ -100,7 +100,7 @@ class Subject:
     info: ModelInfo
     output: Output | None
     device: torch.device
-    found: Trace
+    trace: Trace
     classes: tuple[str, ...]
     train: Split
     test: Split
@@ -120,12 +120,12 @@ class Subject:
 
     def describe(self) -> dict[str, Any]:
         """Return the manifest's ``model`` and ``data`` entries."""
-        sites = self.found.select(self.config.layers)
+        sites = self.trace.select(self.config.layers)
         model = asdict(self.info) | {
             "preprocessing": None if self.info.preprocessing is None else dict(self.info.preprocessing),
             "n_layers": len(sites),
             "n_channels": sum(site.channels for site in sites),
-            "n_outputs": self.found.n_outputs,
+            "n_outputs": self.trace.n_outputs,
             "classes": list(self.classes),
             "output": self.config.output,
         }
@@ -263,9 +263,9 @@ def load_subject(config: RunConfig) -> Subject:
     model, info, output, device = load_network(config)
     hint = None if info.preprocessing is None else dict(info.preprocessing)
     train, test = (load_images(config, split, hint) for split in ("train", "test"))
-    found = traced(model, stack_first(train).to(device), output)
-    classes, outputs, notes = match_classes(train, found.n_outputs, _listed_classes(config))
-    found.select(config.layers)  # a mistyped layer is told now, not after minutes of reading images
+    trace = traced(model, stack_first(train).to(device), output)
+    classes, outputs, notes = match_classes(train, trace.n_outputs, _listed_classes(config))
+    trace.select(config.layers)  # a mistyped layer is told now, not after minutes of reading images
     if train.empty_classes:
         empty = ", ".join(train.empty_classes[:10])
         notes.append(f"Classes without a training image ({len(train.empty_classes)}): {empty}")
@@ -274,10 +274,10 @@ def load_subject(config: RunConfig) -> Subject:
             "There is no test split: ablation and examples use the same images as the fit, which flatters them."
         )
     notes += [note for note in [described(config.data)] if note]
-    left_out = [s for s in found.sites if s.default and not s.usable]
+    left_out = [s for s in trace.sites if s.default and not s.usable]
     notes += [f"Left out of the default layers: {s.name} ({s.why})" for s in left_out]
     return Subject(
-        config, model, info, output, device, found, classes,
+        config, model, info, output, device, trace, classes,
         Split(train, outputs), Split(test, outputs), tuple(notes),
     )  # fmt: skip
 

@@ -74,10 +74,10 @@ def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
 def _pass(session: Session, batches: Callable[[int], Batches], key: str, total: int) -> ScoreTable:
     subject, config = session.subject, session.config
     folder = session.run.folder("collect")
-    channels = subject.found.index(config.layers)
+    channels = subject.trace.index(config.layers)
     check_size(len(channels))  # before the pass rather than after it
     summed = len(channels) <= _MOST_CHANNELS_SUMMED
-    gram = GramAccumulator(len(channels), subject.found.n_outputs) if summed else None
+    gram = GramAccumulator(len(channels), subject.trace.n_outputs) if summed else None
     table = collect_scores(
         subject.model,
         batches,

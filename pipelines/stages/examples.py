@@ -199,7 +199,7 @@ def explain_with(
         resample=config.resample,
         reduction=config.reduction,
         output=subject.output,
-        found=subject.found if tuple(images.shape[1:]) == subject.found.image_shape else None,
+        trace=subject.trace if tuple(images.shape[1:]) == subject.trace.image_shape else None,
     )
 
 

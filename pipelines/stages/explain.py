@@ -72,7 +72,7 @@ def _explain(session: Session, notes: Notes) -> dict[str, Any]:
                 {
                     "layer": channel.layer,
                     "index": channel.index,
-                    "family": session.subject.found[channel.layer].family,
+                    "family": session.subject.trace[channel.layer].family,
                     "weight": weight,
                     **pictures[channel],
                     "effect": _effect(study, c, channel),

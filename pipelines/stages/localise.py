@@ -103,7 +103,7 @@ def _shares(
         images = stack_images(subject.test.data, [int(i) for i in mine]).to(subject.device)
         signals = channel_signal(
             subject.model, images, [channels] * len(mine), rectifier=config.rectifier, resample=config.resample,
-            output=subject.output, found=subject.found,
+            output=subject.output, trace=subject.trace,
         ).signals  # fmt: skip
         maps = reduce_colours(signals, config.reduction).abs().double().cpu()
         total = maps.sum((2, 3))

@@ -61,7 +61,7 @@ def swap_surroundings(
         try:
             swapped = context_swap(
                 subject.model, images, found, classes=labels, middle=middle, partners=_PARTNERS, seed=config.seed,
-                max_batch=config.batch_size, output=subject.output, found=subject.found,
+                max_batch=config.batch_size, output=subject.output, trace=subject.trace,
             )  # fmt: skip
         except DataError as error:
             notes.add(f"Surroundings were not swapped: {error}")

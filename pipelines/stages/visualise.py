@@ -40,7 +40,7 @@ def visualise_channels(session: Session, channels: Sequence[Channel], key: str) 
             records[channel] = record
     if records:
         session.say(f"  {len(records)} of {len(channels)} channels are pictured already")
-    per_channel = 4 * math.prod(session.subject.found.image_shape) * (_KEEP + 1)
+    per_channel = 4 * math.prod(session.subject.trace.image_shape) * (_KEEP + 1)
     size = min(max(_GROUP_BYTES // per_channel, _SMALLEST_GROUP), _LARGEST_GROUP)
     for start in range(0, len(missing), size):
         group = missing[start : start + size]

@@ -53,8 +53,8 @@ def build(name: str) -> nn.Module:
 def test_family_works_unmodified(name: str, size: int, channels: int | None) -> None:
     model = build(name)
     x = torch.randn(3, 3, size, size)
-    found = find_sites(model, x)
-    sites = found.select("default")
+    trace = find_sites(model, x)
+    sites = trace.select("default")
     assert sites
     assert all(s.kind == "rectifier" and not s.gate and not s.output for s in sites)
     if channels is not None:
@@ -64,7 +64,7 @@ def test_family_works_unmodified(name: str, size: int, channels: int | None) -> 
     widths |= {m.out_features for m in model.modules() if isinstance(m, nn.Linear)}
     widths |= {m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
     assert {s.channels for s in sites} <= widths
-    assert not [s for s in found.sites if s.default and not s.usable]
+    assert not [s for s in trace.sites if s.default and not s.usable]
 
     table = collect_scores(model, [(x, torch.zeros(3, dtype=torch.long))], progress=False)
     np.testing.assert_allclose(table.X.sum(1), len(sites), rtol=1e-5)
@@ -78,8 +78,8 @@ def test_family_works_unmodified(name: str, size: int, channels: int | None) -> 
         with torch.no_grad():
             intact = model(x)
         assert not torch.allclose(changed, intact, rtol=1e-7, atol=0), f"removing {c} changed nothing"
-        plain = channel_signal(model, x, c, rectifier="gradient", resample=False, found=found)
-        guided = channel_signal(model, x, c, found=found)
+        plain = channel_signal(model, x, c, rectifier="gradient", resample=False, trace=trace)
+        guided = channel_signal(model, x, c, trace=trace)
         assert guided.report.overridden == guided.report.seen > 0
         assert plain.signals.abs().sum() > 0
         assert torch.isfinite(guided.signals).all()
@@ -91,8 +91,8 @@ def test_family_works_unmodified(name: str, size: int, channels: int | None) -> 
 
 def test_all_layers_leave_out_the_classifier_and_the_gates() -> None:
     model = build("mobilenet_v3_small")
-    found = find_sites(model, torch.randn(1, 3, 64, 64))
-    chosen = found.select("all")
+    trace = find_sites(model, torch.randn(1, 3, 64, 64))
+    chosen = trace.select("all")
     assert "classifier.3" not in {s.name for s in chosen}
     assert not any("fc1" in s.name or "fc2" in s.name for s in chosen), "squeeze-and-excite is a gate"
     squeeze = find_sites(build("squeezenet1_0"), torch.randn(1, 3, 64, 64))

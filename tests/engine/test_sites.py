@@ -19,12 +19,12 @@ def default(model: nn.Module, x: Tensor) -> dict[str, Site]:
 
 
 def test_branches_network() -> None:
-    found = find_sites(Branches(), torch.randn(1, 2, 16, 16))
-    assert [s.name for s in found.select()] == ["relu", "relu:1", "relu:3"]
-    assert {s.name for s in found.sites if s.gate} >= {"squeeze", "relu:2", "excite", "sigmoid"}
-    assert [s.name for s in found.sites if s.output] == ["out"]
-    assert found["cat"].channels == 8
-    assert found.n_outputs == 3
+    trace = find_sites(Branches(), torch.randn(1, 2, 16, 16))
+    assert [s.name for s in trace.select()] == ["relu", "relu:1", "relu:3"]
+    assert {s.name for s in trace.sites if s.gate} >= {"squeeze", "relu:2", "excite", "sigmoid"}
+    assert [s.name for s in trace.sites if s.output] == ["out"]
+    assert trace["cat"].channels == 8
+    assert trace.n_outputs == 3
 
 
 class Tokens(nn.Module):
@@ -65,11 +65,11 @@ class Shuffled(nn.Module):
 
 
 def test_a_lost_channel_axis_is_said_and_not_guessed() -> None:
-    found = find_sites(Shuffled(), torch.randn(1, 1, 8, 8))
+    trace = find_sites(Shuffled(), torch.randn(1, 1, 8, 8))
     with pytest.warns(SiteWarning, match="left out of the default layers: relu:1"):
-        assert [s.name for s in found.select()] == ["relu"]
+        assert [s.name for s in trace.select()] == ["relu"]
     with pytest.raises(LayerError, match="'relu:1' cannot be used: its channel axis is not known: 'reshape' merged"):
-        found.select("relu:1")
+        trace.select("relu:1")
 
 
 class Dense(nn.Module):
@@ -99,8 +99,8 @@ def test_hand_written_swish_is_a_post_activation_site() -> None:
 
 def test_selection() -> None:
     model = Spelled("module")
-    found = find_sites(model, torch.randn(1, 3, 8, 8))
-    names = lambda layers: [s.name for s in found.select(layers)]  # noqa: E731
+    trace = find_sites(model, torch.randn(1, 3, 8, 8))
+    names = lambda layers: [s.name for s in trace.select(layers)]  # noqa: E731
     assert names("default") == ["r1", "r2", "r3", "r4"]
     assert names("conv") == ["r1", "r2", "r3"]
     assert names("all") == ["conv1", "bn1", "r1", "conv2", "r2", "conv3", "r3", "mean", "fc1", "r4"]
@@ -111,13 +111,13 @@ def test_selection() -> None:
 
 
 def test_unknown_layers_name_close_matches() -> None:
-    found = find_sites(Spelled("module"), torch.randn(1, 3, 8, 8))
+    trace = find_sites(Spelled("module"), torch.randn(1, 3, 8, 8))
     with pytest.raises(LayerError, match=r"no layer matches 'cnov1'; did you mean '.*conv1'"):
-        found.select("cnov1")
+        trace.select("cnov1")
     with pytest.raises(LayerError, match=r"unknown layer 'cnov2'; did you mean"):
-        found["cnov2"]
+        trace["cnov2"]
     with pytest.raises(LayerError, match="this Linear is not a part of the traced model"):
-        found.select(nn.Linear(1, 1))
+        trace.select(nn.Linear(1, 1))
 
 
 class Odd(nn.Module):
@@ -193,9 +193,9 @@ def test_receptive_fields_are_the_support_of_the_gradient() -> None:
 
     model = Pyramid().double()
     x = torch.rand(1, 1, 41, 37, dtype=torch.float64) + 0.1
-    found = find_sites(model, x)
+    trace = find_sites(model, x)
     checked = 0
-    for site in found.select("default"):
+    for site in trace.select("default"):
         kept: list[Tensor] = []
         v = x.clone().requires_grad_()
         with instrument(model, Instrument(edits={site.name: lambda out, k=kept: k.append(out) or out})):
@@ -225,9 +225,9 @@ def test_receptive_fields_are_the_support_of_the_gradient() -> None:
 def test_resnet_receptive_fields_known_from_the_literature() -> None:
     import torchvision
 
-    found = find_sites(torchvision.models.resnet18(weights=None), torch.randn(1, 3, 224, 224))
+    trace = find_sites(torchvision.models.resnet18(weights=None), torch.randn(1, 3, 224, 224))
     fields = {}
-    for site in found.select("default"):
+    for site in trace.select("default"):
         _, f = site.fields[0] or (0, None)
         fields[site.name] = (int(f.hi - f.lo) + 1, int(f.jump))
     assert fields["relu"] == (7, 2)

@@ -102,7 +102,7 @@ def test_explain_is_one_forward_and_k_backward_passes() -> None:
     traced = find_sites(model, x)
     forwards = []
     handle = model.register_forward_hook(lambda *_: forwards.append(1))
-    explain(model, x, found, k=3, found=traced)
+    explain(model, x, found, k=3, trace=traced)
     handle.remove()
     assert len(forwards) == 1
 

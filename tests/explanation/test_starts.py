@@ -117,10 +117,10 @@ def test_order_of_the_picks_is_kept_whatever_their_depth() -> None:
 def test_the_network_stops_after_the_last_site() -> None:
     model = Spelled("module")
     x = torch.randn(2, 3, 8, 8)
-    found = find_sites(model, x)
+    trace = find_sites(model, x)
     ran = []
     handles = [m.register_forward_hook(lambda *_, n=n: ran.append(n)) for n, m in model.named_modules() if n]
-    channel_signal(model, x, [Channel("r1", 0), Channel("r2", 1)], found=found)
+    channel_signal(model, x, [Channel("r1", 0), Channel("r2", 1)], trace=trace)
     for handle in handles:
         handle.remove()
     assert ran == ["conv1", "bn1", "r1", "conv2"]  # r2 itself was left by the stop

@@ -59,7 +59,7 @@ def test_the_five_spellings_of_a_network_give_the_same_picture(spelling) -> None
         model = Spelled(name).eval()
         trace = find_sites(model, torch.zeros(1, 3, 9, 7))
         sites = trace.select()
-        made[name] = maximise(model, [Channel(sites[1].name, 3), 2], (3, 9, 7), steps=12, found=trace)
+        made[name] = maximise(model, [Channel(sites[1].name, 3), 2], (3, 9, 7), steps=12, trace=trace)
     np.testing.assert_allclose(made[spelling].pictures, made["module"].pictures, atol=1e-5)
     assert (made[spelling].activations > made[spelling].start).all()
 
@@ -98,7 +98,7 @@ def test_every_kind_of_site_can_be_raised() -> None:
     trace = find_sites(model, torch.zeros(1, 3, 9, 7))
     targets = [Channel(s.name, s.channels - 1) for s in trace.sites if s.usable]
     assert {trace[t.layer].kind for t in targets} >= {"conv", "norm", "rectifier", "linear", "pool", "add"}
-    made = maximise(model, targets, (3, 9, 7), steps=8, found=trace)
+    made = maximise(model, targets, (3, 9, 7), steps=8, trace=trace)
     assert np.isfinite(made.pictures).all()
     assert (made.activations >= made.start)[~made.silent].all()
 
@@ -106,9 +106,9 @@ def test_every_kind_of_site_can_be_raised() -> None:
 def test_a_channel_needs_no_picture_of_the_networks_own_size() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 100, 2))
     trace = find_sites(model, torch.zeros(1, 1, 12, 12))
-    assert maximise(model, [Channel("1", 1)], (1, 5, 6), steps=2, found=trace).pictures.shape == (1, 1, 5, 6)
+    assert maximise(model, [Channel("1", 1)], (1, 5, 6), steps=2, trace=trace).pictures.shape == (1, 1, 5, 6)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        maximise(model, [0], (1, 5, 6), steps=2, found=trace)
+        maximise(model, [0], (1, 5, 6), steps=2, trace=trace)
 
 
 def test_blur_and_l2_hold_high_frequencies_and_contrast_down() -> None:

@@ -248,10 +248,10 @@ def test_default_layers_are_spread_over_the_depth() -> None:
     from interpnet.engine import find_sites
 
     deep = nn.Sequential(*[nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.ReLU()) for _ in range(20)], nn.Flatten())
-    found = find_sites(nn.Sequential(deep, nn.Linear(64, 2)), torch.zeros(1, 1, 8, 8))
-    names = [s.name for s in chosen_layers(found, ("default",))]
+    trace = find_sites(nn.Sequential(deep, nn.Linear(64, 2)), torch.zeros(1, 1, 8, 8))
+    names = [s.name for s in chosen_layers(trace, ("default",))]
     assert (len(names), names[0], names[-1]) == (8, "0.0.1", "0.19.1")
-    assert len(chosen_layers(found, ("0.*.1",))) == 20
+    assert len(chosen_layers(trace, ("0.*.1",))) == 20
     assert evenly(0, 5) == []
 
 
@@ -266,11 +266,11 @@ def test_a_shallow_channels_picture_is_small_and_a_deep_ones_as_large_as_the_ima
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2),
     )  # fmt: skip
     image = (3, 200, 90)
-    found = find_sites(model, torch.zeros(1, *image))
-    assert picture_shape(found["1"], image) == (3, 48, 48)
-    assert picture_shape(found["3"], image) == (3, 112, 90), "a field of 67, half as wide again, in steps of 16"
-    assert picture_shape(found["7"], image) == image
+    trace = find_sites(model, torch.zeros(1, *image))
+    assert picture_shape(trace["1"], image) == (3, 48, 48)
+    assert picture_shape(trace["3"], image) == (3, 112, 90), "a field of 67, half as wide again, in steps of 16"
+    assert picture_shape(trace["7"], image) == image
     wide = (3, 400, 400)
-    found = find_sites(nn.Sequential(nn.Conv2d(3, 1, 99), nn.ReLU(), *model[4:5], nn.Flatten(), nn.Linear(1, 2)),
+    trace = find_sites(nn.Sequential(nn.Conv2d(3, 1, 99), nn.ReLU(), *model[4:5], nn.Flatten(), nn.Linear(1, 2)),
                        torch.zeros(1, *wide))  # fmt: skip
-    assert picture_shape(found["1"], wide) == (3, 128, 128)
+    assert picture_shape(trace["1"], wide) == (3, 128, 128)
