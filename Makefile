@@ -6,11 +6,12 @@ PYTHON ?= python3
 JOBS   ?= 2
 VENV   := .venv
 BIN    := $(VENV)/bin
+MINIMUM := .venv-minimum
 CODE   := interpnet pipelines experiments tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types format clean
+.PHONY: help demo test check check-minimum coverage lint types format clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -22,6 +23,13 @@ test: $(VENV)/.installed-dev  ## Run all tests (JOBS=2 at a time)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 check: lint types test  ## Everything that must hold before a commit: lint, types, tests
+
+check-minimum: $(MINIMUM)/.installed  ## Run the tests with the oldest versions that pyproject.toml allows
+	OMP_NUM_THREADS=1 $(MINIMUM)/bin/python -m pytest -n $(JOBS) --dist loadscope
+
+coverage: $(VENV)/.installed-dev  ## Run all tests and report which lines they reach
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope \
+	  --cov=interpnet --cov=pipelines --cov=experiments --cov-report=term:skip-covered
 
 lint: $(VENV)/.installed-dev  ## Check format and lint rules
 	$(BIN)/ruff format --check $(CODE)
@@ -35,7 +43,7 @@ format: $(VENV)/.installed-dev  ## Format the code and repair what can be repair
 	$(BIN)/ruff format $(CODE)
 
 clean:  ## Remove .venv and all caches; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MINIMUM) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are made last, so an installation that broke off is begun again.
@@ -45,6 +53,12 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+$(MINIMUM)/.installed: pyproject.toml tests/helpers/minimum.py
+	$(PYTHON) -m venv $(MINIMUM)
+	$(PYTHON) tests/helpers/minimum.py pyproject.toml > $(MINIMUM)/constraints.txt
+	$(MINIMUM)/bin/python -m pip install --disable-pip-version-check -c $(MINIMUM)/constraints.txt -e '.[dev]'
 	@touch $@
 
 $(BIN)/python:
