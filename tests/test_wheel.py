@@ -1,4 +1,4 @@
-"""The wheel: it holds everything, puts nothing but `interpnet` into site-packages, and lives beside another `pipelines`."""
+"""The wheel: it holds everything, its only top-level module is `interpnet`, and it lives beside another `pipelines`."""
 
 from __future__ import annotations
 
