@@ -137,7 +137,7 @@ class Work:
 
     def _maximise(self, targets: Sequence[Channel | int], shape: tuple[int, ...]) -> Arrays:
         options: dict[str, Any] = self.settings.climb() | {
-            "mean": self.split.data.mean, "std": self.split.data.std, "seed": self._seed, "found": self.subject.trace,
+            "mean": self.split.data.mean, "std": self.split.data.std, "seed": self._seed, "trace": self.subject.trace,
             "output": self.subject.output,
         }  # fmt: skip
         full = self.subject.trace.image_shape
