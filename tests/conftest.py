@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import shapes
+
+# Before any test imports a public function: from here on each call checks the shapes it promises.
+shapes.install()
 
 _ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,0 +1,179 @@
+"""The shapes that public functions promise, checked by jaxtyping at every call that the tests make.
+
+`SHAPES` names for each function its arguments and results (`return` is the value itself, `return.NAME` an attribute of
+it) with jaxtyping's dimensions: a letter stands for the same size everywhere in one call, `*space` for any number of
+axes. A call that raises is not checked.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped, jaxtyped
+from torch import Tensor
+
+import interpnet
+
+Kind = tuple[Any, type, str]  # dtype, array type, dimensions
+
+SHAPES: dict[str, dict[str, Kind]] = {
+    "attribute": {
+        "images": (Float, Tensor, "B colours *space"),
+        "return": (Float, Tensor, "B *space"),
+    },
+    "attribute_full": {
+        "images": (Float, Tensor, "B colours *space"),
+        "return.maps": (Float, Tensor, "B *space"),
+    },
+    "average_visualization": {
+        "return.mean": (Float, np.ndarray, "colours *window"),
+        "return.crops": (Float, np.ndarray, "n colours *window"),
+        "return.indices": (Int, np.ndarray, "count"),
+    },
+    "channel_heatmap": {
+        "images": (Float, Tensor, "B colours *space"),
+        "return": (Float, Tensor, "B *space"),
+    },
+    "channel_signal": {
+        "images": (Float, Tensor, "B colours *space"),
+        "return": (Float, Tensor, "B k colours *space"),
+    },
+    "collect_scores": {
+        "return.X": (Float, np.ndarray, "N m"),
+        "return.predictions": (Int, np.ndarray, "N"),
+    },
+    "explain": {
+        "images": (Float, Tensor, "B colours *space"),
+        "return.classes": (Int, Tensor, "B"),
+        "return.predictions": (Int, Tensor, "B"),
+        "return.confidences": (Float, Tensor, "B"),
+        "return.heatmaps": (Float, Tensor, "B k *space"),
+        "return.combined": (Float, Tensor, "B *space"),
+        "return.signals": (Float, Tensor, "B k colours *space"),
+    },
+    "interpret": {
+        "source.X": (Float, np.ndarray, "N m"),
+        "source.G": (Float, np.ndarray, "m m"),
+        "source.B": (Float, np.ndarray, "m C"),
+        "return.coef": (Float, np.ndarray, "C m"),
+    },
+    "mulasso_path": {
+        "gram.G": (Float, np.ndarray, "m m"),
+        "gram.B": (Float, np.ndarray, "m C"),
+        "gram.yy": (Float, np.ndarray, "C"),
+        "return": (Float, np.ndarray, "T C m"),
+    },
+    "stability_selection": {
+        "return.frequency": (Float, np.ndarray, "C m"),
+    },
+    "evaluate.checkerboard": {
+        "maps": (Float, Tensor, "*maps height width"),
+        "return": (Float, Tensor, "*maps"),
+    },
+    "evaluate.deletion": {
+        "images": (Float, Tensor, "B colours height width"),
+        "heatmaps": (Shaped, Tensor, "B height width"),
+        "return.values": (Float, Tensor, "B"),
+        "return.curve": (Float, Tensor, "B T"),
+        "return.thresholds": (Float, Tensor, "T"),
+    },
+    "evaluate.insertion": {
+        "images": (Float, Tensor, "B colours height width"),
+        "heatmaps": (Shaped, Tensor, "B height width"),
+        "return.values": (Float, Tensor, "B"),
+        "return.curve": (Float, Tensor, "B T"),
+        "return.thresholds": (Float, Tensor, "T"),
+    },
+    "evaluate.iou_auc": {
+        "heatmaps": (Shaped, Tensor, "B height width"),
+        "masks": (Shaped, Tensor, "B height width"),
+        "return.values": (Float, Tensor, "B"),
+        "return.curve": (Float, Tensor, "B T"),
+        "return.thresholds": (Float, Tensor, "T"),
+        "return.flagged": (Bool, Tensor, "B"),
+    },
+    "evaluate.pointing_game": {
+        "heatmaps": (Shaped, Tensor, "B height width"),
+        "masks": (Shaped, Tensor, "B height width"),
+        "return.values": (Float, Tensor, "B"),
+    },
+    "evaluate.spearman": {
+        "a": (Shaped, Tensor, "*maps n"),
+        "b": (Shaped, Tensor, "*maps n"),
+        "return": (Float, Tensor, "*maps"),
+    },
+    "evaluate.ssim": {
+        "a": (Shaped, Tensor, "*maps height width"),
+        "b": (Shaped, Tensor, "*maps height width"),
+        "return": (Float, Tensor, "*maps"),
+    },
+    "pictures.activation_maps": {
+        "images": (Float, Tensor, "B *image"),
+        "return": (Float, np.ndarray, "B channels *space"),
+    },
+    "pictures.embed": {
+        "return.vectors": (Float, np.ndarray, "N D"),
+        "return.labels": (Int, np.ndarray, "N"),
+        "return.predictions": (Int, np.ndarray, "N"),
+        "return.indices": (Int, np.ndarray, "N"),
+    },
+    "pictures.maximise": {
+        "return.pictures": (Float, np.ndarray, "n colours *space"),
+        "return.activations": (Float, np.ndarray, "n"),
+        "return.start": (Float, np.ndarray, "n"),
+        "return.silent": (Bool, np.ndarray, "n"),
+    },
+    "pictures.tsne": {
+        "return": (Float, np.ndarray, "N 2"),
+    },
+}
+
+
+def check(name: str, shapes: dict[str, Kind], values: dict[str, Any]) -> None:
+    """Raise AssertionError where an array of a call has another shape or type than promised."""
+    with jaxtyped("context"):
+        for path, (dtype, array, dimensions) in shapes.items():
+            first, _, rest = path.partition(".")
+            value = values.get(first)
+            if rest:
+                value = operator.attrgetter(rest)(value) if hasattr(value, rest.split(".")[0]) else None
+            # What is not an array (an optional argument, another kind of source) promises nothing.
+            if not isinstance(value, array):
+                continue
+            hint = dtype[array, dimensions]
+            if not isinstance(value, hint):
+                raise AssertionError(  # noqa: TRY004 - a broken promise of ours, not a wrong argument
+                    f"{name}: {path} is {value.dtype}{tuple(value.shape)}; promised {dimensions!r}"
+                )
+
+
+def checked(name: str, function: Callable[..., Any], shapes: dict[str, Kind]) -> Callable[..., Any]:
+    """Return the function with its promises checked after every call."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        result = function(*arguments, **options)
+        values = signature.bind(*arguments, **options).arguments
+        check(name, shapes, {**values, "return": result})
+        return result
+
+    return call
+
+
+def install() -> None:
+    """Put the checked functions where the real ones stand, before a test imports them."""
+    for name, shapes in SHAPES.items():
+        function = operator.attrgetter(name)(interpnet)
+        replacement = checked(name, function, shapes)
+        # The function's own module, and faces that have handed it on already.
+        for module in [m for n, m in sys.modules.items() if n.split(".")[0] == "interpnet"]:
+            for known, value in list(vars(module).items()):
+                if value is function:
+                    setattr(module, known, replacement)
