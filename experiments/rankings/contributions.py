@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from experiments.common.subjects import Subject, batches
 from interpnet.attribution import Propagation, batch_norm_affine, composite
-from interpnet.engine import Call, Instrument, Site, argument, evaluating, find_sites, instrument
+from interpnet.engine import Call, Instrument, Site, evaluating, find_sites, instrument
 from interpnet.scores import ScoreTable, collect_scores
 from interpnet.support.types import Float64
 
@@ -111,7 +111,7 @@ def weight_norms(model: nn.Module, images: Tensor, sites: tuple[Site, ...]) -> F
     def observe(call: Call, _out: Any) -> None:
         nonlocal last
         if call.kind in {"conv", "linear"}:
-            last = argument(call.args, call.kwargs, 1, "weight").detach().flatten(1).norm(dim=1)
+            last = call.argument(1, "weight").detach().flatten(1).norm(dim=1)
         elif call.op == "batch_norm":
             last = last * batch_norm_affine(call)[0].abs()
         if call.name in wanted:

@@ -13,26 +13,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from interpnet.engine import Call, argument, is_inplace, tensors_in
+from interpnet.engine import Call, tensors_in
 from interpnet.errors import ModelError
-
-#: Operators that move, copy or drop values: the gradient carries relevance and multipliers back unchanged.
-MOVES = frozenset({
-    "view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "ravel", "squeeze", "unsqueeze", "permute",
-    "transpose", "t", "swapaxes", "swapdims", "movedim", "moveaxis", "contiguous", "clone", "copy", "identity",
-    "chunk", "split", "split_with_sizes", "tensor_split", "unbind", "stack", "hstack", "vstack", "dstack",
-    "getitem", "setitem", "narrow", "select", "index_select", "expand", "expand_as", "broadcast_to", "repeat", "tile",
-    "roll", "flip", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "pad",
-    "to", "type", "type_as", "float", "double", "cuda", "cpu",
-})  # fmt: skip
-
-#: Operators that are affine in their one input that depends on the image: differences go through their gradient.
-AFFINE = frozenset({
-    "add", "sub", "rsub", "mul", "multiply", "div", "true_divide", "divide", "neg", "negative", "sum", "mean",
-    "interpolate", "upsample", "cumsum", "unfold", "fold", "matmul", "mm", "bmm", "einsum",
-})  # fmt: skip
-
-_DROPOUTS = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"})
 
 
 def refuse(method: str, call: Call, why: str) -> NoReturn:
@@ -44,7 +26,7 @@ def refuse(method: str, call: Call, why: str) -> NoReturn:
     )
 
 
-def check_left_alone(method: str, call: Call, out: Any, allowed: frozenset[str]) -> None:
+def check_left_alone(method: str, call: Call, out: Any, *, affine: bool) -> None:
     """Raise unless a call for which no rule is asked may keep its own gradient.
 
     Parameters
@@ -54,17 +36,18 @@ def check_left_alone(method: str, call: Call, out: Any, allowed: frozenset[str])
         As an observer sees it; calls that make a site are under the rules and are passed over.
     out
         What the call returned.
-    allowed : frozenset of str
-        :data:`MOVES`, with :data:`AFFINE` where these are right too.
+    affine : bool
+        Operators that are affine in the image are right too, and not only those that move values.
     """
     if call.kind is not None or not any(t.requires_grad for t in tensors_in((out,))):
         return
-    if call.op in _DROPOUTS:
+    operator = call.operator
+    if operator.drops:
         if not torch.equal(out, first_tensor(call)):
             refuse(method, call, "drops values at random although the model is in evaluation mode")
-    elif call.op not in allowed:
+    elif not (operator.moves or (affine and operator.affine)):
         refuse(method, call, "has no rule")
-    elif call.op in AFFINE - MOVES and not _is_affine(call):
+    elif operator.affine and not _is_affine(call):
         refuse(method, call, "joins or divides values that depend on the image in a way that has no rule")
 
 
@@ -86,7 +69,7 @@ def first_tensor(call: Call) -> Tensor:
 def value_of(call: Call) -> Tensor:
     """Return what the call computes, leaving its inputs as they are and without a graph."""
     args = call.args
-    if is_inplace(call.func, call.args, call.kwargs):
+    if call.inplace:
         args = (call.args[0].detach().clone(), *call.args[1:])
     with torch.no_grad():
         y: Tensor = call.func(*args, **call.kwargs)
@@ -95,18 +78,18 @@ def value_of(call: Call) -> Tensor:
 
 def evaluates_batch_norm(call: Call) -> bool:
     """Whether a norm is a batch norm on its running statistics: a fixed affine map of each channel."""
-    mean = argument(call.args, call.kwargs, 1, "running_mean")
-    training = argument(call.args, call.kwargs, 5, "training", default=False)
+    mean = call.argument(1, "running_mean")
+    training = call.argument(5, "training", default=False)
     return call.op == "batch_norm" and mean is not None and not training
 
 
 def batch_norm_affine(call: Call) -> tuple[Tensor, Tensor]:
     """Return scale and shift (C,) of a batch norm on its running statistics: ``y = scale * x + shift``."""
-    mean = argument(call.args, call.kwargs, 1, "running_mean")
-    var = argument(call.args, call.kwargs, 2, "running_var")
-    weight = argument(call.args, call.kwargs, 3, "weight")
-    bias = argument(call.args, call.kwargs, 4, "bias")
-    eps = argument(call.args, call.kwargs, 7, "eps", 1e-5)
+    mean = call.argument(1, "running_mean")
+    var = call.argument(2, "running_var")
+    weight = call.argument(3, "weight")
+    bias = call.argument(4, "bias")
+    eps = call.argument(7, "eps", 1e-5)
     scale = (var + eps).rsqrt()
     if weight is not None:
         scale = scale * weight.detach()

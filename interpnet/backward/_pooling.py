@@ -9,7 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from interpnet.engine import Call, argument, per_axis
+from interpnet.engine import Call, per_axis
 
 _MAXIMUM = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 _AVERAGE = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
@@ -29,22 +29,22 @@ def dense_pooling(call: Call, x: Tensor) -> tuple[Callable[[Tensor], Tensor], bo
         return None
     size = tuple(x.shape[2:])
     if kind.startswith("adaptive"):
-        window = _adaptive(argument(call.args, call.kwargs, 1, "output_size"), size)
+        window = _adaptive(call.argument(1, "output_size"), size)
         return None if window is None else _dense(kind.endswith("avg"), n, window, (0,) * n, (1,) * n, size, {})
-    kernel = per_axis(argument(call.args, call.kwargs, 1, "kernel_size"), n)
-    stride = argument(call.args, call.kwargs, 2, "stride")
+    kernel = per_axis(call.argument(1, "kernel_size"), n)
+    stride = call.argument(2, "stride")
     stride = kernel if stride is None or stride in ([], ()) else per_axis(stride, n)
     if max(stride) == 1:
         return None
-    padding = per_axis(argument(call.args, call.kwargs, 3, "padding", 0), n)
+    padding = per_axis(call.argument(3, "padding", 0), n)
     if kind == "max":
-        if argument(call.args, call.kwargs, 6, "return_indices", False):
+        if call.argument(6, "return_indices", False):
             return None
-        dilation = per_axis(argument(call.args, call.kwargs, 4, "dilation", 1), n)
+        dilation = per_axis(call.argument(4, "dilation", 1), n)
         return _dense(False, n, kernel, padding, dilation, size, {})
-    options: dict[str, Any] = {"count_include_pad": argument(call.args, call.kwargs, 5, "count_include_pad", True)}
+    options: dict[str, Any] = {"count_include_pad": call.argument(5, "count_include_pad", True)}
     if n > 1:
-        options["divisor_override"] = argument(call.args, call.kwargs, 6, "divisor_override")
+        options["divisor_override"] = call.argument(6, "divisor_override")
     return _dense(True, n, kernel, padding, (1,) * n, size, options)
 
 

@@ -46,15 +46,9 @@ from torch import Tensor, nn
 from interpnet.backward._functions import OWN_NODES, Convolution, Convolve, Rectify, ResamplePool, ResampleSlice, Scale
 from interpnet.backward._pooling import dense_pooling
 from interpnet.engine import (
-    CONVOLUTIONS,
     Call,
     Instrument,
-    argument,
-    convolution_arguments,
-    convolution_padding,
     instrument,
-    is_inplace,
-    per_axis,
 )
 from interpnet.errors import InterpNetError, ModelError
 
@@ -65,11 +59,6 @@ _RECTIFIER_NODES = (
     "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Silu", "Mish", "Hardswish", "Hardtanh", "Softplus",
     "Prelu", "Threshold", "RreluWithNoise",
 )  # fmt: skip
-
-# Rectifiers whose slope is 1 wherever their input is positive.
-_UNIT_SLOPE = frozenset(
-    {"relu", "threshold", "clamp_min", "maximum", "max", "leaky_relu", "prelu", "elu", "celu", "rrelu"}
-)
 
 
 @dataclass
@@ -124,12 +113,12 @@ class _Rules:
         self.last: _Convolved | None = None
 
     def __call__(self, call: Call) -> Tensor | None:
-        x = argument(call.args, call.kwargs, 0, "input")
+        x = call.argument(0, "input")
         if not isinstance(x, Tensor) or not x.requires_grad:
             return None
         if call.kind == "rectifier":
             return _rectified(call, x, self.report)
-        if call.op in CONVOLUTIONS:
+        if call.operator.convolves:
             self.last = _convolved(call, x, self.report)
             return None if self.last is None else self.last.output
         if call.op == "batch_norm":
@@ -162,7 +151,7 @@ def _rectified(call: Call, z: Tensor, report: RuleReport) -> Tensor | None:
     if report.rectifier == "gradient" and call.op != "relu":
         return None
     slope = None if report.rectifier == "deconvnet" else _slope(call, z)
-    inplace = is_inplace(call.func, call.args, call.kwargs)
+    inplace = call.inplace
     # Autograd lets no function of its own overwrite every view; those get a copy, which the engine writes back.
     direct = inplace and not z._is_view()  # noqa: SLF001
 
@@ -177,7 +166,7 @@ def _rectified(call: Call, z: Tensor, report: RuleReport) -> Tensor | None:
 def _slope(call: Call, z: Tensor) -> Tensor:
     """Return ``a'(z) * [z > 0]``, as a mask where it is one."""
     positive = z.detach() > 0
-    if call.op in _UNIT_SLOPE:
+    if call.operator.unit_slope:
         return positive
     with torch.enable_grad():
         copy = z.detach().clone().requires_grad_()
@@ -188,22 +177,15 @@ def _slope(call: Call, z: Tensor) -> Tensor:
 
 
 def _convolved(call: Call, x: Tensor, report: RuleReport) -> _Convolved | None:
-    arguments = convolution_arguments(call.args, call.kwargs)
-    n = int(call.op[-2])
-    if x.dim() != n + 2:
+    if x.dim() != call.operator.dimensions + 2:
         return None
-    stride, weight = per_axis(arguments["stride"], n), arguments["weight"]
-    resample = report.resample and max(stride) > 1
-    trained = weight.requires_grad or (arguments["bias"] is not None and arguments["bias"].requires_grad)
+    given = call.convolution()
+    weight = given.weight
+    resample = report.resample and max(given.stride) > 1
+    trained = weight.requires_grad or (given.bias is not None and given.bias.requires_grad)
     if trained and not resample:
         return None  # somebody may want the weight's gradient
-    how = Convolution(
-        stride,
-        convolution_padding(arguments, n),
-        per_axis(arguments["dilation"], n),
-        int(arguments["groups"]),
-        resample,
-    )
+    how = Convolution(given.stride, given.padding, given.dilation, given.groups, resample)
     report.strided += resample
     report.resampled += resample
     weight = weight.detach()

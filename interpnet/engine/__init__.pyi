@@ -6,14 +6,6 @@ from ._device import placed as placed
 from ._device import resolve_device as resolve_device
 from ._device import to_device as to_device
 from ._graph import tensors_in as tensors_in
-from ._operators import ADDITIONS as ADDITIONS
-from ._operators import CONVOLUTIONS as CONVOLUTIONS
-from ._operators import PRODUCTS as PRODUCTS
-from ._operators import TRANSPOSED as TRANSPOSED
-from ._operators import argument as argument
-from ._operators import convolution_arguments as convolution_arguments
-from ._operators import convolution_padding as convolution_padding
-from ._operators import is_inplace as is_inplace
 from ._operators import per_axis as per_axis
 from ._sites import Layers as Layers
 from ._sites import Output as Output

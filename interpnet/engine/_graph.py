@@ -13,8 +13,6 @@ from interpnet.engine._layout import Layout, input_layout, propagate
 from interpnet.engine._trace import Call
 from interpnet.errors import ModelError
 
-_SQUASHING = frozenset({"sigmoid", "hardsigmoid", "softmax", "tanh", "relu6", "div", "hardtanh"})
-
 
 @dataclass
 class Node:
@@ -53,7 +51,7 @@ class Graph:
         inputs = [self._made[id(t)] for t in tensors if id(t) in self._made]
         if not known and call.kind is None:
             return
-        layout = propagate(call.func, call.args, call.kwargs, outs[0], known)
+        layout = propagate(call, outs[0], known)
         node = Node(call, inputs, layout, tuple(outs[0].shape), isinstance(out, Tensor))
         if call.op in {"mul", "multiply"} and len(inputs) >= 2:
             self._gate(node, tensors)
@@ -68,10 +66,10 @@ class Graph:
         a, b = node.inputs[:2]
         sizes = [t.numel() for t in tensors[:2]]
         for gate, other, size, other_size in ((a, b, *sizes), (b, a, *reversed(sizes))):
-            op = self.nodes[gate].call.op
-            if op in {"sigmoid", "hardsigmoid"} and self.nodes[gate].inputs[:1] == [other]:
+            operator = self.nodes[gate].call.operator
+            if operator.logistic and self.nodes[gate].inputs[:1] == [other]:
                 node.swish = True
-            if size < other_size or (op in _SQUASHING and self.nodes[other].call.op not in _SQUASHING):
+            if size < other_size or (operator.gates and not self.nodes[other].call.operator.gates):
                 node.gate_operand = gate
                 return
 

@@ -1,6 +1,6 @@
 """Which axis of a tensor holds the channels, and which input pixels each of its positions sees.
 
-The channel axis is told by the operator that made the tensor (a convolution puts it on axis 1, a
+The channel axis is set by the operator that made the tensor (a convolution puts it on axis 1, a
 linear map on the last axis) and then followed exactly through permutes, reshapes, slices, pooling,
 sums and concatenations. Where an operator loses it, the layout says which one did, and no guess is made.
 """
@@ -8,22 +8,15 @@ sums and concatenations. Where an operator loses it, the layout says which one d
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from interpnet.engine._operators import (
-    CONVOLUTIONS,
-    TRANSPOSED,
-    argument,
-    convolution_arguments,
-    convolution_padding,
-    operator_name,
-    per_axis,
-)
+from interpnet.engine._operators import per_axis
+from interpnet.engine._trace import Call
 
 
 @dataclass(frozen=True)
@@ -41,12 +34,14 @@ class Field:
     def window(self, kernel: int, stride: int, before: int, dilation: int = 1) -> Field:
         """Return the field after a window (convolution or pooling) of ``kernel`` positions."""
         reach = dilation * (kernel - 1)
-        return Field(
-            self.axis,
-            self.lo - before * self.jump,
-            self.hi + (reach - before) * self.jump,
-            self.jump * stride,
-        )
+        lo = self.lo - before * self.jump
+        hi = self.hi + (reach - before) * self.jump
+        return Field(self.axis, lo, hi, self.jump * stride)
+
+    def moved(self, positions: int, step: int = 1) -> Field:
+        """Return the field of the positions from ``positions`` on, every ``step``-th."""
+        shift = positions * self.jump
+        return Field(self.axis, self.lo + shift, self.hi + shift, self.jump * step)
 
     def union(self, other: Field | None) -> Field | None:
         """Return the field that covers both; ``None`` (the whole axis) where their grids differ."""
@@ -66,186 +61,161 @@ class Layout:
     fields: Mapping[int, Field] = field(default_factory=dict)
     why: str = ""
 
+    def without(self, axes: Collection[int]) -> Layout:
+        """Return the layout of a tensor whose positions along ``axes`` see everything that any of them saw."""
+        return replace(self, fields={a: f for a, f in self.fields.items() if a not in axes})
+
+    def renumbered(self, new_axis_of: Mapping[int, int], op: str) -> Layout:
+        """Return the layout after ``op`` has moved the axes; one that is missing in ``new_axis_of`` is gone."""
+        fields = {new_axis_of[a]: f for a, f in self.fields.items() if a in new_axis_of}
+        if self.axis is None:
+            return Layout(None, fields, self.why)
+        if self.axis not in new_axis_of:
+            return Layout(None, fields, f"{op!r} merged or removed the channel axis")
+        return Layout(new_axis_of[self.axis], fields)
+
 
 def input_layout(x: Tensor) -> Layout:
     """Return the layout of a batch of images (B, C, ...)."""
     return Layout(1 if x.dim() > 1 else None, {a: Field(a - 2) for a in range(2, x.dim())})
 
 
-# Operators whose output has its input's axes, element by element or along them.
-_SAME = frozenset({
-    "abs", "add", "alias", "alpha_dropout", "batch_norm", "bernoulli", "bfloat16", "celu", "clamp", "clamp_max",
-    "clamp_min", "clip", "clone", "contiguous", "cos", "cpu", "cuda", "cumsum", "detach", "div", "divide", "double",
-    "dropout", "dropout1d", "dropout2d", "dropout3d", "elu", "erf", "exp", "expm1", "feature_dropout", "fill",
-    "float", "gelu", "group_norm", "half", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "identity",
-    "instance_norm", "layer_norm", "leaky_relu", "local_response_norm", "log", "log1p", "log_softmax", "logsigmoid",
-    "masked_fill", "max", "maximum", "min", "minimum", "mish", "mul", "multiply", "nan_to_num", "neg", "normalize",
-    "pow", "prelu", "reciprocal", "relu", "relu6", "requires_grad", "requires_grad_", "rms_norm", "rrelu", "rsqrt",
-    "rsub", "selu", "sigmoid", "sign", "silu", "sin", "softmax", "softmin", "softplus", "softshrink", "softsign",
-    "sqrt", "square", "stochastic_depth", "sub", "tanh", "tanhshrink", "threshold", "to", "true_divide", "type",
-    "type_as", "where",
-})  # fmt: skip
-_LOSES_PLACE = frozenset({"roll", "flip", "sort"})
+Inputs = Sequence[tuple[Tensor, Layout]]
 
 
-def propagate(
-    func: Any,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    out: Tensor,
-    inputs: Sequence[tuple[Tensor, Layout]],
-) -> Layout:
-    """Return the layout of ``out``, made by ``func`` from tensors of known layout (with their shapes now)."""
-    op = operator_name(func)
-    if op in CONVOLUTIONS or op in TRANSPOSED:
-        return _convolution(op, args, kwargs, out, inputs)
-    if op in {"linear", "bilinear", "matmul", "mm", "addmm", "einsum"} and _has_parameter(args):
-        source = inputs[0][1] if inputs else Layout(None)
-        fields = {a: f for a, f in source.fields.items() if a != out.dim() - 1 and source.axis == out.dim() - 1}
-        return Layout(out.dim() - 1, fields)
+def propagate(call: Call, out: Tensor, inputs: Inputs) -> Layout:
+    """Return the layout of ``out``, made by ``call`` from tensors of known layout (with their shapes now)."""
+    axes = call.operator.axes
+    if axes in {"convolution", "transposed"}:
+        return _convolution(call, out, inputs)
+    if axes == "features" and _has_weight(call):
+        return _features(out, inputs)
     if not inputs:
-        return Layout(None, why=f"the output of {op!r} does not depend on the images by a followed path")
-    first, layout = inputs[0]
-    handler = _HANDLERS.get(op)
-    if handler is not None:
-        return handler(args, kwargs, out, inputs)
-    if op.endswith(("pool1d", "pool2d", "pool3d", "with_indices")):
-        return _pool(op, args, kwargs, out, first, layout)
-    if op in _SAME:
-        return _elementwise(out, inputs)
-    if op in _LOSES_PLACE and out.shape == first.shape:
-        return Layout(layout.axis, {}, layout.why)
-    return Layout(None, why=f"{op!r} is not known to keep the channel axis")
+        return Layout(None, why=f"the output of {call.op!r} does not depend on the images by a followed path")
+    rule = _RULES.get(axes)
+    layout = None if rule is None else rule(call, out, inputs)
+    return layout or Layout(None, why=f"{call.op!r} is not known to keep the channel axis")
 
 
-def _has_parameter(args: tuple[Any, ...]) -> bool:
-    flat = [a for x in args for a in (x if isinstance(x, list | tuple) else (x,))]
+def _has_weight(call: Call) -> bool:
+    flat = [a for x in call.args for a in (x if isinstance(x, list | tuple) else (x,))]
     return any(isinstance(a, torch.nn.Parameter) for a in flat) or len(flat) > 1
 
 
-def _elementwise(out: Tensor, inputs: Sequence[tuple[Tensor, Layout]]) -> Layout:
-    """Merge the operands that have the output's shape; broadcast ones (gates, biases) only scale it."""
-    full = [layout for x, layout in inputs if x.shape == out.shape]
-    if not full:
-        return Layout(None, why="broadcasting changed the axes")
-    merged = full[0]
-    for layout in full[1:]:
-        merged = _merge(merged, layout)
-    return merged
+def _features(out: Tensor, inputs: Inputs) -> Layout:
+    """Put the channels on the last axis; where they were there before, the other axes stay."""
+    last = out.dim() - 1
+    if not inputs or inputs[0][1].axis != last:
+        return Layout(last)
+    return Layout(last, inputs[0][1].without({last}).fields)
 
 
-def _merge(a: Layout, b: Layout) -> Layout:
-    if a.axis is None or b.axis is None:
-        known = b if a.axis is None else a
-        return Layout(known.axis, {}, a.why or b.why)
-    if a.axis != b.axis:
-        return Layout(None, why="two maps with different channel axes were combined")
-    fields: dict[int, Field] = {}
-    for axis in a.fields.keys() & b.fields.keys():
-        union = a.fields[axis].union(b.fields[axis])
-        if union is not None:
-            fields[axis] = union
-    return Layout(a.axis, fields)
-
-
-def _convolution(
-    op: str,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    out: Tensor,
-    inputs: Sequence[tuple[Tensor, Layout]],
-) -> Layout:
-    n = int(op[-2])
+def _convolution(call: Call, out: Tensor, inputs: Inputs) -> Layout:
+    n = call.operator.dimensions
     if out.dim() != n + 2:
-        return Layout(None, why=f"{op!r} was called without a batch axis")
-    if not inputs or op in TRANSPOSED:
+        return Layout(None, why=f"{call.op!r} was called without a batch axis")
+    if not inputs or not call.operator.convolves:
         return Layout(1)
-    call = convolution_arguments(args, kwargs)
-    kernel = call["weight"].shape[2:]
-    stride, dilation = per_axis(call["stride"], n), per_axis(call["dilation"], n)
-    padding = convolution_padding(call, n)
+    given = call.convolution()
+    kernel = given.weight.shape[2:]
     fields = {
-        a: f.window(int(kernel[a - 2]), stride[a - 2], padding[a - 2][0], dilation[a - 2])
+        a: f.window(int(kernel[a - 2]), given.stride[a - 2], given.padding[a - 2][0], given.dilation[a - 2])
         for a, f in inputs[0][1].fields.items()
         if a >= 2
     }
     return Layout(1, fields)
 
 
-def _pool(op: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Tensor, x: Tensor, layout: Layout) -> Layout:
-    n = int(op.split("pool")[1][0])
-    spatial = range(x.dim() - n, x.dim())
-    fields = {a: f for a, f in layout.fields.items() if a not in spatial}
-    for i, a in enumerate(spatial):
-        f = layout.fields.get(a)
-        if f is None:
-            continue
-        if op.startswith("adaptive"):
-            if x.shape[a] % out.shape[a] == 0 and out.shape[a] > 1:
-                k = x.shape[a] // out.shape[a]
-                fields[a] = f.window(k, k, 0)
-            continue
-        skip = 1 if op.startswith("lp") else 0  # lp_pool takes the norm's order first
-        kernel = per_axis(argument(args, kwargs, 1 + skip, "kernel_size"), n)
-        stride = argument(args, kwargs, 2 + skip, "stride")
-        step = kernel if stride is None or stride == [] or stride == () else per_axis(stride, n)
-        pad = (0,) * n if skip else per_axis(argument(args, kwargs, 3, "padding", 0), n)
-        dilation = (1,) * n
-        if op.startswith("max"):
-            dilation = per_axis(argument(args, kwargs, 4, "dilation", 1), n)
-        fields[a] = f.window(kernel[i], step[i], pad[i], dilation[i])
+def _same(_call: Call, out: Tensor, inputs: Inputs) -> Layout:
+    """Merge the operands that have the output's shape; broadcast ones (gates, biases) only scale it."""
+    return _merged([layout for x, layout in inputs if x.shape == out.shape], "broadcasting changed the axes")
+
+
+def _merged(layouts: Sequence[Layout], why: str = "") -> Layout:
+    if not layouts:
+        return Layout(None, why=why)
+    merged = layouts[0]
+    for layout in layouts[1:]:
+        merged = _merge(merged, layout)
+    return merged
+
+
+def _merge(a: Layout, b: Layout) -> Layout:
+    if a.axis is None or b.axis is None:
+        known = [layout.axis for layout in (a, b) if layout.axis is not None]
+        return Layout(next(iter(known), None), {}, a.why or b.why)
+    if a.axis != b.axis:
+        return Layout(None, why="two maps with different channel axes were combined")
+    unions = {axis: a.fields[axis].union(b.fields[axis]) for axis in a.fields.keys() & b.fields.keys()}
+    return Layout(a.axis, {axis: union for axis, union in unions.items() if union is not None})
+
+
+def _placeless(_call: Call, out: Tensor, inputs: Inputs) -> Layout | None:
+    x, layout = inputs[0]
+    return replace(layout, fields={}) if out.shape == x.shape else None
+
+
+def _pool(call: Call, out: Tensor, inputs: Inputs) -> Layout:
+    x, layout = inputs[0]
+    first = x.dim() - call.operator.dimensions
+    windows = _windows(call, x, out)
+    fields = {a: f for a, f in layout.fields.items() if a < first}
+    for a, window in enumerate(windows, start=first):
+        if a in layout.fields and window:
+            fields[a] = layout.fields[a].window(*window)
     return Layout(layout.axis, fields, layout.why)
 
 
-def _remap(layout: Layout, new_axis_of: Mapping[int, int], op: str) -> Layout:
-    fields = {new_axis_of[a]: f for a, f in layout.fields.items() if a in new_axis_of}
-    if layout.axis is None:
-        return Layout(None, fields, layout.why)
-    axis = new_axis_of.get(layout.axis)
-    return Layout(axis, fields, "" if axis is not None else f"{op!r} merged or removed the channel axis")
+def _windows(call: Call, x: Tensor, out: Tensor) -> list[tuple[int, ...]]:
+    """Return (kernel, stride, padding, dilation) of a pooling along each axis; ``()`` where windows differ in size."""
+    n = call.operator.dimensions
+    if call.op.startswith("adaptive"):
+        sizes = zip(x.shape[-n:], out.shape[-n:], strict=True)
+        return [(a // b, a // b, 0, 1) if b > 1 and a % b == 0 else () for a, b in sizes]
+    # lp_pool takes the norm's order before its window, and no padding.
+    skip = int(call.op.startswith("lp"))
+    kernel = per_axis(call.argument(1 + skip, "kernel_size"), n)
+    # The C functions spell "as the kernel" as an empty list.
+    stride = per_axis(call.argument(2 + skip, "stride") or kernel, n)
+    padding = (0,) * n if skip else per_axis(call.argument(3, "padding", 0), n)
+    dilation = (1,) * n
+    if call.op.startswith("max"):
+        dilation = per_axis(call.argument(4, "dilation", 1), n)
+    return list(zip(kernel, stride, padding, dilation, strict=True))
 
 
-def _reduce(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Tensor, inputs: Sequence[tuple[Tensor, Layout]]
-) -> Layout:
+def _reduce(call: Call, out: Tensor, inputs: Inputs) -> Layout:
     x, layout = inputs[0]
-    dim = argument(args, kwargs, 1, "dim")
-    dims = range(x.dim()) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
+    dims = call.argument(1, "dim")
+    if dims is None:
+        dims = range(x.dim())
+    elif isinstance(dims, int):
+        dims = (dims,)
     gone = {d % x.dim() for d in dims}
-    if out.dim() == x.dim():
-        mapping = {a: a for a in range(x.dim())}
-        reduced = Layout(layout.axis, {a: f for a, f in layout.fields.items() if a not in gone}, layout.why)
-    else:
-        mapping = {a: i for i, a in enumerate(a for a in range(x.dim()) if a not in gone)}
-        reduced = layout
     if layout.axis in gone:
         return Layout(None, why="the channel axis was summed over")
-    return _remap(reduced, mapping, "mean")
+    kept = [a for a in range(x.dim()) if a not in gone]
+    if out.dim() == x.dim():
+        return layout.renumbered({a: a for a in kept}, "mean")
+    return layout.renumbered({a: i for i, a in enumerate(kept)}, "mean")
 
 
-def _permute(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Tensor, inputs: Sequence[tuple[Tensor, Layout]]
-) -> Layout:
+def _permute(call: Call, _out: Tensor, inputs: Inputs) -> Layout:
     x, layout = inputs[0]
-    dims = argument(args, kwargs, 1, "dims")
-    order = [int(d) % x.dim() for d in (args[1:] if isinstance(dims, int) else dims)]
-    return _remap(layout, {a: i for i, a in enumerate(order)}, "permute")
+    dims = call.argument(1, "dims")
+    if isinstance(dims, int):
+        dims = call.args[1:]
+    return layout.renumbered({int(d) % x.dim(): i for i, d in enumerate(dims)}, "permute")
 
 
-def _transpose(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Tensor, inputs: Sequence[tuple[Tensor, Layout]]
-) -> Layout:
+def _transpose(call: Call, _out: Tensor, inputs: Inputs) -> Layout:
     x, layout = inputs[0]
-    first = int(argument(args, kwargs, 1, "dim0", kwargs.get("axis0", 0))) % x.dim()
-    second = int(argument(args, kwargs, 2, "dim1", kwargs.get("axis1", 1))) % x.dim()
-    mapping = {a: a for a in range(x.dim())}
-    mapping[first], mapping[second] = second, first
-    return _remap(layout, mapping, "transpose")
+    first = int(call.argument(1, "dim0", call.kwargs.get("axis0", 0))) % x.dim()
+    second = int(call.argument(2, "dim1", call.kwargs.get("axis1", 1))) % x.dim()
+    return layout.renumbered({a: a for a in range(x.dim())} | {first: second, second: first}, "transpose")
 
 
-def _reshape(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Tensor, inputs: Sequence[tuple[Tensor, Layout]]
-) -> Layout:
+def _reshape(_call: Call, out: Tensor, inputs: Inputs) -> Layout:
     """Follow every axis that survives whole: the same size, with as many elements before it."""
     x, layout = inputs[0]
     old = {(math.prod(x.shape[:a]), x.shape[a]): a for a in reversed(range(x.dim())) if x.shape[a] > 1}
@@ -254,94 +224,91 @@ def _reshape(
         a = old.get((math.prod(out.shape[:b]), out.shape[b]))
         if a is not None:
             mapping.setdefault(a, b)
-    if layout.axis is not None and x.shape[layout.axis] == 1 and out.dim() > layout.axis:
-        before = math.prod(x.shape[: layout.axis]) == math.prod(out.shape[: layout.axis])
-        if before and out.shape[layout.axis] == 1:
-            mapping.setdefault(layout.axis, layout.axis)
-    return _remap(layout, mapping, "reshape")
+    axis = layout.axis
+    if axis is not None and axis < out.dim():
+        # A single channel looks like any other axis of size 1; it is the same one where nothing before it moved.
+        unmoved = math.prod(x.shape[:axis]) == math.prod(out.shape[:axis])
+        if unmoved and x.shape[axis] == out.shape[axis] == 1:
+            mapping.setdefault(axis, axis)
+    return layout.renumbered(mapping, "reshape")
 
 
-def _getitem(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Tensor, inputs: Sequence[tuple[Tensor, Layout]]
-) -> Layout:
+def _getitem(call: Call, _out: Tensor, inputs: Inputs) -> Layout:
     x, layout = inputs[0]
-    key = args[1] if isinstance(args[1], tuple) else (args[1],)
-    if any(isinstance(k, Tensor | list) for k in key):
+    key = slices_of(call.args[1], x)
+    if key is None:
         return Layout(None, why="indexing with a tensor")
-    used = sum(1 for k in key if k is not None and k is not Ellipsis)
-    parts: list[Any] = []
-    for k in key:
-        parts.extend([slice(None)] * (x.dim() - used) if k is Ellipsis else [k])
     mapping: dict[int, int] = {}
     fields = dict(layout.fields)
-    a = b = 0
-    for k in [*parts, *[slice(None)] * (x.dim() - sum(1 for p in parts if p is not None))]:
-        if k is None:
-            b += 1
-        elif isinstance(k, slice):
-            start, _, step = k.indices(x.shape[a])
-            if a in fields:
-                f = fields[a]
-                fields[a] = Field(f.axis, f.lo + start * f.jump, f.hi + start * f.jump, f.jump * step)
-            mapping[a] = b
-            a, b = a + 1, b + 1
-        else:
-            a += 1
-    return _remap(Layout(layout.axis, fields, layout.why), mapping, "indexing")
+    old = 0
+    new = 0
+    for k in key:
+        if isinstance(k, slice):
+            start, _, step = k.indices(x.shape[old])
+            if old in fields:
+                fields[old] = fields[old].moved(start, step)
+            mapping[old] = new
+        old += k is not None
+        new += k is None or isinstance(k, slice)
+    return replace(layout, fields=fields).renumbered(mapping, "indexing")
 
 
-def _pad(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Tensor, inputs: Sequence[tuple[Tensor, Layout]]
-) -> Layout:
+def slices_of(key: Any, x: Tensor) -> list[Any] | None:
+    """Return the key of ``x[key]`` with an ellipsis and left-off axes written out; ``None`` for tensors and lists.
+
+    Examples
+    --------
+    >>> slices_of((0, ..., None), torch.zeros(2, 3, 4))
+    [0, slice(None, None, None), slice(None, None, None), None]
+    """
+    parts: list[Any] = list(key) if isinstance(key, tuple) else [key]
+    if any(isinstance(k, Tensor | list) for k in parts):
+        return None
+    rest = [slice(None)] * (x.dim() - sum(k is not None and k is not Ellipsis for k in parts))
+    at = next((i for i, k in enumerate(parts) if k is Ellipsis), len(parts))
+    return parts[:at] + rest + parts[at + 1 :]
+
+
+def _pad(call: Call, _out: Tensor, inputs: Inputs) -> Layout:
     x, layout = inputs[0]
-    pads = [int(p) for p in argument(args, kwargs, 1, "pad")]
     fields = dict(layout.fields)
-    for i in range(0, len(pads), 2):
-        a = x.dim() - 1 - i // 2
-        if a in fields:
-            f, before = fields[a], pads[i]
-            fields[a] = Field(f.axis, f.lo - before * f.jump, f.hi - before * f.jump, f.jump)
-    return Layout(layout.axis, fields, layout.why)
+    # torch gives (before, after) of the last axis first.
+    for i, before in enumerate(call.argument(1, "pad")[::2], start=1):
+        if x.dim() - i in fields:
+            fields[x.dim() - i] = fields[x.dim() - i].moved(-int(before))
+    return replace(layout, fields=fields)
 
 
-def _cat(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Tensor, inputs: Sequence[tuple[Tensor, Layout]]
-) -> Layout:
-    dim = int(argument(args, kwargs, 1, "dim", kwargs.get("axis", 0))) % out.dim()
-    merged = inputs[0][1]
-    for _, layout in inputs[1:]:
-        merged = _merge(merged, layout)
-    return Layout(merged.axis, {a: f for a, f in merged.fields.items() if a != dim}, merged.why)
+def _cat(call: Call, out: Tensor, inputs: Inputs) -> Layout:
+    dim = int(call.argument(1, "dim", call.kwargs.get("axis", 0))) % out.dim()
+    return _merged([layout for _, layout in inputs]).without({dim})
 
 
-def _split(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Tensor, inputs: Sequence[tuple[Tensor, Layout]]
-) -> Layout:
-    layout = inputs[0][1]
-    dim = int(argument(args, kwargs, 2, "dim", 0)) % out.dim()
-    return Layout(layout.axis, {a: f for a, f in layout.fields.items() if a != dim}, layout.why)
+def _split(call: Call, out: Tensor, inputs: Inputs) -> Layout:
+    return inputs[0][1].without({int(call.argument(2, "dim", 0)) % out.dim()})
 
 
-def _interpolate(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Tensor, inputs: Sequence[tuple[Tensor, Layout]]
-) -> Layout:
+def _resize(_call: Call, out: Tensor, inputs: Inputs) -> Layout:
     x, layout = inputs[0]
     fields: dict[int, Field] = {}
     for a, f in layout.fields.items():
         scale = x.shape[a] / out.shape[a]
         # Interpolation mixes at most two neighbours on each side (bicubic).
         fields[a] = Field(f.axis, f.lo - 2 * f.jump, f.hi + 2 * f.jump, f.jump * scale)
-    return Layout(layout.axis, fields, layout.why)
+    return replace(layout, fields=fields)
 
 
-_HANDLERS = {
-    **dict.fromkeys(("mean", "sum", "amax", "amin"), _reduce),
+_RULES: dict[str, Callable[[Call, Tensor, Inputs], Layout | None]] = {
+    "same": _same,
+    "placeless": _placeless,
+    "pool": _pool,
+    "reduce": _reduce,
     "permute": _permute,
-    **dict.fromkeys(("transpose", "swapaxes", "swapdims"), _transpose),
-    **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "expand"), _reshape),
+    "transpose": _transpose,
+    "reshape": _reshape,
     "getitem": _getitem,
     "pad": _pad,
-    **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
-    **dict.fromkeys(("chunk", "split", "tensor_split", "split_with_sizes"), _split),
-    **dict.fromkeys(("interpolate", "upsample"), _interpolate),
+    "cat": _cat,
+    "split": _split,
+    "resize": _resize,
 }

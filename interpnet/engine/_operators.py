@@ -1,105 +1,201 @@
-"""What kind of operator a torch function is, told from its name and arguments alone.
+"""What is known of every operator: one table, and the questions that the rest of the library asks it.
 
-The engine sees every call of the torch API. This table says which of them make feature maps
-(convolutions, linear maps, norms, rectifiers, other activations, pooling, sums, products and
-concatenations) whichever way the model's author spelled them: ``nn.ReLU``, ``F.relu``,
-``torch.relu_`` and ``x.clamp(min=0)`` are one kind, ``"rectifier"``.
+The engine sees every call of the torch API. The table says which of them make feature maps, whichever way the
+model's author spelled them: ``nn.ReLU``, ``F.relu``, ``torch.relu_`` and ``x.clamp(min=0)`` are one kind,
+``"rectifier"``. It also says where the channel axis goes, and which operators methods of attribution may rely on.
+An operator that has no row makes no site, loses the channel axis, and is refused by methods that need a rule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
-TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
-ADDITIONS = frozenset({"add", "sub", "rsub"})
-PRODUCTS = frozenset({"mul", "multiply", "div", "true_divide", "divide"})
-CONCATENATIONS = frozenset({"cat", "concat", "concatenate"})
-MATRIX_PRODUCTS = frozenset({"matmul", "mm", "addmm", "bmm", "einsum"})
 
-_KINDS: dict[str, str] = {
-    **dict.fromkeys(CONVOLUTIONS | TRANSPOSED, "conv"),
-    **dict.fromkeys(("linear", "bilinear"), "linear"),
-    **dict.fromkeys(
-        ("batch_norm", "layer_norm", "group_norm", "instance_norm", "local_response_norm", "rms_norm"),
-        "norm",
-    ),
-    **dict.fromkeys(
-        (
-            "relu", "relu6", "leaky_relu", "rrelu", "prelu", "elu", "selu", "celu",
-            "gelu", "silu", "mish", "hardswish", "softplus",
-        ),
-        "rectifier",
-    ),
-    **dict.fromkeys(
-        ("sigmoid", "tanh", "hardsigmoid", "softsign", "logsigmoid", "tanhshrink", "hardshrink", "softshrink"),
-        "activation",
-    ),
-    **dict.fromkeys(("softmax", "log_softmax", "softmin"), "softmax"),
-    **dict.fromkeys(
-        [f"{p}_pool{d}d" for p in ("max", "avg", "adaptive_avg", "adaptive_max", "lp") for d in (1, 2, 3)]
-        + ["max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices"],
-        "pool",
-    ),
-    **dict.fromkeys(ADDITIONS, "add"),
-    **dict.fromkeys(PRODUCTS, "mul"),
-    **dict.fromkeys(CONCATENATIONS, "cat"),
-}  # fmt: skip
+@dataclass(frozen=True)
+class Operator:
+    """One operator of torch, by its name without underscores and in-place marks.
 
-# Kinds that depend on the arguments; each returns a kind or None for "no site".
-_BY_ARGUMENT = frozenset(
-    {"clamp", "clip", "clamp_min", "hardtanh", "threshold", "maximum", "max", "mean", "amax"} | MATRIX_PRODUCTS
-)
+    Attributes
+    ----------
+    name : str
+    kind : str
+        The kind of the site that it makes: conv, linear, norm, rectifier, activation, softmax, pool, add, mul or cat;
+        ``"?"`` where that depends on the arguments, ``""`` for none.
+    axes : str
+        How its output's axes follow from its input's: the name of a rule of the layout, ``""`` where they are lost.
+    moves : bool
+        It moves, copies or drops values: the gradient carries relevance and multipliers back unchanged.
+    affine : bool
+        Affine in its one input that depends on the image: differences go through its gradient.
+    drops : bool
+        Dropout: nothing in evaluation mode.
+    gates : bool
+        Its output is bounded: in a product with a map that is not, it is the gate.
+    squashes : bool
+        Sigmoid-like: LRP gives the other factor of a product all relevance.
+    logistic : bool
+        A sigmoid: its product with its own input spells a swish.
+    unit_slope : bool
+        A rectifier whose slope is 1 wherever its input is positive.
+    inplace : int or None
+        Where its function in torch.nn.functional takes ``inplace`` when that is given by position.
+    """
 
-#: Kinds that make a site, in the order in which documentation lists them.
-SITE_KINDS = (
-    "conv", "linear", "norm", "rectifier", "activation", "softmax", "pool", "add", "mul", "cat"
-)  # fmt: skip
+    name: str
+    kind: str = ""
+    axes: str = ""
+    moves: bool = False
+    affine: bool = False
+    drops: bool = False
+    gates: bool = False
+    squashes: bool = False
+    logistic: bool = False
+    unit_slope: bool = False
+    inplace: int | None = None
 
-Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
+    @property
+    def dimensions(self) -> int:
+        """Number of spatial axes of a convolution or pooling: the digit in its name."""
+        return int(self.name.removesuffix("_with_indices")[-2])
+
+    @property
+    def convolves(self) -> bool:
+        """Whether it is a convolution, and not a transposed one."""
+        return self.axes == "convolution"
+
+
+# Kind, axes, facts, and the operators that share them. "-" stands for none, "#" for each of 1, 2 and 3.
+_TABLE = """
+conv        convolution  -                                  conv#d
+conv        transposed   -                                  conv_transpose#d
+linear      features     -                                  linear bilinear
+?           features     affine                             matmul mm einsum
+?           features     -                                  addmm
+?           -            affine                             bmm
+norm        same         -                                  batch_norm layer_norm group_norm instance_norm rms_norm
+norm        same         -                                  local_response_norm
+rectifier   same         unit_slope,inplace=1               relu
+rectifier   same         unit_slope,inplace=2               leaky_relu elu celu
+rectifier   same         unit_slope,inplace=4               rrelu
+rectifier   same         unit_slope                         prelu
+rectifier   same         gates,inplace=1                    relu6
+rectifier   same         inplace=1                          selu silu mish hardswish
+rectifier   same         -                                  gelu softplus
+?           same         unit_slope,inplace=3               threshold
+?           same         unit_slope                         clamp_min maximum max
+?           same         gates,inplace=3                    hardtanh
+?           same         -                                  clamp clip
+activation  same         gates,squashes,logistic            sigmoid
+activation  same         gates,squashes,logistic,inplace=1  hardsigmoid
+activation  same         gates,squashes                     tanh
+activation  same         -                                  softsign logsigmoid tanhshrink hardshrink softshrink
+softmax     same         gates                              softmax
+softmax     same         -                                  log_softmax softmin
+pool        pool         -                                  max_pool#d avg_pool#d lp_pool#d max_pool#d_with_indices
+pool        pool         -                                  adaptive_avg_pool#d adaptive_max_pool#d
+-           pool         -                                  adaptive_max_pool#d_with_indices fractional_max_pool#d
+-           pool         -                                  fractional_max_pool#d_with_indices
+?           reduce       affine                             mean
+?           reduce       -                                  amax
+-           reduce       affine                             sum
+-           reduce       -                                  amin
+add         same         affine                             add sub rsub
+mul         same         affine                             mul multiply true_divide divide
+mul         same         affine,gates                       div
+cat         cat          -                                  cat concat concatenate
+-           reshape      moves                              view reshape flatten unflatten squeeze unsqueeze expand
+-           permute      moves                              permute
+-           transpose    moves                              transpose swapaxes swapdims
+-           getitem      moves                              getitem
+-           pad          moves                              pad
+-           split        moves                              chunk split tensor_split split_with_sizes
+-           resize       affine                             interpolate upsample
+-           placeless    moves                              roll flip
+-           placeless    -                                  sort
+-           same         moves                              clone contiguous identity to type type_as float double
+-           same         moves                              cuda cpu
+-           same         affine                             neg cumsum
+-           same         drops,inplace=3                    dropout
+-           same         drops                              dropout#d alpha_dropout
+-           -            drops                              feature_alpha_dropout
+-           same         -                                  abs alias bernoulli bfloat16 clamp_max cos detach erf exp
+-           same         -                                  expm1 feature_dropout fill half log log1p masked_fill min
+-           same         -                                  minimum nan_to_num normalize pow reciprocal requires_grad
+-           same         -                                  rsqrt sign sin sqrt square stochastic_depth where
+-           -            moves                              view_as reshape_as ravel t movedim moveaxis copy unbind
+-           -            moves                              stack hstack vstack dstack setitem narrow select tile
+-           -            moves                              index_select expand_as broadcast_to repeat
+-           -            moves                              channel_shuffle pixel_shuffle pixel_unshuffle
+-           -            affine                             negative unfold fold
+"""
+
+
+def _rows() -> Iterator[Operator]:
+    for line in _TABLE.strip().splitlines():
+        kind, axes, marks, *names = ("" if word == "-" else word for word in line.split())
+        facts: dict[str, Any] = {}
+        for mark in filter(None, marks.split(",")):
+            fact, _, number = mark.partition("=")
+            facts[fact] = True
+            if number:
+                facts[fact] = int(number)
+        for name in names:
+            for n in "123" if "#" in name else "0":
+                yield Operator(name.replace("#", n), kind, axes, **facts)
+
+
+OPERATORS = {row.name: row for row in _rows()}
+
+
+@lru_cache(maxsize=4096)
+def operator(name: str) -> Operator:
+    """Return what is known of the operator of that name; one without a row has no kind, axes or facts.
+
+    Examples
+    --------
+    >>> operator("silu").kind, operator("tanh").squashes, operator("fft").kind
+    ('rectifier', True, '')
+    """
+    return OPERATORS.get(name) or Operator(name)
 
 
 @lru_cache(maxsize=4096)
 def operator_name(func: Callable[..., Any]) -> str:
     """Return a function's name without underscores and in-place marks: ``Tensor.__iadd__`` is ``"add"``."""
     name = getattr(func, "__name__", "") or type(func).__name__
-    if name.startswith("__") and name.endswith("__"):
-        name = name[2:-2]
-        if name in {"iadd", "imul", "isub", "itruediv", "idiv", "radd", "rmul"}:
-            name = name[1:]
-        return {"truediv": "div"}.get(name, name)
-    return name.strip("_")
-
-
-@lru_cache(maxsize=4096)
-def _static_kind(func: Callable[..., Any]) -> str | None:
-    name = operator_name(func)
-    return "?" if name in _BY_ARGUMENT else _KINDS.get(name)
+    if not (name.startswith("__") and name.endswith("__")):
+        return name.strip("_")
+    name = name[2:-2]
+    if name in {"iadd", "imul", "isub", "itruediv", "idiv", "radd", "rmul"}:
+        name = name[1:]
+    return {"truediv": "div"}.get(name, name)
 
 
 def operator_kind(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
-    """Return the kind of the site that this call makes (one of ``SITE_KINDS``), or ``None``."""
-    kind = _static_kind(func)
-    if kind == "?":
-        return _kind_by_argument(operator_name(func), args, kwargs)
-    if kind in {"add", "mul"}:
+    """Return the kind of the site that this call makes, or ``None``; see :class:`Operator`."""
+    row = operator(operator_name(func))
+    if row.kind == "?":
+        return _kind_by_argument(row.name, args, kwargs)
+    if row.kind in {"add", "mul"}:
         # Arithmetic with numbers and parameters alone (rescaling an image, say) makes no site.
         tensors = [a for a in args[:2] if isinstance(a, Tensor)]
-        return kind if len(tensors) == 2 and tensors[0].dim() > 1 else None
-    return kind
+        if len(tensors) < 2 or tensors[0].dim() < 2:
+            return None
+    return row.kind or None
 
 
 def _kind_by_argument(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
     if name in {"clamp", "clip", "clamp_min", "hardtanh"}:
-        lower = argument(args, kwargs, 1, "min_val" if name == "hardtanh" else "min", -1.0)
+        lower = argument(args, kwargs, 1, {"hardtanh": "min_val"}.get(name, "min"), -1.0)
         if _is_zero(lower):
             return "rectifier"
-        return "activation" if name == "hardtanh" else None
+        return {"hardtanh": "activation"}.get(name)
     if name == "threshold":
         zero = _is_zero(argument(args, kwargs, 1, "threshold")) and _is_zero(argument(args, kwargs, 2, "value"))
         return "rectifier" if zero else "activation"
@@ -115,6 +211,7 @@ def _kind_by_argument(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 def _is_zero(value: Any) -> bool:
     if isinstance(value, Tensor):
+        # A tensor on the meta device has no value to compare.
         return value.numel() == 1 and value.device.type != "meta" and float(value) == 0.0
     return isinstance(value, int | float) and float(value) == 0.0
 
@@ -126,34 +223,17 @@ def argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, na
     return kwargs.get(name, default)
 
 
-#: Where functions of torch.nn.functional take ``inplace`` when it is given by position.
-_INPLACE_POSITION = {
-    "relu": 1, "relu6": 1, "leaky_relu": 2, "elu": 2, "selu": 1, "celu": 2, "silu": 1, "mish": 1,
-    "hardswish": 1, "hardsigmoid": 1, "threshold": 3, "hardtanh": 3, "rrelu": 4, "dropout": 3,
-}  # fmt: skip
-
-
 def is_inplace(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether the call overwrites its first argument: ``relu_``, ``+=`` or ``inplace=True``."""
     if kwargs.get("inplace") is True:
         return True
     name = getattr(func, "__name__", "")
-    if name.startswith("__i") and name.endswith("__"):
+    if name.endswith("__"):
+        return bool(name.startswith("__i"))
+    if name.endswith("_"):
         return True
-    if name.endswith("_") and not name.endswith("__"):
-        return True
-    position = _INPLACE_POSITION.get(name)
+    position = operator(name).inplace
     return position is not None and len(args) > position and args[position] is True
-
-
-def convolution_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``input, weight, bias, stride, padding, dilation, groups`` of a convolution call, with defaults.
-
-    ``stride``, ``padding`` and ``dilation`` come back as given (number, tuple or ``"same"``/``"valid"``).
-    """
-    names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-    defaults: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-    return {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
 
 
 def per_axis(value: int | tuple[int, ...] | list[int], n: int) -> tuple[int, ...]:
@@ -164,14 +244,31 @@ def per_axis(value: int | tuple[int, ...] | list[int], n: int) -> tuple[int, ...
     return values * n if len(values) == 1 else values
 
 
-def convolution_padding(call: Mapping[str, Any], n: int) -> tuple[tuple[int, int], ...]:
-    """Return the padding (before, after) on each of ``n`` spatial axes of a convolution call."""
-    padding = call["padding"]
-    if padding == "valid":
-        return ((0, 0),) * n
-    if padding == "same":
-        kernel = call["weight"].shape[2:]
-        dilation = per_axis(call["dilation"], n)
-        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        return tuple((t // 2, t - t // 2) for t in totals)
-    return tuple((p, p) for p in per_axis(padding, n))
+@dataclass(frozen=True)
+class Convolved:
+    """The arguments of a convolution call, written out: one number, or a pair (before, after), per spatial axis."""
+
+    weight: Tensor
+    bias: Tensor | None
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
+def convolution_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any], n: int) -> Convolved:
+    """Return the arguments of a convolution over ``n`` spatial axes; ``"same"`` and ``"valid"`` become numbers."""
+    names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+    given: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+    given.update(zip(names, args, strict=False))
+    given.update(kwargs)
+    dilation = per_axis(given["dilation"], n)
+    if given["padding"] == "same":
+        totals = [d * (k - 1) for d, k in zip(dilation, given["weight"].shape[2:], strict=True)]
+        padding = tuple((t // 2, t - t // 2) for t in totals)
+    elif given["padding"] == "valid":
+        padding = ((0, 0),) * n
+    else:
+        padding = tuple((p, p) for p in per_axis(given["padding"], n))
+    stride = per_axis(given["stride"], n)
+    return Convolved(given["weight"], given["bias"], stride, padding, dilation, int(given["groups"]))

@@ -28,7 +28,16 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from interpnet.engine._operators import is_inplace, operator_kind, operator_name
+from interpnet.engine._operators import (
+    Convolved,
+    Operator,
+    argument,
+    convolution_arguments,
+    is_inplace,
+    operator,
+    operator_kind,
+    operator_name,
+)
 from interpnet.errors import ModelError
 
 
@@ -43,6 +52,24 @@ class Call:
     kind: str | None
     name: str
     module: str
+
+    @property
+    def operator(self) -> Operator:
+        """What is known of the operator."""
+        return operator(self.op)
+
+    @property
+    def inplace(self) -> bool:
+        """Whether the call overwrites its first argument: ``relu_``, ``+=`` or ``inplace=True``."""
+        return is_inplace(self.func, self.args, self.kwargs)
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """Return the argument given by ``position`` or by ``name``."""
+        return argument(self.args, self.kwargs, position, name, default)
+
+    def convolution(self) -> Convolved:
+        """Return the arguments of a convolution."""
+        return convolution_arguments(self.args, self.kwargs, self.operator.dimensions)
 
     def run(self) -> Any:
         """Run the operator as the network's author wrote it."""
@@ -203,7 +230,7 @@ def _run(
     """Run one call under a rule and edits; in-place calls keep their meaning and their autograd graph."""
     if rule is None and not edits:
         return call.run()
-    target = call.args[0] if is_inplace(call.func, call.args, call.kwargs) else None
+    target = call.args[0] if call.inplace else None
     if target is not None and target.requires_grad and (edits or not rule_inplace):
         # Autograd would refuse to edit what an in-place operator saved, so compute on a copy, then
         # write the result where the author wanted it.

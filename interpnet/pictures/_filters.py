@@ -16,15 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from interpnet.engine import (
-    CONVOLUTIONS,
-    TRANSPOSED,
     Call,
     Instrument,
     check_images,
-    convolution_arguments,
     evaluating,
     instrument,
-    per_axis,
     unwrap,
 )
 from interpnet.errors import DataError, LayerError, ModelError, did_you_mean
@@ -103,7 +99,7 @@ def filters(model: nn.Module, images: Tensor, layers: str | Iterable[str] | None
 
     with evaluating(model), torch.no_grad(), instrument(model, Instrument(observe=observe)):
         model(check_images(images)[:1])
-    planar = [c for c in calls if c.op in CONVOLUTIONS and c.op != "conv3d"]
+    planar = [c for c in calls if c.operator.convolves and c.op != "conv3d"]
     if not planar:
         raise ModelError(
             "the model ran without a 1-D or 2-D convolution, so it has no filters to show; "
@@ -129,7 +125,7 @@ def _matched(layers: str | Iterable[str], planar: list[Call], calls: list[Call])
 
 
 def _kind(call: Call) -> str:
-    return call.op if call.op in CONVOLUTIONS | TRANSPOSED else str(call.kind)
+    return call.op if call.operator.kind == "conv" else str(call.kind)
 
 
 def _some(names: list[str], most: int = 6) -> str:
@@ -138,11 +134,11 @@ def _some(names: list[str], most: int = 6) -> str:
 
 
 def _read(call: Call, *, first: bool) -> Filters:
-    given = convolution_arguments(call.args, call.kwargs)
-    weights = given["weight"].detach().to("cpu", torch.float32, copy=True).numpy()
+    given = call.convolution()
+    weights = given.weight.detach().to("cpu", torch.float32, copy=True).numpy()
     if weights.ndim < _PLANAR:
         weights = weights[:, :, None, :]
-    return Filters(call.name, weights, per_axis(given["stride"], int(call.op[-2])), int(given["groups"]), first)
+    return Filters(call.name, weights, given.stride, given.groups, first)
 
 
 def filter_tiles(found: Filters) -> Float32:

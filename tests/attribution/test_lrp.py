@@ -13,8 +13,8 @@ from helpers import refused
 from helpers.networks import SPELLINGS, Branches, Spelled, torchvision_network
 from torch import Tensor, nn
 
-from interpnet.attribution import _lrp_engine as engine
 from interpnet.attribution import attribute_full
+from interpnet.attribution._lrp import engine
 from interpnet.errors import InterpNetError, ModelError
 
 pytest.importorskip("zennit")

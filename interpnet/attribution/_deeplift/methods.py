@@ -18,8 +18,6 @@ from interpnet.attribution._call import Attribution, AttributionCall, conserved,
 from interpnet.attribution._deeplift.parts import Parts, Reveal, reveal
 from interpnet.attribution._deeplift.rules import Product, Scatter, Slope, maximum, product, rescale
 from interpnet.attribution._refusals import (
-    AFFINE,
-    MOVES,
     check_functions,
     check_left_alone,
     evaluates_batch_norm,
@@ -115,7 +113,7 @@ class _Rules:
         self._parts = Parts() if method == "deeplift_revealcancel" else None
 
     def observe(self, call: Call, out: Any) -> None:
-        check_left_alone(self._method, call, out, MOVES | AFFINE)
+        check_left_alone(self._method, call, out, affine=True)
         if self._parts is not None:
             self._parts.settle(out)
 

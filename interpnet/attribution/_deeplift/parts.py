@@ -27,7 +27,7 @@ from torch import Tensor
 
 from interpnet.attribution._deeplift.rules import closeness, function_of, mean_derivative
 from interpnet.attribution._refusals import batch_norm_affine, first_tensor, node_of
-from interpnet.engine import ADDITIONS, Call, argument
+from interpnet.engine import Call
 
 
 class Reveal(torch.autograd.Function):
@@ -107,7 +107,7 @@ class Parts:
         elif call.kind == "cat":
             parts = [self.of(t, base(i)) for i, t in enumerate(call.args[0])]
             self._next = torch.cat([p.expand_as(t) for p, t in zip(parts, call.args[0], strict=True)], _cat_axis(call))
-        elif call.op in ADDITIONS and call.kind == "add":
+        elif call.kind == "add":
             self._next = self._sum(call, base)
 
     def _sum(self, call: Call, base: Callable[[int], Tensor]) -> Tensor:
@@ -136,9 +136,9 @@ class Parts:
 
 def _split(call: Call, step: Tensor) -> Tensor | None:
     """Return the sum of the positive contributions ``w * step`` of a convolution or linear map."""
-    if call.op not in {"linear", "conv1d", "conv2d", "conv3d"} and not call.op.startswith("conv_transpose"):
+    if call.op != "linear" and call.operator.kind != "conv":
         return None  # a matrix product in other words: its difference counts as a whole
-    weight = argument(call.args, call.kwargs, 1, "weight").detach()
+    weight = call.argument(1, "weight").detach()
     named = {k: v for k, v in call.kwargs.items() if k not in {"input", "weight", "bias"}}
     up = positive(step)
     terms = [call.func(v, w, None, *call.args[3:], **named)
@@ -148,4 +148,4 @@ def _split(call: Call, step: Tensor) -> Tensor | None:
 
 
 def _cat_axis(call: Call) -> int:
-    return int(argument(call.args, call.kwargs, 1, "dim", call.kwargs.get("axis", 0)))
+    return int(call.argument(1, "dim", call.kwargs.get("axis", 0)))

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interpnet.engine import Call, argument
+from interpnet.engine import Call
 
 Elementwise = Callable[[Tensor], Tensor]
 
@@ -171,8 +171,8 @@ def _winner(z: Tensor, x0: Tensor, y: Tensor, y0: Tensor, at: Tensor, at0: Tenso
 
 
 def _amax(call: Call, x: Tensor, x0: Tensor) -> Tensor:
-    dims = argument(call.args, call.kwargs, 1, "dim")
-    keep = bool(argument(call.args, call.kwargs, 2, "keepdim", default=False))
+    dims = call.argument(1, "dim")
+    keep = bool(call.argument(2, "keepdim", default=False))
     axes = sorted(d % x.dim() for d in ([dims] if isinstance(dims, int) else dims))
     rest = [a for a in range(x.dim()) if a not in axes]
 
@@ -189,16 +189,16 @@ def _amax(call: Call, x: Tensor, x0: Tensor) -> Tensor:
 
 
 def _pool_with_indices(call: Call, x: Tensor) -> tuple[Tensor, Tensor]:
-    n = int(call.op.removesuffix("_with_indices")[-2])
-    rest, named = call.args[1:], {k: v for k, v in call.kwargs.items() if k not in {"input", "return_indices"}}
+    n = call.operator.dimensions
+    named = {k: v for k, v in call.kwargs.items() if k not in {"input", "return_indices"}}
     if call.op.startswith("adaptive"):
         pool: Any = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[n - 1]
-        size = argument(rest, named, 0, "output_size")
+        size = call.argument(1, "output_size")
         found: Any = pool(x, size, return_indices=True)
         return found[0], found[1]
     pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[n - 1]
     names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    given = {**dict(zip(names, rest, strict=False)), **named}
+    given = {**dict(zip(names, call.args[1:], strict=False)), **named}
     if given.get("stride") == []:  # how torch.max_pool2d spells "as the kernel"
         given["stride"] = None
     found = pool(x, **given, return_indices=True)

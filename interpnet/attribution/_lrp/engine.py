@@ -39,7 +39,6 @@ from interpnet.attribution._lrp.layers import (
 )
 from interpnet.attribution._lrp.rules import Composite
 from interpnet.attribution._refusals import (
-    MOVES,
     check_left_alone,
     evaluates_batch_norm,
     first_tensor,
@@ -47,11 +46,10 @@ from interpnet.attribution._refusals import (
     refuse,
     value_of,
 )
-from interpnet.engine import ADDITIONS, PRODUCTS, Call, tensors_in
+from interpnet.engine import Call, tensors_in
 from interpnet.errors import ModelError
 
 FUNCTIONS = (Relevance, Pass, Share, Through)
-_SQUASHING = frozenset({"sigmoid", "hardsigmoid", "tanh"})
 _MOVING_NODES = ("View", "Expand", "Unsqueeze", "Squeeze", "Clone", "Reshape", "UnsafeView", "Permute", "Transpose")
 
 
@@ -82,8 +80,8 @@ class Propagation:
         if factor:
             # The gradient on its way through multiplies by the factor again.
             out.register_hook(lambda relevance: relevance / factor)
-        elif not (call.kind is None and call.op in ADDITIONS and isinstance(out, Tensor) and _shifts_image(call, out)):
-            check_left_alone(self._method, call, out, MOVES)
+        elif not (isinstance(out, Tensor) and _shifts_image(call, out)):
+            check_left_alone(self._method, call, out, affine=False)
 
     def rule(self, call: Call) -> Tensor | None:
         inputs = [t for t in [*tensors_in(call.args), *tensors_in(tuple(call.kwargs.values()))] if t.requires_grad]
@@ -121,7 +119,7 @@ class Propagation:
             if self._rules.first is not None:
                 rule = self._rules.first(x.shape)
         out = self._apply(call, x, layer, rule)
-        if call.op in {"conv1d", "conv2d", "conv3d"} or (call.op == "linear" and out.dim() == 2):
+        if call.operator.convolves or (call.op == "linear" and out.dim() == 2):
             self._layers[node_of(out)] = x, layer, rule
         return out
 
@@ -149,7 +147,7 @@ class Propagation:
 
     def _passed(self, call: Call) -> Tensor:
         out: Tensor = Pass.apply(first_tensor(call), lambda: value_of(call))
-        if call.op in _SQUASHING:
+        if call.operator.squashes:
             self._squashed.add(out.grad_fn)
         return out
 
@@ -205,7 +203,7 @@ def _factor(call: Call) -> float | None:
         return None
     if call.op in {"neg", "negative"}:
         return -1.0
-    if call.op not in PRODUCTS or len(call.args) < 2 or call.kwargs.get("rounding_mode"):
+    if call.operator.kind != "mul" or len(call.args) < 2 or call.kwargs.get("rounding_mode"):
         return None
     x, number = call.args[:2] if isinstance(call.args[0], Tensor) and call.args[0].requires_grad else call.args[1::-1]
     if isinstance(number, Tensor):
@@ -220,7 +218,8 @@ def _factor(call: Call) -> float | None:
 
 def _shifts_image(call: Call, out: Tensor) -> bool:
     """Whether a call adds a number to the image, which passes relevance on: the map is of the normalised image."""
-    return call.op != "rsub" and sum(isinstance(a, Tensor) for a in call.args) == 1 and _reads_image(out)
+    adds = call.kind is None and call.operator.kind == "add" and call.op != "rsub"
+    return adds and sum(isinstance(a, Tensor) for a in call.args) == 1 and _reads_image(out)
 
 
 def _through(call: Call, x: Tensor) -> Tensor:

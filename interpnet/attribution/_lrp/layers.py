@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from interpnet.attribution._refusals import batch_norm_affine
-from interpnet.engine import Call, argument
+from interpnet.engine import Call
 
 Stabiliser = Callable[[Tensor], Tensor]
 
@@ -44,8 +44,8 @@ class Layer(nn.Module):
 
 def layer_of(call: Call) -> Layer:
     """Return a convolution's or linear map's module."""
-    weight = argument(call.args, call.kwargs, 1, "weight")
-    bias = argument(call.args, call.kwargs, 2, "bias")
+    weight = call.argument(1, "weight")
+    bias = call.argument(2, "bias")
     named = {k: v for k, v in call.kwargs.items() if k not in {"input", "weight", "bias"}}
     return Layer(call.func, weight, bias, call.args[3:], named)
 

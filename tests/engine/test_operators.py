@@ -1,0 +1,86 @@
+"""The table of operators against torch itself: what a row says is what the function does."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from interpnet.engine._layout import _RULES
+from interpnet.engine._operators import OPERATORS, Operator, _rows, operator
+
+X = torch.linspace(-4, 4, 81, dtype=torch.float64)
+ROWS = list(OPERATORS.values())
+KINDS = {"", "?", "conv", "linear", "norm", "rectifier", "activation", "softmax", "pool", "add", "mul", "cat"}
+# Arguments that a function needs besides its input.
+NEEDS = {
+    "softmax": (0,),
+    "threshold": (0.0, 0.0),
+    "clamp_min": (0.0,),
+    "maximum": (torch.zeros((), dtype=torch.float64),),
+    "max": (torch.zeros((), dtype=torch.float64),),
+    "prelu": (torch.full((1,), 0.25, dtype=torch.float64),),
+}
+
+
+def names(rows: list[Operator]) -> list[str]:
+    return [row.name for row in rows]
+
+
+def value(row: Operator, x: Tensor) -> Tensor:
+    func = getattr(F, row.name, None) or getattr(torch, row.name)
+    return func(x, *NEEDS.get(row.name, ()))
+
+
+def test_every_operator_has_one_row_of_known_words() -> None:
+    rows = list(_rows())
+    assert len(rows) == len(OPERATORS)
+    assert {row.kind for row in rows} == KINDS
+    assert {row.axes for row in rows} <= {"", "convolution", "transposed", "features", *_RULES}
+    assert operator("no_such_thing") == Operator("no_such_thing")
+
+
+UNIT = [row for row in ROWS if row.unit_slope]
+
+
+@pytest.mark.parametrize("row", UNIT, ids=names(UNIT))
+def test_unit_slopes_are_1_where_the_input_is_positive(row: Operator) -> None:
+    x = X.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(value(row, x).sum(), x)
+    torch.testing.assert_close(slope[X > 0], torch.ones_like(slope[X > 0]))
+
+
+SQUASHES = [row for row in ROWS if row.squashes or row.logistic]
+
+
+@pytest.mark.parametrize("row", SQUASHES, ids=names(SQUASHES))
+def test_what_squashes_is_bounded_and_gates(row: Operator) -> None:
+    assert row.gates
+    assert value(row, 1e3 * X).abs().max() <= 1
+    if row.logistic:
+        assert value(row, 1e3 * X).min() == 0
+
+
+INPLACE = [row for row in ROWS if row.inplace is not None]
+
+
+@pytest.mark.parametrize("row", INPLACE, ids=names(INPLACE))
+def test_the_position_of_inplace_is_that_of_torchs_signature(row: Operator) -> None:
+    assert list(inspect.signature(getattr(F, row.name)).parameters)[row.inplace] == "inplace"
+
+
+AFFINE = [row for row in ROWS if row.affine and hasattr(torch, row.name) and row.kind in {"", "add", "mul"}]
+
+
+@pytest.mark.parametrize("row", AFFINE, ids=names(AFFINE))
+def test_affine_operators_have_one_slope_everywhere(row: Operator) -> None:
+    func = getattr(torch, row.name)
+    more = {"cumsum": (0,), "neg": (), "negative": (), "sum": ()}.get(row.name, (3.0,))
+    slopes = []
+    for x in (X, X + 5):
+        x = x.clone().requires_grad_()
+        slopes.append(torch.autograd.grad(func(x, *more).sum(), x)[0])
+    torch.testing.assert_close(slopes[0], slopes[1])
