@@ -5,6 +5,8 @@ from ._device import best_device as best_device
 from ._device import placed as placed
 from ._device import resolve_device as resolve_device
 from ._device import to_device as to_device
+from ._early_stop import stop_forward as stop_forward
+from ._early_stop import stoppable as stoppable
 from ._graph import tensors_in as tensors_in
 from ._operators import per_axis as per_axis
 from ._sites import Layers as Layers

@@ -28,6 +28,8 @@ from interpnet.engine import (
     find_sites,
     instrument,
     logits_of,
+    stop_forward,
+    stoppable,
     unwrap,
 )
 from interpnet.errors import InterpNetError, LayerError
@@ -67,10 +69,6 @@ class Signals:
     report: RuleReport
 
 
-class _Stop(Exception):  # noqa: N818 - no error: everything that was asked for has been computed
-    """Ends a forward pass early."""
-
-
 class _Captured:
     """Activations of the sites in one forward pass, noticing when a later operator overwrites one."""
 
@@ -85,7 +83,7 @@ class _Captured:
             kept = out.clone() if copy else out
             self._kept[name] = (kept, kept._version)  # noqa: SLF001 - torch has no public name for it
             if self._stop and self._kept.keys() >= self._wanted:
-                raise _Stop
+                stop_forward()
 
         return read
 
@@ -202,10 +200,9 @@ def _leaf(model: nn.Module, images: Tensor, *, contiguous: bool) -> Tensor:
 
 def _forward(model: nn.Module, x: Tensor, output: Output | None) -> Tensor | None:
     """Return the logits, or ``None`` where the pass was stopped; the network gets a clone and may overwrite it."""
-    try:
+    with stoppable():
         return logits_of(model(x.clone()), x.shape[0], output)
-    except _Stop:
-        return None
+    return None
 
 
 def _is_about_views(error: RuntimeError) -> bool:

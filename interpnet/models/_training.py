@@ -16,7 +16,7 @@ from interpnet.datasets import ImageData, make_loader
 from interpnet.engine import resolve_device
 from interpnet.errors import DataError, InterpNetError
 from interpnet.models._smallcnn import SmallCNN
-from interpnet.models._training_steps import Running, cpu_threads, logits_of, one_cycle, require_every_class
+from interpnet.models._training_steps import Running, cpu_threads, one_cycle, require_every_class, run_for_logits
 from interpnet.models._training_steps import step as step_once
 from interpnet.support.progress import progress_bar
 from interpnet.support.seed import seeded
@@ -286,7 +286,7 @@ def accuracy(model: nn.Module, loader: Iterable[Any], device: str | torch.device
         with torch.inference_mode():
             for batch in loader:
                 images, labels = batch[0], batch[1]
-                logits = logits_of(model, images.to(target))
+                logits = run_for_logits(model, images.to(target))
                 right += int((logits.argmax(1).cpu() == labels.cpu()).sum())
                 seen += len(labels)
     finally:

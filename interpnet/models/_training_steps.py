@@ -115,7 +115,7 @@ def step(
 ) -> tuple[float, int, int, int]:
     """Update the model on one batch; return mean loss, images right, images seen, number of classes."""
     images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-    logits = logits_of(model, shift_images(images, max_shift))
+    logits = run_for_logits(model, shift_images(images, max_shift))
     n_classes = logits.shape[1]
     if known_labels is not None and epoch == 0:
         require_every_class(known_labels, n_classes)
@@ -136,7 +136,7 @@ def step(
     return value, int((logits.detach().argmax(1) == labels).sum()), len(labels), n_classes
 
 
-def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+def run_for_logits(model: nn.Module, images: Tensor) -> Tensor:
     """Return the model's logits (B, n_classes), or raise ModelError where it returns something else."""
     logits = model(images)
     if not isinstance(logits, Tensor) or logits.dim() != 2:

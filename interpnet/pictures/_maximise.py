@@ -18,7 +18,7 @@ Sources: Simonyan et al. 2014 (L2); Yosinski et al. 2015 (blur); Mordvintsev et 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,8 @@ from interpnet.engine import (
     instrument,
     logits_of,
     resolve_device,
+    stop_forward,
+    stoppable,
     unwrap,
 )
 from interpnet.errors import InterpNetError, LayerError, ModelError
@@ -233,10 +235,6 @@ def _checked(target: Target, trace: Trace) -> str | None:
     return site.name
 
 
-class _ReachedError(Exception):
-    """The unit has been read: the rest of the forward pass is not needed."""
-
-
 def _objective(
     model: nn.Module, site: Site | None, columns: Tensor, scale: tuple[Tensor, ...], output: Output | None
 ) -> Callable[[Tensor], Tensor]:
@@ -249,7 +247,7 @@ def _objective(
 
     def channel(pictures: Tensor) -> Tensor:
         kept: list[Tensor] = []
-        with _until(model, site, kept), suppress(_ReachedError):
+        with _until(model, site, kept), stoppable():
             model((pictures - mean) / std)
         maps = kept[0].movedim(1 if site is None or site.axis is None else site.axis, 1)
         own = maps[torch.arange(len(columns), device=maps.device), columns]
@@ -265,7 +263,7 @@ def _until(model: nn.Module, site: Site | None, kept: list[Tensor]) -> Iterator[
 
     def stop(value: Tensor) -> Any:
         kept.append(value)
-        raise _ReachedError
+        stop_forward()
 
     def rule(call: Call) -> None:
         if call.name == name and call.kind == "rectifier":
