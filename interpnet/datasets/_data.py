@@ -16,14 +16,9 @@ from torch.utils.data import Dataset
 from interpnet.datasets._pixels import READ_ERRORS, BadImageError, reason_of
 from interpnet.datasets._preprocess import Preprocessing, make_preprocessing
 from interpnet.datasets._sources import NetworkInput, Source
-from interpnet.datasets._wrapped import (
-    DatasetSource,
-    channels_of_first,
-    checked_labels,
-    classes_of,
-    labels_of,
-)
-from interpnet.errors import DataError, InterpNetError, did_you_mean
+from interpnet.datasets._wrapped import DatasetSource
+from interpnet.errors import DataError, InterpNetError
+from interpnet.support.checks import one_of
 
 _ON_BAD_IMAGE = ("fail", "skip")
 # Displayed values may leave [0, 1] by rounding; beyond this they were never pixels.
@@ -48,11 +43,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
     def __init__(
         self, source: Source, steps: Preprocessing, *, spec: str, split: str, on_bad_image: str = "fail"
     ) -> None:
-        if on_bad_image not in _ON_BAD_IMAGE:
-            raise DataError(
-                f"on_bad_image is {on_bad_image!r}, expected 'fail' or 'skip'"
-                f"{did_you_mean(str(on_bad_image), _ON_BAD_IMAGE)}"
-            )
+        one_of(on_bad_image, "on_bad_image", _ON_BAD_IMAGE, error=DataError)
         if len(source.labels) == 0:
             raise DataError(f"data set {spec!r} has no images in its {split} split")
         self._source = source
@@ -115,28 +106,12 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         >>> len(data), data.labels.tolist(), tuple(data[0][0].shape)
         (4, [0, 1, 1, 0], (1, 8, 8))
         """
-        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-            raise DataError(
-                f"dataset is {type(dataset).__name__}, expected a map-style torch Dataset with __len__ and "
-                "__getitem__; put a stream's items into a list"
-            )
-        known = classes_of(dataset) if classes is None else tuple(str(name) for name in classes)
-        if known is None:
-            raise DataError(f"{type(dataset).__name__} has no .classes; give classes=[...], the classes' names")
-        found = checked_labels(labels_of(dataset) if labels is None else labels, len(dataset), known)
-        if names is not None and len(names) != len(dataset):
-            raise DataError(f"names has {len(names)} entries for {len(dataset)} images")
-        source = DatasetSource(dataset, known, found, None if names is None else [str(n) for n in names])
+        source = DatasetSource(dataset, classes, labels, names)
         if channels is None:
-            channels = channels_of_first(source)
+            channels = source.channels_of_first()
         steps = make_preprocessing(channels=channels, image_size=image_size, crop=crop, mean=mean, std=std)
-        return cls(
-            source,
-            steps,
-            spec=spec or f"python:{type(dataset).__name__}",
-            split=split,
-            on_bad_image=on_bad_image,
-        )
+        spec = spec or f"python:{type(dataset).__name__}"
+        return cls(source, steps, spec=spec, split=split, on_bad_image=on_bad_image)
 
     def __len__(self) -> int:
         return len(self._source.labels)
@@ -145,7 +120,9 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         """Return ``(image, label)``; an unreadable image is a BadImageError whatever ``on_bad_image`` is."""
         i = self._index(i)
         image, finished = self._read(i)
-        return (image if finished else self._steps.normalise(image)), int(self._source.labels[i])
+        if not finished:
+            image = self._steps.normalise(image)
+        return image, int(self._source.labels[i])
 
     def picture(self, i: int) -> Tensor:
         """Return image ``i`` for display: float32 (C, H, W) in [0, 1], cropped and resized, not normalised.
@@ -156,14 +133,14 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         image, finished = self._read(self._index(i))
         if finished:
             image = self._steps.undo(image)
-            low, high = float(image.min()), float(image.max())
+            low, high = (float(value) for value in image.aminmax())
             if low < -_DISPLAY_SLACK or high > 1 + _DISPLAY_SLACK:
                 image = (image - low) / ((high - low) or 1.0)
         return image.clamp(0, 1)
 
     def name(self, i: int) -> str:
         """Return what a report calls image ``i``: its path below the folder, or ``"digits/train/17"``."""
-        return self._source.name(self._index(i))
+        return self._source.names[self._index(i)]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -228,8 +205,8 @@ class ImageData(Dataset[tuple[Tensor, int]]):
 
     @cached_property
     def _fingerprint(self) -> str:
-        names = [self._source.name(i) for i in range(len(self))]
-        digest = hashlib.sha256(json.dumps([list(self.classes), names]).encode())
+        digest = hashlib.sha256(json.dumps([self.classes, list(self._source.names)]).encode())
+        # Little-endian, so that the fingerprint is the same on machines of either byte order.
         digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
         try:
             digest.update(self._source.content_digest())
@@ -251,14 +228,14 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         except InterpNetError:
             raise
         except READ_ERRORS as error:
-            raise BadImageError(i, self._source.name(i), reason_of(error)) from error
+            raise BadImageError(i, self._source.names[i], reason_of(error)) from error
         if self._steps.image_size is not None or self._steps.crop is not None:
             raise DataError(
                 "image_size and crop came with images that are finished tensors; resize in the data set's own transform"
             )
         if raw.tensor.shape[0] != self._steps.channels:
             raise DataError(
-                f"image {self._source.name(i)!r} has {raw.tensor.shape[0]} channels, expected {self._steps.channels}"
+                f"image {self._source.names[i]!r} has {raw.tensor.shape[0]} channels, expected {self._steps.channels}"
             )
         return raw.tensor.to(torch.float32), True
 
@@ -289,8 +266,8 @@ def stack_images(data: ImageData, indices: Iterable[int]) -> Tensor:
 def require_same_size(first: str, shape: Sequence[int], name: str, other: Sequence[int]) -> None:
     """Raise a DataError that names two images whose (C, H, W) differ."""
     if tuple(shape) != tuple(other):
-        sizes = " and ".join(f"{who!r} is {size[-2]}x{size[-1]}" for who, size in ((first, shape), (name, other)))
         raise DataError(
-            f"images of differing sizes cannot make a batch: {sizes} pixels (height x width). "
+            f"images of differing sizes cannot make a batch: {first!r} is {shape[-2]}x{shape[-1]} and "
+            f"{name!r} is {other[-2]}x{other[-1]} pixels (height x width). "
             "Give image_size=N (--image-size N) to resize and crop them alike"
         )

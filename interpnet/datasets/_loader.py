@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar, final
 
 import numpy as np
@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from interpnet.datasets._data import ImageData, require_same_size
 from interpnet.datasets._pixels import BadImageError
 from interpnet.errors import DataError
+from interpnet.support.checks import whole_number
+from interpnet.support.types import Int64
 
 T = TypeVar("T")
 
@@ -51,54 +53,40 @@ class Batch(NamedTuple):
     skipped: list[Skipped]
 
 
-class _Fetched(NamedTuple):
-    """What a worker sends: a batch, or the error it met, which loses its type on the way if raised there."""
-
-    images: Tensor
-    labels: Tensor
-    indices: Tensor
-    skipped: list[Skipped]
-    bad: Skipped | None
-    error: str | None
-
-
 @final
+@dataclass(eq=False)
 class BatchLoader:
-    """Iterates over an ImageData in batches, as often as wanted; see :func:`make_loader`.
+    """Iterates over an ImageData in batches, as often as wanted; made by :func:`make_loader`.
 
     Attributes
     ----------
-    data : ImageData
-        The data set.
-    n_images : int
-        Images a pass covers, unreadable ones included.
-    labels : ndarray of int64 (n_images,)
-        Their labels, in the data set's order of ``indices``.
+    data, batch_size, indices, shuffle, num_workers, pin_memory, seed
+        As in :func:`make_loader`; ``indices`` is complete.
     skipped : list of Skipped
         All images left out in the current or last pass; complete when it has ended.
     """
 
-    def __init__(
-        self,
-        data: ImageData,
-        *,
-        batch_size: int,
-        indices: np.ndarray,
-        shuffle: bool,
-        num_workers: int,
-        pin_memory: bool,
-        seed: int,
-    ) -> None:
-        self.data = data
-        self.batch_size = batch_size
-        self.n_images = len(indices)
-        self.labels = data.labels[indices]
-        self.skipped: list[Skipped] = []
-        self._indices = torch.from_numpy(indices)
-        self._shuffle = shuffle
-        self._num_workers = num_workers
-        self._pin_memory = pin_memory
-        self._order = torch.Generator().manual_seed(seed)
+    data: ImageData
+    batch_size: int
+    indices: Int64
+    shuffle: bool
+    num_workers: int
+    pin_memory: bool
+    seed: int
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._order = torch.Generator().manual_seed(self.seed)
+
+    @property
+    def n_images(self) -> int:
+        """Images a pass covers, unreadable ones included."""
+        return len(self.indices)
+
+    @property
+    def labels(self) -> Int64:
+        """(n_images,) their labels, in the order of ``indices``."""
+        return self.data.labels[self.indices]
 
     def __len__(self) -> int:
         """Return the number of batches; less come where a whole batch cannot be read."""
@@ -112,32 +100,30 @@ class BatchLoader:
         DataError
             An unreadable image (unless they are skipped), differing sizes, or not one readable image.
         """
-        skipped: list[Skipped] = []
-        self.skipped = skipped
-        order = self._indices
-        if self._shuffle:
+        # A list of this pass alone: a pass begun later does not mix into it.
+        skipped = self.skipped = []
+        order = torch.from_numpy(self.indices)
+        if self.shuffle:
             order = order[torch.randperm(self.n_images, generator=self._order)]
-        rows = [part.tolist() for part in torch.split(order, self.batch_size)]
         loader = DataLoader(
             _Reader(self.data),
-            sampler=rows,
+            sampler=[part.tolist() for part in torch.split(order, self.batch_size)],
             batch_size=None,
             collate_fn=_unchanged,
-            num_workers=self._num_workers,
-            pin_memory=self._pin_memory and torch.cuda.is_available(),
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory and torch.cuda.is_available(),
             # Else the loader would draw its workers' seeds from torch's global state.
             generator=torch.Generator().manual_seed(0),
         )
         first: tuple[str, Sequence[int]] | None = None
         unreported: list[Skipped] = []
         # Where images may be left out, one batch is held back: what is skipped after the last still joins it.
-        hold = self.data.on_bad_image == "skip"
-        held: Batch | None = None
+        held: list[Batch] = []
         for fetched in loader:
-            if fetched.bad is not None:
-                raise BadImageError(fetched.bad.index, fetched.bad.name, fetched.bad.reason)
-            if fetched.error is not None:
-                raise DataError(fetched.error)
+            if isinstance(fetched, str):
+                raise DataError(fetched)
+            if isinstance(fetched, Skipped):
+                raise BadImageError(fetched.index, fetched.name, fetched.reason)
             skipped += fetched.skipped
             unreported += fetched.skipped
             if not len(fetched.indices):
@@ -145,17 +131,14 @@ class BatchLoader:
             name = self.data.name(int(fetched.indices[0]))
             first = first or (name, fetched.images.shape[1:])
             require_same_size(*first, name, fetched.images.shape[1:])
-            batch = Batch(fetched.images, fetched.labels, fetched.indices, unreported)
+            yield from held
+            held = [fetched._replace(skipped=unreported)]
             unreported = []
-            if held is not None:
-                yield held
-            if hold:
-                held = batch
-            else:
-                yield batch
-        if held is not None:
-            held.skipped.extend(unreported)
-            yield held
+            if self.data.on_bad_image == "fail":
+                yield held.pop()
+        for batch in held:
+            batch.skipped.extend(unreported)
+            yield batch
         if first is None:
             raise DataError(
                 f"none of the {self.n_images} images of {self.data.spec!r} can be read; "
@@ -213,23 +196,21 @@ def make_loader(
     >>> [len(batch.labels) for batch in loader]
     [100, 100, 50]
     """
-    for setting, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise DataError(f"{setting} is {value!r}, expected a whole number of at least {least}")
-    chosen = np.arange(len(data)) if indices is None else np.asarray(indices)
+    batch_size = whole_number(batch_size, "batch_size", least=1, error=DataError)
+    num_workers = whole_number(num_workers, "num_workers", least=0, error=DataError)
+    if indices is None:
+        indices = np.arange(len(data))
+    chosen = np.asarray(indices)
     if chosen.ndim != 1 or chosen.size == 0 or not np.issubdtype(chosen.dtype, np.integer):
         raise DataError(f"indices have shape {chosen.shape} and type {chosen.dtype}, expected a list of image numbers")
     if chosen.min() < 0 or chosen.max() >= len(data):
         raise DataError(f"indices reach from {chosen.min()} to {chosen.max()}, expected 0 to {len(data) - 1}")
-    return BatchLoader(
-        data,
-        batch_size=batch_size,
-        indices=chosen.astype(np.int64),
-        shuffle=shuffle,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        seed=seed,
-    )
+    return BatchLoader(data, batch_size, chosen.astype(np.int64), shuffle, num_workers, pin_memory, seed)
+
+
+# A batch; or, where an error is due, the unreadable image or the message. An exception raised in a worker process
+# would arrive as another type, and one of several arguments cannot be pickled.
+_Fetched = Batch | Skipped | str
 
 
 @final
@@ -244,29 +225,26 @@ class _Reader(Dataset[_Fetched]):
         labels: list[int] = []
         kept: list[int] = []
         skipped: list[Skipped] = []
-        bad: Skipped | None = None
-        failure: str | None = None
-        try:
-            for i in rows:
-                try:
-                    image, label = self.data[i]
-                except BadImageError as error:
-                    entry = Skipped(error.index, error.name, error.reason)
-                    if self.data.on_bad_image == "fail":
-                        bad = entry
-                        break
-                    skipped.append(entry)
-                    continue
+        for i in rows:
+            try:
+                image, label = self.data[i]
                 if images:
                     require_same_size(self.data.name(kept[0]), images[0].shape, self.data.name(i), image.shape)
+            except BadImageError as error:
+                bad = Skipped(error.index, error.name, error.reason)
+                if self.data.on_bad_image == "fail":
+                    return bad
+                skipped.append(bad)
+            except DataError as error:
+                return str(error)
+            else:
                 images.append(image)
                 labels.append(label)
                 kept.append(i)
-        except DataError as error:
-            failure = str(error)
-        stopped = bad is not None or failure is not None or not images
-        stacked = torch.empty(0) if stopped else torch.stack(images)
-        return _Fetched(stacked, torch.tensor(labels), torch.tensor(kept), skipped, bad, failure)
+        stacked = torch.empty(0)
+        if images:
+            stacked = torch.stack(images)
+        return Batch(stacked, torch.tensor(labels), torch.tensor(kept), skipped)
 
 
 def _unchanged(fetched: T) -> T:

@@ -92,19 +92,19 @@ def image_to_tensor(image: Image.Image, channels: int) -> Tensor:
     """
     image = ImageOps.exif_transpose(image)
     if image.mode in _INTEGER_MODES or image.mode == "F":
-        deep = np.asarray(image).astype(np.float32)
+        top = 1
         if image.mode != "F":
-            deep /= _LARGEST_16_BIT
+            top = _LARGEST_16_BIT
+        deep = np.asarray(image).astype(np.float32) / np.float32(top)
+        # Written so that NaN is refused too.
         if not (deep.min() >= 0 and deep.max() <= 1):
-            top = "1" if image.mode == "F" else str(_LARGEST_16_BIT)
             raise ValueError(f"values outside [0, {top}] in an image of mode {image.mode}")
         return match_channels(torch.from_numpy(deep).unsqueeze(0), channels)
     if image.mode in {"P", "PA"} and "transparency" in image.info:
         # Straight to RGB, Pillow warns about a palette whose transparency is a table.
         image = image.convert("RGBA")
-    pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
-    tensor = torch.from_numpy(pixels)
-    return tensor.unsqueeze(0) if tensor.dim() == 2 else tensor.permute(2, 0, 1).contiguous()
+    mode = {1: "L"}.get(channels, "RGB")
+    return array_to_tensor(np.array(image.convert(mode))).contiguous()
 
 
 def match_channels(pixels: Tensor, channels: int) -> Tensor:
@@ -125,7 +125,9 @@ def match_channels(pixels: Tensor, channels: int) -> Tensor:
     if have == 3 and channels == 1:
         weights = torch.tensor(_LUMA).view(3, 1, 1)
         grey = (pixels.float() * weights).sum(0, keepdim=True)
-        return grey if pixels.is_floating_point() else grey.round().to(pixels.dtype)
+        if pixels.is_floating_point():
+            return grey
+        return grey.round().to(pixels.dtype)
     raise ValueError(f"it has {have} channels, expected {channels}")
 
 
@@ -138,10 +140,13 @@ def array_to_tensor(pixels: np.ndarray | Tensor) -> Tensor:
         Another number of axes.
     """
     if isinstance(pixels, Tensor):
-        tensor = pixels.unsqueeze(0) if pixels.dim() == 2 else pixels
+        tensor = pixels
     else:
-        array = torch.from_numpy(np.ascontiguousarray(pixels))
-        tensor = array.unsqueeze(0) if array.dim() == 2 else array.movedim(-1, 0)
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels))
+        if tensor.dim() != 2:
+            tensor = tensor.movedim(-1, 0)
+    if tensor.dim() == 2:
+        return tensor.unsqueeze(0)
     if tensor.dim() != 3:
         raise ValueError(f"it has shape {tuple(pixels.shape)}, expected two or three axes")
     return tensor
@@ -149,4 +154,6 @@ def array_to_tensor(pixels: np.ndarray | Tensor) -> Tensor:
 
 def to_unit_range(pixels: Tensor) -> Tensor:
     """Return float32 in [0, 1]: uint8 divided by 255, floating point as it is."""
-    return pixels.float() if pixels.is_floating_point() else pixels.float().div_(255)
+    if pixels.is_floating_point():
+        return pixels.float()
+    return pixels.float().div_(255)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from interpnet.datasets._pixels import match_channels, to_unit_range
 from interpnet.errors import DataError
+from interpnet.support.checks import is_whole, whole_number
 
 Size = tuple[int, int]
 # An image one pixel wide, resized by its shorter side, can explode; nothing sensible is larger than this.
@@ -42,14 +45,9 @@ class Preprocessing:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values, with the names :func:`load_dataset` takes."""
-        size = list(self.image_size) if isinstance(self.image_size, tuple) else self.image_size
-        return {
-            "channels": self.channels,
-            "image_size": size,
-            "crop": None if self.crop is None else list(self.crop),
-            "mean": list(self.mean),
-            "std": list(self.std),
-        }
+        # There and back makes lists of tuples, so that a manifest read back equals the one written.
+        settings: dict[str, Any] = json.loads(json.dumps(vars(self)))
+        return settings
 
     def shape(self, pixels: Tensor) -> Tensor:
         """Channels, size and crop: (C, H, W) of any type to float32 (channels, H', W') in [0, 1].
@@ -68,17 +66,15 @@ class Preprocessing:
 
     def normalise(self, images: Tensor) -> Tensor:
         """(..., C, H, W) in [0, 1] to the network's input."""
-        mean, std = self._columns(images)
-        return (images - mean) / std
+        return (images - _column(self.mean, images)) / _column(self.std, images)
 
     def undo(self, images: Tensor) -> Tensor:
         """Inverse of :meth:`normalise`."""
-        mean, std = self._columns(images)
-        return images * std + mean
+        return images * _column(self.std, images) + _column(self.mean, images)
 
-    def _columns(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        mean = torch.tensor(self.mean, dtype=images.dtype).view(-1, 1, 1)
-        return mean, torch.tensor(self.std, dtype=images.dtype).view(-1, 1, 1)
+
+def _column(values: tuple[float, ...], images: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=images.dtype).view(-1, 1, 1)
 
 
 def make_preprocessing(
@@ -104,40 +100,39 @@ def make_preprocessing(
     >>> make_preprocessing(channels=3, image_size=32, crop=None, mean=0.5, std=(1, 2, 4)).crop
     (32, 32)
     """
-    if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
-        raise DataError(f"channels is {channels!r}, expected a whole number of at least 1")
-    size: int | Size | None
-    if image_size is None or isinstance(image_size, int):
-        size = None if image_size is None else _pair("image_size", image_size)[0]
-    else:
-        size = _pair("image_size", image_size)
-    cut = None if crop is None else _pair("crop", crop)
-    if cut is None and isinstance(size, int):
-        cut = (size, size)
-    if cut is not None and size is not None:
-        room = (size, size) if isinstance(size, int) else size
-        if cut[0] > room[0] or cut[1] > room[1]:
-            raise DataError(
-                f"crop {crop!r} is larger than image_size {image_size!r}; give a crop that fits, or a larger image_size"
-            )
-    means, stds = _per_channel("mean", mean, channels), _per_channel("std", std, channels)
+    channels = whole_number(channels, "channels", least=1, error=DataError)
+    room = _pair("image_size", image_size)
+    cut = _pair("crop", crop)
+    size: int | Size | None = room
+    if isinstance(image_size, int):
+        size = image_size
+        cut = cut or room
+    if cut and room and (cut[0] > room[0] or cut[1] > room[1]):
+        raise DataError(
+            f"crop {crop!r} is larger than image_size {image_size!r}; give a crop that fits, or a larger image_size"
+        )
+    means = _per_channel("mean", mean, channels)
+    stds = _per_channel("std", std, channels)
     if min(stds) <= 0:
         raise DataError(f"std is {stds}, expected positive numbers")
     return Preprocessing(channels, size, cut, means, stds)
 
 
-def _pair(name: str, value: int | Sequence[int]) -> Size:
-    sides = (value, value) if isinstance(value, int) else tuple(value)
-    whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides)
-    if len(sides) != 2 or not whole:
+def _pair(name: str, value: int | Sequence[int] | None) -> Size | None:
+    if value is None:
+        return None
+    sides: tuple[Any, ...] = (value, value)
+    if isinstance(value, Sequence):
+        sides = tuple(value)
+    if len(sides) != 2 or not all(is_whole(side) and side > 0 for side in sides):
         raise DataError(f"{name} is {value!r}, expected a positive whole number or a pair (height, width)")
-    return sides[0], sides[1]
+    height, width = sides
+    return height, width
 
 
 def _per_channel(name: str, value: float | Sequence[float], channels: int) -> tuple[float, ...]:
-    given = (value,) if isinstance(value, int | float) else tuple(value)
     try:
-        numbers = tuple(float(number) for number in given)
+        numbers = tuple(float(number) for number in np.atleast_1d(value))
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} is {value!r}, expected numbers") from error
     if len(numbers) == 1:
@@ -147,7 +142,7 @@ def _per_channel(name: str, value: float | Sequence[float], channels: int) -> tu
     return numbers
 
 
-def _resize(pixels: Tensor, size: int | Size) -> Tensor:
+def _resize(pixels: Tensor, size: int | tuple[int, ...]) -> Tensor:
     from torchvision.transforms.v2 import functional
 
     height, width = pixels.shape[-2:]
@@ -155,20 +150,20 @@ def _resize(pixels: Tensor, size: int | Size) -> Tensor:
         scale = size / min(height, width)
         if height * scale * width * scale > _MOST_PIXELS:
             raise ValueError(f"at {height}x{width} pixels it is too narrow to resize its shorter side to {size}")
-        target = [size]
-    else:
-        target = list(size)
-    resized: Tensor = functional.resize(pixels, target, antialias=True)
+        size = (size,)
+    resized: Tensor = functional.resize(pixels, list(size), antialias=True)
     return resized
 
 
 def _centre(pixels: Tensor, crop: Size) -> Tensor:
+    from torchvision.transforms.v2 import functional
+
     height, width = pixels.shape[-2:]
     if crop[0] > height or crop[1] > width:
         raise ValueError(
             f"at {height}x{width} pixels it is smaller than the crop {crop[0]}x{crop[1]}; "
             "give image_size (--image-size)"
         )
-    # Rounding as torchvision's CenterCrop, so that networks see what they were trained on.
-    top, left = round((height - crop[0]) / 2), round((width - crop[1]) / 2)
-    return pixels[:, top : top + crop[0], left : left + crop[1]]
+    # Not a crop of our own: networks see what they were trained on, to the pixel.
+    cut: Tensor = functional.center_crop(pixels, list(crop))
+    return cut

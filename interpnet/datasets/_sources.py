@@ -1,4 +1,4 @@
-"""Where images come from: arrays in memory, folders of files, anybody's torch Dataset."""
+"""Where images come from: arrays in memory, folders of files; :mod:`_wrapped` adds anybody's torch Dataset."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from interpnet.datasets._an8flower.dataset import An8Flower
+from interpnet.datasets._an8flower.files import ReleasedFlower
 from interpnet.datasets._pixels import array_to_tensor, image_to_tensor
 
 # Hashing every byte is the safest; past this it would take longer than a user waits.
@@ -33,19 +35,19 @@ class Source(ABC):
         Names of the classes, in the order of the labels.
     labels : ndarray of int64 (N,)
         The class of each image.
+    names : sequence of N str
+        What a person calls each image.
     """
 
-    classes: tuple[str, ...]
-    labels: np.ndarray
+    def __init__(self, labels: np.ndarray, classes: Sequence[str], names: Sequence[str]) -> None:
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.classes = tuple(classes)
+        self.names = names
 
     @property
     def masks(self) -> Mapping[str, np.ndarray] | None:
         """Known regions of the images by name, (N, H, W) of bool each; None where nobody knows them."""
         return None
-
-    @abstractmethod
-    def name(self, i: int) -> str:
-        """Return what a person calls image ``i``."""
 
     @abstractmethod
     def read(self, i: int, channels: int) -> Tensor | NetworkInput:
@@ -62,15 +64,13 @@ class Source(ABC):
 class ArraySource(Source):
     """Pixels in one array: uint8, or float32 in [0, 1]; (N, H, W) or (N, H, W, C)."""
 
-    def __init__(self, pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str], prefix: str) -> None:
+    def __init__(
+        self, pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str], names: str | Sequence[str]
+    ) -> None:
+        if isinstance(names, str):
+            names = [f"{names}/{i}" for i in range(len(labels))]
+        super().__init__(labels, classes, names)
         self.pixels = pixels
-        self.labels = np.asarray(labels, dtype=np.int64)
-        self.classes = tuple(classes)
-        self.prefix = prefix
-
-    def name(self, i: int) -> str:
-        """Return ``prefix/number``."""
-        return f"{self.prefix}/{i}"
 
     def read(self, i: int, channels: int) -> Tensor:
         """Return the pixels of row ``i``."""
@@ -84,22 +84,29 @@ class ArraySource(Source):
         return digest.digest()
 
 
+class FlowerSource(ArraySource):
+    """Flowers, generated or released, with their masks."""
+
+    def __init__(self, flower: An8Flower | ReleasedFlower, names: Sequence[str]) -> None:
+        super().__init__(flower.images, flower.labels, flower.classes, names)
+        self._flower = flower
+
+    @property
+    def masks(self) -> Mapping[str, np.ndarray]:
+        """The flowers' masks, made when they are asked for: they take more memory than the images."""
+        return self._flower.named_masks()
+
+
 class FolderSource(Source):
-    """Image files, named by their path below ``root``."""
+    """Image files, named by their path below ``root``, with forward slashes."""
 
     def __init__(self, root: Path, files: Sequence[tuple[str, int]], classes: Sequence[str]) -> None:
+        super().__init__(np.array([label for _, label in files]), classes, [name for name, _ in files])
         self.root = root
-        self.files = [name for name, _label in files]
-        self.labels = np.array([label for _name, label in files], dtype=np.int64)
-        self.classes = tuple(classes)
-
-    def name(self, i: int) -> str:
-        """Return the path below the root, with forward slashes."""
-        return self.files[i]
 
     def read(self, i: int, channels: int) -> Tensor:
         """Decode file ``i``."""
-        path = self.root / self.files[i]
+        path = self.root / self.names[i]
         if path.stat().st_size == 0:
             raise ValueError("the file is empty (0 bytes)")
         with Image.open(path) as image:
@@ -107,10 +114,14 @@ class FolderSource(Source):
 
     def content_digest(self) -> bytes:
         """Hash each file's size and bytes; in a folder of more than 1 GiB, its size and time of change."""
-        stats = [(self.root / name).stat() for name in self.files]
+        files = [self.root / name for name in self.names]
+        stats = [file.stat() for file in files]
         whole = sum(stat.st_size for stat in stats) <= _HASH_CONTENT_UP_TO
-        digest = hashlib.sha256(b"content" if whole else b"stat")
-        for name, stat in zip(self.files, stats, strict=True):
+        digest = hashlib.sha256({True: b"content", False: b"stat"}[whole])
+        for file, stat in zip(files, stats, strict=True):
             digest.update(f"{stat.st_size}\0".encode())
-            digest.update((self.root / name).read_bytes() if whole else f"{stat.st_mtime_ns}\0".encode())
+            if whole:
+                digest.update(file.read_bytes())
+            else:
+                digest.update(f"{stat.st_mtime_ns}\0".encode())
         return digest.digest()

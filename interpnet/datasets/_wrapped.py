@@ -14,6 +14,7 @@ from torch import Tensor
 from interpnet.datasets._pixels import READ_ERRORS, array_to_tensor, image_to_tensor
 from interpnet.datasets._sources import NetworkInput, Source
 from interpnet.errors import DataError, InterpNetError
+from interpnet.support.types import Int64
 
 _SAMPLED_ITEMS = 256
 
@@ -25,27 +26,35 @@ class DatasetSource(Source):
     """
 
     def __init__(
-        self,
-        dataset: Any,
-        classes: Sequence[str],
-        labels: np.ndarray,
-        names: Sequence[str] | None,
+        self, dataset: Any, classes: Sequence[str] | None, labels: Any = None, names: Sequence[str] | None = None
     ) -> None:
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise DataError(
+                f"dataset is {type(dataset).__name__}, expected a map-style torch Dataset with __len__ and "
+                "__getitem__; put a stream's items into a list"
+            )
+        kind = type(dataset).__name__
+        n = len(dataset)
+        if classes is None:
+            classes = _classes_of(dataset)
+        if classes is None:
+            raise DataError(f"{kind} has no .classes; give classes=[...], the classes' names")
+        if labels is None:
+            labels = _labels_of(dataset)
+        if names is None:
+            names = [f"{kind}/{i}" for i in range(n)]
+        checked = _checked_labels(labels, n, len(classes))
+        if len(names) != n:
+            raise DataError(f"names has {len(names)} entries for {n} images")
+        super().__init__(checked, [str(name) for name in classes], [str(name) for name in names])
         self.dataset = dataset
-        self.classes = tuple(classes)
-        self.labels = labels
-        self.names = names
-
-    def name(self, i: int) -> str:
-        """Return the given name, or the data set's class and the number."""
-        return f"{type(self.dataset).__name__}/{i}" if self.names is None else self.names[i]
 
     def read(self, i: int, channels: int) -> Tensor | NetworkInput:
         """Read item ``i`` and check its label against the known one."""
         item = self.dataset[i]
         if not isinstance(item, tuple | list) or len(item) < 2:
             raise DataError(f"item {i} of the data set is {type(item).__name__}, expected (image, label)")
-        image, label = item[0], item[1]
+        image, label = item[:2]
         if int(label) != self.labels[i]:
             raise DataError(
                 f"item {i} of the data set has label {int(label)}, but its list of labels says "
@@ -56,7 +65,7 @@ class DatasetSource(Source):
         if isinstance(image, np.ndarray):
             image = array_to_tensor(image)
         if not isinstance(image, Tensor) or image.dim() not in {2, 3}:
-            what = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+            what = getattr(image, "shape", type(image).__name__)
             raise DataError(
                 f"item {i} of the data set has an image that is {what}, expected a tensor (C, H, W) or a Pillow image"
             )
@@ -71,38 +80,64 @@ class DatasetSource(Source):
         """Hash up to 256 items, evenly spread."""
         digest = hashlib.sha256()
         for i in np.unique(np.linspace(0, len(self.labels) - 1, _SAMPLED_ITEMS).astype(int)):
-            item = self.read(int(i), 3)
-            tensor = item.tensor if isinstance(item, NetworkInput) else item
+            tensor = _tensor(self.read(int(i), 3))
             digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.digest()
 
+    def channels_of_first(self) -> int:
+        """Return the first image's channels where it is a tensor; Pillow images become 3."""
+        if not len(self.labels):
+            return 3
+        try:
+            first = self.read(0, 3)
+        except InterpNetError:
+            raise
+        except READ_ERRORS:
+            return 3
+        return int(_tensor(first).shape[0])
 
-def classes_of(dataset: Any) -> tuple[str, ...] | None:
+
+def _tensor(item: Tensor | NetworkInput) -> Tensor:
+    if isinstance(item, NetworkInput):
+        return item.tensor
+    return item
+
+
+def _is_subset(dataset: Any) -> bool:
+    """Whether a data set selects from another, as torch's Subset does."""
+    return hasattr(dataset, "indices") and hasattr(dataset, "dataset")
+
+
+def _classes_of(dataset: Any) -> Sequence[str] | None:
     """Return the class names a data set exposes, also through a Subset."""
     if hasattr(dataset, "classes"):
-        return tuple(str(name) for name in dataset.classes)
-    if hasattr(dataset, "indices") and hasattr(dataset, "dataset"):
-        return classes_of(dataset.dataset)
+        return list(dataset.classes)
+    if _is_subset(dataset):
+        return _classes_of(dataset.dataset)
     return None
 
 
-def labels_of(dataset: Any) -> Any:
+def _labels_of(dataset: Any) -> Any:
     """Return the labels a data set exposes; without any, read every item."""
-    if hasattr(dataset, "indices") and hasattr(dataset, "dataset"):
-        return np.asarray(labels_of(dataset.dataset))[np.asarray(dataset.indices, dtype=np.int64)]
+    if _is_subset(dataset):
+        return np.asarray(_labels_of(dataset.dataset))[np.asarray(dataset.indices, dtype=np.int64)]
     tensors: Sequence[Any] = getattr(dataset, "tensors", ())
     if len(tensors) > 1:
         return tensors[1]
     for attribute in ("targets", "labels"):
         known = getattr(dataset, attribute, None)
-        if known is not None and len(known) == len(dataset):
-            transform = getattr(dataset, "target_transform", None)
-            return known if transform is None else [transform(label) for label in np.asarray(known).tolist()]
+        if known is None or len(known) != len(dataset):
+            continue
+        # The list holds raw labels; the items have them transformed.
+        transform = getattr(dataset, "target_transform", None)
+        if transform is None:
+            return known
+        return [transform(label) for label in np.asarray(known).tolist()]
     return [dataset[i][1] for i in range(len(dataset))]
 
 
-def checked_labels(labels: Any, n_images: int, classes: tuple[str, ...]) -> np.ndarray:
+def _checked_labels(labels: Any, n_images: int, n_classes: int) -> Int64:
     """Return labels as int64 (n_images,), each a number of a class, or raise DataError."""
     array: np.ndarray = np.asarray([label.tolist() if isinstance(label, Tensor) else label for label in labels])
     if array.shape != (n_images,):
@@ -112,24 +147,10 @@ def checked_labels(labels: Any, n_images: int, classes: tuple[str, ...]) -> np.n
         )
     if n_images and not np.issubdtype(array.dtype, np.integer):
         raise DataError(f"labels are of type {array.dtype}, expected whole numbers")
-    wrong = np.flatnonzero((array < 0) | (array >= len(classes)))
+    wrong = np.flatnonzero((array < 0) | (array >= n_classes))
     if wrong.size:
         raise DataError(
-            f"image {wrong[0]} has label {array[wrong[0]]}, outside the {len(classes)} classes "
-            f"(0 to {len(classes) - 1}); {wrong.size} such labels in all"
+            f"image {wrong[0]} has label {array[wrong[0]]}, outside the {n_classes} classes "
+            f"(0 to {n_classes - 1}); {wrong.size} such labels in all"
         )
     return array.astype(np.int64)
-
-
-def channels_of_first(source: DatasetSource) -> int:
-    """Return the first image's channels where it is a tensor; Pillow images become 3."""
-    if not len(source.labels):
-        return 3
-    try:
-        first = source.read(0, 3)
-    except InterpNetError:
-        raise
-    except READ_ERRORS:
-        return 3
-    tensor = first.tensor if isinstance(first, NetworkInput) else first
-    return int(tensor.shape[0])

@@ -117,7 +117,7 @@ def test_shuffling_is_seeded_and_leaves_the_global_random_state_alone(workers: i
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size is 0, expected a whole number of at least 1"),
+        ({"batch_size": 0}, "batch_size is 0; expected a whole number of at least 1"),
         ({"num_workers": -1}, "num_workers is -1"),
         ({"indices": []}, r"indices have shape \(0,\)"),
         ({"indices": [0.5]}, "type float64"),

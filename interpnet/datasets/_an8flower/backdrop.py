@@ -8,32 +8,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from interpnet.datasets._an8flower.exact import Draws, Vector, clamped, sincos
+from interpnet.datasets._an8flower.exact import Draws, Vector, clamped, sincos, vectors
 from interpnet.datasets._an8flower.render import Mask
 from interpnet.support.types import Float32
 
 _GRID = 6
 # Twelve values of a cue, light ones first: a data set of six classes uses the first six.
-CUE_COLOURS: tuple[Vector, ...] = (
-    (0.76, 0.40, 0.36), (0.82, 0.66, 0.36), (0.50, 0.66, 0.38),
-    (0.34, 0.62, 0.64), (0.42, 0.50, 0.76), (0.66, 0.48, 0.70),
-    (0.45, 0.20, 0.18), (0.50, 0.37, 0.16), (0.24, 0.38, 0.18),
-    (0.12, 0.34, 0.37), (0.19, 0.24, 0.46), (0.36, 0.21, 0.40),
-)  # fmt: skip
-# Rows of five, as bits.
-_GLYPHS = (
-    "00100 01100 00100 00100 01110", "01110 10001 00110 01000 11111", "10001 01010 00100 01010 10001",
-    "11111 10001 10001 10001 11111", "00100 01110 11111 00100 00100", "10101 10101 11111 00100 00100",
-    "11111 00001 00111 00001 11111", "10000 10000 10010 11111 00010", "11111 00010 00100 01000 10000",
-    "01010 11111 01010 11111 01010", "10001 11011 10101 10001 10001", "00100 01010 10001 01010 00100",
-)  # fmt: skip
+CUE_COLOURS = vectors(
+    "0.76 0.40 0.36, 0.82 0.66 0.36, 0.50 0.66 0.38, 0.34 0.62 0.64, 0.42 0.50 0.76, 0.66 0.48 0.70,"
+    "0.45 0.20 0.18, 0.50 0.37 0.16, 0.24 0.38 0.18, 0.12 0.34 0.37, 0.19 0.24 0.46, 0.36 0.21 0.40"
+)
+# The twelve signs of a watermark, side by side.
+_SIGNS = """
+..#.. .###. #...# ##### ..#.. #.#.# ##### #.... ##### .#.#. #...# ..#..
+.##.. #...# .#.#. #...# .###. #.#.# ....# #.... ...#. ##### ##.## .#.#.
+..#.. ..##. ..#.. #...# ##### ##### ..### #..#. ..#.. .#.#. #.#.# #...#
+..#.. .#... .#.#. #...# ..#.. ..#.. ....# ##### .#... ##### #...# .#.#.
+.###. ##### #...# ##### ..#.. ..#.. ##### ...#. #.... .#.#. #...# ..#..
+"""
 _PLATE = 0.19
 _BALL = 0.07
-# Round the frame, where the plant hardly ever is: right and left of it, and above.
-_PLACES = (
-    (0.09, 0.12), (0.09, 0.55), (0.91, 0.12), (0.91, 0.55), (0.09, 0.9), (0.91, 0.9),
-    (0.09, 0.33), (0.91, 0.33), (0.09, 0.72), (0.91, 0.72), (0.25, 0.08), (0.75, 0.08),
-)  # fmt: skip
+# The twelve places of the ball, round the frame, where the plant hardly ever is.
+_BALL_X = (0.09, 0.09, 0.91, 0.91, 0.09, 0.91, 0.09, 0.91, 0.09, 0.91, 0.25, 0.75)
+_BALL_Y = (0.12, 0.55, 0.12, 0.55, 0.90, 0.90, 0.33, 0.33, 0.72, 0.72, 0.08, 0.08)
 
 
 class Backdrop(NamedTuple):
@@ -53,16 +50,20 @@ class Place(NamedTuple):
 
 def paint(draws: Draws, side: int, foot: Place, shortcut: str | None, value: int) -> Backdrop:
     """Paint wall, table and shadow from the image's own draws, and a cue of the given value on them."""
-    grey, tint = draws.uniform(0.5, 0.86), [draws.uniform(-0.1, 0.1) for _ in range(3)]
-    wall: Vector = (grey + tint[0], grey + tint[1], grey + tint[2])
-    slope, ramp = draws.uniform(-0.14, 0.14), draws.uniform(-0.14, 0.14)
-    grey, warm = draws.uniform(0.34, 0.72), draws.uniform(-0.06, 0.12)
+    # The order of the draws is part of the generator: another order would make other images.
+    grey = draws.uniform(0.5, 0.86)
+    wall: Vector = (grey + draws.uniform(-0.1, 0.1), grey + draws.uniform(-0.1, 0.1), grey + draws.uniform(-0.1, 0.1))
+    slope = draws.uniform(-0.14, 0.14)
+    ramp = draws.uniform(-0.14, 0.14)
+    grey = draws.uniform(0.34, 0.72)
+    warm = draws.uniform(-0.06, 0.12)
     table: Vector = (grey + warm, grey, grey - warm)
     horizon = foot.y - draws.uniform(0.05, 0.15)
     cloudy = draws.uniform(0.08, 0.2)
     grid = np.array([[draws.uniform(-1.0, 1.0) for _ in range(_GRID)] for _ in range(_GRID)], dtype=np.float32)
     # Drawn with or without a cue, so that the rest of the picture does not depend on it.
-    jitter, phase = [draws.uniform(-0.03, 0.03) for _ in range(3)], draws.uniform(0.0, 1.0)
+    jitter = [draws.uniform(-0.03, 0.03) for _ in range(3)]
+    phase = draws.uniform(0.0, 1.0)
     if shortcut == "background":
         r, g, b = CUE_COLOURS[value]
         wall = (r + jitter[0], g + jitter[1], b + jitter[2])
@@ -87,6 +88,7 @@ def paint(draws: Draws, side: int, foot: Place, shortcut: str | None, value: int
     return Backdrop(pixels, cue)
 
 
+# Cached, because every image of a data set has the same side.
 @lru_cache(maxsize=8)
 def _steps(side: int) -> Float32:
     """Return the pixels' middles in shares of the side."""
@@ -112,14 +114,16 @@ def _smooth(grid: Float32, side: int) -> Float32:
 
 def _shadow(at: Float32, foot: Place) -> Float32:
     """Return how dark the pot's shadow is, a soft ellipse."""
-    x, y = (at - foot.x) * (1.0 / (1.55 * foot.radius)), (at - foot.y) * (1.0 / (0.5 * foot.radius))
+    x = (at - foot.x) * (1.0 / (1.55 * foot.radius))
+    y = (at - foot.y) * (1.0 / (0.5 * foot.radius))
     return clamped(0.5 - ((x * x)[None, :] + (y * y)[:, None]) * 0.5, 0.0, 0.5)
 
 
 def _stripes(at: Float32, value: int, phase: float) -> Float32:
     """Return stripes between -0.13 and 0.13: six directions, then the same at twice the width."""
     s, c = sincos((value % 6) / 12.0)
-    wave = ((at * c)[None, :] + (at * s)[:, None]) * (14.0 if value < 6 else 7.0) + phase
+    stripes_a_side = (14.0, 7.0)[value // 6]
+    wave = ((at * c)[None, :] + (at * s)[:, None]) * stripes_a_side + phase
     wave -= np.floor(wave)
     stripes: Float32 = np.abs(wave - 0.5)
     stripes *= 0.52
@@ -130,22 +134,25 @@ def _stripes(at: Float32, value: int, phase: float) -> Float32:
 def _stamp(pixels: Float32, cue: Mask, value: int) -> None:
     """Paint a coloured plate with a pale sign in the lower right corner."""
     side = len(cue)
+    # Seven dots a side, the sign's five and a rim; each dot has whole pixels, so that the sign stays sharp.
     dot = max(math.floor(side * _PLATE / 7.0 + 0.5), 1)
     low = side - 7 * dot - max(dot // 2, 1)
+    plate = slice(low, low + 7 * dot)
     sign = np.zeros((7, 7), dtype=np.float32)
-    sign[1:6, 1:6] = [[int(bit) for bit in row] for row in _GLYPHS[value].split()]
+    sign[1:6, 1:6] = [[mark == "#" for mark in row.split()[value]] for row in _SIGNS.split("\n")[1:6]]
     large = sign.repeat(dot, 0).repeat(dot, 1)
-    for plane, ink in zip(pixels[:, low : low + 7 * dot, low : low + 7 * dot], CUE_COLOURS[value], strict=True):
-        plane[...] = plane * 0.2 + (ink + large * (0.95 - ink)) * 0.8
-    cue[low : low + 7 * dot, low : low + 7 * dot] = True
+    for channel, ink in zip(pixels[:, plate, plate], CUE_COLOURS[value], strict=True):
+        channel[...] = channel * 0.2 + (ink + large * (0.95 - ink)) * 0.8
+    cue[plate, plate] = True
 
 
 def _ball(pixels: Float32, cue: Mask, at: Float32, value: int, jitter: list[float]) -> None:
     """Paint a grey ball at one of twelve places near the frame."""
-    x, y = _PLACES[value]
-    dx, dy = (at - (x + 0.4 * jitter[0]))[None, :], (at - (y + 0.4 * jitter[1]))[:, None]
+    dx = (at - (_BALL_X[value] + 0.4 * jitter[0]))[None, :]
+    dy = (at - (_BALL_Y[value] + 0.4 * jitter[1]))[:, None]
     square = dx * dx + dy * dy
     cover = clamped((_BALL - np.sqrt(square)) * len(at) + 0.5, 0.0, 1.0)
+    # Lit from the upper left: a slope of brightness, and darker towards the rim.
     bright = (0.72 - (dx + dy) * 3.0) - square * 60.0
     pixels += (bright - pixels) * cover
     cue |= cover >= 0.5

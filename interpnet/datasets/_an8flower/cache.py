@@ -17,7 +17,7 @@ from interpnet.support.io import write_json
 
 Arrays = dict[str, np.ndarray]
 _FACTS = "facts.json"
-#: Nobody writes for so long, so an older temporary folder was left by a process that was killed.
+# Nobody writes for so long, so an older temporary folder was left by a process that was killed.
 _ABANDONED_SECONDS = 24 * 3600
 
 
@@ -47,29 +47,31 @@ def write_folder(folder: Path, options: dict[str, Any], arrays: Arrays) -> bool:
     The files are written into a temporary folder beside it, which is renamed at the end. A folder of that name is a
     damaged one (see :func:`read_folder`) and gives way. What killed processes left there a day ago is removed.
     """
-    tmp = aside = None
+    leftovers: list[Path] = []
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
         tmp = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        leftovers.append(tmp)
         for name, array in arrays.items():
             np.save(tmp / f"{name}.npy", array, allow_pickle=False)
         digests = {name: _digest(tmp / f"{name}.npy") for name in arrays}
         write_json(tmp / _FACTS, {"options": options, "sha256": digests})
+        # mkdtemp gives its folder to one user; data sets are shared by those of a machine.
         tmp.chmod(0o755)
         if folder.exists():
             if read_folder(folder, options, tuple(arrays)) is not None:
                 return True  # another process was quicker
             aside = tmp.with_name(f"{tmp.name}.damaged")
+            leftovers.append(aside)
             folder.rename(aside)
         tmp.rename(folder)
     except (OSError, ValueError):
         # Nowhere to write, or no room left: the images are in memory anyway.
         return False
     finally:
-        for leftover in (tmp, aside):
-            if leftover is not None:
-                shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in leftovers:
+            shutil.rmtree(leftover, ignore_errors=True)
     return True
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -26,11 +26,14 @@ from interpnet.datasets._an8flower.options import (
 )
 from interpnet.datasets._an8flower.scene import IN_CUE, IN_PETALS, IN_PLANT, IN_STEM, TOUCHES_PLANT, picture
 from interpnet.errors import DataError, did_you_mean
+from interpnet.support.checks import one_of, whole_number
+from interpnet.support.types import Float64, Int64
 
 Bytes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
 MASKS = ("petals", "stem", "plant", "background", "discriminative")
+_BITS = {"petals": IN_PETALS, "stem": IN_STEM, "plant": IN_PLANT}
 _ARRAYS = ("images", "regions", "labels", "azimuth", "individual", "cue")
 # Below so many images starting a second process takes longer than it saves.
 _WORTH_A_PROCESS = 1500
@@ -64,14 +67,14 @@ class An8Flower:
     """
 
     images: Bytes
-    labels: npt.NDArray[np.int64]
+    labels: Int64
     classes: tuple[str, ...]
     split: str
     options: FlowerOptions
-    azimuth: npt.NDArray[np.float64]
-    individual: npt.NDArray[np.int64]
+    azimuth: Float64
+    individual: Int64
     regions: Bytes
-    cue: npt.NDArray[np.int64] | None
+    cue: Int64 | None
     folder: Path | None = None
 
     def __len__(self) -> int:
@@ -94,17 +97,13 @@ class An8Flower:
         DataError
             Another name.
         """
-        if name not in MASKS:
-            raise DataError(f"no mask {name!r}, expected one of {', '.join(MASKS)}{did_you_mean(str(name), MASKS)}")
-        chosen: Mask
+        one_of(name, "the mask's name", MASKS, error=DataError)
         if name == "background":
-            chosen = (self.regions & TOUCHES_PLANT) == 0
-        elif name == "discriminative":
+            return ~_has(self.regions, TOUCHES_PLANT)
+        if name == "discriminative":
             bits = np.array([_discriminative(label) for label in self.labels], dtype=np.uint8)
-            chosen = (self.regions & bits[:, None, None]) != 0
-        else:
-            chosen = (self.regions & {"petals": IN_PETALS, "stem": IN_STEM, "plant": IN_PLANT}[name]) != 0
-        return chosen
+            return _has(self.regions, bits[:, None, None])
+        return _has(self.regions, _BITS[name])
 
     @cached_property
     def masks(self) -> dict[str, Mask]:
@@ -114,12 +113,22 @@ class An8Flower:
     @property
     def cue_agrees(self) -> Mask | None:
         """(N,) whether the cue's value is the label; None without a shortcut."""
-        return None if self.cue is None else self.cue == self.labels
+        if self.cue is None:
+            return None
+        return np.equal(self.cue, self.labels)
 
     @property
     def shortcut_mask(self) -> Mask | None:
         """(N, H, W) where the planted cue is, outside the plant; None without a shortcut."""
-        return None if self.cue is None else (self.regions & IN_CUE) != 0
+        if self.cue is None:
+            return None
+        return _has(self.regions, IN_CUE)
+
+    def named_masks(self) -> dict[str, Mask]:
+        """Return all masks, with that of the planted shortcut as ``"shortcut"`` where there is one."""
+        if self.shortcut_mask is None:
+            return self.masks
+        return {**self.masks, "shortcut": self.shortcut_mask}
 
     def name(self, i: int) -> str:
         """Return what a report calls image ``i``: split, class, number, individual and angle."""
@@ -201,15 +210,19 @@ def an8flower(
     made = make_options(variant, **options)
     check_split(split, made.shortcut)
     count = count_of(n, split, made.classes)
-    if root is None:
-        return _assemble(_generate(made, split, count, jobs), made, split, None)
-    folder = Path(root) / "an8flower" / folder_name(made, split, count)
     facts = {"generator": GENERATOR, **made.named(), "split": split, "n": count}
-    arrays = read_folder(folder, facts, _ARRAYS)
-    if arrays is not None:
-        return _assemble(arrays, made, split, folder)
-    arrays = _generate(made, split, count, jobs)
-    return _assemble(arrays, made, split, folder if write_folder(folder, facts, arrays) else None)
+    folder = arrays = None
+    if root is not None:
+        folder = Path(root) / "an8flower" / folder_name(made, split, count)
+        arrays = read_folder(folder, facts, _ARRAYS)
+    if arrays is None:
+        arrays = _generate(made, split, count, jobs)
+        if folder is not None and not write_folder(folder, facts, arrays):
+            folder = None
+    flower = An8Flower(classes=made.classes, split=split, options=made, folder=folder, **arrays)
+    if made.shortcut is None:
+        return replace(flower, cue=None)
+    return flower
 
 
 def an8flower_from_spec(
@@ -225,7 +238,8 @@ def an8flower_from_spec(
     'pink-stem'
     """
     variant, options = parse_spec(spec)
-    known = {"n", *(name for name in FlowerOptions.__dataclass_fields__ if name != "variant")}
+    # Not every argument of an8flower: where the images are kept is no part of a specification.
+    known = {"n", *FlowerOptions.__dataclass_fields__} - {"variant"}
     for name in options:
         if name not in known:
             raise DataError(
@@ -239,12 +253,13 @@ def _generate(options: FlowerOptions, split: str, n: int, jobs: int | None) -> A
     from joblib import Parallel, cpu_count, delayed
 
     if jobs is None:
-        jobs = cpu_count() if n >= _WORTH_A_PROCESS else 1
-    elif isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-        raise DataError(f"jobs is {jobs!r}, expected a whole number of processes of at least 1")
+        jobs = 1
+        if n >= _WORTH_A_PROCESS:
+            jobs = cpu_count()
+    jobs = whole_number(jobs, "jobs", least=1, error=DataError)
     edges = pairwise([n * i // jobs for i in range(jobs + 1)])
     try:
-        if jobs == 1:
+        if jobs == 1:  # without the copy that joining the parts makes
             return make_range(options, split, 0, n)
         parts = Parallel(n_jobs=jobs)(delayed(make_range)(options, split, first, last) for first, last in edges)
         return {name: np.concatenate([part[name] for part in parts]) for name in _ARRAYS}
@@ -258,8 +273,9 @@ def _generate(options: FlowerOptions, split: str, n: int, jobs: int | None) -> A
 
 def make_range(options: FlowerOptions, split: str, first: int, last: int) -> Arrays:
     """Make the images from number ``first`` up to before ``last``."""
-    side, n = options.size, last - first
-    labels = labels_of(last, len(options.classes))[first:]
+    side = options.size
+    n = last - first
+    labels = labels_of(first, last, len(options.classes))
     arrays: Arrays = {
         "images": np.empty((n, side, side, 3), dtype=np.uint8),
         "regions": np.empty((n, side, side), dtype=np.uint8),
@@ -271,21 +287,25 @@ def make_range(options: FlowerOptions, split: str, first: int, last: int) -> Arr
     for i in range(n):
         label = int(labels[i])
         made = picture(options, split, first + i, label)
-        arrays["images"][i], arrays["regions"][i] = made.image, made.regions
         if not (made.regions & _discriminative(label)).any():
             raise DataError(
                 f"image {first + i} of {split} shows nothing of what tells its class: at size={side} and "
                 f"flower={options.flower:g} the petals are too small; give a larger size or flower"
             )
-        arrays["azimuth"][i], arrays["individual"][i], arrays["cue"][i] = made.azimuth, made.individual, made.cue
+        arrays["images"][i] = made.image
+        arrays["regions"][i] = made.regions
+        arrays["azimuth"][i] = made.azimuth
+        arrays["individual"][i] = made.individual
+        arrays["cue"][i] = made.cue
     return arrays
 
 
+def _has(regions: Bytes, bits: int | Bytes) -> Mask:
+    """Return where a byte of regions has any of the bits."""
+    shown: Mask = (regions & bits) != 0
+    return shown
+
+
 def _discriminative(label: int) -> int:
-    return IN_PETALS if label < len(COLOURS) else IN_STEM
-
-
-def _assemble(arrays: Arrays, options: FlowerOptions, split: str, folder: Path | None) -> An8Flower:
-    cue = None if options.shortcut is None else arrays["cue"]
-    rest = {name: array for name, array in arrays.items() if name != "cue"}
-    return An8Flower(classes=options.classes, split=split, options=options, cue=cue, folder=folder, **rest)
+    """Return the bit of what tells a class: of the twelve classes the last six differ in their stem."""
+    return (IN_PETALS, IN_STEM)[label // len(COLOURS)]

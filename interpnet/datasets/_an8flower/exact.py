@@ -18,7 +18,7 @@ _TAU = 6.283185307179586
 
 
 class Draws:
-    """Uniform numbers fixed by a list of names: ``Draws("plant", 3).uniform(0, 1)``.
+    """Uniform numbers fixed by a list of names, such as ``Draws("plant", 3)``.
 
     Examples
     --------
@@ -32,6 +32,7 @@ class Draws:
 
     def uniform(self, low: float, high: float) -> float:
         """Return a number in [low, high)."""
+        # The upper 53 bits of a word over 2^53: numpy guarantees its raw words, not what its samplers make of them.
         return low + (high - low) * ((int(self._bits.random_raw()) >> 11) / 9007199254740992.0)
 
     def below(self, n: int) -> int:
@@ -42,6 +43,18 @@ class Draws:
         """Return n random bytes, the same on machines of either byte order."""
         words = self._bits.random_raw((n + 7) // 8).astype("<u8", copy=False)
         return words.view(np.uint8)[:n]
+
+
+def vectors(text: str) -> tuple[Vector, ...]:
+    """Return a table of vectors: numbers split by spaces, vectors by commas.
+
+    Examples
+    --------
+    >>> vectors("0 1 2, 3 4 5")
+    ((0.0, 1.0, 2.0), (3.0, 4.0, 5.0))
+    """
+    rows = [[float(number) for number in row.split()] for row in text.split(",")]
+    return tuple((x, y, z) for x, y, z in rows)
 
 
 def clamped(values: np.ndarray, low: float, high: float) -> npt.NDArray[np.float32]:
@@ -63,6 +76,7 @@ def sincos(turns: float) -> tuple[float, float]:
     quarter = math.floor(4.0 * turns + 0.5)
     a = (turns - quarter / 4.0) * _TAU
     b = a * a
+    # Horner's scheme of sin(a) / a and cos(a) in a^2: each factor is b / ((2 k) (2 k + 1)), or b / ((2 k - 1) (2 k)).
     s = a * (1 - b / 6 * (1 - b / 20 * (1 - b / 42 * (1 - b / 72 * (1 - b / 110 * (1 - b / 156 * (1 - b / 210)))))))
     c = 1 - b / 2 * (
         1 - b / 12 * (1 - b / 30 * (1 - b / 56 * (1 - b / 90 * (1 - b / 132 * (1 - b / 182 * (1 - b / 240))))))
@@ -84,7 +98,9 @@ def mix(*terms: tuple[float, Vector]) -> Vector:
     """Return the sum of ``factor * vector`` over the terms, summed from the left."""
     x = y = z = 0.0
     for factor, (a, b, c) in terms:
-        x, y, z = x + factor * a, y + factor * b, z + factor * c
+        x += factor * a
+        y += factor * b
+        z += factor * c
     return (x, y, z)
 
 

@@ -11,6 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.errors import DataError, did_you_mean
+from interpnet.support.types import Int64
+
+Bytes = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
 
 _PICTURE = re.compile(r"class(\w+?)_img(\d+)_p(\d+)_r(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
 _MASK_ENDINGS = ("_mask.png", "_mask.jpg", ".png")
@@ -37,16 +41,20 @@ class ReleasedFlower:
         The numbers after ``p`` and ``r`` of the files' names.
     """
 
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
+    images: Bytes
+    labels: Int64
     classes: tuple[str, ...]
-    mask: npt.NDArray[np.bool_]
+    mask: Mask
     names: tuple[str, ...]
-    individual: npt.NDArray[np.int64]
-    angle: npt.NDArray[np.int64]
+    individual: Int64
+    angle: Int64
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def named_masks(self) -> dict[str, Mask]:
+        """Return what tells the class, by name."""
+        return {"discriminative": self.mask}
 
 
 def released_an8flower(path: str | os.PathLike[str]) -> ReleasedFlower:
@@ -78,20 +86,23 @@ def released_an8flower(path: str | os.PathLike[str]) -> ReleasedFlower:
         raise DataError("an8Flower folder '' is no folder; give the folder of the class folders")
     root = Path(path).expanduser()
     if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
+        what = {True: "is a file", False: "does not exist"}[root.exists()]
         raise DataError(f"an8Flower folder {str(path)!r} {what}; give the folder of the class folders")
-    found = {entry.name: _pictures(entry) for entry in sorted(root.iterdir()) if entry.is_dir()}
-    classes = tuple(name for name, pictures in found.items() if pictures)
+    pictures = {entry.name: _pictures(entry) for entry in sorted(root.iterdir()) if entry.is_dir()}
+    pictures = {name: files for name, files in pictures.items() if files}
+    classes = tuple(pictures)
     if not classes:
         raise DataError(
             f"an8Flower folder {str(path)!r} has no class folders of pictures; expected CLASS/classC_imgI_pP_rR.jpg"
         )
-    mask_files = _mask_files(found)
-    images: list[npt.NDArray[np.uint8]] = []
+    # Looked for before a picture is read, so that missing masks are known in a moment.
+    mask_files = _mask_files(pictures)
+    images: list[Bytes] = []
     names: list[str] = []
-    masks, labels, numbers = [], [], []
+    masks: list[Mask] = []
+    numbers: list[tuple[int, int, int]] = []
     for label, name in enumerate(classes):
-        for file, individual, angle in found[name]:
+        for file, individual, angle in pictures[name]:
             where = f"{name}/{file.name}"
             image = _read(file, "RGB", where)
             if images and image.shape != images[0].shape:
@@ -99,24 +110,15 @@ def released_an8flower(path: str | os.PathLike[str]) -> ReleasedFlower:
                     f"picture {where!r} is {_size(image)} pixels, but {names[0]!r} is {_size(images[0])}; "
                     "all must have one size"
                 )
-            masks.append(_mask_of(mask_files[file], image, name))
+            masks.append(_mask_of(mask_files[file], image, file.parent))
             images.append(image)
-            labels.append(label)
             names.append(where)
-            numbers.append((individual, angle))
-    individual_of, angle_of = np.array(numbers, dtype=np.int64).T
-    return ReleasedFlower(
-        np.stack(images),
-        np.array(labels, dtype=np.int64),
-        classes,
-        np.stack(masks),
-        tuple(names),
-        individual_of,
-        angle_of,
-    )
+            numbers.append((label, individual, angle))
+    labels, individuals, angles = np.array(numbers, dtype=np.int64).T
+    return ReleasedFlower(np.stack(images), labels, classes, np.stack(masks), tuple(names), individuals, angles)
 
 
-def check_mask(mask: npt.NDArray[np.bool_], image: npt.NDArray[np.uint8], name: str) -> None:
+def check_mask(mask: Mask, image: Bytes, name: str) -> None:
     """Refuse a mask (H, W) of another size than its image (H, W, 3), without a pixel, or with all of them.
 
     Examples
@@ -128,11 +130,9 @@ def check_mask(mask: npt.NDArray[np.bool_], image: npt.NDArray[np.uint8], name: 
     """
     if mask.shape != image.shape[:2]:
         raise DataError(f"mask {name!r} is {_size(mask)} pixels, expected {_size(image)} (height x width) as its image")
-    if not mask.any() or mask.all():
-        raise DataError(
-            f"mask {name!r} is {'full' if mask.any() else 'empty'}; expected the pixels that tell the class, "
-            "some but not all"
-        )
+    for fault, found in (("empty", not mask.any()), ("full", mask.all())):
+        if found:
+            raise DataError(f"mask {name!r} is {fault}; expected the pixels that tell the class, some but not all")
 
 
 def _pictures(folder: Path) -> list[tuple[Path, int, int]]:
@@ -150,21 +150,23 @@ def _has_jpeg(file: Path) -> bool:
     return any(file.with_suffix(ending).exists() for ending in (".jpg", ".jpeg", ".JPG", ".JPEG"))
 
 
-def _mask_files(found: dict[str, list[tuple[Path, int, int]]]) -> dict[Path, Path]:
+def _mask_files(pictures: dict[str, list[tuple[Path, int, int]]]) -> dict[Path, Path]:
     """Return the mask of every picture, or refuse the folder and name the pictures that have none."""
-    files = {file: _mask_file(file) for pictures in found.values() for file, _, _ in pictures}
-    missing = [file for file, mask in files.items() if mask is None]
-    if missing:
-        first = missing[0]
-        wanted = f"{first.stem}_mask.png"
-        beside = [entry.name for entry in first.parent.iterdir() if entry != first]
-        named = ", ".join(repr(f"{file.parent.name}/{file.name}") for file in missing[:_NAMED])
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        raise DataError(
-            f"{len(missing)} of {len(files)} pictures have no mask: {named}{more}; expected {wanted!r} beside the "
-            f"first, or in a folder 'masks' there{did_you_mean(wanted, beside, limit=2)}"
-        )
-    return {file: mask for file, mask in files.items() if mask is not None}
+    files = {file: _mask_file(file) for own in pictures.values() for file, _, _ in own}
+    masks = {file: mask for file, mask in files.items() if mask is not None}
+    missing = [file for file in files if file not in masks]
+    if not missing:
+        return masks
+    first = missing[0]
+    wanted = f"{first.stem}_mask.png"
+    beside = [entry.name for entry in first.parent.iterdir() if entry != first]
+    named = ", ".join(repr(f"{file.parent.name}/{file.name}") for file in missing[:_NAMED])
+    if len(missing) > _NAMED:
+        named += f" and {len(missing) - _NAMED} more"
+    raise DataError(
+        f"{len(missing)} of {len(files)} pictures have no mask: {named}; expected {wanted!r} beside the "
+        f"first, or in a folder 'masks' there{did_you_mean(wanted, beside, limit=2)}"
+    )
 
 
 def _mask_file(file: Path) -> Path | None:
@@ -176,15 +178,14 @@ def _mask_file(file: Path) -> Path | None:
     return None
 
 
-def _mask_of(file: Path, image: npt.NDArray[np.uint8], class_folder: str) -> npt.NDArray[np.bool_]:
-    below = f"{file.parent.name}/{file.name}" if file.parent.name == "masks" else file.name
-    where = f"{class_folder}/{below}"
+def _mask_of(file: Path, image: Bytes, folder: Path) -> Mask:
+    where = f"{folder.name}/{file.relative_to(folder).as_posix()}"
     mask = _read(file, "L", where) >= _MASK_FROM
     check_mask(mask, image, where)
     return mask
 
 
-def _read(file: Path, mode: str, where: str) -> npt.NDArray[np.uint8]:
+def _read(file: Path, mode: str, where: str) -> Bytes:
     from PIL import Image
 
     try:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from interpnet.datasets._an8flower.exact import Draws
 from interpnet.errors import DataError, did_you_mean
+from interpnet.support.checks import is_number, is_whole, one_of, whole_number
+from interpnet.support.types import Int64
 
 # A part of every seed and of every cached folder's name: pictures of two versions are never mixed.
 GENERATOR = "an8flower-1"
@@ -25,7 +25,9 @@ SPLITS = ("train", "validation", "test")
 CUE_SPLITS = ("test-agree", "test-disagree")
 _PER_CLASS = {"train": 150, "validation": 25, "test": 50}
 _CONTRASTS = {"vivid": 1.0, "pale": 0.2}
-_SMALLEST_SIDE, _LARGEST_SIDE = 32, 1024
+# Below 32 pixels the petals of a plant can vanish.
+_WHOLE = {"size": (32, 1024), "seed": (0, 2**63 - 1), "individuals": (1, 10_000)}
+_RANGES = {"contrast": (0.0, 1.0), "strength": (0.0, 1.0), "flower": (0.3, 1.2), "noise": (0.0, 0.5)}
 
 # Twelfths of the circle would leave test views no neighbourhood; six arcs of each split see the plant from all around.
 _PERIOD = 60.0
@@ -67,53 +69,51 @@ def make_options(variant: str, **given: Any) -> FlowerOptions:
     DataError
         An unknown name (with close ones), or a value of the wrong kind or range.
     """
-    _one_of("variant", variant, VARIANTS)
+    one_of(variant, "variant", VARIANTS, error=DataError)
     known = [field.name for field in dataclasses.fields(FlowerOptions) if field.name != "variant"]
     for name in given:
         if name not in known:
             raise DataError(f"an8flower has no option {name!r}, expected {', '.join(known)}{did_you_mean(name, known)}")
     shortcut = given.get("shortcut")
     if shortcut is not None:
-        _one_of("shortcut", shortcut, SHORTCUTS)
+        one_of(shortcut, "shortcut", SHORTCUTS, error=DataError)
     elif "strength" in given and given["strength"] != 1.0:
         raise DataError(
             f"strength is {given['strength']!r} without a shortcut; give shortcut= too, one of {', '.join(SHORTCUTS)}"
         )
-    contrast = given.get("contrast", 1.0)
-    if isinstance(contrast, str):
-        _one_of("contrast", contrast, tuple(_CONTRASTS))
-        contrast = _CONTRASTS[contrast]
-    whole = {"size": (_SMALLEST_SIDE, _LARGEST_SIDE), "seed": (0, 2**63 - 1), "individuals": (1, 10_000)}
-    for name, (low, high) in whole.items():
+    if isinstance(given.get("contrast"), str):
+        given["contrast"] = _CONTRASTS[one_of(given["contrast"], "contrast", _CONTRASTS, error=DataError)]
+    for name, (least, most) in _WHOLE.items():
         if name in given:
-            given[name] = _whole(name, given[name], low, high)
-    ranges = {"strength": (0.0, 1.0), "flower": (0.3, 1.2), "noise": (0.0, 0.5)}
-    for name, (least, most) in ranges.items():
+            given[name] = whole_number(given[name], name, least=least, most=most, error=DataError)
+    for name, (low, high) in _RANGES.items():
         if name in given:
-            given[name] = _number(name, given[name], least, most)
-    return FlowerOptions(variant, **{**given, "contrast": _number("contrast", contrast, 0.0, 1.0)})
+            given[name] = _number_within(given[name], name, low, high)
+    return FlowerOptions(variant, **given)
 
 
 def check_split(split: str, shortcut: str | None) -> None:
     """Refuse a split there is not."""
-    known = SPLITS if shortcut is None else SPLITS + CUE_SPLITS
-    if split in CUE_SPLITS and shortcut is None:
+    known: tuple[str, ...] = SPLITS
+    if shortcut is not None:
+        known += CUE_SPLITS
+    elif split in CUE_SPLITS:
         raise DataError(f"split is {split!r}, which only a data set with a shortcut has; give shortcut=")
-    _one_of("split", split, known)
+    one_of(split, "split", known, error=DataError)
 
 
 def count_of(n: int | None, split: str, classes: Sequence[str]) -> int:
     """Return how many images to make: ``n``, or the split's own number."""
     if n is None:
         return _PER_CLASS[base_split(split)] * len(classes)
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < len(classes):
-        raise DataError(f"n is {n!r}, expected a whole number of at least {len(classes)}, one image for each class")
-    return int(n)
+    if is_whole(n) and n >= len(classes):
+        return int(n)
+    raise DataError(f"n is {n!r}; expected a whole number of at least {len(classes)}, one image for each class")
 
 
 def base_split(split: str) -> str:
     """Return the split whose plants a split shows: the tests differ in their cues only."""
-    return "test" if split in CUE_SPLITS else split
+    return split.removesuffix("-agree").removesuffix("-disagree")
 
 
 def azimuth_of(split: str, draws: Draws) -> float:
@@ -133,13 +133,16 @@ def draw_cue(options: FlowerOptions, split: str, index: int, label: int) -> int:
     if split == "test":
         return draws.below(n)
     chance = {"test-agree": 1.0, "test-disagree": 0.0}.get(split, options.strength)
-    agrees, other = draws.uniform(0.0, 1.0) < chance, draws.below(n - 1)
-    return label if agrees else (label + 1 + other) % n
+    agrees = draws.uniform(0.0, 1.0) < chance
+    other = draws.below(n - 1)
+    if agrees:
+        return label
+    return (label + 1 + other) % n
 
 
-def labels_of(n: int, n_classes: int) -> npt.NDArray[np.int64]:
-    """Return the labels of n images: the classes in turn."""
-    return np.arange(n, dtype=np.int64) % n_classes
+def labels_of(first: int, last: int, n_classes: int) -> Int64:
+    """Return the labels of the images from ``first`` up to before ``last``: the classes in turn."""
+    return np.arange(first, last, dtype=np.int64) % n_classes
 
 
 def folder_name(options: FlowerOptions, split: str, n: int) -> str:
@@ -160,7 +163,9 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     """
     name, _, query = spec.partition("?")
     options: dict[str, Any] = {}
-    for part in query.split("&") if query else []:
+    if not query:
+        return name.removeprefix("an8flower-"), options
+    for part in query.split("&"):
         key, equals, value = part.partition("=")
         if not key or not equals or not value:
             raise DataError(f"data set {spec!r}: {part!r} is no option, expected name=value, joined by '&'")
@@ -179,19 +184,7 @@ def _value(text: str) -> int | float | str:
     return text
 
 
-def _one_of(name: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        raise DataError(f"{name} is {value!r}, expected one of {', '.join(known)}{did_you_mean(str(value), known)}")
-
-
-def _whole(name: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
-        raise DataError(f"{name} is {value!r}, expected a whole number from {low} to {high}")
-    return int(value)
-
-
-def _number(name: str, value: object, low: float, high: float) -> float:
-    number = float(value) if isinstance(value, int | float | np.number) and not isinstance(value, bool) else math.nan
-    if low <= number <= high:
-        return number
-    raise DataError(f"{name} is {value!r}, expected a number from {low:g} to {high:g}")
+def _number_within(value: Any, name: str, low: float, high: float) -> float:
+    if is_number(value) and low <= value <= high:
+        return float(value)
+    raise DataError(f"{name} is {value!r}; expected a number from {low:g} to {high:g}")

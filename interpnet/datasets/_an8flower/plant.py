@@ -18,12 +18,15 @@ POT, SOIL, STEM, LEAVES, PETALS, CENTRE = range(1, 7)
 _UP: Vector = (0.0, 1.0, 0.0)
 _STEM_PIECES = 7
 _STEM_RADII = (0.062, 0.046)
-POT_RADIUS, POT_FOOT, POT_DEPTH = 0.42, 0.30, 0.56
+POT_RADIUS = 0.42
+POT_FOOT = 0.30
+POT_DEPTH = 0.56
 
 
 @lru_cache(maxsize=512)
 def plant(seed: int, individual: int, flower: float) -> Thing:
     """Return one individual of the seed's plants, with petals ``flower`` times as large as they would be."""
+    # Here and below the order of the draws is part of the generator: another order would make other plants.
     draws = Draws(GENERATOR, "plant", seed, individual)
     stem = _curve(draws)
     surfaces = [*_pot(), *_stem(stem), *_leaves(draws, stem), *_flower(draws, stem, flower)]
@@ -32,10 +35,13 @@ def plant(seed: int, individual: int, flower: float) -> Thing:
 
 def _curve(draws: Draws) -> tuple[Vector, Vector, Vector]:
     """Draw the three points of the stem's quadratic Bezier curve."""
-    height, lean, bow = draws.uniform(1.0, 1.2), draws.uniform(0.0, 0.2), draws.uniform(0.0, 0.2)
+    height = draws.uniform(1.0, 1.2)
+    lean = draws.uniform(0.0, 0.2)
+    bow = draws.uniform(0.0, 0.2)
     s, c = sincos(draws.uniform(0.0, 1.0))
     s2, c2 = sincos(draws.uniform(0.0, 1.0))
     middle = (0.5 * lean * s + bow * s2, 0.5 * height, 0.5 * lean * c + bow * c2)
+    # It starts a little below the soil, or a leaning stem would show its cut.
     return (0.0, -0.08, 0.0), middle, (lean * s, height, lean * c)
 
 
@@ -45,7 +51,10 @@ def _at(curve: tuple[Vector, Vector, Vector], t: float) -> Vector:
 
 def _frame(w: Vector) -> tuple[Vector, Vector, Vector]:
     """Return orthonormal axes of which the third is w."""
-    aside = (1.0, 0.0, 0.0) if w[0] * w[0] < 0.5 else (0.0, 0.0, 1.0)
+    aside = (0.0, 0.0, 1.0)
+    # Far from parallel to w, so that the vector product keeps its digits.
+    if w[0] * w[0] < 0.5:
+        aside = (1.0, 0.0, 0.0)
     u = unit(cross(aside, w))
     return u, cross(w, u), w
 
@@ -56,6 +65,7 @@ def _cone(origin: Vector, axis: Vector, radii: tuple[float, float], band: tuple[
     r0 = radii[0] - slope * band[0]
     widest = max(radii)
     u, v, w = _frame(axis)
+    # u^2 + v^2 = (r0 + slope w)^2
     form = (1.0, 1.0, -slope * slope, -2.0 * r0 * slope, -r0 * r0)
     return Surface(origin, u, v, w, form, BAND, band, ((-widest, widest), (-widest, widest), band), part)
 
@@ -75,41 +85,29 @@ def _stem(curve: tuple[Vector, Vector, Vector]) -> list[Surface]:
     pieces = []
     first, last = _STEM_RADII
     for i in range(_STEM_PIECES):
-        start, end = _at(curve, i / _STEM_PIECES), _at(curve, (i + 1) / _STEM_PIECES)
+        start = _at(curve, i / _STEM_PIECES)
+        end = _at(curve, (i + 1) / _STEM_PIECES)
         axis = mix((1.0, end), (-1.0, start))
         length = math.sqrt(dot(axis, axis))
-        radii = tuple(first + (last - first) * (j / _STEM_PIECES) for j in (i, i + 1))
+        lower = first + (last - first) * (i / _STEM_PIECES)
+        upper = first + (last - first) * ((i + 1) / _STEM_PIECES)
         # Pieces overlap a little, or the bends would show gaps.
-        pieces.append(_cone(start, unit(axis), (radii[0], radii[1]), (-0.015, length + 0.015), STEM))
+        pieces.append(_cone(start, unit(axis), (lower, upper), (-0.015, length + 0.015), STEM))
     return pieces
 
 
 def _blade(
-    origin: Vector,
-    axes: tuple[Vector, Vector, Vector],
-    length: float,
-    half: float,
-    bend: float,
-    cup: float,
-    *,
-    petal: bool,
+    origin: Vector, axes: tuple[Vector, Vector, Vector], length: float, half: float, bend: float, cup: float
 ) -> Surface:
-    """Return a petal or leaf: a paraboloid that has risen by ``bend`` at its tip and by ``cup`` at its sides."""
-    a, b = bend / (length * length), cup / (half * half)
-    low, high = min(bend, 0.0) + min(cup, 0.0), max(bend, 0.0) + max(cup, 0.0)
-    tone = (0.78, 0.3 / length, 0.0) if petal else (0.82, 0.12 / length, 0.3 / (half * half))
-    return Surface(
-        origin,
-        *axes,
-        (a, b, 0.0, -1.0, 0.0),
-        PETAL if petal else LEAF,
-        (length, half),
-        ((0.0, length), (-half, half), (low - 0.001, high + 0.001)),
-        PETALS if petal else LEAVES,
-        tone,
-        0.65 if petal else 0.3,
-        both=True,
-    )
+    """Return a leaf: a paraboloid that has risen by ``bend`` at its tip and by ``cup`` at its sides."""
+    a = bend / (length * length)
+    b = cup / (half * half)
+    low = min(bend, 0.0) + min(cup, 0.0)
+    high = max(bend, 0.0) + max(cup, 0.0)
+    form = (a, b, 0.0, -1.0, 0.0)
+    box = ((0.0, length), (-half, half), (low - 0.001, high + 0.001))
+    tone = (0.82, 0.12 / length, 0.3 / (half * half))
+    return Surface(origin, *axes, form, LEAF, (length, half), box, LEAVES, tone, 0.3, both=True)
 
 
 def _leaves(draws: Draws, curve: tuple[Vector, Vector, Vector]) -> list[Surface]:
@@ -119,12 +117,13 @@ def _leaves(draws: Draws, curve: tuple[Vector, Vector, Vector]) -> list[Surface]
         turn += draws.uniform(0.36, 0.5)
         s, c = sincos(turn)
         rise_s, rise_c = sincos(draws.uniform(0.05, 0.13))
-        out, side = (s, 0.0, c), (c, 0.0, -s)
-        u, w = mix((rise_c, out), (rise_s, _UP)), mix((-rise_s, out), (rise_c, _UP))
-        length, half = draws.uniform(0.6, 0.82), draws.uniform(0.15, 0.22)
+        out = (s, 0.0, c)
+        axes = mix((rise_c, out), (rise_s, _UP)), (c, 0.0, -s), mix((-rise_s, out), (rise_c, _UP))
+        length = draws.uniform(0.6, 0.82)
+        half = draws.uniform(0.15, 0.22)
         origin = _at(curve, 0.14 + 0.13 * i + draws.uniform(0.0, 0.06))
         bend = -length * draws.uniform(0.15, 0.45)
-        leaves.append(_blade(origin, (u, side, w), length, half, bend, half * draws.uniform(0.1, 0.4), petal=False))
+        leaves.append(_blade(origin, axes, length, half, bend, half * draws.uniform(0.1, 0.4)))
     return leaves
 
 
@@ -134,22 +133,29 @@ def _flower(draws: Draws, curve: tuple[Vector, Vector, Vector], scale: float) ->
     axis = (tilt_s * s, tilt_c, tilt_s * c)
     e1, e2, _ = _frame(axis)
     head = mix((1.0, curve[2]), (0.03, axis))
-    n, turn = 5 + draws.below(4), draws.uniform(0.0, 1.0)
-    length, rise = draws.uniform(0.56, 0.64) * scale, draws.uniform(0.01, 0.08)
+    n = 5 + draws.below(4)
+    turn = draws.uniform(0.0, 1.0)
+    length = draws.uniform(0.56, 0.64) * scale
+    rise = draws.uniform(0.01, 0.08)
     # Neighbours overlap a little; nothing wider than long.
-    half = length * draws.uniform(2.0, 2.35) / n if n > 5 else length * draws.uniform(0.36, 0.42)
-    bend, cup = draws.uniform(-0.3, 0.12), draws.uniform(0.05, 0.35)
+    if n > 5:
+        half = length * draws.uniform(2.0, 2.35) / n
+    else:
+        half = length * draws.uniform(0.36, 0.42)
+    bend = draws.uniform(-0.3, 0.12)
+    cup = draws.uniform(0.05, 0.35)
     petals = []
     for i in range(n):
         s, c = sincos(turn + (i + draws.uniform(-0.08, 0.08)) / n)
+        # Every other petal lies a little higher, so that neighbours do not cut through each other.
         rise_s, rise_c = sincos(rise + 0.012 * (i % 2) + draws.uniform(-0.008, 0.008))
-        out, side = mix((c, e1), (s, e2)), mix((-s, e1), (c, e2))
-        axes = mix((rise_c, out), (rise_s, axis)), side, mix((-rise_s, out), (rise_c, axis))
+        out = mix((c, e1), (s, e2))
+        axes = mix((rise_c, out), (rise_s, axis)), mix((-s, e1), (c, e2)), mix((-rise_s, out), (rise_c, axis))
         own = length * draws.uniform(0.93, 1.07)
-        petals.append(
-            _blade(mix((1.0, head), (0.03 * scale, out)), axes, own, half, bend * own, cup * half, petal=True)
-        )
+        blade = _blade(mix((1.0, head), (0.03 * scale, out)), axes, own, half, bend * own, cup * half)
+        petals.append(blade._replace(trim=PETAL, part=PETALS, tone=(0.78, 0.3 / own, 0.0), translucency=0.65))
     radius = 0.16 * scale
+    # An ellipsoid, flatter along the flower's axis.
     form = (1.0 / (radius * radius), 1.0 / (radius * radius), 1.0 / (0.36 * radius * radius), 0.0, -1.0)
     box = ((-radius, radius), (-radius, radius), (-0.6 * radius, 0.6 * radius))
     centre = Surface(mix((1.0, head), (0.03, axis)), e1, e2, axis, form, WHOLE, (0.0, 0.0), box, CENTRE)

@@ -76,7 +76,7 @@ class Thing:
 
 
 def make_thing(surfaces: Sequence[Surface]) -> Thing:
-    """Gather surfaces, with the corners of their boxes in the common frame."""
+    """Gather surfaces, with the corners of their boxes."""
     corners = [
         [mix((1.0, s.origin), (u, s.u), (v, s.v), (w, s.w)) for u in s.box[0] for v in s.box[1] for w in s.box[2]]
         for s in surfaces
@@ -147,9 +147,10 @@ def draw(thing: Thing, camera: Camera, side: int) -> tuple[Buffers, tuple[int, i
     bounds = [box for box in boxes if box[0] < box[1] and box[2] < box[3]]
     if not bounds:
         return buffers, (0, 0, 0, 0)
-    top, left = min(b[0] for b in bounds) // 2 * 2, min(b[2] for b in bounds) // 2 * 2
-    bottom, right = (max(b[1] for b in bounds) + 1) // 2 * 2, (max(b[3] for b in bounds) + 1) // 2 * 2
-    return buffers, (top, bottom, left, right)
+    # At even bounds, because a pixel has two samples along each axis.
+    tops, bottoms, lefts, rights = zip(*bounds, strict=True)
+    box = (min(tops) // 2 * 2, (max(bottoms) + 1) // 2 * 2, min(lefts) // 2 * 2, (max(rights) + 1) // 2 * 2)
+    return buffers, box
 
 
 def _boxes(thing: Thing, camera: Camera, side: int) -> list[list[int]]:
@@ -174,11 +175,13 @@ def _draw_surface(surface: Surface, number: int, camera: Camera, x: Float32, y: 
     """Draw one surface into the window whose rays have these x (n,) and y (m, 1)."""
     a, b, c, g, k = surface.form
     eye = mix((1.0, camera.eye), (-1.0, surface.origin))
-    ou, ov, ow = dot(eye, surface.u), dot(eye, surface.v), dot(eye, surface.w)
-    # The rays' directions in the surface's frame: linear in x and y.
-    needs_w = c != 0.0 or surface.trim == BAND
-    du, dv = _along(surface.u, camera, x, y), _along(surface.v, camera, x, y)
-    dw = _along(surface.w, camera, x, y) if needs_w else None
+    ou, ov, ow = (dot(eye, axis) for axis in (surface.u, surface.v, surface.w))
+    # The rays' directions in the surface's frame: linear in x and y. Most surfaces need none along w.
+    du = _along(surface.u, camera, x, y)
+    dv = _along(surface.v, camera, x, y)
+    dw = None
+    if c != 0.0 or surface.trim == BAND:
+        dw = _along(surface.w, camera, x, y)
     B = _along(mix((a * ou, surface.u), (b * ov, surface.v), (c * ow + 0.5 * g, surface.w)), camera, x, y)
     A = a * (du * du)
     A += b * (dv * dv)
@@ -188,16 +191,28 @@ def _draw_surface(surface: Surface, number: int, camera: Camera, x: Float32, y: 
     root = np.sqrt(B * B - C * A)
     light = (dot(camera.light, surface.u), dot(camera.light, surface.v), dot(camera.light, surface.w))
     for sign in _sides(surface, (ou, ov, ow)):
-        t = C / (root - B) if sign > 0 else -C / (root + B)
-        u, v = t * du + ou, t * dv + ov
-        w = None if dw is None else t * dw + ow
+        # The two solutions, without the cancellation of (-B +- root) / A where A is near zero.
+        if sign > 0:
+            t = C / (root - B)
+        else:
+            t = -C / (root + B)
+        u = t * du + ou
+        v = t * dv + ov
+        w = None
+        if dw is not None:
+            w = t * dw + ow
         seen = (t < window.depth) & _inside(surface, u, v, w, root)
         at = np.flatnonzero(seen)
         if not at.size:
             continue
-        u, v = u.ravel()[at], v.ravel()[at]
-        nu, nv = a * u, b * v
-        nw: Float32 | float = 0.5 * g if w is None else c * w.ravel()[at] + 0.5 * g
+        # Half the form's gradient is the normal; only seen samples are shaded.
+        u = u.ravel()[at]
+        v = v.ravel()[at]
+        nu = a * u
+        nv = b * v
+        nw: Float32 | float = 0.5 * g
+        if w is not None:
+            nw = c * w.ravel()[at] + 0.5 * g
         lambert = (nu * light[0] + nv * light[1] + nw * light[2]) * sign
         lambert /= np.sqrt(nu * nu + nv * nv + nw * nw)
         bright = np.maximum(lambert, lambert * -surface.translucency) * camera.diffuse + camera.ambient
@@ -221,10 +236,13 @@ def _sides(surface: Surface, eye: Vector) -> tuple[float, ...]:
     low = high = 0.5 * eye[2]
     for factor, at, (first, last) in zip(surface.form, eye, surface.box[:2], strict=False):
         ends = [factor * x * (0.5 * x - at) for x in (first, last, min(max(at, first), last))]
-        low, high = low + min(ends), high + max(ends)
+        low += min(ends)
+        high += max(ends)
     if high < 0.0:
         return (1.0,)
-    return (-1.0,) if low > 0.0 else (1.0, -1.0)
+    if low > 0.0:
+        return (-1.0,)
+    return (1.0, -1.0)
 
 
 def _along(axis: Vector, camera: Camera, x: Float32, y: Float32) -> Float32:
@@ -241,8 +259,10 @@ def _inside(surface: Surface, u: Float32, v: Float32, w: Float32 | None, root: F
         s = u * (1.0 / first)
         rest = 1.0 - s
         # Half the width is 2 s sqrt(1 - s^2), round at the tip, or 4 s (1 - s), pointed at both ends, of the largest.
-        outline = s * s * rest * (1.0 + s) * (4.0 * second * second) if surface.trim == PETAL else (s * rest)
-        if surface.trim == LEAF:
+        if surface.trim == PETAL:
+            outline = s * s * rest * (1.0 + s) * (4.0 * second * second)
+        else:
+            outline = s * rest
             outline = outline * outline * (16.0 * second * second)
         inside = (v * v <= outline) & (s >= 0.0) & (rest >= 0.0)
     elif surface.trim == BAND and w is not None:

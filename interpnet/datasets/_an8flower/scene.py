@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.datasets._an8flower.backdrop import CUE_COLOURS, Place, paint
-from interpnet.datasets._an8flower.exact import Draws, Vector, clamped, cross, mix, sincos, unit
+from interpnet.datasets._an8flower.exact import Draws, Vector, clamped, cross, mix, sincos, unit, vectors
 from interpnet.datasets._an8flower.options import COLOURS, GENERATOR, FlowerOptions, azimuth_of, base_split, draw_cue
 from interpnet.datasets._an8flower.plant import CENTRE, LEAVES, PETALS, POT, POT_DEPTH, POT_FOOT, SOIL, STEM, plant
 from interpnet.datasets._an8flower.render import Buffers, Camera, Mask, Thing, draw
@@ -21,17 +21,21 @@ from interpnet.support.types import Float32
 Bytes = npt.NDArray[np.uint8]
 
 # Bits of a pixel's byte of regions.
-IN_PETALS, IN_STEM, IN_PLANT, TOUCHES_PLANT, IN_CUE = 1, 2, 4, 8, 16
+IN_PETALS = 1
+IN_STEM = 2
+IN_PLANT = 4
+TOUCHES_PLANT = 8
+IN_CUE = 16
 
 # In the order of the classes' names.
-_VIVID: tuple[Vector, ...] = (
-    (0.86, 0.10, 0.13), (0.97, 0.50, 0.05), (0.97, 0.86, 0.14),
-    (0.16, 0.32, 0.90), (0.50, 0.16, 0.72), (0.96, 0.46, 0.70),
-)  # fmt: skip
+_VIVID = vectors(
+    "0.86 0.10 0.13, 0.97 0.50 0.05, 0.97 0.86 0.14, 0.16 0.32 0.90, 0.50 0.16 0.72, 0.96 0.46 0.70",
+)
 _WHITE: Vector = (0.90, 0.90, 0.87)
 _STEM_GREEN: Vector = (0.34, 0.56, 0.20)
 _JITTER = 0.045
-_DISTANCE, _MIDDLE = 6.5, 0.62
+_DISTANCE = 6.5
+_MIDDLE = 0.62
 
 
 class Picture(NamedTuple):
@@ -47,12 +51,17 @@ class Picture(NamedTuple):
 def picture(options: FlowerOptions, split: str, index: int, label: int) -> Picture:
     """Make one picture; the same arguments give the same bytes on every machine."""
     draws = Draws(GENERATOR, options.seed, options.variant, base_split(split), index)
-    individual, azimuth = draws.below(options.individuals), azimuth_of(split, draws)
-    cue = -1 if options.shortcut is None else draw_cue(options, split, index, label)
+    # The order of the draws is part of the generator: another order would make other images.
+    individual = draws.below(options.individuals)
+    azimuth = azimuth_of(split, draws)
+    cue = -1
+    if options.shortcut is not None:
+        cue = draw_cue(options, split, index, label)
     thing = plant(options.seed, individual, options.flower)
     camera, foot = _camera(draws, azimuth / 360.0)
     colours = _colours(draws, options, label, cue, thing)
     backdrop = paint(draws, options.size, foot, options.shortcut, cue)
+    # Twice as many samples as pixels along each axis: four a pixel smooth the edges.
     buffers, box = draw(thing, camera, 2 * options.size)
     pixels = backdrop.pixels
     _compose(pixels, buffers, box, colours)
@@ -68,22 +77,25 @@ def _camera(draws: Draws, turns: float) -> tuple[Camera, Place]:
     """Draw the camera and light, and say where the pot's foot comes to stand in the image."""
     s, c = sincos(turns)
     rise_s, rise_c = sincos(draws.uniform(0.022, 0.07))
-    right, back = (c, 0.0, -s), (s * rise_c, rise_s, c * rise_c)
+    right = (c, 0.0, -s)
+    back = (s * rise_c, rise_s, c * rise_c)
     up = cross(back, right)
-    distance, zoom = _DISTANCE * draws.uniform(0.85, 1.15), draws.uniform(0.202, 0.24)
+    distance = _DISTANCE * draws.uniform(0.85, 1.15)
+    zoom = draws.uniform(0.202, 0.24)
     shift = (draws.uniform(-0.09, 0.09) * zoom, draws.uniform(-0.05, 0.05) * zoom)
     # Farther away, the same field of view would show a smaller plant; half of that is wanted.
     zoom *= 0.5 + 0.5 * _DISTANCE / distance
     eye = mix((1.0, (0.0, _MIDDLE, 0.0)), (distance, back))
     light = unit(mix((draws.uniform(-0.8, 0.8), right), (draws.uniform(0.6, 1.0), up), (draws.uniform(0.6, 1.0), back)))
-    ambient, diffuse = draws.uniform(0.48, 0.56), draws.uniform(0.5, 0.62)
+    ambient = draws.uniform(0.48, 0.56)
+    diffuse = draws.uniform(0.5, 0.62)
     camera = Camera(eye, right, up, mix((-1.0, back)), zoom, shift, light, ambient, diffuse)
     # The middle of the pot's foot, at (0, -POT_DEPTH, 0) and therefore below the point looked at.
     drop = POT_DEPTH + _MIDDLE
     depth = distance + drop * rise_s
-    x, y = shift[0], shift[1] - drop * rise_c / depth
+    y = shift[1] - drop * rise_c / depth
     scale = 0.5 / zoom
-    return camera, Place(0.5 + x * scale, 0.5 - y * scale, POT_FOOT / depth * scale)
+    return camera, Place(0.5 + shift[0] * scale, 0.5 - y * scale, POT_FOOT / depth * scale)
 
 
 def _colours(draws: Draws, options: FlowerOptions, label: int, cue: int, thing: Thing) -> Float32:
@@ -91,16 +103,20 @@ def _colours(draws: Draws, options: FlowerOptions, label: int, cue: int, thing: 
     jitter = {part: [draws.uniform(-_JITTER, _JITTER) for _ in range(3)] for part in (PETALS, STEM, LEAVES, CENTRE)}
     terracotta = (draws.uniform(0.5, 0.84), draws.uniform(0.3, 0.56), draws.uniform(0.22, 0.48))
     colour = _class_colour(label % len(COLOURS), options.contrast)
-    on_stem = label >= len(COLOURS)
-    single = options.variant == "single-6c"
     parts: dict[int, Vector] = {
-        POT: CUE_COLOURS[cue] if options.shortcut == "pot" else terracotta,
+        POT: terracotta,
         SOIL: (0.24, 0.17, 0.12),
-        STEM: colour if on_stem else _STEM_GREEN,
+        STEM: _STEM_GREEN,
         LEAVES: (0.24, 0.50, 0.18),
-        PETALS: colour if single or not on_stem else _WHITE,
+        PETALS: colour,
         CENTRE: (0.62, 0.45, 0.10),
     }
+    if options.shortcut == "pot":
+        parts[POT] = CUE_COLOURS[cue]
+    # The second six classes have the colour in the stem.
+    if label >= len(COLOURS):
+        parts[STEM] = colour
+        parts[PETALS] = _WHITE
     for part, (r, g, b) in jitter.items():
         parts[part] = (parts[part][0] + r, parts[part][1] + g, parts[part][2] + b)
     rows = [(0.0, 0.0, 0.0), *(parts[surface.part] for surface in thing.surfaces)]
@@ -141,11 +157,14 @@ def _regions(buffers: Buffers, box: tuple[int, int, int, int], thing: Thing, cue
     if shortcut == "pot":
         table[1:] += np.array([4096 * (surface.part == POT) for surface in thing.surfaces], dtype=np.uint16)
     counts = np.zeros(cue.shape, dtype=np.uint16)
-    counts[top // 2 : bottom // 2, left // 2 : right // 2] = _sum_of_four(
-        table[buffers.surface[top:bottom, left:right]]
-    )
+    drawn = table[buffers.surface[top:bottom, left:right]]
+    counts[top // 2 : bottom // 2, left // 2 : right // 2] = _sum_of_four(drawn)
     in_plant = (counts >> 6) & 7
-    seen_cue = (counts >> 12) >= 2 if shortcut == "pot" else cue & (((counts >> 9) & 7) <= 2)
+    if shortcut == "pot":
+        seen_cue = (counts >> 12) >= 2
+    else:
+        # A cue on the backdrop is seen where the pot does not hide it.
+        seen_cue = cue & (((counts >> 9) & 7) <= 2)
     regions = np.zeros(cue.shape, dtype=np.uint8)
     for bit, where in (
         (IN_PETALS, (counts & 7) >= 2),
