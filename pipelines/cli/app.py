@@ -15,9 +15,9 @@ from typing import Annotated, NoReturn
 import typer
 from typer.main import get_command
 
-from . import options as o
-from .app_filters import filters
-from .dispatch import EXIT_ERROR, EXIT_INTERRUPTED, run_command
+from ..filters.settings import FilterSettings
+from ..run.settings import SECTIONS, Given
+from .options import EXIT_ERROR, EXIT_INTERRUPTED, Request, takes
 
 app = typer.Typer(
     name="interpnet",
@@ -55,22 +55,28 @@ def _top(
         typer.echo(ctx.get_help())
 
 
+# Where an option means something else than in an audit.
+_PICTURED_LAYERS = {
+    "help": "Layers whose channels are pictured: conv, all, names or globs as `interpnet layers` prints them; "
+    "comma-separated or repeated.",
+    "panel": SECTIONS["explain"],
+    "shown": "at most 8 of the layers an audit reads, evenly spread",
+}
+_WEIGHTS = {
+    "help": "The file of weights.",
+    "panel": "",
+    "shown": "weights.safetensors",
+    "metavar": "FILE.safetensors",
+}
+
+
 @app.command()
-def demo(
-    out: Annotated[
-        str | None, typer.Option("--out", help="The run folder.", show_default="runs/demo, or runs/demo-SHORTCUT")
-    ] = None,
-    shortcut: o.Shortcut = None,
-    strength: o.Strength = None,
-    mu: o.Mu = None,
-    positive: o.Positive = None,
-    class_weight: o.ClassWeight = None,
-    stability: o.StabilityPairs = None,
-    seed: o.Seed = None,
-    device: o.Device = None,
-    fresh: o.Fresh = False,
-    open_report: o.OpenReport = False,
-) -> None:
+@takes(
+    "mu positive class_weight stability seed device",
+    "out shortcut strength fresh open_report",
+    out={"shown": "runs/demo, or runs/demo-SHORTCUT"},
+)
+def demo(given: Given, request: Request) -> None:
     """Draw flowers of six colours, train a small network on them and audit it; a minute or two, no download.
 
     With [bold]--shortcut[/] a cue outside the plant gives the class away: see what the audit makes of it.
@@ -79,55 +85,14 @@ def demo(
     [green]interpnet demo --mu auto --stability 20[/]
     [green]interpnet demo --shortcut background[/]
     """
-    run_command("demo", locals(), module="interpnet.pipelines.cli.commands_model")
+    from . import commands_model
+
+    commands_model.demo(given, request)
 
 
 @app.command()
-def audit(
-    model: o.ModelArgument = None,
-    data: o.DataArgument = None,
-    out: o.Out = None,
-    config: o.Config = None,
-    fresh: o.Fresh = False,
-    open_report: o.OpenReport = False,
-    weights: o.Weights = None,
-    num_classes: o.NumClasses = None,
-    output: o.Output = None,
-    data_root: o.DataRoot = None,
-    shortcut: o.Shortcut = None,
-    strength: o.Strength = None,
-    classes: o.Classes = None,
-    image_size: o.ImageSize = None,
-    crop: o.Crop = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    channels: o.Channels = None,
-    on_bad_image: o.OnBadImage = None,
-    max_images: o.MaxImages = None,
-    layers: o.LayersOption = None,
-    norm: o.Norm = None,
-    mu: o.Mu = None,
-    positive: o.Positive = None,
-    fit_on: o.FitOn = None,
-    class_weight: o.ClassWeight = None,
-    stability: o.StabilityPairs = None,
-    repeats: o.Repeats = None,
-    fill: o.Fill = None,
-    max_ablation_images: o.MaxAblationImages = None,
-    examples: o.Examples = None,
-    misclassified: o.Misclassified = None,
-    k: o.TopK = None,
-    max_channels: o.MaxChannels = None,
-    top: o.Top = None,
-    rectifier: o.Rectifier = None,
-    resample: o.Resample = None,
-    reduction: o.Reduction = None,
-    methods: o.Methods = None,
-    seed: o.Seed = None,
-    device: o.Device = None,
-    batch_size: o.BatchSize = None,
-    workers: o.Workers = None,
-) -> None:
+@takes("[model] [data] [collect] [solve] [ablate] [explain] [run]", "out config fresh open_report shortcut strength")
+def audit(given: Given, request: Request) -> None:
     """Audit a network from images to report: collect, solve, ablate, explain, report.
 
     What the run folder already holds for the same inputs is not done again, so the same command
@@ -137,44 +102,20 @@ def audit(
     [green]interpnet audit nets/mine.py:make cifar10 --weights mine.safetensors --mu 5[/]
     [green]interpnet audit --config runs/first/run.toml --out runs/again[/]
 
-    imagefolder:PATH holds one folder a class, or train/ and test/ with one folder a class in each.
+    imagefolder:PATH holds one folder per class, or train/ and test/ with one folder per class in each.
     """
-    run_command("audit", locals())
+    from . import commands
+
+    commands.audit(given, request)
 
 
 @app.command()
-def collect(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help="An existing run folder, or a model as in `audit`.", metavar="RUN|MODEL", show_default=False
-        ),
-    ] = None,
-    data: o.DataArgument = None,
-    out: o.Out = None,
-    config: o.Config = None,
-    fresh: o.Fresh = False,
-    weights: o.Weights = None,
-    num_classes: o.NumClasses = None,
-    output: o.Output = None,
-    data_root: o.DataRoot = None,
-    shortcut: o.Shortcut = None,
-    strength: o.Strength = None,
-    classes: o.Classes = None,
-    image_size: o.ImageSize = None,
-    crop: o.Crop = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    channels: o.Channels = None,
-    on_bad_image: o.OnBadImage = None,
-    max_images: o.MaxImages = None,
-    layers: o.LayersOption = None,
-    norm: o.Norm = None,
-    seed: o.Seed = None,
-    device: o.Device = None,
-    batch_size: o.BatchSize = None,
-    workers: o.Workers = None,
-) -> None:
+@takes(
+    "[model] [data] [collect] [run]",
+    "out config fresh shortcut strength",
+    model={"help": "An existing run folder, or a model as in `audit`.", "metavar": "RUN|MODEL"},
+)
+def collect(given: Given, request: Request) -> None:
     """Stage 1: score every channel on every training image, in one pass.
 
     An interrupted collection goes on at the last chunk that was written.
@@ -182,18 +123,14 @@ def collect(
     [green]interpnet collect torchvision:resnet18 imagefolder:photos --out runs/first[/]
     [green]interpnet collect runs/first[/]
     """
-    run_command("collect", locals())
+    from . import commands
+
+    commands.collect(given, request)
 
 
 @app.command()
-def solve(
-    run: o.RunArgument,
-    mu: o.Mu = None,
-    positive: o.Positive = None,
-    fit_on: o.FitOn = None,
-    class_weight: o.ClassWeight = None,
-    stability: o.StabilityPairs = None,
-) -> None:
+@takes("[solve]", "run")
+def solve(given: Given, request: Request) -> None:
     """Stage 2: find the channels each class relies on; needs neither model nor images.
 
     [green]interpnet solve runs/first --mu 5 --positive[/]
@@ -202,55 +139,26 @@ def solve(
     [bold]--mu auto[/] chooses mu by held-out images and writes the whole curve to RUN/weights/selection.json;
     [bold]--stability N[/] says of each named channel how often other images would have named it, too.
     """
-    run_command("solve", locals())
+    from . import commands
+
+    commands.solve(given, request)
 
 
 @app.command()
-def ablate(
-    run: o.RunArgument,
-    repeats: o.Repeats = None,
-    fill: o.Fill = None,
-    max_ablation_images: o.MaxAblationImages = None,
-    seed: o.Seed = None,
-    device: o.Device = None,
-    batch_size: o.BatchSize = None,
-    workers: o.Workers = None,
-) -> None:
+@takes("[ablate] [run]", "run")
+def ablate(given: Given, request: Request) -> None:
     """Stage 3: remove each class's channels and measure recall, against random and other controls.
 
     [green]interpnet ablate runs/first --repeats 20[/]
     """
-    run_command("ablate", locals())
+    from . import commands
+
+    commands.ablate(given, request)
 
 
 @app.command()
-def explain(
-    run: o.RunArgument,
-    image: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--image", help="Explain this image file instead; repeat for more.", metavar="FILE", show_default=False
-        ),
-    ] = None,
-    cls: Annotated[
-        str | None,
-        typer.Option(
-            "--class", help="Explain the images for this class.", metavar="NAME", show_default="the predicted one"
-        ),
-    ] = None,
-    examples: o.Examples = None,
-    misclassified: o.Misclassified = None,
-    k: o.TopK = None,
-    max_channels: o.MaxChannels = None,
-    top: o.Top = None,
-    rectifier: o.Rectifier = None,
-    resample: o.Resample = None,
-    reduction: o.Reduction = None,
-    methods: o.Methods = None,
-    seed: o.Seed = None,
-    device: o.Device = None,
-    batch_size: o.BatchSize = None,
-) -> None:
+@takes("[explain] seed device batch_size", "run image cls")
+def explain(given: Given, request: Request) -> None:
     """Stage 4: picture the relevant channels and explain test images, or explain images of your own.
 
     [green]interpnet explain runs/first --examples 4[/]
@@ -258,77 +166,79 @@ def explain(
 
     Your own images go to RUN/explanations/user as PNG and JSON.
     """
-    run_command("explain", locals())
+    from . import commands
+
+    commands.explain(given, request)
 
 
 @app.command()
-def report(run: o.RunArgument, open_report: o.OpenReport = False) -> None:
+@takes("", "run open_report")
+def report(given: Given, request: Request) -> None:
     """Stage 5: write report/index.html, one file that opens anywhere; needs neither model nor images.
 
     [green]interpnet report runs/first --open[/]
     """
-    run_command("report", locals())
+    from . import commands
+
+    commands.report(given, request)
 
 
 @app.command()
-def layers(
-    model: Annotated[str, typer.Argument(help="As in `audit`.", metavar="MODEL", show_default=False)],
-    data: o.DataArgument = None,
-    weights: o.Weights = None,
-    num_classes: o.NumClasses = None,
-    output: o.Output = None,
-    data_root: o.DataRoot = None,
-    image_size: o.ImageSize = None,
-    crop: o.Crop = None,
-    channels: o.Channels = None,
-    device: o.Device = None,
-) -> None:
+@takes("[model] data data_root image_size crop channels device", "", model={"help": "As in `audit`.", "required": True})
+def layers(given: Given, request: Request) -> None:
     """List the layers of a network: the names --layers takes, shapes, channels, and what is taken by default.
 
     With DATA the network runs on its first image, else on noise of --channels and --image-size.
 
     [green]interpnet layers torchvision:googlenet --weights random[/]
     """
-    run_command("layers", locals(), module="interpnet.pipelines.cli.commands_model")
+    from . import commands_model
 
-
-app.command()(filters)
+    commands_model.layers(given, request)
 
 
 @app.command()
-def train(
-    data: Annotated[
-        str, typer.Argument(help="digits, mnist, cifar10, imagefolder:PATH, or an8flower-single-6c.", metavar="DATA")
-    ],
-    out: Annotated[
-        str, typer.Option("--out", help="The file of weights.", metavar="FILE.safetensors")
-    ] = "weights.safetensors",
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", help="Passes over the images.", show_default="to see 150,000 images")
-    ] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Highest learning rate.", show_default="0.003")] = None,
-    width: Annotated[
-        int | None, typer.Option("--width", help="Channels of the first layer.", show_default="16")
-    ] = None,
-    data_root: o.DataRoot = None,
-    shortcut: o.Shortcut = None,
-    strength: o.Strength = None,
-    image_size: o.ImageSize = None,
-    crop: o.Crop = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    channels: o.Channels = None,
-    on_bad_image: o.OnBadImage = None,
-    seed: o.Seed = None,
-    device: o.Device = None,
-    workers: o.Workers = None,
-) -> None:
+@takes(
+    "[model] [data] layers [run]",
+    "out fresh open_report",
+    own=FilterSettings,
+    out={"shown": "runs/MODEL-DATA-filters"},
+    layers=_PICTURED_LAYERS,
+)
+def filters(given: Given, request: Request, own: Given) -> None:
+    """Picture a network: filters, what channels and classes answer to, a map of the images, nearest images.
+
+    Writes report/filters.html into the run folder, one file that opens anywhere. The same command, or
+    [bold]--out runs/NAME[/] alone, goes on after an interruption; the same --seed gives the same page.
+
+    [green]interpnet filters torchvision:resnet18 imagefolder:photos --open[/]
+    [green]interpnet filters smallcnn digits --weights digits.safetensors --out runs/digits-filters[/]
+    [green]interpnet filters torchvision:vgg16 imagefolder:photos --layers 'features.2*' --per-layer 12 --steps 256[/]
+
+    A few seconds for a small network; minutes for an ImageNet one on a CPU, most of them for gradient ascent:
+    fewer --steps, --per-layer or --max-classes are quicker.
+    """
+    from . import commands_filters
+
+    commands_filters.filters(given, request, own)
+
+
+@app.command()
+@takes(
+    "data data_root image_size crop mean std channels on_bad_image seed device workers",
+    "out epochs lr width shortcut strength",
+    data={"required": True},
+    out=_WEIGHTS,
+)
+def train(given: Given, request: Request) -> None:
     """Train a small convolutional network, for a first audit or a test.
 
     [green]interpnet train mnist --out mnist.safetensors[/]
     [green]interpnet audit smallcnn mnist --weights mnist.safetensors[/]
     """
-    run_command("train", locals(), module="interpnet.pipelines.cli.commands_model")
+    from . import commands_model
+
+    commands_model.train(given, request)
 
 
 @contextmanager

@@ -3,71 +3,65 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from interpnet.attribution import find_method
 from interpnet.errors import InterpNetError
 
-from ..run.config import RunConfig, numbers, radius
-from ..run.cue import with_cue
+from ..run.config import RunConfig
+from ..run.cue import planted
 from ..run.folder import RunFolder
 from ..run.selection import read_frequencies, read_selection
 from ..run.session import Session
+from ..run.settings import Given
 from ..stages.ablate import load_ablation, run_ablate
 from ..stages.collect import run_collect
 from ..stages.explain import run_explain
 from ..stages.report import run_report
 from ..stages.solve import load_interpretation, run_solve
 from . import terminal_tables as tables
-
-Given = Mapping[str, Any]
-_NOT_SETTINGS = {"run", "out", "config", "fresh", "open_report", "image", "cls", "shortcut", "strength"}
+from .options import Request
 
 
-def settings_of(given: Given) -> dict[str, Any]:
-    """Turn the command line's words into values of :class:`RunConfig`."""
-    values = {name: value for name, value in given.items() if name not in _NOT_SETTINGS and value is not None}
-    if "mu" in values:
-        values["mu"] = radius(values["mu"])
-    for name in ("image_size", "crop"):
-        if name in values:
-            values[name] = numbers(values[name], f"--{name.replace('_', '-')}", whole=True, separator="x")
-    for name in ("mean", "std"):
-        if name in values:
-            values[name] = numbers(values[name], f"--{name}")
-    for name in ("layers", "methods"):
-        if values.get(name):
-            values[name] = tuple(part.strip() for text in values[name] for part in text.split(",") if part.strip())
-        elif name in values:
-            del values[name]
-    for method in values.get("methods", ()):
+def configured(given: Given, request: Request, base: RunConfig | None = None) -> RunConfig:
+    """Return settings with those of the command line in them: its options, and the cue planted in the data.
+
+    Raises
+    ------
+    InterpNetError
+        A value that cannot be, an unknown method (close ones are named), or a cue in data that takes none.
+    """
+    for method in given.values.get("methods", ()):
         find_method(method)
-    return values
+    config = given.over(base or RunConfig())
+    # What was typed beside the option contradicts it; what a file says is overridden.
+    from_file = "data" not in given.values
+    return replace(config, data=planted(config.data, request.shortcut, request.strength, override=from_file))
 
 
-def new_session(given: Given, command: str) -> Session:
+def new_session(given: Given, request: Request, command: str) -> Session:
     """Open or make the run folder of ``audit`` and ``collect``, with the settings of file and command line."""
-    config_file, out = given.get("config"), given.get("out")
     base = RunConfig()
-    existing = Path(out) if out is not None and (Path(out) / "run.toml").is_file() else None
-    values = settings_of(given)
-    if config_file is not None:
-        base = RunConfig.load(Path(config_file))
-    elif existing is not None and "model" not in values:
-        base = RunConfig.load(existing / "run.toml")
-    if "model" in values or base.directory is None:
-        values["directory"] = str(Path.cwd())
-    config = with_cue(base.override(values), given)
-    if not config.model or not config.data:
-        missing = "MODEL and DATA" if not config.model else "DATA"
+    if request.config is not None:
+        base = RunConfig.load(Path(request.config))
+    elif request.out is not None and "model" not in given.values:
+        stored = Path(request.out) / "run.toml"
+        if stored.is_file():
+            base = RunConfig.load(stored)
+    if "model" in given.values or base.directory is None:
+        base = replace(base, directory=str(Path.cwd()))
+    config = configured(given, request, base)
+    missing = [name for name, value in (("MODEL", config.model), ("DATA", config.data)) if not value]
+    if missing:
         raise InterpNetError(
-            f"{missing} missing: interpnet {command} MODEL DATA --out runs/NAME, for example "
+            f"{' and '.join(missing)} missing: interpnet {command} MODEL DATA --out runs/NAME, for example "
             f"interpnet {command} torchvision:resnet18 imagefolder:photos (see interpnet {command} --help)"
         )
-    path = Path(out) if out is not None else Path("runs") / default_name(config)
-    return Session(RunFolder.create(path), config, f"interpnet {command} --out {path}", fresh=bool(given.get("fresh")))
+    path = Path(request.out or Path("runs") / default_name(config))
+    return Session(RunFolder.create(path), config, f"interpnet {command} --out {path}", fresh=request.fresh)
 
 
 def default_name(config: RunConfig) -> str:
@@ -82,20 +76,20 @@ def default_name(config: RunConfig) -> str:
     return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") or "run" for part in parts)
 
 
-def existing_session(given: Given, command: str) -> Session:
+def existing_session(given: Given, request: Request, command: str) -> Session:
     """Open the run folder of a stage command, its settings overridden by the command line's."""
-    path = Path(given["run"])
+    path = Path(request.run)
     run = RunFolder.open(path)
-    config = run.config().override(settings_of(given))
-    return Session(run, config, f"interpnet {command} {path}", fresh=bool(given.get("fresh")))
+    config = configured(given, request, run.config())
+    return Session(run, config, f"interpnet {command} {path}", fresh=request.fresh)
 
 
-def audit(given: Given) -> None:
+def audit(given: Given, request: Request) -> None:
     """Run all stages."""
-    session = new_session(given, "audit")
+    session = new_session(given, request, "audit")
     load(session)
     with session.run.locked():
-        run_audit(session, open_report=bool(given.get("open_report")))
+        run_audit(session, open_report=request.open_report)
 
 
 def load(session: Session) -> None:
@@ -109,7 +103,7 @@ def run_audit(session: Session, *, open_report: bool = False) -> None:
     _solve(session)
     _ablate(session)
     run_explain(session)
-    _report(session, open_report=open_report)
+    show_report(session, run_report(session), open_report=open_report)
 
 
 def _collect(session: Session) -> None:
@@ -119,7 +113,8 @@ def _collect(session: Session) -> None:
 
 def _solve(session: Session) -> None:
     run_solve(session)
-    found, folder = load_interpretation(session), session.run.folder("solve")
+    found = load_interpretation(session)
+    folder = session.run.folder("solve")
     tables.show_relevant(session.console, found, read_selection(folder), read_frequencies(folder, found.coef.shape))
 
 
@@ -130,72 +125,71 @@ def _ablate(session: Session) -> None:
         tables.show_ablation(session.console, result)
 
 
-def _report(session: Session, *, open_report: bool, again: bool = False) -> None:
-    path = run_report(session, again=again)
-    session.say("")
-    session.console.print(f"report: {path}", style="bold green", highlight=False, soft_wrap=True, markup=False)
+def show_report(session: Session, path: Path, *, open_report: bool) -> None:
+    """Say where a report is, and open it in a browser if asked."""
+    session.console.print(f"\nreport: {path}", style="bold green", highlight=False, soft_wrap=True, markup=False)
     if open_report:
         import webbrowser
 
         webbrowser.open(path.resolve().as_uri())
 
 
-def collect(given: Given) -> None:
+def collect(given: Given, request: Request) -> None:
     """Start a run with its first stage, or go on with it."""
-    first = given.get("model")
-    if first is not None and (Path(first) / "manifest.json").is_file():
-        given = {**given, "run": first, "model": None}
-        session = existing_session(given, "collect")
+    first = given.values.get("model", "")
+    if (Path(first) / "manifest.json").is_file():
+        rest = {name: value for name, value in given.values.items() if name != "model"}
+        session = existing_session(Given(rest), replace(request, run=first), "collect")
     else:
-        session = new_session(given, "collect")
+        session = new_session(given, request, "collect")
     load(session)
     with session.run.locked():
         _collect(session)
     session.say(f"next: interpnet solve {session.run.path}")
 
 
-def solve(given: Given) -> None:
+def solve(given: Given, request: Request) -> None:
     """Solve again from existing scores."""
-    _stage(given, "solve", _solve, "ablate")
+    _stage(given, request, "solve", _solve, "ablate")
 
 
-def ablate(given: Given) -> None:
+def ablate(given: Given, request: Request) -> None:
     """Run the ablation study again."""
-    _stage(given, "ablate", _ablate, "explain")
+    _stage(given, request, "ablate", _ablate, "explain")
 
 
-def explain(given: Given) -> None:
+def explain(given: Given, request: Request) -> None:
     """Picture channels and examples again, or explain a user's images."""
-    if given.get("image"):
-        _explain_user(given)
-    elif given.get("cls") is not None:
+    if request.image:
+        _explain_user(given, request)
+    elif request.cls is not None:
         raise InterpNetError("--class came without --image; name the images that are to be explained for that class")
     else:
-        _stage(given, "explain", run_explain, "report")
+        _stage(given, request, "explain", run_explain, "report")
 
 
-def _explain_user(given: Given) -> None:
+def _explain_user(given: Given, request: Request) -> None:
     from ..stages.user_images import FOLDER, explain_user_images
 
-    session = existing_session(given, "explain")
+    session = existing_session(given, request, "explain")
     with session.run.locked():
         stored = session.run.config()
-        records = explain_user_images(session, given["image"], given.get("cls"))
+        records = explain_user_images(session, request.image, request.cls)
         # How somebody looked at a picture of their own is no setting of the run.
         stored.save(session.run.path / "run.toml")
     folder = session.run.folder("explain") / FOLDER
     tables.show_explained(session.console, session.subject.classes, records, str(folder))
 
 
-def report(given: Given) -> None:
+def report(given: Given, request: Request) -> None:
     """Build the report again."""
-    session = existing_session(given, "report")
+    session = existing_session(given, request, "report")
     with session.run.locked():
-        _report(session, open_report=bool(given.get("open_report")), again=True)
+        show_report(session, run_report(session, again=True), open_report=request.open_report)
 
 
-def _stage(given: Given, name: str, work: Callable[[Session], object], following: str) -> None:
-    session = existing_session(given, name)
+def _stage(given: Given, request: Request, name: str, work: Callable[[Session], Any], following: str) -> None:
+    session = existing_session(given, request, name)
     with session.run.locked():
         session.config.save(session.run.path / "run.toml")
         work(session)

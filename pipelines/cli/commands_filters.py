@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-
-from rich.markup import escape
 
 import interpnet
 
@@ -19,35 +16,34 @@ from ..filters.work import Work
 from ..report.filters import build_filters_report
 from ..run.folder import digest
 from ..run.session import Interrupted, Notes, Session, readable_memory_errors
+from ..run.settings import Given
 from ..run.subject import Subject
-from .commands import default_name, new_session
+from .commands import configured, default_name, new_session, show_report
+from .options import Request
 
-Given = Mapping[str, Any]
 #: Below the run folder; the report itself lies in ``report/`` with that of an audit.
-FOLDER, STAGE = "filters", "filters"
-_OWN = tuple(entry.name for entry in fields(FilterSettings))
+FOLDER = "filters"
+STAGE = "filters"
 # Of a subject's notes, what only an audit's reader must know.
 _AUDIT_NOTE = "There is no test split"
 
 
-def filters(given: Given) -> None:
+def filters(given: Given, request: Request, own: Given) -> None:
     """Make the filter visualization report of a model, or go on with it."""
-    rest = {name: value for name, value in given.items() if name not in _OWN}
-    if rest.get("out") is None and rest.get("model") and rest.get("data"):
-        rest["out"] = str(Path("runs") / f"{_named(rest)}-filters")
-    session = new_session(rest, "filters")
-    stored = {} if rest.get("model") else session.run.stage(STAGE).get("settings", {})
-    settings = FilterSettings.of({**stored, **{n: given.get(n) for n in _OWN if given.get(n) is not None}})
+    named = "model" in given.values
+    if request.out is None and named and "data" in given.values:
+        request = replace(request, out=f"runs/{default_name(configured(given, request))}-filters")
+    session = new_session(given, request, "filters")
+    # The folder's own settings hold as long as nobody names a model: then it is another visualization.
+    stored: dict[str, Any] = {}
+    if not named:
+        stored = session.run.stage(STAGE).get("settings", {})
+    settings = own.over(FilterSettings().override(stored))
     subject = session.loaded
     with session.run.locked():
         base = _claim(session, subject, settings)
-        _make(session, Work(subject, settings, Parts(session.run.path / FOLDER, base)), given)
-
-
-def _named(given: Given) -> str:
-    from ..run.config import RunConfig
-
-    return default_name(RunConfig(model=given["model"], data=given["data"]))
+        path = _make(session, Work(subject, settings, Parts(session.run.path / FOLDER, base)))
+    show_report(session, path, open_report=request.open_report)
 
 
 def _claim(session: Session, subject: Subject, settings: FilterSettings) -> str:
@@ -69,13 +65,13 @@ def _claim(session: Session, subject: Subject, settings: FilterSettings) -> str:
     return digest([interpnet.__version__, made_from])
 
 
-def _make(session: Session, work: Work, given: Given) -> None:
+def _make(session: Session, work: Work) -> Path:
     notes = Notes()
     for note in work.subject.notes:
         if not note.startswith(_AUDIT_NOTE):
             notes.add(note)
     clock = time.monotonic()
-    facts: dict[str, Any] = {"settings": work.settings.as_dict()}
+    facts: dict[str, Any] = {"settings": asdict(work.settings)}
     key = digest([work.parts.base, facts])
     session.run.mark(STAGE, "running", key, **facts)
     finished = False
@@ -92,13 +88,8 @@ def _make(session: Session, work: Work, given: Given) -> None:
     finally:
         if not finished:
             session.run.mark(STAGE, "interrupted", key, **facts)
-    for note in notes.texts:
-        session.say(f"[yellow]note:[/] {escape(note)}")
+    session.say_notes(notes.texts)
     if work.parts.reused:
         session.say(f"parts that were there already: {len(work.parts.reused)}")
     session.say(f"done in {seconds:.1f} s")
-    session.console.print(f"report: {path}", style="bold green", highlight=False, soft_wrap=True, markup=False)
-    if given.get("open_report"):
-        import webbrowser
-
-        webbrowser.open(path.resolve().as_uri())
+    return path

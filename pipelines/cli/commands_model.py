@@ -15,14 +15,15 @@ from interpnet.errors import InterpNetError, ModelError
 from interpnet.models import History, SmallCNN, accuracy, fit_smallcnn, save_smallcnn, smallcnn_extra
 
 from ..run.config import RunConfig
-from ..run.cue import described, planted, with_cue
+from ..run.cue import described
 from ..run.folder import RunFolder, digest
 from ..run.session import Interrupted, Session, make_console
+from ..run.settings import Given, option
 from ..run.subject import load_images, load_network, stack_first, traced
 from . import terminal_tables as tables
-from .commands import run_audit, settings_of
+from .commands import configured, run_audit
+from .options import Request
 
-Given = Mapping[str, Any]
 _IMAGE_SIZE = 224
 _DEMO_VERSION = 2
 _DEMO_DATA = "an8flower-single-6c"
@@ -30,18 +31,20 @@ _DEMO_TRAINING: dict[str, Any] = {"width": 8, "epochs": 12}
 _WEIGHTS = "smallcnn.safetensors"
 
 
-def layers(given: Given) -> None:
+def layers(given: Given, request: Request) -> None:
     """Print the sites of a model."""
-    config = RunConfig().override(settings_of(given))
+    config = configured(given, request)
     model, info, output, device = load_network(config)
-    hint = None if info.preprocessing is None else dict(info.preprocessing)
-    images = stack_first(load_images(config, "train", hint)) if config.data else _noise(config, model, hint)
+    if config.data:
+        images = stack_first(load_images(config, "train", info.preprocessing))
+    else:
+        images = _noise(config, model, info.preprocessing)
     trace = traced(model, images.to(device), output)
     size = "x".join(map(str, trace.image_shape))
     tables.show_layers(make_console(), trace.sites, f"{config.model} on images of {size}, {trace.n_outputs} outputs")
 
 
-def _noise(config: RunConfig, model: torch.nn.Module, hint: dict[str, Any] | None) -> Tensor:
+def _noise(config: RunConfig, model: torch.nn.Module, hint: Mapping[str, Any] | None) -> Tensor:
     """Return a random image of the shape asked for, else of the one the model was made or trained for."""
     shape = (3, _IMAGE_SIZE, _IMAGE_SIZE)
     if isinstance(model, SmallCNN):
@@ -54,22 +57,24 @@ def _noise(config: RunConfig, model: torch.nn.Module, hint: dict[str, Any] | Non
     return torch.rand(1, channels, size[0], size[-1], generator=torch.Generator().manual_seed(0))
 
 
-def train(given: Given) -> None:
+def train(given: Given, request: Request) -> None:
     """Train a SmallCNN and write its weights."""
-    own = {name: given.get(name) for name in ("epochs", "lr", "width")}
-    rest = {name: value for name, value in given.items() if name not in own}
-    config = with_cue(RunConfig().override(settings_of(rest)), rest)
-    out = Path(given["out"])
+    config = configured(given, request)
+    out = Path(request.out or "weights.safetensors")
     if out.suffix != ".safetensors":
         raise InterpNetError(f"--out is {str(out)!r}; expected a file NAME.safetensors")
-    train_to(out, config, {name: value for name, value in own.items() if value is not None}, None)
+    options = {"epochs": request.epochs, "lr": request.lr, "width": request.width}
+    train_to(out, config, {name: value for name, value in options.items() if value is not None}, None)
 
 
 def train_to(out: Path, config: RunConfig, options: dict[str, Any], key: str | None) -> None:
     """Train on the configured data, measure on its test split, and save both with the weights."""
     console = make_console()
-    data, test = load_images(config, "train"), load_images(config, "test")
-    device = best_device() if config.device == "auto" else config.device
+    data = load_images(config, "train")
+    test = load_images(config, "test")
+    device: torch.device | str = config.device
+    if device == "auto":
+        device = best_device()
     model, history = fit_smallcnn(data, seed=config.seed, device=device, num_workers=config.workers, **options)
     reached = accuracy(model, make_loader(test, num_workers=config.workers))
     save_smallcnn(model, out, _facts(data, history, reached, key))
@@ -93,28 +98,25 @@ def _facts(data: ImageData, history: History, reached: float, key: str | None) -
     }
 
 
-def demo(given: Given) -> None:
+def demo(given: Given, request: Request) -> None:
     """Train a small network on an8Flower, whose telling pixels are known, audit it, and say where the report is."""
-    shortcut = given.get("shortcut")
-    path = Path(given.get("out") or ("runs/demo" if shortcut is None else f"runs/demo-{shortcut}"))
+    path = Path(request.out or "-".join(filter(None, ("runs/demo", request.shortcut))))
     weights = path / _WEIGHTS
-    values = settings_of(given)
-    config = RunConfig(
+    base = RunConfig(
         model="smallcnn",
-        data=planted(_DEMO_DATA, given),
+        data=_DEMO_DATA,
         data_root=str(path / "data"),
         weights=str(weights),
         directory=str(Path.cwd()),
     )
-    config = config.override(values)
-    resume = " ".join(
-        ["interpnet demo", *([f"--out {path}"] if given.get("out") else []), *_words(_cue_of(given) | values)]
-    )
+    config = configured(given, request, base)
+    asked = {"out": request.out and path, "shortcut": request.shortcut, "strength": request.strength}
+    resume = " ".join(["interpnet demo", *_words(asked | dict(given.values))])
     run = RunFolder.create(path)
-    session = Session(run, config, resume, fresh=bool(given.get("fresh")))
+    session = Session(run, config, resume, fresh=request.fresh)
     with run.locked():
         run.save()
-        if shortcut is not None:
+        if request.shortcut is not None:
             session.say(described(config.data) or "")
         key = digest(["demo", _DEMO_VERSION, config.seed, load_images(config, "train").fingerprint()])
         if _trained(weights, key):
@@ -123,17 +125,13 @@ def demo(given: Given) -> None:
             session.say("[bold]train[/] ...")
             try:
                 train_to(weights, config, _DEMO_TRAINING, key)
-                if shortcut is not None:
+                if request.shortcut is not None:
                     _say_reliance(session, config)
             except KeyboardInterrupt as error:
                 raise Interrupted(f"interrupted while training. Begin again with: {session.resume}") from error
             # Other weights are another model: what an earlier demo found does not hold for them.
             session.fresh = True
-        run_audit(session, open_report=bool(given.get("open_report")))
-
-
-def _cue_of(given: Given) -> dict[str, Any]:
-    return {name: given[name] for name in ("shortcut", "strength") if given.get(name) is not None}
+        run_audit(session, open_report=request.open_report)
 
 
 def _say_reliance(session: Session, config: RunConfig) -> None:
@@ -149,13 +147,10 @@ def _say_reliance(session: Session, config: RunConfig) -> None:
 
 def _words(settings: Mapping[str, Any]) -> list[str]:
     """Return settings as words of the command line: the demo begins with its own, not with those of the run."""
-    words = []
-    for name, value in settings.items():
-        if isinstance(value, bool):
-            words.append("--positive" if value else "--signed")
-        else:
-            words.append(f"--{name.replace('_', '-')} {value}")
-    return words
+    words = {name: f"{option(name)} {value}" for name, value in settings.items() if value is not None}
+    if "positive" in words:
+        words["positive"] = {True: "--positive", False: "--signed"}[settings["positive"]]
+    return list(words.values())
 
 
 def _trained(weights: Path, key: str) -> bool:

@@ -1,69 +1,75 @@
-"""What a filter visualization is made with, besides the model and the data."""
+"""What a filter visualization is made with, beside the model and the data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from interpnet.errors import InterpNetError, did_you_mean
+from ..run.settings import SECTIONS, Settings, setting
 
-_SPLITS = ("train", "test")
-_LEAST = {"max_images": 1, "per_layer": 1, "max_classes": 0, "neighbours": 1, "steps": 1, "jitter": 0}
+_DATA = SECTIONS["data"]
+_PICTURES = SECTIONS["explain"]
 
 
 @dataclass(frozen=True)
-class FilterSettings:
+class FilterSettings(Settings):
     """The settings of a filter visualization; ``interpnet filters --help`` explains each.
 
     Raises
     ------
     InterpNetError
-        A value out of range, or not among the choices.
+        A value of the wrong type, out of range, or not among the choices.
 
     Examples
     --------
-    >>> FilterSettings.of({"steps": 16, "l2": None, "model": "smallcnn"}).steps
+    >>> FilterSettings().override({"steps": 16, "l2": None}).steps
     16
     """
 
-    split: str = "test"
-    max_images: int = 1000
-    per_layer: int = 6
-    max_classes: int = 12
-    neighbours: int = 6
-    perplexity: float | None = None
-    steps: int = 64
-    jitter: int | None = None
-    blur: float | None = None
-    l2: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.split not in _SPLITS:
-            raise InterpNetError(
-                f"--split is {self.split!r}; expected train or test{did_you_mean(self.split, _SPLITS)}"
-            )
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                option = name.replace("_", "-")
-                raise InterpNetError(f"--{option} is {value}; expected a whole number of at least {least}")
-        if self.perplexity is not None and not self.perplexity >= 1:
-            raise InterpNetError(f"--perplexity is {self.perplexity}; expected a number of at least 1")
-        if self.blur is not None and not self.blur >= 0:
-            raise InterpNetError(f"--blur is {self.blur}; expected a number of pixels, 0 for none")
-        if not 0 <= self.l2 < 1:
-            raise InterpNetError(f"--l2 is {self.l2}; expected a number from 0 to below 1")
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> FilterSettings:
-        """Return the settings among ``given`` that are not ``None``, the rest as by default."""
-        names = {entry.name for entry in fields(cls)}
-        return cls(**{name: value for name, value in given.items() if name in names and value is not None})
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON-able values."""
-        return asdict(self)
+    split: str = setting("test", help="Images to look at: train or test.", panel=_DATA, choices=("train", "test"))
+    max_images: int = setting(1000, help="Look at so many images, balanced by class.", panel=_DATA, least=1)
+    per_layer: int = setting(6, help="Channels pictured in each layer.", panel=_PICTURES, least=1)
+    max_classes: int = setting(
+        12, help="Classes pictured, and images whose neighbours are shown.", panel=_PICTURES, least=0
+    )
+    neighbours: int = setting(6, help="Nearest images shown for each.", panel=_PICTURES, least=1)
+    perplexity: float | None = setting(
+        None,
+        help="About how many neighbours t-SNE keeps near each image.",
+        panel=_PICTURES,
+        shown="30, less with few images",
+        least=1,
+        expected="a number of at least 1",
+    )
+    steps: int = setting(
+        64,
+        help="Gradient steps of a maximised picture; most of the time goes here.",
+        panel=_PICTURES,
+        least=1,
+    )
+    jitter: int | None = setting(
+        None,
+        help="Largest random shift at each step, in pixels.",
+        panel=_PICTURES,
+        shown="a 28th of the shorter side",
+        least=0,
+    )
+    blur: float | None = setting(
+        None,
+        help="Gaussian smoothing at the first step, in pixels; it falls to none.",
+        panel=_PICTURES,
+        shown="1, less for small images",
+        least=0,
+        expected="a number of pixels, 0 for none",
+    )
+    l2: float = setting(
+        0.01,
+        help="Share of the way to grey taken back at each step.",
+        panel=_PICTURES,
+        least=0,
+        below=1,
+        expected="a number from 0 to below 1",
+    )
 
     def climb(self) -> dict[str, Any]:
         """Return what :func:`interpnet.pictures.maximise` takes."""

@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+import tomllib
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
+
+import tomli_w
 
 from interpnet.errors import InterpNetError, RunFolderError, did_you_mean
 from interpnet.support.io import write_text
 
-from .toml_text import Table, read_toml, to_toml
+from .settings import SECTIONS, Settings, about, radius, setting
 
-_SECTIONS = ("model", "data", "collect", "solve", "ablate", "explain", "run")
-MU_EXPECTED = "a number above 0, or auto"
+__all__ = ["CONTROLS", "RunConfig", "radius"]
+
 #: Methods that need no network, shown beside every other: a map like theirs says nothing of it.
 CONTROLS = ("edge", "random", "center")
-_COMMENT = "Replay this run with: interpnet audit --config THIS_FILE --out runs/ANOTHER_NAME"
-_CHOICES = {
-    "on_bad_image": ("fail", "skip"),
-    "norm": ("l2", "l2sq"),
-    "fit_on": ("auto", "labels", "predictions"),
-    "class_weight": ("none", "balanced"),
-    "fill": ("zero", "mean"),
-    "rectifier": ("guided", "deconvnet", "gradient"),
-    "reduction": ("abs", "positive", "max"),
-}
-_LEAST = {
-    "num_classes": 1, "max_images": 1, "stability": 0, "repeats": 1, "max_ablation_images": 1, "examples": 0,
-    "misclassified": 0, "k": 1, "max_channels": 1, "top": 1, "seed": 0, "batch_size": 1, "workers": 0,
-}  # fmt: skip
-
-
-def _in(section: str, default: Any) -> Any:
-    return field(default=default, metadata={"section": section})
+_COMMENT = "# Replay this run with: interpnet audit --config THIS_FILE --out runs/ANOTHER_NAME\n\n"
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Settings):
     """The settings of a run; ``interpnet audit --help`` explains each.
 
     Raises
@@ -52,91 +36,186 @@ class RunConfig:
     20.0
     """
 
-    model: str = _in("model", "")
-    weights: str | None = _in("model", None)
-    num_classes: int | None = _in("model", None)
-    output: str | None = _in("model", None)
-    data: str = _in("data", "")
-    data_root: str | None = _in("data", None)
-    classes: str | None = _in("data", None)
-    image_size: tuple[int, ...] | None = _in("data", None)
-    crop: tuple[int, ...] | None = _in("data", None)
-    mean: tuple[float, ...] | None = _in("data", None)
-    std: tuple[float, ...] | None = _in("data", None)
-    channels: int | None = _in("data", None)
-    on_bad_image: str = _in("data", "fail")
-    layers: tuple[str, ...] = _in("collect", ("default",))
-    norm: str = _in("collect", "l2")
-    max_images: int | None = _in("collect", None)
-    mu: float | Literal["auto"] = _in("solve", 10.0)
-    positive: bool = _in("solve", False)
-    fit_on: str = _in("solve", "auto")
-    class_weight: str = _in("solve", "none")
-    stability: int = _in("solve", 0)
-    repeats: int = _in("ablate", 10)
-    fill: str = _in("ablate", "zero")
-    max_ablation_images: int | None = _in("ablate", None)
-    k: int = _in("explain", 3)
-    examples: int = _in("explain", 2)
-    misclassified: int = _in("explain", 10)
-    max_channels: int = _in("explain", 12)
-    top: int = _in("explain", 100)
-    rectifier: str = _in("explain", "guided")
-    resample: bool = _in("explain", True)
-    reduction: str = _in("explain", "abs")
-    methods: tuple[str, ...] = _in("explain", ("gradient", "guided", "gradcam++"))
-    seed: int = _in("run", 0)
-    device: str = _in("run", "auto")
-    batch_size: int = _in("run", 64)
-    workers: int = _in("run", 0)
-    directory: str | None = _in("run", None)
+    model: str = setting(
+        "",
+        "model",
+        "torchvision:NAME, timm:NAME, path/to/file.py:factory, or smallcnn (with --weights).",
+        names="MODEL",
+    )
+    weights: str | None = setting(
+        None,
+        "model",
+        "A file (.safetensors; .pt or .pth with a state dict), pretrained, random, or published weights' name.",
+        shown="pretrained for torchvision and timm",
+    )
+    num_classes: int | None = setting(None, "model", "Outputs of the model.", shown="the architecture's", least=1)
+    output: str | None = setting(
+        None, "model", "Which entry of a returned tuple or dict is the logits.", metavar="KEY_OR_INDEX"
+    )
+    data: str = setting("", "data", "digits, mnist, cifar10, imagefolder:PATH, or an8flower-single-6c.", names="DATA")
+    data_root: str | None = setting(None, "data", "Where mnist and cifar10 lie.", shown="data", metavar="DIR")
+    classes: str | None = setting(
+        None,
+        "data",
+        "Text file naming the model's outputs, one per line in order; the data's classes are found in it.",
+        shown="the data's classes are the outputs",
+        metavar="FILE",
+    )
+    image_size: tuple[int, ...] | None = setting(
+        None,
+        "data",
+        "Resize: N for the shorter side (then the square centre is cut out), or HxW.",
+        shown="as the weights' publisher, else none",
+    )
+    crop: tuple[int, ...] | None = setting(None, "data", "Centre crop after resizing.")
+    mean: tuple[float, ...] | None = setting(
+        None,
+        "data",
+        "Subtracted from pixels in [0, 1]: one number, or one per channel.",
+        shown="the weights' or the data's own",
+    )
+    std: tuple[float, ...] | None = setting(
+        None, "data", "Divides them afterwards.", shown="the weights' or the data's own"
+    )
+    channels: int | None = setting(
+        None, "data", "Convert images to 1 (grey) or 3 (colour).", shown="the data's", metavar="1|3"
+    )
+    on_bad_image: str = setting(
+        "fail",
+        "data",
+        "An unreadable image stops the run, or is left out and listed in the report.",
+        choices=("fail", "skip"),
+    )
+    layers: tuple[str, ...] = setting(
+        ("default",),
+        "collect",
+        "default, conv, all, names or globs as `interpnet layers` prints them; comma-separated or repeated.",
+        shown="default: every activation after a convolution or linear layer",
+        metavar="LAYERS",
+    )
+    norm: str = setting(
+        "l2",
+        "collect",
+        "Score of a channel: the L2 norm of its map (the paper), or its square (the released code).",
+        choices=("l2", "l2sq"),
+    )
+    max_images: int | None = setting(
+        None,
+        "collect",
+        "Use so many training images, balanced by class.",
+        panel=SECTIONS["data"],
+        shown="all",
+        least=1,
+    )
+    mu: float | Literal["auto"] = setting(
+        10.0,
+        "solve",
+        "Sparsity: bound on the L1 norm of a class's weights; the smaller, the fewer channels. auto tries about "
+        "twenty values on held-out images (5 folds) and takes the smallest within one standard error of the best.",
+    )
+    positive: bool = setting(
+        False,
+        "solve",
+        "Weights not below zero, or of either sign.",
+        shown="signed",
+        names="--positive/--signed",
+    )
+    fit_on: str = setting(
+        "auto",
+        "solve",
+        "Fit on the labels or on the network's predictions; auto takes predictions below 5 images per class.",
+        choices=("labels", "predictions", "auto"),
+    )
+    class_weight: str = setting(
+        "none",
+        "solve",
+        "none: every image counts alike. balanced: every class counts alike, however few its images.",
+        choices=("none", "balanced"),
+    )
+    stability: int = setting(
+        0,
+        "solve",
+        "Solve again on N random pairs of halves of the images and give each channel the share of halves that "
+        "name it too; 20 to 50 are usual.",
+        shown="0: off",
+        least=0,
+    )
+    repeats: int = setting(10, "ablate", "Draws of every random control.", least=1)
+    fill: str = setting(
+        "zero",
+        "ablate",
+        "What a removed map is overwritten with: zero, or the channel's mean.",
+        choices=("zero", "mean"),
+    )
+    max_ablation_images: int | None = setting(
+        None, "ablate", "Use so many test images, balanced by class.", shown="all", least=1
+    )
+    examples: int = setting(2, "explain", "Recognised test images explained for each class.", least=0)
+    misclassified: int = setting(10, "explain", "Misclassified test images explained, in all.", least=0)
+    k: int = setting(3, "explain", "Channels shown for each image.", metavar="K", least=1)
+    max_channels: int = setting(12, "explain", "Channels pictured for each class, by weight.", least=1)
+    top: int = setting(100, "explain", "Images averaged in a channel's visualization.", least=1)
+    rectifier: str = setting(
+        "guided",
+        "explain",
+        "How heatmaps pass rectifiers on their way back.",
+        choices=("guided", "deconvnet", "gradient"),
+    )
+    resample: bool = setting(
+        True,
+        "explain",
+        "Strided convolutions run backwards with stride 1 on a resampled signal (the paper), or as they are.",
+        shown="resample",
+        names="--resample/--no-resample",
+    )
+    reduction: str = setting(
+        "abs",
+        "explain",
+        "One value per pixel from the colours' signals: sum of absolute values, sum of positive parts, or maximum.",
+        choices=("abs", "positive", "max"),
+    )
+    methods: tuple[str, ...] = setting(
+        ("gradient", "guided", "gradcam++"),
+        "explain",
+        "Attribution methods shown beside (docs/methods.md), and always the controls edge, random and center; "
+        "comma-separated or repeated.",
+        metavar="METHODS",
+    )
+    seed: int = setting(0, "run", "Fixes everything random.", least=0)
+    device: str = setting("auto", "run", "cpu, cuda, cuda:1, mps.", shown="the best there is", metavar="DEVICE")
+    batch_size: int = setting(64, "run", "Images per batch.", least=1)
+    workers: int = setting(0, "run", "Processes that read images ahead.", shown="0: none", least=0)
+    # Where the run was started; no option, for it is not chosen.
+    directory: str | None = setting(None, "run")
 
     def __post_init__(self) -> None:
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            if value is not None or "None" not in str(entry.type):
-                object.__setattr__(self, entry.name, _coerced(entry.name, value, str(entry.type)))
-        for name, known in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in known:
-                raise InterpNetError(
-                    f"{_option(name)} is {value!r}; expected {' or '.join(known)}{did_you_mean(value, known)}"
-                )
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InterpNetError(f"{_option(name)} is {value}; expected a whole number of at least {least}")
+        super().__post_init__()
         if not self.layers:
             raise InterpNetError("--layers is empty; expected default, conv, all, or names of layers")
 
-    def override(self, given: Mapping[str, Any]) -> RunConfig:
-        """Return a copy with the values of ``given`` that are not ``None``."""
-        return replace(self, **{name: value for name, value in given.items() if value is not None})
-
     def section(self, name: str) -> dict[str, Any]:
         """Return the settings of one section, for a key; JSON-able, ``None`` included."""
-        return {
-            entry.name: list(value) if isinstance(value := getattr(self, entry.name), tuple) else value
-            for entry in fields(self)
-            if entry.metadata["section"] == name
-        }
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self) if about(entry).section == name}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     def path(self, written: str) -> str:
         """Return a path of the configuration as it can be opened from here.
 
         A relative path is tried from the current folder, then from the one the run was started in.
         """
-        if Path(written).exists() or self.directory is None:
+        if self.directory is None or Path(written).exists():
             return written
         there = Path(self.directory) / written
-        return str(there) if there.exists() else written
+        if not there.exists():
+            return written
+        return str(there)
 
     def save(self, path: Path) -> None:
         """Write the settings as TOML; what is not set is left out."""
-        tables: dict[str, Table] = {
-            name: {key: value for key, value in self.section(name).items() if value is not None} for name in _SECTIONS
+        tables = {
+            name: {key: value for key, value in self.section(name).items() if value is not None} for name in SECTIONS
         }
-        write_text(path, to_toml(tables, _COMMENT))
+        write_text(path, _COMMENT + tomli_w.dumps(tables))
 
     @classmethod
     def load(cls, path: Path) -> RunConfig:
@@ -145,100 +224,37 @@ class RunConfig:
         Raises
         ------
         RunFolderError
-            Unreadable, or a section or setting that does not exist (close matches are named).
+            Missing, unreadable or no TOML, or a section or setting that does not exist (close matches are named).
         InterpNetError
             A value that cannot be.
         """
-        known = {entry.name: entry.metadata["section"] for entry in fields(cls)}
         given: dict[str, Any] = {}
-        for section, table in read_toml(path).items():
-            if section not in _SECTIONS:
-                raise RunFolderError(
-                    f"configuration {str(path)!r}: unknown section [{section}]{did_you_mean(section, _SECTIONS)}"
-                )
-            for name, value in table.items():
-                if known.get(name) != section:
-                    here = [key for key, where in known.items() if where == section]
+        for section, table in _tables(path).items():
+            if section not in SECTIONS:
+                hint = did_you_mean(section, SECTIONS)
+                raise RunFolderError(f"configuration {str(path)!r}: unknown section [{section}]{hint}")
+            known = [entry.name for entry in fields(cls) if about(entry).section == section]
+            for name in table:
+                if name not in known:
                     raise RunFolderError(
                         f"configuration {str(path)!r}: section [{section}] has no setting {name!r}"
-                        f"{did_you_mean(name, here)}; it has {', '.join(here)}"
+                        f"{did_you_mean(name, known)}; it has {', '.join(known)}"
                     )
-                given[name] = value
+            given |= table
         return cls(**given)
 
 
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _coerced(name: str, value: Any, annotation: str) -> Any:
-    """Check ``value`` against a field's annotation; TOML's lists become tuples and its integers floats."""
-    kind = annotation.removesuffix(" | None")
-    checks: dict[str, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
-        "str": ("text", lambda v: isinstance(v, str), str),
-        "bool": ("true or false", lambda v: isinstance(v, bool), bool),
-        "int": ("a whole number", _is_int, int),
-        "float | Literal['auto']": (MU_EXPECTED, _is_mu, lambda v: v if v == "auto" else float(v)),
-        "tuple[int, ...]": ("whole numbers", lambda v: _is_list(v) and all(map(_is_int, v)), tuple),
-        "tuple[float, ...]": (
-            "numbers",
-            lambda v: _is_list(v) and all(map(_is_number, v)),
-            lambda v: tuple(map(float, v)),
-        ),
-        "tuple[str, ...]": (
-            "a list of text",
-            lambda v: _is_list(v) and all(isinstance(item, str) for item in v),
-            tuple,
-        ),
-    }
-    expected, fits, make = checks[kind.replace('"', "'")]
-    if not fits(value):
-        raise InterpNetError(f"{_option(name)} is {value!r}; expected {expected}")
-    return make(value)
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_mu(value: object) -> bool:
-    return value == "auto" or (isinstance(value, int | float) and _is_number(value) and 0 < value < math.inf)
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def radius(text: str) -> float | Literal["auto"]:
-    """Parse the text of ``--mu``: a number above 0, or ``auto``.
-
-    Examples
-    --------
-    >>> radius("5"), radius("auto")
-    (5.0, 'auto')
-    """
-    if text == "auto":
-        return "auto"
+def _tables(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a file of tables."""
     try:
-        return float(text)  # its range is checked with all other settings
-    except ValueError as error:
-        raise InterpNetError(f"--mu is {text!r}; expected {MU_EXPECTED}{did_you_mean(text, ['auto'])}") from error
-
-
-def numbers(text: str, option: str, *, whole: bool = False, separator: str = ",") -> tuple[float, ...]:
-    """Parse ``"0.5,0.5,0.4"``, or whole numbers such as ``"32"`` and ``"32x48"``.
-
-    Examples
-    --------
-    >>> numbers("32x48", "--image-size", whole=True, separator="x")
-    (32, 48)
-    """
-    try:
-        return tuple(int(part) if whole else float(part) for part in text.split(separator))
-    except ValueError as error:
-        example = "224 or 224x320" if separator == "x" else "0.5 or 0.485,0.456,0.406"
-        raise InterpNetError(f"{option} is {text!r}; expected numbers such as {example}") from error
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunFolderError(f"configuration {str(path)!r} does not exist") from error
+    except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise RunFolderError(f"configuration {str(path)!r} cannot be read: {error}") from error
+    for name, table in content.items():
+        if not isinstance(table, dict):
+            raise RunFolderError(
+                f"configuration {str(path)!r}: {name} stands outside of a section; expected [model], [data], ..."
+            )
+    return content

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
-
 from interpnet.errors import InterpNetError, did_you_mean
 
-from .config import RunConfig
-
 _FLOWERS = ("an8flower-single-6c", "an8flower-double-12c")
-_OPTIONS = ("shortcut", "strength")
 SHORTCUTS = ("background", "pot", "watermark", "texture", "position")
 
 
-def planted(data: str, given: Mapping[str, Any], *, override: bool = False) -> str:
+def planted(data: str, shortcut: str | None, strength: float | None, *, override: bool = False) -> str:
     """Return a specification of data with the cue that the command line asks for.
 
     Parameters
     ----------
     data : str
         Such as ``"an8flower-single-6c?size=64"``.
-    given : mapping
-        The command line's words; ``shortcut`` and ``strength`` may be missing or ``None``.
+    shortcut, strength
+        As ``--shortcut`` and ``--strength``; ``None`` where they were not given.
     override : bool
         Replace another value that the specification has, as one from a file; otherwise that is a contradiction.
 
@@ -35,20 +28,24 @@ def planted(data: str, given: Mapping[str, Any], *, override: bool = False) -> s
 
     Examples
     --------
-    >>> planted("an8flower-single-6c?size=64", {"shortcut": "pot", "strength": 0.9})
+    >>> planted("an8flower-single-6c?size=64", "pot", 0.9)
     'an8flower-single-6c?size=64&shortcut=pot&strength=0.9'
     """
-    asked = {name: given.get(name) for name in _OPTIONS if given.get(name) is not None}
+    if shortcut is not None and shortcut not in SHORTCUTS:
+        hint = did_you_mean(shortcut, SHORTCUTS)
+        raise InterpNetError(f"--shortcut is {shortcut!r}; expected {', '.join(SHORTCUTS)}{hint}")
+    if strength is not None and not 0 <= strength <= 1:
+        raise InterpNetError(f"--strength is {strength}; expected a number from 0 to 1")
+    given = {"shortcut": shortcut, "strength": strength}
+    asked = {name: value for name, value in given.items() if value is not None}
     if not asked:
         return data
-    _check(asked)
-    base, _, query = data.partition("?")
+    base, parts = _parts(data)
     if base not in _FLOWERS:
         raise InterpNetError(
             f"--{next(iter(asked))} plants a cue in generated flowers and the data is {data!r}; expected "
             f"{' or '.join(_FLOWERS)}, or leave the option out"
         )
-    parts = dict(part.partition("=")[::2] for part in query.split("&") if part)
     for name, value in asked.items():
         if name in parts and parts[name] != str(value) and not override:
             raise InterpNetError(f"--{name} is {value} and the data {data!r} says {parts[name]}; give it once")
@@ -57,23 +54,14 @@ def planted(data: str, given: Mapping[str, Any], *, override: bool = False) -> s
         raise InterpNetError(
             "--strength came without --shortcut; it says how often the cue agrees with the class, so give both"
         )
-    return base + "?" + "&".join(f"{name}={value}" if value else name for name, value in parts.items())
+    # An option without a value stays one: "a?x" is not "a?x=".
+    return f"{base}?" + "&".join("=".join(filter(None, part)) for part in parts.items())
 
 
-def _check(asked: Mapping[str, Any]) -> None:
-    """Refuse what cannot be planted before anything is written."""
-    shortcut, strength = asked.get("shortcut"), asked.get("strength")
-    if shortcut is not None and shortcut not in SHORTCUTS:
-        raise InterpNetError(
-            f"--shortcut is {shortcut!r}; expected {', '.join(SHORTCUTS)}{did_you_mean(shortcut, SHORTCUTS)}"
-        )
-    if strength is not None and not 0 <= strength <= 1:
-        raise InterpNetError(f"--strength is {strength}; expected a number from 0 to 1")
-
-
-def with_cue(config: RunConfig, given: Mapping[str, Any]) -> RunConfig:
-    """Return the settings with the cue of the command line in their data; see :func:`planted`."""
-    return replace(config, data=planted(config.data, given, override=given.get("data") is None))
+def _parts(data: str) -> tuple[str, dict[str, str]]:
+    """Return the data set of a specification and its options."""
+    base, _, query = data.partition("?")
+    return base, dict(part.partition("=")[::2] for part in query.split("&") if part)
 
 
 def described(data: str) -> str | None:
@@ -86,8 +74,7 @@ def described(data: str) -> str | None:
     >>> described("mnist") is None
     True
     """
-    base, _, query = data.partition("?")
-    parts = dict(part.partition("=")[::2] for part in query.split("&") if part)
+    base, parts = _parts(data)
     if base not in _FLOWERS or "shortcut" not in parts:
         return None
     strength = 100 * float(parts.get("strength", 1))

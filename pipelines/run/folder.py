@@ -7,7 +7,7 @@ import json
 import platform
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -83,7 +83,7 @@ class RunFolder:
             raise RunFolderError(
                 f"{str(path)!r} is not empty and holds no run; choose another folder (--out), such as runs/NAME"
             )
-        return cls(path, {"format": _FORMAT, "created": _now(), "identity": {}, "stages": {}, "notes": []})
+        return cls(path, _manifest(created=now()))
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -92,18 +92,9 @@ class RunFolder:
         Raises
         ------
         RunFolderError
-            There is none, or its manifest is damaged or of another version.
+            As :func:`read_manifest`.
         """
-        if not (path / "manifest.json").is_file():
-            what = "holds no run (no manifest.json)" if path.is_dir() else "does not exist"
-            raise RunFolderError(
-                f"run folder {str(path)!r} {what}; `interpnet audit MODEL DATA --out {path}` makes one"
-            )
-        manifest = read_json(path / "manifest.json")
-        found = manifest.get("format") if isinstance(manifest, dict) else None
-        if found != _FORMAT:
-            raise RunFolderError(f"{str(path)!r} has the format {found!r}; expected {_FORMAT!r}")
-        return cls(path, manifest)
+        return cls(path, read_manifest(path))
 
     def save(self) -> None:
         """Write the manifest, with the notes of all stages gathered."""
@@ -144,8 +135,9 @@ class RunFolder:
             The stage has not run to its end.
         """
         entry = self.stage(stage)
-        if entry.get("state") != "complete" or not self._has_files(stage):
-            how = "was interrupted" if entry.get("state") in {"running", "interrupted"} else "has not run"
+        state = entry.get("state", "")
+        if state != "complete" or not self._has_files(stage):
+            how = {"running": "was interrupted", "interrupted": "was interrupted"}.get(state, "has not run")
             raise RunFolderError(
                 f"run folder {str(self.path)!r}: the stage {stage!r} {how}; run `interpnet {stage} {self.path}` first"
             )
@@ -179,8 +171,7 @@ class RunFolder:
             folder = self.path / name
             if folder.is_dir():
                 shutil.rmtree(folder)
-        created = self.manifest["created"]
-        self.manifest = {"format": _FORMAT, "created": created, "identity": {}, "stages": {}, "notes": []}
+        self.manifest = _manifest(self.manifest["created"])
         self.save()
 
     @contextmanager
@@ -216,25 +207,40 @@ class RunFolder:
             yield
 
 
-def _now() -> str:
+def _manifest(created: str) -> dict[str, Any]:
+    """Return the manifest of a run of which nothing is known yet."""
+    return {"format": _FORMAT, "created": created, "identity": {}, "stages": {}, "notes": []}
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read the manifest of a run folder.
+
+    Raises
+    ------
+    RunFolderError
+        There is none, or it is damaged or of another version.
+    """
+    if not (path / "manifest.json").is_file():
+        what = "does not exist"
+        if path.is_dir():
+            what = "holds no run (no manifest.json)"
+        raise RunFolderError(f"run folder {str(path)!r} {what}; `interpnet audit MODEL DATA --out {path}` makes one")
+    manifest = read_json(path / "manifest.json")
+    if not isinstance(manifest, dict):
+        manifest = {}
+    if manifest.get("format") != _FORMAT:
+        raise RunFolderError(f"run folder {str(path)!r} has format {manifest.get('format')!r}; expected {_FORMAT!r}")
+    return manifest
+
+
+def now() -> str:
+    """Return the time in UTC, to the second, as the manifest has it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def installed_version(package: str) -> str | None:
-    """Return the version of an installed package, or None."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _versions() -> dict[str, Any]:
-    found = {name: installed_version(name) for name in _PACKAGES}
-    return {
-        "interpnet": interpnet.__version__,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: number for name, number in found.items() if number is not None},
-        },
-        "platform": platform.platform(),
-    }
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return {"interpnet": interpnet.__version__, "versions": versions, "platform": platform.platform()}

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from rich.markup import escape
 from interpnet.errors import InterpNetError
 
 from .config import RunConfig
-from .folder import RunFolder
+from .folder import RunFolder, now
 
 if TYPE_CHECKING:
     from .subject import Subject
@@ -29,7 +28,9 @@ _PIPED_WIDTH = 140
 def make_console() -> Console:
     """Return a console for results: on a terminal as wide as that, else wide enough for tables."""
     console = Console()
-    return console if console.is_terminal else Console(width=_PIPED_WIDTH)
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    return console
 
 
 class Interrupted(KeyboardInterrupt):
@@ -84,8 +85,7 @@ class Session:
         )
         self.config.save(self.run.path / "run.toml")
         self.run.save()
-        for note in subject.notes:
-            self.say(f"[yellow]note:[/] {escape(note)}")
+        self.say_notes(subject.notes)
         return subject
 
     def open_subject(self) -> None:
@@ -95,6 +95,11 @@ class Session:
     def say(self, text: str) -> None:
         """Print a line of rich markup."""
         self.console.print(text, highlight=False, soft_wrap=True)
+
+    def say_notes(self, notes: Sequence[str], margin: str = "") -> None:
+        """Print notes, whatever they hold, as such."""
+        for note in notes:
+            self.say(f"{margin}[yellow]note:[/] {escape(note)}")
 
     def perform(
         self, stage: str, key: str, work: Callable[[Notes], dict[str, Any]], *, files: Sequence[str] = ()
@@ -121,24 +126,17 @@ class Session:
             self.say(f"[bold]{stage}[/]: up to date, skipped")
             return False
         self.say(f"[bold]{stage}[/] ...")
-        started = datetime.now(UTC).isoformat(timespec="seconds")
+        facts: dict[str, Any] = {"started": now()}
         clock = time.monotonic()
-        self.run.mark(stage, "running", key, started=started)
+        self.run.mark(stage, "running", key, **facts)
         notes = Notes()
         finished = False
         try:
             with notes.listening(), readable_memory_errors():
-                facts = work(notes)
+                done = work(notes)
             seconds = round(time.monotonic() - clock, 3)
-            self.run.mark(
-                stage,
-                "complete",
-                key,
-                started=started,
-                **({"seconds": seconds} | facts),
-                files=list(files),
-                notes=notes.texts,
-            )
+            entry = facts | {"seconds": seconds} | done | {"files": list(files), "notes": notes.texts}
+            self.run.mark(stage, "complete", key, **entry)
             finished = True
         except KeyboardInterrupt as error:
             raise Interrupted(
@@ -146,9 +144,8 @@ class Session:
             ) from error
         finally:
             if not finished:
-                self.run.mark(stage, "interrupted", key, started=started)
-        for note in notes.texts:
-            self.say(f"  [yellow]note:[/] {escape(note)}")
+                self.run.mark(stage, "interrupted", key, **facts)
+        self.say_notes(notes.texts, margin="  ")
         self.say(f"[bold]{stage}[/]: done in {seconds:.1f} s")
         return True
 
@@ -171,9 +168,9 @@ class Notes:
             warnings.simplefilter("always")
             yield
         for warning in caught:
-            # The library's warnings (sites, convergence) are UserWarnings; torch's are, too, but not of our files.
-            ours = "interpnet" in Path(warning.filename).parts or "pipelines" in Path(warning.filename).parts
-            if issubclass(warning.category, UserWarning) and ours:
+            # The library's warnings (sites, convergence) are UserWarnings; torch warns so, too, from files of its own.
+            ours = {"interpnet", "pipelines"} & set(Path(warning.filename).parts)
+            if ours and issubclass(warning.category, UserWarning):
                 self.add(str(warning.message))
             else:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

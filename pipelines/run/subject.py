@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from interpnet.datasets import Batch, ImageData, load_dataset, make_loader, stack_images
+from interpnet.datasets import BadImageError, Batch, ImageData, load_dataset, make_loader, stack_images
 from interpnet.datasets import BatchLoader as DataBatches
 from interpnet.engine import Output, Trace, best_device, find_sites, resolve_device
 from interpnet.errors import DataError, InterpNetError, ModelError, did_you_mean
@@ -86,7 +86,7 @@ class Subject:
     output : function or None
         Takes the logits out of what the model returns.
     device : torch.device
-    found : Trace
+    trace : Trace
         The network's sites for these images.
     classes : tuple of str
         Names of the model's outputs.
@@ -122,7 +122,6 @@ class Subject:
         """Return the manifest's ``model`` and ``data`` entries."""
         sites = self.trace.select(self.config.layers)
         model = asdict(self.info) | {
-            "preprocessing": None if self.info.preprocessing is None else dict(self.info.preprocessing),
             "n_layers": len(sites),
             "n_channels": sum(site.channels for site in sites),
             "n_outputs": self.trace.n_outputs,
@@ -185,40 +184,41 @@ def make_output(text: str | None) -> Output | None:
     """
     if text is None:
         return None
-    key: int | str = int(text) if text.lstrip("-").isdigit() else text
+    index = None
+    if text.lstrip("-").isdigit():
+        index = int(text)
 
-    def take(result: Any) -> Tensor:
+    def take(result: Any) -> Any:
+        what = type(result).__name__
         try:
-            part: Tensor = result[key] if not isinstance(key, str) or isinstance(result, dict) else getattr(result, key)
+            if index is not None:
+                return result[index]
+            if not isinstance(result, dict):
+                return getattr(result, text)  # a named tuple, or an object such as transformers' outputs
+            what += f" with keys {', '.join(map(str, result))}"
+            return result[text]
         except (KeyError, IndexError, TypeError, AttributeError) as error:
-            known = f" with keys {', '.join(map(str, result))}" if isinstance(result, dict) else ""
-            raise ModelError(
-                f"--output {text} does not exist: the model returns a {type(result).__name__}{known}"
-            ) from error
-        return part
+            raise ModelError(f"--output {text} does not exist: the model returns a {what}") from error
 
     return take
 
 
-def load_images(config: RunConfig, split: str, hint: dict[str, Any] | None = None) -> ImageData:
+def load_images(config: RunConfig, split: str, hint: Mapping[str, Any] | None = None) -> ImageData:
     """Load one split as configured; what is not configured follows the weights' publisher (``hint``)."""
     options: dict[str, Any] = dict(hint or {})
     for name in ("image_size", "crop", "mean", "std", "channels"):
         value = getattr(config, name)
+        if isinstance(value, tuple) and len(value) == 1:
+            value = value[0]
         if value is not None:
-            options[name] = value[0] if isinstance(value, tuple) and len(value) == 1 else value
+            options[name] = value
     if config.image_size is not None and config.crop is None:
         options.pop("crop", None)  # the publisher's crop belongs to the publisher's size
-    spec, root = config.data, config.data_root
+    spec = config.data
     if spec.startswith("imagefolder:"):
         spec = "imagefolder:" + config.path(spec.removeprefix("imagefolder:"))
-    return load_dataset(
-        spec,
-        split=split,
-        root=None if root is None else config.path(root),
-        on_bad_image=config.on_bad_image,
-        **options,
-    )
+    root = config.data_root and config.path(config.data_root)
+    return load_dataset(spec, split=split, root=root, on_bad_image=config.on_bad_image, **options)
 
 
 def load_network(config: RunConfig) -> tuple[nn.Module, ModelInfo, Output | None, torch.device]:
@@ -228,7 +228,7 @@ def load_network(config: RunConfig) -> tuple[nn.Module, ModelInfo, Output | None
     if ".py:" in spec:
         file, _, factory = spec.rpartition(":")
         spec = f"{config.path(file)}:{factory}"
-    weights = None if config.weights is None else config.path(config.weights)
+    weights = config.weights and config.path(config.weights)
     model = load_model(spec, weights=weights, num_classes=config.num_classes, seed=config.seed)
     info = describe_model(spec, weights, model, output=config.output)
     # The manifest shows what the user wrote, not where it was found.
@@ -243,10 +243,10 @@ def traced(model: nn.Module, images: Tensor, output: Output | None) -> Trace:
     except InterpNetError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        reason = str(error).strip().splitlines()
+        reason = [*str(error).strip().splitlines(), type(error).__name__][0]
         raise ModelError(
-            f"the model cannot run on images of shape {tuple(images.shape[1:])}: "
-            f"{reason[0] if reason else type(error).__name__}. Give --image-size and --channels as in its training"
+            f"the model cannot run on images of shape {tuple(images.shape[1:])}: {reason}. "
+            "Give --image-size and --channels as in its training"
         ) from error
 
 
@@ -261,11 +261,11 @@ def load_subject(config: RunConfig) -> Subject:
     if not config.model or not config.data:
         raise InterpNetError("a run needs a model and data: interpnet audit MODEL DATA (see interpnet audit --help)")
     model, info, output, device = load_network(config)
-    hint = None if info.preprocessing is None else dict(info.preprocessing)
-    train, test = (load_images(config, split, hint) for split in ("train", "test"))
+    train = load_images(config, "train", info.preprocessing)
+    test = load_images(config, "test", info.preprocessing)
     trace = traced(model, stack_first(train).to(device), output)
     classes, outputs, notes = match_classes(train, trace.n_outputs, _listed_classes(config))
-    trace.select(config.layers)  # a mistyped layer is told now, not after minutes of reading images
+    trace.select(config.layers)  # a mistyped layer is an error now, not after minutes of reading images
     if train.empty_classes:
         empty = ", ".join(train.empty_classes[:10])
         notes.append(f"Classes without a training image ({len(train.empty_classes)}): {empty}")
@@ -273,19 +273,25 @@ def load_subject(config: RunConfig) -> Subject:
         notes.append(
             "There is no test split: ablation and examples use the same images as the fit, which flatters them."
         )
-    notes += [note for note in [described(config.data)] if note]
-    left_out = [s for s in trace.sites if s.default and not s.usable]
-    notes += [f"Left out of the default layers: {s.name} ({s.why})" for s in left_out]
+    notes += filter(None, [described(config.data)])
+    left_out = [site for site in trace.sites if site.default and not site.usable]
+    notes += [f"Left out of the default layers: {site.name} ({site.why})" for site in left_out]
     return Subject(
-        config, model, info, output, device, trace, classes,
-        Split(train, outputs), Split(test, outputs), tuple(notes),
-    )  # fmt: skip
+        config=config,
+        model=model,
+        info=info,
+        output=output,
+        device=device,
+        trace=trace,
+        classes=classes,
+        train=Split(train, outputs),
+        test=Split(test, outputs),
+        notes=tuple(notes),
+    )
 
 
 def stack_first(data: ImageData) -> Tensor:
     """Return the first image that can be read, as a batch (1, C, H, W)."""
-    from interpnet.datasets import BadImageError
-
     for i in range(len(data)):
         try:
             return stack_images(data, [i])
@@ -303,7 +309,7 @@ def _listed_classes(config: RunConfig) -> list[str] | None:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"list of classes {config.classes!r} cannot be read ({error}); expected a text file, one class a line"
+            f"list of classes {config.classes!r} cannot be read ({error}); expected a text file, one class per line"
         ) from error
     return [line.strip() for line in lines if line.strip()]
 
@@ -320,7 +326,7 @@ def match_classes(
         if len(listed) != n_outputs or len(set(listed)) != n_outputs:
             raise DataError(
                 f"the list of classes (--classes) has {len(set(listed))} different lines; the model has {n_outputs} "
-                "outputs; expected one class a line in the order of the outputs"
+                "outputs; expected one class per line in the order of the outputs"
             )
         for name in names:
             if name not in listed:

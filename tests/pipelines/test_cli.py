@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from interpnet.pipelines.cli import app
 from interpnet.pipelines.cli.app import main
+from interpnet.pipelines.run.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("demo", "audit", "collect", "solve", "ablate", "explain", "report", "layers", "filters", "train")
@@ -65,6 +69,27 @@ def test_help_does_not_wait_for_heavy_libraries():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_help_is_quick_and_so_is_the_module():
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "interpnet", "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: interpnet [OPTIONS] COMMAND" in " ".join(done.stdout.split())
+    assert time.monotonic() - started < 5  # half a second where nothing else runs
+
+
+def test_the_module_ends_with_the_exit_code_of_the_command():
+    done = subprocess.run([sys.executable, "-m", "interpnet", "audti"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+
+
+def test_every_setting_is_an_option_of_audit():
+    offered = set(inspect.signature(app.audit).parameters)
+    settings = {entry.name for entry in dataclasses.fields(RunConfig)}
+    assert settings - offered == {"directory"}
+    assert offered - settings == {"out", "config", "fresh", "open_report", "shortcut", "strength"}
 
 
 @pytest.mark.parametrize(

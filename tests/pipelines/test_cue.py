@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from interpnet.pipelines.cli import commands_model
 from interpnet.pipelines.cli.app import main
+from interpnet.pipelines.cli.commands import configured
+from interpnet.pipelines.cli.options import Request
 from interpnet.pipelines.run import cue
 from interpnet.pipelines.run.config import RunConfig
+from interpnet.pipelines.run.settings import Given
 
 from interpnet.datasets import an8flower_from_spec
 from interpnet.datasets._an8flower.options import SHORTCUTS
@@ -21,33 +24,33 @@ FLOWERS = "an8flower-single-6c?size=32&n=120"
 def test_the_options_are_those_of_the_data_set():
     assert cue.SHORTCUTS == SHORTCUTS
     for name in SHORTCUTS:
-        spec = cue.planted("an8flower-single-6c?size=32&n=6", {"shortcut": name, "strength": 0.5})
+        spec = cue.planted("an8flower-single-6c?size=32&n=6", name, 0.5)
         made = an8flower_from_spec(spec).options
         assert (made.shortcut, made.strength) == (name, 0.5)
 
 
 def test_a_cue_goes_into_the_specification_once():
-    pot = {"shortcut": "pot", "strength": None}
-    assert cue.planted("mnist", {"shortcut": None}) == "mnist"
-    assert cue.planted("an8flower-double-12c", pot) == "an8flower-double-12c?shortcut=pot"
+    assert cue.planted("mnist", None, None) == "mnist"
+    assert cue.planted("an8flower-double-12c", "pot", None) == "an8flower-double-12c?shortcut=pot"
     again = "an8flower-single-6c?shortcut=pot&strength=0.9"
-    assert cue.planted(again, {"shortcut": "pot", "strength": 0.9}) == again
-    assert cue.planted("an8flower-single-6c?shortcut=pot", {"strength": 0.0}).endswith("shortcut=pot&strength=0.0")
+    assert cue.planted(again, "pot", 0.9) == again
+    assert cue.planted("an8flower-single-6c?shortcut=pot", None, 0.0).endswith("shortcut=pot&strength=0.0")
     with pytest.raises(InterpNetError, match=r"--strength is 0.5 and the data .* says 0.9; give it once"):
-        cue.planted(again, {"strength": 0.5})
+        cue.planted(again, None, 0.5)
 
 
 def test_an_option_overrides_what_stands_in_a_file_and_not_what_was_typed_beside_it():
     config = RunConfig(data="an8flower-single-6c?shortcut=pot&size=64")
-    assert cue.with_cue(config, {"shortcut": "texture"}).data == "an8flower-single-6c?shortcut=texture&size=64"
+    asked = Request(shortcut="texture")
+    assert configured(Given({}), asked, config).data == "an8flower-single-6c?shortcut=texture&size=64"
     with pytest.raises(InterpNetError, match="give it once"):
-        cue.with_cue(config, {"shortcut": "texture", "data": config.data})
+        configured(Given({"data": config.data}), asked)
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
 def test_a_strength_is_a_share(strength):
     with pytest.raises(InterpNetError, match="expected a number from 0 to 1"):
-        cue.planted("an8flower-single-6c", {"shortcut": "pot", "strength": strength})
+        cue.planted("an8flower-single-6c", "pot", strength)
 
 
 def test_train_and_audit_take_the_cue_and_the_run_can_be_replayed(tmp_path, monkeypatch, capsys):

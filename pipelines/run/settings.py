@@ -1,0 +1,256 @@
+"""Settings that describe themselves: each field says what it is for, and help, checks and files follow from that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any, Literal, Self, TypeVar
+
+from interpnet.errors import InterpNetError, did_you_mean
+
+MU_EXPECTED = "a number above 0, or auto"
+#: The parts of ``run.toml`` in order, each with the panel of ``--help`` that shows its options.
+SECTIONS = {
+    "model": "Model",
+    "data": "Data",
+    "collect": "Method and study",
+    "solve": "Method and study",
+    "ablate": "Method and study",
+    "explain": "Pictures",
+    "run": "Machine",
+}
+FOLDER = "Run folder"
+#: The panels of ``--help`` in order; options without a panel come first.
+PANELS = ("", FOLDER, *dict.fromkeys(SECTIONS.values()))
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of a setting beside its type and default.
+
+    Attributes
+    ----------
+    section : str
+        Its part of ``run.toml``; empty for what is no setting of a run.
+    help : str
+        What ``--help`` says; an empty one keeps it off the command line.
+    panel : str
+        Where ``--help`` shows it.
+    shown : str or None
+        The default in words, where the value does not say it.
+    metavar : str
+        What stands for its value, where the type does not say it.
+    choices : tuple of str
+        All values there are; empty for any.
+    least : float or None
+        The smallest number there is.
+    below : float
+        Numbers stay below it.
+    expected : str
+        What an error about the range says; by default that of whole numbers.
+    names : str
+        How the command line calls it, such as ``"--positive/--signed"``; a word without dashes is an argument.
+    required : bool
+        Whether the command line must give it.
+    """
+
+    section: str
+    help: str
+    panel: str
+    shown: str | None = None
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    below: float = math.inf
+    expected: str = ""
+    names: str = ""
+    required: bool = False
+
+
+def setting(default: Any, section: str = "", help: str = "", *, panel: str | None = None, **about: Any) -> Any:  # noqa: A002
+    """Return a field of a :class:`Settings` class; see :class:`About`."""
+    if panel is None:
+        panel = SECTIONS.get(section, "")
+    return field(default=default, metadata={"about": About(section, help, panel, **about)})
+
+
+def about(entry: Field[Any]) -> About:
+    """Return what :func:`setting` noted about a field."""
+    noted: About = entry.metadata["about"]
+    return noted
+
+
+def option(name: str) -> str:
+    """Return how the command line calls a setting: ``--max-images`` for ``max_images``."""
+    return "--" + name.replace("_", "-")
+
+
+def radius(text: str, option: str = "--mu") -> float | Literal["auto"]:
+    """Parse the text of ``--mu``: a number above 0, or ``auto``.
+
+    Examples
+    --------
+    >>> radius("5"), radius("auto")
+    (5.0, 'auto')
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)  # its range is checked with all other settings
+    except ValueError as error:
+        raise InterpNetError(f"{option} is {text!r}; expected {MU_EXPECTED}{did_you_mean(text, ['auto'])}") from error
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """Parse ``"0.5,0.5,0.4"``.
+
+    Examples
+    --------
+    >>> numbers("0.5,1", "--mean")
+    (0.5, 1.0)
+    """
+    return _parsed(text.split(","), float, option, text, "0.5 or 0.485,0.456,0.406")
+
+
+def sizes(text: str, option: str) -> tuple[int, ...]:
+    """Parse ``"32"`` or ``"32x48"``.
+
+    Examples
+    --------
+    >>> sizes("32x48", "--image-size")
+    (32, 48)
+    """
+    return _parsed(text.split("x"), int, option, text, "224 or 224x320")
+
+
+def _parsed(parts: Sequence[str], make: Callable[[str], Any], option: str, text: str, example: str) -> tuple[Any, ...]:
+    try:
+        return tuple(make(part) for part in parts)
+    except ValueError as error:
+        raise InterpNetError(f"{option} is {text!r}; expected numbers such as {example}") from error
+
+
+def _names(texts: Sequence[str], _option: str) -> tuple[str, ...]:
+    return tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
+
+
+def _as_it_is(word: Any, _option: str) -> Any:
+    return word
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How values of one type are checked, made from a file's value, and read from a word of the command line."""
+
+    expected: str
+    fits: Callable[[Any], bool]
+    make: Callable[[Any], Any]
+    metavar: str | None = None
+    word: Any = str
+    read: Callable[[Any, str], Any] = _as_it_is
+
+
+# As interpnet.support.checks has them, which would bring numpy along; --help must not wait for that.
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_mu(value: Any) -> bool:
+    return value == "auto" or (_is_number(value) and 0 < value < math.inf)
+
+
+def _make_mu(value: Any) -> float | str:
+    return "auto" if value == "auto" else float(value)
+
+
+def _all(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Return whether every item of a list fits; a text is no list."""
+    return lambda value: isinstance(value, Sequence) and not isinstance(value, str) and all(map(fits, value))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+# TOML has lists and integers where the settings have tuples and floats.
+_KINDS = {
+    "str": Kind("text", _is_text, str),
+    "bool": Kind("true or false", lambda value: isinstance(value, bool), bool, word=bool),
+    "int": Kind("a whole number", _is_whole, int, "N", int),
+    "float": Kind("a number", _is_number, float, "X", float),
+    "float | Literal['auto']": Kind(MU_EXPECTED, _is_mu, _make_mu, "X|auto", read=radius),
+    "tuple[int, ...]": Kind("whole numbers", _all(_is_whole), tuple, "N|HxW", read=sizes),
+    "tuple[float, ...]": Kind(
+        "numbers", _all(_is_number), lambda value: tuple(map(float, value)), "X[,X,X]", read=numbers
+    ),
+    "tuple[str, ...]": Kind("a list of text", _all(_is_text), tuple, None, list[str], _names),
+    "Sequence[str]": Kind("a list of text", _all(_is_text), tuple, None, list[str]),
+}
+
+
+def kind(entry: Field[Any]) -> Kind:
+    """Return the kind of a field's values, by its annotation."""
+    return _KINDS[str(entry.type).removesuffix(" | None")]
+
+
+def _checked(entry: Field[Any], value: Any) -> Any:
+    """Return a field's value as its annotation wants it, or say what was expected."""
+    if value is None and str(entry.type).endswith("| None"):
+        return None
+    known = about(entry)
+    name = option(entry.name)
+    kind_of = kind(entry)
+    if not kind_of.fits(value):
+        raise InterpNetError(f"{name} is {value!r}; expected {kind_of.expected}")
+    if known.choices and value not in known.choices:
+        hint = did_you_mean(value, known.choices)
+        raise InterpNetError(f"{name} is {value!r}; expected {' or '.join(known.choices)}{hint}")
+    # Written so that NaN is refused, too.
+    if known.least is not None and not known.least <= value < known.below:
+        expected = known.expected or f"a whole number of at least {known.least}"
+        raise InterpNetError(f"{name} is {value}; expected {expected}")
+    return kind_of.make(value)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Fields made by :func:`setting`, each checked when an object is made.
+
+    Raises
+    ------
+    InterpNetError
+        A value of the wrong type, out of range, or not among the choices.
+    """
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            object.__setattr__(self, entry.name, _checked(entry, getattr(self, entry.name)))
+
+    def override(self, given: Mapping[str, Any]) -> Self:
+        """Return a copy with the values of ``given`` that are not ``None``."""
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+
+Some = TypeVar("Some", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Given:
+    """The settings that somebody gave on the command line, by name; what was not given is missing."""
+
+    values: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, entries: Sequence[Field[Any]], words: Mapping[str, Any]) -> Given:
+        """Parse the words of the command line for some fields; ``None`` and an empty list mean not given."""
+        said = [entry for entry in entries if words.get(entry.name) not in (None, [])]
+        return cls({entry.name: kind(entry).read(words[entry.name], option(entry.name)) for entry in said})
+
+    def over(self, base: Some) -> Some:
+        """Return ``base`` with these settings in it."""
+        return base.override(self.values)
