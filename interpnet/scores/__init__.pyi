@@ -1,5 +1,6 @@
-from ._collect import Loader as Loader
-from ._collect import ScoreReader as ScoreReader
+from ._batches import Loader as Loader
+from ._batches import unpack as unpack
 from ._collect import collect_scores as collect_scores
-from ._collect import unpack as unpack
+from ._reader import ScoreReader as ScoreReader
+from ._reader import sites_of as sites_of
 from ._table import ScoreTable as ScoreTable

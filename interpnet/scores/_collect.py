@@ -7,15 +7,16 @@ Interpretation", ICLR 2019, section 3.1; their released code squares the norm (`
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -24,9 +25,6 @@ from interpnet.engine import (
     Instrument,
     Layers,
     Output,
-    Site,
-    channel_index,
-    check_images,
     evaluating,
     find_sites,
     instrument,
@@ -36,106 +34,17 @@ from interpnet.engine import (
     to_device,
     unwrap,
 )
-from interpnet.errors import DataError, InterpNetError, LayerError, ModelError, RunFolderError
+from interpnet.errors import DataError, RunFolderError
 from interpnet.gram import GramAccumulator, one_hot
-from interpnet.scores._norms import channel_norms
-from interpnet.scores._table import ScoreTable, ScoreWriter
+from interpnet.scores._batches import Loader, checked_labels, image_count, peek, unpack
+from interpnet.scores._reader import ScoreReader
+from interpnet.scores._table import MemoryWriter, ScoreTable, ScoreWriter
 from interpnet.support.io import read_json
 from interpnet.support.progress import progress_bar
 
-Loader = Iterable[Any] | Callable[[int], Iterable[Any]]
-NORMS = ("l2", "l2sq")
-NORMALISATIONS = ("layer", "size", "none")
+# What an interruption may cost: this many images, or the work of this many seconds.
 _COMMIT_ROWS = 2048
 _COMMIT_SECONDS = 20.0
-
-
-class ScoreReader:
-    """Read the scores of a batch at given sites while the network runs.
-
-    Examples
-    --------
-    >>> from interpnet.engine import find_sites
-    >>> net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2)).eval()
-    >>> images = torch.ones(1, 1, 3, 3)
-    >>> reader = ScoreReader(find_sites(net, images).select())
-    >>> with instrument(net, Instrument(reads=reader.reads)):
-    ...     _ = net(images)
-    >>> reader.take().shape
-    torch.Size([1, 2])
-    """
-
-    def __init__(self, sites: Sequence[Site], *, norm: str = "l2", normalisation: str = "layer") -> None:
-        _one_of("norm", norm, NORMS)
-        _one_of("normalisation", normalisation, NORMALISATIONS)
-        self.sites = tuple(sites)
-        self.channels = channel_index(self.sites)
-        self.reads = {s.name: self._reader(i, s) for i, s in enumerate(self.sites)}
-        self._squared = norm == "l2sq"
-        self._normalisation = normalisation
-        self._parts: list[Tensor | None] = [None] * len(self.sites)
-
-    def _reader(self, position: int, site: Site) -> Callable[[Tensor], None]:
-        axis = site.axis
-        if axis is None:
-            raise LayerError(f"layer {site.name!r} cannot be scored: {site.why}")
-
-        def read(out: Tensor) -> None:
-            if out.shape[axis] != site.channels:
-                raise ModelError(
-                    f"layer {site.name!r} had {site.channels} channels when it was traced and has "
-                    f"{out.shape[axis]} now; a network whose shape depends on its input cannot be scored"
-                )
-            s = channel_norms(out, axis, squared=self._squared)
-            if self._normalisation == "size":
-                positions = out[0].numel() // out.shape[axis]
-                s /= positions if self._squared else positions**0.5
-            self._parts[position] = s
-
-        return read
-
-    def take(self) -> Tensor:
-        """Return the (B, m) scores of the forward pass that just ran."""
-        missing = [s.name for s, part in zip(self.sites, self._parts, strict=True) if part is None]
-        if missing:
-            raise ModelError(
-                f"layers {missing[:4]} did not run in this forward pass; a network whose path depends on its "
-                "input cannot be scored"
-            )
-        parts = [part for part in self._parts if part is not None]
-        self._parts = [None] * len(self.sites)
-        if self._normalisation != "layer":
-            return torch.cat(parts, 1)
-        sums = torch.stack([part.sum(1) for part in parts], 1)
-        # A layer of zeros keeps its zeros; a NaN stays a NaN and is reported.
-        sums = torch.where(sums == 0, torch.ones_like(sums), sums)
-        return torch.cat([part / sums[:, i : i + 1] for i, part in enumerate(parts)], 1)
-
-
-def _one_of(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise InterpNetError(f"{name}={value!r}; expected one of {', '.join(map(repr, known))}")
-
-
-def unpack(batch: Any) -> tuple[Tensor, Tensor | None, Tensor | None, list[Any]]:
-    """Return (images, labels, indices, skipped) of what a loader yields.
-
-    A batch is a tensor of images, or a sequence (images, labels[, indices[, skipped]]).
-    """
-    if isinstance(batch, Tensor):
-        return check_images(batch), None, None, []
-    if not isinstance(batch, tuple | list) or not batch:
-        raise DataError(
-            f"the loader yielded a {type(batch).__name__}; expected (images, labels) batches as a torch DataLoader "
-            "gives them"
-        )
-    images, *rest = batch
-    labels = torch.as_tensor(rest[0]) if rest and rest[0] is not None else None
-    indices = torch.as_tensor(rest[1]) if len(rest) > 1 and rest[1] is not None else None
-    skipped = list(rest[2]) if len(rest) > 2 else []
-    if isinstance(images, Tensor) and images.shape[:1] == (0,) and skipped:
-        return images, labels, indices, skipped
-    return check_images(images), labels, indices, skipped
 
 
 def collect_scores(
@@ -157,8 +66,8 @@ def collect_scores(
 ) -> ScoreTable:
     """Collect the scores of every channel for every image in one pass.
 
-    ``x[i] = concat over layers of s / sum(s)`` with ``s_c = ||A_c||_2`` (METHOD section 1; an all-zero
-    layer gives zeros). No feature map is kept: each is reduced where it is made.
+    ``x[i] = concat over layers of s / sum(s)`` with ``s_c = ||A_c||_2`` (docs/method.md, section 1;
+    an all-zero layer gives zeros). No feature map is kept: each is reduced where it is made.
 
     Parameters
     ----------
@@ -218,181 +127,141 @@ def collect_scores(
     """
     model = unwrap(model)
     where = resolve_device(device, model)
-    start, batches = _open_loader(loader, out)
-    first, batches = _peek(batches)
+    start, batches = _resumed(loader, out)
+    first, batches = peek(batches)
+    cast: AbstractContextManager[Any] = nullcontext()
+    if autocast is not None:
+        cast = torch.autocast(where.type, autocast)
+    if total is None:
+        total = image_count(loader)
     with placed(model, where, memory_format) as last, evaluating(model), torch.inference_mode():
-        cast = torch.autocast(where.type, autocast) if autocast is not None else contextlib.nullcontext()
-        images = to_device(first, where, channels_last=last)
         with cast:
-            trace = find_sites(model, images, output=output)
+            trace = find_sites(model, to_device(first, where, channels_last=last), output=output)
         reader = ScoreReader(trace.select(layers), norm=norm, normalisation=normalisation)
         info = {"norm": norm, "normalisation": normalisation, "image_shape": list(trace.image_shape), "skipped": []}
-        sink = (
-            _Memory(reader.channels, trace.n_outputs, info)
-            if out is None
-            else ScoreWriter(out, reader.channels, trace.n_outputs, key=key, info=info)
-        )
-        if gram is not None and isinstance(sink, ScoreWriter):
-            for X, labels in sink.committed():
-                gram.add(X, labels if labels.ndim == 2 else one_hot(labels, trace.n_outputs))
-        total = total if total is not None else _length(loader)
-        run = _Pass(model, reader, sink, where, trace.n_outputs, output, gram)
+        writer: MemoryWriter | ScoreWriter = MemoryWriter(reader.channels, trace.n_outputs, info)
+        if out is not None:
+            writer = ScoreWriter(out, reader.channels, trace.n_outputs, key=key, info=info)
+        intake = _Intake(writer, trace.n_outputs, gram)
+
+        def score(images: Tensor) -> tuple[Tensor, Tensor]:
+            result = model(to_device(images, where, channels_last=last))
+            logits = logits_of(result, len(images), output)
+            return reader.take(), logits.argmax(1)
+
         with (
             progress_bar("Collecting scores", total, enabled=progress) as advance,
             instrument(model, Instrument(reads=reader.reads)),
             cast,
         ):
             advance(start)
-            run.over(batches, start, sink.consumed, advance, channels_last=last)
-    return sink.finish()
+            launched = _launched(score, batches, start, writer.consumed, trace.n_outputs)
+            # One behind: while the network works on a batch, the rows of the one before are taken in.
+            for rows, ahead in pairwise(chain(launched, [_NO_ROWS])):
+                intake.take_in(rows, ahead.n, reader.channels)
+                advance(rows.n + len(rows.skipped))
+        intake.commit()
+    return writer.finish()
 
 
-def _open_loader(loader: Loader, out: str | os.PathLike[str] | None) -> tuple[int, Iterable[Any]]:
+def _resumed(loader: Loader, out: str | os.PathLike[str] | None) -> tuple[int, Iterable[Any]]:
     """Return (first image, batches); a function is asked for the batches after what is committed."""
     if not callable(loader):
         return 0, loader
     start = 0
     if out is not None:
-        with contextlib.suppress(RunFolderError):
+        with suppress(RunFolderError):
             start = int(read_json(Path(out) / "state.json")["consumed"])
     return start, loader(start)
 
 
-def _peek(batches: Iterable[Any]) -> tuple[Tensor, Iterator[Any]]:
-    """Return the first images and the batches with that one put back."""
-    iterator = iter(batches)
-    before: list[Any] = []
-    for batch in iterator:
-        before.append(batch)
-        images = unpack(batch)[0]
-        if images.shape[0]:
-            return images, chain(before, iterator)
-    raise DataError("the loader yielded no image; expected at least one (images, labels) batch")
+class _Rows(NamedTuple):
+    """What one batch adds: n rows of scores, labels, predictions and indices, on any device, and skipped images.
+
+    ``end`` counts the images of the data set up to there.
+    """
+
+    n: int
+    arrays: tuple[Tensor, ...]
+    skipped: list[Any]
+    end: int
 
 
-def _length(loader: Loader) -> int | None:
-    n = getattr(loader, "n_images", None)
-    if isinstance(n, int):
-        return n
-    data = getattr(loader, "dataset", None)
-    return len(data) if isinstance(data, Sized) else None
+_NO_ROWS = _Rows(0, (), [], 0)
 
 
-class _Memory:
-    """The same as :class:`ScoreWriter`, kept in memory."""
-
-    def __init__(self, channels: ChannelIndex, n_classes: int, info: dict[str, Any]) -> None:
-        self.consumed, self.info = 0, info
-        self._channels, self._n_classes = channels, n_classes
-        self._parts: list[tuple[Any, ...]] = []
-
-    def append(self, *arrays: Any) -> None:
-        if self._parts and arrays[1].ndim != self._parts[0][1].ndim:
-            raise DataError("labels changed between batches from class numbers to a target matrix or back")
-        self._parts.append(arrays)
-
-    def commit(self, consumed: int) -> None:
-        self.consumed = consumed
-
-    def finish(self) -> ScoreTable:
-        X, labels, predictions, indices = (np.concatenate(a) for a in zip(*self._parts, strict=True))
-        return ScoreTable(X, labels, predictions, self._channels, indices, self._n_classes, self.info)
-
-
-class _Pass:
-    """The loop itself: launch a batch, and take in the one before while it runs."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        reader: ScoreReader,
-        sink: _Memory | ScoreWriter,
-        device: torch.device,
-        n_classes: int,
-        output: Output | None,
-        sums: GramAccumulator | None,
-    ) -> None:
-        self.model, self.reader, self.sink, self.device = model, reader, sink, device
-        self.n_classes, self.output, self.sums = n_classes, output, sums
-        self._rows: list[tuple[Any, ...]] = []
-        self._skipped: list[Any] = []
-
-    def over(
-        self, batches: Iterable[Any], position: int, done: int, advance: Callable[[int], None], *, channels_last: bool
-    ) -> None:
-        waiting: tuple[Any, ...] | None = None
-        pending, clock = 0, time.monotonic()
-        for batch in batches:
-            images, labels, indices, skipped = unpack(batch)
-            n, here = images.shape[0], position
-            position += n + len(skipped)
-            if position <= done:  # committed by an earlier run, and the loader could not start later
-                continue
-            launched = None
-            if n:
-                result = self.model(to_device(images, self.device, channels_last=channels_last))
-                logits = logits_of(result, n, self.output)
-                x = self.reader.take()
-                at = torch.arange(here, here + n) if indices is None else indices
-                launched = (x, logits.argmax(1), _checked_labels(labels, n, self.n_classes, at), at, skipped)
-            elif skipped:
-                self._skipped.extend(skipped)
-            if waiting is not None:
-                self._take_in(*waiting)
-            waiting, before = launched, here
-            pending += n
-            advance(n + len(skipped))
-            if pending >= _COMMIT_ROWS or time.monotonic() - clock > _COMMIT_SECONDS:
-                self._flush(before if launched is not None else position)
-                pending, clock = n if launched is not None else 0, time.monotonic()
-        if waiting is not None:
-            self._take_in(*waiting)
-        self._flush(position)
-
-    def _take_in(self, x: Tensor, predictions: Tensor, labels: Tensor, indices: Tensor, skipped: list[Any]) -> None:
-        X = x.cpu().float().numpy()
-        if not np.isfinite(X).all():
-            row, column = (int(v) for v in np.argwhere(~np.isfinite(X))[0])
-            channel = self.reader.channels[column]
-            raise DataError(
-                f"image {int(indices[row])} makes NaN or infinite activations in layer {channel.layer!r}; look at that "
-                "image and its normalisation, or at weights that overflow (float16 or autocast?)"
-            )
-        self._skipped.extend(skipped)
-        self._rows.append((X, labels.cpu().numpy(), predictions.cpu().numpy(), indices.cpu().numpy()))
-
-    def _flush(self, consumed: int) -> None:
-        """Commit what was taken in; ``consumed`` counts the images up to there."""
-        if self._rows:
-            X, labels, predictions, indices = (np.concatenate(a) for a in zip(*self._rows, strict=True))
-            self._rows = []
-            self.sink.append(X, labels, predictions, indices)
-            if self.sums is not None:
-                self.sums.add(X, labels if labels.ndim == 2 else one_hot(labels, self.n_classes))
-        self.sink.info["skipped"].extend([list(s) for s in self._skipped])
-        self._skipped = []
-        self.sink.commit(consumed)
+def _launched(
+    score: Callable[[Tensor], tuple[Tensor, Tensor]], batches: Iterable[Any], end: int, done: int, n_classes: int
+) -> Iterator[_Rows]:
+    """Yield the rows of each batch after the first ``done`` images; on a GPU they are still being computed."""
+    for batch in batches:
+        images, labels, indices, skipped = unpack(batch)
+        n = images.shape[0]
+        start = end
+        end += n + len(skipped)
+        if end <= done:  # committed by an earlier run, and the loader could not start later
+            continue
+        arrays: tuple[Tensor, ...] = ()
+        if n:
+            scores, predictions = score(images)
+            if indices is None:
+                indices = torch.arange(start, start + n)
+            arrays = (scores, checked_labels(labels, n, n_classes, indices), predictions, indices)
+        yield _Rows(n, arrays, skipped, end)
 
 
-def _checked_labels(labels: Tensor | None, n: int, n_classes: int, indices: Tensor) -> Tensor:
-    if labels is None:
-        raise DataError("the loader yields no labels; expected (images, labels) batches")
-    if labels.shape[0] != n:
-        raise DataError(f"a batch has {n} images and {labels.shape[0]} labels; expected one label an image")
-    if labels.dim() == 2:
-        if labels.shape[1] != n_classes:
-            raise DataError(f"targets have {labels.shape[1]} columns; the model has {n_classes} outputs")
-        return labels.float()
-    if labels.dim() != 1 or labels.is_floating_point():
-        raise DataError(
-            f"labels of shape {tuple(labels.shape)} and type {labels.dtype} came; expected (B,) class numbers or "
-            f"a (B, {n_classes}) target"
-        )
-    outside = (labels < 0) | (labels >= n_classes)
-    if bool(outside.any()):
-        row = int(outside.nonzero()[0])
-        raise DataError(
-            f"image {int(indices[row])} has label {int(labels[row])}; the model has {n_classes} outputs, so labels "
-            f"must lie in 0..{n_classes - 1}. Are the classes numbered as in training?"
-        )
-    return labels.long()
+class _Intake:
+    """Takes rows in on the CPU, refuses those that are not finite, and commits them from time to time."""
+
+    def __init__(self, writer: MemoryWriter | ScoreWriter, n_classes: int, gram: GramAccumulator | None) -> None:
+        self._writer = writer
+        self._n_classes = n_classes
+        self._gram = gram
+        self._end = writer.consumed
+        self._clear()
+        for X, labels in writer.committed():
+            self._sum(X, labels)
+
+    def _clear(self) -> None:
+        self._blocks: list[tuple[npt.NDArray[Any], ...]] = []
+        self._waiting = 0
+        self._since = time.monotonic()
+
+    def take_in(self, rows: _Rows, ahead: int, channels: ChannelIndex) -> None:
+        """Take in the rows of one batch; those of the next, ``ahead`` of them, are on their way."""
+        if rows.n:
+            scores, *others = rows.arrays
+            X = scores.cpu().float().numpy()
+            labels, predictions, indices = (array.cpu().numpy() for array in others)
+            bad = np.argwhere(~np.isfinite(X))
+            if len(bad):
+                row, column = bad[0]
+                raise DataError(
+                    f"image {int(indices[row])} makes NaN or infinite activations in layer "
+                    f"{channels[int(column)].layer!r}; look at that image and its normalisation, or at weights that "
+                    "overflow (float16 or autocast?)"
+                )
+            self._blocks.append((X, labels, predictions, indices))
+        self._writer.info["skipped"].extend(list(image) for image in rows.skipped)
+        self._waiting += rows.n
+        self._end = rows.end
+        late = time.monotonic() - self._since > _COMMIT_SECONDS
+        # The rows ahead count already: by then they are in memory too.
+        if late or self._waiting + ahead >= _COMMIT_ROWS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Hand on what was taken in, so that it survives an interruption."""
+        if self._blocks:
+            X, labels, predictions, indices = (np.concatenate(a) for a in zip(*self._blocks, strict=True))
+            self._writer.append(X, labels, predictions, indices)
+            self._sum(X, labels)
+        self._writer.commit(self._end)
+        self._clear()
+
+    def _sum(self, X: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
+        if self._gram is None:
+            return
+        if labels.ndim == 1:
+            labels = one_hot(labels, self._n_classes)
+        self._gram.add(X, labels)

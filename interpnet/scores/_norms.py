@@ -1,4 +1,4 @@
-"""One read of an activation map to one number a channel: the fused norm behind the scores."""
+"""One read of an activation map to one number per channel: the fused norm behind the scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _BUFFER_BYTES = 2 << 20
 def channel_norms(activation: Tensor, axis: int, *, squared: bool = False) -> Tensor:
     """Return the L2 norm of every channel's activation map.
 
-    ``s[b, c] = sqrt(sum over positions of activation[b, c, ...]^2)``, accumulated in at least float32.
+    ``s[b, c] = sqrt(sum over positions of activation[b, c, ...]^2)``, accumulated in at least float32
+    (docs/method.md, section 1.1).
 
     Parameters
     ----------
@@ -35,17 +36,22 @@ def channel_norms(activation: Tensor, axis: int, *, squared: bool = False) -> Te
     >>> channel_norms(torch.tensor([[[[3.0, 4.0]], [[0.0, 0.0]]]]), axis=1)
     tensor([[5., 0.]])
     """
-    dtype = torch.float64 if activation.dtype == torch.float64 else torch.float32
+    # At least float32, and float64 for a float64 activation.
+    dtype = torch.promote_types(activation.dtype, torch.float32)
     positions = [a for a in range(1, activation.dim()) if a != axis]
-    if not positions:
-        s = activation.to(dtype).abs()
-        return s.square() if squared else s
     x = activation.permute(0, *positions, axis)
-    if activation.device.type == "cpu" and x.is_contiguous() and x.shape[-1] > 1:
+    if not positions:
+        norms = activation.to(dtype).abs()
+    elif activation.device.type == "cpu" and x.is_contiguous() and x.shape[-1] > 1:
         sums = _sums_of_squares(x.flatten(1, -2), dtype)
-        return sums if squared else sums.sqrt_()
-    norms: Tensor = torch.linalg.vector_norm(activation, dim=positions, dtype=dtype)
-    return norms.square_() if squared else norms
+        if squared:
+            return sums
+        norms = sums.sqrt_()
+    else:
+        norms = torch.linalg.vector_norm(activation, dim=positions, dtype=dtype)
+    if squared:
+        return norms.square()
+    return norms
 
 
 def _sums_of_squares(x: Tensor, dtype: torch.dtype) -> Tensor:

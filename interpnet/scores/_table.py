@@ -14,10 +14,14 @@ import numpy.typing as npt
 from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError, RunFolderError
 from interpnet.gram import Gram
+from interpnet.support.checks import one_of
 from interpnet.support.io import read_json, write_json
+from interpnet.support.types import Float32, Float64, Int64
 
 _FORMAT = "interpnet-scores-1"
-_FILES = ("X.f32", "labels.bin", "predictions.i64", "indices.i64")
+_CHANGED = "labels changed between batches from class numbers to a target matrix or back"
+# Rows are written and read in blocks of this many, so that memory does not grow with the table.
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,11 @@ class ScoreTable:
         Norm, layers, image shape, skipped images and whatever else the collection noted.
     """
 
-    X: npt.NDArray[np.float32]
+    X: Float32
     labels: npt.NDArray[Any]
-    predictions: npt.NDArray[np.int64]
+    predictions: Int64
     channels: ChannelIndex
-    indices: npt.NDArray[np.int64]
+    indices: Int64
     n_classes: int
     info: Mapping[str, Any] = field(default_factory=dict)
 
@@ -57,8 +61,10 @@ class ScoreTable:
     def accuracy(self) -> float:
         """Share of images whose prediction is their label (single-label tables)."""
         if self.labels.ndim != 1:
-            raise DataError("accuracy needs one label an image; this table holds a target matrix")
-        return float(np.mean(self.predictions == self.labels)) if len(self) else float("nan")
+            raise DataError("accuracy needs one label per image; this table holds a target matrix")
+        if not len(self):
+            return float("nan")
+        return float(np.mean(self.predictions == self.labels))
 
     def targets(self, labels: str = "labels") -> npt.NDArray[Any]:
         """Return what to regress on: the ``"labels"``, or the network's own ``"predictions"``.
@@ -66,9 +72,8 @@ class ScoreTable:
         Fitting on predictions asks which channels carry what the network says rather than what is true,
         and is the choice where labels are few or missing.
         """
-        if labels not in {"labels", "predictions"}:
-            raise DataError(f"labels={labels!r}; expected 'labels' or 'predictions'")
-        return self.labels if labels == "labels" else self.predictions
+        targets = {"labels": self.labels, "predictions": self.predictions}
+        return targets[one_of(labels, "labels", targets, error=DataError)]
 
     def gram(self, labels: str = "labels", *, sample_weight: npt.ArrayLike | None = None) -> Gram:
         """Return the float64 Gram matrices of the scores and the targets; see :class:`interpnet.gram.Gram`.
@@ -82,20 +87,20 @@ class ScoreTable:
         alive = self.channel_means() > 0
         return [name for name in self.channels.layers if not alive[self.channels.slice(name)].any()]
 
-    def channel_means(self, rows: npt.NDArray[Any] | None = None, block: int = 4096) -> npt.NDArray[np.float64]:
-        """Return each channel's mean score over all images, or over ``rows`` (m,), read in blocks."""
-        n = len(self) if rows is None else len(rows)
+    def channel_means(self, rows: npt.NDArray[Any] | None = None, block: int = _BLOCK) -> Float64:
+        """Return each channel's mean score over all images, or over the images ``rows``, as (m,), read in blocks."""
+        if rows is None:
+            rows = np.arange(len(self))
         total = np.zeros(len(self.channels))
-        for start in range(0, n, block):
-            part = slice(start, start + block)
-            total += np.asarray(self.X[part] if rows is None else self.X[rows[part]]).sum(0, dtype=np.float64)
-        return total / max(n, 1)
+        for start in range(0, len(rows), block):
+            total += self.X[rows[start : start + block]].sum(0, dtype=np.float64)
+        return total / max(len(rows), 1)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the table to ``folder``; :meth:`load` reads it without a model and without copying X."""
         writer = ScoreWriter(folder, self.channels, self.n_classes, key="", info=self.info)
-        for start in range(0, len(self), 4096):
-            part = slice(start, start + 4096)
+        for start in range(0, len(self), _BLOCK):
+            part = slice(start, start + _BLOCK)
             writer.append(self.X[part], self.labels[part], self.predictions[part], self.indices[part])
             writer.commit(int(self.indices[part].max()) + 1)
         writer.finish()
@@ -119,40 +124,63 @@ class ScoreTable:
         return _open(Path(folder), state)
 
 
-def _dtypes(state: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    columns = state["label_columns"]
-    labels = ("<i8", ()) if columns is None else ("<f4", (columns,))
-    m = sum(int(size) for _, size in state["channels"])
-    return {"X.f32": ("<f4", (m,)), "labels.bin": labels, "predictions.i64": ("<i8", ()), "indices.i64": ("<i8", ())}
+def _row_types(state: Mapping[str, Any]) -> dict[str, np.dtype[Any]]:
+    """Return what one row of each file holds."""
+    number: np.dtype[Any] = np.dtype("<i8")
+    labels = number
+    if state["label_columns"] is not None:
+        labels = np.dtype(("<f4", (state["label_columns"],)))
+    X = np.dtype(("<f4", (sum(size for _, size in state["channels"]),)))
+    return {"X.f32": X, "labels.bin": labels, "predictions.i64": number, "indices.i64": number}
 
 
 def _open(folder: Path, state: Mapping[str, Any]) -> ScoreTable:
     rows = state["rows"]
-    arrays = {}
-    for name, (dtype, shape) in _dtypes(state).items():
+    arrays: list[npt.NDArray[Any]] = []
+    for name, row in _row_types(state).items():
         path = folder / name
-        expected = rows * int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize
-        if not path.is_file() or path.stat().st_size < expected:
+        if not path.is_file() or path.stat().st_size < rows * row.itemsize:
             raise RunFolderError(
                 f"{str(path)!r} is missing or shorter than the {rows} rows beside it; "
                 "delete the folder and collect again"
             )
-        if rows == 0:
-            arrays[name] = np.zeros((0, *shape), dtype)
-        elif name == "X.f32":
-            arrays[name] = np.memmap(path, dtype, "r", shape=(rows, *shape))
+        if rows and name == "X.f32":  # an empty file cannot be mapped
+            arrays.append(np.memmap(path, row, "r", shape=(rows,)))
         else:
-            count = rows * int(np.prod(shape, dtype=int))
-            arrays[name] = np.fromfile(path, dtype, count=count).reshape(rows, *shape)
-    return ScoreTable(
-        arrays["X.f32"],
-        arrays["labels.bin"],
-        arrays["predictions.i64"],
-        ChannelIndex.from_json(state["channels"]),
-        arrays["indices.i64"],
-        state["n_classes"],
-        state["info"],
-    )
+            arrays.append(np.fromfile(path, row, count=rows))
+    X, labels, predictions, indices = arrays
+    channels = ChannelIndex.from_json(state["channels"])
+    return ScoreTable(X, labels, predictions, channels, indices, state["n_classes"], state["info"])
+
+
+class MemoryWriter:
+    """The same as :class:`ScoreWriter`, kept in memory."""
+
+    def __init__(self, channels: ChannelIndex, n_classes: int, info: dict[str, Any]) -> None:
+        self.consumed = 0
+        self.info = info
+        self._channels = channels
+        self._n_classes = n_classes
+        self._parts: list[tuple[npt.NDArray[Any], ...]] = []
+
+    def committed(self) -> list[tuple[Float32, npt.NDArray[Any]]]:
+        """Return no rows: nothing is left of an interrupted collection."""
+        return []
+
+    def append(self, *arrays: npt.NDArray[Any]) -> None:
+        """Keep X, labels, predictions and indices of some rows."""
+        if self._parts and arrays[1].ndim != self._parts[0][1].ndim:
+            raise DataError(_CHANGED)
+        self._parts.append(arrays)
+
+    def commit(self, consumed: int) -> None:
+        """Note that ``consumed`` images of the data set have been dealt with."""
+        self.consumed = consumed
+
+    def finish(self) -> ScoreTable:
+        """Return the table."""
+        X, labels, predictions, indices = (np.concatenate(a) for a in zip(*self._parts, strict=True))
+        return ScoreTable(X, labels, predictions, self._channels, indices, self._n_classes, self.info)
 
 
 class ScoreWriter:
@@ -172,8 +200,6 @@ class ScoreWriter:
         info: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = Path(folder)
-        self.consumed = 0
-        self.rows = 0
         self._pending = 0
         self._state: dict[str, Any] = {
             "format": _FORMAT,
@@ -187,22 +213,20 @@ class ScoreWriter:
             "info": dict(info or {}),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        previous = self._previous(key)
-        if previous is not None:
-            self._state = previous
-            self.rows, self.consumed = previous["rows"], previous["consumed"]
-        sizes = {n: np.dtype(d).itemsize * int(np.prod(s, dtype=int)) for n, (d, s) in _dtypes(self._state).items()}
-        for name in _FILES:
+        self._state = self._previous(key) or self._state
+        self.rows: int = self._state["rows"]
+        self.consumed: int = self._state["consumed"]
+        # What was appended after the last commit does not count.
+        for name, row in _row_types(self._state).items():
             with (self.folder / name).open("ab") as handle:
-                handle.truncate(self.rows * sizes[name])
+                handle.truncate(self.rows * row.itemsize)
 
     def _previous(self, key: str) -> dict[str, Any] | None:
         path = self.folder / "state.json"
         if not key or not path.exists():
             return None
         state: dict[str, Any] = read_json(path)
-        same = all(state.get(k) == self._state[k] for k in ("format", "key", "channels", "n_classes"))
-        if not same:
+        if any(state.get(k) != self._state[k] for k in ("format", "key", "channels", "n_classes")):
             raise RunFolderError(
                 f"{str(self.folder)!r} holds scores of another model, data set or configuration; "
                 "choose another folder, or delete it to collect again"
@@ -215,31 +239,26 @@ class ScoreWriter:
         info: dict[str, Any] = self._state["info"]
         return info
 
-    def committed(self, block: int = 2048) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[Any]]]:
+    def committed(self, block: int = 2048) -> list[tuple[Float32, npt.NDArray[Any]]]:
         """Return the committed rows as (X, labels) blocks: for sums that have to be started again."""
         if self.rows == 0:
             return []
         table = _open(self.folder, self._state)
         return [(table.X[i : i + block], table.labels[i : i + block]) for i in range(0, self.rows, block)]
 
-    def append(
-        self,
-        X: npt.NDArray[np.float32],
-        labels: npt.NDArray[Any],
-        predictions: npt.NDArray[np.int64],
-        indices: npt.NDArray[np.int64],
-    ) -> None:
-        """Append rows; they count from the next :meth:`commit` on."""
-        columns = None if labels.ndim == 1 else int(labels.shape[1])
+    def append(self, *arrays: npt.NDArray[Any]) -> None:
+        """Append X, labels, predictions and indices of some rows; they count from the next :meth:`commit` on."""
+        X, labels, _, _ = arrays
+        columns = None
+        if labels.ndim > 1:
+            columns = int(labels.shape[1])
         if self.rows + self._pending == 0:
             self._state["label_columns"] = columns
         elif columns != self._state["label_columns"]:
-            raise DataError("labels changed between batches from class numbers to a target matrix or back")
-        arrays = (X, labels, predictions, indices)
-        for name, array in zip(_FILES, arrays, strict=True):
-            dtype = _dtypes(self._state)[name][0]
-            self._write(self.folder / name, np.ascontiguousarray(array, dtype).tobytes())
-        self._pending += int(X.shape[0])
+            raise DataError(_CHANGED)
+        for (name, row), array in zip(_row_types(self._state).items(), arrays, strict=True):
+            self._write(self.folder / name, np.ascontiguousarray(array, row.base).tobytes())
+        self._pending += len(X)
 
     @staticmethod
     def _write(path: Path, data: bytes) -> None:

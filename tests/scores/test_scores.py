@@ -31,7 +31,7 @@ def batches(size: int, order: Tensor | None = None) -> list[tuple[Tensor, Tensor
 
 
 def reference(model: Spelled, power: int = 1) -> np.ndarray:
-    """METHOD section 1 in float64, layer by layer."""
+    """docs/method.md, section 1, in float64, layer by layer."""
     net = model.eval().double()
     with torch.no_grad():
         a = net.bn1(net.conv1(X.double())).clamp(min=0)
@@ -266,7 +266,7 @@ def test_bad_arguments() -> None:
         collect_scores(model, [], progress=False)
     with pytest.raises(DataError, match="yielded a str"):
         collect_scores(model, ["image.png"], progress=False)
-    with pytest.raises(InterpNetError, match="norm='l1'; expected one of 'l2', 'l2sq'"):
+    with pytest.raises(InterpNetError, match="norm is 'l1'; expected 'l2' or 'l2sq'"):
         collect_scores(model, batches(5), norm="l1", progress=False)
     with pytest.raises(LayerError, match="no layer matches 'conv9'"):
         collect_scores(model, batches(5), layers="conv9", progress=False)
