@@ -2,8 +2,6 @@ from ._explain import COMBINATIONS as COMBINATIONS
 from ._explain import Explanation as Explanation
 from ._explain import combine as combine
 from ._explain import explain as explain
-from ._heatmap import Unit as Unit
-from ._heatmap import backpropagate as backpropagate
 from ._heatmap import channel_heatmap as channel_heatmap
 from ._heatmap import channel_signal as channel_signal
 from ._heatmap import normalise as normalise
@@ -11,3 +9,5 @@ from ._heatmap import reduce_colours as reduce_colours
 from ._patches import AverageVisualization as AverageVisualization
 from ._patches import average_visualization as average_visualization
 from ._patches import average_visualizations as average_visualizations
+from ._signals import backpropagate as backpropagate
+from ._starts import Unit as Unit

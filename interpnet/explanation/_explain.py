@@ -1,7 +1,7 @@
 """Explain images: the top channels by response for a class, each shown by its heatmap.
 
-Source: Oramas et al., ICLR 2019, section 3.2. The released code first L2-normalises the scores as a whole
-and divides the weights by their sum; neither changes the order of the responses.
+Source: Oramas et al., ICLR 2019, section 3.2; docs/method.md, section 4. The released code first L2-normalises the
+scores as a whole and divides the weights by their sum; neither changes the order of the responses.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from interpnet.engine import Channel, Output, Trace, beside, check_images, find_sites
 from interpnet.errors import InterpNetError
-from interpnet.explanation._heatmap import backpropagate, normalise, reduce_colours
-from interpnet.explanation._starts import Picks
+from interpnet.explanation._heatmap import normalise, reduce_colours
+from interpnet.explanation._signals import Options, SignalRun
+from interpnet.explanation._starts import OUTPUT
 from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreReader
+from interpnet.support.checks import one_of, whole_number
 
 COMBINATIONS = ("max", "mean", "response")
 
@@ -86,11 +88,11 @@ def explain(
         As the model wants them; moved to the model's device.
     interpretation : Interpretation
     k : int
-        Channels an image.
+        Channels per image.
     classes : int, str or (B,) numbers, optional
         Classes to explain; the predicted ones by default.
-    rectifier, resample, resample_pool, seed, reduction
-        See :func:`interpnet.explanation.channel_heatmap`.
+    rectifier, resample, resample_pool, seed, reduction, output, trace
+        As in :func:`interpnet.explanation.channel_heatmap`.
     combination : {"max", "mean", "response"}
         See :func:`combine`.
 
@@ -113,63 +115,42 @@ def explain(
     torch.Size([4, 5, 5])
     """
     images = beside(model, check_images(images))
-    if k < 1:
-        raise InterpNetError(f"k={k}; expected at least 1")
-    _check_combination(combination)
-    trace = trace if trace is not None else find_sites(model, images, output=output)
-    sites = []
-    for name, size in interpretation.channels.sizes:
-        site = trace[name]
-        if site.channels != size:
-            raise InterpNetError(
-                f"layer {name!r} has {site.channels} channels in this model and {size} in the interpretation; "
-                "was it made from another model?"
-            )
-        sites.append(site)
-    info = interpretation.info
-    reader = ScoreReader(sites, norm=info.get("norm", "l2"), normalisation=info.get("normalisation", "layer"))
-    chosen: list[list[tuple[Channel, float]]] = []
-    seen: list[Tensor] = []
-    explained: list[int] = []
-
-    def choose(logits: Tensor) -> Picks:
-        x = reader.take().detach().double().cpu().numpy()
-        seen[:] = [logits]
-        explained[:] = _classes(classes, logits, interpretation)
-        chosen[:] = [interpretation.top_channels(row, c, k) for row, c in zip(x, explained, strict=True)]
-        return [[channel for channel, _ in row] for row in chosen]
-
+    whole_number(k, "k", least=1)
+    one_of(combination, "combination", COMBINATIONS)
+    trace = trace or find_sites(model, images, output=output)
+    reader = ScoreReader.of(trace, interpretation.channels, interpretation.info)
     # Only the maps of layers that some class relies on can be chosen; the others need not be kept.
-    relied = [s for s in sites if interpretation.coef[:, interpretation.channels.slice(s.name)].any()]
-    result = backpropagate(
+    relied = [s for s in reader.sites if interpretation.coef[:, interpretation.channels.slice(s.name)].any()]
+    run = SignalRun(
         model,
         images,
-        relied,
-        choose,
-        reads=reader.reads,
-        rectifier=rectifier,
-        resample=resample,
-        resample_pool=resample_pool,
-        seed=seed,
-        output=output,
+        {site.name: site for site in relied},
+        Options(rectifier, resample, resample_pool, seed, output),
     )
-    (logits,), signals = seen, result.signals
-    if signals.shape[1] < k:
-        padding = signals.new_zeros((signals.shape[0], k - signals.shape[1], *signals.shape[2:]))
-        signals = torch.cat([signals, padding], 1)
+    forward = run.forward(reader.reads)
+    logits = forward.maps[OUTPUT].detach()
+    explained = _classes(classes, logits, interpretation)
+    scores = reader.take().detach().double().cpu().numpy()
+    chosen = [interpretation.top_channels(x, c, k) for x, c in zip(scores, explained, strict=True)]
+    channels = [[channel for channel, _ in row] for row in chosen]
+    responses = [[response for _, response in row] for row in chosen]
+    result = run.send_back(forward, channels)
+    # Images with fewer than k channels have blank maps and responses of 0 in the places that are left.
+    signals = images.new_zeros((len(images), k, *images.shape[1:]))
+    signals[:, : result.signals.shape[1]] = result.signals
     heatmaps = normalise(reduce_colours(signals, reduction))
-    responses = heatmaps.new_zeros(heatmaps.shape[:2])
-    for i, row in enumerate(chosen):
-        responses[i, : len(row)] = responses.new_tensor([response for _, response in row])
+    weights = heatmaps.new_zeros(heatmaps.shape[:2])
+    for i, row in enumerate(responses):
+        weights[i, : len(row)] = weights.new_tensor(row)
     target = torch.tensor(explained, device=logits.device)
     return Explanation(
         classes=target,
         predictions=logits.argmax(1),
         confidences=logits.softmax(1).gather(1, target[:, None])[:, 0],
-        channels=[[channel for channel, _ in row] for row in chosen],
-        responses=[[response for _, response in row] for row in chosen],
+        channels=channels,
+        responses=responses,
         heatmaps=heatmaps,
-        combined=combine(heatmaps, responses, combination),
+        combined=combine(heatmaps, weights, combination),
         signals=signals,
         rectifiers_seen=result.report.seen,
         rectifiers_overridden=result.report.overridden,
@@ -206,23 +187,20 @@ def combine(heatmaps: Tensor, responses: Tensor, combination: str = "max") -> Te
     >>> [combine(maps, responses, how).tolist() for how in COMBINATIONS]
     [[[[1.0, 0.5]]], [[[0.5, 0.25]]], [[[0.75, 0.125]]]]
     """
-    _check_combination(combination)
-    if combination == "max":
+    if one_of(combination, "combination", COMBINATIONS) == "max":
         return heatmaps.amax(1)
-    weights = (responses > 0).to(heatmaps) if combination == "mean" else responses.clamp(min=0).to(heatmaps)
+    weights = responses.clamp(min=0).to(heatmaps)
+    if combination == "mean":
+        weights = (responses > 0).to(heatmaps)
     total = weights.sum(1, keepdim=True)
     weights = weights / torch.where(total > 0, total, torch.ones_like(total))
     return (weights[:, :, None, None] * heatmaps).sum(1)
 
 
-def _check_combination(combination: str) -> None:
-    if combination not in COMBINATIONS:
-        raise InterpNetError(f"combination={combination!r}; expected one of {', '.join(map(repr, COMBINATIONS))}")
-
-
 def _classes(
     classes: Tensor | Sequence[int] | int | str | None, logits: Tensor, interpretation: Interpretation
 ) -> list[int]:
+    """Return the class to explain of each image: the predicted one where none is asked for."""
     batch = logits.shape[0]
     if logits.shape[1] != len(interpretation.classes):
         raise InterpNetError(
@@ -230,10 +208,11 @@ def _classes(
             "was it made from another model?"
         )
     if classes is None:
-        return [int(c) for c in logits.argmax(1)]
+        predicted: list[int] = logits.argmax(1).tolist()
+        return predicted
     if isinstance(classes, int | str):
         return [interpretation.class_index(classes)] * batch
     numbers = [interpretation.class_index(int(c)) for c in classes]
     if len(numbers) != batch:
-        raise InterpNetError(f"classes has {len(numbers)} entries for {batch} images; expected one an image")
+        raise InterpNetError(f"classes has {len(numbers)} entries for {batch} images; expected one per image")
     return numbers

@@ -1,223 +1,31 @@
-"""Channel heatmaps: the signal that a channel's activation map sends back to the image.
+"""Channel heatmaps: the signal that a channel's activation map sends back to the image, one value per pixel.
 
-The backward signal starts at the channel's activation map itself, zero in all other channels: the
-gradient of ``1/2 ||A_c||^2`` under the rules of :mod:`interpnet.backward`. It may also start at ones, at
-the map's maximum alone, at several channels together, or at an output unit. Images do not influence
-each other, so one backward pass serves one start of every image of a batch, in whatever layers
-these lie. Source: Oramas et al., ICLR 2019, section 3.2.
+Source: Oramas et al., ICLR 2019, section 3.2; docs/method.md, section 5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
 
 import torch
 from torch import Tensor, nn
 
-from interpnet.backward import RuleReport, backward_rules, check_overridden
-from interpnet.engine import (
-    Channel,
-    Instrument,
-    Output,
-    Site,
-    Trace,
-    beside,
-    check_images,
-    evaluating,
-    find_sites,
-    instrument,
-    logits_of,
-    stop_forward,
-    stoppable,
-    unwrap,
-)
-from interpnet.errors import InterpNetError, LayerError
-from interpnet.explanation._starts import OUTPUT, Picks, Start, Unit, deepest_first, places, seed_map, seeds_of
+from interpnet.engine import Channel, Output, Trace, beside, check_images, find_sites
+from interpnet.errors import InterpNetError
+from interpnet.explanation._signals import Options, Signals, send_back
+from interpnet.explanation._starts import OUTPUT, Picks, Start, Unit, sites_in
+from interpnet.support.checks import one_of
 
-__all__ = [
-    "REDUCTIONS",
-    "Signals",
-    "Unit",
-    "backpropagate",
-    "channel_heatmap",
-    "channel_signal",
-    "normalise",
-    "reduce_colours",
-]
-
-REDUCTIONS = ("abs", "positive", "max")
-Reads = Mapping[str, Callable[[Tensor], None]]
-
-
-@dataclass(frozen=True)
-class Signals:
-    """Raw signals at the image, with what made them.
-
-    Attributes
-    ----------
-    signals : Tensor (B, k, C, H, W)
-        Zero where an image has fewer than k starts.
-    logits : Tensor (B, classes) or None
-        ``None`` where the network was stopped after the last site that was needed.
-    report : RuleReport
-        Rectifiers seen and overridden, strided layers resampled.
-    """
-
-    signals: Tensor
-    logits: Tensor | None
-    report: RuleReport
-
-
-class _Captured:
-    """Activations of the sites in one forward pass, noticing when a later operator overwrites one."""
-
-    def __init__(self, sites: Iterable[str], copy: frozenset[str], *, stop: bool) -> None:
-        self._kept: dict[str, tuple[Tensor, int]] = {}
-        self._wanted = set(sites)
-        self._stop = stop
-        self.reads = {name: self._reader(name, copy=name in copy) for name in self._wanted}
-
-    def _reader(self, name: str, *, copy: bool) -> Callable[[Tensor], None]:
-        def read(out: Tensor) -> None:
-            kept = out.clone() if copy else out
-            self._kept[name] = (kept, kept._version)  # noqa: SLF001 - torch has no public name for it
-            if self._stop and self._kept.keys() >= self._wanted:
-                stop_forward()
-
-        return read
-
-    def keep_output(self, logits: Tensor) -> None:
-        self._kept[OUTPUT] = (logits, logits._version)  # noqa: SLF001
-
-    def overwritten(self, names: set[str]) -> frozenset[str]:
-        return frozenset(n for n in names if self._kept[n][0]._version != self._kept[n][1])  # noqa: SLF001
-
-    def keep_only(self, names: set[str]) -> None:
-        self._kept = {name: kept for name, kept in self._kept.items() if name in names}
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._kept[name][0]
-
-
-def backpropagate(
-    model: nn.Module,
-    images: Tensor,
-    sites: Sequence[Site],
-    choose: Callable[[Tensor], Picks] | Picks,
-    *,
-    reads: Reads | None = None,
-    rectifier: str = "guided",
-    resample: bool = True,
-    resample_pool: bool = False,
-    seed: str = "activation",
-    output: Output | None = None,
-) -> Signals:
-    """Run one forward pass, choose channels, and send each one's map back to the image.
-
-    Parameters
-    ----------
-    model, images
-        ``images`` (B, C, H, W) as the model wants them; left as they are.
-    sites : sequence of Site
-        Where channels may be chosen, in the order of execution.
-    choose : function, or the choice itself
-        A function gets the logits (B, classes) after the forward pass and returns up to k starts for each image.
-        Where the starts are known before, the network stops after the last of their sites.
-    reads : dict, optional
-        More things to read in the same forward pass, e.g. the scores that ``choose`` needs.
-    rectifier, resample, resample_pool
-        See :mod:`interpnet.backward`.
-    seed : {"activation", "ones", "maximum"}
-        See :func:`interpnet.explanation.channel_heatmap`.
-    """
-    seed_map(images.new_ones(1), seed)
-    model = unwrap(model)
-    by_name = {s.name: s for s in sites}
-    copy: frozenset[str] = frozenset()
-    contiguous = False
-    known = None if callable(choose) else {name for row in choose for start in row for name, _ in places(start)}
-    with evaluating(model, frozen=True), torch.enable_grad():
-        while True:
-            x = _leaf(model, images, contiguous=contiguous)
-            wanted = by_name.keys() if known is None else known & by_name.keys()
-            captured = _Captured(wanted, copy, stop=known is not None and not known - by_name.keys())
-            try:
-                with (
-                    backward_rules(
-                        model, rectifier=rectifier, resample=resample, resample_pool=resample_pool
-                    ) as report,
-                    instrument(model, Instrument(reads=reads or {})),
-                    instrument(model, Instrument(reads=captured.reads)),
-                ):
-                    logits = _forward(model, x, output)
-            except RuntimeError as error:
-                if contiguous or not _is_about_views(error):
-                    raise
-                contiguous = True
-                continue
-            if logits is not None:
-                captured.keep_output(logits)
-            picks = [list(p) for p in (choose(_logits(logits)) if callable(choose) else choose)]
-            needed = {name for p in picks for start in p for name, _ in places(start)}
-            unknown = needed - by_name.keys() - {OUTPUT}
-            if unknown:
-                raise LayerError(f"layers {sorted(unknown)} were not traced; expected some of {sorted(by_name)}")
-            changed = captured.overwritten(needed)
-            if not changed:
-                break
-            # A later in-place operator changed the map; read a copy of it in a second forward pass.
-            copy = copy | changed
-        captured.keep_only(needed)
-        check_overridden(report, [captured[n] for n in needed])
-        signals = _send_back(picks, captured, by_name, x, seed)
-    return Signals(signals, None if logits is None else logits.detach(), report)
-
-
-def _send_back(picks: Picks, captured: _Captured, sites: dict[str, Site], x: Tensor, seed: str) -> Tensor:
-    """Return the signals (B, k, C, H, W), by one backward pass for each rank of depth."""
-    k = max((len(p) for p in picks), default=0)
-    signals = x.new_zeros((x.shape[0], max(k, 1), *x.shape[1:]))
-    order = deepest_first(picks, {name: i for i, name in enumerate(sites)})
-    for j in range(k):
-        having = [i for i, row in enumerate(order) if j < len(row)]
-        row = [picks[i][order[i][j]] if j < len(order[i]) else None for i in range(len(picks))]
-        seeds = seeds_of(row, captured.__getitem__, sites, seed)
-        (gradient,) = torch.autograd.grad(
-            [captured[n] for n in seeds], x, list(seeds.values()), retain_graph=j + 1 < k, allow_unused=True
-        )
-        if gradient is not None:
-            signals[having, [order[i][j] for i in having]] = gradient[having]
-    return signals
-
-
-def _leaf(model: nn.Module, images: Tensor, *, contiguous: bool) -> Tensor:
-    """Return a copy of the images that takes a gradient, by default in the layout that convolutions run fastest in."""
-    x = check_images(images).detach()
-    last = not contiguous and x.dim() == 4 and any(isinstance(m, nn.Conv2d) for m in model.modules())
-    return x.clone(memory_format=torch.channels_last if last else torch.contiguous_format).requires_grad_()
-
-
-def _forward(model: nn.Module, x: Tensor, output: Output | None) -> Tensor | None:
-    """Return the logits, or ``None`` where the pass was stopped; the network gets a clone and may overwrite it."""
-    with stoppable():
-        return logits_of(model(x.clone()), x.shape[0], output)
-    return None
-
-
-def _is_about_views(error: RuntimeError) -> bool:
-    """Whether the network's own code views a map as if it were contiguous."""
-    return "view size is not compatible" in str(error)
-
-
-def _logits(logits: Tensor | None) -> Tensor:
-    if logits is None:
-        raise InterpNetError("the network was stopped before its output, on which the choice of channels depends")
-    return logits.detach()
+# From a raw signal (..., C, H, W) to one value per pixel: docs/method.md, section 5.4.
+REDUCTIONS = {
+    "abs": lambda signal: signal.abs().sum(-3),
+    "positive": lambda signal: signal.clamp(min=0).sum(-3),
+    "max": lambda signal: signal.abs().amax(-3),
+}
 
 
 def reduce_colours(signal: Tensor, reduction: str = "abs") -> Tensor:
-    """Reduce a raw signal (..., C, H, W) to one value a pixel (..., H, W).
+    """Reduce a raw signal (..., C, H, W) to one value per pixel (..., H, W).
 
     ``"abs"``: sum over colours of absolute values; ``"positive"``: sum of ``max(signal, 0)``; ``"max"``: the largest
     absolute value (Simonyan et al. 2014). A part darker than what is behind it sends a negative signal, which the
@@ -228,13 +36,8 @@ def reduce_colours(signal: Tensor, reduction: str = "abs") -> Tensor:
     >>> reduce_colours(torch.tensor([[[1.0]], [[-2.0]]]), "abs")
     tensor([[3.]])
     """
-    if reduction == "positive":
-        return signal.clamp(min=0).sum(-3)
-    if reduction == "abs":
-        return signal.abs().sum(-3)
-    if reduction == "max":
-        return signal.abs().amax(-3)
-    raise InterpNetError(f"reduction={reduction!r}; expected one of {', '.join(map(repr, REDUCTIONS))}")
+    reduced: Tensor = REDUCTIONS[one_of(reduction, "reduction", REDUCTIONS)](signal)
+    return reduced
 
 
 def normalise(maps: Tensor) -> Tensor:
@@ -246,11 +49,11 @@ def normalise(maps: Tensor) -> Tensor:
     tensor([[0.0000, 1.0000],
             [0.5000, 0.0000]])
     """
-    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
-    span = high - low
-    return torch.where(
-        span > 0, (maps - low) / torch.where(span > 0, span, torch.ones_like(span)), torch.zeros_like(maps)
-    )
+    low = maps.amin((-2, -1), keepdim=True)
+    span = maps.amax((-2, -1), keepdim=True) - low
+    # Where the span is 0 the quotient is 0 / 1; a NaN in the map also makes the map zero.
+    scaled = (maps - low) / torch.where(span > 0, span, torch.ones_like(span))
+    return torch.where(span > 0, scaled, torch.zeros_like(maps))
 
 
 def channel_signal(
@@ -265,33 +68,11 @@ def channel_signal(
     output: Output | None = None,
     trace: Trace | None = None,
 ) -> Signals:
-    """Return the raw signals (B, k, C, H, W) of given channels; see :func:`channel_heatmap` for the arguments.
+    """Return the raw signals (B, k, C, H, W) of given channels.
 
-    ``channels`` may also hold a list of starts for every image.
+    The parameters are as in :func:`channel_heatmap`; ``channels`` may also hold a list of starts for every image.
     """
-    images = beside(model, check_images(images))
-    batch = images.shape[0]
-    if isinstance(channels, Channel | Unit | Set):
-        picks: list[list[Start]] = [[channels]] * batch
-    else:
-        picks = [[c] if isinstance(c, Channel | Unit | Set) else list(c) for c in channels]
-    if len(picks) != batch:
-        raise InterpNetError(f"{len(picks)} channels came for {batch} images; expected one for all or one an image")
-    trace = trace if trace is not None else find_sites(model, images, output=output)
-    layers = {name for p in picks for start in p for name, _ in places(start)} - {OUTPUT}
-    for name in sorted(layers):
-        trace.usable(name)
-    return backpropagate(
-        model,
-        images,
-        [s for s in trace.sites if s.name in layers],
-        picks,
-        rectifier=rectifier,
-        resample=resample,
-        resample_pool=resample_pool,
-        seed=seed,
-        output=output,
-    )
+    return _signals(model, images, channels, Options(rectifier, resample, resample_pool, seed, output), trace)
 
 
 def channel_heatmap(
@@ -307,7 +88,7 @@ def channel_heatmap(
     output: Output | None = None,
     trace: Trace | None = None,
 ) -> Tensor:
-    """Return what in each image one channel answers to, as one value a pixel.
+    """Return what in each image one channel answers to, as one value per pixel.
 
     Parameters
     ----------
@@ -348,15 +129,36 @@ def channel_heatmap(
     >>> channel_heatmap(net, torch.rand(2, 1, 5, 5), Channel("1", 0)).shape
     torch.Size([2, 5, 5])
     """
-    found_signals = channel_signal(
-        model,
-        images,
-        channels,
-        rectifier=rectifier,
-        resample=resample,
-        resample_pool=resample_pool,
-        seed=seed,
-        output=output,
-        trace=trace,
-    )
-    return reduce_colours(found_signals.signals[:, 0], reduction)
+    made = _signals(model, images, channels, Options(rectifier, resample, resample_pool, seed, output), trace)
+    return reduce_colours(made.signals[:, 0], reduction)
+
+
+def _signals(
+    model: nn.Module,
+    images: Tensor,
+    channels: Start | Sequence[Start] | Picks,
+    options: Options,
+    trace: Trace | None,
+) -> Signals:
+    images = beside(model, check_images(images))
+    picks = _picks(channels, len(images))
+    trace = trace or find_sites(model, images, output=options.output)
+    layers = sites_in(picks) - {OUTPUT}
+    for name in sorted(layers):
+        trace.usable(name)
+    return send_back(model, images, [site for site in trace.sites if site.name in layers], picks, options)
+
+
+def _picks(channels: Start | Sequence[Start] | Picks, batch: int) -> list[list[Start]]:
+    """Return the starts of every image, where one is given for all images, or one or several for each."""
+    if isinstance(channels, Channel | Unit | Set):
+        return [[channels]] * batch
+    if len(channels) != batch:
+        raise InterpNetError(f"{len(channels)} channels came for {batch} images; expected one for all or one per image")
+    return [_starts(row) for row in channels]
+
+
+def _starts(row: Start | Sequence[Start]) -> list[Start]:
+    if isinstance(row, Channel | Unit | Set):
+        return [row]
+    return list(row)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from interpnet.engine import Channel, Site
 from interpnet.errors import InterpNetError, LayerError
 
 SEEDS = ("activation", "ones", "maximum")
+
+#: Stands for the network's output among the names of sites.
+OUTPUT = ""
 
 
 @dataclass(frozen=True, order=True)
@@ -22,15 +26,13 @@ class Unit:
     Springenberg publish it; with the default it is scaled by the logit, its sign included.
     """
 
+    layer: ClassVar[str] = OUTPUT
     index: int
 
 
 #: One channel or output unit, or a set of them whose signals start together.
 Start = Channel | Unit | Set[Channel | Unit]
 Picks = Sequence[Sequence[Start]]
-
-#: Stands for the network's output among the names of sites.
-OUTPUT = ""
 
 
 def places(start: Start) -> list[tuple[str, int]]:
@@ -41,16 +43,23 @@ def places(start: Start) -> list[tuple[str, int]]:
     >>> places({Channel("relu", 3)})
     [('relu', 3)]
     """
-    members = sorted(start, key=repr) if isinstance(start, Set) else [start]
-    if not members:
+    if not isinstance(start, Set):
+        return [(start.layer, start.index)]
+    if not start:
         raise InterpNetError("an empty set of channels came; expected at least one channel to start from")
-    return [(OUTPUT, m.index) if isinstance(m, Unit) else (m.layer, m.index) for m in members]
+    # A set has no order of its own; sorted, the same set always gives the same sums.
+    return [(member.layer, member.index) for member in sorted(start, key=repr)]
+
+
+def sites_in(picks: Picks) -> set[str]:
+    """Return the names of the sites at which the starts of any image lie."""
+    return {name for row in picks for start in row for name, _ in places(start)}
 
 
 def deepest_first(picks: Picks, order: Mapping[str, int]) -> list[list[int]]:
     """Return for each image the numbers of its starts, those of the latest site first.
 
-    One backward pass costs as much as its deepest start, so starts of like depth share a pass.
+    One backward pass costs as much as its deepest start, so starts of similar depth share a pass.
     """
     last = len(order)
 
@@ -62,26 +71,27 @@ def deepest_first(picks: Picks, order: Mapping[str, int]) -> list[list[int]]:
 
 
 def seeds_of(
-    row: Sequence[Start | None], maps: Callable[[str], Tensor], sites: Mapping[str, Site], seed: str
+    starts: Mapping[int, Start], maps: Mapping[str, Tensor], sites: Mapping[str, Site], seed: str
 ) -> dict[str, Tensor]:
-    """Return for every site in ``row`` (one start an image) the values its signal starts with, zero elsewhere.
+    """Return the values that signals start with at every site in ``starts`` (image to start), zero elsewhere.
 
     ``seed``: see :func:`seed_map`.
     """
-    found: dict[str, Tensor] = {}
-    for i, start in enumerate(row):
-        for name, index in places(start) if start is not None else ():
-            values = maps(name).detach()
-            axis = _axis(sites.get(name), name, index, values)
-            if name not in found:
-                found[name] = torch.zeros_like(values)
-            one = values[i].select(axis - 1, index)
-            found[name][i].select(axis - 1, index).copy_(seed_map(one, seed))
-    return found
+    seeds: dict[str, Tensor] = {}
+    for image, start in starts.items():
+        for name, index in places(start):
+            values = maps[name].detach()
+            # Without the batch axis, of which an image's own values have none.
+            axis = _axis(name, index, values, sites) - 1
+            if name not in seeds:
+                seeds[name] = torch.zeros_like(values)
+            one = values[image].select(axis, index)
+            seeds[name][image].select(axis, index).copy_(seed_map(one, seed))
+    return seeds
 
 
 def seed_map(activation: Tensor, seed: str) -> Tensor:
-    """Return what a signal starts with at a channel's activation map (any shape).
+    """Return what a signal starts with at a channel's activation map (any shape); docs/method.md, section 5.1.
 
     ``"activation"``: the map itself (Oramas et al. 2019), so the gradient is that of ``1/2 ||A||^2``; ``"ones"``: one
     everywhere, the gradient of the map's sum; ``"maximum"``: the map at its first maximum, zero elsewhere.
@@ -95,22 +105,20 @@ def seed_map(activation: Tensor, seed: str) -> Tensor:
         return activation
     if seed == "ones":
         return torch.ones_like(activation)
-    if seed == "maximum":
-        flat = activation.flatten()
-        kept = torch.zeros_like(flat)
-        at = flat.argmax()
-        kept[at] = flat[at]
-        return kept.view(activation.shape)
-    raise InterpNetError(f"seed={seed!r}; expected one of {', '.join(map(repr, SEEDS))}")
+    flat = activation.flatten()
+    kept = torch.zeros_like(flat)
+    at = flat.argmax()
+    kept[at] = flat[at]
+    return kept.view(activation.shape)
 
 
-def _axis(site: Site | None, name: str, index: int, values: Tensor) -> int:
+def _axis(name: str, index: int, values: Tensor, sites: Mapping[str, Site]) -> int:
     """Return the channel axis of a site or of the output; refuse a channel that it does not have."""
     if name == OUTPUT:
-        if not 0 <= index < values.shape[1]:
-            raise LayerError(f"output unit {index} does not exist; expected 0 to {values.shape[1] - 1}")
-        return 1
-    if site is None or site.axis is None or not 0 <= index < site.channels:
-        size = 0 if site is None else site.channels
-        raise LayerError(f"channel {index} of layer {name!r} does not exist; expected 0 to {size - 1}")
+        if 0 <= index < values.shape[1]:
+            return 1
+        raise LayerError(f"output unit {index} does not exist; expected 0 to {values.shape[1] - 1}")
+    site = sites[name]
+    if site.axis is None or not 0 <= index < site.channels:
+        raise LayerError(f"channel {index} of layer {name!r} does not exist; expected 0 to {site.channels - 1}")
     return site.axis

@@ -160,8 +160,11 @@ def test_errors() -> None:
         (lambda: channel_heatmap(model, x, Channel("r2x", 0)), "unknown layer 'r2x'; did you mean"),
         (lambda: channel_heatmap(model, x, Channel("r2", 8)), "channel 8 of layer 'r2' does not exist"),
         (lambda: channel_heatmap(model, x, [Channel("r2", 0)]), "1 channels came for 2 images"),
-        (lambda: channel_heatmap(model, x, Channel("r2", 0), reduction="sum"), "reduction='sum'"),
-        (lambda: explain(model, x, found, k=0), "k=0"),
+        (
+            lambda: channel_heatmap(model, x, Channel("r2", 0), reduction="sum"),
+            "reduction is 'sum'; expected 'abs' or 'positive' or 'max'",
+        ),
+        (lambda: explain(model, x, found, k=0), "k is 0; expected a whole number of at least 1"),
         (lambda: explain(model, x, found, classes="z"), "unknown class 'z'"),
         (lambda: explain(model, x, found, classes=4), "class 4 does not exist; expected 0 to 3"),
         (lambda: explain(model, x, found, classes=[1]), "1 entries for 2 images"),

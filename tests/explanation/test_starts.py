@@ -152,7 +152,7 @@ def test_errors() -> None:
     cases = [
         (
             lambda: channel_signal(model, x, Channel("relu", 0), seed="zeros"),
-            "seed='zeros'; expected one of 'activation'",
+            "seed is 'zeros'; expected 'activation' or 'ones'",
         ),
         (lambda: channel_signal(model, x, Unit(3)), "output unit 3 does not exist; expected 0 to 2"),
         (lambda: channel_signal(model, x, Unit(-1)), "output unit -1 does not exist"),

@@ -1,0 +1,223 @@
+"""Signals: one forward pass of a batch under the backward rules, then passes from chosen maps back to the image.
+
+The backward signal starts at the channel's activation map itself, zero in all other channels: the gradient of
+``1/2 ||A_c||^2`` under the rules of :mod:`interpnet.backward`. Images do not influence each other, so one backward
+pass serves one start of every image of a batch, in whatever layers these lie. Source: Oramas et al., ICLR 2019,
+section 3.2; docs/method.md, section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from interpnet.backward import RuleReport, backward_rules, check_overridden
+from interpnet.engine import (
+    Instrument,
+    Output,
+    Site,
+    check_images,
+    evaluating,
+    instrument,
+    logits_of,
+    stop_forward,
+    stoppable,
+    unwrap,
+)
+from interpnet.errors import LayerError
+from interpnet.explanation._starts import OUTPUT, SEEDS, Picks, deepest_first, seeds_of, sites_in
+from interpnet.support.checks import one_of
+
+Reads = Mapping[str, Callable[[Tensor], None]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How signals are made; the parameters are those of :func:`interpnet.explanation.channel_heatmap`."""
+
+    rectifier: str = "guided"
+    resample: bool = True
+    resample_pool: bool = False
+    seed: str = "activation"
+    output: Output | None = None
+
+    def __post_init__(self) -> None:
+        one_of(self.seed, "seed", SEEDS)
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Raw signals at the image, with what made them.
+
+    Attributes
+    ----------
+    signals : Tensor (B, k, C, H, W)
+        Zero where an image has fewer than k starts.
+    logits : Tensor (B, classes) or None
+        ``None`` where the network was stopped after the last site that was needed.
+    report : RuleReport
+        Rectifiers seen and overridden, strided layers resampled.
+    """
+
+    signals: Tensor
+    logits: Tensor | None
+    report: RuleReport
+
+
+@dataclass
+class Forward:
+    """What one forward pass left behind: the images as the graph's leaf, and the maps that signals can start at."""
+
+    leaf: Tensor
+    report: RuleReport
+    maps: dict[str, Tensor] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+
+    def keep(self, name: str, value: Tensor) -> None:
+        """Keep a map, with what shows whether a later operator overwrites it."""
+        self.maps[name] = value
+        self.versions[name] = value._version  # noqa: SLF001 - torch has no public name for it
+
+    def overwritten(self, names: Collection[str]) -> set[str]:
+        """Return those of ``names`` whose maps are no longer what they were."""
+        return {name for name in names if self.maps[name]._version != self.versions[name]}  # noqa: SLF001
+
+    @property
+    def logits(self) -> Tensor | None:
+        """The network's output (B, classes); ``None`` where the pass was stopped before it."""
+        logits = self.maps.get(OUTPUT)
+        return logits if logits is None else logits.detach()
+
+
+@dataclass(frozen=True)
+class SignalRun:
+    """One batch through one network: :meth:`forward` first, then :meth:`send_back` from the channels chosen.
+
+    Parameters
+    ----------
+    model, images
+        ``images`` (B, C, H, W) as the model wants them; left as they are.
+    sites : mapping of name to Site
+        Where channels may be chosen, in the order of execution.
+    options : Options
+    stop : bool
+        Stop the network after the last of the sites.
+    """
+
+    model: nn.Module
+    images: Tensor
+    sites: Mapping[str, Site]
+    options: Options
+    stop: bool = False
+
+    def forward(self, reads: Reads | None = None, copies: Collection[str] = ()) -> Forward:
+        """Run the network once and keep the maps of the sites, as copies where ``copies`` names them.
+
+        ``reads``: more to read on the way, such as the scores by which channels are chosen.
+        """
+        x = check_images(self.images).detach()
+        plane = x.dim() == 4 and any(isinstance(m, nn.Conv2d) for m in self.model.modules())
+        if plane:
+            try:
+                # The layout that convolutions run fastest in.
+                return self._forward(x.clone(memory_format=torch.channels_last), reads or {}, copies)
+            except RuntimeError as error:
+                # The network's own code views a map as if it were contiguous, so it gets contiguous images.
+                if "view size is not compatible" not in str(error):
+                    raise
+        return self._forward(x.clone(memory_format=torch.contiguous_format), reads or {}, copies)
+
+    def _forward(self, x: Tensor, reads: Reads, copies: Collection[str]) -> Forward:
+        model = unwrap(self.model)
+        how = self.options
+        with (
+            evaluating(model, frozen=True),
+            torch.enable_grad(),
+            backward_rules(
+                model, rectifier=how.rectifier, resample=how.resample, resample_pool=how.resample_pool
+            ) as report,
+        ):
+            done = Forward(x.requires_grad_(), report)
+
+            def keeper(name: str) -> Callable[[Tensor], None]:
+                def keep(value: Tensor) -> None:
+                    done.keep(name, value.clone() if name in copies else value)
+                    if self.stop and done.maps.keys() == self.sites.keys():
+                        stop_forward()
+
+                return keep
+
+            keepers = {name: keeper(name) for name in self.sites}
+            with (
+                instrument(model, Instrument(reads=reads)),
+                instrument(model, Instrument(reads=keepers)),
+                stoppable(),
+            ):
+                # The network gets a clone, which it may overwrite.
+                done.keep(OUTPUT, logits_of(model(x.clone()), x.shape[0], how.output))
+        return done
+
+    def send_back(self, done: Forward, picks: Picks) -> Signals:
+        """Return the signals of up to k starts for each image, by one backward pass for each rank of depth."""
+        needed = sites_in(picks)
+        overwritten = done.overwritten(needed)
+        if overwritten:
+            # A later in-place operator changed a map; a second forward pass keeps a copy of it.
+            done = self.forward(copies=overwritten)
+        check_overridden(done.report, [done.maps[name] for name in needed])
+        x = done.leaf
+        k = max((len(row) for row in picks), default=0)
+        signals = x.new_zeros((x.shape[0], max(k, 1), *x.shape[1:]))
+        order = deepest_first(picks, {name: i for i, name in enumerate(self.sites)})
+        for rank in range(k):
+            # Which of its starts each image sends back now; some images have fewer starts.
+            now = {image: numbers[rank] for image, numbers in enumerate(order) if rank < len(numbers)}
+            starts = {image: picks[image][number] for image, number in now.items()}
+            seeds = seeds_of(starts, done.maps, self.sites, self.options.seed)
+            (gradient,) = torch.autograd.grad(
+                [done.maps[name] for name in seeds],
+                x,
+                list(seeds.values()),
+                retain_graph=rank + 1 < k,
+                allow_unused=True,
+            )
+            if gradient is not None:
+                images = list(now)
+                signals[images, list(now.values())] = gradient[images]
+        return Signals(signals, done.logits, done.report)
+
+
+def send_back(model: nn.Module, images: Tensor, sites: Sequence[Site], picks: Picks, options: Options) -> Signals:
+    """Return the signals of starts that are known before; the network stops after the last of their sites."""
+    traced = {site.name: site for site in sites}
+    needed = sites_in(picks)
+    unknown = needed - traced.keys() - {OUTPUT}
+    if unknown:
+        raise LayerError(f"layers {sorted(unknown)} were not traced; expected some of {sorted(traced)}")
+    used = {name: site for name, site in traced.items() if name in needed}
+    run = SignalRun(model, images, used, options, stop=OUTPUT not in needed)
+    return run.send_back(run.forward(), picks)
+
+
+def backpropagate(
+    model: nn.Module,
+    images: Tensor,
+    sites: Sequence[Site],
+    picks: Picks,
+    *,
+    rectifier: str = "guided",
+    resample: bool = True,
+    resample_pool: bool = False,
+    seed: str = "activation",
+    output: Output | None = None,
+) -> Signals:
+    """Send the maps of ``picks``, up to k starts for each image, back to the image: one forward and k backward passes.
+
+    ``images`` (B, C, H, W) and ``model`` are left as they are. ``sites`` are those at which starts may lie, in the
+    order of execution. The options are as in :func:`interpnet.explanation.channel_heatmap`.
+    """
+    options = Options(rectifier, resample, resample_pool, seed, output)
+    return send_back(model, images, sites, picks, options)
