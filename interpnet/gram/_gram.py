@@ -8,15 +8,13 @@ N products of float32 numbers summed in float32 would lose what the duality gap 
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from interpnet.errors import DataError, InterpNetError, RunFolderError
+from interpnet.errors import DataError, InterpNetError
 from interpnet.gram._checks import (
     as_numpy,
     check_class_count,
@@ -38,7 +36,7 @@ from interpnet.gram._sums import (
     checked_target,
     checked_weight,
 )
-from interpnet.support.io import atomic_path
+from interpnet.support.io import atomic_path, npz_path, read_arrays
 from interpnet.support.types import Float64
 
 
@@ -224,9 +222,7 @@ class Gram:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an ``.npz`` file atomically (arrays ``G``, ``B``, ``yy``, ``n``; nothing pickled)."""
-        if Path(path).suffix != ".npz":
-            raise InterpNetError(f"path is {str(path)!r}; expected a name that ends in .npz")
-        with atomic_path(path) as tmp:
+        with atomic_path(npz_path(path)) as tmp:
             np.savez(tmp, G=self.G, B=self.B, yy=self.yy, n=np.int64(self.n))
 
     @classmethod
@@ -238,20 +234,8 @@ class Gram:
         RunFolderError
             The file is missing, damaged, or holds something else.
         """
-        try:
-            with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as data:
-                missing = {"G", "B", "yy", "n"} - set(data.files)
-                if missing:
-                    raise RunFolderError(f"{str(path)!r} is not a Gram: it lacks {sorted(missing)}")
-                return cls(data["G"], data["B"], data["yy"], int(data["n"]))
-        except FileNotFoundError as error:
-            raise RunFolderError(f"{str(path)!r} does not exist") from error
-        except InterpNetError:
-            raise
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise RunFolderError(
-                f"{str(path)!r} is not a readable Gram ({error}); delete it to have it made again"
-            ) from error
+        with read_arrays(path, ("G", "B", "yy", "n"), "Gram") as data:
+            return cls(data["G"], data["B"], data["yy"], int(data["n"]))
 
 
 def _trusted(G: Float64, B: Float64, yy: Float64, n: int, *, definite: bool) -> Gram:

@@ -1,2 +1,2 @@
+from ._fit import interpret as interpret
 from ._result import Interpretation as Interpretation
-from ._result import interpret as interpret

@@ -1,11 +1,13 @@
-"""Relevance: the channels a class relies on, as the nonzero weights of a mu-lasso on the scores."""
+"""Relevance: the channels a class relies on, as the nonzero weights of a mu-lasso on the scores.
+
+This file needs neither torch nor scikit-learn: the report reads the weights of a finished run without them.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,9 @@ import numpy.typing as npt
 
 from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import InterpNetError, RunFolderError, did_you_mean
-from interpnet.gram import Gram
-from interpnet.mulasso import MuLasso
-from interpnet.scores import ScoreTable
-from interpnet.support.io import atomic_path
-from interpnet.support.types import Float64
+from interpnet.support.checks import one_of, whole_number
+from interpnet.support.io import atomic_path, read_arrays
+from interpnet.support.types import Float64, Int64
 
 _FORMAT = "interpnet-interpretation-1"
 
@@ -74,23 +74,29 @@ class Interpretation:
             if cls in self.classes:
                 return self.classes.index(cls)
             if not cls.lstrip("-").isdigit():
+                first = ", ".join(self.classes[:10])
+                more = ", ..." * (len(self.classes) > 10)
                 raise InterpNetError(
-                    f"unknown class {cls!r}{did_you_mean(cls, self.classes)}; the {len(self.classes)} classes are "
-                    f"{', '.join(self.classes[:10])}{', ...' if len(self.classes) > 10 else ''}"
+                    f"unknown class {cls!r}{did_you_mean(cls, self.classes)}; "
+                    f"the {len(self.classes)} classes are {first}{more}"
                 )
-            cls = int(cls)
-        if not 0 <= int(cls) < len(self.classes):
-            raise InterpNetError(f"class {cls} does not exist; expected 0 to {len(self.classes) - 1} or a class name")
-        return int(cls)
+        number = int(cls)
+        if not 0 <= number < len(self.classes):
+            raise InterpNetError(
+                f"class {number} does not exist; expected 0 to {len(self.classes) - 1} or a class name"
+            )
+        return number
 
-    def columns(self, cls: int | str, sign: str = "any") -> npt.NDArray[np.int64]:
+    def columns(self, cls: int | str, sign: str = "any") -> Int64:
         """Return the columns with nonzero (``sign="positive"``: positive) weight, by falling ``|weight|``."""
-        if sign not in {"any", "positive"}:
-            raise InterpNetError(f"sign={sign!r}; expected 'any' or 'positive'")
+        one_of(sign, "sign", ("any", "positive"))
         w = self.coef[self.class_index(cls)]
+        kept = w != 0
+        if sign == "positive":
+            kept = w > 0
         order = np.argsort(-np.abs(w), kind="stable")
-        keep: npt.NDArray[np.int64] = order[(w[order] > 0) if sign == "positive" else (w[order] != 0)]
-        return keep
+        columns: Int64 = order[kept[order]]
+        return columns
 
     def relevant(self, cls: int | str, sign: str = "any") -> list[tuple[Channel, float]]:
         """Return the channels relevant to a class with their weights, by falling ``|weight|``."""
@@ -98,7 +104,7 @@ class Interpretation:
         return [(self.channels[int(i)], float(w[i])) for i in self.columns(cls, sign)]
 
     def response(self, x: npt.ArrayLike, cls: int | str) -> Float64:
-        """Return ``w * x`` element-wise (METHOD section 4) for scores ``x`` (m,)."""
+        """Return ``w * x`` element-wise (docs/method.md, section 4) for scores ``x`` (m,)."""
         scores = np.asarray(x, dtype=np.float64)
         if scores.shape != (len(self.channels),):
             raise InterpNetError(f"x has shape {scores.shape}; expected ({len(self.channels)},): one score a channel")
@@ -106,8 +112,7 @@ class Interpretation:
 
     def top_channels(self, x: npt.ArrayLike, cls: int | str, k: int = 3) -> list[tuple[Channel, float]]:
         """Return the k channels with the largest positive response; fewer where fewer are positive."""
-        if k < 1:
-            raise InterpNetError(f"k={k}; expected at least 1")
+        whole_number(k, "k", least=1)
         response = self.response(x, cls)
         order = np.argsort(-response, kind="stable")[:k]
         return [(self.channels[int(i)], float(response[i])) for i in order if response[i] > 0]
@@ -123,72 +128,32 @@ class Interpretation:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the interpretation as one ``.npz`` file, atomically and without pickling."""
         meta = {
-            "format": _FORMAT, "channels": self.channels.to_json(), "classes": list(self.classes), "mu": self.mu,
-            "positive": self.positive, "info": dict(self.info),
-        }  # fmt: skip
+            "format": _FORMAT,
+            "channels": self.channels.to_json(),
+            "classes": list(self.classes),
+            "mu": self.mu,
+            "positive": self.positive,
+            "info": dict(self.info),
+        }
         with atomic_path(path) as tmp, tmp.open("wb") as handle:
             np.savez_compressed(handle, coef=self.coef, gaps=self.gaps, meta=np.array(json.dumps(meta)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Interpretation:
-        """Read what :meth:`save` wrote; needs no model."""
+        """Read what :meth:`save` wrote; needs no model.
+
+        Raises
+        ------
+        RunFolderError
+            The file is missing, damaged, or of another format.
+        """
         if not Path(path).is_file():
             raise RunFolderError(f"{str(path)!r} does not exist; `interpnet solve` makes it")
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                meta = json.loads(str(data["meta"]))
-                coef, gaps = data["coef"], data["gaps"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise RunFolderError(
-                f"{str(path)!r} holds no interpretation ({error}); delete it and solve again"
-            ) from error
-        if meta.get("format") != _FORMAT:
-            raise RunFolderError(f"{str(path)!r} has format {meta.get('format')!r}; expected {_FORMAT!r}")
-        return cls(
-            ChannelIndex.from_json(meta["channels"]), coef, tuple(meta["classes"]), meta["mu"], meta["positive"], gaps,
-            meta["info"],
-        )  # fmt: skip
-
-
-def interpret(
-    source: ScoreTable | Gram,
-    *,
-    classes: Sequence[str] | None = None,
-    channels: ChannelIndex | None = None,
-    mu: float = 10.0,
-    positive: bool = False,
-    tol: float = 1e-9,
-    info: Mapping[str, Any] | None = None,
-) -> Interpretation:
-    """Solve the mu-lasso of every class and return the weights.
-
-    Parameters
-    ----------
-    source : ScoreTable or Gram
-        Scores with their labels, or the Gram matrices of them (then ``channels`` says what the columns are).
-    classes : sequence of str, optional
-        Names of the model's outputs; numbers without it.
-    mu, positive, tol
-        See :class:`interpnet.mulasso.MuLasso`.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> X = rng.random((50, 4)).astype(np.float32)
-    >>> L = (X[:, :1] > 0.5).astype(np.float32)
-    >>> gram = Gram.from_scores(X, L)
-    >>> interpret(gram, channels=ChannelIndex((("conv", 4),)), mu=1.0).relevant(0)[0][0]
-    Channel(layer='conv', index=0)
-    """
-    if isinstance(source, ScoreTable):
-        gram, channels = source.gram(), source.channels
-    else:
-        gram = source
-        if channels is None:
-            raise InterpNetError("channels is missing; a Gram does not know what its columns are")
-    names = tuple(classes) if classes is not None else tuple(str(j) for j in range(gram.n_classes))
-    solver = MuLasso(mu=mu, positive=positive, tol=tol).fit_gram(gram)
-    coef = np.asarray(solver.coef_, dtype=np.float64)
-    gaps = np.asarray(solver.dual_gap_, dtype=np.float64)
-    half = np.maximum(0.5 * gram.yy, np.finfo(np.float64).tiny)
-    return Interpretation(channels, coef, names, float(mu), positive, gaps / half, dict(info or {}))
+        remedy = "delete it and run `interpnet solve` again"
+        with read_arrays(path, ("coef", "gaps", "meta"), "interpretation", remedy) as data:
+            meta = json.loads(str(data["meta"]))
+            if meta.get("format") != _FORMAT:
+                raise RunFolderError(f"{str(path)!r} has format {meta.get('format')!r}; expected {_FORMAT!r}")
+            channels = ChannelIndex.from_json(meta["channels"])
+            classes = tuple(meta["classes"])
+            return cls(channels, data["coef"], classes, meta["mu"], meta["positive"], data["gaps"], meta["info"])

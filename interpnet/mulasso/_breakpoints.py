@@ -20,16 +20,16 @@ from torch import Tensor
 
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram
-from interpnet.mulasso._arguments import Options, check_type, checked_radii
-from interpnet.mulasso._solver._certified import solve
+from interpnet.mulasso._arguments import Options, check_grams, checked_radii
+from interpnet.mulasso._solver._certified import objective_at_zero, solve
 from interpnet.mulasso._solver._homotopy import homotopy
+from interpnet.support.checks import whole_number
 from interpnet.support.types import Float64
 
 # Events closer together than this share of the largest radius are one break point.
 _TOGETHER = 1e-12
 # Weights below this share of the radius are rounding (on real scores: rounding up to 1e-11 of it, weights from 1e-7).
 _NO_WEIGHT = 1e-9
-_TINY = float(np.finfo(np.float64).tiny)
 _MAX_ITER = 100_000
 
 
@@ -131,13 +131,11 @@ def mulasso_breakpoints(
     ([0.0, 0.25], [1.0, 0.5])
     """
     end = float(checked_radii(mu, "mu", "a number", (0,)))
-    options = Options(positive, tol, _MAX_ITER, None, None)
-    check_type(gram)
-    gram.check_definite()
-    wanted = list(range(gram.n_classes)) if classes is None else [int(c) for c in classes]
-    for c in wanted:
-        if not 0 <= c < gram.n_classes:
-            raise InterpNetError(f"classes holds {c}; expected numbers from 0 to {gram.n_classes - 1}")
+    options = Options(positive, tol, _MAX_ITER)
+    check_grams(gram)
+    wanted = list(range(gram.n_classes))
+    if classes is not None:
+        wanted = [whole_number(int(c), "a class in classes", least=0, most=gram.n_classes - 1) for c in classes]
     radii: list[list[float]] = [[] for _ in wanted]
 
     def note(ids: Tensor, weight: Tensor) -> None:
@@ -146,7 +144,7 @@ def mulasso_breakpoints(
 
     b = torch.from_numpy(np.ascontiguousarray(gram.B.T[wanted]))
     mus = torch.full((1, len(wanted)), end, dtype=torch.float64)
-    walked = homotopy(torch.from_numpy(gram.G), b, mus, positive=positive, max_steps=_MAX_ITER, on_event=note)
+    walked = homotopy(torch.from_numpy(gram.G), b, mus, positive=options.positive, max_steps=_MAX_ITER, on_event=note)
     if bool(walked.stalled.any()):
         lost = [wanted[i] for i in walked.stalled.nonzero()[:, 0].tolist()]
         warnings.warn(
@@ -167,16 +165,16 @@ def _path(gram: Gram, c: int, radii: Float64, options: Options) -> BreakPoints:
     ascending = np.unique(radii[(radii > _TOGETHER * end) & (radii <= end)])
     ascending = ascending[np.append(np.diff(ascending) > _TOGETHER * end, True)[: len(ascending)]]
     one = Gram(gram.G, gram.B[:, [c]].copy(), gram.yy[[c]].copy(), gram.n)
-    sign = (lambda r: r) if options.positive else np.abs
-    start = float(max(sign(one.B).max(), 0.0))
+    start = _largest(one.B.T, options)
     if len(ascending) == 0:
-        return BreakPoints(np.zeros(1), np.array([start]), sparse.csr_matrix((1, gram.m)), np.zeros(1))
-    done = solve(one, ascending, positive=options.positive, tol=options.tol, max_iter=options.max_iter)
+        return BreakPoints(np.zeros(1), start, sparse.csr_matrix((1, gram.m)), np.zeros(1))
+    weight = solve(one, ascending, options).coef[:, 0]
     # The channel that joins or leaves at a break point has no weight there; rounding leaves it a very small one.
-    coef = np.where(np.abs(done.coef[:, 0]) > _NO_WEIGHT * ascending[:, None], done.coef[:, 0], 0.0)
+    coef = np.where(np.abs(weight) > _NO_WEIGHT * ascending[:, None], weight, 0.0)
     correlation = one.B[:, 0] - coef @ gram.G
-    multiplier = np.maximum(sign(correlation).max(axis=1), 0.0)
-    gap = np.maximum(ascending * multiplier - (coef * correlation).sum(axis=1), 0.0) / max(one.yy[0] / 2, _TINY)
+    multiplier = _largest(correlation, options)
+    # The certificate of docs/method.md, section 2.3, for the weights that are returned.
+    gap = np.maximum(ascending * multiplier - (coef * correlation).sum(axis=1), 0.0) / objective_at_zero(one)
     if (gap > options.tol).any():
         t = int(gap.argmax())
         warnings.warn(
@@ -186,7 +184,15 @@ def _path(gram: Gram, c: int, radii: Float64, options: Options) -> BreakPoints:
         )
     return BreakPoints(
         np.concatenate([[0.0], ascending]),
-        np.concatenate([[start], multiplier]),
+        np.concatenate([start, multiplier]),
         sparse.csr_matrix(np.vstack([np.zeros(gram.m), coef])),
         np.concatenate([[0.0], gap]),
     )
+
+
+def _largest(correlation: Float64, options: Options) -> Float64:
+    """Return the multiplier (T,) that correlations (T, m) imply: weights of one sign follow positive ones only."""
+    if not options.positive:
+        correlation = np.abs(correlation)
+    largest: Float64 = np.maximum(correlation.max(axis=1), 0.0)
+    return largest

@@ -19,15 +19,15 @@ import numpy.typing as npt
 
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram, part_grams
-from interpnet.mulasso._arguments import Options, check_type, checked_radii
+from interpnet.mulasso._arguments import MAX_ITER, Options, check_grams, checked_radii, class_labels
 from interpnet.mulasso._folds import assign_folds, held_out_accuracy
 from interpnet.mulasso._linear_model import ROWS, LinearModel
-from interpnet.mulasso._path import MAX_ITER, solve_path, warn_missed
-from interpnet.mulasso._selection_curve import SelectionCurve, choose, default_mus, mean_and_se, squared_error
-from interpnet.mulasso._targets import check_class_weight, read_targets
+from interpnet.mulasso._path import warn_missed
+from interpnet.mulasso._selection_curve import Index, SelectionCurve, choose, default_mus, mean_and_se, squared_error
+from interpnet.mulasso._solver._certified import solve
+from interpnet.mulasso._targets import read_targets
+from interpnet.support.checks import one_of, true_or_false
 from interpnet.support.types import Float64
-
-_RULES = ("one_se", "best")
 
 
 class MuLassoCV(LinearModel):
@@ -36,7 +36,7 @@ class MuLassoCV(LinearModel):
     Parameters
     ----------
     mus : (T,) array, optional
-        Radii to try; by default 20 in geometric progression, from about one channel a class to hundreds, in units of
+        Radii to try; by default 20 in geometric progression, from about one channel per class to hundreds, in units of
         the median over classes of the best single channel's least squares weight (which makes the grid follow the
         scale of the scores).
     cv : int, splitter, or iterable of (train, test)
@@ -47,7 +47,7 @@ class MuLassoCV(LinearModel):
     positive, tol, max_iter, class_weight, device, n_jobs
         As for MuLasso.
     per_class : bool
-        Choose one mu a class, each by its own error.
+        Choose one mu per class, each by its own error.
     accuracy : bool
         Also measure the accuracy along the path: N T C m operations, the only ones that grow with the images.
     random_state : int, or None
@@ -72,7 +72,7 @@ class MuLassoCV(LinearModel):
 
     Notes
     -----
-    Memory is one (m, m) matrix a fold and three more. A memory map is read twice, never held.
+    Memory is one (m, m) matrix per fold and three more. A memory map is read twice, never held.
 
     Examples
     --------
@@ -149,8 +149,11 @@ class MuLassoCV(LinearModel):
         def accuracy(k: int, coef: Float64) -> Float64:
             return held_out_accuracy(scores, target, np.flatnonzero(fold == k), coef, options.device)
 
-        self._choose(grams, mass, options, target.classes, accuracy if target.labels and self.accuracy else None)
-        return self._fit_all(grams, options, target.classes, labels=target.labels)
+        measure = None
+        if target.labels and self.accuracy:
+            measure = accuracy
+        self._choose(grams, mass, options, target.classes, measure)
+        return self._fit_radii(_sum(grams), self.mu_, options, target.classes, labels=target.labels)
 
     def fit_grams(self, grams: Sequence[Gram], *, classes: npt.ArrayLike | None = None) -> Self:
         """Choose mu and fit from the Grams of the folds alone; there is no accuracy then.
@@ -158,7 +161,7 @@ class MuLassoCV(LinearModel):
         Parameters
         ----------
         grams : sequence of Gram
-            One a fold, of disjoint images, such as :func:`interpnet.gram.part_grams` sums.
+            One per fold, of disjoint images, such as :func:`interpnet.gram.part_grams` sums.
         classes : (C,) array, optional
             Labels :meth:`predict` returns; by default 0 .. C - 1.
 
@@ -181,28 +184,20 @@ class MuLassoCV(LinearModel):
             raise InterpNetError("class_weight is set, but Grams have no images left to weigh: sum them with weights")
         given = list(grams)
         if len(given) < 2:
-            raise InterpNetError(f"grams holds {len(given)} Grams; expected one a fold, at least two")
-        for gram in given:
-            check_type(gram)
-            gram.check_definite()
-        labels = np.arange(given[0].n_classes) if classes is None else np.asarray(classes)
-        if labels.shape != (given[0].n_classes,):
-            raise InterpNetError(f"classes have shape {labels.shape}; expected ({given[0].n_classes},), one a class")
+            raise InterpNetError(f"grams holds {len(given)} Grams; expected one per fold, at least two")
+        check_grams(*given)
+        labels = class_labels(classes, given[0].n_classes)
         self.n_features_in_ = given[0].m
         self._choose(given, np.array([float(gram.n) for gram in given]), options, labels, None)
-        return self._fit_all(given, options, labels, labels=True)
+        return self._fit_radii(_sum(given), self.mu_, options, labels, labels=True)
 
     def _options(self) -> Options:
-        """Check the parameters, before the data are read."""
-        check_class_weight(self.class_weight)
-        if self.rule not in _RULES:
-            raise InterpNetError(f"rule is {self.rule!r}; expected 'one_se' or 'best'")
-        for name in ("per_class", "accuracy"):
-            if not isinstance(getattr(self, name), bool | np.bool_):
-                raise InterpNetError(f"{name} is {getattr(self, name)!r}; expected True or False")
+        one_of(self.rule, "rule", ("one_se", "best"))
+        true_or_false(self.per_class, "per_class")
+        true_or_false(self.accuracy, "accuracy")
         if self.mus is not None:
             checked_radii(self.mus, "mus", "a vector of numbers", (1,))
-        return Options(self.positive, self.tol, self.max_iter, self.device, self.n_jobs)
+        return super()._options()
 
     def _choose(
         self,
@@ -214,37 +209,52 @@ class MuLassoCV(LinearModel):
     ) -> None:
         """Solve the path without each fold, measure it there, and choose; ``mass`` is the folds' weight."""
         total = _sum(grams)
-        mus = default_mus(total, positive=bool(options.positive)) if self.mus is None else self.mus
+        mus = self.mus
+        if mus is None:
+            mus = default_mus(total, positive=options.positive)
         self.mus_ = np.unique(np.asarray(mus, dtype=np.float64))
-        shape = len(mass), len(self.mus_), total.n_classes
-        self.error_path_, self.n_channels_path_ = np.empty(shape), np.empty(shape, dtype=np.int64)
-        self.accuracy_path_ = None if accuracy is None else np.empty(shape[:2])
-        for k in range(len(mass)):
-            solution = solve_path(total.without(grams[k]), self.mus_, options)
+        errors = []
+        channels = []
+        shares = []
+        for k, gram in enumerate(grams[: len(mass)]):
+            solution = solve(total.without(gram), self.mus_, options)
             warn_missed(solution, self.mus_, classes, options, depth=4)
-            self.error_path_[k] = squared_error(grams[k], solution.coef) / mass[k]
-            self.n_channels_path_[k] = np.count_nonzero(solution.coef, axis=2)
-            if accuracy is not None and self.accuracy_path_ is not None:
-                self.accuracy_path_[k] = accuracy(k, solution.coef)
+            errors.append(squared_error(gram, solution.coef) / mass[k])
+            channels.append(np.count_nonzero(solution.coef, axis=2))
+            if accuracy is not None:
+                shares.append(accuracy(k, solution.coef))
+        self.error_path_ = np.array(errors)
+        self.n_channels_path_ = np.array(channels, dtype=np.int64)
+        self.accuracy_path_ = None
+        if accuracy is not None:
+            self.accuracy_path_ = np.array(shares)
         self._read_off()
 
     def _read_off(self) -> None:
         """Take the radius from what the folds measured, and say where the grid was too short."""
         overall = self.error_path_.mean(axis=2)
-        best, one_se = choose(self.error_path_ if self.per_class else overall)
-        taken = one_se if self.rule == "one_se" else best
-        mus = [self.mus_[index] if self.per_class else float(self.mus_[index]) for index in (taken, best, one_se)]
-        self.mu_, self.mu_best_, self.mu_one_se_ = mus
-        error, error_se = mean_and_se(overall)
-        right, right_se = (None, None) if self.accuracy_path_ is None else mean_and_se(self.accuracy_path_)
-        channels = self.n_channels_path_.mean(axis=(0, 2))
+        judged = overall
+        if self.per_class:
+            judged = self.error_path_
+        best, one_se = choose(judged)
+        taken = best
+        if self.rule == "one_se":
+            taken = one_se
+        self.mu_ = self._radius(taken)
+        self.mu_best_ = self._radius(best)
+        self.mu_one_se_ = self._radius(one_se)
+        error_mean, error_se = mean_and_se(overall)
+        accuracy_mean = None
+        accuracy_se = None
+        if self.accuracy_path_ is not None:
+            accuracy_mean, accuracy_se = mean_and_se(self.accuracy_path_)
         self.curve_ = SelectionCurve(
-            self.mus_,
-            error,
-            error_se,
-            right,
-            right_se,
-            channels,
+            mus=self.mus_,
+            error_mean=error_mean,
+            error_se=error_se,
+            accuracy_mean=accuracy_mean,
+            accuracy_se=accuracy_se,
+            channels_mean=self.n_channels_path_.mean(axis=(0, 2)),
             chosen=self.mu_,
             best=self.mu_best_,
             one_se=self.mu_one_se_,
@@ -261,13 +271,12 @@ class MuLassoCV(LinearModel):
                 stacklevel=4,
             )
 
-    def _fit_all(self, grams: Sequence[Gram], options: Options, classes: npt.NDArray[Any], *, labels: bool) -> Self:
-        total = _sum(grams)
-        radii = np.broadcast_to(self.mu_, (1, total.n_classes))
-        solution = solve_path(total, radii, options)
-        warn_missed(solution, radii, classes, options, depth=4)
-        self._keep(solution, classes, labels=labels)
-        return self
+    def _radius(self, place: Index) -> float | Float64:
+        """Return the radius at a place of ``mus_``, or those of the classes at theirs."""
+        radii = self.mus_[place]
+        if radii.ndim == 0:
+            return float(radii)
+        return radii
 
 
 def _sum(grams: Sequence[Gram]) -> Gram:

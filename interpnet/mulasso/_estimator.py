@@ -20,16 +20,15 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-import numpy as np
 import numpy.typing as npt
 
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram
-from interpnet.mulasso._arguments import Options, check_mu, check_type, class_radii
+from interpnet.mulasso._arguments import MAX_ITER, Options, check_grams, check_mu, class_labels, class_radii
 from interpnet.mulasso._linear_model import ROWS, LinearModel
-from interpnet.mulasso._path import MAX_ITER, solve_path, warn_missed
-from interpnet.mulasso._path import mulasso_path as mulasso_path  # noqa: PLC0414 - its public home
-from interpnet.mulasso._targets import check_class_weight, read_targets
+from interpnet.mulasso._targets import read_targets
+from interpnet.support.checks import true_or_false
+from interpnet.support.types import Float64
 
 
 class MuLasso(LinearModel):
@@ -144,7 +143,8 @@ class MuLasso(LinearModel):
         gram = Gram.from_scores(
             scores, target.L, n_classes=len(target.classes), sample_weight=target.weight, block=ROWS
         )
-        return self._solve(gram, target.classes, options, labels=target.labels)
+        radii = class_radii(self.mu, gram.n_classes)
+        return self._fit_radii(gram, radii, options, target.classes, labels=target.labels, start=self._start(gram))
 
     def fit_gram(self, gram: Gram, *, classes: npt.ArrayLike | None = None) -> Self:
         """Fit from a :class:`~interpnet.gram.Gram`.
@@ -174,32 +174,25 @@ class MuLasso(LinearModel):
         [[0.5, 0.0], [0.0, 0.5]]
         """
         options = self._options()
-        check_type(gram)
+        check_grams(gram)
         if self.class_weight is not None:
             raise InterpNetError(
                 f"class_weight is {self.class_weight!r}, but a Gram has no images left to weigh; expected None: "
                 "give the weights to Gram.from_scores(..., sample_weight=...)"
             )
-        gram.check_definite()
-        labels = np.arange(gram.n_classes) if classes is None else np.asarray(classes)
-        if labels.shape != (gram.n_classes,):
-            raise InterpNetError(f"classes have shape {labels.shape}; expected ({gram.n_classes},), one label a class")
+        labels = class_labels(classes, gram.n_classes)
+        radii = class_radii(self.mu, gram.n_classes)
         self.n_features_in_ = gram.m
-        return self._solve(gram, labels, options, labels=True)
+        return self._fit_radii(gram, radii, options, labels, labels=True, start=self._start(gram))
 
     def _options(self) -> Options:
-        """Check the parameters, before the data are read."""
-        check_class_weight(self.class_weight)
         check_mu(self.mu)
-        if not isinstance(self.warm_start, bool | np.bool_):
-            raise InterpNetError(f"warm_start is {self.warm_start!r}; expected True or False")
-        return Options(self.positive, self.tol, self.max_iter, self.device, self.n_jobs)
+        true_or_false(self.warm_start, "warm_start")
+        return super()._options()
 
-    def _solve(self, gram: Gram, classes: npt.NDArray[Any], options: Options, *, labels: bool) -> Self:
-        radii = class_radii(self.mu, gram.n_classes)[None]
-        before = getattr(self, "coef_", None) if self.warm_start else None
-        start = before if before is not None and before.shape == gram.B.T.shape else None
-        solution = solve_path(gram, radii, options, start)
-        warn_missed(solution, radii, classes, options, depth=4)
-        self._keep(solution, classes, labels=labels)
-        return self
+    def _start(self, gram: Gram) -> Float64 | None:
+        """Return the weights of the last fit, where a warm start is asked for and they fit this problem."""
+        before: Float64 | None = getattr(self, "coef_", None)
+        if not self.warm_start or before is None or before.shape != gram.B.T.shape:
+            return None
+        return before

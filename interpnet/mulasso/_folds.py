@@ -24,15 +24,21 @@ def assign_folds(cv: Any, target: Targets, n: int, random_state: int | None) -> 
         scikit-learn's, for more folds than images; :class:`~interpnet.errors.DataError` for test sets that overlap,
         training sets that are not all the other images, and folds without weight.
     """
-    labels = target.L if target.labels else None
-    cv = 5 if cv is None else cv
+    labels = None
+    kind = KFold
+    if target.labels:
+        labels = target.L
+        kind = StratifiedKFold
+    if cv is None:
+        cv = 5
     if isinstance(cv, int | np.integer):
-        kind = KFold if labels is None else StratifiedKFold
         cv = kind(int(cv), shuffle=True, random_state=random_state)
     fold = np.full(n, -1, dtype=np.int64)
     for k, (train, test) in enumerate(check_cv(cv, labels, classifier=True).split(np.empty((n, 0)), labels)):
-        trains, tests = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
-        trains[train], tests[test] = True, True
+        trains = np.zeros(n, dtype=bool)
+        trains[train] = True
+        tests = np.zeros(n, dtype=bool)
+        tests[test] = True
         if not tests.any() or tests.all() or (trains == tests).any():
             raise DataError(
                 f"cv: fold {k} trains on {trains.sum()} and tests on {tests.sum()} of {n} images; expected to test on "
@@ -49,14 +55,18 @@ def assign_folds(cv: Any, target: Targets, n: int, random_state: int | None) -> 
 def held_out_accuracy(scores: Any, target: Targets, rows: Int64, coef: Float64, device: str | None) -> Float64:
     """Return the weighted share of ``rows`` that each of ``coef`` (T, C, m) names rightly, (T,)."""
     weights = torch.from_numpy(coef).to(device or "cpu")
-    right, mass = np.zeros(len(coef)), 0.0
+    counts = target.sample_weight
+    if counts is None:
+        counts = np.ones(len(target.L))
+    right = np.zeros(len(coef))
+    mass = 0.0
     for start in range(0, len(rows), _ROWS):
         index = rows[start : start + _ROWS]
         block = torch.as_tensor(scores[index]).to(weights.device, torch.float64)
         truth = torch.from_numpy(target.L[index]).to(weights.device)
-        counts = np.ones(len(index)) if target.sample_weight is None else target.sample_weight[index]
-        mass += float(counts.sum())
+        each = counts[index]
+        mass += float(each.sum())
         for t in range(len(coef)):
-            right[t] += counts @ (block @ weights[t].T).argmax(1).eq(truth).cpu().numpy()
+            right[t] += each @ (block @ weights[t].T).argmax(1).eq(truth).cpu().numpy()
     share: Float64 = right / mass
     return share

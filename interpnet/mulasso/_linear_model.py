@@ -1,8 +1,8 @@
-"""What every mu-lasso estimator does once it has weights: decide, predict, score."""
+"""What every mu-lasso estimator does: solve with checked options, keep the weights, decide, predict, score."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,11 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from interpnet.errors import DataError
-from interpnet.gram import as_numpy, as_target, locate_bad, stays_on_device
-from interpnet.mulasso._solver._certified import Solution
+from interpnet.gram import Gram, as_numpy, as_target, locate_bad, stays_on_device
+from interpnet.mulasso._arguments import Options
+from interpnet.mulasso._path import warn_missed
+from interpnet.mulasso._solver._certified import solve
+from interpnet.mulasso._targets import check_class_weight
 from interpnet.support.types import Float64
 
 ROWS = 4096
@@ -31,8 +34,15 @@ else:
 class LinearModel(_Estimator):
     """Weights ``coef_`` (C, m) without intercept."""
 
+    positive: bool
+    tol: float
+    max_iter: int
+    class_weight: Any
+    device: str | None
+    n_jobs: int | None
+
     def decision_function(self, X: npt.ArrayLike) -> Float64:
-        """Return ``X @ coef_.T``, (N, C) float64: one column a class, also where there are only two."""
+        """Return ``X @ coef_.T``, (N, C) float64: one column per class, also where there are only two."""
         check_is_fitted(self)
         scores = self._scores(X, reset=False)
         result = np.empty((scores.shape[0], self.coef_.shape[0]))
@@ -47,17 +57,39 @@ class LinearModel(_Estimator):
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return the labels (N,) of the largest decision value; the targets (N, C) if fitted to a matrix."""
         values = self.decision_function(X)
-        return self.classes_[values.argmax(axis=1)] if self._labels else values
+        if not self._labels:
+            return values
+        named: npt.NDArray[Any] = self.classes_[values.argmax(axis=1)]
+        return named
 
     def score(self, X: npt.ArrayLike, y: Any, sample_weight: npt.ArrayLike | None = None) -> float:
         """Return the accuracy for labels, the mean coefficient of determination for a target matrix."""
         target = as_target(y)
-        target = target.toarray() if sparse.issparse(target) else target
-        metric = accuracy_score if target.ndim == 1 else r2_score
-        return float(metric(target, self.predict(X), sample_weight=sample_weight))
+        if target.ndim == 1:
+            return float(accuracy_score(target, self.predict(X), sample_weight=sample_weight))
+        if sparse.issparse(target):
+            target = target.toarray()
+        return float(r2_score(target, self.predict(X), sample_weight=sample_weight))
 
-    def _keep(self, solution: Solution, classes: npt.NDArray[Any], *, labels: bool) -> None:
-        """Take the solution (of one radius a class) as the fitted weights."""
+    def _options(self) -> Options:
+        """Check the parameters, before the data are read."""
+        check_class_weight(self.class_weight)
+        return Options(self.positive, self.tol, self.max_iter, self.device, self.n_jobs)
+
+    def _fit_radii(
+        self,
+        gram: Gram,
+        radii: npt.ArrayLike,
+        options: Options,
+        classes: npt.NDArray[Any],
+        *,
+        labels: bool,
+        start: Float64 | None = None,
+    ) -> Self:
+        """Solve at the radii (C,), or at one for all, and keep the weights; a method that users call calls this."""
+        mus = np.broadcast_to(np.asarray(radii, dtype=np.float64), (1, gram.n_classes))
+        solution = solve(gram, mus, options, start)
+        warn_missed(solution, mus, classes, options, depth=4)
         self.classes_ = classes
         self.coef_ = solution.coef[0]
         self.dual_gap_ = solution.gap[0]
@@ -65,6 +97,7 @@ class LinearModel(_Estimator):
         self.mu_active_ = solution.active[0]
         self.n_iter_ = solution.n_iter
         self._labels = labels
+        return self
 
     def _scores(self, X: Any, *, reset: bool) -> Any:
         """Check ``X`` as scikit-learn does, but leave the search for NaN to the pass that names the place."""
@@ -73,5 +106,6 @@ class LinearModel(_Estimator):
             stand_in = np.broadcast_to(np.float32(0), tuple(X.shape))
             validate_data(self, stand_in, reset=reset, dtype=np.float32, ensure_all_finite=False)
             return X
-        value = X if not hasattr(X, "detach") else as_numpy(X)
-        return validate_data(self, value, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
+        if hasattr(X, "detach"):
+            X = as_numpy(X)
+        return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)

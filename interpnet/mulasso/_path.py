@@ -10,11 +10,9 @@ import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 
 from interpnet.gram import Gram
-from interpnet.mulasso._arguments import Options, check_type, checked_radii
+from interpnet.mulasso._arguments import MAX_ITER, Options, check_grams, checked_radii
 from interpnet.mulasso._solver._certified import Solution, solve
 from interpnet.support.types import Float64
-
-MAX_ITER = 20_000
 
 
 def mulasso_path(
@@ -61,25 +59,10 @@ def mulasso_path(
     """
     radii = np.atleast_1d(checked_radii(mus, "mus", "a vector of numbers", (0, 1)))
     options = Options(positive, tol, max_iter, device, n_jobs)
-    check_type(gram)
-    gram.check_definite()
-    solution = solve_path(gram, radii, options)
+    check_grams(gram)
+    solution = solve(gram, radii, options)
     warn_missed(solution, radii, np.arange(gram.n_classes), options, depth=3)
     return solution.coef
-
-
-def solve_path(gram: Gram, mus: Float64, options: Options, start: Float64 | None = None) -> Solution:
-    """Solve for every class at every radius of ``mus``: (T,), or (T, C) where each class has its own."""
-    return solve(
-        gram,
-        mus,
-        positive=bool(options.positive),
-        tol=float(options.tol),
-        max_iter=int(options.max_iter),
-        start=start,
-        device=None if options.device is None else str(options.device),
-        n_jobs=options.n_jobs,
-    )
 
 
 def warn_missed(solution: Solution, mus: Float64, classes: npt.NDArray[Any], options: Options, *, depth: int) -> None:
@@ -91,7 +74,7 @@ def warn_missed(solution: Solution, mus: Float64, classes: npt.NDArray[Any], opt
     if not missed.any():
         return
     t, c = np.unravel_index(int(np.nan_to_num(solution.relative, nan=np.inf).argmax()), missed.shape)
-    mu = mus[t] if mus.ndim == 1 else mus[t, c]
+    mu = mus[t, c] if mus.ndim == 2 else mus[t]
     warnings.warn(
         f"the relative duality gap is {solution.relative[t, c]:.2e} for class {classes[c]!s} "
         f"at mu={mu:g} (missed by {np.count_nonzero(missed.any(axis=0))} of {missed.shape[1]} classes), "

@@ -1,22 +1,29 @@
-"""Held-out error along the path, computed from Grams alone, and the choice of a radius by it."""
+"""Held-out error along the path, computed from Grams alone, and the choice of a radius by it.
+
+docs/method.md, section 2.6. Neither torch nor scikit-learn is needed here: the report reads a saved curve without them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from interpnet.gram import Gram
 from interpnet.support.types import Float64
+
+if TYPE_CHECKING:
+    from interpnet.gram import Gram
 
 Index = npt.NDArray[np.intp]
 
-# In units of one channel's typical weight: from one or two channels a class to hundreds of them. On the scores of
-# CIFAR-10 ResNet-20 (m = 688) the path runs from 2.3 to 585 channels a class, non-negative from 2.3 to 4.8.
-_FROM, _TO, _COUNT = 0.1, 50.0, 20
+# In units of one channel's typical weight: from one or two channels per class to hundreds of them. On the scores of
+# CIFAR-10 ResNet-20 (m = 688) the path runs from 2.3 to 585 channels per class, non-negative from 2.3 to 4.8.
+_FROM = 0.1
+_TO = 50.0
+_COUNT = 20
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class SelectionCurve:
     accuracy_mean, accuracy_se : (T,) float64, or None
         Share of held-out images whose largest decision value is their class's; None without labels.
     channels_mean : (T,) float64
-        Channels with a nonzero weight, a class.
+        Channels with a nonzero weight per class.
     chosen, best, one_se : float, or (C,) float64 where each class has its own
         The radius taken, the one of smallest error, and the smallest within one standard error of it.
     rule : str
@@ -59,10 +66,34 @@ class SelectionCurve:
     rule: str
     n_folds: int
 
+    def position(self, mu: float) -> int:
+        """Return where ``mu`` stands among the radii tried."""
+        return int(np.argmin(np.abs(self.mus - mu)))
+
+    @property
+    def end(self) -> str:
+        """``"smallest"`` or ``"largest"`` where the one radius taken is that of those tried, else empty."""
+        ends = {float(self.mus[0]): "smallest", float(self.mus[-1]): "largest"}
+        return ends.get(float(self.chosen), "")
+
+    @property
+    def enough(self) -> float | None:
+        """The smallest radius whose accuracy is within one standard error of the best; None where that is not known.
+
+        The squared error goes on falling long after the accuracy has stopped rising: what a reader who wants few
+        channels should know.
+        """
+        if self.accuracy_mean is None or self.accuracy_se is None:
+            return None
+        best = int(np.argmax(self.accuracy_mean))
+        within = self.accuracy_mean >= self.accuracy_mean[best] - self.accuracy_se[best]
+        return float(self.mus[np.argmax(within)])
+
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers; :meth:`from_json` reads them back."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+        lists = {name: value.tolist() for name, value in values.items() if isinstance(value, np.ndarray)}
+        return values | lists
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SelectionCurve:
@@ -81,18 +112,21 @@ def default_mus(gram: Gram, *, positive: bool) -> Float64:
 
     Examples
     --------
+    >>> from interpnet.gram import Gram
     >>> gram = Gram.from_scores(np.eye(2) * 4, [0, 1])
     >>> default_mus(gram, positive=False)[[0, -1]].tolist()
     [0.025, 12.5]
     """
     diagonal = gram.G.diagonal()
     live = diagonal > 0
-    pull = np.maximum(gram.B[live], 0.0) if positive else np.abs(gram.B[live])
+    pull = np.abs(gram.B[live])
+    if positive:
+        pull = np.maximum(gram.B[live], 0.0)
     unit = 1.0
     if live.any() and pull.any():
         root = np.sqrt(diagonal[live])[:, None]
-        column, each = (pull / root).argmax(axis=0), np.arange(gram.n_classes)
-        weight = pull[column, each] / diagonal[live][column]
+        column = (pull / root).argmax(axis=0)
+        weight = pull[column, np.arange(gram.n_classes)] / diagonal[live][column]
         unit = float(np.median(weight[weight > 0]))
     return unit * np.geomspace(_FROM, _TO, _COUNT)
 
@@ -102,6 +136,7 @@ def squared_error(gram: Gram, coef: Float64) -> Float64:
 
     Examples
     --------
+    >>> from interpnet.gram import Gram
     >>> gram = Gram.from_scores(np.eye(2), [0, 1])
     >>> squared_error(gram, np.array([[[0.5, 0.0], [0.0, 1.0]]])).tolist()
     [[0.25, 0.0]]
@@ -122,8 +157,10 @@ def squared_error(gram: Gram, coef: Float64) -> Float64:
 def mean_and_se(values: Float64) -> tuple[Float64, Float64]:
     """Return the mean over folds (the first axis) and its standard error; zero error for a single fold."""
     folds = len(values)
-    spread = values.std(axis=0, ddof=1) if folds > 1 else np.zeros(values.shape[1:])
-    return values.mean(axis=0), spread / np.sqrt(folds)
+    mean = values.mean(axis=0)
+    if folds == 1:
+        return mean, np.zeros(values.shape[1:])
+    return mean, values.std(axis=0, ddof=1) / np.sqrt(folds)
 
 
 def choose(errors: Float64) -> tuple[Index, Index]:
@@ -140,6 +177,5 @@ def choose(errors: Float64) -> tuple[Index, Index]:
     """
     mean, se = mean_and_se(errors)
     best = mean.argmin(axis=0)
-    at_best = (best[None], *np.indices(best.shape))
-    limit = mean[at_best] + se[at_best] if best.ndim else mean[best] + se[best]
+    limit = np.take_along_axis(mean + se, best[None], axis=0)
     return best, (mean <= limit).argmax(axis=0)

@@ -1,13 +1,8 @@
 r"""How often other images would have named the same channels: stability selection on Grams.
 
-The mu-lasso is solved on many random halves of the images, in complementary pairs; a channel's selection frequency is
-the share of the halves on which its weight is not zero. People act on the named channels, and a channel that half of
-the images name and the other half do not is a weaker finding than its weight says.
-
-The halves are unions of blocks: the images are dealt once into ``n_blocks`` random blocks, each class evenly, the
-blocks' Grams are summed in one pass, and half of the blocks, drawn at random, make a half of the images. So ``2 *
-n_pairs`` solutions cost one pass and ``n_blocks`` Grams, whatever the number of images; each half is a uniformly
-random stratified half, and only pairs drawn from the same blocks are not independent (16 blocks make 6435 pairs).
+docs/method.md, section 2.7. People act on the named channels, and a channel that half of the images name and the other
+half do not is a weaker finding than its weight says. `interpnet/mulasso/_half_samples.py` solves; this file needs
+neither torch nor scikit-learn, so that a report reads saved frequencies without them.
 
 Where columns are duplicates or nearly so, the weight goes to one of them by chance, and they *share* the frequency:
 then a low frequency says that another channel carries the same information, not that the information is unstable.
@@ -19,26 +14,20 @@ selection with error control: another look at stability selection", JRSS B 75 (2
 from __future__ import annotations
 
 import os
-import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from math import comb
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from interpnet.errors import InterpNetError, RunFolderError
-from interpnet.gram import Gram, as_numpy, check_parts, part_grams, random_parts, stays_on_device
-from interpnet.mulasso._arguments import Options, check_mu, check_type, class_radii
-from interpnet.mulasso._path import MAX_ITER, solve_path, warn_missed
-from interpnet.mulasso._targets import read_targets
-from interpnet.support.io import atomic_path
-from interpnet.support.progress import progress_bar
+from interpnet.errors import InterpNetError
+from interpnet.mulasso._arguments import MAX_ITER, Options
+from interpnet.support.io import atomic_path, npz_path, read_arrays
 from interpnet.support.types import Float64
 
-_FIELDS = ("frequency", "n_subsamples", "mu", "positive")
+if TYPE_CHECKING:
+    from interpnet.gram import Gram
 
 
 @dataclass(frozen=True)
@@ -100,10 +89,8 @@ class Stability:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an ``.npz`` file atomically (nothing pickled)."""
-        if Path(path).suffix != ".npz":
-            raise InterpNetError(f"path is {str(path)!r}; expected a name that ends in .npz")
-        with atomic_path(path) as tmp:
-            values: dict[str, Any] = {name: np.asarray(getattr(self, name)) for name in _FIELDS}
+        values: dict[str, Any] = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        with atomic_path(npz_path(path)) as tmp:
             np.savez_compressed(tmp, **values)
 
     @classmethod
@@ -115,19 +102,8 @@ class Stability:
         RunFolderError
             The file is missing, damaged, or holds something else.
         """
-        try:
-            with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as data:
-                missing = set(_FIELDS) - set(data.files)
-                if missing:
-                    raise RunFolderError(f"{str(path)!r} is no stability selection: it lacks {sorted(missing)}")
-                mu = data["mu"] if data["mu"].ndim else float(data["mu"])
-                return cls(data["frequency"], int(data["n_subsamples"]), mu, bool(data["positive"]))
-        except FileNotFoundError as error:
-            raise RunFolderError(f"{str(path)!r} does not exist") from error
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            if isinstance(error, RunFolderError):
-                raise
-            raise RunFolderError(f"{str(path)!r} cannot be read ({error}); delete it to have it made again") from error
+        with read_arrays(path, [field.name for field in fields(cls)], "stability selection") as data:
+            return cls(data["frequency"], int(data["n_subsamples"]), _plain(data["mu"]), bool(data["positive"]))
 
     @classmethod
     def from_grams(
@@ -159,25 +135,12 @@ class Stability:
         InterpNetError
             As :func:`stability_selection`.
         """
-        blocks = list(grams)
+        from interpnet.mulasso._half_samples import Halves
+
         options = Options(positive, tol, max_iter, device, n_jobs)
-        _check_counts(n_pairs, len(blocks), "grams")
-        for gram in blocks:
-            check_type(gram)
-            gram.check_definite()
-        radii = class_radii(mu, blocks[0].n_classes)[None]
-        total = sum(blocks[1:], blocks[0])
-        counts = np.zeros((total.n_classes, total.m))
-        with progress_bar("stability", 2 * n_pairs, unit="solutions", enabled=progress) as advance:
-            for chosen in _halves(len(blocks), n_pairs, seed):
-                half = sum((blocks[b] for b in chosen[1:]), blocks[chosen[0]])
-                for side in (half, total.without(half)):
-                    solution = solve_path(side, radii, options)
-                    warn_missed(solution, radii, np.arange(total.n_classes), options, depth=3)
-                    counts += solution.coef[0] != 0
-                    advance(1)
-        given = np.asarray(mu, dtype=np.float64)
-        return cls(counts / (2 * n_pairs), 2 * n_pairs, given if given.ndim else float(given), bool(positive))
+        blocks = list(grams)
+        frequency = Halves(len(blocks), n_pairs, seed, "grams").solve(blocks, mu, options, progress=progress)
+        return cls(frequency, 2 * n_pairs, _plain(mu), options.positive)
 
 
 def stability_selection(
@@ -219,10 +182,6 @@ def stability_selection(
     progress : bool
         Show a bar where stderr is a terminal.
 
-    Returns
-    -------
-    Stability
-
     Raises
     ------
     InterpNetError
@@ -236,52 +195,17 @@ def stability_selection(
     >>> stability_selection(X, labels, mu=0.4, n_pairs=5).frequency[:, :2].tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    Options(positive, tol, max_iter, device, n_jobs)
-    check_mu(mu)
-    _check_counts(n_pairs, n_blocks, "n_blocks")
-    scores: Any = X if stays_on_device(X) else as_numpy(X)
-    if scores.ndim != 2:
-        raise InterpNetError(f"X has shape {tuple(scores.shape)}; expected (N, m)")
-    target = read_targets(y, scores.shape[0], sample_weight, class_weight)
-    class_radii(mu, len(target.classes))
-    check_parts(scores.shape[1], n_blocks, "block")
-    part = random_parts(target.L if target.labels else scores.shape[0], n_blocks, seed)
-    blocks = part_grams(scores, target.L, part, n_classes=len(target.classes), sample_weight=target.weight)
-    return Stability.from_grams(
-        blocks,
-        mu=mu,
-        n_pairs=n_pairs,
-        positive=positive,
-        tol=tol,
-        max_iter=max_iter,
-        seed=seed,
-        device=device,
-        n_jobs=n_jobs,
-        progress=progress,
-    )
+    from interpnet.mulasso._half_samples import Halves, block_grams
+
+    options = Options(positive, tol, max_iter, device, n_jobs)
+    halves = Halves(n_blocks, n_pairs, seed, "n_blocks")
+    blocks = block_grams(X, y, mu, n_blocks, seed, class_weight=class_weight, sample_weight=sample_weight)
+    return Stability(halves.solve(blocks, mu, options, progress=progress), 2 * n_pairs, _plain(mu), options.positive)
 
 
-def _halves(n_blocks: int, n_pairs: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield ``n_pairs`` different halves of the blocks, none the complement of another."""
-    rng = np.random.default_rng(seed)
-    seen: set[tuple[int, ...]] = set()
-    while len(seen) < n_pairs:
-        # Block 0 stands for its half: without loss of generality it is in the one that is yielded.
-        half = np.sort(np.append(1 + rng.permutation(n_blocks - 1)[: n_blocks // 2 - 1], 0))
-        key = tuple(half.tolist())
-        if key not in seen:
-            seen.add(key)
-            yield half
-
-
-def _check_counts(n_pairs: Any, n_blocks: Any, name: str) -> None:
-    for label, value, least in (("n_pairs", n_pairs, 1), (name, n_blocks, 2)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise InterpNetError(f"{label} is {value!r}; expected a whole number, at least {least}")
-    if n_blocks % 2:
-        raise InterpNetError(f"{name}: there are {n_blocks} blocks; expected an even number, to make halves of")
-    most = comb(n_blocks, n_blocks // 2) // 2
-    if n_pairs > most:
-        raise InterpNetError(
-            f"n_pairs is {n_pairs}, but {n_blocks} blocks make only {most} different pairs of halves; use more blocks"
-        )
+def _plain(mu: npt.ArrayLike) -> float | Float64:
+    """Return one radius as a float, those of the classes as an array."""
+    radii = np.asarray(mu, dtype=np.float64)
+    if radii.ndim == 0:
+        return float(radii)
+    return radii

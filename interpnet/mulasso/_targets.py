@@ -55,7 +55,7 @@ def read_targets(y: Any, n: int, sample_weight: Any, class_weight: Any) -> Targe
     check_class_weight(class_weight)
     target = as_target(y)
     if target.shape[:1] != (n,):
-        raise DataError(f"X has {n} rows but y has shape {target.shape}; expected one label or row of targets a row")
+        raise DataError(f"X has {n} rows but y has shape {target.shape}; expected one label or row of targets per row")
     weight = checked_weight(sample_weight, n)
     check_some_weight(weight)
     if target.ndim == 1:
@@ -83,7 +83,7 @@ def _read_labels(labels: npt.NDArray[Any], weight: Float64 | None, class_weight:
     present = classes[total > 0]
     if len(present) < 2:
         others = len(classes) - len(present)
-        rest = f" ({others} without weight)" if others else ""
+        rest = f" ({others} without weight)" * (others > 0)
         raise DataError(
             f"y has one class only, {present[0]!s}, among {len(labels)} images{rest}; expected labels of at least two "
             "classes, or a target matrix (N, C)"
@@ -97,7 +97,9 @@ def _read_labels(labels: npt.NDArray[Any], weight: Float64 | None, class_weight:
         each = checked_weight(
             compute_class_weight(class_weight, classes=classes, y=labels), len(classes), "class_weight"
         )
-    both = each[index] if weight is None else each[index] * weight
+    both = each[index]
+    if weight is not None:
+        both = both * weight
     check_some_weight(both, "sample_weight times class_weight")
     return Targets(index, classes, labels=True, weight=both, sample_weight=weight)
 
@@ -114,12 +116,16 @@ def _plain_labels(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
             raise DataError(f"label {labels[row]:.17g} at row {row} is beyond 2^53, where floats merge; {_RENUMBER}")
     if labels.dtype.kind != "O" or not all(isinstance(v, int) and not isinstance(v, bool) for v in labels):
         return labels
-    low, high = min(labels), max(labels)
+    low = min(labels)
+    high = max(labels)
     if low >= -(2**63) and high < 2**63:
         return labels.astype(np.int64)
     if low >= 0 and high < 2**64:
         return labels.astype(np.uint64)
-    row = int(np.flatnonzero([v == (low if low < -(2**63) else high) for v in labels])[0])
+    worst = low
+    if low >= -(2**63):
+        worst = high
+    row = [v == worst for v in labels].index(True)
     raise DataError(f"label {labels[row]} at row {row} does not fit a 64-bit integer; {_RENUMBER}")
 
 

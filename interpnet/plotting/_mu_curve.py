@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,31 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from interpnet.mulasso import SelectionCurve
 
 _DASHES = (0, (4, 3))
 _TICKS = ((1.3, (1.0, 2.0, 5.0)), (3.0, (1.0, 3.0)), (np.inf, (1.0,)))
 
 
-class MuCurve(Protocol):
-    """What the figure reads: radii (T,), means and standard errors over folds (T,), and the radius taken."""
-
-    @property
-    def mus(self) -> Float64: ...
-    @property
-    def error_mean(self) -> Float64: ...
-    @property
-    def error_se(self) -> Float64: ...
-    @property
-    def accuracy_mean(self) -> Float64 | None: ...
-    @property
-    def accuracy_se(self) -> Float64 | None: ...
-    @property
-    def channels_mean(self) -> Float64: ...
-    @property
-    def chosen(self) -> float: ...
-
-
-def plot_mu_curve(curve: MuCurve) -> Figure:
+def plot_mu_curve(curve: SelectionCurve) -> Figure:
     """Draw held-out error, accuracy and the number of channels against mu, on a log scale.
 
     Bands are one standard error of the mean over folds. The dotted line is the smallest error plus its standard
@@ -47,7 +29,7 @@ def plot_mu_curve(curve: MuCurve) -> Figure:
 
     Parameters
     ----------
-    curve : MuCurve
+    curve : SelectionCurve
         ``MuLassoCV.curve_``. Errors are squared errors per image and class; accuracies are shares; a curve
         without accuracies has two panels.
 
@@ -95,7 +77,7 @@ def _band(axes: Axes, mus: Float64, mean: Float64, se: Float64) -> None:
     axes.plot(mus, mean, "o-", color=BLUE, markersize=3.5, label="mean over folds")
 
 
-def _error(axes: Axes, mus: Float64, curve: MuCurve) -> None:
+def _error(axes: Axes, mus: Float64, curve: SelectionCurve) -> None:
     mean, se = np.asarray(curve.error_mean), np.asarray(curve.error_se)
     _band(axes, mus, mean, se)
     best = int(np.argmin(mean))

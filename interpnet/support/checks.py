@@ -85,3 +85,16 @@ def one_of(value: Any, name: str, known: Collection[str], *, error: type[InterpN
         return value
     hint = did_you_mean(str(value), known)
     raise error(f"{name} is {value!r}; expected {' or '.join(map(repr, known))}{hint}")
+
+
+def true_or_false(value: Any, name: str, *, error: type[InterpNetError] = InterpNetError) -> bool:
+    """Return ``value`` as a bool, or raise ``error`` where it is neither ``True`` nor ``False``.
+
+    Examples
+    --------
+    >>> true_or_false(np.True_, "positive")
+    True
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise error(f"{name} is {value!r}; expected True or False")

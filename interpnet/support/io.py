@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from interpnet.errors import RunFolderError
+import numpy as np
+import numpy.typing as npt
+
+from interpnet.errors import InterpNetError, RunFolderError
 
 
 @contextmanager
@@ -80,3 +84,51 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise RunFolderError(f"{str(path)!r} does not exist") from error
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{str(path)!r} cannot be read ({error}); delete it to have it made again") from error
+
+
+def npz_path(path: str | os.PathLike[str]) -> Path:
+    """Return ``path``, refusing a name that does not end in ``.npz``."""
+    if Path(path).suffix != ".npz":
+        raise InterpNetError(f"path is {str(path)!r}; expected a name that ends in .npz")
+    return Path(path)
+
+
+@contextmanager
+def read_arrays(
+    path: str | os.PathLike[str],
+    names: Sequence[str],
+    what: str,
+    remedy: str = "delete it to have it made again",
+) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """Yield the arrays ``names`` of an ``.npz`` file; nothing is unpickled.
+
+    Raises
+    ------
+    RunFolderError
+        The file is missing or damaged, lacks an array, or its arrays do not make a ``what`` (an error within the
+        ``with`` block); with the ``remedy``.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "two.npz"
+    >>> np.savez(path, two=np.array(2))
+    >>> with read_arrays(path, ["two"], "number") as data:
+    ...     int(data["two"])
+    2
+    """
+    try:
+        with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as data:
+            _check_complete(path, sorted(set(names) - set(data.files)), what, remedy)
+            yield {name: data[name] for name in names}
+    except FileNotFoundError as error:
+        raise RunFolderError(f"{str(path)!r} does not exist") from error
+    except RunFolderError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunFolderError(f"{str(path)!r} holds no {what} that can be read ({error}); {remedy}") from error
+
+
+def _check_complete(path: str | os.PathLike[str], missing: Sequence[str], what: str, remedy: str) -> None:
+    if missing:
+        raise RunFolderError(f"{str(path)!r} holds no {what}: it lacks {missing}; {remedy}")

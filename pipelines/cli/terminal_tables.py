@@ -13,8 +13,9 @@ from rich.text import Text
 from interpnet.ablation import AblationResult, Condition
 from interpnet.engine import Site
 from interpnet.interpretation import Interpretation
+from interpnet.mulasso import SelectionCurve, Stability
 
-from ..run.selection import SELDOM, Frequencies, Selection, seldom
+from ..run.selection import SELDOM, how_chosen, seldom
 
 # A terminal is no place for a thousand rows; the files have them.
 _MOST_ROWS = 40
@@ -58,8 +59,8 @@ def show_collect(console: Console, entry: dict[str, Any]) -> None:
 def show_relevant(
     console: Console,
     found: Interpretation,
-    selection: Selection | None = None,
-    frequencies: Frequencies | None = None,
+    selection: SelectionCurve | None = None,
+    frequencies: Stability | None = None,
 ) -> None:
     """Print every class's number of relevant channels and the heaviest three; of many classes, some that have any.
 
@@ -69,7 +70,7 @@ def show_relevant(
     rows = [c for c in range(len(found.classes)) if few or len(found.columns(c))][:_MOST_ROWS]
     how = "" if selection is None else ", chosen on held-out images"
     if selection is not None:
-        console.print(f"  {selection.sentences()}", highlight=False, markup=False)
+        console.print(f"  {how_chosen(selection)}", highlight=False, markup=False)
     columns = [("class", False), ("channels", True), ("gap", True), ("heaviest", False)]
     if frequencies is not None:
         columns[3:] = [(f"below {SELDOM}", True), ("heaviest", False), ("frequency", False)]
@@ -91,7 +92,7 @@ def show_relevant(
     console.print(table)
     if frequencies is not None:
         console.print(
-            f"  frequency: share of {frequencies.halves} half samples of the images that name the channel, too; "
+            f"  frequency: share of {frequencies.n_subsamples} half samples of the images that name the channel, too; "
             f"below {SELDOM}, other images would often have named another.",
             style="dim",
             highlight=False,

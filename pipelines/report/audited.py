@@ -103,7 +103,7 @@ def _method(run: RunData) -> Rows:
         rows.append(("Mu-lasso", f"‖w‖₁ ≤ {run.weights.mu:.4g}, {sign}"))
         rows.append(("Mu", _chosen(run)))
         rows.append(("Class weights", "every class alike" if solve.get("class_weight") == "balanced" else ""))
-        rows.append(("Stability", "" if run.frequencies is None else f"{run.frequencies.halves} half samples"))
+        rows.append(("Stability", "" if run.frequencies is None else f"{run.frequencies.n_subsamples} half samples"))
         rows.append(("Duality gap", f"at most {number_text(float(gaps.max()), 3)}, relative" if len(gaps) else ""))
     if run.study is not None:
         fill = "zero" if run.study.fill == "zero" else f"their {clean(run.study.fill)}"
@@ -116,7 +116,7 @@ def _chosen(run: RunData) -> str:
     """Return who chose mu; nothing of an earlier run that did not note it."""
     if run.selection is not None:
         rule = {"one_se": "one-standard-error rule", "best": "smallest error"}.get(run.selection.rule, "")
-        return clean(f"chosen on held-out images, {run.selection.folds} folds, {rule or run.selection.rule}")
+        return clean(f"chosen on held-out images, {run.selection.n_folds} folds, {rule or run.selection.rule}")
     return "given" if run.weights is not None and run.weights.info.get("mu_rule") == "given" else ""
 
 

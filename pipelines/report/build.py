@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from interpnet.ablation import CONDITION_LABELS, AblationResult, finite_mean, mean_change
 
-from ..run.selection import SELDOM
+from ..run.selection import SELDOM, how_chosen
 from .audited import audited, skipped_images, stage_rows, title
 from .charts import FIGURE_FILES, make_charts
 from .load import RunData, clean, load_run
@@ -74,6 +74,7 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
         layers=layer_rows(run),
         examples=run.examples,
         threshold=SELDOM,
+        how_chosen=how_chosen,
         files=[*tables, *(chart.file for chart in charts.values())],
         legend=_legend(),
     )

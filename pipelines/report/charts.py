@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup, escape
 
+from interpnet.mulasso import SelectionCurve
 from interpnet.plotting import (
     plot_ablation,
     plot_ablation_curve,
@@ -24,7 +25,6 @@ from interpnet.plotting import (
 from interpnet.plotting.style import GRID, INK, MUTED
 from interpnet.support.io import atomic_path
 
-from ..run.selection import Selection
 from .load import RunData
 
 if TYPE_CHECKING:
@@ -63,9 +63,10 @@ def _figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
     if run.selection is not None:
         yield "mu_curve", plot_mu_curve(run.selection), _curve_alt(run.selection)
     if run.weights is not None:
-        layers = [name for name, _ in run.weights.layers]
-        sizes = np.array([size for _, size in run.weights.layers], np.float64)
-        figure = plot_layer_relevance(run.weights.shares(), layers, run.classes, expected=sizes / sizes.sum())
+        channels = run.weights.channels
+        sizes = np.array([size for _, size in channels.sizes], np.float64)
+        shares = run.weights.layer_relevance()
+        figure = plot_layer_relevance(shares, channels.layers, run.classes, expected=sizes / sizes.sum())
         yield "layers", figure, "Share of absolute weight for each layer, and for each layer and class"
     study = run.study
     if study is not None and study.conditions:
@@ -78,7 +79,7 @@ def _figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
             yield "class_recall", plot_class_recall(study), alt
 
 
-def _curve_alt(found: Selection) -> str:
+def _curve_alt(found: SelectionCurve) -> str:
     what = "Held-out error, accuracy" if found.accuracy_mean is not None else "Held-out error"
     return (
         f"{what} and number of relevant channels against mu from {found.mus[0]:.3g} to {found.mus[-1]:.3g}: the error "

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 import unicodedata
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from interpnet.ablation import AblationResult, as_result
+from interpnet.engine import ChannelIndex
 from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.interpretation import Interpretation
+from interpnet.mulasso import SelectionCurve, Stability
 from interpnet.support.io import read_json
-from interpnet.support.types import Float64
 
-from ..run.selection import SELECTION_FILE, Frequencies, Selection, read_frequencies, read_selection
+from ..run.selection import SELECTION_FILE, read_frequencies, read_selection
 
 _FORMAT = "interpnet-run-1"
 
@@ -33,36 +32,6 @@ def clean(text: Any) -> str:
     'a\ufffdb'
     """
     return "".join("\ufffd" if unicodedata.category(c) in {"Cc", "Cs"} and c not in "\n\t" else c for c in str(text))
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Relevance of all channels: ``layers`` (name, channels), ``coef`` (C, m), ``gaps`` (C,), ``mu``, ``positive``."""
-
-    layers: tuple[tuple[str, int], ...]
-    coef: Float64
-    gaps: Float64
-    mu: float
-    positive: bool
-    info: Mapping[str, Any]
-
-    def shares(self) -> Float64:
-        """Return (C, L): the share of each class's absolute weight in each layer; zeros for an empty class."""
-        ends = np.cumsum([size for _, size in self.layers])
-        parts = np.split(np.abs(self.coef), ends[:-1], axis=1)
-        by_layer = np.stack([part.sum(1) for part in parts], 1)
-        total = by_layer.sum(1, keepdims=True)
-        return np.asarray(np.divide(by_layer, total, out=np.zeros_like(by_layer), where=total > 0), np.float64)
-
-    def columns(self, cls: int) -> list[int]:
-        """Return the columns of a class's relevant channels, strongest first."""
-        w = self.coef[cls]
-        return [int(i) for i in np.argsort(-np.abs(w), kind="stable") if w[i] != 0]
-
-    def relevant(self, cls: int) -> list[tuple[str, int, float]]:
-        """Return (layer, index, weight) of a class's relevant channels, strongest first."""
-        names = [(layer, i) for layer, size in self.layers for i in range(size)]
-        return [(*names[i], float(self.coef[cls, i])) for i in self.columns(cls)]
 
 
 @dataclass(frozen=True)
@@ -105,10 +74,10 @@ class RunData:
     config : str
         The text of ``run.toml``, empty where there is none.
     classes : tuple of str
-    weights : Weights or None
-    selection : Selection or None
+    weights : Interpretation or None
+    selection : SelectionCurve or None
         How mu was chosen, where it was.
-    frequencies : Frequencies or None
+    frequencies : Stability or None
         How often half of the images name each channel, where that was asked for.
     study : AblationResult or None
     pictures : dict of int to dict, or None
@@ -125,9 +94,9 @@ class RunData:
     manifest: Mapping[str, Any]
     config: str
     classes: tuple[str, ...]
-    weights: Weights | None
-    selection: Selection | None
-    frequencies: Frequencies | None
+    weights: Interpretation | None
+    selection: SelectionCurve | None
+    frequencies: Stability | None
     study: AblationResult | None
     top: int
     pictures: Mapping[int, Mapping[str, Any]] | None
@@ -205,24 +174,18 @@ def _optional(path: Path) -> Any:
     return read_json(path) if path.is_file() else None
 
 
-def _weights(folder: Path) -> tuple[Weights | None, Sequence[str]]:
-    """Read ``Interpretation.save``'s file: its class would bring scikit-learn and torch along."""
+def _weights(folder: Path) -> tuple[Interpretation | None, Sequence[str]]:
+    """Read the weights, with names that every page can hold, and the classes as the file names them."""
     path = folder / "weights" / "interpretation.npz"
     if not path.is_file():
         return None, ()
-    with reading(path, "solve", folder), np.load(path, allow_pickle=False) as data:
-        meta = json.loads(str(data["meta"]))
-        layers = tuple((clean(name), int(size)) for name, size in meta["channels"])
-        coef = np.asarray(data["coef"], np.float64)
-        gaps = np.asarray(data["gaps"], np.float64)
-        expected = (len(meta["classes"]), sum(size for _, size in layers))
-        if coef.shape != expected:
-            raise RunFolderError(f"{str(path)!r} has coefficients of shape {coef.shape}; expected {expected}")
-        weights = Weights(layers, coef, gaps, float(meta["mu"]), bool(meta["positive"]), meta.get("info", {}))
-        return weights, meta["classes"]
+    with reading(path, "solve", folder):
+        found = Interpretation.load(path)
+        channels = ChannelIndex(tuple((clean(name), size) for name, size in found.channels.sizes))
+        return replace(found, channels=channels), found.classes
 
 
-def _choice(folder: Path, weights: Weights | None) -> tuple[Selection | None, Frequencies | None]:
+def _choice(folder: Path, weights: Interpretation | None) -> tuple[SelectionCurve | None, Stability | None]:
     """Read what goes with the weights: how mu was chosen, and how often half of the images name each channel."""
     where = folder / "weights"
     if weights is None:

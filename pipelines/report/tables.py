@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from interpnet.ablation import AblationResult, find_condition, finite_mean, interval, mean_change
+from interpnet.mulasso import SelectionCurve
 from interpnet.support.io import write_json, write_text
 
-from ..run.selection import Selection
+from ..run.selection import selection_json
 from .load import RunData
 from .verdict import Verdict
 from .views import ClassView, ExampleView
@@ -122,24 +123,25 @@ def layer_rows(run: RunData) -> list[tuple[str, int, float, int]]:
     """Return (layer, channels, mean share of |weight| over classes that have any, relevant in any class)."""
     if run.weights is None:
         return []
-    shares = run.weights.shares()
+    shares = run.weights.layer_relevance()
     shares = shares[shares.sum(1) > 0]
-    ends = np.cumsum([size for _, size in run.weights.layers])
-    used = [int(part.sum()) for part in np.split((run.weights.coef != 0).any(0), ends[:-1])]
+    channels = run.weights.channels
+    relevant = (run.weights.coef != 0).any(0)
+    used = [int(relevant[channels.slice(name)].sum()) for name in channels.layers]
     means = shares.mean(0) if len(shares) else np.zeros(len(used))
-    return [(*layer, float(m), u) for layer, m, u in zip(run.weights.layers, means, used, strict=True)]
+    return [(*layer, float(m), u) for layer, m, u in zip(channels.sizes, means, used, strict=True)]
 
 
 def _layers(run: RunData) -> tuple[Row, list[Row]]:
     return ("layer", "channels", "mean_share_of_abs_weight", "channels_relevant_to_any_class"), list(layer_rows(run))
 
 
-def _mu_curve(found: Selection) -> tuple[Row, list[Row]]:
+def _mu_curve(found: SelectionCurve) -> tuple[Row, list[Row]]:
     header = ("mu", "error_mean", "error_se", "accuracy_mean", "accuracy_se", "channels_mean", "chosen")
     unknown = [None] * len(found.mus)
     accuracy = unknown if found.accuracy_mean is None else found.accuracy_mean.tolist()
     accuracy_se = unknown if found.accuracy_se is None else found.accuracy_se.tolist()
-    chosen = [int(t == found.position(found.chosen)) for t in range(len(found.mus))]
+    chosen = [int(t == found.position(float(found.chosen))) for t in range(len(found.mus))]
     columns = (
         found.mus.tolist(), found.error_mean.tolist(), found.error_se.tolist(), accuracy, accuracy_se,
         found.channels_mean.tolist(), chosen,
@@ -178,7 +180,7 @@ def _summary(run: RunData, classes: Sequence[ClassView], verdict: Verdict | None
     return {
         "format": "interpnet-report-1",
         "manifest": dict(run.manifest),
-        "selection": None if run.selection is None else run.selection.to_json(),
+        "selection": None if run.selection is None else selection_json(run.selection),
         "verdict": None
         if verdict is None
         else {

@@ -254,7 +254,7 @@ def _channel_rows(
             if key not in effects and effect:
                 effects[key] = (-_number(effect["own"]), _number(effect["others"]))
         weighted = (
-            run.weights.relevant(cls)
+            [(channel.layer, channel.index, weight) for channel, weight in run.weights.relevant(cls)]
             if run.weights is not None
             else [(*key, float(c["weight"])) for key, c in shown.items()]
         )

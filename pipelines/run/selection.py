@@ -3,160 +3,123 @@
 from __future__ import annotations
 
 import math
-import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from interpnet.errors import RunFolderError
+from interpnet.mulasso import SelectionCurve, Stability
 from interpnet.support.io import read_json, write_json
-from interpnet.support.types import Float64
 
-SELECTION_FILE, STABILITY_FILE = "selection.json", "stability.npz"
+SELECTION_FILE = "selection.json"
+STABILITY_FILE = "stability.npz"
 _FORMAT = "interpnet-selection-1"
 #: Meinshausen and Buehlmann take thresholds from 0.6 to 0.9; below the lowest a channel counts as seldom named.
 SELDOM = 0.6
-_CURVES = ("error_mean", "error_se", "accuracy_mean", "accuracy_se", "channels_mean")
+_ACCURACY = ("accuracy_mean", "accuracy_se")
+_CURVES = ("error_mean", "error_se", *_ACCURACY, "channels_mean")
+_AGAIN = "delete it and run `interpnet solve` again"
 
 
-@dataclass(frozen=True)
-class Selection:
-    """How mu was chosen on held-out images.
+def at_radius(curve: SelectionCurve, mu: float) -> str:
+    """Return accuracy (or error) and number of channels at one of the radii, in words."""
+    t = curve.position(mu)
+    channels = f"{curve.channels_mean[t]:.1f} channels a class"
+    if curve.accuracy_mean is None:
+        return f"held-out error {curve.error_mean[t]:.3g} with {channels}"
+    return f"{100 * curve.accuracy_mean[t]:.1f} % of the held-out images with {channels}"
 
-    Attributes
-    ----------
-    mus : array (T,) float64
-        The radii tried, ascending.
-    error_mean, error_se : array (T,) float64
-        Held-out squared error per image and class: its mean over the folds and the standard error of that.
-    accuracy_mean, accuracy_se : array (T,) float64, or None
-        Share of held-out images whose largest decision value is their class's.
-    channels_mean : array (T,) float64
-        Channels with nonzero weight a class, mean over classes and folds.
-    chosen, best : float
-        The radius taken, and the one of the smallest error.
-    rule : str
-        ``"one_se"`` or ``"best"``.
-    folds : int
+
+def how_chosen(curve: SelectionCurve) -> str:
+    """Say in a few sentences how mu was chosen, and what it costs."""
+    chosen = float(curve.chosen)
+    best = float(curve.best)
+    text = (
+        f"{len(curve.mus)} values of mu from {curve.mus[0]:.3g} to {curve.mus[-1]:.3g} were tried on held-out images, "
+        f"{curve.n_folds} folds. The held-out error is smallest at mu = {best:.3g}"
+    )
+    if curve.rule != "one_se":
+        return f"{text}, which was taken."
+    if chosen == best:
+        text += ", and no smaller mu comes within one standard error of it, so that one was taken."
+    else:
+        text += f"; taken is mu = {chosen:.3g}, the smallest within one standard error of it."
+    if curve.end:
+        text += f" That is the {curve.end} tried, so one beyond it may do better."
+    compared = at_radius(curve, chosen)
+    if curve.accuracy_mean is not None:
+        compared = f"The regression names the class of {compared}"
+    text += f" {compared[:1].upper()}{compared[1:]}"
+    if chosen != best:
+        text += f", against {_short(curve, best)} at the smallest error"
+    text += "."
+    if curve.enough is not None and curve.enough < chosen:
+        text += (
+            f" For accuracy alone a smaller mu would do: from mu = {curve.enough:.3g} on, "
+            f"{_short(curve, curve.enough)}, it is within one standard error of its best."
+        )
+    return text
+
+
+def _short(curve: SelectionCurve, mu: float) -> str:
+    return at_radius(curve, mu).replace(" of the held-out images", "")
+
+
+def selection_json(curve: SelectionCurve) -> dict[str, Any]:
+    """Return what ``selection.json`` holds; :func:`selection_from` reads it back."""
+    values = curve.to_json()
+    kept = {name: values[name] for name in ("rule", "chosen", "best")}
+    return {"format": _FORMAT, **kept, "folds": curve.n_folds, **{name: values[name] for name in ("mus", *_CURVES)}}
+
+
+def selection_from(data: Mapping[str, Any]) -> SelectionCurve:
+    """Read what :func:`selection_json` gave.
+
+    Raises
+    ------
+    RunFolderError
+        Another format, curves of unequal length, or values that are not finite.
 
     Examples
     --------
-    >>> curve = np.array([1.0, 2.0, 4.0])
-    >>> found = Selection(curve, curve / 9, curve / 90, None, None, 3 * curve, 2.0, 1.0, "best", 5)
-    >>> Selection.from_json(found.to_json()).position(found.chosen)
+    >>> radii = np.array([1.0, 2.0, 4.0])
+    >>> curve = SelectionCurve(radii, radii / 9, radii / 90, None, None, 3 * radii, 2.0, 1.0, 2.0, "one_se", 5)
+    >>> selection_from(selection_json(curve)).position(2.0)
     1
     """
-
-    mus: Float64
-    error_mean: Float64
-    error_se: Float64
-    accuracy_mean: Float64 | None
-    accuracy_se: Float64 | None
-    channels_mean: Float64
-    chosen: float
-    best: float
-    rule: str
-    folds: int
-
-    def position(self, mu: float) -> int:
-        """Return where ``mu`` stands among the radii tried."""
-        return int(np.argmin(np.abs(self.mus - mu)))
-
-    @property
-    def end(self) -> str:
-        """``"smallest"`` or ``"largest"`` where the radius taken is that of those tried, else empty."""
-        return {self.mus[0]: "smallest", self.mus[-1]: "largest"}.get(self.chosen, "")
-
-    @property
-    def enough(self) -> float | None:
-        """The smallest radius whose accuracy is within one standard error of the best; None where that is not known.
-
-        The squared error goes on falling long after the accuracy has stopped rising: what a reader who wants few
-        channels should know.
-        """
-        if self.accuracy_mean is None or self.accuracy_se is None:
-            return None
-        best = int(np.argmax(self.accuracy_mean))
-        within = self.accuracy_mean >= self.accuracy_mean[best] - self.accuracy_se[best]
-        return float(self.mus[np.argmax(within)])
-
-    def at(self, mu: float) -> str:
-        """Return accuracy (or error) and number of channels at one of the radii, in words."""
-        t = self.position(mu)
-        channels = f"{self.channels_mean[t]:.1f} channels a class"
-        if self.accuracy_mean is None:
-            return f"held-out error {self.error_mean[t]:.3g} with {channels}"
-        return f"{100 * self.accuracy_mean[t]:.1f} % of the held-out images with {channels}"
-
-    def sentences(self) -> str:
-        """Say how mu was chosen."""
-        tried = f"{len(self.mus)} values of mu from {self.mus[0]:.3g} to {self.mus[-1]:.3g}"
-        how = f"{tried} were tried on held-out images, {self.folds} folds. The held-out error is smallest at "
-        how += f"mu = {self.best:.3g}"
-        if self.rule != "one_se":
-            return f"{how}, which was taken."
-        if self.chosen == self.best:
-            how += ", and no smaller mu comes within one standard error of it, so that one was taken"
-        else:
-            how += f"; taken is mu = {self.chosen:.3g}, the smallest within one standard error of it"
-        named = "" if self.accuracy_mean is None else "The regression names the class of "
-        compared = f"{named}{self.at(self.chosen)}"
-        if self.chosen != self.best:
-            compared += f", against {self.at(self.best).replace(' of the held-out images', '')} at the smallest error"
-        end = f" That is the {self.end} tried, so one beyond it may do better." if self.end else ""
-        fewer = ""
-        if self.enough is not None and self.enough < self.chosen:
-            share = self.at(self.enough).replace(" of the held-out images", "")
-            fewer = f" For accuracy alone a smaller mu would do: from mu = {self.enough:.3g} on, {share}, it is within "
-            fewer += "one standard error of its best."
-        return f"{how}.{end} {compared[:1].upper()}{compared[1:]}.{fewer}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able form; :meth:`from_json` reads it back."""
-        curves = {name: getattr(self, name) for name in _CURVES}
-        return {
-            "format": _FORMAT, "rule": self.rule, "chosen": self.chosen, "best": self.best, "folds": self.folds,
-            "mus": self.mus.tolist(),
-            **{name: None if values is None else values.tolist() for name, values in curves.items()},
-        }  # fmt: skip
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Selection:
-        """Read what :meth:`to_json` gave.
-
-        Raises
-        ------
-        RunFolderError
-            Another format, curves of unequal length, or values that are not finite.
-        """
-        if data.get("format") != _FORMAT:
-            raise RunFolderError(f"the choice of mu has format {data.get('format')!r}; expected {_FORMAT!r}")
-        curves = {name: _curve(data[name]) for name in ("mus", *_CURVES)}
-        mus = curves["mus"]
-        for name, values in curves.items():
-            if (values is None and not name.startswith("accuracy")) or mus is None:
-                raise RunFolderError(f"the choice of mu has no {name}; expected a list of numbers")
-            if values is not None and (values.shape != mus.shape or not np.isfinite(values).all() or not len(mus)):
-                raise RunFolderError(
-                    f"the choice of mu has {name} of shape {values.shape}; expected {mus.shape}, finite"
-                )
-        ends = {name: float(data[name]) for name in ("chosen", "best")}
-        return cls(**curves, **ends, rule=str(data["rule"]), folds=int(data["folds"]))  # type: ignore[arg-type]
+    if data.get("format") != _FORMAT:
+        raise RunFolderError(f"the choice of mu has format {data.get('format')!r}; expected {_FORMAT!r}")
+    curves: dict[str, Any] = {name: data[name] for name in ("mus", *_CURVES)}
+    for name, values in curves.items():
+        if values is None and name not in _ACCURACY:
+            raise RunFolderError(f"the choice of mu has no {name}; expected a list of numbers")
+        if values is None:
+            continue
+        array = np.asarray(values, np.float64)
+        shape = np.shape(curves["mus"])
+        if array.shape != shape or not np.isfinite(array).all() or not array.size:
+            raise RunFolderError(f"the choice of mu has {name} of shape {array.shape}; expected {shape}, finite")
+        curves[name] = array
+    chosen = float(data["chosen"])
+    # The command line takes the one-standard-error rule only, so the radius taken is that rule's.
+    return SelectionCurve(
+        **curves,
+        chosen=chosen,
+        best=float(data["best"]),
+        one_se=chosen,
+        rule=str(data["rule"]),
+        n_folds=int(data["folds"]),
+    )
 
 
-def _curve(values: Sequence[float] | None) -> Float64 | None:
-    return None if values is None else np.asarray(values, np.float64)
-
-
-def write_selection(folder: Path, found: Selection) -> None:
+def write_selection(folder: Path, curve: SelectionCurve) -> None:
     """Write the choice of mu to ``folder``, atomically."""
-    write_json(folder / SELECTION_FILE, found.to_json())
+    write_json(folder / SELECTION_FILE, selection_json(curve))
 
 
-def read_selection(folder: Path) -> Selection | None:
+def read_selection(folder: Path) -> SelectionCurve | None:
     """Read the choice of mu from ``folder``; None where mu was given.
 
     Raises
@@ -168,21 +131,14 @@ def read_selection(folder: Path) -> Selection | None:
     if not path.is_file():
         return None
     try:
-        return Selection.from_json(read_json(path))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else f"cannot be used ({error})"
-        raise RunFolderError(f"{str(path)!r} {what}; delete it and run `interpnet solve` again") from error
+        return selection_from(read_json(path))
+    except KeyError as error:
+        raise RunFolderError(f"{str(path)!r} lacks {error}; {_AGAIN}") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{str(path)!r} cannot be used ({error}); {_AGAIN}") from error
 
 
-@dataclass(frozen=True)
-class Frequencies:
-    """How often other images name the same channels: ``frequency`` (C, m) in [0, 1] over ``halves`` half samples."""
-
-    frequency: Float64
-    halves: int
-
-
-def read_frequencies(folder: Path, shape: tuple[int, int]) -> Frequencies | None:
+def read_frequencies(folder: Path, shape: tuple[int, int]) -> Stability | None:
     """Read the selection frequencies from ``folder``; None where they were not asked for.
 
     Raises
@@ -194,18 +150,15 @@ def read_frequencies(folder: Path, shape: tuple[int, int]) -> Frequencies | None
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as data:
-            frequency, halves = np.asarray(data["frequency"], np.float64), int(data["n_subsamples"])
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        found = Stability.load(path)
+    except RunFolderError as error:
+        raise RunFolderError(f"{error} by `interpnet solve`") from error
+    if found.frequency.shape != shape:
         raise RunFolderError(
-            f"{str(path)!r} holds no frequencies ({error}); delete it and run `interpnet solve` again"
-        ) from error
-    if frequency.shape != shape or not np.all((frequency >= 0) & (frequency <= 1)):
-        raise RunFolderError(
-            f"{str(path)!r} has frequencies of shape {frequency.shape}; expected {shape}, from 0 to 1. "
+            f"{str(path)!r} has frequencies of shape {found.frequency.shape}; expected {shape}. "
             "Run `interpnet solve` again"
         )
-    return Frequencies(frequency, halves)
+    return found
 
 
 def seldom(frequency: float) -> bool:

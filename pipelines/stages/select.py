@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from interpnet.errors import InterpNetError
 from interpnet.gram import physical_memory
+from interpnet.mulasso import SelectionCurve
 from interpnet.scores import ScoreTable
 
 from ..run.config import RunConfig
-from ..run.selection import STABILITY_FILE, Selection
+from ..run.selection import STABILITY_FILE
 from ..run.session import Notes
 
 _FOLDS = 5
@@ -36,7 +37,9 @@ def sample_weights(targets: npt.NDArray[Any], config: RunConfig) -> npt.NDArray[
     return np.asarray(compute_sample_weight("balanced", targets), np.float64)
 
 
-def choose_mu(table: ScoreTable, fit_on: str, config: RunConfig, classes: Sequence[str], notes: Notes) -> Selection:
+def choose_mu(
+    table: ScoreTable, fit_on: str, config: RunConfig, classes: Sequence[str], notes: Notes
+) -> SelectionCurve:
     """Choose mu by held-out images: the smallest within one standard error of the smallest error.
 
     Raises
@@ -63,19 +66,7 @@ def choose_mu(table: ScoreTable, fit_on: str, config: RunConfig, classes: Sequen
     with warnings.catch_warnings():
         # Said below in the words of the command line.
         warnings.filterwarnings("ignore", message="the chosen mu is .* at an end", category=UserWarning)
-        curve = model.fit(table.X, targets).curve_
-    found = Selection(
-        curve.mus,
-        curve.error_mean,
-        curve.error_se,
-        curve.accuracy_mean,
-        curve.accuracy_se,
-        curve.channels_mean,
-        float(curve.chosen),
-        float(curve.best),
-        curve.rule,
-        folds,
-    )
+        found: SelectionCurve = model.fit(table.X, targets).curve_
     if found.end:
         notes.add(
             f"The chosen mu = {found.chosen:.3g} is the {found.end} of the {len(found.mus)} values tried; one beyond "

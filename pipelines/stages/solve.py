@@ -61,7 +61,7 @@ def _solve(session: Session, notes: Notes) -> dict[str, Any]:
     if mu == "auto":
         selection = choose_mu(table, fit_on, config, classes, notes)
         write_selection(folder, selection)
-        mu, rule = selection.chosen, selection.rule
+        mu, rule = float(selection.chosen), selection.rule
     info = {
         "norm": config.norm,
         "normalisation": table.info.get("normalisation", "layer"),

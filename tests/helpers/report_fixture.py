@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from interpnet.pipelines.run.selection import STABILITY_FILE, Selection, write_selection
+from interpnet.pipelines.run.selection import STABILITY_FILE, write_selection
 
 from interpnet.engine import ChannelIndex
 from interpnet.interpretation import Interpretation
+from interpnet.mulasso import SelectionCurve, Stability
 from interpnet.plotting import enlarge, render, save_png
 from interpnet.support.io import write_json, write_text
 
@@ -182,16 +183,16 @@ def write_examples(folder: Path, found: Interpretation, rng: np.random.Generator
     })  # fmt: skip
 
 
-def mu_selection(*, accuracy: bool = True) -> Selection:
+def mu_selection(*, accuracy: bool = True) -> SelectionCurve:
     """Return a choice of mu = 10 among 20 radii: the error falls, then rises; the smallest is at a larger mu."""
     mus = 10.0 * 2.0 ** (0.4 * np.arange(-9, 11))
     error = 0.02 + 0.03 * np.exp(-mus / 5) + 4e-6 * mus
     se = np.full(20, 0.0046)
     share = 0.93 - 0.5 * np.exp(-mus / 5)
     best = float(mus[np.argmin(error)])
-    return Selection(
+    return SelectionCurve(
         mus, error, se, share if accuracy else None, 0.01 + 0 * share if accuracy else None, 3 * mus**0.75, 10.0,
-        best, "one_se", 5,
+        best, 10.0, "one_se", 5,
     )  # fmt: skip
 
 
@@ -258,7 +259,7 @@ def make_run(
         if chosen:
             write_selection(folder / "weights", mu_selection())
         if stability:
-            np.savez(folder / "weights" / STABILITY_FILE, frequency=frequencies(found), n_subsamples=40)
+            Stability(frequencies(found), 40, 10.0, False).save(folder / "weights" / STABILITY_FILE)
     if "ablate" in stages:
         write_json(folder / "ablation" / "ablation.json", study)
     if "explain" in stages:

@@ -118,7 +118,7 @@ def test_a_path_that_breaks_off_is_said(monkeypatch) -> None:
         ({"mu": 0.0}, "mu is or holds 0.0"),
         ({"mu": float("nan")}, "mu is or holds nan"),
         ({"mu": [1.0]}, "expected a number"),
-        ({"mu": 1.0, "classes": [3]}, "classes holds 3; expected numbers from 0 to 2"),
+        ({"mu": 1.0, "classes": [3]}, "a class in classes is 3; expected a whole number from 0 to 2"),
         ({"mu": 1.0, "tol": 0}, "tol is 0"),
         ({"mu": 1.0, "positive": "yes"}, "positive is 'yes'"),
     ],

@@ -317,12 +317,12 @@ def test_inputs_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"mu": -1.0}, "mu is or holds -1.0; expected a number, or one a class, finite and above 0"),
-        ({"mu": 0}, "mu is or holds 0; expected a number, or one a class, finite and above 0"),
+        ({"mu": -1.0}, "mu is or holds -1.0; expected a number, or one per class, finite and above 0"),
+        ({"mu": 0}, "mu is or holds 0; expected a number, or one per class, finite and above 0"),
         ({"mu": float("nan")}, "mu is or holds nan"),
         ({"mu": float("inf")}, "mu is or holds inf"),
         ({"mu": "10"}, "mu is '10'; expected a number"),
-        ({"mu": [1.0, 2.0]}, r"mu has shape \(2,\); expected a number, or 3 numbers, one a class"),
+        ({"mu": [1.0, 2.0]}, r"mu has shape \(2,\); expected a number, or 3 numbers, one per class"),
         ({"mu": [[1.0, 2.0]]}, r"mu is \[\[1.0, 2.0\]\]; expected a number"),
         ({"mu": [1.0, [2.0]]}, "mu is .*; expected a number"),
         ({"mu": [1.0, 0.0, 2.0]}, "mu is or holds 0.0"),

@@ -359,7 +359,7 @@ def test_data_that_is_refused() -> None:
     with pytest.raises(DataError, match="every image of fold 1 has weight zero"):
         MuLassoCV(MUS, cv=PredefinedSplit(np.arange(240) % 2)).fit(X, labels, np.arange(240) % 2 == 0)
     gram = Gram.from_scores(X, labels)
-    with pytest.raises(InterpNetError, match="grams holds 1 Grams; expected one a fold, at least two"):
+    with pytest.raises(InterpNetError, match="grams holds 1 Grams; expected one per fold, at least two"):
         MuLassoCV(MUS).fit_grams([gram])
     with pytest.raises(InterpNetError, match="gram is a int"):
         MuLassoCV(MUS).fit_grams([gram, 3])

@@ -112,11 +112,11 @@ def test_warm_start_hands_over_the_last_weights(monkeypatch: pytest.MonkeyPatch)
     X, Y = problem()
     starts = []
 
-    def watched(*args, start, **options):
+    def watched(gram, mus, options, start):
         starts.append(start)
-        return solve(*args, start=start, **options)
+        return solve(gram, mus, options, start)
 
-    monkeypatch.setattr("interpnet.mulasso._estimator._path.solve", watched)
+    monkeypatch.setattr("interpnet.mulasso._linear_model.solve", watched)
     model = MuLasso(0.5, warm_start=True).fit(X, Y)
     first = model.coef_
     second = model.set_params(mu=0.6).fit(X, Y).coef_

@@ -10,8 +10,8 @@ import torch
 
 from interpnet.errors import DataError, InterpNetError, RunFolderError
 from interpnet.gram import Gram, part_grams, random_parts
-from interpnet.mulasso import MuLasso, Stability, stability_selection
-from interpnet.mulasso import _stability as stability
+from interpnet.mulasso import MuLasso, Stability, _half_samples, stability_selection
+from interpnet.mulasso._half_samples import Halves
 
 
 def planted(N: int = 320, m: int = 30, C: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +50,7 @@ def test_frequencies_are_counts_of_solutions_on_the_halves(monkeypatch: pytest.M
     X, L = planted()
     part = random_parts(len(X), 6, seed=3)
     halves = np.array([[0, 1, 2], [0, 3, 5]])
-    monkeypatch.setattr(stability, "_halves", lambda *_: iter(halves))
+    monkeypatch.setattr(Halves, "__iter__", lambda _: iter(halves))
     found = stability_selection(X, L, mu=0.6, n_pairs=2, n_blocks=6, seed=3)
     counts = np.zeros((2, 30))
     for half in halves:
@@ -84,10 +84,10 @@ def test_halves_complement_each_other_and_sum_to_the_total(monkeypatch: pytest.M
 
     def watched(gram, *args):
         sides.append(gram)
-        return solve_path(gram, *args)
+        return solve(gram, *args)
 
-    solve_path = stability.solve_path
-    monkeypatch.setattr(stability, "solve_path", watched)
+    solve = _half_samples.solve
+    monkeypatch.setattr(_half_samples, "solve", watched)
     stability_selection(X, labels, mu=0.4, n_pairs=3, n_blocks=4)
     total = Gram.from_scores(X, labels)
     assert len(sides) == 6
@@ -103,11 +103,11 @@ def test_halves_complement_each_other_and_sum_to_the_total(monkeypatch: pytest.M
 def test_halves_are_all_different_and_never_mirrored() -> None:
     for n_blocks in (2, 4, 6):
         most = comb(n_blocks, n_blocks // 2) // 2
-        halves = [tuple(half) for half in stability._halves(n_blocks, most, seed=1)]
+        halves = [tuple(half) for half in Halves(n_blocks, most, 1, "n_blocks")]
         assert len(set(halves)) == most
         assert all(len(set(half)) == n_blocks // 2 and half[0] == 0 and max(half) < n_blocks for half in halves)
     # Apart from block 0, which names the half, every block is as often in it as not.
-    often = np.bincount(np.concatenate(list(stability._halves(16, 2000, seed=0))), minlength=16)[1:] / 2000
+    often = np.bincount(np.concatenate(list(Halves(16, 2000, 0, "n_blocks"))), minlength=16)[1:] / 2000
     np.testing.assert_allclose(often, 7 / 15, atol=0.05)
 
 
@@ -190,10 +190,10 @@ def test_files_that_are_refused(tmp_path) -> None:
     with pytest.raises(RunFolderError, match=r"lacks \['mu', 'n_subsamples', 'positive'\]"):
         Stability.load(path)
     np.savez(path, frequency=np.full((1, 1), 2.0), mu=1.0, n_subsamples=2, positive=False)
-    with pytest.raises(RunFolderError, match=r"cannot be read .*every value from 0 to 1"):
+    with pytest.raises(RunFolderError, match=r"that can be read .*every value from 0 to 1"):
         Stability.load(path)
     path.write_bytes(b"nothing")
-    with pytest.raises(RunFolderError, match="cannot be read"):
+    with pytest.raises(RunFolderError, match="holds no stability selection that can be read"):
         Stability.load(path)
 
 
@@ -243,7 +243,7 @@ def test_data_that_is_refused() -> None:
 
 
 def test_blocks_beyond_half_of_the_memory_are_refused_before_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interpnet.gram._gram._parts.physical_memory", lambda: 2 * 8 * 8 * 8**2)
+    monkeypatch.setattr("interpnet.gram._parts.physical_memory", lambda: 2 * 8 * 8 * 8**2)
     with pytest.raises(DataError, match=r"of 16 blocks of the images, 8 channels each.*use at most 8"):
         stability_selection(*labelled(), mu=1.0)
     assert stability_selection(*labelled(), mu=0.4, n_blocks=8, n_pairs=2).frequency.shape == (2, 8)

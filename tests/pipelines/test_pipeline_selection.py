@@ -11,7 +11,7 @@ from helpers.small_audit import Stop, audit, folder_of_images, manifest, results
 from interpnet.pipelines.cli.app import main
 from interpnet.pipelines.run.config import RunConfig
 from interpnet.pipelines.run.folder import RunFolder, digest
-from interpnet.pipelines.run.selection import STABILITY_FILE, read_frequencies, read_selection
+from interpnet.pipelines.run.selection import STABILITY_FILE, how_chosen, read_frequencies, read_selection
 from interpnet.pipelines.run.session import Notes, Session
 from interpnet.pipelines.stages import select
 from interpnet.pipelines.stages.select import choose_mu, sample_weights
@@ -98,7 +98,7 @@ def test_auto_chooses_mu_and_says_how(run, capsys):
     assert found.info["mu_rule"] == "one_se"
     assert 'mu = "auto"' in (run / "run.toml").read_text()
     assert (manifest(run)["stages"]["solve"]["mu"], manifest(run)["stages"]["solve"]["mu_rule"]) == (found.mu, "one_se")
-    assert (selection.folds, selection.rule) == (5, "one_se")
+    assert (selection.n_folds, selection.rule) == (5, "one_se")
     # The rule, from the curve that was written: the smallest mu within one standard error of the smallest error.
     best = int(np.argmin(selection.error_mean))
     allowed = selection.error_mean <= selection.error_mean[best] + selection.error_se[best]
@@ -106,7 +106,7 @@ def test_auto_chooses_mu_and_says_how(run, capsys):
     assert selection.chosen == selection.mus[allowed].min()
     assert np.abs(found.coef).sum(1).max() <= found.mu * (1 + 1e-9)
     assert f"mu = {found.mu:.4g}, chosen on held-out images" in text
-    assert selection.sentences() in text
+    assert how_chosen(selection) in text
     many = (found.coef != 0).sum(1).mean() > 20
     assert ("nearly every channel helps to predict" in text) == many
     assert "share of 6 half samples" in text
@@ -141,7 +141,7 @@ def test_frequencies_stand_beside_the_weights_and_go_with_their_setting(run, cap
     assert main(["solve", str(run), *AUTO]) == 0
     found = found_in(run)
     known = read_frequencies(run / "weights", found.coef.shape)
-    assert known.halves == 6
+    assert known.n_subsamples == 6
     np.testing.assert_allclose(known.frequency * 6, np.round(known.frequency * 6), atol=1e-12)
     assert known.frequency[found.coef != 0].mean() > known.frequency[found.coef == 0].mean() + 0.3
     rows = list(csv.DictReader((run / "weights" / "channels.csv").read_text().splitlines()))
@@ -243,7 +243,7 @@ def test_small_classes_mean_fewer_folds_and_a_note(smallest, folds):
     notes = Notes()
     table = table_of([0] * 20 + [1] * 20 + [3] * smallest)  # no image of class 2
     chosen = choose_mu(table, "labels", RunConfig(mu="auto"), NAMES, notes)
-    assert chosen.folds == folds
+    assert chosen.n_folds == folds
     said = [f"mu was chosen with {folds} folds rather than 5: class 'dog' has only {smallest} images."]
     assert notes.texts == (said if folds < 5 else [])
 

@@ -10,25 +10,27 @@ from helpers.report_fixture import mu_selection
 from interpnet.pipelines.run.config import RunConfig, radius
 from interpnet.pipelines.run.selection import (
     STABILITY_FILE,
-    Selection,
+    how_chosen,
     read_frequencies,
     read_selection,
     seldom,
+    selection_json,
     write_selection,
 )
 
 from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.mulasso import SelectionCurve, Stability
 
 
-def curve(**changes) -> Selection:
+def curve(**changes) -> SelectionCurve:
     """Four radii; the error is smallest at 8, and 4 lies within one standard error of it."""
     values = {
         "mus": np.array([2.0, 4.0, 8.0, 16.0]), "error_mean": np.array([0.4, 0.21, 0.2, 0.3]),
         "error_se": np.array([0.1, 0.02, 0.02, 0.02]), "accuracy_mean": np.array([0.5, 0.875, 0.9, 0.6]),
         "accuracy_se": np.full(4, 0.01), "channels_mean": np.array([1.0, 3.5, 7.25, 9.0]), "chosen": 4.0, "best": 8.0,
-        "rule": "one_se", "folds": 5,
+        "one_se": 4.0, "rule": "one_se", "n_folds": 5,
     }  # fmt: skip
-    return Selection(**{**values, **changes})
+    return SelectionCurve(**{**values, **changes})
 
 
 # --- the settings -----------------------------------------------------------------------------------------
@@ -72,26 +74,23 @@ def test_wrong_settings_say_what_is_expected(given, match):
 def test_a_choice_survives_its_file(tmp_path, found):
     write_selection(tmp_path, found)
     again = read_selection(tmp_path)
-    assert again.to_json() == found.to_json()
-    assert again.sentences() == found.sentences()
+    assert selection_json(again) == selection_json(found)
+    assert how_chosen(again) == how_chosen(found)
 
 
 def test_a_choice_in_words():
-    assert curve().sentences() == (
+    assert how_chosen(curve()) == (
         "4 values of mu from 2 to 16 were tried on held-out images, 5 folds. The held-out error is smallest at mu = 8; "
         "taken is mu = 4, the smallest within one standard error of it. The regression names the class of 87.5 % of "
         "the held-out images with 3.5 channels a class, against 90.0 % with 7.2 channels a class at the smallest error."
     )
-    assert curve(chosen=8.0).sentences().endswith(
+    assert how_chosen(curve(chosen=8.0)).endswith(
         "smallest at mu = 8, and no smaller mu comes within one standard error of it, so that one was taken. The "
         "regression names the class of 90.0 % of the held-out images with 7.2 channels a class."
     )  # fmt: skip
-    assert (
-        curve(chosen=8.0, rule="best")
-        .sentences()
-        .endswith("The held-out error is smallest at mu = 8, which was taken.")
-    )
-    assert curve(accuracy_mean=None).sentences().endswith(
+    said = how_chosen(curve(chosen=8.0, rule="best"))
+    assert said.endswith("The held-out error is smallest at mu = 8, which was taken.")
+    assert how_chosen(curve(accuracy_mean=None)).endswith(
         "Held-out error 0.21 with 3.5 channels a class, against held-out error 0.2 with 7.2 channels a class at the "
         "smallest error."
     )  # fmt: skip
@@ -101,11 +100,11 @@ def test_the_radius_that_is_enough_for_the_accuracy_is_named():
     # 0.875 at mu = 4 lies within one standard error, 0.03, of the best, 0.9 at mu = 8; 0.5 at mu = 2 does not.
     found = curve(accuracy_se=np.full(4, 0.03), chosen=8.0)
     assert found.enough == 4.0
-    assert found.sentences().endswith(
+    assert how_chosen(found).endswith(
         "For accuracy alone a smaller mu would do: from mu = 4 on, 87.5 % with 3.5 channels a class, it is within one "
         "standard error of its best."
     )
-    assert "For accuracy alone" not in curve(accuracy_se=np.full(4, 0.03)).sentences()
+    assert "For accuracy alone" not in how_chosen(curve(accuracy_se=np.full(4, 0.03)))
     assert curve().enough == 8.0
     assert curve(accuracy_mean=None, accuracy_se=None).enough is None
 
@@ -114,7 +113,7 @@ def test_the_radius_that_is_enough_for_the_accuracy_is_named():
 def test_the_end_of_what_was_tried_is_pointed_out(chosen, end):
     found = curve(chosen=chosen, best=chosen)
     assert found.end == end
-    said = f"That is the {end} tried, so one beyond it may do better." in found.sentences()
+    said = f"That is the {end} tried, so one beyond it may do better." in how_chosen(found)
     assert said == bool(end)
 
 
@@ -130,21 +129,23 @@ def test_the_end_of_what_was_tried_is_pointed_out(chosen, end):
     ],
 )
 def test_a_damaged_choice_is_named(tmp_path, change, match):
-    data = {**curve().to_json(), **change}
+    data = {**selection_json(curve()), **change}
     (tmp_path / "selection.json").write_text(json.dumps({k: v for k, v in data.items() if v is not ...}))
     with pytest.raises(RunFolderError, match=match):
         read_selection(tmp_path)
 
 
 def test_damaged_frequencies_are_named(tmp_path):
-    np.savez(tmp_path / STABILITY_FILE, frequency=np.zeros((2, 3)), n_subsamples=4)
+    Stability(np.zeros((2, 3)), 4, 10.0, False).save(tmp_path / STABILITY_FILE)
     with pytest.raises(RunFolderError, match=r"shape \(2, 3\); expected \(2, 4\)"):
         read_frequencies(tmp_path, (2, 4))
-    np.savez(tmp_path / STABILITY_FILE, frequency=np.full((2, 3), 1.5), n_subsamples=4)
-    with pytest.raises(RunFolderError, match=r"from 0 to 1\. Run `interpnet solve` again"):
+    np.savez(tmp_path / STABILITY_FILE, frequency=np.full((2, 3), 1.5), n_subsamples=4, mu=1.0, positive=False)
+    with pytest.raises(
+        RunFolderError, match=r"every value from 0 to 1.*; delete it to have it made again by `interpnet solve`"
+    ):
         read_frequencies(tmp_path, (2, 3))
     (tmp_path / STABILITY_FILE).write_text("no zip")
-    with pytest.raises(RunFolderError, match=r"stability.npz' holds no frequencies .*; delete it"):
+    with pytest.raises(RunFolderError, match=r"stability.npz' holds no stability selection .*; delete it"):
         read_frequencies(tmp_path, (2, 3))
 
 

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, TypeVar
+
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+State = TypeVar("State", bound="DataclassInstance")
+
+
+def rows_of(state: State, rows: Tensor) -> State:
+    """Return a dataclass of tensors, one row per class, with the classes ``rows`` only."""
+    return replace(state, **{field.name: getattr(state, field.name)[rows] for field in fields(state)})
 
 
 def active_block(G: Tensor, act: Tensor, used: Tensor) -> Tensor:

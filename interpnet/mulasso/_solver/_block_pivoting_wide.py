@@ -44,47 +44,61 @@ def pivot_wide(
 ) -> WideResult:
     """Solve one class at one radius from the signs ``guess`` (m,), 0 where inactive; ``b`` is (m,)."""
     m = len(b)
-    tiny = ROUNDING * float(np.abs(b).max())
+    rounding = ROUNDING * float(np.abs(b).max())
     active = np.flatnonzero(guess)
-    s = guess[active].astype(np.float64)
+    sign = guess[active].astype(np.float64)
     if len(active) == 0:
-        active, s = _join(active, s, b, b if positive else np.abs(b), 0.0, FEW)
-    fewest, patience, rounds = 2 * m + 1, PATIENCE, 0
+        active, sign = _join(active, sign, b, _pull(b, positive=positive), 0.0, FEW)
+    fewest = 2 * m + 1
+    patience = PATIENCE
+    rounds = 0
     while patience > 0 and rounds < min(MOST_ROUNDS, max_rounds):
         rounds += 1
-        system = _independent(G, active)
-        if system is None:
+        independent = _independent(G, active)
+        if independent is None:
             break
-        left_out = active[~system.kept]
-        active, s = active[system.kept], s[system.kept]
-        weight, level = system.solve(b[active], s, mu)
+        kept, factor = independent
+        left_out = active[~kept]
+        active = active[kept]
+        sign = sign[kept]
+        weight, multiplier = factor.solve(b[active], sign, mu)
         if not np.isfinite(weight).all():
             break
         correlation = b - rows_product(G, torch.from_numpy(active), torch.from_numpy(weight)).numpy()
-        pull = correlation.copy() if positive else np.abs(correlation)
+        pull = _pull(correlation, positive=positive).copy()
         pull[active] = -np.inf
-        stays = weight * s > 0
-        bound = level * (1 + EXCESS) + tiny
-        excess = int(np.count_nonzero(pull > bound))
-        count = excess + len(active) - int(np.count_nonzero(stays))
-        if count == 0:
+        bound = multiplier * (1 + EXCESS) + rounding
+        stays = weight * sign > 0
+        remaining = int(np.count_nonzero(stays))
+        contradictions = int(np.count_nonzero(pull > bound)) + len(active) - remaining
+        if contradictions == 0:
             return WideResult(_spread(m, active, weight), True, rounds)
         left_out = left_out[pull[left_out] > bound]
-        if 0 < len(left_out) == count:
+        if 0 < len(left_out) == contradictions:
             # Nothing is wrong but that a shorter vector gives the same predictions.
-            table = system.inverse(G.numpy()[np.ix_(active, left_out)])
-            place, s = shortest(table, weight, s, positive=positive)
+            table = factor.inverse(G.numpy()[np.ix_(active, left_out)])
+            place, sign = shortest(table, weight, sign, positive=positive)
             if (place < len(active)).all():
                 # It cannot: what is left is the rounding of the dependence itself. The certificate will say how much.
                 return WideResult(_spread(m, active, weight), True, rounds)
             active = np.concatenate([active, left_out])[place]
             continue
-        fewest, patience = (count, PATIENCE) if count < fewest else (fewest, patience - 1)
-        room = room_for(int(np.count_nonzero(stays)), level, mu, float(np.abs(weight).sum()), positive=positive)
+        patience -= 1
+        if contradictions < fewest:
+            fewest = contradictions
+            patience = PATIENCE
+        room = room_for(remaining, multiplier, mu, float(np.abs(weight).sum()), positive=positive)
         # Fewer at a time where exchanging many has brought nothing.
         room = max(1, room >> (PATIENCE - patience))
-        active, s = _join(active[stays], s[stays], correlation, pull, bound, room)
+        active, sign = _join(active[stays], sign[stays], correlation, pull, bound, room)
     return WideResult(np.zeros(m), False, rounds)
+
+
+def _pull(correlation: Float64, *, positive: bool) -> Float64:
+    """Return how strongly each column asks to join: weights of one sign follow positive correlations only."""
+    if positive:
+        return correlation
+    return np.abs(correlation)
 
 
 def _spread(m: int, active: Int64, weight: Float64) -> Float64:
@@ -93,54 +107,65 @@ def _spread(m: int, active: Int64, weight: Float64) -> Float64:
     return coef
 
 
+_Solve = Callable[[Float64], Float64]
+
+
 @dataclass(frozen=True)
-class _System:
-    """G_AA = L L' of independent columns: which were kept of those asked for, inv(L) and inv(L')."""
+class _Factor:
+    """G_AA = L L': its diagonal and that of L, LAPACK's info, and the solutions with L and with L'."""
 
-    kept: npt.NDArray[np.bool_]
-    down: Callable[[Float64], Float64]
-    back: Callable[[Float64], Float64]
+    diagonal: Float64
+    root: Float64
+    info: int
+    down: _Solve
+    back: _Solve
 
-    def solve(self, b: Float64, s: Float64, mu: float) -> tuple[Float64, float]:
-        """Return the weights and the multiplier that the signs ``s`` imply at the radius."""
-        if len(s) == 0:
-            return s, 0.0
-        along, across = self.down(np.array([b, s]).T).T
-        level = max(0.0, float((across @ along - mu) / (across @ across)))
-        return self.back((along - level * across)[:, None])[:, 0], level
+    def independent(self) -> npt.NDArray[np.bool_]:
+        """Return which columns do not depend on those before them (K,), as far as the factorisation came."""
+        reached = len(self.root)
+        if self.info:
+            reached = self.info - 1
+        good = np.ones(len(self.root), dtype=np.bool_)
+        good[:reached] = self.root[:reached] ** 2 > _DEPENDENT * self.diagonal[:reached]
+        good[reached : reached + 1] = False
+        return good
+
+    def solve(self, b: Float64, sign: Float64, mu: float) -> tuple[Float64, float]:
+        """Return the weights and the multiplier that the signs imply at the radius."""
+        if len(sign) == 0:
+            return sign, 0.0
+        along, across = self.down(np.array([b, sign]).T).T
+        multiplier = max(0.0, float((across @ along - mu) / (across @ across)))
+        return self.back((along - multiplier * across)[:, None])[:, 0], multiplier
 
     def inverse(self, right: Float64) -> Float64:
         """Return inv(G_AA) ``right`` (K, n)."""
         return self.back(self.down(right))
 
 
-def _independent(G: Tensor, active: Int64) -> _System | None:
-    """Factorise; columns that depend on those before them are left out."""
+def _independent(G: Tensor, active: Int64) -> tuple[npt.NDArray[np.bool_], _Factor] | None:
+    """Factorise; return which columns (K,) were kept, for those that depend on others before them are left out."""
     kept = np.arange(len(active))
     for _ in range(_MOST_ATTEMPTS):
-        part = active[kept]
-        if len(part) == 0:
-            return _System(np.zeros(len(active), dtype=np.bool_), np.copy, np.copy)
+        columns = active[kept]
         # One flat gather is several times as fast as indexing by rows and columns.
-        where = np.add.outer(part * len(G), part)
-        factor = _small(G, where) if len(part) <= _SMALL else _large(G, where)
-        diagonal, root, info, down, back = factor
-        good = np.ones(len(part), dtype=np.bool_)
-        reached = info - 1 if info else len(part)
-        good[:reached] = root[:reached] ** 2 > _DEPENDENT * diagonal[:reached]
-        good[reached : reached + 1] = False
+        where = np.add.outer(columns * len(G), columns)
+        if len(columns) == 0:
+            factor = _Factor(np.zeros(0), np.zeros(0), 0, np.copy, np.copy)
+        elif len(columns) <= _SMALL:
+            factor = _by_lapack(G, where)
+        else:
+            factor = _by_torch(G, where)
+        good = factor.independent()
         if good.all():
             mask = np.zeros(len(active), dtype=np.bool_)
             mask[kept] = True
-            return _System(mask, down, back)
+            return mask, factor
         kept = kept[good]
     return None
 
 
-_Solve = Callable[[Float64], Float64]
-
-
-def _small(G: Tensor, where: Int64) -> tuple[Float64, Float64, int, _Solve, _Solve]:
+def _by_lapack(G: Tensor, where: Int64) -> _Factor:
     block = G.numpy().ravel().take(where)
     factor, info = dpotrf(block.T, lower=1, clean=0, overwrite_a=0)
 
@@ -152,10 +177,10 @@ def _small(G: Tensor, where: Int64) -> tuple[Float64, Float64, int, _Solve, _Sol
         solved: Float64 = dtrtrs(factor, x, lower=1, trans=1)[0]
         return solved
 
-    return np.diagonal(block), np.diagonal(factor), int(info), down, back
+    return _Factor(np.diagonal(block), np.diagonal(factor), int(info), down, back)
 
 
-def _large(G: Tensor, where: Int64) -> tuple[Float64, Float64, int, _Solve, _Solve]:
+def _by_torch(G: Tensor, where: Int64) -> _Factor:
     block = G.view(-1).index_select(0, torch.from_numpy(where.ravel())).view(where.shape)
     factor, info = torch.linalg.cholesky_ex(block)
 
@@ -167,13 +192,13 @@ def _large(G: Tensor, where: Int64) -> tuple[Float64, Float64, int, _Solve, _Sol
         solved: Float64 = torch.linalg.solve_triangular(factor.T, torch.from_numpy(x), upper=True).numpy()
         return solved
 
-    return block.diagonal().numpy(), factor.diagonal().numpy(), int(info), down, back
+    return _Factor(block.diagonal().numpy(), factor.diagonal().numpy(), int(info), down, back)
 
 
 def _join(
-    active: Int64, s: Float64, correlation: Float64, pull: Float64, bound: float, room: int
+    active: Int64, sign: Float64, correlation: Float64, pull: Float64, bound: float, room: int
 ) -> tuple[Int64, Float64]:
     """Let the ``room`` columns that pull hardest beyond ``bound`` join; those that pull hardest come first."""
     free = np.flatnonzero(pull > bound)
     free = free[np.argsort(-pull[free], kind="stable")][:room]
-    return np.concatenate([active, free]), np.concatenate([s, np.sign(correlation[free])])
+    return np.concatenate([active, free]), np.concatenate([sign, np.sign(correlation[free])])

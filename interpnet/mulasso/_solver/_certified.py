@@ -1,4 +1,7 @@
-"""From a Gram matrix to certified solutions: block pivoting, homotopy where that fails, polish, certificate, finish."""
+"""From a Gram matrix to certified solutions: block pivoting, homotopy where that fails, polish, certificate, descent.
+
+docs/method.md, sections 2.3 (the certificate) and 2.5 (the solver).
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ from joblib import effective_n_jobs
 from torch import Tensor
 
 from interpnet.gram import Gram
+from interpnet.mulasso._arguments import Options
 from interpnet.mulasso._solver._active_set_descent import finish
 from interpnet.mulasso._solver._batched_systems import dense_image, factorise, refined_solve
 from interpnet.mulasso._solver._schedule import batches, explore, share
-from interpnet.support.types import Float64
+from interpnet.support.types import Float64, Int64
 
 # Relative gap above which a solution is polished; it is rarely reached, as the pivots solve from scratch each time.
 _POLISH = 1e-11
@@ -33,7 +37,7 @@ class Solution:
     relative : (T, C) float64
         ``gap`` over the objective at w = 0, which is half the target's sum of squares.
     n_iter : (C,) int
-        Rounds of block pivoting and of the finish, events of the homotopy.
+        Rounds of block pivoting and of the descent, events of the homotopy.
     active : (T, C) bool
         Whether the constraint holds the solution back (its multiplier is positive).
     """
@@ -41,98 +45,116 @@ class Solution:
     coef: Float64
     gap: Float64
     relative: Float64
-    n_iter: npt.NDArray[np.int64]
+    n_iter: Int64
     active: npt.NDArray[np.bool_]
+
+
+def objective_at_zero(gram: Gram) -> Float64:
+    """Return half of each target's sum of squares (C,), what relative gaps are relative to; never 0."""
+    return np.maximum(gram.yy / 2, _TINY)
 
 
 def duality_gap(G: Tensor, b: Tensor, coef: Tensor, mu: Tensor, *, positive: bool) -> tuple[Tensor, Tensor]:
     """Return the duality gap (C,) of the feasible ``coef`` (C, m) at ``mu`` (C,), and the multiplier it implies."""
+    # docs/method.md, section 2.3, from G, b and the weights alone: how they were found does not matter.
     gradient = dense_image(G, coef) - b
-    pull = (-gradient).amax(1).clamp(min=0) if positive else gradient.abs().amax(1)
+    if positive:
+        pull = (-gradient).amax(1).clamp(min=0)
+    else:
+        pull = gradient.abs().amax(1)
     return ((coef * gradient).sum(1) + mu * pull).clamp(min=0), pull
 
 
-def solve(
-    gram: Gram,
-    mus: Float64,
-    *,
-    positive: bool,
-    tol: float,
-    max_iter: int,
-    start: Float64 | None = None,
-    device: str | None = None,
-    n_jobs: int | None = None,
-) -> Solution:
-    """Solve for every radius.
+def solve(gram: Gram, mus: Float64, options: Options, start: Float64 | None = None) -> Solution:
+    """Solve for every class at every radius.
 
     Parameters
     ----------
     gram : Gram
     mus : (T,) or (T, C) float64
-        Radii above zero, in any order; a column a class where classes differ.
-    positive, tol, max_iter
-        As for :class:`interpnet.mulasso.MuLasso`.
+        Radii above zero, in any order; a column per class where classes differ.
+    options : Options
     start : (C, m) float64, optional
         Weights whose signs are the first guess at each class's smallest radius.
-    device : str, optional
-        Where the arithmetic runs; the CPU by default.
-    n_jobs : int, optional
-        Threads that share the classes out (CPU); as many as torch uses by default.
     """
-    m, C = gram.B.shape
-    where, threads = torch.device(device or "cpu"), effective_n_jobs(n_jobs) if n_jobs else torch.get_num_threads()
-    radii = np.broadcast_to(mus[:, None] if mus.ndim == 1 else mus, (len(mus), C))
+    radii = _per_class(mus, gram.n_classes)
     order = radii.argsort(axis=0, kind="stable")
-    ascending = torch.from_numpy(np.take_along_axis(radii, order, axis=0)).to(where)
-    G, b = torch.from_numpy(gram.G).to(where), torch.from_numpy(np.ascontiguousarray(gram.B.T)).to(where)
-    guess = None if start is None else torch.from_numpy(np.sign(start).astype(np.int8)).to(where)
-    coef, steps = explore(G, b, ascending, guess, positive=positive, max_iter=max_iter, threads=threads)
-    scale = torch.from_numpy(np.maximum(gram.yy / 2, _TINY)).to(where)
-    gap, pull = torch.zeros_like(ascending), torch.zeros_like(ascending)
-
-    def certify(part: slice) -> None:
-        for t, mu in enumerate(ascending[:, part]):
-            coef[t, part], gap[t, part], pull[t, part] = _certified(
-                G, b[part], coef[t, part], mu, _POLISH * scale[part], positive=positive
-            )
-
-    share(certify, batches(C, m, where, threads), threads)
-    result = [x.cpu().numpy() for x in (coef, gap, pull, steps)]
-    return _finished(gram, ascending.cpu().numpy(), order, *result, positive=positive, tol=tol, max_iter=max_iter)
-
-
-def _finished(
-    gram: Gram,
-    ascending: Float64,
-    order: npt.NDArray[np.int64],
-    coef: Float64,
-    gap: Float64,
-    pull: Float64,
-    steps: npt.NDArray[np.int64],
-    *,
-    positive: bool,
-    tol: float,
-    max_iter: int,
-) -> Solution:
-    """Bring home what missed the tolerance, and put the radii back into the caller's order."""
-    scale = np.maximum(gram.yy / 2, _TINY)
-    for t, c in np.argwhere(~(gap <= tol * scale)):
-        mu, goal = float(ascending[t, c]), float(tol * scale[c])
-        done = finish(gram.G, gram.B[:, c], mu, coef[t, c], positive=positive, goal=goal, max_iter=max_iter)
-        steps[c] += done.rounds
-        coef[t, c] = done.coef
-        G, *rows = (
-            torch.from_numpy(x) for x in (gram.G, gram.B[:, c][None].copy(), done.coef[None], ascending[t, [c]])
-        )
-        gap[t, c], pull[t, c] = (float(x) for x in duality_gap(G, *rows, positive=positive))
+    ascending = np.take_along_axis(radii, order, axis=0)
+    found = _explored(gram, ascending, options, start)
+    _bring_home(gram, ascending, found, options)
     # Inside the ball, or with no pull left beyond rounding, the constraint does not matter.
-    room = ascending - np.abs(coef).sum(axis=2)
-    active = (room <= 1e-9 * ascending) & (pull > 1e-12 * np.abs(gram.B).max(axis=0))
+    room = ascending - np.abs(found.coef).sum(axis=2)
+    active = (room <= 1e-9 * ascending) & (found.pull > 1e-12 * np.abs(gram.B).max(axis=0))
+    coef = found.coef
+    gap = found.gap
     if not (order == np.arange(len(order))[:, None]).all():
         back = order.argsort(axis=0)
         coef = np.take_along_axis(coef, back[:, :, None], axis=0)
-        gap, active = (np.take_along_axis(x, back, axis=0) for x in (gap, active))
-    return Solution(coef, gap, gap / scale, steps, active)
+        gap = np.take_along_axis(gap, back, axis=0)
+        active = np.take_along_axis(active, back, axis=0)
+    return Solution(coef, gap, gap / objective_at_zero(gram), found.steps, active)
+
+
+def _per_class(mus: Float64, n_classes: int) -> Float64:
+    """Return radii (T,) or (T, C) as (T, C)."""
+    if mus.ndim == 1:
+        mus = mus[:, None]
+    return np.broadcast_to(mus, (len(mus), n_classes))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Solutions at ascending radii: weights (T, C, m), gaps and multipliers (T, C), steps (C,)."""
+
+    coef: Float64
+    gap: Float64
+    pull: Float64
+    steps: Int64
+
+
+def _explored(gram: Gram, ascending: Float64, options: Options, start: Float64 | None) -> _Found:
+    """Return solutions at the radii (T, C), each with its certificate, polished where rounding is left."""
+    C = gram.n_classes
+    device = torch.device(options.device or "cpu")
+    threads = torch.get_num_threads()
+    if options.n_jobs:
+        threads = effective_n_jobs(options.n_jobs)
+    G = torch.from_numpy(gram.G).to(device)
+    b = torch.from_numpy(np.ascontiguousarray(gram.B.T)).to(device)
+    mus = torch.from_numpy(ascending).to(device)
+    guess = None
+    if start is not None:
+        guess = torch.from_numpy(np.sign(start).astype(np.int8)).to(device)
+    coef, steps = explore(G, b, mus, guess, options, threads)
+    goal = _POLISH * torch.from_numpy(objective_at_zero(gram)).to(device)
+    gap = torch.zeros_like(mus)
+    pull = torch.zeros_like(mus)
+
+    def certify(part: slice) -> None:
+        for t, mu in enumerate(mus[:, part]):
+            certified = _certified(G, b[part], coef[t, part], mu, goal[part], positive=options.positive)
+            coef[t, part], gap[t, part], pull[t, part] = certified
+
+    share(certify, batches(C, gram.m, device, threads), threads)
+    return _Found(coef.cpu().numpy(), gap.cpu().numpy(), pull.cpu().numpy(), steps.cpu().numpy())
+
+
+def _bring_home(gram: Gram, ascending: Float64, found: _Found, options: Options) -> None:
+    """Descend, in place, where a solution misses the tolerance."""
+    goal = options.tol * objective_at_zero(gram)
+    G = torch.from_numpy(gram.G)
+    for t, c in np.argwhere(~(found.gap <= goal)):
+        b = gram.B[:, c]
+        mu = float(ascending[t, c])
+        done = finish(
+            gram.G, b, mu, found.coef[t, c], positive=options.positive, goal=float(goal[c]), max_iter=options.max_iter
+        )
+        found.steps[c] += done.rounds
+        found.coef[t, c] = done.coef
+        rows = [torch.from_numpy(x) for x in (b[None].copy(), done.coef[None], ascending[t, [c]])]
+        gap, pull = duality_gap(G, *rows, positive=options.positive)
+        found.gap[t, c] = float(gap)
+        found.pull[t, c] = float(pull)
 
 
 def _certified(
@@ -146,21 +168,27 @@ def _certified(
         fresh = _feasible(_polished(G, b[one], best[one], mu[one]), mu[one])
         fresh_gap, fresh_pull = duality_gap(G, b[one], fresh, mu[one], positive=positive)
         if bool(fresh_gap < gap[c]):
-            best[c], gap[c], pull[c] = fresh[0], fresh_gap[0], fresh_pull[0]
+            best[c] = fresh[0]
+            gap[c] = fresh_gap[0]
+            pull[c] = fresh_pull[0]
     return best, gap, pull
 
 
 def _polished(G: Tensor, b: Tensor, coef: Tensor, mu: Tensor) -> Tensor:
-    """Solve the optimality system on the support of one class (1, m) afresh; zeros where that contradicts the signs."""
-    act = coef.nonzero()[:, 1][None]
-    sign = coef.gather(1, act).sign()
+    """Solve the optimality system on the support of one class (1, m) again; zeros where that contradicts the signs."""
+    columns = coef.nonzero()[:, 1][None]
+    sign = coef.gather(1, columns).sign()
     used = torch.ones_like(sign)
-    factor, info = factorise(G, act, used)
-    u, v = refined_solve(G, act, used, factor, torch.stack([b.gather(1, act), sign], 2)).unbind(2)
-    multiplier = (((sign * u).sum(1) - mu) / (sign * v).sum(1)).clamp(min=0)
-    weight = u - multiplier[:, None] * v
-    sound = int(info) == 0 and bool(((weight * sign > 0) & weight.isfinite()).all())
-    return torch.zeros_like(coef).scatter_(1, act, weight) if sound else torch.zeros_like(coef)
+    factor, info = factorise(G, columns, used)
+    right = torch.stack([b.gather(1, columns), sign], 2)
+    offset, slope = refined_solve(G, columns, used, factor, right).unbind(2)
+    # The weights are offset - multiplier * slope; the radius decides the multiplier.
+    multiplier = (((sign * offset).sum(1) - mu) / (sign * slope).sum(1)).clamp(min=0)
+    weight = offset - multiplier[:, None] * slope
+    polished = torch.zeros_like(coef)
+    if int(info) == 0 and bool(((weight * sign > 0) & weight.isfinite()).all()):
+        polished.scatter_(1, columns, weight)
+    return polished
 
 
 def _feasible(coef: Tensor, mu: Tensor) -> Tensor:

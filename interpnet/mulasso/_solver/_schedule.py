@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from interpnet.mulasso._arguments import Options
 from interpnet.mulasso._solver._block_pivoting import pivot
 from interpnet.mulasso._solver._block_pivoting_wide import pivot_wide
 from interpnet.mulasso._solver._homotopy import homotopy
@@ -47,7 +48,8 @@ def share(work: Callable[[Item], None], items: Sequence[Item], threads: int, *, 
     torch.set_num_threads(1)
     try:
         with _blas().limit(limits=1, user_api="blas"):
-            rest, alone = iter(items), threads == 1 or len(items) == 1 or worth > 0
+            rest = iter(items)
+            alone = threads == 1 or len(items) == 1 or worth > 0
             while alone and (item := next(rest, None)) is not None:
                 start = perf_counter()
                 work(item)
@@ -66,7 +68,7 @@ def _blas() -> ThreadpoolController:
 
 
 def explore(
-    G: Tensor, b: Tensor, mus: Tensor, guess: Tensor | None, *, positive: bool, max_iter: int, threads: int
+    G: Tensor, b: Tensor, mus: Tensor, guess: Tensor | None, options: Options, threads: int
 ) -> tuple[Tensor, Tensor]:
     """Return solutions (T, C, m), not yet certified, and the rounds and events each class took (C,).
 
@@ -78,54 +80,79 @@ def explore(
         Radii above zero, ascending along the first axis.
     guess : (C, m) int8 tensor or None
         Signs to begin with.
-    positive, max_iter
-        As for :class:`interpnet.mulasso.MuLasso`.
+    options : Options
     threads : int
     """
-    (T, C), m = mus.shape, len(G)
-    coef, steps = b.new_zeros(T, C, m), torch.ones(C, dtype=torch.int64, device=b.device)
-    signs = torch.zeros(C, m, dtype=torch.int8, device=b.device) if guess is None else guess.clone()
-    known = guess is not None
-    failed = torch.zeros(T, C, dtype=torch.bool, device=b.device)
-    first_wide = torch.full((C,), T, device=b.device)  # the radius at which a class went on alone
-    alone = G.device.type in _ALONE
+    search = _Search(G, b, mus, guess, options)
+    share(search.together, batches(len(b), len(G), b.device, threads), threads)
+    wide = (search.first_wide < len(mus)).nonzero()[:, 0].tolist()
+    share(search.by_itself, wide, threads, worth=_WORTH_THREADS)
+    if bool(search.failed.any()):
+        search.walk(options)
+    return search.coef, search.steps
 
-    def together(part: slice) -> None:
-        live = torch.arange(C, device=b.device)[part]
-        for t in range(T):
-            start = signs[live] if t > 0 or known else None
-            widest = _NARROW if alone else m
-            done = pivot(G, b[live], mus[t, live], start, positive=positive, max_rounds=max_iter, widest=widest)
-            coef[t, live] = done.coef
-            steps[live] += done.rounds
-            signs[live] = torch.where(done.ended[:, None], done.coef.sign().to(torch.int8), done.guess)
-            if bool(done.ended.all()):
-                continue
+
+class _Search:
+    """What is known of every class; threads work on different classes, so they write to different places."""
+
+    def __init__(self, G: Tensor, b: Tensor, mus: Tensor, guess: Tensor | None, options: Options) -> None:
+        T, C = mus.shape
+        self.G = G
+        self.b = b
+        self.mus = mus
+        self.limits: dict[str, Any] = {"positive": options.positive, "max_rounds": options.max_iter}
+        self.coef = b.new_zeros(T, C, len(G))
+        self.steps = torch.ones(C, dtype=torch.int64, device=b.device)
+        # The signs of the last solution are the first guess at the next radius.
+        self.guessed = guess is not None
+        self.signs = torch.zeros(C, len(G), dtype=torch.int8, device=b.device)
+        if guess is not None:
+            self.signs.copy_(guess)
+        self.failed = torch.zeros(T, C, dtype=torch.bool, device=b.device)
+        # The radius at which a class went on alone.
+        self.first_wide = torch.full((C,), T, device=b.device)
+
+    def together(self, part: slice) -> None:
+        """Take the classes ``part`` through the radii in step, until they fail or become too wide."""
+        alone = self.G.device.type in _ALONE
+        widest = len(self.G)
+        if alone:
+            widest = min(widest, _NARROW)
+        live = torch.arange(len(self.b), device=self.b.device)[part]
+        for t, mu in enumerate(self.mus):
+            start = None
+            if t > 0 or self.guessed:
+                start = self.signs[live]
+            done = pivot(self.G, self.b[live], mu[live], start, widest=widest, **self.limits)
+            self.coef[t, live] = done.coef
+            self.steps[live] += done.rounds
+            self.signs[live] = torch.where(done.ended[:, None], done.coef.sign().to(torch.int8), done.guess)
             left = live[~done.ended]
-            if alone:
-                first_wide[left] = t
-                live = live[done.ended]
-                if len(live) == 0:
-                    return
-            else:
-                failed[t, left] = True
+            if not alone:
+                self.failed[t, left] = True
+                continue
+            self.first_wide[left] = t
+            live = live[done.ended]
+            if len(live) == 0:
+                return
 
-    def by_itself(c: int) -> None:
-        for t in range(int(first_wide[c]), T):
-            done = pivot_wide(
-                G, b[c].numpy(), float(mus[t, c]), signs[c].numpy(), positive=positive, max_rounds=max_iter
-            )
-            steps[c] += done.rounds
-            failed[t, c] = not done.ended
+    def by_itself(self, c: int) -> None:
+        """Take one class on from the radius at which it became too wide."""
+        b = self.b[c].numpy()
+        for t in range(int(self.first_wide[c]), len(self.mus)):
+            done = pivot_wide(self.G, b, float(self.mus[t, c]), self.signs[c].numpy(), **self.limits)
+            self.steps[c] += done.rounds
+            self.failed[t, c] = not done.ended
             if done.ended:
-                coef[t, c] = torch.from_numpy(done.coef)
-                signs[c] = coef[t, c].sign().to(torch.int8)
+                self.coef[t, c] = torch.from_numpy(done.coef)
+                self.signs[c] = self.coef[t, c].sign().to(torch.int8)
 
-    share(together, batches(C, m, b.device, threads), threads)
-    share(by_itself, (first_wide < T).nonzero()[:, 0].tolist(), threads, worth=_WORTH_THREADS)
-    if bool(failed.any()):
-        classes, last = failed.any(0).nonzero()[:, 0], int(failed.any(1).nonzero().max()) + 1
-        walked = homotopy(G, b[classes], mus[:last, classes], positive=positive, max_steps=max_iter)
-        coef[:last, classes] = torch.where(failed[:last, classes][:, :, None], walked.coef, coef[:last, classes])
-        steps[classes] += walked.steps
-    return coef, steps
+    def walk(self, options: Options) -> None:
+        """Follow the exact path of the classes for which pivoting failed, to the last radius at which it did."""
+        classes = self.failed.any(0).nonzero()[:, 0]
+        last = int(self.failed.any(1).nonzero().max()) + 1
+        mus = self.mus[:last, classes]
+        walked = homotopy(self.G, self.b[classes], mus, positive=options.positive, max_steps=options.max_iter)
+        failed = self.failed[:last, classes][:, :, None]
+        self.coef[:last, classes] = torch.where(failed, walked.coef, self.coef[:last, classes])
+        self.steps[classes] += walked.steps

@@ -1,0 +1,94 @@
+"""The mu-lasso on many random halves of the images, in complementary pairs (docs/method.md, section 2.7).
+
+The halves are unions of blocks: the images are dealt once into ``n_blocks`` random blocks, each class evenly, the
+blocks' Grams are summed in one pass, and half of the blocks, drawn at random, make a half of the images. So ``2 *
+n_pairs`` solutions cost one pass and ``n_blocks`` Grams, whatever the number of images; each half is a uniformly
+random stratified half, and only pairs drawn from the same blocks are not independent (16 blocks make 6435 pairs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import comb
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from interpnet.errors import InterpNetError
+from interpnet.gram import Gram, as_numpy, check_parts, part_grams, random_parts, stays_on_device
+from interpnet.mulasso._arguments import Options, check_grams, check_mu, class_radii
+from interpnet.mulasso._path import warn_missed
+from interpnet.mulasso._solver._certified import solve
+from interpnet.mulasso._targets import read_targets
+from interpnet.support.checks import whole_number
+from interpnet.support.progress import progress_bar
+from interpnet.support.types import Float64, Int64
+
+
+def block_grams(
+    X: npt.ArrayLike, y: Any, mu: npt.ArrayLike, n_blocks: int, seed: int, *, class_weight: Any, sample_weight: Any
+) -> list[Gram]:
+    """Deal the images into random blocks and sum the Gram of each; ``mu`` is checked before the scores are read."""
+    check_mu(mu)
+    scores: Any = X
+    if not stays_on_device(X):
+        scores = as_numpy(X)
+    if scores.ndim != 2:
+        raise InterpNetError(f"X has shape {tuple(scores.shape)}; expected (N, m)")
+    target = read_targets(y, scores.shape[0], sample_weight, class_weight)
+    class_radii(mu, len(target.classes))
+    check_parts(scores.shape[1], n_blocks, "block")
+    dealt = scores.shape[0]
+    if target.labels:
+        dealt = target.L
+    part = random_parts(dealt, n_blocks, seed)
+    return part_grams(scores, target.L, part, n_classes=len(target.classes), sample_weight=target.weight)
+
+
+class Halves:
+    """``n_pairs`` different halves of ``n_blocks`` blocks, none the complement of another."""
+
+    def __init__(self, n_blocks: int, n_pairs: int, seed: int, name: str) -> None:
+        whole_number(n_pairs, "n_pairs", least=1)
+        whole_number(n_blocks, name, least=2)
+        if n_blocks % 2:
+            raise InterpNetError(f"{name}: there are {n_blocks} blocks; expected an even number, to make halves of")
+        most = comb(n_blocks, n_blocks // 2) // 2
+        if n_pairs > most:
+            raise InterpNetError(
+                f"n_pairs is {n_pairs}, but {n_blocks} blocks make only {most} different pairs of halves; "
+                "use more blocks"
+            )
+        self.n_blocks = n_blocks
+        self.n_pairs = n_pairs
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[Int64]:
+        rng = np.random.default_rng(self.seed)
+        seen: set[tuple[int, ...]] = set()
+        while len(seen) < self.n_pairs:
+            # Block 0 stands for its half: without loss of generality it is in the one that is yielded.
+            others = 1 + rng.permutation(self.n_blocks - 1)[: self.n_blocks // 2 - 1]
+            half = np.sort(np.append(others, 0))
+            key = tuple(half.tolist())
+            if key not in seen:
+                seen.add(key)
+                yield half
+
+    def solve(self, blocks: Sequence[Gram], mu: npt.ArrayLike, options: Options, *, progress: bool) -> Float64:
+        """Return the share (C, m) of the halves and their complements on which each weight is not zero."""
+        check_grams(*blocks)
+        radii = class_radii(mu, blocks[0].n_classes)[None]
+        total = sum(blocks[1:], blocks[0])
+        counts = np.zeros((total.n_classes, total.m))
+        with progress_bar("stability", 2 * self.n_pairs, unit="solutions", enabled=progress) as advance:
+            for chosen in self:
+                half = sum((blocks[b] for b in chosen[1:]), blocks[chosen[0]])
+                for side in (half, total.without(half)):
+                    solution = solve(side, radii, options)
+                    # Frames: this method, the public function, its caller.
+                    warn_missed(solution, radii, np.arange(total.n_classes), options, depth=4)
+                    counts += solution.coef[0] != 0
+                    advance(1)
+        return counts / (2 * self.n_pairs)
