@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from interpnet.ablation._result import plain
 from interpnet.errors import RunFolderError
 from interpnet.support.io import read_json, write_json
-from interpnet.support.types import Float64
+from interpnet.support.types import Float64, Int64
 
 _FORMAT = "interpnet-ablation-checkpoint-1"
 
@@ -27,10 +27,14 @@ class Measured:
         The file; without it results are kept in memory only.
     key : str
         Identifies model, images, weights and settings: a file with another key is ignored and replaced.
+
+    ``advance`` is called for every pass that was asked for, to move a progress bar.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, key: str = "") -> None:
-        self._path, self._key = path, key
+        self._path = path
+        self._key = key
+        self.advance: Callable[[int], None] = lambda _passes: None
         self._known: dict[str, list[float | None]] = {}
         if path is not None and Path(path).exists():
             try:
@@ -40,14 +44,16 @@ class Measured:
             if kept.get("format") == _FORMAT and kept.get("key") == key:
                 self._known = kept["recalls"]
 
-    def get(self, what: str, lists: Sequence[npt.NDArray[np.int64]] | None, measure: Callable[[], Float64]) -> Float64:
+    def get(self, what: str, lists: Sequence[Int64] | None, measure: Callable[[], Float64]) -> Float64:
         """Return the recalls of pass ``what`` with ``lists`` removed, measuring them if they are not known."""
         name = hashlib.sha256(what.encode())
         for row in lists or ():
+            # The same channels in another order are the same removal; the bar tells where a list ends.
             name.update(np.sort(row).astype("<i8").tobytes() + b"|")
         digest = name.hexdigest()[:32]
         if digest not in self._known:
-            self._known[digest] = [None if np.isnan(v) else float(v) for v in measure()]
+            self._known[digest] = plain(measure())
             if self._path is not None:
                 write_json(self._path, {"format": _FORMAT, "key": self._key, "recalls": self._known})
+        self.advance(1)
         return np.array(self._known[digest], dtype=np.float64)

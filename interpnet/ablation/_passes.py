@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -15,9 +14,10 @@ from interpnet.ablation._removal import Removal
 from interpnet.engine import Instrument, Output, Site, find_sites, instrument, logits_of, to_device
 from interpnet.errors import DataError, InterpNetError
 from interpnet.interpretation import Interpretation
-from interpnet.scores import unpack
+from interpnet.scores import sites_of, unpack
+from interpnet.support.types import Float64, Int64
 
-Lists = Sequence[npt.NDArray[np.int64]]
+Lists = Sequence[Int64]
 # Batches up to this many bytes are kept between passes: reading and decoding images for every one of
 # dozens of passes would take longer than the network does.
 _KEEP_BYTES = 1 << 30
@@ -38,26 +38,26 @@ class Passes:
         seed: int,
         measured: Measured | None = None,
     ) -> None:
-        self._measured = measured if measured is not None else Measured()
-        self._model, self._loader, self._device, self._output = model, loader, device, output
+        self._measured = measured or Measured()
+        self._model = model
+        self._loader = loader
+        self._device = device
+        self._output = output
         self._last = channels_last
         self._kept: list[tuple[Tensor, Tensor]] | None = None
         self.C = len(interpretation.classes)
         first = next(self._batches(), None)
         if first is None:
             raise DataError("the loader yielded no image; the ablation needs labelled images")
-        images = to_device(first[0], device, channels_last=channels_last)
-        trace = find_sites(model, images, output=output)
+        trace = find_sites(model, to_device(first[0], device, channels_last=channels_last), output=output)
         if trace.n_outputs != self.C:
             raise InterpNetError(
                 f"the model has {trace.n_outputs} outputs and the interpretation {self.C} classes; "
                 "was it made from another model?"
             )
-        self.sites: list[Site] = [trace[name] for name in interpretation.channels.layers]
+        self.sites = sites_of(trace, interpretation.channels)
         self._removal = Removal(self.sites)
-        if self._removal.channels != interpretation.channels:
-            raise InterpNetError("the interpretation's channels do not fit this model; was it made from another one?")
-        self.labels = torch.cat(self._first_pass()).numpy()
+        self.labels = self._first_pass()
         self.n = len(self.labels)
         self.support = np.bincount(self.labels, minlength=self.C)
         # Which other class's channels each image loses in the second pass: spread evenly over the others.
@@ -69,9 +69,11 @@ class Passes:
             if len(others):
                 self.foreign[rows] = others[np.arange(len(rows)) % len(others)]
 
-    def _first_pass(self) -> list[Tensor]:
-        """Read the labels, and keep the images if they fit."""
-        labels, kept, size = [], [], 0
+    def _first_pass(self) -> Int64:
+        """Return the labels, and keep the images if they fit."""
+        labels = []
+        kept = []
+        size = 0
         for images, y in self._batches():
             labels.append(y)
             size += images.numel() * images.element_size()
@@ -79,7 +81,7 @@ class Passes:
                 kept.append((images, y))
         if size <= _KEEP_BYTES:
             self._kept = kept
-        return labels
+        return torch.cat(labels).numpy()
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         if self._kept is not None:
@@ -90,77 +92,82 @@ class Passes:
             if images.shape[0] == 0:
                 continue
             if labels is None or labels.dim() != 1 or labels.is_floating_point():
-                raise DataError("the ablation needs one class number an image; the loader yields other labels or none")
+                raise DataError("the ablation needs one class number per image; the loader yields other labels or none")
             if bool(((labels < 0) | (labels >= self.C)).any()):
                 raise DataError(f"a label lies outside the {self.C} classes 0..{self.C - 1}")
             yield images, labels.cpu()
 
+    def _run(self, images: Tensor) -> Any:
+        return self._model(to_device(images, self._device, channels_last=self._last))
+
     def fill_with_means(self) -> None:
         """Overwrite removed maps with each channel's mean activation instead of zero."""
-        sums: dict[str, Tensor] = {s.name: torch.zeros(s.channels, dtype=torch.float64) for s in self.sites}
+        sums = {site.name: torch.zeros(site.channels, dtype=torch.float64) for site in self.sites}
 
         def reader(site: Site) -> Callable[[Tensor], None]:
             def read(out: Tensor) -> None:
+                means = out.float()
                 axes = [a for a in range(1, out.dim()) if a != site.axis]
-                means = out.float().mean(axes) if axes else out.float()
+                if axes:  # without axes, mean() would average everything
+                    means = means.mean(axes)
                 sums[site.name] += means.sum(0).double().cpu()
 
             return read
 
-        with instrument(self._model, Instrument(reads={s.name: reader(s) for s in self.sites})):
+        with instrument(self._model, Instrument(reads={site.name: reader(site) for site in self.sites})):
             for images, _ in self._batches():
-                self._model(to_device(images, self._device, channels_last=self._last))
-        self._removal = Removal(self.sites, torch.cat([sums[s.name] for s in self.sites]).float() / self.n)
+                self._run(images)
+        self._removal = Removal(self.sites, torch.cat([sums[site.name] for site in self.sites]).float() / self.n)
 
-    def predictions(self, lists: Lists | None, classes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def predictions(self, lists: Lists | None, classes: Int64) -> Int64:
         """Return each image's prediction with ``lists[classes[image]]`` removed."""
-        results, start = [], 0
+        results = []
+        start = 0
+        nothing = np.zeros(0, dtype=np.int64)
+        lists = lists or [nothing] * self.C
         with instrument(self._model, Instrument(edits=self._removal.edits)):
             for images, _ in self._batches():
                 n = images.shape[0]
-                here = [] if lists is None else [lists[c] for c in classes[start : start + n]]
+                here = [lists[c] for c in classes[start : start + n]]
                 rows = np.repeat(np.arange(len(here)), [len(x) for x in here])
-                columns = np.concatenate(here) if here else np.zeros(0, dtype=np.int64)
+                columns = np.concatenate([nothing, *here])
                 self._removal.set(torch.from_numpy(rows), torch.from_numpy(columns.astype(np.int64)))
-                out = self._model(to_device(images, self._device, channels_last=self._last))
-                results.append(logits_of(out, n, self._output).argmax(1).cpu().numpy())
+                results.append(logits_of(self._run(images), n, self._output).argmax(1).cpu().numpy())
                 start += n
         if start != self.n:
             raise DataError(
-                f"the loader yielded {self.n} images at first and {start} later; pass one that starts anew each time, "
+                f"the loader yielded {self.n} images at first and {start} later; pass one that starts again each time, "
                 "such as a DataLoader or a list"
             )
         return np.concatenate(results)
 
-    def own(self, lists: Lists | None) -> npt.NDArray[np.float64]:
+    def own(self, lists: Lists | None) -> Float64:
         """Return each class's recall with its own list removed (C,); NaN for a class without images."""
 
-        def measure() -> npt.NDArray[np.float64]:
+        def measure() -> Float64:
             right = self.predictions(lists, self.labels) == self.labels
             hits = np.bincount(self.labels, weights=right, minlength=self.C)
             return _ratio(hits, self.support)
 
         return self._measured.get("own", lists, measure)
 
-    def others(self, lists: Lists) -> npt.NDArray[np.float64]:
+    def others(self, lists: Lists) -> Float64:
         """Return for each class j the mean recall of the other classes with j's list removed (C,)."""
 
-        def measure() -> npt.NDArray[np.float64]:
+        def measure() -> Float64:
             right = self.predictions(lists, self.foreign) == self.labels
+            # Hits and images by (class whose list is removed, class of the image).
             at = self.foreign * self.C + self.labels
             hits = np.bincount(at, weights=right, minlength=self.C**2).reshape(self.C, self.C)
             count = np.bincount(at, minlength=self.C**2).reshape(self.C, self.C)
             np.fill_diagonal(count, 0)
-            return _nanmean(_ratio(hits, count), 1)
+            recalls = _ratio(hits, count)
+            known = count > 0
+            return _ratio(np.where(known, recalls, 0.0).sum(1), known.sum(1))
 
         return self._measured.get("others", lists, measure)
 
 
-def _ratio(hits: npt.NDArray[Any], count: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    shares: npt.NDArray[np.float64] = np.divide(hits, count, out=np.full(np.shape(hits), np.nan), where=count > 0)
+def _ratio(hits: Any, count: Any) -> Float64:
+    shares: Float64 = np.divide(hits, count, out=np.full(np.shape(hits), np.nan), where=count > 0)
     return shares
-
-
-def _nanmean(values: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.float64]:
-    known = ~np.isnan(values)
-    return _ratio(np.where(known, values, 0.0).sum(axis), known.sum(axis))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Channel, ChannelIndex, Instrument, Site, channel_index, find_sites, instrument, unwrap
+from interpnet.engine import Channel, Instrument, Site, channel_index, find_sites, instrument, unwrap
 from interpnet.errors import InterpNetError, LayerError
 
 Channels = Sequence[Channel] | Sequence[Sequence[Channel]]
@@ -16,17 +16,19 @@ Fill = str | float | Mapping[Channel, float]
 
 
 class Removal:
-    """Edits that overwrite channels at sites; the list can change from batch to batch.
+    """Edits that overwrite channels at sites with ``fill`` (m,), zeros by default; the list can change for each batch.
 
     ``rows`` and ``columns`` say which channel (a column over all sites) is removed in which image.
     """
 
     def __init__(self, sites: Sequence[Site], fill: Tensor | None = None) -> None:
         self.sites = tuple(sites)
-        self._fill = fill
         self.channels = channel_index(self.sites)
-        self._now: dict[str, tuple[Tensor, Tensor, Tensor | None]] = {}
-        self.edits: dict[str, Callable[[Tensor], Tensor]] = {s.name: self._editor(s) for s in self.sites}
+        self.edits = {site.name: self._editor(site) for site in self.sites}
+        self._fill = torch.zeros(len(self.channels))
+        if fill is not None:
+            self._fill = fill
+        self._now: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
 
     def set(self, rows: Tensor, columns: Tensor) -> None:
         """Remove ``columns[i]`` in image ``rows[i]`` of the next batch."""
@@ -36,8 +38,7 @@ class Removal:
             here = (columns >= own.start) & (columns < own.stop)
             if bool(here.any()):
                 at = columns[here]
-                fill = None if self._fill is None else self._fill[at]
-                self._now[site.name] = (rows[here], at - own.start, fill)
+                self._now[site.name] = (rows[here], at - own.start, self._fill[at])
 
     def _editor(self, site: Site) -> Callable[[Tensor], Tensor]:
         axis = site.axis
@@ -45,15 +46,13 @@ class Removal:
             raise LayerError(f"layer {site.name!r} cannot be ablated: {site.why}")
 
         def edit(out: Tensor) -> Tensor:
-            found = self._now.get(site.name)
-            if found is None:
+            if site.name not in self._now:
                 return out
-            rows, channels, fill = (None if t is None else t.to(out.device) for t in found)
+            rows, channels, fill = (part.to(out.device) for part in self._now[site.name])
             if out.requires_grad:
                 out = out.clone()
             maps = out.movedim(axis, 1)
-            value = out.new_zeros(()) if fill is None else fill.to(out.dtype).view(-1, *[1] * (out.dim() - 2))
-            maps[rows, channels] = value
+            maps[rows, channels] = fill.to(out.dtype).view(-1, *[1] * (out.dim() - 2))
             return out
 
         return edit
@@ -79,7 +78,7 @@ def ablate(model: nn.Module, channels: Channels, *, fill: Fill = "zero") -> Iter
     LayerError
         Unknown layer (with close matches) or channel, when the first batch runs.
     InterpNetError
-        One list an image, but a batch of another size.
+        One list per image, but a batch of another size; a fill without a value for a channel.
 
     Examples
     --------
@@ -88,74 +87,82 @@ def ablate(model: nn.Module, channels: Channels, *, fill: Fill = "zero") -> Iter
     ...     print(net(torch.ones(1, 1, 1, 1)))
     tensor([[0.]])
     """
-    model = unwrap(model)
-    shared, rows = _lists(channels)
-    everything = [c for row in rows for c in row]
-    edits: dict[str, Callable[[Tensor], Tensor]] = {}
-    prepared: list[tuple[Removal, Tensor, Tensor]] = []
-    busy: list[bool] = []
+    ablation = _Ablation(unwrap(model), channels, fill)
+    with instrument(ablation.model, Instrument(edits=ablation.edits, before=ablation.before)):
+        yield
 
-    def before(args: tuple[object, ...]) -> None:
-        if busy or not everything:
+
+class _Ablation:
+    """What :func:`ablate` removes. Its sites are found when the first batch runs, for they depend on the images."""
+
+    def __init__(self, model: nn.Module, channels: Channels, fill: Fill) -> None:
+        self.model = model
+        flat = [c for c in channels if isinstance(c, Channel)]
+        # Channels are removed in every image; lists of channels, in one image each.
+        self._shared = len(flat) == len(channels)
+        if flat and not self._shared:
+            raise InterpNetError("channels mixes Channels and lists of Channels; expected one or the other")
+        rows: list[Sequence[Channel]] = [row for row in channels if not isinstance(row, Channel)]
+        if self._shared:
+            rows = [flat]
+        self._images = len(rows)
+        self._image_of = torch.tensor([i for i, row in enumerate(rows) for _ in row])
+        self._channels = [channel for row in rows for channel in row]
+        self._levels = _levels(fill, self._channels)
+        self._removal: Removal | None = None
+        self._columns = torch.tensor([])
+        self._tracing = False
+        self.edits: dict[str, Callable[[Tensor], Tensor]] = {}
+
+    def before(self, args: tuple[object, ...]) -> None:
+        """Set what the batch that is about to run loses."""
+        # Finding the sites runs the network too.
+        if self._tracing or not self._channels:
             return
         images = next((a for a in args if isinstance(a, Tensor)), None)
         if images is None:
             raise InterpNetError("ablate found no tensor among the model's positional inputs; pass the images first")
-        if not prepared:
-            busy.append(True)
-            try:
-                trace = find_sites(model, images, logits=False)
-            finally:
-                busy.clear()
-            sites = [trace.usable(name) for name in dict.fromkeys(c.layer for c in everything)]
-            index = channel_index(sites)
-            columns = torch.tensor([index.position(c) for c in everything])
-            removal = Removal(sites, _values(fill, everything, index))
-            image_of = torch.tensor([i for i, row in enumerate(rows) for _ in row])
-            prepared.append((removal, image_of, columns))
-            edits.update(removal.edits)
-        removal, image_of, columns = prepared[0]
-        if shared:
-            n, c = images.shape[0], len(columns)
-            removal.set(torch.arange(n).repeat_interleave(c), columns.repeat(n))
-        elif images.shape[0] != len(rows):
-            raise InterpNetError(
-                f"ablate got lists of channels for {len(rows)} images and a batch of {images.shape[0]}; expected one "
-                "list an image, or one list of channels for all"
-            )
+        removal = self._removal or self._prepare(images)
+        n = len(images)
+        if self._shared:
+            count = len(self._columns)
+            removal.set(torch.arange(n).repeat_interleave(count), self._columns.repeat(n))
+        elif n == self._images:
+            removal.set(self._image_of, self._columns)
         else:
-            removal.set(image_of, columns)
-
-    with instrument(model, Instrument(edits=edits, before=before)):
-        yield
-
-
-def _lists(channels: Channels) -> tuple[bool, list[list[Channel]]]:
-    """Return (one list for all images?, the lists)."""
-    flat = [c for c in channels if isinstance(c, Channel)]
-    if len(flat) == len(channels):
-        return True, [flat]
-    rows: list[list[Channel]] = []
-    for item in channels:
-        if isinstance(item, Channel):
-            raise InterpNetError("channels mixes Channels and lists of Channels; expected one or the other")
-        rows.append(list(item))
-    return False, rows
-
-
-def _values(fill: Fill, channels: Sequence[Channel], index: ChannelIndex) -> Tensor | None:
-    if isinstance(fill, str):
-        if fill != "zero":
-            raise InterpNetError(f"fill={fill!r}; expected 'zero', a number, or a mapping of Channel to number")
-        return None
-    if isinstance(fill, Mapping):
-        missing = [channel for channel in channels if channel not in fill]
-        if missing:
             raise InterpNetError(
-                f"fill has no value for {missing[0]}{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}; "
-                "expected one for every channel that is removed"
+                f"ablate got lists of channels for {self._images} images and a batch of {n}; expected one list per "
+                "image, or one list of channels for all"
             )
-    values = torch.zeros(len(index))
-    for channel in channels:
-        values[index.position(channel)] = fill[channel] if isinstance(fill, Mapping) else float(fill)
-    return values
+
+    def _prepare(self, images: Tensor) -> Removal:
+        self._tracing = True
+        try:
+            trace = find_sites(self.model, images, logits=False)
+        finally:
+            self._tracing = False
+        sites = [trace.usable(layer) for layer in dict.fromkeys(channel.layer for channel in self._channels)]
+        index = channel_index(sites)
+        self._columns = torch.tensor([index.position(channel) for channel in self._channels])
+        fill = torch.zeros(len(index))
+        fill[self._columns] = torch.tensor([self._levels[channel] for channel in self._channels])
+        self._removal = Removal(sites, fill)
+        self.edits.update(self._removal.edits)
+        return self._removal
+
+
+def _levels(fill: Fill, channels: Sequence[Channel]) -> Mapping[Channel, float]:
+    """Return what each channel is overwritten with."""
+    if fill == "zero":
+        fill = 0.0
+    if isinstance(fill, str):
+        raise InterpNetError(f"fill={fill!r}; expected 'zero', a number, or a mapping of Channel to number")
+    if not isinstance(fill, Mapping):
+        return dict.fromkeys(channels, float(fill))
+    missing = [channel for channel in channels if channel not in fill]
+    if missing:
+        raise InterpNetError(
+            f"fill has no value for {missing[0]}, and {len(missing)} of {len(channels)} channels have none; "
+            "expected one for every channel that is removed"
+        )
+    return fill

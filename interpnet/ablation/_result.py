@@ -1,21 +1,32 @@
-"""What an ablation study found, with its intervals, as plain arrays that go to JSON and back."""
+"""What an ablation study found, as plain arrays that go to JSON and back, and what figures and reports read of it.
+
+Nothing here needs torch.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
 from interpnet.engine import Channel
-from interpnet.errors import RunFolderError
-from interpnet.support.types import Float64
+from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.support.types import Float64, Int64
 
 _FORMAT = "interpnet-ablation-1"
+
+# The conditions in the order in which they are shown, and what a reader calls them.
+CONDITION_LABELS = {
+    "relevant": "relevant (named by InterpNet)",
+    "relevant-positive": "relevant, positive weights only",
+    "random": "random, same number",
+    "random-per-layer": "random, same number per layer",
+    "highest-activation": "highest mean activation, same number",
+}
 
 
 class SingleEffect(NamedTuple):
@@ -27,10 +38,26 @@ class SingleEffect(NamedTuple):
     others_change: float
 
 
+def finite_mean(values: Any) -> float:
+    """Return the mean of the finite entries, NaN without a warning where there is none.
+
+    Examples
+    --------
+    >>> finite_mean([1.0, float("nan"), 3.0])
+    2.0
+    """
+    array = np.asarray(values, np.float64)
+    array = array[np.isfinite(array)]
+    if not array.size:
+        return float("nan")
+    return float(array.mean())
+
+
 def interval(values: Float64, level: float = 0.95) -> tuple[float, float]:
     """Return the Student-t interval of the mean of ``values`` (R,); the value itself for R = 1.
 
-    ``mean +- t_{R-1} * sd / sqrt(R)``: it speaks of the draws of the control, not of the choice of images.
+    ``mean +- t_{R-1} * sd / sqrt(R)`` (docs/method.md, section 6.1): it speaks of the draws of the control, not of
+    the choice of images.
 
     Examples
     --------
@@ -38,18 +65,21 @@ def interval(values: Float64, level: float = 0.95) -> tuple[float, float]:
     (-0.484, 4.484)
     """
     values = values[~np.isnan(values)]
-    if len(values) == 0:
-        return float("nan"), float("nan")
-    mean = float(values.mean())
-    if len(values) == 1:
+    mean = finite_mean(values)
+    # One value has no spread, and none has no mean.
+    if len(values) < 2:
         return mean, mean
     half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * float(values.std(ddof=1)) / math.sqrt(len(values))
     return mean - half, mean + half
 
 
-def _mean(values: Float64) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+def _means(rows: Iterable[Float64]) -> Float64:
+    return np.array([finite_mean(row) for row in rows], np.float64)
+
+
+def by_class(values: Float64) -> Float64:
+    """Return (C,): the mean over repeats of an (R, C) array, NaN where a class has no value."""
+    return _means(values.T)
 
 
 @dataclass(frozen=True)
@@ -78,30 +108,26 @@ class Condition:
 
     def mean_own(self) -> float:
         """Return the mean over classes and repeats of the own recall: mean class accuracy."""
-        return _mean(self._by_repeat(self.own))
+        return finite_mean(_means(self.own))
 
     def mean_others(self) -> float:
         """Return the mean over classes and repeats of the others' recall."""
-        return _mean(self._by_repeat(self.others))
+        return finite_mean(_means(self.others))
 
     def interval_own(self) -> tuple[float, float]:
         """Return the 95 % interval of :meth:`mean_own` over the repeats."""
-        return interval(self._by_repeat(self.own))
+        return interval(_means(self.own))
 
     def interval_others(self) -> tuple[float, float]:
         """Return the 95 % interval of :meth:`mean_others` over the repeats."""
-        return interval(self._by_repeat(self.others))
-
-    @staticmethod
-    def _by_repeat(values: Float64) -> Float64:
-        return np.array([_mean(row) for row in values])
+        return interval(_means(self.others))
 
 
 @dataclass(frozen=True)
 class Curve:
     """Own recall against the number of channels removed: k (K,), own (K, C), random (K, R, C)."""
 
-    k: npt.NDArray[np.int64]
+    k: Int64
     own: Float64
     random: Float64
 
@@ -126,7 +152,7 @@ class AblationResult:
     """
 
     classes: tuple[str, ...]
-    support: npt.NDArray[np.int64]
+    support: Int64
     intact: Float64
     fill: str
     n_images: int
@@ -139,60 +165,46 @@ class AblationResult:
     @property
     def mean_intact(self) -> float:
         """Mean class accuracy of the untouched network."""
-        return _mean(self.intact)
+        return finite_mean(self.intact)
 
     def condition(self, name: str, layers: str = "all") -> Condition:
         """Return one condition by name."""
-        for c in self.conditions:
-            if (c.name, c.layers) == (name, layers):
-                return c
-        raise KeyError(
-            f"no condition {name!r} on {layers!r}; there are {[(c.name, c.layers) for c in self.conditions]}"
-        )
+        found = find_condition(self, name, layers)
+        if found is None:
+            there = [(c.name, c.layers) for c in self.conditions]
+            raise KeyError(f"no condition {name!r} on {layers!r}; there are {there}")
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers; NaN becomes ``None``."""
-        return {
-            "format": _FORMAT,
-            "classes": list(self.classes),
-            "support": self.support.tolist(),
-            "intact": _plain(self.intact),
-            "mean_intact": _plain(self.mean_intact),
-            "fill": self.fill,
-            "n_images": self.n_images,
-            "repeats": self.repeats,
-            "seed": self.seed,
-            "conditions": [
-                {
-                    "name": c.name,
-                    "layers": c.layers,
-                    "removed": _plain(c.removed),
-                    "own": _plain(c.own),
-                    "others": _plain(c.others),
-                    "mean_own": _plain(c.mean_own()),
-                    "interval_own": _plain(np.array(c.interval_own())),
-                    "mean_others": _plain(c.mean_others()),
-                    "interval_others": _plain(np.array(c.interval_others())),
-                }
-                for c in self.conditions
-            ],
-            "curve": None
-            if self.curve is None
-            else {"k": self.curve.k.tolist(), "own": _plain(self.curve.own), "random": _plain(self.curve.random)},
-            "single": {
-                str(c): [
-                    {
-                        "layer": e.channel.layer,
-                        "index": e.channel.index,
-                        "weight": e.weight,
-                        "own_drop": _plain(e.own_drop),
-                        "others_change": _plain(e.others_change),
-                    }
-                    for e in effects
-                ]
-                for c, effects in self.single.items()
-            },
-        }
+        conditions = [
+            {
+                **vars(c),
+                "mean_own": c.mean_own(),
+                "interval_own": c.interval_own(),
+                "mean_others": c.mean_others(),
+                "interval_others": c.interval_others(),
+            }
+            for c in self.conditions
+        ]
+        single = {str(c): [_effect_json(effect) for effect in effects] for c, effects in self.single.items()}
+        result: dict[str, Any] = plain(
+            {
+                "format": _FORMAT,
+                "classes": self.classes,
+                "support": self.support,
+                "intact": self.intact,
+                "mean_intact": self.mean_intact,
+                "fill": self.fill,
+                "n_images": self.n_images,
+                "repeats": self.repeats,
+                "seed": self.seed,
+                "conditions": conditions,
+                "curve": self.curve and vars(self.curve),
+                "single": single,
+            }
+        )
+        return result
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> AblationResult:
@@ -200,46 +212,105 @@ class AblationResult:
         if value.get("format") != _FORMAT:
             raise RunFolderError(f"format {value.get('format')!r} is no ablation result; expected {_FORMAT!r}")
         curve = value["curve"]
+        if curve is not None:
+            curve = Curve(np.array(curve["k"], dtype=np.int64), _array(curve["own"]), _array(curve["random"]))
         return cls(
-            tuple(value["classes"]),
-            np.array(value["support"], dtype=np.int64),
-            _array(value["intact"]),
-            value["fill"],
-            value["n_images"],
-            value["repeats"],
-            value["seed"],
-            tuple(
+            classes=tuple(value["classes"]),
+            support=np.array(value["support"], dtype=np.int64),
+            intact=_array(value["intact"]),
+            fill=value["fill"],
+            n_images=value["n_images"],
+            repeats=value["repeats"],
+            seed=value["seed"],
+            conditions=tuple(
                 Condition(c["name"], c["layers"], _array(c["removed"]), _array(c["own"]), _array(c["others"]))
                 for c in value["conditions"]
             ),
-            None
-            if curve is None
-            else Curve(np.array(curve["k"], dtype=np.int64), _array(curve["own"]), _array(curve["random"])),
-            {
-                int(c): [
-                    SingleEffect(
-                        Channel(e["layer"], e["index"]),
-                        e["weight"],
-                        _number(e["own_drop"]),
-                        _number(e["others_change"]),
-                    )
-                    for e in effects
-                ]
-                for c, effects in value["single"].items()
-            },
+            curve=curve,
+            single={int(c): [_effect(e) for e in effects] for c, effects in value["single"].items()},
         )
 
 
-def _plain(value: Any) -> Any:
+def _effect_json(effect: SingleEffect) -> dict[str, Any]:
+    values = effect._asdict()
+    return asdict(values.pop("channel")) | values
+
+
+def _effect(value: Mapping[str, Any]) -> SingleEffect:
+    drop, change = _array([value["own_drop"], value["others_change"]]).tolist()
+    return SingleEffect(Channel(value["layer"], value["index"]), value["weight"], drop, change)
+
+
+def plain(value: Any) -> Any:
+    """Return what JSON takes: arrays and tuples as lists, and NaN, which JSON has not, as ``None``."""
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, np.ndarray):
-        return [_plain(v) for v in value]
-    number = float(value)
-    return None if math.isnan(number) else number
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return value
 
 
 def _array(value: Any) -> Float64:
+    # None, which stands for NaN, becomes NaN again.
     return np.array(value, dtype=np.float64)
+
+
+def as_result(result: Any) -> AblationResult:
+    """Return an ``AblationResult`` from one, or from the dictionary its ``to_json`` gives.
+
+    Raises
+    ------
+    InterpNetError
+        Neither of the two, or a dictionary that lacks a key or whose shapes do not fit.
+    """
+    if isinstance(result, AblationResult):
+        return result
+    if not isinstance(result, Mapping):
+        raise InterpNetError(f"expected an AblationResult or its to_json() dictionary, got {type(result).__name__}")
+    try:
+        read = AblationResult.from_json(result)
+    except InterpNetError:
+        raise
+    except KeyError as error:
+        raise InterpNetError(f"the ablation result lacks {error}; run the ablation again") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InterpNetError(f"the ablation result cannot be read ({error}); run the ablation again") from error
+    _check(read)
+    return read
+
+
+def _check(result: AblationResult) -> None:
+    size = len(result.classes)
+    shapes = {"support": result.support.shape, "intact": result.intact.shape}
+    for condition in result.conditions:
+        shapes[f"removed of {condition.name!r}"] = condition.removed.shape
+        for what, array in (("own", condition.own), ("others", condition.others)):
+            if array.ndim != 2 or array.shape[1] != size:
+                raise InterpNetError(
+                    f"{what} of {condition.name!r} has shape {array.shape}; expected (repeats, {size}). "
+                    "Run the ablation again"
+                )
+    for what, shape in shapes.items():
+        if shape != (size,):
+            raise InterpNetError(f"{what} has shape {shape}; expected ({size},). Run the ablation again")
+
+
+def find_condition(result: AblationResult, name: str, layers: str = "all") -> Condition | None:
+    """Return a condition, or ``None`` where it was not run."""
+    return next((c for c in result.conditions if (c.name, c.layers) == (name, layers)), None)
+
+
+def others_change(result: AblationResult, condition: Condition) -> Float64:
+    """Return (R, C): how the mean recall of the other classes changes; negative is a loss."""
+    without = _means(np.delete(result.intact, c) for c in range(len(result.intact)))
+    return np.asarray(condition.others - without, np.float64)
+
+
+def mean_change(result: AblationResult, condition: Condition) -> tuple[float, tuple[float, float]]:
+    """Return the mean of :func:`others_change` and its 95 % interval over repeats."""
+    rows = _means(others_change(result, condition))
+    return finite_mean(rows), interval(rows)

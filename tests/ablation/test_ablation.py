@@ -112,9 +112,9 @@ def test_others_recall_by_hand() -> None:
 def lists_of(found: Interpretation, kind: str, seed: int = 0) -> list[np.ndarray]:
     from interpnet.ablation._study import _Plan
 
-    plan = _Plan(found, ("random", "random-per-layer"), None, 1, seed, curve=False, single=False)
+    plan = _Plan(found, None, ("random", "random-per-layer"), repeats=1, seed=seed, curve=False, single=False)
     allowed = np.ones(len(found.channels), dtype=bool)
-    return [plan._list(kind, c, allowed, np.random.default_rng([seed, c])) for c in range(len(found.classes))]
+    return [plan.columns(kind, c, allowed, np.random.default_rng([seed, c])) for c in range(len(found.classes))]
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -245,7 +245,7 @@ def test_study_errors() -> None:
     found = interpret(collect_scores(model, data, progress=False), mu=4.0)
     cases = [
         ({"controls": ("randm",)}, InterpNetError, "controls="),
-        ({"repeats": 0}, InterpNetError, "repeats=0"),
+        ({"repeats": 0}, InterpNetError, "repeats is 0; expected a whole number of at least 1"),
         ({"fill": "noise"}, InterpNetError, "fill='noise'; expected 'zero' or 'mean'"),
     ]
     for options, kind, message in cases:
@@ -261,7 +261,7 @@ def test_a_loader_that_can_be_read_only_once_is_noticed(monkeypatch: pytest.Monk
     monkeypatch.setattr("interpnet.ablation._passes._KEEP_BYTES", 0)
     model, data = Known(), known_data()
     found = interpret(collect_scores(model, data, progress=False), mu=4.0)
-    with pytest.raises(DataError, match=r"starts anew each time|yielded no image"):
+    with pytest.raises(DataError, match=r"starts again each time|yielded no image"):
         ablation_study(model, iter(data), found, progress=False)
 
 
