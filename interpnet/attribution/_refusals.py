@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from interpnet.engine import Call, tensors_in
+from interpnet.engine import Call, backward_nodes, is_custom, node_name, tensors_in
 from interpnet.errors import ModelError
 
 
@@ -68,11 +68,10 @@ def first_tensor(call: Call) -> Tensor:
 
 def value_of(call: Call) -> Tensor:
     """Return what the call computes, leaving its inputs as they are and without a graph."""
-    args = call.args
     if call.inplace:
-        args = (call.args[0].detach().clone(), *call.args[1:])
+        call = call.on(first_tensor(call).detach().clone())
     with torch.no_grad():
-        y: Tensor = call.func(*args, **call.kwargs)
+        y: Tensor = call.run()
     return y
 
 
@@ -99,21 +98,13 @@ def batch_norm_affine(call: Call) -> tuple[Tensor, Tensor]:
 
 def check_functions(method: str, result: Tensor, own: Iterable[type[torch.autograd.Function]]) -> None:
     """Raise if the backward graph of ``result`` holds an autograd function that is not ours: no call shows these."""
-    known = {f"{c.__name__}Backward" for c in own}
-    open_nodes: list[Any] = [result.grad_fn]
-    seen: set[Any] = set()
-    while open_nodes:
-        node = open_nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        name = node.name().rsplit("::", 1)[-1]
-        if isinstance(node, torch.autograd.function.BackwardCFunction) and name not in known:
+    known = {c.__name__ for c in own}
+    for node in backward_nodes([result]):
+        if is_custom(node) and node_name(node) not in known:
             raise ModelError(
                 f"method={method!r} cannot be right on this network: the custom autograd function "
-                f"{name.removesuffix('Backward')!r} hides what it computes; write it with torch's own operators"
+                f"{node_name(node)!r} hides what it computes; write it with torch's own operators"
             )
-        open_nodes.extend(child for child, _ in node.next_functions)
 
 
 def node_of(x: Tensor) -> tuple[Any, int]:

@@ -1,13 +1,12 @@
 """The autograd functions that give an operator's value another backward: rectifiers, convolutions, slices.
 
-None keeps an activation: a rectifier keeps one byte a position (or its slope), a convolution its weight. So a pass
+None keeps an activation: a rectifier keeps one byte per position (or its slope), a convolution its weight. So a pass
 under rules holds far less than an ordinary one, and each backward reads far less memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,60 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interpnet.backward._polyphase import Transposed, nearest, prepare
+from interpnet.engine import Convolution
 
-_FEW = 4  # channels of a first layer's input
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """What a convolution's backward needs to know."""
-
-    stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
-    groups: int
-    resample: bool
-
-    def prepare(self, signal: Tensor, weight: Tensor, size: tuple[int, ...]) -> Transposed | None:
-        """Return what sends such signals down to the layer's input of ``size``, where that is worth preparing."""
-        # Libraries are slow at strided transposes into a few colours.
-        few = max(self.stride) > 1 and weight.shape[1] * self.groups <= _FEW
-        if not self.resample and not few:
-            return None
-        return prepare(
-            weight,
-            tuple(signal.shape[2:]),
-            size,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-            stride=None if self.resample else self.stride,
-        )
-
-    def transpose(self, signal: Tensor, weight: Tensor, size: tuple[int, ...]) -> Tensor:
-        """Return the ordinary transposed convolution: the gradient."""
-        n = len(size)
-        transpose: Callable[..., Tensor] = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[n - 1]
-        full = [
-            s * (d - 1) + step * (k - 1) + 1
-            for s, d, step, k in zip(self.stride, signal.shape[2:], self.dilation, weight.shape[2:], strict=True)
-        ]
-        # What a stride leaves over at the far side is added there; uneven padding is cropped by hand.
-        over = [D + a + b - f for D, (a, b), f in zip(size, self.padding, full, strict=True)]
-        even = all(a == b for a, b in self.padding)
-        if even and all(o < max(s, step) for o, s, step in zip(over, self.stride, self.dilation, strict=True)):
-            return transpose(
-                signal,
-                weight,
-                stride=self.stride,
-                padding=tuple(a for a, _ in self.padding),
-                output_padding=tuple(over),
-                groups=self.groups,
-                dilation=self.dilation,
-            )
-        out = transpose(signal, weight, stride=self.stride, groups=self.groups, dilation=self.dilation)
-        pads = [(-a, D + a - f) for (a, _), D, f in zip(self.padding, size, full, strict=True)]
-        return F.pad(out, [p for pair in reversed(pads) for p in pair])
+# Channels of a first layer's input: libraries are slow at strided transposes into so few.
+_FEW = 4
 
 
 class Rectify(torch.autograd.Function):
@@ -81,7 +30,7 @@ class Rectify(torch.autograd.Function):
     def forward(
         ctx: Any, z: Tensor, run: Callable[[], Tensor], slope: Tensor | None, positive: bool, inplace: bool
     ) -> Tensor:
-        ctx.save_for_backward(*(() if slope is None else (slope,)))
+        ctx.save_for_backward(slope)
         ctx.positive = positive
         if inplace:
             ctx.mark_dirty(z)
@@ -91,50 +40,103 @@ class Rectify(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
-        signal = grads[0].clamp(min=0) if ctx.positive else grads[0]
-        for slope in ctx.saved_tensors:
+        signal = grads[0]
+        if ctx.positive:
+            signal = signal.clamp(min=0)
+        (slope,) = ctx.saved_tensors
+        if slope is not None:
             # On CPUs a product with a boolean mask takes a third of the time of ``where``.
-            signal = signal * (slope if slope.dtype == torch.bool else slope.to(signal.dtype))
+            if slope.dtype != torch.bool:
+                slope = slope.to(signal.dtype)
+            signal = signal * slope
         return signal, None, None, None, None
 
 
 class Convolve(torch.autograd.Function):
-    """The value of a convolution (and the BatchNorm after it), its backward by :class:`Convolution`; keeps no map.
+    """The value of a convolution (and the BatchNorm after it) with its transpose as backward; keeps no map.
 
-    ``scale`` are the BatchNorm's factors, one a channel of the output.
+    ``scale`` are the BatchNorm's factors, one per channel of the output. Under ``resample`` the signal is resampled
+    first, so that the transpose has stride 1.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, run: Callable[[], Tensor], weight: Tensor, scale: Tensor | None, how: Convolution
+        ctx: Any,
+        x: Tensor,
+        run: Callable[[], Tensor],
+        weight: Tensor,
+        scale: Tensor | None,
+        how: Convolution,
+        resample: bool,
     ) -> Tensor:
-        ctx.save_for_backward(weight, *(() if scale is None else (scale,)))
-        ctx.how, ctx.size, ctx.down = how, tuple(x.shape[2:]), None
+        ctx.save_for_backward(weight, scale)
+        ctx.how = how
+        ctx.resample = resample
+        ctx.size = tuple(x.shape[2:])
+        ctx.down = None
         return run()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         signal = grads[0]
-        weight, *scale = (t.to(signal.dtype) for t in ctx.saved_tensors)
+        weight, scale = ctx.saved_tensors
+        weight = weight.to(signal.dtype)
+        if scale is not None:
+            scale = scale.to(signal.dtype)
         if ctx.down is None:
             # Kept for the next channel's signal, as long as the graph is.
-            ctx.down = ctx.how.prepare(signal, _scaled(weight, *scale), ctx.size)
+            ctx.down = _prepared(signal, _scaled(weight, scale), ctx.size, ctx.how, resample=ctx.resample)
         if ctx.down is not None:
-            return ctx.down(signal), None, None, None, None
-        if scale and signal.numel() < weight.numel():
-            signal = signal * scale[0].view(-1, *[1] * (signal.dim() - 2))
-        else:
-            weight = _scaled(weight, *scale)
-        return ctx.how.transpose(signal, weight, ctx.size), None, None, None, None
+            return ctx.down(signal), None, None, None, None, None
+        if scale is not None and signal.numel() < weight.numel():
+            signal = signal * _per_channel(scale, signal)
+            scale = None
+        down = _transposed(signal, _scaled(weight, scale), ctx.size, ctx.how)
+        return down, None, None, None, None, None
 
 
-def _scaled(weight: Tensor, scale: Tensor | None = None) -> Tensor:
+def _prepared(
+    signal: Tensor, weight: Tensor, size: tuple[int, ...], how: Convolution, *, resample: bool
+) -> Transposed | None:
+    """Return what sends such signals down to the layer's input of ``size``, where that is worth preparing."""
+    few = max(how.stride) > 1 and weight.shape[1] * how.groups <= _FEW
+    if resample or few:
+        return prepare(weight, tuple(signal.shape[2:]), size, how, resample=resample)
+    return None
+
+
+def _transposed(signal: Tensor, weight: Tensor, size: tuple[int, ...], how: Convolution) -> Tensor:
+    """Return the ordinary transposed convolution: the gradient."""
+    transpose: Callable[..., Tensor] = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(size) - 1]
+    full = [
+        s * (d - 1) + step * (k - 1) + 1
+        for s, d, step, k in zip(how.stride, signal.shape[2:], how.dilation, weight.shape[2:], strict=True)
+    ]
+    # What a stride leaves over at the far side is added there; uneven padding is cropped by hand.
+    over = [D + a + b - f for D, (a, b), f in zip(size, how.padding, full, strict=True)]
+    same = {"stride": how.stride, "groups": how.groups, "dilation": how.dilation}
+    even = all(a == b for a, b in how.padding)
+    if even and all(o < max(s, step) for o, s, step in zip(over, how.stride, how.dilation, strict=True)):
+        return transpose(signal, weight, padding=[a for a, _ in how.padding], output_padding=over, **same)
+    out = transpose(signal, weight, **same)
+    pads = [(-a, D + a - f) for (a, _), D, f in zip(how.padding, size, full, strict=True)]
+    return F.pad(out, [p for pair in reversed(pads) for p in pair])
+
+
+def _scaled(weight: Tensor, scale: Tensor | None) -> Tensor:
     """Return a convolution's weight with each output channel times its factor."""
-    return weight if scale is None else weight * scale.view(-1, *[1] * (weight.dim() - 1))
+    if scale is None:
+        return weight
+    return weight * scale.view(-1, *[1] * (weight.dim() - 1))
+
+
+def _per_channel(scale: Tensor, signal: Tensor) -> Tensor:
+    """Return one factor per channel in the shape that multiplies a signal (B, C, ...)."""
+    return scale.view(-1, *[1] * (signal.dim() - 2))
 
 
 class Scale(torch.autograd.Function):
-    """The value of a layer whose gradient is ``R * scale``, one factor a channel; keeps the factors alone."""
+    """The value of a layer whose gradient is ``R * scale``, one factor per channel; keeps the factors alone."""
 
     @staticmethod
     def forward(ctx: Any, _x: Tensor, run: Callable[[], Tensor], scale: Tensor) -> Tensor:
@@ -144,26 +146,24 @@ class Scale(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (scale,) = ctx.saved_tensors
-        signal = grads[0]
-        return signal * scale.view(-1, *[1] * (signal.dim() - 2)), None, None
+        return grads[0] * _per_channel(scale, grads[0]), None, None
 
 
 class ResampleSlice(torch.autograd.Function):
     """The value of a strided slice with nearest-neighbour resampling as its backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, run: Callable[[], Tensor], key: tuple[Any, ...]) -> Tensor:
-        ctx.shape, ctx.key = tuple(x.shape), key
+    def forward(ctx: Any, x: Tensor, run: Callable[[], Tensor], key: tuple[slice, ...]) -> Tensor:
+        ctx.shape = tuple(x.shape)
+        # What the slice spans, with stride 1.
+        ctx.dense = tuple(slice(*k.indices(n)[:2]) for k, n in zip(key, x.shape, strict=True))
         # A fresh tensor: autograd lets no later in-place operator touch a view made in here.
         return run().clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        shape, key, signal = ctx.shape, ctx.key, grads[0]
-        dense = tuple(slice(*k.indices(n)[:2]) for k, n in zip(key, shape, strict=True))
-        sizes = [len(range(*k.indices(n)[:2])) for k, n in zip(key, shape, strict=True)]
-        out = signal.new_zeros(shape)
-        out[dense] = nearest(signal, tuple(sizes[2:]))
+        out = grads[0].new_zeros(ctx.shape)
+        out[ctx.dense] = nearest(grads[0], tuple(out[ctx.dense].shape[2:]))
         return out, None, None
 
 
@@ -177,20 +177,31 @@ class ResamplePool(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, run: Callable[[], Tensor], dense: Callable[[Tensor], Tensor], average: bool
     ) -> Tensor:
-        ctx.save_for_backward(*(() if average else (x,)))
-        ctx.dense, ctx.shape = dense, tuple(x.shape)
+        if not average:
+            ctx.save_for_backward(x)
+        ctx.dense = dense
+        ctx.shape = tuple(x.shape)
         return run()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        signal = grads[0]
-        z = ctx.saved_tensors[0].detach() if ctx.saved_tensors else signal.new_zeros(ctx.shape)
+        if ctx.saved_tensors:
+            z = ctx.saved_tensors[0].detach()
+        else:
+            # An average has the same gradient at every input, so zeros do.
+            z = grads[0].new_zeros(ctx.shape)
         with torch.enable_grad():
             z = z.requires_grad_()
             y = ctx.dense(z)
-        (down,) = torch.autograd.grad(y, z, nearest(signal, tuple(y.shape[2:])))
+        (down,) = torch.autograd.grad(y, z, nearest(grads[0], tuple(y.shape[2:])))
         return down, None, None, None
 
 
-#: The names of these functions' nodes in an autograd graph.
-OWN_NODES = frozenset(f"{c.__name__}Backward" for c in (Rectify, Convolve, Scale, ResampleSlice, ResamplePool))
+#: The names of these functions, as their nodes in an autograd graph have them.
+OWN_FUNCTIONS = frozenset(c.__name__ for c in (Rectify, Convolve, Scale, ResampleSlice, ResamplePool))
+
+
+def applied(function: type[torch.autograd.Function], *args: Any) -> Tensor:
+    """Return a function's output, with the function as its node in the autograd graph."""
+    out: Tensor = function.apply(*args)
+    return out

@@ -17,6 +17,7 @@ Source: polyphase decomposition of an interpolation filter, e.g. Vaidyanathan 19
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interpnet.engine import Convolution
+
+Taps = tuple[tuple[tuple[int, ...], ...], ...]
+
 
 @dataclass(frozen=True)
 class _Axis:
@@ -34,7 +39,7 @@ class _Axis:
     d: int  # positions of the small map that the convolution reads
     factor: int  # f: how many positions each becomes
     phases: int  # 1 where all phases are equal, else f
-    taps: tuple[tuple[tuple[int, ...], ...], ...]  # for each phase and tap the kernel positions that are summed
+    taps: Taps  # for each phase and tap the kernel positions that are summed
     dilation: int  # of the taps
     size: int  # D, the layer's input
     before: int  # padding before
@@ -91,89 +96,59 @@ class Transposed:
         # Each phase goes to its own positions of the layer's input.
         phases = [a.phases for a in axes]
         small = small.reshape(len(small), groups, *phases, -1, *small.shape[2:])
-        last = signal.dim() == 4 and signal.is_contiguous(memory_format=torch.channels_last)
-        out = torch.empty(
-            (len(small), groups * small.shape[2 + len(axes)], *[a.size for a in axes]),
-            dtype=small.dtype,
-            device=small.device,
-            memory_format=torch.channels_last if last else torch.contiguous_format,
-        )
+        shape = (len(small), groups * small.shape[2 + len(axes)], *[a.size for a in axes])
+        order = torch.contiguous_format
+        if signal.dim() == 4 and signal.is_contiguous(memory_format=torch.channels_last):
+            order = torch.channels_last
+        out = torch.empty(shape, dtype=small.dtype, device=small.device, memory_format=order)
         for phase in itertools.product(*[range(a.factor) for a in axes]):  # a handful: 4 for stride 2
             places = [a.places(p) for a, p in zip(axes, phase, strict=True)]
-            to: tuple[Any, ...] = (..., *[t for t, _ in places])
-            source: tuple[Any, ...] = (..., *[s for _, s in places])
+            # Equal phases were computed once.
             which = [min(p, a.phases - 1) for a, p in zip(axes, phase, strict=True)]
             chosen: tuple[Any, ...] = (slice(None), slice(None), *which)
-            part = small[chosen].flatten(1, 2)
-            out[to] = part[source]
+            to: tuple[Any, ...] = (..., *[to for to, _ in places])
+            source: tuple[Any, ...] = (..., *[source for _, source in places])
+            out[to] = small[chosen].flatten(1, 2)[source]
         return out
 
 
 def prepare(
-    weight: Tensor,
-    signal: tuple[int, ...],
-    size: tuple[int, ...],
-    *,
-    padding: tuple[tuple[int, int], ...],
-    dilation: tuple[int, ...],
-    groups: int,
-    stride: tuple[int, ...] | None = None,
+    weight: Tensor, signal: tuple[int, ...], size: tuple[int, ...], how: Convolution, *, resample: bool = True
 ) -> Transposed:
-    """Return the transposed convolution of :func:`resampled_transpose` for signals of size ``signal``.
-
-    With ``stride`` it is the ordinary transposed convolution of that stride, the gradient of a convolution.
-    """
-    kernel = tuple(weight.shape[2:])
-    axes = []
-    for i, (d, k, D, (before, after), step) in enumerate(zip(signal, kernel, size, padding, dilation, strict=True)):
-        if stride is None:
-            axes.append(_resampled(d, k, D, before, after, step))
-        else:
-            axes.append(_strided(d, k, D, before, step, stride[i]))
-    return Transposed(tuple(axes), _phase_weights(weight, axes, groups), groups)
-
-
-def resampled_transpose(
-    signal: Tensor,
-    weight: Tensor,
-    size: tuple[int, ...],
-    *,
-    padding: tuple[tuple[int, int], ...],
-    dilation: tuple[int, ...],
-    groups: int,
-) -> Tensor:
-    """Send ``signal`` down through a convolution: nearest-neighbour resampling, then a stride-1 transpose.
+    """Return what sends signals down through a convolution: nearest-neighbour resampling, then a stride-1 transpose.
 
     Along each axis where the resampled size is a whole multiple of the signal's, and it saves products, the two are
     done at once on the small map (see the module); along the others the signal is resampled first.
 
     Parameters
     ----------
-    signal : Tensor (B, C_out, d...)
-        The incoming signal, at the layer's output.
     weight : Tensor (C_out, C_in/groups, k...)
         The convolution's weight.
+    signal : tuple of int
+        d, the size of the incoming signal (the layer's output) along each spatial axis.
     size : tuple of int
         D, the size of the layer's input along each spatial axis.
-    padding : tuple of (before, after)
-    dilation : tuple of int
-    groups : int
-
-    Returns
-    -------
-    Tensor (B, C_in, D...)
+    how : Convolution
+    resample : bool
+        ``False``: the ordinary transposed convolution, the gradient.
 
     Examples
     --------
-    METHOD's example, D=224, k=11, p=0, stride 4: d=54 is resampled to d_hat=214.
+    The example of docs/method.md, section 5: D=224, k=11, p=0, stride 4: d=54 is resampled to d_hat=214.
 
-    >>> r = resampled_transpose(torch.ones(1, 2, 54, 54), torch.ones(2, 3, 11, 11), (224, 224),
-    ...                         padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1)
-    >>> r.shape
-    torch.Size([1, 3, 224, 224])
+    >>> how = Convolution((4, 4), ((0, 0), (0, 0)), (1, 1), 1)
+    >>> down = prepare(torch.ones(2, 3, 11, 11), (54, 54), (224, 224), how)
+    >>> down(torch.ones(1, 2, 54, 54)).shape, down.axes[0].d
+    (torch.Size([1, 3, 224, 224]), 214)
     """
-    prepared = prepare(weight, tuple(signal.shape[2:]), size, padding=padding, dilation=dilation, groups=groups)
-    return prepared(signal)
+    axes = []
+    for i, kernel in enumerate(weight.shape[2:]):
+        axis = (signal[i], kernel, size[i], how.padding[i], how.dilation[i])
+        if resample:
+            axes.append(_resampled(*axis))
+        else:
+            axes.append(_strided(*axis, how.stride[i]))
+    return Transposed(tuple(axes), _phase_weights(weight, axes, how.groups), how.groups)
 
 
 def whole_factor(d: int, target: int) -> int:
@@ -184,36 +159,50 @@ def whole_factor(d: int, target: int) -> int:
     >>> whole_factor(112, 224), whole_factor(54, 214)
     (2, 0)
     """
-    return target // d if target % d == 0 else 0
+    if target % d:
+        return 0
+    return target // d
 
 
-def _resampled(d: int, k: int, size: int, before: int, after: int, dilation: int) -> _Axis:
-    """Plan an axis that is resampled by nearest neighbour."""
+def _resampled(d: int, k: int, size: int, padding: tuple[int, int], dilation: int) -> _Axis:
+    """Plan an axis that is resampled by nearest neighbour; docs/method.md, section 5."""
+    before = padding[0]
     reach = dilation * (k - 1)
-    target = size + before + after - reach
+    target = size + sum(padding) - reach
     factor = whole_factor(d, target)
+    single = (tuple((v,) for v in range(k)),)
     if factor and (reach == 0 or dilation % factor == 0):
-        taps = (tuple((v,) for v in range(k)),)
-        return _Axis(d, factor, 1, taps, max(1, dilation // factor), size, before)
-    count = -(-reach // factor) + 1 if factor else k + 1
-    if count <= k:
-        summed = tuple(
-            tuple(tuple(v for v in range(k) if (a - v * dilation) // factor == -t) for t in range(count))
-            for a in range(factor)
-        )
-        return _Axis(d, factor, factor, summed, 1, size, before)
+        return _Axis(d, factor, 1, single, max(1, dilation // factor), size, before)
+    if factor:
+        taps = _taps(k, dilation, factor, copies=True)
+        if len(taps[0]) <= k:
+            return _Axis(d, factor, factor, taps, 1, size, before)
     # Resample this axis first; what is left is an ordinary transposed convolution.
-    return _Axis(target, 1, 1, (tuple((v,) for v in range(k)),), dilation, size, before)
+    return _Axis(target, 1, 1, single, dilation, size, before)
 
 
-def _strided(d: int, k: int, size: int, before: int, dilation: int, stride: int) -> _Axis:
+def _strided(d: int, k: int, size: int, padding: tuple[int, int], dilation: int, stride: int) -> _Axis:
     """Plan an axis with zeros between the positions."""
-    count = -(-dilation * (k - 1) // stride) + 1
-    taps = tuple(
-        tuple(tuple(v for v in range(k) if a - v * dilation == -stride * t) for t in range(count))
-        for a in range(stride)
-    )
-    return _Axis(d, stride, stride, taps, 1, size, before)
+    taps = _taps(k, dilation, stride, copies=False)
+    return _Axis(d, stride, stride, taps, 1, size, padding[0])
+
+
+def _taps(k: int, dilation: int, factor: int, *, copies: bool) -> Taps:
+    """Return for each phase a and tap t the kernel positions v that are summed: W_a[t] of the module's formula.
+
+    Between the positions of the small map lie ``copies`` of them, or zeros.
+    """
+    count = -(-dilation * (k - 1) // factor) + 1
+    phases = []
+    for a in range(factor):
+        steps = [divmod(a - v * dilation, factor) for v in range(k)]
+        phases.append(
+            tuple(
+                tuple(v for v, (step, rest) in enumerate(steps) if step == -t and (copies or rest == 0))
+                for t in range(count)
+            )
+        )
+    return tuple(phases)
 
 
 def _phase_weights(weight: Tensor, axes: list[_Axis], groups: int) -> Tensor:
@@ -228,24 +217,24 @@ def _phase_weights(weight: Tensor, axes: list[_Axis], groups: int) -> Tensor:
             for row in axis.taps
             for positions in reversed(row)
         ]
-        weight = torch.stack(sums) if len(sums) > 1 else sums[0][None]
+        weight = torch.stack(sums)
         weight = weight.view(axis.phases, len(axis.taps[0]), *weight.shape[1:])
     # Now (phases, taps, phases, taps, ..., C_out, C_in/groups), the last spatial axis first.
     weight = weight.reshape(*weight.shape[: 2 * n], groups, -1, weight.shape[-1])
-    phases, taps = list(range(2 * n - 2, -1, -2)), list(range(2 * n - 1, 0, -2))
+    phases = range(2 * n - 2, -1, -2)
+    taps = range(2 * n - 1, 0, -2)
     ordered = weight.permute(2 * n, *phases, 2 * n + 2, 2 * n + 1, *taps)
     flat = ordered.reshape(-1, *ordered.shape[n + 2 :])
-    return flat.contiguous(memory_format=torch.channels_last) if n == 2 else flat
+    if n == 2:
+        return flat.contiguous(memory_format=torch.channels_last)
+    return flat
 
 
 def _sum(parts: list[Tensor], like: Tensor) -> Tensor:
     """Return the sum of tensors, zeros like ``like`` where there are none."""
     if not parts:
         return torch.zeros_like(like)
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
+    return functools.reduce(torch.add, parts)
 
 
 def _convolve(signal: Tensor, weight: Tensor, axes: tuple[_Axis, ...], groups: int) -> Tensor:

@@ -37,42 +37,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from interpnet.backward._functions import OWN_NODES, Convolution, Convolve, Rectify, ResamplePool, ResampleSlice, Scale
+from interpnet.backward._functions import Convolve, Rectify, ResamplePool, ResampleSlice, Scale, applied
 from interpnet.backward._pooling import dense_pooling
-from interpnet.engine import (
-    Call,
-    Instrument,
-    instrument,
-)
-from interpnet.errors import InterpNetError, ModelError
+from interpnet.backward._report import RuleReport
+from interpnet.engine import Call, Convolution, Instrument, instrument, slices_of
+from interpnet.errors import InterpNetError
 
 RECTIFIER_RULES = ("gradient", "deconvnet", "guided")
-
-# Autograd nodes of rectifiers. One that is left in the graph under a rule was not overridden.
-_RECTIFIER_NODES = (
-    "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Silu", "Mish", "Hardswish", "Hardtanh", "Softplus",
-    "Prelu", "Threshold", "RreluWithNoise",
-)  # fmt: skip
-
-
-@dataclass
-class RuleReport:
-    """What a rule met on its way: rectifiers seen and overridden, strided layers (and pooling) resampled."""
-
-    rectifier: str
-    resample: bool
-    resample_pool: bool = False
-    seen: int = 0
-    overridden: int = 0
-    strided: int = 0
-    resampled: int = 0
-    left: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -97,11 +73,13 @@ def backward_rules(
     """
     if rectifier not in RECTIFIER_RULES:
         raise InterpNetError(f"rectifier={rectifier!r}; expected one of {', '.join(map(repr, RECTIFIER_RULES))}")
-    rules = _Rules(RuleReport(rectifier, resample, resample_pool))
-    with instrument(model, Instrument(rule=rules, rule_inplace=True)):
+    report = RuleReport(rectifier, resample, resample_pool)
+    rules = _Rules(report)
+    with instrument(model, Instrument(rule=rules, rule_inplace=True, observe=report.observe)):
         try:
-            yield rules.report
+            yield report
         finally:
+            # The last convolution holds its input and output; nothing needs them after the pass.
             rules.last = None
 
 
@@ -113,6 +91,7 @@ class _Rules:
         self.last: _Convolved | None = None
 
     def __call__(self, call: Call) -> Tensor | None:
+        """Return the call's output with the rule as its backward, ``None`` where its own gradient is the rule."""
         x = call.argument(0, "input")
         if not isinstance(x, Tensor) or not x.requires_grad:
             return None
@@ -120,7 +99,9 @@ class _Rules:
             return _rectified(call, x, self.report)
         if call.operator.convolves:
             self.last = _convolved(call, x, self.report)
-            return None if self.last is None else self.last.output
+            if self.last is None:
+                return None
+            return self.last.output
         if call.op == "batch_norm":
             return _normed(call, x, self.last)
         if call.op == "getitem" and self.report.resample:
@@ -138,6 +119,7 @@ class _Convolved:
     output: Tensor
     weight: Tensor
     how: Convolution
+    resample: bool
     versions: tuple[int, int]
 
     def made(self, x: Tensor) -> bool:
@@ -146,21 +128,19 @@ class _Convolved:
 
 
 def _rectified(call: Call, z: Tensor, report: RuleReport) -> Tensor | None:
-    report.seen += 1
-    report.overridden += 1
+    """Put a rectifier under the rule of the module's table."""
+    report.overridden_calls.append(call.name)
     if report.rectifier == "gradient" and call.op != "relu":
         return None
-    slope = None if report.rectifier == "deconvnet" else _slope(call, z)
-    inplace = call.inplace
+    slope = None
+    if report.rectifier != "deconvnet":
+        slope = _slope(call, z)
     # Autograd lets no function of its own overwrite every view; those get a copy, which the engine writes back.
-    direct = inplace and not z._is_view()  # noqa: SLF001
-
-    def run() -> Tensor:
-        y: Tensor = call.func(z.clone(), *call.args[1:], **call.kwargs) if inplace and not direct else call.run()
-        return y
-
-    out: Tensor = Rectify.apply(z, run, slope, report.rectifier != "gradient", direct)
-    return out
+    direct = call.inplace and not z._is_view()  # noqa: SLF001
+    run = call.run
+    if call.inplace and not direct:
+        run = call.on(z.clone()).run
+    return applied(Rectify, z, run, slope, report.rectifier != "gradient", direct)
 
 
 def _slope(call: Call, z: Tensor) -> Tensor:
@@ -171,122 +151,63 @@ def _slope(call: Call, z: Tensor) -> Tensor:
     with torch.enable_grad():
         copy = z.detach().clone().requires_grad_()
         # The clone may be overwritten by an in-place rectifier; its own gradient is what we ask for.
-        y = call.func(copy.clone(), *call.args[1:], **call.kwargs)
-        (slope,) = torch.autograd.grad(y.sum(), copy)
+        (slope,) = torch.autograd.grad(call.on(copy.clone()).run().sum(), copy)
     return slope * positive
 
 
 def _convolved(call: Call, x: Tensor, report: RuleReport) -> _Convolved | None:
+    """Put a convolution under the rule of resampling, or under its own gradient that keeps no activation."""
     if x.dim() != call.operator.dimensions + 2:
         return None
-    given = call.convolution()
-    weight = given.weight
-    resample = report.resample and max(given.stride) > 1
-    trained = weight.requires_grad or (given.bias is not None and given.bias.requires_grad)
-    if trained and not resample:
-        return None  # somebody may want the weight's gradient
-    how = Convolution(given.stride, given.padding, given.dilation, given.groups, resample)
-    report.strided += resample
+    how = call.convolution()
+    resample = report.resample and max(how.stride) > 1
+    # Convolve gives weights no gradient, which somebody may want.
+    if not resample and _trained(call, 1, 2):
+        return None
     report.resampled += resample
-    weight = weight.detach()
-    out: Tensor = Convolve.apply(x, call.run, weight, None, how)
-    return _Convolved(x, out, weight, how, (x._version, out._version))  # noqa: SLF001
+    weight = call.argument(1, "weight").detach()
+    out = applied(Convolve, x, call.run, weight, None, how, resample)
+    return _Convolved(x, out, weight, how, resample, (x._version, out._version))  # noqa: SLF001
+
+
+def _trained(call: Call, weight: int, bias: int) -> bool:
+    """Whether the weight or the bias, at these positions, takes a gradient."""
+    given = (call.argument(weight, "weight"), call.argument(bias, "bias"))
+    return any(p is not None and p.requires_grad for p in given)
 
 
 def _normed(call: Call, x: Tensor, last: _Convolved | None) -> Tensor | None:
-    """Give evaluated BatchNorm its factor a channel; after a convolution under a rule it scales that one's weight."""
-    names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-    given = {**dict(zip(names, call.args, strict=False)), **call.kwargs}
-    variance, weight = given.get("running_var"), given.get("weight")
-    trained = [p for p in (weight, given.get("bias")) if p is not None and p.requires_grad]
-    if given.get("training", False) or variance is None or trained:
+    """Give evaluated BatchNorm its factor per channel; after a convolution under a rule it scales that one's weight."""
+    variance = call.argument(2, "running_var")
+    weight = call.argument(3, "weight")
+    if call.argument(5, "training", default=False) or variance is None or _trained(call, 3, 4):
         return None
-    scale = (variance + given.get("eps", 1e-5)).rsqrt()
-    scale = (scale if weight is None else scale * weight).detach().to(x.dtype)
+    scale = (variance + call.argument(7, "eps", 1e-5)).rsqrt()
+    if weight is not None:
+        scale = scale * weight
+    scale = scale.detach().to(x.dtype)
     if last is not None and last.made(x):
         # The signal may still start at the convolution itself, whose own node stays as it was.
-        fused: Tensor = Convolve.apply(last.x, call.run, last.weight, scale, last.how)
-        return fused
-    out: Tensor = Scale.apply(x, call.run, scale)
-    return out
+        return applied(Convolve, last.x, call.run, last.weight, scale, last.how, last.resample)
+    return applied(Scale, x, call.run, scale)
 
 
 def _sliced(call: Call, x: Tensor, report: RuleReport) -> Tensor | None:
-    key = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
-    if Ellipsis in [k for k in key if not isinstance(k, Tensor)]:
-        at = [k is Ellipsis for k in key].index(True)
-        key = (*key[:at], *[slice(None)] * (x.dim() - len(key) + 1), *key[at + 1 :])
-    key = (*key, *[slice(None)] * (x.dim() - len(key)))
-    if len(key) != x.dim() or x.dim() < 3 or not all(isinstance(k, slice) for k in key):
+    """Put a strided slice of the spatial axes under the rule of resampling, as a convolution with a 1x1 kernel."""
+    key = slices_of(call.args[1], x)
+    if key is None or len(key) != x.dim() or x.dim() < 3 or not all(isinstance(k, slice) for k in key):
         return None
     steps = [k.indices(n)[2] for k, n in zip(key, x.shape, strict=True)]
     if max(steps[2:]) == 1 or steps[:2] != [1, 1]:
         return None
-    report.strided += 1
     report.resampled += 1
-    out: Tensor = ResampleSlice.apply(x, call.run, key)
-    return out
+    return applied(ResampleSlice, x, call.run, tuple(key))
 
 
 def _pooled(call: Call, x: Tensor, report: RuleReport) -> Tensor | None:
+    """Put a strided pooling under the rule of resampling."""
     pooling = dense_pooling(call, x)
     if pooling is None:
         return None
-    report.strided += 1
     report.resampled += 1
-    out: Tensor = ResamplePool.apply(x, call.run, *pooling)
-    return out
-
-
-def check_overridden(report: RuleReport, result: Tensor | list[Tensor]) -> None:
-    """Raise unless every rectifier on the way to ``result`` is under the rule.
-
-    Besides counting the calls seen, walk the autograd graph: a rectifier inside a custom function or an
-    operator unknown to the engine shows up there although no call was seen.
-
-    Raises
-    ------
-    ModelError
-        Naming what was not overridden. The maps would silently be plain gradients.
-    """
-    if report.rectifier == "gradient":
-        return
-    left = _foreign_nodes([result] if isinstance(result, Tensor) else result)
-    report.left = left
-    if left or report.overridden != report.seen:
-        raise ModelError(
-            f"{report.seen} rectifiers were seen and {report.overridden} put under the rule {report.rectifier!r}, but "
-            f"the backward graph still holds {left}; their maps would be plain gradients. "
-            "Use rectifier='gradient', or write these activations with torch's own operators"
-        )
-
-
-def _foreign_nodes(results: list[Tensor]) -> list[str]:
-    open_nodes: list[Any] = [r.grad_fn for r in results if r.grad_fn is not None]
-    known: set[Any] = set()
-    left: list[str] = []
-    while open_nodes:
-        node = open_nodes.pop()
-        if node is None or node in known:
-            continue
-        known.add(node)
-        name = node.name().rsplit("::", 1)[-1]
-        stem = name.rstrip("0123456789").removesuffix("Backward")
-        custom = isinstance(node, torch.autograd.function.BackwardCFunction)
-        if stem in _RECTIFIER_NODES or (custom and name not in OWN_NODES) or _is_swish(node):
-            left.append(name)
-        open_nodes.extend(child for child, _ in node.next_functions)
-    return left
-
-
-def _is_swish(node: Any) -> bool:
-    """Whether a product node spells ``x * sigmoid(x)`` (or hardsigmoid) by hand."""
-    if not node.name().startswith("MulBackward"):
-        return False
-    sides = [side for side in node.next_functions if side[0] is not None]
-    for gate, other in ((sides[0], sides[1]), (sides[1], sides[0])) if len(sides) == 2 else ():
-        if gate[0].name().startswith(("SigmoidBackward", "HardsigmoidBackward")):
-            inputs = gate[0].next_functions
-            if inputs and inputs[0] == other:
-                return True
-    return False
+    return applied(ResamplePool, x, call.run, *pooling)

@@ -1,3 +1,6 @@
+from ._autograd import backward_nodes as backward_nodes
+from ._autograd import is_custom as is_custom
+from ._autograd import node_name as node_name
 from ._channels import Channel as Channel
 from ._channels import ChannelIndex as ChannelIndex
 from ._device import beside as beside
@@ -8,6 +11,9 @@ from ._device import to_device as to_device
 from ._early_stop import stop_forward as stop_forward
 from ._early_stop import stoppable as stoppable
 from ._graph import tensors_in as tensors_in
+from ._layout import slices_of as slices_of
+from ._operators import OPERATORS as OPERATORS
+from ._operators import Convolution as Convolution
 from ._operators import per_axis as per_axis
 from ._sites import Layers as Layers
 from ._sites import Output as Output

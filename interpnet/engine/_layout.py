@@ -116,10 +116,10 @@ def _convolution(call: Call, out: Tensor, inputs: Inputs) -> Layout:
         return Layout(None, why=f"{call.op!r} was called without a batch axis")
     if not inputs or not call.operator.convolves:
         return Layout(1)
-    given = call.convolution()
-    kernel = given.weight.shape[2:]
+    kernel = call.argument(1, "weight").shape[2:]
+    how = call.convolution()
     fields = {
-        a: f.window(int(kernel[a - 2]), given.stride[a - 2], given.padding[a - 2][0], given.dilation[a - 2])
+        a: f.window(int(kernel[a - 2]), how.stride[a - 2], how.padding[a - 2][0], how.dilation[a - 2])
         for a, f in inputs[0][1].fields.items()
         if a >= 2
     }

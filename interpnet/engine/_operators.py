@@ -245,30 +245,26 @@ def per_axis(value: int | tuple[int, ...] | list[int], n: int) -> tuple[int, ...
 
 
 @dataclass(frozen=True)
-class Convolved:
-    """The arguments of a convolution call, written out: one number, or a pair (before, after), per spatial axis."""
+class Convolution:
+    """How a convolution walks over its input: one number, or a pair (before, after), per spatial axis."""
 
-    weight: Tensor
-    bias: Tensor | None
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
     groups: int
 
 
-def convolution_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any], n: int) -> Convolved:
-    """Return the arguments of a convolution over ``n`` spatial axes; ``"same"`` and ``"valid"`` become numbers."""
-    names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-    given: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-    given.update(zip(names, args, strict=False))
-    given.update(kwargs)
-    dilation = per_axis(given["dilation"], n)
-    if given["padding"] == "same":
-        totals = [d * (k - 1) for d, k in zip(dilation, given["weight"].shape[2:], strict=True)]
-        padding = tuple((t // 2, t - t // 2) for t in totals)
-    elif given["padding"] == "valid":
-        padding = ((0, 0),) * n
+def convolution_of(args: tuple[Any, ...], kwargs: Mapping[str, Any], n: int) -> Convolution:
+    """Return how a convolution call walks over ``n`` spatial axes; ``"same"`` and ``"valid"`` become numbers."""
+    dilation = per_axis(argument(args, kwargs, 5, "dilation", 1), n)
+    padding = argument(args, kwargs, 4, "padding", 0)
+    if padding == "same":
+        kernel = argument(args, kwargs, 1, "weight").shape[2:]
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        pairs = tuple((t // 2, t - t // 2) for t in totals)
+    elif padding == "valid":
+        pairs = ((0, 0),) * n
     else:
-        padding = tuple((p, p) for p in per_axis(given["padding"], n))
-    stride = per_axis(given["stride"], n)
-    return Convolved(given["weight"], given["bias"], stride, padding, dilation, int(given["groups"]))
+        pairs = tuple((p, p) for p in per_axis(padding, n))
+    stride = per_axis(argument(args, kwargs, 3, "stride", 1), n)
+    return Convolution(stride, pairs, dilation, int(argument(args, kwargs, 6, "groups", 1)))

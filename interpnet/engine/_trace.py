@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -29,10 +29,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from interpnet.engine._operators import (
-    Convolved,
+    Convolution,
     Operator,
     argument,
-    convolution_arguments,
+    convolution_of,
     is_inplace,
     operator,
     operator_kind,
@@ -67,9 +67,15 @@ class Call:
         """Return the argument given by ``position`` or by ``name``."""
         return argument(self.args, self.kwargs, position, name, default)
 
-    def convolution(self) -> Convolved:
-        """Return the arguments of a convolution."""
-        return convolution_arguments(self.args, self.kwargs, self.operator.dimensions)
+    def on(self, x: Tensor) -> Call:
+        """Return the same call with ``x`` as its input."""
+        if self.args:
+            return replace(self, args=(x, *self.args[1:]))
+        return replace(self, kwargs={**self.kwargs, "input": x})
+
+    def convolution(self) -> Convolution:
+        """Return how a convolution walks over its input."""
+        return convolution_of(self.args, self.kwargs, self.operator.dimensions)
 
     def run(self) -> Any:
         """Run the operator as the network's author wrote it."""
@@ -230,17 +236,15 @@ def _run(
     """Run one call under a rule and edits; in-place calls keep their meaning and their autograd graph."""
     if rule is None and not edits:
         return call.run()
-    target = call.args[0] if call.inplace else None
+    target = call.argument(0, "input") if call.inplace else None
     if target is not None and target.requires_grad and (edits or not rule_inplace):
         # Autograd would refuse to edit what an in-place operator saved, so compute on a copy, then
         # write the result where the author wanted it.
-        call = Call(
-            call.func, (target.clone(), *call.args[1:]), call.kwargs, call.op, call.kind, call.name, call.module
-        )
+        call = call.on(target.clone())
     out = rule(call) if rule is not None else None
     if out is None:
-        if target is not None and not edits and target is not call.args[0]:
-            return call.func(target, *call.args[1:], **call.kwargs)
+        if target is not None and not edits:
+            return call.on(target).run()
         out = call.run()
     for edit in edits:
         out = edit(out)

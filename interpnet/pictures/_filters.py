@@ -135,7 +135,7 @@ def _some(names: list[str], most: int = 6) -> str:
 
 def _read(call: Call, *, first: bool) -> Filters:
     given = call.convolution()
-    weights = given.weight.detach().to("cpu", torch.float32, copy=True).numpy()
+    weights = call.argument(1, "weight").detach().to("cpu", torch.float32, copy=True).numpy()
     if weights.ndim < _PLANAR:
         weights = weights[:, :, None, :]
     return Filters(call.name, weights, given.stride, given.groups, first)

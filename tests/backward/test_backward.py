@@ -13,8 +13,9 @@ from helpers.networks import Branches
 from torch import Tensor, nn
 
 from interpnet.backward import backward_rules, check_overridden
-from interpnet.backward._polyphase import nearest, resampled_transpose
+from interpnet.backward._polyphase import nearest, prepare
 from interpnet.backward._rules import RECTIFIER_RULES
+from interpnet.engine import Call, Convolution, Instrument, evaluating, instrument
 from interpnet.errors import InterpNetError, ModelError
 
 
@@ -91,7 +92,7 @@ def reference_transpose(
     signal: np.ndarray, weight: np.ndarray, size: tuple[int, int], pad: tuple[tuple[int, int], ...],
     dilation: tuple[int, int], groups: int,
 ) -> np.ndarray:  # fmt: skip
-    """METHOD section 5, written out: resample by nearest neighbour, scatter every value through the kernel."""
+    """docs/method.md, section 5, written out: resample by nearest neighbour, scatter every value through the kernel."""
     B, _, d0, d1 = signal.shape
     out_c, in_g, k0, k1 = weight.shape
     hat = [D + a + b - dl * (k - 1) for D, (a, b), dl, k in zip(size, pad, dilation, (k0, k1), strict=True)]
@@ -139,9 +140,8 @@ def test_resampled_convolution_against_the_written_out_rule(case: dict[str, obje
 
 def test_paper_example_sizes() -> None:
     signal, weight = torch.randn(1, 2, 54, 54).double(), torch.randn(2, 3, 11, 11).double()
-    out = resampled_transpose(
-        signal, weight, (224, 224), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1
-    )  # fmt: skip
+    how = Convolution((4, 4), ((0, 0), (0, 0)), (1, 1), 1)
+    out = prepare(weight, (54, 54), (224, 224), how)(signal)
     assert out.shape == (1, 3, 224, 224)
     direct = F.conv_transpose2d(nearest(signal, (214, 214)), weight)
     torch.testing.assert_close(out, direct)
@@ -245,6 +245,72 @@ def test_a_rectifier_that_escapes_is_an_error(module: nn.Module) -> None:
     with pytest.raises(ModelError, match="would be plain gradients"):
         pull(model, torch.randn(2, 3), torch.ones(2, 3), rectifier="guided")
     assert pull(model, torch.randn(2, 3), torch.ones(2, 3), rectifier="gradient").shape == (2, 3)
+
+
+class Unrecorded(nn.Module):
+    """Its ReLU leaves no node in the autograd graph: the gradient passes as if it were not there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x)
+        with torch.no_grad():
+            y.relu_()
+        return y
+
+
+def test_a_rectifier_that_leaves_no_trace_in_the_graph_is_counted_and_named() -> None:
+    model, x = Unrecorded(), torch.randn(2, 3, requires_grad=True)
+    with backward_rules(model, rectifier="guided") as report:
+        y = model(x)
+    assert (report.seen, report.overridden) == (1, 0)
+    with pytest.raises(
+        ModelError, match=r"1 rectifiers were seen and 0 put under the rule 'guided': \['relu'\] escaped"
+    ):
+        check_overridden(report, y)
+    assert report.left == []
+
+
+def test_a_rectifier_under_another_rule_is_counted_and_named() -> None:
+    """The innermost rule has the last word; one that spells a ReLU by products leaves nothing to find in the graph."""
+
+    def by_products(call: Call) -> Tensor | None:
+        x = call.args[0]
+        return x * (x > 0) if call.name == "1" else None
+
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.ReLU())
+    x = torch.randn(2, 3, requires_grad=True)
+    with evaluating(model, frozen=True), backward_rules(model, rectifier="deconvnet") as report:
+        with instrument(model, Instrument(rule=by_products)):
+            y = model(x)
+        with pytest.raises(ModelError, match=r"2 rectifiers were seen and 0 .* \['1', '2', 'Relu'\] escaped it"):
+            check_overridden(report, y)
+
+
+def test_a_prelu_out_of_reach_is_found_in_the_graph() -> None:
+    class Disabled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch._C.DisableTorchFunction():
+                return F.prelu(x, torch.full((1,), 0.25))
+
+    with pytest.raises(ModelError, match=r"0 rectifiers were seen and 0 .* \['PreluKernel'\] escaped it"):
+        pull(Disabled(), torch.randn(2, 3), torch.ones(2, 3), rectifier="guided")
+
+
+@pytest.mark.parametrize("rule", RECTIFIER_RULES)
+def test_an_input_given_by_name_is_the_same_input(rule: str) -> None:
+    class Named(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(input=F.gelu(input=2 * x), inplace=True)
+
+    class Usual(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(F.gelu(2 * x))
+
+    x, R = torch.randn(2, 3), torch.randn(2, 3)
+    torch.testing.assert_close(pull(Named(), x, R, rectifier=rule), pull(Usual(), x, R, rectifier=rule))
 
 
 def test_unknown_rule_is_named() -> None:

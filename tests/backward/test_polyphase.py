@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from interpnet.backward import _polyphase
-from interpnet.backward._polyphase import nearest, prepare, resampled_transpose, whole_factor
+from interpnet.backward._polyphase import Transposed, nearest, prepare, whole_factor
+from interpnet.engine import Convolution
 
 TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
@@ -22,12 +23,26 @@ def two_steps(
     signal: Tensor, weight: Tensor, size: tuple[int, ...], *,
     padding: tuple[tuple[int, int], ...], dilation: tuple[int, ...], groups: int,
 ) -> Tensor:  # fmt: skip
-    """METHOD section 5 by torch's own operators: resample to d_hat, transposed convolution of stride 1, crop."""
+    """docs/method.md, section 5, by torch's operators: resample to d_hat, transposed convolution of stride 1, crop."""
     kernel = weight.shape[2:]
     target = [D + a + b - dl * (k - 1) for D, (a, b), dl, k in zip(size, padding, dilation, kernel, strict=True)]
     resampled = F.interpolate(signal, target, mode="nearest")
     full = TRANSPOSE[len(size) - 1](resampled, weight, dilation=dilation, groups=groups)
     return full[(..., *[slice(a, a + D) for D, (a, _) in zip(size, padding, strict=True)])]
+
+
+def prepared_for(
+    weight: Tensor, signal: tuple[int, ...], size: tuple[int, ...], *,
+    padding: tuple[tuple[int, int], ...], dilation: tuple[int, ...], groups: int,
+    stride: tuple[int, ...] | None = None,
+) -> Transposed:  # fmt: skip
+    """Prepare a layer: resampled, or as the gradient of a convolution with ``stride``."""
+    how = Convolution(stride or (2,) * len(size), padding, dilation, groups)
+    return prepare(weight, signal, size, how, resample=stride is None)
+
+
+def resampled_transpose(signal: Tensor, weight: Tensor, size: tuple[int, ...], **how: object) -> Tensor:
+    return prepared_for(weight, tuple(signal.shape[2:]), size, **how)(signal)
 
 
 @st.composite
@@ -94,7 +109,7 @@ def test_products_a_pixel_of_the_usual_layers(kernel: int, padding: int, product
     """At an input of 56, each phase of the usual strided layers has (ceil((k-1)/2) + 1)^2 taps."""
     weight = torch.randn(4, 2, kernel, kernel)
     how = {"padding": ((padding, padding),) * 2, "dilation": (1, 1), "groups": 1}
-    prepared = prepare(weight, (28, 28), (56, 56), **how)
+    prepared = prepared_for(weight, (28, 28), (56, 56), **how)
     assert math.prod(prepared.weight.shape[2:]) == products
     assert [a.factor for a in prepared.axes] == [2, 2]
     assert [a.d for a in prepared.axes] == [28, 28]
@@ -109,7 +124,7 @@ def test_taps_by_hand() -> None:
     got = resampled_transpose(signal, weight, (4,), padding=((1, 1),), dilation=(1,), groups=1)
     # Position m takes a*u[m+1] + b*u[m] + c*u[m-1] of u = 1 1 2 2, zero outside.
     assert got.tolist() == [[[11.0, 2 + 10 + 100, 2 + 20 + 100, 20 + 200]]]
-    prepared = prepare(weight, (2,), (4,), padding=((1, 1),), dilation=(1,), groups=1)
+    prepared = prepared_for(weight, (2,), (4,), padding=((1, 1),), dilation=(1,), groups=1)
     # Phase 0 sees a alone and then b + c; phase 1 sees a + b and then c (stored last tap first).
     assert prepared.weight.tolist() == [[[110.0, 1.0]], [[100.0, 11.0]]]
 
@@ -117,7 +132,7 @@ def test_taps_by_hand() -> None:
 def test_falls_back_where_the_size_is_no_whole_multiple(monkeypatch: pytest.MonkeyPatch) -> None:
     weight, signal = torch.randn(2, 3, 11, 11).double(), torch.randn(1, 2, 54, 54).double()
     how = {"padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
-    prepared = prepare(weight, (54, 54), (224, 224), **how)
+    prepared = prepared_for(weight, (54, 54), (224, 224), **how)
     assert [a.factor for a in prepared.axes] == [1, 1]
     assert [a.d for a in prepared.axes] == [214, 214]
     seen = []
@@ -139,5 +154,5 @@ def test_strided_transpose_is_the_gradient(
     signal = torch.randn_like(y)
     (expected,) = torch.autograd.grad(y, x, signal)
     how = {"padding": ((2, 2), (1, 1)), "dilation": dilation, "groups": 2, "stride": stride}
-    got = prepare(weight, tuple(y.shape[2:]), (23, 20), **how)(signal)
+    got = prepared_for(weight, tuple(y.shape[2:]), (23, 20), **how)(signal)
     torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)

@@ -91,11 +91,9 @@ def closeness(dtype: torch.dtype) -> float:
 
 def function_of(call: Call) -> Elementwise:
     """Return an element-wise call as a function of its input, safe for operators that work in place."""
-    by_name = not call.args
-    rest = {k: v for k, v in call.kwargs.items() if k != "input"} if by_name else dict(call.kwargs)
 
     def f(x: Tensor) -> Tensor:
-        y: Tensor = call.func(x.clone(), *call.args[1:], **rest)
+        y: Tensor = call.on(x.clone()).run()
         return y
 
     return f

@@ -46,7 +46,7 @@ from interpnet.attribution._refusals import (
     refuse,
     value_of,
 )
-from interpnet.engine import Call, tensors_in
+from interpnet.engine import Call, backward_nodes, node_name, tensors_in
 from interpnet.errors import ModelError
 
 FUNCTIONS = (Relevance, Pass, Share, Through)
@@ -230,13 +230,5 @@ def _through(call: Call, x: Tensor) -> Tensor:
 
 def _reads_image(x: Tensor) -> bool:
     """Whether nothing but moved values, sums and products with constants lie between ``x`` and the image."""
-    open_nodes: list[Any] = [x.grad_fn]
-    while open_nodes:
-        node = open_nodes.pop()
-        if node is None:
-            continue
-        name = node.name().rsplit("::", 1)[-1]
-        if name in {"RelevanceBackward", "ShareBackward", "PassBackward"}:
-            return False
-        open_nodes.extend(child for child, _ in node.next_functions)
-    return True
+    rules = {"Relevance", "Share", "Pass"}
+    return all(node_name(node) not in rules for node in backward_nodes([x]))

@@ -1,0 +1,109 @@
+"""What a pass under rules met, and the certificate that no rectifier escaped them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from interpnet.backward._functions import OWN_FUNCTIONS
+from interpnet.engine import OPERATORS, Call, backward_nodes, is_custom, node_name
+from interpnet.errors import ModelError
+
+# Names of the autograd nodes of rectifiers: "leaky_relu" records a "LeakyReluBackward0". Two have names of their own.
+_RECTIFIERS = {
+    "".join(part.capitalize() for part in row.name.split("_"))
+    for row in OPERATORS.values()
+    if row.kind == "rectifier" or row.name in {"hardtanh", "threshold"}
+} | {"PreluKernel", "RreluWithNoise"}
+
+
+@dataclass
+class RuleReport:
+    """What a rule met on its way.
+
+    Rectifiers are counted twice, by code that does not know of each other: an observer of the forward pass notes
+    each one by its kind, and the rule notes each one that it takes over.
+
+    Attributes
+    ----------
+    rectifier, resample, resample_pool
+        As given to :func:`backward_rules`.
+    seen_calls, overridden_calls : list of str
+        The names of the rectifier calls that the observer saw and that the rule took over.
+    resampled : int
+        Strided convolutions, slices and poolings whose signal is resampled.
+    left : list of str
+        Autograd nodes that are not under the rule; filled by :func:`check_overridden`.
+    """
+
+    rectifier: str
+    resample: bool
+    resample_pool: bool = False
+    seen_calls: list[str] = field(default_factory=list)
+    overridden_calls: list[str] = field(default_factory=list)
+    resampled: int = 0
+    left: list[str] = field(default_factory=list)
+
+    @property
+    def seen(self) -> int:
+        """How many rectifiers ran on the way from the images."""
+        return len(self.seen_calls)
+
+    @property
+    def overridden(self) -> int:
+        """How many rectifiers are under the rule."""
+        return len(self.overridden_calls)
+
+    def observe(self, call: Call, out: Any) -> None:
+        """Note a rectifier that ran, whether or not a rule took it over."""
+        if call.kind == "rectifier" and out.requires_grad:
+            self.seen_calls.append(call.name)
+
+
+def check_overridden(report: RuleReport, result: Tensor | list[Tensor]) -> None:
+    """Raise unless every rectifier on the way to ``result`` is under the rule.
+
+    Two things can be wrong. A rectifier was seen in the forward pass that the rule did not take over: another
+    :func:`interpnet.engine.instrument` had the last word, say. Or the autograd graph holds one that no call showed:
+    inside a custom function, or in an operator that the engine does not know.
+
+    Raises
+    ------
+    ModelError
+        Naming what was not overridden. The maps would silently be plain gradients.
+    """
+    if report.rectifier == "gradient":
+        return
+    results = [result] if isinstance(result, Tensor) else result
+    report.left = [node_name(node) for node in backward_nodes(results) if _escaped(node)]
+    missed = Counter(report.seen_calls) - Counter(report.overridden_calls)
+    if report.left or missed:
+        raise ModelError(
+            f"{report.seen} rectifiers were seen and {report.overridden} put under the rule {report.rectifier!r}: "
+            f"{[*missed, *report.left]} escaped it, and their maps would be plain gradients. "
+            "Use rectifier='gradient', or write these activations with torch's own operators"
+        )
+
+
+def _escaped(node: Any) -> bool:
+    """Whether an autograd node is a rectifier's own, hides one (a custom function), or spells a swish by hand."""
+    name = node_name(node)
+    if is_custom(node):
+        return name not in OWN_FUNCTIONS
+    return name in _RECTIFIERS or _is_swish(node)
+
+
+def _is_swish(node: Any) -> bool:
+    """Whether a product node spells ``x * sigmoid(x)`` (or hardsigmoid)."""
+    if node_name(node) != "Mul":
+        return False
+    sides = [side for side in node.next_functions if side[0] is not None]
+    return len(sides) == 2 and (_is_gate(sides[0], sides[1]) or _is_gate(sides[1], sides[0]))
+
+
+def _is_gate(side: tuple[Any, int], other: tuple[Any, int]) -> bool:
+    """Whether one factor is a sigmoid of the other factor."""
+    return node_name(side[0]) in {"Sigmoid", "Hardsigmoid"} and side[0].next_functions[:1] == (other,)
