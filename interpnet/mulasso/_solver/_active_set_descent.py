@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-from interpnet.support.types import Float64
+from interpnet.support.types import Float64, Int64
 
-# Proximal term relative to the diagonal: just above what Cholesky needs in float64; grown tenfold where it
-# fails.
+# Proximal term relative to the diagonal: just above what Cholesky needs in float64; grown tenfold where it fails.
 _PROXIMAL = 1e-13
 # Newton rounds on one face; more than one is needed only where the proximal term has bent the direction.
 _ROUNDS_ON_FACE = 4
@@ -29,13 +27,13 @@ _PROGRESS = 1e-15
 _GIVE_UP_AFTER = 25
 
 
-@dataclass(frozen=True)
+@dataclass
 class Finish:
     """The best point found, its gap, and the rounds it took."""
 
     coef: Float64
-    gap: float
-    rounds: int
+    gap: float = np.inf
+    rounds: int = 0
 
 
 def finish(G: Float64, b: Float64, mu: float, start: Float64, *, positive: bool, goal: float, max_iter: int) -> Finish:
@@ -43,46 +41,63 @@ def finish(G: Float64, b: Float64, mu: float, start: Float64, *, positive: bool,
 
     Returns the point of smallest gap; the caller decides whether that is small enough.
     """
-    w = np.maximum(start, 0.0) if positive else start.copy()
+    w = start.copy()
+    if positive:
+        w = np.maximum(start, 0.0)
     w[np.diagonal(G) <= 0] = 0.0  # an empty column changes nothing
-    best, best_gap, lowest, stale, several = w.copy(), np.inf, np.inf, 0, True
-    for round_ in count():
+    best = Finish(w.copy())
+    lowest = np.inf
+    stale = 0
+    several = True
+    for best.rounds in count():
         total = float(np.abs(w).sum())
         if total > mu:  # by rounding, or by the caller's start
             w *= mu / total
         support = np.flatnonzero(w)
         gradient = w[support] @ G[support] - b
         slope = float(w @ gradient)
-        pull = -gradient if positive else np.abs(gradient)
+        if positive:
+            pull = -gradient
+            toward = np.ones_like(gradient)
+        else:
+            pull = np.abs(gradient)
+            toward = -np.sign(gradient)
+        # The certificate of docs/method.md, section 2.3.
         gap = slope + mu * max(0.0, float(pull.max()))
-        # Once joining in bulk stops paying, columns join one by one: then the objective must fall, if only
-        # by little.
-        several = several and gap < 0.9 * best_gap
+        # Once joining in bulk stops paying, columns join one by one: then the objective must fall, if only by little.
+        several = several and gap < 0.9 * best.gap
         value = (slope - float(b @ w)) / 2
-        stale = 0 if value < lowest - _PROGRESS * abs(value) else stale + 1
+        stale += 1
+        if value < lowest - _PROGRESS * abs(value):
+            stale = 0
         lowest = min(lowest, value)
-        if gap < best_gap:
-            best, best_gap = w.copy(), gap
+        if gap < best.gap:
+            best.coef = w.copy()
+            best.gap = gap
         # A little below the goal, because a certificate that sums in another order may find a little more.
-        if best_gap <= 0.99 * goal or stale > _GIVE_UP_AFTER or round_ == max_iter:
-            break
+        if best.gap <= 0.99 * goal or stale > _GIVE_UP_AFTER or best.rounds == max_iter:
+            return best
         joining = _violators(w, pull, slope, several=several)
         active = np.concatenate([support, joining])
-        sign = np.concatenate([np.sign(w[support]), np.ones(len(joining)) if positive else -np.sign(gradient[joining])])
+        sign = np.concatenate([np.sign(w[support]), toward[joining]])
         _descend(G, b, mu, w, active, sign)
-    return Finish(best, best_gap, round_)
+    return best
 
 
-def _violators(w: Float64, pull: Float64, slope: float, *, several: bool) -> npt.NDArray[np.int64]:
-    """Return the free columns that pull hardest against the level of the support."""
+def _violators(w: Float64, pull: Float64, slope: float, *, several: bool) -> Int64:
+    """Return the free columns that pull hardest against the level of the support; one, or ``several``."""
     total = float(np.abs(w).sum())
-    level = max(0.0, -slope / total) if total > 0 else 0.0
+    level = 0.0
+    if total > 0:
+        level = max(0.0, -slope / total)
+    most = 1
+    if several:
+        most = max(1, int(np.count_nonzero(w)) // 8)
     free = np.flatnonzero((w == 0) & (pull > level))
-    order = free[np.argsort(-pull[free], kind="stable")]
-    return order[: max(1, np.count_nonzero(w) // 8) if several else 1]
+    return free[np.argsort(-pull[free], kind="stable")][:most]
 
 
-def _descend(G: Float64, b: Float64, mu: float, w: Float64, active: npt.NDArray[np.int64], sign: Float64) -> None:
+def _descend(G: Float64, b: Float64, mu: float, w: Float64, active: Int64, sign: Float64) -> None:
     """Move ``w`` in place to the best point of the face ``active`` with ``sign``, or of a smaller one."""
     rounds = 0
     while len(active) and rounds < _ROUNDS_ON_FACE:
@@ -96,7 +111,8 @@ def _descend(G: Float64, b: Float64, mu: float, w: Float64, active: npt.NDArray[
         # A column that has just joined and would go the wrong way is taken back before anything moves.
         back = (here == 0) & (inward <= 0)
         if back.any():
-            active, sign = active[~back], sign[~back]
+            active = active[~back]
+            sign = sign[~back]
             continue
         with np.errstate(divide="ignore", over="ignore"):
             until_zero = np.where(inward < 0, np.abs(here) / -inward, np.inf)
@@ -107,7 +123,8 @@ def _descend(G: Float64, b: Float64, mu: float, w: Float64, active: npt.NDArray[
         leaves = (until_zero <= length) | (sign * here <= 0)
         here[leaves] = 0.0
         w[active] = here
-        active, sign = active[~leaves], sign[~leaves]
+        active = active[~leaves]
+        sign = sign[~leaves]
         if not leaves.any():
             rounds += 1
 
@@ -124,9 +141,8 @@ def _direction(block: Float64, gradient: Float64, sign: Float64, room: float, le
             break
         proximal *= 10
     # The multiplier so far is taken out of the gradient first. What is left is small near the optimum, so that the
-    # rounds on one face refine: otherwise two large vectors along a flat direction would cancel, each time anew.
-    both = dpotrs(factor, np.column_stack([gradient + level * sign, sign]), lower=1)[0]
-    newton, push = both[:, 0], both[:, 1]
+    # rounds on one face refine: otherwise two large vectors along a flat direction would cancel, each time again.
+    newton, push = dpotrs(factor, np.column_stack([gradient + level * sign, sign]), lower=1)[0].T
     change = -(room + float(sign @ newton)) / float(sign @ push)
     if level + change <= 0:
         return level * push - newton, False

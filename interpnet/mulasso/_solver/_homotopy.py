@@ -1,16 +1,15 @@
 r"""The exact homotopy of the mu-lasso: LARS with drops on the Gram matrix, all classes in step.
 
-On the active set A with signs s the solution is linear in the multiplier,
-:math:`w_A = u - \lambda v` with :math:`u = G_{AA}^{-1} b_A` and :math:`v = G_{AA}^{-1} s`, and the
-correlations are :math:`c = b - G w = P + \lambda Q`. The next event as :math:`\lambda` falls is a column
-joining (:math:`|c_j| = \lambda`) or a weight reaching zero. Either is a change of rank one along a
-direction z of every one of u, v, P, Q and the inverse, so a step costs one product ``z @ G`` for all
-classes together. P and Q are intercept and slope, not running values: w and c at any multiplier come from
-the current factorisation, and rounding does not add up along the path.
+On the active set A with signs s the solution is linear in the multiplier :math:`\lambda`: the weights are
+:math:`w_A = G_{AA}^{-1} b_A - \lambda G_{AA}^{-1} s`, and so are the correlations :math:`c = b - G w`. The next event,
+as :math:`\lambda` falls, is a column joining (:math:`|c_j| = \lambda`) or a weight reaching zero. Either is a change of
+rank one along a direction z of both lines and of the inverse, so a step costs one product ``z @ G`` for all classes.
+Lines are kept as offset and slope, not as running values: w and c at any multiplier come from the current inverse, and
+rounding does not add up along the path.
 
-Sources: Osborne, Presnell & Turlach, "A new approach to variable selection in least squares problems", IMA
-J. Numer. Anal. 20 (2000); Efron, Hastie, Johnstone & Tibshirani, "Least angle regression", Ann. Statist. 32
-(2004).
+docs/method.md, section 2.5. Sources: Osborne, Presnell & Turlach, "A new approach to variable selection in least
+squares problems", IMA J. Numer. Anal. 20 (2000), 389-403; Efron, Hastie, Johnstone & Tibshirani, "Least angle
+regression", Ann. Statist. 32 (2004), 407-499, with the drops of their section 3.1.
 """
 
 from __future__ import annotations
@@ -21,24 +20,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interpnet.mulasso._solver._batched_systems import factorise, refined_solve
+from interpnet.mulasso._solver._batched_systems import factorise, refined_solve, rows_of
+from interpnet.mulasso._solver._homotopy_state import ActiveSet, Correlations, GramRows, Progress
 
-# A column whose Schur complement is below this share of its own square is linearly dependent on the active
-# ones.
+# A column whose Schur complement is below this share of its own square is linearly dependent on the active ones.
 _DEPENDENT = 1e-11
-# A free column tied with the active ones (|Q_j| = 1 up to rounding) never crosses them.
+# A free column whose correlation falls as fast as the multiplier (a slope of 1 up to rounding) never reaches it.
 _TIED = 1e-10
 # Where the multiplier has fallen this far the correlations are rounding: the constraint is not active.
 _FLOOR = 1e-14
-# Deviation of Q from the signs on the active set at which the inverse is computed afresh, and how often
-# that is looked at.
+# On the active set the correlations' slope is the sign. Deviation at which the inverse is computed again, and the
+# number of steps after which that is looked at.
 _DRIFT = 1e-6
 _CHECK_EVERY = 32
-# Share of the largest weight by which a weight may have the wrong sign, and the radius be missed, before a
-# point counts as broken.
+# Slots for active columns at first, and the fewest that are added where they run out.
+_SLOTS = 32
+# Share of the largest weight by which a weight may have the wrong sign, or the radius be missed, without being broken.
 _BROKEN = 1e-5
-# Rounding of the weights relative to the least squares weights on the same support, of which they are a
-# difference.
+# Rounding of the weights relative to the least squares weights on the same support, of which they are a difference.
 _ROUNDING = 1e-11
 
 _NEVER = float("-inf")
@@ -93,245 +92,264 @@ def homotopy(
             walk.secure()
             walk.compact()
     else:
-        walk.give_up(walk.alive)
-    walk.steps[walk.ids] = walk.count
-    return HomotopyResult(walk.coef, walk.steps, walk.stalled)
+        walk.give_up(walk.progress.alive)
+    walk.count_steps()
+    return walk.result
 
 
 class _Walk:
-    """State of the classes still under way; rows of every tensor are classes, ``ids`` says which."""
+    """The classes still under way; rows of every tensor are classes, ``progress.ids`` says which."""
 
     def __init__(
         self, G: Tensor, b: Tensor, mus: Tensor, positive: bool, on_event: Callable[[Tensor, Tensor], None] | None
     ) -> None:
-        (C, m), K = b.shape, min(32, b.shape[1])
+        C, m = b.shape
+        self.G = G
+        self.mus = mus
+        self.positive = positive
         self.on_event = on_event
-        self.G, self.mus, self.positive = G, mus, positive
         self.diagonal = G.diagonal().contiguous()
-        # Rows of G of the columns active so far in any class: few, early on; a step's product runs over them only.
-        self.rows, self.enrolled = G.new_empty(32, m), 0
-        self.place = torch.zeros(m, dtype=torch.int64, device=G.device)
-        self.known = torch.zeros(m, dtype=torch.bool, device=G.device)
-        self.coef = b.new_zeros(len(mus), C, m)
-        self.steps = torch.zeros(C, dtype=torch.int64, device=b.device)
-        self.stalled = torch.zeros(C, dtype=torch.bool, device=b.device)
+        # What Correlations.bar is while nothing is active: an empty column never joins.
+        self.open = torch.where(self.diagonal > 0, 0.0, _NEVER).to(b.dtype)
+        self.rows = GramRows(G)
+        none = torch.zeros(C, dtype=torch.int64, device=b.device)
+        self.result = HomotopyResult(b.new_zeros(len(mus), C, m), none.clone(), none.bool())
         self.every = torch.arange(C, device=b.device)
-        # Per class, in the order of the mathematics above.
-        self.ids = self.every.clone()
-        self.count = torch.zeros_like(self.ids)  # events so far
-        self.b, self.P, self.Q = b, b.clone(), torch.zeros_like(b)
-        # 0 for a column that may join, -inf for one that is active or was found dependent.
-        self.bar = torch.where(self.diagonal > 0, 0.0, _NEVER).to(b.dtype).repeat(C, 1)
-        self.act = torch.zeros(C, K, dtype=torch.int64, device=b.device)
-        self.used = torch.zeros(C, K, dtype=torch.bool, device=b.device)
-        self.s, self.u, self.v = b.new_zeros(C, K), b.new_zeros(C, K), b.new_zeros(C, K)
-        self.inv = b.new_zeros(C, K, K)
-        self.vacant = K  # a lower bound on the free slots of every class
-        self.lam = b.new_full((C,), float("inf"))
-        self.floor = _FLOOR * b.abs().amax(1)
-        self.target = torch.zeros(C, dtype=torch.int64, device=b.device)  # the next radius to report
-        self.idle = torch.zeros(C, dtype=torch.int64, device=b.device)  # steps of length zero in a row
-        self.alive = torch.ones(C, dtype=torch.bool, device=b.device)
-        self.safe = torch.zeros_like(b)  # the last point that was looked at and found in order
+        self.vacant = min(_SLOTS, m)  # a lower bound on the free slots of every class
+        self.active = ActiveSet.empty(b, self.vacant)
+        self.correlation = Correlations(b, b.clone(), torch.zeros_like(b), self.open.repeat(C, 1))
+        counts = (none.clone(), none.clone(), none.clone())
+        unbounded = b.new_full((C,), float("inf"))
+        floor = _FLOOR * b.abs().amax(1)
+        self.progress = Progress(self.every.clone(), *counts, unbounded, floor, ~none.bool(), torch.zeros_like(b))
 
     def advance(self) -> bool:
         """Take every class to its next event; return whether any is still under way."""
         join, column = self._next_join()
         drop, slot = self._next_drop()
-        lam = torch.maximum(join, drop)
-        at_end = ~(lam > self.floor)
-        lam = torch.where(at_end, 0.0, lam)
-        self._report(lam, at_end)
-        if not bool(self.alive.any()):
+        multiplier = torch.maximum(join, drop)
+        at_end = ~(multiplier > self.progress.floor)
+        multiplier = torch.where(at_end, 0.0, multiplier)
+        self._write_passed(multiplier, at_end)
+        alive = self.progress.alive
+        if not bool(alive.any()):
             return False
-        self.count += self.alive
-        self.idle = torch.where(lam < self.lam * (1 - 1e-13), 0, self.idle + 1)
-        self.lam = torch.where(self.alive, lam, self.lam)
-        if self.on_event is not None:
-            row = self.alive.nonzero()[:, 0]
-            self.on_event(self.ids[row], self._point(row, self.lam[row])[0])
-        is_drop = drop >= join
-        self._change(self.alive & ~is_drop, column, self.alive & is_drop, slot)
-        return bool(self.alive.any())
+        self._move_to(multiplier)
+        drops = drop >= join
+        self._change(alive & ~drops, column, alive & drops, slot)
+        return bool(self.progress.alive.any())
 
     def _next_join(self) -> tuple[Tensor, Tensor]:
         """Return the largest multiplier at which a free column reaches the bound, and that column."""
-        # c_j = P_j + lam Q_j, within the bound now, can only reach the side of P_j's sign: lam = |P_j| / (1
-        # - sign(P_j) Q_j).
+        offset = self.correlation.offset
+        slope = self.correlation.slope
+        # c_j is within the bound now, so it can only reach the side of its offset's sign: the event lies at the
+        # multiplier |offset| / (1 - sign(offset) slope) (Efron et al. 2004, equation 2.13).
         if self.positive:
-            reach, room = self.P, 1 - self.Q
+            reach = offset
+            room = 1 - slope
         else:
-            reach, room = self.P.abs(), 1 - torch.copysign(self.Q, self.P * self.Q)
+            reach = offset.abs()
+            room = 1 - torch.copysign(slope, offset * slope)
         event = torch.where(room > _TIED, reach / room, _NEVER)
-        event.clamp_(max=self.lam[:, None]).add_(self.bar)
-        best = event.max(1)
-        return best.values, best.indices
+        event.clamp_(max=self.progress.multiplier[:, None]).add_(self.correlation.bar)
+        multiplier, column = event.max(1)
+        return multiplier, column
 
     def _next_drop(self) -> tuple[Tensor, Tensor]:
         """Return the largest multiplier at which an active weight reaches zero, and its slot."""
-        event = torch.where(self.used & (self.s * self.v < 0), self.u / self.v, _NEVER)
-        best = torch.minimum(event, self.lam[:, None]).max(1)
-        return best.values, best.indices
+        active = self.active
+        event = torch.where(active.used & (active.sign * active.slope < 0), active.offset / active.slope, _NEVER)
+        multiplier, slot = torch.minimum(event, self.progress.multiplier[:, None]).max(1)
+        return multiplier, slot
 
-    def _report(self, lam: Tensor, at_end: Tensor) -> None:
-        """Write down the solutions at the radii passed before ``lam`` is reached."""
-        total, slope = (self.s * self.u).sum(1), (self.s * self.v).sum(1)
-        radius = total - lam * slope
+    def _write_passed(self, multiplier: Tensor, at_end: Tensor) -> None:
+        """Write down the solutions at the radii passed before ``multiplier`` is reached."""
+        # Between two events the l1 norm is linear in the multiplier.
+        total = (self.active.sign * self.active.offset).sum(1)
+        slope = (self.active.sign * self.active.slope).sum(1)
+        radius = total - multiplier * slope
+        progress = self.progress
         while True:
-            wanted = self.mus[self.target, self.ids]
-            hit = self.alive & ((radius >= wanted) | at_end)
+            wanted = self.mus[progress.target, progress.ids]
+            hit = progress.alive & ((radius >= wanted) | at_end)
             if not bool(hit.any()):
                 return
             row = hit.nonzero()[:, 0]
             where = (total[row] - wanted[row]) / slope[row]
-            where = torch.where(radius[row] >= wanted[row], where, lam[row])
-            self._write(row, torch.minimum(torch.maximum(where, lam[row]), self.lam[row]), self.target[row])
-            self.target[row] += 1
-            self.alive &= self.target < len(self.mus)
-            self.target.clamp_(max=len(self.mus) - 1)
+            where = torch.where(radius[row] >= wanted[row], where, multiplier[row])
+            where = torch.minimum(torch.maximum(where, multiplier[row]), progress.multiplier[row])
+            self._write(row, where, progress.target[row])
+            progress.target[row] += 1
+            progress.alive &= progress.target < len(self.mus)
+            progress.target.clamp_(max=len(self.mus) - 1)
 
-    def _write(self, row: Tensor, lam: Tensor, target: Tensor) -> None:
-        full, broken = self._point(row, lam)
-        broken |= full.abs().sum(1) > self.mus[target, self.ids[row]] * (1 + _BROKEN)
-        self.coef[target, self.ids[row]] = torch.where(broken[:, None], self.safe[row], full)
-        self.stalled[self.ids[row[broken]]] = True
+    def _write(self, row: Tensor, multiplier: Tensor, target: Tensor) -> None:
+        """Write down the points of the classes ``row``; the last safe one where a point is broken."""
+        ids = self.progress.ids[row]
+        point, broken = self._point(row, multiplier)
+        broken |= point.abs().sum(1) > self.mus[target, ids] * (1 + _BROKEN)
+        self.result.coef[target, ids] = torch.where(broken[:, None], self.progress.safe[row], point)
+        self.result.stalled[ids[broken]] = True
 
-    def _point(self, row: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the weights (r, m) of the classes ``row`` at ``lam``, and which contradict their signs."""
+    def _point(self, row: Tensor, multiplier: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weights (r, m) of the classes ``row`` at a multiplier (r,), and which contradict their signs."""
         # Before the first column joins the multiplier is infinite and there is nothing to write.
-        lam = torch.where(lam.isfinite(), lam, 0.0)
-        weight = self.u[row] - lam[:, None] * self.v[row]
-        along = weight * self.s[row]
-        allowed = _BROKEN * along.amax(1) + _ROUNDING * self.u[row].abs().amax(1)
+        multiplier = torch.where(multiplier.isfinite(), multiplier, 0.0)
+        offset = self.active.offset[row]
+        weight = offset - multiplier[:, None] * self.active.slope[row]
+        along = weight * self.active.sign[row]
+        allowed = _BROKEN * along.amax(1) + _ROUNDING * offset.abs().amax(1)
         broken = ~(along.amin(1) >= -allowed)
         # A weight about to leave may be rounded to the wrong side of zero.
         weight = torch.where(along > 0, weight, 0.0)
-        return weight.new_zeros(len(row), self.b.shape[1]).scatter_add_(1, self.act[row], weight), broken
+        return weight.new_zeros(len(row), len(self.G)).scatter_add_(1, self.active.column[row], weight), broken
+
+    def _move_to(self, multiplier: Tensor) -> None:
+        """Lower the multipliers of the classes alive, and report the event."""
+        progress = self.progress
+        progress.events += progress.alive
+        progress.idle = torch.where(multiplier < progress.multiplier * (1 - 1e-13), 0, progress.idle + 1)
+        progress.multiplier = torch.where(progress.alive, multiplier, progress.multiplier)
+        if self.on_event is not None:
+            row = progress.alive.nonzero()[:, 0]
+            self.on_event(progress.ids[row], self._point(row, progress.multiplier[row])[0])
 
     def _change(self, joins: Tensor, column: Tensor, drops: Tensor, slot: Tensor) -> None:
         """Let ``column`` join where ``joins``, or ``slot`` drop where ``drops``: one update of rank one."""
+        self._make_room()
+        active = self.active
+        correlation = self.correlation
+        every = self.every
+        slot = torch.where(joins, active.used.to(torch.uint8).argmin(1), slot)
+        self.rows.add(column[joins])
+        direction = self._direction(joins, column, slot)
+        active.column[every, slot] = torch.where(joins, column, active.column[every, slot])
+        direction = torch.where((joins | drops)[:, None], direction, 0.0)
+        image = self.rows.image(active.column, direction)
+        schur = image[every, column]
+        joined = joins & (schur > _DEPENDENT * self.diagonal[column])
+        correlation.bar[every, column] = torch.where(joins, _NEVER, correlation.bar[every, column])
+        offset = correlation.offset[every, column]
+        slope = correlation.slope[every, column]
+        sign = torch.ones_like(offset)
+        if not self.positive:
+            sign.masked_fill_(offset + self.progress.multiplier * slope < 0, -1.0)
+        # After a join the correlation of the column is sign * multiplier; after a drop the weight of the slot is 0.
+        pivot = torch.where(joins, schur, -direction[every, slot])
+        by_offset = torch.where(joins, offset, active.offset[every, slot]) / pivot
+        by_slope = torch.where(joins, sign - slope, active.slope[every, slot]) / pivot
+        sound = joined | drops
+        by_offset = torch.where(sound, by_offset, 0.0)[:, None]
+        by_slope = torch.where(sound, by_slope, 0.0)[:, None]
+        scale = torch.where(sound, 1 / pivot, 0.0)[:, None]
+        active.offset += by_offset * direction
+        active.slope += by_slope * direction
+        correlation.offset -= by_offset * image
+        correlation.slope += by_slope * image
+        active.inverse.baddbmm_((scale * direction)[:, :, None], direction[:, None, :])
+        self._book(joined, drops, slot, sign)
+
+    def _direction(self, joins: Tensor, column: Tensor, slot: Tensor) -> Tensor:
+        """Return z (C, K): (-inv(G_AA) G_Aj, 1) for a join, the slot's column of the inverse for a drop."""
+        active = self.active
+        cross = self.G[column[:, None], active.column] * active.used
+        # Row times matrix: bmm is fast there.
+        solved = torch.bmm(cross[:, None, :], active.inverse)[:, 0]
+        direction = torch.where(joins[:, None], -solved, active.inverse[self.every, slot])
+        direction[self.every, slot] = torch.where(joins, 1.0, direction[self.every, slot])
+        return direction
+
+    def _make_room(self) -> None:
+        """Add slots where the classes might have none left."""
         # A step fills one slot at most, so the slots need not be counted every time.
         self.vacant -= 1
-        if self.vacant < 0:
-            self._grow()
-        every = self.every
-        slot = torch.where(joins, self.used.to(torch.uint8).argmin(1), slot)
-        self._enrol(column[joins])
-        # Join: z = (-inv G_Aj, 1); drop: z = the slot's column of the inverse. (Row times matrix: bmm is fast there.)
-        cross = self.G[column[:, None], self.act] * self.used
-        z = torch.where(joins[:, None], -torch.bmm(cross[:, None, :], self.inv)[:, 0], self.inv[every, slot])
-        z[every, slot] = torch.where(joins, 1.0, z[every, slot])
-        self.act[every, slot] = torch.where(joins, column, self.act[every, slot])
-        z = torch.where((joins | drops)[:, None], z, 0.0)
-        image = z.new_zeros(len(z), self.enrolled).scatter_add_(1, self.place[self.act], z) @ self.rows[: self.enrolled]
-        schur, own = image[every, column], self.diagonal[column]
-        bad = joins & ~(schur > _DEPENDENT * own)
-        self.bar[every, column] = torch.where(joins, _NEVER, self.bar[every, column])
-        P, Q = self.P[every, column], self.Q[every, column]
-        sign = torch.ones_like(P) if self.positive else torch.where(P + self.lam * Q < 0, -1.0, 1.0).to(P.dtype)
-        pivot = torch.where(joins, schur, -z[every, slot])
-        du = torch.where(joins, P, self.u[every, slot]) / pivot
-        dv = torch.where(joins, sign - Q, self.v[every, slot]) / pivot
-        ok = (joins & ~bad) | drops
-        du, dv, scale = (torch.where(ok, x, 0.0) for x in (du, dv, 1 / pivot))
-        self.u += du[:, None] * z
-        self.v += dv[:, None] * z
-        self.P -= du[:, None] * image
-        self.Q += dv[:, None] * image
-        self.inv.baddbmm_((scale[:, None] * z)[:, :, None], z[:, None, :])
-        self._book(joins & ~bad, drops, slot, sign)
-
-    def _enrol(self, columns: Tensor) -> None:
-        """Add the columns that are active for the first time in any class to those the products run over."""
-        fresh = columns[~self.known[columns]]
-        if len(fresh) == 0:
+        if self.vacant >= 0:
             return
-        fresh = torch.unique(fresh)
-        end = self.enrolled + len(fresh)
-        if end > len(self.rows):
-            more = min(max(end, 2 * len(self.rows)), len(self.G)) - len(self.rows)
-            self.rows = torch.cat([self.rows, self.rows.new_empty(more, len(self.G))])
-        self.rows[self.enrolled : end] = self.G[fresh]
-        self.place[fresh] = torch.arange(self.enrolled, end, device=fresh.device)
-        self.known[fresh] = True
-        self.enrolled = end
+        K = self.active.column.shape[1]
+        self.vacant = K - int(self.active.used.sum(1).max()) - 1
+        if self.vacant >= 0:
+            return
+        more = min(max(_SLOTS, K // 2), len(self.G) + 1 - K)
+        self.active = self.active.widened(more)
+        self.vacant += more
 
     def _book(self, joined: Tensor, drops: Tensor, slot: Tensor, sign: Tensor) -> None:
         """Mark the slots taken and freed; a drop gives dependent columns another chance."""
+        active = self.active
         row = joined.nonzero()[:, 0]
-        self.used[row, slot[row]] = True
-        self.s[row, slot[row]] = sign[row]
+        active.used[row, slot[row]] = True
+        active.sign[row, slot[row]] = sign[row]
         row = drops.nonzero()[:, 0]
         if len(row) == 0:
             return
-        gone = slot[row]
-        for array in (self.used, self.s, self.u, self.v, self.inv):
-            array[row, gone] = 0
-        self.inv[row, :, gone] = 0
-        bar = torch.where(self.diagonal > 0, 0.0, _NEVER).to(self.b.dtype).repeat(len(row), 1)
-        active = torch.where(self.used[row], _NEVER, 0.0).to(self.b.dtype)
-        self.bar[row] = bar.scatter_add_(1, self.act[row], active)
-
-    def _grow(self) -> None:
-        K = self.act.shape[1]
-        self.vacant = K - int(self.used.sum(1).max()) - 1
-        if self.vacant >= 0:
-            return
-        more = min(max(32, K // 2), self.b.shape[1] + 1 - K)
-        for name in ("act", "used", "s", "u", "v"):
-            setattr(self, name, torch.nn.functional.pad(getattr(self, name), (0, more)))
-        self.inv = torch.nn.functional.pad(self.inv, (0, more, 0, more))
-        self.vacant += more
+        active.free(row, slot[row])
+        barred = torch.where(active.used[row], _NEVER, 0.0).to(self.open.dtype)
+        self.correlation.bar[row] = self.open.repeat(len(row), 1).scatter_add_(1, active.column[row], barred)
 
     def refresh(self) -> None:
-        """Compute afresh what has drifted: u, v, P, Q and the inverse of the classes concerned."""
-        drift = torch.where(self.used, (self.Q.gather(1, self.act) - self.s).abs(), 0.0).amax(1)
-        shift = torch.where(self.used, self.P.gather(1, self.act).abs(), 0.0).amax(1)
-        row = (self.alive & ~((drift < _DRIFT) & (shift <= _DRIFT * self.lam))).nonzero()[:, 0]
+        """Compute again what has drifted: the inverse, weights and correlations of the classes concerned."""
+        active = self.active
+        correlation = self.correlation
+        # On the active set the correlations are sign * multiplier: slope is the sign, and offset is 0.
+        drift = (correlation.slope.gather(1, active.column) - active.sign).abs()
+        drift = torch.where(active.used, drift, 0.0).amax(1)
+        shift = torch.where(active.used, correlation.offset.gather(1, active.column).abs(), 0.0).amax(1)
+        sound = (drift < _DRIFT) & (shift <= _DRIFT * self.progress.multiplier)
+        row = (self.progress.alive & ~sound).nonzero()[:, 0]
         if len(row) == 0:
             return
-        factor, info = factorise(self.G, self.act[row], self.used[row].to(self.b.dtype))
+        b = correlation.at_zero
+        factor, info = factorise(self.G, active.column[row], active.used[row].to(b.dtype))
         self._fail(row[info != 0])
-        row, factor = row[info == 0], factor[info == 0]
-        used, act = self.used[row], self.act[row]
-        self.inv[row] = torch.cholesky_inverse(factor) * (used[:, :, None] & used[:, None, :])
-        right = torch.stack([self.b[row].gather(1, act) * used, self.s[row]], 2)
-        both = refined_solve(self.G, act, used.to(self.b.dtype), factor, right)
-        self.u[row], self.v[row] = both[:, :, 0], both[:, :, 1]
-        spread = right.new_zeros(len(row), self.b.shape[1], 2).scatter_add_(1, act[:, :, None].expand(-1, -1, 2), both)
+        row = row[info == 0]
+        factor = factor[info == 0]
+        used = active.used[row]
+        column = active.column[row]
+        active.inverse[row] = torch.cholesky_inverse(factor) * (used[:, :, None] & used[:, None, :])
+        right = torch.stack([b[row].gather(1, column) * used, active.sign[row]], 2)
+        both = refined_solve(self.G, column, used.to(b.dtype), factor, right)
+        active.offset[row], active.slope[row] = both.unbind(2)
+        spread = right.new_zeros(len(row), len(self.G), 2)
+        spread.scatter_add_(1, column[:, :, None].expand(-1, -1, 2), both)
         image = (self.G @ spread.permute(1, 0, 2).flatten(1)).reshape(len(self.G), len(row), 2)
-        self.P[row] = self.b[row] - image[:, :, 0].T
-        self.Q[row] = image[:, :, 1].T
+        correlation.offset[row] = b[row] - image[:, :, 0].T
+        correlation.slope[row] = image[:, :, 1].T
 
     def secure(self) -> None:
         """Keep every present point as a start for another method; end classes that broke or run in circles."""
-        row = self.alive.nonzero()[:, 0]
-        point, broken = self._point(row, self.lam[row])
-        self.safe[row] = torch.where(broken[:, None], self.safe[row], point)
-        cycling = self.idle[row] > self.b.shape[1] + 50
+        progress = self.progress
+        row = progress.alive.nonzero()[:, 0]
+        point, broken = self._point(row, progress.multiplier[row])
+        progress.safe[row] = torch.where(broken[:, None], progress.safe[row], point)
+        cycling = progress.idle[row] > len(self.G) + 50
         self._fail(row[broken | cycling])
 
     def _fail(self, row: Tensor) -> None:
-        failed = torch.zeros_like(self.alive)
+        failed = torch.zeros_like(self.progress.alive)
         failed[row] = True
-        self.give_up(failed & self.alive)
+        self.give_up(failed & self.progress.alive)
 
     def give_up(self, who: Tensor) -> None:
         """Leave the classes ``who`` where they are, for another method to go on from."""
+        progress = self.progress
         for row in who.nonzero()[:, 0].tolist():
-            self.coef[int(self.target[row]) :, self.ids[row]] = self.safe[row]
-            self.stalled[self.ids[row]] = True
-            self.alive[row] = False
+            self.result.coef[int(progress.target[row]) :, progress.ids[row]] = progress.safe[row]
+            self.result.stalled[progress.ids[row]] = True
+            progress.alive[row] = False
+
+    def count_steps(self) -> None:
+        """Write down how many events the classes have had."""
+        self.result.steps[self.progress.ids] = self.progress.events
 
     def compact(self) -> None:
         """Drop finished classes from the state once they are half of it."""
-        if 2 * int(self.alive.sum()) > len(self.alive):
+        alive = self.progress.alive
+        if 2 * int(alive.sum()) > len(alive):
             return
-        self.steps[self.ids] = self.count
-        keep = self.alive.nonzero()[:, 0]
+        self.count_steps()
+        keep = alive.nonzero()[:, 0]
         self.every = self.every[: len(keep)]
-        for name in (
-            "ids", "count", "b", "P", "Q", "bar", "act", "used", "s", "u", "v", "inv", "lam", "floor", "target",
-            "idle", "alive", "safe",
-        ):  # fmt: skip
-            setattr(self, name, getattr(self, name)[keep])
+        self.active = rows_of(self.active, keep)
+        self.correlation = rows_of(self.correlation, keep)
+        self.progress = rows_of(self.progress, keep)

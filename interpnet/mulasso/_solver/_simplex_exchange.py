@@ -11,9 +11,8 @@ Source: Dantzig, "Linear Programming and Extensions", 1963; the rule "enter wher
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from interpnet.support.types import Float64
+from interpnet.support.types import Float64, Int64
 
 # A gain below this, for each unit of weight moved, is rounding.
 _GAIN = 1e-9
@@ -21,19 +20,15 @@ _GAIN = 1e-9
 _PIVOT = 1e-9
 
 
-def shortest(
-    table: Float64, weight: Float64, sign: Float64, *, positive: bool
-) -> tuple[npt.NDArray[np.int64], Float64]:
+def shortest(table: Float64, weight: Float64, sign: Float64, *, positive: bool) -> tuple[Int64, Float64]:
     """Return the K columns that hold the shortest weights, and their signs.
 
     Parameters
     ----------
     table : (K, n) float64
         T: the n columns outside in terms of the K active ones.
-    weight : (K,) float64
-        Weights of the active columns.
-    sign : (K,) float64
-        Their signs, 1 or -1; no weight contradicts its sign.
+    weight, sign : (K,) float64
+        Weights of the active columns and their signs, 1 or -1; no weight contradicts its sign.
     positive : bool
         Weights may not be negative.
 
@@ -52,15 +47,21 @@ def shortest(
     ([0, 2], [1.0, 1.0])
     """
     K, n = table.shape
-    T, w, s = table.copy(), weight.copy(), sign.copy()
-    inside, outside = np.arange(K), np.arange(K, K + n)
+    T = table.copy()
+    w = weight.copy()
+    s = sign.copy()
+    inside = np.arange(K)
+    outside = np.arange(K, K + n)
     for _ in range(10 * (K + n)):
+        # A unit of weight on column j, with the sign of its cost, saves |cost| - 1 of the l1 norm.
         cost = s @ T
-        gain = (cost if positive else np.abs(cost)) - 1
-        j = int(gain.argmax())
-        if gain[j] <= _GAIN:
+        saved = np.abs(cost)
+        if positive:
+            saved = cost
+        j = int(saved.argmax())
+        if saved[j] - 1 <= _GAIN:
             break
-        enters = 1.0 if cost[j] > 0 else -1.0
+        enters = np.sign(cost[j])
         step = -enters * T[:, j]
         falls = s * step < -_PIVOT * np.abs(step).max()
         if not falls.any():
@@ -69,11 +70,18 @@ def shortest(
         reach[falls] = w[falls] / -step[falls]
         i = int(reach.argmin())
         w += reach[i] * step
-        w[i], s[i] = reach[i] * enters, enters
-        column, row = T[:, j].copy(), T[i] / T[i, j]
-        T -= np.outer(column, row)
-        T[i] = row
-        T[:, j] = -column / column[i]
-        T[i, j] = 1 / column[i]
+        w[i] = reach[i] * enters
+        s[i] = enters
+        _exchange(T, i, j)
         inside[i], outside[j] = outside[j], inside[i]
     return inside, s
+
+
+def _exchange(T: Float64, i: int, j: int) -> None:
+    """Rewrite the table, in place, for column j of those outside in the place of column i of those inside."""
+    column = T[:, j].copy()
+    row = T[i] / T[i, j]
+    T -= np.outer(column, row)
+    T[i] = row
+    T[:, j] = -column / column[i]
+    T[i, j] = 1 / column[i]
