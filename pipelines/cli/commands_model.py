@@ -14,6 +14,7 @@ from interpnet.engine import best_device
 from interpnet.errors import InterpNetError, ModelError
 from interpnet.models import History, SmallCNN, accuracy, fit_smallcnn, save_smallcnn, smallcnn_extra
 
+from ..report.numbers import percent
 from ..run.config import RunConfig
 from ..run.cue import described
 from ..run.folder import RunFolder, digest
@@ -80,7 +81,7 @@ def train_to(out: Path, config: RunConfig, options: dict[str, Any], key: str | N
     save_smallcnn(model, out, _facts(data, history, reached, key))
     console.print(
         f"trained on {len(data)} images in {history.seconds:.1f} s, "
-        f"accuracy {tables.percent(reached)} on {len(test)} test images: {out}",
+        f"accuracy {percent(reached)} on {len(test)} test images: {out}",
         highlight=False,
         soft_wrap=True,
         markup=False,
@@ -139,8 +140,7 @@ def _say_reliance(session: Session, config: RunConfig) -> None:
     model, _, _, device = load_network(config)
     model = model.to(device)
     reached = [
-        tables.percent(accuracy(model, make_loader(load_images(config, split))))
-        for split in ("test-agree", "test-disagree")
+        percent(accuracy(model, make_loader(load_images(config, split)))) for split in ("test-agree", "test-disagree")
     ]
     session.say(f"accuracy where the cue agrees with the class {reached[0]}, where it disagrees {reached[1]}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from interpnet.engine import Site
 from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve, Stability
 
+from ..report.numbers import percent
 from ..run.selection import SELDOM, how_chosen, seldom
 
 # A terminal is no place for a thousand rows; the files have them.
@@ -33,17 +33,6 @@ def _table(console: Console, title: str, columns: Sequence[tuple[str, bool]]) ->
 def _add(table: Table, cells: Iterable[str]) -> None:
     # As Text, because a class named "[red]" is a class, and no markup.
     table.add_row(*(Text(cell) for cell in cells))
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """Return a share as a percentage, and a dash for what does not exist.
-
-    Examples
-    --------
-    >>> percent(0.1234), percent(float("nan"))
-    ('12.3 %', '-')
-    """
-    return "-" if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
 
 
 def show_collect(console: Console, entry: dict[str, Any]) -> None:

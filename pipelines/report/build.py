@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
-from interpnet.ablation import CONDITION_LABELS, AblationResult, finite_mean, mean_change
+from interpnet.ablation import CONDITION_LABELS, AblationResult, Condition, finite_mean, mean_change
 
 from ..run.selection import SELDOM, how_chosen
-from .audited import audited, skipped_images, stage_rows, title
+from .audited import audited, skipped_images, title
 from .charts import FIGURE_FILES, make_charts
 from .load import RunData, clean, load_run
 from .page import write_page
@@ -19,6 +17,10 @@ from .pictures import Pictures
 from .tables import TABLE_FILES, layer_rows, write_tables
 from .verdict import verdict
 from .views import ClassView, Limits, class_views, example_views, place_rows, swap_rows
+
+# Past this many classes each one starts folded.
+_MANY = 24
+_LONG = 60
 
 
 def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
@@ -49,11 +51,17 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
     folder = run.folder / "report"
     pictures = Pictures(run.folder / "explanations")
     examples = example_views(run, pictures, limits)
-    classes, most = class_views(run, pictures, examples, limits)
-    found = verdict(run.study) if run.study is not None else None
+    classes = class_views(run, pictures, examples, limits)
+    found = None
+    conditions: list[Condition] = []
+    if run.study is not None:
+        found = verdict(run.study)
+        conditions = _in_order(run.study)
     charts = make_charts(run, folder)
-    tables = write_tables(run, folder, classes, examples, found)
-    _remove_stale(folder, {*tables, *(chart.file for chart in charts.values())})
+    files = write_tables(run, folder, classes, examples, found) + [chart.file for chart in charts.values()]
+    # Tables and figures of an earlier report that this one has no numbers for.
+    for name in {*TABLE_FILES, *FIGURE_FILES} - set(files):
+        (folder / name).unlink(missing_ok=True)
     path = folder / "index.html"
     write_page(
         path,
@@ -62,32 +70,28 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
         title=title(run),
         verdict=found,
         audited=audited(run),
-        stages=stage_rows(run),
         skipped=skipped_images(run),
-        notes=_notes(run, classes, pictures, len(examples), most, limits),
+        notes=_notes(run, classes, pictures, len(examples), limits),
         charts=charts,
         classes=classes,
         many=len(classes) > _MANY,
         place_rows=place_rows(run),
         swap_rows=swap_rows(run),
-        conditions=_condition_rows(run.study) if run.study is not None else [],
+        conditions=conditions,
+        condition_labels=CONDITION_LABELS,
+        finite_mean=finite_mean,
+        mean_change=mean_change,
         layers=layer_rows(run),
         examples=run.examples,
         threshold=SELDOM,
         how_chosen=how_chosen,
-        files=[*tables, *(chart.file for chart in charts.values())],
+        files=files,
         legend=_legend(),
     )
     return path
 
 
-# Past this many classes each one starts folded.
-_MANY = 24
-
-
-def _notes(
-    run: RunData, classes: list[ClassView], pictures: Pictures, examples: int, most: int | None, limits: Limits
-) -> list[str]:
+def _notes(run: RunData, classes: list[ClassView], pictures: Pictures, examples: int, limits: Limits) -> list[str]:
     """Gather what a reader must know before trusting a number."""
     notes = [clean(note) for note in run.manifest.get("notes") or ()]
     untested = [c.name for c in classes if c.n_test == 0]
@@ -98,9 +102,10 @@ def _notes(
         notes.append(f"No relevant channels, so nothing to remove or to show: {_some(silent)}.")
     if run.study is not None and run.study.repeats < 3:
         notes.append(f"Random controls were drawn {run.study.repeats} times only; their intervals mean little.")
+    most = limits.per_class(run)
     if most is not None:
         notes.append(
-            f"To keep this page usable it shows pictures of the {most} strongest channels a class; "
+            f"To keep this page usable it shows pictures of the {most} strongest channels per class; "
             "explanations/ holds the others."
         )
     if examples > limits.examples:
@@ -114,36 +119,17 @@ def _notes(
 
 
 def _some(names: list[str], most: int = 8) -> str:
-    short = [clean(name) if len(name) <= 60 else f"{clean(name)[:57]}…" for name in names[:most]]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(f"“{name}”" for name in short) + more
+    cut = [clean(name) for name in names[:most]]
+    listed = ", ".join(f"“{name if len(name) <= _LONG else name[: _LONG - 3] + '…'}”" for name in cut)
+    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
 
 
-def _condition_rows(study: AblationResult) -> list[Mapping[str, Any]]:
-    rows: list[Mapping[str, Any]] = []
-    for scope in ("all", "conv"):
-        for name in [*CONDITION_LABELS, *sorted({c.name for c in study.conditions} - set(CONDITION_LABELS))]:
-            for condition in study.conditions:
-                if (condition.name, condition.layers) == (name, scope):
-                    change, ends = mean_change(study, condition)
-                    rows.append({
-                        "name": name,
-                        "label": CONDITION_LABELS.get(name, clean(name)),
-                        "scope": "all layers" if scope == "all" else "conv. layers",
-                        "removed": finite_mean(condition.removed),
-                        "repeats": condition.own.shape[0],
-                        "own": condition.mean_own(),
-                        "own_ends": condition.interval_own(),
-                        "change": change,
-                        "change_ends": ends,
-                    })  # fmt: skip
-    return rows
-
-
-def _remove_stale(folder: Path, written: set[str]) -> None:
-    """Delete tables and figures of an earlier report that this one has no numbers for."""
-    for name in {*TABLE_FILES, *FIGURE_FILES} - written:
-        (folder / name).unlink(missing_ok=True)
+def _in_order(study: AblationResult) -> list[Condition]:
+    """Return the conditions as the table has them: all layers first, and in each scope those with a label first."""
+    scopes = ("all", "conv")
+    names = [*CONDITION_LABELS, *sorted({c.name for c in study.conditions} - set(CONDITION_LABELS))]
+    listed = [c for c in study.conditions if c.layers in scopes]
+    return sorted(listed, key=lambda c: (scopes.index(c.layers), names.index(c.name)))
 
 
 def _legend() -> Markup:

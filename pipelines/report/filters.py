@@ -22,10 +22,11 @@ from ..run.session import Notes
 from .audited import DATA_FACTS, MODEL_FACTS, Rows, fact_rows, short_name
 from .charts import Chart, make_chart
 from .load import clean
+from .numbers import number_text
 from .page import write_page
 from .pictures import data_uri
 from .tables import write_csv
-from .views import Shot, number_text
+from .views import Shot
 
 PAGE = "filters.html"
 _CONVOLUTIONS, _FILTERS, _PLANES = 12, 96, 24

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import shlex
 import unicodedata
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from interpnet.ablation import AblationResult, as_result
 from interpnet.engine import ChannelIndex
@@ -18,9 +19,13 @@ from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve, Stability
 from interpnet.support.io import read_json
 
+from ..run.folder import read_manifest
 from ..run.selection import SELECTION_FILE, read_frequencies, read_selection
+from .numbers import number
 
-_FORMAT = "interpnet-run-1"
+#: A channel of a class: class, layer, index.
+Key = tuple[int, str, int]
+Made = TypeVar("Made")
 
 
 def clean(text: Any) -> str:
@@ -35,17 +40,27 @@ def clean(text: Any) -> str:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """Where one method's maps lie: IoU-AUC with its spread, maps of zeros, and the share in a planted cue."""
+
+    name: str
+    mean: float
+    sd: float
+    blank: int
+    cue: float
+
+
+@dataclass(frozen=True)
 class Localisation:
     """What ``explanations/localisation.json`` holds.
 
-    ``methods``: (name, mean, standard deviation, zero maps) of the IoU-AUC. ``shares``: of a channel's heatmap in each
-    region, by (class, layer, index). ``in_cue``: of each method's maps in a planted cue, empty where there is none.
+    ``shares``: of a channel's heatmap in each region. ``with_cue``: whether a cue was planted.
     """
 
     n_images: int
-    methods: tuple[tuple[str, float, float, int], ...]
-    shares: Mapping[tuple[int, str, int], Mapping[str, float | None]]
-    in_cue: Mapping[str, float | None] = field(default_factory=dict)
+    methods: tuple[Overlap, ...]
+    shares: Mapping[Key, Mapping[str, float]]
+    with_cue: bool
 
 
 @dataclass(frozen=True)
@@ -53,14 +68,14 @@ class Swapped:
     """What ``explanations/surroundings.json`` holds of one way to tell the subject from its surroundings.
 
     ``follows``, ``keeps``: shares of the swapped images predicted as the surroundings' or the subject's class.
-    ``classes``, ``channels``: the surroundings' share of what a class does, by class and by (class, layer, index).
+    ``classes``, ``channels``: the surroundings' share of what a class does; NaN where it is not known.
     """
 
     n_images: int
     follows: float
     keeps: float
-    classes: Mapping[int, float | None]
-    channels: Mapping[tuple[int, str, int], float | None]
+    classes: Mapping[int, float]
+    channels: Mapping[Key, float]
 
 
 @dataclass(frozen=True)
@@ -69,17 +84,14 @@ class RunData:
 
     Attributes
     ----------
-    folder : Path
-    manifest : dict
     config : str
         The text of ``run.toml``, empty where there is none.
-    classes : tuple of str
-    weights : Interpretation or None
     selection : SelectionCurve or None
         How mu was chosen, where it was.
     frequencies : Stability or None
         How often half of the images name each channel, where that was asked for.
-    study : AblationResult or None
+    top : int
+        The number of images averaged in a channel's picture.
     pictures : dict of int to dict, or None
         Entries of ``explanations/classes.json`` by class number.
     examples : dict or None
@@ -92,27 +104,37 @@ class RunData:
 
     folder: Path
     manifest: Mapping[str, Any]
-    config: str
     classes: tuple[str, ...]
-    weights: Interpretation | None
-    selection: SelectionCurve | None
-    frequencies: Stability | None
-    study: AblationResult | None
-    top: int
-    pictures: Mapping[int, Mapping[str, Any]] | None
-    examples: Mapping[str, Any] | None
+    config: str = ""
+    weights: Interpretation | None = None
+    selection: SelectionCurve | None = None
+    frequencies: Stability | None = None
+    study: AblationResult | None = None
+    top: int = 0
+    pictures: Mapping[int, Mapping[str, Any]] | None = None
+    examples: Mapping[str, Any] | None = None
     places: Localisation | None = None
     swapped: Mapping[str, Swapped] = field(default_factory=dict)
 
     def command(self, stage: str) -> str:
         """Return the command that runs one stage on this folder."""
-        return f"interpnet {stage} {_quoted(str(self.folder))}"
+        return _command(stage, self.folder)
+
+    def entry(self, *names: str) -> Mapping[str, Any]:
+        """Return a part of the manifest, such as ``entry("data", "train")``; empty where it is not there."""
+        found: Any = self.manifest
+        for name in names:
+            found = found.get(name) or {}
+        part: Mapping[str, Any] = found
+        return part
+
+    def picture_entry(self, cls: int) -> Mapping[str, Any]:
+        """Return what ``explanations/classes.json`` holds of a class; empty where there is nothing."""
+        return (self.pictures or {}).get(cls, {})
 
 
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
+def _command(stage: str, folder: Path) -> str:
+    return f"interpnet {stage} {shlex.quote(str(folder))}"
 
 
 @contextmanager
@@ -123,10 +145,10 @@ def reading(path: Path, stage: str, folder: Path) -> Iterator[None]:
     except RunFolderError:
         raise
     except (AttributeError, IndexError, InterpNetError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else f"cannot be used ({error})"
-        raise RunFolderError(
-            f"{str(path)!r} {what}; delete it and run `interpnet {stage} {_quoted(str(folder))}` again"
-        ) from error
+        what = f"cannot be used ({error})"
+        if isinstance(error, KeyError):
+            what = f"lacks {error}"
+        raise RunFolderError(f"{str(path)!r} {what}; delete it and run `{_command(stage, folder)}` again") from error
 
 
 def load_run(folder: Path) -> RunData:
@@ -137,41 +159,43 @@ def load_run(folder: Path) -> RunData:
     RunFolderError
         No run folder, one of another format, or a damaged file in it.
     """
-    manifest = read_json(folder / "manifest.json") if (folder / "manifest.json").is_file() else None
-    if manifest is None:
-        raise RunFolderError(
-            f"{str(folder)!r} holds no run (no manifest.json); `interpnet audit MODEL DATA --out {folder}` makes one"
-        )
-    found = manifest.get("format") if isinstance(manifest, Mapping) else None
-    if found != _FORMAT:
-        raise RunFolderError(f"run folder {str(folder)!r} has the format {found!r}; expected {_FORMAT!r}")
+    manifest = read_manifest(folder)
     weights, named = _weights(folder)
-    selection, frequencies = _choice(folder, weights)
-    study = _study(folder)
-    entries = _entries(folder)
-    examples = _optional(folder / "explanations" / "examples.json")
-    top, by_class = entries if entries is not None else (0, None)
-    classes = _class_names(folder, manifest, named, study, by_class)
+    study = _read(folder, "ablation/ablation.json", "ablate", as_result)
+    top, pictures = _read(folder, "explanations/classes.json", "explain", _entries) or (0, None)
+    selection = None
+    frequencies = None
+    if weights is not None:
+        selection = _selection(folder, weights.mu)
+        frequencies = read_frequencies(folder / "weights", weights.coef.shape)
     config = folder / "run.toml"
+    text = ""
+    if config.is_file():
+        text = clean(config.read_text(encoding="utf-8", errors="replace"))
     return RunData(
-        folder,
-        manifest,
-        clean(config.read_text(encoding="utf-8", errors="replace")) if config.is_file() else "",
-        classes,
-        weights,
-        selection,
-        frequencies,
-        study,
-        top,
-        by_class,
-        examples,
-        _places(folder),
-        _swapped(folder),
+        folder=folder,
+        manifest=manifest,
+        classes=_class_names(folder, manifest, named, study, pictures),
+        config=text,
+        weights=weights,
+        selection=selection,
+        frequencies=frequencies,
+        study=study,
+        top=top,
+        pictures=pictures,
+        examples=_read(folder, "explanations/examples.json", "explain", dict),
+        places=_read(folder, "explanations/localisation.json", "explain", _places),
+        swapped=_read(folder, "explanations/surroundings.json", "explain", _swapped) or {},
     )
 
 
-def _optional(path: Path) -> Any:
-    return read_json(path) if path.is_file() else None
+def _read(folder: Path, name: str, stage: str, make: Callable[[Any], Made]) -> Made | None:
+    """Return what ``make`` makes of a JSON file; ``None`` where its stage has not written it."""
+    path = folder / name
+    if not path.is_file():
+        return None
+    with reading(path, stage, folder):
+        return make(read_json(path))
 
 
 def _weights(folder: Path) -> tuple[Interpretation | None, Sequence[str]]:
@@ -185,79 +209,55 @@ def _weights(folder: Path) -> tuple[Interpretation | None, Sequence[str]]:
         return replace(found, channels=channels), found.classes
 
 
-def _choice(folder: Path, weights: Interpretation | None) -> tuple[SelectionCurve | None, Stability | None]:
-    """Read what goes with the weights: how mu was chosen, and how often half of the images name each channel."""
-    where = folder / "weights"
-    if weights is None:
-        return None, None
-    selection = read_selection(where)
-    if selection is not None and not math.isclose(selection.chosen, weights.mu, rel_tol=1e-9):
+def _selection(folder: Path, mu: float) -> SelectionCurve | None:
+    """Read how mu was chosen, and refuse the choice of another solution."""
+    selection = read_selection(folder / "weights")
+    if selection is not None and not math.isclose(float(selection.chosen), mu, rel_tol=1e-9):
         raise RunFolderError(
-            f"{str(where / SELECTION_FILE)!r} chose mu = {selection.chosen:g} and the weights beside it are those of "
-            f"mu = {weights.mu:g}; run `interpnet solve {_quoted(str(folder))}` again"
+            f"{str(folder / 'weights' / SELECTION_FILE)!r} chose mu = {selection.chosen:g} and the weights beside it "
+            f"are those of mu = {mu:g}; run `{_command('solve', folder)}` again"
         )
-    return selection, read_frequencies(where, weights.coef.shape)
+    return selection
 
 
-def _study(folder: Path) -> AblationResult | None:
-    path = folder / "ablation" / "ablation.json"
-    if not path.is_file():
-        return None
-    with reading(path, "ablate", folder):
-        return as_result(read_json(path))
+def _entries(data: Any) -> tuple[int, dict[int, Mapping[str, Any]]]:
+    return int(data["top"]), {int(entry["index"]): entry for entry in data["classes"]}
 
 
-def _entries(folder: Path) -> tuple[int, dict[int, Mapping[str, Any]]] | None:
-    path = folder / "explanations" / "classes.json"
-    if not path.is_file():
-        return None
-    with reading(path, "explain", folder):
-        data = read_json(path)
-        return int(data["top"]), {int(entry["index"]): entry for entry in data["classes"]}
+def _by_channel(classes: Any) -> dict[Key, Any]:
+    """Return the entries of all channels of all classes."""
+    return {
+        (int(entry["index"]), clean(channel["layer"]), int(channel["index"])): channel
+        for entry in classes
+        for channel in entry["channels"]
+    }
 
 
-def _places(folder: Path) -> Localisation | None:
-    path = folder / "explanations" / "localisation.json"
-    if not path.is_file():
-        return None
-    with reading(path, "explain", folder):
-        data = read_json(path)
-        rows = [(clean(m["name"]), float(m["mean"]), float(m["sd"]), int(m["blank"])) for m in data["methods"]]
-        shares = {
-            (int(entry["index"]), clean(c["layer"]), int(c["index"])): {
-                clean(k): None if v is None else float(v) for k, v in c["shares"].items()
-            }
-            for entry in data["classes"]
-            for c in entry["channels"]
-        }
-        in_cue = {
-            clean(m["name"]): None if m["cue"] is None else float(m["cue"]) for m in data["methods"] if "cue" in m
-        }
-        return Localisation(int(data["n_images"]), tuple(rows), shares, in_cue)
+def _places(data: Any) -> Localisation:
+    channels = _by_channel(data["classes"])
+    methods = [
+        Overlap(clean(m["name"]), float(m["mean"]), float(m["sd"]), int(m["blank"]), number(m.get("cue")))
+        for m in data["methods"]
+    ]
+    return Localisation(
+        n_images=int(data["n_images"]),
+        methods=tuple(methods),
+        shares={key: {clean(k): number(v) for k, v in entry["shares"].items()} for key, entry in channels.items()},
+        with_cue=any("cue" in m for m in data["methods"]),
+    )
 
 
-def _swapped(folder: Path) -> dict[str, Swapped]:
-    path = folder / "explanations" / "surroundings.json"
-    if not path.is_file():
-        return {}
-    with reading(path, "explain", folder):
-        data = read_json(path)
-        return {
-            clean(name): Swapped(
-                int(data["n_images"]),
-                float(way["follows"]),
-                float(way["keeps"]),
-                {int(c["index"]): None if c["share"] is None else float(c["share"]) for c in way["classes"]},
-                {
-                    (int(c["index"]), clean(x["layer"]), int(x["index"])): None
-                    if x["share"] is None
-                    else float(x["share"])
-                    for c in way["classes"]
-                    for x in c["channels"]
-                },
-            )
-            for name, way in data["ways"].items()
-        }
+def _swapped(data: Any) -> dict[str, Swapped]:
+    return {
+        clean(name): Swapped(
+            n_images=int(data["n_images"]),
+            follows=float(way["follows"]),
+            keeps=float(way["keeps"]),
+            classes={int(entry["index"]): number(entry["share"]) for entry in way["classes"]},
+            channels={key: number(entry["share"]) for key, entry in _by_channel(way["classes"]).items()},
+        )
+        for name, way in data["ways"].items()
+    }
 
 
 def _class_names(
@@ -265,22 +265,23 @@ def _class_names(
     manifest: Mapping[str, Any],
     named: Sequence[str],
     study: AblationResult | None,
-    entries: Mapping[int, Mapping[str, Any]] | None,
+    pictures: Mapping[int, Mapping[str, Any]] | None,
 ) -> tuple[str, ...]:
-    sources = {"weights/interpretation.npz": tuple(named), "ablation/ablation.json": study.classes if study else ()}
+    """Return the classes' names from the first file that has them, and refuse files that disagree on their number."""
+    sources: dict[str, Sequence[str]] = {"weights/interpretation.npz": named}
+    if study is not None:
+        sources["ablation/ablation.json"] = study.classes
     if not any(sources.values()):
         # The model's classes; those of the data can be fewer, under other numbers.
-        model = manifest.get("model") or {}
-        sources["manifest.json"] = tuple(model.get("classes") or ())
-    given = {name: tuple(map(str, classes)) for name, classes in sources.items() if classes}
-    sizes = {name: len(classes) for name, classes in given.items()}
-    if len(set(sizes.values())) > 1:
-        counts = ", ".join(f"{count} in {name}" for name, count in sizes.items())
+        sources["manifest.json"] = (manifest.get("model") or {}).get("classes") or ()
+    given = {name: classes for name, classes in sources.items() if classes}
+    if len({len(classes) for classes in given.values()}) > 1:
+        counts = ", ".join(f"{len(classes)} in {name}" for name, classes in given.items())
         raise RunFolderError(
             f"run folder {str(folder)!r} disagrees on the number of classes: {counts}; "
             f"run `interpnet audit --config {folder / 'run.toml'}` again"
         )
-    if given:
-        return tuple(clean(name) for name in next(iter(given.values())))
-    known = {index: str(entry.get("name", index)) for index, entry in (entries or {}).items()}
+    for classes in given.values():
+        return tuple(map(clean, classes))
+    known = {index: entry.get("name", index) for index, entry in (pictures or {}).items()}
     return tuple(clean(known.get(i, f"class {i}")) for i in range(max(known, default=-1) + 1))

@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from interpnet.support.io import write_text
 
-from .verdict import signed
-from .views import number_text
+from .load import clean
+from .numbers import number_text, percent, signed
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # No text from data can hold it: control characters are replaced on reading.
@@ -64,7 +64,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number_text, signed=signed, breakable=_breakable)
+    environment.filters.update(number=number_text, signed=signed, percent=percent, clean=clean, breakable=_breakable)
     return environment
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,25 @@ from .load import RunData
 from .verdict import Verdict
 from .views import ClassView, ExampleView
 
+# Names of columns, each with "=ATTRIBUTE" where the value is called otherwise in views.py.
+_CLASSES = """
+    index class=name train_images=n_train test_images=n_test relevant_channels=n_relevant recall_intact=recall
+    recall_relevant_removed=after recall_random_removed=random others_change=others relative_gap=gap
+"""
+_CHANNELS = """
+    class_index class rank layer channel=index family weight frequency own_recall_change_alone=own
+    others_recall_change_alone=others images_averaged=count field_height field_width
+"""
+_EXAMPLES = "image=name dataset_index true predicted explained confidence channels note"
+_LAYERS = "layer channels mean_share_of_abs_weight channels_relevant_to_any_class"
+_CURVE = "k own_recall random_recall random_low random_high"
+_ABLATION = """
+    condition layers mean_removed repeats own_recall own_low own_high others_change others_change_low others_change_high
+"""
 TABLE_FILES = (
-    "classes.csv", "channels.csv", "examples.csv", "layers.csv", "mu_curve.csv", "ablation.csv", "ablation_curve.csv",
-)  # fmt: skip
+    *("classes.csv", "channels.csv", "examples.csv", "layers.csv"),
+    *("mu_curve.csv", "ablation.csv", "ablation_curve.csv"),
+)
 # What a spreadsheet would run as a formula when a cell begins with it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -37,8 +54,8 @@ def safe_cell(value: Any) -> Any:
     >>> safe_cell("=1+1"), safe_cell(-0.5), safe_cell(float("nan"))
     ("'=1+1", -0.5, '')
     """
-    if isinstance(value, str):
-        return f"'{value}" if value.lstrip(" ").startswith(_FORMULA) else value
+    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA):
+        return f"'{value}"
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     return value
@@ -61,62 +78,49 @@ def write_tables(
     verdict: Verdict | None,
 ) -> list[str]:
     """Write the tables the run has numbers for, and ``report.json``; return their names."""
-    tables: dict[str, tuple[Row, list[Row]]] = {}
+    tables: dict[str, tuple[str, Iterable[Row]]] = {}
     if classes:
-        tables["classes.csv"] = _classes(classes)
+        tables["classes.csv"] = (_CLASSES, _picked(_CLASSES, map(vars, classes)))
         if run.weights is not None or run.pictures is not None:
-            tables["channels.csv"] = _channels(classes)
+            tables["channels.csv"] = (_CHANNELS, _picked(_CHANNELS, _channels(classes)))
     if examples:
-        tables["examples.csv"] = _examples(examples)
+        tables["examples.csv"] = (_EXAMPLES, _picked(_EXAMPLES, map(_example, examples)))
     if run.weights is not None:
-        tables["layers.csv"] = _layers(run)
+        tables["layers.csv"] = (_LAYERS, layer_rows(run))
     if run.selection is not None:
-        tables["mu_curve.csv"] = _mu_curve(run.selection)
+        curve = _mu_curve(run.selection)
+        tables["mu_curve.csv"] = (" ".join(curve), zip(*curve.values(), strict=True))
     if run.study is not None:
-        tables["ablation.csv"] = _ablation(run.study)
+        tables["ablation.csv"] = (_ABLATION, _ablation(run.study))
         if run.study.curve is not None:
-            tables["ablation_curve.csv"] = _curve(run.study)
-    for name, (header, rows) in tables.items():
-        write_csv(folder / name, header, rows)
+            tables["ablation_curve.csv"] = (_CURVE, _removal_curve(run.study.curve))
+    for name, (columns, rows) in tables.items():
+        write_csv(folder / name, [column.partition("=")[0] for column in columns.split()], rows)
     write_json(folder / "report.json", _summary(run, classes, verdict))
     return [*tables, "report.json"]
 
 
-def _classes(classes: Sequence[ClassView]) -> tuple[Row, list[Row]]:
-    header = (
-        "index", "class", "train_images", "test_images", "relevant_channels", "recall_intact",
-        "recall_relevant_removed", "recall_random_removed", "others_change", "relative_gap",
-    )  # fmt: skip
-    return header, [
-        (c.index, c.name, c.n_train, c.n_test, c.n_relevant, c.recall, c.after, c.random, c.others, c.gap)
-        for c in classes
-    ]
+def _picked(columns: str, things: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """Return a row for each thing, of the values that the columns name."""
+    names = [column.rpartition("=")[2] for column in columns.split()]
+    return [[thing[name] for name in names] for thing in things]
 
 
-def _channels(classes: Sequence[ClassView]) -> tuple[Row, list[Row]]:
-    header = (
-        "class_index", "class", "rank", "layer", "channel", "family", "weight", "frequency", "own_recall_change_alone",
-        "others_recall_change_alone", "images_averaged", "field_height", "field_width",
-    )  # fmt: skip
-    return header, [
-        (c.index, c.name, r.rank, r.layer, r.index, r.family, r.weight, r.frequency, r.own, r.others, r.count,
-         *_two(r.field))
-        for c in classes
-        for r in c.channels
-    ]  # fmt: skip
+def _channels(classes: Sequence[ClassView]) -> Iterable[Mapping[str, Any]]:
+    for c in classes:
+        for row in c.channels:
+            height, width = row.field if len(row.field) == 2 else (None, None)
+            yield vars(row) | {
+                "class_index": c.index,
+                "class": c.name,
+                "field_height": height,
+                "field_width": width,
+            }
 
 
-def _two(field: tuple[int, ...]) -> tuple[int | None, int | None]:
-    return (field[0], field[1]) if len(field) == 2 else (None, None)
-
-
-def _examples(examples: Sequence[ExampleView]) -> tuple[Row, list[Row]]:
-    header = ("image", "dataset_index", "true", "predicted", "explained", "confidence", "channels", "note")
-    return header, [
-        (e.name, e.dataset_index, e.true, e.predicted, e.explained, e.confidence,
-         "; ".join(f"{shot.title} ({shot.caption})" for shot in e.heatmaps if shot.title != "combined"), e.note)
-        for e in examples
-    ]  # fmt: skip
+def _example(example: ExampleView) -> Mapping[str, Any]:
+    named = [f"{shot.title} ({shot.caption})" for shot in example.heatmaps if shot.title != "combined"]
+    return vars(example) | {"channels": "; ".join(named)}
 
 
 def layer_rows(run: RunData) -> list[tuple[str, int, float, int]]:
@@ -128,84 +132,79 @@ def layer_rows(run: RunData) -> list[tuple[str, int, float, int]]:
     channels = run.weights.channels
     relevant = (run.weights.coef != 0).any(0)
     used = [int(relevant[channels.slice(name)].sum()) for name in channels.layers]
-    means = shares.mean(0) if len(shares) else np.zeros(len(used))
+    means = np.zeros(len(used))
+    if len(shares):
+        means = shares.mean(0)
     return [(*layer, float(m), u) for layer, m, u in zip(channels.sizes, means, used, strict=True)]
 
 
-def _layers(run: RunData) -> tuple[Row, list[Row]]:
-    return ("layer", "channels", "mean_share_of_abs_weight", "channels_relevant_to_any_class"), list(layer_rows(run))
+def _mu_curve(found: SelectionCurve) -> dict[str, list[Any]]:
+    """Return the columns of the choice of mu; accuracies stay empty where they were not measured."""
+    names = ("error_mean", "error_se", "accuracy_mean", "accuracy_se", "channels_mean")
+    columns: dict[str, list[Any]] = {"mu": found.mus.tolist()}
+    for name in names:
+        curve = getattr(found, name)
+        columns[name] = [None] * len(found.mus)
+        if curve is not None:
+            columns[name] = curve.tolist()
+    chosen = found.position(float(found.chosen))
+    return columns | {"chosen": [int(t == chosen) for t in range(len(found.mus))]}
 
 
-def _mu_curve(found: SelectionCurve) -> tuple[Row, list[Row]]:
-    header = ("mu", "error_mean", "error_se", "accuracy_mean", "accuracy_se", "channels_mean", "chosen")
-    unknown = [None] * len(found.mus)
-    accuracy = unknown if found.accuracy_mean is None else found.accuracy_mean.tolist()
-    accuracy_se = unknown if found.accuracy_se is None else found.accuracy_se.tolist()
-    chosen = [int(t == found.position(float(found.chosen))) for t in range(len(found.mus))]
-    columns = (
-        found.mus.tolist(), found.error_mean.tolist(), found.error_se.tolist(), accuracy, accuracy_se,
-        found.channels_mean.tolist(), chosen,
-    )  # fmt: skip
-    return header, list(zip(*columns, strict=True))
-
-
-def _ablation(study: AblationResult) -> tuple[Row, list[Row]]:
-    header = (
-        "condition", "layers", "mean_removed", "repeats", "own_recall", "own_low", "own_high", "others_change",
-        "others_change_low", "others_change_high",
-    )  # fmt: skip
+def _ablation(study: AblationResult) -> list[Row]:
     rows: list[Row] = [("intact", "", 0, 1, study.mean_intact, None, None, 0.0, None, None)]
-    for c in study.conditions:
-        change, ends = mean_change(study, c)
-        repeats = c.own.shape[0]
-        bounds = (c.interval_own(), ends) if repeats > 1 else ((None, None), (None, None))
-        own = (c.name, c.layers, finite_mean(c.removed), repeats, c.mean_own(), *bounds[0])
-        rows.append((*own, change, *bounds[1]))
-    return header, rows
+    for condition in study.conditions:
+        own_ends: Row = condition.interval_own()
+        change, change_ends = mean_change(study, condition)
+        repeats = condition.own.shape[0]
+        ends: list[Row] = [own_ends, change_ends]
+        if repeats == 1:  # a single draw has no interval
+            ends = [(None, None)] * 2
+        facts = (condition.name, condition.layers, finite_mean(condition.removed), repeats)
+        rows.append((*facts, condition.mean_own(), *ends[0], change, *ends[1]))
+    return rows
 
 
-def _curve(study: AblationResult) -> tuple[Row, list[Row]]:
-    header = ("k", "own_recall", "random_recall", "random_low", "random_high")
-    if study.curve is None:
-        return header, []
-    rows: list[Row] = []
-    for k, own, random in zip(study.curve.k, study.curve.own, study.curve.random, strict=True):
+def _removal_curve(curve: Any) -> Iterable[Row]:
+    for k, own, random in zip(curve.k, curve.own, curve.random, strict=True):
         draws = np.array([finite_mean(draw) for draw in random])
-        rows.append((int(k), finite_mean(own), finite_mean(draws), *interval(draws)))
-    return header, rows
+        yield (int(k), finite_mean(own), finite_mean(draws), *interval(draws))
 
 
 def _summary(run: RunData, classes: Sequence[ClassView], verdict: Verdict | None) -> dict[str, Any]:
-    relevant = None if run.study is None else find_condition(run.study, "relevant")
-    return {
+    """Return ``report.json``, for programs: what the page says, without its pictures."""
+    summary: dict[str, Any] = {
         "format": "interpnet-report-1",
         "manifest": dict(run.manifest),
-        "selection": None if run.selection is None else selection_json(run.selection),
-        "verdict": None
-        if verdict is None
-        else {
-            "level": verdict.level,
-            "headline": verdict.headline,
-            "judgement": verdict.judgement,
-            "details": list(verdict.details),
-        },
-        "mean_recall": {
-            "intact": None if run.study is None else _null(run.study.mean_intact),
-            "relevant_removed": None if relevant is None else _null(relevant.mean_own()),
-        },
-        "classes": [
-            {
-                "index": c.index,
-                "name": c.name,
-                "relevant_channels": c.n_relevant,
-                "recall_intact": _null(c.recall),
-                "recall_relevant_removed": _null(c.after),
-                "others_change": _null(c.others),
-            }
-            for c in classes
-        ],
+        "selection": None,
+        "verdict": None,
+        "mean_recall": {"intact": None, "relevant_removed": None},
     }
+    if run.selection is not None:
+        summary["selection"] = selection_json(run.selection)
+    if verdict is not None:
+        words = asdict(verdict)
+        del words["figures"]
+        summary["verdict"] = words
+    if run.study is not None:
+        summary["mean_recall"]["intact"] = _null(run.study.mean_intact)
+        relevant = find_condition(run.study, "relevant")
+        if relevant is not None:
+            summary["mean_recall"]["relevant_removed"] = _null(relevant.mean_own())
+    summary["classes"] = [
+        {
+            "index": c.index,
+            "name": c.name,
+            "relevant_channels": c.n_relevant,
+            "recall_intact": _null(c.recall),
+            "recall_relevant_removed": _null(c.after),
+            "others_change": _null(c.others),
+        }
+        for c in classes
+    ]
+    return summary
 
 
 def _null(value: float) -> float | None:
+    """Return a number for JSON, which has no NaN."""
     return value if math.isfinite(value) else None

@@ -10,7 +10,8 @@ import numpy as np
 
 from interpnet.ablation import AblationResult, Condition, by_class, find_condition, finite_mean, mean_change
 
-_CONTROLS = ("random", "random-per-layer", "highest-activation")
+from .numbers import signed
+
 # From this share of a class's loss on we say that the named channels serve the class rather than everybody.
 _CLASS_SHARE = 0.25
 _CONTROL_WORDS = {
@@ -45,159 +46,188 @@ class Verdict:
     details : tuple of str
         Further sentences.
     figures : tuple of Figure
+        The main numbers.
     """
 
     level: str
     headline: str
-    judgement: str
-    details: tuple[str, ...]
-    figures: tuple[Figure, ...]
+    judgement: str = ""
+    details: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
 
 
-def signed(value: float, digits: int = 2) -> str:
-    """Return a number with its sign, a real minus, and no negative zero.
+@dataclass(frozen=True)
+class _Removal:
+    """A condition of the study, in words and numbers."""
 
-    Examples
-    --------
-    >>> signed(-0.25), signed(-0.001), signed(0.5)
-    ('−0.25', '0.00', '+0.50')
-    """
-    if not math.isfinite(value):
-        return "–"
-    text = f"{value:+.{digits}f}"
-    return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+    study: AblationResult
+    condition: Condition
+
+    @property
+    def words(self) -> str:
+        return _CONTROL_WORDS[self.condition.name]
+
+    @property
+    def own(self) -> float:
+        """The mean recall that is left of a class."""
+        return self.condition.mean_own()
+
+    @property
+    def change(self) -> float:
+        """What the other classes' mean recall changes by."""
+        return mean_change(self.study, self.condition)[0]
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The interval of ``own`` over repeated draws."""
+        if self.condition.own.shape[0] == 1:
+            return None
+        return self.condition.interval_own()
+
+    @property
+    def low(self) -> float:
+        """The smallest recall that the draws are compatible with."""
+        return (self.ends or (self.own,))[0]
+
+    @property
+    def specificity(self) -> float:
+        """The share of a class's loss that the others do not lose as well: 1 is the class's own, 0 everybody's."""
+        lost = self.study.mean_intact - self.own
+        if not lost > 0:  # NaN, too: nothing was tested
+            return 0.0
+        return (lost + self.change) / lost
+
+    @property
+    def count(self) -> str:
+        """How many channels were removed."""
+        counts = self.condition.removed[self.condition.removed > 0]
+        low = int(counts.min())
+        high = int(counts.max())
+        return str(low) if low == high else f"{low} to {high} (mean {finite_mean(counts):.1f})"
 
 
 def verdict(study: AblationResult) -> Verdict:
     """Put a study into words; see :class:`Verdict`."""
-    relevant = find_condition(study, "relevant") or find_condition(study, "relevant", "conv")
-    if relevant is None or not np.any(relevant.removed > 0) or not math.isfinite(relevant.mean_own()):
-        why = "No class has relevant channels and test images" if relevant else "The relevant channels were not removed"
-        return Verdict("open", f"{why}, so the ablation says nothing.", "", (), ())
-    controls = [c for name in _CONTROLS if (c := find_condition(study, name, relevant.layers)) is not None]
-    intact, own = study.mean_intact, relevant.mean_own()
-    verb = "lowers its own recall" if own < intact else "does not lower its own recall:"
-    headline = (
-        f"Removing the {_count(relevant)} channels that InterpNet names for a class {verb} "
-        f"from {intact:.2f} to {own:.2f}{_on_average(study)}"
-    )
-    headline += f"; removing as many {_said(controls[0])}." if controls else "."
-    level, judgement = _judge(study, relevant, controls)
+    condition = find_condition(study, "relevant") or find_condition(study, "relevant", "conv")
+    if condition is None:
+        return Verdict("open", "The relevant channels were not removed, so the ablation says nothing.")
+    if not np.any(condition.removed > 0) or not math.isfinite(condition.mean_own()):
+        return Verdict("open", "No class has relevant channels and test images, so the ablation says nothing.")
+    relevant = _Removal(study, condition)
+    wanted = [find_condition(study, name, condition.layers) for name in _CONTROL_WORDS]
+    controls = [_Removal(study, control) for control in wanted if control is not None]
+    level, judgement = _judge(relevant, controls)
     figures = [
-        Figure("intact", intact, None, "ink"),
-        Figure("named channels removed", own, None, "relevant"),
-        *(Figure(_CONTROL_WORDS[c.name] + " removed", c.mean_own(), _ends(c), c.name) for c in controls),
+        Figure("intact", study.mean_intact, None, "ink"),
+        Figure("named channels removed", relevant.own, None, "relevant"),
+        *(Figure(f"{c.words} removed", c.own, c.ends, c.condition.name) for c in controls),
     ]
-    return Verdict(level, headline, judgement, tuple(_details(study, relevant, controls)), tuple(figures))
+    details = _details(relevant, controls)
+    return Verdict(level, _headline(relevant, controls), judgement, tuple(details), tuple(figures))
 
 
-def _count(condition: Condition) -> str:
-    counts = condition.removed[condition.removed > 0]
-    low, high = int(counts.min()), int(counts.max())
-    return str(low) if low == high else f"{low} to {high} (mean {finite_mean(counts):.1f})"
-
-
-def _ends(condition: Condition) -> tuple[float, float] | None:
-    return condition.interval_own() if condition.own.shape[0] > 1 else None
-
-
-def _on_average(study: AblationResult) -> str:
+def _headline(relevant: _Removal, controls: Sequence[_Removal]) -> str:
+    study = relevant.study
+    verb = "lowers its own recall"
+    if relevant.own >= study.mean_intact:
+        verb = "does not lower its own recall:"
+    headline = (
+        f"Removing the {relevant.count} channels that InterpNet names for a class {verb} "
+        f"from {study.mean_intact:.2f} to {relevant.own:.2f}"
+    )
     tested = int(np.isfinite(study.intact).sum())
-    return f" (mean over {tested} classes)" if tested > 1 else ""
+    if tested > 1:
+        headline += f" (mean over {tested} classes)"
+    if controls:
+        first = controls[0]
+        headline += f"; removing as many {first.words.removeprefix('those ')}, to {first.own:.2f}"
+        if first.ends:
+            headline += f" (95 % interval {first.ends[0]:.3f} to {first.ends[1]:.3f})"
+    return f"{headline}."
 
 
-def _said(control: Condition) -> str:
-    """Return a control and what it leaves, for the end of the headline."""
-    ends = _ends(control)
-    within = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
-    return f"{_CONTROL_WORDS[control.name].removeprefix('those ')}, to {control.mean_own():.2f}{within}"
-
-
-def _specificity(study: AblationResult, condition: Condition) -> float:
-    """Return the share of a class's loss that the others do not lose as well: 1 is the class's own, 0 everybody's."""
-    lost = study.mean_intact - condition.mean_own()
-    return (lost + mean_change(study, condition)[0]) / lost if lost > 0 else 0.0
-
-
-def _judge(study: AblationResult, relevant: Condition, controls: Sequence[Condition]) -> tuple[str, str]:
-    intact, own = study.mean_intact, relevant.mean_own()
+def _judge(relevant: _Removal, controls: Sequence[_Removal]) -> tuple[str, str]:
+    """Return the level and the judgement: what the loss is beyond, and what it is not."""
     if not controls:
         return "open", "No control was run, so this alone does not show that the named channels are special."
-    beaten = [c for c in controls if own < (_ends(c) or (c.mean_own(),))[0]]
+    beaten = [c for c in controls if relevant.own < min(c.low, relevant.study.mean_intact)]
     lost = [c for c in controls if c not in beaten]
-    if own >= intact:
-        lost, beaten = list(controls), []
-    # A control that fells every class alike has found channels that the whole network needs, not the class's own.
-    special = _specificity(study, relevant)
-    general = [c for c in lost if special >= _CLASS_SHARE and _specificity(study, c) < 0.5 * special]
+    # A control that costs every class alike has found channels that the whole network needs, not the class's own.
+    special = relevant.specificity
+    general = [c for c in lost if special >= _CLASS_SHARE and c.specificity < 0.5 * special]
     equal = [c for c in lost if c not in general]
-    if any(c.name == "random" for c in equal) or not (beaten or general):
-        beyond = (
-            f"beyond removing {_named(beaten)}, but not beyond removing {_named(equal)}"
-            if beaten
-            else ("not beyond what the controls do")
-        )
+    if any(c.condition.name == "random" for c in equal) or not (beaten or general):
+        beyond = "not beyond what the controls do"
+        if beaten:
+            beyond = f"beyond removing {_named(beaten)}, but not beyond removing {_named(equal)}"
         return "not shown", (
             f"That is {beyond}: this study does not show that the network relies on the named channels more than on "
             "others."
         )
     if lost:
-        text = f"That is beyond removing {_named(beaten)}. " if beaten else ""
-        if general:
-            changes = ", ".join(signed(mean_change(study, c)[0]) for c in general)
-            text += (
-                f"Removing {_named(general)} costs a class as much or more, but costs the others as much (change of "
-                f"their recall {changes}, against {signed(mean_change(study, relevant)[0])} here): those channels "
-                "serve every class, the named ones this class. "
-            )
-        if equal:
-            text += (
-                f"It is not beyond removing {_named(equal)}: the named channels matter, but so do channels that are "
-                "found without naming any."
-            )
-        return "mixed" if equal or not beaten else "shown", text.strip()
-    nearest = min(controls, key=lambda c: c.mean_own())
-    gain = nearest.mean_own() - own
+        return _mixed(relevant, beaten, general, equal)
+    nearest = min(controls, key=lambda c: c.own)
     text = (
-        f"That is beyond every control: {gain:.2f} lower than the strongest of them "
-        f"({_CONTROL_WORDS[nearest.name]}). The network relies on the named channels."
+        f"That is beyond every control: {nearest.own - relevant.own:.2f} lower than the strongest of them "
+        f"({nearest.words}). The network relies on the named channels."
     )
-    if not any(_ends(c) for c in controls):
+    if not any(c.ends for c in controls):
         return "mixed", text + " Each control was drawn only once, though, so there is no interval to judge by."
     return "shown", text
 
 
-def _named(controls: Sequence[Condition]) -> str:
-    return " or ".join(_CONTROL_WORDS[c.name] for c in controls)
-
-
-def _details(study: AblationResult, relevant: Condition, controls: Sequence[Condition]) -> list[str]:
-    own = by_class(relevant.own)
-    tested = np.isfinite(own) & np.isfinite(study.intact) & (relevant.removed > 0)
-    details = []
-    random = next((c for c in controls if c.name == "random"), None)
-    if random is not None:
-        lower = int(np.sum(own[tested] < by_class(random.own)[tested]))
-        count = int(tested.sum())
-        details.append(f"In {lower} of {count} classes the own recall falls below that with random channels.")
-    lost = study.mean_intact - relevant.mean_own()
-    change, _ = mean_change(study, relevant)
-    if lost > 0 and math.isfinite(change):
-        share = -change / lost
-        judged = (
-            "so the effect is mostly the class's own"
-            if share < 0.5
-            else "so a good part of the effect is not specific to the class"
+def _mixed(
+    relevant: _Removal, beaten: Sequence[_Removal], general: Sequence[_Removal], equal: Sequence[_Removal]
+) -> tuple[str, str]:
+    sentences = []
+    if beaten:
+        sentences.append(f"That is beyond removing {_named(beaten)}.")
+    if general:
+        changes = ", ".join(signed(c.change) for c in general)
+        sentences.append(
+            f"Removing {_named(general)} costs a class as much or more, but costs the others as much (change of "
+            f"their recall {changes}, against {signed(relevant.change)} here): those channels "
+            "serve every class, the named ones this class."
         )
+    if equal:
+        sentences.append(
+            f"It is not beyond removing {_named(equal)}: the named channels matter, but so do channels that are "
+            "found without naming any."
+        )
+    level = "mixed" if equal or not beaten else "shown"
+    return level, " ".join(sentences)
+
+
+def _named(controls: Sequence[_Removal]) -> str:
+    return " or ".join(c.words for c in controls)
+
+
+def _details(relevant: _Removal, controls: Sequence[_Removal]) -> list[str]:
+    study = relevant.study
+    details = []
+    own = by_class(relevant.condition.own)
+    tested = np.isfinite(own) & np.isfinite(study.intact) & (relevant.condition.removed > 0)
+    for control in controls:
+        if control.condition.name == "random":
+            lower = int(np.sum(own[tested] < by_class(control.condition.own)[tested]))
+            details.append(
+                f"In {lower} of {int(tested.sum())} classes the own recall falls below that with random channels."
+            )
+    lost = study.mean_intact - relevant.own
+    if lost > 0 and math.isfinite(relevant.change):
+        judged = "so a good part of the effect is not specific to the class"
+        if -relevant.change / lost < 0.5:
+            judged = "so the effect is mostly the class's own"
         details.append(
-            f"Meanwhile the mean recall of the other classes changes by {signed(change)} "
+            f"Meanwhile the mean recall of the other classes changes by {signed(relevant.change)} "
             f"(the class itself: {signed(-lost)}), {judged}."
         )
     chance = 1 / max(1, len(study.classes))
     if study.mean_intact < 1.5 * chance:
         details.append(f"The intact network's mean recall is near chance ({chance:.2f}), so little is left to lower.")
+    filled = {"zero": "set to zero"}.get(study.fill, f"filled with their {study.fill}")
     details.append(
         "Intervals are over the repeated draws of a control, not over the choice of test images; "
-        "removed maps were " + ("set to zero." if study.fill == "zero" else f"filled with their {study.fill}.")
+        f"removed maps were {filled}."
     )
     return details

@@ -1,23 +1,27 @@
-"""The report's content as plain values: what the templates show and the tables hold."""
+"""The report's content as plain values: what the templates show and the tables hold; NaN stands for unknown."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from interpnet.ablation import by_class, find_condition, others_change
+from interpnet.ablation import AblationResult, by_class, find_condition, others_change
+from interpnet.support.types import Float64
 
 from ..run.config import CONTROLS
 from ..run.selection import seldom
-from .load import RunData, clean, reading
+from .load import RunData, Swapped, clean, reading
+from .numbers import NAN, number, number_text
 from .pictures import Pictures
 
-NAN = float("nan")
 _PATCHES = 9
+_EXAMPLE_SIZE = 192
+_MEAN_SIZE = 96
+_STRIP_SIZES = (64, 48)
 METHODS = {
     "gradient": "Gradient",
     "guided": "Guided backprop",
@@ -30,13 +34,14 @@ METHODS = {
 }
 _WORTH_SAYING = 0.05
 REGIONS = {"petals": "petals", "stem": "stem", "plant": "plant", "background": "outside", "shortcut": "planted cue"}
+_OURS = "interpnet"
 
 
 @dataclass(frozen=True)
 class ChannelRow:
     """One relevant channel of one class; ``own`` and ``others`` are changes of recall when it alone is removed.
 
-    ``frequency`` is the share of half samples that name it, too; NaN where that was not measured.
+    ``share`` is its weight relative to the class's strongest, ``frequency`` the share of half samples that name it.
     """
 
     rank: int
@@ -54,8 +59,8 @@ class ChannelRow:
     mean: str | None
     patches: str | None
     n_patches: int
-    regions: tuple[tuple[str, float], ...] = ()
-    surroundings: float = NAN
+    regions: tuple[tuple[str, float], ...]
+    surroundings: float
 
     @property
     def label(self) -> str:
@@ -80,7 +85,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class ExampleView:
-    """One explained image: itself, a heatmap a channel, the combined map, the other methods' maps and the controls'."""
+    """One explained image: itself, a heatmap per channel, the combined map, other methods' maps and the controls'."""
 
     number: int
     name: str
@@ -101,7 +106,7 @@ class ExampleView:
 
 @dataclass(frozen=True)
 class ClassView:
-    """One class: its numbers (NaN where unknown), its channels and its examples."""
+    """One class: its numbers, its channels and its examples."""
 
     index: int
     name: str
@@ -135,6 +140,20 @@ class Limits:
     channels: int = 1200
     examples: int = 120
 
+    def per_class(self, run: RunData) -> int | None:
+        """Return the number of channels of each class that have pictures; ``None`` where all have."""
+        if self._pictured(run) <= self.channels:
+            return None
+        return max(1, self.channels // max(1, len(run.classes)))
+
+    def strip_size(self, run: RunData) -> int:
+        """Return the side of a patch in pixels, smaller where there are many."""
+        large, small = _STRIP_SIZES
+        return large if self._pictured(run) <= self.channels // 4 else small
+
+    def _pictured(self, run: RunData) -> int:
+        return sum(len(entry.get("channels", ())) for entry in (run.pictures or {}).values())
+
 
 def example_views(run: RunData, pictures: Pictures, limits: Limits) -> list[ExampleView]:
     """Return the explained images; those past the limit come without pictures."""
@@ -143,21 +162,23 @@ def example_views(run: RunData, pictures: Pictures, limits: Limits) -> list[Exam
     path = run.folder / "explanations" / "examples.json"
     with reading(path, "explain", run.folder):
         return [
-            _example(number, entry, run, pictures, shown=number < limits.examples)
-            for number, entry in enumerate(run.examples["examples"])
+            _example(n, entry, run, pictures, shown=n < limits.examples)
+            for n, entry in enumerate(run.examples["examples"])
         ]
 
 
-def _example(number: int, entry: Mapping[str, Any], run: RunData, pictures: Pictures, *, shown: bool) -> ExampleView:
+def _example(n: int, entry: Mapping[str, Any], run: RunData, pictures: Pictures, *, shown: bool) -> ExampleView:
     def picture(name: Any) -> str | None:
-        return pictures.embed(str(name), 192) if shown and name else None
+        if not shown or not name:
+            return None
+        return pictures.embed(str(name), _EXAMPLE_SIZE)
 
     heatmaps = [
         Shot(
-            f"{clean(channel['layer'])}[{int(channel['index'])}]",
-            f"response {number_text(channel['response'], 3)}",
-            picture(channel["heatmap"]),
-            bool(channel["blank"]),
+            title=f"{clean(channel['layer'])}[{int(channel['index'])}]",
+            caption=f"response {number_text(channel['response'], 3)}",
+            source=picture(channel["heatmap"]),
+            blank=bool(channel["blank"]),
         )
         for channel in entry["channels"]
     ]
@@ -168,203 +189,197 @@ def _example(number: int, entry: Mapping[str, Any], run: RunData, pictures: Pict
         method: Shot(METHODS.get(method, clean(method)), "", picture(name), method in blank)
         for method, name in entry["baselines"].items()
     }
-    true = entry["true"]
+    true = None
+    correct = None
+    if entry["true"] is not None:
+        true = class_name(run, entry["true"])
+        correct = int(entry["true"]) == int(entry["predicted"])
     return ExampleView(
-        number,
-        clean(entry["name"]),
-        entry.get("dataset_index"),
-        None if true is None else class_name(run, true),
-        class_name(run, entry["predicted"]),
-        class_name(run, entry["explained"]),
-        int(entry["explained"]),
-        None if true is None else int(true) == int(entry["predicted"]),
-        _number(entry["confidence"]),
-        Shot("", "", picture(entry["image"])),
-        tuple(heatmaps),
-        tuple(shot for method, shot in others.items() if method not in CONTROLS),
-        tuple(shot for method, shot in others.items() if method in CONTROLS),
-        clean(entry.get("note") or ""),
-        shown,
+        number=n,
+        name=clean(entry["name"]),
+        dataset_index=entry.get("dataset_index"),
+        true=true,
+        predicted=class_name(run, entry["predicted"]),
+        explained=class_name(run, entry["explained"]),
+        explained_index=int(entry["explained"]),
+        correct=correct,
+        confidence=number(entry["confidence"]),
+        image=Shot("", "", picture(entry["image"])),
+        heatmaps=tuple(heatmaps),
+        baselines=tuple(shot for method, shot in others.items() if method not in CONTROLS),
+        controls=tuple(shot for method, shot in others.items() if method in CONTROLS),
+        note=clean(entry.get("note") or ""),
+        pictured=shown,
     )
 
 
 def class_name(run: RunData, index: Any) -> str:
     """Return the name of a class; a number without one stands for itself."""
-    return run.classes[int(index)] if 0 <= int(index) < len(run.classes) else f"class {int(index)}"
+    if 0 <= int(index) < len(run.classes):
+        return run.classes[int(index)]
+    return f"class {int(index)}"
 
 
-def class_views(
-    run: RunData, pictures: Pictures, examples: Sequence[ExampleView], limits: Limits
-) -> tuple[list[ClassView], int | None]:
-    """Return all classes, and the number of channels a class that have pictures (``None``: all of them)."""
-    study = run.study
-    count = len(run.classes)
-    unknown = np.full(count, NAN)
-    recall = study.intact if study is not None else unknown
-    after = others = random = unknown
-    if study is not None:
-        relevant = find_condition(study, "relevant") or find_condition(study, "relevant", "conv")
-        if relevant is not None:
-            after, others = by_class(relevant.own), by_class(others_change(study, relevant))
-            control = find_condition(study, "random", relevant.layers)
-            random = by_class(control.own) if control is not None else unknown
-    total = sum(len(entry.get("channels", ())) for entry in (run.pictures or {}).values())
-    most = None if total <= limits.channels else max(1, limits.channels // max(1, count))
-    size = 64 if total <= limits.channels // 4 else 48
+def class_views(run: RunData, pictures: Pictures, examples: Sequence[ExampleView], limits: Limits) -> list[ClassView]:
+    """Return all classes with their channels and the examples explained for them."""
+    recalls = _recalls(run.study, len(run.classes))
     by_explained: dict[int, list[ExampleView]] = {}
     for example in examples:
         by_explained.setdefault(example.explained_index, []).append(example)
     views = []
     for c, name in enumerate(run.classes):
-        entry = (run.pictures or {}).get(c, {})
-        channels = _channel_rows(run, c, entry, pictures, most, size)
-        n_relevant = entry.get("n_relevant", len(channels) if run.weights is not None else None)
-        gaps = run.weights.gaps if run.weights is not None else unknown
-        views.append(
-            ClassView(
-                c,
-                name,
-                _whole(entry.get("n_train")),
-                None if study is None else int(study.support[c]),
-                float(recall[c]),
-                float(after[c]),
-                float(random[c]),
-                float(others[c]),
-                _whole(n_relevant),
-                float(gaps[c]) if len(gaps) > c else NAN,
-                channels,
-                tuple(by_explained.get(c, ())),
-            )
+        channels = _channel_rows(run, c, pictures, limits)
+        entry = run.picture_entry(c)
+        n_test = None
+        n_relevant = entry.get("n_relevant")
+        gap = NAN
+        if run.study is not None:
+            n_test = int(run.study.support[c])
+        if run.weights is not None:
+            n_relevant = entry.get("n_relevant", len(channels))
+            gap = float(run.weights.gaps[c])
+        view = ClassView(
+            index=c,
+            name=name,
+            n_train=entry.get("n_train"),
+            n_test=n_test,
+            **{what: float(values[c]) for what, values in recalls.items()},
+            n_relevant=n_relevant,
+            gap=gap,
+            channels=channels,
+            examples=tuple(by_explained.get(c, ())),
         )
-    return views, most
+        views.append(view)
+    return views
 
 
-def _channel_rows(
-    run: RunData, cls: int, entry: Mapping[str, Any], pictures: Pictures, most: int | None, size: int
-) -> tuple[ChannelRow, ...]:
+def _recalls(study: AblationResult | None, n_classes: int) -> dict[str, Float64]:
+    """Return each class's recalls (C,): intact, without its channels, without random ones; and the others' change."""
+    unknown = np.full(n_classes, NAN)
+    recalls = dict.fromkeys(("recall", "after", "random", "others"), unknown)
+    if study is None:
+        return recalls
+    recalls["recall"] = study.intact
+    relevant = find_condition(study, "relevant") or find_condition(study, "relevant", "conv")
+    if relevant is not None:
+        recalls["after"] = by_class(relevant.own)
+        recalls["others"] = by_class(others_change(study, relevant))
+        control = find_condition(study, "random", relevant.layers)
+        if control is not None:
+            recalls["random"] = by_class(control.own)
+    return recalls
+
+
+def _channel_rows(run: RunData, cls: int, pictures: Pictures, limits: Limits) -> tuple[ChannelRow, ...]:
     """Join the weights with what is known of each channel: its effect alone, and its pictures."""
     with reading(run.folder / "explanations" / "classes.json", "explain", run.folder):
-        shown = {(clean(c["layer"]), int(c["index"])): c for c in entry.get("channels", ())}
-        effects = {
-            (clean(e.channel.layer), e.channel.index): (-e.own_drop, e.others_change)
-            for e in (run.study.single.get(cls, []) if run.study is not None else [])
-        }
-        for key, channel in shown.items():
-            effect = channel.get("effect")
-            if key not in effects and effect:
-                effects[key] = (-_number(effect["own"]), _number(effect["others"]))
-        weighted = (
-            [(channel.layer, channel.index, weight) for channel, weight in run.weights.relevant(cls)]
-            if run.weights is not None
-            else [(*key, float(c["weight"])) for key, c in shown.items()]
-        )
-        often = _often(run, cls, len(weighted))
-        strongest = max((abs(w) for _, _, w in weighted), default=1.0)
+        entries = run.picture_entry(cls).get("channels", ())
+        shown = {(clean(entry["layer"]), int(entry["index"])): entry for entry in entries}
+        weighted = [(*place, float(entry["weight"])) for place, entry in shown.items()]
+        if run.weights is not None:
+            weighted = [(channel.layer, channel.index, weight) for channel, weight in run.weights.relevant(cls)]
+        often = _frequencies(run, cls, len(weighted))
+        effects = _effects(run, cls, shown)
+        strongest = max((abs(weight) for _, _, weight in weighted), default=1.0)
+        most = limits.per_class(run) or len(weighted)
         rows = []
         for rank, (layer, index, weight) in enumerate(weighted):
-            channel = shown.get((layer, index), {})
+            entry = shown.get((layer, index), {})
             own, others = effects.get((layer, index), (NAN, NAN))
-            drawn = bool(channel) and (most is None or rank < most)
-            rows.append(
-                ChannelRow(
-                    rank + 1,
-                    layer,
-                    index,
-                    clean(channel.get("family", "")),
-                    weight,
-                    abs(weight) / strongest,
-                    often[rank],
-                    own,
-                    others,
-                    _whole(channel.get("count")),
-                    tuple(int(side) for side in channel.get("field", ())),
-                    bool(channel.get("whole_image", False)),
-                    pictures.embed(channel["mean"], 96) if drawn else None,
-                    pictures.strip(channel["patches"][:_PATCHES], size, _PATCHES) if drawn else None,
-                    min(_PATCHES, len(channel["patches"])) if drawn else 0,
-                    _regions(run, cls, layer, index),
-                    surroundings_share(run, cls, layer, index),
-                )
+            mean = None
+            strip = None
+            patches = []
+            if entry and rank < most:
+                patches = entry["patches"][:_PATCHES]
+                mean = pictures.embed(entry["mean"], _MEAN_SIZE)
+                strip = pictures.strip(patches, limits.strip_size(run), _PATCHES)
+            row = ChannelRow(
+                rank=rank + 1,
+                layer=layer,
+                index=index,
+                family=clean(entry.get("family", "")),
+                weight=weight,
+                share=abs(weight) / strongest,
+                frequency=often[rank],
+                own=own,
+                others=others,
+                count=entry.get("count"),
+                field=tuple(map(int, entry.get("field", ()))),
+                whole_image=bool(entry.get("whole_image")),
+                mean=mean,
+                patches=strip,
+                n_patches=len(patches),
+                regions=_regions(run, cls, layer, index),
+                surroundings=surroundings_share(run, cls, layer, index),
             )
+            rows.append(row)
         return tuple(rows)
+
+
+def _effects(run: RunData, cls: int, shown: Mapping[tuple[str, int], Any]) -> dict[tuple[str, int], Any]:
+    """Return the changes of (own, others') recall by channel; the study itself knows better than what was pictured."""
+    effects = {}
+    for place, entry in shown.items():
+        effect = entry.get("effect")
+        if effect:
+            effects[place] = (-number(effect["own"]), number(effect["others"]))
+    if run.study is not None:
+        for single in run.study.single.get(cls, []):
+            place = (clean(single.channel.layer), single.channel.index)
+            effects[place] = (-single.own_drop, single.others_change)
+    return effects
+
+
+def _frequencies(run: RunData, cls: int, count: int) -> list[float]:
+    if run.frequencies is None or run.weights is None:
+        return [NAN] * count
+    return [float(run.frequencies.frequency[cls, column]) for column in run.weights.columns(cls)]
 
 
 def _regions(run: RunData, cls: int, layer: str, index: int) -> tuple[tuple[str, float], ...]:
     """Return (region, share of the channel's heatmap) for the regions a reader wants, NaN where it is silent."""
-    shares = {} if run.places is None else run.places.shares.get((cls, layer, index), {})
+    if run.places is None:
+        return ()
+    shares = run.places.shares.get((cls, layer, index), {})
     names = [name for name in REGIONS if name in shares] or list(shares)
     # Most plants' classes do not differ in the stem, and nothing is there.
-    names = [name for name in names if name != "stem" or _number(shares[name]) >= _WORTH_SAYING]
-    return tuple((REGIONS.get(name, name), _number(shares[name])) for name in names)
+    names = [name for name in names if name != "stem" or shares[name] >= _WORTH_SAYING]
+    return tuple((REGIONS.get(name, name), shares[name]) for name in names)
+
+
+def _best_way(run: RunData) -> str:
+    """Return which way to tell a subject from its surroundings counts: its mask where there is one."""
+    return "mask" if "mask" in run.swapped else "middle"
 
 
 def surroundings_share(run: RunData, cls: int, layer: str, index: int) -> float:
-    """Return the surroundings' share of what the class does to a channel, by the mask where there is one; or NaN."""
-    way = run.swapped.get("mask") or run.swapped.get("middle")
-    return NAN if way is None else _number(way.channels.get((cls, layer, index)))
+    """Return the surroundings' share of what the class does to a channel; NaN where it is not known."""
+    way = run.swapped.get(_best_way(run), _NOTHING_SWAPPED)
+    return way.channels.get((cls, layer, index), NAN)
+
+
+_NOTHING_SWAPPED = Swapped(n_images=0, follows=NAN, keeps=NAN, classes={}, channels={})
 
 
 def swap_rows(run: RunData) -> list[dict[str, Any]]:
-    """Return the rows of the table of swapped surroundings: all classes, then each, the most suspicious first."""
-    if not run.swapped:
-        return []
-    middle, mask = run.swapped.get("middle"), run.swapped.get("mask")
-    classes = [
-        {
-            "label": run.classes[c],
-            **{
-                name: NAN if way is None else _number(way.classes.get(c))
-                for name, way in (("middle", middle), ("mask", mask))
-            },
-        }
-        for c in sorted({c for way in run.swapped.values() for c in way.classes})
+    """Return the rows of the table of swapped surroundings: each class, the most suspicious first."""
+    classes = sorted({c for way in run.swapped.values() for c in way.classes})
+    rows = [
+        {"label": run.classes[c]}
+        | {way: run.swapped.get(way, _NOTHING_SWAPPED).classes.get(c, NAN) for way in ("middle", "mask")}
+        for c in classes
     ]
-    key = "mask" if mask is not None else "middle"
-    return sorted(classes, key=lambda row: -(row[key] if row[key] == row[key] else -1.0))
+    return sorted(rows, key=lambda row: -np.nan_to_num(row[_best_way(run)], nan=-1.0))
 
 
 def place_rows(run: RunData) -> list[dict[str, Any]]:
     """Return the rows of the table of overlaps, the best first; controls and our own maps are marked."""
     if run.places is None:
         return []
+    labels = METHODS | {_OURS: "InterpNet: combined map"}
+    kinds = dict.fromkeys(CONTROLS, "control") | {_OURS: "relevant"}
     rows = [
-        {
-            "label": "InterpNet: combined map" if name == "interpnet" else METHODS.get(name, name),
-            "kind": "control" if name in CONTROLS else "relevant" if name == "interpnet" else "",
-            "mean": mean,
-            "sd": sd,
-            "blank": blank,
-            "cue": _number(run.places.in_cue.get(name)),
-        }
-        for name, mean, sd, blank in run.places.methods
+        asdict(overlap) | {"label": labels.get(overlap.name, overlap.name), "kind": kinds.get(overlap.name, "")}
+        for overlap in run.places.methods
     ]
-    return sorted(rows, key=lambda row: -float(str(row["mean"])))
-
-
-def _often(run: RunData, cls: int, count: int) -> list[float]:
-    if run.frequencies is None or run.weights is None:
-        return [NAN] * count
-    return [float(run.frequencies.frequency[cls, column]) for column in run.weights.columns(cls)]
-
-
-def _whole(value: Any) -> int | None:
-    return None if value is None else int(value)
-
-
-def _number(value: Any) -> float:
-    return NAN if value is None else float(value)
-
-
-def number_text(value: Any, digits: int = 2) -> str:
-    """Return a number for a reader, ``–`` where there is none, with a real minus.
-
-    Examples
-    --------
-    >>> number_text(-0.5), number_text(None), number_text(1234, 0), number_text(3e-9)
-    ('−0.50', '–', '1,234', '3.0e−09')
-    """
-    number = _number(value)
-    if not math.isfinite(number):
-        return "–"
-    tiny = 0 < abs(number) < 0.5 * 10.0**-digits
-    return f"{number:.1e}".replace("-", "−") if tiny else f"{number:,.{digits}f}".replace("-", "−")
+    return sorted(rows, key=lambda row: -row["mean"])

@@ -18,9 +18,10 @@ import pytest
 from helpers.report_fixture import LAYERS, NASTY, ablation, class_names, interpretation, make_run
 from interpnet.pipelines.report.build import build_report
 from interpnet.pipelines.report.load import RunData, Swapped, clean, load_run
+from interpnet.pipelines.report.numbers import signed
 from interpnet.pipelines.report.pictures import Pictures
 from interpnet.pipelines.report.tables import safe_cell
-from interpnet.pipelines.report.verdict import signed, verdict
+from interpnet.pipelines.report.verdict import verdict
 from interpnet.pipelines.report.views import Limits, surroundings_share, swap_rows
 from PIL import Image
 
@@ -285,7 +286,7 @@ def test_photographs_go_in_as_jpeg_and_flat_pictures_as_png(tmp_path):
 def test_past_the_limits_pictures_stay_beside_the_page_and_a_note_says_so(tmp_path):
     folder = make_run(tmp_path, classes=6, pictured=3)
     page = read(build_report(folder, limits=Limits(channels=12, examples=2)))
-    assert "shows pictures of the 2 strongest channels a class" in page.text
+    assert "shows pictures of the 2 strongest channels per class" in page.text
     assert "shows 2 of 6 explained images" in page.text
     assert len(page.all("img")) == 6 * 2 * 2 + 2 * 11
     assert page.text.count("The pictures are not on this page") == 4
@@ -422,8 +423,8 @@ def test_signs():
 
 def test_swapped_surroundings_are_shown_most_suspicious_first(tmp_path):
     run = RunData(
-        tmp_path, {}, "", ("cat", "<b>dog</b>"), None, None, None, None, 0, None, None,
-        swapped={"middle": Swapped(60, 0.25, 0.5, {0: 0.125, 1: None}, {(0, "conv", 3): 0.75})},
+        tmp_path, {}, ("cat", "<b>dog</b>"),
+        swapped={"middle": Swapped(60, 0.25, 0.5, {0: 0.125, 1: math.nan}, {(0, "conv", 3): 0.75})},
     )  # fmt: skip
     rows = swap_rows(run)
     assert [row["label"] for row in rows] == ["cat", "<b>dog</b>"]

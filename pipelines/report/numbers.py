@@ -1,0 +1,65 @@
+"""Numbers for a reader: one way to write each kind, with a dash for what does not exist."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+NAN = float("nan")
+_NONE = "–"
+_MINUS = "−"
+
+
+def number(value: Any) -> float:
+    """Return a number of a file as a float, NaN for ``None``: JSON has no NaN."""
+    if value is None:
+        return NAN
+    return float(value)
+
+
+def number_text(value: Any, digits: int = 2) -> str:
+    """Return a number for a reader, ``–`` where there is none, with a real minus.
+
+    Examples
+    --------
+    >>> number_text(-0.5), number_text(None), number_text(1234, 0), number_text(3e-9)
+    ('−0.50', '–', '1,234', '3.0e−09')
+    """
+    known = number(value)
+    if not math.isfinite(known):
+        return _NONE
+    text = f"{known:,.{digits}f}"
+    # Rounded to nothing it would look like zero.
+    if 0 < abs(known) < 0.5 * 10.0**-digits:
+        text = f"{known:.1e}"
+    return text.replace("-", _MINUS)
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Return a number with its sign, a real minus, and no negative zero.
+
+    Examples
+    --------
+    >>> signed(-0.25), signed(-0.001), signed(0.5)
+    ('−0.25', '0.00', '+0.50')
+    """
+    if not math.isfinite(value):
+        return _NONE
+    text = f"{value:+.{digits}f}"
+    if float(text) == 0:
+        return text[1:]
+    return text.replace("-", _MINUS)
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Return a share as a percentage.
+
+    Examples
+    --------
+    >>> percent(0.1234), percent(float("nan"))
+    ('12.3 %', '–')
+    """
+    share = number(value)
+    if math.isnan(share):
+        return _NONE
+    return f"{100 * share:.{digits}f} %"
