@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from interpnet.datasets._pixels import READ_ERRORS, BadImageError, reason_of
 from interpnet.datasets._preprocess import Preprocessing, make_preprocessing
-from interpnet.datasets._sources import NetworkInput, Source
+from interpnet.datasets._sources import Source
 from interpnet.datasets._wrapped import DatasetSource
 from interpnet.errors import DataError, InterpNetError
 from interpnet.support.checks import one_of
@@ -29,15 +29,8 @@ _DISPLAY_SLACK = 1e-3
 class ImageData(Dataset[tuple[Tensor, int]]):
     """Images and labels as a torch Dataset that can name, show and fingerprint its images.
 
-    Made by :func:`load_dataset` or :meth:`from_dataset`. ``data[i]`` is ``(image, label)``: float32
-    (C, H, W) normalised for the network, and an int.
-
-    Attributes
-    ----------
-    spec, split : str
-        What was asked for.
-    on_bad_image : str
-        ``"fail"`` or ``"skip"``: what a loader does with an image that cannot be read.
+    Made by :func:`load_dataset` or :meth:`from_dataset`, whose ``spec``, ``split`` and ``on_bad_image`` it keeps.
+    ``data[i]`` is ``(image, label)``: float32 (C, H, W) normalised for the network, and an int.
     """
 
     def __init__(
@@ -92,10 +85,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         spec, split : str
             How a manifest names the data.
 
-        Raises
-        ------
-        DataError
-            No length, no classes, a label that is no class, or bad settings.
+        A data set without length or classes, a label that is no class, and bad settings are DataErrors.
 
         Examples
         --------
@@ -222,9 +212,9 @@ class ImageData(Dataset[tuple[Tensor, int]]):
     def _read(self, i: int) -> tuple[Tensor, bool]:
         """Return image ``i`` in [0, 1] and False, or its finished input and True."""
         try:
-            raw = self._source.read(i, self._steps.channels)
-            if not isinstance(raw, NetworkInput):
-                return self._steps.shape(raw), False
+            image, finished = self._source.read(i, self._steps.channels)
+            if not finished:
+                return self._steps.shape(image), False
         except InterpNetError:
             raise
         except READ_ERRORS as error:
@@ -233,20 +223,15 @@ class ImageData(Dataset[tuple[Tensor, int]]):
             raise DataError(
                 "image_size and crop came with images that are finished tensors; resize in the data set's own transform"
             )
-        if raw.tensor.shape[0] != self._steps.channels:
+        if image.shape[0] != self._steps.channels:
             raise DataError(
-                f"image {self._source.names[i]!r} has {raw.tensor.shape[0]} channels, expected {self._steps.channels}"
+                f"image {self._source.names[i]!r} has {image.shape[0]} channels, expected {self._steps.channels}"
             )
-        return raw.tensor.to(torch.float32), True
+        return image.to(torch.float32), True
 
 
 def stack_images(data: ImageData, indices: Iterable[int]) -> Tensor:
-    """Read some images as one batch (B, C, H, W), normalised.
-
-    Raises
-    ------
-    DataError
-        An image cannot be read, or two differ in size.
+    """Read some images as one batch (B, C, H, W), normalised; two that differ in size are a DataError.
 
     Examples
     --------

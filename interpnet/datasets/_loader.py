@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar, final
+from typing import NamedTuple, final
 
 import numpy as np
 import torch
@@ -16,8 +16,6 @@ from interpnet.datasets._pixels import BadImageError
 from interpnet.errors import DataError
 from interpnet.support.checks import whole_number
 from interpnet.support.types import Int64
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,24 +31,12 @@ class Skipped:
 
 
 class Batch(NamedTuple):
-    """Images of one batch; as a tuple it starts with ``images, labels``, like any loader's.
+    """Images of one batch; as a tuple it starts with ``images, labels``, like any loader's."""
 
-    Attributes
-    ----------
-    images : Tensor
-        (B, C, H, W) float32, normalised; never empty.
-    labels : Tensor
-        (B,) int64.
-    indices : Tensor
-        (B,) int64, the images' numbers in the data set.
-    skipped : list of Skipped
-        Unreadable images left out since the batch before, and after it if it is the last.
-    """
-
-    images: Tensor
-    labels: Tensor
-    indices: Tensor
-    skipped: list[Skipped]
+    images: Tensor  # (B, C, H, W) float32, normalised; never empty
+    labels: Tensor  # (B,) int64
+    indices: Tensor  # (B,) int64, the images' numbers in the data set
+    skipped: list[Skipped]  # unreadable images left out since the batch before, and after it if it is the last
 
 
 @final
@@ -93,13 +79,7 @@ class BatchLoader:
         return (self.n_images + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield batches.
-
-        Raises
-        ------
-        DataError
-            An unreadable image (unless they are skipped), differing sizes, or not one readable image.
-        """
+        """Yield batches; an unreadable image, differing sizes, or not one readable image are DataErrors."""
         # A list of this pass alone: a pass begun later does not mix into it.
         skipped = self.skipped = []
         order = torch.from_numpy(self.indices)
@@ -109,7 +89,6 @@ class BatchLoader:
             _Reader(self.data),
             sampler=[part.tolist() for part in torch.split(order, self.batch_size)],
             batch_size=None,
-            collate_fn=_unchanged,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory and torch.cuda.is_available(),
             # Else the loader would draw its workers' seeds from torch's global state.
@@ -165,9 +144,8 @@ def make_loader(
     Parameters
     ----------
     data : ImageData
-        The data set.
     batch_size : int
-        Images a batch, at least 1; the last may be smaller.
+        Images per batch, at least 1; the last may be smaller.
     indices : sequence of int, optional
         (n,) which images, in this order; by default all.
     shuffle : bool
@@ -182,12 +160,7 @@ def make_loader(
     Returns
     -------
     BatchLoader
-        Yields :class:`Batch`; has ``n_images``, ``labels`` and ``skipped``.
-
-    Raises
-    ------
-    DataError
-        A setting out of range.
+        Yields :class:`Batch`; has ``n_images``, ``labels`` and ``skipped``. A setting out of range is a DataError.
 
     Examples
     --------
@@ -198,9 +171,7 @@ def make_loader(
     """
     batch_size = whole_number(batch_size, "batch_size", least=1, error=DataError)
     num_workers = whole_number(num_workers, "num_workers", least=0, error=DataError)
-    if indices is None:
-        indices = np.arange(len(data))
-    chosen = np.asarray(indices)
+    chosen = np.arange(len(data)) if indices is None else np.asarray(indices)
     if chosen.ndim != 1 or chosen.size == 0 or not np.issubdtype(chosen.dtype, np.integer):
         raise DataError(f"indices have shape {chosen.shape} and type {chosen.dtype}, expected a list of image numbers")
     if chosen.min() < 0 or chosen.max() >= len(data):
@@ -241,11 +212,5 @@ class _Reader(Dataset[_Fetched]):
                 images.append(image)
                 labels.append(label)
                 kept.append(i)
-        stacked = torch.empty(0)
-        if images:
-            stacked = torch.stack(images)
+        stacked = torch.stack(images) if images else torch.empty(0)
         return Batch(stacked, torch.tensor(labels), torch.tensor(kept), skipped)
-
-
-def _unchanged(fetched: T) -> T:
-    return fetched

@@ -32,17 +32,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 class BadImageError(DataError):
-    """One image that cannot be read: which, and why.
-
-    Attributes
-    ----------
-    index : int
-        Its number in the data set.
-    name : str
-        Its name there.
-    reason : str
-        What is wrong with it.
-    """
+    """One image that cannot be read: its ``index`` and ``name`` in the data set, and the ``reason``."""
 
     def __init__(self, index: int, name: str, reason: str) -> None:
         super().__init__(
@@ -71,30 +61,15 @@ def image_to_tensor(image: Image.Image, channels: int) -> Tensor:
     The EXIF orientation is applied. Transparency is dropped, as torchvision's loader does. Integer modes of
     more than 8 bits are divided by 65535 instead of being clipped at 255 as Pillow's own conversion does.
 
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Any mode: grey, palette, RGBA, CMYK, 16-bit, floating point in [0, 1], ...
-    channels : int
-        1 (grey) or 3 (red, green, blue).
-
     Returns
     -------
     Tensor
-        (channels, H, W): uint8, or float32 in [0, 1] for the deep modes.
-
-    Raises
-    ------
-    ValueError
-        Values outside what the mode allows.
-    OSError, SyntaxError, ...
-        Whatever Pillow raises on a damaged file, see ``READ_ERRORS``.
+        (channels, H, W), of 1 (grey) or 3 channels (red, green, blue): uint8, or float32 in [0, 1] for modes of more
+        than 8 bits. Errors are those of ``READ_ERRORS``.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode in _INTEGER_MODES or image.mode == "F":
-        top = 1
-        if image.mode != "F":
-            top = _LARGEST_16_BIT
+        top = 1 if image.mode == "F" else _LARGEST_16_BIT
         deep = np.asarray(image).astype(np.float32) / np.float32(top)
         # Written so that NaN is refused too.
         if not (deep.min() >= 0 and deep.max() <= 1):
@@ -103,18 +78,12 @@ def image_to_tensor(image: Image.Image, channels: int) -> Tensor:
     if image.mode in {"P", "PA"} and "transparency" in image.info:
         # Straight to RGB, Pillow warns about a palette whose transparency is a table.
         image = image.convert("RGBA")
-    mode = {1: "L"}.get(channels, "RGB")
-    return array_to_tensor(np.array(image.convert(mode))).contiguous()
+    pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
+    return array_to_tensor(pixels).contiguous()
 
 
 def match_channels(pixels: Tensor, channels: int) -> Tensor:
-    """Return ``pixels`` (C, H, W) with ``channels`` channels: grey repeated, colours mixed, alpha dropped.
-
-    Raises
-    ------
-    ValueError
-        There is no conversion between the two numbers.
-    """
+    """Return ``pixels`` (C, H, W) with ``channels`` channels: grey repeated, colours mixed, alpha dropped."""
     have = pixels.shape[0]
     if have == channels:
         return pixels
@@ -125,20 +94,12 @@ def match_channels(pixels: Tensor, channels: int) -> Tensor:
     if have == 3 and channels == 1:
         weights = torch.tensor(_LUMA).view(3, 1, 1)
         grey = (pixels.float() * weights).sum(0, keepdim=True)
-        if pixels.is_floating_point():
-            return grey
-        return grey.round().to(pixels.dtype)
+        return grey if pixels.is_floating_point() else grey.round().to(pixels.dtype)
     raise ValueError(f"it has {have} channels, expected {channels}")
 
 
 def array_to_tensor(pixels: np.ndarray | Tensor) -> Tensor:
-    """Return raw pixels (H, W), (H, W, C) as uint8 array, or (C, H, W) as uint8 tensor, as (C, H, W).
-
-    Raises
-    ------
-    ValueError
-        Another number of axes.
-    """
+    """Return raw pixels as (C, H, W): an array (H, W) or (H, W, C), or a tensor (H, W) or (C, H, W)."""
     if isinstance(pixels, Tensor):
         tensor = pixels
     else:
@@ -154,6 +115,4 @@ def array_to_tensor(pixels: np.ndarray | Tensor) -> Tensor:
 
 def to_unit_range(pixels: Tensor) -> Tensor:
     """Return float32 in [0, 1]: uint8 divided by 255, floating point as it is."""
-    if pixels.is_floating_point():
-        return pixels.float()
-    return pixels.float().div_(255)
+    return pixels.float() if pixels.is_floating_point() else pixels.float().div_(255)

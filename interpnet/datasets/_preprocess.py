@@ -23,24 +23,12 @@ _MOST_PIXELS = 2**28
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a decoded image becomes a network's input.
-
-    Attributes
-    ----------
-    channels : int
-        Channels of the result.
-    image_size : int or (int, int) or None
-        One number: the shorter side is resized to it, the aspect kept; two: exactly (height, width).
-    crop : (int, int) or None
-        Height and width of the centre that is cut out, after resizing.
-    mean, std : tuple of float
-        Per channel: the result is ``(pixel - mean) / std`` of pixels in [0, 1].
-    """
+    """How a decoded image becomes a network's input: ``(pixel - mean) / std`` of pixels in [0, 1]."""
 
     channels: int
-    image_size: int | Size | None
-    crop: Size | None
-    mean: tuple[float, ...]
+    image_size: int | Size | None  # the shorter side after resizing, the aspect kept; or exactly (height, width)
+    crop: Size | None  # height and width of the centre that is cut out after resizing
+    mean: tuple[float, ...]  # one per channel, like std
     std: tuple[float, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -52,10 +40,7 @@ class Preprocessing:
     def shape(self, pixels: Tensor) -> Tensor:
         """Channels, size and crop: (C, H, W) of any type to float32 (channels, H', W') in [0, 1].
 
-        Raises
-        ------
-        ValueError
-            No conversion of channels, an image smaller than the crop, or an absurd aspect.
+        Where an image allows none of them, a ValueError says why.
         """
         pixels = match_channels(pixels, self.channels)
         if self.image_size is not None:
@@ -85,15 +70,10 @@ def make_preprocessing(
     mean: float | Sequence[float],
     std: float | Sequence[float],
 ) -> Preprocessing:
-    """Check a user's settings and complete them.
+    """Check a user's settings and complete them; a value of the wrong kind, count or range is a DataError.
 
     One number of ``mean`` or ``std`` serves all channels; with a resized shorter side and no ``crop``, the
     square centre is cut out so that images of any aspect make a batch.
-
-    Raises
-    ------
-    DataError
-        A value of the wrong kind, count or range.
 
     Examples
     --------

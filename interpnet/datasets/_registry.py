@@ -162,9 +162,7 @@ def _unknown(spec: str) -> DataError:
 
 def _fitted(values: Sequence[float], channels: int) -> Sequence[float]:
     """Return one value per channel: grey's repeated, colours' averaged."""
-    if len(values) == channels:
-        return values
-    return [round(sum(values) / len(values), 4)]
+    return values if len(values) == channels else [round(sum(values) / len(values), 4)]
 
 
 def _flower(spec: str, split: str, root: Path) -> Source:

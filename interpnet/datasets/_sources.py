@@ -6,7 +6,6 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -20,24 +19,8 @@ from interpnet.datasets._pixels import array_to_tensor, image_to_tensor
 _HASH_CONTENT_UP_TO = 2**30
 
 
-class NetworkInput(NamedTuple):
-    """A tensor (C, H, W) that its data set already normalised: handed to the network as it is."""
-
-    tensor: Tensor
-
-
 class Source(ABC):
-    """Images with names and labels, each read on demand.
-
-    Attributes
-    ----------
-    classes : tuple of str
-        Names of the classes, in the order of the labels.
-    labels : ndarray of int64 (N,)
-        The class of each image.
-    names : sequence of N str
-        What a person calls each image.
-    """
+    """N images, each read on demand, with labels (N,), the classes' names in their order, and N names of images."""
 
     def __init__(self, labels: np.ndarray, classes: Sequence[str], names: Sequence[str]) -> None:
         self.labels = np.asarray(labels, dtype=np.int64)
@@ -50,10 +33,11 @@ class Source(ABC):
         return None
 
     @abstractmethod
-    def read(self, i: int, channels: int) -> Tensor | NetworkInput:
-        """Return image ``i``: raw pixels (C, H, W), uint8 or float32 in [0, 1], or a finished input.
+    def read(self, i: int, channels: int) -> tuple[Tensor, bool]:
+        """Return image ``i`` (C, H, W), and whether it is finished: normalised for the network already.
 
-        ``channels`` is what the caller will convert to; a decoder that can, converts itself.
+        An image that is not is uint8, or float32 in [0, 1]. ``channels`` is what the caller will convert it to; a
+        decoder that can, converts itself.
         """
 
     @abstractmethod
@@ -72,10 +56,10 @@ class ArraySource(Source):
         super().__init__(labels, classes, names)
         self.pixels = pixels
 
-    def read(self, i: int, channels: int) -> Tensor:
+    def read(self, i: int, channels: int) -> tuple[Tensor, bool]:
         """Return the pixels of row ``i``."""
         del channels
-        return array_to_tensor(self.pixels[i])
+        return array_to_tensor(self.pixels[i]), False
 
     def content_digest(self) -> bytes:
         """Hash shape, type and every byte of the array."""
@@ -104,24 +88,21 @@ class FolderSource(Source):
         super().__init__(np.array([label for _, label in files]), classes, [name for name, _ in files])
         self.root = root
 
-    def read(self, i: int, channels: int) -> Tensor:
+    def read(self, i: int, channels: int) -> tuple[Tensor, bool]:
         """Decode file ``i``."""
         path = self.root / self.names[i]
         if path.stat().st_size == 0:
             raise ValueError("the file is empty (0 bytes)")
         with Image.open(path) as image:
-            return image_to_tensor(image, channels)
+            return image_to_tensor(image, channels), False
 
     def content_digest(self) -> bytes:
         """Hash each file's size and bytes; in a folder of more than 1 GiB, its size and time of change."""
         files = [self.root / name for name in self.names]
         stats = [file.stat() for file in files]
         whole = sum(stat.st_size for stat in stats) <= _HASH_CONTENT_UP_TO
-        digest = hashlib.sha256({True: b"content", False: b"stat"}[whole])
+        digest = hashlib.sha256(b"content" if whole else b"stat")
         for file, stat in zip(files, stats, strict=True):
             digest.update(f"{stat.st_size}\0".encode())
-            if whole:
-                digest.update(file.read_bytes())
-            else:
-                digest.update(f"{stat.st_mtime_ns}\0".encode())
+            digest.update(file.read_bytes() if whole else f"{stat.st_mtime_ns}\0".encode())
         return digest.digest()

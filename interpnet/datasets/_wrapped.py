@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from interpnet.datasets._pixels import READ_ERRORS, array_to_tensor, image_to_tensor
-from interpnet.datasets._sources import NetworkInput, Source
+from interpnet.datasets._sources import Source
 from interpnet.errors import DataError, InterpNetError
 from interpnet.support.types import Int64
 
@@ -49,7 +49,7 @@ class DatasetSource(Source):
         super().__init__(checked, [str(name) for name in classes], [str(name) for name in names])
         self.dataset = dataset
 
-    def read(self, i: int, channels: int) -> Tensor | NetworkInput:
+    def read(self, i: int, channels: int) -> tuple[Tensor, bool]:
         """Read item ``i`` and check its label against the known one."""
         item = self.dataset[i]
         if not isinstance(item, tuple | list) or len(item) < 2:
@@ -61,7 +61,7 @@ class DatasetSource(Source):
                 f"{self.labels[i]}; give labels= as the items have them"
             )
         if isinstance(image, Image.Image):
-            return image_to_tensor(image, channels)
+            return image_to_tensor(image, channels), False
         if isinstance(image, np.ndarray):
             image = array_to_tensor(image)
         if not isinstance(image, Tensor) or image.dim() not in {2, 3}:
@@ -70,17 +70,16 @@ class DatasetSource(Source):
                 f"item {i} of the data set has an image that is {what}, expected a tensor (C, H, W) or a Pillow image"
             )
         tensor = array_to_tensor(image)
-        if tensor.is_floating_point():
-            return NetworkInput(tensor)
-        if tensor.dtype != torch.uint8:
+        finished = tensor.is_floating_point()
+        if not finished and tensor.dtype != torch.uint8:
             raise DataError(f"item {i} of the data set is of {tensor.dtype}, expected uint8 or float")
-        return tensor
+        return tensor, finished
 
     def content_digest(self) -> bytes:
         """Hash up to 256 items, evenly spread."""
         digest = hashlib.sha256()
         for i in np.unique(np.linspace(0, len(self.labels) - 1, _SAMPLED_ITEMS).astype(int)):
-            tensor = _tensor(self.read(int(i), 3))
+            tensor, _finished = self.read(int(i), 3)
             digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.digest()
@@ -90,18 +89,12 @@ class DatasetSource(Source):
         if not len(self.labels):
             return 3
         try:
-            first = self.read(0, 3)
+            first, _finished = self.read(0, 3)
         except InterpNetError:
             raise
         except READ_ERRORS:
             return 3
-        return int(_tensor(first).shape[0])
-
-
-def _tensor(item: Tensor | NetworkInput) -> Tensor:
-    if isinstance(item, NetworkInput):
-        return item.tensor
-    return item
+        return int(first.shape[0])
 
 
 def _is_subset(dataset: Any) -> bool:
@@ -131,9 +124,7 @@ def _labels_of(dataset: Any) -> Any:
             continue
         # The list holds raw labels; the items have them transformed.
         transform = getattr(dataset, "target_transform", None)
-        if transform is None:
-            return known
-        return [transform(label) for label in np.asarray(known).tolist()]
+        return known if transform is None else [transform(label) for label in np.asarray(known).tolist()]
     return [dataset[i][1] for i in range(len(dataset))]
 
 

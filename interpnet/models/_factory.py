@@ -21,13 +21,7 @@ _serial = itertools.count()
 
 
 def split_factory_spec(spec: str) -> tuple[Path, str]:
-    """Split ``"path/to/file.py:factory"`` into the file and the function's name.
-
-    Examples
-    --------
-    >>> split_factory_spec("nets/mine.py:make")[1]
-    'make'
-    """
+    """Split ``"path/to/file.py:factory"`` into the file and the function's name."""
     path, _, factory = spec.rpartition(":")
     if not path.endswith(".py") or not factory.isidentifier():
         raise ModelError(
@@ -41,24 +35,19 @@ def run_factory(path: Path, factory: str, num_classes: int | None) -> nn.Module:
 
     The file's folder can be imported from meanwhile and leaves no trace: ``sys.path`` is as before, and
     the folder's modules are forgotten, so that two folders may each have a ``blocks.py``. What the
-    network needs of them is therefore imported at the top or in the factory, not in a ``forward``.
-
-    Raises
-    ------
-    ModelError
-        The file or the function does not exist, the user's code raised (its file and line are named), or
-        what it returned is no module.
+    network needs of them is therefore imported at the top or in the factory, not in a ``forward``. An error of the
+    user's code becomes a ModelError that names its file and line.
     """
     if not path.is_file():
-        siblings = [entry.name for entry in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        siblings = [entry.name for entry in path.parent.glob("*.py")]
         raise ModelError(f"model file {str(path)!r} does not exist{did_you_mean(path.name, siblings)}")
     with _importable_folder(path.resolve().parent):
         module = _import(path)
         function = getattr(module, factory, None)
         if not callable(function):
             known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-            listed = did_you_mean(factory, known) or (f"; it has {', '.join(known[:8])}" if known else "")
-            raise ModelError(f"{str(path)!r} has no function {factory!r}{listed}")
+            listed = f"; it has {', '.join(known[:8])}" if known else ""
+            raise ModelError(f"{str(path)!r} has no function {factory!r}{did_you_mean(factory, known) or listed}")
         model = _call(function, path, factory, num_classes)
     if not isinstance(model, nn.Module):
         raise ModelError(
@@ -83,7 +72,8 @@ def code_digest(path: Path, model: nn.Module) -> str:
 
 @contextmanager
 def _importable_folder(folder: Path) -> Iterator[None]:
-    path_before, modules_before = list(sys.path), set(sys.modules)
+    path_before = list(sys.path)
+    modules_before = set(sys.modules)
     sys.path.insert(0, str(folder))
     try:
         yield
@@ -134,5 +124,5 @@ def _cause(error: BaseException, file: Path) -> str:
         return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if file.parent in Path(frame.filename).parents]
-    where = own[-1] if own else frames[-1]
+    where = (own or frames)[-1]
     return f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"

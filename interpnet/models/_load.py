@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import importlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from interpnet.errors import ModelError, did_you_mean
 from interpnet.models._factory import code_digest, run_factory, split_factory_spec
 from interpnet.models._smallcnn import load_smallcnn, smallcnn_extra
-from interpnet.models._weights import WEIGHT_SUFFIXES, existing_file, fit_weights, read_weights
+from interpnet.models._weights import WEIGHT_SUFFIXES, fit_weights, read_weights
 from interpnet.support.seed import seeded
 
 _SPECS = "'torchvision:NAME', 'timm:NAME', 'path/to/file.py:factory' or 'smallcnn'"
@@ -30,32 +31,17 @@ _AUXILIARY_HEADS = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a manifest records about a model.
-
-    Attributes
-    ----------
-    spec, weights : str
-        What the model was asked for by; ``weights`` is ``None`` for the specification's default.
-    n_parameters : int
-        Number of parameters.
-    fingerprint : str
-        SHA-256 over the state dict: names, dtypes, shapes and bytes, in the names' order.
-    code : str or None
-        For ``file.py:factory``: SHA-256 over the file and over those files of its folder that define the
-        model's ``forward``; an edited network is another network though its weights be the same.
-    output : str or None
-        Which entry of a tuple or dict the model returns is the logits; ``None`` for a plain tensor.
-    preprocessing : mapping or None
-        How the weights' publisher prepares images, as :func:`interpnet.load_dataset` takes it
-        (``image_size``, ``crop``, ``mean``, ``std``, ``channels``), where that is known.
-    """
+    """What a manifest records about a model; made by :func:`describe_model`."""
 
     spec: str
-    weights: str | None
+    weights: str | None  # None for the specification's default
     n_parameters: int
-    fingerprint: str
+    fingerprint: str  # SHA-256 over the state dict: names, dtypes, shapes and bytes, in the names' order
+    # For "file.py:factory": SHA-256 over the file and over those files of its folder that define the model's forward.
+    # An edited network is another network though its weights be the same.
     code: str | None
-    output: str | None
+    output: str | None  # which entry of a tuple or dict that the model returns is the logits
+    # How the weights' publisher prepares images, as load_dataset takes it (image_size, crop, mean, std, channels).
     preprocessing: Mapping[str, Any] | None
 
 
@@ -87,12 +73,8 @@ def load_model(
     Returns
     -------
     nn.Module
-        The model on the CPU. A scripted model comes back as the factory made it.
-
-    Raises
-    ------
-    ModelError
-        Unknown name, unreadable or unfitting weights, failed download, missing package, or a failing factory.
+        The model on the CPU. A scripted model comes back as the factory made it. Unknown names, unreadable or unfitting
+        weights, failed downloads, missing packages and failing factories are ModelErrors.
 
     Notes
     -----
@@ -108,39 +90,29 @@ def load_model(
     if num_classes is not None and num_classes < 1:
         raise ModelError(f"num_classes is {num_classes}, expected at least 1")
     word = None if weights is None else os.fspath(weights)
+    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     kind, _, name = spec.partition(":")
     if spec == "smallcnn":
-        return _load_smallcnn(word)
-    if kind == "torchvision" and name:
-        return _load_torchvision(name, word, num_classes, seed).eval()
-    if kind == "timm" and name:
-        return _load_timm(name, word, num_classes, seed).eval()
-    if ".py" in spec:
+        model = _load_smallcnn(word)
+    elif kind == "torchvision" and name:
+        model = _load_torchvision(name, word or "pretrained", options, seed)
+    elif kind == "timm" and name:
+        model = _load_timm(name, word or "pretrained", options, seed)
+    elif ".py" in spec:
         path, factory = split_factory_spec(spec)
-        with seeded(seed):
-            model = run_factory(path, factory, num_classes)
-        if word is not None and word != "random":
-            fit_weights(model, read_weights(word), source=word)
-        return model.eval()
-    from torchvision.models import list_models
-
-    known = [*_classifiers(), "smallcnn"]
-    raise ModelError(f"unknown model {spec!r}, expected {_SPECS}{_prefixed_match(spec, known, set(list_models()))}")
+        state = None if word is None or word == "random" else read_weights(word)
+        model = _filled(lambda: run_factory(path, factory, num_classes), state, word, seed)
+    else:
+        raise ModelError(f"unknown model {spec!r}, expected {_SPECS}{_prefixed_match(spec)}")
+    return model.eval()
 
 
 def describe_model(
     spec: str, weights: str | os.PathLike[str] | None, model: nn.Module, *, output: str | None = None
 ) -> ModelInfo:
-    """Describe a loaded model for a manifest.
+    """Describe for a manifest what :func:`load_model` made of ``spec`` and ``weights``.
 
-    Parameters
-    ----------
-    spec, weights
-        As given to :func:`load_model`.
-    model : nn.Module
-        What it returned.
-    output : str, optional
-        Which entry of the model's result is the logits, where it returns a tuple or dict.
+    ``output`` says which entry of the model's result is the logits, where it returns a tuple or dict.
 
     Examples
     --------
@@ -150,28 +122,20 @@ def describe_model(
     (726087, 64)
     """
     word = None if weights is None else os.fspath(weights)
-    is_file_spec = ".py" in spec and not spec.startswith(("torchvision:", "timm:"))
+    is_file = ".py" in spec and not spec.startswith(("torchvision:", "timm:"))
     return ModelInfo(
         spec=spec,
         weights=word,
         n_parameters=sum(parameter.numel() for parameter in model.parameters()),
         fingerprint=fingerprint_model(model),
-        code=code_digest(split_factory_spec(spec)[0], model) if is_file_spec else None,
+        code=code_digest(split_factory_spec(spec)[0], model) if is_file else None,
         output=output,
         preprocessing=_published_preprocessing(spec, word, model),
     )
 
 
 def fingerprint_model(model: nn.Module) -> str:
-    """SHA-256 over the state dict's names, dtypes, shapes and bytes, in the order of the names.
-
-    Examples
-    --------
-    >>> from torch import nn
-    >>> layer = nn.Linear(2, 1)
-    >>> fingerprint_model(layer) == fingerprint_model(nn.Linear(2, 1))
-    False
-    """
+    """SHA-256 over the state dict's names, dtypes, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         if isinstance(value, Tensor):
@@ -192,7 +156,7 @@ def _load_smallcnn(word: str | None) -> nn.Module:
     return load_smallcnn(word)
 
 
-def _load_torchvision(name: str, word: str | None, num_classes: int | None, seed: int) -> nn.Module:
+def _load_torchvision(name: str, word: str, options: dict[str, Any], seed: int) -> nn.Module:
     from torchvision.models import get_model, get_model_weights
 
     names = _classifiers()
@@ -201,59 +165,55 @@ def _load_torchvision(name: str, word: str | None, num_classes: int | None, seed
             f"torchvision has no image classifier {name!r}{did_you_mean(name, names) or '.'} "
             "A network of your own comes as 'path/to/file.py:factory'."
         )
-    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     published = get_model_weights(name)
-    if word is None or word == "pretrained":
-        options["weights"] = published.DEFAULT
-    elif word in published.__members__:
-        options["weights"] = published[word]
-    else:
-        state = None if word == "random" else read_weights(_file_or_word(word, list(published.__members__)))
-        if name in _AUXILIARY_HEADS:
-            heads = _AUXILIARY_HEADS[name]
-            options["aux_logits"] = state is not None and any(
-                key.removeprefix("module.").startswith(heads) for key in state
-            )
-            # With weights to come, torchvision's slow truncated-normal initialisation would be thrown away.
-            options["init_weights"] = False
-        with seeded(seed):
-            model: nn.Module = get_model(name, weights=None, **options)
-        if state is not None:
-            fit_weights(model, state, source=word)
-        return model
-    return _downloaded(lambda: get_model(name, **options), f"torchvision:{name}", word)
+    members = {"pretrained": published.DEFAULT, **published.__members__}
+    if word in members:
+        options["weights"] = members[word]
+        return _downloaded(lambda: get_model(name, **options), f"torchvision:{name}", word)
+    state = _state(word, list(published.__members__))
+    if name in _AUXILIARY_HEADS:
+        heads = _AUXILIARY_HEADS[name]
+        options["aux_logits"] = any(key.removeprefix("module.").startswith(heads) for key in state or ())
+        # With weights to come, torchvision's slow truncated-normal initialisation would be thrown away.
+        options["init_weights"] = False
+    return _filled(lambda: get_model(name, weights=None, **options), state, word, seed)
 
 
-def _load_timm(name: str, word: str | None, num_classes: int | None, seed: int) -> nn.Module:
+def _load_timm(name: str, word: str, options: dict[str, Any], seed: int) -> nn.Module:
     timm = _timm()
-    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     architecture = name.partition(".")[0]
     if not timm.is_model(name):
         close = did_you_mean(architecture, timm.list_models())
         raise ModelError(f"timm has no model {name!r}{close or '.'} timm.list_models() names all.")
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
-    if word is None or word == "pretrained" or word in tags:
-        full = f"{architecture}.{word}" if word in tags else name
-        if not tags:
-            raise ModelError(f"timm publishes no weights for {name!r}: give --weights FILE or --weights random")
-        return _downloaded(lambda: timm.create_model(full, pretrained=True, **options), f"timm:{name}", word)
-    state = None if word == "random" else read_weights(_file_or_word(word, tags))
-    with seeded(seed):
-        model: nn.Module = timm.create_model(name, pretrained=False, **options)
-    if state is not None:
-        fit_weights(model, state, source=word)
-    return model
+    # "pretrained" leaves the choice to the tag in the name, or to timm.
+    members = {"pretrained": name, **{tag: f"{architecture}.{tag}" for tag in tags}}
+    if word not in members:
+        state = _state(word, tags)
+        return _filled(lambda: timm.create_model(name, pretrained=False, **options), state, word, seed)
+    if not tags:
+        raise ModelError(f"timm publishes no weights for {name!r}: give --weights FILE or --weights random")
+    return _downloaded(lambda: timm.create_model(members[word], pretrained=True, **options), f"timm:{name}", word)
 
 
 def _timm() -> ModuleType:
     try:
-        import timm
+        return importlib.import_module("timm")
     except ImportError as error:
         raise ModelError(
             f"models named 'timm:NAME' need the package timm ({error}): pip install interpnet[timm]"
         ) from error
-    module: ModuleType = timm
-    return module
+
+
+def _filled(
+    build: Callable[[], nn.Module], state: Mapping[str, Tensor] | None, word: str | None, seed: int
+) -> nn.Module:
+    """Build a network of seeded random weights, and put in those of a file where there are any."""
+    with seeded(seed):
+        model = build()
+    if state is not None:
+        fit_weights(model, state, source=str(word))
+    return model
 
 
 def _classifiers() -> list[str]:
@@ -263,16 +223,18 @@ def _classifiers() -> list[str]:
     return names
 
 
-def _file_or_word(word: str, published: list[str]) -> str:
-    """Return ``word`` where it means a file; otherwise list the words that mean published weights."""
+def _state(word: str, published: list[str]) -> dict[str, Tensor] | None:
+    """Return the weights of the file that ``word`` names, None for random ones; else list the words known."""
+    if word == "random":
+        return None
     path = Path(word)
     if path.exists() or path.suffix.lower() in WEIGHT_SUFFIXES or len(path.parts) > 1:
-        return str(existing_file(path))
+        return read_weights(path)
     words = ["pretrained", "random", *published]
     raise ModelError(f"weights {word!r} are neither a file nor one of {', '.join(words)}{did_you_mean(word, words)}")
 
 
-def _downloaded(build: Callable[[], nn.Module], spec: str, word: str | None) -> nn.Module:
+def _downloaded(build: Callable[[], nn.Module], spec: str, word: str) -> nn.Module:
     try:
         return build()
     except ValueError as error:  # torchvision's word for a num_classes that the weights do not have
@@ -281,33 +243,37 @@ def _downloaded(build: Callable[[], nn.Module], spec: str, word: str | None) -> 
         ) from error
     except _DOWNLOAD_ERRORS as error:
         raise ModelError(
-            f"{spec}: the {word or 'pretrained'} weights could not be downloaded ({error}). "
+            f"{spec}: the {word} weights could not be downloaded ({error}). "
             "Give --weights FILE (a file of weights), or --weights random if you mean an untrained network"
         ) from error
 
 
-def _prefixed_match(spec: str, known: list[str], all_torchvision: set[str]) -> str:
-    if spec in known:
+def _prefixed_match(spec: str) -> str:
+    """Return what an unknown specification may have meant, for the end of a message."""
+    from torchvision.models import list_models
+
+    classifiers = _classifiers()
+    if spec in classifiers:
         return f"; did you mean 'torchvision:{spec}'?"
     name = spec.partition(":")[2] or spec
-    matches = did_you_mean(name, known)
-    if name in all_torchvision:
+    if name in list_models():
         return f"; torchvision's {name!r} is no image classifier"
-    return matches
+    return did_you_mean(name, [*classifiers, "smallcnn"])
 
 
 def _published_preprocessing(spec: str, word: str | None, model: nn.Module) -> dict[str, Any] | None:
     kind, _, name = spec.partition(":")
     if spec == "smallcnn" and word is not None:
         hint = smallcnn_extra(word).get("preprocessing")
-        return hint if isinstance(hint, dict) else None
+        if isinstance(hint, dict):
+            return hint
     if kind == "torchvision":
         from torchvision.models import get_model_weights
 
         published = get_model_weights(name)
-        if word in {None, "pretrained"} or word in published.__members__:
-            entry = published.DEFAULT if word in {None, "pretrained"} else published[word]
-            preset = entry.transforms()
+        members = {None: published.DEFAULT, "pretrained": published.DEFAULT, **published.__members__}
+        if word in members:
+            preset = members[word].transforms()
             return _hint(preset.resize_size[0], preset.crop_size[0], preset.mean, preset.std)
     if kind == "timm" and word != "random":
         config = getattr(model, "pretrained_cfg", None) or {}

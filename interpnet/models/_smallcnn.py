@@ -7,21 +7,26 @@ Its file of weights is self-describing: the architecture stands in the safetenso
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from interpnet.errors import ModelError
 from interpnet.models._weights import existing_file, fit_weights, read_weights
+from interpnet.support.checks import whole_number
 from interpnet.support.io import atomic_path
 from interpnet.support.seed import seeded
 
 _METADATA_KEY = "interpnet"
-_SMALLEST_SIDE = 8
+# The parameters that a file of weights keeps, and the least value of each.
+_LEAST = {"in_channels": 1, "n_classes": 1, "image_size": 8, "width": 1, "hidden": 0}
 # Strided blocks go on until the map is this small: it bounds the hidden layer's weights for any image size.
 _LARGEST_FINAL_SIDE = 7
 
@@ -36,10 +41,8 @@ class SmallCNN(nn.Module):
 
     Parameters
     ----------
-    in_channels : int
-        Channels of the images, at least 1.
-    n_classes : int
-        Number of classes, at least 1.
+    in_channels, n_classes : int
+        Channels of the images and number of classes, at least 1 each.
     image_size : int or (int, int)
         Height and width of the images (one number: square), each at least 8.
     width : int
@@ -48,11 +51,6 @@ class SmallCNN(nn.Module):
         Units of a hidden fully connected layer; 0 for none.
     seed : int, optional
         Fixes the initial weights without touching torch's global random state; ``None`` draws from it.
-
-    Raises
-    ------
-    ModelError
-        A parameter is out of range.
 
     Examples
     --------
@@ -73,39 +71,35 @@ class SmallCNN(nn.Module):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        height, width_px = (image_size, image_size) if isinstance(image_size, int) else image_size
-        _require("in_channels", in_channels, 1)
-        _require("n_classes", n_classes, 1)
-        _require("image_size", min(height, width_px), _SMALLEST_SIDE)
-        _require("width", width, 1)
-        _require("hidden", hidden, 0)
+        if isinstance(image_size, int):
+            image_size = (image_size, image_size)
         self.architecture: dict[str, Any] = {
             "in_channels": in_channels,
             "n_classes": n_classes,
-            "image_size": [height, width_px],
+            "image_size": list(image_size),
             "width": width,
             "hidden": hidden,
         }
-        if seed is None:
-            self._build(in_channels, n_classes, (height, width_px), width, hidden)
-        else:
-            with seeded(seed):
-                self._build(in_channels, n_classes, (height, width_px), width, hidden)
+        for name, least in _LEAST.items():
+            for value in np.ravel(self.architecture[name]).tolist():
+                whole_number(value, f"SmallCNN: {name}", least=least, error=ModelError)
+        with nullcontext() if seed is None else seeded(seed):
+            self._build()
 
-    def _build(self, in_channels: int, n_classes: int, size: tuple[int, int], width: int, hidden: int) -> None:
-        blocks = [_Block(in_channels, width, stride=1)]
-        channels, widest = width, 4 * width
-        height, width_px = size
-        while max(height, width_px) > _LARGEST_FINAL_SIDE:
-            grown = min(2 * channels, widest)
-            blocks.extend([_Block(channels, grown, stride=2), _Block(grown, grown, stride=1)])
-            channels, height, width_px = grown, (height + 1) // 2, (width_px + 1) // 2
+    def _build(self) -> None:
+        in_channels, n_classes, size, width, hidden = self.architecture.values()
+        channels = width
+        blocks = [_Block(in_channels, channels, stride=1)]
+        while max(size) > _LARGEST_FINAL_SIDE:
+            grown = min(2 * channels, 4 * width)
+            blocks += [_Block(channels, grown, stride=2), _Block(grown, grown, stride=1)]
+            channels = grown
+            # A stride of 2 keeps every other position, the first included.
+            size = [(side + 1) // 2 for side in size]
         self.blocks = nn.Sequential(*blocks)
-        self.head: nn.Module
+        self.head: nn.Module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         if hidden:
-            self.head = nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width_px, hidden), nn.ReLU())
-        else:
-            self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            self.head = nn.Sequential(nn.Flatten(), nn.Linear(channels * math.prod(size), hidden), nn.ReLU())
         self.classifier = nn.Linear(hidden or channels, n_classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -130,27 +124,11 @@ class _Block(nn.Module):
         return out
 
 
-def _require(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ModelError(f"SmallCNN: {name} is {value!r}, expected a whole number of at least {least}")
-
-
 def save_smallcnn(model: SmallCNN, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
-    """Write weights and architecture to one safetensors file, atomically.
+    """Write weights and architecture to one safetensors file.
 
-    Parameters
-    ----------
-    model : SmallCNN
-        The network.
-    path : path
-        The file, by custom ``NAME.safetensors``.
-    extra : mapping, optional
-        JSON-able facts to keep with it, such as the classes, the preprocessing, or the accuracy reached.
-
-    Raises
-    ------
-    RunFolderError
-        The file cannot be written; an older file of that name is then untouched.
+    ``extra`` are JSON-able facts to keep with it, such as the classes, the preprocessing, or the accuracy reached.
+    Where the file cannot be written, a RunFolderError says so and an older file of that name is untouched.
 
     Examples
     --------
@@ -169,24 +147,10 @@ def save_smallcnn(model: SmallCNN, path: str | os.PathLike[str], extra: Mapping[
 
 
 def load_smallcnn(path: str | os.PathLike[str]) -> SmallCNN:
-    """Read a network written by :func:`save_smallcnn`, in evaluation mode.
-
-    Raises
-    ------
-    ModelError
-        The file is missing, damaged, or no SmallCNN's.
-    """
-    facts = _facts(path)
-    architecture = facts["architecture"]
-    height, width_px = architecture["image_size"]
-    model = SmallCNN(
-        architecture["in_channels"],
-        architecture["n_classes"],
-        (height, width_px),
-        architecture["width"],
-        hidden=architecture["hidden"],
-        seed=0,
-    )
+    """Read a network written by :func:`save_smallcnn`, in evaluation mode; other files are ModelErrors."""
+    architecture = _facts(path)["architecture"]
+    # The seed keeps torch's global random state: the initial weights are replaced at once.
+    model = SmallCNN(**{name: architecture[name] for name in _LEAST}, seed=0)
     fit_weights(model, read_weights(path), source=str(path))
     return model.eval()
 
@@ -207,15 +171,9 @@ def _facts(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ModelError(f"{str(file)!r} is no readable safetensors file ({error}); {remedy}") from error
     try:
         facts = json.loads(metadata.get(_METADATA_KEY, "{}"))
-        complete = facts["kind"] == "smallcnn" and {
-            "in_channels",
-            "n_classes",
-            "image_size",
-            "width",
-            "hidden",
-        } <= set(facts["architecture"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{str(file)!r} does not say which SmallCNN it holds; {remedy}") from error
+        complete = facts["kind"] == "smallcnn" and set(_LEAST) <= set(facts["architecture"])
+    except (ValueError, KeyError, TypeError):
+        complete = False
     if not complete:
         raise ModelError(f"{str(file)!r} does not say which SmallCNN it holds; {remedy}")
     return {"extra": {}, **facts}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,18 +15,27 @@ from interpnet.datasets import ImageData, make_loader
 from interpnet.engine import resolve_device
 from interpnet.errors import DataError, InterpNetError
 from interpnet.models._smallcnn import SmallCNN
-from interpnet.models._training_steps import Running, cpu_threads, one_cycle, require_every_class, run_for_logits
-from interpnet.models._training_steps import step as step_once
+from interpnet.models._training_steps import (
+    Epoch,
+    EpochRecord,
+    cpu_threads,
+    one_cycle,
+    require_every_class,
+    run_for_logits,
+    shift_images,
+)
+from interpnet.support.checks import is_number, positive_number, whole_number
 from interpnet.support.progress import progress_bar
 from interpnet.support.seed import seeded
 
 # Half a pixel of an 8x8 digit to two of a 28x28 one: what hand-centred images differ by.
 _SHIFT_FRACTION = 1 / 14
-# Pixels a batch: so little work gains nothing from a second thread, and on a busy machine waiting for one
+# Pixels per batch: so little work gains nothing from a second thread, and on a busy machine waiting for one
 # made a training of two seconds take two minutes.
 _ONE_THREAD_BELOW = 32_768
 _IMAGES_TO_SEE = 150_000
-_FEWEST_EPOCHS, _MOST_EPOCHS = 3, 30
+_FEWEST_EPOCHS = 3
+_MOST_EPOCHS = 30
 
 
 class SizedLoader(Protocol):
@@ -39,31 +47,8 @@ class SizedLoader(Protocol):
 
 
 @dataclass(frozen=True)
-class EpochRecord:
-    """One pass over the training images.
-
-    Attributes
-    ----------
-    loss, accuracy : float
-        Means over the pass, of the network as it was at each step.
-    seconds : float
-        Wall-clock time.
-    """
-
-    loss: float
-    accuracy: float
-    seconds: float
-
-
-@dataclass(frozen=True)
 class History:
-    """How a training went.
-
-    Attributes
-    ----------
-    epochs : tuple of EpochRecord
-        In order.
-    """
+    """How a training went: one record per epoch, in order."""
 
     epochs: tuple[EpochRecord, ...]
 
@@ -111,11 +96,6 @@ def train(
     progress : bool
         Show a bar.
 
-    Returns
-    -------
-    History
-        Loss, accuracy and seconds of each epoch.
-
     Raises
     ------
     DataError
@@ -137,36 +117,41 @@ def train(
     >>> len(history.epochs), model.training
     (1, False)
     """
-    _check_settings(epochs=epochs, lr=lr, weight_decay=weight_decay, max_shift=max_shift)
+    epochs = whole_number(epochs, "epochs", least=1)
+    max_shift = whole_number(max_shift, "max_shift", least=0)
+    lr = positive_number(lr, "lr")
+    if not (is_number(weight_decay) and 0 <= weight_decay < math.inf):
+        raise InterpNetError(f"weight_decay is {weight_decay!r}; expected a number of at least 0")
     target = resolve_device(device, model)
     n_batches = _n_batches(loader)
     model.to(target)
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
-    total = getattr(loader, "n_images", None)
+    total = None
+    if hasattr(loader, "n_images"):
+        total = epochs * loader.n_images
     # Loaders of ours tell their labels before they are read, so that a missing class costs no epoch.
-    known = getattr(loader, "labels", None)
+    known_labels = getattr(loader, "labels", None)
     records: list[EpochRecord] = []
     model.train()
     try:
-        with (
-            seeded(seed, target),
-            progress_bar("training", None if total is None else epochs * total, enabled=progress) as advance,
-        ):
-            for epoch in range(epochs):
-                started = time.perf_counter()
-                state = Running()
-                for step, batch in enumerate(loader):
-                    done = (epoch + min(step / n_batches, 1.0)) / epochs
+        with seeded(seed, target), progress_bar("training", total, enabled=progress) as advance:
+            for number in range(epochs):
+                epoch = Epoch(number)
+                for step, (images, labels, *_) in enumerate(loader):
+                    # At most 1, because a loader may give more batches than it says.
+                    done = (number + min(step / n_batches, 1.0)) / epochs
                     for group in optimiser.param_groups:
                         group["lr"] = lr * one_cycle(done)
-                    images, labels = batch[0], batch[1]
+                    images = images.to(target, non_blocking=True)
+                    labels = labels.to(target, non_blocking=True)
+                    # Batch normalisation has no statistics of a single image.
                     if len(labels) > 1:
-                        state.add(*step_once(model, optimiser, images, labels, target, max_shift, epoch, known))
-                    state.note_labels(labels)
+                        epoch.update(model, optimiser, shift_images(images, max_shift), labels, known_labels)
+                    epoch.labels.update(labels.tolist())
                     advance(len(labels))
-                records.append(EpochRecord(*state.means(), time.perf_counter() - started))
-                if epoch == 0:
-                    require_every_class(state.labels, state.n_classes)
+                records.append(epoch.record())
+                if number == 0:
+                    require_every_class(epoch.labels, epoch.n_classes)
     finally:
         model.eval()
     return History(tuple(records))
@@ -206,12 +191,7 @@ def fit_smallcnn(
     Returns
     -------
     (SmallCNN, History)
-        The network, in evaluation mode, and how its training went.
-
-    Raises
-    ------
-    DataError, ModelError
-        As :func:`train` and :func:`interpnet.datasets.make_loader`; images smaller than 8x8.
+        The network, in evaluation mode, and how its training went. Errors are those of the parts.
 
     Examples
     --------
@@ -220,32 +200,22 @@ def fit_smallcnn(
     >>> model.architecture["n_classes"]
     10
     """
-    n_images = len(data) if indices is None else len(indices)
-    loader = make_loader(
-        data,
-        batch_size=batch_size or (128 if n_images >= 10_000 else 64),
-        indices=indices,
-        shuffle=True,
-        num_workers=num_workers,
-        seed=seed,
-    )
+    if indices is None:
+        indices = range(len(data))
+    n_images = len(indices)
+    if batch_size is None:
+        batch_size = 128 if n_images >= 10_000 else 64
+    loader = make_loader(data, batch_size=batch_size, indices=indices, shuffle=True, num_workers=num_workers, seed=seed)
     require_every_class(loader.labels, len(data.classes), data.classes)
-    channels, height, width_px = data.shape
-    model = SmallCNN(channels, len(data.classes), (height, width_px), width, seed=seed)
+    channels, *size = data.shape
+    model = SmallCNN(channels, len(data.classes), (size[0], size[1]), width, seed=seed)
     if epochs is None:
         epochs = min(max(round(_IMAGES_TO_SEE / n_images), _FEWEST_EPOCHS), _MOST_EPOCHS)
     if max_shift is None:
-        max_shift = round(min(height, width_px) * _SHIFT_FRACTION)
-    with cpu_threads(1 if loader.batch_size * channels * height * width_px < _ONE_THREAD_BELOW else None):
+        max_shift = round(min(size) * _SHIFT_FRACTION)
+    with cpu_threads(1 if batch_size * math.prod(data.shape) < _ONE_THREAD_BELOW else None):
         history = train(
-            model,
-            loader,
-            epochs=epochs,
-            lr=lr,
-            max_shift=max_shift,
-            seed=seed,
-            device=device,
-            progress=progress,
+            model, loader, epochs=epochs, lr=lr, max_shift=max_shift, seed=seed, device=device, progress=progress
         )
     return model, history
 
@@ -253,22 +223,7 @@ def fit_smallcnn(
 def accuracy(model: nn.Module, loader: Iterable[Any], device: str | torch.device | None = None) -> float:
     """Share of images whose highest logit is their label.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Maps (B, C, H, W) to logits (B, n_classes). Evaluated in evaluation mode; each submodule's mode is
-        restored.
-    loader : iterable
-        Batches that start with ``(images, labels)``.
-    device : str or torch.device, optional
-        Where to compute; by default where the model is. The model stays there.
-
-    Raises
-    ------
-    DataError
-        The loader has no images.
-    ModelError
-        The model's result is no logits, or the device is not there.
+    The model, the batches and the device are as in :func:`train`; each submodule's mode is restored.
 
     Examples
     --------
@@ -281,11 +236,11 @@ def accuracy(model: nn.Module, loader: Iterable[Any], device: str | torch.device
     modes = {module: module.training for module in model.modules()}
     model.to(target)
     model.eval()
-    right = seen = 0
+    right = 0
+    seen = 0
     try:
         with torch.inference_mode():
-            for batch in loader:
-                images, labels = batch[0], batch[1]
+            for images, labels, *_ in loader:
                 logits = run_for_logits(model, images.to(target))
                 right += int((logits.argmax(1).cpu() == labels.cpu()).sum())
                 seen += len(labels)
@@ -308,13 +263,3 @@ def _n_batches(loader: SizedLoader) -> int:
     if not n_batches:
         raise DataError("the loader has no batches to train on")
     return n_batches
-
-
-def _check_settings(*, epochs: int, lr: float, weight_decay: float, max_shift: int) -> None:
-    for name, value, least in (("epochs", epochs, 1), ("max_shift", max_shift, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InterpNetError(f"{name} is {value!r}, expected a whole number of at least {least}")
-    if not (math.isfinite(lr) and lr > 0):
-        raise InterpNetError(f"lr is {lr!r}, expected a positive number")
-    if not (math.isfinite(weight_decay) and weight_decay >= 0):
-        raise InterpNetError(f"weight_decay is {weight_decay!r}, expected a number of at least 0")

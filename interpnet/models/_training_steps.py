@@ -1,10 +1,12 @@
-"""The steps of a training: shifted images, one update, and the sums over an epoch."""
+"""The parts of a training: the learning rate, shifted images, and one epoch of updates."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,22 +15,24 @@ from torch.nn.functional import cross_entropy, pad
 
 from interpnet.errors import DataError, ModelError
 
+# The share of the steps over which the learning rate rises.
 _WARM_UP = 0.2
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One pass over the training images: means of the network as it was at each step, and wall-clock time."""
+
+    loss: float
+    accuracy: float
+    seconds: float
 
 
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
-    """Run a block with ``count`` threads in torch's kernels; ``None`` leaves their number as it is.
-
-    Examples
-    --------
-    >>> import torch
-    >>> with cpu_threads(1):
-    ...     torch.get_num_threads()
-    1
-    """
+    """Run a block with ``count`` threads in torch's kernels; ``None`` leaves their number as it is."""
     before = torch.get_num_threads()
-    torch.set_num_threads(before if count is None else count)
+    torch.set_num_threads(count or before)
     try:
         yield
     finally:
@@ -43,6 +47,9 @@ def one_cycle(done: float) -> float:
     >>> [round(one_cycle(t), 3) for t in (0.1, 0.2, 0.6, 1.0)]
     [0.5, 1.0, 0.5, 0.0]
     """
+    # Not torch's OneCycleLR: its two parts have one shape, both linear or both cosine, and its rates differ from these
+    # by up to 0.16 of the highest. LinearLR and then CosineAnnealingLR, which count whole steps, differ by up to 0.02.
+    # Other rates make other networks, and with them another of every number measured on these.
     if done < _WARM_UP:
         # Not from zero: the first step would be wasted.
         return max(done / _WARM_UP, 0.02)
@@ -50,18 +57,12 @@ def one_cycle(done: float) -> float:
 
 
 def shift_images(images: Tensor, max_shift: int) -> Tensor:
-    """Shift each of (B, C, H, W) by random pixels of its own, up to ``max_shift`` an axis, borders repeated.
-
-    Examples
-    --------
-    >>> import torch
-    >>> shift_images(torch.zeros(2, 1, 8, 8), 1).shape
-    torch.Size([2, 1, 8, 8])
-    """
+    """Shift each of (B, C, H, W) by random pixels of its own, up to ``max_shift`` along each axis, borders repeated."""
     if not max_shift:
         return images
     count, _, height, width = images.shape
     padded = pad(images, [max_shift] * 4, mode="replicate")
+    # Drawn on the CPU, whose generator gives the same shifts whatever the images' device.
     offsets = torch.randint(0, 2 * max_shift + 1, (2, count, 1)).to(images.device)
     rows = offsets[0] + torch.arange(height, device=images.device)
     columns = offsets[1] + torch.arange(width, device=images.device)
@@ -70,70 +71,56 @@ def shift_images(images: Tensor, max_shift: int) -> Tensor:
     return moved.permute(0, 3, 1, 2).contiguous()
 
 
-class Running:
-    """Sums over an epoch, and the labels met in it."""
+class Epoch:
+    """One pass over the training images: its updates, their sums, and the labels met."""
 
-    def __init__(self) -> None:
-        self.loss = 0.0
-        self.right = 0
-        self.seen = 0
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.n_classes = 0
-        self._labels: set[int] = set()
+        self.labels: set[int] = set()
+        self._loss = 0.0
+        self._right = 0
+        self._seen = 0
+        self._started = time.perf_counter()
 
-    def add(self, loss: float, right: int, seen: int, n_classes: int) -> None:
-        """Count one step of ``seen`` images."""
-        self.loss += loss * seen
-        self.right += right
-        self.seen += seen
-        self.n_classes = n_classes
+    def update(
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        images: Tensor,
+        labels: Tensor,
+        known_labels: np.ndarray | None,
+    ) -> None:
+        """Update the model on one batch; ``known_labels`` are all of the loader, where it tells them."""
+        logits = run_for_logits(model, images)
+        self.n_classes = logits.shape[1]
+        if known_labels is not None and self.number == 0:
+            require_every_class(known_labels, self.n_classes)
+        low, high = (int(label) for label in labels.aminmax())
+        if low < 0 or high >= self.n_classes:
+            raise DataError(
+                f"labels reach from {low} to {high}, but the model has {self.n_classes} classes "
+                f"(0 to {self.n_classes - 1})"
+            )
+        loss = cross_entropy(logits, labels)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            if not torch.isfinite(images).all():
+                raise DataError(f"images of epoch {self.number + 1} hold NaN or infinite values; check mean and std")
+            raise ModelError(f"the loss became {value} in epoch {self.number + 1}; train with a smaller lr (--lr)")
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimiser.step()
+        self._loss += value * len(labels)
+        self._right += int((logits.detach().argmax(1) == labels).sum())
+        self._seen += len(labels)
 
-    def note_labels(self, labels: Tensor) -> None:
-        """Remember which classes occurred."""
-        self._labels.update(torch.unique(labels).tolist())
-
-    @property
-    def labels(self) -> np.ndarray:
-        """The labels met so far, sorted."""
-        return np.array(sorted(self._labels), dtype=np.int64)
-
-    def means(self) -> tuple[float, float]:
-        """Loss and accuracy per image."""
-        if not self.seen:
+    def record(self) -> EpochRecord:
+        """Return means and time of the pass."""
+        if not self._seen:
             raise DataError("the loader gave no batch of at least two images to train on")
-        return self.loss / self.seen, self.right / self.seen
-
-
-def step(
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    images: Tensor,
-    labels: Tensor,
-    device: torch.device,
-    max_shift: int,
-    epoch: int,
-    known_labels: np.ndarray | None,
-) -> tuple[float, int, int, int]:
-    """Update the model on one batch; return mean loss, images right, images seen, number of classes."""
-    images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-    logits = run_for_logits(model, shift_images(images, max_shift))
-    n_classes = logits.shape[1]
-    if known_labels is not None and epoch == 0:
-        require_every_class(known_labels, n_classes)
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= n_classes:
-        raise DataError(
-            f"labels reach from {low} to {high}, but the model has {n_classes} classes (0 to {n_classes - 1})"
-        )
-    loss = cross_entropy(logits, labels)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        if not torch.isfinite(images).all():
-            raise DataError(f"images of epoch {epoch + 1} hold NaN or infinite values; check mean and std")
-        raise ModelError(f"the loss became {value} in epoch {epoch + 1}; train with a smaller lr (--lr)")
-    optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    optimiser.step()
-    return value, int((logits.detach().argmax(1) == labels).sum()), len(labels), n_classes
+        seconds = time.perf_counter() - self._started
+        return EpochRecord(self._loss / self._seen, self._right / self._seen, seconds)
 
 
 def run_for_logits(model: nn.Module, images: Tensor) -> Tensor:
@@ -145,11 +132,12 @@ def run_for_logits(model: nn.Module, images: Tensor) -> Tensor:
     return logits
 
 
-def require_every_class(labels: np.ndarray, n_classes: int, names: Sequence[str] | None = None) -> None:
-    """Raise a DataError that names the classes ``labels`` lacks."""
-    missing = sorted(set(range(n_classes)) - set(np.unique(labels).tolist()))
+def require_every_class(labels: Iterable[int], n_classes: int, names: Sequence[object] = ()) -> None:
+    """Raise a DataError that names the classes ``labels`` lacks, by number where there are no ``names``."""
+    missing = sorted(set(range(n_classes)) - {int(label) for label in labels})
     if missing:
-        shown = ", ".join(repr(names[c]) if names else str(c) for c in missing[:4])
+        names = names or range(n_classes)
+        shown = ", ".join(repr(names[c]) for c in missing[:4])
         raise DataError(
             f"{len(missing)} of {n_classes} classes have no training image: {shown}; add images, or leave the class out"
         )

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 
 from interpnet.errors import ModelError, did_you_mean
 
-SAFETENSORS_SUFFIXES = (".safetensors",)
-TORCH_SUFFIXES = (".pt", ".pth", ".th", ".ckpt", ".bin", ".tar")
-WEIGHT_SUFFIXES = SAFETENSORS_SUFFIXES + TORCH_SUFFIXES
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tar")
 
 # What DataParallel, torch.compile and Lightning put before every name.
 _WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -41,12 +39,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read a state dict from a safetensors file or a torch checkpoint, onto the CPU.
 
     A torch checkpoint is read with ``weights_only=True``, which runs no code from it; it may be the bare
-    state dict or hold one under ``"state_dict"`` or ``"model"``.
-
-    Raises
-    ------
-    ModelError
-        The file is missing, damaged, of another kind, a TorchScript archive, or needs unpickling.
+    state dict or hold one under ``"state_dict"`` or ``"model"``. A file that is missing, damaged, of another kind, a
+    TorchScript archive, or needs unpickling is a ModelError.
 
     Examples
     --------
@@ -63,14 +57,14 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             f"weights file {str(path)!r} ends in {suffix!r}, expected .safetensors, .pt or .pth; "
             "write one with safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
         )
-    if suffix in SAFETENSORS_SUFFIXES:
-        try:
-            return load_file(str(file))
-        except (SafetensorError, OSError) as error:
-            raise ModelError(
-                f"weights file {str(path)!r} is damaged or no safetensors file ({error}); copy or download it again"
-            ) from error
-    return _read_torch(file)
+    if suffix != ".safetensors":
+        return _read_torch(file)
+    try:
+        return load_file(str(file))
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"weights file {str(path)!r} is damaged or no safetensors file ({error}); copy or download it again"
+        ) from error
 
 
 def _read_torch(file: Path) -> dict[str, Tensor]:
@@ -91,11 +85,9 @@ def _read_torch(file: Path) -> dict[str, Tensor]:
             "trust it: load it with your own code, then torch.save(model.state_dict(), 'weights.pt')"
         ) from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()
-        raise ModelError(
-            f"{shown} is damaged or no torch checkpoint ({reason[0] if reason else type(error).__name__}); "
-            "copy or download it again"
-        ) from error
+        # Torch's messages go on for many lines; some errors have none.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{shown} is damaged or no torch checkpoint ({reason}); copy or download it again") from error
     return _state_dict_in(content, shown)
 
 
@@ -131,21 +123,8 @@ def _state_dict_in(content: object, shown: str) -> dict[str, Tensor]:
 def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
     """Load ``weights`` into ``model``, strictly, after taking off a wrapper's uniform prefix.
 
-    ``num_batches_tracked`` of a BatchNorm may be missing: evaluation does not use it.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Changed in place.
-    weights : mapping of str to Tensor
-        The state dict.
-    source : str
-        Where the weights come from, for the message.
-
-    Raises
-    ------
-    ModelError
-        Names or shapes do not fit; the first few of each kind are listed, and the model is unchanged.
+    ``num_batches_tracked`` of a BatchNorm may be missing: evaluation does not use it. Where names or shapes do not
+    fit, a ModelError lists the first few of each kind, says that they come from ``source``, and the model is unchanged.
     """
     own = model.state_dict()
     weights = _without_prefix(weights, own)
@@ -157,32 +136,34 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], *, source: str)
         if name in weights and isinstance(value, Tensor) and weights[name].shape != value.shape
     ]
     if missing or unexpected or misshaped:
-        parts = [
-            _listed(kind, keys)
-            for kind, keys in (("missing", missing), ("unexpected", unexpected), ("shape", misshaped))
-            if keys
-        ]
-        hint = "" if missing or unexpected else _class_count_hint(weights, own)
-        raise ModelError(f"weights {source!r} do not fit {type(model).__name__}: {'; '.join(parts)}{hint}")
+        kinds = {"missing": missing, "unexpected": unexpected, "shape": misshaped}
+        text = "; ".join(_listed(kind, keys) for kind, keys in kinds.items() if keys)
+        if not missing and not unexpected:
+            text += _class_count_hint(weights, own)
+        raise ModelError(f"weights {source!r} do not fit {type(model).__name__}: {text}")
+    # Not strict, because of the missing counters; all else is checked above.
     model.load_state_dict(weights, strict=False)
 
 
 def _without_prefix(weights: Mapping[str, Tensor], own: Mapping[str, object]) -> dict[str, Tensor]:
     state = dict(weights)
-    stripped = True
-    while stripped:
-        stripped = False
-        for prefix in _WRAPPER_PREFIXES:
-            ours = any(name.startswith(prefix) for name in own)
-            if state and not ours and all(name.startswith(prefix) for name in state):
-                state = {name[len(prefix) :]: value for name, value in state.items()}
-                stripped = True
+    # Wrappers nest in any order, so one pass over the prefixes is not enough.
+    while prefix := _wrapper_prefix(state, own):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
 
 
+def _wrapper_prefix(state: Mapping[str, object], own: Mapping[str, object]) -> str | None:
+    for prefix in _WRAPPER_PREFIXES:
+        ours = any(name.startswith(prefix) for name in own)
+        if state and not ours and all(name.startswith(prefix) for name in state):
+            return prefix
+    return None
+
+
 def _listed(kind: str, keys: list[str]) -> str:
-    rest = len(keys) - _SHOWN_KEYS
-    return f"{kind} {', '.join(keys[:_SHOWN_KEYS])}" + (f" and {rest} more" if rest > 0 else "")
+    more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
+    return f"{kind} {', '.join(keys[:_SHOWN_KEYS])}{more}"
 
 
 def _class_count_hint(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:

@@ -29,7 +29,7 @@ def test_smallcnn_file_says_what_it_holds(channels: int, size: int | tuple[int, 
 
 
 def test_smallcnn_mistakes_are_named(tmp_path: Path):
-    with pytest.raises(ModelError, match="image_size is 7, expected a whole number of at least 8"):
+    with pytest.raises(ModelError, match="image_size is 7; expected a whole number of at least 8"):
         SmallCNN(1, 10, 7)
     with pytest.raises(ModelError, match="n_classes is 0"):
         SmallCNN(1, 0, 8)

@@ -122,8 +122,8 @@ def test_a_loss_that_is_no_number_names_its_cause():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "epochs is 0, expected a whole number of at least 1"),
-        ({"epochs": 1, "lr": -1.0}, "lr is -1.0, expected a positive number"),
+        ({"epochs": 0}, "epochs is 0; expected a whole number of at least 1"),
+        ({"epochs": 1, "lr": -1.0}, "lr is -1.0; expected a number above 0"),
         ({"epochs": 1, "lr": math.nan}, "lr is nan"),
         ({"epochs": 1, "max_shift": -1}, "max_shift is -1"),
         ({"epochs": 1, "weight_decay": -0.1}, "weight_decay is -0.1"),

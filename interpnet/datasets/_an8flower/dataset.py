@@ -20,7 +20,6 @@ from interpnet.datasets._an8flower.options import (
     check_split,
     count_of,
     folder_name,
-    labels_of,
     make_options,
     parse_spec,
 )
@@ -41,7 +40,7 @@ _WORTH_A_PROCESS = 1500
 
 @dataclass(frozen=True, eq=False)
 class An8Flower:
-    """Images with labels, masks and how they were taken; made by :func:`an8flower`.
+    """N images of C classes with labels, masks and how they were taken; made by :func:`an8flower`.
 
     Attributes
     ----------
@@ -49,11 +48,8 @@ class An8Flower:
         RGB.
     labels : (N,) int64
         The classes in turn: 0, 1, ..., C - 1, 0, 1, ...
-    classes : tuple of str
-        Names of the C classes.
-    split : str
-    options : FlowerOptions
-        What was asked for.
+    classes, split, options
+        Names of the classes, and what was asked for.
     azimuth : (N,) float64
         Angle the plant was seen from, in degrees.
     individual : (N,) int64
@@ -81,21 +77,12 @@ class An8Flower:
         return len(self.labels)
 
     def mask(self, name: str) -> Mask:
-        """Return one mask (N, H, W).
+        """Return one mask (N, H, W): a pixel is in a part if at least two of its four samples show it.
 
-        A pixel is in a part if at least two of its four samples show it.
-
-        Parameters
-        ----------
-        name : str
-            ``"petals"``; ``"stem"``; ``"plant"`` (both, the flower's centre and the leaves, without the pot);
-            ``"background"`` (pixels no sample of which shows the plant: fewer than the complement of ``"plant"``);
-            ``"discriminative"`` (what tells the class: petals or, for classes that differ in their stem, the stem).
-
-        Raises
-        ------
-        DataError
-            Another name.
+        The masks are ``"petals"``; ``"stem"``; ``"plant"`` (both, the flower's centre and the leaves, without the
+        pot); ``"background"`` (pixels no sample of which shows the plant: fewer than the complement of ``"plant"``);
+        ``"discriminative"`` (what tells the class: petals or, for classes that differ in their stem, the stem).
+        Another name is a DataError.
         """
         one_of(name, "the mask's name", MASKS, error=DataError)
         if name == "background":
@@ -113,22 +100,17 @@ class An8Flower:
     @property
     def cue_agrees(self) -> Mask | None:
         """(N,) whether the cue's value is the label; None without a shortcut."""
-        if self.cue is None:
-            return None
-        return np.equal(self.cue, self.labels)
+        return None if self.cue is None else np.equal(self.cue, self.labels)
 
     @property
     def shortcut_mask(self) -> Mask | None:
         """(N, H, W) where the planted cue is, outside the plant; None without a shortcut."""
-        if self.cue is None:
-            return None
-        return _has(self.regions, IN_CUE)
+        return None if self.cue is None else _has(self.regions, IN_CUE)
 
     def named_masks(self) -> dict[str, Mask]:
         """Return all masks, with that of the planted shortcut as ``"shortcut"`` where there is one."""
-        if self.shortcut_mask is None:
-            return self.masks
-        return {**self.masks, "shortcut": self.shortcut_mask}
+        planted = self.shortcut_mask
+        return self.masks if planted is None else {**self.masks, "shortcut": planted}
 
     def name(self, i: int) -> str:
         """Return what a report calls image ``i``: split, class, number, individual and angle."""
@@ -163,23 +145,21 @@ def an8flower(
     n : int, optional
         Number of images, at least one for each class; by default 150, 25 and 50 for each class.
     root : path, optional
-        Folder below which ``an8flower/NAME`` keeps the images for the next call; by default they are made
-        in memory. Where it cannot be written, they are made in memory too.
+        Folder below which ``an8flower/NAME`` keeps the images for the next call; by default, and where it cannot be
+        written, they are in memory only.
     jobs : int, optional
         Processes; by default one for each core where there are enough images.
     **options
         size : int
             Height and width in pixels, 32 to 1024; by default 112.
-        seed : int
-            By default 0.
+        seed, individuals : int
+            What the plants and scenes are drawn from, by default 0, and the number of different plants, 12.
         contrast : float or str
             1 (``"vivid"``, the default) to 0: how far the six colours are from their mean; ``"pale"`` is 0.2.
         flower : float
             Size of the petals, 0.3 to 1.2; by default 1.
         noise : float
             Uniform noise of each colour of a pixel, as a share of 255, 0 to 0.5; by default 0.02.
-        individuals : int
-            Number of different plants; by default 12.
         shortcut : str, optional
             A cue outside the plant whose value, one for each class, agrees with the class: ``"background"`` (the
             wall's colour), ``"pot"`` (its colour), ``"watermark"`` (a sign on a coloured plate), ``"texture"`` (the
@@ -191,13 +171,12 @@ def an8flower(
     Raises
     ------
     DataError
-        An unknown variant, split, option or shortcut (with close names), a value out of range, or fewer images than
-        classes.
+        An unknown name (close ones are given), a value out of range, or fewer images than classes.
 
     References
     ----------
-    After Oramas, Wang & Tuytelaars, "Visual explanation by interpretation", ICLR 2019, whose an8Flower this is modelled
-    on; plants, rendering and shortcuts are ours.
+    After the an8Flower of Oramas, Wang & Tuytelaars, "Visual explanation by interpretation", ICLR 2019; plants,
+    rendering and shortcuts are ours.
 
     Examples
     --------
@@ -220,9 +199,7 @@ def an8flower(
         if folder is not None and not write_folder(folder, facts, arrays):
             folder = None
     flower = An8Flower(classes=made.classes, split=split, options=made, folder=folder, **arrays)
-    if made.shortcut is None:
-        return replace(flower, cue=None)
-    return flower
+    return flower if made.shortcut else replace(flower, cue=None)
 
 
 def an8flower_from_spec(
@@ -253,9 +230,7 @@ def _generate(options: FlowerOptions, split: str, n: int, jobs: int | None) -> A
     from joblib import Parallel, cpu_count, delayed
 
     if jobs is None:
-        jobs = 1
-        if n >= _WORTH_A_PROCESS:
-            jobs = cpu_count()
+        jobs = cpu_count() if n >= _WORTH_A_PROCESS else 1
     jobs = whole_number(jobs, "jobs", least=1, error=DataError)
     edges = pairwise([n * i // jobs for i in range(jobs + 1)])
     try:
@@ -275,7 +250,7 @@ def make_range(options: FlowerOptions, split: str, first: int, last: int) -> Arr
     """Make the images from number ``first`` up to before ``last``."""
     side = options.size
     n = last - first
-    labels = labels_of(first, last, len(options.classes))
+    labels = np.arange(first, last, dtype=np.int64) % len(options.classes)
     arrays: Arrays = {
         "images": np.empty((n, side, side, 3), dtype=np.uint8),
         "regions": np.empty((n, side, side), dtype=np.uint8),

@@ -18,13 +18,7 @@ _TAU = 6.283185307179586
 
 
 class Draws:
-    """Uniform numbers fixed by a list of names, such as ``Draws("plant", 3)``.
-
-    Examples
-    --------
-    >>> Draws("a", 1).uniform(2, 3) == Draws("a", 1).uniform(2, 3) != Draws("a", 2).uniform(2, 3)
-    True
-    """
+    """Uniform numbers fixed by a list of names, such as ``Draws("plant", 3)``."""
 
     def __init__(self, *names: object) -> None:
         digest = hashlib.sha256("\0".join(str(name) for name in names).encode()).digest()
@@ -46,13 +40,7 @@ class Draws:
 
 
 def vectors(text: str) -> tuple[Vector, ...]:
-    """Return a table of vectors: numbers split by spaces, vectors by commas.
-
-    Examples
-    --------
-    >>> vectors("0 1 2, 3 4 5")
-    ((0.0, 1.0, 2.0), (3.0, 4.0, 5.0))
-    """
+    """Return a table of vectors: numbers split by spaces, vectors by commas."""
     rows = [[float(number) for number in row.split()] for row in text.split(",")]
     return tuple((x, y, z) for x, y, z in rows)
 

@@ -25,29 +25,15 @@ _MASK_FROM = 128
 
 @dataclass(frozen=True, eq=False)
 class ReleasedFlower:
-    """Pictures read by :func:`released_an8flower`.
+    """N pictures read by :func:`released_an8flower`."""
 
-    Attributes
-    ----------
-    images : (N, H, W, 3) uint8
-    labels : (N,) int64
-    classes : tuple of str
-        The folders' names, sorted.
-    mask : (N, H, W) bool
-        The discriminative pixels.
-    names : tuple of str
-        Paths below the folder, with forward slashes.
-    individual, angle : (N,) int64
-        The numbers after ``p`` and ``r`` of the files' names.
-    """
-
-    images: Bytes
-    labels: Int64
-    classes: tuple[str, ...]
-    mask: Mask
-    names: tuple[str, ...]
-    individual: Int64
-    angle: Int64
+    images: Bytes  # (N, H, W, 3)
+    labels: Int64  # (N,)
+    classes: tuple[str, ...]  # the folders' names, sorted
+    mask: Mask  # (N, H, W), the pixels that tell the class
+    names: tuple[str, ...]  # paths below the folder, with forward slashes
+    individual: Int64  # (N,), the number after p in the file's name
+    angle: Int64  # (N,), the number after r
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,11 +49,6 @@ def released_an8flower(path: str | os.PathLike[str]) -> ReleasedFlower:
     ``PATH/CLASS/classC_imgI_pP_rR.jpg`` are the pictures, all of one size. The mask of ``NAME.jpg`` is sought as
     ``NAME_mask.png``, ``NAME_mask.jpg`` and ``NAME.png`` beside it and in a folder ``masks`` beside it; it is read as
     grey, and is true from half brightness on. Untested on the original files: the names of the masks are a guess.
-
-    Parameters
-    ----------
-    path : path
-        The folder of the class folders.
 
     Raises
     ------
@@ -119,15 +100,7 @@ def released_an8flower(path: str | os.PathLike[str]) -> ReleasedFlower:
 
 
 def check_mask(mask: Mask, image: Bytes, name: str) -> None:
-    """Refuse a mask (H, W) of another size than its image (H, W, 3), without a pixel, or with all of them.
-
-    Examples
-    --------
-    >>> check_mask(np.zeros((2, 2), bool), np.zeros((2, 2, 3), np.uint8), "a.png")
-    Traceback (most recent call last):
-        ...
-    interpnet.errors.DataError: mask 'a.png' is empty; expected the pixels that tell the class, some but not all
-    """
+    """Refuse a mask (H, W) of another size than its image (H, W, 3), without a pixel, or with all of them."""
     if mask.shape != image.shape[:2]:
         raise DataError(f"mask {name!r} is {_size(mask)} pixels, expected {_size(image)} (height x width) as its image")
     for fault, found in (("empty", not mask.any()), ("full", mask.all())):

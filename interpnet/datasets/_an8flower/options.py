@@ -9,12 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from interpnet.datasets._an8flower.exact import Draws
 from interpnet.errors import DataError, did_you_mean
 from interpnet.support.checks import is_number, is_whole, one_of, whole_number
-from interpnet.support.types import Int64
 
 # A part of every seed and of every cached folder's name: pictures of two versions are never mixed.
 GENERATOR = "an8flower-1"
@@ -62,13 +59,7 @@ class FlowerOptions:
 
 
 def make_options(variant: str, **given: Any) -> FlowerOptions:
-    """Check a user's options.
-
-    Raises
-    ------
-    DataError
-        An unknown name (with close ones), or a value of the wrong kind or range.
-    """
+    """Check a user's options: an unknown name, or a value of the wrong kind or range, is a DataError."""
     one_of(variant, "variant", VARIANTS, error=DataError)
     known = [field.name for field in dataclasses.fields(FlowerOptions) if field.name != "variant"]
     for name in given:
@@ -138,11 +129,6 @@ def draw_cue(options: FlowerOptions, split: str, index: int, label: int) -> int:
     if agrees:
         return label
     return (label + 1 + other) % n
-
-
-def labels_of(first: int, last: int, n_classes: int) -> Int64:
-    """Return the labels of the images from ``first`` up to before ``last``: the classes in turn."""
-    return np.arange(first, last, dtype=np.int64) % n_classes
 
 
 def folder_name(options: FlowerOptions, split: str, n: int) -> str:

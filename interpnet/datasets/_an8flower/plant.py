@@ -51,10 +51,8 @@ def _at(curve: tuple[Vector, Vector, Vector], t: float) -> Vector:
 
 def _frame(w: Vector) -> tuple[Vector, Vector, Vector]:
     """Return orthonormal axes of which the third is w."""
-    aside = (0.0, 0.0, 1.0)
     # Far from parallel to w, so that the vector product keeps its digits.
-    if w[0] * w[0] < 0.5:
-        aside = (1.0, 0.0, 0.0)
+    aside = (1.0, 0.0, 0.0) if w[0] * w[0] < 0.5 else (0.0, 0.0, 1.0)
     u = unit(cross(aside, w))
     return u, cross(w, u), w
 

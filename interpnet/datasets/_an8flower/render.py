@@ -23,48 +23,26 @@ from interpnet.support.types import Float32
 
 Mask = npt.NDArray[np.bool_]
 
-# How a surface is cut.
+# How a surface is cut: not; by an outline of length extent[0] along u and half width extent[1] (petals, leaves);
+# to heights w from extent[0] to extent[1]; to a radius extent[0].
 WHOLE, PETAL, LEAF, BAND, DISC = range(5)
 
 
 class Surface(NamedTuple):
-    """One trimmed quadric of a thing.
-
-    Attributes
-    ----------
-    origin, u, v, w : vectors
-        Its frame: a point and three orthonormal axes.
-    form : (a, b, c, g, k)
-        The quadric.
-    trim : int
-        WHOLE; PETAL and LEAF (outlines of length ``extent[0]`` along u and half width ``extent[1]``); BAND (w from
-        ``extent[0]`` to ``extent[1]``); DISC (radius ``extent[0]``).
-    extent : (float, float)
-        See ``trim``.
-    box : ((float, float), ...)
-        Lower and upper bounds along u, v and w, which hold the whole surface.
-    part : int
-        What it is a part of: an index for masks.
-    tone : (float, float, float)
-        Brightness ``tone[0] + tone[1] * u + tone[2] * v^2``.
-    translucency : float
-        Light that comes through from behind, as a share of what comes from the front.
-    both : bool
-        Whether the far point of a ray can be seen: an open surface, not a solid.
-    """
+    """One trimmed quadric of a thing, in a frame of its own: an origin and three orthonormal axes."""
 
     origin: Vector
     u: Vector
     v: Vector
     w: Vector
-    form: tuple[float, float, float, float, float]
+    form: tuple[float, float, float, float, float]  # a, b, c, g, k
     trim: int
-    extent: tuple[float, float]
-    box: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
-    part: int
-    tone: Vector = (1.0, 0.0, 0.0)
-    translucency: float = 0.0
-    both: bool = False
+    extent: tuple[float, float]  # see the kinds of trim
+    box: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]  # bounds along u, v, w that hold it
+    part: int  # what it is a part of: an index for masks
+    tone: Vector = (1.0, 0.0, 0.0)  # brightness tone[0] + tone[1] u + tone[2] v^2
+    translucency: float = 0.0  # light that comes through from behind, as a share of what comes from the front
+    both: bool = False  # an open surface, not a solid: the far point of a ray can be seen
 
 
 @dataclass(frozen=True)
@@ -85,31 +63,17 @@ def make_thing(surfaces: Sequence[Surface]) -> Thing:
 
 
 class Camera(NamedTuple):
-    """A pinhole camera with its light, in the thing's frame.
-
-    Attributes
-    ----------
-    eye, right, up, forward : vectors
-        Its place and orthonormal axes; a ray is ``forward + x right + y up``.
-    zoom : float
-        Half the image's height, as x or y of a ray.
-    shift : (float, float)
-        What the thing is moved by, right and up, as x and y of a ray.
-    light : vector
-        Unit vector towards the light.
-    ambient, diffuse : float
-        Light from everywhere, and from the light.
-    """
+    """A pinhole camera with its light, in the thing's frame; a ray is ``forward + x right + y up``."""
 
     eye: Vector
     right: Vector
     up: Vector
     forward: Vector
-    zoom: float
-    shift: tuple[float, float]
-    light: Vector
-    ambient: float
-    diffuse: float
+    zoom: float  # half the image's height, as x or y of a ray
+    shift: tuple[float, float]  # what the thing is moved by, right and up, as x and y of a ray
+    light: Vector  # unit vector towards the light
+    ambient: float  # light from everywhere
+    diffuse: float  # light from the light
 
 
 class Buffers(NamedTuple):
@@ -121,13 +85,7 @@ class Buffers(NamedTuple):
 
 
 def draw(thing: Thing, camera: Camera, side: int) -> tuple[Buffers, tuple[int, int, int, int]]:
-    """Draw a thing into ``side`` x ``side`` samples.
-
-    Returns
-    -------
-    Buffers, (top, bottom, left, right)
-        And the samples that hold all that was drawn, at even bounds.
-    """
+    """Draw a thing into ``side`` x ``side`` samples; return also the (top, bottom, left, right) that hold it all."""
     # An infinite depth would only be compared; a large number never warns.
     buffers = Buffers(
         np.full((side, side), 1e30, dtype=np.float32),
@@ -179,9 +137,8 @@ def _draw_surface(surface: Surface, number: int, camera: Camera, x: Float32, y: 
     # The rays' directions in the surface's frame: linear in x and y. Most surfaces need none along w.
     du = _along(surface.u, camera, x, y)
     dv = _along(surface.v, camera, x, y)
-    dw = None
-    if c != 0.0 or surface.trim == BAND:
-        dw = _along(surface.w, camera, x, y)
+    needs_w = c != 0.0 or surface.trim == BAND
+    dw = _along(surface.w, camera, x, y) if needs_w else None
     B = _along(mix((a * ou, surface.u), (b * ov, surface.v), (c * ow + 0.5 * g, surface.w)), camera, x, y)
     A = a * (du * du)
     A += b * (dv * dv)
@@ -192,15 +149,10 @@ def _draw_surface(surface: Surface, number: int, camera: Camera, x: Float32, y: 
     light = (dot(camera.light, surface.u), dot(camera.light, surface.v), dot(camera.light, surface.w))
     for sign in _sides(surface, (ou, ov, ow)):
         # The two solutions, without the cancellation of (-B +- root) / A where A is near zero.
-        if sign > 0:
-            t = C / (root - B)
-        else:
-            t = -C / (root + B)
+        t = C / (root - B) if sign > 0 else -C / (root + B)
         u = t * du + ou
         v = t * dv + ov
-        w = None
-        if dw is not None:
-            w = t * dw + ow
+        w = None if dw is None else t * dw + ow
         seen = (t < window.depth) & _inside(surface, u, v, w, root)
         at = np.flatnonzero(seen)
         if not at.size:

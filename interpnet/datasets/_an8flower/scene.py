@@ -54,9 +54,7 @@ def picture(options: FlowerOptions, split: str, index: int, label: int) -> Pictu
     # The order of the draws is part of the generator: another order would make other images.
     individual = draws.below(options.individuals)
     azimuth = azimuth_of(split, draws)
-    cue = -1
-    if options.shortcut is not None:
-        cue = draw_cue(options, split, index, label)
+    cue = draw_cue(options, split, index, label) if options.shortcut else -1
     thing = plant(options.seed, individual, options.flower)
     camera, foot = _camera(draws, azimuth / 360.0)
     colours = _colours(draws, options, label, cue, thing)
