@@ -1,11 +1,12 @@
 from ._checks import as_numpy as as_numpy
-from ._checks import check_size as check_size
 from ._checks import locate_bad as locate_bad
-from ._checks import physical_memory as physical_memory
 from ._gram import Gram as Gram
 from ._gram import GramAccumulator as GramAccumulator
 from ._gram import one_hot as one_hot
-from ._parts import check_parts as check_parts
+from ._memory import check_parts as check_parts
+from ._memory import check_size as check_size
+from ._memory import parts_fit as parts_fit
+from ._memory import parts_gib as parts_gib
 from ._parts import part_grams as part_grams
 from ._parts import random_parts as random_parts
 from ._sums import as_target as as_target

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,11 +10,14 @@ import numpy.typing as npt
 from scipy.linalg.lapack import dpotrf
 
 from interpnet.errors import DataError, InterpNetError
+from interpnet.support.checks import is_whole
 from interpnet.support.types import Float64
 
+Sums: TypeAlias = tuple[Float64, Float64, Float64]
+
+# Rows compared at a time, so that no second (m, m) matrix is needed.
 _ROWS = 256
-# Rounding of float32 sums reaches about 1e-6 of sqrt(G_ii G_jj); a mistake (a wrong matrix, mixed columns)
-# far more.
+# Rounding of float32 sums reaches about 1e-6 of sqrt(G_ii G_jj); a mistake (a wrong matrix, mixed columns) far more.
 _LOOSE = 1e-5
 _SYMMETRY = 1e-8
 _DEFINITE = 1e-6
@@ -24,27 +27,49 @@ _ROUNDING = 1e-12
 
 def float64_array(name: str, value: Any) -> Float64:
     """Return ``value`` as a contiguous, writable float64 array, refusing what holds no real numbers."""
-    array = np.asarray(value)
+    # torch wants to share writable memory.
+    return np.require(numeric(f"Gram.{name}", np.asarray(value), InterpNetError), np.float64, ["C", "W"])
+
+
+def numeric(name: str, array: npt.NDArray[Any], error: type[InterpNetError] = DataError) -> npt.NDArray[Any]:
+    """Return ``array``, refusing what holds no real numbers."""
     if array.dtype.kind not in "fiub":
-        raise InterpNetError(f"Gram.{name} has type {array.dtype}; expected real numbers")
-    return np.require(array, np.float64, ["C", "W"])  # torch wants to share writable memory
+        raise error(f"{name} has type {array.dtype}; expected real numbers")
+    return array
 
 
 def locate_nonfinite(array: Float64) -> tuple[int, ...] | None:
     """Return the index of the first NaN or infinity, or None."""
-    # The sum is one pass without a temporary; only where it is not finite do we look further (it may
-    # overflow).
+    # The sum is one pass without a temporary; only where it is not finite do we look further (it may overflow).
     with np.errstate(over="ignore", invalid="ignore"):
         total = array.sum()
     if np.isfinite(total):
         return None
     bad = np.argwhere(~np.isfinite(array))
-    return None if bad.size == 0 else tuple(int(i) for i in bad[0])
+    if bad.size == 0:
+        return None
+    return tuple(int(i) for i in bad[0])
+
+
+def locate_bad(name: str, array: Float64, first_row: int = 0) -> str | None:
+    """Return a message that names the first NaN or infinity of the matrix ``array``, or None."""
+    where = locate_nonfinite(array)
+    if where is None:
+        return None
+    return nonfinite_message(name, array[where], first_row + where[0], where[1])
+
+
+def nonfinite_message(name: str, value: Any, row: int, column: int) -> str:
+    """Say where a matrix holds NaN or infinity."""
+    what = "infinity"
+    if np.isnan(value):
+        what = "NaN"
+    return f"{name} contains {what} at row {row}, column {column}; every value must be finite"
 
 
 def check_values(G: Float64, B: Float64, yy: Float64, n: object) -> None:
     """Check the number of images, and that no sum is NaN or infinite (scores beyond 1e150 overflow)."""
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or int(n) < 1:
+    if not is_whole(n) or int(n) < 1:  # type: ignore[call-overload]
         raise InterpNetError(f"Gram.n is {n!r}; expected the number of images, at least 1")
     for name, array, axis in (("G", G, "column"), ("B", B, "class"), ("yy", yy, "class")):
         where = locate_nonfinite(array)
@@ -62,14 +87,13 @@ def check_gram(G: Float64, B: Float64, yy: Float64, n: object) -> Float64:
     if B.ndim != 2 or B.shape[0] != m or B.shape[1] == 0:
         raise InterpNetError(f"Gram.B has shape {B.shape}; expected ({m}, C) with C at least 1")
     if yy.shape != (B.shape[1],):
-        raise InterpNetError(f"Gram.yy has shape {yy.shape}; expected ({B.shape[1]},), one value a class")
+        raise InterpNetError(f"Gram.yy has shape {yy.shape}; expected ({B.shape[1]},), one value per class")
     check_values(G, B, yy, n)
     diagonal = np.diagonal(G)
     if diagonal.min() < 0:
         column = int(diagonal.argmin())
         raise InterpNetError(
-            f"Gram.G is not positive semidefinite: its diagonal is {diagonal[column]:.3g} "
-            f"at column {column}; "
+            f"Gram.G is not positive semidefinite: its diagonal is {diagonal[column]:.3g} at column {column}; "
             "expected G = X'X"
         )
     if yy.min() < 0:
@@ -78,64 +102,76 @@ def check_gram(G: Float64, B: Float64, yy: Float64, n: object) -> Float64:
     symmetric = _check_matrix(G, root)
     excess = np.abs(B) - (1 + _LOOSE) * root[:, None] * np.sqrt(yy)
     if excess.max() > 0:
-        column, target = (int(i) for i in np.unravel_index(int(excess.argmax()), B.shape))
+        column, target = _largest(excess)
         raise InterpNetError(
             f"Gram.B is {B[column, target]:.6g} at column {column}, class {target}, "
             f"more than sqrt(G_ii yy_j) = {root[column] * np.sqrt(yy[target]):.6g} allows; "
             "G, B and yy do not come from the same data"
         )
-    return G if symmetric else (G + G.T) / 2
+    if symmetric:
+        return G
+    return (G + G.T) / 2
 
 
 def _check_matrix(G: Float64, root: Float64) -> bool:
     """Check symmetry and |G_ij| <= sqrt(G_ii G_jj) by rows; return whether G is exactly symmetric."""
     exact = True
-    for start in range(0, G.shape[0], _ROWS):
-        rows = slice(start, start + _ROWS)
+    for rows in _blocks(len(G)):
         bound = root[rows, None] * root
         difference = np.abs(G[rows] - G[:, rows].T)
         exact = exact and not difference.any()
+        beyond = np.abs(G[rows]) - (1 + _LOOSE) * bound
         for excess, fault in (
             (difference - _SYMMETRY * bound, "is not symmetric"),
-            (
-                np.abs(G[rows]) - (1 + _LOOSE) * bound,
-                "is not positive semidefinite (|G_ij| > sqrt(G_ii G_jj))",
-            ),
+            (beyond, "is not positive semidefinite (|G_ij| > sqrt(G_ii G_jj))"),
         ):
             if excess.max() > 0:
-                i, j = (int(k) for k in np.unravel_index(int(excess.argmax()), excess.shape))
+                i, j = _largest(excess, rows.start)
                 raise InterpNetError(
-                    f"Gram.G {fault} at columns {start + i} and {j}: "
-                    f"{G[start + i, j]:.6g} and {G[j, start + i]:.6g}; "
-                    "expected G = X'X"
+                    f"Gram.G {fault} at columns {i} and {j}: {G[i, j]:.6g} and {G[j, i]:.6g}; expected G = X'X"
                 )
     return exact
 
 
-Sums: TypeAlias = tuple[Float64, Float64, Float64]
+def _blocks(m: int) -> Iterator[slice]:
+    """Yield the rows of an (m, m) matrix, some at a time."""
+    for start in range(0, m, _ROWS):
+        yield slice(start, start + _ROWS)
+
+
+def _largest(excess: Float64, first_row: int = 0) -> tuple[int, int]:
+    """Return row and column of the largest entry."""
+    i, j = np.unravel_index(int(excess.argmax()), excess.shape)
+    return first_row + int(i), int(j)
 
 
 def remainder(total: Sums, part: Sums) -> Sums:
     """Return (G, B, yy) of ``total`` minus ``part``, refusing what is no Gram beyond rounding."""
     G, B, yy = (whole - some for whole, some in zip(total, part, strict=True))
-    for name, rest, whole in (("G", G.diagonal(), total[0].diagonal()), ("yy", yy, total[2])):
-        if (rest < -_ROUNDING * whole).any():
+    whole = total[0].diagonal()
+    for name, rest, before in (("G", G.diagonal(), whole), ("yy", yy, total[2])):
+        if (rest < -_ROUNDING * before).any():
             raise InterpNetError(
                 f"what is left of Gram.{name} is {rest.min():.3g} at {int(rest.argmin())}; "
                 "expected to subtract a Gram of some of the same images, with the same weights"
             )
     # What is left of a column or class that only the part has is rounding, of either sign: it is nothing.
-    gone, absent = G.diagonal() <= _ROUNDING * total[0].diagonal(), yy <= _ROUNDING * total[2]
-    G[gone], G[:, gone], B[gone], B[:, absent], yy[absent] = 0.0, 0.0, 0.0, 0.0, 0.0
-    whole, root = np.sqrt(total[0].diagonal()), np.sqrt(G.diagonal())
-    for start in range(0, G.shape[0], _ROWS):
-        rows = slice(start, start + _ROWS)
-        bound = (1 + _LOOSE) * root[rows, None] * root + _ROUNDING * whole[rows, None] * whole
+    gone = G.diagonal() <= _ROUNDING * whole
+    G[gone] = 0.0
+    G[:, gone] = 0.0
+    B[gone] = 0.0
+    absent = yy <= _ROUNDING * total[2]
+    B[:, absent] = 0.0
+    yy[absent] = 0.0
+    whole_root = np.sqrt(whole)
+    root = np.sqrt(G.diagonal())
+    for rows in _blocks(len(G)):
+        bound = (1 + _LOOSE) * root[rows, None] * root + _ROUNDING * whole_root[rows, None] * whole_root
         excess = np.abs(G[rows]) - bound
         if excess.max() > 0:
-            i, j = (int(k) for k in np.unravel_index(int(excess.argmax()), excess.shape))
+            i, j = _largest(excess, rows.start)
             raise InterpNetError(
-                f"what is left after subtracting is no Gram (columns {start + i} and {j}); expected to subtract a "
+                f"what is left after subtracting is no Gram (columns {i} and {j}); expected to subtract a "
                 "Gram of some of the same images, with the same weights"
             )
     return G, B, yy
@@ -163,10 +199,14 @@ def class_count(labels: npt.NDArray[Any], n_classes: int | None) -> int:
         raise DataError("there are no labels; expected at least one")
     if labels.dtype == np.bool_ or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"labels have type {labels.dtype}; expected integers 0, 1, 2, ... or an (N, C) target matrix")
-    low, high = int(labels.min()), int(labels.max())
-    count = high + 1 if n_classes is None else int(n_classes)
-    if low < 0 or high >= count:
-        worst = low if low < 0 else high
+    high = int(labels.max())
+    count = high + 1
+    if n_classes is not None:
+        count = int(n_classes)
+    worst = int(labels.min())
+    if worst >= 0:
+        worst = high
+    if not 0 <= worst < count:
         raise DataError(f"label {worst} is outside the {count} classes 0 .. {count - 1}")
     return count
 
@@ -174,73 +214,6 @@ def class_count(labels: npt.NDArray[Any], n_classes: int | None) -> int:
 def as_numpy(value: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return ``value`` (array, memory map, list, or torch tensor on any device) as a numpy array."""
     detach = getattr(value, "detach", None)
-    return np.asarray(detach().cpu() if detach is not None else value)
-
-
-def locate_bad(name: str, array: Float64, first_row: int = 0) -> str | None:
-    """Return a message that names the first NaN or infinity of the matrix ``array``, or None."""
-    where = locate_nonfinite(array)
-    if where is None:
-        return None
-    what = "NaN" if np.isnan(array[where]) else "infinity"
-    return f"{name} contains {what} at row {first_row + where[0]}, column {where[1]}; every value must be finite"
-
-
-def numeric(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return ``array``, refusing what holds no real numbers."""
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"{name} has type {array.dtype}; expected real numbers")
-    return array
-
-
-def check_size(m: int, n_classes: int = 0) -> None:
-    """Raise unless the Gram matrix of ``m`` columns, and the solver's copy of it, fit this machine's memory.
-
-    Raises
-    ------
-    DataError
-        With the sizes, the machine's memory, and what to do.
-
-    Examples
-    --------
-    >>> check_size(1000)
-    """
-    memory = physical_memory()
-    if memory is None:
-        return
-    needed = 2 * 8 * m * m
-    if needed > memory:
-        raise DataError(
-            f"the Gram matrix of {m:,} channels takes {needed / 2 / 2**30:.1f} GiB, twice that while it is solved, and "
-            f"this machine has {memory / 2**30:.1f} GiB; score fewer layers, such as the last modules by name "
-            "(layers=, --layers), which `interpnet layers MODEL` prints"
-        )
-    check_class_count(n_classes, m)
-
-
-def check_class_count(n_classes: int, width: int) -> None:
-    """Raise where ``width`` numbers for each of ``n_classes`` are more than the machine's memory: labels that run wild.
-
-    Raises
-    ------
-    DataError
-        With how to renumber the labels.
-
-    Examples
-    --------
-    >>> check_class_count(1000, 2000)
-    """
-    memory = physical_memory()
-    if memory is not None and 8 * width * n_classes > memory:
-        raise DataError(
-            f"{n_classes:,} classes are more than this machine's memory holds; class labels count from 0 to C - 1: "
-            "number them with np.unique(labels, return_inverse=True)"
-        )
-
-
-def physical_memory() -> int | None:
-    """Return the machine's memory in bytes, where the system tells."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not a POSIX system
-        return None
+    if detach is not None:
+        value = detach().cpu()
+    return np.asarray(value)

@@ -17,15 +17,14 @@ import numpy.typing as npt
 from interpnet.errors import DataError, InterpNetError
 from interpnet.gram._checks import (
     as_numpy,
-    check_class_count,
     check_definite,
     check_gram,
-    check_size,
     check_values,
     class_count,
     float64_array,
     remainder,
 )
+from interpnet.gram._memory import check_class_count, check_size
 from interpnet.gram._sums import (
     Block,
     Sums,
@@ -116,8 +115,8 @@ class Gram:
                 f"cannot add Grams of (m, C) = {self.B.shape} and {other.B.shape}: shards must come from "
                 "the same channels and the same classes"
             )
-        total = self.G + other.G, self.B + other.B, self.yy + other.yy, self.n + other.n
-        return _summed(*total, definite=self.is_definite and other.is_definite)
+        definite = self.is_definite and other.is_definite
+        return _summed(self.G + other.G, self.B + other.B, self.yy + other.yy, self.n + other.n, definite=definite)
 
     def __sub__(self, other: Gram) -> Gram:
         if not isinstance(other, Gram):
@@ -131,11 +130,7 @@ class Gram:
 
         ``total - part`` is the same, with the full test of definiteness still to come: :meth:`without` takes the
         caller's word that the images of ``part`` are among this Gram's, as a fold's are among all.
-
-        Raises
-        ------
-        InterpNetError
-            Other shapes, no image left, or a difference that clearly is no Gram.
+        Other shapes, no image left, and a difference that clearly is no Gram are refused.
 
         Examples
         --------
@@ -204,17 +199,8 @@ class Gram:
     def check_definite(self) -> None:
         """Refuse a ``G`` with an eigenvalue below -1e-6 once its columns are scaled to length one.
 
-        The cubic test runs once: a Gram that passed remembers it, and sums over scores need none.
-
-        Raises
-        ------
-        InterpNetError
-            With what to do. Rounding (float32 sums) stays far below the threshold.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> Gram(np.eye(2), np.zeros((2, 1)), np.ones(1), 2).check_definite()
+        The cubic test runs once: a Gram that passed remembers it, and sums over scores need none. Rounding (float32
+        sums) stays far below the threshold.
         """
         if not self.is_definite:
             check_definite(self.G)
@@ -227,40 +213,24 @@ class Gram:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Gram:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        RunFolderError
-            The file is missing, damaged, or holds something else.
-        """
+        """Read what :meth:`save` wrote; a missing, damaged or foreign file is a RunFolderError."""
         with read_arrays(path, ("G", "B", "yy", "n"), "Gram") as data:
             return cls(data["G"], data["B"], data["yy"], int(data["n"]))
 
 
-def _trusted(G: Float64, B: Float64, yy: Float64, n: int, *, definite: bool) -> Gram:
-    """Make a Gram without looking at its arrays."""
+def _summed(G: Float64, B: Float64, yy: Float64, n: int, *, definite: bool) -> Gram:
+    """Make a Gram of sums that can only be wrong by overflow: symmetric, and consistent, by construction."""
+    check_values(G, B, yy, n)
     gram = object.__new__(Gram)
     for name, value in (("G", G), ("B", B), ("yy", yy), ("n", n), ("_definite", definite)):
         object.__setattr__(gram, name, value)
     return gram
 
 
-def _summed(G: Float64, B: Float64, yy: Float64, n: int, *, definite: bool) -> Gram:
-    """Make a Gram of sums that can only be wrong by overflow: symmetric, and consistent, by construction."""
-    check_values(G, B, yy, n)
-    return _trusted(G, B, yy, n, definite=definite)
-
-
 class GramAccumulator:
     """Sum a :class:`Gram` while the scores are being collected.
 
-    Parameters
-    ----------
-    m : int
-        Number of columns.
-    n_classes : int
-        Number of targets.
+    ``m`` is the number of columns, ``n_classes`` that of targets.
 
     Examples
     --------
@@ -286,12 +256,8 @@ class GramAccumulator:
     def add(self, X: npt.ArrayLike, L: Any, sample_weight: npt.ArrayLike | None = None) -> None:
         """Add the rows ``X`` (n, m) with targets ``L`` (n, C), dense or sparse, or integer labels (n,).
 
-        A tensor on a CUDA device is summed on that device; labels cost less than their one-hot matrix.
-
-        Raises
-        ------
-        DataError
-            Wrong shapes, NaN or infinity, labels outside the classes, or negative weights; nothing is added then.
+        A tensor on a CUDA device is summed on that device; labels cost less than their one-hot matrix. Data that
+        :meth:`Gram.from_scores` refuses are refused before anything is added.
         """
         m, n_classes = self._shape
         rows = checked_rows(X, m, self.n)
@@ -303,33 +269,18 @@ class GramAccumulator:
         self._sums.add(block)
 
     def gram(self) -> Gram:
-        """Return the sums so far; later additions do not change what was returned.
-
-        Raises
-        ------
-        DataError
-            Every weight so far is zero.
-        """
-        return self._gram(copy=True)
+        """Return the sums so far; later additions do not change what was returned."""
+        return _summed(*self._sums.arrays(copy=True), self.n, definite=True)
 
     def finish(self) -> Gram:
         """Return the sums without copying them; nothing can be added afterwards."""
-        gram = self._gram(copy=False)
+        gram = _summed(*self._sums.arrays(copy=False), self.n, definite=True)
         self._sums = Sums(*self._shape)
         return gram
 
-    def _gram(self, *, copy: bool) -> Gram:
-        n = self.n
-        return _summed(*self._sums.arrays(copy=copy), n, definite=True)
-
 
 def one_hot(labels: npt.ArrayLike, n_classes: int | None = None) -> npt.NDArray[np.float32]:
-    """Return the (N, C) 0/1 target matrix of integer ``labels`` (N,) in ``0 .. n_classes - 1``.
-
-    Raises
-    ------
-    DataError
-        Labels that are not whole numbers, or outside the classes.
+    """Return the (N, C) 0/1 target matrix of integer ``labels`` (N,) in ``0 .. n_classes - 1``; refuse others.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Grams of disjoint parts of the images (folds, blocks) from one pass over the scores.
 
 Cross-validation and stability selection both want many sums over parts of the same images. The Gram of any
-union of parts is a sum of matrices and no further pass, so one pass serves both: memory is one (m, m) matrix a part.
+union of parts is a sum of matrices and no further pass, so one pass serves both: memory is one (m, m) matrix per part.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.errors import DataError, InterpNetError
-from interpnet.gram._checks import as_numpy, physical_memory
+from interpnet.gram._checks import as_numpy
 from interpnet.gram._gram import Gram, GramAccumulator
+from interpnet.gram._memory import check_parts
 from interpnet.gram._sums import checked_blocks, checked_data, take_rows
+from interpnet.support.checks import is_whole
+from interpnet.support.types import Int64
 
 
 def part_grams(
@@ -31,20 +34,12 @@ def part_grams(
 
     Parameters
     ----------
-    X : (N, m) array, memory map or tensor
-    L : (N, C) targets, dense or sparse, or (N,) integer labels
-        As for :meth:`Gram.from_scores <interpnet.gram.Gram.from_scores>`.
     part : (N,) of integers
         Which part each row belongs to, 0 .. n_parts - 1.
-    n_parts, n_classes : int, optional
+    n_parts : int, optional
         By default the largest number plus one.
-    sample_weight : (N,) array, optional
-    block : int
-        Rows read at a time.
-
-    Returns
-    -------
-    list of n_parts Gram
+    X, L, n_classes, sample_weight, block
+        As for :meth:`Gram.from_scores <interpnet.gram.Gram.from_scores>`.
 
     Raises
     ------
@@ -63,14 +58,16 @@ def part_grams(
     chosen = as_numpy(part)
     if chosen.shape != scores.shape[:1] or not np.issubdtype(chosen.dtype, np.integer):
         raise DataError(
-            f"part has shape {chosen.shape} and type {chosen.dtype}; expected {scores.shape[0]} integers, one a row"
+            f"part has shape {chosen.shape} and type {chosen.dtype}; expected {scores.shape[0]} integers, one per row"
         )
-    count = int(chosen.max()) + 1 if n_parts is None else n_parts
+    count = n_parts
+    if count is None:
+        count = int(chosen.max()) + 1
     if chosen.min() < 0 or chosen.max() >= count:
         raise DataError(f"part runs from {chosen.min()} to {chosen.max()}; expected 0 .. {count - 1}")
     rows = np.bincount(chosen.astype(np.int64), minlength=count)
     if not rows.all():
-        raise DataError(f"part {int(rows.argmin())} of {count} has no row; expected at least one row a part")
+        raise DataError(f"part {int(rows.argmin())} of {count} has no row; expected at least one row per part")
     check_parts(scores.shape[1], count)
     sums = [GramAccumulator(scores.shape[1], width) for _ in range(count)]
     start = 0
@@ -83,7 +80,7 @@ def part_grams(
     return [one.finish() for one in sums]
 
 
-def random_parts(labels: npt.ArrayLike | int, n_parts: int, seed: int = 0) -> npt.NDArray[np.int64]:
+def random_parts(labels: npt.ArrayLike | int, n_parts: int, seed: int = 0) -> Int64:
     """Deal images into ``n_parts`` random parts of equal size, each class evenly.
 
     Parameters
@@ -91,7 +88,7 @@ def random_parts(labels: npt.ArrayLike | int, n_parts: int, seed: int = 0) -> np
     labels : (N,) array, or int
         Classes to deal evenly, or the number of images where there are none.
     n_parts : int
-        At least 2; part sizes, and the counts of each class in them, differ by at most one.
+        From 2 to the number of images; part sizes, and the counts of each class in them, differ by at most one.
     seed : int
 
     Returns
@@ -99,19 +96,16 @@ def random_parts(labels: npt.ArrayLike | int, n_parts: int, seed: int = 0) -> np
     (N,) int64
         Each image's part.
 
-    Raises
-    ------
-    InterpNetError
-        Fewer images than parts, or fewer than two parts.
-
     Examples
     --------
     >>> part = random_parts([0, 0, 0, 0, 1, 1], 2)
     >>> sorted(part[:4].tolist()), sorted(part[4:].tolist())
     ([0, 0, 1, 1], [0, 1])
     """
-    classes = np.zeros(int(labels), dtype=np.int64) if isinstance(labels, int | np.integer) else as_numpy(labels)
-    if isinstance(n_parts, bool) or not isinstance(n_parts, int | np.integer) or not 2 <= n_parts <= len(classes):
+    if isinstance(labels, int | np.integer):
+        labels = np.zeros(int(labels), dtype=np.int64)
+    classes = as_numpy(labels)
+    if not is_whole(n_parts) or not 2 <= n_parts <= len(classes):
         raise InterpNetError(
             f"n_parts is {n_parts!r} for {len(classes)} images; expected a whole number from 2 to the number of images"
         )
@@ -120,26 +114,3 @@ def random_parts(labels: npt.ArrayLike | int, n_parts: int, seed: int = 0) -> np
     part = np.empty(len(classes), dtype=np.int64)
     part[by_class] = np.arange(len(classes)) % n_parts
     return part
-
-
-def check_parts(m: int, n_parts: int, name: str = "part") -> None:
-    """Refuse sums over ``n_parts`` parts that take more than half of the machine's memory.
-
-    Raises
-    ------
-    DataError
-        With how many parts would fit.
-
-    Examples
-    --------
-    >>> check_parts(100, 16)
-    """
-    memory = physical_memory()
-    if memory is None or n_parts * 8 * m * m <= memory / 2:
-        return
-    fit = int(memory / 2 / (8 * m * m))
-    remedy = f"use at most {fit}" if fit >= 2 else "score fewer layers (layers=, --layers)"
-    raise DataError(
-        f"the Gram matrices of {n_parts} {name}s of the images, {m:,} channels each, take "
-        f"{n_parts * 8 * m * m / 2**30:.1f} GiB, more than half of this machine's {memory / 2**30:.1f} GiB; {remedy}"
-    )

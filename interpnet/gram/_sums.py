@@ -11,8 +11,9 @@ from scipy import sparse
 from scipy.linalg.blas import dsyrk
 
 from interpnet.errors import DataError, InterpNetError
-from interpnet.gram._checks import as_numpy, class_count, locate_bad, numeric
-from interpnet.support.types import Float64
+from interpnet.gram._checks import as_numpy, class_count, locate_bad, nonfinite_message, numeric
+from interpnet.support.checks import whole_number
+from interpnet.support.types import Float64, Int64
 
 if TYPE_CHECKING:
     import torch
@@ -71,39 +72,47 @@ def check_some_weight(weight: Float64 | None, name: str = "sample_weight") -> No
 
 def checked_rows(X: Any, m: int, first_row: int) -> Rows:
     """Return the rows ``X`` (n, m) in float64, refusing NaN and infinity by row and column."""
-    if stays_on_device(X):
-        return _device_rows(X, m, first_row)
-    rows = as_numpy(X)
+    on_device = stays_on_device(X)
+    if on_device:
+        rows = X.detach()
+    else:
+        rows = as_numpy(X)
     if rows.ndim != 2 or rows.shape[1] != m:
-        raise DataError(f"X has shape {rows.shape}; expected (n, {m})")
-    block = np.ascontiguousarray(numeric("X", rows), dtype=np.float64)
-    fault = locate_bad("X", block, first_row)
+        raise DataError(f"X has shape {tuple(rows.shape)}; expected (n, {m})")
+    if not on_device:
+        return _finite("X", rows, first_row)
+    rows = rows.double()
+    # One number comes from the device; the rows follow only where something is at fault.
+    if not rows.sum().isfinite():
+        _finite("X", rows.cpu().numpy(), first_row)
+    return rows
+
+
+def _finite(name: str, matrix: npt.NDArray[Any], first_row: int) -> Float64:
+    """Return a matrix as contiguous float64, refusing NaN and infinity by row and column."""
+    array = np.ascontiguousarray(numeric(name, matrix), dtype=np.float64)
+    fault = locate_bad(name, array, first_row)
     if fault is not None:
         raise DataError(fault)
-    return block
+    return array
 
 
 def checked_target(L: Any, n: int, n_classes: int, first_row: int) -> Target:
     """Return the targets of ``n`` rows, integer labels as a sparse 0/1 matrix."""
     if not sparse.issparse(L) and L.ndim == 1:
-        class_count(L, n_classes) if L.size else None
+        if L.size:
+            class_count(L, n_classes)
         ones = np.ones(len(L))
         L = sparse.csr_array((ones, L.astype(np.int64), np.arange(len(L) + 1)), shape=(len(L), n_classes))
     if L.shape != (n, n_classes):
         raise DataError(f"L has shape {L.shape}; expected ({n}, {n_classes})")
-    if sparse.issparse(L):
-        numeric("L", L.data)
-        bad = ~np.isfinite(L.data)
-        if bad.any():
-            row, column = (int(axis[bad][0]) for axis in L.tocoo().coords)
-            what = "NaN" if np.isnan(L.data[bad][0]) else "infinity"
-            raise DataError(f"L contains {what} at row {first_row + row}, column {column}; every value must be finite")
-        return L.astype(np.float64, copy=False)
-    target = np.ascontiguousarray(numeric("L", L), dtype=np.float64)
-    fault = locate_bad("L", target, first_row)
-    if fault is not None:
-        raise DataError(fault)
-    return target
+    if not sparse.issparse(L):
+        return _finite("L", L, first_row)
+    bad = ~np.isfinite(numeric("L", L.data))
+    if bad.any():
+        row, column = (int(axis[bad][0]) for axis in L.tocoo().coords)
+        raise DataError(nonfinite_message("L", L.data[bad][0], first_row + row, column))
+    return L.astype(np.float64, copy=False)
 
 
 def checked_blocks(X: Any, L: Any, n_classes: int, weight: Float64 | None, block: int) -> Iterator[Block]:
@@ -116,33 +125,41 @@ def checked_blocks(X: Any, L: Any, n_classes: int, weight: Float64 | None, block
 def _checked_block(X: Any, L: Any, n_classes: int, weight: Float64 | None, part: slice) -> Block:
     rows = checked_rows(X[part], X.shape[1], part.start)
     target = checked_target(L[part], rows.shape[0], n_classes, part.start)
-    return rows, target, None if weight is None else weight[part]
+    if weight is None:
+        return rows, target, None
+    return rows, target, weight[part]
 
 
 def checked_data(
     X: Any, L: Any, n_classes: int | None, sample_weight: Any, block: int
 ) -> tuple[Any, Any, int, Float64 | None]:
     """Check shapes, labels and weights without reading X; return X, L, the number of classes and the weights."""
-    scores, target = X if stays_on_device(X) else as_numpy(X), as_target(L)
-    if scores.ndim != 2 or 0 in scores.shape:
-        raise DataError(f"X has shape {tuple(scores.shape)}; expected (N, m) with at least one row and one column")
-    if isinstance(block, bool) or block < 1:
-        raise InterpNetError(f"block is {block}; expected a number of rows, at least 1")
-    n = scores.shape[0]
+    target = as_target(L)
+    if not stays_on_device(X):
+        X = as_numpy(X)
+    if X.ndim != 2 or 0 in X.shape:
+        raise DataError(f"X has shape {tuple(X.shape)}; expected (N, m) with at least one row and one column")
+    whole_number(block, "block", least=1)
+    n = X.shape[0]
     if target.shape[:1] != (n,):
-        raise DataError(f"X has {n} rows but L has shape {target.shape}; expected one target a row")
+        raise DataError(f"X has {n} rows but L has shape {target.shape}; expected one target per row")
     if target.ndim not in {1, 2} or 0 in target.shape:
         raise DataError(f"L has shape {target.shape}; expected (N, C) targets or (N,) integer labels")
-    width = class_count(target, n_classes) if target.ndim == 1 else target.shape[1]
+    if target.ndim == 1:
+        width = class_count(target, n_classes)
+    else:
+        width = target.shape[1]
     weight = checked_weight(sample_weight, n)
     check_some_weight(weight)
-    return scores, target, width, weight
+    return X, target, width, weight
 
 
-def take_rows(block: Block, index: npt.NDArray[np.int64]) -> Block:
+def take_rows(block: Block, index: Int64) -> Block:
     """Return the rows ``index`` of a block."""
     rows, target, weight = block
-    return rows[index], target[index], None if weight is None else weight[index]
+    if weight is not None:
+        weight = weight[index]
+    return rows[index], target[index], weight
 
 
 class Sums:
@@ -150,7 +167,7 @@ class Sums:
 
     def __init__(self, m: int, n_classes: int) -> None:
         self._shape = m, n_classes
-        self._at: dict[str, HostSums | DeviceSums] = {}  # made when the first block comes: m^2 numbers each
+        self._at: dict[str, HostSums | DeviceSums] = {}
         self._weight = 0.0
         self.n = 0
 
@@ -159,12 +176,22 @@ class Sums:
         rows, target, weight = block
         if rows.shape[0] == 0:
             return
-        place = str(rows.device) if stays_on_device(rows) else "host"
-        if place not in self._at:
-            self._at[place] = HostSums(*self._shape) if place == "host" else DeviceSums(*self._shape, rows.device)
-        self._at[place].add(rows, target, weight)
+        self._sums_at(rows).add(rows, target, weight)
         self.n += rows.shape[0]
-        self._weight += rows.shape[0] if weight is None else float(weight.sum())
+        if weight is None:
+            self._weight += rows.shape[0]
+        else:
+            self._weight += float(weight.sum())
+
+    def _sums_at(self, rows: Rows) -> HostSums | DeviceSums:
+        """Return the sums where the rows are; m^2 numbers each, made when the first block comes."""
+        place = str(getattr(rows, "device", "cpu"))
+        if place not in self._at:
+            if stays_on_device(rows):
+                self._at[place] = DeviceSums(*self._shape, rows.device)
+            else:
+                self._at[place] = HostSums(*self._shape)
+        return self._at[place]
 
     def arrays(self, *, copy: bool) -> tuple[Float64, Float64, Float64]:
         """Return G, B and yy; without ``copy`` perhaps the sums' own memory, after which nothing may be added."""
@@ -194,7 +221,8 @@ class HostSums:
         """Add float64 rows (n, m) with targets (n, C)."""
         if weight is not None:
             root = np.sqrt(weight)
-            rows, target = rows * root[:, None], _scaled(target, root)
+            rows = rows * root[:, None]
+            target = _scaled(target, root)
         # rows.T is Fortran-ordered without a copy; syrk does half of gemm's arithmetic.
         self._upper = dsyrk(1.0, rows.T, beta=1.0, c=self._upper, overwrite_c=1)
         with np.errstate(over="ignore", invalid="ignore"):  # an overflow is named when the Gram is made
@@ -203,7 +231,9 @@ class HostSums:
 
     def arrays(self, *, copy: bool) -> tuple[Float64, Float64, Float64]:
         """Return G, B and yy; without ``copy`` the sums' own memory, after which nothing may be added."""
-        full = np.array(self._upper.T, order="C", copy=True) if copy else self._upper.T  # now the lower triangle
+        full = self._upper.T  # now the lower triangle
+        if copy:
+            full = np.array(full, order="C", copy=True)
         _mirror(full)
         return full, np.ascontiguousarray(self._Bt.T), self._yy.copy()
 
@@ -225,7 +255,8 @@ class DeviceSums:
 
         if weight is not None:
             root = np.sqrt(weight)
-            rows, target = rows * torch.from_numpy(root).to(self._device)[:, None], _scaled(target, root)
+            rows = rows * torch.from_numpy(root).to(self._device)[:, None]
+            target = _scaled(target, root)
         # Column panels of the lower triangle: half of the full product's arithmetic.
         for start in range(0, rows.shape[1], _PANEL):
             part = slice(start, start + _PANEL)
@@ -272,14 +303,3 @@ def _squares(target: Target) -> Float64:
         return np.bincount(target.indices, target.data**2, minlength=target.shape[1]).astype(np.float64, copy=False)
     squares: Float64 = np.einsum("ij,ij->j", target, target)
     return squares
-
-
-def _device_rows(X: torch.Tensor, m: int, first_row: int) -> torch.Tensor:
-    if X.ndim != 2 or X.shape[1] != m:
-        raise DataError(f"X has shape {tuple(X.shape)}; expected (n, {m})")
-    rows = X.detach().double()
-    if not rows.sum().isfinite():
-        fault = locate_bad("X", rows.cpu().numpy(), first_row)
-        if fault is not None:
-            raise DataError(fault)
-    return rows

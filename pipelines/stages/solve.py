@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from interpnet.errors import RunFolderError
 from interpnet.gram import Gram
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import ScoreTable
 from interpnet.support.io import write_json, write_text
-from interpnet.support.types import Float64
+from interpnet.support.types import Float64, Int64
 
 from ..run.folder import digest
 from ..run.selection import SELECTION_FILE, STABILITY_FILE, seldom, write_selection
@@ -22,7 +23,7 @@ from .collect import GRAM_FILE, load_table
 from .select import choose_mu, measure_stability, sample_weights
 
 _VERSION = 1
-#: Below so many labelled images a class on average, the fit follows the network's own predictions.
+#: Below so many labelled images per class on average, the fit follows the network's own predictions.
 FEWEST_PER_CLASS = 5
 FILE = "interpretation.npz"
 # Settings newer than the first run folders, and the value that leaves such a run as it was.
@@ -37,7 +38,8 @@ def solve_key(session: Session) -> str:
     """
     config = session.config
     settings = config.section("solve")
-    settings |= {"seed": config.seed} if config.mu == "auto" or config.stability else {}
+    if config.mu == "auto" or config.stability:
+        settings["seed"] = config.seed
     used = {name: value for name, value in settings.items() if _LATER.get(name) != value}
     return digest(["solve", _VERSION, session.run.key("collect"), used])
 
@@ -45,23 +47,28 @@ def solve_key(session: Session) -> str:
 def run_solve(session: Session) -> bool:
     """Solve the mu-lasso of every class and write ``weights/``."""
     files = list(_FILES)
-    files += [f"weights/{SELECTION_FILE}"] if session.config.mu == "auto" else []
-    files += [f"weights/{STABILITY_FILE}"] if session.config.stability else []
+    if session.config.mu == "auto":
+        files.append(f"weights/{SELECTION_FILE}")
+    if session.config.stability:
+        files.append(f"weights/{STABILITY_FILE}")
     return session.perform("solve", solve_key(session), lambda notes: _solve(session, notes), files=files)
 
 
 def _solve(session: Session, notes: Notes) -> dict[str, Any]:
-    config, folder = session.config, session.run.folder("solve")
+    config = session.config
+    folder = session.run.folder("solve")
     for name in (SELECTION_FILE, STABILITY_FILE):
         (folder / name).unlink(missing_ok=True)  # an earlier choice says nothing of this one
     table = load_table(session)
     classes = model_classes(session)
     fit_on = _target(table, len(classes), config.fit_on, notes)
-    mu, rule = config.mu, "given"
+    mu = config.mu
+    rule = "given"
     if mu == "auto":
-        selection = choose_mu(table, fit_on, config, classes, notes)
-        write_selection(folder, selection)
-        mu, rule = float(selection.chosen), selection.rule
+        curve = choose_mu(table, fit_on, config, classes, notes)
+        write_selection(folder, curve)
+        mu = float(curve.chosen)
+        rule = curve.rule
     info = {
         "norm": config.norm,
         "normalisation": table.info.get("normalisation", "layer"),
@@ -73,7 +80,9 @@ def _solve(session: Session, notes: Notes) -> dict[str, Any]:
     gram = _gram(session, table, fit_on)
     found = interpret(gram, classes=classes, channels=table.channels, mu=mu, positive=config.positive, info=info)
     del gram  # stability needs that room
-    frequency = measure_stability(table, fit_on, config, mu, len(classes), folder) if config.stability else None
+    frequency = None
+    if config.stability:
+        frequency = measure_stability(table, fit_on, config, mu, len(classes), folder)
     found.save(folder / FILE)
     write_text(folder / "channels.csv", channels_csv(found, frequency))
     counts = np.bincount(np.asarray(table.targets(fit_on)), minlength=len(classes))
@@ -116,9 +125,9 @@ def model_classes(session: Session) -> tuple[str, ...]:
 
 
 def _target(table: ScoreTable, n_classes: int, wanted: str, notes: Notes) -> str:
+    if wanted == "predictions":
+        notes.add("Fitted on the network's predictions rather than the labels, as asked (--fit-on predictions).")
     if wanted != "auto":
-        if wanted == "predictions":
-            notes.add("Fitted on the network's predictions rather than the labels, as asked (--fit-on predictions).")
         return wanted
     mean = len(table) / n_classes
     if mean >= FEWEST_PER_CLASS:
@@ -131,53 +140,53 @@ def _target(table: ScoreTable, n_classes: int, wanted: str, notes: Notes) -> str
 
 
 def channels_csv(found: Interpretation, frequency: Float64 | None = None) -> str:
-    """Return one line a relevant channel: class, rank, layer, index, weight, and frequency (C, m) where known."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    more = [] if frequency is None else ["frequency"]
-    writer.writerow(["class", "rank", "layer", "index", "weight", *more])
+    """Return one line per relevant channel: class, rank, layer, index, weight, and frequency (C, m) where known."""
+    rows: list[list[Any]] = [["class", "rank", "layer", "index", "weight"]]
     for c, name in enumerate(found.classes):
-        columns = found.columns(c)
-        for rank, (column, (channel, weight)) in enumerate(zip(columns, found.relevant(c), strict=True), start=1):
-            known = [] if frequency is None else [repr(float(frequency[c, column]))]
-            writer.writerow([name, rank, channel.layer, channel.index, repr(weight), *known])
+        for rank, (channel, weight) in enumerate(found.relevant(c), start=1):
+            rows.append([name, rank, channel.layer, channel.index, repr(weight)])
+    if frequency is not None:
+        often = [float(frequency[c, column]) for c in range(len(found.classes)) for column in found.columns(c)]
+        for row, last in zip(rows, ["frequency", *map(repr, often)], strict=True):
+            row.append(last)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
-def summarise(found: Interpretation, counts: np.ndarray, frequency: Float64 | None = None) -> dict[str, Any]:
+def summarise(found: Interpretation, counts: Int64, frequency: Float64 | None = None) -> dict[str, Any]:
     """Return, for every class, its images, channels, gap, and the layers its weight lies in.
 
     With frequencies (C, m), also how many of its channels fewer than 0.6 of the half samples name.
     """
     share = found.layer_relevance()
-    classes = [
-        {
+    classes: list[dict[str, Any]] = []
+    for c, name in enumerate(found.classes):
+        columns = found.columns(c)
+        entry: dict[str, Any] = {
             "index": c,
             "name": name,
             "n_images": int(counts[c]),
-            "n_relevant": len(found.columns(c)),
+            "n_relevant": len(columns),
             "n_positive": len(found.columns(c, "positive")),
-            **({} if frequency is None else {"n_seldom": _seldom(found, c, frequency)}),
-            "l1": float(np.abs(found.coef[c]).sum()),
-            "gap": float(found.gaps[c]),
-            "layers": {layer: float(share[c, j]) for j, layer in enumerate(found.channels.layers) if share[c, j] > 0},
         }
-        for c, name in enumerate(found.classes)
-    ]
-    used = [len(found.columns(c)) for c in range(len(found.classes)) if counts[c]]
+        if frequency is not None:
+            entry["n_seldom"] = sum(seldom(float(frequency[c, column])) for column in columns)
+        entry["l1"] = float(np.abs(found.coef[c]).sum())
+        entry["gap"] = float(found.gaps[c])
+        by_layer = zip(found.channels.layers, share[c], strict=True)
+        entry["layers"] = {layer: float(part) for layer, part in by_layer if part > 0}
+        classes.append(entry)
+    used = [entry["n_relevant"] for entry in classes if entry["n_images"]]
     return {
         "mu": found.mu,
         "positive": found.positive,
         "info": dict(found.info),
         "n_channels": len(found.channels),
-        "mean_relevant": float(np.mean(used)) if used else 0.0,
+        "mean_relevant": float(np.mean(used or [0])),
         "worst_gap": float(found.gaps.max()),
         "classes": classes,
     }
-
-
-def _seldom(found: Interpretation, c: int, frequency: Float64) -> int:
-    return sum(seldom(float(frequency[c, column])) for column in found.columns(c))
 
 
 def load_interpretation(session: Session) -> Interpretation:
@@ -194,8 +203,6 @@ def load_interpretation(session: Session) -> Interpretation:
 
 def require_current(session: Session, stage: str, key: str) -> None:
     """Refuse what a stage wrote for other inputs than ``key`` stands for."""
-    from interpnet.errors import RunFolderError
-
     if session.run.key(stage) != key:
         raise RunFolderError(
             f"run folder {str(session.run.path)!r}: what the stage {stage!r} wrote belongs to earlier settings or "

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interpnet.errors import DataError, InterpNetError, RunFolderError
-from interpnet.gram import Gram, GramAccumulator, _checks, check_size, one_hot
+from interpnet.gram import Gram, GramAccumulator, _memory, check_size, one_hot
 
 BOUNDED = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -253,15 +253,15 @@ def test_one_hot() -> None:
 
 
 def test_a_gram_matrix_beyond_the_machine_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_checks, "physical_memory", lambda: 24 * 2**30)
+    monkeypatch.setattr(_memory, "physical_memory", lambda: 24 * 2**30)
     with pytest.raises(DataError, match=r"Gram matrix of 70,440 channels takes 37\.0 GiB.*score fewer layers"):
         GramAccumulator(70_440, 5)
 
 
 def test_memory_is_not_asked_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_checks, "physical_memory", lambda: None)
+    monkeypatch.setattr(_memory, "physical_memory", lambda: None)
     check_size(10**6)
-    monkeypatch.setattr(_checks, "physical_memory", lambda: 16 * 1000**2)
+    monkeypatch.setattr(_memory, "physical_memory", lambda: 16 * 1000**2)
     check_size(1000)
     with pytest.raises(DataError, match=r"1,001 channels"):
         check_size(1001)

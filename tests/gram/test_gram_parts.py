@@ -222,7 +222,7 @@ def test_random_parts_without_labels_and_refusals() -> None:
 
 
 def test_parts_beyond_half_of_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interpnet.gram._parts.physical_memory", lambda: 16 * 8 * 100**2)
+    monkeypatch.setattr("interpnet.gram._memory.physical_memory", lambda: 16 * 8 * 100**2)
     check_parts(100, 8)
     with pytest.raises(DataError, match=r"of 9 folds of the images, 100 channels each.*use at most 8"):
         check_parts(100, 9, "fold")

@@ -243,7 +243,7 @@ def test_data_that_is_refused() -> None:
 
 
 def test_blocks_beyond_half_of_the_memory_are_refused_before_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interpnet.gram._parts.physical_memory", lambda: 2 * 8 * 8 * 8**2)
+    monkeypatch.setattr("interpnet.gram._memory.physical_memory", lambda: 2 * 8 * 8 * 8**2)
     with pytest.raises(DataError, match=r"of 16 blocks of the images, 8 channels each.*use at most 8"):
         stability_selection(*labelled(), mu=1.0)
     assert stability_selection(*labelled(), mu=0.4, n_blocks=8, n_pairs=2).frequency.shape == (2, 8)

@@ -18,6 +18,7 @@ from interpnet.pipelines.stages.select import choose_mu, sample_weights
 from interpnet.pipelines.stages.solve import solve_key
 
 from interpnet.errors import InterpNetError
+from interpnet.gram import _memory
 from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreTable
 
@@ -224,15 +225,15 @@ def test_an_interrupted_solve_goes_on_to_the_same_result(run, monkeypatch, capsy
 # --- classes too small for folds --------------------------------------------------------------------------
 
 
-def table_of(labels: list[int]) -> ScoreTable:
+def table_of(labels: list[int], m: int = 6) -> ScoreTable:
     from interpnet.engine import ChannelIndex
 
     rng = np.random.default_rng(0)
     y = np.array(labels, np.int64)
-    X = rng.random((len(y), 6)).astype(np.float32)
+    X = rng.random((len(y), m)).astype(np.float32)
     X[np.arange(len(y)), y] += 1
     X /= X.sum(1, keepdims=True)
-    return ScoreTable(X, y, y, ChannelIndex((("a", 6),)), np.arange(len(y)), 4, {})
+    return ScoreTable(X, y, y, ChannelIndex((("a", m),)), np.arange(len(y)), 4, {})
 
 
 NAMES = ("ant", "bee", "cat", "dog")
@@ -280,8 +281,8 @@ def test_classes_that_cannot_be_split_are_named(labels, fit_on, match):
 # A Gram matrix of 1,000 channels takes 8 MB; those of the blocks may take half of the memory.
 @pytest.mark.parametrize(("memory", "blocks"), [(None, 16), (256e6, 16), (255e6, 14), (130e6, 8), (128e6, 8)])
 def test_halves_are_made_of_as_many_blocks_as_fit(memory, blocks, monkeypatch):
-    monkeypatch.setattr(select, "physical_memory", lambda: memory)
-    assert select._blocks(16, 1000, 35) == blocks
+    monkeypatch.setattr(_memory, "physical_memory", lambda: memory)
+    assert select._blocks(table_of([0] * 16, m=1000), 35) == blocks
 
 
 @pytest.mark.parametrize(
@@ -294,13 +295,13 @@ def test_halves_are_made_of_as_many_blocks_as_fit(memory, blocks, monkeypatch):
     ],
 )
 def test_halves_that_cannot_be_made_are_refused(images, memory, pairs, match, monkeypatch):
-    monkeypatch.setattr(select, "physical_memory", lambda: memory)
+    monkeypatch.setattr(_memory, "physical_memory", lambda: memory)
     with pytest.raises(InterpNetError, match=match):
-        select._blocks(images, 1000, pairs)
+        select._blocks(table_of([0] * images, m=1000), pairs)
 
 
 def test_folds_beyond_the_memory_are_refused_before_the_pass(monkeypatch):
-    monkeypatch.setattr(select, "physical_memory", lambda: 2 * 5 * 8 * 36 - 1)
+    monkeypatch.setattr(_memory, "physical_memory", lambda: 2 * 5 * 8 * 36 - 1)
     with pytest.raises(InterpNetError, match=r"--mu auto needs the Gram matrices of 5 folds.*Give --mu a number"):
         choose_mu(table_of([0, 1, 3] * 10), "labels", RunConfig(mu="auto"), NAMES, Notes())
 
