@@ -2,14 +2,14 @@
 
 The images with the highest score of a channel are run once more; each is cropped at the receptive field
 of the position of the channel's maximum, and the crops are averaged. Source: Oramas et al., ICLR 2019,
-section 3.3; the receptive field comes from the trace, exactly, through strides, padding, dilation and
-branches.
+section 3.3; docs/method.md, section 3. The receptive field comes from the trace, exactly, through strides,
+padding, dilation and branches.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,6 @@ from interpnet.engine import (
     Instrument,
     Output,
     Site,
-    Trace,
     evaluating,
     find_sites,
     instrument,
@@ -31,9 +30,13 @@ from interpnet.engine import (
     to_device,
     unwrap,
 )
-from interpnet.errors import InterpNetError
 from interpnet.scores import ScoreTable
+from interpnet.support.checks import whole_number
 from interpnet.support.progress import progress_bar
+from interpnet.support.types import Float32, Int64
+
+# What an average and a crop show where they have no pixels; colours lie in [0, 1].
+_GREY = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,9 @@ class AverageVisualization:
     """
 
     channel: Channel
-    mean: npt.NDArray[np.float32]
-    crops: npt.NDArray[np.float32]
-    indices: npt.NDArray[np.int64]
+    mean: Float32
+    crops: Float32
+    indices: Int64
     count: int
     field: tuple[int, ...]
     whole_image: bool
@@ -103,10 +106,6 @@ def average_visualizations(
     keep : int
         Crops to return.
 
-    Returns
-    -------
-    dict of Channel to AverageVisualization
-
     Raises
     ------
     LayerError
@@ -121,86 +120,66 @@ def average_visualizations(
     >>> average_visualization(net, data, table, Channel("1", 0), top=4, progress=False).mean.shape
     (1, 3, 3)
     """
-    if top < 1 or keep < 0:
-        raise InterpNetError(f"top={top}, keep={keep}; expected top >= 1 and keep >= 0")
-    channels = list(dict.fromkeys(channels))
-    best = {c: _best(table, c, top) for c in channels}
+    whole_number(top, "top", least=1)
+    whole_number(keep, "keep", least=0)
+    best = {channel: _best(table, channel, top) for channel in channels}
     wanted: dict[int, list[Channel]] = {}
     for channel, indices in best.items():
         for i in indices.tolist():
             wanted.setdefault(i, []).append(channel)
+    colours = int(table.info.get("image_shape", [1])[0])
     if not wanted:
-        return {c: _nothing(c, table) for c in channels}
+        return {channel: _average(channel, indices, [], [], keep, colours) for channel, indices in best.items()}
     model = unwrap(model)
     where = resolve_device(device, model)
-    first = data[min(wanted)][0]
-    trace = find_sites(model, first[None].to(where), output=output)
-    peaks = _peaks(model, data, wanted, trace, where, batch_size, progress=progress)
-    picture: Callable[[int], Any] = getattr(data, "picture", None) or (lambda i: data[i][0])
-    pictures = {i: np.asarray(picture(i), dtype=np.float32) for i in sorted(wanted)}
-    return {
-        c: _average(c, trace[c.layer], best[c], peaks, pictures, keep) if len(best[c]) else _nothing(c, table)
-        for c in channels
-    }
-
-
-def _best(table: ScoreTable, channel: Channel, top: int) -> npt.NDArray[np.int64]:
-    """Return the images with the highest positive score, best first; ties by position."""
-    scores = np.asarray(table.X[:, table.channels.position(channel)])
-    order = np.argsort(-scores, kind="stable")[:top]
-    chosen: npt.NDArray[np.int64] = table.indices[order[scores[order] > 0]]
-    return chosen
-
-
-def _nothing(channel: Channel, table: ScoreTable) -> AverageVisualization:
-    """Return the grey picture of a channel that is zero on every image."""
-    shape = (int(table.info.get("image_shape", [1])[0]), 1, 1)
-    grey = np.full(shape, 0.5, np.float32)
-    return AverageVisualization(channel, grey, grey[None][:0], np.zeros(0, np.int64), 0, (1, 1), whole_image=False)
-
-
-def _peaks(
-    model: nn.Module,
-    data: Any,
-    wanted: Mapping[int, Sequence[Channel]],
-    trace: Trace,
-    device: torch.device,
-    batch_size: int,
-    *,
-    progress: bool,
-) -> dict[tuple[int, Channel], tuple[int, ...]]:
-    """Return, for every image and channel wanted, the position of the map's maximum."""
-    sites = {c.layer: trace[c.layer] for cs in wanted.values() for c in cs}
-    maps: dict[str, Tensor] = {}
-
-    def reader(site: Site) -> Callable[[Tensor], None]:
-        axis = site.axis or 1
-
-        def read(out: Tensor) -> None:
-            # Only positions of maxima are kept: one number a channel.
-            maps[site.name] = out.movedim(axis, 1).flatten(2).argmax(2).cpu() if out.dim() > 2 else out[:, :0]
-
-        return read
-
-    peaks: dict[tuple[int, Channel], tuple[int, ...]] = {}
-    todo = sorted(wanted)
+    trace = find_sites(model, data[min(wanted)][0][None].to(where), output=output)
+    sites = {channel: trace[channel.layer] for channel in best}
+    peaks = {}
+    maxima: dict[str, Tensor] = {}
+    reads = {site.name: _reader(site, maxima) for site in sites.values()}
+    order = sorted(wanted)
     with (
         evaluating(model),
         torch.inference_mode(),
-        instrument(model, Instrument(reads={n: reader(s) for n, s in sites.items()})),
-        progress_bar("Averaging crops", len(todo), enabled=progress) as advance,
+        instrument(model, Instrument(reads=reads)),
+        progress_bar("Averaging crops", len(order), enabled=progress) as advance,
     ):
-        for start in range(0, len(todo), batch_size):
-            part = todo[start : start + batch_size]
-            model(to_device(torch.stack([data[i][0] for i in part]), device))
+        for start in range(0, len(order), batch_size):
+            part = order[start : start + batch_size]
+            model(to_device(torch.stack([data[i][0] for i in part]), where))
             for row, i in enumerate(part):
                 for channel in wanted[i]:
-                    shape = sites[channel.layer].map_shape
-                    if shape:
-                        flat = int(maps[channel.layer][row, channel.index])
-                        peaks[i, channel] = tuple(int(v) for v in np.unravel_index(flat, shape))
+                    flat = int(maxima[channel.layer][row, channel.index])
+                    peaks[i, channel] = tuple(map(int, np.unravel_index(flat, sites[channel].map_shape)))
             advance(len(part))
-    return peaks
+    picture: Callable[[int], Any] = getattr(data, "picture", None) or (lambda i: data[i][0])
+    pictures = {i: np.asarray(picture(i), dtype=np.float32) for i in order}
+    averages = {}
+    for channel, indices in best.items():
+        shown = [pictures[i] for i in indices.tolist()]
+        places = [window(sites[channel], peaks[i, channel], pictures[i].shape[1:]) for i in indices.tolist()]
+        averages[channel] = _average(channel, indices, shown, places, keep, colours)
+    return averages
+
+
+def _best(table: ScoreTable, channel: Channel, top: int) -> Int64:
+    """Return the images with the highest positive score, best first; ties by position."""
+    scores = np.asarray(table.X[:, table.channels.position(channel)])
+    order = np.argsort(-scores, kind="stable")[:top]
+    return table.indices[order[scores[order] > 0]]
+
+
+def _reader(site: Site, maxima: dict[str, Tensor]) -> Callable[[Tensor], None]:
+    """Return what puts the position of every map's maximum (B, channels), counted over the flat map, into ``maxima``.
+
+    Only these numbers are kept of a map.
+    """
+
+    def read(out: Tensor) -> None:
+        maps = out.movedim(site.axis or 1, 1)
+        maxima[site.name] = maps.reshape(*maps.shape[:2], -1).argmax(2).cpu()
+
+    return read
 
 
 def window(site: Site, position: tuple[int, ...], image: tuple[int, ...]) -> list[tuple[int, int]] | None:
@@ -209,66 +188,61 @@ def window(site: Site, position: tuple[int, ...], image: tuple[int, ...]) -> lis
     It may reach outside the image. ``None``: the position sees the whole image (or nearly: a field at least
     as large as the image along every axis).
     """
-    out: list[tuple[int, int]] = []
-    whole = True
+    out = [(0, size) for size in image]
     map_axes = [a for a in range(1, len(site.shape) + 1) if a != site.axis]
-    for axis, size in enumerate(image):
-        entry = site.fields[axis] if axis < len(site.fields) else None
-        if entry is None:
-            out.append((0, size))
+    for axis, entry in enumerate(site.fields[: len(image)]):
+        # An axis that no axis of the map follows is seen whole.
+        if entry is None or entry[0] not in map_axes:
             continue
         at, field = entry
-        p = position[map_axes.index(at)]
-        lo, hi = math.floor(field.lo + p * field.jump), math.ceil(field.hi + p * field.jump) + 1
-        if hi - lo >= size:
-            out.append((0, size))
-        else:
-            whole = False
-            out.append((lo, hi))
-    return None if whole else out
+        shift = position[map_axes.index(at)] * field.jump
+        lo = math.floor(field.lo + shift)
+        hi = math.ceil(field.hi + shift) + 1
+        if hi - lo < image[axis]:
+            out[axis] = (lo, hi)
+    if out == [(0, size) for size in image]:
+        return None
+    return out
 
 
 def _average(
     channel: Channel,
-    site: Site,
-    indices: npt.NDArray[np.int64],
-    peaks: Mapping[tuple[int, Channel], tuple[int, ...]],
-    pictures: Mapping[int, npt.NDArray[np.float32]],
+    indices: Int64,
+    pictures: Sequence[Float32],
+    places: Sequence[list[tuple[int, int]] | None],
     keep: int,
+    colours: int,
 ) -> AverageVisualization:
-    total: npt.NDArray[np.float64] | None = None
-    weight: npt.NDArray[np.float64] | None = None
-    crops = []
-    whole = False
-    for rank, i in enumerate(indices.tolist()):
-        picture = pictures[i]
-        place = window(site, peaks[i, channel], picture.shape[1:]) if (i, channel) in peaks else None
-        whole = place is None
-        crop, inside = cut(picture, place)
-        if total is None or weight is None:
-            total, weight = np.zeros(crop.shape), np.zeros(crop.shape[1:])
+    # A channel that is zero on every image has one grey pixel.
+    blank = (np.full((colours, 1, 1), _GREY, np.float32), np.zeros((1, 1), dtype=bool))
+    crops = [cut(picture, place) for picture, place in zip(pictures, places, strict=True)] or [blank]
+    total = np.zeros(crops[0][0].shape)
+    weight = np.zeros(total.shape[1:])
+    for crop, inside in crops:
         total += np.where(inside, crop, 0.0)
         weight += inside
-        if rank < keep:
-            crops.append(crop)
-    if total is None or weight is None:
-        raise InterpNetError(f"channel {channel} has no image to average")
-    mean = np.where(weight > 0, total / np.maximum(weight, 1), 0.5).astype(np.float32)
-    kept = np.stack(crops) if crops else np.zeros((0, *mean.shape), np.float32)
-    return AverageVisualization(channel, mean, kept, indices, len(indices), mean.shape[1:], whole)
+    mean = np.where(weight > 0, total / np.maximum(weight, 1), _GREY).astype(np.float32)
+    kept = [crop for crop, _ in crops[: min(keep, len(indices))]]
+    return AverageVisualization(
+        channel=channel,
+        mean=mean,
+        crops=np.array(kept, np.float32).reshape(-1, *mean.shape),
+        indices=indices,
+        count=len(indices),
+        field=mean.shape[1:],
+        whole_image=places[-1:] == [None],
+    )
 
 
-def cut(
-    picture: npt.NDArray[np.float32], place: Sequence[tuple[int, int]] | None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+def cut(picture: Float32, place: Sequence[tuple[int, int]] | None) -> tuple[Float32, npt.NDArray[np.bool_]]:
     """Return the crop (C, h, w), grey outside the picture, and which of its pixels (h, w) lie inside."""
     if place is None:
         return picture, np.ones(picture.shape[1:], dtype=bool)
     shape = tuple(hi - lo for lo, hi in place)
-    crop = np.full((picture.shape[0], *shape), 0.5, np.float32)
+    crop = np.full((picture.shape[0], *shape), _GREY, np.float32)
     inside = np.zeros(shape, dtype=bool)
     source = tuple(slice(max(lo, 0), min(hi, n)) for (lo, hi), n in zip(place, picture.shape[1:], strict=True))
     target = tuple(slice(s.start - lo, s.stop - lo) for s, (lo, _) in zip(source, place, strict=True))
-    crop[(slice(None), *target)] = picture[(slice(None), *source)]
+    crop[:, *target] = picture[:, *source]
     inside[target] = True
     return crop, inside

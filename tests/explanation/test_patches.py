@@ -112,7 +112,7 @@ def test_cut_pads_with_grey_and_says_where() -> None:
 def test_errors() -> None:
     model, data = detector(), Pictures()
     table = table_of(model, data)
-    with pytest.raises(InterpNetError, match="top=0"):
+    with pytest.raises(InterpNetError, match="top is 0; expected a whole number of at least 1"):
         average_visualization(model, data, table, Channel("1", 0), top=0)
     with pytest.raises(LayerError, match="unknown layer 'x'"):
         average_visualization(model, data, table, Channel("x", 0))
