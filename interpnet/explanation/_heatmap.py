@@ -72,7 +72,14 @@ def channel_signal(
 
     The parameters are as in :func:`channel_heatmap`; ``channels`` may also hold a list of starts for every image.
     """
-    return _signals(model, images, channels, Options(rectifier, resample, resample_pool, seed, output), trace)
+    images = beside(model, check_images(images))
+    picks = _picks(channels, len(images))
+    trace = trace or find_sites(model, images, output=output)
+    layers = sites_in(picks) - {OUTPUT}
+    for name in sorted(layers):
+        trace.usable(name)
+    options = Options(rectifier, resample, resample_pool, seed, output)
+    return send_back(model, images, [site for site in trace.sites if site.name in layers], picks, options)
 
 
 def channel_heatmap(
@@ -129,24 +136,8 @@ def channel_heatmap(
     >>> channel_heatmap(net, torch.rand(2, 1, 5, 5), Channel("1", 0)).shape
     torch.Size([2, 5, 5])
     """
-    made = _signals(model, images, channels, Options(rectifier, resample, resample_pool, seed, output), trace)
-    return reduce_colours(made.signals[:, 0], reduction)
-
-
-def _signals(
-    model: nn.Module,
-    images: Tensor,
-    channels: Start | Sequence[Start] | Picks,
-    options: Options,
-    trace: Trace | None,
-) -> Signals:
-    images = beside(model, check_images(images))
-    picks = _picks(channels, len(images))
-    trace = trace or find_sites(model, images, output=options.output)
-    layers = sites_in(picks) - {OUTPUT}
-    for name in sorted(layers):
-        trace.usable(name)
-    return send_back(model, images, [site for site in trace.sites if site.name in layers], picks, options)
+    options = vars(Options(rectifier, resample, resample_pool, seed, output))
+    return reduce_colours(channel_signal(model, images, channels, trace=trace, **options).signals[:, 0], reduction)
 
 
 def _picks(channels: Start | Sequence[Start] | Picks, batch: int) -> list[list[Start]]:

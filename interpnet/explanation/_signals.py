@@ -8,8 +8,8 @@ section 3.2; docs/method.md, section 5.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from interpnet.explanation._starts import OUTPUT, SEEDS, Picks, deepest_first, s
 from interpnet.support.checks import one_of
 
 Reads = Mapping[str, Callable[[Tensor], None]]
+_NO_READS: Reads = {}
 
 
 @dataclass(frozen=True)
@@ -67,44 +68,25 @@ class Signals:
     report: RuleReport
 
 
-@dataclass
+@dataclass(frozen=True)
 class Forward:
-    """What one forward pass left behind: the images as the graph's leaf, and the maps that signals can start at."""
+    """What one forward pass left behind: the images as leaf of the graph, and the maps at which signals can start.
+
+    ``overwritten`` names the maps that a later in-place operator changed.
+    """
 
     leaf: Tensor
+    maps: Mapping[str, Tensor]
+    overwritten: Set[str]
     report: RuleReport
-    maps: dict[str, Tensor] = field(default_factory=dict)
-    versions: dict[str, int] = field(default_factory=dict)
-
-    def keep(self, name: str, value: Tensor) -> None:
-        """Keep a map, with what shows whether a later operator overwrites it."""
-        self.maps[name] = value
-        self.versions[name] = value._version  # noqa: SLF001 - torch has no public name for it
-
-    def overwritten(self, names: Collection[str]) -> set[str]:
-        """Return those of ``names`` whose maps are no longer what they were."""
-        return {name for name in names if self.maps[name]._version != self.versions[name]}  # noqa: SLF001
-
-    @property
-    def logits(self) -> Tensor | None:
-        """The network's output (B, classes); ``None`` where the pass was stopped before it."""
-        logits = self.maps.get(OUTPUT)
-        return logits if logits is None else logits.detach()
 
 
 @dataclass(frozen=True)
 class SignalRun:
     """One batch through one network: :meth:`forward` first, then :meth:`send_back` from the channels chosen.
 
-    Parameters
-    ----------
-    model, images
-        ``images`` (B, C, H, W) as the model wants them; left as they are.
-    sites : mapping of name to Site
-        Where channels may be chosen, in the order of execution.
-    options : Options
-    stop : bool
-        Stop the network after the last of the sites.
+    ``images`` (B, C, H, W) are as the model wants them and stay as they are. ``sites`` are those at which channels may
+    be chosen, in the order of execution; with ``stop`` the network is stopped after the last of them.
     """
 
     model: nn.Module
@@ -113,60 +95,62 @@ class SignalRun:
     options: Options
     stop: bool = False
 
-    def forward(self, reads: Reads | None = None, copies: Collection[str] = ()) -> Forward:
+    def forward(self, reads: Reads = _NO_READS, copies: Collection[str] = ()) -> Forward:
         """Run the network once and keep the maps of the sites, as copies where ``copies`` names them.
 
         ``reads``: more to read on the way, such as the scores by which channels are chosen.
         """
         x = check_images(self.images).detach()
-        plane = x.dim() == 4 and any(isinstance(m, nn.Conv2d) for m in self.model.modules())
-        if plane:
+        if x.dim() == 4 and any(isinstance(m, nn.Conv2d) for m in self.model.modules()):
             try:
                 # The layout that convolutions run fastest in.
-                return self._forward(x.clone(memory_format=torch.channels_last), reads or {}, copies)
+                return self._forward(x.clone(memory_format=torch.channels_last), reads, copies)
             except RuntimeError as error:
                 # The network's own code views a map as if it were contiguous, so it gets contiguous images.
                 if "view size is not compatible" not in str(error):
                     raise
-        return self._forward(x.clone(memory_format=torch.contiguous_format), reads or {}, copies)
+        return self._forward(x.clone(memory_format=torch.contiguous_format), reads, copies)
 
     def _forward(self, x: Tensor, reads: Reads, copies: Collection[str]) -> Forward:
         model = unwrap(self.model)
         how = self.options
+        maps: dict[str, Tensor] = {}
+        versions: dict[str, int] = {}
+
+        def keeper(name: str) -> Callable[[Tensor], None]:
+            def keep(value: Tensor) -> None:
+                if name in copies:
+                    value = value.clone()
+                maps[name] = value
+                versions[name] = value._version  # noqa: SLF001 - torch has no public name for it
+                if self.stop and len(maps) == len(self.sites):
+                    stop_forward()
+
+            return keep
+
+        keepers = {name: keeper(name) for name in self.sites}
+        x.requires_grad_()
         with (
             evaluating(model, frozen=True),
             torch.enable_grad(),
             backward_rules(
                 model, rectifier=how.rectifier, resample=how.resample, resample_pool=how.resample_pool
             ) as report,
+            instrument(model, Instrument(reads=reads)),
+            instrument(model, Instrument(reads=keepers)),
+            stoppable(),
         ):
-            done = Forward(x.requires_grad_(), report)
-
-            def keeper(name: str) -> Callable[[Tensor], None]:
-                def keep(value: Tensor) -> None:
-                    done.keep(name, value.clone() if name in copies else value)
-                    if self.stop and done.maps.keys() == self.sites.keys():
-                        stop_forward()
-
-                return keep
-
-            keepers = {name: keeper(name) for name in self.sites}
-            with (
-                instrument(model, Instrument(reads=reads)),
-                instrument(model, Instrument(reads=keepers)),
-                stoppable(),
-            ):
-                # The network gets a clone, which it may overwrite.
-                done.keep(OUTPUT, logits_of(model(x.clone()), x.shape[0], how.output))
-        return done
+            # The network gets a clone, which it may overwrite.
+            maps[OUTPUT] = logits_of(model(x.clone()), x.shape[0], how.output)
+        overwritten = {name for name, version in versions.items() if maps[name]._version != version}  # noqa: SLF001
+        return Forward(x, maps, overwritten, report)
 
     def send_back(self, done: Forward, picks: Picks) -> Signals:
         """Return the signals of up to k starts for each image, by one backward pass for each rank of depth."""
         needed = sites_in(picks)
-        overwritten = done.overwritten(needed)
-        if overwritten:
+        if needed & done.overwritten:
             # A later in-place operator changed a map; a second forward pass keeps a copy of it.
-            done = self.forward(copies=overwritten)
+            done = self.forward(copies=needed & done.overwritten)
         check_overridden(done.report, [done.maps[name] for name in needed])
         x = done.leaf
         k = max((len(row) for row in picks), default=0)
@@ -177,17 +161,16 @@ class SignalRun:
             now = {image: numbers[rank] for image, numbers in enumerate(order) if rank < len(numbers)}
             starts = {image: picks[image][number] for image, number in now.items()}
             seeds = seeds_of(starts, done.maps, self.sites, self.options.seed)
-            (gradient,) = torch.autograd.grad(
-                [done.maps[name] for name in seeds],
-                x,
-                list(seeds.values()),
-                retain_graph=rank + 1 < k,
-                allow_unused=True,
-            )
+            outputs = [done.maps[name] for name in seeds]
+            more = rank + 1 < k
+            (gradient,) = torch.autograd.grad(outputs, x, list(seeds.values()), retain_graph=more, allow_unused=True)
             if gradient is not None:
                 images = list(now)
                 signals[images, list(now.values())] = gradient[images]
-        return Signals(signals, done.logits, done.report)
+        logits = done.maps.get(OUTPUT)
+        if logits is not None:
+            logits = logits.detach()
+        return Signals(signals, logits, done.report)
 
 
 def send_back(model: nn.Module, images: Tensor, sites: Sequence[Site], picks: Picks, options: Options) -> Signals:
