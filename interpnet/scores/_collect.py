@@ -38,7 +38,7 @@ from interpnet.errors import DataError, RunFolderError
 from interpnet.gram import GramAccumulator, one_hot
 from interpnet.scores._batches import Loader, checked_labels, image_count, peek, unpack
 from interpnet.scores._reader import ScoreReader
-from interpnet.scores._table import MemoryWriter, ScoreTable, ScoreWriter
+from interpnet.scores._table import ScoreTable, ScoreWriter
 from interpnet.support.io import read_json
 from interpnet.support.progress import progress_bar
 
@@ -74,11 +74,11 @@ def collect_scores(
     model : nn.Module
         Left as it was: mode, parameters, device, hooks.
     loader : iterable of batches, or function
-        Batches are (images, labels) with images (B, C, H, W) as the model wants them and labels (B,)
-        class numbers or a (B, classes) target. A function ``start -> iterable`` lets an interrupted
-        collection go on without reading the first ``start`` images again.
+        Batches are (images, labels) with images (B, C, H, W) as the model wants them and labels (B,) class numbers or
+        a (B, classes) target. A function ``start -> iterable`` lets an interrupted collection go on without reading
+        the first ``start`` images again.
     layers : str, module, or iterable
-        See :meth:`interpnet.engine.Trace.select`.
+        As in :meth:`interpnet.engine.Trace.select`.
     norm : {"l2", "l2sq"}
         The paper's norm, or the released code's sum of squares.
     normalisation : {"layer", "size", "none"}
@@ -87,8 +87,8 @@ def collect_scores(
     device : optional
         Default: where the model is.
     out : folder, optional
-        Write X there as it grows (float32, memory-mapped on return). An interrupted collection with the
-        same ``key`` goes on at the last committed chunk. Without it X is kept in memory.
+        Write X there as it grows (float32, memory-mapped on return); without it X is kept in memory. An interrupted
+        collection with the same ``key`` goes on at the last committed rows.
     key : str
         Identifies model, data and settings; a folder with another key is refused.
     progress : bool
@@ -104,10 +104,6 @@ def collect_scores(
         :meth:`ScoreTable.gram` sums them from X afterwards.
     total : int, optional
         Number of images, for the bar, where the loader cannot tell.
-
-    Returns
-    -------
-    ScoreTable
 
     Raises
     ------
@@ -139,7 +135,7 @@ def collect_scores(
             trace = find_sites(model, to_device(first, where, channels_last=last), output=output)
         reader = ScoreReader(trace.select(layers), norm=norm, normalisation=normalisation)
         info = {"norm": norm, "normalisation": normalisation, "image_shape": list(trace.image_shape), "skipped": []}
-        writer: MemoryWriter | ScoreWriter = MemoryWriter(reader.channels, trace.n_outputs, info)
+        writer: _Memory | ScoreWriter = _Memory(reader.channels, trace.n_outputs, info)
         if out is not None:
             writer = ScoreWriter(out, reader.channels, trace.n_outputs, key=key, info=info)
         intake = _Intake(writer, trace.n_outputs, gram)
@@ -210,14 +206,40 @@ def _launched(
         yield _Rows(n, arrays, skipped, end)
 
 
+class _Memory:
+    """The same as :class:`ScoreWriter`, kept in memory."""
+
+    consumed = 0
+
+    def __init__(self, channels: ChannelIndex, n_classes: int, info: dict[str, Any]) -> None:
+        self.info = info
+        self._channels = channels
+        self._n_classes = n_classes
+        self._blocks: list[tuple[npt.NDArray[Any], ...]] = []
+
+    def committed(self) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+        return []
+
+    def append(self, *arrays: npt.NDArray[Any]) -> None:
+        self._blocks.append(arrays)
+
+    def commit(self, consumed: int) -> None:
+        self.consumed = consumed
+
+    def finish(self) -> ScoreTable:
+        X, labels, predictions, indices = (np.concatenate(a) for a in zip(*self._blocks, strict=True))
+        return ScoreTable(X, labels, predictions, self._channels, indices, self._n_classes, self.info)
+
+
 class _Intake:
     """Takes rows in on the CPU, refuses those that are not finite, and commits them from time to time."""
 
-    def __init__(self, writer: MemoryWriter | ScoreWriter, n_classes: int, gram: GramAccumulator | None) -> None:
+    def __init__(self, writer: _Memory | ScoreWriter, n_classes: int, gram: GramAccumulator | None) -> None:
         self._writer = writer
         self._n_classes = n_classes
         self._gram = gram
         self._end = writer.consumed
+        self._dims: int | None = None
         self._clear()
         for X, labels in writer.committed():
             self._sum(X, labels)
@@ -241,6 +263,9 @@ class _Intake:
                     f"{channels[int(column)].layer!r}; look at that image and its normalisation, or at weights that "
                     "overflow (float16 or autocast?)"
                 )
+            self._dims = self._dims or labels.ndim
+            if labels.ndim != self._dims:
+                raise DataError("labels changed between batches from class numbers to a target matrix or back")
             self._blocks.append((X, labels, predictions, indices))
         self._writer.info["skipped"].extend(list(image) for image in rows.skipped)
         self._waiting += rows.n

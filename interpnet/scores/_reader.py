@@ -46,10 +46,7 @@ class ScoreReader:
 
     @classmethod
     def of(cls, trace: Trace, channels: ChannelIndex, info: Mapping[str, Any]) -> ScoreReader:
-        """Return the reader of the scores that a table or an interpretation describes by ``channels`` and ``info``.
-
-        Raises as :func:`sites_of` does.
-        """
+        """Return the reader of the scores that a table or an interpretation describes by ``channels`` and ``info``."""
         options = {name: info[name] for name in ("norm", "normalisation") if name in info}
         return cls(sites_of(trace, channels), **options)
 
@@ -92,15 +89,7 @@ class ScoreReader:
 
 
 def sites_of(trace: Trace, channels: ChannelIndex) -> list[Site]:
-    """Return the sites of a traced model at which ``channels`` were scored.
-
-    Raises
-    ------
-    LayerError
-        A layer that the model does not have.
-    InterpNetError
-        A layer with another number of channels.
-    """
+    """Return the sites of a traced model at which ``channels`` were scored; a layer that does not fit is an error."""
     sites = [trace[name] for name in channels.layers]
     for site, (name, size) in zip(sites, channels.sizes, strict=True):
         if site.channels != size:

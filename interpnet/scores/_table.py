@@ -19,7 +19,6 @@ from interpnet.support.io import read_json, write_json
 from interpnet.support.types import Float32, Float64, Int64
 
 _FORMAT = "interpnet-scores-1"
-_CHANGED = "labels changed between batches from class numbers to a target matrix or back"
 # Rows are written and read in blocks of this many, so that memory does not grow with the table.
 _BLOCK = 4096
 
@@ -35,13 +34,11 @@ class ScoreTable:
     labels : array (N,) int64, or (N, C) float32
         Class labels, or a target matrix.
     predictions : array (N,) int64
-        The class with the largest logit.
+        The class with the largest logit, of ``n_classes``.
     channels : ChannelIndex
         What the m columns are.
     indices : array (N,) int64
         Position of each row's image in the data set (rows can be missing where images were skipped).
-    n_classes : int
-        Number of the network's outputs.
     info : dict
         Norm, layers, image shape, skipped images and whatever else the collection noted.
     """
@@ -76,10 +73,7 @@ class ScoreTable:
         return targets[one_of(labels, "labels", targets, error=DataError)]
 
     def gram(self, labels: str = "labels", *, sample_weight: npt.ArrayLike | None = None) -> Gram:
-        """Return the float64 Gram matrices of the scores and the targets; see :class:`interpnet.gram.Gram`.
-
-        ``sample_weight`` (N,) weighs the images.
-        """
+        """Return the float64 Gram matrices of scores and targets; ``sample_weight`` (N,) weighs the images."""
         return Gram.from_scores(self.X, self.targets(labels), n_classes=self.n_classes, sample_weight=sample_weight)
 
     def dead_layers(self) -> list[str]:
@@ -107,13 +101,7 @@ class ScoreTable:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> ScoreTable:
-        """Open a complete table.
-
-        Raises
-        ------
-        RunFolderError
-            Nothing there, an unfinished collection, or files that do not fit the state beside them.
-        """
+        """Open a complete table; a :class:`RunFolderError` says what is missing, unfinished or damaged."""
         state = read_json(Path(folder) / "state.json")
         if state.get("format") != _FORMAT:
             raise RunFolderError(f"{str(folder)!r} holds no score table (format {state.get('format')!r})")
@@ -151,36 +139,6 @@ def _open(folder: Path, state: Mapping[str, Any]) -> ScoreTable:
     X, labels, predictions, indices = arrays
     channels = ChannelIndex.from_json(state["channels"])
     return ScoreTable(X, labels, predictions, channels, indices, state["n_classes"], state["info"])
-
-
-class MemoryWriter:
-    """The same as :class:`ScoreWriter`, kept in memory."""
-
-    def __init__(self, channels: ChannelIndex, n_classes: int, info: dict[str, Any]) -> None:
-        self.consumed = 0
-        self.info = info
-        self._channels = channels
-        self._n_classes = n_classes
-        self._parts: list[tuple[npt.NDArray[Any], ...]] = []
-
-    def committed(self) -> list[tuple[Float32, npt.NDArray[Any]]]:
-        """Return no rows: nothing is left of an interrupted collection."""
-        return []
-
-    def append(self, *arrays: npt.NDArray[Any]) -> None:
-        """Keep X, labels, predictions and indices of some rows."""
-        if self._parts and arrays[1].ndim != self._parts[0][1].ndim:
-            raise DataError(_CHANGED)
-        self._parts.append(arrays)
-
-    def commit(self, consumed: int) -> None:
-        """Note that ``consumed`` images of the data set have been dealt with."""
-        self.consumed = consumed
-
-    def finish(self) -> ScoreTable:
-        """Return the table."""
-        X, labels, predictions, indices = (np.concatenate(a) for a in zip(*self._parts, strict=True))
-        return ScoreTable(X, labels, predictions, self._channels, indices, self._n_classes, self.info)
 
 
 class ScoreWriter:
@@ -255,7 +213,7 @@ class ScoreWriter:
         if self.rows + self._pending == 0:
             self._state["label_columns"] = columns
         elif columns != self._state["label_columns"]:
-            raise DataError(_CHANGED)
+            raise DataError("labels changed between batches from class numbers to a target matrix or back")
         for (name, row), array in zip(_row_types(self._state).items(), arrays, strict=True):
             self._write(self.folder / name, np.ascontiguousarray(array, row.base).tobytes())
         self._pending += len(X)

@@ -260,6 +260,14 @@ def test_bad_labels(labels: Tensor | None, message: str) -> None:
         collect_scores(Spelled("module"), [(X, labels)], progress=False)
 
 
+@pytest.mark.parametrize("first", [Y[:10], torch.zeros(10, 4)])
+def test_labels_that_change_their_kind(first: Tensor, tmp_path: Path) -> None:
+    second = torch.zeros(10, 4) if first.dim() == 1 else Y[10:]
+    for out in (None, tmp_path):
+        with pytest.raises(DataError, match="labels changed between batches from class numbers to a target matrix"):
+            collect_scores(Spelled("module"), [(X[:10], first), (X[10:], second)], out=out, progress=False)
+
+
 def test_bad_arguments() -> None:
     model = Spelled("module")
     with pytest.raises(DataError, match="yielded no image"):
