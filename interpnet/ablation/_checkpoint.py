@@ -40,7 +40,7 @@ class Measured:
             try:
                 kept: dict[str, Any] = read_json(path)
             except RunFolderError:
-                return  # damaged: measure again
+                return  # damaged: measure again, and replace it
             if kept.get("format") == _FORMAT and kept.get("key") == key:
                 self._known = kept["recalls"]
 

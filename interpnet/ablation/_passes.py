@@ -18,8 +18,7 @@ from interpnet.scores import sites_of, unpack
 from interpnet.support.types import Float64, Int64
 
 Lists = Sequence[Int64]
-# Batches up to this many bytes are kept between passes: reading and decoding images for every one of
-# dozens of passes would take longer than the network does.
+# Batches up to this many bytes are kept: reading images in dozens of passes would take longer than the network does.
 _KEEP_BYTES = 1 << 30
 
 
@@ -60,14 +59,14 @@ class Passes:
         self.labels = self._first_pass()
         self.n = len(self.labels)
         self.support = np.bincount(self.labels, minlength=self.C)
-        # Which other class's channels each image loses in the second pass: spread evenly over the others.
+        # Which other class's channels each image loses in the second pass: docs/method.md, section 6.1.
         rng = np.random.default_rng([seed, 1])
         self.foreign = np.zeros(self.n, dtype=np.int64)
         for c in range(self.C):
             rows = rng.permutation(np.flatnonzero(self.labels == c))
             others = rng.permutation([j for j in range(self.C) if j != c])
-            if len(others):
-                self.foreign[rows] = others[np.arange(len(rows)) % len(others)]
+            if len(others):  # spread evenly over the other classes
+                self.foreign[rows] = np.resize(others, len(rows))
 
     def _first_pass(self) -> Int64:
         """Return the labels, and keep the images if they fit."""
@@ -76,7 +75,7 @@ class Passes:
         size = 0
         for images, y in self._batches():
             labels.append(y)
-            size += images.numel() * images.element_size()
+            size += images.nbytes
             if size <= _KEEP_BYTES:
                 kept.append((images, y))
         if size <= _KEEP_BYTES:
@@ -156,13 +155,12 @@ class Passes:
 
         def measure() -> Float64:
             right = self.predictions(lists, self.foreign) == self.labels
-            # Hits and images by (class whose list is removed, class of the image).
-            at = self.foreign * self.C + self.labels
+            at = self.foreign * self.C + self.labels  # (class whose list is removed, class of the image)
             hits = np.bincount(at, weights=right, minlength=self.C**2).reshape(self.C, self.C)
             count = np.bincount(at, minlength=self.C**2).reshape(self.C, self.C)
-            np.fill_diagonal(count, 0)
+            np.fill_diagonal(count, 0)  # a single class is its own foreign one
             recalls = _ratio(hits, count)
-            known = count > 0
+            known = count > 0  # a class without images counts for nothing
             return _ratio(np.where(known, recalls, 0.0).sum(1), known.sum(1))
 
         return self._measured.get("others", lists, measure)

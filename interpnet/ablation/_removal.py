@@ -50,7 +50,7 @@ class Removal:
                 return out
             rows, channels, fill = (part.to(out.device) for part in self._now[site.name])
             if out.requires_grad:
-                out = out.clone()
+                out = out.clone()  # autograd may need what would be overwritten
             maps = out.movedim(axis, 1)
             maps[rows, channels] = fill.to(out.dtype).view(-1, *[1] * (out.dim() - 2))
             return out
@@ -76,9 +76,7 @@ def ablate(model: nn.Module, channels: Channels, *, fill: Fill = "zero") -> Iter
     Raises
     ------
     LayerError
-        Unknown layer (with close matches) or channel, when the first batch runs.
-    InterpNetError
-        One list per image, but a batch of another size; a fill without a value for a channel.
+        Unknown layer or channel, when the first batch runs; InterpNetError for lists or a fill that do not fit.
 
     Examples
     --------
@@ -98,8 +96,7 @@ class _Ablation:
     def __init__(self, model: nn.Module, channels: Channels, fill: Fill) -> None:
         self.model = model
         flat = [c for c in channels if isinstance(c, Channel)]
-        # Channels are removed in every image; lists of channels, in one image each.
-        self._shared = len(flat) == len(channels)
+        self._shared = len(flat) == len(channels)  # by all images
         if flat and not self._shared:
             raise InterpNetError("channels mixes Channels and lists of Channels; expected one or the other")
         rows: list[Sequence[Channel]] = [row for row in channels if not isinstance(row, Channel)]
@@ -116,8 +113,7 @@ class _Ablation:
 
     def before(self, args: tuple[object, ...]) -> None:
         """Set what the batch that is about to run loses."""
-        # Finding the sites runs the network too.
-        if self._tracing or not self._channels:
+        if self._tracing or not self._channels:  # finding the sites runs the network too
             return
         images = next((a for a in args if isinstance(a, Tensor)), None)
         if images is None:

@@ -1,7 +1,4 @@
-"""What an ablation study found, as plain arrays that go to JSON and back, and what figures and reports read of it.
-
-Nothing here needs torch.
-"""
+"""What an ablation study found, as plain arrays that go to JSON and back, and what reports read of it; no torch."""
 
 from __future__ import annotations
 
@@ -56,8 +53,7 @@ def finite_mean(values: Any) -> float:
 def interval(values: Float64, level: float = 0.95) -> tuple[float, float]:
     """Return the Student-t interval of the mean of ``values`` (R,); the value itself for R = 1.
 
-    ``mean +- t_{R-1} * sd / sqrt(R)`` (docs/method.md, section 6.1): it speaks of the draws of the control, not of
-    the choice of images.
+    ``mean +- t_{R-1} * sd / sqrt(R)`` (docs/method.md, section 6.1) speaks of the control's draws, not of the images.
 
     Examples
     --------
@@ -66,8 +62,7 @@ def interval(values: Float64, level: float = 0.95) -> tuple[float, float]:
     """
     values = values[~np.isnan(values)]
     mean = finite_mean(values)
-    # One value has no spread, and none has no mean.
-    if len(values) < 2:
+    if len(values) < 2:  # one value has no spread, and none has no mean
         return mean, mean
     half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * float(values.std(ddof=1)) / math.sqrt(len(values))
     return mean - half, mean + half
@@ -138,14 +133,10 @@ class AblationResult:
 
     Attributes
     ----------
-    classes : tuple of str
-    support : array (C,)
-        Images of each class.
-    intact : array (C,)
-        Recall of the untouched network.
+    support, intact : array (C,)
+        Images of each class, and their recall by the untouched network.
     fill : str
         What removed maps were overwritten with.
-    n_images, repeats, seed : int
     conditions : tuple of Condition
     curve : Curve or None
     single : dict of class number to list of SingleEffect
@@ -246,7 +237,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, np.ndarray):
-        return plain(value.tolist())
+        return plain(value.tolist())  # Python's own numbers
     if isinstance(value, list | tuple):
         return [plain(entry) for entry in value]
     if isinstance(value, float) and math.isnan(value):
@@ -255,18 +246,11 @@ def plain(value: Any) -> Any:
 
 
 def _array(value: Any) -> Float64:
-    # None, which stands for NaN, becomes NaN again.
-    return np.array(value, dtype=np.float64)
+    return np.array(value, dtype=np.float64)  # None, which stands for NaN, becomes NaN again
 
 
 def as_result(result: Any) -> AblationResult:
-    """Return an ``AblationResult`` from one, or from the dictionary its ``to_json`` gives.
-
-    Raises
-    ------
-    InterpNetError
-        Neither of the two, or a dictionary that lacks a key or whose shapes do not fit.
-    """
+    """Return an ``AblationResult`` from one, or from the dictionary its ``to_json`` gives, once its shapes fit."""
     if isinstance(result, AblationResult):
         return result
     if not isinstance(result, Mapping):
@@ -285,18 +269,14 @@ def as_result(result: Any) -> AblationResult:
 
 def _check(result: AblationResult) -> None:
     size = len(result.classes)
-    shapes = {"support": result.support.shape, "intact": result.intact.shape}
-    for condition in result.conditions:
-        shapes[f"removed of {condition.name!r}"] = condition.removed.shape
-        for what, array in (("own", condition.own), ("others", condition.others)):
-            if array.ndim != 2 or array.shape[1] != size:
-                raise InterpNetError(
-                    f"{what} of {condition.name!r} has shape {array.shape}; expected (repeats, {size}). "
-                    "Run the ablation again"
-                )
-    for what, shape in shapes.items():
-        if shape != (size,):
-            raise InterpNetError(f"{what} has shape {shape}; expected ({size},). Run the ablation again")
+    parts = [("support", result.support, 1), ("intact", result.intact, 1)]
+    for c in result.conditions:
+        parts += [(f"removed of {c.name!r}", c.removed, 1), (f"own of {c.name!r}", c.own, 2)]
+        parts.append((f"others of {c.name!r}", c.others, 2))
+    for what, array, axes in parts:
+        if array.ndim != axes or array.shape[-1] != size:
+            expected = {1: f"({size},)", 2: f"(repeats, {size})"}[axes]
+            raise InterpNetError(f"{what} has shape {array.shape}; expected {expected}. Run the ablation again")
 
 
 def find_condition(result: AblationResult, name: str, layers: str = "all") -> Condition | None:

@@ -1,10 +1,10 @@
 """Ablation: what a class, and the others, lose when the channels relevant to it are removed.
 
-Every image of class c runs with class c's channels removed (its *own* recall), and, in a second pass,
-with the channels of another class j removed (the *others'* recall of class j), so two passes over the
-images measure a condition for all classes at once. Random controls of the same size, drawn over all
-channels or layer by layer, say what removing anything would do. Source: Oramas et al., ICLR 2019,
-section 4.1, with the controls its reviewers asked for; docs/method.md, section 6.1.
+Every image of class c runs with class c's channels removed (its *own* recall), and, in a second pass, with the channels
+of another class j removed (the *others'* recall of class j), so two passes over the images measure a condition for all
+classes at once. Random controls of the same size, drawn over all channels or layer by layer, say what removing anything
+would do. Source: Oramas et al., ICLR 2019, section 4.1, with the controls its reviewers asked for; docs/method.md,
+section 6.1.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ from interpnet.support.types import Float64, Int64
 
 Mask = npt.NDArray[np.bool_]
 CONTROLS = ("random", "random-per-layer", "highest-activation")
-# The random curve has at most this many draws, for each of them costs a pass for every point.
-_CURVE_REPEATS = 3
+_CURVE_REPEATS = 3  # at most, for each draw of the random curve costs a pass for every point
 
 
 def ablation_study(
@@ -74,17 +73,13 @@ def ablation_study(
         The training scores; without it the control ``highest-activation`` is left out.
     controls : sequence of str
         Which of ``CONTROLS`` to run.
-    repeats : int
-        Draws of every random control.
-    seed : int
-        Of the draws, and of which other class's channels each image loses.
+    repeats, seed : int
+        Draws of every random control, and their seed, which also says which other class's channels each image loses.
     fill : {"zero", "mean"}
         What removed maps are overwritten with: zero, or each channel's mean activation over the images of ``loader``.
-    curve : bool
+    curve, single : bool
         Also remove the k channels of largest ``|weight|`` for k = 1, 2, 4, ... up to all, and k random ones (at most
-        three draws).
-    single : bool
-        Also remove each relevant channel alone.
+        three draws); also remove each relevant channel alone.
     device, output, memory_format, progress
         As in :func:`interpnet.scores.collect_scores`.
     checkpoint : path, optional
@@ -181,8 +176,7 @@ class _Plan:
             kinds.remove("highest-activation")
         conv = np.isin(self.layer_of, [i for i, site in enumerate(sites) if site.family == "conv"])
         groups = {"all": np.ones_like(conv)}
-        # Where every layer is convolutional, or none, the second group would repeat the first or be empty.
-        if conv.any() and not conv.all():
+        if conv.any() and not conv.all():  # else the second group would repeat the first, or be empty
             groups["conv"] = conv
         return [(kind, layers, allowed) for layers, allowed in groups.items() for kind in kinds]
 
@@ -210,9 +204,8 @@ class _Plan:
             candidates = np.flatnonzero(allowed)
             falling = np.argsort(-self._class_means[c][candidates], kind="stable")
             return candidates[falling[: len(relevant)]]
-        # A random control never draws a channel that is relevant to the class.
         free = allowed.copy()
-        free[self.relevant[c]] = False
+        free[self.relevant[c]] = False  # a random control never draws a channel that is relevant to the class
         pool = np.flatnonzero(free)
         if kind == "random":
             drawn: Int64 = rng.choice(pool, min(len(relevant), len(pool)), replace=False)
@@ -239,7 +232,7 @@ def _condition(plan: _Plan, run: Passes, kind: str, layers: str, allowed: Mask) 
     own = []
     others = []
     for r in range(plan.draws(kind)):
-        # A generator of its own for each draw and class, so that no draw depends on what else is measured.
+        # A generator for each draw and class, so that no draw depends on what else is measured.
         lists = [plan.columns(kind, c, allowed, np.random.default_rng([plan.seed, 2, r, c])) for c in range(run.C)]
         own.append(run.own(lists))
         others.append(run.others(lists))
@@ -274,8 +267,7 @@ def _single(plan: _Plan, run: Passes, intact: Float64) -> dict[int, list[SingleE
         own_drop = intact - run.own(lists)
         others_change = run.others(lists) - before
         for c, columns in enumerate(lists):
-            # A class with fewer than k channels has none here.
-            for column in columns.tolist():
+            for column in columns.tolist():  # none where a class has no more channels
                 channel = plan.interpretation.channels[column]
                 weight = float(plan.interpretation.coef[c][column])
                 effects[c].append(SingleEffect(channel, weight, float(own_drop[c]), float(others_change[c])))

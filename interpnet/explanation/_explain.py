@@ -30,15 +30,12 @@ class Explanation:
 
     Attributes
     ----------
-    classes : Tensor (B,) int64
-        The class explained.
-    predictions : Tensor (B,) int64
+    classes, predictions : Tensor (B,) int64
+        The class explained, and the one predicted.
     confidences : Tensor (B,)
         Softmax probability of the explained class.
-    channels : list of list of Channel
-        Up to k channels with the largest positive response, best first.
-    responses : list of list of float
-        Their responses, weight times score.
+    channels, responses : list of list of Channel, and of float
+        For each image up to k channels with the largest positive response (weight times score), best first.
     heatmaps : Tensor (B, k, H, W)
         Each min-max normalised to [0, 1]; zero where an image has fewer than k channels or a blank map.
     combined : Tensor (B, H, W)
@@ -96,10 +93,6 @@ def explain(
     combination : {"max", "mean", "response"}
         See :func:`combine`.
 
-    Returns
-    -------
-    Explanation
-
     Raises
     ------
     LayerError
@@ -120,16 +113,12 @@ def explain(
     trace = trace or find_sites(model, images, output=output)
     reader = ScoreReader.of(trace, interpretation.channels, interpretation.info)
     # Only the maps of layers that some class relies on can be chosen; the others need not be kept.
-    relied = [s for s in reader.sites if interpretation.coef[:, interpretation.channels.slice(s.name)].any()]
-    run = SignalRun(
-        model,
-        images,
-        {site.name: site for site in relied},
-        Options(rectifier, resample, resample_pool, seed, output),
-    )
+    used = {s.name: s for s in reader.sites if interpretation.coef[:, interpretation.channels.slice(s.name)].any()}
+    run = SignalRun(model, images, used, Options(rectifier, resample, resample_pool, seed, output))
     forward = run.forward(reader.reads)
     logits = forward.maps[OUTPUT].detach()
     explained = _classes(classes, logits, interpretation)
+    # The response is w * x: docs/method.md, section 4.
     scores = reader.take().detach().double().cpu().numpy()
     chosen = [interpretation.top_channels(x, c, k) for x, c in zip(scores, explained, strict=True)]
     channels = [[channel for channel, _ in row] for row in chosen]
@@ -175,11 +164,6 @@ def combine(heatmaps: Tensor, responses: Tensor, combination: str = "max") -> Te
     Tensor (B, H, W)
         In [0, 1].
 
-    Raises
-    ------
-    InterpNetError
-        Another name.
-
     Examples
     --------
     >>> maps = torch.tensor([[[[1.0, 0.0]], [[0.0, 0.5]]]])
@@ -189,11 +173,11 @@ def combine(heatmaps: Tensor, responses: Tensor, combination: str = "max") -> Te
     """
     if one_of(combination, "combination", COMBINATIONS) == "max":
         return heatmaps.amax(1)
-    weights = responses.clamp(min=0).to(heatmaps)
+    weights = responses.clamp(min=0).to(heatmaps)  # docs/method.md, section 4, step 5
     if combination == "mean":
         weights = (responses > 0).to(heatmaps)
     total = weights.sum(1, keepdim=True)
-    weights = weights / torch.where(total > 0, total, torch.ones_like(total))
+    weights = weights / torch.where(total > 0, total, torch.ones_like(total))  # zeros stay zeros
     return (weights[:, :, None, None] * heatmaps).sum(1)
 
 
@@ -208,8 +192,7 @@ def _classes(
             "was it made from another model?"
         )
     if classes is None:
-        predicted: list[int] = logits.argmax(1).tolist()
-        return predicted
+        return list(map(int, logits.argmax(1)))
     if isinstance(classes, int | str):
         return [interpretation.class_index(classes)] * batch
     numbers = [interpretation.class_index(int(c)) for c in classes]

@@ -51,8 +51,7 @@ def normalise(maps: Tensor) -> Tensor:
     """
     low = maps.amin((-2, -1), keepdim=True)
     span = maps.amax((-2, -1), keepdim=True) - low
-    # Where the span is 0 the quotient is 0 / 1; a NaN in the map also makes the map zero.
-    scaled = (maps - low) / torch.where(span > 0, span, torch.ones_like(span))
+    scaled = (maps - low) / torch.where(span > 0, span, torch.ones_like(span))  # never divides by zero
     return torch.where(span > 0, scaled, torch.zeros_like(maps))
 
 

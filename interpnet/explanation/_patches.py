@@ -49,13 +49,10 @@ class AverageVisualization:
     mean : array (C, h, w) float32
         Mean of all crops; pixels outside the images do not count, and are grey (0.5) where no crop has any.
     crops : array (n, C, h, w) float32
-        The crops with the highest response, best first; grey outside the image.
+        The crops with the highest response, best first; grey outside the image. ``field`` is their size in pixels.
     indices : array (count,) int64
-        The images, as positions in the data set, best first.
-    count : int
-        Images averaged: fewer than asked for where fewer have a positive score.
-    field : tuple of int
-        Size of the crop in pixels.
+        The images averaged, as positions in the data set, best first: fewer than asked for where fewer have a positive
+        score.
     whole_image : bool
         The receptive field covers the image, so the images themselves were averaged.
     """
@@ -101,10 +98,8 @@ def average_visualizations(
         [0, 1] instead.
     table : ScoreTable
     channels : sequence of Channel
-    top : int
-        Images to average (the paper's 100).
-    keep : int
-        Crops to return.
+    top, keep : int
+        Images to average (the paper's 100), and crops to return.
 
     Raises
     ------
@@ -125,7 +120,7 @@ def average_visualizations(
     best = {channel: _best(table, channel, top) for channel in channels}
     wanted: dict[int, list[Channel]] = {}
     for channel, indices in best.items():
-        for i in indices.tolist():
+        for i in indices.tolist():  # an image may be among the best of several channels, and runs once
             wanted.setdefault(i, []).append(channel)
     colours = int(table.info.get("image_shape", [1])[0])
     if not wanted:
@@ -170,13 +165,10 @@ def _best(table: ScoreTable, channel: Channel, top: int) -> Int64:
 
 
 def _reader(site: Site, maxima: dict[str, Tensor]) -> Callable[[Tensor], None]:
-    """Return what puts the position of every map's maximum (B, channels), counted over the flat map, into ``maxima``.
-
-    Only these numbers are kept of a map.
-    """
+    """Return what puts the positions of the maps' maxima (B, channels), counted over the flat map, into ``maxima``."""
 
     def read(out: Tensor) -> None:
-        maps = out.movedim(site.axis or 1, 1)
+        maps = out.movedim(site.axis or 1, 1)  # kept as one number per map
         maxima[site.name] = maps.reshape(*maps.shape[:2], -1).argmax(2).cpu()
 
     return read
@@ -185,14 +177,12 @@ def _reader(site: Site, maxima: dict[str, Tensor]) -> Callable[[Tensor], None]:
 def window(site: Site, position: tuple[int, ...], image: tuple[int, ...]) -> list[tuple[int, int]] | None:
     """Return the receptive field of one position as (start, stop) pixels on each spatial axis of the image.
 
-    It may reach outside the image. ``None``: the position sees the whole image (or nearly: a field at least
-    as large as the image along every axis).
+    It may reach outside. ``None``: along every axis the field is at least as large as the image.
     """
     out = [(0, size) for size in image]
     map_axes = [a for a in range(1, len(site.shape) + 1) if a != site.axis]
     for axis, entry in enumerate(site.fields[: len(image)]):
-        # An axis that no axis of the map follows is seen whole.
-        if entry is None or entry[0] not in map_axes:
+        if entry is None or entry[0] not in map_axes:  # no axis of the map follows this one, so it is seen whole
             continue
         at, field = entry
         shift = position[map_axes.index(at)] * field.jump
@@ -213,14 +203,13 @@ def _average(
     keep: int,
     colours: int,
 ) -> AverageVisualization:
-    # A channel that is zero on every image has one grey pixel.
-    blank = (np.full((colours, 1, 1), _GREY, np.float32), np.zeros((1, 1), dtype=bool))
+    blank = (np.full((colours, 1, 1), _GREY, np.float32), np.zeros((1, 1), dtype=bool))  # for a silent channel
     crops = [cut(picture, place) for picture, place in zip(pictures, places, strict=True)] or [blank]
     total = np.zeros(crops[0][0].shape)
     weight = np.zeros(total.shape[1:])
     for crop, inside in crops:
         total += np.where(inside, crop, 0.0)
-        weight += inside
+        weight += inside  # pixels outside an image do not count
     mean = np.where(weight > 0, total / np.maximum(weight, 1), _GREY).astype(np.float32)
     kept = [crop for crop, _ in crops[: min(keep, len(indices))]]
     return AverageVisualization(

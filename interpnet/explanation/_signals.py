@@ -53,14 +53,8 @@ class Options:
 class Signals:
     """Raw signals at the image, with what made them.
 
-    Attributes
-    ----------
-    signals : Tensor (B, k, C, H, W)
-        Zero where an image has fewer than k starts.
-    logits : Tensor (B, classes) or None
-        ``None`` where the network was stopped after the last site that was needed.
-    report : RuleReport
-        Rectifiers seen and overridden, strided layers resampled.
+    ``signals`` (B, k, C, H, W) are zero where an image has fewer than k starts. ``logits`` (B, classes) are ``None``
+    where the network was stopped before its output. ``report`` says which rectifiers were overridden.
     """
 
     signals: Tensor
@@ -70,14 +64,11 @@ class Signals:
 
 @dataclass(frozen=True)
 class Forward:
-    """What one forward pass left behind: the images as leaf of the graph, and the maps at which signals can start.
+    """What one forward pass left behind."""
 
-    ``overwritten`` names the maps that a later in-place operator changed.
-    """
-
-    leaf: Tensor
-    maps: Mapping[str, Tensor]
-    overwritten: Set[str]
+    leaf: Tensor  # the images, as the leaf of the graph
+    maps: Mapping[str, Tensor]  # at which signals can start: those of the sites, and the output
+    overwritten: Set[str]  # maps that a later in-place operator changed
     report: RuleReport
 
 
@@ -103,8 +94,7 @@ class SignalRun:
         x = check_images(self.images).detach()
         if x.dim() == 4 and any(isinstance(m, nn.Conv2d) for m in self.model.modules()):
             try:
-                # The layout that convolutions run fastest in.
-                return self._forward(x.clone(memory_format=torch.channels_last), reads, copies)
+                return self._forward(x.clone(memory_format=torch.channels_last), reads, copies)  # fastest
             except RuntimeError as error:
                 # The network's own code views a map as if it were contiguous, so it gets contiguous images.
                 if "view size is not compatible" not in str(error):
@@ -140,8 +130,7 @@ class SignalRun:
             instrument(model, Instrument(reads=keepers)),
             stoppable(),
         ):
-            # The network gets a clone, which it may overwrite.
-            maps[OUTPUT] = logits_of(model(x.clone()), x.shape[0], how.output)
+            maps[OUTPUT] = logits_of(model(x.clone()), x.shape[0], how.output)  # a clone, which it may overwrite
         overwritten = {name for name, version in versions.items() if maps[name]._version != version}  # noqa: SLF001
         return Forward(x, maps, overwritten, report)
 
@@ -149,7 +138,7 @@ class SignalRun:
         """Return the signals of up to k starts for each image, by one backward pass for each rank of depth."""
         needed = sites_in(picks)
         if needed & done.overwritten:
-            # A later in-place operator changed a map; a second forward pass keeps a copy of it.
+            # A second forward pass keeps copies of the maps that a later operator changed.
             done = self.forward(copies=needed & done.overwritten)
         check_overridden(done.report, [done.maps[name] for name in needed])
         x = done.leaf
@@ -199,8 +188,8 @@ def backpropagate(
 ) -> Signals:
     """Send the maps of ``picks``, up to k starts for each image, back to the image: one forward and k backward passes.
 
-    ``images`` (B, C, H, W) and ``model`` are left as they are. ``sites`` are those at which starts may lie, in the
-    order of execution. The options are as in :func:`interpnet.explanation.channel_heatmap`.
+    ``sites`` are those at which starts may lie, in the order of execution. The images (B, C, H, W) and the options are
+    as in :func:`interpnet.explanation.channel_heatmap`.
     """
     options = Options(rectifier, resample, resample_pool, seed, output)
     return send_back(model, images, sites, picks, options)

@@ -61,12 +61,8 @@ def deepest_first(picks: Picks, order: Mapping[str, int]) -> list[list[int]]:
 
     One backward pass costs as much as its deepest start, so starts of similar depth share a pass.
     """
-    last = len(order)
-
-    def depth(start: Start) -> int:
-        return max(order.get(name, last) for name, _ in places(start))
-
-    falling = [[-depth(start) for start in row] for row in picks]
+    last = len(order)  # the output comes after every site
+    falling = [[-max(order.get(name, last) for name, _ in places(start)) for start in row] for row in picks]
     return [sorted(range(len(row)), key=row.__getitem__) for row in falling]
 
 

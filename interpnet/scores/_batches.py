@@ -36,12 +36,10 @@ def unpack(batch: Any) -> Batch:
             f"the loader yielded a {type(batch).__name__}; expected (images, labels) batches as a torch DataLoader "
             "gives them"
         )
-    # What a short batch lacks is filled in from the right.
     missing: list[Any] = [None, None, []][len(batch) - 1 :]
-    images, labels, indices, skipped = (list(batch) + missing)[:4]
-    # A batch of which no image could be read is allowed: its skipped images still count.
+    images, labels, indices, skipped = (list(batch) + missing)[:4]  # what a short batch lacks is filled in
     if not (isinstance(images, Tensor) and images.shape[:1] == (0,) and skipped):
-        check_images(images)
+        check_images(images)  # a batch of which no image could be read still says which were skipped
     return Batch(images, _tensor(labels), _tensor(indices), list(skipped))
 
 

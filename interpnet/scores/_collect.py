@@ -1,8 +1,8 @@
 """Scores: one pass over a data set, one number for every channel of every image.
 
-For image i and channel c of layer l with activation map A, ``s = ||A||_2``; within each layer the
-scores are divided by their sum. Source: Oramas, Wang & Tuytelaars, "Visual Explanation by
-Interpretation", ICLR 2019, section 3.1; their released code squares the norm (``norm="l2sq"``).
+For image i and channel c of layer l with activation map A, ``s = ||A||_2``; within each layer the scores are divided by
+their sum (docs/method.md, section 1). Source: Oramas, Wang & Tuytelaars, "Visual Explanation by Interpretation", ICLR
+2019, section 3.1; their released code squares the norm (``norm="l2sq"``).
 """
 
 from __future__ import annotations
@@ -64,10 +64,9 @@ def collect_scores(
     gram: GramAccumulator | None = None,
     total: int | None = None,
 ) -> ScoreTable:
-    """Collect the scores of every channel for every image in one pass.
+    """Collect the scores of every channel for every image in one pass, reducing each feature map where it is made.
 
-    ``x[i] = concat over layers of s / sum(s)`` with ``s_c = ||A_c||_2`` (docs/method.md, section 1;
-    an all-zero layer gives zeros). No feature map is kept: each is reduced where it is made.
+    ``x[i] = concat over layers of s / sum(s)`` with ``s_c = ||A_c||_2``; an all-zero layer gives zeros.
 
     Parameters
     ----------
@@ -82,8 +81,8 @@ def collect_scores(
     norm : {"l2", "l2sq"}
         The paper's norm, or the released code's sum of squares.
     normalisation : {"layer", "size", "none"}
-        L1 within each layer (the paper); the map's size h x w alone, which makes ``s`` the root of the mean square
-        over positions (``l2sq``: the mean square); or none.
+        L1 within each layer (the paper); the map's size alone, which makes ``s`` the root of the mean square over
+        positions (``l2sq``: the mean square); or none.
     device : optional
         Default: where the model is.
     out : folder, optional
@@ -100,8 +99,7 @@ def collect_scores(
     autocast : torch.dtype, optional
         Run the network in lower precision; the norms are summed in float32 all the same.
     gram : GramAccumulator, optional
-        Receives every row, so that the float64 Gram matrices are there when the pass ends; without it
-        :meth:`ScoreTable.gram` sums them from X afterwards.
+        Receives every row, so that the Gram matrices are there when the pass ends; :meth:`ScoreTable.gram` sums later.
     total : int, optional
         Number of images, for the bar, where the loader cannot tell.
 
@@ -110,7 +108,7 @@ def collect_scores(
     DataError
         No image; a label outside the classes; NaN or infinite activations (the layer and image named).
     ModelError, LayerError
-        See :func:`interpnet.engine.find_sites`.
+        As in :func:`interpnet.engine.find_sites`.
     RunFolderError
         The folder belongs to another collection, or cannot be written.
 
@@ -150,9 +148,9 @@ def collect_scores(
             instrument(model, Instrument(reads=reader.reads)),
             cast,
         ):
-            advance(start)
+            advance(start)  # what an earlier run collected
             launched = _launched(score, batches, start, writer.consumed, trace.n_outputs)
-            # One behind: while the network works on a batch, the rows of the one before are taken in.
+            # One behind: while a GPU works on a batch, the rows of the one before are taken in.
             for rows, ahead in pairwise(chain(launched, [_NO_ROWS])):
                 intake.take_in(rows, ahead.n, reader.channels)
                 advance(rows.n + len(rows.skipped))
@@ -172,15 +170,12 @@ def _resumed(loader: Loader, out: str | os.PathLike[str] | None) -> tuple[int, I
 
 
 class _Rows(NamedTuple):
-    """What one batch adds: n rows of scores, labels, predictions and indices, on any device, and skipped images.
-
-    ``end`` counts the images of the data set up to there.
-    """
+    """What one batch adds."""
 
     n: int
-    arrays: tuple[Tensor, ...]
+    arrays: tuple[Tensor, ...]  # scores, labels, predictions and indices on any device; none for no rows
     skipped: list[Any]
-    end: int
+    end: int  # counts the images of the data set up to there
 
 
 _NO_ROWS = _Rows(0, (), [], 0)
@@ -271,8 +266,7 @@ class _Intake:
         self._waiting += rows.n
         self._end = rows.end
         late = time.monotonic() - self._since > _COMMIT_SECONDS
-        # The rows ahead count already: by then they are in memory too.
-        if late or self._waiting + ahead >= _COMMIT_ROWS:
+        if late or self._waiting + ahead >= _COMMIT_ROWS:  # the rows ahead are in memory already
             self.commit()
 
     def commit(self) -> None:
@@ -288,5 +282,5 @@ class _Intake:
         if self._gram is None:
             return
         if labels.ndim == 1:
-            labels = one_hot(labels, self._n_classes)
+            labels = one_hot(labels, self._n_classes)  # sparse labels would round differently
         self._gram.add(X, labels)

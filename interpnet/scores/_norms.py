@@ -13,34 +13,20 @@ _BUFFER_BYTES = 2 << 20
 
 
 def channel_norms(activation: Tensor, axis: int, *, squared: bool = False) -> Tensor:
-    """Return the L2 norm of every channel's activation map.
+    """Return the L2 norm of every channel's activation map (B, C), or with ``squared`` the sum of its squares.
 
-    ``s[b, c] = sqrt(sum over positions of activation[b, c, ...]^2)``, accumulated in at least float32
-    (docs/method.md, section 1.1).
-
-    Parameters
-    ----------
-    activation : Tensor (B, ..., C at ``axis``, ...)
-        Any layout; the activation is read once and no map is kept.
-    axis : int
-        The channel axis.
-    squared : bool
-        Return the sum of squares instead (the released code's ``l2sq``).
-
-    Returns
-    -------
-    Tensor (B, C), float32 (float64 for a float64 activation)
+    ``s[b, c] = sqrt(sum over positions of activation[b, c, ...]^2)`` (docs/method.md, section 1.1), in float32 or, for
+    a float64 activation, float64. ``activation`` (B, ..., C at ``axis``, ...) of any layout is read once.
 
     Examples
     --------
     >>> channel_norms(torch.tensor([[[[3.0, 4.0]], [[0.0, 0.0]]]]), axis=1)
     tensor([[5., 0.]])
     """
-    # At least float32, and float64 for a float64 activation.
-    dtype = torch.promote_types(activation.dtype, torch.float32)
+    dtype = torch.promote_types(activation.dtype, torch.float32)  # half precision would overflow
     positions = [a for a in range(1, activation.dim()) if a != axis]
     x = activation.permute(0, *positions, axis)
-    if not positions:
+    if not positions:  # a unit of a fully connected layer: its map is one number
         norms = activation.to(dtype).abs()
     elif activation.device.type == "cpu" and x.is_contiguous() and x.shape[-1] > 1:
         sums = _sums_of_squares(x.flatten(1, -2), dtype)
@@ -57,9 +43,9 @@ def channel_norms(activation: Tensor, axis: int, *, squared: bool = False) -> Te
 def _sums_of_squares(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Sum the squares over axis 1 of a contiguous (B, P, C) tensor.
 
-    torch's own reductions run 4 to 15 times slower over an axis that is not the innermost one (the
-    channels_last layout). So the positions are cut into a few parts whose squares are added up in one
-    buffer that stays in the cache, reading the activation once; the buffer is then summed.
+    torch's own reductions run 4 to 15 times slower over an axis that is not the innermost one (the channels_last
+    layout). So the positions are cut into a few parts whose squares are added up in one buffer that stays in the
+    cache, reading the activation once; the buffer is then summed.
     """
     positions = x.shape[1]
     parts = math.ceil(x.numel() * dtype.itemsize / _BUFFER_BYTES)

@@ -19,9 +19,7 @@ NORMALISATIONS = ("layer", "size", "none")
 
 
 class ScoreReader:
-    """Read the scores of a batch at given sites while the network runs.
-
-    ``norm`` and ``normalisation`` are as in :func:`collect_scores`.
+    """Read the scores of a batch at given sites while the network runs, with the norms of :func:`collect_scores`.
 
     Examples
     --------
@@ -61,6 +59,7 @@ class ScoreReader:
                     f"layer {site.name!r} had {site.channels} channels when it was traced and has "
                     f"{out.shape[axis]} now; a network whose shape depends on its input cannot be scored"
                 )
+            # Reduced at once: a later in-place operator may overwrite the map.
             s = channel_norms(out, axis, squared=self._norm == "l2sq")
             if self._normalisation == "size":
                 positions = out[0].numel() // out.shape[axis]
@@ -78,8 +77,7 @@ class ScoreReader:
                 "input cannot be scored"
             )
         parts = [self._parts[name] for name in self.reads]
-        # The next pass must not find the scores of this one.
-        self._parts = {}
+        self._parts = {}  # the next pass must not find the scores of this one
         if self._normalisation != "layer":
             return torch.cat(parts, 1)
         sums = torch.stack([part.sum(1) for part in parts], 1)

@@ -66,8 +66,7 @@ class ScoreTable:
     def targets(self, labels: str = "labels") -> npt.NDArray[Any]:
         """Return what to regress on: the ``"labels"``, or the network's own ``"predictions"``.
 
-        Fitting on predictions asks which channels carry what the network says rather than what is true,
-        and is the choice where labels are few or missing.
+        Predictions ask which channels carry what the network says; they are the choice where labels are few or missing.
         """
         targets = {"labels": self.labels, "predictions": self.predictions}
         return targets[one_of(labels, "labels", targets, error=DataError)]
@@ -96,7 +95,7 @@ class ScoreTable:
         for start in range(0, len(self), _BLOCK):
             part = slice(start, start + _BLOCK)
             writer.append(self.X[part], self.labels[part], self.predictions[part], self.indices[part])
-            writer.commit(int(self.indices[part].max()) + 1)
+            writer.commit(int(self.indices[part].max()) + 1)  # images, of which some may have been skipped
         writer.finish()
 
     @classmethod
@@ -114,7 +113,7 @@ class ScoreTable:
 
 def _row_types(state: Mapping[str, Any]) -> dict[str, np.dtype[Any]]:
     """Return what one row of each file holds."""
-    number: np.dtype[Any] = np.dtype("<i8")
+    number: np.dtype[Any] = np.dtype("<i8")  # little-endian, whatever machine reads the files
     labels = number
     if state["label_columns"] is not None:
         labels = np.dtype(("<f4", (state["label_columns"],)))
@@ -171,7 +170,7 @@ class ScoreWriter:
             "info": dict(info or {}),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._state = self._previous(key) or self._state
+        self._state = self._previous(key) or self._state  # goes on where an earlier run stopped
         self.rows: int = self._state["rows"]
         self.consumed: int = self._state["consumed"]
         # What was appended after the last commit does not count.
@@ -181,7 +180,7 @@ class ScoreWriter:
 
     def _previous(self, key: str) -> dict[str, Any] | None:
         path = self.folder / "state.json"
-        if not key or not path.exists():
+        if not key or not path.exists():  # without a key nothing tells whose rows these are
             return None
         state: dict[str, Any] = read_json(path)
         if any(state.get(k) != self._state[k] for k in ("format", "key", "channels", "n_classes")):
@@ -207,9 +206,7 @@ class ScoreWriter:
     def append(self, *arrays: npt.NDArray[Any]) -> None:
         """Append X, labels, predictions and indices of some rows; they count from the next :meth:`commit` on."""
         X, labels, _, _ = arrays
-        columns = None
-        if labels.ndim > 1:
-            columns = int(labels.shape[1])
+        columns = next(iter(labels.shape[1:]), None)  # class numbers have none
         if self.rows + self._pending == 0:
             self._state["label_columns"] = columns
         elif columns != self._state["label_columns"]:
@@ -224,7 +221,7 @@ class ScoreWriter:
             with path.open("ab") as handle:
                 handle.write(data)
                 handle.flush()
-                os.fsync(handle.fileno())
+                os.fsync(handle.fileno())  # the state must not say more than the disk holds
         except OSError as error:
             raise RunFolderError(
                 f"cannot write {str(path)!r}: {error.strerror or error}. Free disk space or choose another "
