@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ import interpnet
 from ..filters.parts import Parts
 from ..filters.settings import FilterSettings
 from ..filters.work import Work
-from ..report.filters import build_filters_report
+from ..report.filters import PAGE, build_filters_report
 from ..run.folder import digest
-from ..run.session import Interrupted, Notes, Session, readable_memory_errors
+from ..run.session import Notes, Session
 from ..run.settings import Given
 from ..run.subject import Subject
 from .commands import configured, default_name, new_session, show_report
@@ -66,30 +65,21 @@ def _claim(session: Session, subject: Subject, settings: FilterSettings) -> str:
 
 
 def _make(session: Session, work: Work) -> Path:
-    notes = Notes()
-    for note in work.subject.notes:
-        if not note.startswith(_AUDIT_NOTE):
-            notes.add(note)
-    clock = time.monotonic()
-    facts: dict[str, Any] = {"settings": asdict(work.settings)}
-    key = digest([work.parts.base, facts])
-    session.run.mark(STAGE, "running", key, **facts)
-    finished = False
-    try:
-        with notes.listening(), readable_memory_errors():
-            path = build_filters_report(session.run.path, work, notes)
-        seconds = round(time.monotonic() - clock, 3)
-        session.run.mark(STAGE, "complete", key, **facts, seconds=seconds, notes=notes.texts)
-        finished = True
-    except KeyboardInterrupt as error:
-        raise Interrupted(
-            f"interrupted; the parts that are done are kept in {str(session.run.path)!r}. Go on with: {session.resume}"
-        ) from error
-    finally:
-        if not finished:
-            session.run.mark(STAGE, "interrupted", key, **facts)
-    session.say_notes(notes.texts)
+    """Make what is missing and write the page; the manifest keeps the settings, for going on without them."""
+
+    def make(notes: Notes) -> dict[str, Any]:
+        for note in work.subject.notes:
+            if not note.startswith(_AUDIT_NOTE):
+                notes.add(note)
+        build_filters_report(session.run.path, work, notes)
+        return {}
+
+    settings = asdict(work.settings)
+    key = digest([work.parts.base, {"settings": settings}])
+    interrupted = f"interrupted; the parts that are done are kept in {str(session.run.path)!r}"
+    entry = session.record(STAGE, key, make, interrupted, settings=settings)
+    session.say_notes(entry["notes"])
     if work.parts.reused:
         session.say(f"parts that were there already: {len(work.parts.reused)}")
-    session.say(f"done in {seconds:.1f} s")
-    return path
+    session.say(f"done in {entry['seconds']:.1f} s")
+    return session.run.path / "report" / PAGE

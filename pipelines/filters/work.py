@@ -24,11 +24,17 @@ from .settings import FilterSettings
 #: Layers pictured by default: enough to see the depth, few enough to read.
 MOST_LAYERS = 8
 _KEEP = 9
-_MEAN, _PATCH, _GAP_GREY = 96, 72, 140
+_MEAN_SIZE = 96
+_PATCH_SIZE = 72
+_GAP_GREY = 140
 # The average of more images than this share is an average of everything.
-_TOP_SHARE, _MOST_AVERAGED = 20, 100
+_TOP_SHARE = 20
+_MOST_AVERAGED = 100
 # Of a channel's maximised picture, which the page shows about a hundred pixels wide.
-_SMALLEST_SIDE, _LARGEST_SIDE, _FIELDS_ACROSS = 48, 128, 1.5
+_SMALLEST_SIDE = 48
+_LARGEST_SIDE = 128
+_FIELDS_ACROSS = 1.5
+_WHOLE_STRIDES = 16
 _FEWEST_FOR_MAP = 5
 
 
@@ -43,12 +49,12 @@ class Work:
     @property
     def split(self) -> Split:
         """The images that are looked at."""
-        return self.subject.train if self.settings.split == "train" else self.subject.test
+        return {"train": self.subject.train, "test": self.subject.test}[self.settings.split]
 
     @cached_property
     def images(self) -> Int64:
         """Positions of the images that are looked at, balanced over the classes."""
-        return balanced(self.split.labels, self.settings.max_images, self.subject.config.seed)
+        return balanced(self.split.labels, self.settings.max_images, self._seed)
 
     @cached_property
     def layers(self) -> tuple[Site, ...]:
@@ -58,16 +64,18 @@ class Work:
     @cached_property
     def table(self) -> ScoreTable:
         """Scores of the pictured layers' channels on the images."""
-        config = self.subject.config
-        names = [site.name for site in self.layers]
         return collect_scores(
-            self.subject.model, self._batches(), layers=names, norm=config.norm, output=self.subject.output,
-            device=self.subject.device, total=len(self.images),
-        )  # fmt: skip
+            self.subject.model,
+            self._batches(),
+            layers=[site.name for site in self.layers],
+            norm=self.subject.config.norm,
+            output=self.subject.output,
+            device=self.subject.device,
+            total=len(self.images),
+        )
 
     def _batches(self) -> Batches:
-        config = self.subject.config
-        return self.split.batches(batch_size=config.batch_size, workers=config.workers, indices=self.images)
+        return self.subject.batches(self.split, self.images)
 
     def embedding(self) -> Arrays:
         """Return labels, predictions and indices of the images, their map, and their neighbours (where there are)."""
@@ -77,9 +85,12 @@ class Work:
     def _embed(self) -> Arrays:
         last_site(self.subject.trace)
         found = embed(
-            self.subject.model, self._batches(), output=self.subject.output, device=self.subject.device,
+            self.subject.model,
+            self._batches(),
+            output=self.subject.output,
+            device=self.subject.device,
             total=len(self.images),
-        )  # fmt: skip
+        )
         n = len(found.vectors)
         points = np.zeros((0, 2), np.float32)
         why = ""
@@ -90,15 +101,22 @@ class Work:
             if self.settings.perplexity is not None and n >= _FEWEST_FOR_MAP:
                 raise
             why = str(error)
+        near = np.zeros((n, 0), np.int64)
+        distances = np.zeros((n, 0))
         k = min(self.settings.neighbours, n - 1)
-        near, distances = (
-            nearest_images(found.vectors, k=k) if k else (np.zeros((n, 0), np.int64), np.zeros((n, 0)))
-        )  # fmt: skip
+        if k:
+            near, distances = nearest_images(found.vectors, k=k)
         return {
-            "labels": found.labels, "predictions": found.predictions, "indices": found.indices, "points": points,
-            "near": near, "distances": distances, "layer": np.array(found.layer),
-            "dimensions": np.array(found.vectors.shape[1]), "why": np.array(why),
-        }  # fmt: skip
+            "labels": found.labels,
+            "predictions": found.predictions,
+            "indices": found.indices,
+            "points": points,
+            "near": near,
+            "distances": distances,
+            "layer": np.array(found.layer),
+            "dimensions": np.array(found.vectors.shape[1]),
+            "why": np.array(why),
+        }
 
     def patches(self, site: Site) -> Arrays:
         """Return the chosen channels of a layer with their average visualizations and patches, as pictures."""
@@ -108,11 +126,17 @@ class Work:
     def _patch(self, site: Site) -> Arrays:
         columns = informative(self.table, site.name, self.settings.per_layer)
         channels = [Channel(site.name, c) for c in columns]
-        top = int(np.clip(len(self.table) // _TOP_SHARE, _KEEP, _MOST_AVERAGED))
         made = average_visualizations(
-            self.subject.model, self.split.data, self.table, channels, top=top, keep=_KEEP,
-            batch_size=self.subject.config.batch_size, device=self.subject.device, output=self.subject.output,
-        )  # fmt: skip
+            self.subject.model,
+            self.split.data,
+            self.table,
+            channels,
+            top=int(np.clip(len(self.table) // _TOP_SHARE, _KEEP, _MOST_AVERAGED)),
+            keep=_KEEP,
+            batch_size=self.subject.config.batch_size,
+            device=self.subject.device,
+            output=self.subject.output,
+        )
         arrays: Arrays = {
             "channels": np.array(columns, np.int64),
             "counts": np.array([made[c].count for c in channels], np.int64),
@@ -137,19 +161,25 @@ class Work:
 
     def _maximise(self, targets: Sequence[Channel | int], shape: tuple[int, ...]) -> Arrays:
         options: dict[str, Any] = self.settings.climb() | {
-            "mean": self.split.data.mean, "std": self.split.data.std, "seed": self._seed, "trace": self.subject.trace,
+            "mean": self.split.data.mean,
+            "std": self.split.data.std,
+            "seed": self._seed,
+            "trace": self.subject.trace,
             "output": self.subject.output,
-        }  # fmt: skip
+        }
         full = self.subject.trace.image_shape
         if shape != full:
             try:
-                maximise(self.subject.model, targets[:1], shape, **{**options, "steps": 1})
+                maximise(self.subject.model, targets[:1], shape, **(options | {"steps": 1}))
             except (RuntimeError, AssertionError, ModelError):
                 shape = full  # a network that insists on its own size
         made = maximise(self.subject.model, targets, shape, **options, progress=True)
         return {
-            "pictures": made.pictures, "activations": made.activations, "start": made.start, "silent": made.silent,
-        }  # fmt: skip
+            "pictures": made.pictures,
+            "activations": made.activations,
+            "start": made.start,
+            "silent": made.silent,
+        }
 
     @property
     def _seed(self) -> int:
@@ -172,9 +202,9 @@ def evenly(count: int, most: int) -> list[int]:
     >>> evenly(10, 4), evenly(2, 4), evenly(3, 0)
     ([0, 3, 6, 9], [0, 1], [])
     """
-    if most < 1:
+    if most < 1 or count < 1:
         return []
-    return sorted({int(v) for v in np.rint(np.linspace(0, count - 1, min(count, most)))}) if count else []
+    return sorted({int(v) for v in np.rint(np.linspace(0, count - 1, min(count, most)))})
 
 
 def informative(table: ScoreTable, layer: str, most: int) -> list[int]:
@@ -200,7 +230,7 @@ def picture_shape(site: Site, image: tuple[int, ...]) -> tuple[int, ...]:
     It is at least 48 and at most 128 pixels: large enough to be read, and quick to make. A channel of a fully
     connected layer needs the network's own size.
     """
-    if site.family != "conv" or len(site.fields) != len(image) - 1 or any(f is None for f in site.fields):
+    if site.family != "conv" or len(site.fields) != len(image) - 1:
         return image
     sides = []
     for entry, size in zip(site.fields, image[1:], strict=True):
@@ -208,7 +238,7 @@ def picture_shape(site: Site, image: tuple[int, ...]) -> tuple[int, ...]:
             return image
         field = entry[1].hi - entry[1].lo + 1
         # Whole strides, so that no map loses a row that the full image would have.
-        side = 16 * int(np.ceil(max(_SMALLEST_SIDE, _FIELDS_ACROSS * field) / 16))
+        side = _WHOLE_STRIDES * int(np.ceil(max(_SMALLEST_SIDE, _FIELDS_ACROSS * field) / _WHOLE_STRIDES))
         sides.append(min(size, side, _LARGEST_SIDE))
     return (image[0], *sides)
 
@@ -216,9 +246,9 @@ def picture_shape(site: Site, image: tuple[int, ...]) -> tuple[int, ...]:
 def _pictured(i: int, made: AverageVisualization) -> Arrays:
     if made.count == 0:
         raise InterpNetError(f"channel {made.channel} has no image; it should not have been chosen")
-    patches = [enlarge(crop, _PATCH) for crop in made.crops]
+    patches = [enlarge(crop, _PATCH_SIZE) for crop in made.crops]
     return {
-        f"mean{i}": enlarge(made.mean, _MEAN),
+        f"mean{i}": enlarge(made.mean, _MEAN_SIZE),
         f"strip{i}": tile(patches, _KEEP, pad=2, background=_GAP_GREY),
         f"field{i}": np.array(made.field, np.int64),
         f"patches{i}": np.array(len(patches)),

@@ -37,6 +37,10 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM, with what to tell the user."""
 
 
+#: The work of a stage: may leave notes, and returns facts for the manifest.
+Work = Callable[["Notes"], dict[str, Any]]
+
+
 @dataclass
 class Session:
     """A run folder with the settings of this invocation.
@@ -101,9 +105,7 @@ class Session:
         for note in notes:
             self.say(f"{margin}[yellow]note:[/] {escape(note)}")
 
-    def perform(
-        self, stage: str, key: str, work: Callable[[Notes], dict[str, Any]], *, files: Sequence[str] = ()
-    ) -> bool:
+    def perform(self, stage: str, key: str, work: Work, *, files: Sequence[str] = ()) -> bool:
         """Run a stage unless it is done with these very inputs; return whether it ran.
 
         Parameters
@@ -126,7 +128,20 @@ class Session:
             self.say(f"[bold]{stage}[/]: up to date, skipped")
             return False
         self.say(f"[bold]{stage}[/] ...")
-        facts: dict[str, Any] = {"started": now()}
+        interrupted = f"interrupted in stage {stage!r}; run folder {str(self.run.path)!r} is whole"
+        entry = self.record(stage, key, work, interrupted, files=files)
+        self.say_notes(entry["notes"], margin="  ")
+        self.say(f"[bold]{stage}[/]: done in {entry['seconds']:.1f} s")
+        return True
+
+    def record(
+        self, stage: str, key: str, work: Work, interrupted: str, *, files: Sequence[str] = (), **facts: Any
+    ) -> dict[str, Any]:
+        """Do the work of a stage and note in the manifest how it went; return the manifest's entry.
+
+        As :meth:`perform`, with ``interrupted``: what to say first after Ctrl-C, and ``facts`` known beforehand.
+        """
+        facts = {"started": now(), **facts}
         clock = time.monotonic()
         self.run.mark(stage, "running", key, **facts)
         notes = Notes()
@@ -134,20 +149,17 @@ class Session:
         try:
             with notes.listening(), readable_memory_errors():
                 done = work(notes)
-            seconds = round(time.monotonic() - clock, 3)
-            entry = facts | {"seconds": seconds} | done | {"files": list(files), "notes": notes.texts}
+            seconds = {"seconds": round(time.monotonic() - clock, 3)}
+            entry = facts | seconds | done | {"files": list(files), "notes": notes.texts}
             self.run.mark(stage, "complete", key, **entry)
             finished = True
         except KeyboardInterrupt as error:
-            raise Interrupted(
-                f"interrupted in stage {stage!r}; run folder {str(self.run.path)!r} is whole. Go on with: {self.resume}"
-            ) from error
+            raise Interrupted(f"{interrupted}. Go on with: {self.resume}") from error
         finally:
+            # Whatever ends a stage early, the manifest must not say that it is running.
             if not finished:
                 self.run.mark(stage, "interrupted", key, **facts)
-        self.say_notes(notes.texts, margin="  ")
-        self.say(f"[bold]{stage}[/]: done in {seconds:.1f} s")
-        return True
+        return self.run.stage(stage)
 
 
 class Notes:

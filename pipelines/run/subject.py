@@ -44,15 +44,6 @@ class Split:
         """(N,) the model's output that each image should raise."""
         return np.asarray(self.outputs[self.data.labels], dtype=np.int64)
 
-    def batches(
-        self, *, batch_size: int, workers: int, indices: Int64 | None = None, pin_memory: bool = False
-    ) -> Batches:
-        """Return the images in order, or those of ``indices``, in batches that can be read again and again."""
-        loader = make_loader(
-            self.data, batch_size=batch_size, num_workers=workers, indices=indices, pin_memory=pin_memory
-        )
-        return Batches(loader, torch.from_numpy(self.outputs))
-
 
 @dataclass(frozen=True)
 class Batches:
@@ -129,6 +120,17 @@ class Subject:
             "output": self.config.output,
         }
         return {"model": model, "data": {"train": _described(self.train), "test": _described(self.test)}}
+
+    def batches(self, split: Split, indices: Int64) -> Batches:
+        """Return some images of a split in order, in batches that can be read again and again."""
+        loader = make_loader(
+            split.data,
+            batch_size=self.config.batch_size,
+            num_workers=self.config.workers,
+            indices=indices,
+            pin_memory=self.device.type == "cuda",
+        )
+        return Batches(loader, torch.from_numpy(split.outputs))
 
     def test_indices(self) -> Int64:
         """Return the test images that are used: all, or ``max_ablation_images`` balanced over the classes."""

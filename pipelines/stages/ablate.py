@@ -22,11 +22,9 @@ _FILES = ("ablation/ablation.json", "ablation/ablation.csv")
 
 def ablate_key(session: Session) -> str:
     """Return the key of the ablate stage for the current weights, test images and settings."""
-    identity = session.run.manifest["identity"]
-    images = identity["set of test images"]
-    return digest(
-        ["ablate", _VERSION, solve_key(session), images, session.config.section("ablate"), session.config.seed]
-    )
+    images = session.run.manifest["identity"]["set of test images"]
+    config = session.config
+    return digest(["ablate", _VERSION, solve_key(session), images, config.section("ablate"), config.seed])
 
 
 def run_ablate(session: Session) -> bool:
@@ -37,9 +35,10 @@ def run_ablate(session: Session) -> bool:
 
 
 def _ablate(session: Session, notes: Notes) -> dict[str, Any]:
-    subject, config = session.subject, session.config
+    subject = session.subject
+    config = session.config
     indices = subject.test_indices()
-    batches = subject.test.batches(batch_size=config.batch_size, workers=config.workers, indices=indices)
+    batches = subject.batches(subject.test, indices)
     if len(indices) < len(subject.test.labels):
         notes.add(
             f"Ablation is measured on {len(indices)} of {len(subject.test.labels)} test images, balanced by class."
@@ -59,7 +58,7 @@ def _ablate(session: Session, notes: Notes) -> dict[str, Any]:
         key=ablate_key(session),
     )
     (folder / _CHECKPOINT).unlink(missing_ok=True)
-    skipped = [[s.index, s.name, s.reason] for s in batches.loader.skipped]
+    skipped = [[image.index, image.name, image.reason] for image in batches.loader.skipped]
     session.run.manifest["data"]["test"]["skipped"] = skipped
     if skipped:
         notes.add(f"{len(skipped)} test images could not be read and were left out.")
@@ -68,33 +67,31 @@ def _ablate(session: Session, notes: Notes) -> dict[str, Any]:
         notes.add(f"Classes without a test image, so without recall ({len(without)}): {', '.join(without[:10])}")
     write_json(folder / "ablation.json", result.to_json())
     write_text(folder / "ablation.csv", ablation_csv(result))
-    relevant = result.condition("relevant")
     return {
         "n_images": result.n_images,
         "repeats": result.repeats,
         "fill": result.fill,
         "mean_intact": _plain(result.mean_intact),
-        "mean_relevant": _plain(relevant.mean_own()),
+        "mean_relevant": _plain(result.condition("relevant").mean_own()),
     }
 
 
 def _plain(value: float) -> float | None:
+    """Return a number for JSON, which has no NaN."""
     return None if math.isnan(value) else value
 
 
 def ablation_csv(result: AblationResult) -> str:
-    """Return one line a condition, repeat and class: recalls of the class itself and of the others."""
+    """Return one line per condition, repeat and class: recalls of the class itself and of the others."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["condition", "layers", "repeat", "class", "images", "removed", "intact", "own", "others"])
     for condition in result.conditions:
-        for repeat in range(condition.own.shape[0]):
-            for c, name in enumerate(result.classes):
-                numbers = (
-                    condition.removed[c], result.intact[c], condition.own[repeat, c], condition.others[repeat, c]
-                )  # fmt: skip
-                shown = ["" if math.isnan(v) else f"{v:.6g}" for v in numbers]
-                writer.writerow([condition.name, condition.layers, repeat, name, int(result.support[c]), *shown])
+        for repeat, (own, others) in enumerate(zip(condition.own, condition.others, strict=True)):
+            columns = zip(condition.removed, result.intact, own, others, strict=True)
+            for name, support, numbers in zip(result.classes, result.support, columns, strict=True):
+                shown = ["" if math.isnan(value) else f"{value:.6g}" for value in numbers]
+                writer.writerow([condition.name, condition.layers, repeat, name, int(support), *shown])
     return text.getvalue()
 
 

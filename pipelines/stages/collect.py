@@ -32,7 +32,7 @@ def run_collect(session: Session) -> bool:
 
 
 def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
-    subject, config = session.subject, session.config
+    subject = session.subject
     folder = session.run.folder("collect")
     indices = subject.train_indices()
     already = _consumed(folder, key, len(indices))
@@ -41,22 +41,20 @@ def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
     passes: list[Batches] = []
 
     def batches(start: int) -> Batches:
-        passes.append(
-            subject.train.batches(
-                batch_size=config.batch_size,
-                workers=config.workers,
-                indices=indices[start:],
-                pin_memory=subject.device.type == "cuda",
-            )
-        )
+        passes.append(subject.batches(subject.train, indices[start:]))
         return passes[-1]
 
-    clock = time.monotonic()
-    table = ScoreTable.load(folder) if already is None else _pass(session, batches, key, len(indices))
-    seconds = time.monotonic() - clock
+    speed = None
+    if already is None:
+        table = ScoreTable.load(folder)
+    else:
+        clock = time.monotonic()
+        table = _pass(session, batches, key, len(indices))
+        speed = round((len(indices) - already) / max(time.monotonic() - clock, 1e-9), 2)
     skipped = {int(index): [int(index), str(name), str(why)] for index, name, why in table.info.get("skipped", [])}
     # Images skipped after the last whole batch are known to the loader only.
-    skipped |= {s.index: [s.index, s.name, s.reason] for one in passes for s in one.loader.skipped}
+    for one in passes:
+        skipped |= {image.index: [image.index, image.name, image.reason] for image in one.loader.skipped}
     session.run.manifest["data"]["train"]["skipped"] = [skipped[i] for i in sorted(skipped)]
     if skipped:
         notes.add(f"{len(skipped)} training images could not be read and were left out.")
@@ -65,24 +63,25 @@ def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
         notes.add(f"Dead layers, zero on every image: {', '.join(dead)}")
     return {
         "n_images": len(table),
-        "images_per_second": None if already is None else round((len(indices) - already) / max(seconds, 1e-9), 2),
+        "images_per_second": speed,
         "accuracy": table.accuracy,
         "n_channels": len(table.channels),
     }
 
 
 def _pass(session: Session, batches: Callable[[int], Batches], key: str, total: int) -> ScoreTable:
-    subject, config = session.subject, session.config
+    subject = session.subject
     folder = session.run.folder("collect")
-    channels = subject.trace.index(config.layers)
+    channels = subject.trace.index(session.config.layers)
     check_size(len(channels))  # before the pass rather than after it
-    summed = len(channels) <= _MOST_CHANNELS_SUMMED
-    gram = GramAccumulator(len(channels), subject.trace.n_outputs) if summed else None
+    gram = None
+    if len(channels) <= _MOST_CHANNELS_SUMMED:
+        gram = GramAccumulator(len(channels), subject.trace.n_outputs)
     table = collect_scores(
         subject.model,
         batches,
-        layers=config.layers,
-        norm=config.norm,
+        layers=session.config.layers,
+        norm=session.config.norm,
         device=subject.device,
         out=folder,
         key=key,
@@ -106,10 +105,11 @@ def _consumed(folder: Path, key: str, total: int) -> int | None:
     with contextlib.suppress(RunFolderError):
         state = read_json(folder / "state.json")
     consumed = int(state.get("consumed", 0))
-    if state.get("key") == key and state.get("complete"):
+    ours = state.get("key") == key
+    if ours and state.get("complete"):
         return None
     # Read to the end but never finished: there is no image left to start with, so begin again.
-    if state.get("key") != key or consumed >= total:
+    if not ours or consumed >= total:
         shutil.rmtree(folder)
         return 0
     return consumed

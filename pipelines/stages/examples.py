@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +14,14 @@ from torch import Tensor
 from interpnet.attribution import AttributionWarning, attribute
 from interpnet.datasets import stack_images
 from interpnet.engine import evaluating, logits_of
-from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.errors import InterpNetError
 from interpnet.explanation import Explanation, explain
 from interpnet.interpretation import Interpretation
 from interpnet.plotting import enlarge, render, save_png
-from interpnet.support.io import read_json, write_json
 
 from ..run.config import CONTROLS
 from ..run.session import Notes, Session
+from .records import Record, Records
 
 _SIZE = 192
 # A single pixel often outshines the rest of a large map by far; so many share the brightest colour.
@@ -38,86 +37,93 @@ class Item:
 
     stem: str
     name: str
-    index: int | None
-    true: int | None
-    explained: int | None
+    index: int | None = None
+    true: int | None = None
+    explained: int | None = None
 
 
 def explain_examples(session: Session, found: Interpretation, key: str, notes: Notes) -> dict[str, Any]:
     """Choose test images, explain those that are not explained yet, and return ``examples.json``."""
-    subject, folder = session.subject, session.run.folder("explain")
+    test = session.subject.test
     chosen = choose(session, notes)
-    items = [
-        Item(f"examples/{n:04d}", subject.test.data.name(i), i, int(subject.test.labels[i]), None)
-        for n, i in enumerate(chosen)
-    ]
-    records: list[dict[str, Any]] = []
-    for start in range(0, len(items), _GROUP):
-        group = items[start : start + _GROUP]
-        saved = [_saved(session, item, key) for item in group]
-        made = [record for record in saved if record is not None]
+    saved = Records(session.run.folder("explain"), key, _pictures)
+    records: list[Record] = []
+    for start in range(0, len(chosen), _GROUP):
+        indices = chosen[start : start + _GROUP]
+        items = [
+            Item(f"examples/{start + n:04d}", test.data.name(i), i, int(test.labels[i])) for n, i in enumerate(indices)
+        ]
+        known = [saved.get(item.stem) for item in items]
+        made = [record for record in known if record is not None]
         # A whole group at a time: which images share a batch must not depend on an interruption.
-        if len(made) < len(group):
-            indices = [item.index for item in group if item.index is not None]
-            images = stack_images(subject.test.data, indices)
-            pictures = [subject.test.data.picture(i) for i in indices]
-            made = explain_batch(session, found, group, images, pictures)
-            for item, record in zip(group, made, strict=True):
-                write_json(folder / f"{item.stem}.json", {"key": key, "record": record})
+        if [record["dataset_index"] for record in made] != indices:
+            images = stack_images(test.data, indices)
+            made = explain_batch(session, found, items, images, [test.data.picture(i) for i in indices])
+            for item, record in zip(items, made, strict=True):
+                saved.put(item.stem, record)
         records += made
     return heading(session, records)
 
 
-def heading(session: Session, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _pictures(record: Record) -> list[str]:
+    """Return the files of an image's record."""
+    heatmaps = [channel["heatmap"] for channel in record["channels"]]
+    return [record["image"], record["combined"], *record["baselines"].values(), *heatmaps]
+
+
+def heading(session: Session, records: Sequence[Record]) -> dict[str, Any]:
     """Return ``examples.json``: how the images were explained, and the images."""
     config = session.config
+    counted = {"rectifiers_seen": 0, "rectifiers_overridden": 0}
+    for record in records[:1]:  # the same for all
+        counted = {name: record[name] for name in counted}
     return {
         "k": config.k,
         "rectifier": config.rectifier,
         "resample": config.resample,
         "reduction": config.reduction,
         "methods": list(config.methods),
-        "rectifiers_seen": records[0]["rectifiers_seen"] if records else 0,
-        "rectifiers_overridden": records[0]["rectifiers_overridden"] if records else 0,
-        "examples": [{k: v for k, v in r.items() if not k.startswith("rectifiers_")} for r in records],
+        **counted,
+        "examples": [{k: v for k, v in record.items() if k not in counted} for record in records],
     }
 
 
 def choose(session: Session, notes: Notes) -> list[int]:
-    """Return the test images to explain: some recognised ones a class, then some mistakes; fixed by the seed."""
-    subject, config = session.subject, session.config
+    """Return the test images to explain: some recognised ones per class, then some mistakes; fixed by the seed."""
+    config = session.config
     predicted, readable = predict(session)
-    truth = subject.test.labels[readable]
-    order = np.random.default_rng(config.seed).permutation(len(readable))
-    each = config.examples
+    truth = session.subject.test.labels[readable]
     present = np.unique(truth)
-    if each * len(present) > _MOST_EXAMPLES:
+    if config.examples * len(present) > _MOST_EXAMPLES:
         notes.add(
-            f"Examples are {_MOST_EXAMPLES} recognised images, drawn over {len(present)} classes, not {each} a class."
+            f"Examples are {_MOST_EXAMPLES} recognised images, drawn over {len(present)} classes, "
+            f"not {config.examples} per class."
         )
-    rank: dict[int, int] = {}
+    taken: dict[int, int] = {}
     right: list[tuple[int, int, int]] = []
     wrong: list[int] = []
-    for at in order:
-        label, i = int(truth[at]), int(readable[at])
+    for at in np.random.default_rng(config.seed).permutation(len(readable)):
+        label = int(truth[at])
+        rank = taken.get(label, 0)
         if predicted[at] != label:
-            wrong.append(i)
-        elif rank.get(label, 0) < each:
-            rank[label] = rank.get(label, 0) + 1
-            right.append((rank[label], label, i))
+            wrong.append(int(readable[at]))
+        elif rank < config.examples:
+            taken[label] = rank + 1
+            right.append((rank, label, int(readable[at])))
     # Every class's first example before any class's second where not all fit.
-    kept = right if len(right) <= _MOST_EXAMPLES else sorted(right, key=lambda r: r[0])[:_MOST_EXAMPLES]
-    recognised = [i for _, label, i in sorted(kept, key=lambda r: (r[1], r[0]))]
-    return recognised + wrong[: config.misclassified]
+    if len(right) > _MOST_EXAMPLES:
+        right = sorted(right, key=lambda entry: entry[0])[:_MOST_EXAMPLES]
+    by_class = sorted(right, key=lambda entry: (entry[1], entry[0]))
+    return [image for _, _, image in by_class] + wrong[: config.misclassified]
 
 
 def predict(session: Session) -> tuple[np.ndarray, np.ndarray]:
     """Return the predicted classes of the test images in use, and these images' positions; unreadable ones left out."""
-    subject, config = session.subject, session.config
-    batches = subject.test.batches(batch_size=config.batch_size, workers=config.workers, indices=subject.test_indices())
-    predicted, positions = [], []
+    subject = session.subject
+    predicted = []
+    positions = []
     with evaluating(subject.model), torch.inference_mode():
-        for batch in batches:
+        for batch in subject.batches(subject.test, subject.test_indices()):
             logits = logits_of(subject.model(batch.images.to(subject.device)), len(batch.images), subject.output)
             predicted.append(logits.argmax(1).cpu().numpy())
             positions.append(batch.indices.numpy())
@@ -126,7 +132,7 @@ def predict(session: Session) -> tuple[np.ndarray, np.ndarray]:
 
 def explain_batch(
     session: Session, found: Interpretation, items: Sequence[Item], images: Tensor, pictures: Sequence[Tensor]
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Explain a batch, write its pictures below ``explanations/`` and return the images' records.
 
     Parameters
@@ -138,57 +144,82 @@ def explain_batch(
     pictures : sequence of Tensor (C, H, W)
         The same in [0, 1].
     """
-    config, folder = session.config, session.run.folder("explain")
     images = images.to(session.subject.device)
     wanted = [item.explained for item in items if item.explained is not None]
     result = explain_with(session, found, images, wanted or None)
     others, missing = compared_maps(session, images, result.classes)
-    records = []
-    for b, item in enumerate(items):
+    batch = _Batch(session, found, result, others, missing)
+    return [batch.record(b, item, pictures[b]) for b, item in enumerate(items)]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """A batch of images with all of their maps."""
+
+    session: Session
+    found: Interpretation
+    result: Explanation
+    others: dict[str, Tensor]
+    missing: list[str]
+
+    def record(self, b: int, item: Item, picture: Tensor) -> Record:
+        """Write the pictures of one image and return its record."""
+        folder = self.session.run.folder("explain")
+        result = self.result
+
+        def written(name: str, heatmap: Tensor) -> str:
+            file = f"{item.stem}_{name}.png"
+            save_png(folder / file, shown(heatmap.detach().cpu(), picture))
+            return file
+
+        save_png(folder / f"{item.stem}_image.png", enlarge(picture, _SIZE))
         explained = int(result.classes[b])
-
-        def picture(name: str, heatmap: Tensor, b: int = b, stem: str = item.stem) -> str:
-            save_png(folder / f"{stem}_{name}.png", shown(heatmap.detach().cpu(), pictures[b]))
-            return f"{stem}_{name}.png"
-
-        save_png(folder / f"{item.stem}_image.png", enlarge(pictures[b], _SIZE))
         channels = [
             {
                 "layer": channel.layer,
                 "index": channel.index,
-                "weight": float(found.coef[explained, found.channels.position(channel)]),
+                "weight": float(self.found.coef[explained, self.found.channels.position(channel)]),
                 "response": response,
-                "heatmap": picture(f"h{j}", result.heatmaps[b, j]),
+                "heatmap": written(f"h{j}", result.heatmaps[b, j]),
                 "blank": bool(result.heatmaps[b, j].max() <= 0),
             }
             for j, (channel, response) in enumerate(zip(result.channels[b], result.responses[b], strict=True))
         ]
-        records.append(
-            {
-                "name": item.name,
-                "dataset_index": item.index,
-                "true": item.true,
-                "predicted": int(result.predictions[b]),
-                "explained": explained,
-                "confidence": float(result.confidences[b]),
-                "image": f"{item.stem}_image.png",
-                "channels": channels,
-                "combined": picture("combined", result.combined[b]),
-                "baselines": {method: picture(method, heatmap[b]) for method, heatmap in others.items()},
-                "blank": [method for method, heatmap in others.items() if not bool(heatmap[b].any())],
-                "note": "; ".join([*_few(found, explained, len(channels), config.k), *missing]),
-                "rectifiers_seen": result.rectifiers_seen,
-                "rectifiers_overridden": result.rectifiers_overridden,
-            }
-        )
-    return records
+        return {
+            "name": item.name,
+            "dataset_index": item.index,
+            "true": item.true,
+            "predicted": int(result.predictions[b]),
+            "explained": explained,
+            "confidence": float(result.confidences[b]),
+            "image": f"{item.stem}_image.png",
+            "channels": channels,
+            "combined": written("combined", result.combined[b]),
+            "baselines": {method: written(method, heatmap[b]) for method, heatmap in self.others.items()},
+            "blank": [method for method, heatmap in self.others.items() if not bool(heatmap[b].any())],
+            "note": "; ".join([*self._few(explained, len(channels)), *self.missing]),
+            "rectifiers_seen": result.rectifiers_seen,
+            "rectifiers_overridden": result.rectifiers_overridden,
+        }
+
+    def _few(self, explained: int, count: int) -> list[str]:
+        """Say why there are fewer channels than asked for."""
+        if count >= self.session.config.k:
+            return []
+        if not len(self.found.columns(explained)):
+            return ["this class has no relevant channel, so there is nothing to show"]
+        said = {0: "no channels of this class answer", 1: "1 channel of this class answers"}
+        return [f"only {said.get(count, f'{count} channels of this class answer')}"]
 
 
 def explain_with(
     session: Session, found: Interpretation, images: Tensor, classes: Tensor | Sequence[int] | None
 ) -> Explanation:
     """Explain a batch as the run is configured."""
-    subject, config = session.subject, session.config
+    subject = session.subject
+    config = session.config
+    # A user's image can be of another size, where the network's sites have to be found again.
+    same_shape = tuple(images.shape[1:]) == subject.trace.image_shape
     return explain(
         subject.model,
         images,
@@ -199,13 +230,14 @@ def explain_with(
         resample=config.resample,
         reduction=config.reduction,
         output=subject.output,
-        trace=subject.trace if tuple(images.shape[1:]) == subject.trace.image_shape else None,
+        trace=subject.trace if same_shape else None,
     )
 
 
 def compared_maps(session: Session, images: Tensor, classes: Tensor) -> tuple[dict[str, Tensor], list[str]]:
     """Return the maps (B, H, W) of the run's other methods and the controls, by name, and why some are missing."""
-    subject, config = session.subject, session.config
+    subject = session.subject
+    config = session.config
     maps: dict[str, Tensor] = {}
     missing: list[str] = []
     for method in dict.fromkeys((*config.methods, *CONTROLS)):
@@ -224,25 +256,6 @@ def compared_maps(session: Session, images: Tensor, classes: Tensor) -> tuple[di
 def shown(heatmap: Tensor, image: Tensor) -> np.ndarray:
     """Return the picture of a heatmap over its image; the strongest 0.5 % of its pixels share the brightest colour."""
     high = float(np.quantile(heatmap.numpy(), 1 - _SATURATED))
-    return render(heatmap, image, size=_SIZE, vmin=0.0 if high > 0 else None, vmax=high if high > 0 else None)
-
-
-def _few(found: Interpretation, explained: int, shown: int, k: int) -> list[str]:
-    if shown >= k:
-        return []
-    if not len(found.columns(explained)):
-        return ["this class has no relevant channel, so there is nothing to show"]
-    return [f"only {shown or 'no'} channel{'' if shown == 1 else 's'} of this class answer{'s' if shown == 1 else ''}"]
-
-
-def _saved(session: Session, item: Item, key: str) -> dict[str, Any] | None:
-    """Return an image's record where it was made with the same inputs and its pictures are there."""
-    folder = session.run.folder("explain")
-    with contextlib.suppress(RunFolderError, KeyError):
-        saved = read_json(folder / f"{item.stem}.json")
-        record: dict[str, Any] = saved["record"]
-        files = [record["image"], record["combined"], *record["baselines"].values()]
-        files += [channel["heatmap"] for channel in record["channels"]]
-        if saved["key"] == key and record["dataset_index"] == item.index:
-            return record if all((folder / file).is_file() for file in files) else None
-    return None
+    if high <= 0:
+        return render(heatmap, image, size=_SIZE)
+    return render(heatmap, image, size=_SIZE, vmin=0.0, vmax=high)

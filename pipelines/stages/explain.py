@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from interpnet.ablation import AblationResult
 from interpnet.engine import Channel
@@ -13,8 +16,10 @@ from interpnet.support.io import write_json
 from ..run.folder import digest
 from ..run.session import Notes, Session
 from .ablate import ablate_key, load_ablation
+from .collect import load_table
 from .examples import explain_examples
-from .localise import localise
+from .localise import Shown, localise
+from .records import Record
 from .solve import load_interpretation, solve_key
 from .surroundings import swap_surroundings
 from .visualise import visualise_channels
@@ -47,32 +52,58 @@ def run_explain(session: Session) -> bool:
 
 
 def _explain(session: Session, notes: Notes) -> dict[str, Any]:
-    config, folder = session.config, session.run.folder("explain")
+    folder = session.run.folder("explain")
     found = load_interpretation(session)
-    study = load_ablation(session)
-    shown = shown_channels(found, config.max_channels)
-    longest = max((len(found.columns(c)) for c in range(len(found.classes))), default=0)
+    study = load_ablation(session)  # refuses a stale one before the work
+    shown = shown_channels(found, session.config.max_channels)
+    longest = max((len(found.columns(c)) for c in shown), default=0)
     most = max((len(channels) for channels in shown.values()), default=0)
     if longest > most:
         notes.add(
-            f"At most {most} channels a class are pictured, by the size of their weight (--max-channels); "
+            f"At most {most} channels per class are pictured, by the size of their weight (--max-channels); "
             "weights/channels.csv lists all."
         )
     needed = list(dict.fromkeys(channel for channels in shown.values() for channel, _ in channels))
-    pictures = visualise_channels(session, needed, _pictures_key(session))
-    counts = _train_counts(session)
-    classes = [
+    key = _pictures_key(session)
+    pictures = visualise_channels(session, needed, key)
+    classes = _classes(session, found, study, shown, pictures)
+    write_json(folder / "classes.json", {"top": session.config.top, "classes": classes})
+    examples = explain_examples(session, found, key, notes)
+    write_json(folder / "examples.json", examples)
+    measured = {
+        "localisation.json": localise(session, found, shown, notes),
+        "surroundings.json": swap_surroundings(session, found, shown, notes),
+    }
+    for name, content in measured.items():
+        if content is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            write_json(folder / name, content)
+    return {"n_channels_pictured": len(needed), "n_examples": len(examples["examples"])}
+
+
+def _classes(
+    session: Session,
+    found: Interpretation,
+    study: AblationResult | None,
+    shown: Shown,
+    pictures: Mapping[Channel, Record],
+) -> list[dict[str, Any]]:
+    """Return the entries of ``classes.json``: each class with its pictured channels and what each does alone."""
+    trace = session.subject.trace
+    counts = np.bincount(load_table(session).labels, minlength=len(found.classes))
+    return [
         {
             "index": c,
             "name": name,
-            "n_train": counts[c],
+            "n_train": int(counts[c]),
             "n_relevant": len(found.columns(c)),
             "gap": float(found.gaps[c]),
             "channels": [
                 {
                     "layer": channel.layer,
                     "index": channel.index,
-                    "family": session.subject.trace[channel.layer].family,
+                    "family": trace[channel.layer].family,
                     "weight": weight,
                     **pictures[channel],
                     "effect": _effect(study, c, channel),
@@ -82,38 +113,21 @@ def _explain(session: Session, notes: Notes) -> dict[str, Any]:
         }
         for c, name in enumerate(found.classes)
     ]
-    write_json(folder / "classes.json", {"top": config.top, "classes": classes})
-    examples = explain_examples(session, found, _pictures_key(session), notes)
-    write_json(folder / "examples.json", examples)
-    for name, measured in (
-        ("localisation.json", localise(session, found, shown, notes)),
-        ("surroundings.json", swap_surroundings(session, found, shown, notes)),
-    ):
-        if measured is None:
-            (folder / name).unlink(missing_ok=True)
-        else:
-            write_json(folder / name, measured)
-    return {"n_channels_pictured": len(needed), "n_examples": len(examples["examples"])}
 
 
-def shown_channels(found: Interpretation, most: int) -> dict[int, list[tuple[Channel, float]]]:
+def shown_channels(found: Interpretation, most: int) -> Shown:
     """Return the channels pictured for each class: the largest weights, fewer where there are many classes."""
     busy = sum(1 for c in range(len(found.classes)) if len(found.columns(c)))
     cap = min(most, max(1, _MOST_SHOWN // max(busy, 1)))
     return {c: found.relevant(c)[:cap] for c in range(len(found.classes))}
 
 
-def _train_counts(session: Session) -> list[int]:
-    import numpy as np
-
-    from .collect import load_table
-
-    return [int(n) for n in np.bincount(load_table(session).labels, minlength=len(session.subject.classes))]
-
-
 def _effect(study: AblationResult | None, c: int, channel: Channel) -> dict[str, float | None] | None:
-    for effect in [] if study is None else study.single.get(c, []):
+    """Return what removing the channel alone changes, where the study removed it."""
+    if study is None:
+        return None
+    for effect in study.single.get(c, []):
         if effect.channel == channel:
-            own, others = effect.own_drop, effect.others_change
-            return {"own": None if math.isnan(own) else own, "others": None if math.isnan(others) else others}
+            changes = {"own": effect.own_drop, "others": effect.others_change}
+            return {name: None if math.isnan(value) else value for name, value in changes.items()}
     return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,11 +31,11 @@ _EACH = 10
 _BATCH = 16
 
 Masks = Mapping[str, np.ndarray]
+#: The channels pictured for each class, with their weights.
+Shown = Mapping[int, list[tuple[Channel, float]]]
 
 
-def localise(
-    session: Session, found: Interpretation, shown: Mapping[int, list[tuple[Channel, float]]], notes: Notes
-) -> dict[str, Any] | None:
+def localise(session: Session, found: Interpretation, shown: Shown, notes: Notes) -> dict[str, Any] | None:
     """Return ``localisation.json``, or ``None`` where the data has no masks.
 
     ``methods``: IoU-AUC of the maps for the true class, over at most 120 test images, balanced by class; and the share
@@ -44,8 +46,9 @@ def localise(
     masks = data.masks
     if masks is None:
         return None
-    if next(iter(masks.values())).shape[1:] != tuple(data.shape[1:]):
-        size = "x".join(str(n) for n in next(iter(masks.values())).shape[1:])
+    sides = next(iter(masks.values())).shape[1:]
+    if sides != tuple(data.shape[1:]):
+        size = "x".join(map(str, sides))
         notes.add(
             f"The masks are of {size} pixels and the images were resized or cropped: nothing is compared with them."
         )
@@ -60,28 +63,47 @@ def localise(
     }
 
 
-def _overlaps(session: Session, found: Interpretation, chosen: np.ndarray, masks: Masks) -> list[dict[str, Any]]:
-    """Return name, mean and standard deviation of the IoU-AUC, for our maps, the other methods and the controls."""
-    values: dict[str, list[Tensor]] = {}
-    in_cue: dict[str, list[Tensor]] = {}
-    blank: dict[str, int] = {}
-    for images, labels, where in _batches(session, chosen):
-        ours = explain_with(session, found, images, labels).combined
-        # The examples say why a method is missing.
-        for name, maps in {OURS: ours, **compared_maps(session, images, labels)[0]}.items():
-            positive = maps.clamp(min=0).cpu()
-            if CUE in masks:
-                in_cue.setdefault(name, []).append(_share(positive.double(), torch.from_numpy(masks[CUE][where])))
-            scores = iou_auc(positive, torch.from_numpy(masks[TELLS][where]), constant="zero")
-            values.setdefault(name, []).append(scores.values)
-            blank[name] = blank.get(name, 0) + int(scores.flagged.sum() if scores.flagged is not None else 0)
-    rows = []
-    for name, parts in values.items():
-        every = torch.cat(parts)
+@dataclass
+class _Maps:
+    """What was measured of one method's maps, batch by batch."""
+
+    scores: list[Tensor] = field(default_factory=list)
+    in_cue: list[Tensor] = field(default_factory=list)
+    blank: int = 0
+
+    def add(self, maps: Tensor, masks: Masks, where: np.ndarray) -> None:
+        """Measure the maps (B, H, W) of the images at ``where``; only what speaks for the class counts."""
+        positive = maps.clamp(min=0).cpu()
+        if CUE in masks:
+            self.in_cue.append(_share(positive.double(), torch.from_numpy(masks[CUE][where])))
+        scores = iou_auc(positive, torch.from_numpy(masks[TELLS][where]), constant="zero")
+        self.scores.append(scores.values)
+        if scores.flagged is not None:
+            self.blank += int(scores.flagged.sum())
+
+    def row(self, name: str) -> dict[str, Any]:
+        """Return the method's entry of ``localisation.json``."""
+        every = torch.cat(self.scores)
         spread = float(every.std()) if len(every) > 1 else 0.0
-        row = {"name": name, "mean": float(every.mean()), "sd": spread, "blank": blank[name], "n": len(every)}
-        rows.append(row | ({"cue": _finite_mean(torch.cat(in_cue[name]))} if in_cue else {}))
-    return rows
+        row = {"name": name, "mean": float(every.mean()), "sd": spread, "blank": self.blank, "n": len(every)}
+        if self.in_cue:
+            row["cue"] = _finite_mean(torch.cat(self.in_cue))
+        return row
+
+
+def _overlaps(session: Session, found: Interpretation, chosen: np.ndarray, masks: Masks) -> list[dict[str, Any]]:
+    """Return the entries of our maps, the other methods' and the controls'."""
+    measured: defaultdict[str, _Maps] = defaultdict(_Maps)
+    for start in range(0, len(chosen), _BATCH):
+        where = chosen[start : start + _BATCH]
+        images = _stacked(session, where)
+        labels = torch.from_numpy(session.subject.test.labels[where])
+        measured[OURS].add(explain_with(session, found, images, labels).combined, masks, where)
+        # The examples say why a method is missing.
+        others, _ = compared_maps(session, images, labels)
+        for name, maps in others.items():
+            measured[name].add(maps, masks, where)
+    return [maps.row(name) for name, maps in measured.items()]
 
 
 def _share(maps: Tensor, region: Tensor) -> Tensor:
@@ -89,10 +111,10 @@ def _share(maps: Tensor, region: Tensor) -> Tensor:
     return (maps * region).sum((1, 2)) / maps.sum((1, 2))
 
 
-def _shares(
-    session: Session, shown: Mapping[int, list[tuple[Channel, float]]], chosen: np.ndarray, masks: Masks
-) -> list[dict[str, Any]]:
-    subject, config = session.subject, session.config
+def _shares(session: Session, shown: Shown, chosen: np.ndarray, masks: Masks) -> list[dict[str, Any]]:
+    """Return, for each class, the share of its channels' heatmaps in every region."""
+    subject = session.subject
+    config = session.config
     labels = subject.test.labels[chosen]
     classes = []
     for c, weighted in shown.items():
@@ -100,39 +122,35 @@ def _shares(
         if not weighted or not len(mine):
             continue
         channels = [channel for channel, _ in weighted]
-        images = stack_images(subject.test.data, [int(i) for i in mine]).to(subject.device)
-        signals = channel_signal(
-            subject.model, images, [channels] * len(mine), rectifier=config.rectifier, resample=config.resample,
-            output=subject.output, trace=subject.trace,
-        ).signals  # fmt: skip
-        maps = reduce_colours(signals, config.reduction).abs().double().cpu()
+        signal = channel_signal(
+            subject.model,
+            _stacked(session, mine),
+            [channels] * len(mine),
+            rectifier=config.rectifier,
+            resample=config.resample,
+            output=subject.output,
+            trace=subject.trace,
+        )
+        maps = reduce_colours(signal.signals, config.reduction).abs().double().cpu()
         total = maps.sum((2, 3))
-        regions = {name: torch.from_numpy(mask[mine])[:, None] for name, mask in masks.items()}
-        parts = {name: (maps * region).sum((2, 3)) / total for name, region in regions.items()}
-        classes.append({
-            "index": c,
-            "n_images": len(mine),
-            "channels": [
-                {
-                    "layer": channel.layer,
-                    "index": channel.index,
-                    # An image on which the channel is silent has no share anywhere.
-                    "shares": {name: _finite_mean(share[:, j]) for name, share in parts.items()},
-                }
-                for j, channel in enumerate(channels)
-            ],
-        })  # fmt: skip
+        parts = {
+            name: (maps * torch.from_numpy(mask[mine])[:, None]).sum((2, 3)) / total for name, mask in masks.items()
+        }
+        # An image on which the channel is silent has no share anywhere.
+        shares = [{name: _finite_mean(part[:, j]) for name, part in parts.items()} for j in range(len(channels))]
+        entries = [
+            {"layer": channel.layer, "index": channel.index, "shares": share}
+            for channel, share in zip(channels, shares, strict=True)
+        ]
+        classes.append({"index": c, "n_images": len(mine), "channels": entries})
     return classes
+
+
+def _stacked(session: Session, where: np.ndarray) -> Tensor:
+    """Return test images as a batch on the network's device."""
+    return stack_images(session.subject.test.data, [int(i) for i in where]).to(session.subject.device)
 
 
 def _finite_mean(values: Tensor) -> float | None:
     kept = values[torch.isfinite(values)]
     return float(kept.mean()) if len(kept) else None
-
-
-def _batches(session: Session, chosen: np.ndarray) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
-    subject = session.subject
-    for start in range(0, len(chosen), _BATCH):
-        where = chosen[start : start + _BATCH]
-        images = stack_images(subject.test.data, [int(i) for i in where]).to(subject.device)
-        yield images, torch.from_numpy(subject.test.labels[where]), where

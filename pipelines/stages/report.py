@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..run.folder import digest
-from ..run.session import Notes, Session
+from ..run.session import Session
 from .ablate import ablate_key
 from .explain import explain_key
 from .solve import require_current, solve_key
@@ -29,11 +29,11 @@ def run_report(session: Session, *, again: bool = False) -> Path:
     key = digest(["report", explain_key(session), session.run.manifest["notes"], _sources()])
     if again:
         session.run.manifest["stages"].pop("report", None)
-    session.perform("report", key, lambda _notes: _report(session, _notes), files=_FILES)
+    session.perform("report", key, lambda _notes: _report(session), files=_FILES)
     return session.run.path / _FILES[0]
 
 
-def _report(session: Session, _notes: Notes) -> dict[str, Any]:
+def _report(session: Session) -> dict[str, Any]:
     from ..report.build import build_report
 
     written = build_report(session.run.path)
@@ -41,7 +41,7 @@ def _report(session: Session, _notes: Notes) -> dict[str, Any]:
 
 
 def _sources() -> str:
-    """Return a digest of the report's code and templates: a newer version makes its report anew."""
+    """Return a digest of the report's code and templates: another version makes its report again."""
     folder = Path(__file__).parent.parent / "report"
     total = hashlib.sha256()
     for file in sorted(folder.rglob("*")):

@@ -5,21 +5,20 @@ On training images: a shortcut that the network has learnt there need not be in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from interpnet.datasets import stack_images
-from interpnet.engine import Channel
+from interpnet.datasets import ImageData, stack_images
 from interpnet.errors import DataError
 from interpnet.evaluate import ContextSwap, context_swap
 from interpnet.interpretation import Interpretation
 
 from ..run.session import Notes, Session
 from ..run.subject import balanced
+from .localise import Shown
 
 #: The mask of the subject, where the data has one (an8Flower's).
 SUBJECT = "plant"
@@ -29,9 +28,7 @@ _SMALLEST = 16
 _FEWEST = 5
 
 
-def swap_surroundings(
-    session: Session, found: Interpretation, shown: Mapping[int, list[tuple[Channel, float]]], notes: Notes
-) -> dict[str, Any] | None:
+def swap_surroundings(session: Session, found: Interpretation, shown: Shown, notes: Notes) -> dict[str, Any] | None:
     """Return ``surroundings.json``, or ``None`` where it cannot be measured: tiny images, or classes of one.
 
     ``ways``: with the middle of the image as the subject, and with the subject's mask where there is one: how many of
@@ -39,53 +36,66 @@ def swap_surroundings(
     response and to each pictured channel. At most 240 training images, balanced by class; classes of which fewer than
     five are among them have no shares.
     """
-    subject, config = session.subject, session.config
-    data, used = subject.train.data, subject.train_indices()
+    subject = session.subject
+    data = subject.train.data
+    used = subject.train_indices()
     unreadable = [row[0] for row in session.run.manifest["data"]["train"].get("skipped", [])]
     used = used[~np.isin(used, unreadable)]
-    chosen = used[balanced(subject.train.labels[used], _MOST, config.seed)]
+    chosen = used[balanced(subject.train.labels[used], _MOST, session.config.seed)]
     if min(data.shape[1:]) < _SMALLEST:
         return None
     images = stack_images(data, [int(i) for i in chosen])
-    masks = data.masks or {}
-    ways: dict[str, Tensor | None] = {"middle": None}
-    if SUBJECT in masks and masks[SUBJECT].shape[1:] == tuple(data.shape[1:]):
-        mask = torch.from_numpy(masks[SUBJECT][chosen])
-        covered = mask.flatten(1).float().mean(1)
-        if bool(((covered > 0) & (covered < 1)).all()):
-            ways["mask"] = mask
     labels = torch.as_tensor(subject.train.labels[chosen])
     counts = np.bincount(labels.numpy(), minlength=len(found.classes))
-    found_ways = {}
+    measured = {c: weighted for c, weighted in shown.items() if counts[c] >= _FEWEST}
+    ways: dict[str, Tensor | None] = {"middle": None} | _subject_mask(data, chosen)
+    entries = {}
     for name, middle in ways.items():
         try:
             swapped = context_swap(
-                subject.model, images, found, classes=labels, middle=middle, partners=_PARTNERS, seed=config.seed,
-                max_batch=config.batch_size, output=subject.output, trace=subject.trace,
-            )  # fmt: skip
+                subject.model,
+                images,
+                found,
+                classes=labels,
+                middle=middle,
+                partners=_PARTNERS,
+                seed=session.config.seed,
+                max_batch=session.config.batch_size,
+                output=subject.output,
+                trace=subject.trace,
+            )
         except DataError as error:
             notes.add(f"Surroundings were not swapped: {error}")
             return None
-        found_ways[name] = _as_json(swapped, shown, counts)
-    return {"n_images": len(chosen), "partners": _PARTNERS, "ways": found_ways}
+        entries[name] = _as_json(swapped, measured)
+    return {"n_images": len(chosen), "partners": _PARTNERS, "ways": entries}
 
 
-def _as_json(
-    swapped: ContextSwap, shown: Mapping[int, list[tuple[Channel, float]]], counts: np.ndarray
-) -> dict[str, Any]:
-    share, index = swapped.share, swapped.interpretation.channels
-    classes = [
-        {
-            "index": c,
-            "share": _number(swapped.class_share[c]),
-            "channels": [
-                {"layer": channel.layer, "index": channel.index, "share": _number(share[c, index.position(channel)])}
-                for channel, _ in weighted
-            ],
-        }
-        for c, weighted in shown.items()
-        if counts[c] >= _FEWEST
-    ]
+def _subject_mask(data: ImageData, chosen: np.ndarray) -> dict[str, Tensor]:
+    """Return the way by the subject's mask, where there is one that fits and leaves surroundings in every image."""
+    mask = (data.masks or {}).get(SUBJECT)
+    if mask is None or mask.shape[1:] != tuple(data.shape[1:]):
+        return {}
+    chosen_masks = torch.from_numpy(mask[chosen])
+    covered = chosen_masks.flatten(1).float().mean(1)
+    if not bool(((covered > 0) & (covered < 1)).all()):
+        return {}
+    return {"mask": chosen_masks}
+
+
+def _as_json(swapped: ContextSwap, shown: Shown) -> dict[str, Any]:
+    index = swapped.interpretation.channels
+    classes = []
+    for c, weighted in shown.items():
+        channels = [
+            {
+                "layer": channel.layer,
+                "index": channel.index,
+                "share": _number(swapped.share[c, index.position(channel)]),
+            }
+            for channel, _ in weighted
+        ]
+        classes.append({"index": c, "share": _number(swapped.class_share[c]), "channels": channels})
     return {"follows": swapped.follows, "keeps": swapped.keeps, "n_swapped": swapped.n, "classes": classes}
 
 

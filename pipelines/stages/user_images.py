@@ -50,15 +50,18 @@ def explain_user_images(session: Session, names: Sequence[str], cls: str | None)
     """
     paths = [_existing(Path(name)) for name in names]
     found = load_interpretation(session)
-    explained = None if cls is None else found.class_index(cls)
+    explained = None
+    if cls is not None:
+        explained = found.class_index(cls)
     data = _prepared(session, paths, names)
     items = [
-        Item(f"{FOLDER}/{_stem(path)}", name, None, None, explained) for path, name in zip(paths, names, strict=True)
+        Item(f"{FOLDER}/{_stem(path)}", name, explained=explained) for path, name in zip(paths, names, strict=True)
     ]
     records: list[dict[str, Any]] = []
-    for start in range(0, len(items), session.config.batch_size):
-        rows = range(start, min(start + session.config.batch_size, len(items)))
-        group = [items[i] for i in rows]
+    size = session.config.batch_size
+    for start in range(0, len(items), size):
+        group = items[start : start + size]
+        rows = range(start, start + len(group))
         records += explain_batch(session, found, group, stack_images(data, rows), [data.picture(i) for i in rows])
     folder = session.run.folder("explain")
     for item, record in zip(items, records, strict=True):
@@ -71,7 +74,7 @@ def _existing(path: Path) -> Path:
         return path
     if path.is_dir():
         raise DataError(f"--image {str(path)!r} is a folder; name image files, --image once for each")
-    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    siblings = [entry.name for entry in path.parent.glob("*")]
     raise DataError(f"--image {str(path)!r} does not exist{did_you_mean(path.name, siblings)}")
 
 

@@ -1,89 +1,74 @@
-"""Average visualizations as files: one record a channel, so that an interrupted stage keeps what it has."""
+"""Average visualizations as files: one record per channel, so that an interrupted stage keeps what it has."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Sequence
-from typing import Any
+
+import numpy as np
 
 from interpnet.engine import Channel
-from interpnet.errors import RunFolderError
 from interpnet.explanation import AverageVisualization, average_visualizations
 from interpnet.plotting import enlarge, save_png
-from interpnet.support.io import read_json, write_json
 
 from ..run.session import Session
 from .collect import load_table
+from .records import Record, Records
 
 _KEEP = 9
-_MEAN_SIZE, _PATCH_SIZE = 160, 96
+_MEAN_SIZE = 160
+_PATCH_SIZE = 96
 # Channels are pictured in groups: as many as fit into this memory, but not so many that an interruption loses much.
 _GROUP_BYTES = 2**30
-_SMALLEST_GROUP, _LARGEST_GROUP = 16, 256
+_SMALLEST_GROUP = 16
+_LARGEST_GROUP = 256
 
 
-def visualise_channels(session: Session, channels: Sequence[Channel], key: str) -> dict[Channel, dict[str, Any]]:
+def visualise_channels(session: Session, channels: Sequence[Channel], key: str) -> dict[Channel, Record]:
     """Write the average visualization of each channel; return each one's record, with paths below ``explanations/``.
 
     Channels whose record is there with the same ``key`` are not made again.
     """
-    folder = session.run.folder("explain")
+    subject = session.subject
     table = load_table(session)
-    records: dict[Channel, dict[str, Any]] = {}
-    missing: list[Channel] = []
-    for channel in channels:
-        record = _saved(session, f"channels/{table.channels.position(channel):05d}", key)
-        if record is None:
-            missing.append(channel)
-        else:
-            records[channel] = record
+    saved = Records(session.run.folder("explain"), key, lambda record: [record["mean"], *record["patches"]])
+    stems = {channel: f"channels/{table.channels.position(channel):05d}" for channel in channels}
+    known = {channel: saved.get(stem) for channel, stem in stems.items()}
+    records = {channel: record for channel, record in known.items() if record is not None}
+    missing = [channel for channel in channels if channel not in records]
     if records:
         session.say(f"  {len(records)} of {len(channels)} channels are pictured already")
-    per_channel = 4 * math.prod(session.subject.trace.image_shape) * (_KEEP + 1)
-    size = min(max(_GROUP_BYTES // per_channel, _SMALLEST_GROUP), _LARGEST_GROUP)
+    per_channel = 4 * math.prod(subject.trace.image_shape) * (_KEEP + 1)
+    size = int(np.clip(_GROUP_BYTES // per_channel, _SMALLEST_GROUP, _LARGEST_GROUP))
     for start in range(0, len(missing), size):
         group = missing[start : start + size]
         made = average_visualizations(
-            session.subject.model,
-            session.subject.train.data,
+            subject.model,
+            subject.train.data,
             table,
             group,
             top=session.config.top,
             keep=_KEEP,
             batch_size=session.config.batch_size,
-            device=session.subject.device,
-            output=session.subject.output,
+            device=subject.device,
+            output=subject.output,
         )
         for channel in group:
-            stem = f"channels/{table.channels.position(channel):05d}"
-            records[channel] = _write(session, stem, made[channel])
-            write_json(folder / f"{stem}.json", {"key": key, "record": records[channel]})
+            records[channel] = _write(saved, stems[channel], made[channel])
     return records
 
 
-def _saved(session: Session, stem: str, key: str) -> dict[str, Any] | None:
-    """Return a channel's record where it was made with the same inputs and its pictures are there."""
-    folder = session.run.folder("explain")
-    with contextlib.suppress(RunFolderError, KeyError):
-        saved = read_json(folder / f"{stem}.json")
-        record: dict[str, Any] = saved["record"]
-        files = [record["mean"], *record["patches"]]
-        if saved["key"] == key and all((folder / file).is_file() for file in files):
-            return record
-    return None
-
-
-def _write(session: Session, stem: str, made: AverageVisualization) -> dict[str, Any]:
-    folder = session.run.folder("explain")
-    mean, patches = f"{stem}_mean.png", [f"{stem}_p{i:02d}.png" for i in range(len(made.crops))]
-    save_png(folder / mean, enlarge(made.mean, _MEAN_SIZE))
-    for name, crop in zip(patches, made.crops, strict=True):
-        save_png(folder / name, enlarge(crop, _PATCH_SIZE))
-    return {
-        "mean": mean,
-        "patches": patches,
+def _write(saved: Records, stem: str, made: AverageVisualization) -> Record:
+    """Write a channel's pictures, then its record."""
+    record: Record = {
+        "mean": f"{stem}_mean.png",
+        "patches": [f"{stem}_p{i:02d}.png" for i in range(len(made.crops))],
         "count": made.count,
         "field": list(made.field),
         "whole_image": made.whole_image,
     }
+    save_png(saved.folder / record["mean"], enlarge(made.mean, _MEAN_SIZE))
+    for name, crop in zip(record["patches"], made.crops, strict=True):
+        save_png(saved.folder / name, enlarge(crop, _PATCH_SIZE))
+    saved.put(stem, record)
+    return record
