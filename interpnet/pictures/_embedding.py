@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -27,31 +26,18 @@ from interpnet.engine import (
 from interpnet.errors import DataError, ModelError
 from interpnet.scores import Loader, unpack
 from interpnet.support.progress import progress_bar
+from interpnet.support.types import Float32, Int64
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Images as vectors.
+    """N images as vectors of D channels."""
 
-    Attributes
-    ----------
-    vectors : array (N, D) float32
-        The layer's channels, averaged over their positions; in the network's own units.
-    labels : array (N,) int64
-        -1 where the loader gave none; the first largest entry of a target matrix.
-    predictions : array (N,) int64
-        The class with the largest logit.
-    indices : array (N,) int64
-        The images, as positions in the data set (or in the loader's order, if it does not tell).
-    layer : str
-        The site that was read.
-    """
-
-    vectors: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
-    predictions: npt.NDArray[np.int64]
-    indices: npt.NDArray[np.int64]
-    layer: str
+    vectors: Float32  # (N, D), the layer's channels, averaged over their positions; in the network's own units
+    labels: Int64  # (N,), -1 where the loader gave none; the first largest entry of a target matrix
+    predictions: Int64  # (N,), the class with the largest logit
+    indices: Int64  # (N,), positions in the data set (or in the loader's order, if it does not tell)
+    layer: str  # the site that was read
 
 
 def embed(
@@ -64,7 +50,9 @@ def embed(
     total: int | None = None,
     progress: bool = True,
 ) -> Embedding:
-    """Read one vector an image, by default from the last layer before the classifier.
+    """Read one vector per image, by default from the last layer before the classifier.
+
+    The vector holds the layer's channels; where they have several positions, their mean.
 
     Parameters
     ----------
@@ -75,26 +63,13 @@ def embed(
     layer : str, optional
         A site's name. By default the last usable site before the classifier's output: the hidden layer of 4096
         of AlexNet, the pooled maps of a ResNet, the last maps of SqueezeNet (whose classifier is a convolution).
-    device : optional
-        Default: where the model is.
-    output : function, optional
-        Takes what the model returns, gives logits (B, classes).
-    total : int, optional
-        Number of images, for the bar.
-
-    Returns
-    -------
-    Embedding
-        Where the layer's channels have several positions, their mean.
+    device, output, total, progress
+        As in :func:`interpnet.collect_scores`.
 
     Raises
     ------
-    LayerError
-        An unknown layer (close matches are named).
-    ModelError
-        The network has no layer before its classifier.
-    DataError
-        No image, or one with NaN or infinite activations.
+    LayerError, ModelError, DataError
+        An unknown layer; no layer before the classifier; no image, or one with NaN or infinite activations.
 
     Examples
     --------
@@ -109,9 +84,9 @@ def embed(
     kept: list[Tensor] = []
 
     def read(out: Tensor) -> None:
-        axis = 1 if site is None or site.axis is None else site.axis
-        flat = out.movedim(axis, 1).flatten(2) if out.dim() > 2 else out[:, :, None]
-        kept.append(flat.float().mean(2).cpu())
+        if site is not None and out.dim() > 2:
+            out = out.movedim(site.axis or 1, 1).flatten(2).float().mean(2)
+        kept.append(out.float().cpu())
 
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
     seen = 0
@@ -158,13 +133,7 @@ def _classes(labels: Tensor | None, n: int) -> Tensor:
 
 
 def last_site(trace: Trace) -> Site:
-    """Return the last usable site before the classifier's output.
-
-    Raises
-    ------
-    ModelError
-        There is none.
-    """
+    """Return the last usable site before the classifier's output, or raise a ModelError."""
     before = [s for s in trace.sites if s.usable and not s.output and not s.gate]
     if not before:
         raise ModelError(

@@ -34,23 +34,12 @@ if TYPE_CHECKING:
 _COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, SKY, "#cc79a7")
 _MARKS = ("o", "s", "^", "D")
 _MOST_MARKED = len(_COLOURS) * len(_MARKS)
-_IMAGE_AXES = 3
 
 
 def plot_filters(found: Filters, *, most: int = 96, planes: int = 16) -> Figure:
-    """Draw the filters of a convolution: RGB tiles where they are colours, else a grey tile an input channel.
+    """Draw the first ``most`` filters of a convolution; mid-grey is zero, each is scaled by its largest |weight|.
 
-    Parameters
-    ----------
-    found : Filters
-        As :func:`interpnet.pictures.filters` gives them.
-    most, planes : int
-        Filters and input channels shown.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Mid-grey is zero; each filter is scaled by its largest |weight|.
+    RGB tiles where they are colours, else a grey tile for each of the first ``planes`` input channels.
 
     Examples
     --------
@@ -58,22 +47,19 @@ def plot_filters(found: Filters, *, most: int = 96, planes: int = 16) -> Figure:
     'filter 0'
     """
     tiles = filter_tiles(found)[:most]
-    stacked = not found.rgb and tiles.shape[1] > 1
-    if stacked:
+    panels = list(tiles)
+    if not found.rgb:
         panels = [plane for row in tiles for plane in row[:planes]]
-        columns = min(planes, tiles.shape[1])
-    else:
-        panels = list(tiles) if found.rgb else [row[0] for row in tiles]
-        columns = min(len(panels), 12)
+    # One row per filter where each has several tiles.
+    stacked = len(panels) > len(tiles)
+    columns = len(panels) // len(tiles) if stacked else min(len(panels), 12)
     rows = -(-len(panels) // columns)
-    scale = 0.34 if stacked else 0.62
+    side = 0.34 if stacked else 0.62
     with house_style():
-        figure = new_figure(max(3.6, 0.9 + scale * columns), 0.9 + (scale + (0 if stacked else 0.16)) * rows)
+        figure = new_figure(max(3.6, 0.9 + side * columns), 0.9 + (side + 0.16 * (not stacked)) * rows)
         cells = _cells(figure, rows, columns, len(panels))
         for i, (cell, panel) in enumerate(zip(cells, panels, strict=True)):
-            cell.imshow(panel, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
-            if not stacked:
-                cell.set_title(f"filter {i}", fontsize=7, fontweight="normal", loc="center", pad=2)
+            _show(cell, panel, "" if stacked else f"filter {i}", 7, 2, cmap="gray", vmin=0, vmax=1)
         if stacked:
             for row in spread(rows, 16):
                 cells[row * columns].set_ylabel(str(row), rotation=0, ha="right", va="center", fontsize=8)
@@ -81,29 +67,10 @@ def plot_filters(found: Filters, *, most: int = 96, planes: int = 16) -> Figure:
                 cells[(rows - 1) * columns + column].set_xlabel(str(column), fontsize=8)
             figure.supxlabel("input channel", fontsize=9.5)
             figure.supylabel("filter", fontsize=9.5)
-        figure.suptitle(_heading(found, len(tiles)), fontsize=10.5, fontweight="bold", parse_math=False)
+        n, _, height, width = found.weights.shape
+        shown = f"{len(tiles)} of {n}" if len(tiles) < n else n
+        _heading(figure, f"{plain(found.layer, 40)}: {shown} filters of {height}×{width}")
     return figure
-
-
-def _heading(found: Filters, shown: int) -> str:
-    n, _, height, width = found.weights.shape
-    return f"{plain(found.layer, 40)}: {f'{shown} of {n}' if shown < n else n} filters of {height}×{width}"
-
-
-def _bare(axes: Axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for side in axes.spines.values():
-        side.set_visible(False)
-
-
-def _cells(figure: Figure, rows: int, columns: int, n: int) -> list[Axes]:
-    """Return the first n axes of a grid, bare; the others are hidden."""
-    cells: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for i, cell in enumerate(cells):
-        _bare(cell)
-        cell.set_visible(i < n)
-    return cells[:n]
 
 
 def plot_activation_maps(maps: Any, layer: str, *, image: Any = None, most: int = 48) -> Figure:
@@ -119,56 +86,34 @@ def plot_activation_maps(maps: Any, layer: str, *, image: Any = None, most: int 
         The image, drawn first.
     most : int
         Channels shown, from the first on.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    DataError
-        Not the maps of one image.
     """
     array = np.asarray(maps, np.float64)
-    if array.ndim != _IMAGE_AXES or not array.size:
+    if array.ndim != 3 or not array.size:
         raise DataError(f"maps have shape {array.shape}; expected (C, h, w), the maps of one image with two axes each")
     shown = array[:most]
-    panels: list[tuple[Any, str, str]] = [] if image is None else [(enlarge(image, 96), "image", "")]
+    panels: list[tuple[Any, str, str]] = []
+    if image is not None:
+        panels.append((enlarge(image, 96), "image", ""))
     panels += [(m, f"channel {c}", f"max {m.max():.3g}") for c, m in enumerate(shown)]
     columns = min(10, len(panels))
     rows = -(-len(panels) // columns)
     with house_style():
         figure = new_figure(max(3.0, 0.95 * columns), 0.5 + 1.2 * rows)
         for cell, (values, title, below) in zip(_cells(figure, rows, columns, len(panels)), panels, strict=True):
+            # A map of zeros must not be scaled to full brightness.
             high = max(float(np.max(values)), 1e-12)
             low = min(0.0, float(np.min(values)))
-            cell.imshow(values, cmap="inferno", vmin=low, vmax=high, interpolation="nearest", aspect="equal")
-            cell.set_title(title, fontsize=7.5, fontweight="normal", loc="center", pad=2)
+            _show(cell, values, title, 7.5, 2, cmap="inferno", vmin=low, vmax=high)
             cell.set_xlabel(below, fontsize=7, labelpad=2, color=MUTED)
         suffix = f", {len(shown)} of {len(array)} channels" if len(shown) < len(array) else ""
-        figure.suptitle(f"{plain(layer, 48)}{suffix}", fontsize=10.5, fontweight="bold", parse_math=False)
+        _heading(figure, f"{plain(layer, 48)}{suffix}")
     return figure
 
 
 def plot_pictures(pictures: Sequence[Any], titles: Sequence[str], *, columns: int = 6, heading: str = "") -> Figure:
-    """Draw pictures with a line of text above each: maximised pictures, nearest images, patches.
+    """Draw pictures (C, H, W) in [0, 1] with a line of text above each, and a heading above all.
 
-    Parameters
-    ----------
-    pictures : sequence of arrays (C, H, W) in [0, 1]
-    titles : sequence of as many str
-    columns : int
-    heading : str
-        Above all.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    DataError
-        No picture, or another number of titles.
+    For maximised pictures, nearest images, patches.
     """
     if not len(pictures) or len(pictures) != len(titles):
         raise DataError(f"{len(pictures)} pictures and {len(titles)} titles came; expected as many, and at least one")
@@ -177,15 +122,37 @@ def plot_pictures(pictures: Sequence[Any], titles: Sequence[str], *, columns: in
     with house_style():
         figure = new_figure(max(2.4, 1.55 * columns), 0.35 * bool(heading) + 1.85 * rows)
         for cell, picture, title in zip(_cells(figure, rows, columns, len(pictures)), pictures, titles, strict=True):
-            cell.imshow(enlarge(picture, 192), interpolation="nearest")
-            cell.set_title(plain(title, 22), fontsize=8, fontweight="normal", loc="center", pad=3, parse_math=False)
+            _show(cell, enlarge(picture, 192), plain(title, 22), 8, 3)
         if heading:
-            figure.suptitle(plain(heading, 80), fontsize=10.5, fontweight="bold", parse_math=False)
+            _heading(figure, plain(heading, 80))
     return figure
 
 
+def _cells(figure: Figure, rows: int, columns: int, n: int) -> list[Axes]:
+    """Return the first n axes of a grid, without ticks and frames; the others are hidden."""
+    cells: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for i, cell in enumerate(cells):
+        cell.set_xticks([])
+        cell.set_yticks([])
+        for side in cell.spines.values():
+            side.set_visible(False)
+        cell.set_visible(i < n)
+    return cells[:n]
+
+
+def _show(cell: Axes, picture: Any, title: str, fontsize: float, pad: float, **options: Any) -> None:
+    """Draw one picture, its pixels as squares, with a title above it that may hold any text."""
+    cell.imshow(picture, interpolation="nearest", aspect="equal", **options)
+    if title:
+        cell.set_title(title, fontsize=fontsize, fontweight="normal", loc="center", pad=pad, parse_math=False)
+
+
+def _heading(figure: Figure, text: str) -> None:
+    figure.suptitle(text, fontsize=10.5, fontweight="bold", parse_math=False)
+
+
 def plot_embedding(points: Any, labels: Any, classes: Sequence[str], *, predictions: Any = None) -> Figure:
-    """Draw a map of embeddings: a mark an image, its class by colour and shape, what was misclassified ringed.
+    """Draw a map of embeddings: a mark per image, its class by colour and shape, what was misclassified ringed.
 
     With more than 24 classes, which no colours tell apart, the colour says only right or wrong.
 
@@ -194,49 +161,45 @@ def plot_embedding(points: Any, labels: Any, classes: Sequence[str], *, predicti
     points : array (N, 2)
         As :func:`interpnet.pictures.tsne` gives them.
     labels : array (N,) int
-        Classes; negative where there is none.
-    classes : sequence of str
-        Names of the classes.
+        Numbers of ``classes``, their names; negative where there is none.
     predictions : array (N,) int, optional
         The network's; an image whose prediction is not its label is ringed.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    DataError
-        Shapes that do not fit.
     """
-    at, own = np.asarray(points, np.float64), np.asarray(labels, np.int64)
-    told = None if predictions is None else np.asarray(predictions, np.int64)
-    if at.ndim != 2 or at.shape[1] != 2 or own.shape != (len(at),) or (told is not None and told.shape != own.shape):
+    at = np.asarray(points, np.float64)
+    own = np.asarray(labels, np.int64)
+    if predictions is None:
+        told = own
+    else:
+        told = np.asarray(predictions, np.int64)
+    if at.ndim != 2 or at.shape[1] != 2 or own.shape != (len(at),) or told.shape != own.shape:
         raise DataError(
             f"points have shape {at.shape}, labels {own.shape}, predictions "
-            f"{None if told is None else told.shape}; expected (N, 2), (N,) and (N,)"
+            f"{None if predictions is None else told.shape}; expected (N, 2), (N,) and (N,)"
         )
-    wrong = np.zeros(len(at), bool) if told is None else told != own
-    present = [int(c) for c in np.unique(own)]
+    wrong = told != own
+    # Smaller marks for more images, so that they do not cover each other.
+    size = float(np.clip(9000 / max(len(at), 1), 10, 42))
+    present = np.unique(own).tolist()
     with house_style():
         figure = new_figure(8.6, 5.6)
         axes = figure.subplots()
-        size = float(np.clip(9000 / max(len(at), 1), 10, 42))
-        by_class = len(present) <= _MOST_MARKED
-        if by_class:
-            _by_class(axes, at, own, present, classes, size)
+
+        def scatter(chosen: npt.NDArray[np.bool_], label: str, **options: Any) -> None:
+            axes.scatter(at[chosen, 0], at[chosen, 1], label=label, **{"s": size, "linewidths": 0, **options})
+
+        if len(present) <= _MOST_MARKED:
+            for turn, c in enumerate(present):
+                name = classes[c] if 0 <= c < len(classes) else "no label"
+                mark = _MARKS[(turn // len(_COLOURS)) % len(_MARKS)]
+                colour = _COLOURS[turn % len(_COLOURS)]
+                scatter(own == c, plain(name, 22), marker=mark, color=colour, alpha=0.85)
+            if wrong.any():
+                rings = {"s": 3.2 * size, "facecolors": "none", "edgecolors": INK, "linewidths": 1.2}
+                scatter(wrong, "misclassified", **rings)
         else:
-            _by_correctness(axes, at, wrong, size, told is not None)
-        if by_class and wrong.any():
-            axes.scatter(
-                at[wrong, 0],
-                at[wrong, 1],
-                s=3.2 * size,
-                facecolors="none",
-                edgecolors=INK,
-                linewidths=1.2,
-                label="misclassified",
-            )
+            scatter(~wrong, "image" if predictions is None else "correct", color=BLUE, alpha=0.8)
+            if wrong.any():
+                scatter(wrong, "wrong", marker="X", color=VERMILLION, alpha=0.85)
         axes.set(xlabel="t-SNE, first axis (no unit)", ylabel="t-SNE, second axis (no unit)")
         axes.set_aspect("equal", adjustable="datalim")
         label_ticks(axes.xaxis, [], [])
@@ -245,32 +208,3 @@ def plot_embedding(points: Any, labels: Any, classes: Sequence[str], *, predicti
         for text in legend.get_texts():
             text.set_parse_math(False)
     return figure
-
-
-def _by_class(
-    axes: Axes,
-    at: npt.NDArray[np.float64],
-    own: npt.NDArray[np.int64],
-    present: list[int],
-    classes: Sequence[str],
-    size: float,
-) -> None:
-    for turn, c in enumerate(present):
-        name = classes[c] if 0 <= c < len(classes) else "no label"
-        mark = _MARKS[(turn // len(_COLOURS)) % len(_MARKS)]
-        axes.scatter(
-            at[own == c, 0], at[own == c, 1], s=size, marker=mark, color=_COLOURS[turn % len(_COLOURS)], linewidths=0,
-            label=plain(name, 22), alpha=0.85,
-        )  # fmt: skip
-
-
-def _by_correctness(
-    axes: Axes, at: npt.NDArray[np.float64], wrong: npt.NDArray[np.bool_], size: float, told: bool
-) -> None:
-    axes.scatter(
-        at[~wrong, 0], at[~wrong, 1], s=size, color=BLUE, linewidths=0, alpha=0.8, label="correct" if told else "image"
-    )
-    if wrong.any():
-        axes.scatter(
-            at[wrong, 0], at[wrong, 1], s=size, marker="X", color=VERMILLION, linewidths=0, alpha=0.85, label="wrong"
-        )

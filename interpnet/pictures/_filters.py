@@ -33,26 +33,13 @@ _PLANAR = 4
 
 @dataclass(frozen=True)
 class Filters:
-    """The filters of one convolution.
+    """The n filters of one convolution over c input channels (those of one group, if it has groups)."""
 
-    Attributes
-    ----------
-    layer : str
-        The convolution's site.
-    weights : array (n, c, h, w) float32
-        n filters over c input channels (those of one group, if it has groups); h is 1 for a 1-D convolution.
-        In units of output per unit of the convolution's input.
-    stride : tuple of int
-    groups : int
-    first : bool
-        It is the first convolution that ran.
-    """
-
-    layer: str
-    weights: Float32
+    layer: str  # the convolution's site
+    weights: Float32  # (n, c, h, w), output per unit of the convolution's input; h is 1 for a 1-D convolution
     stride: tuple[int, ...]
     groups: int
-    first: bool
+    first: bool  # it is the first convolution that ran
 
     @property
     def rgb(self) -> bool:
@@ -63,26 +50,14 @@ class Filters:
 def filters(model: nn.Module, images: Tensor, layers: str | Iterable[str] | None = None) -> dict[str, Filters]:
     """Return the filters of the convolutions that run on ``images``, in the order of execution.
 
+    The model runs once, on the first image (B, C, ...), and is left as it was. The weights are as the network used
+    them (under a weight norm: normed), copied to the CPU.
+
     Parameters
     ----------
-    model : nn.Module
-        Left as it was.
-    images : Tensor (B, C, ...)
-        As the model wants them; it runs once, on the first.
     layers : str or iterable of str, optional
-        Names of convolutions, globs over them, or names of modules that hold them; by default all.
-
-    Returns
-    -------
-    dict of str to Filters
-        The weights as the network used them (under a weight norm: normed), copied to the CPU.
-
-    Raises
-    ------
-    ModelError
-        No 1-D or 2-D convolution ran.
-    LayerError
-        A name that matches no convolution (close matches are named).
+        Names of convolutions, globs over them, or names of modules that hold them; by default all. A name that matches
+        no convolution is a LayerError, a network without 1-D or 2-D convolutions a ModelError.
 
     Examples
     --------
@@ -111,6 +86,7 @@ def filters(model: nn.Module, images: Tensor, layers: str | Iterable[str] | None
 
 def _matched(layers: str | Iterable[str], planar: list[Call], calls: list[Call]) -> set[str]:
     chosen: set[str] = set()
+    # A name first, then a glob over names, then a module: a module may be called as a glob reads.
     for item in [layers] if isinstance(layers, str) else layers:
         exact = {c.name for c in planar if c.name == item}
         found = exact or {c.name for c in planar if fnmatchcase(c.name, item)}
@@ -145,19 +121,13 @@ def filter_tiles(found: Filters) -> Float32:
     """Return the filters as tiles in [0, 1]: mid-grey is zero, each filter scaled by its largest |weight|.
 
     ``tile = 1/2 + w / (2 max |w|)``, the maximum over the whole filter, so that signs and the relation of its
-    colours or planes can be seen; filters cannot be compared in strength. A filter of zeros is grey.
+    colours or planes can be seen; filters cannot be compared in strength. A filter of zeros is grey; one with NaN or
+    infinite weights is a DataError.
 
     Returns
     -------
-    array (n, h, w, 3) float32
-        One RGB tile a filter, where ``found.rgb``.
-    array (n, c, h, w) float32
-        Otherwise: one grey tile for each input channel.
-
-    Raises
-    ------
-    DataError
-        NaN or infinite weights.
+    array (n, h, w, 3) or (n, c, h, w), float32
+        One RGB tile per filter, where ``found.rgb``; otherwise one grey tile for each input channel.
 
     Examples
     --------

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from interpnet.engine import Instrument, Output, Trace, beside, check_images, evaluating, find_sites, instrument, unwrap
+from interpnet.support.types import Float32
 
 
 def activation_maps(
     model: nn.Module, images: Tensor, layer: str, *, output: Output | None = None, trace: Trace | None = None
-) -> npt.NDArray[np.float32]:
-    """Return the activation maps of one site.
+) -> Float32:
+    """Return the activation maps of one site, for images (B, C, H, W) as the model wants them.
 
     Parameters
     ----------
-    model : nn.Module
-        Left as it was.
-    images : Tensor (B, C, H, W)
-        As the model wants them.
     layer : str
-        A site's name, as `interpnet layers MODEL` prints it.
+        A site's name, as `interpnet layers MODEL` prints it. An unknown one, or one whose channels are not known, is a
+        LayerError.
     output : function, optional
         Takes what the model returns, gives logits (B, classes).
     trace : Trace, optional
@@ -33,11 +29,6 @@ def activation_maps(
     array (B, channels, ...) float32
         The channels on axis 1 wherever the network keeps them, then the positions: (h, w) for a convolution's
         map, (tokens,) for tokens, none for a fully connected unit. In the network's own units.
-
-    Raises
-    ------
-    LayerError
-        An unknown layer (close matches are named), or one whose channels are not known.
 
     Examples
     --------
@@ -51,7 +42,7 @@ def activation_maps(
     trace = trace or find_sites(model, images, output=output)
     site = trace.usable(layer)
     axis = site.axis or 1
-    kept: list[npt.NDArray[np.float32]] = []
+    kept: list[Float32] = []
 
     def read(out: Tensor) -> None:
         kept.append(out.movedim(axis, 1).to("cpu", torch.float32, copy=True).numpy())

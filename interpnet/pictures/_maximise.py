@@ -17,8 +17,7 @@ Sources: Simonyan et al. 2014 (L2); Yosinski et al. 2015 (blur); Mordvintsev et 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,38 +45,30 @@ from interpnet.engine import (
 )
 from interpnet.errors import InterpNetError, LayerError, ModelError
 from interpnet.support.progress import progress_bar
+from interpnet.support.types import Float32
 
 Target = Channel | int
-_GREY, _NOISE = 0.5, 0.05
-_LARGEST_BLUR, _PIXELS_A_BLUR, _PIXELS_A_SHIFT = 1.0, 56, 28
+_GREY = 0.5
+_NOISE = 0.05
+# The defaults of a picture of 224 pixels, and in proportion below: a blur of 1 from 56 pixels on, shifts of 8.
+_LARGEST_BLUR = 1.0
+_PIXELS_PER_BLUR = 56
+_PIXELS_PER_SHIFT = 28
 # A Gaussian this narrow has nothing left beside its middle.
 _NO_BLUR = 0.2
 
 
 @dataclass(frozen=True)
 class Maximised:
-    """Pictures that units answer to most.
+    """Pictures that n units answer to most."""
 
-    Attributes
-    ----------
-    targets : tuple of Channel or int
-        The units: channels, or classes by their number.
-    pictures : array (n, C, H, W) float32
-        Pixels in [0, 1], before the network's normalisation.
-    activations : array (n,) float32
-        The unit's mean activation over its map, or the class's logit, for the picture; in the network's units.
-        At a rectifier: before it.
-    start : array (n,) float32
-        The same for the noise it started from.
-    silent : array (n,) bool
-        The gradient was zero at every step, so the picture says nothing.
-    """
-
-    targets: tuple[Target, ...]
-    pictures: npt.NDArray[np.float32]
-    activations: npt.NDArray[np.float32]
-    start: npt.NDArray[np.float32]
-    silent: npt.NDArray[np.bool_]
+    targets: tuple[Target, ...]  # the units: channels, or classes by their number
+    pictures: Float32  # (n, C, H, W), pixels in [0, 1], before the network's normalisation
+    # (n,), the unit's mean activation over its map, or the class's logit, for the picture, in the network's units; at a
+    # rectifier the value before it.
+    activations: Float32
+    start: Float32  # (n,), the same for the noise it started from
+    silent: npt.NDArray[np.bool_]  # (n,), the gradient was zero at every step, so the picture says nothing
 
 
 @dataclass(frozen=True)
@@ -131,12 +122,11 @@ def maximise(
         Channels of any usable sites, and classes by their number.
     shape : (C, H, W)
         Of the pictures. Smaller ones than the network was made for will do for channels of convolutions if
-        ``found`` is given: the network runs only as far as the channel.
+        ``trace`` is given: the network runs only as far as the channel.
     mean, std : float or sequence of C floats
         The network gets ``(picture - mean) / std``.
-    steps : int
-    step : float
-        Root mean square of a step's change, in units of pixel values.
+    steps, step : int, float
+        Their number, and the root mean square of one step's change in units of pixel values.
     jitter : int, optional
         Largest shift in pixels, along each axis; by default a 28th of the shorter side (8 of 224, none
         below 28, where a shift would change most of what a filter sees).
@@ -155,18 +145,10 @@ def maximise(
     trace : Trace, optional
         A trace made before, on images of any size.
 
-    Returns
-    -------
-    Maximised
-
     Raises
     ------
-    LayerError
-        An unknown layer (close matches are named) or channel.
-    ModelError
-        A class that is no output, or a gradient that is not finite.
-    InterpNetError
-        A setting out of range.
+    LayerError, ModelError, InterpNetError
+        An unknown layer or channel; a class that is no output, or a gradient that is not finite; a bad setting.
 
     Examples
     --------
@@ -181,96 +163,103 @@ def maximise(
     shape = tuple(int(v) for v in shape)
     where = resolve_device(None, model)
     side = min(shape[1:], default=1)
-    shift = side // _PIXELS_A_SHIFT if jitter is None else jitter
-    sigma = min(_LARGEST_BLUR, side / _PIXELS_A_BLUR) if blur is None else blur
-    climb = _Climb(steps, step, shift, sigma, l2, seed)
+    if jitter is None:
+        jitter = side // _PIXELS_PER_SHIFT
+    if blur is None:
+        blur = min(_LARGEST_BLUR, side / _PIXELS_PER_BLUR)
+    climb = _Climb(steps, step, jitter, blur, l2, seed)
     if max_batch < 1 or min(shape, default=0) < 1:
         raise InterpNetError(f"max_batch={max_batch}, shape={shape}; expected at least 1, and a shape (C, H, W)")
     trace = trace or find_sites(model, torch.zeros(1, *shape, device=where), output=output)
-    scale = tuple(_column(v, shape, name, where) for v, name in ((mean, "mean"), (std, "std")))
-    groups: dict[str | None, list[int]] = {}
+    means = _per_channel(mean, "mean", shape, where)
+    stds = _per_channel(std, "std", shape, where)
+
+    def run(pictures: Tensor) -> Any:
+        return model((pictures - means) / stds)
+
+    # Units of one site climb together.
+    groups: dict[str | None, list[tuple[int, int]]] = {}
     for i, target in enumerate(targets):
-        groups.setdefault(_checked(target, trace), []).append(i)
-    pictures = np.zeros((len(targets), *shape), np.float32)
-    after, before = np.zeros(len(targets), np.float32), np.zeros(len(targets), np.float32)
-    silent = np.zeros(len(targets), bool)
+        layer, unit = _checked(target, trace)
+        groups.setdefault(layer, []).append((i, unit))
+    n = len(targets)
+    zeros = np.zeros(n, np.float32)
+    made = Maximised(tuple(targets), np.zeros((n, *shape), np.float32), zeros, zeros.copy(), np.zeros(n, bool))
     with (
         evaluating(model, frozen=True),
         torch.enable_grad(),
-        progress_bar("Maximising", steps * len(targets), unit="steps", enabled=progress) as advance,
+        progress_bar("Maximising", steps * n, unit="steps", enabled=progress) as advance,
     ):
         for layer, members in groups.items():
             for at in range(0, len(members), max_batch):
-                part = members[at : at + max_batch]
-                columns = torch.tensor([_column_of(targets[i]) for i in part], device=where)
-                objective = _objective(model, None if layer is None else trace[layer], columns, scale, output)
+                part, numbers = (list(column) for column in zip(*members[at : at + max_batch], strict=True))
+                units = torch.tensor(numbers, device=where)
+                if layer is None:
+                    objective = _logits(run, units, output)
+                else:
+                    objective = _map_means(run, model, trace[layer], units)
                 result = _ascend(objective, len(part), shape, climb, where, advance)
-                for rows, values in zip((pictures, after, before, silent), result, strict=True):
-                    rows[part] = values
-    return Maximised(tuple(targets), pictures, after, before, silent)
+                for rows, values in zip(
+                    (made.pictures, made.activations, made.start, made.silent), result, strict=True
+                ):
+                    rows[part] = values.cpu().numpy()
+    return made
 
 
-def _column(value: float | Sequence[float], shape: tuple[int, ...], name: str, device: torch.device) -> Tensor:
+def _per_channel(value: float | Sequence[float], name: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
     values = np.atleast_1d(np.asarray(value, np.float32))
     if values.ndim != 1 or len(values) not in {1, shape[0]}:
         raise InterpNetError(f"{name}={value!r}; expected one number, or one for each of the {shape[0]} channels")
     return torch.from_numpy(values).to(device).view(1, -1, *[1] * (len(shape) - 1))
 
 
-def _column_of(target: Target) -> int:
-    return target.index if isinstance(target, Channel) else int(target)
-
-
-def _checked(target: Target, trace: Trace) -> str | None:
-    """Return the target's layer, ``None`` for a class; unknown ones are errors."""
+def _checked(target: Target, trace: Trace) -> tuple[str | None, int]:
+    """Return the target's layer, ``None`` for a class, and its number there; unknown ones are errors."""
     if not isinstance(target, Channel):
         if isinstance(target, bool) or not 0 <= int(target) < trace.n_outputs:
             raise ModelError(f"class {target!r} came; the model has outputs 0 to {trace.n_outputs - 1}")
-        return None
+        return None, int(target)
     site = trace.usable(target.layer)
     if not 0 <= target.index < site.channels:
         raise LayerError(
             f"channel {target.index} of layer {target.layer!r} does not exist; expected 0 to {site.channels - 1}"
         )
-    return site.name
+    return site.name, target.index
 
 
-def _objective(
-    model: nn.Module, site: Site | None, columns: Tensor, scale: tuple[Tensor, ...], output: Output | None
+def _logits(run: Callable[[Tensor], Any], classes: Tensor, output: Output | None) -> Callable[[Tensor], Tensor]:
+    """Return the function from pictures (n, C, H, W) to the logit of each one's own class (n,)."""
+
+    def logits(pictures: Tensor) -> Tensor:
+        return logits_of(run(pictures), len(pictures), output).gather(1, classes[:, None])[:, 0]
+
+    return logits
+
+
+def _map_means(
+    run: Callable[[Tensor], Any], model: nn.Module, site: Site, channels: Tensor
 ) -> Callable[[Tensor], Tensor]:
-    """Return the function from pictures (n, C, H, W) to each one's activation of its own unit (n,)."""
-    mean, std = scale
+    """Return the function from pictures (n, C, H, W) to the mean over the map of each one's own channel (n,)."""
 
-    def logit(pictures: Tensor) -> Tensor:
-        logits = logits_of(model((pictures - mean) / std), len(pictures), output)
-        return logits.gather(1, columns[:, None])[:, 0]
-
-    def channel(pictures: Tensor) -> Tensor:
+    def means(pictures: Tensor) -> Tensor:
         kept: list[Tensor] = []
-        with _until(model, site, kept), stoppable():
-            model((pictures - mean) / std)
-        maps = kept[0].movedim(1 if site is None or site.axis is None else site.axis, 1)
-        own = maps[torch.arange(len(columns), device=maps.device), columns]
-        return own.flatten(1).mean(1) if own.dim() > 1 else own
 
-    return logit if site is None else channel
+        def stop(value: Tensor) -> Any:
+            kept.append(value)
+            stop_forward()
 
+        def before_rectifier(call: Call) -> None:
+            if call.name == site.name and call.kind == "rectifier":
+                stop(call.args[0] if call.args else call.kwargs["input"])
 
-@contextmanager
-def _until(model: nn.Module, site: Site | None, kept: list[Tensor]) -> Iterator[None]:
-    """Stop forward passes at a site and keep its output there; a rectifier's input."""
-    name = "" if site is None else site.name
+        with instrument(model, Instrument(rule=before_rectifier, reads={site.name: stop})), stoppable():
+            run(pictures)
+        maps = kept[0].movedim(site.axis or 1, 1)
+        own = maps[torch.arange(len(channels), device=maps.device), channels]
+        # A unit of a fully connected layer has no map: a mean over one value.
+        return own.reshape(len(own), -1).mean(1)
 
-    def stop(value: Tensor) -> Any:
-        kept.append(value)
-        stop_forward()
-
-    def rule(call: Call) -> None:
-        if call.name == name and call.kind == "rectifier":
-            stop(call.args[0] if call.args else call.kwargs["input"])
-
-    with instrument(model, Instrument(rule=rule, reads={name: stop})):
-        yield
+    return means
 
 
 def _ascend(
@@ -280,8 +269,9 @@ def _ascend(
     climb: _Climb,
     device: torch.device,
     advance: Callable[[int], None],
-) -> tuple[npt.NDArray[Any], ...]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return pictures, activations, those of the start, and whether no gradient ever came."""
+    # On the CPU, so that the noise and the shifts are the same on every device.
     random = torch.Generator().manual_seed(climb.seed)
     noise = torch.randn(shape, generator=random)
     picture = (_GREY + _NOISE * noise).clamp(0, 1).to(device).expand(n, *shape).clone()
@@ -289,7 +279,7 @@ def _ascend(
     start = objective(picture).detach()
     silent = torch.ones(n, dtype=torch.bool, device=device)
     for t in range(climb.steps):
-        shifts = tuple(torch.randint(-climb.jitter, climb.jitter + 1, (len(axes),), generator=random).tolist())
+        shifts = torch.randint(-climb.jitter, climb.jitter + 1, (len(axes),), generator=random).tolist()
         leaf = picture.roll(shifts, axes).requires_grad_()
         (gradient,) = torch.autograd.grad(objective(leaf).sum(), leaf)
         gradient = gradient.roll([-s for s in shifts], axes)
@@ -304,29 +294,23 @@ def _ascend(
             picture = gaussian_blur(picture, sigma)
         picture = picture.clamp(0, 1)
         advance(n)
-    end = objective(picture).detach()
-    return tuple(v.cpu().numpy() for v in (picture, end, start, silent))
+    return picture, objective(picture).detach(), start, silent
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Smooth images (B, C, H, W) by a Gaussian of ``sigma`` pixels; the rim is continued.
-
-    Examples
-    --------
-    >>> gaussian_blur(torch.full((1, 1, 3, 3), 0.25), 1.0).unique().numpy().round(6).tolist()
-    [0.25]
-    """
+    """Smooth images (B, C, H, W) by a Gaussian of ``sigma`` pixels; the rim is continued."""
+    # Not torchvision's function on padded images: it differs by 5e-7, which the kinks of a network turn into other
+    # pictures (up to 0.95 after the 64 steps on a small trained one), so that a seed would no longer fix the picture.
     reach = max(1, round(3 * sigma))
     places = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
     kernel = torch.exp(-0.5 * (places / sigma) ** 2)
     kernel = kernel / kernel.sum()
     n, c, *size = images.shape
     flat = images.reshape(n * c, 1, *size)
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[len(size) - 1]
     for axis in range(len(size)):
-        shape = [1] * len(size)
-        shape[axis] = -1
-        pad = [0, 0] * len(size)
-        pad[2 * (len(size) - 1 - axis)] = pad[2 * (len(size) - 1 - axis) + 1] = reach
-        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(size) - 1]
-        flat = convolve(F.pad(flat, pad, mode="replicate"), kernel.view(1, 1, *shape))
+        after = len(size) - 1 - axis
+        # Torch counts the sides of a padding from the last axis on.
+        padding = [0, 0] * after + [reach, reach] + [0, 0] * axis
+        flat = convolve(F.pad(flat, padding, mode="replicate"), kernel.view(1, 1, *[1] * axis, -1, *[1] * after))
     return flat.reshape(images.shape)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from interpnet.errors import DataError
+from interpnet.support.types import Float32, Float64, Int64
 
 _FEWEST_IMAGES = 5
 _USUAL_PERPLEXITY = 30.0
@@ -17,19 +17,15 @@ _COMPONENTS = 50
 _BLOCK = 512
 
 
-def nearest_images(
-    vectors: Any, queries: Sequence[int] | npt.NDArray[np.int64] | None = None, *, k: int = 6
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def nearest_images(vectors: Any, queries: Sequence[int] | Int64 | None = None, *, k: int = 6) -> tuple[Int64, Float64]:
     """Return the k nearest other images of each query, by Euclidean distance of their embeddings.
 
     Parameters
     ----------
     vectors : array (N, D)
-        Embeddings, as :func:`embed` gives them.
+        Embeddings, as :func:`embed` gives them; finite ones, of at least k + 1 images.
     queries : sequence of int, optional
-        (Q,) rows of ``vectors``; by default all.
-    k : int
-        Neighbours a query; the query itself does not count.
+        (Q,) rows of ``vectors``; by default all. The query itself is none of its neighbours.
 
     Returns
     -------
@@ -37,11 +33,6 @@ def nearest_images(
         Rows of ``vectors``, nearest first; ties by row.
     distances : array (Q, k) float64
         ``||v_i - v_q||_2``, in the embedding's units.
-
-    Raises
-    ------
-    DataError
-        Fewer than k + 1 images, a query that is no row, or vectors that are not finite.
 
     Notes
     -----
@@ -61,7 +52,8 @@ def nearest_images(
     rows = np.arange(n) if queries is None else np.asarray(queries, np.int64).reshape(-1)
     if rows.size and (rows.min() < 0 or rows.max() >= n):
         raise DataError(f"queries reach from {rows.min()} to {rows.max()}; expected rows 0 to {n - 1}")
-    indices, distances = np.empty((len(rows), k), np.int64), np.empty((len(rows), k))
+    indices = np.empty((len(rows), k), np.int64)
+    distances = np.empty((len(rows), k))
     # Distances do not change when all vectors move, and centred ones lose fewer digits in the expansion below.
     table = table - table.mean(0)
     squares = np.einsum("nd,nd->n", table, table)
@@ -78,7 +70,7 @@ def nearest_images(
     return indices, distances
 
 
-def tsne(vectors: Any, *, perplexity: float | None = None, seed: int = 0) -> npt.NDArray[np.float32]:
+def tsne(vectors: Any, *, perplexity: float | None = None, seed: int = 0) -> Float32:
     """Return a map of embeddings in the plane by t-SNE (scikit-learn), the same for the same seed.
 
     Near points are images that the network takes for alike; the axes have no unit, and distances between far
@@ -87,21 +79,15 @@ def tsne(vectors: Any, *, perplexity: float | None = None, seed: int = 0) -> npt
     Parameters
     ----------
     vectors : array (N, D)
-        Embeddings, as :func:`embed` gives them.
+        Embeddings, as :func:`embed` gives them: of at least 5 images, not all alike.
     perplexity : float, optional
-        About how many neighbours each image keeps near; by default 30, or (N - 1) / 3 where that is less.
+        About how many neighbours each image keeps near, below N; by default 30, or (N - 1) / 3 where that is less.
     seed : int
-        Of what is random in it. One thread is used, because sums over several depend on their number.
+        Of what is random in it.
 
     Returns
     -------
     array (N, 2) float32
-
-    Raises
-    ------
-    DataError
-        Fewer than 5 images, images that are all alike, vectors that are not finite, or a perplexity that is not
-        below N.
 
     Notes
     -----
@@ -125,18 +111,20 @@ def tsne(vectors: Any, *, perplexity: float | None = None, seed: int = 0) -> npt
     table = table - table.mean(0)
     if float(np.abs(table).max()) <= 1e-9 * max(1.0, float(np.abs(np.asarray(vectors)).max())):
         raise DataError(f"the {n} embeddings are all alike, so they have no map; look at the layer and the images")
-    chosen = min(_USUAL_PERPLEXITY, (n - 1) / 3) if perplexity is None else float(perplexity)
+    if perplexity is None:
+        perplexity = min(_USUAL_PERPLEXITY, (n - 1) / 3)
+    # One thread, because sums over several depend on their number.
     with threadpool_limits(1):
         if table.shape[1] > _COMPONENTS:
             keep = min(_COMPONENTS, n)
             table = PCA(keep, svd_solver="full").fit_transform(table)
         start = "pca" if table.shape[1] > 1 else "random"
-        fit = TSNE(2, perplexity=chosen, init=start, learning_rate="auto", random_state=seed, n_jobs=1)
-        points: npt.NDArray[np.float32] = fit.fit_transform(table.astype(np.float32))
+        fit = TSNE(2, perplexity=float(perplexity), init=start, learning_rate="auto", random_state=seed, n_jobs=1)
+        points: Float32 = fit.fit_transform(table.astype(np.float32))
     return points
 
 
-def _checked(vectors: Any) -> npt.NDArray[np.float64]:
+def _checked(vectors: Any) -> Float64:
     table = np.asarray(vectors, np.float64)
     if table.ndim != 2 or 0 in table.shape:
         raise DataError(f"vectors have shape {table.shape}; expected (images, dimensions), not empty")

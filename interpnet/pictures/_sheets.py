@@ -6,35 +6,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from interpnet.errors import DataError
 from interpnet.pictures._filters import Filters, filter_tiles
 from interpnet.plotting import Picture, render, tile
+from interpnet.support.types import Int64
 
 _GAP = 140  # grey between maps: visible on a white page and on a dark one
-_DARK_GAP, _GAP_PIXELS = 24, 3  # between filters, whose own mid-grey means zero
-_PLANES = 2
-_TILE, _SMALLEST_ZOOM, _LARGEST_ZOOM = 30, 3, 10
+_DARK_GAP = 24  # between filters, whose own mid-grey means zero
+_GAP_PIXELS = 3
+_TILE = 30  # a filter's tile is about as large, in pixels
 
 
 def filter_sheet(found: Filters, *, most: int = 96, planes: int = 16) -> Picture:
     """Return the first filters of a convolution as one picture of enlarged tiles; see :func:`filter_tiles`.
 
-    RGB filters and those over one input channel lie row by row. Of others each row is a filter, each column
-    an input channel, and mid-grey is zero in all of them.
-
-    Parameters
-    ----------
-    found : Filters
-    most : int
-        Filters shown.
-    planes : int
-        Input channels shown of deeper filters.
-
-    Returns
-    -------
-    (h, w, 3) array, uint8
+    RGB filters and those over one input channel lie row by row. Of others each row is a filter, each column one of
+    the first ``planes`` input channels, and mid-grey is zero in all of them.
 
     Examples
     --------
@@ -44,14 +32,16 @@ def filter_sheet(found: Filters, *, most: int = 96, planes: int = 16) -> Picture
     if most < 1 or planes < 1:
         raise DataError(f"most={most}, planes={planes}; expected at least 1 of each")
     tiles = filter_tiles(found)[:most]
-    if found.rgb:
-        rows, columns = [np.asarray(t) for t in tiles], _columns(len(tiles))
-    else:
-        columns = _columns(len(tiles)) if tiles.shape[1] == 1 else min(planes, tiles.shape[1])
+    rows = list(tiles)
+    columns = _columns(len(tiles))
+    if not found.rgb:
         rows = [np.repeat(plane[..., None], 3, -1) for t in tiles for plane in t[:planes]]
+        if tiles.shape[1] > 1:
+            columns = min(planes, tiles.shape[1])
     side = max(rows[0].shape[:2])
-    zoom = int(np.clip(_TILE // side, _SMALLEST_ZOOM, _LARGEST_ZOOM))
+    zoom = int(np.clip(_TILE // side, 3, 10))
     pictures = [np.rint(255 * t).astype(np.uint8).repeat(zoom, 0).repeat(zoom, 1) for t in rows]
+    # Filters of one weight are a matrix: no gaps between its entries.
     return tile(pictures, columns, pad=_GAP_PIXELS if side > 1 else 0, background=_DARK_GAP)
 
 
@@ -66,23 +56,14 @@ def map_sheet(maps: Any, *, most: int = 64, size: int = 56, columns: int | None 
     Parameters
     ----------
     maps : array (C, h, w)
-        As :func:`activation_maps` gives them for one image; (C, h) maps are drawn as lines.
-    most : int
-        Channels shown, from the first on.
-    size : int
-        Longer side of each map, in pixels.
-    columns : int, optional
-        Maps in a row.
+        As :func:`activation_maps` gives them for one image, finite; (C, h) maps are drawn as lines.
+    most, size, columns : int
+        Channels shown, from the first on; longer side of each map in pixels; maps in a row.
 
     Returns
     -------
     (h, w, 3) array, uint8
         In the colours of inferno: dark is zero (or the lowest, if negative), bright yellow the largest.
-
-    Raises
-    ------
-    DataError
-        No map, or values that are not finite.
 
     Examples
     --------
@@ -90,9 +71,9 @@ def map_sheet(maps: Any, *, most: int = 64, size: int = 56, columns: int | None 
     (4, 16, 3)
     """
     array = np.asarray(maps, np.float64)
-    if array.ndim == _PLANES:
+    if array.ndim == 2:
         array = array[:, None, :]
-    if array.ndim != _PLANES + 1 or not len(array):
+    if array.ndim != 3 or not len(array):
         raise DataError(f"maps have shape {np.shape(maps)}; expected (C, h, w), the maps of one image")
     shown = array[:most]
     return tile([render(m, size=size) for m in shown], columns or _columns(len(shown)), pad=2, background=_GAP)
@@ -100,7 +81,7 @@ def map_sheet(maps: Any, *, most: int = 64, size: int = 56, columns: int | None 
 
 def picture_plane(
     points: Any, pictures: Sequence[Picture], *, thumb: int = 40, background: int = 255
-) -> tuple[Picture, npt.NDArray[np.int64]]:
+) -> tuple[Picture, Int64]:
     """Return images laid out where their points lie in the plane, none over another.
 
     The plane is divided into cells, about twice as many as there are images; one after the other, each image
@@ -111,22 +92,14 @@ def picture_plane(
     points : array (N, 2)
         As :func:`tsne` gives them; the second axis points up.
     pictures : sequence of N (h, w, 3) uint8 arrays
-        Each at most ``thumb`` pixels high and wide.
-    thumb : int
-        Side of a cell in pixels.
+        Each at most ``thumb`` pixels high and wide, the side of a cell.
     background : int
         Grey value of empty cells.
 
     Returns
     -------
-    picture : (h, w, 3) array, uint8
-    cells : (N, 2) array, int64
-        Row and column of each image's cell.
-
-    Raises
-    ------
-    DataError
-        Another number of pictures than of points, none, or one larger than a cell.
+    picture, cells : (h, w, 3) uint8 array, (N, 2) int64 array
+        And row and column of each image's cell.
 
     Examples
     --------
@@ -153,7 +126,11 @@ def picture_plane(
         free[cell] = False
         cells[i] = rows[cell], columns[cell]
         height, width = picture.shape[:2]
-        top, left = (thumb - height) // 2 + cells[i, 0] * thumb, (thumb - width) // 2 + cells[i, 1] * thumb
+        top = (thumb - height) // 2 + cells[i, 0] * thumb
+        left = (thumb - width) // 2 + cells[i, 1] * thumb
         canvas[top : top + height, left : left + width] = picture
-    used = cells.min(0), cells.max(0) + 1
-    return canvas[used[0][0] * thumb : used[1][0] * thumb, used[0][1] * thumb : used[1][1] * thumb], cells - used[0]
+    # Empty cells round all images are cut off.
+    first = cells.min(0)
+    top, left = first * thumb
+    bottom, right = (cells.max(0) + 1) * thumb
+    return canvas[top:bottom, left:right], cells - first
