@@ -45,7 +45,7 @@ class Passes:
         self._last = channels_last
         self._kept: list[tuple[Tensor, Tensor]] | None = None
         self.C = len(interpretation.classes)
-        first = next(self._batches(), None)
+        first = next(self._batches(), None)  # the network is traced on real images
         if first is None:
             raise DataError("the loader yielded no image; the ablation needs labelled images")
         trace = find_sites(model, to_device(first[0], device, channels_last=channels_last), output=output)
@@ -88,7 +88,7 @@ class Passes:
             return
         for batch in self._loader:
             images, labels, _, _ = unpack(batch)
-            if images.shape[0] == 0:
+            if images.shape[0] == 0:  # no image of the batch could be read
                 continue
             if labels is None or labels.dim() != 1 or labels.is_floating_point():
                 raise DataError("the ablation needs one class number per image; the loader yields other labels or none")
@@ -109,7 +109,7 @@ class Passes:
                 axes = [a for a in range(1, out.dim()) if a != site.axis]
                 if axes:  # without axes, mean() would average everything
                     means = means.mean(axes)
-                sums[site.name] += means.sum(0).double().cpu()
+                sums[site.name] += means.sum(0).double().cpu()  # float64, for there may be many batches
 
             return read
 
@@ -122,7 +122,7 @@ class Passes:
         """Return each image's prediction with ``lists[classes[image]]`` removed."""
         results = []
         start = 0
-        nothing = np.zeros(0, dtype=np.int64)
+        nothing = np.zeros(0, dtype=np.int64)  # also what every image loses where no lists came
         lists = lists or [nothing] * self.C
         with instrument(self._model, Instrument(edits=self._removal.edits)):
             for images, _ in self._batches():

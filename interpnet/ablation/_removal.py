@@ -32,7 +32,7 @@ class Removal:
 
     def set(self, rows: Tensor, columns: Tensor) -> None:
         """Remove ``columns[i]`` in image ``rows[i]`` of the next batch."""
-        self._now = {}
+        self._now = {}  # sites without a channel to remove are left alone
         for site in self.sites:
             own = self.channels.slice(site.name)
             here = (columns >= own.start) & (columns < own.stop)
@@ -51,7 +51,7 @@ class Removal:
             rows, channels, fill = (part.to(out.device) for part in self._now[site.name])
             if out.requires_grad:
                 out = out.clone()  # autograd may need what would be overwritten
-            maps = out.movedim(axis, 1)
+            maps = out.movedim(axis, 1)  # a view: what is written there is written to the map
             maps[rows, channels] = fill.to(out.dtype).view(-1, *[1] * (out.dim() - 2))
             return out
 
@@ -107,9 +107,9 @@ class _Ablation:
         self._channels = [channel for row in rows for channel in row]
         self._levels = _levels(fill, self._channels)
         self._removal: Removal | None = None
-        self._columns = torch.tensor([])
+        self._columns = torch.tensor([])  # known once the sites are
         self._tracing = False
-        self.edits: dict[str, Callable[[Tensor], Tensor]] = {}
+        self.edits: dict[str, Callable[[Tensor], Tensor]] = {}  # filled when the first batch runs
 
     def before(self, args: tuple[object, ...]) -> None:
         """Set what the batch that is about to run loses."""

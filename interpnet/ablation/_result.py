@@ -257,7 +257,7 @@ def as_result(result: Any) -> AblationResult:
         raise InterpNetError(f"expected an AblationResult or its to_json() dictionary, got {type(result).__name__}")
     try:
         read = AblationResult.from_json(result)
-    except InterpNetError:
+    except InterpNetError:  # a ValueError too, but it has said what is wrong
         raise
     except KeyError as error:
         raise InterpNetError(f"the ablation result lacks {error}; run the ablation again") from error
@@ -292,5 +292,5 @@ def others_change(result: AblationResult, condition: Condition) -> Float64:
 
 def mean_change(result: AblationResult, condition: Condition) -> tuple[float, tuple[float, float]]:
     """Return the mean of :func:`others_change` and its 95 % interval over repeats."""
-    rows = _means(others_change(result, condition))
+    rows = _means(others_change(result, condition))  # the repeats are the draws that the interval speaks of
     return finite_mean(rows), interval(rows)

@@ -32,6 +32,7 @@ from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float64, Int64
 
 Mask = npt.NDArray[np.bool_]
+_Drawn = tuple[str, str, Mask, int]
 CONTROLS = ("random", "random-per-layer", "highest-activation")
 _CURVE_REPEATS = 3  # at most, for each draw of the random curve costs a pass for every point
 
@@ -103,6 +104,7 @@ def ablation_study(
     """
     if fill not in {"zero", "mean"}:
         raise InterpNetError(f"fill={fill!r}; expected 'zero' or 'mean'")
+    # Made before anything runs, for it refuses wrong arguments.
     plan = _Plan(interpretation, table, tuple(controls), repeats, seed, curve, single)
     model = unwrap(model)
     where = resolve_device(device, model)
@@ -169,8 +171,8 @@ class _Plan:
             return []
         return sorted({self.longest, *(1 << i for i in range(self.longest.bit_length()))})
 
-    def conditions(self, sites: Sequence[Site]) -> list[tuple[str, str, Mask]]:
-        """Return (kind, layers, which columns may be removed) of all conditions, in order."""
+    def conditions(self, sites: Sequence[Site]) -> list[_Drawn]:
+        """Return (kind, layers, which columns may be removed, draws) of all conditions, in order."""
         kinds = ["relevant", "relevant-positive", *(c for c in CONTROLS if c in self.controls)]
         if self.table is None and "highest-activation" in kinds:
             kinds.remove("highest-activation")
@@ -178,19 +180,14 @@ class _Plan:
         groups = {"all": np.ones_like(conv)}
         if conv.any() and not conv.all():  # else the second group would repeat the first, or be empty
             groups["conv"] = conv
-        return [(kind, layers, allowed) for layers, allowed in groups.items() for kind in kinds]
+        draws = {kind: self.repeats for kind in kinds if kind.startswith("random")}  # the others do not vary
+        return [(kind, layers, mask, draws.get(kind, 1)) for layers, mask in groups.items() for kind in kinds]
 
-    def draws(self, kind: str) -> int:
-        """Return how often a condition is measured: only random ones differ from one time to the next."""
-        if kind.startswith("random"):
-            return self.repeats
-        return 1
-
-    def passes(self, conditions: Sequence[tuple[str, str, Mask]]) -> int:
+    def passes(self, conditions: Sequence[_Drawn]) -> int:
         """Return how many passes over the images there are, for the progress bar."""
         curve = len(self.steps) * (1 + min(self.repeats, _CURVE_REPEATS))
         single = self.single * (1 + 2 * self.longest)
-        return 1 + 2 * sum(self.draws(kind) for kind, _, _ in conditions) + curve + single
+        return 1 + 2 * sum(draws for *_, draws in conditions) + curve + single
 
     def columns(self, kind: str, c: int, allowed: Mask, rng: np.random.Generator) -> Int64:
         """Return the columns that condition ``kind`` removes for class c, among those ``allowed`` (m,)."""
@@ -202,6 +199,7 @@ class _Plan:
             return relevant
         if kind == "highest-activation":
             candidates = np.flatnonzero(allowed)
+            # This control may draw relevant channels: often they are the active ones.
             falling = np.argsort(-self._class_means[c][candidates], kind="stable")
             return candidates[falling[: len(relevant)]]
         free = allowed.copy()
@@ -223,15 +221,15 @@ class _Plan:
             raise InterpNetError("the control 'highest-activation' needs table=, the training scores")
         target = self.table.labels
         if target.ndim != 1:
-            target = self.table.predictions
+            target = self.table.predictions  # a target matrix names no single class
         return [self.table.channel_means(np.flatnonzero(target == c)) for c in range(len(self.relevant))]
 
 
-def _condition(plan: _Plan, run: Passes, kind: str, layers: str, allowed: Mask) -> Condition:
+def _condition(plan: _Plan, run: Passes, kind: str, layers: str, allowed: Mask, draws: int) -> Condition:
     lists: Lists = []
     own = []
     others = []
-    for r in range(plan.draws(kind)):
+    for r in range(draws):
         # A generator for each draw and class, so that no draw depends on what else is measured.
         lists = [plan.columns(kind, c, allowed, np.random.default_rng([plan.seed, 2, r, c])) for c in range(run.C)]
         own.append(run.own(lists))
@@ -260,7 +258,7 @@ def _single(plan: _Plan, run: Passes, intact: Float64) -> dict[int, list[SingleE
     """Remove the first channel of every class at once, then the second, ..."""
     if not plan.single:
         return {}
-    before = run.others([np.zeros(0, dtype=np.int64)] * run.C)
+    before = run.others([np.zeros(0, dtype=np.int64)] * run.C)  # with nothing removed
     effects: dict[int, list[SingleEffect]] = {c: [] for c in range(run.C)}
     for k in range(plan.longest):
         lists = [columns[k : k + 1] for columns in plan.relevant]

@@ -161,11 +161,7 @@ def context_swap(
     inside = _middle(middle, images)
     model = unwrap(model)
     trace = trace if trace is not None else find_sites(model, images[:1], output=output)
-    sites = [trace[name] for name in interpretation.channels.layers]
-    info = interpretation.info
-    reader = ScoreReader(sites, norm=info.get("norm", "l2"), normalisation=info.get("normalisation", "layer"))
-    if reader.channels != interpretation.channels:
-        raise InterpNetError("the interpretation's channels do not fit this model; was it made from another one?")
+    reader = ScoreReader.of(trace, interpretation.channels, interpretation.info)
 
     def run(batch: Tensor) -> tuple[Tensor, Tensor]:
         with instrument(model, Instrument(reads=reader.reads)):

@@ -194,7 +194,7 @@ def _classes(
     if classes is None:
         return list(map(int, logits.argmax(1)))
     if isinstance(classes, int | str):
-        return [interpretation.class_index(classes)] * batch
+        return [interpretation.class_index(classes)] * batch  # one class for all images
     numbers = [interpretation.class_index(int(c)) for c in classes]
     if len(numbers) != batch:
         raise InterpNetError(f"classes has {len(numbers)} entries for {batch} images; expected one per image")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from interpnet.engine import Channel, Output, Trace, beside, check_images, find_sites
 from interpnet.errors import InterpNetError
-from interpnet.explanation._signals import Options, Signals, send_back
+from interpnet.explanation._signals import Options, Signals, backpropagate
 from interpnet.explanation._starts import OUTPUT, Picks, Start, Unit, sites_in
 from interpnet.support.checks import one_of
 
@@ -76,9 +76,9 @@ def channel_signal(
     trace = trace or find_sites(model, images, output=output)
     layers = sites_in(picks) - {OUTPUT}
     for name in sorted(layers):
-        trace.usable(name)
+        trace.usable(name)  # names close matches where it is not
     options = Options(rectifier, resample, resample_pool, seed, output)
-    return send_back(model, images, [site for site in trace.sites if site.name in layers], picks, options)
+    return backpropagate(model, images, [site for site in trace.sites if site.name in layers], picks, **vars(options))
 
 
 def channel_heatmap(

@@ -37,6 +37,7 @@ from interpnet.support.types import Float32, Int64
 
 # What an average and a crop show where they have no pixels; colours lie in [0, 1].
 _GREY = 0.5
+_Place = Sequence[tuple[int, int]] | None
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ def average_visualizations(
                     flat = int(maxima[channel.layer][row, channel.index])
                     peaks[i, channel] = tuple(map(int, np.unravel_index(flat, sites[channel].map_shape)))
             advance(len(part))
+    # A picture is what a person sees; the image itself is normalised for the model.
     picture: Callable[[int], Any] = getattr(data, "picture", None) or (lambda i: data[i][0])
     pictures = {i: np.asarray(picture(i), dtype=np.float32) for i in order}
     averages = {}
@@ -160,7 +162,7 @@ def average_visualizations(
 def _best(table: ScoreTable, channel: Channel, top: int) -> Int64:
     """Return the images with the highest positive score, best first; ties by position."""
     scores = np.asarray(table.X[:, table.channels.position(channel)])
-    order = np.argsort(-scores, kind="stable")[:top]
+    order = np.argsort(-scores, kind="stable")[:top]  # docs/method.md, section 3, step 1
     return table.indices[order[scores[order] > 0]]
 
 
@@ -174,7 +176,7 @@ def _reader(site: Site, maxima: dict[str, Tensor]) -> Callable[[Tensor], None]:
     return read
 
 
-def window(site: Site, position: tuple[int, ...], image: tuple[int, ...]) -> list[tuple[int, int]] | None:
+def window(site: Site, position: tuple[int, ...], image: tuple[int, ...]) -> _Place:
     """Return the receptive field of one position as (start, stop) pixels on each spatial axis of the image.
 
     It may reach outside. ``None``: along every axis the field is at least as large as the image.
@@ -187,7 +189,7 @@ def window(site: Site, position: tuple[int, ...], image: tuple[int, ...]) -> lis
         at, field = entry
         shift = position[map_axes.index(at)] * field.jump
         lo = math.floor(field.lo + shift)
-        hi = math.ceil(field.hi + shift) + 1
+        hi = math.ceil(field.hi + shift) + 1  # a field between two pixels takes both
         if hi - lo < image[axis]:
             out[axis] = (lo, hi)
     if out == [(0, size) for size in image]:
@@ -196,12 +198,7 @@ def window(site: Site, position: tuple[int, ...], image: tuple[int, ...]) -> lis
 
 
 def _average(
-    channel: Channel,
-    indices: Int64,
-    pictures: Sequence[Float32],
-    places: Sequence[list[tuple[int, int]] | None],
-    keep: int,
-    colours: int,
+    channel: Channel, indices: Int64, pictures: Sequence[Float32], places: Sequence[_Place], keep: int, colours: int
 ) -> AverageVisualization:
     blank = (np.full((colours, 1, 1), _GREY, np.float32), np.zeros((1, 1), dtype=bool))  # for a silent channel
     crops = [cut(picture, place) for picture, place in zip(pictures, places, strict=True)] or [blank]
@@ -223,7 +220,7 @@ def _average(
     )
 
 
-def cut(picture: Float32, place: Sequence[tuple[int, int]] | None) -> tuple[Float32, npt.NDArray[np.bool_]]:
+def cut(picture: Float32, place: _Place) -> tuple[Float32, npt.NDArray[np.bool_]]:
     """Return the crop (C, h, w), grey outside the picture, and which of its pixels (h, w) lie inside."""
     if place is None:
         return picture, np.ones(picture.shape[1:], dtype=bool)

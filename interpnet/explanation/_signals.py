@@ -143,7 +143,7 @@ class SignalRun:
         check_overridden(done.report, [done.maps[name] for name in needed])
         x = done.leaf
         k = max((len(row) for row in picks), default=0)
-        signals = x.new_zeros((x.shape[0], max(k, 1), *x.shape[1:]))
+        signals = x.new_zeros((x.shape[0], max(k, 1), *x.shape[1:]))  # one blank place where nothing was chosen
         order = deepest_first(picks, {name: i for i, name in enumerate(self.sites)})
         for rank in range(k):
             # Which of its starts each image sends back now; some images have fewer starts.
@@ -151,27 +151,15 @@ class SignalRun:
             starts = {image: picks[image][number] for image, number in now.items()}
             seeds = seeds_of(starts, done.maps, self.sites, self.options.seed)
             outputs = [done.maps[name] for name in seeds]
-            more = rank + 1 < k
+            more = rank + 1 < k  # the last pass may free the graph
             (gradient,) = torch.autograd.grad(outputs, x, list(seeds.values()), retain_graph=more, allow_unused=True)
-            if gradient is not None:
+            if gradient is not None:  # None: no start depends on the images
                 images = list(now)
                 signals[images, list(now.values())] = gradient[images]
         logits = done.maps.get(OUTPUT)
         if logits is not None:
             logits = logits.detach()
         return Signals(signals, logits, done.report)
-
-
-def send_back(model: nn.Module, images: Tensor, sites: Sequence[Site], picks: Picks, options: Options) -> Signals:
-    """Return the signals of starts that are known before; the network stops after the last of their sites."""
-    traced = {site.name: site for site in sites}
-    needed = sites_in(picks)
-    unknown = needed - traced.keys() - {OUTPUT}
-    if unknown:
-        raise LayerError(f"layers {sorted(unknown)} were not traced; expected some of {sorted(traced)}")
-    used = {name: site for name, site in traced.items() if name in needed}
-    run = SignalRun(model, images, used, options, stop=OUTPUT not in needed)
-    return run.send_back(run.forward(), picks)
 
 
 def backpropagate(
@@ -191,5 +179,12 @@ def backpropagate(
     ``sites`` are those at which starts may lie, in the order of execution. The images (B, C, H, W) and the options are
     as in :func:`interpnet.explanation.channel_heatmap`.
     """
+    traced = {site.name: site for site in sites}
+    needed = sites_in(picks)
+    unknown = needed - traced.keys() - {OUTPUT}
+    if unknown:
+        raise LayerError(f"layers {sorted(unknown)} were not traced; expected some of {sorted(traced)}")
+    used = {name: site for name, site in traced.items() if name in needed}
     options = Options(rectifier, resample, resample_pool, seed, output)
-    return send_back(model, images, sites, picks, options)
+    run = SignalRun(model, images, used, options, stop=OUTPUT not in needed)  # what lies behind need not run
+    return run.send_back(run.forward(), picks)

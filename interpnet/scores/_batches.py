@@ -52,7 +52,7 @@ def peek(batches: Iterable[Any]) -> tuple[Tensor, Iterator[Any]]:
     iterator = iter(batches)
     before: list[Any] = []
     for batch in iterator:
-        before.append(batch)
+        before.append(batch)  # also batches of which no image could be read
         images = unpack(batch).images
         if images.shape[0]:
             return images, chain(before, iterator)
@@ -61,7 +61,7 @@ def peek(batches: Iterable[Any]) -> tuple[Tensor, Iterator[Any]]:
 
 def image_count(loader: Loader) -> int | None:
     """Return how many images a loader says it has, ``None`` where it does not say."""
-    n = getattr(loader, "n_images", None)
+    n = getattr(loader, "n_images", None)  # of this library's own loaders
     if isinstance(n, int):
         return n
     data = getattr(loader, "dataset", None)

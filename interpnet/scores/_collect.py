@@ -122,7 +122,7 @@ def collect_scores(
     model = unwrap(model)
     where = resolve_device(device, model)
     start, batches = _resumed(loader, out)
-    first, batches = peek(batches)
+    first, batches = peek(batches)  # the network is traced on real images
     cast: AbstractContextManager[Any] = nullcontext()
     if autocast is not None:
         cast = torch.autocast(where.type, autocast)
@@ -248,7 +248,7 @@ class _Intake:
         """Take in the rows of one batch; those of the next, ``ahead`` of them, are on their way."""
         if rows.n:
             scores, *others = rows.arrays
-            X = scores.cpu().float().numpy()
+            X = scores.cpu().float().numpy()  # here the CPU waits for the network
             labels, predictions, indices = (array.cpu().numpy() for array in others)
             bad = np.argwhere(~np.isfinite(X))
             if len(bad):
@@ -264,7 +264,7 @@ class _Intake:
             self._blocks.append((X, labels, predictions, indices))
         self._writer.info["skipped"].extend(list(image) for image in rows.skipped)
         self._waiting += rows.n
-        self._end = rows.end
+        self._end = rows.end  # skipped images included, so that no later run reads them again
         late = time.monotonic() - self._since > _COMMIT_SECONDS
         if late or self._waiting + ahead >= _COMMIT_ROWS:  # the rows ahead are in memory already
             self.commit()

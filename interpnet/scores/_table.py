@@ -154,7 +154,7 @@ class ScoreWriter:
         n_classes: int,
         *,
         key: str,
-        info: Mapping[str, Any] | None = None,
+        info: Mapping[str, Any],
     ) -> None:
         self.folder = Path(folder)
         self._pending = 0
@@ -167,7 +167,7 @@ class ScoreWriter:
             "label_columns": None,
             "n_classes": n_classes,
             "channels": channels.to_json(),
-            "info": dict(info or {}),
+            "info": dict(info),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         self._state = self._previous(key) or self._state  # goes on where an earlier run stopped
