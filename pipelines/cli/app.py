@@ -16,8 +16,8 @@ import typer
 from typer.main import get_command
 
 from ..filters.settings import FilterSettings
-from ..run.settings import SECTIONS, Given
-from .options import EXIT_ERROR, EXIT_INTERRUPTED, Request, takes
+from ..run.settings import SECTIONS
+from .options import EXIT_ERROR, EXIT_INTERRUPTED, takes
 
 app = typer.Typer(
     name="interpnet",
@@ -62,21 +62,17 @@ _PICTURED_LAYERS = {
     "panel": SECTIONS["explain"],
     "shown": "at most 8 of the layers an audit reads, evenly spread",
 }
-_WEIGHTS = {
-    "help": "The file of weights.",
-    "panel": "",
-    "shown": "weights.safetensors",
-    "metavar": "FILE.safetensors",
-}
+_WEIGHTS = {"help": "The file of weights.", "panel": "", "shown": "weights.safetensors", "metavar": "FILE.safetensors"}
 
 
 @app.command()
 @takes(
+    "commands_model",
     "mu positive class_weight stability seed device",
     "out shortcut strength fresh open_report",
     out={"shown": "runs/demo, or runs/demo-SHORTCUT"},
 )
-def demo(given: Given, request: Request) -> None:
+def demo() -> None:
     """Draw flowers of six colours, train a small network on them and audit it; a minute or two, no download.
 
     With [bold]--shortcut[/] a cue outside the plant gives the class away: see what the audit makes of it.
@@ -85,14 +81,15 @@ def demo(given: Given, request: Request) -> None:
     [green]interpnet demo --mu auto --stability 20[/]
     [green]interpnet demo --shortcut background[/]
     """
-    from . import commands_model
-
-    commands_model.demo(given, request)
 
 
 @app.command()
-@takes("[model] [data] [collect] [solve] [ablate] [explain] [run]", "out config fresh open_report shortcut strength")
-def audit(given: Given, request: Request) -> None:
+@takes(
+    "commands",
+    "[model] [data] [collect] [solve] [ablate] [explain] [run]",
+    "out config fresh open_report shortcut strength",
+)
+def audit() -> None:
     """Audit a network from images to report: collect, solve, ablate, explain, report.
 
     What the run folder already holds for the same inputs is not done again, so the same command
@@ -104,18 +101,16 @@ def audit(given: Given, request: Request) -> None:
 
     imagefolder:PATH holds one folder per class, or train/ and test/ with one folder per class in each.
     """
-    from . import commands
-
-    commands.audit(given, request)
 
 
 @app.command()
 @takes(
+    "commands",
     "[model] [data] [collect] [run]",
     "out config fresh shortcut strength",
     model={"help": "An existing run folder, or a model as in `audit`.", "metavar": "RUN|MODEL"},
 )
-def collect(given: Given, request: Request) -> None:
+def collect() -> None:
     """Stage 1: score every channel on every training image, in one pass.
 
     An interrupted collection goes on at the last chunk that was written.
@@ -123,14 +118,11 @@ def collect(given: Given, request: Request) -> None:
     [green]interpnet collect torchvision:resnet18 imagefolder:photos --out runs/first[/]
     [green]interpnet collect runs/first[/]
     """
-    from . import commands
-
-    commands.collect(given, request)
 
 
 @app.command()
-@takes("[solve]", "run")
-def solve(given: Given, request: Request) -> None:
+@takes("commands", "[solve]", "run")
+def solve() -> None:
     """Stage 2: find the channels each class relies on; needs neither model nor images.
 
     [green]interpnet solve runs/first --mu 5 --positive[/]
@@ -139,26 +131,20 @@ def solve(given: Given, request: Request) -> None:
     [bold]--mu auto[/] chooses mu by held-out images and writes the whole curve to RUN/weights/selection.json;
     [bold]--stability N[/] says of each named channel how often other images would have named it, too.
     """
-    from . import commands
-
-    commands.solve(given, request)
 
 
 @app.command()
-@takes("[ablate] [run]", "run")
-def ablate(given: Given, request: Request) -> None:
+@takes("commands", "[ablate] [run]", "run")
+def ablate() -> None:
     """Stage 3: remove each class's channels and measure recall, against random and other controls.
 
     [green]interpnet ablate runs/first --repeats 20[/]
     """
-    from . import commands
-
-    commands.ablate(given, request)
 
 
 @app.command()
-@takes("[explain] seed device batch_size", "run image cls")
-def explain(given: Given, request: Request) -> None:
+@takes("commands", "[explain] seed device batch_size", "run image cls")
+def explain() -> None:
     """Stage 4: picture the relevant channels and explain test images, or explain images of your own.
 
     [green]interpnet explain runs/first --examples 4[/]
@@ -166,46 +152,43 @@ def explain(given: Given, request: Request) -> None:
 
     Your own images go to RUN/explanations/user as PNG and JSON.
     """
-    from . import commands
-
-    commands.explain(given, request)
 
 
 @app.command()
-@takes("", "run open_report")
-def report(given: Given, request: Request) -> None:
+@takes("commands", "", "run open_report")
+def report() -> None:
     """Stage 5: write report/index.html, one file that opens anywhere; needs neither model nor images.
 
     [green]interpnet report runs/first --open[/]
     """
-    from . import commands
-
-    commands.report(given, request)
 
 
 @app.command()
-@takes("[model] data data_root image_size crop channels device", "", model={"help": "As in `audit`.", "required": True})
-def layers(given: Given, request: Request) -> None:
+@takes(
+    "commands_model",
+    "[model] data data_root image_size crop channels device",
+    "",
+    model={"help": "As in `audit`.", "required": True},
+)
+def layers() -> None:
     """List the layers of a network: the names --layers takes, shapes, channels, and what is taken by default.
 
     With DATA the network runs on its first image, else on noise of --channels and --image-size.
 
     [green]interpnet layers torchvision:googlenet --weights random[/]
     """
-    from . import commands_model
-
-    commands_model.layers(given, request)
 
 
 @app.command()
 @takes(
+    "commands_filters",
     "[model] [data] layers [run]",
     "out fresh open_report",
     own=FilterSettings,
     out={"shown": "runs/MODEL-DATA-filters"},
     layers=_PICTURED_LAYERS,
 )
-def filters(given: Given, request: Request, own: Given) -> None:
+def filters() -> None:
     """Picture a network: filters, what channels and classes answer to, a map of the images, nearest images.
 
     Writes report/filters.html into the run folder, one file that opens anywhere. The same command, or
@@ -218,27 +201,22 @@ def filters(given: Given, request: Request, own: Given) -> None:
     A few seconds for a small network; minutes for an ImageNet one on a CPU, most of them for gradient ascent:
     fewer --steps, --per-layer or --max-classes are quicker.
     """
-    from . import commands_filters
-
-    commands_filters.filters(given, request, own)
 
 
 @app.command()
 @takes(
+    "commands_model",
     "data data_root image_size crop mean std channels on_bad_image seed device workers",
     "out epochs lr width shortcut strength",
     data={"required": True},
     out=_WEIGHTS,
 )
-def train(given: Given, request: Request) -> None:
+def train() -> None:
     """Train a small convolutional network, for a first audit or a test.
 
     [green]interpnet train mnist --out mnist.safetensors[/]
     [green]interpnet audit smallcnn mnist --weights mnist.safetensors[/]
     """
-    from . import commands_model
-
-    commands_model.train(given, request)
 
 
 @contextmanager

@@ -104,11 +104,7 @@ def demo(given: Given, request: Request) -> None:
     path = Path(request.out or "-".join(filter(None, ("runs/demo", request.shortcut))))
     weights = path / _WEIGHTS
     base = RunConfig(
-        model="smallcnn",
-        data=_DEMO_DATA,
-        data_root=str(path / "data"),
-        weights=str(weights),
-        directory=str(Path.cwd()),
+        model="smallcnn", data=_DEMO_DATA, data_root=str(path / "data"), weights=str(weights), directory=str(Path.cwd())
     )
     config = configured(given, request, base)
     asked = {"out": request.out and path, "shortcut": request.shortcut, "strength": request.strength}

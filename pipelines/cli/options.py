@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import Field, dataclass, fields, replace
 from functools import wraps
+from importlib import import_module
 from inspect import Parameter, Signature
 from typing import Annotated, Any, NoReturn
 
@@ -26,62 +27,56 @@ EXIT_INTERRUPTED = 130
 _DATA = SECTIONS["data"]
 
 Entry = Field[Any]
-Command = Callable[..., None]
 
 
 @dataclass(frozen=True)
 class Request(Settings):
     """What a command was asked for that is no setting of a run."""
 
-    run: str = setting("", help="An existing run folder.", names="RUN", required=True)
-    out: str | None = setting(None, help="The run folder.", panel=FOLDER, shown="runs/MODEL-DATA", metavar="DIR")
+    run: str = setting("", "An existing run folder.", names="RUN", required=True)
+    out: str | None = setting(None, "The run folder.", panel=FOLDER, shown="runs/MODEL-DATA", metavar="DIR")
     config: str | None = setting(
-        None,
-        help="Take settings from this run.toml; options given here override it.",
-        panel=FOLDER,
-        metavar="FILE",
+        None, "Take settings from this run.toml; options given here override it.", panel=FOLDER, metavar="FILE"
     )
-    fresh: bool = setting(False, help="Start the run folder over instead of going on.", panel=FOLDER, names="--fresh")
-    open_report: bool = setting(False, help="Open the report in a browser.", panel=FOLDER, names="--open")
-    image: Sequence[str] = setting((), help="Explain this image file instead; repeat for more.", metavar="FILE")
+    fresh: bool = setting(False, "Start the run folder over instead of going on.", panel=FOLDER, names="--fresh")
+    open_report: bool = setting(False, "Open the report in a browser.", panel=FOLDER, names="--open")
+    image: Sequence[str] = setting((), "Explain this image file instead; repeat for more.", metavar="FILE")
     cls: str | None = setting(
-        None,
-        help="Explain the images for this class.",
-        shown="the predicted one",
-        metavar="NAME",
-        names="--class",
+        None, "Explain the images for this class.", shown="the predicted one", metavar="NAME", names="--class"
     )
     shortcut: str | None = setting(
         None,
-        help="Plant a cue outside the plant that agrees with the class (an8flower only).",
+        "Plant a cue outside the plant that agrees with the class (an8flower only).",
         panel=_DATA,
         shown="none",
         metavar="|".join(SHORTCUTS),
     )
     strength: float | None = setting(
         None,
-        help="Share of the training images in which the cue agrees, 0 to 1; in the test it is drawn by chance.",
+        "Share of the training images in which the cue agrees, 0 to 1; in the test it is drawn by chance.",
         panel=_DATA,
         shown="1",
     )
-    epochs: int | None = setting(None, help="Passes over the images.", shown="to see 150,000 images")
-    lr: float | None = setting(None, help="Highest learning rate.", shown="0.003")
-    width: int | None = setting(None, help="Channels of the first layer.", shown="16")
+    epochs: int | None = setting(None, "Passes over the images.", shown="to see 150,000 images")
+    lr: float | None = setting(None, "Highest learning rate.", shown="0.003")
+    width: int | None = setting(None, "Channels of the first layer.", shown="16")
 
 
 def takes(
-    settings: str, request: str, own: type[Settings] | None = None, **changed: Mapping[str, Any]
-) -> Callable[[Command], Command]:
-    """Return a decorator that gives a command its options and ends its errors in one line.
+    module: str, settings: str, request: str, own: type[Settings] | None = None, **changed: Mapping[str, Any]
+) -> Callable[[Callable[[], None]], Callable[..., None]]:
+    """Return a decorator that makes a function the command of its name, with the help its docstring gives.
 
     Parameters
     ----------
+    module : str
+        Beside this one; its function of that name does the work. It is imported only when the command runs.
     settings : str
         The settings of a run it takes: names, and sections in brackets as in ``run.toml``; ``"[solve] seed"``.
     request : str
         Names of :class:`Request`'s fields.
     own : type, optional
-        Settings of this command alone; the command receives those that were given as a third argument.
+        Settings of this command alone; the work receives those that were given as a third argument.
     **changed
         By name, what :class:`About` an option says differently here.
     """
@@ -94,10 +89,11 @@ def takes(
     offered = [(entry, replace(about(entry), **changed.get(entry.name, {}))) for entry in of_run + of_request + of_own]
     offered = sorted((pair for pair in offered if pair[1].help), key=lambda pair: PANELS.index(pair[1].panel))
 
-    def decorate(work: Command) -> Command:
-        @wraps(work)
+    def decorate(described: Callable[[], None]) -> Callable[..., None]:
+        @wraps(described)
         def command(**words: Any) -> None:
             with _one_line_errors():
+                work = getattr(import_module(f".{module}", __package__), described.__name__)
                 parsed: list[Any] = [Given.read(of_run, words), Request(**Given.read(of_request, words).values)]
                 if of_own:
                     parsed.append(Given.read(of_own, words))

@@ -64,9 +64,7 @@ def show_relevant(
     if frequencies is not None:
         columns[3:] = [(f"below {SELDOM}", True), ("heaviest", False), ("frequency", False)]
     table = _table(
-        console,
-        f"Relevant channels (mu = {found.mu:.4g}{how}{', non-negative' if found.positive else ''})",
-        columns,
+        console, f"Relevant channels (mu = {found.mu:.4g}{how}{', non-negative' if found.positive else ''})", columns
     )
     for c in rows:
         relevant = found.relevant(c)

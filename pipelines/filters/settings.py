@@ -26,37 +26,32 @@ class FilterSettings(Settings):
     16
     """
 
-    split: str = setting("test", help="Images to look at: train or test.", panel=_DATA, choices=("train", "test"))
-    max_images: int = setting(1000, help="Look at so many images, balanced by class.", panel=_DATA, least=1)
-    per_layer: int = setting(6, help="Channels pictured in each layer.", panel=_PICTURES, least=1)
-    max_classes: int = setting(
-        12, help="Classes pictured, and images whose neighbours are shown.", panel=_PICTURES, least=0
-    )
-    neighbours: int = setting(6, help="Nearest images shown for each.", panel=_PICTURES, least=1)
+    split: str = setting("test", "Images to look at: train or test.", panel=_DATA, choices=("train", "test"))
+    max_images: int = setting(1000, "Look at so many images, balanced by class.", panel=_DATA, least=1)
+    per_layer: int = setting(6, "Channels pictured in each layer.", panel=_PICTURES, least=1)
+    max_classes: int = setting(12, "Classes pictured, and images whose neighbours are shown.", panel=_PICTURES, least=0)
+    neighbours: int = setting(6, "Nearest images shown for each.", panel=_PICTURES, least=1)
     perplexity: float | None = setting(
         None,
-        help="About how many neighbours t-SNE keeps near each image.",
+        "About how many neighbours t-SNE keeps near each image.",
         panel=_PICTURES,
         shown="30, less with few images",
         least=1,
         expected="a number of at least 1",
     )
     steps: int = setting(
-        64,
-        help="Gradient steps of a maximised picture; most of the time goes here.",
-        panel=_PICTURES,
-        least=1,
+        64, "Gradient steps of a maximised picture; most of the time goes here.", panel=_PICTURES, least=1
     )
     jitter: int | None = setting(
         None,
-        help="Largest random shift at each step, in pixels.",
+        "Largest random shift at each step, in pixels.",
         panel=_PICTURES,
         shown="a 28th of the shorter side",
         least=0,
     )
     blur: float | None = setting(
         None,
-        help="Gaussian smoothing at the first step, in pixels; it falls to none.",
+        "Gaussian smoothing at the first step, in pixels; it falls to none.",
         panel=_PICTURES,
         shown="1, less for small images",
         least=0,
@@ -64,7 +59,7 @@ class FilterSettings(Settings):
     )
     l2: float = setting(
         0.01,
-        help="Share of the way to grey taken back at each step.",
+        "Share of the way to grey taken back at each step.",
         panel=_PICTURES,
         least=0,
         below=1,

@@ -174,12 +174,7 @@ class Work:
             except (RuntimeError, AssertionError, ModelError):
                 shape = full  # a network that insists on its own size
         made = maximise(self.subject.model, targets, shape, **options, progress=True)
-        return {
-            "pictures": made.pictures,
-            "activations": made.activations,
-            "start": made.start,
-            "silent": made.silent,
-        }
+        return {"pictures": made.pictures, "activations": made.activations, "start": made.start, "silent": made.silent}
 
     @property
     def _seed(self) -> int:

@@ -41,79 +41,53 @@ def clean(text: Any) -> str:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Where one method's maps lie: IoU-AUC with its spread, maps of zeros, and the share in a planted cue."""
+    """Where one method's maps lie."""
 
     name: str
-    mean: float
+    mean: float  # IoU-AUC
     sd: float
-    blank: int
-    cue: float
+    blank: int  # maps of zeros
+    cue: float  # the share of the maps in a planted cue, NaN where there is none
 
 
 @dataclass(frozen=True)
 class Localisation:
-    """What ``explanations/localisation.json`` holds.
-
-    ``shares``: of a channel's heatmap in each region. ``with_cue``: whether a cue was planted.
-    """
+    """What ``explanations/localisation.json`` holds."""
 
     n_images: int
     methods: tuple[Overlap, ...]
-    shares: Mapping[Key, Mapping[str, float]]
+    shares: Mapping[Key, Mapping[str, float]]  # of a channel's heatmap in each region
     with_cue: bool
 
 
 @dataclass(frozen=True)
 class Swapped:
-    """What ``explanations/surroundings.json`` holds of one way to tell the subject from its surroundings.
-
-    ``follows``, ``keeps``: shares of the swapped images predicted as the surroundings' or the subject's class.
-    ``classes``, ``channels``: the surroundings' share of what a class does; NaN where it is not known.
-    """
+    """What ``explanations/surroundings.json`` holds of one way to tell the subject from its surroundings."""
 
     n_images: int
-    follows: float
-    keeps: float
-    classes: Mapping[int, float]
-    channels: Mapping[Key, float]
+    follows: float  # share of the swapped images predicted as the surroundings' class
+    keeps: float  # share predicted as the subject's class
+    classes: Mapping[int, float]  # the surroundings' share of what a class does; NaN where it is not known
+    channels: Mapping[Key, float]  # the same of one channel
 
 
 @dataclass(frozen=True)
 class RunData:
-    """What a run folder holds; a stage that has not run is ``None``.
-
-    Attributes
-    ----------
-    config : str
-        The text of ``run.toml``, empty where there is none.
-    selection : SelectionCurve or None
-        How mu was chosen, where it was.
-    frequencies : Stability or None
-        How often half of the images name each channel, where that was asked for.
-    top : int
-        The number of images averaged in a channel's picture.
-    pictures : dict of int to dict, or None
-        Entries of ``explanations/classes.json`` by class number.
-    examples : dict or None
-        ``explanations/examples.json``.
-    places : Localisation or None
-        Where the maps lie, on data with masks.
-    swapped : dict of str to Swapped
-        ``"middle"``, and ``"mask"`` on data with a mask of the subject; empty where it was not measured.
-    """
+    """What a run folder holds; a stage that has not run is ``None``."""
 
     folder: Path
     manifest: Mapping[str, Any]
     classes: tuple[str, ...]
-    config: str = ""
+    config: str = ""  # the text of run.toml
     weights: Interpretation | None = None
-    selection: SelectionCurve | None = None
-    frequencies: Stability | None = None
+    selection: SelectionCurve | None = None  # how mu was chosen, where it was
+    frequencies: Stability | None = None  # how often half of the images name each channel, where that was asked for
     study: AblationResult | None = None
-    top: int = 0
-    pictures: Mapping[int, Mapping[str, Any]] | None = None
-    examples: Mapping[str, Any] | None = None
-    places: Localisation | None = None
+    top: int = 0  # images averaged in a channel's picture
+    pictures: Mapping[int, Mapping[str, Any]] | None = None  # entries of explanations/classes.json by class
+    examples: Mapping[str, Any] | None = None  # explanations/examples.json
+    places: Localisation | None = None  # where the maps lie, on data with masks
+    # By "middle", and by "mask" on data with a mask of the subject; empty where it was not measured.
     swapped: Mapping[str, Swapped] = field(default_factory=dict)
 
     def command(self, stage: str) -> str:

@@ -71,11 +71,7 @@ def write_csv(path: Path, header: Row, rows: Iterable[Row]) -> None:
 
 
 def write_tables(
-    run: RunData,
-    folder: Path,
-    classes: Sequence[ClassView],
-    examples: Sequence[ExampleView],
-    verdict: Verdict | None,
+    run: RunData, folder: Path, classes: Sequence[ClassView], examples: Sequence[ExampleView], verdict: Verdict | None
 ) -> list[str]:
     """Write the tables the run has numbers for, and ``report.json``; return their names."""
     tables: dict[str, tuple[str, Iterable[Row]]] = {}
@@ -110,12 +106,7 @@ def _channels(classes: Sequence[ClassView]) -> Iterable[Mapping[str, Any]]:
     for c in classes:
         for row in c.channels:
             height, width = row.field if len(row.field) == 2 else (None, None)
-            yield vars(row) | {
-                "class_index": c.index,
-                "class": c.name,
-                "field_height": height,
-                "field_width": width,
-            }
+            yield vars(row) | {"class_index": c.index, "class": c.name, "field_height": height, "field_width": width}
 
 
 def _example(example: ExampleView) -> Mapping[str, Any]:

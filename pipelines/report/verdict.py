@@ -23,37 +23,23 @@ _CONTROL_WORDS = {
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of the headline: what it is, its value, and its interval where it has one."""
+    """One number of the headline."""
 
     label: str
     value: float
-    ends: tuple[float, float] | None
-    tone: str
+    ends: tuple[float, float] | None  # its interval, where it has one
+    tone: str  # the class of the style sheet that colours it
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A study in words.
+    """A study in words."""
 
-    Attributes
-    ----------
-    level : str
-        ``"shown"``, ``"mixed"``, ``"not shown"`` or ``"open"`` (nothing to compare with).
-    headline : str
-        The main numbers in one sentence.
-    judgement : str
-        What follows from them.
-    details : tuple of str
-        Further sentences.
-    figures : tuple of Figure
-        The main numbers.
-    """
-
-    level: str
-    headline: str
-    judgement: str = ""
-    details: tuple[str, ...] = ()
-    figures: tuple[Figure, ...] = ()
+    level: str  # "shown", "mixed", "not shown" or "open": nothing to compare with
+    headline: str  # the main numbers in one sentence
+    judgement: str = ""  # what follows from them
+    details: tuple[str, ...] = ()  # further sentences
+    figures: tuple[Figure, ...] = ()  # the main numbers
 
 
 @dataclass(frozen=True)

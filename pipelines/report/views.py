@@ -39,28 +39,25 @@ _OURS = "interpnet"
 
 @dataclass(frozen=True)
 class ChannelRow:
-    """One relevant channel of one class; ``own`` and ``others`` are changes of recall when it alone is removed.
-
-    ``share`` is its weight relative to the class's strongest, ``frequency`` the share of half samples that name it.
-    """
+    """One relevant channel of one class."""
 
     rank: int
     layer: str
     index: int
     family: str
     weight: float
-    share: float
-    frequency: float
-    own: float
-    others: float
-    count: int | None
-    field: tuple[int, ...]
+    share: float  # of the class's largest weight
+    frequency: float  # the share of half samples that name it
+    own: float  # change of the class's recall when it alone is removed
+    others: float  # change of the other classes' recall
+    count: int | None  # images averaged in its picture
+    field: tuple[int, ...]  # the sides of its receptive field
     whole_image: bool
-    mean: str | None
+    mean: str | None  # pictures are data URIs; None where there is none
     patches: str | None
     n_patches: int
-    regions: tuple[tuple[str, float], ...]
-    surroundings: float
+    regions: tuple[tuple[str, float], ...]  # the share of its heatmap in each
+    surroundings: float  # the surroundings' share of what the class does to it
 
     @property
     def label(self) -> str:
@@ -75,17 +72,17 @@ class ChannelRow:
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture with its caption; ``source`` is ``None`` where the file is missing."""
+    """One picture with its caption."""
 
     title: str
     caption: str
-    source: str | None
-    blank: bool = False
+    source: str | None  # a data URI; None where the file is missing
+    blank: bool = False  # a map of zeros
 
 
 @dataclass(frozen=True)
 class ExampleView:
-    """One explained image: itself, a heatmap per channel, the combined map, other methods' maps and the controls'."""
+    """One explained image."""
 
     number: int
     name: str
@@ -94,30 +91,30 @@ class ExampleView:
     predicted: str
     explained: str
     explained_index: int
-    correct: bool | None
+    correct: bool | None  # None where the label is not known
     confidence: float
     image: Shot
-    heatmaps: tuple[Shot, ...]
-    baselines: tuple[Shot, ...]
+    heatmaps: tuple[Shot, ...]  # one per channel, and the combined map
+    baselines: tuple[Shot, ...]  # maps of other methods
     controls: tuple[Shot, ...]
     note: str
-    pictured: bool
+    pictured: bool  # whether it is within the page's limit
 
 
 @dataclass(frozen=True)
 class ClassView:
-    """One class: its numbers, its channels and its examples."""
+    """One class."""
 
     index: int
     name: str
     n_train: int | None
     n_test: int | None
-    recall: float
-    after: float
-    random: float
-    others: float
+    recall: float  # of the intact network
+    after: float  # without the relevant channels
+    random: float  # without as many random channels
+    others: float  # change of the other classes' recall without the relevant channels
     n_relevant: int | None
-    gap: float
+    gap: float  # relative duality gap of the solution; docs/method.md, section 2
     channels: tuple[ChannelRow, ...]
     examples: tuple[ExampleView, ...]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
 
 from interpnet.errors import InterpNetError, RunFolderError, did_you_mean
-from interpnet.support.io import write_text
 
 from .settings import SECTIONS, Settings, about, radius, setting
 
@@ -19,6 +19,16 @@ __all__ = ["CONTROLS", "RunConfig", "radius"]
 #: Methods that need no network, shown beside every other: a map like theirs says nothing of it.
 CONTROLS = ("edge", "random", "center")
 _COMMENT = "# Replay this run with: interpnet audit --config THIS_FILE --out runs/ANOTHER_NAME\n\n"
+
+
+# A setting of each section: its default, and what --help says of it.
+_model = partial(setting, section="model")
+_data = partial(setting, section="data")
+_collect = partial(setting, section="collect")
+_solve = partial(setting, section="solve")
+_ablate = partial(setting, section="ablate")
+_explain = partial(setting, section="explain")
+_run = partial(setting, section="run")
 
 
 @dataclass(frozen=True)
@@ -36,157 +46,115 @@ class RunConfig(Settings):
     20.0
     """
 
-    model: str = setting(
-        "",
-        "model",
-        "torchvision:NAME, timm:NAME, path/to/file.py:factory, or smallcnn (with --weights).",
-        names="MODEL",
+    model: str = _model(
+        "", "torchvision:NAME, timm:NAME, path/to/file.py:factory, or smallcnn (with --weights).", names="MODEL"
     )
-    weights: str | None = setting(
+    weights: str | None = _model(
         None,
-        "model",
         "A file (.safetensors; .pt or .pth with a state dict), pretrained, random, or published weights' name.",
         shown="pretrained for torchvision and timm",
     )
-    num_classes: int | None = setting(None, "model", "Outputs of the model.", shown="the architecture's", least=1)
-    output: str | None = setting(
-        None, "model", "Which entry of a returned tuple or dict is the logits.", metavar="KEY_OR_INDEX"
-    )
-    data: str = setting("", "data", "digits, mnist, cifar10, imagefolder:PATH, or an8flower-single-6c.", names="DATA")
-    data_root: str | None = setting(None, "data", "Where mnist and cifar10 lie.", shown="data", metavar="DIR")
-    classes: str | None = setting(
+    num_classes: int | None = _model(None, "Outputs of the model.", shown="the architecture's", least=1)
+    output: str | None = _model(None, "Which entry of a returned tuple or dict is the logits.", metavar="KEY_OR_INDEX")
+    data: str = _data("", "digits, mnist, cifar10, imagefolder:PATH, or an8flower-single-6c.", names="DATA")
+    data_root: str | None = _data(None, "Where mnist and cifar10 lie.", shown="data", metavar="DIR")
+    classes: str | None = _data(
         None,
-        "data",
         "Text file naming the model's outputs, one per line in order; the data's classes are found in it.",
         shown="the data's classes are the outputs",
         metavar="FILE",
     )
-    image_size: tuple[int, ...] | None = setting(
+    image_size: tuple[int, ...] | None = _data(
         None,
-        "data",
         "Resize: N for the shorter side (then the square centre is cut out), or HxW.",
         shown="as the weights' publisher, else none",
     )
-    crop: tuple[int, ...] | None = setting(None, "data", "Centre crop after resizing.")
-    mean: tuple[float, ...] | None = setting(
+    crop: tuple[int, ...] | None = _data(None, "Centre crop after resizing.")
+    mean: tuple[float, ...] | None = _data(
         None,
-        "data",
         "Subtracted from pixels in [0, 1]: one number, or one per channel.",
         shown="the weights' or the data's own",
     )
-    std: tuple[float, ...] | None = setting(
-        None, "data", "Divides them afterwards.", shown="the weights' or the data's own"
+    std: tuple[float, ...] | None = _data(None, "Divides them afterwards.", shown="the weights' or the data's own")
+    channels: int | None = _data(None, "Convert images to 1 (grey) or 3 (colour).", shown="the data's", metavar="1|3")
+    on_bad_image: str = _data(
+        "fail", "An unreadable image stops the run, or is left out and listed in the report.", choices=("fail", "skip")
     )
-    channels: int | None = setting(
-        None, "data", "Convert images to 1 (grey) or 3 (colour).", shown="the data's", metavar="1|3"
-    )
-    on_bad_image: str = setting(
-        "fail",
-        "data",
-        "An unreadable image stops the run, or is left out and listed in the report.",
-        choices=("fail", "skip"),
-    )
-    layers: tuple[str, ...] = setting(
+    layers: tuple[str, ...] = _collect(
         ("default",),
-        "collect",
         "default, conv, all, names or globs as `interpnet layers` prints them; comma-separated or repeated.",
         shown="default: every activation after a convolution or linear layer",
         metavar="LAYERS",
     )
-    norm: str = setting(
+    norm: str = _collect(
         "l2",
-        "collect",
         "Score of a channel: the L2 norm of its map (the paper), or its square (the released code).",
         choices=("l2", "l2sq"),
     )
-    max_images: int | None = setting(
-        None,
-        "collect",
-        "Use so many training images, balanced by class.",
-        panel=SECTIONS["data"],
-        shown="all",
-        least=1,
+    max_images: int | None = _collect(
+        None, "Use so many training images, balanced by class.", panel=SECTIONS["data"], shown="all", least=1
     )
-    mu: float | Literal["auto"] = setting(
+    mu: float | Literal["auto"] = _solve(
         10.0,
-        "solve",
         "Sparsity: bound on the L1 norm of a class's weights; the smaller, the fewer channels. auto tries about "
         "twenty values on held-out images (5 folds) and takes the smallest within one standard error of the best.",
     )
-    positive: bool = setting(
-        False,
-        "solve",
-        "Weights not below zero, or of either sign.",
-        shown="signed",
-        names="--positive/--signed",
+    positive: bool = _solve(
+        False, "Weights not below zero, or of either sign.", shown="signed", names="--positive/--signed"
     )
-    fit_on: str = setting(
+    fit_on: str = _solve(
         "auto",
-        "solve",
         "Fit on the labels or on the network's predictions; auto takes predictions below 5 images per class.",
         choices=("labels", "predictions", "auto"),
     )
-    class_weight: str = setting(
+    class_weight: str = _solve(
         "none",
-        "solve",
         "none: every image counts alike. balanced: every class counts alike, however few its images.",
         choices=("none", "balanced"),
     )
-    stability: int = setting(
+    stability: int = _solve(
         0,
-        "solve",
         "Solve again on N random pairs of halves of the images and give each channel the share of halves that "
         "name it too; 20 to 50 are usual.",
         shown="0: off",
         least=0,
     )
-    repeats: int = setting(10, "ablate", "Draws of every random control.", least=1)
-    fill: str = setting(
-        "zero",
-        "ablate",
-        "What a removed map is overwritten with: zero, or the channel's mean.",
-        choices=("zero", "mean"),
+    repeats: int = _ablate(10, "Draws of every random control.", least=1)
+    fill: str = _ablate(
+        "zero", "What a removed map is overwritten with: zero, or the channel's mean.", choices=("zero", "mean")
     )
-    max_ablation_images: int | None = setting(
-        None, "ablate", "Use so many test images, balanced by class.", shown="all", least=1
+    max_ablation_images: int | None = _ablate(None, "Use so many test images, balanced by class.", shown="all", least=1)
+    examples: int = _explain(2, "Recognised test images explained for each class.", least=0)
+    misclassified: int = _explain(10, "Misclassified test images explained, in all.", least=0)
+    k: int = _explain(3, "Channels shown for each image.", metavar="K", least=1)
+    max_channels: int = _explain(12, "Channels pictured for each class, by weight.", least=1)
+    top: int = _explain(100, "Images averaged in a channel's visualization.", least=1)
+    rectifier: str = _explain(
+        "guided", "How heatmaps pass rectifiers on their way back.", choices=("guided", "deconvnet", "gradient")
     )
-    examples: int = setting(2, "explain", "Recognised test images explained for each class.", least=0)
-    misclassified: int = setting(10, "explain", "Misclassified test images explained, in all.", least=0)
-    k: int = setting(3, "explain", "Channels shown for each image.", metavar="K", least=1)
-    max_channels: int = setting(12, "explain", "Channels pictured for each class, by weight.", least=1)
-    top: int = setting(100, "explain", "Images averaged in a channel's visualization.", least=1)
-    rectifier: str = setting(
-        "guided",
-        "explain",
-        "How heatmaps pass rectifiers on their way back.",
-        choices=("guided", "deconvnet", "gradient"),
-    )
-    resample: bool = setting(
+    resample: bool = _explain(
         True,
-        "explain",
         "Strided convolutions run backwards with stride 1 on a resampled signal (the paper), or as they are.",
         shown="resample",
         names="--resample/--no-resample",
     )
-    reduction: str = setting(
+    reduction: str = _explain(
         "abs",
-        "explain",
         "One value per pixel from the colours' signals: sum of absolute values, sum of positive parts, or maximum.",
         choices=("abs", "positive", "max"),
     )
-    methods: tuple[str, ...] = setting(
+    methods: tuple[str, ...] = _explain(
         ("gradient", "guided", "gradcam++"),
-        "explain",
         "Attribution methods shown beside (docs/methods.md), and always the controls edge, random and center; "
         "comma-separated or repeated.",
         metavar="METHODS",
     )
-    seed: int = setting(0, "run", "Fixes everything random.", least=0)
-    device: str = setting("auto", "run", "cpu, cuda, cuda:1, mps.", shown="the best there is", metavar="DEVICE")
-    batch_size: int = setting(64, "run", "Images per batch.", least=1)
-    workers: int = setting(0, "run", "Processes that read images ahead.", shown="0: none", least=0)
+    seed: int = _run(0, "Fixes everything random.", least=0)
+    device: str = _run("auto", "cpu, cuda, cuda:1, mps.", shown="the best there is", metavar="DEVICE")
+    batch_size: int = _run(64, "Images per batch.", least=1)
+    workers: int = _run(0, "Processes that read images ahead.", shown="0: none", least=0)
     # Where the run was started; no option, for it is not chosen.
-    directory: str | None = setting(None, "run")
+    directory: str | None = _run(None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -212,6 +180,8 @@ class RunConfig(Settings):
 
     def save(self, path: Path) -> None:
         """Write the settings as TOML; what is not set is left out."""
+        from interpnet.support.io import write_text  # brings numpy along, for which --help must not wait
+
         tables = {
             name: {key: value for key, value in self.section(name).items() if value is not None} for name in SECTIONS
         }

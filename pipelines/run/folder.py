@@ -23,13 +23,7 @@ _FORMAT = "interpnet-run-1"
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "safetensors")
 _SHOWN = 12
 #: The stages in order, each with the folder it writes.
-STAGES = {
-    "collect": "scores",
-    "solve": "weights",
-    "ablate": "ablation",
-    "explain": "explanations",
-    "report": "report",
-}
+STAGES = {"collect": "scores", "solve": "weights", "ablate": "ablation", "explain": "explanations", "report": "report"}
 
 
 def digest(value: Any) -> str:

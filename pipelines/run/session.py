@@ -43,22 +43,12 @@ Work = Callable[["Notes"], dict[str, Any]]
 
 @dataclass
 class Session:
-    """A run folder with the settings of this invocation.
-
-    Attributes
-    ----------
-    run : RunFolder
-    config : RunConfig
-    resume : str
-        The command that goes on where this one stops.
-    fresh : bool
-        Delete what the run folder holds, once the model and the images are known to be good.
-    """
+    """A run folder with the settings of this invocation."""
 
     run: RunFolder
     config: RunConfig
-    resume: str
-    fresh: bool = False
+    resume: str  # the command that goes on where this one stops
+    fresh: bool = False  # delete what the run folder holds, once the model and the images are known to be good
     console: Console = field(default_factory=make_console)
 
     @cached_property
@@ -82,10 +72,7 @@ class Session:
         for split, known in self.run.manifest.get("data", {}).items():
             described["data"][split]["skipped"] = known["skipped"]  # the stages found these, not the loading
         self.run.manifest.update(
-            described,
-            device=str(subject.device),
-            seed=self.config.seed,
-            subject_notes=list(subject.notes),
+            described, device=str(subject.device), seed=self.config.seed, subject_notes=list(subject.notes)
         )
         self.config.save(self.run.path / "run.toml")
         self.run.save()

@@ -27,48 +27,22 @@ PANELS = ("", FOLDER, *dict.fromkeys(SECTIONS.values()))
 
 @dataclass(frozen=True)
 class About:
-    """What is known of a setting beside its type and default.
+    """What is known of a setting beside its type and default."""
 
-    Attributes
-    ----------
-    section : str
-        Its part of ``run.toml``; empty for what is no setting of a run.
-    help : str
-        What ``--help`` says; an empty one keeps it off the command line.
-    panel : str
-        Where ``--help`` shows it.
-    shown : str or None
-        The default in words, where the value does not say it.
-    metavar : str
-        What stands for its value, where the type does not say it.
-    choices : tuple of str
-        All values there are; empty for any.
-    least : float or None
-        The smallest number there is.
-    below : float
-        Numbers stay below it.
-    expected : str
-        What an error about the range says; by default that of whole numbers.
-    names : str
-        How the command line calls it, such as ``"--positive/--signed"``; a word without dashes is an argument.
-    required : bool
-        Whether the command line must give it.
-    """
-
-    section: str
-    help: str
-    panel: str
-    shown: str | None = None
-    metavar: str = ""
-    choices: tuple[str, ...] = ()
-    least: float | None = None
-    below: float = math.inf
-    expected: str = ""
-    names: str = ""
-    required: bool = False
+    section: str  # its part of run.toml; empty for what is no setting of a run
+    help: str  # what --help says; an empty one keeps it off the command line
+    panel: str  # where --help shows it
+    shown: str | None = None  # the default in words, where the value does not say it
+    metavar: str = ""  # what stands for its value, where the type does not say it
+    choices: tuple[str, ...] = ()  # all values there are; empty for any
+    least: float | None = None  # the smallest number there is
+    below: float = math.inf  # numbers stay below it
+    expected: str = ""  # what an error about the range says; by default that of whole numbers
+    names: str = ""  # as the command line calls it: "--positive/--signed"; a word without dashes is an argument
+    required: bool = False  # whether the command line must give it
 
 
-def setting(default: Any, section: str = "", help: str = "", *, panel: str | None = None, **about: Any) -> Any:  # noqa: A002
+def setting(default: Any, help: str = "", *, section: str = "", panel: str | None = None, **about: Any) -> Any:  # noqa: A002
     """Return a field of a :class:`Settings` class; see :class:`About`."""
     if panel is None:
         panel = SECTIONS.get(section, "")
@@ -135,20 +109,16 @@ def _names(texts: Sequence[str], _option: str) -> tuple[str, ...]:
     return tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
 
 
-def _as_it_is(word: Any, _option: str) -> Any:
-    return word
-
-
 @dataclass(frozen=True)
 class Kind:
-    """How values of one type are checked, made from a file's value, and read from a word of the command line."""
+    """What the values of one type are."""
 
-    expected: str
-    fits: Callable[[Any], bool]
-    make: Callable[[Any], Any]
+    expected: str  # in words, for errors
+    fits: Callable[[Any], bool]  # whether a value is one
+    make: Callable[[Any], Any]  # TOML has lists and integers where the settings have tuples and floats
     metavar: str | None = None
-    word: Any = str
-    read: Callable[[Any, str], Any] = _as_it_is
+    word: Any = str  # what the command line takes
+    read: Callable[[Any, str], Any] = lambda word, _option: word  # a value of that word and the option's name
 
 
 # As interpnet.support.checks has them, which would bring numpy along; --help must not wait for that.
@@ -177,7 +147,6 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-# TOML has lists and integers where the settings have tuples and floats.
 _KINDS = {
     "str": Kind("text", _is_text, str),
     "bool": Kind("true or false", lambda value: isinstance(value, bool), bool, word=bool),

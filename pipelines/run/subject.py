@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,10 @@ from .folder import digest
 
 @dataclass(frozen=True)
 class Split:
-    """Images with labels numbered as the model's outputs are.
+    """Images with labels numbered as the model's outputs are."""
 
-    Attributes
-    ----------
-    data : ImageData
-        The images, with labels numbered as the data set does.
-    outputs : array (data classes,) int64
-        The model's output for each class of the data set.
-    """
-
-    data: ImageData
-    outputs: Int64
+    data: ImageData  # with labels numbered as the data set does
+    outputs: Int64  # (data classes,) the model's output for each class of the data set
 
     @cached_property
     def labels(self) -> Int64:
@@ -67,35 +59,18 @@ class Batches:
 
 @dataclass(frozen=True)
 class Subject:
-    """A network with the images it is audited on.
-
-    Attributes
-    ----------
-    model : nn.Module
-        In evaluation mode, on ``device``.
-    info : ModelInfo
-    output : function or None
-        Takes the logits out of what the model returns.
-    device : torch.device
-    trace : Trace
-        The network's sites for these images.
-    classes : tuple of str
-        Names of the model's outputs.
-    train, test : Split
-    notes : tuple of str
-        What a reader of the report should know.
-    """
+    """A network with the images it is audited on."""
 
     config: RunConfig
-    model: nn.Module
+    model: nn.Module  # in evaluation mode, on device
     info: ModelInfo
-    output: Output | None
+    output: Output | None  # takes the logits out of what the model returns
     device: torch.device
-    trace: Trace
-    classes: tuple[str, ...]
+    trace: Trace  # the network's sites for these images
+    classes: tuple[str, ...]  # names of the model's outputs
     train: Split
     test: Split
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...]  # what a reader of the report should know
 
     def identity(self) -> dict[str, str]:
         """Return what a run folder must not mix, each with its fingerprint."""

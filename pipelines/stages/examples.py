@@ -33,13 +33,13 @@ _MOST_EXAMPLES = 60
 
 @dataclass(frozen=True)
 class Item:
-    """An image to explain: its file names' stem, what a reader calls it, and what is known of it."""
+    """An image to explain."""
 
-    stem: str
-    name: str
-    index: int | None = None
-    true: int | None = None
-    explained: int | None = None
+    stem: str  # its pictures are called STEM_WHAT.png
+    name: str  # what a reader calls it
+    index: int | None = None  # its position in the data
+    true: int | None = None  # its label
+    explained: int | None = None  # the class to explain it for
 
 
 def explain_examples(session: Session, found: Interpretation, key: str, notes: Notes) -> dict[str, Any]:

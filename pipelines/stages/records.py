@@ -16,20 +16,11 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Records:
-    """Records below a folder, all made from what ``key`` stands for.
-
-    Attributes
-    ----------
-    folder : Path
-    key : str
-        Digest of everything the records depend on.
-    pictures : function
-        Returns the files that a record names, relative to the folder.
-    """
+    """Records below a folder, all made from the same inputs."""
 
     folder: Path
-    key: str
-    pictures: Callable[[Record], list[str]]
+    key: str  # digest of everything the records depend on
+    pictures: Callable[[Record], list[str]]  # the files that a record names, relative to the folder
 
     def get(self, stem: str) -> Record | None:
         """Return a record made with the same inputs whose pictures are there, or ``None``."""
