@@ -1,6 +1,10 @@
 from ._autograd import backward_nodes as backward_nodes
 from ._autograd import is_custom as is_custom
 from ._autograd import node_name as node_name
+from ._call import Call as Call
+from ._call import Convolution as Convolution
+from ._call import per_axis as per_axis
+from ._call import tensors_in as tensors_in
 from ._channels import Channel as Channel
 from ._channels import ChannelIndex as ChannelIndex
 from ._device import beside as beside
@@ -10,11 +14,8 @@ from ._device import resolve_device as resolve_device
 from ._device import to_device as to_device
 from ._early_stop import stop_forward as stop_forward
 from ._early_stop import stoppable as stoppable
-from ._graph import tensors_in as tensors_in
 from ._layout import slices_of as slices_of
 from ._operators import OPERATORS as OPERATORS
-from ._operators import Convolution as Convolution
-from ._operators import per_axis as per_axis
 from ._sites import Layers as Layers
 from ._sites import Output as Output
 from ._sites import Site as Site
@@ -23,7 +24,6 @@ from ._sites import channel_index as channel_index
 from ._sites import check_images as check_images
 from ._sites import find_sites as find_sites
 from ._sites import logits_of as logits_of
-from ._trace import Call as Call
 from ._trace import Instrument as Instrument
 from ._trace import evaluating as evaluating
 from ._trace import instrument as instrument

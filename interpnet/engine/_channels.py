@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
+from itertools import accumulate
 from typing import overload
 
 from interpnet.errors import LayerError, did_you_mean
@@ -53,17 +55,16 @@ class ChannelIndex(Sequence[Channel]):
     sizes: tuple[tuple[str, int], ...]
 
     def __post_init__(self) -> None:
-        slices: dict[str, slice] = {}
-        start = 0
         for layer, size in self.sizes:
-            if layer in slices:
+            if self.layers.count(layer) > 1:
                 raise LayerError(f"layer {layer!r} is named twice; every layer needs a name of its own")
             if size < 1:
                 raise LayerError(f"layer {layer!r} has {size} channels; expected at least 1")
-            slices[layer] = slice(start, start + size)
-            start += size
-        object.__setattr__(self, "_slices", slices)
-        object.__setattr__(self, "_m", start)
+
+    @cached_property
+    def _slices(self) -> dict[str, slice]:
+        stops = accumulate(size for _, size in self.sizes)
+        return {layer: slice(stop - size, stop) for (layer, size), stop in zip(self.sizes, stops, strict=True)}
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -71,8 +72,7 @@ class ChannelIndex(Sequence[Channel]):
         return tuple(layer for layer, _ in self.sizes)
 
     def __len__(self) -> int:
-        m: int = self.__dict__["_m"]
-        return m
+        return sum(size for _, size in self.sizes)
 
     @overload
     def __getitem__(self, key: int) -> Channel: ...
@@ -81,24 +81,20 @@ class ChannelIndex(Sequence[Channel]):
     def __getitem__(self, key: int | slice) -> Channel | Sequence[Channel]:
         if isinstance(key, slice):
             return [self[i] for i in range(*key.indices(len(self)))]
-        position = key + len(self) if key < 0 else key
-        if not 0 <= position < len(self):
+        if not -len(self) <= key < len(self):
             raise IndexError(f"channel {key} of {len(self)}")
-        for layer, size in self.sizes:
-            if position < size:
-                return Channel(layer, position)
-            position -= size
-        raise IndexError(f"channel {key} of {len(self)}")
+        position = key % len(self)
+        layer = next(layer for layer, columns in self._slices.items() if position < columns.stop)
+        return Channel(layer, position - self._slices[layer].start)
 
     def __iter__(self) -> Iterator[Channel]:
         return (Channel(layer, i) for layer, size in self.sizes for i in range(size))
 
     def slice(self, layer: str) -> slice:
         """Return the columns of ``layer``; an unknown one is a :class:`LayerError` with close matches."""
-        slices: dict[str, slice] = self.__dict__["_slices"]
-        if layer not in slices:
-            raise LayerError(f"unknown layer {layer!r}{did_you_mean(layer, slices)}")
-        return slices[layer]
+        if layer not in self._slices:
+            raise LayerError(f"unknown layer {layer!r}{did_you_mean(layer, self._slices)}")
+        return self._slices[layer]
 
     def position(self, channel: Channel) -> int:
         """Return the column of ``channel``."""
@@ -118,15 +114,14 @@ class ChannelIndex(Sequence[Channel]):
         >>> ChannelIndex((("a.relu", 1), ("b.relu", 2))).select("b.*")
         [1, 2]
         """
-        patterns = [pattern] if isinstance(pattern, str) else list(pattern)
-        chosen: list[int] = []
-        for layer in self.layers:
-            if any(layer == p or fnmatchcase(layer, p) for p in patterns):
-                columns = self.slice(layer)
-                chosen.extend(range(columns.start, columns.stop))
+        if isinstance(pattern, str):
+            pattern = [pattern]
+        patterns = list(pattern)
+        # A name is tried as it is too: "*" and "[" may stand in it.
+        chosen = [layer for layer in self.layers if any(layer == p or fnmatchcase(layer, p) for p in patterns)]
         if not chosen:
             raise LayerError(f"no layer matches {patterns}; the layers are {list(self.layers)}")
-        return chosen
+        return [column for layer in chosen for column in range(len(self))[self.slice(layer)]]
 
     def to_json(self) -> list[list[str | int]]:
         """Return ``[[layer, channels], ...]`` for a JSON file."""

@@ -27,18 +27,23 @@ def resolve_device(device: str | torch.device | None, model: nn.Module | None = 
     device(type='cpu')
     """
     if device is None:
-        parameter = next(model.parameters(), None) if model is not None else None
-        return parameter.device if parameter is not None else torch.device("cpu")
+        if model is not None:
+            for parameter in model.parameters():
+                return parameter.device
+        return torch.device("cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise ModelError(f"device={device!r} is not a device; expected 'cpu', 'cuda', 'cuda:1', ...") from error
     if chosen.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        count = 0
+        # A driver may list devices that torch cannot use.
+        if torch.cuda.is_available():
+            count = torch.cuda.device_count()
         if (chosen.index or 0) >= count:
             raise ModelError(
                 f"device={device!r} was asked for, but this machine has {count or 'no'} usable CUDA "
-                f"device{'' if count == 1 else 's'}; use device='cpu' (--device cpu)"
+                f"device{'s' * (count != 1)}; use device='cpu' (--device cpu)"
             )
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise ModelError(f"device={device!r} was asked for, but MPS is not available here; use device='cpu'")
@@ -49,7 +54,9 @@ def best_device() -> torch.device:
     """Return CUDA where there is one, else MPS, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
 
 
 @contextmanager
@@ -68,8 +75,9 @@ def placed(model: nn.Module, device: torch.device, memory_format: str = "contigu
     originals = [t.data for t in tensors]
     try:
         for t in tensors:
-            data = t.data.to(device)
-            t.data = data.contiguous(memory_format=torch.channels_last) if last and t.dim() == 4 else data
+            t.data = t.data.to(device)
+            if last and t.dim() == 4:
+                t.data = t.data.contiguous(memory_format=torch.channels_last)
         yield last
     finally:
         for t, data in zip(tensors, originals, strict=True):
@@ -83,8 +91,9 @@ def beside(model: nn.Module, images: Tensor) -> Tensor:
 
 def to_device(images: Tensor, device: torch.device, *, channels_last: bool = False) -> Tensor:
     """Move a batch without waiting for it (pinned memory, non-blocking copy to CUDA)."""
-    if device.type == "cuda" and images.device.type == "cpu":
-        images = images if images.is_pinned() else images.pin_memory()
+    # A copy to CUDA can go on beside the computation only from memory that the system does not move.
+    if device.type == "cuda" and images.device.type == "cpu" and not images.is_pinned():
+        images = images.pin_memory()
     images = images.to(device, non_blocking=device.type == "cuda")
     if channels_last and images.dim() == 4:
         images = images.contiguous(memory_format=torch.channels_last)

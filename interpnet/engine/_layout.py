@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interpnet.engine._operators import per_axis
-from interpnet.engine._trace import Call
+from interpnet.engine._call import Call, per_axis
 
 
 @dataclass(frozen=True)

@@ -177,17 +177,17 @@ def operator_name(func: Callable[..., Any]) -> str:
     return {"truediv": "div"}.get(name, name)
 
 
-def operator_kind(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
-    """Return the kind of the site that this call makes, or ``None``; see :class:`Operator`."""
-    row = operator(operator_name(func))
-    if row.kind == "?":
-        return _kind_by_argument(row.name, args, kwargs)
-    if row.kind in {"add", "mul"}:
+def operator_kind(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+    """Return the kind of the site that a call of the operator makes, or ``None``; see :class:`Operator`."""
+    kind = operator(name).kind
+    if kind == "?":
+        return _kind_by_argument(name, args, kwargs)
+    if kind in {"add", "mul"}:
         # Arithmetic with numbers and parameters alone (rescaling an image, say) makes no site.
         tensors = [a for a in args[:2] if isinstance(a, Tensor)]
         if len(tensors) < 2 or tensors[0].dim() < 2:
             return None
-    return row.kind or None
+    return kind or None
 
 
 def _kind_by_argument(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
@@ -221,50 +221,3 @@ def argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, na
     if len(args) > position:
         return args[position]
     return kwargs.get(name, default)
-
-
-def is_inplace(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether the call overwrites its first argument: ``relu_``, ``+=`` or ``inplace=True``."""
-    if kwargs.get("inplace") is True:
-        return True
-    name = getattr(func, "__name__", "")
-    if name.endswith("__"):
-        return bool(name.startswith("__i"))
-    if name.endswith("_"):
-        return True
-    position = operator(name).inplace
-    return position is not None and len(args) > position and args[position] is True
-
-
-def per_axis(value: int | tuple[int, ...] | list[int], n: int) -> tuple[int, ...]:
-    """Return ``value`` once per spatial axis: ``3`` and ``(3,)`` become ``(3, 3)`` for ``n = 2``."""
-    if isinstance(value, int):
-        return (value,) * n
-    values = tuple(int(v) for v in value)
-    return values * n if len(values) == 1 else values
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """How a convolution walks over its input: one number, or a pair (before, after), per spatial axis."""
-
-    stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
-    groups: int
-
-
-def convolution_of(args: tuple[Any, ...], kwargs: Mapping[str, Any], n: int) -> Convolution:
-    """Return how a convolution call walks over ``n`` spatial axes; ``"same"`` and ``"valid"`` become numbers."""
-    dilation = per_axis(argument(args, kwargs, 5, "dilation", 1), n)
-    padding = argument(args, kwargs, 4, "padding", 0)
-    if padding == "same":
-        kernel = argument(args, kwargs, 1, "weight").shape[2:]
-        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        pairs = tuple((t // 2, t - t // 2) for t in totals)
-    elif padding == "valid":
-        pairs = ((0, 0),) * n
-    else:
-        pairs = tuple((p, p) for p in per_axis(padding, n))
-    stride = per_axis(argument(args, kwargs, 3, "stride", 1), n)
-    return Convolution(stride, pairs, dilation, int(argument(args, kwargs, 6, "groups", 1)))

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
 import torch
@@ -26,7 +26,7 @@ from interpnet.errors import DataError, LayerError, ModelError, did_you_mean
 Output = Callable[[Any], Tensor]
 Layers = str | nn.Module | Iterable[str | nn.Module]
 
-#: Kinds that ``layers="all"`` takes: METHOD's "output of every layer (conv, ReLU, norm, pool, FC)".
+#: Kinds that ``layers="all"`` takes; docs/method.md, section 1: the output of every layer.
 LAYER_KINDS = frozenset({"conv", "linear", "norm", "rectifier", "activation", "pool"})
 
 
@@ -139,9 +139,7 @@ class Trace:
         """
         if isinstance(layers, str | nn.Module):
             layers = [layers]
-        chosen: set[str] = set()
-        for item in layers:
-            chosen.update(self._match(item))
+        chosen = {name for item in layers for name in self._match(item)}
         sites = tuple(s for s in self.sites if s.name in chosen)
         if not sites:
             raise LayerError(
@@ -172,7 +170,7 @@ class Trace:
         inside = [s for s in self.sites if s.usable and (s.module == path or s.module.startswith(f"{path}."))]
         return [s.name for s in inside if s.default] or [s.name for s in inside if not s.output]
 
-    def _nothing(self, item: str) -> list[str]:
+    def _nothing(self, item: str) -> NoReturn:
         names = [s.name for s in self.sites] + [s.module for s in self.sites if s.module]
         raise LayerError(
             f"no layer matches {item!r}{did_you_mean(item, names)} `interpnet layers MODEL` lists all {len(self.sites)}"
@@ -180,10 +178,11 @@ class Trace:
 
     @staticmethod
     def _warn(lost: Sequence[Site]) -> None:
+        names = ", ".join(f"{s.name} ({s.why})" for s in lost[:4])
+        if len(lost) > 4:
+            names += f" and {len(lost) - 4} more"
         if lost:
-            names = ", ".join(f"{s.name} ({s.why})" for s in lost[:4])
-            more = f" and {len(lost) - 4} more" if len(lost) > 4 else ""
-            warnings.warn(f"left out of the default layers: {names}{more}", SiteWarning, stacklevel=4)
+            warnings.warn(f"left out of the default layers: {names}", SiteWarning, stacklevel=4)
 
 
 def channel_index(sites: Iterable[Site]) -> ChannelIndex:
@@ -231,7 +230,6 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
         n_outputs = int(results[-1].shape[1])
     graph.mark_gates()
     graph.mark_output(results)
-    graph.mark_families()
     sites = _sites(graph, batch)
     if not sites:
         raise ModelError(
@@ -265,52 +263,64 @@ def logits_of(result: Any, batch: int, output: Output | None) -> Tensor:
             f"the model's output has shape {tuple(result.shape)}; expected logits (B={batch}, classes). Pass "
             "output=FUNCTION that reduces it, e.g. output=lambda y: y.mean((2, 3)) for a dense prediction"
         )
+    items = ""
+    remedy = "output=FUNCTION"
     if isinstance(result, dict):
-        keys = list(result)
-        raise ModelError(
-            f"the model returns a {type(result).__name__} with keys {keys}; expected logits (B, classes). "
-            f"Pass output=lambda y: y[{keys[0]!r}] (command line: --output {keys[0]})"
-        )
-    if isinstance(result, tuple | list):
-        raise ModelError(
-            f"the model returns a {type(result).__name__} of {len(result)} items; expected logits (B, classes). "
-            "Pass output=lambda y: y[0] (command line: --output 0)"
-        )
-    raise ModelError(f"the model returns a {type(result).__name__}; expected logits (B, classes). Pass output=FUNCTION")
+        first, *_ = result
+        items = f" with keys {list(result)}"
+        remedy = f"output=lambda y: y[{first!r}] (command line: --output {first})"
+    elif isinstance(result, tuple | list):
+        items = f" of {len(result)} items"
+        remedy = "output=lambda y: y[0] (command line: --output 0)"
+    raise ModelError(f"the model returns a {type(result).__name__}{items}; expected logits (B, classes). Pass {remedy}")
 
 
 def _sites(graph: Graph, images: Tensor) -> tuple[Site, ...]:
     """Return the sites of a graph, and decide which are taken by default."""
     named = [n for n in graph.nodes if n.call.kind is not None]
-    active = [n for n in named if _is_active(n) and not n.gate and not n.output and n.family]
-    if not active:  # a network without activations: its convolutions and linear maps themselves
-        active = [n for n in named if n.call.kind in {"conv", "linear"} and not n.gate and not n.output]
-    default = {id(n) for n in active}
-    return tuple(_site(n, images, default=id(n) in default) for n in named)
-
-
-def _is_active(node: Node) -> bool:
-    return node.swish or node.call.kind in {"rectifier", "activation"}
+    inner = [n for n in named if not n.gate and not n.output]
+    active = [n for n in inner if n.kind in {"rectifier", "activation"} and n.family]
+    # A network without activations: its convolutions and linear maps themselves.
+    default = active or [n for n in inner if n.weighted]
+    chosen = {id(n) for n in default}
+    return tuple(_site(n, images, default=id(n) in chosen) for n in named)
 
 
 def _site(node: Node, images: Tensor, *, default: bool) -> Site:
-    axis, shape, batch, why = node.layout.axis, node.shape, images.shape[0], ""
-    if not node.tensor:
-        why = f"{node.call.op!r} returns several tensors"
-    elif len(shape) < 2 or shape[0] != batch:
-        why = f"its output {shape} has no batch axis in front (the batch has {batch} images)"
-    elif axis is None:
-        why = f"its channel axis is not known: {node.layout.why or 'no operator told it'}"
-    elif axis == 0:
-        why = "its channel axis is the batch axis"
-    channels = shape[axis] if not why and axis is not None else 0
-    n_axes = images.dim() - 2
-    fields: list[tuple[int, Field] | None] = [None] * n_axes
+    axis = node.layout.axis
+    fields: list[tuple[int, Field] | None] = [None] * (images.dim() - 2)
     for a, f in node.layout.fields.items():
-        if a != axis and f.axis < n_axes:
+        if a != axis and f.axis < len(fields):
             fields[f.axis] = (a, f)
-    kind = "rectifier" if node.swish else str(node.call.kind)
+    why = _why_unusable(node, images.shape[0])
+    channels = 0
+    if axis is not None and not why:
+        channels = node.shape[axis]
     return Site(
-        node.call.name, node.call.module, node.call.op, kind, tuple(shape[1:]), axis, channels,
-        node.family, tuple(fields), node.gate, node.output, default, why,
-    )  # fmt: skip
+        name=node.call.name,
+        module=node.call.module,
+        op=node.call.op,
+        kind=node.kind,
+        shape=node.shape[1:],
+        axis=axis,
+        channels=channels,
+        family=node.family,
+        fields=tuple(fields),
+        gate=node.gate,
+        output=node.output,
+        default=default,
+        why=why,
+    )
+
+
+def _why_unusable(node: Node, batch: int) -> str:
+    """Return why a node's channels cannot be read, ``""`` where they can."""
+    if not node.tensor:
+        return f"{node.call.op!r} returns several tensors"
+    if len(node.shape) < 2 or node.shape[0] != batch:
+        return f"its output {node.shape} has no batch axis in front (the batch has {batch} images)"
+    if node.layout.axis is None:
+        return f"its channel axis is not known: {node.layout.why or 'no operator told it'}"
+    if node.layout.axis == 0:
+        return "its channel axis is the batch axis"
+    return ""

@@ -18,9 +18,10 @@ Names
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -28,58 +29,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from interpnet.engine._operators import (
-    Convolution,
-    Operator,
-    argument,
-    convolution_of,
-    is_inplace,
-    operator,
-    operator_kind,
-    operator_name,
-)
+from interpnet.engine._call import Call
+from interpnet.engine._operators import operator_kind, operator_name
 from interpnet.errors import ModelError
 
-
-@dataclass(frozen=True)
-class Call:
-    """One operator call, as a rule or an observer sees it."""
-
-    func: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    op: str
-    kind: str | None
-    name: str
-    module: str
-
-    @property
-    def operator(self) -> Operator:
-        """What is known of the operator."""
-        return operator(self.op)
-
-    @property
-    def inplace(self) -> bool:
-        """Whether the call overwrites its first argument: ``relu_``, ``+=`` or ``inplace=True``."""
-        return is_inplace(self.func, self.args, self.kwargs)
-
-    def argument(self, position: int, name: str, default: Any = None) -> Any:
-        """Return the argument given by ``position`` or by ``name``."""
-        return argument(self.args, self.kwargs, position, name, default)
-
-    def on(self, x: Tensor) -> Call:
-        """Return the same call with ``x`` as its input."""
-        if self.args:
-            return replace(self, args=(x, *self.args[1:]))
-        return replace(self, kwargs={**self.kwargs, "input": x})
-
-    def convolution(self) -> Convolution:
-        """Return how a convolution walks over its input."""
-        return convolution_of(self.args, self.kwargs, self.operator.dimensions)
-
-    def run(self) -> Any:
-        """Run the operator as the network's author wrote it."""
-        return self.func(*self.args, **self.kwargs)
+Read = Callable[[Tensor], None]
+Edit = Callable[[Tensor], Tensor]
+Rule = Callable[[Call], Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -106,9 +62,9 @@ class Instrument:
         Called with the network's positional inputs before each forward pass.
     """
 
-    reads: Mapping[str, Callable[[Tensor], None]] = field(default_factory=dict)
-    edits: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
-    rule: Callable[[Call], Tensor | None] | None = None
+    reads: Mapping[str, Read] = field(default_factory=dict)
+    edits: Mapping[str, Edit] = field(default_factory=dict)
+    rule: Rule | None = None
     rule_inplace: bool = False
     observe: Callable[[Call, Any], None] | None = None
     before: Callable[[tuple[Any, ...]], None] | None = None
@@ -120,18 +76,17 @@ class _Engine(TorchFunctionMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.instruments: list[Instrument] = []
-        self._reads: dict[str, list[Callable[[Tensor], None]]] = {}
-        self._edits: list[Mapping[str, Callable[[Tensor], Tensor]]] = []
-        self._rule: Callable[[Call], Tensor | None] | None = None
-        self._rule_inplace = False
+        self._reads: dict[str, list[Read]] = {}
+        self._edits: list[Mapping[str, Edit]] = []
+        self._ruling = Instrument()
         self._observers: list[Callable[[Call, Any], None]] = []
-        self.calls: dict[str, int] = {}
+        self._calls: Counter[str] = Counter()
         self._stack: list[str] = [""]
         self._handles: list[Any] = []
         self._single: set[str] = set()
         for name, module in model.named_modules():
             path = _clean(name)
-            if not any(True for _ in module.children()) and _is_torch_layer(module):
+            if next(module.children(), None) is None and _is_torch_layer(module):
                 self._single.add(path)
             self._hook(module, path, root=module is model)
 
@@ -141,7 +96,8 @@ class _Engine(TorchFunctionMode):
                 for what in list(self.instruments):
                     if what.before is not None:
                         what.before(args)
-                self.calls.clear()
+                # Calls are numbered afresh in every forward pass, also after one that an exception ended.
+                self._calls.clear()
                 self._stack[:] = [""]
             self._stack.append(path)
 
@@ -157,10 +113,8 @@ class _Engine(TorchFunctionMode):
         self._sort()
 
     def discard(self, what: Instrument) -> None:
-        for i in range(len(self.instruments) - 1, -1, -1):
-            if self.instruments[i] is what:
-                del self.instruments[i]
-                break
+        # By identity: two instruments may be equal.
+        del self.instruments[max(i for i, one in enumerate(self.instruments) if one is what)]
         self._sort()
 
     def _sort(self) -> None:
@@ -171,20 +125,20 @@ class _Engine(TorchFunctionMode):
                 self._reads.setdefault(name, []).append(read)
         # Edits are looked up at each call: some are filled in when the first batch runs.
         self._edits = [what.edits for what in self.instruments]
-        ruling = next((what for what in reversed(self.instruments) if what.rule is not None), Instrument())
-        self._rule, self._rule_inplace = ruling.rule, ruling.rule_inplace
+        self._ruling = next((what for what in reversed(self.instruments) if what.rule is not None), Instrument())
         self._observers = [what.observe for what in self.instruments if what.observe is not None]
 
     def close(self) -> None:
         for handle in self._handles:
             handle.remove()
 
-    def name(self, op: str) -> str:
-        path = self._stack[-1]
-        base = path if path in self._single else f"{path}:{op}" if path else op
-        count = self.calls.get(base, 0)
-        self.calls[base] = count + 1
-        return base if count == 0 else f"{base}:{count}"
+    def _name(self, op: str) -> str:
+        base = self._stack[-1]
+        if base not in self._single:
+            base = f"{base}:{op}".removeprefix(":")
+        count = self._calls[base]
+        self._calls[base] += 1
+        return f"{base}:{count}" if count else base
 
     def __torch_function__(
         self,
@@ -194,54 +148,47 @@ class _Engine(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        kind = operator_kind(func, args, kwargs)
-        if kind is None:
-            return self._other(func, args, kwargs)
-        name = self.name(operator_name(func))
-        edits = [edits[name] for edits in self._edits if name in edits]
-        rule = self._rule if self._rule is not None and torch.is_grad_enabled() else None
+        op = operator_name(func)
+        if op in {"get", "set"}:  # a property of a tensor: nothing is computed
+            return func(*args, **kwargs)
+        kind = operator_kind(op, args, kwargs)
+        name = ""
+        reads: list[Read] = []
+        edits: list[Edit] = []
+        if kind is not None:
+            name = self._name(op)
+            reads = self._reads.get(name, [])
+            edits = [edits[name] for edits in self._edits if name in edits]
+        rule = None
+        if (kind is not None or op == "getitem") and torch.is_grad_enabled():
+            rule = self._ruling.rule
+        # Most calls of a pass are wanted by nobody; they cost a few look-ups.
         if not edits and rule is None and not self._observers:
             out = func(*args, **kwargs)
         else:
-            call = Call(func, args, kwargs, operator_name(func), kind, name, self._stack[-1])
-            out = _run(call, rule, edits, rule_inplace=self._rule_inplace)
+            call = Call(func, args, kwargs, op, kind, name, self._stack[-1])
+            out = _run(call, rule, edits, rule_inplace=self._ruling.rule_inplace)
             for observe in self._observers:
                 observe(call, out)
-        for read in self._reads.get(name, ()):
+        for read in reads:
             read(out)
         return out
 
-    def _other(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        op = operator_name(func)
-        if op == "get" or op == "set":  # a property of a tensor: nothing is computed
-            return func(*args, **kwargs)
-        call = Call(func, args, kwargs, op, None, "", self._stack[-1])
-        out = None
-        if self._rule is not None and op == "getitem" and torch.is_grad_enabled():
-            out = self._rule(call)
-        if out is None:
-            out = func(*args, **kwargs)
-        for observe in self._observers:
-            observe(call, out)
-        return out
 
-
-def _run(
-    call: Call,
-    rule: Callable[[Call], Tensor | None] | None,
-    edits: Sequence[Callable[[Tensor], Tensor]],
-    *,
-    rule_inplace: bool = False,
-) -> Any:
+def _run(call: Call, rule: Rule | None, edits: Sequence[Edit], *, rule_inplace: bool) -> Any:
     """Run one call under a rule and edits; in-place calls keep their meaning and their autograd graph."""
     if rule is None and not edits:
         return call.run()
-    target = call.argument(0, "input") if call.inplace else None
+    target = None
+    if call.inplace:
+        target = call.argument(0, "input")
     if target is not None and target.requires_grad and (edits or not rule_inplace):
         # Autograd would refuse to edit what an in-place operator saved, so compute on a copy, then
         # write the result where the author wanted it.
         call = call.on(target.clone())
-    out = rule(call) if rule is not None else None
+    out = None
+    if rule is not None:
+        out = rule(call)
     if out is None:
         if target is not None and not edits:
             return call.on(target).run()

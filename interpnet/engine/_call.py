@@ -1,0 +1,113 @@
+"""One operator call, as rules and observers see it, and how to read its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from interpnet.engine._operators import Operator, argument, operator
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """How a convolution walks over its input: one number, or a pair (before, after), per spatial axis."""
+
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operator call.
+
+    Attributes
+    ----------
+    func, args, kwargs
+        The function of the torch API, and what it was called with.
+    op : str
+        The operator's name, see :func:`operator_name`.
+    kind : str or None
+        The kind of the site that the call makes, ``None`` for none.
+    name, module : str
+        The site's name, and the module whose code made the call.
+    """
+
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    op: str
+    kind: str | None
+    name: str
+    module: str
+
+    def run(self) -> Any:
+        """Run the operator as the network's author wrote it."""
+        return self.func(*self.args, **self.kwargs)
+
+    def on(self, x: Tensor) -> Call:
+        """Return the same call with ``x`` as its input."""
+        if self.args:
+            return replace(self, args=(x, *self.args[1:]))
+        return replace(self, kwargs={**self.kwargs, "input": x})
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """Return the argument given by ``position`` or by ``name``."""
+        return argument(self.args, self.kwargs, position, name, default)
+
+    def tensors(self) -> list[Tensor]:
+        """Return every tensor among the arguments."""
+        return list(tensors_in((self.args, dict(self.kwargs))))
+
+    @property
+    def operator(self) -> Operator:
+        """What is known of the operator."""
+        return operator(self.op)
+
+    @property
+    def inplace(self) -> bool:
+        """Whether the call overwrites its first argument: ``relu_``, ``+=`` or ``inplace=True``."""
+        if self.kwargs.get("inplace") is True:
+            return True
+        name: str = getattr(self.func, "__name__", "")
+        if name.endswith("_"):
+            return name.startswith("__i") or not name.endswith("__")
+        position = operator(name).inplace
+        return position is not None and len(self.args) > position and self.args[position] is True
+
+    def convolution(self) -> Convolution:
+        """Return how a convolution walks over its input; ``"same"`` and ``"valid"`` padding become numbers."""
+        n = self.operator.dimensions
+        dilation = per_axis(self.argument(5, "dilation", 1), n)
+        padding = self.argument(4, "padding", 0)
+        if padding == "same":
+            kernel = self.argument(1, "weight").shape[2:]
+            totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+            pairs = tuple((t // 2, t - t // 2) for t in totals)
+        else:
+            pairs = tuple((p, p) for p in per_axis(0 if padding == "valid" else padding, n))
+        stride = per_axis(self.argument(3, "stride", 1), n)
+        return Convolution(stride, pairs, dilation, int(self.argument(6, "groups", 1)))
+
+
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested tuples, lists and dicts."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from tensors_in(value)
+        elif isinstance(value, dict):
+            yield from tensors_in(value.values())
+
+
+def per_axis(value: int | tuple[int, ...] | list[int], n: int) -> tuple[int, ...]:
+    """Return ``value`` once per spatial axis: ``3`` and ``(3,)`` become ``(3, 3)`` for ``n = 2``."""
+    if isinstance(value, int):
+        return (value,) * n
+    values = tuple(int(v) for v in value)
+    return values * n if len(values) == 1 else values
