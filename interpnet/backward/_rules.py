@@ -46,7 +46,7 @@ from interpnet.backward._functions import Convolve, Rectify, ResamplePool, Resam
 from interpnet.backward._pooling import dense_pooling
 from interpnet.backward._report import RuleReport
 from interpnet.engine import Call, Convolution, Instrument, instrument, slices_of
-from interpnet.errors import InterpNetError
+from interpnet.support.checks import one_of
 
 RECTIFIER_RULES = ("gradient", "deconvnet", "guided")
 
@@ -71,8 +71,7 @@ def backward_rules(
     >>> report.seen, report.overridden
     (1, 1)
     """
-    if rectifier not in RECTIFIER_RULES:
-        raise InterpNetError(f"rectifier={rectifier!r}; expected one of {', '.join(map(repr, RECTIFIER_RULES))}")
+    one_of(rectifier, "rectifier", RECTIFIER_RULES)
     report = RuleReport(rectifier, resample, resample_pool)
     rules = _Rules(report)
     with instrument(model, Instrument(rule=rules, rule_inplace=True, observe=report.observe)):

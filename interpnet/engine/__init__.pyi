@@ -3,7 +3,7 @@ from ._autograd import is_custom as is_custom
 from ._autograd import node_name as node_name
 from ._call import Call as Call
 from ._call import Convolution as Convolution
-from ._call import per_axis as per_axis
+from ._call import Window as Window
 from ._call import tensors_in as tensors_in
 from ._channels import Channel as Channel
 from ._channels import ChannelIndex as ChannelIndex

@@ -22,6 +22,16 @@ class Convolution:
 
 
 @dataclass(frozen=True)
+class Window:
+    """The window of a pooling: one number per spatial axis."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Call:
     """One operator call.
 
@@ -92,6 +102,22 @@ class Call:
             pairs = tuple((p, p) for p in per_axis(0 if padding == "valid" else padding, n))
         stride = per_axis(self.argument(3, "stride", 1), n)
         return Convolution(stride, pairs, dilation, int(self.argument(6, "groups", 1)))
+
+    def pooling(self) -> Window:
+        """Return the window of a pooling that is not adaptive."""
+        n = self.operator.dimensions
+        # lp_pool takes the norm's order before its window, and no padding.
+        skip = int(self.op.startswith("lp"))
+        kernel = per_axis(self.argument(1 + skip, "kernel_size"), n)
+        # The C functions spell "as the kernel" as an empty list.
+        stride = per_axis(self.argument(2 + skip, "stride") or kernel, n)
+        padding: int | tuple[int, ...] = 0
+        dilation: int | tuple[int, ...] = 1
+        if not skip:
+            padding = self.argument(3, "padding", 0)
+        if self.op.startswith("max"):
+            dilation = self.argument(4, "dilation", 1)
+        return Window(kernel, stride, per_axis(padding, n), per_axis(dilation, n))
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:

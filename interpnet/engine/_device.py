@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from interpnet.errors import InterpNetError, ModelError
+from interpnet.errors import ModelError
+from interpnet.support.checks import one_of
 
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 
@@ -67,8 +68,7 @@ def placed(model: nn.Module, device: torch.device, memory_format: str = "contigu
     cores; see experiments/benchmarks/collect.py), else contiguous. The parameters' own tensors come
     back afterwards, not copies of them.
     """
-    if memory_format not in MEMORY_FORMATS:
-        raise InterpNetError(f"memory_format={memory_format!r}; expected one of {', '.join(MEMORY_FORMATS)}")
+    one_of(memory_format, "memory_format", MEMORY_FORMATS)
     has_conv = any(isinstance(m, nn.Conv2d) for m in model.modules())
     last = memory_format == "channels_last" or (memory_format == "auto" and has_conv)
     tensors = [*model.parameters(), *model.buffers()]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interpnet.engine._call import Call, per_axis
+from interpnet.engine._call import Call
 
 
 @dataclass(frozen=True)
@@ -171,16 +171,8 @@ def _windows(call: Call, x: Tensor, out: Tensor) -> list[tuple[int, ...]]:
     if call.op.startswith("adaptive"):
         sizes = zip(x.shape[-n:], out.shape[-n:], strict=True)
         return [(a // b, a // b, 0, 1) if b > 1 and a % b == 0 else () for a, b in sizes]
-    # lp_pool takes the norm's order before its window, and no padding.
-    skip = int(call.op.startswith("lp"))
-    kernel = per_axis(call.argument(1 + skip, "kernel_size"), n)
-    # The C functions spell "as the kernel" as an empty list.
-    stride = per_axis(call.argument(2 + skip, "stride") or kernel, n)
-    padding = (0,) * n if skip else per_axis(call.argument(3, "padding", 0), n)
-    dilation = (1,) * n
-    if call.op.startswith("max"):
-        dilation = per_axis(call.argument(4, "dilation", 1), n)
-    return list(zip(kernel, stride, padding, dilation, strict=True))
+    window = call.pooling()
+    return list(zip(window.kernel, window.stride, window.padding, window.dilation, strict=True))
 
 
 def _reduce(call: Call, out: Tensor, inputs: Inputs) -> Layout:

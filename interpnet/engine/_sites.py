@@ -17,8 +17,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from interpnet.engine._call import tensors_in
 from interpnet.engine._channels import ChannelIndex
-from interpnet.engine._graph import Graph, Node, tensors_in
+from interpnet.engine._graph import Graph, Node
 from interpnet.engine._layout import Field
 from interpnet.engine._trace import Instrument, evaluating, instrument, unwrap
 from interpnet.errors import DataError, LayerError, ModelError, did_you_mean
@@ -139,7 +140,9 @@ class Trace:
         """
         if isinstance(layers, str | nn.Module):
             layers = [layers]
-        chosen = {name for item in layers for name in self._match(item)}
+        chosen: set[str] = set()
+        for item in layers:
+            chosen.update(self._match(item))
         sites = tuple(s for s in self.sites if s.name in chosen)
         if not sites:
             raise LayerError(

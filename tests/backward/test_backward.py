@@ -315,7 +315,7 @@ def test_an_input_given_by_name_is_the_same_input(rule: str) -> None:
 
 def test_unknown_rule_is_named() -> None:
     with (
-        pytest.raises(InterpNetError, match="rectifier='relu'; expected one of 'gradient'"),
+        pytest.raises(InterpNetError, match="rectifier is 'relu'; expected 'gradient' or 'deconvnet' or 'guided'"),
         backward_rules(nn.ReLU(), rectifier="relu"),
     ):
         pass

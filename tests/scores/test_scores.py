@@ -278,7 +278,7 @@ def test_bad_arguments() -> None:
         collect_scores(model, batches(5), norm="l1", progress=False)
     with pytest.raises(LayerError, match="no layer matches 'conv9'"):
         collect_scores(model, batches(5), layers="conv9", progress=False)
-    with pytest.raises(InterpNetError, match="memory_format='nchw'"):
+    with pytest.raises(InterpNetError, match="memory_format is 'nchw'; expected 'auto' or 'contiguous'"):
         collect_scores(model, batches(5), memory_format="nchw", progress=False)
     with pytest.raises(ModelError, match="device='gpu' is not a device"):
         collect_scores(model, batches(5), device="gpu", progress=False)
