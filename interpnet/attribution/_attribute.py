@@ -1,24 +1,33 @@
-"""One signature for every attribution method: model, images and one target class an image, to (B, H, W)."""
+"""One signature for every attribution method: model, images and one target class per image give maps (B, H, W)."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import fields, replace
-from numbers import Integral
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from interpnet.attribution._call import REDUCTIONS, Attribution, AttributionCall, resolve_baseline
+from interpnet.attribution._call import REDUCTIONS, Attribution, AttributionCall, KnownTrace
 from interpnet.attribution._catalogue import METHODS, Method, find_method
+from interpnet.attribution._inputs import (
+    Baseline,
+    Target,
+    logits_in_parts,
+    resolve_baseline,
+    target_classes,
+    usable_images,
+)
 from interpnet.attribution._registry import require
-from interpnet.engine import Layers, Output, beside, check_images, evaluating, logits_of, unwrap
+from interpnet.engine import Layers, Output, evaluating, unwrap
 from interpnet.errors import DataError, InterpNetError, did_you_mean
+from interpnet.support.checks import one_of, whole_number
 
-Target = int | Tensor | Sequence[int] | None
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: How many images a pass may hold by default, where fewer came.
 _DEFAULT_BATCH = 16
@@ -28,7 +37,7 @@ class AttributionWarning(UserWarning):
     """Something was done that the caller should know of: evaluation mode was forced, a batch was halved."""
 
 
-def attribute(
+def attribute_full(
     model: nn.Module,
     images: Tensor,
     target: Target = None,
@@ -39,9 +48,64 @@ def attribute(
     reduction: str | None = None,
     output: Output | None = None,
     layer: Layers | None = None,
-    baseline: str | float | Tensor | None = None,
+    baseline: Baseline | None = None,
     **options: Any,
-) -> Tensor:
+) -> Attribution:
+    """Return the maps of :func:`attribute` with the raw signal and the residual of the method's sum rule.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(9, 2)).eval()
+    >>> found = attribute_full(net, torch.rand(2, 1, 3, 3), 1, "integrated_gradients", steps=2)
+    >>> found.residual_kind, found.flagged.tolist()
+    ('sum = F(x) - F(baseline)', [False, False])
+    """
+    chosen = find_method(method)
+    _check_options(chosen, options, layer, baseline, reduction)
+    seed = whole_number(seed, "seed")
+    if max_batch is not None:
+        max_batch = whole_number(max_batch, "max_batch", least=1)
+    model = unwrap(model)
+    with torch.inference_mode(False), torch.enable_grad():
+        images = usable_images(model, images)
+        if isinstance(baseline, Tensor):
+            baseline = resolve_baseline(images, baseline.detach().clone())
+        if any(m.training for m in model.modules()):
+            _say("the model came in training mode; it runs in evaluation mode here and is put back afterwards")
+        passes = _Passes(images, max_batch or max(len(images), _DEFAULT_BATCH), method)
+        with evaluating(model, frozen=True):
+            logits = torch.cat(passes.run(lambda here, limit: _logits(model, images[here], limit, output)))
+            call = AttributionCall(
+                model=model,
+                images=images,
+                target=target_classes(target, logits),
+                logits=logits,
+                sites=KnownTrace(model, output),
+                output=output,
+                max_batch=passes.limit,
+                seed=seed,
+                layer=layer,
+                baseline=baseline,
+                reduction=reduction or chosen.reduction,
+            )
+            parts = passes.run(lambda here, limit: _run(chosen, call.part(here, limit), options))
+    found = Attribution(**{f.name: _joined([getattr(part, f.name) for part in parts]) for f in fields(Attribution)})
+    _warn_of_blank_maps(found.maps, method)
+    return found
+
+
+def _called_like(full: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Show a function that hands everything on to ``full`` with the parameters of ``full``."""
+
+    def dress(function: Callable[..., R]) -> Callable[P, R]:
+        function.__signature__ = inspect.signature(full).replace(return_annotation="Tensor")  # type: ignore[attr-defined]
+        return function
+
+    return dress
+
+
+@_called_like(attribute_full)
+def attribute(*args: Any, **settings: Any) -> Tensor:
     """Return how much each pixel speaks for a class, by a method of the literature.
 
     Parameters
@@ -59,7 +123,7 @@ def attribute(
     seed : int
         Of methods that draw random numbers. An image's draws depend on the seed and its own pixels alone.
     reduction : {"sum", "positive", "abs", "max"}, optional
-        How colours become one value a pixel; each method has its own default.
+        How colours become one value per pixel; each method has its own default.
     output : function, optional
         Takes what the model returns, gives logits.
     layer : str, optional
@@ -90,64 +154,7 @@ def attribute(
     >>> attribute(net, torch.rand(2, 1, 5, 5), 1, "gradient").shape
     torch.Size([2, 5, 5])
     """
-    return attribute_full(
-        model, images, target, method, max_batch=max_batch, seed=seed, reduction=reduction, output=output, layer=layer,
-        baseline=baseline, **options,
-    ).maps  # fmt: skip
-
-
-def attribute_full(
-    model: nn.Module,
-    images: Tensor,
-    target: Target = None,
-    method: str = "gradcam++",
-    *,
-    max_batch: int | None = None,
-    seed: int = 0,
-    reduction: str | None = None,
-    output: Output | None = None,
-    layer: Layers | None = None,
-    baseline: str | float | Tensor | None = None,
-    **options: Any,
-) -> Attribution:
-    """Return the maps of :func:`attribute` with the raw signal and the residual of the method's sum rule.
-
-    Examples
-    --------
-    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(9, 2)).eval()
-    >>> found = attribute_full(net, torch.rand(2, 1, 3, 3), 1, "integrated_gradients", steps=2)
-    >>> found.residual_kind, found.flagged.tolist()
-    ('sum = F(x) - F(baseline)', [False, False])
-    """
-    chosen = find_method(method)
-    _check_options(chosen, options, layer, baseline, reduction)
-    limit = _whole(max_batch, "max_batch", least=1) if max_batch is not None else None
-    seed = _whole(seed, "seed", least=None)
-    model = unwrap(model)
-    with torch.inference_mode(False), torch.enable_grad():
-        images = usable_images(model, images)
-        targets = checked_targets(target, images)
-        if isinstance(baseline, Tensor):
-            baseline = resolve_baseline(images, baseline.detach().clone())
-        if any(m.training for m in model.modules()):
-            _say("the model came in training mode; it runs in evaluation mode here and is put back afterwards")
-        call = AttributionCall(
-            model,
-            images,
-            torch.empty(0),
-            torch.empty(0),
-            output,
-            0,
-            seed,
-            layer,
-            baseline,
-            reduction or chosen.reduction,
-        )
-        with evaluating(model, frozen=True):
-            parts = list(_parts(chosen, call, targets, limit or max(images.shape[0], _DEFAULT_BATCH), options))
-    found = _joined(parts)
-    _say_blank(found.maps, method)
-    return found
+    return attribute_full(*args, **settings).maps
 
 
 def methods() -> tuple[Method, ...]:
@@ -161,106 +168,103 @@ def methods() -> tuple[Method, ...]:
     return tuple(METHODS.values())
 
 
-def _parts(
-    method: Method, call: AttributionCall, targets: Tensor | None, limit: int, options: dict[str, Any]
-) -> Iterator[Attribution]:
-    """Run the method on at most ``limit`` images at a time, halving where the device's memory ends."""
-    n, start, said = call.images.shape[0], 0, False
-    while start < n:
-        here = slice(start, start + limit)
-        try:
-            part = _part(call, targets, here, limit)
-            yield _detached(method.run(part, **options), part)
-            start += limit
-            continue
-        except torch.OutOfMemoryError as error:
-            if limit == 1:
-                raise InterpNetError(
-                    f"the device's memory does not hold one image of shape {tuple(call.images.shape[1:])} under "
-                    f"method={method.name!r}; use smaller images or another device"
-                ) from error
-        # Outside of the handler, whose traceback would keep the tensors of the failed pass alive.
-        limit //= 2
+class _Passes:
+    """Runs something on slices of a batch of at most ``limit`` images, halved where the device's memory ends."""
+
+    def __init__(self, images: Tensor, limit: int, method: str) -> None:
+        self.limit = limit
+        self._images = images
+        self._method = method
+        self._warned = False
+
+    def run(self, function: Callable[[slice, int], R]) -> list[R]:
+        """Return ``function(slice, limit)`` for all slices, in order."""
+        found: list[R] = []
+        start = 0
+        while start < len(self._images):
+            try:
+                found.append(function(slice(start, start + self.limit), self.limit))
+                start += self.limit
+                continue
+            except torch.OutOfMemoryError as error:
+                if self.limit == 1:
+                    raise InterpNetError(
+                        f"the device's memory does not hold one image of shape {tuple(self._images.shape[1:])} under "
+                        f"method={self._method!r}; use smaller images or another device"
+                    ) from error
+            # Outside of the handler, whose traceback would keep the tensors of the failed pass alive.
+            self._halve()
+        return found
+
+    def _halve(self) -> None:
+        self.limit //= 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if not said:
-            _say(f"out of memory: going on with {limit} images a pass, halved again where needed; max_batch= sets it")
-            said = True
+        if not self._warned:
+            _say(
+                f"out of memory: going on with {self.limit} images a pass, halved again where needed; max_batch= sets "
+                "it"
+            )
+            self._warned = True
 
 
-def _part(call: AttributionCall, targets: Tensor | None, here: slice, limit: int) -> AttributionCall:
-    """Return the call on some of the images, with their logits and targets."""
-    images = call.images[here]
-    with torch.no_grad():
-        try:
-            logits = logits_of(call.model(images.clone()), images.shape[0], call.output)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            raise DataError(
-                f"images: the model does not run on shape {tuple(images.shape)}, {images.dtype}{_wanted(call.model)}: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
-    if targets is None:
-        target = logits.argmax(1)
-    else:
-        check_classes(targets, logits.shape[1])
-        target = targets[here].to(logits.device)
-    baseline = call.baseline[here] if isinstance(call.baseline, Tensor) else call.baseline
-    return replace(call, images=images, target=target, logits=logits, baseline=baseline, max_batch=limit)
+def _logits(model: nn.Module, images: Tensor, max_batch: int, output: Output | None) -> Tensor:
+    try:
+        return logits_in_parts(model, images, max_batch, output)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise DataError(
+            f"images: the model does not run on shape {tuple(images.shape)}, {images.dtype}{_wanted(model)}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
 
 
-def check_classes(targets: Tensor, n: int) -> None:
-    """Raise :class:`InterpNetError` unless every target is one of n classes."""
-    if bool(((targets < 0) | (targets >= n)).any()):
-        raise InterpNetError(f"target {targets.tolist()} holds a class outside 0..{n - 1}")
+def _wanted(model: nn.Module) -> str:
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is None:
+        return ""
+    return f" (its first convolution takes {first.in_channels} channels)"
 
 
-def _detached(found: Attribution, call: AttributionCall) -> Attribution:
+def _run(method: Method, call: AttributionCall, options: dict[str, Any]) -> Attribution:
+    found = method.run(call, **options)
     expected = (call.images.shape[0], *call.images.shape[2:])
     if tuple(found.maps.shape) != expected:
         raise RuntimeError(f"a method returned maps of shape {tuple(found.maps.shape)} instead of {expected}")
     return replace(found, maps=found.maps.detach())
 
 
-def _say_blank(maps: Tensor, method: str) -> None:
+def _warn_of_blank_maps(maps: Tensor, method: str) -> None:
     """Warn of maps that are zero everywhere: a picture of one looks like a finding."""
     blank = (maps.flatten(1) == 0).all(1).nonzero()[:, 0].tolist()
     if blank:
-        some = ", ".join(map(str, blank[:8])) + (", ..." if len(blank) > 8 else "")
+        some = ", ".join(map(str, blank[:8]))
+        if len(blank) > 8:
+            some += ", ..."
         _say(
             f"method={method!r}: {len(blank)} of {len(maps)} maps are zero everywhere (sample {some}): nothing came "
             "back to the image under this rule, so they say nothing about it"
         )
 
 
-def _joined(parts: Sequence[Attribution]) -> Attribution:
-    """Return the parts of a batch as one result."""
-    if len(parts) == 1:
-        return parts[0]
-    joined: dict[str, Any] = {}
-    for f in fields(Attribution):
-        values = [getattr(p, f.name) for p in parts]
-        if f.name == "info":
-            joined["info"] = {k: _along([v[k] for v in values]) for k in values[0]}
-        else:
-            joined[f.name] = _along(values)
-    return Attribution(**joined)
-
-
-def _along(values: list[Any]) -> Any:
-    if isinstance(values[0], Tensor):
+def _joined(values: list[Any]) -> Any:
+    """Return one field of a batch's parts as one value: tensors and lists hold one entry per sample."""
+    first = values[0]
+    if isinstance(first, Tensor):
         return torch.cat(values)
-    if isinstance(values[0], list):
-        return [v for value in values for v in value]
-    return values[0]
+    if isinstance(first, list):
+        return [entry for value in values for entry in value]
+    if isinstance(first, dict):
+        return {name: _joined([value[name] for value in values]) for name in first}
+    return first
 
 
 def _check_options(
     method: Method,
     options: dict[str, Any],
     layer: Layers | None,
-    baseline: str | float | Tensor | None,
+    baseline: Baseline | None,
     reduction: str | None,
 ) -> None:
     for name in options:
@@ -270,68 +274,27 @@ def _check_options(
                 f"its options: {', '.join(method.options) or 'none'}"
             )
     needs = method.needs
-    if options.get("inner") in METHODS:  # what a method that averages another one is given, it hands on
+    if options.get("inner") in METHODS:
+        # What a method that averages another one is given, it hands on.
         needs = needs | METHODS[options["inner"]].needs
     if layer is not None and "layer" not in needs:
         raise InterpNetError(f"layer={layer!r} came; method={method.name!r} takes no layer")
     if baseline is not None and "baseline" not in needs:
         raise InterpNetError(f"a baseline came; method={method.name!r} takes no baseline")
-    if reduction is not None and (method.reduction is None or reduction not in REDUCTIONS):
-        known = ", ".join(map(repr, REDUCTIONS))
-        why = f"expected one of {known}" if method.reduction else f"method={method.name!r} has no colours to reduce"
-        raise InterpNetError(f"reduction={reduction!r}; {why}")
+    if reduction is not None:
+        if method.reduction is None:
+            raise InterpNetError(f"reduction={reduction!r}; method={method.name!r} has no colours to reduce")
+        one_of(reduction, "reduction", REDUCTIONS)
     for need in sorted(needs):
         if need.startswith("extra:"):
             require(need.removeprefix("extra:"), method.name)
 
 
-def usable_images(model: nn.Module, images: Tensor) -> Tensor:
-    """Return a copy of ``images`` beside the model, or say what is wrong with them."""
-    check_images(images)
-    if images.dim() != 4:
-        raise DataError(f"images: shape {tuple(images.shape)} came; expected (B, C, H, W)")
-    dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()}
-    if dtypes and images.dtype not in dtypes:
-        wanted = min(str(d).removeprefix("torch.") for d in dtypes)
-        raise DataError(
-            f"images: dtype {images.dtype} came and the model's weights are torch.{wanted}; "
-            f"pass images.to(torch.{wanted})"
-        )
-    if not bool(torch.isfinite(images).all()):
-        raise DataError("images hold NaN or infinity; expected finite pixels")
-    return beside(model, images).detach().clone()
-
-
-def _wanted(model: nn.Module) -> str:
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    return f" (its first convolution takes {first.in_channels} channels)" if first is not None else ""
-
-
-def checked_targets(target: Target, images: Tensor) -> Tensor | None:
-    if target is None:
-        return None
-    batch = images.shape[0]
-    if isinstance(target, Integral) or (isinstance(target, Tensor) and target.dim() == 0):
-        target = [int(target)] * batch
-    targets = torch.as_tensor(target)
-    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
-        raise InterpNetError(f"target: dtype {targets.dtype} came; expected whole class numbers")
-    if targets.shape != (batch,):
-        raise InterpNetError(
-            f"target has shape {tuple(targets.shape)}; expected one class number for each of {batch} images"
-        )
-    return targets.detach().long().cpu()
-
-
-def _whole(value: Any, name: str, least: int | None) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or (least is not None and int(value) < least):
-        raise InterpNetError(f"{name}={value!r}; expected a whole number{'' if least is None else f' from {least} on'}")
-    return int(value)
-
-
 def _say(text: str) -> None:
     """Warn at the user's own line: the first one outside of this package."""
-    frame, level = inspect.currentframe(), 1
+    frame = inspect.currentframe()
+    level = 1
     while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("interpnet"):
-        frame, level = frame.f_back, level + 1
+        frame = frame.f_back
+        level += 1
     warnings.warn(text, AttributionWarning, stacklevel=level)

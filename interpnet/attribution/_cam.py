@@ -22,18 +22,22 @@ the trace found it with the user's own batch; where its maps are concatenated wi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from interpnet.attribution._call import Attribution, AttributionCall, gradient_of, score_gradient
+from interpnet.attribution._gradients import enlarge
 from interpnet.attribution._registry import register
-from interpnet.engine import Instrument, Site, instrument, logits_of
-from interpnet.errors import InterpNetError, ModelError
+from interpnet.engine import Instrument, Site, instrument, widest
+from interpnet.errors import ModelError
+from interpnet.support.checks import whole_number
+
+_register = partial(register, family="cam", needs={"layer"}, reduction=None)
 
 
-@register("cam", family="cam", paper="Zhou et al. 2016", cost=3, needs={"layer"}, reduction=None)
+@_register("cam", paper="Zhou et al. 2016", cost=3)
 def cam(call: AttributionCall, *, relu: bool = False) -> Attribution:
     """Weight the maps by the classifier's weights, where a global average and one linear layer follow the layer.
 
@@ -53,6 +57,7 @@ def cam(call: AttributionCall, *, relu: bool = False) -> Attribution:
     site = _averaged_layer(call)
     maps, gradient = _maps_and_gradient(call, site)
     weights = gradient.sum((2, 3), keepdim=True)
+    # Behind a global average every position has the same gradient; anything else is not the paper's method.
     uneven = (gradient - gradient.mean((2, 3), keepdim=True)).abs().amax() > 1e-4 * gradient.abs().amax()
     if bool(uneven):
         raise ModelError(
@@ -62,21 +67,21 @@ def cam(call: AttributionCall, *, relu: bool = False) -> Attribution:
     return _enlarged(call, site, (weights * maps).sum(1), relu=relu)
 
 
-@register("gradcam", family="cam", paper="Selvaraju et al. 2017", cost=3, needs={"layer"}, reduction=None)
+@_register("gradcam", paper="Selvaraju et al. 2017", cost=3)
 def gradcam(call: AttributionCall, *, relu: bool = True) -> Attribution:
     """Weight the maps of one layer by their mean gradient; ``relu`` keeps the positive part of the sum."""
     site = target_layer(call)
     return _enlarged(call, site, _gradcam(*_maps_and_gradient(call, site)), relu=relu)
 
 
-@register("gradcam++", family="cam", paper="Chattopadhay et al. 2018", cost=3, needs={"layer"}, reduction=None)
+@_register("gradcam++", paper="Chattopadhay et al. 2018", cost=3)
 def gradcam_plus_plus(call: AttributionCall) -> Attribution:
     """Weight the maps by their positive gradients, each position by its share alpha of the class's evidence."""
     site = target_layer(call)
     return _enlarged(call, site, _gradcam_plus_plus(*_maps_and_gradient(call, site)))
 
 
-@register("layercam", family="cam", paper="Jiang et al. 2021", cost=3, needs={"layer"}, reduction=None)
+@_register("layercam", paper="Jiang et al. 2021", cost=3)
 def layercam(call: AttributionCall) -> Attribution:
     """Weight every position of every map by its own positive gradient."""
     site = target_layer(call)
@@ -84,13 +89,10 @@ def layercam(call: AttributionCall) -> Attribution:
     return _enlarged(call, site, (gradient.clamp(min=0) * maps).sum(1))
 
 
-@register(
+@_register(
     "scorecam",
-    family="cam",
     paper="Wang et al. 2020",
     cost="one forward pass for each channel of the layer, or for each of `channels`",
-    needs={"layer"},
-    reduction=None,
 )
 def scorecam(call: AttributionCall, *, channels: int | None = None) -> Attribution:
     """Weight the maps by the softmax, over channels, of the logit of the image seen through each map.
@@ -103,28 +105,27 @@ def scorecam(call: AttributionCall, *, channels: int | None = None) -> Attributi
     channels : int, optional
         Only the channels with the largest norm, for each image; all by default, as published.
     """
-    if channels is not None and channels < 1:
-        raise InterpNetError(f"channels={channels}; expected at least 1, or None for all channels")
     site = target_layer(call)
-    maps = _maps(call, site)
-    norms = maps.flatten(2).norm(dim=2)
-    count = maps.shape[1] if channels is None else min(channels, maps.shape[1])
+    maps = call.layer_maps(site)
+    count = maps.shape[1]
+    if channels is not None:
+        count = min(whole_number(channels, "channels", least=1), count)
     # In the layer's own order, so that all channels give what no choice gives.
-    chosen = norms.topk(count, dim=1).indices.sort(1).values
+    chosen = maps.flatten(2).norm(dim=2).topk(count, dim=1).indices.sort(1).values
     maps = torch.stack([image[which] for image, which in zip(maps, chosen, strict=True)])
     scores = _masked_scores(call, maps)
     cam = (scores.softmax(1)[:, :, None, None] * maps).sum(1)
     return _enlarged(call, site, cam)
 
 
-@register("guided_gradcam", family="cam", paper="Selvaraju et al. 2017", cost=6, needs={"layer"}, reduction="max")
+@_register("guided_gradcam", paper="Selvaraju et al. 2017", cost=6, reduction="max")
 def guided_gradcam(call: AttributionCall, *, resample: bool = False) -> Attribution:
     """Multiply Grad-CAM with guided backpropagation; ``resample`` as in :mod:`interpnet.backward`."""
     site = target_layer(call)
     return _guided(call, site, _gradcam(*_maps_and_gradient(call, site)), resample)
 
 
-@register("guided_gradcam++", family="cam", paper="Chattopadhay et al. 2018", cost=6, needs={"layer"}, reduction="max")
+@_register("guided_gradcam++", paper="Chattopadhay et al. 2018", cost=6, reduction="max")
 def guided_gradcam_plus_plus(call: AttributionCall, *, resample: bool = False) -> Attribution:
     """Multiply Grad-CAM++ with guided backpropagation; ``resample`` as in :mod:`interpnet.backward`."""
     site = target_layer(call)
@@ -171,41 +172,32 @@ def _not_averages(after: Sequence[Site]) -> list[Site]:
 def _maps_and_gradient(call: AttributionCall, site: Site) -> tuple[Tensor, Tensor]:
     """Return the layer's maps (B, K, h, w) and the gradient of the target's logit with respect to them."""
     kept: list[Tensor] = []
+
+    def keep(out: Tensor) -> Tensor:
+        # A copy that the network goes on with: a later in-place operator would overwrite the map itself.
+        kept.append(out.clone())
+        return kept[-1]
+
     with torch.enable_grad():
         # The input takes part in the graph, so that gradients reach the layer with frozen weights.
         x = call.images.detach().clone().requires_grad_()
-
-        def keep(out: Tensor) -> Tensor:
-            copy = out.clone()
-            kept.append(copy)
-            return copy
-
         with instrument(call.model, Instrument(edits={site.name: keep})):
-            logits = logits_of(call.model(x.clone()), x.shape[0], call.output)
+            logits = call.forward(x)
         gradient = gradient_of(logits.gather(1, call.target[:, None]).sum(), kept[0])
     axis = site.axis or 1
     return kept[0].detach().movedim(axis, 1), gradient.movedim(axis, 1)
 
 
-def _maps(call: AttributionCall, site: Site) -> Tensor:
-    """Return the layer's maps (B, K, h, w)."""
-    kept: list[Tensor] = []
-    with torch.no_grad(), instrument(call.model, Instrument(reads={site.name: lambda out: kept.append(out.clone())})):
-        call.model(call.images.clone())
-    return kept[0].movedim(site.axis or 1, 1)
-
-
 def _masked_scores(call: AttributionCall, maps: Tensor) -> Tensor:
-    """Return the target's logit (B, K) of every image times each of its maps, ``max_batch`` images a pass."""
-    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
-    span = high - low
+    """Return the target's logit (B, K) of every image times each of its maps, ``max_batch`` images in one pass."""
+    low = maps.amin((2, 3), keepdim=True)
+    span = maps.amax((2, 3), keepdim=True) - low
     masks = torch.where(span > 0, (maps - low) / torch.where(span > 0, span, torch.ones_like(span)), 0)
     batch, count = maps.shape[:2]
     scores = maps.new_zeros(batch * count)
-    for first in range(0, batch * count, call.max_batch):
-        at = torch.arange(first, min(first + call.max_batch, batch * count), device=maps.device)
-        image, channel = at // count, at % count
-        mask = _enlarge(masks[image, channel], call)
+    for at in torch.split(torch.arange(batch * count, device=maps.device), call.max_batch):
+        image = at // count
+        mask = enlarge(masks.flatten(0, 1)[at], call)
         scores[at] = call.scores(call.images[image] * mask[:, None], call.target[image]).to(scores)
     return scores.view(batch, count)
 
@@ -215,9 +207,10 @@ def _gradcam(maps: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _gradcam_plus_plus(maps: Tensor, gradient: Tensor) -> Tensor:
-    # Third powers of small gradients leave float32 too soon; MPS has no float64.
-    wide = torch.float32 if maps.device.type == "mps" else torch.float64
-    g, a = gradient.to(wide), maps.to(wide)
+    # Third powers of small gradients leave float32 too soon.
+    wide = widest(maps.device)
+    g = gradient.to(wide)
+    a = maps.to(wide)
     below = 2 * g**2 + g**3 * a.sum((2, 3), keepdim=True)
     alpha = torch.where(below != 0, g**2 / torch.where(below != 0, below, torch.ones_like(below)), 0)
     weights = (alpha * g.clamp(min=0)).sum((2, 3), keepdim=True)
@@ -226,14 +219,10 @@ def _gradcam_plus_plus(maps: Tensor, gradient: Tensor) -> Tensor:
 
 def _guided(call: AttributionCall, site: Site, low: Tensor, resample: bool) -> Attribution:
     signal = score_gradient(call, rectifier="guided", resample=resample)
-    return call.finish(signal * _enlarge(low.clamp(min=0), call)[:, None], info={"layer": site.name})
+    return call.finish(signal * enlarge(low.clamp(min=0), call)[:, None], info={"layer": site.name})
 
 
 def _enlarged(call: AttributionCall, site: Site, low: Tensor, *, relu: bool = True) -> Attribution:
-    low = low.clamp(min=0) if relu else low
-    return Attribution(_enlarge(low, call), info={"layer": site.name})
-
-
-def _enlarge(low: Tensor, call: AttributionCall) -> Tensor:
-    """Return maps (n, h, w) at the images' size, by bilinear interpolation."""
-    return F.interpolate(low[:, None], call.images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    if relu:
+        low = low.clamp(min=0)
+    return Attribution(enlarge(low, call), info={"layer": site.name})

@@ -43,13 +43,19 @@ def ridge(masks: Tensor, y: Tensor, weights: Tensor, alpha: float) -> tuple[Tens
     >>> [round(c, 6) for c in coefficients.tolist()], round(r2, 6)
     ([2.0, 1.0], 1.0)
     """
-    z, y, w = masks.double(), y.double(), weights.double()
+    z = masks.double()
+    y = y.double()
+    w = weights.double()
+    # Centring by the weighted means takes the intercept out of the regression.
     share = w / w.sum()
-    z, y = z - share @ z, y - share @ y
+    z = z - share @ z
+    y = y - share @ y
     gram = z.T @ (w[:, None] * z) + alpha * torch.eye(z.shape[1], dtype=torch.float64)
     b = torch.linalg.pinv(gram, hermitian=True) @ (z.T @ (w * y))
-    left, whole = float(w @ (y - z @ b) ** 2), float(w @ y**2)
-    return b, 1 - left / whole if whole > 0 else 1.0
+    whole = float(w @ y**2)
+    if not whole > 0:
+        return b, 1.0
+    return b, 1 - float(w @ (y - z @ b) ** 2) / whole
 
 
 def kernel_coalitions(k: int, samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -81,8 +87,9 @@ def kernel_coalitions(k: int, samples: int, generator: torch.Generator) -> tuple
 def shapley_regression(masks: Tensor, y: Tensor, weights: Tensor, empty: float, full: float) -> Tensor:
     """Return the values (K,) that minimise ``sum_i w_i (y_i - empty - z_i v)^2`` and sum to ``full - empty``.
 
-    With A and b the weighted moments: ``v = A^+ (b - lam)``, ``lam = (1'A^+ b - (full - empty)) / (1'A^+ 1)``
-    (Covert & Lee 2021, eq. 7); with all coalitions and the Shapley kernel these are the Shapley values.
+    With A and b the weighted moments and the sum's Lagrange multiplier l: ``v = A^+ (b - l)``,
+    ``l = (1'A^+ b - (full - empty)) / (1'A^+ 1)`` (Covert & Lee 2021, eq. 7). With all coalitions and the Shapley
+    kernel these are the Shapley values.
 
     Examples
     --------
@@ -92,13 +99,15 @@ def shapley_regression(masks: Tensor, y: Tensor, weights: Tensor, empty: float, 
     >>> shapley_regression(z, torch.zeros(2), w, 0.0, 1.0)
     tensor([0.5000, 0.5000], dtype=torch.float64)
     """
-    z, y, w = masks.double(), y.double() - empty, weights.double()
+    z = masks.double()
+    y = y.double() - empty
+    w = weights.double()
     inverse = torch.linalg.pinv(z.T @ (w[:, None] * z), hermitian=True)
     b = z.T @ (w * y)
     ones = torch.ones(z.shape[1], dtype=torch.float64)
     reach = float(ones @ inverse @ ones)
-    lam = float(ones @ inverse @ b - (full - empty)) / reach
-    values: Tensor = inverse @ (b - lam * ones)
+    multiplier = float(ones @ inverse @ b - (full - empty)) / reach
+    values: Tensor = inverse @ (b - multiplier * ones)
     return values
 
 

@@ -7,6 +7,8 @@ the batch, and its batching holds every step's result. The tests compare with it
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,11 +16,13 @@ from torch import Tensor
 from interpnet.attribution._call import Attribution, AttributionCall, conserved, score_gradient
 from interpnet.attribution._registry import METHODS, find_method, register
 from interpnet.errors import InterpNetError
+from interpnet.support.checks import positive_number, whole_number
+
+_register = partial(register, family="gradient")
 
 
-@register(
+@_register(
     "smoothgrad",
-    family="gradient",
     paper="Smilkov et al. 2017: mean of the signals of noisy images",
     cost=lambda samples=25: 3 * samples,
     needs={"samples"},
@@ -42,17 +46,15 @@ def smoothgrad(
     return call.finish(mean, info={"inner": inner})
 
 
-@register(
+@_register(
     "vargrad",
-    family="gradient",
     paper="Adebayo et al. 2018: variance of the signals of noisy images",
     cost=lambda samples=25: 3 * samples,
     needs={"samples"},
 )
 def vargrad(call: AttributionCall, *, inner: str = "gradient", samples: int = 25, noise: float = 0.15) -> Attribution:
     """Return the variance (dividing by ``samples``) of ``inner``'s raw signal; see :func:`smoothgrad`."""
-    if samples < 2:
-        raise InterpNetError(f"samples={samples}; a variance needs 2 at least")
+    samples = whole_number(samples, "samples", least=2)
     _, variance = _noisy_moments(call, inner, samples, noise, "vargrad")
     return call.finish(variance, info={"inner": inner})
 
@@ -65,20 +67,22 @@ def _noisy_moments(call: AttributionCall, inner: str, samples: int, noise: float
         raise InterpNetError(f"inner={inner!r} of method={own!r} already averages over noise; expected e.g. {usable}")
     if method.reduction is None:
         raise InterpNetError(f"inner={inner!r} has no signal at the image's colours; method={own!r} needs one")
-    _check_steps(samples, "samples")
-    if not noise > 0:
-        raise InterpNetError(f"noise={noise}; expected a positive share of the image's range")
+    samples = whole_number(samples, "samples", least=1)
     x = call.images
-    scale = noise * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
+    scale = positive_number(noise, "noise") * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
     generators = call.generators()
-    mean, squares, seen = torch.zeros_like(x), torch.zeros_like(x), 0
-    for count in call.copies(samples):
+    mean = torch.zeros_like(x)
+    squares = torch.zeros_like(x)
+    seen = 0
+    for here in call.copies(samples):
         # One draw a step: what a sample gets must not depend on how many steps share a pass.
-        noisy = torch.cat([x + scale * call.draw(generators, *x.shape[1:], normal=True) for _ in range(count)])
+        steps = range(samples)[here]
+        noisy = torch.cat([x + scale * call.draw(generators, *x.shape[1:], normal=True) for _ in steps])
         raw = method.run(call.on(noisy)).raw
         if raw is None:
             raise RuntimeError(f"method {inner!r} has a reduction but returned no signal to reduce")
-        for signal in raw.view(count, *x.shape):
+        for signal in raw.view(-1, *x.shape):
+            # Welford 1962: a plain sum of squares loses the variance of a signal that is large and steady.
             seen += 1
             step = signal - mean
             mean = mean + step / seen
@@ -86,9 +90,8 @@ def _noisy_moments(call: AttributionCall, inner: str, samples: int, noise: float
     return mean, squares / samples
 
 
-@register(
+@_register(
     "integrated_gradients",
-    family="gradient",
     paper="Sundararajan et al. 2017: the gradient's mean along the line from a baseline",
     cost=lambda steps=50: 3 * steps + 1,
     needs={"baseline"},
@@ -100,23 +103,23 @@ def integrated_gradients(call: AttributionCall, *, steps: int = 50, bound: float
     The residual is that of completeness, ``sum = F(x) - F(b)``; it falls with ``steps`` and flags a map past
     ``bound``. The baseline b is blank by default.
     """
-    _check_steps(steps, "steps")
     baseline = call.reference()
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
-    at, weight = (torch.as_tensor(v, dtype=torch.float64).to(call.images) for v in ((1 + nodes) / 2, weights / 2))
-    delta, total, done = call.images - baseline, torch.zeros_like(call.images), 0
-    for count in call.copies(steps):
-        a = at[done : done + count].view(-1, 1, 1, 1, 1)
-        gradients = score_gradient(call, (baseline + a * delta).flatten(0, 1)).view(count, *delta.shape)
-        total += (weight[done : done + count].view(-1, 1, 1, 1, 1) * gradients).sum(0)
-        done += count
+    # The nodes lie in [-1, 1] and the weights sum to 2; the path runs over [0, 1].
+    nodes, weights = np.polynomial.legendre.leggauss(whole_number(steps, "steps", least=1))
+    places = torch.as_tensor((1 + nodes) / 2).to(call.images).view(-1, 1, 1, 1, 1)
+    shares = torch.as_tensor(weights / 2).to(call.images).view(-1, 1, 1, 1, 1)
+    delta = call.images - baseline
+    total = torch.zeros_like(delta)
+    for here in call.copies(steps):
+        points = baseline + places[here] * delta
+        gradients = score_gradient(call, points.flatten(0, 1)).view(points.shape)
+        total += (shares[here] * gradients).sum(0)
     expected = call.score - call.scores(baseline)
     return conserved(call, delta * total, expected, "sum = F(x) - F(baseline)", bound)
 
 
-@register(
+@_register(
     "expected_gradients",
-    family="gradient",
     paper="Erion et al. 2021; GradientSHAP, Lundberg & Lee 2017",
     cost=lambda samples=50: 4 * samples,
     needs={"samples"},
@@ -138,33 +141,30 @@ def expected_gradients(
     bound : float
         On the residual of ``sum = F(x) - mean F(b)``, which is exact in expectation only.
     """
-    _check_steps(samples, "samples")
+    samples = whole_number(samples, "samples", least=1)
     x = call.images
     if references is not None and (references.dim() != 4 or references.shape[1:] != x.shape[1:]):
         raise InterpNetError(
             f"references: shape {tuple(references.shape)} came; expected (N, {', '.join(map(str, x.shape[1:]))})"
         )
-    generators = call.generators()
-    draws = call.draw(generators, samples, 2).to(torch.float32)
-    pool = x.flatten(2).shape[2] if references is None else len(references)
-    pick, at = (draws[:, :, 0] * pool).long().clamp(max=pool - 1), draws[:, :, 1].to(x)
-    total, scores, done = torch.zeros_like(x), call.score.new_zeros(len(x)), 0
-    for count in call.copies(samples):
-        which = pick[:, done : done + count]
+    pool = x.shape[2:].numel()
+    if references is not None:
+        pool = len(references)
+    # In single precision whatever the images' type; a draw next to 1 may round up to the pool's size.
+    draws = call.draw(call.generators(), samples, 2).to(torch.float32)
+    picked = (draws[:, :, 0] * pool).long().clamp(max=pool - 1)
+    places = draws[:, :, 1].to(x)
+    total = torch.zeros_like(x)
+    scores = call.score.new_zeros(len(x))
+    for here in call.copies(samples):
         if references is None:
-            colours = x.flatten(2).gather(2, which[:, None].expand(-1, x.shape[1], -1))
+            colours = x.flatten(2).gather(2, picked[:, None, here].expand(-1, x.shape[1], -1))
             b = colours.permute(2, 0, 1)[..., None, None].expand(-1, *x.shape)
         else:
-            b = references[which.T.to(references.device)].to(x)
-        a = at[:, done : done + count].T[..., None, None, None]
+            b = references[picked[:, here].T.to(references.device)].to(x)
+        a = places[:, here].T[..., None, None, None]
         gradients = score_gradient(call, (b + a * (x - b)).flatten(0, 1)).view(b.shape)
         total += ((x - b) * gradients).sum(0)
-        scores += call.scores(b.flatten(0, 1)).view(count, -1).sum(0)
-        done += count
+        scores += call.scores(b.flatten(0, 1)).view(len(b), -1).sum(0)
     expected = call.score - scores / samples
     return conserved(call, total / samples, expected, "sum = F(x) - mean F(baselines), in expectation", bound)
-
-
-def _check_steps(n: int, name: str) -> None:
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise InterpNetError(f"{name}={n!r}; expected a whole number from 1 on")

@@ -6,6 +6,8 @@ normalised images) by default.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -22,15 +24,16 @@ from interpnet.attribution._coalitions import (
 from interpnet.attribution._registry import register
 from interpnet.attribution._segments import image_segments
 from interpnet.errors import InterpNetError
+from interpnet.support.checks import whole_number
+
+_register = partial(register, family="perturbation", reduction=None)
 
 
-@register(
+@_register(
     "occlusion",
-    family="perturbation",
     paper="Zeiler & Fergus 2014: the drop of the score behind a grey patch",
     cost="one a patch: 225 by default",
     needs={"baseline"},
-    reduction=None,
 )
 def occlusion(call: AttributionCall, *, patch: int | None = None, stride: int | None = None) -> Attribution:
     """Return for each pixel the mean drop of the score over the patches that hide it.
@@ -45,37 +48,36 @@ def occlusion(call: AttributionCall, *, patch: int | None = None, stride: int | 
         Between patches, at most ``patch``; half a patch by default.
     """
     height, width = call.images.shape[2:]
-    patch = max(1, min(height, width) // 8) if patch is None else patch
-    stride = max(1, patch // 2) if stride is None else stride
+    if patch is None:
+        patch = max(1, min(height, width) // 8)
+    if stride is None:
+        stride = max(1, patch // 2)
     if not 1 <= patch <= min(height, width) or not 1 <= stride <= patch:
         raise InterpNetError(
             f"patch={patch}, stride={stride}; expected 1 <= stride <= patch <= {min(height, width)}, so that each "
             "pixel is hidden at least once"
         )
     rows, columns = ([*range(0, n - patch, stride), n - patch] for n in (height, width))
-    corners = [(r, c) for r in rows for c in columns]
-    baseline, score = call.reference(), call.score
-    total, times, done = torch.zeros_like(call.images[:, 0]), call.images.new_zeros(height, width), 0
-    for count in call.copies(len(corners)):
-        here = corners[done : done + count]
-        images = call.images.repeat(count, 1, 1, 1).view(count, *call.images.shape)
-        for i, (r, c) in enumerate(here):
-            images[i, :, :, r : r + patch, c : c + patch] = baseline[:, :, r : r + patch, c : c + patch]
-        drops = score - call.scores(images.flatten(0, 1)).view(count, -1)
-        for i, (r, c) in enumerate(here):
-            total[:, r : r + patch, c : c + patch] += drops[i].to(total)[:, None, None]
-            times[r : r + patch, c : c + patch] += 1
-        done += count
+    windows = [(slice(r, r + patch), slice(c, c + patch)) for r in rows for c in columns]
+    baseline = call.reference()
+    total = torch.zeros_like(call.images[:, 0])
+    times = call.images.new_zeros(height, width)
+    for here in call.copies(len(windows)):
+        images = call.images.repeat(len(windows[here]), 1, 1, 1).view(-1, *call.images.shape)
+        for copy, (r, c) in zip(images, windows[here], strict=True):
+            copy[:, :, r, c] = baseline[:, :, r, c]
+        drops = call.score - call.scores(images.flatten(0, 1)).view(len(images), -1)
+        for drop, (r, c) in zip(drops, windows[here], strict=True):
+            total[:, r, c] += drop.to(total)[:, None, None]
+            times[r, c] += 1
     return Attribution(total / times, info={"patch": patch, "stride": stride})
 
 
-@register(
+@_register(
     "lime",
-    family="perturbation",
     paper="Ribeiro et al. 2016: a weighted ridge regression on segments",
     cost=lambda samples=500: samples,
     needs={"baseline", "samples"},
-    reduction=None,
 )
 def lime(
     call: AttributionCall,
@@ -102,22 +104,21 @@ def lime(
         A grid of ``cells`` x ``cells``, or about so many superpixels.
     kernel_width, alpha : float
     """
+    samples = whole_number(samples, "samples", least=2)
     found = image_segments(call.images, segments, cells)
-    _check_samples(samples, 2)
     masks = [draw_masks(k, samples, g) for k, g in zip(found.counts, call.generators(), strict=True)]
     y = _coalition_scores(call, found.cells, masks)
     fits = [ridge(m, v, lime_weights(m, kernel_width), alpha) for m, v in zip(masks, y, strict=True)]
-    values, quality = [f[0] for f in fits], torch.tensor([f[1] for f in fits])
+    values = [coefficients for coefficients, _ in fits]
+    quality = torch.tensor([r2 for _, r2 in fits])
     return Attribution(_painted(call, found.cells, values), info={"values": values, "r2": quality})
 
 
-@register(
+@_register(
     "kernel_shap",
-    family="perturbation",
     paper="Lundberg & Lee 2017; Covert & Lee 2021: Shapley values by constrained regression",
     cost=lambda samples=500: samples,
     needs={"baseline", "samples"},
-    reduction=None,
     axioms={"exact"},
 )
 def kernel_shap(
@@ -129,25 +130,23 @@ def kernel_shap(
     values sum to ``F(x) - F(baseline)`` by construction. See :func:`lime` for the segments; the image explained is
     painted with each segment's value at each of its pixels.
     """
+    samples = whole_number(samples, "samples", least=2)
     found = image_segments(call.images, segments, cells)
-    _check_samples(samples, 2)
     chosen = [kernel_coalitions(k, samples, g) for k, g in zip(found.counts, call.generators(), strict=True)]
-    y = _coalition_scores(call, found.cells, [c[0] for c in chosen])
-    empty, full = call.scores(call.reference()).cpu().double(), call.score.cpu().double()
+    y = _coalition_scores(call, found.cells, [masks for masks, _ in chosen])
+    empty, full = _ends(call)
     values = [
-        shapley_regression(m, v, w, float(empty[i]), float(full[i]))
-        for i, ((m, w), v) in enumerate(zip(chosen, y, strict=True))
+        shapley_regression(masks, v, weights, float(e), float(f))
+        for (masks, weights), v, e, f in zip(chosen, y, empty, full, strict=True)
     ]
     return _shapley(call, found.cells, values, full - empty)
 
 
-@register(
+@_register(
     "shapley_sampling",
-    family="perturbation",
     paper="Castro et al. 2009; Strumbelj & Kononenko 2010: Shapley values over drawn orders",
     cost=lambda orders=10, cells=7: orders * (cells**2 - 1) + 1,
     needs={"baseline", "samples"},
-    reduction=None,
     axioms={"exact"},
 )
 def shapley_sampling(
@@ -157,26 +156,31 @@ def shapley_sampling(
 
     The values sum to ``F(x) - F(baseline)`` for any number of orders. See :func:`lime` for the segments.
     """
+    orders = whole_number(orders, "orders", least=1)
     found = image_segments(call.images, segments, cells)
-    _check_samples(orders, 1)
     chosen = [permutation_coalitions(k, orders, g) for k, g in zip(found.counts, call.generators(), strict=True)]
-    y = _coalition_scores(call, found.cells, [c[0] for c in chosen])
-    empty, full = call.scores(call.reference()).cpu().double(), call.score.cpu().double()
+    y = _coalition_scores(call, found.cells, [masks for masks, _ in chosen])
+    empty, full = _ends(call)
     values = [
-        permutation_values(order, v, float(empty[i]), float(full[i]))
-        for i, ((_, order), v) in enumerate(zip(chosen, y, strict=True))
+        permutation_values(order, v, float(e), float(f))
+        for (_, order), v, e, f in zip(chosen, y, empty, full, strict=True)
     ]
     return _shapley(call, found.cells, values, full - empty)
 
 
+def _ends(call: AttributionCall) -> tuple[Tensor, Tensor]:
+    """Return the scores (B,) of the baselines and of the images, in float64 on the CPU."""
+    return call.scores(call.reference()).cpu().double(), call.score.cpu().double()
+
+
 def _shapley(call: AttributionCall, cells: Tensor, values: list[Tensor], expected: Tensor) -> Attribution:
-    residual = torch.stack(
-        [relative_residual(v.sum(), e, v.abs().sum()) for v, e in zip(values, expected, strict=True)]
-    )
+    parts = [relative_residual(v.sum(), e, v.abs().sum()) for v, e in zip(values, expected, strict=True)]
+    residual = torch.stack(parts)
     return Attribution(
         _painted(call, cells, values),
         residual=residual.to(call.images.device, torch.float32),
         residual_kind="sum over segments = F(x) - F(baseline)",
+        # Written so that a residual which is not a number is flagged.
         flagged=(~(residual <= 1e-4)).to(call.images.device),
         info={"values": values},
     )
@@ -184,24 +188,22 @@ def _shapley(call: AttributionCall, cells: Tensor, values: list[Tensor], expecte
 
 def _coalition_scores(call: AttributionCall, cells: Tensor, masks: list[Tensor]) -> list[Tensor]:
     """Return for every sample the scores (n,) in float64 of its coalitions (n, K): True keeps a segment."""
-    rows, widest = max(len(m) for m in masks), max(m.shape[1] for m in masks)
-    padded = torch.ones(rows, len(masks), widest, dtype=torch.bool)
+    # Images may have different numbers of segments and coalitions: the shorter ones are filled with True.
+    rows = max(len(m) for m in masks)
+    padded = torch.ones(rows, len(masks), max(m.shape[1] for m in masks), dtype=torch.bool)
     for i, m in enumerate(masks):
         padded[: len(m), i, : m.shape[1]] = m
-    baseline, flat, found, done = call.reference(), cells.flatten(1), [], 0
-    for count in call.copies(rows):
-        keep = padded[done : done + count].to(flat.device).gather(2, flat.expand(count, -1, -1))
-        images = torch.where(keep.view(count, len(masks), 1, *cells.shape[1:]), call.images, baseline)
-        found.append(call.scores(images.flatten(0, 1)).view(count, -1).cpu().double())
-        done += count
+    baseline = call.reference()
+    flat = cells.flatten(1)
+    found = []
+    for here in call.copies(rows):
+        part = padded[here].to(flat.device)
+        keep = part.gather(2, flat.expand(len(part), -1, -1)).view(len(part), len(masks), 1, *cells.shape[1:])
+        images = torch.where(keep, call.images, baseline)
+        found.append(call.scores(images.flatten(0, 1)).view(len(part), -1).cpu().double())
     y = torch.cat(found)
     return [y[: len(m), i] for i, m in enumerate(masks)]
 
 
 def _painted(call: AttributionCall, cells: Tensor, values: list[Tensor]) -> Tensor:
     return torch.stack([v.to(call.images)[c] for v, c in zip(values, cells, strict=True)])
-
-
-def _check_samples(n: int, least: int) -> None:
-    if isinstance(n, bool) or not isinstance(n, int) or n < least:
-        raise InterpNetError(f"{n!r} samples (or orders) were asked for; expected a whole number from {least} on")

@@ -17,16 +17,16 @@ from interpnet.engine import Call, backward_nodes, is_custom, node_name, tensors
 from interpnet.errors import ModelError
 
 
-def refuse(method: str, call: Call, why: str) -> NoReturn:
+def refuse_operator(method: str, call: Call, why: str) -> NoReturn:
     """Raise the :class:`ModelError` that names the operator which ``method`` cannot be right on."""
-    where = call.name or (f"in {call.module}" if call.module else "in the network's own code")
+    where = call.name or "in " + (call.module or "the network's own code")
     raise ModelError(
         f"method={method!r} cannot be right on this network: the operator {call.op!r} ({where}) {why}; "
         "use a method that needs no rule for it, e.g. 'integrated_gradients' or 'occlusion'"
     )
 
 
-def check_left_alone(method: str, call: Call, out: Any, *, affine: bool) -> None:
+def check_gradient_is_right(method: str, call: Call, out: Any, *, affine: bool) -> None:
     """Raise unless a call for which no rule is asked may keep its own gradient.
 
     Parameters
@@ -44,29 +44,30 @@ def check_left_alone(method: str, call: Call, out: Any, *, affine: bool) -> None
     operator = call.operator
     if operator.drops:
         if not torch.equal(out, first_tensor(call)):
-            refuse(method, call, "drops values at random although the model is in evaluation mode")
+            refuse_operator(method, call, "drops values at random although the model is in evaluation mode")
     elif not (operator.moves or (affine and operator.affine)):
-        refuse(method, call, "has no rule")
+        refuse_operator(method, call, "has no rule")
     elif operator.affine and not _is_affine(call):
-        refuse(method, call, "joins or divides values that depend on the image in a way that has no rule")
+        refuse_operator(method, call, "joins or divides values that depend on the image in a way that has no rule")
 
 
 def _is_affine(call: Call) -> bool:
     """Whether one operand at most depends on the image, and none divides or is rounded."""
-    depends = [t.requires_grad for t in tensors_in(call.args)]
+    if sum(t.requires_grad for t in tensors_in(call.args)) > 1:
+        return False
+    if "div" not in call.op:
+        return True
     divides = any(isinstance(t, Tensor) and t.requires_grad for t in call.args[1:])
-    return sum(depends) <= 1 and not ("div" in call.op and (divides or call.kwargs.get("rounding_mode")))
+    return not divides and not call.kwargs.get("rounding_mode")
 
 
 def first_tensor(call: Call) -> Tensor:
     """Return the operator's input: its first argument, or the one called ``input``."""
-    found = call.args[0] if call.args else call.kwargs["input"]
-    if not isinstance(found, Tensor):
-        found = next(iter(tensors_in((found,))))
-    return found
+    first = (*call.args, call.kwargs.get("input"))[0]
+    return next(iter(tensors_in((first,))))
 
 
-def value_of(call: Call) -> Tensor:
+def evaluate_call(call: Call) -> Tensor:
     """Return what the call computes, leaving its inputs as they are and without a graph."""
     if call.inplace:
         call = call.on(first_tensor(call).detach().clone())
@@ -75,7 +76,7 @@ def value_of(call: Call) -> Tensor:
     return y
 
 
-def evaluates_batch_norm(call: Call) -> bool:
+def is_fixed_batch_norm(call: Call) -> bool:
     """Whether a norm is a batch norm on its running statistics: a fixed affine map of each channel."""
     mean = call.argument(1, "running_mean")
     training = call.argument(5, "training", default=False)
@@ -93,10 +94,12 @@ def batch_norm_affine(call: Call) -> tuple[Tensor, Tensor]:
     if weight is not None:
         scale = scale * weight.detach()
     shift = -mean * scale
-    return scale, shift if bias is None else shift + bias.detach()
+    if bias is not None:
+        shift = shift + bias.detach()
+    return scale, shift
 
 
-def check_functions(method: str, result: Tensor, own: Iterable[type[torch.autograd.Function]]) -> None:
+def check_no_hidden_functions(method: str, result: Tensor, own: Iterable[type[torch.autograd.Function]]) -> None:
     """Raise if the backward graph of ``result`` holds an autograd function that is not ours: no call shows these."""
     known = {c.__name__ for c in own}
     for node in backward_nodes([result]):
@@ -107,9 +110,11 @@ def check_functions(method: str, result: Tensor, own: Iterable[type[torch.autogr
             )
 
 
-def node_of(x: Tensor) -> tuple[Any, int]:
-    """Return what made ``x`` in the backward graph, seeing through copies: the engine copies what is overwritten."""
-    node, number = x.grad_fn, x.output_nr
+def origin_of(x: Tensor) -> tuple[Any, int]:
+    """Return the node of the backward graph that made ``x``, and which of its outputs ``x`` is."""
+    node = x.grad_fn
+    number = x.output_nr
+    # Copies are seen through: the engine copies what the network overwrites later.
     while node is not None and node.name() == "CloneBackward0":
         node, number = node.next_functions[0]
     return node, number

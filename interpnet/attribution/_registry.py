@@ -12,12 +12,13 @@ from interpnet.attribution._call import Attribution
 from interpnet.errors import InterpNetError, did_you_mean
 
 Run = Callable[..., Attribution]
+Cost = float | str | Callable[..., float]
 
 #: The optional packages, by the name they are imported under.
 EXTRAS = {"zennit": "zennit", "skimage": "scikit-image"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Method:
     """What a method is.
 
@@ -25,7 +26,7 @@ class Method:
     ----------
     name, family, paper : str
     cost : number, text, or function of the method's options
-        Forward-equivalents an image (a backward pass counts 2), beyond the one pass that finds the logits.
+        Forward-equivalents per image (a backward pass counts 2), beyond the one pass that finds the logits.
         :meth:`price` gives the number.
     needs : frozenset of str
         Of ``"baseline"``, ``"layer"``, ``"samples"`` (it draws random numbers), ``"extra:PACKAGE"``.
@@ -42,7 +43,7 @@ class Method:
     name: str
     family: str
     paper: str
-    cost: float | str | Callable[..., float]
+    cost: Cost
     needs: frozenset[str]
     run: Run
     reduction: str | None
@@ -54,7 +55,7 @@ class Method:
         return tuple(inspect.signature(self.run).parameters)[1:]
 
     def price(self, **options: Any) -> float | str:
-        """Return the forward-equivalents an image with these options, or a text where they depend on the network.
+        """Return the forward-equivalents per image with these options, or a text where they depend on the network.
 
         Examples
         --------
@@ -73,9 +74,9 @@ METHODS: dict[str, Method] = {}
 def register(
     name: str,
     *,
-    family: str,
     paper: str,
-    cost: float | str | Callable[..., float],
+    family: str,
+    cost: Cost,
     needs: Iterable[str] = (),
     reduction: str | None = "sum",
     axioms: Iterable[str] = (),
@@ -83,7 +84,16 @@ def register(
     """Return the decorator that enters a function into the registry; see :class:`Method` for the arguments."""
 
     def enter(run: Run) -> Run:
-        METHODS[name] = Method(name, family, paper, cost, frozenset(needs), run, reduction, frozenset(axioms))
+        METHODS[name] = Method(
+            name=name,
+            family=family,
+            paper=paper,
+            cost=cost,
+            needs=frozenset(needs),
+            run=run,
+            reduction=reduction,
+            axioms=frozenset(axioms),
+        )
         return run
 
     return enter

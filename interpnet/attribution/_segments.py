@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from interpnet.attribution._registry import require
 from interpnet.errors import InterpNetError
+from interpnet.support.checks import whole_number
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,16 @@ def image_segments(images: Tensor, kind: str | Tensor, cells: int) -> Segments:
     tensor([[[0, 0, 1, 1],
              [2, 2, 3, 3]]])
     """
-    if isinstance(cells, bool) or not isinstance(cells, int) or cells < 1:
-        raise InterpNetError(f"cells={cells!r}; expected a whole number from 1 on")
+    cells = whole_number(cells, "cells", least=1)
     if isinstance(kind, Tensor):
         found = _given(images, kind)
     elif kind == "grid":
         found = _grid(images, cells)
     elif kind == "superpixels":
-        made = [_superpixels(image, cells) for image in images]
+        found = torch.stack([_superpixels(image, cells) for image in images])
         # Pure noise may leave SLIC with a single piece, which explains nothing; a grid then.
-        found = torch.stack([m if int(m.max()) > 0 else g for m, g in zip(made, _grid(images, cells), strict=True)])
+        single = found.amax((1, 2), keepdim=True) == 0
+        found = torch.where(single, _grid(images, cells), found)
     else:
         raise InterpNetError(f"segments={kind!r}; expected 'grid', 'superpixels' or a tensor (H, W)")
     counts = tuple(int(c.max()) + 1 for c in found)
@@ -78,16 +80,13 @@ def _given(images: Tensor, kind: Tensor) -> Tensor:
 def _superpixels(image: Tensor, cells: int) -> Tensor:
     """Return SLIC's segments (H, W) of one image, its values stretched to [0, 1]."""
     slic = require("skimage.segmentation", "lime").slic
-    low, high = image.amin(), image.amax()
-    picture = ((image - low) / torch.where(high > low, high - low, torch.ones_like(high))).movedim(0, -1)
-    lab = picture.shape[-1] == 3
-    labels = slic(
-        picture.cpu().double().numpy(),
-        n_segments=cells**2,
-        compactness=10 if lab else 0.3,  # Lab colours reach 100, others 1
-        start_label=0,
-        channel_axis=-1,
-        convert2lab=lab,
-    )
+    low = image.amin()
+    span = image.amax() - low
+    picture = ((image - low) / torch.where(span > 0, span, torch.ones_like(span))).movedim(0, -1)
+    # Lab colours reach 100, others 1; the weight of distances follows.
+    colours: dict[str, Any] = {"convert2lab": False, "compactness": 0.3}
+    if picture.shape[-1] == 3:
+        colours = {"convert2lab": True, "compactness": 10}
+    labels = slic(picture.cpu().double().numpy(), n_segments=cells**2, start_label=0, channel_axis=-1, **colours)
     numbered: Tensor = torch.unique(torch.as_tensor(labels).long(), return_inverse=True)[1]
     return numbered

@@ -12,6 +12,7 @@ from ._device import best_device as best_device
 from ._device import placed as placed
 from ._device import resolve_device as resolve_device
 from ._device import to_device as to_device
+from ._device import widest as widest
 from ._early_stop import stop_forward as stop_forward
 from ._early_stop import stoppable as stoppable
 from ._layout import slices_of as slices_of

@@ -98,3 +98,14 @@ def to_device(images: Tensor, device: torch.device, *, channels_last: bool = Fal
     if channels_last and images.dim() == 4:
         images = images.contiguous(memory_format=torch.channels_last)
     return images
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """Return the type for sums that must not lose digits: float64, or float32 on MPS, which has no float64.
+
+    Examples
+    --------
+    >>> widest(torch.device("cpu"))
+    torch.float64
+    """
+    return {"mps": torch.float32}.get(device.type, torch.float64)

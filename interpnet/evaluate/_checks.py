@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from interpnet.errors import DataError, InterpNetError
-
-CONSTANT = ("error", "zero")
+from interpnet.engine import widest
+from interpnet.errors import DataError
+from interpnet.support.checks import one_of
 
 
 def wide(x: Tensor) -> Tensor:
     """Return ``x`` as float64, or as float32 on a device without it."""
-    return x.detach().to(torch.float32 if x.device.type == "mps" else torch.float64)
+    return x.detach().to(widest(x.device))
 
 
 def images_named(flags: Tensor) -> str:
@@ -44,8 +41,7 @@ def checked_maps(
         No tensor of floating-point maps (``axes``), NaN or infinity in one, or a constant one with
         ``constant="error"``; the numbers of the images are named.
     """
-    if constant not in CONSTANT:
-        raise InterpNetError(f"constant={constant!r}; expected one of {', '.join(map(repr, CONSTANT))}")
+    one_of(constant, "constant", ("error", "zero"))
     if not isinstance(maps, Tensor):
         raise DataError(f"{name}: a {type(maps).__name__} came; expected a tensor ({axes})")
     if maps.dim() != len(axes.split(", ")) or not maps.is_floating_point() or maps.numel() == 0:
@@ -113,13 +109,6 @@ def min_max(maps: Tensor) -> Tensor:
     low = maps.amin((-2, -1), keepdim=True)
     span = maps.amax((-2, -1), keepdim=True) - low
     return (maps - low) / torch.where(span > 0, span, torch.ones_like(span))
-
-
-def whole(value: Any, name: str, least: int) -> int:
-    """Return ``value`` as an int of at least ``least``, or raise :class:`InterpNetError`."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise InterpNetError(f"{name}={value!r}; expected a whole number from {least} on")
-    return int(value)
 
 
 def _by_image(flags: Tensor) -> Tensor:

@@ -6,21 +6,22 @@ images that the network was trained on: its answer to them falls for any order, 
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Output, evaluating, logits_of, unwrap
-from interpnet.errors import DataError, InterpNetError, ModelError
-from interpnet.evaluate._checks import checked_maps, images_named, whole, wide
+from interpnet.engine import Output, evaluating, unwrap
+from interpnet.errors import DataError, ModelError
+from interpnet.evaluate._checks import checked_maps, images_named, wide
 from interpnet.evaluate._score import Score, measure
+from interpnet.support.checks import one_of, whole_number
 
 Target = int | Tensor | Sequence[int] | None
-
-_SCORES = ("probability", "logit")
 
 
 def deletion(
@@ -102,8 +103,18 @@ def deletion(
     >>> good.curve.tolist(), good.mean
     ([[10.0, 6.0, 3.0, 1.0, 0.0]], 3.75)
     """
-    plan = _Plan(True, steps, baseline, score, tuple(controls), max_batch, seed, output, constant)
-    return _measured("deletion", plan, model, images, heatmaps, target)
+    plan = _Plan(
+        measure="deletion",
+        steps=steps,
+        baseline=baseline,
+        score=score,
+        controls=controls,
+        max_batch=max_batch,
+        seed=seed,
+        output=output,
+        constant=constant,
+    )
+    return plan.score_of(model, images, heatmaps, target)
 
 
 def insertion(
@@ -143,124 +154,118 @@ def insertion(
     >>> found.curve.shape, found.thresholds.tolist(), sorted(found.controls)
     (torch.Size([3, 3]), [0.0, 0.5, 1.0], ['edge', 'random'])
     """
-    plan = _Plan(False, steps, baseline, score, tuple(controls), max_batch, seed, output, constant)
-    return _measured("insertion", plan, model, images, heatmaps, target)
+    plan = _Plan(
+        measure="insertion",
+        steps=steps,
+        baseline=baseline,
+        score=score,
+        controls=controls,
+        max_batch=max_batch,
+        seed=seed,
+        output=output,
+        constant=constant,
+    )
+    return plan.score_of(model, images, heatmaps, target)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """What both measures are told; see :func:`deletion`."""
+    """What is measured and how; see :func:`deletion` for the fields."""
 
-    delete: bool
+    measure: str
     steps: int
     baseline: str | float | Tensor
     score: str
-    controls: tuple[str, ...]
+    controls: Sequence[str]
     max_batch: int
     seed: int
     output: Output | None
     constant: str
 
+    def score_of(self, model: nn.Module, images: Tensor, heatmaps: Tensor, target: Target) -> Score:
+        """Return the measure of the maps and of the controls."""
+        # Imported here, so that the measures that need no method do not load the methods.
+        from interpnet.attribution import (
+            attribute,
+            logits_in_parts,
+            resolve_baseline,
+            target_classes,
+            usable_images,
+        )
 
-def _measured(name: str, plan: _Plan, model: nn.Module, images: Tensor, heatmaps: Tensor, target: Target) -> Score:
-    from interpnet.attribution import attribute, checked_targets, resolve_baseline, usable_images
-
-    model = unwrap(model)
-    maps, flat = checked_maps(heatmaps, constant=plan.constant)
-    with torch.inference_mode(False), torch.no_grad():
-        images = usable_images(model, images)
-        _check(plan, images, maps)
-        given = checked_targets(target, images)
-        base = resolve_baseline(images, plan.baseline)
-        with evaluating(model, frozen=True):
-            classes = _classes(plan, model, images, given)
-            curves = {"map": _curve(plan, model, images, base, maps.to(images.device), classes)}
-            for control in plan.controls:
+        model = unwrap(model)
+        maps, flat = checked_maps(heatmaps, constant=self.constant)
+        with torch.inference_mode(False), torch.no_grad(), evaluating(model, frozen=True):
+            images = usable_images(model, images)
+            self._check(images, maps)
+            base = resolve_baseline(images, self.baseline)
+            classes = target_classes(target, logits_in_parts(model, images, self.max_batch, self.output))
+            curve = self._curve(model, images, base, maps.to(images.device), classes)
+            controls = {}
+            for control in self.controls:
                 with warnings.catch_warnings():
                     # An image of one colour has no edges: its control is the seeded order of equal pixels.
                     warnings.filterwarnings("ignore", message=".*zero everywhere")
                     known = attribute(
-                        model, images, classes, control, max_batch=plan.max_batch, seed=plan.seed, output=plan.output
+                        model, images, classes, control, max_batch=self.max_batch, seed=self.seed, output=self.output
                     )
-                curves[control] = _curve(plan, model, images, base, wide(known), classes)
-    taken = _counts(plan.steps, maps[0].numel()).to(curves["map"]) / maps[0].numel()
-    scores = {k: _as_score(name, plan, curve, taken) for k, curve in curves.items()}
-    return _as_score(
-        name,
-        plan,
-        curves["map"],
-        taken,
-        flagged=flat.to(images.device),
-        controls={c: scores[c] for c in plan.controls},
-    )
+                controls[control] = self._score(self._curve(model, images, base, wide(known), classes), maps)
+        return self._score(curve, maps, flagged=flat.to(images.device), controls=controls)
+
+    def _check(self, images: Tensor, maps: Tensor) -> None:
+        if tuple(maps.shape) != (images.shape[0], *images.shape[2:]):
+            raise DataError(
+                f"heatmaps: shape {tuple(maps.shape)} came for images {tuple(images.shape)}; expected "
+                f"{(images.shape[0], *images.shape[2:])}, one value a pixel"
+            )
+        one_of(self.score, "score", ("probability", "logit"))
+        whole_number(self.steps, "steps", least=1, most=maps[0].numel())
+        whole_number(self.max_batch, "max_batch", least=1)
+        whole_number(self.seed, "seed", least=0)
+
+    def _curve(self, model: nn.Module, images: Tensor, base: Tensor, maps: Tensor, classes: Tensor) -> Tensor:
+        """Return the score (B, steps + 1) of the classes as pixels change in the order of the maps."""
+        from interpnet.attribution import logits_in_parts
+
+        ranks = _ranks(images, maps, self.seed)
+        counts = self._counts(maps).to(images.device)
+        ends = {"deletion": (images, base), "insertion": (base, images)}
+        first, last = ends[self.measure]
+        batch = len(images)
+        found = []
+        for at in torch.split(torch.arange((self.steps + 1) * batch, device=images.device), self.max_batch):
+            point = at // batch
+            image = at % batch
+            changed = (ranks[image] < counts[point, None]).view(-1, 1, *maps.shape[1:])
+            x = torch.where(changed, last[image], first[image])
+            values = wide(logits_in_parts(model, x, self.max_batch, self.output))
+            if self.score == "probability":
+                values = values.softmax(1)
+            found.append(values.gather(1, classes[image, None])[:, 0])
+        curve = torch.cat(found).view(self.steps + 1, batch).T.contiguous()
+        bad = ~torch.isfinite(curve).all(1)
+        if bool(bad.any()):
+            raise ModelError(f"the model returns NaN or infinity for {images_named(bad)} with pixels of the baseline")
+        return curve
+
+    def _counts(self, maps: Tensor) -> Tensor:
+        """Return how many pixels have changed at each point of the curve, (steps + 1,)."""
+        return torch.arange(self.steps + 1) * maps[0].numel() // self.steps
+
+    def _score(self, curve: Tensor, maps: Tensor, **more: Any) -> Score:
+        if self.score == "logit":
+            more["range"] = (-math.inf, math.inf)
+        taken = self._counts(maps).to(curve) / maps[0].numel()
+        return measure(self.measure).score(torch.trapezoid(curve, taken), curve=curve, thresholds=taken, **more)
 
 
-def _as_score(name: str, plan: _Plan, curve: Tensor, taken: Tensor, **more: object) -> Score:
-    unbounded = (-float("inf"), float("inf")) if plan.score == "logit" else None
-    return measure(name).score(torch.trapezoid(curve, taken), range=unbounded, curve=curve, thresholds=taken, **more)
-
-
-def _check(plan: _Plan, images: Tensor, maps: Tensor) -> None:
-    if tuple(maps.shape) != (images.shape[0], *images.shape[2:]):
-        raise DataError(
-            f"heatmaps: shape {tuple(maps.shape)} came for images {tuple(images.shape)}; expected "
-            f"{(images.shape[0], *images.shape[2:])}, one value a pixel"
-        )
-    if plan.score not in _SCORES:
-        raise InterpNetError(f"score={plan.score!r}; expected one of {', '.join(map(repr, _SCORES))}")
-    if whole(plan.steps, "steps", 1) > maps[0].numel():
-        raise InterpNetError(f"steps={plan.steps}; expected at most one a pixel, {maps[0].numel()}")
-    whole(plan.max_batch, "max_batch", 1)
-    whole(plan.seed, "seed", 0)
-
-
-def _classes(plan: _Plan, model: nn.Module, images: Tensor, given: Tensor | None) -> Tensor:
-    """Return the classes (B,) to read: the given ones, if the model has them, else the predicted."""
-    from interpnet.attribution import check_classes
-
-    logits = torch.cat(
-        [logits_of(model(x.clone()), x.shape[0], plan.output) for x in torch.split(images, plan.max_batch)]
-    )
-    if given is None:
-        return logits.argmax(1)
-    check_classes(given, logits.shape[1])
-    return given.to(images.device)
-
-
-def _counts(steps: int, n: int) -> Tensor:
-    """Return how many pixels have changed at each point of the curve, (steps + 1,)."""
-    return torch.arange(steps + 1) * n // steps
-
-
-def _curve(plan: _Plan, model: nn.Module, images: Tensor, base: Tensor, maps: Tensor, classes: Tensor) -> Tensor:
-    """Return the score (B, steps + 1) of the classes as pixels change in the order of the maps."""
-    batch, n = images.shape[0], maps[0].numel()
-    ranks = _ranks(model, images, maps, plan.seed)
-    counts = _counts(plan.steps, n).to(images.device)
-    first, last = (images, base) if plan.delete else (base, images)
-    found = []
-    for start in range(0, (plan.steps + 1) * batch, plan.max_batch):
-        at = torch.arange(start, min(start + plan.max_batch, (plan.steps + 1) * batch), device=images.device)
-        point, image = at // batch, at % batch
-        changed = (ranks[image] < counts[point, None]).view(-1, 1, *maps.shape[1:])
-        x = torch.where(changed, last[image], first[image])
-        logits = wide(logits_of(model(x), x.shape[0], plan.output))
-        values = logits.softmax(1) if plan.score == "probability" else logits
-        found.append(values.gather(1, classes[image, None])[:, 0])
-    curve = torch.cat(found).view(plan.steps + 1, batch).T.contiguous()
-    bad = ~torch.isfinite(curve).all(1)
-    if bool(bad.any()):
-        raise ModelError(f"the model returns NaN or infinity for {images_named(bad)} with pixels of the baseline")
-    return curve
-
-
-def _ranks(model: nn.Module, images: Tensor, maps: Tensor, seed: int) -> Tensor:
+def _ranks(images: Tensor, maps: Tensor, seed: int) -> Tensor:
     """Return each pixel's place (B, H * W) in the order of falling values, equal ones in random order."""
-    from interpnet.attribution import AttributionCall
+    from interpnet.attribution import image_generators
 
-    call = AttributionCall(model, images, torch.empty(0), torch.empty(0), seed=seed)
     n = maps[0].numel()
-    shuffled = torch.stack([torch.randperm(n, generator=g) for g in call.generators()]).to(maps.device)
+    # Shuffled first and sorted stably: pixels of equal value stay in the shuffle's order.
+    shuffled = torch.stack([torch.randperm(n, generator=g) for g in image_generators(images, seed)]).to(maps.device)
     falling = maps.flatten(1).gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
     order = shuffled.gather(1, falling)
     places = torch.arange(n, dtype=torch.int32, device=maps.device).expand_as(order)

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from interpnet.engine import beside, check_images, unwrap
-from interpnet.errors import DataError, InterpNetError, ModelError
-from interpnet.evaluate._checks import checked_maps, whole
+from interpnet.errors import DataError, ModelError
+from interpnet.evaluate._checks import checked_maps
 from interpnet.evaluate._reinitialise import HOW, Layers, WeightedLayer, output_sizes, redraw, settle, weighted_layers
 from interpnet.evaluate._score import Score, measure
 from interpnet.evaluate._similarity import check_window, spearman, ssim
+from interpnet.support.checks import one_of, whole_number
 
 Explain = Callable[[nn.Module, Tensor], Tensor]
 
@@ -121,13 +122,13 @@ def parameter_randomisation(
     >>> found.layers, round(found.ssim.mean, 6), found.ssim.controls["random"].mean < 0.5
     (('4', '0'), 1.0, True)
     """
-    if how not in HOW:
-        raise InterpNetError(f"how={how!r}; expected one of {', '.join(map(repr, HOW))}")
-    whole(seed, "seed", 0)
-    whole(max_batch, "max_batch", 1)
+    one_of(how, "how", HOW)
+    whole_number(seed, "seed", least=0)
+    whole_number(max_batch, "max_batch", least=1)
     model = unwrap(model)
     images = beside(model, check_images(images))
-    work, some = _copied(model), images[:max_batch]
+    work = _copied(model)
+    some = images[:max_batch]
     found = weighted_layers(work, some)
     ends = _ends(stages, len(found.layers))
     original, flat = _maps(explain, work, images, "the network as it is", constant)
@@ -149,7 +150,7 @@ def parameter_randomisation(
         dead.append(constant_here)
         for kind, value in _alike(original, maps, window).items():
             curves[kind].append(value)
-    noise = _alike(original, _noise(model, images, original, seed), window)
+    noise = _alike(original, _noise(images, original, seed), window)
     shares = torch.tensor([end / len(falling) for end in ends]).to(original)
     scores = {kind: _score(kind, torch.stack(c, 1), shares, noise[kind], flat) for kind, c in curves.items()}
     names = tuple(falling[end - 1].name for end in ends)
@@ -171,8 +172,8 @@ def _ends(stages: int | None, n: int) -> list[int]:
     """Return after how many of n layers to look."""
     if stages is None:
         return list(range(1, n + 1))
-    if whole(stages, "stages", 1) > n:
-        raise InterpNetError(f"stages={stages}; expected at most the number of layers, {n}")
+    # Another look at the same network would say nothing: at most one per layer.
+    stages = whole_number(stages, "stages", least=1, most=n)
     return [n * (i + 1) // stages for i in range(stages)]
 
 
@@ -199,12 +200,11 @@ def _alike(a: Tensor, b: Tensor, window: int) -> dict[str, Tensor]:
     }
 
 
-def _noise(model: nn.Module, images: Tensor, maps: Tensor, seed: int) -> Tensor:
+def _noise(images: Tensor, maps: Tensor, seed: int) -> Tensor:
     """Return the random control, of the maps' size."""
-    from interpnet.attribution import AttributionCall
+    from interpnet.attribution import draw, image_generators
 
-    call = AttributionCall(model, images, torch.empty(0), torch.empty(0), seed=seed)
-    return call.draw(call.generators(), *maps.shape[1:]).to(maps)
+    return draw(images, image_generators(images, seed), *maps.shape[1:]).to(maps)
 
 
 def _score(kind: str, curve: Tensor, shares: Tensor, noise: Tensor, flagged: Tensor) -> Score:

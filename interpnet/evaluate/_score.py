@@ -125,7 +125,7 @@ _KNOWN = {
             "checkerboard",
             LOWER,
             (0.0, 1.0),
-            "this project; see interpnet.evaluate",
+            "this project; see interpnet.evaluate.checkerboard",
             "share of a map's energy at the frequencies of a stride",
         ),
     )

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interpnet.engine import widest
 from interpnet.errors import DataError, InterpNetError
 from interpnet.evaluate._checks import checked_maps, min_max
 
@@ -29,8 +30,7 @@ def ranks(values: Tensor) -> Tensor:
     # A run ends where the next one begins; the same from behind.
     end = F.pad(new[..., 1:], (0, 1), value=True)
     last = torch.where(end, place, n).flip(-1).cummin(-1).values.flip(-1)
-    dtype = torch.float32 if values.device.type == "mps" else torch.float64
-    shared = (first + last).to(dtype) / 2 + 1
+    shared = (first + last).to(widest(values.device)) / 2 + 1
     return torch.empty_like(shared).scatter_(-1, order, shared)
 
 

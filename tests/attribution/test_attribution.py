@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from experiments.attribution_table.networks import images, network
 from interpnet.attribution import AttributionWarning, attribute, attribute_full, methods, resolve_baseline
-from interpnet.attribution._call import blurred, relative_residual
+from interpnet.attribution._call import relative_residual
+from interpnet.attribution._inputs import blurred
 from interpnet.attribution._registry import METHODS, require
 from interpnet.errors import DataError, InterpNetError, LayerError, ModelError
 
@@ -135,7 +136,7 @@ def test_controls_by_hand() -> None:
     torch.testing.assert_close(center, center.T)
     noise = attribute(model, step, 0, "random")
     assert 0 <= float(noise.min()) < float(noise.max()) < 1
-    with pytest.raises(InterpNetError, match="width=0; expected a positive share"):
+    with pytest.raises(InterpNetError, match="width is 0; expected a number above 0"):
         attribute(model, step, 0, "center", width=0)
 
 
@@ -179,13 +180,13 @@ def test_bad_targets_and_names() -> None:
         InterpNetError, match=r"has no option 'step'; did you mean 'steps'\?; its options: steps, bound"
     ):
         attribute(model, x, 0, "integrated_gradients", step=3)
-    with pytest.raises(InterpNetError, match="reduction='mean'; expected one of 'sum'"):
+    with pytest.raises(InterpNetError, match="reduction is 'mean'; expected 'sum' or 'positive' or 'abs' or 'max'"):
         attribute(model, x, 0, "gradient", reduction="mean")
     with pytest.raises(InterpNetError, match="'edge' has no colours to reduce"):
         attribute(model, x, 0, "edge", reduction="abs")
-    with pytest.raises(InterpNetError, match="max_batch=0; expected a whole number from 1 on"):
+    with pytest.raises(InterpNetError, match="max_batch is 0; expected a whole number of at least 1"):
         attribute(model, x, 0, "gradient", max_batch=0)
-    with pytest.raises(InterpNetError, match=r"seed=0\.5; expected a whole number"):
+    with pytest.raises(InterpNetError, match=r"seed is 0\.5; expected a whole number"):
         attribute(model, x, 0, "random", seed=0.5)  # type: ignore[arg-type]
     with pytest.raises(LayerError, match=r"names 2 sites .* needs one"):
         attribute(model, x, 0, "upsampled_activation", layer=["relu", "relu:1"])

@@ -151,13 +151,13 @@ def test_bad_options() -> None:
         ("smoothgrad", {"inner": "smoothgrad"}, "already averages over noise; expected e.g. gradient"),
         ("smoothgrad", {"inner": "gradiant"}, "unknown method 'gradiant'; did you mean 'gradient'"),
         ("smoothgrad", {"inner": "occlusion"}, "inner='occlusion' has no signal at the image's colours"),
-        ("smoothgrad", {"samples": 0}, "samples=0; expected a whole number from 1 on"),
-        ("smoothgrad", {"noise": 0.0}, r"noise=0\.0; expected a positive share"),
-        ("vargrad", {"samples": 1}, "samples=1; a variance needs 2 at least"),
-        ("integrated_gradients", {"steps": 2.5}, r"steps=2\.5; expected a whole number"),
-        ("expected_gradients", {"samples": True}, "samples=True; expected a whole number"),
+        ("smoothgrad", {"samples": 0}, "samples is 0; expected a whole number of at least 1"),
+        ("smoothgrad", {"noise": 0.0}, r"noise is 0\.0; expected a number above 0"),
+        ("vargrad", {"samples": 1}, "samples is 1; expected a whole number of at least 2"),
+        ("integrated_gradients", {"steps": 2.5}, r"steps is 2\.5; expected a whole number"),
+        ("expected_gradients", {"samples": True}, "samples is True; expected a whole number"),
         ("expected_gradients", {"references": torch.zeros(4, 1, 8, 8)}, r"references: shape \(4, 1, 8, 8\) came"),
-        ("simple_taylor", {"at": "half"}, "at='half'; expected 'baseline' or 'image'"),
+        ("simple_taylor", {"at": "half"}, "at is 'half'; expected 'baseline' or 'image'"),
     ):
         with pytest.raises(InterpNetError, match=message):
             attribute(model, x, 1, method, **options)

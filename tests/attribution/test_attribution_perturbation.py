@@ -181,7 +181,7 @@ def test_segments() -> None:
     assert given.cells[1].tolist() == [[1, 1, 0], [1, 2, 0]]
     for kind, cells, message in (
         ("hexagons", 3, "segments='hexagons'; expected 'grid'"),
-        ("grid", 0, "cells=0; expected a whole number"),
+        ("grid", 0, "cells is 0; expected a whole number"),
         ("grid", 1, "a single segment"),
         (torch.zeros(3, 3), 3, r"segments: shape \(3, 3\), torch\.float32 came"),
     ):
@@ -219,10 +219,10 @@ def test_superpixels_alone_and_in_a_batch(method: str, options: dict[str, int]) 
 
 def test_bad_options() -> None:
     model = box()
-    for method, options in (
-        ("lime", {"samples": 1}),
-        ("kernel_shap", {"samples": 0}),
-        ("shapley_sampling", {"orders": 0}),
+    for method, options, message in (
+        ("lime", {"samples": 1}, "samples is 1; expected a whole number of at least 2"),
+        ("kernel_shap", {"samples": 0}, "samples is 0; expected a whole number of at least 2"),
+        ("shapley_sampling", {"orders": 0}, "orders is 0; expected a whole number of at least 1"),
     ):
-        with pytest.raises(InterpNetError, match="were asked for; expected a whole number from"):
+        with pytest.raises(InterpNetError, match=message):
             attribute(model, X, 0, method, **options)

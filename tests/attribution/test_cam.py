@@ -245,7 +245,7 @@ def test_cam_of_a_convolution_that_is_averaged_last_is_the_class_s_own_map() -> 
 
 
 def test_errors() -> None:
-    with pytest.raises(InterpNetError, match="channels=0; expected at least 1"):
+    with pytest.raises(InterpNetError, match="channels is 0; expected a whole number of at least 1"):
         attribute(Head().double(), X, 0, "scorecam", channels=0)
     dense = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.ReLU(), nn.Linear(4, 2)).double().eval()
     for method in NAMES:

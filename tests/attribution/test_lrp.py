@@ -457,9 +457,9 @@ def test_first_layer_rules_need_a_layer_that_reads_the_image() -> None:
 @pytest.mark.parametrize(
     ("method", "options", "match"),
     [
-        ("lrp_0", {"norm": "none"}, "norm='none'; expected 'linear' or 'pass'"),
-        ("lrp_epsilon", {"epsilon": -1.0}, r"epsilon=-1.0; expected a number above 0"),
-        ("lrp_gamma", {"gamma": float("nan")}, "gamma=nan; expected a number above 0"),
+        ("lrp_0", {"norm": "none"}, "norm is 'none'; expected 'linear' or 'pass'"),
+        ("lrp_epsilon", {"epsilon": -1.0}, r"epsilon is -1.0; expected a number above 0"),
+        ("lrp_gamma", {"gamma": float("nan")}, "gamma is nan; expected a number above 0"),
         ("lrp_zbox", {"low": 0.5}, "outside of these bounds"),
         ("deep_taylor", {"high": [1.0, 2.0, 3.0]}, r"high: shape \(1, 3, 1, 1\) came; expected a number, 2 numbers"),
     ],

@@ -241,7 +241,7 @@ def test_bad_maps_and_masks(change: str, message: str) -> None:
         ({"thresholds": [0.5]}, r"thresholds: shape \(1,\) came; expected a list of at least 2"),
         ({"thresholds": 1}, "thresholds=1; expected at least 2"),
         ({"thresholds": "many"}, "thresholds='many'; expected a count or numbers"),
-        ({"constant": "skip"}, "constant='skip'; expected one of 'error', 'zero'"),
+        ({"constant": "skip"}, "constant is 'skip'; expected 'error' or 'zero'"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:

@@ -167,14 +167,14 @@ def test_equal_pixels_go_in_a_seeded_order_without_a_favourite_place() -> None:
     images = torch.rand(400, 1, 4, 4)
     maps = torch.zeros(400, 4, 4)
     maps[:, 1, 2] = 1.0
-    ranks = _ranks(nn.Identity(), images, maps, 0).view(400, 16).double()
+    ranks = _ranks(images, maps, 0).view(400, 16).double()
     assert bool((ranks[:, 6] == 0).all())
     others = torch.cat([ranks[:, :6], ranks[:, 7:]], 1)
     assert bool((others.sort(1).values == torch.arange(1.0, 16.0)).all())
     # The mean of 400 draws from 1 .. 15 has a standard error of 0.216.
     assert (others.mean(0) - 8).abs().max() < 4 * 0.216
-    assert torch.equal(_ranks(nn.Identity(), images, maps, 0).double(), ranks)
-    assert not torch.equal(_ranks(nn.Identity(), images, maps, 1).double(), ranks)
+    assert torch.equal(_ranks(images, maps, 0).double(), ranks)
+    assert not torch.equal(_ranks(images, maps, 1).double(), ranks)
 
 
 def test_a_constant_map_is_refused_or_taken_at_random() -> None:
@@ -221,12 +221,12 @@ class Broken(nn.Module):
         ({"heatmaps": torch.rand(2, 6, 5)}, DataError, r"heatmaps: shape \(2, 6, 5\) came"),
         ({"heatmaps": torch.full((3, 6, 5), math.nan)}, DataError, "NaN or infinity in images 0, 1, 2"),
         ({"images": torch.full((3, 3, 6, 5), math.inf).double()}, DataError, "images hold NaN or infinity"),
-        ({"steps": 0}, InterpNetError, "steps=0; expected a whole number from 1 on"),
-        ({"steps": 31}, InterpNetError, "steps=31; expected at most one a pixel, 30"),
-        ({"steps": 2.5}, InterpNetError, "steps=2.5; expected a whole number"),
-        ({"max_batch": 0}, InterpNetError, "max_batch=0; expected a whole number from 1 on"),
-        ({"seed": -1}, InterpNetError, "seed=-1; expected a whole number from 0 on"),
-        ({"score": "softmax"}, InterpNetError, "score='softmax'; expected one of 'probability', 'logit'"),
+        ({"steps": 0}, InterpNetError, "steps is 0; expected a whole number from 1 to 30"),
+        ({"steps": 31}, InterpNetError, "steps is 31; expected a whole number from 1 to 30"),
+        ({"steps": 2.5}, InterpNetError, "steps is 2.5; expected a whole number"),
+        ({"max_batch": 0}, InterpNetError, "max_batch is 0; expected a whole number of at least 1"),
+        ({"seed": -1}, InterpNetError, "seed is -1; expected a whole number of at least 0"),
+        ({"score": "softmax"}, InterpNetError, "score is 'softmax'; expected 'probability' or 'logit'"),
         ({"baseline": "grey"}, InterpNetError, "baseline='grey'; expected 'blank', 'blurred'"),
         ({"target": 4}, InterpNetError, r"holds a class outside 0\.\.3"),
         ({"target": [0, 1]}, InterpNetError, r"target has shape \(2,\)"),

@@ -340,10 +340,10 @@ def nan_when_random(m: Any, x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"how": "reset"}, InterpNetError, "how='reset'; expected one of 'permute', 'normal'"),
-        ({"seed": -1}, InterpNetError, "seed=-1; expected a whole number from 0 on"),
+        ({"how": "reset"}, InterpNetError, "how is 'reset'; expected 'permute' or 'normal'"),
+        ({"seed": -1}, InterpNetError, "seed is -1; expected a whole number of at least 0"),
         ({"max_batch": 0}, InterpNetError, "max_batch=0"),
-        ({"stages": 4}, InterpNetError, "stages=4; expected at most the number of layers, 3"),
+        ({"stages": 4}, InterpNetError, "stages is 4; expected a whole number from 1 to 3"),
         ({"stages": 0}, InterpNetError, "stages=0"),
         ({"window": 15}, InterpNetError, r"window=15 is larger than the maps, \(14, 14\)"),
         ({"constant": "skip"}, InterpNetError, "constant='skip'"),

@@ -1,14 +1,15 @@
 """DeepLIFT on the engine: multipliers against a baseline, exact on reused and functional operators alike.
 
 The baseline runs first, and the inputs of every operator with a rule are kept by the call's name. Then the image
-runs with gradients, each nonlinear operator under its rule against what was kept (see :mod:`._deeplift_rules` and
-:mod:`._deeplift_parts`); convolutions, linear maps, batch norms, sums, averages and concatenations are linear, so
+runs with gradients, each nonlinear operator under its rule against what was kept (see :mod:`.rules` and
+:mod:`.parts`); convolutions, linear maps, batch norms, sums, averages and concatenations are linear, so
 their gradient is the multiplier. One backward pass then gives m at the image, and ``m * (x - baseline)`` sums to
 ``F(x) - F(baseline)`` up to rounding.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,21 +19,23 @@ from interpnet.attribution._call import Attribution, AttributionCall, conserved,
 from interpnet.attribution._deeplift.parts import Parts, Reveal, reveal
 from interpnet.attribution._deeplift.rules import Product, Scatter, Slope, maximum, product, rescale
 from interpnet.attribution._refusals import (
-    check_functions,
-    check_left_alone,
-    evaluates_batch_norm,
+    check_gradient_is_right,
+    check_no_hidden_functions,
     first_tensor,
-    refuse,
+    is_fixed_batch_norm,
+    refuse_operator,
 )
 from interpnet.attribution._registry import register
-from interpnet.engine import Call, Instrument, instrument, logits_of, tensors_in
+from interpnet.engine import Call, Instrument, instrument, tensors_in
 from interpnet.errors import ModelError
 
-_PAPER = "Shrikumar et al. 2017: DeepLIFT"
 _LINEAR_KINDS = frozenset({"conv", "linear", "norm", "add", "cat"})
+_RULED_KINDS = frozenset({"rectifier", "activation", "pool", "mul"})
+
+_register = partial(register, family="relevance", needs={"baseline"}, axioms={"exact"})
 
 
-@register("deeplift", family="relevance", paper=f"{_PAPER}, rescale rule", cost=4, needs={"baseline"}, axioms={"exact"})
+@_register("deeplift", paper="Shrikumar et al. 2017: DeepLIFT, rescale rule", cost=4)
 def deeplift(call: AttributionCall, *, bound: float = 1e-3) -> Attribution:
     """Return DeepLIFT's contributions under the linear and rescale rules.
 
@@ -51,14 +54,7 @@ def deeplift(call: AttributionCall, *, bound: float = 1e-3) -> Attribution:
     return _contributions(call, "deeplift", bound)
 
 
-@register(
-    "deeplift_revealcancel",
-    family="relevance",
-    paper=f"{_PAPER}, RevealCancel rule",
-    cost=10,
-    needs={"baseline"},
-    axioms={"exact"},
-)
+@_register("deeplift_revealcancel", paper="Shrikumar et al. 2017: DeepLIFT, RevealCancel rule", cost=10)
 def deeplift_revealcancel(call: AttributionCall, *, bound: float = 1e-3) -> Attribution:
     """Return DeepLIFT's contributions under the linear and RevealCancel rules; see :func:`deeplift`."""
     return _contributions(call, "deeplift_revealcancel", bound)
@@ -67,16 +63,16 @@ def deeplift_revealcancel(call: AttributionCall, *, bound: float = 1e-3) -> Attr
 def _contributions(call: AttributionCall, method: str, bound: float) -> Attribution:
     baseline = call.reference("blank")
     if torch.equal(baseline, baseline[:1].expand_as(baseline)):
-        baseline = baseline[:1]  # one baseline for all runs once
+        # One baseline for all images runs once.
+        baseline = baseline[:1]
     kept: dict[str, tuple[Tensor, ...]] = {}
-    kinds = None if method == "deeplift_revealcancel" else frozenset({"rectifier", "activation", "pool", "mul"})
-    base = _run(call, baseline.clone(), Instrument(rule=lambda c: _keep(method, c, kept, kinds))).detach()
+    base = _run(call, baseline, Instrument(rule=lambda c: _keep(method, c, kept))).detach()
     base_score = base.expand(call.images.shape[0], -1).gather(1, call.target[:, None])[:, 0]
 
     rules = _Rules(method, kept)
     x = call.images.detach().clone().requires_grad_()
-    logits = _run(call, x.clone(), Instrument(rule=rules.rule, observe=rules.observe))
-    check_functions(method, logits, (Slope, Scatter, Product, Reveal))
+    logits = _run(call, x, Instrument(rule=rules.rule, observe=rules.observe))
+    check_no_hidden_functions(method, logits, (Slope, Scatter, Product, Reveal))
     score = logits.gather(1, call.target[:, None])[:, 0]
     raw = gradient_of(score.sum(), x) * (call.images - baseline)
     return conserved(call, raw, score.detach() - base_score, "sum = F(x) - F(baseline)", bound)
@@ -84,21 +80,24 @@ def _contributions(call: AttributionCall, method: str, bound: float) -> Attribut
 
 def _run(call: AttributionCall, images: Tensor, what: Instrument) -> Tensor:
     with torch.enable_grad(), instrument(call.model, what):
-        return logits_of(call.model(images), images.shape[0], call.output)
+        return call.forward(images)
 
 
-def _keep(method: str, call: Call, kept: dict[str, tuple[Tensor, ...]], kinds: frozenset[str] | None) -> None:
-    """Keep a copy of a call's inputs on the baseline (of a norm its input alone); weights need no copy."""
+def _keep(method: str, call: Call, kept: dict[str, tuple[Tensor, ...]]) -> None:
+    """Keep a copy of a call's inputs on the baseline; weights need no copy."""
+    inputs = _inputs(call)
     if call.kind == "norm":
-        _check_norm(method, call)
-    if call.kind is not None and (kinds is None or call.kind in kinds):
-        inputs = _inputs(call)[: 1 if call.kind == "norm" else None]
-        kept[call.name] = tuple(t if isinstance(t, nn.Parameter) else t.detach().clone() for t in inputs)
+        if not is_fixed_batch_norm(call):
+            refuse_operator(method, call, "computes its statistics from the image and has no rule")
+        inputs = inputs[:1]  # the rest are its weights and statistics
+    if call.kind in _RULED_KINDS or (call.kind is not None and method == "deeplift_revealcancel"):
+        kept[call.name] = tuple(map(_copy, inputs))
 
 
-def _check_norm(method: str, call: Call) -> None:
-    if not evaluates_batch_norm(call):
-        refuse(method, call, "computes its statistics from the image and has no rule")
+def _copy(x: Tensor) -> Tensor:
+    if isinstance(x, nn.Parameter):
+        return x
+    return x.detach().clone()
 
 
 def _inputs(call: Call) -> list[Tensor]:
@@ -109,11 +108,14 @@ class _Rules:
     """The rule for every call of the image's pass, against what the baseline's pass kept."""
 
     def __init__(self, method: str, kept: dict[str, tuple[Tensor, ...]]) -> None:
-        self._method, self._kept = method, kept
-        self._parts = Parts() if method == "deeplift_revealcancel" else None
+        self._method = method
+        self._kept = kept
+        self._parts: Parts | None = None
+        if method == "deeplift_revealcancel":
+            self._parts = Parts()
 
     def observe(self, call: Call, out: Any) -> None:
-        check_left_alone(self._method, call, out, affine=True)
+        check_gradient_is_right(self._method, call, out, affine=True)
         if self._parts is not None:
             self._parts.settle(out)
 
@@ -125,13 +127,14 @@ class _Rules:
             return self._elementwise(call)
         if call.kind == "pool" and "max" in call.op:
             if "with_indices" in call.op or call.kwargs.get("return_indices"):
-                refuse(self._method, call, "returns positions besides values")
+                refuse_operator(self._method, call, "returns positions besides values")
             return maximum(call, first_tensor(call), self._base(call, 0))
         if call.kind == "mul" and len(inputs) > 1:
             a, b = call.args[:2]
             return product(call, a, b, self._base(call, 0), self._base(call, 1))
         if call.kind == "mul" and "div" in call.op and call.args[1].requires_grad:
-            refuse(self._method, call, "divides a constant by a value that depends on the image")
+            refuse_operator(self._method, call, "divides a constant by a value that depends on the image")
+        # What is left is linear in its one input, so its own gradient is the multiplier.
         self._check_linear(call, inputs)
         if self._parts is not None and call.kind != "mul":
             self._parts.carry(call, lambda i: self._base(call, i))
@@ -146,20 +149,21 @@ class _Rules:
 
     def _check_linear(self, call: Call, inputs: list[Tensor]) -> None:
         if call.kind in {"conv", "linear"} and len(inputs) > 1:
-            refuse(self._method, call, "has weights that depend on the image")
+            refuse_operator(self._method, call, "has weights that depend on the image")
         if call.kind == "pool" and call.op.startswith("lp_"):
-            refuse(self._method, call, "has no rule")
+            refuse_operator(self._method, call, "has no rule")
         if call.kind not in _LINEAR_KINDS | {"pool", "mul"}:
-            refuse(self._method, call, "has no rule")
+            refuse_operator(self._method, call, "has no rule")
 
     def _base(self, call: Call, i: int) -> Tensor:
         """Return the i-th input of the same call on the baseline."""
         here = tuple(_inputs(call)[i].shape)
-        kept = self._kept.get(call.name, ())
-        there = tuple(kept[i].shape) if i < len(kept) else None
+        kept = self._kept.get(call.name, ())[i : i + 1]
+        there = next((tuple(t.shape) for t in kept), None)
+        # A single baseline stands against every image.
         if there is None or here[1:] != there[1:] or there[0] not in {1, here[0]}:
             raise ModelError(
                 f"method={self._method!r} cannot be right on this network: {call.name!r} gets {here} on the images and "
                 f"{there} on the baseline; expected the same operators on both, with the batch in front"
             )
-        return kept[i]
+        return kept[0]

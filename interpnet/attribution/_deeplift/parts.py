@@ -20,13 +20,14 @@ Source: Shrikumar, Greenside & Kundaje, ICML 2017, sections 3.5.1 and 3.5.3.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from interpnet.attribution._deeplift.rules import closeness, function_of, mean_derivative
-from interpnet.attribution._refusals import batch_norm_affine, first_tensor, node_of
+from interpnet.attribution._refusals import batch_norm_affine, first_tensor, origin_of
 from interpnet.engine import Call
 
 
@@ -40,8 +41,9 @@ class Reveal(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        (signal,) = grads
         up, down = ctx.saved_tensors
-        return grads[0] * down, grads[0] * (up - down), None, None, None
+        return signal * down, signal * (up - down), None, None, None
 
 
 def positive(d: Tensor) -> Tensor:
@@ -63,17 +65,23 @@ def reveal(call: Call, z: Tensor, z0: Tensor, plus: Tensor) -> Tensor:
     """
     f = function_of(call)
     with torch.no_grad():
-        x, up = z.detach(), plus.detach()
+        x = z.detach()
+        up = plus.detach()
         down = x - z0 - up
-        y, base, only_up, only_down = f(x), f(z0), f(z0 + up), f(z0 + down)
+        y = f(x)
+        base = f(z0)
+        only_up = f(z0 + up)
+        only_down = f(z0 + down)
         size = torch.maximum(torch.maximum(x.abs(), z0.abs()), torch.maximum(up.abs(), down.abs()))
         near = closeness(x.dtype) * size
         slope = mean_derivative(call, x, z0)
-        slopes = [
-            torch.where(part.abs() <= near, slope, (gain / 2) / torch.where(part.abs() <= near, 1, part))
-            for part, gain in ((up, only_up - base + y - only_down), (down, only_down - base + y - only_up))
-        ]
-    out: Tensor = Reveal.apply(z, plus, lambda: y, *slopes)
+
+        def multiplier(part: Tensor, gain: Tensor) -> Tensor:
+            return torch.where(part.abs() <= near, slope, (gain / 2) / torch.where(part.abs() <= near, 1, part))
+
+        for_up = multiplier(up, only_up - base + y - only_down)
+        for_down = multiplier(down, only_down - base + y - only_up)
+    out: Tensor = Reveal.apply(z, plus, lambda: y, for_up, for_down)
     return out
 
 
@@ -86,8 +94,10 @@ class Parts:
 
     def of(self, x: Tensor, x0: Tensor) -> Tensor:
         """Return the positive part of ``x - x0``: the one carried here, else the difference where it is positive."""
-        known = self._known.get(node_of(x))
-        return known if known is not None else positive(x - x0)
+        known = self._known.get(origin_of(x))
+        if known is None:
+            return positive(x - x0)
+        return known
 
     def carry(self, call: Call, base: Callable[[int], Tensor]) -> None:
         """Work out the positive part of a linear call's output; :meth:`settle` enters it once the output is there.
@@ -111,26 +121,24 @@ class Parts:
             self._next = self._sum(call, base)
 
     def _sum(self, call: Call, base: Callable[[int], Tensor]) -> Tensor:
-        weights = [1.0, float(call.kwargs.get("alpha", 1))]
-        if call.op == "sub":
-            weights[1] = -weights[1]
-        elif call.op == "rsub":
-            weights = [-weights[1], 1.0]
-        total: Tensor | None = None
-        for i, (operand, w) in enumerate(zip(call.args[:2], weights, strict=True)):
-            if not operand.requires_grad:
-                continue
-            plus = self.of(operand, base(i))
-            part = w * plus if w >= 0 else w * (operand - base(i) - plus)
-            total = part if total is None else total + part
-        if total is None:
+        alpha = float(call.kwargs.get("alpha", 1))
+        weights = {"sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}.get(call.op, (1.0, alpha))
+        parts = []
+        for i, (operand, weight) in enumerate(zip(call.args[:2], weights, strict=True)):
+            if operand.requires_grad:
+                part = self.of(operand, base(i))
+                if weight < 0:
+                    # A negative weight turns the negative part into a positive one.
+                    part = operand - base(i) - part
+                parts.append(weight * part)
+        if not parts:
             return torch.zeros_like(call.args[0])
-        return total
+        return reduce(torch.add, parts)
 
     def settle(self, out: Any) -> None:
         """Enter what :meth:`carry` worked out as the positive part of ``out``."""
         if self._next is not None and isinstance(out, Tensor) and out.requires_grad:
-            self._known[node_of(out)] = self._next.expand_as(out)
+            self._known[origin_of(out)] = self._next.expand_as(out)
         self._next = None
 
 
@@ -141,9 +149,9 @@ def _split(call: Call, step: Tensor) -> Tensor | None:
     weight = call.argument(1, "weight").detach()
     named = {k: v for k, v in call.kwargs.items() if k not in {"input", "weight", "bias"}}
     up = positive(step)
-    terms = [call.func(v, w, None, *call.args[3:], **named)
-             for v, w in ((up, weight.clamp(min=0)), (step - up, weight.clamp(max=0)))]  # fmt: skip
-    total: Tensor = terms[0] + terms[1]
+    from_up = call.func(up, weight.clamp(min=0), None, *call.args[3:], **named)
+    from_down = call.func(step - up, weight.clamp(max=0), None, *call.args[3:], **named)
+    total: Tensor = from_up + from_down
     return total
 
 

@@ -7,7 +7,7 @@ With x, y the operator's input and output on the image and x0, y0 those on the b
 operator       rule
 =============  =======================================================================================
 element-wise   *rescale*: ``m = (y - y0) / (x - x0)``; where the two nearly meet, the mean derivative
-element-wise   *RevealCancel*: positive and negative parts apart, see :mod:`._deeplift_parts`
+element-wise   *RevealCancel*: positive and negative parts apart, see :mod:`.parts`
 maximum        all to the position of the image's maximum if ``y >= y0``, else to that of the baseline's
 product a * b  ``m_a = (b + b0) / 2``, ``m_b = (a + a0) / 2``: each factor's Shapley value
 quotient a/b   the product of a and 1/b
@@ -44,7 +44,9 @@ class Slope(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return grads[0] * ctx.saved_tensors[0], None, None
+        (signal,) = grads
+        (slope,) = ctx.saved_tensors
+        return signal * slope, None, None
 
 
 class Scatter(torch.autograd.Function):
@@ -58,9 +60,10 @@ class Scatter(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (signal,) = grads
         index, slope = ctx.saved_tensors
-        flat = grads[0].new_zeros((*ctx.shape[:2], ctx.shape[2:].numel()))
-        flat.scatter_add_(2, index.flatten(2), (grads[0] * slope).flatten(2))
+        flat = signal.new_zeros((*ctx.shape[:2], ctx.shape[2:].numel()))
+        flat.scatter_add_(2, index.flatten(2), (signal * slope).flatten(2))
         return flat.view(ctx.shape), None, None, None
 
 
@@ -70,14 +73,17 @@ class Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, run: Callable[[], Tensor], for_a: Tensor, for_b: Tensor) -> Tensor:
         ctx.save_for_backward(for_a, for_b)
-        ctx.shapes = a.shape, b.shape
+        ctx.shape_a = a.shape
+        ctx.shape_b = b.shape
         return run()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        (signal,) = grads
         for_a, for_b = ctx.saved_tensors
-        a, b = ctx.shapes
-        return (grads[0] * for_a).sum_to_size(a), (grads[0] * for_b).sum_to_size(b), None, None, None
+        to_a = (signal * for_a).sum_to_size(ctx.shape_a)
+        to_b = (signal * for_b).sum_to_size(ctx.shape_b)
+        return to_a, to_b, None, None, None
 
 
 def closeness(dtype: torch.dtype) -> float:
@@ -126,9 +132,11 @@ def rescale(call: Call, x: Tensor, x0: Tensor) -> Tensor:
     >>> torch.autograd.grad(y, x)[0]
     tensor([0.7500])
     """
-    f, z = function_of(call), x.detach()
+    f = function_of(call)
+    z = x.detach()
     with torch.no_grad():
-        y, step = f(z), z - x0
+        y = f(z)
+        step = z - x0
         near = step.abs() <= closeness(z.dtype) * torch.maximum(z.abs(), x0.abs())
         slope = (y - f(x0)) / step.masked_fill(near, 1)
         if bool(near.any()):
@@ -153,36 +161,46 @@ def maximum(call: Call, x: Tensor, x0: Tensor) -> Tensor:
         return _amax(call, x, x0)
     with torch.no_grad():
         z = x.detach()
-        y, at = _pool_with_indices(call, z)
-        y0, at0 = _pool_with_indices(call, x0.expand_as(z))
-        index, slope = _winner(z, x0.expand_as(z), y, y0, at, at0)
+        z0 = x0.expand_as(z)
+        y, index, slope = _winner(z, z0, _pool_with_indices(call, z), _pool_with_indices(call, z0))
     out: Tensor = Scatter.apply(x, lambda: y, index, slope)
     return out
 
 
-def _winner(z: Tensor, x0: Tensor, y: Tensor, y0: Tensor, at: Tensor, at0: Tensor) -> tuple[Tensor, Tensor]:
+def _winner(
+    z: Tensor, z0: Tensor, found: tuple[Tensor, Tensor], base: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the maxima, the position that gets each one's signal, and its multiplier."""
+    y, at = found
+    y0, at0 = base
     index = torch.where(y >= y0, at, at0)
-    step = (z - x0).flatten(2).gather(2, index.flatten(2)).view_as(y)
+    step = (z - z0).flatten(2).gather(2, index.flatten(2)).view_as(y)
     moved = step != 0
+    # In [0, 1] but for rounding; where nothing moved there, y = y0 and any multiplier is right.
     slope = torch.where(moved, ((y - y0) / torch.where(moved, step, 1)).clamp(0, 1), 1)
-    return index, slope
+    return y, index, slope
 
 
 def _amax(call: Call, x: Tensor, x0: Tensor) -> Tensor:
     dims = call.argument(1, "dim")
     keep = bool(call.argument(2, "keepdim", default=False))
-    axes = sorted(d % x.dim() for d in ([dims] if isinstance(dims, int) else dims))
+    if isinstance(dims, int):
+        dims = [dims]
+    axes = sorted(d % x.dim() for d in dims)
     rest = [a for a in range(x.dim()) if a not in axes]
 
     def rows(v: Tensor) -> Tensor:  # (B, everything else, the positions of one maximum)
         return v.permute(*rest, *axes).reshape(v.shape[0], -1, torch.Size(v.shape[a] for a in axes).numel())
 
-    flat, flat0 = rows(x), rows(x0.expand_as(x))
+    flat = rows(x)
+    flat0 = rows(x0.expand_as(x))
     with torch.no_grad():
-        (y, at), (y0, at0) = (v.detach().max(2, keepdim=True) for v in (flat, flat0))
-        index, slope = _winner(flat.detach(), flat0, y, y0, at, at0)
+        flat_image = flat.detach()
+        y, index, slope = _winner(flat_image, flat0, flat_image.max(2, keepdim=True), flat0.max(2, keepdim=True))
     out: Tensor = Scatter.apply(flat, lambda: y, index, slope)
-    shape = [1 if a in axes else n for a, n in enumerate(x.shape) if keep or a not in axes]
+    shape = list(x.shape)
+    for axis in reversed(axes):
+        shape[axis : axis + 1] = [1] * keep
     return out.reshape(shape)
 
 
@@ -191,16 +209,15 @@ def _pool_with_indices(call: Call, x: Tensor) -> tuple[Tensor, Tensor]:
     named = {k: v for k, v in call.kwargs.items() if k not in {"input", "return_indices"}}
     if call.op.startswith("adaptive"):
         pool: Any = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[n - 1]
-        size = call.argument(1, "output_size")
-        found: Any = pool(x, size, return_indices=True)
-        return found[0], found[1]
-    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[n - 1]
-    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    given = {**dict(zip(names, call.args[1:], strict=False)), **named}
-    if given.get("stride") == []:  # how torch.max_pool2d spells "as the kernel"
-        given["stride"] = None
-    found = pool(x, **given, return_indices=True)
-    return found[0], found[1]
+        given = {"output_size": call.argument(1, "output_size")}
+    else:
+        pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[n - 1]
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+        given = {**dict(zip(names, call.args[1:], strict=False)), **named}
+        # torch.max_pool2d spells "as the kernel" with an empty list, which torch.nn.functional refuses.
+        given["stride"] = given.get("stride") or None
+    y, at = pool(x, **given, return_indices=True)
+    return y, at
 
 
 def product(call: Call, a: Tensor, b: Tensor, a0: Tensor, b0: Tensor) -> Tensor:
@@ -216,9 +233,11 @@ def product(call: Call, a: Tensor, b: Tensor, a0: Tensor, b0: Tensor) -> Tensor:
     """
     with torch.no_grad():
         y: Tensor = call.func(a.detach().clone(), b.detach(), **call.kwargs)
-        first, second = (a + a0) / 2, (b + b0) / 2
+        for_a = (b + b0) / 2
+        for_b = (a + a0) / 2
         if "div" in call.op:
-            second = (1 / b + 1 / b0) / 2
-            first = -first / (b * b0)
-    out: Tensor = Product.apply(a, b, lambda: y, second.expand_as(y), first.expand_as(y))
+            # a / b is the product of a and 1/b, and 1/b - 1/b0 is -(b - b0) / (b b0).
+            for_a = (1 / b + 1 / b0) / 2
+            for_b = -for_b / (b * b0)
+    out: Tensor = Product.apply(a, b, lambda: y, for_a.expand_as(y), for_b.expand_as(y))
     return out

@@ -39,14 +39,14 @@ from interpnet.attribution._lrp.layers import (
 )
 from interpnet.attribution._lrp.rules import Composite
 from interpnet.attribution._refusals import (
-    check_left_alone,
-    evaluates_batch_norm,
+    check_gradient_is_right,
+    evaluate_call,
     first_tensor,
-    node_of,
-    refuse,
-    value_of,
+    is_fixed_batch_norm,
+    origin_of,
+    refuse_operator,
 )
-from interpnet.engine import Call, backward_nodes, node_name, tensors_in
+from interpnet.engine import Call, backward_nodes, node_name, tensors_in, widest
 from interpnet.errors import ModelError
 
 FUNCTIONS = (Relevance, Pass, Share, Through)
@@ -67,21 +67,25 @@ class Propagation:
     """
 
     def __init__(self, method: str, rules: Composite, images: Tensor, *, norm: str) -> None:
-        self._method, self._rules, self._norm, self._images = method, rules, norm, images
+        self._method = method
+        self._rules = rules
+        self._norm = norm
+        self._images = images
+        # What each convolution and linear map got, by the node of its output: a batch norm may follow.
         self._layers: dict[Any, tuple[Tensor, Layer, Any]] = {}
         self._squashed: set[Any] = set()
-        dtype = torch.float32 if images.device.type == "mps" else torch.float64
-        self.absorbed = torch.zeros(images.shape[0], dtype=dtype, device=images.device)
-        self.first = self.merged = 0
+        self.absorbed = torch.zeros(images.shape[0], dtype=widest(images.device), device=images.device)
+        self.first = 0
+        self.merged = 0
 
     def observe(self, call: Call, out: Any) -> None:
         """Pass relevance through scaling by a number; what else makes no site must only move values."""
-        factor = _factor(call) if isinstance(out, Tensor) and out.requires_grad else None
+        factor = _factor(call, out)
         if factor:
             # The gradient on its way through multiplies by the factor again.
             out.register_hook(lambda relevance: relevance / factor)
-        elif not (isinstance(out, Tensor) and _shifts_image(call, out)):
-            check_left_alone(self._method, call, out, affine=False)
+        elif not _shifts_image(call, out):
+            check_gradient_is_right(self._method, call, out, affine=False)
 
     def rule(self, call: Call) -> Tensor | None:
         inputs = [t for t in [*tensors_in(call.args), *tensors_in(tuple(call.kwargs.values()))] if t.requires_grad]
@@ -101,41 +105,48 @@ class Propagation:
             return self._summed(call)
         if call.kind == "mul":
             return self._gated(call, inputs)
-        return refuse(self._method, call, "has no rule")
+        return refuse_operator(self._method, call, "has no rule")
 
     def _weighted(self, call: Call, inputs: list[Tensor]) -> Tensor:
         if len(inputs) > 1:
-            refuse(self._method, call, "has weights that depend on the image")
+            refuse_operator(self._method, call, "has weights that depend on the image")
         if call.op != "linear" and not call.op.startswith("conv"):
-            refuse(self._method, call, "has no rule; use torch.nn.functional.linear for it")
+            refuse_operator(self._method, call, "has no rule; use torch.nn.functional.linear for it")
         # A copy of the input: the network may overwrite its own, and a batch norm behind starts here as well.
-        x, layer = inputs[0].clone(), layer_of(call)
-        rule = self._rules.linear if call.op == "linear" else self._rules.conv
+        x = inputs[0].clone()
+        layer = layer_of(call)
+        rule = self._rules.conv
+        if call.op == "linear":
+            rule = self._rules.linear
         if _reads_image(x):
             self.first += 1
             same = x.numel() == self._images.numel() and torch.equal(x.flatten(), self._images.flatten())
             if self._rules.boxed and not same:
-                refuse(self._method, call, "reads the image in another form, for which the box of pixels does not hold")
+                refuse_operator(
+                    self._method, call, "reads the image in another form, for which the box of pixels does not hold"
+                )
             if self._rules.first is not None:
                 rule = self._rules.first(x.shape)
         out = self._apply(call, x, layer, rule)
         if call.operator.convolves or (call.op == "linear" and out.dim() == 2):
-            self._layers[node_of(out)] = x, layer, rule
+            self._layers[origin_of(out)] = x, layer, rule
         return out
 
     def _normed(self, call: Call) -> Tensor:
-        if not evaluates_batch_norm(call):
-            refuse(self._method, call, "computes its statistics from the image and has no rule")
+        if not is_fixed_batch_norm(call):
+            refuse_operator(self._method, call, "computes its statistics from the image and has no rule")
         z = first_tensor(call)
-        if node_of(z) not in self._layers:
+        if origin_of(z) not in self._layers:
             if self._norm == "pass":
                 return self._passed(call)
             return self._apply(call, z.clone(), scaling_layer(call), self._rules.conv)
-        x, layer, rule = self._layers[node_of(z)]
+        x, layer, rule = self._layers[origin_of(z)]
         layer = merged_layer(layer, call)
-        y = value_of(call)
+        y = evaluate_call(call)
         with torch.no_grad():
-            off, size = (layer(x) - y).abs().max(), y.abs().max()
+            off = (layer(x) - y).abs().max()
+            size = y.abs().max()
+        # Equal to half of the digits; the rest may go because the merged layer multiplies in another order.
         if not bool(off <= torch.finfo(y.dtype).eps ** 0.5 * size + torch.finfo(y.dtype).tiny):
             raise ModelError(
                 f"method={self._method!r}: merging {call.name!r} into the layer before it changes its output by "
@@ -146,34 +157,38 @@ class Propagation:
         return out
 
     def _passed(self, call: Call) -> Tensor:
-        out: Tensor = Pass.apply(first_tensor(call), lambda: value_of(call))
+        out: Tensor = Pass.apply(first_tensor(call), lambda: evaluate_call(call))
         if call.operator.squashes:
             self._squashed.add(out.grad_fn)
         return out
 
     def _summed(self, call: Call) -> Tensor:
         a, b = call.args[:2]
-        signal = a if a.requires_grad else b
-        if not (a.requires_grad and b.requires_grad) and _reads_image(signal):
+        dependent = [term for term in (a, b) if term.requires_grad]
+        if len(dependent) == 1 and _reads_image(dependent[0]):
             # The network normalises the image itself: the map is that of the normalised image.
-            return _through(call, signal)
+            return _through(call, dependent[0])
         alpha = float(call.kwargs.get("alpha", 1))
         signs = {"sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}.get(call.op, (1.0, alpha))
-        out: Tensor = Share.apply(a, b, lambda: value_of(call), signs, self._rules.stabilise, self._absorb)
+        out: Tensor = Share.apply(a, b, lambda: evaluate_call(call), signs, self._rules.stabilise, self._absorb)
         return out
 
     def _gated(self, call: Call, inputs: list[Tensor]) -> Tensor:
         a, b = call.args[:2]
         if "div" in call.op and b.requires_grad:
-            refuse(self._method, call, "divides by a value that depends on the image")
+            refuse_operator(self._method, call, "divides by a value that depends on the image")
         if len(inputs) == 1:
             return _through(call, inputs[0])
-        gates = [self._is_squashed(a), self._is_squashed(b)]
-        if gates[0] == gates[1]:
-            gates = [a.numel() < b.numel(), b.numel() < a.numel()]
-        if not any(gates):
-            refuse(self._method, call, "multiplies two signals and neither is a gate")
-        return _through(call, b if gates[0] else a)
+        a_is_gate = self._is_squashed(a)
+        b_is_gate = self._is_squashed(b)
+        if a_is_gate == b_is_gate:
+            a_is_gate = a.numel() < b.numel()
+            b_is_gate = b.numel() < a.numel()
+        if a_is_gate:
+            return _through(call, b)
+        if b_is_gate:
+            return _through(call, a)
+        return refuse_operator(self._method, call, "multiplies two signals and neither is a gate")
 
     def _is_squashed(self, x: Tensor) -> bool:
         node = x.grad_fn
@@ -182,7 +197,7 @@ class Propagation:
         return node in self._squashed
 
     def _apply(self, call: Call, x: Tensor, layer: Layer, rule: Any) -> Tensor:
-        out: Tensor = Relevance.apply(x, lambda: value_of(call), layer, rule, self._absorb)
+        out: Tensor = Relevance.apply(x, lambda: evaluate_call(call), layer, rule, self._absorb)
         return out
 
     def forget(self) -> None:
@@ -193,38 +208,44 @@ class Propagation:
     def _absorb(self, above: Tensor, *below: Tensor) -> None:
         """Count what went in at the top of a layer and did not come out at its bottom."""
         for relevance, sign in ((above, 1.0), *((b, -1.0) for b in below)):
+            # Where something was folded into the batch axis, what is kept is missing from the samples' accounts.
             if relevance.shape[0] == self.absorbed.shape[0]:
                 self.absorbed += sign * relevance.flatten(1).sum(1, dtype=self.absorbed.dtype)
 
 
-def _factor(call: Call) -> float | None:
+def _factor(call: Call, out: Any) -> float | None:
     """Return the number that a call multiplies its one tensor by, if it does only that."""
-    if call.kind is not None:
+    if call.kind is not None or not isinstance(out, Tensor) or not out.requires_grad:
         return None
     if call.op in {"neg", "negative"}:
         return -1.0
     if call.operator.kind != "mul" or len(call.args) < 2 or call.kwargs.get("rounding_mode"):
         return None
-    x, number = call.args[:2] if isinstance(call.args[0], Tensor) and call.args[0].requires_grad else call.args[1::-1]
-    if isinstance(number, Tensor):
-        if number.requires_grad or number.numel() != 1:
-            return None
-        number = float(number)
-    divides = "div" in call.op
-    if divides and x is not call.args[0]:
+    x, number = call.args[:2]
+    swapped = not isinstance(x, Tensor) or not x.requires_grad
+    if swapped:
+        number = x
+    if isinstance(number, Tensor) and (number.requires_grad or number.numel() != 1):
         return None
-    return 1 / number if divides and number else float(number)
+    number = float(number)
+    if "div" not in call.op:
+        return number
+    if swapped:
+        return None
+    # A factor of zero counts as none: the caller then refuses the operator.
+    return number and 1 / number
 
 
-def _shifts_image(call: Call, out: Tensor) -> bool:
+def _shifts_image(call: Call, out: Any) -> bool:
     """Whether a call adds a number to the image, which passes relevance on: the map is of the normalised image."""
-    adds = call.kind is None and call.operator.kind == "add" and call.op != "rsub"
-    return adds and sum(isinstance(a, Tensor) for a in call.args) == 1 and _reads_image(out)
+    if call.kind is not None or call.op not in {"add", "sub"} or not isinstance(out, Tensor):
+        return False
+    return sum(isinstance(a, Tensor) for a in call.args) == 1 and _reads_image(out)
 
 
 def _through(call: Call, x: Tensor) -> Tensor:
     """Give all relevance to ``x``: the other operand counts as a constant."""
-    out: Tensor = Through.apply(x, lambda: value_of(call))
+    out: Tensor = Through.apply(x, lambda: evaluate_call(call))
     return out
 
 

@@ -21,7 +21,10 @@ Stabiliser = Callable[[Tensor], Tensor]
 
 
 class Layer(nn.Module):
-    """``func(x, weight, bias, *rest)`` as a module; without weight ``func(x, *rest)``."""
+    """``func(x, weight, bias, *rest, **named)`` as a module; without weight ``func(x, *rest, **named)``."""
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -32,9 +35,14 @@ class Layer(nn.Module):
         named: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.func, self.rest, self.named = func, rest, dict(named or {})
-        self.weight = None if weight is None else nn.Parameter(weight.detach(), requires_grad=False)
-        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        self.func = func
+        self.rest = rest
+        self.named = dict(named or {})
+        for name, value in (("weight", weight), ("bias", bias)):
+            parameter = None
+            if value is not None:
+                parameter = nn.Parameter(value.detach(), requires_grad=False)
+            self.register_parameter(name, parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.weight is None:
@@ -83,29 +91,34 @@ def merged_layer(layer: Layer, call: Call) -> Layer:
     weight = layer.weight
     if weight is None:
         raise RuntimeError("a layer without weight has nothing to merge into")
-    bias = shift if layer.bias is None else shift + scale * layer.bias
+    bias = shift
+    if layer.bias is not None:
+        bias = shift + scale * layer.bias
     return Layer(layer.func, weight * scale.view(-1, *[1] * (weight.dim() - 1)), bias, layer.rest, layer.named)
 
 
 class Relevance(torch.autograd.Function):
-    """The value ``run()`` of a layer whose backward is a zennit rule; ``absorb`` is told what the layer kept."""
+    """The value ``run()`` of a layer whose backward is a zennit rule; ``absorb`` gets what went in and came out."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, run: Callable[[], Tensor], layer: Layer, rule: Any, absorb: Callable[..., None]
     ) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.layer, ctx.rule, ctx.absorb = layer, rule, absorb
+        ctx.layer = layer
+        ctx.rule = rule
+        ctx.absorb = absorb
         return run()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         (x,) = ctx.saved_tensors
+        # zennit's rules keep what their forward hook saw; here no hook runs, so the input is put where it would be.
         rule = ctx.rule.copy()
         rule.stored_tensors["input"] = (x,)
-        (relevance,) = rule.backward(ctx.layer, (x,), (grads[0],))
+        (relevance,) = rule.backward(ctx.layer, (x,), grads)
         rule.stored_tensors.clear()
-        ctx.absorb(grads[0], relevance)
+        ctx.absorb(*grads, relevance)
         return relevance, None, None, None, None
 
 
@@ -119,7 +132,8 @@ class Pass(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0].sum_to_size(ctx.shape), None
+        (relevance,) = grads
+        return relevance.sum_to_size(ctx.shape), None  # broadcasting sent one value to several places
 
 
 class Through(Pass):
@@ -140,15 +154,18 @@ class Share(torch.autograd.Function):
         absorb: Callable[..., None],
     ) -> Tensor:
         ctx.save_for_backward(a * signs[0], b * signs[1])
-        ctx.stabilise, ctx.absorb = stabilise, absorb
+        ctx.stabilise = stabilise
+        ctx.absorb = absorb
         return run()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
+        (relevance,) = grads
         a, b = ctx.saved_tensors
-        share = grads[0] / ctx.stabilise(a + b)
-        needed = ctx.needs_input_grad
-        to_a = (a * share).sum_to_size(a.shape) if needed[0] else None
-        to_b = (b * share).sum_to_size(b.shape) if needed[1] else None
-        ctx.absorb(grads[0], *[g for g in (to_a, to_b) if g is not None])
-        return to_a, to_b, None, None, None, None
+        share = relevance / ctx.stabilise(a + b)
+        shares: list[Tensor | None] = [None, None]
+        for i, term in enumerate((a, b)):
+            if ctx.needs_input_grad[i]:
+                shares[i] = (term * share).sum_to_size(term.shape)
+        ctx.absorb(relevance, *[s for s in shares if s is not None])
+        return shares[0], shares[1], None, None, None, None

@@ -39,6 +39,7 @@ class Composite:
     layer is like the others. ``boxed`` says that this rule counts on the bounds of pixels.
     """
 
+    method: str
     first: Callable[[torch.Size], Any] | None
     conv: Any
     linear: Any
@@ -53,9 +54,13 @@ def exactly(z: Tensor) -> Tensor:
 
 
 def composite(
-    method: str, *, epsilon: float | None = None, gamma: float = 0.25, box: tuple[Tensor, Tensor] | None = None,
+    method: str,
+    *,
+    epsilon: float | None = None,
+    gamma: float = 0.25,
+    box: tuple[Tensor, Tensor] | None = None,
     zero_bias: bool = False,
-) -> Composite:  # fmt: skip
+) -> Composite:
     """Return the rules of a method; see the module's table.
 
     Parameters
@@ -71,12 +76,21 @@ def composite(
         Leave biases out of the rules' denominators, so that they take no share.
     """
     zennit = require("zennit", method)
-    rules, core = zennit.rules, zennit.core
-    zero = ["bias"] if zero_bias else None
-    absolute: Stabiliser = core.Stabilizer(1e-6)
-    linear = rules.Epsilon(core.Stabilizer(1e-6 if epsilon is None else epsilon), zero_params=zero)
-    first: Callable[[torch.Size], Any] | None = None
+    rules = zennit.rules
+    core = zennit.core
+    zero = []
+    if zero_bias:
+        zero = ["bias"]
+    stabilise: Stabiliser = core.Stabilizer(1e-6)
+    if method == "lrp_0":
+        stabilise = exactly
+    if epsilon is None:
+        epsilon = {"lrp_epsilon": 0.05}.get(method, 1e-6)
+    linear = rules.Epsilon(core.Stabilizer(epsilon), zero_params=zero)
+    # Only the rule asked for is made: a box's bounds have the images' shape, for instance.
     makers: dict[str, Callable[[], Any]] = {
+        "lrp_0": lambda: rules.Epsilon(exactly, zero_params=zero),
+        "lrp_epsilon": lambda: rules.Epsilon(core.Stabilizer(epsilon, norm_scale=True), zero_params=zero),
         "lrp_gamma": lambda: rules.Gamma(gamma, zero_params=zero),
         "lrp_alpha1beta0": lambda: rules.AlphaBeta(1.0, 0.0, zero_params=zero),
         "lrp_alpha2beta1": lambda: rules.AlphaBeta(2.0, 1.0, zero_params=zero),
@@ -84,19 +98,21 @@ def composite(
         "lrp_epsilon_plus_flat": lambda: rules.ZPlus(zero_params=zero),
         "deep_taylor": lambda: rules.ZPlus(zero_params=zero),
     }
-    if method == "lrp_0":
-        conv = linear = rules.Epsilon(exactly, zero_params=zero)
-        absolute = exactly
-    elif method == "lrp_epsilon":
-        relative = core.Stabilizer(0.05 if epsilon is None else epsilon, norm_scale=True)
-        conv = linear = rules.Epsilon(relative, zero_params=zero)
-    else:
-        conv = makers[method]()
-    if method == "deep_taylor":
+    conv = makers[method]()
+    if method in {"lrp_0", "lrp_epsilon", "deep_taylor"}:
         linear = conv
+    first: Callable[[torch.Size], Any] | None = None
     if method == "lrp_epsilon_plus_flat":
         first = lambda _shape: rules.Flat()  # noqa: E731 - a rule for any shape
     if box is not None:
         low, high = box
         first = lambda shape: rules.ZBox(low.reshape(shape), high.reshape(shape), zero_params=zero)  # noqa: E731
-    return Composite(first, conv, linear, rules.Norm(absolute), absolute, box is not None)
+    return Composite(
+        method=method,
+        first=first,
+        conv=conv,
+        linear=linear,
+        average=rules.Norm(stabilise),
+        stabilise=stabilise,
+        boxed=box is not None,
+    )
