@@ -1,4 +1,4 @@
-"""Write RESULTS.md: what every experiment claims, with figure and verdict, on one screen.
+"""Write RESULTS.md: what every experiment claims, on one screen, and experiments/forest.png, the effects at a glance.
 
     python -m experiments.results_page
 
@@ -11,27 +11,47 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from experiments.common.claims import KEYS, VERDICTS, Claim
-from experiments.common.pages import markdown
+from experiments.common.pages import figure_file
+from experiments.common.tables import markdown
+from interpnet.plotting.style import BLUE, GRID, INK, MUTED, ORANGE, VERMILLION
 from interpnet.support.io import write_text
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "RESULTS.md"
+PICTURE = HERE / "forest.png"
 INTRO = """# Results
 
 What the experiments found, written by `python -m experiments.results_page` from the results committed beside each.
 A verdict is computed by a rule. *Holds*: on every case measured (a kind of network, a data set), in general with the
 whole 95 % interval over networks or seeds; *in part*: on some; *does not hold*: on none, be it refuted or not shown."""
+#: The order of the page, with each verdict's colour and shape in the figure.
+_STYLES = {
+    "does not hold": (VERMILLION, "s"),
+    "holds in part": (ORANGE, "D"),
+    "holds": (BLUE, "o"),
+    "open": (MUTED, "^"),
+}
+_FAILED = {"does not hold", "holds in part"}
+_LEFT = -0.3  # where the claims begin in the figure, in widths of the axes
+Found = list[tuple[str, Claim]]  # folder and claim
 
 
-def collected() -> list[tuple[str, Claim]]:
-    """Return (folder, claim) of every experiment, in the order of the keys."""
+def collected() -> Found:
+    """Return (folder, claim) of every experiment, by verdict and in the order of the keys: what does not hold first."""
     found = []
-    for file in sorted(HERE.glob("*/claims.py")):
-        module = import_module(f"experiments.{file.parent.name}.claims")
-        found += [(file.parent.name, checked(file.parent.name, claim)) for claim in module.claims()]
-    return sorted(found, key=lambda pair: KEYS.index(pair[1].key))
+    for folder in sorted(file.parent.name for file in HERE.glob("*/claims.py") if file.parent.name != "common"):
+        claims = import_module(f"experiments.{folder}.claims").claims()
+        found += [(folder, checked(folder, claim)) for claim in claims]
+    return ordered(found)
+
+
+def ordered(found: Iterable[tuple[str, Claim]]) -> Found:
+    """Return the claims in the order of the page."""
+    verdicts = list(_STYLES)
+    return sorted(found, key=lambda pair: (verdicts.index(pair[1].verdict), KEYS.index(pair[1].key)))
 
 
 def checked(folder: str, claim: Claim) -> Claim:
@@ -41,7 +61,7 @@ def checked(folder: str, claim: Claim) -> Claim:
             f"experiments.{folder}.claims gives key {claim.key!r} and verdict {claim.verdict!r}; expected one of "
             f"{', '.join(KEYS)}, and one of {', '.join(VERDICTS)}"
         )
-    if claim.verdict in {"does not hold", "holds in part"} and not claim.reason.strip():
+    if claim.verdict in _FAILED and not claim.reason.strip():
         raise ValueError(f"experiments.{folder}.claims: {claim.claim!r} {claim.verdict}, so give the reason")
     return claim
 
@@ -58,32 +78,95 @@ def cell(text: str) -> str:
 
 
 def page(found: Iterable[tuple[str, Claim]]) -> str:
-    """Return RESULTS.md: first what does not hold or only in part, then what holds."""
-    lines = list(found)
-    wrong = [(f, c) for f, c in lines if c.verdict != "holds"]
-    right = [(f, c) for f, c in lines if c.verdict == "holds"]
-    missing = [key for key in KEYS if key not in {c.key for _, c in lines}]
+    """Return RESULTS.md: a table per verdict, the reasons as notes, the figure, and every claim in full, folded."""
+    lines = ordered(found)
+    missing = [key for key in KEYS if key not in {claim.key for _, claim in lines}]
+    notes: dict[str, int] = {}
     parts = [INTRO]
-    if wrong:
-        rows = [[*_shown(f, c), "" if c.verdict == "open" else cell(c.reason)] for f, c in wrong]
-        head = ["", "claim", "figure", "verdict", "most likely reason, and its test"]
-        parts += ["## What does not hold, or only in part", markdown(head, rows)]
-    if right:
-        rows = [_shown(folder, claim) for folder, claim in right]
-        parts += ["## What holds", markdown(["", "claim", "figure", "verdict"], rows)]
+    for verdict in _STYLES:
+        head = ["", "claim", "result", *["reason"] * (verdict in _FAILED)]
+        rows = []
+        for folder, claim in lines:
+            if claim.verdict == verdict:
+                link = f"[{claim.key}](experiments/{folder}/README.md)"
+                row = [link, cell(claim.claim), cell(claim.short), _note(claim, notes)]
+                rows.append(row[: len(head)])
+        if rows:
+            parts += [f"## {verdict.capitalize()}", markdown(head, rows)]
+    if notes:
+        listed = "\n".join(f"{number}. {cell(reason)}" for reason, number in notes.items())
+        parts += ["The most likely reasons:", listed]
     if missing:
         parts.append(f"Not measured yet: {', '.join(missing)}.")
-    return "\n\n".join(parts) + "\n"
+    parts += ["## How large the effects are", "![Effects with their 95 % intervals](experiments/forest.png)"]
+    return "\n\n".join([*parts, "## Every claim in full", *(_full(claim) for _, claim in lines)]) + "\n"
 
 
-def _shown(folder: str, claim: Claim) -> list[str]:
-    link = f"[{claim.key}](experiments/{folder}/README.md)"
-    return [link, cell(claim.claim), cell(claim.figure), claim.verdict]
+def _note(claim: Claim, notes: dict[str, int]) -> str:
+    """Return the number of the claim's reason under the table; claims may share it."""
+    if claim.verdict not in _FAILED:
+        return ""
+    reason = claim.reason[0].upper() + claim.reason[1:]
+    return f"({notes.setdefault(reason, len(notes) + 1)})"
+
+
+def _full(claim: Claim) -> str:
+    """Return a claim's figures, reason and its test, folded."""
+    lines = [f"<details><summary>{claim.key}: {claim.claim} (<i>{claim.verdict}</i>)</summary>", cell(claim.figure)]
+    if claim.verdict in _FAILED:
+        because = "; ".join(filter(None, (claim.reason, claim.tested)))
+        lines.append(f"Most likely reason, and its test: {cell(because)}")
+    return "\n\n".join([*lines, "</details>"])
+
+
+def forest(found: Iterable[tuple[str, Claim]], path: Path) -> int:
+    """Draw every effect with its 95 % interval, in points in the direction of its claim; return how many there are.
+
+    An interval to the right of zero shows the claim, one to the left refutes it.
+    """
+    shown = [claim for _, claim in ordered(found) if claim.effects]
+    count = sum(len(claim.effects) for claim in shown)
+    # A row for each effect and each claim, two for each verdict.
+    rows = count + len(shown) + 2 * len({claim.verdict for claim in shown})
+    at = 0
+    verdict = ""
+    with figure_file(path, 9.0, 0.16 * rows + 0.7) as drawn:
+        axes = drawn.subplots()
+        across = axes.get_yaxis_transform()  # x in widths of the axes, y in rows
+        words: dict[str, Any] = {"transform": across, "va": "center", "bbox": {"color": "white", "pad": 0.5}}
+        for claim in shown:
+            colour, shape = _STYLES[claim.verdict]
+            if claim.verdict != verdict:
+                verdict = claim.verdict
+                at += 2
+                axes.text(_LEFT, at - 1, verdict.capitalize(), weight="bold", **words)
+            axes.text(_LEFT, at, f"{claim.key}  {claim.claim}", fontsize=7.5, **words)
+            axes.axhspan(at + 0.5, at + len(claim.effects) + 0.5, color=GRID, alpha=0.25, lw=0)
+            for case, effect in claim.effects:
+                at += 1
+                axes.text(-0.01, at, case, transform=across, ha="right", va="center", fontsize=7, color=MUTED)
+                axes.plot([effect.low, effect.high], [at, at], color=colour, lw=1.4)
+                axes.plot(effect.mean, at, shape, color=colour, ms=4)
+            at += 1
+        axes.axvline(0, color=INK, lw=0.9)
+        axes.set_ylim(at, 0)
+        axes.set_yticks([])
+        axes.tick_params(labeltop=True)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
+        axes.set_xlabel(
+            "refutes the claim  ←  effect with 95 % interval  →  shows the claim\n"
+            "percentage points of recall or overlap; hundredths of rank correlation, deletion, insertion, ROC-AUC\n"
+            "a mark without a line: a single network"
+        )
+    return count
 
 
 def main() -> None:
-    """Write the page."""
-    write_text(PAGE, page(collected()))
+    """Write the page and draw the figure."""
+    found = collected()
+    write_text(PAGE, page(found))
+    forest(found, PICTURE)
 
 
 if __name__ == "__main__":

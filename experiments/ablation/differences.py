@@ -11,10 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.common.pages import paired
-
-Interval = tuple[float, float, float]
-Line = dict[str, Any]
+from experiments.common.tables import Interval, Line, paired
 
 
 class Group(NamedTuple):
@@ -30,35 +27,30 @@ def groups(lines: Iterable[Line], order: Iterable[str]) -> list[Group]:
     return [Group(s, layers) for s in order for layers in ("all", "conv") if Group(s, layers) in there]
 
 
-def removed(lines: list[Line], group: Group, setting: str = "paper") -> float:
-    """Return how many relevant channels are removed a class, on average."""
-    found = [condition(x, "relevant", group.layers) for x in of(lines, group, setting)]
-    return float(np.mean([c["removed"] for c in found if c is not None]))
-
-
 def of(lines: Iterable[Line], group: Group, setting: str = "paper") -> list[Line]:
-    """Return a group's lines, a network each, by seed."""
-    return sorted(
-        (x for x in lines if (x["subject"], x["setting"]) == (group.subject, setting)), key=lambda x: x["seed"]
-    )
+    """Return a group's lines, one per network, by seed."""
+    here = [x for x in lines if (x["subject"], x["setting"]) == (group.subject, setting)]
+    return sorted(here, key=lambda x: int(x["seed"]))
 
 
-def condition(line: Line, name: str, layers: str) -> dict[str, Any] | None:
-    """Return a condition of a line; None where it was not measured."""
-    return next((c for c in line["conditions"] if (c["name"], c["layers"]) == (name, layers)), None)
+def conditions(lines: Iterable[Line], group: Group, name: str, setting: str = "paper") -> list[dict[str, Any]]:
+    """Return a condition of every network of a group in which it was measured."""
+    found = (c for line in of(lines, group, setting) for c in line["conditions"])
+    return [c for c in found if (c["name"], c["layers"]) == (name, group.layers)]
 
 
-def recall(lines: list[Line], group: Group, name: str, what: str, setting: str = "paper") -> Interval | None:
-    """Return mean and interval of a recall (``own`` or ``others``) under a condition.
+def removed(lines: Iterable[Line], group: Group, setting: str = "paper") -> float:
+    """Return how many relevant channels are removed per class, on average."""
+    return float(np.mean([c["removed"] for c in conditions(lines, group, "relevant", setting)]))
 
-    A single network under a condition that is not drawn has no interval: both ends are the value.
+
+def recall(lines: Iterable[Line], group: Group, name: str, what: str, setting: str = "paper") -> Interval | None:
+    """Return mean and interval of ``own`` or ``others`` recall, or of ``selectivity``, under a condition.
+
+    Selectivity is the others' recall less the class's own: 0 where the removed channels serve all alike. A single
+    network under a condition that is not drawn has no interval: both ends are the value.
     """
-    found = [condition(x, name, group.layers) for x in of(lines, group, setting)]
-    values = [c[what] for c in found if c is not None]
-    if not values:
-        return None
-    sample = [float(np.mean(v)) for v in values] if len(values) > 1 else values[0]
-    return paired(sample) if len(sample) > 1 else (sample[0], sample[0], sample[0])
+    return _over_networks_or_draws([_value(c, what) for c in conditions(lines, group, name, setting)])
 
 
 def difference(
@@ -66,22 +58,14 @@ def difference(
 ) -> Interval | None:
     """Return the recall with our channels removed less that with the control's: below 0, the method wins.
 
-    ``what="selectivity"``: the difference in selectivity, others' recall less own; above 0, the method's channels are
-    more the class's own than the control's.
+    ``what="selectivity"``: the difference in selectivity, above 0 where the method's channels are more the class's own
+    than the control's.
     """
-    samples = []
-    for line in of(lines, group, setting):
-        one, other = (condition(line, n, group.layers) for n in (ours, control))
-        if one is None or other is None:
-            return None
-        samples.append([_value(one, what)[0] - v for v in _value(other, what)])
-    return _over_networks_or_draws(samples)
-
-
-def selectivity(lines: list[Line], group: Group, name: str, setting: str = "paper") -> Interval | None:
-    """Return the others' recall less the class's own with a condition's channels removed: 0 if they serve all alike."""
-    found = [condition(x, name, group.layers) for x in of(lines, group, setting)]
-    return _over_networks_or_draws([_value(c, "selectivity") for c in found if c is not None])
+    one, other = (conditions(lines, group, name, setting) for name in (ours, control))
+    if not len(one) == len(other) == len(of(lines, group, setting)):
+        return None
+    pairs = zip(one, other, strict=True)
+    return _over_networks_or_draws([[_value(a, what)[0] - v for v in _value(b, what)] for a, b in pairs])
 
 
 def _value(found: dict[str, Any], what: str) -> list[float]:
@@ -94,18 +78,16 @@ def _value(found: dict[str, Any], what: str) -> list[float]:
 def _over_networks_or_draws(samples: list[list[float]]) -> Interval | None:
     if not samples:
         return None
+    sample = samples[0]
     if len(samples) > 1:
-        return paired([float(np.mean(s)) for s in samples])
-    (only,) = samples
-    return paired(only) if len(only) > 1 else (only[0], only[0], only[0])
+        sample = [float(np.mean(s)) for s in samples]
+    if len(sample) > 1:
+        return paired(sample)
+    return Interval(sample[0], sample[0], sample[0])
 
 
 def classes_below(lines: list[Line], group: Group, control: str, setting: str = "paper") -> tuple[int, int]:
     """Return in how many classes, over all networks, the relevant channels cost more than the control's on average."""
-    below = total = 0
-    for line in of(lines, group, setting):
-        ours, theirs = (condition(line, n, group.layers) for n in ("relevant", control))
-        if ours is not None and theirs is not None:
-            below += sum(a < b for a, b in zip(ours["by_class"], theirs["by_class"], strict=True))
-            total += len(ours["by_class"])
-    return below, total
+    ours, theirs = (conditions(lines, group, name, setting) for name in ("relevant", control))
+    pairs = [pair for a, b in zip(ours, theirs, strict=True) for pair in zip(a["by_class"], b["by_class"], strict=True)]
+    return sum(a < b for a, b in pairs), len(pairs)

@@ -2,158 +2,158 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from experiments.ablation.differences import (
-    Group,
-    Interval,
-    classes_below,
-    difference,
-    groups,
-    of,
-    recall,
-    removed,
-    selectivity,
-)
+from experiments.ablation.differences import Group, classes_below, difference, groups, of, recall, removed
 from experiments.ablation.figure import figure
 from experiments.ablation.subjects import SUBJECTS
-from experiments.common.pages import begin, fill, markdown, signed
+from experiments.common.pages import fill
+from experiments.common.tables import Interval, Line, commits, markdown, minutes, number, points
 
 COMMAND = "experiments.ablation.run"
-BEGIN = begin(COMMAND)
 TITLES = {s.key: s.title for s in SUBJECTS}
-CONDITIONS = ("relevant", "relevant-positive", "random", "random-per-layer", "highest-activation")
-_DRAWN = ("random", "random-per-layer")
-CONTROLS = ("random", "random-per-layer", "highest-activation")
+DRAWN = ("random", "random-per-layer")
+CONTROLS = (*DRAWN, "highest-activation")
+CONDITIONS = ("relevant", "relevant-positive", *CONTROLS)
+_LAYERS = {"all": ", all layers", "conv": ", convolutional only"}
 
 
-def name(lines: list[dict[str, Any]], group: Group) -> str:
+def name(lines: list[Line], group: Group) -> str:
     """Return a group's name: the layers only where a network has both kinds."""
-    both = any(g.layers == "conv" for g in groups(lines, [group.subject]))
-    return TITLES[group.subject] + (
-        {"all": ", all layers", "conv": ", convolutional only"}[group.layers] if both else ""
-    )
+    if len(groups(lines, [group.subject])) == 1:
+        return TITLES[group.subject]
+    return TITLES[group.subject] + _LAYERS[group.layers]
 
 
-def recalls(lines: list[dict[str, Any]], what: str) -> str:
+def recalls(lines: list[Line], what: str) -> str:
     """Return a table of recalls in percent, with half the 95 % interval where there is one."""
     rows = []
     for group in groups(lines, TITLES):
         here = of(lines, group)
+        channels = f"{removed(lines, group):.1f} of {here[0]['channels']}"
+        intact = f"{100 * np.mean([x['intact'] for x in here]):.1f}"
         cells = [_cell(recall(lines, group, c, what)) for c in CONDITIONS]
-        rows.append([
-            name(lines, group), len(here), f"{removed(lines, group):.1f} of {here[0]['channels']}",
-            f"{100 * np.mean([x['intact'] for x in here]):.1f}", *cells,
-        ])  # fmt: skip
-    return markdown([f"{what} recall, %", "networks", "channels a class", "intact", *CONDITIONS], rows)
+        rows.append([name(lines, group), len(here), channels, intact, *cells])
+    return markdown([f"{what} recall, %", "networks", "channels per class", "intact", *CONDITIONS], rows)
 
 
 def _cell(found: Interval | None) -> str:
     if found is None:
         return "–"
-    half = 100 * (found[2] - found[0])
-    return f"{100 * found[0]:.1f}" + (f" ± {half:.1f}" if half > 0 else "")
+    text = f"{100 * found.mean:.1f}"
+    half = 100 * (found.high - found.mean)
+    if half > 0:
+        text += f" ± {half:.1f}"
+    return text
 
 
-def _percent(found: Interval | None) -> str:
+def _points(found: Interval | None) -> str:
     if found is None:
         return "–"
-    if found[1] == found[2]:
-        return f"{100 * found[0]:+.1f}".replace("-", "−")
-    return signed((100 * found[0], 100 * found[1], 100 * found[2]))
+    if found.low == found.high:
+        return number(100 * found.mean, "+.1f")
+    return points(found)
 
 
-def compared(lines: list[dict[str, Any]]) -> str:
+def compared(lines: list[Line]) -> str:
     """Return a table of own recall with the relevant channels removed, less that with each control's."""
-    head = ["own recall, points", *(f"against {c}" for c in CONTROLS), "classes below random-per-layer"]
     rows = []
     for group in groups(lines, TITLES):
-        below, total = classes_below(lines, group, "random-per-layer")
-        own = [_percent(difference(lines, group, c)) for c in CONTROLS]
-        rows.append([name(lines, group), *own, f"{below} of {total}"])
-    return markdown(head, rows)
+        own = [_points(difference(lines, group, c)) for c in CONTROLS]
+        rows.append([name(lines, group), *own, _below(lines, group)])
+    return markdown(["own recall, points", *_against(CONTROLS), "classes below random-per-layer"], rows)
 
 
-def selectivities(lines: list[dict[str, Any]]) -> str:
+def _against(controls: Iterable[str], before: str = "") -> list[str]:
+    return [f"{before}against {c}" for c in controls]
+
+
+def _below(lines: list[Line], group: Group, setting: str = "paper") -> str:
+    below, total = classes_below(lines, group, "random-per-layer", setting)
+    return f"{below} of {total}"
+
+
+def selectivities(lines: list[Line]) -> str:
     """Return a table of others' recall less own, of the relevant channels and of those with positive weight."""
-    head = ["selectivity, points", "relevant", *(f"against {c}" for c in CONTROLS), "relevant-positive",
-            *(f"against {c}" for c in _DRAWN), "highest-activation"]  # fmt: skip
+    head = ["selectivity, points", "relevant", *_against(CONTROLS), "relevant-positive", *_against(DRAWN)]
     rows = []
     for group in groups(lines, TITLES):
         cells = []
-        for ours, controls in (("relevant", CONTROLS), ("relevant-positive", _DRAWN)):
-            cells.append(selectivity(lines, group, ours))
+        for ours, controls in (("relevant", CONTROLS), ("relevant-positive", DRAWN)):
+            cells.append(recall(lines, group, ours, "selectivity"))
             cells += [difference(lines, group, c, "selectivity", ours=ours) for c in controls]
-        cells.append(selectivity(lines, group, "highest-activation"))
-        rows.append([name(lines, group), *map(_percent, cells)])
-    return markdown(head, rows)
+        cells.append(recall(lines, group, "highest-activation", "selectivity"))
+        rows.append([name(lines, group), *map(_points, cells)])
+    return markdown([*head, "highest-activation"], rows)
 
 
-def reasons(lines: list[dict[str, Any]], settings: list[str]) -> str:
+def reasons(lines: list[Line]) -> str:
     """Return a table of what changes with more channels and with another fill, for networks that were asked."""
-    head = ["network", "mu", "filled with", "channels a class", "relevant", *_DRAWN, "others, relevant",
-            *(f"others, {c}" for c in _DRAWN), *(f"own, against {c}" for c in _DRAWN), "classes below random-per-layer",
-            "selectivity"]  # fmt: skip
+    conditions = ("relevant", *DRAWN)
+    head = ["network", "mu", "filled with", "channels per class", *conditions, *(f"others, {c}" for c in conditions)]
+    head += [*_against(DRAWN, "own, "), "classes below random-per-layer", "selectivity"]
     rows = []
-    for group in (g for g in groups(lines, TITLES) if g.layers == "all"):
-        there = [s for s in settings if of(lines, group, s)]
-        for setting in there if len(there) > 1 else []:
-            here = of(lines, group, setting)
-            below, total = classes_below(lines, group, "random-per-layer", setting)
-            rows.append([
-                TITLES[group.subject], f"{here[0]['mu']:g}", here[0]["fill"], f"{removed(lines, group, setting):.1f}",
-                *(_cell(recall(lines, group, c, "own", setting)) for c in ("relevant", *_DRAWN)),
-                *(_cell(recall(lines, group, c, "others", setting)) for c in ("relevant", *_DRAWN)),
-                *(_percent(difference(lines, group, c, "own", setting)) for c in _DRAWN),
-                f"{below} of {total}", _percent(selectivity(lines, group, "relevant", setting)),
-            ])  # fmt: skip
+    for group in _whole(lines):
+        asked = [s for s in dict.fromkeys(x["setting"] for x in lines) if of(lines, group, s)]
+        if len(asked) < 2:
+            continue
+        for setting in asked:
+            first = of(lines, group, setting)[0]
+            row = [TITLES[group.subject], f"{first['mu']:g}", first["fill"], f"{removed(lines, group, setting):.1f}"]
+            for what in ("own", "others"):
+                row += [_cell(recall(lines, group, c, what, setting)) for c in conditions]
+            row += [_points(difference(lines, group, c, "own", setting)) for c in DRAWN]
+            row += [_below(lines, group, setting), _points(recall(lines, group, "relevant", "selectivity", setting))]
+            rows.append(row)
     return markdown(head, rows)
 
 
-def depths(lines: list[dict[str, Any]]) -> str:
+def _whole(lines: list[Line]) -> list[Group]:
+    return [group for group in groups(lines, TITLES) if group.layers == "all"]
+
+
+def depths(lines: list[Line]) -> str:
     """Return a table of the share of channels in each third of the layers."""
     rows = []
-    for group in (g for g in groups(lines, TITLES) if g.layers == "all"):
-        here = of(lines, group)
+    for group in _whole(lines):
         cells = []
         for kind in ("relevant", "highest", "all"):
-            shares = 100 * np.mean([x["thirds"][kind] for x in here], axis=0)
+            shares = 100 * np.mean([x["thirds"][kind] for x in of(lines, group)], axis=0)
             cells.append(" / ".join(f"{v:.0f}" for v in shares))
         rows.append([TITLES[group.subject], *cells])
     return markdown(["% in first / middle / last third of the layers", "relevant", "highest-activation", "all"], rows)
 
 
-def text(lines: list[dict[str, Any]]) -> str:
+def text(lines: list[Line]) -> str:
     """Return everything between the README's marks."""
-    settings = list(dict.fromkeys(x["setting"] for x in lines))
     facts = []
     for key, title in TITLES.items():
         here = [x for x in lines if x["subject"] == key]
         if here:
-            every = sum(x["seconds"] for x in here) / 60
+            first = here[0]
             facts.append(
-                f"- {title}: scores of {here[0]['train_images']:,} training images, ablation on {here[0]['images']:,} "
-                f"test images, mu = {here[0]['mu']:g}, {here[0]['classes']} classes; {every:.1f} minutes"
+                f"- {title}: scores of {first['train_images']:,} training images, ablation on {first['images']:,} "
+                f"test images, mu = {first['mu']:g}, {first['classes']} classes; {minutes(here):.1f} minutes"
             )
-    commits = ", ".join(sorted({x["commit"] for x in lines}))
-    return "\n\n".join([
+    parts = [
         "\n".join(facts),
-        f"Code: commit {commits}. Times are by the clock of a shared machine, waiting included.",
+        f"Code: commit {commits(lines)}. Times are by the clock of a shared machine, waiting included.",
         recalls(lines, "own"),
         recalls(lines, "others"),
         "**The relevant channels less each control**, with 95 % intervals:",
         compared(lines),
         selectivities(lines),
         "**More channels, another fill**, in % and points:",
-        reasons(lines, settings),
+        reasons(lines),
         depths(lines),
-    ])  # fmt: skip
+    ]
+    return "\n\n".join(parts)
 
 
-def write_readme(path: Path, lines: list[dict[str, Any]], picture: Path) -> None:
+def write_readme(path: Path, lines: list[Line], picture: Path) -> None:
     """Put the tables between the README's marks and draw the figure."""
     fill(path, COMMAND, text(lines))
     figure(lines, TITLES, picture)

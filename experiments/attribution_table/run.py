@@ -9,17 +9,19 @@ exactly, and, for a backward rule, are not the plain gradient. Anything else but
 
 from __future__ import annotations
 
-import argparse
 import platform
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 import torchvision
 from torch import Tensor
 
 from experiments.attribution_table.networks import NETWORKS, QUICK, SIZE, images, network
+from experiments.common.runner import command
+from experiments.common.tables import markdown
 from interpnet.attribution import Attribution, Method, attribute_full, methods
 from interpnet.errors import ModelError
 from interpnet.support.io import write_text
@@ -50,13 +52,20 @@ def examine(name: str, method: Method) -> Cell:
         return Cell("**wrong**", wrong=wrong)
     if found.residual is None or found.flagged is None:
         return Cell("right")
-    worst, flagged = float(found.residual.max()), int(found.flagged.sum())
-    number = "< 1e-9" if worst < 1e-9 else f"{worst:.1e}" if worst < 0.01 or worst >= 100 else f"{worst:.2g}"
-    return Cell(f"right, {number}{' ⚑' if flagged else ''}")
+    worst = float(found.residual.max())
+    number = f"{worst:.2g}"
+    if worst < 1e-9:
+        number = "< 1e-9"
+    elif worst < 0.01 or worst >= 100:
+        number = f"{worst:.1e}"
+    return Cell(f"right, {number}{' ⚑' * bool(found.flagged.any())}")
 
 
 def _run(name: str, method: Method, x: Tensor) -> Attribution:
-    options = {} if "completeness" in method.axioms else QUICK.get(method.name, {})
+    options = QUICK.get(method.name, {})
+    if "completeness" in method.axioms:
+        # With few samples or steps the sum would be wrong for that alone.
+        options = {}
     return attribute_full(network(name, double=True), x, None, method.name, **options)
 
 
@@ -78,8 +87,9 @@ def _faults(name: str, method: Method, found: Attribution, alone: Attribution) -
     if "exact" in method.axioms and (found.residual is None or not float(found.residual.max()) <= _EXACT):
         return "its exact sum rule is broken"
     if "not-gradient" in method.axioms:
-        raw = found.raw if found.raw is not None else torch.zeros_like(_gradient(name))
-        if float(torch.cosine_similarity(raw.flatten(1), _gradient(name).flatten(1)).abs().max()) > 0.999:
+        gradient = _gradient(name)
+        raw = torch.zeros_like(gradient) if found.raw is None else found.raw
+        if float(torch.cosine_similarity(raw.flatten(1), gradient.flatten(1)).abs().max()) > 0.999:
             return "the plain gradient"
     return ""
 
@@ -92,17 +102,20 @@ def table(cells: dict[tuple[str, str], Cell]) -> str:
         texts = []
         for name in NETWORKS:
             cell = cells[name, method.name]
-            note = ""
+            text = cell.text
             if cell.refusal:
-                note = f" [{refusals.setdefault(f'`{method.name}` on {name}: {cell.refusal}', len(refusals) + 1)}]"
-            texts.append(cell.text + note)
-        price = method.price()
-        cost = f"{price:g}" if not isinstance(price, str) else price
+                number = refusals.setdefault(f"`{method.name}` on {name}: {cell.refusal}", len(refusals) + 1)
+                text += f" [{number}]"
+            texts.append(text)
+        cost = method.price()
+        if not isinstance(cost, str):
+            cost = f"{cost:g}"
         rows.append([f"`{method.name}`", method.family, cost, *texts])
-    head = ["method", "family", "cost", *NETWORKS]
-    lines = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
-    notes = [f"{n}. {text}" for text, n in refusals.items()]
-    return "\n".join([_PREFACE, *lines, "", *(["## Refusals", "", *notes, ""] if notes else []), _footer()])
+    parts = [_PREFACE + "\n" + markdown(["method", "family", "cost", *NETWORKS], rows)]
+    if refusals:
+        parts += ["## Refusals", "\n".join(f"{n}. {text}" for text, n in refusals.items())]
+    made = f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}"
+    return "\n\n".join([*parts, f"Made with {made}.\n"])
 
 
 _PREFACE = f"""# Attribution methods on networks: right or refused
@@ -116,27 +129,20 @@ Random weights with calibrated BatchNorm, two images of {SIZE}x{SIZE}, float64, 
   ⚑: past the method's bound; `attribute_full` flags such maps. The scores of networks that know nothing are small
   differences of large terms: residuals are harder to keep small here than on trained networks.
 - **refused**: a `ModelError`, quoted below.
-- **cost**: forward passes an image with default options, a backward pass counted as two.
+- **cost**: forward passes per image with default options, a backward pass counted as two.
 """
 
 
-def _footer() -> str:
-    python, torches = platform.python_version(), f"torch {torch.__version__}, torchvision {torchvision.__version__}"
-    return f"Made with Python {python}, {torches}.\n"
-
-
-def main(arguments: list[str] | None = None) -> int:
+@command(__doc__, out="the page")
+def main(*, out: Path = Path("docs/attribution-table.md")) -> int:
     """Compute all cells, write the page, and return 1 if a method was wrong somewhere."""
-    parser = argparse.ArgumentParser(prog=_COMMAND)
-    parser.add_argument("--out", default="docs/attribution-table.md")
-    options = parser.parse_args(arguments)
-    cells = {}
+    cells: dict[tuple[str, str], Cell] = {}
     for name in NETWORKS:
-        for method in methods():
-            cells[name, method.name] = examine(name, method)
-        done = [cells[name, m.name] for m in methods()]
-        print(f"{name}: {sum(not c.refusal and not c.wrong for c in done)} right", file=sys.stderr, flush=True)
-    write_text(options.out, table(cells))
+        done = {(name, method.name): examine(name, method) for method in methods()}
+        right = sum(not c.refusal and not c.wrong for c in done.values())
+        print(f"{name}: {right} right", file=sys.stderr, flush=True)
+        cells |= done
+    write_text(out, table(cells))
     faults = [f"{m} on {n}: {c.wrong}" for (n, m), c in cells.items() if c.wrong]
     print(*faults, sep="\n", file=sys.stderr)
     return 1 if faults else 0

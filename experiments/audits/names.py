@@ -14,7 +14,9 @@ from pathlib import Path
 def names(folder: Path, n_classes: int = 1000) -> list[str]:
     """Return the model's class names; folder number i is output 2i."""
     folders = sorted(p.name for p in folder.iterdir() if p.is_dir())
-    return [folders[i // 2] if i % 2 == 0 else f"held-out-{i // 2 + 1}" for i in range(n_classes)]
+    names = [f"held-out-{i // 2 + 1}" for i in range(n_classes)]
+    names[::2] = folders[: len(names[::2])]
+    return names
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ import sys
 
 _CODE = """
 import sys, time, torch
-from experiments.networks import cifar_resnet
-from interpnet._allocator import keep_freed_memory
+from experiments.common.networks import cifar_resnet
+from interpnet.support.allocator import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 batch = int(sys.argv[2])
@@ -42,7 +42,7 @@ def main() -> None:
     print("ResNet-20, 32x32, channels_last, images/s (median of 3 processes, alternated)")
     for batch in (64, 256, 1024):
         pairs = [(rate("default", batch), rate("kept", batch)) for _ in range(3)]
-        a, b = statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs)
+        a, b = (statistics.median(column) for column in zip(*pairs, strict=True))
         ratio = statistics.median(q / p for p, q in pairs)
         print(f"batch {batch:>5}: default {a:8.0f}  kept {b:8.0f}  ratio {ratio:.2f}", flush=True)
 

@@ -1,4 +1,4 @@
-"""How fast an8Flower is made: images a second, with one process and with one for each core.
+"""How fast an8Flower is made: images per second, with one process and with one for each core.
 
     python -m experiments.benchmarks.an8flower [--repeats 5] [--images 1200] [--jobs 2] [--out results.json]
 
@@ -9,19 +9,19 @@ before and after stands beside the figures. --out adds to what the file holds.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.benchmarks.measuring import seconds
+from experiments.common.runner import command
 from interpnet.datasets import GENERATOR, an8flower
-from interpnet.support.io import write_text
+from interpnet.support.io import write_json
 
 CASES: tuple[dict[str, Any], ...] = (
     {"variant": "single-6c", "size": 112},
@@ -32,17 +32,14 @@ CASES: tuple[dict[str, Any], ...] = (
 )
 
 
-def seconds(case: dict[str, Any], images: int, jobs: int) -> tuple[float, float]:
-    """Return the seconds of one call by the clock, and of this process's processor time."""
-    clock, processor = time.perf_counter(), time.process_time()
-    an8flower(n=images, jobs=jobs, **case)
-    return time.perf_counter() - clock, time.process_time() - processor
-
-
 def compare(case: dict[str, Any], images: int, jobs: int, repeats: int) -> dict[str, Any]:
-    """Time a case in rounds; return medians of images a second, and the slowest and fastest round."""
-    started = images / seconds(case, images, jobs)[0]
-    rounds = [(seconds(case, images, 1), seconds(case, images, jobs)) for _ in range(repeats)]
+    """Time a case in rounds; return medians of images per second, and the slowest and fastest round."""
+
+    def made(jobs: int) -> tuple[float, float]:
+        return seconds(lambda: an8flower(n=images, jobs=jobs, **case))
+
+    started = images / made(jobs)[0]
+    rounds = [(made(1), made(jobs)) for _ in range(repeats)]
     columns = {
         "one process": [images / one[0] for one, _ in rounds],
         "one process, by processor time": [images / one[1] for one, _ in rounds],
@@ -52,14 +49,9 @@ def compare(case: dict[str, Any], images: int, jobs: int, repeats: int) -> dict[
     return {**case, f"{jobs} processes, first call": round(started), **spread}
 
 
-def main() -> None:
+@command(__doc__, images="of every case", jobs="processes", out="a JSON file that the figures are added to")
+def main(*, repeats: int = 5, images: int = 1200, jobs: int = 2, out: Path | None = None) -> None:
     """Run all cases, print them, and write JSON if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--images", type=int, default=1200)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
     machine = {
         "generator": GENERATOR,
         "numpy": np.__version__,
@@ -69,15 +61,15 @@ def main() -> None:
     }
     rows = []
     for case in CASES:
-        rows.append(compare(case, options.images, options.jobs, options.repeats))
+        rows.append(compare(case, images, jobs, repeats))
         print(json.dumps(rows[-1]), flush=True)
     machine["load after"] = [round(x, 1) for x in os.getloadavg()]
     print(json.dumps(machine))
-    if options.out:
-        unit = "images a second: median, slowest and fastest round"
-        before = json.loads(options.out.read_text()) if options.out.exists() else []
-        found = {"unit": unit, **machine, "images": options.images, "rows": rows}
-        write_text(options.out, json.dumps([*before, found], indent=2) + "\n")
+    if out:
+        unit = "images per second: median, slowest and fastest round"
+        before = json.loads(out.read_text()) if out.exists() else []
+        found = {"unit": unit, **machine, "images": images, "rows": rows}
+        write_json(out, [*before, found])
 
 
 if __name__ == "__main__":

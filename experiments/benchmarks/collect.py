@@ -9,11 +9,8 @@ batches; the table gives the median of the paired ratios. A second part collects
 
 from __future__ import annotations
 
-import argparse
-import json
 import platform
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,11 +19,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from experiments.benchmarks.memory import peak_of
+from experiments.benchmarks.measuring import peak_of, seconds
 from experiments.common.networks import cifar_resnet
+from experiments.common.runner import command
 from interpnet.engine import Instrument, evaluating, find_sites, instrument, placed
 from interpnet.scores import ScoreReader
-from interpnet.support.allocator import keep_freed_memory
+from interpnet.support.io import write_json
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] = {
     "resnet20 (32x32)": (lambda: cifar_resnet(20), (3, 32, 32), 256),
@@ -37,13 +35,15 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] =
 
 def timed(run: Callable[[], Any], device: torch.device) -> float:
     """Return the seconds of one call, the device's queue included."""
+
+    def whole() -> None:
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
     if device.type == "cuda":
         torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return seconds(whole)[0]
 
 
 def compare(name: str, memory_format: str, device: torch.device, repeats: int, scale: int) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def compare(name: str, memory_format: str, device: torch.device, repeats: int, s
     n = batch * rounds
     return {
         "network": name,
-        "format": "channels_last" if last else "contiguous",
+        "format": ("contiguous", "channels_last")[bool(last)],
         "channels": len(reader.channels),
         "batch": batch,
         "bare_images_per_s": n / statistics.median(a for a, _ in pairs),
@@ -91,8 +91,8 @@ def compare(name: str, memory_format: str, device: torch.device, repeats: int, s
 def random_batches(n: int, batch: int = 250) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield ``n`` random images of 3x32x32 in batches."""
     generator = torch.Generator().manual_seed(0)
-    for start in range(0, n, batch):
-        size = min(batch, n - start)
+    for at in range(0, n, batch):
+        size = min(batch, n - at)
         yield torch.randn(size, 3, 32, 32, generator=generator), torch.zeros(size, dtype=torch.long)
 
 
@@ -112,24 +112,28 @@ def peak_memory(n: int) -> float:
     return peak_of(code)
 
 
-def main() -> None:
+@command(__doc__, networks=NETWORKS)
+def main(
+    *,
+    device: str = "cpu",
+    repeats: int = 7,
+    networks: tuple[str, ...] = tuple(NETWORKS),
+    no_memory: bool = False,
+    out: Path | None = None,
+) -> None:
     """Run both parts, print tables, and write JSON if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
-    parser.add_argument("--no-memory", action="store_true", help="leave out the memory part")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    device = torch.device(options.device)
-    keep_freed_memory()  # as the command line does; it speeds up both sides alike
-    scale = 8 if device.type == "cuda" else 1
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
-    print(f"torch {torch.__version__}, {machine}, {torch.get_num_threads()} threads, {options.repeats} pairs")
+    # Freed memory is kept, as the command line does; it speeds up both sides alike.
+    on = torch.device(device)
+    scale = 1
+    machine = platform.processor() or platform.machine()
+    if on.type == "cuda":
+        scale = 8
+        machine = torch.cuda.get_device_name()
+    print(f"torch {torch.__version__}, {machine}, {torch.get_num_threads()} threads, {repeats} pairs")
     rows = []
-    for name in options.networks:
+    for name in networks:
         for memory_format in ("contiguous", "channels_last"):
-            row = compare(name, memory_format, device, options.repeats, scale)
+            row = compare(name, memory_format, on, repeats, scale)
             rows.append(row)
             print(
                 f"{row['network']:>20} {row['format']:>14} {row['channels']:>6} channels  "
@@ -138,12 +142,12 @@ def main() -> None:
                 flush=True,
             )
     memory = {}
-    if not options.no_memory:
+    if not no_memory:
         for n in (1_000, 10_000, 50_000):
-            memory[n] = peak_memory(n)
-            print(f"peak memory of collecting {n:>6} images (ResNet-20): {memory[n]:.0f} MiB", flush=True)
-    if options.out:
-        options.out.write_text(json.dumps({"rows": rows, "memory_mib": memory}, indent=2) + "\n")
+            memory[str(n)] = peak_memory(n)
+            print(f"peak memory of collecting {n:>6} images (ResNet-20): {memory[str(n)]:.0f} MiB", flush=True)
+    if out:
+        write_json(out, {"rows": rows, "memory_mib": memory})
 
 
 if __name__ == "__main__":

@@ -13,11 +13,9 @@ a fresh process for each.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,11 +25,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from experiments.benchmarks.memory import peak_of
+from experiments.benchmarks.measuring import peak_of, seconds
+from experiments.common.runner import command
 from interpnet.engine import Channel, ChannelIndex, Trace, find_sites
 from interpnet.explanation import explain
 from interpnet.interpretation import Interpretation
-from interpnet.support.allocator import keep_freed_memory
+from interpnet.support.io import write_json
 
 CHOICES = {
     "last block": [Channel("layer4.2.relu:2", c) for c in (7, 300, 1100)],
@@ -80,7 +79,6 @@ def runs(model: nn.Module, images: Tensor, channels: list[Channel]) -> dict[str,
     """Return what one round runs."""
     trace = find_sites(model, images)
     reasons = interpretation(trace, channels)
-
     last = images.contiguous(memory_format=torch.channels_last)
 
     def forward(x: Tensor) -> None:
@@ -101,7 +99,8 @@ def agree(model: nn.Module, images: Tensor, channels: list[Channel]) -> float:
 
     In float32 both are some 4e-4 from it on this network: rounding decides the sign of a few inputs of rectifiers.
     """
-    model, images = copy.deepcopy(model).double(), images[:2].double()
+    model = copy.deepcopy(model).double()
+    images = images[:2].double()
     ours = runs(model, images, channels)["unresampled"]()
     theirs = dict(zip(channels, captum_signals(model, images, channels), strict=True))
     worst = 0.0
@@ -112,20 +111,14 @@ def agree(model: nn.Module, images: Tensor, channels: list[Channel]) -> float:
     return worst
 
 
-def timed(run: Callable[[], Any]) -> tuple[float, float]:
-    """Return the seconds of one call: by the clock, and of all processors together."""
-    clock, processor = time.perf_counter(), time.process_time()
-    run()
-    return time.perf_counter() - clock, time.process_time() - processor
-
-
 def compare(name: str, batch: int, size: int, repeats: int) -> dict[str, Any]:
     """Time a choice of channels in rounds; return medians in forward-equivalents."""
-    model, images = network(), torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(1))
+    model = network()
+    images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(1))
     todo = runs(model, images, CHOICES[name])
     for run in todo.values():
         run()
-    rounds = [{what: timed(todo[what]) for what in RUNS} for _ in range(repeats)]
+    rounds = [{what: seconds(todo[what]) for what in RUNS} for _ in range(repeats)]
     row: dict[str, Any] = {"channels": name, "batch": batch, "size": size}
     for i, unit in enumerate(("clock", "processor")):
         part: dict[str, Any] = {"forward_s": statistics.median(r["forward"][i] for r in rounds)}
@@ -150,29 +143,31 @@ def peak_memory(what: str, name: str, batch: int, size: int) -> float:
     return peak_of(code)
 
 
-def main() -> None:
+@command(__doc__, batch="images at a time", size="pixels along a side", choices=CHOICES)
+def main(
+    *,
+    repeats: int = 7,
+    batch: int = 8,
+    size: int = 224,
+    choices: tuple[str, ...] = tuple(CHOICES),
+    no_memory: bool = False,
+    out: Path | None = None,
+) -> None:
     """Run all parts, print tables, and write JSON if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--choices", nargs="*", default=list(CHOICES), choices=list(CHOICES))
-    parser.add_argument("--no-memory", action="store_true", help="leave out the memory part")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    keep_freed_memory()  # as the command line does; it speeds up both sides alike
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.repeats} rounds")
-    rows, memory = [], {}
-    for name in options.choices:
-        row = compare(name, options.batch, options.size, options.repeats)
+    # Freed memory is kept, as the command line does; it speeds up both sides alike.
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {repeats} rounds")
+    rows = []
+    memory = {}
+    for name in choices:
+        row = compare(name, batch, size, repeats)
         rows.append(row)
         print(json.dumps(row), flush=True)
-    if not options.no_memory:
+    if not no_memory:
         for what in RUNS:
-            memory[what] = peak_memory(what, "last block", options.batch, options.size)
+            memory[what] = peak_memory(what, "last block", batch, size)
             print(f"peak memory, {what}: {memory[what]:.0f} MiB", flush=True)
-    if options.out:
-        options.out.write_text(json.dumps({"rows": rows, "memory_mib": memory}, indent=2) + "\n")
+    if out:
+        write_json(out, {"rows": rows, "memory_mib": memory})
 
 
 if __name__ == "__main__":

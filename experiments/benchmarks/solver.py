@@ -11,9 +11,9 @@ Needs the peers `spams-bin` and `spgl1` and, for ResNet-56, the shared data (its
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
+import itertools
 import json
 import logging
 import os
@@ -33,9 +33,11 @@ import torch
 from sklearn.linear_model import Lasso, lars_path_gram
 
 from experiments.benchmarks.solver_problems import Problem, generated, resnet20, resnet56
+from experiments.common import tables
+from experiments.common.runner import command
 from interpnet.gram import Gram
 from interpnet.mulasso import MuLasso, mulasso_path
-from interpnet.support.io import write_json
+from interpnet.support.io import read_json, write_json
 from interpnet.support.types import Float64
 
 MUS = (5.0, 10.0, 50.0, 200.0)
@@ -51,14 +53,22 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
 
 def certificate(gram: Gram, coef: Float64, mu: float, *, positive: bool) -> tuple[float, float]:
     """Return the sum of objectives and the worst relative gap, from their definitions and nothing of the solver's."""
-    total, worst = 0.0, 0.0
+    total = 0.0
+    worst = 0.0
     for w, b, yy in zip(coef, gram.B.T, gram.yy, strict=True):
         support = np.flatnonzero(w)
         g = w[support] @ gram.G[support] - b
-        pull = max(0.0, float((-g).max())) if positive else float(np.abs(g).max())
+        pull = _pull(-g, positive=positive)
         total += float((w @ g - b @ w + yy) / 2)
         worst = max(worst, (float(w @ g) + mu * pull) / (yy / 2), (np.abs(w).sum() - mu) / mu)
     return total, worst
+
+
+def _pull(correlation: Float64, *, positive: bool) -> float:
+    """Return how much a further weight would win at most; none below 0 where weights are nonnegative."""
+    if positive:
+        return max(0.0, float(correlation.max()))
+    return float(np.abs(correlation).max())
 
 
 def ours(problem: Problem, threads: int) -> Solver:
@@ -73,7 +83,8 @@ def spams_gram(problem: Problem, threads: int) -> Solver:
     gram = problem.gram
     targets = np.zeros(gram.B.shape, order="F")
     targets[0] = np.sqrt(gram.yy)
-    G, B = np.asfortranarray(gram.G), np.asfortranarray(gram.B)
+    G = np.asfortranarray(gram.G)
+    B = np.asfortranarray(gram.B)
 
     def run(mu: float, positive: bool) -> Float64:
         options = {"lambda1": mu, "mode": 0, "pos": positive, "numThreads": threads}
@@ -104,12 +115,12 @@ def spams_scores(problem: Problem, threads: int) -> Solver | None:
 
 def ours_scores(problem: Problem, threads: int) -> Solver | None:
     """From the score matrix: the Gram matrix is summed first, which collecting the scores does along the way."""
-    X, labels = problem.X, problem.labels
+    X = problem.X
     if X is None:
         return None
 
     def run(mu: float, positive: bool) -> Float64:
-        model = MuLasso(mu, positive=positive, tol=1e-9, n_jobs=threads).fit(X, labels)
+        model = MuLasso(mu, positive=positive, tol=1e-9, n_jobs=threads).fit(X, problem.labels)
         coef: Float64 = model.coef_
         return coef
 
@@ -143,10 +154,8 @@ def sklearn_lars(problem: Problem, threads: int) -> Solver:
     def run(mu: float, positive: bool) -> Float64:
         rows = []
         for b, level in zip(gram.B.T, _levels(gram, mu, positive=positive), strict=True):
-            _, _, path = lars_path_gram(
-                Xy=b, Gram=gram.G, n_samples=gram.n, method="lasso", positive=positive, alpha_min=level / gram.n,
-                max_iter=20 * gram.m,
-            )  # fmt: skip
+            ends = {"alpha_min": level / gram.n, "max_iter": 20 * gram.m}
+            _, _, path = lars_path_gram(Xy=b, Gram=gram.G, n_samples=gram.n, method="lasso", positive=positive, **ends)
             rows.append(path[:, -1])
         return np.array(rows)
 
@@ -198,7 +207,7 @@ def _levels(gram: Gram, mu: float, *, positive: bool) -> list[float]:
     key = (id(gram), mu, positive)
     if key not in _LEVELS:
         g = gram.B.T - mulasso_path(gram, [mu], positive=positive, tol=1e-9)[0] @ gram.G
-        _LEVELS[key] = [max(float(r.max() if positive else np.abs(r).max()), 1e-12) for r in g]
+        _LEVELS[key] = [max(_pull(r, positive=positive), 1e-12) for r in g]
     return _LEVELS[key]
 
 
@@ -217,34 +226,40 @@ def measure(
     """Time ours and the peers in turn on one problem."""
     solve = ours(problem, threads)
     solvers = {name: made for name in names if (made := PEERS[name](problem, threads)) is not None}
-    for positive in (False, True):
-        for mu in mus:
-            times: dict[str, list[float]] = {"ours": []}
-            coefs = {"ours": solve(mu, positive)}
-            _levels(problem.gram, mu, positive=positive)
-            for name, peer in solvers.items():
-                # SPGL1 has signed weights only, and at 50 ends at 20,000 iterations and half a minute without a result.
-                if (name == "SPGL1" and (positive or mu > 10)) or (name in FROM_X and (mu != 50.0 or positive)):
-                    continue
-                times[name] = []
-                slow = 1 if name in FROM_X else repeats
-                for _ in range(slow):
-                    times["ours"].append(_seconds(solve, mu, positive)[0])
-                    seconds, coefs[name] = _seconds(peer, mu, positive)
-                    times[name].append(seconds)
-                    if seconds > 30:
-                        break
-            certified = {name: certificate(problem.gram, w, mu, positive=positive) for name, w in coefs.items()}
-            at_zero = float(problem.gram.yy.sum() / 2)
-            for name, seconds_of in times.items():
-                value, gap = certified[name]
-                yield {
-                    "problem": problem.name, "m": problem.gram.m, "classes": problem.gram.n_classes, "mu": mu,
-                    "positive": positive, "solver": name, "seconds": statistics.median(seconds_of),
-                    "ratio": statistics.median(seconds_of) / statistics.median(times["ours"]),
-                    "excess": (value - certified["ours"][0]) / at_zero, "gap": gap,
-                    "channels": float((coefs[name] != 0).sum(1).mean()),
-                }  # fmt: skip
+    at_zero = float(problem.gram.yy.sum() / 2)
+    for positive, mu in itertools.product((False, True), mus):
+        times: dict[str, list[float]] = {"ours": []}
+        coefs = {"ours": solve(mu, positive)}
+        _levels(problem.gram, mu, positive=positive)
+        for name, peer in solvers.items():
+            # SPGL1 has signed weights only, and at 50 ends at 20,000 iterations and half a minute without a result.
+            if (name == "SPGL1" and (positive or mu > 10)) or (name in FROM_X and (mu != 50.0 or positive)):
+                continue
+            times[name] = []
+            rounds = 1 if name in FROM_X else repeats
+            for _ in range(rounds):
+                times["ours"].append(_seconds(solve, mu, positive)[0])
+                seconds, coefs[name] = _seconds(peer, mu, positive)
+                times[name].append(seconds)
+                if seconds > 30:
+                    break
+        certified = {name: certificate(problem.gram, w, mu, positive=positive) for name, w in coefs.items()}
+        for name, seconds_of in times.items():
+            value, gap = certified[name]
+            median = statistics.median(seconds_of)
+            yield {
+                "problem": problem.name,
+                "m": problem.gram.m,
+                "classes": problem.gram.n_classes,
+                "mu": mu,
+                "positive": positive,
+                "solver": name,
+                "seconds": median,
+                "ratio": median / statistics.median(times["ours"]),
+                "excess": (value - certified["ours"][0]) / at_zero,
+                "gap": gap,
+                "channels": float((coefs[name] != 0).sum(1).mean()),
+            }
 
 
 def _seconds(solver: Solver, mu: float, positive: bool) -> tuple[float, Float64]:
@@ -259,20 +274,23 @@ def _seconds(solver: Solver, mu: float, positive: bool) -> tuple[float, Float64]
 def path_cost(problem: Problem, threads: int, repeats: int) -> dict[str, Any]:
     """Time the whole path up to mu = 200 (20 radii) against the single solution there."""
     mus = np.geomspace(5.0, 200.0, 20)
-    pairs = []
+    solve = ours(problem, threads)
+    found = []
     for _ in range(repeats):
-        single = _seconds(ours(problem, threads), 200.0, False)[0]
-        start = time.perf_counter()
-        mulasso_path(problem.gram, MUS, tol=1e-9, n_jobs=threads)
-        four = time.perf_counter() - start
-        start = time.perf_counter()
-        mulasso_path(problem.gram, mus, tol=1e-9, n_jobs=threads)
-        pairs.append((single, four, time.perf_counter() - start))
-    single, four, twenty = (statistics.median(column) for column in zip(*pairs, strict=True))
+        one = [_seconds(solve, 200.0, False)[0]]
+        for radii in (MUS, mus):
+            start = time.perf_counter()
+            mulasso_path(problem.gram, radii, tol=1e-9, n_jobs=threads)
+            one.append(time.perf_counter() - start)
+        found.append(one)
+    single, four, twenty = (statistics.median(column) for column in zip(*found, strict=True))
+    seconds = {"single": single, "four": four, "twenty": twenty}
     return {
-        "problem": problem.name, "single": single, "four": four, "twenty": twenty,
-        "four_over_single": four / single, "twenty_over_single": twenty / single,
-    }  # fmt: skip
+        "problem": problem.name,
+        **seconds,
+        "four_over_single": four / single,
+        "twenty_over_single": twenty / single,
+    }
 
 
 _MEMORY = """
@@ -307,7 +325,7 @@ def peak_memory(gram: Gram, threads: int) -> dict[str, float]:
 def show(row: dict[str, Any]) -> None:
     """Print one line of the table."""
     print(
-        f"{row['problem']:<12} {'>=0' if row['positive'] else '+-':<4} {row['mu']:>4g}  {row['solver']:<23}"
+        f"{row['problem']:<12} {('+-', '>=0')[row['positive']]:<4} {row['mu']:>4g}  {row['solver']:<23}"
         f"{row['seconds']:>9.4f} s {row['ratio']:>8.2f} x  excess {row['excess']:>9.2e}  gap {row['gap']:>8.1e}"
         f"  {row['channels']:>6.1f} channels",
         flush=True,
@@ -315,9 +333,9 @@ def show(row: dict[str, Any]) -> None:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """Return the results as a table: one line a problem, rule and radius; the peers' seconds as multiples of ours."""
+    """Return the results as a table: one line per problem, rule and radius; the peers' seconds as multiples of ours."""
     peers = [name for name in dict.fromkeys(row["solver"] for row in rows) if name != "ours"]
-    lines = [f"| problem | w | mu | channels | ours, s | gap | {' | '.join(peers)} |", "|---" * (6 + len(peers)) + "|"]
+    lines = []
     cells: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for row in rows:
         cells.setdefault((row["problem"], row["positive"], row["mu"]), {})[row["solver"]] = row
@@ -325,51 +343,58 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         own = found["ours"]
         times = []
         for name in peers:
-            peer = found.get(name)
-            # A peer that is off by more than a millionth of the objective has not solved the problem.
-            times.append("" if peer is None else f"{peer['ratio']:.3g}{' (off)' if abs(peer['gap']) > 1e-6 else ''}")
-        sign = "≥ 0" if positive else "±"
-        lines.append(
-            f"| {problem} | {sign} | {mu:g} | {own['channels']:.1f} | {own['seconds']:.4f} | {own['gap']:.0e} | "
-            f"{' | '.join(times)} |"
-        )
-    return "\n".join(lines)
+            cell = ""
+            if name in found:
+                # A peer that is off by more than a millionth of the objective has not solved the problem.
+                cell = f"{found[name]['ratio']:.3g}{' (off)' * (abs(found[name]['gap']) > 1e-6)}"
+            times.append(cell)
+        sign = ("±", "≥ 0")[positive]
+        figures = [f"{own['channels']:.1f}", f"{own['seconds']:.4f}", f"{own['gap']:.0e}"]
+        lines.append([problem, sign, f"{mu:g}", *figures, *times])
+    return tables.markdown(["problem", "w", "mu", "channels", "ours, s", "gap", *peers], lines)
 
 
-def main() -> None:
+@command(
+    __doc__,
+    problems="comma-separated",
+    threads="of every solver",
+    peers="comma-separated; by default all below m = 1,000, SPAMS beyond",
+    table="print saved results as a Markdown table, and stop",
+)
+def main(
+    *,
+    problems: str = "resnet20,resnet56,4096,8192",
+    threads: int = 2,
+    repeats: int = 5,
+    peers: str = "",
+    out: Path | None = None,
+    table: tuple[Path, ...] = (),
+) -> None:
     """Run and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problems", default="resnet20,resnet56,4096,8192")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--peers", default=None, help="comma-separated; by default all below m = 1,000, SPAMS beyond")
-    parser.add_argument("--out", type=Path, default=None)
-    parser.add_argument("--table", type=Path, nargs="+", help="print saved results as a Markdown table, and stop")
-    given = parser.parse_args()
-    if given.table:
-        saved = [json.loads(path.read_text(encoding="utf-8")) for path in given.table]
+    if table:
+        saved = [read_json(path) for path in table]
         print(markdown([row for results in saved for row in results["rows"]]))
         return
     logging.disable(logging.WARNING)
-    torch.set_num_threads(given.threads)
-    rows: list[dict[str, Any]] = []
-    paths: list[dict[str, Any]] = []
-    memory: list[dict[str, Any]] = []
-    for key in given.problems.split(","):
+    torch.set_num_threads(threads)
+    about = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": threads}
+    about |= {"torch": torch.__version__, "numpy": np.__version__, "repeats": repeats}
+    found: dict[str, list[dict[str, Any]]] = {"rows": [], "paths": [], "memory": []}
+    for key in problems.split(","):
         problem = PROBLEMS[key]()
-        names = given.peers.split(",") if given.peers else list(PEERS)[: 6 if problem.gram.m < 1000 else 3]
-        memory.append({"problem": problem.name, **peak_memory(problem.gram, given.threads)})
-        repeats = given.repeats if problem.gram.m < 8000 else min(given.repeats, 3)
+        names = list(PEERS)[: 6 if problem.gram.m < 1000 else 3]
+        if peers:
+            names = peers.split(",")
+        found["memory"].append({"problem": problem.name, **peak_memory(problem.gram, threads)})
+        repeats = repeats if problem.gram.m < 8000 else min(repeats, 3)
         for part, mus in parts(problem):
-            for row in measure(part, given.threads, repeats, names, mus):
-                rows.append(row)
+            for row in measure(part, threads, repeats, names, mus):
+                found["rows"].append(row)
                 show(row)
-        paths.append(path_cost(parts(problem)[-1][0], given.threads, repeats))
-        print(json.dumps(paths[-1]), json.dumps(memory[-1]), flush=True)
-        if given.out is not None:
-            about = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": given.threads}
-            about |= {"torch": torch.__version__, "numpy": np.__version__, "repeats": given.repeats}
-            write_json(given.out, {**about, "rows": rows, "paths": paths, "memory": memory})
+        found["paths"].append(path_cost(parts(problem)[-1][0], threads, repeats))
+        print(json.dumps(found["paths"][-1]), json.dumps(found["memory"][-1]), flush=True)
+        if out is not None:
+            write_json(out, {**about, **found})
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ power of its index over three decades; the classes visible in every layer, most 
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
-import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +17,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from experiments.common.runner import command
 from experiments.common.shared_data import shared_data
 from interpnet.gram import Gram, GramAccumulator
 from interpnet.scores import ScoreTable
 
 # Of the model: latent factors an image has, the exponent of their sizes, how much of them the next layer keeps, the
 # size of what is each channel's own, and how far classes lie apart in the first and in the last layer.
-_FACTORS, _DECAY, _KEPT, _OWN = 192, 0.6, 0.93, 0.1
+_FACTORS = 192
+_DECAY = 0.6
+_KEPT = 0.93
+_OWN = 0.1
 _APART = (0.4, 1.0)
 _SPREAD = 0.28
 _BLOCK = 2048
@@ -44,8 +46,7 @@ class Problem:
 def resnet20() -> Problem:
     """Return the problem of CIFAR-10 ResNet-20 (m = 688, C = 10)."""
     with np.load(shared_data() / "solver" / "cifar10_resnet20_gram.npz") as data:
-        G, B, yy = data["G"], data["B"], data["yy"]
-    return Problem("ResNet-20", Gram(G, B, yy, round(float(yy.sum()))))
+        return Problem("ResNet-20", Gram(data["G"], data["B"], data["yy"], round(float(data["yy"].sum()))))
 
 
 def resnet56() -> Problem:
@@ -64,24 +65,20 @@ def resnet56() -> Problem:
 
 
 def _score_resnet56(folder: str) -> None:
-    from safetensors.torch import load_file
+    # Imported in this process alone: the measuring one needs no torch, and its memory stays as it is.
     from torch.utils.data import DataLoader
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
-    from experiments.common.networks import resnet56 as network
+    from experiments.common.cifar import trained_resnet, unpack
     from interpnet.scores import collect_scores
     from interpnet.support.allocator import keep_freed_memory
 
     keep_freed_memory()
-    source = shared_data() / "cifar10"
-    model = network()
-    model.load_state_dict(load_file(source / "resnet56.safetensors"))
+    unpack("train", f"{folder}/images")
     normalise = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    with tarfile.open(source / "train.tar") as tar:
-        tar.extractall(f"{folder}/images", filter="data")
     images = ImageFolder(f"{folder}/images", transforms.Compose([transforms.ToTensor(), normalise]))
-    collect_scores(model.eval(), DataLoader(images, batch_size=128), out=f"{folder}/scores")
+    collect_scores(trained_resnet(56), DataLoader(images, batch_size=128), out=f"{folder}/scores")
 
 
 def generated(m: int, n_classes: int) -> Problem:
@@ -97,13 +94,7 @@ def widths(m: int) -> list[int]:
 
 
 def generate(m: int, n_classes: int, *, images: int, seed: int = 0) -> Gram:
-    """Sum the Gram matrix of generated scores, block by block.
-
-    Parameters
-    ----------
-    m, n_classes, images : int
-    seed : int
-    """
+    """Sum the Gram matrix of generated scores, block by block."""
     rng = np.random.default_rng(seed)
     layers = widths(m)
     size = (np.arange(_FACTORS) + 1.0) ** -_DECAY
@@ -153,15 +144,11 @@ def describe(gram: Gram, layers: list[int]) -> dict[str, float]:
     return found
 
 
-def main() -> None:
+@command(__doc__, m="channels", images="rows of scores")
+def main(*, m: int = 1024, classes: int = 50, images: int = 20000) -> None:
     """Print the real problem's figures beside those of generated ones."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--m", type=int, default=1024)
-    parser.add_argument("--classes", type=int, default=50)
-    parser.add_argument("--images", type=int, default=20_000)
-    given = parser.parse_args()
     real = describe(resnet20().gram, [16] * 7 + [32] * 6 + [64] * 6)
-    made = describe(generate(given.m, given.classes, images=given.images), widths(given.m))
+    made = describe(generate(m, classes, images=images), widths(m))
     print(f"{'':44} {'ResNet-20':>10} {'generated':>10}")
     for name, value in real.items():
         print(f"{name:44} {value:10.4f} {made[name]:10.4f}")

@@ -6,9 +6,9 @@ import json
 
 from experiments.coloured_part.marks import BETWEEN, PART, PLANT, marks
 from experiments.coloured_part.run import MEASURED
-from experiments.common.claims import Claim, verdict_of
+from experiments.common.claims import Claim, counted, verdict_of
 from experiments.common.maps import PAPER
-from experiments.common.pages import signed
+from experiments.common.tables import signed
 from experiments.localisation.claims import literature
 
 
@@ -17,19 +17,23 @@ def claims() -> list[Claim]:
     found = marks(json.loads(MEASURED.read_text()))
     own = {kind: rows[PAPER] for kind, rows in found.items()}
     figures = []
-    for kind, mark in own.items():
-        others = [found[kind][n].marks for n in literature(found[kind])]
+    for (architecture, variant), mark in own.items():
+        rows = found[architecture, variant]
+        others = [rows[n].marks for n in literature(rows)]
         figures.append(
-            f"{kind[0]}: part {mark.part:.1f}, plant {mark.plant:.1f}, difference {signed(mark.difference)}; of "
+            f"{architecture}: part {mark.part:.1f}, plant {mark.plant:.1f}, difference {signed(mark.difference)}; of "
             f"{len(others)} other methods {others.count(PART)} mark the part, {others.count(PLANT)} the plant, "
             f"{others.count(BETWEEN)} undecided"
         )
+    shown = [mark.marks == PART for mark in own.values()]
     return [
         Claim(
             "Q5",
             "On double-12c the method marks the coloured part, not the whole plant",
+            counted(shown, "kinds"),
             "; ".join(figures) or "–",
-            verdict_of(mark.marks == PART for mark in own.values()),
+            verdict_of(shown),
             "channels that answer to the plant's outline are among the identified",
+            effects=tuple((" ".join(kind), mark.difference) for kind, mark in own.items()),
         )
     ]

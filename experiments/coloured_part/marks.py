@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from experiments.common.pages import paired
+from experiments.common.tables import Interval, Line, paired
 from experiments.localisation.table import CONTROLS, kinds_of
 
-Line = dict[str, Any]
-Interval = tuple[float, float, float]
-PART, PLANT, BETWEEN, NEITHER = "part", "plant", "undecided", "neither"
+PART = "part"
+PLANT = "plant"
+BETWEEN = "undecided"
+NEITHER = "neither"
 
 
 class Mark(NamedTuple):
@@ -23,7 +24,7 @@ class Mark(NamedTuple):
         Mean IoU-AUC in percent against the coloured part, and against the whole plant.
     pointing : float
         Share of images whose largest value lies in the coloured part.
-    difference : (float, float, float)
+    difference : Interval
         ``part`` less ``plant`` in points, with the ends of its 95 % interval over networks.
     marks : str
         See :func:`verdict`.
@@ -45,34 +46,39 @@ def verdict(difference: Interval, part: float, plant: float, controls: tuple[flo
 
     Examples
     --------
-    >>> verdict((3.0, 1.0, 5.0), 20.0, 17.0, (8.0, 15.0)), verdict((-3.0, -5.0, -1.0), 17.0, 20.0, (8.0, 15.0))
+    >>> three = Interval(3.0, 1.0, 5.0)
+    >>> verdict(three, 20.0, 17.0, (8.0, 15.0)), verdict(three.times(-1), 17.0, 20.0, (8.0, 15.0))
     ('part', 'plant')
-    >>> verdict((1.0, -1.0, 3.0), 18.0, 17.0, (8.0, 15.0)), verdict((-5.0, -6.0, -4.0), 7.0, 12.0, (8.0, 15.0))
+    >>> verdict(Interval(1.0, -1.0, 3.0), 18.0, 17.0, (8.0, 15.0)), verdict(three, 7.0, 12.0, (8.0, 15.0))
     ('undecided', 'neither')
     """
     if part <= controls[0] and plant <= controls[1]:
         return NEITHER
-    _, low, high = difference
-    return PART if low > 0 else PLANT if high < 0 else BETWEEN
+    if difference.above:
+        return PART
+    return PLANT if difference.below else BETWEEN
 
 
 def marks(lines: list[Line]) -> dict[tuple[str, str], dict[str, Mark]]:
     """Return for each kind of network on double-12c (with two networks or more) what each map marks."""
     found = {}
-    for kind in kinds_of([x for x in lines if x["variant"] == "double-12c"]):
-        networks = [x["maps"] for x in lines if (x["architecture"], x["variant"]) == kind]
+    for kind, part in kinds_of(x for x in lines if x["variant"] == "double-12c").items():
+        networks = [x["maps"] for x in part]
         if len(networks) < 2:
             continue
-        names = [name for name in networks[0] if all(name in n for n in networks)]
-        means = {
-            name: tuple(float(np.mean([n[name][k] for n in networks])) for k in ("iou", "iou_plant", "pointing"))
-            for name in names
+        measures = {
+            name: {k: float(np.mean([n[name][k] for n in networks])) for k in ("iou", "iou_plant", "pointing")}
+            for name in networks[0]
+            if all(name in n for n in networks)
         }
-        controls = tuple(100 * max(means[c][i] for c in CONTROLS if c in means) for i in (0, 1))
+        known = [measures[c] for c in CONTROLS if c in measures]
+        best = (100 * max(m["iou"] for m in known), 100 * max(m["iou_plant"] for m in known))
         rows = {}
-        for name, (part, plant, pointing) in means.items():
+        for name, mean in measures.items():
             difference = paired([100 * (n[name]["iou"] - n[name]["iou_plant"]) for n in networks])
-            nearer = verdict(difference, 100 * part, 100 * plant, (controls[0], controls[1]))
-            rows[name] = Mark(100 * part, 100 * plant, pointing, difference, nearer)
+            on_part = 100 * mean["iou"]
+            on_plant = 100 * mean["iou_plant"]
+            word = verdict(difference, on_part, on_plant, best)
+            rows[name] = Mark(on_part, on_plant, mean["pointing"], difference, word)
         found[kind] = rows
     return found

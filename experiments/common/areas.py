@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from experiments.common.pages import paired
+from experiments.common.tables import Interval, Line, paired
 from experiments.rankings.orders import DRAWS, OURS, RANDOM
 
 
-def area(ks: Sequence[int], values: Sequence[float], upto: int | None = None) -> float:
+def area(ks: Sequence[int], values: Sequence[float]) -> float:
     """Return the mean of a curve over log2(1 + k), by trapezoids: each doubling of k counts the same.
 
-    Parameters
-    ----------
-    ks : sequence of int
-        Ascending, from 0.
-    values : sequence of float
-        The curve there.
-    upto : int, optional
-        Where the area ends; by default at the last k.
+    ``ks`` ascend from 0; a shorter curve ends the area.
 
     Examples
     --------
-    >>> area([0, 1, 3], [1.0, 0.0, 0.0])
-    0.25
-    >>> area([0, 1, 3], [1.0, 0.0, 0.0], upto=1)
-    0.5
+    >>> area([0, 1, 3], [1.0, 0.0, 0.0]), area([0, 1, 3], [1.0, 0.0])
+    (0.25, 0.5)
     """
-    n = len(ks) if upto is None else sum(k <= upto for k in ks)
-    x = np.log2(1 + np.asarray(ks[:n], dtype=float))
-    return float(np.trapezoid(values[:n], x) / (x[-1] - x[0]))
+    x = np.log2(1 + np.asarray(ks[: len(values)], dtype=float))
+    return float(np.trapezoid(values, x) / (x[-1] - x[0]))
 
 
-def curve(line: dict[str, Any], name: str, key: str) -> list[float]:
+def curve(line: Line, name: str, key: str) -> list[float]:
     """Return a ranking's curve in percent: ``own``, ``others``, or ``selective``, the others less the own class.
 
     ``random`` is the mean over its draws.
@@ -49,33 +38,28 @@ def curve(line: dict[str, Any], name: str, key: str) -> list[float]:
     return [100 * v for v in row[key]]
 
 
-def names(lines: Sequence[dict[str, Any]]) -> list[str]:
+def names(lines: Iterable[Line]) -> list[str]:
     """Return the rankings of the lines, the draws of ``random`` as one."""
     found: dict[str, None] = {}
     for line in lines:
         for name in line["curves"]:
-            found.setdefault(RANDOM if name.startswith(f"{RANDOM} ") else name)
+            one_draw = name.startswith(f"{RANDOM} ")
+            found.setdefault((name, RANDOM)[one_draw])
     return list(found)
 
 
-def areas(lines: Sequence[dict[str, Any]], name: str, key: str, upto: int | None = None) -> list[float]:
+def areas(lines: Sequence[Line], name: str, key: str) -> list[float]:
     """Return a ranking's area for every network, in points; where its curve is shorter, the area ends there."""
-    return [
-        area(line["ks"], curve(line, name, key), _shortest(line, name, upto))
-        for line in lines
-    ]  # fmt: skip
+    return [area(line["ks"], curve(line, name, key)) for line in lines]
 
 
-def _shortest(line: dict[str, Any], name: str, upto: int | None) -> int | None:
-    n = len(curve(line, name, "own"))
-    last = int(line["ks"][n - 1])
-    return last if upto is None else min(upto, last)
-
-
-def gain(lines: Sequence[dict[str, Any]], name: str, key: str, upto: int | None = None) -> tuple[float, float, float]:
-    """Return our area less another ranking's, over the networks: mean and 95 % interval, on the shorter curve's k."""
+def gain(lines: Sequence[Line], name: str, key: str, upto: int | None = None) -> Interval:
+    """Return our area less another ranking's over the networks, on the shorter curve's k and to ``upto`` at most."""
     differences = []
     for line in lines:
-        end = _shortest(line, name, upto)
-        differences.append(areas([line], OURS, key, end)[0] - areas([line], name, key, end)[0])
+        ks = line["ks"]
+        curves = [curve(line, one, key) for one in (OURS, name)]
+        ends = [*map(len, curves), sum(k <= (upto or ks[-1]) for k in ks)]
+        ours, other = (area(ks, one[: min(ends)]) for one in curves)
+        differences.append(ours - other)
     return paired(differences)

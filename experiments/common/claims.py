@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
+
+from experiments.common.tables import Interval
 
 VERDICTS = ("holds", "holds in part", "does not hold", "open")
 #: In the order of RESULTS.md.
 KEYS = ("E1", "E2", "E3", "E4", "Q1", "Q2", "Q3", "Q4", "Q5", "S1", "V")
 
 
-class Claim(NamedTuple):
+@dataclass(frozen=True)
+class Claim:
     """One line of RESULTS.md.
 
     Every experiment's package has a module ``claims`` with a function ``claims() -> list[Claim]``, which reads the
@@ -22,19 +25,35 @@ class Claim(NamedTuple):
         ``E1`` to ``E4``, ``Q1`` to ``Q5``, ``S1``, ``V`` for the improved variant.
     claim : str
         A sentence that can be wrong.
+    short : str
+        The one number that says most about it.
     figure : str
         The numbers that decide it, with their intervals.
     verdict : str
         One of :data:`VERDICTS`, decided by a rule on the numbers, not by hand.
     reason : str
-        Where it does not hold: the most likely reason, and how it was tested.
+        Where it does not hold: the most likely reason; claims may share it.
+    tested : str
+        How the reason was tested, with the numbers.
+    effects : tuple of (str, Interval)
+        For the forest plot: case, and effect in points in the direction of the claim, above 0 where the case shows it.
     """
 
     key: str
     claim: str
+    short: str
     figure: str
     verdict: str
     reason: str = ""
+    tested: str = ""
+    effects: tuple[tuple[str, Interval], ...] = ()
+
+
+def graded(*, full: bool, part: bool) -> str:
+    """Return the verdict of a rule with two steps."""
+    if full:
+        return "holds"
+    return ("does not hold", "holds in part")[part]
 
 
 def verdict_of(shown: Iterable[bool]) -> str:
@@ -48,25 +67,59 @@ def verdict_of(shown: Iterable[bool]) -> str:
     cases = list(shown)
     if not cases:
         return "open"
-    return "holds" if all(cases) else "holds in part" if any(cases) else "does not hold"
+    return graded(full=all(cases), part=any(cases))
 
 
-def tally(differences: Iterable[tuple[str, tuple[float, float, float]]], *, more: bool) -> tuple[int, int, list[str]]:
+def counted(shown: Iterable[bool], cases: str) -> str:
+    """Return ``2 of 3 networks``: how many of the cases show a claim."""
+    found = list(shown)
+    return f"{sum(found)} of {len(found)} {cases}"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Comparisons of ours with others: how many are better, level, and the names of those that beat it."""
+
+    better: int
+    level: int
+    beaten: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """``holds`` where nothing beats ours and it beats something, ``holds in part`` where it wins more often."""
+        worse = len(self.beaten)
+        return graded(full=not worse and self.better > 0, part=self.better > worse)
+
+    @property
+    def short(self) -> str:
+        """How many comparisons are better and worse."""
+        return f"{self.better} better, {len(self.beaten)} worse of {self.better + self.level + len(self.beaten)}"
+
+    @property
+    def counts(self) -> str:
+        """The three counts in words."""
+        return f"better in {self.better}, level in {self.level}, worse in {len(self.beaten)}"
+
+    def names(self, before: str) -> str:
+        """Return the first three that beat it, behind the word ``before``; nothing where there is none."""
+        if not self.beaten:
+            return ""
+        return f"{before}{', '.join(self.beaten[:3])}{' ...' * (len(self.beaten) > 3)}"
+
+
+def tally(differences: Iterable[tuple[str, Interval]], *, more: bool) -> Tally:
     """Return how often ours is better beyond the 95 % interval, how often level, and the names of what beats it.
 
     ``differences``: the other's name, and ours less the other's with its interval; ``more``: whether more is better.
 
     Examples
     --------
-    >>> tally([("a", (2.0, 1.0, 3.0)), ("b", (0.0, -1.0, 1.0)), ("c", (-2.0, -3.0, -1.0))], more=True)
-    (1, 1, ['c'])
+    >>> from experiments.common.tables import Interval as I
+    >>> tally([("a", I(2.0, 1.0, 3.0)), ("b", I(0.0, -1.0, 1.0)), ("c", I(-2.0, -3.0, -1.0))], more=True)
+    Tally(better=1, level=1, beaten=('c',))
     """
-    better, level, beaten = 0, 0, []
-    for name, (_, low, high) in differences:
-        if low > 0 if more else high < 0:
-            better += 1
-        elif high < 0 if more else low > 0:
-            beaten.append(name)
-        else:
-            level += 1
-    return better, level, beaten
+    # Less is better: the same comparison of the negative.
+    gains = [(name, found.times((-1, 1)[more])) for name, found in differences]
+    better = sum(gain.above for _, gain in gains)
+    beaten = tuple(name for name, gain in gains if gain.below)
+    return Tally(better, len(gains) - better - len(beaten), beaten)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -34,33 +34,35 @@ OPTIONS: dict[str, dict[str, Any]] = {
 K = 3
 
 
+def quietly(model: nn.Module, images: Tensor, target: Tensor, method: str, **options: Any) -> Tensor:
+    """Return a method's maps; signed maps keep their sign, and no warning says that a map is zero or unreliable."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AttributionWarning)
+        return attribute(model, images, target, method, **options)
+
+
 def all_maps(
     model: nn.Module, images: Tensor, labels: Tensor, found: Interpretation, trace: Trace
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield (name, maps (B, H, W)) for the images' true classes; signed maps keep their sign."""
-    shown = None
     for rule in RULES:
-        for resample in (False, True):
-            how = f"{rule} {'resampled' if resample else 'plain'}"
+        for how, resample in (("plain", False), ("resampled", True)):
             shown = explain(model, images, found, k=K, classes=labels, rectifier=rule, resample=resample, trace=trace)
             for reduction, mark in (("positive", ""), ("abs", ", absolute")):
-                yield f"channels {how}{mark}", normalise(reduce_colours(shown.signals, reduction)).amax(1)
+                yield f"channels {rule} {how}{mark}", normalise(reduce_colours(shown.signals, reduction)).amax(1)
             if resample and rule != "gradient":
-                yield f"logit {how}", attribute(model, images, labels, rule, resample=True)
-    if shown is not None:
-        yield "channels upsampled", upsampled(model, images, shown)
+                yield f"logit {rule} {how}", attribute(model, images, labels, rule, resample=True)
+    # Every rule has chosen the same channels: the last choice stands for all.
+    yield "channels upsampled", upsampled(model, images, shown)
     for method in methods():
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", AttributionWarning)
-                yield method.name, attribute(model, images, labels, method.name, **OPTIONS.get(method.name, {}))
+            yield method.name, quietly(model, images, labels, method.name, **OPTIONS.get(method.name, {}))
         except ModelError:
             continue  # CAM where the network does not average
 
 
-def upsampled(model: nn.Module, images: Tensor, shown: Explanation) -> Tensor:
-    """Return the maximum over each image's channels of their activation maps, min-max normalised and enlarged."""
-    layers = {channel.layer for row in shown.channels for channel in row}
+def activations(model: nn.Module, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+    """Return the outputs of some layers by name."""
     kept: dict[str, Tensor] = {}
 
     def reader(layer: str) -> Any:
@@ -68,12 +70,25 @@ def upsampled(model: nn.Module, images: Tensor, shown: Explanation) -> Tensor:
 
     with torch.no_grad(), evaluating(model), instrument(model, Instrument(reads={n: reader(n) for n in layers})):
         model(images.clone())
+    return kept
+
+
+def enlarged(one: Tensor, size: torch.Size) -> Tensor:
+    """Return an activation map (h, w) enlarged bilinearly to the image's size (H, W)."""
+    return F.interpolate(one[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+
+
+def upsampled(model: nn.Module, images: Tensor, shown: Explanation) -> Tensor:
+    """Return the maximum over each image's channels of their activation maps, min-max normalised and enlarged."""
+    kept = activations(model, images, {channel.layer for row in shown.channels for channel in row})
     maps = torch.zeros(len(images), *images.shape[2:])
     for i, row in enumerate(shown.channels):
         for channel in row:
             one = kept[channel.layer][i, channel.index]
-            low, high = one.amin(), one.amax()
-            scaled = (one - low) / (high - low) if high > low else torch.zeros_like(one)
-            large = F.interpolate(scaled[None, None], images.shape[2:], mode="bilinear", align_corners=False)[0, 0]
-            maps[i] = torch.maximum(maps[i], large)
+            low = one.amin()
+            high = one.amax()
+            scaled = torch.zeros_like(one)
+            if high > low:
+                scaled = (one - low) / (high - low)
+            maps[i] = torch.maximum(maps[i], enlarged(scaled, images.shape[2:]))
     return maps

@@ -22,7 +22,8 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(wide_out)
         self.conv2 = nn.Conv2d(wide_out, wide_out, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(wide_out)
-        self.stride, self.extra = stride, (wide_out - wide_in) // 2
+        self.stride = stride
+        self.extra = (wide_out - wide_in) // 2
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""

@@ -1,43 +1,21 @@
-"""The parts every experiment's README shares: generated text between two marks, tables, paired intervals."""
+"""What an experiment writes: generated text between two marks of a README, and figures."""
 
 from __future__ import annotations
 
 import json
-import math
-import subprocess
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from scipy import stats
+from interpnet.errors import InterpNetError
+from interpnet.plotting.style import house_style, new_figure
+from interpnet.support.io import atomic_path, write_text
 
-from interpnet.support.io import write_text
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 END = "<!-- end -->"
-
-
-@cache
-def commit() -> str:
-    """Return the short name of the commit when this was first asked, the code that runs; ``unknown`` without git."""
-    try:
-        asked = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 - whichever git is on the path
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
-        return "unknown"
-    return asked.stdout.strip() or "unknown"
-
-
-def measured_before(file: Path) -> list[dict[str, Any]]:
-    """Return the lines that a script wrote before and goes on from; none where there is no such file."""
-    lines: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
-    return lines
 
 
 def begin(command: str) -> str:
@@ -46,49 +24,32 @@ def begin(command: str) -> str:
 
 
 def fill(path: Path, command: str, text: str) -> None:
-    """Replace what stands between the marks of ``command`` in a Markdown file; the rest is written by hand."""
-    page, mark = path.read_text(), begin(command)
-    start = page.index(mark) + len(mark)
-    write_text(path, f"{page[:start]}\n\n{text.strip()}\n\n{page[page.index(END, start) :]}")
+    """Replace what stands between the marks of ``command`` in a Markdown file; the rest is written by hand.
 
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a Markdown table.
-
-    Examples
-    --------
-    >>> print(markdown(["a", "b"], [["x", 1]]))
-    | a | b |
-    | --- | --- |
-    | x | 1 |
+    Raises
+    ------
+    InterpNetError
+        A mark is missing.
     """
-    lines = [list(head), ["---"] * len(head), *([str(cell) for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    page = path.read_text()
+    mark = begin(command)
+    before, opened, after = page.partition(mark)
+    _, closed, rest = after.partition(END)
+    if not opened or not closed:
+        raise InterpNetError(f"{path} lacks {mark!r} or {END!r}; put both where the text belongs")
+    write_text(path, f"{before}{mark}\n\n{text.strip()}\n\n{END}{rest}")
 
 
-def paired(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Return mean, lower and upper end of Student's interval of differences paired over seeds (or networks).
-
-    Examples
-    --------
-    >>> [round(v, 2) for v in paired([1.0, 2.0, 3.0])]
-    [2.0, -0.48, 4.48]
-    """
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, -math.inf, math.inf
-    spread = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * spread
-    return mean, mean - half, mean + half
+def committed(module: str, name: str = "results.json") -> Any:
+    """Return what a JSON file beside a module (its ``__file__``) holds."""
+    return json.loads(Path(module).with_name(name).read_text())
 
 
-def signed(values: tuple[float, float, float], digits: int = 1) -> str:
-    """Return ``+1.2 (−0.3 to +2.7)``.
-
-    Examples
-    --------
-    >>> signed((1.23, -0.31, 2.74))
-    '+1.2 (−0.3 to +2.7)'
-    """
-    mean, low, high = (f"{v:+.{digits}f}".replace("-", "−") for v in values)
-    return f"{mean} ({low} to {high})"
+@contextmanager
+def figure_file(path: Path, width: float, height: float, dpi: int = 110) -> Iterator[Figure]:
+    """Yield an empty figure in the house style, its size in inches, and write it to ``path`` afterwards."""
+    with house_style():
+        drawn = new_figure(width, height)
+        yield drawn
+        with atomic_path(path) as part:
+            drawn.savefig(part, dpi=dpi, bbox_inches="tight")

@@ -12,7 +12,8 @@ from interpnet.mulasso import mulasso_path
 from interpnet.support.types import Float64
 
 #: Radii along the path, over this factor.
-RADII, SPAN = 320, 3_000.0
+RADII = 320
+SPAN = 3_000.0
 _DOUBLINGS = 30
 
 
@@ -41,10 +42,14 @@ def _end(gram: Gram, count: int, *, positive: bool) -> float:
     for _ in range(_DOUBLINGS):
         if enough(high):
             break
-        low, high = high, 2 * high
+        low = high
+        high = 2 * high
     for _ in range(3):
         middle = (low * high) ** 0.5
-        low, high = (low, middle) if enough(middle) else (middle, high)
+        if enough(middle):
+            high = middle
+        else:
+            low = middle
     return high
 
 

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from experiments.common.flower_networks import trained
-from experiments.common.networks import resnet20
+from experiments.common.cifar import trained_resnet, unpack
+from experiments.common.flower_networks import MU, FlowerNetwork, flower_network, masks_of, trained
 from experiments.common.shared_data import shared_data
+from experiments.common.tables import Line
 from interpnet.datasets import ImageData, load_dataset, stack_images
 from interpnet.support.types import Int64
 
 Batches = list[tuple[Tensor, Tensor]]
-_MNIST_TRAIN, _MNIST_RANK, _MNIST_TEST, _MNIST_EPOCHS = 10_000, 2_000, 1_000, 4
-_CIFAR_RANK, _CIFAR_TEST = 1_500, 400
+_MNIST_TRAIN = 10_000
+_MNIST_RANK = 2_000
+_MNIST_TEST = 1_000
+_MNIST_EPOCHS = 4
+# Of all classes together, in one part; the parts of several resamples do not overlap.
+_CIFAR_RANK = 1_500
+_CIFAR_TEST = 400
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Subject:
     train, test : Tensor (N, C, H, W)
         As the network wants them.
     mu : float
-        The radius that the method takes for these images (METHOD section 2).
+        The radius that the method takes for these images (docs/method.md, section 2).
     masks : Tensor (N, H, W) bool, optional
         The pixels that tell each test image's class.
     """
@@ -59,68 +64,71 @@ def batches(images: Tensor, labels: Int64, size: int = 100) -> Batches:
     ]
 
 
-def flower(
-    variant: str, seed: int, work: Path, *, options: str = "", epochs: int | None = None, n_train: int = 900,
-    n_test: int = 300,
-) -> Subject:  # fmt: skip
-    """Return a small strided CNN trained on an8Flower; the weights lie in ``work`` afterwards."""
-    spec = f"an8flower-{variant}{options}"
-    train_on, test_on = (load_dataset(spec, split=s, root=work) for s in ("train", "test"))
-    model, _ = trained("smallcnn", train_on, test_on, seed, work / f"{variant}-smallcnn-{seed}.safetensors", epochs)
-    first, shown = (range(min(n, len(data))) for n, data in ((n_train, train_on), (n_test, test_on)))
-    masks = test_on.masks
-    if masks is None:
-        raise RuntimeError("an8Flower has masks")
+def _of(network: FlowerNetwork, name: str, seed: int, mu: float, n_train: int, n_test: int) -> Subject:
+    """Return the subject with the first images of either split; the classes come in turn."""
+    ranked = range(min(n_train, len(network.train_on)))
+    shown = network.first(n_test)
+    masks = None
+    if network.test_on.masks is not None:
+        masks = masks_of(network.test_on, shown)
     return Subject(
-        variant, seed, model, train_on.classes,
-        stack_images(train_on, first), train_on.labels[list(first)],  # the classes come in turn
-        stack_images(test_on, shown), test_on.labels[list(shown)],
-        5.0, torch.from_numpy(masks["discriminative"][list(shown)]),
-    )  # fmt: skip
+        network=name,
+        seed=seed,
+        model=network.model,
+        classes=network.train_on.classes,
+        train=stack_images(network.train_on, ranked),
+        train_labels=network.train_on.labels[list(ranked)],
+        test=stack_images(network.test_on, shown),
+        test_labels=network.test_on.labels[shown],
+        mu=mu,
+        masks=masks,
+    )
+
+
+def flower(variant: str, seed: int, work: Path) -> Subject:
+    """Return a small strided CNN trained on an8Flower."""
+    return _of(flower_network(variant, seed, work), variant, seed, MU, 900, 300)
+
+
+def trial(seed: int, work: Path) -> Subject:
+    """Return a network of few small images, for ``--quick``."""
+    network = flower_network("single-6c", seed, work, options="?size=32&n=60", epochs=2)
+    return _of(network, "single-6c", seed, MU, 60, 18)
 
 
 def mnist(seed: int, work: Path) -> Subject:
     """Return a small CNN trained on 10,000 MNIST images of its own, ranked on 2,000 of these."""
-    data, held = (
-        load_dataset("mnist", split=s, root=shared_data() / "mnist", channels=3, download=False)  # as `trained` builds
-        for s in ("train", "test")
-    )
     rng = np.random.default_rng(seed)
-    chosen = rng.permutation(len(data))[:_MNIST_TRAIN]
-    shown = rng.permutation(len(held))[:_MNIST_TEST]
-    train_on, test_on = _subset(data, chosen), _subset(held, shown)
+    splits = []
+    for split, n in (("train", _MNIST_TRAIN), ("test", _MNIST_TEST)):
+        # Three channels, as `trained` builds its networks.
+        data = load_dataset("mnist", split=split, root=shared_data() / "mnist", channels=3, download=False)
+        splits.append(_subset(data, rng.permutation(len(data))[:n]))
     file = work / f"mnist-smallcnn-{seed}.safetensors"
-    model, _ = trained("smallcnn", train_on, test_on, seed, file, _MNIST_EPOCHS)
-    first = range(_MNIST_RANK)
-    return Subject(
-        "mnist", seed, model, data.classes, stack_images(train_on, first), data.labels[chosen[:_MNIST_RANK]],
-        stack_images(test_on, range(len(shown))), held.labels[shown], 10.0,
-    )  # fmt: skip
+    model, reached = trained("smallcnn", splits[0], splits[1], seed, file, _MNIST_EPOCHS)
+    return _of(FlowerNetwork(model, reached, *splits), "mnist", seed, 10.0, _MNIST_RANK, _MNIST_TEST)
 
 
 def _subset(data: ImageData, rows: Int64) -> ImageData:
-    images, labels = stack_images(data, rows), data.labels[rows]
-    pairs = TensorDataset(images, torch.from_numpy(labels))
+    labels = data.labels[rows]
+    pairs = TensorDataset(stack_images(data, rows), torch.from_numpy(labels))
     return ImageData.from_dataset(pairs, data.classes, labels=labels)
 
 
 def cifar10(resample: int, work: Path) -> Subject:
     """Return the one ResNet-20 with the ``resample``-th part of the CIFAR-10 images, disjoint from the others'."""
-    model = resnet20()
-    model.load_state_dict(load_file(str(shared_data() / "cifar10" / "resnet20.safetensors")))
-    parts: list[Any] = []
+    images: dict[str, Any] = {}
     for split, n in (("train", _CIFAR_RANK), ("test", _CIFAR_TEST)):
         folder = work / "cifar10" / split
         if not folder.is_dir():
+            # Renamed when it is whole: an interrupted run leaves nothing that looks finished.
             part = folder.with_suffix(".part")
-            with tarfile.open(shared_data() / "cifar10" / f"{split}.tar") as archive:
-                archive.extractall(part, filter="data")
+            unpack(split, part)
             part.rename(folder)
         data = load_dataset(f"imagefolder:{folder}")
         rows = disjoint(data.labels, resample, n // len(data.classes))
-        parts.append((data.classes, stack_images(data, rows), data.labels[rows]))
-    (classes, train, train_labels), (_, test, test_labels) = parts
-    return Subject("cifar10", resample, model.eval(), classes, train, train_labels, test, test_labels, 10.0)
+        images |= {split: stack_images(data, rows), f"{split}_labels": data.labels[rows], "classes": data.classes}
+    return Subject(network="cifar10", seed=resample, model=trained_resnet(), mu=10.0, **images)
 
 
 def disjoint(labels: Int64, part: int, each: int) -> Int64:
@@ -139,14 +147,23 @@ def disjoint(labels: Int64, part: int, each: int) -> Int64:
 
 #: Networks by name: how each is got, and how many there are.
 NETWORKS: dict[str, tuple[Callable[[int, Path], Subject], int]] = {
-    "single-6c": (lambda seed, work: flower("single-6c", seed, work), 5),
-    "double-12c": (lambda seed, work: flower("double-12c", seed, work), 5),
+    "single-6c": (partial(flower, "single-6c"), 5),
+    "double-12c": (partial(flower, "double-12c"), 5),
     "mnist": (mnist, 5),
     "cifar10": (cifar10, 3),
 }
-NAMES: Sequence[str] = tuple(NETWORKS)
+NAMES = tuple(NETWORKS)
 
 
-def trial(seed: int, work: Path) -> Subject:
-    """Return a network of few small images, for ``--quick``."""
-    return flower("single-6c", seed, work, options="?size=32&n=60", epochs=2, n_train=60, n_test=18)
+def planned(names: Iterable[str], *, quick: bool) -> list[Line]:
+    """Return the networks of some kinds as keys of results; one where it is a trial."""
+    if quick:
+        return [{"network": "single-6c", "seed": 0}]
+    return [{"network": name, "seed": seed} for name in names for seed in range(NETWORKS[name][1])]
+
+
+def load(line: Line, work: Path, *, quick: bool) -> Subject:
+    """Return the network of a key."""
+    if quick:
+        return trial(line["seed"], work)
+    return NETWORKS[line["network"]][0](line["seed"], work)

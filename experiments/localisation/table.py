@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from experiments.common.maps import PAPER
-from experiments.common.pages import begin, fill, markdown, paired, signed
-from interpnet.plotting.style import BLUE, MUTED, VERMILLION, house_style, new_figure
-from interpnet.support.io import atomic_path
+from experiments.common.pages import figure_file, fill
+from experiments.common.tables import Interval, Line, emphasised, grouped, markdown, minutes, paired, signed
+from interpnet.plotting.style import BLUE, MUTED, VERMILLION
 
-_COMMAND = "experiments.localisation.run"
-BEGIN = begin(_COMMAND)
+COMMAND = "experiments.localisation.run"
 CONTROLS = ("random", "edge", "center")
-
-
-def by_map(lines: list[dict[str, Any]], key: str) -> dict[str, tuple[float, float, int]]:
-    """Return mean, standard deviation over networks, and number of networks, of each map."""
-    values: dict[str, list[float]] = {}
-    for line in lines:
-        for name, scores in line["maps"].items():
-            values.setdefault(name, []).append(scores[key])
-    return {
-        name: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else 0.0, len(v)) for name, v in values.items()
-    }
-
+ABSOLUTE = f"{PAPER}, absolute"
 
 #: Pairs of maps whose difference answers a question: (question, one map, the other).
 QUESTIONS = (
@@ -35,105 +23,118 @@ QUESTIONS = (
     ("channels instead of the logit, resampled", PAPER, "logit guided resampled"),
     ("channels instead of the logit, plain", "channels guided plain", "guided"),
     ("guided instead of gradient, from the channels", PAPER, "channels gradient resampled"),
-    ("absolute values instead of positive parts", f"{PAPER}, absolute", PAPER),
+    ("absolute values instead of positive parts", ABSOLUTE, PAPER),
     ("the method against Guided Grad-CAM++", PAPER, "guided_gradcam++"),
     ("the method against LIME", PAPER, "lime"),
-    ("the method, absolute, against LIME", f"{PAPER}, absolute", "lime"),
+    ("the method, absolute, against LIME", ABSOLUTE, "lime"),
 )
 
 
-def differences(lines: list[dict[str, Any]]) -> str:
+def by_map(lines: Iterable[Line], key: str) -> dict[str, tuple[float, float, int]]:
+    """Return mean, standard deviation over networks, and number of networks, of each map."""
+    values: dict[str, list[float]] = {}
+    for line in lines:
+        for name, scores in line["maps"].items():
+            values.setdefault(name, []).append(scores[key])
+    # A single network has no deviation to show: 0.
+    return {name: (float(np.mean(v)), float(np.std(v, ddof=min(1, len(v) - 1))), len(v)) for name, v in values.items()}
+
+
+def kinds_of(lines: Iterable[Line]) -> dict[tuple[str, str], list[Line]]:
+    """Return the lines by kind of network, (architecture, data set), the small ones and the six classes first."""
+    found = grouped(lines, "architecture", "variant").items()
+    return dict(sorted(found, key=lambda item: (item[0][0] != "smallcnn", item[0][1] != "single-6c")))
+
+
+def gain(lines: Iterable[Line], one: str, other: str) -> Interval | None:
+    """Return a map's gain in IoU-AUC over another's, in points, paired over the networks; None below two."""
+    maps = [line["maps"] for line in lines if {one, other} <= set(line["maps"])]
+    if len(maps) < 2:
+        return None
+    return paired([100 * (found[one]["iou"] - found[other]["iou"]) for found in maps])
+
+
+def differences(lines: list[Line]) -> str:
     """Return Markdown: paired differences over the networks of a kind, with Student's 95 % interval."""
     kinds = kinds_of(lines)
-    head = ["gain in IoU-AUC, points", *(f"{a}, {v}" for a, v in kinds)]
     rows = []
     for question, one, other in QUESTIONS:
-        cells = []
-        for kind in kinds:
-            pairs = [
-                100 * (x["maps"][one]["iou"] - x["maps"][other]["iou"])
-                for x in lines
-                if (x["architecture"], x["variant"]) == kind and {one, other} <= set(x["maps"])
-            ]
-            if len(pairs) < 2:
-                cells.append("–")
-                continue
-            cells.append(signed(paired(pairs)))
-        rows.append([question, *cells])
-    return markdown(head, rows)
+        gains = [gain(part, one, other) for part in kinds.values()]
+        rows.append([question, *("–" if found is None else signed(found) for found in gains)])
+    return markdown(["gain in IoU-AUC, points", *map(", ".join, kinds)], rows)
 
 
-def kinds_of(lines: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Return the kinds of networks, (architecture, data set), the small ones and the six classes first."""
-    found = {(x["architecture"], x["variant"]) for x in lines}
-    return sorted(found, key=lambda k: (k[0] != "smallcnn", k[1] != "single-6c"))
-
-
-def table(lines: list[dict[str, Any]]) -> str:
-    """Return Markdown: a row a map, IoU-AUC in percent for each kind of network, best first by the first kind."""
+def table(lines: list[Line]) -> str:
+    """Return Markdown: a row per map, IoU-AUC in percent for each kind of network, best first by the first kind."""
     kinds = kinds_of(lines)
-    parts = {k: [x for x in lines if (x["architecture"], x["variant"]) == k] for k in kinds}
-    iou = {k: by_map(parts[k], "iou") for k in kinds}
-    absolute = {k: by_map(parts[k], "iou_abs") for k in kinds}
-    plant = {k: by_map(parts[k], "iou_plant") for k in kinds}
-    pointing = {k: by_map(parts[k], "pointing") for k in kinds}
-    head = ["map", *(f"{architecture}, {variant}" for architecture, variant in kinds)]
-    first = kinds[0]
-    head += [f"absolute ({first[0]}, {first[1]})", f"pointing game ({first[0]}, {first[1]})"]
-    doubled = [k for k in kinds if k[1] == "double-12c"]
+    iou = [by_map(part, "iou") for part in kinds.values()]
+    first = ", ".join(next(iter(kinds)))
+    here = next(iter(kinds.values()))
+    absolute = by_map(here, "iou_abs")
+    pointing = by_map(here, "pointing")
+    head = ["map", *map(", ".join, kinds), f"absolute ({first})", f"pointing game ({first})"]
+    doubled = next((kind for kind in kinds if kind[1] == "double-12c"), None)
+    plant = {}
     if doubled:
-        head.append(f"against the plant ({doubled[0][0]}, double-12c)")
+        head.append(f"against the plant ({', '.join(doubled)})")
+        plant = by_map(kinds[doubled], "iou_plant")
     rows = []
-    for name in sorted(iou[first], key=lambda n: -iou[first][n][0]):
-        mark = "**" if name == PAPER else "*" if name in CONTROLS else ""
-        row = [f"{mark}{name}{mark}", *(_cell(iou[k], name) for k in kinds)]
-        row += [f"{100 * absolute[first][name][0]:.1f}", f"{pointing[first][name][0]:.2f}"]
+    for name in sorted(iou[0], key=lambda n: -iou[0][n][0]):
+        row = [emphasised(name, [PAPER], CONTROLS), *(_cell(found, name) for found in iou)]
+        row += [f"{100 * absolute[name][0]:.1f}", f"{pointing[name][0]:.2f}"]
         if doubled:
-            row.append(f"{100 * plant[doubled[0]][name][0]:.1f}" if name in plant[doubled[0]] else "–")
+            row.append(_cell(plant, name).partition(" ")[0])
         rows.append(row)
-    facts = [
-        f"- {a}, {v}: {len(parts[a, v])} networks, test accuracy {min(x['accuracy'] for x in parts[a, v]):.3f} to "
-        f"{max(x['accuracy'] for x in parts[a, v]):.3f}, {np.mean([x['channels_a_class'] for x in parts[a, v]]):.1f} "
-        f"channels a class, {_counts(parts[a, v])} test images each, of which the mask covers "
-        f"{100 * parts[a, v][0]['mask_share']:.1f} %; {sum(x['seconds'] for x in parts[a, v]) / 60:.0f} minutes"
-        for a, v in kinds
-    ]
-    return "\n".join(["", *facts, "", differences(lines), "", markdown(head, rows), ""])
+    facts = [_facts(", ".join(kind), part) for kind, part in kinds.items()]
+    return "\n".join([*facts, "", differences(lines), "", markdown(head, rows)])
 
 
-def _counts(lines: list[dict[str, Any]]) -> str:
-    """Return how many images each network was asked about: one number, or the smallest and the largest."""
-    counts = sorted({int(x["n_images"]) for x in lines})
-    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+def _facts(kind: str, lines: list[Line]) -> str:
+    reached = [x["accuracy"] for x in lines]
+    channels = np.mean([x["channels_a_class"] for x in lines])
+    # Networks may have been asked about different numbers of images.
+    counts = sorted({str(x["n_images"]) for x in lines}, key=int)
+    images = " to ".join(dict.fromkeys([counts[0], counts[-1]]))
+    covered = 100 * lines[0]["mask_share"]
+    return (
+        f"- {kind}: {len(lines)} networks, test accuracy {min(reached):.3f} to {max(reached):.3f}, {channels:.1f} "
+        f"channels per class, {images} test images each, of which the mask covers {covered:.1f} %; "
+        f"{minutes(lines):.0f} minutes"
+    )
 
 
 def _cell(found: dict[str, tuple[float, float, int]], name: str) -> str:
-    return f"{100 * found[name][0]:.1f} ± {100 * found[name][1]:.1f}" if name in found else "–"
+    if name not in found:
+        return "–"
+    mean, deviation, _ = found[name]
+    return f"{100 * mean:.1f} ± {100 * deviation:.1f}"
 
 
-def figure(lines: list[dict[str, Any]], path: Path) -> None:
+def _colour(name: str) -> str:
+    if name.startswith("channels"):
+        return VERMILLION
+    return MUTED if name in CONTROLS else BLUE
+
+
+def figure(lines: list[Line], path: Path) -> None:
     """Draw the means as bars with standard deviations, for single-6c and the small network."""
-    chosen = [x for x in lines if x["variant"] == "single-6c" and x["architecture"] == "smallcnn"] or lines
-    iou = by_map(chosen, "iou")
-    names = sorted(iou, key=lambda n: iou[n][0])
-    with house_style():
-        drawn = new_figure(7.5, 0.21 * len(names) + 1.0)
+    chosen = kinds_of(lines).get(("smallcnn", "single-6c"), lines)
+    bars = sorted(by_map(chosen, "iou").items(), key=lambda item: item[1][0])
+    names = [name for name, _ in bars]
+    means = [100 * mean for _, (mean, _, _) in bars]
+    deviations = [100 * deviation for _, (_, deviation, _) in bars]
+    with figure_file(path, 7.5, 0.21 * len(names) + 1.0) as drawn:
         axes = drawn.subplots()
-        colours = [VERMILLION if n.startswith("channels") else MUTED if n in CONTROLS else BLUE for n in names]
-        axes.barh(
-            range(len(names)), [100 * iou[n][0] for n in names], xerr=[100 * iou[n][1] for n in names], color=colours,
-            error_kw={"lw": 0.8},
-        )  # fmt: skip
-        axes.set_yticks(range(len(names)), names, fontsize=7.5)
+        at = range(len(names))
+        axes.barh(at, means, xerr=deviations, color=list(map(_colour, names)), error_kw={"lw": 0.8})
+        axes.set_yticks(at, names, fontsize=7.5)
         axes.set_ylim(-0.7, len(names) - 0.3)
         axes.set_xlabel(f"IoU-AUC, % (mean and standard deviation of {len(chosen)} networks)")
         axes.grid(axis="x")
         axes.set_title("Identified channels (red), other maps (blue), controls (grey)")
-        with atomic_path(path) as part:
-            drawn.savefig(part, dpi=110, bbox_inches="tight")
 
 
-def write_readme(path: Path, lines: list[dict[str, Any]], picture: Path) -> None:
+def write_readme(path: Path, lines: list[Line], picture: Path) -> None:
     """Put the table between the README's marks and draw the figure."""
-    fill(path, _COMMAND, table(lines))
+    fill(path, COMMAND, table(lines))
     figure(lines, picture)

@@ -11,26 +11,25 @@ first strided layer, and the product of the strides below the layer where that i
 from __future__ import annotations
 
 import json
-import tarfile
-import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from experiments.common.networks import cifar_resnet
-from experiments.common.shared_data import shared_data
-from experiments.methods.subject import MEAN, STD, batch, path_here, squeezenet
+from experiments.common.cifar import trained_resnet, unpacked
+from experiments.common.runner import command
+from experiments.methods.subject import MEAN, STD, batch, squeezenet
 from interpnet.engine import Channel
 from interpnet.evaluate import checkerboard
 from interpnet.explanation import channel_signal
 from interpnet.scores import collect_scores
 from interpnet.support.io import write_text
 
+HERE = Path(__file__).parent
 #: Layers, with the product of the strides below each.
 LAYERS = {
     "SqueezeNet 1.0": {"features.1": 2, "features.4:cat": 4, "features.9:cat": 8, "features.12:cat": 16},
@@ -45,13 +44,10 @@ RULES: dict[str, dict[str, Any]] = {
 
 def cifar() -> tuple[nn.Module, Tensor]:
     """Return ResNet-20 and 200 CIFAR-10 test images, every 50th."""
-    model = cifar_resnet(20)
-    model.load_state_dict(load_file(str(shared_data() / "cifar10" / "resnet20.safetensors")))
     transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
-    with tempfile.TemporaryDirectory() as folder, tarfile.open(shared_data() / "cifar10" / "test.tar") as archive:
-        archive.extractall(folder, filter="data")
+    with unpacked("test") as folder:
         data = torchvision.datasets.ImageFolder(folder, transform=transform)
-        return model.eval(), torch.stack([data[i][0] for i in range(0, len(data), 50)])
+        return trained_resnet(), torch.stack([data[i][0] for i in range(0, len(data), 50)])
 
 
 def strongest(model: nn.Module, images: Tensor, layer: str) -> list[Channel]:
@@ -61,7 +57,8 @@ def strongest(model: nn.Module, images: Tensor, layer: str) -> list[Channel]:
     return [Channel(layer, int(i)) for i in scores.argmax(1)]
 
 
-def main() -> None:
+@command(__doc__)
+def main(*, out: Path = HERE / "checkerboard.json") -> None:
     """Print the table and write checkerboard.json."""
     subjects: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
         "SqueezeNet 1.0": lambda: (squeezenet(), batch(list(range(0, 500, 16)))[0]),
@@ -77,7 +74,7 @@ def main() -> None:
                 shares = {r: round(float(checkerboard(s, at).median()), 4) for r, s in signals.items()}
                 rows.append({"network": name, "layer": layer, "stride": at, **shares})
                 print(rows[-1], flush=True)
-    write_text(path_here("checkerboard.json"), json.dumps(rows, indent=1) + "\n")
+    write_text(out, json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
     python -m experiments.methods.samples [--first 500] [--batch 10] [--state samples.jsonl]
 
-Resumes from the state file, a line a method and batch; the result is experiments/methods/samples.json. Methods that
+Resumes from the state file, a line per method and batch; the result is experiments/methods/samples.json. Methods that
 draw samples get few (see OPTIONS): it is about failures, not about smooth maps.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -16,11 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from experiments.methods.subject import batch, path_here, squeezenet
+from experiments.common.runner import command
+from experiments.common.tables import Line
+from experiments.methods.subject import batch, squeezenet
 from interpnet.attribution import Attribution, attribute_full, methods
-from interpnet.support.allocator import keep_freed_memory
 from interpnet.support.io import write_text
+
+HERE = Path(__file__).parent
+
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "smoothgrad": {"samples": 2},
@@ -35,7 +39,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(found: Attribution, seconds: float) -> dict[str, Any]:
+def measure(found: Attribution, seconds: float) -> Line:
     """Return what is kept of one method's maps of one batch."""
     maps = found.maps.flatten(1)
     return {
@@ -43,12 +47,16 @@ def measure(found: Attribution, seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "finite": int(torch.isfinite(maps).all(1).sum()),
         "constant": int((maps.amax(1) == maps.amin(1)).sum()),
-        "residual": [] if found.residual is None else [float(r) for r in found.residual],
-        "flagged": 0 if found.flagged is None else int(found.flagged.sum()),
+        "residual": _listed(found.residual),
+        "flagged": sum(map(bool, _listed(found.flagged))),
     }
 
 
-def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
+def _listed(values: Tensor | None) -> list[float]:
+    return [] if values is None else [float(v) for v in values]
+
+
+def summary(lines: list[Line]) -> Line:
     """Return the figures of one method over its batches."""
     residual = np.array([r for line in lines for r in line["residual"]])
     images = sum(line["images"] for line in lines)
@@ -63,38 +71,39 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
+@command(
+    __doc__,
+    first="how many of the samples",
+    batch_="images at a time",
+    state="a line per method and batch, from which a second run goes on",
+)
+def main(
+    *, first: int = 500, batch_: int = 10, state: Path = Path("samples.jsonl"), out: Path = HERE / "samples.json"
+) -> None:
     """Go on from the state file and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--first", type=int, default=500)
-    parser.add_argument("--batch", type=int, default=10)
-    parser.add_argument("--state", type=Path, default=Path("samples.jsonl"))
-    parser.add_argument("--out", type=Path, default=path_here("samples.json"))
-    options = parser.parse_args()
-    done: dict[tuple[str, int], dict[str, Any]] = {}
-    if options.state.exists():
-        for line in options.state.read_text().splitlines():
-            entry = json.loads(line)
+    done: dict[tuple[str, int], Line] = {}
+    if state.exists():
+        for text in state.read_text().splitlines():
+            entry = json.loads(text)
             done[entry["method"], entry["start"]] = entry
-    keep_freed_memory()  # as the command line does: half of the time was the kernel's, clearing pages
     model = squeezenet()
-    starts = range(0, options.first, options.batch)
-    with options.state.open("a") as state:
-        for start in starts:
-            todo = [m for m in methods() if (m.name, start) not in done]
+    starts = range(0, first, batch_)
+    with state.open("a") as log:
+        for at in starts:
+            todo = [m for m in methods() if (m.name, at) not in done]
             if not todo:
                 continue
-            images, target = batch(list(range(start, min(start + options.batch, options.first))))
+            images, target = batch(list(range(at, min(at + batch_, first))))
             for method in todo:
                 began = time.perf_counter()
                 found = attribute_full(model, images, target, method.name, **OPTIONS.get(method.name, {}))
-                entry = {"method": method.name, "start": start, **measure(found, time.perf_counter() - began)}
-                done[method.name, start] = entry
-                state.write(json.dumps(entry) + "\n")
-                state.flush()
-            print(f"{start + len(images)} of {options.first} images", flush=True)
-    result = {m.name: summary([done[m.name, s] for s in starts]) for m in methods()}
-    write_text(options.out, json.dumps({"options": OPTIONS, "methods": result}, indent=1) + "\n")
+                entry = {"method": method.name, "start": at, **measure(found, time.perf_counter() - began)}
+                done[method.name, at] = entry
+                log.write(json.dumps(entry) + "\n")
+                log.flush()
+            print(f"{at + len(images)} of {first} images", flush=True)
+    result = {m.name: summary([done[m.name, at] for at in starts]) for m in methods()}
+    write_text(out, json.dumps({"options": OPTIONS, "methods": result}, indent=1) + "\n")
     for name, row in result.items():
         print(name, row)
 

@@ -1,4 +1,4 @@
-"""Draw images through every attribution method: one picture a method, all on one sheet.
+"""Draw images through every attribution method: one picture per method, all on one sheet.
 
     python -m experiments.methods.sheet --out sheet.png [--images 0 60 120 180 240 300 360 420]
 
@@ -8,7 +8,6 @@ The sheet of samples is for looking at, not for shipping: ImageNet's terms apply
 
 from __future__ import annotations
 
-import argparse
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
-from experiments.methods.subject import batch, class_name, pixels, squeezenet
+from experiments.common.runner import command
+from experiments.methods.subject import batch, class_name, squeezenet, unnormalised
 from interpnet.attribution import Attribution, attribute_full, methods
 from interpnet.plotting.style import house_style, new_figure, plain
 from interpnet.support.io import atomic_path
@@ -48,32 +48,31 @@ def run(model: nn.Module, images: Tensor, target: Tensor, max_batch: int = 16) -
     return found
 
 
-def draw(images: Tensor, titles: Sequence[str], found: dict[str, Attribution], columns: int | None = None) -> Figure:
-    """Draw one row a method and one column an image; a single image is laid out in ``columns`` instead."""
+def draw(images: Tensor, titles: Sequence[str], found: dict[str, Attribution], columns: int = 6) -> Figure:
+    """Draw one row per method and one column per image; a single image is laid out in ``columns`` instead."""
     n = len(images)
-    cells: list[tuple[str, np.ndarray]] = []
+    blank = np.ones((1, 1, 3))
+    cells = [(title, unnormalised(image).permute(1, 2, 0).numpy()) for title, image in zip(titles, images, strict=True)]
     if n == 1:
-        cells = [(titles[0], pixels(images[0]).transpose(1, 2, 0))]
-        cells += [(name if f.maps[0].any() else f"{name} (zero)", _picture(f, 0)) for name, f in found.items()]
-        across = columns or 6
+        cells += [(name + " (zero)" * (not f.maps[0].any()), _picture(f, 0)) for name, f in found.items()]
+        height = 1.95
+        apart = 0.16
     else:
-        across = n + 1
-        for i in range(n):
-            cells.append((titles[i], pixels(images[i]).transpose(1, 2, 0)))
-        cells.insert(0, ("", np.ones((1, 1, 3))))
+        # The first column has the methods' names.
+        columns = n + 1
+        cells.insert(0, ("", blank))
         for name, f in found.items():
-            cells.append((name, np.ones((1, 1, 3))))
-            cells += [("", _picture(f, i)) for i in range(n)]
-    down = -(-len(cells) // across)
+            cells += [(name, blank), *(("", _picture(f, i)) for i in range(n))]
+        height = 1.7
+        apart = 0.04
+    down = -(-len(cells) // columns)
     with house_style():
-        figure = new_figure(1.75 * across, (1.95 if n == 1 else 1.7) * down)
-        grid = figure.subplots(
-            down, across, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.16 if n == 1 else 0.04}
-        )
+        figure = new_figure(1.75 * columns, height * down)
+        grid = figure.subplots(down, columns, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": apart})
         for axes in grid.flat:
             axes.set_axis_off()
         for axes, (title, picture) in zip(grid.flat, cells, strict=False):
-            if picture.shape[0] == 1:
+            if picture is blank:
                 axes.text(0.98, 0.5, title, ha="right", va="center", transform=axes.transAxes, fontsize=9)
                 continue
             axes.imshow(picture, interpolation="nearest")
@@ -96,21 +95,17 @@ def save(figure: Figure, path: Path, dpi: int = 100) -> None:
         drawn.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(part, optimize=True)
 
 
-def main() -> None:
+@command(__doc__, out="the picture", images="numbers of the samples")
+def main(*, out: Path, images: tuple[int, ...] = (5, 71, 142, 190, 235, 330, 420, 482)) -> None:
     """Draw the sheet of samples."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, nargs="+", default=[5, 71, 142, 190, 235, 330, 420, 482])
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
-    images, target = batch(options.images)
+    shown, target = batch(list(images))
     model = squeezenet()
     with torch.no_grad():
-        predicted = model(images).argmax(1)
-    titles = [
-        class_name(int(t)) + ("" if t == p else f" ({class_name(int(p))}?)")
-        for t, p in zip(target, predicted, strict=True)
-    ]
-    save(draw(images, titles, run(model, images, target)), options.out)
+        predicted = model(shown).argmax(1)
+    titles = []
+    for right, guess in zip(target.tolist(), predicted.tolist(), strict=True):
+        titles.append(class_name(right) + f" ({class_name(guess)}?)" * (right != guess))
+    save(draw(shown, titles, run(model, shown, target)), out)
 
 
 if __name__ == "__main__":

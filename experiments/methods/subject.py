@@ -5,9 +5,7 @@ from __future__ import annotations
 import tarfile
 import tempfile
 from functools import lru_cache
-from pathlib import Path
 
-import numpy as np
 import torch
 import torchvision
 from PIL import Image
@@ -17,18 +15,15 @@ from torchvision.transforms import v2
 
 from experiments.common.shared_data import shared_data
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 SIZE = 227
 
-_transform = v2.Compose(
-    [
-        v2.ToImage(),
-        v2.Resize(256, antialias=True),
-        v2.CenterCrop(SIZE),
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(MEAN, STD),
-    ]
-)
+
+def preparation(shorter: int = 256, size: int = SIZE) -> v2.Compose:
+    """Return what makes a picture a network's input: its shorter side resized, centre cropped, normalised."""
+    steps = [v2.ToImage(), v2.Resize(shorter, antialias=True), v2.CenterCrop(size)]
+    return v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
 
 
 def squeezenet() -> nn.Module:
@@ -44,7 +39,7 @@ def samples() -> torchvision.datasets.ImageFolder:
     folder = tempfile.TemporaryDirectory(prefix="samples-")  # removed with the process
     with tarfile.open(shared_data() / "imagenet" / "samples.tar") as archive:
         archive.extractall(folder.name, filter="data")
-    found = torchvision.datasets.ImageFolder(folder.name, transform=_transform, target_transform=lambda i: 2 * i)
+    found = torchvision.datasets.ImageFolder(folder.name, transform=preparation(), target_transform=lambda i: 2 * i)
     found.kept = folder  # the folder goes when its last reader goes
     return found
 
@@ -64,17 +59,11 @@ def chelsea() -> Tensor:
     """Return scikit-image's picture of the cat Chelsea (CC0, Stefan van der Walt), (1, 3, 227, 227)."""
     import skimage.data
 
-    image: Tensor = _transform(Image.fromarray(skimage.data.chelsea()))  # type: ignore[no-untyped-call]
+    image: Tensor = preparation()(Image.fromarray(skimage.data.chelsea()))  # type: ignore[no-untyped-call]
     return image[None]
 
 
-def pixels(image: Tensor) -> np.ndarray:
-    """Return a normalised image (3, H, W) as an array in [0, 1]."""
+def unnormalised(image: Tensor) -> Tensor:
+    """Return a normalised image (3, H, W) as it was, in [0, 1]."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-    shown: np.ndarray = (image * std + mean).clamp(0, 1).numpy()
-    return shown
-
-
-def path_here(name: str) -> Path:
-    """Return the path of a file beside this one."""
-    return Path(__file__).with_name(name)
+    return (image * std + mean).clamp(0, 1)

@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments.common.subjects import Subject
 from interpnet.engine import Channel, ChannelIndex, find_sites
+from interpnet.errors import DataError
 from interpnet.evaluate import iou_auc
 from interpnet.explanation import backpropagate, normalise, reduce_colours
 from interpnet.support.types import Float64
@@ -33,20 +34,20 @@ def overlap(subject: Subject, X: Float64, w: Float64, channels: ChannelIndex, n_
     library's default), ``iou_abs`` absolute values; ``blank`` is the share of images without any positive response.
     """
     if subject.masks is None:
-        raise RuntimeError(f"{subject.network} has no masks")
+        raise DataError(f"{subject.network} has no masks; expected an8flower")
     n = min(n_images, len(subject.test))
     picks = top(X[:n] * w[subject.test_labels[:n]], channels)
     sites = find_sites(subject.model, subject.test[:1]).select()
     values: dict[str, list[float]] = {"iou": [], "iou_abs": []}
     for start in range(0, n, _BATCH):
         rows = slice(start, min(start + _BATCH, n))
-        images, masks = subject.test[rows], subject.masks[rows]
+        images = subject.test[rows]
+        # Without any channel nothing can be sent back, and the maps stay blank.
+        signals = images.new_zeros(len(images), 1, *images.shape[1:])
         if any(picks[rows]):
             signals = backpropagate(subject.model, images, sites, picks[rows]).signals
-        else:
-            signals = images.new_zeros(len(images), 1, *images.shape[1:])
         for key, reduction in (("iou", "positive"), ("iou_abs", "abs")):
             maps = normalise(reduce_colours(signals, reduction)).amax(1)
-            values[key] += iou_auc(maps, masks, constant="zero").values.tolist()
+            values[key] += iou_auc(maps, subject.masks[rows], constant="zero").values.tolist()
     found = {key: round(float(np.mean(v)), 5) for key, v in values.items()}
     return {**found, "blank": round(sum(not row for row in picks) / n, 4)}

@@ -28,7 +28,7 @@ def cross_validated(found: Scores, labels: Int64, target: Float64) -> dict[str, 
         coefs, _ = solutions(X, target[fit_on])
         for k, w in coefs.items():
             # Centred columns cannot say the mean, which the others can; without it they would lose for that.
-            predicted[k, "lasso"][held] = held_out @ w.T + (mean if found.columns else 0.0)
+            predicted[k, "lasso"][held] = held_out @ w.T + mean * bool(found.columns)
             predicted[k, "refit"][held] = refitted(X, target[fit_on], held_out, w)
     return {
         str(k): {
@@ -45,8 +45,7 @@ def refitted(X: Float64, target: Float64, held_out: Float64, w: Float64) -> Floa
     columns = []
     for c, weights in enumerate(w):
         chosen = np.flatnonzero(weights)
-        ones = (np.column_stack([np.ones(len(rows)), rows[:, chosen]]) for rows in (X, held_out))
-        inside, outside = ones
+        inside, outside = (np.column_stack([np.ones(len(rows)), rows[:, chosen]]) for rows in (X, held_out))
         columns.append(outside @ np.linalg.lstsq(inside, target[:, c], rcond=None)[0])
     return np.stack(columns, 1)
 

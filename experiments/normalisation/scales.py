@@ -23,7 +23,7 @@ SCALES = {
     "layer L1, centred": ("layer", "centre"),
 }
 PAPER = "layer L1"
-#: Channels a class at which the scalings are compared.
+#: Channels per class at which the scalings are compared.
 COUNTS = (1, 2, 3, 5, 10)
 
 
@@ -38,7 +38,9 @@ class Scores:
 
     def scaled(self, rows: Int64 | None = None) -> tuple[Float64, Float64]:
         """Return what to subtract and divide by (m,), from the training images (or some of them): 0 and 1 if not."""
-        X = self.train if rows is None else self.train[rows]
+        X = self.train
+        if rows is not None:
+            X = X[rows]
         if not self.columns:
             return np.zeros(X.shape[1]), np.ones(X.shape[1])
         if self.columns == "centre":
@@ -51,10 +53,10 @@ class Scores:
 def scores(subject: Subject, name: str) -> Scores:
     """Return the subject's scores under a scaling."""
     how, columns = SCALES[name]
-    parts = ((subject.train, subject.train_labels), (subject.test, subject.test_labels))
     train, test = (
-        collect_scores(subject.model, batches(*part), normalisation=how, progress=False) for part in parts
-    )  # fmt: skip
+        collect_scores(subject.model, batches(*part), normalisation=how, progress=False)
+        for part in ((subject.train, subject.train_labels), (subject.test, subject.test_labels))
+    )
     return Scores(train.X.astype(np.float64), test.X.astype(np.float64), train.channels, columns)
 
 
@@ -81,7 +83,8 @@ def solutions(X: Float64, target: Float64) -> tuple[dict[int, Float64], float]:
     """
     gram = Gram.from_scores(X, target)
     radii, found = along(gram, max(COUNTS) + 1)
-    chosen, gaps = {}, []
+    chosen = {}
+    gaps = []
     for k in COUNTS:
         at = before_more(np.count_nonzero(found, axis=2), k)
         w = found[at, np.arange(gram.n_classes)]
@@ -104,7 +107,7 @@ def before_more(counts: Int64, most: int) -> Int64:
 
 
 def relative_gaps(gram: Gram, w: Float64, mu: Float64) -> Float64:
-    """Return each class's relative duality gap at weights (C, m) and radii (C,) (METHOD section 2)."""
+    """Return each class's relative duality gap at weights (C, m) and radii (C,) (docs/method.md, section 2)."""
     gradient = w @ gram.G - gram.B.T
     gap = (w * gradient).sum(1) + mu * np.abs(gradient).max(1)
     relative: Float64 = np.maximum(gap, 0.0) / (gram.yy / 2)

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from experiments.common.areas import area
-from experiments.common.pages import fill, markdown, paired, signed
+from experiments.common.pages import figure_file, fill
+from experiments.common.tables import Interval, Line, against, emphasised, markdown, minutes, number, paired
 from experiments.normalisation.scales import COUNTS, PAPER, SCALES
-from experiments.rankings.table import TITLES, kinds
-from interpnet.plotting.style import BLUE, GREEN, MUTED, ORANGE, SKY, VERMILLION, house_style, new_figure
-from interpnet.support.io import atomic_path
+from experiments.rankings.table import TITLES, counted, kinds
+from interpnet.plotting.style import BLUE, GREEN, MUTED, ORANGE, SKY, VERMILLION
 
 COMMAND = "experiments.normalisation.run"
-#: Channels a class at which the depth of the chosen channels is shown.
+#: Channels per class at which the depth of the chosen channels is shown.
 DEPTH_AT = 5
 _COLOURS = dict(zip(SCALES, (VERMILLION, BLUE, SKY, GREEN, ORANGE, MUTED), strict=True))
 
-Value = Callable[[dict[str, Any]], float]
+Value = Callable[[Line], float]
 
 
 def _fit(key: str) -> Value:
@@ -28,16 +27,18 @@ def _fit(key: str) -> Value:
 
 
 def _removal(key: str) -> Value:
-    def value(row: dict[str, Any]) -> float:
-        own, others = row["removal"]["own"], row["removal"]["others"]
-        curve = own if key == "own" else [b - a for a, b in zip(own, others, strict=True)]
-        return 100 * area([0, *COUNTS], curve)
+    def value(row: Line) -> float:
+        curve = np.array(row["removal"]["own"])
+        if key == "selective":
+            curve = np.array(row["removal"]["others"]) - curve
+        return 100 * area([0, *COUNTS], curve.tolist())
 
     return value
 
 
 def _overlap(count: int, key: str) -> Value:
-    return lambda row: 100 * row["overlap"][str(count)][key] if "overlap" in row else float("nan")
+    # Without masks no overlap was measured.
+    return lambda row: 100 * row.get("overlap", {}).get(str(count), {}).get(key, float("nan"))
 
 
 #: What is measured: name, whether more is better, and its value in percent (points) from a network's row.
@@ -48,70 +49,57 @@ MEASURES: dict[str, tuple[bool, Value]] = {
     "accuracy, refitted": (True, _fit("accuracy_refit")),
     "own recall": (False, _removal("own")),
     "selectivity": (True, _removal("selective")),
-    "IoU-AUC, 3 a class": (True, _overlap(3, "iou")),
-    "IoU-AUC, 10 a class": (True, _overlap(10, "iou")),
+    "IoU-AUC, 3 per class": (True, _overlap(3, "iou")),
+    "IoU-AUC, 10 per class": (True, _overlap(10, "iou")),
     "IoU-AUC absolute, 3": (True, _overlap(3, "iou_abs")),
     "IoU-AUC absolute, 10": (True, _overlap(10, "iou_abs")),
 }
 
 
-def values(lines: Sequence[dict[str, Any]], scale: str, measure: str, part: str = "scales") -> list[float]:
+def values(lines: Sequence[Line], scale: str, measure: str, part: str = "scales") -> list[float]:
     """Return a measure of every network; ``part="late"`` where only the last third of the layers was open."""
     return [MEASURES[measure][1](line[part][scale]) for line in lines]
 
 
-def gain(lines: Sequence[dict[str, Any]], scale: str, measure: str, part: str = "scales") -> tuple[float, float, float]:
+def gain(lines: Sequence[Line], scale: str, measure: str, part: str = "scales") -> Interval:
     """Return the paper's normalisation less another, over the networks: mean and 95 % interval, in points."""
     pairs = zip(values(lines, PAPER, measure, part), values(lines, scale, measure, part), strict=True)
     return paired([a - b for a, b in pairs])
 
 
-def tables(lines: list[dict[str, Any]]) -> str:
+def tables(lines: list[Line]) -> str:
     """Return Markdown: a table for each kind of network, and the depth of what is chosen."""
     found = []
     for kind, part in kinds(lines).items():
-        minutes = sum(line["seconds"] for line in part) / 60
         gaps = max(row["gap"] for line in part for row in line["scales"].values())
-        what = "resamples of one network" if kind == "cifar10" else "networks"
         found.append(
-            f"**{TITLES[kind]}** ({len(part)} {what}, {minutes:.0f} minutes, largest relative gap {gaps:.0e}, commit "
-            f"{part[0]['commit']})"
+            f"**{TITLES[kind]}** ({counted(kind, part)}, {minutes(part):.0f} minutes, largest relative gap {gaps:.0e}, "
+            f"commit {part[0]['commit']})"
         )
         found.append(measure_table(part))
         if all(line["late"] for line in part):
-            found += [
-                "Where channels can be chosen from the last third of the layers only:",
-                measure_table(part, "late"),
-            ]
-    return "\n\n".join([*found, f"**Layers of the {DEPTH_AT} channels a class, by thirds of the network, %**",
-                        depth_table(lines)])  # fmt: skip
+            found.append("Where channels can be chosen from the last third of the layers only:")
+            found.append(measure_table(part, "late"))
+    depth = f"**Layers of the {DEPTH_AT} channels per class, by thirds of the network, %**"
+    return "\n\n".join([*found, depth, depth_table(lines)])
 
 
-def measure_table(lines: list[dict[str, Any]], part: str = "scales") -> str:
+def measure_table(lines: list[Line], part: str = "scales") -> str:
     """Return means, and in brackets the paper's less this scale's, bold where this scale is better beyond chance."""
     scales = [s for s in SCALES if all(s in line[part] for line in lines)]
-    shown = [m for m in MEASURES if not np.isnan(values(lines, PAPER, m, part)).any()]
     rows = []
-    for measure in shown:
-        more = MEASURES[measure][0]
-        row = [
-            f"{measure} {'↑' if more else '↓'}",
-            f"{np.mean(values(lines, PAPER, measure, part)):.1f}".replace("-", "−"),
-        ]
-        for scale in scales:
-            if scale == PAPER:
-                continue
-            difference = gain(lines, scale, measure, part)
-            worse = difference[2] < 0 if more else difference[1] > 0
-            text = signed(difference)
-            mean = f"{np.mean(values(lines, scale, measure, part)):.1f}".replace("-", "−")
-            row.append(f"{mean}: {f'**{text}**' if worse else text}")
+    for measure, (more, _) in MEASURES.items():
+        means = {s: number(float(np.mean(values(lines, s, measure, part)))) for s in scales}
+        if means[PAPER] == "nan":
+            continue
+        row = [f"{measure} {'↓↑'[more]}", means.pop(PAPER)]
+        row += [f"{mean}: {against(gain(lines, s, measure, part), more=more)}" for s, mean in means.items()]
         rows.append(row)
-    return markdown(["measure", *(f"**{s}**" if s == PAPER else s for s in scales)], rows)
+    return markdown(["measure", *(emphasised(s, [PAPER]) for s in scales)], rows)
 
 
 def thirds(shares: Sequence[float]) -> list[float]:
-    """Return the shares of the first, middle and last third of the layers.
+    """Return the shares of the first, middle and last third of the layers; of fewer than three, all in the last.
 
     Examples
     --------
@@ -123,11 +111,14 @@ def thirds(shares: Sequence[float]) -> list[float]:
     n = len(shares)
     found = [0.0, 0.0, 0.0]
     for i, share in enumerate(shares):
-        found[3 * i // n if n >= 3 else 2] += share
+        third = 3 * i // n
+        if n < 3:
+            third = 2
+        found[third] += share
     return found
 
 
-def depth_table(lines: list[dict[str, Any]]) -> str:
+def depth_table(lines: list[Line]) -> str:
     """Return where the chosen channels lie."""
     parts = kinds(lines)
     rows = []
@@ -140,37 +131,31 @@ def depth_table(lines: list[dict[str, Any]]) -> str:
     return markdown(["normalisation", *(TITLES[k] for k in parts)], rows)
 
 
-def figure(lines: list[dict[str, Any]], path: Path) -> None:
-    """Draw fit and removal against the number of channels a class."""
+def figure(lines: list[Line], path: Path) -> None:
+    """Draw fit and removal against the number of channels per class."""
     parts = kinds(lines)
-    rows = ("R² of least squares, held out, %", "own recall, %")
-    with house_style():
-        drawn = new_figure(2.9 * len(parts) + 0.4, 5.4)
-        grid = drawn.subplots(len(rows), len(parts), sharey="row", squeeze=False)
-        for column, (kind, part) in enumerate(parts.items()):
+    with figure_file(path, 2.9 * len(parts) + 0.4, 5.4) as drawn:
+        grid = drawn.subplots(2, len(parts), sharey="row", squeeze=False)
+        for (above, below), (kind, part) in zip(grid.T, parts.items(), strict=True):
             for scale, colour in _COLOURS.items():
+                rows = [x["scales"][scale] for x in part]
+                fits = [[100 * row["fit"][str(k)]["r2_refit"] for k in COUNTS] for row in rows]
+                own = [[100 * v for v in row["removal"]["own"]] for row in rows]
                 width = 2.2 if scale == PAPER else 1.3
-                fits = [[100 * x["scales"][scale]["fit"][str(k)]["r2_refit"] for k in COUNTS] for x in part]
-                own = [[100 * v for v in x["scales"][scale]["removal"]["own"]] for x in part]
-                for axes, curve, ks in ((grid[0, column], fits, COUNTS), (grid[1, column], own, (0, *COUNTS))):
-                    axes.plot(
-                        np.log2(1 + np.array(ks)), np.mean(curve, axis=0), "o-", ms=3, color=colour, lw=width,
-                        label=scale,
-                    )  # fmt: skip
-                    axes.set_xticks(np.log2(1 + np.array(ks)), [str(k) for k in ks])
+                for axes, curves, ks in ((above, fits, COUNTS), (below, own, (0, *COUNTS))):
+                    at = np.log2(1 + np.array(ks))
+                    axes.plot(at, np.mean(curves, axis=0), "o-", ms=3, color=colour, lw=width, label=scale)
+                    axes.set_xticks(at, map(str, ks))
                     axes.grid(axis="y")
-            grid[0, column].set_title(TITLES[kind])
-            grid[1, column].set_ylim(0, 102)
-            grid[1, column].set_xlabel("channels a class")
-        for axes, label in zip(grid[:, 0], rows, strict=True):
-            axes.set_ylabel(label)
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        drawn.legend(handles, labels, loc="outside lower center", ncols=len(SCALES))
-        with atomic_path(path) as part_file:
-            drawn.savefig(part_file, dpi=110, bbox_inches="tight")
+            above.set_title(TITLES[kind])
+            below.set_ylim(0, 102)
+            below.set_xlabel("channels per class")
+        grid[0, 0].set_ylabel("R² of least squares, held out, %")
+        grid[1, 0].set_ylabel("own recall, %")
+        drawn.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(SCALES))
 
 
-def write_readme(path: Path, lines: list[dict[str, Any]], picture: Path) -> None:
+def write_readme(path: Path, lines: list[Line], picture: Path) -> None:
     """Put the tables between the README's marks and draw the figure."""
     fill(path, COMMAND, tables(lines))
     figure(lines, picture)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from interpnet.engine import Channel
 from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreTable
+from interpnet.support.types import Float64, Int64
 
 LEVELS = ("low", "middle", "high")
 
@@ -22,21 +23,21 @@ class Choice(NamedTuple):
     relevant: bool
 
 
-def level_of(found: Interpretation) -> npt.NDArray[np.int64]:
+def level_of(found: Interpretation) -> Int64:
     """Return 0, 1 or 2 for every channel: the third of the layers, in the order of execution, that it lies in."""
     sizes = [n for _, n in found.channels.sizes]
-    thirds: npt.NDArray[np.int64] = np.repeat([3 * i // len(sizes) for i in range(len(sizes))], sizes)
+    thirds: Int64 = np.repeat([3 * i // len(sizes) for i in range(len(sizes))], sizes)
     return thirds
 
 
-def correlations(table: ScoreTable, cls: int) -> npt.NDArray[np.float64]:
+def correlations(table: ScoreTable, cls: int) -> Float64:
     """Return the correlation of every channel's score with belonging to a class (m,); 0 for a constant score."""
     target = (table.labels == cls).astype(np.float64)
     target -= target.mean()
     scores = table.X.astype(np.float64)
     scores -= scores.mean(0)
     norm = np.sqrt((scores**2).sum(0) * (target**2).sum())
-    shares: npt.NDArray[np.float64] = np.divide(target @ scores, norm, out=np.zeros(len(norm)), where=norm > 0)
+    shares: Float64 = np.divide(target @ scores, norm, out=np.zeros(len(norm)), where=norm > 0)
     return shares
 
 
@@ -56,7 +57,8 @@ def choose(found: Interpretation, table: ScoreTable, x: npt.ArrayLike, cls: int)
     cls : int
         The class that the network predicts for it.
     """
-    response, level = found.response(x, cls), level_of(found)
+    response = found.response(x, cls)
+    level = level_of(found)
     chosen = []
     for i, name in enumerate(LEVELS):
         here = np.flatnonzero(level == i)

@@ -2,74 +2,81 @@
 
 from __future__ import annotations
 
-import json
-import math
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 
-from experiments.common.claims import Claim
-from experiments.common.pages import signed
+from experiments.common.claims import Claim, counted, graded, verdict_of
+from experiments.common.pages import committed
+from experiments.common.tables import Interval, Line, signed
 from experiments.qualitative.choose import LEVELS
 from experiments.qualitative.maps import BLURRED, UPSAMPLED
-from experiments.qualitative.table import PLAIN, RESAMPLED, TITLES, at, by_image, gain
-
-Interval = tuple[float, float, float]
-_RESULTS = Path(__file__).with_name("results.json")
+from experiments.qualitative.table import PLAIN, RESAMPLED, TITLES, at, by_image, gain, ordered
 
 
 def claims() -> list[Claim]:
     """Return the claims with figures and verdicts from the committed results."""
-    results = sorted(json.loads(_RESULTS.read_text()), key=lambda r: list(TITLES).index(r["subject"]))
+    results = ordered(committed(__file__))
     return [no_grid(results), *overlap(results)]
 
 
-def no_grid(results: list[dict[str, Any]]) -> Claim:
+def no_grid(results: list[Line]) -> Claim:
     """Judge: holds where the grid falls beyond its interval and at least by half on every network."""
-    parts, fallen, halved = [], [], []
+    parts = []
+    found = {}
+    halved = {}
     for result in results:
+        name = TITLES[result["subject"]].partition(",")[0]
         plain, resampled = (by_image(result["measured"], p, "grid") for p in (PLAIN, RESAMPLED))
-        found = gain(resampled, plain)
-        if found is None:
+        fall = gain(resampled, plain)
+        if fall is None:
             continue
         before, after = (100 * float(np.mean(list(v.values()))) for v in (plain, resampled))
-        parts.append(f"{TITLES[result['subject']].partition(',')[0]} {before:.1f} to {after:.1f} %, {signed(found)}")
-        fallen.append(found[2] < 0)
-        halved.append(after <= before / 2)
-    verdict = "holds" if all(fallen) and all(halved) else "holds in part" if any(fallen) else "does not hold"
-    less = [TITLES[r["subject"]] for r, h in zip(results, halved, strict=True) if not h]
-    reason = f"it falls by less than half on {', '.join(less)}" if less else ""
-    claim = "Stride-1 resampling takes the grid out of identified channels' pictures"
-    return Claim("E2", claim, "; ".join(parts), verdict, reason)
+        parts.append(f"{name} {before:.1f} to {after:.1f} %, {signed(fall)}")
+        found[name] = fall
+        halved[name] = after <= before / 2
+    fallen = [fall.below for fall in found.values()]
+    less = ", ".join(name for name, half in halved.items() if not half)
+    return Claim(
+        "E2",
+        "Stride-1 resampling takes the grid out of identified channels' pictures",
+        f"at least halved on {counted(halved.values(), 'networks')}",
+        "; ".join(parts),
+        graded(full=all(fallen) and all(halved.values()), part=any(fallen)),
+        f"it falls by less than half on {less}" * bool(less),
+        effects=tuple((name, fall.times(-1)) for name, fall in found.items()),
+    )
 
 
-def overlap(results: list[dict[str, Any]]) -> list[Claim]:
+def overlap(results: list[Line]) -> list[Claim]:
     """Judge: the resampled picture lies better on the mask than the plain one, and than the enlarged activation."""
     claims = []
     for result in (r for r in results if any("iou" in x["maps"][RESAMPLED] for x in r["measured"])):
-        over = {
-            other: {level: _gain(result, RESAMPLED, other, level) for level in LEVELS} for other in (PLAIN, UPSAMPLED)
-        }
         for other, claim in (
             (PLAIN, "A channel's resampled picture lies better on the petals than the plain one, at every depth"),
             (UPSAMPLED, "It lies better on the petals than the channel's enlarged activation, at every depth"),
         ):
-            found = over[other]
-            wins = [found[level][1] > 0 for level in LEVELS]
-            figure = "IoU-AUC, points: " + ", ".join(f"{level} {signed(found[level])}" for level in LEVELS)
-            verdict = "holds" if all(wins) else "holds in part" if any(wins) else "does not hold"
-            claims.append(Claim("E2", claim, figure, verdict, "" if all(wins) else _why(result, other, found)))
+            found = _gains(result, RESAMPLED, other)
+            # Where the difference is lost: what absolute values and a blur make of it.
+            tried = _gains(result, BLURRED, other)
+            lost = [f"{level} {signed(tried[level])}" for level in LEVELS if not found[level].above]
+            wins = [interval.above for interval in found.values()]
+            claims.append(
+                Claim(
+                    "E2",
+                    claim,
+                    counted(wins, "depths"),
+                    "IoU-AUC, points: " + ", ".join(f"{level} {signed(found[level])}" for level in LEVELS),
+                    verdict_of(wins),
+                    "thin edges, and dark petals without a positive part",
+                    f"with absolute values, blurred, {', '.join(lost)}",
+                    tuple(found.items()),
+                )
+            )
     return claims
 
 
-def _why(result: dict[str, Any], other: str, found: dict[str, Interval]) -> str:
-    """Say what absolute values and a blur make of the difference where it is lost."""
-    lost = [level for level in LEVELS if not found[level][1] > 0]
-    tried = (f"{level} {signed(_gain(result, BLURRED, other, level))}" for level in lost)
-    return f"thin edges, and dark petals without a positive part: with absolute values, blurred, {', '.join(tried)}"
-
-
-def _gain(result: dict[str, Any], one: str, other: str, level: str) -> Interval:
-    found = gain(*(by_image(result["measured"], p, "iou", at(level)) for p in (one, other)))
-    return found if found is not None else (math.nan, math.nan, math.nan)
+def _gains(result: Line, one: str, other: str) -> dict[str, Interval]:
+    found = {}
+    for level in LEVELS:
+        pair = (by_image(result["measured"], picture, "iou", at(level)) for picture in (one, other))
+        found[level] = gain(*pair) or Interval(np.nan, np.nan, np.nan)
+    return found

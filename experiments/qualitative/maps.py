@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from interpnet.engine import Channel, Instrument, Trace, evaluating, find_sites, instrument
+from experiments.common.maps import activations, enlarged
+from interpnet.engine import Channel, Trace, find_sites
 from interpnet.evaluate import checkerboard
 from interpnet.explanation import channel_signal, reduce_colours
 
@@ -23,7 +24,8 @@ SIGNALS = {
 }
 UPSAMPLED = "activation, enlarged"
 #: Two more of the guided, resampled signal, to find out what keeps it from a mask; measured, not shown.
-ABSOLUTE, BLURRED = "guided, resampled, absolute", "guided, resampled, absolute, blurred"
+ABSOLUTE = "guided, resampled, absolute"
+BLURRED = "guided, resampled, absolute, blurred"
 _SIGMA = 2.0  # pixels
 #: The first strided layer's, which is the one whose grid reaches the image.
 STRIDE = 2
@@ -37,9 +39,12 @@ class Maps(NamedTuple):
 
 
 def pictures(model: nn.Module, images: Tensor, channels: Sequence[Channel]) -> Maps:
-    """Return every picture of one channel an image."""
+    """Return every picture of one channel per image."""
     trace = find_sites(model, images[:1])
-    maps, grid = {UPSAMPLED: enlarged(model, images, channels)}, {}
+    kept = activations(model, images, {c.layer for c in channels})
+    large = [enlarged(kept[c.layer][i, c.index], images.shape[2:]) for i, c in enumerate(channels)]
+    maps = {UPSAMPLED: torch.stack(large)}
+    grid = {}
     for name, (rule, resample) in SIGNALS.items():
         found = channel_signal(model, images, channels, rectifier=rule, resample=resample, trace=trace)
         signal = found.signals[:, 0].detach()
@@ -56,23 +61,6 @@ def blurred(maps: Tensor) -> Tensor:
     side = 2 * round(3 * _SIGMA) + 1
     soft: Tensor = gaussian_blur(F.pad(maps[:, None], [side] * 4), [side, side], [_SIGMA, _SIGMA])
     return soft[:, 0, side:-side, side:-side]
-
-
-def enlarged(model: nn.Module, images: Tensor, channels: Sequence[Channel]) -> Tensor:
-    """Return each image's channel's activation map (B, H, W), enlarged bilinearly to the image."""
-    kept: dict[str, Tensor] = {}
-
-    def reader(layer: str) -> Callable[[Tensor], None]:
-        return lambda out: kept.update({layer: out.clone()})
-
-    reads = {c.layer: reader(c.layer) for c in channels}
-    with torch.no_grad(), evaluating(model), instrument(model, Instrument(reads=reads)):
-        model(images.clone())
-    size = images.shape[2:]
-    return torch.cat([
-        F.interpolate(kept[c.layer][i, c.index][None, None], size, mode="bilinear", align_corners=False)[0]
-        for i, c in enumerate(channels)
-    ])  # fmt: skip
 
 
 def strided_below(trace: Trace, layer: str) -> bool:

@@ -9,16 +9,13 @@ and scikit-image; --quick takes tiny flowers.
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from experiments.common.pages import commit, measured_before
+from experiments.common.runner import Results, command
+from experiments.common.tables import Line
 from experiments.qualitative.choose import LEVELS, Choice, choose
 from experiments.qualitative.maps import Maps, half_mass, pictures, strided_below
 from experiments.qualitative.sheet import Row, draw
@@ -27,8 +24,6 @@ from experiments.qualitative.table import write_readme
 from interpnet.engine import Instrument, Trace, evaluating, find_sites, instrument
 from interpnet.evaluate import iou_auc
 from interpnet.scores import ScoreReader
-from interpnet.support.allocator import keep_freed_memory
-from interpnet.support.io import write_text
 
 HERE = Path(__file__).parent
 _BATCH = 20
@@ -58,88 +53,89 @@ def numbers(shown: Maps, i: int, masks: Tensor | None) -> dict[str, dict[str, fl
 
 
 def examine(
-    subject: Subject, images: Tensor, masks: Tensor | None, title: str, sheet: Path | None
-) -> list[dict[str, Any]]:
-    """Return a line for every image and level; draw the sheet where its path is given."""
+    subject: Subject, images: Tensor, masks: Tensor | None, sheet: tuple[str, Path] | None = None
+) -> list[Line]:
+    """Return a line for every image and level; draw the sheet where its title and path are given."""
     trace = find_sites(subject.model, images[:1])
     predicted, chosen = choices(subject, images, trace)
-    lines, rows = [], {}
+    names = [subject.found.classes[c] for c in predicted]
+    lines = []
+    rows = {}
     for position, level in enumerate(LEVELS):
         picks = [c[position] for c in chosen]
         shown = pictures(subject.model, images, [c.channel for c in picks])
         for i, pick in enumerate(picks):
+            layer = pick.channel.layer
             values = numbers(shown, i, masks)
-            lines.append({
-                "image": i, "class": subject.found.classes[predicted[i]], "level": level,
-                "layer": pick.channel.layer, "channel": pick.channel.index, "relevant": pick.relevant,
-                "strided": strided_below(trace, pick.channel.layer), "maps": values,
-            })  # fmt: skip
+            line = {
+                "image": i,
+                "class": names[i],
+                "level": level,
+                "layer": layer,
+                "channel": pick.channel.index,
+                "relevant": pick.relevant,
+                "strided": strided_below(trace, layer),
+                "maps": values,
+            }
+            lines.append(line)
             if sheet is not None:
                 rows[i, position] = Row(
-                    subject.pixels[i],
-                    f"{level}: channel {pick.channel.index}{'' if pick.relevant else ' *'}\n{pick.channel.layer}",
-                    f"predicted: {subject.found.classes[predicted[i]]}",
-                    {name: m[i].clamp(min=0) for name, m in shown.maps.items()},
-                    {n: words(v) for n, v in values.items()},
+                    image=subject.pixels[i],
+                    channel=f"{level}: channel {pick.channel.index}{' *' * (not pick.relevant)}\n{layer}",
+                    title=f"predicted: {names[i]}",
+                    maps={name: m[i].clamp(min=0) for name, m in shown.maps.items()},
+                    words={n: words(v) for n, v in values.items()},
                 )
     if sheet is not None:
-        draw([rows[key] for key in sorted(rows)], len(LEVELS), title, sheet)
+        draw([rows[key] for key in sorted(rows)], len(LEVELS), *sheet)
     return lines
 
 
 def words(values: dict[str, float]) -> str:
     """Return the caption of a picture."""
-    parts = [f"grid {100 * values['grid']:.1f} %"] if "grid" in values else []
-    parts += [f"IoU-AUC {100 * values['iou']:.1f} %"] if "iou" in values else []
-    return ", ".join(parts)
+    known = {"grid": "grid", "iou": "IoU-AUC"}
+    return ", ".join(f"{name} {100 * values[key]:.1f} %" for key, name in known.items() if key in values)
 
 
-def measured(key: str, work: Path, folder: Path, options: str, n: int) -> dict[str, Any]:
-    """Return a network's line of results.json; its sheet goes to ``folder``."""
-    began = time.perf_counter()
+def measured(key: str, work: Path, folder: Path, *, quick: bool) -> Line:
+    """Return a network's numbers, of the images shown and of others; the sheet is drawn in ``folder``."""
     title, load = SUBJECTS[key]
-    subject = load(work, options)
+    data = "?size=80&n=120" * quick
+    subject = load(work, data)
+    images = subject.measured
+    if quick:
+        images = images[:6]
+    every = torch.cat([subject.shown, images])
     at = len(subject.shown)
-    masks = subject.masks
-    shown = examine(subject, subject.shown, None if masks is None else masks[:at], title, folder / f"{key}.png")
-    lines: list[dict[str, Any]] = []
-    images = subject.measured[:n]
-    for start in range(0, len(images), _BATCH):
-        part = slice(start, min(start + _BATCH, len(images)))
-        inside = None if masks is None else masks[at + part.start : at + part.stop]
-        found = examine(subject, images[part], inside, title, None)
-        lines += [{**x, "image": x["image"] + start} for x in found]
-    return {
-        "subject": key,
-        "images": len(images),
-        "shown": shown,
-        "measured": lines,
-        "seconds": round(time.perf_counter() - began, 1),
-        "commit": commit(),
-    }
+
+    def masks(rows: slice) -> Tensor | None:
+        return None if subject.masks is None else subject.masks[rows]
+
+    shown = examine(subject, subject.shown, masks(slice(at)), (title, folder / f"{key}.png"))
+    lines = []
+    for start_at in range(at, len(every), _BATCH):
+        rows = slice(start_at, start_at + _BATCH)
+        found = examine(subject, every[rows], masks(rows))
+        lines += [{**x, "image": x["image"] + start_at - at} for x in found]
+    return {"images": len(images), "shown": shown, "measured": lines}
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command(__doc__, subjects=SUBJECTS, out="sheets go beside it")
+def main(
+    *,
+    subjects: tuple[str, ...] = tuple(SUBJECTS),
+    work: Path = Path("runs/qualitative"),
+    out: Path = HERE / "results.json",
+    quick: bool = False,
+) -> None:
     """Measure what is missing and write sheets, results.json and the README's tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS), choices=list(SUBJECTS))
-    parser.add_argument("--work", type=Path, default=Path("runs/qualitative"), help="weights and images")
-    parser.add_argument("--out", type=Path, default=HERE / "results.json", help="sheets go beside it")
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args(arguments)
-    keep_freed_memory()
-    options.work.mkdir(parents=True, exist_ok=True)
-    lines = measured_before(options.out)
-    done = {x["subject"] for x in lines}
-    for key in ["flowers"] if options.quick else options.subjects:
-        if key in done:
-            continue
-        data, n = ("?size=80&n=120", 6) if options.quick else ("", 10_000)
-        lines.append(measured(key, options.work, options.out.parent, data, n))
-        write_text(options.out, json.dumps(lines) + "\n")
-        print(key, f"{lines[-1]['images']} images, {lines[-1]['seconds']} s", flush=True)
-    if not options.quick:
-        write_readme(HERE / "README.md", lines)
+    if quick:
+        subjects = ("flowers",)
+    results = Results(out)
+    for line in results.missing({"subject": key} for key in subjects):
+        line |= measured(line["subject"], work, out.parent, quick=quick)
+    if not quick:
+        write_readme(HERE / "README.md", results.lines)
 
 
 if __name__ == "__main__":

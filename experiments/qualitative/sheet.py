@@ -1,9 +1,9 @@
-"""A contact sheet: a row a channel, a column a picture, the number measured under each."""
+"""A contact sheet: a row per channel, a column per picture, the number measured under each."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,15 @@ from experiments.methods.sheet import level, save
 from experiments.qualitative.maps import UPSAMPLED
 from interpnet.plotting.style import INK, MUTED, house_style, new_figure, plain
 
-TILE, GAP, WORDS, HEAD, DPI = 160, 8, 42, 30, 100
-_WINDOW, _APART = 40, 14
+# In pixels of the sheet: a picture's side, the gap between two, and the height of the words under it and of the head.
+TILE = 160
+GAP = 8
+WORDS = 42
+HEAD = 30
+DPI = 100
+# In pixels of the image: the side of the detail; and of the sheet: what parts one image's rows from the next one's.
+_WINDOW = 40
+_APART = 14
 NOTE = (
     "Grid: share of the signal's energy at the frequencies of stride 2.  * the class relies on no channel of this third"
 )
@@ -49,9 +56,9 @@ def fitted(picture: Tensor, side: int = TILE) -> np.ndarray:
 
     A reduced map shows no grid that is not there; a grid finer than the screen is left to the detail.
     """
-    height = picture.shape[-1]
-    if side % height == 0:
-        large = picture.repeat_interleave(side // height, -1).repeat_interleave(side // height, -2)
+    times, rest = divmod(side, picture.shape[-1])
+    if rest == 0:
+        large = picture.repeat_interleave(times, -1).repeat_interleave(times, -2)
     else:
         large = F.interpolate(picture[None], (side, side), mode="bilinear", antialias=True)[0]
     pixels: np.ndarray = large.permute(1, 2, 0).numpy()
@@ -59,8 +66,8 @@ def fitted(picture: Tensor, side: int = TILE) -> np.ndarray:
 
 
 def window(heat: Tensor, size: int = _WINDOW) -> tuple[int, int]:
-    """Return the corner of the window of ``size`` pixels with the largest sum."""
-    sums = F.avg_pool2d(heat[None, None], size, 1)[0, 0]
+    """Return the corner of the window of ``size`` pixels (less on a smaller map) with the largest sum."""
+    sums = F.avg_pool2d(heat[None, None], min(size, *heat.shape), 1)[0, 0]
     at = int(sums.argmax())
     return at // sums.shape[1], at % sums.shape[1]
 
@@ -82,17 +89,19 @@ class Cell(NamedTuple):
 def cells(row: Row, names: list[str]) -> list[Cell]:
     """Return a row's pictures with their words: the image, its maps, and where they are large a detail of each pair."""
     side = row.image.shape[-1]
+    heats = {name: row.maps[name] for name in names}
+    y, x = window(heats["guided, plain"])
+    box = (x * TILE / side - 0.5, y * TILE / side - 0.5, _WINDOW * TILE / side)
     large = side >= 2 * _WINDOW
-    y, x = window(row.maps["guided, plain"]) if large else (0, 0)
-    box = (x * TILE / side - 0.5, y * TILE / side - 0.5, _WINDOW * TILE / side) if large else None
     drawn = [Cell(fitted(row.image), f"{row.channel}\n{row.title}")]
-    for name in names:
+    for name, heat in heats.items():
         # Reduced before it is coloured: averaged colours are no averages.
-        heat = torch.from_numpy(fitted(row.maps[name][None])[..., 0])
-        drawn.append(Cell(fitted(coloured(heat)), row.words.get(name, ""), box if name.startswith("guided") else None))
+        reduced = torch.from_numpy(fitted(heat[None])[..., 0])
+        marked = box if large and name.startswith("guided") else None
+        drawn.append(Cell(fitted(coloured(reduced)), row.words.get(name, ""), marked))
     if large:
-        pair = (row.maps[name][y : y + _WINDOW, x : x + _WINDOW] for name in ("guided, plain", "guided, resampled"))
-        drawn += [Cell(fitted(coloured(part))) for part in pair]
+        details = (heats[name][y : y + _WINDOW, x : x + _WINDOW] for name in ("guided, plain", "guided, resampled"))
+        drawn += [Cell(fitted(coloured(part))) for part in details]
     return drawn
 
 
@@ -101,7 +110,8 @@ def draw(rows: list[Row], together: int, title: str, path: Path) -> None:
     names = [UPSAMPLED, "guided, plain", "guided, resampled", "DeconvNet, resampled"]
     drawn = [cells(row, names) for row in rows]
     heads = ["image", *names, f"plain, {_WINDOW} pixels", f"resampled, {_WINDOW} pixels"]
-    across, down = len(drawn[0]), len(drawn)
+    across = len(drawn[0])
+    down = len(drawn)
     width = across * (TILE + GAP) + GAP
     height = HEAD + 18 + down * (TILE + WORDS + GAP) + (down // together - 1) * _APART + 22
     with house_style():
@@ -121,8 +131,7 @@ def draw(rows: list[Row], together: int, title: str, path: Path) -> None:
                     axes.add_patch(Rectangle(cell.box[:2], cell.box[2], cell.box[2], fill=False, ec="white", lw=0.7))
                 axes.set_axis_off()
                 lines = "\n".join(plain(line, 33) for line in cell.words.split("\n"))
-                figure.text(
-                    (x + TILE / 2) / width, 1 - (top + TILE + 3) / height, lines, ha="center", va="top", fontsize=7,
-                    color=INK if j else MUTED, linespacing=1.15,
-                )  # fmt: skip
+                below = 1 - (top + TILE + 3) / height
+                style: dict[str, Any] = {"fontsize": 7, "linespacing": 1.15, "color": (MUTED, INK)[j > 0]}
+                figure.text((x + TILE / 2) / width, below, lines, ha="center", va="top", **style)
         save(figure, path, DPI)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from experiments.common.pages import begin, fill, markdown, paired, signed
+from experiments.common.pages import fill
+from experiments.common.tables import Interval, Line, markdown, minutes, paired, signed
 from experiments.qualitative.choose import LEVELS
 from experiments.qualitative.maps import ABSOLUTE, BLURRED, UPSAMPLED
 
 COMMAND = "experiments.qualitative.run"
-BEGIN = begin(COMMAND)
 TITLES = {"squeezenet": "SqueezeNet 1.0", "resnet20": "ResNet-20", "flowers": "single-6c, small network"}
-PLAIN, RESAMPLED = "guided, plain", "guided, resampled"
+PLAIN = "guided, plain"
+RESAMPLED = "guided, resampled"
+DECONV = ("DeconvNet, plain", "DeconvNet, resampled")
 #: What is compared where there are masks; the last two ask what keeps the picture from the mask.
 _PAIRS = ((RESAMPLED, PLAIN), (RESAMPLED, UPSAMPLED), (ABSOLUTE, UPSAMPLED), (BLURRED, UPSAMPLED))
-Line = dict[str, Any]
+
+
+def ordered(results: Iterable[Line]) -> list[Line]:
+    """Return the results in the pages' order of the networks."""
+    return sorted(results, key=lambda r: list(TITLES).index(r["subject"]))
 
 
 def strided(line: Line) -> bool:
@@ -37,7 +42,7 @@ def by_image(
     return {image: float(np.mean(v)) for image, v in values.items()}
 
 
-def gain(one: dict[int, float], other: dict[int, float]) -> tuple[float, float, float] | None:
+def gain(one: dict[int, float], other: dict[int, float]) -> Interval | None:
     """Return mean and 95 % interval of ``one`` less ``other``, in percent, paired over the images both have."""
     both = sorted(one.keys() & other.keys())
     return paired([100 * (one[i] - other[i]) for i in both]) if both else None
@@ -50,7 +55,9 @@ def at(level: str) -> Callable[[Line], bool]:
 
 def mean(values: dict[int, float]) -> str:
     """Return the mean in percent, or a dash."""
-    return f"{100 * np.mean(list(values.values())):.1f}" if values else "–"
+    if not values:
+        return "–"
+    return f"{100 * np.mean(list(values.values())):.1f}"
 
 
 def grids(results: list[Line]) -> str:
@@ -59,22 +66,21 @@ def grids(results: list[Line]) -> str:
     These cannot have a grid: what they have at its frequencies is the picture's own detail, to compare the others with.
     """
     rows = []
-    for result in results:
-        for level in LEVELS:
-            for above in (False, True):
-                here = [x for x in result["measured"] if x["level"] == level and x["strided"] == above]
-                plain, resampled, *deconv = (
-                    by_image(here, p, "grid", at(level))
-                    for p in (PLAIN, RESAMPLED, "DeconvNet, plain", "DeconvNet, resampled")
-                )
-                found = gain(resampled, plain)
-                if found is None:
-                    continue
-                where = level if above else f"{level}, nothing strided below"
-                rows.append([TITLES[result["subject"]], where, len(plain), mean(plain), mean(resampled),
-                             signed(found) if above else "–", *map(mean, deconv)])  # fmt: skip
-    head = ["grid, % of the energy", "level", "images", PLAIN, RESAMPLED, "difference", "DeconvNet, plain",
-            "DeconvNet, resampled"]  # fmt: skip
+    cases = [(result, level, above) for result in results for level in LEVELS for above in (False, True)]
+    for result, level, above in cases:
+        here = [x for x in result["measured"] if x["strided"] == above]
+        plain, resampled, *deconv = (by_image(here, p, "grid", at(level)) for p in (PLAIN, RESAMPLED, *DECONV))
+        found = gain(resampled, plain)
+        if found is None:
+            continue
+        where = f"{level}, nothing strided below"
+        change = "–"
+        if above:
+            where = level
+            change = signed(found)
+        means = [mean(plain), mean(resampled), change, *map(mean, deconv)]
+        rows.append([TITLES[result["subject"]], where, len(plain), *means])
+    head = ["grid, % of the energy", "level", "images", PLAIN, RESAMPLED, "difference", *DECONV]
     return markdown(head, rows)
 
 
@@ -83,15 +89,15 @@ def levels(results: list[Line]) -> str:
     rows = []
     for result in results:
         for level in LEVELS:
-            here = [x for x in result["measured"] if x["level"] == level]
-            half = [mean(by_image(here, p, "half", at(level))) for p in (UPSAMPLED, PLAIN, RESAMPLED)]
-            iou = [mean(by_image(here, p, "iou", at(level))) for p in (UPSAMPLED, PLAIN, RESAMPLED)]
-            relevant = f"{100 * np.mean([x['relevant'] for x in here]):.0f}"
-            rows.append([TITLES[result["subject"]], level, relevant, " / ".join(half), " / ".join(iou)])
-    head = ["network", "level", "class relies on one there, % of images",
-            "half of the map lies on % of the pixels: enlarged / plain / resampled",
-            "IoU-AUC, %: enlarged / plain / resampled"]  # fmt: skip
-    return markdown(head, rows)
+            row = [TITLES[result["subject"]], level]
+            row.append(f"{100 * np.mean([x['relevant'] for x in result['measured'] if x['level'] == level]):.0f}")
+            for what in ("half", "iou"):
+                pictures = (by_image(result["measured"], p, what, at(level)) for p in (UPSAMPLED, PLAIN, RESAMPLED))
+                row.append(" / ".join(map(mean, pictures)))
+            rows.append(row)
+    head = ["network", "level", "class relies on one there, % of images"]
+    head.append("half of the map lies on % of the pixels: enlarged / plain / resampled")
+    return markdown([*head, "IoU-AUC, %: enlarged / plain / resampled"], rows)
 
 
 def overlaps(results: list[Line]) -> str:
@@ -110,7 +116,7 @@ def overlaps(results: list[Line]) -> str:
 def text(results: list[Line]) -> str:
     """Return everything between the README's marks."""
     facts = [
-        f"- {TITLES[r['subject']]}: measured on {r['images']} images, {r['seconds'] / 60:.1f} minutes of one core, "
+        f"- {TITLES[r['subject']]}: measured on {r['images']} images, {minutes([r]):.1f} minutes of one core, "
         f"commit {r['commit']}"
         for r in results
     ]
@@ -119,4 +125,4 @@ def text(results: list[Line]) -> str:
 
 def write_readme(path: Path, results: list[Line]) -> None:
     """Put the tables between the README's marks."""
-    fill(path, COMMAND, text(sorted(results, key=lambda r: list(TITLES).index(r["subject"]))))
+    fill(path, COMMAND, text(ordered(results)))

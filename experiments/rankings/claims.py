@@ -2,84 +2,73 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from experiments.common.areas import gain, names
-from experiments.common.claims import Claim
-from experiments.common.claims import tally as count
-from experiments.common.pages import signed
-from experiments.rankings.orders import RANDOM
+from experiments.common.claims import Claim, Tally, counted, tally, verdict_of
+from experiments.common.pages import committed
+from experiments.common.tables import Line, number, signed
+from experiments.rankings.orders import RANDOM, TESTS
 from experiments.rankings.table import compared, kinds
 
-HERE = Path(__file__).parent
+_REASON = (
+    "The size of a weight ranks evidence against a class as high as evidence for it, and a column's scale decides "
+    "how cheaply it is weighed"
+)
 
 
-def tally(lines: Sequence[dict[str, Any]], key: str) -> tuple[int, int, list[str]]:
+def tallied(lines: Sequence[Line], key: str) -> Tally:
     """Return how often ours is better beyond the 95 % interval, how often level, and which rankings beat it."""
-    return count(
-        ((f"{name} ({kind})", gain(part, name, key)) for kind, part in kinds(lines).items() for name in compared(part)),
-        more=key != "own",
-    )
-
-
-def verdict(better: int, beaten: int) -> str:
-    """Return ``holds`` where nothing beats ours and it beats something, ``holds in part`` where it wins more often."""
-    if not beaten and better:
-        return "holds"
-    return "holds in part" if better > beaten else "does not hold"
+    parts = kinds(lines).items()
+    found = ((f"{name} ({kind})", gain(part, name, key)) for kind, part in parts for name in compared(part))
+    return tally(found, more=key != "own")
 
 
 def claims() -> list[Claim]:
     """Return Q1's claims."""
-    return claims_of(json.loads((HERE / "results.json").read_text()))
+    return claims_of(committed(__file__))
 
 
-def claims_of(lines: list[dict[str, Any]]) -> list[Claim]:
+def claims_of(lines: list[Line]) -> list[Claim]:
     """Return the claims that some results support."""
-    found = []
-    for key, sentence in (
-        ("own", "Removing the mu-lasso's channels costs a class more recall than those of any other ranking"),
-        ("selective", "They cost the class more, compared with the others, than those of any other ranking"),
-    ):
-        better, level, beaten = tally(lines, key)
-        total = better + level + len(beaten)
-        worst = f"; beaten by {', '.join(beaten[:3])}{' ...' if len(beaten) > 3 else ''}" if beaten else ""
-        figure = f"better in {better}, level in {level}, worse in {len(beaten)} of {total} comparisons{worst}"
-        found.append(Claim("Q1", sentence, figure, verdict(better, len(beaten)), reason(lines, key) if beaten else ""))
-    random = {kind: gain(part, RANDOM, "own") for kind, part in kinds(lines).items()}
-    sentence = "Removing the mu-lasso's channels costs a class more recall than random channels"
-    figure = "area, ours less theirs: " + "; ".join(f"{kind} {signed(v)}" for kind, v in random.items())
-    wins = sum(high < 0 for _, _, high in random.values())
-    judged = "holds" if wins == len(random) else "holds in part" if wins else "does not hold"
-    found.append(Claim("Q1", sentence, figure, judged, "" if judged == "holds" else reason(lines, "own")))
-    return found
+    return [
+        _of_all(
+            lines, "own", "Removing the mu-lasso's channels costs a class more recall than those of any other ranking"
+        ),
+        _of_all(
+            lines, "selective", "They cost the class more, compared with the others, than those of any other ranking"
+        ),
+        _of_random(lines),
+    ]
 
 
-#: What is changed to test a reason, and the ranking that changes it.
-TESTS = {
-    "no weight below 0": "mu-lasso, w ≥ 0",
-    "that and correlated twins": "mu-lasso, w ≥ 0, with twins",
-    "centred columns": "mu-lasso, centred",
-    "standardised, no weight below 0": "mu-lasso, standardised, w ≥ 0",
-}
+def _of_all(lines: list[Line], key: str, sentence: str) -> Claim:
+    found = tallied(lines, key)
+    total = found.better + found.level + len(found.beaten)
+    figure = f"{found.counts} of {total} comparisons{found.names('; beaten by ')}"
+    return Claim("Q1", sentence, found.short, figure, found.verdict, _REASON, tested(lines, key))
 
 
-def reason(lines: list[dict[str, Any]], key: str) -> str:
-    """Return the most likely reason with the figures of its tests: area under the changed ranking less ours."""
-    found = []
-    for what, name in TESTS.items():
-        known = {kind: part for kind, part in kinds(lines).items() if name in names(part)}
-        changes = [f"{kind} {_less(gain(part, name, key))}" for kind, part in known.items()]
-        if changes:
-            found.append(f"{what}: {', '.join(changes)}")
-    return (
-        "The size of a weight ranks evidence against a class as high as evidence for it, and a column's scale decides "
-        f"how cheaply it is weighed. Change of the area where that is changed, points: {'; '.join(found)}"
+def _of_random(lines: list[Line]) -> Claim:
+    found = {kind: gain(part, RANDOM, "own") for kind, part in kinds(lines).items()}
+    wins = [difference.below for difference in found.values()]
+    return Claim(
+        "Q1",
+        "Removing the mu-lasso's channels costs a class more recall than random channels",
+        counted(wins, "kinds"),
+        "area, ours less theirs: " + "; ".join(f"{kind} {signed(v)}" for kind, v in found.items()),
+        verdict_of(wins),
+        _REASON,
+        tested(lines, "own"),
+        tuple((kind, difference.times(-1)) for kind, difference in found.items()),
     )
 
 
-def _less(ours_less_other: tuple[float, float, float]) -> str:
-    return f"{-ours_less_other[0]:+.1f}".replace("-", "−")
+def tested(lines: list[Line], key: str) -> str:
+    """Return what tests the reason: area under the changed ranking less ours, for every change that was measured."""
+    found = []
+    for what, name in TESTS.items():
+        known = {kind: part for kind, part in kinds(lines).items() if name in names(part)}
+        changes = [f"{kind} {number(-gain(part, name, key).mean, '+.1f')}" for kind, part in known.items()]
+        found += [f"{what}: {', '.join(changes)}"] * bool(changes)
+    return f"change of the area where that is changed, points: {'; '.join(found)}"

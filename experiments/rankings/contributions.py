@@ -64,9 +64,12 @@ def contributions(subject: Subject) -> Contributions:
                 sums = [_positions(r, s).sum(2) for r, s in zip(parts, sites, strict=True)]
                 relevance[name].append(torch.cat(sums, 1))
     return Contributions(
-        table, _stacked(means), _stacked(taylor), {name: _stacked(v) for name, v in relevance.items()},
-        weight_norms(subject.model, subject.train[:2], sites),
-    )  # fmt: skip
+        table=table,
+        means=_stacked(means),
+        taylor=_stacked(taylor),
+        relevance={name: _stacked(v) for name, v in relevance.items()},
+        weight_norm=weight_norms(subject.model, subject.train[:2], sites),
+    )
 
 
 def sent_back(
@@ -91,11 +94,12 @@ def sent_back(
         x = images.clone().requires_grad_()
         with instrument(model, Instrument(edits={s.name: keeper(s.name) for s in sites}, **rules)):
             logits = model(x.clone())
+        score = logits.gather(1, labels[:, None])[:, 0]
+        total = score.sum()
         if flow is not None:
             flow.forget()  # what it keeps would keep the graph of every batch
-        score = logits.gather(1, labels[:, None])[:, 0]
-        # LRP starts with the logit itself, a gradient with 1.
-        total = score.sum() if lrp is None else (score * score.detach()).sum()
+            # LRP starts with the logit itself, a gradient with 1.
+            total = (score * score.detach()).sum()
         back = torch.autograd.grad(total, [kept[s.name] for s in sites])
     return [kept[s.name].detach() for s in sites], list(back)
 
@@ -105,7 +109,8 @@ def weight_norms(model: nn.Module, images: Tensor, sites: tuple[Site, ...]) -> F
 
     Where a site adds two paths, the filter is that of the convolution that ran last.
     """
-    wanted, found = {s.name for s in sites}, {}
+    wanted = {s.name for s in sites}
+    found = {}
     last = torch.zeros(0)
 
     def observe(call: Call, _out: Any) -> None:
@@ -124,7 +129,9 @@ def weight_norms(model: nn.Module, images: Tensor, sites: tuple[Site, ...]) -> F
 
 def _positions(maps: Tensor, site: Site) -> Tensor:
     """Return maps as (B, channels, positions)."""
-    return maps.detach().movedim(site.axis or 1, 1).flatten(2) if maps.dim() > 2 else maps.detach()[:, :, None]
+    if maps.dim() == 2:
+        return maps.detach()[:, :, None]
+    return maps.detach().movedim(site.axis or 1, 1).flatten(2)
 
 
 def _stacked(parts: list[Tensor]) -> Float64:

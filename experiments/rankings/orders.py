@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -16,17 +15,30 @@ from interpnet.gram import Gram, one_hot
 from interpnet.interpretation import interpret
 from interpnet.support.types import Float64, Int64
 
-#: The ranking that is asked about, and its variants, which are compared with it as well.
+#: The ranking that is asked about.
 OURS = "mu-lasso"
-VARIANTS = (
-    "mu-lasso, order of entry", "mu-lasso, weight × score", "mu-lasso, w ≥ 0",
-    "mu-lasso, w ≥ 0, with twins", "mu-lasso, centred", "mu-lasso, standardised", "mu-lasso, standardised, w ≥ 0",
-)  # fmt: skip
+# Its variants, which are compared with it as well.
+_ENTRY = f"{OURS}, order of entry"
+_RESPONSE = f"{OURS}, weight × score"
+_POSITIVE = f"{OURS}, w ≥ 0"
+_WITH_TWINS = f"{OURS}, w ≥ 0, with twins"
+_CENTRED = f"{OURS}, centred"
+_STANDARDISED = f"{OURS}, standardised"
+_STANDARDISED_POSITIVE = f"{OURS}, standardised, w ≥ 0"
+VARIANTS = (_ENTRY, _RESPONSE, _POSITIVE, _WITH_TWINS, _CENTRED, _STANDARDISED, _STANDARDISED_POSITIVE)
+#: What is changed to test a reason, and the ranking that changes it.
+TESTS = {
+    "no weight below 0": _POSITIVE,
+    "that and correlated twins": _WITH_TWINS,
+    "centred columns": _CENTRED,
+    "standardised, no weight below 0": _STANDARDISED_POSITIVE,
+}
 RANDOM = "random"
 GREEDY = "greedy oracle"
 DRAWS = 5
 #: A channel's twins: correlated with it at least this much over the training images; at most so many of them.
-TWIN, TWINS = 0.8, 3
+TWIN = 0.8
+TWINS = 3
 
 
 def falling(values: Float64) -> Int64:
@@ -36,46 +48,60 @@ def falling(values: Float64) -> Int64:
 
 def rankings(found: Contributions, labels: Int64, mu: float, length: int, seed: int) -> dict[str, Int64]:
     """Return (C, m) orders of all rankings but the greedy one, the first ``length`` of them meaningful."""
-    X, C = found.table.X.astype(np.float64), found.table.n_classes
-    target = one_hot(labels, C).astype(np.float64)
-    gram, channels = found.table.gram(), found.table.channels
+    X = found.table.X.astype(np.float64)
+    target = one_hot(labels, found.table.n_classes).astype(np.float64)
+    orders = {**of_mulasso(found, X, target, mu, length), **of_others(found, X, labels, target)}
+    rng = np.random.default_rng([seed, 7])
+    for draw in range(DRAWS):
+        orders[f"{RANDOM} {draw}"] = np.stack([rng.permutation(X.shape[1]) for _ in range(target.shape[1])])
+    return orders
+
+
+def of_mulasso(found: Contributions, X: Float64, target: Float64, mu: float, length: int) -> dict[str, Int64]:
+    """Return the method's order and its variants: by weight, then by entry, then by correlation with the class."""
+    channels = found.table.channels
+    gram = found.table.gram()
     centred = Gram.from_scores(X - X.mean(0), target)
     scaled = Gram.from_scores(StandardScaler().fit_transform(X), target)
     w, positive = (interpret(gram, channels=channels, mu=mu, positive=p).coef for p in (False, True))
     with_mean = interpret(centred, channels=channels, mu=mu).coef
+    response = np.maximum(w * class_means(X, target), 0.0)
     nothing = np.zeros_like(w)
     correlation = correlations(X, target)
-    radius = entry_radius(gram, length, positive=False)
-    ours = behind(np.abs(w), radius, np.abs(correlation))
+    size = np.abs(correlation)
+    radius = entry_radius(gram, length)
+    scaled_radius = entry_radius(scaled, length)
     nonnegative = behind(positive, entry_radius(gram, length, positive=True), correlation)
-    response = np.maximum(w * class_means(X, target), 0.0)
-    difference, standardised = differences(found.means, target)
-    own: Callable[[Float64], Float64] = lambda values: class_means(values, target)  # noqa: E731
-    orders = {
-        OURS: ours,
-        VARIANTS[0]: behind(nothing, radius, np.abs(correlation)),
-        VARIANTS[1]: behind(response, radius, np.abs(correlation)),
-        VARIANTS[2]: nonnegative,
-        VARIANTS[3]: with_twins(nonnegative, X),
-        VARIANTS[4]: behind(np.abs(with_mean), entry_radius(centred, length, positive=False), np.abs(correlation)),
-        VARIANTS[5]: behind(nothing, entry_radius(scaled, length, positive=False), np.abs(correlation)),
-        VARIANTS[6]: behind(nothing, entry_radius(scaled, length, positive=True), correlation),
-        "mean activation": falling(own(found.means)),
-        "activation difference": falling(difference),
-        "activation difference, d′": falling(standardised),
-        "correlation with the label": falling(correlation),
-        "filter norm": falling(np.tile(found.weight_norm, (C, 1))),
-        "gradient × activation, absolute": falling(own(np.abs(found.taylor))),
-        "gradient × activation": falling(own(found.taylor)),
-        "LRP, epsilon": falling(own(found.relevance["lrp_epsilon"])),
-        "LRP, positive": falling(own(found.relevance["lrp_epsilon_plus_flat"])),
-        "ridge": falling(np.abs(ridge(X, target))),
-        "logistic regression": falling(np.abs(logistic(X, labels, C))),
+    return {
+        OURS: behind(np.abs(w), radius, size),
+        _ENTRY: behind(nothing, radius, size),
+        _RESPONSE: behind(response, radius, size),
+        _POSITIVE: nonnegative,
+        _WITH_TWINS: with_twins(nonnegative, X),
+        _CENTRED: behind(np.abs(with_mean), entry_radius(centred, length), size),
+        _STANDARDISED: behind(nothing, scaled_radius, size),
+        _STANDARDISED_POSITIVE: behind(nothing, entry_radius(scaled, length, positive=True), correlation),
     }
-    rng = np.random.default_rng([seed, 7])
-    for draw in range(DRAWS):
-        orders[f"{RANDOM} {draw}"] = np.stack([rng.permutation(X.shape[1]) for _ in range(C)])
-    return orders
+
+
+def of_others(found: Contributions, X: Float64, labels: Int64, target: Float64) -> dict[str, Int64]:
+    """Return the rankings that the method is compared with."""
+    n_classes = target.shape[1]
+    difference, standardised = differences(found.means, target)
+    values = {
+        "mean activation": class_means(found.means, target),
+        "activation difference": difference,
+        "activation difference, d′": standardised,
+        "correlation with the label": correlations(X, target),
+        "filter norm": np.tile(found.weight_norm, (n_classes, 1)),
+        "gradient × activation, absolute": class_means(np.abs(found.taylor), target),
+        "gradient × activation": class_means(found.taylor, target),
+        "LRP, epsilon": class_means(found.relevance["lrp_epsilon"], target),
+        "LRP, positive": class_means(found.relevance["lrp_epsilon_plus_flat"], target),
+        "ridge": np.abs(ridge(X, target)),
+        "logistic regression": np.abs(logistic(X, labels, n_classes)),
+    }
+    return {name: falling(value) for name, value in values.items()}
 
 
 def class_means(values: Float64, target: Float64) -> Float64:
@@ -93,7 +119,7 @@ def differences(values: Float64, target: Float64) -> tuple[Float64, Float64]:
     >>> found.tolist(), standardised.round(3).tolist()
     ([[2.0], [-2.0]], [[2.828], [-2.828]])
     """
-    inside, outside = class_means(values, target), class_means(values, 1 - target)
+    inside, outside = (class_means(values, t) for t in (target, 1 - target))
     spread = [class_means(values**2, t) - class_means(values, t) ** 2 for t in (target, 1 - target)]
     pooled = np.sqrt(np.maximum(sum(spread) / 2, 0.0))
     found = inside - outside
@@ -113,7 +139,7 @@ def _unit(values: Float64) -> Float64:
     return found
 
 
-def entry_radius(gram: Gram, length: int, *, positive: bool) -> Float64:
+def entry_radius(gram: Gram, length: int, *, positive: bool = False) -> Float64:
     """Return the mu at which each channel first has a weight for each class (C, m), to the grid of the path."""
     return entry(*along(gram, length, positive=positive))
 

@@ -44,15 +44,16 @@ def passes(subject: Subject, channels: ChannelIndex) -> Passes:
     """Return passes over the test images; use them in evaluation mode, without gradients."""
     nothing = Interpretation(channels, np.zeros((len(subject.classes), len(channels))), subject.classes)
     loader = batches(subject.test, subject.test_labels)
-    return Passes(
-        subject.model, loader, nothing, torch.device("cpu"), None, channels_last=False, seed=subject.seed
-    )  # fmt: skip
+    cpu = torch.device("cpu")
+    return Passes(subject.model, loader, nothing, cpu, None, channels_last=False, seed=subject.seed)
 
 
 def recall(run: Passes, lists: Sequence[Int64] | None) -> tuple[float, float]:
     """Return the mean recall of the classes without their own lists, and of the others without one's list."""
     own = float(np.nanmean(run.own(lists)))
-    others = own if lists is None else float(np.nanmean(run.others(lists)))
+    others = own
+    if lists is not None:
+        others = float(np.nanmean(run.others(lists)))
     return round(own, 5), round(others, 5)
 
 
@@ -89,7 +90,8 @@ def greedy(subject: Subject, m: int, length: int, each: int) -> Int64:
 
 def _greedy_of(remover: Remover, images: Tensor, c: int, m: int, length: int) -> list[int]:
     chosen: list[int] = []
-    n, at_once = len(images), max(1, 100 // len(images))
+    n = len(images)
+    at_once = max(1, 100 // n)
     for _ in range(length):
         left = [i for i in range(m) if i not in chosen]
         scores = []

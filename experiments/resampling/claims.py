@@ -2,122 +2,125 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.common.claims import Claim, verdict_of
+from experiments.common.claims import Claim, counted, verdict_of
 from experiments.common.maps import RULES
-from experiments.common.pages import signed
+from experiments.common.pages import committed
+from experiments.common.tables import Interval, Line, points, signed
 from experiments.resampling.effects import (
-    Interval,
-    Line,
+    Scores,
     at_best_blur,
     best_blur,
-    cell,
     effects,
     kinds_of,
+    mean,
     over_blurring,
-    part,
+    with_masks,
 )
 
-HERE = Path(__file__).parent
-#: With fewer networks there is no interval.
-_LEAST = 2
-
-Kind = tuple[str, str]
+Kinds = dict[tuple[str, str], list[Scores]]
+Gains = dict[tuple[str, ...], Interval]
 
 
 def claims() -> list[Claim]:
     """Return Q3's and Q4's claims; each holds on a kind of network if its interval is on the right side of zero."""
-    lines: list[Line] = json.loads((HERE / "results.json").read_text())
-    kinds = [k for k in kinds_of(lines) if len(part(lines, k)) >= _LEAST]
-    masked = [k for k in kinds if any(name.startswith("iou") for name in part(lines, k)[0])]
-    return [resampling(lines, masked), blurring(lines, masked), channels(lines, masked), sensitivity(lines, kinds)]
+    return claims_of(committed(__file__))
 
 
-def resampling(lines: list[Line], kinds: list[Kind]) -> Claim:
+def claims_of(lines: list[Line]) -> list[Claim]:
+    """Return the claims that some results support; with one network of a kind there is no interval."""
+    kinds = {kind: part for kind, part in kinds_of(lines).items() if len(part) > 1}
+    masked = with_masks(kinds)
+    return [resampling(masked), blurring(masked), channels(masked), sensitivity(kinds)]
+
+
+def _claim(sentence: str, gains: Gains, reason: str, tested: str = "") -> Claim:
+    """Return a claim of Q3 about gains in overlap, by case."""
+    shown = [gain.above for gain in gains.values()]
+    effects_ = tuple((" ".join(case), gain.times(100)) for case, gain in gains.items())
+    words = (counted(shown, "cases"), _listed(gains), verdict_of(shown))
+    return Claim("Q3", sentence, *words, reason, tested, effects_)
+
+
+def resampling(kinds: Kinds) -> Claim:
     """Return Q3: resampling improves the overlap of the same identified channels' maps, under every rule."""
-    gains = {
-        (*kind, rule): effects(part(lines, kind), "iou", rule, "positive/0")["resampling, channels"]
-        for kind in kinds
+    gains: Gains = {
+        (*kind, rule): effects(part, "iou", rule, "positive/0")["resampling, channels"]
+        for kind, part in kinds.items()
         for rule in RULES
     }
-    gained = {rule: [100 * _gain_of_blur(lines, kind, rule) for kind in kinds] for rule in RULES}
-    blurs = ", ".join(f"{rule} {np.mean(points):+.1f}" for rule, points in gained.items() if points)
-    return Claim(
-        "Q3",
+    blurred = []
+    for rule in RULES:
+        gained = [100 * _gain_of_blur(part, rule) for part in kinds.values()]
+        if gained:
+            blurred.append(f"{rule} {np.mean(gained):+.1f}")
+    return _claim(
         "Stride-1 resampling improves the IoU-AUC of the same identified channels' maps, under each backward rule",
-        _listed(gains),
-        verdict_of(low > 0 for _, low, _ in gains.values()),
-        f"it takes the grid away but not the rest of the noise, which a blur of the plain map does ({blurs} points)",
+        gains,
+        "it takes the grid away but not the rest of the noise, which a blur of the plain map does",
+        f"{', '.join(blurred)} points",
     )
 
 
-def blurring(lines: list[Line], kinds: list[Kind]) -> Claim:
+def blurring(kinds: Kinds) -> Claim:
     """Return Q3: more than a blur of the plain maps does."""
-    gains = {kind: over_blurring(part(lines, kind), "guided", "channels", "positive")[1] for kind in kinds}
-    after = {kind: _blurred(lines, kind)["resampling, channels"] for kind in kinds}
-    return Claim(
-        "Q3",
+    gains: Gains = {kind: over_blurring(part, "guided", "channels", "positive")[1] for kind, part in kinds.items()}
+    after: Gains = {kind: _blurred(part)["resampling, channels"] for kind, part in kinds.items()}
+    return _claim(
         "Resampling gains more than a Gaussian blur of the plain map, at its best of 0 to 4 pixels (guided)",
-        _listed(gains),
-        verdict_of(low > 0 for _, low, _ in gains.values()),
-        "IoU-AUC rewards smooth maps, and resampling is one way to smooth: with both maps at their own best blur, "
-        f"resampling changes {_listed(after)}",
+        gains,
+        "IoU-AUC rewards smooth maps, and resampling is one way to smooth",
+        f"with both maps at their own best blur, resampling changes {_listed(after)}",
     )
 
 
-def channels(lines: list[Line], kinds: list[Kind]) -> Claim:
+def channels(kinds: Kinds) -> Claim:
     """Return Q3: starting from identified channels instead of the logit improves the overlap, all else equal."""
-    gains = {}
-    for kind in kinds:
+    gains: Gains = {}
+    for kind, part in kinds.items():
         for reduction in ("positive", "abs"):
-            gains[*kind, reduction] = effects(part(lines, kind), "iou", "guided", f"{reduction}/0")["channels"]
-        gains[*kind, "blurred"] = _blurred(lines, kind)["channels"]
-    return Claim(
-        "Q3",
+            gains[*kind, reduction] = effects(part, "iou", "guided", f"{reduction}/0")["channels"]
+        gains[*kind, "blurred"] = _blurred(part)["channels"]
+    return _claim(
         "Starting from the identified channels instead of the logit improves IoU-AUC, all else equal (guided)",
-        _listed(gains),
-        verdict_of(low > 0 for _, low, _ in gains.values()),
+        gains,
         "where both maps are smooth or of absolute values, the logit's lie nearly as well",
     )
 
 
-def sensitivity(lines: list[Line], kinds: list[Kind]) -> Claim:
+def sensitivity(kinds: Kinds) -> Claim:
     """Return Q4: the channels make the maps class-sensitive, by more than resampling changes them either way."""
-    figures, shown = [], []
-    for kind in kinds:
-        found = effects(part(lines, kind), "rank", "guided", "positive")
-        shown.append(found["channels"][2] < 0 and found["excess"][1] > 0)
-        by = ", ".join(f"{name} {signed(found[name], 2)}" for name in ("channels", "resampling"))
-        figures.append(f"{' '.join(kind)}: {by}")
+    found = {" ".join(kind): effects(part, "rank", "guided", "positive") for kind, part in kinds.items()}
+    figures = [
+        f"{kind}: {', '.join(f'{name} {signed(row[name], 2)}' for name in ('channels', 'resampling'))}"
+        for kind, row in found.items()
+    ]
+    shown = [row["channels"].below and row["excess"].above for row in found.values()]
     return Claim(
         "Q4",
         "The channels make guided maps class-sensitive, not the resampling: effects on rank correlation of classes",
+        counted(shown, "kinds"),
         "; ".join(figures) or "–",
         verdict_of(shown),
         "the logit's maps differ between classes by themselves, or classes share channels",
+        effects=tuple((kind, row["channels"].times(-100)) for kind, row in found.items()),
     )
 
 
-def _blurred(lines: list[Line], kind: Kind) -> dict[str, Interval]:
+def _blurred(networks: list[Scores]) -> dict[str, Interval]:
     """Return the effects on overlap with each cell at its own best blur."""
-    return effects(at_best_blur(part(lines, kind), "guided", "positive"), "iou", "guided", "positive/best")
+    return effects(at_best_blur(networks, "guided", "positive"), "iou", "guided", "positive/best")
 
 
-def _gain_of_blur(lines: list[Line], kind: Kind, rule: str) -> float:
-    networks = part(lines, kind)
+def _gain_of_blur(networks: list[Scores], rule: str) -> float:
     best = best_blur(networks, rule, "channels", "plain", "positive")
-    ends = (f"positive/{best}", "positive/0")
-    after, before = (np.mean([cell(n, "iou", rule, "channels", "plain", end) for n in networks]) for end in ends)
-    return float(after - before)
+    after, before = (mean(networks, "iou", rule, "channels", "plain", f"positive/{blur}") for blur in (best, 0))
+    return after - before
 
 
-def _listed(gains: Mapping[Any, Interval]) -> str:
+def _listed(gains: dict[Any, Interval]) -> str:
     """Return effects in points, in one line; the keys are tuples of words."""
-    shown = [(" ".join(case), [100 * value for value in gain]) for case, gain in gains.items()]
-    return "; ".join(f"{case} {signed((mean, low, high))}" for case, (mean, low, high) in shown) or "–"
+    return "; ".join(f"{' '.join(case)} {points(gain)}" for case, gain in gains.items()) or "–"

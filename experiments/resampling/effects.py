@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
-from experiments.common.pages import paired
-from experiments.resampling.measure import BLURS
+import numpy as np
 
-Line = dict[str, Any]
-Interval = tuple[float, float, float]
+from experiments.common.tables import Interval, Line, grouped, paired
+from experiments.resampling.measure import BLURS, HOW, STARTS
 
-
-def kinds_of(lines: list[Line]) -> list[tuple[str, str]]:
-    """Return the kinds of networks, (architecture, data), in the order they were measured."""
-    return list(dict.fromkeys((x["architecture"], x["data"]) for x in lines))
+Scores = dict[str, float]
+#: The cells of the 2x2 factorial: where the signal starts, and whether it is resampled.
+CELLS = tuple((start, how) for start in STARTS for how in HOW)
 
 
-def part(lines: list[Line], kind: tuple[str, str]) -> list[dict[str, float]]:
-    """Return the scores of the networks of a kind."""
-    return [x["scores"] for x in lines if (x["architecture"], x["data"]) == kind]
+def kinds_of(lines: Iterable[Line]) -> dict[tuple[str, str], list[Scores]]:
+    """Return the scores of the networks of each kind, (architecture, data), in the order they were measured."""
+    return {
+        (architecture, data): [x["scores"] for x in here]
+        for (architecture, data), here in grouped(lines, "architecture", "data").items()
+    }
 
 
-def cell(scores: dict[str, float], measure: str, rule: str, start: str, how: str, end: str) -> float:
+def with_masks(kinds: dict[tuple[str, str], list[Scores]]) -> dict[tuple[str, str], list[Scores]]:
+    """Return the kinds whose overlap with a mask was measured."""
+    return {kind: part for kind, part in kinds.items() if any(name.startswith("iou") for name in part[0])}
+
+
+def cell(scores: Scores, measure: str, rule: str, start: str, how: str, end: str) -> float:
     """Return one cell's score; ``end`` is the reduction, and for overlap the blur."""
     return scores[f"{measure}/{rule}/{start}/{how}/{end}"]
 
 
-def effects(networks: list[dict[str, float]], measure: str, rule: str, end: str) -> dict[str, Interval]:
+def mean(networks: list[Scores], measure: str, rule: str, start: str, how: str, end: str) -> float:
+    """Return the mean of a cell over networks."""
+    return float(np.mean([cell(n, measure, rule, start, how, end) for n in networks]))
+
+
+def effects(networks: list[Scores], measure: str, rule: str, end: str) -> dict[str, Interval]:
     """Return the effects of a 2x2 factorial with intervals over networks.
 
     Parameters
@@ -38,7 +49,7 @@ def effects(networks: list[dict[str, float]], measure: str, rule: str, end: str)
 
     Returns
     -------
-    dict of str to (float, float, float)
+    dict of str to Interval
         Mean and ends of the 95 % interval of: ``channels``, the mean over both ways back of channels less logit;
         ``resampling``, the mean over both starts of resampled less plain; ``resampling, channels`` and ``resampling,
         logit``, the same at one start; ``interaction``, the former less the latter; ``excess``, the size of the
@@ -46,12 +57,10 @@ def effects(networks: list[dict[str, float]], measure: str, rule: str, end: str)
     """
     rows: dict[str, list[float]] = {}
     for scores in networks:
-        cp, cr, lp, lr = (
-            cell(scores, measure, rule, start, how, end)
-            for start in ("channels", "logit")
-            for how in ("plain", "resampled")
-        )
-        channels, resampling = (cp + cr - lp - lr) / 2, (cr + lr - cp - lp) / 2
+        # c and l for channels and logit, p and r for plain and resampled.
+        cp, cr, lp, lr = (cell(scores, measure, rule, start, how, end) for start, how in CELLS)
+        channels = (cp + cr - lp - lr) / 2
+        resampling = (cr + lr - cp - lp) / 2
         found = {
             "channels": channels,
             "resampling": resampling,
@@ -65,31 +74,26 @@ def effects(networks: list[dict[str, float]], measure: str, rule: str, end: str)
     return {name: paired(values) for name, values in rows.items()}
 
 
-def best_blur(networks: list[dict[str, float]], rule: str, start: str, how: str, reduction: str) -> int:
+def best_blur(networks: list[Scores], rule: str, start: str, how: str, reduction: str) -> int:
     """Return the blur with which a cell overlaps most, in the mean over the networks."""
     return max(BLURS, key=lambda b: sum(cell(n, "iou", rule, start, how, f"{reduction}/{b}") for n in networks))
 
 
-def at_best_blur(networks: list[dict[str, float]], rule: str, reduction: str) -> list[dict[str, float]]:
+def at_best_blur(networks: list[Scores], rule: str, reduction: str) -> list[Scores]:
     """Return the networks' overlaps with each cell at its own best blur, under the end ``REDUCTION/best``.
 
     The blur is chosen on the same networks, one number for all of them.
     """
-    chosen = {
-        (start, how): best_blur(networks, rule, start, how, reduction)
-        for start in ("channels", "logit")
-        for how in ("plain", "resampled")
-    }
-    return [
-        {
-            f"iou/{rule}/{start}/{how}/{reduction}/best": cell(n, "iou", rule, start, how, f"{reduction}/{blur}")
-            for (start, how), blur in chosen.items()
-        }
-        for n in networks
-    ]
+    found: list[Scores] = [{} for _ in networks]
+    for start, how in CELLS:
+        blur = best_blur(networks, rule, start, how, reduction)
+        for one, scores in zip(found, networks, strict=True):
+            value = cell(scores, "iou", rule, start, how, f"{reduction}/{blur}")
+            one[f"iou/{rule}/{start}/{how}/{reduction}/best"] = value
+    return found
 
 
-def over_blurring(networks: list[dict[str, float]], rule: str, start: str, reduction: str) -> tuple[int, Interval]:
+def over_blurring(networks: list[Scores], rule: str, start: str, reduction: str) -> tuple[int, Interval]:
     """Return the blur that is best for the plain maps, and the overlap of resampled maps, as they are, above theirs.
 
     The blur is chosen on the same networks, which favours blurring.

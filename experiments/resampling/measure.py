@@ -6,6 +6,7 @@ reduction, so that a difference is due to the factor alone.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -48,16 +49,13 @@ def combined(raw: Tensor, reduction: str, blur: int = 0) -> Tensor:
     return normalise(maps).amax(1)
 
 
-def cells(subject: Subject, labels: Tensor, masks: Tensor | None, rules: Iterable[str] = RULES) -> dict[str, float]:
+def cells(subject: Subject, rules: Iterable[str] = RULES) -> dict[str, float]:
     """Return every cell's scores by name, ``iou/guided/channels/resampled/positive/0`` (the last is the blur).
 
     Parameters
     ----------
     subject : Subject
-    labels : Tensor (B,)
-        The class each map is for.
-    masks : Tensor (B, H, W) of bool, or None
-        What tells the class; without masks no overlap is measured.
+        Without masks no overlap is measured.
     rules : iterable of str
         Backward rules.
 
@@ -68,30 +66,21 @@ def cells(subject: Subject, labels: Tensor, masks: Tensor | None, rules: Iterabl
         the strongest signal's map at the frequencies of stride 2.
     """
     scores: dict[str, float] = {}
-    for rule in rules:
-        for start in STARTS:
-            for how in HOW:
-                cell = f"{rule}/{start}/{how}"
-                made = [
-                    signals(subject.model, images, target, subject.found, start, rule, how)
-                    for images, target in zip(
-                        torch.split(subject.images, _BATCH), torch.split(labels, _BATCH), strict=True
-                    )
-                ]
-                raw = torch.cat(made)
-                scores[f"grid/{cell}"] = float(checkerboard(reduce_colours(raw[:, 0], "positive"), 2).median())
-                if masks is not None:
-                    for reduction in REDUCTIONS:
-                        for blur in BLURS:
-                            maps = combined(raw, reduction, blur)
-                            overlap = iou_auc(maps, masks, constant="zero").mean
-                            scores[f"iou/{cell}/{reduction}/{blur}"] = overlap
-                by_class = [_for_class(subject, c, start, rule, how) for c in subject.classes]
-                for reduction in REDUCTIONS:
-                    maps = torch.stack([combined(raw, reduction) for raw in by_class], 1)
-                    found = class_sensitivity(maps, constant="zero")
-                    scores[f"rank/{cell}/{reduction}"] = found.spearman.mean
-                    scores[f"structure/{cell}/{reduction}"] = found.ssim.mean
+    parts = list(zip(torch.split(subject.images, _BATCH), torch.split(subject.labels, _BATCH), strict=True))
+    for rule, start, how in itertools.product(rules, STARTS, HOW):
+        cell = f"{rule}/{start}/{how}"
+        raw = torch.cat([signals(subject.model, *part, subject.found, start, rule, how) for part in parts])
+        scores[f"grid/{cell}"] = float(checkerboard(reduce_colours(raw[:, 0], "positive"), 2).median())
+        by_class = [_for_class(subject, c, start, rule, how) for c in subject.classes]
+        for reduction in REDUCTIONS:
+            if subject.masks is not None:
+                for blur in BLURS:
+                    overlap = iou_auc(combined(raw, reduction, blur), subject.masks, constant="zero").mean
+                    scores[f"iou/{cell}/{reduction}/{blur}"] = overlap
+            maps = torch.stack([combined(one, reduction) for one in by_class], 1)
+            found = class_sensitivity(maps, constant="zero")
+            scores[f"rank/{cell}/{reduction}"] = found.spearman.mean
+            scores[f"structure/{cell}/{reduction}"] = found.ssim.mean
     return {name: round(float(np.round(value, 5)), 5) for name, value in scores.items()}
 
 

@@ -9,10 +9,6 @@ are E3's, trained on the spot where its working folder (--work) lacks them.
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,43 +16,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.common.maps import RULES
-from experiments.common.pages import commit, measured_before
+from experiments.common.maps import RULES, quietly
+from experiments.common.runner import Results, command
+from experiments.common.tables import Line
 from experiments.sanity.subjects import SUBJECTS, Subject
 from experiments.sanity.table import write_readme
-from interpnet.attribution import AttributionWarning, attribute, methods
+from interpnet.attribution import methods
 from interpnet.errors import ModelError
 from interpnet.evaluate import class_sensitivity, deletion, insertion, parameter_randomisation
 from interpnet.explanation import explain
-from interpnet.support.allocator import keep_freed_memory
-from interpnet.support.io import write_text
 
 HERE = Path(__file__).parent
 STEPS = 16
 
 Maps = Callable[[nn.Module, Tensor, Tensor], Tensor]
-
-
-def maps_of(method: str, **options: Any) -> Maps:
-    """Return a method as a function of model, images and classes; signed maps keep their sign."""
-
-    def run(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AttributionWarning)
-            return attribute(model, images, target, method, **options)
-
-    return run
-
-
-def maps_of_channels(subject: Subject, *, rectifier: str, resample: bool, reduction: str) -> Maps:
-    """Return the combined map of each class's identified channels, which stay those of the trained network."""
-
-    def run(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
-        return explain(
-            model, images, subject.found, classes=target, rectifier=rectifier, resample=resample, reduction=reduction
-        ).combined
-
-    return run
 
 
 def names(*, quick: bool) -> list[str]:
@@ -69,20 +42,30 @@ def names(*, quick: bool) -> list[str]:
 
 
 def made(name: str, subject: Subject) -> Maps:
-    """Return the map of that name."""
-    start, *words = name.removesuffix(", absolute").split()
-    if start == "channels":
+    """Return the map of that name as a function of model, images and classes; signed maps keep their sign.
+
+    The channels are those identified in the trained network, also where the model's weights are random.
+    """
+    start_at, *words = name.removesuffix(", absolute").split()
+
+    def of_channels(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
+        rule, how = words
         reduction = "abs" if name.endswith(", absolute") else "positive"
-        return maps_of_channels(subject, rectifier=words[0], resample=words[1] == "resampled", reduction=reduction)
-    if start == "logit":
-        return maps_of(words[0], resample=True)
-    return maps_of(name, **subject.options.get(name, {}))
+        resample = how == "resampled"
+        options: dict[str, Any] = {"classes": target, "rectifier": rule, "resample": resample, "reduction": reduction}
+        return explain(model, images, subject.found, **options).combined
+
+    if start_at == "channels":
+        return of_channels
+    if start_at == "logit":
+        return lambda model, images, target: quietly(model, images, target, words[0], resample=True)
+    return lambda model, images, target: quietly(model, images, target, name, **subject.options.get(name, {}))
 
 
-def examine(method: str, explained: Maps, subject: Subject) -> dict[str, Any]:
+def examine(explained: Maps, subject: Subject) -> Line:
     """Return one method's scores, each the mean over the images."""
-    began = time.perf_counter()
-    model, images = subject.model, subject.images
+    model = subject.model
+    images = subject.images
     with torch.no_grad():
         target = model(images).argmax(1)
     maps = explained(model, images, target)
@@ -92,8 +75,8 @@ def examine(method: str, explained: Maps, subject: Subject) -> dict[str, Any]:
     cascade = parameter_randomisation(
         model, images, lambda m, x: explained(m, x, target[: len(x)]), stages=subject.stages, constant="zero"
     )
-    if cascade.spearman.curve is None:
-        raise RuntimeError("a cascade has a curve")
+    if cascade.spearman.curve is None or removed.flagged is None:
+        raise RuntimeError("a cascade has a curve, and deletion flags constant maps; this is a fault of the library")
     scores = {
         "deletion": removed.mean,
         "insertion": put_in.mean,
@@ -104,51 +87,48 @@ def examine(method: str, explained: Maps, subject: Subject) -> dict[str, Any]:
         "weights_structure": cascade.ssim.mean,
         "weights_rank_after_the_top": float(cascade.spearman.curve[:, 0].mean()),
     }
-    return {
-        "method": method,
-        **{name: round(value, 5) for name, value in scores.items()},
-        "blank": int(removed.flagged.sum()) if removed.flagged is not None else 0,
-        "images": len(images),
-        "seconds": round(time.perf_counter() - began, 1),
-        "commit": commit(),
-    }
+    rounded = {name: round(value, 5) for name, value in scores.items()}
+    return {**rounded, "blank": int(removed.flagged.sum()), "images": len(images)}
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command(
+    __doc__,
+    subjects=SUBJECTS,
+    images="of each network; by default 32 (CIFAR-10) and 12",
+    networks="of each data set of flowers; by default 2 and 1",
+    work="weights and images of E3",
+)
+def main(
+    *,
+    subjects: tuple[str, ...] = tuple(SUBJECTS),
+    images: int | None = None,
+    networks: int | None = None,
+    work: Path = Path("runs/localisation"),
+    out: Path = HERE / "results.json",
+    quick: bool = False,
+) -> None:
     """Examine what is missing and write results.json and the README's tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS), choices=SUBJECTS)
-    parser.add_argument("--images", type=int, help="of each network; by default 32 (CIFAR-10) and 12")
-    parser.add_argument("--networks", type=int, help="of each data set of flowers; by default 2 and 1")
-    parser.add_argument("--work", type=Path, default=Path("runs/localisation"), help="weights and images of E3")
-    parser.add_argument("--out", type=Path, default=HERE / "results.json")
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args(arguments)
-    keep_freed_memory()
-    options.work.mkdir(parents=True, exist_ok=True)
-    lines = measured_before(options.out)
-    done = {(x["subject"], x["seed"], x["method"]) for x in lines}
-    for name in options.subjects:
+    results = Results(out)
+    for name in subjects:
         make, networks, n_images = SUBJECTS[name]
         if name != "resnet20":  # of which there is one
-            networks = options.networks or networks
-        n_images = 4 if options.quick else options.images or n_images
-        for seed in range(1 if options.quick else networks):
-            wanted = [m for m in names(quick=options.quick) if (name, seed, m) not in done]
-            if not wanted:
+            networks = networks or networks
+        n_images = images or n_images
+        if quick:
+            networks = 1
+            n_images = 4
+        for seed in range(networks):
+            wanted = [{"subject": name, "seed": seed, "method": m} for m in names(quick=quick)]
+            if not results.todo(wanted):
                 continue
-            subject = make(seed, options.work, n_images=n_images, quick=options.quick)
-            for method in wanted:
+            subject = make(seed, work, n_images=n_images, quick=quick)
+            for line in results.missing(wanted):
                 try:
-                    line = {"subject": name, "seed": seed, **examine(method, made(method, subject), subject)}
+                    line |= examine(made(line["method"], subject), subject)
                 except ModelError as error:  # CAM where the network does not average
-                    print(f"{name} {seed} {method}: {error}", flush=True)
-                    continue
-                lines.append(line)
-                write_text(options.out, json.dumps(lines, indent=1) + "\n")
-                print({k: round(v, 3) if isinstance(v, float) else v for k, v in line.items()}, flush=True)
-    if not options.quick:
-        write_readme(HERE / "README.md", lines)
+                    print(f"{name} {seed} {line['method']}: {error}", flush=True)
+    if not quick:
+        write_readme(HERE / "README.md", results.lines)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from experiments.common.pages import fill, markdown
+from experiments.common.pages import fill
+from experiments.common.tables import Line, commits, emphasised, grouped, markdown, minutes, number
 from experiments.localisation.table import CONTROLS
 
 COMMAND = "experiments.sanity.run"
-_COLUMNS = {
+COLUMNS = {
     "class_rank": "class: rank ↓",
     "class_structure": "class: structure ↓",
     "weights_rank": "weights: rank ↓",
@@ -23,42 +23,25 @@ _COLUMNS = {
 }
 
 
-def by_method(lines: list[dict[str, Any]], subject: str) -> dict[str, dict[str, float]]:
-    """Return each method's scores on a subject, the mean over its networks; maps of zeros are added up."""
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for line in lines:
-        if line["subject"] == subject:
-            rows.setdefault(line["method"], []).append(line)
-    return {
-        name: {
-            **{k: float(np.mean([x[k] for x in row])) for k in _COLUMNS},
-            "blank": sum(x["blank"] for x in row),
-        }
-        for name, row in rows.items()
-    }
-
-
-def table(lines: list[dict[str, Any]]) -> str:
-    """Return a table for each subject, the least class-sensitive method last."""
+def table(lines: list[Line]) -> str:
+    """Return a table for each subject, the least class-sensitive method last; maps of zeros are added up."""
     parts = []
-    for subject in dict.fromkeys(x["subject"] for x in lines):
-        here = [x for x in lines if x["subject"] == subject]
-        seeds = len({x["seed"] for x in here})
+    for (subject,), here in grouped(lines, "subject").items():
         rows = []
-        scores = by_method(lines, subject)
-        for name in sorted(scores, key=lambda n: scores[n]["class_rank"]):
-            shown = f"*{name}*" if name in CONTROLS else name
-            numbers = [f"{scores[name][k]:.2f}".replace("-", "−") for k in _COLUMNS]
-            rows.append([shown, *numbers, int(scores[name]["blank"])])
-        minutes = sum(x["seconds"] for x in here) / 60
+        for (name,), networks in grouped(here, "method").items():
+            means = [float(np.mean([x[k] for x in networks])) for k in COLUMNS]
+            cells = [number(mean, ".2f") for mean in means]
+            rows.append((means[0], [emphasised(name, weak=CONTROLS), *cells, sum(x["blank"] for x in networks)]))
+        rows.sort(key=lambda row: row[0])
+        seeds = len(grouped(here, "seed"))
         parts.append(
-            f"**{subject}**: {seeds} network{'s' if seeds > 1 else ''}, {here[0]['images']} images each; "
-            f"{minutes:.0f} minutes; commit {', '.join(sorted({x['commit'] for x in here}))}."
+            f"**{subject}**: {seeds} network{'s' * (seeds > 1)}, {here[0]['images']} images each; "
+            f"{minutes(here):.0f} minutes; commit {commits(here)}."
         )
-        parts.append(markdown(["method", *_COLUMNS.values(), "zero maps"], rows))
+        parts.append(markdown(["method", *COLUMNS.values(), "zero maps"], [row for _, row in rows]))
     return "\n\n".join(parts)
 
 
-def write_readme(path: Path, lines: list[dict[str, Any]]) -> None:
+def write_readme(path: Path, lines: list[Line]) -> None:
     """Put the tables between the README's marks."""
     fill(path, COMMAND, table(lines))

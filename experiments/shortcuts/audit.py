@@ -14,10 +14,10 @@ from sklearn.cluster import SpectralClustering
 from sklearn.metrics import silhouette_score
 from torch import Tensor
 
+from experiments.common.flower_networks import MU, masks_of
+from experiments.common.maps import quietly
 from experiments.shortcuts.plan import SIZE, Subject
-from interpnet.attribution import AttributionWarning, attribute
 from interpnet.datasets import ImageData, an8flower, make_loader, stack_images
-from interpnet.errors import DataError
 from interpnet.evaluate import ContextSwap, context_swap
 from interpnet.explanation import channel_signal, explain, reduce_colours
 from interpnet.interpretation import Interpretation, interpret
@@ -25,7 +25,6 @@ from interpnet.models import SmallCNN
 from interpnet.scores import ScoreTable, collect_scores
 from interpnet.support.types import Float64
 
-MU = 5.0
 #: A channel is flagged above this share; chosen on the development networks.
 FLAG = {"disc": 0.7, "mask": 0.5}
 _GRID = 16
@@ -47,23 +46,18 @@ class Audited:
 
 def audited(model: SmallCNN, subject: Subject, work: Path, *, n: int | None = None, seed: int = 0) -> Audited:
     """Audit a network: training images for the channels, validation images, with the same cue, for what they show."""
-    train, data = subject.data("train", work, n=n), subject.data("validation", work, n=None if n is None else n // 2)
+    train = subject.data("train", work, n=n)
+    data = subject.data("validation", work, n=n and n // 2)
     table = collect_scores(model, make_loader(train, batch_size=100), progress=False)
     found = interpret(table, mu=MU, classes=train.classes)
     images = stack_images(data, range(len(data)))
     shown = torch.as_tensor(data.labels)
+    plant = masks_of(data, name="plant")
     swaps = {
-        "disc": context_swap(model, images, found, classes=shown, seed=seed),
-        "mask": context_swap(model, images, found, classes=shown, middle=mask(data, "plant"), seed=seed),
+        how: context_swap(model, images, found, classes=shown, middle=middle, seed=seed)
+        for how, middle in (("disc", None), ("mask", plant))
     }
     return Audited(subject, model, table, found, images, data, swaps)
-
-
-def mask(data: ImageData, name: str) -> Tensor:
-    """Return one mask (B, H, W) of the images."""
-    if data.masks is None:
-        raise DataError("the data has no masks; expected an8flower")
-    return torch.from_numpy(data.masks[name])
 
 
 def network_statistics(a: Audited) -> dict[str, float]:
@@ -73,8 +67,9 @@ def network_statistics(a: Audited) -> dict[str, float]:
     maps = explain(a.model, a.images, a.found, classes=predicted, reduction="abs").combined.double().numpy()
     lit = maps[maps.sum((1, 2)) > 0]
     shares = lit / lit.sum((1, 2), keepdims=True)
-    plant = mask(a.data, "plant").numpy()[maps.sum((1, 2)) > 0]
-    disc, masked = a.swaps["disc"], a.swaps["mask"]
+    plant = masks_of(a.data, name="plant").numpy()[maps.sum((1, 2)) > 0]
+    disc = a.swaps["disc"]
+    masked = a.swaps["mask"]
     difference = standardised(a.table)
     return {
         "context share, largest class": _largest(disc.class_share),
@@ -93,13 +88,13 @@ def network_statistics(a: Audited) -> dict[str, float]:
     }
 
 
-def channel_rows(a: Audited, truth: Float64 | None) -> list[dict[str, Any]]:
+def channel_rows(a: Audited, truth: Float64) -> list[dict[str, Any]]:
     """Return a line for every relevant channel of every class: weight, suspicions, and whether it follows the cue.
 
-    ``truth`` (C, m) is the part of the cue in the effects of cue and class, see :func:`cue_share`; None without a cue.
+    ``truth`` (C, m) is the part of the cue in the effects of cue and class, see :func:`cue_share`.
     """
     difference = standardised(a.table)
-    plant = mask(a.data, "plant")
+    plant = masks_of(a.data, name="plant")
     rows = []
     for c in range(len(a.found.classes)):
         columns = a.found.columns(c)
@@ -112,35 +107,46 @@ def channel_rows(a: Audited, truth: Float64 | None) -> list[dict[str, Any]]:
         total = maps.sum((2, 3))
         outside = 1.0 - (maps * plant[mine][:, None]).sum((2, 3)) / torch.where(total > 0, total, torch.inf)
         for i, j in enumerate(columns):
-            rows.append({
-                "class": c, "column": int(j), "layer": channels[i].layer, "weight": float(a.found.coef[c, j]),
-                "disc": _number(a.swaps["disc"].share[c, j]), "mask": _number(a.swaps["mask"].share[c, j]),
-                "outside": float(outside[:, i].mean()), "difference": float(abs(difference[c, j])),
-                "truth": 0.0 if truth is None else _number(truth[c, j]),
-            })  # fmt: skip
+            row = {
+                "class": c,
+                "column": int(j),
+                "layer": channels[i].layer,
+                "weight": float(a.found.coef[c, j]),
+                "disc": _number(a.swaps["disc"].share[c, j]),
+                "mask": _number(a.swaps["mask"].share[c, j]),
+                "outside": float(outside[:, i].mean()),
+                "difference": float(abs(difference[c, j])),
+                "truth": _number(truth[c, j]),
+            }
+            rows.append(row)
     return rows
 
 
-def cue_share(a: Audited, work: Path, *, n: int | None = None) -> Float64 | None:
-    """Return (C, m): of what class and cue do to each relevant channel's score, the cue's part; None without a cue.
+def cue_share(a: Audited, work: Path, *, n: int | None = None) -> Float64:
+    """Return (C, m): of what class and cue do to each relevant channel's score, the cue's part; 0 without a cue.
 
     Ground truth from behaviour: in the split "test" the cue is drawn independently of the class, so that the effect of
     one can be told from the other's.
     """
     s = a.subject
+    signs = np.sign(a.found.coef)
     if s.kind is None:
-        return None
-    made = an8flower(
-        "single-6c", "test", root=str(work), size=SIZE, contrast=s.contrast, seed=s.seed, shortcut=s.kind,
-        strength=s.strength, n=n,
-    )  # fmt: skip
+        return np.zeros(signs.shape)
+    look: dict[str, Any] = {
+        "size": SIZE,
+        "contrast": s.contrast,
+        "seed": s.seed,
+        "shortcut": s.kind,
+        "strength": s.strength,
+    }
+    made = an8flower("single-6c", "test", root=str(work), n=n, **look)
     table = collect_scores(a.model, make_loader(s.data("test", work, n=n), batch_size=100), progress=False)
-    x, signs = np.asarray(table.X, dtype=np.float64), np.sign(a.found.coef)
+    x = np.asarray(table.X, dtype=np.float64)
     shares = np.full(signs.shape, np.nan)
     for c in range(len(signs)):
         design = np.stack([np.ones(len(x)), made.labels == c, made.cue == c], 1).astype(np.float64)
         _, by_class, by_cue = np.linalg.lstsq(design, x, rcond=None)[0]
-        one, other = np.maximum(signs[c] * by_class, 0.0), np.maximum(signs[c] * by_cue, 0.0)
+        one, other = (np.maximum(signs[c] * effect, 0.0) for effect in (by_class, by_cue))
         known = (signs[c] != 0) & (one + other > 0)
         shares[c, known] = (other / np.where(known, one + other, 1.0))[known]
     return shares
@@ -148,7 +154,8 @@ def cue_share(a: Audited, work: Path, *, n: int | None = None) -> Float64 | None
 
 def standardised(table: ScoreTable) -> Float64:
     """Return (C, m): the difference of a class's mean score to the others', over the score's standard deviation."""
-    x, labels = np.asarray(table.X, dtype=np.float64), np.asarray(table.labels)
+    x = np.asarray(table.X, dtype=np.float64)
+    labels = np.asarray(table.labels)
     spread = x.std(0)
     rows = [x[labels == c].mean(0) - x[labels != c].mean(0) for c in range(int(labels.max()) + 1)]
     return np.stack(rows) / np.where(spread > 0, spread, np.inf)
@@ -160,13 +167,14 @@ def _two_groups(a: Audited) -> float:
     ``(skewness^2 + 1) / kurtosis``: 5/9 for a uniform distribution, 1/3 for a normal one, 1 for two points. Where a cue
     disagrees now and then, a class that relies on it answers some of its own training images as it does others'.
     """
-    x, labels = np.asarray(a.table.X, dtype=np.float64), np.asarray(a.table.labels)
+    x = np.asarray(a.table.X, dtype=np.float64)
+    labels = np.asarray(a.table.labels)
     values = []
     for c in range(len(a.found.classes)):
         response = x[labels == c] @ a.found.coef[c]
         if response.std() > 0:
             values.append((stats.skew(response) ** 2 + 1) / stats.kurtosis(response, fisher=False))
-    return float(np.mean(values)) if values else 0.0
+    return float(np.mean(values or [0.0]))
 
 
 def _clusters(a: Audited, predicted: Tensor) -> float:
@@ -175,12 +183,8 @@ def _clusters(a: Audited, predicted: Tensor) -> float:
     After Lapuschkin et al., Nature Communications 2019: maps at 16x16 pixels, spectral clustering of their neighbours'
     graph. Theirs looks at the clusters by eye; here their separation is the number.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AttributionWarning)
-        maps = torch.cat([
-            attribute(a.model, images, target, "lrp_zbox")
-            for images, target in zip(torch.split(a.images, 50), torch.split(predicted, 50), strict=True)
-        ])  # fmt: skip
+    parts = zip(torch.split(a.images, 50), torch.split(predicted, 50), strict=True)
+    maps = torch.cat([quietly(a.model, images, target, "lrp_zbox") for images, target in parts])
     step = SIZE // _GRID
     coarse = maps.abs().reshape(len(maps), _GRID, step, _GRID, step).sum((2, 4)).flatten(1).double()
     small = (coarse / coarse.sum(1, keepdim=True).clamp(min=1e-12)).numpy()
@@ -191,9 +195,8 @@ def _clusters(a: Audited, predicted: Tensor) -> float:
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a graph in several parts is two clusters, too
-            groups = SpectralClustering(
-                2, affinity="nearest_neighbors", n_neighbors=min(7, len(here) - 1), random_state=0
-            ).fit_predict(here)
+            graph = {"affinity": "nearest_neighbors", "n_neighbors": min(7, len(here) - 1)}
+            groups = SpectralClustering(2, random_state=0, **graph).fit_predict(here)
         if len(set(groups)) == 2:
             values.append(float(silhouette_score(here, groups)))
     return max(values)
@@ -206,8 +209,7 @@ def _middle() -> Float64:
 
 
 def _largest(values: Float64) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.max()) if len(known) else 0.0
+    return float(max(values[np.isfinite(values)], default=0.0))
 
 
 def _number(value: float) -> float | None:

@@ -7,9 +7,8 @@ from pathlib import Path
 from experiments.shortcuts.plan import SIZE, Subject
 from interpnet.datasets import make_loader
 from interpnet.models import SmallCNN, accuracy, load_smallcnn, save_smallcnn, train
-from interpnet.support.allocator import keep_freed_memory
 
-WIDTH, EPOCHS, BATCH = 8, 8, 64
+EPOCHS = 8
 #: A network relies on its cue if it loses at least so much where the cue disagrees.
 RELIES = 0.10
 
@@ -19,10 +18,9 @@ def network(subject: Subject, work: Path, *, epochs: int = EPOCHS, n: int | None
     file = work / f"network-{subject.seed}.safetensors"
     if file.exists():
         return load_smallcnn(file)
-    keep_freed_memory()
     data = subject.data("train", work, n=n)
-    model = SmallCNN(3, len(data.classes), SIZE, WIDTH, hidden=subject.hidden, seed=subject.seed)
-    loader = make_loader(data, batch_size=BATCH, shuffle=True, seed=subject.seed)
+    model = SmallCNN(3, len(data.classes), SIZE, 8, hidden=subject.hidden, seed=subject.seed)
+    loader = make_loader(data, batch_size=64, shuffle=True, seed=subject.seed)
     train(model, loader, epochs=epochs, max_shift=SIZE // 14, seed=subject.seed, progress=False)
     save_smallcnn(model, file)
     return model
@@ -30,16 +28,12 @@ def network(subject: Subject, work: Path, *, epochs: int = EPOCHS, n: int | None
 
 def behaviour(model: SmallCNN, subject: Subject, work: Path, *, n: int | None = None) -> dict[str, float]:
     """Return accuracies on the splits, and ``reliance``: where the cue agrees minus where it disagrees (0 without)."""
-    found = {"clean": _accuracy(model, subject, "test", work, planted=False, n=n)}
-    found["validation"] = _accuracy(model, subject, "validation", work, n=n)
+
+    def reached(split: str, *, planted: bool = True) -> float:
+        return accuracy(model, make_loader(subject.data(split, work, planted=planted, n=n), batch_size=100))
+
+    found = {"clean": reached("test", planted=False), "validation": reached("validation")}
     if subject.kind is None:
         return {**found, "reliance": 0.0}
-    found["agree"] = _accuracy(model, subject, "test-agree", work, n=n)
-    found["disagree"] = _accuracy(model, subject, "test-disagree", work, n=n)
+    found |= {"agree": reached("test-agree"), "disagree": reached("test-disagree")}
     return {**found, "reliance": found["agree"] - found["disagree"]}
-
-
-def _accuracy(
-    model: SmallCNN, subject: Subject, split: str, work: Path, *, planted: bool = True, n: int | None = None
-) -> float:
-    return accuracy(model, make_loader(subject.data(split, work, planted=planted, n=n), batch_size=100))

@@ -56,14 +56,20 @@ class Subject:
 
 def subjects(which: str) -> list[Subject]:
     """Return the 40 networks of a set: every kind at six strengths, contrast and head in turn, and ten without cue."""
-    first, contrasts = SETS[which], CONTRASTS[which]
-    found = []
-    for a, kind in enumerate(KINDS):
-        for b, strength in enumerate(STRENGTHS):
-            number = len(STRENGTHS) * a + b
-            contrast, hidden = contrasts[(a + b) % len(contrasts)], 32 * ((a + b + b // 3) % 2)
-            found.append(Subject(number, first + number, kind, strength, contrast, hidden))
-    for i in range(N_CLEAN):
-        number = len(found)
-        found.append(Subject(number, first + number, None, 1.0, contrasts[i % len(contrasts)], 32 * (i % 2)))
-    return found
+    contrasts = CONTRASTS[which]
+    # Cue, its strength, and the turn of contrast and of head.
+    rows: list[tuple[str | None, float, int, int]] = [
+        (kind, strength, a + b, a + b + b // 3) for a, kind in enumerate(KINDS) for b, strength in enumerate(STRENGTHS)
+    ]
+    rows += [(None, 1.0, i, i) for i in range(N_CLEAN)]
+    return [
+        Subject(
+            number=number,
+            seed=SETS[which] + number,
+            kind=kind,
+            strength=strength,
+            contrast=contrasts[turn % len(contrasts)],
+            hidden=32 * (head % 2),
+        )
+        for number, (kind, strength, turn, head) in enumerate(rows)
+    ]

@@ -9,19 +9,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from experiments.shortcuts.audit import FLAG, Audited, mask
+from experiments.common.flower_networks import masks_of
+from experiments.shortcuts.audit import FLAG, Audited
 from experiments.shortcuts.plan import Subject
 from interpnet import ablate
 from interpnet.datasets import stack_images
 from interpnet.engine import Channel
 from interpnet.evaluate import swapped_context
 from interpnet.models import SmallCNN, train
+from interpnet.support.types import Float64
 
 SPLITS = {"agree": ("test-agree", True), "disagree": ("test-disagree", True), "clean": ("test", False)}
 _SURROUNDINGS = 3
@@ -54,7 +55,7 @@ def repairs(a: Audited, work: Path, *, n: int | None = None, seed: int = 0) -> d
         drawn = [free[i] for i in rng.choice(len(free), min(len(top), len(free)), replace=False)]
         rows[f"as many random ones, last layer ({how})"] = _without(a.model, tests, drawn)
     images, labels, plants = _training(a, work, n)
-    rows["classifier fitted anew"] = _refitted(a.model, images, labels, tests)
+    rows["classifier fitted again"] = _refitted(a.model, images, labels, tests)
     for how, middle in (("disc", None), ("mask", plants)):
         first, mixed = swapped_context(images, labels, middle=middle, partners=_SURROUNDINGS, seed=seed)
         rows[f"classifier fitted on swapped surroundings ({how})"] = _refitted(a.model, mixed, labels[first], tests)
@@ -66,7 +67,7 @@ def repairs(a: Audited, work: Path, *, n: int | None = None, seed: int = 0) -> d
 
 def _training(a: Audited, work: Path, n: int | None) -> tuple[Tensor, Tensor, Tensor]:
     data = a.subject.data("train", work, n=n)
-    return stack_images(data, range(len(data))), torch.as_tensor(data.labels), mask(data, "plant")
+    return stack_images(data, range(len(data))), torch.as_tensor(data.labels), masks_of(data, name="plant")
 
 
 def _judged(model: SmallCNN, tests: Tests, *, removed: int = 0) -> dict[str, float]:
@@ -86,7 +87,7 @@ def _without(model: SmallCNN, tests: Tests, channels: list[Channel]) -> dict[str
         return _judged(model, tests, removed=len(channels))
 
 
-def _features(model: SmallCNN, images: Tensor) -> npt.NDArray[np.float64]:
+def _features(model: SmallCNN, images: Tensor) -> Float64:
     with torch.no_grad():
         parts = [model.head(model.blocks(part)) for part in torch.split(images, 100)]
     return torch.cat(parts).double().numpy()
@@ -107,7 +108,9 @@ class _Batches:
     """Batches of tensors in a new order each epoch, as :func:`interpnet.models.train` wants them."""
 
     def __init__(self, images: Tensor, labels: Tensor, seed: int, size: int = 64) -> None:
-        self.images, self.labels, self._size = images, labels, size
+        self.images = images
+        self.labels = labels
+        self._size = size
         self.n_images = len(labels)
         self._draws = torch.Generator().manual_seed(seed)
 

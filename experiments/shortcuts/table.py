@@ -10,59 +10,84 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from experiments.common.pages import fill, markdown, paired, signed
+from experiments.common.pages import figure_file, fill
+from experiments.common.tables import (
+    Interval,
+    Line,
+    commits,
+    emphasised,
+    markdown,
+    minutes,
+    number,
+    paired,
+    sections,
+    signed,
+)
 from experiments.shortcuts.audit import FLAG
 from experiments.shortcuts.networks import RELIES
 from experiments.shortcuts.plan import KINDS
-from interpnet.plotting.style import BLUE, MUTED, VERMILLION, house_style, new_figure
-from interpnet.support.io import atomic_path
+from interpnet.plotting.style import BLUE, MUTED, VERMILLION
 
 COMMAND = "experiments.shortcuts.run"
 #: The statistic proposed: the best without masks on the development networks.
 PROPOSED = "context share, largest class"
 WITH_MASKS = "context share, mean (masks)"
 _DRAWS = 2000
-Lines = Sequence[dict[str, Any]]
+#: Suspicions of a channel: label, key, and the key with whose limit as many are flagged.
+_SUSPICIONS = (
+    ("context share above 0.7", "disc", "disc"),
+    ("class-activation difference, as many", "difference", "disc"),
+    ("random, as many", "random", "disc"),
+    ("context share above 0.5 (masks)", "mask", "mask"),
+    ("heatmap outside the plant, as many (masks)", "outside", "mask"),
+)
+Lines = Sequence[Line]
 
 
-def relies(line: dict[str, Any]) -> bool:
+def relies(line: Line) -> bool:
     """Return whether a network's accuracy is at least 10 points lower where the cue disagrees."""
     return bool(line["behaviour"]["reliance"] >= RELIES)
 
 
-def auc(truth: Sequence[bool], values: Sequence[float]) -> tuple[float, float, float]:
+def auc(truth: Sequence[bool], values: Sequence[float]) -> Interval:
     """Return the area under the ROC curve with its 95 % bootstrap interval; draws with one group only do not count."""
-    t, v = np.asarray(truth), np.asarray(values, dtype=np.float64)
+    t = np.asarray(truth)
+    v = np.asarray(values, dtype=np.float64)
     if t.all() or not t.any():
-        return float("nan"), float("nan"), float("nan")
+        return Interval(float("nan"), float("nan"), float("nan"))
     # The area is the share of (relying, other) pairs in order; a draw weighs each network by how often it came.
     order = (v[t][:, None] > v[~t]) + 0.5 * (v[t][:, None] == v[~t])
     times = np.random.default_rng(0).multinomial(len(t), np.full(len(t), 1 / len(t)), size=_DRAWS)
-    one, other = times[:, t], times[:, ~t]
+    one = times[:, t]
+    other = times[:, ~t]
     kept = (one.sum(1) > 0) & (other.sum(1) > 0)
     drawn = np.einsum("di,ij,dj->d", one, order, other)[kept] / (one.sum(1) * other.sum(1))[kept]
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(order.mean()), float(low), float(high)
+    return Interval(float(order.mean()), float(low), float(high))
+
+
+def area_of(lines: Lines, name: str) -> Interval:
+    """Return the area with which a statistic tells the networks that rely on their cue."""
+    return auc([relies(x) for x in lines], [x["statistics"][name] for x in lines])
 
 
 def network_table(sets: dict[str, Lines]) -> str:
     """Return Markdown: ROC-AUC of every statistic for "relies", and its correlation with how much."""
     lines = sets["evaluation"]
-    head = ["statistic", "ROC-AUC (95 % interval)", "correlation with reliance", "ROC-AUC, development"]
+    reliance = [x["behaviour"]["reliance"] for x in lines]
     rows = []
     for name in lines[0]["statistics"]:
-        values = [x["statistics"][name] for x in lines]
-        found = auc([relies(x) for x in lines], values)
+        found = area_of(lines, name)
         with np.errstate(invalid="ignore"):
-            r = float(np.corrcoef(values, [x["behaviour"]["reliance"] for x in lines])[0, 1])
-        others = sets.get("development")
-        cell = (
-            "–" if not others else f"{auc([relies(x) for x in others], [x['statistics'][name] for x in others])[0]:.2f}"
-        )
-        mark = "**" if name in (PROPOSED, WITH_MASKS) else ""
-        area = f"{found[0]:.2f} ({found[1]:.2f} to {found[2]:.2f})"
-        rows.append((found[0], [f"{mark}{name}{mark}", area, f"{r:+.2f}".replace("-", "−"), cell]))
+            r = float(np.corrcoef([x["statistics"][name] for x in lines], reliance)[0, 1])
+        before = "–"
+        if "development" in sets:
+            before = f"{area_of(sets['development'], name).mean:.2f}"
+        area = f"{found.mean:.2f} ({found.low:.2f} to {found.high:.2f})"
+        row = [emphasised(name, (PROPOSED, WITH_MASKS)), area, number(r, "+.2f"), before]
+        rows.append((found.mean, row))
     rows.sort(key=lambda x: ("(masks)" in x[1][0], -x[0]))
+    head = ["statistic", "ROC-AUC (95 % interval)", "correlation with reliance", "ROC-AUC, development"]
     return markdown(head, [row for _, row in rows])
 
 
@@ -73,39 +98,27 @@ def channels_of(lines: Lines, *, relying: bool) -> list[dict[str, Any]]:
 
 def channel_table(lines: Lines) -> str:
     """Return Markdown: how well channels that follow the cue are told from the others."""
-    head = [
-        "suspicion of a channel",
-        "ROC-AUC",
-        "flagged",
-        "precision",
-        "recall",
-        "ROC-AUC, relying networks",
-        "precision there",
-    ]
+    everyone, relying = (channels_of(lines, relying=relying) for relying in (False, True))
     rows = []
-    everyone, relying = channels_of(lines, relying=False), channels_of(lines, relying=True)
-    rates = {how: flag_rate(everyone, how, FLAG[how]) for how in FLAG}
-    for label, key, limit in (
-        ("context share above 0.7", "disc", FLAG["disc"]),
-        ("class-activation difference, as many", "difference", None),
-        ("random, as many", "random", None),
-        ("context share above 0.5 (masks)", "mask", FLAG["mask"]),
-        ("heatmap outside the plant, as many (masks)", "outside", None),
-    ):
-        at = limit
-        if at is None:
-            rate = rates["mask" if key == "outside" else "disc"]
+    for label, key, like in _SUSPICIONS:
+        at = FLAG[like]
+        if key != like:
+            rate = flag_rate(everyone, like, at)
             at = float(np.quantile([suspicion(c, key, i) for i, c in enumerate(everyone)], 1 - rate))
-        one, other = told(everyone, key, at), told(relying, key, at)
-        rows.append([label, f"{one['auc']:.2f}", f"{one['flagged']:.0f} of {len(everyone)}", f"{one['precision']:.2f}",
-                     f"{one['recall']:.2f}", f"{other['auc']:.2f}", f"{other['precision']:.2f}"])  # fmt: skip
-    return markdown(head, rows)
+        one, other = (told(part, key, at) for part in (everyone, relying))
+        figures = [one["auc"], one["precision"], one["recall"], other["auc"], other["precision"]]
+        cells = [f"{value:.2f}" for value in figures]
+        rows.append([label, cells[0], f"{one['flagged']:.0f} of {len(everyone)}", *cells[1:]])
+    head = (
+        "suspicion of a channel | ROC-AUC | flagged | precision | recall | ROC-AUC, relying networks | precision there"
+    )
+    return markdown(head.split(" | "), rows)
 
 
-def suspicion(channel: dict[str, Any], key: str, number: int) -> float:
+def suspicion(channel: dict[str, Any], key: str, place: int) -> float:
     """Return a channel's suspicion; -1 where its share is unknown. Random numbers are fixed by the channel's place."""
     if key == "random":
-        return float(np.random.default_rng([5, number]).random())
+        return float(np.random.default_rng([5, place]).random())
     value = channel[key]
     return -1.0 if value is None else float(value)
 
@@ -120,10 +133,13 @@ def told(channels: Sequence[dict[str, Any]], key: str, limit: float) -> dict[str
     truth = np.array([c["truth"] > 0.5 for c in channels])
     values = np.array([suspicion(c, key, i) for i, c in enumerate(channels)])
     flagged = values > limit
+    # Without a flag there is no precision: 0 / 0.
+    with np.errstate(invalid="ignore"):
+        precision = float((truth & flagged).sum() / flagged.sum())
     return {
         "auc": float(roc_auc_score(truth, values)),
         "flagged": float(flagged.sum()),
-        "precision": float(truth[flagged].mean()) if flagged.any() else float("nan"),
+        "precision": precision,
         "recall": float(flagged[truth].mean()),
     }
 
@@ -135,88 +151,73 @@ def repair_gains(lines: Lines, name: str, split: str) -> list[float]:
 
 def repair_table(lines: Lines) -> str:
     """Return Markdown: accuracy of the relying networks after every repair, with the gains paired over networks."""
-    used = [x for x in lines if relies(x)]
-    head = [
-        "repair",
-        "channels removed",
-        "cue disagrees, %",
-        "gain, points",
-        "cue agrees, %",
-        "without cue, %",
-        "gain, points",
-    ]
+    used = [x["repairs"] for x in lines if relies(x)]
     rows = []
-    for name in used[0]["repairs"]:
-        mean = {
-            k: float(np.mean([x["repairs"][name][k] for x in used])) for k in ("disagree", "agree", "clean", "removed")
-        }
-        gains = [
-            signed(paired(repair_gains(lines, name, s))) if name != "as it is" else "" for s in ("disagree", "clean")
-        ]
-        disagree, agree, clean = (f"{100 * mean[k]:.1f}" for k in ("disagree", "agree", "clean"))
-        rows.append([name, f"{mean['removed']:.1f}", disagree, gains[0], agree, clean, gains[1]])
-    return markdown(head, rows)
+    for name in used[0]:
+        removed = float(np.mean([repairs[name]["removed"] for repairs in used]))
+        row = [name, f"{removed:.1f}"]
+        for split, with_gain in (("disagree", True), ("agree", False), ("clean", True)):
+            row.append(f"{100 * float(np.mean([repairs[name][split] for repairs in used])):.1f}")
+            if with_gain:
+                gain = signed(paired(repair_gains(lines, name, split)))
+                row.append(gain * (name != "as it is"))
+        rows.append(row)
+    head = ["repair", "channels removed", "cue disagrees, %", "gain, points", "cue agrees, %", "without cue, %"]
+    return markdown([*head, "gain, points"], rows)
 
 
 def kinds_table(lines: Lines) -> str:
     """Return Markdown: reliance of every planted network, by kind and strength."""
     rows = []
     for kind in KINDS:
-        here = sorted((x for x in lines if x["kind"] == kind), key=lambda x: x["number"])
+        here = sorted((x for x in lines if x["kind"] == kind), key=lambda x: int(x["number"]))
         rows.append([kind, *(f"{x['strength']:g}: {abs(round(100 * x['behaviour']['reliance']))}" for x in here)])
     return markdown(["kind", *[f"network {i + 1}" for i in range(max(len(r) for r in rows) - 1)]], rows)
 
 
 def figure(lines: Lines, path: Path) -> None:
-    """Draw reliance against the two proposed statistics, one point a network."""
-    with house_style():
-        drawn = new_figure(8.0, 3.4)
-        left, right = drawn.subplots(1, 2, sharey=True)
-        for axes, name, title in (
-            (left, PROPOSED, "Subject assumed in the middle"),
-            (right, WITH_MASKS, "Subject's mask known"),
-        ):
+    """Draw reliance against the two proposed statistics, one point per network."""
+    with figure_file(path, 8.0, 3.4, 120) as drawn:
+        panels = drawn.subplots(1, 2, sharey=True)
+        panels[0].set_title("Subject assumed in the middle")
+        panels[1].set_title("Subject's mask known")
+        for axes, name in zip(panels, (PROPOSED, WITH_MASKS), strict=True):
             for planted, colour, marker, label in ((False, MUTED, "s", "no cue"), (True, BLUE, "o", "cue planted")):
                 here = [x for x in lines if (x["kind"] is not None) == planted]
-                axes.scatter(
-                    [x["statistics"][name] for x in here], [100 * x["behaviour"]["reliance"] for x in here],
-                    c=colour, marker=marker, s=26, label=label, alpha=0.85, linewidths=0,
-                )  # fmt: skip
+                shares = [x["statistics"][name] for x in here]
+                reliance = [100 * x["behaviour"]["reliance"] for x in here]
+                axes.scatter(shares, reliance, c=colour, marker=marker, s=26, label=label, alpha=0.85, linewidths=0)
             axes.axhline(100 * RELIES, color=VERMILLION, lw=1, ls="--")
             axes.set_xlabel(f"{name.replace(' (masks)', '')} (0 subject, 1 surroundings)")
-            axes.set_title(title)
             axes.set_xlim(-0.03, 1.03)
-        left.set_ylabel("reliance: accuracy lost where\nthe cue disagrees, points")
-        left.legend(loc="upper left", frameon=False)
-        with atomic_path(path) as part:
-            drawn.savefig(part, dpi=120, bbox_inches="tight")
+        panels[0].set_ylabel("reliance: accuracy lost where\nthe cue disagrees, points")
+        panels[0].legend(loc="upper left", frameon=False)
 
 
 def write_readme(folder: Path) -> None:
     """Put the tables between the README's marks and draw the figure."""
-    sets = {
-        name: json.loads(f.read_text())
-        for name in ("evaluation", "development")
-        if (f := folder / f"{name}.json").exists()
-    }
+    files = {name: folder / f"{name}.json" for name in ("evaluation", "development")}
+    sets = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
     lines = sets.get("evaluation")
     if not lines:
         return
-    n_relying, planted = sum(map(relies, lines)), [x for x in lines if x["kind"]]
+    relying = sum(map(relies, lines))
+    planted = sum(x["kind"] is not None for x in lines)
     clean = [x["behaviour"]["clean"] for x in lines if not x["kind"]]
-    whole, training = (sum(x[k] for x in lines) / 60 for k in ("seconds", "seconds_training"))
-    counted = f", {training:.0f} of them training" if training >= 1 else "; the weights were there already"
+    training = sum(x["seconds_training"] for x in lines) / 60
+    counted = "; the weights were there already"
+    if training >= 1:
+        counted = f", {training:.0f} of them training"
     facts = (
-        f"{len(lines)} networks, {len(planted)} with a planted cue, of which {n_relying} rely on it; accuracy of those "
-        f"without one {min(clean):.2f} to {max(clean):.2f}. {whole:.0f} minutes{counted}. "
-        f"Commit {', '.join(sorted({x['commit'] for x in lines}))}."
+        f"{len(lines)} networks, {planted} with a planted cue, of which {relying} rely on it; accuracy of those "
+        f"without one {min(clean):.2f} to {max(clean):.2f}. {minutes(lines):.0f} minutes{counted}. "
+        f"Commit {commits(lines)}."
     )
     parts = {
         "Reliance, points, by strength of the cue": kinds_table(lines),
         "Networks": network_table(sets),
         "Channels": channel_table(lines),
-        f"Repair, means over the {n_relying} relying networks": repair_table(lines),
+        f"Repair, means over the {relying} relying networks": repair_table(lines),
     }
-    text = "\n\n".join([facts, *(f"### {title}\n\n{part}" for title, part in parts.items())])
-    fill(folder / "README.md", COMMAND, text)
+    fill(folder / "README.md", COMMAND, sections(parts, facts))
     figure(lines, folder / "reliance.png")

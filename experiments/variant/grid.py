@@ -23,6 +23,8 @@ KS = (1, 2, 3, 5, 8)
 REDUCTIONS = ("positive", "abs", "max")
 SEEDS = ("activation", "maximum")
 
+_BATCH = 20
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -40,9 +42,11 @@ class Setting:
         return asdict(self)
 
     def __str__(self) -> str:
-        layers = "every layer" if self.layers == "every" else f"{self.layers} of the layers"
+        layers = {"every": "every layer", "last half": "last half of the layers"}[self.layers]
         parts = [layers, f"mu {self.mu:g}", f"k {self.k}", self.reduction, self.combination]
-        return ", ".join(parts if self.seed == "activation" else [*parts, f"from the {self.seed}"])
+        if self.seed != "activation":
+            parts.append(f"from the {self.seed}")
+        return ", ".join(parts)
 
 
 PAPER = Setting()
@@ -50,8 +54,9 @@ PAPER = Setting()
 
 def channels_of(table: ScoreTable, layers: str, mu: float, classes: tuple[str, ...]) -> Interpretation:
     """Return the weights of the channels of every layer, or with only the last half of the layers to choose from."""
-    names = table.channels.layers
-    kept = names if layers == "every" else names[len(names) // 2 :]
+    kept = table.channels.layers
+    if layers == "last half":
+        kept = kept[len(kept) // 2 :]
     columns = np.concatenate([np.arange(len(table.channels))[table.channels.slice(n)] for n in kept])
     sizes = dict(table.channels.sizes)
     gram = Gram.from_scores(table.X[:, columns], one_hot(table.labels, len(classes)))
@@ -77,10 +82,9 @@ def maps_of_settings(
                     yield setting, combine(each[:, :k], responses[:, :k], combination)
 
 
-def maps_of(setting: Setting, model: nn.Module, images: Tensor, labels: Tensor | None, found: Interpretation) -> Tensor:
-    """Return the maps (B, H, W) of one setting, for the predicted classes by default."""
-    shown = explain(
-        model, images, found, k=setting.k, classes=labels, seed=setting.seed, reduction=setting.reduction,
-        combination=setting.combination,
-    )  # fmt: skip
-    return shown.combined
+def maps_of(setting: Setting, model: nn.Module, images: Tensor, labels: Tensor, found: Interpretation) -> Tensor:
+    """Return the maps (B, H, W) of one setting."""
+    how: dict[str, Any] = {"seed": setting.seed, "reduction": setting.reduction, "combination": setting.combination}
+    # A batch at a time: signals take k times the memory of the images.
+    parts = zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True)
+    return torch.cat([explain(model, x, found, k=setting.k, classes=y, **how).combined for x, y in parts])

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
-from typing import Any
-
-import torch
 import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
-from experiments.common.flower_networks import trained
-from experiments.common.pages import commit
-from experiments.variant.grid import PAPER, Setting, channels_of, maps_of
-from experiments.variant.select import images_of, mask_of
-from interpnet.datasets import make_loader, stack_images
+from experiments.common.tables import Line
+from experiments.variant.grid import PAPER, Setting
+from experiments.variant.select import Tested
 from interpnet.evaluate import iou_auc
-from interpnet.scores import collect_scores
 
 _RING = 7
 
@@ -27,6 +19,7 @@ def darker_by(images: Tensor, masks: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> image = torch.full((1, 3, 20, 20), 0.75)
     >>> mask = torch.zeros(1, 20, 20, dtype=torch.bool)
     >>> mask[:, 8:12, 8:12] = True
@@ -45,30 +38,13 @@ def darker_by(images: Tensor, masks: Tensor) -> Tensor:
     return mean(around) - mean(inside)
 
 
-def asked(
-    setting: Setting, seed: int, work: Path, *, n_images: int, options: str = "", epochs: int | None = None
-) -> dict[str, Any]:
-    """Return one network's line: the chosen variant's gain in IoU-AUC on images with darker and brighter petals."""
-    began = time.perf_counter()
-    train_on, test_on, which = images_of("single-6c", work, n_images, options)
-    file = work / f"single-6c-smallcnn-{seed}.safetensors"
-    model, _ = trained("smallcnn", train_on, test_on, seed, file, epochs)
-    table = collect_scores(model, make_loader(train_on, batch_size=64), progress=False)
-    images, labels = stack_images(test_on, which), torch.as_tensor(test_on.labels[which])
-    inside = mask_of(test_on, which)
-
-    def overlaps(one: Setting) -> Tensor:
-        found = channels_of(table, one.layers, one.mu, train_on.classes)
-        parts = [slice(i, i + 20) for i in range(0, len(which), 20)]
-        maps = torch.cat([maps_of(one, model, images[part], labels[part], found) for part in parts])
-        return iou_auc(maps, inside, constant="zero").values
-
-    gain, dark = overlaps(setting) - overlaps(PAPER), darker_by(images, inside).double()
+def asked(setting: Setting, tested: Tested) -> Line:
+    """Return the chosen variant's gain in IoU-AUC on images with darker and brighter petals, for one network."""
+    overlaps = [iou_auc(tested.maps(one), tested.masks, constant="zero").values for one in (setting, PAPER)]
+    gain = overlaps[0] - overlaps[1]
+    dark = darker_by(tested.images, tested.masks).double()
     return {
-        "seed": seed,
         "darker": {"images": int((dark > 0).sum()), "gain": float(gain[dark > 0].mean())},
         "brighter": {"images": int((dark <= 0).sum()), "gain": float(gain[dark <= 0].mean())},
         "spearman": float(stats.spearmanr(dark.numpy(), gain.numpy()).statistic),
-        "commit": commit(),
-        "seconds": round(time.perf_counter() - began, 1),
     }

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from experiments.ablation import claims, run, table
-from experiments.ablation.differences import Group, classes_below, difference, groups, recall, selectivity
+from experiments.ablation.differences import Group, classes_below, difference, groups, recall
 from experiments.common.claims import VERDICTS
-from experiments.common.pages import END
+from experiments.common.pages import END, begin
 from interpnet.ablation import CONTROLS
 
 T_95_OF_2 = 12.7062047  # Student's quantile with one degree of freedom
@@ -68,7 +68,7 @@ def test_intervals_are_over_draws_for_one_network_and_over_networks_for_several(
 
 def test_selectivity_is_what_the_others_keep_beyond_the_class() -> None:
     lines = [line_of(0, relevant=[0.4], random=[0.6])]
-    assert selectivity(lines, ALL, "relevant") == pytest.approx((0.2, 0.2, 0.2))
+    assert recall(lines, ALL, "relevant", "selectivity") == pytest.approx((0.2, 0.2, 0.2))
     assert difference(lines, ALL, "random", "selectivity") == pytest.approx((0.0, 0.0, 0.0))
     lines[0]["conditions"][0]["others"] = [0.9]  # type: ignore[index]
     assert difference(lines, ALL, "random", "selectivity") == pytest.approx((0.3, 0.3, 0.3))
@@ -94,7 +94,7 @@ def test_the_page_has_a_row_a_group_and_a_figure(tmp_path: Path) -> None:
                   "highest_activation": [0.1]}  # fmt: skip
     lines = [line_of(0, "mnist-fc", ("all", "conv"), **conditions), line_of(0, "single-6c", **conditions)]
     page = tmp_path / "README.md"
-    page.write_text(f"words\n{table.BEGIN}\nold\n{END}\nmore\n")
+    page.write_text(f"words\n{begin(table.COMMAND)}\nold\n{END}\nmore\n")
     table.write_readme(page, lines, tmp_path / "ablation.png")
     written = page.read_text()
     cells = "1 | 3.0 of 20 | 90.0 | 40.0 | 50.0 | 70.0 ± 127.1 | 70.0 ± 127.1 | 10.0 |"
@@ -117,7 +117,7 @@ def test_claims_hold_where_every_study_is_won_and_say_which_are_not() -> None:
     assert claims.beyond_random(won).verdict == "holds"
     part = claims.beyond_random([*won, *lost])
     assert part.verdict == "holds in part"
-    assert "an8Flower single-6c (3.0 channels a class)" in part.reason
+    assert "an8Flower single-6c (3.0 channels per class)" in part.reason
     assert "MNIST" not in part.reason
     assert claims.beyond_random(lost).verdict == "does not hold"
     assert claims.selective(won).verdict == "holds"  # 0.9 - 0.3 is above the 0.2 of both controls

@@ -11,16 +11,22 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.methods import page, samples, sheet
+from experiments.common.pages import END, begin, fill
+from experiments.methods import samples, sheet
 from interpnet.attribution import Attribution, methods
 from interpnet.errors import InterpNetError
 
 
-def test_the_page_keeps_its_own_words() -> None:
-    text = f"# Title\nwords\n{page.BEGIN}\nold table\n{page.END}\nmore words\n"
-    assert page.within(text, "new") == f"# Title\nwords\n{page.BEGIN}\nnew\n{page.END}\nmore words\n"
-    with pytest.raises(InterpNetError, match="lacks"):
-        page.within("# Title", "new")
+def test_a_page_keeps_its_own_words(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    mark = begin("some.command")
+    page.write_text(f"# Title\n{END}\nwords\n{mark}\nold table\n{END}\nmore words\n")
+    fill(page, "some.command", "new\n")
+    assert page.read_text() == f"# Title\n{END}\nwords\n{mark}\n\nnew\n\n{END}\nmore words\n"
+    for text in ("# Title", f"{END}\n{mark}\n"):
+        page.write_text(text)
+        with pytest.raises(InterpNetError, match="lacks"):
+            fill(page, "some.command", "new")
 
 
 def test_signed_maps_are_white_at_zero_and_a_single_pixel_hides_nothing() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from experiments.common import paths
+from experiments.common.claims import Tally
 from experiments.common.pages import END, begin
 from experiments.common.subjects import Subject
 from experiments.normalisation import claims, fit, run, scales, table
@@ -130,9 +131,9 @@ def line_of(seed: int, own: dict[str, float]) -> dict[str, Any]:
 def test_tables_and_claims_by_rule(tmp_path: Path) -> None:
     base = {"layer L1": 0.4, "size": 0.4, "standardised": 0.4, "layer L1, standardised": 0.4, "layer L1, centred": 0.4}
     lines = [line_of(i, {**base, "none": worse}) for i, worse in enumerate((0.1, 0.2, 0.1))]
-    assert claims.tally(lines, "own recall") == (0, 4, ["none (mnist)"])
-    assert claims.tally(lines, "R², refitted") == (0, 5, [])
-    assert claims.tally(lines, "IoU-AUC, 3 a class") == (0, 0, [])  # no masks
+    assert claims.tallied(lines, "own recall") == Tally(0, 4, ("none (mnist)",))
+    assert claims.tallied(lines, "R², refitted") == Tally(0, 5, ())
+    assert claims.tallied(lines, "IoU-AUC, 3 per class") == Tally(0, 0, ())  # no masks
     found = {c.figure.split(":")[0]: c.verdict for c in claims.claims_of(lines)}
     assert found["own recall"] == "does not hold"
     page = tmp_path / "README.md"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from experiments.common.claims import VERDICTS
-from experiments.common.pages import END
+from experiments.common.pages import END, begin
 from experiments.qualitative import claims, run, sheet, table
 from experiments.qualitative.choose import choose, correlations
 from experiments.qualitative.maps import ABSOLUTE, BLURRED, SIGNALS, UPSAMPLED, blurred, half_mass
@@ -120,7 +120,7 @@ def test_overlap_needs_a_mask_and_an_interval_above_zero() -> None:
     assert "low +21.5 (+19.4 to +23.6)" in better[0].figure  # 30, 31, 32, 33 less 10
     same = claims.overlap([result_of("flowers", 0.1, 0.01, 0.085)])  # differences of -1.5 to +1.5 points
     assert [c.verdict for c in same] == ["does not hold", "does not hold"]
-    assert "low +0.0 (+0.0 to +0.0), middle" in same[1].reason  # blurred, in place of the enlarged map
+    assert "low +0.0 (+0.0 to +0.0), middle" in same[1].tested  # blurred, in place of the enlarged map
 
 
 def test_a_blur_keeps_the_sum_of_what_lies_inside() -> None:
@@ -134,7 +134,7 @@ def test_a_blur_keeps_the_sum_of_what_lies_inside() -> None:
 
 def test_the_tables_part_channels_below_the_first_stride(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
-    page.write_text(f"words\n{table.BEGIN}\nold\n{END}\nmore\n")
+    page.write_text(f"words\n{begin(table.COMMAND)}\nold\n{END}\nmore\n")
     table.write_readme(page, [result_of("flowers", 0.1, 0.01, 0.3)])
     written = page.read_text()
     assert "| single-6c, small network | middle | 4 | 10.2 | 1.0 |" in written

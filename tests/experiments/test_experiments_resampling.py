@@ -80,22 +80,19 @@ def test_maps_are_blurred_before_they_are_scaled_and_combined() -> None:
     assert soft[0, 4, 5] == pytest.approx(float(torch.exp(torch.tensor(-0.5))), abs=0.01)
 
 
-def test_verdicts_follow_the_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verdicts_follow_the_intervals() -> None:
     found = [
         *(line(s, scores(0.3, 0.5, 0.6, 0.7, blurred=0.6)) for s in (0, 1)),
         line(0, scores(0, 0, 0, 0), "cifar10"),  # one network decides nothing
     ]
-    (tmp_path / "results.json").write_text(json.dumps(found))
-    monkeypatch.setattr(claims, "HERE", tmp_path)
-    resampled, blurred, channels, sensitive = claims.claims()
+    resampled, blurred, channels, sensitive = claims.claims_of(found)
     assert resampled.verdict == "holds"
     assert "smallcnn single-6c guided +20.0 (+20.0 to +20.0)" in resampled.figure
     assert (blurred.verdict, channels.verdict) == ("does not hold", "does not hold")
     assert blurred.figure == "smallcnn single-6c −10.0 (−10.0 to −10.0)"
-    assert "resampling changes smallcnn single-6c +0.0 (+0.0 to +0.0)" in blurred.reason  # both at 60 %
+    assert "resampling changes smallcnn single-6c +0.0 (+0.0 to +0.0)" in blurred.tested  # both at 60 %
     assert sensitive.verdict == "holds"  # -0.25 by the channels, +0.15 by resampling
-    (tmp_path / "results.json").write_text("[]")
-    assert {claim.verdict for claim in claims.claims()} == {"open"}
+    assert {claim.verdict for claim in claims.claims_of([])} == {"open"}
 
 
 @pytest.mark.filterwarnings("ignore:.*zero everywhere")

@@ -45,7 +45,7 @@ def test_every_name_has_its_maps() -> None:
 
 
 def test_the_table_gives_means_over_networks_sorted_by_class_sensitivity_and_marks_controls() -> None:
-    rest = {**dict.fromkeys(table._COLUMNS, 0.5), "blank": 1, "images": 4, "seconds": 60.0, "commit": "abc"}
+    rest = {**dict.fromkeys(table.COLUMNS, 0.5), "blank": 1, "images": 4, "seconds": 60.0, "commit": "abc"}
     lines = [
         {"subject": "a", "seed": 0, "method": "edge", **rest, "class_rank": 1.0},
         {"subject": "a", "seed": 0, "method": "cam", **rest, "class_rank": -0.25},

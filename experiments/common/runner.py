@@ -1,0 +1,157 @@
+"""The command of an experiment: its options, and its results file, from which a second run goes on."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import subprocess
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import cache, wraps
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from experiments.common.tables import Line
+from interpnet.support.allocator import keep_freed_memory
+from interpnet.support.io import write_text
+
+Result = TypeVar("Result")
+Main = Callable[[Sequence[str] | None], Result]
+
+# The help of options that mean the same everywhere.
+_HELP = {
+    "work": "folder of weights and images",
+    "out": "where the results are kept",
+    "quick": "a trial of seconds on few small images; writes no page",
+    "networks": "how many independently trained networks",
+    "images": "how many test images",
+    "repeats": "rounds, of which the median counts",
+    "no_memory": "leave out the memory part",
+}
+
+
+def command(
+    about: str | None, **words: str | Collection[str]
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Make a function the ``main`` of a module: its keyword parameters become the options of the command line.
+
+    ``networks: tuple[str, ...] = NAMES`` is ``--networks A B ...``, a bool is a switch, a ``None`` in a type allows to
+    leave the option out, and a parameter without a default is required. A trailing underscore is dropped.
+
+    Parameters
+    ----------
+    about : str or None
+        What ``--help`` shows: the module's docstring.
+    **words
+        By option: its help, where that is a string, else its choices.
+
+    Examples
+    --------
+    >>> @command("About.", names=("a", "b"))
+    ... def main(names: tuple[str, ...] = ("a",), quick: bool = False) -> None:
+    ...     print(names, quick)
+    >>> main(["--names", "b", "a", "--quick"])
+    ('b', 'a') True
+    """
+
+    def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
+        @wraps(function)
+        def main(arguments: Sequence[str] | None = None) -> Result:
+            options = _read(function, about, words, arguments)
+            if "work" in options:
+                options["work"].mkdir(parents=True, exist_ok=True)
+                keep_freed_memory()  # thousands of passes of the same sizes
+            return function(**options)
+
+        return main
+
+    return decorate
+
+
+def _read(
+    function: Callable[..., Any],
+    about: str | None,
+    words: dict[str, str | Collection[str]],
+    arguments: Sequence[str] | None,
+) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    hints = get_type_hints(function)
+    parameters = inspect.signature(function).parameters
+    for name, parameter in parameters.items():
+        said = words.get(name, ())
+        options: dict[str, Any] = {"help": said if isinstance(said, str) else _HELP.get(name), "dest": name}
+        inner = [part for part in get_args(hints[name]) if part not in {type(None), ...}]
+        if hints[name] is bool:
+            options["action"] = "store_true"
+        else:
+            options["type"] = [*inner, hints[name]][0]
+            options["default"] = parameter.default
+            options["required"] = parameter.default is inspect.Parameter.empty
+        if said and not isinstance(said, str):
+            options["choices"] = list(said)
+        if isinstance(parameter.default, tuple):
+            options["nargs"] = "+"
+        parser.add_argument(f"--{name.rstrip('_').replace('_', '-')}", **options)
+    given = vars(parser.parse_args(arguments))
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+@cache
+def commit() -> str:
+    """Return the short name of the commit when this was first asked, the code that runs; ``unknown`` without git."""
+    try:
+        asked = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 - whichever git is on the path
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return "unknown"
+    return asked.stdout.strip() or "unknown"
+
+
+class Results:
+    """A JSON file of lines, each a piece of work, written after every one: what is there is not done again.
+
+    Attributes
+    ----------
+    lines : list of dict
+        What the file holds.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.lines: list[Line] = []
+        if file.exists():
+            self.lines = json.loads(file.read_text())
+
+    def todo(self, wanted: Iterable[Line]) -> list[Line]:
+        """Return those keys that no line has yet."""
+        return [dict(key) for key in wanted if not any(key.items() <= line.items() for line in self.lines)]
+
+    def missing(self, wanted: Iterable[Line]) -> Iterator[Line]:
+        """Yield the keys that are still to be measured, each as a line to add the measurements to.
+
+        When the next one is asked for, the line gets ``seconds`` (where it has none) and ``commit``, and is written.
+        A line to which nothing was added is dropped.
+        """
+        for line in self.todo(wanted):
+            keys = dict(line)
+            began = time.perf_counter()
+            yield line
+            if line == keys:
+                continue
+            line.setdefault("seconds", round(time.perf_counter() - began, 1))
+            line["commit"] = commit()
+            self.add(line)
+            print(*keys.values(), f"{line['seconds']} s", flush=True)
+
+    def add(self, line: Line) -> None:
+        """Take in a line, or one that has changed, and write the file, a line each."""
+        if line not in self.lines:
+            self.lines.append(line)
+        rows = ",\n".join(json.dumps(one, ensure_ascii=False) for one in self.lines)
+        write_text(self.file, f"[\n{rows}\n]\n")
