@@ -75,8 +75,8 @@ def ablate(model: nn.Module, channels: Channels, *, fill: Fill = "zero") -> Iter
 
     Raises
     ------
-    LayerError
-        Unknown layer or channel, when the first batch runs; InterpNetError for lists or a fill that do not fit.
+    LayerError, InterpNetError
+        Unknown layer or channel, when the first batch runs; lists or a fill that do not fit.
 
     Examples
     --------

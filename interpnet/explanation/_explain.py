@@ -123,11 +123,8 @@ def explain(
     chosen = [interpretation.top_channels(x, c, k) for x, c in zip(scores, explained, strict=True)]
     channels = [[channel for channel, _ in row] for row in chosen]
     responses = [[response for _, response in row] for row in chosen]
-    result = run.send_back(forward, channels)
-    # Images with fewer than k channels have blank maps and responses of 0 in the places that are left.
-    signals = images.new_zeros((len(images), k, *images.shape[1:]))
-    signals[:, : result.signals.shape[1]] = result.signals
-    heatmaps = normalise(reduce_colours(signals, reduction))
+    result = run.send_back(forward, channels, k)
+    heatmaps = normalise(reduce_colours(result.signals, reduction))
     weights = heatmaps.new_zeros(heatmaps.shape[:2])
     for i, row in enumerate(responses):
         weights[i, : len(row)] = weights.new_tensor(row)
@@ -140,7 +137,7 @@ def explain(
         responses=responses,
         heatmaps=heatmaps,
         combined=combine(heatmaps, weights, combination),
-        signals=signals,
+        signals=result.signals,
         rectifiers_seen=result.report.seen,
         rectifiers_overridden=result.report.overridden,
     )

@@ -67,7 +67,7 @@ class Forward:
     """What one forward pass left behind."""
 
     leaf: Tensor  # the images, as the leaf of the graph
-    maps: Mapping[str, Tensor]  # at which signals can start: those of the sites, and the output
+    maps: dict[str, Tensor]  # at which signals can start: those of the sites, and the output
     overwritten: Set[str]  # maps that a later in-place operator changed
     report: RuleReport
 
@@ -134,31 +134,36 @@ class SignalRun:
         overwritten = {name for name, version in versions.items() if maps[name]._version != version}  # noqa: SLF001
         return Forward(x, maps, overwritten, report)
 
-    def send_back(self, done: Forward, picks: Picks) -> Signals:
-        """Return the signals of up to k starts for each image, by one backward pass for each rank of depth."""
+    def send_back(self, done: Forward, picks: Picks, k: int = 1) -> Signals:
+        """Return the signals of each image's starts, by one backward pass for each rank of depth; uses ``done`` up.
+
+        There are at least ``k`` places for each image, zero where it has fewer starts.
+        """
         needed = sites_in(picks)
         if needed & done.overwritten:
             # A second forward pass keeps copies of the maps that a later operator changed.
             done = self.forward(copies=needed & done.overwritten)
         check_overridden(done.report, [done.maps[name] for name in needed])
+        logits = done.maps.get(OUTPUT)
+        if logits is not None:
+            logits = logits.detach()
+        for name in done.maps.keys() - needed:
+            del done.maps[name]  # the backward passes need the memory
         x = done.leaf
-        k = max((len(row) for row in picks), default=0)
-        signals = x.new_zeros((x.shape[0], max(k, 1), *x.shape[1:]))  # one blank place where nothing was chosen
+        ranks = max((len(row) for row in picks), default=0)
+        signals = x.new_zeros((x.shape[0], max(k, ranks), *x.shape[1:]))
         order = deepest_first(picks, {name: i for i, name in enumerate(self.sites)})
-        for rank in range(k):
+        for rank in range(ranks):
             # Which of its starts each image sends back now; some images have fewer starts.
             now = {image: numbers[rank] for image, numbers in enumerate(order) if rank < len(numbers)}
             starts = {image: picks[image][number] for image, number in now.items()}
             seeds = seeds_of(starts, done.maps, self.sites, self.options.seed)
             outputs = [done.maps[name] for name in seeds]
-            more = rank + 1 < k  # the last pass may free the graph
+            more = rank + 1 < ranks  # the last pass may free the graph
             (gradient,) = torch.autograd.grad(outputs, x, list(seeds.values()), retain_graph=more, allow_unused=True)
             if gradient is not None:  # None: no start depends on the images
                 images = list(now)
                 signals[images, list(now.values())] = gradient[images]
-        logits = done.maps.get(OUTPUT)
-        if logits is not None:
-            logits = logits.detach()
         return Signals(signals, logits, done.report)
 
 

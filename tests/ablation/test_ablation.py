@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -234,10 +236,32 @@ def test_ablate_errors() -> None:
         with ablate(model, channels), pytest.raises((LayerError, InterpNetError), match=message):
             model(x)
         assert not any(m._forward_hooks for m in model.modules())
+    with (
+        pytest.raises(InterpNetError, match="fill='mean'; expected 'zero', a number"),
+        ablate(model, [Channel("r1", 0)], fill="mean"),
+    ):
+        pass
     with pytest.raises(InterpNetError, match="mixes Channels and lists"), ablate(model, [Channel("r1", 0), []]):
         pass
     with ablate(model, []):
         model(x)
+
+
+@pytest.mark.parametrize("options", [{}, {"curve": False}, {"single": False, "controls": ("random",)}])
+def test_the_bar_counts_every_pass(options: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    announced: list[int] = []
+    made: list[int] = []
+
+    @contextmanager
+    def bar(_name: str, total: int, **_options: object) -> Iterator[Callable[[int], None]]:
+        announced.append(total)
+        yield made.append
+
+    monkeypatch.setattr("interpnet.ablation._study.progress_bar", bar)
+    model, data = Known(), known_data()
+    found = interpret(collect_scores(model, data, progress=False), mu=4.0)
+    ablation_study(model, data, found, repeats=5, **options)
+    assert [sum(made)] == announced
 
 
 def test_study_errors() -> None:

@@ -70,6 +70,16 @@ def test_maps_that_are_overwritten_later_are_still_right() -> None:
     torch.testing.assert_close(got.signals[:, 0], relu)
 
 
+def test_explanations_of_maps_that_are_overwritten_later() -> None:
+    model, x = Overwritten().eval(), torch.randn(3, 1, 6, 6)
+    found = Interpretation(ChannelIndex((("bn", 3),)), np.ones((2, 3)), ("a", "b"))
+    result = explain(model, x, found, k=2)
+    for i, row in enumerate(result.channels):
+        for j, channel in enumerate(row):
+            alone = channel_signal(model, x[i : i + 1], channel).signals[0, 0]
+            torch.testing.assert_close(result.signals[i, j], alone, rtol=1e-4, atol=1e-5)
+
+
 def test_heatmap_of_a_known_detector() -> None:
     """A channel that sees a bright pixel lights up there and nowhere else; a silent image gives a blank map."""
     model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(49, 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,21 @@ def test_labels_that_change_their_kind(first: Tensor, tmp_path: Path) -> None:
     for out in (None, tmp_path):
         with pytest.raises(DataError, match="labels changed between batches from class numbers to a target matrix"):
             collect_scores(Spelled("module"), [(X[:10], first), (X[10:], second)], out=out, progress=False)
+
+
+def test_images_that_could_not_be_read_are_noted_in_order(tmp_path: Path) -> None:
+    none = torch.zeros(0, dtype=torch.long)
+    parts = [
+        (X[:2], Y[:2], torch.tensor([0, 2]), [(1, "damaged")]),
+        (X[:0], none, none, [(3, "damaged"), (4, "empty")]),
+        (X[2:5], Y[2:5], torch.tensor([5, 6, 7]), []),
+    ]
+    for out in (None, tmp_path):
+        table = collect_scores(Spelled("module"), parts, out=out, progress=False)
+        assert table.info["skipped"] == [[1, "damaged"], [3, "damaged"], [4, "empty"]]
+        assert table.indices.tolist() == [0, 2, 5, 6, 7]
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert (state["rows"], state["consumed"]) == (5, 8)
 
 
 def test_bad_arguments() -> None:
