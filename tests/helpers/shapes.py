@@ -104,14 +104,14 @@ SHAPES: dict[str, dict[str, Kind]] = {
         "return.values": (Float, Tensor, "B"),
     },
     "evaluate.spearman": {
-        "a": (Shaped, Tensor, "*maps n"),
-        "b": (Shaped, Tensor, "*maps n"),
-        "return": (Float, Tensor, "*maps"),
+        "a": (Shaped, Tensor, "*#maps height width"),
+        "b": (Shaped, Tensor, "*#maps height width"),
+        "return": (Float, Tensor, "*#maps"),
     },
     "evaluate.ssim": {
-        "a": (Shaped, Tensor, "*maps height width"),
-        "b": (Shaped, Tensor, "*maps height width"),
-        "return": (Float, Tensor, "*maps"),
+        "a": (Shaped, Tensor, "*#maps height width"),
+        "b": (Shaped, Tensor, "*#maps height width"),
+        "return": (Float, Tensor, "*#maps"),
     },
     "pictures.activation_maps": {
         "images": (Float, Tensor, "B *image"),
