@@ -46,9 +46,7 @@ def locate_nonfinite(array: Float64) -> tuple[int, ...] | None:
     if np.isfinite(total):
         return None
     bad = np.argwhere(~np.isfinite(array))
-    if bad.size == 0:
-        return None
-    return tuple(int(i) for i in bad[0])
+    return tuple(int(i) for i in bad[0]) if bad.size else None
 
 
 def locate_bad(name: str, array: Float64, first_row: int = 0) -> str | None:
@@ -61,9 +59,7 @@ def locate_bad(name: str, array: Float64, first_row: int = 0) -> str | None:
 
 def nonfinite_message(name: str, value: Any, row: int, column: int) -> str:
     """Say where a matrix holds NaN or infinity."""
-    what = "infinity"
-    if np.isnan(value):
-        what = "NaN"
+    what = "NaN" if np.isnan(value) else "infinity"
     return f"{name} contains {what} at row {row}, column {column}; every value must be finite"
 
 
@@ -108,9 +104,7 @@ def check_gram(G: Float64, B: Float64, yy: Float64, n: object) -> Float64:
             f"more than sqrt(G_ii yy_j) = {root[column] * np.sqrt(yy[target]):.6g} allows; "
             "G, B and yy do not come from the same data"
         )
-    if symmetric:
-        return G
-    return (G + G.T) / 2
+    return G if symmetric else (G + G.T) / 2
 
 
 def _check_matrix(G: Float64, root: Float64) -> bool:
@@ -200,12 +194,9 @@ def class_count(labels: npt.NDArray[Any], n_classes: int | None) -> int:
     if labels.dtype == np.bool_ or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"labels have type {labels.dtype}; expected integers 0, 1, 2, ... or an (N, C) target matrix")
     high = int(labels.max())
-    count = high + 1
-    if n_classes is not None:
-        count = int(n_classes)
-    worst = int(labels.min())
-    if worst >= 0:
-        worst = high
+    count = high + 1 if n_classes is None else int(n_classes)
+    low = int(labels.min())
+    worst = low if low < 0 else high
     if not 0 <= worst < count:
         raise DataError(f"label {worst} is outside the {count} classes 0 .. {count - 1}")
     return count
@@ -214,6 +205,4 @@ def class_count(labels: npt.NDArray[Any], n_classes: int | None) -> int:
 def as_numpy(value: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return ``value`` (array, memory map, list, or torch tensor on any device) as a numpy array."""
     detach = getattr(value, "detach", None)
-    if detach is not None:
-        value = detach().cpu()
-    return np.asarray(value)
+    return np.asarray(value if detach is None else detach().cpu())

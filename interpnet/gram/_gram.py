@@ -41,43 +41,35 @@ from interpnet.support.types import Float64
 
 @dataclass(frozen=True, eq=False)
 class Gram:
-    r"""The sufficient statistics of ``C`` least squares problems on the same ``N`` rows.
+    r"""The sufficient statistics of ``C`` least squares problems on the same ``N`` rows (docs/method.md, section 2.2).
 
-    .. math:: G = X^T X, \quad B = X^T L, \quad yy_j = \sum_i L_{ij}^2
+    .. math:: G = X^T D X, \quad B = X^T D L, \quad yy_j = \sum_i d_i L_{ij}^2
 
-    so that :math:`\tfrac12 \|X w - L_j\|^2 = \tfrac12 w^T G w - B_j^T w + \tfrac12 yy_j`. With image weights
-    :math:`G = X^T D X`, :math:`B = X^T D L`, :math:`yy_j = \sum_i d_i L_{ij}^2`. Grams add over shards, and a part's
-    Gram can be taken away again.
+    with the weights d of the images, 1 by default. Grams add over shards, and a part's Gram can be taken away again.
 
     Parameters
     ----------
-    G : (m, m) array, float64
+    G : (m, m) float64 array
         Symmetric, positive semidefinite; singular is fine.
-    B : (m, C) array, float64
-    yy : (C,) array, float64
+    B : (m, C) float64 array
+    yy : (C,) float64 array
         Sums of squares of the targets, not negative.
     n : int
-        How many images were summed (images, whatever their weights).
+        How many images were summed, whatever their weights.
 
     Raises
     ------
     InterpNetError
-        Shapes that do not match, NaN or infinity (named by column or class), a ``G`` that is not symmetric
-        or breaks :math:`|G_{ij}| \le \sqrt{G_{ii} G_{jj}}`, a ``B`` that breaks :math:`|B_{ij}| \le
-        \sqrt{G_{ii} yy_j}`. The full (cubic) test of definiteness is :meth:`check_definite`, which the
-        solver calls.
+        Shapes that do not match, NaN or infinity, a ``G`` that is not symmetric, or entries beyond the Cauchy-Schwarz
+        bounds. The full (cubic) test of definiteness is :meth:`check_definite`, which the solver calls.
 
     Examples
     --------
     >>> import numpy as np
     >>> X = np.array([[1.0, 0.0], [0.5, 0.5]])
-    >>> half = [Gram.from_scores(X[i : i + 1], np.array([i]), n_classes=2) for i in range(2)]
-    >>> gram = half[0] + half[1]
-    >>> gram.G
-    array([[1.25, 0.25],
-           [0.25, 0.25]])
-    >>> gram.n, gram.yy.tolist()
-    (2, [1.0, 1.0])
+    >>> gram = Gram.from_scores(X[:1], [0], n_classes=2) + Gram.from_scores(X[1:], [1], n_classes=2)
+    >>> gram.n, gram.G.tolist(), gram.yy.tolist()
+    (2, [[1.25, 0.25], [0.25, 0.25]], [1.0, 1.0])
     """
 
     G: Float64
@@ -129,17 +121,8 @@ class Gram:
         """Return the Gram of the other images, where ``part`` was summed from some of the same images.
 
         ``total - part`` is the same, with the full test of definiteness still to come: :meth:`without` takes the
-        caller's word that the images of ``part`` are among this Gram's, as a fold's are among all.
-        Other shapes, no image left, and a difference that clearly is no Gram are refused.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> X = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 2.0]])
-        >>> total, part = Gram.from_scores(X, X[:, :1]), Gram.from_scores(X[:1], X[:1, :1])
-        >>> total.without(part).G
-        array([[0.25, 0.25],
-               [0.25, 4.25]])
+        caller's word that the images of ``part`` are among this Gram's, as a fold's are among all. Other shapes, no
+        image left, and a difference that clearly is no Gram are refused.
         """
         if self.B.shape != part.B.shape:
             raise InterpNetError(

@@ -36,10 +36,8 @@ def check_parts(m: int, n_parts: int, name: str = "part") -> None:
     memory = physical_memory()
     if memory is None or parts_fit(m, n_parts):
         return
-    remedy = "score fewer layers (layers=, --layers)"
     fit = int(memory / 2 / (8 * m * m))
-    if fit >= 2:
-        remedy = f"use at most {fit}"
+    remedy = f"use at most {fit}" if fit >= 2 else "score fewer layers (layers=, --layers)"
     raise DataError(
         f"the Gram matrices of {n_parts} {name}s of the images, {m:,} channels each, take "
         f"{parts_gib(m, n_parts):.1f} GiB, more than half of this machine's {memory / 2**30:.1f} GiB; {remedy}"

@@ -60,9 +60,7 @@ def part_grams(
         raise DataError(
             f"part has shape {chosen.shape} and type {chosen.dtype}; expected {scores.shape[0]} integers, one per row"
         )
-    count = n_parts
-    if count is None:
-        count = int(chosen.max()) + 1
+    count = int(chosen.max()) + 1 if n_parts is None else n_parts
     if chosen.min() < 0 or chosen.max() >= count:
         raise DataError(f"part runs from {chosen.min()} to {chosen.max()}; expected 0 .. {count - 1}")
     rows = np.bincount(chosen.astype(np.int64), minlength=count)

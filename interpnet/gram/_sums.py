@@ -73,10 +73,7 @@ def check_some_weight(weight: Float64 | None, name: str = "sample_weight") -> No
 def checked_rows(X: Any, m: int, first_row: int) -> Rows:
     """Return the rows ``X`` (n, m) in float64, refusing NaN and infinity by row and column."""
     on_device = stays_on_device(X)
-    if on_device:
-        rows = X.detach()
-    else:
-        rows = as_numpy(X)
+    rows: Any = X.detach() if on_device else as_numpy(X)
     if rows.ndim != 2 or rows.shape[1] != m:
         raise DataError(f"X has shape {tuple(rows.shape)}; expected (n, {m})")
     if not on_device:
@@ -125,9 +122,7 @@ def checked_blocks(X: Any, L: Any, n_classes: int, weight: Float64 | None, block
 def _checked_block(X: Any, L: Any, n_classes: int, weight: Float64 | None, part: slice) -> Block:
     rows = checked_rows(X[part], X.shape[1], part.start)
     target = checked_target(L[part], rows.shape[0], n_classes, part.start)
-    if weight is None:
-        return rows, target, None
-    return rows, target, weight[part]
+    return rows, target, None if weight is None else weight[part]
 
 
 def checked_data(
@@ -145,10 +140,7 @@ def checked_data(
         raise DataError(f"X has {n} rows but L has shape {target.shape}; expected one target per row")
     if target.ndim not in {1, 2} or 0 in target.shape:
         raise DataError(f"L has shape {target.shape}; expected (N, C) targets or (N,) integer labels")
-    if target.ndim == 1:
-        width = class_count(target, n_classes)
-    else:
-        width = target.shape[1]
+    width = class_count(target, n_classes) if target.ndim == 1 else target.shape[1]
     weight = checked_weight(sample_weight, n)
     check_some_weight(weight)
     return X, target, width, weight
@@ -157,9 +149,7 @@ def checked_data(
 def take_rows(block: Block, index: Int64) -> Block:
     """Return the rows ``index`` of a block."""
     rows, target, weight = block
-    if weight is not None:
-        weight = weight[index]
-    return rows[index], target[index], weight
+    return rows[index], target[index], None if weight is None else weight[index]
 
 
 class Sums:
@@ -178,10 +168,7 @@ class Sums:
             return
         self._sums_at(rows).add(rows, target, weight)
         self.n += rows.shape[0]
-        if weight is None:
-            self._weight += rows.shape[0]
-        else:
-            self._weight += float(weight.sum())
+        self._weight += rows.shape[0] if weight is None else float(weight.sum())
 
     def _sums_at(self, rows: Rows) -> HostSums | DeviceSums:
         """Return the sums where the rows are; m^2 numbers each, made when the first block comes."""
@@ -231,9 +218,7 @@ class HostSums:
 
     def arrays(self, *, copy: bool) -> tuple[Float64, Float64, Float64]:
         """Return G, B and yy; without ``copy`` the sums' own memory, after which nothing may be added."""
-        full = self._upper.T  # now the lower triangle
-        if copy:
-            full = np.array(full, order="C", copy=True)
+        full = np.array(self._upper.T, order="C", copy=True) if copy else self._upper.T  # now the lower triangle
         _mirror(full)
         return full, np.ascontiguousarray(self._Bt.T), self._yy.copy()
 

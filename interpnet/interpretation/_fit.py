@@ -53,9 +53,7 @@ def interpret(
         gram = source
     if channels is None:
         raise InterpNetError("channels is missing; a Gram does not know what its columns are")
-    if classes is None:
-        classes = [str(j) for j in range(gram.n_classes)]
+    names = map(str, range(gram.n_classes)) if classes is None else classes
     solver = MuLasso(mu=mu, positive=positive, tol=tol).fit_gram(gram)
-    return Interpretation(
-        channels, solver.coef_, tuple(classes), float(mu), positive, solver.relative_gap_, dict(info or {})
-    )
+    gaps = solver.relative_gap_
+    return Interpretation(channels, solver.coef_, tuple(names), float(mu), positive, gaps, dict(info or {}))

@@ -91,9 +91,7 @@ class Interpretation:
         """Return the columns with nonzero (``sign="positive"``: positive) weight, by falling ``|weight|``."""
         one_of(sign, "sign", ("any", "positive"))
         w = self.coef[self.class_index(cls)]
-        kept = w != 0
-        if sign == "positive":
-            kept = w > 0
+        kept = w > 0 if sign == "positive" else w != 0
         order = np.argsort(-np.abs(w), kind="stable")
         columns: Int64 = order[kept[order]]
         return columns
@@ -140,13 +138,7 @@ class Interpretation:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Interpretation:
-        """Read what :meth:`save` wrote; needs no model.
-
-        Raises
-        ------
-        RunFolderError
-            The file is missing, damaged, or of another format.
-        """
+        """Read what :meth:`save` wrote; a missing or damaged file, or another format, is a RunFolderError."""
         if not Path(path).is_file():
             raise RunFolderError(f"{str(path)!r} does not exist; `interpnet solve` makes it")
         remedy = "delete it and run `interpnet solve` again"

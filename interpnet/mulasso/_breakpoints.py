@@ -1,7 +1,6 @@
 r"""The whole path of the mu-lasso, exactly: the radii at which a channel joins or leaves, and the weights there.
 
-Between two neighbouring break points the solution is linear in mu, so they say everything about every radius: in which
-order channels come in, which of them leave again, and at which radius the constraint stops to bind.
+Between two neighbouring break points the solution is linear in mu, so they say everything about every radius.
 
 Source: Osborne, Presnell & Turlach, "On the LASSO and its dual", J. Comput. Graph. Statist. 9 (2000).
 """
@@ -62,10 +61,7 @@ class BreakPoints:
     def at(self, mu: float) -> Float64:
         """Return the weights (m,) at a radius, by interpolation between its neighbours.
 
-        Raises
-        ------
-        InterpNetError
-            A radius beyond the path's end where the constraint still binds there.
+        A radius beyond the path's end is refused where the constraint still binds there.
         """
         radius = float(checked_radii(mu, "mu", "a number", (0,)))
         if radius >= self.mu[-1]:
@@ -95,30 +91,23 @@ def mulasso_breakpoints(
 ) -> list[BreakPoints]:
     """Return the break points of the classes' paths from 0 to ``mu``.
 
+    The events come from the homotopy, all classes in step; the weights at each radius are then solved for and certified
+    like any other. The dense weights of one class's path, (E, m), are held at a time.
+
     Parameters
     ----------
     gram : Gram
     mu : float
         Radius at which the paths end.
     classes : sequence of int, optional
-        Classes wanted; all by default.
+        Classes wanted; all by default. One that does not exist is an InterpNetError.
     positive, tol
-        As for :class:`~interpnet.mulasso.MuLasso`.
-
-    Raises
-    ------
-    InterpNetError
-        As :meth:`MuLasso.fit_gram <interpnet.mulasso.MuLasso.fit_gram>`; a class that does not exist.
+        As for :class:`~interpnet.mulasso.MuLasso`, as are errors.
 
     Warns
     -----
     ConvergenceWarning
         ``tol`` was missed, or a path could not be followed to its end.
-
-    Notes
-    -----
-    The events come from the homotopy, all classes in step; the weights at each radius are then solved for and certified
-    like any other. The dense weights of one class's path, (E, m), are held at a time.
 
     Examples
     --------

@@ -1,11 +1,8 @@
 r"""The mu-lasso with its radius chosen on held-out images, from one pass over the scores.
 
-Each fold's Gram is summed in that pass; the training Gram of a fold is the total minus the fold's, the path is solved
-on it once, and the held-out error follows from the fold's Gram alone:
-
-.. math:: \|X_k w - l\|^2 = w^T G_k w - 2 B_k^T w + yy_k,
-
-so nothing is refitted from the scores. Only the accuracy, which is no sum of squares, reads each row once more.
+docs/method.md, section 2.6. Each fold's Gram is summed in that pass; the training Gram of a fold is the total minus the
+fold's, the path is solved on it once, and the held-out error follows from the fold's Gram alone. Only the accuracy,
+which is no sum of squares, reads each row once more.
 """
 
 from __future__ import annotations
@@ -116,24 +113,14 @@ class MuLassoCV(LinearModel):
     def fit(self, X: npt.ArrayLike, y: Any, sample_weight: npt.ArrayLike | None = None) -> Self:
         """Choose mu and fit from scores.
 
-        Parameters
-        ----------
-        X : (N, m) array, memory map or torch tensor
-        y : (N,) labels or (N, C) targets, which may be sparse
-        sample_weight : (N,) array, optional
-            As for :meth:`MuLasso.fit <interpnet.mulasso.MuLasso.fit>`.
-
-        Raises
-        ------
-        ValueError
-            As ``MuLasso.fit``; folds that overlap or are empty, more folds than images of any class.
+        ``X``, ``y`` and ``sample_weight``, errors and warnings are those of :meth:`MuLasso.fit
+        <interpnet.mulasso.MuLasso.fit>`. Further errors are folds that overlap or are empty, and more folds than images
+        of any class.
 
         Warns
         -----
         UserWarning
             The chosen mu is at an end of the radii tried; a class has fewer images than there are folds.
-        ConvergenceWarning
-            ``tol`` was not reached.
         """
         options = self._options()
         scores = self._scores(X, reset=True)
@@ -149,26 +136,14 @@ class MuLassoCV(LinearModel):
         def accuracy(k: int, coef: Float64) -> Float64:
             return held_out_accuracy(scores, target, np.flatnonzero(fold == k), coef, options.device)
 
-        measure = None
-        if target.labels and self.accuracy:
-            measure = accuracy
-        self._choose(grams, mass, options, target.classes, measure)
+        self._choose(grams, mass, options, target.classes, accuracy if target.labels and self.accuracy else None)
         return self._fit_radii(_sum(grams), self.mu_, options, target.classes, labels=target.labels)
 
     def fit_grams(self, grams: Sequence[Gram], *, classes: npt.ArrayLike | None = None) -> Self:
         """Choose mu and fit from the Grams of the folds alone; there is no accuracy then.
 
-        Parameters
-        ----------
-        grams : sequence of Gram
-            One per fold, of disjoint images, such as :func:`interpnet.gram.part_grams` sums.
-        classes : (C,) array, optional
-            Labels :meth:`predict` returns; by default 0 .. C - 1.
-
-        Raises
-        ------
-        InterpNetError
-            Fewer than two Grams, or not all of the same channels and classes; otherwise as ``MuLasso.fit_gram``.
+        There are two Grams or more, one per fold, of disjoint images, such as :func:`interpnet.gram.part_grams` sums;
+        ``classes`` and errors are as for ``MuLasso.fit_gram``.
 
         Examples
         --------
@@ -209,9 +184,7 @@ class MuLassoCV(LinearModel):
     ) -> None:
         """Solve the path without each fold, measure it there, and choose; ``mass`` is the folds' weight."""
         total = _sum(grams)
-        mus = self.mus
-        if mus is None:
-            mus = default_mus(total, positive=options.positive)
+        mus = default_mus(total, positive=options.positive) if self.mus is None else self.mus
         self.mus_ = np.unique(np.asarray(mus, dtype=np.float64))
         errors = []
         channels = []
@@ -225,21 +198,14 @@ class MuLassoCV(LinearModel):
                 shares.append(accuracy(k, solution.coef))
         self.error_path_ = np.array(errors)
         self.n_channels_path_ = np.array(channels, dtype=np.int64)
-        self.accuracy_path_ = None
-        if accuracy is not None:
-            self.accuracy_path_ = np.array(shares)
+        self.accuracy_path_ = None if accuracy is None else np.array(shares)
         self._read_off()
 
     def _read_off(self) -> None:
         """Take the radius from what the folds measured, and say where the grid was too short."""
         overall = self.error_path_.mean(axis=2)
-        judged = overall
-        if self.per_class:
-            judged = self.error_path_
-        best, one_se = choose(judged)
-        taken = best
-        if self.rule == "one_se":
-            taken = one_se
+        best, one_se = choose(self.error_path_ if self.per_class else overall)
+        taken = one_se if self.rule == "one_se" else best
         self.mu_ = self._radius(taken)
         self.mu_best_ = self._radius(best)
         self.mu_one_se_ = self._radius(one_se)
@@ -274,9 +240,7 @@ class MuLassoCV(LinearModel):
     def _radius(self, place: Index) -> float | Float64:
         """Return the radius at a place of ``mus_``, or those of the classes at theirs."""
         radii = self.mus_[place]
-        if radii.ndim == 0:
-            return float(radii)
-        return radii
+        return radii if radii.ndim else float(radii)
 
 
 def _sum(grams: Sequence[Gram]) -> Gram:

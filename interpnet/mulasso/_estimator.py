@@ -4,16 +4,12 @@ For each class j
 
 .. math:: \min_w \tfrac12 \|X w - L_j\|^2 \quad \text{where } \|w\|_1 \le \mu \ (\text{optionally } w \ge 0),
 
-without intercept and without scaling of columns. The returned ``w`` comes with its duality gap, computed
-from G, B and w alone: with :math:`g = G w - B_j`,
-
-.. math:: \text{gap} = w^T g + \mu \max_i |g_i| \qquad (w \ge 0:\ w^T g + \mu \max(0, \max_i -g_i)),
-
-and no feasible point has an objective lower by more than the gap. Where the columns are linearly dependent,
-as the layers' scores are, several ``w`` are optimal: compare objectives and predictions, not coefficients.
+without intercept and without scaling of columns. The returned ``w`` comes with its duality gap, computed from G, B and
+w alone (docs/method.md, section 2.3); no feasible point has an objective lower by more. Where the columns are linearly
+dependent, as the layers' scores are, several ``w`` are optimal: compare objectives and predictions, not coefficients.
 
 Sources: Oramas, Wang & Tuytelaars, "Visual Explanation by Interpretation", ICLR 2019 (the problem); Jaggi,
-"Revisiting Frank-Wolfe", ICML 2013 (the gap); `interpnet/mulasso/_solver/_homotopy.py` (the method).
+"Revisiting Frank-Wolfe", ICML 2013 (the gap).
 """
 
 from __future__ import annotations
@@ -32,7 +28,7 @@ from interpnet.support.types import Float64
 
 
 class MuLasso(LinearModel):
-    """Least squares on one-hot classes (or any targets) with an l1 budget a class; exact and certified.
+    """Least squares on one-hot classes (or any targets) with an l1 budget per class; exact and certified.
 
     Parameters
     ----------
@@ -41,13 +37,12 @@ class MuLasso(LinearModel):
     positive : bool
         Also require w >= 0.
     tol : float
-        Largest relative duality gap. The gap is relative to the objective at w = 0, half the target's sum
-        of squares.
+        Largest duality gap, relative to the objective at w = 0, half the target's sum of squares.
     max_iter : int
-        Largest number of steps a class (changes of the active set).
+        Largest number of steps per class (changes of the active set).
     class_weight : None, "balanced", or dict of label: weight
         What the squared error of each class's images counts, as scikit-learn has it: ``"balanced"`` gives every
-        class the same total, N / (C N_j) an image; a class that a dictionary leaves out counts 1. For labels only.
+        class the same total, N / (C N_j) per image; a class that a dictionary leaves out counts 1. For labels only.
     warm_start : bool
         Start from the weights of the last fit where their shape is the same; the solution is the same to ``tol``.
     device : None, "cpu" or "cuda"
@@ -64,8 +59,7 @@ class MuLasso(LinearModel):
     relative_gap_ : (C,) float64
         ``dual_gap_ / (yy / 2)``; what ``tol`` is compared with. 0 for a class without any image.
     mu_active_ : (C,) bool
-        Whether the constraint holds the solution back. Where it does not, ``coef_`` is a least squares
-        solution.
+        Whether the constraint holds the solution back. Where it does not, ``coef_`` is a least squares solution.
     n_iter_ : (C,) int
         Steps taken.
     classes_ : (C,) array
@@ -147,7 +141,7 @@ class MuLasso(LinearModel):
         return self._fit_radii(gram, radii, options, target.classes, labels=target.labels, start=self._start(gram))
 
     def fit_gram(self, gram: Gram, *, classes: npt.ArrayLike | None = None) -> Self:
-        """Fit from a :class:`~interpnet.gram.Gram`.
+        """Fit from a :class:`~interpnet.gram.Gram`; warns as :meth:`fit`.
 
         Parameters
         ----------
@@ -161,16 +155,10 @@ class MuLasso(LinearModel):
             Not a Gram, or one whose ``G`` is clearly not positive semidefinite; parameters out of range; a
             ``class_weight``, which needs the images.
 
-        Warns
-        -----
-        ConvergenceWarning
-            As :meth:`fit`.
-
         Examples
         --------
         >>> import numpy as np
-        >>> gram = Gram.from_scores(np.eye(2), [0, 1])
-        >>> MuLasso(mu=0.5).fit_gram(gram).coef_.tolist()
+        >>> MuLasso(mu=0.5).fit_gram(Gram.from_scores(np.eye(2), [0, 1])).coef_.tolist()
         [[0.5, 0.0], [0.0, 0.5]]
         """
         options = self._options()

@@ -24,14 +24,10 @@ def assign_folds(cv: Any, target: Targets, n: int, random_state: int | None) -> 
         scikit-learn's, for more folds than images; :class:`~interpnet.errors.DataError` for test sets that overlap,
         training sets that are not all the other images, and folds without weight.
     """
-    labels = None
-    kind = KFold
-    if target.labels:
-        labels = target.L
-        kind = StratifiedKFold
-    if cv is None:
-        cv = 5
+    labels = target.L if target.labels else None
+    cv = 5 if cv is None else cv
     if isinstance(cv, int | np.integer):
+        kind = StratifiedKFold if target.labels else KFold
         cv = kind(int(cv), shuffle=True, random_state=random_state)
     fold = np.full(n, -1, dtype=np.int64)
     for k, (train, test) in enumerate(check_cv(cv, labels, classifier=True).split(np.empty((n, 0)), labels)):
@@ -55,9 +51,7 @@ def assign_folds(cv: Any, target: Targets, n: int, random_state: int | None) -> 
 def held_out_accuracy(scores: Any, target: Targets, rows: Int64, coef: Float64, device: str | None) -> Float64:
     """Return the weighted share of ``rows`` that each of ``coef`` (T, C, m) names rightly, (T,)."""
     weights = torch.from_numpy(coef).to(device or "cpu")
-    counts = target.sample_weight
-    if counts is None:
-        counts = np.ones(len(target.L))
+    counts = np.ones(len(target.L)) if target.sample_weight is None else target.sample_weight
     right = np.zeros(len(coef))
     mass = 0.0
     for start in range(0, len(rows), _ROWS):

@@ -31,18 +31,13 @@ def block_grams(
 ) -> list[Gram]:
     """Deal the images into random blocks and sum the Gram of each; ``mu`` is checked before the scores are read."""
     check_mu(mu)
-    scores: Any = X
-    if not stays_on_device(X):
-        scores = as_numpy(X)
+    scores: Any = X if stays_on_device(X) else as_numpy(X)
     if scores.ndim != 2:
         raise InterpNetError(f"X has shape {tuple(scores.shape)}; expected (N, m)")
     target = read_targets(y, scores.shape[0], sample_weight, class_weight)
     class_radii(mu, len(target.classes))
     check_parts(scores.shape[1], n_blocks, "block")
-    dealt = scores.shape[0]
-    if target.labels:
-        dealt = target.L
-    part = random_parts(dealt, n_blocks, seed)
+    part = random_parts(target.L if target.labels else scores.shape[0], n_blocks, seed)
     return part_grams(scores, target.L, part, n_classes=len(target.classes), sample_weight=target.weight)
 
 

@@ -57,10 +57,7 @@ class LinearModel(_Estimator):
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return the labels (N,) of the largest decision value; the targets (N, C) if fitted to a matrix."""
         values = self.decision_function(X)
-        if not self._labels:
-            return values
-        named: npt.NDArray[Any] = self.classes_[values.argmax(axis=1)]
-        return named
+        return self.classes_[values.argmax(axis=1)] if self._labels else values
 
     def score(self, X: npt.ArrayLike, y: Any, sample_weight: npt.ArrayLike | None = None) -> float:
         """Return the accuracy for labels, the mean coefficient of determination for a target matrix."""

@@ -33,22 +33,12 @@ def mulasso_path(
     mus : (T,) array
         Radii, above zero, in any order.
     positive, tol, max_iter, device, n_jobs
-        As for :class:`~interpnet.mulasso.MuLasso`.
+        As for :class:`~interpnet.mulasso.MuLasso`; errors and warnings are those of its ``fit_gram``.
 
     Returns
     -------
     (T, C, m) float64
         In the order of ``mus``.
-
-    Raises
-    ------
-    InterpNetError
-        As :meth:`MuLasso.fit_gram <interpnet.mulasso.MuLasso.fit_gram>`.
-
-    Warns
-    -----
-    ConvergenceWarning
-        ``tol`` was not reached at some radius.
 
     Examples
     --------

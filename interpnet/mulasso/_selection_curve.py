@@ -30,22 +30,6 @@ _COUNT = 20
 class SelectionCurve:
     """What was measured at each radius, averaged over folds and classes.
 
-    Attributes
-    ----------
-    mus : (T,) float64
-        Radii, ascending.
-    error_mean, error_se : (T,) float64
-        Held-out squared error per image, mean over the classes: its mean over the folds and that mean's standard error.
-    accuracy_mean, accuracy_se : (T,) float64, or None
-        Share of held-out images whose largest decision value is their class's; None without labels.
-    channels_mean : (T,) float64
-        Channels with a nonzero weight per class.
-    chosen, best, one_se : float, or (C,) float64 where each class has its own
-        The radius taken, the one of smallest error, and the smallest within one standard error of it.
-    rule : str
-        ``"one_se"`` or ``"best"``.
-    n_folds : int
-
     Examples
     --------
     >>> two = np.array([1.0, 2.0])
@@ -54,16 +38,20 @@ class SelectionCurve:
     [3.0, 6.0]
     """
 
-    mus: Float64
+    mus: Float64  # radii (T,), ascending
+    # Held-out squared error per image (T,), mean over the classes: its mean over the folds, and its standard error.
     error_mean: Float64
     error_se: Float64
+    # Share of held-out images (T,) whose largest decision value is their class's; None without labels.
     accuracy_mean: Float64 | None
     accuracy_se: Float64 | None
-    channels_mean: Float64
+    channels_mean: Float64  # channels (T,) with a nonzero weight per class
+    # The radius taken, the one of smallest error, and the smallest within one standard error of it; (C,) where each
+    # class has its own.
     chosen: float | Float64
     best: float | Float64
     one_se: float | Float64
-    rule: str
+    rule: str  # "one_se" or "best"
     n_folds: int
 
     def position(self, mu: float) -> int:
@@ -78,11 +66,9 @@ class SelectionCurve:
 
     @property
     def enough(self) -> float | None:
-        """The smallest radius whose accuracy is within one standard error of the best; None where that is not known.
-
-        The squared error goes on falling long after the accuracy has stopped rising: what a reader who wants few
-        channels should know.
-        """
+        """The smallest radius whose accuracy is within one standard error of the best; None where that is not known."""
+        # The squared error goes on falling long after the accuracy has stopped rising: a reader who wants few channels
+        # should know.
         if self.accuracy_mean is None or self.accuracy_se is None:
             return None
         best = int(np.argmax(self.accuracy_mean))
@@ -104,11 +90,7 @@ class SelectionCurve:
 
 
 def default_mus(gram: Gram, *, positive: bool) -> Float64:
-    r"""Return 20 radii in geometric progression, in units of what one channel weighs.
-
-    The unit is the median over classes of :math:`|B_{ij}| / G_{ii}` at the column i that alone explains class j best
-    (largest :math:`B_{ij}^2 / G_{ii}`): the weight least squares would give it. Scores a times as large make weights,
-    unit and grid all 1/a times as large, so that the choice does not depend on the scale of the scores.
+    """Return 20 radii in geometric progression, in units of what one channel weighs.
 
     Examples
     --------
@@ -117,11 +99,12 @@ def default_mus(gram: Gram, *, positive: bool) -> Float64:
     >>> default_mus(gram, positive=False)[[0, -1]].tolist()
     [0.025, 12.5]
     """
+    # The unit is the median over classes of |B_ij| / G_ii, the weight that least squares gives to the column i that
+    # alone explains class j best (largest B_ij^2 / G_ii). Scores a times as large make weights, unit and grid all 1/a
+    # times as large, so that the choice does not depend on the scale of the scores.
     diagonal = gram.G.diagonal()
     live = diagonal > 0
-    pull = np.abs(gram.B[live])
-    if positive:
-        pull = np.maximum(gram.B[live], 0.0)
+    pull = np.maximum(gram.B[live], 0.0) if positive else np.abs(gram.B[live])
     unit = 1.0
     if live.any() and pull.any():
         root = np.sqrt(diagonal[live])[:, None]
@@ -132,15 +115,8 @@ def default_mus(gram: Gram, *, positive: bool) -> Float64:
 
 
 def squared_error(gram: Gram, coef: Float64) -> Float64:
-    r"""Return :math:`\|X w - l\|^2 = w^T G w - 2 B_j^T w + yy_j` of ``coef`` (T, C, m), (T, C), without X.
-
-    Examples
-    --------
-    >>> from interpnet.gram import Gram
-    >>> gram = Gram.from_scores(np.eye(2), [0, 1])
-    >>> squared_error(gram, np.array([[[0.5, 0.0], [0.0, 1.0]]])).tolist()
-    [[0.25, 0.0]]
-    """
+    r"""Return :math:`\|X w - l\|^2 = w^T G w - 2 B_j^T w + yy_j` of ``coef`` (T, C, m), (T, C), without X."""
+    # Few weights need few rows of G.
     quadratic = np.empty(coef.shape[:2])
     few = np.count_nonzero(coef, axis=2) < gram.m // 8
     for t, c in np.argwhere(few):
@@ -166,15 +142,14 @@ def mean_and_se(values: Float64) -> tuple[Float64, Float64]:
 def choose(errors: Float64) -> tuple[Index, Index]:
     """Return, from held-out errors (folds, T, ...) at ascending radii, where the best and the one-SE radius stand.
 
-    The one-standard-error rule takes the smallest radius whose mean error is within one standard error of the
-    smallest (Breiman, Friedman, Olshen & Stone, Classification and Regression Trees, 1984, section 3.4.3).
-
     Examples
     --------
     >>> best, one_se = choose(np.array([[3.0, 1.2, 1.1], [3.0, 1.0, 0.9]]))
     >>> int(best), int(one_se)
     (2, 1)
     """
+    # Breiman, Friedman, Olshen & Stone, Classification and Regression Trees, 1984, section 3.4.3: the smallest radius
+    # whose mean error is within one standard error of the smallest.
     mean, se = mean_and_se(errors)
     best = mean.argmin(axis=0)
     limit = np.take_along_axis(mean + se, best[None], axis=0)

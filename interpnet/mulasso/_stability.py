@@ -1,8 +1,7 @@
 r"""How often other images would have named the same channels: stability selection on Grams.
 
-docs/method.md, section 2.7. People act on the named channels, and a channel that half of the images name and the other
-half do not is a weaker finding than its weight says. `interpnet/mulasso/_half_samples.py` solves; this file needs
-neither torch nor scikit-learn, so that a report reads saved frequencies without them.
+docs/method.md, section 2.7. `interpnet/mulasso/_half_samples.py` solves; this file needs neither torch nor
+scikit-learn, so that a report reads saved frequencies without them.
 
 Where columns are duplicates or nearly so, the weight goes to one of them by chance, and they *share* the frequency:
 then a low frequency says that another channel carries the same information, not that the information is unstable.
@@ -76,11 +75,7 @@ class Stability:
         with q the mean number selected, :math:`\pi` the threshold, m the number of channels (Meinshausen & Bühlmann
         2010, theorem 1). It holds where irrelevant channels are exchangeable and selection is no worse than chance:
         correlated channels fulfil that only roughly, so read it as a scale, not as a guarantee.
-
-        Raises
-        ------
-        InterpNetError
-            A threshold that is not above 0.5 and at most 1.
+        A threshold that is not above 0.5 and at most 1 is refused.
         """
         if not 0.5 < threshold <= 1:
             raise InterpNetError(f"threshold is {threshold!r}; expected a frequency above 0.5 and at most 1")
@@ -95,13 +90,7 @@ class Stability:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Stability:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        RunFolderError
-            The file is missing, damaged, or holds something else.
-        """
+        """Read what :meth:`save` wrote; a missing, damaged or foreign file is a RunFolderError."""
         with read_arrays(path, [field.name for field in fields(cls)], "stability selection") as data:
             return cls(data["frequency"], int(data["n_subsamples"]), _plain(data["mu"]), bool(data["positive"]))
 
@@ -122,18 +111,8 @@ class Stability:
     ) -> Stability:
         """Return the selection frequencies from the Grams of the blocks, an even number of them.
 
-        Parameters
-        ----------
-        grams : sequence of Gram
-            Of disjoint random blocks of about the same size, such as :func:`interpnet.gram.part_grams` sums over
-            :func:`interpnet.gram.random_parts`.
-        mu, n_pairs, positive, tol, max_iter, seed, device, n_jobs, progress
-            As for :func:`stability_selection`.
-
-        Raises
-        ------
-        InterpNetError
-            As :func:`stability_selection`.
+        The blocks are disjoint, random and of about the same size, such as :func:`interpnet.gram.part_grams` sums over
+        :func:`interpnet.gram.random_parts`. All else is as for :func:`stability_selection`.
         """
         from interpnet.mulasso._half_samples import Halves
 
@@ -206,6 +185,4 @@ def stability_selection(
 def _plain(mu: npt.ArrayLike) -> float | Float64:
     """Return one radius as a float, those of the classes as an array."""
     radii = np.asarray(mu, dtype=np.float64)
-    if radii.ndim == 0:
-        return float(radii)
-    return radii
+    return radii if radii.ndim else float(radii)

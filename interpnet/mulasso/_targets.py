@@ -20,36 +20,17 @@ _FLOAT_LABELS = 2.0**53
 
 @dataclass(frozen=True)
 class Targets:
-    """Targets of N images.
+    """Targets of N images."""
 
-    Attributes
-    ----------
-    L : (N,) int64, or (N, C) array or csr_array
-        Positions in ``classes``, or a target matrix.
-    classes : (C,) array
-    labels : bool
-        Whether ``L`` are labels.
-    weight : (N,) float64, or None
-        What the squared error of each image counts: sample weight times class weight.
-    sample_weight : (N,) float64, or None
-        Without the class weight.
-    """
-
-    L: Any
+    L: Any  # positions in classes (N,) int64, or a target matrix (N, C), array or csr_array
     classes: npt.NDArray[Any]
-    labels: bool
-    weight: Float64 | None
-    sample_weight: Float64 | None
+    labels: bool  # whether L are labels
+    weight: Float64 | None  # (N,): what the squared error of each image counts, sample weight times class weight
+    sample_weight: Float64 | None  # (N,): without the class weight
 
 
 def read_targets(y: Any, n: int, sample_weight: Any, class_weight: Any) -> Targets:
-    """Tell labels from target matrices, number the classes and multiply the weights.
-
-    Raises
-    ------
-    DataError, ValueError
-        See :meth:`interpnet.mulasso.MuLasso.fit`.
-    """
+    """Tell labels from target matrices, number the classes and multiply the weights; errors as ``MuLasso.fit`` says."""
     if y is None:
         raise DataError("y is None; this estimator requires y to be passed, but the target y is None")
     check_class_weight(class_weight)
@@ -97,9 +78,7 @@ def _read_labels(labels: npt.NDArray[Any], weight: Float64 | None, class_weight:
         each = checked_weight(
             compute_class_weight(class_weight, classes=classes, y=labels), len(classes), "class_weight"
         )
-    both = each[index]
-    if weight is not None:
-        both = both * weight
+    both = each[index] if weight is None else each[index] * weight
     check_some_weight(both, "sample_weight times class_weight")
     return Targets(index, classes, labels=True, weight=both, sample_weight=weight)
 
@@ -122,9 +101,7 @@ def _plain_labels(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return labels.astype(np.int64)
     if low >= 0 and high < 2**64:
         return labels.astype(np.uint64)
-    worst = low
-    if low >= -(2**63):
-        worst = high
+    worst = low if low < -(2**63) else high
     row = [v == worst for v in labels].index(True)
     raise DataError(f"label {labels[row]} at row {row} does not fit a 64-bit integer; {_RENUMBER}")
 

@@ -23,29 +23,21 @@ _TICKS = ((1.3, (1.0, 2.0, 5.0)), (3.0, (1.0, 3.0)), (np.inf, (1.0,)))
 def plot_mu_curve(curve: SelectionCurve) -> Figure:
     """Draw held-out error, accuracy and the number of channels against mu, on a log scale.
 
-    Bands are one standard error of the mean over folds. The dotted line is the smallest error plus its standard
-    error: the one-standard-error rule takes the smallest mu below it (Hastie, Tibshirani and Friedman, "The
-    Elements of Statistical Learning", section 7.10).
-
-    Parameters
-    ----------
-    curve : SelectionCurve
-        ``MuLassoCV.curve_``. Errors are squared errors per image and class; accuracies are shares; a curve
-        without accuracies has two panels.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    ``curve`` is ``MuLassoCV.curve_``; one without accuracies has two panels. Bands are one standard error of the mean
+    over folds. The dotted line is the smallest error plus its standard error: the one-standard-error rule takes the
+    smallest mu below it (Hastie, Tibshirani and Friedman, "The Elements of Statistical Learning", section 7.10).
 
     Raises
     ------
     InterpNetError
         No radius, or curves of another length than the radii.
     """
-    mus = np.asarray(curve.mus, np.float64)
+    mus = curve.mus
     known = [curve.error_mean, curve.error_se, curve.channels_mean]
-    accuracy = None if curve.accuracy_mean is None or curve.accuracy_se is None else np.asarray(curve.accuracy_mean)
-    shapes = {np.shape(values) for values in known} | (set() if accuracy is None else {accuracy.shape})
+    accuracy = None if curve.accuracy_se is None else curve.accuracy_mean
+    if accuracy is not None:
+        known.append(accuracy)
+    shapes = {values.shape for values in known}
     if shapes != {mus.shape} or mus.ndim != 1 or not len(mus):
         raise InterpNetError(f"the curve has shapes {sorted(map(str, shapes))}; expected {mus.shape}, at least one mu")
     with house_style():
@@ -60,13 +52,8 @@ def plot_mu_curve(curve: SelectionCurve) -> Figure:
         panels[-1].set_ylim(bottom=0)
         for axes in panels:
             _log_axis(axes, mus)
-            axes.axvline(
-                float(curve.chosen),
-                color=INK,
-                linestyle=_DASHES,
-                linewidth=1.1,
-                label=f"chosen: mu = {curve.chosen:.3g}",
-            )
+            label = f"chosen: mu = {curve.chosen:.3g}"
+            axes.axvline(float(curve.chosen), color=INK, linestyle=_DASHES, linewidth=1.1, label=label)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
@@ -78,7 +65,8 @@ def _band(axes: Axes, mus: Float64, mean: Float64, se: Float64) -> None:
 
 
 def _error(axes: Axes, mus: Float64, curve: SelectionCurve) -> None:
-    mean, se = np.asarray(curve.error_mean), np.asarray(curve.error_se)
+    mean = curve.error_mean
+    se = curve.error_se
     _band(axes, mus, mean, se)
     best = int(np.argmin(mean))
     bound = float(mean[best] + se[best])

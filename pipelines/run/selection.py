@@ -75,12 +75,7 @@ def selection_json(curve: SelectionCurve) -> dict[str, Any]:
 
 
 def selection_from(data: Mapping[str, Any]) -> SelectionCurve:
-    """Read what :func:`selection_json` gave.
-
-    Raises
-    ------
-    RunFolderError
-        Another format, curves of unequal length, or values that are not finite.
+    """Read what :func:`selection_json` gave; a RunFolderError says what is wrong with it.
 
     Examples
     --------
@@ -120,13 +115,7 @@ def write_selection(folder: Path, curve: SelectionCurve) -> None:
 
 
 def read_selection(folder: Path) -> SelectionCurve | None:
-    """Read the choice of mu from ``folder``; None where mu was given.
-
-    Raises
-    ------
-    RunFolderError
-        The file is damaged.
-    """
+    """Read the choice of mu from ``folder``; None where mu was given. A damaged file is a RunFolderError."""
     path = folder / SELECTION_FILE
     if not path.is_file():
         return None
@@ -141,10 +130,7 @@ def read_selection(folder: Path) -> SelectionCurve | None:
 def read_frequencies(folder: Path, shape: tuple[int, int]) -> Stability | None:
     """Read the selection frequencies from ``folder``; None where they were not asked for.
 
-    Raises
-    ------
-    RunFolderError
-        The file is damaged, or its shape is not ``shape``: (classes, channels).
+    A damaged file, or one whose shape is not ``shape``, (classes, channels), is a RunFolderError.
     """
     path = folder / STABILITY_FILE
     if not path.is_file():

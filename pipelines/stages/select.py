@@ -41,10 +41,7 @@ def choose_mu(
 ) -> SelectionCurve:
     """Choose mu by held-out images: the smallest within one standard error of the smallest error.
 
-    Raises
-    ------
-    InterpNetError
-        Fewer than two classes have images, or one has a single image.
+    Fewer than two classes with images, or one with a single image, are refused.
     """
     from interpnet.mulasso import MuLassoCV
 
@@ -104,13 +101,7 @@ def _too_much(table: ScoreTable, grams: int) -> str:
 def measure_stability(
     table: ScoreTable, fit_on: str, config: RunConfig, mu: float, n_classes: int, folder: Path
 ) -> Float64:
-    """Write how often half of the images name each channel, and return it (C, m); zeros for an empty class.
-
-    Raises
-    ------
-    InterpNetError
-        Fewer images than blocks, or more pairs than the blocks that fit into memory make.
-    """
+    """Write how often half of the images name each channel, and return it (C, m); zeros for an empty class."""
     from interpnet.mulasso import stability_selection
 
     targets = np.asarray(table.targets(fit_on))
@@ -153,6 +144,4 @@ def _blocks(table: ScoreTable, pairs: int) -> int:
 
 
 def _class_weight(config: RunConfig) -> str | None:
-    if config.class_weight == "none":
-        return None
-    return config.class_weight
+    return None if config.class_weight == "none" else config.class_weight

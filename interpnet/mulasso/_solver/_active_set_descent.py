@@ -41,9 +41,7 @@ def finish(G: Float64, b: Float64, mu: float, start: Float64, *, positive: bool,
 
     Returns the point of smallest gap; the caller decides whether that is small enough.
     """
-    w = start.copy()
-    if positive:
-        w = np.maximum(start, 0.0)
+    w = np.maximum(start, 0.0) if positive else start.copy()
     w[np.diagonal(G) <= 0] = 0.0  # an empty column changes nothing
     best = Finish(w.copy())
     lowest = np.inf
@@ -67,9 +65,7 @@ def finish(G: Float64, b: Float64, mu: float, start: Float64, *, positive: bool,
         # Once joining in bulk stops paying, columns join one by one: then the objective must fall, if only by little.
         several = several and gap < 0.9 * best.gap
         value = (slope - float(b @ w)) / 2
-        stale += 1
-        if value < lowest - _PROGRESS * abs(value):
-            stale = 0
+        stale = 0 if value < lowest - _PROGRESS * abs(value) else stale + 1
         lowest = min(lowest, value)
         if gap < best.gap:
             best.coef = w.copy()
@@ -87,12 +83,8 @@ def finish(G: Float64, b: Float64, mu: float, start: Float64, *, positive: bool,
 def _violators(w: Float64, pull: Float64, slope: float, *, several: bool) -> Int64:
     """Return the free columns that pull hardest against the level of the support; one, or ``several``."""
     total = float(np.abs(w).sum())
-    level = 0.0
-    if total > 0:
-        level = max(0.0, -slope / total)
-    most = 1
-    if several:
-        most = max(1, int(np.count_nonzero(w)) // 8)
+    level = max(0.0, -slope / total) if total > 0 else 0.0
+    most = max(1, int(np.count_nonzero(w)) // 8) if several else 1
     free = np.flatnonzero((w == 0) & (pull > level))
     return free[np.argsort(-pull[free], kind="stable")][:most]
 

@@ -22,13 +22,8 @@ def rows_of(state: State, rows: Tensor) -> State:
 def active_block(G: Tensor, act: Tensor, used: Tensor) -> Tensor:
     """Return G_AA (C, K, K) of every class, with ones on the diagonal of unused slots.
 
-    Parameters
-    ----------
-    G : (m, m) tensor
-    act : (C, K) int64 tensor
-        Active columns; anything where unused.
-    used : (C, K) tensor
-        1 where a slot is in use, else 0; of G's type.
+    ``act`` (C, K) int64 are the active columns, anything where unused; ``used`` (C, K), of G's type, is 1 where a slot
+    is in use, else 0.
     """
     block = G[act[:, :, None], act[:, None, :]]
     block.mul_(used[:, :, None]).mul_(used[:, None, :])

@@ -38,22 +38,12 @@ _TINY = 1e-300
 
 @dataclass(frozen=True)
 class PivotResult:
-    """Where block pivoting came to.
+    """Where block pivoting came to."""
 
-    Attributes
-    ----------
-    coef : (C, m) tensor
-        Solutions; zero for a class that did not end.
-    ended : (C,) bool tensor
-    rounds : (C,) int64 tensor
-    guess : (C, m) int8 tensor
-        Signs of the last guess of the classes that did not end: where to go on.
-    """
-
-    coef: Tensor
-    ended: Tensor
-    rounds: Tensor
-    guess: Tensor
+    coef: Tensor  # (C, m): solutions; zero for a class that did not end
+    ended: Tensor  # (C,) bool
+    rounds: Tensor  # (C,) int64
+    guess: Tensor  # (C, m) int8: signs of the last guess of the classes that did not end, where to go on
 
     def hand_on(self, live: _Live, who: Tensor) -> None:
         """Write down the last guess of the classes ``who`` (C,) bool of those under way."""
@@ -64,20 +54,16 @@ class PivotResult:
 
 @dataclass
 class _Live:
-    """The classes under way, one row each.
+    """The classes under way (C,), one row each."""
 
-    The guess is ``columns`` (C, K) with ``sign`` (C, K), 0 in unused slots. ``fewest`` contradictions so far,
-    ``patience`` rounds left without fewer, and ``rounding``, below which a correlation is none, decide when to stop.
-    """
-
-    ids: Tensor
-    b: Tensor
+    ids: Tensor  # which class a row is
+    b: Tensor  # (C, m)
     mu: Tensor
-    columns: Tensor
-    sign: Tensor
-    fewest: Tensor
-    patience: Tensor
-    rounding: Tensor
+    columns: Tensor  # (C, K): the guess of the active columns
+    sign: Tensor  # (C, K): their signs, 0 in unused slots
+    fewest: Tensor  # contradictions of a guess so far
+    patience: Tensor  # rounds left without fewer
+    rounding: Tensor  # a correlation below this is none
 
     def too_wide(self, widest: int) -> Tensor:
         """Return which classes have more than ``widest`` active columns."""
@@ -87,38 +73,21 @@ class _Live:
 def pivot(
     G: Tensor, b: Tensor, mu: Tensor, guess: Tensor | None, *, positive: bool, max_rounds: int, widest: int
 ) -> PivotResult:
-    """Solve every class at its radius, all classes in step.
+    """Solve every class at its radius ``mu`` (C,), all classes in step, for ``G`` (m, m) and ``b`` (C, m).
 
-    Parameters
-    ----------
-    G : (m, m) float64 tensor
-    b : (C, m) float64 tensor
-        Correlations of the columns with each target.
-    mu : (C,) float64 tensor
-        Radii, above zero.
-    guess : (C, m) tensor or None
-        Signs of the weights to begin with, 0 where inactive.
-    positive : bool
-        Weights may not be negative.
-    max_rounds : int
-        Rounds a class may take.
-    widest : int
-        A class whose guess grows beyond so many columns is handed on.
+    ``guess`` (C, m) holds the signs of the weights to begin with, 0 where inactive. A class whose guess grows beyond
+    ``widest`` columns, or that takes more than ``max_rounds``, is handed on.
     """
     C, m = b.shape
-    result = PivotResult(
-        torch.zeros_like(b),
-        torch.zeros(C, dtype=torch.bool, device=b.device),
-        torch.zeros(C, dtype=torch.int64, device=b.device),
-        torch.zeros(C, m, dtype=torch.int8, device=b.device),
-    )
+    none = torch.zeros(C, dtype=torch.int64, device=b.device)
+    result = PivotResult(torch.zeros_like(b), none.bool(), none, torch.zeros_like(b, dtype=torch.int8))
     ids = torch.arange(C, device=b.device)
     columns, sign = _begin(b, guess, positive=positive)
     fewest = torch.full_like(ids, 2 * m + 1)
     patience = torch.full_like(ids, PATIENCE)
     live = _Live(ids, b, mu, columns, sign, fewest, patience, ROUNDING * b.abs().amax(1))
     leaves = live.too_wide(widest)
-    ends = torch.zeros(C, dtype=torch.bool, device=b.device)
+    ends = none.bool()
     for _ in range(min(MOST_ROUNDS, max_rounds)):
         if bool(leaves.any()):
             result.hand_on(live, leaves & ~ends)
@@ -160,9 +129,7 @@ def _one_round(G: Tensor, live: _Live, result: PivotResult, *, positive: bool) -
 
 def _pull(correlation: Tensor, *, positive: bool) -> Tensor:
     """Return how strongly each column asks to join: weights of one sign follow positive correlations only."""
-    if positive:
-        return correlation
-    return correlation.abs()
+    return correlation if positive else correlation.abs()
 
 
 def room_for(active: int, level: float, mu: float, total: float, *, positive: bool) -> int:

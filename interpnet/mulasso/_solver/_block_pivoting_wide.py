@@ -32,10 +32,10 @@ _SMALL = 160
 
 @dataclass(frozen=True)
 class WideResult:
-    """Weights (m,), whether they are the solution, and the rounds taken."""
+    """Where block pivoting of one class came to."""
 
-    coef: Float64
-    ended: bool
+    coef: Float64  # (m,)
+    ended: bool  # whether the weights are the solution
     rounds: int
 
 
@@ -96,9 +96,7 @@ def pivot_wide(
 
 def _pull(correlation: Float64, *, positive: bool) -> Float64:
     """Return how strongly each column asks to join: weights of one sign follow positive correlations only."""
-    if positive:
-        return correlation
-    return np.abs(correlation)
+    return correlation if positive else np.abs(correlation)
 
 
 def _spread(m: int, active: Int64, weight: Float64) -> Float64:
@@ -112,19 +110,17 @@ _Solve = Callable[[Float64], Float64]
 
 @dataclass(frozen=True)
 class _Factor:
-    """G_AA = L L': its diagonal and that of L, LAPACK's info, and the solutions with L and with L'."""
+    """The Cholesky factorisation G_AA = L L', as far as it came."""
 
-    diagonal: Float64
-    root: Float64
-    info: int
-    down: _Solve
-    back: _Solve
+    diagonal: Float64  # of G_AA
+    root: Float64  # the diagonal of L
+    info: int  # LAPACK's: 0, or one more than the columns that were reached
+    down: _Solve  # solves with L
+    back: _Solve  # solves with L'
 
     def independent(self) -> npt.NDArray[np.bool_]:
         """Return which columns do not depend on those before them (K,), as far as the factorisation came."""
-        reached = len(self.root)
-        if self.info:
-            reached = self.info - 1
+        reached = self.info - 1 if self.info else len(self.root)
         good = np.ones(len(self.root), dtype=np.bool_)
         good[:reached] = self.root[:reached] ** 2 > _DEPENDENT * self.diagonal[:reached]
         good[reached : reached + 1] = False
@@ -151,11 +147,9 @@ def _independent(G: Tensor, active: Int64) -> tuple[npt.NDArray[np.bool_], _Fact
         # One flat gather is several times as fast as indexing by rows and columns.
         where = np.add.outer(columns * len(G), columns)
         if len(columns) == 0:
-            factor = _Factor(np.zeros(0), np.zeros(0), 0, np.copy, np.copy)
-        elif len(columns) <= _SMALL:
-            factor = _by_lapack(G, where)
+            factor = _Factor(np.zeros(0), np.zeros(0), 0, np.copy, np.copy)  # LAPACK refuses it
         else:
-            factor = _by_torch(G, where)
+            factor = _by_lapack(G, where) if len(columns) <= _SMALL else _by_torch(G, where)
         good = factor.independent()
         if good.all():
             mask = np.zeros(len(active), dtype=np.bool_)

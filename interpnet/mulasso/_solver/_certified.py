@@ -5,7 +5,7 @@ docs/method.md, sections 2.3 (the certificate) and 2.5 (the solver).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,26 +27,23 @@ _TINY = float(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True)
 class Solution:
-    """Certified solutions at T radii.
+    """Certified solutions at T radii."""
 
-    Attributes
-    ----------
-    coef : (T, C, m) float64
-    gap : (T, C) float64
-        Absolute duality gap at ``coef``.
-    relative : (T, C) float64
-        ``gap`` over the objective at w = 0, which is half the target's sum of squares.
-    n_iter : (C,) int
-        Rounds of block pivoting and of the descent, events of the homotopy.
-    active : (T, C) bool
-        Whether the constraint holds the solution back (its multiplier is positive).
-    """
+    coef: Float64  # (T, C, m)
+    gap: Float64  # (T, C): the absolute duality gap at coef
+    relative: Float64  # (T, C): the gap over the objective at w = 0
+    n_iter: Int64  # (C,): rounds of block pivoting and of the descent, events of the homotopy
+    active: npt.NDArray[np.bool_]  # (T, C): whether the constraint holds the solution back
 
-    coef: Float64
-    gap: Float64
-    relative: Float64
-    n_iter: Int64
-    active: npt.NDArray[np.bool_]
+
+@dataclass(frozen=True)
+class _Found:
+    """Solutions at ascending radii."""
+
+    coef: Float64  # (T, C, m)
+    gap: Float64  # (T, C)
+    pull: Float64  # (T, C): the multiplier that the weights imply
+    steps: Int64  # (C,)
 
 
 def objective_at_zero(gram: Gram) -> Float64:
@@ -58,26 +55,16 @@ def duality_gap(G: Tensor, b: Tensor, coef: Tensor, mu: Tensor, *, positive: boo
     """Return the duality gap (C,) of the feasible ``coef`` (C, m) at ``mu`` (C,), and the multiplier it implies."""
     # docs/method.md, section 2.3, from G, b and the weights alone: how they were found does not matter.
     gradient = dense_image(G, coef) - b
-    if positive:
-        pull = (-gradient).amax(1).clamp(min=0)
-    else:
-        pull = gradient.abs().amax(1)
+    pull = (-gradient).amax(1).clamp(min=0) if positive else gradient.abs().amax(1)
     return ((coef * gradient).sum(1) + mu * pull).clamp(min=0), pull
 
 
 def solve(gram: Gram, mus: Float64, options: Options, start: Float64 | None = None) -> Solution:
-    """Solve for every class at every radius.
+    """Solve for every class at every radius ``mus``, (T,) or (T, C) where classes differ, above zero and in any order.
 
-    Parameters
-    ----------
-    gram : Gram
-    mus : (T,) or (T, C) float64
-        Radii above zero, in any order; a column per class where classes differ.
-    options : Options
-    start : (C, m) float64, optional
-        Weights whose signs are the first guess at each class's smallest radius.
+    The signs of ``start`` (C, m) are the first guess at each class's smallest radius.
     """
-    radii = _per_class(mus, gram.n_classes)
+    radii = np.broadcast_to(mus.reshape(len(mus), -1), (len(mus), gram.n_classes))
     order = radii.argsort(axis=0, kind="stable")
     ascending = np.take_along_axis(radii, order, axis=0)
     found = _explored(gram, ascending, options, start)
@@ -85,46 +72,22 @@ def solve(gram: Gram, mus: Float64, options: Options, start: Float64 | None = No
     # Inside the ball, or with no pull left beyond rounding, the constraint does not matter.
     room = ascending - np.abs(found.coef).sum(axis=2)
     active = (room <= 1e-9 * ascending) & (found.pull > 1e-12 * np.abs(gram.B).max(axis=0))
-    coef = found.coef
-    gap = found.gap
-    if not (order == np.arange(len(order))[:, None]).all():
-        back = order.argsort(axis=0)
-        coef = np.take_along_axis(coef, back[:, :, None], axis=0)
-        gap = np.take_along_axis(gap, back, axis=0)
-        active = np.take_along_axis(active, back, axis=0)
-    return Solution(coef, gap, gap / objective_at_zero(gram), found.steps, active)
-
-
-def _per_class(mus: Float64, n_classes: int) -> Float64:
-    """Return radii (T,) or (T, C) as (T, C)."""
-    if mus.ndim == 1:
-        mus = mus[:, None]
-    return np.broadcast_to(mus, (len(mus), n_classes))
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Solutions at ascending radii: weights (T, C, m), gaps and multipliers (T, C), steps (C,)."""
-
-    coef: Float64
-    gap: Float64
-    pull: Float64
-    steps: Int64
+    solution = Solution(found.coef, found.gap, found.gap / objective_at_zero(gram), found.steps, active)
+    if (order == np.arange(len(order))[:, None]).all():
+        return solution
+    back = order.argsort(axis=0)
+    sorted_back = {name: np.take_along_axis(getattr(solution, name), back, 0) for name in ("gap", "relative", "active")}
+    return replace(solution, coef=np.take_along_axis(found.coef, back[:, :, None], 0), **sorted_back)
 
 
 def _explored(gram: Gram, ascending: Float64, options: Options, start: Float64 | None) -> _Found:
     """Return solutions at the radii (T, C), each with its certificate, polished where rounding is left."""
-    C = gram.n_classes
     device = torch.device(options.device or "cpu")
-    threads = torch.get_num_threads()
-    if options.n_jobs:
-        threads = effective_n_jobs(options.n_jobs)
+    threads = effective_n_jobs(options.n_jobs) if options.n_jobs else torch.get_num_threads()
     G = torch.from_numpy(gram.G).to(device)
     b = torch.from_numpy(np.ascontiguousarray(gram.B.T)).to(device)
     mus = torch.from_numpy(ascending).to(device)
-    guess = None
-    if start is not None:
-        guess = torch.from_numpy(np.sign(start).astype(np.int8)).to(device)
+    guess = None if start is None else torch.from_numpy(np.sign(start).astype(np.int8)).to(device)
     coef, steps = explore(G, b, mus, guess, options, threads)
     goal = _POLISH * torch.from_numpy(objective_at_zero(gram)).to(device)
     gap = torch.zeros_like(mus)
@@ -135,7 +98,7 @@ def _explored(gram: Gram, ascending: Float64, options: Options, start: Float64 |
             certified = _certified(G, b[part], coef[t, part], mu, goal[part], positive=options.positive)
             coef[t, part], gap[t, part], pull[t, part] = certified
 
-    share(certify, batches(C, gram.m, device, threads), threads)
+    share(certify, batches(gram.n_classes, gram.m, device, threads), threads)
     return _Found(coef.cpu().numpy(), gap.cpu().numpy(), pull.cpu().numpy(), steps.cpu().numpy())
 
 

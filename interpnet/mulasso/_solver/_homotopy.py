@@ -45,11 +45,11 @@ _NEVER = float("-inf")
 
 @dataclass(frozen=True)
 class HomotopyResult:
-    """Solutions (T, C, m) at the requested radii, events (C,) and which classes gave up on the way (C,)."""
+    """Solutions at the radii asked for, exact up to rounding."""
 
-    coef: Tensor
-    steps: Tensor
-    stalled: Tensor
+    coef: Tensor  # (T, C, m)
+    steps: Tensor  # (C,): events
+    stalled: Tensor  # (C,) bool: which classes gave up on the way
 
 
 def homotopy(
@@ -61,27 +61,11 @@ def homotopy(
     max_steps: int,
     on_event: Callable[[Tensor, Tensor], None] | None = None,
 ) -> HomotopyResult:
-    """Follow every class from w = 0 to the largest radius.
+    """Follow every class from w = 0 to the largest of its radii ``mus`` (T, C), ascending along the first axis.
 
-    Parameters
-    ----------
-    G : (m, m) float64 tensor
-    b : (C, m) float64 tensor
-        Correlations of the columns with each target.
-    mus : (T, C) float64 tensor
-        Radii above zero, ascending along the first axis.
-    positive : bool
-        Weights may not be negative.
-    max_steps : int
-        Events a class may take.
-    on_event : callable, optional
-        Called at every event with the classes it concerns (n,) and the weights there (n, m).
-
-    Returns
-    -------
-    HomotopyResult
-        Exact up to rounding, except for classes in ``stalled`` (no more steps, or a numerically singular
-        active set): theirs is the last solution reached, a feasible start for another method.
+    ``on_event`` is called at every event with the classes it concerns (n,) and the weights there (n, m). The solutions
+    are exact up to rounding, except for classes in ``stalled`` (more than ``max_steps`` events, or a numerically
+    singular active set): theirs is the last solution reached, a feasible start for another method.
     """
     walk = _Walk(G, b, mus, positive, on_event)
     for step in range(1, max_steps + 1):
@@ -145,12 +129,8 @@ class _Walk:
         slope = self.correlation.slope
         # c_j is within the bound now, so it can only reach the side of its offset's sign: the event lies at the
         # multiplier |offset| / (1 - sign(offset) slope) (Efron et al. 2004, equation 2.13).
-        if self.positive:
-            reach = offset
-            room = 1 - slope
-        else:
-            reach = offset.abs()
-            room = 1 - torch.copysign(slope, offset * slope)
+        reach = offset if self.positive else offset.abs()
+        room = 1 - (slope if self.positive else torch.copysign(slope, offset * slope))
         event = torch.where(room > _TIED, reach / room, _NEVER)
         event.clamp_(max=self.progress.multiplier[:, None]).add_(self.correlation.bar)
         multiplier, column = event.max(1)

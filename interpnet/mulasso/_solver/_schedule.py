@@ -72,16 +72,8 @@ def explore(
 ) -> tuple[Tensor, Tensor]:
     """Return solutions (T, C, m), not yet certified, and the rounds and events each class took (C,).
 
-    Parameters
-    ----------
-    G : (m, m) float64 tensor
-    b : (C, m) float64 tensor
-    mus : (T, C) float64 tensor
-        Radii above zero, ascending along the first axis.
-    guess : (C, m) int8 tensor or None
-        Signs to begin with.
-    options : Options
-    threads : int
+    ``G`` (m, m), ``b`` (C, m) and ``mus`` (T, C), ascending along the first axis, are float64; ``guess`` (C, m) int8
+    holds the signs to begin with.
     """
     search = _Search(G, b, mus, guess, options)
     share(search.together, batches(len(b), len(G), b.device, threads), threads)
@@ -105,9 +97,7 @@ class _Search:
         self.steps = torch.ones(C, dtype=torch.int64, device=b.device)
         # The signs of the last solution are the first guess at the next radius.
         self.guessed = guess is not None
-        self.signs = torch.zeros(C, len(G), dtype=torch.int8, device=b.device)
-        if guess is not None:
-            self.signs.copy_(guess)
+        self.signs = b.new_zeros(C, len(G), dtype=torch.int8) if guess is None else guess.clone()
         self.failed = torch.zeros(T, C, dtype=torch.bool, device=b.device)
         # The radius at which a class went on alone.
         self.first_wide = torch.full((C,), T, device=b.device)
@@ -115,14 +105,10 @@ class _Search:
     def together(self, part: slice) -> None:
         """Take the classes ``part`` through the radii in step, until they fail or become too wide."""
         alone = self.G.device.type in _ALONE
-        widest = len(self.G)
-        if alone:
-            widest = min(widest, _NARROW)
+        widest = _NARROW if alone else len(self.G)
         live = torch.arange(len(self.b), device=self.b.device)[part]
         for t, mu in enumerate(self.mus):
-            start = None
-            if t > 0 or self.guessed:
-                start = self.signs[live]
+            start = self.signs[live] if t > 0 or self.guessed else None
             done = pivot(self.G, self.b[live], mu[live], start, widest=widest, **self.limits)
             self.coef[t, live] = done.coef
             self.steps[live] += done.rounds

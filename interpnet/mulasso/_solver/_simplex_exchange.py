@@ -23,20 +23,9 @@ _PIVOT = 1e-9
 def shortest(table: Float64, weight: Float64, sign: Float64, *, positive: bool) -> tuple[Int64, Float64]:
     """Return the K columns that hold the shortest weights, and their signs.
 
-    Parameters
-    ----------
-    table : (K, n) float64
-        T: the n columns outside in terms of the K active ones.
-    weight, sign : (K,) float64
-        Weights of the active columns and their signs, 1 or -1; no weight contradicts its sign.
-    positive : bool
-        Weights may not be negative.
-
-    Returns
-    -------
-    place : (K,) int64
-        Columns, numbered 0 .. K - 1 for the active ones and K .. K + n - 1 for those outside.
-    sign : (K,) float64
+    ``table`` (K, n) is T, the n columns outside in terms of the K active ones, whose weights are ``weight`` (K,); no
+    weight contradicts its ``sign`` (K,), 1 or -1. Columns are returned by number, 0 .. K - 1 for the active ones and
+    K .. K + n - 1 for those outside.
 
     Examples
     --------
@@ -55,9 +44,7 @@ def shortest(table: Float64, weight: Float64, sign: Float64, *, positive: bool) 
     for _ in range(10 * (K + n)):
         # A unit of weight on column j, with the sign of its cost, saves |cost| - 1 of the l1 norm.
         cost = s @ T
-        saved = np.abs(cost)
-        if positive:
-            saved = cost
+        saved = cost if positive else np.abs(cost)
         j = int(saved.argmax())
         if saved[j] - 1 <= _GAIN:
             break
