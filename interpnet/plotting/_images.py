@@ -1,4 +1,4 @@
-"""Pictures and figures: heatmaps over images, enlarged images, and the charts of an audit.
+"""Pictures: heatmaps over images, enlarged images, and grids of pictures.
 
 Images are float arrays ``(C, H, W)`` in [0, 1], as in torch; pictures are ``uint8 (h, w, 3)``, as
 files want them. Torch tensors on the CPU are taken too, but torch itself is not needed.
@@ -14,24 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.errors import DataError
-from interpnet.plotting._ablation import plot_ablation, plot_ablation_curve, plot_class_recall, plot_layer_relevance
-from interpnet.plotting._mu_curve import plot_mu_curve
 from interpnet.support.io import atomic_path
-from interpnet.support.types import Float64
-
-__all__ = [
-    "enlarge",
-    "is_blank",
-    "plot_ablation",
-    "plot_ablation_curve",
-    "plot_class_recall",
-    "plot_layer_relevance",
-    "plot_mu_curve",
-    "render",
-    "save_png",
-    "shared_scale",
-    "tile",
-]
+from interpnet.support.types import Float32, Float64
 
 Picture = npt.NDArray[np.uint8]
 
@@ -49,7 +33,7 @@ def _heatmap(heatmap: Any) -> Float64:
     return array
 
 
-def _image(image: Any) -> npt.NDArray[np.float32]:
+def _image(image: Any) -> Float32:
     array = np.asarray(image, np.float32)
     if array.ndim != 3 or array.size == 0:
         raise DataError(f"image has shape {array.shape}; expected (C, H, W). Add an axis to a grey (H, W) image")
@@ -57,7 +41,8 @@ def _image(image: Any) -> npt.NDArray[np.float32]:
         raise DataError(f"image has shape {array.shape}, which looks like (H, W, C); expected (C, H, W): transpose it")
     if not np.isfinite(array).all():
         raise DataError("image holds NaN or infinite values; expected values in [0, 1]")
-    low, high = float(array.min()), float(array.max())
+    low = float(array.min())
+    high = float(array.max())
     if low < -1e-3 or high > 1 + 1e-3:
         raise DataError(
             f"image has values from {low:.3g} to {high:.3g}; expected [0, 1]. Undo the network's normalisation first"
@@ -65,34 +50,35 @@ def _image(image: Any) -> npt.NDArray[np.float32]:
     return np.clip(array, 0, 1)
 
 
-def _rgb(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _rgb(image: Float32) -> Float32:
     """Return (H, W, 3): grey repeated, RGB as it is, two channels as their mean, more as their first three."""
-    channels = image.shape[0]
-    if channels == 2:
+    if image.shape[0] == 2:
         image = image.mean(0, keepdims=True)
-    image = np.repeat(image, 3, 0) if image.shape[0] == 1 else image[:3]
-    return np.ascontiguousarray(np.moveaxis(image, 0, -1))
+    if image.shape[0] == 1:
+        image = np.repeat(image, 3, 0)
+    return np.ascontiguousarray(np.moveaxis(image[:3], 0, -1))
 
 
-def _target(height: int, width: int, size: int) -> tuple[int, int]:
+def _target(shape: tuple[int, ...], size: int) -> tuple[int, int]:
+    """Return the height and width of which the longer is ``size``, in the relation of ``shape``."""
     if size < 1:
         raise DataError(f"size={size}; expected at least 1 pixel")
-    scale = size / max(height, width)
+    height, width = shape
+    scale = size / max(shape)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _resize(
-    array: npt.NDArray[np.float32], height: int, width: int, *, smooth: bool = False
-) -> npt.NDArray[np.float32]:
+def _resize(array: Float32, height: int, width: int, *, smooth: bool = False) -> Float32:
     """Resize (H, W): pixels stay squares when enlarged (unless ``smooth``), and are averaged when shrunk."""
     from PIL import Image
 
     if array.shape == (height, width):
         return array
-    grows = height >= array.shape[0] and width >= array.shape[1]
-    how = Image.Resampling.BILINEAR if smooth or not grows else Image.Resampling.NEAREST
-    if not grows:
-        how = Image.Resampling.BOX if not smooth else Image.Resampling.BILINEAR
+    how = Image.Resampling.NEAREST
+    if smooth:
+        how = Image.Resampling.BILINEAR
+    elif height < array.shape[0] or width < array.shape[1]:
+        how = Image.Resampling.BOX
     return np.asarray(Image.fromarray(array).resize((width, height), how), np.float32)
 
 
@@ -100,23 +86,8 @@ def enlarge(image: Any, size: int = 192) -> Picture:
     """Return an image as a picture whose longer side is ``size`` pixels, aspect kept.
 
     Small images are enlarged by nearest neighbour, so that a reader sees the pixels the network
-    saw; large ones are shrunk by averaging.
-
-    Parameters
-    ----------
-    image : (C, H, W) array, float in [0, 1]
-        One channel is shown as grey, three as RGB, two as their mean, more by their first three.
-    size : int
-        Longer side of the result, in pixels.
-
-    Returns
-    -------
-    (h, w, 3) array, uint8
-
-    Raises
-    ------
-    DataError
-        Another shape (also a (H, W, C) one), or values that are not in [0, 1].
+    saw; large ones are shrunk by averaging. Of an image (C, H, W) in [0, 1] one channel is shown as grey, three as
+    RGB, two as their mean, more by their first three. Other shapes and values are DataErrors.
 
     Examples
     --------
@@ -124,9 +95,9 @@ def enlarge(image: Any, size: int = 192) -> Picture:
     [[0, 0, 255, 255], [0, 0, 255, 255]]
     """
     rgb = _rgb(_image(image))
-    height, width = _target(rgb.shape[0], rgb.shape[1], size)
+    height, width = _target(rgb.shape[:2], size)
     planes = [_resize(np.ascontiguousarray(rgb[..., c]), height, width) for c in range(3)]
-    return np.rint(np.stack(planes, -1) * 255).astype(np.uint8)
+    return _as_bytes(np.stack(planes, -1))
 
 
 def is_blank(heatmap: Any) -> bool:
@@ -175,16 +146,12 @@ def render(
     image : (C, H, W) array, float in [0, 1], optional
         The picture below; without it the map is drawn alone.
     size : int
-        Longer side of the result, in pixels.
+        Longer side of the result (h, w, 3), in pixels.
     cmap : str
         A matplotlib colour map; the default is perceptually uniform and safe for the colour-blind.
     vmin, vmax : float, optional
         Values drawn as nothing and as the strongest colour. By default the smaller of 0 and the
         map's minimum, and its maximum; for comparable maps give those of :func:`shared_scale`.
-
-    Returns
-    -------
-    (h, w, 3) array, uint8
 
     Raises
     ------
@@ -198,25 +165,33 @@ def render(
     [[[0, 0, 4], [252, 255, 164]]]
     """
     values = _heatmap(heatmap)
-    blank = not np.any(values)
     low = min(0.0, float(values.min())) if vmin is None else float(vmin)
     high = float(values.max()) if vmax is None else float(vmax)
     if vmin is not None and vmax is not None and not high > low:
         raise DataError(f"vmin={vmin} and vmax={vmax}; expected vmin below vmax")
-    span = high - low
-    level = np.zeros_like(values) if blank or span <= 0 else np.clip((values - low) / span, 0, 1)
-    picture = None if image is None else _rgb(_image(image))
-    shape = values.shape if picture is None else picture.shape[:2]
-    height, width = _target(shape[0], shape[1], size)
+    level = np.zeros_like(values)
+    if np.any(values) and high > low:
+        level = np.clip((values - low) / (high - low), 0, 1)
+    shape: tuple[int, ...] = values.shape
+    if image is not None:
+        picture = _rgb(_image(image))
+        shape = picture.shape[:2]
+    height, width = _target(shape, size)
     # Same size as the image: same squares. A coarser map (Grad-CAM's) has none worth showing.
     scaled = _resize(level.astype(np.float32), height, width, smooth=values.shape != shape)
     colours = np.asarray(_colour_map(cmap)(scaled)[..., :3], np.float64)
-    if picture is None:
-        return np.rint(colours * 255).astype(np.uint8)
-    grey = _resize(np.ascontiguousarray((picture @ np.asarray(_LUMA, np.float32)).astype(np.float32)), height, width)
+    if image is None:
+        return _as_bytes(colours)
+    grey = _resize((picture @ np.asarray(_LUMA, np.float32)).astype(np.float32), height, width)
+    # The square root lifts weak values: a map's middle would hardly show.
     alpha = (_OPACITY * np.sqrt(scaled))[..., None]
-    mixed = np.asarray((1 - alpha) * (_DIM * grey[..., None]) + alpha * colours, np.float64)
-    return np.rint(np.clip(mixed, 0, 1) * 255).astype(np.uint8)
+    return _as_bytes((1 - alpha) * (_DIM * grey[..., None]) + alpha * colours)
+
+
+def _as_bytes(values: np.ndarray) -> Picture:
+    """Return values in [0, 1], or beyond by rounding, as uint8."""
+    picture: Picture = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    return picture
 
 
 def _colour_map(name: str) -> Any:
@@ -228,27 +203,9 @@ def _colour_map(name: str) -> Any:
 
 
 def tile(pictures: Sequence[Picture], columns: int, pad: int = 4, background: int = 255) -> Picture:
-    """Put pictures into a grid, row by row, each in the middle of a cell as large as the largest.
+    """Put pictures (h, w, 3) into a grid, row by row, each in the middle of a cell as large as the largest.
 
-    Parameters
-    ----------
-    pictures : sequence of (h, w, 3) uint8 arrays
-        Of any sizes.
-    columns : int
-        Number of columns.
-    pad : int
-        Pixels between cells.
-    background : int
-        Grey value between and around them.
-
-    Returns
-    -------
-    (h, w, 3) array, uint8
-
-    Raises
-    ------
-    DataError
-        No picture, something that is none, or fewer than one column.
+    Between the cells are ``pad`` pixels; ``background`` is the grey value there and around smaller pictures.
 
     Examples
     --------
@@ -258,33 +215,29 @@ def tile(pictures: Sequence[Picture], columns: int, pad: int = 4, background: in
     if not pictures or columns < 1 or pad < 0:
         raise DataError(f"{len(pictures)} pictures in {columns} columns, pad {pad}; expected at least 1, 1 and 0")
     for number, picture in enumerate(pictures):
-        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-            raise DataError(f"picture {number} is {picture.dtype} {picture.shape}; expected uint8 (h, w, 3)")
-    height, width = max(p.shape[0] for p in pictures), max(p.shape[1] for p in pictures)
+        _require_picture(picture, f"picture {number}")
+    height, width, _ = np.max([p.shape for p in pictures], axis=0)
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     shape = (rows * (height + pad) - pad, columns * (width + pad) - pad, 3)
     grid = np.full(shape, background, np.uint8)
     for number, picture in enumerate(pictures):
-        top = (number // columns) * (height + pad) + (height - picture.shape[0]) // 2
-        left = (number % columns) * (width + pad) + (width - picture.shape[1]) // 2
+        row, column = divmod(number, columns)
+        top = row * (height + pad) + (height - picture.shape[0]) // 2
+        left = column * (width + pad) + (width - picture.shape[1]) // 2
         grid[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return grid
 
 
 def save_png(path: str | os.PathLike[str], picture: Picture) -> None:
-    """Write a picture ``uint8 (h, w, 3)`` as a PNG file, whole or not at all.
-
-    Raises
-    ------
-    DataError
-        ``picture`` is no such array.
-    RunFolderError
-        The file cannot be written.
-    """
+    """Write a picture ``uint8 (h, w, 3)`` as a PNG file, whole or not at all; no place for it is a RunFolderError."""
     from PIL import Image
 
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise DataError(f"picture is {picture.dtype} {picture.shape}; expected uint8 (h, w, 3)")
+    _require_picture(picture, "picture")
     with atomic_path(path) as tmp:
         Image.fromarray(picture).save(tmp, format="PNG")
+
+
+def _require_picture(picture: Picture, name: str) -> None:
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise DataError(f"{name} is {picture.dtype} {picture.shape}; expected uint8 (h, w, 3)")

@@ -12,9 +12,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe & Ito 2008, distinguishable with every common colour blindness.
-VERMILLION, ORANGE, BLUE, SKY, GREEN = "#d55e00", "#e69f00", "#0072b2", "#56b4e9", "#009e73"
+VERMILLION = "#d55e00"
+ORANGE = "#e69f00"
+BLUE = "#0072b2"
+SKY = "#56b4e9"
+GREEN = "#009e73"
 # Exactly these three may be swapped for a page's own colours in the SVG (dark pages).
-INK, MUTED, GRID = "#1f2328", "#59636e", "#d1d9e0"
+INK = "#1f2328"
+MUTED = "#59636e"
+GRID = "#d1d9e0"
+# What is compared with: the intact network, no change.
+REFERENCE: Any = {"color": INK, "linestyle": (0, (4, 3)), "linewidth": 1.1}
 
 CONDITION_COLOURS = {
     "relevant": VERMILLION,
@@ -65,6 +73,21 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def two_panels(height: float, *, ratios: tuple[float, float]) -> tuple[Figure, Axes, Axes]:
+    """Return a figure of the usual width with two panels side by side over the same rows."""
+    figure = new_figure(9.2, height)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=ratios)
+    right.tick_params(labelleft=False)
+    return figure, left, right
+
+
+def row_lines(axes: Axes, *, frame: bool = False) -> None:
+    """Show a grid over values and no ticks beside the rows; ``frame`` keeps the line on the left."""
+    axes.grid(visible=True, axis="x")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(frame)
+
+
 def plain(text: str, limit: int = 28) -> str:
     """Return ``text`` on one line, without control or direction marks, cut in the middle past ``limit``.
 
@@ -73,6 +96,7 @@ def plain(text: str, limit: int = 28) -> str:
     >>> plain("a" * 30, limit=9)
     'aaaa…aaaa'
     """
+    # Control, format and separator characters: marks of direction would turn the rest of the line round.
     text = "".join(" " if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else c for c in str(text))
     text = " ".join(text.split())
     if len(text) <= limit:

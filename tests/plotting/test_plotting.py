@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
+from interpnet import plotting
 from interpnet.ablation import as_result, mean_change, others_change
 from interpnet.errors import DataError, InterpNetError, RunFolderError
-from interpnet.plotting import _images as plotting
 from interpnet.plotting.style import plain
 
 RNG_SEED = 5
