@@ -97,20 +97,6 @@ def checked_masks(masks: Tensor, maps: Tensor) -> Tensor:
     return inside
 
 
-def min_max(maps: Tensor) -> Tensor:
-    """Return float64 maps (..., H, W) min-max normalised to [0, 1]; constant ones are zeros.
-
-    Examples
-    --------
-    >>> min_max(torch.tensor([[1.0, 3.0], [2.0, 1.0]]))
-    tensor([[0.0000, 1.0000],
-            [0.5000, 0.0000]])
-    """
-    low = maps.amin((-2, -1), keepdim=True)
-    span = maps.amax((-2, -1), keepdim=True) - low
-    return (maps - low) / torch.where(span > 0, span, torch.ones_like(span))
-
-
 def _by_image(flags: Tensor) -> Tensor:
     """Return flags (B, ...) as one an image."""
     return flags.flatten(1).any(1) if flags.dim() > 1 else flags

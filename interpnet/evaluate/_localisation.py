@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interpnet.errors import InterpNetError
-from interpnet.evaluate._checks import checked_maps, checked_masks, min_max
+from interpnet.evaluate._checks import checked_maps, checked_masks
 from interpnet.evaluate._score import Score, measure
+from interpnet.explanation import normalise
 
 
 def iou_auc(
@@ -69,7 +70,7 @@ def iou_auc(
     inside = checked_masks(masks, maps)
     at = _thresholds(thresholds).to(maps)
     # How many thresholds each pixel reaches; the thresholds increase, so it belongs to the sets of the first so many.
-    reached = torch.searchsorted(at, min_max(maps).flatten(1), right=True)
+    reached = torch.searchsorted(at, normalise(maps).flatten(1), right=True)
     everywhere = _at_least(reached, torch.ones_like(reached), len(at))
     hit = _at_least(reached, inside.flatten(1).long(), len(at))
     union = everywhere + inside.flatten(1).sum(1, keepdim=True) - hit

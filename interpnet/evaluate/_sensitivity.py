@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from interpnet.errors import DataError, InterpNetError
-from interpnet.evaluate._checks import checked_maps, min_max
+from interpnet.evaluate._checks import checked_maps
 from interpnet.evaluate._score import Score, measure
 from interpnet.evaluate._similarity import check_window, correlated, ssim, standard_ranks
+from interpnet.explanation import normalise
 
 ExplainClass = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -99,7 +100,7 @@ def class_sensitivity(
     check_window(window, wanted)
     if absolute:
         wanted, flat = checked_maps(wanted.abs(), "absolute maps", axes="B, K, H, W", constant=constant)
-    ordered, scaled = standard_ranks(wanted), min_max(wanted)
+    ordered, scaled = standard_ranks(wanted), normalise(wanted)
     order, structure = [], []
     for i in range(k - 1):  # one class against all after it: memory stays that of the maps
         order.append(correlated(ordered[:, i : i + 1], ordered[:, i + 1 :]))

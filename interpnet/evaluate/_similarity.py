@@ -8,7 +8,8 @@ from torch import Tensor
 
 from interpnet.engine import widest
 from interpnet.errors import DataError, InterpNetError
-from interpnet.evaluate._checks import checked_maps, min_max
+from interpnet.evaluate._checks import checked_maps
+from interpnet.explanation import normalise
 
 #: The window of Wang et al. 2004: a Gaussian of 1.5 pixels, cut to 11 x 11, and their two constants.
 _SIGMA, _K1, _K2 = 1.5, 0.01, 0.03
@@ -106,7 +107,7 @@ def ssim(a: Tensor, b: Tensor, *, window: int = 11) -> Tensor:
     a, b = _checked(a, b)
     check_window(window, a)
     shape = (a[..., :1, :1] + b[..., :1, :1]).shape[:-2] + a.shape[-2:]
-    a, b = (min_max(m).expand(shape).reshape(-1, *shape[-2:]) for m in (a, b))
+    a, b = (normalise(m).expand(shape).reshape(-1, *shape[-2:]) for m in (a, b))
     mean_a, mean_b, aa, bb, ab = (_blur(m, window) for m in (a, b, a * a, b * b, a * b))
     variance_a, variance_b, covariance = aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b
     c1, c2 = _K1**2, _K2**2
