@@ -106,11 +106,16 @@ def embed(
             x = to_device(images, where)
             if site is None:
                 trace = find_sites(model, x, output=output)
-                site = last_site(trace) if layer is None else trace.usable(layer)
+                if layer is None:
+                    site = last_site(trace)
+                else:
+                    site = trace.usable(layer)
                 reading.enter_context(instrument(model, Instrument(reads={site.name: read})))
             logits = logits_of(model(x), n, output)
-            at = torch.arange(seen, seen + n) if indices is None else indices
-            rows.append((_classes(labels, n), logits.argmax(1).cpu(), at))
+            # A loader that does not tell where its images come from gives them in order.
+            if indices is None:
+                indices = torch.arange(seen, seen + n)
+            rows.append((_classes(labels, n), logits.argmax(1).cpu(), indices))
             seen += n + len(skipped)
             advance(n + len(skipped))
     if site is None:

@@ -50,13 +50,17 @@ def plot_filters(found: Filters, *, most: int = 96, planes: int = 16) -> Figure:
     panels = list(tiles)
     if not found.rgb:
         panels = [plane for row in tiles for plane in row[:planes]]
+    columns = min(len(panels), 12)
+    width = 0.62
+    height = 0.78  # with room for the title
     # One row per filter where each has several tiles.
     stacked = len(panels) > len(tiles)
-    columns = len(panels) // len(tiles) if stacked else min(len(panels), 12)
+    if stacked:
+        columns = len(panels) // len(tiles)
+        width = height = 0.34
     rows = -(-len(panels) // columns)
-    side = 0.34 if stacked else 0.62
     with house_style():
-        figure = new_figure(max(3.6, 0.9 + side * columns), 0.9 + (side + 0.16 * (not stacked)) * rows)
+        figure = new_figure(max(3.6, 0.9 + width * columns), 0.9 + height * rows)
         cells = _cells(figure, rows, columns, len(panels))
         for i, (cell, panel) in enumerate(zip(cells, panels, strict=True)):
             _show(cell, panel, "" if stacked else f"filter {i}", 7, 2, cmap="gray", vmin=0, vmax=1)

@@ -80,20 +80,26 @@ def filters(model: nn.Module, images: Tensor, layers: str | Iterable[str] | None
             "the model ran without a 1-D or 2-D convolution, so it has no filters to show; "
             "activation maps, embeddings and maximised pictures need none"
         )
-    chosen = {c.name for c in planar} if layers is None else _matched(layers, planar, calls)
+    if layers is None:
+        layers = "*"
+    chosen = _matched(layers, planar, calls)
     return {c.name: _read(c, first=c is planar[0]) for c in planar if c.name in chosen}
 
 
 def _matched(layers: str | Iterable[str], planar: list[Call], calls: list[Call]) -> set[str]:
     chosen: set[str] = set()
+    if isinstance(layers, str):
+        layers = [layers]
     # A name first, then a glob over names, then a module: a module may be called as a glob reads.
-    for item in [layers] if isinstance(layers, str) else layers:
+    for item in layers:
         exact = {c.name for c in planar if c.name == item}
         found = exact or {c.name for c in planar if fnmatchcase(c.name, item)}
         found = found or {c.name for c in planar if c.module == item or c.module.startswith(f"{item}.")}
         if not found:
             other = next((c for c in calls if c.name == item), None)
-            what = "no convolution matches" if other is None else f"this is a {_kind(other)}, which has no filters:"
+            what = "no convolution matches"
+            if other is not None:
+                what = f"this is a {_kind(other)}, which has no filters:"
             names = [c.name for c in planar]
             raise LayerError(f"{what} {item!r}{did_you_mean(item, names)} The convolutions are {_some(names)}")
         chosen |= found

@@ -49,7 +49,9 @@ def nearest_images(vectors: Any, queries: Sequence[int] | Int64 | None = None, *
         raise DataError(
             f"k={k} neighbours of {n} images came; expected 1 to {max(n - 1, 0)}. Give more images or less k"
         )
-    rows = np.arange(n) if queries is None else np.asarray(queries, np.int64).reshape(-1)
+    if queries is None:
+        queries = np.arange(n)
+    rows = np.asarray(queries, np.int64).reshape(-1)
     if rows.size and (rows.min() < 0 or rows.max() >= n):
         raise DataError(f"queries reach from {rows.min()} to {rows.max()}; expected rows 0 to {n - 1}")
     indices = np.empty((len(rows), k), np.int64)

@@ -7,7 +7,7 @@ is an InterpNetError. Nothing here touches pyplot, so they work without a displa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,10 +48,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Which layers lost channels: how far below the row's middle it is drawn, mark, and text of the legend.
+
+class _Scope(NamedTuple):
+    """How a removal is drawn, by the layers that lost channels."""
+
+    below: float  # how far below the row's middle
+    mark: str
+    fill: Literal["full", "none"]
+    label: str
+
+
 _SCOPES = {
-    "all": (-0.14, "o", "channels of all layers"),
-    "conv": (0.18, "s", "convolutional layers only"),
+    "all": _Scope(-0.14, "o", "full", "channels of all layers"),
+    "conv": _Scope(0.18, "s", "none", "convolutional layers only"),
 }
 
 
@@ -72,10 +81,10 @@ def plot_ablation(result: Any) -> Figure:
             return figure
         intact = view.mean_intact
         for row, name in enumerate(names):
-            for scope, (below, _, _) in _SCOPES.items():
-                condition = find_condition(view, name, scope)
+            for layers, scope in _SCOPES.items():
+                condition = find_condition(view, name, layers)
                 if condition is not None:
-                    y = row + below
+                    y = row + scope.below
                     _point(own, y, condition.mean_own(), condition.interval_own(), condition, intact, "{:.2f}")
                     _point(others, y, *mean_change(view, condition), condition, 0, "{:+.2f}")
         own.axvline(intact, **REFERENCE)
@@ -99,15 +108,12 @@ def _point(
 ) -> None:
     """Draw one mean with its interval and, for removals from all layers, its number in the given form."""
     colour = CONDITION_COLOURS.get(condition.name, MUTED)
-    whole = condition.layers == "all"
+    scope = _SCOPES[condition.layers]
     axes.plot(ends, (y, y), color=colour, linewidth=2.4, solid_capstyle="butt")
-    face = colour if whole else "none"
-    mark = _SCOPES[condition.layers][1]
-    axes.plot(value, y, mark, color=colour, markerfacecolor=face, markersize=6.5, markeredgewidth=1.6)
-    if whole and np.isfinite(value):
-        # Adding zero turns the negative zero of a rounded tiny loss into zero, which has no sign.
-        shown = round(value, 2) + 0.0
-        text = form.format(shown).replace("-", "\N{MINUS SIGN}") if shown else "0.00"
+    axes.plot(value, y, scope.mark, color=colour, fillstyle=scope.fill, markersize=6.5, markeredgewidth=1.6)
+    if condition.layers == "all" and np.isfinite(value):
+        # Adding zero turns the negative zero of a rounded tiny loss into zero; a change of nothing has no sign.
+        text = form.format(round(value, 2) + 0.0).replace("+0.00", "0.00").replace("-", "\N{MINUS SIGN}")
         # On the side away from the reference line, so that the two never print over each other.
         if value < reference:
             at = (min(value, *ends), y)
@@ -122,10 +128,10 @@ def _scope_legend(figure: Figure, view: AblationResult) -> None:
     from matplotlib.lines import Line2D
 
     handles = []
-    for scope, (_, mark, text) in _SCOPES.items():
-        if any(c.layers == scope for c in view.conditions):
-            face = MUTED if scope == "all" else "none"
-            handles.append(Line2D([], [], color=MUTED, marker=mark, linestyle="", markerfacecolor=face, label=text))
+    for layers, scope in _SCOPES.items():
+        if any(c.layers == layers for c in view.conditions):
+            style: Any = {"marker": scope.mark, "fillstyle": scope.fill, "linestyle": ""}
+            handles.append(Line2D([], [], color=MUTED, **style, label=scope.label))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
 
