@@ -39,4 +39,6 @@ def did_you_mean(name: str, known: Iterable[str], limit: int = 4) -> str:
     "; did you mean 'layer1.relu'?"
     """
     matches = get_close_matches(name, list(known), n=limit, cutoff=0.6)
-    return f"; did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""
+    if not matches:
+        return ""
+    return f"; did you mean {' or '.join(map(repr, matches))}?"

@@ -6,8 +6,8 @@ stride-1 transposed convolution with taps w at dilation D is, at position ``n = 
     sum_v w[v] r[(n - v*D) // f]  =  sum_t W_a[t] r[q - t],    W_a[t] = sum of w[v] over (a - v*D) // f = -t.
 
 So every phase is an ordinary convolution of the small map, with ``ceil(D*(k-1)/f) + 1`` summed taps: 4 x 4 instead
-of 7 x 7 products a pixel for a 7x7 kernel at f = 2, 2 x 2 instead of 3 x 3, and no resampled map in memory. All
-phases are one convolution with f times the output channels an axis. Where k = 1 or f divides D, all phases are equal.
+of 7 x 7 products per pixel for a 7x7 kernel at f = 2, 2 x 2 instead of 3 x 3, and no resampled map in memory. All
+phases are one convolution with f times the output channels per axis. Where k = 1 or f divides D, all phases are equal.
 
 The ordinary transposed convolution of stride f is the same with zeros between the positions instead of copies: the
 sum runs over ``a - v*D = -f*t``. It pays where the layer's input has few channels (a network's first layer).
@@ -36,13 +36,18 @@ Taps = tuple[tuple[tuple[int, ...], ...], ...]
 class _Axis:
     """How one spatial axis is done: the small map's size, phases and taps, and where the layer's input lies."""
 
-    d: int  # positions of the small map that the convolution reads
-    factor: int  # f: how many positions each becomes
-    phases: int  # 1 where all phases are equal, else f
-    taps: Taps  # for each phase and tap the kernel positions that are summed
-    dilation: int  # of the taps
-    size: int  # D, the layer's input
-    before: int  # padding before
+    # Positions of the small map that the convolution reads.
+    d: int
+    # How many positions each becomes: f.
+    factor: int
+    # 1 where all phases are equal, else f.
+    phases: int
+    # For each phase and tap the kernel positions that are summed, and the dilation of the taps.
+    taps: Taps
+    dilation: int
+    # The size of the layer's input, D, and its padding before.
+    size: int
+    before: int
 
     @property
     def first(self) -> int:
@@ -83,7 +88,8 @@ class Transposed:
     """A resampled or strided transposed convolution, prepared for signals of one size."""
 
     axes: tuple[_Axis, ...]
-    weight: Tensor  # (C_in * phases, C_out / groups, taps...): groups, then phases, then channels
+    # (C_in * phases, C_out / groups, taps...): groups, then phases, then channels.
+    weight: Tensor
     groups: int
 
     def __call__(self, signal: Tensor) -> Tensor:
@@ -101,7 +107,8 @@ class Transposed:
         if signal.dim() == 4 and signal.is_contiguous(memory_format=torch.channels_last):
             order = torch.channels_last
         out = torch.empty(shape, dtype=small.dtype, device=small.device, memory_format=order)
-        for phase in itertools.product(*[range(a.factor) for a in axes]):  # a handful: 4 for stride 2
+        # A handful: 4 phases for stride 2.
+        for phase in itertools.product(*[range(a.factor) for a in axes]):
             places = [a.places(p) for a, p in zip(axes, phase, strict=True)]
             # Equal phases were computed once.
             which = [min(p, a.phases - 1) for a, p in zip(axes, phase, strict=True)]
@@ -211,12 +218,11 @@ def _phase_weights(weight: Tensor, axes: list[_Axis], groups: int) -> Tensor:
     for i, axis in enumerate(axes):
         # Take the first of the kernel's axes that are left off, and put (phases, taps) in front.
         at = 2 * i + 2
-        sums = [
-            # A convolution's taps run the other way than a transposed one's.
-            _sum([weight.select(at, v) for v in positions], weight.select(at, 0))
-            for row in axis.taps
-            for positions in reversed(row)
-        ]
+        sums = []
+        # A convolution's taps run the other way than a transposed one's.
+        for positions in (tap for phase in axis.taps for tap in reversed(phase)):
+            parts = [weight.select(at, v) for v in positions]
+            sums.append(functools.reduce(torch.add, parts or [torch.zeros_like(weight.select(at, 0))]))
         weight = torch.stack(sums)
         weight = weight.view(axis.phases, len(axis.taps[0]), *weight.shape[1:])
     # Now (phases, taps, phases, taps, ..., C_out, C_in/groups), the last spatial axis first.
@@ -228,13 +234,6 @@ def _phase_weights(weight: Tensor, axes: list[_Axis], groups: int) -> Tensor:
     if n == 2:
         return flat.contiguous(memory_format=torch.channels_last)
     return flat
-
-
-def _sum(parts: list[Tensor], like: Tensor) -> Tensor:
-    """Return the sum of tensors, zeros like ``like`` where there are none."""
-    if not parts:
-        return torch.zeros_like(like)
-    return functools.reduce(torch.add, parts)
 
 
 def _convolve(signal: Tensor, weight: Tensor, axes: tuple[_Axis, ...], groups: int) -> Tensor:

@@ -26,25 +26,18 @@ class RuleReport:
 
     Rectifiers are counted twice, by code that does not know of each other: an observer of the forward pass notes
     each one by its kind, and the rule notes each one that it takes over.
-
-    Attributes
-    ----------
-    rectifier, resample, resample_pool
-        As given to :func:`backward_rules`.
-    seen_calls, overridden_calls : list of str
-        The names of the rectifier calls that the observer saw and that the rule took over.
-    resampled : int
-        Strided convolutions, slices and poolings whose signal is resampled.
-    left : list of str
-        Autograd nodes that are not under the rule; filled by :func:`check_overridden`.
     """
 
+    # As given to backward_rules.
     rectifier: str
     resample: bool
     resample_pool: bool = False
+    # The names of the rectifier calls that the observer saw, and that the rule took over.
     seen_calls: list[str] = field(default_factory=list)
     overridden_calls: list[str] = field(default_factory=list)
+    # Strided convolutions, slices and poolings whose signal is resampled.
     resampled: int = 0
+    # Autograd nodes that are not under the rule; check_overridden fills it.
     left: list[str] = field(default_factory=list)
 
     @property

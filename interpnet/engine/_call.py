@@ -33,25 +33,16 @@ class Window:
 
 @dataclass(frozen=True)
 class Call:
-    """One operator call.
+    """One operator call."""
 
-    Attributes
-    ----------
-    func, args, kwargs
-        The function of the torch API, and what it was called with.
-    op : str
-        The operator's name, see :func:`operator_name`.
-    kind : str or None
-        The kind of the site that the call makes, ``None`` for none.
-    name, module : str
-        The site's name, and the module whose code made the call.
-    """
-
+    # The function of the torch API, and what it was called with.
     func: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    # The operator's name, and the kind of the site that the call makes (None for no site).
     op: str
     kind: str | None
+    # The site's name, and the module whose code made the call.
     name: str
     module: str
 

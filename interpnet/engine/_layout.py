@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from interpnet.engine._call import Call
@@ -20,11 +19,9 @@ from interpnet.engine._call import Call
 
 @dataclass(frozen=True)
 class Field:
-    """The receptive field along one axis: position i sees input positions lo + i*jump to hi + i*jump.
+    """The receptive field along one axis: position i sees input positions lo + i*jump to hi + i*jump."""
 
-    ``axis`` is the spatial axis of the input (0 for the first) that it refers to.
-    """
-
+    # The spatial axis of the images that it refers to, 0 for the first.
     axis: int
     lo: float = 0.0
     hi: float = 0.0
@@ -51,12 +48,10 @@ class Field:
 
 @dataclass(frozen=True)
 class Layout:
-    """The channel axis of a tensor (``None``: lost, see ``why``) and the fields of its spatial axes.
-
-    An axis that is missing in ``fields`` sees the whole input along every axis.
-    """
+    """The channel axis of a tensor (``None``: lost, see ``why``) and the fields of its spatial axes."""
 
     axis: int | None
+    # An axis that is missing here sees the whole input along every axis.
     fields: Mapping[int, Field] = field(default_factory=dict)
     why: str = ""
 
@@ -76,7 +71,7 @@ class Layout:
 
 def input_layout(x: Tensor) -> Layout:
     """Return the layout of a batch of images (B, C, ...)."""
-    return Layout(1 if x.dim() > 1 else None, {a: Field(a - 2) for a in range(2, x.dim())})
+    return Layout(1, {a: Field(a - 2) for a in range(2, x.dim())})
 
 
 Inputs = Sequence[tuple[Tensor, Layout]]
@@ -85,23 +80,18 @@ Inputs = Sequence[tuple[Tensor, Layout]]
 def propagate(call: Call, out: Tensor, inputs: Inputs) -> Layout:
     """Return the layout of ``out``, made by ``call`` from tensors of known layout (with their shapes now)."""
     axes = call.operator.axes
-    if axes in {"convolution", "transposed"}:
-        return _convolution(call, out, inputs)
-    if axes == "features" and _has_weight(call):
-        return _features(out, inputs)
-    if not inputs:
+    # Weights put the channels where they belong, whatever came in.
+    if not inputs and axes not in {"convolution", "transposed", "features"}:
         return Layout(None, why=f"the output of {call.op!r} does not depend on the images by a followed path")
-    rule = _RULES.get(axes)
-    layout = None if rule is None else rule(call, out, inputs)
+    layout = _RULES.get(axes, _lost)(call, out, inputs)
     return layout or Layout(None, why=f"{call.op!r} is not known to keep the channel axis")
 
 
-def _has_weight(call: Call) -> bool:
-    flat = [a for x in call.args for a in (x if isinstance(x, list | tuple) else (x,))]
-    return any(isinstance(a, torch.nn.Parameter) for a in flat) or len(flat) > 1
+def _lost(_call: Call, _out: Tensor, _inputs: Inputs) -> None:
+    """Return no layout: nothing is known of the operator's axes."""
 
 
-def _features(out: Tensor, inputs: Inputs) -> Layout:
+def _features(_call: Call, out: Tensor, inputs: Inputs) -> Layout:
     """Put the channels on the last axis; where they were there before, the other axes stay."""
     last = out.dim() - 1
     if not inputs or inputs[0][1].axis != last:
@@ -249,6 +239,7 @@ def slices_of(key: Any, x: Tensor) -> list[Any] | None:
 
     Examples
     --------
+    >>> import torch
     >>> slices_of((0, ..., None), torch.zeros(2, 3, 4))
     [0, slice(None, None, None), slice(None, None, None), None]
     """
@@ -290,6 +281,9 @@ def _resize(_call: Call, out: Tensor, inputs: Inputs) -> Layout:
 
 
 _RULES: dict[str, Callable[[Call, Tensor, Inputs], Layout | None]] = {
+    "convolution": _convolution,
+    "transposed": _convolution,
+    "features": _features,
     "same": _same,
     "placeless": _placeless,
     "pool": _pool,

@@ -40,33 +40,23 @@ Rule = Callable[[Call], Tensor | None]
 
 @dataclass(frozen=True)
 class Instrument:
-    """What to do while a network runs.
+    """What to do while a network runs; ``reads`` and ``edits`` go by the names of sites."""
 
-    Parameters
-    ----------
-    reads : mapping of site name to function
-        Called with the operator's output. The function must reduce or copy at once what it needs:
-        a later in-place operator may overwrite the tensor.
-    edits : mapping of site name to function
-        Called with the operator's output; what it returns takes the output's place, also where the
-        operator works in place. While gradients are recorded it must return a new tensor.
-    rule : function, optional
-        Called with every :class:`Call` that makes a site, or slices a tensor, while gradients are
-        recorded. It returns the output to use, as a new tensor, or ``None`` to leave the call alone.
-    rule_inplace : bool
-        The rule does in-place calls in place: where nothing edits them it gets the very tensor that the network's
-        author overwrites and may return it overwritten, which saves two copies. Otherwise it gets a copy.
-    observe : function, optional
-        Called with every call and its output: for discovery.
-    before : function, optional
-        Called with the network's positional inputs before each forward pass.
-    """
-
+    # Called with the operator's output. It must reduce or copy at once what it needs: a later in-place operator may
+    # overwrite the tensor.
     reads: Mapping[str, Read] = field(default_factory=dict)
+    # Called with the operator's output; what it returns takes the output's place, also where the operator works in
+    # place. While gradients are recorded it must return a new tensor.
     edits: Mapping[str, Edit] = field(default_factory=dict)
+    # Called with every call that makes a site, or slices a tensor, while gradients are recorded. It returns the output
+    # to use, as a new tensor, or None to leave the call alone.
     rule: Rule | None = None
+    # The rule does in-place calls in place: where nothing edits them it gets the very tensor that the network's author
+    # overwrites and may return it overwritten, which saves two copies. Otherwise it gets a copy.
     rule_inplace: bool = False
+    # Called with every call and its output, for discovery.
     observe: Callable[[Call, Any], None] | None = None
+    # Called with the network's positional inputs before each forward pass.
     before: Callable[[tuple[Any, ...]], None] | None = None
 
 
@@ -236,29 +226,27 @@ def instrument(model: nn.Module, what: Instrument) -> Iterator[None]:
     [(1, 2, 3, 3)]
     """
     model = unwrap(model)
-    engine = _ENGINES.get(model)
-    if engine is not None:
+    with ExitStack() as stack:
+        engine = _ENGINES.get(model)
+        if engine is None:
+            engine = stack.enter_context(_running(model))
         engine.add(what)
-        try:
-            yield
-        finally:
-            engine.discard(what)
-        return
+        stack.callback(engine.discard, what)
+        yield
+
+
+@contextmanager
+def _running(model: nn.Module) -> Iterator[_Engine]:
+    """Run an engine on a model that has none."""
     engine = _Engine(model)
-    engine.add(what)
     _ENGINES[model] = engine
     with ExitStack() as stack:
         stack.callback(engine.close)
         stack.callback(_ENGINES.pop, model, None)
-        if _has_compiled_parts(model):
-            # A compiled part would run as one opaque operator.
+        # A compiled part would run as one opaque operator.
+        if any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules()):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(engine)
-        yield
-
-
-def _has_compiled_parts(model: nn.Module) -> bool:
-    return any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) is not None for m in model.modules())
+        yield stack.enter_context(engine)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -276,18 +264,19 @@ def unwrap(model: nn.Module) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if inner is None and isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            break
-        model = inner
+    # Wrappers nest: a compiled model in a parallel one, or the other way round.
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrap(model.module)
+    inner = getattr(model, "_orig_mod", None)
+    if isinstance(inner, nn.Module):
+        return unwrap(inner)
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
-            where = f"its part {name!r}" if name else "it"
+            part = "it"
+            if name:
+                part = f"its part {name!r}"
             raise ModelError(
-                f"the model cannot be traced: {where} is a TorchScript module, which hides its operators. "
+                f"the model cannot be traced: {part} is a TorchScript module, which hides its operators. "
                 "Pass the original Python module with the same weights instead."
             )
     return model
@@ -310,7 +299,7 @@ def evaluating(model: nn.Module, *, frozen: bool = False) -> Iterator[None]:
     True
     """
     training = [(m, m.training) for m in model.modules()]
-    flags = [(p, p.requires_grad) for p in model.parameters()] if frozen else []
+    flags = [(p, p.requires_grad) for p in model.parameters() if frozen]
     try:
         for module, _ in training:
             module.training = False

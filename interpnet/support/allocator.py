@@ -1,7 +1,7 @@
 """Keep freed memory for the next activation instead of giving it back to the kernel.
 
 By default glibc maps every large tensor afresh and unmaps it when it is freed, so that each operator of a
-forward pass touches new pages, which the kernel must clear first. Where page faults are dear (virtual
+forward pass touches new pages, which the kernel must clear first. Where page faults are slow (virtual
 machines), that takes more time than the arithmetic: see ``experiments/benchmarks/allocator.py``.
 """
 

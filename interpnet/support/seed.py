@@ -17,7 +17,7 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     seed : int
         The seed of the CPU's generator and, for a CUDA ``device``, of that device's.
     device : torch.device, optional
-        The device the block draws random numbers on, besides the CPU.
+        The device the block draws random numbers on, apart from the CPU.
 
     Examples
     --------
@@ -30,7 +30,7 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     >>> torch.equal(first, again)
     True
     """
-    cuda = [device] if device is not None and device.type == "cuda" else []
+    cuda = [d for d in (device,) if d is not None and d.type == "cuda"]
     with torch.random.fork_rng(devices=cuda):
         # torch.manual_seed would also reseed devices whose state nobody saved.
         torch.default_generator.manual_seed(seed)

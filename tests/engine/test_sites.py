@@ -233,3 +233,17 @@ def test_resnet_receptive_fields_known_from_the_literature() -> None:
     assert fields["relu"] == (7, 2)
     assert fields["layer1.1.relu:1"] == (43, 4)
     assert fields["layer4.1.relu:1"] == (435, 32)
+
+
+def test_weights_given_by_name_are_weights() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = F.linear(x, weight=self.first.weight, bias=self.first.bias)
+            return self.last(x.clamp(min=0))
+
+    (site,) = find_sites(Named(), torch.randn(2, 3)).select()
+    assert (site.axis, site.channels, site.family) == (1, 4, "linear")
