@@ -78,9 +78,7 @@ def _value(found: dict[str, Any], what: str) -> list[float]:
 def _over_networks_or_draws(samples: list[list[float]]) -> Interval | None:
     if not samples:
         return None
-    sample = samples[0]
-    if len(samples) > 1:
-        sample = [float(np.mean(s)) for s in samples]
+    sample = [float(np.mean(s)) for s in samples] if len(samples) > 1 else samples[0]
     if len(sample) > 1:
         return paired(sample)
     return Interval(sample[0], sample[0], sample[0])

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.ablation.subjects import SUBJECTS, Loaded
-from experiments.ablation.table import write_readme
+from experiments.ablation.table import PAGE
 from experiments.common.runner import Results, command
 from experiments.common.tables import Line
 from interpnet.ablation import CONTROLS, Condition, ablation_study
@@ -49,17 +49,7 @@ SETTINGS = {
 def thirds(layers: Sequence[int], sizes: Sequence[int]) -> list[float]:
     """Return the shares of channels in the first, middle and last third of the layers.
 
-    Parameters
-    ----------
-    layers : sequence of int
-        The layer of each channel, counted from the image.
-    sizes : sequence of int
-        Channels of each layer.
-
-    Examples
-    --------
-    >>> thirds([0, 1, 2, 2], [16, 32, 64])
-    [0.25, 0.25, 0.5]
+    ``layers`` has the layer of each channel, counted from the image, ``sizes`` the number of channels of each layer.
     """
     at = [3 * layer // len(sizes) for layer in layers]
     return [round(at.count(i) / max(len(at), 1), 4) for i in range(3)]
@@ -152,7 +142,7 @@ def main(
             for line in results.missing(wanted):
                 line |= measured(loaded, table, subject.mu, settings[line["setting"]], seed)
     if not quick:
-        write_readme(HERE / "README.md", results.lines, HERE / "ablation.png")
+        PAGE.write(HERE / "README.md", results.lines)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from experiments.common.cifar import trained_resnet, unpacked
 from experiments.common.flower_networks import MU, flower_network
-from experiments.common.shared_data import shared_data
+from experiments.common.shared_data import shared_data, trained_resnet, unpacked
 from interpnet.datasets import ImageData, load_dataset, make_loader
 from interpnet.models import SmallCNN, fit_smallcnn, load_smallcnn, save_smallcnn, train
 
@@ -32,28 +31,15 @@ class Loaded(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """One kind of network on one data set.
+    """One kind of network on one data set."""
 
-    Attributes
-    ----------
-    key, title : str
-        In results.json, and in tables and figures.
-    mu : float
-        Of the mu-lasso.
-    seeds : tuple of int
-        One network each; a network that cannot be trained again here has a single one.
-    load : function
-        From a seed, the working folder, and options of the data ("" but for a trial).
-    reasons : bool
-        Whether the settings that ask for reasons are run too; the largest network goes without.
-    """
-
-    key: str
+    key: str  # In results.json, and in tables and figures
     title: str
-    mu: float
-    seeds: tuple[int, ...]
+    mu: float  # Of the mu-lasso
+    seeds: tuple[int, ...]  # One network each; a network that cannot be trained again here has a single one
+    # From a seed, the working folder, and options of the data ("" but for a trial)
     load: Callable[[int, Path, str], Loaded]
-    reasons: bool = True
+    reasons: bool = True  # Whether the settings that ask for reasons are run too; the largest network goes without
 
 
 def _mnist(hidden: int, seed: int, work: Path, options: str) -> Loaded:
@@ -80,9 +66,7 @@ def _fitted(data: ImageData, some: range, hidden: int, seed: int) -> SmallCNN:
 
 
 def _flower(variant: str, seed: int, work: Path, options: str) -> Loaded:
-    epochs = None
-    if options:
-        epochs = 30
+    epochs = 30 if options else None
     network = flower_network(variant, seed, work, options=options, epochs=epochs)
     fitted_on, asked_on = (list(make_loader(data, batch_size=64)) for data in (network.train_on, network.test_on))
     return Loaded(network.model, fitted_on, asked_on, network.train_on.classes)

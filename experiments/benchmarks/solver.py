@@ -3,8 +3,8 @@
     python -m experiments.benchmarks.solver [--problems resnet20,resnet56,4096,8192] [--threads 2] [--out solver.json]
 
 For every problem, sign rule and radius: seconds (median), the ratio to ours, the sum of the classes' objectives above
-ours (relative to that at w = 0), the worst relative duality gap (recomputed here from G, B and w), and channels a
-class. Peers that are too slow on a problem are left out there by name, not silently. SPAMS from X runs once.
+ours (relative to that at w = 0), the worst relative duality gap (recomputed here from G, B and w), and channels
+per class. Peers that are too slow on a problem are left out there by name, not silently. SPAMS from X runs once.
 
 Needs the peers `spams-bin` and `spgl1` and, for ResNet-56, the shared data (its images are scored first, in a minute).
 """
@@ -78,37 +78,28 @@ def ours(problem: Problem, threads: int) -> Solver:
 
 def spams_gram(problem: Problem, threads: int) -> Solver:
     """SPAMS from the Gram matrix, its arrays prepared beforehand; it reads the columns' norms of the first one."""
-    import spams
-
     gram = problem.gram
     targets = np.zeros(gram.B.shape, order="F")
     targets[0] = np.sqrt(gram.yy)
-    G = np.asfortranarray(gram.G)
-    B = np.asfortranarray(gram.B)
-
-    def run(mu: float, positive: bool) -> Float64:
-        options = {"lambda1": mu, "mode": 0, "pos": positive, "numThreads": threads}
-        coef: Float64 = spams.lasso(targets, Q=G, q=B, L=gram.m, max_length_path=20 * gram.m, **options)
-        return coef.toarray().T  # type: ignore[attr-defined, no-any-return]
-
-    return run
+    return _spams(problem, threads, targets, Q=np.asfortranarray(gram.G), q=np.asfortranarray(gram.B))
 
 
 def spams_scores(problem: Problem, threads: int) -> Solver | None:
     """SPAMS from the score matrix, as the method's reimplementations call it."""
-    import spams
-
     if problem.X is None:
         return None
-    gram = problem.gram
-    X = np.asfortranarray(problem.X, dtype=np.float64)
-    L = np.asfortranarray(np.eye(gram.n_classes)[problem.labels])
+    L = np.asfortranarray(np.eye(problem.gram.n_classes)[problem.labels])
+    return _spams(problem, threads, L, D=np.asfortranarray(problem.X, dtype=np.float64))
+
+
+def _spams(problem: Problem, threads: int, targets: Float64, **arrays: Float64) -> Solver:
+    import spams
+
+    most = {"L": problem.gram.m, "max_length_path": 20 * problem.gram.m, "numThreads": threads}
 
     def run(mu: float, positive: bool) -> Float64:
-        coef: Float64 = spams.lasso(
-            L, D=X, L=gram.m, lambda1=mu, mode=0, pos=positive, numThreads=threads, max_length_path=20 * gram.m
-        )
-        return coef.toarray().T  # type: ignore[attr-defined, no-any-return]
+        coef: Float64 = spams.lasso(targets, lambda1=mu, mode=0, pos=positive, **most, **arrays).toarray().T
+        return coef
 
     return run
 
@@ -121,8 +112,7 @@ def ours_scores(problem: Problem, threads: int) -> Solver | None:
 
     def run(mu: float, positive: bool) -> Float64:
         model = MuLasso(mu, positive=positive, tol=1e-9, n_jobs=threads).fit(X, problem.labels)
-        coef: Float64 = model.coef_
-        return coef
+        return np.asarray(model.coef_)
 
     return run
 
@@ -131,53 +121,45 @@ def spgl1(problem: Problem, threads: int) -> Solver:
     """SPGL1 (projected gradient with its own stopping rule) on a square root of the Gram matrix."""
     from spgl1 import spg_lasso
 
+    del threads
     root, rights = _root(problem.gram)
 
-    def run(mu: float, positive: bool) -> Float64:
-        del positive  # it has no such rule; it is asked for signed solutions only
-        rows = []
-        for y in rights:
-            try:
-                rows.append(spg_lasso(root, y, mu, opt_tol=1e-9, iter_lim=20_000)[0])
-            except IndexError:  # version 0.0.3 ends so at its limit of iterations, without a result: counted as w = 0
-                rows.append(np.zeros(len(y)))
-        return np.array(rows)
+    def one(y: Float64, mu: float) -> Float64:
+        try:
+            return np.asarray(spg_lasso(root, y, mu, opt_tol=1e-9, iter_lim=20_000)[0])
+        except IndexError:  # version 0.0.3 ends so at its limit of iterations, without a result: counted as w = 0
+            return np.zeros(len(y))
 
-    del threads
-    return run
+    # It has no sign rule, and is asked for signed solutions only.
+    return lambda mu, _: np.array([one(y, mu) for y in rights])
 
 
 def sklearn_lars(problem: Problem, threads: int) -> Solver:
-    """scikit-learn's LARS on the Gram matrix, down to the multiplier of our solution, which it is told."""
+    """scikit-learn's LARS on the Gram matrix, down to the multiplier of our solution, which it is given."""
+    del threads
     gram = problem.gram
+    most = {"n_samples": gram.n, "method": "lasso", "max_iter": 20 * gram.m}
 
     def run(mu: float, positive: bool) -> Float64:
-        rows = []
-        for b, level in zip(gram.B.T, _levels(gram, mu, positive=positive), strict=True):
-            ends = {"alpha_min": level / gram.n, "max_iter": 20 * gram.m}
-            _, _, path = lars_path_gram(Xy=b, Gram=gram.G, n_samples=gram.n, method="lasso", positive=positive, **ends)
-            rows.append(path[:, -1])
-        return np.array(rows)
+        pairs = zip(gram.B.T, _levels(gram, mu, positive=positive), strict=True)
+        options = {"Gram": gram.G, "positive": positive, **most}
+        paths = (lars_path_gram(Xy=b, alpha_min=level / gram.n, **options)[2] for b, level in pairs)
+        return np.array([path[:, -1] for path in paths])
 
-    del threads
     return run
 
 
 def sklearn_lasso(problem: Problem, threads: int) -> Solver:
     """scikit-learn's coordinate descent on a square root of the Gram matrix, at the multiplier of our solution."""
-    gram = problem.gram
-    root, rights = _root(gram)
+    del threads
+    root, rights = _root(problem.gram)
+    options = {"fit_intercept": False, "precompute": problem.gram.G, "tol": 1e-10, "max_iter": 2000}
 
     def run(mu: float, positive: bool) -> Float64:
-        rows = []
-        for y, level in zip(rights, _levels(gram, mu, positive=positive), strict=True):
-            model = Lasso(
-                level / len(root), fit_intercept=False, precompute=gram.G, positive=positive, tol=1e-10, max_iter=2000
-            )
-            rows.append(model.fit(root, y).coef_)
-        return np.array(rows)
+        pairs = zip(rights, _levels(problem.gram, mu, positive=positive), strict=True)
+        models = (Lasso(level / len(root), positive=positive, **options).fit(root, y) for y, level in pairs)
+        return np.array([model.coef_ for model in models])
 
-    del threads
     return run
 
 

@@ -1,5 +1,7 @@
 """The least squares problems the solver is measured on: two of real networks, and generated ones of any size.
 
+    python -m experiments.benchmarks.solver_problems [--m 1024] [--classes 50] [--images 20000]
+
 The generated scores imitate what was measured on the CIFAR-10 ResNets (this module as a command prints both side by
 side): non-negative scores that sum to one in each layer; a coefficient of variation around 0.4; correlations that are
 dense but mostly weak, stronger between neighbouring layers than between distant ones; a spectrum that falls like a
@@ -70,7 +72,7 @@ def _score_resnet56(folder: str) -> None:
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
-    from experiments.common.cifar import trained_resnet, unpack
+    from experiments.common.shared_data import trained_resnet, unpack
     from interpnet.scores import collect_scores
     from interpnet.support.allocator import keep_freed_memory
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from experiments.coloured_part.marks import BETWEEN, PART, PLANT, marks
-from experiments.coloured_part.run import MEASURED
+from experiments.coloured_part.run import BETWEEN, MEASURED, PART, PLANT, marks
 from experiments.common.claims import Claim, counted, verdict_of
 from experiments.common.maps import PAPER
 from experiments.common.tables import signed

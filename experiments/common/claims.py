@@ -18,34 +18,17 @@ class Claim:
 
     Every experiment's package has a module ``claims`` with a function ``claims() -> list[Claim]``, which reads the
     experiment's committed results and computes figure and verdict from them.
-
-    Attributes
-    ----------
-    key : str
-        ``E1`` to ``E4``, ``Q1`` to ``Q5``, ``S1``, ``V`` for the improved variant.
-    claim : str
-        A sentence that can be wrong.
-    short : str
-        The one number that says most about it.
-    figure : str
-        The numbers that decide it, with their intervals.
-    verdict : str
-        One of :data:`VERDICTS`, decided by a rule on the numbers, not by hand.
-    reason : str
-        Where it does not hold: the most likely reason; claims may share it.
-    tested : str
-        How the reason was tested, with the numbers.
-    effects : tuple of (str, Interval)
-        For the forest plot: case, and effect in points in the direction of the claim, above 0 where the case shows it.
     """
 
-    key: str
-    claim: str
-    short: str
-    figure: str
-    verdict: str
-    reason: str = ""
-    tested: str = ""
+    key: str  # `E1` to `E4`, `Q1` to `Q5`, `S1`, `V` for the improved variant
+    claim: str  # A sentence that can be wrong
+    short: str  # The one number that says most about it
+    figure: str  # The numbers that decide it, with their intervals
+    verdict: str  # One of :data:`VERDICTS`, decided by a rule on the numbers, not by hand
+    reason: str = ""  # Where it does not hold: the most likely reason; claims may share it
+    tested: str = ""  # How the reason was tested, with the numbers
+    # For the forest plot: case, and effect in points in the direction of the claim, above 0 where the case
+    # shows it
     effects: tuple[tuple[str, Interval], ...] = ()
 
 
@@ -57,13 +40,7 @@ def graded(*, full: bool, part: bool) -> str:
 
 
 def verdict_of(shown: Iterable[bool]) -> str:
-    """Return the verdict on a claim about several cases (kinds of networks, say), each of which shows it or does not.
-
-    Examples
-    --------
-    >>> verdict_of([True, True]), verdict_of([True, False]), verdict_of([False]), verdict_of([])
-    ('holds', 'holds in part', 'does not hold', 'open')
-    """
+    """Return the verdict on a claim about several cases each of which shows it or does not."""
     cases = list(shown)
     if not cases:
         return "open"

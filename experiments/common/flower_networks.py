@@ -61,9 +61,7 @@ def masks_of(data: ImageData, rows: Sequence[int] | None = None, name: str = "di
     """Return a mask (B, H, W) of some images, or of all: by default the pixels that tell the class."""
     if data.masks is None:
         raise DataError("the data has no masks; expected an8flower")
-    masks = data.masks[name]
-    if rows is not None:
-        masks = masks[list(rows)]
+    masks = data.masks[name][list(rows)] if rows is not None else data.masks[name]
     return torch.from_numpy(masks)
 
 

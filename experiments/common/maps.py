@@ -87,8 +87,6 @@ def upsampled(model: nn.Module, images: Tensor, shown: Explanation) -> Tensor:
             one = kept[channel.layer][i, channel.index]
             low = one.amin()
             high = one.amax()
-            scaled = torch.zeros_like(one)
-            if high > low:
-                scaled = (one - low) / (high - low)
+            scaled = (one - low) / (high - low) if high > low else torch.zeros_like(one)
             maps[i] = torch.maximum(maps[i], enlarged(scaled, images.shape[2:]))
     return maps

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.common.tables import Line
 from interpnet.errors import InterpNetError
 from interpnet.plotting.style import house_style, new_figure
 from interpnet.support.io import atomic_path, write_text
@@ -26,10 +28,7 @@ def begin(command: str) -> str:
 def fill(path: Path, command: str, text: str) -> None:
     """Replace what stands between the marks of ``command`` in a Markdown file; the rest is written by hand.
 
-    Raises
-    ------
-    InterpNetError
-        A mark is missing.
+    A missing mark is an InterpNetError.
     """
     page = path.read_text()
     mark = begin(command)
@@ -43,6 +42,21 @@ def fill(path: Path, command: str, text: str) -> None:
 def committed(module: str, name: str = "results.json") -> Any:
     """Return what a JSON file beside a module (its ``__file__``) holds."""
     return json.loads(Path(module).with_name(name).read_text())
+
+
+@dataclass(frozen=True)
+class Page:
+    """What an experiment makes of its results: the text between its README's marks, and figures beside it."""
+
+    command: str
+    text: Callable[[list[Line]], str]
+    figures: dict[str, Callable[[list[Line], Path], None]]  # by the file's name
+
+    def write(self, readme: Path, lines: list[Line]) -> None:
+        """Fill the README and draw the figures."""
+        fill(readme, self.command, self.text(lines))
+        for name, draw in self.figures.items():
+            draw(lines, readme.with_name(name))
 
 
 @contextmanager

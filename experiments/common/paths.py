@@ -54,13 +54,7 @@ def _end(gram: Gram, count: int, *, positive: bool) -> float:
 
 
 def entry(radii: Float64, coefs: Float64) -> Float64:
-    """Return the radius at which each channel first has a weight (C, m); infinity where it has none.
-
-    Examples
-    --------
-    >>> entry(np.array([1.0, 2.0]), np.array([[[0.0, 0.5, 0.0]], [[0.3, 0.0, 0.0]]])).tolist()
-    [[2.0, 1.0, inf]]
-    """
+    """Return the radius at which each channel first has a weight (C, m); infinity where it has none."""
     there = coefs != 0
     found: Float64 = np.where(there.any(0), radii[there.argmax(0)], np.inf)
     return found

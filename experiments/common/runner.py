@@ -38,13 +38,7 @@ def command(
 
     ``networks: tuple[str, ...] = NAMES`` is ``--networks A B ...``, a bool is a switch, a ``None`` in a type allows to
     leave the option out, and a parameter without a default is required. A trailing underscore is dropped.
-
-    Parameters
-    ----------
-    about : str or None
-        What ``--help`` shows: the module's docstring.
-    **words
-        By option: its help, where that is a string, else its choices.
+    ``--help`` shows ``about``, the module's docstring. A word is an option's help, or its choices.
 
     Examples
     --------
@@ -114,19 +108,11 @@ def commit() -> str:
 
 
 class Results:
-    """A JSON file of lines, each a piece of work, written after every one: what is there is not done again.
-
-    Attributes
-    ----------
-    lines : list of dict
-        What the file holds.
-    """
+    """The ``lines`` of a JSON file, each a piece of work, written after every one: what is there is not done again."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.lines: list[Line] = []
-        if file.exists():
-            self.lines = json.loads(file.read_text())
+        self.lines: list[Line] = json.loads(file.read_text()) if file.exists() else []
 
     def todo(self, wanted: Iterable[Line]) -> list[Line]:
         """Return those keys that no line has yet."""

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from experiments.common.cifar import trained_resnet, unpack
 from experiments.common.flower_networks import MU, FlowerNetwork, flower_network, masks_of, trained
-from experiments.common.shared_data import shared_data
+from experiments.common.shared_data import shared_data, trained_resnet, unpack
 from experiments.common.tables import Line
 from interpnet.datasets import ImageData, load_dataset, stack_images
 from interpnet.support.types import Int64
@@ -32,28 +31,18 @@ _CIFAR_TEST = 400
 
 @dataclass(frozen=True)
 class Subject:
-    """One network: channels are ranked on ``train`` and removed on ``test``.
-
-    Attributes
-    ----------
-    train, test : Tensor (N, C, H, W)
-        As the network wants them.
-    mu : float
-        The radius that the method takes for these images (docs/method.md, section 2).
-    masks : Tensor (N, H, W) bool, optional
-        The pixels that tell each test image's class.
-    """
+    """One network: channels are ranked on ``train`` and removed on ``test``."""
 
     network: str
     seed: int
     model: nn.Module
     classes: tuple[str, ...]
-    train: Tensor
+    train: Tensor  # (N, C, H, W): As the network wants them
     train_labels: Int64
     test: Tensor
     test_labels: Int64
-    mu: float
-    masks: Tensor | None = None
+    mu: float  # The radius that the method takes for these images (docs/method.md, section 2)
+    masks: Tensor | None = None  # (N, H, W): The pixels that tell each test image's class
 
 
 def batches(images: Tensor, labels: Int64, size: int = 100) -> Batches:
@@ -68,9 +57,7 @@ def _of(network: FlowerNetwork, name: str, seed: int, mu: float, n_train: int, n
     """Return the subject with the first images of either split; the classes come in turn."""
     ranked = range(min(n_train, len(network.train_on)))
     shown = network.first(n_test)
-    masks = None
-    if network.test_on.masks is not None:
-        masks = masks_of(network.test_on, shown)
+    masks = masks_of(network.test_on, shown) if network.test_on.masks is not None else None
     return Subject(
         network=name,
         seed=seed,
@@ -137,7 +124,7 @@ def disjoint(labels: Int64, part: int, each: int) -> Int64:
     Examples
     --------
     >>> a, b = (disjoint(np.array([0, 0, 0, 0, 1, 1, 1, 1]), p, 2) for p in (0, 1))
-    >>> sorted([*a, *b]), (a % 8 < 4).tolist()
+    >>> sorted([*a.tolist(), *b.tolist()]), (a % 8 < 4).tolist()
     ([0, 1, 2, 3, 4, 5, 6, 7], [True, False, True, False])
     """
     rng = np.random.default_rng(0)

@@ -100,9 +100,7 @@ def against(difference: Interval, *, more: bool) -> str:
     ``more``: whether more is better.
     """
     text = signed(difference)
-    loses = difference.above
-    if more:
-        loses = difference.below
+    loses = difference.below if more else difference.above
     return emphasised(text, [text] * loses)
 
 

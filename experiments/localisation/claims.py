@@ -21,22 +21,10 @@ def literature(names: Iterable[str]) -> list[str]:
 
 
 def gains(lines: list[Line], one: str, others: Iterable[str] | None = None) -> Gains:
-    """Return for each kind of network the paired gain of a map over the best of others, in points of IoU-AUC.
+    """Return for each kind of network the best of other maps, and a map's paired gain over it in points of IoU-AUC.
 
-    Parameters
-    ----------
-    lines : list of dict
-        Lines of results.json.
-    one : str
-        A map's name.
-    others : iterable of str, optional
-        Names of other maps; all of the literature by default. The best is the one with the largest mean on the kind,
-        which favours it: it is chosen and compared on the same networks.
-
-    Returns
-    -------
-    dict of str to (str, Interval)
-        For each kind with two networks or more the best other, and mean and ends of Student's 95 % interval.
+    Kinds with a single network are left out. ``others`` are all of the literature by default. The best is the one with
+    the largest mean on the kind, which favours it: it is chosen and compared on the same networks.
     """
     found = {}
     for kind, part in kinds_of(lines).items():

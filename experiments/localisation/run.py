@@ -18,7 +18,7 @@ from experiments.common.flower_networks import ARCHITECTURES, QUICK, flower_netw
 from experiments.common.maps import all_maps
 from experiments.common.runner import Results, command
 from experiments.common.tables import Line
-from experiments.localisation.table import write_readme
+from experiments.localisation.table import PAGE
 from interpnet.engine import find_sites
 from interpnet.evaluate import iou_auc, pointing_game
 
@@ -84,7 +84,7 @@ def main(
     for line in results.missing(wanted):
         line |= measured(line, work, **words)
     if not quick:
-        write_readme(HERE / "README.md", results.lines, HERE / "iou.png")
+        PAGE.write(HERE / "README.md", results.lines)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from experiments.common.maps import PAPER
-from experiments.common.pages import figure_file, fill
+from experiments.common.pages import Page, figure_file
 from experiments.common.tables import Interval, Line, emphasised, grouped, markdown, minutes, paired, signed
 from interpnet.plotting.style import BLUE, MUTED, VERMILLION
 
-COMMAND = "experiments.localisation.run"
 CONTROLS = ("random", "edge", "center")
 ABSOLUTE = f"{PAPER}, absolute"
 
@@ -134,7 +133,5 @@ def figure(lines: list[Line], path: Path) -> None:
         axes.set_title("Identified channels (red), other maps (blue), controls (grey)")
 
 
-def write_readme(path: Path, lines: list[Line], picture: Path) -> None:
-    """Put the table between the README's marks and draw the figure."""
-    fill(path, COMMAND, table(lines))
-    figure(lines, picture)
+#: The README, from results.json.
+PAGE = Page("experiments.localisation.run", table, {"iou.png": figure})

@@ -20,8 +20,8 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from experiments.common.cifar import trained_resnet, unpacked
 from experiments.common.runner import command
+from experiments.common.shared_data import trained_resnet, unpacked
 from experiments.methods.subject import MEAN, STD, batch, squeezenet
 from interpnet.engine import Channel
 from interpnet.evaluate import checkerboard

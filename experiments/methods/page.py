@@ -37,9 +37,7 @@ def row(method: Method, found: Attribution, forwards: float) -> list[str]:
     residual = "–"
     if found.residual is not None and found.flagged is not None:
         worst = float(found.residual.max())
-        residual = f"{worst:.2g}"
-        if worst < 1e-4:
-            residual = "< 1e-4"
+        residual = "< 1e-4" if worst < 1e-4 else f"{worst:.2g}"
         residual += " ⚑" * bool(found.flagged.any())
     return [f"`{method.name}`", method.family, method.paper, listed, f"{forwards:.0f}", needs, residual]
 

@@ -18,10 +18,9 @@ import torch
 from experiments.common.runner import Results, command, commit
 from experiments.common.subjects import NAMES, Subject, load, planned
 from experiments.common.tables import Line
-from experiments.normalisation.explained import overlap
-from experiments.normalisation.fit import cross_validated
+from experiments.normalisation.measures import cross_validated, overlap
 from experiments.normalisation.scales import COUNTS, PAPER, SCALES, Scores, late, scores, solutions
-from experiments.normalisation.table import write_readme
+from experiments.normalisation.table import PAGE
 from experiments.rankings.removal import passes, recall
 from interpnet.engine import evaluating
 from interpnet.gram import one_hot
@@ -117,7 +116,7 @@ def main(
         results.add(line)
         print(*key.values(), f"{line['seconds']} s", flush=True)
     if not quick:
-        write_readme(HERE / "README.md", results.lines, HERE / "fit.png")
+        PAGE.write(HERE / "README.md", results.lines)
 
 
 if __name__ == "__main__":

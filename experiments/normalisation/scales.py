@@ -38,9 +38,7 @@ class Scores:
 
     def scaled(self, rows: Int64 | None = None) -> tuple[Float64, Float64]:
         """Return what to subtract and divide by (m,), from the training images (or some of them): 0 and 1 if not."""
-        X = self.train
-        if rows is not None:
-            X = X[rows]
+        X = self.train[rows] if rows is not None else self.train
         if not self.columns:
             return np.zeros(X.shape[1]), np.ones(X.shape[1])
         if self.columns == "centre":

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from experiments.common.areas import area
-from experiments.common.pages import figure_file, fill
+from experiments.common.pages import Page, figure_file
 from experiments.common.tables import Interval, Line, against, emphasised, markdown, minutes, number, paired
 from experiments.normalisation.scales import COUNTS, PAPER, SCALES
 from experiments.rankings.table import TITLES, counted, kinds
 from interpnet.plotting.style import BLUE, GREEN, MUTED, ORANGE, SKY, VERMILLION
 
-COMMAND = "experiments.normalisation.run"
 #: Channels per class at which the depth of the chosen channels is shown.
 DEPTH_AT = 5
 _COLOURS = dict(zip(SCALES, (VERMILLION, BLUE, SKY, GREEN, ORANGE, MUTED), strict=True))
@@ -105,15 +104,13 @@ def thirds(shares: Sequence[float]) -> list[float]:
     --------
     >>> thirds([0.5, 0.25, 0.25])
     [0.5, 0.25, 0.25]
-    >>> thirds([0.1, 0.2, 0.3, 0.4])
-    [0.1, 0.2, 0.7]
+    >>> thirds([0.25, 0.25, 0.25, 0.25])
+    [0.5, 0.25, 0.25]
     """
     n = len(shares)
     found = [0.0, 0.0, 0.0]
     for i, share in enumerate(shares):
-        third = 3 * i // n
-        if n < 3:
-            third = 2
+        third = 2 if n < 3 else 3 * i // n
         found[third] += share
     return found
 
@@ -155,7 +152,5 @@ def figure(lines: list[Line], path: Path) -> None:
         drawn.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(SCALES))
 
 
-def write_readme(path: Path, lines: list[Line], picture: Path) -> None:
-    """Put the tables between the README's marks and draw the figure."""
-    fill(path, COMMAND, tables(lines))
-    figure(lines, picture)
+#: The README, from results.json.
+PAGE = Page("experiments.normalisation.run", tables, {"fit.png": figure})

@@ -42,20 +42,10 @@ def correlations(table: ScoreTable, cls: int) -> Float64:
 
 
 def choose(found: Interpretation, table: ScoreTable, x: npt.ArrayLike, cls: int) -> list[Choice]:
-    """Return a channel for each third of the layers, low to high.
+    """Return a channel for each third of the layers, low to high, for an image's scores (m,) and its predicted class.
 
     The one with nonzero weight for ``cls`` and the largest positive response, weight times score; where a third has
     none, the channel whose score correlates most with belonging to the class over the images of ``table``.
-
-    Parameters
-    ----------
-    found : Interpretation
-    table : ScoreTable
-        What it was solved on.
-    x : array (m,)
-        The image's scores.
-    cls : int
-        The class that the network predicts for it.
     """
     response = found.response(x, cls)
     level = level_of(found)

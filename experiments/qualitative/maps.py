@@ -69,13 +69,7 @@ def strided_below(trace: Trace, layer: str) -> bool:
 
 
 def half_mass(maps: Tensor) -> Tensor:
-    """Return the smallest share of the pixels that holds half of a map's sum (B,); 0 for a blank map.
-
-    Examples
-    --------
-    >>> half_mass(torch.tensor([[[3.0, 1.0], [1.0, 1.0]], [[1.0, 1.0], [1.0, 1.0]]]))
-    tensor([0.2500, 0.5000])
-    """
+    """Return the smallest share of the pixels that holds half of a map's sum (B,); 0 for a blank map."""
     flat = maps.flatten(1).double().sort(descending=True).values
     total = flat.sum(1, keepdim=True)
     needed = (flat.cumsum(1) < 0.5 * total).sum(1) + (total[:, 0] > 0)

@@ -20,7 +20,7 @@ from experiments.qualitative.choose import LEVELS, Choice, choose
 from experiments.qualitative.maps import Maps, half_mass, pictures, strided_below
 from experiments.qualitative.sheet import Row, draw
 from experiments.qualitative.subjects import SUBJECTS, Subject
-from experiments.qualitative.table import write_readme
+from experiments.qualitative.table import PAGE
 from interpnet.engine import Instrument, Trace, evaluating, find_sites, instrument
 from interpnet.evaluate import iou_auc
 from interpnet.scores import ScoreReader
@@ -102,9 +102,7 @@ def measured(key: str, work: Path, folder: Path, *, quick: bool) -> Line:
     title, load = SUBJECTS[key]
     data = "?size=80&n=120" * quick
     subject = load(work, data)
-    images = subject.measured
-    if quick:
-        images = images[:6]
+    images = subject.measured[:6] if quick else subject.measured
     every = torch.cat([subject.shown, images])
     at = len(subject.shown)
 
@@ -135,7 +133,7 @@ def main(
     for line in results.missing({"subject": key} for key in subjects):
         line |= measured(line["subject"], work, out.parent, quick=quick)
     if not quick:
-        write_readme(HERE / "README.md", results.lines)
+        PAGE.write(HERE / "README.md", results.lines)
 
 
 if __name__ == "__main__":

@@ -30,25 +30,13 @@ NOTE = (
 
 
 class Row(NamedTuple):
-    """What a row of the sheet shows.
+    """What a row of the sheet shows."""
 
-    Attributes
-    ----------
-    image : Tensor (3, H, W)
-        In [0, 1].
-    channel, title : str
-        Under the image: level and channel, and the class.
-    maps : dict of Tensor (H, W)
-        The pictures, by name.
-    words : dict of str
-        What stands under each.
-    """
-
-    image: Tensor
-    channel: str
+    image: Tensor  # (3, H, W): In [0, 1]
+    channel: str  # Under the image: level and channel, and the class
     title: str
-    maps: dict[str, Tensor]
-    words: dict[str, str]
+    maps: dict[str, Tensor]  # (H, W): The pictures, by name
+    words: dict[str, str]  # What stands under each
 
 
 def fitted(picture: Tensor, side: int = TILE) -> np.ndarray:

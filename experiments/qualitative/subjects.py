@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from experiments.ablation.subjects import every_fifth
-from experiments.common.cifar import trained_resnet
 from experiments.common.flower_networks import MU, flower_network, masks_of
+from experiments.common.shared_data import trained_resnet
 from experiments.methods.subject import SIZE, batch, class_name, preparation, squeezenet, unnormalised
 from interpnet.datasets import load_dataset, stack_images
 from interpnet.interpretation import Interpretation, interpret
@@ -28,29 +28,15 @@ PHOTOGRAPHS = ("chelsea", "coffee", "rocket")
 
 @dataclass(frozen=True)
 class Subject:
-    """A network, what was identified in it, and its images.
-
-    Attributes
-    ----------
-    model : nn.Module
-    found : Interpretation
-    table : ScoreTable
-        What it was solved on.
-    shown, measured : Tensor (B, 3, H, W)
-        Images of the sheet, and of the numbers.
-    pixels : Tensor (B, 3, H, W)
-        ``shown`` in [0, 1].
-    masks : Tensor (B, H, W) or None
-        What tells the class, of the shown images and then of the measured ones.
-    """
+    """A network, what was identified in it, and its images."""
 
     model: nn.Module
     found: Interpretation
-    table: ScoreTable
-    shown: Tensor
+    table: ScoreTable  # What it was solved on
+    shown: Tensor  # (B, 3, H, W): Images of the sheet, and of the numbers
     measured: Tensor
-    pixels: Tensor
-    masks: Tensor | None = None
+    pixels: Tensor  # (B, 3, H, W): `shown` in [0, 1]
+    masks: Tensor | None = None  # (B, H, W): What tells the class, of the shown images and then of the measured ones
 
 
 def _photographed(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 
-from experiments.common.pages import fill
+from experiments.common.pages import Page
 from experiments.common.tables import Interval, Line, markdown, minutes, paired, signed
 from experiments.qualitative.choose import LEVELS
 from experiments.qualitative.maps import ABSOLUTE, BLURRED, UPSAMPLED
 
-COMMAND = "experiments.qualitative.run"
 TITLES = {"squeezenet": "SqueezeNet 1.0", "resnet20": "ResNet-20", "flowers": "single-6c, small network"}
 PLAIN = "guided, plain"
 RESAMPLED = "guided, resampled"
@@ -113,16 +111,16 @@ def overlaps(results: list[Line]) -> str:
     return markdown(head, rows)
 
 
-def text(results: list[Line]) -> str:
+def text(lines: list[Line]) -> str:
     """Return everything between the README's marks."""
     facts = [
         f"- {TITLES[r['subject']]}: measured on {r['images']} images, {minutes([r]):.1f} minutes of one core, "
         f"commit {r['commit']}"
-        for r in results
+        for r in ordered(lines)
     ]
+    results = ordered(lines)
     return "\n\n".join(["\n".join(facts), grids(results), levels(results), overlaps(results)])
 
 
-def write_readme(path: Path, results: list[Line]) -> None:
-    """Put the tables between the README's marks."""
-    fill(path, COMMAND, text(ordered(results)))
+#: The README, from results.json.
+PAGE = Page("experiments.qualitative.run", text, {})

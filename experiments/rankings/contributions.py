@@ -22,28 +22,15 @@ LRP_RULES = ("lrp_epsilon", "lrp_epsilon_plus_flat")
 
 @dataclass(frozen=True)
 class Contributions:
-    """Numbers of every channel (m) for every training image (N).
+    """Numbers of every channel (m) for every training image (N)."""
 
-    Attributes
-    ----------
-    table : ScoreTable
-        The method's scores.
-    means : (N, m)
-        Activation, averaged over positions.
-    taylor : (N, m)
-        Activation times gradient of the true class's logit, summed over positions: what the logit loses, to first
-        order, when the channel is set to zero.
-    relevance : dict of (N, m)
-        LRP's relevance of the channel for that logit, by rule.
-    weight_norm : (m,)
-        L2 norm of the channel's filter, with the batch norm behind it folded in.
-    """
-
-    table: ScoreTable
-    means: Float64
+    table: ScoreTable  # The method's scores
+    means: Float64  # (N, m): Activation, averaged over positions
+    # (N, m): Activation times gradient of the true class's logit, summed over positions: what the logit
+    # loses, to first order, when the channel is set to zero
     taylor: Float64
-    relevance: dict[str, Float64]
-    weight_norm: Float64
+    relevance: dict[str, Float64]  # (N, m): LRP's relevance of the channel for that logit, by rule
+    weight_norm: Float64  # L2 norm of the channel's filter, with the batch norm behind it folded in
 
 
 def contributions(subject: Subject) -> Contributions:

@@ -145,13 +145,7 @@ def entry_radius(gram: Gram, length: int, *, positive: bool = False) -> Float64:
 
 
 def behind(first: Float64, radius: Float64, last: Float64) -> Int64:
-    """Return the channels by falling ``first`` where it is above 0, then by growing radius, then by falling ``last``.
-
-    Examples
-    --------
-    >>> behind(np.array([[0.0, 0, 2, 0]]), np.array([[5.0, 1, 3, np.inf]]), np.array([[9.0, 9, 9, 9]])).tolist()
-    [[2, 1, 0, 3]]
-    """
+    """Return the channels by falling ``first`` where it is above 0, then by radius, then by falling ``last``."""
     return np.stack([np.lexsort((-z, r, -a)) for a, r, z in zip(first, radius, last, strict=True)])
 
 

@@ -51,9 +51,7 @@ def passes(subject: Subject, channels: ChannelIndex) -> Passes:
 def recall(run: Passes, lists: Sequence[Int64] | None) -> tuple[float, float]:
     """Return the mean recall of the classes without their own lists, and of the others without one's list."""
     own = float(np.nanmean(run.own(lists)))
-    others = own
-    if lists is not None:
-        others = float(np.nanmean(run.others(lists)))
+    others = float(np.nanmean(run.others(lists))) if lists is not None else own
     return round(own, 5), round(others, 5)
 
 

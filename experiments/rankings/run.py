@@ -18,7 +18,7 @@ from experiments.common.tables import Line
 from experiments.rankings.contributions import contributions
 from experiments.rankings.orders import GREEDY, rankings
 from experiments.rankings.removal import greedy, recalls, steps
-from experiments.rankings.table import write_readme
+from experiments.rankings.table import PAGE
 
 HERE = Path(__file__).parent
 #: The oracle tries every channel at every step: up to how many it goes, on how many images of a class.
@@ -80,7 +80,7 @@ def main(
         oracle = "trial" if quick else line["network"]
         line |= measured(subject, GREEDY_STEPS.get(oracle))
     if not quick:
-        write_readme(HERE / "README.md", results.lines, HERE / "curves.png")
+        PAGE.write(HERE / "README.md", results.lines)
 
 
 if __name__ == "__main__":

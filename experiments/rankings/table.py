@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from experiments.common.areas import areas, curve, gain, names
-from experiments.common.pages import figure_file, fill
+from experiments.common.pages import Page, figure_file
 from experiments.common.tables import Line, against, emphasised, markdown, minutes, number
 from experiments.rankings.orders import GREEDY, OURS, RANDOM, VARIANTS
 from interpnet.plotting.style import BLUE, GREEN, INK, MUTED, ORANGE, SKY, VERMILLION
 
-COMMAND = "experiments.rankings.run"
 #: Up to this many removed channels counts as few.
 FEW = 5
 #: What a kind of network is called on the pages, in their order.
@@ -45,9 +44,7 @@ def kinds(lines: Iterable[Line]) -> Kinds:
 
 def counted(kind: str, lines: Sequence[Line]) -> str:
     """Return how many networks of a kind there are; of CIFAR-10's there is one, on several samples of images."""
-    what = "networks"
-    if kind == "cifar10":
-        what = "resamples of one network"
+    what = "resamples of one network" if kind == "cifar10" else "networks"
     return f"{len(lines)} {what}"
 
 
@@ -162,7 +159,5 @@ def figure(lines: list[Line], path: Path) -> None:
         drawn.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
 
 
-def write_readme(path: Path, lines: list[Line], picture: Path) -> None:
-    """Put the tables between the README's marks and draw the figure."""
-    fill(path, COMMAND, tables(lines))
-    figure(lines, picture)
+#: The README, from results.json.
+PAGE = Page("experiments.rankings.run", tables, {"curves.png": figure})

@@ -38,22 +38,11 @@ def mean(networks: list[Scores], measure: str, rule: str, start: str, how: str, 
 
 
 def effects(networks: list[Scores], measure: str, rule: str, end: str) -> dict[str, Interval]:
-    """Return the effects of a 2x2 factorial with intervals over networks.
+    """Return the effects of a 2x2 factorial with intervals over networks; for the other arguments see :func:`cell`.
 
-    Parameters
-    ----------
-    networks : list of dict
-        Scores of each network.
-    measure, rule, end
-        See :func:`cell`.
-
-    Returns
-    -------
-    dict of str to Interval
-        Mean and ends of the 95 % interval of: ``channels``, the mean over both ways back of channels less logit;
-        ``resampling``, the mean over both starts of resampled less plain; ``resampling, channels`` and ``resampling,
-        logit``, the same at one start; ``interaction``, the former less the latter; ``excess``, the size of the
-        effect of the channels less the size of that of resampling.
+    ``channels``, the mean over both ways back of channels less logit; ``resampling``, the mean over both starts of
+    resampled less plain; ``resampling, channels`` and ``resampling, logit``, the same at one start; ``interaction``,
+    the former less the latter; ``excess``, the size of the effect of the channels less that of resampling.
     """
     rows: dict[str, list[float]] = {}
     for scores in networks:

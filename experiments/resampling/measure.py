@@ -52,18 +52,8 @@ def combined(raw: Tensor, reduction: str, blur: int = 0) -> Tensor:
 def cells(subject: Subject, rules: Iterable[str] = RULES) -> dict[str, float]:
     """Return every cell's scores by name, ``iou/guided/channels/resampled/positive/0`` (the last is the blur).
 
-    Parameters
-    ----------
-    subject : Subject
-        Without masks no overlap is measured.
-    rules : iterable of str
-        Backward rules.
-
-    Returns
-    -------
-    dict of str to float
-        ``iou``: IoU-AUC. ``rank`` and ``structure``: class sensitivity. ``grid``: the median share of the energy of
-        the strongest signal's map at the frequencies of stride 2.
+    ``iou``: IoU-AUC, of subjects with masks. ``rank`` and ``structure``: class sensitivity. ``grid``: the median
+    share of the energy of the strongest signal's map at the frequencies of stride 2.
     """
     scores: dict[str, float] = {}
     parts = list(zip(torch.split(subject.images, _BATCH), torch.split(subject.labels, _BATCH), strict=True))

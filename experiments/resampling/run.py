@@ -19,7 +19,7 @@ from experiments.common.maps import RULES
 from experiments.common.runner import Results, command
 from experiments.common.tables import Line
 from experiments.resampling.measure import cells
-from experiments.resampling.table import figure, write_readme
+from experiments.resampling.table import PAGE
 from experiments.sanity.subjects import Subject, flowers, resnet20
 
 HERE = Path(__file__).parent
@@ -66,8 +66,7 @@ def main(
     for line in results.missing(wanted(subjects, architectures, networks)):
         line |= measured(line, work, n_images=images, quick=quick)
     if not quick:
-        write_readme(HERE / "README.md", results.lines)
-        figure(results.lines, HERE / "factorial.png")
+        PAGE.write(HERE / "README.md", results.lines)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.common.maps import RULES
-from experiments.common.pages import figure_file, fill
+from experiments.common.pages import Page, figure_file
 from experiments.common.tables import Interval, Line, commits, grouped, markdown, minutes, networks_of, number, signed
 from experiments.resampling.effects import (
     Scores,
@@ -24,7 +24,6 @@ from experiments.resampling.effects import (
 from experiments.resampling.measure import BLURS, HOW, REDUCTIONS, STARTS
 from interpnet.plotting.style import BLUE, INK, MUTED, VERMILLION
 
-COMMAND = "experiments.resampling.run"
 Kinds = dict[tuple[str, str], list[Scores]]
 _EFFECTS = ("channels", "resampling", "resampling, channels", "resampling, logit", "interaction")
 # The pages have the logit first.
@@ -154,6 +153,5 @@ def figure(lines: list[Line], path: Path) -> None:
         drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 
 
-def write_readme(path: Path, lines: list[Line]) -> None:
-    """Put the tables between the README's marks."""
-    fill(path, COMMAND, table(lines))
+#: The README, from results.json.
+PAGE = Page("experiments.resampling.run", table, {"factorial.png": figure})

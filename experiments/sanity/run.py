@@ -20,7 +20,7 @@ from experiments.common.maps import RULES, quietly
 from experiments.common.runner import Results, command
 from experiments.common.tables import Line
 from experiments.sanity.subjects import SUBJECTS, Subject
-from experiments.sanity.table import write_readme
+from experiments.sanity.table import PAGE
 from interpnet.attribution import methods
 from interpnet.errors import ModelError
 from interpnet.evaluate import class_sensitivity, deletion, insertion, parameter_randomisation
@@ -128,7 +128,7 @@ def main(
                 except ModelError as error:  # CAM where the network does not average
                     print(f"{name} {seed} {line['method']}: {error}", flush=True)
     if not quick:
-        write_readme(HERE / "README.md", results.lines)
+        PAGE.write(HERE / "README.md", results.lines)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from experiments.common.cifar import unpacked
 from experiments.common.flower_networks import QUICK, flower_network, masks_of
 from experiments.common.maps import OPTIONS
+from experiments.common.shared_data import unpacked
 from experiments.methods.checkerboard import cifar
 from interpnet.datasets import load_dataset, make_loader
 from interpnet.interpretation import Interpretation, interpret
@@ -20,35 +20,16 @@ from interpnet.scores import collect_scores
 
 
 class Subject(NamedTuple):
-    """A network and what it is asked.
-
-    Attributes
-    ----------
-    model : nn.Module
-    images : Tensor (B, C, H, W)
-        Test images of all classes, as the network wants them.
-    labels : Tensor (B,)
-        Their true classes, or where there are no masks the predicted ones.
-    masks : Tensor (B, H, W) of bool, or None
-        What tells the class.
-    found : Interpretation
-        The channels of its classes.
-    classes : tuple of int
-        For which maps are compared.
-    stages : int
-        Of the cascade that makes weights random.
-    options : dict
-        Options of methods for images of this size.
-    """
+    """A network and what it is asked."""
 
     model: nn.Module
-    images: Tensor
-    labels: Tensor
-    masks: Tensor | None
-    found: Interpretation
-    classes: tuple[int, ...]
-    stages: int
-    options: dict[str, dict[str, Any]]
+    images: Tensor  # (B, C, H, W): Test images of all classes, as the network wants them
+    labels: Tensor  # (B,): Their true classes, or where there are no masks the predicted ones
+    masks: Tensor | None  # (B, H, W) of bool: What tells the class
+    found: Interpretation  # The channels of its classes
+    classes: tuple[int, ...]  # For which maps are compared
+    stages: int  # Of the cascade that makes weights random
+    options: dict[str, dict[str, Any]]  # Options of methods for images of this size
 
 
 def resnet20(seed: int, work: Path, *, n_images: int, quick: bool) -> Subject:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from experiments.common.pages import fill
+from experiments.common.pages import Page
 from experiments.common.tables import Line, commits, emphasised, grouped, markdown, minutes, number
 from experiments.localisation.table import CONTROLS
 
-COMMAND = "experiments.sanity.run"
 COLUMNS = {
     "class_rank": "class: rank ↓",
     "class_structure": "class: structure ↓",
@@ -42,6 +39,5 @@ def table(lines: list[Line]) -> str:
     return "\n\n".join(parts)
 
 
-def write_readme(path: Path, lines: list[Line]) -> None:
-    """Put the tables between the README's marks."""
-    fill(path, COMMAND, table(lines))
+#: The README, from results.json.
+PAGE = Page("experiments.sanity.run", table, {})

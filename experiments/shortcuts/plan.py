@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from interpnet.datasets import ImageData, load_dataset
+from interpnet.datasets import ImageData, load_dataset, make_loader
+from interpnet.models import SmallCNN, accuracy, load_smallcnn, save_smallcnn, train
 
 SIZE = 64
 STRENGTHS = (0.7, 0.8, 0.9, 0.95, 1.0, 1.0)
@@ -19,30 +21,14 @@ CONTRASTS = {"evaluation": (0.5, 0.75, 1.0), "development": (0.35, 0.5, 0.75)}
 
 @dataclass(frozen=True)
 class Subject:
-    """One network to train and audit.
+    """One network to train and audit."""
 
-    Attributes
-    ----------
-    number : int
-        0 to 39 within its set.
-    seed : int
-        Of its plants, pictures, weights and training.
-    kind : str or None
-        The cue, None without one.
-    strength : float
-        How often the cue agrees with the class in training and validation.
-    contrast : float
-        Of the petals' colours.
-    hidden : int
-        Units of a hidden layer, 0 for global averaging; only a network with one can tell positions.
-    """
-
-    number: int
-    seed: int
-    kind: str | None
-    strength: float
-    contrast: float
-    hidden: int
+    number: int  # 0 to 39 within its set
+    seed: int  # Of its plants, pictures, weights and training
+    kind: str | None  # The cue, None without one
+    strength: float  # How often the cue agrees with the class in training and validation
+    contrast: float  # Of the petals' colours
+    hidden: int  # Units of a hidden layer, 0 for global averaging; only a network with one can tell positions
 
     def data(self, split: str, root: object, *, planted: bool = True, n: int | None = None) -> ImageData:
         """Return images of a split, without the cue where ``planted`` is false (the same plants)."""
@@ -73,3 +59,34 @@ def subjects(which: str) -> list[Subject]:
         )
         for number, (kind, strength, turn, head) in enumerate(rows)
     ]
+
+
+EPOCHS = 8
+#: A network relies on its cue if it loses at least so much where the cue disagrees.
+RELIES = 0.10
+
+
+def network(subject: Subject, work: Path, *, epochs: int = EPOCHS, n: int | None = None) -> SmallCNN:
+    """Return the trained network, from the working folder where it is there."""
+    file = work / f"network-{subject.seed}.safetensors"
+    if file.exists():
+        return load_smallcnn(file)
+    data = subject.data("train", work, n=n)
+    model = SmallCNN(3, len(data.classes), SIZE, 8, hidden=subject.hidden, seed=subject.seed)
+    loader = make_loader(data, batch_size=64, shuffle=True, seed=subject.seed)
+    train(model, loader, epochs=epochs, max_shift=SIZE // 14, seed=subject.seed, progress=False)
+    save_smallcnn(model, file)
+    return model
+
+
+def behaviour(model: SmallCNN, subject: Subject, work: Path, *, n: int | None = None) -> dict[str, float]:
+    """Return accuracies on the splits, and ``reliance``: where the cue agrees minus where it disagrees (0 without)."""
+
+    def reached(split: str, *, planted: bool = True) -> float:
+        return accuracy(model, make_loader(subject.data(split, work, planted=planted, n=n), batch_size=100))
+
+    found = {"clean": reached("test", planted=False), "validation": reached("validation")}
+    if subject.kind is None:
+        return {**found, "reliance": 0.0}
+    found |= {"agree": reached("test-agree"), "disagree": reached("test-disagree")}
+    return {**found, "reliance": found["agree"] - found["disagree"]}

@@ -16,8 +16,7 @@ from typing import Any
 from experiments.common.runner import Results, command
 from experiments.common.tables import Line
 from experiments.shortcuts.audit import audited, channel_rows, cue_share, network_statistics
-from experiments.shortcuts.networks import EPOCHS, behaviour, network
-from experiments.shortcuts.plan import SETS, Subject, subjects
+from experiments.shortcuts.plan import EPOCHS, SETS, Subject, behaviour, network, subjects
 from experiments.shortcuts.repair import repairs
 from experiments.shortcuts.table import write_readme
 

@@ -24,8 +24,7 @@ from experiments.common.tables import (
     signed,
 )
 from experiments.shortcuts.audit import FLAG
-from experiments.shortcuts.networks import RELIES
-from experiments.shortcuts.plan import KINDS
+from experiments.shortcuts.plan import KINDS, RELIES
 from interpnet.plotting.style import BLUE, MUTED, VERMILLION
 
 COMMAND = "experiments.shortcuts.run"
@@ -80,9 +79,7 @@ def network_table(sets: dict[str, Lines]) -> str:
         found = area_of(lines, name)
         with np.errstate(invalid="ignore"):
             r = float(np.corrcoef([x["statistics"][name] for x in lines], reliance)[0, 1])
-        before = "–"
-        if "development" in sets:
-            before = f"{area_of(sets['development'], name).mean:.2f}"
+        before = f"{area_of(sets['development'], name).mean:.2f}" if "development" in sets else "–"
         area = f"{found.mean:.2f} ({found.low:.2f} to {found.high:.2f})"
         row = [emphasised(name, (PROPOSED, WITH_MASKS)), area, number(r, "+.2f"), before]
         rows.append((found.mean, row))
@@ -205,9 +202,7 @@ def write_readme(folder: Path) -> None:
     planted = sum(x["kind"] is not None for x in lines)
     clean = [x["behaviour"]["clean"] for x in lines if not x["kind"]]
     training = sum(x["seconds_training"] for x in lines) / 60
-    counted = "; the weights were there already"
-    if training >= 1:
-        counted = f", {training:.0f} of them training"
+    counted = f", {training:.0f} of them training" if training >= 1 else "; the weights were there already"
     facts = (
         f"{len(lines)} networks, {planted} with a planted cue, of which {relying} rely on it; accuracy of those "
         f"without one {min(clean):.2f} to {max(clean):.2f}. {minutes(lines):.0f} minutes{counted}. "

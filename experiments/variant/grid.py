@@ -54,9 +54,7 @@ PAPER = Setting()
 
 def channels_of(table: ScoreTable, layers: str, mu: float, classes: tuple[str, ...]) -> Interpretation:
     """Return the weights of the channels of every layer, or with only the last half of the layers to choose from."""
-    kept = table.channels.layers
-    if layers == "last half":
-        kept = kept[len(kept) // 2 :]
+    kept = table.channels.layers[len(table.channels.layers) // 2 :] if layers == "last half" else table.channels.layers
     columns = np.concatenate([np.arange(len(table.channels))[table.channels.slice(n)] for n in kept])
     sizes = dict(table.channels.sizes)
     gram = Gram.from_scores(table.X[:, columns], one_hot(table.labels, len(classes)))

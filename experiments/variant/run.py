@@ -18,9 +18,8 @@ from experiments.common.runner import Results, command
 from experiments.common.tables import Line
 from experiments.sanity.subjects import resnet20
 from experiments.variant.grid import PAPER, Setting, maps_of
-from experiments.variant.select import Tested, chosen, measured, precision
+from experiments.variant.select import Tested, asked, chosen, measured, precision
 from experiments.variant.table import CONTROLS, write_readme
-from experiments.variant.why import asked
 from interpnet.attribution import attribute
 from interpnet.evaluate import deletion, insertion, iou_auc, pointing_game
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from scipy import stats
 from torch import Tensor
 
 from experiments.common.flower_networks import FlowerNetwork, flower_network, masks_of
@@ -25,11 +27,6 @@ def precision(maps: Tensor, masks: Tensor) -> Tensor:
 
     ``mean over the mask's pixels of (mask pixels ranked at least as high) / (pixels ranked at least as high)``, ties
     counted as ranked together. Source: Everingham et al., IJCV 2010, without interpolation.
-
-    Examples
-    --------
-    >>> precision(torch.tensor([[[3.0, 2.0, 1.0]]]), torch.tensor([[[True, False, True]]]))
-    tensor([0.8333], dtype=torch.float64)
     """
     flat = maps.flatten(1).double()
     values, order = flat.sort(1, descending=True)
@@ -123,3 +120,42 @@ def _value(line: Line, wanted: Line, measure: str) -> float:
         if wanted.items() <= row.items():
             return float(row[measure])
     raise KeyError(f"no line for {wanted}")
+
+
+_RING = 7
+
+
+def darker_by(images: Tensor, masks: Tensor) -> Tensor:
+    """Return how much darker (B,) the masked pixels are than a ring of 7 pixels around them, the mean over colours.
+
+    Examples
+    --------
+    >>> import torch
+    >>> image = torch.full((1, 3, 20, 20), 0.75)
+    >>> mask = torch.zeros(1, 20, 20, dtype=torch.bool)
+    >>> mask[:, 8:12, 8:12] = True
+    >>> image[:, :, 8:12, 8:12] = 0.5
+    >>> darker_by(image, mask)
+    tensor([0.2500])
+    """
+    inside = masks[:, None].to(images)
+    grown = F.max_pool2d(inside, 2 * _RING + 1, stride=1, padding=_RING)
+    around = grown - inside
+    grey = images.mean(1, keepdim=True)
+
+    def mean(where: Tensor) -> Tensor:
+        return (grey * where).sum((1, 2, 3)) / where.sum((1, 2, 3))
+
+    return mean(around) - mean(inside)
+
+
+def asked(setting: Setting, tested: Tested) -> Line:
+    """Return the chosen variant's gain in IoU-AUC on images with darker and brighter petals, for one network."""
+    overlaps = [iou_auc(tested.maps(one), tested.masks, constant="zero").values for one in (setting, PAPER)]
+    gain = overlaps[0] - overlaps[1]
+    dark = darker_by(tested.images, tested.masks).double()
+    return {
+        "darker": {"images": int((dark > 0).sum()), "gain": float(gain[dark > 0].mean())},
+        "brighter": {"images": int((dark <= 0).sum()), "gain": float(gain[dark <= 0].mean())},
+        "spearman": float(stats.spearmanr(dark.numpy(), gain.numpy()).statistic),
+    }

@@ -94,8 +94,8 @@ def test_the_page_has_a_row_a_group_and_a_figure(tmp_path: Path) -> None:
                   "highest_activation": [0.1]}  # fmt: skip
     lines = [line_of(0, "mnist-fc", ("all", "conv"), **conditions), line_of(0, "single-6c", **conditions)]
     page = tmp_path / "README.md"
-    page.write_text(f"words\n{begin(table.COMMAND)}\nold\n{END}\nmore\n")
-    table.write_readme(page, lines, tmp_path / "ablation.png")
+    page.write_text(f"words\n{begin(table.PAGE.command)}\nold\n{END}\nmore\n")
+    table.PAGE.write(page, lines)
     written = page.read_text()
     cells = "1 | 3.0 of 20 | 90.0 | 40.0 | 50.0 | 70.0 ± 127.1 | 70.0 ± 127.1 | 10.0 |"
     assert f"| MNIST, with FC layer, convolutional only | {cells}" in written

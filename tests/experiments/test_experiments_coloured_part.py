@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.coloured_part import claims, marks, run
+from experiments.coloured_part import claims, run
 from experiments.common.maps import PAPER
 from experiments.common.pages import END, begin
 
@@ -33,7 +33,7 @@ LINES = [  # the differences are 12 and 11 points
 
 
 def test_the_sign_of_the_difference_says_which_mask_is_nearer() -> None:
-    (found,) = marks.marks([*LINES, line(0, "single-6c", gradcam=(0.9, 0.1))]).values()
+    (found,) = run.marks([*LINES, line(0, "single-6c", gradcam=(0.9, 0.1))]).values()
     assert {name: row.marks for name, row in found.items()} == {
         PAPER: "part",
         "gradcam": "plant",
@@ -47,7 +47,7 @@ def test_the_sign_of_the_difference_says_which_mask_is_nearer() -> None:
 
 
 def test_one_network_is_no_sample() -> None:
-    assert marks.marks(LINES[:1]) == {}
+    assert run.marks(LINES[:1]) == {}
 
 
 def test_the_table_and_the_figure(tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ def test_the_table_gives_means_and_deviations_over_networks(tmp_path: Path) -> N
     lines = [line_of(0, gradient=0.1, random=0.05), line_of(1, gradient=0.3), line_of(0, "double-12c", gradient=0.2)]
     assert table.by_map(lines[:2], "iou")["gradient"] == (pytest.approx(0.2), pytest.approx(0.02**0.5), 2)
     page = tmp_path / "README.md"
-    page.write_text(f"words\n{begin(table.COMMAND)}\nold\n{END}\nmore\n")
-    table.write_readme(page, lines, tmp_path / "iou.png")
+    page.write_text(f"words\n{begin(table.PAGE.command)}\nold\n{END}\nmore\n")
+    table.PAGE.write(page, lines)
     text = page.read_text()
     assert "| gradient | 20.0 ± 14.1 | 20.0 ± 0.0 | 20.0 | 1.00 | 10.0 |" in text
     assert "| *random* | 5.0 ± 0.0 | – | 5.0 | 1.00 | – |" in text

@@ -15,14 +15,14 @@ from experiments.common import paths
 from experiments.common.claims import Tally
 from experiments.common.pages import END, begin
 from experiments.common.subjects import Subject
-from experiments.normalisation import claims, fit, run, scales, table
+from experiments.normalisation import claims, measures, run, scales, table
 from interpnet.engine import ChannelIndex
 from interpnet.gram import Gram
 from interpnet.mulasso import MuLasso
 
 
 def test_a_quick_trial_resumes_and_measures_every_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "FOLDS", 2)
+    monkeypatch.setattr(measures, "FOLDS", 2)
     monkeypatch.setattr(paths, "RADII", 60)
     words = ["--quick", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "results.json")]
     run.main(words)
@@ -101,7 +101,7 @@ def test_refit_is_least_squares_on_the_chosen_columns_with_an_intercept() -> Non
     X = rng.random((40, 4))
     target = np.column_stack([2 * X[:, 1] + 0.5, rng.random(40)])
     w = np.array([[0.0, 0.1, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
-    predicted = fit.refitted(X[:30], target[:30], X[30:], w)
+    predicted = measures.refitted(X[:30], target[:30], X[30:], w)
     np.testing.assert_allclose(predicted[:, 0], target[30:, 0])
     np.testing.assert_allclose(predicted[:, 1], target[:30, 1].mean())
 
@@ -111,7 +111,7 @@ def test_cross_validation_sees_only_images_that_did_not_choose() -> None:
     rng = np.random.default_rng(0)
     X, labels = rng.random((60, 50)), rng.permutation(np.arange(60) % 3)
     found = scales.Scores(X, X, ChannelIndex((("a", 50),)))
-    quality = fit.cross_validated(found, labels, np.eye(3)[labels])
+    quality = measures.cross_validated(found, labels, np.eye(3)[labels])
     assert quality["10"]["r2_refit"] < 0
     assert quality["10"]["accuracy_refit"] < 0.6
 
@@ -137,8 +137,8 @@ def test_tables_and_claims_by_rule(tmp_path: Path) -> None:
     found = {c.figure.split(":")[0]: c.verdict for c in claims.claims_of(lines)}
     assert found["own recall"] == "does not hold"
     page = tmp_path / "README.md"
-    page.write_text(f"{begin(table.COMMAND)}\n{END}\n")
-    table.write_readme(page, lines, tmp_path / "fit.png")
+    page.write_text(f"{begin(table.PAGE.command)}\n{END}\n")
+    table.PAGE.write(page, lines)
     text = page.read_text()
     # log2(1 + k) from 0 to log2(11): a fall over the first unit, then flat; 0.3, 0.2, 0.3 of it apart.
     assert table.gain(lines, "none", "own recall")[0] == pytest.approx(100 * (0.8 / 3) * (1 - 0.5 / np.log2(11)))

@@ -134,8 +134,8 @@ def test_a_blur_keeps_the_sum_of_what_lies_inside() -> None:
 
 def test_the_tables_part_channels_below_the_first_stride(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
-    page.write_text(f"words\n{begin(table.COMMAND)}\nold\n{END}\nmore\n")
-    table.write_readme(page, [result_of("flowers", 0.1, 0.01, 0.3)])
+    page.write_text(f"words\n{begin(table.PAGE.command)}\nold\n{END}\nmore\n")
+    table.PAGE.write(page, [result_of("flowers", 0.1, 0.01, 0.3)])
     written = page.read_text()
     assert "| single-6c, small network | middle | 4 | 10.2 | 1.0 |" in written
     assert "| single-6c, small network | low, nothing strided below | 4 | 10.2 | 1.0 | – |" in written

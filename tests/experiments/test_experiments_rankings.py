@@ -212,8 +212,8 @@ def test_a_reason_says_what_each_test_changes() -> None:
 
 def test_the_page_is_written_between_its_marks(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
-    page.write_text(f"words\n{begin(table.COMMAND)}\nold\n{END}\nmore\n")
-    table.write_readme(page, lines_of([0.2, 0.3, 0.4], [0.0, 0.0, 0.1]), tmp_path / "curves.png")
+    page.write_text(f"words\n{begin(table.PAGE.command)}\nold\n{END}\nmore\n")
+    table.PAGE.write(page, lines_of([0.2, 0.3, 0.4], [0.0, 0.0, 0.1]))
     text = page.read_text()
     assert "| **mu-lasso** | 65.0 |" in text
     assert "| filter norm | 51.7: **+13.3 (+6.2 to +20.5)** |" in text  # differences 10, 15, 15 points

@@ -113,9 +113,8 @@ def test_a_quick_trial_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_tables_and_figure(tmp_path: Path) -> None:
     lines = [*(line(s, scores(0.3, 0.5, 0.1, 0.2)) for s in (0, 1))]
     page = tmp_path / "README.md"
-    page.write_text(f"{begin(table.COMMAND)}\nold\n{END}\n")
-    table.write_readme(page, lines)
-    table.figure(lines, tmp_path / "factorial.png")
+    page.write_text(f"{begin(table.PAGE.command)}\nold\n{END}\n")
+    table.PAGE.write(page, lines)
     text = page.read_text()
     assert "| smallcnn, single-6c | guided | positive | 10.0 | 20.0 | 30.0 | 50.0 | +25.0 (+25.0 to +25.0) |" in text
     assert "| smallcnn, single-6c | gradient | logit | 25.0 % | 25.0 % |" in text
@@ -125,5 +124,5 @@ def test_tables_and_figure(tmp_path: Path) -> None:
 def test_the_page_is_not_stale(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text((run.HERE / "README.md").read_text())
-    table.write_readme(page, json.loads((run.HERE / "results.json").read_text()))
-    assert page.read_text() == (run.HERE / "README.md").read_text(), f"run python -m {table.COMMAND}"
+    table.PAGE.write(page, json.loads((run.HERE / "results.json").read_text()))
+    assert page.read_text() == (run.HERE / "README.md").read_text(), f"run python -m {table.PAGE.command}"

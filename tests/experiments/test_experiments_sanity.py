@@ -62,5 +62,5 @@ def test_the_table_gives_means_over_networks_sorted_by_class_sensitivity_and_mar
 def test_the_page_is_not_stale(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text((run.HERE / "README.md").read_text())
-    table.write_readme(page, json.loads((run.HERE / "results.json").read_text()))
+    table.PAGE.write(page, json.loads((run.HERE / "results.json").read_text()))
     assert page.read_text() == (run.HERE / "README.md").read_text()

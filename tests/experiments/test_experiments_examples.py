@@ -1,0 +1,41 @@
+"""The examples in the experiments' docstrings run, and every command explains itself."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+import experiments
+
+ROOT = Path(experiments.__file__).parent
+MODULES = sorted(".".join(path.relative_to(ROOT.parent).with_suffix("").parts) for path in ROOT.glob("*/*.py"))
+COMMANDS = [name for name in MODULES if "\n@command(" in (ROOT.parent / f"{name.replace('.', '/')}.py").read_text()]
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__init__")])
+def test_examples_in_docstrings_run(name: str) -> None:
+    results = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert results.failed == 0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_what_a_command_does_and_its_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = importlib.import_module(name)
+    with pytest.raises(SystemExit) as ended:
+        module.main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"python -m {name}" in shown
+    assert str(module.__doc__).splitlines()[0] in shown
+    assert "--" in shown
+
+
+def test_an_unknown_choice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    from experiments.rankings.run import main
+
+    with pytest.raises(SystemExit):
+        main(["--networks", "mnist", "imagenet"])
+    assert "invalid choice: 'imagenet' (choose from" in capsys.readouterr().err
