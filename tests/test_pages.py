@@ -16,7 +16,8 @@ PAGES = sorted(
 )
 # Uses of a word that a reader of another first language stumbles over: "one folder a class" for "per class".
 UNUSUAL = re.compile(
-    r"\b(anew|besides|dear|fells)\b|\b(one|\d+) (folder|line|row|map|pass|draw|weight|channel)s? an? (class|image|layer)\b"
+    r"\b(anew|besides|dear|fells)\b"
+    r"|\b(one|\d+) (folder|line|row|map|pass|draw|weight|channel)s? an? (class|image|layer)\b"
 )
 
 
