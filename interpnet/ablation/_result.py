@@ -79,27 +79,13 @@ def by_class(values: Float64) -> Float64:
 
 @dataclass(frozen=True)
 class Condition:
-    """One way to choose channels, on all layers or on convolutional layers only.
+    """One way to choose channels, on all layers or on convolutional layers only."""
 
-    Attributes
-    ----------
-    name : str
-        ``relevant``, ``relevant-positive``, ``random``, ``random-per-layer`` or ``highest-activation``.
-    layers : str
-        ``all`` or ``conv``.
-    removed : array (C,)
-        Channels removed for each class.
-    own : array (R, C)
-        Recall of each class on its images with its channels removed, for each repeat; NaN without images.
-    others : array (R, C)
-        Mean recall of the other classes with this class's channels removed.
-    """
-
-    name: str
-    layers: str
-    removed: Float64
-    own: Float64
-    others: Float64
+    name: str  # one of CONDITION_LABELS
+    layers: str  # "all" or "conv"
+    removed: Float64  # (C,): channels removed for each class
+    own: Float64  # (R, C): recall of each class without its channels, for each repeat; NaN without images
+    others: Float64  # (R, C): mean recall of the other classes without this class's channels
 
     def mean_own(self) -> float:
         """Return the mean over classes and repeats of the own recall: mean class accuracy."""
@@ -120,38 +106,27 @@ class Condition:
 
 @dataclass(frozen=True)
 class Curve:
-    """Own recall against the number of channels removed: k (K,), own (K, C), random (K, R, C)."""
+    """Own recall against the number of channels removed."""
 
-    k: Int64
-    own: Float64
-    random: Float64
+    k: Int64  # (K,)
+    own: Float64  # (K, C)
+    random: Float64  # (K, R, C)
 
 
 @dataclass(frozen=True)
 class AblationResult:
-    """All conditions of one study.
-
-    Attributes
-    ----------
-    support, intact : array (C,)
-        Images of each class, and their recall by the untouched network.
-    fill : str
-        What removed maps were overwritten with.
-    conditions : tuple of Condition
-    curve : Curve or None
-    single : dict of class number to list of SingleEffect
-    """
+    """All conditions of one study."""
 
     classes: tuple[str, ...]
-    support: Int64
-    intact: Float64
-    fill: str
+    support: Int64  # (C,): images of each class
+    intact: Float64  # (C,): their recall by the untouched network
+    fill: str  # what removed maps were overwritten with
     n_images: int
     repeats: int
     seed: int
     conditions: tuple[Condition, ...]
     curve: Curve | None = None
-    single: Mapping[int, list[SingleEffect]] = field(default_factory=dict)
+    single: Mapping[int, list[SingleEffect]] = field(default_factory=dict)  # by class number
 
     @property
     def mean_intact(self) -> float:

@@ -42,29 +42,15 @@ _Place = Sequence[tuple[int, int]] | None
 
 @dataclass(frozen=True)
 class AverageVisualization:
-    """The average of the crops where a channel answers most, and the best of them.
-
-    Attributes
-    ----------
-    channel : Channel
-    mean : array (C, h, w) float32
-        Mean of all crops; pixels outside the images do not count, and are grey (0.5) where no crop has any.
-    crops : array (n, C, h, w) float32
-        The crops with the highest response, best first; grey outside the image. ``field`` is their size in pixels.
-    indices : array (count,) int64
-        The images averaged, as positions in the data set, best first: fewer than asked for where fewer have a positive
-        score.
-    whole_image : bool
-        The receptive field covers the image, so the images themselves were averaged.
-    """
+    """The average of the crops where a channel answers most, and the best of them."""
 
     channel: Channel
-    mean: Float32
-    crops: Float32
-    indices: Int64
-    count: int
-    field: tuple[int, ...]
-    whole_image: bool
+    mean: Float32  # (C, h, w): of all crops; pixels outside the images do not count, and are grey where no crop has any
+    crops: Float32  # (n, C, h, w): those with the highest response, best first; grey outside the image
+    indices: Int64  # (count,): the images averaged, as positions in the data set, best first
+    count: int  # fewer than asked for where fewer images have a positive score
+    field: tuple[int, ...]  # size of the crop in pixels
+    whole_image: bool  # the receptive field covers the image, so the images themselves were averaged
 
 
 def average_visualization(
