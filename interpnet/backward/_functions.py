@@ -88,6 +88,7 @@ class Convolve(torch.autograd.Function):
             ctx.down = _prepared(signal, _scaled(weight, scale), ctx.size, ctx.how, resample=ctx.resample)
         if ctx.down is not None:
             return ctx.down(signal), None, None, None, None, None
+        # The factors go where there are fewer numbers to multiply.
         if scale is not None and signal.numel() < weight.numel():
             signal = signal * _per_channel(scale, signal)
             scale = None

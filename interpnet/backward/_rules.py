@@ -129,6 +129,7 @@ class _Convolved:
 def _rectified(call: Call, z: Tensor, report: RuleReport) -> Tensor | None:
     """Put a rectifier under the rule of the module's table."""
     report.overridden_calls.append(call.name)
+    # The gradient of any other rectifier is autograd's own; of a ReLU the mask alone need be kept.
     if report.rectifier == "gradient" and call.op != "relu":
         return None
     slope = None
@@ -181,6 +182,7 @@ def _normed(call: Call, x: Tensor, last: _Convolved | None) -> Tensor | None:
     weight = call.argument(3, "weight")
     if call.argument(5, "training", default=False) or variance is None or _trained(call, 3, 4):
         return None
+    # y = (x - mean) / sqrt(variance + eps) * weight + bias, so dy/dx is the factor of x.
     scale = (variance + call.argument(7, "eps", 1e-5)).rsqrt()
     if weight is not None:
         scale = scale * weight
@@ -196,6 +198,7 @@ def _sliced(call: Call, x: Tensor, report: RuleReport) -> Tensor | None:
     key = slices_of(call.args[1], x)
     if key is None or len(key) != x.dim() or x.dim() < 3 or not all(isinstance(k, slice) for k in key):
         return None
+    # Batch and channels must be taken whole, and some spatial axis in steps.
     steps = [k.indices(n)[2] for k, n in zip(key, x.shape, strict=True)]
     if max(steps[2:]) == 1 or steps[:2] != [1, 1]:
         return None

@@ -75,6 +75,7 @@ class Call:
         if self.kwargs.get("inplace") is True:
             return True
         name: str = getattr(self.func, "__name__", "")
+        # __iadd__ works in place, __add__ does not.
         if name.endswith("_"):
             return name.startswith("__i") or not name.endswith("__")
         position = operator(name).inplace
@@ -127,4 +128,7 @@ def per_axis(value: int | tuple[int, ...] | list[int], n: int) -> tuple[int, ...
     if isinstance(value, int):
         return (value,) * n
     values = tuple(int(v) for v in value)
-    return values * n if len(values) == 1 else values
+    # The C functions take one number in a list for all axes.
+    if len(values) == 1:
+        return values * n
+    return values

@@ -71,6 +71,7 @@ def placed(model: nn.Module, device: torch.device, memory_format: str = "contigu
     one_of(memory_format, "memory_format", MEMORY_FORMATS)
     has_conv = any(isinstance(m, nn.Conv2d) for m in model.modules())
     last = memory_format == "channels_last" or (memory_format == "auto" and has_conv)
+    # The data is exchanged, not the parameters: optimisers and hooks know them by identity.
     tensors = [*model.parameters(), *model.buffers()]
     originals = [t.data for t in tensors]
     try:

@@ -62,6 +62,7 @@ class Graph:
         tensors = call.tensors()
         known = [(t, self._layouts[id(t)]) for t in tensors if id(t) in self._layouts]
         inputs = [self._made[id(t)] for t in tensors if id(t) in self._made]
+        # Nothing of the images goes in and no site comes out: arithmetic of the network with its own numbers.
         if not known and call.kind is None:
             return
         layout = propagate(call, outs[0], known)
@@ -82,6 +83,7 @@ class Graph:
         """Note which operand of a product is a gate, and whether the product spells a swish."""
         for (gate, small), (other, large) in permutations(zip(node.inputs, tensors, strict=False), 2):
             operator = self.nodes[gate].call.operator
+            # x * sigmoid(x) is a swish, whatever else it is.
             if operator.logistic and self.nodes[gate].inputs[:1] == [other]:
                 node.swish = True
             gates = operator.gates and not self.nodes[other].call.operator.gates
@@ -94,6 +96,7 @@ class Graph:
         for i, node in enumerate(self.nodes):
             for j in set(node.inputs):
                 consumers.setdefault(j, []).append(i)
+        # Backwards, as a node is a gate by what its users are.
         for i in reversed(range(len(self.nodes))):
             users = [self.nodes[u] for u in consumers.get(i, [])]
             # Every user scales another map by it, or makes of it what does.

@@ -7,6 +7,7 @@ sums and concatenations. Where an operator loses it, the layout says which one d
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ class Field:
 
     def window(self, kernel: int, stride: int, before: int, dilation: int = 1) -> Field:
         """Return the field after a window (convolution or pooling) of ``kernel`` positions."""
+        # Araujo, Norris & Sim, "Computing receptive fields of convolutional neural networks", Distill 2019.
         reach = dilation * (kernel - 1)
         lo = self.lo - before * self.jump
         hi = self.hi + (reach - before) * self.jump
@@ -39,9 +41,9 @@ class Field:
         shift = positions * self.jump
         return Field(self.axis, self.lo + shift, self.hi + shift, self.jump * step)
 
-    def union(self, other: Field | None) -> Field | None:
+    def union(self, other: Field) -> Field | None:
         """Return the field that covers both; ``None`` (the whole axis) where their grids differ."""
-        if other is None or other.axis != self.axis or not math.isclose(other.jump, self.jump):
+        if other.axis != self.axis or not math.isclose(other.jump, self.jump):
             return None
         return Field(self.axis, min(self.lo, other.lo), max(self.hi, other.hi), self.jump)
 
@@ -103,6 +105,7 @@ def _convolution(call: Call, out: Tensor, inputs: Inputs) -> Layout:
     n = call.operator.dimensions
     if out.dim() != n + 2:
         return Layout(None, why=f"{call.op!r} was called without a batch axis")
+    # A transposed convolution spreads each position over several; its fields are not followed.
     if not inputs or not call.operator.convolves:
         return Layout(1)
     kernel = call.argument(1, "weight").shape[2:]
@@ -117,19 +120,14 @@ def _convolution(call: Call, out: Tensor, inputs: Inputs) -> Layout:
 
 def _same(_call: Call, out: Tensor, inputs: Inputs) -> Layout:
     """Merge the operands that have the output's shape; broadcast ones (gates, biases) only scale it."""
-    return _merged([layout for x, layout in inputs if x.shape == out.shape], "broadcasting changed the axes")
-
-
-def _merged(layouts: Sequence[Layout], why: str = "") -> Layout:
-    if not layouts:
-        return Layout(None, why=why)
-    merged = layouts[0]
-    for layout in layouts[1:]:
-        merged = _merge(merged, layout)
-    return merged
+    full = [layout for x, layout in inputs if x.shape == out.shape]
+    if not full:
+        return Layout(None, why="broadcasting changed the axes")
+    return functools.reduce(_merge, full)
 
 
 def _merge(a: Layout, b: Layout) -> Layout:
+    # Where one operand's channel axis was lost, the sum has the other's; its positions see nobody knows what.
     if a.axis is None or b.axis is None:
         known = [layout.axis for layout in (a, b) if layout.axis is not None]
         return Layout(next(iter(known), None), {}, a.why or b.why)
@@ -147,9 +145,8 @@ def _placeless(_call: Call, out: Tensor, inputs: Inputs) -> Layout | None:
 def _pool(call: Call, out: Tensor, inputs: Inputs) -> Layout:
     x, layout = inputs[0]
     first = x.dim() - call.operator.dimensions
-    windows = _windows(call, x, out)
     fields = {a: f for a, f in layout.fields.items() if a < first}
-    for a, window in enumerate(windows, start=first):
+    for a, window in enumerate(_windows(call, x, out), start=first):
         if a in layout.fields and window:
             fields[a] = layout.fields[a].window(*window)
     return Layout(layout.axis, fields, layout.why)
@@ -176,6 +173,7 @@ def _reduce(call: Call, out: Tensor, inputs: Inputs) -> Layout:
     if layout.axis in gone:
         return Layout(None, why="the channel axis was summed over")
     kept = [a for a in range(x.dim()) if a not in gone]
+    # With keepdim the axes that were summed over stay, with size 1.
     if out.dim() == x.dim():
         return layout.renumbered({a: a for a in kept}, "mean")
     return layout.renumbered({a: i for i, a in enumerate(kept)}, "mean")
@@ -199,6 +197,7 @@ def _transpose(call: Call, _out: Tensor, inputs: Inputs) -> Layout:
 def _reshape(_call: Call, out: Tensor, inputs: Inputs) -> Layout:
     """Follow every axis that survives whole: the same size, with as many elements before it."""
     x, layout = inputs[0]
+    # An axis is known again by its size and by how many elements lie before it.
     old = {(math.prod(x.shape[:a]), x.shape[a]): a for a in reversed(range(x.dim())) if x.shape[a] > 1}
     mapping: dict[int, int] = {}
     for b in range(out.dim()):
@@ -229,6 +228,7 @@ def _getitem(call: Call, _out: Tensor, inputs: Inputs) -> Layout:
             if old in fields:
                 fields[old] = fields[old].moved(start, step)
             mapping[old] = new
+        # A number takes its axis away, None adds one.
         old += k is not None
         new += k is None or isinstance(k, slice)
     return replace(layout, fields=fields).renumbered(mapping, "indexing")
@@ -263,7 +263,8 @@ def _pad(call: Call, _out: Tensor, inputs: Inputs) -> Layout:
 
 def _cat(call: Call, out: Tensor, inputs: Inputs) -> Layout:
     dim = int(call.argument(1, "dim", call.kwargs.get("axis", 0))) % out.dim()
-    return _merged([layout for _, layout in inputs]).without({dim})
+    # Along the axis of the cut the positions of the later parts are shifted, so no one field holds.
+    return functools.reduce(_merge, [layout for _, layout in inputs]).without({dim})
 
 
 def _split(call: Call, out: Tensor, inputs: Inputs) -> Layout:

@@ -158,6 +158,7 @@ def operator(name: str) -> Operator:
 @lru_cache(maxsize=4096)
 def operator_name(func: Callable[..., Any]) -> str:
     """Return a function's name without underscores and in-place marks: ``Tensor.__iadd__`` is ``"add"``."""
+    # Objects of other types, such as the overloads of torch.ops, may have no name of their own.
     name = getattr(func, "__name__", "") or type(func).__name__
     if not (name.startswith("__") and name.endswith("__")):
         return name.strip("_")

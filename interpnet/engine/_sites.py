@@ -44,7 +44,8 @@ class Site:
     name : str
         Stable and readable; see :mod:`interpnet.engine`.
     module, op, kind : str
-        The module whose code made the call, the operator, and its kind (one of ``SITE_KINDS``).
+        The module whose code made the call, the operator, and its kind: conv, linear, norm,
+        rectifier, activation, softmax, pool, add, mul or cat.
     shape : tuple of int
         Shape of the output without the batch axis.
     axis : int or None
@@ -157,6 +158,7 @@ class Trace:
                 raise LayerError(f"layers: this {type(item).__name__} is not a part of the traced model")
             return self._inside(path) or self._nothing(path)
         usable = [s for s in self.sites if s.usable]
+        # The choices of docs/method.md, section 1.
         if item == "default":
             self._warn([s for s in self.sites if s.default and not s.usable])
             return [s.name for s in usable if s.default]
@@ -184,6 +186,7 @@ class Trace:
         names = ", ".join(f"{s.name} ({s.why})" for s in lost[:4])
         if len(lost) > 4:
             names += f" and {len(lost) - 4} more"
+        # The level of whoever called select().
         if lost:
             warnings.warn(f"left out of the default layers: {names}", SiteWarning, stacklevel=4)
 
@@ -222,6 +225,7 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
     [('0', 'conv', False), ('1', 'rectifier', True), ('3', 'linear', False)]
     """
     model = unwrap(model)
+    # Two images are enough to tell the batch axis from the others.
     batch = check_images(images)[:2]
     graph = Graph(batch)
     with evaluating(model), torch.no_grad(), instrument(model, Instrument(observe=graph.observe)):
@@ -240,6 +244,7 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
             "could see; a model that runs outside of torch functions (ONNX, scripted, custom kernels) "
             "cannot be audited"
         )
+    # Weak: a trace that is kept must not keep the network.
     modules = WeakKeyDictionary({m: n for n, m in model.named_modules()})
     return Trace(sites, tuple(images.shape[1:]), n_outputs, modules)
 
@@ -269,7 +274,7 @@ def logits_of(result: Any, batch: int, output: Output | None) -> Tensor:
     items = ""
     remedy = "output=FUNCTION"
     if isinstance(result, dict):
-        first, *_ = result
+        first = next(iter(result), "logits")
         items = f" with keys {list(result)}"
         remedy = f"output=lambda y: y[{first!r}] (command line: --output {first})"
     elif isinstance(result, tuple | list):

@@ -19,6 +19,7 @@ def is_whole(value: object) -> bool:
     >>> is_whole(3), is_whole(np.int64(3)), is_whole(True), is_whole(3.0)
     (True, True, False, False)
     """
+    # To Python True is an int.
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
@@ -68,6 +69,7 @@ def positive_number(value: Any, name: str, *, error: type[InterpNetError] = Inte
     >>> positive_number(2, "mu")
     2.0
     """
+    # NaN is not below infinity either.
     if is_number(value) and 0 < value < math.inf:
         return float(value)
     raise error(f"{name} is {value!r}; expected a number above 0")

@@ -44,6 +44,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.close(fd)
         tmp = Path(name)
         yield tmp
+        # Without it a crash soon after the renaming could leave an empty file.
         with tmp.open("rb+") as handle:
             os.fsync(handle.fileno())
         # mkstemp makes files private; a report is meant to be shared, so follow the umask instead.
@@ -60,6 +61,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _umask() -> int:
+    # It can only be read by setting it.
     mask = os.umask(0)
     os.umask(mask)
     return mask
