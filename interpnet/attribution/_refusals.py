@@ -7,7 +7,7 @@ every call of the torch API, so an operator that is neither is refused by name i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor
 
 from interpnet.engine import Call, backward_nodes, is_custom, node_name, tensors_in
 from interpnet.errors import ModelError
+
+Run = Callable[[], Tensor]
+SendBack = Callable[..., Sequence[Tensor]]
 
 
 def refuse_operator(method: str, call: Call, why: str) -> NoReturn:
@@ -99,9 +102,28 @@ def batch_norm_affine(call: Call) -> tuple[Tensor, Tensor]:
     return scale, shift
 
 
-def check_no_hidden_functions(method: str, result: Tensor, own: Iterable[type[torch.autograd.Function]]) -> None:
+class Ruled(torch.autograd.Function):
+    """The value ``run()`` of an operator whose backward is a rule; subclasses give the backward graph a name."""
+
+    @staticmethod
+    def forward(ctx: Any, run: Run, send_back: SendBack, *_inputs: Tensor) -> Tensor:
+        ctx.send_back = send_back
+        return run()
+
+    @staticmethod
+    def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor | None, ...]:
+        return (None, None, *ctx.send_back(*signals))
+
+    @classmethod
+    def of(cls, run: Run, send_back: SendBack, *inputs: Tensor) -> Tensor:
+        """Return ``run()``; backward, ``send_back`` turns its signal into one signal for each of the inputs."""
+        out: Tensor = cls.apply(run, send_back, *inputs)
+        return out
+
+
+def check_no_hidden_functions(method: str, result: Tensor) -> None:
     """Raise if the backward graph of ``result`` holds an autograd function that is not ours: no call shows these."""
-    known = {c.__name__ for c in own}
+    known = {rule.__name__ for rule in Ruled.__subclasses__()}
     for node in backward_nodes([result]):
         if is_custom(node) and node_name(node) not in known:
             raise ModelError(

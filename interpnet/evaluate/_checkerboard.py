@@ -2,7 +2,7 @@
 
 A signal that goes back through a convolution of stride s reaches the input's positions with weights that repeat every
 s pixels. A map that is a smooth picture times such a pattern has its picture's spectrum around zero and copies of it
-around every other multiple of 1/s cycles a pixel: the checkerboard. Nothing of a smooth map alone lies there.
+around every other multiple of 1/s cycles per pixel: the checkerboard. Nothing of a smooth map alone lies there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from interpnet.errors import InterpNetError
+from interpnet.evaluate._checks import described
 
 
 def checkerboard(maps: Tensor, stride: int | tuple[int, int], *, width: float = 0.25) -> Tensor:
@@ -43,19 +44,22 @@ def checkerboard(maps: Tensor, stride: int | tuple[int, int], *, width: float = 
     (tensor(0.7500), tensor(0.))
     """
     if not isinstance(maps, Tensor) or maps.dim() < 2 or not maps.is_floating_point():
-        came = f"shape {tuple(maps.shape)}, {maps.dtype}" if isinstance(maps, Tensor) else type(maps).__name__
-        raise InterpNetError(f"maps: {came} came; expected floating-point maps (..., H, W)")
-    strides = (stride, stride) if isinstance(stride, int) else tuple(stride)
+        raise InterpNetError(f"maps: {described(maps)} came; expected floating-point maps (..., H, W)")
+    strides = stride
+    if isinstance(strides, int):
+        strides = (strides, strides)
     if len(strides) != 2 or min(strides) < 1 or max(strides) < 2:
         raise InterpNetError(f"stride={stride!r}; expected a whole number of pixels from 2 on, or one for each axis")
     if any(s > n for s, n in zip(strides, maps.shape[-2:], strict=True)):
         raise InterpNetError(f"stride={stride!r} is larger than the maps, {tuple(maps.shape[-2:])}")
     if not 0 < width <= 0.5:
         raise InterpNetError(f"width={width}; expected above 0 and at most 0.5")
-    energy = torch.fft.fft2(maps.float() if maps.dtype in {torch.float16, torch.bfloat16} else maps).abs().square()
-    (rows, base_rows), (columns, base_columns) = (
-        _bands(n, s, width, maps.device) for n, s in zip(maps.shape[-2:], strides, strict=True)
-    )
+    wide = maps
+    if maps.dtype in {torch.float16, torch.bfloat16}:
+        wide = maps.float()  # half precision has no transform on the CPU
+    energy = torch.fft.fft2(wide).abs().square()
+    rows, base_rows = _bands(maps.shape[-2], strides[0], width, maps.device)
+    columns, base_columns = _bands(maps.shape[-1], strides[1], width, maps.device)
     grid = rows[:, None] & columns[None, :] & ~(base_rows[:, None] & base_columns[None, :])
     total = energy.sum((-2, -1))
     share: Tensor = (energy * grid).sum((-2, -1)) / torch.where(total > 0, total, torch.ones_like(total))
@@ -64,7 +68,8 @@ def checkerboard(maps: Tensor, stride: int | tuple[int, int], *, width: float = 
 
 def _bands(n: int, stride: int, width: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return which of n frequencies lie in a band, and which in the band around zero."""
-    if stride == 1:  # no grid along this axis: every frequency goes with the other axis's bands
+    if stride == 1:
+        # No grid along this axis: every frequency goes with the other axis's bands.
         everywhere = torch.ones(n, dtype=torch.bool, device=device)
         return everywhere, everywhere
     at = torch.fft.fftfreq(n, device=device, dtype=torch.float32) * stride

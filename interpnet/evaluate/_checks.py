@@ -26,8 +26,29 @@ def images_named(flags: Tensor) -> str:
     numbers = flags.nonzero()[:, 0].tolist()
     if len(numbers) == 1:
         return f"image {numbers[0]}"
-    more = f" and {len(numbers) - 4} more" if len(numbers) > 4 else ""
-    return f"images {', '.join(map(str, numbers[:4]))}{more}"
+    words = f"images {', '.join(map(str, numbers[:4]))}"
+    if len(numbers) > 4:
+        words += f" and {len(numbers) - 4} more"
+    return words
+
+
+def described(value: object) -> str:
+    """Return what came instead of maps, as words.
+
+    Examples
+    --------
+    >>> described(torch.zeros(2, 3)), described("map")
+    ('shape (2, 3), torch.float32', 'a str')
+    """
+    if isinstance(value, Tensor):
+        return f"shape {tuple(value.shape)}, {value.dtype}"
+    return f"a {type(value).__name__}"
+
+
+def check_made(maps: object, images: Tensor, what: str) -> None:
+    """Raise :class:`DataError` unless a user's function returned maps (B, H, W); ``what`` says which, around ``{}``."""
+    if not isinstance(maps, Tensor) or maps.dim() != 3 or maps.shape[0] != images.shape[0]:
+        raise DataError(f"{what.format(described(maps))}; expected maps (B={images.shape[0]}, H, W)")
 
 
 def checked_maps(
@@ -43,11 +64,12 @@ def checked_maps(
     """
     one_of(constant, "constant", ("error", "zero"))
     if not isinstance(maps, Tensor):
-        raise DataError(f"{name}: a {type(maps).__name__} came; expected a tensor ({axes})")
+        raise DataError(f"{name}: {described(maps)} came; expected a tensor ({axes})")
     if maps.dim() != len(axes.split(", ")) or not maps.is_floating_point() or maps.numel() == 0:
-        raise DataError(f"{name}: shape {tuple(maps.shape)}, {maps.dtype} came; expected floating-point maps ({axes})")
+        raise DataError(f"{name}: {described(maps)} came; expected floating-point maps ({axes})")
     found = wide(maps)
-    span = found.amax((-2, -1)) - found.amin((-2, -1))  # both carry a NaN on
+    # Both extremes carry a NaN on.
+    span = found.amax((-2, -1)) - found.amin((-2, -1))
     bad = ~torch.isfinite(span)
     if bool(bad.any()):
         raise DataError(
@@ -73,20 +95,19 @@ def checked_masks(masks: Tensor, maps: Tensor) -> Tensor:
         numbers of the images are named.
     """
     if not isinstance(masks, Tensor):
-        raise DataError(f"masks: a {type(masks).__name__} came; expected a tensor (B, H, W) of bool")
+        raise DataError(f"masks: {described(masks)} came; expected a tensor (B, H, W) of bool")
     if masks.shape != maps.shape:
         raise DataError(
             f"masks: shape {tuple(masks.shape)} came for heatmaps {tuple(maps.shape)}; expected one mask (H, W) an "
             "image, of the image's own size"
         )
     masks = masks.detach().to(maps.device)
-    inside = masks if masks.dtype == torch.bool else masks == 1
-    if masks.dtype != torch.bool:
-        other = ~(inside | (masks == 0)).flatten(1).all(1)
-        if bool(other.any()):
-            raise DataError(
-                f"masks: values other than 0 and 1 in {images_named(other)}; pass a mask of bool, e.g. masks > 0"
-            )
+    inside = masks == 1
+    other = ~(inside | (masks == 0)).flatten(1).all(1)
+    if bool(other.any()):
+        raise DataError(
+            f"masks: values other than 0 and 1 in {images_named(other)}; pass a mask of bool, e.g. masks > 0"
+        )
     count = inside.flatten(1).sum(1)
     for bad, word in ((count == 0, "empty"), (count == inside[0].numel(), "full")):
         if bool(bad.any()):
@@ -98,5 +119,5 @@ def checked_masks(masks: Tensor, maps: Tensor) -> Tensor:
 
 
 def _by_image(flags: Tensor) -> Tensor:
-    """Return flags (B, ...) as one an image."""
-    return flags.flatten(1).any(1) if flags.dim() > 1 else flags
+    """Return flags (B, ...) as one per image."""
+    return flags.reshape(len(flags), -1).any(1)

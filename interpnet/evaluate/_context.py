@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -29,9 +28,10 @@ from interpnet.engine import (
     logits_of,
     unwrap,
 )
-from interpnet.errors import DataError, InterpNetError
+from interpnet.errors import DataError
 from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreReader
+from interpnet.support.checks import whole_number
 from interpnet.support.types import Float64
 
 #: Of the shorter side; half of a disc's area lies within 0.7 of it.
@@ -80,7 +80,9 @@ class ContextSwap:
     def mean_share(self) -> float:
         """Mean of ``class_share`` over the classes that have one: one number for the network."""
         known = self.class_share[np.isfinite(self.class_share)]
-        return float(known.mean()) if len(known) else float("nan")
+        if not len(known):
+            return float("nan")
+        return float(known.mean())
 
     def flagged(self, least: float = 0.5) -> list[tuple[int, Channel, float]]:
         """Return (class, channel, share) of the relevant channels whose share is above ``least``, largest first."""
@@ -115,7 +117,7 @@ def context_swap(
     model : nn.Module
         Left as it was.
     images : Tensor (B, C, H, W)
-        As the model wants them, several of each class: a few dozen a class give shares to about 0.05.
+        As the model wants them, several of each class: a few dozen per class give shares to about 0.05.
     interpretation : Interpretation
         Of this model: which channels are relevant, with which weight.
     classes : Tensor (B,) int64, optional
@@ -155,9 +157,8 @@ def context_swap(
     (1.0, [[1.0, nan], [nan, 1.0]])
     """
     images = beside(model, check_images(images)).detach()
-    for name, value in (("partners", partners), ("max_batch", max_batch)):
-        if value < 1:
-            raise InterpNetError(f"{name}={value}; expected at least 1")
+    whole_number(partners, "partners", least=1)
+    whole_number(max_batch, "max_batch", least=1)
     inside = _middle(middle, images)
     model = unwrap(model)
     trace = trace if trace is not None else find_sites(model, images[:1], output=output)
@@ -173,23 +174,26 @@ def context_swap(
             classes = torch.cat([run(part)[1] for part in torch.split(images, max_batch)])
         shown = _checked(classes, len(images), len(interpretation.classes))
         first, second = _pairs(shown, partners, seed)
-        scores, predicted = [], []
+        scores = []
+        predicted = []
         for a, b in zip(torch.split(first, max_batch), torch.split(second, max_batch), strict=True):
             batch_scores, batch_classes = run(_swapped(images, inside, a, b))
             scores.append(batch_scores)
             predicted.append(batch_classes)
-    x, p = np.asarray(torch.cat(scores).numpy(), dtype=np.float64), torch.cat(predicted)
+    answers = torch.cat(predicted)
     differ = shown[first] != shown[second]
-    effects = _effects(x, shown[first].numpy(), shown[second].numpy(), len(interpretation.classes))
-    # The response is linear in the scores, and so are its effects.
-    a, b = (np.einsum("cm,cm->c", interpretation.coef, e) for e in effects)
+    x = torch.cat(scores).numpy()
+    of_middle, of_surroundings = _effects(x, shown[first], shown[second], len(interpretation.classes))
+    # The response is linear in the scores (docs/method.md, section 3), and so are its effects.
+    a, b = (np.einsum("cm,cm->c", interpretation.coef, effect) for effect in (of_middle, of_surroundings))
     return ContextSwap(
-        interpretation,
-        float((p == shown[second])[differ].double().mean()),
-        float((p == shown[first])[differ].double().mean()),
-        _share(a, b),
-        *effects,
-        int(differ.sum()),
+        interpretation=interpretation,
+        follows=float((answers == shown[second])[differ].double().mean()),
+        keeps=float((answers == shown[first])[differ].double().mean()),
+        class_share=_share(a, b),
+        middle=of_middle,
+        surroundings=of_surroundings,
+        n=int(differ.sum()),
     )
 
 
@@ -217,21 +221,22 @@ def swapped_context(
     ([0, 2, 0, 2, 1, 3, 1, 3], (8, 3, 16, 16))
     """
     images = check_images(images)
-    if partners < 1:
-        raise InterpNetError(f"partners={partners}; expected at least 1")
+    whole_number(partners, "partners", least=1)
     inside = _middle(middle, images)
-    shown = _checked(classes, len(images), int(classes.max()) + 1 if classes.numel() else 0)
+    shown = _checked(classes, len(images))
     first, second = _pairs(shown, partners, seed)
     return first, _swapped(images, inside, first, second)
 
 
 def _swapped(images: Tensor, inside: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    kept = inside[first] | inside[second] if inside.dim() == 3 else inside.expand(len(first), -1, -1)
+    inside = inside.expand(len(images), -1, -1)
+    # With a mask per image the union of both subjects comes from the first, so that no second one is left.
+    kept = inside[first] | inside[second]
     return torch.where(kept[:, None], images[first], images[second])
 
 
 def _middle(given: Tensor | None, images: Tensor) -> Tensor:
-    batch, (height, width) = len(images), images.shape[2:]
+    batch, _, height, width = images.shape
     if given is None:
         rows, columns = (torch.arange(n, device=images.device) - (n - 1) / 2 for n in (height, width))
         return rows[:, None] ** 2 + columns**2 < (_RADIUS * min(height, width)) ** 2
@@ -246,10 +251,12 @@ def _middle(given: Tensor | None, images: Tensor) -> Tensor:
     return given.to(images.device)
 
 
-def _checked(classes: Tensor, batch: int, n_classes: int) -> Tensor:
+def _checked(classes: Tensor, batch: int, n_classes: int | None = None) -> Tensor:
     if tuple(classes.shape) != (batch,) or classes.is_floating_point():
         raise DataError(f"classes is {classes.dtype} of shape {tuple(classes.shape)}; expected {batch} class numbers")
     classes = classes.cpu().long()
+    if n_classes is None:
+        n_classes = int(classes.max()) + 1
     if int(classes.min()) < 0 or int(classes.max()) >= n_classes:
         raise DataError(f"classes has {int(classes.max())}; expected 0 to {n_classes - 1}")
     if len(torch.unique(classes)) < 2:
@@ -263,7 +270,8 @@ def _pairs(classes: Tensor, partners: int, seed: int) -> tuple[Tensor, Tensor]:
     shown = classes.numpy()
     members = [np.flatnonzero(shown == c) for c in np.unique(shown)]
     n = len(members)
-    first, second = [], []
+    first = []
+    second = []
     for own, images in enumerate(members):
         start = own + rng.integers(1, n)  # the first partner is of another class
         for r in range(partners):
@@ -273,19 +281,18 @@ def _pairs(classes: Tensor, partners: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.concatenate(first)), torch.from_numpy(np.concatenate(second))
 
 
-def _effects(
-    x: Float64, middle: npt.NDArray[np.int64], around: npt.NDArray[np.int64], n: int
-) -> tuple[Float64, Float64]:
-    """Return the effects (C, m) of middle and surroundings on every column of ``x`` (n, m)."""
-    a, b = np.full((n, x.shape[1]), np.nan), np.full((n, x.shape[1]), np.nan)
+def _effects(x: Float64, middle: Tensor, around: Tensor, n: int) -> Float64:
+    """Return the effects (2, C, m) of middle and surroundings on every column of ``x`` (n, m)."""
+    found = np.full((2, n, x.shape[1]), np.nan)
     for j in range(n):
-        design = np.stack([np.ones(len(x)), middle == j, around == j], 1)
+        design = np.stack([np.ones(len(x)), (middle == j).numpy(), (around == j).numpy()], 1)
+        # A class that is not shown, or always together with its own surroundings, has no effect to tell apart.
         if np.linalg.matrix_rank(design) == 3:
-            _, a[j], b[j] = np.linalg.lstsq(design, x, rcond=None)[0]
-    return a, b
+            found[:, j] = np.linalg.lstsq(design, x, rcond=None)[0][1:]
+    return found
 
 
 def _share(a: Float64, b: Float64) -> Float64:
-    a, b = np.maximum(a, 0.0), np.maximum(b, 0.0)
-    total = a + b
+    b = np.maximum(b, 0.0)
+    total = np.maximum(a, 0.0) + b
     return np.divide(b, total, out=np.full_like(total, np.nan), where=total > 0)

@@ -13,6 +13,7 @@ from interpnet.errors import InterpNetError
 from interpnet.evaluate._checks import checked_maps, checked_masks
 from interpnet.evaluate._score import Score, measure
 from interpnet.explanation import normalise
+from interpnet.support.checks import is_number, is_whole, whole_number
 
 
 def iou_auc(
@@ -69,7 +70,7 @@ def iou_auc(
     maps, flat = checked_maps(heatmaps, constant=constant)
     inside = checked_masks(masks, maps)
     at = _thresholds(thresholds).to(maps)
-    # How many thresholds each pixel reaches; the thresholds increase, so it belongs to the sets of the first so many.
+    # docs/method.md, section 6. How many thresholds each pixel reaches: it is in the sets of the first so many.
     reached = torch.searchsorted(at, normalise(maps).flatten(1), right=True)
     everywhere = _at_least(reached, torch.ones_like(reached), len(at))
     hit = _at_least(reached, inside.flatten(1).long(), len(at))
@@ -85,10 +86,9 @@ def _at_least(reached: Tensor, weight: Tensor, n: int) -> Tensor:
 
 
 def _thresholds(given: int | Sequence[float] | Tensor) -> Tensor:
-    if isinstance(given, int) and not isinstance(given, bool):
-        if given < 2:
-            raise InterpNetError(f"thresholds={given}; expected at least 2")
-        return torch.arange(given, dtype=torch.float64) / (given - 1)
+    if is_whole(given):
+        count = whole_number(given, "thresholds", least=2)
+        return torch.arange(count, dtype=torch.float64) / (count - 1)
     try:
         at = torch.as_tensor(given, dtype=torch.float64).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -148,7 +148,7 @@ def pointing_game(heatmaps: Tensor, masks: Tensor, *, tolerance: float = 0, cons
     """
     maps, flat = checked_maps(heatmaps, constant=constant)
     inside = checked_masks(masks, maps)
-    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
+    if not is_number(tolerance) or not 0 <= tolerance < math.inf:
         raise InterpNetError(f"tolerance={tolerance!r}; expected a number of pixels from 0 on")
     near = _grown(inside, float(tolerance))
     top = maps == maps.amax((-2, -1), keepdim=True)
@@ -160,7 +160,8 @@ def _grown(inside: Tensor, radius: float) -> Tensor:
     """Return masks (B, H, W) grown by a disc."""
     height, width = inside.shape[1:]
     grown = torch.zeros_like(inside)
-    for dy in range(-min(math.floor(radius), height - 1), min(math.floor(radius), height - 1) + 1):
+    tallest = min(math.floor(radius), height - 1)
+    for dy in range(-tallest, tallest + 1):
         reach = min(math.floor(math.sqrt(radius**2 - dy**2)), width - 1)
         # Row y of the disc: the mask's row y + dy, grown along the row.
         rows = F.pad(inside, (0, 0, max(-dy, 0), max(dy, 0)))[:, max(dy, 0) : max(dy, 0) + height]

@@ -1,4 +1,4 @@
-"""Parameter randomisation: whether a map changes when the network's weights are drawn anew, layer by layer."""
+"""Parameter randomisation: whether a map changes when the network's weights are replaced by random ones."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from torch import Tensor, nn
 
 from interpnet.engine import beside, check_images, unwrap
 from interpnet.errors import DataError, ModelError
-from interpnet.evaluate._checks import checked_maps
+from interpnet.evaluate._checks import check_made, checked_maps
 from interpnet.evaluate._reinitialise import HOW, Layers, WeightedLayer, output_sizes, redraw, settle, weighted_layers
 from interpnet.evaluate._score import Score, measure
 from interpnet.evaluate._similarity import check_window, spearman, ssim
 from interpnet.support.checks import one_of, whole_number
 
 Explain = Callable[[nn.Module, Tensor], Tensor]
-
-_KINDS = ("spearman", "spearman_abs", "ssim", "ssim_abs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +61,7 @@ def parameter_randomisation(
 ) -> ParameterRandomisation:
     """Return how alike each map is to the one that a network with random weights gives.
 
-    Layers are drawn anew one after the other, from the output downwards, on a copy of the network; after each, the
+    Layers are made random one after the other, from the output downwards, on a copy of the network; after each, the
     map is made again and compared with the original. A map that stays as it was cannot explain what the weights have
     learned. Read it beside the control: noise has 0, and an edge detector 1 at every stage.
 
@@ -87,7 +85,7 @@ def parameter_randomisation(
     how : {"permute", "normal"}
         Shuffle each weight tensor's entries, or draw from the normal of their mean and standard deviation.
     seed : int
-        Of the draw, for which a layer's name counts besides, and of the random map.
+        Of the draw, for which a layer's name counts as well, and of the random map.
     window : int
         Of the structural similarity; see :func:`interpnet.evaluate.ssim`.
     max_batch : int
@@ -134,27 +132,37 @@ def parameter_randomisation(
     original, flat = _maps(explain, work, images, "the network as it is", constant)
     check_window(window, original)
     sizes = output_sizes(work, found.layers, some)
-    curves: dict[str, list[Tensor]] = {kind: [] for kind in _KINDS}
-    dead, done = [], 0
+    stages_alike = []
+    blank = []
+    done = 0
     falling = found.layers[::-1]
     for end in ends:
         for layer in falling[done:end]:
             redraw(work, layer, how, seed)
         done = end
         settle(work, falling[:end], _above(found, falling[:end]), sizes, some)
-        maps, constant_here = _maps(
-            explain, work, images, f"the network random down to {falling[end - 1].name}", "zero"
-        )
+        # A random network may answer with a constant map: that is a finding, counted and not refused.
+        what = f"the network random down to {falling[end - 1].name}"
+        maps, blank_here = _maps(explain, work, images, what, "zero")
         if maps.shape != original.shape:
             raise DataError(f"maps: shape {tuple(maps.shape)} came after {tuple(original.shape)} before randomising")
-        dead.append(constant_here)
-        for kind, value in _alike(original, maps, window).items():
-            curves[kind].append(value)
+        blank.append(blank_here)
+        stages_alike.append(_alike(original, maps, window))
     noise = _alike(original, _noise(images, original, seed), window)
     shares = torch.tensor([end / len(falling) for end in ends]).to(original)
-    scores = {kind: _score(kind, torch.stack(c, 1), shares, noise[kind], flat) for kind, c in curves.items()}
-    names = tuple(falling[end - 1].name for end in ends)
-    return ParameterRandomisation(names, **scores, constant=torch.stack(dead, 1), unused=found.unused)
+    scores = {}
+    for kind, control in noise.items():
+        curve = torch.stack([alike[kind] for alike in stages_alike], 1)
+        known = measure(f"parameter_randomisation_{kind.removesuffix('_abs')}")
+        scores[kind] = known.score(
+            curve[:, -1], curve=curve, thresholds=shares, controls={"random": known.score(control)}, flagged=flat
+        )
+    return ParameterRandomisation(
+        layers=tuple(falling[end - 1].name for end in ends),
+        **scores,
+        constant=torch.stack(blank, 1),
+        unused=found.unused,
+    )
 
 
 def _copied(model: nn.Module) -> nn.Module:
@@ -185,9 +193,7 @@ def _above(found: Layers, drawn: tuple[WeightedLayer, ...]) -> list[str]:
 
 def _maps(explain: Explain, model: nn.Module, images: Tensor, what: str, constant: str) -> tuple[Tensor, Tensor]:
     made = explain(model, images.clone())
-    if not isinstance(made, Tensor) or made.dim() != 3 or made.shape[0] != images.shape[0]:
-        came = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else f"a {type(made).__name__}"
-        raise DataError(f"explain returned {came} for {what}; expected maps (B={images.shape[0]}, H, W)")
+    check_made(made, images, f"explain returned {{}} for {what}")
     return checked_maps(made, f"maps of {what}", constant=constant)
 
 
@@ -205,9 +211,3 @@ def _noise(images: Tensor, maps: Tensor, seed: int) -> Tensor:
     from interpnet.attribution import draw, image_generators
 
     return draw(images, image_generators(images, seed), *maps.shape[1:]).to(maps)
-
-
-def _score(kind: str, curve: Tensor, shares: Tensor, noise: Tensor, flagged: Tensor) -> Score:
-    known = measure(f"parameter_randomisation_{kind.removesuffix('_abs')}")
-    control = known.score(noise)
-    return known.score(curve[:, -1], curve=curve, thresholds=shares, controls={"random": control}, flagged=flagged)

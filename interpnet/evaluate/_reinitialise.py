@@ -1,20 +1,16 @@
-"""Layers drawn anew so that what runs through the network keeps its size, whatever the network's norms are.
+"""Layers made random so that what runs through the network keeps its size, whatever the network's norms are.
 
 Two things go wrong when a trained layer is simply initialised again. The statistics that batch normalisation has stored
 are those of the old activations, so the new ones leave it far too large or too small, layer after layer; and in
-networks without norms a framework's default initialisation shrinks the signal several times a layer, until biases are
+networks without norms a framework's default initialisation shrinks the signal several times per layer, until biases are
 all that is left. Maps of such a network differ because it is broken, not because the method reads its weights. So:
 
 - weights are permuted (or drawn from a normal) with the layer's own mean and spread;
-- a layer's scale is then set so that its outputs on the given images have the root mean square they had before (the
-  idea of Mishkin & Matas 2016, All You Need Is a Good Init);
-- running statistics of batch norms above the lowest layer drawn are estimated again on the given images, as after
-  averaging weights (Izmailov et al. 2018) or permuting them (Jordan et al. 2023, REPAIR).
+- a layer's scale is then set so that its outputs on the given images have the root mean square they had before;
+- running statistics of batch norms above the lowest random layer are estimated again on the given images.
 
-A norm's own scale and shift are drawn with the layer below it, never as a stage of their own. They are two numbers a
-channel and hold no pattern of the image, yet permuting them alone, on a trained ResNet-20 with all convolutions
-intact, takes its predictions to chance and the gradient's maps to a rank correlation of 0.2: a stage that breaks the
-network says nothing of the layer it is named after, and one that changes the norms alone leaves every filter in place.
+Sources: Mishkin & Matas 2016, All You Need Is a Good Init; Izmailov et al. 2018 and Jordan et al. 2023 (REPAIR), who
+estimate the statistics again after averaging and permuting weights.
 """
 
 from __future__ import annotations
@@ -39,7 +35,7 @@ HOW = ("permute", "normal")
 
 @dataclass(frozen=True)
 class WeightedLayer:
-    """A layer to draw anew, with the norms that follow it.
+    """A layer to make random, with the norms that follow it.
 
     Attributes
     ----------
@@ -122,15 +118,18 @@ def weighted_layers(model: nn.Module, images: Tensor) -> Layers:
     parameters = dict(model.named_parameters())
     used = sorted(uses.first, key=lambda name: uses.first[name])
     owners = {_owner(name) for name in used if parameters[name].dim() > 1}
+    if not owners:
+        raise ModelError("the model has no layer with a matrix of weights that its forward pass would show")
+    # A norm's scale and shift go with the layer below it, never as a stage of their own. They hold no pattern of the
+    # image, yet permuting them alone, on a trained ResNet-20 with all convolutions intact, takes its predictions to
+    # chance and the gradient's maps to a rank correlation of 0.2: such a stage breaks the network and says nothing.
     groups: dict[str, list[str]] = {}
     early: list[str] = []
     for name in used:
         if _owner(name) in owners:
             groups.setdefault(_owner(name), []).append(name)
         else:
-            (groups[next(reversed(groups))] if groups else early).append(name)
-    if not groups:
-        raise ModelError("the model has no layer with a matrix of weights that its forward pass would show")
+            [early, *groups.values()][-1].append(name)
     groups[next(iter(groups))].extend(early)
     layers = []
     for owner, names in groups.items():
@@ -146,7 +145,7 @@ def _owner(parameter: str) -> str:
 
 
 def redraw(model: nn.Module, layer: WeightedLayer, how: str, seed: int) -> None:
-    """Draw a layer's parameters anew, in place; what one gets depends on the seed and its name alone.
+    """Make a layer's parameters random, in place; what one gets depends on the seed and its name alone.
 
     ``"permute"`` shuffles the entries of each tensor, so that its distribution stays to the last digit; ``"normal"``
     draws from the normal of its mean and standard deviation.
@@ -182,7 +181,7 @@ def output_sizes(model: nn.Module, layers: Sequence[WeightedLayer], images: Tens
 def settle(
     model: nn.Module, drawn: Sequence[WeightedLayer], norms: Sequence[str], sizes: Mapping[str, Tensor], images: Tensor
 ) -> None:
-    """Scale the layers drawn anew and estimate the norms' statistics, in place and in one forward pass.
+    """Scale the random layers and estimate the norms' statistics, in place and in one forward pass.
 
     Each layer sees what the layers before it, already settled, send it, so one pass settles all.
 
@@ -195,8 +194,10 @@ def settle(
 
     def edit(layer: WeightedLayer) -> Any:
         def scale(out: Tensor) -> Tensor:
-            now, wanted = wide(out).square().mean().sqrt(), sizes[layer.site]
-            factor = float(wanted / now) if float(now) > 0 else 1.0
+            now = wide(out).square().mean().sqrt()
+            if not float(now) > 0:
+                return out.clone()  # nothing comes through: no factor brings it back
+            factor = float(sizes[layer.site] / now)
             for name in layer.scaled:
                 parameters[name].data.mul_(factor)
             return out * factor

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interpnet.errors import DataError, InterpNetError
-from interpnet.evaluate._checks import checked_maps
+from interpnet.errors import InterpNetError
+from interpnet.evaluate._checks import check_made, checked_maps
 from interpnet.evaluate._score import Score, measure
 from interpnet.evaluate._similarity import check_window, correlated, ssim, standard_ranks
 from interpnet.explanation import normalise
@@ -100,16 +100,19 @@ def class_sensitivity(
     check_window(window, wanted)
     if absolute:
         wanted, flat = checked_maps(wanted.abs(), "absolute maps", axes="B, K, H, W", constant=constant)
-    ordered, scaled = standard_ranks(wanted), normalise(wanted)
-    order, structure = [], []
-    for i in range(k - 1):  # one class against all after it: memory stays that of the maps
+    ordered = standard_ranks(wanted)
+    scaled = normalise(wanted)
+    order = []
+    structure = []
+    for i in range(k - 1):
+        # One class against all after it: memory stays that of the maps.
         order.append(correlated(ordered[:, i : i + 1], ordered[:, i + 1 :]))
         structure.append(ssim(scaled[:, i : i + 1], scaled[:, i + 1 :], window=window))
     pairs = tuple((i, j) for i in range(k) for j in range(i + 1, k))
     return ClassSensitivity(
-        _score("class_sensitivity_spearman", torch.cat(order, 1), flat.any(1)),
-        _score("class_sensitivity_ssim", torch.cat(structure, 1), flat.any(1)),
-        pairs,
+        spearman=_score("class_sensitivity_spearman", torch.cat(order, 1), flat.any(1)),
+        ssim=_score("class_sensitivity_ssim", torch.cat(structure, 1), flat.any(1)),
+        pairs=pairs,
     )
 
 
@@ -136,7 +139,5 @@ def _explained(
         raise InterpNetError(f"classes {asked[0].tolist()} hold a class twice; its two maps would be the same")
     made = [explain(model, images, asked[:, i].contiguous()) for i in range(asked.shape[1])]
     for i, m in enumerate(made):
-        if not isinstance(m, Tensor) or m.dim() != 3 or m.shape[0] != images.shape[0]:
-            came = f"shape {tuple(m.shape)}" if isinstance(m, Tensor) else f"a {type(m).__name__}"
-            raise DataError(f"maps: the function returned {came} for class {i}; expected (B={images.shape[0]}, H, W)")
+        check_made(m, images, f"maps: the function returned {{}} for class {i}")
     return torch.stack(made, 1)

@@ -87,7 +87,7 @@ def test_errors() -> None:
     maps = torch.zeros(2, 8, 8)
     cases = [
         (lambda: checkerboard(maps.int(), 2), r"maps: shape \(2, 8, 8\), torch.int32 came"),
-        (lambda: checkerboard(np.zeros((2, 2)), 2), "maps: ndarray came"),
+        (lambda: checkerboard(np.zeros((2, 2)), 2), "maps: a ndarray came"),
         (lambda: checkerboard(maps, 1), "stride=1; expected a whole number of pixels from 2 on"),
         (lambda: checkerboard(maps, 9), r"stride=9 is larger than the maps, \(8, 8\)"),
         (lambda: checkerboard(maps, 2, width=0.6), "width=0.6; expected above 0"),

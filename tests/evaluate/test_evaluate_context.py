@@ -159,8 +159,8 @@ WEIGHTS = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"partners": 0}, "partners=0; expected at least 1"),
-        ({"max_batch": 0}, "max_batch=0; expected at least 1"),
+        ({"partners": 0}, "partners is 0; expected a whole number of at least 1"),
+        ({"max_batch": 0}, "max_batch is 0; expected a whole number of at least 1"),
         ({"classes": torch.zeros(12, dtype=torch.long)}, "all of one class"),
         ({"classes": torch.zeros(3, dtype=torch.long)}, "expected 12 class numbers"),
         ({"classes": torch.zeros(12)}, "expected 12 class numbers"),

@@ -239,7 +239,7 @@ def test_bad_maps_and_masks(change: str, message: str) -> None:
         ({"thresholds": [0.5, math.nan]}, r"thresholds: nan is outside \[0, 1\]"),
         ({"thresholds": [0.5, 0.5]}, "thresholds do not increase"),
         ({"thresholds": [0.5]}, r"thresholds: shape \(1,\) came; expected a list of at least 2"),
-        ({"thresholds": 1}, "thresholds=1; expected at least 2"),
+        ({"thresholds": 1}, "thresholds is 1; expected a whole number of at least 2"),
         ({"thresholds": "many"}, "thresholds='many'; expected a count or numbers"),
         ({"constant": "skip"}, "constant is 'skip'; expected 'error' or 'zero'"),
     ],

@@ -347,7 +347,11 @@ def nan_when_random(m: Any, x: Tensor) -> Tensor:
         ({"stages": 0}, InterpNetError, "stages is 0; expected a whole number from 1 to 3"),
         ({"window": 15}, InterpNetError, r"window=15 is larger than the maps, \(14, 14\)"),
         ({"constant": "skip"}, InterpNetError, "constant is 'skip'; expected 'error' or 'zero'"),
-        ({"explain": lambda m, x: x}, DataError, r"explain returned shape \(12, 3, 14, 14\) for the network as it is"),
+        (
+            {"explain": lambda m, x: x},
+            DataError,
+            r"explain returned shape \(12, 3, 14, 14\), torch.float32 for the network as it is",
+        ),
         ({"explain": lambda m, x: None}, DataError, "explain returned a NoneType"),
         ({"explain": nan_when_random}, DataError, "maps of the network random down to 4: NaN or infinity in image 2"),
         ({"images": [1]}, DataError, "images: a list came"),

@@ -208,7 +208,10 @@ GOOD = torch.rand(2, 3, 11, 11)
         (lambda: asked(lambda m, x, t: x[:, 0], [0, 1, 0]), r"classes \[0, 1, 0\] hold a class twice"),
         (lambda: asked(lambda m, x, t: x[:, 0], [[0, 1]]), r"classes: shape \(1, 2\), torch.int64 came"),
         (lambda: asked(lambda m, x, t: x[:, 0], [0.5, 1]), r"classes: shape \(2, 2\), torch.float32 came"),
-        (lambda: asked(lambda m, x, t: x, [0, 1]), r"the function returned shape \(2, 3, 11, 11\) for class 0"),
+        (
+            lambda: asked(lambda m, x, t: x, [0, 1]),
+            r"the function returned shape \(2, 3, 11, 11\), torch.float32 for class 0",
+        ),
         (lambda: asked(lambda m, x, t: None, [0, 1]), "the function returned a NoneType for class 0"),
         (lambda: ssim(GOOD, GOOD[..., :10]), r"maps: shapes \(2, 3, 11, 11\) and \(2, 3, 11, 10\) came"),
         (lambda: spearman(GOOD, torch.full_like(GOOD, math.nan)), "maps: NaN or infinity in images 0, 1, 2, 3 and 2"),

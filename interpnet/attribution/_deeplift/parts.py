@@ -26,24 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interpnet.attribution._deeplift.rules import closeness, function_of, mean_derivative
+from interpnet.attribution._deeplift.rules import Multiplied, closeness, function_of, mean_derivative
 from interpnet.attribution._refusals import batch_norm_affine, first_tensor, origin_of
 from interpnet.engine import Call
-
-
-class Reveal(torch.autograd.Function):
-    """A value whose backward sends ``m- * signal`` to the whole difference and ``(m+ - m-) * signal`` to its plus."""
-
-    @staticmethod
-    def forward(ctx: Any, _z: Tensor, _plus: Tensor, run: Callable[[], Tensor], up: Tensor, down: Tensor) -> Tensor:
-        ctx.save_for_backward(up, down)
-        return run()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        (signal,) = grads
-        up, down = ctx.saved_tensors
-        return signal * down, signal * (up - down), None, None, None
 
 
 def positive(d: Tensor) -> Tensor:
@@ -81,8 +66,8 @@ def reveal(call: Call, z: Tensor, z0: Tensor, plus: Tensor) -> Tensor:
 
         for_up = multiplier(up, only_up - base + y - only_down)
         for_down = multiplier(down, only_down - base + y - only_up)
-    out: Tensor = Reveal.apply(z, plus, lambda: y, for_up, for_down)
-    return out
+    # The whole difference gets the multiplier of its negative part, and the positive part what that one has more.
+    return Multiplied.of(lambda: y, lambda signal: (signal * for_down, signal * (for_up - for_down)), z, plus)
 
 
 class Parts:

@@ -29,61 +29,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interpnet.attribution._refusals import Ruled
 from interpnet.engine import Call
 
 Elementwise = Callable[[Tensor], Tensor]
 
 
-class Slope(torch.autograd.Function):
-    """A value ``y`` computed elsewhere, with ``signal * slope`` as its backward."""
-
-    @staticmethod
-    def forward(ctx: Any, _x: Tensor, run: Callable[[], Tensor], slope: Tensor) -> Tensor:
-        ctx.save_for_backward(slope)
-        return run()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (signal,) = grads
-        (slope,) = ctx.saved_tensors
-        return signal * slope, None, None
-
-
-class Scatter(torch.autograd.Function):
-    """A maximum over windows: ``signal * slope`` added at ``index`` into the flattened positions of the input."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, run: Callable[[], Tensor], index: Tensor, slope: Tensor) -> Tensor:
-        ctx.save_for_backward(index, slope)
-        ctx.shape = x.shape
-        return run()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (signal,) = grads
-        index, slope = ctx.saved_tensors
-        flat = signal.new_zeros((*ctx.shape[:2], ctx.shape[2:].numel()))
-        flat.scatter_add_(2, index.flatten(2), (signal * slope).flatten(2))
-        return flat.view(ctx.shape), None, None, None
-
-
-class Product(torch.autograd.Function):
-    """A product ``a * b`` with the mean of the other factor, over image and baseline, as each one's multiplier."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, run: Callable[[], Tensor], for_a: Tensor, for_b: Tensor) -> Tensor:
-        ctx.save_for_backward(for_a, for_b)
-        ctx.shape_a = a.shape
-        ctx.shape_b = b.shape
-        return run()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        (signal,) = grads
-        for_a, for_b = ctx.saved_tensors
-        to_a = (signal * for_a).sum_to_size(ctx.shape_a)
-        to_b = (signal * for_b).sum_to_size(ctx.shape_b)
-        return to_a, to_b, None, None, None
+class Multiplied(Ruled):
+    """An operator whose backward carries multipliers."""
 
 
 def closeness(dtype: torch.dtype) -> float:
@@ -141,8 +94,7 @@ def rescale(call: Call, x: Tensor, x0: Tensor) -> Tensor:
         slope = (y - f(x0)) / step.masked_fill(near, 1)
         if bool(near.any()):
             slope = torch.where(near, mean_derivative(call, z, x0), slope)
-    out: Tensor = Slope.apply(x, lambda: y, slope)
-    return out
+    return Multiplied.of(lambda: y, lambda signal: (signal * slope,), x)
 
 
 def maximum(call: Call, x: Tensor, x0: Tensor) -> Tensor:
@@ -163,8 +115,20 @@ def maximum(call: Call, x: Tensor, x0: Tensor) -> Tensor:
         z = x.detach()
         z0 = x0.expand_as(z)
         y, index, slope = _winner(z, z0, _pool_with_indices(call, z), _pool_with_indices(call, z0))
-    out: Tensor = Scatter.apply(x, lambda: y, index, slope)
-    return out
+    return _scattered(x, y, index, slope)
+
+
+def _scattered(x: Tensor, y: Tensor, index: Tensor, slope: Tensor) -> Tensor:
+    """Return the maxima ``y`` over windows of ``x``; ``signal * slope`` goes back to the positions ``index``."""
+    shape = x.shape
+
+    def send_back(signal: Tensor) -> tuple[Tensor]:
+        flat = signal.new_zeros((*shape[:2], shape[2:].numel()))
+        # Overlapping windows may have one maximum: their signals add up.
+        flat.scatter_add_(2, index.flatten(2), (signal * slope).flatten(2))
+        return (flat.view(shape),)
+
+    return Multiplied.of(lambda: y, send_back, x)
 
 
 def _winner(
@@ -197,7 +161,7 @@ def _amax(call: Call, x: Tensor, x0: Tensor) -> Tensor:
     with torch.no_grad():
         flat_image = flat.detach()
         y, index, slope = _winner(flat_image, flat0, flat_image.max(2, keepdim=True), flat0.max(2, keepdim=True))
-    out: Tensor = Scatter.apply(flat, lambda: y, index, slope)
+    out = _scattered(flat, y, index, slope)
     shape = list(x.shape)
     for axis in reversed(axes):
         shape[axis : axis + 1] = [1] * keep
@@ -239,5 +203,10 @@ def product(call: Call, a: Tensor, b: Tensor, a0: Tensor, b0: Tensor) -> Tensor:
             # a / b is the product of a and 1/b, and 1/b - 1/b0 is -(b - b0) / (b b0).
             for_a = (1 / b + 1 / b0) / 2
             for_b = -for_b / (b * b0)
-    out: Tensor = Product.apply(a, b, lambda: y, for_a.expand_as(y), for_b.expand_as(y))
-    return out
+    shape_a = a.shape
+    shape_b = b.shape
+
+    def send_back(signal: Tensor) -> tuple[Tensor, Tensor]:
+        return (signal * for_a).sum_to_size(shape_a), (signal * for_b).sum_to_size(shape_b)
+
+    return Multiplied.of(lambda: y, send_back, a, b)

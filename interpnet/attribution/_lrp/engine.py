@@ -28,14 +28,14 @@ from torch import Tensor
 
 from interpnet.attribution._lrp.layers import (
     Layer,
-    Pass,
-    Relevance,
-    Share,
     Through,
     averaging_layer,
     layer_of,
     merged_layer,
+    passed_on,
     scaling_layer,
+    shared,
+    under_rule,
 )
 from interpnet.attribution._lrp.rules import Composite
 from interpnet.attribution._refusals import (
@@ -49,7 +49,6 @@ from interpnet.attribution._refusals import (
 from interpnet.engine import Call, backward_nodes, node_name, tensors_in, widest
 from interpnet.errors import ModelError
 
-FUNCTIONS = (Relevance, Pass, Share, Through)
 _MOVING_NODES = ("View", "Expand", "Unsqueeze", "Squeeze", "Clone", "Reshape", "UnsafeView", "Permute", "Transpose")
 
 
@@ -153,11 +152,10 @@ class Propagation:
                 f"{float(off):.2g} of {float(size):.2g}; expected equal outputs, so its running variance is degenerate"
             )
         self.merged += 1
-        out: Tensor = Relevance.apply(x, lambda: y, layer, rule, self._absorb)
-        return out
+        return under_rule(x, lambda: y, layer, rule, self._absorb)
 
     def _passed(self, call: Call) -> Tensor:
-        out: Tensor = Pass.apply(first_tensor(call), lambda: evaluate_call(call))
+        out = passed_on(first_tensor(call), lambda: evaluate_call(call))
         if call.operator.squashes:
             self._squashed.add(out.grad_fn)
         return out
@@ -170,8 +168,7 @@ class Propagation:
             return _through(call, dependent[0])
         alpha = float(call.kwargs.get("alpha", 1))
         signs = {"sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}.get(call.op, (1.0, alpha))
-        out: Tensor = Share.apply(a, b, lambda: evaluate_call(call), signs, self._rules.stabilise, self._absorb)
-        return out
+        return shared(a, b, lambda: evaluate_call(call), signs, self._rules.stabilise, self._absorb)
 
     def _gated(self, call: Call, inputs: list[Tensor]) -> Tensor:
         a, b = call.args[:2]
@@ -197,8 +194,7 @@ class Propagation:
         return node in self._squashed
 
     def _apply(self, call: Call, x: Tensor, layer: Layer, rule: Any) -> Tensor:
-        out: Tensor = Relevance.apply(x, lambda: evaluate_call(call), layer, rule, self._absorb)
-        return out
+        return under_rule(x, lambda: evaluate_call(call), layer, rule, self._absorb)
 
     def forget(self) -> None:
         """Drop what only the forward pass needed: it would keep the graph alive."""
@@ -245,8 +241,7 @@ def _shifts_image(call: Call, out: Any) -> bool:
 
 def _through(call: Call, x: Tensor) -> Tensor:
     """Give all relevance to ``x``: the other operand counts as a constant."""
-    out: Tensor = Through.apply(x, lambda: evaluate_call(call))
-    return out
+    return passed_on(x, lambda: evaluate_call(call), Through)
 
 
 def _reads_image(x: Tensor) -> bool:

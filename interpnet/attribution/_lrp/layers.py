@@ -1,4 +1,4 @@
-"""The layers that zennit's rules act on, made from operator calls, and the autograd functions that apply them.
+"""The layers that zennit's rules act on, made from operator calls, and the functions that apply them.
 
 zennit attaches a rule to an ``nn.Module``. Here each convolution, linear map, batch norm and average pooling that
 the engine sees becomes such a module for the time of one backward pass, whichever way the network's author wrote
@@ -9,15 +9,16 @@ it, by the flow of the data instead of by the order of attributes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import compress
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from interpnet.attribution._refusals import batch_norm_affine
+from interpnet.attribution._refusals import Ruled, Run, batch_norm_affine
 from interpnet.engine import Call
 
 Stabiliser = Callable[[Tensor], Tensor]
+Absorb = Callable[..., None]
 
 
 class Layer(nn.Module):
@@ -97,75 +98,54 @@ def merged_layer(layer: Layer, call: Call) -> Layer:
     return Layer(layer.func, weight * scale.view(-1, *[1] * (weight.dim() - 1)), bias, layer.rest, layer.named)
 
 
-class Relevance(torch.autograd.Function):
-    """The value ``run()`` of a layer whose backward is a zennit rule; ``absorb`` gets what went in and came out."""
+class Relevance(Ruled):
+    """A layer under one of zennit's rules."""
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, run: Callable[[], Tensor], layer: Layer, rule: Any, absorb: Callable[..., None]
-    ) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.layer = layer
-        ctx.rule = rule
-        ctx.absorb = absorb
-        return run()
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (x,) = ctx.saved_tensors
+class Pass(Ruled):
+    """An element-wise operator that passes relevance on."""
+
+
+class Through(Ruled):
+    """The same where the other operand counts as a constant: what follows still reads the same values."""
+
+
+class Share(Ruled):
+    """A sum."""
+
+
+def under_rule(x: Tensor, run: Run, layer: Layer, rule: Any, absorb: Absorb) -> Tensor:
+    """Return ``run()``, what a layer makes of ``x``, with a zennit rule; ``absorb`` gets what went in and came out."""
+
+    def send_back(above: Tensor) -> tuple[Tensor]:
         # zennit's rules keep what their forward hook saw; here no hook runs, so the input is put where it would be.
-        rule = ctx.rule.copy()
-        rule.stored_tensors["input"] = (x,)
-        (relevance,) = rule.backward(ctx.layer, (x,), grads)
-        rule.stored_tensors.clear()
-        ctx.absorb(*grads, relevance)
-        return relevance, None, None, None, None
+        ready = rule.copy()
+        ready.stored_tensors["input"] = (x,)
+        (below,) = ready.backward(layer, (x,), (above,))
+        ready.stored_tensors.clear()
+        absorb(above, below)
+        return (below,)
+
+    return Relevance.of(run, send_back, x)
 
 
-class Pass(torch.autograd.Function):
-    """The value of an element-wise operator that passes relevance on unchanged."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, run: Callable[[], Tensor]) -> Tensor:
-        ctx.shape = x.shape
-        return run()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (relevance,) = grads
-        return relevance.sum_to_size(ctx.shape), None  # broadcasting sent one value to several places
+def passed_on(x: Tensor, run: Run, kind: type[Ruled] = Pass) -> Tensor:
+    """Return ``run()``, all of whose relevance is that of ``x``."""
+    shape = x.shape
+    # Broadcasting sent one value to several places.
+    return kind.of(run, lambda above: (above.sum_to_size(shape),), x)
 
 
-class Through(Pass):
-    """The same for an operator whose other operand counts as a constant: what follows still reads the same values."""
+def shared(a: Tensor, b: Tensor, run: Run, signs: tuple[float, float], stabilise: Stabiliser, absorb: Absorb) -> Tensor:
+    """Return the sum ``run()`` whose relevance is shared in proportion: ``R_a = a * R / (a + b)``."""
+    terms = (a.detach() * signs[0], b.detach() * signs[1])
+    depend = (a.requires_grad, b.requires_grad)
 
+    def send_back(above: Tensor) -> list[Tensor]:
+        share = above / stabilise(terms[0] + terms[1])
+        below = [(term * share).sum_to_size(term.shape) for term in terms]
+        # A constant's share goes no further: the layer keeps it.
+        absorb(above, *compress(below, depend))
+        return below
 
-class Share(torch.autograd.Function):
-    """The sum ``a + b`` whose relevance is shared in proportion: ``R_a = a * R / (a + b)``."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        a: Tensor,
-        b: Tensor,
-        run: Callable[[], Tensor],
-        signs: tuple[float, float],
-        stabilise: Stabiliser,
-        absorb: Callable[..., None],
-    ) -> Tensor:
-        ctx.save_for_backward(a * signs[0], b * signs[1])
-        ctx.stabilise = stabilise
-        ctx.absorb = absorb
-        return run()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
-        (relevance,) = grads
-        a, b = ctx.saved_tensors
-        share = relevance / ctx.stabilise(a + b)
-        shares: list[Tensor | None] = [None, None]
-        for i, term in enumerate((a, b)):
-            if ctx.needs_input_grad[i]:
-                shares[i] = (term * share).sum_to_size(term.shape)
-        ctx.absorb(relevance, *[s for s in shares if s is not None])
-        return shares[0], shares[1], None, None, None, None
+    return Share.of(run, send_back, a, b)
