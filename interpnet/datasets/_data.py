@@ -67,7 +67,8 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         A floating-point tensor (C, H, W) is taken as the network's finished input: ``mean`` and ``std`` only
         say how it was normalised, so that it can be shown. A Pillow image or uint8 array is raw: it is
         converted, resized, cropped and normalised as :func:`load_dataset` does, by default to 3 channels
-        with mean 0 and std 1.
+        with mean 0 and std 1. A data set without length or classes, a label that is no class, and bad settings are
+        DataErrors.
 
         Parameters
         ----------
@@ -84,8 +85,6 @@ class ImageData(Dataset[tuple[Tensor, int]]):
             As in :func:`load_dataset`.
         spec, split : str
             How a manifest names the data.
-
-        A data set without length or classes, a label that is no class, and bad settings are DataErrors.
 
         Examples
         --------
@@ -125,6 +124,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
             image = self._steps.undo(image)
             low, high = (float(value) for value in image.aminmax())
             if low < -_DISPLAY_SLACK or high > 1 + _DISPLAY_SLACK:
+                # A constant image has no span to divide by.
                 image = (image - low) / ((high - low) or 1.0)
         return image.clamp(0, 1)
 
@@ -153,6 +153,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
     @property
     def empty_classes(self) -> tuple[str, ...]:
         """Classes without a single image."""
+        # minlength, or classes after the last one met would be missing from the counts.
         counts = np.bincount(self.labels, minlength=len(self.classes))
         return tuple(name for name, count in zip(self.classes, counts, strict=True) if count == 0)
 
@@ -216,6 +217,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
             if not finished:
                 return self._steps.shape(image), False
         except InterpNetError:
+            # A ValueError of ours is about the data set, not about one bad image.
             raise
         except READ_ERRORS as error:
             raise BadImageError(i, self._source.names[i], reason_of(error)) from error

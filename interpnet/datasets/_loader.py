@@ -87,6 +87,7 @@ class BatchLoader:
             order = order[torch.randperm(self.n_images, generator=self._order)]
         loader = DataLoader(
             _Reader(self.data),
+            # A batch is one item of the reader, so that an unreadable image leaves a gap in it and no more.
             sampler=[part.tolist() for part in torch.split(order, self.batch_size)],
             batch_size=None,
             num_workers=self.num_workers,
@@ -107,6 +108,7 @@ class BatchLoader:
             unreported += fetched.skipped
             if not len(fetched.indices):
                 continue
+            # Within a batch the reader has compared the sizes; between batches nobody else does.
             name = self.data.name(int(fetched.indices[0]))
             first = first or (name, fetched.images.shape[1:])
             require_same_size(*first, name, fetched.images.shape[1:])

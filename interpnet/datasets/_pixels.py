@@ -87,6 +87,7 @@ def match_channels(pixels: Tensor, channels: int) -> Tensor:
     have = pixels.shape[0]
     if have == channels:
         return pixels
+    # Two channels are grey and alpha, four are colours and alpha.
     if channels in {1, 3} and have in {2, 4}:
         return match_channels(pixels[: have - 1], channels)
     if have == 1:

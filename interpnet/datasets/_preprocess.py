@@ -84,8 +84,8 @@ def make_preprocessing(
     room = _pair("image_size", image_size)
     cut = _pair("crop", crop)
     size: int | Size | None = room
-    if isinstance(image_size, int):
-        size = image_size
+    if room and is_whole(image_size):
+        size = room[0]
         cut = cut or room
     if cut and room and (cut[0] > room[0] or cut[1] > room[1]):
         raise DataError(
@@ -106,12 +106,12 @@ def _pair(name: str, value: int | Sequence[int] | None) -> Size | None:
         sides = tuple(value)
     if len(sides) != 2 or not all(is_whole(side) and side > 0 for side in sides):
         raise DataError(f"{name} is {value!r}, expected a positive whole number or a pair (height, width)")
-    height, width = sides
-    return height, width
+    return int(sides[0]), int(sides[1])
 
 
 def _per_channel(name: str, value: float | Sequence[float], channels: int) -> tuple[float, ...]:
     try:
+        # Numbers one by one: a nested list must not be flattened.
         numbers = tuple(float(number) for number in np.atleast_1d(value))
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} is {value!r}, expected numbers") from error
@@ -130,6 +130,7 @@ def _resize(pixels: Tensor, size: int | tuple[int, ...]) -> Tensor:
         scale = size / min(height, width)
         if height * scale * width * scale > _MOST_PIXELS:
             raise ValueError(f"at {height}x{width} pixels it is too narrow to resize its shorter side to {size}")
+        # One number is the shorter side to torchvision, too.
         size = (size,)
     resized: Tensor = functional.resize(pixels, list(size), antialias=True)
     return resized

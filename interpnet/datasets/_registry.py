@@ -96,12 +96,8 @@ def load_dataset(
     Returns
     -------
     ImageData
-        The images; nothing but the labels is read yet (arrays apart).
-
-    Raises
-    ------
-    DataError
-        Unknown name or split, a missing or empty folder, a failed download, or bad settings.
+        Of files nothing but the labels is read yet. Unknown names, missing or empty folders, failed downloads and bad
+        settings are DataErrors.
 
     Examples
     --------
@@ -155,6 +151,7 @@ def dataset_names() -> tuple[str, ...]:
 def _unknown(spec: str) -> DataError:
     known = dataset_names()
     hint = did_you_mean(spec.partition("?")[0], known)
+    # A folder without the word before it is the likeliest slip.
     if not hint and Path(spec).is_dir():
         hint = f"; did you mean '{_FOLDER}:{spec}'?"
     return DataError(f"unknown data set {spec!r}, expected one of {', '.join(known)}{hint}")
@@ -179,6 +176,7 @@ def _named(name: str, split: str, root: Path, download: bool) -> Source:
         data = _fetched(name, split, root, download)
         pixels = np.asarray(data.data)
         labels = np.asarray(data.targets)
+        # Torchvision's names of MNIST's classes are "0 - zero" and so on.
         if name == "cifar10":
             classes = data.classes
     return ArraySource(pixels, labels, classes, f"{name}/{split}")
@@ -205,6 +203,7 @@ def _fetched(name: str, split: str, root: Path, download: bool) -> Any:
     import torchvision
 
     kind = getattr(torchvision.datasets, _TORCHVISION[name])
+    # Without fetching first: older versions of torchvision print a line for files that are there.
     for fetch in sorted({False, download}):
         try:
             return kind(str(root), train=split == "train", download=fetch)

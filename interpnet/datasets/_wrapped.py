@@ -55,6 +55,7 @@ class DatasetSource(Source):
         if not isinstance(item, tuple | list) or len(item) < 2:
             raise DataError(f"item {i} of the data set is {type(item).__name__}, expected (image, label)")
         image, label = item[:2]
+        # A data set that shuffles itself gives other items than its labels say: every score would be another class's.
         if int(label) != self.labels[i]:
             raise DataError(
                 f"item {i} of the data set has label {int(label)}, but its list of labels says "
@@ -65,7 +66,7 @@ class DatasetSource(Source):
         if isinstance(image, np.ndarray):
             image = array_to_tensor(image)
         if not isinstance(image, Tensor) or image.dim() not in {2, 3}:
-            what = getattr(image, "shape", type(image).__name__)
+            what = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
             raise DataError(
                 f"item {i} of the data set has an image that is {what}, expected a tensor (C, H, W) or a Pillow image"
             )
@@ -78,6 +79,7 @@ class DatasetSource(Source):
     def content_digest(self) -> bytes:
         """Hash up to 256 items, evenly spread."""
         digest = hashlib.sha256()
+        # Items may be computed or decoded: all of them would take as long as the audit itself.
         for i in np.unique(np.linspace(0, len(self.labels) - 1, _SAMPLED_ITEMS).astype(int)):
             tensor, _finished = self.read(int(i), 3)
             digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -93,6 +95,7 @@ class DatasetSource(Source):
         except InterpNetError:
             raise
         except READ_ERRORS:
+            # Whoever reads the image will be told; a file that cannot be decoded is one of a Pillow data set.
             return 3
         return int(first.shape[0])
 
@@ -125,6 +128,7 @@ def _labels_of(dataset: Any) -> Any:
         # The list holds raw labels; the items have them transformed.
         transform = getattr(dataset, "target_transform", None)
         return known if transform is None else [transform(label) for label in np.asarray(known).tolist()]
+    # Slow, and the only way left.
     return [dataset[i][1] for i in range(len(dataset))]
 
 

@@ -65,6 +65,7 @@ def code_digest(path: Path, model: nn.Module) -> str:
         if code is not None and folder in Path(code.co_filename).parents:
             files.add(Path(code.co_filename))
     digest = hashlib.sha256()
+    # By the path below the folder, so that a copy elsewhere has the same digest.
     for file in sorted(file for file in files if file.is_file()):
         digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
@@ -88,6 +89,7 @@ def _importable_folder(folder: Path) -> Iterator[None]:
 
 
 def _import(path: Path) -> ModuleType:
+    # A number of its own for each import: pickles and tracebacks of two files of one name stay apart.
     name = f"_interpnet_factory_{next(_serial)}_{path.stem}"
     file = path.resolve()
     spec = importlib.util.spec_from_file_location(name, file)

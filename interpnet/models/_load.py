@@ -95,9 +95,9 @@ def load_model(
     if spec == "smallcnn":
         model = _load_smallcnn(word)
     elif kind == "torchvision" and name:
-        model = _load_torchvision(name, word or "pretrained", options, seed)
+        model = _load_torchvision(name, word, options, seed)
     elif kind == "timm" and name:
-        model = _load_timm(name, word or "pretrained", options, seed)
+        model = _load_timm(name, word, options, seed)
     elif ".py" in spec:
         path, factory = split_factory_spec(spec)
         state = None if word is None or word == "random" else read_weights(word)
@@ -137,6 +137,7 @@ def describe_model(
 def fingerprint_model(model: nn.Module) -> str:
     """SHA-256 over the state dict's names, dtypes, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()
+    # Sorted, because the order of a state dict is that of the code that made the modules.
     for name, value in sorted(model.state_dict().items()):
         if isinstance(value, Tensor):
             digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
@@ -156,8 +157,8 @@ def _load_smallcnn(word: str | None) -> nn.Module:
     return load_smallcnn(word)
 
 
-def _load_torchvision(name: str, word: str, options: dict[str, Any], seed: int) -> nn.Module:
-    from torchvision.models import get_model, get_model_weights
+def _load_torchvision(name: str, word: str | None, options: dict[str, Any], seed: int) -> nn.Module:
+    from torchvision.models import get_model
 
     names = _classifiers()
     if name not in names:
@@ -165,12 +166,11 @@ def _load_torchvision(name: str, word: str, options: dict[str, Any], seed: int) 
             f"torchvision has no image classifier {name!r}{did_you_mean(name, names) or '.'} "
             "A network of your own comes as 'path/to/file.py:factory'."
         )
-    published = get_model_weights(name)
-    members = {"pretrained": published.DEFAULT, **published.__members__}
-    if word in members:
-        options["weights"] = members[word]
+    published = _published(name)
+    if word in published:
+        options["weights"] = published[word]
         return _downloaded(lambda: get_model(name, **options), f"torchvision:{name}", word)
-    state = _state(word, list(published.__members__))
+    state = _state(word, published)
     if name in _AUXILIARY_HEADS:
         heads = _AUXILIARY_HEADS[name]
         options["aux_logits"] = any(key.removeprefix("module.").startswith(heads) for key in state or ())
@@ -179,7 +179,15 @@ def _load_torchvision(name: str, word: str, options: dict[str, Any], seed: int) 
     return _filled(lambda: get_model(name, weights=None, **options), state, word, seed)
 
 
-def _load_timm(name: str, word: str, options: dict[str, Any], seed: int) -> nn.Module:
+def _published(name: str) -> dict[str | None, Any]:
+    """Return torchvision's published weights of a network, by the words that ask for them."""
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(name)
+    return {None: weights.DEFAULT, "pretrained": weights.DEFAULT, **weights.__members__}
+
+
+def _load_timm(name: str, word: str | None, options: dict[str, Any], seed: int) -> nn.Module:
     timm = _timm()
     architecture = name.partition(".")[0]
     if not timm.is_model(name):
@@ -187,13 +195,13 @@ def _load_timm(name: str, word: str, options: dict[str, Any], seed: int) -> nn.M
         raise ModelError(f"timm has no model {name!r}{close or '.'} timm.list_models() names all.")
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     # "pretrained" leaves the choice to the tag in the name, or to timm.
-    members = {"pretrained": name, **{tag: f"{architecture}.{tag}" for tag in tags}}
-    if word not in members:
-        state = _state(word, tags)
+    published: dict[str | None, str] = {None: name, "pretrained": name, **{t: f"{architecture}.{t}" for t in tags}}
+    if word not in published:
+        state = _state(word, published)
         return _filled(lambda: timm.create_model(name, pretrained=False, **options), state, word, seed)
     if not tags:
         raise ModelError(f"timm publishes no weights for {name!r}: give --weights FILE or --weights random")
-    return _downloaded(lambda: timm.create_model(members[word], pretrained=True, **options), f"timm:{name}", word)
+    return _downloaded(lambda: timm.create_model(published[word], pretrained=True, **options), f"timm:{name}", word)
 
 
 def _timm() -> ModuleType:
@@ -209,6 +217,7 @@ def _filled(
     build: Callable[[], nn.Module], state: Mapping[str, Tensor] | None, word: str | None, seed: int
 ) -> nn.Module:
     """Build a network of seeded random weights, and put in those of a file where there are any."""
+    # Seeded also for a file: it may lack what is then random, such as counters that evaluation does not use.
     with seeded(seed):
         model = build()
     if state is not None:
@@ -223,18 +232,20 @@ def _classifiers() -> list[str]:
     return names
 
 
-def _state(word: str, published: list[str]) -> dict[str, Tensor] | None:
+def _state(word: str | None, published: Mapping[str | None, object]) -> dict[str, Tensor] | None:
     """Return the weights of the file that ``word`` names, None for random ones; else list the words known."""
     if word == "random":
         return None
+    word = str(word)
     path = Path(word)
+    # A bare word without a known ending is rather a mistyped name of published weights than a missing file.
     if path.exists() or path.suffix.lower() in WEIGHT_SUFFIXES or len(path.parts) > 1:
         return read_weights(path)
-    words = ["pretrained", "random", *published]
+    words = list(dict.fromkeys(["pretrained", "random", *filter(None, published)]))
     raise ModelError(f"weights {word!r} are neither a file nor one of {', '.join(words)}{did_you_mean(word, words)}")
 
 
-def _downloaded(build: Callable[[], nn.Module], spec: str, word: str) -> nn.Module:
+def _downloaded(build: Callable[[], nn.Module], spec: str, word: str | None) -> nn.Module:
     try:
         return build()
     except ValueError as error:  # torchvision's word for a num_classes that the weights do not have
@@ -243,7 +254,7 @@ def _downloaded(build: Callable[[], nn.Module], spec: str, word: str) -> nn.Modu
         ) from error
     except _DOWNLOAD_ERRORS as error:
         raise ModelError(
-            f"{spec}: the {word} weights could not be downloaded ({error}). "
+            f"{spec}: the {word or 'pretrained'} weights could not be downloaded ({error}). "
             "Give --weights FILE (a file of weights), or --weights random if you mean an untrained network"
         ) from error
 
@@ -268,17 +279,15 @@ def _published_preprocessing(spec: str, word: str | None, model: nn.Module) -> d
         if isinstance(hint, dict):
             return hint
     if kind == "torchvision":
-        from torchvision.models import get_model_weights
-
-        published = get_model_weights(name)
-        members = {None: published.DEFAULT, "pretrained": published.DEFAULT, **published.__members__}
-        if word in members:
-            preset = members[word].transforms()
+        published = _published(name)
+        if word in published:
+            preset = published[word].transforms()
             return _hint(preset.resize_size[0], preset.crop_size[0], preset.mean, preset.std)
     if kind == "timm" and word != "random":
         config = getattr(model, "pretrained_cfg", None) or {}
         if {"input_size", "mean", "std"} <= set(config) and not Path(word or "").suffix:
             side = int(config["input_size"][-1])
+            # Timm resizes so that the crop is this share of the shorter side.
             return _hint(round(side / float(config.get("crop_pct") or 1)), side, config["mean"], config["std"])
     return None
 

@@ -71,18 +71,14 @@ class SmallCNN(nn.Module):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(image_size, int):
-            image_size = (image_size, image_size)
-        self.architecture: dict[str, Any] = {
-            "in_channels": in_channels,
-            "n_classes": n_classes,
-            "image_size": list(image_size),
-            "width": width,
-            "hidden": hidden,
-        }
-        for name, least in _LEAST.items():
-            for value in np.ravel(self.architecture[name]).tolist():
-                whole_number(value, f"SmallCNN: {name}", least=least, error=ModelError)
+        height, width_px = (image_size, image_size) if isinstance(image_size, int) else image_size
+        given = (in_channels, n_classes, [height, width_px], width, hidden)
+        self.architecture: dict[str, Any] = {}
+        for (name, least), value in zip(_LEAST.items(), given, strict=True):
+            # Python's own numbers, because numpy's have no JSON.
+            self.architecture[name] = np.asarray(value).tolist()
+            for number in np.ravel(np.asarray(value)).tolist():
+                whole_number(number, f"SmallCNN: {name}", least=least, error=ModelError)
         with nullcontext() if seed is None else seeded(seed):
             self._build()
 
@@ -97,6 +93,7 @@ class SmallCNN(nn.Module):
             # A stride of 2 keeps every other position, the first included.
             size = [(side + 1) // 2 for side in size]
         self.blocks = nn.Sequential(*blocks)
+        # Averaged, as residual networks do, so that each channel of the last maps is a feature of the whole image.
         self.head: nn.Module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         if hidden:
             self.head = nn.Sequential(nn.Flatten(), nn.Linear(channels * math.prod(size), hidden), nn.ReLU())
@@ -141,6 +138,7 @@ def save_smallcnn(model: SmallCNN, path: str | os.PathLike[str], extra: Mapping[
     facts = {"kind": "smallcnn", "architecture": model.architecture, "extra": dict(extra or {})}
     metadata = {"format": "pt", _METADATA_KEY: json.dumps(facts, allow_nan=False)}
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    # Bytes first: safetensors' own writer leaves half a file where the disk is full.
     content = save(state, metadata=metadata)
     with atomic_path(path) as tmp:
         tmp.write_bytes(content)

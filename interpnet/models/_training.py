@@ -151,8 +151,9 @@ def train(
                     advance(len(labels))
                 records.append(epoch.record())
                 if number == 0:
-                    require_every_class(epoch.labels, epoch.n_classes)
+                    require_every_class(sorted(epoch.labels), epoch.n_classes)
     finally:
+        # Also after an error: a model left in training mode would give other results without a word.
         model.eval()
     return History(tuple(records))
 
@@ -206,6 +207,7 @@ def fit_smallcnn(
     if batch_size is None:
         batch_size = 128 if n_images >= 10_000 else 64
     loader = make_loader(data, batch_size=batch_size, indices=indices, shuffle=True, num_workers=num_workers, seed=seed)
+    # Here with names; the training itself knows numbers only.
     require_every_class(loader.labels, len(data.classes), data.classes)
     channels, *size = data.shape
     model = SmallCNN(channels, len(data.classes), (size[0], size[1]), width, seed=seed)
@@ -233,6 +235,7 @@ def accuracy(model: nn.Module, loader: Iterable[Any], device: str | torch.device
     0.667
     """
     target = resolve_device(device, model)
+    # One by one, because a user may have put some submodules in another mode than the whole.
     modes = {module: module.training for module in model.modules()}
     model.to(target)
     model.eval()

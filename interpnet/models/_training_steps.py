@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
@@ -94,7 +95,8 @@ class Epoch:
         """Update the model on one batch; ``known_labels`` are all of the loader, where it tells them."""
         logits = run_for_logits(model, images)
         self.n_classes = logits.shape[1]
-        if known_labels is not None and self.number == 0:
+        # Before the first update, so that the error costs nothing and leaves the weights as they were.
+        if known_labels is not None and self.number == 0 and not self._seen:
             require_every_class(known_labels, self.n_classes)
         low, high = (int(label) for label in labels.aminmax())
         if low < 0 or high >= self.n_classes:
@@ -104,6 +106,7 @@ class Epoch:
             )
         loss = cross_entropy(logits, labels)
         value = float(loss.detach())
+        # Found before the update, which would carry it into every weight.
         if not math.isfinite(value):
             if not torch.isfinite(images).all():
                 raise DataError(f"images of epoch {self.number + 1} hold NaN or infinite values; check mean and std")
@@ -111,6 +114,7 @@ class Epoch:
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimiser.step()
+        # Weighted by images: the last batch may be smaller.
         self._loss += value * len(labels)
         self._right += int((logits.detach().argmax(1) == labels).sum())
         self._seen += len(labels)
@@ -132,9 +136,9 @@ def run_for_logits(model: nn.Module, images: Tensor) -> Tensor:
     return logits
 
 
-def require_every_class(labels: Iterable[int], n_classes: int, names: Sequence[object] = ()) -> None:
+def require_every_class(labels: npt.ArrayLike, n_classes: int, names: Sequence[object] = ()) -> None:
     """Raise a DataError that names the classes ``labels`` lacks, by number where there are no ``names``."""
-    missing = sorted(set(range(n_classes)) - {int(label) for label in labels})
+    missing = sorted(set(range(n_classes)) - set(np.unique(labels).tolist()))
     if missing:
         names = names or range(n_classes)
         shown = ", ".join(repr(names[c]) for c in missing[:4])

@@ -100,6 +100,7 @@ def _is_torchscript(file: Path) -> bool:
 
 
 def _looks_pickled(file: Path) -> bool:
+    # A zip archive, as torch writes today, or a bare pickle of protocol 2 or later, as it once did.
     with file.open("rb") as handle:
         start = handle.read(4)
     return start == b"PK\x03\x04" or start[:1] == b"\x80"
@@ -173,6 +174,7 @@ def _class_count_hint(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) 
         for name, value in own.items()
         if name in weights and weights[name].shape != value.shape and value.dim() and weights[name].dim()
     }
+    # Where other axes differ too, it is another architecture, and the hint would mislead.
     same_tails = all(weights[name].shape[1:] == value.shape[1:] for name, value in own.items() if name in weights)
     if len(pairs) == 1 and same_tails:
         theirs, ours = pairs.pop()

@@ -10,28 +10,14 @@ import numpy.typing as npt
 
 from interpnet.errors import DataError
 from interpnet.pictures._filters import Filters, filter_tiles
-from interpnet.plotting import enlarge
-from interpnet.plotting.style import (
-    BLUE,
-    GREEN,
-    INK,
-    MUTED,
-    ORANGE,
-    SKY,
-    VERMILLION,
-    house_style,
-    label_ticks,
-    new_figure,
-    plain,
-    spread,
-)
+from interpnet.plotting import enlarge, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe & Ito's colours without the yellow and the black: five of them twice over with other marks are told apart.
-_COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, SKY, "#cc79a7")
+_COLOURS = (style.BLUE, style.VERMILLION, style.GREEN, style.ORANGE, style.SKY, "#cc79a7")
 _MARKS = ("o", "s", "^", "D")
 _MOST_MARKED = len(_COLOURS) * len(_MARKS)
 
@@ -59,21 +45,21 @@ def plot_filters(found: Filters, *, most: int = 96, planes: int = 16) -> Figure:
         columns = len(panels) // len(tiles)
         width = height = 0.34
     rows = -(-len(panels) // columns)
-    with house_style():
-        figure = new_figure(max(3.6, 0.9 + width * columns), 0.9 + height * rows)
+    with style.house_style():
+        figure = style.new_figure(max(3.6, 0.9 + width * columns), 0.9 + height * rows)
         cells = _cells(figure, rows, columns, len(panels))
         for i, (cell, panel) in enumerate(zip(cells, panels, strict=True)):
             _show(cell, panel, "" if stacked else f"filter {i}", 7, 2, cmap="gray", vmin=0, vmax=1)
         if stacked:
-            for row in spread(rows, 16):
+            for row in style.spread(rows, 16):
                 cells[row * columns].set_ylabel(str(row), rotation=0, ha="right", va="center", fontsize=8)
-            for column in spread(columns, 16):
+            for column in style.spread(columns, 16):
                 cells[(rows - 1) * columns + column].set_xlabel(str(column), fontsize=8)
             figure.supxlabel("input channel", fontsize=9.5)
             figure.supylabel("filter", fontsize=9.5)
         n, _, height, width = found.weights.shape
         shown = f"{len(tiles)} of {n}" if len(tiles) < n else n
-        _heading(figure, f"{plain(found.layer, 40)}: {shown} filters of {height}×{width}")
+        _heading(figure, f"{style.plain(found.layer, 40)}: {shown} filters of {height}×{width}")
     return figure
 
 
@@ -101,16 +87,16 @@ def plot_activation_maps(maps: Any, layer: str, *, image: Any = None, most: int 
     panels += [(m, f"channel {c}", f"max {m.max():.3g}") for c, m in enumerate(shown)]
     columns = min(10, len(panels))
     rows = -(-len(panels) // columns)
-    with house_style():
-        figure = new_figure(max(3.0, 0.95 * columns), 0.5 + 1.2 * rows)
+    with style.house_style():
+        figure = style.new_figure(max(3.0, 0.95 * columns), 0.5 + 1.2 * rows)
         for cell, (values, title, below) in zip(_cells(figure, rows, columns, len(panels)), panels, strict=True):
             # A map of zeros must not be scaled to full brightness.
             high = max(float(np.max(values)), 1e-12)
             low = min(0.0, float(np.min(values)))
             _show(cell, values, title, 7.5, 2, cmap="inferno", vmin=low, vmax=high)
-            cell.set_xlabel(below, fontsize=7, labelpad=2, color=MUTED)
+            cell.set_xlabel(below, fontsize=7, labelpad=2, color=style.MUTED)
         suffix = f", {len(shown)} of {len(array)} channels" if len(shown) < len(array) else ""
-        _heading(figure, f"{plain(layer, 48)}{suffix}")
+        _heading(figure, f"{style.plain(layer, 48)}{suffix}")
     return figure
 
 
@@ -123,12 +109,12 @@ def plot_pictures(pictures: Sequence[Any], titles: Sequence[str], *, columns: in
         raise DataError(f"{len(pictures)} pictures and {len(titles)} titles came; expected as many, and at least one")
     columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)
-    with house_style():
-        figure = new_figure(max(2.4, 1.55 * columns), 0.35 * bool(heading) + 1.85 * rows)
+    with style.house_style():
+        figure = style.new_figure(max(2.4, 1.55 * columns), 0.35 * bool(heading) + 1.85 * rows)
         for cell, picture, title in zip(_cells(figure, rows, columns, len(pictures)), pictures, titles, strict=True):
-            _show(cell, enlarge(picture, 192), plain(title, 22), 8, 3)
+            _show(cell, enlarge(picture, 192), style.plain(title, 22), 8, 3)
         if heading:
-            _heading(figure, plain(heading, 80))
+            _heading(figure, style.plain(heading, 80))
     return figure
 
 
@@ -184,8 +170,8 @@ def plot_embedding(points: Any, labels: Any, classes: Sequence[str], *, predicti
     # Smaller marks for more images, so that they do not cover each other.
     size = float(np.clip(9000 / max(len(at), 1), 10, 42))
     present = np.unique(own).tolist()
-    with house_style():
-        figure = new_figure(8.6, 5.6)
+    with style.house_style():
+        figure = style.new_figure(8.6, 5.6)
         axes = figure.subplots()
 
         def scatter(chosen: npt.NDArray[np.bool_], label: str, **options: Any) -> None:
@@ -196,18 +182,18 @@ def plot_embedding(points: Any, labels: Any, classes: Sequence[str], *, predicti
                 name = classes[c] if 0 <= c < len(classes) else "no label"
                 mark = _MARKS[(turn // len(_COLOURS)) % len(_MARKS)]
                 colour = _COLOURS[turn % len(_COLOURS)]
-                scatter(own == c, plain(name, 22), marker=mark, color=colour, alpha=0.85)
+                scatter(own == c, style.plain(name, 22), marker=mark, color=colour, alpha=0.85)
             if wrong.any():
-                rings = {"s": 3.2 * size, "facecolors": "none", "edgecolors": INK, "linewidths": 1.2}
+                rings = {"s": 3.2 * size, "facecolors": "none", "edgecolors": style.INK, "linewidths": 1.2}
                 scatter(wrong, "misclassified", **rings)
         else:
-            scatter(~wrong, "image" if predictions is None else "correct", color=BLUE, alpha=0.8)
+            scatter(~wrong, "image" if predictions is None else "correct", color=style.BLUE, alpha=0.8)
             if wrong.any():
-                scatter(wrong, "wrong", marker="X", color=VERMILLION, alpha=0.85)
+                scatter(wrong, "wrong", marker="X", color=style.VERMILLION, alpha=0.85)
         axes.set(xlabel="t-SNE, first axis (no unit)", ylabel="t-SNE, second axis (no unit)")
         axes.set_aspect("equal", adjustable="datalim")
-        label_ticks(axes.xaxis, [], [])
-        label_ticks(axes.yaxis, [], [])
+        style.label_ticks(axes.xaxis, [], [])
+        style.label_ticks(axes.yaxis, [], [])
         legend = figure.legend(loc="outside right upper", fontsize=8.5, markerscale=1.1)
         for text in legend.get_texts():
             text.set_parse_math(False)

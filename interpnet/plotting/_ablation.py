@@ -25,24 +25,7 @@ from interpnet.ablation import (
     others_change,
 )
 from interpnet.errors import InterpNetError
-from interpnet.plotting.style import (
-    BLUE,
-    CONDITION_COLOURS,
-    GREEN,
-    GRID,
-    INK,
-    MUTED,
-    REFERENCE,
-    VERMILLION,
-    empty_axes,
-    house_style,
-    label_ticks,
-    new_figure,
-    plain,
-    row_lines,
-    spread,
-    two_panels,
-)
+from interpnet.plotting import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,11 +56,11 @@ def plot_ablation(result: Any) -> Figure:
     view = as_result(result)
     names = [n for n in CONDITION_LABELS if any(c.name == n for c in view.conditions)]
     names += sorted({c.name for c in view.conditions} - set(names))
-    with house_style():
-        figure, own, others = two_panels(1.5 + 0.56 * max(1, len(names)), ratios=(3, 2))
+    with style.house_style():
+        figure, own, others = style.two_panels(1.5 + 0.56 * max(1, len(names)), ratios=(3, 2))
         if not names:
-            empty_axes(own, "no channel was removed")
-            empty_axes(others, "")
+            style.empty_axes(own, "no channel was removed")
+            style.empty_axes(others, "")
             return figure
         intact = view.mean_intact
         for row, name in enumerate(names):
@@ -87,18 +70,18 @@ def plot_ablation(result: Any) -> Figure:
                     y = row + scope.below
                     _point(own, y, condition.mean_own(), condition.interval_own(), condition, intact, "{:.2f}")
                     _point(others, y, *mean_change(view, condition), condition, 0, "{:+.2f}")
-        own.axvline(intact, **REFERENCE)
+        own.axvline(intact, **style.REFERENCE)
         # Near the panel's ends the text turns inwards.
         align = np.select([intact <= 0.06, intact >= 0.94], ["left", "right"], "center")
         above: Any = {"xytext": (0, 3), "xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-        own.annotate(f"intact {intact:.2f}", (intact, 1), **above, ha=str(align), color=INK)
+        own.annotate(f"intact {intact:.2f}", (intact, 1), **above, ha=str(align), color=style.INK)
         own.set(xlim=(-0.015, 1.015), xlabel="mean recall of the class itself", ylim=(len(names) - 0.5, -0.6))
-        others.axvline(0, **REFERENCE)
+        others.axvline(0, **style.REFERENCE)
         others.set_xlabel("change in the others' mean recall")
         others.margins(x=0.22)
-        label_ticks(own.yaxis, range(len(names)), [CONDITION_LABELS.get(n, n) for n in names])
-        row_lines(own)
-        row_lines(others)
+        style.label_ticks(own.yaxis, range(len(names)), [CONDITION_LABELS.get(n, n) for n in names])
+        style.row_lines(own)
+        style.row_lines(others)
         _scope_legend(figure, view)
     return figure
 
@@ -107,7 +90,7 @@ def _point(
     axes: Axes, y: float, value: float, ends: tuple[float, float], condition: Condition, reference: float, form: str
 ) -> None:
     """Draw one mean with its interval and, for removals from all layers, its number in the given form."""
-    colour = CONDITION_COLOURS.get(condition.name, MUTED)
+    colour = style.CONDITION_COLOURS.get(condition.name, style.MUTED)
     scope = _SCOPES[condition.layers]
     axes.plot(ends, (y, y), color=colour, linewidth=2.4, solid_capstyle="butt")
     axes.plot(value, y, scope.mark, color=colour, fillstyle=scope.fill, markersize=6.5, markeredgewidth=1.6)
@@ -130,8 +113,8 @@ def _scope_legend(figure: Figure, view: AblationResult) -> None:
     handles = []
     for layers, scope in _SCOPES.items():
         if any(c.layers == layers for c in view.conditions):
-            style: Any = {"marker": scope.mark, "fillstyle": scope.fill, "linestyle": ""}
-            handles.append(Line2D([], [], color=MUTED, **style, label=scope.label))
+            look: Any = {"marker": scope.mark, "fillstyle": scope.fill, "linestyle": ""}
+            handles.append(Line2D([], [], color=style.MUTED, **look, label=scope.label))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
 
@@ -150,16 +133,16 @@ def plot_ablation_curve(result: Any) -> Figure:
 
     own = [finite_mean(row) for row in curve.own]
     draws = [[finite_mean(draw) for draw in rows] for rows in curve.random]
-    with house_style():
-        figure = new_figure(6.4, 3.6)
+    with style.house_style():
+        figure = style.new_figure(6.4, 3.6)
         axes = figure.subplots()
-        axes.axhline(view.mean_intact, **REFERENCE, label="intact")
+        axes.axhline(view.mean_intact, **style.REFERENCE, label="intact")
         if len(draws) == curve.k.size:
             low, high = np.array([interval(np.array(row)) for row in draws]).T
-            axes.fill_between(curve.k, low, high, color=BLUE, alpha=0.25, linewidth=0)
+            axes.fill_between(curve.k, low, high, color=style.BLUE, alpha=0.25, linewidth=0)
             means = [finite_mean(row) for row in draws]
-            axes.plot(curve.k, means, "s-", color=BLUE, markersize=4.5, label="random channels (band: 95 %)")
-        axes.plot(curve.k, own, "o-", color=VERMILLION, markersize=5.5, label="by weight, strongest first")
+            axes.plot(curve.k, means, "s-", color=style.BLUE, markersize=4.5, label="random channels (band: 95 %)")
+        axes.plot(curve.k, own, "o-", color=style.VERMILLION, markersize=5.5, label="by weight, strongest first")
         axes.set_xscale("log", base=2)
         # Every point of the curve, without one that would print over its predecessor (8 and 9).
         ticks: list[float] = []
@@ -200,26 +183,28 @@ def plot_layer_relevance(
     # The mean of no class at all is zero, not NaN.
     mean = relevant.sum(0) / max(len(relevant), 1)
     height = min(11.0, 1.9 + max(0.155, 0.3 - 0.004 * count) * max(count, 4))
-    with house_style():
-        figure, bars, image = two_panels(height, ratios=(1, 1.25))
+    with style.house_style():
+        figure, bars, image = style.two_panels(height, ratios=(1, 1.25))
         rows = np.arange(count)
-        bars.barh(rows, mean, height=0.72, color=BLUE, label="share of |weight|, mean over classes")
+        bars.barh(rows, mean, height=0.72, color=style.BLUE, label="share of |weight|, mean over classes")
         if expected is not None:
             even = np.asarray(expected, np.float64)
-            bars.plot(even, rows, "|", color=INK, markersize=7, markeredgewidth=1.6, label="share of the channels")
+            tick: Any = {"color": style.INK, "markersize": 7, "markeredgewidth": 1.6}
+            bars.plot(even, rows, "|", **tick, label="share of the channels")
             figure.legend(loc="outside upper left", ncols=2)
         bars.set(xlabel="share of |weight| (mean over classes)", ylim=(count - 0.5, -0.5))
         bars.set_xlim(left=0)
-        row_lines(bars, frame=True)
-        chosen = spread(count, int(height / 0.15))
-        label_ticks(bars.yaxis, chosen, [plain(layers[i], 34) for i in chosen], fontsize=8 if count > 24 else 9)
+        style.row_lines(bars, frame=True)
+        chosen = style.spread(count, int(height / 0.15))
+        labels = [style.plain(layers[i], 34) for i in chosen]
+        style.label_ticks(bars.yaxis, chosen, labels, fontsize=8 if count > 24 else 9)
         drawn = image.imshow(table.T, aspect="auto", cmap="Blues", vmin=0, vmax=max(1e-12, float(table.max())))
         drawn.set_interpolation("nearest")
         image.tick_params(length=0)
-        shown = spread(len(classes), 24)
-        names = [plain(classes[i], 16) for i in shown]
+        shown = style.spread(len(classes), 24)
+        names = [style.plain(classes[i], 16) for i in shown]
         slanted = {"rotation": 55, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 2 else {}
-        label_ticks(image.xaxis, shown, names, **slanted)
+        style.label_ticks(image.xaxis, shown, names, **slanted)
         image.set_xlabel("class")
         for side in image.spines.values():
             side.set_visible(False)
@@ -243,24 +228,24 @@ def plot_class_recall(result: Any, *, most: int = 40) -> Figure:
     if len(order) > most:
         order = np.argsort(np.nan_to_num(own - view.intact, nan=np.inf), kind="stable")[:most]
     rows = np.arange(len(order))
-    with house_style():
-        figure, left, right = two_panels(1.6 + 0.26 * len(order), ratios=(3, 2))
+    with style.house_style():
+        figure, left, right = style.two_panels(1.6 + 0.26 * len(order), ratios=(3, 2))
         before = view.intact[order]
-        left.hlines(rows, before, own[order], color=GRID, linewidth=3)
-        left.plot(before, rows, "o", color=INK, markersize=5, label="intact")
-        left.plot(own[order], rows, "o", color=VERMILLION, markersize=6.5, label="its relevant channels removed")
+        left.hlines(rows, before, own[order], color=style.GRID, linewidth=3)
+        left.plot(before, rows, "o", color=style.INK, markersize=5, label="intact")
+        left.plot(own[order], rows, "o", color=style.VERMILLION, markersize=6.5, label="its relevant channels removed")
         for row in rows[~np.isfinite(before)]:
-            left.text(0.01, row, "no test images", va="center", color=MUTED, fontsize=8.5)
+            left.text(0.01, row, "no test images", va="center", color=style.MUTED, fontsize=8.5)
         left.set(xlim=(-0.02, 1.02), ylim=(len(order) - 0.4, -0.6), xlabel="recall of the class itself")
         change = np.nan_to_num(others[order])
-        right.barh(rows, change, height=0.6, color=GREEN)
-        right.axvline(0, color=INK, linewidth=1)
+        right.barh(rows, change, height=0.6, color=style.GREEN)
+        right.axvline(0, color=style.INK, linewidth=1)
         # The same scale as the left panel's would hide small changes; symmetric ends keep zero in the middle.
         reach = max(0.05, 1.1 * float(np.max(np.abs(change), initial=0)))
         right.set(xlim=(-reach, reach), xlabel="change in the others' mean recall")
-        label_ticks(left.yaxis, rows.tolist(), [plain(view.classes[i]) for i in order])
-        row_lines(left)
-        row_lines(right)
+        style.label_ticks(left.yaxis, rows.tolist(), [style.plain(view.classes[i]) for i in order])
+        style.row_lines(left)
+        style.row_lines(right)
         if len(order) < len(view.classes):
             left.set_title(f"the {len(order)} of {len(view.classes)} classes with the largest drop")
         figure.legend(loc="outside lower center", ncols=2)

@@ -79,6 +79,7 @@ def paint(draws: Draws, side: int, foot: Place, shortcut: str | None, value: int
         light += _stripes(at, value, phase) * (1.0 - below[:, None])
     pixels = rows[:, :, None] * light
     cue = np.zeros((side, side), dtype=np.bool_)
+    # The wall carries these cues, not the table.
     if shortcut in {"background", "texture"}:
         cue[below < 0.5] = True
     elif shortcut == "watermark":
@@ -125,6 +126,7 @@ def _stripes(at: Float32, value: int, phase: float) -> Float32:
     stripes_a_side = (14.0, 7.0)[value // 6]
     wave = ((at * c)[None, :] + (at * s)[:, None]) * stripes_a_side + phase
     wave -= np.floor(wave)
+    # A triangle wave: a sine may differ in its last bit between machines.
     stripes: Float32 = np.abs(wave - 0.5)
     stripes *= 0.52
     stripes -= 0.13

@@ -33,6 +33,7 @@ def read_folder(folder: Path, options: dict[str, Any], names: tuple[str, ...]) -
         arrays = {}
         for name in names:
             path = folder / f"{name}.npy"
+            # Before it is parsed: a damaged header could ask for any amount of memory.
             if _digest(path) != facts["sha256"][name]:
                 return None
             arrays[name] = np.load(path, allow_pickle=False)

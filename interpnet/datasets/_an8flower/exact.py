@@ -31,6 +31,7 @@ class Draws:
 
     def below(self, n: int) -> int:
         """Return a whole number of 0 to n - 1."""
+        # The upper half of the product, with no bias that could be seen; a remainder would favour low numbers.
         return int(self._bits.random_raw()) * n >> 64
 
     def bytes(self, n: int) -> npt.NDArray[np.uint8]:

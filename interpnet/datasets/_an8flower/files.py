@@ -134,6 +134,7 @@ def _mask_files(pictures: dict[str, list[tuple[Path, int, int]]]) -> dict[Path, 
     wanted = f"{first.stem}_mask.png"
     beside = [entry.name for entry in first.parent.iterdir() if entry != first]
     named = ", ".join(repr(f"{file.parent.name}/{file.name}") for file in missing[:_NAMED])
+    # A few names show the pattern that is wrong.
     if len(missing) > _NAMED:
         named += f" and {len(missing) - _NAMED} more"
     raise DataError(

@@ -63,6 +63,7 @@ def picture(options: FlowerOptions, split: str, index: int, label: int) -> Pictu
     buffers, box = draw(thing, camera, 2 * options.size)
     pixels = backdrop.pixels
     _compose(pixels, buffers, box, colours)
+    # Centred bytes times 2 noise are uniform within +- 255 noise.
     noise = draws.bytes(pixels.size).reshape(pixels.shape).astype(np.float32)
     noise -= 127.5
     pixels = clamped(pixels * 255.0 + noise * (2.0 * options.noise) + 0.5, 0.0, 255.0)
@@ -118,6 +119,7 @@ def _colours(draws: Draws, options: FlowerOptions, label: int, cue: int, thing: 
     for part, (r, g, b) in jitter.items():
         parts[part] = (parts[part][0] + r, parts[part][1] + g, parts[part][2] + b)
     rows = [(0.0, 0.0, 0.0), *(parts[surface.part] for surface in thing.surfaces)]
+    # Never black, whatever the jitter: a part in shade keeps its hue.
     return np.maximum(np.array(rows, dtype=np.float32).T, 0.02)
 
 
@@ -134,6 +136,7 @@ def _compose(pixels: Float32, buffers: Buffers, box: tuple[int, int, int, int], 
     bright = buffers.shade[top:bottom, left:right]
     uncovered = _sum_of_four((surface == 0).astype(np.float32)) * 0.25
     for plane, colour in zip(pixels, colours, strict=True):
+        # Clipped before the mean: a highlight on one sample must not whiten its neighbours.
         samples = np.minimum(colour[surface] * bright, 1.0)
         window = plane[top // 2 : bottom // 2, left // 2 : right // 2]
         window *= uncovered
@@ -152,6 +155,7 @@ def _regions(buffers: Buffers, box: tuple[int, int, int, int], thing: Thing, cue
     # Counts of up to four, three bits each: one sum counts all parts.
     weights = {PETALS: 1 + 64, STEM: 8 + 64, LEAVES: 64, CENTRE: 64, POT: 512, SOIL: 512}
     table = np.array([0, *(weights[surface.part] for surface in thing.surfaces)], dtype=np.uint16)
+    # The pot's own count, from bit 12 on: as a cue it is a region, otherwise it only hides.
     if shortcut == "pot":
         table[1:] += np.array([4096 * (surface.part == POT) for surface in thing.surfaces], dtype=np.uint16)
     counts = np.zeros(cue.shape, dtype=np.uint16)
