@@ -9,160 +9,137 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from interpnet.ablation import AblationResult, Condition
+from interpnet.ablation import AblationResult, Condition, finite_mean
 from interpnet.engine import Site
 from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve, Stability
 
-from ..report.numbers import percent
+from ..report.numbers import number_text, percent
 from ..run.selection import SELDOM, how_chosen, seldom
 
 # A terminal is no place for a thousand rows; the files have them.
 _MOST_ROWS = 40
 
 
-def _table(console: Console, title: str, columns: Sequence[tuple[str, bool]]) -> Table:
+def _say(console: Console, text: str, style: str = "", *, whole: bool = False) -> None:
+    # Names of classes and folders may look like markup; what may be copied stays on a whole line.
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=whole)
+
+
+def _show(console: Console, title: str, columns: str, rows: Iterable[Iterable[str]]) -> None:
+    """Print a table; ``columns`` are separated by commas, those of numbers begin with ``#``."""
     # Not as the table's own title, which is broken at the table's width.
-    console.print(title, style="bold", highlight=False, markup=False)
+    _say(console, title, "bold")
     table = Table(header_style="bold")
-    for name, number in columns:
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
-    return table
-
-
-def _add(table: Table, cells: Iterable[str]) -> None:
-    # As Text, because a class named "[red]" is a class, and no markup.
-    table.add_row(*(Text(cell) for cell in cells))
+    for name in columns.split(", "):
+        justify: Any = {True: "right", False: "left"}[name.startswith("#")]
+        table.add_column(name.removeprefix("#"), justify=justify, overflow="fold")
+    for cells in rows:
+        # As Text, because a class named "[red]" is a class, and no markup.
+        table.add_row(*(Text(cell) for cell in cells))
+    console.print(table)
 
 
 def show_collect(console: Console, entry: dict[str, Any]) -> None:
     """Print what the collect stage measured."""
-    speed = entry.get("images_per_second")
-    console.print(
-        f"  {entry['n_images']} images x {entry['n_channels']} channels, accuracy {percent(entry['accuracy'])}"
-        + ("" if speed is None else f", {speed:,.0f} images/s"),
-        highlight=False,
-    )
+    said = f"  {entry['n_images']} images x {entry['n_channels']} channels, accuracy {percent(entry['accuracy'])}"
+    if entry.get("images_per_second") is not None:
+        said += f", {entry['images_per_second']:,.0f} images/s"
+    _say(console, said)
 
 
 def show_relevant(
-    console: Console,
-    found: Interpretation,
-    selection: SelectionCurve | None = None,
-    frequencies: Stability | None = None,
+    console: Console, found: Interpretation, selection: SelectionCurve | None, frequencies: Stability | None
 ) -> None:
     """Print every class's number of relevant channels and the heaviest three; of many classes, some that have any.
 
     With the choice of mu, how it was made; with frequencies, how often half of the images name the same channels.
     """
-    few = len(found.classes) <= _MOST_ROWS
-    rows = [c for c in range(len(found.classes)) if few or len(found.columns(c))][:_MOST_ROWS]
-    how = "" if selection is None else ", chosen on held-out images"
+    shown = list(range(len(found.classes)))
+    if len(shown) > _MOST_ROWS:
+        shown = [c for c in shown if len(found.columns(c))][:_MOST_ROWS]
+    title = f"mu = {found.mu:.4g}"
     if selection is not None:
-        console.print(f"  {how_chosen(selection)}", highlight=False, markup=False)
-    columns = [("class", False), ("channels", True), ("gap", True), ("heaviest", False)]
-    if frequencies is not None:
-        columns[3:] = [(f"below {SELDOM}", True), ("heaviest", False), ("frequency", False)]
-    table = _table(
-        console, f"Relevant channels (mu = {found.mu:.4g}{how}{', non-negative' if found.positive else ''})", columns
-    )
-    for c in rows:
+        _say(console, f"  {how_chosen(selection)}")
+        title += ", chosen on held-out images"
+    if found.positive:
+        title += ", non-negative"
+    rows = []
+    for c in shown:
         relevant = found.relevant(c)
         heaviest = ", ".join(f"{channel} {weight:+.3g}" for channel, weight in relevant[:3]) or "none"
         cells = [found.classes[c], str(len(relevant)), f"{found.gaps[c]:.1e}", heaviest]
         if frequencies is not None:
             often = [float(frequencies.frequency[c, column]) for column in found.columns(c)]
             cells[3:] = [str(sum(map(seldom, often))), heaviest, ", ".join(f"{value:.2f}" for value in often[:3])]
-        _add(table, cells)
-    if len(rows) < len(found.classes):
-        _add(table, [f"... of {len(found.classes)} classes: weights/channels.csv"])
-    console.print(table)
-    if frequencies is not None:
-        console.print(
-            f"  frequency: share of {frequencies.n_subsamples} half samples of the images that name the channel, too; "
-            f"below {SELDOM}, other images would often have named another.",
-            style="dim",
-            highlight=False,
-        )
+        rows.append(cells)
+    if len(shown) < len(found.classes):
+        rows.append([f"... of {len(found.classes)} classes: weights/channels.csv"])
+    title = f"Relevant channels ({title})"
+    if frequencies is None:
+        _show(console, title, "class, #channels, #gap, heaviest", rows)
+        return
+    _show(console, title, f"class, #channels, #gap, #below {SELDOM}, heaviest, frequency", rows)
+    _say(
+        console,
+        f"  frequency: share of {frequencies.n_subsamples} half samples of the images that name the channel, too; "
+        f"below {SELDOM}, other images would often have named another.",
+        "dim",
+    )
 
 
 def _with_interval(mean: float, interval: tuple[float, float]) -> str:
     low, high = interval
     half = (high - low) / 2
-    return percent(mean) if not half > 0 else f"{percent(mean)} ± {100 * half:.1f}"
+    if half > 0:
+        return f"{percent(mean)} ± {100 * half:.1f}"
+    return percent(mean)  # no interval, or none known
 
 
 def show_ablation(console: Console, result: AblationResult) -> None:
     """Print mean class accuracy under every condition, with 95 % intervals over the repeats."""
-    table = _table(
-        console,
-        f"Recall with channels removed ({result.n_images} test images, {result.repeats} repeats of random controls)",
-        [("removed", False), ("layers", False), ("channels", True), ("own class", True), ("other classes", True)],
-    )
-    _add(table, ["nothing", "", "0", percent(result.mean_intact), percent(result.mean_intact)])
-    for condition in result.conditions:
-        _add(table, _row(condition))
-    console.print(table)
-    console.print("  ± is the half width of a 95 % interval over the random draws.", style="dim", highlight=False)
+    title = f"Recall with channels removed ({result.n_images} test images, {result.repeats} repeats of random controls)"
+    intact = ["nothing", "", "0", percent(result.mean_intact), percent(result.mean_intact)]
+    rows = [intact, *map(_row, result.conditions)]
+    _show(console, title, "removed, layers, #channels, #own class, #other classes", rows)
+    _say(console, "  ± is the half width of a 95 % interval over the random draws.", "dim")
 
 
 def _row(condition: Condition) -> list[str]:
-    known = condition.removed[~_nan(condition.removed)]
     return [
         condition.name,
         condition.layers,
-        f"{known.mean():.1f}" if len(known) else "-",
+        number_text(finite_mean(condition.removed), 1),
         _with_interval(condition.mean_own(), condition.interval_own()),
         _with_interval(condition.mean_others(), condition.interval_others()),
     ]
 
 
-def _nan(values: Any) -> Any:
-    import numpy as np
-
-    return np.isnan(values)
-
-
 def show_explained(console: Console, classes: Sequence[str], records: Sequence[dict[str, Any]], folder: str) -> None:
     """Print the explanations of a user's images."""
-    table = _table(
-        console,
-        "Explained images",
-        [("image", False), ("predicted", False), ("explained", False), ("confidence", True), ("channels", False)],
-    )
+    rows = []
     for record in records:
         channels = ", ".join(f"{c['layer']}[{c['index']}] {c['response']:.3g}" for c in record["channels"])
-        cells = [
-            record["name"],
-            classes[record["predicted"]],
-            classes[record["explained"]],
-            percent(record["confidence"]),
-            channels or record["note"],
-        ]
-        _add(table, cells)
-    console.print(table)
-    console.print(f"pictures and JSON: {folder}", highlight=False, soft_wrap=True, markup=False)
+        names = [record["name"], classes[record["predicted"]], classes[record["explained"]]]
+        rows.append([*names, percent(record["confidence"]), channels or record["note"]])
+    _show(console, "Explained images", "image, predicted, explained, #confidence, channels", rows)
+    _say(console, f"pictures and JSON: {folder}", whole=True)
 
 
 def show_layers(console: Console, sites: Sequence[Site], title: str) -> None:
     """Print the sites of a network."""
-    table = _table(
-        console,
-        title,
-        [("name", False), ("kind", False), ("shape", False), ("channels", True), ("default", False), ("note", False)],
-    )
+    rows = []
     for site in sites:
-        notes = [site.why, "gate" if site.gate else "", "classifier's output" if site.output else ""]
-        shape = "x".join(map(str, site.shape))
+        notes = {site.why: True, "gate": site.gate, "classifier's output": site.output}
+        note = ", ".join(name for name, holds in notes.items() if name and holds)
         channels = str(site.channels) if site.usable else "-"
-        note = ", ".join(note for note in notes if note)
-        _add(table, [site.name, site.kind, shape, channels, "yes" if site.default else "", note])
-    console.print(table)
+        default = "yes" if site.default else ""
+        rows.append([site.name, site.kind, "x".join(map(str, site.shape)), channels, default, note])
+    _show(console, title, "name, kind, shape, #channels, default, note", rows)
     chosen = [site for site in sites if site.default and site.usable]
-    console.print(
+    _say(
+        console,
         f"{len(sites)} sites; by default {sum(site.channels for site in chosen)} channels of {len(chosen)} layers. "
         "--layers takes names, globs ('layer1.*'), default, conv, all.",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
+        whole=True,
     )

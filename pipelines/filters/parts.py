@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,9 @@ Arrays = dict[str, npt.NDArray[Any]]
 _KEY = "key"
 
 
+@dataclass(frozen=True)
 class Parts:
-    """A folder with one ``.npz`` file a part, each with the digest of what it was made from.
-
-    Parameters
-    ----------
-    folder : Path
-        Made with the first part.
-    base : str
-        Digest of everything that all parts depend on.
+    """A folder with one ``.npz`` file per part, each with the digest of what it was made from.
 
     Examples
     --------
@@ -39,10 +34,9 @@ class Parts:
     [0, 1, 4]
     """
 
-    def __init__(self, folder: Path, base: str) -> None:
-        self.folder = folder
-        self.base = base
-        self.reused: list[str] = []
+    folder: Path  # made with the first part
+    base: str  # digest of everything that all parts depend on
+    reused: list[str] = field(default_factory=list)  # names of the parts that were there
 
     def get(self, name: str, settings: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
         """Return a part's arrays: those on disk where they were made from the same things, else made and written."""

@@ -24,22 +24,10 @@ _LONG = 60
 
 
 def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
-    """Write the report of a run and the tables and figures beside it.
+    """Write ``report/index.html`` in a run folder, with tables and figures beside it; return its path.
 
-    The page is one file that opens from disk and asks for nothing else. Parts whose stage has not
-    run are left out, with the command that makes them.
-
-    Parameters
-    ----------
-    run_folder : Path
-        A run folder; needs neither the model nor its images.
-    limits : Limits, optional
-        How many pictures the page takes.
-
-    Returns
-    -------
-    Path
-        ``run_folder/report/index.html``.
+    The page is one file that opens from disk and asks for nothing else; it needs neither the model nor its images.
+    Parts whose stage has not run are left out, with the command that makes them.
 
     Raises
     ------

@@ -25,16 +25,7 @@ _SIZE = "\x00SIZE\x00"
 def write_page(path: Path, template: str, *, styles: Sequence[str] = ("page.css",), **values: Any) -> None:
     """Fill a template and write the page atomically: one file with its style and script, all text escaped.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    template : str
-        Name of a template that extends ``base.html.j2``.
-    styles : sequence of str
-        Style sheets beside the templates, in order.
-    **values
-        What the template names.
+    The template extends ``base.html.j2``; ``styles`` are style sheets beside it, ``values`` what it names.
     """
     script = _read("page.js")
     page = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,7 @@ Picture = npt.NDArray[np.uint8]
 
 
 class Pictures:
-    """Embeds the pictures of one folder and remembers which were missing or damaged.
-
-    Parameters
-    ----------
-    base : Path
-        The folder the paths are relative to; a path that leads out of it counts as missing.
-    """
+    """Embeds the pictures of one folder, and remembers which were missing, damaged, or outside of it."""
 
     def __init__(self, base: Path) -> None:
         self.base = base.resolve()
@@ -34,28 +28,31 @@ class Pictures:
 
     def embed(self, name: str | None, size: int) -> str | None:
         """Return a data URI of a picture, its longer side at most ``size``; ``None`` where it cannot be read."""
-        key = (name, size)
-        if key not in self._made:
-            picture = self._read(name, size, grow=False)
-            self._made[key] = None if picture is None else data_uri(picture)
-        return self._made[key]
+        return self._once((name, size), lambda: self._read(name, size, grow=False))
 
     def strip(self, names: Sequence[str], size: int, columns: int) -> str | None:
         """Return a data URI of several pictures side by side; ``None`` where none can be read."""
-        key = (*names, size, columns)
+
+        def tiled() -> Picture | None:
+            read = [picture for name in names if (picture := self._read(name, size, grow=True)) is not None]
+            return tile(read, columns, pad=2, background=_GAP_GREY) if read else None
+
+        return self._once((*names, size, columns), tiled)
+
+    def _once(self, key: tuple[object, ...], make: Callable[[], Picture | None]) -> str | None:
+        """Return a picture as a data URI: many channels are relevant to several classes."""
         if key not in self._made:
-            read = [p for p in (self._read(name, size, grow=True) for name in names) if p is not None]
-            self._made[key] = data_uri(tile(read, columns, pad=2, background=_GAP_GREY)) if read else None
+            picture = make()
+            self._made[key] = None if picture is None else data_uri(picture)
         return self._made[key]
 
     def _read(self, name: str | None, size: int, *, grow: bool) -> Picture | None:
         from PIL import Image
 
-        path = None if name is None else (self.base / str(name).replace("\0", "")).resolve()
-        if path is None or not path.is_relative_to(self.base) or not path.is_file():
-            self.missing.append(str(name))
-            return None
+        path = (self.base / str(name).replace("\0", "")).resolve()
         try:
+            if name is None or not path.is_relative_to(self.base):
+                raise FileNotFoundError
             with Image.open(path) as opened:
                 image = opened.convert("RGB")
         except _BROKEN:
@@ -64,6 +61,7 @@ class Pictures:
         scale = size / max(image.size)
         if scale < 1 or (grow and scale > 1):
             shape = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+            # Small pictures are enlarged pixel by pixel: nothing is shown that is not there.
             image = image.resize(shape, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)
         return np.asarray(image, np.uint8)
 
@@ -73,11 +71,13 @@ def data_uri(picture: Picture) -> str:
     from PIL import Image
 
     image = Image.fromarray(picture)
-    encoded: list[tuple[str, bytes]] = []
-    kinds: list[tuple[str, dict[str, int]]] = [("png", {}), ("jpeg", {"quality": 88, "subsampling": 0})]
-    for kind, options in kinds[: 1 if image.mode == "RGBA" else 2]:  # JPEG has no transparency
+    options: dict[str, dict[str, int]] = {"png": {}, "jpeg": {"quality": 88, "subsampling": 0}}
+    if image.mode == "RGBA":
+        del options["jpeg"]  # it has no transparency
+    encoded = {}
+    for kind, how in options.items():
         buffer = io.BytesIO()
-        image.save(buffer, format=kind, **options)
-        encoded.append((kind, buffer.getvalue()))
-    kind, data = min(encoded, key=lambda entry: len(entry[1]))
+        image.save(buffer, format=kind, **how)
+        encoded[kind] = buffer.getvalue()
+    kind, data = min(encoded.items(), key=lambda entry: len(entry[1]))
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

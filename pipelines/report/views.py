@@ -14,7 +14,7 @@ from interpnet.support.types import Float64
 
 from ..run.config import CONTROLS
 from ..run.selection import seldom
-from .load import RunData, Swapped, clean, reading
+from .load import RunData, clean, reading
 from .numbers import NAN, number, number_text
 from .pictures import Pictures
 
@@ -344,29 +344,21 @@ def _regions(run: RunData, cls: int, layer: str, index: int) -> tuple[tuple[str,
     return tuple((REGIONS.get(name, name), shares[name]) for name in names)
 
 
-def _best_way(run: RunData) -> str:
-    """Return which way to tell a subject from its surroundings counts: its mask where there is one."""
-    return "mask" if "mask" in run.swapped else "middle"
-
-
 def surroundings_share(run: RunData, cls: int, layer: str, index: int) -> float:
-    """Return the surroundings' share of what the class does to a channel; NaN where it is not known."""
-    way = run.swapped.get(_best_way(run), _NOTHING_SWAPPED)
-    return way.channels.get((cls, layer, index), NAN)
-
-
-_NOTHING_SWAPPED = Swapped(n_images=0, follows=NAN, keeps=NAN, classes={}, channels={})
+    """Return the surroundings' share of what the class does to a channel, by the mask where there is one."""
+    way = run.swapped.get("mask") or run.swapped.get("middle")
+    return NAN if way is None else way.channels.get((cls, layer, index), NAN)
 
 
 def swap_rows(run: RunData) -> list[dict[str, Any]]:
     """Return the rows of the table of swapped surroundings: each class, the most suspicious first."""
-    classes = sorted({c for way in run.swapped.values() for c in way.classes})
+    shares: dict[str, Any] = {"middle": {}, "mask": {}} | {name: way.classes for name, way in run.swapped.items()}
     rows = [
-        {"label": run.classes[c]}
-        | {way: run.swapped.get(way, _NOTHING_SWAPPED).classes.get(c, NAN) for way in ("middle", "mask")}
-        for c in classes
+        {"label": run.classes[c]} | {name: shares[name].get(c, NAN) for name in shares}
+        for c in sorted(set(shares["middle"]) | set(shares["mask"]))
     ]
-    return sorted(rows, key=lambda row: -np.nan_to_num(row[_best_way(run)], nan=-1.0))
+    key = "mask" if shares["mask"] else "middle"
+    return sorted(rows, key=lambda row: -np.nan_to_num(row[key], nan=-1.0))
 
 
 def place_rows(run: RunData) -> list[dict[str, Any]]:

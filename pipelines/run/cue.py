@@ -9,16 +9,10 @@ SHORTCUTS = ("background", "pot", "watermark", "texture", "position")
 
 
 def planted(data: str, shortcut: str | None, strength: float | None, *, override: bool = False) -> str:
-    """Return a specification of data with the cue that the command line asks for.
+    """Return a specification of data with the cue that ``--shortcut`` and ``--strength`` ask for.
 
-    Parameters
-    ----------
-    data : str
-        Such as ``"an8flower-single-6c?size=64"``.
-    shortcut, strength
-        As ``--shortcut`` and ``--strength``; ``None`` where they were not given.
-    override : bool
-        Replace another value that the specification has, as one from a file; otherwise that is a contradiction.
+    ``override`` replaces another value that the specification has, as one from a file; otherwise that is a
+    contradiction.
 
     Raises
     ------

@@ -8,6 +8,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,14 +39,9 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@dataclass
 class RunFolder:
     """A run folder opened for reading and writing; every change of the manifest is written at once.
-
-    Attributes
-    ----------
-    path : Path
-    manifest : dict
-        As in ``manifest.json``.
 
     Examples
     --------
@@ -56,9 +52,8 @@ class RunFolder:
     True
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
-        self.path = path
-        self.manifest = manifest
+    path: Path
+    manifest: dict[str, Any]  # as in manifest.json
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
@@ -81,13 +76,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Open an existing run folder.
-
-        Raises
-        ------
-        RunFolderError
-            As :func:`read_manifest`.
-        """
+        """Open an existing run folder; errors as :func:`read_manifest`."""
         return cls(path, read_manifest(path))
 
     def save(self) -> None:
@@ -95,6 +84,7 @@ class RunFolder:
         notes = list(self.manifest.get("subject_notes", []))
         for name in STAGES:
             notes += self.stage(name).get("notes", [])
+        # Two stages can have the same to say.
         self.manifest["notes"] = list(dict.fromkeys(notes))
         self.manifest.update(_versions())
         write_json(self.path / "manifest.json", self.manifest)
@@ -121,13 +111,7 @@ class RunFolder:
         return all((self.path / file).is_file() for file in self.stage(stage).get("files", []))
 
     def key(self, stage: str) -> str:
-        """Return the key of a complete stage.
-
-        Raises
-        ------
-        RunFolderError
-            The stage has not run to its end.
-        """
+        """Return the key of a complete stage, or raise ``RunFolderError`` where it has not run to its end."""
         entry = self.stage(stage)
         state = entry.get("state", "")
         if state != "complete" or not self._has_files(stage):
@@ -143,13 +127,7 @@ class RunFolder:
         self.save()
 
     def claim(self, identity: Mapping[str, str]) -> None:
-        """Make this the folder of ``identity`` (what: fingerprint), or refuse it as another's.
-
-        Raises
-        ------
-        RunFolderError
-            The folder belongs to another model, other images or other settings; the difference is named.
-        """
+        """Make this the folder of ``identity`` (what: fingerprint), or refuse it with the difference named."""
         known = self.manifest["identity"]
         for what, fingerprint in identity.items():
             if what in known and known[what] != fingerprint:
@@ -170,13 +148,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep a second process from writing to the same folder meanwhile.
-
-        Raises
-        ------
-        RunFolderError
-            Another process is at work in it.
-        """
+        """Keep a second process from writing to the same folder meanwhile: it gets a ``RunFolderError``."""
         try:
             import fcntl
         except ImportError:  # Windows: no advisory locks there
@@ -207,13 +179,7 @@ def _manifest(created: str) -> dict[str, Any]:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read the manifest of a run folder.
-
-    Raises
-    ------
-    RunFolderError
-        There is none, or it is damaged or of another version.
-    """
+    """Read the manifest of a run folder; ``RunFolderError`` where there is none that this version can read."""
     if not (path / "manifest.json").is_file():
         what = "does not exist"
         if path.is_dir():

@@ -97,12 +97,8 @@ class Session:
 
         Parameters
         ----------
-        stage : str
-            Its name.
         key : str
             Digest of everything the stage depends on.
-        work : function
-            Does it, and returns facts for the manifest.
         files : sequence of str
             What it leaves, relative to the run folder: the stage counts as done while they are there.
 

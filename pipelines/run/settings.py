@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
+from functools import partial
 from typing import Any, Literal, Self, TypeVar
 
 from interpnet.errors import InterpNetError, did_you_mean
@@ -76,32 +77,20 @@ def radius(text: str, option: str = "--mu") -> float | Literal["auto"]:
         raise InterpNetError(f"{option} is {text!r}; expected {MU_EXPECTED}{did_you_mean(text, ['auto'])}") from error
 
 
-def numbers(text: str, option: str) -> tuple[float, ...]:
-    """Parse ``"0.5,0.5,0.4"``.
+def numbers(text: str, option: str, *, whole: bool = False) -> tuple[float, ...]:
+    """Parse ``"0.5,0.5,0.4"``, or whole numbers such as ``"32"`` and ``"32x48"``.
 
     Examples
     --------
-    >>> numbers("0.5,1", "--mean")
-    (0.5, 1.0)
+    >>> numbers("0.5,1", "--mean"), numbers("32x48", "--image-size", whole=True)
+    ((0.5, 1.0), (32, 48))
     """
-    return _parsed(text.split(","), float, option, text, "0.5 or 0.485,0.456,0.406")
-
-
-def sizes(text: str, option: str) -> tuple[int, ...]:
-    """Parse ``"32"`` or ``"32x48"``.
-
-    Examples
-    --------
-    >>> sizes("32x48", "--image-size")
-    (32, 48)
-    """
-    return _parsed(text.split("x"), int, option, text, "224 or 224x320")
-
-
-def _parsed(parts: Sequence[str], make: Callable[[str], Any], option: str, text: str, example: str) -> tuple[Any, ...]:
     try:
-        return tuple(make(part) for part in parts)
+        if whole:
+            return tuple(map(int, text.split("x")))
+        return tuple(map(float, text.split(",")))
     except ValueError as error:
+        example = {True: "224 or 224x320", False: "0.5 or 0.485,0.456,0.406"}[whole]
         raise InterpNetError(f"{option} is {text!r}; expected numbers such as {example}") from error
 
 
@@ -130,35 +119,28 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_mu(value: Any) -> bool:
-    return value == "auto" or (_is_number(value) and 0 < value < math.inf)
-
-
-def _make_mu(value: Any) -> float | str:
-    return "auto" if value == "auto" else float(value)
-
-
 def _all(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     """Return whether every item of a list fits; a text is no list."""
     return lambda value: isinstance(value, Sequence) and not isinstance(value, str) and all(map(fits, value))
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
+_NAMES = Kind("a list of text", _all(lambda v: isinstance(v, str)), tuple, None, list[str], _names)
 _KINDS = {
-    "str": Kind("text", _is_text, str),
-    "bool": Kind("true or false", lambda value: isinstance(value, bool), bool, word=bool),
+    "str": Kind("text", lambda v: isinstance(v, str), str),
+    "bool": Kind("true or false", lambda v: isinstance(v, bool), bool, word=bool),
     "int": Kind("a whole number", _is_whole, int, "N", int),
     "float": Kind("a number", _is_number, float, "X", float),
-    "float | Literal['auto']": Kind(MU_EXPECTED, _is_mu, _make_mu, "X|auto", read=radius),
-    "tuple[int, ...]": Kind("whole numbers", _all(_is_whole), tuple, "N|HxW", read=sizes),
-    "tuple[float, ...]": Kind(
-        "numbers", _all(_is_number), lambda value: tuple(map(float, value)), "X[,X,X]", read=numbers
+    "float | Literal['auto']": Kind(
+        MU_EXPECTED,
+        lambda v: v == "auto" or (_is_number(v) and 0 < v < math.inf),
+        lambda v: v if v == "auto" else float(v),
+        "X|auto",
+        read=radius,
     ),
-    "tuple[str, ...]": Kind("a list of text", _all(_is_text), tuple, None, list[str], _names),
-    "Sequence[str]": Kind("a list of text", _all(_is_text), tuple, None, list[str]),
+    "tuple[int, ...]": Kind("whole numbers", _all(_is_whole), tuple, "N|HxW", read=partial(numbers, whole=True)),
+    "tuple[float, ...]": Kind("numbers", _all(_is_number), lambda v: tuple(map(float, v)), "X[,X,X]", read=numbers),
+    "tuple[str, ...]": _NAMES,
+    "Sequence[str]": replace(_NAMES, read=lambda texts, _option: tuple(texts)),  # file names may hold commas
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -142,11 +143,11 @@ def balanced(labels: Int64, limit: int | None, seed: int) -> Int64:
     if limit is None or limit >= len(labels):
         return everything
     shuffled = np.random.default_rng(seed).permutation(everything)
-    seen: dict[int, int] = {}
+    seen: defaultdict[int, int] = defaultdict(int)
     turn = np.empty(len(labels), dtype=np.int64)
-    for at, i in enumerate(shuffled):
-        label = int(labels[i])
-        turn[at] = seen[label] = seen.get(label, -1) + 1
+    for at, label in enumerate(labels[shuffled]):
+        turn[at] = seen[label]
+        seen[label] += 1
     # The first image of every class, then the second, ...: what is cut off is spread alike.
     return np.sort(shuffled[np.argsort(turn, kind="stable")[:limit]])
 
@@ -228,13 +229,7 @@ def traced(model: nn.Module, images: Tensor, output: Output | None) -> Trace:
 
 
 def load_subject(config: RunConfig) -> Subject:
-    """Load the network and its images, and check that they belong together.
-
-    Raises
-    ------
-    InterpNetError
-        Any of the ways in which a model, weights, images or classes do not exist or do not fit.
-    """
+    """Load the network and its images, or raise ``InterpNetError`` where they do not exist or do not fit."""
     if not config.model or not config.data:
         raise InterpNetError("a run needs a model and data: interpnet audit MODEL DATA (see interpnet audit --help)")
     model, info, output, device = load_network(config)

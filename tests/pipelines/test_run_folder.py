@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from interpnet.pipelines.cli.commands import default_name
 from interpnet.pipelines.run.config import RunConfig
 from interpnet.pipelines.run.folder import RunFolder, digest
-from interpnet.pipelines.run.settings import Given, sizes
+from interpnet.pipelines.run.settings import Given, numbers
 from interpnet.pipelines.run.subject import balanced, make_output
 
 from interpnet.errors import DataError, InterpNetError, ModelError, RunFolderError
@@ -100,7 +100,7 @@ def test_words_of_the_command_line_become_values():
     with pytest.raises(InterpNetError, match=r"--std is 'wide'; expected numbers such as 0\.5"):
         read(std="wide")
     with pytest.raises(InterpNetError, match=r"--image-size is '3\.5'"):
-        sizes("3.5", "--image-size")
+        numbers("3.5", "--image-size", whole=True)
 
 
 def test_default_name_is_a_safe_file_name():
