@@ -94,7 +94,7 @@ def audit(given: Given, request: Request) -> None:
 
 def load(session: Session) -> None:
     """Load model and images before the run folder is made, so that a mistyped name leaves nothing behind."""
-    _ = session.loaded
+    _ = session.loaded  # kept by the session
 
 
 def run_audit(session: Session, *, open_report: bool = False) -> None:

@@ -22,7 +22,7 @@ from .options import Request
 
 #: Below the run folder; the report itself lies in ``report/`` with that of an audit.
 FOLDER = "filters"
-STAGE = "filters"
+STAGE = "filters"  # its name in the manifest; an audit has no such stage
 # Of a subject's notes, what only an audit's reader must know.
 _AUDIT_NOTE = "There is no test split"
 

@@ -25,11 +25,11 @@ from . import terminal_tables as tables
 from .commands import configured, run_audit
 from .options import Request
 
-_IMAGE_SIZE = 224
-_DEMO_VERSION = 2
+_IMAGE_SIZE = 224  # pixels, of a model that names no size: ImageNet's
+_DEMO_VERSION = 2  # another training makes the weights of an earlier demo stale
 _DEMO_DATA = "an8flower-single-6c"
 _DEMO_TRAINING: dict[str, Any] = {"width": 8, "epochs": 12}
-_WEIGHTS = "smallcnn.safetensors"
+_WEIGHTS = "smallcnn.safetensors"  # below the demo's run folder
 
 
 def layers(given: Given, request: Request) -> None:

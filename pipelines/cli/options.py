@@ -22,8 +22,8 @@ from ..run.config import RunConfig
 from ..run.cue import SHORTCUTS
 from ..run.settings import FOLDER, PANELS, SECTIONS, About, Given, Settings, about, kind, option, setting
 
-EXIT_ERROR = 2
-EXIT_INTERRUPTED = 130
+EXIT_ERROR = 2  # a user's mistake
+EXIT_INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 _DATA = SECTIONS["data"]
 
 Entry = Field[Any]

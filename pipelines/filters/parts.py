@@ -17,7 +17,7 @@ from interpnet.support.io import atomic_path
 from ..run.folder import digest
 
 Arrays = dict[str, npt.NDArray[Any]]
-_KEY = "key"
+_KEY = "key"  # the name of the digest among a file's arrays
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Parts:
         if known is not None:
             self.reused.append(name)
             return known
-        arrays = make()
+        arrays = make()  # may take minutes, so it is written at once
         with atomic_path(path) as tmp, tmp.open("wb") as handle:
             np.savez(handle, allow_pickle=False, **{_KEY: np.array(key)}, **arrays)
         return arrays

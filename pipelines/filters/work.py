@@ -23,19 +23,19 @@ from .settings import FilterSettings
 
 #: Layers pictured by default: enough to see the depth, few enough to read.
 MOST_LAYERS = 8
-_KEEP = 9
-_MEAN_SIZE = 96
-_PATCH_SIZE = 72
-_GAP_GREY = 140
+_KEEP = 9  # patches of a channel
+_MEAN_SIZE = 96  # pixels
+_PATCH_SIZE = 72  # pixels
+_GAP_GREY = 140  # between patches: visible on a white page and on a dark one
 # The average of more images than this share is an average of everything.
 _TOP_SHARE = 20
 _MOST_AVERAGED = 100
 # Of a channel's maximised picture, which the page shows about a hundred pixels wide.
 _SMALLEST_SIDE = 48
 _LARGEST_SIDE = 128
-_FIELDS_ACROSS = 1.5
-_WHOLE_STRIDES = 16
-_FEWEST_FOR_MAP = 5
+_FIELDS_ACROSS = 1.5  # so that what a channel sees stands whole in the picture
+_WHOLE_STRIDES = 16  # what most networks shrink an image by, or a multiple
+_FEWEST_FOR_MAP = 5  # images; fewer have no map worth the name
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Work:
         return self.parts.get("embedding", settings, self._embed)
 
     def _embed(self) -> Arrays:
-        last_site(self.subject.trace)
+        last_site(self.subject.trace)  # an error now rather than after the pass
         found = embed(
             self.subject.model,
             self._batches(),

@@ -10,8 +10,8 @@ from .load import RunData, clean
 
 Rows = list[tuple[str, str]]
 
-_SKIPPED_SHOWN = 50
-_LISTED = 20
+_SKIPPED_SHOWN = 50  # images left out; manifest.json holds all
+_LISTED = 20  # items of a list
 MODEL_FACTS = {
     "spec": "Network",
     "weights": "Weights",

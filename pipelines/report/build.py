@@ -20,7 +20,7 @@ from .views import ClassView, Limits, class_views, example_views, place_rows, sw
 
 # Past this many classes each one starts folded.
 _MANY = 24
-_LONG = 60
+_LONG = 60  # letters of a name in a note
 
 
 def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:

@@ -30,17 +30,17 @@ from .tables import write_csv
 from .views import Shot
 
 PAGE = "filters.html"
-_CONVOLUTIONS = 12
-_FILTERS = 96
-_PLANES = 24
+_CONVOLUTIONS = 12  # of a network, evenly spread
+_FILTERS = 96  # of a convolution over colours or one channel
+_PLANES = 24  # filters, and input channels of each, of other convolutions
 # Sides of pictures in pixels.
 _MAXIMISED = 160
 _MAP = 112
 _IMAGE = 128
 _THUMB = 44
-_EXAMPLES = 2
-_IN_PLANE = 400
-_SHEET_CHANNELS = 64
+_EXAMPLES = 2  # images that maps are drawn of
+_IN_PLANE = 400  # images laid out by the map
+_SHEET_CHANNELS = 64  # of a layer, with their maps of the first example
 _PAGE_DARK = 24  # lines between images, on a white page and on a dark one
 # Layers and channels are those of an audit, which reads others.
 _MODEL_FACTS = {key: label for key, label in MODEL_FACTS.items() if key not in {"n_layers", "n_channels"}}

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 NAN = float("nan")
-_NONE = "–"
-_MINUS = "−"
+_NONE = "–"  # what stands where there is no number
+_MINUS = "−"  # as wide as a plus, unlike a hyphen
 
 
 def number(value: Any) -> float:

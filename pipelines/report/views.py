@@ -18,8 +18,8 @@ from .load import RunData, clean, reading
 from .numbers import NAN, number, number_text
 from .pictures import Pictures
 
-_PATCHES = 9
-_EXAMPLE_SIZE = 192
+_PATCHES = 9  # in a row of the table, as the style sheet has room for
+_EXAMPLE_SIZE = 192  # pixels, as all sizes
 _MEAN_SIZE = 96
 _STRIP_SIZES = (64, 48)
 METHODS = {
@@ -32,9 +32,9 @@ METHODS = {
     "random": "Random",
     "center": "Centre",
 }
-_WORTH_SAYING = 0.05
+_WORTH_SAYING = 0.05  # of a heatmap
 REGIONS = {"petals": "petals", "stem": "stem", "plant": "plant", "background": "outside", "shortcut": "planted cue"}
-_OURS = "interpnet"
+_OURS = "interpnet"  # as the localise stage calls the combined map
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def class_name(run: RunData, index: Any) -> str:
 def class_views(run: RunData, pictures: Pictures, examples: Sequence[ExampleView], limits: Limits) -> list[ClassView]:
     """Return all classes with their channels and the examples explained for them."""
     recalls = _recalls(run.study, len(run.classes))
-    by_explained: dict[int, list[ExampleView]] = {}
+    by_explained: dict[int, list[ExampleView]] = {}  # a mistake stands with the class it is taken for
     for example in examples:
         by_explained.setdefault(example.explained_index, []).append(example)
     views = []

@@ -20,9 +20,9 @@ from interpnet.support.io import read_json, write_json
 
 from .config import RunConfig
 
-_FORMAT = "interpnet-run-1"
+_FORMAT = "interpnet-run-1"  # of the manifest; another one is refused
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "safetensors")
-_SHOWN = 12
+_SHOWN = 12  # letters of a fingerprint in a message
 #: The stages in order, each with the folder it writes.
 STAGES = {"collect": "scores", "solve": "weights", "ablate": "ablation", "explain": "explanations", "report": "report"}
 

@@ -22,7 +22,7 @@ from .folder import RunFolder, now
 if TYPE_CHECKING:
     from .subject import Subject
 
-_PIPED_WIDTH = 140
+_PIPED_WIDTH = 140  # characters: a file has no width, and tables need one
 
 
 def make_console() -> Console:

@@ -15,8 +15,8 @@ from ..run.session import Notes, Session
 from .collect import load_table
 from .solve import load_interpretation, require_current, solve_key
 
-_VERSION = 1
-_CHECKPOINT = "measured.json"
+_VERSION = 1  # a change of what the stage writes makes earlier results stale
+_CHECKPOINT = "measured.json"  # what an interrupted study has measured
 _FILES = ("ablation/ablation.json", "ablation/ablation.csv")
 
 
@@ -57,7 +57,7 @@ def _ablate(session: Session, notes: Notes) -> dict[str, Any]:
         checkpoint=folder / _CHECKPOINT,
         key=ablate_key(session),
     )
-    (folder / _CHECKPOINT).unlink(missing_ok=True)
+    (folder / _CHECKPOINT).unlink(missing_ok=True)  # the result holds it all
     skipped = [[image.index, image.name, image.reason] for image in batches.loader.skipped]
     session.run.manifest["data"]["test"]["skipped"] = skipped
     if skipped:

@@ -18,8 +18,8 @@ from ..run.folder import digest
 from ..run.session import Notes, Session
 from ..run.subject import Batches
 
-_VERSION = 1
-GRAM_FILE = "gram.npz"
+_VERSION = 1  # a change of what the stage writes makes earlier results stale
+GRAM_FILE = "gram.npz"  # the sums G, B, L of docs/method.md, section 2
 # Past this the sums' matrix would take 2 GB; the solver then makes it from the scores, once.
 _MOST_CHANNELS_SUMMED = 16_000
 
@@ -35,7 +35,7 @@ def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
     subject = session.subject
     folder = session.run.folder("collect")
     indices = subject.train_indices()
-    already = _consumed(folder, key, len(indices))
+    already = _consumed(folder, key, len(indices))  # images that an interrupted pass has scored
     if already:
         session.say(f"  going on at image {already} of {len(indices)}")
     passes: list[Batches] = []

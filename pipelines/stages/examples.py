@@ -23,10 +23,10 @@ from ..run.config import CONTROLS
 from ..run.session import Notes, Session
 from .records import Record, Records
 
-_SIZE = 192
+_SIZE = 192  # pixels
 # A single pixel often outshines the rest of a large map by far; so many share the brightest colour.
 _SATURATED = 0.005
-_GROUP = 8
+_GROUP = 8  # images explained together, and lost together by an interruption
 # A report with more of them is read by nobody.
 _MOST_EXAMPLES = 60
 
@@ -144,7 +144,7 @@ def explain_batch(
     pictures : sequence of Tensor (C, H, W)
         The same in [0, 1].
     """
-    images = images.to(session.subject.device)
+    images = images.to(session.subject.device)  # before explain and attribute, which run where their images are
     wanted = [item.explained for item in items if item.explained is not None]
     result = explain_with(session, found, images, wanted or None)
     others, missing = compared_maps(session, images, result.classes)

@@ -24,7 +24,7 @@ from .solve import load_interpretation, solve_key
 from .surroundings import swap_surroundings
 from .visualise import visualise_channels
 
-_VERSION = 3
+_VERSION = 3  # a change of what the stage writes makes earlier results stale
 _FILES = ("explanations/classes.json", "explanations/examples.json")
 # Each channel shown costs a reader ten pictures, and the report their bytes.
 _MOST_SHOWN = 1200
@@ -70,7 +70,7 @@ def _explain(session: Session, notes: Notes) -> dict[str, Any]:
     write_json(folder / "classes.json", {"top": session.config.top, "classes": classes})
     examples = explain_examples(session, found, key, notes)
     write_json(folder / "examples.json", examples)
-    measured = {
+    measured = {  # what needs more than the model and its images: masks, or images large enough
         "localisation.json": localise(session, found, shown, notes),
         "surroundings.json": swap_surroundings(session, found, shown, notes),
     }

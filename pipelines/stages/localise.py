@@ -25,10 +25,10 @@ from .examples import compared_maps, explain_with
 TELLS = "discriminative"
 #: The mask of a planted cue, where there is one.
 CUE = "shortcut"
-OURS = "interpnet"
-_MOST = 120
-_EACH = 10
-_BATCH = 16
+OURS = "interpnet"  # the combined map of the relevant channels
+_MOST = 120  # test images; docs/method.md, section 6
+_EACH = 10  # images per class for a channel's shares
+_BATCH = 16  # images at a time
 
 Masks = Mapping[str, np.ndarray]
 #: The channels pictured for each class, with their weights.
@@ -53,7 +53,7 @@ def localise(session: Session, found: Interpretation, shown: Shown, notes: Notes
             f"The masks are of {size} pixels and the images were resized or cropped: nothing is compared with them."
         )
         return None
-    used = session.subject.test_indices()
+    used = session.subject.test_indices()  # the images the study is measured on
     chosen = used[balanced(session.subject.test.labels[used], _MOST, session.config.seed)]
     return {
         "n_images": len(chosen),

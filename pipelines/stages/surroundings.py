@@ -22,10 +22,10 @@ from .localise import Shown
 
 #: The mask of the subject, where the data has one (an8Flower's).
 SUBJECT = "plant"
-_MOST = 240
-_PARTNERS = 4
-_SMALLEST = 16
-_FEWEST = 5
+_MOST = 240  # training images; docs/method.md, section 6
+_PARTNERS = 4  # images whose surroundings each image gets
+_SMALLEST = 16  # pixels; a disc in less is no subject
+_FEWEST = 5  # images of a class, for a share that says something
 
 
 def swap_surroundings(session: Session, found: Interpretation, shown: Shown, notes: Notes) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from ..run.session import Session
 from .examples import Item, explain_batch, heading
 from .solve import load_interpretation
 
-FOLDER = "user"
+FOLDER = "user"  # below explanations/, apart from the run's own examples
 
 
 class _Files:
@@ -57,7 +57,7 @@ def explain_user_images(session: Session, names: Sequence[str], cls: str | None)
     items = [
         Item(f"{FOLDER}/{_stem(path)}", name, explained=explained) for path, name in zip(paths, names, strict=True)
     ]
-    records: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []  # one per image, in the order they were named
     size = session.config.batch_size
     for start in range(0, len(items), size):
         group = items[start : start + size]

@@ -15,11 +15,11 @@ from ..run.session import Session
 from .collect import load_table
 from .records import Record, Records
 
-_KEEP = 9
-_MEAN_SIZE = 160
-_PATCH_SIZE = 96
+_KEEP = 9  # patches of a channel, as many as the report shows in a row
+_MEAN_SIZE = 160  # pixels
+_PATCH_SIZE = 96  # pixels
 # Channels are pictured in groups: as many as fit into this memory, but not so many that an interruption loses much.
-_GROUP_BYTES = 2**30
+_GROUP_BYTES = 2**30  # of crops, held until their mean is known
 _SMALLEST_GROUP = 16
 _LARGEST_GROUP = 256
 
