@@ -89,7 +89,7 @@ def _importable_folder(folder: Path) -> Iterator[None]:
 
 
 def _import(path: Path) -> ModuleType:
-    # A number of its own for each import: pickles and tracebacks of two files of one name stay apart.
+    # A number for each import: a file edited meanwhile, or another of that name, must not meet the first module.
     name = f"_interpnet_factory_{next(_serial)}_{path.stem}"
     file = path.resolve()
     spec = importlib.util.spec_from_file_location(name, file)

@@ -217,7 +217,6 @@ def _filled(
     build: Callable[[], nn.Module], state: Mapping[str, Tensor] | None, word: str | None, seed: int
 ) -> nn.Module:
     """Build a network of seeded random weights, and put in those of a file where there are any."""
-    # Seeded also for a file: it may lack what is then random, such as counters that evaluation does not use.
     with seeded(seed):
         model = build()
     if state is not None:
@@ -287,7 +286,7 @@ def _published_preprocessing(spec: str, word: str | None, model: nn.Module) -> d
         config = getattr(model, "pretrained_cfg", None) or {}
         if {"input_size", "mean", "std"} <= set(config) and not Path(word or "").suffix:
             side = int(config["input_size"][-1])
-            # Timm resizes so that the crop is this share of the shorter side.
+            # Timm's crop is this share of the resized shorter side.
             return _hint(round(side / float(config.get("crop_pct") or 1)), side, config["mean"], config["std"])
     return None
 

@@ -138,7 +138,7 @@ def save_smallcnn(model: SmallCNN, path: str | os.PathLike[str], extra: Mapping[
     facts = {"kind": "smallcnn", "architecture": model.architecture, "extra": dict(extra or {})}
     metadata = {"format": "pt", _METADATA_KEY: json.dumps(facts, allow_nan=False)}
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    # Bytes first: safetensors' own writer leaves half a file where the disk is full.
+    # As bytes, because safetensors' own writer reports a full disk as an error of another kind.
     content = save(state, metadata=metadata)
     with atomic_path(path) as tmp:
         tmp.write_bytes(content)

@@ -110,6 +110,7 @@ def embed(
                     site = last_site(trace)
                 else:
                     site = trace.usable(layer)
+                # Only now: the site is known from the first batch on.
                 reading.enter_context(instrument(model, Instrument(reads={site.name: read})))
             logits = logits_of(model(x), n, output)
             # A loader that does not tell where its images come from gives them in order.
@@ -139,6 +140,7 @@ def _classes(labels: Tensor | None, n: int) -> Tensor:
 
 def last_site(trace: Trace) -> Site:
     """Return the last usable site before the classifier's output, or raise a ModelError."""
+    # Gates scale channels and are no features of their own.
     before = [s for s in trace.sites if s.usable and not s.output and not s.gate]
     if not before:
         raise ModelError(

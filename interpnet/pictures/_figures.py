@@ -58,8 +58,10 @@ def plot_filters(found: Filters, *, most: int = 96, planes: int = 16) -> Figure:
             figure.supxlabel("input channel", fontsize=9.5)
             figure.supylabel("filter", fontsize=9.5)
         n, _, height, width = found.weights.shape
-        shown = f"{len(tiles)} of {n}" if len(tiles) < n else n
-        _heading(figure, f"{style.plain(found.layer, 40)}: {shown} filters of {height}×{width}")
+        text = f"{n} filters of {height}×{width}"
+        if len(tiles) < n:
+            text = f"{len(tiles)} of {text}"
+        _heading(figure, f"{style.plain(found.layer, 40)}: {text}")
     return figure
 
 
@@ -95,8 +97,10 @@ def plot_activation_maps(maps: Any, layer: str, *, image: Any = None, most: int 
             low = min(0.0, float(np.min(values)))
             _show(cell, values, title, 7.5, 2, cmap="inferno", vmin=low, vmax=high)
             cell.set_xlabel(below, fontsize=7, labelpad=2, color=style.MUTED)
-        suffix = f", {len(shown)} of {len(array)} channels" if len(shown) < len(array) else ""
-        _heading(figure, f"{style.plain(layer, 48)}{suffix}")
+        text = style.plain(layer, 48)
+        if len(shown) < len(array):
+            text += f", {len(shown)} of {len(array)} channels"
+        _heading(figure, text)
     return figure
 
 

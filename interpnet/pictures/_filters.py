@@ -65,6 +65,8 @@ def filters(model: nn.Module, images: Tensor, layers: str | Iterable[str] | None
     >>> [(name, f.weights.shape, f.rgb) for name, f in filters(net, torch.zeros(1, 3, 8, 8)).items()]
     [('0', (4, 3, 5, 5), True), ('2', (2, 4, 1, 1), False)]
     """
+    # Observed as they run, not read from the modules: functional convolutions have no module, and parametrised weights
+    # are only made in the forward pass.
     model = unwrap(model)
     calls: list[Call] = []
 
@@ -111,8 +113,10 @@ def _kind(call: Call) -> str:
 
 
 def _some(names: list[str], most: int = 6) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more
+    text = ", ".join(map(repr, names[:most]))
+    if len(names) > most:
+        text += f" and {len(names) - most} more"
+    return text
 
 
 def _read(call: Call, *, first: bool) -> Filters:
@@ -145,4 +149,6 @@ def filter_tiles(found: Filters) -> Float32:
         raise DataError(f"the filters of {found.layer!r} hold NaN or infinite weights; look at the model's weights")
     largest = np.abs(weights).max((1, 2, 3), keepdims=True)
     tiles = np.asarray(0.5 + weights / (2 * np.where(largest > 0, largest, 1)), np.float32)
-    return np.ascontiguousarray(np.moveaxis(tiles, 1, -1)) if found.rgb else tiles
+    if found.rgb:
+        return np.ascontiguousarray(np.moveaxis(tiles, 1, -1))
+    return tiles

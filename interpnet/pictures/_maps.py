@@ -45,6 +45,7 @@ def activation_maps(
     kept: list[Float32] = []
 
     def read(out: Tensor) -> None:
+        # A copy, because an operation in place behind the layer would overwrite it.
         kept.append(out.movedim(axis, 1).to("cpu", torch.float32, copy=True).numpy())
 
     with evaluating(model), torch.inference_mode(), instrument(model, Instrument(reads={site.name: read})):

@@ -112,6 +112,7 @@ def picture_plane(
         raise DataError(f"{len(pictures)} pictures and points of shape {at.shape} came; expected (N, 2), N at least 1")
     if max(max(p.shape[:2]) for p in pictures) > thumb:
         raise DataError(f"a picture is larger than its cell of thumb={thumb} pixels; shrink it first")
+    # With half of the cells free, images lie near their points and gaps between groups can be seen.
     side = int(np.ceil(np.sqrt(2 * len(pictures))))
     span = np.ptp(at, axis=0)
     unit = (at - at.min(0)) / np.where(span > 0, span, 1)

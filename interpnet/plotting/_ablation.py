@@ -48,13 +48,14 @@ _SCOPES = {
 
 
 def plot_ablation(result: Any) -> Figure:
-    """Draw what each removal does to the class itself and to the other classes (docs/method.md, section 3).
+    """Draw what each removal does to the class itself and to the other classes (docs/method.md, section 6.1).
 
     Left: mean recall of a class without its channels, a dashed line where the intact network is.
     Right: change in the mean recall of the other classes. Whiskers are 95 % intervals over repeats.
     """
     view = as_result(result)
     names = [n for n in CONDITION_LABELS if any(c.name == n for c in view.conditions)]
+    # Conditions of a study of the user's own come last.
     names += sorted({c.name for c in view.conditions} - set(names))
     with style.house_style():
         figure, own, others = style.two_panels(1.5 + 0.56 * max(1, len(names)), ratios=(3, 2))
@@ -78,6 +79,7 @@ def plot_ablation(result: Any) -> Figure:
         own.set(xlim=(-0.015, 1.015), xlabel="mean recall of the class itself", ylim=(len(names) - 0.5, -0.6))
         others.axvline(0, **style.REFERENCE)
         others.set_xlabel("change in the others' mean recall")
+        # Room for the numbers beside the marks.
         others.margins(x=0.22)
         style.label_ticks(own.yaxis, range(len(names)), [CONDITION_LABELS.get(n, n) for n in names])
         style.row_lines(own)
@@ -138,6 +140,7 @@ def plot_ablation_curve(result: Any) -> Figure:
         axes = figure.subplots()
         axes.axhline(view.mean_intact, **style.REFERENCE, label="intact")
         if len(draws) == curve.k.size:
+            # mean +- t sd / sqrt(R), docs/method.md, section 6.1
             low, high = np.array([interval(np.array(row)) for row in draws]).T
             axes.fill_between(curve.k, low, high, color=style.BLUE, alpha=0.25, linewidth=0)
             means = [finite_mean(row) for row in draws]
@@ -162,7 +165,7 @@ def plot_ablation_curve(result: Any) -> Figure:
 def plot_layer_relevance(
     shares: npt.ArrayLike, layers: Sequence[str], classes: Sequence[str], *, expected: npt.ArrayLike | None = None
 ) -> Figure:
-    """Draw which layers the relevant channels lie in: mean share per layer, and the share for each class.
+    """Draw which layers the relevant channels lie in (docs/method.md, section 3): mean share, and each class's.
 
     Parameters
     ----------
@@ -182,6 +185,7 @@ def plot_layer_relevance(
     relevant = table[table.sum(1) > 0]
     # The mean of no class at all is zero, not NaN.
     mean = relevant.sum(0) / max(len(relevant), 1)
+    # Rows get thinner before the figure gets longer than a page.
     height = min(11.0, 1.9 + max(0.155, 0.3 - 0.004 * count) * max(count, 4))
     with style.house_style():
         figure, bars, image = style.two_panels(height, ratios=(1, 1.25))
@@ -199,6 +203,7 @@ def plot_layer_relevance(
         labels = [style.plain(layers[i], 34) for i in chosen]
         style.label_ticks(bars.yaxis, chosen, labels, fontsize=8 if count > 24 else 9)
         drawn = image.imshow(table.T, aspect="auto", cmap="Blues", vmin=0, vmax=max(1e-12, float(table.max())))
+        # Without smoothing: a cell is one number.
         drawn.set_interpolation("nearest")
         image.tick_params(length=0)
         shown = style.spread(len(classes), 24)
@@ -226,6 +231,7 @@ def plot_class_recall(result: Any, *, most: int = 40) -> Figure:
     others = by_class(others_change(view, condition))
     order = np.arange(len(view.classes))
     if len(order) > most:
+        # Classes without test images, NaN, have no drop.
         order = np.argsort(np.nan_to_num(own - view.intact, nan=np.inf), kind="stable")[:most]
     rows = np.arange(len(order))
     with style.house_style():

@@ -37,6 +37,7 @@ def _image(image: Any) -> Float32:
     array = np.asarray(image, np.float32)
     if array.ndim != 3 or array.size == 0:
         raise DataError(f"image has shape {array.shape}; expected (C, H, W). Add an axis to a grey (H, W) image")
+    # Read as (C, H, W), it would be shown as a strip of three pixels' width.
     if array.shape[-1] in {1, 3} and array.shape[0] not in {1, 3} and array.shape[0] > 4:
         raise DataError(f"image has shape {array.shape}, which looks like (H, W, C); expected (C, H, W): transpose it")
     if not np.isfinite(array).all():
@@ -122,6 +123,7 @@ def shared_scale(heatmaps: Iterable[Any]) -> tuple[float, float]:
     arrays = [_heatmap(h) for h in heatmaps]
     if not arrays:
         raise DataError("no heatmap; expected at least one to take a scale from")
+    # From zero at least, so that no signal is drawn as nothing.
     return min(0.0, *(float(a.min()) for a in arrays)), max(float(a.max()) for a in arrays)
 
 

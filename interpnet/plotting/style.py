@@ -68,6 +68,7 @@ def house_style() -> Iterator[None]:
 
 def new_figure(width: float, height: float) -> Figure:
     """Return a figure of that size in inches that belongs to no window (works without a display)."""
+    # The constrained layout makes room for labels of any length.
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -107,9 +108,7 @@ def plain(text: str, limit: int = 28) -> str:
 
 def label_ticks(axis: Any, positions: Sequence[float], labels: Iterable[str], **options: Any) -> None:
     """Set tick labels from data; a ``$`` in a class name is a dollar sign, not mathematics."""
-    axis.set_ticks(list(positions), labels=list(labels), **options)
-    for text in axis.get_ticklabels():
-        text.set_parse_math(False)
+    axis.set_ticks(list(positions), labels=list(labels), parse_math=False, **options)
 
 
 def spread(count: int, most: int) -> list[int]:

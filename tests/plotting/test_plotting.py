@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from helpers.report_fixture import ablation, class_names, interpretation
@@ -305,3 +308,14 @@ def test_change_of_the_others_by_hand():
 def test_labels_are_one_short_line():
     assert plain("a\nb\tc \u202ed\x07") == "a b c d"
     assert len(plain("x" * 500, 20)) == 20
+
+
+def test_no_chart_and_no_picture_loads_torch():
+    """A report is made again without torch."""
+    code = (
+        "import sys, numpy as np; from interpnet import plotting; plotting.render(np.eye(3), np.ones((1, 3, 3)));"
+        "plotting.plot_layer_relevance(np.ones((1, 1)), ['a'], ['x']); plotting.plot_ablation, plotting.plot_mu_curve;"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
