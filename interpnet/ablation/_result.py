@@ -45,9 +45,7 @@ def finite_mean(values: Any) -> float:
     """
     array = np.asarray(values, np.float64)
     array = array[np.isfinite(array)]
-    if not array.size:
-        return float("nan")
-    return float(array.mean())
+    return float(array.mean()) if array.size else float("nan")
 
 
 def interval(values: Float64, level: float = 0.95) -> tuple[float, float]:

@@ -219,9 +219,8 @@ class _Plan:
         """The mean scores over each class's training images: the strongest ranking of this kind."""
         if self.table is None:
             raise InterpNetError("the control 'highest-activation' needs table=, the training scores")
-        target = self.table.labels
-        if target.ndim != 1:
-            target = self.table.predictions  # a target matrix names no single class
+        # A target matrix names no single class.
+        target = self.table.labels if self.table.labels.ndim == 1 else self.table.predictions
         return [self.table.channel_means(np.flatnonzero(target == c)) for c in range(len(self.relevant))]
 
 

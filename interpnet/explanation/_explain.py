@@ -170,9 +170,8 @@ def combine(heatmaps: Tensor, responses: Tensor, combination: str = "max") -> Te
     """
     if one_of(combination, "combination", COMBINATIONS) == "max":
         return heatmaps.amax(1)
-    weights = responses.clamp(min=0).to(heatmaps)  # docs/method.md, section 4, step 5
-    if combination == "mean":
-        weights = (responses > 0).to(heatmaps)
+    weights = responses.clamp(min=0)  # docs/method.md, section 4, step 5
+    weights = (weights > 0 if combination == "mean" else weights).to(heatmaps)
     total = weights.sum(1, keepdim=True)
     weights = weights / torch.where(total > 0, total, torch.ones_like(total))  # zeros stay zeros
     return (weights[:, :, None, None] * heatmaps).sum(1)

@@ -142,13 +142,7 @@ def channel_heatmap(
 def _picks(channels: Start | Sequence[Start] | Picks, batch: int) -> list[list[Start]]:
     """Return the starts of every image, where one is given for all images, or one or several for each."""
     if isinstance(channels, Channel | Unit | Set):
-        return [[channels]] * batch
+        channels = [channels] * batch
     if len(channels) != batch:
         raise InterpNetError(f"{len(channels)} channels came for {batch} images; expected one for all or one per image")
-    return [_starts(row) for row in channels]
-
-
-def _starts(row: Start | Sequence[Start]) -> list[Start]:
-    if isinstance(row, Channel | Unit | Set):
-        return [row]
-    return list(row)
+    return [[row] if isinstance(row, Channel | Unit | Set) else list(row) for row in channels]

@@ -109,10 +109,8 @@ class SignalRun:
 
         def keeper(name: str) -> Callable[[Tensor], None]:
             def keep(value: Tensor) -> None:
-                if name in copies:
-                    value = value.clone()
-                maps[name] = value
-                versions[name] = value._version  # noqa: SLF001 - torch has no public name for it
+                maps[name] = value.clone() if name in copies else value
+                versions[name] = maps[name]._version  # noqa: SLF001 - torch has no public name for it
                 if self.stop and len(maps) == len(self.sites):
                     stop_forward()
 
@@ -144,9 +142,7 @@ class SignalRun:
             # A second forward pass keeps copies of the maps that a later operator changed.
             done = self.forward(copies=needed & done.overwritten)
         check_overridden(done.report, [done.maps[name] for name in needed])
-        logits = done.maps.get(OUTPUT)
-        if logits is not None:
-            logits = logits.detach()
+        logits = done.maps[OUTPUT].detach() if OUTPUT in done.maps else None
         for name in done.maps.keys() - needed:
             del done.maps[name]  # the backward passes need the memory
         x = done.leaf

@@ -65,7 +65,9 @@ def image_count(loader: Loader) -> int | None:
     if isinstance(n, int):
         return n
     data = getattr(loader, "dataset", None)
-    return len(data) if isinstance(data, Sized) else None
+    if isinstance(data, Sized):
+        return len(data)
+    return None
 
 
 def checked_labels(labels: Tensor | None, n: int, n_classes: int, indices: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,9 +123,7 @@ def collect_scores(
     where = resolve_device(device, model)
     start, batches = _resumed(loader, out)
     first, batches = peek(batches)  # the network is traced on real images
-    cast: AbstractContextManager[Any] = nullcontext()
-    if autocast is not None:
-        cast = torch.autocast(where.type, autocast)
+    cast = nullcontext() if autocast is None else torch.autocast(where.type, autocast)
     if total is None:
         total = image_count(loader)
     with placed(model, where, memory_format) as last, evaluating(model), torch.inference_mode():

@@ -26,18 +26,14 @@ def channel_norms(activation: Tensor, axis: int, *, squared: bool = False) -> Te
     dtype = torch.promote_types(activation.dtype, torch.float32)  # half precision would overflow
     positions = [a for a in range(1, activation.dim()) if a != axis]
     x = activation.permute(0, *positions, axis)
+    if activation.device.type == "cpu" and x.is_contiguous() and x.shape[-1] > 1 and positions:
+        sums = _sums_of_squares(x.flatten(1, -2), dtype)
+        return sums if squared else sums.sqrt_()
     if not positions:  # a unit of a fully connected layer: its map is one number
         norms = activation.to(dtype).abs()
-    elif activation.device.type == "cpu" and x.is_contiguous() and x.shape[-1] > 1:
-        sums = _sums_of_squares(x.flatten(1, -2), dtype)
-        if squared:
-            return sums
-        norms = sums.sqrt_()
     else:
         norms = torch.linalg.vector_norm(activation, dim=positions, dtype=dtype)
-    if squared:
-        return norms.square()
-    return norms
+    return norms.square() if squared else norms
 
 
 def _sums_of_squares(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -59,9 +59,7 @@ class ScoreTable:
         """Share of images whose prediction is their label (single-label tables)."""
         if self.labels.ndim != 1:
             raise DataError("accuracy needs one label per image; this table holds a target matrix")
-        if not len(self):
-            return float("nan")
-        return float(np.mean(self.predictions == self.labels))
+        return float(np.mean(self.predictions == self.labels)) if len(self) else float("nan")
 
     def targets(self, labels: str = "labels") -> npt.NDArray[Any]:
         """Return what to regress on: the ``"labels"``, or the network's own ``"predictions"``.
@@ -114,9 +112,8 @@ class ScoreTable:
 def _row_types(state: Mapping[str, Any]) -> dict[str, np.dtype[Any]]:
     """Return what one row of each file holds."""
     number: np.dtype[Any] = np.dtype("<i8")  # little-endian, whatever machine reads the files
-    labels = number
-    if state["label_columns"] is not None:
-        labels = np.dtype(("<f4", (state["label_columns"],)))
+    columns = state["label_columns"]
+    labels = number if columns is None else np.dtype(("<f4", (columns,)))
     X = np.dtype(("<f4", (sum(size for _, size in state["channels"]),)))
     return {"X.f32": X, "labels.bin": labels, "predictions.i64": number, "indices.i64": number}
 
