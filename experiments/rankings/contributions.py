@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.common.subjects import Subject, batches
-from interpnet.attribution import Propagation, batch_norm_affine, composite
+from interpnet.attribution import Propagation, composite
 from interpnet.engine import Call, Instrument, Site, evaluating, find_sites, instrument
 from interpnet.scores import ScoreTable, collect_scores
 from interpnet.support.types import Float64
@@ -105,7 +105,7 @@ def weight_norms(model: nn.Module, images: Tensor, sites: tuple[Site, ...]) -> F
         if call.kind in {"conv", "linear"}:
             last = call.argument(1, "weight").detach().flatten(1).norm(dim=1)
         elif call.op == "batch_norm":
-            last = last * batch_norm_affine(call)[0].abs()
+            last = last * call.batch_norm_affine()[0].abs()
         if call.name in wanted:
             found[call.name] = last
 

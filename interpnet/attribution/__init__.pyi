@@ -15,4 +15,3 @@ from ._inputs import target_classes as target_classes
 from ._inputs import usable_images as usable_images
 from ._lrp.engine import Propagation as Propagation
 from ._lrp.rules import composite as composite
-from ._refusals import batch_norm_affine as batch_norm_affine

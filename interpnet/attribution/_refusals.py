@@ -79,29 +79,6 @@ def evaluate_call(call: Call) -> Tensor:
     return y
 
 
-def is_fixed_batch_norm(call: Call) -> bool:
-    """Whether a norm is a batch norm on its running statistics: a fixed affine map of each channel."""
-    mean = call.argument(1, "running_mean")
-    training = call.argument(5, "training", default=False)
-    return call.op == "batch_norm" and mean is not None and not training
-
-
-def batch_norm_affine(call: Call) -> tuple[Tensor, Tensor]:
-    """Return scale and shift (C,) of a batch norm on its running statistics: ``y = scale * x + shift``."""
-    mean = call.argument(1, "running_mean")
-    var = call.argument(2, "running_var")
-    weight = call.argument(3, "weight")
-    bias = call.argument(4, "bias")
-    eps = call.argument(7, "eps", 1e-5)
-    scale = (var + eps).rsqrt()
-    if weight is not None:
-        scale = scale * weight.detach()
-    shift = -mean * scale
-    if bias is not None:
-        shift = shift + bias.detach()
-    return scale, shift
-
-
 class Ruled(torch.autograd.Function):
     """The value ``run()`` of an operator whose backward is a rule; subclasses give the backward graph a name."""
 

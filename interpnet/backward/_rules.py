@@ -162,7 +162,7 @@ def _convolved(call: Call, x: Tensor, report: RuleReport) -> _Convolved | None:
     how = call.convolution()
     resample = report.resample and max(how.stride) > 1
     # Convolve gives weights no gradient, which somebody may want.
-    if not resample and _trained(call, 1, 2):
+    if not resample and _trained(call, x):
         return None
     report.resampled += resample
     weight = call.argument(1, "weight").detach()
@@ -170,23 +170,16 @@ def _convolved(call: Call, x: Tensor, report: RuleReport) -> _Convolved | None:
     return _Convolved(x, out, weight, how, resample, (x._version, out._version))  # noqa: SLF001
 
 
-def _trained(call: Call, weight: int, bias: int) -> bool:
-    """Whether the weight or the bias, at these positions, takes a gradient."""
-    given = (call.argument(weight, "weight"), call.argument(bias, "bias"))
-    return any(p is not None and p.requires_grad for p in given)
+def _trained(call: Call, x: Tensor) -> bool:
+    """Whether a weight or bias of the call takes a gradient."""
+    return any(t.requires_grad for t in call.tensors() if t is not x)
 
 
 def _normed(call: Call, x: Tensor, last: _Convolved | None) -> Tensor | None:
     """Give evaluated BatchNorm its factor per channel; after a convolution under a rule it scales that one's weight."""
-    variance = call.argument(2, "running_var")
-    weight = call.argument(3, "weight")
-    if call.argument(5, "training", default=False) or variance is None or _trained(call, 3, 4):
+    if not call.fixed_batch_norm or _trained(call, x):
         return None
-    # y = (x - mean) / sqrt(variance + eps) * weight + bias, so dy/dx is the factor of x.
-    scale = (variance + call.argument(7, "eps", 1e-5)).rsqrt()
-    if weight is not None:
-        scale = scale * weight
-    scale = scale.detach().to(x.dtype)
+    scale = call.batch_norm_affine()[0].to(x.dtype)
     if last is not None and last.made(x):
         # The signal may still start at the convolution itself, whose own node stays as it was.
         return applied(Convolve, last.x, call.run, last.weight, scale, last.how, last.resample)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from interpnet.engine._operators import Operator, argument, operator
@@ -110,6 +111,35 @@ class Call:
         if self.op.startswith("max"):
             dilation = self.argument(4, "dilation", 1)
         return Window(kernel, stride, per_axis(padding, n), per_axis(dilation, n))
+
+    @property
+    def fixed_batch_norm(self) -> bool:
+        """Whether it is a batch norm on its running statistics: a fixed affine map of each channel."""
+        if self.op != "batch_norm":
+            return False
+        given = self._batch_norm()
+        return given["running_mean"] is not None and not given.get("training")
+
+    def batch_norm_affine(self) -> tuple[Tensor, Tensor]:
+        """Return scale and shift (C,) of a batch norm on its running statistics: ``y = scale * x + shift``."""
+        given = self._batch_norm()
+        scale = (given["running_var"] + given["eps"]).rsqrt()
+        if given["weight"] is not None:
+            scale = scale * given["weight"].detach()
+        shift = -given["running_mean"] * scale
+        if given["bias"] is not None:
+            shift = shift + given["bias"].detach()
+        return scale, shift
+
+    def _batch_norm(self) -> dict[str, Any]:
+        order = "input running_mean running_var weight bias training momentum eps"
+        # What torch.nn.functional.batch_norm calls takes its arguments in another order.
+        if self.func is torch.batch_norm:
+            order = "input weight bias running_mean running_var training momentum eps"
+        given: dict[str, Any] = {"running_mean": None, "weight": None, "bias": None, "eps": 1e-5}
+        given.update(zip(order.split(), self.args, strict=False))
+        given.update(self.kwargs)
+        return given
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:

@@ -292,3 +292,20 @@ def test_the_gradient_rule_is_the_gradient(spelling: str) -> None:
     x = torch.randn(1, 3, 6, 6, dtype=torch.float64, requires_grad=True)
     with evaluating(model, frozen=True), backward_rules(model, rectifier="gradient", resample=False):
         assert torch.autograd.gradcheck(lambda v: model(v.clone()), x)
+
+
+def test_torchs_own_batch_norm_has_another_order_of_arguments() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn = nn.BatchNorm2d(3)
+            for p in (self.bn.weight, self.bn.bias, self.bn.running_mean, self.bn.running_var):
+                p.data.uniform_(0.5, 2.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            bn = self.bn
+            return torch.batch_norm(x, bn.weight, bn.bias, bn.running_mean, bn.running_var, False, 0.1, bn.eps, False)
+
+    model, x = Own().double(), torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    R = torch.randn_like(x)
+    torch.testing.assert_close(pull(model, x, R), pull(model.bn.eval(), x, R))

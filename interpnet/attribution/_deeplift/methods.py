@@ -22,7 +22,6 @@ from interpnet.attribution._refusals import (
     check_gradient_is_right,
     check_no_hidden_functions,
     first_tensor,
-    is_fixed_batch_norm,
     refuse_operator,
 )
 from interpnet.attribution._registry import register
@@ -87,7 +86,7 @@ def _keep(method: str, call: Call, kept: dict[str, tuple[Tensor, ...]]) -> None:
     """Keep a copy of a call's inputs on the baseline; weights need no copy."""
     inputs = _inputs(call)
     if call.kind == "norm":
-        if not is_fixed_batch_norm(call):
+        if not call.fixed_batch_norm:
             refuse_operator(method, call, "computes its statistics from the image and has no rule")
         inputs = inputs[:1]  # the rest are its weights and statistics
     if call.kind in _RULED_KINDS or (call.kind is not None and method == "deeplift_revealcancel"):

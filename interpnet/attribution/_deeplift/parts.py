@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from interpnet.attribution._deeplift.rules import Multiplied, closeness, function_of, mean_derivative
-from interpnet.attribution._refusals import batch_norm_affine, first_tensor, origin_of
+from interpnet.attribution._refusals import first_tensor, origin_of
 from interpnet.engine import Call
 
 
@@ -94,7 +94,7 @@ class Parts:
         if call.kind in {"conv", "linear"}:
             self._next = _split(call, x - base(0))
         elif call.kind == "norm":
-            scale = batch_norm_affine(call)[0].view(1, -1, *[1] * (x.dim() - 2))
+            scale = call.batch_norm_affine()[0].view(1, -1, *[1] * (x.dim() - 2))
             plus = self.of(x, base(0))
             self._next = scale.clamp(min=0) * plus + scale.clamp(max=0) * (x - base(0) - plus)
         elif call.kind == "pool":

@@ -42,7 +42,6 @@ from interpnet.attribution._refusals import (
     check_gradient_is_right,
     evaluate_call,
     first_tensor,
-    is_fixed_batch_norm,
     origin_of,
     refuse_operator,
 )
@@ -132,7 +131,7 @@ class Propagation:
         return out
 
     def _normed(self, call: Call) -> Tensor:
-        if not is_fixed_batch_norm(call):
+        if not call.fixed_batch_norm:
             refuse_operator(self._method, call, "computes its statistics from the image and has no rule")
         z = first_tensor(call)
         if origin_of(z) not in self._layers:

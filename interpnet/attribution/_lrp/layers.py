@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from interpnet.attribution._refusals import Ruled, Run, batch_norm_affine
+from interpnet.attribution._refusals import Ruled, Run
 from interpnet.engine import Call
 
 Stabiliser = Callable[[Tensor], Tensor]
@@ -67,7 +67,7 @@ def averaging_layer(call: Call) -> Layer:
 
 def scaling_layer(call: Call) -> Layer:
     """Return a batch norm on its running statistics as the linear layer that it is: one weight a channel."""
-    return Layer(_scale_channels, *batch_norm_affine(call))
+    return Layer(_scale_channels, *call.batch_norm_affine())
 
 
 def _scale_channels(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def merged_layer(layer: Layer, call: Call) -> Layer:
     >>> merged.weight.item(), merged.bias.item()
     (2.0, 4.0)
     """
-    scale, shift = batch_norm_affine(call)
+    scale, shift = call.batch_norm_affine()
     weight = layer.weight
     if weight is None:
         raise RuntimeError("a layer without weight has nothing to merge into")
