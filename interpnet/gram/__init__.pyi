@@ -9,6 +9,7 @@ from ._memory import parts_fit as parts_fit
 from ._memory import parts_gib as parts_gib
 from ._parts import part_grams as part_grams
 from ._parts import random_parts as random_parts
+from ._sums import as_scores as as_scores
 from ._sums import as_target as as_target
 from ._sums import check_some_weight as check_some_weight
 from ._sums import checked_weight as checked_weight

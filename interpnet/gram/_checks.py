@@ -46,7 +46,9 @@ def locate_nonfinite(array: Float64) -> tuple[int, ...] | None:
     if np.isfinite(total):
         return None
     bad = np.argwhere(~np.isfinite(array))
-    return tuple(int(i) for i in bad[0]) if bad.size else None
+    if bad.size == 0:
+        return None
+    return tuple(int(i) for i in bad[0])
 
 
 def locate_bad(name: str, array: Float64, first_row: int = 0) -> str | None:
@@ -85,6 +87,7 @@ def check_gram(G: Float64, B: Float64, yy: Float64, n: object) -> Float64:
     if yy.shape != (B.shape[1],):
         raise InterpNetError(f"Gram.yy has shape {yy.shape}; expected ({B.shape[1]},), one value per class")
     check_values(G, B, yy, n)
+    # Cauchy-Schwarz: |G_ij| <= sqrt(G_ii G_jj) and |B_ij| <= sqrt(G_ii yy_j); eigenvalues would take m^3 operations.
     diagonal = np.diagonal(G)
     if diagonal.min() < 0:
         column = int(diagonal.argmin())
@@ -104,7 +107,9 @@ def check_gram(G: Float64, B: Float64, yy: Float64, n: object) -> Float64:
             f"more than sqrt(G_ii yy_j) = {root[column] * np.sqrt(yy[target]):.6g} allows; "
             "G, B and yy do not come from the same data"
         )
-    return G if symmetric else (G + G.T) / 2
+    if symmetric:
+        return G
+    return (G + G.T) / 2
 
 
 def _check_matrix(G: Float64, root: Float64) -> bool:
@@ -195,6 +200,7 @@ def class_count(labels: npt.NDArray[Any], n_classes: int | None) -> int:
         raise DataError(f"labels have type {labels.dtype}; expected integers 0, 1, 2, ... or an (N, C) target matrix")
     high = int(labels.max())
     count = high + 1 if n_classes is None else int(n_classes)
+    # Python's whole numbers: the largest of uint64 plus one would overflow.
     low = int(labels.min())
     worst = low if low < 0 else high
     if not 0 <= worst < count:
@@ -204,5 +210,6 @@ def class_count(labels: npt.NDArray[Any], n_classes: int | None) -> int:
 
 def as_numpy(value: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return ``value`` (array, memory map, list, or torch tensor on any device) as a numpy array."""
-    detach = getattr(value, "detach", None)
-    return np.asarray(value if detach is None else detach().cpu())
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    return np.asarray(value)

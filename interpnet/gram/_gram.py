@@ -27,13 +27,15 @@ from interpnet.gram._checks import (
 from interpnet.gram._memory import check_class_count, check_size
 from interpnet.gram._sums import (
     Block,
-    Sums,
+    DeviceSums,
+    HostSums,
     as_target,
     checked_blocks,
     checked_data,
     checked_rows,
     checked_target,
     checked_weight,
+    sums_for,
 )
 from interpnet.support.io import atomic_path, npz_path, read_arrays
 from interpnet.support.types import Float64
@@ -76,6 +78,7 @@ class Gram:
     B: Float64
     yy: Float64
     n: int
+    # Whether the cubic test is known to pass; not part of the value.
     _definite: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +110,7 @@ class Gram:
                 f"cannot add Grams of (m, C) = {self.B.shape} and {other.B.shape}: shards must come from "
                 "the same channels and the same classes"
             )
+        # A sum of positive semidefinite matrices is one.
         definite = self.is_definite and other.is_definite
         return _summed(self.G + other.G, self.B + other.B, self.yy + other.yy, self.n + other.n, definite=definite)
 
@@ -114,7 +118,8 @@ class Gram:
         if not isinstance(other, Gram):
             return NotImplemented
         rest = self.without(other)
-        object.__setattr__(rest, "_definite", False)  # that other is a part of self is not taken on trust
+        # That other is a part of self is not taken on trust.
+        object.__setattr__(rest, "_definite", False)
         return rest
 
     def without(self, part: Gram) -> Gram:
@@ -173,6 +178,7 @@ class Gram:
         [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
         """
         scores, target, width, weight = checked_data(X, L, n_classes, sample_weight, block)
+        # Without a name of its own a block is gone before the next is made: memory is one block, not two.
         total = GramAccumulator(scores.shape[1], width)
         for part in checked_blocks(scores, target, width, weight, block):
             total.add_checked(part)
@@ -192,6 +198,7 @@ class Gram:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an ``.npz`` file atomically (arrays ``G``, ``B``, ``yy``, ``n``; nothing pickled)."""
         with atomic_path(npz_path(path)) as tmp:
+            # Not compressed: float64 sums hardly shrink, and m can be ten thousand.
             np.savez(tmp, G=self.G, B=self.B, yy=self.yy, n=np.int64(self.n))
 
     @classmethod
@@ -204,6 +211,7 @@ class Gram:
 def _summed(G: Float64, B: Float64, yy: Float64, n: int, *, definite: bool) -> Gram:
     """Make a Gram of sums that can only be wrong by overflow: symmetric, and consistent, by construction."""
     check_values(G, B, yy, n)
+    # Past __post_init__, whose checks read the (m, m) matrix several times.
     gram = object.__new__(Gram)
     for name, value in (("G", G), ("B", B), ("yy", yy), ("n", n), ("_definite", definite)):
         object.__setattr__(gram, name, value)
@@ -213,7 +221,7 @@ def _summed(G: Float64, B: Float64, yy: Float64, n: int, *, definite: bool) -> G
 class GramAccumulator:
     """Sum a :class:`Gram` while the scores are being collected.
 
-    ``m`` is the number of columns, ``n_classes`` that of targets.
+    ``m`` is the number of columns, ``n_classes`` that of targets, and ``n`` that of the rows added so far.
 
     Examples
     --------
@@ -228,13 +236,14 @@ class GramAccumulator:
         if m < 1 or n_classes < 1:
             raise InterpNetError(f"m is {m} and n_classes is {n_classes}; expected at least one of each")
         check_size(m, n_classes)
-        self._shape = m, n_classes
-        self._sums = Sums(m, n_classes)
+        self._shape = (m, n_classes)
+        self._start()
 
-    @property
-    def n(self) -> int:
-        """Number of rows added."""
-        return self._sums.n
+    def _start(self) -> None:
+        self.n = 0  # rows added
+        self._weight = 0.0
+        # Sums where the rows are, by device; m^2 numbers each, so they are made when the first rows come.
+        self._at: dict[str, HostSums | DeviceSums] = {}
 
     def add(self, X: npt.ArrayLike, L: Any, sample_weight: npt.ArrayLike | None = None) -> None:
         """Add the rows ``X`` (n, m) with targets ``L`` (n, C), dense or sparse, or integer labels (n,).
@@ -249,17 +258,37 @@ class GramAccumulator:
 
     def add_checked(self, block: Block) -> None:
         """Add a block that :mod:`interpnet.gram` has checked."""
-        self._sums.add(block)
+        rows, target, weight = block
+        if rows.shape[0] == 0:
+            return
+        place = str(getattr(rows, "device", "cpu"))
+        if place not in self._at:
+            self._at[place] = sums_for(rows, *self._shape)
+        self._at[place].add(rows, target, weight)
+        self.n += rows.shape[0]
+        self._weight += rows.shape[0] if weight is None else float(weight.sum())
 
     def gram(self) -> Gram:
         """Return the sums so far; later additions do not change what was returned."""
-        return _summed(*self._sums.arrays(copy=True), self.n, definite=True)
+        return self._total(copy=True)
 
     def finish(self) -> Gram:
-        """Return the sums without copying them; nothing can be added afterwards."""
-        gram = _summed(*self._sums.arrays(copy=False), self.n, definite=True)
-        self._sums = Sums(*self._shape)
+        """Return the sums without copying them, and start again from zero."""
+        gram = self._total(copy=False)
+        self._start()
         return gram
+
+    def _total(self, *, copy: bool) -> Gram:
+        if self.n == 0:
+            raise InterpNetError("Gram.n is 0; expected the number of images, at least 1")
+        if self._weight == 0:
+            raise DataError(f"sample_weight is zero for all {self.n} rows; expected at least one weight above zero")
+        first, *others = self._at.values()
+        G, B, yy = first.arrays(copy=copy)
+        for sums in others:
+            for mine, more in zip((G, B, yy), sums.arrays(copy=copy), strict=True):
+                mine += more
+        return _summed(G, B, yy, self.n, definite=True)
 
 
 def one_hot(labels: npt.ArrayLike, n_classes: int | None = None) -> npt.NDArray[np.float32]:
@@ -274,6 +303,7 @@ def one_hot(labels: npt.ArrayLike, n_classes: int | None = None) -> npt.NDArray[
     if index.ndim != 1:
         raise DataError(f"labels have shape {index.shape}; expected (N,)")
     count = class_count(index, n_classes)
+    # One label that runs wild would ask for terabytes.
     check_class_count(count, index.shape[0])
     target = np.zeros((index.shape[0], count), dtype=np.float32)
     target[np.arange(index.shape[0]), index.astype(np.int64)] = 1.0

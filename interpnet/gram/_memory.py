@@ -12,6 +12,7 @@ def check_size(m: int, n_classes: int = 0) -> None:
     memory = physical_memory()
     if memory is None:
         return
+    # Twice eight bytes: the matrix and the solver's copy.
     if 2 * 8 * m * m > memory:
         raise DataError(
             f"the Gram matrix of {m:,} channels takes {parts_gib(m, 1):.1f} GiB, twice that while it is solved, and "
@@ -37,7 +38,9 @@ def check_parts(m: int, n_parts: int, name: str = "part") -> None:
     if memory is None or parts_fit(m, n_parts):
         return
     fit = int(memory / 2 / (8 * m * m))
-    remedy = f"use at most {fit}" if fit >= 2 else "score fewer layers (layers=, --layers)"
+    remedy = f"use at most {fit}"
+    if fit < 2:
+        remedy = "score fewer layers (layers=, --layers)"
     raise DataError(
         f"the Gram matrices of {n_parts} {name}s of the images, {m:,} channels each, take "
         f"{parts_gib(m, n_parts):.1f} GiB, more than half of this machine's {memory / 2**30:.1f} GiB; {remedy}"

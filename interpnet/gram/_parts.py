@@ -60,15 +60,18 @@ def part_grams(
         raise DataError(
             f"part has shape {chosen.shape} and type {chosen.dtype}; expected {scores.shape[0]} integers, one per row"
         )
-    count = int(chosen.max()) + 1 if n_parts is None else n_parts
-    if chosen.min() < 0 or chosen.max() >= count:
-        raise DataError(f"part runs from {chosen.min()} to {chosen.max()}; expected 0 .. {count - 1}")
-    rows = np.bincount(chosen.astype(np.int64), minlength=count)
+    if n_parts is None:
+        n_parts = int(chosen.max()) + 1
+    if chosen.min() < 0 or chosen.max() >= n_parts:
+        raise DataError(f"part runs from {chosen.min()} to {chosen.max()}; expected 0 .. {n_parts - 1}")
+    rows = np.bincount(chosen.astype(np.int64), minlength=n_parts)
     if not rows.all():
-        raise DataError(f"part {int(rows.argmin())} of {count} has no row; expected at least one row per part")
-    check_parts(scores.shape[1], count)
-    sums = [GramAccumulator(scores.shape[1], width) for _ in range(count)]
+        raise DataError(f"part {int(rows.argmin())} of {n_parts} has no row; expected at least one row per part")
+    # Before the sums are made: one (m, m) matrix each.
+    check_parts(scores.shape[1], n_parts)
+    sums = [GramAccumulator(scores.shape[1], width) for _ in range(n_parts)]
     start = 0
+    # Each block goes to the parts it has rows of; without its name, it is gone before the next is made.
     for piece in checked_blocks(scores, target, width, weight, block):
         here = chosen[start : start + piece[0].shape[0]]
         for p in np.unique(here):
@@ -107,6 +110,7 @@ def random_parts(labels: npt.ArrayLike | int, n_parts: int, seed: int = 0) -> In
         raise InterpNetError(
             f"n_parts is {n_parts!r} for {len(classes)} images; expected a whole number from 2 to the number of images"
         )
+    # Dealt in turn, as cards are: shuffled, then by class, one part after the other.
     shuffled = np.random.default_rng(seed).permutation(len(classes))
     by_class = shuffled[np.argsort(classes[shuffled], kind="stable")]
     part = np.empty(len(classes), dtype=np.int64)

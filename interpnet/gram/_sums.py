@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.linalg.blas import dsyrk
 
-from interpnet.errors import DataError, InterpNetError
+from interpnet.errors import DataError
 from interpnet.gram._checks import as_numpy, class_count, locate_bad, nonfinite_message, numeric
 from interpnet.support.checks import whole_number
 from interpnet.support.types import Float64, Int64
@@ -24,7 +24,9 @@ Rows: TypeAlias = Any
 Target: TypeAlias = Any
 Block: TypeAlias = "tuple[Rows, Target, Float64 | None]"
 
+# Rows and columns mirrored at a time, so that both triangles' blocks stay in the cache.
 _MIRROR = 512
+# Columns multiplied at a time on a device.
 _PANEL = 2048
 
 
@@ -32,6 +34,11 @@ def stays_on_device(X: object) -> bool:
     """Tell whether ``X`` is a tensor whose sums run where it is; MPS, for one, has no float64."""
     device = getattr(X, "device", None)
     return getattr(device, "type", None) == "cuda"
+
+
+def as_scores(X: Any) -> Any:
+    """Return a tensor on a CUDA device as it is, without its history, and anything else as a numpy array."""
+    return X.detach() if stays_on_device(X) else as_numpy(X)
 
 
 def as_target(L: Any) -> Any:
@@ -72,11 +79,10 @@ def check_some_weight(weight: Float64 | None, name: str = "sample_weight") -> No
 
 def checked_rows(X: Any, m: int, first_row: int) -> Rows:
     """Return the rows ``X`` (n, m) in float64, refusing NaN and infinity by row and column."""
-    on_device = stays_on_device(X)
-    rows: Any = X.detach() if on_device else as_numpy(X)
+    rows = as_scores(X)
     if rows.ndim != 2 or rows.shape[1] != m:
         raise DataError(f"X has shape {tuple(rows.shape)}; expected (n, {m})")
-    if not on_device:
+    if not stays_on_device(X):
         return _finite("X", rows, first_row)
     rows = rows.double()
     # One number comes from the device; the rows follow only where something is at fault.
@@ -97,6 +103,7 @@ def _finite(name: str, matrix: npt.NDArray[Any], first_row: int) -> Float64:
 def checked_target(L: Any, n: int, n_classes: int, first_row: int) -> Target:
     """Return the targets of ``n`` rows, integer labels as a sparse 0/1 matrix."""
     if not sparse.issparse(L) and L.ndim == 1:
+        # An empty block has no labels to check.
         if L.size:
             class_count(L, n_classes)
         ones = np.ones(len(L))
@@ -122,7 +129,12 @@ def checked_blocks(X: Any, L: Any, n_classes: int, weight: Float64 | None, block
 def _checked_block(X: Any, L: Any, n_classes: int, weight: Float64 | None, part: slice) -> Block:
     rows = checked_rows(X[part], X.shape[1], part.start)
     target = checked_target(L[part], rows.shape[0], n_classes, part.start)
-    return rows, target, None if weight is None else weight[part]
+    return rows, target, _some(weight, part)
+
+
+def _some(weight: Float64 | None, index: Any) -> Float64 | None:
+    """Return the weights of some rows."""
+    return None if weight is None else weight[index]
 
 
 def checked_data(
@@ -130,8 +142,7 @@ def checked_data(
 ) -> tuple[Any, Any, int, Float64 | None]:
     """Check shapes, labels and weights without reading X; return X, L, the number of classes and the weights."""
     target = as_target(L)
-    if not stays_on_device(X):
-        X = as_numpy(X)
+    X = as_scores(X)
     if X.ndim != 2 or 0 in X.shape:
         raise DataError(f"X has shape {tuple(X.shape)}; expected (N, m) with at least one row and one column")
     whole_number(block, "block", least=1)
@@ -149,49 +160,12 @@ def checked_data(
 def take_rows(block: Block, index: Int64) -> Block:
     """Return the rows ``index`` of a block."""
     rows, target, weight = block
-    return rows[index], target[index], None if weight is None else weight[index]
+    return rows[index], target[index], _some(weight, index)
 
 
-class Sums:
-    """Sums of blocks, each where its rows are."""
-
-    def __init__(self, m: int, n_classes: int) -> None:
-        self._shape = m, n_classes
-        self._at: dict[str, HostSums | DeviceSums] = {}
-        self._weight = 0.0
-        self.n = 0
-
-    def add(self, block: Block) -> None:
-        """Add a checked block."""
-        rows, target, weight = block
-        if rows.shape[0] == 0:
-            return
-        self._sums_at(rows).add(rows, target, weight)
-        self.n += rows.shape[0]
-        self._weight += rows.shape[0] if weight is None else float(weight.sum())
-
-    def _sums_at(self, rows: Rows) -> HostSums | DeviceSums:
-        """Return the sums where the rows are; m^2 numbers each, made when the first block comes."""
-        place = str(getattr(rows, "device", "cpu"))
-        if place not in self._at:
-            if stays_on_device(rows):
-                self._at[place] = DeviceSums(*self._shape, rows.device)
-            else:
-                self._at[place] = HostSums(*self._shape)
-        return self._at[place]
-
-    def arrays(self, *, copy: bool) -> tuple[Float64, Float64, Float64]:
-        """Return G, B and yy; without ``copy`` perhaps the sums' own memory, after which nothing may be added."""
-        if self.n == 0:
-            raise InterpNetError("Gram.n is 0; expected the number of images, at least 1")
-        if self._weight == 0:
-            raise DataError(f"sample_weight is zero for all {self.n} rows; expected at least one weight above zero")
-        first, *others = self._at.values()
-        G, B, yy = first.arrays(copy=copy)
-        for sums in others:
-            for mine, more in zip((G, B, yy), sums.arrays(copy=copy), strict=True):
-                mine += more
-        return G, B, yy
+def sums_for(rows: Rows, m: int, n_classes: int) -> HostSums | DeviceSums:
+    """Return empty sums where the rows are."""
+    return DeviceSums(m, n_classes, rows.device) if stays_on_device(rows) else HostSums(m, n_classes)
 
 
 class HostSums:
@@ -218,7 +192,9 @@ class HostSums:
 
     def arrays(self, *, copy: bool) -> tuple[Float64, Float64, Float64]:
         """Return G, B and yy; without ``copy`` the sums' own memory, after which nothing may be added."""
-        full = np.array(self._upper.T, order="C", copy=True) if copy else self._upper.T  # now the lower triangle
+        full = self._upper.T  # now the lower triangle
+        if copy:
+            full = np.array(full, order="C", copy=True)
         _mirror(full)
         return full, np.ascontiguousarray(self._Bt.T), self._yy.copy()
 

@@ -54,6 +54,7 @@ def interpret(
     if channels is None:
         raise InterpNetError("channels is missing; a Gram does not know what its columns are")
     names = map(str, range(gram.n_classes)) if classes is None else classes
+    # The tolerance is tighter than MuLasso's own: these weights are published with their certificates.
     solver = MuLasso(mu=mu, positive=positive, tol=tol).fit_gram(gram)
     gaps = solver.relative_gap_
     return Interpretation(channels, solver.coef_, tuple(names), float(mu), positive, gaps, dict(info or {}))

@@ -21,6 +21,7 @@ from interpnet.support.checks import one_of, whole_number
 from interpnet.support.io import atomic_path, read_arrays
 from interpnet.support.types import Float64, Int64
 
+# Written into every file; another format would need another reader.
 _FORMAT = "interpnet-interpretation-1"
 
 
@@ -73,6 +74,7 @@ class Interpretation:
         if isinstance(cls, str):
             if cls in self.classes:
                 return self.classes.index(cls)
+            # The command line hands numbers on as text.
             if not cls.lstrip("-").isdigit():
                 first = ", ".join(self.classes[:10])
                 more = ", ..." * (len(self.classes) > 10)
@@ -91,6 +93,7 @@ class Interpretation:
         """Return the columns with nonzero (``sign="positive"``: positive) weight, by falling ``|weight|``."""
         one_of(sign, "sign", ("any", "positive"))
         w = self.coef[self.class_index(cls)]
+        # A stable order, so that equal weights stand in the order of the channels on every machine.
         kept = w > 0 if sign == "positive" else w != 0
         order = np.argsort(-np.abs(w), kind="stable")
         columns: Int64 = order[kept[order]]
@@ -111,6 +114,7 @@ class Interpretation:
     def top_channels(self, x: npt.ArrayLike, cls: int | str, k: int = 3) -> list[tuple[Channel, float]]:
         """Return the k channels with the largest positive response; fewer where fewer are positive."""
         whole_number(k, "k", least=1)
+        # docs/method.md, section 4: a negative response speaks against the class.
         response = self.response(x, cls)
         order = np.argsort(-response, kind="stable")[:k]
         return [(self.channels[int(i)], float(response[i])) for i in order if response[i] > 0]
@@ -119,6 +123,7 @@ class Interpretation:
         """Return the share of each class's total ``|w|`` that lies in each layer (C, layers)."""
         total = np.abs(self.coef)
         by_layer = np.stack([total[:, self.channels.slice(n)].sum(1) for n in self.channels.layers], 1)
+        # A class without a relevant channel has shares of 0.
         sums = by_layer.sum(1, keepdims=True)
         shares: Float64 = np.divide(by_layer, sums, out=np.zeros_like(by_layer), where=sums > 0)
         return shares
@@ -133,6 +138,7 @@ class Interpretation:
             "positive": self.positive,
             "info": dict(self.info),
         }
+        # Through a handle, because savez would append a suffix to the name.
         with atomic_path(path) as tmp, tmp.open("wb") as handle:
             np.savez_compressed(handle, coef=self.coef, gaps=self.gaps, meta=np.array(json.dumps(meta)))
 

@@ -88,6 +88,12 @@ def class_radii(mu: Any, n_classes: int) -> Float64:
     return np.broadcast_to(radii, (n_classes,))
 
 
+def plain_radii(radii: npt.ArrayLike) -> float | Float64:
+    """Return one radius as a float, those of the classes as an array."""
+    array = np.asarray(radii, dtype=np.float64)
+    return array if array.ndim else float(array)
+
+
 def class_labels(classes: npt.ArrayLike | None, n_classes: int) -> npt.NDArray[Any]:
     """Return the labels of the classes (C,), numbers where ``classes`` is None."""
     if classes is None:

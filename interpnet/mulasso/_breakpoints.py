@@ -20,6 +20,7 @@ from torch import Tensor
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram
 from interpnet.mulasso._arguments import Options, check_grams, checked_radii
+from interpnet.mulasso._solver._batched_systems import pull_of
 from interpnet.mulasso._solver._certified import objective_at_zero, solve
 from interpnet.mulasso._solver._homotopy import homotopy
 from interpnet.support.checks import whole_number
@@ -180,8 +181,6 @@ def _path(gram: Gram, c: int, radii: Float64, options: Options) -> BreakPoints:
 
 
 def _largest(correlation: Float64, options: Options) -> Float64:
-    """Return the multiplier (T,) that correlations (T, m) imply: weights of one sign follow positive ones only."""
-    if not options.positive:
-        correlation = np.abs(correlation)
-    largest: Float64 = np.maximum(correlation.max(axis=1), 0.0)
+    """Return the multiplier (T,) that correlations (T, m) imply."""
+    largest: Float64 = np.maximum(pull_of(correlation, positive=options.positive).max(axis=1), 0.0)
     return largest

@@ -16,12 +16,11 @@ import numpy.typing as npt
 
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram, part_grams
-from interpnet.mulasso._arguments import MAX_ITER, Options, check_grams, checked_radii, class_labels
+from interpnet.mulasso._arguments import MAX_ITER, Options, check_grams, checked_radii, class_labels, plain_radii
 from interpnet.mulasso._folds import assign_folds, held_out_accuracy
 from interpnet.mulasso._linear_model import ROWS, LinearModel
-from interpnet.mulasso._path import warn_missed
-from interpnet.mulasso._selection_curve import Index, SelectionCurve, choose, default_mus, mean_and_se, squared_error
-from interpnet.mulasso._solver._certified import solve
+from interpnet.mulasso._path import solve_warned
+from interpnet.mulasso._selection_curve import SelectionCurve, choose, default_mus, mean_and_se, squared_error
 from interpnet.mulasso._targets import read_targets
 from interpnet.support.checks import one_of, true_or_false
 from interpnet.support.types import Float64
@@ -131,6 +130,7 @@ class MuLassoCV(LinearModel):
         grams = part_grams(
             scores, target.L, part, n_classes=len(target.classes), sample_weight=target.weight, block=ROWS
         )
+        # Errors are per unit of weight, so that folds of different weight compare.
         mass = np.bincount(part, weights=target.weight, minlength=folds)[:folds].astype(np.float64)
 
         def accuracy(k: int, coef: Float64) -> Float64:
@@ -189,9 +189,9 @@ class MuLassoCV(LinearModel):
         errors = []
         channels = []
         shares = []
+        # A last Gram without mass holds the rows that no fold holds out.
         for k, gram in enumerate(grams[: len(mass)]):
-            solution = solve(total.without(gram), self.mus_, options)
-            warn_missed(solution, self.mus_, classes, options, depth=4)
+            solution = solve_warned(total.without(gram), self.mus_, options, depth=4, classes=classes)
             errors.append(squared_error(gram, solution.coef) / mass[k])
             channels.append(np.count_nonzero(solution.coef, axis=2))
             if accuracy is not None:
@@ -203,12 +203,13 @@ class MuLassoCV(LinearModel):
 
     def _read_off(self) -> None:
         """Take the radius from what the folds measured, and say where the grid was too short."""
+        # docs/method.md, section 2.6: one mu serves all classes unless per_class asks for one each.
         overall = self.error_path_.mean(axis=2)
         best, one_se = choose(self.error_path_ if self.per_class else overall)
         taken = one_se if self.rule == "one_se" else best
-        self.mu_ = self._radius(taken)
-        self.mu_best_ = self._radius(best)
-        self.mu_one_se_ = self._radius(one_se)
+        self.mu_ = plain_radii(self.mus_[taken])
+        self.mu_best_ = plain_radii(self.mus_[best])
+        self.mu_one_se_ = plain_radii(self.mus_[one_se])
         error_mean, error_se = mean_and_se(overall)
         accuracy_mean = None
         accuracy_se = None
@@ -236,11 +237,6 @@ class MuLassoCV(LinearModel):
                 UserWarning,
                 stacklevel=4,
             )
-
-    def _radius(self, place: Index) -> float | Float64:
-        """Return the radius at a place of ``mus_``, or those of the classes at theirs."""
-        radii = self.mus_[place]
-        return radii if radii.ndim else float(radii)
 
 
 def _sum(grams: Sequence[Gram]) -> Gram:

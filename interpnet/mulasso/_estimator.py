@@ -131,6 +131,7 @@ class MuLasso(LinearModel):
         ConvergenceWarning
             ``tol`` was not reached; with the gap, the tolerance and the remedy.
         """
+        # Parameters first: reading the scores can take minutes.
         options = self._options()
         scores = self._scores(X, reset=True)
         target = read_targets(y, scores.shape[0], sample_weight, self.class_weight)
@@ -170,6 +171,7 @@ class MuLasso(LinearModel):
             )
         labels = class_labels(classes, gram.n_classes)
         radii = class_radii(self.mu, gram.n_classes)
+        # Without scores there is nothing scikit-learn could count the features of.
         self.n_features_in_ = gram.m
         return self._fit_radii(gram, radii, options, labels, labels=True, start=self._start(gram))
 

@@ -12,6 +12,7 @@ from interpnet.errors import DataError
 from interpnet.mulasso._targets import Targets
 from interpnet.support.types import Float64, Int64
 
+# Rows that are read at a time.
 _ROWS = 4096
 
 
@@ -24,10 +25,13 @@ def assign_folds(cv: Any, target: Targets, n: int, random_state: int | None) -> 
         scikit-learn's, for more folds than images; :class:`~interpnet.errors.DataError` for test sets that overlap,
         training sets that are not all the other images, and folds without weight.
     """
-    labels = target.L if target.labels else None
+    labels = None
+    kind = KFold
+    if target.labels:
+        labels = target.L
+        kind = StratifiedKFold
     cv = 5 if cv is None else cv
     if isinstance(cv, int | np.integer):
-        kind = StratifiedKFold if target.labels else KFold
         cv = kind(int(cv), shuffle=True, random_state=random_state)
     fold = np.full(n, -1, dtype=np.int64)
     for k, (train, test) in enumerate(check_cv(cv, labels, classifier=True).split(np.empty((n, 0)), labels)):
@@ -35,6 +39,7 @@ def assign_folds(cv: Any, target: Targets, n: int, random_state: int | None) -> 
         trains[train] = True
         tests = np.zeros(n, dtype=bool)
         tests[test] = True
+        # The training Gram of a fold is the total minus the fold's, so no other split can be served.
         if not tests.any() or tests.all() or (trains == tests).any():
             raise DataError(
                 f"cv: fold {k} trains on {trains.sum()} and tests on {tests.sum()} of {n} images; expected to test on "
@@ -51,6 +56,7 @@ def assign_folds(cv: Any, target: Targets, n: int, random_state: int | None) -> 
 def held_out_accuracy(scores: Any, target: Targets, rows: Int64, coef: Float64, device: str | None) -> Float64:
     """Return the weighted share of ``rows`` that each of ``coef`` (T, C, m) names rightly, (T,)."""
     weights = torch.from_numpy(coef).to(device or "cpu")
+    # The class weight steers the fit; the accuracy counts images as the caller weighs them.
     counts = np.ones(len(target.L)) if target.sample_weight is None else target.sample_weight
     right = np.zeros(len(coef))
     mass = 0.0

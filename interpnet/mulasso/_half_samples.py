@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.errors import InterpNetError
-from interpnet.gram import Gram, as_numpy, check_parts, part_grams, random_parts, stays_on_device
+from interpnet.gram import Gram, as_scores, check_parts, part_grams, random_parts
 from interpnet.mulasso._arguments import Options, check_grams, check_mu, class_radii
-from interpnet.mulasso._path import warn_missed
-from interpnet.mulasso._solver._certified import solve
+from interpnet.mulasso._path import solve_warned
 from interpnet.mulasso._targets import read_targets
 from interpnet.support.checks import whole_number
 from interpnet.support.progress import progress_bar
@@ -31,10 +30,11 @@ def block_grams(
 ) -> list[Gram]:
     """Deal the images into random blocks and sum the Gram of each; ``mu`` is checked before the scores are read."""
     check_mu(mu)
-    scores: Any = X if stays_on_device(X) else as_numpy(X)
+    scores = as_scores(X)
     if scores.ndim != 2:
         raise InterpNetError(f"X has shape {tuple(scores.shape)}; expected (N, m)")
     target = read_targets(y, scores.shape[0], sample_weight, class_weight)
+    # Refused before the pass over the scores, which may take minutes.
     class_radii(mu, len(target.classes))
     check_parts(scores.shape[1], n_blocks, "block")
     part = random_parts(target.L if target.labels else scores.shape[0], n_blocks, seed)
@@ -81,9 +81,7 @@ class Halves:
             for chosen in self:
                 half = sum((blocks[b] for b in chosen[1:]), blocks[chosen[0]])
                 for side in (half, total.without(half)):
-                    solution = solve(side, radii, options)
                     # Frames: this method, the public function, its caller.
-                    warn_missed(solution, radii, np.arange(total.n_classes), options, depth=4)
-                    counts += solution.coef[0] != 0
+                    counts += solve_warned(side, radii, options, depth=4).coef[0] != 0
                     advance(1)
         return counts / (2 * self.n_pairs)

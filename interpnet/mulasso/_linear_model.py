@@ -14,11 +14,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from interpnet.errors import DataError
 from interpnet.gram import Gram, as_numpy, as_target, locate_bad, stays_on_device
 from interpnet.mulasso._arguments import Options
-from interpnet.mulasso._path import warn_missed
-from interpnet.mulasso._solver._certified import solve
+from interpnet.mulasso._path import solve_warned
 from interpnet.mulasso._targets import check_class_weight
 from interpnet.support.types import Float64
 
+# Rows of scores that are read, and converted to float64, at a time.
 ROWS = 4096
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class LinearModel(_Estimator):
         check_is_fitted(self)
         scores = self._scores(X, reset=False)
         result = np.empty((scores.shape[0], self.coef_.shape[0]))
+        # In blocks, so that a memory map is never read as a whole.
         for start in range(0, scores.shape[0], ROWS):
             rows = as_numpy(scores[start : start + ROWS])
             where = locate_bad("X", np.asarray(rows, dtype=np.float64), start)
@@ -84,9 +85,9 @@ class LinearModel(_Estimator):
         start: Float64 | None = None,
     ) -> Self:
         """Solve at the radii (C,), or at one for all, and keep the weights; a method that users call calls this."""
+        # One row of the path: the solver takes radii (T, C).
         mus = np.broadcast_to(np.asarray(radii, dtype=np.float64), (1, gram.n_classes))
-        solution = solve(gram, mus, options, start)
-        warn_missed(solution, mus, classes, options, depth=4)
+        solution = solve_warned(gram, mus, options, depth=4, classes=classes, start=start)
         self.classes_ = classes
         self.coef_ = solution.coef[0]
         self.dual_gap_ = solution.gap[0]

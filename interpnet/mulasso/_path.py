@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 
 from interpnet.gram import Gram
-from interpnet.mulasso._arguments import MAX_ITER, Options, check_grams, checked_radii
+from interpnet.mulasso._arguments import MAX_ITER, Options, check_grams, checked_radii, class_labels
 from interpnet.mulasso._solver._certified import Solution, solve
 from interpnet.support.types import Float64
 
@@ -47,29 +47,40 @@ def mulasso_path(
     >>> mulasso_path(gram, [0.25, 2.0])[:, 0].tolist()
     [[0.25, 0.0], [1.0, 0.0]]
     """
+    # One pass: the solution at a radius is the first guess at the next.
     radii = np.atleast_1d(checked_radii(mus, "mus", "a vector of numbers", (0, 1)))
     options = Options(positive, tol, max_iter, device, n_jobs)
     check_grams(gram)
-    solution = solve(gram, radii, options)
-    warn_missed(solution, radii, np.arange(gram.n_classes), options, depth=3)
-    return solution.coef
+    return solve_warned(gram, radii, options, depth=3).coef
 
 
-def warn_missed(solution: Solution, mus: Float64, classes: npt.NDArray[Any], options: Options, *, depth: int) -> None:
-    """Warn, ``depth`` frames up (the caller of the public function), where the tolerance was missed.
+def solve_warned(
+    gram: Gram,
+    mus: Float64,
+    options: Options,
+    *,
+    depth: int,
+    classes: npt.NDArray[Any] | None = None,
+    start: Float64 | None = None,
+) -> Solution:
+    """Solve at the radii ``mus``, (T,) or (T, C), and warn ``depth`` frames up where the tolerance was missed.
 
-    ``mus`` are the radii, (T,) or (T, C).
+    The frame is that of the caller of the public function; ``classes`` are labels for the message.
     """
+    solution = solve(gram, mus, options, start)
+    # Written so that a gap of NaN counts as missed.
     missed = ~(solution.relative <= options.tol)
     if not missed.any():
-        return
+        return solution
     t, c = np.unravel_index(int(np.nan_to_num(solution.relative, nan=np.inf).argmax()), missed.shape)
-    mu = mus[t, c] if mus.ndim == 2 else mus[t]
+    mu = np.broadcast_to(mus.reshape(len(mus), -1), missed.shape)[t, c]
+    name = class_labels(classes, gram.n_classes)[c]
     warnings.warn(
-        f"the relative duality gap is {solution.relative[t, c]:.2e} for class {classes[c]!s} "
+        f"the relative duality gap is {solution.relative[t, c]:.2e} for class {name!s} "
         f"at mu={mu:g} (missed by {np.count_nonzero(missed.any(axis=0))} of {missed.shape[1]} classes), "
         f"above tol={options.tol:g}; raise max_iter (now {options.max_iter}) or tol, or lower mu: "
         "far beyond the l1 norm of a least squares solution the gap is rounding times mu",
         ConvergenceWarning,
         stacklevel=depth,
     )
+    return solution

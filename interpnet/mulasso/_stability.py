@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.errors import InterpNetError
-from interpnet.mulasso._arguments import MAX_ITER, Options
+from interpnet.mulasso._arguments import MAX_ITER, Options, plain_radii
 from interpnet.support.io import atomic_path, npz_path, read_arrays
 from interpnet.support.types import Float64
 
@@ -79,6 +79,7 @@ class Stability:
         """
         if not 0.5 < threshold <= 1:
             raise InterpNetError(f"threshold is {threshold!r}; expected a frequency above 0.5 and at most 1")
+        # docs/method.md, section 2.7.
         bound: Float64 = self.n_selected**2 / ((2 * threshold - 1) * self.frequency.shape[1])
         return bound
 
@@ -92,7 +93,7 @@ class Stability:
     def load(cls, path: str | os.PathLike[str]) -> Stability:
         """Read what :meth:`save` wrote; a missing, damaged or foreign file is a RunFolderError."""
         with read_arrays(path, [field.name for field in fields(cls)], "stability selection") as data:
-            return cls(data["frequency"], int(data["n_subsamples"]), _plain(data["mu"]), bool(data["positive"]))
+            return cls(data["frequency"], int(data["n_subsamples"]), plain_radii(data["mu"]), bool(data["positive"]))
 
     @classmethod
     def from_grams(
@@ -114,12 +115,13 @@ class Stability:
         The blocks are disjoint, random and of about the same size, such as :func:`interpnet.gram.part_grams` sums over
         :func:`interpnet.gram.random_parts`. All else is as for :func:`stability_selection`.
         """
+        # Here and below the solver is loaded only where it is needed: it brings torch along.
         from interpnet.mulasso._half_samples import Halves
 
         options = Options(positive, tol, max_iter, device, n_jobs)
         blocks = list(grams)
         frequency = Halves(len(blocks), n_pairs, seed, "grams").solve(blocks, mu, options, progress=progress)
-        return cls(frequency, 2 * n_pairs, _plain(mu), options.positive)
+        return cls(frequency, 2 * n_pairs, plain_radii(mu), options.positive)
 
 
 def stability_selection(
@@ -179,10 +181,6 @@ def stability_selection(
     options = Options(positive, tol, max_iter, device, n_jobs)
     halves = Halves(n_blocks, n_pairs, seed, "n_blocks")
     blocks = block_grams(X, y, mu, n_blocks, seed, class_weight=class_weight, sample_weight=sample_weight)
-    return Stability(halves.solve(blocks, mu, options, progress=progress), 2 * n_pairs, _plain(mu), options.positive)
-
-
-def _plain(mu: npt.ArrayLike) -> float | Float64:
-    """Return one radius as a float, those of the classes as an array."""
-    radii = np.asarray(mu, dtype=np.float64)
-    return radii if radii.ndim else float(radii)
+    return Stability(
+        halves.solve(blocks, mu, options, progress=progress), 2 * n_pairs, plain_radii(mu), options.positive
+    )

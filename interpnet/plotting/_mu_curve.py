@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from interpnet.mulasso import SelectionCurve
 
 _DASHES = (0, (4, 3))
+# Up to so many decades, these multiples of each power of ten are labelled.
 _TICKS = ((1.3, (1.0, 2.0, 5.0)), (3.0, (1.0, 3.0)), (np.inf, (1.0,)))
 
 
@@ -68,6 +69,7 @@ def _error(axes: Axes, mus: Float64, curve: SelectionCurve) -> None:
     mean = curve.error_mean
     se = curve.error_se
     _band(axes, mus, mean, se)
+    # The bound of the one-standard-error rule (docs/method.md, section 2.6).
     best = int(np.argmin(mean))
     bound = float(mean[best] + se[best])
     axes.axhline(bound, color=VERMILLION, linestyle=":", linewidth=1.3, label="smallest + 1 standard error")

@@ -18,6 +18,7 @@ STABILITY_FILE = "stability.npz"
 _FORMAT = "interpnet-selection-1"
 #: Meinshausen and Buehlmann take thresholds from 0.6 to 0.9; below the lowest a channel counts as seldom named.
 SELDOM = 0.6
+# What a choice on targets without labels does not have.
 _ACCURACY = ("accuracy_mean", "accuracy_se")
 _CURVES = ("error_mean", "error_se", *_ACCURACY, "channels_mean")
 _AGAIN = "delete it and run `interpnet solve` again"
@@ -55,6 +56,7 @@ def how_chosen(curve: SelectionCurve) -> str:
     if chosen != best:
         text += f", against {_short(curve, best)} at the smallest error"
     text += "."
+    # The error goes on falling long after the accuracy has stopped rising.
     if curve.enough is not None and curve.enough < chosen:
         text += (
             f" For accuracy alone a smaller mu would do: from mu = {curve.enough:.3g} on, "
@@ -121,6 +123,7 @@ def read_selection(folder: Path) -> SelectionCurve | None:
         return None
     try:
         return selection_from(read_json(path))
+    # A KeyError says the name alone.
     except KeyError as error:
         raise RunFolderError(f"{str(path)!r} lacks {error}; {_AGAIN}") from error
     except (AttributeError, TypeError, ValueError) as error:

@@ -20,6 +20,7 @@ from ..run.config import RunConfig
 from ..run.selection import STABILITY_FILE
 from ..run.session import Notes
 
+# docs/method.md, section 2.6.
 _FOLDS = 5
 # One image to fit on and one to hold out.
 _FEWEST = 2
@@ -115,6 +116,7 @@ def measure_stability(
         class_weight=_class_weight(config),
         seed=config.seed,
     )
+    # Classes without images were not fitted; the file has a row for every output of the network.
     frequency = np.zeros((n_classes, len(table.channels)))
     frequency[np.unique(targets)] = found.frequency
     replace(found, frequency=frequency).save(folder / STABILITY_FILE)

@@ -32,10 +32,8 @@ _FILES = (f"weights/{FILE}", "weights/channels.csv", "weights/summary.json")
 
 
 def solve_key(session: Session) -> str:
-    """Return the key of the solve stage for the current scores and settings.
-
-    Settings that came later count only where they are used, so that earlier runs stay up to date.
-    """
+    """Return the key of the solve stage for the current scores and settings."""
+    # Settings that came later count only where they are used, so that earlier runs stay up to date.
     config = session.config
     settings = config.section("solve")
     if config.mu == "auto" or config.stability:
@@ -141,35 +139,26 @@ def _target(table: ScoreTable, n_classes: int, wanted: str, notes: Notes) -> str
 
 def channels_csv(found: Interpretation, frequency: Float64 | None = None) -> str:
     """Return one line per relevant channel: class, rank, layer, index, weight, and frequency (C, m) where known."""
-    rows: list[list[Any]] = [["class", "rank", "layer", "index", "weight"]]
+    header = ["class", "rank", "layer", "index", "weight"]
+    rows: list[list[Any]] = [header if frequency is None else [*header, "frequency"]]
     for c, name in enumerate(found.classes):
-        for rank, (channel, weight) in enumerate(found.relevant(c), start=1):
-            rows.append([name, rank, channel.layer, channel.index, repr(weight)])
-    if frequency is not None:
-        often = [float(frequency[c, column]) for c in range(len(found.classes)) for column in found.columns(c)]
-        for row, last in zip(rows, ["frequency", *map(repr, often)], strict=True):
-            row.append(last)
+        often = [] if frequency is None else frequency[c, found.columns(c)].tolist()
+        for rank, (channel, weight) in enumerate(found.relevant(c)):
+            row = [name, rank + 1, channel.layer, channel.index, repr(weight)]
+            rows.append(row + [repr(value) for value in often[rank : rank + 1]])
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
 def summarise(found: Interpretation, counts: Int64, frequency: Float64 | None = None) -> dict[str, Any]:
-    """Return, for every class, its images, channels, gap, and the layers its weight lies in.
-
-    With frequencies (C, m), also how many of its channels fewer than 0.6 of the half samples name.
-    """
+    """Return every class's images, channels, gap and layers, and with frequencies (C, m) how many are seldom named."""
     share = found.layer_relevance()
     classes: list[dict[str, Any]] = []
     for c, name in enumerate(found.classes):
         columns = found.columns(c)
-        entry: dict[str, Any] = {
-            "index": c,
-            "name": name,
-            "n_images": int(counts[c]),
-            "n_relevant": len(columns),
-            "n_positive": len(found.columns(c, "positive")),
-        }
+        entry: dict[str, Any] = {"index": c, "name": name, "n_images": int(counts[c]), "n_relevant": len(columns)}
+        entry["n_positive"] = len(found.columns(c, "positive"))
         if frequency is not None:
             entry["n_seldom"] = sum(seldom(float(frequency[c, column])) for column in columns)
         entry["l1"] = float(np.abs(found.coef[c]).sum())
@@ -190,13 +179,7 @@ def summarise(found: Interpretation, counts: Int64, frequency: Float64 | None = 
 
 
 def load_interpretation(session: Session) -> Interpretation:
-    """Open the weights of the current solve stage.
-
-    Raises
-    ------
-    RunFolderError
-        The stage has not run, or not with the present settings.
-    """
+    """Open the weights of the solve stage; one that has not run with the present settings is a RunFolderError."""
     require_current(session, "solve", solve_key(session))
     return Interpretation.load(Path(session.run.folder("solve")) / FILE)
 

@@ -116,7 +116,7 @@ def test_warm_start_hands_over_the_last_weights(monkeypatch: pytest.MonkeyPatch)
         starts.append(start)
         return solve(gram, mus, options, start)
 
-    monkeypatch.setattr("interpnet.mulasso._linear_model.solve", watched)
+    monkeypatch.setattr("interpnet.mulasso._path.solve", watched)
     model = MuLasso(0.5, warm_start=True).fit(X, Y)
     first = model.coef_
     second = model.set_params(mu=0.6).fit(X, Y).coef_

@@ -82,12 +82,12 @@ def test_halves_complement_each_other_and_sum_to_the_total(monkeypatch: pytest.M
     X, labels = labelled()
     sides = []
 
-    def watched(gram, *args):
+    def watched(gram, *args, **options):
         sides.append(gram)
-        return solve(gram, *args)
+        return solve(gram, *args, **options)
 
-    solve = _half_samples.solve
-    monkeypatch.setattr(_half_samples, "solve", watched)
+    solve = _half_samples.solve_warned
+    monkeypatch.setattr(_half_samples, "solve_warned", watched)
     stability_selection(X, labels, mu=0.4, n_pairs=3, n_blocks=4)
     total = Gram.from_scores(X, labels)
     assert len(sides) == 6

@@ -8,15 +8,23 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
+from interpnet.support.types import Float64
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+Array = TypeVar("Array", Tensor, Float64)
 State = TypeVar("State", bound="DataclassInstance")
 
 
 def rows_of(state: State, rows: Tensor) -> State:
     """Return a dataclass of tensors, one row per class, with the classes ``rows`` only."""
     return replace(state, **{field.name: getattr(state, field.name)[rows] for field in fields(state)})
+
+
+def pull_of(correlation: Array, *, positive: bool) -> Array:
+    """Return how strongly each column asks to join: weights of one sign follow positive correlations only."""
+    return correlation if positive else abs(correlation)
 
 
 def active_block(G: Tensor, act: Tensor, used: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interpnet.mulasso._solver._batched_systems import factorise, image, rows_of
+from interpnet.mulasso._solver._batched_systems import factorise, image, pull_of, rows_of
 
 # Columns that join at first, and the fewest that may in any round. More at the start would bring in copies of the
 # strongest column, which then leave one round after the other.
@@ -71,7 +71,7 @@ class _Live:
 
 
 def pivot(
-    G: Tensor, b: Tensor, mu: Tensor, guess: Tensor | None, *, positive: bool, max_rounds: int, widest: int
+    G: Tensor, b: Tensor, mu: Tensor, guess: Tensor, *, positive: bool, max_rounds: int, widest: int
 ) -> PivotResult:
     """Solve every class at its radius ``mu`` (C,), all classes in step, for ``G`` (m, m) and ``b`` (C, m).
 
@@ -107,7 +107,7 @@ def _one_round(G: Tensor, live: _Live, result: PivotResult, *, positive: bool) -
     """
     weight, multiplier, sound = _solve_guess(G, live)
     correlation = live.b - image(G, live.columns, weight)
-    pull = _pull(correlation, positive=positive).scatter(1, live.columns, float("-inf"))
+    pull = pull_of(correlation, positive=positive).scatter(1, live.columns, float("-inf"))
     bound = multiplier * (1 + EXCESS) + live.rounding
     wrong = (weight * live.sign <= 0) & live.sign.ne(0)
     contradictions = (pull > bound[:, None]).sum(1) + wrong.sum(1)
@@ -127,11 +127,6 @@ def _one_round(G: Tensor, live: _Live, result: PivotResult, *, positive: bool) -
     return ends, sound
 
 
-def _pull(correlation: Tensor, *, positive: bool) -> Tensor:
-    """Return how strongly each column asks to join: weights of one sign follow positive correlations only."""
-    return correlation if positive else correlation.abs()
-
-
 def room_for(active: int, level: float, mu: float, total: float, *, positive: bool) -> int:
     """Return how many columns may join ``active`` ones whose weights have the l1 norm ``total``."""
     if level > 0:
@@ -140,14 +135,11 @@ def room_for(active: int, level: float, mu: float, total: float, *, positive: bo
     return max(FEW, int(active * far))
 
 
-def _begin(b: Tensor, guess: Tensor | None, *, positive: bool) -> tuple[Tensor, Tensor]:
+def _begin(b: Tensor, guess: Tensor, *, positive: bool) -> tuple[Tensor, Tensor]:
     """Return the active columns (C, K) and signs of the first guess; where there is none, the strongest columns."""
     nowhere = b.new_zeros(len(b))
     few = torch.full((len(b),), FEW, device=b.device)
-    pull = _pull(b, positive=positive)
-    if guess is None:
-        none = torch.zeros(len(b), 1, dtype=torch.int64, device=b.device)
-        return _exchange(none, b.new_zeros(len(b), 1), b, pull, nowhere, few)
+    pull = pull_of(b, positive=positive)
     width = max(1, int(guess.ne(0).sum(1).max()))
     columns = guess.ne(0).to(torch.int8).topk(width, dim=1).indices
     sign = guess.gather(1, columns).to(b.dtype)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import torch
 from scipy.linalg.lapack import dpotrf, dtrtrs
 from torch import Tensor
 
-from interpnet.mulasso._solver._batched_systems import rows_product
+from interpnet.mulasso._solver._batched_systems import pull_of, rows_product
 from interpnet.mulasso._solver._block_pivoting import EXCESS, FEW, MOST_ROUNDS, PATIENCE, ROUNDING, room_for
 from interpnet.mulasso._solver._simplex_exchange import shortest
 from interpnet.support.types import Float64, Int64
@@ -48,7 +49,7 @@ def pivot_wide(
     active = np.flatnonzero(guess)
     sign = guess[active].astype(np.float64)
     if len(active) == 0:
-        active, sign = _join(active, sign, b, _pull(b, positive=positive), 0.0, FEW)
+        active, sign = _join(active, sign, b, pull_of(b, positive=positive), 0.0, FEW)
     fewest = 2 * m + 1
     patience = PATIENCE
     rounds = 0
@@ -65,7 +66,7 @@ def pivot_wide(
         if not np.isfinite(weight).all():
             break
         correlation = b - rows_product(G, torch.from_numpy(active), torch.from_numpy(weight)).numpy()
-        pull = _pull(correlation, positive=positive).copy()
+        pull = pull_of(correlation, positive=positive).copy()
         pull[active] = -np.inf
         bound = multiplier * (1 + EXCESS) + rounding
         stays = weight * sign > 0
@@ -92,11 +93,6 @@ def pivot_wide(
         room = max(1, room >> (PATIENCE - patience))
         active, sign = _join(active[stays], sign[stays], correlation, pull, bound, room)
     return WideResult(np.zeros(m), False, rounds)
-
-
-def _pull(correlation: Float64, *, positive: bool) -> Float64:
-    """Return how strongly each column asks to join: weights of one sign follow positive correlations only."""
-    return correlation if positive else np.abs(correlation)
 
 
 def _spread(m: int, active: Int64, weight: Float64) -> Float64:
@@ -161,32 +157,23 @@ def _independent(G: Tensor, active: Int64) -> tuple[npt.NDArray[np.bool_], _Fact
 
 def _by_lapack(G: Tensor, where: Int64) -> _Factor:
     block = G.numpy().ravel().take(where)
-    factor, info = dpotrf(block.T, lower=1, clean=0, overwrite_a=0)
-
-    def down(x: Float64) -> Float64:
-        solved: Float64 = dtrtrs(factor, x, lower=1)[0]
-        return solved
-
-    def back(x: Float64) -> Float64:
-        solved: Float64 = dtrtrs(factor, x, lower=1, trans=1)[0]
-        return solved
-
-    return _Factor(np.diagonal(block), np.diagonal(factor), int(info), down, back)
+    L, info = dpotrf(block.T, lower=1, clean=0, overwrite_a=0)
+    down = partial(dtrtrs, L, lower=1)
+    back = partial(dtrtrs, L, lower=1, trans=1)
+    return _Factor(np.diagonal(block), np.diagonal(L), int(info), lambda x: down(x)[0], lambda x: back(x)[0])
 
 
 def _by_torch(G: Tensor, where: Int64) -> _Factor:
     block = G.view(-1).index_select(0, torch.from_numpy(where.ravel())).view(where.shape)
-    factor, info = torch.linalg.cholesky_ex(block)
-
-    def down(x: Float64) -> Float64:
-        solved: Float64 = torch.linalg.solve_triangular(factor, torch.from_numpy(x), upper=False).numpy()
-        return solved
-
-    def back(x: Float64) -> Float64:
-        solved: Float64 = torch.linalg.solve_triangular(factor.T, torch.from_numpy(x), upper=True).numpy()
-        return solved
-
-    return _Factor(block.diagonal().numpy(), factor.diagonal().numpy(), int(info), down, back)
+    L, info = torch.linalg.cholesky_ex(block)
+    triangular = torch.linalg.solve_triangular
+    return _Factor(
+        block.diagonal().numpy(),
+        L.diagonal().numpy(),
+        int(info),
+        lambda x: triangular(L, torch.from_numpy(x), upper=False).numpy(),
+        lambda x: triangular(L.T, torch.from_numpy(x), upper=True).numpy(),
+    )
 
 
 def _join(

@@ -16,7 +16,7 @@ from torch import Tensor
 from interpnet.gram import Gram
 from interpnet.mulasso._arguments import Options
 from interpnet.mulasso._solver._active_set_descent import finish
-from interpnet.mulasso._solver._batched_systems import dense_image, factorise, refined_solve
+from interpnet.mulasso._solver._batched_systems import dense_image, factorise, pull_of, refined_solve
 from interpnet.mulasso._solver._schedule import batches, explore, share
 from interpnet.support.types import Float64, Int64
 
@@ -55,7 +55,7 @@ def duality_gap(G: Tensor, b: Tensor, coef: Tensor, mu: Tensor, *, positive: boo
     """Return the duality gap (C,) of the feasible ``coef`` (C, m) at ``mu`` (C,), and the multiplier it implies."""
     # docs/method.md, section 2.3, from G, b and the weights alone: how they were found does not matter.
     gradient = dense_image(G, coef) - b
-    pull = (-gradient).amax(1).clamp(min=0) if positive else gradient.abs().amax(1)
+    pull = pull_of(-gradient, positive=positive).amax(1).clamp(min=0)
     return ((coef * gradient).sum(1) + mu * pull).clamp(min=0), pull
 
 
@@ -87,7 +87,8 @@ def _explored(gram: Gram, ascending: Float64, options: Options, start: Float64 |
     G = torch.from_numpy(gram.G).to(device)
     b = torch.from_numpy(np.ascontiguousarray(gram.B.T)).to(device)
     mus = torch.from_numpy(ascending).to(device)
-    guess = None if start is None else torch.from_numpy(np.sign(start).astype(np.int8)).to(device)
+    start = np.zeros(b.shape) if start is None else start
+    guess = torch.from_numpy(np.sign(start).astype(np.int8)).to(device)
     coef, steps = explore(G, b, mus, guess, options, threads)
     goal = _POLISH * torch.from_numpy(objective_at_zero(gram)).to(device)
     gap = torch.zeros_like(mus)

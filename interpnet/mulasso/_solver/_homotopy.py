@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interpnet.mulasso._solver._batched_systems import factorise, refined_solve, rows_of
+from interpnet.mulasso._solver._batched_systems import factorise, pull_of, refined_solve, rows_of
 from interpnet.mulasso._solver._homotopy_state import ActiveSet, Correlations, GramRows, Progress
 
 # A column whose Schur complement is below this share of its own square is linearly dependent on the active ones.
@@ -76,7 +76,7 @@ def homotopy(
             walk.secure()
             walk.compact()
     else:
-        walk.give_up(walk.progress.alive)
+        walk.give_up(walk.progress.alive.nonzero()[:, 0])
     walk.count_steps()
     return walk.result
 
@@ -129,7 +129,7 @@ class _Walk:
         slope = self.correlation.slope
         # c_j is within the bound now, so it can only reach the side of its offset's sign: the event lies at the
         # multiplier |offset| / (1 - sign(offset) slope) (Efron et al. 2004, equation 2.13).
-        reach = offset if self.positive else offset.abs()
+        reach = pull_of(offset, positive=self.positive)
         room = 1 - (slope if self.positive else torch.copysign(slope, offset * slope))
         event = torch.where(room > _TIED, reach / room, _NEVER)
         event.clamp_(max=self.progress.multiplier[:, None]).add_(self.correlation.bar)
@@ -281,7 +281,7 @@ class _Walk:
             return
         b = correlation.at_zero
         factor, info = factorise(self.G, active.column[row], active.used[row].to(b.dtype))
-        self._fail(row[info != 0])
+        self.give_up(row[info != 0])
         row = row[info == 0]
         factor = factor[info == 0]
         used = active.used[row]
@@ -303,17 +303,12 @@ class _Walk:
         point, broken = self._point(row, progress.multiplier[row])
         progress.safe[row] = torch.where(broken[:, None], progress.safe[row], point)
         cycling = progress.idle[row] > len(self.G) + 50
-        self._fail(row[broken | cycling])
+        self.give_up(row[broken | cycling])
 
-    def _fail(self, row: Tensor) -> None:
-        failed = torch.zeros_like(self.progress.alive)
-        failed[row] = True
-        self.give_up(failed & self.progress.alive)
-
-    def give_up(self, who: Tensor) -> None:
-        """Leave the classes ``who`` where they are, for another method to go on from."""
+    def give_up(self, rows: Tensor) -> None:
+        """Leave the classes ``rows`` where they are, for another method to go on from."""
         progress = self.progress
-        for row in who.nonzero()[:, 0].tolist():
+        for row in rows.tolist():
             self.result.coef[int(progress.target[row]) :, progress.ids[row]] = progress.safe[row]
             self.result.stalled[progress.ids[row]] = True
             progress.alive[row] = False

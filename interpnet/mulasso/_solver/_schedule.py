@@ -67,9 +67,7 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def explore(
-    G: Tensor, b: Tensor, mus: Tensor, guess: Tensor | None, options: Options, threads: int
-) -> tuple[Tensor, Tensor]:
+def explore(G: Tensor, b: Tensor, mus: Tensor, guess: Tensor, options: Options, threads: int) -> tuple[Tensor, Tensor]:
     """Return solutions (T, C, m), not yet certified, and the rounds and events each class took (C,).
 
     ``G`` (m, m), ``b`` (C, m) and ``mus`` (T, C), ascending along the first axis, are float64; ``guess`` (C, m) int8
@@ -87,7 +85,7 @@ def explore(
 class _Search:
     """What is known of every class; threads work on different classes, so they write to different places."""
 
-    def __init__(self, G: Tensor, b: Tensor, mus: Tensor, guess: Tensor | None, options: Options) -> None:
+    def __init__(self, G: Tensor, b: Tensor, mus: Tensor, guess: Tensor, options: Options) -> None:
         T, C = mus.shape
         self.G = G
         self.b = b
@@ -96,8 +94,7 @@ class _Search:
         self.coef = b.new_zeros(T, C, len(G))
         self.steps = torch.ones(C, dtype=torch.int64, device=b.device)
         # The signs of the last solution are the first guess at the next radius.
-        self.guessed = guess is not None
-        self.signs = b.new_zeros(C, len(G), dtype=torch.int8) if guess is None else guess.clone()
+        self.signs = guess.clone()
         self.failed = torch.zeros(T, C, dtype=torch.bool, device=b.device)
         # The radius at which a class went on alone.
         self.first_wide = torch.full((C,), T, device=b.device)
@@ -108,8 +105,7 @@ class _Search:
         widest = _NARROW if alone else len(self.G)
         live = torch.arange(len(self.b), device=self.b.device)[part]
         for t, mu in enumerate(self.mus):
-            start = self.signs[live] if t > 0 or self.guessed else None
-            done = pivot(self.G, self.b[live], mu[live], start, widest=widest, **self.limits)
+            done = pivot(self.G, self.b[live], mu[live], self.signs[live], widest=widest, **self.limits)
             self.coef[t, live] = done.coef
             self.steps[live] += done.rounds
             self.signs[live] = torch.where(done.ended[:, None], done.coef.sign().to(torch.int8), done.guess)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from interpnet.mulasso._solver._batched_systems import pull_of
 from interpnet.support.types import Float64, Int64
 
 # A gain below this, for each unit of weight moved, is rounding.
@@ -44,7 +45,7 @@ def shortest(table: Float64, weight: Float64, sign: Float64, *, positive: bool) 
     for _ in range(10 * (K + n)):
         # A unit of weight on column j, with the sign of its cost, saves |cost| - 1 of the l1 norm.
         cost = s @ T
-        saved = cost if positive else np.abs(cost)
+        saved = pull_of(cost, positive=positive)
         j = int(saved.argmax())
         if saved[j] - 1 <= _GAIN:
             break
