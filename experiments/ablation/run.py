@@ -16,14 +16,13 @@ import numpy as np
 
 from experiments.ablation.subjects import SUBJECTS, Loaded
 from experiments.ablation.table import PAGE
-from experiments.common.runner import Results, command
+from experiments.common.runner import Results, study
 from experiments.common.tables import Line
 from interpnet.ablation import CONTROLS, Condition, ablation_study
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import ScoreTable, collect_scores
 from interpnet.support.types import Float64
 
-HERE = Path(__file__).parent
 KEYS = tuple(s.key for s in SUBJECTS)
 
 
@@ -51,7 +50,7 @@ def thirds(layers: Sequence[int], sizes: Sequence[int]) -> list[float]:
 
     ``layers`` has the layer of each channel, counted from the image, ``sizes`` the number of channels of each layer.
     """
-    at = [3 * layer // len(sizes) for layer in layers]
+    at = [3 * layer // len(sizes) for layer in layers]  # 0, 1, 2: the third
     return [round(at.count(i) / max(len(at), 1), 4) for i in range(3)]
 
 
@@ -114,14 +113,8 @@ def measured(loaded: Loaded, table: ScoreTable, mu: float, setting: Setting, see
     }
 
 
-@command(__doc__, subjects=KEYS)
-def main(
-    *,
-    subjects: tuple[str, ...] = KEYS,
-    work: Path = Path("runs/ablation"),
-    out: Path = HERE / "results.json",
-    quick: bool = False,
-) -> None:
+@study(PAGE, "runs/ablation", subjects=KEYS)
+def main(results: Results, work: Path, *, quick: bool, subjects: tuple[str, ...] = KEYS) -> None:
     """Measure what is missing and write results.json, the README's tables and the figure."""
     chosen = [s for s in SUBJECTS if s.key in subjects]
     settings = SETTINGS
@@ -130,7 +123,6 @@ def main(
         chosen = [replace(s, seeds=(0,)) for s in SUBJECTS if s.key == "single-6c"]
         settings = {name: replace(SETTINGS[name], draws=2) for name in ("paper", "mean")}
         data = "?size=48&n=120"
-    results = Results(out)
     for subject in chosen:
         for seed in subject.seeds:
             asked = [name for name in settings if name == "paper" or subject.reasons]
@@ -141,8 +133,6 @@ def main(
             table = collect_scores(loaded.model, loaded.train_on, progress=False)
             for line in results.missing(wanted):
                 line |= measured(loaded, table, subject.mu, settings[line["setting"]], seed)
-    if not quick:
-        PAGE.write(HERE / "README.md", results.lines)
 
 
 if __name__ == "__main__":

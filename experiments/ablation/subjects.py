@@ -46,11 +46,11 @@ def _mnist(hidden: int, seed: int, work: Path, options: str) -> Loaded:
     del options
     root = shared_data() / "mnist"
     train_on, test_on = (load_dataset("mnist", split=s, root=root, download=False) for s in ("train", "test"))
-    some = range(0, len(train_on), len(train_on) // _TRAIN_ON)
+    some = range(0, len(train_on), len(train_on) // _TRAIN_ON)  # every third image
     file = work / f"mnist-{hidden}-{seed}.safetensors"
     if not file.exists():
         save_smallcnn(_fitted(train_on, some, hidden, seed), file)
-    test = make_loader(test_on, batch_size=250, indices=range(0, len(test_on), 2))
+    test = make_loader(test_on, batch_size=250, indices=range(0, len(test_on), 2))  # every other test image
     ranked = make_loader(train_on, batch_size=250, indices=some)
     return Loaded(load_smallcnn(file), list(ranked), list(test), train_on.classes)
 

@@ -64,7 +64,7 @@ def network(name: str, *, double: bool = False, narrow: bool = False) -> nn.Modu
         if name == "strided":
             model: nn.Module = Strided()
         else:
-            # GoogLeNet's own initialisation is slow, and the same for what is asked here.
+            # Without it GoogLeNet warns that its initialisation will change.
             options = {"googlenet": {"init_weights": False}}.get(name, {})
             model = torchvision.models.get_model(name, weights=None, num_classes=N_CLASSES, **options)
             if narrow and isinstance(model, torchvision.models.VGG):
@@ -86,7 +86,7 @@ def _calibrate(model: nn.Module, images: Tensor) -> None:
     model.eval()
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
-        norm.momentum = None
+        norm.momentum = None  # one batch gives the statistics themselves
         norm.train()
     with torch.no_grad():
         model(images)

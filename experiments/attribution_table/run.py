@@ -26,7 +26,7 @@ from interpnet.attribution import Attribution, Method, attribute_full, methods
 from interpnet.errors import ModelError
 from interpnet.support.io import write_text
 
-_EXACT = 1e-4
+_EXACT = 1e-4  # largest residual of a sum rule that is kept exactly
 _COMMAND = "python -m experiments.attribution_table.run"
 
 
@@ -133,7 +133,7 @@ Random weights with calibrated BatchNorm, two images of {SIZE}x{SIZE}, float64, 
 """
 
 
-@command(__doc__, out="the page")
+@command(out="the page")
 def main(*, out: Path = Path("docs/attribution-table.md")) -> int:
     """Compute all cells, write the page, and return 1 if a method was wrong somewhere."""
     cells: dict[tuple[str, str], Cell] = {}

@@ -38,7 +38,7 @@ def compare(case: dict[str, Any], images: int, jobs: int, repeats: int) -> dict[
     def made(jobs: int) -> tuple[float, float]:
         return seconds(lambda: an8flower(n=images, jobs=jobs, **case))
 
-    started = images / made(jobs)[0]
+    started = images / made(jobs)[0]  # the workers' start included
     rounds = [(made(1), made(jobs)) for _ in range(repeats)]
     columns = {
         "one process": [images / one[0] for one, _ in rounds],
@@ -49,7 +49,7 @@ def compare(case: dict[str, Any], images: int, jobs: int, repeats: int) -> dict[
     return {**case, f"{jobs} processes, first call": round(started), **spread}
 
 
-@command(__doc__, images="of every case", jobs="processes", out="a JSON file that the figures are added to")
+@command(images="of every case", jobs="processes", out="a JSON file that the figures are added to")
 def main(*, repeats: int = 5, images: int = 1200, jobs: int = 2, out: Path | None = None) -> None:
     """Run all cases, print them, and write JSON if asked to."""
     machine = {

@@ -9,6 +9,7 @@ batches; the table gives the median of the paired ratios. A second part collects
 
 from __future__ import annotations
 
+import json
 import platform
 import statistics
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from experiments.common.networks import cifar_resnet
 from experiments.common.runner import command
 from interpnet.engine import Instrument, evaluating, find_sites, instrument, placed
 from interpnet.scores import ScoreReader
+from interpnet.support.allocator import keep_freed_memory
 from interpnet.support.io import write_json
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] = {
@@ -33,17 +35,11 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] =
 }
 
 
-def timed(run: Callable[[], Any], device: torch.device) -> float:
+def timed(run: Callable[[], object], device: torch.device) -> float:
     """Return the seconds of one call, the device's queue included."""
-
-    def whole() -> None:
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return seconds(whole)[0]
+    wait = torch.cuda.synchronize if device.type == "cuda" else int  # a GPU's calls return before they are done
+    wait()
+    return seconds(lambda: (run(), wait()))[0]
 
 
 def compare(name: str, memory_format: str, device: torch.device, repeats: int, scale: int) -> dict[str, Any]:
@@ -74,17 +70,18 @@ def compare(name: str, memory_format: str, device: torch.device, repeats: int, s
 
         scored()
         pairs = [(timed(bare, device), timed(scored, device)) for _ in range(repeats)]
-    n = batch * rounds
+    images_per_s = [batch * rounds / statistics.median(column) for column in zip(*pairs, strict=True)]
+    ratios = [bare_s / scored_s for bare_s, scored_s in pairs]
     return {
         "network": name,
         "format": ("contiguous", "channels_last")[bool(last)],
         "channels": len(reader.channels),
         "batch": batch,
-        "bare_images_per_s": n / statistics.median(a for a, _ in pairs),
-        "scored_images_per_s": n / statistics.median(b for _, b in pairs),
-        "ratio": statistics.median(a / b for a, b in pairs),
-        "ratio_min": min(a / b for a, b in pairs),
-        "ratio_max": max(a / b for a, b in pairs),
+        "bare_images_per_s": images_per_s[0],
+        "scored_images_per_s": images_per_s[1],
+        "ratio": statistics.median(ratios),
+        "ratio_min": min(ratios),
+        "ratio_max": max(ratios),
     }
 
 
@@ -112,7 +109,7 @@ def peak_memory(n: int) -> float:
     return peak_of(code)
 
 
-@command(__doc__, networks=NETWORKS)
+@command(networks=NETWORKS)
 def main(
     *,
     device: str = "cpu",
@@ -122,7 +119,7 @@ def main(
     out: Path | None = None,
 ) -> None:
     """Run both parts, print tables, and write JSON if asked to."""
-    # Freed memory is kept, as the command line does; it speeds up both sides alike.
+    keep_freed_memory()  # as the command line does; it speeds up both sides alike
     on = torch.device(device)
     scale = 1
     machine = platform.processor() or platform.machine()
@@ -133,14 +130,8 @@ def main(
     rows = []
     for name in networks:
         for memory_format in ("contiguous", "channels_last"):
-            row = compare(name, memory_format, on, repeats, scale)
-            rows.append(row)
-            print(
-                f"{row['network']:>20} {row['format']:>14} {row['channels']:>6} channels  "
-                f"bare {row['bare_images_per_s']:8.1f}/s  scored {row['scored_images_per_s']:8.1f}/s  "
-                f"ratio {row['ratio']:.3f} ({row['ratio_min']:.3f} to {row['ratio_max']:.3f})",
-                flush=True,
-            )
+            rows.append(compare(name, memory_format, on, repeats, scale))
+            print(json.dumps(rows[-1]), flush=True)
     memory = {}
     if not no_memory:
         for n in (1_000, 10_000, 50_000):

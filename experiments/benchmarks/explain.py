@@ -30,6 +30,7 @@ from experiments.common.runner import command
 from interpnet.engine import Channel, ChannelIndex, Trace, find_sites
 from interpnet.explanation import explain
 from interpnet.interpretation import Interpretation
+from interpnet.support.allocator import keep_freed_memory
 from interpnet.support.io import write_json
 
 CHOICES = {
@@ -103,12 +104,10 @@ def agree(model: nn.Module, images: Tensor, channels: list[Channel]) -> float:
     images = images[:2].double()
     ours = runs(model, images, channels)["unresampled"]()
     theirs = dict(zip(channels, captum_signals(model, images, channels), strict=True))
-    worst = 0.0
-    for i, row in enumerate(ours.channels):
-        for j, channel in enumerate(row):
-            expected = theirs[channel][i]
-            worst = max(worst, float((ours.signals[i, j] - expected).norm() / expected.norm()))
-    return worst
+    pairs = [
+        (ours.signals[i, j], theirs[channel][i]) for i, row in enumerate(ours.channels) for j, channel in enumerate(row)
+    ]
+    return max(float((own - expected).norm() / expected.norm()) for own, expected in pairs)
 
 
 def compare(name: str, batch: int, size: int, repeats: int) -> dict[str, Any]:
@@ -143,7 +142,7 @@ def peak_memory(what: str, name: str, batch: int, size: int) -> float:
     return peak_of(code)
 
 
-@command(__doc__, batch="images at a time", size="pixels along a side", choices=CHOICES)
+@command(batch="images at a time", size="pixels along a side", choices=CHOICES)
 def main(
     *,
     repeats: int = 7,
@@ -154,14 +153,13 @@ def main(
     out: Path | None = None,
 ) -> None:
     """Run all parts, print tables, and write JSON if asked to."""
-    # Freed memory is kept, as the command line does; it speeds up both sides alike.
+    keep_freed_memory()  # as the command line does; it speeds up both sides alike
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {repeats} rounds")
     rows = []
     memory = {}
     for name in choices:
-        row = compare(name, batch, size, repeats)
-        rows.append(row)
-        print(json.dumps(row), flush=True)
+        rows.append(compare(name, batch, size, repeats))
+        print(json.dumps(rows[-1]), flush=True)
     if not no_memory:
         for what in RUNS:
             memory[what] = peak_memory(what, "last block", batch, size)

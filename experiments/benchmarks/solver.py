@@ -40,7 +40,7 @@ from interpnet.mulasso import MuLasso, mulasso_path
 from interpnet.support.io import read_json, write_json
 from interpnet.support.types import Float64
 
-MUS = (5.0, 10.0, 50.0, 200.0)
+MUS = (5.0, 10.0, 50.0, 200.0)  # radii (docs/method.md, section 2)
 FROM_X = ("SPAMS, X", "ours, X")  # once, at mu = 50: the former takes most of a minute
 Solver = Callable[[float, bool], Float64]
 PROBLEMS: dict[str, Callable[[], Problem]] = {
@@ -266,13 +266,8 @@ def path_cost(problem: Problem, threads: int, repeats: int) -> dict[str, Any]:
             one.append(time.perf_counter() - start)
         found.append(one)
     single, four, twenty = (statistics.median(column) for column in zip(*found, strict=True))
-    seconds = {"single": single, "four": four, "twenty": twenty}
-    return {
-        "problem": problem.name,
-        **seconds,
-        "four_over_single": four / single,
-        "twenty_over_single": twenty / single,
-    }
+    row = {"problem": problem.name, "single": single, "four": four, "twenty": twenty}
+    return {**row, "four_over_single": four / single, "twenty_over_single": twenty / single}
 
 
 _MEMORY = """
@@ -304,40 +299,21 @@ def peak_memory(gram: Gram, threads: int) -> dict[str, float]:
     return {"peak_mib": peak / 2**20, "peak_over_gram": peak / gram.G.nbytes}
 
 
-def show(row: dict[str, Any]) -> None:
-    """Print one line of the table."""
-    print(
-        f"{row['problem']:<12} {('+-', '>=0')[row['positive']]:<4} {row['mu']:>4g}  {row['solver']:<23}"
-        f"{row['seconds']:>9.4f} s {row['ratio']:>8.2f} x  excess {row['excess']:>9.2e}  gap {row['gap']:>8.1e}"
-        f"  {row['channels']:>6.1f} channels",
-        flush=True,
-    )
-
-
 def markdown(rows: list[dict[str, Any]]) -> str:
     """Return the results as a table: one line per problem, rule and radius; the peers' seconds as multiples of ours."""
     peers = [name for name in dict.fromkeys(row["solver"] for row in rows) if name != "ours"]
     lines = []
-    cells: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
-    for row in rows:
-        cells.setdefault((row["problem"], row["positive"], row["mu"]), {})[row["solver"]] = row
-    for (problem, positive, mu), found in cells.items():
+    for (problem, positive, mu), part in tables.grouped(rows, "problem", "positive", "mu").items():
+        found = {row["solver"]: row for row in part}
         own = found["ours"]
-        times = []
-        for name in peers:
-            cell = ""
-            if name in found:
-                # A peer that is off by more than a millionth of the objective has not solved the problem.
-                cell = f"{found[name]['ratio']:.3g}{' (off)' * (abs(found[name]['gap']) > 1e-6)}"
-            times.append(cell)
-        sign = ("±", "≥ 0")[positive]
         figures = [f"{own['channels']:.1f}", f"{own['seconds']:.4f}", f"{own['gap']:.0e}"]
-        lines.append([problem, sign, f"{mu:g}", *figures, *times])
+        # A peer that is off by more than a millionth of the objective has not solved the problem.
+        times = {name: f"{row['ratio']:.3g}{' (off)' * (abs(row['gap']) > 1e-6)}" for name, row in found.items()}
+        lines.append([problem, ("±", "≥ 0")[positive], f"{mu:g}", *figures, *(times.get(name, "") for name in peers)])
     return tables.markdown(["problem", "w", "mu", "channels", "ours, s", "gap", *peers], lines)
 
 
 @command(
-    __doc__,
     problems="comma-separated",
     threads="of every solver",
     peers="comma-separated; by default all below m = 1,000, SPAMS beyond",
@@ -364,19 +340,18 @@ def main(
     found: dict[str, list[dict[str, Any]]] = {"rows": [], "paths": [], "memory": []}
     for key in problems.split(","):
         problem = PROBLEMS[key]()
-        names = list(PEERS)[: 6 if problem.gram.m < 1000 else 3]
-        if peers:
-            names = peers.split(",")
+        names = peers.split(",") if peers else list(PEERS)[: 6 if problem.gram.m < 1000 else 3]
         found["memory"].append({"problem": problem.name, **peak_memory(problem.gram, threads)})
-        repeats = repeats if problem.gram.m < 8000 else min(repeats, 3)
+        rounds = repeats if problem.gram.m < 8000 else min(repeats, 3)
         for part, mus in parts(problem):
-            for row in measure(part, threads, repeats, names, mus):
+            for row in measure(part, threads, rounds, names, mus):
                 found["rows"].append(row)
-                show(row)
-        found["paths"].append(path_cost(parts(problem)[-1][0], threads, repeats))
+                print(json.dumps(row), flush=True)
+        found["paths"].append(path_cost(parts(problem)[-1][0], threads, rounds))
         print(json.dumps(found["paths"][-1]), json.dumps(found["memory"][-1]), flush=True)
         if out is not None:
             write_json(out, {**about, **found})
+    print(markdown(found["rows"]))
 
 
 if __name__ == "__main__":

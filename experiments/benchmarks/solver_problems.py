@@ -32,7 +32,7 @@ _KEPT = 0.93
 _OWN = 0.1
 _APART = (0.4, 1.0)
 _SPREAD = 0.28
-_BLOCK = 2048
+_BLOCK = 2048  # images at a time
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def describe(gram: Gram, layers: list[int]) -> dict[str, float]:
     return found
 
 
-@command(__doc__, m="channels", images="rows of scores")
+@command(m="channels", images="rows of scores")
 def main(*, m: int = 1024, classes: int = 50, images: int = 20000) -> None:
     """Print the real problem's figures beside those of generated ones."""
     real = describe(resnet20().gram, [16] * 7 + [32] * 6 + [64] * 6)

@@ -124,8 +124,8 @@ def figure(found: Marks, path: Path) -> None:
     with figure_file(path, 5.2 * len(found), 4.8) as drawn:
         panels = drawn.subplots(1, len(found), squeeze=False)[0]
         for axis, (kind, rows) in zip(panels, found.items(), strict=True):
-            top = 1.12 * max(max(m.part, m.plant) for m in rows.values())
-            axis.plot([0, top], [0, top], color=INK, linewidth=0.8)
+            top = 1.12 * max(max(m.part, m.plant) for m in rows.values())  # room above the highest dot
+            axis.plot([0, top], [0, top], color=INK, linewidth=0.8)  # on the diagonal neither mask is nearer
             for word, (colour, shape) in _STYLES.items():
                 chosen = [m for m in rows.values() if m.marks == word]
                 axis.plot([m.plant for m in chosen], [m.part for m in chosen], shape, color=colour, label=word, ms=5)
@@ -146,7 +146,7 @@ def figure(found: Marks, path: Path) -> None:
         drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, title="nearer to")
 
 
-@command(__doc__, results="what E3 has measured", page="the figure goes beside it")
+@command(results="what E3 has measured", page="the figure goes beside it")
 def main(*, results: Path = MEASURED, page: Path = HERE / "README.md") -> None:
     """Write the README's table and the figure."""
     found = marks(json.loads(results.read_text()))

@@ -20,7 +20,7 @@ def area(ks: Sequence[int], values: Sequence[float]) -> float:
     >>> area([0, 1, 3], [1.0, 0.0, 0.0]), area([0, 1, 3], [1.0, 0.0])
     (0.25, 0.5)
     """
-    x = np.log2(1 + np.asarray(ks[: len(values)], dtype=float))
+    x = np.log2(1 + np.asarray(ks[: len(values)], dtype=float))  # each doubling of k is one unit
     return float(np.trapezoid(values, x) / (x[-1] - x[0]))
 
 
@@ -30,7 +30,7 @@ def curve(line: Line, name: str, key: str) -> list[float]:
     ``random`` is the mean over its draws.
     """
     if name == RANDOM:
-        draws = [curve(line, f"{RANDOM} {i}", key) for i in range(DRAWS)]
+        draws = [curve(line, f"{RANDOM} {i}", key) for i in range(DRAWS)]  # the draws are one ranking
         return [float(v) for v in np.mean(draws, axis=0)]
     row = line["curves"][name]
     if key == "selective":
@@ -59,7 +59,7 @@ def gain(lines: Sequence[Line], name: str, key: str, upto: int | None = None) ->
     for line in lines:
         ks = line["ks"]
         curves = [curve(line, one, key) for one in (OURS, name)]
-        ends = [*map(len, curves), sum(k <= (upto or ks[-1]) for k in ks)]
+        ends = [*map(len, curves), sum(k <= (upto or ks[-1]) for k in ks)]  # the shorter curve ends both
         ours, other = (area(ks, one[: min(ends)]) for one in curves)
         differences.append(ours - other)
     return paired(differences)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from experiments.common.tables import Interval
@@ -53,6 +53,15 @@ def counted(shown: Iterable[bool], cases: str) -> str:
     return f"{sum(found)} of {len(found)} {cases}"
 
 
+def judged(
+    key: str, claim: str, effects: Mapping[str, Interval], cases: str, figure: str, reason: str, tested: str = ""
+) -> Claim:
+    """Return a claim about several cases: one shows it whose whole interval, in points in its direction, is above 0."""
+    shown = [effect.above for effect in effects.values()]
+    words = (counted(shown, cases), figure, verdict_of(shown), reason, tested)
+    return Claim(key, claim, *words, tuple(effects.items()))
+
+
 @dataclass(frozen=True)
 class Tally:
     """Comparisons of ours with others: how many are better, level, and the names of those that beat it."""
@@ -68,9 +77,14 @@ class Tally:
         return graded(full=not worse and self.better > 0, part=self.better > worse)
 
     @property
+    def total(self) -> int:
+        """How many comparisons there are."""
+        return self.better + self.level + len(self.beaten)
+
+    @property
     def short(self) -> str:
         """How many comparisons are better and worse."""
-        return f"{self.better} better, {len(self.beaten)} worse of {self.better + self.level + len(self.beaten)}"
+        return f"{self.better} better, {len(self.beaten)} worse of {self.total}"
 
     @property
     def counts(self) -> str:

@@ -32,8 +32,8 @@ QUICK: dict[str, Any] = {"options": "?size=48&n=120", "epochs": 2}
 def build(architecture: str, n_classes: int, size: int, seed: int) -> nn.Module:
     """Return an untrained network."""
     if architecture == "smallcnn":
-        return SmallCNN(3, n_classes, size, 8, seed=seed)
-    with torch.random.fork_rng(devices=[]):
+        return SmallCNN(3, n_classes, size, 8, seed=seed)  # width 8
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
         torch.default_generator.manual_seed(seed)
         model: nn.Module = torchvision.models.get_model(architecture, weights=None, num_classes=n_classes)
     return model
@@ -50,9 +50,9 @@ def trained(
     else:
         loader = make_loader(train_on, batch_size=64, shuffle=True, seed=seed)
         epochs = epochs or _EPOCHS[architecture]
-        shift = train_on.shape[1] // 14
+        shift = train_on.shape[1] // 14  # 8 of 112 pixels
         train(model, loader, epochs=epochs, lr=_RATE[architecture], max_shift=shift, seed=seed)
-        with atomic_path(file) as part:
+        with atomic_path(file) as part:  # another run may read the file meanwhile
             save_file({k: v.contiguous() for k, v in model.state_dict().items()}, part)
     return model, accuracy(model, make_loader(test_on, batch_size=64))
 

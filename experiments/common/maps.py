@@ -31,13 +31,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "shapley_sampling": {"orders": 2},
     "scorecam": {"channels": 32},
 }
-K = 3
+K = 3  # the library's default (docs/method.md, section 4)
 
 
 def quietly(model: nn.Module, images: Tensor, target: Tensor, method: str, **options: Any) -> Tensor:
     """Return a method's maps; signed maps keep their sign, and no warning says that a map is zero or unreliable."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AttributionWarning)
+        warnings.simplefilter("ignore", AttributionWarning)  # a map of zeros is counted, not warned of
         return attribute(model, images, target, method, **options)
 
 

@@ -14,7 +14,7 @@ from interpnet.support.types import Float64
 #: Radii along the path, over this factor.
 RADII = 320
 SPAN = 3_000.0
-_DOUBLINGS = 30
+_DOUBLINGS = 30  # a billion times the first guess
 
 
 def along(gram: Gram, count: int, *, positive: bool = False) -> tuple[Float64, Float64]:
@@ -25,7 +25,7 @@ def along(gram: Gram, count: int, *, positive: bool = False) -> tuple[Float64, F
     order needs no tight gap, and no warning is shown.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # see above
         end = _end(gram, count, positive=positive)
         radii = np.geomspace(end / SPAN, end, RADII)
         return radii, mulasso_path(gram, radii, positive=positive)
@@ -34,7 +34,7 @@ def along(gram: Gram, count: int, *, positive: bool = False) -> tuple[Float64, F
 def _end(gram: Gram, count: int, *, positive: bool) -> float:
     def enough(radius: float) -> bool:
         w = mulasso_path(gram, [radius], positive=positive)[0]
-        unbound = np.abs(w).sum(1) < 0.999 * radius
+        unbound = np.abs(w).sum(1) < 0.999 * radius  # the constraint |w|_1 <= mu is slack (docs/method.md, section 2)
         return bool(((np.count_nonzero(w, axis=1) >= count) | unbound).all())
 
     # About the l1 norm of a fit by one channel; scalings differ by orders of magnitude.
@@ -44,7 +44,7 @@ def _end(gram: Gram, count: int, *, positive: bool) -> float:
             break
         low = high
         high = 2 * high
-    for _ in range(3):
+    for _ in range(3):  # eight times finer than a doubling
         middle = (low * high) ** 0.5
         if enough(middle):
             high = middle

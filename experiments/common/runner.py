@@ -6,18 +6,19 @@ import argparse
 import inspect
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
+from experiments.common.pages import Page
 from experiments.common.tables import Line
 from interpnet.support.allocator import keep_freed_memory
 from interpnet.support.io import write_text
 
 Result = TypeVar("Result")
-Main = Callable[[Sequence[str] | None], Result]
 
 # The help of options that mean the same everywhere.
 _HELP = {
@@ -31,18 +32,16 @@ _HELP = {
 }
 
 
-def command(
-    about: str | None, **words: str | Collection[str]
-) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+def command(**words: str | Collection[str]) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Make a function the ``main`` of a module: its keyword parameters become the options of the command line.
 
     ``networks: tuple[str, ...] = NAMES`` is ``--networks A B ...``, a bool is a switch, a ``None`` in a type allows to
     leave the option out, and a parameter without a default is required. A trailing underscore is dropped.
-    ``--help`` shows ``about``, the module's docstring. A word is an option's help, or its choices.
+    ``--help`` shows the module's docstring. A word is an option's help, or its choices.
 
     Examples
     --------
-    >>> @command("About.", names=("a", "b"))
+    >>> @command(names=("a", "b"))
     ... def main(names: tuple[str, ...] = ("a",), quick: bool = False) -> None:
     ...     print(names, quick)
     >>> main(["--names", "b", "a", "--quick"])
@@ -52,39 +51,70 @@ def command(
     def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
         @wraps(function)
         def main(arguments: Sequence[str] | None = None) -> Result:
-            options = _read(function, about, words, arguments)
-            if "work" in options:
-                options["work"].mkdir(parents=True, exist_ok=True)
-                keep_freed_memory()  # thousands of passes of the same sizes
-            return function(**options)
+            return function(**_read(function, words, _parameters(function), arguments))
 
         return main
 
     return decorate
 
 
+def study(
+    page: Page, folder: str, **words: str | Collection[str]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function the ``main`` of an experiment that measures, keeps its results, and writes its page.
+
+    The function gets ``results``, ``work`` and ``quick`` from the options ``--out`` (``results.json``), ``--work`` and
+    ``--quick``, which every experiment has, and its own as in :func:`command`. ``folder`` is
+    where weights and images go by default. The page is written afterwards, but for a trial.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        here = Path(inspect.getfile(function)).parent
+        own = {name: rest for name, rest in _parameters(function).items() if name not in {"results", "work", "quick"}}
+        shared = {"work": (Path, Path(folder)), "out": (Path, here / "results.json"), "quick": (bool, False)}
+
+        @wraps(function)
+        def main(arguments: Sequence[str] | None = None) -> None:
+            options = _read(function, words, {**own, **shared}, arguments)
+            results = Results(options.pop("out"))
+            options["work"].mkdir(parents=True, exist_ok=True)
+            keep_freed_memory()  # thousands of passes of the same sizes
+            function(results, **options)
+            if not options["quick"]:
+                page.write(here / "README.md", results.lines)
+
+        return main
+
+    return decorate
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the type and the default of each parameter."""
+    hints = get_type_hints(function)
+    return {name: (hints[name], one.default) for name, one in inspect.signature(function).parameters.items()}
+
+
 def _read(
     function: Callable[..., Any],
-    about: str | None,
     words: dict[str, str | Collection[str]],
+    parameters: dict[str, tuple[Any, Any]],
     arguments: Sequence[str] | None,
 ) -> dict[str, Any]:
+    about = sys.modules[function.__module__].__doc__
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    hints = get_type_hints(function)
-    parameters = inspect.signature(function).parameters
-    for name, parameter in parameters.items():
+    for name, (hint, default) in parameters.items():
         said = words.get(name, ())
         options: dict[str, Any] = {"help": said if isinstance(said, str) else _HELP.get(name), "dest": name}
-        inner = [part for part in get_args(hints[name]) if part not in {type(None), ...}]
-        if hints[name] is bool:
+        inner = [part for part in get_args(hint) if part not in {type(None), ...}]  # X of tuple[X, ...] and X | None
+        if hint is bool:
             options["action"] = "store_true"
         else:
-            options["type"] = [*inner, hints[name]][0]
-            options["default"] = parameter.default
-            options["required"] = parameter.default is inspect.Parameter.empty
+            options["type"] = [*inner, hint][0]
+            options["default"] = default
+            options["required"] = default is inspect.Parameter.empty
         if said and not isinstance(said, str):
             options["choices"] = list(said)
-        if isinstance(parameter.default, tuple):
+        if isinstance(default, tuple):
             options["nargs"] = "+"
         parser.add_argument(f"--{name.rstrip('_').replace('_', '-')}", **options)
     given = vars(parser.parse_args(arguments))

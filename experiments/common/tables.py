@@ -50,9 +50,9 @@ def paired(values: Sequence[float], level: float = 0.95) -> Interval:
     [2.0, -0.48, 4.48]
     """
     mean = float(np.mean(values))
-    if len(values) < 2:
+    if len(values) < 2:  # one value has no spread
         return Interval(mean, -math.inf, math.inf)
-    spread = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    spread = float(np.std(values, ddof=1)) / math.sqrt(len(values))  # standard error of the mean
     half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * spread
     return Interval(mean, mean - half, mean + half)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from experiments.common.claims import Claim, counted, verdict_of
+from experiments.common.claims import Claim, judged
 from experiments.common.maps import PAPER
 from experiments.common.pages import committed
 from experiments.common.tables import Interval, Line, signed
@@ -36,35 +36,26 @@ def gains(lines: list[Line], one: str, others: Iterable[str] | None = None) -> G
     return found
 
 
-def above(found: Gains) -> list[bool]:
-    """Return for each kind whether the whole interval is above zero."""
-    return [interval.above for _, interval in found.values()]
-
-
 def words(found: Gains) -> str:
     """Return the gains in one line."""
     return "; ".join(f"{kind} {signed(interval)} over {best}" for kind, (best, interval) in found.items())
 
 
-def _claim(sentence: str, lines: list[Line], others: Iterable[str] | None, tested: str) -> Claim:
-    found = gains(lines, PAPER, others)
-    return Claim(
-        "E3",
-        sentence,
-        counted(above(found), "kinds"),
-        words(found),
-        verdict_of(above(found)),
-        "the positive part drops petals darker than what is behind them",
-        f"{tested}: {words(gains(lines, ABSOLUTE, others))}",
-        tuple((kind, interval) for kind, (_, interval) in found.items()),
-    )
-
-
 def claims() -> list[Claim]:
     """Return E3's claims: against the paper's other methods, and against the best of all."""
     lines: list[Line] = committed(__file__)
-    sentence = "The method (identified channels, guided, resampled) has the highest IoU-AUC of the paper's seven"
-    return [
-        _claim(sentence, lines, RIVALS, "with absolute values instead of positive parts"),
-        _claim("The method has a higher IoU-AUC than every other of the registry", lines, None, "with absolute values"),
-    ]
+    found = []
+    for sentence, others, tested in (
+        (
+            "The method (identified channels, guided, resampled) has the highest IoU-AUC of the paper's seven",
+            RIVALS,
+            "with absolute values instead of positive parts",
+        ),
+        ("The method has a higher IoU-AUC than every other of the registry", None, "with absolute values"),
+    ):
+        own = gains(lines, PAPER, others)
+        effects = {kind: interval for kind, (_, interval) in own.items()}
+        reason = "the positive part drops petals darker than what is behind them"
+        tried = f"{tested}: {words(gains(lines, ABSOLUTE, others))}"
+        found.append(judged("E3", sentence, effects, "kinds", words(own), reason, tried))
+    return found

@@ -47,7 +47,7 @@ def table(lines: list[Line]) -> str:
     return markdown(["single-6c", "networks", "share of the relevant weight by layer"], rows)
 
 
-@command(__doc__)
+@command()
 def main(*, networks: int = 5, work: Path = Path("runs/localisation")) -> None:
     """Measure what is missing, and write."""
     results = Results(HERE / "layers.json")

@@ -16,15 +16,14 @@ import numpy as np
 
 from experiments.common.flower_networks import ARCHITECTURES, QUICK, flower_network, masks_of
 from experiments.common.maps import all_maps
-from experiments.common.runner import Results, command
+from experiments.common.runner import Results, study
 from experiments.common.tables import Line
 from experiments.localisation.table import PAGE
 from interpnet.engine import find_sites
 from interpnet.evaluate import iou_auc, pointing_game
 
-HERE = Path(__file__).parent
 VARIANTS = ("single-6c", "double-12c")
-_BATCH = 15
+_BATCH = 15  # images at a time; maps of all methods are kept for one batch
 
 
 def measured(line: Line, work: Path, *, n_images: int, **words: Any) -> Line:
@@ -43,7 +42,7 @@ def measured(line: Line, work: Path, *, n_images: int, **words: Any) -> Line:
         plant = masks_of(network.test_on, which, "plant")
         for name, maps in all_maps(network.model, images, labels, found, trace):
             row = rows.setdefault(name, {"iou": [], "iou_abs": [], "iou_plant": [], "pointing": []})
-            positive = maps.detach().clamp(min=0)
+            positive = maps.detach().clamp(min=0)  # what speaks for the class
             row["iou"] += iou_auc(positive, inside, constant="zero").values.tolist()
             row["iou_abs"] += iou_auc(maps.detach().abs(), inside, constant="zero").values.tolist()
             row["iou_plant"] += iou_auc(positive, plant, constant="zero").values.tolist()
@@ -58,23 +57,22 @@ def measured(line: Line, work: Path, *, n_images: int, **words: Any) -> Line:
     }
 
 
-@command(__doc__, variants=VARIANTS, architectures=ARCHITECTURES)
+@study(PAGE, "runs/localisation", variants=VARIANTS, architectures=ARCHITECTURES)
 def main(
+    results: Results,
+    work: Path,
     *,
+    quick: bool,
     variants: tuple[str, ...] = VARIANTS,
     architectures: tuple[str, ...] = ARCHITECTURES,
     networks: int = 5,
     images: int = 60,
-    work: Path = Path("runs/localisation"),
-    out: Path = HERE / "results.json",
-    quick: bool = False,
 ) -> None:
     """Measure what is missing and write results.json and the README's tables."""
     words: dict[str, Any] = {"n_images": images}
     if quick:
         words = {"n_images": 12, **QUICK}
         networks = 1
-    results = Results(out)
     wanted = [
         {"variant": variant, "architecture": architecture, "seed": seed}
         for architecture in architectures
@@ -83,8 +81,6 @@ def main(
     ]
     for line in results.missing(wanted):
         line |= measured(line, work, **words)
-    if not quick:
-        PAGE.write(HERE / "README.md", results.lines)
 
 
 if __name__ == "__main__":

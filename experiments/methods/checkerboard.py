@@ -57,7 +57,7 @@ def strongest(model: nn.Module, images: Tensor, layer: str) -> list[Channel]:
     return [Channel(layer, int(i)) for i in scores.argmax(1)]
 
 
-@command(__doc__)
+@command()
 def main(*, out: Path = HERE / "checkerboard.json") -> None:
     """Print the table and write checkerboard.json."""
     subjects: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
@@ -70,7 +70,7 @@ def main(*, out: Path = HERE / "checkerboard.json") -> None:
         for layer, stride in LAYERS[name].items():
             channels = strongest(model, images, layer)
             signals = {r: channel_signal(model, images, channels, **o).signals[:, 0] for r, o in RULES.items()}
-            for at in sorted({2, stride}):
+            for at in sorted({2, stride}):  # the first strided layer's grid, and the whole one's
                 shares = {r: round(float(checkerboard(s, at).median()), 4) for r, s in signals.items()}
                 rows.append({"network": name, "layer": layer, "stride": at, **shares})
                 print(rows[-1], flush=True)

@@ -36,13 +36,13 @@ def row(method: Method, found: Attribution, forwards: float) -> list[str]:
     needs = ", ".join(sorted(n.partition(":")[2] or {"samples": "seed"}.get(n, n) for n in method.needs)) or "–"
     residual = "–"
     if found.residual is not None and found.flagged is not None:
-        worst = float(found.residual.max())
+        worst = float(found.residual.max())  # of the only image
         residual = "< 1e-4" if worst < 1e-4 else f"{worst:.2g}"
         residual += " ⚑" * bool(found.flagged.any())
     return [f"`{method.name}`", method.family, method.paper, listed, f"{forwards:.0f}", needs, residual]
 
 
-@command(__doc__, docs="folder of methods.md and methods.png")
+@command(docs="folder of methods.md and methods.png")
 def main(*, docs: Path = Path("docs")) -> None:
     """Run every method on the photograph and write figure and table."""
     model = squeezenet()

@@ -21,6 +21,7 @@ from experiments.common.runner import command
 from experiments.common.tables import Line
 from experiments.methods.subject import batch, squeezenet
 from interpnet.attribution import Attribution, attribute_full, methods
+from interpnet.support.allocator import keep_freed_memory
 from interpnet.support.io import write_text
 
 HERE = Path(__file__).parent
@@ -72,7 +73,6 @@ def summary(lines: list[Line]) -> Line:
 
 
 @command(
-    __doc__,
     first="how many of the samples",
     batch_="images at a time",
     state="a line per method and batch, from which a second run goes on",
@@ -86,6 +86,7 @@ def main(
         for text in state.read_text().splitlines():
             entry = json.loads(text)
             done[entry["method"], entry["start"]] = entry
+    keep_freed_memory()  # as the command line does: half of the time was the kernel's, clearing pages
     model = squeezenet()
     starts = range(0, first, batch_)
     with state.open("a") as log:

@@ -65,7 +65,7 @@ def draw(images: Tensor, titles: Sequence[str], found: dict[str, Attribution], c
             cells += [(name, blank), *(("", _picture(f, i)) for i in range(n))]
         height = 1.7
         apart = 0.04
-    down = -(-len(cells) // columns)
+    down = -(-len(cells) // columns)  # rounded up
     with house_style():
         figure = new_figure(1.75 * columns, height * down)
         grid = figure.subplots(down, columns, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": apart})
@@ -95,7 +95,7 @@ def save(figure: Figure, path: Path, dpi: int = 100) -> None:
         drawn.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(part, optimize=True)
 
 
-@command(__doc__, out="the picture", images="numbers of the samples")
+@command(out="the picture", images="numbers of the samples")
 def main(*, out: Path, images: tuple[int, ...] = (5, 71, 142, 190, 235, 330, 420, 482)) -> None:
     """Draw the sheet of samples."""
     shown, target = batch(list(images))

@@ -15,9 +15,9 @@ from torchvision.transforms import v2
 
 from experiments.common.shared_data import shared_data
 
-MEAN = (0.485, 0.456, 0.406)
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet, as all networks here want them
 STD = (0.229, 0.224, 0.225)
-SIZE = 227
+SIZE = 227  # SqueezeNet 1.0's
 
 
 def preparation(shorter: int = 256, size: int = SIZE) -> v2.Compose:

@@ -13,7 +13,7 @@ from interpnet.evaluate import iou_auc
 from interpnet.explanation import backpropagate, normalise, reduce_colours
 from interpnet.support.types import Float64, Int64
 
-FOLDS = 5
+FOLDS = 5  # of the training images
 
 
 def cross_validated(found: Scores, labels: Int64, target: Float64) -> dict[str, dict[str, float]]:
@@ -29,7 +29,7 @@ def cross_validated(found: Scores, labels: Int64, target: Float64) -> dict[str, 
         shift, scale = found.scaled(fit_on)
         X, held_out = ((found.train[rows] - shift) / scale for rows in (fit_on, held))
         mean = target[fit_on].mean(0)
-        base[held] = mean
+        base[held] = mean  # R2 is against the training mean
         coefs, _ = solutions(X, target[fit_on])
         for k, w in coefs.items():
             # Centred columns cannot say the mean, which the others can; without it they would lose for that.
@@ -64,7 +64,7 @@ def quality(predicted: Float64, base: Float64, target: Float64, labels: Int64) -
     >>> quality(target * 0.5 + 0.25, np.full((2, 2), 0.5), target, np.array([0, 1]))
     {'r2': 0.75, 'accuracy': 1.0}
     """
-    left = ((target - predicted) ** 2).sum(0) / ((target - base) ** 2).sum(0)
+    left = ((target - predicted) ** 2).sum(0) / ((target - base) ** 2).sum(0)  # unexplained share, by class
     return {"r2": float(1 - left.mean()), "accuracy": float((predicted.argmax(1) == labels).mean())}
 
 
@@ -80,7 +80,7 @@ def top(responses: Float64, channels: ChannelIndex) -> list[list[Channel]]:
     >>> [[c.index for c in row] for row in top(np.array([[1.0, -1.0, 3.0, 2.0, 0.5]]), ChannelIndex((("a", 5),)))]
     [[2, 3, 0]]
     """
-    order = np.argsort(-responses, axis=1, kind="stable")[:, :K]
+    order = np.argsort(-responses, axis=1, kind="stable")[:, :K]  # weight times score (docs/method.md, section 4)
     return [[channels[int(c)] for c in row if x[c] > 0] for row, x in zip(order, responses, strict=True)]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.common.runner import Results, command, commit
+from experiments.common.runner import Results, commit, study
 from experiments.common.subjects import NAMES, Subject, load, planned
 from experiments.common.tables import Line
 from experiments.normalisation.measures import cross_validated, overlap
@@ -26,7 +26,6 @@ from interpnet.engine import evaluating
 from interpnet.gram import one_hot
 from interpnet.support.types import Float64
 
-HERE = Path(__file__).parent
 #: Numbers of channels per class at which explanations are made.
 EXPLAINED = (3, 10)
 #: Where, and for which scalings, the choice among late layers alone is measured as well.
@@ -87,17 +86,9 @@ def removal(subject: Subject, found: Scores, coefs: dict[int, Float64]) -> dict[
     return {"own": [whole, *(a for a, _ in pairs)], "others": [whole, *(b for _, b in pairs)]}
 
 
-@command(__doc__, networks=NAMES, images="test images that are explained")
-def main(
-    *,
-    networks: tuple[str, ...] = NAMES,
-    images: int = 60,
-    work: Path = Path("runs/rankings"),
-    out: Path = HERE / "results.json",
-    quick: bool = False,
-) -> None:
+@study(PAGE, "runs/rankings", networks=NAMES, images="test images that are explained")
+def main(results: Results, work: Path, *, quick: bool, networks: tuple[str, ...] = NAMES, images: int = 60) -> None:
     """Measure what is missing and write results.json and the README's tables."""
-    results = Results(out)
     for key in planned(networks, quick=quick):
         wanted = {"scales": tuple(SCALES), "late": LATE.get(key["network"], ())}
         if quick:
@@ -115,8 +106,6 @@ def main(
         line |= {"seconds": round(line["seconds"] + time.perf_counter() - began, 1), "commit": commit()}
         results.add(line)
         print(*key.values(), f"{line['seconds']} s", flush=True)
-    if not quick:
-        PAGE.write(HERE / "README.md", results.lines)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def solutions(X: Float64, target: Float64) -> tuple[dict[int, Float64], float]:
     Each class has its own radius: the largest, on a grid, before more channels than the count have a weight.
     """
     gram = Gram.from_scores(X, target)
-    radii, found = along(gram, max(COUNTS) + 1)
+    radii, found = along(gram, max(COUNTS) + 1)  # one more than is asked for
     chosen = {}
     gaps = []
     for k in COUNTS:
@@ -106,7 +106,7 @@ def before_more(counts: Int64, most: int) -> Int64:
 
 def relative_gaps(gram: Gram, w: Float64, mu: Float64) -> Float64:
     """Return each class's relative duality gap at weights (C, m) and radii (C,) (docs/method.md, section 2)."""
-    gradient = w @ gram.G - gram.B.T
+    gradient = w @ gram.G - gram.B.T  # of half the squared error
     gap = (w * gradient).sum(1) + mu * np.abs(gradient).max(1)
     relative: Float64 = np.maximum(gap, 0.0) / (gram.yy / 2)
     return relative

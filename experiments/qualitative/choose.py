@@ -10,7 +10,7 @@ import numpy.typing as npt
 from interpnet.engine import Channel
 from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreTable
-from interpnet.support.types import Float64, Int64
+from interpnet.support.types import Float64
 
 LEVELS = ("low", "middle", "high")
 
@@ -21,13 +21,6 @@ class Choice(NamedTuple):
     level: str
     channel: Channel
     relevant: bool
-
-
-def level_of(found: Interpretation) -> Int64:
-    """Return 0, 1 or 2 for every channel: the third of the layers, in the order of execution, that it lies in."""
-    sizes = [n for _, n in found.channels.sizes]
-    thirds: Int64 = np.repeat([3 * i // len(sizes) for i in range(len(sizes))], sizes)
-    return thirds
 
 
 def correlations(table: ScoreTable, cls: int) -> Float64:
@@ -48,11 +41,13 @@ def choose(found: Interpretation, table: ScoreTable, x: npt.ArrayLike, cls: int)
     none, the channel whose score correlates most with belonging to the class over the images of ``table``.
     """
     response = found.response(x, cls)
-    level = level_of(found)
+    sizes = [n for _, n in found.channels.sizes]
+    # 0, 1 or 2 for every channel: the third of the layers, in the order of execution.
+    level = np.repeat([3 * i // len(sizes) for i in range(len(sizes))], sizes)
     chosen = []
     for i, name in enumerate(LEVELS):
         here = np.flatnonzero(level == i)
-        best = here[np.argmax(response[here])]
+        best = here[np.argmax(response[here])]  # weight times score (docs/method.md, section 4)
         relevant = bool(response[best] > 0)
         if not relevant:
             best = here[np.argmax(correlations(table, cls)[here])]

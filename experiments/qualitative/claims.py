@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.common.claims import Claim, counted, graded, verdict_of
+from experiments.common.claims import Claim, counted, graded, judged
 from experiments.common.pages import committed
 from experiments.common.tables import Interval, Line, signed
 from experiments.qualitative.choose import LEVELS
@@ -58,19 +58,10 @@ def overlap(results: list[Line]) -> list[Claim]:
             # Where the difference is lost: what absolute values and a blur make of it.
             tried = _gains(result, BLURRED, other)
             lost = [f"{level} {signed(tried[level])}" for level in LEVELS if not found[level].above]
-            wins = [interval.above for interval in found.values()]
-            claims.append(
-                Claim(
-                    "E2",
-                    claim,
-                    counted(wins, "depths"),
-                    "IoU-AUC, points: " + ", ".join(f"{level} {signed(found[level])}" for level in LEVELS),
-                    verdict_of(wins),
-                    "thin edges, and dark petals without a positive part",
-                    f"with absolute values, blurred, {', '.join(lost)}",
-                    tuple(found.items()),
-                )
-            )
+            figure = "IoU-AUC, points: " + ", ".join(f"{level} {signed(found[level])}" for level in LEVELS)
+            reason = "thin edges, and dark petals without a positive part"
+            tested = f"with absolute values, blurred, {', '.join(lost)}"
+            claims.append(judged("E2", claim, found, "depths", figure, reason, tested))
     return claims
 
 

@@ -58,7 +58,7 @@ def pictures(model: nn.Module, images: Tensor, channels: Sequence[Channel]) -> M
 
 def blurred(maps: Tensor) -> Tensor:
     """Return maps (B, H, W) under a Gaussian; zero beyond the border."""
-    side = 2 * round(3 * _SIGMA) + 1
+    side = 2 * round(3 * _SIGMA) + 1  # three sigmas either side
     soft: Tensor = gaussian_blur(F.pad(maps[:, None], [side] * 4), [side, side], [_SIGMA, _SIGMA])
     return soft[:, 0, side:-side, side:-side]
 
@@ -72,5 +72,5 @@ def half_mass(maps: Tensor) -> Tensor:
     """Return the smallest share of the pixels that holds half of a map's sum (B,); 0 for a blank map."""
     flat = maps.flatten(1).double().sort(descending=True).values
     total = flat.sum(1, keepdim=True)
-    needed = (flat.cumsum(1) < 0.5 * total).sum(1) + (total[:, 0] > 0)
+    needed = (flat.cumsum(1) < 0.5 * total).sum(1) + (total[:, 0] > 0)  # a blank map needs none
     return (needed / flat.shape[1]).float()

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiments.common.runner import Results, command
+from experiments.common.runner import Results, study
 from experiments.common.tables import Line
 from experiments.qualitative.choose import LEVELS, Choice, choose
 from experiments.qualitative.maps import Maps, half_mass, pictures, strided_below
@@ -25,7 +25,6 @@ from interpnet.engine import Instrument, Trace, evaluating, find_sites, instrume
 from interpnet.evaluate import iou_auc
 from interpnet.scores import ScoreReader
 
-HERE = Path(__file__).parent
 _BATCH = 20
 
 
@@ -34,7 +33,7 @@ def choices(subject: Subject, images: Tensor, trace: Trace) -> tuple[list[int], 
     reader = ScoreReader([trace[name] for name in subject.found.channels.layers])
     with torch.no_grad(), evaluating(subject.model), instrument(subject.model, Instrument(reads=reader.reads)):
         predicted = subject.model(images.clone()).argmax(1).tolist()
-    scores = reader.take().double().numpy()
+    scores = reader.take().double().numpy()  # docs/method.md, section 1
     return predicted, [choose(subject.found, subject.table, x, c) for x, c in zip(scores, predicted, strict=True)]
 
 
@@ -118,22 +117,13 @@ def measured(key: str, work: Path, folder: Path, *, quick: bool) -> Line:
     return {"images": len(images), "shown": shown, "measured": lines}
 
 
-@command(__doc__, subjects=SUBJECTS, out="sheets go beside it")
-def main(
-    *,
-    subjects: tuple[str, ...] = tuple(SUBJECTS),
-    work: Path = Path("runs/qualitative"),
-    out: Path = HERE / "results.json",
-    quick: bool = False,
-) -> None:
+@study(PAGE, "runs/qualitative", subjects=SUBJECTS, out="sheets go beside it")
+def main(results: Results, work: Path, *, quick: bool, subjects: tuple[str, ...] = tuple(SUBJECTS)) -> None:
     """Measure what is missing and write sheets, results.json and the README's tables."""
     if quick:
         subjects = ("flowers",)
-    results = Results(out)
     for line in results.missing({"subject": key} for key in subjects):
-        line |= measured(line["subject"], work, out.parent, quick=quick)
-    if not quick:
-        PAGE.write(HERE / "README.md", results.lines)
+        line |= measured(line["subject"], work, results.file.parent, quick=quick)
 
 
 if __name__ == "__main__":

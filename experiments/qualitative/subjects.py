@@ -68,8 +68,8 @@ def imagenet(work: Path, options: str) -> Subject:
     shown = photographs(SIZE)
     batches = [batch(list(range(i, i + 50))) for i in range(0, 500, 50)]
     table = collect_scores(model, [*batches, (shown, torch.zeros(len(shown)).long())], progress=False)
-    table = replace(table, labels=table.predictions)
-    measured = torch.cat([images for images, _ in batches])[::20]
+    table = replace(table, labels=table.predictions)  # a class is what the network says
+    measured = torch.cat([images for images, _ in batches])[::20]  # 25 of the 500
     return _photographed(model, table, [class_name(i) for i in range(1000)], shown, measured)
 
 

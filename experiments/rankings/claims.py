@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.common.areas import gain, names
-from experiments.common.claims import Claim, Tally, counted, tally, verdict_of
+from experiments.common.claims import Claim, Tally, judged, tally
 from experiments.common.pages import committed
 from experiments.common.tables import Line, number, signed
 from experiments.rankings.orders import RANDOM, TESTS
@@ -31,37 +31,19 @@ def claims() -> list[Claim]:
 
 def claims_of(lines: list[Line]) -> list[Claim]:
     """Return the claims that some results support."""
-    return [
-        _of_all(
-            lines, "own", "Removing the mu-lasso's channels costs a class more recall than those of any other ranking"
-        ),
-        _of_all(
-            lines, "selective", "They cost the class more, compared with the others, than those of any other ranking"
-        ),
-        _of_random(lines),
-    ]
-
-
-def _of_all(lines: list[Line], key: str, sentence: str) -> Claim:
-    found = tallied(lines, key)
-    total = found.better + found.level + len(found.beaten)
-    figure = f"{found.counts} of {total} comparisons{found.names('; beaten by ')}"
-    return Claim("Q1", sentence, found.short, figure, found.verdict, _REASON, tested(lines, key))
-
-
-def _of_random(lines: list[Line]) -> Claim:
-    found = {kind: gain(part, RANDOM, "own") for kind, part in kinds(lines).items()}
-    wins = [difference.below for difference in found.values()]
-    return Claim(
-        "Q1",
-        "Removing the mu-lasso's channels costs a class more recall than random channels",
-        counted(wins, "kinds"),
-        "area, ours less theirs: " + "; ".join(f"{kind} {signed(v)}" for kind, v in found.items()),
-        verdict_of(wins),
-        _REASON,
-        tested(lines, "own"),
-        tuple((kind, difference.times(-1)) for kind, difference in found.items()),
-    )
+    claims = []
+    for key, sentence in (
+        ("own", "Removing the mu-lasso's channels costs a class more recall than those of any other ranking"),
+        ("selective", "They cost the class more, compared with the others, than those of any other ranking"),
+    ):
+        found = tallied(lines, key)
+        figure = f"{found.counts} of {found.total} comparisons{found.names('; beaten by ')}"
+        claims.append(Claim("Q1", sentence, found.short, figure, found.verdict, _REASON, tested(lines, key)))
+    random = {kind: gain(part, RANDOM, "own") for kind, part in kinds(lines).items()}
+    sentence = "Removing the mu-lasso's channels costs a class more recall than random channels"
+    figure = "area, ours less theirs: " + "; ".join(f"{kind} {signed(v)}" for kind, v in random.items())
+    less = {kind: difference.times(-1) for kind, difference in random.items()}
+    return [*claims, judged("Q1", sentence, less, "kinds", figure, _REASON, tested(lines, "own"))]
 
 
 def tested(lines: list[Line], key: str) -> str:

@@ -121,7 +121,7 @@ def differences(values: Float64, target: Float64) -> tuple[Float64, Float64]:
     """
     inside, outside = (class_means(values, t) for t in (target, 1 - target))
     spread = [class_means(values**2, t) - class_means(values, t) ** 2 for t in (target, 1 - target)]
-    pooled = np.sqrt(np.maximum(sum(spread) / 2, 0.0))
+    pooled = np.sqrt(np.maximum(sum(spread) / 2, 0.0))  # rounding may make a variance negative
     found = inside - outside
     return found, np.divide(found, pooled, out=np.zeros_like(found), where=pooled > 1e-12)
 
@@ -152,7 +152,7 @@ def behind(first: Float64, radius: Float64, last: Float64) -> Int64:
 def with_twins(order: Int64, X: Float64) -> Int64:
     """Return the order with each channel followed by its twins, most correlated first."""
     together = _unit(X).T @ _unit(X)
-    np.fill_diagonal(together, 0.0)
+    np.fill_diagonal(together, 0.0)  # no channel is its own twin
     near = falling(together)[:, :TWINS]
     rows = []
     for row in order:

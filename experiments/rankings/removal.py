@@ -89,7 +89,7 @@ def greedy(subject: Subject, m: int, length: int, each: int) -> Int64:
 def _greedy_of(remover: Remover, images: Tensor, c: int, m: int, length: int) -> list[int]:
     chosen: list[int] = []
     n = len(images)
-    at_once = max(1, 100 // n)
+    at_once = max(1, 100 // n)  # about 100 images a pass
     for _ in range(length):
         left = [i for i in range(m) if i not in chosen]
         scores = []

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.common.runner import Results, command
+from experiments.common.runner import Results, study
 from experiments.common.subjects import NAMES, Subject, load, planned
 from experiments.common.tables import Line
 from experiments.rankings.contributions import contributions
@@ -20,7 +20,6 @@ from experiments.rankings.orders import GREEDY, rankings
 from experiments.rankings.removal import greedy, recalls, steps
 from experiments.rankings.table import PAGE
 
-HERE = Path(__file__).parent
 #: The oracle tries every channel at every step: up to how many it goes, on how many images of a class.
 GREEDY_STEPS = {"mnist": (20, 10), "trial": (2, 3)}
 #: Test images that lose channels, where there are more.
@@ -63,24 +62,15 @@ def depth_of(columns: Any, sizes: list[tuple[str, int]]) -> float:
     return round(sum(flat) / len(flat), 4)
 
 
-@command(__doc__, networks=NAMES)
-def main(
-    *,
-    networks: tuple[str, ...] = NAMES,
-    work: Path = Path("runs/rankings"),
-    out: Path = HERE / "results.json",
-    quick: bool = False,
-) -> None:
+@study(PAGE, "runs/rankings", networks=NAMES)
+def main(results: Results, work: Path, *, quick: bool, networks: tuple[str, ...] = NAMES) -> None:
     """Measure what is missing and write results.json and the README's tables."""
-    results = Results(out)
     for line in results.missing(planned(networks, quick=quick)):
         subject = load(line, work, quick=quick)
         n = SHOWN[line["network"]]  # the classes come in turn
         subject = replace(subject, test=subject.test[:n], test_labels=subject.test_labels[:n])
         oracle = "trial" if quick else line["network"]
         line |= measured(subject, GREEDY_STEPS.get(oracle))
-    if not quick:
-        PAGE.write(HERE / "README.md", results.lines)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common.claims import Claim, counted, verdict_of
+from experiments.common.claims import Claim, counted, judged, verdict_of
 from experiments.common.maps import RULES
 from experiments.common.pages import committed
 from experiments.common.tables import Interval, Line, points, signed
@@ -39,10 +39,8 @@ def claims_of(lines: list[Line]) -> list[Claim]:
 
 def _claim(sentence: str, gains: Gains, reason: str, tested: str = "") -> Claim:
     """Return a claim of Q3 about gains in overlap, by case."""
-    shown = [gain.above for gain in gains.values()]
-    effects_ = tuple((" ".join(case), gain.times(100)) for case, gain in gains.items())
-    words = (counted(shown, "cases"), _listed(gains), verdict_of(shown))
-    return Claim("Q3", sentence, *words, reason, tested, effects_)
+    in_points = {" ".join(case): gain.times(100) for case, gain in gains.items()}
+    return judged("Q3", sentence, in_points, "cases", _listed(gains), reason, tested)
 
 
 def resampling(kinds: Kinds) -> Claim:
@@ -54,7 +52,11 @@ def resampling(kinds: Kinds) -> Claim:
     }
     blurred = []
     for rule in RULES:
-        gained = [100 * _gain_of_blur(part, rule) for part in kinds.values()]
+        gained = []
+        for part in kinds.values():
+            best = best_blur(part, rule, "channels", "plain", "positive")
+            after, before = (mean(part, "iou", rule, "channels", "plain", f"positive/{blur}") for blur in (best, 0))
+            gained.append(100 * (after - before))
         if gained:
             blurred.append(f"{rule} {np.mean(gained):+.1f}")
     return _claim(
@@ -113,12 +115,6 @@ def sensitivity(kinds: Kinds) -> Claim:
 def _blurred(networks: list[Scores]) -> dict[str, Interval]:
     """Return the effects on overlap with each cell at its own best blur."""
     return effects(at_best_blur(networks, "guided", "positive"), "iou", "guided", "positive/best")
-
-
-def _gain_of_blur(networks: list[Scores], rule: str) -> float:
-    best = best_blur(networks, rule, "channels", "plain", "positive")
-    after, before = (mean(networks, "iou", rule, "channels", "plain", f"positive/{blur}") for blur in (best, 0))
-    return after - before
 
 
 def _listed(gains: dict[Any, Interval]) -> str:

@@ -45,8 +45,8 @@ def combined(raw: Tensor, reduction: str, blur: int = 0) -> Tensor:
     """Return maps (B, H, W): colours reduced, blurred, min-max normalised, the largest of the k."""
     maps = reduce_colours(raw, reduction)
     if blur:
-        maps = gaussian_blur(maps, [6 * blur + 1, 6 * blur + 1], [float(blur), float(blur)])
-    return normalise(maps).amax(1)
+        maps = gaussian_blur(maps, [6 * blur + 1, 6 * blur + 1], [float(blur), float(blur)])  # three sigmas either side
+    return normalise(maps).amax(1)  # docs/method.md, section 4
 
 
 def cells(subject: Subject, rules: Iterable[str] = RULES) -> dict[str, float]:
@@ -57,11 +57,15 @@ def cells(subject: Subject, rules: Iterable[str] = RULES) -> dict[str, float]:
     """
     scores: dict[str, float] = {}
     parts = list(zip(torch.split(subject.images, _BATCH), torch.split(subject.labels, _BATCH), strict=True))
+    few = subject.images[:_CLASS_IMAGES]
     for rule, start, how in itertools.product(rules, STARTS, HOW):
         cell = f"{rule}/{start}/{how}"
         raw = torch.cat([signals(subject.model, *part, subject.found, start, rule, how) for part in parts])
         scores[f"grid/{cell}"] = float(checkerboard(reduce_colours(raw[:, 0], "positive"), 2).median())
-        by_class = [_for_class(subject, c, start, rule, how) for c in subject.classes]
+        by_class = [
+            signals(subject.model, few, torch.full((len(few),), c), subject.found, start, rule, how)
+            for c in subject.classes
+        ]
         for reduction in REDUCTIONS:
             if subject.masks is not None:
                 for blur in BLURS:
@@ -72,9 +76,3 @@ def cells(subject: Subject, rules: Iterable[str] = RULES) -> dict[str, float]:
             scores[f"rank/{cell}/{reduction}"] = found.spearman.mean
             scores[f"structure/{cell}/{reduction}"] = found.ssim.mean
     return {name: round(float(np.round(value, 5)), 5) for name, value in scores.items()}
-
-
-def _for_class(subject: Subject, number: int, start: str, rule: str, how: str) -> Tensor:
-    images = subject.images[:_CLASS_IMAGES]
-    target = torch.full((len(images),), number)
-    return signals(subject.model, images, target, subject.found, start, rule, how)

@@ -16,13 +16,12 @@ from pathlib import Path
 
 from experiments.common.flower_networks import ARCHITECTURES
 from experiments.common.maps import RULES
-from experiments.common.runner import Results, command
+from experiments.common.runner import Results, study
 from experiments.common.tables import Line
 from experiments.resampling.measure import cells
 from experiments.resampling.table import PAGE
 from experiments.sanity.subjects import Subject, flowers, resnet20
 
-HERE = Path(__file__).parent
 SUBJECTS = ("single-6c", "double-12c", "resnet20")
 
 
@@ -45,28 +44,30 @@ def measured(line: Line, work: Path, *, n_images: int, quick: bool) -> Line:
     return {"images": len(subject.images), "scores": cells(subject, ("guided",) if quick else RULES)}
 
 
-@command(
-    __doc__, subjects=SUBJECTS, architectures=ARCHITECTURES, networks="of each kind", work="weights and images of E3"
+@study(
+    PAGE,
+    "runs/localisation",
+    subjects=SUBJECTS,
+    architectures=ARCHITECTURES,
+    networks="of each kind",
+    work="weights and images of E3",
 )
 def main(
+    results: Results,
+    work: Path,
     *,
+    quick: bool,
     subjects: tuple[str, ...] = SUBJECTS,
     architectures: tuple[str, ...] = ("smallcnn",),
     networks: int = 5,
     images: int = 60,
-    work: Path = Path("runs/localisation"),
-    out: Path = HERE / "results.json",
-    quick: bool = False,
 ) -> None:
     """Measure what is missing and write results.json, the README's tables and the figure."""
     if quick:
         networks = 1
         images = 6
-    results = Results(out)
     for line in results.missing(wanted(subjects, architectures, networks)):
         line |= measured(line, work, n_images=images, quick=quick)
-    if not quick:
-        PAGE.write(HERE / "README.md", results.lines)
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def figure(lines: list[Line], path: Path) -> None:
             for i, (start, how) in enumerate(_CELLS):
                 colour = {"channels": VERMILLION, "logit": BLUE}[start]
                 filled = {"resampled": colour, "plain": "white"}[how]
-                at = np.arange(len(shown)) + (i - 1.5) * 0.2
+                at = np.arange(len(shown)) + (i - 1.5) * 0.2  # four bars around each kind
                 values = [
                     [scale * cell(n, measure, "guided", start, how, end) for n in part] for part in shown.values()
                 ]

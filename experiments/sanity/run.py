@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.common.maps import RULES, quietly
-from experiments.common.runner import Results, command
+from experiments.common.runner import Results, study
 from experiments.common.tables import Line
 from experiments.sanity.subjects import SUBJECTS, Subject
 from experiments.sanity.table import PAGE
@@ -26,8 +26,7 @@ from interpnet.errors import ModelError
 from interpnet.evaluate import class_sensitivity, deletion, insertion, parameter_randomisation
 from interpnet.explanation import explain
 
-HERE = Path(__file__).parent
-STEPS = 16
+STEPS = 16  # of deletion and insertion
 
 Maps = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -91,33 +90,33 @@ def examine(explained: Maps, subject: Subject) -> Line:
     return {**rounded, "blank": int(removed.flagged.sum()), "images": len(images)}
 
 
-@command(
-    __doc__,
+@study(
+    PAGE,
+    "runs/localisation",
     subjects=SUBJECTS,
     images="of each network; by default 32 (CIFAR-10) and 12",
     networks="of each data set of flowers; by default 2 and 1",
     work="weights and images of E3",
 )
 def main(
+    results: Results,
+    work: Path,
     *,
+    quick: bool,
     subjects: tuple[str, ...] = tuple(SUBJECTS),
     images: int | None = None,
     networks: int | None = None,
-    work: Path = Path("runs/localisation"),
-    out: Path = HERE / "results.json",
-    quick: bool = False,
 ) -> None:
     """Examine what is missing and write results.json and the README's tables."""
-    results = Results(out)
     for name in subjects:
-        make, networks, n_images = SUBJECTS[name]
+        make, usual, n_images = SUBJECTS[name]
         if name != "resnet20":  # of which there is one
-            networks = networks or networks
+            usual = networks or usual
         n_images = images or n_images
         if quick:
-            networks = 1
+            usual = 1
             n_images = 4
-        for seed in range(networks):
+        for seed in range(usual):
             wanted = [{"subject": name, "seed": seed, "method": m} for m in names(quick=quick)]
             if not results.todo(wanted):
                 continue
@@ -127,8 +126,6 @@ def main(
                     line |= examine(made(line["method"], subject), subject)
                 except ModelError as error:  # CAM where the network does not average
                     print(f"{name} {seed} {line['method']}: {error}", flush=True)
-    if not quick:
-        PAGE.write(HERE / "README.md", results.lines)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def resnet20(seed: int, work: Path, *, n_images: int, quick: bool) -> Subject:
     """
     del seed, work
     model, images = cifar()
-    images = images[:: len(images) // n_images]
+    images = images[:: len(images) // n_images]  # spread over the classes
     with torch.no_grad():
         predicted = model(images).argmax(1)
     if quick:
@@ -63,7 +63,7 @@ def flowers(
     network = flower_network(variant, seed, work, architecture=architecture, **words)
     rows = range(n_images)
     n = len(network.train_on.classes)
-    compared = (0, n // 3, 2 * n // 3)
+    compared = (0, n // 3, 2 * n // 3)  # three classes, far apart in the list
     truth = (*network.tested(rows), masks_of(network.test_on, rows))
     return Subject(network.model, *truth, network.interpretation(), compared, 4, OPTIONS)
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from experiments.common.flower_networks import MU, masks_of
 from experiments.common.maps import quietly
-from experiments.shortcuts.plan import SIZE, Subject
-from interpnet.datasets import ImageData, an8flower, make_loader, stack_images
+from experiments.shortcuts.plan import SIZE, Subject, whole
+from interpnet.datasets import ImageData, an8flower, make_loader
 from interpnet.evaluate import ContextSwap, context_swap
 from interpnet.explanation import channel_signal, explain, reduce_colours
 from interpnet.interpretation import Interpretation, interpret
@@ -27,8 +27,8 @@ from interpnet.support.types import Float64
 
 #: A channel is flagged above this share; chosen on the development networks.
 FLAG = {"disc": 0.7, "mask": 0.5}
-_GRID = 16
-_EACH = 8
+_GRID = 16  # pixels along a side of SpRAy's maps
+_EACH = 8  # images per class that show a channel's map
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ def audited(model: SmallCNN, subject: Subject, work: Path, *, n: int | None = No
     data = subject.data("validation", work, n=n and n // 2)
     table = collect_scores(model, make_loader(train, batch_size=100), progress=False)
     found = interpret(table, mu=MU, classes=train.classes)
-    images = stack_images(data, range(len(data)))
-    shown = torch.as_tensor(data.labels)
+    images, shown = whole(data)
     plant = masks_of(data, name="plant")
     swaps = {
         how: context_swap(model, images, found, classes=shown, middle=middle, seed=seed)
@@ -65,14 +64,14 @@ def network_statistics(a: Audited) -> dict[str, float]:
     with torch.no_grad():
         predicted = a.model(a.images).argmax(1)
     maps = explain(a.model, a.images, a.found, classes=predicted, reduction="abs").combined.double().numpy()
-    lit = maps[maps.sum((1, 2)) > 0]
+    lit = maps[maps.sum((1, 2)) > 0]  # a blank map has no shares
     shares = lit / lit.sum((1, 2), keepdims=True)
     plant = masks_of(a.data, name="plant").numpy()[maps.sum((1, 2)) > 0]
     disc = a.swaps["disc"]
     masked = a.swaps["mask"]
     difference = standardised(a.table)
     return {
-        "context share, largest class": _largest(disc.class_share),
+        "context share, largest class": float(max(disc.class_share[np.isfinite(disc.class_share)], default=0.0)),
         "context share, mean": disc.mean_share,
         "predictions follow the surroundings": disc.follows,
         "heatmap outside the middle": 1.0 - float((shares * _middle()).sum((1, 2)).mean()),
@@ -107,18 +106,19 @@ def channel_rows(a: Audited, truth: Float64) -> list[dict[str, Any]]:
         total = maps.sum((2, 3))
         outside = 1.0 - (maps * plant[mine][:, None]).sum((2, 3)) / torch.where(total > 0, total, torch.inf)
         for i, j in enumerate(columns):
-            row = {
-                "class": c,
-                "column": int(j),
-                "layer": channels[i].layer,
-                "weight": float(a.found.coef[c, j]),
-                "disc": _number(a.swaps["disc"].share[c, j]),
-                "mask": _number(a.swaps["mask"].share[c, j]),
-                "outside": float(outside[:, i].mean()),
-                "difference": float(abs(difference[c, j])),
-                "truth": _number(truth[c, j]),
-            }
-            rows.append(row)
+            rows.append(
+                {
+                    "class": c,
+                    "column": int(j),
+                    "layer": channels[i].layer,
+                    "weight": float(a.found.coef[c, j]),
+                    "disc": _number(a.swaps["disc"].share[c, j]),
+                    "mask": _number(a.swaps["mask"].share[c, j]),
+                    "outside": float(outside[:, i].mean()),
+                    "difference": float(abs(difference[c, j])),
+                    "truth": _number(truth[c, j]),
+                }
+            )
     return rows
 
 
@@ -156,7 +156,7 @@ def standardised(table: ScoreTable) -> Float64:
     """Return (C, m): the difference of a class's mean score to the others', over the score's standard deviation."""
     x = np.asarray(table.X, dtype=np.float64)
     labels = np.asarray(table.labels)
-    spread = x.std(0)
+    spread = x.std(0)  # a constant score tells no classes apart
     rows = [x[labels == c].mean(0) - x[labels != c].mean(0) for c in range(int(labels.max()) + 1)]
     return np.stack(rows) / np.where(spread > 0, spread, np.inf)
 
@@ -191,7 +191,7 @@ def _clusters(a: Audited, predicted: Tensor) -> float:
     values = [0.0]
     for c in range(len(a.found.classes)):
         here = small[(predicted == c).numpy()]
-        if len(here) < 8:
+        if len(here) < 8:  # too few to cluster
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a graph in several parts is two clusters, too
@@ -206,10 +206,6 @@ def _middle() -> Float64:
     """Return the control "center": a Gaussian of a quarter of the image, 1 at its peak."""
     across = np.exp(-0.5 * ((np.arange(SIZE) - (SIZE - 1) / 2) / (0.25 * SIZE)) ** 2)
     return np.outer(across, across)
-
-
-def _largest(values: Float64) -> float:
-    return float(max(values[np.isfinite(values)], default=0.0))
 
 
 def _number(value: float) -> float | None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from interpnet.datasets import ImageData, load_dataset, make_loader
+import torch
+from torch import Tensor
+
+from interpnet.datasets import ImageData, load_dataset, make_loader, stack_images
 from interpnet.models import SmallCNN, accuracy, load_smallcnn, save_smallcnn, train
 
 SIZE = 64
@@ -40,6 +43,11 @@ class Subject:
         return load_dataset(spec, split=split, root=str(root))
 
 
+def whole(data: ImageData) -> tuple[Tensor, Tensor]:
+    """Return all images and labels."""
+    return stack_images(data, range(len(data))), torch.as_tensor(data.labels)
+
+
 def subjects(which: str) -> list[Subject]:
     """Return the 40 networks of a set: every kind at six strengths, contrast and head in turn, and ten without cue."""
     contrasts = CONTRASTS[which]
@@ -49,14 +57,7 @@ def subjects(which: str) -> list[Subject]:
     ]
     rows += [(None, 1.0, i, i) for i in range(N_CLEAN)]
     return [
-        Subject(
-            number=number,
-            seed=SETS[which] + number,
-            kind=kind,
-            strength=strength,
-            contrast=contrasts[turn % len(contrasts)],
-            hidden=32 * (head % 2),
-        )
+        Subject(number, SETS[which] + number, kind, strength, contrasts[turn % len(contrasts)], 32 * (head % 2))
         for number, (kind, strength, turn, head) in enumerate(rows)
     ]
 

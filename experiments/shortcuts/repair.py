@@ -16,32 +16,23 @@ from torch import Tensor
 
 from experiments.common.flower_networks import masks_of
 from experiments.shortcuts.audit import FLAG, Audited
-from experiments.shortcuts.plan import Subject
+from experiments.shortcuts.plan import whole
 from interpnet import ablate
-from interpnet.datasets import stack_images
 from interpnet.engine import Channel
 from interpnet.evaluate import swapped_context
 from interpnet.models import SmallCNN, train
 from interpnet.support.types import Float64
 
 SPLITS = {"agree": ("test-agree", True), "disagree": ("test-disagree", True), "clean": ("test", False)}
-_SURROUNDINGS = 3
-_EPOCHS = 4
+_SURROUNDINGS = 3  # with which each image is mixed
+_EPOCHS = 4  # half of the first training
 Tests = dict[str, tuple[Tensor, Tensor]]
-
-
-def splits_of(subject: Subject, work: Path, *, n: int | None) -> Tests:
-    """Return images and labels of the splits that a repair is judged on."""
-    found = {}
-    for name, (split, planted) in SPLITS.items():
-        data = subject.data(split, work, planted=planted, n=n)
-        found[name] = stack_images(data, range(len(data))), torch.as_tensor(data.labels)
-    return found
 
 
 def repairs(a: Audited, work: Path, *, n: int | None = None, seed: int = 0) -> dict[str, dict[str, float]]:
     """Return, for each repair, the accuracy on every split and the number of channels removed."""
-    tests = splits_of(a.subject, work, n=n)
+    splits = SPLITS.items()
+    tests = {name: whole(a.subject.data(split, work, planted=planted, n=n)) for name, (split, planted) in splits}
     last = a.found.channels.layers[-1]
     rows = {"as it is": _judged(a.model, tests)}
     rng = np.random.default_rng([seed, a.subject.seed])
@@ -54,7 +45,9 @@ def repairs(a: Audited, work: Path, *, n: int | None = None, seed: int = 0) -> d
         free = [Channel(last, i) for i in range(size) if Channel(last, i) not in top]
         drawn = [free[i] for i in rng.choice(len(free), min(len(top), len(free)), replace=False)]
         rows[f"as many random ones, last layer ({how})"] = _without(a.model, tests, drawn)
-    images, labels, plants = _training(a, work, n)
+    data = a.subject.data("train", work, n=n)
+    images, labels = whole(data)
+    plants = masks_of(data, name="plant")
     rows["classifier fitted again"] = _refitted(a.model, images, labels, tests)
     for how, middle in (("disc", None), ("mask", plants)):
         first, mixed = swapped_context(images, labels, middle=middle, partners=_SURROUNDINGS, seed=seed)
@@ -63,11 +56,6 @@ def repairs(a: Audited, work: Path, *, n: int | None = None, seed: int = 0) -> d
         rows[f"trained on with swapped surroundings ({how})"] = _trained_on(a.model, mixed, labels[first], tests, seed)
     rows["trained on"] = _trained_on(a.model, images, labels, tests, seed)
     return rows
-
-
-def _training(a: Audited, work: Path, n: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    data = a.subject.data("train", work, n=n)
-    return stack_images(data, range(len(data))), torch.as_tensor(data.labels), masks_of(data, name="plant")
 
 
 def _judged(model: SmallCNN, tests: Tests, *, removed: int = 0) -> dict[str, float]:
@@ -124,6 +112,6 @@ class _Batches:
 
 def _trained_on(model: SmallCNN, images: Tensor, labels: Tensor, tests: Tests, seed: int) -> dict[str, float]:
     """Train a copy of the whole network a little longer on the given images."""
-    other = copy.deepcopy(model)
+    other = copy.deepcopy(model)  # the audited network stays as it is
     train(other, _Batches(images, labels, seed), epochs=_EPOCHS, lr=1e-3, max_shift=4, seed=seed, progress=False)
     return _judged(other, tests)

@@ -51,7 +51,7 @@ def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-@command(__doc__, set_=SETS, out="folder of the results")
+@command(set_=SETS, out="folder of the results")
 def main(
     *, set_: str = "evaluation", work: Path = Path("runs/shortcuts"), out: Path = HERE, quick: bool = False
 ) -> None:

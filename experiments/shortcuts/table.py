@@ -31,7 +31,7 @@ COMMAND = "experiments.shortcuts.run"
 #: The statistic proposed: the best without masks on the development networks.
 PROPOSED = "context share, largest class"
 WITH_MASKS = "context share, mean (masks)"
-_DRAWS = 2000
+_DRAWS = 2000  # of the bootstrap
 #: Suspicions of a channel: label, key, and the key with whose limit as many are flagged.
 _SUSPICIONS = (
     ("context share above 0.7", "disc", "disc"),

@@ -23,7 +23,7 @@ KS = (1, 2, 3, 5, 8)
 REDUCTIONS = ("positive", "abs", "max")
 SEEDS = ("activation", "maximum")
 
-_BATCH = 20
+_BATCH = 20  # images at a time
 
 
 @dataclass(frozen=True)

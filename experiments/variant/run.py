@@ -24,7 +24,7 @@ from interpnet.attribution import attribute
 from interpnet.evaluate import deletion, insertion, iou_auc, pointing_game
 
 HERE = Path(__file__).parent
-_STEPS = 32
+_STEPS = 32  # of deletion and insertion
 
 
 def on_masks(setting: Setting, tested: Tested) -> Line:
@@ -59,7 +59,7 @@ def on_cifar(setting: Setting, work: Path, *, quick: bool) -> Line:
     return line
 
 
-@command(__doc__, work="E3's weights and images")
+@command(work="E3's weights and images")
 def main(
     *,
     networks: int = 5,

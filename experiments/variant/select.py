@@ -122,7 +122,7 @@ def _value(line: Line, wanted: Line, measure: str) -> float:
     raise KeyError(f"no line for {wanted}")
 
 
-_RING = 7
+_RING = 7  # pixels
 
 
 def darker_by(images: Tensor, masks: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ def darker_by(images: Tensor, masks: Tensor) -> Tensor:
     """
     inside = masks[:, None].to(images)
     grown = F.max_pool2d(inside, 2 * _RING + 1, stride=1, padding=_RING)
-    around = grown - inside
+    around = grown - inside  # the ring
     grey = images.mean(1, keepdim=True)
 
     def mean(where: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from interpnet.plotting.style import BLUE, VERMILLION
 COMMAND = "experiments.variant.run"
 CONTROLS = ("random", "edge", "center")
 _E3 = Path(__file__).parent.parent / "localisation" / "results.json"
-_SHOWN = 6
+_SHOWN = 6  # settings, and the paper's
 # On masks.
 _MEASURES = {"iou": "IoU-AUC", "precision": "average precision", "pointing": "pointing game"}
 

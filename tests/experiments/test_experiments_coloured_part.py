@@ -11,6 +11,8 @@ from experiments.coloured_part import claims, run
 from experiments.common.maps import PAPER
 from experiments.common.pages import END, begin
 
+HERE = Path(run.__file__).parent
+
 
 def line(seed: int, variant: str = "double-12c", **maps: tuple[float, float]) -> dict[str, object]:
     rows = {
@@ -77,6 +79,6 @@ def test_the_claim_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_page_is_not_stale(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
-    page.write_text((run.HERE / "README.md").read_text())
+    page.write_text((HERE / "README.md").read_text())
     run.main(["--page", str(page)])
-    assert page.read_text() == (run.HERE / "README.md").read_text(), f"run python -m {run.COMMAND}"
+    assert page.read_text() == (HERE / "README.md").read_text(), f"run python -m {run.COMMAND}"

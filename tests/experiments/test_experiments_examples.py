@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,11 @@ import experiments
 
 ROOT = Path(experiments.__file__).parent
 MODULES = sorted(".".join(path.relative_to(ROOT.parent).with_suffix("").parts) for path in ROOT.glob("*/*.py"))
-COMMANDS = [name for name in MODULES if "\n@command(" in (ROOT.parent / f"{name.replace('.', '/')}.py").read_text()]
+COMMANDS = [
+    name
+    for name in MODULES
+    if re.search(r"\n@(command|study)\(", (ROOT.parent / f"{name.replace('.', '/')}.py").read_text())
+]
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__init__")])

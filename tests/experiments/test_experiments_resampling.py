@@ -12,6 +12,8 @@ import torch
 from experiments.common.pages import END, begin
 from experiments.resampling import claims, effects, measure, run, table
 
+HERE = Path(run.__file__).parent
+
 CELLS = [(s, h) for s in ("channels", "logit") for h in ("plain", "resampled")]
 
 
@@ -123,6 +125,6 @@ def test_tables_and_figure(tmp_path: Path) -> None:
 
 def test_the_page_is_not_stale(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
-    page.write_text((run.HERE / "README.md").read_text())
-    table.PAGE.write(page, json.loads((run.HERE / "results.json").read_text()))
-    assert page.read_text() == (run.HERE / "README.md").read_text(), f"run python -m {table.PAGE.command}"
+    page.write_text((HERE / "README.md").read_text())
+    table.PAGE.write(page, json.loads((HERE / "results.json").read_text()))
+    assert page.read_text() == (HERE / "README.md").read_text(), f"run python -m {table.PAGE.command}"

@@ -9,6 +9,8 @@ import pytest
 
 from experiments.sanity import run, table
 
+HERE = Path(run.__file__).parent
+
 
 def tried(words: list[str], out: Path) -> dict[tuple[str, str], dict[str, float]]:
     run.main(["--quick", "--out", str(out), *words])
@@ -61,6 +63,6 @@ def test_the_table_gives_means_over_networks_sorted_by_class_sensitivity_and_mar
 
 def test_the_page_is_not_stale(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
-    page.write_text((run.HERE / "README.md").read_text())
-    table.PAGE.write(page, json.loads((run.HERE / "results.json").read_text()))
-    assert page.read_text() == (run.HERE / "README.md").read_text()
+    page.write_text((HERE / "README.md").read_text())
+    table.PAGE.write(page, json.loads((HERE / "results.json").read_text()))
+    assert page.read_text() == (HERE / "README.md").read_text()
