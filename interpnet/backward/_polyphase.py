@@ -94,15 +94,15 @@ class Transposed:
 
     def __call__(self, signal: Tensor) -> Tensor:
         """Send a signal (B, C_out, d...) down to the layer's input (B, C_in, D...)."""
-        axes, groups = self.axes, self.groups
+        axes = self.axes
         signal = nearest(signal, tuple(a.d for a in axes))
-        small = _convolve(signal, self.weight, axes, groups)
+        small = _convolve(signal, self.weight, axes, self.groups)
         if all(a.factor == 1 for a in axes):
             return small
         # Each phase goes to its own positions of the layer's input.
         phases = [a.phases for a in axes]
-        small = small.reshape(len(small), groups, *phases, -1, *small.shape[2:])
-        shape = (len(small), groups * small.shape[2 + len(axes)], *[a.size for a in axes])
+        small = small.reshape(len(small), self.groups, *phases, -1, *small.shape[2:])
+        shape = (len(small), self.groups * small.shape[2 + len(axes)], *[a.size for a in axes])
         order = torch.contiguous_format
         if signal.dim() == 4 and signal.is_contiguous(memory_format=torch.channels_last):
             order = torch.channels_last

@@ -1,6 +1,6 @@
 """Backward rules: what the signal does at rectifiers and strided convolutions on its way to the image.
 
-With R the incoming signal and z the input of a rectifier ``a``:
+With R the incoming signal and z the input of a rectifier ``a`` (docs/method.md, section 5.2):
 
 =============  =====================================================  =====================================
 rule           ReLU                                                   any rectifier (ReLU6, SiLU, GELU, ...)
@@ -10,24 +10,12 @@ rule           ReLU                                                   any rectif
 ``guided``     ``R * [z > 0] * [R > 0]``                              ``R * a'(z) * [z > 0] * [R > 0]``
 =============  =====================================================  =====================================
 
-So DeconvNet ignores the forward pass, and guided backpropagation is the ordinary gradient where both
-the rectifier's input and the incoming signal are positive, and zero elsewhere; on a ReLU both are
-exactly the published rules. Saturated parts (ReLU6 above 6) pass nothing under ``guided``, and the
-small negative lobes of SiLU, GELU and Hardswish are cut off as a ReLU would.
-
-``resample=True`` changes convolutions with stride > 1: the incoming signal is resampled by nearest
-neighbour from d to ``d_hat = D + p_before + p_after - dilation*(k-1)`` positions along each axis (D: the
-layer's input) and goes through the transposed convolution with stride 1, so that no grid appears.
-Strided slices ``x[..., ::s]`` (option-A shortcuts of CIFAR ResNets) are strided convolutions with a 1x1
-identity kernel and are resampled alike.
-
-``resample_pool=True`` (the demo's ``newPool``) does the same for strided pooling: the signal is resampled to the
-positions of the same pooling with stride 1, whose gradient takes it on. Average pooling is a convolution, so this is
-the rule above; each of the d_hat windows of maximum pooling has its own switch. By default pooling keeps its gradient
-(``oldPool``). Adaptive pooling counts as pooling where its windows are equal; L_p pooling keeps its gradient.
+``resample=True`` resamples the signal at strided convolutions and slices, ``resample_pool=True`` at strided pooling
+too (docs/method.md, section 5.3). Adaptive pooling counts as pooling where its windows are equal; L_p pooling keeps
+its gradient.
 
 While weights take no gradient, convolutions and evaluated BatchNorm keep no activation (a convolution and the
-BatchNorm after it become one step backwards), and a rectifier keeps one byte a position.
+BatchNorm after it become one step backwards), and a rectifier keeps one byte per position.
 
 Sources: Zeiler & Fergus 2014 (DeconvNet); Springenberg et al. 2015 (guided); Oramas et al., ICLR 2019,
 section 3.2 (resampling).

@@ -32,7 +32,7 @@ def backward_nodes(results: Iterable[Tensor]) -> Iterator[Any]:
 
 def node_name(node: Any) -> str:
     """Return what a node is the backward of: ``"Relu"`` of a ``ReluBackward0``, a custom function's own name."""
-    # Overloads are told apart by a digit at the end; nodes of C++ extensions have their namespace in front.
+    # A digit at the end tells overloads apart; nodes of C++ extensions have their namespace in front.
     name: str = node.name().rsplit("::", 1)[-1]
     return name.rstrip("0123456789").removesuffix("Backward")
 

@@ -328,7 +328,7 @@ def _why_unusable(node: Node, batch: int) -> str:
     if len(node.shape) < 2 or node.shape[0] != batch:
         return f"its output {node.shape} has no batch axis in front (the batch has {batch} images)"
     if node.layout.axis is None:
-        return f"its channel axis is not known: {node.layout.why or 'no operator told it'}"
+        return f"its channel axis is not known: {node.layout.why or 'no operator set it'}"
     if node.layout.axis == 0:
         return "its channel axis is the batch axis"
     return ""

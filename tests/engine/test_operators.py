@@ -15,7 +15,7 @@ from interpnet.engine._operators import OPERATORS, Operator, _rows, operator
 X = torch.linspace(-4, 4, 81, dtype=torch.float64)
 ROWS = list(OPERATORS.values())
 KINDS = {"", "conv", "linear", "norm", "rectifier", "activation", "softmax", "pool", "add", "mul", "cat"}
-# Arguments that a function needs besides its input.
+# Arguments that a function needs apart from its input.
 NEEDS = {
     "softmax": (0,),
     "threshold": (0.0, 0.0),

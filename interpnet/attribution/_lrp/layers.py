@@ -80,6 +80,7 @@ def merged_layer(layer: Layer, call: Call) -> Layer:
 
     Examples
     --------
+    >>> import torch
     >>> import torch.nn.functional as F
     >>> conv = Layer(F.linear, torch.tensor([[2.0]]), None)
     >>> norm = Call(F.batch_norm, (torch.ones(1, 1), torch.ones(1), torch.ones(1), None, torch.full((1,), 5.0)),
