@@ -6,7 +6,7 @@ under rules holds far less than an ordinary one, and each backward reads far les
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from interpnet.backward._polyphase import Transposed, nearest, prepare
 from interpnet.engine import Convolution
+
+SendBack = Callable[..., Tensor]
 
 # Channels of a first layer's input: libraries are slow at strided transposes into so few.
 _FEW = 4
@@ -52,48 +54,101 @@ class Rectify(torch.autograd.Function):
         return signal, None, None, None, None
 
 
-class Convolve(torch.autograd.Function):
-    """The value of a convolution (and the BatchNorm after it) with its transpose as backward; keeps no map.
+class Rule(torch.autograd.Function):
+    """The value ``run()`` with ``send_back(signal, *saved)`` as its backward; keeps ``saved`` and nothing else."""
+
+    @staticmethod
+    def forward(ctx: Any, _x: Tensor, run: Callable[[], Tensor], send_back: SendBack, *saved: Tensor | None) -> Tensor:
+        ctx.save_for_backward(*saved)
+        ctx.send_back = send_back
+        return run()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        # Nothing for the functions and for what was saved.
+        return (ctx.send_back(grads[0], *ctx.saved_tensors), None, None, *[None] * len(ctx.saved_tensors))
+
+
+def applied(function: type[torch.autograd.Function], *args: Any) -> Tensor:
+    """Return a function's output, with the function as its node in the autograd graph."""
+    out: Tensor = function.apply(*args)
+    return out
+
+
+#: The names of these functions, as their nodes in an autograd graph have them.
+OWN_FUNCTIONS = frozenset({Rectify.__name__, Rule.__name__})
+
+
+def convolve(
+    x: Tensor, run: Callable[[], Tensor], weight: Tensor, scale: Tensor | None, how: Convolution, *, resample: bool
+) -> Tensor:
+    """Return the value of a convolution (and the BatchNorm after it) with its transpose as backward; keeps no map.
 
     ``scale`` are the BatchNorm's factors, one per channel of the output. Under ``resample`` the signal is resampled
     first, so that the transpose has stride 1.
     """
+    size = tuple(x.shape[2:])
+    down: Transposed | None = None
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        run: Callable[[], Tensor],
-        weight: Tensor,
-        scale: Tensor | None,
-        how: Convolution,
-        resample: bool,
-    ) -> Tensor:
-        ctx.save_for_backward(weight, scale)
-        ctx.how = how
-        ctx.resample = resample
-        ctx.size = tuple(x.shape[2:])
-        ctx.down = None
-        return run()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-        signal = grads[0]
-        weight, scale = ctx.saved_tensors
+    def send_back(signal: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
+        nonlocal down
         weight = weight.to(signal.dtype)
         if scale is not None:
             scale = scale.to(signal.dtype)
-        if ctx.down is None:
+        if down is None:
             # Kept for the next channel's signal, as long as the graph is.
-            ctx.down = _prepared(signal, _scaled(weight, scale), ctx.size, ctx.how, resample=ctx.resample)
-        if ctx.down is not None:
-            return ctx.down(signal), None, None, None, None, None
+            down = _prepared(signal, _scaled(weight, scale), size, how, resample=resample)
+        if down is not None:
+            return down(signal)
         # The factors go where there are fewer numbers to multiply.
         if scale is not None and signal.numel() < weight.numel():
-            signal = signal * _per_channel(scale, signal)
-            scale = None
-        down = _transposed(signal, _scaled(weight, scale), ctx.size, ctx.how)
-        return down, None, None, None, None, None
+            return _transposed(signal * _per_channel(scale, signal), weight, size, how)
+        return _transposed(signal, _scaled(weight, scale), size, how)
+
+    return applied(Rule, x, run, send_back, weight, scale)
+
+
+def scale_channels(x: Tensor, run: Callable[[], Tensor], scale: Tensor) -> Tensor:
+    """Return the value of a layer whose gradient is ``R * scale``, one factor per channel; keeps the factors alone."""
+    return applied(Rule, x, run, lambda signal, scale: signal * _per_channel(scale, signal), scale)
+
+
+def resample_slice(x: Tensor, run: Callable[[], Tensor], key: Sequence[slice]) -> Tensor:
+    """Return the value of a strided slice with nearest-neighbour resampling as its backward."""
+    shape = tuple(x.shape)
+    # What the slice spans, with stride 1.
+    dense = tuple(slice(*k.indices(n)[:2]) for k, n in zip(key, shape, strict=True))
+
+    def send_back(signal: Tensor) -> Tensor:
+        out = signal.new_zeros(shape)
+        out[dense] = nearest(signal, tuple(out[dense].shape[2:]))
+        return out
+
+    # A fresh tensor: autograd lets no later in-place operator touch a view made in the function.
+    return applied(Rule, x, lambda: run().clone(), send_back)
+
+
+def resample_pool(x: Tensor, run: Callable[[], Tensor], dense: Callable[[Tensor], Tensor], *, average: bool) -> Tensor:
+    """Return the value of a strided pooling; backward, the signal is resampled and takes the gradient of ``dense``.
+
+    ``dense`` is the same pooling with stride 1. Average pooling keeps nothing; maximum pooling keeps its input, whose
+    stride-1 windows have their own switches.
+    """
+    shape = tuple(x.shape)
+
+    def send_back(signal: Tensor, kept: Tensor | None) -> Tensor:
+        if kept is None:
+            # An average has the same gradient at every input, so zeros do.
+            z = signal.new_zeros(shape)
+        else:
+            z = kept.detach()
+        with torch.enable_grad():
+            z = z.requires_grad_()
+            y = dense(z)
+        (down,) = torch.autograd.grad(y, z, nearest(signal, tuple(y.shape[2:])))
+        return down
+
+    return applied(Rule, x, run, send_back, None if average else x)
 
 
 def _prepared(
@@ -134,75 +189,3 @@ def _scaled(weight: Tensor, scale: Tensor | None) -> Tensor:
 def _per_channel(scale: Tensor, signal: Tensor) -> Tensor:
     """Return one factor per channel in the shape that multiplies a signal (B, C, ...)."""
     return scale.view(-1, *[1] * (signal.dim() - 2))
-
-
-class Scale(torch.autograd.Function):
-    """The value of a layer whose gradient is ``R * scale``, one factor per channel; keeps the factors alone."""
-
-    @staticmethod
-    def forward(ctx: Any, _x: Tensor, run: Callable[[], Tensor], scale: Tensor) -> Tensor:
-        ctx.save_for_backward(scale)
-        return run()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (scale,) = ctx.saved_tensors
-        return grads[0] * _per_channel(scale, grads[0]), None, None
-
-
-class ResampleSlice(torch.autograd.Function):
-    """The value of a strided slice with nearest-neighbour resampling as its backward."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, run: Callable[[], Tensor], key: tuple[slice, ...]) -> Tensor:
-        ctx.shape = tuple(x.shape)
-        # What the slice spans, with stride 1.
-        ctx.dense = tuple(slice(*k.indices(n)[:2]) for k, n in zip(key, x.shape, strict=True))
-        # A fresh tensor: autograd lets no later in-place operator touch a view made in here.
-        return run().clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        out = grads[0].new_zeros(ctx.shape)
-        out[ctx.dense] = nearest(grads[0], tuple(out[ctx.dense].shape[2:]))
-        return out, None, None
-
-
-class ResamplePool(torch.autograd.Function):
-    """The value of a strided pooling; its backward is that of the same pooling with stride 1, of the resampled signal.
-
-    Average pooling keeps nothing; maximum pooling keeps its input, whose stride-1 windows have their own switches.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, run: Callable[[], Tensor], dense: Callable[[Tensor], Tensor], average: bool
-    ) -> Tensor:
-        if not average:
-            ctx.save_for_backward(x)
-        ctx.dense = dense
-        ctx.shape = tuple(x.shape)
-        return run()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        if ctx.saved_tensors:
-            z = ctx.saved_tensors[0].detach()
-        else:
-            # An average has the same gradient at every input, so zeros do.
-            z = grads[0].new_zeros(ctx.shape)
-        with torch.enable_grad():
-            z = z.requires_grad_()
-            y = ctx.dense(z)
-        (down,) = torch.autograd.grad(y, z, nearest(grads[0], tuple(y.shape[2:])))
-        return down, None, None, None
-
-
-#: The names of these functions, as their nodes in an autograd graph have them.
-OWN_FUNCTIONS = frozenset(c.__name__ for c in (Rectify, Convolve, Scale, ResampleSlice, ResamplePool))
-
-
-def applied(function: type[torch.autograd.Function], *args: Any) -> Tensor:
-    """Return a function's output, with the function as its node in the autograd graph."""
-    out: Tensor = function.apply(*args)
-    return out

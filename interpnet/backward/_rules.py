@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interpnet.backward._functions import Convolve, Rectify, ResamplePool, ResampleSlice, Scale, applied
+from interpnet.backward._functions import Rectify, applied, convolve, resample_pool, resample_slice, scale_channels
 from interpnet.backward._pooling import dense_pooling
 from interpnet.backward._report import RuleReport
 from interpnet.engine import Call, Convolution, Instrument, instrument, slices_of
@@ -154,7 +154,7 @@ def _convolved(call: Call, x: Tensor, report: RuleReport) -> _Convolved | None:
         return None
     report.resampled += resample
     weight = call.argument(1, "weight").detach()
-    out = applied(Convolve, x, call.run, weight, None, how, resample)
+    out = convolve(x, call.run, weight, None, how, resample=resample)
     return _Convolved(x, out, weight, how, resample, (x._version, out._version))  # noqa: SLF001
 
 
@@ -170,8 +170,8 @@ def _normed(call: Call, x: Tensor, last: _Convolved | None) -> Tensor | None:
     scale = call.batch_norm_affine()[0].to(x.dtype)
     if last is not None and last.made(x):
         # The signal may still start at the convolution itself, whose own node stays as it was.
-        return applied(Convolve, last.x, call.run, last.weight, scale, last.how, last.resample)
-    return applied(Scale, x, call.run, scale)
+        return convolve(last.x, call.run, last.weight, scale, last.how, resample=last.resample)
+    return scale_channels(x, call.run, scale)
 
 
 def _sliced(call: Call, x: Tensor, report: RuleReport) -> Tensor | None:
@@ -184,7 +184,7 @@ def _sliced(call: Call, x: Tensor, report: RuleReport) -> Tensor | None:
     if max(steps[2:]) == 1 or steps[:2] != [1, 1]:
         return None
     report.resampled += 1
-    return applied(ResampleSlice, x, call.run, tuple(key))
+    return resample_slice(x, call.run, key)
 
 
 def _pooled(call: Call, x: Tensor, report: RuleReport) -> Tensor | None:
@@ -193,4 +193,5 @@ def _pooled(call: Call, x: Tensor, report: RuleReport) -> Tensor | None:
     if pooling is None:
         return None
     report.resampled += 1
-    return applied(ResamplePool, x, call.run, *pooling)
+    dense, average = pooling
+    return resample_pool(x, call.run, dense, average=average)
