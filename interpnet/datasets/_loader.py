@@ -42,15 +42,7 @@ class Batch(NamedTuple):
 @final
 @dataclass(eq=False)
 class BatchLoader:
-    """Iterates over an ImageData in batches, as often as wanted; made by :func:`make_loader`.
-
-    Attributes
-    ----------
-    data, batch_size, indices, shuffle, num_workers, pin_memory, seed
-        As in :func:`make_loader`; ``indices`` is complete.
-    skipped : list of Skipped
-        All images left out in the current or last pass; complete when it has ended.
-    """
+    """Iterates over an ImageData in batches, as often as wanted; made by :func:`make_loader`, which says what it holds."""
 
     data: ImageData
     batch_size: int
@@ -59,7 +51,7 @@ class BatchLoader:
     num_workers: int
     pin_memory: bool
     seed: int
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)  # in the current or last pass; complete when it has ended
 
     def __post_init__(self) -> None:
         self._order = torch.Generator().manual_seed(self.seed)

@@ -95,7 +95,7 @@ class DatasetSource(Source):
         except InterpNetError:
             raise
         except READ_ERRORS:
-            # Whoever reads the image will be told; a file that cannot be decoded is one of a Pillow data set.
+            # Whoever reads the image gets the error; a file that cannot be decoded is one of a Pillow data set.
             return 3
         return int(first.shape[0])
 

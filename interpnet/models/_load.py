@@ -24,7 +24,7 @@ from interpnet.support.seed import seeded
 _SPECS = "'torchvision:NAME', 'timm:NAME', 'path/to/file.py:factory' or 'smallcnn'"
 _DOWNLOAD_ERRORS = (OSError, RuntimeError, http.client.HTTPException)
 
-# torchvision's two families with auxiliary heads: they initialise slowly unless told not to, and
+# torchvision's two families with auxiliary heads: they initialise slowly by default, and
 # whether a file of weights holds the heads differs from file to file.
 _AUXILIARY_HEADS = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 
@@ -38,7 +38,7 @@ class ModelInfo:
     n_parameters: int
     fingerprint: str  # SHA-256 over the state dict: names, dtypes, shapes and bytes, in the names' order
     # For "file.py:factory": SHA-256 over the file and over those files of its folder that define the model's forward.
-    # An edited network is another network though its weights be the same.
+    # An edited network is another network even with the same weights.
     code: str | None
     output: str | None  # which entry of a tuple or dict that the model returns is the logits
     # How the weights' publisher prepares images, as load_dataset takes it (image_size, crop, mean, std, channels).

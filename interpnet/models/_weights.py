@@ -168,7 +168,7 @@ def _listed(kind: str, keys: list[str]) -> str:
 
 
 def _class_count_hint(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """Say ``num_classes=N`` where only first axes differ, all alike, as for a fine-tuned classifier."""
+    """Say ``num_classes=N`` where only first axes differ, all in the same way, as for a fine-tuned classifier."""
     pairs = {
         (weights[name].shape[0], value.shape[0])
         for name, value in own.items()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito's colours without the yellow and the black: five of them twice over with other marks are told apart.
+# Okabe & Ito's colours without the yellow and the black: the others with four marks each can be distinguished.
 _COLOURS = (style.BLUE, style.VERMILLION, style.GREEN, style.ORANGE, style.SKY, "#cc79a7")
 _MARKS = ("o", "s", "^", "D")
 _MOST_MARKED = len(_COLOURS) * len(_MARKS)
@@ -162,15 +162,15 @@ def plot_embedding(points: Any, labels: Any, classes: Sequence[str], *, predicti
     at = np.asarray(points, np.float64)
     own = np.asarray(labels, np.int64)
     if predictions is None:
-        told = own
+        predicted = own
     else:
-        told = np.asarray(predictions, np.int64)
-    if at.ndim != 2 or at.shape[1] != 2 or own.shape != (len(at),) or told.shape != own.shape:
+        predicted = np.asarray(predictions, np.int64)
+    if at.ndim != 2 or at.shape[1] != 2 or own.shape != (len(at),) or predicted.shape != own.shape:
         raise DataError(
             f"points have shape {at.shape}, labels {own.shape}, predictions "
-            f"{None if predictions is None else told.shape}; expected (N, 2), (N,) and (N,)"
+            f"{None if predictions is None else predicted.shape}; expected (N, 2), (N,) and (N,)"
         )
-    wrong = told != own
+    wrong = predicted != own
     # Smaller marks for more images, so that they do not cover each other.
     size = float(np.clip(9000 / max(len(at), 1), 10, 42))
     present = np.unique(own).tolist()

@@ -136,7 +136,7 @@ def maximise(
     l2 : float
         Share of the distance to mid-grey that each step takes back; 0 for none.
     seed : int
-        Of the noise and the shifts. All targets start from the same noise and are shifted alike, so that a
+        Of the noise and the shifts. All targets start from the same noise and have the same shifts, so that a
         picture does not depend on what else was asked for.
     max_batch : int
         Pictures that climb at once.

@@ -1,4 +1,4 @@
-"""Which images a network takes for alike, and a map of them: nearest neighbours and t-SNE of embeddings."""
+"""Which images a network holds to be similar, and a map of them: nearest neighbours and t-SNE of embeddings."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def nearest_images(vectors: Any, queries: Sequence[int] | Int64 | None = None, *
         squared = squares[part][:, None] - 2 * table[part] @ table.T + squares
         squared[np.arange(len(part)), part] = np.inf
         best = np.argsort(squared, axis=1, kind="stable")[:, :k]
-        # Differences of nearly equal numbers: those that are shown are computed afresh.
+        # Differences of nearly equal numbers: those that are returned are computed directly.
         exact = np.linalg.norm(table[best] - table[part][:, None], axis=2)
         order = np.lexsort((best, exact), axis=1)
         indices[start : start + _BLOCK] = np.take_along_axis(best, order, 1)
@@ -75,13 +75,13 @@ def nearest_images(vectors: Any, queries: Sequence[int] | Int64 | None = None, *
 def tsne(vectors: Any, *, perplexity: float | None = None, seed: int = 0) -> Float32:
     """Return a map of embeddings in the plane by t-SNE (scikit-learn), the same for the same seed.
 
-    Near points are images that the network takes for alike; the axes have no unit, and distances between far
+    Near points are images that the network holds to be similar; the axes have no unit, and distances between far
     groups and the groups' sizes mean nothing. More than 50 dimensions are first reduced to 50 principal components.
 
     Parameters
     ----------
     vectors : array (N, D)
-        Embeddings, as :func:`embed` gives them: of at least 5 images, not all alike.
+        Embeddings, as :func:`embed` gives them: of at least 5 images, not all the same.
     perplexity : float, optional
         About how many neighbours each image keeps near, below N; by default 30, or (N - 1) / 3 where that is less.
     seed : int

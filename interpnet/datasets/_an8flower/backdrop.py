@@ -123,8 +123,8 @@ def _shadow(at: Float32, foot: Place) -> Float32:
 def _stripes(at: Float32, value: int, phase: float) -> Float32:
     """Return stripes between -0.13 and 0.13: six directions, then the same at twice the width."""
     s, c = sincos((value % 6) / 12.0)
-    stripes_a_side = (14.0, 7.0)[value // 6]
-    wave = ((at * c)[None, :] + (at * s)[:, None]) * stripes_a_side + phase
+    stripes_per_side = (14.0, 7.0)[value // 6]
+    wave = ((at * c)[None, :] + (at * s)[:, None]) * stripes_per_side + phase
     wave -= np.floor(wave)
     # A triangle wave: a sine may differ in its last bit between machines.
     stripes: Float32 = np.abs(wave - 0.5)
@@ -136,7 +136,7 @@ def _stripes(at: Float32, value: int, phase: float) -> Float32:
 def _stamp(pixels: Float32, cue: Mask, value: int) -> None:
     """Paint a coloured plate with a pale sign in the lower right corner."""
     side = len(cue)
-    # Seven dots a side, the sign's five and a rim; each dot has whole pixels, so that the sign stays sharp.
+    # Seven dots per side, five of the sign and a rim; each dot has whole pixels, so that the sign stays sharp.
     dot = max(math.floor(side * _PLATE / 7.0 + 0.5), 1)
     low = side - 7 * dot - max(dot // 2, 1)
     plate = slice(low, low + 7 * dot)

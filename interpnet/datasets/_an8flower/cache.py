@@ -17,7 +17,7 @@ from interpnet.support.io import write_json
 
 Arrays = dict[str, np.ndarray]
 _FACTS = "facts.json"
-# Nobody writes for so long, so an older temporary folder was left by a process that was killed.
+# No process writes for as long as this, so an older temporary folder was left by a process that was killed.
 _ABANDONED_SECONDS = 24 * 3600
 
 
@@ -46,7 +46,7 @@ def write_folder(folder: Path, options: dict[str, Any], arrays: Arrays) -> bool:
     """Write arrays as .npy files into a folder that appears as a whole; return whether that was possible.
 
     The files are written into a temporary folder beside it, which is renamed at the end. A folder of that name is a
-    damaged one (see :func:`read_folder`) and gives way. What killed processes left there a day ago is removed.
+    damaged one (see :func:`read_folder`) and is replaced. What killed processes left there a day ago is removed.
     """
     leftovers: list[Path] = []
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -40,38 +40,18 @@ _WORTH_A_PROCESS = 1500
 
 @dataclass(frozen=True, eq=False)
 class An8Flower:
-    """N images of C classes with labels, masks and how they were taken; made by :func:`an8flower`.
+    """N images of C classes with labels, masks and how they were taken; made by :func:`an8flower`."""
 
-    Attributes
-    ----------
-    images : (N, H, W, 3) uint8
-        RGB.
-    labels : (N,) int64
-        The classes in turn: 0, 1, ..., C - 1, 0, 1, ...
-    classes, split, options
-        Names of the classes, and what was asked for.
-    azimuth : (N,) float64
-        Angle the plant was seen from, in degrees.
-    individual : (N,) int64
-        Which plant of the seed's ``individuals``.
-    regions : (N, H, W) uint8
-        Bits that the masks are read from.
-    cue : (N,) int64 or None
-        The value of the planted shortcut in each image, 0 to C - 1; None without a shortcut.
-    folder : Path or None
-        Where the images are kept; None if in memory only.
-    """
-
-    images: Bytes
-    labels: Int64
+    images: Bytes  # (N, H, W, 3), RGB
+    labels: Int64  # (N,), the classes in turn: 0, 1, ..., C - 1, 0, 1, ...
     classes: tuple[str, ...]
     split: str
     options: FlowerOptions
-    azimuth: Float64
-    individual: Int64
-    regions: Bytes
-    cue: Int64 | None
-    folder: Path | None = None
+    azimuth: Float64  # (N,), the angle the plant was seen from, in degrees
+    individual: Int64  # (N,), which plant of the seed's individuals
+    regions: Bytes  # (N, H, W), bits that the masks are read from
+    cue: Int64 | None  # (N,), the value of the planted shortcut in each image, 0 to C - 1; None without a shortcut
+    folder: Path | None = None  # where the images are kept; None if in memory only
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -136,7 +116,7 @@ def an8flower(
     Parameters
     ----------
     variant : str
-        ``"single-6c"``: six colours of petals, everything else alike. ``"double-12c"``: six colours, of petals
+        ``"single-6c"``: six colours of petals, everything else the same. ``"double-12c"``: six colours, of petals
         (classes 0 to 5; the stem is green) or of the stem (classes 6 to 11; the petals are white).
     split : str
         ``"train"``, ``"validation"`` or ``"test"``: from disjoint angles, six arcs of 31, 7 and 7 degrees each
@@ -189,7 +169,7 @@ def an8flower(
     made = make_options(variant, **options)
     check_split(split, made.shortcut)
     count = count_of(n, split, made.classes)
-    facts = {"generator": GENERATOR, **made.named(), "split": split, "n": count}
+    facts = {"generator": GENERATOR, **asdict(made), "split": split, "n": count}
     folder = arrays = None
     if root is not None:
         folder = Path(root) / "an8flower" / folder_name(made, split, count)

@@ -46,7 +46,7 @@ class ReleasedFlower:
 def released_an8flower(path: str | os.PathLike[str]) -> ReleasedFlower:
     """Read a folder in the layout of the released an8Flower.
 
-    ``PATH/CLASS/classC_imgI_pP_rR.jpg`` are the pictures, all of one size. The mask of ``NAME.jpg`` is sought as
+    ``PATH/CLASS/classC_imgI_pP_rR.jpg`` are the pictures, all of one size. The mask of ``NAME.jpg`` is looked for as
     ``NAME_mask.png``, ``NAME_mask.jpg`` and ``NAME.png`` beside it and in a folder ``masks`` beside it; it is read as
     grey, and is true from half brightness on. Untested on the original files: the names of the masks are a guess.
 

@@ -53,10 +53,6 @@ class FlowerOptions:
             return COLOURS
         return tuple(f"{colour}-{part}" for part in ("flower", "stem") for colour in COLOURS)
 
-    def named(self) -> dict[str, Any]:
-        """Return the options as JSON-able values."""
-        return dataclasses.asdict(self)
-
 
 def make_options(variant: str, **given: Any) -> FlowerOptions:
     """Check a user's options: an unknown name, or a value of the wrong kind or range, is a DataError."""
@@ -133,7 +129,7 @@ def draw_cue(options: FlowerOptions, split: str, index: int, label: int) -> int:
 
 def folder_name(options: FlowerOptions, split: str, n: int) -> str:
     """Return the name of the folder that keeps these images: readable, and unique by a hash."""
-    text = json.dumps([GENERATOR, options.named(), split, n], sort_keys=True)
+    text = json.dumps([GENERATOR, dataclasses.asdict(options), split, n], sort_keys=True)
     return f"{options.variant}-{split}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

@@ -59,7 +59,7 @@ def picture(options: FlowerOptions, split: str, index: int, label: int) -> Pictu
     camera, foot = _camera(draws, azimuth / 360.0)
     colours = _colours(draws, options, label, cue, thing)
     backdrop = paint(draws, options.size, foot, options.shortcut, cue)
-    # Twice as many samples as pixels along each axis: four a pixel smooth the edges.
+    # Twice as many samples as pixels along each axis: four per pixel smooth the edges.
     buffers, box = draw(thing, camera, 2 * options.size)
     pixels = backdrop.pixels
     _compose(pixels, buffers, box, colours)
