@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 @final
 @dataclass(eq=False)
 class BatchLoader:
-    """Iterates over an ImageData in batches, as often as wanted; made by :func:`make_loader`, which says what it holds."""
+    """Iterates over an ImageData in batches, as often as wanted; made by :func:`make_loader`, which names its fields."""
 
     data: ImageData
     batch_size: int
