@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 @final
 @dataclass(eq=False)
 class BatchLoader:
-    """Iterates over an ImageData in batches, as often as wanted; made by :func:`make_loader`, which names its fields."""
+    """Iterates over an ImageData in batches, as often as wanted; made by :func:`make_loader`, whose names it has."""
 
     data: ImageData
     batch_size: int
