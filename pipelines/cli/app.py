@@ -236,11 +236,6 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _usage_errors() -> type[Exception]:
-    """Return the base of typer's errors for wrong arguments, which newer versions keep to themselves."""
-    return next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0, 2 for a user's mistake, 130 after Ctrl-C.
 
@@ -249,7 +244,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         Arguments; by default those of the process.
     """
-    usage_error = _usage_errors()
+    # The base of typer's errors for wrong arguments, which newer versions keep to themselves.
+    usage_error: type[Exception] = next(
+        base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+    )
     with _terminable():
         try:
             arguments = None if argv is None else list(argv)

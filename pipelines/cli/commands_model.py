@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interpnet.datasets import ImageData, make_loader
+from interpnet.datasets import make_loader
 from interpnet.engine import best_device
 from interpnet.errors import InterpNetError, ModelError
-from interpnet.models import History, SmallCNN, accuracy, fit_smallcnn, save_smallcnn, smallcnn_extra
+from interpnet.models import SmallCNN, accuracy, fit_smallcnn, save_smallcnn, smallcnn_extra
 
 from ..report.numbers import percent
 from ..run.config import RunConfig
@@ -78,7 +78,15 @@ def train_to(out: Path, config: RunConfig, options: dict[str, Any], key: str | N
         device = best_device()
     model, history = fit_smallcnn(data, seed=config.seed, device=device, num_workers=config.workers, **options)
     reached = accuracy(model, make_loader(test, num_workers=config.workers))
-    save_smallcnn(model, out, _facts(data, history, reached, key))
+    facts = {
+        "data": data.spec,
+        "classes": list(data.classes),
+        "preprocessing": data.preprocessing,
+        "epochs": len(history.epochs),
+        "test_accuracy": reached,
+        "key": key,  # by which the demo knows its own weights
+    }
+    save_smallcnn(model, out, facts)
     console.print(
         f"trained on {len(data)} images in {history.seconds:.1f} s, "
         f"accuracy {percent(reached)} on {len(test)} test images: {out}",
@@ -86,17 +94,6 @@ def train_to(out: Path, config: RunConfig, options: dict[str, Any], key: str | N
         soft_wrap=True,
         markup=False,
     )
-
-
-def _facts(data: ImageData, history: History, reached: float, key: str | None) -> dict[str, Any]:
-    return {
-        "data": data.spec,
-        "classes": list(data.classes),
-        "preprocessing": data.preprocessing,
-        "epochs": len(history.epochs),
-        "test_accuracy": reached,
-        "key": key,
-    }
 
 
 def demo(given: Given, request: Request) -> None:
@@ -133,12 +130,10 @@ def demo(given: Given, request: Request) -> None:
 
 def _say_reliance(session: Session, config: RunConfig) -> None:
     """Print the accuracy on the same scenes with the cue of the class and with another's: what the audit must find."""
-    model, _, _, device = load_network(config)
-    model = model.to(device)
-    reached = [
-        percent(accuracy(model, make_loader(load_images(config, split)))) for split in ("test-agree", "test-disagree")
-    ]
-    session.say(f"accuracy where the cue agrees with the class {reached[0]}, where it disagrees {reached[1]}")
+    model, *_ = load_network(config)
+    splits = ("test-agree", "test-disagree")
+    agree, disagree = (percent(accuracy(model, make_loader(load_images(config, split)))) for split in splits)
+    session.say(f"accuracy where the cue agrees with the class {agree}, where it disagrees {disagree}")
 
 
 def _words(settings: Mapping[str, Any]) -> list[str]:

@@ -41,7 +41,8 @@ class Parts:
     def get(self, name: str, settings: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
         """Return a part's arrays: those on disk where they were made from the same things, else made and written."""
         key = digest([self.base, name, dict(settings)])
-        path = self.folder / f"{_file_name(name)}.npz"
+        readable = re.sub(r"[^A-Za-z0-9_.]+", "-", name)[:80].strip("-.") or "part"
+        path = self.folder / f"{readable}-{digest(name)[:6]}.npz"  # names that read alike stay apart
         known = _read(path, key)
         if known is not None:
             self.reused.append(name)
@@ -50,11 +51,6 @@ class Parts:
         with atomic_path(path) as tmp, tmp.open("wb") as handle:
             np.savez(handle, allow_pickle=False, **{_KEY: np.array(key)}, **arrays)
         return arrays
-
-
-def _file_name(name: str) -> str:
-    readable = re.sub(r"[^A-Za-z0-9_.]+", "-", name)[:80].strip("-.") or "part"
-    return f"{readable}-{digest(name)[:6]}"
 
 
 def _read(path: Path, key: str) -> Arrays | None:

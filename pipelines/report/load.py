@@ -136,7 +136,7 @@ def load_run(folder: Path) -> RunData:
     manifest = read_manifest(folder)
     weights, named = _weights(folder)
     study = _read(folder, "ablation/ablation.json", "ablate", as_result)
-    top, pictures = _read(folder, "explanations/classes.json", "explain", _entries) or (0, None)
+    top, pictures = _read(folder, "explanations/classes.json", "explain", _classes) or (0, None)
     selection = None
     frequencies = None
     if weights is not None:
@@ -194,7 +194,7 @@ def _selection(folder: Path, mu: float) -> SelectionCurve | None:
     return selection
 
 
-def _entries(data: Any) -> tuple[int, dict[int, Mapping[str, Any]]]:
+def _classes(data: Any) -> tuple[int, dict[int, Mapping[str, Any]]]:
     return int(data["top"]), {int(entry["index"]): entry for entry in data["classes"]}
 
 

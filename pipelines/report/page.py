@@ -27,27 +27,6 @@ def write_page(path: Path, template: str, *, styles: Sequence[str] = ("page.css"
 
     The template extends ``base.html.j2``; ``styles`` are style sheets beside it, ``values`` what it names.
     """
-    script = _read("page.js")
-    page = (
-        _environment()
-        .get_template(template)
-        .render(
-            **values,
-            style=Markup("\n".join(_read(name) for name in styles)),  # noqa: S704 - our own files
-            script=Markup(script),  # noqa: S704 - our own file
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            size=_SIZE,
-        )
-    )
-    size = len(page.encode())
-    write_text(path, page.replace(_SIZE, f"{size / 1e6:.1f} MB"))
-
-
-def _read(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
-
-
-def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -56,7 +35,20 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(number=number_text, signed=signed, percent=percent, clean=clean, breakable=_breakable)
-    return environment
+    script = _read("page.js")
+    page = environment.get_template(template).render(
+        **values,
+        style=Markup("\n".join(_read(name) for name in styles)),  # noqa: S704 - our own files
+        script=Markup(script),  # noqa: S704 - our own file
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        size=_SIZE,
+    )
+    size = len(page.encode())
+    write_text(path, page.replace(_SIZE, f"{size / 1e6:.1f} MB"))
+
+
+def _read(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _breakable(text: str) -> Markup:

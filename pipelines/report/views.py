@@ -275,7 +275,9 @@ def _channel_rows(run: RunData, cls: int, pictures: Pictures, limits: Limits) ->
         weighted = [(*place, float(entry["weight"])) for place, entry in shown.items()]
         if run.weights is not None:
             weighted = [(channel.layer, channel.index, weight) for channel, weight in run.weights.relevant(cls)]
-        often = _frequencies(run, cls, len(weighted))
+        often = [NAN] * len(weighted)
+        if run.frequencies is not None and run.weights is not None:
+            often = [float(run.frequencies.frequency[cls, column]) for column in run.weights.columns(cls)]
         effects = _effects(run, cls, shown)
         strongest = max((abs(weight) for _, _, weight in weighted), default=1.0)
         most = limits.per_class(run) or len(weighted)
@@ -325,12 +327,6 @@ def _effects(run: RunData, cls: int, shown: Mapping[tuple[str, int], Any]) -> di
             place = (clean(single.channel.layer), single.channel.index)
             effects[place] = (-single.own_drop, single.others_change)
     return effects
-
-
-def _frequencies(run: RunData, cls: int, count: int) -> list[float]:
-    if run.frequencies is None or run.weights is None:
-        return [NAN] * count
-    return [float(run.frequencies.frequency[cls, column]) for column in run.weights.columns(cls)]
 
 
 def _regions(run: RunData, cls: int, layer: str, index: int) -> tuple[tuple[str, float], ...]:

@@ -86,7 +86,11 @@ class RunFolder:
             notes += self.stage(name).get("notes", [])
         # Two stages can have the same to say.
         self.manifest["notes"] = list(dict.fromkeys(notes))
-        self.manifest.update(_versions())
+        versions = {"python": platform.python_version()}
+        for package in _PACKAGES:
+            with suppress(PackageNotFoundError):
+                versions[package] = version(package)
+        self.manifest.update(interpnet=interpnet.__version__, versions=versions, platform=platform.platform())
         write_json(self.path / "manifest.json", self.manifest)
 
     def config(self) -> RunConfig:
@@ -196,11 +200,3 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def now() -> str:
     """Return the time in UTC, to the second, as the manifest has it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, Any]:
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return {"interpnet": interpnet.__version__, "versions": versions, "platform": platform.platform()}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from ..run.folder import digest
-from ..run.session import Session
+from ..run.session import Notes, Session
 from .ablate import ablate_key
 from .explain import explain_key
 from .solve import require_current, solve_key
@@ -29,15 +28,14 @@ def run_report(session: Session, *, again: bool = False) -> Path:
     key = digest(["report", explain_key(session), session.run.manifest["notes"], _sources()])
     if again:
         session.run.manifest["stages"].pop("report", None)
-    session.perform("report", key, lambda _notes: _report(session), files=_FILES)
+
+    def build(_notes: Notes) -> dict[str, int]:
+        from ..report.build import build_report  # it draws; a report that is up to date does not wait for that
+
+        return {"bytes": build_report(session.run.path).stat().st_size}
+
+    session.perform("report", key, build, files=_FILES)
     return session.run.path / _FILES[0]
-
-
-def _report(session: Session) -> dict[str, Any]:
-    from ..report.build import build_report
-
-    written = build_report(session.run.path)
-    return {"bytes": written.stat().st_size}
 
 
 def _sources() -> str:
