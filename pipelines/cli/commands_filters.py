@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ def filters(given: Given, request: Request, own: Given) -> None:
     # The folder's own settings hold as long as nobody names a model: then it is another visualization.
     stored: dict[str, Any] = {}
     if not named:
-        stored = session.run.stage(STAGE).get("settings", {})
+        noted = session.run.stage(STAGE).get("settings", {})
+        stored = {entry.name: noted.get(entry.name) for entry in fields(FilterSettings)}
     settings = own.over(FilterSettings().override(stored))
     subject = session.loaded
     with session.run.locked():

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from interpnet.ablation import CONDITION_LABELS, AblationResult, Condition, finite_mean, mean_change
 
+from ..run.config import CONTROLS
 from ..run.selection import SELDOM, how_chosen
 from .audited import audited, skipped_images, title
 from .charts import FIGURE_FILES, make_charts
@@ -16,7 +17,7 @@ from .page import write_page
 from .pictures import Pictures
 from .tables import TABLE_FILES, layer_rows, write_tables
 from .verdict import verdict
-from .views import ClassView, Limits, class_views, example_views, place_rows, swap_rows
+from .views import METHODS, ClassView, Limits, class_views, example_views, swap_rows
 
 # Past this many classes each one starts folded.
 _MANY = 24
@@ -63,7 +64,8 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
         charts=charts,
         classes=classes,
         many=len(classes) > _MANY,
-        place_rows=place_rows(run),
+        controls=CONTROLS,
+        methods=METHODS,
         swap_rows=swap_rows(run),
         conditions=conditions,
         condition_labels=CONDITION_LABELS,

@@ -221,13 +221,7 @@ class _Page:
         return activation_maps(subject.model, batch, site.name, output=subject.output, trace=subject.trace)
 
     def _unit(
-        self,
-        site: Site,
-        i: int,
-        column: int,
-        patches: Arrays,
-        raised: Arrays,
-        maps: npt.NDArray[np.float32] | None,
+        self, site: Site, i: int, column: int, patches: Arrays, raised: Arrays, maps: npt.NDArray[np.float32] | None
     ) -> UnitRow:
         """Return the ``i``-th of the pictured channels, which is the layer's channel ``column``."""
         sees = "the whole image"

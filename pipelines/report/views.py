@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ _EXAMPLE_SIZE = 192  # pixels, as all sizes
 _MEAN_SIZE = 96
 _STRIP_SIZES = (64, 48)
 METHODS = {
+    "interpnet": "InterpNet: combined map",
     "gradient": "Gradient",
     "guided": "Guided backprop",
     "gradcam": "Grad-CAM",
@@ -34,7 +35,6 @@ METHODS = {
 }
 _WORTH_SAYING = 0.05  # of a heatmap
 REGIONS = {"petals": "petals", "stem": "stem", "plant": "plant", "background": "outside", "shortcut": "planted cue"}
-_OURS = "interpnet"  # as the localise stage calls the combined map
 
 
 @dataclass(frozen=True)
@@ -355,16 +355,3 @@ def swap_rows(run: RunData) -> list[dict[str, Any]]:
     ]
     key = "mask" if shares["mask"] else "middle"
     return sorted(rows, key=lambda row: -np.nan_to_num(row[key], nan=-1.0))
-
-
-def place_rows(run: RunData) -> list[dict[str, Any]]:
-    """Return the rows of the table of overlaps, the best first; controls and our own maps are marked."""
-    if run.places is None:
-        return []
-    labels = METHODS | {_OURS: "InterpNet: combined map"}
-    kinds = dict.fromkeys(CONTROLS, "control") | {_OURS: "relevant"}
-    rows = [
-        asdict(overlap) | {"label": labels.get(overlap.name, overlap.name), "kind": kinds.get(overlap.name, "")}
-        for overlap in run.places.methods
-    ]
-    return sorted(rows, key=lambda row: -row["mean"])
