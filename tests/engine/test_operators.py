@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import interpnet
 from interpnet.engine._layout import _RULES
 from interpnet.engine._operators import OPERATORS, Operator, _rows, operator
 
@@ -42,6 +45,18 @@ def test_every_operator_has_one_row_of_known_words() -> None:
     assert {row.kind_if for row in rows} == {"", "rectifier", "pool", "linear"}
     assert {row.axes for row in rows} <= {"", "convolution", "transposed", "features", *_RULES}
     assert operator("no_such_thing") == Operator("no_such_thing")
+
+
+def test_no_other_file_keeps_a_table_of_operators() -> None:
+    for path in Path(interpnet.__file__).parent.rglob("*.py"):
+        if path.name == "_operators.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            parts = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", [])
+            listed = [part.value for part in parts if isinstance(part, ast.Constant) and part.value in OPERATORS]
+            assert len(listed) < 3, (
+                f"{path.name}, line {node.lineno}: {listed} belong into interpnet/engine/_operators.py"
+            )
 
 
 UNIT = [row for row in ROWS if row.unit_slope]
