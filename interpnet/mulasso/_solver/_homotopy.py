@@ -77,7 +77,6 @@ def homotopy(
             walk.compact()
     else:
         walk.give_up(walk.progress.alive.nonzero()[:, 0])
-    walk.count_steps()
     return walk.result
 
 
@@ -102,10 +101,15 @@ class _Walk:
         self.vacant = min(_SLOTS, m)  # a lower bound on the free slots of every class
         self.active = ActiveSet.empty(b, self.vacant)
         self.correlation = Correlations(b, b.clone(), torch.zeros_like(b), self.open.repeat(C, 1))
-        counts = (none.clone(), none.clone(), none.clone())
-        unbounded = b.new_full((C,), float("inf"))
-        floor = _FLOOR * b.abs().amax(1)
-        self.progress = Progress(self.every.clone(), *counts, unbounded, floor, ~none.bool(), torch.zeros_like(b))
+        self.progress = Progress(
+            ids=self.every.clone(),
+            idle=none.clone(),
+            target=none.clone(),
+            multiplier=b.new_full((C,), float("inf")),
+            floor=_FLOOR * b.abs().amax(1),
+            alive=~none.bool(),
+            safe=torch.zeros_like(b),
+        )
 
     def advance(self) -> bool:
         """Take every class to its next event; return whether any is still under way."""
@@ -188,7 +192,7 @@ class _Walk:
     def _move_to(self, multiplier: Tensor) -> None:
         """Lower the multipliers of the classes alive, and report the event."""
         progress = self.progress
-        progress.events += progress.alive
+        self.result.steps[progress.ids] += progress.alive
         progress.idle = torch.where(multiplier < progress.multiplier * (1 - 1e-13), 0, progress.idle + 1)
         progress.multiplier = torch.where(progress.alive, multiplier, progress.multiplier)
         if self.on_event is not None:
@@ -313,16 +317,11 @@ class _Walk:
             self.result.stalled[progress.ids[row]] = True
             progress.alive[row] = False
 
-    def count_steps(self) -> None:
-        """Write down how many events the classes have had."""
-        self.result.steps[self.progress.ids] = self.progress.events
-
     def compact(self) -> None:
         """Drop finished classes from the state once they are half of it."""
         alive = self.progress.alive
         if 2 * int(alive.sum()) > len(alive):
             return
-        self.count_steps()
         keep = alive.nonzero()[:, 0]
         self.every = self.every[: len(keep)]
         self.active = rows_of(self.active, keep)

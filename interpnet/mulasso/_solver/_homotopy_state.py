@@ -55,7 +55,6 @@ class Progress:
     """How far each class (C,) has come."""
 
     ids: Tensor  # which class a row is
-    events: Tensor  # so far
     idle: Tensor  # steps of length zero in a row
     target: Tensor  # the next radius to report
     multiplier: Tensor  # at present
