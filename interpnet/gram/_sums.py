@@ -63,7 +63,7 @@ def checked_weight(weight: Any, n: int, name: str = "sample_weight") -> Float64 
         return None
     array = numeric(name, as_numpy(weight)).astype(np.float64)
     if array.shape != (n,):
-        raise DataError(f"{name} has shape {array.shape}; expected ({n},), one weight a row")
+        raise DataError(f"{name} has shape {array.shape}; expected ({n},), one weight per row")
     bad = ~(np.isfinite(array) & (array >= 0))
     if bad.any():
         row = int(bad.argmax())

@@ -136,8 +136,9 @@ class MuLassoCV(LinearModel):
         def accuracy(k: int, coef: Float64) -> Float64:
             return held_out_accuracy(scores, target, np.flatnonzero(fold == k), coef, options.device)
 
-        self._choose(grams, mass, options, target.classes, accuracy if target.labels and self.accuracy else None)
-        return self._fit_radii(_sum(grams), self.mu_, options, target.classes, labels=target.labels)
+        measure = accuracy if target.labels and self.accuracy else None
+        total = self._choose(grams, mass, options, target.classes, measure)
+        return self._fit_radii(total, self.mu_, options, target.classes, labels=target.labels)
 
     def fit_grams(self, grams: Sequence[Gram], *, classes: npt.ArrayLike | None = None) -> Self:
         """Choose mu and fit from the Grams of the folds alone; there is no accuracy then.
@@ -163,8 +164,8 @@ class MuLassoCV(LinearModel):
         check_grams(*given)
         labels = class_labels(classes, given[0].n_classes)
         self.n_features_in_ = given[0].m
-        self._choose(given, np.array([float(gram.n) for gram in given]), options, labels, None)
-        return self._fit_radii(_sum(given), self.mu_, options, labels, labels=True)
+        total = self._choose(given, np.array([float(gram.n) for gram in given]), options, labels, None)
+        return self._fit_radii(total, self.mu_, options, labels, labels=True)
 
     def _options(self) -> Options:
         one_of(self.rule, "rule", ("one_se", "best"))
@@ -181,9 +182,12 @@ class MuLassoCV(LinearModel):
         options: Options,
         classes: npt.NDArray[Any],
         accuracy: Callable[[int, Float64], Float64] | None,
-    ) -> None:
-        """Solve the path without each fold, measure it there, and choose; ``mass`` is the folds' weight."""
-        total = _sum(grams)
+    ) -> Gram:
+        """Solve the path without each fold, measure it there, choose, and return the Gram of all images.
+
+        ``mass`` is the folds' weight, and ``accuracy`` measures the weights of a path on a fold.
+        """
+        total = sum(grams[1:], grams[0])
         mus = default_mus(total, positive=options.positive) if self.mus is None else self.mus
         self.mus_ = np.unique(np.asarray(mus, dtype=np.float64))
         errors = []
@@ -200,6 +204,7 @@ class MuLassoCV(LinearModel):
         self.n_channels_path_ = np.array(channels, dtype=np.int64)
         self.accuracy_path_ = None if accuracy is None else np.array(shares)
         self._read_off()
+        return total
 
     def _read_off(self) -> None:
         """Take the radius from what the folds measured, and say where the grid was too short."""
@@ -237,10 +242,3 @@ class MuLassoCV(LinearModel):
                 UserWarning,
                 stacklevel=4,
             )
-
-
-def _sum(grams: Sequence[Gram]) -> Gram:
-    total = grams[0]
-    for gram in grams[1:]:
-        total = total + gram
-    return total

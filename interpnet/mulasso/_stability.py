@@ -63,7 +63,7 @@ class Stability:
 
     @property
     def n_selected(self) -> Float64:
-        """Mean number of channels a half selects, for each class (C,)."""
+        """Mean number of channels each half selects, for each class (C,)."""
         selected: Float64 = self.frequency.sum(axis=1)
         return selected
 

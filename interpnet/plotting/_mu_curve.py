@@ -49,7 +49,7 @@ def plot_mu_curve(curve: SelectionCurve) -> Figure:
             _band(panels[1], mus, 100 * accuracy, 100 * np.asarray(curve.accuracy_se))
             panels[1].set(title="held-out accuracy", ylabel="held-out images (%)")
         panels[-1].plot(mus, curve.channels_mean, "o-", color=BLUE, markersize=3.5)
-        panels[-1].set(title="relevant channels", ylabel="channels a class (mean)")
+        panels[-1].set(title="relevant channels", ylabel="channels per class (mean)")
         panels[-1].set_ylim(bottom=0)
         for axes in panels:
             _log_axis(axes, mus)

@@ -27,7 +27,7 @@ _AGAIN = "delete it and run `interpnet solve` again"
 def at_radius(curve: SelectionCurve, mu: float) -> str:
     """Return accuracy (or error) and number of channels at one of the radii, in words."""
     t = curve.position(mu)
-    channels = f"{curve.channels_mean[t]:.1f} channels a class"
+    channels = f"{curve.channels_mean[t]:.1f} channels per class"
     if curve.accuracy_mean is None:
         return f"held-out error {curve.error_mean[t]:.3g} with {channels}"
     return f"{100 * curve.accuracy_mean[t]:.1f} % of the held-out images with {channels}"

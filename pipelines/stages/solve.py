@@ -91,9 +91,9 @@ def _solve(session: Session, notes: Notes) -> dict[str, Any]:
         notes.add(f"Classes with images but without a relevant channel ({len(silent)}): {', '.join(silent[:10])}")
     if rule != "given" and summary["mean_relevant"] > len(table.channels) / 2:
         notes.add(
-            f"The chosen mu = {mu:.3g} names {summary['mean_relevant']:.0f} of {len(table.channels)} channels a class: "
-            "nearly every channel helps to predict, so being named says little. A smaller --mu names fewer; the curve "
-            "shows what that costs."
+            f"The chosen mu = {mu:.3g} names {summary['mean_relevant']:.0f} of {len(table.channels)} channels per "
+            "class: nearly every channel helps to predict, so being named says little. A smaller --mu names fewer; the "
+            "curve shows what that costs."
         )
     return {
         "mu": mu,
@@ -131,8 +131,8 @@ def _target(table: ScoreTable, n_classes: int, wanted: str, notes: Notes) -> str
     if mean >= FEWEST_PER_CLASS:
         return "labels"
     notes.add(
-        f"The labels give {mean:.2g} images a class on average, fewer than {FEWEST_PER_CLASS}: fitted on the network's "
-        "predictions instead, so the channels are those of what the network says (--fit-on labels overrides)."
+        f"The labels give {mean:.2g} images per class on average, fewer than {FEWEST_PER_CLASS}: fitted on the "
+        "network's predictions instead, so the channels are those of what the network says (--fit-on labels overrides)."
     )
     return "predictions"
 

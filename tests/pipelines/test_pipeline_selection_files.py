@@ -82,17 +82,18 @@ def test_a_choice_in_words():
     assert how_chosen(curve()) == (
         "4 values of mu from 2 to 16 were tried on held-out images, 5 folds. The held-out error is smallest at mu = 8; "
         "taken is mu = 4, the smallest within one standard error of it. The regression names the class of 87.5 % of "
-        "the held-out images with 3.5 channels a class, against 90.0 % with 7.2 channels a class at the smallest error."
+        "the held-out images with 3.5 channels per class, against 90.0 % with 7.2 channels per class at the smallest "
+        "error."
     )
     assert how_chosen(curve(chosen=8.0)).endswith(
         "smallest at mu = 8, and no smaller mu comes within one standard error of it, so that one was taken. The "
-        "regression names the class of 90.0 % of the held-out images with 7.2 channels a class."
+        "regression names the class of 90.0 % of the held-out images with 7.2 channels per class."
     )  # fmt: skip
     said = how_chosen(curve(chosen=8.0, rule="best"))
     assert said.endswith("The held-out error is smallest at mu = 8, which was taken.")
     assert how_chosen(curve(accuracy_mean=None)).endswith(
-        "Held-out error 0.21 with 3.5 channels a class, against held-out error 0.2 with 7.2 channels a class at the "
-        "smallest error."
+        "Held-out error 0.21 with 3.5 channels per class, against held-out error 0.2 with 7.2 channels per class at "
+        "the smallest error."
     )  # fmt: skip
 
 
@@ -101,8 +102,8 @@ def test_the_radius_that_is_enough_for_the_accuracy_is_named():
     found = curve(accuracy_se=np.full(4, 0.03), chosen=8.0)
     assert found.enough == 4.0
     assert how_chosen(found).endswith(
-        "For accuracy alone a smaller mu would do: from mu = 4 on, 87.5 % with 3.5 channels a class, it is within one "
-        "standard error of its best."
+        "For accuracy alone a smaller mu would do: from mu = 4 on, 87.5 % with 3.5 channels per class, it is within "
+        "one standard error of its best."
     )
     assert "For accuracy alone" not in how_chosen(curve(accuracy_se=np.full(4, 0.03)))
     assert curve().enough == 8.0

@@ -131,7 +131,7 @@ def test_the_figure_has_a_panel_for_each_curve_with_its_unit():
     assert [axes.get_xscale() for axes in figure.axes] == ["log"] * 3
     assert {axes.get_xlabel() for axes in figure.axes} == {"mu: bound on ‖w‖₁ (log scale)"}
     assert [axes.get_ylabel() for axes in figure.axes] == [
-        "squared error per image and class", "held-out images (%)", "channels a class (mean)",
+        "squared error per image and class", "held-out images (%)", "channels per class (mean)",
     ]  # fmt: skip
     found = mu_selection()
     np.testing.assert_array_equal(accuracy.lines[0].get_ydata(), 100 * found.accuracy_mean)
