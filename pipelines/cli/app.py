@@ -6,7 +6,6 @@ Nothing heavy is imported before a command runs, so that ``--help`` is instant.
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -262,7 +261,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         except typer.Exit as error:
             return error.exit_code
     return result if isinstance(result, int) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

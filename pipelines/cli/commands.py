@@ -29,10 +29,7 @@ from .options import Request
 def configured(given: Given, request: Request, base: RunConfig | None = None) -> RunConfig:
     """Return settings with those of the command line in them: its options, and the cue planted in the data.
 
-    Raises
-    ------
-    InterpNetError
-        A value that cannot be, an unknown method (close ones are named), or a cue in data that takes none.
+    ``InterpNetError`` for a value that cannot be, an unknown method, or a cue in data that takes none.
     """
     for method in given.values.get("methods", ()):
         find_method(method)

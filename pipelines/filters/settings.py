@@ -15,11 +15,6 @@ _PICTURES = SECTIONS["explain"]
 class FilterSettings(Settings):
     """The settings of a filter visualization; ``interpnet filters --help`` explains each.
 
-    Raises
-    ------
-    InterpNetError
-        A value of the wrong type, out of range, or not among the choices.
-
     Examples
     --------
     >>> FilterSettings().override({"steps": 16, "l2": None}).steps

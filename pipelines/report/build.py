@@ -29,11 +29,7 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
 
     The page is one file that opens from disk and asks for nothing else; it needs neither the model nor its images.
     Parts whose stage has not run are left out, with the command that makes them.
-
-    Raises
-    ------
-    RunFolderError
-        No run folder, a damaged file in it (named), or a folder that cannot be written.
+    ``RunFolderError`` for no run folder, a damaged file in it (named), or a folder that cannot be written.
     """
     limits = limits or Limits()
     run = load_run(Path(run_folder))

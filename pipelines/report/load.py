@@ -126,13 +126,7 @@ def reading(path: Path, stage: str, folder: Path) -> Iterator[None]:
 
 
 def load_run(folder: Path) -> RunData:
-    """Read a run folder.
-
-    Raises
-    ------
-    RunFolderError
-        No run folder, one of another format, or a damaged file in it.
-    """
+    """Read a run folder; ``RunFolderError`` for none, one of another format, or a damaged file in it."""
     manifest = read_manifest(folder)
     weights, named = _weights(folder)
     study = _read(folder, "ablation/ablation.json", "ablate", as_result)

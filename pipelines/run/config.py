@@ -12,9 +12,7 @@ import tomli_w
 
 from interpnet.errors import InterpNetError, RunFolderError, did_you_mean
 
-from .settings import SECTIONS, Settings, about, radius, setting
-
-__all__ = ["CONTROLS", "RunConfig", "radius"]
+from .settings import SECTIONS, Settings, about, setting
 
 #: Methods that need no network, shown beside every other: a map like theirs says nothing of it.
 CONTROLS = ("edge", "random", "center")
@@ -34,11 +32,6 @@ _run = partial(setting, section="run")
 @dataclass(frozen=True)
 class RunConfig(Settings):
     """The settings of a run; ``interpnet audit --help`` explains each.
-
-    Raises
-    ------
-    InterpNetError
-        A value of the wrong type, out of range, or not among the choices.
 
     Examples
     --------
@@ -191,12 +184,8 @@ class RunConfig(Settings):
     def load(cls, path: Path) -> RunConfig:
         """Read what :meth:`save` wrote, or a file written by hand.
 
-        Raises
-        ------
-        RunFolderError
-            Missing, unreadable or no TOML, or a section or setting that does not exist (close matches are named).
-        InterpNetError
-            A value that cannot be.
+        ``RunFolderError`` where it is missing, unreadable or no TOML, and for a section or setting that does not exist
+        (close matches are named); ``InterpNetError`` for a value that cannot be.
         """
         given: dict[str, Any] = {}
         for section, table in _tables(path).items():

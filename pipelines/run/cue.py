@@ -13,12 +13,8 @@ def planted(data: str, shortcut: str | None, strength: float | None, *, override
 
     ``override`` replaces another value that the specification has, as one from a file; otherwise that is a
     contradiction.
-
-    Raises
-    ------
-    InterpNetError
-        Other data than generated flowers, an unknown shortcut (close ones are named), a strength outside [0, 1] or
-        without a shortcut, or two values for one thing.
+    ``InterpNetError`` for other data than generated flowers, an unknown shortcut (close ones are named), a strength
+    outside [0, 1] or without a shortcut, or two values for one thing.
 
     Examples
     --------

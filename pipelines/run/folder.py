@@ -59,10 +59,7 @@ class RunFolder:
     def create(cls, path: Path) -> RunFolder:
         """Open ``path``, or prepare it where it does not exist or is empty; it is made with the first save.
 
-        Raises
-        ------
-        RunFolderError
-            Not writable, no folder, or a folder of something else.
+        ``RunFolderError`` where that is a file, or a folder of something else.
         """
         if (path / "manifest.json").is_file():
             return cls.open(path)

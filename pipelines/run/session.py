@@ -95,17 +95,9 @@ class Session:
     def perform(self, stage: str, key: str, work: Work, *, files: Sequence[str] = ()) -> bool:
         """Run a stage unless it is done with these very inputs; return whether it ran.
 
-        Parameters
-        ----------
-        key : str
-            Digest of everything the stage depends on.
-        files : sequence of str
-            What it leaves, relative to the run folder: the stage counts as done while they are there.
-
-        Raises
-        ------
-        Interrupted
-            After Ctrl-C or SIGTERM; the manifest says so, and the message how to go on.
+        ``key`` is the digest of everything the stage depends on. ``files`` is what it leaves, relative to the run
+        folder: it counts as done while they are there. After Ctrl-C or SIGTERM the manifest says so, and the message
+        of :class:`Interrupted` how to go on.
         """
         if self.run.is_done(stage, key):
             self.say(f"[bold]{stage}[/]: up to date, skipped")

@@ -170,13 +170,7 @@ def _checked(entry: Field[Any], value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """Fields made by :func:`setting`, each checked when an object is made.
-
-    Raises
-    ------
-    InterpNetError
-        A value of the wrong type, out of range, or not among the choices.
-    """
+    """Fields made by :func:`setting`; ``InterpNetError`` for a value of the wrong type, out of range, or no choice."""
 
     def __post_init__(self) -> None:
         for entry in fields(self):

@@ -96,13 +96,7 @@ def ablation_csv(result: AblationResult) -> str:
 
 
 def load_ablation(session: Session) -> AblationResult | None:
-    """Open the study of the present weights, or return None where it was not run.
-
-    Raises
-    ------
-    RunFolderError
-        There is one, of earlier weights or settings.
-    """
+    """Open the study, or return None where it was not run; ``RunFolderError`` for one of earlier settings."""
     if session.run.stage("ablate").get("state") != "complete":
         return None
     require_current(session, "ablate", ablate_key(session))

@@ -17,10 +17,7 @@ _FILES = ("report/index.html",)
 def run_report(session: Session, *, again: bool = False) -> Path:
     """Build ``report/index.html`` from complete stages that fit each other; return its path.
 
-    Raises
-    ------
-    RunFolderError
-        A stage is missing, or was run with inputs that have changed since.
+    ``RunFolderError`` where a stage is missing, or was run with inputs that have changed since.
     """
     require_current(session, "solve", solve_key(session))
     require_current(session, "ablate", ablate_key(session))

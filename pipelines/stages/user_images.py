@@ -40,13 +40,7 @@ def explain_user_images(session: Session, names: Sequence[str], cls: str | None)
     """Explain image files for ``cls``, or each for its predicted class; write ``explanations/user/``.
 
     They are prepared as the run's own images were; where these were not resized, to their size.
-
-    Raises
-    ------
-    DataError
-        A file that does not exist or is no image.
-    InterpNetError
-        An unknown class (close matches are named).
+    An unknown class, and a file that does not exist or is no image, are errors with close matches named.
     """
     paths = [_existing(Path(name)) for name in names]
     found = load_interpretation(session)

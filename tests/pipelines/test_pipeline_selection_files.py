@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from helpers.report_fixture import mu_selection
-from interpnet.pipelines.run.config import RunConfig, radius
+from interpnet.pipelines.run.config import RunConfig
 from interpnet.pipelines.run.selection import (
     STABILITY_FILE,
     how_chosen,
@@ -17,6 +17,7 @@ from interpnet.pipelines.run.selection import (
     selection_json,
     write_selection,
 )
+from interpnet.pipelines.run.settings import radius
 
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.mulasso import SelectionCurve, Stability
