@@ -21,7 +21,7 @@ from interpnet.support.io import write_text
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "RESULTS.md"
-PICTURE = HERE / "forest.png"
+PICTURE = HERE / "forest.png"  # shown in RESULTS.md
 INTRO = """# Results
 
 What the experiments found, written by `python -m experiments.results_page` from the results committed beside each.
@@ -34,7 +34,7 @@ _STYLES = {
     "holds": (BLUE, "o"),
     "open": (MUTED, "^"),
 }
-_FAILED = {"does not hold", "holds in part"}
+_FAILED = {"does not hold", "holds in part"}  # these need a reason
 _LEFT = -0.3  # where the claims begin in the figure, in widths of the axes
 Found = list[tuple[str, Claim]]  # folder and claim
 
@@ -106,7 +106,7 @@ def _note(claim: Claim, notes: dict[str, int]) -> str:
     """Return the number of the claim's reason under the table; claims may share it."""
     if claim.verdict not in _FAILED:
         return ""
-    reason = claim.reason[0].upper() + claim.reason[1:]
+    reason = claim.reason[0].upper() + claim.reason[1:]  # a note is a sentence
     return f"({notes.setdefault(reason, len(notes) + 1)})"
 
 
@@ -149,7 +149,7 @@ def forest(found: Iterable[tuple[str, Claim]], path: Path) -> int:
                 axes.plot(effect.mean, at, shape, color=colour, ms=4)
             at += 1
         axes.axvline(0, color=INK, lw=0.9)
-        axes.set_ylim(at, 0)
+        axes.set_ylim(at, 0)  # the first row is on top
         axes.set_yticks([])
         axes.tick_params(labeltop=True)
         axes.spines["left"].set_visible(False)

@@ -46,10 +46,7 @@ SETTINGS = {
 
 
 def thirds(layers: Sequence[int], sizes: Sequence[int]) -> list[float]:
-    """Return the shares of channels in the first, middle and last third of the layers.
-
-    ``layers`` has the layer of each channel, counted from the image, ``sizes`` the number of channels of each layer.
-    """
+    """Return the shares of channels in each third of the layers, from the layer of each and the sizes of all."""
     at = [3 * layer // len(sizes) for layer in layers]  # 0, 1, 2: the third
     return [round(at.count(i) / max(len(at), 1), 4) for i in range(3)]
 
@@ -61,7 +58,7 @@ def depth(found: Interpretation, table: ScoreTable) -> dict[str, list[float]]:
     layers: dict[str, list[int]] = {"relevant": [], "highest": [], "all": layer.tolist()}
     for c in range(len(found.classes)):
         columns = found.columns(c)
-        means = table.channel_means(np.flatnonzero(table.labels == c))
+        means = table.channel_means(np.flatnonzero(table.labels == c))  # of the class's own images
         layers["relevant"] += layer[columns].tolist()
         layers["highest"] += layer[np.argsort(-means, kind="stable")[: len(columns)]].tolist()
     return {kind: thirds(found_in, sizes) for kind, found_in in layers.items()}

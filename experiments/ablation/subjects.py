@@ -16,8 +16,8 @@ from interpnet.datasets import ImageData, load_dataset, make_loader
 from interpnet.models import SmallCNN, fit_smallcnn, load_smallcnn, save_smallcnn, train
 
 Batches = list[Any]
-_TRAIN_ON = 20_000
-_EPOCHS = 5
+_TRAIN_ON = 20_000  # images
+_EPOCHS = 5  # of MNIST
 
 
 class Loaded(NamedTuple):

@@ -152,7 +152,7 @@ def text(lines: list[Line]) -> str:
     return "\n\n".join(parts)
 
 
-_GROUP_WIDTH = 0.84
+_GROUP_WIDTH = 0.84  # of the distance between two groups
 _COLOURS = {"intact": MUTED, **CONDITION_COLOURS}
 _BELOW = {"all": "\nall layers", "conv": "\nconvolutional"}
 
@@ -199,5 +199,4 @@ def _label(lines: list[Line], group: Group) -> str:
     return f"{head}\n{rest}{layers}".rstrip()
 
 
-#: The README, from results.json.
-PAGE = Page("experiments.ablation.run", text, {"ablation.png": figure})
+PAGE = Page("experiments.ablation.run", text, {"ablation.png": figure})  # the README, from results.json

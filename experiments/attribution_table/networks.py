@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 N_CLASSES = 5
-SIZE = 64
+SIZE = 64  # pixels
 
 
 class Strided(nn.Module):
@@ -56,8 +56,7 @@ NETWORKS = (
 def network(name: str, *, double: bool = False, narrow: bool = False) -> nn.Module:
     """Return one of ``NETWORKS`` in evaluation mode; the last one is kept.
 
-    ``narrow=True`` gives VGG's classifier 64 hidden units instead of 4096: the same operators without its 100
-    million weights, for tests that run it often.
+    ``narrow`` gives VGG's classifier 64 hidden units: the same operators without 100 million weights, for tests.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(1)
@@ -96,7 +95,7 @@ def _calibrate(model: nn.Module, images: Tensor) -> None:
 
 def images(n: int = 2, *, double: bool = False) -> Tensor:
     """Return n smooth random images (n, 3, 64, 64), about normalised."""
-    generator = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(3)  # the same images on every machine
     coarse = torch.randn(n, 3, SIZE // 8, SIZE // 8, generator=generator)
     fine = torch.randn(n, 3, SIZE, SIZE, generator=generator)
     smooth = nn.functional.interpolate(coarse, (SIZE, SIZE), mode="bicubic", align_corners=False)

@@ -64,8 +64,7 @@ def examine(name: str, method: Method) -> Cell:
 def _run(name: str, method: Method, x: Tensor) -> Attribution:
     options = QUICK.get(method.name, {})
     if "completeness" in method.axioms:
-        # With few samples or steps the sum would be wrong for that alone.
-        options = {}
+        options = {}  # with few samples or steps the sum would be wrong for that alone
     return attribute_full(network(name, double=True), x, None, method.name, **options)
 
 

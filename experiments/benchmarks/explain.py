@@ -37,7 +37,7 @@ CHOICES = {
     "last block": [Channel("layer4.2.relu:2", c) for c in (7, 300, 1100)],
     "three stages": [Channel("layer2.3.relu:2", 7), Channel("layer3.5.relu:2", 300), Channel("layer4.2.relu:2", 1100)],
 }
-RUNS = ("forward", "forward channels_last", "resampled", "unresampled", "captum")
+RUNS = ("forward", "forward channels_last", "resampled", "unresampled", "captum")  # in the order of a round
 
 
 def network() -> nn.Module:
@@ -104,9 +104,8 @@ def agree(model: nn.Module, images: Tensor, channels: list[Channel]) -> float:
     images = images[:2].double()
     ours = runs(model, images, channels)["unresampled"]()
     theirs = dict(zip(channels, captum_signals(model, images, channels), strict=True))
-    pairs = [
-        (ours.signals[i, j], theirs[channel][i]) for i, row in enumerate(ours.channels) for j, channel in enumerate(row)
-    ]
+    every = ((i, j, channel) for i, row in enumerate(ours.channels) for j, channel in enumerate(row))
+    pairs = [(ours.signals[i, j], theirs[channel][i]) for i, j, channel in every]
     return max(float((own - expected).norm() / expected.norm()) for own, expected in pairs)
 
 

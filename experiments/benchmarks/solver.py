@@ -176,7 +176,7 @@ PEERS: dict[str, Callable[[Problem, int], Solver | None]] = {
 def _root(gram: Gram) -> tuple[Float64, Float64]:
     """Return R (m, m) and y (C, m) with R'R = G and R'y = B: the same least squares problems with m rows."""
     values, vectors = np.linalg.eigh(gram.G)
-    size = np.sqrt(np.maximum(values, 0))
+    size = np.sqrt(np.maximum(values, 0))  # rounding may make an eigenvalue negative
     inverse = np.divide(1.0, size, out=np.zeros_like(size), where=size > 1e-7 * size.max())
     return size[:, None] * vectors.T, (gram.B.T @ vectors) * inverse
 
@@ -223,7 +223,7 @@ def measure(
                 times["ours"].append(_seconds(solve, mu, positive)[0])
                 seconds, coefs[name] = _seconds(peer, mu, positive)
                 times[name].append(seconds)
-                if seconds > 30:
+                if seconds > 30:  # once is enough for what is that slow
                     break
         certified = {name: certificate(problem.gram, w, mu, positive=positive) for name, w in coefs.items()}
         for name, seconds_of in times.items():

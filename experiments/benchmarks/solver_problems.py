@@ -100,7 +100,7 @@ def generate(m: int, n_classes: int, *, images: int, seed: int = 0) -> Gram:
     rng = np.random.default_rng(seed)
     layers = widths(m)
     size = (np.arange(_FACTORS) + 1.0) ** -_DECAY
-    size /= np.sqrt((size**2).sum())
+    size /= np.sqrt((size**2).sum())  # so that the signal has variance 1
     loadings = [rng.standard_normal((_FACTORS, w)) for w in layers]
     centre = rng.standard_normal((n_classes, _FACTORS))
     level = [0.6 * rng.standard_normal(w) for w in layers]
@@ -124,12 +124,12 @@ def describe(gram: Gram, layers: list[int]) -> dict[str, float]:
     """Return what the generator was fitted to: variation, correlations, spectrum, distance of the classes."""
     mean = gram.B.sum(1) / gram.n
     cov = gram.G / gram.n - np.outer(mean, mean)
-    live = np.diagonal(cov) > 1e-14 * mean.max() ** 2
+    live = np.diagonal(cov) > 1e-14 * mean.max() ** 2  # a dead channel has no correlations
     sd = np.sqrt(np.diagonal(cov)[live])
     R = cov[np.ix_(live, live)] / np.outer(sd, sd)
     place = np.repeat(np.arange(len(layers)), layers)[live]
     values = np.sort(np.linalg.eigvalsh(R))[::-1] / len(R)
-    off = ~np.eye(len(R), dtype=bool)
+    off = ~np.eye(len(R), dtype=bool)  # without the diagonal
     gap = np.abs(place[:, None] - place)
     away = ((gram.B / gram.yy)[live] - mean[live, None]) / sd[:, None]
     found = {

@@ -21,7 +21,7 @@ from experiments.common.tables import Interval, Line, emphasised, markdown, pair
 from experiments.localisation.table import CONTROLS, kinds_of
 from interpnet.plotting.style import BLUE, GREEN, INK, MUTED, VERMILLION
 
-PART = "part"
+PART = "part"  # the words of the table
 PLANT = "plant"
 BETWEEN = "undecided"
 NEITHER = "neither"
@@ -62,7 +62,7 @@ def marks(lines: list[Line]) -> dict[tuple[str, str], dict[str, Mark]]:
     found = {}
     for kind, part in kinds_of(x for x in lines if x["variant"] == "double-12c").items():
         networks = [x["maps"] for x in part]
-        if len(networks) < 2:
+        if len(networks) < 2:  # no interval over networks
             continue
         measures = {
             name: {k: float(np.mean([n[name][k] for n in networks])) for k in ("iou", "iou_plant", "pointing")}
@@ -83,7 +83,7 @@ def marks(lines: list[Line]) -> dict[tuple[str, str], dict[str, Mark]]:
 
 
 HERE = Path(__file__).parent
-MEASURED = HERE.parent / "localisation" / "results.json"
+MEASURED = HERE.parent / "localisation" / "results.json"  # by E3
 COMMAND = "experiments.coloured_part.run"
 _STYLES = {PART: (VERMILLION, "o"), PLANT: (GREEN, "s"), BETWEEN: (BLUE, "D"), NEITHER: (MUTED, "^")}
 #: Maps with their name in the figure, and how far from the dot it stands, right and above, in points.

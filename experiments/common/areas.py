@@ -25,10 +25,7 @@ def area(ks: Sequence[int], values: Sequence[float]) -> float:
 
 
 def curve(line: Line, name: str, key: str) -> list[float]:
-    """Return a ranking's curve in percent: ``own``, ``others``, or ``selective``, the others less the own class.
-
-    ``random`` is the mean over its draws.
-    """
+    """Return a ranking's ``own``, ``others`` or ``selective`` (others less own) curve in %; of ``random`` the mean."""
     if name == RANDOM:
         draws = [curve(line, f"{RANDOM} {i}", key) for i in range(DRAWS)]  # the draws are one ranking
         return [float(v) for v in np.mean(draws, axis=0)]

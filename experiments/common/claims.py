@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from experiments.common.tables import Interval
 
 VERDICTS = ("holds", "holds in part", "does not hold", "open")
-#: In the order of RESULTS.md.
-KEYS = ("E1", "E2", "E3", "E4", "Q1", "Q2", "Q3", "Q4", "Q5", "S1", "V")
+KEYS = ("E1", "E2", "E3", "E4", "Q1", "Q2", "Q3", "Q4", "Q5", "S1", "V")  # in the order of RESULTS.md
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,8 @@ from interpnet.support.io import atomic_path
 ARCHITECTURES = ("smallcnn", "resnet18")
 # With fewer some small networks confuse two colours (75 to 83 % of the test images right after half as many).
 _EPOCHS = {"smallcnn": 14, "resnet18": 4}
-_RATE = {"smallcnn": 3e-3, "resnet18": 1e-3}
-#: The mu-lasso's radius on an8Flower (docs/method.md, section 6).
-MU = 5.0
+_RATE = {"smallcnn": 3e-3, "resnet18": 1e-3}  # learning rate
+MU = 5.0  # the mu-lasso's radius on an8Flower (docs/method.md, section 6)
 #: What ``--quick`` takes where no measure needs more: few small images, hardly trained.
 QUICK: dict[str, Any] = {"options": "?size=48&n=120", "epochs": 2}
 
@@ -100,10 +99,7 @@ def flower_network(
     options: str = "",
     epochs: int | None = None,
 ) -> FlowerNetwork:
-    """Return a network trained on a variant of an8Flower; the weights lie in ``work`` afterwards.
-
-    ``options`` are those of the data set, ``?size=48&n=120``.
-    """
+    """Return a network trained on a variant of an8Flower (``options``: ``?size=48``); its weights stay in ``work``."""
     splits = [load_dataset(f"an8flower-{variant}{options}", split=s, root=work) for s in ("train", "test")]
     file = work / f"{variant}-{architecture}-{seed}.safetensors"
     return FlowerNetwork(*trained(architecture, splits[0], splits[1], seed, file, epochs), *splits)

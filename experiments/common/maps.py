@@ -18,7 +18,7 @@ from interpnet.interpretation import Interpretation
 
 #: The paper's method with its defaults: the three channels with the largest weight times score, guided, resampled.
 PAPER = "channels guided resampled"
-RULES = ("gradient", "deconvnet", "guided")
+RULES = ("gradient", "deconvnet", "guided")  # backward rules of docs/method.md, section 5
 #: Where the default is for final figures; stated in the README.
 OPTIONS: dict[str, dict[str, Any]] = {
     "smoothgrad": {"samples": 10},

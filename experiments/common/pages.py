@@ -26,10 +26,7 @@ def begin(command: str) -> str:
 
 
 def fill(path: Path, command: str, text: str) -> None:
-    """Replace what stands between the marks of ``command`` in a Markdown file; the rest is written by hand.
-
-    A missing mark is an InterpNetError.
-    """
+    """Replace what stands between the marks of ``command`` in a Markdown file; without them it is an InterpNetError."""
     page = path.read_text()
     mark = begin(command)
     before, opened, after = page.partition(mark)

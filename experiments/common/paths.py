@@ -11,9 +11,8 @@ from interpnet.gram import Gram
 from interpnet.mulasso import mulasso_path
 from interpnet.support.types import Float64
 
-#: Radii along the path, over this factor.
-RADII = 320
-SPAN = 3_000.0
+RADII = 320  # along the path
+SPAN = 3_000.0  # the last radius over the first
 _DOUBLINGS = 30  # a billion times the first guess
 
 

@@ -158,10 +158,10 @@ class Results:
             keys = dict(line)
             began = time.perf_counter()
             yield line
-            if line == keys:
+            if line == keys:  # nothing was measured
                 continue
             line.setdefault("seconds", round(time.perf_counter() - began, 1))
-            line["commit"] = commit()
+            line["commit"] = commit()  # the code that measured it
             self.add(line)
             print(*keys.values(), f"{line['seconds']} s", flush=True)
 

@@ -20,12 +20,11 @@ from interpnet.datasets import ImageData, load_dataset, stack_images
 from interpnet.support.types import Int64
 
 Batches = list[tuple[Tensor, Tensor]]
-_MNIST_TRAIN = 10_000
-_MNIST_RANK = 2_000
-_MNIST_TEST = 1_000
+_MNIST_TRAIN = 10_000  # of 60,000, others for each network
+_MNIST_RANK = 2_000  # of these
+_MNIST_TEST = 1_000  # of 10,000
 _MNIST_EPOCHS = 4
-# Of all classes together, in one part; the parts of several resamples do not overlap.
-_CIFAR_RANK = 1_500
+_CIFAR_RANK = 1_500  # of all classes together, in one part; the parts of several resamples do not overlap
 _CIFAR_TEST = 400
 
 
@@ -47,10 +46,8 @@ class Subject:
 
 def batches(images: Tensor, labels: Int64, size: int = 100) -> Batches:
     """Return the images as a list of (images, labels), which can be read again and again."""
-    return [
-        (images[i : i + size], torch.from_numpy(labels[i : i + size].astype(np.int64)))
-        for i in range(0, len(images), size)
-    ]
+    targets = torch.from_numpy(labels.astype(np.int64))
+    return list(zip(torch.split(images, size), torch.split(targets, size), strict=True))
 
 
 def _of(network: FlowerNetwork, name: str, seed: int, mu: float, n_train: int, n_test: int) -> Subject:
@@ -128,7 +125,7 @@ def disjoint(labels: Int64, part: int, each: int) -> Int64:
     ([0, 1, 2, 3, 4, 5, 6, 7], [True, False, True, False])
     """
     rng = np.random.default_rng(0)
-    shuffled = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
+    shuffled = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]  # the same for every part
     return np.stack([rows[part * each : (part + 1) * each] for rows in shuffled], 1).ravel()
 
 

@@ -53,7 +53,7 @@ def paired(values: Sequence[float], level: float = 0.95) -> Interval:
     if len(values) < 2:  # one value has no spread
         return Interval(mean, -math.inf, math.inf)
     spread = float(np.std(values, ddof=1)) / math.sqrt(len(values))  # standard error of the mean
-    half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * spread
+    half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * spread  # Student's quantile: few networks
     return Interval(mean, mean - half, mean + half)
 
 
@@ -95,10 +95,7 @@ def emphasised(name: str, strong: Collection[str] = (), weak: Collection[str] = 
 
 
 def against(difference: Interval, *, more: bool) -> str:
-    """Return ours less another's, bold where the whole interval says that the other is better.
-
-    ``more``: whether more is better.
-    """
+    """Return ours less another's (``more``: more is better), bold where the whole interval says the other is better."""
     text = signed(difference)
     loses = difference.below if more else difference.above
     return emphasised(text, [text] * loses)

@@ -32,8 +32,7 @@ def measured(line: Line, work: Path, *, n_images: int, **words: Any) -> Line:
     found = network.interpretation()
     chosen = network.first(n_images)
     rows: dict[str, dict[str, list[float]]] = {}
-    # Training is not counted: its weights may lie in the working folder already.
-    began = time.perf_counter()
+    began = time.perf_counter()  # training is not counted: its weights may lie in the working folder already
     for start_at in range(0, len(chosen), _BATCH):
         which = chosen[start_at : start_at + _BATCH]
         images, labels = network.tested(which)

@@ -12,7 +12,7 @@ from experiments.common.pages import Page, figure_file
 from experiments.common.tables import Interval, Line, emphasised, grouped, markdown, minutes, paired, signed
 from interpnet.plotting.style import BLUE, MUTED, VERMILLION
 
-CONTROLS = ("random", "edge", "center")
+CONTROLS = ("random", "edge", "center")  # maps that know nothing of the network
 ABSOLUTE = f"{PAPER}, absolute"
 
 #: Pairs of maps whose difference answers a question: (question, one map, the other).
@@ -133,5 +133,4 @@ def figure(lines: list[Line], path: Path) -> None:
         axes.set_title("Identified channels (red), other maps (blue), controls (grey)")
 
 
-#: The README, from results.json.
-PAGE = Page("experiments.localisation.run", table, {"iou.png": figure})
+PAGE = Page("experiments.localisation.run", table, {"iou.png": figure})  # the README, from results.json

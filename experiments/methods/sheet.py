@@ -58,8 +58,7 @@ def draw(images: Tensor, titles: Sequence[str], found: dict[str, Attribution], c
         height = 1.95
         apart = 0.16
     else:
-        # The first column has the methods' names.
-        columns = n + 1
+        columns = n + 1  # the first column has the methods' names
         cells.insert(0, ("", blank))
         for name, f in found.items():
             cells += [(name, blank), *(("", _picture(f, i)) for i in range(n))]

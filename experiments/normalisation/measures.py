@@ -68,8 +68,8 @@ def quality(predicted: Float64, base: Float64, target: Float64, labels: Int64) -
     return {"r2": float(1 - left.mean()), "accuracy": float((predicted.argmax(1) == labels).mean())}
 
 
-K = 3
-_BATCH = 15
+K = 3  # channels per image
+_BATCH = 15  # images at a time
 
 
 def top(responses: Float64, channels: ChannelIndex) -> list[list[Channel]]:

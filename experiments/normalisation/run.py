@@ -26,8 +26,7 @@ from interpnet.engine import evaluating
 from interpnet.gram import one_hot
 from interpnet.support.types import Float64
 
-#: Numbers of channels per class at which explanations are made.
-EXPLAINED = (3, 10)
+EXPLAINED = (3, 10)  # numbers of channels per class at which explanations are made
 #: Where, and for which scalings, the choice among late layers alone is measured as well.
 LATE = dict.fromkeys(("single-6c", "mnist"), (PAPER, "size", "layer L1, standardised"))
 
@@ -41,9 +40,8 @@ def measured(subject: Subject, n_explained: int, names: Iterable[str]) -> Line:
         if subject.masks is not None:
             shift, scale = by_image.scaled()
             X = (by_image.test - shift) / scale
-            found[name]["overlap"] = {
-                str(k): overlap(subject, X, coefs[k], by_image.channels, n_explained) for k in EXPLAINED
-            }
+            rest = (by_image.channels, n_explained)
+            found[name]["overlap"] = {str(k): overlap(subject, X, coefs[k], *rest) for k in EXPLAINED}
     return found
 
 

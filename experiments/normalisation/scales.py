@@ -23,8 +23,7 @@ SCALES = {
     "layer L1, centred": ("layer", "centre"),
 }
 PAPER = "layer L1"
-#: Channels per class at which the scalings are compared.
-COUNTS = (1, 2, 3, 5, 10)
+COUNTS = (1, 2, 3, 5, 10)  # channels per class at which the scalings are compared
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from experiments.normalisation.scales import COUNTS, PAPER, SCALES
 from experiments.rankings.table import TITLES, counted, kinds
 from interpnet.plotting.style import BLUE, GREEN, MUTED, ORANGE, SKY, VERMILLION
 
-#: Channels per class at which the depth of the chosen channels is shown.
-DEPTH_AT = 5
+DEPTH_AT = 5  # channels per class at which the depth of the chosen channels is shown
 _COLOURS = dict(zip(SCALES, (VERMILLION, BLUE, SKY, GREEN, ORANGE, MUTED), strict=True))
 
 Value = Callable[[Line], float]
@@ -152,5 +151,4 @@ def figure(lines: list[Line], path: Path) -> None:
         drawn.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(SCALES))
 
 
-#: The README, from results.json.
-PAGE = Page("experiments.normalisation.run", tables, {"fit.png": figure})
+PAGE = Page("experiments.normalisation.run", tables, {"fit.png": figure})  # the README, from results.json

@@ -12,7 +12,7 @@ from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreTable
 from interpnet.support.types import Float64
 
-LEVELS = ("low", "middle", "high")
+LEVELS = ("low", "middle", "high")  # thirds of the layers
 
 
 class Choice(NamedTuple):
@@ -49,7 +49,7 @@ def choose(found: Interpretation, table: ScoreTable, x: npt.ArrayLike, cls: int)
         here = np.flatnonzero(level == i)
         best = here[np.argmax(response[here])]  # weight times score (docs/method.md, section 4)
         relevant = bool(response[best] > 0)
-        if not relevant:
+        if not relevant:  # the class relies on none here
             best = here[np.argmax(correlations(table, cls)[here])]
         chosen.append(Choice(name, found.channels[int(best)], relevant))
     return chosen

@@ -22,13 +22,12 @@ SIGNALS = {
     "DeconvNet, plain": ("deconvnet", False),
     "DeconvNet, resampled": ("deconvnet", True),
 }
-UPSAMPLED = "activation, enlarged"
+UPSAMPLED = "activation, enlarged"  # what CAM methods show
 #: Two more of the guided, resampled signal, to find out what keeps it from a mask; measured, not shown.
 ABSOLUTE = "guided, resampled, absolute"
 BLURRED = "guided, resampled, absolute, blurred"
 _SIGMA = 2.0  # pixels
-#: The first strided layer's, which is the one whose grid reaches the image.
-STRIDE = 2
+STRIDE = 2  # the first strided layer's, which is the one whose grid reaches the image
 
 
 class Maps(NamedTuple):
@@ -47,7 +46,7 @@ def pictures(model: nn.Module, images: Tensor, channels: Sequence[Channel]) -> M
     grid = {}
     for name, (rule, resample) in SIGNALS.items():
         found = channel_signal(model, images, channels, rectifier=rule, resample=resample, trace=trace)
-        signal = found.signals[:, 0].detach()
+        signal = found.signals[:, 0].detach()  # one channel per image
         maps[name] = reduce_colours(signal, "positive")
         grid[name] = checkerboard(signal, STRIDE).mean(1)  # over colours
         if name == "guided, resampled":

@@ -25,7 +25,7 @@ from interpnet.engine import Instrument, Trace, evaluating, find_sites, instrume
 from interpnet.evaluate import iou_auc
 from interpnet.scores import ScoreReader
 
-_BATCH = 20
+_BATCH = 20  # images at a time
 
 
 def choices(subject: Subject, images: Tensor, trace: Trace) -> tuple[list[int], list[list[Choice]]]:
@@ -45,7 +45,7 @@ def numbers(shown: Maps, i: int, masks: Tensor | None) -> dict[str, dict[str, fl
         if name in shown.grid:
             row["grid"] = float(shown.grid[name][i])
         if masks is not None:
-            heat = maps[i : i + 1].clamp(min=0)
+            heat = maps[i : i + 1].clamp(min=0)  # what speaks for the channel
             row["iou"] = float(iou_auc(heat, masks[i : i + 1], constant="zero").values)
         found[name] = {k: round(v, 5) for k, v in row.items()}
     return found
@@ -61,7 +61,7 @@ def examine(
     lines = []
     rows = {}
     for position, level in enumerate(LEVELS):
-        picks = [c[position] for c in chosen]
+        picks = [c[position] for c in chosen]  # each image has its own
         shown = pictures(subject.model, images, [c.channel for c in picks])
         for i, pick in enumerate(picks):
             layer = pick.channel.layer
@@ -103,7 +103,7 @@ def measured(key: str, work: Path, folder: Path, *, quick: bool) -> Line:
     subject = load(work, data)
     images = subject.measured[:6] if quick else subject.measured
     every = torch.cat([subject.shown, images])
-    at = len(subject.shown)
+    at = len(subject.shown)  # the masks of the measured images begin here
 
     def masks(rows: slice) -> Tensor | None:
         return None if subject.masks is None else subject.masks[rows]

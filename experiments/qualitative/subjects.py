@@ -22,8 +22,7 @@ from interpnet.datasets import load_dataset, stack_images
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import ScoreTable, collect_scores
 
-#: By their names in skimage.data; all CC0 or NASA's.
-PHOTOGRAPHS = ("chelsea", "coffee", "rocket")
+PHOTOGRAPHS = ("chelsea", "coffee", "rocket")  # by their names in skimage.data; all CC0 or NASA's
 
 
 @dataclass(frozen=True)

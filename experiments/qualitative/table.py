@@ -12,7 +12,7 @@ from experiments.qualitative.choose import LEVELS
 from experiments.qualitative.maps import ABSOLUTE, BLURRED, UPSAMPLED
 
 TITLES = {"squeezenet": "SqueezeNet 1.0", "resnet20": "ResNet-20", "flowers": "single-6c, small network"}
-PLAIN = "guided, plain"
+PLAIN = "guided, plain"  # the names in maps.py
 RESAMPLED = "guided, resampled"
 DECONV = ("DeconvNet, plain", "DeconvNet, resampled")
 #: What is compared where there are masks; the last two ask what keeps the picture from the mask.
@@ -42,7 +42,7 @@ def by_image(
 
 def gain(one: dict[int, float], other: dict[int, float]) -> Interval | None:
     """Return mean and 95 % interval of ``one`` less ``other``, in percent, paired over the images both have."""
-    both = sorted(one.keys() & other.keys())
+    both = sorted(one.keys() & other.keys())  # paired over these images
     return paired([100 * (one[i] - other[i]) for i in both]) if both else None
 
 
@@ -122,5 +122,4 @@ def text(lines: list[Line]) -> str:
     return "\n\n".join(["\n".join(facts), grids(results), levels(results), overlaps(results)])
 
 
-#: The README, from results.json.
-PAGE = Page("experiments.qualitative.run", text, {})
+PAGE = Page("experiments.qualitative.run", text, {})  # the README, from results.json

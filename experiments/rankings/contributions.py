@@ -78,15 +78,14 @@ def sent_back(
         flow = Propagation(lrp, composite(lrp), images, norm="linear")
         rules = {"rule": flow.rule, "observe": flow.observe}
     with torch.enable_grad():
-        x = images.clone().requires_grad_()
+        x = images.clone().requires_grad_()  # the caller's images stay as they are
         with instrument(model, Instrument(edits={s.name: keeper(s.name) for s in sites}, **rules)):
             logits = model(x.clone())
         score = logits.gather(1, labels[:, None])[:, 0]
         total = score.sum()
         if flow is not None:
             flow.forget()  # what it keeps would keep the graph of every batch
-            # LRP starts with the logit itself, a gradient with 1.
-            total = (score * score.detach()).sum()
+            total = (score * score.detach()).sum()  # LRP starts with the logit itself, a gradient with 1
         back = torch.autograd.grad(total, [kept[s.name] for s in sites])
     return [kept[s.name].detach() for s in sites], list(back)
 
@@ -105,7 +104,7 @@ def weight_norms(model: nn.Module, images: Tensor, sites: tuple[Site, ...]) -> F
         if call.kind in {"conv", "linear"}:
             last = call.argument(1, "weight").detach().flatten(1).norm(dim=1)
         elif call.op == "batch_norm":
-            last = last * call.batch_norm_affine()[0].abs()
+            last = last * call.batch_norm_affine()[0].abs()  # the folded scale
         if call.name in wanted:
             found[call.name] = last
 

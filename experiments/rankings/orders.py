@@ -15,10 +15,8 @@ from interpnet.gram import Gram, one_hot
 from interpnet.interpretation import interpret
 from interpnet.support.types import Float64, Int64
 
-#: The ranking that is asked about.
-OURS = "mu-lasso"
-# Its variants, which are compared with it as well.
-_ENTRY = f"{OURS}, order of entry"
+OURS = "mu-lasso"  # the ranking that is asked about
+_ENTRY = f"{OURS}, order of entry"  # these are its variants, which are compared with it as well
 _RESPONSE = f"{OURS}, weight × score"
 _POSITIVE = f"{OURS}, w ≥ 0"
 _WITH_TWINS = f"{OURS}, w ≥ 0, with twins"
@@ -33,9 +31,9 @@ TESTS = {
     "centred columns": _CENTRED,
     "standardised, no weight below 0": _STANDARDISED_POSITIVE,
 }
-RANDOM = "random"
-GREEDY = "greedy oracle"
-DRAWS = 5
+RANDOM = "random"  # one order per draw
+GREEDY = "greedy oracle"  # see removal.py
+DRAWS = 5  # of random orders
 #: A channel's twins: correlated with it at least this much over the training images; at most so many of them.
 TWIN = 0.8
 TWINS = 3
@@ -66,9 +64,9 @@ def of_mulasso(found: Contributions, X: Float64, target: Float64, mu: float, len
     w, positive = (interpret(gram, channels=channels, mu=mu, positive=p).coef for p in (False, True))
     with_mean = interpret(centred, channels=channels, mu=mu).coef
     response = np.maximum(w * class_means(X, target), 0.0)
-    nothing = np.zeros_like(w)
+    nothing = np.zeros_like(w)  # no weight decides: order of entry alone
     correlation = correlations(X, target)
-    size = np.abs(correlation)
+    size = np.abs(correlation)  # of channels that never enter the path
     radius = entry_radius(gram, length)
     scaled_radius = entry_radius(scaled, length)
     nonnegative = behind(positive, entry_radius(gram, length, positive=True), correlation)

@@ -14,8 +14,7 @@ from interpnet.engine import ChannelIndex, Instrument, evaluating, find_sites, i
 from interpnet.interpretation import Interpretation
 from interpnet.support.types import Int64
 
-#: How many channels are removed, up to a quarter of all.
-GRID = (1, 2, 3, 5, 10, 20, 32, 64, 128)
+GRID = (1, 2, 3, 5, 10, 20, 32, 64, 128)  # how many channels are removed, up to a quarter of all
 
 
 def steps(n_channels: int) -> list[int]:
@@ -50,7 +49,7 @@ def passes(subject: Subject, channels: ChannelIndex) -> Passes:
 
 def recall(run: Passes, lists: Sequence[Int64] | None) -> tuple[float, float]:
     """Return the mean recall of the classes without their own lists, and of the others without one's list."""
-    own = float(np.nanmean(run.own(lists)))
+    own = float(np.nanmean(run.own(lists)))  # a class without images is left out
     others = float(np.nanmean(run.others(lists))) if lists is not None else own
     return round(own, 5), round(others, 5)
 

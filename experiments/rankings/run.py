@@ -32,7 +32,7 @@ def measured(subject: Subject, oracle: tuple[int, int] | None) -> Line:
     channels = found.table.channels
     ks = steps(len(channels))
     orders = rankings(found, subject.train_labels, subject.mu, ks[-1], subject.seed)
-    curves = recalls(subject, channels, orders, ks)
+    curves = recalls(subject, channels, orders, ks)  # docs/method.md, section 6: the removal of E1
     if oracle is not None:
         length = min(oracle[0], ks[-1])
         best = {GREEDY: greedy(subject, len(channels), length, oracle[1])}

@@ -13,8 +13,7 @@ from experiments.common.tables import Line, against, emphasised, markdown, minut
 from experiments.rankings.orders import GREEDY, OURS, RANDOM, VARIANTS
 from interpnet.plotting.style import BLUE, GREEN, INK, MUTED, ORANGE, SKY, VERMILLION
 
-#: Up to this many removed channels counts as few.
-FEW = 5
+FEW = 5  # up to this many removed channels counts as few
 #: What a kind of network is called on the pages, in their order.
 TITLES = {
     "single-6c": "an8Flower single-6c",
@@ -159,5 +158,4 @@ def figure(lines: list[Line], path: Path) -> None:
         drawn.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
 
 
-#: The README, from results.json.
-PAGE = Page("experiments.rankings.run", tables, {"curves.png": figure})
+PAGE = Page("experiments.rankings.run", tables, {"curves.png": figure})  # the README, from results.json

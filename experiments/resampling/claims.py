@@ -10,16 +10,7 @@ from experiments.common.claims import Claim, counted, judged, verdict_of
 from experiments.common.maps import RULES
 from experiments.common.pages import committed
 from experiments.common.tables import Interval, Line, points, signed
-from experiments.resampling.effects import (
-    Scores,
-    at_best_blur,
-    best_blur,
-    effects,
-    kinds_of,
-    mean,
-    over_blurring,
-    with_masks,
-)
+from experiments.resampling.effects import Scores, at_best_blur, best_blur, effects, kinds_of, masked, mean, over_blur
 
 Kinds = dict[tuple[str, str], list[Scores]]
 Gains = dict[tuple[str, ...], Interval]
@@ -33,8 +24,8 @@ def claims() -> list[Claim]:
 def claims_of(lines: list[Line]) -> list[Claim]:
     """Return the claims that some results support; with one network of a kind there is no interval."""
     kinds = {kind: part for kind, part in kinds_of(lines).items() if len(part) > 1}
-    masked = with_masks(kinds)
-    return [resampling(masked), blurring(masked), channels(masked), sensitivity(kinds)]
+    overlapping = masked(kinds)
+    return [resampling(overlapping), blurring(overlapping), channels(overlapping), sensitivity(kinds)]
 
 
 def _claim(sentence: str, gains: Gains, reason: str, tested: str = "") -> Claim:
@@ -69,7 +60,7 @@ def resampling(kinds: Kinds) -> Claim:
 
 def blurring(kinds: Kinds) -> Claim:
     """Return Q3: more than a blur of the plain maps does."""
-    gains: Gains = {kind: over_blurring(part, "guided", "channels", "positive")[1] for kind, part in kinds.items()}
+    gains: Gains = {kind: over_blur(part, "guided", "channels", "positive")[1] for kind, part in kinds.items()}
     after: Gains = {kind: _blurred(part)["resampling, channels"] for kind, part in kinds.items()}
     return _claim(
         "Resampling gains more than a Gaussian blur of the plain map, at its best of 0 to 4 pixels (guided)",

@@ -22,7 +22,7 @@ def kinds_of(lines: Iterable[Line]) -> dict[tuple[str, str], list[Scores]]:
     }
 
 
-def with_masks(kinds: dict[tuple[str, str], list[Scores]]) -> dict[tuple[str, str], list[Scores]]:
+def masked(kinds: dict[tuple[str, str], list[Scores]]) -> dict[tuple[str, str], list[Scores]]:
     """Return the kinds whose overlap with a mask was measured."""
     return {kind: part for kind, part in kinds.items() if any(name.startswith("iou") for name in part[0])}
 
@@ -48,8 +48,8 @@ def effects(networks: list[Scores], measure: str, rule: str, end: str) -> dict[s
     for scores in networks:
         # c and l for channels and logit, p and r for plain and resampled.
         cp, cr, lp, lr = (cell(scores, measure, rule, start, how, end) for start, how in CELLS)
-        channels = (cp + cr - lp - lr) / 2
-        resampling = (cr + lr - cp - lp) / 2
+        channels = (cp + cr - lp - lr) / 2  # a mean over both ways back
+        resampling = (cr + lr - cp - lp) / 2  # a mean over both starts
         found = {
             "channels": channels,
             "resampling": resampling,
@@ -69,10 +69,7 @@ def best_blur(networks: list[Scores], rule: str, start: str, how: str, reduction
 
 
 def at_best_blur(networks: list[Scores], rule: str, reduction: str) -> list[Scores]:
-    """Return the networks' overlaps with each cell at its own best blur, under the end ``REDUCTION/best``.
-
-    The blur is chosen on the same networks, one number for all of them.
-    """
+    """Return the overlaps with each cell at its best blur, one for all networks, under the end ``REDUCTION/best``."""
     found: list[Scores] = [{} for _ in networks]
     for start, how in CELLS:
         blur = best_blur(networks, rule, start, how, reduction)
@@ -82,7 +79,7 @@ def at_best_blur(networks: list[Scores], rule: str, reduction: str) -> list[Scor
     return found
 
 
-def over_blurring(networks: list[Scores], rule: str, start: str, reduction: str) -> tuple[int, Interval]:
+def over_blur(networks: list[Scores], rule: str, start: str, reduction: str) -> tuple[int, Interval]:
     """Return the blur that is best for the plain maps, and the overlap of resampled maps, as they are, above theirs.
 
     The blur is chosen on the same networks, which favours blurring.

@@ -20,14 +20,12 @@ from interpnet.evaluate import checkerboard, class_sensitivity, iou_auc
 from interpnet.explanation import Unit, channel_signal, explain, normalise, reduce_colours
 from interpnet.interpretation import Interpretation
 
-STARTS = ("channels", "logit")
-HOW = ("plain", "resampled")
-REDUCTIONS = ("positive", "abs")
-#: Pixels; 0 leaves the map as it is.
-BLURS = (0, 1, 2, 3, 4)
-_BATCH = 15
-#: How many images class sensitivity is measured on: it needs a map for each of three classes.
-_CLASS_IMAGES = 24
+STARTS = ("channels", "logit")  # of the signal (docs/method.md, section 5)
+HOW = ("plain", "resampled")  # without and with stride-1 resampling
+REDUCTIONS = ("positive", "abs")  # over colours
+BLURS = (0, 1, 2, 3, 4)  # pixels; 0 leaves the map as it is
+_BATCH = 15  # images at a time
+_CLASS_IMAGES = 24  # how many images class sensitivity is measured on: it needs a map for each of three classes
 
 
 def signals(

@@ -11,23 +11,13 @@ import numpy as np
 from experiments.common.maps import RULES
 from experiments.common.pages import Page, figure_file
 from experiments.common.tables import Interval, Line, commits, grouped, markdown, minutes, networks_of, number, signed
-from experiments.resampling.effects import (
-    Scores,
-    at_best_blur,
-    cell,
-    effects,
-    kinds_of,
-    mean,
-    over_blurring,
-    with_masks,
-)
+from experiments.resampling.effects import Scores, at_best_blur, cell, effects, kinds_of, masked, mean, over_blur
 from experiments.resampling.measure import BLURS, HOW, REDUCTIONS, STARTS
 from interpnet.plotting.style import BLUE, INK, MUTED, VERMILLION
 
 Kinds = dict[tuple[str, str], list[Scores]]
 _EFFECTS = ("channels", "resampling", "resampling, channels", "resampling, logit", "interaction")
-# The pages have the logit first.
-_CELLS = tuple((start, how) for start in reversed(STARTS) for how in HOW)
+_CELLS = tuple((start, how) for start in reversed(STARTS) for how in HOW)  # the pages have the logit first
 _FOUR = [" ".join(one) for one in _CELLS]
 
 
@@ -40,12 +30,9 @@ def _rows(kinds: Kinds, endings: tuple[str, ...]) -> Iterator[tuple[list[str], l
 
 
 def overlap_table(kinds: Kinds, *, blurred: bool = False) -> str:
-    """Return Markdown: the four combinations and the effects on IoU-AUC, for each kind, rule and reduction.
-
-    ``blurred``: each cell at its own best blur.
-    """
+    """Return Markdown: overlap in the four combinations, and the effects; ``blurred``: each cell at its best blur."""
     rows = []
-    for row, networks, rule, reduction in _rows(with_masks(kinds), REDUCTIONS):
+    for row, networks, rule, reduction in _rows(masked(kinds), REDUCTIONS):
         end = f"{reduction}/0"
         if blurred:
             networks = at_best_blur(networks, rule, reduction)
@@ -59,10 +46,10 @@ def overlap_table(kinds: Kinds, *, blurred: bool = False) -> str:
 def blur_table(kinds: Kinds) -> str:
     """Return Markdown: whether a blur of the plain maps of channels does what resampling does."""
     rows = []
-    for row, networks, rule, reduction in _rows(with_masks(kinds), REDUCTIONS):
+    for row, networks, rule, reduction in _rows(masked(kinds), REDUCTIONS):
         shown = [mean(networks, "iou", rule, "channels", "plain", f"{reduction}/{b}") for b in BLURS]
         shown.append(mean(networks, "iou", rule, "channels", "resampled", f"{reduction}/0"))
-        _, gain = over_blurring(networks, rule, "channels", reduction)
+        _, gain = over_blur(networks, rule, "channels", reduction)
         rows.append([*row, *(f"{100 * v:.1f}" for v in shown), _interval(gain.times(100), 1)])
     blurs = [f"plain, blur {b} px" for b in BLURS]
     return markdown(["network, data", "rule", "colours", *blurs, "resampled", "resampled less best plain"], rows)
@@ -123,7 +110,7 @@ def _interval(found: Interval, digits: int) -> str:
 def figure(lines: list[Line], path: Path) -> None:
     """Draw overlap (left) and class sensitivity (right) of the four combinations under the guided rule."""
     kinds = kinds_of(lines)
-    panels = (("iou", "positive/0", 100, with_masks(kinds)), ("rank", "positive", 1, kinds))
+    panels = (("iou", "positive/0", 100, masked(kinds)), ("rank", "positive", 1, kinds))
     with figure_file(path, 9.0, 3.6) as drawn:
         axes = drawn.subplots(1, 2)
         for axis, (measure, end, scale, shown) in zip(axes, panels, strict=True):
@@ -131,9 +118,8 @@ def figure(lines: list[Line], path: Path) -> None:
                 colour = {"channels": VERMILLION, "logit": BLUE}[start]
                 filled = {"resampled": colour, "plain": "white"}[how]
                 at = np.arange(len(shown)) + (i - 1.5) * 0.2  # four bars around each kind
-                values = [
-                    [scale * cell(n, measure, "guided", start, how, end) for n in part] for part in shown.values()
-                ]
+                where = (measure, "guided", start, how, end)
+                values = [[scale * cell(n, *where) for n in part] for part in shown.values()]
                 heights = [np.mean(v) for v in values]
                 axis.bar(at, heights, 0.17, color=filled, edgecolor=colour, label=f"{start}, {how}")
                 for x, dots in zip(at, values, strict=True):
@@ -153,5 +139,4 @@ def figure(lines: list[Line], path: Path) -> None:
         drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 
 
-#: The README, from results.json.
-PAGE = Page("experiments.resampling.run", table, {"factorial.png": figure})
+PAGE = Page("experiments.resampling.run", table, {"factorial.png": figure})  # the README, from results.json

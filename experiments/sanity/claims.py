@@ -10,8 +10,7 @@ from experiments.common.pages import committed
 from experiments.common.tables import Line, grouped, number
 from experiments.localisation.table import CONTROLS
 
-#: The same rule from the logit.
-LOGIT = "logit guided resampled"
+LOGIT = "logit guided resampled"  # the same rule from the logit
 
 Network = dict[str, Line]
 

@@ -51,7 +51,7 @@ def resnet20(seed: int, work: Path, *, n_images: int, quick: bool) -> Subject:
             data = load_dataset(f"imagefolder:{folder}")
             table = collect_scores(model, make_loader(data, batch_size=250), progress=False)
             found = interpret(table, mu=10.0, classes=data.classes)
-    options = {**OPTIONS, "occlusion": {"patch": 6, "stride": 4}, "scorecam": {}}
+    options = {**OPTIONS, "occlusion": {"patch": 6, "stride": 4}, "scorecam": {}}  # of 32x32 images
     return Subject(model, images, predicted, None, found, (0, 3, 8), 5, options)
 
 

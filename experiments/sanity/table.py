@@ -39,5 +39,4 @@ def table(lines: list[Line]) -> str:
     return "\n\n".join(parts)
 
 
-#: The README, from results.json.
-PAGE = Page("experiments.sanity.run", table, {})
+PAGE = Page("experiments.sanity.run", table, {})  # the README, from results.json

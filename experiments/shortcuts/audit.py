@@ -25,8 +25,7 @@ from interpnet.models import SmallCNN
 from interpnet.scores import ScoreTable, collect_scores
 from interpnet.support.types import Float64
 
-#: A channel is flagged above this share; chosen on the development networks.
-FLAG = {"disc": 0.7, "mask": 0.5}
+FLAG = {"disc": 0.7, "mask": 0.5}  # a channel is flagged above this share; chosen on the development networks
 _GRID = 16  # pixels along a side of SpRAy's maps
 _EACH = 8  # images per class that show a channel's map
 
@@ -147,7 +146,7 @@ def cue_share(a: Audited, work: Path, *, n: int | None = None) -> Float64:
         design = np.stack([np.ones(len(x)), made.labels == c, made.cue == c], 1).astype(np.float64)
         _, by_class, by_cue = np.linalg.lstsq(design, x, rcond=None)[0]
         one, other = (np.maximum(signs[c] * effect, 0.0) for effect in (by_class, by_cue))
-        known = (signs[c] != 0) & (one + other > 0)
+        known = (signs[c] != 0) & (one + other > 0)  # irrelevant channels, and those that nothing moves, stay unknown
         shares[c, known] = (other / np.where(known, one + other, 1.0))[known]
     return shares
 
@@ -185,7 +184,7 @@ def _clusters(a: Audited, predicted: Tensor) -> float:
     """
     parts = zip(torch.split(a.images, 50), torch.split(predicted, 50), strict=True)
     maps = torch.cat([quietly(a.model, images, target, "lrp_zbox") for images, target in parts])
-    step = SIZE // _GRID
+    step = SIZE // _GRID  # pixels that become one
     coarse = maps.abs().reshape(len(maps), _GRID, step, _GRID, step).sum((2, 4)).flatten(1).double()
     small = (coarse / coarse.sum(1, keepdim=True).clamp(min=1e-12)).numpy()
     values = [0.0]

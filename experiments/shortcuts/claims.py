@@ -13,7 +13,7 @@ from experiments.shortcuts.audit import FLAG
 from experiments.shortcuts.table import PROPOSED, WITH_MASKS, Lines, area_of, channels_of, relies, repair_gains, told
 
 _FILE = "evaluation.json"
-_OTHERS = ("SpRAy-like clusters", "class-activation difference", "random")
+_OTHERS = ("SpRAy-like clusters", "class-activation difference", "random")  # what the proposed statistic has to beat
 
 
 def claims() -> list[Claim]:
@@ -66,7 +66,7 @@ def _channels(lines: Lines) -> Claim:
     """Hold if flagged channels are right in more than 80 %, and more often than as many by activation difference."""
     every = channels_of(lines, relying=False)
     precision = {how: told(every, how, FLAG[how])["precision"] for how in FLAG}
-    rate = float(np.mean([c["truth"] > 0.5 for c in every]))
+    rate = float(np.mean([c["truth"] > 0.5 for c in every]))  # what flagging at random would reach
     least = min(precision.values())
     return Claim(
         "S1",
@@ -80,9 +80,8 @@ def _channels(lines: Lines) -> Claim:
 
 def _removal(lines: Lines) -> Claim:
     """Hold if more is won where the cue disagrees, and nothing lost without a cue, beyond the intervals."""
-    gain, price = (
-        paired(repair_gains(lines, "flagged removed, last layer (disc)", split)) for split in ("disagree", "clean")
-    )
+    name = "flagged removed, last layer (disc)"
+    gain, price = (paired(repair_gains(lines, name, split)) for split in ("disagree", "clean"))
     return Claim(
         "S1",
         "Removing the flagged channels repairs a network",

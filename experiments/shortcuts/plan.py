@@ -11,12 +11,12 @@ from torch import Tensor
 from interpnet.datasets import ImageData, load_dataset, make_loader, stack_images
 from interpnet.models import SmallCNN, accuracy, load_smallcnn, save_smallcnn, train
 
-SIZE = 64
-STRENGTHS = (0.7, 0.8, 0.9, 0.95, 1.0, 1.0)
-KINDS = ("background", "pot", "watermark", "texture", "position")
-N_CLEAN = 10
+SIZE = 64  # pixels
+STRENGTHS = (0.7, 0.8, 0.9, 0.95, 1.0, 1.0)  # how often the cue agrees with the class
+KINDS = ("background", "pot", "watermark", "texture", "position")  # of cues
+N_CLEAN = 10  # networks without a cue
 #: The statistics were chosen on "development"; what is reported comes from "evaluation": other plants, other seeds.
-SETS = {"evaluation": 0, "development": 1000}
+SETS = {"evaluation": 0, "development": 1000}  # first seed of each
 #: 1 are vivid petals; 0.35 so pale that without a cue about 80 % are told right. Two thirds of the planted development
 #: networks relied on their cue, so the evaluation's petals are a step more vivid.
 CONTRASTS = {"evaluation": (0.5, 0.75, 1.0), "development": (0.35, 0.5, 0.75)}
@@ -62,16 +62,15 @@ def subjects(which: str) -> list[Subject]:
     ]
 
 
-EPOCHS = 8
-#: A network relies on its cue if it loses at least so much where the cue disagrees.
-RELIES = 0.10
+EPOCHS = 8  # of training
+RELIES = 0.10  # a network relies on its cue if it loses at least so much where the cue disagrees
 
 
 def network(subject: Subject, work: Path, *, epochs: int = EPOCHS, n: int | None = None) -> SmallCNN:
     """Return the trained network, from the working folder where it is there."""
     file = work / f"network-{subject.seed}.safetensors"
     if file.exists():
-        return load_smallcnn(file)
+        return load_smallcnn(file)  # trained in an earlier run
     data = subject.data("train", work, n=n)
     model = SmallCNN(3, len(data.classes), SIZE, 8, hidden=subject.hidden, seed=subject.seed)
     loader = make_loader(data, batch_size=64, shuffle=True, seed=subject.seed)
@@ -88,6 +87,6 @@ def behaviour(model: SmallCNN, subject: Subject, work: Path, *, n: int | None = 
 
     found = {"clean": reached("test", planted=False), "validation": reached("validation")}
     if subject.kind is None:
-        return {**found, "reliance": 0.0}
+        return {**found, "reliance": 0.0}  # without a cue there is nothing to rely on
     found |= {"agree": reached("test-agree"), "disagree": reached("test-disagree")}
     return {**found, "reliance": found["agree"] - found["disagree"]}

@@ -85,7 +85,7 @@ def _refitted(model: SmallCNN, images: Tensor, labels: Tensor, tests: Tests) -> 
     """Fit a logistic regression on the last layer's features; after Kirichenko et al., ICLR 2023, without groups."""
     x = _features(model, images)
     spread = x.std(0)
-    scale = np.where(spread > 0, spread, 1.0)
+    scale = np.where(spread > 0, spread, 1.0)  # a constant feature stays as it is
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         fitted = LogisticRegression(max_iter=500).fit(x / scale, labels.numpy())

@@ -59,7 +59,7 @@ def auc(truth: Sequence[bool], values: Sequence[float]) -> Interval:
     times = np.random.default_rng(0).multinomial(len(t), np.full(len(t), 1 / len(t)), size=_DRAWS)
     one = times[:, t]
     other = times[:, ~t]
-    kept = (one.sum(1) > 0) & (other.sum(1) > 0)
+    kept = (one.sum(1) > 0) & (other.sum(1) > 0)  # draws with one group only
     drawn = np.einsum("di,ij,dj->d", one, order, other)[kept] / (one.sum(1) * other.sum(1))[kept]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(float(order.mean()), float(low), float(high))
@@ -83,7 +83,7 @@ def network_table(sets: dict[str, Lines]) -> str:
         area = f"{found.mean:.2f} ({found.low:.2f} to {found.high:.2f})"
         row = [emphasised(name, (PROPOSED, WITH_MASKS)), area, number(r, "+.2f"), before]
         rows.append((found.mean, row))
-    rows.sort(key=lambda x: ("(masks)" in x[1][0], -x[0]))
+    rows.sort(key=lambda x: ("(masks)" in x[1][0], -x[0]))  # those without masks first, the best on top
     head = ["statistic", "ROC-AUC (95 % interval)", "correlation with reliance", "ROC-AUC, development"]
     return markdown(head, [row for _, row in rows])
 
@@ -117,7 +117,7 @@ def suspicion(channel: dict[str, Any], key: str, place: int) -> float:
     if key == "random":
         return float(np.random.default_rng([5, place]).random())
     value = channel[key]
-    return -1.0 if value is None else float(value)
+    return -1.0 if value is None else float(value)  # unknown: below every known share
 
 
 def flag_rate(channels: Sequence[dict[str, Any]], key: str, limit: float) -> float:

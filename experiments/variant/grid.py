@@ -17,11 +17,11 @@ from interpnet.gram import Gram, one_hot
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import ScoreTable
 
-LAYERS = ("every", "last half")
-MUS = (5.0, 20.0)
-KS = (1, 2, 3, 5, 8)
-REDUCTIONS = ("positive", "abs", "max")
-SEEDS = ("activation", "maximum")
+LAYERS = ("every", "last half")  # that may be chosen from
+MUS = (5.0, 20.0)  # radii of the mu-lasso (docs/method.md, section 2)
+KS = (1, 2, 3, 5, 8)  # channels per image
+REDUCTIONS = ("positive", "abs", "max")  # over colours
+SEEDS = ("activation", "maximum")  # where the signal starts (docs/method.md, section 5)
 
 _BATCH = 20  # images at a time
 
@@ -49,7 +49,7 @@ class Setting:
         return ", ".join(parts)
 
 
-PAPER = Setting()
+PAPER = Setting()  # its defaults
 
 
 def channels_of(table: ScoreTable, layers: str, mu: float, classes: tuple[str, ...]) -> Interpretation:
@@ -74,7 +74,7 @@ def maps_of_settings(
             for i, row in enumerate(shown.responses):
                 responses[i, : len(row)] = torch.tensor(row)
             for reduction in REDUCTIONS:
-                each = normalise(reduce_colours(shown.signals, reduction)).cpu()
+                each = normalise(reduce_colours(shown.signals, reduction)).cpu()  # one map per channel
                 for k, combination in itertools.product(KS, COMBINATIONS):
                     setting = Setting(layers, mu, seed, k, reduction, combination)
                     yield setting, combine(each[:, :k], responses[:, :k], combination)

@@ -74,9 +74,8 @@ def main(
     if quick:
         words = {"n_images": 12, **QUICK}
         seeds = range(1)
-    selection, confirmation, reasons = (
-        Results(out / f"{name}.json") for name in ("selection", "confirmation", "reason")
-    )
+    files = ("selection", "confirmation", "reason")
+    selection, confirmation, reasons = (Results(out / f"{name}.json") for name in files)
     for line in selection.missing({"seed": seed} for seed in seeds):
         line |= measured(Tested.of("single-6c", line["seed"], work, **words))
     setting = chosen(selection.lines)

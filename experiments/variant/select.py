@@ -19,7 +19,7 @@ from interpnet.engine import find_sites
 from interpnet.evaluate import iou_auc
 from interpnet.scores import ScoreTable
 
-_BATCH = 20
+_BATCH = 20  # images at a time
 
 
 def precision(maps: Tensor, masks: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def precision(maps: Tensor, masks: Tensor) -> Tensor:
     """
     flat = maps.flatten(1).double()
     values, order = flat.sort(1, descending=True)
-    hits = masks.flatten(1).gather(1, order)
+    hits = masks.flatten(1).gather(1, order)  # whether the pixel of that rank is in the mask
     # Of equal values the last one's counts hold for all.
     last = flat.shape[1] - 1 - torch.searchsorted(values.flip(1).contiguous(), values, side="left")
     right = hits.cumsum(1).gather(1, last).double()
@@ -94,16 +94,15 @@ def ranked(lines: list[Line], measure: str = "iou") -> list[tuple[Setting, float
 def chosen(lines: list[Line]) -> Setting:
     """Return the setting with the largest mean IoU-AUC on single-6c; of equals the one nearest the paper's."""
     found = ranked(lines)
-    best = [s for s, mean, _ in found if mean >= found[0][1] - 1e-4]
+    best = [s for s, mean, _ in found if mean >= found[0][1] - 1e-4]  # equal to the best within rounding
     return min(best, key=lambda s: sum(v != PAPER.named()[k] for k, v in s.named().items()))
 
 
 def alone(lines: list[Line]) -> list[tuple[str, Any, list[float], list[float]]]:
     """Return what each single change of the paper's variant does: (field, value, IoU-AUC and precision by network)."""
     usual = PAPER.named()
-    changes = {
-        (field, row[field]): None for field in usual for row in lines[0]["settings"] if row[field] != usual[field]
-    }
+    rows = lines[0]["settings"]
+    changes = {(field, row[field]): None for field in usual for row in rows if row[field] != usual[field]}
     found = []
     for field, value in changes:
         both = [_differences(lines, {**usual, field: value}, measure) for measure in ("iou", "precision")]
@@ -153,7 +152,7 @@ def asked(setting: Setting, tested: Tested) -> Line:
     """Return the chosen variant's gain in IoU-AUC on images with darker and brighter petals, for one network."""
     overlaps = [iou_auc(tested.maps(one), tested.masks, constant="zero").values for one in (setting, PAPER)]
     gain = overlaps[0] - overlaps[1]
-    dark = darker_by(tested.images, tested.masks).double()
+    dark = darker_by(tested.images, tested.masks).double()  # above 0: darker than the ring
     return {
         "darker": {"images": int((dark > 0).sum()), "gain": float(gain[dark > 0].mean())},
         "brighter": {"images": int((dark <= 0).sum()), "gain": float(gain[dark <= 0].mean())},

@@ -17,11 +17,10 @@ from experiments.variant.select import alone, chosen, ranked
 from interpnet.plotting.style import BLUE, VERMILLION
 
 COMMAND = "experiments.variant.run"
-CONTROLS = ("random", "edge", "center")
+CONTROLS = ("random", "edge", "center")  # of deletion and insertion
 _E3 = Path(__file__).parent.parent / "localisation" / "results.json"
 _SHOWN = 6  # settings, and the paper's
-# On masks.
-_MEASURES = {"iou": "IoU-AUC", "precision": "average precision", "pointing": "pointing game"}
+_MEASURES = {"iou": "IoU-AUC", "precision": "average precision", "pointing": "pointing game"}  # on masks
 
 
 def selection_table(lines: list[Line]) -> str:
@@ -39,10 +38,7 @@ def selection_table(lines: list[Line]) -> str:
 
 def single_changes(lines: list[Line]) -> str:
     """Return Markdown: what each change alone does to the paper's variant, paired over networks."""
-    rows = [
-        [field, str(value), *(_points(values) for values in (iou, precision))]
-        for field, value, iou, precision in alone(lines)
-    ]
+    rows = [[field, str(value), _points(iou), _points(precise)] for field, value, iou, precise in alone(lines)]
     return markdown(["changed alone", "to", "IoU-AUC, points", "average precision, points"], rows)
 
 
@@ -105,7 +101,7 @@ def resnet18(setting: Setting) -> dict[str, list[tuple[float, float]]]:
 def figure(lines: list[Line], path: Path) -> None:
     """Draw what each change alone does, in points of IoU-AUC."""
     found = [(f"{field}: {value}", [100 * v for v in iou]) for field, value, iou, _ in alone(lines)]
-    found.sort(key=lambda x: float(np.mean(x[1])))
+    found.sort(key=lambda x: float(np.mean(x[1])))  # the largest gain on top
     with figure_file(path, 6.5, 0.3 * len(found) + 1.0, 120) as drawn:
         axes = drawn.subplots()
         means = np.array([np.mean(v) for _, v in found])

@@ -56,9 +56,9 @@ def test_effects_by_hand() -> None:
 
 def test_resampling_is_held_against_the_best_blur() -> None:
     networks = [scores(0.3, 0.5, 0.1, 0.2, blurred=0.45)] * 2
-    best, (mean, _, _) = effects.over_blurring(networks, "guided", "channels", "positive")
+    best, (mean, _, _) = effects.over_blur(networks, "guided", "channels", "positive")
     assert (best, mean) == (2, pytest.approx(0.05))
-    assert effects.over_blurring([scores(0.3, 0.5, 0.1, 0.2)], "guided", "channels", "positive")[0] == 0
+    assert effects.over_blur([scores(0.3, 0.5, 0.1, 0.2)], "guided", "channels", "positive")[0] == 0
     # Each at its best: 0.45 (blurred) and 0.5 (as it is) from channels, 0.45 (blurred) twice from the logit.
     found = effects.effects(effects.at_best_blur(networks, "guided", "positive"), "iou", "guided", "positive/best")
     assert {
