@@ -1,18 +1,10 @@
 """Activation maximisation: the picture that a channel or a class answers to most, found by gradient ascent.
 
 From grey noise the picture climbs along the gradient of the unit's activation. Left alone it would end in
-noise of high frequency that no camera makes, so four things hold it back:
-
-jitter
-    every step sees the picture shifted by some pixels at random, so that no detail can depend on its place;
-blur
-    the picture is smoothed at every step, less and less;
-L2
-    every step takes a share of the distance to mid-grey back (a penalty on its square);
-range
-    pixels stay in [0, 1].
-
-Sources: Simonyan et al. 2014 (L2); Yosinski et al. 2015 (blur); Mordvintsev et al. 2015 (jitter).
+noise of high frequency that no camera makes, so four things hold it back: every step sees the picture shifted by some
+pixels at random, so that no detail can depend on its place (jitter, Mordvintsev et al. 2015); it is smoothed at every
+step, less and less (blur, Yosinski et al. 2015); every step takes a share of the distance to mid-grey back (a penalty
+on its square, L2, Simonyan et al. 2014); and pixels stay in [0, 1].
 """
 
 from __future__ import annotations
