@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from interpnet.datasets import make_loader
-from interpnet.engine import best_device
 from interpnet.errors import InterpNetError, ModelError
 from interpnet.models import SmallCNN, accuracy, fit_smallcnn, save_smallcnn, smallcnn_extra
 
@@ -20,7 +19,7 @@ from ..run.cue import described
 from ..run.folder import RunFolder, digest
 from ..run.session import Interrupted, Session, make_console
 from ..run.settings import Given, option
-from ..run.subject import load_images, load_network, stack_first, traced
+from ..run.subject import device_of, load_images, load_network, stack_first, traced
 from . import terminal_tables as tables
 from .commands import configured, run_audit
 from .options import Request
@@ -73,10 +72,9 @@ def train_to(out: Path, config: RunConfig, options: dict[str, Any], key: str | N
     console = make_console()
     data = load_images(config, "train")
     test = load_images(config, "test")
-    device: torch.device | str = config.device
-    if device == "auto":
-        device = best_device()
-    model, history = fit_smallcnn(data, seed=config.seed, device=device, num_workers=config.workers, **options)
+    model, history = fit_smallcnn(
+        data, seed=config.seed, device=device_of(config), num_workers=config.workers, **options
+    )
     reached = accuracy(model, make_loader(test, num_workers=config.workers))
     facts = {
         "data": data.spec,

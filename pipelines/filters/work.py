@@ -126,7 +126,7 @@ class Work:
     def _patch(self, site: Site) -> Arrays:
         columns = informative(self.table, site.name, self.settings.per_layer)
         channels = [Channel(site.name, c) for c in columns]
-        made = average_visualizations(
+        made = average_visualizations(  # docs/method.md, section 3
             self.subject.model,
             self.split.data,
             self.table,

@@ -168,13 +168,14 @@ def make_output(text: str | None) -> Output | None:
 
     def take(result: Any) -> Any:
         what = type(result).__name__
+        if isinstance(result, dict):
+            what += f" with keys {', '.join(map(str, result))}"
         try:
             if index is not None:
                 return result[index]
-            if not isinstance(result, dict):
-                return getattr(result, text)  # a named tuple, or an object such as transformers' outputs
-            what += f" with keys {', '.join(map(str, result))}"
-            return result[text]
+            if isinstance(result, dict):
+                return result[text]
+            return getattr(result, text)  # a named tuple, or an object such as transformers' outputs
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ModelError(f"--output {text} does not exist: the model returns a {what}") from error
 
@@ -199,9 +200,14 @@ def load_images(config: RunConfig, split: str, hint: Mapping[str, Any] | None = 
     return load_dataset(spec, split=split, root=root, on_bad_image=config.on_bad_image, **options)
 
 
+def device_of(config: RunConfig) -> torch.device:
+    """Return the device that ``--device`` names; the best there is by default."""
+    return best_device() if config.device == "auto" else resolve_device(config.device)
+
+
 def load_network(config: RunConfig) -> tuple[nn.Module, ModelInfo, Output | None, torch.device]:
     """Load the network as configured, on its device."""
-    device = best_device() if config.device == "auto" else resolve_device(config.device)
+    device = device_of(config)  # first, for a mistyped one is quicker to find than a model
     spec = config.model
     if ".py:" in spec:
         file, _, factory = spec.rpartition(":")

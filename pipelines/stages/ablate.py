@@ -44,7 +44,7 @@ def _ablate(session: Session, notes: Notes) -> dict[str, Any]:
             f"Ablation is measured on {len(indices)} of {len(subject.test.labels)} test images, balanced by class."
         )
     folder = session.run.folder("ablate")
-    result = ablation_study(
+    result = ablation_study(  # docs/method.md, section 6
         subject.model,
         batches,
         load_interpretation(session),
@@ -55,7 +55,7 @@ def _ablate(session: Session, notes: Notes) -> dict[str, Any]:
         device=subject.device,
         output=subject.output,
         checkpoint=folder / _CHECKPOINT,
-        key=ablate_key(session),
+        key=ablate_key(session),  # by which a checkpoint of other weights is refused
     )
     (folder / _CHECKPOINT).unlink(missing_ok=True)  # the result holds it all
     skipped = [[image.index, image.name, image.reason] for image in batches.loader.skipped]

@@ -77,7 +77,7 @@ def _pass(session: Session, batches: Callable[[int], Batches], key: str, total: 
     gram = None
     if len(channels) <= _MOST_CHANNELS_SUMMED:
         gram = GramAccumulator(len(channels), subject.trace.n_outputs)
-    table = collect_scores(
+    table = collect_scores(  # docs/method.md, section 1
         subject.model,
         batches,
         layers=session.config.layers,

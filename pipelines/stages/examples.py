@@ -145,7 +145,7 @@ def explain_batch(
         The same in [0, 1].
     """
     images = images.to(session.subject.device)  # before explain and attribute, which run where their images are
-    wanted = [item.explained for item in items if item.explained is not None]
+    wanted = [item.explained for item in items if item.explained is not None]  # all or none, see above
     result = explain_with(session, found, images, wanted or None)
     others, missing = compared_maps(session, images, result.classes)
     batch = _Batch(session, found, result, others, missing)
@@ -191,7 +191,7 @@ class _Batch:
             "true": item.true,
             "predicted": int(result.predictions[b]),
             "explained": explained,
-            "confidence": float(result.confidences[b]),
+            "confidence": float(result.confidences[b]),  # the softmax of the class explained
             "image": f"{item.stem}_image.png",
             "channels": channels,
             "combined": written("combined", result.combined[b]),
@@ -220,7 +220,7 @@ def explain_with(
     config = session.config
     # A user's image can be of another size, where the network's sites have to be found again.
     same_shape = tuple(images.shape[1:]) == subject.trace.image_shape
-    return explain(
+    return explain(  # docs/method.md, section 4
         subject.model,
         images,
         found,

@@ -122,7 +122,7 @@ def _shares(session: Session, shown: Shown, chosen: np.ndarray, masks: Masks) ->
         if not weighted or not len(mine):
             continue
         channels = [channel for channel, _ in weighted]
-        signal = channel_signal(
+        signal = channel_signal(  # docs/method.md, section 5
             subject.model,
             _stacked(session, mine),
             [channels] * len(mine),

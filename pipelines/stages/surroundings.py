@@ -52,7 +52,7 @@ def swap_surroundings(session: Session, found: Interpretation, shown: Shown, not
     entries = {}
     for name, middle in ways.items():
         try:
-            swapped = context_swap(
+            swapped = context_swap(  # docs/method.md, section 6
                 subject.model,
                 images,
                 found,

@@ -42,7 +42,7 @@ def visualise_channels(session: Session, channels: Sequence[Channel], key: str) 
     size = int(np.clip(_GROUP_BYTES // per_channel, _SMALLEST_GROUP, _LARGEST_GROUP))
     for start in range(0, len(missing), size):
         group = missing[start : start + size]
-        made = average_visualizations(
+        made = average_visualizations(  # docs/method.md, section 3
             subject.model,
             subject.train.data,
             table,
