@@ -82,35 +82,38 @@ class Call:
         position = operator(name).inplace
         return position is not None and len(self.args) > position and self.args[position] is True
 
+    def _named(self, order: str, **defaults: Any) -> dict[str, Any]:
+        """Return the arguments by name; ``order`` names those that may be given by position."""
+        return {**defaults, **dict(zip(order.split(), self.args, strict=False)), **self.kwargs}
+
     def convolution(self) -> Convolution:
         """Return how a convolution walks over its input; ``"same"`` and ``"valid"`` padding become numbers."""
         n = self.operator.dimensions
-        dilation = per_axis(self.argument(5, "dilation", 1), n)
-        padding = self.argument(4, "padding", 0)
-        if padding == "same":
-            kernel = self.argument(1, "weight").shape[2:]
-            totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        order = "input weight bias stride padding dilation groups"
+        given = self._named(order, stride=1, padding=0, dilation=1, groups=1)
+        dilation = per_axis(given["dilation"], n)
+        if given["padding"] == "same":
+            totals = [d * (k - 1) for d, k in zip(dilation, given["weight"].shape[2:], strict=True)]
             pairs = tuple((t // 2, t - t // 2) for t in totals)
+        elif given["padding"] == "valid":
+            pairs = ((0, 0),) * n
         else:
-            pairs = tuple((p, p) for p in per_axis(0 if padding == "valid" else padding, n))
-        stride = per_axis(self.argument(3, "stride", 1), n)
-        return Convolution(stride, pairs, dilation, int(self.argument(6, "groups", 1)))
+            pairs = tuple((p, p) for p in per_axis(given["padding"], n))
+        return Convolution(per_axis(given["stride"], n), pairs, dilation, int(given["groups"]))
 
     def pooling(self) -> Window:
         """Return the window of a pooling that is not adaptive."""
         n = self.operator.dimensions
-        # lp_pool takes the norm's order before its window, and no padding.
-        skip = int(self.op.startswith("lp"))
-        kernel = per_axis(self.argument(1 + skip, "kernel_size"), n)
-        # The C functions spell "as the kernel" as an empty list.
-        stride = per_axis(self.argument(2 + skip, "stride") or kernel, n)
-        padding: int | tuple[int, ...] = 0
-        dilation: int | tuple[int, ...] = 1
-        if not skip:
-            padding = self.argument(3, "padding", 0)
+        order = "input kernel_size stride padding"
         if self.op.startswith("max"):
-            dilation = self.argument(4, "dilation", 1)
-        return Window(kernel, stride, per_axis(padding, n), per_axis(dilation, n))
+            order += " dilation"
+        elif self.op.startswith("lp"):
+            order = "input norm_type kernel_size stride"
+        given = self._named(order, stride=None, padding=0, dilation=1)
+        kernel = per_axis(given["kernel_size"], n)
+        # The C functions spell "as the kernel" as an empty list.
+        stride = per_axis(given["stride"] or kernel, n)
+        return Window(kernel, stride, per_axis(given["padding"], n), per_axis(given["dilation"], n))
 
     @property
     def fixed_batch_norm(self) -> bool:
@@ -118,7 +121,7 @@ class Call:
         if self.op != "batch_norm":
             return False
         given = self._batch_norm()
-        return given["running_mean"] is not None and not given.get("training")
+        return given["running_mean"] is not None and not given["training"]
 
     def batch_norm_affine(self) -> tuple[Tensor, Tensor]:
         """Return scale and shift (C,) of a batch norm on its running statistics: ``y = scale * x + shift``."""
@@ -136,10 +139,7 @@ class Call:
         # What torch.nn.functional.batch_norm calls takes its arguments in another order.
         if self.func is torch.batch_norm:
             order = "input weight bias running_mean running_var training momentum eps"
-        given: dict[str, Any] = {"running_mean": None, "weight": None, "bias": None, "eps": 1e-5}
-        given.update(zip(order.split(), self.args, strict=False))
-        given.update(self.kwargs)
-        return given
+        return self._named(order, running_mean=None, weight=None, bias=None, training=False, eps=1e-5)
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:
