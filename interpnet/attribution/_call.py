@@ -21,30 +21,16 @@ REDUCTIONS = ("sum", "positive", "abs", "max")
 
 @dataclass(frozen=True)
 class Attribution:
-    """The maps of a batch, with what is known of their conservation.
+    """The maps of a batch, with what is known of their conservation."""
 
-    Attributes
-    ----------
-    maps : Tensor (B, H, W)
-        One value per pixel, not normalised.
-    raw : Tensor (B, C, H, W) or None
-        The signal before its reduction over colours; ``None`` for methods that have none.
-    residual : Tensor (B,) or None
-        How far the method's own sum rule is off, relative: ``|sum - expected| / |expected|``; ``None`` for
-        methods without one. See :func:`conserved`.
-    residual_kind : str
-        What the sum should be, e.g. ``"sum = F(x) - F(baseline)"``; ``""`` without a residual.
-    flagged : Tensor (B,) of bool
-        The residual is past the method's bound: do not read this map as shares of the score.
-    info : dict
-        More, by method: values of segments, the layer taken, ... Tensors and lists hold one entry per sample.
-    """
-
-    maps: Tensor
-    raw: Tensor | None = None
+    maps: Tensor  # (B, H, W): one value per pixel, not normalised
+    raw: Tensor | None = None  # (B, C, H, W): the signal before its reduction over colours, for methods that have one
+    # (B,): how far the method's own sum rule is off, see conserved(); None for methods without one.
     residual: Tensor | None = None
-    residual_kind: str = ""
+    residual_kind: str = ""  # what the sum should be, e.g. "sum = F(x) - F(baseline)"
+    # (B,) of bool: the residual is past the method's bound. Do not read such a map as shares of the score.
     flagged: Tensor | None = None
+    # More, by method: values of segments, the layer taken, ... Tensors and lists hold one entry per sample.
     info: dict[str, Any] = field(default_factory=dict)
 
 
@@ -65,43 +51,19 @@ class KnownTrace:
 
 @dataclass(frozen=True, kw_only=True)
 class AttributionCall:
-    """One batch to attribute, checked: the model is in evaluation mode and its parameters need no gradient.
-
-    Attributes
-    ----------
-    model : nn.Module
-    images : Tensor (B, C, H, W)
-        On the model's device, B at most ``max_batch``; a copy, so that the caller's own are out of reach.
-    target : Tensor (B,) of int64
-    logits : Tensor (B, classes)
-        Of ``images``: no method needs to compute the score again.
-    sites : KnownTrace
-        Shared by all parts of a batch; see :meth:`trace`.
-    output : function or None
-        Maps what the model returns to logits.
-    max_batch : int
-        No pass through the network may hold more images than this.
-    seed : int
-        See :meth:`generators`.
-    layer
-        As the user gave it; see :meth:`site`.
-    baseline : name, number, Tensor (B, C, H, W) or None
-        See :meth:`reference`.
-    reduction : str or None
-        One of ``"sum", "positive", "abs", "max"``; ``None`` for methods that have no colours to reduce.
-    """
+    """One batch to attribute, checked: the model is in evaluation mode and its parameters need no gradient."""
 
     model: nn.Module
-    images: Tensor
-    target: Tensor
-    logits: Tensor
-    sites: KnownTrace
-    output: Output | None
-    max_batch: int
-    seed: int
-    layer: Layers | None
-    baseline: Baseline | None
-    reduction: str | None
+    images: Tensor  # (B, C, H, W), on the model's device: a copy, so that the caller's own are out of reach
+    target: Tensor  # (B,) of int64
+    logits: Tensor  # (B, classes), of the images: no method needs to compute the score again
+    sites: KnownTrace  # shared by all parts of a batch, see trace()
+    output: Output | None  # maps what the model returns to logits
+    max_batch: int  # no pass through the network may hold more images than this
+    seed: int  # see generators()
+    layer: Layers | None  # as the user gave it, see site()
+    baseline: Baseline | None  # a name, a number or (B, C, H, W), see reference()
+    reduction: str | None  # one of REDUCTIONS; None for methods that have no colours to reduce
 
     @property
     def score(self) -> Tensor:

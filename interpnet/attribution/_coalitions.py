@@ -122,12 +122,13 @@ def permutation_coalitions(k: int, orders: int, generator: torch.Generator) -> t
     return masks.flatten(0, 1), order
 
 
-def permutation_values(order: Tensor, y: Tensor, empty: float, full: float) -> Tensor:
+def permutation_values(_masks: Tensor, y: Tensor, order: Tensor, empty: float, full: float) -> Tensor:
     """Return each segment's mean gain (K,) along the orders, from the scores of :func:`permutation_coalitions`.
 
     Examples
     --------
-    >>> permutation_values(torch.tensor([[1, 0]]), torch.tensor([3.0]), 0.0, 4.0)
+    >>> masks = torch.tensor([[False, True]])
+    >>> permutation_values(masks, torch.tensor([3.0]), torch.tensor([[1, 0]]), 0.0, 4.0)
     tensor([1., 3.], dtype=torch.float64)
     """
     n, k = order.shape

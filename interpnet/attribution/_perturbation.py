@@ -6,6 +6,7 @@ normalised images) by default.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -131,15 +132,7 @@ def kernel_shap(
     painted with each segment's value at each of its pixels.
     """
     samples = whole_number(samples, "samples", least=2)
-    found = image_segments(call.images, segments, cells)
-    chosen = [kernel_coalitions(k, samples, g) for k, g in zip(found.counts, call.generators(), strict=True)]
-    y = _coalition_scores(call, found.cells, [masks for masks, _ in chosen])
-    empty, full = _ends(call)
-    values = [
-        shapley_regression(masks, v, weights, float(e), float(f))
-        for (masks, weights), v, e, f in zip(chosen, y, empty, full, strict=True)
-    ]
-    return _shapley(call, found.cells, values, full - empty)
+    return _shapley(call, segments, cells, lambda k, g: kernel_coalitions(k, samples, g), shapley_regression)
 
 
 @_register(
@@ -157,27 +150,31 @@ def shapley_sampling(
     The values sum to ``F(x) - F(baseline)`` for any number of orders. See :func:`lime` for the segments.
     """
     orders = whole_number(orders, "orders", least=1)
+    return _shapley(call, segments, cells, lambda k, g: permutation_coalitions(k, orders, g), permutation_values)
+
+
+def _shapley(
+    call: AttributionCall,
+    segments: str | Tensor,
+    cells: int,
+    choose: Callable[[int, torch.Generator], tuple[Tensor, Tensor]],
+    solve: Callable[[Tensor, Tensor, Tensor, float, float], Tensor],
+) -> Attribution:
+    """Choose coalitions for each image, score them, and solve for the values of its segments."""
     found = image_segments(call.images, segments, cells)
-    chosen = [permutation_coalitions(k, orders, g) for k, g in zip(found.counts, call.generators(), strict=True)]
+    chosen = [choose(k, g) for k, g in zip(found.counts, call.generators(), strict=True)]
     y = _coalition_scores(call, found.cells, [masks for masks, _ in chosen])
-    empty, full = _ends(call)
-    values = [
-        permutation_values(order, v, float(e), float(f))
-        for (_, order), v, e, f in zip(chosen, y, empty, full, strict=True)
-    ]
-    return _shapley(call, found.cells, values, full - empty)
-
-
-def _ends(call: AttributionCall) -> tuple[Tensor, Tensor]:
-    """Return the scores (B,) of the baselines and of the images, in float64 on the CPU."""
-    return call.scores(call.reference()).cpu().double(), call.score.cpu().double()
-
-
-def _shapley(call: AttributionCall, cells: Tensor, values: list[Tensor], expected: Tensor) -> Attribution:
-    parts = [relative_residual(v.sum(), e, v.abs().sum()) for v, e in zip(values, expected, strict=True)]
-    residual = torch.stack(parts)
+    empty = call.scores(call.reference()).cpu().double()
+    full = call.score.cpu().double()
+    values = []
+    residuals = []
+    for (masks, more), scores, e, f in zip(chosen, y, empty, full, strict=True):
+        value = solve(masks, scores, more, float(e), float(f))
+        values.append(value)
+        residuals.append(relative_residual(value.sum(), f - e, value.abs().sum()))
+    residual = torch.stack(residuals)
     return Attribution(
-        _painted(call, cells, values),
+        _painted(call, found.cells, values),
         residual=residual.to(call.images.device, torch.float32),
         residual_kind="sum over segments = F(x) - F(baseline)",
         # Written so that a residual which is not a number is flagged.

@@ -20,33 +20,19 @@ EXTRAS = {"zennit": "zennit", "skimage": "scikit-image"}
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """What a method is.
-
-    Attributes
-    ----------
-    name, family, paper : str
-    cost : number, text, or function of the method's options
-        Forward-equivalents per image (a backward pass counts 2), beyond the one pass that finds the logits.
-        :meth:`price` gives the number.
-    needs : frozenset of str
-        Of ``"baseline"``, ``"layer"``, ``"samples"`` (it draws random numbers), ``"extra:PACKAGE"``.
-    run : function
-        ``run(call, **options) -> Attribution``.
-    reduction : str or None
-        How colours are reduced by default; ``None`` for maps that have none.
-    axioms : frozenset of str
-        What the maps promise, for the contract test: ``"completeness"`` (the residual falls with ``steps``),
-        ``"exact"`` (the residual is rounding), ``"conservation"`` (a residual comes with every map),
-        ``"not-gradient"`` (differs from the gradient), ``"ignores-target"``.
-    """
+    """What a method is."""
 
     name: str
     family: str
     paper: str
+    # Forward passes per image, a backward pass counts 2, beyond the one that finds the logits: a number, a text, or a
+    # function of the method's options. price() gives the number.
     cost: Cost
-    needs: frozenset[str]
-    run: Run
-    reduction: str | None
+    needs: frozenset[str]  # of "baseline", "layer", "samples" (it draws random numbers), "extra:PACKAGE"
+    run: Run  # run(call, **options) -> Attribution
+    reduction: str | None  # how colours are reduced by default; None for maps that have none
+    # What the maps promise, for the contract test: "completeness" (the residual falls with steps), "exact" (it is
+    # rounding), "conservation" (it comes with every map), "not-gradient" (differs from it), "ignores-target".
     axioms: frozenset[str]
 
     @property

@@ -15,10 +15,10 @@ from interpnet.support.checks import whole_number
 
 @dataclass(frozen=True)
 class Segments:
-    """``cells`` (B, H, W): each pixel's segment; ``counts``: how many segments each image has."""
+    """The segments of a batch of images."""
 
-    cells: Tensor
-    counts: tuple[int, ...]
+    cells: Tensor  # (B, H, W): each pixel's segment
+    counts: tuple[int, ...]  # how many segments each image has
 
 
 def image_segments(images: Tensor, kind: str | Tensor, cells: int) -> Segments:

@@ -40,31 +40,17 @@ _RADIUS = 0.25
 
 @dataclass(frozen=True, eq=False)
 class ContextSwap:
-    """What goes with the middle of the images, and what with their surroundings.
-
-    Attributes
-    ----------
-    interpretation : Interpretation
-    follows : float
-        Share of images with swapped surroundings, of two classes, that are predicted as the surroundings' class.
-    keeps : float
-        Share of them that keep the middle's class; the rest is taken for a third.
-    class_share : array (C,)
-        For the response of each class, ``sum_c w_c x_c``: effect of the surroundings over both effects, 0 to 1; NaN
-        where no image is of the class, or neither has an effect.
-    middle, surroundings : array (C, m)
-        How much each channel's score rises, on average, where the middle (the surroundings) shows the class.
-    n : int
-        Swapped images of two classes.
-    """
+    """What goes with the middle of the images, and what with their surroundings."""
 
     interpretation: Interpretation
-    follows: float
-    keeps: float
+    follows: float  # share of the n images that are predicted as the surroundings' class
+    keeps: float  # share of them that keep the middle's class; the rest is taken for a third
+    # (C,): for the response of each class, sum_c w_c x_c (docs/method.md, section 3), the effect of the surroundings
+    # over both effects, 0 to 1; NaN where no image is of the class, or neither has an effect.
     class_share: Float64
-    middle: Float64
-    surroundings: Float64
-    n: int
+    middle: Float64  # (C, m): how much each channel's score rises, on average, where the middle shows the class
+    surroundings: Float64  # (C, m): the same where the surroundings show it
+    n: int  # images with swapped surroundings, of two classes
 
     @property
     def share(self) -> Float64:

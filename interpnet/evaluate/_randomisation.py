@@ -24,26 +24,18 @@ Explain = Callable[[nn.Module, Tensor], Tensor]
 class ParameterRandomisation:
     """How alike the maps before and after randomising are; low values mean that the maps depend on the weights.
 
-    Attributes
-    ----------
-    layers : tuple of str
-        The S stages of the cascade, from the output downwards: at each, this layer and all above it are random.
-    spearman, spearman_abs, ssim, ssim_abs : Score
-        Rank correlation and structural similarity with the original map, of the maps and of their absolute values.
-        ``values`` (B,): after the last stage, where all weights are random. ``curve`` (B, S) the stages,
-        ``thresholds`` (S,) the shares of layers that are random, ``controls["random"]`` the values of a map of noise.
-    constant : Tensor (B, S) of bool
-        Where the map of the randomised network is constant (it then has no order: 0).
-    unused : tuple of str
-        Parameters that the forward pass did not show (an auxiliary classifier, say); they stayed as they were.
+    The scores are of the maps, or (``_abs``) of their absolute values. ``values`` (B,): after the last stage, where
+    all weights are random; ``curve`` (B, S): the stages; ``thresholds`` (S,): the shares of layers that are random;
+    ``controls["random"]``: a map of noise.
     """
 
-    layers: tuple[str, ...]
-    spearman: Score
+    layers: tuple[str, ...]  # the S stages, from the output downwards: this layer and all above it are random
+    spearman: Score  # rank correlation with the original map
     spearman_abs: Score
-    ssim: Score
+    ssim: Score  # structural similarity with it
     ssim_abs: Score
-    constant: Tensor
+    constant: Tensor  # (B, S) of bool: the random network's map is constant, so it has no order (0)
+    # Parameters that the forward pass did not show (an auxiliary classifier, say); they stayed as they were.
     unused: tuple[str, ...]
 
 

@@ -35,36 +35,22 @@ HOW = ("permute", "normal")
 
 @dataclass(frozen=True)
 class WeightedLayer:
-    """A layer to make random, with the norms that follow it.
+    """A layer to make random, with the norms that follow it."""
 
-    Attributes
-    ----------
-    name : str
-        The module whose weights these are.
-    parameters : tuple of str
-        Their names, those of the norms after it among them.
-    scaled : tuple of str
-        Those that its output is proportional to; empty where the layer is no plain convolution or linear map.
-    site : str
-        Where that output is read; ``""`` without ``scaled``.
-    at : int
-        Its place in the order of execution.
-    """
-
-    name: str
-    parameters: tuple[str, ...]
-    scaled: tuple[str, ...]
-    site: str
-    at: int
+    name: str  # the module whose weights these are
+    parameters: tuple[str, ...]  # their names, those of the norms after it among them
+    scaled: tuple[str, ...]  # those that its output is proportional to; none unless a plain convolution or linear map
+    site: str  # where that output is read; "" without ``scaled``
+    at: int  # its place in the order of execution
 
 
 @dataclass(frozen=True)
 class Layers:
-    """The layers of a network in the order of execution, its batch norms with their places, and unused parameters."""
+    """The weighted layers of a network in the order of execution."""
 
     layers: tuple[WeightedLayer, ...]
-    norms: tuple[tuple[int, str], ...]
-    unused: tuple[str, ...]
+    norms: tuple[tuple[int, str], ...]  # its batch norms, with their places in that order
+    unused: tuple[str, ...]  # parameters that the forward pass did not show
 
 
 class _Uses:

@@ -15,26 +15,7 @@ HIGHER, LOWER = "higher is better", "lower is better"
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """One number an image, what it means, and the curve it comes from.
-
-    Attributes
-    ----------
-    values : Tensor (B,), float64
-        On the maps' device (float32 on devices that have no float64).
-    name : str
-    direction : str
-        ``"higher is better"`` or ``"lower is better"``.
-    range : (float, float)
-        The least and the largest value there can be.
-    reference : str
-    curve : Tensor (B, T) or None
-        What ``values`` sum up, where there is such a curve.
-    thresholds : Tensor (T,) or None
-        Where the curve was taken.
-    controls : mapping of str to Score
-        The same measure of maps that know nothing of the network, on the same images.
-    flagged : Tensor (B,) of bool, or None
-        Images with a constant map; only with ``constant="zero"`` can one be true.
+    """One number per image, what it means, and the curve it comes from.
 
     Examples
     --------
@@ -44,15 +25,16 @@ class Score:
     (0.375, 'higher is better', (0.0, 1.0))
     """
 
-    values: Tensor
+    values: Tensor  # (B,), float64 on the maps' device (float32 on devices that have no float64)
     name: str
-    direction: str
-    range: tuple[float, float]
+    direction: str  # "higher is better" or "lower is better"
+    range: tuple[float, float]  # the least and the largest value there can be
     reference: str
-    curve: Tensor | None = None
-    thresholds: Tensor | None = None
+    curve: Tensor | None = None  # (B, T): what the values sum up, where there is such a curve
+    thresholds: Tensor | None = None  # (T,): where the curve was taken
+    # The same measure of maps that know nothing of the network, on the same images.
     controls: Mapping[str, Score] = field(default_factory=dict)
-    flagged: Tensor | None = None
+    flagged: Tensor | None = None  # (B,) of bool: images with a constant map; only with constant="zero" is one true
 
     @property
     def mean(self) -> float:
@@ -62,74 +44,45 @@ class Score:
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure that this package knows.
-
-    Attributes
-    ----------
-    name, direction, range, reference
-        As in :class:`Score`.
-    summary : str
-        What it asks.
-    """
+    """A measure that this package knows; see :class:`Score`."""
 
     name: str
     direction: str
     range: tuple[float, float]
     reference: str
-    summary: str
+    summary: str  # what it asks
 
     def score(self, values: Tensor, *, range: tuple[float, float] | None = None, **more: Any) -> Score:  # noqa: A002
         """Return ``values`` (B,) as a :class:`Score` of this measure."""
         return Score(values, self.name, self.direction, range or self.range, self.reference, **more)
 
 
+_SHARE = (0.0, 1.0)
+_ALIKE = (-1.0, 1.0)
+
 _VEBI = "Oramas, Wang & Tuytelaars 2019, Visual Explanation by Interpretation (ICLR)"
 _NIE = "Nie, Zhang & Patel 2018 (ICML), Adebayo et al. 2018 (NeurIPS)"
 _ADEBAYO = "Adebayo et al. 2018, Sanity Checks for Saliency Maps (NeurIPS)"
 _RISE = "Petsiuk, Das & Saenko 2018, RISE (BMVC)"
+_ZHANG = "Zhang et al. 2018, Top-Down Neural Attention by Excitation Backprop (IJCV)"
+_OURS = "this project; see interpnet.evaluate.checkerboard"
 
-_KNOWN = {
-    m.name: m
-    for m in (
-        Measure("iou_auc", HIGHER, (0.0, 1.0), _VEBI, "overlap of the thresholded map and a mask, over all thresholds"),
-        Measure(
-            "pointing_game",
-            HIGHER,
-            (0.0, 1.0),
-            "Zhang et al. 2018, Top-Down Neural Attention by Excitation Backprop (IJCV)",
-            "whether the map's maximum lies in a mask",
-        ),
-        Measure("deletion", LOWER, (0.0, 1.0), _RISE, "how fast the class goes as the map's pixels are taken away"),
-        Measure("insertion", HIGHER, (0.0, 1.0), _RISE, "how fast the class comes as the map's pixels are put in"),
-        Measure(
-            "class_sensitivity_spearman", LOWER, (-1.0, 1.0), _NIE, "rank correlation of two classes' maps of an image"
-        ),
-        Measure(
-            "class_sensitivity_ssim", LOWER, (-1.0, 1.0), _NIE, "structural similarity of two classes' maps of an image"
-        ),
-        Measure(
-            "parameter_randomisation_spearman",
-            LOWER,
-            (-1.0, 1.0),
-            _ADEBAYO,
-            "rank correlation of the maps before and after the weights are randomised",
-        ),
-        Measure(
-            "parameter_randomisation_ssim",
-            LOWER,
-            (-1.0, 1.0),
-            _ADEBAYO,
-            "structural similarity of the maps before and after the weights are randomised",
-        ),
-        Measure(
-            "checkerboard",
-            LOWER,
-            (0.0, 1.0),
-            "this project; see interpnet.evaluate.checkerboard",
-            "share of a map's energy at the frequencies of a stride",
-        ),
-    )
-}
+_CLASSES = "of two classes' maps of an image"
+_RANDOM = "of the maps before and after the weights are randomised"
+
+# docs/method.md, section 6.
+_MEASURES = (
+    Measure("iou_auc", HIGHER, _SHARE, _VEBI, "overlap of the thresholded map and a mask, over all thresholds"),
+    Measure("pointing_game", HIGHER, _SHARE, _ZHANG, "whether the map's maximum lies in a mask"),
+    Measure("deletion", LOWER, _SHARE, _RISE, "how fast the class goes as the map's pixels are taken away"),
+    Measure("insertion", HIGHER, _SHARE, _RISE, "how fast the class comes as the map's pixels are put in"),
+    Measure("class_sensitivity_spearman", LOWER, _ALIKE, _NIE, f"rank correlation {_CLASSES}"),
+    Measure("class_sensitivity_ssim", LOWER, _ALIKE, _NIE, f"structural similarity {_CLASSES}"),
+    Measure("parameter_randomisation_spearman", LOWER, _ALIKE, _ADEBAYO, f"rank correlation {_RANDOM}"),
+    Measure("parameter_randomisation_ssim", LOWER, _ALIKE, _ADEBAYO, f"structural similarity {_RANDOM}"),
+    Measure("checkerboard", LOWER, _SHARE, _OURS, "share of a map's energy at the frequencies of a stride"),
+)
+_KNOWN = {m.name: m for m in _MEASURES}
 
 
 def measures() -> tuple[Measure, ...]:

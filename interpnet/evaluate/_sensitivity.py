@@ -19,19 +19,11 @@ ExplainClass = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class ClassSensitivity:
-    """How alike the maps of different classes are; low values mean that the maps depend on the class.
+    """How alike the maps of different classes are; low values mean that the maps depend on the class."""
 
-    Attributes
-    ----------
-    spearman, ssim : Score
-        ``values`` (B,): the mean over all pairs of classes. ``curve`` (B, P): the pairs.
-    pairs : tuple of (int, int)
-        The P pairs, as places in the class axis.
-    """
-
-    spearman: Score
+    spearman: Score  # values (B,): the mean over all pairs of classes; curve (B, P): the pairs
     ssim: Score
-    pairs: tuple[tuple[int, int], ...]
+    pairs: tuple[tuple[int, int], ...]  # the P pairs, as places in the class axis
 
 
 def class_sensitivity(

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from interpnet.attribution._lrp.layers import (
     Layer,
+    Relevance,
     Through,
     averaging_layer,
     layer_of,
@@ -245,5 +246,4 @@ def _through(call: Call, x: Tensor) -> Tensor:
 
 def _reads_image(x: Tensor) -> bool:
     """Whether nothing but moved values, sums and products with constants lie between ``x`` and the image."""
-    rules = {"Relevance", "Share", "Pass"}
-    return all(node_name(node) not in rules for node in backward_nodes([x]))
+    return all(node_name(node) != Relevance.__name__ for node in backward_nodes([x]))

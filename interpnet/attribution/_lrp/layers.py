@@ -100,19 +100,11 @@ def merged_layer(layer: Layer, call: Call) -> Layer:
 
 
 class Relevance(Ruled):
-    """A layer under one of zennit's rules."""
-
-
-class Pass(Ruled):
-    """An element-wise operator that passes relevance on."""
+    """An operator after which the values are no longer those of the image."""
 
 
 class Through(Ruled):
-    """The same where the other operand counts as a constant: what follows still reads the same values."""
-
-
-class Share(Ruled):
-    """A sum."""
+    """An operator whose other operand counts as a constant: what follows still reads the image's own values."""
 
 
 def under_rule(x: Tensor, run: Run, layer: Layer, rule: Any, absorb: Absorb) -> Tensor:
@@ -130,7 +122,7 @@ def under_rule(x: Tensor, run: Run, layer: Layer, rule: Any, absorb: Absorb) -> 
     return Relevance.of(run, send_back, x)
 
 
-def passed_on(x: Tensor, run: Run, kind: type[Ruled] = Pass) -> Tensor:
+def passed_on(x: Tensor, run: Run, kind: type[Ruled] = Relevance) -> Tensor:
     """Return ``run()``, all of whose relevance is that of ``x``."""
     shape = x.shape
     # Broadcasting sent one value to several places.
@@ -149,4 +141,4 @@ def shared(a: Tensor, b: Tensor, run: Run, signs: tuple[float, float], stabilise
         absorb(above, *compress(below, depend))
         return below
 
-    return Share.of(run, send_back, a, b)
+    return Relevance.of(run, send_back, a, b)

@@ -7,8 +7,10 @@ The maps' sum should be the logit. What is missing went to biases and stabiliser
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from inspect import Signature, signature
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,67 +19,72 @@ from interpnet.attribution._call import Attribution, AttributionCall, conserved,
 from interpnet.attribution._lrp.engine import Propagation
 from interpnet.attribution._lrp.rules import Composite, composite
 from interpnet.attribution._refusals import check_no_hidden_functions
-from interpnet.attribution._registry import Run, register
+from interpnet.attribution._registry import register
 from interpnet.engine import Instrument, instrument
 from interpnet.errors import InterpNetError, ModelError
 from interpnet.support.checks import one_of, positive_number
 
 Bounds = float | Sequence[float] | Tensor | None
+Options = Callable[..., dict[str, Any]]
 
 
-def _plain(method: str, summary: str) -> Run:
-    """Return the function of a method that has no options of its own."""
+def _lrp(name: str, paper: str, passes: int) -> Callable[[Options], Options]:
+    """Register the method whose function gives its own options of :func:`composite`, checked.
 
-    def run(call: AttributionCall, *, norm: str = "linear", zero_bias: bool = False, bound: float = 0.5) -> Attribution:
-        return _relevance(call, composite(method, zero_bias=zero_bias), norm, bound)
+    All methods have the options ``norm``, ``zero_bias`` and ``bound`` as well; see :func:`_relevance`.
+    """
 
-    run.__doc__ = summary
-    return run
+    def enter(own: Options) -> Options:
+        def run(
+            call: AttributionCall, *, norm: str = "linear", zero_bias: bool = False, bound: float = 0.5, **options: Any
+        ) -> Attribution:
+            rules = composite(name, zero_bias=zero_bias, **own(call, **options))
+            return _relevance(call, rules, norm, bound)
+
+        shared = list(signature(run).parameters.values())[1:-1]
+        run.__signature__ = Signature([*signature(own).parameters.values(), *shared])  # type: ignore[attr-defined]
+        run.__doc__ = own.__doc__
+        # One forward pass, the check of merging, and for each rule pass a forward and a backward.
+        cost = 2 + 3 * passes
+        needs = {"extra:zennit"}
+        register(name, family="relevance", paper=paper, cost=cost, needs=needs, axioms={"conservation"})(run)
+        return own
+
+    return enter
 
 
-lrp_0 = _plain("lrp_0", "Return relevance under LRP-0: gradient x input on a network of rectifiers and maxima.")
-lrp_alpha1beta0 = _plain(
-    "lrp_alpha1beta0", "Return relevance where positive contributions alone count at convolutions."
-)
-lrp_alpha2beta1 = _plain(
-    "lrp_alpha2beta1", "Return relevance where positive contributions count twice, negative ones once, at convolutions."
-)
-lrp_epsilon_plus_flat = _plain(
-    "lrp_epsilon_plus_flat", "Return relevance under the flat rule at the image and z-plus at convolutions."
-)
+@_lrp("lrp_0", "Bach et al. 2015: LRP-0", passes=1)
+def lrp_0(_call: AttributionCall) -> dict[str, Any]:
+    """Return relevance under LRP-0; on a network of rectifiers and maxima it equals gradient x input."""
+    return {}
 
 
-def lrp_epsilon(
-    call: AttributionCall,
-    *,
-    epsilon: float = 0.05,
-    norm: str = "linear",
-    zero_bias: bool = False,
-    bound: float = 0.5,
-) -> Attribution:
+@_lrp("lrp_epsilon", "Bach et al. 2015: LRP-epsilon", passes=1)
+def lrp_epsilon(_call: AttributionCall, *, epsilon: float = 0.05) -> dict[str, Any]:
     """Return relevance under the epsilon rule, epsilon in units of a layer's root mean square output."""
-    rules = composite("lrp_epsilon", epsilon=positive_number(epsilon, "epsilon"), zero_bias=zero_bias)
-    return _relevance(call, rules, norm, bound)
+    return {"epsilon": positive_number(epsilon, "epsilon")}
 
 
-def lrp_gamma(
-    call: AttributionCall, *, gamma: float = 0.25, norm: str = "linear", zero_bias: bool = False, bound: float = 0.5
-) -> Attribution:
+@_lrp("lrp_gamma", "Montavon et al. 2019: LRP-gamma", passes=5)
+def lrp_gamma(_call: AttributionCall, *, gamma: float = 0.25) -> dict[str, Any]:
     """Return relevance under the gamma rule at convolutions and the epsilon rule (1e-6) at linear maps."""
-    rules = composite("lrp_gamma", gamma=positive_number(gamma, "gamma"), zero_bias=zero_bias)
-    return _relevance(call, rules, norm, bound)
+    return {"gamma": positive_number(gamma, "gamma")}
 
 
-def lrp_zbox(
-    call: AttributionCall,
-    *,
-    low: Bounds = None,
-    high: Bounds = None,
-    gamma: float = 0.25,
-    norm: str = "linear",
-    zero_bias: bool = False,
-    bound: float = 0.5,
-) -> Attribution:
+@_lrp("lrp_alpha1beta0", "Bach et al. 2015: LRP alpha 1, beta 0", passes=4)
+def lrp_alpha1beta0(_call: AttributionCall) -> dict[str, Any]:
+    """Return relevance where positive contributions alone count at convolutions; epsilon (1e-6) at linear maps."""
+    return {}
+
+
+@_lrp("lrp_alpha2beta1", "Bach et al. 2015: LRP alpha 2, beta 1", passes=4)
+def lrp_alpha2beta1(_call: AttributionCall) -> dict[str, Any]:
+    """Return relevance where positive contributions count twice and negative ones once at convolutions."""
+    return {}
+
+
+@_lrp("lrp_zbox", "Montavon et al. 2017, 2019: z-box, then gamma, then epsilon", passes=5)
+def lrp_zbox(call: AttributionCall, *, low: Bounds = None, high: Bounds = None, gamma: float = 0.25) -> dict[str, Any]:
     """Return relevance under the z-box rule at the image, gamma at convolutions, epsilon (1e-6) at linear maps.
 
     Parameters
@@ -86,54 +93,28 @@ def lrp_zbox(
     low, high : number, (C,) numbers, or Tensor broadcastable to (B, C, H, W), optional
         The lowest and highest pixel that an image can have, in the network's own normalisation; by default those
         of each image and colour.
-    gamma, norm, zero_bias, bound
-        See :func:`lrp_gamma` and :func:`_relevance`.
+    gamma : float
     """
-    gamma = positive_number(gamma, "gamma")
-    rules = composite("lrp_zbox", gamma=gamma, box=_box(call, low, high), zero_bias=zero_bias)
-    return _relevance(call, rules, norm, bound)
+    return {"gamma": positive_number(gamma, "gamma"), "box": _box(call, low, high)}
 
 
-def deep_taylor(
-    call: AttributionCall,
-    *,
-    low: Bounds = None,
-    high: Bounds = None,
-    norm: str = "linear",
-    zero_bias: bool = False,
-    bound: float = 0.5,
-) -> Attribution:
+@_lrp(
+    "lrp_epsilon_plus_flat",
+    "Lapuschkin et al. 2019; Kohlbrenner et al. 2020: flat, then z-plus, then epsilon",
+    passes=2,
+)
+def lrp_epsilon_plus_flat(_call: AttributionCall) -> dict[str, Any]:
+    """Return relevance under the flat rule at the image, z-plus at convolutions, epsilon (1e-6) at linear maps."""
+    return {}
+
+
+@_lrp("deep_taylor", "Montavon et al. 2017: deep Taylor decomposition", passes=2)
+def deep_taylor(call: AttributionCall, *, low: Bounds = None, high: Bounds = None) -> dict[str, Any]:
     """Return relevance under z-box at the image and z-plus everywhere else: of one sign, that of the logit.
 
     See :func:`lrp_zbox` for ``low`` and ``high``.
     """
-    return _relevance(call, composite("deep_taylor", box=_box(call, low, high), zero_bias=zero_bias), norm, bound)
-
-
-for _name, _passes, _paper, _run in (
-    ("lrp_0", 1, "Bach et al. 2015: LRP-0", lrp_0),
-    ("lrp_epsilon", 1, "Bach et al. 2015: LRP-epsilon", lrp_epsilon),
-    ("lrp_gamma", 5, "Montavon et al. 2019: LRP-gamma", lrp_gamma),
-    ("lrp_alpha1beta0", 4, "Bach et al. 2015: LRP alpha 1, beta 0", lrp_alpha1beta0),
-    ("lrp_alpha2beta1", 4, "Bach et al. 2015: LRP alpha 2, beta 1", lrp_alpha2beta1),
-    ("lrp_zbox", 5, "Montavon et al. 2017, 2019: z-box, then gamma, then epsilon", lrp_zbox),
-    (
-        "lrp_epsilon_plus_flat",
-        2,
-        "Lapuschkin et al. 2019; Kohlbrenner et al. 2020: flat, then z-plus, then epsilon",
-        lrp_epsilon_plus_flat,
-    ),
-    ("deep_taylor", 2, "Montavon et al. 2017: deep Taylor decomposition", deep_taylor),
-):
-    register(
-        _name,
-        family="relevance",
-        paper=_paper,
-        # One forward pass, the check of merging, and for each rule pass a forward and a backward.
-        cost=2 + 3 * _passes,
-        needs={"extra:zennit"},
-        axioms={"conservation"},
-    )(_run)
+    return {"box": _box(call, low, high)}
 
 
 def _relevance(call: AttributionCall, rules: Composite, norm: str, bound: float) -> Attribution:

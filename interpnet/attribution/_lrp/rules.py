@@ -33,19 +33,16 @@ from interpnet.attribution._registry import require
 
 @dataclass(frozen=True)
 class Composite:
-    """A rule for each type of layer.
-
-    ``first`` makes the rule of a layer that reads the image, in the shape that it reads; ``None`` where the first
-    layer is like the others. ``boxed`` says that this rule counts on the bounds of pixels.
-    """
+    """A rule for each type of layer."""
 
     method: str
+    # Makes the rule of a layer that reads the image, in the shape that it reads; None where it is like the others.
     first: Callable[[torch.Size], Any] | None
     conv: Any
     linear: Any
     average: Any
     stabilise: Stabiliser
-    boxed: bool
+    boxed: bool  # the first layer's rule counts on the bounds of pixels
 
 
 def exactly(z: Tensor) -> Tensor:
