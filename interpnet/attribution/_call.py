@@ -202,7 +202,9 @@ def reduce_signal(raw: Tensor, reduction: str) -> Tensor:
     >>> reduce_signal(torch.tensor([[[[1.0]], [[-3.0]]]]), "sum")
     tensor([[[-2.]]])
     """
-    return raw.sum(-3) if reduction == "sum" else reduce_colours(raw, reduction)
+    if reduction == "sum":
+        return raw.sum(-3)
+    return reduce_colours(raw, reduction)  # docs/method.md, section 5.4
 
 
 def score_gradient(

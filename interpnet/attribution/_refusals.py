@@ -79,6 +79,12 @@ def evaluate_call(call: Call) -> Tensor:
     return y
 
 
+def addition_weights(call: Call) -> tuple[float, float]:
+    """Return the weights of the two terms of an addition or subtraction."""
+    alpha = float(call.kwargs.get("alpha", 1))
+    return {"sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}.get(call.op, (1.0, alpha))
+
+
 class Ruled(torch.autograd.Function):
     """The value ``run()`` of an operator whose backward is a rule; subclasses give the backward graph a name."""
 

@@ -94,9 +94,8 @@ def context_swap(
 ) -> ContextSwap:
     """Put the middle of each image into the surroundings of others, and see what predictions and channels go with.
 
-    Partners are drawn class by class, the image's own class among them, so that the classes of middle and surroundings
-    are independent. For class j and channel c, ``x_c = e + a [middle shows j] + b [surroundings show j]`` is fitted by
-    least squares over all swapped images; so is each class's response.
+    For class j and channel c, ``x_c = e + a [middle shows j] + b [surroundings show j]`` is fitted by least squares
+    over all swapped images (docs/method.md, section 6.3); so is each class's response.
 
     Parameters
     ----------
@@ -109,14 +108,17 @@ def context_swap(
     classes : Tensor (B,) int64, optional
         What the images show; by default what the network takes them for, so that no label is needed.
     middle : Tensor (H, W) or (B, H, W) of bool, optional
-        Where the subject is. By default a disc of a quarter of the shorter side around the centre. With one mask an
-        image, what comes from the first image is the union of both subjects, so that no second one is left.
+        Where the subject is. By default a disc of a quarter of the shorter side around the centre.
     partners : int
-        Surroundings for each image.
+        How many others each image meets.
     seed : int
-        Of the partners.
+        Of the choice of partners.
     max_batch : int
-        Images in one forward pass.
+        The most images in one pass.
+    output : function, optional
+        Takes what the model returns, gives logits.
+    trace : Trace, optional
+        Sites found before, for this model.
 
     Returns
     -------
@@ -125,9 +127,9 @@ def context_swap(
     Raises
     ------
     DataError
-        Images of one class only, or a mask of another shape, empty or full.
+        Images, classes or masks of another shape, or images of a single class.
     InterpNetError
-        ``partners`` or ``max_batch`` below 1; an interpretation of another model.
+        ``partners`` or ``max_batch`` below 1, or channels that are not those of this model.
 
     Examples
     --------
@@ -252,6 +254,7 @@ def _checked(classes: Tensor, batch: int, n_classes: int | None = None) -> Tenso
 
 def _pairs(classes: Tensor, partners: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return image numbers (n,) and their partners': every image meets the classes in turn."""
+    # The image's own class is among them, so that the classes of middle and surroundings are independent.
     rng = np.random.default_rng(seed)
     shown = classes.numpy()
     members = [np.flatnonzero(shown == c) for c in np.unique(shown)]

@@ -25,10 +25,8 @@ def iou_auc(
 
     .. math:: IoU(t) = \frac{|\{m \ge t\} \cap M|}{|\{m \ge t\} \cup M|}
 
-    at 101 thresholds 0, 0.01, ..., 1, and the area under it by the trapezoidal rule. At t = 0 every pixel is in the
-    set, so ``IoU(0) = f``, the mask's share of the image, whatever the map; at t = 1 the map's maxima alone are, so
-    ``IoU(1)`` is small for all but two-valued maps. A map equal to its mask scores ``1 - 0.005 (1 - f)``; the inverse
-    of that 0.005 f.
+    at 101 thresholds 0, 0.01, ..., 1, and the area under it by the trapezoidal rule. ``IoU(0)`` is f, the mask's share
+    of the image; ``IoU(1)`` is small for all but two-valued maps. A map equal to its mask scores ``1 - 0.005 (1 - f)``.
 
     Parameters
     ----------
@@ -49,8 +47,7 @@ def iou_auc(
     Raises
     ------
     DataError
-        A map that is constant or holds NaN, another shape than the masks', a mask that is empty or full; the
-        image's number is named.
+        A map or mask that cannot be compared; the image's number is named.
     InterpNetError
         Thresholds outside [0, 1], not increasing, or fewer than two.
 
@@ -70,7 +67,7 @@ def iou_auc(
     maps, flat = checked_maps(heatmaps, constant=constant)
     inside = checked_masks(masks, maps)
     at = _thresholds(thresholds).to(maps)
-    # docs/method.md, section 6. How many thresholds each pixel reaches: it is in the sets of the first so many.
+    # docs/method.md, section 6.2. How many thresholds each pixel reaches: it is in the sets of the first so many.
     reached = torch.searchsorted(at, normalise(maps).flatten(1), right=True)
     everywhere = _at_least(reached, torch.ones_like(reached), len(at))
     hit = _at_least(reached, inside.flatten(1).long(), len(at))
@@ -109,15 +106,14 @@ def pointing_game(heatmaps: Tensor, masks: Tensor, *, tolerance: float = 0, cons
     """Return whether each map's maximum lies in its mask.
 
     A maximum hits where a pixel of the mask is at most ``tolerance`` pixels away (Euclidean, between centres). Where
-    several pixels share the maximum, the value is the share of them that hit: what picking one of them at random
-    gives on average, so no corner is preferred and a constant map gets what chance does.
+    several pixels share the maximum, the value is the share of them that hit.
 
     Parameters
     ----------
     heatmaps : Tensor (B, H, W)
         The largest value points; negate or take absolute values first if your method's sign says otherwise.
     masks : Tensor (B, H, W)
-        Of bool, or zeros and ones; each with pixels inside and outside.
+        As in :func:`iou_auc`.
     tolerance : float
         In pixels, from 0 on. The literature takes 15 on images of 224; 0, the default, is the strict game.
     constant : {"error", "zero"}
@@ -150,6 +146,8 @@ def pointing_game(heatmaps: Tensor, masks: Tensor, *, tolerance: float = 0, cons
     inside = checked_masks(masks, maps)
     if not is_number(tolerance) or not 0 <= tolerance < math.inf:
         raise InterpNetError(f"tolerance={tolerance!r}; expected a number of pixels from 0 on")
+    # docs/method.md, section 6.2: of tied maxima the share that hits, which is what picking one at random gives on
+    # average. So no corner is preferred, and a constant map gets what chance does.
     near = _grown(inside, float(tolerance))
     top = maps == maps.amax((-2, -1), keepdim=True)
     values = (top & near).flatten(1).sum(1).to(maps.dtype) / top.flatten(1).sum(1).to(maps.dtype)

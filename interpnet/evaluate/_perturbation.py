@@ -1,7 +1,7 @@
 """Deletion and insertion: whether the class goes, and comes, with the pixels that the map puts first.
 
-Beside each curve stand those of two maps that know nothing of the network, because images that lack pixels are not
-images that the network was trained on: its answer to them falls for any order, and with edges gone it falls fast.
+Two maps that know nothing of the network are measured as well. The network was not trained on images that lack pixels:
+its answer to them falls for any order, and with edges gone it falls fast.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ def deletion(
 
     With n pixels, point k of the curve is the score of the image whose ``floor(k n / steps)`` highest pixels show the
     baseline, in all colours; the area is taken by the trapezoidal rule over the share of pixels taken, 0 to 1. Pixels
-    of equal value are taken in a random order of the image's own (most methods give zero to large areas, and an order
-    by position would make them a control from the top left).
+    of equal value are taken in a random order of the image's own.
 
     Parameters
     ----------
@@ -57,10 +56,9 @@ def deletion(
     target : int, (B,) class numbers, or None
         The class whose score is read; the predicted ones by default.
     steps : int
-        From 1 to H * W. The cost is ``steps + 1`` forwards an image for the map, and as many for each control.
+        From 1 to H * W. The cost is ``steps + 1`` forward passes per image for the map, and as many for each control.
     baseline : {"blank", "blurred"}, number, or Tensor (C, H, W) or (B, C, H, W)
-        What shows where a pixel is gone; see :func:`interpnet.attribute`. Petsiuk et al. take grey away and put
-        pixels into a blurred image: the defaults of deletion and insertion.
+        What shows where a pixel is gone; see :func:`interpnet.attribute`.
     score : {"probability", "logit"}
         The softmax of the class, or its logit (then the range is unbounded).
     controls : sequence of str
@@ -68,8 +66,7 @@ def deletion(
     max_batch : int
         The most images in one pass; memory does not grow with ``steps``.
     seed : int
-        Of the order of equal pixels, and of the random control. An image's draws depend on the seed and its own
-        pixels alone, not on its batch.
+        Of the order of equal pixels, and of the random control; an image's draws do not depend on its batch.
     output : function, optional
         Takes what the model returns, gives logits.
     constant : {"error", "zero"}
@@ -79,7 +76,7 @@ def deletion(
     -------
     Score
         ``values`` (B,): low is good. ``curve`` (B, steps + 1), ``thresholds`` (steps + 1,) the shares of pixels
-        taken, ``controls["random"]`` and ``controls["edge"]`` the same of the controls.
+        taken, ``controls`` the same of the controls.
 
     Raises
     ------
@@ -229,6 +226,7 @@ class _Plan:
 
         ranks = _ranks(images, maps, self.seed)
         counts = self._counts(maps).to(images.device)
+        # docs/method.md, section 6.2; the defaults of the baselines are those of Petsiuk et al.
         ends = {"deletion": (images, base), "insertion": (base, images)}
         first, last = ends[self.measure]
         batch = len(images)
@@ -264,6 +262,7 @@ def _ranks(images: Tensor, maps: Tensor, seed: int) -> Tensor:
     from interpnet.attribution import image_generators
 
     n = maps[0].numel()
+    # Most methods give zero to large areas, and an order by position would make them a control from the top left.
     # Shuffled first and sorted stably: pixels of equal value stay in the shuffle's order.
     shuffled = torch.stack([torch.randperm(n, generator=g) for g in image_generators(images, seed)]).to(maps.device)
     falling = maps.flatten(1).gather(1, shuffled).argsort(dim=1, descending=True, stable=True)

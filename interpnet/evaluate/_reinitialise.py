@@ -28,7 +28,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from interpnet.engine import Call, Instrument, instrument, tensors_in
 from interpnet.errors import DataError, ModelError
 from interpnet.evaluate._checks import wide
-from interpnet.support.checks import one_of
 
 HOW = ("permute", "normal")
 
@@ -136,7 +135,6 @@ def redraw(model: nn.Module, layer: WeightedLayer, how: str, seed: int) -> None:
     ``"permute"`` shuffles the entries of each tensor, so that its distribution stays to the last digit; ``"normal"``
     draws from the normal of its mean and standard deviation.
     """
-    one_of(how, "how", HOW)
     parameters = dict(model.named_parameters())
     for name in layer.parameters:
         data = parameters[name].data

@@ -28,7 +28,7 @@ from interpnet.attribution._registry import register
 from interpnet.engine import Call, Instrument, instrument, tensors_in
 from interpnet.errors import ModelError
 
-_LINEAR_KINDS = frozenset({"conv", "linear", "norm", "add", "cat"})
+_LINEAR_KINDS = frozenset({"conv", "linear", "norm", "add", "cat", "pool", "mul"})
 _RULED_KINDS = frozenset({"rectifier", "activation", "pool", "mul"})
 
 _register = partial(register, family="relevance", needs={"baseline"}, axioms={"exact"})
@@ -123,7 +123,11 @@ class _Rules:
         if not inputs or call.kind is None:
             return None
         if call.kind in {"rectifier", "activation"}:
-            return self._elementwise(call)
+            z = first_tensor(call)
+            base = self._base(call, 0)
+            if self._parts is None:
+                return rescale(call, z, base)
+            return reveal(call, z, base, self._parts.of(z, base))
         if call.kind == "pool" and "max" in call.op:
             if "with_indices" in call.op or call.kwargs.get("return_indices"):
                 refuse_operator(self._method, call, "returns positions besides values")
@@ -133,26 +137,14 @@ class _Rules:
             return product(call, a, b, self._base(call, 0), self._base(call, 1))
         if call.kind == "mul" and "div" in call.op and call.args[1].requires_grad:
             refuse_operator(self._method, call, "divides a constant by a value that depends on the image")
+        if call.kind in {"conv", "linear"} and len(inputs) > 1:
+            refuse_operator(self._method, call, "has weights that depend on the image")
+        if call.kind not in _LINEAR_KINDS or call.op.startswith("lp_"):
+            refuse_operator(self._method, call, "has no rule")
         # What is left is linear in its one input, so its own gradient is the multiplier.
-        self._check_linear(call, inputs)
         if self._parts is not None and call.kind != "mul":
             self._parts.carry(call, lambda i: self._base(call, i))
         return None
-
-    def _elementwise(self, call: Call) -> Tensor:
-        z = first_tensor(call)
-        base = self._base(call, 0)
-        if self._parts is None:
-            return rescale(call, z, base)
-        return reveal(call, z, base, self._parts.of(z, base))
-
-    def _check_linear(self, call: Call, inputs: list[Tensor]) -> None:
-        if call.kind in {"conv", "linear"} and len(inputs) > 1:
-            refuse_operator(self._method, call, "has weights that depend on the image")
-        if call.kind == "pool" and call.op.startswith("lp_"):
-            refuse_operator(self._method, call, "has no rule")
-        if call.kind not in _LINEAR_KINDS | {"pool", "mul"}:
-            refuse_operator(self._method, call, "has no rule")
 
     def _base(self, call: Call, i: int) -> Tensor:
         """Return the i-th input of the same call on the baseline."""

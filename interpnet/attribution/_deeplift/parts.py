@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from interpnet.attribution._deeplift.rules import Multiplied, closeness, function_of, mean_derivative
-from interpnet.attribution._refusals import first_tensor, origin_of
+from interpnet.attribution._refusals import addition_weights, first_tensor, origin_of
 from interpnet.engine import Call
 
 
@@ -100,16 +100,14 @@ class Parts:
         elif call.kind == "pool":
             self._next = function_of(call)(self.of(x, base(0)))
         elif call.kind == "cat":
-            parts = [self.of(t, base(i)) for i, t in enumerate(call.args[0])]
-            self._next = torch.cat([p.expand_as(t) for p, t in zip(parts, call.args[0], strict=True)], _cat_axis(call))
+            parts = [self.of(t, base(i)).expand_as(t) for i, t in enumerate(call.args[0])]
+            self._next = torch.cat(parts, int(call.argument(1, "dim", call.kwargs.get("axis", 0))))
         elif call.kind == "add":
             self._next = self._sum(call, base)
 
     def _sum(self, call: Call, base: Callable[[int], Tensor]) -> Tensor:
-        alpha = float(call.kwargs.get("alpha", 1))
-        weights = {"sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}.get(call.op, (1.0, alpha))
         parts = []
-        for i, (operand, weight) in enumerate(zip(call.args[:2], weights, strict=True)):
+        for i, (operand, weight) in enumerate(zip(call.args[:2], addition_weights(call), strict=True)):
             if operand.requires_grad:
                 part = self.of(operand, base(i))
                 if weight < 0:
@@ -138,7 +136,3 @@ def _split(call: Call, step: Tensor) -> Tensor | None:
     from_down = call.func(step - up, weight.clamp(max=0), None, *call.args[3:], **named)
     total: Tensor = from_up + from_down
     return total
-
-
-def _cat_axis(call: Call) -> int:
-    return int(call.argument(1, "dim", call.kwargs.get("axis", 0)))

@@ -40,6 +40,7 @@ from interpnet.attribution._lrp.layers import (
 )
 from interpnet.attribution._lrp.rules import Composite
 from interpnet.attribution._refusals import (
+    addition_weights,
     check_gradient_is_right,
     evaluate_call,
     first_tensor,
@@ -53,17 +54,7 @@ _MOVING_NODES = ("View", "Expand", "Unsqueeze", "Squeeze", "Clone", "Reshape", "
 
 
 class Propagation:
-    """The rule for every call of one pass, and what the layers kept of the relevance on its way down.
-
-    Attributes
-    ----------
-    absorbed : Tensor (B,) float64
-        What biases and stabilisers took, filled by the backward pass: the score less the image's relevance.
-    first : int
-        How many layers read the image itself.
-    merged : int
-        How many batch norms were merged.
-    """
+    """The rule for every call of one pass, and what the layers kept of the relevance on its way down."""
 
     def __init__(self, method: str, rules: Composite, images: Tensor, *, norm: str) -> None:
         self._method = method
@@ -73,9 +64,9 @@ class Propagation:
         # What each convolution and linear map got, by the node of its output: a batch norm may follow.
         self._layers: dict[Any, tuple[Tensor, Layer, Any]] = {}
         self._squashed: set[Any] = set()
+        # (B,): what biases and stabilisers took, filled by the backward pass: the score less the image's relevance.
         self.absorbed = torch.zeros(images.shape[0], dtype=widest(images.device), device=images.device)
-        self.first = 0
-        self.merged = 0
+        self.first = 0  # how many layers read the image itself
 
     def observe(self, call: Call, out: Any) -> None:
         """Pass relevance through scaling by a number; what else makes no site must only move values."""
@@ -151,7 +142,6 @@ class Propagation:
                 f"method={self._method!r}: merging {call.name!r} into the layer before it changes its output by "
                 f"{float(off):.2g} of {float(size):.2g}; expected equal outputs, so its running variance is degenerate"
             )
-        self.merged += 1
         return under_rule(x, lambda: y, layer, rule, self._absorb)
 
     def _passed(self, call: Call) -> Tensor:
@@ -166,9 +156,8 @@ class Propagation:
         if len(dependent) == 1 and _reads_image(dependent[0]):
             # The network normalises the image itself: the map is that of the normalised image.
             return _through(call, dependent[0])
-        alpha = float(call.kwargs.get("alpha", 1))
-        signs = {"sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}.get(call.op, (1.0, alpha))
-        return shared(a, b, lambda: evaluate_call(call), signs, self._rules.stabilise, self._absorb)
+        weights = addition_weights(call)
+        return shared(a, b, lambda: evaluate_call(call), weights, self._rules.stabilise, self._absorb)
 
     def _gated(self, call: Call, inputs: list[Tensor]) -> Tensor:
         a, b = call.args[:2]

@@ -129,9 +129,11 @@ def passed_on(x: Tensor, run: Run, kind: type[Ruled] = Relevance) -> Tensor:
     return kind.of(run, lambda above: (above.sum_to_size(shape),), x)
 
 
-def shared(a: Tensor, b: Tensor, run: Run, signs: tuple[float, float], stabilise: Stabiliser, absorb: Absorb) -> Tensor:
+def shared(
+    a: Tensor, b: Tensor, run: Run, weights: tuple[float, float], stabilise: Stabiliser, absorb: Absorb
+) -> Tensor:
     """Return the sum ``run()`` whose relevance is shared in proportion: ``R_a = a * R / (a + b)``."""
-    terms = (a.detach() * signs[0], b.detach() * signs[1])
+    terms = (a.detach() * weights[0], b.detach() * weights[1])
     depend = (a.requires_grad, b.requires_grad)
 
     def send_back(above: Tensor) -> list[Tensor]:
