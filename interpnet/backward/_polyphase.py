@@ -127,17 +127,8 @@ def prepare(
     Along each axis where the resampled size is a whole multiple of the signal's, and it saves products, the two are
     done at once on the small map (see the module); along the others the signal is resampled first.
 
-    Parameters
-    ----------
-    weight : Tensor (C_out, C_in/groups, k...)
-        The convolution's weight.
-    signal : tuple of int
-        d, the size of the incoming signal (the layer's output) along each spatial axis.
-    size : tuple of int
-        D, the size of the layer's input along each spatial axis.
-    how : Convolution
-    resample : bool
-        ``False``: the ordinary transposed convolution, the gradient.
+    ``weight`` is (C_out, C_in/groups, k...); ``signal`` and ``size`` are the sizes of the layer's output (d) and input
+    (D) along each spatial axis. Without ``resample`` it is the ordinary transposed convolution, the gradient.
 
     Examples
     --------

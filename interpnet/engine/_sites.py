@@ -37,48 +37,32 @@ class SiteWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Site:
-    """The output of one operator call.
+    """The output of one operator call."""
 
-    Attributes
-    ----------
-    name : str
-        Stable and readable; see :mod:`interpnet.engine`.
-    module, op, kind : str
-        The module whose code made the call, the operator, and its kind: conv, linear, norm,
-        rectifier, activation, softmax, pool, add, mul or cat.
-    shape : tuple of int
-        Shape of the output without the batch axis.
-    axis : int or None
-        The channel axis, counted with the batch axis; ``None`` where it is not known (see ``why``).
-    channels : int
-        Number of channels, 0 where the axis is not known.
-    family : str
-        ``"conv"`` or ``"linear"``: the nearest operator with weights before it; ``""`` for none.
-    fields : tuple of Field or None
-        For every spatial axis of the images the receptive field of this site's positions along it
-        (``None``: the whole image), with the axis of the site that moves along it.
-    gate : bool
-        The output only scales other maps (squeeze-and-excite).
-    output : bool
-        Part of the classifier's output: at or after the last operator with weights.
-    default : bool
-        Taken by ``layers="default"``.
-    why : str
-        Why the site cannot be used, or ``""``.
-    """
-
+    # Stable and readable; see interpnet.engine.
     name: str
+    # The module whose code made the call, the operator, and its kind: conv, linear, norm, rectifier, activation,
+    # softmax, pool, add, mul or cat.
     module: str
     op: str
     kind: str
+    # The shape of the output without the batch axis.
     shape: tuple[int, ...]
+    # The channel axis, counted with the batch axis, and the number of channels; None and 0 where it is not known.
     axis: int | None
     channels: int
+    # "conv" or "linear": the nearest operator with weights before it; "" for none.
     family: str
+    # For each spatial axis of the images: the axis of the site that moves along it, with the receptive field of its
+    # positions; None where each sees the whole image.
     fields: tuple[tuple[int, Field] | None, ...]
+    # The output only scales other maps (squeeze-and-excite).
     gate: bool
+    # Part of the classifier's output: at or after the last operator with weights.
     output: bool
+    # Taken by layers="default".
     default: bool
+    # Why the site cannot be used, or "".
     why: str
 
     @property
