@@ -66,14 +66,17 @@ def attribute_full(
     if max_batch is not None:
         max_batch = whole_number(max_batch, "max_batch", least=1)
     model = unwrap(model)
+    # A caller in inference mode, or without gradients, gets the same maps.
     with torch.inference_mode(False), torch.enable_grad():
         images = usable_images(model, images)
         if isinstance(baseline, Tensor):
+            # One image per sample from here on, so that parts and copies of the batch take their own.
             baseline = resolve_baseline(images, baseline.detach().clone())
         if any(m.training for m in model.modules()):
             _say("the model came in training mode; it runs in evaluation mode here and is put back afterwards")
         passes = _Passes(images, max_batch or max(len(images), _DEFAULT_BATCH), method)
         with evaluating(model, frozen=True):
+            # One pass finds the predicted classes and the scores: no method needs its own.
             logits = torch.cat(passes.run(lambda here, limit: _logits(model, images[here], limit, output)))
             call = AttributionCall(
                 model=model,
@@ -97,6 +100,7 @@ def attribute_full(
 def _called_like(full: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
     """Show a function that hands everything on to ``full`` with the parameters of ``full``."""
 
+    # help() and editors read the signature from here.
     def dress(function: Callable[..., R]) -> Callable[P, R]:
         function.__signature__ = inspect.signature(full).replace(return_annotation="Tensor")  # type: ignore[attr-defined]
         return function
@@ -212,7 +216,7 @@ def _logits(model: nn.Module, images: Tensor, max_batch: int, output: Output | N
     try:
         return logits_in_parts(model, images, max_batch, output)
     except torch.OutOfMemoryError:
-        raise
+        raise  # a RuntimeError too, but not the images' fault
     except RuntimeError as error:
         raise DataError(
             f"images: the model does not run on shape {tuple(images.shape)}, {images.dtype}{_wanted(model)}: "
@@ -231,6 +235,7 @@ def _run(method: Method, call: AttributionCall, options: dict[str, Any]) -> Attr
     found = method.run(call, **options)
     expected = (call.images.shape[0], *call.images.shape[2:])
     if tuple(found.maps.shape) != expected:
+        # The method's mistake, not the caller's.
         raise RuntimeError(f"a method returned maps of shape {tuple(found.maps.shape)} instead of {expected}")
     return replace(found, maps=found.maps.detach())
 

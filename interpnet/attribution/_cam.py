@@ -97,8 +97,7 @@ def layercam(call: AttributionCall) -> Attribution:
 def scorecam(call: AttributionCall, *, channels: int | None = None) -> Attribution:
     """Weight the maps by the softmax, over channels, of the logit of the image seen through each map.
 
-    Each map is enlarged, min-max normalised, and multiplied with the image. The paper subtracts the logit of a
-    baseline image; the softmax does not change by that.
+    Each map is enlarged, min-max normalised, and multiplied with the image.
 
     Parameters
     ----------
@@ -113,6 +112,7 @@ def scorecam(call: AttributionCall, *, channels: int | None = None) -> Attributi
     # In the layer's own order, so that all channels give what no choice gives.
     chosen = maps.flatten(2).norm(dim=2).topk(count, dim=1).indices.sort(1).values
     maps = torch.stack([image[which] for image, which in zip(maps, chosen, strict=True)])
+    # The paper subtracts the logit of a baseline image; the softmax does not change by that.
     scores = _masked_scores(call, maps)
     cam = (scores.softmax(1)[:, :, None, None] * maps).sum(1)
     return _enlarged(call, site, cam)
@@ -137,6 +137,7 @@ def target_layer(call: AttributionCall) -> Site:
     site = call.site()
     if call.layer is not None:
         return site
+    # Inception, Fire: the last convolution's maps are only a part of what the classifier sees.
     sites = call.trace().sites
     for after in sites[sites.index(site) + 1 :]:
         if after.output or after.kind not in {"cat", "add"}:
@@ -155,6 +156,7 @@ def _averaged_layer(call: AttributionCall) -> Site:
     if not foreign:
         return first
     last = foreign[-1]
+    # Where the classifier is a convolution that is averaged last, its own maps are the class's.
     if call.layer is None and len(last.map_shape) == 2 and not _not_averages(sites[sites.index(last) + 1 :]):
         return last
     raise ModelError(
@@ -211,6 +213,7 @@ def _gradcam_plus_plus(maps: Tensor, gradient: Tensor) -> Tensor:
     wide = widest(maps.device)
     g = gradient.to(wide)
     a = maps.to(wide)
+    # Chattopadhay et al. 2018: alpha is 0 where the gradient is.
     below = 2 * g**2 + g**3 * a.sum((2, 3), keepdim=True)
     alpha = torch.where(below != 0, g**2 / torch.where(below != 0, below, torch.ones_like(below)), 0)
     weights = (alpha * g.clamp(min=0)).sum((2, 3), keepdim=True)

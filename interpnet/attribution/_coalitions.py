@@ -15,7 +15,7 @@ from torch import Tensor
 def draw_masks(k: int, samples: int, generator: torch.Generator) -> Tensor:
     """Return LIME's coalitions (samples, k): the whole image first, then each segment kept with probability 1/2."""
     masks = torch.rand(samples, k, generator=generator) < 0.5
-    masks[0] = True
+    masks[0] = True  # as in the authors' code
     return masks
 
 
@@ -27,6 +27,7 @@ def lime_weights(masks: Tensor, width: float) -> Tensor:
     >>> lime_weights(torch.tensor([[True, True]]), 0.25)
     tensor([1.], dtype=torch.float64)
     """
+    # The cosine of n kept segments out of K with all of them is sqrt(n / K).
     distance = 1 - masks.double().mean(1).sqrt()
     return torch.exp(-0.5 * (distance / width) ** 2)
 
@@ -51,6 +52,7 @@ def ridge(masks: Tensor, y: Tensor, weights: Tensor, alpha: float) -> tuple[Tens
     z = z - share @ z
     y = y - share @ y
     gram = z.T @ (w[:, None] * z) + alpha * torch.eye(z.shape[1], dtype=torch.float64)
+    # A pseudoinverse: without penalty, few coalitions may leave coefficients open.
     b = torch.linalg.pinv(gram, hermitian=True) @ (z.T @ (w * y))
     whole = float(w @ y**2)
     if not whole > 0:
@@ -71,6 +73,7 @@ def kernel_coalitions(k: int, samples: int, generator: torch.Generator) -> tuple
             [ True, False]]), tensor([0.5000, 0.5000], dtype=torch.float64))
     """
     if k < 20 and 2**k - 2 <= samples:
+        # The empty and the full coalition are left out: the sum's constraint stands for both.
         numbers = torch.arange(1, 2**k - 1)
         masks = (numbers[:, None] >> torch.arange(k - 1, -1, -1)) & 1 > 0
         sizes = masks.sum(1).tolist()
@@ -80,6 +83,7 @@ def kernel_coalitions(k: int, samples: int, generator: torch.Generator) -> tuple
     drawn = torch.multinomial(by_size, half, replacement=True, generator=generator) + 1
     ranks = torch.rand(half, k, generator=generator).argsort(1).argsort(1)
     masks = ranks < drawn[:, None]
+    # Pairs of complements lower the variance (Covert & Lee 2021).
     masks = torch.stack([masks, ~masks], 1).flatten(0, 1)[:samples]
     return masks, torch.ones(len(masks), dtype=torch.float64)
 
@@ -117,6 +121,7 @@ def permutation_coalitions(k: int, orders: int, generator: torch.Generator) -> t
     Row ``j`` of an order holds its first ``j + 1`` segments.
     """
     order = torch.rand(orders, k, generator=generator).argsort(1)
+    # Of a permutation, argsort gives the inverse: each segment's place in the order.
     ranks = order.argsort(1)
     masks = ranks[:, None, :] <= torch.arange(k - 1)[:, None]
     return masks.flatten(0, 1), order

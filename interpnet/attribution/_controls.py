@@ -23,6 +23,7 @@ def random(call: AttributionCall) -> Attribution:
 @_register("edge", paper="control: Sobel magnitude of the image (Adebayo et al. 2018 compare with an edge detector)")
 def edge(call: AttributionCall) -> Attribution:
     """Return ``sqrt(gx^2 + gy^2)`` of the mean over colours; gx and gy by the Sobel kernels, borders repeated."""
+    # Repeated borders: zeros would draw a frame around every image.
     grey = F.pad(call.images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     across = grey.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     parts = F.conv2d(grey, torch.stack([across, across.T])[:, None])

@@ -31,6 +31,7 @@ def usable_images(model: nn.Module, images: Tensor) -> Tensor:
         )
     if not bool(torch.isfinite(images).all()):
         raise DataError("images hold NaN or infinity; expected finite pixels")
+    # A copy: the model may work in place, and the caller's images must stay as they are.
     return beside(model, images).detach().clone()
 
 
@@ -97,7 +98,7 @@ def resolve_baseline(images: Tensor, baseline: Baseline) -> Tensor:
         return baseline.detach().to(images).expand(images.shape)
     if is_number(baseline):
         return torch.full_like(images, float(baseline))
-    if baseline == "blank":
+    if baseline == "blank":  # the mean colour of normalised images
         return torch.zeros_like(images)
     if baseline == "blurred":
         return blurred(images, min(images.shape[2:]) / 20)
@@ -119,6 +120,7 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
 
 def _blur_matrix(n: int, sigma: float) -> Tensor:
     at = torch.arange(n, dtype=torch.float64)
+    # One row per position; its weights sum to 1 at the borders too, so that no dark frame appears.
     weights = torch.exp(-((at[:, None] - at) ** 2) / (2 * max(sigma, 1e-6) ** 2))
     return weights / weights.sum(1, keepdim=True)
 

@@ -43,8 +43,7 @@ def occlusion(call: AttributionCall, *, patch: int | None = None, stride: int | 
     ----------
     call : AttributionCall
     patch : int
-        Side of the square patch in pixels; an eighth of the shorter side by default. The last one along an axis
-        is moved inwards to end at the border.
+        Side of the square patch in pixels; an eighth of the shorter side by default.
     stride : int
         Between patches, at most ``patch``; half a patch by default.
     """
@@ -58,6 +57,7 @@ def occlusion(call: AttributionCall, *, patch: int | None = None, stride: int | 
             f"patch={patch}, stride={stride}; expected 1 <= stride <= patch <= {min(height, width)}, so that each "
             "pixel is hidden at least once"
         )
+    # The last patch along an axis is moved inwards to end at the border.
     rows, columns = ([*range(0, n - patch, stride), n - patch] for n in (height, width))
     windows = [(slice(r, r + patch), slice(c, c + patch)) for r in rows for c in columns]
     baseline = call.reference()
@@ -71,6 +71,7 @@ def occlusion(call: AttributionCall, *, patch: int | None = None, stride: int | 
         for drop, (r, c) in zip(drops, windows[here], strict=True):
             total[:, r, c] += drop.to(total)[:, None, None]
             times[r, c] += 1
+    # Patches overlap, and those at the borders more: each pixel has the mean over its own.
     return Attribution(total / times, info={"patch": patch, "stride": stride})
 
 

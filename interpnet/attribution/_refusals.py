@@ -42,6 +42,7 @@ def check_gradient_is_right(method: str, call: Call, out: Any, *, affine: bool) 
     affine : bool
         Operators that are affine in the image are right too, and not only those that move values.
     """
+    # What needs no gradient does not depend on the image.
     if call.kind is not None or not any(t.requires_grad for t in tensors_in((out,))):
         return
     operator = call.operator
@@ -95,7 +96,7 @@ class Ruled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, None, *ctx.send_back(*signals))
+        return (None, None, *ctx.send_back(*signals))  # run and send_back have no gradient
 
     @classmethod
     def of(cls, run: Run, send_back: SendBack, *inputs: Tensor) -> Tensor:
@@ -106,6 +107,7 @@ class Ruled(torch.autograd.Function):
 
 def check_no_hidden_functions(method: str, result: Tensor) -> None:
     """Raise if the backward graph of ``result`` holds an autograd function that is not ours: no call shows these."""
+    # Compared by name: the backward graph holds a node of its own class.
     known = {rule.__name__ for rule in Ruled.__subclasses__()}
     for node in backward_nodes([result]):
         if is_custom(node) and node_name(node) not in known:

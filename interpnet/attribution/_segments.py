@@ -73,6 +73,7 @@ def _given(images: Tensor, kind: Tensor) -> Tensor:
             f"segments: shape {tuple(kind.shape)}, {kind.dtype} came; expected whole numbers of shape "
             f"{tuple(images.shape[2:])}"
         )
+    # The user's numbers may have gaps and start anywhere.
     numbered: Tensor = torch.unique(kind.cpu(), return_inverse=True)[1]
     return numbered.expand(len(images), -1, -1)
 

@@ -60,6 +60,7 @@ def checkerboard(maps: Tensor, stride: int | tuple[int, int], *, width: float = 
     energy = torch.fft.fft2(wide).abs().square()
     rows, base_rows = _bands(maps.shape[-2], strides[0], width, maps.device)
     columns, base_columns = _bands(maps.shape[-1], strides[1], width, maps.device)
+    # docs/method.md, section 6.2: the bands around the multiples of 1/stride, without the picture's own around zero.
     grid = rows[:, None] & columns[None, :] & ~(base_rows[:, None] & base_columns[None, :])
     total = energy.sum((-2, -1))
     share: Tensor = (energy * grid).sum((-2, -1)) / torch.where(total > 0, total, torch.ones_like(total))

@@ -76,7 +76,7 @@ def checked_maps(
             f"{name}: NaN or infinity in {images_named(_by_image(bad))}; a map must be finite (look for a division by "
             "zero in the method, or for half precision)"
         )
-    flat = span == 0
+    flat = span == 0  # exactly: the least difference is an order
     if constant == "error" and bool(flat.any()):
         raise DataError(
             f"{name}: the map of {images_named(_by_image(flat))} is constant, so it ranks no pixel above another; "
@@ -108,6 +108,7 @@ def checked_masks(masks: Tensor, maps: Tensor) -> Tensor:
         raise DataError(
             f"masks: values other than 0 and 1 in {images_named(other)}; pass a mask of bool, e.g. masks > 0"
         )
+    # Without an inside or an outside every map scores the same.
     count = inside.flatten(1).sum(1)
     for bad, word in ((count == 0, "empty"), (count == inside[0].numel(), "full")):
         if bool(bad.any()):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from interpnet.engine import beside, check_images, unwrap
 from interpnet.errors import DataError, ModelError
 from interpnet.evaluate._checks import check_made, checked_maps
-from interpnet.evaluate._reinitialise import HOW, Layers, WeightedLayer, output_sizes, redraw, settle, weighted_layers
+from interpnet.evaluate._reinitialise import HOW, output_sizes, redraw, settle, weighted_layers
 from interpnet.evaluate._score import Score, measure
 from interpnet.evaluate._similarity import check_window, spearman, ssim
 from interpnet.support.checks import one_of, whole_number
@@ -57,27 +57,24 @@ def parameter_randomisation(
     map is made again and compared with the original. A map that stays as it was cannot explain what the weights have
     learned. Read it beside the control: noise has 0, and an edge detector 1 at every stage.
 
-    The draw keeps the size of what runs through the network: weights are permuted within their tensor, each layer's
-    output is scaled to its old root mean square, and batch norms estimate their running statistics again, on the first
-    ``max_batch`` of ``images``. (With the old statistics the network would blow up or die, and any map would change.)
-    A norm's scale and shift are drawn with the layer below it: alone they are no layer.
+    Weights are permuted within their tensor, each layer's output is scaled to its old root mean square, and batch
+    norms estimate their running statistics again, on the first ``max_batch`` of ``images``.
 
     Parameters
     ----------
     model : nn.Module
         Left as it was: all is done on copies.
     images : Tensor (B, C, H, W)
-        As the model wants them. Take some tens: batch norms are estimated on them, so an image's value depends
-        slightly on the others.
+        As the model wants them, some tens: batch norms are estimated on them, so each value depends on all a little.
     explain : function
         ``explain(model, images) -> (B, H, W)``. Fix the class in it, for the random network predicts others:
-        ``lambda m, x: attribute(m, x, target, "gradcam")``, or ``channel_heatmap(m, x, Channel("layer2.1.relu", 7))``.
+        ``lambda m, x: attribute(m, x, target, "gradcam")``.
     stages : int, optional
         How many stages to look at, spread evenly and ending with the last; every layer by default.
     how : {"permute", "normal"}
         Shuffle each weight tensor's entries, or draw from the normal of their mean and standard deviation.
     seed : int
-        Of the draw, for which a layer's name counts as well, and of the random map.
+        Of the draw, which depends on a layer's name as well, and of the random map.
     window : int
         Of the structural similarity; see :func:`interpnet.evaluate.ssim`.
     max_batch : int
@@ -92,8 +89,7 @@ def parameter_randomisation(
     Raises
     ------
     DataError
-        Maps of another shape, constant, or with NaN (the images and the layer are named); too few images for a
-        batch norm.
+        Maps of another shape, constant, or with NaN (images and layer are named); too few images for a batch norm.
     ModelError
         The model cannot be copied, or has no weights.
 
@@ -121,6 +117,7 @@ def parameter_randomisation(
     some = images[:max_batch]
     found = weighted_layers(work, some)
     ends = _ends(stages, len(found.layers))
+    # The copy answers like the model; the model itself is never touched.
     original, flat = _maps(explain, work, images, "the network as it is", constant)
     check_window(window, original)
     sizes = output_sizes(work, found.layers, some)
@@ -132,7 +129,9 @@ def parameter_randomisation(
         for layer in falling[done:end]:
             redraw(work, layer, how, seed)
         done = end
-        settle(work, falling[:end], _above(found, falling[:end]), sizes, some)
+        # Stale are the statistics of the batch norms above the lowest layer drawn.
+        stale = [name for at, name in found.norms if at > min(layer.at for layer in falling[:end])]
+        settle(work, falling[:end], stale, sizes, some)
         # A random network may answer with a constant map: that is a finding, counted and not refused.
         what = f"the network random down to {falling[end - 1].name}"
         maps, blank_here = _maps(explain, work, images, what, "zero")
@@ -140,6 +139,7 @@ def parameter_randomisation(
             raise DataError(f"maps: shape {tuple(maps.shape)} came after {tuple(original.shape)} before randomising")
         blank.append(blank_here)
         stages_alike.append(_alike(original, maps, window))
+    # docs/method.md, section 6.2; the control is the same comparison with a map of noise.
     noise = _alike(original, _noise(images, original, seed), window)
     shares = torch.tensor([end / len(falling) for end in ends]).to(original)
     scores = {}
@@ -175,12 +175,6 @@ def _ends(stages: int | None, n: int) -> list[int]:
     # Another look at the same network would say nothing: at most one per layer.
     stages = whole_number(stages, "stages", least=1, most=n)
     return [n * (i + 1) // stages for i in range(stages)]
-
-
-def _above(found: Layers, drawn: tuple[WeightedLayer, ...]) -> list[str]:
-    """Return the batch norms whose statistics the layers drawn have made stale."""
-    lowest = min(layer.at for layer in drawn)
-    return [name for at, name in found.norms if at > lowest]
 
 
 def _maps(explain: Explain, model: nn.Module, images: Tensor, what: str, constant: str) -> tuple[Tensor, Tensor]:

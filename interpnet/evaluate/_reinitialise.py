@@ -19,6 +19,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -153,10 +154,10 @@ def output_sizes(model: nn.Module, layers: Sequence[WeightedLayer], images: Tens
     """Return the root mean square of each layer's output on the images, by site."""
     found: dict[str, Tensor] = {}
 
-    def reader(site: str) -> Any:
-        return lambda out: found.setdefault(site, wide(out).square().mean().sqrt())
+    def read(site: str, out: Tensor) -> None:
+        found.setdefault(site, wide(out).square().mean().sqrt())
 
-    reads = {layer.site: reader(layer.site) for layer in layers if layer.scaled}
+    reads = {layer.site: partial(read, layer.site) for layer in layers if layer.scaled}
     with torch.no_grad(), instrument(model, Instrument(reads=reads)):
         model(images.clone())
     return found
@@ -176,19 +177,16 @@ def settle(
     """
     parameters = dict(model.named_parameters())
 
-    def edit(layer: WeightedLayer) -> Any:
-        def scale(out: Tensor) -> Tensor:
-            now = wide(out).square().mean().sqrt()
-            if not float(now) > 0:
-                return out.clone()  # nothing comes through: no factor brings it back
-            factor = float(sizes[layer.site] / now)
-            for name in layer.scaled:
-                parameters[name].data.mul_(factor)
-            return out * factor
+    def scale(layer: WeightedLayer, out: Tensor) -> Tensor:
+        now = wide(out).square().mean().sqrt()
+        if not float(now) > 0:
+            return out.clone()  # nothing comes through: no factor brings it back
+        factor = float(sizes[layer.site] / now)
+        for name in layer.scaled:
+            parameters[name].data.mul_(factor)
+        return out * factor
 
-        return scale
-
-    edits = {layer.site: edit(layer) for layer in drawn if layer.scaled}
+    edits = {layer.site: partial(scale, layer) for layer in drawn if layer.scaled}
     with torch.no_grad(), _estimating(model, norms), instrument(model, Instrument(edits=edits)):
         try:
             model(images.clone())

@@ -38,10 +38,9 @@ def class_sensitivity(
 ) -> ClassSensitivity:
     """Return how alike each image's maps for different classes are, by rank correlation and by structure.
 
-    A map that hardly changes when another class is asked for shows the image, not the decision (guided
-    backpropagation and DeconvNet from the logit are known for it). Low is good, down to 0, unrelated; below 0 the maps
-    oppose each other, which for two classes that share all evidence is natural. Random maps score 0 as well: the
-    measure finds maps that ignore the class and says nothing else of them.
+    A map that hardly changes when another class is asked for shows the image, not the decision. Low is good, down to
+    0, unrelated; below 0 the maps oppose each other, which for two classes that share all evidence is natural. Random
+    maps score 0 as well: the measure finds maps that ignore the class and says nothing else of them.
 
     Parameters
     ----------
@@ -92,6 +91,7 @@ def class_sensitivity(
     check_window(window, wanted)
     if absolute:
         wanted, flat = checked_maps(wanted.abs(), "absolute maps", axes="B, K, H, W", constant=constant)
+    # docs/method.md, section 6.2: ranks and scaled maps are made once, and compared pair by pair.
     ordered = standard_ranks(wanted)
     scaled = normalise(wanted)
     order = []
@@ -126,6 +126,7 @@ def _explained(
             f"classes: shape {tuple(asked.shape)}, {asked.dtype} came; expected class numbers (K,), or "
             f"(B, K) for each of {images.shape[0]} images"
         )
+    # Sorted, equal class numbers of one image stand side by side.
     ordered = asked.sort(1).values
     if bool((ordered.diff(dim=1) == 0).any()):
         raise InterpNetError(f"classes {asked[0].tolist()} hold a class twice; its two maps would be the same")

@@ -74,8 +74,9 @@ def standard_ranks(maps: Tensor) -> Tensor:
 
 def correlated(a: Tensor, b: Tensor) -> Tensor:
     """Return the correlation (...) of two results of :func:`standard_ranks`."""
+    # Two constant maps are the same picture, and have no order whose correlation could be taken.
     both_flat = (a == 0).all(-1) & (b == 0).all(-1)
-    found = (a * b).sum(-1).clamp(-1, 1)
+    found = (a * b).sum(-1).clamp(-1, 1)  # rounding may lead past 1
     return torch.where(both_flat, torch.ones_like(found), found)
 
 

@@ -89,13 +89,14 @@ def _keep(method: str, call: Call, kept: dict[str, tuple[Tensor, ...]]) -> None:
         if not call.fixed_batch_norm:
             refuse_operator(method, call, "computes its statistics from the image and has no rule")
         inputs = inputs[:1]  # the rest are its weights and statistics
+    # The linear rule of RevealCancel needs every operator's input, rescale those of its own operators alone.
     if call.kind in _RULED_KINDS or (call.kind is not None and method == "deeplift_revealcancel"):
         kept[call.name] = tuple(map(_copy, inputs))
 
 
 def _copy(x: Tensor) -> Tensor:
     if isinstance(x, nn.Parameter):
-        return x
+        return x  # weights do not change between the two passes
     return x.detach().clone()
 
 

@@ -48,6 +48,7 @@ def reveal(call: Call, z: Tensor, z0: Tensor, plus: Tensor) -> Tensor:
     >>> torch.autograd.grad(y, (z, plus))
     (tensor([0.5000]), tensor([0.]))
     """
+    # The names of the module's formulas: up is dz+, down is dz-, and each gain counts half.
     f = function_of(call)
     with torch.no_grad():
         x = z.detach()

@@ -60,7 +60,7 @@ def function_of(call: Call) -> Elementwise:
 
 def derivative(call: Call, x: Tensor) -> Tensor:
     """Return the element-wise derivative at ``x``."""
-    if call.op == "relu":
+    if call.op == "relu":  # torch's own derivative, without a graph
         return (x > 0).to(x.dtype)
     with torch.enable_grad():
         copy = x.detach().clone().requires_grad_()
@@ -151,6 +151,7 @@ def _amax(call: Call, x: Tensor, x0: Tensor) -> Tensor:
     if isinstance(dims, int):
         dims = [dims]
     axes = sorted(d % x.dim() for d in dims)
+    # The axes of the maximum go last and become one, as for a window that covers all of it.
     rest = [a for a in range(x.dim()) if a not in axes]
 
     def rows(v: Tensor) -> Tensor:  # (B, everything else, the positions of one maximum)
@@ -196,6 +197,7 @@ def product(call: Call, a: Tensor, b: Tensor, a0: Tensor, b0: Tensor) -> Tensor:
     (tensor([3.]), tensor([2.]))
     """
     with torch.no_grad():
+        # A copy of the first factor: the call may work in place.
         y: Tensor = call.func(a.detach().clone(), b.detach(), **call.kwargs)
         for_a = (b + b0) / 2
         for_b = (a + a0) / 2

@@ -88,7 +88,7 @@ class Propagation:
         if call.kind in {"rectifier", "activation"}:
             return self._passed(call)
         if call.kind == "pool" and "max" in call.op:
-            return None
+            return None  # its gradient is the rule: all to the maximum
         if call.kind == "pool" and not call.op.startswith("lp_"):
             return self._apply(call, first_tensor(call).clone(), averaging_layer(call), self._rules.average)
         if call.kind == "add":
@@ -168,6 +168,7 @@ class Propagation:
         a_is_gate = self._is_squashed(a)
         b_is_gate = self._is_squashed(b)
         if a_is_gate == b_is_gate:
+            # Where that does not decide, the gate is the smaller one, which is broadcast.
             a_is_gate = a.numel() < b.numel()
             b_is_gate = b.numel() < a.numel()
         if a_is_gate:

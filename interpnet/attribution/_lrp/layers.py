@@ -39,6 +39,7 @@ class Layer(nn.Module):
         self.func = func
         self.rest = rest
         self.named = dict(named or {})
+        # Registered by name, because zennit's rules change a layer's parameters by their names.
         for name, value in (("weight", weight), ("bias", bias)):
             parameter = None
             if value is not None:

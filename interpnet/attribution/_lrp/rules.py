@@ -47,6 +47,7 @@ class Composite:
 
 def exactly(z: Tensor) -> Tensor:
     """Return the denominator of LRP-0: z itself, and infinity where z is 0, whose relevance 0/0 counts as 0."""
+    # A stabiliser would make epsilon's rule of it; infinity makes 0/0 a 0 and leaves all else as it is.
     return torch.where(z == 0, torch.inf, z)
 
 
