@@ -130,7 +130,3 @@ def main(results: Results, work: Path, *, quick: bool, subjects: tuple[str, ...]
             table = collect_scores(loaded.model, loaded.train_on, progress=False)
             for line in results.missing(wanted):
                 line |= measured(loaded, table, subject.mu, settings[line["setting"]], seed)
-
-
-if __name__ == "__main__":
-    main()

@@ -145,7 +145,3 @@ def main(*, out: Path = Path("docs/attribution-table.md")) -> int:
     faults = [f"{m} on {n}: {c.wrong}" for (n, m), c in cells.items() if c.wrong]
     print(*faults, sep="\n", file=sys.stderr)
     return 1 if faults else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

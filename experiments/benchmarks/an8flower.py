@@ -70,7 +70,3 @@ def main(*, repeats: int = 5, images: int = 1200, jobs: int = 2, out: Path | Non
         before = json.loads(out.read_text()) if out.exists() else []
         found = {"unit": unit, **machine, "images": images, "rows": rows}
         write_json(out, [*before, found])
-
-
-if __name__ == "__main__":
-    main()

@@ -139,7 +139,3 @@ def main(
             print(f"peak memory of collecting {n:>6} images (ResNet-20): {memory[str(n)]:.0f} MiB", flush=True)
     if out:
         write_json(out, {"rows": rows, "memory_mib": memory})
-
-
-if __name__ == "__main__":
-    main()

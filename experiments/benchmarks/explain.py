@@ -165,7 +165,3 @@ def main(
             print(f"peak memory, {what}: {memory[what]:.0f} MiB", flush=True)
     if out:
         write_json(out, {"rows": rows, "memory_mib": memory})
-
-
-if __name__ == "__main__":
-    main()

@@ -352,7 +352,3 @@ def main(
         if out is not None:
             write_json(out, {**about, **found})
     print(markdown(found["rows"]))
-
-
-if __name__ == "__main__":
-    main()

@@ -154,7 +154,3 @@ def main(*, m: int = 1024, classes: int = 50, images: int = 20000) -> None:
     print(f"{'':44} {'ResNet-20':>10} {'generated':>10}")
     for name, value in real.items():
         print(f"{name:44} {value:10.4f} {made[name]:10.4f}")
-
-
-if __name__ == "__main__":
-    main()

@@ -154,7 +154,3 @@ def main(*, results: Path = MEASURED, page: Path = HERE / "README.md") -> None:
         raise SystemExit("E3 has not measured two networks of a kind on double-12c yet")
     fill(page, COMMAND, table(found))
     figure(found, page.parent / "part_and_plant.png")
-
-
-if __name__ == "__main__":
-    main()

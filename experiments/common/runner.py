@@ -37,6 +37,7 @@ def command(**words: str | Collection[str]) -> Callable[[Callable[..., Result]],
 
     ``networks: tuple[str, ...] = NAMES`` is ``--networks A B ...``, a bool is a switch, a ``None`` in a type allows to
     leave the option out, and a parameter without a default is required. A trailing underscore is dropped.
+    ``python -m`` runs the function: it has to be the last of its module.
     ``--help`` shows the module's docstring. A word is an option's help, or its choices.
 
     Examples
@@ -53,7 +54,7 @@ def command(**words: str | Collection[str]) -> Callable[[Callable[..., Result]],
         def main(arguments: Sequence[str] | None = None) -> Result:
             return function(**_read(function, words, _parameters(function), arguments))
 
-        return main
+        return _started(main)
 
     return decorate
 
@@ -83,9 +84,16 @@ def study(
             if not options["quick"]:
                 page.write(here / "README.md", results.lines)
 
-        return main
+        return _started(main)
 
     return decorate
+
+
+def _started(main: Callable[..., Result]) -> Callable[..., Result]:
+    """Run a module's ``main`` where ``python -m`` has started the module; it is the module's last definition."""
+    if main.__module__ == "__main__":
+        sys.exit(main())  # type: ignore[arg-type]
+    return main
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:

@@ -56,7 +56,3 @@ def main(*, networks: int = 5, work: Path = Path("runs/localisation")) -> None:
         network = flower_network("single-6c", line["seed"], work, architecture=line["architecture"])
         line["layers"] = by_layer(network.interpretation())
     fill(HERE / "README.md", COMMAND, table(results.lines))
-
-
-if __name__ == "__main__":
-    main()

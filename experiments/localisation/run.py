@@ -80,7 +80,3 @@ def main(
     ]
     for line in results.missing(wanted):
         line |= measured(line, work, **words)
-
-
-if __name__ == "__main__":
-    main()

@@ -75,7 +75,3 @@ def main(*, out: Path = HERE / "checkerboard.json") -> None:
                 rows.append({"network": name, "layer": layer, "stride": at, **shares})
                 print(rows[-1], flush=True)
     write_text(out, json.dumps(rows, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -42,6 +42,17 @@ def row(method: Method, found: Attribution, forwards: float) -> list[str]:
     return [f"`{method.name}`", method.family, method.paper, listed, f"{forwards:.0f}", needs, residual]
 
 
+def _forward(model: nn.Module, image: Tensor) -> float:
+    """Return the median seconds of nine forward passes."""
+    seconds = []
+    with torch.no_grad():
+        for _ in range(9):
+            start = time.perf_counter()
+            model(image)
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
 @command(docs="folder of methods.md and methods.png")
 def main(*, docs: Path = Path("docs")) -> None:
     """Run every method on the photograph and write figure and table."""
@@ -70,18 +81,3 @@ def main(*, docs: Path = Path("docs")) -> None:
     )
     table = markdown(["method", "family", "source", "cost", "measured", "needs", "residual"], rows)
     fill(docs / "methods.md", COMMAND, f"{note}\n\n{table}")
-
-
-def _forward(model: nn.Module, image: Tensor) -> float:
-    """Return the median seconds of nine forward passes."""
-    seconds = []
-    with torch.no_grad():
-        for _ in range(9):
-            start = time.perf_counter()
-            model(image)
-            seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
-
-
-if __name__ == "__main__":
-    main()

@@ -107,7 +107,3 @@ def main(
     write_text(out, json.dumps({"options": OPTIONS, "methods": result}, indent=1) + "\n")
     for name, row in result.items():
         print(name, row)
-
-
-if __name__ == "__main__":
-    main()

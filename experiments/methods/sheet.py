@@ -105,7 +105,3 @@ def main(*, out: Path, images: tuple[int, ...] = (5, 71, 142, 190, 235, 330, 420
     for right, guess in zip(target.tolist(), predicted.tolist(), strict=True):
         titles.append(class_name(right) + f" ({class_name(guess)}?)" * (right != guess))
     save(draw(shown, titles, run(model, shown, target)), out)
-
-
-if __name__ == "__main__":
-    main()

@@ -104,7 +104,3 @@ def main(results: Results, work: Path, *, quick: bool, networks: tuple[str, ...]
         line |= {"seconds": round(line["seconds"] + time.perf_counter() - began, 1), "commit": commit()}
         results.add(line)
         print(*key.values(), f"{line['seconds']} s", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -124,7 +124,3 @@ def main(results: Results, work: Path, *, quick: bool, subjects: tuple[str, ...]
         subjects = ("flowers",)
     for line in results.missing({"subject": key} for key in subjects):
         line |= measured(line["subject"], work, results.file.parent, quick=quick)
-
-
-if __name__ == "__main__":
-    main()

@@ -71,7 +71,3 @@ def main(results: Results, work: Path, *, quick: bool, networks: tuple[str, ...]
         subject = replace(subject, test=subject.test[:n], test_labels=subject.test_labels[:n])
         oracle = "trial" if quick else line["network"]
         line |= measured(subject, GREEDY_STEPS.get(oracle))
-
-
-if __name__ == "__main__":
-    main()

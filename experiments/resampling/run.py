@@ -68,7 +68,3 @@ def main(
         images = 6
     for line in results.missing(wanted(subjects, architectures, networks)):
         line |= measured(line, work, n_images=images, quick=quick)
-
-
-if __name__ == "__main__":
-    main()

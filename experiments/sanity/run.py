@@ -126,7 +126,3 @@ def main(
                     line |= examine(made(line["method"], subject), subject)
                 except ModelError as error:  # CAM where the network does not average
                     print(f"{name} {seed} {line['method']}: {error}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -67,7 +67,3 @@ def main(
         line |= examined(by_number[line["number"]], work, **words)
     if not quick:
         write_readme(HERE)
-
-
-if __name__ == "__main__":
-    main()

@@ -88,7 +88,3 @@ def main(
         line |= on_cifar(setting, work, quick=quick)
     if not quick:
         write_readme(HERE)
-
-
-if __name__ == "__main__":
-    main()

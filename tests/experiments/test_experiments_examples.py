@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +47,20 @@ def test_an_unknown_choice_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         main(["--networks", "mnist", "imagenet"])
     assert "invalid choice: 'imagenet' (choose from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_the_last_of_its_module_because_it_runs_where_it_is_declared(name: str) -> None:
+    tree = ast.parse((ROOT.parent / f"{name.replace('.', '/')}.py").read_text())
+    assert isinstance(tree.body[-1], ast.FunctionDef)
+    assert tree.body[-1].name == "main"
+
+
+def test_python_runs_a_command(tmp_path: Path) -> None:
+    """With its exit status: here that of an unknown option, and of results that are not there yet."""
+    command = [sys.executable, "-m", "experiments.coloured_part.run"]
+    assert subprocess.run([*command, "--nothing"], cwd=ROOT.parent, capture_output=True, check=False).returncode == 2
+    (tmp_path / "none.json").write_text("[]")
+    command += ["--results", str(tmp_path / "none.json")]
+    done = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "E3 has not measured two networks of a kind on double-12c yet\n")
