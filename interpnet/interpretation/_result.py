@@ -101,6 +101,7 @@ class Interpretation:
 
     def relevant(self, cls: int | str, sign: str = "any") -> list[tuple[Channel, float]]:
         """Return the channels relevant to a class with their weights, by falling ``|weight|``."""
+        # Signed weights: a negative one speaks against the class, and is relevant too.
         w = self.coef[self.class_index(cls)]
         return [(self.channels[int(i)], float(w[i])) for i in self.columns(cls, sign)]
 
@@ -145,6 +146,7 @@ class Interpretation:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Interpretation:
         """Read what :meth:`save` wrote; a missing or damaged file, or another format, is a RunFolderError."""
+        # The stage that makes the file is named: a run folder without it has not come that far.
         if not Path(path).is_file():
             raise RunFolderError(f"{str(path)!r} does not exist; `interpnet solve` makes it")
         remedy = "delete it and run `interpnet solve` again"

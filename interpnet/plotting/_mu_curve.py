@@ -43,7 +43,8 @@ def plot_mu_curve(curve: SelectionCurve) -> Figure:
         raise InterpNetError(f"the curve has shapes {sorted(map(str, shapes))}; expected {mus.shape}, at least one mu")
     with house_style():
         figure = new_figure(9.2, 3.9)
-        panels = figure.subplots(1, 2 if accuracy is None else 3)
+        # A curve without labels has no accuracy, and no panel for it.
+        panels = figure.subplots(1, 2 + (accuracy is not None))
         _error(panels[0], mus, curve)
         if accuracy is not None:
             _band(panels[1], mus, 100 * accuracy, 100 * np.asarray(curve.accuracy_se))
@@ -81,7 +82,9 @@ def _log_axis(axes: Axes, mus: Float64) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_xscale("log")
-    decades = float(np.log10(mus[-1] / mus[0])) if len(mus) > 1 else 1.0
+    decades = 1.0
+    if len(mus) > 1:
+        decades = float(np.log10(mus[-1] / mus[0]))
     # As many labels as do not print over each other in a third of the figure.
     subs = next(subs for most, subs in _TICKS if decades < most)
     axes.xaxis.set_major_locator(LogLocator(subs=subs))
