@@ -33,7 +33,7 @@ def configured(given: Given, request: Request, base: RunConfig | None = None) ->
     """
     for method in given.values.get("methods", ()):
         find_method(method)
-    config = given.over(base or RunConfig())
+    config = (base or RunConfig()).override(given.values)
     # What was typed beside the option contradicts it; what a file says is overridden.
     from_file = "data" not in given.values
     return replace(config, data=planted(config.data, request.shortcut, request.strength, override=from_file))

@@ -38,7 +38,7 @@ def filters(given: Given, request: Request, own: Given) -> None:
     if not named:
         noted = session.run.stage(STAGE).get("settings", {})
         stored = {entry.name: noted.get(entry.name) for entry in fields(FilterSettings)}
-    settings = own.over(FilterSettings().override(stored))
+    settings = FilterSettings().override(stored).override(own.values)
     subject = session.loaded
     with session.run.locked():
         base = _claim(session, subject, settings)

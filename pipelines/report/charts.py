@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup, escape
 
-from interpnet.mulasso import SelectionCurve
 from interpnet.plotting import (
     plot_ablation,
     plot_ablation_curve,
@@ -39,11 +38,11 @@ FIGURE_FILES = ("mu_curve.png", "layers.png", "ablation.png", "ablation_curve.pn
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure on the page: its SVG, the PNG file beside the page, and the words for those who do not see it."""
+    """A figure on the page."""
 
     svg: Markup
-    file: str
-    alt: str
+    file: str  # a PNG beside the page
+    alt: str  # words for those who do not see it
 
 
 def make_charts(run: RunData, folder: Path) -> dict[str, Chart]:
@@ -60,8 +59,15 @@ def make_chart(figure: Figure, name: str, alt: str, folder: Path) -> Chart:
 
 
 def _figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
+    """Draw, one after the other: (name, figure, words for those who do not see it)."""
     if run.selection is not None:
-        yield "mu_curve", plot_mu_curve(run.selection), _curve_alt(run.selection)
+        found = run.selection
+        what = "Held-out error, accuracy" if found.accuracy_mean is not None else "Held-out error"
+        alt = (
+            f"{what} and number of relevant channels against mu from {found.mus[0]:.3g} to {found.mus[-1]:.3g}: the "
+            f"error is smallest at {found.best:.3g}, chosen is {found.chosen:.3g}; the numbers are in mu_curve.csv"
+        )
+        yield "mu_curve", plot_mu_curve(found), alt
     if run.weights is not None:
         channels = run.weights.channels
         sizes = np.array([size for _, size in channels.sizes], np.float64)
@@ -77,14 +83,6 @@ def _figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
         if any(c.name == "relevant" for c in study.conditions):
             alt = "Recall of each class intact and without its channels; the numbers are in the table of classes"
             yield "class_recall", plot_class_recall(study), alt
-
-
-def _curve_alt(found: SelectionCurve) -> str:
-    what = "Held-out error, accuracy" if found.accuracy_mean is not None else "Held-out error"
-    return (
-        f"{what} and number of relevant channels against mu from {found.mus[0]:.3g} to {found.mus[-1]:.3g}: the error "
-        f"is smallest at {found.best:.3g}, chosen is {found.chosen:.3g}; the numbers are in mu_curve.csv"
-    )
 
 
 @contextmanager
@@ -103,8 +101,7 @@ def _svg(figure: Figure, name: str, alt: str) -> Markup:
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = _OURS_TO_DROP.sub("", text)
+    text = _OURS_TO_DROP.sub("", buffer.getvalue())
     # Only inside tags: what stands between them may be a class name that looks like any of this.
     text = re.sub(r"<[^>]*>", lambda tag: _page_tag(tag.group(), name), text[text.index("<svg") :])
     head = f'<svg role="img" aria-label="{escape(alt)}" '

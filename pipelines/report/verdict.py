@@ -42,7 +42,7 @@ class Verdict:
     figures: tuple[Figure, ...] = ()  # the main numbers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two conditions with the same numbers are still two
 class _Removal:
     """A condition of the study, in words and numbers."""
 
@@ -151,7 +151,23 @@ def _judge(relevant: _Removal, controls: Sequence[_Removal]) -> tuple[str, str]:
             "others."
         )
     if lost:
-        return _mixed(relevant, beaten, general, equal)
+        sentences = []
+        if beaten:
+            sentences.append(f"That is beyond removing {_named(beaten)}.")
+        if general:
+            changes = ", ".join(signed(c.change) for c in general)
+            sentences.append(
+                f"Removing {_named(general)} costs a class as much or more, but costs the others as much (change of "
+                f"their recall {changes}, against {signed(relevant.change)} here): those channels "
+                "serve every class, the named ones this class."
+            )
+        if equal:
+            sentences.append(
+                f"It is not beyond removing {_named(equal)}: the named channels matter, but so do channels that are "
+                "found without naming any."
+            )
+        level = "mixed" if equal or not beaten else "shown"
+        return level, " ".join(sentences)
     nearest = min(controls, key=lambda c: c.own)
     text = (
         f"That is beyond every control: {nearest.own - relevant.own:.2f} lower than the strongest of them "
@@ -160,28 +176,6 @@ def _judge(relevant: _Removal, controls: Sequence[_Removal]) -> tuple[str, str]:
     if not any(c.ends for c in controls):
         return "mixed", text + " Each control was drawn only once, though, so there is no interval to judge by."
     return "shown", text
-
-
-def _mixed(
-    relevant: _Removal, beaten: Sequence[_Removal], general: Sequence[_Removal], equal: Sequence[_Removal]
-) -> tuple[str, str]:
-    sentences = []
-    if beaten:
-        sentences.append(f"That is beyond removing {_named(beaten)}.")
-    if general:
-        changes = ", ".join(signed(c.change) for c in general)
-        sentences.append(
-            f"Removing {_named(general)} costs a class as much or more, but costs the others as much (change of "
-            f"their recall {changes}, against {signed(relevant.change)} here): those channels "
-            "serve every class, the named ones this class."
-        )
-    if equal:
-        sentences.append(
-            f"It is not beyond removing {_named(equal)}: the named channels matter, but so do channels that are "
-            "found without naming any."
-        )
-    level = "mixed" if equal or not beaten else "shown"
-    return level, " ".join(sentences)
 
 
 def _named(controls: Sequence[_Removal]) -> str:

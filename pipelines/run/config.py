@@ -187,33 +187,25 @@ class RunConfig(Settings):
         ``RunFolderError`` where it is missing, unreadable or no TOML, and for a section or setting that does not exist
         (close matches are named); ``InterpNetError`` for a value that cannot be.
         """
+        what = f"configuration {str(path)!r}"
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RunFolderError(f"{what} does not exist") from error
+        except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+            raise RunFolderError(f"{what} cannot be read: {error}") from error
         given: dict[str, Any] = {}
-        for section, table in _tables(path).items():
+        for section, table in content.items():
+            if not isinstance(table, dict):
+                raise RunFolderError(f"{what}: {section} stands outside of a section; expected [model], [data], ...")
             if section not in SECTIONS:
-                hint = did_you_mean(section, SECTIONS)
-                raise RunFolderError(f"configuration {str(path)!r}: unknown section [{section}]{hint}")
+                raise RunFolderError(f"{what}: unknown section [{section}]{did_you_mean(section, SECTIONS)}")
             known = [entry.name for entry in fields(cls) if about(entry).section == section]
             for name in table:
                 if name not in known:
                     raise RunFolderError(
-                        f"configuration {str(path)!r}: section [{section}] has no setting {name!r}"
+                        f"{what}: section [{section}] has no setting {name!r}"
                         f"{did_you_mean(name, known)}; it has {', '.join(known)}"
                     )
             given |= table
         return cls(**given)
-
-
-def _tables(path: Path) -> dict[str, dict[str, Any]]:
-    """Read a file of tables."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunFolderError(f"configuration {str(path)!r} does not exist") from error
-    except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-        raise RunFolderError(f"configuration {str(path)!r} cannot be read: {error}") from error
-    for name, table in content.items():
-        if not isinstance(table, dict):
-            raise RunFolderError(
-                f"configuration {str(path)!r}: {name} stands outside of a section; expected [model], [data], ..."
-            )
-    return content

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import partial
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 from interpnet.errors import InterpNetError, did_you_mean
 
@@ -181,9 +181,6 @@ class Settings:
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
-Some = TypeVar("Some", bound=Settings)
-
-
 @dataclass(frozen=True)
 class Given:
     """The settings that somebody gave on the command line, by name; what was not given is missing."""
@@ -195,7 +192,3 @@ class Given:
         """Parse the words of the command line for some fields; ``None`` and an empty list mean not given."""
         said = [entry for entry in entries if words.get(entry.name) not in (None, [])]
         return cls({entry.name: kind(entry).read(words[entry.name], option(entry.name)) for entry in said})
-
-    def over(self, base: Some) -> Some:
-        """Return ``base`` with these settings in it."""
-        return base.override(self.values)
