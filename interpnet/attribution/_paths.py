@@ -75,7 +75,7 @@ def _noisy_moments(call: AttributionCall, inner: str, samples: int, noise: float
     squares = torch.zeros_like(x)
     seen = 0
     for here in call.copies(samples):
-        # One draw a step: what a sample gets must not depend on how many steps share a pass.
+        # One draw per step: what a sample gets must not depend on how many steps share a pass.
         steps = range(samples)[here]
         noisy = torch.cat([x + scale * call.draw(generators, *x.shape[1:], normal=True) for _ in steps])
         raw = method.run(call.on(noisy)).raw

@@ -213,7 +213,7 @@ class _Plan:
         if tuple(maps.shape) != (images.shape[0], *images.shape[2:]):
             raise DataError(
                 f"heatmaps: shape {tuple(maps.shape)} came for images {tuple(images.shape)}; expected "
-                f"{(images.shape[0], *images.shape[2:])}, one value a pixel"
+                f"{(images.shape[0], *images.shape[2:])}, one value per pixel"
             )
         one_of(self.score, "score", ("probability", "logit"))
         whole_number(self.steps, "steps", least=1, most=maps[0].numel())

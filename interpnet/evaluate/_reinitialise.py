@@ -173,7 +173,7 @@ def settle(
     Raises
     ------
     DataError
-        A batch norm would see one value a channel.
+        A batch norm would see one value per channel.
     """
     parameters = dict(model.named_parameters())
 

@@ -131,7 +131,7 @@ class _Rules:
             return reveal(call, z, base, self._parts.of(z, base))
         if call.kind == "pool" and "max" in call.op:
             if "with_indices" in call.op or call.kwargs.get("return_indices"):
-                refuse_operator(self._method, call, "returns positions besides values")
+                refuse_operator(self._method, call, "returns positions as well as values")
             return maximum(call, first_tensor(call), self._base(call, 0))
         if call.kind == "mul" and len(inputs) > 1:
             a, b = call.args[:2]

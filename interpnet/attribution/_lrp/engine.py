@@ -4,7 +4,7 @@
 operator                 what happens to its relevance
 =======================  ==========================================================================================
 convolution, linear      the composite's rule, with the batch norm behind it merged in
-batch norm elsewhere     the convolutions' rule on one weight a channel (``norm="pass"``: passed on, as in zennit)
+batch norm elsewhere     the convolutions' rule on one weight per channel (``norm="pass"``: passed on, as in zennit)
 average pooling, sum     shared in proportion to the values
 rectifier, activation    passed on
 maximum pooling          to the maximum

@@ -8,7 +8,7 @@ it, by the flow of the data instead of by the order of attributes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import compress
 from typing import Any
 
@@ -22,23 +22,14 @@ Absorb = Callable[..., None]
 
 
 class Layer(nn.Module):
-    """``func(x, weight, bias, *rest, **named)`` as a module; without weight ``func(x, *rest, **named)``."""
+    """``func(x, weight, bias)`` as a module; without weight ``func(x)``."""
 
     weight: nn.Parameter | None
     bias: nn.Parameter | None
 
-    def __init__(
-        self,
-        func: Callable[..., Tensor],
-        weight: Tensor | None,
-        bias: Tensor | None,
-        rest: tuple[Any, ...] = (),
-        named: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, func: Callable[..., Tensor], weight: Tensor | None = None, bias: Tensor | None = None) -> None:
         super().__init__()
         self.func = func
-        self.rest = rest
-        self.named = dict(named or {})
         # Registered by name, because zennit's rules change a layer's parameters by their names.
         for name, value in (("weight", weight), ("bias", bias)):
             parameter = None
@@ -48,26 +39,26 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.weight is None:
-            return self.func(x, *self.rest, **self.named)
-        return self.func(x, self.weight, self.bias, *self.rest, **self.named)
+            return self.func(x)
+        return self.func(x, self.weight, self.bias)
 
 
 def layer_of(call: Call) -> Layer:
     """Return a convolution's or linear map's module."""
-    weight = call.argument(1, "weight")
-    bias = call.argument(2, "bias")
+    # Without the call itself, whose tensors would stay in memory until the backward pass.
+    func = call.func
+    rest = call.args[3:]
     named = {k: v for k, v in call.kwargs.items() if k not in {"input", "weight", "bias"}}
-    return Layer(call.func, weight, bias, call.args[3:], named)
+    return Layer(lambda x, w, b: func(x, w, b, *rest, **named), call.argument(1, "weight"), call.argument(2, "bias"))
 
 
 def averaging_layer(call: Call) -> Layer:
     """Return an average pooling's module: linear, without weights."""
-    named = {k: v for k, v in call.kwargs.items() if k != "input"}
-    return Layer(call.func, None, None, call.args[1:], named)
+    return Layer(lambda x: call.on(x).run())
 
 
 def scaling_layer(call: Call) -> Layer:
-    """Return a batch norm on its running statistics as the linear layer that it is: one weight a channel."""
+    """Return a batch norm on its running statistics as the linear layer that it is: one weight per channel."""
     return Layer(_scale_channels, *call.batch_norm_affine())
 
 
@@ -97,7 +88,7 @@ def merged_layer(layer: Layer, call: Call) -> Layer:
     bias = shift
     if layer.bias is not None:
         bias = shift + scale * layer.bias
-    return Layer(layer.func, weight * scale.view(-1, *[1] * (weight.dim() - 1)), bias, layer.rest, layer.named)
+    return Layer(layer.func, weight * scale.view(-1, *[1] * (weight.dim() - 1)), bias)
 
 
 class Relevance(Ruled):
