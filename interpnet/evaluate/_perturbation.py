@@ -15,6 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from interpnet.attribution import (
+    attribute,
+    image_generators,
+    logits_in_parts,
+    resolve_baseline,
+    target_classes,
+    usable_images,
+)
 from interpnet.engine import Output, evaluating, unwrap
 from interpnet.errors import DataError, ModelError
 from interpnet.evaluate._checks import checked_maps, images_named, wide
@@ -181,15 +189,6 @@ class _Plan:
 
     def score_of(self, model: nn.Module, images: Tensor, heatmaps: Tensor, target: Target) -> Score:
         """Return the measure of the maps and of the controls."""
-        # Imported here, so that the measures that need no method do not load the methods.
-        from interpnet.attribution import (
-            attribute,
-            logits_in_parts,
-            resolve_baseline,
-            target_classes,
-            usable_images,
-        )
-
         model = unwrap(model)
         maps, flat = checked_maps(heatmaps, constant=self.constant)
         with torch.inference_mode(False), torch.no_grad(), evaluating(model, frozen=True):
@@ -222,8 +221,6 @@ class _Plan:
 
     def _curve(self, model: nn.Module, images: Tensor, base: Tensor, maps: Tensor, classes: Tensor) -> Tensor:
         """Return the score (B, steps + 1) of the classes as pixels change in the order of the maps."""
-        from interpnet.attribution import logits_in_parts
-
         ranks = _ranks(images, maps, self.seed)
         counts = self._counts(maps).to(images.device)
         # docs/method.md, section 6.2; the defaults of the baselines are those of Petsiuk et al.
@@ -259,8 +256,6 @@ class _Plan:
 
 def _ranks(images: Tensor, maps: Tensor, seed: int) -> Tensor:
     """Return each pixel's place (B, H * W) in the order of falling values, equal ones in random order."""
-    from interpnet.attribution import image_generators
-
     n = maps[0].numel()
     # Most methods give zero to large areas, and an order by position would make them a control from the top left.
     # Shuffled first and sorted stably: pixels of equal value stay in the shuffle's order.

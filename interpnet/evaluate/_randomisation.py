@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from interpnet.attribution import draw, image_generators
 from interpnet.engine import beside, check_images, unwrap
 from interpnet.errors import DataError, ModelError
 from interpnet.evaluate._checks import check_made, checked_maps
@@ -194,6 +195,4 @@ def _alike(a: Tensor, b: Tensor, window: int) -> dict[str, Tensor]:
 
 def _noise(images: Tensor, maps: Tensor, seed: int) -> Tensor:
     """Return the random control, of the maps' size."""
-    from interpnet.attribution import draw, image_generators
-
     return draw(images, image_generators(images, seed), *maps.shape[1:]).to(maps)
