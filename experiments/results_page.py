@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments.common.claims import KEYS, VERDICTS, Claim
 from experiments.common.pages import figure_file
-from experiments.common.tables import markdown
+from experiments.common.tables import cell, markdown
 from interpnet.plotting.style import BLUE, GRID, INK, MUTED, ORANGE, VERMILLION
 from interpnet.support.io import write_text
 
@@ -64,17 +64,6 @@ def checked(folder: str, claim: Claim) -> Claim:
     if claim.verdict in _FAILED and not claim.reason.strip():
         raise ValueError(f"experiments.{folder}.claims: {claim.claim!r} {claim.verdict}, so give the reason")
     return claim
-
-
-def cell(text: str) -> str:
-    r"""Return text that stays within a cell of a Markdown table.
-
-    Examples
-    --------
-    >>> print(cell("a | b\n c"))
-    a \| b c
-    """
-    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
 
 
 def page(found: Iterable[tuple[str, Claim]]) -> str:

@@ -36,9 +36,9 @@ def command(**words: str | Collection[str]) -> Callable[[Callable[..., Result]],
     """Make a function the ``main`` of a module: its keyword parameters become the options of the command line.
 
     ``networks: tuple[str, ...] = NAMES`` is ``--networks A B ...``, a bool is a switch, a ``None`` in a type allows to
-    leave the option out, and a parameter without a default is required. A trailing underscore is dropped.
-    ``python -m`` runs the function: it has to be the last of its module.
-    ``--help`` shows the module's docstring. A word is an option's help, or its choices.
+    leave the option out, and a parameter without a default is required. A trailing underscore is dropped. A word is an
+    option's help, or its choices; ``--help`` shows the module's docstring. ``python -m`` runs the function where it
+    is declared, so that it has to be the last of its module.
 
     Examples
     --------
@@ -64,9 +64,8 @@ def study(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a function the ``main`` of an experiment that measures, keeps its results, and writes its page.
 
-    The function gets ``results``, ``work`` and ``quick`` from the options ``--out`` (``results.json``), ``--work`` and
-    ``--quick``, which every experiment has, and its own as in :func:`command`. ``folder`` is
-    where weights and images go by default. The page is written afterwards, but for a trial.
+    The function gets ``results``, ``work`` and ``quick`` from the options ``--out`` (``results.json``), ``--work``
+    (``folder``) and ``--quick``, and its own as in :func:`command`. The page is written afterwards, but for a trial.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -132,17 +131,11 @@ def _read(
 @cache
 def commit() -> str:
     """Return the short name of the commit when this was first asked, the code that runs; ``unknown`` without git."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]  # whichever git is on the path
     try:
-        asked = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 - whichever git is on the path
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
     except OSError:
         return "unknown"
-    return asked.stdout.strip() or "unknown"
 
 
 class Results:

@@ -115,6 +115,17 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def cell(text: str) -> str:
+    r"""Return text that stays within a cell of a Markdown table.
+
+    Examples
+    --------
+    >>> print(cell("a | b\n c"))
+    a \| b c
+    """
+    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
+
+
 def sections(parts: Mapping[str, str], first: str) -> str:
     """Return a first paragraph, then every part under its heading."""
     return "\n\n".join([first, *(f"### {title}\n\n{part}" for title, part in parts.items())])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from experiments.common.pages import fill
 from experiments.common.runner import command
-from experiments.common.tables import markdown
+from experiments.common.tables import cell, markdown
 from experiments.methods.sheet import draw, save
 from experiments.methods.subject import chelsea, class_name, squeezenet
 from interpnet.attribution import Attribution, Method, attribute_full, methods
@@ -39,7 +39,7 @@ def row(method: Method, found: Attribution, forwards: float) -> list[str]:
         worst = float(found.residual.max())  # of the only image
         residual = "< 1e-4" if worst < 1e-4 else f"{worst:.2g}"
         residual += " ⚑" * bool(found.flagged.any())
-    return [f"`{method.name}`", method.family, method.paper, listed, f"{forwards:.0f}", needs, residual]
+    return [f"`{method.name}`", method.family, cell(method.paper), listed, f"{forwards:.0f}", needs, residual]
 
 
 def _forward(model: nn.Module, image: Tensor) -> float:
