@@ -57,38 +57,8 @@ class Sheet:
     alt: str
 
 
-@dataclass(frozen=True)
-class UnitRow:
-    """A channel of a layer; pictures are data URIs."""
-
-    label: str
-    facts: str
-    mean: str
-    patches: str
-    n_patches: int
-    picture: str  # the one that raises the channel most
-    silent: bool  # whether gradient ascent found nothing to climb
-    raised: str  # the channel's mean before and after
-    maps: tuple[str, ...]  # on the example images
-
-
-@dataclass(frozen=True)
-class LayerView:
-    """A layer's channels."""
-
-    name: str
-    facts: str
-    rows: tuple[UnitRow, ...]
-    sheet: Sheet | None
-
-
-@dataclass(frozen=True)
-class QueryView:
-    """An image with its nearest neighbours."""
-
-    name: str
-    image: Shot
-    near: tuple[Shot, ...]
+#: A part of the page, for the template alone.
+View = dict[str, Any]
 
 
 def build_filters_report(folder: Path, work: Work, notes: Notes) -> Path:
@@ -193,12 +163,12 @@ class _Page:
             self.notes.add(f"Shown are the filters of {len(chosen)} of {len(banks)} convolutions, evenly spread.")
         return [_filter_sheet(bank) for bank in chosen]
 
-    def _layer(self, site: Site) -> LayerView:
+    def _layer(self, site: Site) -> View:
         patches = self.work.patches(site)
         columns = [int(c) for c in patches["channels"]]
         raised = self.work.maximised(site, columns) if columns else {}
         maps = self._maps(site)
-        rows = tuple(self._unit(site, i, c, patches, raised, maps) for i, c in enumerate(columns))
+        rows = [self._unit(site, i, c, patches, raised, maps) for i, c in enumerate(columns)]
         facts = f"{site.kind}, {site.channels} channels"
         if site.map_shape:
             facts += f" of {'×'.join(map(str, site.map_shape))}"
@@ -210,7 +180,7 @@ class _Page:
             last = min(len(maps[0]), _SHEET_CHANNELS) - 1
             caption = f"Channels 0 to {last} of {site.channels}, row by row, each on its own scale."
             sheet = _sheet(site.name, picture, caption, f"activation maps of {site.name}")
-        return LayerView(clean(site.name), facts, rows, sheet)
+        return {"name": clean(site.name), "facts": facts, "rows": rows, "sheet": sheet}
 
     def _maps(self, site: Site) -> npt.NDArray[np.float32] | None:
         """Return the layer's maps of the example images; ``None`` where they have no two axes."""
@@ -222,33 +192,31 @@ class _Page:
 
     def _unit(
         self, site: Site, i: int, column: int, patches: Arrays, raised: Arrays, maps: npt.NDArray[np.float32] | None
-    ) -> UnitRow:
+    ) -> View:
         """Return the ``i``-th of the pictured channels, which is the layer's channel ``column``."""
         sees = "the whole image"
         if not patches["whole"][i]:
             sees = f"{' × '.join(map(str, patches[f'field{i}'].tolist()))} px"
-        drawn: tuple[str, ...] = ()
-        if maps is not None:
-            drawn = self._drawn(maps[:, column])
-        return UnitRow(
-            label=f"{clean(site.name)}[{column}]",
-            facts=f"sees {sees}; average of {int(patches['counts'][i])}",
-            mean=data_uri(patches[f"mean{i}"]),
-            patches=data_uri(patches[f"strip{i}"]),
-            n_patches=int(patches[f"patches{i}"]),
-            picture=data_uri(enlarge(raised["pictures"][i], _MAXIMISED)),
-            silent=bool(raised["silent"][i]),
-            raised=_raised(raised, i),
-            maps=drawn,
-        )
+        drawn = [] if maps is None else self._drawn(maps[:, column])
+        return {
+            "label": f"{clean(site.name)}[{column}]",
+            "facts": f"sees {sees}; average of {int(patches['counts'][i])}",
+            "mean": data_uri(patches[f"mean{i}"]),
+            "patches": data_uri(patches[f"strip{i}"]),
+            "n_patches": int(patches[f"patches{i}"]),
+            "picture": data_uri(enlarge(raised["pictures"][i], _MAXIMISED)),
+            "silent": bool(raised["silent"][i]),  # gradient ascent found nothing to climb
+            "raised": _raised(raised, i),
+            "maps": drawn,
+        }
 
-    def _drawn(self, maps: npt.NDArray[np.float32]) -> tuple[str, ...]:
+    def _drawn(self, maps: npt.NDArray[np.float32]) -> list[str]:
         """Return one channel's maps over the example images, on one scale so that they can be compared."""
         scale: dict[str, Any] = {}
         if maps.max() > 0:
             scale = {"vmin": min(0.0, float(maps.min())), "vmax": float(maps.max())}
         images = [self.work.split.data.picture(i) for i in self.examples]
-        return tuple(data_uri(render(m, image, size=_MAP, **scale)) for m, image in zip(maps, images, strict=True))
+        return [data_uri(render(m, image, size=_MAP, **scale)) for m, image in zip(maps, images, strict=True)]
 
     def _classes(self) -> list[Shot]:
         """Return the maximised pictures of some of the data's classes."""
@@ -286,7 +254,7 @@ class _Page:
         caption = f"{some} themselves, each in the free place nearest to its point in the map above."
         return _sheet("", _on_the_page(plane, cells), caption, "the images laid out by the map")
 
-    def _queries(self) -> list[QueryView]:
+    def _queries(self) -> list[View]:
         """Return an image of each of some classes with its nearest neighbours."""
         near = self.found["near"]
         if not near.shape[1]:
@@ -307,7 +275,7 @@ class _Page:
                 shots.append(self._shot(self._index(other), self._label(other), caption))
             file = PurePath(self.work.split.data.name(self._index(row))).name
             image = self._shot(self._index(row), self._label(row), f"the image: {clean(file)}")
-            views.append(QueryView(self._label(row), image, tuple(shots)))
+            views.append({"name": self._label(row), "image": image, "near": shots})
         return views
 
     def _index(self, row: int) -> int:
