@@ -91,13 +91,7 @@ class FlowerNetwork:
 
 
 def flower_network(
-    variant: str,
-    seed: int,
-    work: Path,
-    *,
-    architecture: str = "smallcnn",
-    options: str = "",
-    epochs: int | None = None,
+    variant: str, seed: int, work: Path, *, architecture: str = "smallcnn", options: str = "", epochs: int | None = None
 ) -> FlowerNetwork:
     """Return a network trained on a variant of an8Flower (``options``: ``?size=48``); its weights stay in ``work``."""
     splits = [load_dataset(f"an8flower-{variant}{options}", split=s, root=work) for s in ("train", "test")]

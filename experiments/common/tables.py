@@ -131,11 +131,6 @@ def sections(parts: Mapping[str, str], first: str) -> str:
     return "\n\n".join([first, *(f"### {title}\n\n{part}" for title, part in parts.items())])
 
 
-def networks_of(lines: Sequence[Line]) -> str:
-    """Return ``1 network`` or ``N networks``."""
-    return f"{len(lines)} network{'s' * (len(lines) > 1)}"
-
-
 def grouped(lines: Iterable[Line], *keys: str) -> dict[tuple[Any, ...], list[Line]]:
     """Return the lines by the values of some keys, in the order in which these first came.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.common.maps import RULES
 from experiments.common.pages import Page, figure_file
-from experiments.common.tables import Interval, Line, commits, grouped, markdown, minutes, networks_of, number, signed
+from experiments.common.tables import Interval, Line, commits, grouped, markdown, minutes, number, signed
 from experiments.resampling.effects import Scores, at_best_blur, cell, effects, kinds_of, masked, mean, over_blur
 from experiments.resampling.measure import BLURS, HOW, REDUCTIONS, STARTS
 from interpnet.plotting.style import BLUE, INK, MUTED, VERMILLION
@@ -80,8 +80,8 @@ def table(lines: list[Line]) -> str:
     """Return all tables."""
     kinds = kinds_of(lines)
     facts = [
-        f"- {', '.join(kind)}: {networks_of(here)}, {here[0]['images']} images each, {minutes(here):.0f} minutes, "
-        f"commit {commits(here)}"
+        f"- {', '.join(kind)}: {len(here)} network{'s' * (len(here) > 1)}, {here[0]['images']} images each, "
+        f"{minutes(here):.0f} minutes, commit {commits(here)}"
         for kind, here in grouped(lines, "architecture", "data").items()
     ]
     parts = [

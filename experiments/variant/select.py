@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +80,20 @@ def measured(tested: Tested) -> Line:
     return {"accuracy": tested.network.accuracy, "n_images": len(tested.images), "settings": rows}
 
 
-def ranked(lines: list[Line], measure: str = "iou") -> list[tuple[Setting, float, float]]:
-    """Return the settings with mean and standard deviation over networks of a measure, best first."""
+def by_setting(lines: list[Line], measure: str) -> dict[Setting, list[float]]:
+    """Return a measure of every setting, by network."""
     values: dict[Setting, list[float]] = {}
     for line in lines:
         for row in line["settings"]:
-            setting = Setting(**{k: row[k] for k in PAPER.named()})
-            values.setdefault(setting, []).append(row[measure])
+            values.setdefault(Setting(**{k: row[k] for k in PAPER.named()}), []).append(row[measure])
+    return values
+
+
+def ranked(lines: list[Line], measure: str = "iou") -> list[tuple[Setting, float, float]]:
+    """Return the settings with mean and standard deviation over networks of a measure, best first."""
+    values = by_setting(lines, measure).items()
     # A single network has no deviation to show: 0.
-    found = [(s, float(np.mean(v)), float(np.std(v, ddof=min(1, len(v) - 1)))) for s, v in values.items()]
+    found = [(s, float(np.mean(v)), float(np.std(v, ddof=min(1, len(v) - 1)))) for s, v in values]
     return sorted(found, key=lambda x: -x[1])
 
 
@@ -100,25 +106,14 @@ def chosen(lines: list[Line]) -> Setting:
 
 def alone(lines: list[Line]) -> list[tuple[str, Any, list[float], list[float]]]:
     """Return what each single change of the paper's variant does: (field, value, IoU-AUC and precision by network)."""
-    usual = PAPER.named()
-    rows = lines[0]["settings"]
-    changes = {(field, row[field]): None for field in usual for row in rows if row[field] != usual[field]}
+    measures = [by_setting(lines, measure) for measure in ("iou", "precision")]
     found = []
-    for field, value in changes:
-        both = [_differences(lines, {**usual, field: value}, measure) for measure in ("iou", "precision")]
-        found.append((field, value, both[0], both[1]))
+    for field, setting in itertools.product(PAPER.named(), measures[0]):
+        value = getattr(setting, field)
+        if setting != PAPER and setting == replace(PAPER, **{field: value}):
+            gains = [[a - b for a, b in zip(part[setting], part[PAPER], strict=True)] for part in measures]
+            found.append((field, value, gains[0], gains[1]))
     return found
-
-
-def _differences(lines: list[Line], wanted: Line, measure: str) -> list[float]:
-    return [_value(line, wanted, measure) - _value(line, PAPER.named(), measure) for line in lines]
-
-
-def _value(line: Line, wanted: Line, measure: str) -> float:
-    for row in line["settings"]:
-        if wanted.items() <= row.items():
-            return float(row[measure])
-    raise KeyError(f"no line for {wanted}")
 
 
 _RING = 7  # pixels
