@@ -185,7 +185,7 @@ _LEVELS: dict[tuple[int, float, bool], list[float]] = {}
 
 
 def _levels(gram: Gram, mu: float, *, positive: bool) -> list[float]:
-    """Return the multiplier of every class's solution: peers in Lagrangian form are told it, and not timed for it."""
+    """Return the multiplier of every class's solution: peers in Lagrangian form get it, and are not timed for it."""
     key = (id(gram), mu, positive)
     if key not in _LEVELS:
         g = gram.B.T - mulasso_path(gram, [mu], positive=positive, tol=1e-9)[0] @ gram.G

@@ -24,7 +24,7 @@ from experiments.common.shared_data import shared_data
 from interpnet.gram import Gram, GramAccumulator
 from interpnet.scores import ScoreTable
 
-# Of the model: latent factors an image has, the exponent of their sizes, how much of them the next layer keeps, the
+# Of the model: latent factors per image, the exponent of their sizes, how much of them the next layer keeps, the
 # size of what is each channel's own, and how far classes lie apart in the first and in the last layer.
 _FACTORS = 192
 _DECAY = 0.6

@@ -1,4 +1,4 @@
-"""Q2: the paper's normalisation of scores against others, at equal numbers of channels a class.
+"""Q2: the paper's normalisation of scores against others, at equal numbers of channels per class.
 
     python -m experiments.normalisation.run [--networks single-6c ...] [--quick]
 

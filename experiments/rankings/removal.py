@@ -73,7 +73,7 @@ class Remover:
 def greedy(subject: Subject, m: int, length: int, each: int) -> Int64:
     """Return the oracle's order (C, length): at each step the channel whose removal leaves the least recall.
 
-    Equal recalls are told apart by the mean probability of the class. Measured on the first ``each`` training images
+    Equal recalls are ordered by the mean probability of the class. Measured on the first ``each`` training images
     of the class, m removals a step.
     """
     with evaluating(subject.model):
@@ -88,7 +88,7 @@ def greedy(subject: Subject, m: int, length: int, each: int) -> Int64:
 def _greedy_of(remover: Remover, images: Tensor, c: int, m: int, length: int) -> list[int]:
     chosen: list[int] = []
     n = len(images)
-    at_once = max(1, 100 // n)  # about 100 images a pass
+    at_once = max(1, 100 // n)  # about 100 images per pass
     for _ in range(length):
         left = [i for i in range(m) if i not in chosen]
         scores = []

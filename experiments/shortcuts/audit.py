@@ -125,7 +125,7 @@ def cue_share(a: Audited, work: Path, *, n: int | None = None) -> Float64:
     """Return (C, m): of what class and cue do to each relevant channel's score, the cue's part; 0 without a cue.
 
     Ground truth from behaviour: in the split "test" the cue is drawn independently of the class, so that the effect of
-    one can be told from the other's.
+    one can be distinguished from the other's.
     """
     s = a.subject
     signs = np.sign(a.found.coef)

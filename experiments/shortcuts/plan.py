@@ -17,8 +17,8 @@ KINDS = ("background", "pot", "watermark", "texture", "position")  # of cues
 N_CLEAN = 10  # networks without a cue
 #: The statistics were chosen on "development"; what is reported comes from "evaluation": other plants, other seeds.
 SETS = {"evaluation": 0, "development": 1000}  # first seed of each
-#: 1 are vivid petals; 0.35 so pale that without a cue about 80 % are told right. Two thirds of the planted development
-#: networks relied on their cue, so the evaluation's petals are a step more vivid.
+#: 1 are vivid petals; 0.35 so pale that without a cue about 80 % are classified correctly. Two thirds of the planted
+#: development networks relied on their cue, so the evaluation's petals are a step more vivid.
 CONTRASTS = {"evaluation": (0.5, 0.75, 1.0), "development": (0.35, 0.5, 0.75)}
 
 

@@ -94,7 +94,7 @@ def channels_of(lines: Lines, *, relying: bool) -> list[dict[str, Any]]:
 
 
 def channel_table(lines: Lines) -> str:
-    """Return Markdown: how well channels that follow the cue are told from the others."""
+    """Return Markdown: how well channels that follow the cue are distinguished from the others."""
     everyone, relying = (channels_of(lines, relying=relying) for relying in (False, True))
     rows = []
     for label, key, like in _SUSPICIONS:
