@@ -10,7 +10,16 @@ from experiments.common.claims import Claim, graded
 from experiments.common.pages import committed
 from experiments.common.tables import Interval, paired, signed
 from experiments.shortcuts.audit import FLAG
-from experiments.shortcuts.table import PROPOSED, WITH_MASKS, Lines, area_of, channels_of, relies, repair_gains, told
+from experiments.shortcuts.table import (
+    PROPOSED,
+    WITH_MASKS,
+    Lines,
+    area_of,
+    channels_of,
+    flag_quality,
+    relies,
+    repair_gains,
+)
 
 _FILE = "evaluation.json"
 _OTHERS = ("SpRAy-like clusters", "class-activation difference", "random")  # what the proposed statistic has to beat
@@ -65,7 +74,7 @@ def _with_masks(lines: Lines) -> Claim:
 def _channels(lines: Lines) -> Claim:
     """Hold if flagged channels are right in more than 80 %, and more often than as many by activation difference."""
     every = channels_of(lines, relying=False)
-    precision = {how: told(every, how, FLAG[how])["precision"] for how in FLAG}
+    precision = {how: flag_quality(every, how, FLAG[how])["precision"] for how in FLAG}
     rate = float(np.mean([c["truth"] > 0.5 for c in every]))  # what flagging at random would reach
     least = min(precision.values())
     return Claim(

@@ -102,7 +102,7 @@ def channel_table(lines: Lines) -> str:
         if key != like:
             rate = flag_rate(everyone, like, at)
             at = float(np.quantile([suspicion(c, key, i) for i, c in enumerate(everyone)], 1 - rate))
-        one, other = (told(part, key, at) for part in (everyone, relying))
+        one, other = (flag_quality(part, key, at) for part in (everyone, relying))
         figures = [one["auc"], one["precision"], one["recall"], other["auc"], other["precision"]]
         cells = [f"{value:.2f}" for value in figures]
         rows.append([label, cells[0], f"{one['flagged']:.0f} of {len(everyone)}", *cells[1:]])
@@ -125,7 +125,7 @@ def flag_rate(channels: Sequence[dict[str, Any]], key: str, limit: float) -> flo
     return float(np.mean([suspicion(c, key, 0) > limit for c in channels]))
 
 
-def told(channels: Sequence[dict[str, Any]], key: str, limit: float) -> dict[str, float]:
+def flag_quality(channels: Sequence[dict[str, Any]], key: str, limit: float) -> dict[str, float]:
     """Return ROC-AUC, number flagged, precision and recall against "the cue does more to it than the class"."""
     truth = np.array([c["truth"] > 0.5 for c in channels])
     values = np.array([suspicion(c, key, i) for i, c in enumerate(channels)])

@@ -106,7 +106,7 @@ def test_the_area_counts_pairs_in_order() -> None:
 
 def test_flagged_channels_by_hand() -> None:
     found = [channel(0.9, 0.8), channel(0.8, 0.2), channel(0.3, 0.7), channel(None, 0.1), channel(0.1, 0.0)]
-    told = table.told(found, "disc", 0.7)
+    told = table.flag_quality(found, "disc", 0.7)
     assert told["flagged"] == 2
     assert told["precision"] == 0.5
     assert told["recall"] == 0.5
