@@ -30,7 +30,10 @@ class ImageData(Dataset[tuple[Tensor, int]]):
     """Images and labels as a torch Dataset that can name, show and fingerprint its images.
 
     Made by :func:`load_dataset` or :meth:`from_dataset`, whose ``spec``, ``split`` and ``on_bad_image`` it keeps.
-    ``data[i]`` is ``(image, label)``: float32 (C, H, W) normalised for the network, and an int.
+    ``data[i]`` is ``(image, label)``: float32 (C, H, W) normalised for the network, and an int. ``classes`` are the
+    names of the classes, in the order of the labels; ``labels`` (N,) int64 are known without reading an image; ``mean``
+    and ``std``, one per channel, are what normalisation subtracts and divides by; ``preprocessing`` holds the settings
+    of size and normalisation as JSON-able values.
     """
 
     def __init__(
@@ -41,6 +44,12 @@ class ImageData(Dataset[tuple[Tensor, int]]):
             raise DataError(f"data set {spec!r} has no images in its {split} split")
         self._source = source
         self._steps = steps
+        self.classes = source.classes
+        self.labels = source.labels
+        self.mean = steps.mean
+        self.std = steps.std
+        # There and back makes lists of tuples, so that a manifest read back equals the one written.
+        self.preprocessing: dict[str, Any] = json.loads(json.dumps(vars(steps)))
         self.spec = spec
         self.split = split
         self.on_bad_image = on_bad_image
@@ -64,27 +73,22 @@ class ImageData(Dataset[tuple[Tensor, int]]):
     ) -> ImageData:
         """Wrap any map-style torch Dataset of (image, label).
 
-        A floating-point tensor (C, H, W) is taken as the network's finished input: ``mean`` and ``std`` only
-        say how it was normalised, so that it can be shown. A Pillow image or uint8 array is raw: it is
-        converted, resized, cropped and normalised as :func:`load_dataset` does, by default to 3 channels
-        with mean 0 and std 1. A data set without length or classes, a label that is no class, and bad settings are
-        DataErrors.
+        A floating-point tensor (C, H, W) is taken as the network's finished input: ``mean`` and ``std`` only say how it
+        was normalised, so that it can be shown. A Pillow image or uint8 array is raw: it is converted, resized, cropped
+        and normalised as :func:`load_dataset` does, by default to 3 channels with mean 0 and std 1. A data set without
+        length or classes, a label that is no class, and bad settings are DataErrors.
 
         Parameters
         ----------
-        dataset : Dataset
-            Has ``__len__`` and ``__getitem__``.
         classes : sequence of str, optional
             Names of the classes; by default ``dataset.classes``.
         labels : sequence of int, optional
-            (N,); by default ``dataset.targets`` or ``.labels`` (also through ``Subset`` and
-            ``TensorDataset``), else every item is read once.
-        names : sequence of str, optional
-            (N,) names for reports.
+            (N,); by default ``dataset.targets`` or ``.labels`` (also through ``Subset`` and ``TensorDataset``), else
+            every item is read once.
+        names, spec, split : sequence of N str, str, str, optional
+            What reports call the images, and how a manifest names the data.
         image_size, crop, mean, std, channels, on_bad_image
             As in :func:`load_dataset`.
-        spec, split : str
-            How a manifest names the data.
 
         Examples
         --------
@@ -103,7 +107,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         return cls(source, steps, spec=spec, split=split, on_bad_image=on_bad_image)
 
     def __len__(self) -> int:
-        return len(self._source.labels)
+        return len(self.labels)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         """Return ``(image, label)``; an unreadable image is a BadImageError whatever ``on_bad_image`` is."""
@@ -111,7 +115,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         image, finished = self._read(i)
         if not finished:
             image = self._steps.normalise(image)
-        return image, int(self._source.labels[i])
+        return image, int(self.labels[i])
 
     def picture(self, i: int) -> Tensor:
         """Return image ``i`` for display: float32 (C, H, W) in [0, 1], cropped and resized, not normalised.
@@ -133,16 +137,6 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         return self._source.names[self._index(i)]
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the labels."""
-        return self._source.classes
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(N,) int64, known without reading an image."""
-        return self._source.labels
-
-    @property
     def masks(self) -> Mapping[str, np.ndarray] | None:
         """Known regions of the images by name, (N, H, W) of bool each, as the source has them: before any resizing.
 
@@ -153,24 +147,8 @@ class ImageData(Dataset[tuple[Tensor, int]]):
     @property
     def empty_classes(self) -> tuple[str, ...]:
         """Classes without a single image."""
-        # minlength, or classes after the last one met would be missing from the counts.
-        counts = np.bincount(self.labels, minlength=len(self.classes))
-        return tuple(name for name, count in zip(self.classes, counts, strict=True) if count == 0)
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """Per channel, what normalisation subtracts."""
-        return self._steps.mean
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Per channel, what normalisation divides by."""
-        return self._steps.std
-
-    @property
-    def preprocessing(self) -> dict[str, Any]:
-        """The settings of size and normalisation as JSON-able values, for a manifest."""
-        return self._steps.as_dict()
+        met = set(self.labels.tolist())
+        return tuple(name for label, name in enumerate(self.classes) if label not in met)
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:

@@ -129,7 +129,7 @@ def make_loader(
     pin_memory: bool = False,
     seed: int = 0,
 ) -> BatchLoader:
-    """Make batches of a data set.
+    """Make batches of a data set; a setting out of range is a DataError.
 
     Unreadable images follow ``data.on_bad_image``: an error that names the file, or left out and reported in
     the ``skipped`` of one batch and of the loader. A batch without any readable image is not yielded; what it
@@ -137,24 +137,16 @@ def make_loader(
 
     Parameters
     ----------
-    data : ImageData
     batch_size : int
         Images per batch, at least 1; the last may be smaller.
     indices : sequence of int, optional
         (n,) which images, in this order; by default all.
-    shuffle : bool
-        Draw a new order for every pass.
+    shuffle, seed : bool, int
+        Whether to draw a new order for every pass, and what fixes these orders.
     num_workers : int
         Processes that read ahead; 0 reads in this one.
     pin_memory : bool
         Page-locked batches for fast copies to a GPU; without one, no effect.
-    seed : int
-        Fixes the orders of ``shuffle``.
-
-    Returns
-    -------
-    BatchLoader
-        Yields :class:`Batch`; has ``n_images``, ``labels`` and ``skipped``. A setting out of range is a DataError.
 
     Examples
     --------

@@ -56,16 +56,10 @@ def reason_of(error: Exception) -> str:
 
 
 def image_to_tensor(image: Image.Image, channels: int) -> Tensor:
-    """Convert a Pillow image of any mode to a tensor.
+    """Convert a Pillow image of any mode to (channels, H, W), of 1 or 3 channels: uint8, or float32 in [0, 1].
 
     The EXIF orientation is applied. Transparency is dropped, as torchvision's loader does. Integer modes of
     more than 8 bits are divided by 65535 instead of being clipped at 255 as Pillow's own conversion does.
-
-    Returns
-    -------
-    Tensor
-        (channels, H, W), of 1 (grey) or 3 channels (red, green, blue): uint8, or float32 in [0, 1] for modes of more
-        than 8 bits. Errors are those of ``READ_ERRORS``.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode in _INTEGER_MODES or image.mode == "F":
@@ -112,8 +106,3 @@ def array_to_tensor(pixels: np.ndarray | Tensor) -> Tensor:
     if tensor.dim() != 3:
         raise ValueError(f"it has shape {tuple(pixels.shape)}, expected two or three axes")
     return tensor
-
-
-def to_unit_range(pixels: Tensor) -> Tensor:
-    """Return float32 in [0, 1]: uint8 divided by 255, floating point as it is."""
-    return pixels.float() if pixels.is_floating_point() else pixels.float().div_(255)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interpnet.datasets._pixels import match_channels, to_unit_range
+from interpnet.datasets._pixels import match_channels
 from interpnet.errors import DataError
 from interpnet.support.checks import is_whole, whole_number
 
@@ -31,12 +30,6 @@ class Preprocessing:
     mean: tuple[float, ...]  # one per channel, like std
     std: tuple[float, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON-able values, with the names :func:`load_dataset` takes."""
-        # There and back makes lists of tuples, so that a manifest read back equals the one written.
-        settings: dict[str, Any] = json.loads(json.dumps(vars(self)))
-        return settings
-
     def shape(self, pixels: Tensor) -> Tensor:
         """Channels, size and crop: (C, H, W) of any type to float32 (channels, H', W') in [0, 1].
 
@@ -47,7 +40,10 @@ class Preprocessing:
             pixels = _resize(pixels, self.image_size)
         if self.crop is not None:
             pixels = _centre(pixels, self.crop)
-        return to_unit_range(pixels)
+        unit = pixels.float()
+        if pixels.is_floating_point():
+            return unit
+        return unit.div_(255)
 
     def normalise(self, images: Tensor) -> Tensor:
         """(..., C, H, W) in [0, 1] to the network's input."""

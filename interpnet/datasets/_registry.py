@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -29,22 +29,15 @@ _DIGITS_TEST_EVERY = 5
 _FETCH_ERRORS = (RuntimeError, OSError, ValueError, EOFError)
 
 
-class _Normalisation(NamedTuple):
-    """Per channel, mean and standard deviation of pixels in [0, 1]."""
-
-    mean: Sequence[float]
-    std: Sequence[float]
-
-
-# ImageNet's, which most published networks were trained with.
-_PHOTOS = _Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# Mean and standard deviation of pixels in [0, 1], per channel. Photos have ImageNet's, as most published networks.
+_PHOTOS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # Rounded from 900 training images of single-6c; options change them little.
-_FLOWER = _Normalisation((0.61, 0.59, 0.57), (0.17, 0.18, 0.21))
-_NORMALISATION = {
+_FLOWER = ((0.61, 0.59, 0.57), (0.17, 0.18, 0.21))
+_NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     # Over the 1,442 training images of the split below.
-    "digits": _Normalisation((0.3051,), (0.3762,)),
-    "mnist": _Normalisation((0.1307,), (0.3081,)),
-    "cifar10": _Normalisation((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "digits": ((0.3051,), (0.3762,)),
+    "mnist": ((0.1307,), (0.3081,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
 }
 
 
@@ -61,7 +54,9 @@ def load_dataset(
     on_bad_image: str = "fail",
     download: bool = True,
 ) -> ImageData:
-    """Load a data set by name.
+    """Load a data set by name; of files nothing but the labels is read yet.
+
+    Unknown names, missing or empty folders, failed downloads and bad settings are DataErrors.
 
     Parameters
     ----------
@@ -72,8 +67,7 @@ def load_dataset(
           and one of ``test``, ``val``, ``valid``, ``validation``, these are the splits, with the training
           folder's classes; otherwise the whole folder is either split. Hidden files and folders are not data.
         - ``"an8flower-single-6c"``, ``"an8flower-double-12c"``: generated, and kept below ``root``; with options as
-          in ``"an8flower-single-6c?shortcut=pot&strength=0.9&size=64"``, see :func:`interpnet.datasets.an8flower`,
-          which also gives the masks.
+          in ``"an8flower-single-6c?shortcut=pot&strength=0.9&size=64"``, see :func:`interpnet.datasets.an8flower`.
         - ``"an8flower-released:PATH"``: see :func:`interpnet.datasets.released_an8flower`.
     split : str
         ``"train"`` or ``"test"``; an8Flower has more.
@@ -93,12 +87,6 @@ def load_dataset(
     download : bool
         Whether torchvision may fetch what is not there.
 
-    Returns
-    -------
-    ImageData
-        Of files nothing but the labels is read yet. Unknown names, missing or empty folders, failed downloads and bad
-        settings are DataErrors.
-
     Examples
     --------
     >>> data = load_dataset("digits", split="test", image_size=16)
@@ -114,7 +102,7 @@ def load_dataset(
     folder = Path(root or "data")
     if is_flower:
         source: Source = _flower(spec, split, folder)
-        usual = _FLOWER
+        usual: tuple[Sequence[float], Sequence[float]] = _FLOWER
     elif word == _FOLDER:
         source = _read_folder(path, split)
         usual = _PHOTOS
@@ -127,11 +115,11 @@ def load_dataset(
         usual = _NORMALISATION[spec]
     else:
         raise _unknown(spec)
-    channels = channels or len(usual.mean)
+    channels = channels or len(usual[0])
     if mean is None:
-        mean = _fitted(usual.mean, channels)
+        mean = _fitted(usual[0], channels)
     if std is None:
-        std = _fitted(usual.std, channels)
+        std = _fitted(usual[1], channels)
     steps = make_preprocessing(channels=channels, image_size=image_size, crop=crop, mean=mean, std=std)
     return ImageData(source, steps, spec=spec, split=split, on_bad_image=on_bad_image)
 
@@ -188,12 +176,9 @@ def _digits(split: str) -> tuple[Float32, Int64]:
 
     bunch = load_digits()
     labels = np.asarray(bunch.target, dtype=np.int64)
-    # The position of each image among those of its class: every fifth of them is for testing.
-    rank = np.zeros(len(labels), dtype=np.int64)
+    is_test = np.zeros(len(labels), dtype=np.bool_)
     for digit in range(10):
-        members = np.flatnonzero(labels == digit)
-        rank[members] = np.arange(len(members))
-    is_test = rank % _DIGITS_TEST_EVERY == _DIGITS_TEST_EVERY - 1
+        is_test[np.flatnonzero(labels == digit)[_DIGITS_TEST_EVERY - 1 :: _DIGITS_TEST_EVERY]] = True
     chosen = is_test == (split == "test")
     return (np.asarray(bunch.images)[chosen] / 16).astype(np.float32), labels[chosen]
 

@@ -36,8 +36,7 @@ class Source(ABC):
     def read(self, i: int, channels: int) -> tuple[Tensor, bool]:
         """Return image ``i`` (C, H, W), and whether it is finished: normalised for the network already.
 
-        An image that is not is uint8, or float32 in [0, 1]. ``channels`` is what the caller will convert it to; a
-        decoder that can, converts itself.
+        One that is not is uint8, or float32 in [0, 1]. The caller converts to ``channels``; a decoder may do so itself.
         """
 
     @abstractmethod

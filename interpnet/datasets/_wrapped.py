@@ -20,10 +20,7 @@ _SAMPLED_ITEMS = 256
 
 
 class DatasetSource(Source):
-    """A map-style torch Dataset of (image, label).
-
-    The image may be a Pillow image or uint8 tensor (raw pixels), or a float tensor, a finished input.
-    """
+    """A map-style torch Dataset of images, Pillow's or uint8 (raw pixels) or floats (finished inputs), and labels."""
 
     def __init__(
         self, dataset: Any, classes: Sequence[str] | None, labels: Any = None, names: Sequence[str] | None = None
@@ -46,7 +43,7 @@ class DatasetSource(Source):
         checked = _checked_labels(labels, n, len(classes))
         if len(names) != n:
             raise DataError(f"names has {len(names)} entries for {n} images")
-        super().__init__(checked, [str(name) for name in classes], [str(name) for name in names])
+        super().__init__(checked, [*map(str, classes)], [*map(str, names)])
         self.dataset = dataset
 
     def read(self, i: int, channels: int) -> tuple[Tensor, bool]:

@@ -67,8 +67,7 @@ def load_model(
     num_classes : int, optional
         Size of the classifier; by default the architecture's own.
     seed : int
-        Fixes random weights, so that the same words give the same network. Torch's global random state
-        is untouched.
+        Fixes random weights, so that the same words give the same network. Torch's global random state is untouched.
 
     Returns
     -------

@@ -105,8 +105,7 @@ def train(
 
     References
     ----------
-    Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019; Smith & Topin,
-    "Super-convergence", 2018.
+    Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019; Smith & Topin, "Super-convergence", 2018.
 
     Examples
     --------

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from interpnet.datasets._an8flower.exact import Draws, Vector, clamped, sincos, vectors
-from interpnet.datasets._an8flower.render import Mask
-from interpnet.support.types import Float32
+from interpnet.support.types import Bools, Float32
 
 _GRID = 6
 # Twelve values of a cue, light ones first: a data set of six classes uses the first six.
@@ -37,7 +36,7 @@ class Backdrop(NamedTuple):
     """A picture without its plant (3, H, W) in [0, 1], and where its cue is (H, W)."""
 
     pixels: Float32
-    cue: Mask
+    cue: Bools
 
 
 class Place(NamedTuple):
@@ -133,7 +132,7 @@ def _stripes(at: Float32, value: int, phase: float) -> Float32:
     return stripes
 
 
-def _stamp(pixels: Float32, cue: Mask, value: int) -> None:
+def _stamp(pixels: Float32, cue: Bools, value: int) -> None:
     """Paint a coloured plate with a pale sign in the lower right corner."""
     side = len(cue)
     # Seven dots per side, five of the sign and a rim; each dot has whole pixels, so that the sign stays sharp.
@@ -148,7 +147,7 @@ def _stamp(pixels: Float32, cue: Mask, value: int) -> None:
     cue[plate, plate] = True
 
 
-def _ball(pixels: Float32, cue: Mask, at: Float32, value: int, jitter: list[float]) -> None:
+def _ball(pixels: Float32, cue: Bools, at: Float32, value: int, jitter: list[float]) -> None:
     """Paint a grey ball at one of twelve places near the frame."""
     dx = (at - (_BALL_X[value] + 0.4 * jitter[0]))[None, :]
     dy = (at - (_BALL_Y[value] + 0.4 * jitter[1]))[:, None]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from interpnet.datasets._an8flower.cache import Arrays, read_folder, write_folder
 from interpnet.datasets._an8flower.options import (
@@ -26,10 +25,7 @@ from interpnet.datasets._an8flower.options import (
 from interpnet.datasets._an8flower.scene import IN_CUE, IN_PETALS, IN_PLANT, IN_STEM, TOUCHES_PLANT, picture
 from interpnet.errors import DataError, did_you_mean
 from interpnet.support.checks import one_of, whole_number
-from interpnet.support.types import Float64, Int64
-
-Bytes = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
+from interpnet.support.types import Bools, Bytes, Float64, Int64
 
 MASKS = ("petals", "stem", "plant", "background", "discriminative")
 _BITS = {"petals": IN_PETALS, "stem": IN_STEM, "plant": IN_PLANT}
@@ -56,7 +52,7 @@ class An8Flower:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def mask(self, name: str) -> Mask:
+    def mask(self, name: str) -> Bools:
         """Return one mask (N, H, W): a pixel is in a part if at least two of its four samples show it.
 
         The masks are ``"petals"``; ``"stem"``; ``"plant"`` (both, the flower's centre and the leaves, without the
@@ -73,21 +69,21 @@ class An8Flower:
         return _has(self.regions, _BITS[name])
 
     @cached_property
-    def masks(self) -> dict[str, Mask]:
+    def masks(self) -> dict[str, Bools]:
         """All masks of :meth:`mask`, by name."""
         return {name: self.mask(name) for name in MASKS}
 
     @property
-    def cue_agrees(self) -> Mask | None:
+    def cue_agrees(self) -> Bools | None:
         """(N,) whether the cue's value is the label; None without a shortcut."""
         return None if self.cue is None else np.equal(self.cue, self.labels)
 
     @property
-    def shortcut_mask(self) -> Mask | None:
+    def shortcut_mask(self) -> Bools | None:
         """(N, H, W) where the planted cue is, outside the plant; None without a shortcut."""
         return None if self.cue is None else _has(self.regions, IN_CUE)
 
-    def named_masks(self) -> dict[str, Mask]:
+    def named_masks(self) -> dict[str, Bools]:
         """Return all masks, with that of the planted shortcut as ``"shortcut"`` where there is one."""
         planted = self.shortcut_mask
         return self.masks if planted is None else {**self.masks, "shortcut": planted}
@@ -255,9 +251,9 @@ def make_range(options: FlowerOptions, split: str, first: int, last: int) -> Arr
     return arrays
 
 
-def _has(regions: Bytes, bits: int | Bytes) -> Mask:
+def _has(regions: Bytes, bits: int | Bytes) -> Bools:
     """Return where a byte of regions has any of the bits."""
-    shown: Mask = (regions & bits) != 0
+    shown: Bools = (regions & bits) != 0
     return shown
 
 

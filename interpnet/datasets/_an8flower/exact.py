@@ -11,7 +11,8 @@ import hashlib
 import math
 
 import numpy as np
-import numpy.typing as npt
+
+from interpnet.support.types import Bytes, Float32
 
 Vector = tuple[float, float, float]
 _TAU = 6.283185307179586
@@ -34,7 +35,7 @@ class Draws:
         # The upper half of the product, with no bias that could be seen; a remainder would favour low numbers.
         return int(self._bits.random_raw()) * n >> 64
 
-    def bytes(self, n: int) -> npt.NDArray[np.uint8]:
+    def bytes(self, n: int) -> Bytes:
         """Return n random bytes, the same on machines of either byte order."""
         words = self._bits.random_raw((n + 7) // 8).astype("<u8", copy=False)
         return words.view(np.uint8)[:n]
@@ -46,9 +47,9 @@ def vectors(text: str) -> tuple[Vector, ...]:
     return tuple((x, y, z) for x, y, z in rows)
 
 
-def clamped(values: np.ndarray, low: float, high: float) -> npt.NDArray[np.float32]:
+def clamped(values: np.ndarray, low: float, high: float) -> Float32:
     """Return the values, at least ``low`` and at most ``high``."""
-    inside: npt.NDArray[np.float32] = np.minimum(np.maximum(values, low), high)
+    inside: Float32 = np.minimum(np.maximum(values, low), high)
     return inside
 
 

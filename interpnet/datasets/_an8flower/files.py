@@ -8,13 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from interpnet.errors import DataError, did_you_mean
-from interpnet.support.types import Int64
-
-Bytes = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
+from interpnet.support.types import Bools, Bytes, Int64
 
 _PICTURE = re.compile(r"class(\w+?)_img(\d+)_p(\d+)_r(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
 _MASK_ENDINGS = ("_mask.png", "_mask.jpg", ".png")
@@ -30,7 +26,7 @@ class ReleasedFlower:
     images: Bytes  # (N, H, W, 3)
     labels: Int64  # (N,)
     classes: tuple[str, ...]  # the folders' names, sorted
-    mask: Mask  # (N, H, W), the pixels that tell the class
+    mask: Bools  # (N, H, W), the pixels that tell the class
     names: tuple[str, ...]  # paths below the folder, with forward slashes
     individual: Int64  # (N,), the number after p in the file's name
     angle: Int64  # (N,), the number after r
@@ -38,7 +34,7 @@ class ReleasedFlower:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def named_masks(self) -> dict[str, Mask]:
+    def named_masks(self) -> dict[str, Bools]:
         """Return what tells the class, by name."""
         return {"discriminative": self.mask}
 
@@ -69,38 +65,36 @@ def released_an8flower(path: str | os.PathLike[str]) -> ReleasedFlower:
     if not root.is_dir():
         what = {True: "is a file", False: "does not exist"}[root.exists()]
         raise DataError(f"an8Flower folder {str(path)!r} {what}; give the folder of the class folders")
-    pictures = {entry.name: _pictures(entry) for entry in sorted(root.iterdir()) if entry.is_dir()}
-    pictures = {name: files for name, files in pictures.items() if files}
-    classes = tuple(pictures)
-    if not classes:
+    found = _pictures(root)
+    if not found:
         raise DataError(
             f"an8Flower folder {str(path)!r} has no class folders of pictures; expected CLASS/classC_imgI_pP_rR.jpg"
         )
     # Looked for before a picture is read, so that missing masks are known in a moment.
-    mask_files = _mask_files(pictures)
+    mask_files = _mask_files([file for *_, file in found])
+    names = tuple(file.relative_to(root).as_posix() for *_, file in found)
     images: list[Bytes] = []
-    names: list[str] = []
-    masks: list[Mask] = []
-    numbers: list[tuple[int, int, int]] = []
-    for label, name in enumerate(classes):
-        for file, individual, angle in pictures[name]:
-            where = f"{name}/{file.name}"
-            image = _read(file, "RGB", where)
-            if images and image.shape != images[0].shape:
-                raise DataError(
-                    f"picture {where!r} is {_size(image)} pixels, but {names[0]!r} is {_size(images[0])}; "
-                    "all must have one size"
-                )
-            masks.append(_mask_of(mask_files[file], image, file.parent))
-            images.append(image)
-            names.append(where)
-            numbers.append((label, individual, angle))
-    labels, individuals, angles = np.array(numbers, dtype=np.int64).T
-    return ReleasedFlower(np.stack(images), labels, classes, np.stack(masks), tuple(names), individuals, angles)
+    masks: list[Bools] = []
+    for name, (*_, file) in zip(names, found, strict=True):
+        image = _read(file, "RGB", name)
+        images.append(image)
+        if image.shape != images[0].shape:
+            raise DataError(
+                f"picture {name!r} is {_size(image)} pixels, but {names[0]!r} is {_size(images[0])}; "
+                "all must have one size"
+            )
+        mask_name = mask_files[file].relative_to(root).as_posix()
+        masks.append(_read(mask_files[file], "L", mask_name) >= _MASK_FROM)
+        _check_mask(masks[-1], image, mask_name)
+    folders = [folder for folder, *_ in found]
+    classes, labels = np.unique(folders, return_inverse=True)
+    individuals, angles = np.array([(p, r) for _, _, p, r, _ in found], dtype=np.int64).T
+    return ReleasedFlower(
+        np.stack(images), labels, tuple(classes.tolist()), np.stack(masks), names, individuals, angles
+    )
 
 
-def check_mask(mask: Mask, image: Bytes, name: str) -> None:
-    """Refuse a mask (H, W) of another size than its image (H, W, 3), without a pixel, or with all of them."""
+def _check_mask(mask: Bools, image: Bytes, name: str) -> None:
     if mask.shape != image.shape[:2]:
         raise DataError(f"mask {name!r} is {_size(mask)} pixels, expected {_size(image)} (height x width) as its image")
     for fault, found in (("empty", not mask.any()), ("full", mask.all())):
@@ -108,33 +102,32 @@ def check_mask(mask: Mask, image: Bytes, name: str) -> None:
             raise DataError(f"mask {name!r} is {fault}; expected the pixels that tell the class, some but not all")
 
 
-def _pictures(folder: Path) -> list[tuple[Path, int, int]]:
-    """Return a class folder's pictures with the numbers in their names, in the order of these numbers."""
+def _pictures(root: Path) -> list[tuple[str, int, int, int, Path]]:
+    """Return each picture's folder, the numbers in its name, and its path, in this order."""
     found = []
-    for file in folder.iterdir():
+    for file in root.glob("*/*"):
         match = _PICTURE.fullmatch(file.name)
         # NAME.png beside NAME.jpg is its mask.
         if match and not (file.suffix.lower() == ".png" and _has_jpeg(file)):
-            found.append((int(match[2]), int(match[3]), int(match[4]), file))
-    return [(file, individual, angle) for _, individual, angle, file in sorted(found)]
+            found.append((file.parent.name, int(match[2]), int(match[3]), int(match[4]), file))
+    return sorted(found)
 
 
 def _has_jpeg(file: Path) -> bool:
     return any(file.with_suffix(ending).exists() for ending in (".jpg", ".jpeg", ".JPG", ".JPEG"))
 
 
-def _mask_files(pictures: dict[str, list[tuple[Path, int, int]]]) -> dict[Path, Path]:
+def _mask_files(files: list[Path]) -> dict[Path, Path]:
     """Return the mask of every picture, or refuse the folder and name the pictures that have none."""
-    files = {file: _mask_file(file) for own in pictures.values() for file, _, _ in own}
-    masks = {file: mask for file, mask in files.items() if mask is not None}
+    masks = {file: mask for file in files if (mask := _mask_file(file))}
     missing = [file for file in files if file not in masks]
     if not missing:
         return masks
     first = missing[0]
     wanted = f"{first.stem}_mask.png"
     beside = [entry.name for entry in first.parent.iterdir() if entry != first]
-    named = ", ".join(repr(f"{file.parent.name}/{file.name}") for file in missing[:_NAMED])
     # A few names show the pattern that is wrong.
+    named = ", ".join(repr(f"{file.parent.name}/{file.name}") for file in missing[:_NAMED])
     if len(missing) > _NAMED:
         named += f" and {len(missing) - _NAMED} more"
     raise DataError(
@@ -144,29 +137,19 @@ def _mask_files(pictures: dict[str, list[tuple[Path, int, int]]]) -> dict[Path, 
 
 
 def _mask_file(file: Path) -> Path | None:
-    for folder in (file.parent, file.parent / "masks"):
-        for ending in _MASK_ENDINGS:
-            candidate = folder / f"{file.stem}{ending}"
-            if candidate != file and candidate.is_file():
-                return candidate
-    return None
+    folders = (file.parent, file.parent / "masks")
+    candidates = (folder / f"{file.stem}{ending}" for folder in folders for ending in _MASK_ENDINGS)
+    return next((candidate for candidate in candidates if candidate != file and candidate.is_file()), None)
 
 
-def _mask_of(file: Path, image: Bytes, folder: Path) -> Mask:
-    where = f"{folder.name}/{file.relative_to(folder).as_posix()}"
-    mask = _read(file, "L", where) >= _MASK_FROM
-    check_mask(mask, image, where)
-    return mask
-
-
-def _read(file: Path, mode: str, where: str) -> Bytes:
+def _read(file: Path, mode: str, name: str) -> Bytes:
     from PIL import Image
 
     try:
         with Image.open(file) as image:
             return np.asarray(image.convert(mode), dtype=np.uint8)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"picture {where!r} cannot be read ({error}); repair or remove it") from error
+        raise DataError(f"picture {name!r} cannot be read ({error}); repair or remove it") from error
 
 
 def _size(array: np.ndarray) -> str:

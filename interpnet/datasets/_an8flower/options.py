@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,6 @@ _RANGES = {"contrast": (0.0, 1.0), "strength": (0.0, 1.0), "flower": (0.3, 1.2),
 # Twelfths of the circle would leave test views no neighbourhood; six arcs of each split see the plant from all around.
 _PERIOD = 60.0
 _ARCS = {"train": (0.0, 31.0), "validation": (36.0, 43.0), "test": (48.0, 55.0)}
-GUARD_DEGREES = 5.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ def make_options(variant: str, **given: Any) -> FlowerOptions:
             given[name] = whole_number(given[name], name, least=least, most=most, error=DataError)
     for name, (low, high) in _RANGES.items():
         if name in given:
-            given[name] = _number_within(given[name], name, low, high)
+            if not (is_number(given[name]) and low <= given[name] <= high):
+                raise DataError(f"{name} is {given[name]!r}; expected a number from {low:g} to {high:g}")
+            given[name] = float(given[name])
     return FlowerOptions(variant, **given)
 
 
@@ -145,9 +147,7 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     """
     name, _, query = spec.partition("?")
     options: dict[str, Any] = {}
-    if not query:
-        return name.removeprefix("an8flower-"), options
-    for part in query.split("&"):
+    for part in query.split("&") if query else ():
         key, equals, value = part.partition("=")
         if not key or not equals or not value:
             raise DataError(f"data set {spec!r}: {part!r} is no option, expected name=value, joined by '&'")
@@ -159,14 +159,6 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
 
 def _value(text: str) -> int | float | str:
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             return kind(text)
-        except ValueError:
-            continue
     return text
-
-
-def _number_within(value: Any, name: str, low: float, high: float) -> float:
-    if is_number(value) and low <= value <= high:
-        return float(value)
-    raise DataError(f"{name} is {value!r}; expected a number from {low:g} to {high:g}")

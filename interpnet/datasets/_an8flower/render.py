@@ -16,12 +16,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from interpnet.datasets._an8flower.exact import Vector, dot, mix
-from interpnet.support.types import Float32
-
-Mask = npt.NDArray[np.bool_]
+from interpnet.support.types import Bools, Bytes, Float32, Float64
 
 # How a surface is cut: not; by an outline of length extent[0] along u and half width extent[1] (petals, leaves);
 # to heights w from extent[0] to extent[1]; to a radius extent[0].
@@ -50,7 +47,7 @@ class Thing:
     """P surfaces, and the corners of their boxes in the common frame (P, 8, 3)."""
 
     surfaces: tuple[Surface, ...]
-    corners: npt.NDArray[np.float64]
+    corners: Float64
 
 
 def make_thing(surfaces: Sequence[Surface]) -> Thing:
@@ -80,7 +77,7 @@ class Buffers(NamedTuple):
     """What was drawn at each subsample (S, S): depth, the surface's number + 1 (0: nothing) and its brightness."""
 
     depth: Float32
-    surface: npt.NDArray[np.uint8]
+    surface: Bytes
     shade: Float32
 
 
@@ -115,9 +112,9 @@ def _boxes(thing: Thing, camera: Camera, side: int) -> list[list[int]]:
     """Return the samples (top, bottom, left, right) that may show each surface."""
     relative = thing.corners - np.array(camera.eye)
 
-    def along(axis: Vector) -> npt.NDArray[np.float64]:
+    def along(axis: Vector) -> Float64:
         x, y, z = (relative[..., i] * axis[i] for i in range(3))
-        total: npt.NDArray[np.float64] = x + y + z
+        total: Float64 = x + y + z
         return total
 
     depth = along(camera.forward)
@@ -203,10 +200,10 @@ def _along(axis: Vector, camera: Camera, x: Float32, y: Float32) -> Float32:
     return component
 
 
-def _inside(surface: Surface, u: Float32, v: Float32, w: Float32 | None, root: Float32) -> Mask:
+def _inside(surface: Surface, u: Float32, v: Float32, w: Float32 | None, root: Float32) -> Bools:
     """Return where the points of a quadric belong to the surface; a ray that misses (NaN) never does."""
     first, second = surface.extent
-    inside: Mask
+    inside: Bools
     if surface.trim in {PETAL, LEAF}:
         s = u * (1.0 / first)
         rest = 1.0 - s

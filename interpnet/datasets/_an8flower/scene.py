@@ -9,16 +9,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from interpnet.datasets._an8flower.backdrop import CUE_COLOURS, Place, paint
 from interpnet.datasets._an8flower.exact import Draws, Vector, clamped, cross, mix, sincos, unit, vectors
 from interpnet.datasets._an8flower.options import COLOURS, GENERATOR, FlowerOptions, azimuth_of, base_split, draw_cue
 from interpnet.datasets._an8flower.plant import CENTRE, LEAVES, PETALS, POT, POT_DEPTH, POT_FOOT, SOIL, STEM, plant
-from interpnet.datasets._an8flower.render import Buffers, Camera, Mask, Thing, draw
-from interpnet.support.types import Float32
-
-Bytes = npt.NDArray[np.uint8]
+from interpnet.datasets._an8flower.render import Buffers, Camera, Thing, draw
+from interpnet.support.types import Bools, Bytes, Float32
 
 # Bits of a pixel's byte of regions.
 IN_PETALS = 1
@@ -149,7 +146,7 @@ def _sum_of_four(samples: np.ndarray) -> np.ndarray:
     return total
 
 
-def _regions(buffers: Buffers, box: tuple[int, int, int, int], thing: Thing, cue: Mask, shortcut: str | None) -> Bytes:
+def _regions(buffers: Buffers, box: tuple[int, int, int, int], thing: Thing, cue: Bools, shortcut: str | None) -> Bytes:
     """Return the bits of each pixel: a pixel is in a part if at least two of its four samples are."""
     top, bottom, left, right = box
     # Counts of up to four, three bits each: one sum counts all parts.
