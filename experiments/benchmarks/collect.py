@@ -48,10 +48,8 @@ def compare(name: str, memory_format: str, device: torch.device, repeats: int, s
     torch.manual_seed(0)
     model = build()
     batch *= scale
-    with placed(model, device, memory_format) as last, evaluating(model), torch.inference_mode():
-        images = torch.randn(batch, *shape, device=device)
-        if last:
-            images = images.contiguous(memory_format=torch.channels_last)
+    with placed(model, device, memory_format) as put, evaluating(model), torch.inference_mode():
+        images = put(torch.randn(batch, *shape, device=device))
         reader = ScoreReader(find_sites(model, images).select())
         what = Instrument(reads=reader.reads)
         # The engine is attached once for a whole pass over a data set, so it stays attached here while
@@ -74,7 +72,7 @@ def compare(name: str, memory_format: str, device: torch.device, repeats: int, s
     ratios = [bare_s / scored_s for bare_s, scored_s in pairs]
     return {
         "network": name,
-        "format": ("contiguous", "channels_last")[bool(last)],
+        "format": ("contiguous", "channels_last")[images.is_contiguous(memory_format=torch.channels_last)],
         "channels": len(reader.channels),
         "batch": batch,
         "bare_images_per_s": images_per_s[0],

@@ -43,8 +43,7 @@ def passes(subject: Subject, channels: ChannelIndex) -> Passes:
     """Return passes over the test images; use them in evaluation mode, without gradients."""
     nothing = Interpretation(channels, np.zeros((len(subject.classes), len(channels))), subject.classes)
     loader = batches(subject.test, subject.test_labels)
-    cpu = torch.device("cpu")
-    return Passes(subject.model, loader, nothing, cpu, None, channels_last=False, seed=subject.seed)
+    return Passes(subject.model, loader, nothing, put=torch.Tensor.cpu, output=None, seed=subject.seed)
 
 
 def recall(run: Passes, lists: Sequence[Int64] | None) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from interpnet.ablation._checkpoint import Measured
 from interpnet.ablation._removal import Removal
-from interpnet.engine import Instrument, Output, Site, find_sites, instrument, logits_of, to_device
+from interpnet.engine import Instrument, Output, Site, find_sites, instrument, logits_of
 from interpnet.errors import DataError, InterpNetError
 from interpnet.interpretation import Interpretation
 from interpnet.scores import sites_of, unpack
@@ -23,32 +23,30 @@ _KEEP_BYTES = 1 << 30
 
 
 class Passes:
-    """Passes over the images, each with a list of removed channels for every image."""
+    """Passes over the images of ``loader``; ``put`` moves them to where ``model`` is."""
 
     def __init__(
         self,
         model: nn.Module,
         loader: Iterable[Any],
         interpretation: Interpretation,
-        device: torch.device,
-        output: Output | None,
         *,
-        channels_last: bool,
+        put: Callable[[Tensor], Tensor],
+        output: Output | None,
         seed: int,
         measured: Measured | None = None,
     ) -> None:
         self._measured = measured or Measured()
         self._model = model
         self._loader = loader
-        self._device = device
+        self._put = put
         self._output = output
-        self._last = channels_last
         self._kept: list[tuple[Tensor, Tensor]] | None = None
         self.C = len(interpretation.classes)
         first = next(self._batches(), None)  # the network is traced on real images
         if first is None:
             raise DataError("the loader yielded no image; the ablation needs labelled images")
-        trace = find_sites(model, to_device(first[0], device, channels_last=channels_last), output=output)
+        trace = find_sites(model, put(first[0]), output=output)
         if trace.n_outputs != self.C:
             raise InterpNetError(
                 f"the model has {trace.n_outputs} outputs and the interpretation {self.C} classes; "
@@ -96,9 +94,6 @@ class Passes:
                 raise DataError(f"a label lies outside the {self.C} classes 0..{self.C - 1}")
             yield images, labels.cpu()
 
-    def _run(self, images: Tensor) -> Any:
-        return self._model(to_device(images, self._device, channels_last=self._last))
-
     def fill_with_means(self) -> None:
         """Overwrite removed maps with each channel's mean activation instead of zero."""
         sums = {site.name: torch.zeros(site.channels, dtype=torch.float64) for site in self.sites}
@@ -115,7 +110,7 @@ class Passes:
 
         with instrument(self._model, Instrument(reads={site.name: reader(site) for site in self.sites})):
             for images, _ in self._batches():
-                self._run(images)
+                self._model(self._put(images))
         self._removal = Removal(self.sites, torch.cat([sums[site.name] for site in self.sites]).float() / self.n)
 
     def predictions(self, lists: Lists | None, classes: Int64) -> Int64:
@@ -131,7 +126,7 @@ class Passes:
                 rows = np.repeat(np.arange(len(here)), [len(x) for x in here])
                 columns = np.concatenate([nothing, *here])
                 self._removal.set(torch.from_numpy(rows), torch.from_numpy(columns.astype(np.int64)))
-                results.append(logits_of(self._run(images), n, self._output).argmax(1).cpu().numpy())
+                results.append(logits_of(self._model(self._put(images)), n, self._output).argmax(1).cpu().numpy())
                 start += n
         if start != self.n:
             raise DataError(

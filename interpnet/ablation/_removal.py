@@ -25,9 +25,7 @@ class Removal:
         self.sites = tuple(sites)
         self.channels = channel_index(self.sites)
         self.edits = {site.name: self._editor(site) for site in self.sites}
-        self._fill = torch.zeros(len(self.channels))
-        if fill is not None:
-            self._fill = fill
+        self._fill = torch.zeros(len(self.channels)) if fill is None else fill
         self._now: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
 
     def set(self, rows: Tensor, columns: Tensor) -> None:

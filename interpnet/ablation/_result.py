@@ -155,14 +155,8 @@ class AblationResult:
         result: dict[str, Any] = plain(
             {
                 "format": _FORMAT,
-                "classes": self.classes,
-                "support": self.support,
-                "intact": self.intact,
+                **vars(self),
                 "mean_intact": self.mean_intact,
-                "fill": self.fill,
-                "n_images": self.n_images,
-                "repeats": self.repeats,
-                "seed": self.seed,
                 "conditions": conditions,
                 "curve": self.curve and vars(self.curve),
                 "single": single,

@@ -1,10 +1,7 @@
 """Ablation: what a class, and the others, lose when the channels relevant to it are removed.
 
-Every image of class c runs with class c's channels removed (its *own* recall), and, in a second pass, with the channels
-of another class j removed (the *others'* recall of class j), so two passes over the images measure a condition for all
-classes at once. Random controls of the same size, drawn over all channels or layer by layer, say what removing anything
-would do. Source: Oramas et al., ICLR 2019, section 4.1, with the controls its reviewers asked for; docs/method.md,
-section 6.1.
+Source: Oramas et al., ICLR 2019, section 4.1, with the controls its reviewers asked for; docs/method.md, section 6.1,
+says how two passes over the images measure a condition for all classes at once.
 """
 
 from __future__ import annotations
@@ -109,8 +106,8 @@ def ablation_study(
     model = unwrap(model)
     where = resolve_device(device, model)
     measured = Measured(checkpoint, key)
-    with placed(model, where, memory_format) as last, evaluating(model), torch.inference_mode():
-        run = Passes(model, loader, interpretation, where, output, channels_last=last, seed=seed, measured=measured)
+    with placed(model, where, memory_format) as put, evaluating(model), torch.inference_mode():
+        run = Passes(model, loader, interpretation, put=put, output=output, seed=seed, measured=measured)
         if fill == "mean":
             run.fill_with_means()
         conditions = plan.conditions(run.sites)

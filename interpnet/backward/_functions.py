@@ -22,61 +22,51 @@ SendBack = Callable[..., Tensor]
 _FEW = 4
 
 
-class Rectify(torch.autograd.Function):
-    """The value of a rectifier with another derivative: a slope or mask, and ``[R > 0]`` where ``positive``.
+class Rule(torch.autograd.Function):
+    """The value ``run()`` with ``send_back(signal, *saved)`` as its backward; keeps ``saved`` and nothing else.
 
-    ``inplace`` lets the operator overwrite its input, as the network's author wrote it.
+    ``inplace`` says that ``run`` overwrites its input, as the network's author wrote it.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, run: Callable[[], Tensor], slope: Tensor | None, positive: bool, inplace: bool
+        ctx: Any, x: Tensor, run: Callable[[], Tensor], send_back: SendBack, inplace: bool, *saved: Tensor | None
     ) -> Tensor:
-        ctx.save_for_backward(slope)
-        ctx.positive = positive
-        if inplace:
-            ctx.mark_dirty(z)
-            run()
-            return z
-        return run()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
-        signal = grads[0]
-        if ctx.positive:
-            signal = signal.clamp(min=0)
-        (slope,) = ctx.saved_tensors
-        if slope is not None:
-            # On CPUs a product with a boolean mask takes a third of the time of ``where``.
-            if slope.dtype != torch.bool:
-                slope = slope.to(signal.dtype)
-            signal = signal * slope
-        return signal, None, None, None, None
-
-
-class Rule(torch.autograd.Function):
-    """The value ``run()`` with ``send_back(signal, *saved)`` as its backward; keeps ``saved`` and nothing else."""
-
-    @staticmethod
-    def forward(ctx: Any, _x: Tensor, run: Callable[[], Tensor], send_back: SendBack, *saved: Tensor | None) -> Tensor:
         ctx.save_for_backward(*saved)
         ctx.send_back = send_back
+        if inplace:
+            ctx.mark_dirty(x)
+            run()
+            return x
         return run()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        # Nothing for the functions and for what was saved.
-        return (ctx.send_back(grads[0], *ctx.saved_tensors), None, None, *[None] * len(ctx.saved_tensors))
+        # Nothing for the functions, the mark and what was saved.
+        return (ctx.send_back(grads[0], *ctx.saved_tensors), None, None, None, *[None] * len(ctx.saved_tensors))
 
 
-def applied(function: type[torch.autograd.Function], *args: Any) -> Tensor:
-    """Return a function's output, with the function as its node in the autograd graph."""
-    out: Tensor = function.apply(*args)
+def _ruled(
+    x: Tensor, run: Callable[[], Tensor], send_back: SendBack, *saved: Tensor | None, inplace: bool = False
+) -> Tensor:
+    out: Tensor = Rule.apply(x, run, send_back, inplace, *saved)
     return out
 
 
-#: The names of these functions, as their nodes in an autograd graph have them.
-OWN_FUNCTIONS = frozenset({Rectify.__name__, Rule.__name__})
+def rectify(z: Tensor, run: Callable[[], Tensor], slope: Tensor | None, *, positive: bool, inplace: bool) -> Tensor:
+    """Return the value of a rectifier; backward, the signal is multiplied by ``slope``, and by ``[R > 0]`` first."""
+
+    def send_back(signal: Tensor, slope: Tensor | None) -> Tensor:
+        if positive:
+            signal = signal.clamp(min=0)
+        if slope is None:
+            return signal
+        # On CPUs a product with a boolean mask takes a third of the time of ``where``.
+        if slope.dtype != torch.bool:
+            slope = slope.to(signal.dtype)
+        return signal * slope
+
+    return _ruled(z, run, send_back, slope, inplace=inplace)
 
 
 def convolve(
@@ -105,12 +95,12 @@ def convolve(
             return _transposed(signal * _per_channel(scale, signal), weight, size, how)
         return _transposed(signal, _scaled(weight, scale), size, how)
 
-    return applied(Rule, x, run, send_back, weight, scale)
+    return _ruled(x, run, send_back, weight, scale)
 
 
 def scale_channels(x: Tensor, run: Callable[[], Tensor], scale: Tensor) -> Tensor:
     """Return the value of a layer whose gradient is ``R * scale``, one factor per channel; keeps the factors alone."""
-    return applied(Rule, x, run, lambda signal, scale: signal * _per_channel(scale, signal), scale)
+    return _ruled(x, run, lambda signal, scale: signal * _per_channel(scale, signal), scale)
 
 
 def resample_slice(x: Tensor, run: Callable[[], Tensor], key: Sequence[slice]) -> Tensor:
@@ -125,7 +115,7 @@ def resample_slice(x: Tensor, run: Callable[[], Tensor], key: Sequence[slice]) -
         return out
 
     # A fresh tensor: autograd lets no later in-place operator touch a view made in the function.
-    return applied(Rule, x, lambda: run().clone(), send_back)
+    return _ruled(x, lambda: run().clone(), send_back)
 
 
 def resample_pool(x: Tensor, run: Callable[[], Tensor], dense: Callable[[Tensor], Tensor], *, average: bool) -> Tensor:
@@ -137,18 +127,15 @@ def resample_pool(x: Tensor, run: Callable[[], Tensor], dense: Callable[[Tensor]
     shape = tuple(x.shape)
 
     def send_back(signal: Tensor, kept: Tensor | None) -> Tensor:
-        if kept is None:
-            # An average has the same gradient at every input, so zeros do.
-            z = signal.new_zeros(shape)
-        else:
-            z = kept.detach()
+        # An average has the same gradient at every input, so zeros do.
+        z = signal.new_zeros(shape) if kept is None else kept.detach()
         with torch.enable_grad():
             z = z.requires_grad_()
             y = dense(z)
         (down,) = torch.autograd.grad(y, z, nearest(signal, tuple(y.shape[2:])))
         return down
 
-    return applied(Rule, x, run, send_back, None if average else x)
+    return _ruled(x, run, send_back, None if average else x)
 
 
 def _prepared(

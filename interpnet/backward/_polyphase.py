@@ -69,13 +69,7 @@ class _Axis:
 
 
 def nearest(signal: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Resample the spatial axes of (B, C, ...) to ``size`` by nearest neighbour: index floor(i * d / d_hat).
-
-    Examples
-    --------
-    >>> nearest(torch.tensor([[[1.0, 2.0]]]), (4,))
-    tensor([[[1., 1., 2., 2.]]])
-    """
+    """Resample the spatial axes of (B, C, ...) to ``size`` by nearest neighbour: index floor(i * d / d_hat)."""
     for axis, n in enumerate(size, start=2):
         d = signal.shape[axis]
         if d != n:
@@ -142,24 +136,13 @@ def prepare(
     axes = []
     for i, kernel in enumerate(weight.shape[2:]):
         axis = (signal[i], kernel, size[i], how.padding[i], how.dilation[i])
-        if resample:
-            axes.append(_resampled(*axis))
-        else:
-            axes.append(_strided(*axis, how.stride[i]))
+        axes.append(_resampled(*axis) if resample else _strided(*axis, how.stride[i]))
     return Transposed(tuple(axes), _phase_weights(weight, axes, how.groups), how.groups)
 
 
 def whole_factor(d: int, target: int) -> int:
-    """Return target / d where that is whole, else 0.
-
-    Examples
-    --------
-    >>> whole_factor(112, 224), whole_factor(54, 214)
-    (2, 0)
-    """
-    if target % d:
-        return 0
-    return target // d
+    """Return target / d where that is whole, else 0."""
+    return 0 if target % d else target // d
 
 
 def _resampled(d: int, k: int, size: int, padding: tuple[int, int], dilation: int) -> _Axis:

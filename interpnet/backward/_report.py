@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from interpnet.backward._functions import OWN_FUNCTIONS
+from interpnet.backward._functions import Rule
 from interpnet.engine import OPERATORS, Call, backward_nodes, is_custom, node_name
 from interpnet.errors import ModelError
 
@@ -85,7 +85,7 @@ def _escaped(node: Any) -> bool:
     """Whether an autograd node is a rectifier's own, hides one (a custom function), or spells a swish by hand."""
     name = node_name(node)
     if is_custom(node):
-        return name not in OWN_FUNCTIONS
+        return name != Rule.__name__
     return name in _RECTIFIERS or _is_swish(node)
 
 

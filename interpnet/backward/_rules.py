@@ -1,18 +1,7 @@
 """Backward rules: what the signal does at rectifiers and strided convolutions on its way to the image.
 
-With R the incoming signal and z the input of a rectifier ``a`` (docs/method.md, section 5.2):
-
-=============  =====================================================  =====================================
-rule           ReLU                                                   any rectifier (ReLU6, SiLU, GELU, ...)
-=============  =====================================================  =====================================
-``gradient``   ``R * [z > 0]``                                        ``R * a'(z)``
-``deconvnet``  ``R * [R > 0]``                                        ``R * [R > 0]``
-``guided``     ``R * [z > 0] * [R > 0]``                              ``R * a'(z) * [z > 0] * [R > 0]``
-=============  =====================================================  =====================================
-
-``resample=True`` resamples the signal at strided convolutions and slices, ``resample_pool=True`` at strided pooling
-too (docs/method.md, section 5.3). Adaptive pooling counts as pooling where its windows are equal; L_p pooling keeps
-its gradient.
+docs/method.md, sections 5.2 and 5.3, have the rules. Adaptive pooling counts as pooling where its windows are equal;
+L_p pooling keeps its gradient.
 
 While weights take no gradient, convolutions and evaluated BatchNorm keep no activation (a convolution and the
 BatchNorm after it become one step backwards), and a rectifier keeps one byte per position.
@@ -30,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interpnet.backward._functions import Rectify, applied, convolve, resample_pool, resample_slice, scale_channels
+from interpnet.backward._functions import convolve, rectify, resample_pool, resample_slice, scale_channels
 from interpnet.backward._pooling import dense_pooling
 from interpnet.backward._report import RuleReport
 from interpnet.engine import Call, Convolution, Instrument, instrument, slices_of
@@ -43,7 +32,11 @@ RECTIFIER_RULES = ("gradient", "deconvnet", "guided")
 def backward_rules(
     model: nn.Module, *, rectifier: str = "guided", resample: bool = True, resample_pool: bool = False
 ) -> Iterator[RuleReport]:
-    """Run forward passes inside the block under the given backward rules; see the module's table.
+    """Run forward passes inside the block under the given backward rules.
+
+    With R the incoming signal and z the input of a rectifier ``a``, ``"gradient"`` sends back ``R * a'(z)``,
+    ``"deconvnet"`` ``R * [R > 0]``, and ``"guided"`` ``R * a'(z) * [z > 0] * [R > 0]``. ``resample`` resamples the
+    signal at strided convolutions and slices, ``resample_pool`` at strided pooling too.
 
     Yields
     ------
@@ -86,9 +79,7 @@ class _Rules:
             return _rectified(call, x, self.report)
         if call.operator.convolves:
             self.last = _convolved(call, x, self.report)
-            if self.last is None:
-                return None
-            return self.last.output
+            return None if self.last is None else self.last.output
         if call.op == "batch_norm":
             return _normed(call, x, self.last)
         if call.op == "getitem" and self.report.resample:
@@ -115,20 +106,18 @@ class _Convolved:
 
 
 def _rectified(call: Call, z: Tensor, report: RuleReport) -> Tensor | None:
-    """Put a rectifier under the rule of the module's table."""
+    """Put a rectifier under the rule of docs/method.md, section 5.2."""
     report.overridden_calls.append(call.name)
     # The gradient of any other rectifier is autograd's own; of a ReLU the mask alone need be kept.
     if report.rectifier == "gradient" and call.op != "relu":
         return None
-    slope = None
-    if report.rectifier != "deconvnet":
-        slope = _slope(call, z)
+    slope = None if report.rectifier == "deconvnet" else _slope(call, z)
     # Autograd lets no function of its own overwrite every view; those get a copy, which the engine writes back.
     direct = call.inplace and not z._is_view()  # noqa: SLF001
     run = call.run
     if call.inplace and not direct:
         run = call.on(z.clone()).run
-    return applied(Rectify, z, run, slope, report.rectifier != "gradient", direct)
+    return rectify(z, run, slope, positive=report.rectifier != "gradient", inplace=direct)
 
 
 def _slope(call: Call, z: Tensor) -> Tensor:

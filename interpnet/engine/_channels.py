@@ -33,11 +33,6 @@ class Channel:
 class ChannelIndex(Sequence[Channel]):
     """The m channels of a score matrix, in column order: all of the first layer, then the second, ...
 
-    Parameters
-    ----------
-    sizes : tuple of (str, int)
-        Every layer's name with its number of channels, in order.
-
     Raises
     ------
     LayerError
@@ -52,6 +47,7 @@ class ChannelIndex(Sequence[Channel]):
     2
     """
 
+    # Every layer's name with its number of channels.
     sizes: tuple[tuple[str, int], ...]
 
     def __post_init__(self) -> None:

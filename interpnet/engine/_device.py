@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +38,8 @@ def resolve_device(device: str | torch.device | None, model: nn.Module | None = 
     except RuntimeError as error:
         raise ModelError(f"device={device!r} is not a device; expected 'cpu', 'cuda', 'cuda:1', ...") from error
     if chosen.type == "cuda":
-        count = 0
         # A driver may list devices that torch cannot use.
-        if torch.cuda.is_available():
-            count = torch.cuda.device_count()
+        count = torch.cuda.is_available() and torch.cuda.device_count()
         if (chosen.index or 0) >= count:
             raise ModelError(
                 f"device={device!r} was asked for, but this machine has {count or 'no'} usable CUDA "
@@ -61,8 +60,10 @@ def best_device() -> torch.device:
 
 
 @contextmanager
-def placed(model: nn.Module, device: torch.device, memory_format: str = "contiguous") -> Iterator[bool]:
-    """Run a block with ``model`` on ``device`` and in ``memory_format``; yields whether channels_last is on.
+def placed(
+    model: nn.Module, device: torch.device, memory_format: str = "contiguous"
+) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Run a block with ``model`` on ``device`` and in ``memory_format``; yields what puts images there.
 
     ``"auto"`` is channels_last for networks of 2-D convolutions (measured faster on CPU and on tensor
     cores; see experiments/benchmarks/collect.py), else contiguous. The parameters' own tensors come
@@ -79,7 +80,7 @@ def placed(model: nn.Module, device: torch.device, memory_format: str = "contigu
             t.data = t.data.to(device)
             if last and t.dim() == 4:
                 t.data = t.data.contiguous(memory_format=torch.channels_last)
-        yield last
+        yield partial(to_device, device=device, channels_last=last)
     finally:
         for t, data in zip(tensors, originals, strict=True):
             t.data = data

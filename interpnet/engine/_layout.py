@@ -1,8 +1,7 @@
 """Which axis of a tensor holds the channels, and which input pixels each of its positions sees.
 
-The channel axis is set by the operator that made the tensor (a convolution puts it on axis 1, a
-linear map on the last axis) and then followed exactly through permutes, reshapes, slices, pooling,
-sums and concatenations. Where an operator loses it, the layout says which one did, and no guess is made.
+The channel axis is set by a convolution or linear map and followed exactly (docs/engine.md). Where an operator loses
+it, the layout says which one did, and no guess is made.
 """
 
 from __future__ import annotations
@@ -85,12 +84,9 @@ def propagate(call: Call, out: Tensor, inputs: Inputs) -> Layout:
     # Weights put the channels where they belong, whatever came in.
     if not inputs and axes not in {"convolution", "transposed", "features"}:
         return Layout(None, why=f"the output of {call.op!r} does not depend on the images by a followed path")
-    layout = _RULES.get(axes, _lost)(call, out, inputs)
-    return layout or Layout(None, why=f"{call.op!r} is not known to keep the channel axis")
-
-
-def _lost(_call: Call, _out: Tensor, _inputs: Inputs) -> None:
-    """Return no layout: nothing is known of the operator's axes."""
+    if axes in _RULES:
+        return _RULES[axes](call, out, inputs)
+    return Layout(None, why=f"{call.op!r} is not known to keep the channel axis")
 
 
 def _features(_call: Call, out: Tensor, inputs: Inputs) -> Layout:
@@ -137,9 +133,9 @@ def _merge(a: Layout, b: Layout) -> Layout:
     return Layout(a.axis, {axis: union for axis, union in unions.items() if union is not None})
 
 
-def _placeless(_call: Call, out: Tensor, inputs: Inputs) -> Layout | None:
-    x, layout = inputs[0]
-    return replace(layout, fields={}) if out.shape == x.shape else None
+def _placeless(_call: Call, _out: Tensor, inputs: Inputs) -> Layout:
+    """Keep the axes; where along them a value came from is not followed."""
+    return replace(inputs[0][1], fields={})
 
 
 def _pool(call: Call, out: Tensor, inputs: Inputs) -> Layout:
@@ -281,7 +277,7 @@ def _resize(_call: Call, out: Tensor, inputs: Inputs) -> Layout:
     return replace(layout, fields=fields)
 
 
-_RULES: dict[str, Callable[[Call, Tensor, Inputs], Layout | None]] = {
+_RULES: dict[str, Callable[[Call, Tensor, Inputs], Layout]] = {
     "convolution": _convolution,
     "transposed": _convolution,
     "features": _features,

@@ -106,7 +106,7 @@ cat                  cat         -                                 cat concat co
 -                    split       moves                             chunk split tensor_split split_with_sizes
 -                    resize      affine                            interpolate upsample
 -                    placeless   moves                             roll flip
--                    placeless   -                                 sort
+-                    placeless   -                                 sort max_unpool#d
 -                    same        moves                             clone contiguous identity to type type_as float
 -                    same        moves                             double cuda cpu
 -                    same        affine                            neg cumsum
@@ -145,13 +145,7 @@ OPERATORS = {row.name: row for row in _rows()}
 
 @lru_cache(maxsize=4096)
 def operator(name: str) -> Operator:
-    """Return what is known of the operator of that name; one without a row has no kind, axes or facts.
-
-    Examples
-    --------
-    >>> operator("silu").kind, operator("tanh").squashes, operator("fft").kind
-    ('rectifier', True, '')
-    """
+    """Return what is known of the operator of that name; one without a row has no kind, axes or facts."""
     return OPERATORS.get(name) or Operator(name)
 
 

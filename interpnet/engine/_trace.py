@@ -1,19 +1,7 @@
 """The engine: every operator call of a forward pass, by a stable name, to read, edit or re-rule.
 
-A network's forward pass is a sequence of operator calls. :func:`instrument` watches them with a
-:class:`torch.overrides.TorchFunctionMode`, so that ``nn.ReLU``, ``nn.ReLU(inplace=True)``,
-``F.relu``, ``torch.relu_`` and a module called twice all look alike, and keeps a stack of module
-names beside it, so that each call has a readable name. It is the only place in this project that
-registers hooks, and it removes them, also after an exception.
-
-Names
------
-``layer1.0.relu``
-    the first call of that ``torch.nn`` module, ``layer1.0.relu:1`` the second one;
-``inception3a.branch1:relu``
-    the first ``relu`` called by that module's own code, ``inception3a.branch1:relu:1`` the second;
-``relu``
-    the first ``relu`` called by the network's own outermost code.
+:func:`instrument` watches the calls with a :class:`torch.overrides.TorchFunctionMode`, so that all spellings of an
+operator look alike, and a stack of module names gives each call its name (docs/engine.md has the names).
 """
 
 from __future__ import annotations
@@ -66,16 +54,14 @@ class _Engine(TorchFunctionMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.instruments: list[Instrument] = []
-        self._reads: dict[str, list[Read]] = {}
-        self._edits: list[Mapping[str, Edit]] = []
-        self._ruling = Instrument()
-        self._observers: list[Callable[[Call, Any], None]] = []
+        self._sort()
         self._calls: Counter[str] = Counter()
         self._stack: list[str] = [""]
         self._handles: list[Any] = []
         self._single: set[str] = set()
         for name, module in model.named_modules():
-            path = _clean(name)
+            # Compiling adds names of wrappers.
+            path = ".".join(part for part in name.split(".") if part != "_orig_mod")
             if next(module.children(), None) is None and _is_torch_layer(module):
                 self._single.add(path)
             self._hook(module, path, root=module is model)
@@ -109,7 +95,7 @@ class _Engine(TorchFunctionMode):
 
     def _sort(self) -> None:
         """Sort what the instruments ask for by what the hot path looks up."""
-        self._reads = {}
+        self._reads: dict[str, list[Read]] = {}
         for what in self.instruments:
             for name, read in what.reads.items():
                 self._reads.setdefault(name, []).append(read)
@@ -190,11 +176,6 @@ def _run(call: Call, rule: Rule | None, edits: Sequence[Edit], *, rule_inplace: 
     return target.copy_(out)
 
 
-def _clean(path: str) -> str:
-    """Return a module path without the wrapper names that compiling adds."""
-    return ".".join(part for part in path.split(".") if part != "_orig_mod")
-
-
 def _is_torch_layer(module: nn.Module) -> bool:
     return any(c.__module__.startswith("torch.nn.modules") and c is not nn.Module for c in type(module).__mro__)
 
@@ -272,9 +253,7 @@ def unwrap(model: nn.Module) -> nn.Module:
         return unwrap(inner)
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
-            part = "it"
-            if name:
-                part = f"its part {name!r}"
+            part = f"its part {name!r}" if name else "it"
             raise ModelError(
                 f"the model cannot be traced: {part} is a TorchScript module, which hides its operators. "
                 "Pass the original Python module with the same weights instead."

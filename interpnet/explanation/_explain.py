@@ -26,37 +26,18 @@ COMBINATIONS = ("max", "mean", "response")
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a network says what it says about each image of a batch.
+    """Why a network says what it says about each image of a batch."""
 
-    Attributes
-    ----------
-    classes, predictions : Tensor (B,) int64
-        The class explained, and the one predicted.
-    confidences : Tensor (B,)
-        Softmax probability of the explained class.
-    channels, responses : list of list of Channel, and of float
-        For each image up to k channels with the largest positive response (weight times score), best first.
-    heatmaps : Tensor (B, k, H, W)
-        Each min-max normalised to [0, 1]; zero where an image has fewer than k channels or a blank map.
-    combined : Tensor (B, H, W)
-        The k put together, by default their pixel-wise maximum; see :func:`combine`.
-    signals : Tensor (B, k, C, H, W)
-        The raw signals.
-    rectifiers_seen, rectifiers_overridden : int
-        How many rectifier calls the forward pass made, and how many were under the rule (always equal: a
-        mismatch raises).
-    """
-
-    classes: Tensor
-    predictions: Tensor
-    confidences: Tensor
-    channels: list[list[Channel]]
-    responses: list[list[float]]
-    heatmaps: Tensor
-    combined: Tensor
-    signals: Tensor
-    rectifiers_seen: int
-    rectifiers_overridden: int
+    classes: Tensor  # (B,) int64: the class explained
+    predictions: Tensor  # (B,) int64: the class predicted
+    confidences: Tensor  # (B,): softmax probability of the explained class
+    channels: list[list[Channel]]  # for each image up to k with the largest positive response, best first
+    responses: list[list[float]]  # theirs: weight times score
+    heatmaps: Tensor  # (B, k, H, W): each in [0, 1]; zero where an image has fewer than k channels or a blank map
+    combined: Tensor  # (B, H, W): the k put together; see combine()
+    signals: Tensor  # (B, k, C, H, W): the raw signals
+    rectifiers_seen: int  # calls in the forward pass
+    rectifiers_overridden: int  # calls under the rule: as many, for a mismatch raises
 
 
 def explain(

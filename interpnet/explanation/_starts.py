@@ -36,13 +36,7 @@ Picks = Sequence[Sequence[Start]]
 
 
 def places(start: Start) -> list[tuple[str, int]]:
-    """Return (site, index) of everything in a start, the output's site being ``OUTPUT``.
-
-    Examples
-    --------
-    >>> places({Channel("relu", 3)})
-    [('relu', 3)]
-    """
+    """Return (site, index) of everything in a start, the output's site being ``OUTPUT``."""
     if not isinstance(start, Set):
         return [(start.layer, start.index)]
     if not start:
@@ -69,10 +63,7 @@ def deepest_first(picks: Picks, order: Mapping[str, int]) -> list[list[int]]:
 def seeds_of(
     starts: Mapping[int, Start], maps: Mapping[str, Tensor], sites: Mapping[str, Site], seed: str
 ) -> dict[str, Tensor]:
-    """Return the values that signals start with at every site in ``starts`` (image to start), zero elsewhere.
-
-    ``seed``: see :func:`seed_map`.
-    """
+    """Return the values that signals start with at every site in ``starts`` (image to start), zero elsewhere."""
     seeds: dict[str, Tensor] = {}
     for image, start in starts.items():
         for name, index in places(start):
@@ -91,11 +82,6 @@ def seed_map(activation: Tensor, seed: str) -> Tensor:
 
     ``"activation"``: the map itself (Oramas et al. 2019), so the gradient is that of ``1/2 ||A||^2``; ``"ones"``: one
     everywhere, the gradient of the map's sum; ``"maximum"``: the map at its first maximum, zero elsewhere.
-
-    Examples
-    --------
-    >>> seed_map(torch.tensor([2.0, 5.0, 5.0]), "maximum")
-    tensor([0., 5., 0.])
     """
     if seed == "activation":
         return activation

@@ -20,7 +20,6 @@ from interpnet.engine import (
     logits_of,
     placed,
     resolve_device,
-    to_device,
     unwrap,
 )
 from interpnet.errors import DataError, ModelError
@@ -91,7 +90,7 @@ def embed(
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
     seen = 0
     with (
-        placed(model, where),
+        placed(model, where) as put,
         ExitStack() as reading,
         evaluating(model),
         torch.inference_mode(),
@@ -103,7 +102,7 @@ def embed(
             n = images.shape[0]
             if not n:
                 continue
-            x = to_device(images, where)
+            x = put(images)
             if site is None:
                 trace = find_sites(model, x, output=output)
                 if layer is None:

@@ -31,7 +31,6 @@ from interpnet.engine import (
     logits_of,
     placed,
     resolve_device,
-    to_device,
     unwrap,
 )
 from interpnet.errors import DataError, RunFolderError
@@ -126,9 +125,9 @@ def collect_scores(
     cast = nullcontext() if autocast is None else torch.autocast(where.type, autocast)
     if total is None:
         total = image_count(loader)
-    with placed(model, where, memory_format) as last, evaluating(model), torch.inference_mode():
+    with placed(model, where, memory_format) as put, evaluating(model), torch.inference_mode():
         with cast:
-            trace = find_sites(model, to_device(first, where, channels_last=last), output=output)
+            trace = find_sites(model, put(first), output=output)
         reader = ScoreReader(trace.select(layers), norm=norm, normalisation=normalisation)
         info = {"norm": norm, "normalisation": normalisation, "image_shape": list(trace.image_shape), "skipped": []}
         writer: _Memory | ScoreWriter = _Memory(reader.channels, trace.n_outputs, info)
@@ -137,8 +136,7 @@ def collect_scores(
         intake = _Intake(writer, trace.n_outputs, gram)
 
         def score(images: Tensor) -> tuple[Tensor, Tensor]:
-            result = model(to_device(images, where, channels_last=last))
-            logits = logits_of(result, len(images), output)
+            logits = logits_of(model(put(images)), len(images), output)
             return reader.take(), logits.argmax(1)
 
         with (

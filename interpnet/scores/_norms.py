@@ -17,11 +17,6 @@ def channel_norms(activation: Tensor, axis: int, *, squared: bool = False) -> Te
 
     ``s[b, c] = sqrt(sum over positions of activation[b, c, ...]^2)`` (docs/method.md, section 1.1), in float32 or, for
     a float64 activation, float64. ``activation`` (B, ..., C at ``axis``, ...) of any layout is read once.
-
-    Examples
-    --------
-    >>> channel_norms(torch.tensor([[[[3.0, 4.0]], [[0.0, 0.0]]]]), axis=1)
-    tensor([[5., 0.]])
     """
     dtype = torch.promote_types(activation.dtype, torch.float32)  # half precision would overflow
     positions = [a for a in range(1, activation.dim()) if a != axis]

@@ -25,31 +25,15 @@ _BLOCK = 4096
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores of every channel for every image.
+    """Scores of every channel for every image."""
 
-    Attributes
-    ----------
-    X : array (N, m) float32
-        Row i holds image i's scores, L1-normalised within each layer; a memory map when it lies in a folder.
-    labels : array (N,) int64, or (N, C) float32
-        Class labels, or a target matrix.
-    predictions : array (N,) int64
-        The class with the largest logit, of ``n_classes``.
-    channels : ChannelIndex
-        What the m columns are.
-    indices : array (N,) int64
-        Position of each row's image in the data set (rows can be missing where images were skipped).
-    info : dict
-        Norm, layers, image shape, skipped images and whatever else the collection noted.
-    """
-
-    X: Float32
-    labels: npt.NDArray[Any]
-    predictions: Int64
-    channels: ChannelIndex
-    indices: Int64
+    X: Float32  # (N, m): image i's scores in row i, normalised as ``info`` says; a memory map when it lies in a folder
+    labels: npt.NDArray[Any]  # (N,) int64 class numbers, or an (N, C) float32 target matrix
+    predictions: Int64  # (N,): the class with the largest logit
+    channels: ChannelIndex  # what the m columns are
+    indices: Int64  # (N,): the images' positions in the data set, of which some may have been skipped
     n_classes: int
-    info: Mapping[str, Any] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)  # norm, image shape, skipped images and other notes
 
     def __len__(self) -> int:
         return int(self.X.shape[0])
@@ -168,6 +152,7 @@ class ScoreWriter:
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         self._state = self._previous(key) or self._state  # goes on where an earlier run stopped
+        self.info: dict[str, Any] = self._state["info"]  # notes, saved with the next commit
         self.rows: int = self._state["rows"]
         self.consumed: int = self._state["consumed"]
         # What was appended after the last commit does not count.
@@ -186,12 +171,6 @@ class ScoreWriter:
                 "choose another folder, or delete it to collect again"
             )
         return state
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """Notes that are saved with the next commit."""
-        info: dict[str, Any] = self._state["info"]
-        return info
 
     def committed(self, block: int = 2048) -> list[tuple[Float32, npt.NDArray[Any]]]:
         """Return the committed rows as (X, labels) blocks: for sums that have to be started again."""

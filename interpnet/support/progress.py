@@ -12,16 +12,8 @@ def progress_bar(
 ) -> Iterator[Callable[[int], None]]:
     """Show a bar with count, rate and time left on stderr; yields ``advance(n)``.
 
-    Parameters
-    ----------
-    description : str
-        What is being done.
-    total : int, optional
-        How many units there are; without it the bar pulses and shows count and rate.
-    unit : str
-        The unit's name, in the plural.
-    enabled : bool
-        ``False`` shows nothing, and so does a stderr that is no terminal.
+    ``total`` is a number of ``unit`` (in the plural); without it the bar pulses. ``enabled=False`` shows nothing, and
+    so does a stderr that is no terminal.
     """
     # Loaded here: commands that show no bar need none of it.
     from rich import progress
@@ -32,9 +24,7 @@ def progress_bar(
         def render(self, task: progress.Task) -> Text:
             speed = task.finished_speed or task.speed
             # Before the first step there is none.
-            if speed is None:
-                return Text("")
-            return Text(f"{speed:,.0f} {unit}/s", style="cyan")
+            return Text("" if speed is None else f"{speed:,.0f} {unit}/s", style="cyan")
 
     console = Console(stderr=True)
     if not enabled or not console.is_terminal:

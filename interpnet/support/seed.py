@@ -10,14 +10,7 @@ import torch
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seed torch's global generators inside the block and restore their states afterwards.
-
-    Parameters
-    ----------
-    seed : int
-        The seed of the CPU's generator and, for a CUDA ``device``, of that device's.
-    device : torch.device, optional
-        The device the block draws random numbers on, apart from the CPU.
+    """Seed torch's generators of the CPU and of a CUDA ``device`` in the block, and restore their states afterwards.
 
     Examples
     --------

@@ -300,7 +300,7 @@ def test_images_that_do_not_fit_are_read_again(monkeypatch: pytest.MonkeyPatch) 
 def test_foreign_classes_are_spread_evenly() -> None:
     model, data = Known().eval(), known_data(240)
     found = interpret(collect_scores(model, data, progress=False), mu=4.0)
-    run = Passes(model, data, found, torch.device("cpu"), None, channels_last=False, seed=1)
+    run = Passes(model, data, found, put=torch.Tensor.cpu, output=None, seed=1)
     assert (run.foreign != run.labels).all()
     pairs = np.bincount(run.labels * 4 + run.foreign, minlength=16).reshape(4, 4)
     assert pairs[~np.eye(4, dtype=bool)].min() == pairs.max() == 20

@@ -72,6 +72,26 @@ def test_a_lost_channel_axis_is_said_and_not_guessed() -> None:
         trace.select("relu:1")
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_unpooling_keeps_the_channels_and_loses_the_positions(n: int) -> None:
+    class Unpooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[n - 1](1, 3, 1)
+            self.pool = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[n - 1](2, return_indices=True)
+            self.unpool = (nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d)[n - 1](2)
+            self.out = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.relu(self.unpool(*self.pool(self.conv(x))))
+            return self.out(y.flatten(2).mean(2))
+
+    site = default(Unpooled(), torch.randn(2, 1, *[8] * n))["relu"]
+    assert (site.axis, site.channels, site.map_shape) == (1, 3, (8,) * n)
+    # Which position a value came from depends on the image.
+    assert site.fields == (None,) * n
+
+
 class Dense(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)
