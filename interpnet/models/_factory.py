@@ -35,8 +35,7 @@ def run_factory(path: Path, factory: str, num_classes: int | None) -> nn.Module:
 
     The file's folder can be imported from meanwhile and leaves no trace: ``sys.path`` is as before, and
     the folder's modules are forgotten, so that two folders may each have a ``blocks.py``. What the
-    network needs of them is therefore imported at the top or in the factory, not in a ``forward``. An error of the
-    user's code becomes a ModelError that names its file and line.
+    network needs of them is therefore imported at the top or in the factory, not in a ``forward``.
     """
     if not path.is_file():
         siblings = [entry.name for entry in path.parent.glob("*.py")]

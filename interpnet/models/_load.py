@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -37,8 +36,7 @@ class ModelInfo:
     weights: str | None  # None for the specification's default
     n_parameters: int
     fingerprint: str  # SHA-256 over the state dict: names, dtypes, shapes and bytes, in the names' order
-    # For "file.py:factory": SHA-256 over the file and over those files of its folder that define the model's forward.
-    # An edited network is another network even with the same weights.
+    # For "file.py:factory", of its code: an edited network is another network even with the same weights.
     code: str | None
     output: str | None  # which entry of a tuple or dict that the model returns is the logits
     # How the weights' publisher prepares images, as load_dataset takes it (image_size, crop, mean, std, channels).
@@ -46,13 +44,14 @@ class ModelInfo:
 
 
 def load_model(
-    spec: str,
-    *,
-    weights: str | os.PathLike[str] | None = None,
-    num_classes: int | None = None,
-    seed: int = 0,
+    spec: str, *, weights: str | os.PathLike[str] | None = None, num_classes: int | None = None, seed: int = 0
 ) -> nn.Module:
-    """Load a network and put it, with all its submodules, in evaluation mode.
+    """Load a network onto the CPU and put it, with all its submodules, in evaluation mode.
+
+    A scripted model comes back as the factory made it. Unknown names, unreadable or unfitting weights, failed
+    downloads, missing packages and failing factories are ModelErrors. ``googlenet`` and ``inception_v3`` re-scale
+    their input (``transform_input``) only with weights that torchvision downloads itself; with a file they expect
+    images normalised as the file's author did.
 
     Parameters
     ----------
@@ -69,17 +68,6 @@ def load_model(
     seed : int
         Fixes random weights, so that the same words give the same network. Torch's global random state is untouched.
 
-    Returns
-    -------
-    nn.Module
-        The model on the CPU. A scripted model comes back as the factory made it. Unknown names, unreadable or unfitting
-        weights, failed downloads, missing packages and failing factories are ModelErrors.
-
-    Notes
-    -----
-    ``googlenet`` and ``inception_v3`` re-scale their input (``transform_input``) only with weights that
-    torchvision downloads itself; with a file they expect images normalised as the file's author did.
-
     Examples
     --------
     >>> model = load_model("torchvision:squeezenet1_1", weights="random", num_classes=7)
@@ -92,7 +80,12 @@ def load_model(
     options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     kind, _, name = spec.partition(":")
     if spec == "smallcnn":
-        model = _load_smallcnn(word)
+        if word is None or word in {"random", "pretrained"}:
+            raise ModelError(
+                f"model 'smallcnn' came with weights={word!r}; it takes its architecture from its file: "
+                "give the .safetensors file that `interpnet train` wrote (--weights FILE)"
+            )
+        model: nn.Module = load_smallcnn(word)
     elif kind == "torchvision" and name:
         model = _load_torchvision(name, word, options, seed)
     elif kind == "timm" and name:
@@ -147,15 +140,6 @@ def fingerprint_model(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _load_smallcnn(word: str | None) -> nn.Module:
-    if word is None or word in {"random", "pretrained"}:
-        raise ModelError(
-            f"model 'smallcnn' came with weights={word!r}; it takes its architecture from its file: "
-            "give the .safetensors file that `interpnet train` wrote (--weights FILE)"
-        )
-    return load_smallcnn(word)
-
-
 def _load_torchvision(name: str, word: str | None, options: dict[str, Any], seed: int) -> nn.Module:
     from torchvision.models import get_model
 
@@ -187,7 +171,12 @@ def _published(name: str) -> dict[str | None, Any]:
 
 
 def _load_timm(name: str, word: str | None, options: dict[str, Any], seed: int) -> nn.Module:
-    timm = _timm()
+    try:
+        timm = importlib.import_module("timm")
+    except ImportError as error:
+        raise ModelError(
+            f"models named 'timm:NAME' need the package timm ({error}): pip install interpnet[timm]"
+        ) from error
     architecture = name.partition(".")[0]
     if not timm.is_model(name):
         close = did_you_mean(architecture, timm.list_models())
@@ -201,15 +190,6 @@ def _load_timm(name: str, word: str | None, options: dict[str, Any], seed: int) 
     if not tags:
         raise ModelError(f"timm publishes no weights for {name!r}: give --weights FILE or --weights random")
     return _downloaded(lambda: timm.create_model(published[word], pretrained=True, **options), f"timm:{name}", word)
-
-
-def _timm() -> ModuleType:
-    try:
-        return importlib.import_module("timm")
-    except ImportError as error:
-        raise ModelError(
-            f"models named 'timm:NAME' need the package timm ({error}): pip install interpnet[timm]"
-        ) from error
 
 
 def _filled(

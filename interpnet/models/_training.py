@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from interpnet.datasets import ImageData, make_loader
-from interpnet.engine import resolve_device
+from interpnet.engine import evaluating, resolve_device
 from interpnet.errors import DataError, InterpNetError
 from interpnet.models._smallcnn import SmallCNN
 from interpnet.models._training_steps import (
@@ -83,18 +83,14 @@ def train(
         Batches that start with ``(images, labels)``; shuffling is its business.
     epochs : int
         Passes over the loader, at least 1.
-    lr : float
-        Highest learning rate.
-    weight_decay : float
-        AdamW's decoupled decay.
+    lr, weight_decay : float
+        The highest learning rate and AdamW's decoupled decay.
     max_shift : int
         Each image is shifted by up to so many pixels along each axis, its border repeated; 0 for none.
     seed : int
         Fixes shifts and dropout; torch's global random state is as before afterwards.
     device : str or torch.device, optional
         Where to train; by default where the model is.
-    progress : bool
-        Show a bar.
 
     Raises
     ------
@@ -173,25 +169,10 @@ def fit_smallcnn(
 ) -> tuple[SmallCNN, History]:
     """Make a :class:`SmallCNN` that fits a data set and train it; the same seed gives the same network.
 
-    Parameters
-    ----------
-    data : ImageData
-        Training images.
-    indices : sequence of int, optional
-        Which of them; by default all.
-    epochs : int, optional
-        By default enough to see 150,000 images, between 3 and 30.
-    batch_size : int, optional
-        By default 128, and 64 below 10,000 images.
-    max_shift : int, optional
-        As in :func:`train`; by default a fourteenth of the shorter side, rounded.
-    lr, width, seed, device, num_workers, progress
-        As in :func:`train`, :class:`SmallCNN` and :func:`interpnet.datasets.make_loader`.
-
-    Returns
-    -------
-    (SmallCNN, History)
-        The network, in evaluation mode, and how its training went. Errors are those of the parts.
+    The arguments, and the errors, are those of :func:`train`, :class:`SmallCNN` and
+    :func:`interpnet.datasets.make_loader`; by default all images are trained on, 150,000 are seen in 3 to 30 epochs,
+    a batch holds 128, or 64 of fewer than 10,000 images, and shifts go up to a fourteenth of the shorter side.
+    Returns the network, in evaluation mode, and how its training went.
 
     Examples
     --------
@@ -234,21 +215,14 @@ def accuracy(model: nn.Module, loader: Iterable[Any], device: str | torch.device
     0.667
     """
     target = resolve_device(device, model)
-    # One by one, because a user may have put some submodules in another mode than the whole.
-    modes = {module: module.training for module in model.modules()}
     model.to(target)
-    model.eval()
     right = 0
     seen = 0
-    try:
-        with torch.inference_mode():
-            for images, labels, *_ in loader:
-                logits = run_for_logits(model, images.to(target))
-                right += int((logits.argmax(1).cpu() == labels.cpu()).sum())
-                seen += len(labels)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(model), torch.inference_mode():
+        for images, labels, *_ in loader:
+            logits = run_for_logits(model, images.to(target))
+            right += int((logits.argmax(1).cpu() == labels.cpu()).sum())
+            seen += len(labels)
     if not seen:
         raise DataError("the loader gave no images to measure accuracy on")
     return right / seen

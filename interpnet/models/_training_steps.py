@@ -43,14 +43,11 @@ def cpu_threads(count: int | None) -> Iterator[None]:
 def one_cycle(done: float) -> float:
     """Share of the highest learning rate after the share ``done`` of the training.
 
-    Examples
-    --------
     >>> [round(one_cycle(t), 3) for t in (0.1, 0.2, 0.6, 1.0)]
     [0.5, 1.0, 0.5, 0.0]
     """
-    # Not torch's OneCycleLR: its two parts have one shape, both linear or both cosine, and its rates differ from these
-    # by up to 0.16 of the highest. LinearLR and then CosineAnnealingLR, which count whole steps, differ by up to 0.02.
-    # Other rates make other networks, and with them another of every number measured on these.
+    # Not torch's schedulers: their rates differ by up to 0.16 of the highest (OneCycleLR) or 0.02 (LinearLR and then
+    # CosineAnnealingLR), which makes other networks, and with them another of every number measured on these.
     if done < _WARM_UP:
         # Not from zero: the first step would be wasted.
         return max(done / _WARM_UP, 0.02)

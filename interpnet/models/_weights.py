@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -92,11 +93,9 @@ def _read_torch(file: Path) -> dict[str, Tensor]:
 
 
 def _is_torchscript(file: Path) -> bool:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
-        return False
+    with suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(file) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    return False
 
 
 def _looks_pickled(file: Path) -> bool:
@@ -148,18 +147,11 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], *, source: str)
 
 def _without_prefix(weights: Mapping[str, Tensor], own: Mapping[str, object]) -> dict[str, Tensor]:
     state = dict(weights)
+    foreign = [prefix for prefix in _WRAPPER_PREFIXES if not any(name.startswith(prefix) for name in own)]
     # Wrappers nest in any order, so one pass over the prefixes is not enough.
-    while prefix := _wrapper_prefix(state, own):
-        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    while state and (shared := [p for p in foreign if all(name.startswith(p) for name in state)]):
+        state = {name.removeprefix(shared[0]): value for name, value in state.items()}
     return state
-
-
-def _wrapper_prefix(state: Mapping[str, object], own: Mapping[str, object]) -> str | None:
-    for prefix in _WRAPPER_PREFIXES:
-        ours = any(name.startswith(prefix) for name in own)
-        if state and not ours and all(name.startswith(prefix) for name in state):
-            return prefix
-    return None
 
 
 def _listed(kind: str, keys: list[str]) -> str:

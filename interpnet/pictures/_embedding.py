@@ -49,21 +49,15 @@ def embed(
     total: int | None = None,
     progress: bool = True,
 ) -> Embedding:
-    """Read one vector per image, by default from the last layer before the classifier.
-
-    The vector holds the layer's channels; where they have several positions, their mean.
+    """Read one vector per image: a layer's channels, and where they have several positions, their mean.
 
     Parameters
     ----------
-    model : nn.Module
-        Left as it was.
     loader : iterable of batches
-        (images, labels) batches, or images alone; see :func:`interpnet.collect_scores`.
+        (images, labels) batches, or images alone; like the other arguments as in :func:`interpnet.collect_scores`.
     layer : str, optional
         A site's name. By default the last usable site before the classifier's output: the hidden layer of 4096
         of AlexNet, the pooled maps of a ResNet, the last maps of SqueezeNet (whose classifier is a convolution).
-    device, output, total, progress
-        As in :func:`interpnet.collect_scores`.
 
     Raises
     ------

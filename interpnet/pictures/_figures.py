@@ -66,18 +66,9 @@ def plot_filters(found: Filters, *, most: int = 96, planes: int = 16) -> Figure:
 
 
 def plot_activation_maps(maps: Any, layer: str, *, image: Any = None, most: int = 48) -> Figure:
-    """Draw the activation maps of one image at one layer, each on its own scale, given below it.
+    """Draw the activation maps (C, h, w) of one image at one layer, each on its own scale, given below it.
 
-    Parameters
-    ----------
-    maps : array (C, h, w)
-        One image's, as :func:`interpnet.pictures.activation_maps` gives them.
-    layer : str
-        Their layer's name.
-    image : array (C, H, W) in [0, 1], optional
-        The image, drawn first.
-    most : int
-        Channels shown, from the first on.
+    The ``image`` (C, H, W) in [0, 1] is drawn first where it is given; then the first ``most`` channels.
     """
     array = np.asarray(maps, np.float64)
     if array.ndim != 3 or not array.size:
@@ -148,16 +139,9 @@ def _heading(figure: Figure, text: str) -> None:
 def plot_embedding(points: Any, labels: Any, classes: Sequence[str], *, predictions: Any = None) -> Figure:
     """Draw a map of embeddings: a mark per image, its class by colour and shape, what was misclassified ringed.
 
-    With more than 24 classes, which no colours tell apart, the colour says only right or wrong.
-
-    Parameters
-    ----------
-    points : array (N, 2)
-        As :func:`interpnet.pictures.tsne` gives them.
-    labels : array (N,) int
-        Numbers of ``classes``, their names; negative where there is none.
-    predictions : array (N,) int, optional
-        The network's; an image whose prediction is not its label is ringed.
+    ``points`` (N, 2) are as :func:`interpnet.pictures.tsne` gives them; ``labels`` (N,) are numbers of ``classes``,
+    negative where there is none; ``predictions`` (N,) are the network's. With more than 24 classes, which no colours
+    tell apart, the colour says only right or wrong.
     """
     at = np.asarray(points, np.float64)
     own = np.asarray(labels, np.int64)

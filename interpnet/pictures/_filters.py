@@ -15,20 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import (
-    Call,
-    Instrument,
-    check_images,
-    evaluating,
-    instrument,
-    unwrap,
-)
+from interpnet.engine import Call, Instrument, check_images, evaluating, instrument, unwrap
 from interpnet.errors import DataError, LayerError, ModelError, did_you_mean
 from interpnet.support.types import Float32
 
 _COLOURS = 3
 # A filter has this many axes: its number, its input channel, height, width.
 _PLANAR = 4
+_NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -103,20 +97,16 @@ def _matched(layers: str | Iterable[str], planar: list[Call], calls: list[Call])
             if other is not None:
                 what = f"this is a {_kind(other)}, which has no filters:"
             names = [c.name for c in planar]
-            raise LayerError(f"{what} {item!r}{did_you_mean(item, names)} The convolutions are {_some(names)}")
+            some = ", ".join(map(repr, names[:_NAMED]))
+            if len(names) > _NAMED:
+                some += f" and {len(names) - _NAMED} more"
+            raise LayerError(f"{what} {item!r}{did_you_mean(item, names)} The convolutions are {some}")
         chosen |= found
     return chosen
 
 
 def _kind(call: Call) -> str:
     return call.op if call.operator.kind == "conv" else str(call.kind)
-
-
-def _some(names: list[str], most: int = 6) -> str:
-    text = ", ".join(map(repr, names[:most]))
-    if len(names) > most:
-        text += f" and {len(names) - most} more"
-    return text
 
 
 def _read(call: Call, *, first: bool) -> Filters:
@@ -132,12 +122,8 @@ def filter_tiles(found: Filters) -> Float32:
 
     ``tile = 1/2 + w / (2 max |w|)``, the maximum over the whole filter, so that signs and the relation of its
     colours or planes can be seen; filters cannot be compared in strength. A filter of zeros is grey; one with NaN or
-    infinite weights is a DataError.
-
-    Returns
-    -------
-    array (n, h, w, 3) or (n, c, h, w), float32
-        One RGB tile per filter, where ``found.rgb``; otherwise one grey tile for each input channel.
+    infinite weights is a DataError. Returns float32 (n, h, w, 3), one RGB tile per filter, where ``found.rgb``;
+    otherwise (n, c, h, w), one grey tile for each input channel.
 
     Examples
     --------

@@ -14,15 +14,9 @@ def activation_maps(
 ) -> Float32:
     """Return the activation maps of one site, for images (B, C, H, W) as the model wants them.
 
-    Parameters
-    ----------
-    layer : str
-        A site's name, as `interpnet layers MODEL` prints it. An unknown one, or one whose channels are not known, is a
-        LayerError.
-    output : function, optional
-        Takes what the model returns, gives logits (B, classes).
-    trace : Trace, optional
-        A trace made before, to save a forward pass.
+    ``layer`` is a site's name, as `interpnet layers MODEL` prints it; an unknown one, or one whose channels are not
+    known, is a LayerError. ``output`` takes what the model returns and gives logits (B, classes); a ``trace`` made
+    before saves a forward pass.
 
     Returns
     -------

@@ -1,10 +1,9 @@
 """Activation maximisation: the picture that a channel or a class answers to most, found by gradient ascent.
 
-From grey noise the picture climbs along the gradient of the unit's activation. Left alone it would end in
-noise of high frequency that no camera makes, so four things hold it back: every step sees the picture shifted by some
-pixels at random, so that no detail can depend on its place (jitter, Mordvintsev et al. 2015); it is smoothed at every
-step, less and less (blur, Yosinski et al. 2015); every step takes a share of the distance to mid-grey back (a penalty
-on its square, L2, Simonyan et al. 2014); and pixels stay in [0, 1].
+Four things keep the picture from noise of high frequency that no camera makes: every step sees it shifted by some
+pixels at random, so that no detail can depend on its place (jitter, Mordvintsev et al. 2015); it is smoothed, less and
+less (blur, Yosinski et al. 2015); every step takes a share of the distance to mid-grey back (L2, Simonyan et al. 2014);
+and pixels stay in [0, 1].
 """
 
 from __future__ import annotations
@@ -108,8 +107,6 @@ def maximise(
 
     Parameters
     ----------
-    model : nn.Module
-        Left as it was.
     targets : sequence of Channel or int
         Channels of any usable sites, and classes by their number.
     shape : (C, H, W)
@@ -132,10 +129,8 @@ def maximise(
         picture does not depend on what else was asked for.
     max_batch : int
         Pictures that climb at once.
-    output : function, optional
-        Takes what the model returns, gives logits (B, classes).
-    trace : Trace, optional
-        A trace made before, on images of any size.
+    output, trace
+        As in :func:`activation_maps`; the trace may be of images of any size.
 
     Raises
     ------

@@ -20,6 +20,8 @@ _BLOCK = 512
 def nearest_images(vectors: Any, queries: Sequence[int] | Int64 | None = None, *, k: int = 6) -> tuple[Int64, Float64]:
     """Return the k nearest other images of each query, by Euclidean distance of their embeddings.
 
+    After Krizhevsky, Sutskever & Hinton 2012, section 6.1: nearest images in the last hidden layer.
+
     Parameters
     ----------
     vectors : array (N, D)
@@ -29,14 +31,8 @@ def nearest_images(vectors: Any, queries: Sequence[int] | Int64 | None = None, *
 
     Returns
     -------
-    indices : array (Q, k) int64
-        Rows of ``vectors``, nearest first; ties by row.
-    distances : array (Q, k) float64
-        ``||v_i - v_q||_2``, in the embedding's units.
-
-    Notes
-    -----
-    Krizhevsky, Sutskever & Hinton 2012, section 6.1: nearest images in the last hidden layer.
+    indices, distances : array (Q, k) int64, array (Q, k) float64
+        Rows of ``vectors``, nearest first, ties by row; and ``||v_i - v_q||_2``, in the embedding's units.
 
     Examples
     --------
@@ -73,10 +69,11 @@ def nearest_images(vectors: Any, queries: Sequence[int] | Int64 | None = None, *
 
 
 def tsne(vectors: Any, *, perplexity: float | None = None, seed: int = 0) -> Float32:
-    """Return a map of embeddings in the plane by t-SNE (scikit-learn), the same for the same seed.
+    """Return a map (N, 2) of embeddings in the plane by t-SNE (scikit-learn), the same for the same seed.
 
     Near points are images that the network holds to be similar; the axes have no unit, and distances between far
-    groups and the groups' sizes mean nothing. More than 50 dimensions are first reduced to 50 principal components.
+    groups and the groups' sizes mean nothing. More than 50 dimensions are first reduced to 50 principal components,
+    from which the map starts. van der Maaten & Hinton, "Visualizing Data using t-SNE", JMLR 2008.
 
     Parameters
     ----------
@@ -84,16 +81,6 @@ def tsne(vectors: Any, *, perplexity: float | None = None, seed: int = 0) -> Flo
         Embeddings, as :func:`embed` gives them: of at least 5 images, not all the same.
     perplexity : float, optional
         About how many neighbours each image keeps near, below N; by default 30, or (N - 1) / 3 where that is less.
-    seed : int
-        Of what is random in it.
-
-    Returns
-    -------
-    array (N, 2) float32
-
-    Notes
-    -----
-    van der Maaten & Hinton, "Visualizing Data using t-SNE", JMLR 2008; started from the principal components.
 
     Examples
     --------

@@ -51,19 +51,11 @@ def _columns(n: int) -> int:
 
 
 def map_sheet(maps: Any, *, most: int = 64, size: int = 56, columns: int | None = None) -> Picture:
-    """Return the activation maps of one image as one picture, each scaled by its own largest value.
+    """Return the activation maps (C, h, w) of one image as one picture, each scaled by its own largest value.
 
-    Parameters
-    ----------
-    maps : array (C, h, w)
-        As :func:`activation_maps` gives them for one image, finite; (C, h) maps are drawn as lines.
-    most, size, columns : int
-        Channels shown, from the first on; longer side of each map in pixels; maps in a row.
-
-    Returns
-    -------
-    (h, w, 3) array, uint8
-        In the colours of inferno: dark is zero (or the lowest, if negative), bright yellow the largest.
+    In the colours of inferno: dark is zero (or the lowest, if negative), bright yellow the largest. (C, h) maps are
+    drawn as lines. The first ``most`` channels are shown, the longer side of each map has ``size`` pixels, and
+    ``columns`` maps lie in a row.
 
     Examples
     --------
@@ -92,9 +84,7 @@ def picture_plane(
     points : array (N, 2)
         As :func:`tsne` gives them; the second axis points up.
     pictures : sequence of N (h, w, 3) uint8 arrays
-        Each at most ``thumb`` pixels high and wide, the side of a cell.
-    background : int
-        Grey value of empty cells.
+        Each at most ``thumb`` pixels high and wide, the side of a cell; empty cells have the grey ``background``.
 
     Returns
     -------

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from interpnet.ablation import (
     CONDITION_LABELS,
-    AblationResult,
     Condition,
     as_result,
     by_class,
@@ -53,6 +52,8 @@ def plot_ablation(result: Any) -> Figure:
     Left: mean recall of a class without its channels, a dashed line where the intact network is.
     Right: change in the mean recall of the other classes. Whiskers are 95 % intervals over repeats.
     """
+    from matplotlib.lines import Line2D
+
     view = as_result(result)
     names = [n for n in CONDITION_LABELS if any(c.name == n for c in view.conditions)]
     # Conditions of a study of the user's own come last.
@@ -84,7 +85,10 @@ def plot_ablation(result: Any) -> Figure:
         style.label_ticks(own.yaxis, range(len(names)), [CONDITION_LABELS.get(n, n) for n in names])
         style.row_lines(own)
         style.row_lines(others)
-        _scope_legend(figure, view)
+        studied = [_SCOPES[layers] for layers in _SCOPES if any(c.layers == layers for c in view.conditions)]
+        look: Any = {"color": style.MUTED, "linestyle": ""}
+        handles = [Line2D([], [], marker=s.mark, fillstyle=s.fill, **look, label=s.label) for s in studied]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -107,17 +111,6 @@ def _point(
             at = (max(value, *ends), y)
             where = {"xytext": (7, 0), "ha": "left"}
         axes.annotate(text, at, textcoords="offset points", va="center", fontsize=9, **where)
-
-
-def _scope_legend(figure: Figure, view: AblationResult) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = []
-    for layers, scope in _SCOPES.items():
-        if any(c.layers == layers for c in view.conditions):
-            look: Any = {"marker": scope.mark, "fillstyle": scope.fill, "linestyle": ""}
-            handles.append(Line2D([], [], color=style.MUTED, **look, label=scope.label))
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
 
 def plot_ablation_curve(result: Any) -> Figure:
@@ -167,16 +160,10 @@ def plot_layer_relevance(
 ) -> Figure:
     """Draw which layers the relevant channels lie in (docs/method.md, section 3): mean share, and each class's.
 
-    Parameters
-    ----------
-    shares : (C, L) array
-        Share of the absolute weight each layer holds for each class; rows sum to 1, or to 0 for a
-        class without relevant channels (``Interpretation.layer_relevance()``).
-    layers, classes : sequences of L and C str
-        Names; the first layer of the network is drawn on top.
-    expected : (L,) array, optional
-        Each layer's share of all channels, drawn as a tick: where relevance would lie if it were
-        spread evenly over channels.
+    ``shares`` (C, L) of the absolute weight, which each layer holds for each class, are those of
+    ``Interpretation.layer_relevance()``: rows sum to 1, or to 0 for a class without relevant channels. The first layer
+    is drawn on top. ``expected`` (L,), each layer's share of all channels, is drawn as a tick: where relevance would
+    lie if it were spread evenly over channels.
     """
     table = np.asarray(shares, np.float64)
     if table.shape != (len(classes), len(layers)) or table.size == 0:

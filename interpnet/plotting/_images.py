@@ -136,17 +136,16 @@ def render(
     vmin: float | None = None,
     vmax: float | None = None,
 ) -> Picture:
-    """Draw a heatmap over a dimmed grey picture, the more opaque the stronger it is.
+    """Draw a heatmap (H, W) over a dimmed grey picture, the more opaque the stronger it is.
 
     A map without any signal gives just the dimmed picture: it is blank, not a flat colour that
-    could be read as a result. Ask :func:`is_blank` to say so beside it.
+    could be read as a result. Ask :func:`is_blank` to say so beside it. A shape that is no single map or image,
+    non-finite values, ``vmax`` not above ``vmin``, and an unknown colour map are DataErrors.
 
     Parameters
     ----------
-    heatmap : (H, W) array
-        In [0, 1], or raw values. Another size than the image's is resampled to it.
     image : (C, H, W) array, float in [0, 1], optional
-        The picture below; without it the map is drawn alone.
+        The picture below, whose size the map is resampled to; without it the map is drawn alone.
     size : int
         Longer side of the result (h, w, 3), in pixels.
     cmap : str
@@ -155,17 +154,15 @@ def render(
         Values drawn as nothing and as the strongest colour. By default the smaller of 0 and the
         map's minimum, and its maximum; for comparable maps give those of :func:`shared_scale`.
 
-    Raises
-    ------
-    DataError
-        A shape that is no single map or image, non-finite values, ``vmax`` not above ``vmin``, or
-        an unknown colour map.
-
     Examples
     --------
     >>> render([[0.0, 1.0]], size=2).tolist()
     [[[0, 0, 4], [252, 255, 164]]]
     """
+    import matplotlib as mpl
+
+    if cmap not in mpl.colormaps:
+        raise DataError(f"unknown colour map {cmap!r}; expected one of matplotlib's, such as 'inferno' or 'cividis'")
     values = _heatmap(heatmap)
     low = min(0.0, float(values.min())) if vmin is None else float(vmin)
     high = float(values.max()) if vmax is None else float(vmax)
@@ -181,7 +178,7 @@ def render(
     height, width = _target(shape, size)
     # Same size as the image: same squares. A coarser map (Grad-CAM's) has none worth showing.
     scaled = _resize(level.astype(np.float32), height, width, smooth=values.shape != shape)
-    colours = np.asarray(_colour_map(cmap)(scaled)[..., :3], np.float64)
+    colours = np.asarray(mpl.colormaps[cmap](scaled)[..., :3], np.float64)
     if image is None:
         return _as_bytes(colours)
     grey = _resize((picture @ np.asarray(_LUMA, np.float32)).astype(np.float32), height, width)
@@ -194,14 +191,6 @@ def _as_bytes(values: np.ndarray) -> Picture:
     """Return values in [0, 1], or beyond by rounding, as uint8."""
     picture: Picture = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
     return picture
-
-
-def _colour_map(name: str) -> Any:
-    import matplotlib as mpl
-
-    if name not in mpl.colormaps:
-        raise DataError(f"unknown colour map {name!r}; expected one of matplotlib's, such as 'inferno' or 'cividis'")
-    return mpl.colormaps[name]
 
 
 def tile(pictures: Sequence[Picture], columns: int, pad: int = 4, background: int = 255) -> Picture:

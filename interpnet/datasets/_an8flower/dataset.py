@@ -61,12 +61,11 @@ class An8Flower:
         Another name is a DataError.
         """
         one_of(name, "the mask's name", MASKS, error=DataError)
-        if name == "background":
-            return ~_has(self.regions, TOUCHES_PLANT)
+        bits: int | Bytes = _BITS.get(name, TOUCHES_PLANT)
         if name == "discriminative":
-            bits = np.array([_discriminative(label) for label in self.labels], dtype=np.uint8)
-            return _has(self.regions, bits[:, None, None])
-        return _has(self.regions, _BITS[name])
+            bits = np.array([_discriminative(label) for label in self.labels], dtype=np.uint8)[:, None, None]
+        shown: Bools = (self.regions & bits) != 0
+        return ~shown if name == "background" else shown
 
     @cached_property
     def masks(self) -> dict[str, Bools]:
@@ -81,7 +80,7 @@ class An8Flower:
     @property
     def shortcut_mask(self) -> Bools | None:
         """(N, H, W) where the planted cue is, outside the plant; None without a shortcut."""
-        return None if self.cue is None else _has(self.regions, IN_CUE)
+        return None if self.cue is None else np.not_equal(self.regions & IN_CUE, 0)
 
     def named_masks(self) -> dict[str, Bools]:
         """Return all masks, with that of the planted shortcut as ``"shortcut"`` where there is one."""
@@ -107,7 +106,8 @@ def an8flower(
     A plant of stem, leaves and 5 to 8 petals, one of some individuals, is turned to an angle and drawn in perspective
     with shading before a wall and a table. Camera, scale, place, light, pot, backdrop and noise vary from image to
     image and know nothing of the class. The same arguments give the same bytes on every machine; the same seed shows
-    the same scenes at any size, contrast, noise, and with any shortcut or none.
+    the same scenes at any size, contrast, noise, and with any shortcut or none. After the an8Flower of Oramas, Wang &
+    Tuytelaars, "Visual explanation by interpretation", ICLR 2019; plants, rendering and shortcuts are ours.
 
     Parameters
     ----------
@@ -126,33 +126,21 @@ def an8flower(
     jobs : int, optional
         Processes; by default one for each core where there are enough images.
     **options
-        size : int
-            Height and width in pixels, 32 to 1024; by default 112.
-        seed, individuals : int
-            What the plants and scenes are drawn from, by default 0, and the number of different plants, 12.
-        contrast : float or str
-            1 (``"vivid"``, the default) to 0: how far the six colours are from their mean; ``"pale"`` is 0.2.
-        flower : float
-            Size of the petals, 0.3 to 1.2; by default 1.
-        noise : float
-            Uniform noise of each colour of a pixel, as a share of 255, 0 to 0.5; by default 0.02.
-        shortcut : str, optional
-            A cue outside the plant whose value, one for each class, agrees with the class: ``"background"`` (the
-            wall's colour), ``"pot"`` (its colour), ``"watermark"`` (a sign on a coloured plate), ``"texture"`` (the
-            wall's stripes), ``"position"`` (where a grey ball lies). Without it there is no such cue.
-        strength : float
-            Probability 0 to 1 with which the cue agrees in training and validation, else it has uniformly another
-            class's value; by default 1. In ``"test"`` it is uniform over all classes.
+        - size: height and width in pixels, 32 to 1024; by default 112
+        - seed, individuals: what plants and scenes are drawn from, 0, and the number of different plants, 12
+        - contrast: 1 (``"vivid"``, the default) to 0, how far the six colours are from their mean; ``"pale"`` is 0.2
+        - flower: size of the petals, 0.3 to 1.2; by default 1
+        - noise: uniform noise of each colour of a pixel, as a share of 255, 0 to 0.5; by default 0.02
+        - shortcut: a cue outside the plant whose value, one for each class, agrees with the class: ``"background"``
+          (the wall's colour), ``"pot"`` (its colour), ``"watermark"`` (a sign on a coloured plate), ``"texture"`` (the
+          wall's stripes), ``"position"`` (where a grey ball lies); by default there is none
+        - strength: probability 0 to 1 with which the cue agrees in training and validation, else it has uniformly
+          another class's value; by default 1. In ``"test"`` it is uniform over all classes
 
     Raises
     ------
     DataError
         An unknown name (close ones are given), a value out of range, or fewer images than classes.
-
-    References
-    ----------
-    After the an8Flower of Oramas, Wang & Tuytelaars, "Visual explanation by interpretation", ICLR 2019; plants,
-    rendering and shortcuts are ours.
 
     Examples
     --------
@@ -227,34 +215,24 @@ def make_range(options: FlowerOptions, split: str, first: int, last: int) -> Arr
     side = options.size
     n = last - first
     labels = np.arange(first, last, dtype=np.int64) % len(options.classes)
+    # A picture's fields in their order.
     arrays: Arrays = {
         "images": np.empty((n, side, side, 3), dtype=np.uint8),
         "regions": np.empty((n, side, side), dtype=np.uint8),
-        "labels": labels,
         "azimuth": np.empty(n, dtype=np.float64),
         "individual": np.empty(n, dtype=np.int64),
         "cue": np.empty(n, dtype=np.int64),
     }
-    for i in range(n):
-        label = int(labels[i])
+    for i, label in enumerate(labels.tolist()):
         made = picture(options, split, first + i, label)
         if not (made.regions & _discriminative(label)).any():
             raise DataError(
                 f"image {first + i} of {split} shows nothing of what tells its class: at size={side} and "
                 f"flower={options.flower:g} the petals are too small; give a larger size or flower"
             )
-        arrays["images"][i] = made.image
-        arrays["regions"][i] = made.regions
-        arrays["azimuth"][i] = made.azimuth
-        arrays["individual"][i] = made.individual
-        arrays["cue"][i] = made.cue
-    return arrays
-
-
-def _has(regions: Bytes, bits: int | Bytes) -> Bools:
-    """Return where a byte of regions has any of the bits."""
-    shown: Bools = (regions & bits) != 0
-    return shown
+        for array, value in zip(arrays.values(), made, strict=True):
+            array[i] = value
+    return {**arrays, "labels": labels}
 
 
 def _discriminative(label: int) -> int:
