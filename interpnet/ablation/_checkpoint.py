@@ -21,14 +21,8 @@ _FORMAT = "interpnet-ablation-checkpoint-1"
 class Measured:
     """Recalls by what was removed; a pass that was made before, in this run or an interrupted one, is not repeated.
 
-    Parameters
-    ----------
-    path : path, optional
-        The file; without it results are kept in memory only.
-    key : str
-        Identifies model, images, weights and settings: a file with another key is ignored and replaced.
-
-    ``advance`` is called for every pass that was asked for, to move a progress bar.
+    They are kept in the file ``path``, if any; one with another ``key`` (of model, images, weights and settings) is
+    ignored and replaced. ``advance`` is called for every pass that was asked for, to move a progress bar.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, key: str = "") -> None:

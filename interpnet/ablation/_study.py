@@ -66,7 +66,6 @@ def ablation_study(
     loader : iterable of (images, labels) batches
         Labelled images that were not used for training. It is iterated for every pass, so it must start again each
         time (a DataLoader without shuffling, or a list).
-    interpretation : Interpretation
     table : ScoreTable, optional
         The training scores; without it the control ``highest-activation`` is left out.
     controls : sequence of str
@@ -85,10 +84,7 @@ def ablation_study(
     key : str
         Identifies model, images, interpretation and settings: a checkpoint with another key is not used.
 
-    Raises
-    ------
-    DataError
-        No image, labels that are no class numbers, a loader that can be read only once.
+    No image, labels that are no class numbers, or a loader that can be read only once is a :class:`DataError`.
 
     Examples
     --------

@@ -78,6 +78,7 @@ def convolve(
     first, so that the transpose has stride 1.
     """
     size = tuple(x.shape[2:])
+    few = max(how.stride) > 1 and weight.shape[1] * how.groups <= _FEW
     down: Transposed | None = None
 
     def send_back(signal: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
@@ -85,9 +86,9 @@ def convolve(
         weight = weight.to(signal.dtype)
         if scale is not None:
             scale = scale.to(signal.dtype)
-        if down is None:
+        if down is None and (resample or few):
             # Kept for the next channel's signal, as long as the graph is.
-            down = _prepared(signal, _scaled(weight, scale), size, how, resample=resample)
+            down = prepare(_scaled(weight, scale), tuple(signal.shape[2:]), size, how, resample=resample)
         if down is not None:
             return down(signal)
         # The factors go where there are fewer numbers to multiply.
@@ -138,16 +139,6 @@ def resample_pool(x: Tensor, run: Callable[[], Tensor], dense: Callable[[Tensor]
     return _ruled(x, run, send_back, None if average else x)
 
 
-def _prepared(
-    signal: Tensor, weight: Tensor, size: tuple[int, ...], how: Convolution, *, resample: bool
-) -> Transposed | None:
-    """Return what sends such signals down to the layer's input of ``size``, where that is worth preparing."""
-    few = max(how.stride) > 1 and weight.shape[1] * how.groups <= _FEW
-    if resample or few:
-        return prepare(weight, tuple(signal.shape[2:]), size, how, resample=resample)
-    return None
-
-
 def _transposed(signal: Tensor, weight: Tensor, size: tuple[int, ...], how: Convolution) -> Tensor:
     """Return the ordinary transposed convolution: the gradient."""
     transpose: Callable[..., Tensor] = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(size) - 1]
@@ -168,9 +159,7 @@ def _transposed(signal: Tensor, weight: Tensor, size: tuple[int, ...], how: Conv
 
 def _scaled(weight: Tensor, scale: Tensor | None) -> Tensor:
     """Return a convolution's weight with each output channel times its factor."""
-    if scale is None:
-        return weight
-    return weight * scale.view(-1, *[1] * (weight.dim() - 1))
+    return weight if scale is None else weight * scale.view(-1, *[1] * (weight.dim() - 1))
 
 
 def _per_channel(scale: Tensor, signal: Tensor) -> Tensor:

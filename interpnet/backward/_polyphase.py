@@ -205,9 +205,7 @@ def _phase_weights(weight: Tensor, axes: list[_Axis], groups: int) -> Tensor:
     taps = range(2 * n - 1, 0, -2)
     ordered = weight.permute(2 * n, *phases, 2 * n + 2, 2 * n + 1, *taps)
     flat = ordered.reshape(-1, *ordered.shape[n + 2 :])
-    if n == 2:
-        return flat.contiguous(memory_format=torch.channels_last)
-    return flat
+    return flat.contiguous(memory_format=torch.channels_last) if n == 2 else flat
 
 
 def _convolve(signal: Tensor, weight: Tensor, axes: tuple[_Axis, ...], groups: int) -> Tensor:

@@ -61,12 +61,8 @@ def check_overridden(report: RuleReport, result: Tensor | list[Tensor]) -> None:
 
     Two things can be wrong. A rectifier was seen in the forward pass that the rule did not take over: another
     :func:`interpnet.engine.instrument` had the last word, say. Or the autograd graph holds one that no call showed:
-    inside a custom function, or in an operator that the engine does not know.
-
-    Raises
-    ------
-    ModelError
-        Naming what was not overridden. The maps would silently be plain gradients.
+    inside a custom function, or in an operator that the engine does not know. The :class:`ModelError` names it; the
+    maps would silently be plain gradients.
     """
     if report.rectifier == "gradient":
         return

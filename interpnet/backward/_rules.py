@@ -38,10 +38,8 @@ def backward_rules(
     ``"deconvnet"`` ``R * [R > 0]``, and ``"guided"`` ``R * a'(z) * [z > 0] * [R > 0]``. ``resample`` resamples the
     signal at strided convolutions and slices, ``resample_pool`` at strided pooling too.
 
-    Yields
-    ------
-    RuleReport
-        Filled while forward passes run. Call :func:`check_overridden` with the output before trusting it.
+    The :class:`RuleReport` fills while forward passes run. Call :func:`check_overridden` with the output before
+    trusting it.
 
     Examples
     --------
@@ -114,9 +112,7 @@ def _rectified(call: Call, z: Tensor, report: RuleReport) -> Tensor | None:
     slope = None if report.rectifier == "deconvnet" else _slope(call, z)
     # Autograd lets no function of its own overwrite every view; those get a copy, which the engine writes back.
     direct = call.inplace and not z._is_view()  # noqa: SLF001
-    run = call.run
-    if call.inplace and not direct:
-        run = call.on(z.clone()).run
+    run = call.on(z.clone()).run if call.inplace and not direct else call.run
     return rectify(z, run, slope, positive=report.rectifier != "gradient", inplace=direct)
 
 

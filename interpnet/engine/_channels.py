@@ -33,10 +33,7 @@ class Channel:
 class ChannelIndex(Sequence[Channel]):
     """The m channels of a score matrix, in column order: all of the first layer, then the second, ...
 
-    Raises
-    ------
-    LayerError
-        A layer named twice, or one without channels.
+    A layer named twice, or one without channels, is a :class:`LayerError`.
 
     Examples
     --------

@@ -16,12 +16,7 @@ MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 
 
 def resolve_device(device: str | torch.device | None, model: nn.Module | None = None) -> torch.device:
-    """Return the device to run on: the one asked for, else the model's own.
-
-    Raises
-    ------
-    ModelError
-        A device that does not exist here.
+    """Return the device asked for (a :class:`ModelError` where it does not exist here), else the model's own.
 
     Examples
     --------

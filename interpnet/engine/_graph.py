@@ -40,9 +40,7 @@ class Node:
     @property
     def kind(self) -> str:
         """The kind of its site: a swish counts as the rectifier that it is."""
-        if self.swish:
-            return "rectifier"
-        return self.call.kind or ""
+        return "rectifier" if self.swish else self.call.kind or ""
 
 
 class Graph:
@@ -69,10 +67,8 @@ class Graph:
         node = Node(call, inputs, layout, tuple(outs[0].shape), isinstance(out, Tensor))
         if call.op in {"mul", "multiply"}:
             self._gate(node, tensors)
-        if node.weighted:
-            node.family = str(call.kind)
-        else:
-            node.family = next((self.nodes[i].family for i in inputs if self.nodes[i].family), "")
+        before = next((self.nodes[i].family for i in inputs if self.nodes[i].family), "")
+        node.family = str(call.kind) if node.weighted else before
         self._keep.append((call, out))
         self.nodes.append(node)
         for o in outs:

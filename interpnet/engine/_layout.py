@@ -170,9 +170,8 @@ def _reduce(call: Call, out: Tensor, inputs: Inputs) -> Layout:
         return Layout(None, why="the channel axis was summed over")
     kept = [a for a in range(x.dim()) if a not in gone]
     # With keepdim the axes that were summed over stay, with size 1.
-    if out.dim() == x.dim():
-        return layout.renumbered({a: a for a in kept}, "mean")
-    return layout.renumbered({a: i for i, a in enumerate(kept)}, "mean")
+    new = kept if out.dim() == x.dim() else range(len(kept))
+    return layout.renumbered(dict(zip(kept, new, strict=True)), "mean")
 
 
 def _permute(call: Call, _out: Tensor, inputs: Inputs) -> Layout:

@@ -1,9 +1,7 @@
 """What is known of every operator: one table, and the questions that the rest of the library asks it.
 
-The engine sees every call of the torch API. The table says which of them make feature maps, whichever way the
-model's author spelled them: ``nn.ReLU``, ``F.relu``, ``torch.relu_`` and ``x.clamp(min=0)`` are one kind,
-``"rectifier"``. It also says where the channel axis goes, and which operators methods of attribution may rely on.
-An operator that has no row makes no site, loses the channel axis, and is refused by methods that need a rule.
+It says which calls make feature maps, where the channel axis goes, and what methods of attribution may rely on. An
+operator that has no row makes no site, loses the channel axis, and is refused by methods that need a rule.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
 """The sites of a network: what can be read, edited or visualised, found by running it once.
 
-:func:`find_sites` runs the network on a real batch and returns every operator output with its name,
-kind, shape, channel axis and receptive field. :meth:`Trace.select` turns what a user writes
-(``"default"``, ``"all"``, names, globs, modules) into a list of sites.
+docs/engine.md says how they are named, and which are taken by default.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NoReturn
@@ -118,10 +116,7 @@ class Trace:
             patterns over site names, or the name of a module or a module itself, for the default
             sites inside it (its usable sites, if it has no default ones).
 
-        Raises
-        ------
-        LayerError
-            Nothing matches (close matches are named), or a site named exactly cannot be used.
+        A name that matches nothing (close ones are named) or a site that cannot be used is a :class:`LayerError`.
         """
         if isinstance(layers, str | nn.Module):
             layers = [layers]
@@ -144,7 +139,12 @@ class Trace:
         usable = [s for s in self.sites if s.usable]
         # The choices of docs/method.md, section 1.
         if item == "default":
-            self._warn([s for s in self.sites if s.default and not s.usable])
+            lost = [f"{s.name} ({s.why})" for s in self.sites if s.default and not s.usable]
+            if lost:
+                more = f" and {len(lost) - 4} more" if len(lost) > 4 else ""
+                message = f"left out of the default layers: {', '.join(lost[:4])}{more}"
+                # The level of whoever called select().
+                warnings.warn(message, SiteWarning, stacklevel=3)
             return [s.name for s in usable if s.default]
         if item == "conv":
             return [s.name for s in usable if s.default and s.family == "conv"]
@@ -164,15 +164,6 @@ class Trace:
         raise LayerError(
             f"no layer matches {item!r}{did_you_mean(item, names)} `interpnet layers MODEL` lists all {len(self.sites)}"
         )
-
-    @staticmethod
-    def _warn(lost: Sequence[Site]) -> None:
-        names = ", ".join(f"{s.name} ({s.why})" for s in lost[:4])
-        if len(lost) > 4:
-            names += f" and {len(lost) - 4} more"
-        # The level of whoever called select().
-        if lost:
-            warnings.warn(f"left out of the default layers: {names}", SiteWarning, stacklevel=4)
 
 
 def channel_index(sites: Iterable[Site]) -> ChannelIndex:
@@ -285,9 +276,6 @@ def _site(node: Node, images: Tensor, *, default: bool) -> Site:
         if a != axis and f.axis < len(fields):
             fields[f.axis] = (a, f)
     why = _why_unusable(node, images.shape[0])
-    channels = 0
-    if axis is not None and not why:
-        channels = node.shape[axis]
     return Site(
         name=node.call.name,
         module=node.call.module,
@@ -295,7 +283,7 @@ def _site(node: Node, images: Tensor, *, default: bool) -> Site:
         kind=node.kind,
         shape=node.shape[1:],
         axis=axis,
-        channels=channels,
+        channels=0 if axis is None or why else node.shape[axis],
         family=node.family,
         fields=tuple(fields),
         gate=node.gate,

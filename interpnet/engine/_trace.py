@@ -189,12 +189,7 @@ def instrument(model: nn.Module, what: Instrument) -> Iterator[None]:
 
     Nested instruments on one model share one engine: edits apply from the outermost to the innermost,
     every read sees the edited value, and the innermost rule counts. Afterwards, also after an
-    exception, no hook is left on the model.
-
-    Raises
-    ------
-    ModelError
-        The model, or a part of it, is scripted: its operators cannot be seen.
+    exception, no hook is left on the model. A scripted model or part hides its operators: a :class:`ModelError`.
 
     Examples
     --------
@@ -233,10 +228,7 @@ def _running(model: nn.Module) -> Iterator[_Engine]:
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the eager module inside ``torch.compile``, ``DataParallel`` or ``DistributedDataParallel``.
 
-    Raises
-    ------
-    ModelError
-        ``model`` is no module, or it or a part of it is a TorchScript module.
+    What is no module, or has a TorchScript module in it, is a :class:`ModelError`.
 
     Examples
     --------

@@ -64,7 +64,6 @@ def explain(
         The network that ``interpretation`` was made from; left as it was.
     images : Tensor (B, C, H, W)
         As the model wants them; moved to the model's device.
-    interpretation : Interpretation
     k : int
         Channels per image.
     classes : int, str or (B,) numbers, optional
@@ -74,10 +73,7 @@ def explain(
     combination : {"max", "mean", "response"}
         See :func:`combine`.
 
-    Raises
-    ------
-    LayerError
-        The interpretation names a layer that this model does not have.
+    A layer of the interpretation that this model does not have is a :class:`LayerError`.
 
     Examples
     --------
@@ -125,22 +121,11 @@ def explain(
 
 
 def combine(heatmaps: Tensor, responses: Tensor, combination: str = "max") -> Tensor:
-    """Put the k heatmaps of each image together.
+    """Put the k heatmaps (B, k, H, W) of each image, each in [0, 1], together to one (B, H, W), in [0, 1] too.
 
-    Parameters
-    ----------
-    heatmaps : Tensor (B, k, H, W)
-        Each in [0, 1].
-    responses : Tensor (B, k)
-        Weight times score of each channel, 0 where an image has fewer than k.
-    combination : {"max", "mean", "response"}
-        The pixel-wise maximum (the paper); the mean over the channels there are; or the mean weighted by the
-        responses, ``sum_i r_i H_i / sum_i r_i``. An image without a channel has a map of zeros.
-
-    Returns
-    -------
-    Tensor (B, H, W)
-        In [0, 1].
+    ``responses`` (B, k) are weight times score of each channel, 0 where an image has fewer than k. ``"max"``: the
+    pixel-wise maximum (the paper); ``"mean"``: the mean over the channels there are; ``"response"``: the mean weighted
+    by the responses, ``sum_i r_i H_i / sum_i r_i``. An image without a channel has a map of zeros.
 
     Examples
     --------

@@ -74,11 +74,10 @@ def channel_signal(
     images = beside(model, check_images(images))
     picks = _picks(channels, len(images))
     trace = trace or find_sites(model, images, output=output)
-    layers = sites_in(picks) - {OUTPUT}
-    for name in sorted(layers):
+    for name in sorted(sites_in(picks) - {OUTPUT}):
         trace.usable(name)  # names close matches where it is not
     options = Options(rectifier, resample, resample_pool, seed, output)
-    return backpropagate(model, images, [site for site in trace.sites if site.name in layers], picks, **vars(options))
+    return backpropagate(model, images, trace.sites, picks, **vars(options))
 
 
 def channel_heatmap(
@@ -94,7 +93,7 @@ def channel_heatmap(
     output: Output | None = None,
     trace: Trace | None = None,
 ) -> Tensor:
-    """Return what in each image one channel answers to, as one value per pixel.
+    """Return (B, H, W): what in each image one channel answers to, in the units of the signal, not normalised.
 
     Parameters
     ----------
@@ -117,17 +116,7 @@ def channel_heatmap(
     trace : Trace, optional
         A trace made before, to save a forward pass.
 
-    Returns
-    -------
-    Tensor (B, H, W)
-        In the units of the signal (activation times weights), not normalised.
-
-    Raises
-    ------
-    LayerError
-        Unknown layer or channel.
-    ModelError
-        A rectifier on the way escaped the rule.
+    An unknown layer or channel is a :class:`LayerError`, a rectifier that escaped the rule a :class:`ModelError`.
 
     Examples
     --------

@@ -1,9 +1,6 @@
 """Average visualizations: what the images with the highest response of a channel have in common.
 
-The images with the highest score of a channel are run once more; each is cropped at the receptive field
-of the position of the channel's maximum, and the crops are averaged. Source: Oramas et al., ICLR 2019,
-section 3.3; docs/method.md, section 3. The receptive field comes from the trace, exactly, through strides,
-padding, dilation and branches.
+Source: Oramas et al., ICLR 2019, section 3.3; docs/method.md, section 3.
 """
 
 from __future__ import annotations
@@ -83,15 +80,10 @@ def average_visualizations(
         The images that ``table`` was collected from: ``data[i]`` is (image, label) with the image (C, H, W)
         as the model wants it. If it has ``picture(i)``, crops are taken from that (C, H, W) picture in
         [0, 1] instead.
-    table : ScoreTable
-    channels : sequence of Channel
     top, keep : int
         Images to average (the paper's 100), and crops to return.
 
-    Raises
-    ------
-    LayerError
-        A channel that the table or the model does not have.
+    A channel that the table or the model does not have is a :class:`LayerError`.
 
     Examples
     --------

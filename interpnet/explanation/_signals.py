@@ -1,15 +1,14 @@
 """Signals: one forward pass of a batch under the backward rules, then passes from chosen maps back to the image.
 
-The backward signal starts at the channel's activation map itself, zero in all other channels: the gradient of
-``1/2 ||A_c||^2`` under the rules of :mod:`interpnet.backward`. Images do not influence each other, so one backward
-pass serves one start of every image of a batch, in whatever layers these lie. Source: Oramas et al., ICLR 2019,
-section 3.2; docs/method.md, section 5.
+Images do not influence each other, so one backward pass serves one start of every image of a batch, in whatever
+layers these lie. Source: Oramas et al., ICLR 2019, section 3.2; docs/method.md, section 5.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,15 +50,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Signals:
-    """Raw signals at the image, with what made them.
+    """Raw signals at the image, with what made them."""
 
-    ``signals`` (B, k, C, H, W) are zero where an image has fewer than k starts. ``logits`` (B, classes) are ``None``
-    where the network was stopped before its output. ``report`` says which rectifiers were overridden.
-    """
-
-    signals: Tensor
-    logits: Tensor | None
-    report: RuleReport
+    signals: Tensor  # (B, k, C, H, W): zero where an image has fewer than k starts
+    logits: Tensor | None  # (B, classes): None where the network was stopped before its output
+    report: RuleReport  # which rectifiers were overridden
 
 
 @dataclass(frozen=True)
@@ -163,18 +158,7 @@ class SignalRun:
         return Signals(signals, logits, done.report)
 
 
-def backpropagate(
-    model: nn.Module,
-    images: Tensor,
-    sites: Sequence[Site],
-    picks: Picks,
-    *,
-    rectifier: str = "guided",
-    resample: bool = True,
-    resample_pool: bool = False,
-    seed: str = "activation",
-    output: Output | None = None,
-) -> Signals:
+def backpropagate(model: nn.Module, images: Tensor, sites: Sequence[Site], picks: Picks, **options: Any) -> Signals:
     """Send the maps of ``picks``, up to k starts for each image, back to the image: one forward and k backward passes.
 
     ``sites`` are those at which starts may lie, in the order of execution. The images (B, C, H, W) and the options are
@@ -186,6 +170,6 @@ def backpropagate(
     if unknown:
         raise LayerError(f"layers {sorted(unknown)} were not traced; expected some of {sorted(traced)}")
     used = {name: site for name, site in traced.items() if name in needed}
-    options = Options(rectifier, resample, resample_pool, seed, output)
-    run = SignalRun(model, images, used, options, stop=OUTPUT not in needed)  # what lies behind need not run
+    stop = OUTPUT not in needed  # what lies behind need not run
+    run = SignalRun(model, images, used, Options(**options), stop)
     return run.send_back(run.forward(), picks)

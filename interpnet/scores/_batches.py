@@ -65,9 +65,7 @@ def image_count(loader: Loader) -> int | None:
     if isinstance(n, int):
         return n
     data = getattr(loader, "dataset", None)
-    if isinstance(data, Sized):
-        return len(data)
-    return None
+    return len(data) if isinstance(data, Sized) else None
 
 
 def checked_labels(labels: Tensor | None, n: int, n_classes: int, indices: Tensor) -> Tensor:

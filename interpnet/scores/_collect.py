@@ -1,8 +1,7 @@
 """Scores: one pass over a data set, one number for every channel of every image.
 
-For image i and channel c of layer l with activation map A, ``s = ||A||_2``; within each layer the scores are divided by
-their sum (docs/method.md, section 1). Source: Oramas, Wang & Tuytelaars, "Visual Explanation by Interpretation", ICLR
-2019, section 3.1; their released code squares the norm (``norm="l2sq"``).
+Source: Oramas, Wang & Tuytelaars, "Visual Explanation by Interpretation", ICLR 2019, section 3.1; docs/method.md,
+section 1.
 """
 
 from __future__ import annotations
@@ -275,8 +274,5 @@ class _Intake:
         self._clear()
 
     def _sum(self, X: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
-        if self._gram is None:
-            return
-        if labels.ndim == 1:
-            labels = one_hot(labels, self._n_classes)  # sparse labels would round differently
-        self._gram.add(X, labels)
+        if self._gram is not None:  # with class numbers themselves, its sums would round differently
+            self._gram.add(X, one_hot(labels, self._n_classes) if labels.ndim == 1 else labels)

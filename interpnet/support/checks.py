@@ -51,13 +51,9 @@ def whole_number(
     """
     if is_whole(value) and (least is None or value >= least) and (most is None or value <= most):
         return int(value)
-    bounds = ""
-    if least is not None and most is not None:
-        bounds = f" from {least} to {most}"
-    elif least is not None:
-        bounds = f" of at least {least}"
-    elif most is not None:
-        bounds = f" of at most {most}"
+    bounds = "" if least is None else f" of at least {least}"
+    if most is not None:
+        bounds = f" of at most {most}" if least is None else f" from {least} to {most}"
     raise error(f"{name} is {value!r}; expected a whole number{bounds}")
 
 

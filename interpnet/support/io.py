@@ -21,10 +21,7 @@ from interpnet.errors import InterpNetError, RunFolderError
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success fsync it and rename it into place.
 
-    Raises
-    ------
-    RunFolderError
-        The folder cannot be written or the disk is full; nothing half-written is left behind.
+    A folder that cannot be written or a full disk is a :class:`RunFolderError`; nothing half-written is left behind.
 
     Examples
     --------
@@ -97,18 +94,12 @@ def npz_path(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def read_arrays(
-    path: str | os.PathLike[str],
-    names: Sequence[str],
-    what: str,
-    remedy: str = "delete it to have it made again",
+    path: str | os.PathLike[str], names: Sequence[str], what: str, remedy: str = "delete it to have it made again"
 ) -> Iterator[dict[str, npt.NDArray[Any]]]:
     """Yield the arrays ``names`` of an ``.npz`` file; nothing is unpickled.
 
-    Raises
-    ------
-    RunFolderError
-        The file is missing or damaged, lacks an array, or its arrays do not make a ``what`` (an error within the
-        ``with`` block); with the ``remedy``.
+    A file that is missing or damaged, lacks an array, or whose arrays do not make a ``what`` (an error within the
+    ``with`` block) is a :class:`RunFolderError` that names the ``remedy``.
 
     Examples
     --------
