@@ -157,7 +157,9 @@ def make_loader(
     """
     batch_size = whole_number(batch_size, "batch_size", least=1, error=DataError)
     num_workers = whole_number(num_workers, "num_workers", least=0, error=DataError)
-    chosen = np.arange(len(data)) if indices is None else np.asarray(indices)
+    if indices is None:
+        indices = range(len(data))
+    chosen = np.asarray(indices)
     if chosen.ndim != 1 or chosen.size == 0 or not np.issubdtype(chosen.dtype, np.integer):
         raise DataError(f"indices have shape {chosen.shape} and type {chosen.dtype}, expected a list of image numbers")
     if chosen.min() < 0 or chosen.max() >= len(data):

@@ -114,7 +114,11 @@ def load_dataset(
         source = _named(spec, split, folder, download)
         usual = _NORMALISATION[spec]
     else:
-        raise _unknown(spec)
+        hint = did_you_mean(spec.partition("?")[0], dataset_names())
+        # A folder without the word before it is the likeliest slip.
+        if not hint and Path(spec).is_dir():
+            hint = f"; did you mean '{_FOLDER}:{spec}'?"
+        raise DataError(f"unknown data set {spec!r}, expected one of {', '.join(dataset_names())}{hint}")
     channels = channels or len(usual[0])
     if mean is None:
         mean = _fitted(usual[0], channels)
@@ -134,15 +138,6 @@ def dataset_names() -> tuple[str, ...]:
      'an8flower-single-6c', 'an8flower-double-12c', 'an8flower-released:PATH')
     """
     return (*_NORMALISATION, f"{_FOLDER}:PATH", *_FLOWERS, f"{_RELEASED}:PATH")
-
-
-def _unknown(spec: str) -> DataError:
-    known = dataset_names()
-    hint = did_you_mean(spec.partition("?")[0], known)
-    # A folder without the word before it is the likeliest slip.
-    if not hint and Path(spec).is_dir():
-        hint = f"; did you mean '{_FOLDER}:{spec}'?"
-    return DataError(f"unknown data set {spec!r}, expected one of {', '.join(known)}{hint}")
 
 
 def _fitted(values: Sequence[float], channels: int) -> Sequence[float]:

@@ -73,7 +73,11 @@ def train(
     """Train a classifier in place with AdamW, cross-entropy and a one-cycle learning rate.
 
     The rate rises linearly over the first fifth of the steps and falls to zero along a cosine. A batch of a
-    single image is left out: batch normalisation has no statistics there.
+    single image is left out: batch normalisation has no statistics there. Labels outside the classes, a class without
+    a training image, images that are not finite, and no batch are DataErrors; a loss that is not finite, a result that
+    is no logits, and a device that is not there are ModelErrors.
+
+    Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019; Smith & Topin, "Super-convergence", 2018.
 
     Parameters
     ----------
@@ -91,17 +95,6 @@ def train(
         Fixes shifts and dropout; torch's global random state is as before afterwards.
     device : str or torch.device, optional
         Where to train; by default where the model is.
-
-    Raises
-    ------
-    DataError
-        Labels outside the classes, a class without a training image, images that are not finite, no batch.
-    ModelError
-        The loss is not finite, the model's result is no logits, or the device is not there.
-
-    References
-    ----------
-    Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019; Smith & Topin, "Super-convergence", 2018.
 
     Examples
     --------

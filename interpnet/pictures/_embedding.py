@@ -51,6 +51,9 @@ def embed(
 ) -> Embedding:
     """Read one vector per image: a layer's channels, and where they have several positions, their mean.
 
+    An unknown layer is a LayerError, a network without a layer before its classifier a ModelError; no image, and one
+    with NaN or infinite activations, are DataErrors.
+
     Parameters
     ----------
     loader : iterable of batches
@@ -58,11 +61,6 @@ def embed(
     layer : str, optional
         A site's name. By default the last usable site before the classifier's output: the hidden layer of 4096
         of AlexNet, the pooled maps of a ResNet, the last maps of SqueezeNet (whose classifier is a convolution).
-
-    Raises
-    ------
-    LayerError, ModelError, DataError
-        An unknown layer; no layer before the classifier; no image, or one with NaN or infinite activations.
 
     Examples
     --------

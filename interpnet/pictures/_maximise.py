@@ -104,6 +104,8 @@ def maximise(
     ``p <- clip(p + step * g / rms(g) - l2 * (p - 1/2))`` with g the gradient of the mean of the channel's map, or of
     the class's logit, with respect to the shifted picture. At a rectifier the channel's value *before* it is
     raised: both are largest for the same picture, and only that one has a gradient while the channel is silent.
+    An unknown layer or channel is a LayerError; a class that is no output, and a gradient that is not finite, are
+    ModelErrors; a bad setting is an InterpNetError.
 
     Parameters
     ----------
@@ -131,11 +133,6 @@ def maximise(
         Pictures that climb at once.
     output, trace
         As in :func:`activation_maps`; the trace may be of images of any size.
-
-    Raises
-    ------
-    LayerError, ModelError, InterpNetError
-        An unknown layer or channel; a class that is no output, or a gradient that is not finite; a bad setting.
 
     Examples
     --------

@@ -45,34 +45,31 @@ def read_folder(folder: Path, options: dict[str, Any], names: tuple[str, ...]) -
 def write_folder(folder: Path, options: dict[str, Any], arrays: Arrays) -> bool:
     """Write arrays as .npy files into a folder that appears as a whole; return whether that was possible.
 
-    The files are written into a temporary folder beside it, which is renamed at the end. A folder of that name is a
-    damaged one (see :func:`read_folder`) and is replaced. What killed processes left there a day ago is removed.
+    The files are written in a temporary folder beside it and moved at the end. A folder of that name is a damaged
+    one (see :func:`read_folder`) and is replaced. What killed processes left there a day ago is removed.
     """
-    leftovers: list[Path] = []
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
-        tmp = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        leftovers.append(tmp)
-        for name, array in arrays.items():
-            np.save(tmp / f"{name}.npy", array, allow_pickle=False)
-        digests = {name: _digest(tmp / f"{name}.npy") for name in arrays}
-        write_json(tmp / _FACTS, {"options": options, "sha256": digests})
-        # mkdtemp gives its folder to one user; data sets are shared by those of a machine.
-        tmp.chmod(0o755)
-        if folder.exists():
-            if read_folder(folder, options, tuple(arrays)) is not None:
-                return True  # another process was quicker
-            aside = tmp.with_name(f"{tmp.name}.damaged")
-            leftovers.append(aside)
-            folder.rename(aside)
-        tmp.rename(folder)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{folder.name}.", dir=folder.parent, ignore_cleanup_errors=True
+        ) as tmp:
+            whole = Path(tmp) / "whole"
+            whole.mkdir()
+            # Whatever this user's umask: data sets are shared by those of a machine.
+            whole.chmod(0o755)
+            for name, array in arrays.items():
+                np.save(whole / f"{name}.npy", array, allow_pickle=False)
+            digests = {name: _digest(whole / f"{name}.npy") for name in arrays}
+            write_json(whole / _FACTS, {"options": options, "sha256": digests})
+            if folder.exists():
+                if read_folder(folder, options, tuple(arrays)) is not None:
+                    return True  # another process was quicker
+                folder.rename(Path(tmp) / "damaged")
+            whole.rename(folder)
     except (OSError, ValueError):
         # Nowhere to write, or no room left: the images are in memory anyway.
         return False
-    finally:
-        for leftover in leftovers:
-            shutil.rmtree(leftover, ignore_errors=True)
     return True
 
 

@@ -107,7 +107,8 @@ def an8flower(
     with shading before a wall and a table. Camera, scale, place, light, pot, backdrop and noise vary from image to
     image and know nothing of the class. The same arguments give the same bytes on every machine; the same seed shows
     the same scenes at any size, contrast, noise, and with any shortcut or none. After the an8Flower of Oramas, Wang &
-    Tuytelaars, "Visual explanation by interpretation", ICLR 2019; plants, rendering and shortcuts are ours.
+    Tuytelaars, "Visual explanation by interpretation", ICLR 2019; plants, rendering and shortcuts are ours. An unknown
+    name, a value out of range, and fewer images than classes are DataErrors.
 
     Parameters
     ----------
@@ -136,11 +137,6 @@ def an8flower(
           wall's stripes), ``"position"`` (where a grey ball lies); by default there is none
         - strength: probability 0 to 1 with which the cue agrees in training and validation, else it has uniformly
           another class's value; by default 1. In ``"test"`` it is uniform over all classes
-
-    Raises
-    ------
-    DataError
-        An unknown name (close ones are given), a value out of range, or fewer images than classes.
 
     Examples
     --------

@@ -45,12 +45,8 @@ def released_an8flower(path: str | os.PathLike[str]) -> ReleasedFlower:
     ``PATH/CLASS/classC_imgI_pP_rR.jpg`` are the pictures, all of one size. The mask of ``NAME.jpg`` is looked for as
     ``NAME_mask.png``, ``NAME_mask.jpg`` and ``NAME.png`` beside it and in a folder ``masks`` beside it; it is read as
     grey, and is true from half brightness on. Untested on the original files: the names of the masks are a guess.
-
-    Raises
-    ------
-    DataError
-        No such folder, no pictures, a file that is no picture, missing masks (named), a mask of another size than
-        its picture, or one that is empty or full.
+    No such folder, no pictures, a file that is no picture, missing masks (named), and a mask of another size than its
+    picture, or one that is empty or full, are DataErrors.
 
     Examples
     --------
