@@ -134,8 +134,7 @@ def _check_matrix(G: Float64, root: Float64) -> bool:
 
 def _blocks(m: int) -> Iterator[slice]:
     """Yield the rows of an (m, m) matrix, some at a time."""
-    for start in range(0, m, _ROWS):
-        yield slice(start, start + _ROWS)
+    return (slice(start, start + _ROWS) for start in range(0, m, _ROWS))
 
 
 def _largest(excess: Float64, first_row: int = 0) -> tuple[int, int]:

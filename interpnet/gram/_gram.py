@@ -1,8 +1,6 @@
-"""What the mu-lasso needs of the data: ``G = X'X``, ``B = X'L`` and the column sums of ``L^2``.
+"""What the mu-lasso needs of the data: the sums of docs/method.md, section 2.2.
 
-All three add over images, so shards add, memory is m^2 whatever the number of images, and the
-scores never have to be in memory at once. Sums are float64 even where the scores are float32:
-N products of float32 numbers summed in float32 would lose what the duality gap certifies.
+They are float64 even where the scores are float32: sums in float32 would lose what the duality gap certifies.
 """
 
 from __future__ import annotations
@@ -78,19 +76,14 @@ class Gram:
     B: Float64
     yy: Float64
     n: int
-    # Whether the cubic test is known to pass; not part of the value.
-    _definite: bool = field(default=False, init=False, repr=False)
+    # Whether G is known to be positive semidefinite: summed from scores, or already checked. Not part of the value.
+    is_definite: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         G, B, yy = (float64_array(name, getattr(self, name)) for name in ("G", "B", "yy"))
         G = check_gram(G, B, yy, self.n)
         for name, value in (("G", G), ("B", B), ("yy", yy), ("n", int(self.n))):
             object.__setattr__(self, name, value)
-
-    @property
-    def is_definite(self) -> bool:
-        """Whether ``G`` is known to be positive semidefinite: summed from scores, or already checked."""
-        return self._definite
 
     @property
     def m(self) -> int:
@@ -119,7 +112,7 @@ class Gram:
             return NotImplemented
         rest = self.without(other)
         # That other is a part of self is not taken on trust.
-        object.__setattr__(rest, "_definite", False)
+        object.__setattr__(rest, "is_definite", False)
         return rest
 
     def without(self, part: Gram) -> Gram:
@@ -193,7 +186,7 @@ class Gram:
         """
         if not self.is_definite:
             check_definite(self.G)
-            object.__setattr__(self, "_definite", True)
+            object.__setattr__(self, "is_definite", True)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an ``.npz`` file atomically (arrays ``G``, ``B``, ``yy``, ``n``; nothing pickled)."""
@@ -213,7 +206,7 @@ def _summed(G: Float64, B: Float64, yy: Float64, n: int, *, definite: bool) -> G
     check_values(G, B, yy, n)
     # Past __post_init__, whose checks read the (m, m) matrix several times.
     gram = object.__new__(Gram)
-    for name, value in (("G", G), ("B", B), ("yy", yy), ("n", n), ("_definite", definite)):
+    for name, value in (("G", G), ("B", B), ("yy", yy), ("n", n), ("is_definite", definite)):
         object.__setattr__(gram, name, value)
     return gram
 

@@ -1,8 +1,4 @@
-"""Grams of disjoint parts of the images (folds, blocks) from one pass over the scores.
-
-Cross-validation and stability selection both want many sums over parts of the same images. The Gram of any
-union of parts is a sum of matrices and no further pass, so one pass serves both: memory is one (m, m) matrix per part.
-"""
+"""Grams of disjoint parts of the images (folds, blocks) from one pass over the scores, one (m, m) matrix per part."""
 
 from __future__ import annotations
 

@@ -27,13 +27,9 @@ class Options:
     n_jobs: int | None = None
 
     def __post_init__(self) -> None:
-        plain = {
-            "positive": true_or_false(self.positive, "positive"),
-            "tol": positive_number(self.tol, "tol"),
-            "max_iter": whole_number(self.max_iter, "max_iter", least=1),
-        }
-        for name, value in plain.items():
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "positive", true_or_false(self.positive, "positive"))
+        object.__setattr__(self, "tol", positive_number(self.tol, "tol"))
+        object.__setattr__(self, "max_iter", whole_number(self.max_iter, "max_iter", least=1))
         if self.device is not None:
             _check_device(self.device)
         if self.n_jobs is not None and (not is_whole(self.n_jobs) or self.n_jobs == 0):

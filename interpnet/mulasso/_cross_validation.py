@@ -1,14 +1,13 @@
-r"""The mu-lasso with its radius chosen on held-out images, from one pass over the scores.
+"""The mu-lasso with its radius chosen on held-out images, from one pass over the scores (docs/method.md, section 2.6).
 
-docs/method.md, section 2.6. Each fold's Gram is summed in that pass; the training Gram of a fold is the total minus the
-fold's, the path is solved on it once, and the held-out error follows from the fold's Gram alone. Only the accuracy,
-which is no sum of squares, reads each row once more.
+Only the accuracy, which is no sum of squares, reads each row once more.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram, part_grams
-from interpnet.mulasso._arguments import MAX_ITER, Options, check_grams, checked_radii, class_labels, plain_radii
+from interpnet.mulasso._arguments import Options, check_grams, checked_radii, class_labels, plain_radii
 from interpnet.mulasso._folds import assign_folds, held_out_accuracy
 from interpnet.mulasso._linear_model import ROWS, LinearModel
 from interpnet.mulasso._path import solve_warned
@@ -26,6 +25,7 @@ from interpnet.support.checks import one_of, true_or_false
 from interpnet.support.types import Float64
 
 
+@dataclass(eq=False, repr=False)
 class MuLassoCV(LinearModel):
     """:class:`~interpnet.mulasso.MuLasso` with mu chosen by cross-validation.
 
@@ -80,34 +80,13 @@ class MuLassoCV(LinearModel):
     (True, 1.0)
     """
 
-    def __init__(
-        self,
-        mus: npt.ArrayLike | None = None,
-        *,
-        cv: Any = 5,
-        rule: str = "one_se",
-        positive: bool = False,
-        tol: float = 1e-6,
-        max_iter: int = MAX_ITER,
-        class_weight: Any = None,
-        per_class: bool = False,
-        accuracy: bool = True,
-        device: str | None = None,
-        n_jobs: int | None = None,
-        random_state: int | None = 0,
-    ) -> None:
-        self.mus = mus
-        self.cv = cv
-        self.rule = rule
-        self.positive = positive
-        self.tol = tol
-        self.max_iter = max_iter
-        self.class_weight = class_weight
-        self.per_class = per_class
-        self.accuracy = accuracy
-        self.device = device
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+    mus: npt.ArrayLike | None = None
+    _: KW_ONLY
+    cv: Any = 5
+    rule: str = "one_se"
+    per_class: bool = False
+    accuracy: bool = True
+    random_state: int | None = 0
 
     def fit(self, X: npt.ArrayLike, y: Any, sample_weight: npt.ArrayLike | None = None) -> Self:
         """Choose mu and fit from scores.
@@ -158,13 +137,13 @@ class MuLassoCV(LinearModel):
         options = self._options()
         if self.class_weight is not None:
             raise InterpNetError("class_weight is set, but Grams have no images left to weigh: sum them with weights")
-        given = list(grams)
-        if len(given) < 2:
-            raise InterpNetError(f"grams holds {len(given)} Grams; expected one per fold, at least two")
-        check_grams(*given)
-        labels = class_labels(classes, given[0].n_classes)
-        self.n_features_in_ = given[0].m
-        total = self._choose(given, np.array([float(gram.n) for gram in given]), options, labels, None)
+        grams = list(grams)
+        if len(grams) < 2:
+            raise InterpNetError(f"grams holds {len(grams)} Grams; expected one per fold, at least two")
+        check_grams(*grams)
+        labels = class_labels(classes, grams[0].n_classes)
+        self.n_features_in_ = grams[0].m
+        total = self._choose(grams, np.array([float(gram.n) for gram in grams]), options, labels, None)
         return self._fit_radii(total, self.mu_, options, labels, labels=True)
 
     def _options(self) -> Options:

@@ -1,12 +1,4 @@
-r"""The mu-lasso: which columns explain a class, under a budget on the l1 norm, with a certificate.
-
-For each class j
-
-.. math:: \min_w \tfrac12 \|X w - L_j\|^2 \quad \text{where } \|w\|_1 \le \mu \ (\text{optionally } w \ge 0),
-
-without intercept and without scaling of columns. The returned ``w`` comes with its duality gap, computed from G, B and
-w alone (docs/method.md, section 2.3); no feasible point has an objective lower by more. Where the columns are linearly
-dependent, as the layers' scores are, several ``w`` are optimal: compare objectives and predictions, not coefficients.
+"""The mu-lasso of every class at one radius: docs/method.md, section 2 (2.1 the problem, 2.3 the certificate).
 
 Sources: Oramas, Wang & Tuytelaars, "Visual Explanation by Interpretation", ICLR 2019 (the problem); Jaggi,
 "Revisiting Frank-Wolfe", ICML 2013 (the gap).
@@ -14,21 +6,27 @@ Sources: Oramas, Wang & Tuytelaars, "Visual Explanation by Interpretation", ICLR
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy.typing as npt
 
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram
-from interpnet.mulasso._arguments import MAX_ITER, Options, check_grams, check_mu, class_labels, class_radii
+from interpnet.mulasso._arguments import Options, check_grams, check_mu, class_labels
 from interpnet.mulasso._linear_model import ROWS, LinearModel
 from interpnet.mulasso._targets import read_targets
 from interpnet.support.checks import true_or_false
 from interpnet.support.types import Float64
 
 
+@dataclass(eq=False, repr=False)
 class MuLasso(LinearModel):
-    """Least squares on one-hot classes (or any targets) with an l1 budget per class; exact and certified.
+    r"""Least squares on one-hot classes (or any targets) with an l1 budget per class; exact and certified.
+
+    .. math:: \min_w \tfrac12 \|X w - L_j\|^2 \quad \text{where } \|w\|_1 \le \mu \ (\text{optionally } w \ge 0)
+
+    There is no intercept, and no column is scaled.
 
     Parameters
     ----------
@@ -85,26 +83,8 @@ class MuLasso(LinearModel):
     True
     """
 
-    def __init__(
-        self,
-        mu: float | npt.ArrayLike = 10.0,
-        *,
-        positive: bool = False,
-        tol: float = 1e-6,
-        max_iter: int = MAX_ITER,
-        class_weight: Any = None,
-        warm_start: bool = False,
-        device: str | None = None,
-        n_jobs: int | None = None,
-    ) -> None:
-        self.mu = mu
-        self.positive = positive
-        self.tol = tol
-        self.max_iter = max_iter
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.device = device
-        self.n_jobs = n_jobs
+    mu: float | npt.ArrayLike = 10.0
+    warm_start: bool = field(default=False, kw_only=True)
 
     def fit(self, X: npt.ArrayLike, y: Any, sample_weight: npt.ArrayLike | None = None) -> Self:
         """Fit from scores.
@@ -138,8 +118,7 @@ class MuLasso(LinearModel):
         gram = Gram.from_scores(
             scores, target.L, n_classes=len(target.classes), sample_weight=target.weight, block=ROWS
         )
-        radii = class_radii(self.mu, gram.n_classes)
-        return self._fit_radii(gram, radii, options, target.classes, labels=target.labels, start=self._start(gram))
+        return self._fit_radii(gram, self.mu, options, target.classes, labels=target.labels, start=self._start(gram))
 
     def fit_gram(self, gram: Gram, *, classes: npt.ArrayLike | None = None) -> Self:
         """Fit from a :class:`~interpnet.gram.Gram`; warns as :meth:`fit`.
@@ -170,10 +149,9 @@ class MuLasso(LinearModel):
                 "give the weights to Gram.from_scores(..., sample_weight=...)"
             )
         labels = class_labels(classes, gram.n_classes)
-        radii = class_radii(self.mu, gram.n_classes)
         # Without scores there is nothing scikit-learn could count the features of.
         self.n_features_in_ = gram.m
-        return self._fit_radii(gram, radii, options, labels, labels=True, start=self._start(gram))
+        return self._fit_radii(gram, self.mu, options, labels, labels=True, start=self._start(gram))
 
     def _options(self) -> Options:
         check_mu(self.mu)
@@ -183,6 +161,5 @@ class MuLasso(LinearModel):
     def _start(self, gram: Gram) -> Float64 | None:
         """Return the weights of the last fit, where a warm start is asked for and they fit this problem."""
         before: Float64 | None = getattr(self, "coef_", None)
-        if not self.warm_start or before is None or before.shape != gram.B.T.shape:
-            return None
-        return before
+        fits = self.warm_start and before is not None and before.shape == gram.B.T.shape
+        return before if fits else None

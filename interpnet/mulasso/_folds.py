@@ -17,14 +17,7 @@ _ROWS = 4096
 
 
 def assign_folds(cv: Any, target: Targets, n: int, random_state: int | None) -> Int64:
-    """Return the fold that holds each of ``n`` rows out (N,), -1 where none does.
-
-    Raises
-    ------
-    ValueError
-        scikit-learn's, for more folds than images; :class:`~interpnet.errors.DataError` for test sets that overlap,
-        training sets that are not all the other images, and folds without weight.
-    """
+    """Return the fold that holds each of ``n`` rows out (N,), -1 where none does."""
     labels = None
     kind = KFold
     if target.labels:

@@ -1,14 +1,11 @@
 """The mu-lasso on many random halves of the images, in complementary pairs (docs/method.md, section 2.7).
 
-The halves are unions of blocks: the images are dealt once into ``n_blocks`` random blocks, each class evenly, the
-blocks' Grams are summed in one pass, and half of the blocks, drawn at random, make a half of the images. So ``2 *
-n_pairs`` solutions cost one pass and ``n_blocks`` Grams, whatever the number of images; each half is a uniformly
-random stratified half, and only pairs drawn from the same blocks are not independent (16 blocks make 6435 pairs).
+Only pairs drawn from the same blocks are not independent (16 blocks make 6435 pairs).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import comb
 from typing import Any
 
@@ -41,47 +38,40 @@ def block_grams(
     return part_grams(scores, target.L, part, n_classes=len(target.classes), sample_weight=target.weight)
 
 
-class Halves:
-    """``n_pairs`` different halves of ``n_blocks`` blocks, none the complement of another."""
+def draw_halves(n_blocks: int, n_pairs: int, seed: int, name: str) -> list[Int64]:
+    """Draw ``n_pairs`` different halves of ``n_blocks`` blocks, none the complement of another."""
+    whole_number(n_pairs, "n_pairs", least=1)
+    whole_number(n_blocks, name, least=2)
+    if n_blocks % 2:
+        raise InterpNetError(f"{name}: there are {n_blocks} blocks; expected an even number, to make halves of")
+    most = comb(n_blocks, n_blocks // 2) // 2
+    if n_pairs > most:
+        raise InterpNetError(
+            f"n_pairs is {n_pairs}, but {n_blocks} blocks make only {most} different pairs of halves; use more blocks"
+        )
+    rng = np.random.default_rng(seed)
+    halves: dict[tuple[int, ...], Int64] = {}
+    while len(halves) < n_pairs:
+        # Block 0 stands for its half: without loss of generality it is in the one that is drawn.
+        others = 1 + rng.permutation(n_blocks - 1)[: n_blocks // 2 - 1]
+        half = np.sort(np.append(others, 0))
+        halves.setdefault(tuple(half.tolist()), half)
+    return list(halves.values())
 
-    def __init__(self, n_blocks: int, n_pairs: int, seed: int, name: str) -> None:
-        whole_number(n_pairs, "n_pairs", least=1)
-        whole_number(n_blocks, name, least=2)
-        if n_blocks % 2:
-            raise InterpNetError(f"{name}: there are {n_blocks} blocks; expected an even number, to make halves of")
-        most = comb(n_blocks, n_blocks // 2) // 2
-        if n_pairs > most:
-            raise InterpNetError(
-                f"n_pairs is {n_pairs}, but {n_blocks} blocks make only {most} different pairs of halves; "
-                "use more blocks"
-            )
-        self.n_blocks = n_blocks
-        self.n_pairs = n_pairs
-        self.seed = seed
 
-    def __iter__(self) -> Iterator[Int64]:
-        rng = np.random.default_rng(self.seed)
-        seen: set[tuple[int, ...]] = set()
-        while len(seen) < self.n_pairs:
-            # Block 0 stands for its half: without loss of generality it is in the one that is yielded.
-            others = 1 + rng.permutation(self.n_blocks - 1)[: self.n_blocks // 2 - 1]
-            half = np.sort(np.append(others, 0))
-            key = tuple(half.tolist())
-            if key not in seen:
-                seen.add(key)
-                yield half
-
-    def solve(self, blocks: Sequence[Gram], mu: npt.ArrayLike, options: Options, *, progress: bool) -> Float64:
-        """Return the share (C, m) of the halves and their complements on which each weight is not zero."""
-        check_grams(*blocks)
-        radii = class_radii(mu, blocks[0].n_classes)[None]
-        total = sum(blocks[1:], blocks[0])
-        counts = np.zeros((total.n_classes, total.m))
-        with progress_bar("stability", 2 * self.n_pairs, unit="solutions", enabled=progress) as advance:
-            for chosen in self:
-                half = sum((blocks[b] for b in chosen[1:]), blocks[chosen[0]])
-                for side in (half, total.without(half)):
-                    # Frames: this method, the public function, its caller.
-                    counts += solve_warned(side, radii, options, depth=4).coef[0] != 0
-                    advance(1)
-        return counts / (2 * self.n_pairs)
+def selected_share(
+    halves: Sequence[Int64], blocks: Sequence[Gram], mu: npt.ArrayLike, options: Options, *, progress: bool
+) -> Float64:
+    """Return the share (C, m) of the halves and their complements on which each weight is not zero."""
+    check_grams(*blocks)
+    radii = class_radii(mu, blocks[0].n_classes)[None]
+    total = sum(blocks[1:], blocks[0])
+    counts = np.zeros((total.n_classes, total.m))
+    with progress_bar("stability", 2 * len(halves), unit="solutions", enabled=progress) as advance:
+        for chosen in halves:
+            half = sum((blocks[b] for b in chosen[1:]), blocks[chosen[0]])
+            for side in (half, total.without(half)):
+                # Frames: this function, the public one, its caller.
+                counts += solve_warned(side, radii, options, depth=4).coef[0] != 0
+                advance(1)
+    return counts / (2 * len(halves))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from interpnet.errors import DataError
 from interpnet.gram import Gram, as_numpy, as_target, locate_bad, stays_on_device
-from interpnet.mulasso._arguments import Options
+from interpnet.mulasso._arguments import MAX_ITER, Options, class_radii
 from interpnet.mulasso._path import solve_warned
 from interpnet.mulasso._targets import check_class_weight
 from interpnet.support.types import Float64
@@ -31,15 +32,17 @@ else:
         """A scikit-learn classifier."""
 
 
+# A dataclass writes the constructor, which scikit-learn reads the parameters from.
+@dataclass(kw_only=True, eq=False, repr=False)
 class LinearModel(_Estimator):
     """Weights ``coef_`` (C, m) without intercept."""
 
-    positive: bool
-    tol: float
-    max_iter: int
-    class_weight: Any
-    device: str | None
-    n_jobs: int | None
+    positive: bool = False
+    tol: float = 1e-6
+    max_iter: int = MAX_ITER
+    class_weight: Any = None
+    device: str | None = None
+    n_jobs: int | None = None
 
     def decision_function(self, X: npt.ArrayLike) -> Float64:
         """Return ``X @ coef_.T``, (N, C) float64: one column per class, also where there are only two."""
@@ -77,7 +80,7 @@ class LinearModel(_Estimator):
     def _fit_radii(
         self,
         gram: Gram,
-        radii: npt.ArrayLike,
+        mu: npt.ArrayLike,
         options: Options,
         classes: npt.NDArray[Any],
         *,
@@ -86,8 +89,8 @@ class LinearModel(_Estimator):
     ) -> Self:
         """Solve at the radii (C,), or at one for all, and keep the weights; a method that users call calls this."""
         # One row of the path: the solver takes radii (T, C).
-        mus = np.broadcast_to(np.asarray(radii, dtype=np.float64), (1, gram.n_classes))
-        solution = solve_warned(gram, mus, options, depth=4, classes=classes, start=start)
+        radii = class_radii(mu, gram.n_classes)[None]
+        solution = solve_warned(gram, radii, options, depth=4, classes=classes, start=start)
         self.classes_ = classes
         self.coef_ = solution.coef[0]
         self.dual_gap_ = solution.gap[0]

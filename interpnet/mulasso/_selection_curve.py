@@ -90,18 +90,9 @@ class SelectionCurve:
 
 
 def default_mus(gram: Gram, *, positive: bool) -> Float64:
-    """Return 20 radii in geometric progression, in units of what one channel weighs.
-
-    Examples
-    --------
-    >>> from interpnet.gram import Gram
-    >>> gram = Gram.from_scores(np.eye(2) * 4, [0, 1])
-    >>> default_mus(gram, positive=False)[[0, -1]].tolist()
-    [0.025, 12.5]
-    """
-    # The unit is the median over classes of |B_ij| / G_ii, the weight that least squares gives to the column i that
-    # alone explains class j best (largest B_ij^2 / G_ii). Scores a times as large make weights, unit and grid all 1/a
-    # times as large, so that the choice does not depend on the scale of the scores.
+    """Return 20 radii in geometric progression, in units of what one channel weighs."""
+    # docs/method.md, section 2.6. Scores a times as large make weights, unit and grid all 1/a times as large, so that
+    # the choice does not depend on the scale of the scores.
     diagonal = gram.G.diagonal()
     live = diagonal > 0
     pull = np.maximum(gram.B[live], 0.0) if positive else np.abs(gram.B[live])
@@ -140,14 +131,7 @@ def mean_and_se(values: Float64) -> tuple[Float64, Float64]:
 
 
 def choose(errors: Float64) -> tuple[Index, Index]:
-    """Return, from held-out errors (folds, T, ...) at ascending radii, where the best and the one-SE radius stand.
-
-    Examples
-    --------
-    >>> best, one_se = choose(np.array([[3.0, 1.2, 1.1], [3.0, 1.0, 0.9]]))
-    >>> int(best), int(one_se)
-    (2, 1)
-    """
+    """Return, from held-out errors (folds, T, ...) at ascending radii, where the best and the one-SE radius stand."""
     # Breiman, Friedman, Olshen & Stone, Classification and Regression Trees, 1984, section 3.4.3: the smallest radius
     # whose mean error is within one standard error of the smallest.
     mean, se = mean_and_se(errors)

@@ -1,10 +1,6 @@
-r"""How often other images would have named the same channels: stability selection on Grams.
+"""How often other images would have named the same channels: docs/method.md, section 2.7 (stability selection).
 
-docs/method.md, section 2.7. `interpnet/mulasso/_half_samples.py` solves; this file needs neither torch nor
-scikit-learn, so that a report reads saved frequencies without them.
-
-Where columns are duplicates or nearly so, the weight goes to one of them by chance, and they *share* the frequency:
-then a low frequency says that another channel carries the same information, not that the information is unstable.
+This file needs neither torch nor scikit-learn, so that a report reads saved frequencies without them.
 
 Sources: Meinshausen & Bühlmann, "Stability selection", JRSS B 72 (2010), 417-473; Shah & Samworth, "Variable
 selection with error control: another look at stability selection", JRSS B 75 (2013), 55-80 (complementary pairs).
@@ -116,11 +112,12 @@ class Stability:
         :func:`interpnet.gram.random_parts`. All else is as for :func:`stability_selection`.
         """
         # Here and below the solver is loaded only where it is needed: it brings torch along.
-        from interpnet.mulasso._half_samples import Halves
+        from interpnet.mulasso._half_samples import draw_halves, selected_share
 
         options = Options(positive, tol, max_iter, device, n_jobs)
         blocks = list(grams)
-        frequency = Halves(len(blocks), n_pairs, seed, "grams").solve(blocks, mu, options, progress=progress)
+        halves = draw_halves(len(blocks), n_pairs, seed, "grams")
+        frequency = selected_share(halves, blocks, mu, options, progress=progress)
         return cls(frequency, 2 * n_pairs, plain_radii(mu), options.positive)
 
 
@@ -176,11 +173,10 @@ def stability_selection(
     >>> stability_selection(X, labels, mu=0.4, n_pairs=5).frequency[:, :2].tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    from interpnet.mulasso._half_samples import Halves, block_grams
+    from interpnet.mulasso._half_samples import block_grams, draw_halves, selected_share
 
     options = Options(positive, tol, max_iter, device, n_jobs)
-    halves = Halves(n_blocks, n_pairs, seed, "n_blocks")
+    halves = draw_halves(n_blocks, n_pairs, seed, "n_blocks")
     blocks = block_grams(X, y, mu, n_blocks, seed, class_weight=class_weight, sample_weight=sample_weight)
-    return Stability(
-        halves.solve(blocks, mu, options, progress=progress), 2 * n_pairs, plain_radii(mu), options.positive
-    )
+    frequency = selected_share(halves, blocks, mu, options, progress=progress)
+    return Stability(frequency, 2 * n_pairs, plain_radii(mu), options.positive)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def plot_mu_curve(curve: SelectionCurve) -> Figure:
     Raises
     ------
     InterpNetError
-        No radius, or curves of another length than the radii.
+        No radius, curves of another length than the radii, or one radius per class.
     """
     mus = curve.mus
     known = [curve.error_mean, curve.error_se, curve.channels_mean]
@@ -41,6 +41,12 @@ def plot_mu_curve(curve: SelectionCurve) -> Figure:
     shapes = {values.shape for values in known}
     if shapes != {mus.shape} or mus.ndim != 1 or not len(mus):
         raise InterpNetError(f"the curve has shapes {sorted(map(str, shapes))}; expected {mus.shape}, at least one mu")
+    if np.ndim(curve.chosen):
+        # The curves are means over the classes, and none of these radii was chosen by them.
+        raise InterpNetError(
+            f"curve.chosen has shape {np.shape(curve.chosen)}, one mu per class; expected one number: the curves are "
+            "means over the classes, so fit MuLassoCV without per_class to draw them"
+        )
     with house_style():
         figure = new_figure(9.2, 3.9)
         # A curve without labels has no accuracy, and no panel for it.
@@ -82,18 +88,12 @@ def _log_axis(axes: Axes, mus: Float64) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_xscale("log")
-    decades = 1.0
-    if len(mus) > 1:
-        decades = float(np.log10(mus[-1] / mus[0]))
+    decades = np.log10(mus[-1] / mus[0])
     # As many labels as do not print over each other in a third of the figure.
     subs = next(subs for most, subs in _TICKS if decades < most)
     axes.xaxis.set_major_locator(LogLocator(subs=subs))
-    axes.xaxis.set_major_formatter(FuncFormatter(_number))
+    axes.xaxis.set_major_formatter(FuncFormatter("{:g}".format))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("mu: bound on ‖w‖₁ (log scale)")
     axes.grid(visible=True)
     axes.tick_params(which="minor", color=MUTED)
-
-
-def _number(value: float, _position: Any) -> str:
-    return f"{value:g}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,15 +76,7 @@ def selection_json(curve: SelectionCurve) -> dict[str, Any]:
 
 
 def selection_from(data: Mapping[str, Any]) -> SelectionCurve:
-    """Read what :func:`selection_json` gave; a RunFolderError says what is wrong with it.
-
-    Examples
-    --------
-    >>> radii = np.array([1.0, 2.0, 4.0])
-    >>> curve = SelectionCurve(radii, radii / 9, radii / 90, None, None, 3 * radii, 2.0, 1.0, 2.0, "one_se", 5)
-    >>> selection_from(selection_json(curve)).position(2.0)
-    1
-    """
+    """Read what :func:`selection_json` gave; a RunFolderError says what is wrong with it."""
     if data.get("format") != _FORMAT:
         raise RunFolderError(f"the choice of mu has format {data.get('format')!r}; expected {_FORMAT!r}")
     curves: dict[str, Any] = {name: data[name] for name in ("mus", *_CURVES)}
@@ -151,11 +142,5 @@ def read_frequencies(folder: Path, shape: tuple[int, int]) -> Stability | None:
 
 
 def seldom(frequency: float) -> bool:
-    """Whether a channel is named by fewer than 0.6 of the half samples; False where that is not known.
-
-    Examples
-    --------
-    >>> seldom(0.55), seldom(0.6), seldom(float("nan"))
-    (True, False, False)
-    """
-    return not math.isnan(frequency) and frequency < SELDOM
+    """Whether a channel is named by fewer than 0.6 of the half samples; False where that is not known (NaN)."""
+    return frequency < SELDOM

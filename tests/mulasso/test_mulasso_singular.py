@@ -44,6 +44,10 @@ def test_the_exchange_leaves_what_is_shortest_already() -> None:
     place, s = shortest(np.array([[0.4], [0.4]]), np.array([3.0, 1.0]), np.ones(2), positive=False)
     assert place.tolist() == [0, 1]
     assert s.tolist() == [1, 1]
+    # One unit of the third replaces 0.9 of each: the second reaches zero first and leaves.
+    place, s = shortest(np.array([[0.9], [0.9]]), np.array([3.0, 1.0]), np.ones(2), positive=False)
+    assert place.tolist() == [0, 2]
+    assert s.tolist() == [1, 1]
 
 
 def layered(seed: int, n_layers: int = 8, width: int = 9, N: int = 400) -> Gram:

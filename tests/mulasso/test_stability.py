@@ -11,7 +11,7 @@ import torch
 from interpnet.errors import DataError, InterpNetError, RunFolderError
 from interpnet.gram import Gram, part_grams, random_parts
 from interpnet.mulasso import MuLasso, Stability, _half_samples, stability_selection
-from interpnet.mulasso._half_samples import Halves
+from interpnet.mulasso._half_samples import draw_halves
 
 
 def planted(N: int = 320, m: int = 30, C: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +50,7 @@ def test_frequencies_are_counts_of_solutions_on_the_halves(monkeypatch: pytest.M
     X, L = planted()
     part = random_parts(len(X), 6, seed=3)
     halves = np.array([[0, 1, 2], [0, 3, 5]])
-    monkeypatch.setattr(Halves, "__iter__", lambda _: iter(halves))
+    monkeypatch.setattr(_half_samples, "draw_halves", lambda *_: list(halves))
     found = stability_selection(X, L, mu=0.6, n_pairs=2, n_blocks=6, seed=3)
     counts = np.zeros((2, 30))
     for half in halves:
@@ -103,11 +103,11 @@ def test_halves_complement_each_other_and_sum_to_the_total(monkeypatch: pytest.M
 def test_halves_are_all_different_and_never_mirrored() -> None:
     for n_blocks in (2, 4, 6):
         most = comb(n_blocks, n_blocks // 2) // 2
-        halves = [tuple(half) for half in Halves(n_blocks, most, 1, "n_blocks")]
+        halves = [tuple(half) for half in draw_halves(n_blocks, most, 1, "n_blocks")]
         assert len(set(halves)) == most
         assert all(len(set(half)) == n_blocks // 2 and half[0] == 0 and max(half) < n_blocks for half in halves)
     # Apart from block 0, which names the half, every block is as often in it as not.
-    often = np.bincount(np.concatenate(list(Halves(16, 2000, 0, "n_blocks"))), minlength=16)[1:] / 2000
+    often = np.bincount(np.concatenate(draw_halves(16, 2000, 0, "n_blocks")), minlength=16)[1:] / 2000
     np.testing.assert_allclose(often, 7 / 15, atol=0.05)
 
 

@@ -173,3 +173,10 @@ def test_curves_of_unequal_length_are_refused():
     none = np.zeros(0)
     with pytest.raises(InterpNetError, match=r"expected \(0,\), at least one mu"):
         plot_mu_curve(SelectionCurve(none, none, none, None, None, none, 1.0, 1.0, 1.0, "one_se", 5))
+
+
+def test_a_curve_with_one_mu_per_class_is_refused():
+    each = np.array([5.0, 20.0])
+    found = dataclasses.replace(mu_selection(accuracy=False), chosen=each, best=each, one_se=each)
+    with pytest.raises(InterpNetError, match=r"chosen has shape \(2,\), one mu per class; expected one number"):
+        plot_mu_curve(found)

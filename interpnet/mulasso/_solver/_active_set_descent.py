@@ -1,17 +1,12 @@
-r"""A certified finish for classes the homotopy could not bring home: a feasible active-set descent.
+"""A certified finish for classes the homotopy could not bring home: a feasible active-set descent.
 
-The objective over the l1 ball is minimised over the face of the current support by one regularised Newton
-direction, cut where a weight would change sign (that weight leaves); then the columns that violate
-optimality most join. Every iterate is feasible and the objective falls, so any start is allowed, also with
-singular ``G``: the proximal term makes each system definite and changes the direction, not the solution.
-This is the fully corrective Frank-Wolfe method, in the case of one column a round Wolfe's algorithm for the
-nearest point of a polytope (Math. Programming 11, 1976), and its stopping rule is the duality gap itself.
+The face of the current support is searched along a regularised Newton direction, cut where a weight would change sign;
+then the columns that violate optimality most join. Any start is allowed, also with singular ``G``: the proximal term
+changes the direction, not the solution. This is the fully corrective Frank-Wolfe method, with one column per round
+Wolfe's algorithm for the nearest point of a polytope (Math. Programming 11, 1976).
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
@@ -27,27 +22,22 @@ _PROGRESS = 1e-15
 _GIVE_UP_AFTER = 25
 
 
-@dataclass
-class Finish:
-    """The best point found, its gap, and the rounds it took."""
-
-    coef: Float64
-    gap: float = np.inf
-    rounds: int = 0
-
-
-def finish(G: Float64, b: Float64, mu: float, start: Float64, *, positive: bool, goal: float, max_iter: int) -> Finish:
+def finish(
+    G: Float64, b: Float64, mu: float, start: Float64, *, positive: bool, goal: float, max_iter: int
+) -> tuple[Float64, float, int]:
     """Descend from the feasible ``start`` (m,) until the absolute duality gap is at most ``goal``.
 
-    Returns the point of smallest gap; the caller decides whether that is small enough.
+    Returns the point of smallest gap, that gap, and the rounds it took; the caller decides whether that is enough.
     """
     w = np.maximum(start, 0.0) if positive else start.copy()
     w[np.diagonal(G) <= 0] = 0.0  # an empty column changes nothing
-    best = Finish(w.copy())
+    best = w.copy()
+    best_gap = np.inf
     lowest = np.inf
     stale = 0
     several = True
-    for best.rounds in count():
+    rounds = 0
+    while True:
         total = float(np.abs(w).sum())
         if total > mu:  # by rounding, or by the caller's start
             w *= mu / total
@@ -63,21 +53,21 @@ def finish(G: Float64, b: Float64, mu: float, start: Float64, *, positive: bool,
         # The certificate of docs/method.md, section 2.3.
         gap = slope + mu * max(0.0, float(pull.max()))
         # Once joining in bulk stops paying, columns join one by one: then the objective must fall, if only by little.
-        several = several and gap < 0.9 * best.gap
+        several = several and gap < 0.9 * best_gap
         value = (slope - float(b @ w)) / 2
         stale = 0 if value < lowest - _PROGRESS * abs(value) else stale + 1
         lowest = min(lowest, value)
-        if gap < best.gap:
-            best.coef = w.copy()
-            best.gap = gap
+        if gap < best_gap:
+            best = w.copy()
+            best_gap = gap
         # A little below the goal, because a certificate that sums in another order may find a little more.
-        if best.gap <= 0.99 * goal or stale > _GIVE_UP_AFTER or best.rounds == max_iter:
-            return best
+        if best_gap <= 0.99 * goal or stale > _GIVE_UP_AFTER or rounds == max_iter:
+            return best, best_gap, rounds
         joining = _violators(w, pull, slope, several=several)
         active = np.concatenate([support, joining])
         sign = np.concatenate([np.sign(w[support]), toward[joining]])
         _descend(G, b, mu, w, active, sign)
-    return best
+        rounds += 1
 
 
 def _violators(w: Float64, pull: Float64, slope: float, *, several: bool) -> Int64:

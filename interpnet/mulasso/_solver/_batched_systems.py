@@ -68,8 +68,7 @@ def dense_image(G: Tensor, coef: Tensor) -> Tensor:
 
 def rows_product(G: Tensor, columns: Tensor, weight: Tensor) -> Tensor:
     """Return ``weight @ G[columns]`` (m,) of one class."""
-    sums: Tensor = torch.embedding_bag(G, columns, columns.new_zeros(1), False, 0, False, weight)[0]
-    return sums[0]
+    return _bags(G, columns, columns.new_full((1,), len(columns)), weight)[0]
 
 
 def _bags(G: Tensor, columns: Tensor, sizes: Tensor, weights: Tensor) -> Tensor:

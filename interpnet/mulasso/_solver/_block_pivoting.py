@@ -1,11 +1,7 @@
-r"""Block pivoting: guess the active set, solve for it exactly, exchange everything that contradicts the guess, at once.
+"""Block pivoting: guess the active set, solve for it exactly, exchange everything that contradicts the guess, at once.
 
-With a guess A of the support and its signs s, the optimality system gives :math:`w_A = u - \lambda v`, u and v the
-solutions for :math:`b_A` and s, and the multiplier :math:`\lambda` at which :math:`\|w\|_1 = \mu`. Weights of the wrong
-sign leave, columns whose correlation exceeds the multiplier join, no more at once than the active ones allow. A few
-rounds, each a Cholesky factorisation and one product with ``G`` for all classes, replace hundreds of steps of the
-homotopy. Nothing guarantees that the exchanges end, so a class whose contradictions do not shrink is handed on to
-methods that are guaranteed; a class that ends is exact.
+docs/method.md, section 2.5. Nothing guarantees that the exchanges end, so a class whose contradictions do not shrink is
+handed on to methods that are guaranteed; a class that ends is exact.
 
 Source: Portugal, Judice & Vicente, "A comparison of block pivoting and interior-point algorithms for linear
 least squares problems with nonnegative variables", Math. Comp. 63 (1994), here with signs and a bound on the l1 norm.

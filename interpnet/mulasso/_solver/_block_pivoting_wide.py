@@ -31,19 +31,13 @@ _DEPENDENT = 1e-8
 _SMALL = 160
 
 
-@dataclass(frozen=True)
-class WideResult:
-    """Where block pivoting of one class came to."""
-
-    coef: Float64  # (m,)
-    ended: bool  # whether the weights are the solution
-    rounds: int
-
-
 def pivot_wide(
     G: Tensor, b: Float64, mu: float, guess: npt.NDArray[np.int8], *, positive: bool, max_rounds: int
-) -> WideResult:
-    """Solve one class at one radius from the signs ``guess`` (m,), 0 where inactive; ``b`` is (m,)."""
+) -> tuple[Float64 | None, int]:
+    """Solve one class at one radius from the signs ``guess`` (m,), 0 where inactive; ``b`` is (m,).
+
+    Returns the weights (m,), None where the exchanges did not end, and the rounds.
+    """
     m = len(b)
     rounding = ROUNDING * float(np.abs(b).max())
     active = np.flatnonzero(guess)
@@ -73,7 +67,7 @@ def pivot_wide(
         remaining = int(np.count_nonzero(stays))
         contradictions = int(np.count_nonzero(pull > bound)) + len(active) - remaining
         if contradictions == 0:
-            return WideResult(_spread(m, active, weight), True, rounds)
+            return _spread(m, active, weight), rounds
         left_out = left_out[pull[left_out] > bound]
         if 0 < len(left_out) == contradictions:
             # Nothing is wrong but that a shorter vector gives the same predictions.
@@ -81,7 +75,7 @@ def pivot_wide(
             place, sign = shortest(table, weight, sign, positive=positive)
             if (place < len(active)).all():
                 # It cannot: what is left is the rounding of the dependence itself. The certificate will say how much.
-                return WideResult(_spread(m, active, weight), True, rounds)
+                return _spread(m, active, weight), rounds
             active = np.concatenate([active, left_out])[place]
             continue
         patience -= 1
@@ -92,7 +86,7 @@ def pivot_wide(
         # Fewer at a time where exchanging many has brought nothing.
         room = max(1, room >> (PATIENCE - patience))
         active, sign = _join(active[stays], sign[stays], correlation, pull, bound, room)
-    return WideResult(np.zeros(m), False, rounds)
+    return None, rounds
 
 
 def _spread(m: int, active: Int64, weight: Float64) -> Float64:

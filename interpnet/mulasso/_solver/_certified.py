@@ -5,7 +5,7 @@ docs/method.md, sections 2.3 (the certificate) and 2.5 (the solver).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -36,16 +36,6 @@ class Solution:
     active: npt.NDArray[np.bool_]  # (T, C): whether the constraint holds the solution back
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Solutions at ascending radii."""
-
-    coef: Float64  # (T, C, m)
-    gap: Float64  # (T, C)
-    pull: Float64  # (T, C): the multiplier that the weights imply
-    steps: Int64  # (C,)
-
-
 def objective_at_zero(gram: Gram) -> Float64:
     """Return half of each target's sum of squares (C,), what relative gaps are relative to; never 0."""
     return np.maximum(gram.yy / 2, _TINY)
@@ -67,21 +57,27 @@ def solve(gram: Gram, mus: Float64, options: Options, start: Float64 | None = No
     radii = np.broadcast_to(mus.reshape(len(mus), -1), (len(mus), gram.n_classes))
     order = radii.argsort(axis=0, kind="stable")
     ascending = np.take_along_axis(radii, order, axis=0)
-    found = _explored(gram, ascending, options, start)
-    _bring_home(gram, ascending, found, options)
+    coef, gap, pull, steps = _explored(gram, ascending, options, start)
+    half = objective_at_zero(gram)
+    goal = options.tol * half
+    for t, c in np.argwhere(~(gap <= goal)):
+        mu = ascending[t, [c]]
+        coef[t, c], gap[t, c], pull[t, c], rounds = _brought_home(gram, c, mu, coef[t, c], float(goal[c]), options)
+        steps[c] += rounds
+    if (order != np.arange(len(order))[:, None]).any():
+        back = order.argsort(axis=0)
+        coef = np.take_along_axis(coef, back[:, :, None], 0)
+        gap, pull = (np.take_along_axis(values, back, 0) for values in (gap, pull))
     # Inside the ball, or with no pull left beyond rounding, the constraint does not matter.
-    room = ascending - np.abs(found.coef).sum(axis=2)
-    active = (room <= 1e-9 * ascending) & (found.pull > 1e-12 * np.abs(gram.B).max(axis=0))
-    solution = Solution(found.coef, found.gap, found.gap / objective_at_zero(gram), found.steps, active)
-    if (order == np.arange(len(order))[:, None]).all():
-        return solution
-    back = order.argsort(axis=0)
-    sorted_back = {name: np.take_along_axis(getattr(solution, name), back, 0) for name in ("gap", "relative", "active")}
-    return replace(solution, coef=np.take_along_axis(found.coef, back[:, :, None], 0), **sorted_back)
+    room = radii - np.abs(coef).sum(axis=2)
+    active = (room <= 1e-9 * radii) & (pull > 1e-12 * np.abs(gram.B).max(axis=0))
+    return Solution(coef, gap, gap / half, steps, active)
 
 
-def _explored(gram: Gram, ascending: Float64, options: Options, start: Float64 | None) -> _Found:
-    """Return solutions at the radii (T, C), each with its certificate, polished where rounding is left."""
+def _explored(
+    gram: Gram, ascending: Float64, options: Options, start: Float64 | None
+) -> tuple[Float64, Float64, Float64, Int64]:
+    """Return weights (T, C, m) with their gaps and multipliers (T, C), polished where rounding is left, and steps."""
     device = torch.device(options.device or "cpu")
     threads = effective_n_jobs(options.n_jobs) if options.n_jobs else torch.get_num_threads()
     G = torch.from_numpy(gram.G).to(device)
@@ -100,25 +96,19 @@ def _explored(gram: Gram, ascending: Float64, options: Options, start: Float64 |
             coef[t, part], gap[t, part], pull[t, part] = certified
 
     share(certify, batches(gram.n_classes, gram.m, device, threads), threads)
-    return _Found(coef.cpu().numpy(), gap.cpu().numpy(), pull.cpu().numpy(), steps.cpu().numpy())
+    return coef.cpu().numpy(), gap.cpu().numpy(), pull.cpu().numpy(), steps.cpu().numpy()
 
 
-def _bring_home(gram: Gram, ascending: Float64, found: _Found, options: Options) -> None:
-    """Descend, in place, where a solution misses the tolerance."""
-    goal = options.tol * objective_at_zero(gram)
-    G = torch.from_numpy(gram.G)
-    for t, c in np.argwhere(~(found.gap <= goal)):
-        b = gram.B[:, c]
-        mu = float(ascending[t, c])
-        done = finish(
-            gram.G, b, mu, found.coef[t, c], positive=options.positive, goal=float(goal[c]), max_iter=options.max_iter
-        )
-        found.steps[c] += done.rounds
-        found.coef[t, c] = done.coef
-        rows = [torch.from_numpy(x) for x in (b[None].copy(), done.coef[None], ascending[t, [c]])]
-        gap, pull = duality_gap(G, *rows, positive=options.positive)
-        found.gap[t, c] = float(gap)
-        found.pull[t, c] = float(pull)
+def _brought_home(
+    gram: Gram, c: int, mu: Float64, start: Float64, goal: float, options: Options
+) -> tuple[Float64, float, float, int]:
+    """Descend from a solution of one class that misses the tolerance; return weights, gap, multiplier and rounds."""
+    b = gram.B[:, c]
+    positive = options.positive
+    coef, _, rounds = finish(gram.G, b, float(mu[0]), start, positive=positive, goal=goal, max_iter=options.max_iter)
+    rows = [torch.from_numpy(x) for x in (b[None].copy(), coef[None], mu)]
+    gap, pull = duality_gap(torch.from_numpy(gram.G), *rows, positive=positive)
+    return coef, float(gap), float(pull), rounds
 
 
 def _certified(

@@ -1,13 +1,9 @@
-r"""The exact homotopy of the mu-lasso: LARS with drops on the Gram matrix, all classes in step.
+"""The exact homotopy of the mu-lasso: LARS with drops on the Gram matrix, all classes in step.
 
-On the active set A with signs s the solution is linear in the multiplier :math:`\lambda`: the weights are
-:math:`w_A = G_{AA}^{-1} b_A - \lambda G_{AA}^{-1} s`, and so are the correlations :math:`c = b - G w`. The next event,
-as :math:`\lambda` falls, is a column joining (:math:`|c_j| = \lambda`) or a weight reaching zero. Either is a change of
-rank one along a direction z of both lines and of the inverse, so a step costs one product ``z @ G`` for all classes.
-Lines are kept as offset and slope, not as running values: w and c at any multiplier come from the current inverse, and
-rounding does not add up along the path.
+docs/method.md, section 2.5. The lines of weights and correlations are kept as offset and slope, not as running values:
+both come from the current inverse at any multiplier, and rounding does not add up along the path.
 
-docs/method.md, section 2.5. Sources: Osborne, Presnell & Turlach, "A new approach to variable selection in least
+Sources: Osborne, Presnell & Turlach, "A new approach to variable selection in least
 squares problems", IMA J. Numer. Anal. 20 (2000), 389-403; Efron, Hastie, Johnstone & Tibshirani, "Least angle
 regression", Ann. Statist. 32 (2004), 407-499, with the drops of their section 3.1.
 """

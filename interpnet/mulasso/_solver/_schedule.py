@@ -122,11 +122,11 @@ class _Search:
         """Take one class on from the radius at which it became too wide."""
         b = self.b[c].numpy()
         for t in range(int(self.first_wide[c]), len(self.mus)):
-            done = pivot_wide(self.G, b, float(self.mus[t, c]), self.signs[c].numpy(), **self.limits)
-            self.steps[c] += done.rounds
-            self.failed[t, c] = not done.ended
-            if done.ended:
-                self.coef[t, c] = torch.from_numpy(done.coef)
+            coef, rounds = pivot_wide(self.G, b, float(self.mus[t, c]), self.signs[c].numpy(), **self.limits)
+            self.steps[c] += rounds
+            self.failed[t, c] = coef is None
+            if coef is not None:
+                self.coef[t, c] = torch.from_numpy(coef)
                 self.signs[c] = self.coef[t, c].sign().to(torch.int8)
 
     def walk(self, options: Options) -> None:

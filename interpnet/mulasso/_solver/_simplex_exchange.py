@@ -1,10 +1,6 @@
-r"""The shortest weights that give the same predictions, where columns depend on each other.
+"""The shortest weights that give the same predictions, where columns depend on each other.
 
-With independent active columns A and further columns :math:`X_V = X_A T`, moving weight from A to V along T changes no
-prediction, and so no correlation. A column of V whose correlation exceeds the multiplier then says that the l1 norm can
-fall at the same predictions. That is a linear programme, and this is the simplex method on its table T: a column enters
-with its sign, the first weight to reach zero leaves.
-
+docs/method.md, section 2.5.
 Source: Dantzig, "Linear Programming and Extensions", 1963; the rule "enter where most is won" with the first of ties.
 """
 
@@ -27,14 +23,6 @@ def shortest(table: Float64, weight: Float64, sign: Float64, *, positive: bool) 
     ``table`` (K, n) is T, the n columns outside in terms of the K active ones, whose weights are ``weight`` (K,); no
     weight contradicts its ``sign`` (K,), 1 or -1. Columns are returned by number, 0 .. K - 1 for the active ones and
     K .. K + n - 1 for those outside.
-
-    Examples
-    --------
-    Two columns whose mean is the third: one unit of that replaces half a unit of each; at 3 and 1 the second leaves.
-
-    >>> place, sign = shortest(np.array([[0.9], [0.9]]), np.array([3.0, 1.0]), np.ones(2), positive=False)
-    >>> place.tolist(), sign.tolist()
-    ([0, 2], [1.0, 1.0])
     """
     K, n = table.shape
     T = table.copy()
