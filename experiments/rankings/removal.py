@@ -62,8 +62,7 @@ class Remover:
 
     def logits(self, images: Tensor, lists: Sequence[Sequence[int]]) -> Tensor:
         """Return the logits (B, classes) of ``images[i]`` without ``lists[i]``."""
-        rows = torch.repeat_interleave(torch.arange(len(lists)), torch.tensor([len(x) for x in lists]))
-        self._removal.set(rows, torch.tensor([c for x in lists for c in x], dtype=torch.long))
+        self._removal.set(lists)
         with torch.inference_mode(), instrument(self._model, Instrument(edits=self._removal.edits)):
             logits: Tensor = self._model(images)
         return logits

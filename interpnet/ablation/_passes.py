@@ -117,15 +117,11 @@ class Passes:
         """Return each image's prediction with ``lists[classes[image]]`` removed."""
         results = []
         start = 0
-        nothing = np.zeros(0, dtype=np.int64)  # also what every image loses where no lists came
-        lists = lists or [nothing] * self.C
+        lists = lists or [np.zeros(0, dtype=np.int64)] * self.C
         with instrument(self._model, Instrument(edits=self._removal.edits)):
             for images, _ in self._batches():
                 n = images.shape[0]
-                here = [lists[c] for c in classes[start : start + n]]
-                rows = np.repeat(np.arange(len(here)), [len(x) for x in here])
-                columns = np.concatenate([nothing, *here])
-                self._removal.set(torch.from_numpy(rows), torch.from_numpy(columns.astype(np.int64)))
+                self._removal.set([lists[c] for c in classes[start : start + n]])
                 results.append(logits_of(self._model(self._put(images)), n, self._output).argmax(1).cpu().numpy())
                 start += n
         if start != self.n:

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from interpnet.engine import Channel, Instrument, Site, channel_index, find_sites, instrument, unwrap
 from interpnet.errors import InterpNetError, LayerError
+from interpnet.support.types import Int64
 
 Channels = Sequence[Channel] | Sequence[Sequence[Channel]]
 Fill = str | float | Mapping[Channel, float]
 
 
 class Removal:
-    """Edits that overwrite channels at sites with ``fill`` (m,), zeros by default; the list can change for each batch.
-
-    ``rows`` and ``columns`` say which channel (a column over all sites) is removed in which image.
-    """
+    """Edits that overwrite channels at sites with ``fill`` (m,), zeros by default; the lists can change by batch."""
 
     def __init__(self, sites: Sequence[Site], fill: Tensor | None = None) -> None:
         self.sites = tuple(sites)
@@ -28,8 +27,10 @@ class Removal:
         self._fill = torch.zeros(len(self.channels)) if fill is None else fill
         self._now: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
 
-    def set(self, rows: Tensor, columns: Tensor) -> None:
-        """Remove ``columns[i]`` in image ``rows[i]`` of the next batch."""
+    def set(self, lists: Sequence[Sequence[int] | Int64]) -> None:
+        """Remove the channels ``lists[i]``, columns over all sites, in image i of the next batch."""
+        rows = torch.from_numpy(np.repeat(np.arange(len(lists)), [len(columns) for columns in lists]))
+        columns = torch.from_numpy(np.concatenate([[], *lists]).astype(np.int64))  # the first is there for no images
         self._now = {}  # sites without a channel to remove are left alone
         for site in self.sites:
             own = self.channels.slice(site.name)
@@ -71,10 +72,8 @@ def ablate(model: nn.Module, channels: Channels, *, fill: Fill = "zero") -> Iter
     fill : "zero", float, or mapping of Channel to float
         What the maps are overwritten with (each channel's mean activation, say).
 
-    Raises
-    ------
-    LayerError, InterpNetError
-        Unknown layer or channel, when the first batch runs; lists or a fill that do not fit.
+    An unknown layer or channel is a :class:`LayerError` when the first batch runs, a list or fill that does not fit an
+    :class:`InterpNetError`.
 
     Examples
     --------
@@ -97,15 +96,12 @@ class _Ablation:
         self._shared = len(flat) == len(channels)  # by all images
         if flat and not self._shared:
             raise InterpNetError("channels mixes Channels and lists of Channels; expected one or the other")
-        rows: list[Sequence[Channel]] = [row for row in channels if not isinstance(row, Channel)]
-        if self._shared:
-            rows = [flat]
-        self._images = len(rows)
-        self._image_of = torch.tensor([i for i, row in enumerate(rows) for _ in row])
-        self._channels = [channel for row in rows for channel in row]
+        lists = [row for row in channels if not isinstance(row, Channel)]
+        self._rows: list[Sequence[Channel]] = [flat] if self._shared else lists
+        self._channels = [channel for row in self._rows for channel in row]
         self._levels = _levels(fill, self._channels)
         self._removal: Removal | None = None
-        self._columns = torch.tensor([])  # known once the sites are
+        self._lists: list[list[int]] = []  # known once the sites are
         self._tracing = False
         self.edits: dict[str, Callable[[Tensor], Tensor]] = {}  # filled when the first batch runs
 
@@ -118,16 +114,12 @@ class _Ablation:
             raise InterpNetError("ablate found no tensor among the model's positional inputs; pass the images first")
         removal = self._removal or self._prepare(images)
         n = len(images)
-        if self._shared:
-            count = len(self._columns)
-            removal.set(torch.arange(n).repeat_interleave(count), self._columns.repeat(n))
-        elif n == self._images:
-            removal.set(self._image_of, self._columns)
-        else:
+        if not self._shared and n != len(self._rows):
             raise InterpNetError(
-                f"ablate got lists of channels for {self._images} images and a batch of {n}; expected one list per "
+                f"ablate got lists of channels for {len(self._rows)} images and a batch of {n}; expected one list per "
                 "image, or one list of channels for all"
             )
+        removal.set(self._lists * n if self._shared else self._lists)
 
     def _prepare(self, images: Tensor) -> Removal:
         self._tracing = True
@@ -137,9 +129,10 @@ class _Ablation:
             self._tracing = False
         sites = [trace.usable(layer) for layer in dict.fromkeys(channel.layer for channel in self._channels)]
         index = channel_index(sites)
-        self._columns = torch.tensor([index.position(channel) for channel in self._channels])
+        self._lists = [[index.position(channel) for channel in row] for row in self._rows]
         fill = torch.zeros(len(index))
-        fill[self._columns] = torch.tensor([self._levels[channel] for channel in self._channels])
+        for channel in self._channels:
+            fill[index.position(channel)] = self._levels[channel]
         self._removal = Removal(sites, fill)
         self.edits.update(self._removal.edits)
         return self._removal
