@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -98,17 +99,14 @@ class Passes:
         """Overwrite removed maps with each channel's mean activation instead of zero."""
         sums = {site.name: torch.zeros(site.channels, dtype=torch.float64) for site in self.sites}
 
-        def reader(site: Site) -> Callable[[Tensor], None]:
-            def read(out: Tensor) -> None:
-                means = out.float()
-                axes = [a for a in range(1, out.dim()) if a != site.axis]
-                if axes:  # without axes, mean() would average everything
-                    means = means.mean(axes)
-                sums[site.name] += means.sum(0).double().cpu()  # float64, for there may be many batches
+        def read(site: Site, out: Tensor) -> None:
+            means = out.float()
+            axes = [a for a in range(1, out.dim()) if a != site.axis]
+            if axes:  # without axes, mean() would average everything
+                means = means.mean(axes)
+            sums[site.name] += means.sum(0).double().cpu()  # float64, for there may be many batches
 
-            return read
-
-        with instrument(self._model, Instrument(reads={site.name: reader(site) for site in self.sites})):
+        with instrument(self._model, Instrument(reads={site.name: partial(read, site) for site in self.sites})):
             for images, _ in self._batches():
                 self._model(self._put(images))
         self._removal = Removal(self.sites, torch.cat([sums[site.name] for site in self.sites]).float() / self.n)

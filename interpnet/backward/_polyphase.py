@@ -123,15 +123,6 @@ def prepare(
 
     ``weight`` is (C_out, C_in/groups, k...); ``signal`` and ``size`` are the sizes of the layer's output (d) and input
     (D) along each spatial axis. Without ``resample`` it is the ordinary transposed convolution, the gradient.
-
-    Examples
-    --------
-    The example of docs/method.md, section 5: D=224, k=11, p=0, stride 4: d=54 is resampled to d_hat=214.
-
-    >>> how = Convolution((4, 4), ((0, 0), (0, 0)), (1, 1), 1)
-    >>> down = prepare(torch.ones(2, 3, 11, 11), (54, 54), (224, 224), how)
-    >>> down(torch.ones(1, 2, 54, 54)).shape, down.axes[0].d
-    (torch.Size([1, 3, 224, 224]), 214)
     """
     axes = []
     for i, kernel in enumerate(weight.shape[2:]):

@@ -57,7 +57,7 @@ class _Engine(TorchFunctionMode):
         self._sort()
         self._calls: Counter[str] = Counter()
         self._stack: list[str] = [""]
-        self._handles: list[Any] = []
+        self.handles: list[Any] = []
         self._single: set[str] = set()
         for name, module in model.named_modules():
             # Compiling adds names of wrappers.
@@ -81,8 +81,8 @@ class _Engine(TorchFunctionMode):
             if len(self._stack) > 1:
                 self._stack.pop()
 
-        self._handles.append(module.register_forward_pre_hook(before))
-        self._handles.append(module.register_forward_hook(after, always_call=True))
+        self.handles.append(module.register_forward_pre_hook(before))
+        self.handles.append(module.register_forward_hook(after, always_call=True))
 
     def add(self, what: Instrument) -> None:
         self.instruments.append(what)
@@ -103,10 +103,6 @@ class _Engine(TorchFunctionMode):
         self._edits = [what.edits for what in self.instruments]
         self._ruling = next((what for what in reversed(self.instruments) if what.rule is not None), Instrument())
         self._observers = [what.observe for what in self.instruments if what.observe is not None]
-
-    def close(self) -> None:
-        for handle in self._handles:
-            handle.remove()
 
     def _name(self, op: str) -> str:
         base = self._stack[-1]
@@ -217,7 +213,8 @@ def _running(model: nn.Module) -> Iterator[_Engine]:
     engine = _Engine(model)
     _ENGINES[model] = engine
     with ExitStack() as stack:
-        stack.callback(engine.close)
+        for handle in engine.handles:
+            stack.callback(handle.remove)
         stack.callback(_ENGINES.pop, model, None)
         # A compiled part would run as one opaque operator.
         if any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules()):

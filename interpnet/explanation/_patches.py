@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def average_visualizations(
     sites = {channel: trace[channel.layer] for channel in best}
     peaks = {}
     maxima: dict[str, Tensor] = {}
-    reads = {site.name: _reader(site, maxima) for site in sites.values()}
+    reads = {site.name: partial(_note_maxima, site, maxima) for site in sites.values()}
     order = sorted(wanted)
     with (
         evaluating(model),
@@ -144,14 +145,10 @@ def _best(table: ScoreTable, channel: Channel, top: int) -> Int64:
     return table.indices[order[scores[order] > 0]]
 
 
-def _reader(site: Site, maxima: dict[str, Tensor]) -> Callable[[Tensor], None]:
-    """Return what puts the positions of the maps' maxima (B, channels), counted over the flat map, into ``maxima``."""
-
-    def read(out: Tensor) -> None:
-        maps = out.movedim(site.axis or 1, 1)  # kept as one number per map
-        maxima[site.name] = maps.reshape(*maps.shape[:2], -1).argmax(2).cpu()
-
-    return read
+def _note_maxima(site: Site, maxima: dict[str, Tensor], out: Tensor) -> None:
+    """Put the positions of the maps' maxima (B, channels), counted over the flat map, into ``maxima``."""
+    maps = out.movedim(site.axis or 1, 1)
+    maxima[site.name] = maps.reshape(*maps.shape[:2], -1).argmax(2).cpu()  # one number is kept per map
 
 
 def window(site: Site, position: tuple[int, ...], image: tuple[int, ...]) -> _Place:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,7 +32,6 @@ from interpnet.explanation._starts import OUTPUT, SEEDS, Picks, deepest_first, s
 from interpnet.support.checks import one_of
 
 Reads = Mapping[str, Callable[[Tensor], None]]
-_NO_READS: Reads = {}
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class SignalRun:
     options: Options
     stop: bool = False
 
-    def forward(self, reads: Reads = _NO_READS, copies: Collection[str] = ()) -> Forward:
+    def forward(self, reads: Reads | None = None, copies: Collection[str] = ()) -> Forward:
         """Run the network once and keep the maps of the sites, as copies where ``copies`` names them.
 
         ``reads``: more to read on the way, such as the scores by which channels are chosen.
@@ -96,22 +96,19 @@ class SignalRun:
                     raise
         return self._forward(x.clone(memory_format=torch.contiguous_format), reads, copies)
 
-    def _forward(self, x: Tensor, reads: Reads, copies: Collection[str]) -> Forward:
+    def _forward(self, x: Tensor, reads: Reads | None, copies: Collection[str]) -> Forward:
         model = unwrap(self.model)
         how = self.options
         maps: dict[str, Tensor] = {}
         versions: dict[str, int] = {}
 
-        def keeper(name: str) -> Callable[[Tensor], None]:
-            def keep(value: Tensor) -> None:
-                maps[name] = value.clone() if name in copies else value
-                versions[name] = maps[name]._version  # noqa: SLF001 - torch has no public name for it
-                if self.stop and len(maps) == len(self.sites):
-                    stop_forward()
+        def keep(name: str, value: Tensor) -> None:
+            maps[name] = value.clone() if name in copies else value
+            versions[name] = maps[name]._version  # noqa: SLF001 - torch has no public name for it
+            if self.stop and len(maps) == len(self.sites):
+                stop_forward()
 
-            return keep
-
-        keepers = {name: keeper(name) for name in self.sites}
+        keepers = {name: partial(keep, name) for name in self.sites}
         x.requires_grad_()
         with (
             evaluating(model, frozen=True),
@@ -119,7 +116,7 @@ class SignalRun:
             backward_rules(
                 model, rectifier=how.rectifier, resample=how.resample, resample_pool=how.resample_pool
             ) as report,
-            instrument(model, Instrument(reads=reads)),
+            instrument(model, Instrument(reads=reads or {})),
             instrument(model, Instrument(reads=keepers)),
             stoppable(),
         ):
