@@ -48,7 +48,8 @@ def small_images(n: int = 2) -> Tensor:
 )
 @pytest.mark.parametrize("name", NETS)  # the last varies slowest: each network is built once
 def test_agrees_with_captum(method: str, peer: str, options: dict[str, Any], name: str) -> None:
-    model, x = network(name, double=True), images(double=True)
+    model = network(name, double=True)
+    x = images(double=True)
     theirs = getattr(captum, peer)(model).attribute(x.clone().requires_grad_(), target=TARGET, **options)
     ours = attribute_full(model, x, TARGET, method)
     assert ours.raw is not None
@@ -61,7 +62,8 @@ def test_agrees_with_captum(method: str, peer: str, options: dict[str, Any], nam
 )
 @pytest.mark.parametrize("name", NETS)
 def test_agrees_with_captum_in_single_precision(method: str, peer: str, name: str) -> None:
-    model, x = network(name), images()
+    model = network(name)
+    x = images()
     theirs = getattr(captum, peer)(model).attribute(x.clone().requires_grad_(), target=TARGET)
     theirs = theirs.detach().abs().amax(1)
     off = (attribute(model, x, TARGET, method) - theirs).abs().max() / theirs.max()
@@ -69,7 +71,8 @@ def test_agrees_with_captum_in_single_precision(method: str, peer: str, name: st
 
 
 def test_reductions_of_one_signal() -> None:
-    model, x = small(), small_images()
+    model = small()
+    x = small_images()
     raw = attribute_full(model, x, 0, "gradient").raw
     assert raw is not None
     expected = {
@@ -105,7 +108,8 @@ def test_simple_taylor_on_a_quadratic_by_hand() -> None:
 
 
 def test_upsampled_activation_by_hand() -> None:
-    model, x = small(), small_images()
+    model = small()
+    x = small_images()
     with torch.no_grad():
         maps = F.relu(F.conv2d(x, model.a.weight, model.a.bias, padding=1))  # type: ignore[union-attr, arg-type]
     strongest = maps.flatten(2).norm(dim=2).argmax(1)
@@ -154,7 +158,9 @@ def test_baselines_by_hand() -> None:
 
 
 def test_residuals_are_relative_and_finite() -> None:
-    total, expected, size = torch.tensor([3.0, 0.0, 1e-9]), torch.tensor([2.0, 0.0, 0.0]), torch.tensor([5.0, 0.0, 1.0])
+    total = torch.tensor([3.0, 0.0, 1e-9])
+    expected = torch.tensor([2.0, 0.0, 0.0])
+    size = torch.tensor([5.0, 0.0, 1.0])
     torch.testing.assert_close(relative_residual(total, expected, size), torch.tensor([0.5, 0.0, 1e-3]))
 
 
@@ -162,7 +168,8 @@ def test_residuals_are_relative_and_finite() -> None:
 
 
 def test_bad_targets_and_names() -> None:
-    model, x = small(), small_images()
+    model = small()
+    x = small_images()
     with pytest.raises(InterpNetError, match=r"unknown method 'grad-cam'; did you mean .*'gradcam'"):
         attribute(model, x, 0, "grad-cam")
     with pytest.raises(InterpNetError, match=r"target has shape \(3,\); expected one class number for each of 2"):
@@ -211,14 +218,16 @@ def test_a_map_that_is_zero_everywhere_is_said(method: str) -> None:
 
 
 def test_whole_numbers_of_any_kind_are_targets() -> None:
-    model, x = small(), small_images()
+    model = small()
+    x = small_images()
     expected = attribute(model, x, [1, 1], "gradient")
     for target in (1, np.int64(1), torch.tensor(1), torch.tensor([1, 1], dtype=torch.uint8), np.array([1, 1])):
         assert torch.equal(attribute(model, x, target, "gradient"), expected)
 
 
 def test_bad_images() -> None:
-    model, x = small(), small_images()
+    model = small()
+    x = small_images()
     with pytest.raises(DataError, match=r"shape \(2, 3, 16, 16\).*its first convolution takes 2 channels"):
         attribute(model, torch.rand(2, 3, 16, 16), 0, "gradient")
     with pytest.raises(DataError, match=r"dtype torch\.uint8 came; expected floating point"):
@@ -235,7 +244,8 @@ def test_bad_images() -> None:
 
 @pytest.mark.parametrize("method", [m.name for m in methods() if "baseline" in m.needs])
 def test_bad_baselines(method: str) -> None:
-    model, x = small(), small_images()
+    model = small()
+    x = small_images()
     for shape in [(3, 2, 16, 16), (2, 16), (2, 8, 8), (1, 2, 2, 16, 16)]:
         with pytest.raises(InterpNetError, match=r"baseline: shape .* came; expected \(2, 16, 16\), or one such"):
             attribute(model, x, 0, method, baseline=torch.zeros(shape))
@@ -244,7 +254,8 @@ def test_bad_baselines(method: str) -> None:
 
 
 def test_a_baseline_of_its_own_for_each_sample_follows_it_through_small_batches() -> None:
-    model, x = small(), small_images(3)
+    model = small()
+    x = small_images(3)
     baseline = 0.3 * small_images(3).flip(0)
     together = attribute(model, x, [0, 1, 2], "integrated_gradients", baseline=baseline, steps=5)
     parts = attribute(model, x, [0, 1, 2], "integrated_gradients", baseline=baseline, steps=5, max_batch=2)
@@ -262,7 +273,8 @@ def test_training_mode_is_forced_to_evaluation_restored_and_said_once(monkeypatc
     model.append(nn.Linear(4 * 14 * 14, 3))
     model.train()
     model[1].eval()
-    x, flags = small_images(5), [m.training for m in model.modules()]
+    x = small_images(5)
+    flags = [m.training for m in model.modules()]
     statistics = model[1].running_mean.clone()  # type: ignore[union-attr, operator]
     with pytest.warns(AttributionWarning, match="came in training mode; it runs in evaluation mode") as said:
         found = attribute(model, x, 1, "smoothgrad", max_batch=2, samples=3)
@@ -301,7 +313,8 @@ def test_a_model_that_detaches_its_input_is_named(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["gradient", "guided", "integrated_gradients", "occlusion", "gradcam"])
 def test_images_need_no_gradient_and_modes_around_the_call_do_not_matter(method: str) -> None:
-    model, x = small(), small_images()
+    model = small()
+    x = small_images()
     expected = attribute(model, x, 0, method)
     with torch.no_grad():
         assert torch.equal(attribute(model, x, 0, method), expected)
@@ -347,7 +360,8 @@ class Full(Branches):
 @pytest.mark.parametrize("method", ["gradient", "integrated_gradients", "occlusion", "smoothgrad"])
 def test_out_of_memory_halves_the_batch_once_said(method: str) -> None:
     torch.manual_seed(0)
-    model, x = Full().eval(), small_images(7)
+    model = Full().eval()
+    x = small_images(7)
     plain = Branches().eval()
     plain.load_state_dict(model.state_dict())
     with pytest.warns(AttributionWarning, match="out of memory: going on with 8 images a pass") as said:
@@ -380,7 +394,8 @@ def test_networks_with_other_outputs_and_spellings() -> None:
 
     output: Callable[[Any], Tensor] = lambda y: y["logits"]  # noqa: E731 - as a user writes it
     torch.manual_seed(0)
-    model, x = Wrapped().eval(), small_images()
+    model = Wrapped().eval()
+    x = small_images()
     for method in ("gradient", "guided", "occlusion", "upsampled_activation"):
         expected = attribute(model.inner, x, 1, method)
         torch.testing.assert_close(attribute(model, x, 1, method, output=output), expected)

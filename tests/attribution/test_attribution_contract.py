@@ -88,8 +88,11 @@ def plain_gradient(name: str) -> Tensor:
 
 @pytest.mark.parametrize(("name", "method"), pairs())
 def test_right_on_every_network(name: str, method: str) -> None:
-    model, x = net(name), images(double=True)
-    before, kept, random_state = state(model), x.clone(), torch.get_rng_state()
+    model = net(name)
+    x = images(double=True)
+    before = state(model)
+    kept = x.clone()
+    random_state = torch.get_rng_state()
     found = run(name, method, x)
 
     assert found.maps.shape == (2, 64, 64)
@@ -143,9 +146,11 @@ def test_refuses_and_names_the_operator(name: str, method: str) -> None:
 @pytest.mark.parametrize(("name", "method"), pairs(claims("completeness")))
 def test_completeness_improves_with_steps(name: str, method: str) -> None:
     # The error itself: relative to a score's difference, which is near zero by chance here, it would mostly be noise.
-    model, x = net(name), images(double=True)
+    model = net(name)
+    x = images(double=True)
     with torch.no_grad():
-        logits, blank = model(x.clone()), model(torch.zeros_like(x))
+        logits = model(x.clone())
+        blank = model(torch.zeros_like(x))
     expected = (logits - blank).gather(1, logits.argmax(1, keepdim=True))[:, 0]
 
     def error(steps: int) -> float:
@@ -153,7 +158,8 @@ def test_completeness_improves_with_steps(name: str, method: str) -> None:
         assert raw is not None
         return float((raw.sum((1, 2, 3)) - expected).abs().sum())
 
-    few, many = error(4), error(64)
+    few = error(4)
+    many = error(64)
     assert many < 0.5 * few or many < 1e-10
 
 
@@ -190,7 +196,9 @@ def test_one_target_a_sample(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("limit", [1, 3])
 def test_max_batch_is_kept_and_changes_nothing(method: str, limit: int) -> None:
-    model, x, sizes = net("strided"), images(4, double=True), []
+    model = net("strided")
+    x = images(4, double=True)
+    sizes = []
     handle = model.register_forward_pre_hook(lambda _m, args: sizes.append(len(args[0])))
     try:
         free = run("strided", method, x)
@@ -224,7 +232,8 @@ def test_images_differ_in_their_noise(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_model_is_untouched_after_an_exception(method: str) -> None:
-    model, calls = net("strided"), [0]
+    model = net("strided")
+    calls = [0]
     before = state(model)
 
     def output(logits: Tensor) -> Tensor:

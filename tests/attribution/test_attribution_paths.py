@@ -23,7 +23,8 @@ class Smooth(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(5)
-        self.a, self.b = nn.Conv2d(2, 3, 3), nn.Linear(3 * 36, 3)
+        self.a = nn.Conv2d(2, 3, 3)
+        self.b = nn.Linear(3 * 36, 3)
         for p in self.parameters():
             p.data = 0.3 * torch.randn(p.shape, generator=generator)
 
@@ -45,7 +46,8 @@ def raw(model: nn.Module, x: Tensor, target: object, method: str, **options: obj
 @pytest.mark.parametrize("name", ["squeezenet1_1", "vgg11_bn"])
 def test_integrated_gradients_agree_with_captum(name: str) -> None:
     # captum rounds its quadrature weights to single precision.
-    model, x = network(name, double=True), images(double=True)
+    model = network(name, double=True)
+    x = images(double=True)
     baseline = 0.2 * images(double=True).flip(0)
     peer = captum.IntegratedGradients(model)
     theirs = peer.attribute(x, baselines=baseline, target=TARGET, n_steps=4, method="gausslegendre").detach()
@@ -85,7 +87,8 @@ def noises(x: Tensor, samples: int, seed: int = 0) -> list[Tensor]:
 
 
 def test_smoothgrad_and_vargrad_are_moments_of_the_signals_of_noisy_images() -> None:
-    model, x = Branches().double().eval(), torch.randn(2, 2, 16, 16, dtype=torch.float64)
+    model = Branches().double().eval()
+    x = torch.randn(2, 2, 16, 16, dtype=torch.float64)
     added = noises(x, 6)
     spread = [float((n[i] / (x[i].max() - x[i].min())).std()) for n in added for i in range(2)]
     assert all(0.9 < s < 1.1 for s in spread)
@@ -98,8 +101,10 @@ def test_smoothgrad_and_vargrad_are_moments_of_the_signals_of_noisy_images() -> 
 
 
 def test_what_the_inner_method_needs_is_handed_on() -> None:
-    model, x = Branches().double().eval(), torch.randn(2, 2, 16, 16, dtype=torch.float64)
-    added, baseline = noises(x, 4), torch.randn(2, 2, 16, 16, dtype=torch.float64)
+    model = Branches().double().eval()
+    x = torch.randn(2, 2, 16, 16, dtype=torch.float64)
+    added = noises(x, 4)
+    baseline = torch.randn(2, 2, 16, 16, dtype=torch.float64)
     ours = raw(model, x, 1, "smoothgrad", inner="simple_taylor", baseline=baseline, samples=4, noise=0.1)
     expected = torch.stack([raw(model, x + 0.1 * n, 1, "simple_taylor", baseline=baseline) for n in added]).mean(0)
     torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)

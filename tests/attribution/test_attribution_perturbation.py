@@ -77,7 +77,8 @@ def test_occlusion_reaches_the_border_and_counts_what_hides_each_pixel() -> None
     x = torch.randn(1, 1, 5, 5, dtype=torch.float64)
     w = (model[1].weight.view(5, 5) * x[0, 0]).detach()  # type: ignore[operator, union-attr]
     ours = attribute(model, x, 0, "occlusion", patch=2, stride=2)
-    total, times = torch.zeros(5, 5, dtype=torch.float64), torch.zeros(5, 5)
+    total = torch.zeros(5, 5, dtype=torch.float64)
+    times = torch.zeros(5, 5)
     for r in (0, 2, 3):  # the last patch is moved inwards
         for c in (0, 2, 3):
             total[r : r + 2, c : c + 2] += w[r : r + 2, c : c + 2].sum()
@@ -93,7 +94,8 @@ def test_occlusion_reaches_the_border_and_counts_what_hides_each_pixel() -> None
 def test_kernel_shap_with_all_coalitions_and_many_orders_give_the_shapley_values() -> None:
     worth = game()
     expected = shapley(worth)
-    model, x = Table(worth).eval(), torch.ones(1, 1, 8, 8)
+    model = Table(worth).eval()
+    x = torch.ones(1, 1, 8, 8)
     found = attribute_full(model, x, 0, "kernel_shap", cells=2, samples=14)
     np.testing.assert_allclose(found.info["values"][0], expected, atol=1e-6)
     corners = found.maps[0, [0, 0, -1, -1], [0, -1, 0, -1]]
@@ -145,7 +147,8 @@ def test_orders_add_one_segment_at_a_time() -> None:
 def test_ridge_is_that_of_scikit_learn() -> None:
     generator = torch.Generator().manual_seed(0)
     masks = torch.rand(40, 6, generator=generator) < 0.5
-    y, weights = torch.randn(40, generator=generator).double(), lime_weights(masks, 0.25)
+    y = torch.randn(40, generator=generator).double()
+    weights = lime_weights(masks, 0.25)
     b, r2 = ridge(masks, y, weights, 1.0)
     peer = Ridge(alpha=1.0).fit(masks.numpy(), y.numpy(), sample_weight=weights.numpy())
     np.testing.assert_allclose(b, peer.coef_, rtol=1e-8)
@@ -196,7 +199,8 @@ def test_superpixels_follow_the_picture_and_images_may_have_different_numbers(co
     halves[0, :, :, 8:] = 5.0
     halves[1, :, 8:] = -2.0
     found = image_segments(halves, "superpixels", 3)
-    left, right = found.cells[0, :, :7].unique(), found.cells[0, :, 9:].unique()
+    left = found.cells[0, :, :7].unique()
+    right = found.cells[0, :, 9:].unique()
     assert not set(left.tolist()) & set(right.tolist())
     for i, n in enumerate(found.counts):
         assert set(found.cells[i].unique().tolist()) == set(range(n))
@@ -207,7 +211,8 @@ def test_superpixels_follow_the_picture_and_images_may_have_different_numbers(co
 )
 def test_superpixels_alone_and_in_a_batch(method: str, options: dict[str, int]) -> None:
     pytest.importorskip("skimage", reason="an extra")
-    model, x = box(), 0.1 * X
+    model = box()
+    x = 0.1 * X
     x[0, :, :, 8:] += 4.0
     x[1, :, :5] -= 3.0
     together = attribute_full(model, x, 1, method, segments="superpixels", cells=3, **options)

@@ -23,8 +23,10 @@ class Head(nn.Module):
     def __init__(self, head: str = "average") -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(11)
-        self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 5, 3, stride=2, padding=1)
-        self.hidden, self.fc = nn.Linear(5, 5), nn.Linear(5, 4)
+        self.a = nn.Conv2d(3, 4, 3, padding=1)
+        self.b = nn.Conv2d(4, 5, 3, stride=2, padding=1)
+        self.hidden = nn.Linear(5, 5)
+        self.fc = nn.Linear(5, 4)
         self.wide = nn.Linear(5 * 16, 4)
         for p in self.parameters():
             p.data = torch.randn(p.shape, generator=generator) * 0.5
@@ -53,7 +55,8 @@ TARGET = [1, 3, 0]
 def maps_and_gradient(model: Head) -> tuple[np.ndarray, np.ndarray]:
     """Central differences of the logit in every activation: no autograd."""
     with torch.no_grad():
-        maps, h = model.maps(X), 1e-5
+        maps = model.maps(X)
+        h = 1e-5
         gradient = torch.zeros_like(maps)
         for i in np.ndindex(*maps.shape[1:]):
             step = torch.zeros_like(maps)
@@ -145,7 +148,8 @@ def test_scorecam_by_formula() -> None:
 
 @pytest.mark.parametrize("limit", [1, 4, 7])
 def test_scorecam_honours_max_batch(limit: int) -> None:
-    model, sizes = Head().double(), []
+    model = Head().double()
+    sizes = []
     handle = model.register_forward_pre_hook(lambda _m, args: sizes.append(len(args[0])))
     limited = attribute(model, X, TARGET, "scorecam", max_batch=limit)
     handle.remove()
@@ -160,10 +164,19 @@ def test_scorecam_honours_max_batch(limit: int) -> None:
 def test_agrees_with_torchcam(method: str, peer: str) -> None:
     """Not its Grad-CAM++: torchcam 0.5 divides a copy there (``alpha[idx][mask].div_``), so its alpha is g^2."""
     methods = pytest.importorskip("torchcam.methods", reason="torchcam is an optional dependency")
-    model = nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 9, 3, stride=2, padding=1), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(9, 5),
-    ).double().eval()  # fmt: skip
+    model = (
+        nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(6, 9, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(9, 5),
+        )
+        .double()
+        .eval()
+    )
     x = X[:1]
     options = {"fc_layer": "6"} if method == "cam" else {}
     with getattr(methods, peer)(model, "3", input_shape=(3, 8, 8), **options) as extractor:

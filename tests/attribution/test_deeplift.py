@@ -88,7 +88,8 @@ def test_product_is_the_shapley_value_of_its_factors() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.gate(x).flatten(1)
 
-    x, base = torch.tensor([[[[3.0, 5.0]]]], dtype=torch.float64), torch.tensor([[[1.0, 2.0]]], dtype=torch.float64)
+    x = torch.tensor([[[[3.0, 5.0]]]], dtype=torch.float64)
+    base = torch.tensor([[[1.0, 2.0]]], dtype=torch.float64)
     # Orders: a first (3-1)*2 = 4, then b 3*(5-2) = 9; b first 1*3 = 3, then a 2*5 = 10.
     assert raw(Net(), x, baseline=base).flatten().tolist() == pytest.approx([(4 + 10) / 2, (9 + 3) / 2])
 
@@ -101,12 +102,16 @@ def windows(n: int, k: int, s: int, p: int, d: int) -> list[list[int]]:
 @pytest.mark.parametrize(("k", "s", "p", "d"), [(2, 2, 0, 1), (3, 1, 1, 1), (3, 2, 1, 1), (2, 1, 0, 2), (4, 3, 2, 1)])
 def test_maximum_by_an_explicit_loop_over_windows(k: int, s: int, p: int, d: int) -> None:
     n = 11
-    x, x0, w = images(1, 1, 1, n, seed=1), images(1, 1, n, seed=2), images(n, seed=3)
-    v, v0 = x.flatten().numpy(), x0.flatten().numpy()
+    x = images(1, 1, 1, n, seed=1)
+    x0 = images(1, 1, n, seed=2)
+    w = images(n, seed=3)
+    v = x.flatten().numpy()
+    v0 = x0.flatten().numpy()
     expected = np.zeros(n)
     for weight, window in zip(w.numpy(), windows(n, k, s, p, d), strict=False):
         i, i0 = (window[int(np.argmax(u[window]))] for u in (v, v0))
-        y, y0 = v[i], v0[i0]
+        y = v[i]
+        y0 = v0[i0]
         expected[i if y >= y0 else i0] += weight * (y - y0)
     m = len(windows(n, k, s, p, d))
 
@@ -150,9 +155,11 @@ def rescale_reference(weights: list[tuple[np.ndarray, np.ndarray]], x: np.ndarra
     """Multipliers of a dense network of rectifiers, as explicit matrices."""
     steps = []
     for w, b in weights[:-1]:
-        z, z0 = w @ x + b, w @ x0 + b
+        z = w @ x + b
+        z0 = w @ x0 + b
         steps.append((w, (np.maximum(z, 0) - np.maximum(z0, 0)) / (z - z0)))
-        x, x0 = np.maximum(z, 0), np.maximum(z0, 0)
+        x = np.maximum(z, 0)
+        x0 = np.maximum(z0, 0)
     m = weights[-1][0][0]
     for w, ratio in reversed(steps):
         m = w.T @ (m * ratio)
@@ -164,10 +171,13 @@ def reveal_reference(weights: list[tuple[np.ndarray, np.ndarray]], x: np.ndarray
     relu = lambda v: max(v, 0.0)  # noqa: E731
     steps = []
     for w, b in weights[:-1]:
-        dx, z0 = x - x0, w @ x0 + b
+        dx = x - x0
+        z0 = w @ x0 + b
         plus_share = np.where(w * dx > 0, 1.0, np.where(w * dx < 0, 0.0, 0.5))
-        plus, minus = (plus_share * w * dx).sum(1), ((1 - plus_share) * w * dx).sum(1)
-        ups, downs = [], []
+        plus = (plus_share * w * dx).sum(1)
+        minus = ((1 - plus_share) * w * dx).sum(1)
+        ups = []
+        downs = []
         for p, n, c in zip(plus, minus, z0, strict=True):
             up = (relu(c + p) - relu(c)) / 2 + (relu(c + n + p) - relu(c + n)) / 2
             down = (relu(c + n) - relu(c)) / 2 + (relu(c + p + n) - relu(c + p)) / 2
@@ -175,7 +185,8 @@ def reveal_reference(weights: list[tuple[np.ndarray, np.ndarray]], x: np.ndarray
             ups.append(up / p if p else limit)
             downs.append(down / n if n else limit)
         steps.append((w, plus_share, np.array(ups), np.array(downs)))
-        x, x0 = np.maximum(w @ x + b, 0), np.maximum(z0, 0)
+        x = np.maximum(w @ x + b, 0)
+        x0 = np.maximum(z0, 0)
     m = weights[-1][0][0]
     for w, plus_share, up, down in reversed(steps):
         m = (w * plus_share).T @ (m * up) + (w * (1 - plus_share)).T @ (m * down)
@@ -195,7 +206,8 @@ def test_dense_networks_by_explicit_matrices(method: str, reference: Callable[..
     layers: list[nn.Module] = [nn.Flatten()]
     for w, b in weights:
         layer = nn.Linear(w.shape[1], w.shape[0]).double()
-        layer.weight.data, layer.bias.data = torch.from_numpy(w), torch.from_numpy(b)
+        layer.weight.data = torch.from_numpy(w)
+        layer.bias.data = torch.from_numpy(b)
         layers += [layer, nn.ReLU()]
     got = raw(
         nn.Sequential(*layers[:-1]),
@@ -231,7 +243,8 @@ def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_batch_norm_and_the_convolution_it_folds_into_are_one_linear_layer(method: str) -> None:
     torch.manual_seed(0)
-    conv, norm = nn.Conv2d(2, 4, 3).double(), nn.BatchNorm2d(4).double()
+    conv = nn.Conv2d(2, 4, 3).double()
+    norm = nn.BatchNorm2d(4).double()
     norm.weight.data = torch.tensor([1.0, -2.0, 0.5, -0.3], dtype=torch.float64)
     norm.running_mean.normal_()
     norm.bias.data.normal_()
@@ -244,7 +257,8 @@ def test_a_batch_norm_and_the_convolution_it_folds_into_are_one_linear_layer(met
 
 def test_revealcancel_through_a_sum_an_average_and_a_concatenation_is_the_composed_linear_layer() -> None:
     torch.manual_seed(0)
-    a, b = nn.Conv2d(2, 3, 1), nn.Conv2d(2, 3, 1)
+    a = nn.Conv2d(2, 3, 1)
+    b = nn.Conv2d(2, 3, 1)
     joined = nn.Conv2d(4, 3, 1)
     joined.weight.data = torch.cat([a.weight.data, b.weight.data], 1)
     joined.bias.data = a.bias.data + b.bias.data
@@ -270,11 +284,23 @@ def test_revealcancel_through_a_sum_an_average_and_a_concatenation_is_the_compos
 def test_agrees_with_captum_on_a_plain_sequence() -> None:
     captum = pytest.importorskip("captum.attr")
     torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(4, 5, 3), nn.ELU(), nn.Flatten(), nn.Linear(20, 7),
-        nn.Softplus(), nn.Linear(7, 3),
-    ).double().eval()  # fmt: skip
-    x, base = images(2, 3, 10, 10), images(2, 3, 10, 10, seed=5)
+    net = (
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3),
+            nn.ReLU(),
+            nn.AvgPool2d(2),
+            nn.Conv2d(4, 5, 3),
+            nn.ELU(),
+            nn.Flatten(),
+            nn.Linear(20, 7),
+            nn.Softplus(),
+            nn.Linear(7, 3),
+        )
+        .double()
+        .eval()
+    )
+    x = images(2, 3, 10, 10)
+    base = images(2, 3, 10, 10, seed=5)
     with pytest.warns(UserWarning, match="Setting forward, backward hooks"):
         expected = captum.DeepLift(net).attribute(x.clone().requires_grad_(), base, target=[2, 0])
     got = attribute_full(net, x, [2, 0], "deeplift", baseline=base).raw
@@ -282,14 +308,21 @@ def test_agrees_with_captum_on_a_plain_sequence() -> None:
 
 
 NETWORKS = (
-    "resnet18", "vgg11_bn", "densenet121", "googlenet", "mobilenet_v3_small", "efficientnet_b0", "squeezenet1_1",
+    "resnet18",
+    "vgg11_bn",
+    "densenet121",
+    "googlenet",
+    "mobilenet_v3_small",
+    "efficientnet_b0",
+    "squeezenet1_1",
     "shufflenet_v2_x0_5",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_complete_on_torchvision_networks(name: str) -> None:
-    net, x = torchvision_network(name), images(2, 3, 64, 64)
+    net = torchvision_network(name)
+    x = images(2, 3, 64, 64)
     single = attribute_full(net, x.float(), [1, 4], "deeplift")
     assert float(single.residual.max()) < 1e-4
     double = attribute_full(net.double(), x, [1, 4], "deeplift")
@@ -298,18 +331,31 @@ def test_complete_on_torchvision_networks(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v3_small"])
 def test_revealcancel_is_complete_on_torchvision_networks(name: str) -> None:
-    net, x = torchvision_network(name), images(1, 3, 64, 64)
+    net = torchvision_network(name)
+    x = images(1, 3, 64, 64)
     assert float(attribute_full(net, x.float(), 1, "deeplift_revealcancel").residual.max()) < 1e-4
     assert float(attribute_full(net.double(), x, 1, "deeplift_revealcancel").residual.max()) < 1e-9
 
 
 ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu, "relu_": lambda v: F.relu_(v * 1), "relu6": F.relu6, "silu": F.silu, "gelu": F.gelu, "mish": F.mish,
-    "hardswish": F.hardswish, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "softplus": F.softplus, "elu": F.elu,
-    "clamp": lambda v: v.clamp(min=0), "leaky": lambda v: F.leaky_relu(v, 0.2), "hardtanh": F.hardtanh,
-    "swish": lambda v: v * torch.sigmoid(v), "square": lambda v: v * v,
+    "relu": F.relu,
+    "relu_": lambda v: F.relu_(v * 1),
+    "relu6": F.relu6,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "mish": F.mish,
+    "hardswish": F.hardswish,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "softplus": F.softplus,
+    "elu": F.elu,
+    "clamp": lambda v: v.clamp(min=0),
+    "leaky": lambda v: F.leaky_relu(v, 0.2),
+    "hardtanh": F.hardtanh,
+    "swish": lambda v: v * torch.sigmoid(v),
+    "square": lambda v: v * v,
     "quotient": lambda v: v / (2 + torch.sigmoid(v)),
-}  # fmt: skip
+}
 
 
 @given(
@@ -347,7 +393,8 @@ def test_image_equal_to_its_baseline_has_no_contribution_and_no_residual() -> No
 
 @pytest.mark.parametrize("method", METHODS)
 def test_alone_in_a_batch_and_with_own_baselines_are_the_same(method: str) -> None:
-    net, x = Spelled("reused").double().eval(), images(4, 3, 8, 8)
+    net = Spelled("reused").double().eval()
+    x = images(4, 3, 8, 8)
     together = attribute_full(net, x, [0, 1, 2, 3], method).raw
     alone = attribute_full(net, x[2:3], 2, method).raw
     torch.testing.assert_close(together[2:3], alone)

@@ -20,9 +20,15 @@ from interpnet.errors import InterpNetError, ModelError
 pytest.importorskip("zennit")
 
 METHODS = (
-    "lrp_0", "lrp_epsilon", "lrp_gamma", "lrp_alpha1beta0", "lrp_alpha2beta1", "lrp_zbox", "lrp_epsilon_plus_flat",
+    "lrp_0",
+    "lrp_epsilon",
+    "lrp_gamma",
+    "lrp_alpha1beta0",
+    "lrp_alpha2beta1",
+    "lrp_zbox",
+    "lrp_epsilon_plus_flat",
     "deep_taylor",
-)  # fmt: skip
+)
 Array = np.ndarray
 
 
@@ -102,8 +108,10 @@ def rule_relative(d: Dense, x: Array, R: Array) -> Array:
 
 def rule_alpha_beta(d: Dense, x: Array, R: Array, alpha: float, beta: float) -> Array:
     contributions = d.W * x
-    plus, minus = up(contributions), down(contributions)
-    zp, zn = plus.sum(1) + up(d.b), minus.sum(1) + down(d.b)
+    plus = up(contributions)
+    minus = down(contributions)
+    zp = plus.sum(1) + up(d.b)
+    zn = minus.sum(1) + down(d.b)
     return alpha * plus.T @ (R / stable(zp)) - beta * minus.T @ (R / stable(zn))
 
 
@@ -141,9 +149,7 @@ def reference(net: Residual, image: Tensor, target: int, method: str) -> Array:
     y = up(z + h)
     p = pool.W @ y
     pixels = image.flatten(1)
-    low, high = (
-        np.repeat(v.numpy(), shape[1] * shape[2]) for v in (pixels.amin(1), pixels.amax(1))
-    )  # fmt: skip
+    low, high = (np.repeat(v.numpy(), shape[1] * shape[2]) for v in (pixels.amin(1), pixels.amax(1)))
 
     def plus(d: Dense, x: Array, R: Array) -> Array:
         return rule_alpha_beta(d, x, R, 1, 0)
@@ -183,7 +189,8 @@ def _zero_safe(d: Dense, x: Array, R: Array) -> Array:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_by_explicit_matrices(method: str) -> None:
-    net, x = Residual(), images(2, 2, 8, 8)
+    net = Residual()
+    x = images(2, 2, 8, 8)
     found = attribute_full(net, x, [3, 1], method)
     for i, target in enumerate((3, 1)):
         np.testing.assert_allclose(found.raw[i].numpy(), reference(net, x[i], target, method), rtol=1e-9, atol=1e-12)
@@ -196,7 +203,8 @@ def test_every_method_by_explicit_matrices(method: str) -> None:
 def test_rules_by_hand() -> None:
     # z = 2 * 1 - 1 * 1 + 1 = 2: LRP-0 gives (2, -1), the bias keeps 1.
     net = nn.Sequential(nn.Flatten(), nn.Linear(2, 1)).double().eval()
-    net[1].weight.data, net[1].bias.data = torch.tensor([[2.0, -1.0]]).double(), torch.tensor([1.0]).double()
+    net[1].weight.data = torch.tensor([[2.0, -1.0]]).double()
+    net[1].bias.data = torch.tensor([1.0]).double()
     x = torch.ones(1, 1, 1, 2, dtype=torch.float64)
     found = attribute_full(net, x, 0, "lrp_0")
     assert found.raw.flatten().tolist() == [2, -1]
@@ -222,7 +230,8 @@ def gradient_x_input(net: nn.Module, x: Tensor, target: int) -> Tensor:
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_lrp_0_is_gradient_x_input_however_the_rectifier_is_spelled(spelling: str) -> None:
-    net, x = Spelled(spelling).double().eval(), images(3, 3, 8, 8)
+    net = Spelled(spelling).double().eval()
+    x = images(3, 3, 8, 8)
     torch.testing.assert_close(attribute_full(net, x, 1, "lrp_0").raw, gradient_x_input(net, x, 1))
 
 
@@ -230,7 +239,8 @@ def test_lrp_0_is_gradient_x_input_however_the_rectifier_is_spelled(spelling: st
     "name", ["resnet18", "vgg11_bn", "densenet121", "googlenet", "squeezenet1_1", "shufflenet_v2_x0_5"]
 )
 def test_lrp_0_is_gradient_x_input_on_networks_of_rectifiers(name: str) -> None:
-    net, x = torchvision_network(name).double(), images(1, 3, 64, 64)
+    net = torchvision_network(name).double()
+    x = images(1, 3, 64, 64)
     expected = gradient_x_input(net, x, 2)
     found = attribute_full(net, x, 2, "lrp_0")
     torch.testing.assert_close(found.raw, expected, rtol=1e-6, atol=1e-8 * float(expected.abs().max()))
@@ -249,7 +259,8 @@ def test_lrp_0_is_gradient_x_input_on_networks_of_rectifiers(name: str) -> None:
     ],
 )
 def test_what_the_image_does_not_get_is_what_the_layers_kept(name: str, method: str) -> None:
-    net, x = torchvision_network(name).double(), images(2, 3, 64, 64)
+    net = torchvision_network(name).double()
+    x = images(2, 3, 64, 64)
     found = attribute_full(net, x, [0, 4], method)
     score = net(x).gather(1, torch.tensor([[0], [4]]))[:, 0].detach()
     torch.testing.assert_close(found.raw.sum((1, 2, 3)) + found.info["absorbed"], score, rtol=1e-8, atol=1e-10)
@@ -257,7 +268,8 @@ def test_what_the_image_does_not_get_is_what_the_layers_kept(name: str, method: 
 
 @pytest.mark.parametrize("method", ["lrp_alpha1beta0", "lrp_epsilon_plus_flat", "deep_taylor"])
 def test_without_the_biases_share_relevance_is_conserved(method: str) -> None:
-    net, x = Spelled("functional").double().eval(), images(3, 3, 8, 8)
+    net = Spelled("functional").double().eval()
+    x = images(3, 3, 8, 8)
     for p in (net.conv1, net.conv2, net.conv3, net.fc1):
         p.weight.data.abs_()  # a negative sum of contributions alone would have nothing to hand on to
     found = attribute_full(net, x, 0, method, zero_bias=True)
@@ -266,7 +278,8 @@ def test_without_the_biases_share_relevance_is_conserved(method: str) -> None:
 
 
 def test_deep_taylor_has_one_sign() -> None:
-    net, x = torchvision_network("densenet121"), images(2, 3, 64, 64).float()
+    net = torchvision_network("densenet121")
+    x = images(2, 3, 64, 64).float()
     scores = net(x).detach()
     for target in (int(scores[0].argmax()), int(scores[0].argmin())):
         raw = attribute_full(net, x[:1], target, "deep_taylor").raw
@@ -303,7 +316,8 @@ ZENNIT = {
 def test_agrees_with_zennit_where_its_hooks_and_canonisers_see_everything(name: str, method: str) -> None:
     from zennit.torchvision import ResNetCanonizer, VGGCanonizer
 
-    net, x = torchvision_network(name).double(), images(1, 3, 64, 64).clamp(-6, 6)
+    net = torchvision_network(name).double()
+    x = images(1, 3, 64, 64).clamp(-6, 6)
     net.requires_grad_(False)
     for m in net.modules():
         if isinstance(m, nn.BatchNorm2d):
@@ -348,13 +362,15 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("name", GATES)
 def test_the_signal_of_a_gated_product_takes_all(name: str) -> None:
-    net, x = Gate(GATES[name]).eval(), images(2, 2, 2, 2)
+    net = Gate(GATES[name]).eval()
+    x = images(2, 2, 2, 2)
     torch.testing.assert_close(attribute_full(net, x, 0, "lrp_0").raw, x * GATES[name](x))
 
 
 def test_squeeze_and_excite_concatenation_and_poolings_conserve() -> None:
     torch.manual_seed(0)
-    net, x = Branches().double().eval(), images(2, 2, 12, 12)
+    net = Branches().double().eval()
+    x = images(2, 2, 12, 12)
     found = attribute_full(net, x, 0, "lrp_gamma")
     torch.testing.assert_close(found.raw.sum((1, 2, 3)) + found.info["absorbed"], net(x)[:, 0].detach())
 
@@ -362,7 +378,8 @@ def test_squeeze_and_excite_concatenation_and_poolings_conserve() -> None:
 @pytest.mark.filterwarnings("ignore:.*zero everywhere")
 @pytest.mark.parametrize("method", METHODS)
 def test_alone_and_in_a_batch_are_the_same_and_the_model_is_untouched(method: str) -> None:
-    net, x = Spelled("inplace").eval(), images(3, 3, 8, 8).float()
+    net = Spelled("inplace").eval()
+    x = images(3, 3, 8, 8).float()
     before = {k: v.clone() for k, v in net.state_dict().items()}
     together = attribute_full(net, x, [0, 1, 2], method).raw
     torch.testing.assert_close(attribute_full(net, x[1:2], 1, method).raw, together[1:2])
@@ -377,7 +394,8 @@ class Normalising(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mean, self.std = torch.full((1, 2, 1, 1), 0.4).double(), torch.full((1, 2, 1, 1), 0.3).double()
+        self.mean = torch.full((1, 2, 1, 1), 0.4).double()
+        self.std = torch.full((1, 2, 1, 1), 0.3).double()
         self.net = Residual()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -385,7 +403,8 @@ class Normalising(nn.Module):
 
 
 def test_normalising_inside_the_network_maps_the_normalised_image() -> None:
-    net, x = Normalising().eval(), images(2, 2, 8, 8)
+    net = Normalising().eval()
+    x = images(2, 2, 8, 8)
     inner = (x - net.mean) / net.std
     for method in ("lrp_0", "lrp_epsilon_plus_flat"):
         torch.testing.assert_close(attribute_full(net, x, 0, method).raw, attribute_full(net.net, inner, 0, method).raw)
@@ -402,13 +421,16 @@ def test_scaling_and_shifting_by_numbers_pass_relevance_on() -> None:
             self.net = Residual()
 
         def forward(self, x: Tensor) -> Tensor:
-            first, second = x[:, :1] * 0.5 + 0.2, (x[:, 1:] - 0.1) / 0.25
+            first = x[:, :1] * 0.5 + 0.2
+            second = (x[:, 1:] - 0.1) / 0.25
             first = first.mul_(3.0)
             return -self.net(torch.cat([first, second], 1)) / torch.tensor(2.0).double()
 
-    net, x = Numbers().eval(), images(2, 2, 8, 8)
+    net = Numbers().eval()
+    x = images(2, 2, 8, 8)
     inner = torch.cat([(x[:, :1] * 0.5 + 0.2) * 3, (x[:, 1:] - 0.1) / 0.25], 1)
-    got, expected = attribute_full(net, x, 1, "lrp_gamma"), attribute_full(net.net, inner, 1, "lrp_gamma")
+    got = attribute_full(net, x, 1, "lrp_gamma")
+    expected = attribute_full(net.net, inner, 1, "lrp_gamma")
     torch.testing.assert_close(got.raw, expected.raw / -2)
     torch.testing.assert_close(got.residual, expected.residual)
 
@@ -470,7 +492,8 @@ def test_bad_options_are_refused(method: str, options: dict[str, object], match:
 
 
 def test_bounds_a_colour_or_a_pixel_are_taken() -> None:
-    net, x = Residual(), images(1, 2, 8, 8)
+    net = Residual()
+    x = images(1, 2, 8, 8)
     whole = attribute_full(net, x, 0, "lrp_zbox", low=-9.0, high=9.0).raw
     for low in ([-9.0, -9.0], torch.full((1, 2, 8, 8), -9.0)):
         torch.testing.assert_close(attribute_full(net, x, 0, "lrp_zbox", low=low, high=9.0).raw, whole)

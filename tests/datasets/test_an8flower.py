@@ -89,13 +89,16 @@ def test_processes_make_what_one_makes():
 
 
 def test_more_images_start_with_the_same_ones_and_seeds_differ():
-    few, many, other = an8flower(n=6, size=32), an8flower(n=9, size=32), an8flower(n=6, size=32, seed=1)
+    few = an8flower(n=6, size=32)
+    many = an8flower(n=9, size=32)
+    other = an8flower(n=6, size=32, seed=1)
     np.testing.assert_array_equal(few.images, many.images[:6])
     assert (few.images != other.images).mean() > 0.5
 
 
 def test_a_seed_shows_the_same_scenes_at_any_size_and_contrast():
-    small, large = an8flower(n=12, size=56, noise=0.0), an8flower(n=12, size=112, noise=0.0)
+    small = an8flower(n=12, size=56, noise=0.0)
+    large = an8flower(n=12, size=112, noise=0.0)
     np.testing.assert_array_equal(small.azimuth, large.azimuth)
     halved = large.images.reshape(12, 56, 2, 56, 2, 3).mean((2, 4))
     assert np.abs(halved - small.images).mean() < 2.0

@@ -23,7 +23,8 @@ def _within(hits: int, n: int, p: float) -> bool:
 @pytest.mark.parametrize("strength", [0.0, 0.7, 1.0])
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_cues_agree_with_the_given_probability_and_else_are_uniform(strength: float, split: str):
-    options, n = make_options("single-6c", shortcut="pot", strength=strength), 3000
+    options = make_options("single-6c", shortcut="pot", strength=strength)
+    n = 3000
     labels = np.arange(n) % 6
     cues = np.array([draw_cue(options, split, i, int(label)) for i, label in enumerate(labels)])
     agrees = cues == labels
@@ -34,7 +35,8 @@ def test_cues_agree_with_the_given_probability_and_else_are_uniform(strength: fl
 
 
 def test_test_splits_have_independent_agreeing_and_disagreeing_cues():
-    options, n = make_options("double-12c", shortcut="texture", strength=0.3), 2400
+    options = make_options("double-12c", shortcut="texture", strength=0.3)
+    n = 2400
     labels = np.arange(n) % 12
     cues = {
         split: np.array([draw_cue(options, split, i, int(label)) for i, label in enumerate(labels)])

@@ -14,7 +14,9 @@ from interpnet.datasets._an8flower.plant import PETALS, STEM, plant
 from interpnet.datasets._an8flower.render import BAND, DISC, LEAF, PETAL, WHOLE, Camera, Surface, draw, make_thing
 from interpnet.datasets._an8flower.scene import IN_PETALS, IN_PLANT, IN_STEM, TOUCHES_PLANT, _camera, picture
 
-X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
+X = (1.0, 0.0, 0.0)
+Y = (0.0, 1.0, 0.0)
+Z = (0.0, 0.0, 1.0)
 FRONT = Camera((0.0, 0.0, 5.0), X, Y, (0.0, 0.0, -1.0), 0.4, (0.0, 0.0), Z, 0.25, 0.5)
 SIDE = 200
 
@@ -66,9 +68,13 @@ def test_a_sphere_is_a_disc_of_the_right_size_depth_and_brightness():
 
 
 def _blade(kind: int, bend: float, *, tilt: float) -> Surface:
-    s, c = math.sin(tilt), math.cos(tilt)
-    u, v, w = (c, 0.0, -s), Y, (s, 0.0, c)
-    length, half = 1.2, 0.5
+    s = math.sin(tilt)
+    c = math.cos(tilt)
+    u = (c, 0.0, -s)
+    v = Y
+    w = (s, 0.0, c)
+    length = 1.2
+    half = 0.5
     form = (bend / length**2, 0.2 / half**2, 0.0, -1.0, 0.0)
     box = ((0.0, length), (-half, half), (min(bend, 0.0), max(bend, 0.0) + 0.2))
     return Surface((-0.5, 0.1, 0.2), u, v, w, form, kind, (length, half), box, 1, both=True)
@@ -82,7 +88,8 @@ def _points(surface: Surface, n: int = 900) -> np.ndarray:
         length, half = surface.extent
         s = grid[:, None]
         width = half * (2 * s * np.sqrt(1 - s * s) if surface.trim == PETAL else 4 * s * (1 - s))
-        u, v = np.broadcast_to(s * length, (n, n)), (2 * grid - 1)[None, :] * width
+        u = np.broadcast_to(s * length, (n, n))
+        v = (2 * grid - 1)[None, :] * width
         w = a * u * u + b * v * v
     else:
         angle = 2 * np.pi * grid[:, None]
@@ -92,8 +99,10 @@ def _points(surface: Surface, n: int = 900) -> np.ndarray:
             slope = math.sqrt(-surface.form[2])
             radius = math.sqrt(-k) + math.copysign(slope, -g) * w
         else:
-            w, radius = np.zeros((n, n)), surface.extent[0] * grid[None, :]
-        u, v = radius * np.cos(angle), radius * np.sin(angle)
+            w = np.zeros((n, n))
+            radius = surface.extent[0] * grid[None, :]
+        u = radius * np.cos(angle)
+        v = radius * np.sin(angle)
     axes = np.array([surface.u, surface.v, surface.w])
     return np.array(surface.origin) + np.stack([u, v, w], -1) @ axes
 

@@ -28,7 +28,8 @@ IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 def test_digits_splits_are_a_stratified_partition_of_scikit_learns_images():
     from sklearn.datasets import load_digits
 
-    train, test = load_dataset("digits"), load_dataset("digits", split="test")
+    train = load_dataset("digits")
+    test = load_dataset("digits", split="test")
     images, targets = load_digits(return_X_y=True)
     together = np.concatenate([[data.picture(i).numpy().ravel() for i in range(len(data))] for data in (train, test)])
     labels = np.concatenate([train.labels, test.labels])
@@ -60,7 +61,8 @@ def test_digits_names_classes_and_types():
 
 
 def test_grey_data_as_colour_repeats_the_channel():
-    grey, colour = load_dataset("digits"), load_dataset("digits", channels=3)
+    grey = load_dataset("digits")
+    colour = load_dataset("digits", channels=3)
     torch.testing.assert_close(colour[5][0], grey[5][0].expand(3, -1, -1), rtol=0, atol=0)
     assert colour.mean == grey.mean * 3
 
@@ -129,7 +131,8 @@ def test_mnist_agrees_with_torchvision(shared_data: Path):
 
 
 def test_folder_agrees_with_torchvision(folder: Path):
-    data, reference = load_dataset(f"imagefolder:{folder}"), ImageFolder(str(folder))
+    data = load_dataset(f"imagefolder:{folder}")
+    reference = ImageFolder(str(folder))
     assert data.classes == tuple(reference.classes)
     assert data.labels.tolist() == reference.targets
     assert [data.name(i) for i in range(5)] == [
@@ -266,7 +269,8 @@ class Pairs(Dataset):
     """Images of any kind with labels, and nothing else."""
 
     def __init__(self, images: list, labels: list):
-        self.images, self.given = images, labels
+        self.images = images
+        self.given = labels
 
     def __len__(self) -> int:
         return len(self.images)

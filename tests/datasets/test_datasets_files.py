@@ -113,7 +113,8 @@ def test_size_and_crop_rules(folder: Path):
     assert load_dataset(spec, image_size=20).shape == (3, 20, 20)
     assert load_dataset(spec, image_size=20, crop=(18, 12)).shape == (3, 18, 12)
     assert load_dataset(spec, image_size=(6, 30)).shape == (3, 6, 30)
-    plain, cut = load_dataset(spec), load_dataset(spec, crop=(6, 8))
+    plain = load_dataset(spec)
+    cut = load_dataset(spec, crop=(6, 8))
     torch.testing.assert_close(cut.picture(0), plain.picture(0)[:, 2:8, 2:10], rtol=0, atol=0)
     with pytest.raises(BadImageError, match="10x12 pixels it is smaller than the crop 11x11; give image_size"):
         load_dataset(spec, crop=11)[0]

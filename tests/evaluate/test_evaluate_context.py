@@ -16,7 +16,8 @@ from interpnet.evaluate._context import _middle, _pairs
 from interpnet.interpretation import Interpretation
 
 SIZE = 8
-MIDDLE, CORNER = (3, 4), (0, 7)
+MIDDLE = (3, 4)
+CORNER = (0, 7)
 
 
 def network(weights: list[list[float]]) -> nn.Module:
@@ -77,7 +78,8 @@ def test_effects_are_the_least_squares_fit() -> None:
         nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)
     )
     net = net.double().train()
-    made, classes = torch.rand(15, 3, 9, 9, dtype=torch.float64), torch.arange(15) % 3
+    made = torch.rand(15, 3, 9, 9, dtype=torch.float64)
+    classes = torch.arange(15) % 3
     rng = np.random.default_rng(0)
     found = Interpretation(ChannelIndex((("2", 6),)), rng.normal(size=(3, 6)), ("a", "b", "c"))
     swapped = context_swap(net, made, found, classes=classes, partners=4, max_batch=7)

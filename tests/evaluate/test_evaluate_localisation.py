@@ -24,7 +24,8 @@ CORNER = torch.tensor([[[True, False], [False, False]]])
 
 def naive_iou(heatmap: np.ndarray, mask: np.ndarray, thresholds: list[float]) -> list[float]:
     """The definition: threshold by threshold, set by set."""
-    low, high = float(heatmap.min()), float(heatmap.max())
+    low = float(heatmap.min())
+    high = float(heatmap.max())
     pixels = [(i, j) for i in range(mask.shape[0]) for j in range(mask.shape[1])]
     inside = {p for p in pixels if mask[p]}
     curve = []
@@ -39,7 +40,8 @@ def naive_area(curve: list[float], at: list[float]) -> float:
 
 
 def naive_pointing(heatmap: np.ndarray, mask: np.ndarray, tolerance: float) -> float:
-    tops, inside = np.argwhere(heatmap == heatmap.max()), np.argwhere(mask)
+    tops = np.argwhere(heatmap == heatmap.max())
+    inside = np.argwhere(mask)
     hits = [min(math.dist(p, q) for q in inside) <= tolerance for p in tops]
     return sum(hits) / len(hits)
 
@@ -50,9 +52,11 @@ def some(seed: int, batch: int, height: int, width: int, levels: int = 0) -> tup
     maps = torch.randn(batch, height, width, generator=generator)
     if levels:
         maps = torch.randint(levels, (batch, height, width), generator=generator).float()
-        maps[:, 0, 0], maps[:, -1, -1] = -1.0, float(levels)
+        maps[:, 0, 0] = -1.0
+        maps[:, -1, -1] = float(levels)
     masks = torch.rand(batch, height, width, generator=generator) < 0.3
-    masks[:, 0, 0], masks[:, -1, -1] = False, True
+    masks[:, 0, 0] = False
+    masks[:, -1, -1] = True
     return maps, masks
 
 

@@ -87,7 +87,8 @@ def test_by_hand() -> None:
 
 def test_no_order_beats_the_true_one_on_a_linear_model() -> None:
     weights = torch.tensor([[1.5, -2.0], [0.5, 3.0]])
-    model, images = linear(weights), torch.ones(1, 1, 2, 2, dtype=torch.float64)
+    model = linear(weights)
+    images = torch.ones(1, 1, 2, 2, dtype=torch.float64)
     orders = torch.tensor(list(itertools.permutations(range(4))), dtype=torch.float32).view(-1, 2, 2)
     everything = deletion(model, images.repeat(24, 1, 1, 1), orders, 0, steps=4, controls=())
     best = deletion(model, images, weights[None], 0, steps=4, controls=())
@@ -100,7 +101,8 @@ def test_no_order_beats_the_true_one_on_a_linear_model() -> None:
 @pytest.mark.parametrize("measured", [deletion, insertion])
 def test_against_images_changed_one_by_one(measured: Any, steps: int, score: str) -> None:
     model, images, maps = network()
-    base, target = torch.full_like(images, 0.3), [2, 0, 1]
+    base = torch.full_like(images, 0.3)
+    target = [2, 0, 1]
     found = measured(model, images, maps, target, steps=steps, score=score, baseline=0.3, controls=(), max_batch=4)
     pixels = list(itertools.product(range(6), range(5)))
     start, end = (images, base) if measured is deletion else (base, images)
@@ -188,9 +190,12 @@ def test_a_constant_map_is_refused_or_taken_at_random() -> None:
 
 
 def test_the_model_and_the_images_are_left_alone() -> None:
-    model, images, maps = SmallCNN(3, 4, 8, seed=0).train(), torch.rand(2, 3, 8, 8), torch.rand(2, 8, 8)
+    model = SmallCNN(3, 4, 8, seed=0).train()
+    images = torch.rand(2, 3, 8, 8)
+    maps = torch.rand(2, 8, 8)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    kept, drawn = images.clone(), torch.get_rng_state()
+    kept = images.clone()
+    drawn = torch.get_rng_state()
     a = insertion(model, images, maps, steps=4)
     assert all(m.training for m in model.modules())
     assert all(p.requires_grad for p in model.parameters())

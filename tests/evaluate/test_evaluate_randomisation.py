@@ -127,7 +127,8 @@ def test_a_draw_keeps_the_layers_own_statistics(how: str) -> None:
     after = model.state_dict()
     changed = {k for k in before if not torch.equal(before[k], after[k])}
     assert changed == {"conv3.weight", "conv3.bias"}
-    old, new = before["conv3.weight"].flatten(), after["conv3.weight"].flatten()
+    old = before["conv3.weight"].flatten()
+    new = after["conv3.weight"].flatten()
     assert abs(torch.corrcoef(torch.stack([old, new]))[0, 1]) < 4 / math.sqrt(old.numel())
     if how == "permute":
         assert torch.equal(old.sort().values, new.sort().values)
@@ -144,7 +145,8 @@ def test_a_draw_keeps_the_layers_own_statistics(how: str) -> None:
 @pytest.mark.parametrize("make", [normed, plain])
 def test_activations_neither_explode_nor_vanish(make: Any, how: str) -> None:
     model, images = make()
-    before, after = sizes(model, images), sizes(shuffled(model, images, how), images)
+    before = sizes(model, images)
+    after = sizes(shuffled(model, images, how), images)
     assert before.keys() == after.keys()
     ratios = [after[k] / before[k] for k in before]
     assert min(ratios) > 0.3
@@ -158,7 +160,8 @@ def test_what_happens_without_settling() -> None:
     for module in broken.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.reset_parameters()
-    before, after = sizes(model, images), sizes(broken, images)
+    before = sizes(model, images)
+    after = sizes(broken, images)
     ratios = [after[k] / before[k] for k in before]
     assert min(ratios) < 0.2 or max(ratios) > 5.0
 
@@ -180,7 +183,8 @@ def test_statistics_of_batch_norms_are_those_of_the_images() -> None:
     x = images
     with torch.no_grad():
         for i in range(2):
-            conv, norm = work[i][0], work[i][1]
+            conv = work[i][0]
+            norm = work[i][1]
             out = conv(x)
             np.testing.assert_allclose(norm.running_mean, out.mean((0, 2, 3)), atol=1e-6)
             np.testing.assert_allclose(norm.running_var, out.transpose(0, 1).flatten(1).var(1), rtol=1e-3)
@@ -196,7 +200,8 @@ def naive_cascade(model: nn.Module, images: Tensor, explain: Any, seed: int) -> 
     before = output_sizes(model, found.layers, images)
     maps = []
     for n in range(1, len(found.layers) + 1):
-        work, drawn = copy.deepcopy(model), found.layers[-n:]
+        work = copy.deepcopy(model)
+        drawn = found.layers[-n:]
         for layer in drawn:
             redraw(work, layer, "permute", seed)
         settle(work, drawn, [name for at, name in found.norms if at > drawn[0].at], before, images)
@@ -209,7 +214,8 @@ def test_the_scores_are_those_of_the_maps(make: Any) -> None:
     model, images = make(3)
     explain = by("gradient", 1)
     found = parameter_randomisation(model, images, explain, seed=2)
-    original, maps = explain(model, images), naive_cascade(model, images, explain, 2)
+    original = explain(model, images)
+    maps = naive_cascade(model, images, explain, 2)
     assert found.layers[0] == found_last(model)
     assert found.spearman.curve is not None
     assert found.spearman.thresholds is not None
@@ -259,7 +265,8 @@ def test_methods_that_ignore_the_network_are_found_out() -> None:
 
 
 def test_channel_heatmaps_and_stages() -> None:
-    model, images = SmallCNN(3, 4, 16, seed=1), torch.rand(4, 3, 16, 16)
+    model = SmallCNN(3, 4, 16, seed=1)
+    images = torch.rand(4, 3, 16, 16)
     channel = Channel("blocks.2.relu", 3)
     found = parameter_randomisation(model, images, lambda m, x: channel_heatmap(m, x, channel), stages=3)
     everything = parameter_randomisation(model, images, lambda m, x: channel_heatmap(m, x, channel))
@@ -276,10 +283,13 @@ def test_channel_heatmaps_and_stages() -> None:
 
 
 def test_the_users_model_is_left_alone() -> None:
-    model, images = SmallCNN(3, 4, 12, seed=1).train(), torch.rand(4, 3, 12, 12)
+    model = SmallCNN(3, 4, 12, seed=1).train()
+    images = torch.rand(4, 3, 12, 12)
     model.blocks[1].eval()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    flags, kept, drawn = [m.training for m in model.modules()], images.clone(), torch.get_rng_state()
+    flags = [m.training for m in model.modules()]
+    kept = images.clone()
+    drawn = torch.get_rng_state()
     seen: list[nn.Module] = []
 
     def explain(m: nn.Module, x: Tensor) -> Tensor:

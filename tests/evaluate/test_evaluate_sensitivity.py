@@ -30,10 +30,15 @@ def naive_ssim(a: np.ndarray, b: np.ndarray, side: int) -> float:
     w /= w.sum()
     found = []
     for i, j in itertools.product(range(a.shape[0] - side + 1), range(a.shape[1] - side + 1)):
-        x, y = a[i : i + side, j : j + side], b[i : i + side, j : j + side]
-        mx, my = (w * x).sum(), (w * y).sum()
-        vx, vy, cov = (w * (x - mx) ** 2).sum(), (w * (y - my) ** 2).sum(), (w * (x - mx) * (y - my)).sum()
-        c, d = 0.01**2, 0.03**2
+        x = a[i : i + side, j : j + side]
+        y = b[i : i + side, j : j + side]
+        mx = (w * x).sum()
+        my = (w * y).sum()
+        vx = (w * (x - mx) ** 2).sum()
+        vy = (w * (y - my) ** 2).sum()
+        cov = (w * (x - mx) * (y - my)).sum()
+        c = 0.01**2
+        d = 0.03**2
         found.append((2 * mx * my + c) * (2 * cov + d) / ((mx**2 + my**2 + c) * (vx + vy + d)))
     return float(np.mean(found))
 
@@ -59,8 +64,10 @@ def test_ranks_are_scipys(values: list[int]) -> None:
 
 @pytest.mark.parametrize("levels", [0, 3])
 def test_spearman_is_scipys(levels: int) -> None:
-    a, b = some(0, 6, 7, 9, levels=levels), some(1, 6, 7, 9, levels=levels)
-    b[0], b[1] = a[0] ** 3, -a[1]
+    a = some(0, 6, 7, 9, levels=levels)
+    b = some(1, 6, 7, 9, levels=levels)
+    b[0] = a[0] ** 3
+    b[1] = -a[1]
     expected = [spearmanr(x.flatten(), y.flatten()).statistic for x, y in zip(a, b, strict=True)]
     np.testing.assert_allclose(spearman(a, b).numpy(), expected, atol=1e-12)
     np.testing.assert_allclose(spearman(a.float(), b.float()).numpy(), expected, atol=1e-12)
@@ -77,7 +84,8 @@ def test_spearman_by_hand() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 6), st.integers(2, 6))
 def test_spearman_knows_the_order_alone(seed: int, height: int, width: int) -> None:
-    a, b = some(seed, 2, height, width), some(seed + 1, 2, height, width)
+    a = some(seed, 2, height, width)
+    b = some(seed + 1, 2, height, width)
     found = spearman(a, b)
     assert bool((found.abs() <= 1).all())
     torch.testing.assert_close(spearman(a.exp(), 3 * b - 1), found, rtol=0, atol=1e-12)
@@ -87,7 +95,8 @@ def test_spearman_knows_the_order_alone(seed: int, height: int, width: int) -> N
 
 @pytest.mark.parametrize("window", [3, 7, 11])
 def test_ssim_is_the_definition(window: int) -> None:
-    a, b = some(2, 4, 12, 14), some(3, 4, 12, 14)
+    a = some(2, 4, 12, 14)
+    b = some(3, 4, 12, 14)
     b[0] = a[0] + 0.3 * b[0]
     b[1] = 1 - a[1]
     expected = [naive_ssim(x.numpy(), y.numpy(), window) for x, y in zip(a, b, strict=True)]
@@ -98,7 +107,8 @@ def test_ssim_is_the_definition(window: int) -> None:
 
 def test_ssim_is_scikit_images() -> None:
     metrics = pytest.importorskip("skimage.metrics")
-    a, b = some(4, 3, 16, 20).abs(), some(5, 3, 16, 20)
+    a = some(4, 3, 16, 20).abs()
+    b = some(5, 3, 16, 20)
     b[0] = a[0] + 0.2 * b[0]
     scaled = [((m - m.amin((1, 2), True)) / (m.amax((1, 2), True) - m.amin((1, 2), True))).numpy() for m in (a, b)]
     expected = [
@@ -118,7 +128,8 @@ def test_ssim_at_its_ends() -> None:
 
 
 def naive_sensitivity(maps: Tensor) -> tuple[list[float], list[float]]:
-    order, structure = [], []
+    order = []
+    structure = []
     for image in maps.numpy():
         pairs = list(itertools.combinations(image, 2))
         order.append(np.mean([spearmanr(x.ravel(), y.ravel()).statistic for x, y in pairs]))
@@ -230,6 +241,7 @@ def test_similarities_agree_with_quantus() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         quantus = pytest.importorskip("quantus")
-        a, b = some(11, 5, 8, 8), some(12, 5, 8, 8)
+        a = some(11, 5, 8, 8)
+        b = some(12, 5, 8, 8)
         found = [quantus.correlation_spearman(x.numpy().ravel(), y.numpy().ravel()) for x, y in zip(a, b, strict=True)]
     np.testing.assert_allclose(spearman(a, b).numpy(), found, atol=1e-12)

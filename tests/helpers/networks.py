@@ -69,7 +69,8 @@ class Branches(nn.Module):
         self.out = nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        a, b = F.relu(self.a(x)), F.relu(self.b(x))
+        a = F.relu(self.a(x))
+        b = F.relu(self.b(x))
         x = F.max_pool2d(torch.cat([a, b], 1), 2)
         scale = F.adaptive_avg_pool2d(x, 1)
         scale = torch.sigmoid(self.excite(F.relu(self.squeeze(scale))))

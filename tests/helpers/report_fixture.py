@@ -31,7 +31,8 @@ LAYERS = (
     ("layer2.0.relu", 32),
     ("layer3.0.relu", 64),
 )
-NO_IMAGES, NO_CHANNELS = NASTY.index("no test images"), NASTY.index("nothing relevant")
+NO_IMAGES = NASTY.index("no test images")
+NO_CHANNELS = NASTY.index("nothing relevant")
 
 
 def class_names(count: int) -> tuple[str, ...]:
@@ -81,26 +82,27 @@ def ablation(
     intact = np.clip(rng.normal(0.8, 0.07, count), 0, 1)
     support = np.full(count, 1000)
     if count > NO_IMAGES:
-        intact[NO_IMAGES], support[NO_IMAGES] = np.nan, 0
+        intact[NO_IMAGES] = np.nan
+        support[NO_IMAGES] = 0
     removed = (found.coef != 0).sum(1)
 
     def condition(name: str, layers: str, keep: float, others: float, draws: int) -> dict[str, Any]:
         own = np.clip(intact * keep + rng.normal(0, 0.03, (draws, count)) + rng.normal(0, 0.01, (draws, 1)), 0, 1)
         own = np.where(removed == 0, intact, own)
         rest = np.nanmean(intact) * others + rng.normal(0, 0.01, (draws, count))
-        return {
-            "name": name, "layers": layers, "removed": plain(removed), "own": plain(own), "others": plain(rest)
-        }  # fmt: skip
+        return {"name": name, "layers": layers, "removed": plain(removed), "own": plain(own), "others": plain(rest)}
 
     conditions = [
         condition(name, layers, keep + (0.04 if layers == "conv" else 0), others, draws)
         for layers in ("all", "conv")
         for name, keep, others, draws in (
-            ("relevant", relevant, 0.93, 1), ("relevant-positive", relevant + 0.05, 0.95, 1),
-            ("random", 0.96, 0.965, repeats), ("random-per-layer", 0.9, 0.91, repeats),
+            ("relevant", relevant, 0.93, 1),
+            ("relevant-positive", relevant + 0.05, 0.95, 1),
+            ("random", 0.96, 0.965, repeats),
+            ("random-per-layer", 0.9, 0.91, repeats),
             ("highest-activation", 0.78, 0.8, 1),
         )
-    ]  # fmt: skip
+    ]
     k = np.array([1, 2, 4, 8])
     drop = (1 - relevant) * (np.log2(k) + 1) / 4
     curve_own = intact * (1 - drop[:, None])
@@ -108,19 +110,29 @@ def ablation(
     single = {
         str(c): [
             {
-                "layer": channel.layer, "index": channel.index, "weight": weight,
-                "own_drop": plain(intact[c] * abs(weight) * 0.05), "others_change": -0.002,
+                "layer": channel.layer,
+                "index": channel.index,
+                "weight": weight,
+                "own_drop": plain(intact[c] * abs(weight) * 0.05),
+                "others_change": -0.002,
             }
             for channel, weight in found.relevant(c)
         ]
         for c in range(count)
-    }  # fmt: skip
+    }
     return {
-        "format": "interpnet-ablation-1", "classes": list(found.classes), "support": support.tolist(),
-        "intact": plain(intact), "fill": "zero", "n_images": int(support.sum()), "repeats": repeats, "seed": 0,
-        "conditions": conditions, "single": single,
+        "format": "interpnet-ablation-1",
+        "classes": list(found.classes),
+        "support": support.tolist(),
+        "intact": plain(intact),
+        "fill": "zero",
+        "n_images": int(support.sum()),
+        "repeats": repeats,
+        "seed": 0,
+        "conditions": conditions,
+        "single": single,
         "curve": {"k": k.tolist(), "own": plain(curve_own), "random": plain(curve_random)},
-    }  # fmt: skip
+    }
 
 
 def write_classes(
@@ -137,16 +149,30 @@ def write_classes(
                 save_png(folder / patch, enlarge(picture(rng, 19, c / 10), 96))
             effect = study["single"][str(c)][rank]
             known = effect["own_drop"] is not None
-            channels.append({
-                "layer": channel.layer, "index": channel.index, "family": "conv", "weight": weight,
-                "mean": f"{stem}_mean.png", "patches": patches, "count": 100, "field": [19, 19],
-                "whole_image": channel.layer == "layer3.0.relu",
-                "effect": {"own": effect["own_drop"], "others": effect["others_change"]} if known else None,
-            })  # fmt: skip
-        entries.append({
-            "index": c, "name": name, "n_train": 5000, "n_relevant": len(found.relevant(c)), "gap": 1e-9,
-            "channels": channels,
-        })  # fmt: skip
+            channels.append(
+                {
+                    "layer": channel.layer,
+                    "index": channel.index,
+                    "family": "conv",
+                    "weight": weight,
+                    "mean": f"{stem}_mean.png",
+                    "patches": patches,
+                    "count": 100,
+                    "field": [19, 19],
+                    "whole_image": channel.layer == "layer3.0.relu",
+                    "effect": {"own": effect["own_drop"], "others": effect["others_change"]} if known else None,
+                }
+            )
+        entries.append(
+            {
+                "index": c,
+                "name": name,
+                "n_train": 5000,
+                "n_relevant": len(found.relevant(c)),
+                "gap": 1e-9,
+                "channels": channels,
+            }
+        )
     write_json(folder / "classes.json", {"top": 100, "classes": entries})
 
 
@@ -162,25 +188,48 @@ def write_examples(folder: Path, found: Interpretation, rng: np.random.Generator
         channels = []
         for i, (channel, weight) in enumerate(found.relevant(c)[:3]):
             save_png(folder / f"{stem}_h{i}.png", render(maps[i], image))
-            channels.append({
-                "layer": channel.layer, "index": channel.index, "weight": weight, "response": 0.1 * abs(weight),
-                "heatmap": f"{stem}_h{i}.png", "blank": not maps[i].any(),
-            })  # fmt: skip
+            channels.append(
+                {
+                    "layer": channel.layer,
+                    "index": channel.index,
+                    "weight": weight,
+                    "response": 0.1 * abs(weight),
+                    "heatmap": f"{stem}_h{i}.png",
+                    "blank": not maps[i].any(),
+                }
+            )
         save_png(folder / f"{stem}_combined.png", render(np.max(maps, 0), image))
         baselines = {}
         for method in ("gradient", "guided", "gradcam++", "edge", "random", "center"):
             baselines[method] = f"{stem}_{method}.png"
             save_png(folder / baselines[method], render(blob(rng) + 0.2 * rng.random((32, 32)), image))
-        examples.append({
-            "name": f"test/<b>{number}</b>.png", "dataset_index": number, "true": c if number % 5 else None,
-            "predicted": c if number % 4 else (c + 1) % len(found.classes), "explained": c, "confidence": 0.93,
-            "image": f"{stem}_image.png", "channels": channels, "combined": f"{stem}_combined.png",
-            "baselines": baselines, "note": "misclassified on purpose" if number % 4 == 0 else "",
-        })  # fmt: skip
-    write_json(folder / "examples.json", {
-        "k": 3, "rectifier": "guided", "resample": True, "reduction": "positive", "rectifiers_seen": 19,
-        "rectifiers_overridden": 19, "examples": examples,
-    })  # fmt: skip
+        examples.append(
+            {
+                "name": f"test/<b>{number}</b>.png",
+                "dataset_index": number,
+                "true": c if number % 5 else None,
+                "predicted": c if number % 4 else (c + 1) % len(found.classes),
+                "explained": c,
+                "confidence": 0.93,
+                "image": f"{stem}_image.png",
+                "channels": channels,
+                "combined": f"{stem}_combined.png",
+                "baselines": baselines,
+                "note": "misclassified on purpose" if number % 4 == 0 else "",
+            }
+        )
+    write_json(
+        folder / "examples.json",
+        {
+            "k": 3,
+            "rectifier": "guided",
+            "resample": True,
+            "reduction": "positive",
+            "rectifiers_seen": 19,
+            "rectifiers_overridden": 19,
+            "examples": examples,
+        },
+    )
 
 
 def mu_selection(*, accuracy: bool = True) -> SelectionCurve:
@@ -191,9 +240,18 @@ def mu_selection(*, accuracy: bool = True) -> SelectionCurve:
     share = 0.93 - 0.5 * np.exp(-mus / 5)
     best = float(mus[np.argmin(error)])
     return SelectionCurve(
-        mus, error, se, share if accuracy else None, 0.01 + 0 * share if accuracy else None, 3 * mus**0.75, 10.0,
-        best, 10.0, "one_se", 5,
-    )  # fmt: skip
+        mus,
+        error,
+        se,
+        share if accuracy else None,
+        0.01 + 0 * share if accuracy else None,
+        3 * mus**0.75,
+        10.0,
+        best,
+        10.0,
+        "one_se",
+        5,
+    )
 
 
 def frequencies(found: Interpretation) -> np.ndarray:
@@ -207,30 +265,53 @@ def frequencies(found: Interpretation) -> np.ndarray:
 
 def write_manifest(folder: Path, found: Interpretation, stages: tuple[str, ...]) -> None:
     images = {
-        "spec": "imagefolder:<i>photos</i>", "split": "train", "fingerprint": "ab" * 32, "n_images": 50000,
-        "classes": list(found.classes), "preprocessing": {"size": [32, 32], "mean": [0.49, 0.48, 0.44]},
-        "skipped": [[17, "cat/<u>17</u>.jpg", "truncated image"]], "empty_classes": [],
-    }  # fmt: skip
+        "spec": "imagefolder:<i>photos</i>",
+        "split": "train",
+        "fingerprint": "ab" * 32,
+        "n_images": 50000,
+        "classes": list(found.classes),
+        "preprocessing": {"size": [32, 32], "mean": [0.49, 0.48, 0.44]},
+        "skipped": [[17, "cat/<u>17</u>.jpg", "truncated image"]],
+        "empty_classes": [],
+    }
     facts: dict[str, dict[str, Any]] = {
         "collect": {"n_images": 50000, "images_per_second": 612.4, "accuracy": 0.913},
         "solve": {"mu": 10.0, "positive": False, "norm": "l2"},
     }
-    write_json(folder / "manifest.json", {
-        "format": "interpnet-run-1", "created": "2026-11-20T18:58:00+00:00", "interpnet": "0.1.0",
-        "versions": {"python": "3.11.9", "torch": "2.15.0", "numpy": "2.4.6"}, "platform": "Linux", "device": "cpu",
-        "seed": 0, "identity": {},
-        "model": {
-            "spec": "nets/resnet20.py:<em>resnet20</em>", "weights": "resnet20.safetensors", "fingerprint": "cd" * 32,
-            "n_parameters": 272474, "n_layers": 5, "n_channels": 144, "output": None,
+    write_json(
+        folder / "manifest.json",
+        {
+            "format": "interpnet-run-1",
+            "created": "2026-11-20T18:58:00+00:00",
+            "interpnet": "0.1.0",
+            "versions": {"python": "3.11.9", "torch": "2.15.0", "numpy": "2.4.6"},
+            "platform": "Linux",
+            "device": "cpu",
+            "seed": 0,
+            "identity": {},
+            "model": {
+                "spec": "nets/resnet20.py:<em>resnet20</em>",
+                "weights": "resnet20.safetensors",
+                "fingerprint": "cd" * 32,
+                "n_parameters": 272474,
+                "n_layers": 5,
+                "n_channels": 144,
+                "output": None,
+            },
+            "data": {"train": images, "test": {**images, "split": "test", "n_images": 7000, "skipped": []}},
+            "stages": {
+                name: {
+                    "state": "complete",
+                    "key": "ef" * 32,
+                    "started": "2026-11-20T18:58:00+00:00",
+                    "seconds": 81.6,
+                    **facts.get(name, {}),
+                }
+                for name in stages
+            },
+            "notes": ["layer <layer2.0.relu> is dead: all of its channels are zero on every image"],
         },
-        "data": {"train": images, "test": {**images, "split": "test", "n_images": 7000, "skipped": []}},
-        "stages": {
-            name: {"state": "complete", "key": "ef" * 32, "started": "2026-11-20T18:58:00+00:00", "seconds": 81.6,
-                   **facts.get(name, {})}
-            for name in stages
-        },
-        "notes": ["layer <layer2.0.relu> is dead: all of its channels are zero on every image"],
-    })  # fmt: skip
+    )
     write_text(folder / "run.toml", '[model]\nmodel = "nets/resnet20.py:<em>resnet20</em>"\n')
 
 

@@ -10,9 +10,21 @@ from interpnet.pipelines.cli.app import main
 from PIL import Image
 
 SMALL = [
-    "--max-images", "400", "--max-ablation-images", "80", "--repeats", "2", "--examples", "1", "--misclassified", "2",
-    "--max-channels", "2", "--top", "8",
-]  # fmt: skip
+    "--max-images",
+    "400",
+    "--max-ablation-images",
+    "80",
+    "--repeats",
+    "2",
+    "--examples",
+    "1",
+    "--misclassified",
+    "2",
+    "--max-channels",
+    "2",
+    "--top",
+    "8",
+]
 
 
 def train(path: Path) -> Path:
@@ -57,7 +69,8 @@ class Stop:
     """Raises KeyboardInterrupt at the n-th call of what it wraps."""
 
     def __init__(self, function, n):
-        self.function, self.left = function, n
+        self.function = function
+        self.left = n
 
     def __call__(self, *arguments, **options):
         self.left -= 1

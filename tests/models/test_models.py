@@ -192,7 +192,8 @@ def test_factory_leaves_no_trace_and_folders_do_not_mix(factory: Path, tmp_path:
     other.mkdir()
     (other / "mine.py").write_text(FACTORY)
     (other / "blocks.py").write_text(BLOCKS.replace("Conv2d(3, n, 3)", "Conv2d(3, n, 5)"))
-    first, second = load_model(f"{factory}:make"), load_model(f"{other / 'mine.py'}:make")
+    first = load_model(f"{factory}:make")
+    second = load_model(f"{other / 'mine.py'}:make")
     assert (first.conv.kernel_size, second.conv.kernel_size) == ((3, 3), (5, 5))
     assert sys.path == path_before
     assert "blocks" not in sys.modules

@@ -46,7 +46,8 @@ def test_smallcnn_mistakes_are_named(tmp_path: Path):
 
 def test_smallcnn_seed_fixes_the_weights_and_spares_the_global_random_state():
     before = torch.get_rng_state()
-    first, again = SmallCNN(1, 3, 8, seed=5), SmallCNN(1, 3, 8, seed=5)
+    first = SmallCNN(1, 3, 8, seed=5)
+    again = SmallCNN(1, 3, 8, seed=5)
     assert torch.equal(torch.get_rng_state(), before)
     assert fingerprint_model(first) == fingerprint_model(again)
     assert fingerprint_model(SmallCNN(1, 3, 8, seed=6)) != fingerprint_model(first)

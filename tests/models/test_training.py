@@ -26,7 +26,8 @@ def loader_of(n: int = 12, n_classes: int = 3, **options: int) -> DataLoader:
 
 
 def test_digits_reach_97_percent():
-    train_data, test_data = load_dataset("digits"), load_dataset("digits", split="test")
+    train_data = load_dataset("digits")
+    test_data = load_dataset("digits", split="test")
     model, history = fit_smallcnn(train_data, progress=False)
     assert accuracy(model, make_loader(test_data)) >= 0.97
     assert len(history.epochs) == 30

@@ -172,7 +172,8 @@ def test_the_relu_of_a_functional_network_is_found_by_keyword() -> None:
     class Keyword(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv, self.fc = nn.Conv2d(1, 2, 1), nn.Linear(2, 2)
+            self.conv = nn.Conv2d(1, 2, 1)
+            self.fc = nn.Linear(2, 2)
 
         def forward(self, x):
             return self.fc(F.relu(input=self.conv(x)).mean((2, 3)))

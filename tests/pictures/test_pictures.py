@@ -33,9 +33,14 @@ from interpnet.pictures._figures import plot_activation_maps, plot_filters, plot
 
 def net(in_channels: int = 3) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(in_channels, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 2, stride=2, groups=2), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2),
-    )  # fmt: skip
+        nn.Conv2d(in_channels, 4, 3),
+        nn.ReLU(),
+        nn.Conv2d(4, 6, 2, stride=2, groups=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 2),
+    )
 
 
 # --- filters ----------------------------------------------------------------------------------------------
@@ -120,7 +125,8 @@ def test_a_sheet_has_a_row_a_filter_and_a_column_an_input_channel() -> None:
     weights = np.zeros((2, 3, 2, 2), np.float32)
     weights[1, 2] = -1
     sheet = filter_sheet(Filters("c", weights, (1, 1), 1, False))
-    side, gap = 20, 3
+    side = 20
+    gap = 3
     assert sheet.shape == (2 * side + gap, 3 * side + 2 * gap, 3)
     assert (sheet[side + gap :, 2 * (side + gap) :] == 0).all()
     assert (sheet[:side, :side] == 128).all()
@@ -135,7 +141,8 @@ def test_a_sheet_has_a_row_a_filter_and_a_column_an_input_channel() -> None:
 
 @pytest.mark.parametrize("spelling", ["module", "inplace", "functional", "reused"])
 def test_maps_are_the_activations_however_the_network_is_written(spelling) -> None:
-    model, images = Spelled(spelling).eval(), torch.rand(2, 3, 9, 7)
+    model = Spelled(spelling).eval()
+    images = torch.rand(2, 3, 9, 7)
     site = find_sites(model, images).select()[0].name
     with torch.no_grad():
         expected = torch.relu(model.bn1(model.conv1(images)))
@@ -146,7 +153,9 @@ def test_channels_come_first_where_the_network_has_them_last() -> None:
     class Tokens(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv, self.mix, self.head = nn.Conv2d(1, 3, 2, stride=2), nn.Linear(3, 5), nn.Linear(5, 2)
+            self.conv = nn.Conv2d(1, 3, 2, stride=2)
+            self.mix = nn.Linear(3, 5)
+            self.head = nn.Linear(5, 2)
 
         def forward(self, x):
             return self.head(torch.relu(self.mix(self.conv(x).flatten(2).transpose(1, 2))).mean(1))
@@ -172,7 +181,8 @@ def test_a_map_sheet_scales_each_map_by_itself() -> None:
 
 def test_the_embedding_is_the_mean_of_the_last_maps_before_the_classifier() -> None:
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 2)).eval()
-    images, labels = torch.rand(5, 1, 5, 5), torch.tensor([0, 1, 0, 1, 1])
+    images = torch.rand(5, 1, 5, 5)
+    labels = torch.tensor([0, 1, 0, 1, 1])
     batches = [(images[:2], labels[:2]), (images[2:], labels[2:])]
     found = embed(model, batches, progress=False)
     with torch.no_grad():
@@ -192,7 +202,9 @@ def test_the_last_site_is_the_pooled_one_or_the_maps_that_a_convolution_classifi
 
         def __init__(self) -> None:
             super().__init__()
-            self.one, self.three, self.last = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, 3, padding=1), nn.Conv2d(4, 5, 1)
+            self.one = nn.Conv2d(3, 2, 1)
+            self.three = nn.Conv2d(3, 2, 3, padding=1)
+            self.last = nn.Conv2d(4, 5, 1)
 
         def forward(self, x):
             both = torch.cat([torch.relu(self.one(x)), torch.relu(self.three(x))], 1)
@@ -329,7 +341,8 @@ def test_a_map_tells_classes_apart_by_colour_and_mark() -> None:
 
 
 def test_many_classes_are_shown_as_right_and_wrong() -> None:
-    points, labels = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60)
+    points = np.random.default_rng(0).normal(size=(60, 2))
+    labels = np.arange(60)
     names = [str(c) for c in range(60)]
     drawn = words(plot_embedding(points, labels, names, predictions=labels // 2))
     assert {"correct", "wrong"} <= set(drawn)

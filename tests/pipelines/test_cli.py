@@ -141,7 +141,7 @@ def test_every_setting_is_an_option_of_audit():
         (["report", "absent"], "run folder 'absent' does not exist"),
         (["explain", "absent", "--image", "x.png"], "run folder 'absent' does not exist"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, expected, weights, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = [str(weights) if argument == "WEIGHTS" else argument for argument in arguments]
@@ -215,9 +215,13 @@ def test_a_name_that_looks_like_markup_is_printed_as_it_is(tmp_path, capsys):
     from rich.console import Console
 
     record = {
-        "name": "[red]x[/].png", "predicted": 0, "explained": 0, "confidence": 0.5, "channels": [],
+        "name": "[red]x[/].png",
+        "predicted": 0,
+        "explained": 0,
+        "confidence": 0.5,
+        "channels": [],
         "note": "[b]none[/b]",
-    }  # fmt: skip
+    }
     show_explained(Console(width=200), ["[link=x]cat"], [record], "folder[/]")
     text = capsys.readouterr().out
     for part in ("[red]x[/].png", "[link=x]cat", "[b]none[/b]", "folder[/]"):

@@ -262,15 +262,23 @@ def test_a_shallow_channels_picture_is_small_and_a_deep_ones_as_large_as_the_ima
     from interpnet.engine import find_sites
 
     model = nn.Sequential(
-        nn.Conv2d(3, 2, 7, stride=2), nn.ReLU(), nn.Conv2d(2, 2, 31, stride=2), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2),
-    )  # fmt: skip
+        nn.Conv2d(3, 2, 7, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(2, 2, 31, stride=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(2, 3),
+        nn.ReLU(),
+        nn.Linear(3, 2),
+    )
     image = (3, 200, 90)
     trace = find_sites(model, torch.zeros(1, *image))
     assert picture_shape(trace["1"], image) == (3, 48, 48)
     assert picture_shape(trace["3"], image) == (3, 112, 90), "a field of 67, half as wide again, in steps of 16"
     assert picture_shape(trace["7"], image) == image
     wide = (3, 400, 400)
-    trace = find_sites(nn.Sequential(nn.Conv2d(3, 1, 99), nn.ReLU(), *model[4:5], nn.Flatten(), nn.Linear(1, 2)),
-                       torch.zeros(1, *wide))  # fmt: skip
+    trace = find_sites(
+        nn.Sequential(nn.Conv2d(3, 1, 99), nn.ReLU(), *model[4:5], nn.Flatten(), nn.Linear(1, 2)), torch.zeros(1, *wide)
+    )
     assert picture_shape(trace["1"], wide) == (3, 128, 128)

@@ -75,7 +75,8 @@ def test_the_same_seed_gives_the_same_results_and_another_does_not(finished, wei
     assert audit(weights, tmp_path / "again") == 0
     assert results(tmp_path / "again") == results(finished)
     assert audit(weights, tmp_path / "other", "--seed", "1") == 0
-    ours, theirs = results(finished), results(tmp_path / "other")
+    ours = results(finished)
+    theirs = results(tmp_path / "other")
     assert ours["ablation/ablation.json"]["conditions"] != theirs["ablation/ablation.json"]["conditions"]
 
 
@@ -209,8 +210,14 @@ def test_the_demo_trains_once_and_names_the_report(tmp_path, monkeypatch, capsys
     assert "Where the maps lie" in page
     places = json.loads((out / "explanations" / "localisation.json").read_text())
     assert [m["name"] for m in places["methods"]] == [
-        "interpnet", "gradient", "guided", "gradcam++", "edge", "random", "center"
-    ]  # fmt: skip
+        "interpnet",
+        "gradient",
+        "guided",
+        "gradcam++",
+        "edge",
+        "random",
+        "center",
+    ]
     assert all(0 < m["mean"] < 1 and m["n"] == places["n_images"] == 120 for m in places["methods"])
     for entry in places["classes"]:
         for channel in entry["channels"]:

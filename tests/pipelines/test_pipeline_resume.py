@@ -85,11 +85,13 @@ def test_a_foreign_run_folder_is_refused(change, what, run, weights, tmp_path, c
 
     data = "digits"
     if change == ["OTHER WEIGHTS"]:
-        weights, change = tmp_path / "other.safetensors", []
+        weights = tmp_path / "other.safetensors"
+        change = []
         save_smallcnn(SmallCNN(1, 10, 8, 4, seed=7), weights)
     elif change == ["OTHER DATA"]:
         folder_of_images(tmp_path / "images", 10)
-        data, change = f"imagefolder:{tmp_path / 'images'}", ["--channels", "1", "--mean", "0", "--std", "1"]
+        data = f"imagefolder:{tmp_path / 'images'}"
+        change = ["--channels", "1", "--mean", "0", "--std", "1"]
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"}
     arguments = ["audit", "smallcnn", data, "--weights", str(weights), "--out", str(run), *SMALL, *change]
     capsys.readouterr()
@@ -139,7 +141,8 @@ def test_an_interrupted_collection_goes_on_at_the_last_chunk(finished, weights, 
     assert manifest(run)["stages"]["collect"]["state"] == "interrupted"
     state = json.loads((run / "scores" / "state.json").read_text())
     assert 0 < state["consumed"] < 400
-    interrupting, read[:] = False, []
+    interrupting = False
+    read[:] = []
     assert main(["collect", str(run)]) == 0
     assert f"going on at image {state['consumed']} of 400" in capsys.readouterr().out
     assert len(read) == 400 - state["consumed"]

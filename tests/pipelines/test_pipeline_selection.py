@@ -66,9 +66,14 @@ def test_what_is_not_used_does_not_make_an_earlier_run_stale(finished, weights, 
     assert key(finished) == before
     assert key(finished, seed=3) == before
     changed = [
-        key(finished, mu="auto"), key(finished, mu="auto", seed=3), key(finished, class_weight="balanced"),
-        key(finished, stability=3), key(finished, stability=4), key(finished, stability=3, seed=3), key(finished, mu=5),
-    ]  # fmt: skip
+        key(finished, mu="auto"),
+        key(finished, mu="auto", seed=3),
+        key(finished, class_weight="balanced"),
+        key(finished, stability=3),
+        key(finished, stability=4),
+        key(finished, stability=3, seed=3),
+        key(finished, mu=5),
+    ]
     assert len({before, *changed}) == 1 + len(changed)
 
 
@@ -79,9 +84,9 @@ def test_a_run_folder_from_before_these_settings_is_up_to_date(run, capsys):
     (run / "run.toml").write_text("\n".join(lines) + "\n")
     old = found_in(run)
     info = {name: value for name, value in old.info.items() if name not in {"mu_rule", "class_weight"}}
-    Interpretation(
-        old.channels, old.coef, old.classes, old.mu, old.positive, old.gaps, info
-    ).save(run / "weights" / "interpretation.npz")  # fmt: skip
+    Interpretation(old.channels, old.coef, old.classes, old.mu, old.positive, old.gaps, info).save(
+        run / "weights" / "interpretation.npz"
+    )
     assert main(["audit", "--out", str(run)]) == 0
     text = capsys.readouterr().out
     assert text.count("up to date, skipped") == 5
@@ -94,7 +99,8 @@ def test_a_run_folder_from_before_these_settings_is_up_to_date(run, capsys):
 def test_auto_chooses_mu_and_says_how(run, capsys):
     assert main(["solve", str(run), *AUTO]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    found, selection = found_in(run), read_selection(run / "weights")
+    found = found_in(run)
+    selection = read_selection(run / "weights")
     assert found.mu == selection.chosen
     assert found.info["mu_rule"] == "one_se"
     assert 'mu = "auto"' in (run / "run.toml").read_text()
@@ -126,9 +132,11 @@ def test_the_curve_is_that_of_images_held_out(run):
     assert main(["solve", str(run), "--mu", "auto"]) == 0
     selection = read_selection(run / "weights")
     table = ScoreTable.load(run / "scores")
-    X, y = np.asarray(table.X, np.float64), np.asarray(table.labels)
+    X = np.asarray(table.X, np.float64)
+    y = np.asarray(table.labels)
     for t in (0, selection.position(selection.chosen)):
-        accuracy, error = [], []
+        accuracy = []
+        error = []
         for inside, outside in StratifiedKFold(5, shuffle=True, random_state=7).split(X, y):
             model = MuLasso(mu=float(selection.mus[t])).fit(X[inside], y[inside])
             error.append(np.mean((X[outside] @ model.coef_.T - np.eye(10)[y[outside]]) ** 2))
@@ -182,7 +190,8 @@ def test_what_follows_is_stale_after_another_choice(run, capsys):
 
 def test_auto_works_on_the_predictions_and_with_balanced_classes(run):
     assert main(["solve", str(run), "--mu", "auto", "--fit-on", "predictions", "--class-weight", "balanced"]) == 0
-    found, facts = found_in(run), manifest(run)["stages"]["solve"]
+    found = found_in(run)
+    facts = manifest(run)["stages"]["solve"]
     assert (found.info["fit_on"], found.info["class_weight"]) == ("predictions", "balanced")
     assert (facts["fit_on"], facts["class_weight"]) == ("predictions", "balanced")
     # The same problem spelled out: every row times the root of its image's weight.
@@ -333,7 +342,8 @@ def test_one_image_a_class_is_one_line_on_the_command_line(tmp_path, monkeypatch
 
 
 def test_an_audit_with_everything_is_reproducible_and_shows_it(weights, tmp_path):
-    first, second = tmp_path / "first", tmp_path / "second"
+    first = tmp_path / "first"
+    second = tmp_path / "second"
     assert audit(weights, first, *AUTO, "--class-weight", "balanced") == 0
     page = (first / "report" / "index.html").read_text()
     assert 'id="sparsity"' in page

@@ -26,11 +26,18 @@ from interpnet.mulasso import SelectionCurve, Stability
 def curve(**changes) -> SelectionCurve:
     """Four radii; the error is smallest at 8, and 4 lies within one standard error of it."""
     values = {
-        "mus": np.array([2.0, 4.0, 8.0, 16.0]), "error_mean": np.array([0.4, 0.21, 0.2, 0.3]),
-        "error_se": np.array([0.1, 0.02, 0.02, 0.02]), "accuracy_mean": np.array([0.5, 0.875, 0.9, 0.6]),
-        "accuracy_se": np.full(4, 0.01), "channels_mean": np.array([1.0, 3.5, 7.25, 9.0]), "chosen": 4.0, "best": 8.0,
-        "one_se": 4.0, "rule": "one_se", "n_folds": 5,
-    }  # fmt: skip
+        "mus": np.array([2.0, 4.0, 8.0, 16.0]),
+        "error_mean": np.array([0.4, 0.21, 0.2, 0.3]),
+        "error_se": np.array([0.1, 0.02, 0.02, 0.02]),
+        "accuracy_mean": np.array([0.5, 0.875, 0.9, 0.6]),
+        "accuracy_se": np.full(4, 0.01),
+        "channels_mean": np.array([1.0, 3.5, 7.25, 9.0]),
+        "chosen": 4.0,
+        "best": 8.0,
+        "one_se": 4.0,
+        "rule": "one_se",
+        "n_folds": 5,
+    }
     return SelectionCurve(**{**values, **changes})
 
 
@@ -89,13 +96,13 @@ def test_a_choice_in_words():
     assert how_chosen(curve(chosen=8.0)).endswith(
         "smallest at mu = 8, and no smaller mu comes within one standard error of it, so that one was taken. The "
         "regression names the class of 90.0 % of the held-out images with 7.2 channels per class."
-    )  # fmt: skip
+    )
     said = how_chosen(curve(chosen=8.0, rule="best"))
     assert said.endswith("The held-out error is smallest at mu = 8, which was taken.")
     assert how_chosen(curve(accuracy_mean=None)).endswith(
         "Held-out error 0.21 with 3.5 channels per class, against held-out error 0.2 with 7.2 channels per class at "
         "the smallest error."
-    )  # fmt: skip
+    )
 
 
 def test_the_radius_that_is_enough_for_the_accuracy_is_named():

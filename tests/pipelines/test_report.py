@@ -134,7 +134,8 @@ def test_nasty_text_stays_text(page, run):
 
 def test_headline_is_made_from_the_numbers(page, run):
     result = as_result(read_json(run / "ablation" / "ablation.json"))
-    intact, own = result.mean_intact, result.condition("relevant").mean_own()
+    intact = result.mean_intact
+    own = result.condition("relevant").mean_own()
     random = result.condition("random")
     low, high = random.interval_own()
     assert (
@@ -192,9 +193,20 @@ def test_no_cell_of_a_table_is_a_formula(run, name):
 
 @pytest.mark.parametrize(
     ("cell", "safe"),
-    [("=1", "'=1"), ("  =1", "'  =1"), ("@a", "'@a"), ("+a", "'+a"), ("-a", "'-a"), ("\tx", "'\tx"), ("cat", "cat"),
-     (-1.5, -1.5), (None, ""), (float("nan"), ""), (0, 0)],
-)  # fmt: skip
+    [
+        ("=1", "'=1"),
+        ("  =1", "'  =1"),
+        ("@a", "'@a"),
+        ("+a", "'+a"),
+        ("-a", "'-a"),
+        ("\tx", "'\tx"),
+        ("cat", "cat"),
+        (-1.5, -1.5),
+        (None, ""),
+        (float("nan"), ""),
+        (0, 0),
+    ],
+)
 def test_safe_cells(cell, safe):
     assert safe_cell(cell) == safe
 
@@ -217,9 +229,13 @@ def test_the_report_needs_no_torch(run):
         "build_report(Path(sys.argv[1])); print('torch' in sys.modules, 'sklearn' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True, cwd=ROOT,
+        [sys.executable, "-c", code, str(run)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert done.stdout.split() == ["False", "False"]
 
 
@@ -339,18 +355,29 @@ def test_parts_of_different_runs_do_not_mix(tmp_path):
 def small(own: float, random: list[float], highest: float | None = None, others: float = 0.79) -> dict:
     def entry(name: str, draws: list[float]) -> dict:
         return {
-            "name": name, "layers": "all", "removed": [4, 6], "own": [[d, d] for d in draws],
+            "name": name,
+            "layers": "all",
+            "removed": [4, 6],
+            "own": [[d, d] for d in draws],
             "others": [[others, others]] * len(draws),
-        }  # fmt: skip
+        }
 
     conditions = [entry("relevant", [own])]
     conditions += [entry("random", random)] if random else []
     conditions += [] if highest is None else [entry("highest-activation", [highest])]
     return {
-        "format": "interpnet-ablation-1", "classes": ["a", "b"], "support": [9, 9], "intact": [0.8, 0.8],
-        "fill": "zero", "n_images": 18, "repeats": len(random), "seed": 0, "conditions": conditions, "curve": None,
+        "format": "interpnet-ablation-1",
+        "classes": ["a", "b"],
+        "support": [9, 9],
+        "intact": [0.8, 0.8],
+        "fill": "zero",
+        "n_images": 18,
+        "repeats": len(random),
+        "seed": 0,
+        "conditions": conditions,
+        "curve": None,
         "single": {},
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(
@@ -423,9 +450,11 @@ def test_signs():
 
 def test_swapped_surroundings_are_shown_most_suspicious_first(tmp_path):
     run = RunData(
-        tmp_path, {}, ("cat", "<b>dog</b>"),
+        tmp_path,
+        {},
+        ("cat", "<b>dog</b>"),
         swapped={"middle": Swapped(60, 0.25, 0.5, {0: 0.125, 1: math.nan}, {(0, "conv", 3): 0.75})},
-    )  # fmt: skip
+    )
     rows = swap_rows(run)
     assert [row["label"] for row in rows] == ["cat", "<b>dog</b>"]
     assert rows[0]["middle"] == 0.125

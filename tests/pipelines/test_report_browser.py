@@ -13,9 +13,15 @@ from interpnet.pipelines.report.build import build_report
 pytestmark = pytest.mark.browser
 
 ARGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +150,10 @@ def test_nasty_names_are_text_and_nothing_of_theirs_ran(watched, address):
     assert page.locator("script").count() == 1
     assert page.locator("[onerror]").count() == 0
     # Even a script that got into the page would not run: its hash is not the page's.
-    page.evaluate("() => { const s = document.createElement('script'); s.textContent = 'window.foreign = 1';"
-                  " document.body.append(s); }")  # fmt: skip
+    page.evaluate(
+        "() => { const s = document.createElement('script'); s.textContent = 'window.foreign = 1';"
+        " document.body.append(s); }"
+    )
     assert page.evaluate("window.foreign") is None
     assert any("Content Security Policy" in c for c in watched.complaints)
 

@@ -49,7 +49,8 @@ def test_the_page_says_how_mu_was_chosen(page):
 
 
 def test_the_curve_s_numbers_lie_beside_the_page(run):
-    found, table = mu_selection(), rows(run / "report" / "mu_curve.csv")
+    found = mu_selection()
+    table = rows(run / "report" / "mu_curve.csv")
     assert [float(row["mu"]) for row in table] == found.mus.tolist()
     assert [float(row["error_mean"]) for row in table] == found.error_mean.tolist()
     assert [float(row["accuracy_se"]) for row in table] == found.accuracy_se.tolist()
@@ -131,8 +132,10 @@ def test_the_figure_has_a_panel_for_each_curve_with_its_unit():
     assert [axes.get_xscale() for axes in figure.axes] == ["log"] * 3
     assert {axes.get_xlabel() for axes in figure.axes} == {"mu: bound on ‖w‖₁ (log scale)"}
     assert [axes.get_ylabel() for axes in figure.axes] == [
-        "squared error per image and class", "held-out images (%)", "channels per class (mean)",
-    ]  # fmt: skip
+        "squared error per image and class",
+        "held-out images (%)",
+        "channels per class (mean)",
+    ]
     found = mu_selection()
     np.testing.assert_array_equal(accuracy.lines[0].get_ydata(), 100 * found.accuracy_mean)
     np.testing.assert_array_equal(channels.lines[0].get_ydata(), found.channels_mean)
@@ -146,8 +149,9 @@ def test_the_figure_has_a_panel_for_each_curve_with_its_unit():
     assert lines["smallest error: mu = 40"].get_xdata()[0] == found.mus[best]
     band = error.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (
-        (found.error_mean - found.error_se).min(), (found.error_mean + found.error_se).max()
-    )  # fmt: skip
+        (found.error_mean - found.error_se).min(),
+        (found.error_mean + found.error_se).max(),
+    )
 
 
 def test_without_accuracies_there_are_two_panels():

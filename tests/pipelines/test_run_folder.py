@@ -27,15 +27,25 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(
     mu=st.just("auto") | st.floats(0, 1e6, exclude_min=True),
-    layers=st.lists(TEXT, min_size=1, max_size=3), mean=st.none() | st.lists(st.floats(allow_nan=False), min_size=1),
-    positive=st.booleans(), size=st.none() | st.tuples(st.integers(1, 999)), seed=st.integers(0, 2**40),
-)  # fmt: skip
+    layers=st.lists(TEXT, min_size=1, max_size=3),
+    mean=st.none() | st.lists(st.floats(allow_nan=False), min_size=1),
+    positive=st.booleans(),
+    size=st.none() | st.tuples(st.integers(1, 999)),
+    seed=st.integers(0, 2**40),
+)
 def test_config_survives_its_file(tmp_path_factory, mu, layers, mean, positive, size, seed):
     path = tmp_path_factory.mktemp("config") / "run.toml"
     config = RunConfig(
-        model="m.py:make", data="digits", mu=mu, layers=tuple(layers), mean=mean, positive=positive, image_size=size,
-        seed=seed, output=layers[0],
-    )  # fmt: skip
+        model="m.py:make",
+        data="digits",
+        mu=mu,
+        layers=tuple(layers),
+        mean=mean,
+        positive=positive,
+        image_size=size,
+        seed=seed,
+        output=layers[0],
+    )
     config.save(path)
     assert RunConfig.load(path) == config
 
@@ -224,7 +234,8 @@ def test_balanced_subsets_are_as_even_as_the_labels_allow(labels, limit, seed):
     chosen = balanced(labels, limit, seed)
     assert len(chosen) == min(limit, len(labels))
     assert (np.diff(chosen) > 0).all()
-    have, there = np.bincount(labels[chosen], minlength=5), np.bincount(labels, minlength=5)
+    have = np.bincount(labels[chosen], minlength=5)
+    there = np.bincount(labels, minlength=5)
     # Whatever class got fewer than another has no image left to give, up to one of the last turn.
     assert all(have[a] + 1 >= have[b] or have[a] == there[a] for a in range(5) for b in range(5))
     assert (balanced(labels, limit, seed) == chosen).all()

@@ -93,7 +93,8 @@ def test_a_zero_map_is_the_dimmed_picture_and_says_so():
 @given(seed=st.integers(0, 10_000))
 def test_where_the_map_is_zero_the_picture_shows_unchanged(seed):
     rng = np.random.default_rng(seed)
-    image, heatmap = rng.random((3, 6, 6)), rng.random((6, 6))
+    image = rng.random((3, 6, 6))
+    heatmap = rng.random((6, 6))
     heatmap[rng.random((6, 6)) < 0.5] = 0
     drawn = plotting.render(heatmap, image, size=6)
     blank = plotting.render(np.zeros((6, 6)), image, size=6)
@@ -109,7 +110,8 @@ def test_a_picture_stays_visible_under_the_strongest_value():
 
 
 def test_own_scale_by_default_and_a_shared_one_on_request():
-    weak, strong = np.array([[0.0, 1.0]]), np.array([[0.0, 4.0]])
+    weak = np.array([[0.0, 1.0]])
+    strong = np.array([[0.0, 4.0]])
     np.testing.assert_array_equal(plotting.render(weak, size=2), plotting.render(strong, size=2))
     low, high = plotting.shared_scale([weak, strong])
     assert (low, high) == (0.0, 4.0)
@@ -215,7 +217,8 @@ def test_a_change_of_almost_nothing_is_no_negative_zero():
 @lacks_letters
 def test_a_result_and_its_json_give_the_same_figure():
     data = study()
-    one, two = plotting.plot_ablation(data), plotting.plot_ablation(as_result(data))
+    one = plotting.plot_ablation(data)
+    two = plotting.plot_ablation(as_result(data))
     assert texts(one) == texts(two)
 
 
