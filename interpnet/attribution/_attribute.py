@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,6 @@ from interpnet.engine import Layers, Output, evaluating, unwrap
 from interpnet.errors import DataError, InterpNetError, did_you_mean
 from interpnet.support.checks import one_of, whole_number
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 #: How many images a pass may hold by default, where fewer came.
@@ -97,19 +96,20 @@ def attribute_full(
     return found
 
 
-def _called_like(full: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
-    """Show a function that hands everything on to ``full`` with the parameters of ``full``."""
-
-    # help() and editors read the signature from here.
-    def dress(function: Callable[..., R]) -> Callable[P, R]:
-        function.__signature__ = inspect.signature(full).replace(return_annotation="Tensor")  # type: ignore[attr-defined]
-        return function
-
-    return dress
-
-
-@_called_like(attribute_full)
-def attribute(*args: Any, **settings: Any) -> Tensor:
+def attribute(
+    model: nn.Module,
+    images: Tensor,
+    target: Target = None,
+    method: str = "gradcam++",
+    *,
+    max_batch: int | None = None,
+    seed: int = 0,
+    reduction: str | None = None,
+    output: Output | None = None,
+    layer: Layers | None = None,
+    baseline: Baseline | None = None,
+    **options: Any,
+) -> Tensor:
     """Return how much each pixel speaks for a class, by a method of the literature.
 
     Parameters
@@ -158,7 +158,20 @@ def attribute(*args: Any, **settings: Any) -> Tensor:
     >>> attribute(net, torch.rand(2, 1, 5, 5), 1, "gradient").shape
     torch.Size([2, 5, 5])
     """
-    return attribute_full(*args, **settings).maps
+    full = attribute_full(
+        model,
+        images,
+        target,
+        method,
+        max_batch=max_batch,
+        seed=seed,
+        reduction=reduction,
+        output=output,
+        layer=layer,
+        baseline=baseline,
+        **options,
+    )
+    return full.maps
 
 
 def methods() -> tuple[Method, ...]:
