@@ -186,12 +186,8 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
     logits : bool
         Insist on (B, classes) logits; without, any output will do and ``n_outputs`` may be 0.
 
-    Raises
-    ------
-    ModelError
-        The model is scripted, or returns no (B, classes) tensor, or has no operator that makes a site.
-    DataError
-        ``images`` is not a floating-point batch of images.
+    A model that is scripted, returns no (B, classes) tensor, or has no operator that makes a site is a
+    :class:`ModelError`; ``images`` that are no floating-point batch of images are a :class:`DataError`.
 
     Examples
     --------

@@ -101,14 +101,9 @@ def collect_scores(
     total : int, optional
         Number of images, for the bar, where the loader cannot tell.
 
-    Raises
-    ------
-    DataError
-        No image; a label outside the classes; NaN or infinite activations (the layer and image named).
-    ModelError, LayerError
-        As in :func:`interpnet.engine.find_sites`.
-    RunFolderError
-        The folder belongs to another collection, or cannot be written.
+    No image, a label outside the classes, and NaN or infinite activations (the layer and image named) are a
+    :class:`DataError`, a folder of another collection or one that cannot be written a :class:`RunFolderError`; the
+    model's and the layers' errors are those of :func:`interpnet.engine.find_sites`.
 
     Examples
     --------
