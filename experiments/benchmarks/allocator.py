@@ -8,16 +8,16 @@ Each measurement is a fresh process, because the setting holds for a whole proce
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
+
+from experiments.benchmarks.measuring import printed
 
 _CODE = """
-import sys, time, torch
+import time, torch
 from experiments.common.networks import cifar_resnet
 from interpnet.support.allocator import keep_freed_memory
-if sys.argv[1] == "kept":
+if {kept}:
     assert keep_freed_memory()
-batch = int(sys.argv[2])
+batch = {batch}
 net = cifar_resnet(20).eval().to(memory_format=torch.channels_last)
 x = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
 rates = []
@@ -31,17 +31,12 @@ print(sorted(rates)[len(rates) // 2])
 """
 
 
-def rate(kind: str, batch: int) -> float:
-    """Return the median images/s of one process."""
-    done = subprocess.run([sys.executable, "-c", _CODE, kind, str(batch)], check=True, capture_output=True, text=True)
-    return float(done.stdout)
-
-
 def main() -> None:
     """Print a table."""
     print("ResNet-20, 32x32, channels_last, images/s (median of 3 processes, alternated)")
     for batch in (64, 256, 1024):
-        pairs = [(rate("default", batch), rate("kept", batch)) for _ in range(3)]
+        codes = [_CODE.format(kept=kept, batch=batch) for kept in (False, True)]
+        pairs = [(printed(codes[0]), printed(codes[1])) for _ in range(3)]
         a, b = (statistics.median(column) for column in zip(*pairs, strict=True))
         ratio = statistics.median(q / p for p, q in pairs)
         print(f"batch {batch:>5}: default {a:8.0f}  kept {b:8.0f}  ratio {ratio:.2f}", flush=True)

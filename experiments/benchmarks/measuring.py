@@ -17,19 +17,23 @@ def seconds(run: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - clock, time.process_time() - processor
 
 
-def peak_mib() -> float:
-    """Return this process's peak resident memory in MiB (Linux).
+def kibibytes(key: str) -> int:
+    """Return this process's resident memory (``VmRSS``) or its peak (``VmHWM``) in KiB (Linux).
 
     Not ``ru_maxrss``: a child inherits that of the process that started it, however large it was.
     """
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return float(line.split()[1]) / 1024
-    raise OSError("/proc/self/status has no VmHWM line; this measurement needs Linux")
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1])
+    raise OSError(f"/proc/self/status has no {key} line; this measurement needs Linux")
+
+
+def printed(code: str) -> float:
+    """Run Python code in a fresh process; return the number that it prints last."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
 
 
 def peak_of(code: str) -> float:
     """Run Python code in a fresh process; return its peak resident memory in MiB."""
-    whole = f"{code}\nfrom experiments.benchmarks.memory import peak_mib\nprint(peak_mib())\n"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", whole], check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[-1])
+    return printed(f"{code}\nfrom experiments.benchmarks.measuring import kibibytes\nprint(kibibytes('VmHWM') / 1024)")

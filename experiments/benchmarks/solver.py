@@ -19,12 +19,11 @@ import logging
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ import numpy as np
 import torch
 from sklearn.linear_model import Lasso, lars_path_gram
 
+from experiments.benchmarks.measuring import printed, seconds
 from experiments.benchmarks.solver_problems import Problem, generated, resnet20, resnet56
 from experiments.common import tables
 from experiments.common.runner import command
@@ -96,12 +96,7 @@ def _spams(problem: Problem, threads: int, targets: Float64, **arrays: Float64) 
     import spams
 
     most = {"L": problem.gram.m, "max_length_path": 20 * problem.gram.m, "numThreads": threads}
-
-    def run(mu: float, positive: bool) -> Float64:
-        coef: Float64 = spams.lasso(targets, lambda1=mu, mode=0, pos=positive, **most, **arrays).toarray().T
-        return coef
-
-    return run
+    return lambda mu, positive: spams.lasso(targets, lambda1=mu, mode=0, pos=positive, **most, **arrays).toarray().T
 
 
 def ours_scores(problem: Problem, threads: int) -> Solver | None:
@@ -109,19 +104,14 @@ def ours_scores(problem: Problem, threads: int) -> Solver | None:
     X = problem.X
     if X is None:
         return None
-
-    def run(mu: float, positive: bool) -> Float64:
-        model = MuLasso(mu, positive=positive, tol=1e-9, n_jobs=threads).fit(X, problem.labels)
-        return np.asarray(model.coef_)
-
-    return run
+    options: dict[str, Any] = {"tol": 1e-9, "n_jobs": threads}
+    return lambda mu, positive: np.asarray(MuLasso(mu, positive=positive, **options).fit(X, problem.labels).coef_)
 
 
-def spgl1(problem: Problem, threads: int) -> Solver:
+def spgl1(problem: Problem, _threads: int) -> Solver:
     """SPGL1 (projected gradient with its own stopping rule) on a square root of the Gram matrix."""
     from spgl1 import spg_lasso
 
-    del threads
     root, rights = _root(problem.gram)
 
     def one(y: Float64, mu: float) -> Float64:
@@ -134,9 +124,8 @@ def spgl1(problem: Problem, threads: int) -> Solver:
     return lambda mu, _: np.array([one(y, mu) for y in rights])
 
 
-def sklearn_lars(problem: Problem, threads: int) -> Solver:
+def sklearn_lars(problem: Problem, _threads: int) -> Solver:
     """scikit-learn's LARS on the Gram matrix, down to the multiplier of our solution, which it is given."""
-    del threads
     gram = problem.gram
     most = {"n_samples": gram.n, "method": "lasso", "max_iter": 20 * gram.m}
 
@@ -149,9 +138,8 @@ def sklearn_lars(problem: Problem, threads: int) -> Solver:
     return run
 
 
-def sklearn_lasso(problem: Problem, threads: int) -> Solver:
+def sklearn_lasso(problem: Problem, _threads: int) -> Solver:
     """scikit-learn's coordinate descent on a square root of the Gram matrix, at the multiplier of our solution."""
-    del threads
     root, rights = _root(problem.gram)
     options = {"fit_intercept": False, "precompute": problem.gram.G, "tol": 1e-10, "max_iter": 2000}
 
@@ -221,9 +209,9 @@ def measure(
             rounds = 1 if name in FROM_X else repeats
             for _ in range(rounds):
                 times["ours"].append(_seconds(solve, mu, positive)[0])
-                seconds, coefs[name] = _seconds(peer, mu, positive)
-                times[name].append(seconds)
-                if seconds > 30:  # once is enough for what is that slow
+                took, coefs[name] = _seconds(peer, mu, positive)
+                times[name].append(took)
+                if took > 30:  # once is enough for what is that slow
                     break
         certified = {name: certificate(problem.gram, w, mu, positive=positive) for name, w in coefs.items()}
         for name, seconds_of in times.items():
@@ -259,33 +247,25 @@ def path_cost(problem: Problem, threads: int, repeats: int) -> dict[str, Any]:
     solve = ours(problem, threads)
     found = []
     for _ in range(repeats):
-        one = [_seconds(solve, 200.0, False)[0]]
-        for radii in (MUS, mus):
-            start = time.perf_counter()
-            mulasso_path(problem.gram, radii, tol=1e-9, n_jobs=threads)
-            one.append(time.perf_counter() - start)
-        found.append(one)
+        paths = [partial(mulasso_path, problem.gram, radii, tol=1e-9, n_jobs=threads) for radii in (MUS, mus)]
+        found.append([_seconds(solve, 200.0, False)[0], *(seconds(path)[0] for path in paths)])
     single, four, twenty = (statistics.median(column) for column in zip(*found, strict=True))
     row = {"problem": problem.name, "single": single, "four": four, "twenty": twenty}
     return {**row, "four_over_single": four / single, "twenty_over_single": twenty / single}
 
 
 _MEMORY = """
-import sys
 from pathlib import Path
 import numpy as np
+from experiments.benchmarks.measuring import kibibytes
 from interpnet.mulasso import mulasso_path
 from interpnet.gram import Gram
-
-def kilobytes(key):
-    return int(Path("/proc/self/status").read_text().split(key + ":")[1].split()[0])
-
 mulasso_path(Gram.from_scores(np.eye(3), [0, 1, 2]), [1.0])  # loads what the solver needs
 Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-before = kilobytes("VmRSS")
-gram = Gram.load(sys.argv[1])
-mulasso_path(gram, [200.0], tol=1e-9, n_jobs=int(sys.argv[2]))
-print((kilobytes("VmHWM") - before) * 1024)
+before = kibibytes("VmRSS")
+gram = Gram.load({path!r})
+mulasso_path(gram, [200.0], tol=1e-9, n_jobs={threads})
+print((kibibytes("VmHWM") - before) * 1024)
 """
 
 
@@ -294,8 +274,7 @@ def peak_memory(gram: Gram, threads: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "gram.npz"
         gram.save(path)
-        command = [sys.executable, "-c", _MEMORY, str(path), str(threads)]
-        peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        peak = printed(_MEMORY.format(path=str(path), threads=threads))
     return {"peak_mib": peak / 2**20, "peak_over_gram": peak / gram.G.nbytes}
 
 

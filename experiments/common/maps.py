@@ -84,9 +84,6 @@ def upsampled(model: nn.Module, images: Tensor, shown: Explanation) -> Tensor:
     maps = torch.zeros(len(images), *images.shape[2:])
     for i, row in enumerate(shown.channels):
         for channel in row:
-            one = kept[channel.layer][i, channel.index]
-            low = one.amin()
-            high = one.amax()
-            scaled = (one - low) / (high - low) if high > low else torch.zeros_like(one)
+            scaled = normalise(kept[channel.layer][i, channel.index])
             maps[i] = torch.maximum(maps[i], enlarged(scaled, images.shape[2:]))
     return maps

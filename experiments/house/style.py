@@ -18,80 +18,67 @@ import ast
 import io
 import sys
 import tokenize
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 OWN = ("interpnet", "pipelines", "experiments")
 
 
-@dataclass
-class Counts:
-    """What was counted in some files."""
+class Counts(NamedTuple):
+    """What was counted in one file."""
 
-    files: int = 0
-    lines: int = 0
-    longest: int = 0
-    several: int = 0
-    conditional: int = 0
-    comments: int = 0
-    unformatted: int = 0
+    lines: int
+    several: int
+    conditional: int
+    comments: int
+    unformatted: int
 
-    def add(self, path: Path) -> None:
-        """Count one file."""
-        text = path.read_text(encoding="utf-8")
-        lines = text.count("\n")
-        self.files += 1
-        self.lines += lines
-        self.longest = max(self.longest, lines)
-        for node in ast.walk(ast.parse(text)):
-            self.several += isinstance(node, ast.Assign) and _assigns_several(node)
-            self.conditional += isinstance(node, ast.IfExp)
-        for token in tokenize.generate_tokens(io.StringIO(text).readline):
-            if token.type == tokenize.COMMENT:
-                self.comments += 1
-                self.unformatted += "fmt: skip" in token.string or "fmt: off" in token.string
-            elif token.type == tokenize.OP and token.string == ";":
-                self.several += 1
 
-    def row(self, name: str) -> str:
-        """Return one line of the table."""
-        thousand = max(self.lines, 1) / 1000
-        return (
-            f"{name:34} {self.files:5} {self.lines:7} {self.longest:7} {self.several / thousand:8.1f} "
-            f"{self.conditional / thousand:11.1f} {100 * self.comments / max(self.lines, 1):9.1f} {self.unformatted:8}"
-        )
+def count(path: Path) -> Counts:
+    """Count one file."""
+    text = path.read_text(encoding="utf-8")
+    nodes = list(ast.walk(ast.parse(text)))
+    tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    comments = [token.string for token in tokens if token.type == tokenize.COMMENT]
+    several = sum(isinstance(node, ast.Assign) and _assigns_several(node) for node in nodes)
+    return Counts(
+        lines=text.count("\n"),
+        several=several + sum(token.type == tokenize.OP and token.string == ";" for token in tokens),
+        conditional=sum(isinstance(node, ast.IfExp) for node in nodes),
+        comments=len(comments),
+        unformatted=sum("fmt: skip" in comment or "fmt: off" in comment for comment in comments),
+    )
+
+
+def row(name: str, files: list[Counts]) -> str:
+    """Return one line of the table."""
+    longest = max((one.lines for one in files), default=0)
+    lines, several, conditional, comments, unformatted = (sum(one[i] for one in files) for i in range(5))
+    total = max(lines, 1)
+    return (
+        f"{name:34} {len(files):5} {lines:7} {longest:7} {1000 * several / total:8.1f} "
+        f"{1000 * conditional / total:11.1f} {100 * comments / total:9.1f} {unformatted:8}"
+    )
 
 
 def _assigns_several(node: ast.Assign) -> bool:
     """Whether a statement assigns unrelated values to several names."""
-    target = node.targets[0]
-    if len(node.targets) > 1:
+    (target, *more) = node.targets
+    if more or not isinstance(target, ast.Tuple) or not isinstance(node.value, ast.Tuple):
         return False
-    if not isinstance(target, ast.Tuple) or not isinstance(node.value, ast.Tuple):
-        return False
-    names = {ast.unparse(element) for element in target.elts}
-    values = {ast.unparse(element) for element in node.value.elts}
+    names, values = ({ast.unparse(element) for element in one.elts} for one in (target, node.value))
     return names != values
-
-
-def count(folder: Path) -> Counts:
-    """Return the counts of all Python files below a folder."""
-    counts = Counts()
-    for path in sorted(folder.rglob("*.py")):
-        counts.add(path)
-    return counts
 
 
 def main(folders: list[str]) -> None:
     """Print one row per folder, and a row for all."""
-    total = Counts()
+    every = []
     print(f"{'folder':34} files   lines longest  several conditional comments% fmt skip")
     for name in folders or OWN:
-        folder = Path(name)
-        print(count(folder).row(name))
-        for path in sorted(folder.rglob("*.py")):
-            total.add(path)
-    print(total.row("all"))
+        found = [count(path) for path in Path(name).rglob("*.py")]
+        every += found
+        print(row(name, found))
+    print(row("all", every))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Reads the weights that the main script left in the working folder and writes lay
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from experiments.common.flower_networks import ARCHITECTURES, flower_network
@@ -37,12 +38,10 @@ def table(lines: list[Line]) -> str:
     """Return Markdown: the layers with the largest shares, the mean over the networks of a kind."""
     rows = []
     for (architecture,), here in grouped(lines, "architecture").items():
-        means: dict[str, float] = {}
+        totals: Counter[str] = Counter()
         for line in here:
-            for name, share in line["layers"].items():
-                means[name] = means.get(name, 0.0) + share
-        largest = sorted(means.items(), key=lambda item: -item[1])[:5]
-        shares = [f"`{name}` {100 * total / len(here):.0f} %" for name, total in largest]
+            totals.update(line["layers"])
+        shares = [f"`{name}` {100 * total / len(here):.0f} %" for name, total in totals.most_common(5)]
         rows.append([architecture, str(len(here)), ", ".join(shares)])
     return markdown(["single-6c", "networks", "share of the relevant weight by layer"], rows)
 

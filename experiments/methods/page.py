@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from experiments.benchmarks.measuring import seconds
 from experiments.common.pages import fill
 from experiments.common.runner import command
 from experiments.common.tables import cell, markdown
@@ -44,13 +45,8 @@ def row(method: Method, found: Attribution, forwards: float) -> list[str]:
 
 def _forward(model: nn.Module, image: Tensor) -> float:
     """Return the median seconds of nine forward passes."""
-    seconds = []
     with torch.no_grad():
-        for _ in range(9):
-            start = time.perf_counter()
-            model(image)
-            seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+        return statistics.median(seconds(lambda: model(image))[0] for _ in range(9))
 
 
 @command(docs="folder of methods.md and methods.png")

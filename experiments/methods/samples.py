@@ -1,6 +1,6 @@
 """Run every attribution method on the 500 ImageNet samples: none may fail.
 
-    python -m experiments.methods.samples [--first 500] [--batch 10] [--state samples.jsonl]
+    python -m experiments.methods.samples [--first 500] [--batch 10] [--state samples-state.json]
 
 Resumes from the state file, a line per method and batch; the result is experiments/methods/samples.json. Methods that
 draw samples get few (see OPTIONS): it is about failures, not about smooth maps.
@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from experiments.common.runner import command
+from experiments.common.runner import Results, command
 from experiments.common.tables import Line
 from experiments.methods.subject import batch, squeezenet
 from interpnet.attribution import Attribution, attribute_full, methods
@@ -43,18 +42,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def measure(found: Attribution, seconds: float) -> Line:
     """Return what is kept of one method's maps of one batch."""
     maps = found.maps.flatten(1)
+    residual, flagged = ([] if values is None else values.tolist() for values in (found.residual, found.flagged))
     return {
         "images": len(maps),
         "seconds": seconds,
         "finite": int(torch.isfinite(maps).all(1).sum()),
         "constant": int((maps.amax(1) == maps.amin(1)).sum()),
-        "residual": _listed(found.residual),
-        "flagged": sum(map(bool, _listed(found.flagged))),
+        "residual": residual,
+        "flagged": sum(flagged),
     }
-
-
-def _listed(values: Tensor | None) -> list[float]:
-    return [] if values is None else [float(v) for v in values]
 
 
 def summary(lines: list[Line]) -> Line:
@@ -78,32 +74,26 @@ def summary(lines: list[Line]) -> Line:
     state="a line per method and batch, from which a second run goes on",
 )
 def main(
-    *, first: int = 500, batch_: int = 10, state: Path = Path("samples.jsonl"), out: Path = HERE / "samples.json"
+    *, first: int = 500, batch_: int = 10, state: Path = Path("samples-state.json"), out: Path = HERE / "samples.json"
 ) -> None:
     """Go on from the state file and write the result."""
-    done: dict[tuple[str, int], Line] = {}
-    if state.exists():
-        for text in state.read_text().splitlines():
-            entry = json.loads(text)
-            done[entry["method"], entry["start"]] = entry
+    results = Results(state)
     keep_freed_memory()  # as the command line does: half of the time was the kernel's, clearing pages
     model = squeezenet()
+    names = [m.name for m in methods()]
     starts = range(0, first, batch_)
-    with state.open("a") as log:
-        for at in starts:
-            todo = [m for m in methods() if (m.name, at) not in done]
-            if not todo:
-                continue
-            images, target = batch(list(range(at, min(at + batch_, first))))
-            for method in todo:
-                began = time.perf_counter()
-                found = attribute_full(model, images, target, method.name, **OPTIONS.get(method.name, {}))
-                entry = {"method": method.name, "start": at, **measure(found, time.perf_counter() - began)}
-                done[method.name, at] = entry
-                log.write(json.dumps(entry) + "\n")
-                log.flush()
-            print(f"{at + len(images)} of {first} images", flush=True)
-    result = {m.name: summary([done[m.name, at] for at in starts]) for m in methods()}
+    for at in starts:
+        todo = results.todo({"method": name, "start": at} for name in names)
+        if not todo:
+            continue
+        images, target = batch(list(range(at, min(at + batch_, first))))
+        for line in results.missing(todo):
+            method = line["method"]
+            began = time.perf_counter()
+            found = attribute_full(model, images, target, method, **OPTIONS.get(method, {}))
+            line |= measure(found, time.perf_counter() - began)
+    kept = [line for line in results.lines if line["start"] in starts]
+    result = {name: summary([line for line in kept if line["method"] == name]) for name in names}
     write_text(out, json.dumps({"options": OPTIONS, "methods": result}, indent=1) + "\n")
     for name, row in result.items():
         print(name, row)

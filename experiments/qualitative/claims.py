@@ -9,7 +9,7 @@ from experiments.common.pages import committed
 from experiments.common.tables import Interval, Line, signed
 from experiments.qualitative.choose import LEVELS
 from experiments.qualitative.maps import BLURRED, UPSAMPLED
-from experiments.qualitative.table import PLAIN, RESAMPLED, TITLES, at, by_image, gain, ordered
+from experiments.qualitative.table import PLAIN, RESAMPLED, TITLES, by_image, gain, ordered
 
 
 def claims() -> list[Claim]:
@@ -68,6 +68,6 @@ def overlap(results: list[Line]) -> list[Claim]:
 def _gains(result: Line, one: str, other: str) -> dict[str, Interval]:
     found = {}
     for level in LEVELS:
-        pair = (by_image(result["measured"], picture, "iou", at(level)) for picture in (one, other))
+        pair = (by_image(result["measured"], picture, "iou", level) for picture in (one, other))
         found[level] = gain(*pair) or Interval(np.nan, np.nan, np.nan)
     return found

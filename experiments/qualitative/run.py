@@ -39,15 +39,15 @@ def choices(subject: Subject, images: Tensor, trace: Trace) -> tuple[list[int], 
 
 def numbers(shown: Maps, i: int, masks: Tensor | None) -> dict[str, dict[str, float]]:
     """Return what is measured of one image's pictures: grid, concentration, and overlap where there is a mask."""
+    one = slice(i, i + 1)
     found: dict[str, dict[str, float]] = {}
     for name, maps in shown.maps.items():
-        row = {"half": float(half_mass(maps[i : i + 1]))}
+        row = {"half": half_mass(maps[one])}
         if name in shown.grid:
-            row["grid"] = float(shown.grid[name][i])
-        if masks is not None:
-            heat = maps[i : i + 1].clamp(min=0)  # what speaks for the channel
-            row["iou"] = float(iou_auc(heat, masks[i : i + 1], constant="zero").values)
-        found[name] = {k: round(v, 5) for k, v in row.items()}
+            row["grid"] = shown.grid[name][i]
+        if masks is not None:  # overlap with what speaks for the channel
+            row["iou"] = iou_auc(maps[one].clamp(min=0), masks[one], constant="zero").values
+        found[name] = {k: round(float(v), 5) for k, v in row.items()}
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -24,18 +24,15 @@ def ordered(results: Iterable[Line]) -> list[Line]:
     return sorted(results, key=lambda r: list(TITLES).index(r["subject"]))
 
 
-def strided(line: Line) -> bool:
-    """Whether a line's channel lies above something strided."""
-    return bool(line["strided"])
+def by_image(lines: Iterable[Line], picture: str, what: str, level: str = "") -> dict[int, float]:
+    """Return a number of a picture for each image, averaged over its channels of a level, or above something strided.
 
-
-def by_image(
-    lines: Iterable[Line], picture: str, what: str, where: Callable[[Line], bool] = strided
-) -> dict[int, float]:
-    """Return a number of a picture for each image, averaged over the image's channels that ``where`` keeps."""
+    A network is judged by the channels above something strided, whatever their level.
+    """
     values: dict[int, list[float]] = {}
     for line in lines:
-        if where(line) and what in line["maps"][picture]:
+        kept = line["level"] == level or (not level and line["strided"])
+        if kept and what in line["maps"][picture]:
             values.setdefault(line["image"], []).append(line["maps"][picture][what])
     return {image: float(np.mean(v)) for image, v in values.items()}
 
@@ -44,11 +41,6 @@ def gain(one: dict[int, float], other: dict[int, float]) -> Interval | None:
     """Return mean and 95 % interval of ``one`` less ``other``, in percent, paired over the images both have."""
     both = sorted(one.keys() & other.keys())  # paired over these images
     return paired([100 * (one[i] - other[i]) for i in both]) if both else None
-
-
-def at(level: str) -> Callable[[Line], bool]:
-    """Return the condition that a channel is of a level."""
-    return lambda line: bool(line["level"] == level)
 
 
 def mean(values: dict[int, float]) -> str:
@@ -67,7 +59,7 @@ def grids(results: list[Line]) -> str:
     cases = [(result, level, above) for result in results for level in LEVELS for above in (False, True)]
     for result, level, above in cases:
         here = [x for x in result["measured"] if x["strided"] == above]
-        plain, resampled, *deconv = (by_image(here, p, "grid", at(level)) for p in (PLAIN, RESAMPLED, *DECONV))
+        plain, resampled, *deconv = (by_image(here, p, "grid", level) for p in (PLAIN, RESAMPLED, *DECONV))
         found = gain(resampled, plain)
         if found is None:
             continue
@@ -87,10 +79,10 @@ def levels(results: list[Line]) -> str:
     rows = []
     for result in results:
         for level in LEVELS:
-            row = [TITLES[result["subject"]], level]
-            row.append(f"{100 * np.mean([x['relevant'] for x in result['measured'] if x['level'] == level]):.0f}")
+            relevant = np.mean([x["relevant"] for x in result["measured"] if x["level"] == level])
+            row = [TITLES[result["subject"]], level, f"{100 * relevant:.0f}"]
             for what in ("half", "iou"):
-                pictures = (by_image(result["measured"], p, what, at(level)) for p in (UPSAMPLED, PLAIN, RESAMPLED))
+                pictures = (by_image(result["measured"], p, what, level) for p in (UPSAMPLED, PLAIN, RESAMPLED))
                 row.append(" / ".join(map(mean, pictures)))
             rows.append(row)
     head = ["network", "level", "class relies on one there, % of images"]
@@ -104,7 +96,7 @@ def overlaps(results: list[Line]) -> str:
     rows = []
     for result in results:
         for level in LEVELS:
-            iou = {p: by_image(result["measured"], p, "iou", at(level)) for pair in _PAIRS for p in pair}
+            iou = {p: by_image(result["measured"], p, "iou", level) for pair in _PAIRS for p in pair}
             found = [d for one, other in _PAIRS if (d := gain(iou[one], iou[other])) is not None]
             if found:
                 rows.append([TITLES[result["subject"]], level, *map(signed, found)])
@@ -113,12 +105,12 @@ def overlaps(results: list[Line]) -> str:
 
 def text(lines: list[Line]) -> str:
     """Return everything between the README's marks."""
+    results = ordered(lines)
     facts = [
         f"- {TITLES[r['subject']]}: measured on {r['images']} images, {minutes([r]):.1f} minutes of one core, "
         f"commit {r['commit']}"
-        for r in ordered(lines)
+        for r in results
     ]
-    results = ordered(lines)
     return "\n\n".join(["\n".join(facts), grids(results), levels(results), overlaps(results)])
 
 

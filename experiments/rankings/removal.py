@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -53,19 +54,12 @@ def recall(run: Passes, lists: Sequence[Int64] | None) -> tuple[float, float]:
     return round(own, 5), round(others, 5)
 
 
-class Remover:
-    """Logits of images that lose a list of channels each."""
-
-    def __init__(self, model: nn.Module, images: Tensor) -> None:
-        self._model = model
-        self._removal = Removal(find_sites(model, images[:2]).select())
-
-    def logits(self, images: Tensor, lists: Sequence[Sequence[int]]) -> Tensor:
-        """Return the logits (B, classes) of ``images[i]`` without ``lists[i]``."""
-        self._removal.set(lists)
-        with torch.inference_mode(), instrument(self._model, Instrument(edits=self._removal.edits)):
-            logits: Tensor = self._model(images)
-        return logits
+def without(model: nn.Module, removal: Removal, images: Tensor, lists: Sequence[Sequence[int]]) -> Tensor:
+    """Return the logits (B, classes) of ``images[i]`` without the channels ``lists[i]``."""
+    removal.set(lists)
+    with torch.inference_mode(), instrument(model, Instrument(edits=removal.edits)):
+        logits: Tensor = model(images)
+    return logits
 
 
 def greedy(subject: Subject, m: int, length: int, each: int) -> Int64:
@@ -75,15 +69,15 @@ def greedy(subject: Subject, m: int, length: int, each: int) -> Int64:
     of the class, m removals a step.
     """
     with evaluating(subject.model):
-        remover = Remover(subject.model, subject.train)
+        removal = Removal(find_sites(subject.model, subject.train[:2]).select())
         rows = []
         for c in range(len(subject.classes)):
             images = subject.train[torch.from_numpy(np.flatnonzero(subject.train_labels == c)[:each])]
-            rows.append(_greedy_of(remover, images, c, m, length))
+            rows.append(_greedy_of(partial(without, subject.model, removal), images, c, m, length))
     return np.array(rows)
 
 
-def _greedy_of(remover: Remover, images: Tensor, c: int, m: int, length: int) -> list[int]:
+def _greedy_of(logits_of: Callable[..., Tensor], images: Tensor, c: int, m: int, length: int) -> list[int]:
     chosen: list[int] = []
     n = len(images)
     at_once = max(1, 100 // n)  # about 100 images per pass
@@ -93,7 +87,7 @@ def _greedy_of(remover: Remover, images: Tensor, c: int, m: int, length: int) ->
         for start in range(0, len(left), at_once):
             tried = left[start : start + at_once]
             lists = [[*chosen, i] for i in tried for _ in range(n)]
-            logits = remover.logits(images.repeat(len(tried), 1, 1, 1), lists).view(len(tried), n, -1)
+            logits = logits_of(images.repeat(len(tried), 1, 1, 1), lists).view(len(tried), n, -1)
             recall = (logits.argmax(2) == c).double().mean(1)
             # A probability is below 1, so it decides only between equal recalls.
             scores += (recall + logits.softmax(2)[:, :, c].double().mean(1) / (n + 1)).tolist()

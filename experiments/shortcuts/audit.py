@@ -131,14 +131,8 @@ def cue_share(a: Audited, work: Path, *, n: int | None = None) -> Float64:
     signs = np.sign(a.found.coef)
     if s.kind is None:
         return np.zeros(signs.shape)
-    look: dict[str, Any] = {
-        "size": SIZE,
-        "contrast": s.contrast,
-        "seed": s.seed,
-        "shortcut": s.kind,
-        "strength": s.strength,
-    }
-    made = an8flower("single-6c", "test", root=str(work), n=n, **look)
+    look: dict[str, Any] = {key: getattr(s, key) for key in ("contrast", "seed", "strength")}
+    made = an8flower("single-6c", "test", root=str(work), n=n, size=SIZE, shortcut=s.kind, **look)
     table = collect_scores(a.model, make_loader(s.data("test", work, n=n), batch_size=100), progress=False)
     x = np.asarray(table.X, dtype=np.float64)
     shares = np.full(signs.shape, np.nan)

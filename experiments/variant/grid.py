@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,10 +36,6 @@ class Setting:
     k: int = 3
     reduction: str = "positive"
     combination: str = "max"
-
-    def named(self) -> dict[str, Any]:
-        """Return the fields as JSON-able values."""
-        return asdict(self)
 
     def __str__(self) -> str:
         layers = {"every": "every layer", "last half": "last half of the layers"}[self.layers]

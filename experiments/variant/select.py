@@ -74,7 +74,7 @@ def measured(tested: Tested) -> Line:
             iou += iou_auc(maps, inside, constant="zero").values.tolist()
             ranks += precision(maps, inside).tolist()
     rows = [
-        {**s.named(), "iou": round(float(np.mean(a)), 5), "precision": round(float(np.mean(b)), 5)}
+        {**vars(s), "iou": round(float(np.mean(a)), 5), "precision": round(float(np.mean(b)), 5)}
         for s, (a, b) in values.items()
     ]
     return {"accuracy": tested.network.accuracy, "n_images": len(tested.images), "settings": rows}
@@ -85,7 +85,7 @@ def by_setting(lines: list[Line], measure: str) -> dict[Setting, list[float]]:
     values: dict[Setting, list[float]] = {}
     for line in lines:
         for row in line["settings"]:
-            values.setdefault(Setting(**{k: row[k] for k in PAPER.named()}), []).append(row[measure])
+            values.setdefault(Setting(**{k: row[k] for k in vars(PAPER)}), []).append(row[measure])
     return values
 
 
@@ -101,14 +101,14 @@ def chosen(lines: list[Line]) -> Setting:
     """Return the setting with the largest mean IoU-AUC on single-6c; of equals the one nearest the paper's."""
     found = ranked(lines)
     best = [s for s, mean, _ in found if mean >= found[0][1] - 1e-4]  # equal to the best within rounding
-    return min(best, key=lambda s: sum(v != PAPER.named()[k] for k, v in s.named().items()))
+    return min(best, key=lambda s: sum(v != getattr(PAPER, k) for k, v in vars(s).items()))
 
 
 def alone(lines: list[Line]) -> list[tuple[str, Any, list[float], list[float]]]:
     """Return what each single change of the paper's variant does: (field, value, IoU-AUC and precision by network)."""
     measures = [by_setting(lines, measure) for measure in ("iou", "precision")]
     found = []
-    for field, setting in itertools.product(PAPER.named(), measures[0]):
+    for field, setting in itertools.product(vars(PAPER), measures[0]):
         value = getattr(setting, field)
         if setting != PAPER and setting == replace(PAPER, **{field: value}):
             gains = [[a - b for a, b in zip(part[setting], part[PAPER], strict=True)] for part in measures]

@@ -66,7 +66,7 @@ def test_the_run_over_samples_resumes(tmp_path: Path, monkeypatch: pytest.Monkey
     words: dict[str, Any] = {
         "--first": 5,
         "--batch": 2,
-        "--state": tmp_path / "s.jsonl",
+        "--state": tmp_path / "s.json",
         "--out": tmp_path / "out.json",
     }
     monkeypatch.setattr("sys.argv", ["samples", *[str(v) for pair in words.items() for v in pair]])
@@ -76,8 +76,8 @@ def test_the_run_over_samples_resumes(tmp_path: Path, monkeypatch: pytest.Monkey
     assert {k: v["images"] for k, v in first["methods"].items()} == {"gradient": 5, "deeplift": 5, "edge": 5}
     assert first["methods"]["deeplift"]["residual"]["largest"] < 1e-4
 
-    lines = (tmp_path / "s.jsonl").read_text().splitlines()
-    (tmp_path / "s.jsonl").write_text("\n".join(lines[:-1]) + "\n")
+    lines = json.loads((tmp_path / "s.json").read_text())
+    (tmp_path / "s.json").write_text(json.dumps(lines[:-1]))
     samples.main()
     assert asked[3:] == [[4]]
 

@@ -59,7 +59,7 @@ def line_of(seed: int, **scores: float) -> dict[str, Any]:
     settings = {PAPER: 0.2, Setting(reduction="abs"): scores["abs"], Setting(k=8): scores["k8"],
                 Setting(k=8, reduction="abs"): scores["both"]}  # fmt: skip
     return {"seed": seed, "n_images": 6, "seconds": 60.0, "accuracy": 1.0,
-            "settings": [{**s.named(), "iou": v, "precision": 2 * v} for s, v in settings.items()]}  # fmt: skip
+            "settings": [{**vars(s), "iou": v, "precision": 2 * v} for s, v in settings.items()]}  # fmt: skip
 
 
 def test_the_choice_is_the_best_mean_and_of_equals_the_simplest() -> None:
