@@ -67,7 +67,7 @@ def nonfinite_message(name: str, value: Any, row: int, column: int) -> str:
 
 def check_values(G: Float64, B: Float64, yy: Float64, n: object) -> None:
     """Check the number of images, and that no sum is NaN or infinite (scores beyond 1e150 overflow)."""
-    if not is_whole(n) or int(n) < 1:  # type: ignore[call-overload]
+    if not is_whole(n) or int(n) < 1:
         raise InterpNetError(f"Gram.n is {n!r}; expected the number of images, at least 1")
     for name, array, axis in (("G", G, "column"), ("B", B, "class"), ("yy", yy, "class")):
         where = locate_nonfinite(array)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from interpnet.errors import InterpNetError, did_you_mean
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int | np.integer[Any]]:
     """Whether ``value`` is a whole number, of Python's or numpy's kind; ``True`` and ``False`` are none.
 
     Examples
