@@ -54,7 +54,8 @@ def blame_known() -> Interpretation:
 
 
 def test_known_network_end_to_end() -> None:
-    model, data = Known(), known_data()
+    model = Known()
+    data = known_data()
     table = collect_scores(model, data, progress=False)
     assert table.accuracy == 1.0
     found = interpret(table, mu=1.5)
@@ -63,12 +64,14 @@ def test_known_network_end_to_end() -> None:
             "the channel that decides the class has the largest weight"
         )
     result = ablation_study(model, data, found, table=table, repeats=4, progress=False)
-    relevant, random = result.condition("relevant"), result.condition("random")
+    relevant = result.condition("relevant")
+    random = result.condition("random")
     assert result.mean_intact == 1.0
     # Zeroing channel c leaves class c with a constant 0, the smallest of the four logits.
     assert relevant.mean_own() == 0.0
     assert random.mean_own() > 0.9
-    own, others = result.single[0][0].own_drop, result.single[0][0].others_change
+    own = result.single[0][0].own_drop
+    others = result.single[0][0].others_change
     assert (own, others) == (1.0, 0.0), "the class's own channel matters to it alone"
     assert result.curve is not None
     assert result.curve.own[0].mean() == 0.0
@@ -78,7 +81,8 @@ def test_study_equals_ablating_class_by_class() -> None:
     """One pass with a list for every image gives what one pass a class gives."""
     torch.manual_seed(3)
     model = Spelled("inplace").eval()
-    x, y = torch.randn(40, 3, 8, 8), torch.arange(40) % 4
+    x = torch.randn(40, 3, 8, 8)
+    y = torch.arange(40) % 4
     table = collect_scores(model, [(x, y)], progress=False)
     found = interpret(table, mu=3.0)
     result = ablation_study(model, [(x[:17], y[:17]), (x[17:], y[17:])], found, repeats=1, single=True, progress=False)
@@ -97,7 +101,8 @@ def test_study_equals_ablating_class_by_class() -> None:
 
 def test_others_recall_by_hand() -> None:
     """Removing everything that class 3 uses, in images of the others, changes nothing for them; its own channels do."""
-    model, data = Known().eval(), known_data()
+    model = Known().eval()
+    data = known_data()
     index = ChannelIndex((("relu", 12),))
     coef = np.zeros((4, 12))
     coef[0, 1] = 1.0  # class 0 is wrongly blamed on channel 1
@@ -148,7 +153,8 @@ def test_controls_are_matched(sizes: list[int], seed: int, density: float) -> No
 
 
 def test_result_does_not_depend_on_batch_size() -> None:
-    model, data = Branches().eval(), torch.randn(24, 2, 16, 16)
+    model = Branches().eval()
+    data = torch.randn(24, 2, 16, 16)
     y = torch.arange(24) % 3
     found = interpret(collect_scores(model, [(data, y)], progress=False), mu=2.0)
     results = [
@@ -161,7 +167,8 @@ def test_result_does_not_depend_on_batch_size() -> None:
 
 
 def test_json_round_trip_with_an_empty_class() -> None:
-    model, data = Known(), [(x[y != 2], y[y != 2]) for x, y in known_data()]
+    model = Known()
+    data = [(x[y != 2], y[y != 2]) for x, y in known_data()]
     found = interpret(collect_scores(model, data, progress=False), classes=list("abcd"), mu=4.0)
     result = ablation_study(model, data, found, repeats=2, progress=False)
     assert np.isnan(result.intact[2])
@@ -180,7 +187,8 @@ def test_interval_is_students_t() -> None:
 
 
 def test_fill_with_means_keeps_the_average() -> None:
-    model, data = Known().eval(), known_data()
+    model = Known().eval()
+    data = known_data()
     found = blame_known()
     zero = ablation_study(model, data, found, repeats=1, curve=False, single=False, progress=False)
     mean = ablation_study(model, data, found, repeats=1, fill="mean", curve=False, single=False, progress=False)
@@ -226,7 +234,8 @@ def test_ablate_with_fills_and_gradients() -> None:
 
 
 def test_ablate_errors() -> None:
-    model, x = Spelled("module").eval(), torch.randn(3, 3, 8, 8)
+    model = Spelled("module").eval()
+    x = torch.randn(3, 3, 8, 8)
     cases = [
         ([Channel("r9", 0)], "unknown layer 'r9'"),
         ([Channel("r1", 6)], "channel 6 of layer 'r1' does not exist; expected 0 to 5"),
@@ -258,14 +267,16 @@ def test_the_bar_counts_every_pass(options: dict[str, object], monkeypatch: pyte
         yield made.append
 
     monkeypatch.setattr("interpnet.ablation._study.progress_bar", bar)
-    model, data = Known(), known_data()
+    model = Known()
+    data = known_data()
     found = interpret(collect_scores(model, data, progress=False), mu=4.0)
     ablation_study(model, data, found, repeats=5, **options)
     assert [sum(made)] == announced
 
 
 def test_study_errors() -> None:
-    model, data = Known(), known_data()
+    model = Known()
+    data = known_data()
     found = interpret(collect_scores(model, data, progress=False), mu=4.0)
     cases = [
         ({"controls": ("randm",)}, InterpNetError, "controls="),
@@ -283,14 +294,16 @@ def test_study_errors() -> None:
 
 def test_a_loader_that_can_be_read_only_once_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("interpnet.ablation._passes._KEEP_BYTES", 0)
-    model, data = Known(), known_data()
+    model = Known()
+    data = known_data()
     found = interpret(collect_scores(model, data, progress=False), mu=4.0)
     with pytest.raises(DataError, match=r"starts again each time|yielded no image"):
         ablation_study(model, iter(data), found, progress=False)
 
 
 def test_images_that_do_not_fit_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, data = Known(), known_data()
+    model = Known()
+    data = known_data()
     found = interpret(collect_scores(model, data, progress=False), mu=4.0)
     kept = ablation_study(model, data, found, repeats=1, progress=False).to_json()
     monkeypatch.setattr("interpnet.ablation._passes._KEEP_BYTES", 0)
@@ -298,7 +311,8 @@ def test_images_that_do_not_fit_are_read_again(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_foreign_classes_are_spread_evenly() -> None:
-    model, data = Known().eval(), known_data(240)
+    model = Known().eval()
+    data = known_data(240)
     found = interpret(collect_scores(model, data, progress=False), mu=4.0)
     run = Passes(model, data, found, put=torch.Tensor.cpu, output=None, seed=1)
     assert (run.foreign != run.labels).all()
@@ -307,7 +321,8 @@ def test_foreign_classes_are_spread_evenly() -> None:
 
 
 def test_interrupted_study_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, data = Known(), known_data()
+    model = Known()
+    data = known_data()
     table = collect_scores(model, data, progress=False)
     found = interpret(table, mu=4.0)
     options = {"table": table, "repeats": 3, "progress": False, "checkpoint": tmp_path / "measured.json", "key": "k"}
@@ -325,7 +340,8 @@ def test_interrupted_study_goes_on_where_it_stopped(tmp_path: Path, monkeypatch:
     limit = 9
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         ablation_study(model, data, found, **options)
-    limit, made = 0, []
+    limit = 0
+    made = []
     assert ablation_study(model, data, found, **options).to_json() == whole
     rest = len(made)
     made = []

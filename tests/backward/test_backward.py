@@ -61,7 +61,8 @@ class Activation(nn.Module):
 def derivative(name: str, z: np.ndarray, h: float = 1e-6) -> np.ndarray:
     """Central differences: independent of any autograd formula."""
     f = ACTIVATIONS[name]
-    up, down = f(torch.from_numpy(z + h)), f(torch.from_numpy(z - h))
+    up = f(torch.from_numpy(z + h))
+    down = f(torch.from_numpy(z - h))
     return ((up - down) / (2 * h)).numpy()
 
 
@@ -69,7 +70,8 @@ def derivative(name: str, z: np.ndarray, h: float = 1e-6) -> np.ndarray:
 @pytest.mark.parametrize("rule", RECTIFIER_RULES)
 def test_rectifier_rules_by_their_formula(name: str, rule: str) -> None:
     rng = np.random.default_rng(0)
-    z, R = rng.normal(size=(2, 40)) * 4, rng.normal(size=(2, 40))
+    z = rng.normal(size=(2, 40)) * 4
+    R = rng.normal(size=(2, 40))
     slope = derivative(name, z)
     expected = {
         "gradient": R * slope,
@@ -89,9 +91,13 @@ def test_rectifiers_by_hand() -> None:
 
 
 def reference_transpose(
-    signal: np.ndarray, weight: np.ndarray, size: tuple[int, int], pad: tuple[tuple[int, int], ...],
-    dilation: tuple[int, int], groups: int,
-) -> np.ndarray:  # fmt: skip
+    signal: np.ndarray,
+    weight: np.ndarray,
+    size: tuple[int, int],
+    pad: tuple[tuple[int, int], ...],
+    dilation: tuple[int, int],
+    groups: int,
+) -> np.ndarray:
     """docs/method.md, section 5, written out: resample by nearest neighbour, scatter every value through the kernel."""
     B, _, d0, d1 = signal.shape
     out_c, in_g, k0, k1 = weight.shape
@@ -128,7 +134,8 @@ def test_resampled_convolution_against_the_written_out_rule(case: dict[str, obje
     pad = tuple((p, p) for p in padding)
     size = (13, 10)
     if conv.padding_mode == "circular":  # the padding is an operator of its own there
-        pad, size = ((0, 0), (0, 0)), (15, 12)
+        pad = ((0, 0), (0, 0))
+        size = (15, 12)
     expected = reference_transpose(R.numpy(), conv.weight.detach().numpy(), size, pad, conv.dilation, conv.groups)
     if conv.padding_mode == "circular":
         wrapped = np.zeros((2, 4, 13, 10))
@@ -139,7 +146,8 @@ def test_resampled_convolution_against_the_written_out_rule(case: dict[str, obje
 
 
 def test_paper_example_sizes() -> None:
-    signal, weight = torch.randn(1, 2, 54, 54).double(), torch.randn(2, 3, 11, 11).double()
+    signal = torch.randn(1, 2, 54, 54).double()
+    weight = torch.randn(2, 3, 11, 11).double()
     how = Convolution((4, 4), ((0, 0), (0, 0)), (1, 1), 1)
     out = prepare(weight, (54, 54), (224, 224), how)(signal)
     assert out.shape == (1, 3, 224, 224)
@@ -175,7 +183,8 @@ class Slices(nn.Module):
 
 
 def test_strided_slices_are_resampled() -> None:
-    x, R = torch.randn(1, 2, 7, 9), torch.randn(1, 2, 4, 3)
+    x = torch.randn(1, 2, 7, 9)
+    R = torch.randn(1, 2, 4, 3)
     got = pull(Slices(), x, R, resample=True)
     expected = torch.zeros(1, 2, 7, 9)
     expected[:, :, :, 1:] = F.interpolate(R, (7, 8), mode="nearest")
@@ -193,7 +202,8 @@ def test_other_layers_keep_their_gradient(layer: nn.Module) -> None:
 
 
 def test_branches_gate_and_sums_under_the_gradient_rule_are_the_gradient() -> None:
-    model, x = Branches().double().eval(), torch.randn(2, 2, 16, 16, dtype=torch.float64)
+    model = Branches().double().eval()
+    x = torch.randn(2, 2, 16, 16, dtype=torch.float64)
     R = torch.randn(2, 3, dtype=torch.float64)
     x2 = x.clone().requires_grad_()
     expected = torch.autograd.grad(model(x2), x2, R)[0]
@@ -205,10 +215,13 @@ def test_branches_gate_and_sums_under_the_gradient_rule_are_the_gradient() -> No
 def test_two_layer_network_as_matrices() -> None:
     """Guided and DeconvNet through linear-ReLU-linear-ReLU, as explicit matrix products."""
     rng = np.random.default_rng(1)
-    A, B = rng.normal(size=(5, 4)), rng.normal(size=(3, 5))
+    A = rng.normal(size=(5, 4))
+    B = rng.normal(size=(3, 5))
     model = nn.Sequential(nn.Linear(4, 5, bias=False), nn.ReLU(), nn.Linear(5, 3, bias=False), nn.ReLU()).double()
-    model[0].weight.data, model[2].weight.data = torch.from_numpy(A), torch.from_numpy(B)
-    x, R = rng.normal(size=(6, 4)), rng.normal(size=(6, 3))
+    model[0].weight.data = torch.from_numpy(A)
+    model[2].weight.data = torch.from_numpy(B)
+    x = rng.normal(size=(6, 4))
+    R = rng.normal(size=(6, 3))
     z1 = x @ A.T
     z2 = np.maximum(z1, 0) @ B.T
     for rule in ("guided", "deconvnet"):
@@ -262,7 +275,8 @@ class Unrecorded(nn.Module):
 
 
 def test_a_rectifier_that_leaves_no_trace_in_the_graph_is_counted_and_named() -> None:
-    model, x = Unrecorded(), torch.randn(2, 3, requires_grad=True)
+    model = Unrecorded()
+    x = torch.randn(2, 3, requires_grad=True)
     with backward_rules(model, rectifier="guided") as report:
         y = model(x)
     assert (report.seen, report.overridden) == (1, 0)
@@ -309,7 +323,8 @@ def test_an_input_given_by_name_is_the_same_input(rule: str) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return F.relu(F.gelu(2 * x))
 
-    x, R = torch.randn(2, 3), torch.randn(2, 3)
+    x = torch.randn(2, 3)
+    R = torch.randn(2, 3)
     torch.testing.assert_close(pull(Named(), x, R, rectifier=rule), pull(Usual(), x, R, rectifier=rule))
 
 

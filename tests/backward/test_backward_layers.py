@@ -55,7 +55,9 @@ def test_convolution_and_norm_are_their_transposed_matrix(case: dict[str, object
     model = nn.Sequential(nn.Conv2d(4, 4, **case), nn.BatchNorm2d(4) if norm else nn.Identity()).double().eval()
     if norm:
         bn = model[1]
-        bn.running_var.uniform_(0.5, 2.0), bn.running_mean.normal_(), bn.weight.data.normal_()
+        bn.running_var.uniform_(0.5, 2.0)
+        bn.running_mean.normal_()
+        bn.weight.data.normal_()
     x = torch.randn(1, 4, 6, 5, dtype=torch.float64)
     with torch.no_grad():
         y = model(x)
@@ -68,13 +70,15 @@ def test_convolution_and_norm_are_their_transposed_matrix(case: dict[str, object
 
 def test_norm_without_a_convolution_and_signals_that_start_at_the_convolution() -> None:
     """The step that joins a convolution with its BatchNorm leaves the convolution's own output alone."""
-    conv, bn = nn.Conv2d(2, 3, 3, bias=False).double(), nn.BatchNorm2d(3).double().eval()
+    conv = nn.Conv2d(2, 3, 3, bias=False).double()
+    bn = nn.BatchNorm2d(3).double().eval()
     bn.running_var.uniform_(0.5, 2.0)
 
     class Both(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv, self.bn = conv, bn
+            self.conv = conv
+            self.bn = bn
 
         def forward(self, x: Tensor) -> Tensor:
             y = self.conv(x)
@@ -94,7 +98,8 @@ class Between(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.bn = nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)
+        self.conv = nn.Conv2d(2, 3, 3)
+        self.bn = nn.BatchNorm2d(3)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x)
@@ -224,7 +229,8 @@ def test_resampled_pooling_against_the_written_out_rule(layer: nn.Module, geomet
     ceil = bool(getattr(layer, "ceil_mode", False))
     assert y.shape[2:] == (len(windows(8, k, s, p, d, ceil)), len(windows(10, k, s, p, d, ceil)))
     R = torch.randn_like(y)
-    rows, columns = windows(8, k, 1, p, d, False), windows(10, k, 1, p, d, False)
+    rows = windows(8, k, 1, p, d, False)
+    columns = windows(10, k, 1, p, d, False)
     up = F.interpolate(R, (len(rows), len(columns)), mode="nearest").numpy()
     weight = None
     if "Avg" in type(layer).__name__:
@@ -239,11 +245,15 @@ def test_resampled_pooling_against_the_written_out_rule(layer: nn.Module, geomet
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.MaxPool2d(3, 1, 1), nn.AvgPool2d(2, 1), nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d((3, 4)),
-        nn.LPPool2d(2, 2), nn.MaxPool2d(9, 2, 4, ceil_mode=True),
+        nn.MaxPool2d(3, 1, 1),
+        nn.AvgPool2d(2, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.AdaptiveAvgPool2d((3, 4)),
+        nn.LPPool2d(2, 2),
+        nn.MaxPool2d(9, 2, 4, ceil_mode=True),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_pooling_without_a_grid_keeps_its_gradient(layer: nn.Module) -> None:
     """Stride 1, global and unequal windows, and L_p norms; the option changes nothing there."""
     x = torch.rand(1, 2, 8, 10, dtype=torch.float64) + 0.1
@@ -279,7 +289,8 @@ def test_average_pooling_is_a_convolution() -> None:
 
 
 def test_the_report_counts_resampled_pooling() -> None:
-    model, x = Branches().eval(), torch.randn(1, 2, 16, 16)
+    model = Branches().eval()
+    x = torch.randn(1, 2, 16, 16)
     for option, count in ((False, 1), (True, 3)):  # one strided convolution, a maximum and an average pooling
         with backward_rules(model, resample_pool=option) as report:
             model(x.clone().requires_grad_())
@@ -306,6 +317,7 @@ def test_torchs_own_batch_norm_has_another_order_of_arguments() -> None:
             bn = self.bn
             return torch.batch_norm(x, bn.weight, bn.bias, bn.running_mean, bn.running_var, False, 0.1, bn.eps, False)
 
-    model, x = Own().double(), torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    model = Own().double()
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
     R = torch.randn_like(x)
     torch.testing.assert_close(pull(model, x, R), pull(model.bn.eval(), x, R))

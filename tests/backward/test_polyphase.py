@@ -20,9 +20,14 @@ TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
 def two_steps(
-    signal: Tensor, weight: Tensor, size: tuple[int, ...], *,
-    padding: tuple[tuple[int, int], ...], dilation: tuple[int, ...], groups: int,
-) -> Tensor:  # fmt: skip
+    signal: Tensor,
+    weight: Tensor,
+    size: tuple[int, ...],
+    *,
+    padding: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Tensor:
     """docs/method.md, section 5, by torch's operators: resample to d_hat, transposed convolution of stride 1, crop."""
     kernel = weight.shape[2:]
     target = [D + a + b - dl * (k - 1) for D, (a, b), dl, k in zip(size, padding, dilation, kernel, strict=True)]
@@ -32,10 +37,15 @@ def two_steps(
 
 
 def prepared_for(
-    weight: Tensor, signal: tuple[int, ...], size: tuple[int, ...], *,
-    padding: tuple[tuple[int, int], ...], dilation: tuple[int, ...], groups: int,
+    weight: Tensor,
+    signal: tuple[int, ...],
+    size: tuple[int, ...],
+    *,
+    padding: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    groups: int,
     stride: tuple[int, ...] | None = None,
-) -> Transposed:  # fmt: skip
+) -> Transposed:
     """Prepare a layer: resampled, or as the gradient of a convolution with ``stride``."""
     how = Convolution(stride or (2,) * len(size), padding, dilation, groups)
     return prepare(weight, signal, size, how, resample=stride is None)
@@ -50,20 +60,38 @@ def layers(draw: st.DrawFn) -> dict[str, object]:
     """A layer whose resampled size is a whole multiple of its output along every axis, or along none in particular."""
     n = draw(st.integers(1, 3))
     whole = draw(st.booleans())
-    kernel, dilation, padding, size, d = [], [], [], [], []
+    kernel = []
+    dilation = []
+    padding = []
+    size = []
+    d = []
     for _ in range(n):
-        k, dl = draw(st.integers(1, 7 if n < 3 else 3)), draw(st.integers(1, 4))
-        a, b = draw(st.integers(0, 4)), draw(st.integers(0, 4))
+        k = draw(st.integers(1, 7 if n < 3 else 3))
+        dl = draw(st.integers(1, 4))
+        a = draw(st.integers(0, 4))
+        b = draw(st.integers(0, 4))
         positions = draw(st.integers(1, 6))
         target = positions * draw(st.integers(1, 4)) + (0 if whole else draw(st.integers(0, 2)))
         D = target - a - b + dl * (k - 1)
         if D < 1:
-            a, b, D = 0, 0, target + dl * (k - 1)
-        kernel.append(k), dilation.append(dl), padding.append((a, b)), size.append(D), d.append(positions)
+            a = 0
+            b = 0
+            D = target + dl * (k - 1)
+        kernel.append(k)
+        dilation.append(dl)
+        padding.append((a, b))
+        size.append(D)
+        d.append(positions)
     return {
-        "groups": draw(st.integers(1, 3)), "kernel": kernel, "dilation": tuple(dilation), "padding": tuple(padding),
-        "size": tuple(size), "d": d, "last": n == 2 and draw(st.booleans()), "seed": draw(st.integers(0, 9)),
-    }  # fmt: skip
+        "groups": draw(st.integers(1, 3)),
+        "kernel": kernel,
+        "dilation": tuple(dilation),
+        "padding": tuple(padding),
+        "size": tuple(size),
+        "d": d,
+        "last": n == 2 and draw(st.booleans()),
+        "seed": draw(st.integers(0, 9)),
+    }
 
 
 @settings(max_examples=150, deadline=None)
@@ -90,7 +118,8 @@ KERNELS = [(1, 1), (3, 3), (7, 7), (2, 5), (4, 1)]
 def test_every_kernel_padding_dilation_group_and_shape(
     kernel: tuple[int, int], factor: tuple[int, int], groups: int, dilation: tuple[int, int]
 ) -> None:
-    weight, d = torch.randn(4, 3, *kernel, dtype=torch.float64), (5, 3)
+    weight = torch.randn(4, 3, *kernel, dtype=torch.float64)
+    d = (5, 3)
     signal = torch.randn(2, 4, *d, dtype=torch.float64)
     for before, after in itertools.product((0, 1, 3), repeat=2):
         target = [a * f for a, f in zip(d, factor, strict=True)]
@@ -104,7 +133,7 @@ def test_every_kernel_padding_dilation_group_and_shape(
 
 @pytest.mark.parametrize(
     ("kernel", "padding", "products"), [(7, 3, 16), (3, 1, 4), (1, 0, 1)], ids=["7x7/2", "3x3/2", "1x1/2"]
-)  # fmt: skip
+)
 def test_products_a_pixel_of_the_usual_layers(kernel: int, padding: int, products: int) -> None:
     """At an input of 56, each phase of the usual strided layers has (ceil((k-1)/2) + 1)^2 taps."""
     weight = torch.randn(4, 2, kernel, kernel)
@@ -130,7 +159,8 @@ def test_taps_by_hand() -> None:
 
 
 def test_falls_back_where_the_size_is_no_whole_multiple(monkeypatch: pytest.MonkeyPatch) -> None:
-    weight, signal = torch.randn(2, 3, 11, 11).double(), torch.randn(1, 2, 54, 54).double()
+    weight = torch.randn(2, 3, 11, 11).double()
+    signal = torch.randn(1, 2, 54, 54).double()
     how = {"padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
     prepared = prepared_for(weight, (54, 54), (224, 224), **how)
     assert [a.factor for a in prepared.axes] == [1, 1]

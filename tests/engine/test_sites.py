@@ -32,8 +32,11 @@ class Tokens(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8)
-        self.up, self.down, self.out = nn.Linear(8, 20), nn.Linear(20, 8), nn.Linear(8, 5)
+        self.conv = nn.Conv2d(3, 8, 4, 4)
+        self.norm = nn.LayerNorm(8)
+        self.up = nn.Linear(8, 20)
+        self.down = nn.Linear(20, 8)
+        self.out = nn.Linear(8, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.gelu(self.conv(x)).permute(0, 2, 3, 1)
@@ -56,7 +59,8 @@ def test_channel_axis_follows_the_operator_that_made_the_tensor() -> None:
 class Shuffled(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.out = nn.Conv2d(1, 4, 3), nn.Linear(4, 2)
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.out = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.conv(x))
@@ -108,7 +112,8 @@ def test_hand_written_swish_is_a_post_activation_site() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv, self.out = nn.Conv2d(1, 3, 3), nn.Linear(3, 2)
+            self.conv = nn.Conv2d(1, 3, 3)
+            self.out = nn.Linear(3, 2)
 
         def forward(self, x: Tensor) -> Tensor:
             y = self.conv(x)
@@ -143,14 +148,19 @@ def test_unknown_layers_name_close_matches() -> None:
 class Odd(nn.Module):
     def __init__(self, kind: str) -> None:
         super().__init__()
-        self.kind, self.conv = kind, nn.Conv2d(1, 4, 3)
+        self.kind = kind
+        self.conv = nn.Conv2d(1, 4, 3)
 
     def forward(self, x: Tensor) -> object:
         y = F.relu(self.conv(x))
         logits = y.mean((2, 3))
         return {
-            "tuple": (logits, y), "dict": {"logits": logits, "map": y}, "dense": y, "none": None, "flat": logits[:, 0],
-        }[self.kind]  # fmt: skip
+            "tuple": (logits, y),
+            "dict": {"logits": logits, "map": y},
+            "dense": y,
+            "none": None,
+            "flat": logits[:, 0],
+        }[self.kind]
 
 
 @pytest.mark.parametrize(
@@ -235,9 +245,10 @@ def test_receptive_fields_are_the_support_of_the_gradient() -> None:
             if not len(rows):  # this position sees nothing but padding
                 assert any(hi <= lo for lo, hi in clipped)
                 continue
-            assert clipped == [
-                (int(rows.min()), int(rows.max()) + 1), (int(columns.min()), int(columns.max()) + 1)
-            ], (site.name, position)  # fmt: skip
+            assert clipped == [(int(rows.min()), int(rows.max()) + 1), (int(columns.min()), int(columns.max()) + 1)], (
+                site.name,
+                position,
+            )
             checked += 1
     assert checked >= 10
 
@@ -259,7 +270,8 @@ def test_weights_given_by_name_are_weights() -> None:
     class Named(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+            self.first = nn.Linear(3, 4)
+            self.last = nn.Linear(4, 2)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = F.linear(x, weight=self.first.weight, bias=self.first.bias)

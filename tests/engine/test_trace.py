@@ -36,15 +36,27 @@ def names_of(model: nn.Module, x: torch.Tensor) -> list[str]:
 def test_names_are_module_paths_with_operator_and_call_number() -> None:
     x = torch.randn(2, 3, 8, 8)
     assert names_of(Spelled("reused"), x) == [
-        "conv1", "bn1", "relu", "conv2", "relu:1", "conv3", "add", "relu:2", "mean", "fc1", "relu:3", "fc2",
-    ]  # fmt: skip
+        "conv1",
+        "bn1",
+        "relu",
+        "conv2",
+        "relu:1",
+        "conv3",
+        "add",
+        "relu:2",
+        "mean",
+        "fc1",
+        "relu:3",
+        "fc2",
+    ]
     assert names_of(Spelled("module"), x)[2] == "r1"
     nested = nn.Sequential(Branches())
     assert names_of(nested, torch.randn(1, 2, 16, 16))[:4] == ["0.a", "0:relu", "0.b", "0:relu:1"]
 
 
 def test_names_do_not_change_from_one_forward_to_the_next() -> None:
-    model, x = Spelled("functional"), torch.randn(1, 3, 8, 8)
+    model = Spelled("functional")
+    x = torch.randn(1, 3, 8, 8)
     seen: list[str] = []
     with instrument(model, Instrument(observe=lambda call, _o: seen.append(call.name) if call.kind else None)):
         model(x)
@@ -70,7 +82,8 @@ def test_reading_is_not_fooled_by_a_later_in_place_operation() -> None:
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_edit_reaches_every_spelling(spelling: str) -> None:
-    model, x = Spelled(spelling).eval(), torch.randn(2, 3, 8, 8)
+    model = Spelled(spelling).eval()
+    x = torch.randn(2, 3, 8, 8)
     site = {"module": "r2", "inplace": "r2", "functional": "relu:1", "method": "relu:1", "reused": "relu:1"}[spelling]
     with torch.no_grad():
         y = F.relu(model.bn1(model.conv1(x)))
@@ -85,7 +98,8 @@ def test_edit_reaches_every_spelling(spelling: str) -> None:
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_edit_keeps_gradients_right(spelling: str) -> None:
     """An edit under autograd acts on the gradient too: halving an activation halves what flows through it."""
-    model, x = Spelled(spelling).eval().double(), torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    model = Spelled(spelling).eval().double()
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     site = {"module": "r3", "inplace": "r3", "functional": "relu:2", "method": "relu:2", "reused": "relu:2"}[spelling]
     x.requires_grad_()
     with instrument(model, Instrument(edits={site: lambda out: out * 0.5})):

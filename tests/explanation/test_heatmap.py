@@ -22,7 +22,8 @@ def test_the_seed_is_the_activation_map_itself() -> None:
     model = Branches().double().eval()
     x = torch.randn(3, 2, 16, 16, dtype=torch.float64)
     leaf = x.clone().requires_grad_()
-    a, b = F.relu(model.a(leaf)), F.relu(model.b(leaf))
+    a = F.relu(model.a(leaf))
+    b = F.relu(model.b(leaf))
     expected = torch.autograd.grad(0.5 * b[:, 2].square().sum(), leaf)[0]
     got = channel_signal(model, x, Channel("relu:1", 2), rectifier="gradient", resample=False)
     torch.testing.assert_close(got.signals[:, 0], expected)
@@ -30,7 +31,8 @@ def test_the_seed_is_the_activation_map_itself() -> None:
 
 
 def test_one_backward_pass_serves_channels_in_different_layers() -> None:
-    model, x = Spelled("inplace"), torch.randn(4, 3, 10, 10)
+    model = Spelled("inplace")
+    x = torch.randn(4, 3, 10, 10)
     picks = [[Channel("r1", 0), Channel("r4", 3)], [Channel("r3", 5)], [], [Channel("r2", 1), Channel("r2", 2)]]
     together = channel_signal(model, x, picks).signals
     assert together.shape == (4, 2, 3, 10, 10)
@@ -48,7 +50,9 @@ class Overwritten(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.bn, self.fc = nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Linear(3, 2)
+        self.conv = nn.Conv2d(1, 3, 3)
+        self.bn = nn.BatchNorm2d(3)
+        self.fc = nn.Linear(3, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn(self.conv(x))
@@ -71,7 +75,8 @@ def test_maps_that_are_overwritten_later_are_still_right() -> None:
 
 
 def test_explanations_of_maps_that_are_overwritten_later() -> None:
-    model, x = Overwritten().eval(), torch.randn(3, 1, 6, 6)
+    model = Overwritten().eval()
+    x = torch.randn(3, 1, 6, 6)
     found = Interpretation(ChannelIndex((("bn", 3),)), np.ones((2, 3)), ("a", "b"))
     result = explain(model, x, found, k=2)
     for i, row in enumerate(result.channels):
@@ -145,7 +150,8 @@ def test_explanation_chooses_by_weight_times_score() -> None:
 def test_fewer_positive_responses_than_k() -> None:
     model = Spelled("module").eval()
     coef = np.zeros((4, 8))
-    coef[:, 1], coef[:, 2] = 1.0, -5.0
+    coef[:, 1] = 1.0
+    coef[:, 2] = -5.0
     found = Interpretation(ChannelIndex((("r2", 8),)), coef, tuple("abcd"))
     result = explain(model, torch.randn(3, 3, 8, 8), found, k=3)
     assert result.heatmaps.shape == (3, 3, 8, 8)
@@ -164,7 +170,8 @@ def test_reductions_and_normalisation_by_hand() -> None:
 
 
 def test_errors() -> None:
-    model, x = Spelled("module"), torch.randn(2, 3, 8, 8)
+    model = Spelled("module")
+    x = torch.randn(2, 3, 8, 8)
     found = Interpretation(ChannelIndex((("r2", 8),)), np.ones((4, 8)), tuple("abcd"))
     cases = [
         (lambda: channel_heatmap(model, x, Channel("r2x", 0)), "unknown layer 'r2x'; did you mean"),
@@ -196,7 +203,7 @@ def test_errors() -> None:
 def test_relevance_save_load(tmp_path: object) -> None:
     found = Interpretation(
         ChannelIndex((("a", 2), ("b", 1))), np.array([[0.0, 1.0, -2.0]]), ("<b>",), 5.0, True, np.array([1e-9])
-    )  # fmt: skip
+    )
     path = f"{tmp_path}/i.npz"
     found.save(path)
     again = Interpretation.load(path)

@@ -47,11 +47,12 @@ def detector() -> nn.Module:
 def table_of(model: nn.Module, data: Pictures, normalisation: str = "none") -> object:
     return collect_scores(
         model, [(data.images, torch.arange(len(data)) % 2)], normalisation=normalisation, progress=False
-    )  # fmt: skip
+    )
 
 
 def test_crops_are_the_blocks_the_channel_answers_to() -> None:
-    model, data = detector(), Pictures()
+    model = detector()
+    data = Pictures()
     result = average_visualization(model, data, table_of(model, data), Channel("1", 0), top=5, keep=3, progress=False)
     assert result.count == 5
     assert result.field == (3, 3)
@@ -69,7 +70,8 @@ def test_crops_are_the_blocks_the_channel_answers_to() -> None:
 
 
 def test_a_silent_channel_has_no_images() -> None:
-    model, data = detector(), Pictures()
+    model = detector()
+    data = Pictures()
     results = average_visualizations(
         model, data, table_of(model, data), [Channel("1", 0), Channel("1", 1)], top=4, progress=False
     )
@@ -79,7 +81,8 @@ def test_a_silent_channel_has_no_images() -> None:
 
 
 def test_only_the_needed_images_are_run() -> None:
-    model, data = detector(), Pictures()
+    model = detector()
+    data = Pictures()
     table = table_of(model, data)
     seen = []
     handle = model.register_forward_hook(lambda _m, args, _o: seen.append(args[0].shape[0]))
@@ -110,7 +113,8 @@ def test_cut_pads_with_grey_and_says_where() -> None:
 
 
 def test_errors() -> None:
-    model, data = detector(), Pictures()
+    model = detector()
+    data = Pictures()
     table = table_of(model, data)
     with pytest.raises(InterpNetError, match="top is 0; expected a whole number of at least 1"):
         average_visualization(model, data, table, Channel("1", 0), top=0)

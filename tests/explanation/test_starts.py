@@ -81,12 +81,14 @@ def test_a_set_of_channels_starts_together() -> None:
 
 def test_guided_from_a_set_as_matrices() -> None:
     """Two channels of a linear-ReLU-linear-ReLU network: R starts with both activations."""
-    A, B = torch.randn(5, 4).double(), torch.randn(3, 5).double()
+    A = torch.randn(5, 4).double()
+    B = torch.randn(3, 5).double()
     model = nn.Sequential(
         nn.Linear(4, 5, bias=False), nn.ReLU(), nn.Linear(5, 3, bias=False), nn.ReLU(), nn.Linear(3, 2)
     )
     model = model.double()
-    model[0].weight.data, model[2].weight.data = A, B
+    model[0].weight.data = A
+    model[2].weight.data = B
     x = torch.randn(6, 4, dtype=torch.float64)
     z1 = x @ A.T
     z2 = z1.clamp(min=0) @ B.T
@@ -132,7 +134,8 @@ class Viewing(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.fc = nn.Conv2d(2, 3, 3), nn.Linear(3 * 14 * 14, 2)
+        self.conv = nn.Conv2d(2, 3, 3)
+        self.fc = nn.Linear(3 * 14 * 14, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.conv(x))

@@ -53,9 +53,7 @@ def reference(model: Spelled, power: int = 1) -> np.ndarray:
 def test_scores_match_the_float64_reference(norm: str, power: int, memory_format: str, device: str) -> None:
     model = Spelled("inplace")
     expected = reference(model, power)
-    table = collect_scores(
-        model, batches(6), norm=norm, memory_format=memory_format, device=device, progress=False
-    )  # fmt: skip
+    table = collect_scores(model, batches(6), norm=norm, memory_format=memory_format, device=device, progress=False)
     np.testing.assert_allclose(table.X, expected, rtol=2e-5, atol=1e-7)
     assert table.X.dtype == np.float32
     assert table.labels.tolist() == Y.tolist()
@@ -151,7 +149,8 @@ def test_gram_along_the_way_is_the_gram_of_the_table() -> None:
     model = Spelled("module")
     sums = GramAccumulator(32, 4)
     table = collect_scores(model, batches(6), gram=sums, progress=False)
-    a, b = sums.gram(), table.gram()
+    a = sums.gram()
+    b = table.gram()
     X64 = table.X.astype(np.float64)
     np.testing.assert_allclose(a.G, X64.T @ X64, rtol=1e-12)
     np.testing.assert_allclose(a.G, b.G, rtol=1e-12)
@@ -210,9 +209,7 @@ def test_interrupted_collection_goes_on_at_the_last_commit(
         return [(X[i : i + 2], Y[i : i + 2]) for i in range(start, 20, 2)]
 
     sums = GramAccumulator(32, 4)
-    table = collect_scores(
-        model, later if lazy else batches(2), out=tmp_path, key="k", gram=sums, progress=False
-    )  # fmt: skip
+    table = collect_scores(model, later if lazy else batches(2), out=tmp_path, key="k", gram=sums, progress=False)
     whole = collect_scores(model, batches(2), progress=False)
     assert asked == ([12] if lazy else [])
     np.testing.assert_array_equal(table.X, whole.X)
