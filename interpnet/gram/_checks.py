@@ -23,12 +23,7 @@ _SYMMETRY = 1e-8
 _DEFINITE = 1e-6
 # What float64 sums over up to millions of images can be off, relative to the whole sum.
 _ROUNDING = 1e-12
-
-
-def float64_array(name: str, value: Any) -> Float64:
-    """Return ``value`` as a contiguous, writable float64 array, refusing what holds no real numbers."""
-    # torch wants to share writable memory.
-    return np.require(numeric(f"Gram.{name}", np.asarray(value), InterpNetError), np.float64, ["C", "W"])
+_NO_PART = "expected to subtract a Gram of some of the same images, with the same weights"
 
 
 def numeric(name: str, array: npt.NDArray[Any], error: type[InterpNetError] = DataError) -> npt.NDArray[Any]:
@@ -45,10 +40,7 @@ def locate_nonfinite(array: Float64) -> tuple[int, ...] | None:
         total = array.sum()
     if np.isfinite(total):
         return None
-    bad = np.argwhere(~np.isfinite(array))
-    if bad.size == 0:
-        return None
-    return tuple(int(i) for i in bad[0])
+    return next((tuple(place.tolist()) for place in np.argwhere(~np.isfinite(array))), None)
 
 
 def locate_bad(name: str, array: Float64, first_row: int = 0) -> str | None:
@@ -149,10 +141,7 @@ def remainder(total: Sums, part: Sums) -> Sums:
     whole = total[0].diagonal()
     for name, rest, before in (("G", G.diagonal(), whole), ("yy", yy, total[2])):
         if (rest < -_ROUNDING * before).any():
-            raise InterpNetError(
-                f"what is left of Gram.{name} is {rest.min():.3g} at {int(rest.argmin())}; "
-                "expected to subtract a Gram of some of the same images, with the same weights"
-            )
+            raise InterpNetError(f"what is left of Gram.{name} is {rest.min():.3g} at {int(rest.argmin())}; {_NO_PART}")
     # What is left of a column or class that only the part has is rounding, of either sign: it is nothing.
     gone = G.diagonal() <= _ROUNDING * whole
     G[gone] = 0.0
@@ -168,10 +157,7 @@ def remainder(total: Sums, part: Sums) -> Sums:
         excess = np.abs(G[rows]) - bound
         if excess.max() > 0:
             i, j = _largest(excess, rows.start)
-            raise InterpNetError(
-                f"what is left after subtracting is no Gram (columns {i} and {j}); expected to subtract a "
-                "Gram of some of the same images, with the same weights"
-            )
+            raise InterpNetError(f"what is left after subtracting is no Gram (columns {i} and {j}); {_NO_PART}")
     return G, B, yy
 
 

@@ -13,28 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.errors import DataError, InterpNetError
-from interpnet.gram._checks import (
-    as_numpy,
-    check_definite,
-    check_gram,
-    check_values,
-    class_count,
-    float64_array,
-    remainder,
-)
+from interpnet.gram._checks import as_numpy, check_definite, check_gram, check_values, class_count, numeric, remainder
 from interpnet.gram._memory import check_class_count, check_size
-from interpnet.gram._sums import (
-    Block,
-    DeviceSums,
-    HostSums,
-    as_target,
-    checked_blocks,
-    checked_data,
-    checked_rows,
-    checked_target,
-    checked_weight,
-    sums_for,
-)
+from interpnet.gram._sums import Block, DeviceSums, HostSums, checked_block, checked_blocks, checked_data, sums_for
 from interpnet.support.io import atomic_path, npz_path, read_arrays
 from interpnet.support.types import Float64
 
@@ -80,10 +61,12 @@ class Gram:
     is_definite: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        G, B, yy = (float64_array(name, getattr(self, name)) for name in ("G", "B", "yy"))
-        G = check_gram(G, B, yy, self.n)
-        for name, value in (("G", G), ("B", B), ("yy", yy), ("n", int(self.n))):
-            object.__setattr__(self, name, value)
+        for name in ("G", "B", "yy"):
+            given = numeric(f"Gram.{name}", np.asarray(getattr(self, name)), InterpNetError)
+            # torch wants to share writable memory.
+            object.__setattr__(self, name, np.require(given, np.float64, ["C", "W"]))
+        object.__setattr__(self, "G", check_gram(self.G, self.B, self.yy, self.n))
+        object.__setattr__(self, "n", int(self.n))
 
     @property
     def m(self) -> int:
@@ -244,10 +227,7 @@ class GramAccumulator:
         A tensor on a CUDA device is summed on that device; labels cost less than their one-hot matrix. Data that
         :meth:`Gram.from_scores` refuses are refused before anything is added.
         """
-        m, n_classes = self._shape
-        rows = checked_rows(X, m, self.n)
-        target = checked_target(as_target(L), rows.shape[0], n_classes, self.n)
-        self.add_checked((rows, target, checked_weight(sample_weight, rows.shape[0])))
+        self.add_checked(checked_block(X, L, sample_weight, self._shape, self.n))
 
     def add_checked(self, block: Block) -> None:
         """Add a block that :mod:`interpnet.gram` has checked."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from interpnet.errors import DataError
@@ -10,8 +11,6 @@ from interpnet.errors import DataError
 def check_size(m: int, n_classes: int = 0) -> None:
     """Raise a DataError unless the Gram matrix of ``m`` columns, and the solver's copy of it, fit into memory."""
     memory = physical_memory()
-    if memory is None:
-        return
     # Twice eight bytes: the matrix and the solver's copy.
     if 2 * 8 * m * m > memory:
         raise DataError(
@@ -24,8 +23,7 @@ def check_size(m: int, n_classes: int = 0) -> None:
 
 def check_class_count(n_classes: int, width: int) -> None:
     """Raise a DataError where ``width`` numbers per class are more than the memory holds: labels that run wild."""
-    memory = physical_memory()
-    if memory is not None and 8 * width * n_classes > memory:
+    if 8 * width * n_classes > physical_memory():
         raise DataError(
             f"{n_classes:,} classes are more than this machine's memory holds; class labels count from 0 to C - 1: "
             "number them with np.unique(labels, return_inverse=True)"
@@ -34,9 +32,9 @@ def check_class_count(n_classes: int, width: int) -> None:
 
 def check_parts(m: int, n_parts: int, name: str = "part") -> None:
     """Raise a DataError where the Grams of ``n_parts`` parts take more than half of the memory."""
-    memory = physical_memory()
-    if memory is None or parts_fit(m, n_parts):
+    if parts_fit(m, n_parts):
         return
+    memory = physical_memory()
     fit = int(memory / 2 / (8 * m * m))
     remedy = f"use at most {fit}"
     if fit < 2:
@@ -49,8 +47,7 @@ def check_parts(m: int, n_parts: int, name: str = "part") -> None:
 
 def parts_fit(m: int, n_parts: int) -> bool:
     """Whether the Grams of ``n_parts`` parts fit into half of the memory; the other half is the solver's."""
-    memory = physical_memory()
-    return memory is None or n_parts * 8 * m * m <= memory / 2
+    return n_parts * 8 * m * m <= physical_memory() / 2
 
 
 def parts_gib(m: int, n_parts: int) -> float:
@@ -58,9 +55,9 @@ def parts_gib(m: int, n_parts: int) -> float:
     return n_parts * 8 * m * m / 2**30
 
 
-def physical_memory() -> int | None:
-    """Return the machine's memory in bytes, where the system tells."""
+def physical_memory() -> float:
+    """Return the machine's memory in bytes; infinity where the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not a POSIX system
-        return None
+        return math.inf

@@ -78,7 +78,7 @@ def part_grams(
 
 
 def random_parts(labels: npt.ArrayLike | int, n_parts: int, seed: int = 0) -> Int64:
-    """Deal images into ``n_parts`` random parts of equal size, each class evenly.
+    """Deal images into ``n_parts`` random parts of equal size, each class evenly; return each image's part (N,) int64.
 
     Parameters
     ----------
@@ -87,11 +87,6 @@ def random_parts(labels: npt.ArrayLike | int, n_parts: int, seed: int = 0) -> In
     n_parts : int
         From 2 to the number of images; part sizes, and the counts of each class in them, differ by at most one.
     seed : int
-
-    Returns
-    -------
-    (N,) int64
-        Each image's part.
 
     Examples
     --------

@@ -77,7 +77,7 @@ def check_some_weight(weight: Float64 | None, name: str = "sample_weight") -> No
         raise DataError(f"{name} is zero for all {len(weight)} rows; expected at least one weight above zero")
 
 
-def checked_rows(X: Any, m: int, first_row: int) -> Rows:
+def _checked_rows(X: Any, m: int, first_row: int) -> Rows:
     """Return the rows ``X`` (n, m) in float64, refusing NaN and infinity by row and column."""
     rows = as_scores(X)
     if rows.ndim != 2 or rows.shape[1] != m:
@@ -100,7 +100,7 @@ def _finite(name: str, matrix: npt.NDArray[Any], first_row: int) -> Float64:
     return array
 
 
-def checked_target(L: Any, n: int, n_classes: int, first_row: int) -> Target:
+def _checked_target(L: Any, n: int, n_classes: int, first_row: int) -> Target:
     """Return the targets of ``n`` rows, integer labels as a sparse 0/1 matrix."""
     if not sparse.issparse(L) and L.ndim == 1:
         # An empty block has no labels to check.
@@ -121,15 +121,18 @@ def checked_target(L: Any, n: int, n_classes: int, first_row: int) -> Target:
 
 def checked_blocks(X: Any, L: Any, n_classes: int, weight: Float64 | None, block: int) -> Iterator[Block]:
     """Yield checked (rows, targets, weights), ``block`` rows at a time, from what :func:`checked_data` returned."""
-    for start in range(0, X.shape[0], block):
+    N, m = X.shape
+    for start in range(0, N, block):
+        part = slice(start, start + block)
         # Without a name of its own here, a block is gone before the next is made if the caller drops it.
-        yield _checked_block(X, L, n_classes, weight, slice(start, min(start + block, X.shape[0])))
+        yield checked_block(X[part], L[part], _some(weight, part), (m, n_classes), start)
 
 
-def _checked_block(X: Any, L: Any, n_classes: int, weight: Float64 | None, part: slice) -> Block:
-    rows = checked_rows(X[part], X.shape[1], part.start)
-    target = checked_target(L[part], rows.shape[0], n_classes, part.start)
-    return rows, target, _some(weight, part)
+def checked_block(X: Any, L: Any, weight: Any, shape: tuple[int, int], first_row: int) -> Block:
+    """Check rows, targets and weights against the ``shape`` (m, C); ``first_row`` is where they begin, for messages."""
+    rows = _checked_rows(X, shape[0], first_row)
+    n = rows.shape[0]
+    return rows, _checked_target(as_target(L), n, shape[1], first_row), checked_weight(weight, n)
 
 
 def _some(weight: Float64 | None, index: Any) -> Float64 | None:

@@ -93,12 +93,8 @@ class MuLassoCV(LinearModel):
 
         ``X``, ``y`` and ``sample_weight``, errors and warnings are those of :meth:`MuLasso.fit
         <interpnet.mulasso.MuLasso.fit>`. Further errors are folds that overlap or are empty, and more folds than images
-        of any class.
-
-        Warns
-        -----
-        UserWarning
-            The chosen mu is at an end of the radii tried; a class has fewer images than there are folds.
+        of any class. A UserWarning says that the chosen mu is at an end of the radii tried, or that a class has fewer
+        images than there are folds.
         """
         options = self._options()
         scores = self._scores(X, reset=True)
@@ -190,10 +186,9 @@ class MuLassoCV(LinearModel):
         # docs/method.md, section 2.6: one mu serves all classes unless per_class asks for one each.
         overall = self.error_path_.mean(axis=2)
         best, one_se = choose(self.error_path_ if self.per_class else overall)
-        taken = one_se if self.rule == "one_se" else best
-        self.mu_ = plain_radii(self.mus_[taken])
         self.mu_best_ = plain_radii(self.mus_[best])
         self.mu_one_se_ = plain_radii(self.mus_[one_se])
+        self.mu_ = {"best": self.mu_best_, "one_se": self.mu_one_se_}[self.rule]
         error_mean, error_se = mean_and_se(overall)
         accuracy_mean = None
         accuracy_se = None
@@ -212,12 +207,11 @@ class MuLassoCV(LinearModel):
             rule=self.rule,
             n_folds=len(self.error_path_),
         )
-        last = len(self.mus_) - 1
-        ends = np.unique(self.mus_[np.atleast_1d(taken)[np.isin(taken, (0, last))]])
-        if last > 1 and len(ends):
+        ends = np.intersect1d(self.mu_, self.mus_[[0, -1]])
+        if len(self.mus_) > 2 and len(ends):
             warnings.warn(
-                f"the chosen mu is {' and '.join(f'{mu:g}' for mu in ends)}, at an end of the {last + 1} radii tried "
-                f"({self.mus_[0]:g} to {self.mus_[-1]:g}); give mus a wider range to be sure",
+                f"the chosen mu is {' and '.join(f'{mu:g}' for mu in ends)}, at an end of the {len(self.mus_)} radii "
+                f"tried ({self.mus_[0]:g} to {self.mus_[-1]:g}); give mus a wider range to be sure",
                 UserWarning,
                 stacklevel=4,
             )

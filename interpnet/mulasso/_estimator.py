@@ -123,11 +123,7 @@ class MuLasso(LinearModel):
     def fit_gram(self, gram: Gram, *, classes: npt.ArrayLike | None = None) -> Self:
         """Fit from a :class:`~interpnet.gram.Gram`; warns as :meth:`fit`.
 
-        Parameters
-        ----------
-        gram : Gram
-        classes : (C,) array, optional
-            Labels :meth:`predict` returns; by default 0 .. C - 1.
+        ``classes`` (C,) are the labels that :meth:`predict` returns, by default 0 .. C - 1.
 
         Raises
         ------

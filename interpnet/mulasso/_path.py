@@ -25,7 +25,7 @@ def mulasso_path(
     device: str | None = None,
     n_jobs: int | None = None,
 ) -> Float64:
-    """Return the solutions at every radius of ``mus`` from one pass along the path.
+    """Return the solutions (T, C, m) float64 at every radius of ``mus``, in its order, from one pass along the path.
 
     Parameters
     ----------
@@ -34,11 +34,6 @@ def mulasso_path(
         Radii, above zero, in any order.
     positive, tol, max_iter, device, n_jobs
         As for :class:`~interpnet.mulasso.MuLasso`; errors and warnings are those of its ``fit_gram``.
-
-    Returns
-    -------
-    (T, C, m) float64
-        In the order of ``mus``.
 
     Examples
     --------

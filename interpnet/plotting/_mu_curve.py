@@ -27,11 +27,7 @@ def plot_mu_curve(curve: SelectionCurve) -> Figure:
     ``curve`` is ``MuLassoCV.curve_``; one without accuracies has two panels. Bands are one standard error of the mean
     over folds. The dotted line is the smallest error plus its standard error: the one-standard-error rule takes the
     smallest mu below it (Hastie, Tibshirani and Friedman, "The Elements of Statistical Learning", section 7.10).
-
-    Raises
-    ------
-    InterpNetError
-        No radius, curves of another length than the radii, or one radius per class.
+    No radius, curves of another length than the radii, and one chosen mu per class are an InterpNetError.
     """
     mus = curve.mus
     known = [curve.error_mean, curve.error_se, curve.channels_mean]

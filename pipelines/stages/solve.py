@@ -58,7 +58,7 @@ def _solve(session: Session, notes: Notes) -> dict[str, Any]:
     for name in (SELECTION_FILE, STABILITY_FILE):
         (folder / name).unlink(missing_ok=True)  # an earlier choice says nothing of this one
     table = load_table(session)
-    classes = model_classes(session)
+    classes = tuple(session.run.manifest["model"]["classes"])
     fit_on = _target(table, len(classes), config.fit_on, notes)
     mu = config.mu
     rule = "given"
@@ -115,11 +115,6 @@ def _gram(session: Session, table: ScoreTable, fit_on: str) -> Gram:
     if fit_on == "labels" and weights is None and saved.is_file():
         return Gram.load(saved)
     return table.gram(fit_on, sample_weight=weights)
-
-
-def model_classes(session: Session) -> tuple[str, ...]:
-    """Return the names of the model's outputs, as the manifest has them."""
-    return tuple(session.run.manifest["model"]["classes"])
 
 
 def _target(table: ScoreTable, n_classes: int, wanted: str, notes: Notes) -> str:

@@ -259,7 +259,7 @@ def test_a_gram_matrix_beyond_the_machine_is_refused_before_it_is_made(monkeypat
 
 
 def test_memory_is_not_asked_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_memory, "physical_memory", lambda: None)
+    monkeypatch.setattr(_memory, "physical_memory", lambda: np.inf)
     check_size(10**6)
     monkeypatch.setattr(_memory, "physical_memory", lambda: 16 * 1000**2)
     check_size(1000)

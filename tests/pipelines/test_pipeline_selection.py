@@ -288,7 +288,7 @@ def test_classes_that_cannot_be_split_are_named(labels, fit_on, match):
 
 
 # A Gram matrix of 1,000 channels takes 8 MB; those of the blocks may take half of the memory.
-@pytest.mark.parametrize(("memory", "blocks"), [(None, 16), (256e6, 16), (255e6, 14), (130e6, 8), (128e6, 8)])
+@pytest.mark.parametrize(("memory", "blocks"), [(np.inf, 16), (256e6, 16), (255e6, 14), (130e6, 8), (128e6, 8)])
 def test_halves_are_made_of_as_many_blocks_as_fit(memory, blocks, monkeypatch):
     monkeypatch.setattr(_memory, "physical_memory", lambda: memory)
     assert select._blocks(table_of([0] * 16, m=1000), 35) == blocks

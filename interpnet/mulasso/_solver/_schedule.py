@@ -28,6 +28,8 @@ _ALONE = frozenset({"cpu"})
 _WORTH_THREADS = 3e-3
 
 Item = TypeVar("Item")
+# The handle on numpy's and scipy's BLAS; finding the libraries takes milliseconds.
+_blas = cache(ThreadpoolController)
 
 
 def batches(C: int, m: int, device: torch.device, threads: int) -> list[slice]:
@@ -55,16 +57,9 @@ def share(work: Callable[[Item], None], items: Sequence[Item], threads: int, *, 
                 work(item)
                 alone = threads == 1 or perf_counter() - start < worth
             with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                for _ in pool.map(work, rest):
-                    pass
+                list(pool.map(work, rest))
     finally:
         torch.set_num_threads(before)
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    """Return the handle on numpy's and scipy's BLAS; finding the libraries takes milliseconds."""
-    return ThreadpoolController()
 
 
 def explore(G: Tensor, b: Tensor, mus: Tensor, guess: Tensor, options: Options, threads: int) -> tuple[Tensor, Tensor]:
