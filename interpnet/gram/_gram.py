@@ -104,6 +104,15 @@ class Gram:
         ``total - part`` is the same, with the full test of definiteness still to come: :meth:`without` takes the
         caller's word that the images of ``part`` are among this Gram's, as a fold's are among all. Other shapes, no
         image left, and a difference that clearly is no Gram are refused.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 2.0]])
+        >>> total = Gram.from_scores(X, X[:, :1])
+        >>> total.without(Gram.from_scores(X[:1], X[:1, :1])).G
+        array([[0.25, 0.25],
+               [0.25, 4.25]])
         """
         if self.B.shape != part.B.shape:
             raise InterpNetError(

@@ -10,6 +10,7 @@ from helpers.image_files import noise
 from PIL import Image
 
 from interpnet.datasets import load_dataset, released_an8flower
+from interpnet.datasets._an8flower.files import _check_mask
 from interpnet.errors import DataError
 
 
@@ -94,6 +95,20 @@ def test_bad_masks_are_named(released: Path, mask: np.ndarray, message: str):
     Image.fromarray(mask).save(released / "class0" / "class0_img0_p2_r90_mask.png")
     with pytest.raises(DataError, match=message):
         released_an8flower(released)
+
+
+def test_a_mask_is_some_pixels_of_its_image_but_not_all():
+    image = noise(4, 6, 3)
+    mask = np.zeros((4, 6), dtype=bool)
+    with pytest.raises(DataError, match=r"mask 'm\.png' is empty; expected the pixels that tell the class"):
+        _check_mask(mask, image, "m.png")
+    mask[1, 2] = True
+    _check_mask(mask, image, "m.png")
+    with pytest.raises(DataError, match=r"mask 'm\.png' is 6x4 pixels, expected 4x6 \(height x width\)"):
+        _check_mask(mask.T, image, "m.png")
+    _check_mask(~mask, image, "m.png")
+    with pytest.raises(DataError, match=r"mask 'm\.png' is full"):
+        _check_mask(mask | True, image, "m.png")
 
 
 def test_other_bad_folders_are_named(released: Path, tmp_path: Path):

@@ -267,6 +267,15 @@ def test_memory_is_not_asked_where_the_system_does_not_tell(monkeypatch: pytest.
         check_size(1001)
 
 
+def test_numbers_per_class_fill_the_memory_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_memory, "physical_memory", lambda: 8 * 2000 * 1000)
+    _memory.check_class_count(1000, 2000)
+    with pytest.raises(DataError, match=r"1,001 classes are more than this machine's memory holds.*return_inverse"):
+        _memory.check_class_count(1001, 2000)
+    monkeypatch.setattr(_memory, "physical_memory", lambda: None)
+    _memory.check_class_count(2**60, 2000)
+
+
 def test_overflowing_sums_are_named() -> None:
     with pytest.raises(InterpNetError, match=r"Gram\.G holds inf at column 0"):
         Gram.from_scores(np.array([[1e200, 1.0]]), [0])

@@ -79,6 +79,21 @@ class Branches(nn.Module):
         return self.out(x.mean((2, 3)))
 
 
+def small() -> nn.Module:
+    """Return a network of three classes for :func:`small_images`."""
+    return Branches().eval()
+
+
+def small_images(n: int = 2) -> Tensor:
+    """Return (n, 2, 16, 16) of noise, the same each time."""
+    return torch.randn(n, 2, 16, 16, generator=torch.Generator().manual_seed(2))
+
+
+def images(*shape: int, seed: int = 0) -> Tensor:
+    """Return float64 noise of the shape, the same each time."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
 def torchvision_network(name: str) -> nn.Module:
     """Return a network of torchvision with five classes, the caller's own."""
     return copy.deepcopy(_made(name))

@@ -16,6 +16,7 @@ from torchvision.models import googlenet, inception_v3
 
 from interpnet.errors import ModelError
 from interpnet.models import describe_model, load_model
+from interpnet.models._factory import split_factory_spec
 from interpnet.models._load import fingerprint_model
 
 SQUEEZE = "torchvision:squeezenet1_1"
@@ -209,6 +210,18 @@ def test_factory_weights_are_reproducible(factory: Path):
 def test_scripted_result_is_returned_as_it_is(factory: Path):
     model = load_model(f"{factory}:scripted")
     assert isinstance(model, torch.jit.ScriptModule)
+
+
+def test_a_factory_spec_is_a_file_and_a_function():
+    assert split_factory_spec("nets/mine.py:make") == (Path("nets/mine.py"), "make")
+    # A colon of the path's own stays in the path.
+    assert split_factory_spec("C:/nets/mine.py:make") == (Path("C:/nets/mine.py"), "make")
+
+
+@pytest.mark.parametrize("spec", ["nets/mine:make", "nets/mine.py:2nd", "nets/mine.py:", "nets/mine.py", ""])
+def test_other_factory_specs_are_refused(spec: str):
+    with pytest.raises(ModelError, match=f"model '{spec}': expected 'path/to/file.py:factory'"):
+        split_factory_spec(spec)
 
 
 def test_factory_mistakes_are_named(factory: Path):

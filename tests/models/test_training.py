@@ -17,7 +17,7 @@ from interpnet.datasets import ImageData, load_dataset, make_loader
 from interpnet.errors import DataError, InterpNetError, ModelError
 from interpnet.models import SmallCNN, accuracy, fit_smallcnn, train
 from interpnet.models._load import fingerprint_model
-from interpnet.models._training_steps import one_cycle, shift_images
+from interpnet.models._training_steps import cpu_threads, one_cycle, shift_images
 
 
 def loader_of(n: int = 12, n_classes: int = 3, **options: int) -> DataLoader:
@@ -166,6 +166,21 @@ def test_the_number_of_threads_is_restored_after_an_error():
     with pytest.raises(InterpNetError, match="epochs is 0"):
         fit_smallcnn(load_dataset("digits"), epochs=0, progress=False)
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("count", "within"), [(1, 1), (3, 3), (None, 2)])
+def test_a_block_runs_with_its_number_of_threads(count: int | None, within: int):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with cpu_threads(count):
+            assert torch.get_num_threads() == within
+        assert torch.get_num_threads() == 2
+        with pytest.raises(ZeroDivisionError), cpu_threads(count):
+            raise ZeroDivisionError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_accuracy_counts_and_restores_each_modules_mode():
