@@ -45,7 +45,8 @@ def test_hand_computed() -> None:
 )
 def test_integer_scores_sum_exactly_whatever_the_block(n: int, m: int, C: int, block: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    X, labels = rng.integers(-999, 999, (n, m)), rng.integers(0, C, n)
+    X = rng.integers(-999, 999, (n, m))
+    labels = rng.integers(0, C, n)
     gram = Gram.from_scores(X.astype(np.float32), labels, n_classes=C, block=block)
     L = np.eye(C, dtype=int)[labels]
     assert np.array_equal(gram.G, X.T @ X)
@@ -120,7 +121,8 @@ def test_empty_block_adds_nothing() -> None:
 
 
 def test_save_and_load(tmp_path) -> None:
-    gram, path = small(), tmp_path / "gram.npz"
+    gram = small()
+    path = tmp_path / "gram.npz"
     gram.save(path)
     again = Gram.load(path)
     assert again.n == gram.n

@@ -42,7 +42,8 @@ def test_weights_by_hand() -> None:
 @given(n=st.integers(1, 40), block=st.integers(1, 50), labelled=st.booleans(), seed=st.integers(0, 999))
 def test_a_whole_weight_is_so_many_copies_of_the_row(n: int, block: int, labelled: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    X, weight = rng.standard_normal((n, 4)), rng.integers(0, 4, n)
+    X = rng.standard_normal((n, 4))
+    weight = rng.integers(0, 4, n)
     weight[rng.integers(n)] = 1
     L = rng.integers(0, 3, n) if labelled else rng.standard_normal((n, 3))
     copies = np.repeat(np.arange(n), weight)
@@ -136,7 +137,8 @@ def test_a_part_taken_away_leaves_the_other_rows() -> None:
 
 def test_what_is_no_part_is_refused() -> None:
     X, labels = data()
-    total, part = Gram.from_scores(X, labels), Gram.from_scores(X[:9], labels[:9], n_classes=3)
+    total = Gram.from_scores(X, labels)
+    part = Gram.from_scores(X[:9], labels[:9], n_classes=3)
     with pytest.raises(InterpNetError, match="37 images from one of 37: no image is left"):
         _ = total - total
     with pytest.raises(InterpNetError, match=r"cannot subtract a Gram of \(m, C\) = \(2, 2\) from one of \(5, 3\)"):
@@ -145,7 +147,8 @@ def test_what_is_no_part_is_refused() -> None:
         _ = total - Gram(part.G * 100, part.B, part.yy, part.n)
     with pytest.raises(InterpNetError, match=r"what is left of Gram\.yy is -"):
         _ = total - Gram(part.G, part.B, part.yy * 100, part.n)
-    two, other = np.array([[2.0, 2.0], [2.0, 2.0]]), np.array([[1.0, 0.5], [0.5, 1.0]])
+    two = np.array([[2.0, 2.0], [2.0, 2.0]])
+    other = np.array([[1.0, 0.5], [0.5, 1.0]])
     left, right = (Gram(G, np.zeros((2, 1)), np.ones(1) * k, k) for k, G in ((3, two), (1, other)))
     with pytest.raises(InterpNetError, match="what is left after subtracting is no Gram"):
         _ = left - right
@@ -156,7 +159,8 @@ def test_what_is_no_part_is_refused() -> None:
 def test_definiteness_is_tested_once_and_not_for_sums_over_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     tested = []
     monkeypatch.setattr("interpnet.gram._gram.check_definite", lambda G: tested.append(len(G)))
-    summed, made = small(), Gram(np.eye(4), np.zeros((4, 1)), np.ones(1), 2)
+    summed = small()
+    made = Gram(np.eye(4), np.zeros((4, 1)), np.ones(1), 2)
     (summed + summed).without(summed).check_definite()
     assert not tested
     made.check_definite()
@@ -170,7 +174,8 @@ def test_parts_in_one_pass_are_the_grams_of_their_rows(tmp_path) -> None:
     X, labels = data(n=101)
     mapped = np.memmap(tmp_path / "X.f32", dtype=np.float32, mode="w+", shape=X.shape)
     mapped[:] = X
-    part, weight = np.arange(101) * 7 % 4, np.linspace(0.5, 2, 101)
+    part = np.arange(101) * 7 % 4
+    weight = np.linspace(0.5, 2, 101)
     for L in (labels, one_hot(labels, 3), sparse.csr_array(one_hot(labels, 3))):
         grams = part_grams(mapped, L, part, n_classes=3, sample_weight=weight, block=16)
         for p, gram in enumerate(grams):
@@ -232,7 +237,8 @@ def test_parts_beyond_half_of_the_memory_are_refused(monkeypatch: pytest.MonkeyP
 
 def test_sums_on_a_device_equal_those_on_the_host(device: str) -> None:
     X, labels = data(n=300, m=40)
-    L, weight = np.random.default_rng(1).standard_normal((300, 3)), np.linspace(0, 2, 300)
+    L = np.random.default_rng(1).standard_normal((300, 3))
+    weight = np.linspace(0, 2, 300)
     there = torch.from_numpy(X).to(device)
     for target in (labels, L, sparse.csr_array(L)):
         for weights in (None, weight):

@@ -43,7 +43,8 @@ def labelled(N: int = 240, m: int = 10, C: int = 3, seed: int = 0) -> tuple[np.n
 @pytest.mark.parametrize("m", [5, 40])
 def test_squared_error_from_the_gram_is_that_from_the_scores(m) -> None:
     rng = np.random.default_rng(0)
-    X, L = rng.standard_normal((70, m)), rng.standard_normal((70, 3))
+    X = rng.standard_normal((70, m))
+    L = rng.standard_normal((70, 3))
     coef = rng.standard_normal((4, 3, m)) * (rng.random((4, 3, m)) < np.array([0.0, 0.05, 0.3, 1.0])[:, None, None])
     expected = ((X[None, :, :] @ coef.transpose(0, 2, 1) - L) ** 2).sum(axis=1)
     np.testing.assert_allclose(squared_error(Gram.from_scores(X, L), coef), expected, rtol=1e-12)
@@ -235,7 +236,8 @@ def test_weights_equal_repeated_rows() -> None:
 def test_balanced_classes() -> None:
     X, labels = labelled()
     keep = np.flatnonzero((labels > 0) | (np.arange(240) % 4 == 0))
-    X, labels = X[keep], labels[keep]
+    X = X[keep]
+    labels = labels[keep]
     each = len(labels) / (3 * np.bincount(labels))
     fold = np.arange(len(labels)) % 3
     model = MuLassoCV(MUS, cv=PredefinedSplit(fold), class_weight="balanced").fit(X, labels)

@@ -26,7 +26,8 @@ def problem(N: int = 60, m: int = 12, C: int = 3, seed: int = 0) -> tuple[np.nda
 
 def test_sample_weight_counts_rows() -> None:
     X, Y = problem()
-    labels, weight = Y.argmax(axis=1), np.arange(60) % 4
+    labels = Y.argmax(axis=1)
+    weight = np.arange(60) % 4
     copies = np.repeat(np.arange(60), weight)
     for y in (labels, Y):
         weighted = MuLasso(0.7, tol=1e-10).fit(X, y, weight)
@@ -37,7 +38,8 @@ def test_sample_weight_counts_rows_also_where_many_solutions_are_optimal() -> No
     X, Y = problem(N=12, m=30)
     weight = np.arange(12) % 3
     copies = np.repeat(np.arange(12), weight)
-    weighted, repeated = MuLasso(10.0).fit(X, Y, weight), MuLasso(10.0).fit(X[copies], Y[copies])
+    weighted = MuLasso(10.0).fit(X, Y, weight)
+    repeated = MuLasso(10.0).fit(X[copies], Y[copies])
     assert not weighted.mu_active_.any()
     for model in (weighted, repeated):
         np.testing.assert_allclose(model.predict(X[copies]), Y[copies], atol=1e-6)

@@ -23,7 +23,9 @@ BOUNDED = settings(max_examples=80, deadline=None, derandomize=True)
 def problems(draw: st.DrawFn) -> tuple[Gram, float, bool]:
     """Draw a Gram (of any rank, with duplicate and zero columns, at any scale), a radius and a sign rule."""
     rng = np.random.default_rng(draw(st.integers(0, 10_000)))
-    N, m, C = draw(st.integers(1, 40)), draw(st.integers(1, 25)), draw(st.integers(1, 4))
+    N = draw(st.integers(1, 40))
+    m = draw(st.integers(1, 25))
+    C = draw(st.integers(1, 4))
     kind = draw(st.sampled_from(["low rank", "ties", "collinear groups", "nearly duplicate"]))
     if kind == "ties":
         X = rng.integers(-1, 2, (N, m)).astype(float)
@@ -40,7 +42,8 @@ def problems(draw: st.DrawFn) -> tuple[Gram, float, bool]:
     for column in np.flatnonzero(rng.random(m) < 0.2):
         X[:, column] = X[:, rng.integers(m)] * rng.choice([-1.0, 1.0])
     Y = rng.standard_normal((N, C)) if draw(st.booleans()) else np.eye(C)[rng.integers(0, C, N)]
-    scale, unit = 10.0 ** draw(st.integers(-8, 8)), 10.0 ** draw(st.integers(-8, 8))
+    scale = 10.0 ** draw(st.integers(-8, 8))
+    unit = 10.0 ** draw(st.integers(-8, 8))
     gram = Gram.from_scores(X * scale, Y * unit)
     mu = draw(st.sampled_from([0.01, 0.1, 0.5, 1.0, 4.0])) * unit / scale
     return gram, mu, draw(st.booleans())
@@ -167,10 +170,8 @@ def test_same_objective_as_spams(case) -> None:
     spams = pytest.importorskip("spams", reason="spams-bin is not installed")
     gram, mu, positive = case
     # SPAMS has absolute thresholds inside: give it the problem in units of about one.
-    root, unit = (
-        np.sqrt(max(np.diagonal(gram.G).max(), np.finfo(float).tiny)),
-        np.sqrt(gram.yy.max() + 1e-300),
-    )
+    root = np.sqrt(max(np.diagonal(gram.G).max(), np.finfo(float).tiny))
+    unit = np.sqrt(gram.yy.max() + 1e-300)
     targets = np.zeros((gram.m, gram.n_classes), order="F")
     targets[0] = np.sqrt(gram.yy) / unit
     with warnings.catch_warnings():

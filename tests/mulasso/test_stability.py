@@ -138,7 +138,8 @@ def test_on_a_device(device: str) -> None:
 
 def test_weights_reach_the_blocks() -> None:
     X, labels = labelled()
-    X, labels = X[labels + np.arange(200) % 3 > 0], labels[labels + np.arange(200) % 3 > 0]
+    X = X[labels + np.arange(200) % 3 > 0]
+    labels = labels[labels + np.arange(200) % 3 > 0]
     each = len(labels) / (2 * np.bincount(labels))
     by_name = stability_selection(X, labels, mu=0.4, n_pairs=4, class_weight="balanced")
     by_hand = stability_selection(X, labels, mu=0.4, n_pairs=4, sample_weight=each[labels])
