@@ -2,8 +2,8 @@
 
     python -m experiments.ablation.run [--subjects mnist single-6c ...] [--work runs/ablation] [--quick]
 
-A network and setting at a time, each a line of results.json; what is there is not done again. MNIST and CIFAR-10 need
-the shared folder (see experiments/README.md). --quick takes one network of tiny flowers and two draws.
+Resumes from results.json, a line per network and setting. MNIST and CIFAR-10 need the shared folder (see
+experiments/README.md). --quick takes one network of tiny flowers and two draws.
 """
 
 from __future__ import annotations

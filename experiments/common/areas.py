@@ -37,12 +37,8 @@ def curve(line: Line, name: str, key: str) -> list[float]:
 
 def names(lines: Iterable[Line]) -> list[str]:
     """Return the rankings of the lines, the draws of ``random`` as one."""
-    found: dict[str, None] = {}
-    for line in lines:
-        for name in line["curves"]:
-            one_draw = name.startswith(f"{RANDOM} ")
-            found.setdefault((name, RANDOM)[one_draw])
-    return list(found)
+    every = (name for line in lines for name in line["curves"])
+    return list(dict.fromkeys(RANDOM if name.startswith(f"{RANDOM} ") else name for name in every))
 
 
 def areas(lines: Sequence[Line], name: str, key: str) -> list[float]:

@@ -2,8 +2,7 @@
 
     python -m experiments.localisation.run [--variants single-6c ...] [--architectures smallcnn ...] [--quick]
 
-A network at a time: trained (or read from the working folder), its channels identified, its maps measured, its line
-written to results.json. What is there is not done again. --quick takes one small network on few small images.
+Resumes from results.json, a line per network. --quick takes one small network on few small images.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from experiments.attribution_table.networks import QUICK
 from experiments.common.runner import Results, command
 from experiments.common.tables import Line
 from experiments.methods.subject import batch, squeezenet
@@ -24,18 +25,13 @@ from interpnet.support.allocator import keep_freed_memory
 from interpnet.support.io import write_text
 
 HERE = Path(__file__).parent
-
-
 OPTIONS: dict[str, dict[str, Any]] = {
+    **QUICK,
     "smoothgrad": {"samples": 2},
     "vargrad": {"samples": 2},
-    "integrated_gradients": {"steps": 8},
-    "expected_gradients": {"samples": 4},
     "occlusion": {"patch": 57, "stride": 57},
     "lime": {"samples": 12, "cells": 4},
     "kernel_shap": {"samples": 12, "cells": 4},
-    "shapley_sampling": {"orders": 1, "cells": 3},
-    "scorecam": {"channels": 8},
 }
 
 

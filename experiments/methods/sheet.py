@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments.common.runner import command
 from experiments.methods.subject import batch, class_name, squeezenet, unnormalised
@@ -37,15 +37,6 @@ def level(values: np.ndarray) -> tuple[np.ndarray, Any]:
         return np.clip(values / top, -1, 1) / 2 + 0.5, mpl.colormaps["RdBu_r"]
     low = float(values.min())
     return np.clip((values - low) / max(top - low, 1e-30), 0, 1), mpl.colormaps["inferno"]
-
-
-def run(model: nn.Module, images: Tensor, target: Tensor, max_batch: int = 16) -> dict[str, Attribution]:
-    """Return every method's maps of the images."""
-    found = {}
-    for method in methods():
-        found[method.name] = attribute_full(model, images, target, method.name, max_batch=max_batch)
-        print(method.name, flush=True)
-    return found
 
 
 def draw(images: Tensor, titles: Sequence[str], found: dict[str, Attribution], columns: int = 6) -> Figure:
@@ -81,8 +72,7 @@ def draw(images: Tensor, titles: Sequence[str], found: dict[str, Attribution], c
 
 def _picture(found: Attribution, i: int) -> np.ndarray:
     values, colours = level(found.maps[i].cpu().double().numpy())
-    picture: np.ndarray = colours(values)[..., :3]
-    return picture
+    return np.asarray(colours(values)[..., :3])
 
 
 def save(figure: Figure, path: Path, dpi: int = 100) -> None:
@@ -104,4 +94,8 @@ def main(*, out: Path, images: tuple[int, ...] = (5, 71, 142, 190, 235, 330, 420
     titles = []
     for right, guess in zip(target.tolist(), predicted.tolist(), strict=True):
         titles.append(class_name(right) + f" ({class_name(guess)}?)" * (right != guess))
-    save(draw(shown, titles, run(model, shown, target)), out)
+    found = {}
+    for method in methods():
+        found[method.name] = attribute_full(model, shown, target, method.name, max_batch=16)
+        print(method.name, flush=True)
+    save(draw(shown, titles, found), out)

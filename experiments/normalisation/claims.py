@@ -44,13 +44,10 @@ def tallied(lines: Sequence[Line], measure: str) -> Tally:
     return tally(found, more=MEASURES[measure][0])
 
 
-def claims() -> list[Claim]:
-    """Return Q2's claims."""
-    return claims_of(committed(__file__))
-
-
-def claims_of(lines: list[Line]) -> list[Claim]:
-    """Return the claims that some results support."""
+def claims(lines: list[Line] | None = None) -> list[Claim]:
+    """Return Q2's claims, on the committed results where no others are given."""
+    if lines is None:
+        lines = committed(__file__)
     claims = []
     for measure, sentence in DECIDES.items():
         found = tallied(lines, measure)

@@ -2,8 +2,7 @@
 
     python -m experiments.normalisation.run [--networks single-6c ...] [--quick]
 
-A network at a time, its line written to results.json. What is there is not done again. --quick takes one network of few
-small images.
+Resumes from results.json, a line per network. --quick takes one network of few small images.
 """
 
 from __future__ import annotations
@@ -43,14 +42,6 @@ def measured(subject: Subject, n_explained: int, names: Iterable[str]) -> Line:
             rest = (by_image.channels, n_explained)
             found[name]["overlap"] = {str(k): overlap(subject, X, coefs[k], *rest) for k in EXPLAINED}
     return found
-
-
-def measured_late(subject: Subject, names: Iterable[str]) -> Line:
-    """Return fit and removal under every scaling where only the last third of the layers may be chosen from.
-
-    What the scalings have chosen there cannot differ in depth, which tells how much of their difference is that.
-    """
-    return {name: under(subject, late(scores(subject, name)))[0] for name in names}
 
 
 def under(subject: Subject, found: Scores) -> tuple[Line, dict[int, Float64]]:
@@ -100,7 +91,8 @@ def main(results: Results, work: Path, *, quick: bool, networks: tuple[str, ...]
         began = time.perf_counter()
         subject = load(key, work, quick=quick)
         line["scales"] |= measured(subject, images, missing["scales"])
-        line["late"] |= measured_late(subject, missing["late"])
+        # Where only late layers may be chosen from, the choices cannot differ in depth: is that their difference?
+        line["late"] |= {name: under(subject, late(scores(subject, name)))[0] for name in missing["late"]}
         line |= {"seconds": round(line["seconds"] + time.perf_counter() - began, 1), "commit": commit()}
         results.add(line)
         print(*key.values(), f"{line['seconds']} s", flush=True)

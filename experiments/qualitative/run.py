@@ -2,9 +2,8 @@
 
     python -m experiments.qualitative.run [--subjects squeezenet resnet20 flowers] [--work runs/qualitative] [--quick]
 
-A network at a time: a contact sheet of three images, and results.json's line of what was measured on these and on more
-images. What is there is not done again. SqueezeNet and ResNet-20 need the shared folder (see experiments/README.md)
-and scikit-image; --quick takes tiny flowers.
+Draws a contact sheet of three images per network. Resumes from results.json, a line per network. SqueezeNet and
+ResNet-20 need the shared folder (see experiments/README.md) and scikit-image; --quick takes tiny flowers.
 """
 
 from __future__ import annotations

@@ -24,13 +24,10 @@ def tallied(lines: Sequence[Line], key: str) -> Tally:
     return tally(found, more=key != "own")
 
 
-def claims() -> list[Claim]:
-    """Return Q1's claims."""
-    return claims_of(committed(__file__))
-
-
-def claims_of(lines: list[Line]) -> list[Claim]:
-    """Return the claims that some results support."""
+def claims(lines: list[Line] | None = None) -> list[Claim]:
+    """Return Q1's claims, on the committed results where no others are given."""
+    if lines is None:
+        lines = committed(__file__)
     claims = []
     for key, sentence in (
         ("own", "Removing the mu-lasso's channels costs a class more recall than those of any other ranking"),

@@ -2,8 +2,8 @@
 
     python -m experiments.rankings.run [--networks single-6c ...] [--quick]
 
-A network at a time: its channels ranked on training images, removed on test images, its line written to results.json.
-What is there is not done again. --quick takes one network of few small images.
+Channels are ranked on training images and removed on test images. Resumes from results.json, a line per network.
+--quick takes one network of few small images.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
     python -m experiments.resampling.run [--subjects single-6c double-12c resnet20] [--architectures smallcnn] [--quick]
 
-A network at a time, each written to results.json; what is there is not done again. The networks are E3's (trained on
-the spot where its working folder, --work, lacks them) and, for Q4, the shared ResNet-20. --quick takes one small
-network, few small images and one rule.
+Resumes from results.json, a line per network: E3's (trained where its working folder, --work, lacks them) and, for Q4,
+the shared ResNet-20. --quick takes one small network, few small images and one rule.
 """
 
 from __future__ import annotations

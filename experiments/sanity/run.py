@@ -2,9 +2,8 @@
 
     python -m experiments.sanity.run [--subjects resnet20 single-6c double-12c] [--quick]
 
-A method on a network at a time, each written to results.json; what is there is not done again. --quick takes few
-images and three methods. ResNet-20 needs the shared folder (see experiments/README.md); the small networks on flowers
-are E3's, trained on the spot where its working folder (--work) lacks them.
+Resumes from results.json, a line per method and network: the shared ResNet-20 (see experiments/README.md), and E3's
+(trained where its working folder, --work, lacks them). --quick takes few images and three methods.
 """
 
 from __future__ import annotations
@@ -46,16 +45,10 @@ def made(name: str, subject: Subject) -> Maps:
     The channels are those identified in the trained network, also where the model's weights are random.
     """
     start_at, *words = name.removesuffix(", absolute").split()
-
-    def of_channels(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
-        rule, how = words
-        reduction = "abs" if name.endswith(", absolute") else "positive"
-        resample = how == "resampled"
-        options: dict[str, Any] = {"classes": target, "rectifier": rule, "resample": resample, "reduction": reduction}
-        return explain(model, images, subject.found, **options).combined
-
     if start_at == "channels":
-        return of_channels
+        reduction = ("positive", "abs")[name.endswith(", absolute")]
+        how: dict[str, Any] = {"rectifier": words[0], "resample": words[1] == "resampled", "reduction": reduction}
+        return lambda model, images, target: explain(model, images, subject.found, classes=target, **how).combined
     if start_at == "logit":
         return lambda model, images, target: quietly(model, images, target, words[0], resample=True)
     return lambda model, images, target: quietly(model, images, target, name, **subject.options.get(name, {}))

@@ -9,17 +9,9 @@ import numpy as np
 from experiments.common.claims import Claim, graded
 from experiments.common.pages import committed
 from experiments.common.tables import Interval, paired, signed
+from experiments.shortcuts import table
 from experiments.shortcuts.audit import FLAG
-from experiments.shortcuts.table import (
-    PROPOSED,
-    WITH_MASKS,
-    Lines,
-    area_of,
-    channels_of,
-    flag_quality,
-    relies,
-    repair_gains,
-)
+from experiments.shortcuts.table import PROPOSED, WITH_MASKS, Lines
 
 _FILE = "evaluation.json"
 _OTHERS = ("SpRAy-like clusters", "class-activation difference", "random")  # what the proposed statistic has to beat
@@ -44,8 +36,8 @@ def _above_chance(found: Interval) -> tuple[tuple[str, Interval], ...]:
 
 def _networks(lines: Lines) -> Claim:
     """Hold if the interval's lower end is above the area of every comparison; in part if above one half."""
-    found = area_of(lines, PROPOSED)
-    others = {name: area_of(lines, name).mean for name in _OTHERS}
+    found = table.area_of(lines, PROPOSED)
+    others = {name: table.area_of(lines, name).mean for name in _OTHERS}
     return Claim(
         "S1",
         "Without masks, the audit's context share tells networks that rely on a planted cue",
@@ -59,7 +51,7 @@ def _networks(lines: Lines) -> Claim:
 
 def _with_masks(lines: Lines) -> Claim:
     """Hold if the interval's lower end is above 0.9."""
-    found = area_of(lines, WITH_MASKS)
+    found = table.area_of(lines, WITH_MASKS)
     return Claim(
         "S1",
         "With the subject's mask, the context share tells them",
@@ -73,8 +65,8 @@ def _with_masks(lines: Lines) -> Claim:
 
 def _channels(lines: Lines) -> Claim:
     """Hold if flagged channels are right in more than 80 %, and more often than as many by activation difference."""
-    every = channels_of(lines, relying=False)
-    precision = {how: flag_quality(every, how, FLAG[how])["precision"] for how in FLAG}
+    every = table.channels_of(lines, relying=False)
+    precision = {how: table.flag_quality(every, how, FLAG[how])["precision"] for how in FLAG}
     rate = float(np.mean([c["truth"] > 0.5 for c in every]))  # what flagging at random would reach
     least = min(precision.values())
     return Claim(
@@ -90,13 +82,13 @@ def _channels(lines: Lines) -> Claim:
 def _removal(lines: Lines) -> Claim:
     """Hold if more is won where the cue disagrees, and nothing lost without a cue, beyond the intervals."""
     name = "flagged removed, last layer (disc)"
-    gain, price = (paired(repair_gains(lines, name, split)) for split in ("disagree", "clean"))
+    gain, price = (paired(table.repair_gains(lines, name, split)) for split in ("disagree", "clean"))
     return Claim(
         "S1",
         "Removing the flagged channels repairs a network",
         f"{signed(gain)} points",
         f"{signed(gain)} points where the cue disagrees, {signed(price)} without a cue "
-        f"({sum(map(relies, lines))} networks)",
+        f"({sum(map(table.relies, lines))} networks)",
         graded(full=gain.above and not price.below, part=gain.above),
         "what is left was never trained to decide alone: on the same features, a classifier fitted on swaps wins",
         effects=(("where the cue disagrees", gain), ("without a cue", price)),
@@ -106,7 +98,7 @@ def _removal(lines: Lines) -> Claim:
 def _taught(lines: Lines) -> Claim:
     """Hold if the interval of the gain is above zero and above that of fitting again on the images as they are."""
     swapped, plain = (
-        repair_gains(lines, name, "disagree")
+        table.repair_gains(lines, name, "disagree")
         for name in ("classifier fitted on swapped surroundings (mask)", "classifier fitted again")
     )
     gain = paired(swapped)

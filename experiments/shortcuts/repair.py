@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def repairs(a: Audited, work: Path, *, n: int | None = None, seed: int = 0) -> d
     splits = SPLITS.items()
     tests = {name: whole(a.subject.data(split, work, planted=planted, n=n)) for name, (split, planted) in splits}
     last = a.found.channels.layers[-1]
-    rows = {"as it is": _judged(a.model, tests)}
+    rows = {"as it is": _without(a.model, tests)}
     rng = np.random.default_rng([seed, a.subject.seed])
     for how in FLAG:
         every = list(dict.fromkeys(channel for _, channel, _ in a.swaps[how].flagged(FLAG[how])))
@@ -58,21 +59,15 @@ def repairs(a: Audited, work: Path, *, n: int | None = None, seed: int = 0) -> d
     return rows
 
 
-def _judged(model: SmallCNN, tests: Tests, *, removed: int = 0) -> dict[str, float]:
-    return _measured(lambda images: model(images).argmax(1), tests, removed)
+def _without(model: SmallCNN, tests: Tests, channels: Sequence[Channel] = ()) -> dict[str, float]:
+    with ablate(model, channels) if channels else nullcontext():
+        return {**_measured(lambda images: model(images).argmax(1), tests), "removed": len(channels)}
 
 
-def _measured(predict: Callable[[Tensor], Tensor], tests: Tests, removed: int) -> dict[str, float]:
+def _measured(predict: Callable[[Tensor], Tensor], tests: Tests) -> dict[str, float]:
     with torch.no_grad():
         found = {name: float((predict(x) == y).double().mean()) for name, (x, y) in tests.items()}
-    return {**found, "removed": removed}
-
-
-def _without(model: SmallCNN, tests: Tests, channels: list[Channel]) -> dict[str, float]:
-    if not channels:
-        return _judged(model, tests)
-    with ablate(model, channels):
-        return _judged(model, tests, removed=len(channels))
+    return {**found, "removed": 0}
 
 
 def _features(model: SmallCNN, images: Tensor) -> Float64:
@@ -89,7 +84,7 @@ def _refitted(model: SmallCNN, images: Tensor, labels: Tensor, tests: Tests) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         fitted = LogisticRegression(max_iter=500).fit(x / scale, labels.numpy())
-    return _measured(lambda y: torch.from_numpy(fitted.predict(_features(model, y) / scale)), tests, 0)
+    return _measured(lambda y: torch.from_numpy(fitted.predict(_features(model, y) / scale)), tests)
 
 
 class _Batches:
@@ -114,4 +109,4 @@ def _trained_on(model: SmallCNN, images: Tensor, labels: Tensor, tests: Tests, s
     """Train a copy of the whole network a little longer on the given images."""
     other = copy.deepcopy(model)  # the audited network stays as it is
     train(other, _Batches(images, labels, seed), epochs=_EPOCHS, lr=1e-3, max_shift=4, seed=seed, progress=False)
-    return _judged(other, tests)
+    return _without(other, tests)

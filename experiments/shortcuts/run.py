@@ -2,9 +2,8 @@
 
     python -m experiments.shortcuts.run [--set evaluation|development] [--quick]
 
-A network at a time: trained (or read from the working folder), tried where its cue agrees and disagrees, audited,
-repaired (those of the evaluation); its line is written to SET.json, and what is there is not done again. --quick takes
-two networks and few images.
+Resumes from SET.json, a line per network: trained, tried where its cue agrees and disagrees, audited, and repaired
+(those of the evaluation). --quick takes two networks and few images.
 """
 
 from __future__ import annotations

@@ -10,19 +10,9 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from experiments.common import tables
 from experiments.common.pages import figure_file, fill
-from experiments.common.tables import (
-    Interval,
-    Line,
-    commits,
-    emphasised,
-    markdown,
-    minutes,
-    number,
-    paired,
-    sections,
-    signed,
-)
+from experiments.common.tables import Interval, Line, emphasised, markdown, number, paired, signed
 from experiments.shortcuts.audit import FLAG
 from experiments.shortcuts.plan import KINDS, RELIES
 from interpnet.plotting.style import BLUE, MUTED, VERMILLION
@@ -205,8 +195,8 @@ def write_readme(folder: Path) -> None:
     counted = f", {training:.0f} of them training" if training >= 1 else "; the weights were there already"
     facts = (
         f"{len(lines)} networks, {planted} with a planted cue, of which {relying} rely on it; accuracy of those "
-        f"without one {min(clean):.2f} to {max(clean):.2f}. {minutes(lines):.0f} minutes{counted}. "
-        f"Commit {commits(lines)}."
+        f"without one {min(clean):.2f} to {max(clean):.2f}. {tables.minutes(lines):.0f} minutes{counted}. "
+        f"Commit {tables.commits(lines)}."
     )
     parts = {
         "Reliance, points, by strength of the cue": kinds_table(lines),
@@ -214,5 +204,5 @@ def write_readme(folder: Path) -> None:
         "Channels": channel_table(lines),
         f"Repair, means over the {relying} relying networks": repair_table(lines),
     }
-    fill(folder / "README.md", COMMAND, sections(parts, facts))
+    fill(folder / "README.md", COMMAND, tables.sections(parts, facts))
     figure(lines, folder / "reliance.png")

@@ -2,10 +2,9 @@
 
     python -m experiments.variant.run [--quick]
 
-First every setting of grid.py on the five small networks of E3 (selection.json), then the chosen one beside the
-paper's on double-12c and, by deletion and insertion, on ResNet-20 (confirmation.json), and whether the petals'
-brightness explains its gain (reason.json); what is there is not done again. ResNet-20 needs the shared folder. --quick
-takes one network and few images.
+Every setting of grid.py on E3's small networks (selection.json), the chosen one beside the paper's (confirmation.json),
+and whether the petals' brightness explains its gain (reason.json), all resumed. ResNet-20 needs the shared folder.
+--quick takes one network and few images.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def test_a_quick_trial_resumes_and_measures_every_scale(tmp_path: Path, monkeypa
         assert 0 < row["overlap"]["3"]["iou"] < 1
     for row in line["late"].values():
         assert table.thirds(row["layers"]["5"])[:2] == [0, 0]
-    for name in ("measured", "measured_late"):
+    for name in ("measured", "under"):
         monkeypatch.setattr(run, name, None)  # what is there is not done again
     run.main(words)
 
@@ -134,7 +134,7 @@ def test_tables_and_claims_by_rule(tmp_path: Path) -> None:
     assert claims.tallied(lines, "own recall") == Tally(0, 4, ("none (mnist)",))
     assert claims.tallied(lines, "R², refitted") == Tally(0, 5, ())
     assert claims.tallied(lines, "IoU-AUC, 3 per class") == Tally(0, 0, ())  # no masks
-    found = {c.figure.split(":")[0]: c.verdict for c in claims.claims_of(lines)}
+    found = {c.figure.split(":")[0]: c.verdict for c in claims.claims(lines)}
     assert found["own recall"] == "does not hold"
     page = tmp_path / "README.md"
     page.write_text(f"{begin(table.PAGE.command)}\n{END}\n")

@@ -196,7 +196,7 @@ def test_verdicts_follow_from_the_intervals(
     lines = lines_of([0.2, 0.3, 0.4], other)
     assert claims.tallied(lines, "own") == Tally(*counts)
     assert claims.tallied(lines, "selective") == Tally(*counts)
-    own, selective, random = claims.claims_of(lines)
+    own, selective, random = claims.claims(lines)
     assert own.verdict == selective.verdict == verdict
     assert (random.verdict, random.figure) == ("holds", "area, ours less theirs: mnist −35.0 (−47.4 to −22.6)")
     assert ("beaten by" in own.figure) == bool(counts[2])
