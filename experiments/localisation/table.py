@@ -72,18 +72,14 @@ def table(lines: list[Line]) -> str:
     absolute = by_map(here, "iou_abs")
     pointing = by_map(here, "pointing")
     head = ["map", *map(", ".join, kinds), f"absolute ({first})", f"pointing game ({first})"]
-    doubled = next((kind for kind in kinds if kind[1] == "double-12c"), None)
-    plant = {}
-    if doubled:
-        head.append(f"against the plant ({', '.join(doubled)})")
-        plant = by_map(kinds[doubled], "iou_plant")
+    doubled = [kind for kind in kinds if kind[1] == "double-12c"][:1]
+    head += [f"against the plant ({', '.join(kind)})" for kind in doubled]
+    plant = [by_map(kinds[kind], "iou_plant") for kind in doubled]
     rows = []
     for name in sorted(iou[0], key=lambda n: -iou[0][n][0]):
         row = [emphasised(name, [PAPER], CONTROLS), *(_cell(found, name) for found in iou)]
         row += [f"{100 * absolute[name][0]:.1f}", f"{pointing[name][0]:.2f}"]
-        if doubled:
-            row.append(_cell(plant, name).partition(" ")[0])
-        rows.append(row)
+        rows.append([*row, *(_cell(found, name).partition(" ")[0] for found in plant)])
     facts = [_facts(", ".join(kind), part) for kind, part in kinds.items()]
     return "\n".join([*facts, "", differences(lines), "", markdown(head, rows)])
 

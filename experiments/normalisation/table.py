@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.common.areas import area
 from experiments.common.pages import Page, figure_file
 from experiments.common.tables import Interval, Line, against, emphasised, markdown, minutes, number, paired
 from experiments.normalisation.scales import COUNTS, PAPER, SCALES
-from experiments.rankings.table import TITLES, counted, kinds
+from experiments.rankings.table import TITLES, area, counted, kinds
 from interpnet.plotting.style import BLUE, GREEN, MUTED, ORANGE, SKY, VERMILLION
 
 DEPTH_AT = 5  # channels per class at which the depth of the chosen channels is shown
@@ -109,8 +108,7 @@ def thirds(shares: Sequence[float]) -> list[float]:
     n = len(shares)
     found = [0.0, 0.0, 0.0]
     for i, share in enumerate(shares):
-        third = 2 if n < 3 else 3 * i // n
-        found[third] += share
+        found[2 if n < 3 else 3 * i // n] += share
     return found
 
 

@@ -25,10 +25,7 @@ def ordered(results: Iterable[Line]) -> list[Line]:
 
 
 def by_image(lines: Iterable[Line], picture: str, what: str, level: str = "") -> dict[int, float]:
-    """Return a number of a picture for each image, averaged over its channels of a level, or above something strided.
-
-    A network is judged by the channels above something strided, whatever their level.
-    """
+    """Return a number of a picture by image: the mean over its channels of a level, or above something strided."""
     values: dict[int, list[float]] = {}
     for line in lines:
         kept = line["level"] == level or (not level and line["strided"])

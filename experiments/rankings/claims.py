@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.common.areas import gain, names
 from experiments.common.claims import Claim, Tally, judged, tally
 from experiments.common.pages import committed
 from experiments.common.tables import Line, number, signed
 from experiments.rankings.orders import RANDOM, TESTS
-from experiments.rankings.table import compared, kinds
+from experiments.rankings.table import compared, gain, kinds, names
 
 _REASON = (
     "The size of a weight ranks evidence against a class as high as evidence for it, and a column's scale decides "

@@ -38,25 +38,20 @@ def contributions(subject: Subject) -> Contributions:
     loader = batches(subject.train, subject.train_labels)
     table = collect_scores(subject.model, loader, progress=False)
     sites = find_sites(subject.model, subject.train[:2]).select()
-    means, taylor = [], []
-    relevance: dict[str, list[Tensor]] = {name: [] for name in LRP_RULES}
+    batch_rows: dict[str, list[Tensor]] = {name: [] for name in ("means", "taylor", *LRP_RULES)}
     with evaluating(subject.model, frozen=True):
         for images, labels in loader:
             maps, gradients = sent_back(subject.model, images, labels, sites)
-            means.append(torch.cat([_positions(a, s).mean(2) for a, s in zip(maps, sites, strict=True)], 1))
-            pairs = zip(maps, gradients, sites, strict=True)
-            taylor.append(torch.cat([_positions(a * g, s).sum(2) for a, g, s in pairs], 1))
+            triples = list(zip(maps, gradients, sites, strict=True))
+            batch_rows["means"].append(torch.cat([_positions(a, s).mean(2) for a, _, s in triples], 1))
+            batch_rows["taylor"].append(torch.cat([_positions(a * g, s).sum(2) for a, g, s in triples], 1))
             for name in LRP_RULES:
                 _, parts = sent_back(subject.model, images, labels, sites, lrp=name)
                 sums = [_positions(r, s).sum(2) for r, s in zip(parts, sites, strict=True)]
-                relevance[name].append(torch.cat(sums, 1))
-    return Contributions(
-        table=table,
-        means=_stacked(means),
-        taylor=_stacked(taylor),
-        relevance={name: _stacked(v) for name, v in relevance.items()},
-        weight_norm=weight_norms(subject.model, subject.train[:2], sites),
-    )
+                batch_rows[name].append(torch.cat(sums, 1))
+    rows = {name: torch.cat(parts).double().numpy() for name, parts in batch_rows.items()}
+    norms = weight_norms(subject.model, subject.train[:2], sites)
+    return Contributions(table, rows.pop("means"), rows.pop("taylor"), rows, norms)
 
 
 def sent_back(
@@ -66,11 +61,7 @@ def sent_back(
     kept: dict[str, Tensor] = {}
 
     def keeper(name: str) -> Callable[[Tensor], Tensor]:
-        def edit(out: Tensor) -> Tensor:
-            kept[name] = out.clone()
-            return kept[name]
-
-        return edit
+        return lambda out: kept.setdefault(name, out.clone())
 
     rules: dict[str, Any] = {}
     flow = None
@@ -118,7 +109,3 @@ def _positions(maps: Tensor, site: Site) -> Tensor:
     if maps.dim() == 2:
         return maps.detach()[:, :, None]
     return maps.detach().movedim(site.axis or 1, 1).flatten(2)
-
-
-def _stacked(parts: list[Tensor]) -> Float64:
-    return torch.cat(parts).double().numpy()

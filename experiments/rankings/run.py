@@ -57,8 +57,7 @@ def depth_of(columns: Any, sizes: list[tuple[str, int]]) -> float:
     0.5
     """
     layer_of = [i for i, (_, n) in enumerate(sizes) for _ in range(n)]
-    last = max(len(sizes) - 1, 1)
-    flat = [layer_of[int(c)] / last for c in columns.ravel()]
+    flat = [layer_of[int(c)] / max(len(sizes) - 1, 1) for c in columns.ravel()]
     return round(sum(flat) / len(flat), 4)
 
 

@@ -16,13 +16,13 @@ Kinds = dict[tuple[str, str], list[Scores]]
 Gains = dict[tuple[str, ...], Interval]
 
 
-def claims() -> list[Claim]:
-    """Return Q3's and Q4's claims; each holds on a kind of network if its interval is on the right side of zero."""
-    return claims_of(committed(__file__))
+def claims(lines: list[Line] | None = None) -> list[Claim]:
+    """Return Q3's and Q4's claims, on the committed results where no others are given.
 
-
-def claims_of(lines: list[Line]) -> list[Claim]:
-    """Return the claims that some results support; with one network of a kind there is no interval."""
+    Each holds on a kind of network if its interval is on the right side of zero; one network alone has no interval.
+    """
+    if lines is None:
+        lines = committed(__file__)
     kinds = {kind: part for kind, part in kinds_of(lines).items() if len(part) > 1}
     overlapping = masked(kinds)
     return [resampling(overlapping), blurring(overlapping), channels(overlapping), sensitivity(kinds)]

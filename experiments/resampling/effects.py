@@ -16,10 +16,8 @@ CELLS = tuple((start, how) for start in STARTS for how in HOW)
 
 def kinds_of(lines: Iterable[Line]) -> dict[tuple[str, str], list[Scores]]:
     """Return the scores of the networks of each kind, (architecture, data), in the order they were measured."""
-    return {
-        (architecture, data): [x["scores"] for x in here]
-        for (architecture, data), here in grouped(lines, "architecture", "data").items()
-    }
+    kinds = grouped(lines, "architecture", "data").items()
+    return {(architecture, data): [x["scores"] for x in here] for (architecture, data), here in kinds}
 
 
 def masked(kinds: dict[tuple[str, str], list[Scores]]) -> dict[tuple[str, str], list[Scores]]:
@@ -38,12 +36,7 @@ def mean(networks: list[Scores], measure: str, rule: str, start: str, how: str, 
 
 
 def effects(networks: list[Scores], measure: str, rule: str, end: str) -> dict[str, Interval]:
-    """Return the effects of a 2x2 factorial with intervals over networks; for the other arguments see :func:`cell`.
-
-    ``channels``, the mean over both ways back of channels less logit; ``resampling``, the mean over both starts of
-    resampled less plain; ``resampling, channels`` and ``resampling, logit``, the same at one start; ``interaction``,
-    the former less the latter; ``excess``, the size of the effect of the channels less that of resampling.
-    """
+    """Return the effects of a 2x2 factorial with intervals over networks; for the other arguments see :func:`cell`."""
     rows: dict[str, list[float]] = {}
     for scores in networks:
         # c and l for channels and logit, p and r for plain and resampled.
@@ -53,10 +46,10 @@ def effects(networks: list[Scores], measure: str, rule: str, end: str) -> dict[s
         found = {
             "channels": channels,
             "resampling": resampling,
-            "resampling, channels": cr - cp,
+            "resampling, channels": cr - cp,  # at one start
             "resampling, logit": lr - lp,
             "interaction": (cr - cp) - (lr - lp),
-            "excess": abs(channels) - abs(resampling),
+            "excess": abs(channels) - abs(resampling),  # by how much the channels' effect is larger
         }
         for name, value in found.items():
             rows.setdefault(name, []).append(value)
@@ -85,9 +78,6 @@ def over_blur(networks: list[Scores], rule: str, start: str, reduction: str) -> 
     The blur is chosen on the same networks, which favours blurring.
     """
     best = best_blur(networks, rule, start, "plain", reduction)
-    gains = [
-        cell(n, "iou", rule, start, "resampled", f"{reduction}/0")
-        - cell(n, "iou", rule, start, "plain", f"{reduction}/{best}")
-        for n in networks
-    ]
-    return best, paired(gains)
+    cells = [("resampled", f"{reduction}/0"), ("plain", f"{reduction}/{best}")]
+    pairs = [[cell(n, "iou", rule, start, how, end) for how, end in cells] for n in networks]
+    return best, paired([resampled - plain for resampled, plain in pairs])

@@ -33,11 +33,7 @@ class Subject(NamedTuple):
 
 
 def resnet20(seed: int, work: Path, *, n_images: int, quick: bool) -> Subject:
-    """Return the shared ResNet-20 on CIFAR-10: one network, whatever the seed.
-
-    A trial takes the channels from the given images and the classes they are taken for, else from the 50,000 training
-    images.
-    """
+    """Return the shared ResNet-20 on CIFAR-10: one network, whatever the seed; a trial reads no training images."""
     del seed, work
     model, images = cifar()
     images = images[:: len(images) // n_images]  # spread over the classes

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.common import areas, paths
+from experiments.common import paths
 from experiments.common.claims import Tally
 from experiments.common.pages import END, begin
 from experiments.common.subjects import Subject
@@ -150,20 +150,20 @@ def test_areas_and_gains_by_hand() -> None:
 
     lines = [line([1.0, 1.0, 0.0], [1.0, 1.0, 0.0]), line([1.0, 0.5], [1.0, 0.5])]
     # log2(1 + k) = 0, 1, 2: ours is 0.25 over both steps and 0.5 over the first.
-    assert areas.areas(lines, orders.OURS, "own") == [25.0, 25.0]
-    assert areas.areas(lines, "x", "own") == [75.0, 75.0]
-    assert areas.areas(lines, orders.OURS, "selective") == [75.0, 75.0]
-    mean, low, high = areas.gain(lines, "x", "own")
+    assert table.areas(lines, orders.OURS, "own") == [25.0, 25.0]
+    assert table.areas(lines, "x", "own") == [75.0, 75.0]
+    assert table.areas(lines, orders.OURS, "selective") == [75.0, 75.0]
+    mean, low, high = table.gain(lines, "x", "own")
     assert mean == pytest.approx((-50 - 25) / 2)  # the second curve ends at k = 1, where ours is 50
     assert low < mean < high
-    assert areas.gain(lines, "x", "selective")[0] == pytest.approx((75 + 50) / 2)
+    assert table.gain(lines, "x", "selective")[0] == pytest.approx((75 + 50) / 2)
 
 
 def test_random_is_the_mean_of_its_draws() -> None:
     rows = {f"random {i}": {"own": [1.0, i / 4], "others": [1.0, 1.0]} for i in range(orders.DRAWS)}
     line: dict[str, Any] = {"ks": [0, 1], "curves": rows}
-    assert areas.curve(line, orders.RANDOM, "own") == [100.0, 50.0]
-    assert areas.names([line]) == [orders.RANDOM]
+    assert table.curve(line, orders.RANDOM, "own") == [100.0, 50.0]
+    assert table.names([line]) == [orders.RANDOM]
 
 
 def lines_of(ours: list[float], other: list[float]) -> list[dict[str, Any]]:

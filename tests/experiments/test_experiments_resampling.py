@@ -87,14 +87,14 @@ def test_verdicts_follow_the_intervals() -> None:
         *(line(s, scores(0.3, 0.5, 0.6, 0.7, blurred=0.6)) for s in (0, 1)),
         line(0, scores(0, 0, 0, 0), "cifar10"),  # one network decides nothing
     ]
-    resampled, blurred, channels, sensitive = claims.claims_of(found)
+    resampled, blurred, channels, sensitive = claims.claims(found)
     assert resampled.verdict == "holds"
     assert "smallcnn single-6c guided +20.0 (+20.0 to +20.0)" in resampled.figure
     assert (blurred.verdict, channels.verdict) == ("does not hold", "does not hold")
     assert blurred.figure == "smallcnn single-6c −10.0 (−10.0 to −10.0)"
     assert "resampling changes smallcnn single-6c +0.0 (+0.0 to +0.0)" in blurred.tested  # both at 60 %
     assert sensitive.verdict == "holds"  # -0.25 by the channels, +0.15 by resampling
-    assert {claim.verdict for claim in claims.claims_of([])} == {"open"}
+    assert {claim.verdict for claim in claims.claims([])} == {"open"}
 
 
 @pytest.mark.filterwarnings("ignore:.*zero everywhere")
