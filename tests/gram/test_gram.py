@@ -274,7 +274,7 @@ def test_numbers_per_class_fill_the_memory_and_no_more(monkeypatch: pytest.Monke
     _memory.check_class_count(1000, 2000)
     with pytest.raises(DataError, match=r"1,001 classes are more than this machine's memory holds.*return_inverse"):
         _memory.check_class_count(1001, 2000)
-    monkeypatch.setattr(_memory, "physical_memory", lambda: None)
+    monkeypatch.setattr(_memory, "physical_memory", lambda: np.inf)
     _memory.check_class_count(2**60, 2000)
 
 
