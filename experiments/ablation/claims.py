@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.ablation.differences import Group, conditions, difference, groups, of, recall, removed
-from experiments.ablation.table import DRAWN, TITLES, name
+from experiments.ablation.table import DRAWN, TITLES, Group, conditions, difference, groups, name, of, recall, removed
 from experiments.common.claims import Claim, counted, judged, verdict_of
 from experiments.common.pages import committed
 from experiments.common.tables import Interval, Line, number, points, signed

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -83,19 +84,9 @@ def kept(condition: Condition) -> Line:
 def measured(loaded: Loaded, table: ScoreTable, mu: float, setting: Setting, seed: int) -> Line:
     """Return what is measured of a network under one setting."""
     found = interpret(table, mu=mu * setting.times, classes=loaded.classes)
-    result = ablation_study(
-        loaded.model,
-        loaded.test_on,
-        found,
-        table=table,
-        controls=setting.controls,
-        repeats=setting.draws,
-        seed=seed,
-        fill=setting.fill,
-        curve=False,
-        single=False,
-        progress=False,
-    )
+    how: dict[str, Any] = {"controls": setting.controls, "repeats": setting.draws, "fill": setting.fill, "seed": seed}
+    how |= {"curve": False, "single": False, "progress": False}
+    result = ablation_study(loaded.model, loaded.test_on, found, table=table, **how)
     return {
         "mu": mu * setting.times,
         "fill": setting.fill,

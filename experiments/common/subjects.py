@@ -52,21 +52,12 @@ def batches(images: Tensor, labels: Int64, size: int = 100) -> Batches:
 
 def _of(network: FlowerNetwork, name: str, seed: int, mu: float, n_train: int, n_test: int) -> Subject:
     """Return the subject with the first images of either split; the classes come in turn."""
-    ranked = range(min(n_train, len(network.train_on)))
+    ranked = list(range(min(n_train, len(network.train_on))))
     shown = network.first(n_test)
+    train = (stack_images(network.train_on, ranked), network.train_on.labels[ranked])
+    test = (stack_images(network.test_on, shown), network.test_on.labels[shown])
     masks = masks_of(network.test_on, shown) if network.test_on.masks is not None else None
-    return Subject(
-        network=name,
-        seed=seed,
-        model=network.model,
-        classes=network.train_on.classes,
-        train=stack_images(network.train_on, ranked),
-        train_labels=network.train_on.labels[list(ranked)],
-        test=stack_images(network.test_on, shown),
-        test_labels=network.test_on.labels[shown],
-        mu=mu,
-        masks=masks,
-    )
+    return Subject(name, seed, network.model, network.train_on.classes, *train, *test, mu, masks)
 
 
 def flower(variant: str, seed: int, work: Path) -> Subject:

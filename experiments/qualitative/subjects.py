@@ -42,14 +42,9 @@ def _photographed(
     model: nn.Module, table: ScoreTable, classes: Sequence[str], shown: Tensor, measured: Tensor
 ) -> Subject:
     """Return the subject of which photographs are shown."""
-    return Subject(
-        model=model,
-        found=interpret(table, mu=10.0, classes=classes),
-        table=table,
-        shown=shown,
-        measured=measured,
-        pixels=torch.stack([unnormalised(image) for image in shown]),
-    )
+    found = interpret(table, mu=10.0, classes=classes)
+    pixels = torch.stack([unnormalised(image) for image in shown])
+    return Subject(model, found, table, shown, measured, pixels)
 
 
 def photographs(size: int) -> Tensor:
@@ -90,15 +85,9 @@ def flowers(work: Path, options: str) -> Subject:
     which = network.first(63)
     images, _ = network.tested(which)
     plain = load_dataset(f"an8flower-single-6c{options}", split="test", root=work, mean=0.0, std=1.0)
-    return Subject(
-        model=network.model,
-        found=interpret(table, mu=MU, classes=network.train_on.classes),
-        table=table,
-        shown=images[:3],
-        measured=images[3:],
-        pixels=stack_images(plain, which[:3]),
-        masks=masks_of(network.test_on, which),
-    )
+    found = interpret(table, mu=MU, classes=network.train_on.classes)
+    pixels = stack_images(plain, which[:3])
+    return Subject(network.model, found, table, images[:3], images[3:], pixels, masks_of(network.test_on, which))
 
 
 SUBJECTS: dict[str, tuple[str, Callable[[Path, str], Subject]]] = {

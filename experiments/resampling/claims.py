@@ -10,9 +10,18 @@ from experiments.common.claims import Claim, counted, judged, verdict_of
 from experiments.common.maps import RULES
 from experiments.common.pages import committed
 from experiments.common.tables import Interval, Line, points, signed
-from experiments.resampling.effects import Scores, at_best_blur, best_blur, effects, kinds_of, masked, mean, over_blur
+from experiments.resampling.table import (
+    Kinds,
+    Scores,
+    at_best_blur,
+    best_blur,
+    effects,
+    kinds_of,
+    masked,
+    mean,
+    over_blur,
+)
 
-Kinds = dict[tuple[str, str], list[Scores]]
 Gains = dict[tuple[str, ...], Interval]
 
 

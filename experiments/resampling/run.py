@@ -43,14 +43,7 @@ def measured(line: Line, work: Path, *, n_images: int, quick: bool) -> Line:
     return {"images": len(subject.images), "scores": cells(subject, ("guided",) if quick else RULES)}
 
 
-@study(
-    PAGE,
-    "runs/localisation",
-    subjects=SUBJECTS,
-    architectures=ARCHITECTURES,
-    networks="of each kind",
-    work="weights and images of E3",
-)
+@study(PAGE, "runs/localisation", subjects=SUBJECTS, architectures=ARCHITECTURES, work="weights and images of E3")
 def main(
     results: Results,
     work: Path,

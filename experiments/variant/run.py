@@ -2,7 +2,7 @@
 
     python -m experiments.variant.run [--quick]
 
-Every setting of grid.py on E3's small networks (selection.json), the chosen one beside the paper's (confirmation.json),
+All settings of select.py on E3's small networks (selection.json), the chosen one beside the paper's (confirmation.json),
 and whether the petals' brightness explains its gain (reason.json), all resumed. ResNet-20 needs the shared folder.
 --quick takes one network and few images.
 """
@@ -16,8 +16,7 @@ from experiments.common.flower_networks import QUICK
 from experiments.common.runner import Results, command
 from experiments.common.tables import Line
 from experiments.sanity.subjects import resnet20
-from experiments.variant.grid import PAPER, Setting, maps_of
-from experiments.variant.select import Tested, asked, chosen, measured, precision
+from experiments.variant.select import PAPER, Setting, Tested, asked, chosen, maps_of, measured, precision
 from experiments.variant.table import CONTROLS, write_readme
 from interpnet.attribution import attribute
 from interpnet.evaluate import deletion, insertion, iou_auc, pointing_game

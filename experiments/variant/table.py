@@ -12,8 +12,7 @@ from experiments.common.maps import PAPER as PAPER_MAP
 from experiments.common.pages import figure_file, fill
 from experiments.common.tables import Line, commits, emphasised, markdown, minutes, paired, sections, signed
 from experiments.localisation.table import ABSOLUTE
-from experiments.variant.grid import PAPER, Setting
-from experiments.variant.select import alone, chosen, ranked
+from experiments.variant.select import PAPER, Setting, alone, chosen, ranked
 from interpnet.plotting.style import BLUE, VERMILLION
 
 COMMAND = "experiments.variant.run"

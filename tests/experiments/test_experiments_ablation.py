@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.ablation import claims, run, table
-from experiments.ablation.differences import Group, classes_below, difference, groups, recall
+from experiments.ablation.table import Group, classes_below, difference, groups, recall
 from experiments.common.claims import VERDICTS
 from experiments.common.pages import END, begin
 from interpnet.ablation import CONTROLS

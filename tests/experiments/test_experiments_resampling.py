@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from experiments.common.pages import END, begin
-from experiments.resampling import claims, effects, measure, run, table
+from experiments.resampling import claims, measure, run, table
 
 HERE = Path(run.__file__).parent
 
@@ -37,7 +37,7 @@ def line(seed: int, found: dict[str, float], data: str = "single-6c") -> dict[st
 
 
 def test_effects_by_hand() -> None:
-    found = effects.effects([scores(0.3, 0.5, 0.1, 0.2), scores(0.3, 0.5, 0.1, 0.2)], "iou", "guided", "positive/0")
+    found = table.effects([scores(0.3, 0.5, 0.1, 0.2), scores(0.3, 0.5, 0.1, 0.2)], "iou", "guided", "positive/0")
     expected = {
         "channels": 0.25,  # (0.3 + 0.5) / 2 - (0.1 + 0.2) / 2
         "resampling": 0.15,  # (0.5 + 0.2) / 2 - (0.3 + 0.1) / 2
@@ -48,7 +48,7 @@ def test_effects_by_hand() -> None:
     }
     assert {name: round(mean, 9) for name, (mean, _, _) in found.items()} == expected
     assert all(low == pytest.approx(high) for _, low, high in found.values())  # equal networks: no spread
-    apart = effects.effects([scores(0.3, 0.4, 0, 0), scores(0.3, 0.6, 0, 0)], "iou", "guided", "positive/0")
+    apart = table.effects([scores(0.3, 0.4, 0, 0), scores(0.3, 0.6, 0, 0)], "iou", "guided", "positive/0")
     mean, low, high = apart["resampling, channels"]
     assert (mean, high - mean) == (pytest.approx(0.2), pytest.approx(12.706 * 0.1, rel=1e-3))
     assert low == pytest.approx(0.2 - 12.706 * 0.1, rel=1e-3)
@@ -56,11 +56,11 @@ def test_effects_by_hand() -> None:
 
 def test_resampling_is_held_against_the_best_blur() -> None:
     networks = [scores(0.3, 0.5, 0.1, 0.2, blurred=0.45)] * 2
-    best, (mean, _, _) = effects.over_blur(networks, "guided", "channels", "positive")
+    best, (mean, _, _) = table.over_blur(networks, "guided", "channels", "positive")
     assert (best, mean) == (2, pytest.approx(0.05))
-    assert effects.over_blur([scores(0.3, 0.5, 0.1, 0.2)], "guided", "channels", "positive")[0] == 0
+    assert table.over_blur([scores(0.3, 0.5, 0.1, 0.2)], "guided", "channels", "positive")[0] == 0
     # Each at its best: 0.45 (blurred) and 0.5 (as it is) from channels, 0.45 (blurred) twice from the logit.
-    found = effects.effects(effects.at_best_blur(networks, "guided", "positive"), "iou", "guided", "positive/best")
+    found = table.effects(table.at_best_blur(networks, "guided", "positive"), "iou", "guided", "positive/best")
     assert {
         k: round(v[0], 9) for k, v in found.items() if k in {"channels", "resampling, channels", "interaction"}
     } == {

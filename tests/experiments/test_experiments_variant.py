@@ -15,8 +15,19 @@ from sklearn.metrics import average_precision_score
 
 from experiments.common.pages import END, begin
 from experiments.variant import run, table
-from experiments.variant.grid import KS, LAYERS, MUS, PAPER, REDUCTIONS, SEEDS, Setting
-from experiments.variant.select import alone, chosen, precision, ranked
+from experiments.variant.select import (
+    KS,
+    LAYERS,
+    MUS,
+    PAPER,
+    REDUCTIONS,
+    SEEDS,
+    Setting,
+    alone,
+    chosen,
+    precision,
+    ranked,
+)
 from interpnet.explanation import COMBINATIONS
 
 
