@@ -2,7 +2,7 @@
 
     python -m experiments.variant.run [--quick]
 
-All settings of select.py on E3's small networks (selection.json), the chosen one beside the paper's (confirmation.json),
+Settings of select.py on E3's small networks (selection.json), the chosen one beside the paper's (confirmation.json),
 and whether the petals' brightness explains its gain (reason.json), all resumed. ResNet-20 needs the shared folder.
 --quick takes one network and few images.
 """
