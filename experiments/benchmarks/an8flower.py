@@ -2,9 +2,8 @@
 
     python -m experiments.benchmarks.an8flower [--repeats 5] [--images 1200] [--jobs 2] [--out results.json]
 
-A round makes the same images in turn with one process and with several, their start included only in the first round.
-By the clock, and by processor time of one process, which other work on the machine disturbs less; the load average
-before and after stands beside the figures. --out adds to what the file holds.
+A round makes the same images in turn with one process and with several, by the clock and by one process's time, which
+other work on the machine disturbs less; the load average stands beside the figures. --out adds to what the file holds.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
     python -m experiments.benchmarks.collect [--device cuda] [--repeats 7] [--out results.json]
 
-For each network and memory format the bare forward and the forward with scores run in turn on the same
-batches; the table gives the median of the paired ratios. A second part collects 1,000 and 50,000 images
-(of random numbers, made as they are asked for) and gives the process's peak memory for each.
+For each network and memory format the bare forward and the forward with scores run in turn on the same batches; the
+table gives the median of the paired ratios. A second part gives the peak memory of collecting many random images.
 """
 
 from __future__ import annotations

@@ -4,11 +4,9 @@
 
 ResNet-50 with random weights. A round runs, in turn: the bare forward pass (contiguous, as a user runs it, and
 channels_last, as ``explain`` does); ``explain`` with k=3, guided, with and without resampling; three captum
-``NeuronGuidedBackprop`` calls for the same three channels of every image. A figure is the median over rounds of its
-time divided by that round's forward pass, by the clock and by processor time, which other work on the machine disturbs
-less (set OMP_WAIT_POLICY=passive, so that waiting threads do not count). Two choices of channels: all three in the
-last block (the deepest backward there is), and one each in the second, third and fourth stage. Peak memory is that of
-a fresh process for each.
+``NeuronGuidedBackprop`` calls for the same channels. A figure is the median over rounds of its time divided by that
+round's forward pass, by the clock and by processor time, which other work disturbs less (set OMP_WAIT_POLICY=passive,
+so that waiting threads do not count). Peak memory is that of a fresh process for each.
 """
 
 from __future__ import annotations
@@ -33,6 +31,7 @@ from interpnet.interpretation import Interpretation
 from interpnet.support.allocator import keep_freed_memory
 from interpnet.support.io import write_json
 
+#: All channels in the last block (the deepest backward there is), and one in each of three stages.
 CHOICES = {
     "last block": [Channel("layer4.2.relu:2", c) for c in (7, 300, 1100)],
     "three stages": [Channel("layer2.3.relu:2", 7), Channel("layer3.5.relu:2", 300), Channel("layer4.2.relu:2", 1100)],

@@ -2,10 +2,9 @@
 
     python -m experiments.benchmarks.solver_problems [--m 1024] [--classes 50] [--images 20000]
 
-The generated scores imitate what was measured on the CIFAR-10 ResNets (this module as a command prints both side by
-side): non-negative scores that sum to one in each layer; a coefficient of variation around 0.4; correlations that are
-dense but mostly weak, stronger between neighbouring layers than between distant ones; a spectrum that falls like a
-power of its index over three decades; the classes visible in every layer, most in the last ones.
+The generated scores imitate the CIFAR-10 ResNets' (as a command this module prints both side by side): non-negative
+scores that sum to one in each layer; a coefficient of variation around 0.4; dense but mostly weak correlations; a
+spectrum that falls like a power of its index; the classes visible in every layer, most in the last ones.
 """
 
 from __future__ import annotations
@@ -83,11 +82,6 @@ def _score_resnet56(folder: str) -> None:
     collect_scores(trained_resnet(56), DataLoader(images, batch_size=128), out=f"{folder}/scores")
 
 
-def generated(m: int, n_classes: int) -> Problem:
-    """Return a generated problem with 40,960 images."""
-    return Problem(f"{m:,} x {n_classes:,}", generate(m, n_classes, images=40_960))
-
-
 def widths(m: int) -> list[int]:
     """Return layer widths that sum to ``m``: six stages, each twice as wide as the one before, like a ResNet's."""
     unit = m // 64
@@ -95,9 +89,9 @@ def widths(m: int) -> list[int]:
     return [*layers, m - sum(layers)]
 
 
-def generate(m: int, n_classes: int, *, images: int, seed: int = 0) -> Gram:
-    """Sum the Gram matrix of generated scores, block by block."""
-    rng = np.random.default_rng(seed)
+def generated(m: int, n_classes: int, *, images: int = 40_960) -> Problem:
+    """Return a generated problem; its Gram matrix is summed block by block."""
+    rng = np.random.default_rng(0)
     layers = widths(m)
     size = (np.arange(_FACTORS) + 1.0) ** -_DECAY
     size /= np.sqrt((size**2).sum())  # so that the signal has variance 1
@@ -117,7 +111,7 @@ def generate(m: int, n_classes: int, *, images: int, seed: int = 0) -> Gram:
             score = np.exp(a + _SPREAD * signal + _OWN * rng.standard_normal((n, len(a))))
             parts.append(score / score.sum(1, keepdims=True))
         total.add(np.hstack(parts).astype(np.float32), labels)
-    return total.gram()
+    return Problem(f"{m:,} x {n_classes:,}", total.gram())
 
 
 def describe(gram: Gram, layers: list[int]) -> dict[str, float]:
@@ -150,7 +144,7 @@ def describe(gram: Gram, layers: list[int]) -> dict[str, float]:
 def main(*, m: int = 1024, classes: int = 50, images: int = 20000) -> None:
     """Print the real problem's figures beside those of generated ones."""
     real = describe(resnet20().gram, [16] * 7 + [32] * 6 + [64] * 6)
-    made = describe(generate(m, classes, images=images), widths(m))
+    made = describe(generated(m, classes, images=images).gram, widths(m))
     print(f"{'':44} {'ResNet-20':>10} {'generated':>10}")
     for name, value in real.items():
         print(f"{name:44} {value:10.4f} {made[name]:10.4f}")

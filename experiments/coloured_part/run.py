@@ -2,8 +2,7 @@
 
     python -m experiments.coloured_part.run
 
-Nothing is measured here: E3 has measured both overlaps. Reads its results.json, writes the README's table and the
-figure.
+Nothing is measured here: reads the overlaps of E3's results.json, writes the README's table and the figure.
 """
 
 from __future__ import annotations
@@ -37,6 +36,9 @@ class Mark(NamedTuple):
     marks: str  # See :func:`verdict`
 
 
+Marks = dict[tuple[str, str], dict[str, Mark]]  # by kind of network and map
+
+
 def verdict(difference: Interval, part: float, plant: float, controls: tuple[float, float]) -> str:
     """Return which mask a map resembles.
 
@@ -57,7 +59,7 @@ def verdict(difference: Interval, part: float, plant: float, controls: tuple[flo
     return PLANT if difference.below else BETWEEN
 
 
-def marks(lines: list[Line]) -> dict[tuple[str, str], dict[str, Mark]]:
+def marks(lines: list[Line]) -> Marks:
     """Return for each kind of network on double-12c (with two networks or more) what each map marks."""
     found = {}
     for kind, part in kinds_of(x for x in lines if x["variant"] == "double-12c").items():
@@ -74,10 +76,8 @@ def marks(lines: list[Line]) -> dict[tuple[str, str], dict[str, Mark]]:
         rows = {}
         for name, mean in measures.items():
             difference = paired([100 * (n[name]["iou"] - n[name]["iou_plant"]) for n in networks])
-            on_part = 100 * mean["iou"]
-            on_plant = 100 * mean["iou_plant"]
-            word = verdict(difference, on_part, on_plant, best)
-            rows[name] = Mark(on_part, on_plant, mean["pointing"], difference, word)
+            both = (100 * mean["iou"], 100 * mean["iou_plant"])
+            rows[name] = Mark(*both, mean["pointing"], difference, verdict(difference, *both, best))
         found[kind] = rows
     return found
 
@@ -98,7 +98,6 @@ NAMED = {
     "deeplift_revealcancel": (-90, 10),
     "deep_taylor": (60, -6),
 }
-Marks = dict[tuple[str, str], dict[str, Mark]]
 
 
 def table(found: Marks) -> str:

@@ -3,9 +3,8 @@
     python -m experiments.methods.checkerboard
 
 SqueezeNet 1.0 on 32 ImageNet samples (7x7/2 convolution, three 3x3/2 poolings) and ResNet-20 on 200 CIFAR-10 test
-images (3x3/2 convolutions, strided slices). The signal starts at each image's strongest channel of a layer, guided
-rule. A figure is the median over images of the share of spectral energy at the frequencies of a stride: that of the
-first strided layer, and the product of the strides below the layer where that is another one.
+images. The signal starts at each image's strongest channel of a layer, guided rule. A figure is the median over images
+of the share of spectral energy at the frequencies of a stride: the first layer's, and the product of those below.
 """
 
 from __future__ import annotations

@@ -34,13 +34,9 @@ TESTS = {
 
 def tallied(lines: Sequence[Line], measure: str) -> Tally:
     """Return how often the paper's is better beyond the 95 % interval, how often level, and which scalings beat it."""
-    found = [
-        (f"{scale} ({kind})", gain(part, scale, measure))
-        for kind, part in kinds(lines).items()
-        if not np.isnan(values(part, PAPER, measure)).any()
-        for scale in SCALES
-        if scale != PAPER
-    ]
+    known = [(kind, part) for kind, part in kinds(lines).items() if not np.isnan(values(part, PAPER, measure)).any()]
+    others = [scale for scale in SCALES if scale != PAPER]
+    found = [(f"{scale} ({kind})", gain(part, scale, measure)) for kind, part in known for scale in others]
     return tally(found, more=MEASURES[measure][0])
 
 

@@ -117,11 +117,8 @@ def depth_table(lines: list[Line]) -> str:
     parts = kinds(lines)
     rows = []
     for scale in SCALES:
-        row = [scale]
-        for part in parts.values():
-            mean = np.mean([thirds(line["scales"][scale]["layers"][str(DEPTH_AT)]) for line in part], axis=0)
-            row.append(" / ".join(f"{100 * v:.0f}" for v in mean))
-        rows.append(row)
+        layers = [[thirds(x["scales"][scale]["layers"][str(DEPTH_AT)]) for x in part] for part in parts.values()]
+        rows.append([scale, *(" / ".join(f"{100 * v:.0f}" for v in np.mean(part, axis=0)) for part in layers)])
     return markdown(["normalisation", *(TITLES[k] for k in parts)], rows)
 
 

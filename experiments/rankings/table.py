@@ -157,11 +157,9 @@ def few_table(parts: Kinds) -> str:
     for name in [*VARIANTS, *compared(line for lines in parts.values() for line in lines), GREEDY]:
         row = [name]
         for lines in parts.values():
-            cells = ["–", "–"]
-            if name in names(lines):
-                keys = ("own", "selective")
-                cells = [against(gain(lines, name, key, FEW), more=key == "selective") for key in keys]
-            row += cells
+            known = name in names(lines)
+            keys = ("own", "selective")
+            row += [against(gain(lines, name, k, FEW), more=k == "selective") if known else "–" for k in keys]
         rows.append(row)
     head = ["ranking", *(f"{TITLES[k]}, {what}" for k in parts for what in ("own ↓", "selectivity ↑"))]
     return markdown(head, rows)
@@ -171,12 +169,9 @@ def depth_table(parts: Kinds) -> str:
     """Return the mean depth of the first channels of each ranking; of the random ones that of the first draw."""
     rows = []
     for name in names(line for lines in parts.values() for line in lines):
-        row = [name]
-        for lines in parts.values():
-            one = {RANDOM: f"{RANDOM} 0"}.get(name, name)
-            values = [line["depth"][one] for line in lines if one in line["depth"]]
-            row.append(f"{np.mean(values):.2f}" if values else "–")
-        rows.append(row)
+        one = {RANDOM: f"{RANDOM} 0"}.get(name, name)
+        known = [[line["depth"][one] for line in lines if one in line["depth"]] for lines in parts.values()]
+        rows.append([name, *(f"{np.mean(values):.2f}" if values else "–" for values in known)])
     return markdown(["ranking", *(TITLES[k] for k in parts)], rows)
 
 

@@ -68,7 +68,6 @@ def network_statistics(a: Audited) -> dict[str, float]:
     plant = masks_of(a.data, name="plant").numpy()[maps.sum((1, 2)) > 0]
     disc = a.swaps["disc"]
     masked = a.swaps["mask"]
-    difference = standardised(a.table)
     return {
         "context share, largest class": float(max(disc.class_share[np.isfinite(disc.class_share)], default=0.0)),
         "context share, mean": disc.mean_share,
@@ -77,7 +76,7 @@ def network_statistics(a: Audited) -> dict[str, float]:
         "heatmap area": float(np.exp(stats.entropy(shares.reshape(len(shares), -1), axis=1)).mean() / SIZE**2),
         "responses in two groups": _two_groups(a),
         "SpRAy-like clusters": _clusters(a, predicted),
-        "class-activation difference": float(np.abs(difference).max(1).mean()),
+        "class-activation difference": float(np.abs(standardised(a.table)).max(1).mean()),
         "validation error": float((predicted.numpy() != a.data.labels).mean()),
         "random": float(np.random.default_rng([a.subject.seed, 17]).random()),
         "context share, mean (masks)": masked.mean_share,
@@ -161,10 +160,9 @@ def _two_groups(a: Audited) -> float:
     disagrees now and then, a class that relies on it answers some of its own training images as it does others'.
     """
     x = np.asarray(a.table.X, dtype=np.float64)
-    labels = np.asarray(a.table.labels)
     values = []
     for c in range(len(a.found.classes)):
-        response = x[labels == c] @ a.found.coef[c]
+        response = x[np.asarray(a.table.labels) == c] @ a.found.coef[c]
         if response.std() > 0:
             values.append((stats.skew(response) ** 2 + 1) / stats.kurtosis(response, fisher=False))
     return float(np.mean(values or [0.0]))
