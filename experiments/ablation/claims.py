@@ -50,15 +50,12 @@ def _against_random(lines: list[Line], found: Judged, claim: str, figure: str, w
 
 
 def beyond_random(lines: list[Line]) -> Claim:
-    """Judge: a study is won where the class loses more than with both random controls, beyond the 95 % interval.
-
-    What became of a lost study with five times mu, against channels of the same layers, is its reason's test.
-    """
+    """Judge: a study is won where the class loses more than with both random controls, beyond the 95 % interval."""
     found = _judged(lines, "own", DRAWN)
     ends = sorted(found, key=lambda group: found[group]["random-per-layer"].mean)
     words = {}
     for group in found:
-        more = difference(lines, group, "random-per-layer", "own", "5 mu")
+        more = difference(lines, group, "random-per-layer", "own", "5 mu")  # the reason's test
         tried = "" if more is None else f", with 5 mu {points(more)} against random-per-layer"
         words[group] = f"{name(lines, group)} ({removed(lines, group):.1f} channels per class{tried})"
     worst, best = (f"{signed(found[g]['random-per-layer'].times(-1))} ({name(lines, g)})" for g in (ends[0], ends[-1]))
@@ -69,14 +66,12 @@ def beyond_random(lines: list[Line]) -> Claim:
 
 
 def selective(lines: list[Line]) -> Claim:
-    """Judge: a study is won where others' recall less own is above both random controls', beyond the interval.
-
-    What the channels with positive weight alone are, in a lost study, is its reason's test.
-    """
+    """Judge: a study is won where others' recall less own is above both random controls', beyond the interval."""
     found = _judged(lines, "selectivity", DRAWN)
     kept = [100 * s.mean for g in found if (s := recall(lines, g, "relevant", "selectivity")) is not None]
     words = {}
     for group in found:
+        # The reason's test: the channels with positive weight alone.
         alone = difference(lines, group, "random-per-layer", "selectivity", ours="relevant-positive")
         if alone is not None:
             words[group] = f"{name(lines, group)} (those with positive weight {points(alone)} against random-per-layer)"

@@ -122,13 +122,9 @@ def flag_quality(channels: Sequence[dict[str, Any]], key: str, limit: float) -> 
     flagged = values > limit
     # Without a flag there is no precision: 0 / 0.
     with np.errstate(invalid="ignore"):
-        precision = float((truth & flagged).sum() / flagged.sum())
-    return {
-        "auc": float(roc_auc_score(truth, values)),
-        "flagged": float(flagged.sum()),
-        "precision": precision,
-        "recall": float(flagged[truth].mean()),
-    }
+        found = {"precision": (truth & flagged).sum() / flagged.sum(), "recall": flagged[truth].mean()}
+    found |= {"auc": roc_auc_score(truth, values), "flagged": flagged.sum()}
+    return {name: float(value) for name, value in found.items()}
 
 
 def repair_gains(lines: Lines, name: str, split: str) -> list[float]:

@@ -41,18 +41,15 @@ def on_masks(setting: Setting, tested: Tested) -> Line:
 def on_cifar(setting: Setting, work: Path, *, quick: bool) -> Line:
     """Return deletion and insertion on ResNet-20, image by image, for both variants and the controls."""
     subject = resnet20(0, work, n_images=4 if quick else 200, quick=quick)
-    model = subject.model
-    images = subject.images
-    target = subject.labels
-    every = {
-        name: maps_of(one, model, images, target, subject.found)
-        for name, one in (("paper", PAPER), ("chosen", setting))
-    }
-    every |= {name: attribute(model, images, target, name) for name in CONTROLS}
-    line: Line = {"network": "ResNet-20", "n_images": len(images)}
+    asked_of = (subject.model, subject.images, subject.labels)
+    settings = {"paper": PAPER, "chosen": setting}
+    every = {name: maps_of(one, *asked_of, subject.found) for name, one in settings.items()}
+    every |= {name: attribute(*asked_of, name) for name in CONTROLS}
+    line: Line = {"network": "ResNet-20", "n_images": len(subject.images)}
     for name, maps in every.items():
         for measure in (deletion, insertion):
-            scores = measure(model, images, maps, target, steps=_STEPS, controls=(), constant="zero").values
+            how: dict[str, Any] = {"steps": _STEPS, "controls": (), "constant": "zero"}
+            scores = measure(subject.model, subject.images, maps, subject.labels, **how).values
             line.setdefault(name, {})[measure.__name__] = [round(v, 5) for v in scores.tolist()]
     return line
 
