@@ -38,17 +38,34 @@ def line_of(
     seed: int, subject: str = "mnist", layers: tuple[str, ...] = ("all",), **own: list[float]
 ) -> dict[str, object]:
     conditions = [
-        {"name": name.replace("_", "-"), "layers": where, "removed": 3.0, "own": values,
-         "others": [v + 0.2 for v in values], "by_class": [float(np.mean(values)), 0.5]}
+        {
+            "name": name.replace("_", "-"),
+            "layers": where,
+            "removed": 3.0,
+            "own": values,
+            "others": [v + 0.2 for v in values],
+            "by_class": [float(np.mean(values)), 0.5],
+        }
         for where in layers
         for name, values in own.items()
-    ]  # fmt: skip
+    ]
     return {
-        "subject": subject, "seed": seed, "setting": "paper", "mu": 10.0, "fill": "zero", "train_images": 100,
-        "images": 50, "classes": 2, "channels": 20, "channels_a_class": 3.0, "intact": 0.9, "seconds": 6.0,
-        "thirds": {k: [0.5, 0.25, 0.25] for k in ("relevant", "highest", "all")}, "conditions": conditions,
+        "subject": subject,
+        "seed": seed,
+        "setting": "paper",
+        "mu": 10.0,
+        "fill": "zero",
+        "train_images": 100,
+        "images": 50,
+        "classes": 2,
+        "channels": 20,
+        "channels_a_class": 3.0,
+        "intact": 0.9,
+        "seconds": 6.0,
+        "thirds": {k: [0.5, 0.25, 0.25] for k in ("relevant", "highest", "all")},
+        "conditions": conditions,
         "commit": "abc",
-    }  # fmt: skip
+    }
 
 
 ALL = Group("mnist", "all")
@@ -90,8 +107,13 @@ def test_thirds_of_unequal_layers() -> None:
 
 
 def test_the_page_has_a_row_a_group_and_a_figure(tmp_path: Path) -> None:
-    conditions = {"relevant": [0.4], "relevant_positive": [0.5], "random": [0.6, 0.8], "random_per_layer": [0.6, 0.8],
-                  "highest_activation": [0.1]}  # fmt: skip
+    conditions = {
+        "relevant": [0.4],
+        "relevant_positive": [0.5],
+        "random": [0.6, 0.8],
+        "random_per_layer": [0.6, 0.8],
+        "highest_activation": [0.1],
+    }
     lines = [line_of(0, "mnist-fc", ("all", "conv"), **conditions), line_of(0, "single-6c", **conditions)]
     page = tmp_path / "README.md"
     page.write_text(f"words\n{begin(table.PAGE.command)}\nold\n{END}\nmore\n")
@@ -105,8 +127,9 @@ def test_the_page_has_a_row_a_group_and_a_figure(tmp_path: Path) -> None:
 
 
 def study(name: str, seed: int, relevant: float, others: float) -> dict[str, object]:
-    line = line_of(seed, name, relevant=[relevant], random=[0.8, 0.82], random_per_layer=[0.7, 0.72],
-                   highest_activation=[0.1])  # fmt: skip
+    line = line_of(
+        seed, name, relevant=[relevant], random=[0.8, 0.82], random_per_layer=[0.7, 0.72], highest_activation=[0.1]
+    )
     line["conditions"][0]["others"] = [others]  # type: ignore[index]
     return line
 

@@ -32,9 +32,16 @@ def test_a_quick_trial_resumes_and_measures_every_map(tmp_path: Path, monkeypatc
 def line_of(seed: int, variant: str = "single-6c", **iou: float) -> dict[str, object]:
     maps = {name: {"iou": v, "iou_abs": v, "iou_plant": v / 2, "pointing": 1.0} for name, v in iou.items()}
     return {
-        "variant": variant, "architecture": "smallcnn", "seed": seed, "accuracy": 0.99, "channels_a_class": 4.0,
-        "n_images": 6, "seconds": 60.0, "mask_share": 0.1, "maps": maps,
-    }  # fmt: skip
+        "variant": variant,
+        "architecture": "smallcnn",
+        "seed": seed,
+        "accuracy": 0.99,
+        "channels_a_class": 4.0,
+        "n_images": 6,
+        "seconds": 60.0,
+        "mask_share": 0.1,
+        "maps": maps,
+    }
 
 
 def test_the_table_gives_means_and_deviations_over_networks(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def test_a_page_keeps_its_own_words(tmp_path: Path) -> None:
 
 def test_signed_maps_are_white_at_zero_and_a_single_pixel_hides_nothing() -> None:
     values = np.zeros((30, 30))
-    values[0, 0], values[10:, 10:] = 1000.0, 1.0
+    values[0, 0] = 1000.0
+    values[10:, 10:] = 1.0
     drawn, _ = sheet.level(values)
     assert drawn[15, 15] == 1.0
     drawn, colours = sheet.level(np.array([[-2.0, 0.0], [2.0, 1.0]]))

@@ -76,7 +76,8 @@ def test_standardised_columns_have_mean_0_and_spread_1_and_constant_ones_vanish(
 
 def test_a_solution_with_k_channels_is_the_mulasso_at_its_own_radius() -> None:
     rng = np.random.default_rng(1)
-    X, target = rng.random((60, 30)), np.eye(3)[np.arange(60) % 3]
+    X = rng.random((60, 30))
+    target = np.eye(3)[np.arange(60) % 3]
     X[:, :3] += target
     found, gap = scales.solutions(X, target)
     assert gap < 1e-9
@@ -109,7 +110,8 @@ def test_refit_is_least_squares_on_the_chosen_columns_with_an_intercept() -> Non
 def test_cross_validation_sees_only_images_that_did_not_choose() -> None:
     """Labels without any signal: on held-out images no fit is better than the mean."""
     rng = np.random.default_rng(0)
-    X, labels = rng.random((60, 50)), rng.permutation(np.arange(60) % 3)
+    X = rng.random((60, 50))
+    labels = rng.permutation(np.arange(60) % 3)
     found = scales.Scores(X, X, ChannelIndex((("a", 50),)))
     quality = measures.cross_validated(found, labels, np.eye(3)[labels])
     assert quality["10"]["r2_refit"] < 0
@@ -120,11 +122,13 @@ def line_of(seed: int, own: dict[str, float]) -> dict[str, Any]:
     fitted = {str(k): {f"{a}_{b}": 0.5 for a in ("r2", "accuracy") for b in ("lasso", "refit")} for k in scales.COUNTS}
     scale = {
         name: {
-            "gap": 1e-12, "fit": fitted, "layers": {str(k): [0.0, 0.25, 0.75] for k in scales.COUNTS},
+            "gap": 1e-12,
+            "fit": fitted,
+            "layers": {str(k): [0.0, 0.25, 0.75] for k in scales.COUNTS},
             "removal": {"own": [1.0] + [value] * len(scales.COUNTS), "others": [1.0] * (1 + len(scales.COUNTS))},
         }
         for name, value in own.items()
-    }  # fmt: skip
+    }
     return {"network": "mnist", "seed": seed, "scales": scale, "late": scale, "seconds": 60.0, "commit": "abc"}
 
 

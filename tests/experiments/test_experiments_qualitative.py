@@ -91,8 +91,16 @@ def line_of(image: int, level: str, plain: float, resampled: float, iou: float |
     if iou is not None:
         for name, values in maps.items():
             values["iou"] = iou + 0.01 * image if name == "guided, resampled" else 0.1
-    return {"image": image, "class": "x", "level": level, "layer": "a", "channel": 0, "relevant": level != "low",
-            "strided": level != "low", "maps": maps}  # fmt: skip
+    return {
+        "image": image,
+        "class": "x",
+        "level": level,
+        "layer": "a",
+        "channel": 0,
+        "relevant": level != "low",
+        "strided": level != "low",
+        "maps": maps,
+    }
 
 
 def result_of(subject: str, plain: float, resampled: float, iou: float | None = None) -> dict[str, object]:

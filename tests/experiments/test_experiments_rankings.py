@@ -44,7 +44,8 @@ def subject_of(model: nn.Module, images: torch.Tensor, labels: list[int], n_clas
 
 def two_channels() -> nn.Sequential:
     """Channel 0 is the image, channel 1 its negative; class 0 has logit 3 x sum of 0, class 1 that of channel 1."""
-    conv, linear = nn.Conv2d(1, 2, 1, bias=False), nn.Linear(4, 2, bias=False)
+    conv = nn.Conv2d(1, 2, 1, bias=False)
+    linear = nn.Linear(4, 2, bias=False)
     conv.weight.data = torch.tensor([1.0, -2.0]).view(2, 1, 1, 1)
     linear.weight.data = torch.tensor([[3.0, 3.0, -1.0, -1.0], [0.0, 0.0, 1.0, 1.0]])
     return nn.Sequential(conv, nn.ReLU(), nn.Flatten(), linear).eval()
@@ -106,7 +107,8 @@ def test_a_path_ends_where_no_more_channels_can_come() -> None:
 
 def test_correlation_is_numpys_and_a_constant_column_has_none() -> None:
     rng = np.random.default_rng(0)
-    X, target = rng.random((30, 4)), np.eye(2)[rng.integers(0, 2, 30)]
+    X = rng.random((30, 4))
+    target = np.eye(2)[rng.integers(0, 2, 30)]
     X[:, 3] = 5.0
     found = orders.correlations(X, target)
     assert found[1, 2] == pytest.approx(np.corrcoef(X[:, 2], target[:, 1])[0, 1])
@@ -123,7 +125,8 @@ def test_twins_follow_their_channel() -> None:
 
 def test_ridge_and_logistic_weights_find_the_column_that_tells() -> None:
     rng = np.random.default_rng(0)
-    X, labels = rng.random((90, 6)), np.arange(90) % 3
+    X = rng.random((90, 6))
+    labels = np.arange(90) % 3
     X[:, 2] += labels == 1
     for weights in (orders.ridge(X, np.eye(3)[labels]), orders.logistic(X, labels, 3)):
         assert weights.shape == (3, 6)
@@ -170,8 +173,14 @@ def lines_of(ours: list[float], other: list[float]) -> list[dict[str, Any]]:
     """Networks whose own class has these recalls without one channel; nothing happens to the others."""
     return [
         {
-            "network": "mnist", "seed": i, "channels": 8, "ks": [0, 1], "seconds": 60.0, "commit": "abc",
-            "images": {"ranking": 9, "removal": 5}, "depth": {orders.OURS: 0.5, "filter norm": 0.25, "random 0": 0.5},
+            "network": "mnist",
+            "seed": i,
+            "channels": 8,
+            "ks": [0, 1],
+            "seconds": 60.0,
+            "commit": "abc",
+            "images": {"ranking": 9, "removal": 5},
+            "depth": {orders.OURS: 0.5, "filter norm": 0.25, "random 0": 0.5},
             "curves": {
                 orders.OURS: {"own": [1.0, a], "others": [1.0, 1.0]},
                 "filter norm": {"own": [1.0, b], "others": [1.0, 1.0]},
@@ -179,7 +188,7 @@ def lines_of(ours: list[float], other: list[float]) -> list[dict[str, Any]]:
             },
         }
         for i, (a, b) in enumerate(zip(ours, other, strict=True))
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,15 @@ def scores(cp: float, cr: float, lp: float, lr: float, blurred: float = 0.0) -> 
 
 
 def line(seed: int, found: dict[str, float], data: str = "single-6c") -> dict[str, Any]:
-    return {"data": data, "architecture": "smallcnn", "seed": seed, "images": 4, "seconds": 6.0, "commit": "abc",
-            "scores": found}  # fmt: skip
+    return {
+        "data": data,
+        "architecture": "smallcnn",
+        "seed": seed,
+        "images": 4,
+        "seconds": 6.0,
+        "commit": "abc",
+        "scores": found,
+    }
 
 
 def test_effects_by_hand() -> None:
@@ -72,7 +79,9 @@ def test_resampling_is_held_against_the_best_blur() -> None:
 
 def test_maps_are_blurred_before_they_are_scaled_and_combined() -> None:
     raw = torch.zeros(1, 2, 3, 9, 9)
-    raw[0, 0, 0, 4, 4], raw[0, 1, 2, 1, 1], raw[0, 1, 1, 7, 7] = 5.0, 1.0, -3.0
+    raw[0, 0, 0, 4, 4] = 5.0
+    raw[0, 1, 2, 1, 1] = 1.0
+    raw[0, 1, 1, 7, 7] = -3.0
     sharp = measure.combined(raw, "positive")
     assert sharp.nonzero().tolist() == [[0, 1, 1], [0, 4, 4]]  # each channel scaled to 1; negative parts dropped
     assert sharp.max() == sharp[0, 1, 1] == 1

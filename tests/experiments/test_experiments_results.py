@@ -111,7 +111,8 @@ def line(kind: str, seed: int, **iou: float) -> dict[str, object]:
 
 
 def test_the_method_is_held_against_the_best_other_of_each_kind_over_pairs() -> None:
-    one, two = "smallcnn single-6c", "resnet18 single-6c"
+    one = "smallcnn single-6c"
+    two = "resnet18 single-6c"
     lines = [
         line(one, 0, channels_guided_resampled=0.30, guided=0.20, gradcam=0.10, lime=0.35, edge=0.9),
         line(one, 1, channels_guided_resampled=0.32, guided=0.20, gradcam=0.10, lime=0.35, edge=0.9),

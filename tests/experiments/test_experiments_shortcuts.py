@@ -76,16 +76,35 @@ def line_of(number: int, reliance: float, suspicion: float, channels: list[dict[
         "flagged removed (disc)": {"agree": 0.9, "disagree": 1.0 - reliance / 2, "clean": 0.7, "removed": 2},
     }
     return {
-        "number": number, "seed": number, "kind": KINDS[0] if number % 2 else None, "strength": 1.0, "contrast": 0.5,
-        "hidden": 0, "commit": "abc", "seconds": 60.0, "seconds_training": 30.0, "channels": channels,
+        "number": number,
+        "seed": number,
+        "kind": KINDS[0] if number % 2 else None,
+        "strength": 1.0,
+        "contrast": 0.5,
+        "hidden": 0,
+        "commit": "abc",
+        "seconds": 60.0,
+        "seconds_training": 30.0,
+        "channels": channels,
         "behaviour": {"clean": 0.8, "validation": 0.9, "reliance": reliance},
-        "statistics": {table.PROPOSED: suspicion, table.WITH_MASKS: suspicion / 2}, "repairs": repairs,
-    }  # fmt: skip
+        "statistics": {table.PROPOSED: suspicion, table.WITH_MASKS: suspicion / 2},
+        "repairs": repairs,
+    }
 
 
 def channel(disc: float | None, truth: float | None, **more: float) -> dict[str, Any]:
-    return {"class": 0, "column": 0, "layer": "a", "weight": 1.0, "disc": disc, "mask": disc, "outside": 0.1,
-            "difference": 1.0, "truth": truth, **more}  # fmt: skip
+    return {
+        "class": 0,
+        "column": 0,
+        "layer": "a",
+        "weight": 1.0,
+        "disc": disc,
+        "mask": disc,
+        "outside": 0.1,
+        "difference": 1.0,
+        "truth": truth,
+        **more,
+    }
 
 
 def test_relying_begins_at_ten_points() -> None:
@@ -98,7 +117,8 @@ def test_the_area_counts_pairs_in_order() -> None:
     assert area == 0.75
     assert np.isnan(table.auc([True, True], [1.0, 2.0])).all()  # nothing to tell apart
     rng = np.random.default_rng(1)
-    truth, values = rng.random(30) > 0.5, rng.integers(0, 9, 30)
+    truth = rng.random(30) > 0.5
+    values = rng.integers(0, 9, 30)
     assert table.auc(truth.tolist(), values.tolist())[0] == pytest.approx(roc_auc_score(truth, values))
     assert 0 <= low <= area <= high <= 1
     assert table.auc([True, False, True, False] * 5, [1.0, 0.0] * 10) == (1.0, 1.0, 1.0)

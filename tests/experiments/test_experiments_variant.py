@@ -44,7 +44,8 @@ def test_average_precision_by_hand() -> None:
     )
 )
 def test_average_precision_is_scikit_learns(pixels: list[tuple[int, bool]]) -> None:
-    values, mask = np.array([v for v, _ in pixels], dtype=float), np.array([m for _, m in pixels])
+    values = np.array([v for v, _ in pixels], dtype=float)
+    mask = np.array([m for _, m in pixels])
     found = precision(torch.from_numpy(values)[None, None], torch.from_numpy(mask)[None, None])
     assert found.item() == pytest.approx(average_precision_score(mask, values))
 
@@ -67,10 +68,19 @@ def test_a_quick_trial_resumes_and_measures_every_setting(tmp_path: Path, monkey
 
 def line_of(seed: int, **scores: float) -> dict[str, Any]:
     """Return a line with the paper's setting at 0.2 and others changed in one field."""
-    settings = {PAPER: 0.2, Setting(reduction="abs"): scores["abs"], Setting(k=8): scores["k8"],
-                Setting(k=8, reduction="abs"): scores["both"]}  # fmt: skip
-    return {"seed": seed, "n_images": 6, "seconds": 60.0, "accuracy": 1.0,
-            "settings": [{**vars(s), "iou": v, "precision": 2 * v} for s, v in settings.items()]}  # fmt: skip
+    settings = {
+        PAPER: 0.2,
+        Setting(reduction="abs"): scores["abs"],
+        Setting(k=8): scores["k8"],
+        Setting(k=8, reduction="abs"): scores["both"],
+    }
+    return {
+        "seed": seed,
+        "n_images": 6,
+        "seconds": 60.0,
+        "accuracy": 1.0,
+        "settings": [{**vars(s), "iou": v, "precision": 2 * v} for s, v in settings.items()],
+    }
 
 
 def test_the_choice_is_the_best_mean_and_of_equals_the_simplest() -> None:
@@ -87,14 +97,26 @@ def test_the_choice_is_the_best_mean_and_of_equals_the_simplest() -> None:
 def test_tables_and_figure(tmp_path: Path) -> None:
     lines = [line_of(i, abs=0.3 + 0.1 * i, k8=0.2, both=0.25) for i in range(2)]
     flowers = [
-        {"data": "double-12c", "seed": i, "commit": "abc", "seconds": 6.0,
-         "paper": {"iou": 0.2, "precision": 0.5, "pointing": 0.5},
-         "chosen": {"iou": 0.3 + 0.1 * i, "precision": 0.6, "pointing": 0.7}}
+        {
+            "data": "double-12c",
+            "seed": i,
+            "commit": "abc",
+            "seconds": 6.0,
+            "paper": {"iou": 0.2, "precision": 0.5, "pointing": 0.5},
+            "chosen": {"iou": 0.3 + 0.1 * i, "precision": 0.6, "pointing": 0.7},
+        }
         for i in range(2)
-    ]  # fmt: skip
+    ]
     two = {name: {"deletion": [0.2, 0.4], "insertion": [0.6, 0.8]} for name in ("paper", "random", "edge", "center")}
-    cifar = {"data": "cifar10", "network": "ResNet-20", "n_images": 2, "commit": "abc", "seconds": 6.0, **two,
-             "chosen": {"deletion": [0.1, 0.3], "insertion": [0.7, 0.9]}}  # fmt: skip
+    cifar = {
+        "data": "cifar10",
+        "network": "ResNet-20",
+        "n_images": 2,
+        "commit": "abc",
+        "seconds": 6.0,
+        **two,
+        "chosen": {"deletion": [0.1, 0.3], "insertion": [0.7, 0.9]},
+    }
     (tmp_path / "selection.json").write_text(json.dumps(lines))
     (tmp_path / "confirmation.json").write_text(json.dumps([*flowers, cifar]))
     reasons = [
