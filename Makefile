@@ -46,19 +46,20 @@ clean:  ## Remove .venv and all caches; runs/ stays
 	rm -rf $(VENV) $(MINIMUM) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# Python compiles a module when it is first imported: compiling all of torch beforehand takes longer than the tests save.
 # The stamps are made last, so an installation that broke off is begun again.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -e .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -e '.[dev]'
 	@touch $@
 
 $(MINIMUM)/.installed: pyproject.toml tests/helpers/minimum.py
 	$(PYTHON) -m venv $(MINIMUM)
 	$(PYTHON) tests/helpers/minimum.py pyproject.toml > $(MINIMUM)/constraints.txt
-	$(MINIMUM)/bin/python -m pip install --disable-pip-version-check -c $(MINIMUM)/constraints.txt -e '.[dev]'
+	$(MINIMUM)/bin/python -m pip install --disable-pip-version-check --no-compile -c $(MINIMUM)/constraints.txt -e '.[dev]'
 	@touch $@
 
 $(BIN)/python:
