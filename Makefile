@@ -14,7 +14,7 @@ CODE   := interpnet pipelines experiments tests
 .PHONY: help demo test check check-minimum coverage lint types format clean
 
 help:  ## Show what there is to make
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
 
 demo: $(VENV)/.installed  ## Draw flowers, train a small network on them, audit it, and name the report
 	$(BIN)/interpnet demo
