@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.integrate import trapezoid
 
 from experiments.common.pages import Page, figure_file
 from experiments.common.tables import Interval, Line, against, emphasised, markdown, minutes, number, paired
@@ -45,7 +46,7 @@ def area(ks: Sequence[int], values: Sequence[float]) -> float:
     (0.25, 0.5)
     """
     x = np.log2(1 + np.asarray(ks[: len(values)], dtype=float))  # each doubling of k is one unit
-    return float(np.trapezoid(values, x) / (x[-1] - x[0]))
+    return float(trapezoid(values, x) / (x[-1] - x[0]))
 
 
 def curve(line: Line, name: str, key: str) -> list[float]:

@@ -114,7 +114,9 @@ def _checked_target(L: Any, n: int, n_classes: int, first_row: int) -> Target:
         return _finite("L", L, first_row)
     bad = ~np.isfinite(numeric("L", L.data))
     if bad.any():
-        row, column = (int(axis[bad][0]) for axis in L.tocoo().coords)
+        places = L.tocoo()
+        row = int(places.row[bad][0])
+        column = int(places.col[bad][0])
         raise DataError(nonfinite_message("L", L.data[bad][0], first_row + row, column))
     return L.astype(np.float64, copy=False)
 
@@ -227,7 +229,7 @@ class DeviceSums:
             self._lower[start:, part].addmm_(rows[:, start:].T, rows[:, part])
         if sparse.issparse(target):
             coo = target.tocoo()
-            places = torch.from_numpy(np.stack([coo.coords[1], coo.coords[0]]).astype(np.int64))
+            places = torch.from_numpy(np.stack([coo.col, coo.row]).astype(np.int64))
             turned = torch.sparse_coo_tensor(
                 places, torch.from_numpy(coo.data), target.shape[::-1], check_invariants=True
             )
