@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Channel, Output, Trace, beside, check_images, find_sites
+from interpnet.engine import Channel, Output, Trace, beside, find_sites
 from interpnet.errors import InterpNetError
-from interpnet.explanation._heatmap import normalise, reduce_colours
+from interpnet.explanation._heatmap import normalise, reduce_colours, spatial_axes
 from interpnet.explanation._signals import Options, SignalRun
 from interpnet.explanation._starts import OUTPUT
 from interpnet.interpretation import Interpretation
@@ -58,6 +58,9 @@ def explain(
 ) -> Explanation:
     """Explain a batch with one forward pass and k backward passes.
 
+    Signals (B, C, L) get maps (B, k, L), volumes (B, C, D, H, W) maps (B, k, D, H, W). Images without positions (B, C)
+    are a :class:`DataError`.
+
     Parameters
     ----------
     model : nn.Module
@@ -84,7 +87,8 @@ def explain(
     >>> explain(net, torch.rand(4, 1, 5, 5), found, k=1).combined.shape
     torch.Size([4, 5, 5])
     """
-    images = beside(model, check_images(images))
+    axes = spatial_axes(images)
+    images = beside(model, images)
     whole_number(k, "k", least=1)
     one_of(combination, "combination", COMBINATIONS)
     trace = trace or find_sites(model, images, output=output)
@@ -101,7 +105,7 @@ def explain(
     channels = [[channel for channel, _ in row] for row in chosen]
     responses = [[response for _, response in row] for row in chosen]
     result = run.send_back(forward, channels, k)
-    heatmaps = normalise(reduce_colours(result.signals, reduction))
+    heatmaps = normalise(reduce_colours(result.signals, reduction, axes=axes), axes=axes)
     weights = heatmaps.new_zeros(heatmaps.shape[:2])
     for i, row in enumerate(responses):
         weights[i, : len(row)] = weights.new_tensor(row)
@@ -125,7 +129,8 @@ def combine(heatmaps: Tensor, responses: Tensor, combination: str = "max") -> Te
 
     ``responses`` (B, k) are weight times score of each channel, 0 where an image has fewer than k. ``"max"``: the
     pixel-wise maximum (the paper); ``"mean"``: the mean over the channels there are; ``"response"``: the mean weighted
-    by the responses, ``sum_i r_i H_i / sum_i r_i``. An image without a channel has a map of zeros.
+    by the responses, ``sum_i r_i H_i / sum_i r_i``. An image without a channel has a map of zeros. Maps may have any
+    number of axes: (B, k, L) gives (B, L).
 
     Examples
     --------
@@ -140,7 +145,7 @@ def combine(heatmaps: Tensor, responses: Tensor, combination: str = "max") -> Te
     weights = (weights > 0 if combination == "mean" else weights).to(heatmaps)
     total = weights.sum(1, keepdim=True)
     weights = weights / torch.where(total > 0, total, torch.ones_like(total))  # zeros stay zeros
-    return (weights[:, :, None, None] * heatmaps).sum(1)
+    return (weights.view(*weights.shape, *[1] * (heatmaps.dim() - 2)) * heatmaps).sum(1)
 
 
 def _classes(

@@ -5,43 +5,52 @@ Source: Oramas et al., ICLR 2019, section 3.2; docs/method.md, section 5.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 
 import torch
 from torch import Tensor, nn
 
 from interpnet.engine import Channel, Output, Trace, beside, check_images, find_sites
-from interpnet.errors import InterpNetError
+from interpnet.errors import DataError, InterpNetError
 from interpnet.explanation._signals import Options, Signals, backpropagate
 from interpnet.explanation._starts import OUTPUT, Picks, Start, Unit, sites_in
-from interpnet.support.checks import one_of
+from interpnet.support.checks import one_of, whole_number
 
-# From a raw signal (..., C, H, W) to one value per pixel: docs/method.md, section 5.4.
-REDUCTIONS = {
-    "abs": lambda signal: signal.abs().sum(-3),
-    "positive": lambda signal: signal.clamp(min=0).sum(-3),
-    "max": lambda signal: signal.abs().amax(-3),
+# From a raw signal with the colours on a given axis to one value per pixel: docs/method.md, section 5.4.
+REDUCTIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "abs": lambda signal, colours: signal.abs().sum(colours),
+    "positive": lambda signal, colours: signal.clamp(min=0).sum(colours),
+    "max": lambda signal, colours: signal.abs().amax(colours),
 }
 
 
-def reduce_colours(signal: Tensor, reduction: str = "abs") -> Tensor:
+def reduce_colours(signal: Tensor, reduction: str = "abs", *, axes: int = 2) -> Tensor:
     """Reduce a raw signal (..., C, H, W) to one value per pixel (..., H, W).
 
     ``"abs"``: sum over colours of absolute values; ``"positive"``: sum of ``max(signal, 0)``; ``"max"``: the largest
     absolute value (Simonyan et al. 2014). A part darker than what is behind it sends a negative signal, which the
     positive part drops: absolute values mark the known pixels better (``experiments/variant``).
 
+    ``axes`` is the number of spatial axes behind the colours: 1 for (..., C, L), 3 for (..., C, D, H, W). A signal
+    with fewer axes is a :class:`DataError`.
+
     Examples
     --------
     >>> reduce_colours(torch.tensor([[[1.0]], [[-2.0]]]), "abs")
     tensor([[3.]])
     """
-    reduced: Tensor = REDUCTIONS[one_of(reduction, "reduction", REDUCTIONS)](signal)
-    return reduced
+    one_of(reduction, "reduction", REDUCTIONS)
+    axes = whole_number(axes, "axes", least=1)
+    if signal.dim() <= axes:
+        raise DataError(f"signal: shape {tuple(signal.shape)} came; expected colours before {axes} spatial axes")
+    return REDUCTIONS[reduction](signal, -1 - axes)
 
 
-def normalise(maps: Tensor) -> Tensor:
+def normalise(maps: Tensor, *, axes: int = 2) -> Tensor:
     """Min-max normalise each map (..., H, W) to [0, 1]; a constant map becomes zeros.
+
+    ``axes`` is the number of axes of one map: 1 for (..., L), 3 for (..., D, H, W). Fewer or empty axes, and NaN or
+    infinite values, are a :class:`DataError`.
 
     Examples
     --------
@@ -49,8 +58,14 @@ def normalise(maps: Tensor) -> Tensor:
     tensor([[0.0000, 1.0000],
             [0.5000, 0.0000]])
     """
-    low = maps.amin((-2, -1), keepdim=True)
-    span = maps.amax((-2, -1), keepdim=True) - low
+    places = tuple(range(-whole_number(axes, "axes", least=1), 0))
+    if maps.dim() < axes or 0 in maps.shape[-axes:]:
+        raise DataError(f"maps: shape {tuple(maps.shape)} came; expected (..., {axes} axes of positions), none empty")
+    low = maps.amin(places, keepdim=True)
+    span = maps.amax(places, keepdim=True) - low
+    # The comparison below is false for NaN: such a map would become zeros, which look like a finding.
+    if not bool(torch.isfinite(span).all()):
+        raise DataError("maps hold NaN or infinite values; expected finite ones. Check the model's activations")
     scaled = (maps - low) / torch.where(span > 0, span, torch.ones_like(span))  # never divides by zero
     return torch.where(span > 0, scaled, torch.zeros_like(maps))
 
@@ -67,7 +82,7 @@ def channel_signal(
     output: Output | None = None,
     trace: Trace | None = None,
 ) -> Signals:
-    """Return the raw signals (B, k, C, H, W) of given channels.
+    """Return the raw signals (B, k, C, H, W) of given channels; for any number of spatial axes, also none.
 
     The parameters are as in :func:`channel_heatmap`; ``channels`` may also hold a list of starts for every image.
     """
@@ -95,6 +110,8 @@ def channel_heatmap(
 ) -> Tensor:
     """Return (B, H, W): what in each image one channel answers to, in the units of the signal, not normalised.
 
+    Signals (B, C, L) give maps (B, L), volumes (B, C, D, H, W) maps (B, D, H, W).
+
     Parameters
     ----------
     model : nn.Module
@@ -116,7 +133,8 @@ def channel_heatmap(
     trace : Trace, optional
         A trace made before, to save a forward pass.
 
-    An unknown layer or channel is a :class:`LayerError`, a rectifier that escaped the rule a :class:`ModelError`.
+    An unknown layer or channel is a :class:`LayerError`, a rectifier that escaped the rule a :class:`ModelError`,
+    images without positions (B, C) a :class:`DataError`.
 
     Examples
     --------
@@ -125,7 +143,20 @@ def channel_heatmap(
     torch.Size([2, 5, 5])
     """
     options = vars(Options(rectifier, resample, resample_pool, seed, output))
-    return reduce_colours(channel_signal(model, images, channels, trace=trace, **options).signals[:, 0], reduction)
+    axes = spatial_axes(images)
+    signals = channel_signal(model, images, channels, trace=trace, **options).signals[:, 0]
+    return reduce_colours(signals, reduction, axes=axes)
+
+
+def spatial_axes(images: Tensor) -> int:
+    """Return the number of spatial axes of ``images``; a batch without any is a :class:`DataError`."""
+    axes = check_images(images).dim() - 2
+    if axes == 0:
+        raise DataError(
+            f"images: shape {tuple(images.shape)} came, which has no positions to draw a map over; expected "
+            "(B, C, ...) with at least one spatial axis. channel_signal() gives one value for each feature"
+        )
+    return axes
 
 
 def _picks(channels: Start | Sequence[Start] | Picks, batch: int) -> list[list[Start]]:

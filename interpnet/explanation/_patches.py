@@ -24,8 +24,8 @@ from interpnet.engine import (
     evaluating,
     find_sites,
     instrument,
+    placed,
     resolve_device,
-    to_device,
     unwrap,
 )
 from interpnet.scores import ScoreTable
@@ -107,26 +107,27 @@ def average_visualizations(
         return {channel: _average(channel, indices, [], [], keep, colours) for channel, indices in best.items()}
     model = unwrap(model)
     where = resolve_device(device, model)
-    trace = find_sites(model, data[min(wanted)][0][None].to(where), output=output)
-    sites = {channel: trace[channel.layer] for channel in best}
     peaks = {}
-    maxima: dict[str, Tensor] = {}
-    reads = {site.name: partial(_note_maxima, site, maxima) for site in sites.values()}
     order = sorted(wanted)
-    with (
-        evaluating(model),
-        torch.inference_mode(),
-        instrument(model, Instrument(reads=reads)),
-        progress_bar("Averaging crops", len(order), enabled=progress) as advance,
-    ):
-        for start in range(0, len(order), batch_size):
-            part = order[start : start + batch_size]
-            model(to_device(torch.stack([data[i][0] for i in part]), where))
-            for row, i in enumerate(part):
-                for channel in wanted[i]:
-                    flat = int(maxima[channel.layer][row, channel.index])
-                    peaks[i, channel] = tuple(map(int, np.unravel_index(flat, sites[channel].map_shape)))
-            advance(len(part))
+    with placed(model, where) as put:
+        trace = find_sites(model, put(data[order[0]][0][None]), output=output)
+        sites = {channel: trace.usable(channel.layer) for channel in best}
+        maxima: dict[str, Tensor] = {}
+        reads = {site.name: partial(_note_maxima, site, maxima) for site in sites.values()}
+        with (
+            evaluating(model),
+            torch.inference_mode(),
+            instrument(model, Instrument(reads=reads)),
+            progress_bar("Averaging crops", len(order), enabled=progress) as advance,
+        ):
+            for start in range(0, len(order), batch_size):
+                part = order[start : start + batch_size]
+                model(put(torch.stack([data[i][0] for i in part])))
+                for row, i in enumerate(part):
+                    for channel in wanted[i]:
+                        flat = int(maxima[channel.layer][row, channel.index])
+                        peaks[i, channel] = tuple(map(int, np.unravel_index(flat, sites[channel].map_shape)))
+                advance(len(part))
     # A picture is what a person sees; the image itself is normalised for the model.
     picture: Callable[[int], Any] = getattr(data, "picture", None) or (lambda i: data[i][0])
     pictures = {i: np.asarray(picture(i), dtype=np.float32) for i in order}

@@ -120,3 +120,18 @@ def test_errors() -> None:
         average_visualization(model, data, table, Channel("1", 0), top=0)
     with pytest.raises(LayerError, match="unknown layer 'x'"):
         average_visualization(model, data, table, Channel("x", 0))
+
+
+def test_the_network_goes_to_the_device_asked_for_and_comes_back(device: str) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2))
+    images = torch.rand(8, 1, 5, 5)
+    table = collect_scores(net, [(images, torch.zeros(8, dtype=torch.long))], progress=False)
+    data = [(image, 0) for image in images]
+    seen: list[str] = []
+    handle = net.register_forward_pre_hook(lambda _net, args: seen.append(args[0].device.type))
+    here = average_visualization(net, data, table, Channel("1", 0), top=4, progress=False)
+    there = average_visualization(net, data, table, Channel("1", 0), top=4, device=device, progress=False)
+    handle.remove()
+    assert seen[-1] == torch.device(device).type
+    assert next(net.parameters()).device.type == "cpu"
+    np.testing.assert_allclose(there.mean, here.mean, rtol=1e-6)
