@@ -1,0 +1,414 @@
+"""What an ablation measures, against values worked out by hand and loops that remove one list at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from interpnet.ablation import AblationResult, Condition, Passes, ablate, ablation_study, mean_change, others_change
+from interpnet.ablation._result import by_class
+from interpnet.ablation._study import _curve, _Plan
+from interpnet.engine import Channel, ChannelIndex
+from interpnet.interpretation import Interpretation
+from interpnet.scores import ScoreTable
+
+M = 6
+INDEX = ChannelIndex((("relu", M),))
+
+
+class Votes(nn.Module):
+    """Six channels, each the mean of one colour; class c's logit is row c of ``votes`` times the channels."""
+
+    def __init__(self, votes: Any, layers: int = 1) -> None:
+        super().__init__()
+        votes = torch.as_tensor(votes, dtype=torch.float32)
+        self.conv = nn.Conv2d(votes.shape[1], votes.shape[1], 1, bias=False)
+        self.conv.weight.data = torch.eye(votes.shape[1])[:, :, None, None]
+        self.relu = nn.ReLU()
+        self.fc = nn.Linear(votes.shape[1], len(votes), bias=False)
+        self.fc.weight.data = votes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.relu(self.conv(x)).mean((2, 3)))
+
+
+def images_of(levels: Any) -> Tensor:
+    """Return (N, m, 2, 2) of constant colours: the channels' values are the levels (N, m)."""
+    return torch.as_tensor(levels, dtype=torch.float32)[:, :, None, None].expand(-1, -1, 2, 2).clone()
+
+
+def batched(x: Tensor, y: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(x.split(size), y.split(size), strict=True))
+
+
+@contextmanager
+def without(model: nn.Module, columns: Any, fill: Any = 0.0) -> Iterator[None]:
+    with torch.no_grad(), ablate(model, [INDEX[int(c)] for c in columns], fill=fill):
+        yield
+
+
+def recall(model: nn.Module, x: Tensor, y: Tensor, columns: Any, fill: Any = 0.0) -> float:
+    """Return the share of images named rightly without some channels."""
+    with without(model, columns, fill):
+        return float((model(x).argmax(1) == y).double().mean())
+
+
+def noisy_study(seed: int = 0) -> tuple[nn.Module, Tensor, Tensor, Interpretation]:
+    """Three classes, of 30, 20 and 10 images, that a weak network often confuses: no two recalls are equal."""
+    g = torch.Generator().manual_seed(seed)
+    y = torch.tensor([0] * 30 + [1] * 20 + [2] * 10)[torch.randperm(60, generator=g)]
+    x = torch.rand(60, M, generator=g)
+    x[torch.arange(60), y] += 0.4
+    x[torch.arange(60), y + 3] += 0.2
+    votes = torch.cat([torch.eye(3), 0.7 * torch.eye(3)], 1) + 0.2 * torch.rand(3, M, generator=g)
+    coef = np.array([[3.0, 0, 0, 2.0, 0, 0], [0, 3.0, -2.0, 0, 1.0, 0], [0, 0, 0, 0, 0, 1.0]])
+    return Votes(votes).eval(), images_of(x), y, Interpretation(INDEX, coef, ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("size", [60, 7])
+def test_mean_fill_is_the_mean_over_all_images_and_positions(size: int) -> None:
+    """Two images have channel 0 at 1 and six at 3: the mean is 2.5, whatever the batches and the maps' size."""
+    levels = torch.tensor([[1.0, 4.0]] * 2 + [[3.0, 0.0]] * 6)
+    x = images_of(levels)
+    x[:, 0, 0, 0] += 0.5
+    x[:, 0, 1, 1] -= 0.5  # a map that is not constant has the same mean
+    y = torch.tensor([0, 1] * 4)
+    found = Interpretation(ChannelIndex((("relu", 2),)), np.eye(2), ("a", "b"))
+    run = Passes(Votes(torch.eye(2)), batched(x, y, size), found, put=Tensor.cpu, output=None, seed=0)
+    with torch.no_grad():
+        run.fill_with_means()
+    np.testing.assert_allclose(run._removal._fill, [2.5, 1.0])
+
+
+def test_mean_fill_of_units_without_a_map() -> None:
+    class Units(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(2, 2, bias=False)
+            self.first.weight.data = torch.eye(2)
+            self.out = nn.Linear(2, 2, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(torch.relu(self.first(x)))
+
+    x = torch.tensor([[1.0, 4.0], [2.0, -8.0], [6.0, 2.0]])
+    found = Interpretation(ChannelIndex((("relu", 2),)), np.eye(2), ("a", "b"))
+    batches = batched(x, torch.tensor([0, 1, 1]), 2)
+    run = Passes(Units(), batches, found, put=Tensor.cpu, output=None, seed=0)
+    with torch.no_grad():
+        run.fill_with_means()
+    np.testing.assert_allclose(run._removal._fill, [3.0, 2.0])
+
+
+def test_a_study_with_the_mean_fill_by_hand() -> None:
+    """Channel 0 of class a is 3 in its images and 1 in b's. At its mean, 2.5, a's three images lose to b's 2.8."""
+    x = images_of([[3.0, 2.8], [3.0, 2.8], [3.0, 2.0], [1.0, 2.0]])
+    y = torch.tensor([0, 0, 0, 1])
+    found = Interpretation(ChannelIndex((("relu", 2),)), np.array([[1.0, 0.0], [0.0, 0.0]]), ("a", "b"))
+    results = {
+        fill: ablation_study(
+            Votes(torch.eye(2)), batched(x, y, 2), found, controls=(), fill=fill, curve=False, progress=False
+        ).condition("relevant")
+        for fill in ("zero", "mean")
+    }
+    np.testing.assert_allclose(results["zero"].own, [[0.0, 1.0]])
+    np.testing.assert_allclose(results["mean"].own, [[1 / 3, 1.0]])
+    # The other class's image, with channel 0 at 2.5 rather than 1, is named a.
+    np.testing.assert_allclose(results["zero"].others[0, 0], 1.0)
+    np.testing.assert_allclose(results["mean"].others[0, 0], 0.0)
+
+
+def test_each_class_loses_the_channels_that_are_most_active_on_its_own_images() -> None:
+    """The control ranks by the mean over the class's images: over all images channel 5 would be first everywhere."""
+    means = {0: [1, 6, 0, 2, 0, 5], 1: [0, 0, 7, 0, 1, 6], 2: [0, 0, 0, 3, 2, 9]}
+    labels = np.array([0, 1, 2, 2, 2, 2])
+    X = np.array([means[int(c)] for c in labels], dtype=np.float32)
+    table = ScoreTable(X, labels, labels, INDEX, np.arange(6), 3)
+    coef = np.array([[1.0, 1, 0, 0, 0, 0], [1.0, 0, 0, 0, 0, 0], [1.0, 1, 1, 0, 0, 0]])
+    plan = _Plan(Interpretation(INDEX, coef, ("a", "b", "c")), table, (), 1, 0, False, False)
+    everything = np.ones(M, dtype=bool)
+    rng = np.random.default_rng(0)
+    chosen = [plan.columns("highest-activation", c, everything, rng).tolist() for c in range(3)]
+    assert chosen == [[1, 5], [2], [5, 3, 4]]
+    # Among the allowed columns alone; as many as are relevant and allowed.
+    allowed = np.array([True, True, False, False, True, True])
+    assert [plan.columns("highest-activation", c, allowed, rng).tolist() for c in range(3)] == [[1, 5], [5], [5, 4]]
+
+
+def test_the_most_active_channels_of_a_target_matrix_are_those_of_the_predicted_class() -> None:
+    X = np.array([[1, 5], [4, 0]], dtype=np.float32)
+    targets = np.array([[1.0, 0.0], [1.0, 0.0]], dtype=np.float32)
+    index = ChannelIndex((("relu", 2),))
+    table = ScoreTable(X, targets, np.array([1, 0]), index, np.arange(2), 2)
+    plan = _Plan(Interpretation(index, np.eye(2), ("a", "b")), table, (), 1, 0, False, False)
+    rng = np.random.default_rng(0)
+    both = np.ones(2, dtype=bool)
+    assert [plan.columns("highest-activation", c, both, rng).tolist() for c in range(2)] == [[0], [1]]
+
+
+def test_single_channels_one_at_a_time() -> None:
+    """Own loss and the others' change of every single channel, by a loop that removes it from all images."""
+    model, x, y, found = noisy_study()
+    result = ablation_study(model, batched(x, y, 16), found, controls=(), curve=False, progress=False)
+    labels = y.numpy()
+    foreign = Passes(model, batched(x, y, 60), found, put=Tensor.cpu, output=None, seed=0).foreign
+
+    def others(c: int, columns: Any) -> float:
+        """Mean recall of the classes j other than c, over those of their images that are given c's list."""
+        recalls = []
+        for j in range(3):
+            rows = (labels == j) & (foreign == c)
+            if j != c and rows.any():
+                recalls.append(recall(model, x[rows], y[rows], columns))
+        return float(np.mean(recalls))
+
+    changed = 0
+    for c in range(3):
+        assert [effect.channel for effect in result.single[c]] == [channel for channel, _ in found.relevant(c)]
+        for effect in result.single[c]:
+            column = found.channels.position(effect.channel)
+            mine = labels == c
+            own = recall(model, x[mine], y[mine], []) - recall(model, x[mine], y[mine], [column])
+            change = others(c, [column]) - others(c, [])
+            assert effect.weight == found.coef[c, column]
+            assert effect.own_drop == pytest.approx(own)
+            assert effect.others_change == pytest.approx(change)
+            changed += own != 0 and change != 0
+    assert changed >= 3, "the network is too robust to test anything"
+
+
+def test_the_curve_removes_the_largest_weights_and_random_ones_that_are_not_relevant() -> None:
+    model, x, y, found = noisy_study()
+    removed: list[list[list[int]]] = []
+
+    class Listening(Passes):
+        def own(self, lists: Any) -> Any:
+            removed.append([np.asarray(row).tolist() for row in lists] if lists else [])
+            return super().own(lists)
+
+    plan = _Plan(found, None, (), 2, 0, True, False)
+    run = Listening(model, batched(x, y, 60), found, put=Tensor.cpu, output=None, seed=0)
+    with torch.no_grad():
+        curve = _curve(plan, run)
+    assert curve is not None
+    assert curve.k.tolist() == [1, 2, 3]
+    assert removed[:3] == [[[0], [1], [5]], [[0, 3], [1, 2], [5]], [[0, 3], [1, 2, 4], [5]]]
+    assert len(removed) == 3 + 2 * 3
+    for lists in removed[3:]:
+        for c, row in enumerate(lists):
+            assert not set(row) & set(found.columns(c).tolist()), "a random channel is relevant to the class"
+            assert len(row) == len(set(row))
+    # Each draw removes more and more of one order, and the two draws differ.
+    for draw in (removed[3:6], removed[6:9]):
+        for c in range(3):
+            assert [len(lists[c]) for lists in draw] == [min(k, len(found.columns(c))) for k in (1, 2, 3)]
+            assert draw[2][c][: len(draw[0][c])] == draw[0][c]
+            assert draw[2][c][: len(draw[1][c])] == draw[1][c]
+    assert removed[3:6] != removed[6:9]
+    for i, k in enumerate(curve.k):
+        for c in range(3):
+            mine = y == c
+            assert curve.own[i, c] == pytest.approx(recall(model, x[mine], y[mine], found.columns(c)[:k]))
+            for r in range(2):
+                expected = recall(model, x[mine], y[mine], removed[3 + 3 * r + i][c])
+                assert curve.random[i, r, c] == pytest.approx(expected)
+
+
+def test_the_curve_has_at_most_three_draws() -> None:
+    model, x, y, found = noisy_study()
+    for repeats, draws in ((1, 1), (3, 3), (5, 3)):
+        result = ablation_study(model, [(x, y)], found, controls=(), repeats=repeats, single=False, progress=False)
+        assert result.curve is not None
+        assert result.curve.random.shape == (3, draws, 3)
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_conditions_by_a_loop(seed: int) -> None:
+    """Own and others' recall of every condition and draw, for the lists that the plan names."""
+    model, x, y, found = noisy_study()
+    X = x.mean((2, 3)).numpy()
+    table = ScoreTable(X, y.numpy(), y.numpy(), INDEX, np.arange(60), 3)
+    result = ablation_study(
+        model, batched(x, y, 13), found, table=table, repeats=2, seed=seed, curve=False, single=False, progress=False
+    )
+    plan = _Plan(found, table, (), 2, seed, False, False)
+    labels = y.numpy()
+    foreign = Passes(model, [(x, y)], found, put=Tensor.cpu, output=None, seed=seed).foreign
+    everything = np.ones(M, dtype=bool)
+    assert (result.seed, result.repeats, result.n_images, result.fill) == (seed, 2, 60, "zero")
+    assert [c.name for c in result.conditions] == [
+        "relevant",
+        "relevant-positive",
+        "random",
+        "random-per-layer",
+        "highest-activation",
+    ]
+    for condition in result.conditions:
+        draws = 2 if condition.name.startswith("random") else 1
+        assert condition.own.shape == condition.others.shape == (draws, 3)
+        for r in range(draws):
+            for c in range(3):
+                columns = plan.columns(condition.name, c, everything, np.random.default_rng([seed, 2, r, c]))
+                assert condition.removed[c] == len(columns)
+                mine = labels == c
+                assert condition.own[r, c] == pytest.approx(recall(model, x[mine], y[mine], columns))
+                each = []
+                for j in range(3):
+                    rows = (labels == j) & (foreign == c)
+                    if j != c and rows.any():
+                        each.append(recall(model, x[rows], y[rows], columns))
+                assert condition.others[r, c] == pytest.approx(np.mean(each))
+
+
+def test_seeds_decide_the_draws_and_who_loses_whose_channels() -> None:
+    model, x, y, found = noisy_study()
+    runs = [Passes(model, [(x, y)], found, put=Tensor.cpu, output=None, seed=seed).foreign for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert (runs[0] != runs[2]).any()
+    results = [
+        ablation_study(model, [(x, y)], found, controls=("random",), repeats=4, seed=seed, progress=False)
+        for seed in (0, 0, 1)
+    ]
+    plain = [result.to_json() for result in results]
+    assert plain[0] == plain[1]
+    assert plain[0]["conditions"][2]["own"] != plain[2]["conditions"][2]["own"]
+    assert plain[0]["curve"]["random"] != plain[2]["curve"]["random"]
+    # What is not drawn does not depend on the seed.
+    assert plain[0]["conditions"][0]["own"] == plain[2]["conditions"][0]["own"]
+
+
+class Deep(nn.Module):
+    """Two convolutions, then a linear layer with a rectifier: three channels each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 3, 1)
+        self.b = nn.Conv2d(3, 3, 1)
+        self.c = nn.Linear(3, 3)
+        self.out = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.b(torch.relu(self.a(x))))
+        return self.out(torch.relu(self.c(x.mean((2, 3)))))
+
+
+def test_convolutional_layers_are_a_group_of_their_own() -> None:
+    index = ChannelIndex((("relu", 3), ("relu:1", 3), ("relu:2", 3)))
+    coef = np.array([[1.0, 0, 0, 0, 2.0, 0, 3.0, 0, 0], [0, -1.0, 0, 0, 0, 0, 0, 2.0, 1.0]])
+    found = Interpretation(index, coef, ("a", "b"))
+    x = torch.rand(8, 3, 2, 2)
+    y = torch.tensor([0, 1] * 4)
+    result = ablation_study(Deep(), [(x, y)], found, repeats=2, curve=False, single=False, progress=False)
+    removed = {(c.name, c.layers): c.removed.tolist() for c in result.conditions}
+    assert removed == {
+        ("relevant", "all"): [3, 3],
+        ("relevant-positive", "all"): [3, 2],
+        ("random", "all"): [3, 3],
+        ("random-per-layer", "all"): [3, 2],  # of the last layer's three channels two are relevant: one is free
+        ("relevant", "conv"): [2, 1],
+        ("relevant-positive", "conv"): [2, 0],
+        ("random", "conv"): [2, 1],
+        ("random-per-layer", "conv"): [2, 1],
+    }
+    plan = _Plan(found, None, ("random",), 1, 0, False, False)
+    conv = np.array([True] * 6 + [False] * 3)
+    drawn = [plan.columns("random", 0, conv, np.random.default_rng(i)) for i in range(40)]
+    assert set(np.concatenate(drawn).tolist()) == {1, 2, 3, 5}, "every free channel of the group is drawn sometimes"
+
+
+def test_per_layer_controls_draw_from_every_free_channel_of_the_same_layer() -> None:
+    index = ChannelIndex((("relu", 4), ("relu:1", 3)))
+    coef = np.array([[1.0, 0, 0, 0, 0, 2.0, 0]])
+    plan = _Plan(Interpretation(index, coef, ("a",)), None, (), 1, 0, False, False)
+    drawn = [plan.columns("random-per-layer", 0, np.ones(7, dtype=bool), np.random.default_rng(i)) for i in range(40)]
+    assert all(len(row) == 2 and row[0] < 4 <= row[1] for row in drawn)
+    assert {int(row[0]) for row in drawn} == {1, 2, 3}
+    assert {int(row[1]) for row in drawn} == {4, 6}
+
+
+@pytest.mark.parametrize("fill", [0.0, 1.5])
+@pytest.mark.parametrize("axis", [1, 3])
+def test_a_list_for_every_image_is_removed_from_that_image(axis: int, fill: float) -> None:
+    """Channels first and channels last: image 0 loses channel 1, image 1 nothing, image 2 channels 0 and 2."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+            self.lin = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x) if axis == 1 else self.lin(x)
+            return torch.relu(y) + 0.25
+
+    name = "relu"
+    model = Net().eval()
+    x = torch.rand(3, 3, 2, 2) if axis == 1 else torch.rand(3, 2, 2, 3)
+    with torch.no_grad():
+        expected = model(x).movedim(axis, 1).clone()
+        expected[0, 1] = fill + 0.25
+        expected[2, 0] = fill + 0.25
+        expected[2, 2] = fill + 0.25
+        lists = [[Channel(name, 1)], [], [Channel(name, 0), Channel(name, 2)]]
+        with ablate(model, lists, fill=fill):
+            got = model(x).movedim(axis, 1)
+            again = model(x).movedim(axis, 1)
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(again, expected)
+
+
+def condition(own: list[list[float]], others: list[list[float]]) -> Condition:
+    return Condition("random", "all", np.array([1.0, 2.0, 3.0]), np.array(own), np.array(others))
+
+
+def test_means_and_changes_by_hand() -> None:
+    nan = float("nan")
+    made = condition([[1.0, 0.5, nan], [0.0, 0.5, nan]], [[0.5, 0.25, 0.5], [0.75, 0.25, 1.0]])
+    intact = np.array([1.0, 0.5, nan])
+    result = AblationResult(("a", "b", "c"), np.array([4, 2, 0]), intact, "zero", 6, 2, 0, (made,))
+    assert made.mean_own() == pytest.approx(0.5)  # of 0.75 and 0.25
+    assert made.mean_others() == pytest.approx((1.25 / 3 + 2.0 / 3) / 2)
+    np.testing.assert_allclose(by_class(made.own), [0.5, 0.5, nan])
+    # The others of a are b alone, of b are a alone, of c are both.
+    change = others_change(result, made)
+    np.testing.assert_allclose(change, [[0.0, -0.75, -0.25], [0.25, -0.75, 0.25]])
+    mean, (low, high) = mean_change(result, made)
+    rows = [(0.0 - 0.75 - 0.25) / 3, (0.25 - 0.75 + 0.25) / 3]
+    assert mean == pytest.approx(np.mean(rows))
+    half = 12.7062047364 * np.std(rows, ddof=1) / np.sqrt(2)  # Student's t with one degree of freedom
+    assert (low, high) == pytest.approx((mean - half, mean + half))
+    assert result.mean_intact == pytest.approx(0.75)
+
+
+def test_an_empty_class_counts_for_nothing() -> None:
+    """Class c has no images: its recall is unknown, and it is not among the others of a and b."""
+    x = images_of([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+    y = torch.tensor([0, 1, 1])
+    found = Interpretation(ChannelIndex((("relu", 3),)), np.eye(3), ("a", "b", "c"))
+    result = ablation_study(Votes(torch.eye(3)), [(x, y)], found, controls=(), curve=False, progress=False)
+    np.testing.assert_array_equal(result.support, [1, 2, 0])
+    np.testing.assert_allclose(result.intact, [1.0, 1.0, np.nan])
+    np.testing.assert_allclose(result.condition("relevant").own, [[1.0, 0.0, np.nan]])
+    assert np.isfinite(result.condition("relevant").others).any()
+
+
+@pytest.mark.parametrize("output", [None, lambda y: y["logits"]])
+def test_the_models_output_is_taken_by_the_function(output: Callable[[Any], Tensor] | None) -> None:
+    class Named(Votes):
+        def forward(self, x: Tensor) -> Any:
+            logits = super().forward(x)
+            return logits if output is None else {"first": -logits, "logits": logits}
+
+    x = images_of([[1.0, 0.5], [0.5, 1.0]])
+    found = Interpretation(ChannelIndex((("relu", 2),)), np.eye(2), ("a", "b"))
+    result = ablation_study(
+        Named(torch.eye(2)), [(x, torch.tensor([0, 1]))], found, controls=(), output=output, progress=False
+    )
+    np.testing.assert_allclose(result.intact, [1.0, 1.0])
+    np.testing.assert_allclose(result.condition("relevant").own, [[0.0, 0.0]])

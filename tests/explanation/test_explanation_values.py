@@ -1,0 +1,204 @@
+"""Signals and explanations against values worked out by hand, on networks small enough to do so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers.networks import Branches
+from torch import Tensor, nn
+
+from interpnet.engine import Channel, ChannelIndex
+from interpnet.explanation import Unit, channel_heatmap, channel_signal, explain
+from interpnet.interpretation import Interpretation
+
+PIXELS = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+
+
+class Overwriting(nn.Module):
+    """Doubles the image, rectifies it, and overwrites the rectified map."""
+
+    def __init__(self, overwrite: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 1, bias=False)
+        self.conv.weight.data.fill_(2.0)
+        self.overwrite = overwrite
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.conv(x))
+        self.overwrite(y)
+        return torch.cat([y.mean((2, 3)), -y.mean((2, 3))], 1)
+
+
+def zero_a_row(y: Tensor) -> None:
+    y[:, :, 0] = 0.0
+
+
+OVERWRITES = {
+    "product": lambda y: y.mul_(3.0),
+    "sum": lambda y: y.add_(1.0),
+    "clamp": lambda y: y.clamp_(max=2.5),
+    "item": zero_a_row,
+    "copy": lambda y: y.copy_(torch.ones_like(y)),
+    "another rectifier": lambda y: F.hardtanh_(y, 0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("how", OVERWRITES)
+@pytest.mark.parametrize(("seed", "expected"), [("activation", 4 * PIXELS), ("maximum", 4 * PIXELS * (PIXELS == 4))])
+def test_a_signal_starts_with_the_map_as_it_was_made(how: str, seed: str, expected: Tensor) -> None:
+    """A = 2 p, so the signal is A * dA/dp = 4 p, whatever becomes of the map afterwards."""
+    model = Overwriting(OVERWRITES[how]).eval()
+    for rectifier in ("gradient", "guided"):
+        got = channel_signal(model, PIXELS, Channel("relu", 0), rectifier=rectifier, resample=False, seed=seed)
+        torch.testing.assert_close(got.signals[:, 0], expected)
+    found = Interpretation(ChannelIndex((("relu", 1),)), np.ones((2, 1)), ("a", "b"))
+    torch.testing.assert_close(explain(model, PIXELS, found, k=1, seed=seed).signals[:, 0], expected)
+
+
+class TwoLayers(nn.Module):
+    """Maps p and 3 p in the first layer, p and p in the second; the logits are 2 and 1 for every image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 2, 1, bias=False)
+        self.first.weight.data = torch.tensor([1.0, 3.0]).view(2, 1, 1, 1)
+        self.second = nn.Conv2d(2, 2, 1, bias=False)
+        self.second.weight.data = torch.tensor([[1.0, 0.0], [1.0, 0.0]]).view(2, 2, 1, 1)
+        self.out = nn.Linear(2, 2)
+        self.out.weight.data.zero_()
+        self.out.bias.data = torch.tensor([2.0, 1.0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.second(F.relu(self.first(x))))
+        return self.out(x.mean((2, 3)))
+
+
+LAYERS = ChannelIndex((("relu", 2), ("relu:1", 2)))
+SUM = math.sqrt(30.0)  # the norm of PIXELS
+# The scores of the four channels by hand, under each norm and normalisation.
+SCORES = {
+    ("l2", "none"): [SUM, 3 * SUM, SUM, SUM],
+    ("l2", "layer"): [0.25, 0.75, 0.5, 0.5],
+    ("l2", "size"): [SUM / 2, 3 * SUM / 2, SUM / 2, SUM / 2],
+    ("l2sq", "none"): [30.0, 270.0, 30.0, 30.0],
+    ("l2sq", "layer"): [0.1, 0.9, 0.5, 0.5],
+    ("l2sq", "size"): [7.5, 67.5, 7.5, 7.5],
+}
+
+
+@pytest.mark.parametrize(("norm", "normalisation"), SCORES)
+def test_responses_are_weights_times_the_scores_that_the_interpretation_was_made_of(
+    norm: str, normalisation: str
+) -> None:
+    info = {"norm": norm, "normalisation": normalisation}
+    weights = np.array([[1.0, 0.4, 0.9, -1.0], [0.0, 0.0, 0.0, 1.0]])
+    found = Interpretation(LAYERS, weights, ("a", "b"), info=info)
+    result = explain(TwoLayers().eval(), PIXELS, found, k=3)
+    expected = {LAYERS[i]: weights[0, i] * SCORES[norm, normalisation][i] for i in range(3)}
+    best = sorted(expected, key=lambda channel: -expected[channel])
+    assert result.channels == [best]
+    np.testing.assert_allclose(result.responses[0], [expected[channel] for channel in best], rtol=1e-6)
+
+
+@pytest.mark.parametrize("explained", [0, 1])
+def test_the_confidence_is_that_of_the_class_explained(explained: int) -> None:
+    found = Interpretation(LAYERS, np.ones((2, 4)), ("a", "b"))
+    result = explain(TwoLayers().eval(), PIXELS.expand(3, 1, 2, 2), found, classes=explained)
+    assert result.predictions.tolist() == [0, 0, 0]
+    assert result.classes.tolist() == [explained] * 3
+    expected = math.exp(2.0 - explained) / (math.exp(2.0) + math.exp(1.0))
+    np.testing.assert_allclose(result.confidences, [expected] * 3, rtol=1e-6)
+
+
+def test_each_image_is_explained_for_its_own_class() -> None:
+    found = Interpretation(LAYERS, np.diag([1.0, 1.0, 1.0, 1.0])[[1, 2]], ("a", "b"))
+    result = explain(TwoLayers().eval(), PIXELS.expand(3, 1, 2, 2), found, k=1, classes=torch.tensor([1, 0, 1]))
+    assert [row[0] for row in result.channels] == [LAYERS[2], LAYERS[1], LAYERS[2]]
+    first = math.exp(2.0) / (math.exp(2.0) + math.exp(1.0))
+    np.testing.assert_allclose(result.confidences, [1 - first, first, 1 - first], rtol=1e-6)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"rectifier": "gradient"},
+    {"rectifier": "deconvnet"},
+    {"resample": False},
+    {"resample_pool": True},
+    {"seed": "ones"},
+    {"seed": "maximum"},
+]
+BRANCHES = ChannelIndex((("relu", 4), ("relu:3", 6)))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_option_reaches_the_signal(options: dict[str, Any]) -> None:
+    """What ``explain`` and ``channel_heatmap`` show is the signal under the same options, not under the default."""
+    torch.manual_seed(1)
+    model = Branches().eval()
+    model.c.bias.data.fill_(0.5)  # so that no map is of zeros
+    x = torch.randn(2, 2, 32, 32)
+    weights = np.zeros((3, 10))
+    weights[:, 6] = 1.0
+    found = Interpretation(BRANCHES, weights, ("a", "b", "c"))
+    channel = Channel("relu:3", 2)
+    expected = channel_signal(model, x, channel, **options).signals
+    assert float(expected.abs().sum()) > 0
+    assert not torch.equal(expected, channel_signal(model, x, channel).signals)
+    result = explain(model, x, found, k=1, **options)
+    assert result.channels == [[channel], [channel]]
+    torch.testing.assert_close(result.signals, expected)
+    heatmap = channel_heatmap(model, x, channel, **options)
+    torch.testing.assert_close(heatmap, expected[:, 0].abs().sum(1))
+
+
+@pytest.mark.parametrize(("reduction", "expected"), [("abs", 3.0), ("positive", 1.0), ("max", 2.0)])
+def test_the_reduction_reaches_the_heatmap(reduction: str, expected: float) -> None:
+    """Two colours with weights 1 and -2 on an activation of 1: the signal is (1, -2) at that pixel."""
+    model = nn.Sequential(nn.Conv2d(2, 1, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)).eval()
+    model[0].weight.data = torch.tensor([1.0, -2.0]).view(1, 2, 1, 1)
+    x = torch.zeros(1, 2, 2, 2)
+    x[0, 0, 1, 0] = 1.0
+    heatmap = channel_heatmap(model, x, Channel("1", 0), reduction=reduction)
+    assert heatmap.tolist() == [[[0.0, 0.0], [expected, 0.0]]]
+    y = x.clone()
+    y[0, 0, 0, 1] = 0.5
+    found = Interpretation(ChannelIndex((("1", 1),)), np.ones((2, 1)), ("a", "b"))
+    # The pixel of activation 0.5 has half the signal, whatever the reduction.
+    assert explain(model, y, found, k=1, reduction=reduction).heatmaps.tolist() == [[[[0.0, 0.5], [1.0, 0.0]]]]
+
+
+@pytest.mark.parametrize("unit", [0, 1])
+@pytest.mark.parametrize(("seed", "scale"), [("ones", [1.0, 1.0]), ("activation", [5.0, -5.0])])
+def test_the_signal_of_an_output_unit_is_its_gradient_times_its_logit(unit: int, seed: str, scale: list[float]) -> None:
+    """The logits are the mean of 2 p and its negative: 5 and -5, each with gradient 1/2 a pixel in absolute value."""
+    model = Overwriting(lambda y: None).eval()
+    got = channel_signal(model, PIXELS, Unit(unit), rectifier="gradient", seed=seed)
+    sign = 1.0 - 2.0 * unit
+    torch.testing.assert_close(got.signals[:, 0], torch.full((1, 1, 2, 2), 0.5 * sign * scale[unit]))
+    assert got.logits is not None
+    assert got.logits.tolist() == [[5.0, -5.0]]
+
+
+def test_a_model_that_returns_a_dictionary() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = TwoLayers()
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"features": x, "logits": self.net(x)}
+
+    found = Interpretation(ChannelIndex((("net:relu", 2),)), np.ones((2, 2)), ("a", "b"))
+    model = Named().eval()
+    take = lambda y: y["logits"]  # noqa: E731
+    result = explain(model, PIXELS, found, output=take)
+    assert result.predictions.tolist() == [0]
+    heatmap = channel_heatmap(model, PIXELS, Channel("net:relu", 1), output=take)
+    torch.testing.assert_close(heatmap, 9 * PIXELS[:, 0])
+    unit = channel_heatmap(model, PIXELS, Unit(0), output=take)
+    assert unit.tolist() == [[[0.0, 0.0], [0.0, 0.0]]], "nothing of the image reaches these logits"
