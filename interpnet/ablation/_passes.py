@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from interpnet.ablation._checkpoint import Measured
 from interpnet.ablation._removal import Removal
 from interpnet.engine import Instrument, Output, Site, find_sites, instrument, logits_of
-from interpnet.errors import DataError, InterpNetError
+from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation
-from interpnet.scores import sites_of, unpack
-from interpnet.support.types import Float64, Int64
+from interpnet.scores import Loader, RepeatedLoader, sites_of
+from interpnet.support.types import Bools, Float64, Int64
 
 Lists = Sequence[Int64]
 # Batches up to this many bytes are kept: reading images in dozens of passes would take longer than the network does.
 _KEEP_BYTES = 1 << 30
+# Pairs of classes that are counted at a time.
+_BLOCK_CELLS = 1 << 18
 
 
 class Passes:
@@ -29,25 +31,26 @@ class Passes:
     def __init__(
         self,
         model: nn.Module,
-        loader: Iterable[Any],
+        loader: Loader,
         interpretation: Interpretation,
         *,
         put: Callable[[Tensor], Tensor],
         output: Output | None,
         seed: int,
         measured: Measured | None = None,
+        inputs: str | None = None,
+        labels: str | None = None,
     ) -> None:
         self._measured = measured or Measured()
         self._model = model
-        self._loader = loader
         self._put = put
         self._output = output
-        self._kept: list[tuple[Tensor, Tensor]] | None = None
         self.C = len(interpretation.classes)
-        first = next(self._batches(), None)  # the network is traced on real images
-        if first is None:
-            raise DataError("the loader yielded no image; the ablation needs labelled images")
-        trace = find_sites(model, put(first[0]), output=output)
+        self._batches = RepeatedLoader(
+            loader, self.C, keep=_KEEP_BYTES, use="the ablation", inputs=inputs, labels=labels
+        )
+        # The network is traced on real images.
+        trace = find_sites(model, put(self._batches.first_images), output=output)
         if trace.n_outputs != self.C:
             raise InterpNetError(
                 f"the model has {trace.n_outputs} outputs and the interpretation {self.C} classes; "
@@ -55,45 +58,12 @@ class Passes:
             )
         self.sites = sites_of(trace, interpretation.channels)
         self._removal = Removal(self.sites)
-        self.labels = self._first_pass()
+        for _ in self._batches:
+            pass
+        self.labels = self._batches.labels
         self.n = len(self.labels)
         self.support = np.bincount(self.labels, minlength=self.C)
-        # Which other class's channels each image loses in the second pass: docs/method.md, section 6.1.
-        rng = np.random.default_rng([seed, 1])
-        self.foreign = np.zeros(self.n, dtype=np.int64)
-        for c in range(self.C):
-            rows = rng.permutation(np.flatnonzero(self.labels == c))
-            others = rng.permutation([j for j in range(self.C) if j != c])
-            if len(others):  # spread evenly over the other classes
-                self.foreign[rows] = np.resize(others, len(rows))
-
-    def _first_pass(self) -> Int64:
-        """Return the labels, and keep the images if they fit."""
-        labels = []
-        kept = []
-        size = 0
-        for images, y in self._batches():
-            labels.append(y)
-            size += images.nbytes
-            if size <= _KEEP_BYTES:
-                kept.append((images, y))
-        if size <= _KEEP_BYTES:
-            self._kept = kept
-        return torch.cat(labels).numpy()
-
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if self._kept is not None:
-            yield from self._kept
-            return
-        for batch in self._loader:
-            images, labels, _, _ = unpack(batch)
-            if images.shape[0] == 0:  # no image of the batch could be read
-                continue
-            if labels is None or labels.dim() != 1 or labels.is_floating_point():
-                raise DataError("the ablation needs one class number per image; the loader yields other labels or none")
-            if bool(((labels < 0) | (labels >= self.C)).any()):
-                raise DataError(f"a label lies outside the {self.C} classes 0..{self.C - 1}")
-            yield images, labels.cpu()
+        self.foreign = _foreign_classes(self.labels, self.C, seed)
 
     def fill_with_means(self) -> None:
         """Overwrite removed maps with each channel's mean activation instead of zero."""
@@ -107,7 +77,7 @@ class Passes:
             sums[site.name] += means.sum(0).double().cpu()  # float64, for there may be many batches
 
         with instrument(self._model, Instrument(reads={site.name: partial(read, site) for site in self.sites})):
-            for images, _ in self._batches():
+            for images, _ in self._batches:
                 self._model(self._put(images))
         self._removal = Removal(self.sites, torch.cat([sums[site.name] for site in self.sites]).float() / self.n)
 
@@ -117,16 +87,11 @@ class Passes:
         start = 0
         lists = lists or [np.zeros(0, dtype=np.int64)] * self.C
         with instrument(self._model, Instrument(edits=self._removal.edits)):
-            for images, _ in self._batches():
+            for images, _ in self._batches:
                 n = images.shape[0]
                 self._removal.set([lists[c] for c in classes[start : start + n]])
                 results.append(logits_of(self._model(self._put(images)), n, self._output).argmax(1).cpu().numpy())
                 start += n
-        if start != self.n:
-            raise DataError(
-                f"the loader yielded {self.n} images at first and {start} later; pass one that starts again each time, "
-                "such as a DataLoader or a list"
-            )
         return np.concatenate(results)
 
     def own(self, lists: Lists | None) -> Float64:
@@ -144,15 +109,55 @@ class Passes:
 
         def measure() -> Float64:
             right = self.predictions(lists, self.foreign) == self.labels
-            at = self.foreign * self.C + self.labels  # (class whose list is removed, class of the image)
-            hits = np.bincount(at, weights=right, minlength=self.C**2).reshape(self.C, self.C)
-            count = np.bincount(at, minlength=self.C**2).reshape(self.C, self.C)
-            np.fill_diagonal(count, 0)  # a single class is its own foreign one
-            recalls = _ratio(hits, count)
-            known = count > 0  # a class without images counts for nothing
-            return _ratio(np.where(known, recalls, 0.0).sum(1), known.sum(1))
+            return mean_recall_of_others(self.foreign, self.labels, right, self.C)
 
         return self._measured.get("others", lists, measure)
+
+
+def _foreign_classes(labels: Int64, n_classes: int, seed: int) -> Int64:
+    """Return which other class's channels each image loses in the second pass: docs/method.md, section 6.1."""
+    rng = np.random.default_rng([seed, 1])
+    # A stable sort, so that each class's images stand in their own order.
+    images = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=n_classes))[:-1])
+    classes = np.arange(n_classes)
+    foreign = np.zeros(len(labels), dtype=np.int64)
+    # Also for a class without images, so that the draws of the classes after it do not depend on it; after the last
+    # class with images nothing depends on them.
+    for c in range(int(labels.max()) + 1):
+        rows = rng.permutation(images[c])
+        others = rng.permutation(np.delete(classes, c))
+        # Spread evenly over the other classes; a single class has none.
+        if len(others):
+            foreign[rows] = np.resize(others, len(rows))
+    return foreign
+
+
+def mean_recall_of_others(foreign: Int64, labels: Int64, right: Bools, n_classes: int) -> Float64:
+    """Return for each class j the mean, over the other classes, of their recall where j's list was removed (C,).
+
+    ``foreign`` (N,) is the class whose list each image lost and ``labels`` (N,) its own; NaN for a class whose list no
+    image of another class lost. Memory and time grow with the pairs of classes that occur, not with C^2.
+    """
+    means = np.full(n_classes, np.nan)
+    # A single class is its own foreign one.
+    taken = foreign != labels
+    removed, row = np.unique(foreign[taken], return_inverse=True)
+    own = labels[taken]
+    hit = right[taken].astype(np.float64)
+    order = np.argsort(row, kind="stable")
+    per_block = max(1, _BLOCK_CELLS // n_classes)
+    for start in range(0, len(removed), per_block):
+        count = min(per_block, len(removed) - start)
+        lo, hi = np.searchsorted(row[order], [start, start + count])
+        here = order[lo:hi]
+        at = (row[here] - start) * n_classes + own[here]
+        hits = np.bincount(at, weights=hit[here], minlength=count * n_classes).reshape(count, n_classes)
+        images = np.bincount(at, minlength=count * n_classes).reshape(count, n_classes)
+        # A class without images counts for nothing.
+        known = images > 0
+        recalls = _ratio(hits, images)
+        means[removed[start : start + count]] = _ratio(np.where(known, recalls, 0.0).sum(1), known.sum(1))
+    return means
 
 
 def _ratio(hits: Any, count: Any) -> Float64:

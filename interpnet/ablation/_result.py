@@ -253,7 +253,11 @@ def find_condition(result: AblationResult, name: str, layers: str = "all") -> Co
 
 def others_change(result: AblationResult, condition: Condition) -> Float64:
     """Return (R, C): how the mean recall of the other classes changes; negative is a loss."""
-    without = _means(np.delete(result.intact, c) for c in range(len(result.intact)))
+    # The mean recall of the other classes; it is the same for all classes without images, which have none to leave out.
+    without = np.full(len(result.intact), finite_mean(result.intact))
+    finite = np.isfinite(result.intact)
+    known = result.intact[finite]
+    without[finite] = _means(np.delete(known, i) for i in range(len(known)))
     return np.asarray(condition.others - without, np.float64)
 
 

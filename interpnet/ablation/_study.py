@@ -7,10 +7,9 @@ says how two passes over the images measure a condition for all classes at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +22,8 @@ from interpnet.ablation._result import AblationResult, Condition, Curve, SingleE
 from interpnet.engine import Output, Site, evaluating, placed, resolve_device, unwrap
 from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation
-from interpnet.scores import ScoreTable
-from interpnet.support.checks import whole_number
+from interpnet.scores import Loader, ScoreTable
+from interpnet.support.checks import instance_of, listed, optional, text, true_or_false, whole_number
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float64, Int64
 
@@ -32,11 +31,12 @@ Mask = npt.NDArray[np.bool_]
 _Drawn = tuple[str, str, Mask, int]
 CONTROLS = ("random", "random-per-layer", "highest-activation")
 _CURVE_REPEATS = 3  # at most, for each draw of the random curve costs a pass for every point
+_NONE: Int64 = np.zeros(0, dtype=np.int64)
 
 
 def ablation_study(
     model: nn.Module,
-    loader: Iterable[Any],
+    loader: Loader,
     interpretation: Interpretation,
     *,
     table: ScoreTable | None = None,
@@ -52,6 +52,8 @@ def ablation_study(
     progress: bool = True,
     checkpoint: str | os.PathLike[str] | None = None,
     key: str = "",
+    inputs: str | None = None,
+    labels: str | None = None,
 ) -> AblationResult:
     """Measure what removing the relevant channels does, against controls.
 
@@ -64,8 +66,9 @@ def ablation_study(
     model : nn.Module
         Left as it was.
     loader : iterable of (images, labels) batches
-        Labelled images that were not used for training. It is iterated for every pass, so it must start again each
-        time (a DataLoader without shuffling, or a list).
+        Labelled images that were not used for training. Images of up to 1 GiB are kept; beyond that it is iterated for
+        every pass, so it must start again each time with the same images in the same order (a DataLoader without
+        shuffling, or a list), which every pass checks.
     table : ScoreTable, optional
         The training scores; without it the control ``highest-activation`` is left out.
     controls : sequence of str
@@ -83,8 +86,11 @@ def ablation_study(
         Keep every measured recall in this file, so that an interrupted study goes on where it stopped.
     key : str
         Identifies model, images, interpretation and settings: a checkpoint with another key is not used.
+    inputs, labels : str, optional
+        The keys of images and labels where a batch is a dictionary; the common ones are known.
 
-    No image, labels that are no class numbers, or a loader that can be read only once is a :class:`DataError`.
+    No image, labels that are no class numbers, a network with one output, a loader that can be read only once or that
+    yields other images, labels or another order in a later pass is a :class:`DataError`.
 
     Examples
     --------
@@ -95,15 +101,30 @@ def ablation_study(
     >>> ablation_study(net, batches, found, repeats=2, progress=False).conditions[0].name
     'relevant'
     """
-    if fill not in {"zero", "mean"}:
+    if fill not in ("zero", "mean"):
         raise InterpNetError(f"fill={fill!r}; expected 'zero' or 'mean'")
+    true_or_false(progress, "progress")
+    text(key, "key")
+    repeats = whole_number(repeats, "repeats", least=1)
+    seed = whole_number(seed, "seed", least=0)
+    instance_of(interpretation, "interpretation", Interpretation)
     # Made before anything runs, for it refuses wrong arguments.
-    plan = _Plan(interpretation, table, tuple(controls), repeats, seed, curve, single)
+    plan = _Plan(interpretation, table, controls, repeats, seed, curve, single)
     model = unwrap(model)
     where = resolve_device(device, model)
     measured = Measured(checkpoint, key)
     with placed(model, where, memory_format) as put, evaluating(model), torch.inference_mode():
-        run = Passes(model, loader, interpretation, put=put, output=output, seed=seed, measured=measured)
+        run = Passes(
+            model,
+            loader,
+            interpretation,
+            put=put,
+            output=output,
+            seed=plan.seed,
+            measured=measured,
+            inputs=inputs,
+            labels=labels,
+        )
         if fill == "mean":
             run.fill_with_means()
         conditions = plan.conditions(run.sites)
@@ -115,8 +136,8 @@ def ablation_study(
                 intact=intact,
                 fill=fill,
                 n_images=run.n,
-                repeats=repeats,
-                seed=seed,
+                repeats=plan.repeats,
+                seed=plan.seed,
                 conditions=tuple(_condition(plan, run, *condition) for condition in conditions),
                 curve=_curve(plan, run),
                 single=_single(plan, run, intact),
@@ -136,15 +157,35 @@ class _Plan:
     single: bool
 
     def __post_init__(self) -> None:
-        unknown = set(self.controls) - set(CONTROLS)
+        unknown = [control for control in listed(self.controls, "controls") if control not in CONTROLS]
         if unknown:
-            raise InterpNetError(f"controls={sorted(unknown)}; expected some of {', '.join(CONTROLS)}")
-        whole_number(self.repeats, "repeats", least=1)
+            raise InterpNetError(f"controls={unknown}; expected some of {', '.join(CONTROLS)}")
+        optional(instance_of, self.table, "table", ScoreTable)
+        true_or_false(self.curve, "curve")
+        true_or_false(self.single, "single")
 
     @cached_property
     def relevant(self) -> list[Int64]:
         """The columns relevant to each class, by falling ``|weight|``."""
-        return [self.interpretation.columns(c) for c in range(len(self.interpretation.classes))]
+        # Of thousands of classes few may have images, and so weights.
+        weighted = np.count_nonzero(self.interpretation.coef, axis=1)
+        columns = [_NONE] * len(weighted)
+        for c in np.flatnonzero(weighted).tolist():
+            columns[c] = self.interpretation.columns(c)
+        return columns
+
+    @cached_property
+    def weighted(self) -> list[int]:
+        """The classes with a relevant channel."""
+        return [c for c, columns in enumerate(self.relevant) if len(columns)]
+
+    def lists(self, kind: str, allowed: Mask, draw: int) -> list[Int64]:
+        """Return the columns that condition ``kind`` removes for each class in one draw."""
+        lists = [_NONE] * len(self.relevant)
+        for c in self.weighted:
+            # A generator for each draw and class, so that no draw depends on what else is measured.
+            lists[c] = self.columns(kind, c, allowed, np.random.default_rng([self.seed, 2, draw, c]))
+        return lists
 
     @cached_property
     def longest(self) -> int:
@@ -193,7 +234,7 @@ class _Plan:
         if kind == "highest-activation":
             candidates = np.flatnonzero(allowed)
             # This control may draw relevant channels: often they are the active ones.
-            falling = np.argsort(-self._class_means[c][candidates], kind="stable")
+            falling = np.argsort(-self._class_means(c)[candidates], kind="stable")
             return candidates[falling[: len(relevant)]]
         free = allowed.copy()
         free[self.relevant[c]] = False  # a random control never draws a channel that is relevant to the class
@@ -207,14 +248,19 @@ class _Plan:
             parts.append(rng.choice(here, min(count, len(here)), replace=False))
         return np.concatenate(parts)
 
-    @cached_property
-    def _class_means(self) -> list[Float64]:
-        """The mean scores over each class's training images: the strongest ranking of this kind."""
+    def _class_means(self, c: int) -> Float64:
+        """Return the mean scores (m,) over a class's training images: the strongest ranking of this kind."""
         if self.table is None:
             raise InterpNetError("the control 'highest-activation' needs table=, the training scores")
-        # A target matrix names no single class.
-        target = self.table.labels if self.table.labels.ndim == 1 else self.table.predictions
-        return [self.table.channel_means(np.flatnonzero(target == c)) for c in range(len(self.relevant))]
+        if c not in self._means:
+            # A target matrix names no single class.
+            target = self.table.labels if self.table.labels.ndim == 1 else self.table.predictions
+            self._means[c] = self.table.channel_means(np.flatnonzero(target == c))
+        return self._means[c]
+
+    @cached_property
+    def _means(self) -> dict[int, Float64]:
+        return {}
 
 
 def _condition(plan: _Plan, run: Passes, kind: str, layers: str, allowed: Mask, draws: int) -> Condition:
@@ -222,8 +268,7 @@ def _condition(plan: _Plan, run: Passes, kind: str, layers: str, allowed: Mask, 
     own = []
     others = []
     for r in range(draws):
-        # A generator for each draw and class, so that no draw depends on what else is measured.
-        lists = [plan.columns(kind, c, allowed, np.random.default_rng([plan.seed, 2, r, c])) for c in range(run.C)]
+        lists = plan.lists(kind, allowed, r)
         own.append(run.own(lists))
         others.append(run.others(lists))
     removed = np.array([len(columns) for columns in lists], dtype=float)
@@ -237,10 +282,11 @@ def _curve(plan: _Plan, run: Passes) -> Curve | None:
     own = np.stack([run.own([columns[:k] for columns in plan.relevant]) for k in plan.steps])
     random = np.zeros((len(plan.steps), min(plan.repeats, _CURVE_REPEATS), run.C))
     for r in range(random.shape[1]):
-        orders = []
-        for c, relevant in enumerate(plan.relevant):
+        orders = [_NONE] * run.C
+        for c in plan.weighted:
+            relevant = plan.relevant[c]
             pool = np.setdiff1d(np.arange(len(plan.layer_of)), relevant)
-            orders.append(np.random.default_rng([plan.seed, 3, r, c]).permutation(pool)[: len(relevant)])
+            orders[c] = np.random.default_rng([plan.seed, 3, r, c]).permutation(pool)[: len(relevant)]
         for i, k in enumerate(plan.steps):
             random[i, r] = run.own([order[:k] for order in orders])
     return Curve(np.array(plan.steps), own, random)
@@ -250,14 +296,16 @@ def _single(plan: _Plan, run: Passes, intact: Float64) -> dict[int, list[SingleE
     """Remove the first channel of every class at once, then the second, ..."""
     if not plan.single:
         return {}
-    before = run.others([np.zeros(0, dtype=np.int64)] * run.C)  # with nothing removed
+    # With nothing removed.
+    before = run.others([_NONE] * run.C)
     effects: dict[int, list[SingleEffect]] = {c: [] for c in range(run.C)}
     for k in range(plan.longest):
         lists = [columns[k : k + 1] for columns in plan.relevant]
         own_drop = intact - run.own(lists)
         others_change = run.others(lists) - before
-        for c, columns in enumerate(lists):
-            for column in columns.tolist():  # none where a class has no more channels
+        for c in plan.weighted:
+            # None where a class has no more channels.
+            for column in lists[c].tolist():
                 channel = plan.interpretation.channels[column]
                 weight = float(plan.interpretation.coef[c][column])
                 effects[c].append(SingleEffect(channel, weight, float(own_drop[c]), float(others_change[c])))

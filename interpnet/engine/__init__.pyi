@@ -17,6 +17,7 @@ from ._early_stop import stop_forward as stop_forward
 from ._early_stop import stoppable as stoppable
 from ._layout import slices_of as slices_of
 from ._operators import OPERATORS as OPERATORS
+from ._sites import ONE_OUTPUT as ONE_OUTPUT
 from ._sites import Layers as Layers
 from ._sites import Output as Output
 from ._sites import Site as Site

@@ -30,7 +30,7 @@ def resolve_device(device: str | torch.device | None, model: nn.Module | None = 
         return torch.device("cpu")
     try:
         chosen = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ModelError(f"device={device!r} is not a device; expected 'cpu', 'cuda', 'cuda:1', ...") from error
     if chosen.type == "cuda":
         # A driver may list devices that torch cannot use.

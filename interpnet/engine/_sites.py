@@ -21,12 +21,21 @@ from interpnet.engine._graph import Graph, Node
 from interpnet.engine._layout import Field
 from interpnet.engine._trace import Instrument, evaluating, instrument, unwrap
 from interpnet.errors import DataError, LayerError, ModelError, did_you_mean
+from interpnet.support.checks import instance_of, listed
 
 Output = Callable[[Any], Tensor]
 Layers = str | nn.Module | Iterable[str | nn.Module]
 
 #: Kinds that ``layers="all"`` takes; docs/method.md, section 1: the output of every layer.
 LAYER_KINDS = frozenset({"conv", "linear", "norm", "rectifier", "activation", "pool"})
+
+
+#: What a network with one output is told, wherever its classes are counted.
+ONE_OUTPUT = (
+    "the model has one output, the logit z of a binary classifier, where two classes are needed; pass "
+    "output=lambda z: torch.cat([-z, z], 1) / 2 (for z of shape (B,): torch.stack([-z, z], 1) / 2), so that class 1 "
+    "is z > 0 and the softmax is sigmoid(z)"
+)
 
 
 class SiteWarning(UserWarning):
@@ -121,7 +130,8 @@ class Trace:
         if isinstance(layers, str | nn.Module):
             layers = [layers]
         chosen: set[str] = set()
-        for item in layers:
+        for item in listed(layers, "layers", error=LayerError):
+            instance_of(item, "a layer in layers", (str, nn.Module), error=LayerError)
             chosen.update(self._match(item))
         sites = tuple(s for s in self.sites if s.name in chosen)
         if not sites:
@@ -223,9 +233,18 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
 def check_images(images: Tensor) -> Tensor:
     """Return ``images`` if they are a floating-point batch (B, C, ...), else raise :class:`DataError`."""
     if not isinstance(images, Tensor):
-        raise DataError(f"images: a {type(images).__name__} came; expected a Tensor (B, C, H, W)")
+        raise DataError(
+            f"images: a {type(images).__name__} came; expected a Tensor (B, C, H, W) (of an array: torch.from_numpy)"
+        )
+    if images.layout != torch.strided or images.is_nested or images.is_meta:
+        raise DataError(
+            f"images: a tensor of {images.layout} on {images.device} came; expected a dense one with values"
+        )
     if not images.is_floating_point():
-        raise DataError(f"images: dtype {images.dtype} came; expected floating point, normalised as the model wants it")
+        raise DataError(
+            f"images: dtype {images.dtype} came; expected floating point, normalised as the model wants it (bytes: "
+            "images.float() / 255)"
+        )
     if images.dim() < 2 or images.shape[0] == 0:
         raise DataError(f"images: shape {tuple(images.shape)} came; expected (B, C, ...) with at least one image")
     return images
@@ -234,10 +253,17 @@ def check_images(images: Tensor) -> Tensor:
 def logits_of(result: Any, batch: int, output: Output | None) -> Tensor:
     """Return the (B, classes) logits in what a model returned; explain ``output=`` where it is needed."""
     if output is not None:
+        if not callable(output):
+            raise ModelError(f"output is {output!r}; expected a function that takes what the model returns")
         result = output(result)
     if isinstance(result, Tensor):
         if result.dim() == 2 and result.shape[0] == batch:
             return result
+        if result.dim() == 1 and result.shape[0] == batch:
+            raise ModelError(
+                f"the model's output has shape {tuple(result.shape)}; expected logits (B={batch}, classes). As it is, "
+                f"{ONE_OUTPUT}"
+            )
         raise ModelError(
             f"the model's output has shape {tuple(result.shape)}; expected logits (B={batch}, classes). Pass "
             "output=FUNCTION that reduces it, e.g. output=lambda y: y.mean((2, 3)) for a dense prediction"

@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from itertools import chain, pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,17 +31,19 @@ from interpnet.engine import (
     resolve_device,
     unwrap,
 )
-from interpnet.errors import DataError, RunFolderError
+from interpnet.errors import DataError
 from interpnet.gram import GramAccumulator, one_hot
-from interpnet.scores._batches import Loader, checked_labels, image_count, peek, unpack
+from interpnet.scores._batches import Loader, image_count
 from interpnet.scores._reader import ScoreReader
+from interpnet.scores._resume import Fresh, added, fresh_rows, known_fingerprint, opened
 from interpnet.scores._table import ScoreTable, ScoreWriter
-from interpnet.support.io import read_json
+from interpnet.support.checks import instance_of, optional, text, true_or_false, whole_number
 from interpnet.support.progress import progress_bar
 
 # What an interruption may cost: this many images, or the work of this many seconds.
 _COMMIT_ROWS = 2048
 _COMMIT_SECONDS = 20.0
+_MOST_DENSE_CLASSES = 4096
 
 
 def collect_scores(
@@ -61,6 +62,8 @@ def collect_scores(
     autocast: torch.dtype | None = None,
     gram: GramAccumulator | None = None,
     total: int | None = None,
+    inputs: str | None = None,
+    labels: str | None = None,
 ) -> ScoreTable:
     """Collect the scores of every channel for every image in one pass, reducing each feature map where it is made.
 
@@ -72,8 +75,8 @@ def collect_scores(
         Left as it was: mode, parameters, device, hooks.
     loader : iterable of batches, or function
         Batches are (images, labels) with images (B, C, H, W) as the model wants them and labels (B,) class numbers or
-        a (B, classes) target. A function ``start -> iterable`` lets an interrupted collection go on without reading
-        the first ``start`` images again.
+        a (B, classes) target; what else a batch holds is not looked at. It may be a dictionary. A function
+        ``start -> iterable`` lets an interrupted collection go on without reading the first ``start`` images again.
     layers : str, module, or iterable
         As in :meth:`interpnet.engine.Trace.select`.
     norm : {"l2", "l2sq"}
@@ -85,7 +88,8 @@ def collect_scores(
         Default: where the model is.
     out : folder, optional
         Write X there as it grows (float32, memory-mapped on return); without it X is kept in memory. An interrupted
-        collection with the same ``key`` goes on at the last committed rows.
+        collection with the same ``key`` goes on at the last committed rows, whatever the size of the batches; a
+        complete one is opened.
     key : str
         Identifies model, data and settings; a folder with another key is refused.
     progress : bool
@@ -100,10 +104,13 @@ def collect_scores(
         Receives every row, so that the Gram matrices are there when the pass ends; :meth:`ScoreTable.gram` sums later.
     total : int, optional
         Number of images, for the bar, where the loader cannot tell.
+    inputs, labels : str, optional
+        The keys of images and labels where a batch is a dictionary; the common ones are known.
 
-    No image, a label outside the classes, and NaN or infinite activations (the layer and image named) are a
-    :class:`DataError`, a folder of another collection or one that cannot be written a :class:`RunFolderError`; the
-    model's and the layers' errors are those of :func:`interpnet.engine.find_sites`.
+    No image, a label outside the classes, class numbers for a network with one output, NaN or infinite activations (the
+    layer and image named), and images that are not those of an interrupted collection are a :class:`DataError`, a
+    folder of another collection or one that cannot be written a :class:`RunFolderError`; the model's and the layers'
+    errors are those of :func:`interpnet.engine.find_sites`.
 
     Examples
     --------
@@ -112,10 +119,16 @@ def collect_scores(
     >>> collect_scores(net, batches, progress=False).X.shape
     (8, 4)
     """
+    true_or_false(progress, "progress")
+    text(key, "key")
+    total = optional(whole_number, total, "total", least=0)
+    optional(instance_of, gram, "gram", GramAccumulator)
+    optional(instance_of, autocast, "autocast", torch.dtype)
     model = unwrap(model)
     where = resolve_device(device, model)
-    start, batches = _resumed(loader, out)
-    first, batches = peek(batches)  # the network is traced on real images
+    keys = {"inputs": inputs, "labels": labels}
+    # The network is traced on real images.
+    done, begin, first, batches = opened(loader, out, key, **keys)
     cast = nullcontext() if autocast is None else torch.autocast(where.type, autocast)
     if total is None:
         total = image_count(loader)
@@ -128,6 +141,18 @@ def collect_scores(
         if out is not None:
             writer = ScoreWriter(out, reader.channels, trace.n_outputs, key=key, info=info)
         intake = _Intake(writer, trace.n_outputs, gram)
+        if writer.complete:
+            return writer.finish()
+        fresh = fresh_rows(
+            batches,
+            begin,
+            trace.n_outputs,
+            rows=writer.rows,
+            skipped=len(writer.info["skipped"]),
+            fingerprint=known_fingerprint(writer.info),
+            track=out is not None,
+            **keys,
+        )
 
         def score(images: Tensor) -> tuple[Tensor, Tensor]:
             logits = logits_of(model(put(images)), len(images), output)
@@ -138,8 +163,8 @@ def collect_scores(
             instrument(model, Instrument(reads=reader.reads)),
             cast,
         ):
-            advance(start)  # what an earlier run collected
-            launched = _launched(score, batches, start, writer.consumed, trace.n_outputs)
+            advance(done)  # what an earlier run collected
+            launched = _launched(score, fresh)
             # One behind: while a GPU works on a batch, the rows of the one before are taken in.
             for rows, ahead in pairwise(chain(launched, [_NO_ROWS])):
                 intake.take_in(rows, ahead.n, reader.channels)
@@ -148,53 +173,36 @@ def collect_scores(
     return writer.finish()
 
 
-def _resumed(loader: Loader, out: str | os.PathLike[str] | None) -> tuple[int, Iterable[Any]]:
-    """Return (first image, batches); a function is asked for the batches after what is committed."""
-    if not callable(loader):
-        return 0, loader
-    start = 0
-    if out is not None:
-        with suppress(RunFolderError):
-            start = int(read_json(Path(out) / "state.json")["consumed"])
-    return start, loader(start)
-
-
 class _Rows(NamedTuple):
     """What one batch adds."""
 
     n: int
     arrays: tuple[Tensor, ...]  # scores, labels, predictions and indices on any device; none for no rows
+    fingerprint: int
     skipped: list[Any]
     end: int  # counts the images of the data set up to there
 
 
-_NO_ROWS = _Rows(0, (), [], 0)
+_NO_ROWS = _Rows(0, (), 0, [], 0)
 
 
-def _launched(
-    score: Callable[[Tensor], tuple[Tensor, Tensor]], batches: Iterable[Any], end: int, done: int, n_classes: int
-) -> Iterator[_Rows]:
-    """Yield the rows of each batch after the first ``done`` images; on a GPU they are still being computed."""
+def _launched(score: Callable[[Tensor], tuple[Tensor, Tensor]], batches: Iterable[Fresh]) -> Iterator[_Rows]:
+    """Yield the rows that each batch adds; on a GPU they are still being computed."""
     for batch in batches:
-        images, labels, indices, skipped = unpack(batch)
-        n = images.shape[0]
-        start = end
-        end += n + len(skipped)
-        if end <= done:  # committed by an earlier run, and the loader could not start later
-            continue
+        n = len(batch.images) - batch.known
         arrays: tuple[Tensor, ...] = ()
         if n:
-            scores, predictions = score(images)
-            if indices is None:
-                indices = torch.arange(start, start + n)
-            arrays = (scores, checked_labels(labels, n, n_classes, indices), predictions, indices)
-        yield _Rows(n, arrays, skipped, end)
+            scores, predictions = score(batch.images)
+            arrays = (scores[batch.known :], batch.labels, predictions[batch.known :], batch.indices)
+        yield _Rows(n, arrays, batch.fingerprint, batch.skipped, batch.end)
 
 
 class _Memory:
     """The same as :class:`ScoreWriter`, kept in memory."""
 
     consumed = 0
+    rows = 0
+    complete = False
 
     def __init__(self, channels: ChannelIndex, n_classes: int, info: dict[str, Any]) -> None:
         self.info = info
@@ -225,6 +233,11 @@ class _Intake:
         self._gram = gram
         self._end = writer.consumed
         self._dims: int | None = None
+        # Of all rows, so that a later run can tell whether it reads the same images; unknown where an earlier version
+        # wrote the first of them.
+        known = known_fingerprint(writer.info)
+        self._tracked = isinstance(writer, ScoreWriter) and (known is not None or not writer.rows)
+        self._fingerprint = known or "0"
         self._clear()
         for X, labels in writer.committed():
             self._sum(X, labels)
@@ -253,6 +266,7 @@ class _Intake:
                 raise DataError("labels changed between batches from class numbers to a target matrix or back")
             self._blocks.append((X, labels, predictions, indices))
         self._writer.info["skipped"].extend(list(image) for image in rows.skipped)
+        self._fingerprint = added(self._fingerprint, rows.fingerprint)
         self._waiting += rows.n
         self._end = rows.end  # skipped images included, so that no later run reads them again
         late = time.monotonic() - self._since > _COMMIT_SECONDS
@@ -265,9 +279,16 @@ class _Intake:
             X, labels, predictions, indices = (np.concatenate(a) for a in zip(*self._blocks, strict=True))
             self._writer.append(X, labels, predictions, indices)
             self._sum(X, labels)
+        if self._tracked:
+            self._writer.info["fingerprint"] = self._fingerprint
         self._writer.commit(self._end)
         self._clear()
 
     def _sum(self, X: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
-        if self._gram is not None:  # with class numbers themselves, its sums would round differently
-            self._gram.add(X, one_hot(labels, self._n_classes) if labels.ndim == 1 else labels)
+        if self._gram is None:
+            return
+        # With class numbers themselves the sums would round differently from those of a table; with thousands of
+        # classes, though, their matrix would take more memory than the scores.
+        if labels.ndim == 1 and self._n_classes <= _MOST_DENSE_CLASSES:
+            labels = one_hot(labels, self._n_classes)
+        self._gram.add(X, labels)

@@ -155,6 +155,7 @@ class ScoreWriter:
         self.info: dict[str, Any] = self._state["info"]  # notes, saved with the next commit
         self.rows: int = self._state["rows"]
         self.consumed: int = self._state["consumed"]
+        self.complete: bool = self._state["complete"]
         # What was appended after the last commit does not count.
         for name, row in _row_types(self._state).items():
             with (self.folder / name).open("ab") as handle:

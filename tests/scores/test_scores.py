@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from interpnet.datasets import Batch, Skipped
 from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import DataError, InterpNetError, LayerError, ModelError, RunFolderError
 from interpnet.gram import GramAccumulator
@@ -269,13 +270,17 @@ def test_labels_that_change_their_kind(first: Tensor, tmp_path: Path) -> None:
 def test_images_that_could_not_be_read_are_noted_in_order(tmp_path: Path) -> None:
     none = torch.zeros(0, dtype=torch.long)
     parts = [
-        (X[:2], Y[:2], torch.tensor([0, 2]), [(1, "damaged")]),
-        (X[:0], none, none, [(3, "damaged"), (4, "empty")]),
-        (X[2:5], Y[2:5], torch.tensor([5, 6, 7]), []),
+        Batch(X[:2], Y[:2], torch.tensor([0, 2]), [Skipped(1, "b.png", "damaged")]),
+        Batch(X[:0], none, none, [Skipped(3, "d.png", "damaged"), Skipped(4, "e.png", "empty")]),
+        Batch(X[2:5], Y[2:5], torch.tensor([5, 6, 7]), []),
     ]
     for out in (None, tmp_path):
         table = collect_scores(Spelled("module"), parts, out=out, progress=False)
-        assert table.info["skipped"] == [[1, "damaged"], [3, "damaged"], [4, "empty"]]
+        assert table.info["skipped"] == [
+            [1, "b.png", "damaged"],
+            [3, "d.png", "damaged"],
+            [4, "e.png", "empty"],
+        ]
         assert table.indices.tolist() == [0, 2, 5, 6, 7]
     state = json.loads((tmp_path / "state.json").read_text())
     assert (state["rows"], state["consumed"]) == (5, 8)

@@ -1,0 +1,157 @@
+"""Going on with an interrupted collection: which images its rows hold already, and that they are the same ones."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interpnet.errors import DataError, RunFolderError
+from interpnet.scores._batches import Loader, NoImageError, batches_from, checked_labels, peek, unpack
+from interpnet.scores._repeat import image_digests
+from interpnet.support.checks import is_whole
+from interpnet.support.io import read_json
+
+
+class Fresh(NamedTuple):
+    """What one batch adds to the rows there are: the images from ``known`` on, if any, and images left out."""
+
+    images: Tensor  # the whole batch: another size might round otherwise than in a pass without interruption
+    known: int  # the first so many are in the rows already
+    labels: Tensor  # checked, of the others; so are the positions in the data set
+    indices: Tensor
+    fingerprint: int  # of these rows; see row_fingerprint
+    skipped: list[Any]
+    end: int  # counts the images of the data set up to there
+
+
+def opened(
+    loader: Loader, out: str | os.PathLike[str] | None, key: str, **keys: str | None
+) -> tuple[int, int, Tensor, Iterator[Any]]:
+    """Return how many images an earlier run dealt with, where the batches begin, the first images and the batches."""
+    done = _dealt_with(out, key)
+    begin = 0
+    # A function is asked for the images after those. Of a complete collection the first ones tell that it is the same
+    # network; so do they where nothing is left to read.
+    if done and callable(loader) and not _complete(out):
+        begin = done
+    try:
+        first, batches = peek(batches_from(loader, begin), **keys)
+    except NoImageError:
+        if not begin:
+            raise
+        first, _ = peek(batches_from(loader, 0), **keys)
+        batches = iter(())
+    return done, begin, first, batches
+
+
+def _state(out: str | os.PathLike[str] | None) -> dict[str, Any]:
+    state: Any = None
+    if out is not None:
+        with suppress(RunFolderError):
+            state = read_json(Path(out) / "state.json")
+    return state if isinstance(state, dict) else {}
+
+
+def _dealt_with(out: str | os.PathLike[str] | None, key: str) -> int:
+    state = _state(out)
+    consumed = state.get("consumed")
+    # Without a key nothing tells whose rows these are, so they are collected anew.
+    if not key or state.get("key") != key or not is_whole(consumed):
+        return 0
+    return int(consumed)
+
+
+def _complete(out: str | os.PathLike[str] | None) -> bool:
+    return bool(_state(out).get("complete"))
+
+
+def row_fingerprint(images: Tensor, labels: Tensor, first_row: int) -> int:
+    """Return a number (64 bits) for images with their labels in rows from ``first_row`` on.
+
+    The numbers of consecutive rows add up (modulo 2^64), whatever batches they came in.
+    """
+    digests = 3 * image_digests(images) + image_digests(labels)
+    # Odd, so that no bit is lost, and different, so that rows cannot change places.
+    places = 2 * np.arange(first_row, first_row + len(digests), dtype=np.uint64) + 1
+    return int((digests * places).sum(dtype=np.uint64))
+
+
+def known_fingerprint(info: Mapping[str, Any]) -> str | None:
+    """Return the fingerprint of the rows that a table's notes describe, ``None`` where they have none."""
+    found = info.get("fingerprint")
+    if isinstance(found, str) and re.fullmatch("[0-9a-f]{16}", found):
+        return found
+    return None
+
+
+def added(fingerprint: str, more: int) -> str:
+    """Return the sum of a fingerprint in hexadecimal digits and another one."""
+    return f"{(int(fingerprint, 16) + more) % 2**64:016x}"
+
+
+def fresh_rows(
+    batches: Iterable[Any],
+    begin: int,
+    n_classes: int,
+    *,
+    rows: int,
+    skipped: int,
+    fingerprint: str | None,
+    track: bool,
+    inputs: str | None = None,
+    labels: str | None = None,
+) -> Iterator[Fresh]:
+    """Yield what the batches from image ``begin`` on add to the ``rows`` and ``skipped`` images there are.
+
+    Where the batches begin at the first image, the committed ones are left out again, whatever the size of the batches,
+    once they are known to be the same (``fingerprint``, if any); other or fewer ones are a :class:`DataError`.
+    ``track`` asks for the new rows' fingerprints, else they are 0.
+    """
+    left = 0 if begin else rows
+    skips_left = 0 if begin else skipped
+    row = 0 if left else rows
+    seen = 0
+    end = begin
+    for raw in batches:
+        batch = unpack(raw, inputs=inputs, labels=labels)
+        n = batch.images.shape[0]
+        indices = batch.indices
+        if indices is None:
+            indices = torch.arange(end, end + n)
+        end += n + len(batch.skipped)
+        known = min(n, left)
+        left -= known
+        noted = min(len(batch.skipped), skips_left)
+        skips_left -= noted
+        numbers = indices
+        more = 0
+        if n:
+            numbers = checked_labels(batch.labels, n, n_classes, indices).cpu()
+            if known and fingerprint is not None:
+                seen += row_fingerprint(batch.images[:known], numbers[:known], row)
+                if not left and seen % 2**64 != int(fingerprint, 16):
+                    _refuse(rows)
+            row += known
+            if track:
+                more = row_fingerprint(batch.images[known:], numbers[known:], row)
+            row += n - known
+        if known == n and noted == len(batch.skipped):
+            continue
+        yield Fresh(batch.images, known, numbers[known:], indices[known:], more, batch.skipped[noted:], end)
+    if left:
+        _refuse(rows)
+
+
+def _refuse(rows: int) -> None:
+    raise DataError(
+        f"the first {rows} images are not those that an interrupted collection scored; pass the same images in the "
+        "same order (no shuffling, no random augmentation), or delete the folder to collect again"
+    )
