@@ -82,7 +82,7 @@ class Baseline:
 
     # Seconds of each test, with the set-up of what it alone needs.
     seconds: dict[str, float]
-    # For each file and line the tests that run it; "" stands for imports and shared fixtures, hence for all tests.
+    # For each file and line the tests that run it; "" stands for imports, hence for all tests.
     lines: dict[str, dict[int, list[str]]]
     failed: list[str] = field(default_factory=list)
 
@@ -226,6 +226,8 @@ def _enter(copy: Path, root: Path) -> None:
     importlib.invalidate_caches()
 
 
+# Before the name of a fixture, as coverage's context.
+_FIXTURE = "fixture "
 _QUIET = ("-q", "-n0", "-p", "no:cacheprovider", "--no-header", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 
@@ -240,10 +242,13 @@ def _measured(copy: Path, tests: Sequence[str], result: Path) -> int:
     code = pytest.main([*_QUIET, *tests], plugins=[notes])
     cov.stop()
     data = cov.get_data()
-    lines = {
-        str(Path(file).relative_to(copy)): {n: sorted(names) for n, names in data.contexts_by_lineno(file).items()}
-        for file in data.measured_files()
-    }
+    lines = {}
+    for file in data.measured_files():
+        contexts = data.contexts_by_lineno(file)
+        lines[str(Path(file).relative_to(copy))] = {
+            n: sorted({test for name in names for test in notes.users.get(name, [name])})
+            for n, names in contexts.items()
+        }
     # Else pytest did not get as far as the tests.
     if code in {0, 1}:
         result.write_text(
@@ -265,11 +270,15 @@ class _Notes:
         self._cov = cov
         self._now = ""
         self.seconds: dict[str, float] = {}
+        # The tests that ask for each fixture, by the name of its context.
+        self.users: dict[str, list[str]] = {}
         self.failed: list[str] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         self._now = item.nodeid
+        for name in getattr(item, "fixturenames", ()):
+            self.users.setdefault(_FIXTURE + name, []).append(item.nodeid)
         self._cov.switch_context(item.nodeid)
         start = time.monotonic()
         result = yield
@@ -280,9 +289,9 @@ class _Notes:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[None]:
-        # What is made for many tests is made by the first: its lines belong to all of them.
+        # What is made for many tests is made by the first: its lines belong to all that ask for it.
         if fixturedef.scope != "function":
-            self._cov.switch_context("")
+            self._cov.switch_context(_FIXTURE + fixturedef.argname)
         result = yield
         if fixturedef.scope != "function":
             self._cov.switch_context(self._now)
