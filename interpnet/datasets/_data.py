@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -14,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from interpnet.datasets._pixels import READ_ERRORS, BadImageError, reason_of
-from interpnet.datasets._preprocess import Preprocessing, make_preprocessing
-from interpnet.datasets._sources import Source
+from interpnet.datasets._preprocess import Preprocessing, make_preprocessing, require_unit_range
+from interpnet.datasets._sample import look_into_items
+from interpnet.datasets._sources import FolderSource, Source
 from interpnet.datasets._wrapped import DatasetSource
 from interpnet.errors import DataError, InterpNetError
 from interpnet.support.checks import one_of
@@ -33,7 +36,8 @@ class ImageData(Dataset[tuple[Tensor, int]]):
     ``data[i]`` is ``(image, label)``: float32 (C, H, W) normalised for the network, and an int. ``classes`` are the
     names of the classes, in the order of the labels; ``labels`` (N,) int64 are known without reading an image; ``mean``
     and ``std``, one per channel, are what normalisation subtracts and divides by; ``preprocessing`` holds the settings
-    of size and normalisation as JSON-able values.
+    of size and normalisation as JSON-able values; ``notes`` are what a reader of results should know of the images,
+    such as files that were left out.
     """
 
     def __init__(
@@ -49,9 +53,10 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         self.mean = steps.mean
         self.std = steps.std
         # There and back makes lists of tuples, so that a manifest read back equals the one written.
-        self.preprocessing: dict[str, Any] = json.loads(json.dumps(vars(steps)))
+        self.preprocessing: dict[str, Any] = json.loads(json.dumps(steps.settings()))
         self.spec = spec
         self.split = split
+        self.notes = source.notes
         self.on_bad_image = on_bad_image
 
     @classmethod
@@ -67,6 +72,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
         channels: int | None = None,
+        max_value: float | None = None,
         on_bad_image: str = "fail",
         spec: str | None = None,
         split: str = "train",
@@ -87,7 +93,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
             every item is read once.
         names, spec, split : sequence of N str, str, str, optional
             What reports call the images, and how a manifest names the data.
-        image_size, crop, mean, std, channels, on_bad_image
+        image_size, crop, mean, std, channels, max_value, on_bad_image
             As in :func:`load_dataset`.
 
         Examples
@@ -99,12 +105,36 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         >>> len(data), data.labels.tolist(), tuple(data[0][0].shape)
         (4, [0, 1, 1, 0], (1, 8, 8))
         """
-        source = DatasetSource(dataset, classes, labels, names)
-        if channels is None:
-            channels = source.channels_of_first()
-        steps = make_preprocessing(channels=channels, image_size=image_size, crop=crop, mean=mean, std=std)
         spec = spec or f"python:{type(dataset).__name__}"
+        source = DatasetSource(dataset, classes, labels, names, max_value)
+        first, finished = source.first()
+        if channels is None:
+            channels = first
+        steps = make_preprocessing(
+            channels=channels, image_size=image_size, crop=crop, mean=mean, std=std, max_value=max_value
+        )
+        if not finished:
+            require_unit_range(steps.mean, steps.std)
+            look_into_items(source, spec)
         return cls(source, steps, spec=spec, split=split, on_bad_image=on_bad_image)
+
+    @classmethod
+    def from_files(cls, files: Sequence[str | os.PathLike[str]], *, spec: str, **settings: Any) -> ImageData:
+        """Read image files without labels (all are 0), named as given; the settings are those in ``preprocessing``.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> from PIL import Image
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "grey.png"
+        >>> Image.new("L", (4, 2), 51).save(file)
+        >>> data = ImageData.from_files([file], spec="one", channels=1, image_size=None, crop=None, mean=0, std=1)
+        >>> data[0][0].unique(), data[0][0].shape
+        (tensor([0.2000]), torch.Size([1, 2, 4]))
+        """
+        steps = make_preprocessing(**settings)
+        source = FolderSource(Path(), [(os.fspath(file), 0) for file in files], ["any"], max_value=steps.max_value)
+        return cls(source, steps, spec=spec, split="files")
 
     def __len__(self) -> int:
         return len(self.labels)

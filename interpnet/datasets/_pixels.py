@@ -1,4 +1,4 @@
-"""Decode any image file or array to a tensor (C, H, W) of 1 or 3 channels."""
+"""Convert any decoded image or array to a tensor (C, H, W) of the channels that a network takes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,12 @@ READ_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
-_INTEGER_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
+INTEGER_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
+LARGEST_8_BIT = 255
 _LARGEST_16_BIT = 65535
+_COLOUR_MODES = {1: "L", 3: "RGB"}
+# Modes whose bands are inks or coordinates of colours.
+_NO_BANDS = {"CMYK", "LAB", "HSV"}
 # ITU-R 601-2, the weights Pillow and torchvision make a grey image with.
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -55,25 +59,69 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def image_to_tensor(image: Image.Image, channels: int) -> Tensor:
-    """Convert a Pillow image of any mode to (channels, H, W), of 1 or 3 channels: uint8, or float32 in [0, 1].
+def image_to_tensor(image: Image.Image, channels: int, max_value: float | None = None) -> Tensor:
+    """Convert a Pillow image of any mode to (channels, H, W): uint8, or float32 in [0, 1].
 
-    The EXIF orientation is applied. Transparency is dropped, as torchvision's loader does. Integer modes of
-    more than 8 bits are divided by 65535 instead of being clipped at 255 as Pillow's own conversion does.
+    The EXIF orientation is applied. With 1 or 3 channels colours are mixed or grey is repeated, and transparency is
+    dropped, as torchvision's loader does; with any other number the image must have so many bands, transparency
+    included. ``max_value`` is the value of white: by default 255, in integer modes of more than 8 bits 65535 (Pillow's
+    own conversion clips these at 255), and 1 for floats. A value above it is a ValueError.
     """
     image = ImageOps.exif_transpose(image)
-    if image.mode in _INTEGER_MODES or image.mode == "F":
-        top = 1 if image.mode == "F" else _LARGEST_16_BIT
-        deep = np.asarray(image).astype(np.float32) / np.float32(top)
-        # Written so that NaN is refused too.
-        if not (deep.min() >= 0 and deep.max() <= 1):
-            raise ValueError(f"values outside [0, {top}] in an image of mode {image.mode}")
-        return match_channels(torch.from_numpy(deep).unsqueeze(0), channels)
+    if image.mode in INTEGER_MODES or image.mode == "F":
+        return fit_channels(scaled(np.asarray(image)[None], max_value, f"mode {image.mode}"), channels)
     if image.mode in {"P", "PA"} and "transparency" in image.info:
         # Straight to RGB, Pillow warns about a palette whose transparency is a table.
         image = image.convert("RGBA")
-    pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
-    return array_to_tensor(pixels).contiguous()
+    pixels = array_to_tensor(np.array(_in_bands(image, channels))).contiguous()
+    if max_value is None or max_value == LARGEST_8_BIT:
+        return pixels
+    if max_value > LARGEST_8_BIT:
+        raise ValueError(
+            f"it has 8 bits per channel, which end at 255; max_value {max_value:g} (--max-value) is for deeper images"
+        )
+    return scaled(pixels.numpy(), max_value, f"mode {image.mode}")
+
+
+def _in_bands(image: Image.Image, channels: int) -> Image.Image:
+    """Return the image in a mode of ``channels`` bands of 8 bits."""
+    if channels in _COLOUR_MODES:
+        return image.convert(_COLOUR_MODES[channels])
+    plain = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "YCbCr": "RGB"}.get(image.mode)
+    if plain is not None:
+        image = image.convert(plain)
+    if image.mode in _NO_BANDS:
+        raise ValueError(f"it is of mode {image.mode}, expected {channels} bands")
+    if len(image.getbands()) != channels:
+        raise wrong_bands(len(image.getbands()), channels)
+    return image
+
+
+def scaled(pixels: np.ndarray, max_value: float | None, what: str) -> Tensor:
+    """Return pixels (C, H, W) divided by the value of white, float32; a value outside [0, white] is a ValueError."""
+    top = max_value
+    if top is None:
+        top = 1
+        if np.issubdtype(pixels.dtype, np.integer):
+            top = LARGEST_8_BIT if pixels.dtype.itemsize == 1 else _LARGEST_16_BIT
+    unit = pixels.astype(np.float32) / np.float32(top)
+    # Written so that NaN is refused too.
+    if not (unit.min() >= 0 and unit.max() <= 1):
+        raise ValueError(
+            f"values outside [0, {top:g}] in an image of {what}; max_value (--max-value) says which value is white"
+        )
+    return torch.from_numpy(unit)
+
+
+def fit_channels(pixels: Tensor, channels: int) -> Tensor:
+    """Return the bands of a file (C, H, W) as a network wants them: only grey and colour are made of others."""
+    if channels not in _COLOUR_MODES and pixels.shape[0] != channels:
+        raise wrong_bands(pixels.shape[0], channels)
+    return match_channels(pixels, channels)
+
+
+def wrong_bands(have: int, channels: int) -> ValueError:
+    return ValueError(f"it has {have} channels, expected {channels}; channels=N (--channels N) says how many to read")
 
 
 def match_channels(pixels: Tensor, channels: int) -> Tensor:
@@ -90,7 +138,7 @@ def match_channels(pixels: Tensor, channels: int) -> Tensor:
         weights = torch.tensor(_LUMA).view(3, 1, 1)
         grey = (pixels.float() * weights).sum(0, keepdim=True)
         return grey if pixels.is_floating_point() else grey.round().to(pixels.dtype)
-    raise ValueError(f"it has {have} channels, expected {channels}")
+    raise wrong_bands(have, channels)
 
 
 def array_to_tensor(pixels: np.ndarray | Tensor) -> Tensor:

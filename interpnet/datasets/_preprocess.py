@@ -13,11 +13,13 @@ from torch import Tensor
 
 from interpnet.datasets._pixels import match_channels
 from interpnet.errors import DataError
-from interpnet.support.checks import is_whole, whole_number
+from interpnet.support.checks import is_number, is_whole, positive_number, whole_number
 
 Size = tuple[int, int]
 # An image one pixel wide, resized by its shorter side, can explode; nothing sensible is larger than this.
 _MOST_PIXELS = 2**28
+# Of pixels in [0, 1]; in units of 255, mean and std of any photographs are above these.
+_LARGEST = {"mean": 2.0, "std": 5.0}
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class Preprocessing:
     crop: Size | None  # height and width of the centre that is cut out after resizing
     mean: tuple[float, ...]  # one per channel, like std
     std: tuple[float, ...]
+    max_value: float | None = None  # the value of white in files, where it is not the largest of their type
+
+    def settings(self) -> dict[str, Any]:
+        """Return what :func:`make_preprocessing` made it of; ``max_value`` only where it was given."""
+        return {name: value for name, value in vars(self).items() if name != "max_value" or value is not None}
 
     def shape(self, pixels: Tensor) -> Tensor:
         """Channels, size and crop: (C, H, W) of any type to float32 (channels, H', W') in [0, 1].
@@ -65,6 +72,7 @@ def make_preprocessing(
     crop: int | Sequence[int] | None,
     mean: float | Sequence[float],
     std: float | Sequence[float],
+    max_value: float | None = None,
 ) -> Preprocessing:
     """Check a user's settings and complete them; a value of the wrong kind, count or range is a DataError.
 
@@ -91,7 +99,20 @@ def make_preprocessing(
     stds = _per_channel("std", std, channels)
     if min(stds) <= 0:
         raise DataError(f"std is {stds}, expected positive numbers")
-    return Preprocessing(channels, size, cut, means, stds)
+    if max_value is not None:
+        max_value = positive_number(max_value, "max_value", error=DataError)
+    return Preprocessing(channels, size, cut, means, stds, max_value)
+
+
+def require_unit_range(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raise a DataError where mean or std are those of pixels from 0 to 255: all images would become nearly equal."""
+    for name, values in (("mean", mean), ("std", std)):
+        if max(abs(value) for value in values) > _LARGEST[name]:
+            shown = ",".join(f"{value / 255:.4g}" for value in values)
+            raise DataError(
+                f"{name} is {','.join(f'{value:g}' for value in values)}, expected values for pixels in [0, 1]; "
+                f"divide it by 255, as mean and std of pixels from 0 to 255: {name}={shown} (--{name} {shown})"
+            )
 
 
 def _pair(name: str, value: int | Sequence[int] | None) -> Size | None:
@@ -108,9 +129,12 @@ def _pair(name: str, value: int | Sequence[int] | None) -> Size | None:
 def _per_channel(name: str, value: float | Sequence[float], channels: int) -> tuple[float, ...]:
     try:
         # Numbers one by one: a nested list must not be flattened.
-        numbers = tuple(float(number) for number in np.atleast_1d(value))
-    except (TypeError, ValueError) as error:
+        given = list(np.atleast_1d(value))
+    except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{name} is {value!r}, expected numbers") from error
+    if not all(is_number(number) for number in given):
+        raise DataError(f"{name} is {value!r}, expected numbers")
+    numbers = tuple(map(float, given))
     if len(numbers) == 1:
         numbers *= channels
     if len(numbers) != channels or not all(math.isfinite(number) for number in numbers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import numpy as np
 from interpnet.datasets._an8flower.dataset import an8flower_from_spec
 from interpnet.datasets._an8flower.files import released_an8flower
 from interpnet.datasets._data import ImageData
-from interpnet.datasets._preprocess import make_preprocessing
+from interpnet.datasets._folders import read_folder
+from interpnet.datasets._preprocess import make_preprocessing, require_unit_range
+from interpnet.datasets._sample import look_into
 from interpnet.datasets._sources import ArraySource, FlowerSource, FolderSource, Source
 from interpnet.errors import DataError, did_you_mean
-from interpnet.support.checks import one_of
+from interpnet.support.checks import one_of, whole_number
 from interpnet.support.types import Float32, Int64
 
 _FOLDER = "imagefolder"
@@ -23,7 +26,6 @@ _RELEASED = "an8flower-released"
 _FLOWERS = ("an8flower-single-6c", "an8flower-double-12c")
 _TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10"}
 _SPLITS = ("train", "test")
-_TEST_FOLDERS = ("test", "val", "valid", "validation")
 _DIGITS_TEST_EVERY = 5
 # What torchvision raises on files that are absent or cut off, and on networks that are down.
 _FETCH_ERRORS = (RuntimeError, OSError, ValueError, EOFError)
@@ -51,21 +53,25 @@ def load_dataset(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     channels: int | None = None,
+    max_value: float | None = None,
     on_bad_image: str = "fail",
     download: bool = True,
 ) -> ImageData:
-    """Load a data set by name; of files nothing but the labels is read yet.
+    """Load a data set by name; of image files only a sample of 32 is looked at yet.
 
-    Unknown names, missing or empty folders, failed downloads and bad settings are DataErrors.
+    Unknown names, missing or empty folders, failed downloads and bad settings are DataErrors. Files that are left out
+    are counted in a warning, which ``notes`` of the result keeps.
 
     Parameters
     ----------
     spec : str
         - ``"digits"``: scikit-learn's 1,797 grey digits of 8x8 pixels; every fifth of a class is for testing.
         - ``"mnist"``, ``"cifar10"``: as torchvision stores them below ``root``.
-        - ``"imagefolder:PATH"``: one folder per class, in sorted order. Where PATH has a ``train`` folder
-          and one of ``test``, ``val``, ``valid``, ``validation``, these are the splits, with the training
-          folder's classes; otherwise the whole folder is either split. Hidden files and folders are not data.
+        - ``"imagefolder:PATH"``: one folder per class, in sorted order. Where PATH has folders for training
+          (``train``, ``training``, ``train_set``, ``seg_train``, ...) and for the test (of ``test``, ``testing``;
+          ``val``, ``valid``, ``validation``; ``dev``; ``eval``; ``holdout`` the first that is there), whatever their
+          case, these are the splits, with the training folder's classes; otherwise the whole folder is either split.
+          Hidden files and folders are not data. See docs/data.md.
         - ``"an8flower-single-6c"``, ``"an8flower-double-12c"``: generated, and kept below ``root``; with options as
           in ``"an8flower-single-6c?shortcut=pot&strength=0.9&size=64"``, see :func:`interpnet.datasets.an8flower`.
         - ``"an8flower-released:PATH"``: see :func:`interpnet.datasets.released_an8flower`.
@@ -78,10 +84,16 @@ def load_dataset(
     crop : int or (int, int), optional
         Centre crop after resizing; by default the square of ``image_size`` where that is one number.
     mean, std : float or sequence of float, optional
-        Normalisation of pixels in [0, 1], one number or one per channel. By default the data's own for digits,
-        MNIST and CIFAR-10, and ImageNet's for folders; a change of ``channels`` averages or repeats them.
+        Normalisation of pixels in [0, 1], one number or one per channel; those of pixels up to 255 are refused. By
+        default the data's own for digits, MNIST and CIFAR-10, and ImageNet's for folders; a change of ``channels``
+        averages or repeats them.
     channels : int, optional
-        1 or 3: images are converted; by default 1 for digits and MNIST, else 3.
+        1 or 3: images are converted; by default 1 for digits and MNIST, else 3. For folders also any other number:
+        images must have so many bands (2 is grey and alpha, 4 colours and alpha or another band), and ``mean`` and
+        ``std`` must be given.
+    max_value : float, optional
+        For folders: the value of white in the files, by default 255 for 8 bits, 65535 for more, 1 for floats. Needed
+        where 10 or 12 bits are stored in files of 16: 1023 or 4095.
     on_bad_image : str
         ``"fail"``: an unreadable image is an error naming it; ``"skip"``: loaders leave it out and list it.
     download : bool
@@ -96,15 +108,21 @@ def load_dataset(
     is_flower = spec.partition("?")[0] in _FLOWERS
     if not is_flower:
         one_of(split, "split", _SPLITS, error=DataError)
-    if channels not in {None, 1, 3}:
-        raise DataError(f"channels is {channels!r}, expected 1 (grey) or 3 (colour)")
     word, _, path = spec.partition(":")
+    if word == _FOLDER and channels is not None:
+        whole_number(channels, "channels", least=1, error=DataError)
+    elif channels not in {None, 1, 3}:
+        raise DataError(f"channels is {channels!r}, expected 1 (grey) or 3 (colour); image folders can have others")
+    if word != _FOLDER and max_value is not None:
+        raise DataError(f"max_value is {max_value!r} with data {spec!r}; it is for image folders only")
     folder = Path(root or "data")
     if is_flower:
         source: Source = _flower(spec, split, folder)
         usual: tuple[Sequence[float], Sequence[float]] = _FLOWER
     elif word == _FOLDER:
-        source = _read_folder(path, split)
+        if not path:
+            raise DataError(f"data set '{_FOLDER}:' lacks its folder, expected {_FOLDER}:PATH")
+        source = read_folder(path, split, max_value)
         usual = _PHOTOS
     elif word == _RELEASED:
         released = released_an8flower(path)
@@ -120,11 +138,23 @@ def load_dataset(
             hint = f"; did you mean '{_FOLDER}:{spec}'?"
         raise DataError(f"unknown data set {spec!r}, expected one of {', '.join(dataset_names())}{hint}")
     channels = channels or len(usual[0])
+    if channels not in {1, 3} and (mean is None or std is None):
+        raise DataError(
+            f"mean and std are not given for {channels} channels; give mean= and std= (--mean, --std) as in the "
+            "network's training"
+        )
     if mean is None:
         mean = _fitted(usual[0], channels)
     if std is None:
         std = _fitted(usual[1], channels)
-    steps = make_preprocessing(channels=channels, image_size=image_size, crop=crop, mean=mean, std=std)
+    steps = make_preprocessing(
+        channels=channels, image_size=image_size, crop=crop, mean=mean, std=std, max_value=max_value
+    )
+    require_unit_range(steps.mean, steps.std)
+    if isinstance(source, FolderSource):
+        look_into(source, spec, channels)
+    for text in source.warned:
+        warnings.warn(text, UserWarning, stacklevel=2)
     return ImageData(source, steps, spec=spec, split=split, on_bad_image=on_bad_image)
 
 
@@ -196,66 +226,3 @@ def _fetched(name: str, split: str, root: Path, download: bool) -> Any:
         f"{text} and could not be downloaded ({reason}). "
         "Download it where there is a network and give its folder as root= (--data-root)"
     ) from reason
-
-
-def _read_folder(path: str, split: str) -> Source:
-    if not path:
-        raise DataError(f"data set '{_FOLDER}:' lacks its folder, expected {_FOLDER}:PATH")
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        if folder.exists():
-            raise DataError(f"{path!r} is a file, expected a folder with one subfolder per class")
-        raise DataError(f"image folder {path!r} does not exist{did_you_mean(folder.name, _subfolders(folder.parent))}")
-    training = folder / "train"
-    classes = _subfolders(training)
-    tests = [folder / name for name in _TEST_FOLDERS if _subfolders(folder / name)]
-    if not classes or not tests:
-        if classes and _subfolders(folder) == ["train"]:
-            raise DataError(
-                f"{path!r} has a train folder but no {' or '.join(_TEST_FOLDERS)} folder beside it; "
-                f"give {_FOLDER}:{path}/train to use it for both splits"
-            )
-        # "train" without tests beside it is a class of that name.
-        return _scan(folder, _subfolders(folder))
-    if split == "train":
-        return _scan(training, classes)
-    # Labels are numbers of training classes: a class that training lacks has none.
-    foreign = sorted(set(_subfolders(tests[0])) - set(classes))
-    if foreign:
-        raise DataError(
-            f"{str(tests[0])!r} has the class {foreign[0]!r}, which {str(training)!r} lacks"
-            f"{did_you_mean(foreign[0], classes)}"
-        )
-    return _scan(tests[0], classes)
-
-
-def _subfolders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
-    )
-
-
-def _scan(root: Path, classes: list[str]) -> Source:
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
-
-    if not classes:
-        raise DataError(f"image folder {str(root)!r} has no subfolders, expected one per class: {root}/CLASS/IMAGE.png")
-    extensions = tuple(IMG_EXTENSIONS)
-
-    def is_image(file: str) -> bool:
-        # macOS leaves '._name.jpg' files beside the true ones on foreign disks.
-        return file.lower().endswith(extensions) and not file.rpartition(os.sep)[2].startswith(".")
-
-    numbers = {name: number for number, name in enumerate(classes)}
-    samples = make_dataset(str(root), numbers, is_valid_file=is_image, allow_empty=True)
-    # Slices, because a Path for each of a million files takes seconds.
-    skip = len(str(root)) + len(os.sep)
-    files = [(file[skip:].replace(os.sep, "/"), label) for file, label in samples]
-    if not files:
-        raise DataError(
-            f"image folder {str(root)!r} has no images in its {len(classes)} class folders; "
-            f"known endings are {', '.join(extensions)}"
-        )
-    return FolderSource(root, files, classes)

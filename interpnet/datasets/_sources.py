@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from interpnet.datasets._an8flower.dataset import An8Flower
 from interpnet.datasets._an8flower.files import ReleasedFlower
-from interpnet.datasets._pixels import array_to_tensor, image_to_tensor
+from interpnet.datasets._decode import read_image
+from interpnet.datasets._pixels import array_to_tensor
 
 # Hashing every byte is the safest; past this it would take longer than a user waits.
 _HASH_CONTENT_UP_TO = 2**30
@@ -26,6 +28,9 @@ class Source(ABC):
         self.labels = np.asarray(labels, dtype=np.int64)
         self.classes = tuple(classes)
         self.names = names
+        #: What a reader of results should know about the images; of these, what is warned of at once.
+        self.notes: tuple[str, ...] = ()
+        self.warned: tuple[str, ...] = ()
 
     @property
     def masks(self) -> Mapping[str, np.ndarray] | None:
@@ -81,27 +86,70 @@ class FlowerSource(ArraySource):
 
 
 class FolderSource(Source):
-    """Image files, named by their path below ``root``, with forward slashes."""
+    r"""Image files, named by their path below ``root``, with forward slashes.
 
-    def __init__(self, root: Path, files: Sequence[tuple[str, int]], classes: Sequence[str]) -> None:
-        super().__init__(np.array([label for _, label in files]), classes, [name for name, _ in files])
+    Names and classes are text that can be written anywhere: bytes that are no UTF-8 stand as ``\xe9``.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        files: Sequence[tuple[str, int]],
+        classes: Sequence[str],
+        *,
+        max_value: float | None = None,
+        notes: tuple[str, ...] = (),
+        warned: tuple[str, ...] = (),
+    ) -> None:
+        labels = np.array([label for _, label in files])
+        super().__init__(labels, [shown(name) for name in classes], [shown(name) for name, _ in files])
         self.root = root
+        self.files = [name for name, _ in files]
+        self.max_value = max_value
+        self.notes = notes
+        self.warned = warned
 
     def read(self, i: int, channels: int) -> tuple[Tensor, bool]:
         """Decode file ``i``."""
-        path = self.root / self.names[i]
-        if path.stat().st_size == 0:
-            raise ValueError("the file is empty (0 bytes)")
-        with Image.open(path) as image:
-            return image_to_tensor(image, channels), False
+        return read_image(self.root / self.files[i], channels, self.max_value), False
 
     def content_digest(self) -> bytes:
-        """Hash each file's size and bytes; in a folder of more than 1 GiB, its size and time of change."""
-        files = [self.root / name for name in self.names]
-        stats = [file.stat() for file in files]
-        whole = sum(stat.st_size for stat in stats) <= _HASH_CONTENT_UP_TO
+        """Hash each file's size and bytes; in a folder of more than 1 GiB, its size and time of change.
+
+        What is no file, such as a broken link or a pipe, counts by that alone.
+        """
+        files = [self.root / name for name in self.files]
+        stats = [_status(file) for file in files]
+        whole = sum(status.st_size for status in stats if status is not None) <= _HASH_CONTENT_UP_TO
         digest = hashlib.sha256(b"content" if whole else b"stat")
-        for file, stat in zip(files, stats, strict=True):
-            digest.update(f"{stat.st_size}\0".encode())
-            digest.update(file.read_bytes() if whole else f"{stat.st_mtime_ns}\0".encode())
+        for file, status in zip(files, stats, strict=True):
+            if status is None:
+                digest.update(b"no file\0")
+                continue
+            digest.update(f"{status.st_size}\0".encode())
+            digest.update(file.read_bytes() if whole else f"{status.st_mtime_ns}\0".encode())
         return digest.digest()
+
+
+def _status(file: Path) -> os.stat_result | None:
+    """Return what the system knows of a file; None for a broken link and for what is no file."""
+    try:
+        status = file.stat()
+    except OSError:
+        if file.is_symlink():
+            return None
+        raise
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return status
+
+
+def shown(name: str) -> str:
+    r"""Return a file's name as text that any file and terminal can hold: bytes that are no UTF-8 become ``\xe9``.
+
+    Examples
+    --------
+    >>> shown(os.fsdecode(b"caf\xe9.png"))
+    'caf\\xe9.png'
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from interpnet.datasets._pixels import READ_ERRORS, array_to_tensor, image_to_tensor
+from interpnet.datasets._pixels import READ_ERRORS, array_to_tensor, image_to_tensor, scaled
 from interpnet.datasets._sources import Source
 from interpnet.errors import DataError, InterpNetError
 from interpnet.support.types import Int64
@@ -23,7 +23,12 @@ class DatasetSource(Source):
     """A map-style torch Dataset of images, Pillow's or uint8 (raw pixels) or floats (finished inputs), and labels."""
 
     def __init__(
-        self, dataset: Any, classes: Sequence[str] | None, labels: Any = None, names: Sequence[str] | None = None
+        self,
+        dataset: Any,
+        classes: Sequence[str] | None,
+        labels: Any = None,
+        names: Sequence[str] | None = None,
+        max_value: float | None = None,
     ) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise DataError(
@@ -45,21 +50,26 @@ class DatasetSource(Source):
             raise DataError(f"names has {len(names)} entries for {n} images")
         super().__init__(checked, [*map(str, classes)], [*map(str, names)])
         self.dataset = dataset
+        self.max_value = max_value
 
-    def read(self, i: int, channels: int) -> tuple[Tensor, bool]:
-        """Read item ``i`` and check its label against the known one."""
+    def image(self, i: int) -> Any:
+        """Return the image of item ``i`` as it is, its label checked against the known one."""
         item = self.dataset[i]
         if not isinstance(item, tuple | list) or len(item) < 2:
             raise DataError(f"item {i} of the data set is {type(item).__name__}, expected (image, label)")
-        image, label = item[:2]
         # A data set that shuffles itself gives other items than its labels say: every score would be another class's.
-        if int(label) != self.labels[i]:
+        if int(item[1]) != self.labels[i]:
             raise DataError(
-                f"item {i} of the data set has label {int(label)}, but its list of labels says "
+                f"item {i} of the data set has label {int(item[1])}, but its list of labels says "
                 f"{self.labels[i]}; give labels= as the items have them"
             )
+        return item[0]
+
+    def read(self, i: int, channels: int) -> tuple[Tensor, bool]:
+        """Read item ``i``; its label is checked."""
+        image = self.image(i)
         if isinstance(image, Image.Image):
-            return image_to_tensor(image, channels), False
+            return image_to_tensor(image, channels, self.max_value), False
         if isinstance(image, np.ndarray):
             image = array_to_tensor(image)
         if not isinstance(image, Tensor) or image.dim() not in {2, 3}:
@@ -68,10 +78,16 @@ class DatasetSource(Source):
                 f"item {i} of the data set has an image that is {what}, expected a tensor (C, H, W) or a Pillow image"
             )
         tensor = array_to_tensor(image)
-        finished = tensor.is_floating_point()
-        if not finished and tensor.dtype != torch.uint8:
-            raise DataError(f"item {i} of the data set is of {tensor.dtype}, expected uint8 or float")
-        return tensor, finished
+        if tensor.is_floating_point():
+            return tensor, True
+        if self.max_value is not None and not tensor.is_complex():
+            return scaled(tensor.numpy(), self.max_value, f"{tensor.dtype}"), False
+        if tensor.dtype != torch.uint8:
+            raise DataError(
+                f"item {i} of the data set is of {tensor.dtype}, expected uint8 or float; for other whole numbers, "
+                "max_value= says which value is white"
+            )
+        return tensor, False
 
     def content_digest(self) -> bytes:
         """Hash up to 256 items, evenly spread."""
@@ -83,18 +99,18 @@ class DatasetSource(Source):
             digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.digest()
 
-    def channels_of_first(self) -> int:
-        """Return the first image's channels where it is a tensor; Pillow images become 3."""
+    def first(self) -> tuple[int, bool]:
+        """Return the first image's channels (Pillow images become 3), and whether it is finished."""
         if not len(self.labels):
-            return 3
+            return 3, False
         try:
-            first, _finished = self.read(0, 3)
+            image, finished = self.read(0, 3)
         except InterpNetError:
             raise
         except READ_ERRORS:
             # Whoever reads the image gets the error; a file that cannot be decoded is one of a Pillow data set.
-            return 3
-        return int(first.shape[0])
+            return 3, False
+        return int(image.shape[0]), finished
 
 
 def _is_subset(dataset: Any) -> bool:

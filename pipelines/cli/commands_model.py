@@ -72,6 +72,8 @@ def train_to(out: Path, config: RunConfig, options: dict[str, Any], key: str | N
     console = make_console()
     data = load_images(config, "train")
     test = load_images(config, "test")
+    for note in dict.fromkeys((*data.notes, *test.notes)):
+        console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     model, history = fit_smallcnn(
         data, seed=config.seed, device=device_of(config), num_workers=config.workers, **options
     )

@@ -69,7 +69,15 @@ class RunConfig(Settings):
         shown="the weights' or the data's own",
     )
     std: tuple[float, ...] | None = _data(None, "Divides them afterwards.", shown="the weights' or the data's own")
-    channels: int | None = _data(None, "Convert images to 1 (grey) or 3 (colour).", shown="the data's", metavar="1|3")
+    channels: int | None = _data(
+        None,
+        "Convert images to 1 (grey) or 3 (colour); of image folders, any other number of bands as they are.",
+        shown="the data's",
+        least=1,
+    )
+    max_value: float | None = _data(
+        None, "The value of white in image files, such as 4095 for 12 bits.", shown="255, 65535 for 16 bits"
+    )
     on_bad_image: str = _data(
         "fail", "An unreadable image stops the run, or is left out and listed in the report.", choices=("fail", "skip")
     )

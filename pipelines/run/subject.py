@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -185,7 +186,7 @@ def make_output(text: str | None) -> Output | None:
 def load_images(config: RunConfig, split: str, hint: Mapping[str, Any] | None = None) -> ImageData:
     """Load one split as configured; what is not configured follows the weights' publisher (``hint``)."""
     options: dict[str, Any] = dict(hint or {})
-    for name in ("image_size", "crop", "mean", "std", "channels"):
+    for name in ("image_size", "crop", "mean", "std", "channels", "max_value"):
         value = getattr(config, name)
         if isinstance(value, tuple) and len(value) == 1:
             value = value[0]
@@ -197,7 +198,10 @@ def load_images(config: RunConfig, split: str, hint: Mapping[str, Any] | None = 
     if spec.startswith("imagefolder:"):
         spec = "imagefolder:" + config.path(spec.removeprefix("imagefolder:"))
     root = config.data_root and config.path(config.data_root)
-    return load_dataset(spec, split=split, root=root, on_bad_image=config.on_bad_image, **options)
+    with warnings.catch_warnings():
+        # What it warns of stands in the data's notes.
+        warnings.simplefilter("ignore", UserWarning)
+        return load_dataset(spec, split=split, root=root, on_bad_image=config.on_bad_image, **options)
 
 
 def device_of(config: RunConfig) -> torch.device:
@@ -251,6 +255,7 @@ def load_subject(config: RunConfig) -> Subject:
         notes.append(
             "There is no test split: ablation and examples use the same images as the fit, which flatters them."
         )
+    notes += dict.fromkeys((*train.notes, *test.notes))  # without splits, both have the same to say
     notes += filter(None, [described(config.data)])
     left_out = [site for site in trace.sites if site.default and not site.usable]
     notes += [f"Left out of the default layers: {site.name} ({site.why})" for site in left_out]

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from interpnet.datasets import ImageData, stack_images
 from interpnet.errors import DataError, did_you_mean
 from interpnet.support.io import write_json
@@ -19,21 +17,6 @@ from .examples import Item, explain_batch, heading
 from .solve import load_interpretation
 
 FOLDER = "user"  # below explanations/, apart from the run's own examples
-
-
-class _Files:
-    """Image files as a torch Dataset of (Pillow image, label); the label means nothing here."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = paths
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, i: int) -> tuple[Image.Image, int]:
-        with Image.open(self.paths[i]) as image:
-            image.load()
-            return image, 0
 
 
 def explain_user_images(session: Session, names: Sequence[str], cls: str | None) -> list[dict[str, Any]]:
@@ -47,7 +30,7 @@ def explain_user_images(session: Session, names: Sequence[str], cls: str | None)
     explained = None
     if cls is not None:
         explained = found.class_index(cls)
-    data = _prepared(session, paths, names)
+    data = _prepared(session, names)
     items = [
         Item(f"{FOLDER}/{_stem(path)}", name, explained=explained) for path, name in zip(paths, names, strict=True)
     ]
@@ -68,18 +51,18 @@ def _existing(path: Path) -> Path:
         return path
     if path.is_dir():
         raise DataError(f"--image {str(path)!r} is a folder; name image files, --image once for each")
+    if path.exists():
+        raise DataError(f"--image {str(path)!r} is a pipe or device, expected an image file")
     siblings = [entry.name for entry in path.parent.glob("*")]
     raise DataError(f"--image {str(path)!r} does not exist{did_you_mean(path.name, siblings)}")
 
 
-def _prepared(session: Session, paths: Sequence[Path], names: Sequence[str]) -> ImageData:
+def _prepared(session: Session, names: Sequence[str]) -> ImageData:
     train = session.subject.train.data
     steps = dict(train.preprocessing)
     if steps["image_size"] is None and steps["crop"] is None:
         steps["image_size"] = list(train.shape[1:])
-    return ImageData.from_dataset(
-        _Files(paths), ["any"], labels=[0] * len(paths), names=list(names), spec="your images", split="user", **steps
-    )
+    return ImageData.from_files(names, spec="your images", **steps)
 
 
 def _stem(path: Path) -> str:
