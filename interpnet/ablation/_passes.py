@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from interpnet.ablation._checkpoint import Measured
 from interpnet.ablation._removal import Removal
-from interpnet.engine import Instrument, Output, Site, find_sites, instrument, logits_of
+from interpnet.engine import Instrument, Output, Site, find_sites, forward, forward_logits, instrument
 from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation
 from interpnet.scores import Loader, RepeatedLoader, sites_of
@@ -78,7 +78,7 @@ class Passes:
 
         with instrument(self._model, Instrument(reads={site.name: partial(read, site) for site in self.sites})):
             for images, _ in self._batches:
-                self._model(self._put(images))
+                forward(self._model, images, self._put)
         self._removal = Removal(self.sites, torch.cat([sums[site.name] for site in self.sites]).float() / self.n)
 
     def predictions(self, lists: Lists | None, classes: Int64) -> Int64:
@@ -90,7 +90,8 @@ class Passes:
             for images, _ in self._batches:
                 n = images.shape[0]
                 self._removal.set([lists[c] for c in classes[start : start + n]])
-                results.append(logits_of(self._model(self._put(images)), n, self._output).argmax(1).cpu().numpy())
+                logits = forward_logits(self._model, images, self._output, self._put)
+                results.append(logits.argmax(1).cpu().numpy())
                 start += n
         return np.concatenate(results)
 

@@ -23,7 +23,7 @@ from interpnet.attribution._inputs import (
 )
 from interpnet.attribution._registry import require
 from interpnet.engine import Layers, Output, evaluating, unwrap
-from interpnet.errors import DataError, InterpNetError, did_you_mean
+from interpnet.errors import InterpNetError, did_you_mean
 from interpnet.support.checks import one_of, whole_number
 
 R = TypeVar("R")
@@ -76,7 +76,7 @@ def attribute_full(
         passes = _Passes(images, max_batch or max(len(images), _DEFAULT_BATCH), method)
         with evaluating(model, frozen=True):
             # One pass finds the predicted classes and the scores: no method needs its own.
-            logits = torch.cat(passes.run(lambda here, limit: _logits(model, images[here], limit, output)))
+            logits = torch.cat(passes.run(lambda here, limit: logits_in_parts(model, images[here], limit, output)))
             call = AttributionCall(
                 model=model,
                 images=images,
@@ -223,25 +223,6 @@ class _Passes:
                 "it"
             )
             self._warned = True
-
-
-def _logits(model: nn.Module, images: Tensor, max_batch: int, output: Output | None) -> Tensor:
-    try:
-        return logits_in_parts(model, images, max_batch, output)
-    except torch.OutOfMemoryError:
-        raise  # a RuntimeError too, but not the images' fault
-    except RuntimeError as error:
-        raise DataError(
-            f"images: the model does not run on shape {tuple(images.shape)}, {images.dtype}{_wanted(model)}: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
-
-
-def _wanted(model: nn.Module) -> str:
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    if first is None:
-        return ""
-    return f" (its first convolution takes {first.in_channels} channels)"
 
 
 def _run(method: Method, call: AttributionCall, options: dict[str, Any]) -> Attribution:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from interpnet.attribution._inputs import Baseline, draw, image_generators, logits_in_parts, resolve_baseline
 from interpnet.backward import backward_rules, check_overridden
-from interpnet.engine import Instrument, Layers, Output, Site, Trace, find_sites, instrument, logits_of, widest
+from interpnet.engine import Instrument, Layers, Output, Site, Trace, find_sites, forward_logits, instrument, widest
 from interpnet.errors import LayerError, ModelError
 from interpnet.explanation import reduce_colours
 
@@ -106,8 +106,7 @@ class AttributionCall:
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (n, classes) of images in one pass, with their graph where gradients are recorded."""
-        # The network gets a clone: it may work in place on its very input.
-        return logits_of(self.model(images.clone()), images.shape[0], self.output)
+        return forward_logits(self.model, images, self.output)
 
     def scores(self, images: Tensor, target: Tensor | None = None) -> Tensor:
         """Return the targets' logits (n,) of other images, at most ``max_batch`` in one pass; no graph is kept.

@@ -9,7 +9,7 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Output, beside, check_images, logits_of
+from interpnet.engine import Output, beside, check_images, forward_logits
 from interpnet.errors import DataError, InterpNetError
 from interpnet.support.checks import is_number
 
@@ -38,8 +38,7 @@ def usable_images(model: nn.Module, images: Tensor) -> Tensor:
 def logits_in_parts(model: nn.Module, images: Tensor, max_batch: int, output: Output | None = None) -> Tensor:
     """Return the logits (n, classes) of images, at most ``max_batch`` in one pass; no graph is kept."""
     with torch.no_grad():
-        # The network gets clones: it may work in place on its very input.
-        parts = [logits_of(model(x.clone()), len(x), output) for x in torch.split(images, max_batch)]
+        parts = [forward_logits(model, x, output) for x in torch.split(images, max_batch)]
     return torch.cat(parts)
 
 

@@ -6,13 +6,13 @@ from contextlib import suppress
 from typing import NoReturn
 
 
-class _Stop(Exception):  # noqa: N818 - not an error: the rest of the pass is not needed
+class Stop(Exception):  # noqa: N818 - not an error: the rest of the pass is not needed
     """Unwinds the network's own code up to the :func:`stoppable` block."""
 
 
 def stop_forward() -> NoReturn:
     """End the forward pass that runs in a :func:`stoppable` block: for a read, an edit or a rule to call."""
-    raise _Stop
+    raise Stop
 
 
 def stoppable() -> suppress:
@@ -24,4 +24,4 @@ def stoppable() -> suppress:
     ...     stop_forward()
     ...     print("not reached")
     """
-    return suppress(_Stop)
+    return suppress(Stop)

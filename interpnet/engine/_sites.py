@@ -6,10 +6,10 @@ docs/engine.md says how they are named, and which are taken by default.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, NoReturn
+from typing import NoReturn
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,25 +17,17 @@ from torch import Tensor, nn
 
 from interpnet.engine._call import tensors_in
 from interpnet.engine._channels import ChannelIndex
+from interpnet.engine._forward import Output, check_images, logits_of, own_copy, run
 from interpnet.engine._graph import Graph, Node
 from interpnet.engine._layout import Field
 from interpnet.engine._trace import Instrument, evaluating, instrument, unwrap
-from interpnet.errors import DataError, LayerError, ModelError, did_you_mean
+from interpnet.errors import LayerError, ModelError, did_you_mean
 from interpnet.support.checks import instance_of, listed
 
-Output = Callable[[Any], Tensor]
 Layers = str | nn.Module | Iterable[str | nn.Module]
 
 #: Kinds that ``layers="all"`` takes; docs/method.md, section 1: the output of every layer.
 LAYER_KINDS = frozenset({"conv", "linear", "norm", "rectifier", "activation", "pool"})
-
-
-#: What a network with one output is told, wherever its classes are counted.
-ONE_OUTPUT = (
-    "the model has one output, the logit z of a binary classifier, where two classes are needed; pass "
-    "output=lambda z: torch.cat([-z, z], 1) / 2 (for z of shape (B,): torch.stack([-z, z], 1) / 2), so that class 1 "
-    "is z > 0 and the softmax is sigmoid(z)"
-)
 
 
 class SiteWarning(UserWarning):
@@ -207,10 +199,12 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
     """
     model = unwrap(model)
     # Two images are enough to tell the batch axis from the others.
-    batch = check_images(images)[:2]
-    graph = Graph(batch)
-    with evaluating(model), torch.no_grad(), instrument(model, Instrument(observe=graph.observe)):
-        result = model(batch)
+    two = check_images(images)[:2]
+    with evaluating(model), torch.no_grad():
+        batch = own_copy(model, two)
+        graph = Graph(batch)
+        with instrument(model, Instrument(observe=graph.observe)):
+            result = run(model, batch)
     results = list(tensors_in((result,)))
     n_outputs = 0
     if logits:
@@ -228,56 +222,6 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
     # Weak: a trace that is kept must not keep the network.
     modules = WeakKeyDictionary({m: n for n, m in model.named_modules()})
     return Trace(sites, tuple(images.shape[1:]), n_outputs, modules)
-
-
-def check_images(images: Tensor) -> Tensor:
-    """Return ``images`` if they are a floating-point batch (B, C, ...), else raise :class:`DataError`."""
-    if not isinstance(images, Tensor):
-        raise DataError(
-            f"images: a {type(images).__name__} came; expected a Tensor (B, C, H, W) (of an array: torch.from_numpy)"
-        )
-    if images.layout != torch.strided or images.is_nested or images.is_meta:
-        raise DataError(
-            f"images: a tensor of {images.layout} on {images.device} came; expected a dense one with values"
-        )
-    if not images.is_floating_point():
-        raise DataError(
-            f"images: dtype {images.dtype} came; expected floating point, normalised as the model wants it (bytes: "
-            "images.float() / 255)"
-        )
-    if images.dim() < 2 or images.shape[0] == 0:
-        raise DataError(f"images: shape {tuple(images.shape)} came; expected (B, C, ...) with at least one image")
-    return images
-
-
-def logits_of(result: Any, batch: int, output: Output | None) -> Tensor:
-    """Return the (B, classes) logits in what a model returned; explain ``output=`` where it is needed."""
-    if output is not None:
-        if not callable(output):
-            raise ModelError(f"output is {output!r}; expected a function that takes what the model returns")
-        result = output(result)
-    if isinstance(result, Tensor):
-        if result.dim() == 2 and result.shape[0] == batch:
-            return result
-        if result.dim() == 1 and result.shape[0] == batch:
-            raise ModelError(
-                f"the model's output has shape {tuple(result.shape)}; expected logits (B={batch}, classes). As it is, "
-                f"{ONE_OUTPUT}"
-            )
-        raise ModelError(
-            f"the model's output has shape {tuple(result.shape)}; expected logits (B={batch}, classes). Pass "
-            "output=FUNCTION that reduces it, e.g. output=lambda y: y.mean((2, 3)) for a dense prediction"
-        )
-    items = ""
-    remedy = "output=FUNCTION"
-    if isinstance(result, dict):
-        first = next(iter(result), "logits")
-        items = f" with keys {list(result)}"
-        remedy = f"output=lambda y: y[{first!r}] (command line: --output {first})"
-    elif isinstance(result, tuple | list):
-        items = f" of {len(result)} items"
-        remedy = "output=lambda y: y[0] (command line: --output 0)"
-    raise ModelError(f"the model returns a {type(result).__name__}{items}; expected logits (B, classes). Pass {remedy}")
 
 
 def _sites(graph: Graph, images: Tensor) -> tuple[Site, ...]:

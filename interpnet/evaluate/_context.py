@@ -24,8 +24,8 @@ from interpnet.engine import (
     check_images,
     evaluating,
     find_sites,
+    forward_logits,
     instrument,
-    logits_of,
     unwrap,
 )
 from interpnet.errors import DataError
@@ -154,7 +154,7 @@ def context_swap(
 
     def run(batch: Tensor) -> tuple[Tensor, Tensor]:
         with instrument(model, Instrument(reads=reader.reads)):
-            logits = logits_of(model(batch.clone()), len(batch), output)
+            logits = forward_logits(model, batch, output)
         return reader.take().double().cpu(), logits.argmax(1).cpu()
 
     with torch.no_grad(), evaluating(model):

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from interpnet.engine import Call, Instrument, instrument, tensors_in
+from interpnet.engine import Call, Instrument, forward, instrument, tensors_in
 from interpnet.errors import DataError, ModelError
 from interpnet.evaluate._checks import wide
 
@@ -100,7 +100,7 @@ def weighted_layers(model: nn.Module, images: Tensor) -> Layers:
     """
     uses = _Uses(model)
     with torch.no_grad(), instrument(model, Instrument(observe=uses.observe)):
-        model(images[:2].clone())
+        forward(model, images[:2])
     parameters = dict(model.named_parameters())
     used = sorted(uses.first, key=lambda name: uses.first[name])
     owners = {_owner(name) for name in used if parameters[name].dim() > 1}
@@ -159,7 +159,7 @@ def output_sizes(model: nn.Module, layers: Sequence[WeightedLayer], images: Tens
 
     reads = {layer.site: partial(read, layer.site) for layer in layers if layer.scaled}
     with torch.no_grad(), instrument(model, Instrument(reads=reads)):
-        model(images.clone())
+        forward(model, images)
     return found
 
 
@@ -189,7 +189,7 @@ def settle(
     edits = {layer.site: partial(scale, layer) for layer in drawn if layer.scaled}
     with torch.no_grad(), _estimating(model, norms), instrument(model, Instrument(edits=edits)):
         try:
-            model(images.clone())
+            forward(model, images)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise

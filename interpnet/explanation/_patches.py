@@ -23,6 +23,7 @@ from interpnet.engine import (
     Site,
     evaluating,
     find_sites,
+    forward,
     instrument,
     placed,
     resolve_device,
@@ -122,7 +123,7 @@ def average_visualizations(
         ):
             for start in range(0, len(order), batch_size):
                 part = order[start : start + batch_size]
-                model(put(torch.stack([data[i][0] for i in part])))
+                forward(model, torch.stack([data[i][0] for i in part]), put)
                 for row, i in enumerate(part):
                     for channel in wanted[i]:
                         flat = int(maxima[channel.layer][row, channel.index])

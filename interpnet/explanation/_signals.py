@@ -18,11 +18,12 @@ from interpnet.backward import RuleReport, backward_rules, check_overridden
 from interpnet.engine import (
     Instrument,
     Output,
+    RunError,
     Site,
     check_images,
     evaluating,
+    forward_logits,
     instrument,
-    logits_of,
     stop_forward,
     stoppable,
     unwrap,
@@ -90,9 +91,9 @@ class SignalRun:
         if x.dim() == 4 and any(isinstance(m, nn.Conv2d) for m in self.model.modules()):
             try:
                 return self._forward(x.clone(memory_format=torch.channels_last), reads, copies)  # fastest
-            except RuntimeError as error:
+            except RunError as error:
                 # The network's own code views a map as if it were contiguous, so it gets contiguous images.
-                if "view size is not compatible" not in str(error):
+                if "view size is not compatible" not in str(error.__cause__):
                     raise
         return self._forward(x.clone(memory_format=torch.contiguous_format), reads, copies)
 
@@ -120,7 +121,7 @@ class SignalRun:
             instrument(model, Instrument(reads=keepers)),
             stoppable(),
         ):
-            maps[OUTPUT] = logits_of(model(x.clone()), x.shape[0], how.output)  # a clone, which it may overwrite
+            maps[OUTPUT] = forward_logits(model, x, how.output)
         overwritten = {name for name, version in versions.items() if maps[name]._version != version}  # noqa: SLF001
         return Forward(x, maps, overwritten, report)
 

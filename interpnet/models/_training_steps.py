@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
+from interpnet.engine import forward
 from interpnet.errors import DataError, ModelError
 
 # The share of the steps over which the learning rate rises.
@@ -126,7 +127,7 @@ class Epoch:
 
 def run_for_logits(model: nn.Module, images: Tensor) -> Tensor:
     """Return the model's logits (B, n_classes), or raise ModelError where it returns something else."""
-    logits = model(images)
+    logits = forward(model, images)
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         what = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(f"the model returned {what}, expected logits (B, n_classes)")

@@ -16,8 +16,8 @@ from interpnet.engine import (
     Trace,
     evaluating,
     find_sites,
+    forward_logits,
     instrument,
-    logits_of,
     placed,
     resolve_device,
     unwrap,
@@ -94,16 +94,15 @@ def embed(
             n = images.shape[0]
             if not n:
                 continue
-            x = put(images)
             if site is None:
-                trace = find_sites(model, x, output=output)
+                trace = find_sites(model, put(images), output=output)
                 if layer is None:
                     site = last_site(trace)
                 else:
                     site = trace.usable(layer)
                 # Only now: the site is known from the first batch on.
                 reading.enter_context(instrument(model, Instrument(reads={site.name: read})))
-            logits = logits_of(model(x), n, output)
+            logits = forward_logits(model, images, output, put)
             # A loader that does not tell where its images come from gives them in order.
             if indices is None:
                 indices = torch.arange(seen, seen + n)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Call, Instrument, check_images, evaluating, instrument, unwrap
+from interpnet.engine import Call, Instrument, beside, check_images, evaluating, forward, instrument, unwrap
 from interpnet.errors import DataError, LayerError, ModelError, did_you_mean
 from interpnet.support.types import Float32
 
@@ -69,7 +69,7 @@ def filters(model: nn.Module, images: Tensor, layers: str | Iterable[str] | None
             calls.append(call)
 
     with evaluating(model), torch.no_grad(), instrument(model, Instrument(observe=observe)):
-        model(check_images(images)[:1])
+        forward(model, beside(model, check_images(images)[:1]))
     planar = [c for c in calls if c.operator.convolves and c.op != "conv3d"]
     if not planar:
         raise ModelError(

@@ -5,7 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Instrument, Output, Trace, beside, check_images, evaluating, find_sites, instrument, unwrap
+from interpnet.engine import (
+    Instrument,
+    Output,
+    Trace,
+    beside,
+    check_images,
+    evaluating,
+    find_sites,
+    forward,
+    instrument,
+    unwrap,
+)
 from interpnet.support.types import Float32
 
 
@@ -43,5 +54,5 @@ def activation_maps(
         kept.append(out.movedim(axis, 1).to("cpu", torch.float32, copy=True).numpy())
 
     with evaluating(model), torch.inference_mode(), instrument(model, Instrument(reads={site.name: read})):
-        model(images)
+        forward(model, images)
     return kept[0]

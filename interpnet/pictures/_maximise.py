@@ -27,6 +27,7 @@ from interpnet.engine import (
     Trace,
     evaluating,
     find_sites,
+    forward,
     instrument,
     logits_of,
     resolve_device,
@@ -159,7 +160,7 @@ def maximise(
     stds = _per_channel(std, "std", shape, where)
 
     def run(pictures: Tensor) -> Any:
-        return model((pictures - means) / stds)
+        return forward(model, (pictures - means) / stds)
 
     # Units of one site climb together.
     groups: dict[str | None, list[tuple[int, int]]] = {}

@@ -25,8 +25,8 @@ from interpnet.engine import (
     Output,
     evaluating,
     find_sites,
+    forward_logits,
     instrument,
-    logits_of,
     placed,
     resolve_device,
     unwrap,
@@ -155,7 +155,7 @@ def collect_scores(
         )
 
         def score(images: Tensor) -> tuple[Tensor, Tensor]:
-            logits = logits_of(model(put(images)), len(images), output)
+            logits = forward_logits(model, images, output, put)
             return reader.take(), logits.argmax(1)
 
         with (

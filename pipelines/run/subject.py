@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from interpnet.datasets import BadImageError, Batch, ImageData, load_dataset, make_loader, stack_images
 from interpnet.datasets import BatchLoader as DataBatches
-from interpnet.engine import Output, Trace, best_device, find_sites, resolve_device
+from interpnet.engine import Output, RunError, Trace, best_device, find_sites, resolve_device
 from interpnet.errors import DataError, InterpNetError, ModelError, did_you_mean
 from interpnet.models import ModelInfo, describe_model, load_model
 from interpnet.support.types import Int64
@@ -228,14 +228,8 @@ def traced(model: nn.Module, images: Tensor, output: Output | None) -> Trace:
     """Trace a network, with a clear error where it cannot take images of this shape."""
     try:
         return find_sites(model, images, output=output)
-    except InterpNetError:
-        raise
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        reason = [*str(error).strip().splitlines(), type(error).__name__][0]
-        raise ModelError(
-            f"the model cannot run on images of shape {tuple(images.shape[1:])}: {reason}. "
-            "Give --image-size and --channels as in its training"
-        ) from error
+    except RunError as error:
+        raise ModelError(f"{error} (--image-size, --channels)") from error
 
 
 def load_subject(config: RunConfig) -> Subject:

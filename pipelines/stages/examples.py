@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from interpnet.attribution import AttributionWarning, attribute
 from interpnet.datasets import stack_images
-from interpnet.engine import evaluating, logits_of
+from interpnet.engine import evaluating, forward_logits, to_device
 from interpnet.errors import InterpNetError
 from interpnet.explanation import Explanation, explain
 from interpnet.interpretation import Interpretation
@@ -122,9 +123,10 @@ def predict(session: Session) -> tuple[np.ndarray, np.ndarray]:
     subject = session.subject
     predicted = []
     positions = []
+    put = partial(to_device, device=subject.device)
     with evaluating(subject.model), torch.inference_mode():
         for batch in subject.batches(subject.test, subject.test_indices()):
-            logits = logits_of(subject.model(batch.images.to(subject.device)), len(batch.images), subject.output)
+            logits = forward_logits(subject.model, batch.images, subject.output, put)
             predicted.append(logits.argmax(1).cpu().numpy())
             positions.append(batch.indices.numpy())
     return np.concatenate(predicted), np.concatenate(positions)

@@ -80,7 +80,7 @@ def test_whole_numbers_of_any_kind_are_targets() -> None:
 def test_bad_images() -> None:
     model = small()
     x = small_images()
-    with pytest.raises(DataError, match=r"shape \(2, 3, 16, 16\).*its first convolution takes 2 channels"):
+    with pytest.raises(DataError, match=r"shape \(2, 3, 16, 16\).*Conv2d that takes 2 channels"):
         attribute(model, torch.rand(2, 3, 16, 16), 0, "gradient")
     with pytest.raises(DataError, match=r"dtype torch\.uint8 came; expected floating point"):
         attribute(model, torch.zeros(2, 2, 16, 16, dtype=torch.uint8), 0, "gradient")

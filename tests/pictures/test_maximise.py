@@ -107,7 +107,7 @@ def test_a_channel_needs_no_picture_of_the_networks_own_size() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 100, 2))
     trace = find_sites(model, torch.zeros(1, 1, 12, 12))
     assert maximise(model, [Channel("1", 1)], (1, 5, 6), steps=2, trace=trace).pictures.shape == (1, 1, 5, 6)
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+    with pytest.raises(ModelError, match="shapes cannot be multiplied"):
         maximise(model, [0], (1, 5, 6), steps=2, trace=trace)
 
 
