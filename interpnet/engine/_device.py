@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from interpnet.engine._claim import claimed
 from interpnet.errors import ModelError
 from interpnet.support.checks import one_of
 
@@ -68,17 +69,18 @@ def placed(
     has_conv = any(isinstance(m, nn.Conv2d) for m in model.modules())
     last = memory_format == "channels_last" or (memory_format == "auto" and has_conv)
     # The data is exchanged, not the parameters: optimisers and hooks know them by identity.
-    tensors = [*model.parameters(), *model.buffers()]
-    originals = [t.data for t in tensors]
-    try:
-        for t in tensors:
-            t.data = t.data.to(device)
-            if last and t.dim() == 4:
-                t.data = t.data.contiguous(memory_format=torch.channels_last)
-        yield partial(to_device, device=device, channels_last=last)
-    finally:
-        for t, data in zip(tensors, originals, strict=True):
-            t.data = data
+    with claimed(model):
+        tensors = [*model.parameters(), *model.buffers()]
+        originals = [t.data for t in tensors]
+        try:
+            for t in tensors:
+                t.data = t.data.to(device)
+                if last and t.dim() == 4:
+                    t.data = t.data.contiguous(memory_format=torch.channels_last)
+            yield partial(to_device, device=device, channels_last=last)
+        finally:
+            for t, data in zip(tensors, originals, strict=True):
+                t.data = data
 
 
 def beside(model: nn.Module, images: Tensor) -> Tensor:

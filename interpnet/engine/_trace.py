@@ -6,6 +6,8 @@ operator look alike, and a stack of module names gives each call its name (docs/
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from interpnet.engine._call import Call
+from interpnet.engine._claim import claimed
 from interpnet.engine._operators import operator_kind, operator_name
 from interpnet.errors import ModelError
 
@@ -59,6 +62,7 @@ class _Engine(TorchFunctionMode):
         self._stack: list[str] = [""]
         self.handles: list[Any] = []
         self._single: set[str] = set()
+        self._thread = threading.get_ident()
         for name, module in model.named_modules():
             # Compiling adds names of wrappers.
             path = ".".join(part for part in name.split(".") if part != "_orig_mod")
@@ -67,7 +71,15 @@ class _Engine(TorchFunctionMode):
             self._hook(module, path, root=module is model)
 
     def _hook(self, module: nn.Module, path: str, *, root: bool) -> None:
-        def before(_module: nn.Module, args: Any) -> None:
+        own = weakref.ref(module)
+
+        def passes(called: nn.Module) -> bool:
+            # A plain call in another thread is none of the engine's, nor one of a deep copy, which has its hooks too.
+            return threading.get_ident() != self._thread or called is not own()
+
+        def before(called: nn.Module, args: Any) -> None:
+            if passes(called):
+                return
             if root:
                 for what in list(self.instruments):
                     if what.before is not None:
@@ -77,8 +89,8 @@ class _Engine(TorchFunctionMode):
                 self._stack[:] = [""]
             self._stack.append(path)
 
-        def after(_module: nn.Module, _args: Any, _output: Any) -> None:
-            if len(self._stack) > 1:
+        def after(called: nn.Module, _args: Any, _output: Any) -> None:
+            if len(self._stack) > 1 and not passes(called):
                 self._stack.pop()
 
         self.handles.append(module.register_forward_pre_hook(before))
@@ -186,6 +198,7 @@ def instrument(model: nn.Module, what: Instrument) -> Iterator[None]:
     Nested instruments on one model share one engine: edits apply from the outermost to the innermost,
     every read sees the edited value, and the innermost rule counts. Afterwards, also after an
     exception, no hook is left on the model. A scripted model or part hides its operators: a :class:`ModelError`.
+    So is a model that another thread has under an instrument; a plain call in another thread is not watched.
 
     Examples
     --------
@@ -199,6 +212,7 @@ def instrument(model: nn.Module, what: Instrument) -> Iterator[None]:
     """
     model = unwrap(model)
     with ExitStack() as stack:
+        stack.enter_context(claimed(model))
         engine = _ENGINES.get(model)
         if engine is None:
             engine = stack.enter_context(_running(model))
@@ -255,7 +269,7 @@ def evaluating(model: nn.Module, *, frozen: bool = False) -> Iterator[None]:
     """Force evaluation mode on every submodule, and restore each one's own ``training`` flag afterwards.
 
     ``frozen=True`` also turns ``requires_grad`` off on every parameter, so that no weight gradient is
-    computed and no input is kept for one, and restores each flag.
+    computed and no input is kept for one, and restores each flag. While another thread does so, a :class:`ModelError`.
 
     Examples
     --------
@@ -266,16 +280,17 @@ def evaluating(model: nn.Module, *, frozen: bool = False) -> Iterator[None]:
     >>> net[0].training
     True
     """
-    training = [(m, m.training) for m in model.modules()]
-    flags = [(p, p.requires_grad) for p in model.parameters() if frozen]
-    try:
-        for module, _ in training:
-            module.training = False
-        for parameter, _ in flags:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for module, flag in training:
-            module.training = flag
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+    with claimed(model):
+        training = [(m, m.training) for m in model.modules()]
+        flags = [(p, p.requires_grad) for p in model.parameters() if frozen]
+        try:
+            for module, _ in training:
+                module.training = False
+            for parameter, _ in flags:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for module, flag in training:
+                module.training = flag
+            for parameter, flag in flags:
+                parameter.requires_grad_(flag)
