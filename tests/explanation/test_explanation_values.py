@@ -13,9 +13,20 @@ import torch.nn.functional as F
 from helpers.networks import Branches
 from torch import Tensor, nn
 
-from interpnet.engine import Channel, ChannelIndex
-from interpnet.explanation import Unit, channel_heatmap, channel_signal, explain
+from interpnet.engine import Channel, ChannelIndex, Site, find_sites
+from interpnet.explanation import (
+    Unit,
+    average_visualization,
+    average_visualizations,
+    backpropagate,
+    channel_heatmap,
+    channel_signal,
+    combine,
+    explain,
+)
+from interpnet.explanation._patches import window
 from interpnet.interpretation import Interpretation
+from interpnet.scores import collect_scores
 
 PIXELS = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
 
@@ -202,3 +213,157 @@ def test_a_model_that_returns_a_dictionary() -> None:
     torch.testing.assert_close(heatmap, 9 * PIXELS[:, 0])
     unit = channel_heatmap(model, PIXELS, Unit(0), output=take)
     assert unit.tolist() == [[[0.0, 0.0], [0.0, 0.0]]], "nothing of the image reaches these logits"
+
+
+def test_combinations_by_hand() -> None:
+    """Three images: two channels that answer, one alone, none; the mean is over the channels there are."""
+    maps = torch.tensor([[[[1.0, 0.0]], [[0.2, 0.6]]], [[[0.4, 1.0]], [[0.0, 0.0]]], [[[0.0, 0.0]], [[0.0, 0.0]]]])
+    responses = torch.tensor([[3.0, 1.0], [2.0, 0.0], [0.0, 0.0]])
+    expected = {
+        "max": [[[1.0, 0.6]], [[0.4, 1.0]], [[0.0, 0.0]]],
+        "mean": [[[0.6, 0.3]], [[0.4, 1.0]], [[0.0, 0.0]]],
+        "response": [[[0.8, 0.15]], [[0.4, 1.0]], [[0.0, 0.0]]],
+    }
+    for how, values in expected.items():
+        torch.testing.assert_close(combine(maps, responses, how), torch.tensor(values))
+    # A response below zero, which no chosen channel has, counts for nothing.
+    torch.testing.assert_close(combine(maps[:1], torch.tensor([[1.0, -4.0]]), "response")[0], maps[0, 0])
+    torch.testing.assert_close(combine(maps[:1], torch.tensor([[1.0, -4.0]]), "mean")[0], maps[0, 0])
+
+
+@pytest.mark.parametrize("combination", ["max", "mean", "response"])
+def test_the_combination_reaches_the_explanation(combination: str) -> None:
+    found = Interpretation(LAYERS, np.array([[1.0, 0.5, 2.0, 0.0], [0.0] * 4]), ("a", "b"))
+    model = TwoLayers().eval()
+    model.first.weight.data = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
+    x = torch.tensor([[[[1.0, -2.0], [3.0, -4.0]]]])
+    result = explain(model, x, found, k=3, combination=combination)
+    responses = torch.tensor(result.responses)
+    torch.testing.assert_close(result.combined, combine(result.heatmaps, responses, combination))
+    assert len({tuple(combine(result.heatmaps, responses, how).flatten().tolist()) for how in ("max", "mean")}) == 2
+
+
+def test_signals_have_the_same_defaults_everywhere() -> None:
+    torch.manual_seed(1)
+    model = Branches().eval()
+    model.c.bias.data.fill_(0.5)
+    x = torch.randn(2, 2, 32, 32)
+    start = Channel("relu:3", 2)
+    sites = find_sites(model, x).sites
+    default = channel_signal(model, x, start)
+    torch.testing.assert_close(backpropagate(model, x, sites, [[start]] * 2).signals, default.signals)
+    explicit = {
+        "rectifier": "guided",
+        "resample": True,
+        "resample_pool": False,
+        "seed": "activation",
+        "output": None,
+    }
+    torch.testing.assert_close(channel_signal(model, x, start, **explicit).signals, default.signals)
+    torch.testing.assert_close(channel_heatmap(model, x, start), default.signals[:, 0].abs().sum(1))
+    found = Interpretation(BRANCHES, np.eye(10)[[6, 6, 6]], ("a", "b", "c"))
+    result = explain(model, x, found)
+    assert result.signals.shape[:2] == (2, 3)
+    torch.testing.assert_close(result.signals[:, :1], default.signals)
+    torch.testing.assert_close(result.combined, result.heatmaps.amax(1))
+
+
+def test_a_signal_of_fewer_starts_has_room_for_as_many_as_the_others() -> None:
+    model = TwoLayers().eval()
+    x = PIXELS.expand(2, 1, 2, 2)
+    signals = channel_signal(model, x, [[Channel("relu", 1)], []]).signals
+    assert signals.shape == (2, 1, 1, 2, 2)
+    assert (signals[1] == 0).all()
+    signals = channel_signal(model, x, [[Channel("relu", 1)], [Channel("relu", 0), Channel("relu", 1)]]).signals
+    assert signals.shape == (2, 2, 1, 2, 2)
+    torch.testing.assert_close(signals[0, 0], signals[1, 1])
+    assert (signals[0, 1] == 0).all()
+
+
+# --- average visualizations -------------------------------------------------------------------------------
+
+
+def site_with(size: tuple[int, ...], step: Callable[[Tensor], Tensor]) -> Site:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(step(self.conv(x))).flatten(1)
+
+    return next(s for s in find_sites(Net(), torch.rand(2, 1, *size)).sites if s.name == "relu")
+
+
+def test_windows_as_large_as_the_image_and_axes_that_are_gone() -> None:
+    ones = torch.ones(1, 1, 3, 3)
+    conv = site_with((3, 7), lambda x: F.conv2d(x, ones, padding=1))
+    # As high as the image: whole rows; as wide as three of seven columns.
+    assert window(conv, (0, 0), (3, 7)) == [(0, 3), (-1, 2)]
+    assert window(conv, (2, 6), (3, 7)) == [(0, 3), (5, 8)]
+    assert window(conv, (1, 1), (3, 3)) is None
+    rows = site_with((6, 7), lambda x: F.conv2d(x, ones).mean(2, keepdim=True))
+    # Averaged over the rows, a position still has its columns.
+    assert window(rows, (0, 2), (6, 7)) == [(0, 6), (2, 5)]
+    columns = site_with((6, 7), lambda x: F.conv2d(x, ones).mean(3))
+    assert window(columns, (1,), (6, 7)) == [(1, 4), (0, 7)]
+    # An even field lies between two pixels and takes both.
+    pooled = site_with((6, 8), lambda x: F.avg_pool2d(x, (1, 2)))
+    assert window(pooled, (3, 1), (6, 8)) == [(3, 4), (2, 4)]
+
+
+class Coloured:
+    """Images of three colours: colour 0 carries a bright column whose place and height grow with the index."""
+
+    def __init__(self) -> None:
+        self.images = torch.zeros(4, 3, 5, 7)
+        for i in range(4):
+            self.images[i, 0, 2, i + 1] = 1.0 + i
+            self.images[i, 1] = 0.1 * i
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return self.images[i], 0
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_averages_by_hand(batch_size: int) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, (1, 3), padding=(0, 1), bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(70, 2))
+    net[0].weight.data.zero_()
+    net[0].weight.data[0, 0, 0] = torch.tensor([0.5, 1.0, 0.5])
+    net[0].weight.data[1] = -1.0  # never answers
+    data = Coloured()
+    table = collect_scores(net, [(data.images, torch.zeros(4, dtype=torch.long))], normalisation="none", progress=False)
+    found = average_visualizations(
+        net, data, table, list(table.channels), top=3, keep=2, batch_size=batch_size, progress=False
+    )
+    best = found[Channel("1", 0)]
+    assert best.indices.tolist() == [3, 2, 1]
+    assert (best.count, best.field, best.whole_image) == (3, (1, 3), False)
+    assert best.crops.shape == (2, 3, 1, 3)
+    np.testing.assert_allclose(best.crops[:, 0, 0], [[0, 4, 0], [0, 3, 0]])
+    np.testing.assert_allclose(best.mean[0, 0], [0, 3, 0])
+    np.testing.assert_allclose(best.mean[1, 0], [0.2] * 3, rtol=1e-6)
+    silent = found[Channel("1", 1)]
+    assert (silent.count, silent.mean.shape, silent.crops.shape) == (0, (3, 1, 1), (0, 3, 1, 1))
+    assert (silent.mean == 0.5).all()
+    only = average_visualization(net, data, table, Channel("1", 1), progress=False)
+    assert (only.count, only.mean.shape, only.whole_image) == (0, (3, 1, 1), False)
+
+
+def test_pixels_outside_of_the_images_do_not_count_in_an_average() -> None:
+    """Of three crops only the second and third have a right neighbour: its mean is over those two."""
+    net = nn.Sequential(nn.Conv2d(1, 1, (1, 3), padding=(0, 1), bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
+    net[0].weight.data = torch.tensor([0.0, 1.0, 0.1]).view(1, 1, 1, 3)
+    images = torch.zeros(3, 1, 1, 4)
+    images[0, 0, 0, 3] = 1.0
+    images[1, 0, 0, 1:3] = torch.tensor([0.7, 0.2])
+    images[2, 0, 0, 1:3] = torch.tensor([0.6, 0.1])
+    data = [(image, 0) for image in images]
+    table = collect_scores(net, [(images, torch.zeros(3, dtype=torch.long))], normalisation="none", progress=False)
+    found = average_visualization(net, data, table, Channel("1", 0), progress=False)
+    assert found.indices.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(found.mean[0, 0], [0.0, 2.3 / 3, 0.15], rtol=1e-6)
+    np.testing.assert_allclose(found.crops[0, 0, 0], [0.0, 1.0, 0.5], rtol=1e-6)
