@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("rooms", nargs="*", metavar="ROOM")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--root", type=Path, default=ROOT)
+    parser.add_argument("--quick", action="store_true", help="of the pipeline only tests that need no whole audit")
     parser.add_argument("--only", default="", help="faults whose description holds these words")
     given = parser.parse_args(argv)
     by_room: dict[str, list[Fault]] = defaultdict(list)
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     with workshop(given.root) as shop:
         for room, faults in by_room.items():
-            judge = Judge(shop, room)
+            judge = Judge(shop, room, quick=given.quick)
             for fault in faults:
                 text, first, last = applied(fault, (shop.copy / fault.file).read_text(encoding="utf-8"))
                 verdict = judge.try_out(fault.file, text, first, last)
