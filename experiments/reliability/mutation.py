@@ -53,7 +53,7 @@ def room_of(file: str) -> str:
     return file.split("/")[1]
 
 
-def tests_of(root: Path, room: str, *, quick: bool = False) -> list[str]:
+def room_tests(root: Path, room: str, *, quick: bool = False) -> list[str]:
     """Return what pytest is given for a room: its tests, those that name its files, and its docstrings' examples.
 
     ``quick`` leaves out, for a room of the pipeline, the tests that need a whole audit.
@@ -121,7 +121,7 @@ class Judge:
 
     def __init__(self, shop: Workshop, room: str, *, quick: bool = False) -> None:
         self._shop = shop
-        self._tests = tests_of(shop.copy, room, quick=quick)
+        self._tests = room_tests(shop.copy, room, quick=quick)
         self.base = shop.baseline(self._tests, limit=3600)
         self.seconds = round(sum(self.base.seconds.values()), 1)
         if self.base.failed:
