@@ -80,3 +80,9 @@ def finished(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(finished: Path, tmp_path: Path) -> Path:
     """A copy of a complete audit run."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the list of model files that commands have named away from the user's own."""
+    os.environ["INTERPNET_STATE"] = str(tmp_path_factory.mktemp("state"))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from interpnet.ablation._result import plain
 from interpnet.errors import RunFolderError
-from interpnet.support.io import read_json, write_json
+from interpnet.support.checksums import check_seal, seal
+from interpnet.support.io import read_object, write_json
 from interpnet.support.types import Float64, Int64
 
 _FORMAT = "interpnet-ablation-checkpoint-1"
@@ -31,12 +32,11 @@ class Measured:
         self.advance: Callable[[int], None] = lambda _passes: None
         self._known: dict[str, list[float | None]] = {}
         if path is not None and Path(path).exists():
-            try:
-                kept: dict[str, Any] = read_json(path)
-            except RunFolderError:
-                return  # damaged: measure again, and replace it
-            if kept.get("format") == _FORMAT and kept.get("key") == key:
-                self._known = kept["recalls"]
+            with suppress(RunFolderError):  # damaged: measure again, and replace it
+                kept = read_object(path)
+                if kept.get("format") == _FORMAT and kept.get("key") == key:
+                    check_seal(kept, repr(str(path)))
+                    self._known = kept["recalls"]
 
     def get(self, what: str, lists: Sequence[Int64] | None, measure: Callable[[], Float64]) -> Float64:
         """Return the recalls of pass ``what`` with ``lists`` removed, measuring them if they are not known."""
@@ -48,6 +48,6 @@ class Measured:
         if digest not in self._known:
             self._known[digest] = plain(measure())
             if self._path is not None:
-                write_json(self._path, {"format": _FORMAT, "key": self._key, "recalls": self._known})
+                write_json(self._path, seal({"format": _FORMAT, "key": self._key, "recalls": self._known}))
         self.advance(1)
         return np.array(self._known[digest], dtype=np.float64)

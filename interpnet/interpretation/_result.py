@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import InterpNetError, RunFolderError, did_you_mean
-from interpnet.support.checks import one_of, whole_number
+from interpnet.support.checks import one_of, positive_number, true_or_false, whole_number
 from interpnet.support.io import atomic_path, read_arrays
 from interpnet.support.types import Float64, Int64
 
@@ -141,7 +141,9 @@ class Interpretation:
         }
         # Through a handle, because savez would append a suffix to the name.
         with atomic_path(path) as tmp, tmp.open("wb") as handle:
-            np.savez_compressed(handle, coef=self.coef, gaps=self.gaps, meta=np.array(json.dumps(meta)))
+            np.savez_compressed(
+                handle, coef=self.coef, gaps=self.gaps, meta=np.array(json.dumps(meta, allow_nan=False))
+            )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Interpretation:
@@ -156,4 +158,20 @@ class Interpretation:
                 raise RunFolderError(f"{str(path)!r} has format {meta.get('format')!r}; expected {_FORMAT!r}")
             channels = ChannelIndex.from_json(meta["channels"])
             classes = tuple(meta["classes"])
+            _check_read(data["coef"], data["gaps"], classes, meta)
             return cls(channels, data["coef"], classes, meta["mu"], meta["positive"], data["gaps"], meta["info"])
+
+
+def _check_read(coef: Any, gaps: Any, classes: tuple[Any, ...], meta: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` for what :meth:`Interpretation.save` never writes."""
+    for name, array in (("coef", coef), ("gaps", gaps)):
+        if array.dtype != np.float64 or not np.isfinite(array).all():
+            raise ValueError(f"{name} is no array of finite float64 numbers")
+    if gaps.shape not in ((0,), (len(classes),)):
+        raise ValueError(f"gaps has shape {gaps.shape}; expected ({len(classes)},)")
+    if not all(isinstance(name, str) for name in classes):
+        raise ValueError("a class has a name that is no text")
+    positive_number(meta["mu"], "mu")
+    true_or_false(meta["positive"], "positive")
+    if not isinstance(meta["info"], dict):
+        raise TypeError("info is no JSON object")

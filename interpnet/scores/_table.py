@@ -14,11 +14,12 @@ import numpy.typing as npt
 from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError, RunFolderError
 from interpnet.gram import Gram
+from interpnet.scores._files import Progress, ScoreFiles, row_types
 from interpnet.support.checks import one_of
-from interpnet.support.io import read_json, write_json
+from interpnet.support.checksums import checksum
+from interpnet.support.io import DAMAGED, open_own
 from interpnet.support.types import Float32, Float64, Int64
 
-_FORMAT = "interpnet-scores-1"
 # Rows are written and read in blocks of this many, so that memory does not grow with the table.
 _BLOCK = 4096
 
@@ -81,41 +82,45 @@ class ScoreTable:
         writer.finish()
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> ScoreTable:
-        """Open a complete table; a :class:`RunFolderError` says what is missing, unfinished or damaged."""
-        state = read_json(Path(folder) / "state.json")
-        if state.get("format") != _FORMAT:
-            raise RunFolderError(f"{str(folder)!r} holds no score table (format {state.get('format')!r})")
+    def load(cls, folder: str | os.PathLike[str], *, verify: bool = True) -> ScoreTable:
+        """Open a complete table; a :class:`RunFolderError` says what is missing, unfinished or damaged.
+
+        All rows are read once, block by block, to compare them with the checksums of ``state.json``;
+        ``verify=False`` leaves that out. A table of a version without checksums is opened as it is.
+        """
+        files = ScoreFiles(Path(folder))
+        state = files.read_state()
         if not state["complete"]:
             raise RunFolderError(
                 f"the collection in {str(folder)!r} stopped after {state['rows']} images; run it again to go on"
             )
-        return _open(Path(folder), state)
+        if verify:
+            files.verify(state)
+        return _open(files, state)
+
+    @staticmethod
+    def progress(folder: str | os.PathLike[str]) -> Progress:
+        """Return how far a collection in a folder has come, once its rows agree with their checksums.
+
+        A :class:`RunFolderError` where there is none, or a damaged one.
+        """
+        files = ScoreFiles(Path(folder))
+        state = files.read_state()
+        files.verify(state)
+        return Progress(state["key"], state["rows"], state["consumed"], state["complete"])
 
 
-def _row_types(state: Mapping[str, Any]) -> dict[str, np.dtype[Any]]:
-    """Return what one row of each file holds."""
-    number: np.dtype[Any] = np.dtype("<i8")  # little-endian, whatever machine reads the files
-    columns = state["label_columns"]
-    labels = number if columns is None else np.dtype(("<f4", (columns,)))
-    X = np.dtype(("<f4", (sum(size for _, size in state["channels"]),)))
-    return {"X.f32": X, "labels.bin": labels, "predictions.i64": number, "indices.i64": number}
-
-
-def _open(folder: Path, state: Mapping[str, Any]) -> ScoreTable:
+def _open(files: ScoreFiles, state: Mapping[str, Any]) -> ScoreTable:
     rows = state["rows"]
     arrays: list[npt.NDArray[Any]] = []
-    for name, row in _row_types(state).items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size < rows * row.itemsize:
-            raise RunFolderError(
-                f"{str(path)!r} is missing or shorter than the {rows} rows beside it; "
-                "delete the folder and collect again"
-            )
-        if rows and name == "X.f32":  # an empty file cannot be mapped
-            arrays.append(np.memmap(path, row, "r", shape=(rows,)))
-        else:
-            arrays.append(np.fromfile(path, row, count=rows))
+    try:
+        for name, row in row_types(state).items():
+            if rows and name == "X.f32":  # an empty file cannot be mapped
+                arrays.append(np.memmap(files.path(name), row, "r", shape=(rows,)))
+            else:
+                arrays.append(np.fromfile(files.path(name), row, count=rows))
+    except DAMAGED as error:
+        raise RunFolderError(f"{str(files.folder)!r} cannot be opened ({error}); collect again") from error
     X, labels, predictions, indices = arrays
     channels = ChannelIndex.from_json(state["channels"])
     return ScoreTable(X, labels, predictions, channels, indices, state["n_classes"], state["info"])
@@ -125,7 +130,7 @@ class ScoreWriter:
     """Append rows to a folder; what was committed survives an interruption, what was not is forgotten.
 
     The files only grow, and ``state.json``, replaced atomically, says how many rows count. ``key``
-    identifies what is being collected: a folder with another key is refused, not mixed.
+    identifies what is being collected: a folder with another key is refused, not mixed, and so are damaged rows.
     """
 
     def __init__(
@@ -138,18 +143,10 @@ class ScoreWriter:
         info: Mapping[str, Any],
     ) -> None:
         self.folder = Path(folder)
+        self._files = ScoreFiles(self.folder)
         self._pending = 0
-        self._state: dict[str, Any] = {
-            "format": _FORMAT,
-            "key": key,
-            "rows": 0,
-            "consumed": 0,
-            "complete": False,
-            "label_columns": None,
-            "n_classes": n_classes,
-            "channels": channels.to_json(),
-            "info": dict(info),
-        }
+        self._new_blocks: list[list[Any]] = []
+        self._state: dict[str, Any] = self._files.new_state(key, channels.to_json(), n_classes, info)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._state = self._previous(key) or self._state  # goes on where an earlier run stopped
         self.info: dict[str, Any] = self._state["info"]  # notes, saved with the next commit
@@ -157,27 +154,26 @@ class ScoreWriter:
         self.consumed: int = self._state["consumed"]
         self.complete: bool = self._state["complete"]
         # What was appended after the last commit does not count.
-        for name, row in _row_types(self._state).items():
-            with (self.folder / name).open("ab") as handle:
-                handle.truncate(self.rows * row.itemsize)
+        for name, row in row_types(self._state).items():
+            self._files.cut(name, self.rows * row.itemsize)
 
     def _previous(self, key: str) -> dict[str, Any] | None:
-        path = self.folder / "state.json"
-        if not key or not path.exists():  # without a key nothing tells whose rows these are
+        if not key or not self._files.path("state.json").exists():  # without a key nothing tells whose rows these are
             return None
-        state: dict[str, Any] = read_json(path)
-        if any(state.get(k) != self._state[k] for k in ("format", "key", "channels", "n_classes")):
+        state = self._files.read_state()
+        if any(state[k] != self._state[k] for k in ("key", "channels", "n_classes")):
             raise RunFolderError(
                 f"{str(self.folder)!r} holds scores of another model, data set or configuration; "
                 "choose another folder, or delete it to collect again"
             )
-        return state
+        self._files.verify(state)
+        return self._files.with_checksums(state)
 
     def committed(self, block: int = 2048) -> list[tuple[Float32, npt.NDArray[Any]]]:
         """Return the committed rows as (X, labels) blocks: for sums that have to be started again."""
         if self.rows == 0:
             return []
-        table = _open(self.folder, self._state)
+        table = _open(self._files, self._state)
         return [(table.X[i : i + block], table.labels[i : i + block]) for i in range(0, self.rows, block)]
 
     def append(self, *arrays: npt.NDArray[Any]) -> None:
@@ -188,14 +184,18 @@ class ScoreWriter:
             self._state["label_columns"] = columns
         elif columns != self._state["label_columns"]:
             raise DataError("labels changed between batches from class numbers to a target matrix or back")
-        for (name, row), array in zip(_row_types(self._state).items(), arrays, strict=True):
-            self._write(self.folder / name, np.ascontiguousarray(array, row.base).tobytes())
+        sums = []
+        for (name, row), array in zip(row_types(self._state).items(), arrays, strict=True):
+            data = np.ascontiguousarray(array, row.base).tobytes()
+            self._write(self.folder / name, data)
+            sums.append(checksum(data))
+        self._new_blocks.append([len(X), *sums])
         self._pending += len(X)
 
     @staticmethod
     def _write(path: Path, data: bytes) -> None:
         try:
-            with path.open("ab") as handle:
+            with open_own(path, os.O_WRONLY | os.O_APPEND) as handle:
                 handle.write(data)
                 handle.flush()
                 os.fsync(handle.fileno())  # the state must not say more than the disk holds
@@ -210,11 +210,13 @@ class ScoreWriter:
         self.rows += self._pending
         self._pending = 0
         self.consumed = consumed
+        self._state["blocks"] += self._new_blocks
+        self._new_blocks = []
         self._state.update(rows=self.rows, consumed=consumed)
-        write_json(self.folder / "state.json", self._state)
+        self._files.write_state(self._state)
 
     def finish(self) -> ScoreTable:
         """Mark the table complete and open it."""
         self._state["complete"] = True
         self.commit(self.consumed)
-        return _open(self.folder, self._state)
+        return _open(self._files, self._state)

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+import struct
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from interpnet.errors import InterpNetError, RunFolderError
+
+#: What a damaged file can raise in a reader that believes its content: numpy's, zip's, JSON's and our own.
+DAMAGED = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError),
+    *(TypeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error),
+)
+# Ours alone, so that what a killed run left can be told from the user's own hidden files.
+_TEMPORARY = ".interpnet-"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @contextmanager
@@ -37,7 +50,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # The suffix is kept because writers such as numpy.savez append one where it is missing.
-        fd, name = tempfile.mkstemp(prefix=f".{target.stem[:60]}.", suffix=target.suffix, dir=target.parent)
+        # A name may have 255 bytes, and a letter may take four.
+        prefix = f"{_TEMPORARY}{target.stem[:30]}."
+        fd, name = tempfile.mkstemp(prefix=prefix, suffix=target.suffix, dir=target.parent)
         os.close(fd)
         tmp = Path(name)
         yield tmp
@@ -47,6 +62,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         # mkstemp makes files private; a report is meant to be shared, so follow the umask instead.
         tmp.chmod(0o666 & ~_umask())
         tmp.replace(target)
+        sync_folder(target.parent)
     except OSError as error:
         raise RunFolderError(
             f"cannot write {str(target)!r}: {error.strerror or error}. "
@@ -64,6 +80,48 @@ def _umask() -> int:
     return mask
 
 
+def open_own(path: Path, flags: int) -> IO[bytes]:
+    """Open a file for writing that nobody else made a link, or make it; a link is an ``OSError``.
+
+    A folder that somebody else filled may hold a link to any file of the user's.
+    """
+    return os.fdopen(os.open(path, flags | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666), "wb")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a crash: a file's own fsync does not cover its name."""
+    # Windows cannot open a folder, and some network file systems cannot sync one.
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove_temporaries(folder: Path, below: Iterable[str] = ()) -> int:
+    """Delete what killed writers left in a folder and in all of some folders in it; links are not followed.
+
+    Return how many files that were.
+    """
+    found = list(folder.glob(f"{_TEMPORARY}*"))
+    for name in below:
+        if not (folder / name).is_symlink():
+            found += (folder / name).rglob(f"{_TEMPORARY}*")
+    files = [path for path in found if path.is_file() and not path.is_symlink()]
+    for path in files:
+        path.unlink(missing_ok=True)
+    return len(files)
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a folder with all that is in it, or a file; of a link the link alone, never what it points to."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path)
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write UTF-8 ``text`` to ``path`` atomically."""
     with atomic_path(path) as tmp:
@@ -72,17 +130,34 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` as indented, strict JSON (NaN and infinity are refused) to ``path`` atomically."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+    # A file name that is no UTF-8 has half surrogates, which UTF-8 cannot hold and JSON can.
+    text = _SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    write_text(path, text + "\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read JSON written by :func:`write_json`; a missing or damaged file is a :class:`RunFolderError`."""
+    """Read strict JSON as :func:`write_json` writes it; a missing or damaged file is a :class:`RunFolderError`."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_no_constant)
     except FileNotFoundError as error:
         raise RunFolderError(f"{str(path)!r} does not exist") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(f"{str(path)!r} cannot be read ({error}); delete it to have it made again") from error
+
+
+def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON file that holds one object; errors as :func:`read_json`, and another value is one too."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise RunFolderError(
+            f"{str(path)!r} holds a {type(value).__name__}; expected a JSON object. Delete it to have it made again"
+        )
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def npz_path(path: str | os.PathLike[str]) -> Path:
@@ -118,7 +193,7 @@ def read_arrays(
         raise RunFolderError(f"{str(path)!r} does not exist") from error
     except RunFolderError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise RunFolderError(f"{str(path)!r} holds no {what} that can be read ({error}); {remedy}") from error
 
 

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that ``--help`` is instant.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,9 +15,14 @@ from typing import Annotated, NoReturn
 import typer
 from typer.main import get_command
 
+from interpnet.support.text import one_line
+
 from ..filters.settings import FilterSettings
 from ..run.settings import SECTIONS
-from .options import EXIT_ERROR, EXIT_INTERRUPTED, takes
+from .failures import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_PIPE, silence, usable_streams, with_traceback
+from .options import takes
+
+_TRACEBACK = "--traceback"
 
 app = typer.Typer(
     name="interpnet",
@@ -40,6 +46,9 @@ def _top(
     ctx: typer.Context,
     _version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+    _traceback: Annotated[
+        bool, typer.Option(_TRACEBACK, help="Show where an error came from; may stand anywhere on the line.")
     ] = False,
 ) -> None:
     """Audit an image classifier.
@@ -220,7 +229,7 @@ def train() -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does: the run folder stays whole."""
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does: the run folder stays whole."""
 
     def stop(_number: int, _frame: object) -> NoReturn:
         raise KeyboardInterrupt
@@ -228,36 +237,72 @@ def _terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # Who has started us with nohup wants us to stay.
+    before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0, 2 for a user's mistake, 130 after Ctrl-C.
+    """Run the command line and return the exit code: 0, 2 for a user's mistake, 1 for one of ours, 130 after Ctrl-C.
 
     Parameters
     ----------
     argv : sequence of str, optional
         Arguments; by default those of the process.
     """
+    if argv is None:
+        argv = sys.argv[1:]
+    arguments = list(argv)
+    # Anywhere on the line, for it is wanted once the rest is typed.
+    shown = with_traceback.set(_TRACEBACK in arguments)
+    arguments = [argument for argument in arguments if argument != _TRACEBACK]
+    try:
+        with usable_streams(), _terminable():
+            return _flushed(_run(arguments))
+    finally:
+        with_traceback.reset(shown)
+
+
+def _run(arguments: list[str]) -> int:
     # The base of typer's errors for wrong arguments, which newer versions keep to themselves.
     usage_error: type[Exception] = next(
         base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
     )
-    with _terminable():
-        try:
-            arguments = None if argv is None else list(argv)
-            result = get_command(app).main(args=arguments, prog_name="interpnet", standalone_mode=False)
-        except usage_error as error:
-            message = " ".join(str(getattr(error, "format_message", error.__str__)()).split())
-            typer.echo(f"error: {message} (interpnet --help tells more)", err=True)
-            return EXIT_ERROR
-        except (KeyboardInterrupt, typer.Abort):
-            typer.echo("interrupted", err=True)
-            return EXIT_INTERRUPTED
-        except typer.Exit as error:
-            return error.exit_code
-    return result if isinstance(result, int) else 0
+    try:
+        result = get_command(app).main(args=arguments, prog_name="interpnet", standalone_mode=False)
+    except usage_error as error:
+        message = getattr(error, "format_message", error.__str__)()
+        typer.echo(one_line(f"error: {message} (interpnet --help tells more)"), err=True)
+        return EXIT_ERROR
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except typer.Exit as error:
+        return error.exit_code
+    except BrokenPipeError:
+        silence()
+        return EXIT_PIPE
+    if isinstance(result, int):
+        return result
+    return 0
+
+
+def _flushed(code: int) -> int:
+    """Write out what is still to be printed, and return the exit code: that of a failure where it cannot be."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence()
+        return EXIT_PIPE
+    except OSError as error:
+        typer.echo(f"error: the output cannot be written: {error.strerror}", err=True)
+        silence()
+        return EXIT_ERROR
+    return code

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from interpnet.attribution import find_method
 from interpnet.errors import InterpNetError
+from interpnet.support.text import printable
 
 from ..run.config import RunConfig
 from ..run.cue import planted
-from ..run.folder import RunFolder
+from ..run.folder import CONFIG, RunFolder
+from ..run.manifest import MANIFEST, read_manifest
 from ..run.selection import read_frequencies, read_selection
 from ..run.session import Session
 from ..run.settings import Given
@@ -39,26 +43,55 @@ def configured(given: Given, request: Request, base: RunConfig | None = None) ->
     return replace(config, data=planted(config.data, request.shortcut, request.strength, override=from_file))
 
 
-def new_session(given: Given, request: Request, command: str) -> Session:
-    """Open or make the run folder of ``audit`` and ``collect``, with the settings of file and command line."""
-    base = RunConfig()
-    if request.config is not None:
-        base = RunConfig.load(Path(request.config))
-    elif request.out is not None and "model" not in given.values:
-        stored = Path(request.out) / "run.toml"
-        if stored.is_file():
-            base = RunConfig.load(stored)
-    if "model" in given.values or base.directory is None:
-        base = replace(base, directory=str(Path.cwd()))
-    config = configured(given, request, base)
-    missing = [name for name, value in (("MODEL", config.model), ("DATA", config.data)) if not value]
-    if missing:
-        raise InterpNetError(
-            f"{' and '.join(missing)} missing: interpnet {command} MODEL DATA --out runs/NAME, for example "
-            f"interpnet {command} torchvision:resnet18 imagefolder:photos (see interpnet {command} --help)"
-        )
-    path = Path(request.out or Path("runs") / default_name(config))
-    return Session(RunFolder.create(path), config, f"interpnet {command} --out {path}", fresh=request.fresh)
+@contextmanager
+def new_session(given: Given, request: Request, command: str) -> Iterator[Session]:
+    """Open or make the run folder of ``audit`` and ``collect``, locked, with the settings of file and command line.
+
+    Model and images are loaded before a folder is made, so that a mistyped name leaves nothing behind.
+    """
+    named = "model" in given.values
+    out = None
+    if request.out is not None:
+        out = Path(request.out)
+    with ExitStack() as held:
+        run = None
+        # What another command is about to change must not be read before it has finished.
+        if out is not None and (out / MANIFEST).is_file():
+            run = held.enter_context(_existing(out, fresh=request.fresh))
+        base = RunConfig()
+        folders: tuple[Path, ...] = ()
+        if request.config is not None:
+            base = RunConfig.load(Path(request.config))
+            folders = (Path(request.config).parent,)
+        elif run is not None and not named and (run.path / CONFIG).is_file():
+            base = run.config()
+        if named or base.directory is None:
+            base = replace(base, directory=str(Path.cwd()))
+        config = configured(given, request, base)
+        missing = [name for name, value in (("MODEL", config.model), ("DATA", config.data)) if not value]
+        if missing:
+            raise InterpNetError(
+                f"{' and '.join(missing)} missing: interpnet {command} MODEL DATA --out runs/NAME, for example "
+                f"interpnet {command} torchvision:resnet18 imagefolder:photos (see interpnet {command} --help)"
+            )
+        path = out or Path("runs") / default_name(config)
+        if run is None and (path / MANIFEST).is_file():
+            run = held.enter_context(_existing(path, fresh=request.fresh))
+        new = run or RunFolder.create(path)
+        resume = f"interpnet {command} --out {shlex.quote(str(path))}"
+        session = Session(new, config, resume, fresh=request.fresh, model_named=named, own_folders=folders)
+        _ = session.loaded  # kept by the session
+        if run is None:
+            held.enter_context(new.locked(fresh=request.fresh))
+        yield session
+
+
+@contextmanager
+def _existing(path: Path, *, fresh: bool = False) -> Iterator[RunFolder]:
+    """Open a run folder and hold its lock: what it says is read when no other command can change it any more."""
+    run = RunFolder.create(path, fresh=fresh)
+    with run.locked(fresh=fresh):
+        yield run
 
 
 def default_name(config: RunConfig) -> str:
@@ -73,25 +106,21 @@ def default_name(config: RunConfig) -> str:
     return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") or "run" for part in parts)
 
 
-def existing_session(given: Given, request: Request, command: str) -> Session:
-    """Open the run folder of a stage command, its settings overridden by the command line's."""
+@contextmanager
+def existing_session(given: Given, request: Request, command: str) -> Iterator[Session]:
+    """Open the run folder of a stage command, locked, its settings overridden by the command line's."""
     path = Path(request.run)
-    run = RunFolder.open(path)
-    config = configured(given, request, run.config())
-    return Session(run, config, f"interpnet {command} {path}", fresh=request.fresh)
+    read_manifest(path)  # where there is no run there is nothing to lock
+    with _existing(path) as run:
+        config = configured(given, request, run.config())
+        resume = f"interpnet {command} {shlex.quote(str(path))}"
+        yield Session(run, config, resume, fresh=request.fresh)
 
 
 def audit(given: Given, request: Request) -> None:
     """Run all stages."""
-    session = new_session(given, request, "audit")
-    load(session)
-    with session.run.locked():
+    with new_session(given, request, "audit") as session:
         run_audit(session, open_report=request.open_report)
-
-
-def load(session: Session) -> None:
-    """Load model and images before the run folder is made, so that a mistyped name leaves nothing behind."""
-    _ = session.loaded  # kept by the session
 
 
 def run_audit(session: Session, *, open_report: bool = False) -> None:
@@ -124,7 +153,9 @@ def _ablate(session: Session) -> None:
 
 def show_report(session: Session, path: Path, *, open_report: bool) -> None:
     """Say where a report is, and open it in a browser if asked."""
-    session.console.print(f"\nreport: {path}", style="bold green", highlight=False, soft_wrap=True, markup=False)
+    session.console.print(
+        f"\nreport: {printable(path)}", style="bold green", highlight=False, soft_wrap=True, markup=False
+    )
     if open_report:
         import webbrowser
 
@@ -134,13 +165,11 @@ def show_report(session: Session, path: Path, *, open_report: bool) -> None:
 def collect(given: Given, request: Request) -> None:
     """Start a run with its first stage, or go on with it."""
     first = given.values.get("model", "")
-    if (Path(first) / "manifest.json").is_file():
+    opened = new_session(given, request, "collect")
+    if (Path(first) / MANIFEST).is_file():
         rest = {name: value for name, value in given.values.items() if name != "model"}
-        session = existing_session(Given(rest), replace(request, run=first), "collect")
-    else:
-        session = new_session(given, request, "collect")
-    load(session)
-    with session.run.locked():
+        opened = existing_session(Given(rest), replace(request, run=first), "collect")
+    with opened as session:
         _collect(session)
     session.say(f"next: interpnet solve {session.run.path}")
 
@@ -168,26 +197,25 @@ def explain(given: Given, request: Request) -> None:
 def _explain_user(given: Given, request: Request) -> None:
     from ..stages.user_images import FOLDER, explain_user_images
 
-    session = existing_session(given, request, "explain")
-    with session.run.locked():
+    with existing_session(given, request, "explain") as session:
         stored = session.run.config()
         records = explain_user_images(session, request.image, request.cls)
         # How somebody looked at a picture of their own is no setting of the run.
-        stored.save(session.run.path / "run.toml")
+        session.run.store(stored)
+        session.run.save()
     folder = session.run.folder("explain") / FOLDER
     tables.show_explained(session.console, session.subject.classes, records, str(folder))
 
 
 def report(given: Given, request: Request) -> None:
     """Build the report again."""
-    session = existing_session(given, request, "report")
-    with session.run.locked():
+    with existing_session(given, request, "report") as session:
         show_report(session, run_report(session, again=True), open_report=request.open_report)
 
 
 def _stage(given: Given, request: Request, name: str, work: Callable[[Session], Any], following: str) -> None:
-    session = existing_session(given, request, name)
-    with session.run.locked():
-        session.config.save(session.run.path / "run.toml")
+    with existing_session(given, request, name) as session:
+        session.run.store(session.config)
         work(session)
+        session.run.save()
     session.say(f"next: interpnet {following} {session.run.path}")

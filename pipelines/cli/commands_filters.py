@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import interpnet
+from interpnet.support.io import remove_tree
 
 from ..filters.parts import Parts
 from ..filters.settings import FilterSettings
 from ..filters.work import Work
 from ..report.filters import PAGE, build_filters_report
 from ..run.folder import digest
+from ..run.identity import differences
 from ..run.session import Notes, Session
 from ..run.settings import Given
 from ..run.subject import Subject
@@ -32,15 +33,14 @@ def filters(given: Given, request: Request, own: Given) -> None:
     named = "model" in given.values
     if request.out is None and named and "data" in given.values:
         request = replace(request, out=f"runs/{default_name(configured(given, request))}-filters")
-    session = new_session(given, request, "filters")
-    # The folder's own settings hold as long as nobody names a model: then it is another visualization.
-    stored: dict[str, Any] = {}
-    if not named:
-        noted = session.run.stage(STAGE).get("settings", {})
-        stored = {entry.name: noted.get(entry.name) for entry in fields(FilterSettings)}
-    settings = FilterSettings().override(stored).override(own.values)
-    subject = session.loaded
-    with session.run.locked():
+    with new_session(given, request, "filters") as session:
+        # The folder's own settings hold as long as nobody names a model: then it is another visualization.
+        stored: dict[str, Any] = {}
+        if not named:
+            noted = session.run.stage(STAGE).get("settings", {})
+            stored = {entry.name: noted.get(entry.name) for entry in fields(FilterSettings)}
+        settings = FilterSettings().override(stored).override(own.values)
+        subject = session.loaded
         base = _claim(session, subject, settings)
         path = _make(session, Work(subject, settings, Parts(session.run.path / FOLDER, base)))
     show_report(session, path, open_report=request.open_report)
@@ -49,16 +49,18 @@ def filters(given: Given, request: Request, own: Given) -> None:
 def _claim(session: Session, subject: Subject, settings: FilterSettings) -> str:
     """Make the folder ours, or refuse it as another's; return the digest of what all parts depend on."""
     run = session.run
-    identity = {name: value for name, value in subject.identity().items() if not name.startswith("configuration")}
     ours = set(run.manifest["stages"]) <= {STAGE}  # and not an audit's, which keeps its identity and settings
-    if session.fresh and ours:
-        run.manifest["identity"] = {}
-    run.claim({**run.manifest["identity"], **identity})
+    if (session.fresh and ours) or not run.has_results():
+        run.forget()
+    described = subject.describe(run.manifest.get("model", {}))
+    found = subject.identity(described)
+    identity = {name: value for name, value in found.items() if not name.startswith("configuration")}
+    run.claim({**run.manifest["identity"], **identity}, differences(run.manifest, described))
     if session.fresh:
-        shutil.rmtree(run.path / FOLDER, ignore_errors=True)
+        remove_tree(run.path / FOLDER)
     if ours:
-        run.manifest.update(subject.describe(), device=str(subject.device), seed=session.config.seed)
-        session.config.save(run.path / "run.toml")
+        run.manifest.update(described, device=str(subject.device), seed=session.config.seed)
+        run.store(session.config)
     run.save()
     config = session.config
     made_from = [identity, settings.split, settings.max_images, config.seed, config.on_bad_image]

@@ -12,6 +12,7 @@ from torch import Tensor
 from interpnet.datasets import make_loader
 from interpnet.errors import InterpNetError, ModelError
 from interpnet.models import SmallCNN, accuracy, fit_smallcnn, save_smallcnn, smallcnn_extra
+from interpnet.support.text import printable
 
 from ..report.numbers import percent
 from ..run.config import RunConfig
@@ -89,7 +90,7 @@ def train_to(out: Path, config: RunConfig, options: dict[str, Any], key: str | N
     save_smallcnn(model, out, facts)
     console.print(
         f"trained on {len(data)} images in {history.seconds:.1f} s, "
-        f"accuracy {percent(reached)} on {len(test)} test images: {out}",
+        f"accuracy {percent(reached)} on {len(test)} test images: {printable(out)}",
         highlight=False,
         soft_wrap=True,
         markup=False,
@@ -106,9 +107,9 @@ def demo(given: Given, request: Request) -> None:
     config = configured(given, request, base)
     asked = {"out": request.out and path, "shortcut": request.shortcut, "strength": request.strength}
     resume = " ".join(["interpnet demo", *_words(asked | dict(given.values))])
-    run = RunFolder.create(path)
+    run = RunFolder.create(path, fresh=request.fresh)
     session = Session(run, config, resume, fresh=request.fresh)
-    with run.locked():
+    with run.locked(fresh=request.fresh):
         run.save()
         if request.shortcut is not None:
             session.say(described(config.data) or "")

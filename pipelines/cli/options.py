@@ -6,24 +6,20 @@ settings' own defaults, which the help texts name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields, replace
 from functools import wraps
 from importlib import import_module
 from inspect import Parameter, Signature
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-
-from interpnet.errors import InterpNetError
 
 from ..run.config import RunConfig
 from ..run.cue import SHORTCUTS
 from ..run.settings import FOLDER, PANELS, SECTIONS, About, Given, Settings, about, kind, option, setting
+from .failures import one_line_errors
 
-EXIT_ERROR = 2  # a user's mistake
-EXIT_INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 _DATA = SECTIONS["data"]
 
 Entry = Field[Any]
@@ -92,7 +88,7 @@ def takes(
     def decorate(described: Callable[[], None]) -> Callable[..., None]:
         @wraps(described)
         def command(**words: Any) -> None:
-            with _one_line_errors():
+            with one_line_errors():
                 work = getattr(import_module(f".{module}", __package__), described.__name__)
                 parsed: list[Any] = [Given.read(of_run, words), Request(**Given.read(of_request, words).values)]
                 if of_own:
@@ -137,23 +133,3 @@ def _in_words(default: Any) -> str | bool:
     if default is None or default is False or default == "":
         return False
     return str(default)
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """End a user's mistake with one line and exit code 2, Ctrl-C with 130."""
-    from interpnet.support.allocator import keep_freed_memory
-
-    keep_freed_memory()
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        _end(str(error) or "interrupted", EXIT_INTERRUPTED)
-    except (InterpNetError, OSError) as error:
-        _end(f"error: {error}", EXIT_ERROR)
-
-
-def _end(message: str, code: int) -> NoReturn:
-    """Print a message on one line of stderr, whatever it holds, and exit."""
-    typer.echo(" ".join(message.split()), err=True)
-    raise typer.Exit(code)

@@ -13,6 +13,7 @@ from interpnet.ablation import AblationResult, Condition, finite_mean
 from interpnet.engine import Site
 from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve, Stability
+from interpnet.support.text import printable
 
 from ..report.numbers import number_text, percent
 from ..run.selection import SELDOM, how_chosen, seldom
@@ -23,7 +24,8 @@ _MOST_ROWS = 40
 
 def _say(console: Console, text: str, style: str = "", *, whole: bool = False) -> None:
     # Names of classes and folders may look like markup; what may be copied stays on a whole line.
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=whole)
+    shown = "\n".join(map(printable, text.split("\n")))
+    console.print(shown, style=style, highlight=False, markup=False, soft_wrap=whole)
 
 
 def _show(console: Console, title: str, columns: str, rows: Iterable[Iterable[str]]) -> None:
@@ -36,7 +38,7 @@ def _show(console: Console, title: str, columns: str, rows: Iterable[Iterable[st
         table.add_column(name.removeprefix("#"), justify=justify, overflow="fold")
     for cells in rows:
         # As Text, because a class named "[red]" is a class, and no markup.
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(table)
 
 

@@ -19,6 +19,8 @@ from .tables import TABLE_FILES, layer_rows, write_tables
 from .verdict import verdict
 from .views import METHODS, ClassView, Limits, class_views, example_views, swap_rows
 
+#: All that a report can consist of.
+REPORT_FILES = ("index.html", "report.json", *TABLE_FILES, *FIGURE_FILES)
 # Past this many classes each one starts folded.
 _MANY = 24
 _LONG = 60  # letters of a name in a note

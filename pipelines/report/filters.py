@@ -16,6 +16,7 @@ from interpnet.engine import Site
 from interpnet.errors import ModelError
 from interpnet.pictures import Filters, activation_maps, filter_sheet, filters, map_sheet, picture_plane, plot_embedding
 from interpnet.plotting import Picture, enlarge, render
+from interpnet.support.csv_table import write_csv
 
 from ..filters.parts import Arrays
 from ..filters.work import Work, evenly
@@ -26,7 +27,6 @@ from .load import clean
 from .numbers import number_text, percent
 from .page import write_page
 from .pictures import data_uri
-from .tables import write_csv
 from .views import Shot
 
 PAGE = "filters.html"
@@ -134,7 +134,7 @@ class _Page:
 
     def _cards(self) -> list[tuple[str, Rows]]:
         settings = self.work.settings
-        described = self.work.subject.describe()
+        described = self.work.subject.describe({})
         labels = self.found["labels"]
         made = [
             ("Images looked at", f"{len(labels):,} of the {settings.split} split, balanced over classes"),

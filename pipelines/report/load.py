@@ -19,7 +19,7 @@ from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve, Stability
 from interpnet.support.io import read_json
 
-from ..run.folder import read_manifest
+from ..run.manifest import read_manifest
 from ..run.selection import SELECTION_FILE, read_frequencies, read_selection
 from .numbers import number
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +12,8 @@ import numpy as np
 
 from interpnet.ablation import AblationResult, find_condition, finite_mean, interval, mean_change
 from interpnet.mulasso import SelectionCurve
-from interpnet.support.io import write_json, write_text
+from interpnet.support.csv_table import Row, write_csv
+from interpnet.support.io import write_json
 
 from ..run.selection import selection_json
 from .load import RunData
@@ -40,34 +39,6 @@ TABLE_FILES = (
     *("classes.csv", "channels.csv", "examples.csv", "layers.csv"),
     *("mu_curve.csv", "ablation.csv", "ablation_curve.csv"),
 )
-# What a spreadsheet would run as a formula when a cell begins with it.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-
-Row = Sequence[Any]
-
-
-def safe_cell(value: Any) -> Any:
-    """Return a cell that no spreadsheet runs as a formula; numbers stay numbers and NaN becomes empty.
-
-    Examples
-    --------
-    >>> safe_cell("=1+1"), safe_cell(-0.5), safe_cell(float("nan"))
-    ("'=1+1", -0.5, '')
-    """
-    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA):
-        return f"'{value}"
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return ""
-    return value
-
-
-def write_csv(path: Path, header: Row, rows: Iterable[Row]) -> None:
-    """Write a table atomically, with every cell made safe by :func:`safe_cell`."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([safe_cell(value) for value in row] for row in rows)
-    write_text(path, buffer.getvalue())
 
 
 def write_tables(

@@ -179,14 +179,27 @@ class RunConfig(Settings):
             return written
         return str(there)
 
-    def save(self, path: Path) -> None:
-        """Write the settings as TOML; what is not set is left out."""
-        from interpnet.support.io import write_text  # brings numpy along, for which --help must not wait
-
+    def text(self) -> str:
+        """Return the settings as TOML; what is not set is left out."""
         tables = {
             name: {key: value for key, value in self.section(name).items() if value is not None} for name in SECTIONS
         }
-        write_text(path, _COMMENT + tomli_w.dumps(tables))
+        text = _COMMENT + tomli_w.dumps(tables)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            # A byte of a path that is no UTF-8; TOML has no way to write it.
+            raise InterpNetError(
+                f"{error.object[max(error.start - 30, 0) : error.end + 30]!r} holds bytes that are no UTF-8, which "
+                "run.toml cannot keep; rename the file or folder, or give it a link with another name"
+            ) from error
+        return text
+
+    def save(self, path: Path) -> None:
+        """Write :meth:`text` to a file."""
+        from interpnet.support.io import write_text  # brings numpy along, for which --help must not wait
+
+        write_text(path, self.text())
 
     @classmethod
     def load(cls, path: Path) -> RunConfig:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,13 +15,16 @@ from typing import Any
 
 import interpnet
 from interpnet.errors import RunFolderError
-from interpnet.support.io import read_json, write_json
+from interpnet.support.checksums import checksum, file_checksum
+from interpnet.support.io import remove_temporaries, remove_tree, write_json
 
 from .config import RunConfig
+from .lock import LOCK, locked
+from .manifest import MANIFEST, empty_manifest, read_manifest, sealed
 
-_FORMAT = "interpnet-run-1"  # of the manifest; another one is refused
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "safetensors")
 _SHOWN = 12  # letters of a fingerprint in a message
+CONFIG = "run.toml"
 #: The stages in order, each with the folder it writes.
 STAGES = {"collect": "scores", "solve": "weights", "ablate": "ablation", "explain": "explanations", "report": "report"}
 
@@ -54,22 +56,30 @@ class RunFolder:
 
     path: Path
     manifest: dict[str, Any]  # as in manifest.json
+    # What this process has compared with its checksums, or written: stages, and the rows of the scores.
+    verified: set[str] = field(default_factory=set, repr=False)
 
     @classmethod
-    def create(cls, path: Path) -> RunFolder:
+    def create(cls, path: Path, *, fresh: bool = False) -> RunFolder:
         """Open ``path``, or prepare it where it does not exist or is empty; it is made with the first save.
 
-        ``RunFolderError`` where that is a file, or a folder of something else.
+        ``RunFolderError`` where that is a file, or a folder of something else. With ``fresh`` a damaged manifest does
+        not matter, for what it says is about to be forgotten.
         """
-        if (path / "manifest.json").is_file():
-            return cls.open(path)
-        if path.exists() and not path.is_dir():
+        if (path / MANIFEST).is_file():
+            try:
+                return cls.open(path)
+            except RunFolderError:
+                if not fresh:
+                    raise
+                return cls(path, empty_manifest(created=now()))
+        if (path.exists() or path.is_symlink()) and not path.is_dir():
             raise RunFolderError(f"run folder {str(path)!r} is a file; choose another folder (--out)")
-        if path.is_dir() and any(entry.name != ".lock" for entry in path.iterdir()):
+        if path.is_dir() and any(entry.name != LOCK for entry in path.iterdir()):
             raise RunFolderError(
                 f"{str(path)!r} is not empty and holds no run; choose another folder (--out), such as runs/NAME"
             )
-        return cls(path, _manifest(created=now()))
+        return cls(path, empty_manifest(created=now()))
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -88,11 +98,35 @@ class RunFolder:
             with suppress(PackageNotFoundError):
                 versions[package] = version(package)
         self.manifest.update(interpnet=interpnet.__version__, versions=versions, platform=platform.platform())
-        write_json(self.path / "manifest.json", self.manifest)
+        write_json(self.path / MANIFEST, sealed(self.manifest))
 
     def config(self) -> RunConfig:
-        """Return the settings the run was last started with."""
-        return RunConfig.load(self.path / "run.toml")
+        """Return the settings the run was last started with; a ``run.toml`` that changed since is refused."""
+        path = self.path / CONFIG
+        accepted = self.manifest.get("settings")
+        # A run of an older version has none.
+        if accepted and path.is_file() and file_checksum(path) not in accepted:
+            raise RunFolderError(
+                f"{str(path)!r} is not as the last command wrote it: it was edited or damaged. To take it as it is, "
+                f"name it: interpnet audit --config {path} --out {self.path}; settings can also be given as options"
+            )
+        return RunConfig.load(path)
+
+    def store(self, config: RunConfig) -> None:
+        """Write the settings to ``run.toml``; the manifest keeps its checksum."""
+        path = self.path / CONFIG
+        before = []
+        if path.is_file():
+            before = [file_checksum(path)]
+        text = config.text().encode()
+        after = f"{len(text)}-{checksum(text)}"
+        if before == [after] == self.manifest.get("settings"):
+            return
+        # Both are right until the file is replaced: a command can be killed between the two writes.
+        self.manifest["settings"] = [*before, after]
+        self.save()
+        config.save(path)
+        self.manifest["settings"] = [after]
 
     def folder(self, stage: str) -> Path:
         """Return the folder a stage writes to."""
@@ -103,95 +137,158 @@ class RunFolder:
         entry: dict[str, Any] = self.manifest["stages"].get(name, {})
         return entry
 
-    def is_done(self, stage: str, key: str) -> bool:
-        """Whether a stage is complete, with exactly the inputs that ``key`` stands for, and its files are there."""
-        entry = self.stage(stage)
-        return entry.get("state") == "complete" and entry.get("key") == key and self._has_files(stage)
+    def known(self, *names: str) -> Any:
+        """Return what the manifest holds under some names; ``RunFolderError`` where it lacks that."""
+        found: Any = self.manifest
+        for name in names:
+            if not isinstance(found, dict) or name not in found:
+                what = f"{str(self.path / MANIFEST)!r} lacks {' / '.join(names)}"
+                raise RunFolderError(f"{what}; run `interpnet collect {self.path}` again")
+            found = found[name]
+        return found
 
-    def _has_files(self, stage: str) -> bool:
-        return all((self.path / file).is_file() for file in self.stage(stage).get("files", []))
+    def is_complete(self, stage: str, key: str) -> bool:
+        """Whether a stage has run to its end with exactly the inputs that ``key`` stands for."""
+        entry = self.stage(stage)
+        return entry.get("state") == "complete" and entry.get("key") == key
+
+    def is_done(self, stage: str, key: str) -> bool:
+        """Whether a stage is complete, and its files are as it wrote them."""
+        return self.is_complete(stage, key) and not self.damage(stage)
+
+    def damage(self, stage: str) -> dict[str, str]:
+        """Return the files of a complete stage that are not as they were written, each with what is wrong."""
+        entry = self.stage(stage)
+        known = dict.fromkeys(entry.get("files", [])) | entry.get("checksums", {})
+        if stage in self.verified:
+            # Whether they are there costs nothing.
+            known = dict.fromkeys(known)
+        found = {name: _wrong(self.path / name, expected) for name, expected in known.items()}
+        wrong = {name: what for name, what in found.items() if what}
+        if not wrong:
+            self.verified.add(stage)
+        return wrong
 
     def key(self, stage: str) -> str:
         """Return the key of a complete stage, or raise ``RunFolderError`` where it has not run to its end."""
         entry = self.stage(stage)
         state = entry.get("state", "")
-        if state != "complete" or not self._has_files(stage):
+        there = all((self.path / file).is_file() for file in entry.get("files", []))
+        if state != "complete" or not there:
             how = {"running": "was interrupted", "interrupted": "was interrupted"}.get(state, "has not run")
             raise RunFolderError(
                 f"run folder {str(self.path)!r}: the stage {stage!r} {how}; run `interpnet {stage} {self.path}` first"
             )
         return str(entry["key"])
 
-    def mark(self, stage: str, state: str, key: str, **facts: Any) -> None:
-        """Record a stage as ``running``, ``interrupted`` or ``complete``, with facts about it."""
-        self.manifest["stages"][stage] = {"state": state, "key": key, **facts}
+    def verify(self, stage: str) -> None:
+        """Raise ``RunFolderError`` where a file of a complete stage is not as it was written."""
+        for name, what in self.damage(stage).items():
+            raise RunFolderError(
+                f"{str(self.path / name)!r} {what}; run `interpnet {stage} {self.path}` to have it made again"
+            )
+
+    def discard(self, names: Iterable[str]) -> None:
+        """Delete damaged files of a stage, so that it makes them again; a folder in a file's place is refused."""
+        for name in names:
+            path = self.path / name
+            if path.is_dir() and not path.is_symlink():
+                raise RunFolderError(f"{str(path)!r} is a folder and should be a file; move it elsewhere")
+            path.unlink(missing_ok=True)
+
+    def without_checksums(self) -> bool:
+        """Whether a complete stage was written by a version that kept no checksums."""
+        entries = [self.stage(name) for name in STAGES]
+        return any(entry.get("state") == "complete" and "checksums" not in entry for entry in entries)
+
+    def mark(self, stage: str, state: str, key: str, *, written: Iterable[str] = (), **facts: Any) -> None:
+        """Record a stage as ``running``, ``interrupted`` or ``complete``, with facts about it.
+
+        ``written``: patterns, relative to the run folder, of the files whose checksums are kept.
+        """
+        entry = {"state": state, "key": key, **facts}
+        self.verified.discard(stage)
+        if state == "complete":
+            files = {path for pattern in written for path in self.path.glob(pattern) if path.is_file()}
+            names = {path.relative_to(self.path).as_posix(): path for path in sorted(files)}
+            entry["checksums"] = {name: file_checksum(path) for name, path in names.items()}
+            self.verified.add(stage)
+        self.manifest["stages"][stage] = entry
         self.save()
 
-    def claim(self, identity: Mapping[str, str]) -> None:
-        """Make this the folder of ``identity`` (what: fingerprint), or refuse it with the difference named."""
+    def has_results(self) -> bool:
+        """Whether there is something that another model's run would lose: a complete stage, or a pass half done."""
+        stages = self.manifest["stages"]
+        if any(entry.get("state") == "complete" for entry in stages.values()):
+            return True
+        collecting = self.stage("collect")
+        # What ended with an error, and not by Ctrl-C or a kill, is of no use under other settings.
+        return bool(collecting) and not collecting.get("failed") and (self.folder("collect") / "state.json").is_file()
+
+    def claim(self, identity: Mapping[str, str], differences: Iterable[str] = ()) -> None:
+        """Make this the folder of ``identity`` (what: fingerprint), or refuse it with the differences named.
+
+        ``differences`` are more of them, in words.
+        """
         known = self.manifest["identity"]
-        for what, fingerprint in identity.items():
-            if what in known and known[what] != fingerprint:
-                raise RunFolderError(
-                    f"run folder {str(self.path)!r} belongs to another {what} ({known[what][:_SHOWN]} there, "
-                    f"{fingerprint[:_SHOWN]} here); choose another folder (--out), or --fresh to start this one over"
-                )
+        others = [what for what, fingerprint in identity.items() if what in known and known[what] != fingerprint]
+        if others:
+            shown = [
+                f"another {what} ({known[what][:_SHOWN]} there, {identity[what][:_SHOWN]} here)" for what in others
+            ]
+            said = "".join(f"; {difference}" for difference in differences)
+            raise RunFolderError(
+                f"run folder {str(self.path)!r} belongs to {', '.join(shown)}{said}; choose another folder (--out), "
+                "or --fresh to start this one over"
+            )
         self.manifest["identity"] = dict(identity)
 
+    def forget(self) -> None:
+        """Forget whose the folder is, and what stages left in it that were not finished."""
+        stages = {name: entry for name, entry in self.manifest["stages"].items() if name not in STAGES}
+        for name in ("model", "data", "collect"):
+            self.manifest.pop(name, None)
+        self.manifest.update(identity={}, stages=stages)
+
     def clear(self) -> None:
-        """Delete what the stages wrote and forget whose the folder is; other files in it stay."""
+        """Delete what the stages wrote and forget whose the folder is; other files in it, and links' targets, stay."""
+        if self.path.is_symlink():
+            raise RunFolderError(
+                f"run folder {str(self.path)!r} is a link to {str(self.path.resolve())!r}, and --fresh deletes nothing "
+                "through a link; name the folder itself (--out)"
+            )
         for name in STAGES.values():
-            folder = self.path / name
-            if folder.is_dir():
-                shutil.rmtree(folder)
-        self.manifest = _manifest(self.manifest["created"])
+            remove_tree(self.path / name)
+        self.verified.clear()
+        self.manifest = empty_manifest(self.manifest["created"])
         self.save()
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep a second process from writing to the same folder meanwhile: it gets a ``RunFolderError``."""
-        try:
-            import fcntl
-        except ImportError:  # Windows: no advisory locks there
-            yield
-            return
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / ".lock").open("w", encoding="utf-8")
-        except OSError as error:
-            raise RunFolderError(
-                f"run folder {str(self.path)!r} cannot be written: {error.strerror or error}. "
-                "Choose a folder you may write to (--out)"
-            ) from error
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunFolderError(
-                    f"another process is at work in run folder {str(self.path)!r}; "
-                    "wait for it, or choose another folder (--out)"
-                ) from error
+    def locked(self, *, fresh: bool = False) -> Iterator[None]:
+        """Keep a second process from writing to the same folder meanwhile: it gets a ``RunFolderError``.
+
+        The manifest is read again, for another command may have written it since; what a killed one left half-written
+        is deleted. A folder without a manifest at the end goes, if it was made here.
+        """
+        with locked(self.path, MANIFEST):
+            if (self.path / MANIFEST).is_file():
+                self.manifest = RunFolder.create(self.path, fresh=fresh).manifest
+            remove_temporaries(self.path, below=(*STAGES.values(), "filters"))
             yield
 
 
-def _manifest(created: str) -> dict[str, Any]:
-    """Return the manifest of a run of which nothing is known yet."""
-    return {"format": _FORMAT, "created": created, "identity": {}, "stages": {}, "notes": []}
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Read the manifest of a run folder; ``RunFolderError`` where there is none that this version can read."""
-    if not (path / "manifest.json").is_file():
-        what = "does not exist"
-        if path.is_dir():
-            what = "holds no run (no manifest.json)"
-        raise RunFolderError(f"run folder {str(path)!r} {what}; `interpnet audit MODEL DATA --out {path}` makes one")
-    manifest = read_json(path / "manifest.json")
-    if not isinstance(manifest, dict):
-        manifest = {}
-    if manifest.get("format") != _FORMAT:
-        raise RunFolderError(f"run folder {str(path)!r} has format {manifest.get('format')!r}; expected {_FORMAT!r}")
-    return manifest
+def _wrong(path: Path, expected: str | None) -> str:
+    """Return what is wrong with a file, empty where nothing is."""
+    if path.is_dir():
+        return "is a folder and should be a file"
+    if not path.is_file():
+        return "is missing"
+    try:
+        if expected is not None and file_checksum(path) != expected:
+            return "was changed or damaged since it was written"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return ""
 
 
 def now() -> str:

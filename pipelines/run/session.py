@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from interpnet.errors import InterpNetError
+from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.support.text import printable
 
 from .config import RunConfig
 from .folder import RunFolder, now
+from .identity import differences
+from .trust import allow_code
 
 if TYPE_CHECKING:
     from .subject import Subject
@@ -25,9 +28,17 @@ if TYPE_CHECKING:
 _PIPED_WIDTH = 140  # characters: a file has no width, and tables need one
 
 
+class _Console(Console):
+    """A console whose reader may leave: rich would end the process with the exit code of a finding."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the command end as it does for any stream that nobody reads."""
+        raise BrokenPipeError
+
+
 def make_console() -> Console:
     """Return a console for results: on a terminal as wide as that, else wide enough for tables."""
-    console = Console()
+    console = _Console()
     if not console.is_terminal:
         console.width = _PIPED_WIDTH
     return console
@@ -49,6 +60,8 @@ class Session:
     config: RunConfig
     resume: str  # the command that goes on where this one stops
     fresh: bool = False  # delete what the run folder holds, once the model and the images are known to be good
+    model_named: bool = False  # whether the command line names the model, whose file then may run
+    own_folders: tuple[Path, ...] = ()  # of files with settings: what lies in them may run, too
     console: Console = field(default_factory=make_console)
 
     @cached_property
@@ -56,6 +69,7 @@ class Session:
         """The network and its images, loaded once; the run folder is not touched."""
         from .subject import load_subject
 
+        allow_code(self.config, named=self.model_named, folders=(self.run.path, *self.own_folders))
         with warnings.catch_warnings():
             # Sites that cannot be used stand in the subject's notes.
             warnings.simplefilter("ignore", UserWarning)
@@ -65,18 +79,33 @@ class Session:
     def subject(self) -> Subject:
         """The network and its images; the run folder is claimed for them, and started over if asked."""
         subject = self.loaded
+        run = self.run
         if self.fresh:
-            self.run.clear()
-        self.run.claim(subject.identity())
-        described = subject.describe()
-        for split, known in self.run.manifest.get("data", {}).items():
-            described["data"][split]["skipped"] = known["skipped"]  # the stages found these, not the loading
-        self.run.manifest.update(
-            described, device=str(subject.device), seed=self.config.seed, subject_notes=list(subject.notes)
-        )
-        self.config.save(self.run.path / "run.toml")
-        self.run.save()
-        self.say_notes(subject.notes)
+            run.clear()
+        elif not run.has_results():
+            # A command that failed early must not bind the corrected one.
+            run.forget()
+        known = run.manifest.get("model", {})
+        described = subject.describe(known)
+        run.claim(subject.identity(described), differences(run.manifest, described))
+        notes = list(subject.notes)
+        if known.get("code") != described["model"]["code"] and known:
+            notes.append(
+                f"The text of the model's file ({self.config.model}) changed since this run began; its weights and the "
+                "operators of a forward pass are the same, so the run goes on."
+            )
+            described["model"]["code"] = known["code"]  # of the run: the note stays
+        if run.without_checksums():
+            notes.append(
+                "An older version wrote parts of this run without checksums: damage to their files is not noticed "
+                "(--fresh makes them again)."
+            )
+        for split, entry in run.manifest.get("data", {}).items():
+            described["data"][split]["skipped"] = entry.get("skipped", [])  # the stages found these, not the loading
+        run.manifest.update(described, device=str(subject.device), seed=self.config.seed, subject_notes=notes)
+        run.store(self.config)
+        run.save()
+        self.say_notes(notes)
         return subject
 
     def open_subject(self) -> None:
@@ -85,23 +114,30 @@ class Session:
 
     def say(self, text: str) -> None:
         """Print a line of rich markup."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(printable(text), highlight=False, soft_wrap=True)
 
     def say_notes(self, notes: Sequence[str], margin: str = "") -> None:
         """Print notes, whatever they hold, as such."""
         for note in notes:
-            self.say(f"{margin}[yellow]note:[/] {escape(note)}")
+            self.say(f"{margin}[yellow]note:[/] {escape(printable(note))}")
 
-    def perform(self, stage: str, key: str, work: Work, *, files: Sequence[str] = ()) -> bool:
+    def perform(
+        self, stage: str, key: str, work: Work, *, files: Sequence[str] = (), check: Callable[[], dict[str, str]] = dict
+    ) -> bool:
         """Run a stage unless it is done with these very inputs; return whether it ran.
 
         ``key`` is the digest of everything the stage depends on. ``files`` is what it leaves, relative to the run
-        folder: it counts as done while they are there. After Ctrl-C or SIGTERM the manifest says so, and the message
-        of :class:`Interrupted` how to go on.
+        folder: it counts as done while they are there and as they were written. ``check`` looks for more damage: files,
+        each with what is wrong. Damaged files are deleted and the stage is done again. After Ctrl-C or SIGTERM the
+        manifest says so, and the message of :class:`Interrupted` how to go on.
         """
-        if self.run.is_done(stage, key):
-            self.say(f"[bold]{stage}[/]: up to date, skipped")
-            return False
+        if self.run.is_complete(stage, key):
+            damage = self.run.damage(stage) or check()
+            if not damage:
+                self.say(f"[bold]{stage}[/]: up to date, skipped")
+                return False
+            self.say_notes([f"{name} {what}: {stage} is done again" for name, what in damage.items()])
+            self.run.discard(damage)
         self.say(f"[bold]{stage}[/] ...")
         interrupted = f"interrupted in stage {stage!r}; run folder {str(self.run.path)!r} is whole"
         entry = self.record(stage, key, work, interrupted, files=files)
@@ -114,26 +150,33 @@ class Session:
     ) -> dict[str, Any]:
         """Do the work of a stage and note in the manifest how it went; return the manifest's entry.
 
-        As :meth:`perform`, with ``interrupted``: what to say first after Ctrl-C, and ``facts`` known beforehand.
+        As :meth:`perform`, with ``interrupted``: what to say first after Ctrl-C, and ``facts`` known beforehand. Under
+        ``written`` the work may return patterns of the files it wrote, by default ``files``: their checksums are kept.
         """
         facts = {"started": now(), **facts}
         clock = time.monotonic()
         self.run.mark(stage, "running", key, **facts)
         notes = Notes()
         finished = False
+        how: dict[str, Any] = {}
         try:
             with notes.listening(), readable_memory_errors():
                 done = work(notes)
+            written = done.pop("written", files)
             seconds = {"seconds": round(time.monotonic() - clock, 3)}
             entry = facts | seconds | done | {"files": list(files), "notes": notes.texts}
-            self.run.mark(stage, "complete", key, **entry)
+            self.run.mark(stage, "complete", key, written=written, **entry)
             finished = True
         except KeyboardInterrupt as error:
             raise Interrupted(f"{interrupted}. Go on with: {self.resume}") from error
+        except Exception:
+            how = {"failed": True}
+            raise
         finally:
-            # Whatever ends a stage early, the manifest must not say that it is running.
+            # Whatever ends a stage early, the manifest must not say that it is running. A full disk has been told.
             if not finished:
-                self.run.mark(stage, "interrupted", key, **facts)
+                with suppress(RunFolderError):
+                    self.run.mark(stage, "interrupted", key, **facts, **how)
         return self.run.stage(stage)
 
 

@@ -112,7 +112,8 @@ class Kind:
 
 # As interpnet.support.checks has them, which would bring numpy along; --help must not wait for that.
 def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    # Numbers of 64 bits: libraries take no larger ones.
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
 def _is_number(value: object) -> bool:
@@ -158,6 +159,9 @@ def _checked(entry: Field[Any], value: Any) -> Any:
     kind_of = kind(entry)
     if not kind_of.fits(value):
         raise InterpNetError(f"{name} is {value!r}; expected {kind_of.expected}")
+    # A zero byte would end a path early in some calls and be an error in others.
+    if "\0" in str(value):
+        raise InterpNetError(f"{name} is {value!r}; no name or path holds a zero byte")
     if known.choices and value not in known.choices:
         hint = did_you_mean(value, known.choices)
         raise InterpNetError(f"{name} is {value!r}; expected {' or '.join(known.choices)}{hint}")
@@ -191,4 +195,8 @@ class Given:
     def read(cls, entries: Sequence[Field[Any]], words: Mapping[str, Any]) -> Given:
         """Parse the words of the command line for some fields; ``None`` and an empty list mean not given."""
         said = [entry for entry in entries if words.get(entry.name) not in (None, [])]
+        for entry in said:
+            if words[entry.name] == "":
+                name = about(entry).names or option(entry.name)
+                raise InterpNetError(f"{name} is empty; give it a value, or leave it out")
         return cls({entry.name: kind(entry).read(words[entry.name], option(entry.name)) for entry in said})

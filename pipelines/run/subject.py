@@ -19,8 +19,10 @@ from interpnet.datasets import BatchLoader as DataBatches
 from interpnet.engine import Output, RunError, Trace, best_device, find_sites, resolve_device
 from interpnet.errors import DataError, InterpNetError, ModelError, did_you_mean
 from interpnet.models import ModelInfo, describe_model, load_model
+from interpnet.support.io import DAMAGED
 from interpnet.support.types import Int64
 
+from .architecture import architecture
 from .config import RunConfig
 from .cue import described
 from .folder import digest
@@ -73,12 +75,19 @@ class Subject:
     train: Split
     test: Split
     notes: tuple[str, ...]  # what a reader of the report should know
+    first: Tensor  # (1, C, H, W): the first training image that can be read
 
-    def identity(self) -> dict[str, str]:
-        """Return what a run folder must not mix, each with its fingerprint."""
+    def identity(self, described: Mapping[str, Any]) -> dict[str, str]:
+        """Return what a run folder must not mix, each with its fingerprint; ``described`` as :meth:`describe` gave it.
+
+        A network of the user's own file is its weights and what it computes, not the text of the file.
+        """
+        model = described["model"]
+        # Runs of before architectures were noted know the text only.
+        computes = model.get("architecture", self.info.code)
         settings = self.config.section("collect")
         return {
-            "model": digest([self.info.fingerprint, self.info.code, self.info.output, type(self.model).__qualname__]),
+            "model": digest([self.info.fingerprint, computes, self.info.output, type(self.model).__qualname__]),
             "set of training images": self.train.data.fingerprint(),
             "set of test images": self.test.data.fingerprint(),
             "preparation of images": digest(self.train.data.preprocessing),
@@ -86,17 +95,32 @@ class Subject:
             "configuration of collect (layers, norm, max-images)": digest(settings),
         }
 
-    def describe(self) -> dict[str, Any]:
-        """Return the manifest's ``model`` and ``data`` entries."""
+    def describe(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the manifest's ``model``, ``data`` and ``collect`` entries; ``known`` its ``model`` so far."""
         sites = self.trace.select(self.config.layers)
         model = asdict(self.info) | {
+            "kind": type(self.model).__qualname__,
             "n_layers": len(sites),
             "n_channels": sum(site.channels for site in sites),
             "n_outputs": self.trace.n_outputs,
             "classes": list(self.classes),
             "output": self.config.output,
         }
-        return {"model": model, "data": {"train": _described(self.train), "test": _described(self.test)}}
+        if self.info.code is not None and not ("code" in known and "architecture" not in known):
+            model["architecture"] = self._architecture(known)
+        data = {"train": _described(self.train), "test": _described(self.test)}
+        return {"model": model, "data": data, "collect": self.config.section("collect")}
+
+    def _architecture(self, known: Mapping[str, Any]) -> str:
+        """Return the digest of what the network computes; that of the run where the file's text is the same."""
+        # Another version of torch can call its operators by other names.
+        if known.get("code") == self.info.code:
+            return str(known["architecture"])
+        try:
+            return architecture(self.model, self.first.to(self.device))
+        except DAMAGED:
+            # What cannot be compared is not the same.
+            return str(self.info.code)
 
     def batches(self, split: Split, indices: Int64) -> Batches:
         """Return some images of a split in order, in batches that can be read again and again."""
@@ -239,7 +263,8 @@ def load_subject(config: RunConfig) -> Subject:
     model, info, output, device = load_network(config)
     train = load_images(config, "train", info.preprocessing)
     test = load_images(config, "test", info.preprocessing)
-    trace = traced(model, stack_first(train).to(device), output)
+    first = stack_first(train)
+    trace = traced(model, first.to(device), output)
     classes, outputs, notes = match_classes(train, trace.n_outputs, _listed_classes(config))
     trace.select(config.layers)  # a mistyped layer is an error now, not after minutes of reading images
     if train.empty_classes:
@@ -264,6 +289,7 @@ def load_subject(config: RunConfig) -> Subject:
         train=Split(train, outputs),
         test=Split(test, outputs),
         notes=tuple(notes),
+        first=first,
     )
 
 

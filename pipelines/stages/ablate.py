@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from typing import Any
 
-from interpnet.ablation import AblationResult, ablation_study
-from interpnet.support.io import read_json, write_json, write_text
+from interpnet.ablation import AblationResult, ablation_study, as_result
+from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.support.csv_table import write_csv
+from interpnet.support.io import read_object, write_json
 
 from ..run.folder import digest
 from ..run.session import Notes, Session
@@ -18,11 +18,12 @@ from .solve import load_interpretation, require_current, solve_key
 _VERSION = 1  # a change of what the stage writes makes earlier results stale
 _CHECKPOINT = "measured.json"  # what an interrupted study has measured
 _FILES = ("ablation/ablation.json", "ablation/ablation.csv")
+_COLUMNS = ("condition", "layers", "repeat", "class", "images", "removed", "intact", "own", "others")
 
 
 def ablate_key(session: Session) -> str:
     """Return the key of the ablate stage for the current weights, test images and settings."""
-    images = session.run.manifest["identity"]["set of test images"]
+    images = session.run.known("identity", "set of test images")
     config = session.config
     return digest(["ablate", _VERSION, solve_key(session), images, config.section("ablate"), config.seed])
 
@@ -66,7 +67,7 @@ def _ablate(session: Session, notes: Notes) -> dict[str, Any]:
     if without:
         notes.add(f"Classes without a test image, so without recall ({len(without)}): {', '.join(without[:10])}")
     write_json(folder / "ablation.json", result.to_json())
-    write_text(folder / "ablation.csv", ablation_csv(result))
+    write_csv(folder / "ablation.csv", _COLUMNS, ablation_rows(result))
     return {
         "n_images": result.n_images,
         "repeats": result.repeats,
@@ -81,18 +82,16 @@ def _plain(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def ablation_csv(result: AblationResult) -> str:
-    """Return one line per condition, repeat and class: recalls of the class itself and of the others."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["condition", "layers", "repeat", "class", "images", "removed", "intact", "own", "others"])
+def ablation_rows(result: AblationResult) -> list[list[Any]]:
+    """Return one row per condition, repeat and class: recalls of the class itself and of the others."""
+    rows = []
     for condition in result.conditions:
         for repeat, (own, others) in enumerate(zip(condition.own, condition.others, strict=True)):
             columns = zip(condition.removed, result.intact, own, others, strict=True)
             for name, support, numbers in zip(result.classes, result.support, columns, strict=True):
                 shown = ["" if math.isnan(value) else f"{value:.6g}" for value in numbers]
-                writer.writerow([condition.name, condition.layers, repeat, name, int(support), *shown])
-    return text.getvalue()
+                rows.append([condition.name, condition.layers, repeat, name, int(support), *shown])
+    return rows
 
 
 def load_ablation(session: Session) -> AblationResult | None:
@@ -100,4 +99,8 @@ def load_ablation(session: Session) -> AblationResult | None:
     if session.run.stage("ablate").get("state") != "complete":
         return None
     require_current(session, "ablate", ablate_key(session))
-    return AblationResult.from_json(read_json(session.run.folder("ablate") / "ablation.json"))
+    path = session.run.folder("ablate") / "ablation.json"
+    try:
+        return as_result(read_object(path))
+    except InterpNetError as error:
+        raise RunFolderError(f"{str(path)!r} cannot be used: {error}") from error

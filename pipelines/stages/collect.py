@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +10,6 @@ from typing import Any
 from interpnet.errors import RunFolderError
 from interpnet.gram import GramAccumulator, check_size
 from interpnet.scores import ScoreTable, collect_scores
-from interpnet.support.io import read_json
 
 from ..run.folder import digest
 from ..run.session import Notes, Session
@@ -22,20 +19,42 @@ _VERSION = 1  # a change of what the stage writes makes earlier results stale
 GRAM_FILE = "gram.npz"  # the sums G, B, L of docs/method.md, section 2
 # Past this the sums' matrix would take 2 GB; the solver then makes it from the scores, once.
 _MOST_CHANNELS_SUMMED = 16_000
+_SUMMED_ROWS = 2048
+_ROWS = "rows of the scores"
+_FILES = tuple(
+    f"scores/{name}" for name in ("state.json", "X.f32", "labels.bin", "predictions.i64", "indices.i64", GRAM_FILE)
+)
 
 
 def run_collect(session: Session) -> bool:
     """Fill ``scores/`` from the training images, going on where an interrupted collection stopped."""
-    key = digest(["collect", _VERSION, session.subject.identity()])
+    session.open_subject()
+    key = digest(["collect", _VERSION, session.run.manifest["identity"]])
     files = ("scores/state.json", "scores/X.f32")
-    return session.perform("collect", key, lambda notes: _collect(session, key, notes), files=files)
+    return session.perform(
+        "collect",
+        key,
+        lambda notes: _collect(session, key, notes),
+        files=files,
+        check=lambda: _damaged_rows(session),
+    )
+
+
+def _damaged_rows(session: Session) -> dict[str, str]:
+    """Compare the rows with the checksums that state.json has; a damaged file is named by state.json's reader."""
+    try:
+        ScoreTable.progress(session.run.folder("collect"))
+    except RunFolderError as error:
+        return {"scores/state.json": f"does not fit the rows beside it ({error})"}
+    session.run.verified.add(_ROWS)
+    return {}
 
 
 def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
     subject = session.subject
     folder = session.run.folder("collect")
     indices = subject.train_indices()
-    already = _consumed(folder, key, len(indices))  # images that an interrupted pass has scored
+    already = _consumed(session, key, len(indices))  # images that an interrupted pass has scored
     if already:
         session.say(f"  going on at image {already} of {len(indices)}")
     passes: list[Batches] = []
@@ -46,11 +65,13 @@ def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
 
     speed = None
     if already is None:
-        table = ScoreTable.load(folder)
+        table = ScoreTable.load(folder, verify=False)  # done just now
+        _sum_again(table, folder / GRAM_FILE)
     else:
         clock = time.monotonic()
         table = _pass(session, batches, key, len(indices))
         speed = round((len(indices) - already) / max(time.monotonic() - clock, 1e-9), 2)
+    session.run.verified.add(_ROWS)
     skipped = {int(index): [int(index), str(name), str(why)] for index, name, why in table.info.get("skipped", [])}
     # Images skipped after the last whole batch are known to the loader only.
     for one in passes:
@@ -66,6 +87,8 @@ def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
         "images_per_second": speed,
         "accuracy": table.accuracy,
         "n_channels": len(table.channels),
+        # The rows' own checksums are in state.json.
+        "written": ("scores/state.json", f"scores/{GRAM_FILE}"),
     }
 
 
@@ -94,28 +117,52 @@ def _pass(session: Session, batches: Callable[[int], Batches], key: str, total: 
     return table
 
 
-def _consumed(folder: Path, key: str, total: int) -> int | None:
+def _sum_again(table: ScoreTable, path: Path) -> None:
+    """Write the sums of a complete table where their file was lost."""
+    if path.is_file() or len(table.channels) > _MOST_CHANNELS_SUMMED:
+        return
+    gram = GramAccumulator(len(table.channels), table.n_classes)
+    for start in range(0, len(table), _SUMMED_ROWS):
+        part = slice(start, start + _SUMMED_ROWS)
+        gram.add(table.X[part], table.labels[part])
+    gram.gram().save(path)
+
+
+def _consumed(session: Session, key: str, total: int) -> int | None:
     """Return how many images an interrupted collection has dealt with, or None where it is complete.
 
-    One that is of no use is deleted.
+    One that is of no use, because it is another's or damaged, is deleted.
     """
-    if not folder.exists():
+    folder = session.run.folder("collect")
+    session.run.verified.discard(_ROWS)
+    if not (folder / "state.json").exists():
+        # Rows alone say nothing, and sums are those of the rows.
+        session.run.discard(_FILES)
         return 0
-    state: dict[str, Any] = {}
-    with contextlib.suppress(RunFolderError):
-        state = read_json(folder / "state.json")
-    consumed = int(state.get("consumed", 0))
-    ours = state.get("key") == key
-    if ours and state.get("complete"):
+    try:
+        known = ScoreTable.progress(folder)
+    except RunFolderError as error:
+        session.say_notes([f"{error}: collected again"], margin="  ")
+        session.run.discard(_FILES)
+        return 0
+    ours = known.key == key
+    if ours and known.complete:
         return None
     # Read to the end but never finished: there is no image left to start with, so begin again.
-    if not ours or consumed >= total:
-        shutil.rmtree(folder)
+    if not ours or known.consumed >= total:
+        session.run.discard(_FILES)
         return 0
-    return consumed
+    return known.consumed
 
 
 def load_table(session: Session) -> ScoreTable:
-    """Open the scores of a complete collection."""
-    session.run.key("collect")
-    return ScoreTable.load(session.run.folder("collect"))
+    """Open the scores of a complete collection; damaged ones are a ``RunFolderError``."""
+    run = session.run
+    run.key("collect")
+    run.verify("collect")
+    try:
+        table = ScoreTable.load(run.folder("collect"), verify=_ROWS not in run.verified)
+    except RunFolderError as error:
+        raise RunFolderError(f"{error} with `interpnet collect {run.path}`") from error
+    run.verified.add(_ROWS)
+    return table

@@ -26,6 +26,8 @@ from .visualise import visualise_channels
 
 _VERSION = 3  # a change of what the stage writes makes earlier results stale
 _FILES = ("explanations/classes.json", "explanations/examples.json")
+# Not the images that a user had explained, which lie in a folder of their own.
+_WRITTEN = ("explanations/*.json", "explanations/channels/*", "explanations/examples/*")
 # Each channel shown costs a reader ten pictures, and the report their bytes.
 _MOST_SHOWN = 1200
 
@@ -38,7 +40,7 @@ def explain_key(session: Session) -> str:
 
 def _pictures_key(session: Session) -> str:
     """Return the key of what the pictures depend on, by which an interrupted stage finds those it has."""
-    images = session.run.manifest["identity"]["set of test images"]
+    images = session.run.known("identity", "set of test images")
     config = session.config
     parts = [config.section("explain"), config.seed, config.max_ablation_images, config.batch_size]
     return digest(["explain", _VERSION, solve_key(session), images, *parts])
@@ -79,7 +81,7 @@ def _explain(session: Session, notes: Notes) -> dict[str, Any]:
             (folder / name).unlink(missing_ok=True)
         else:
             write_json(folder / name, content)
-    return {"n_channels_pictured": len(needed), "n_examples": len(examples["examples"])}
+    return {"n_channels_pictured": len(needed), "n_examples": len(examples["examples"]), "written": _WRITTEN}
 
 
 def _classes(

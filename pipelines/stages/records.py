@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from interpnet.errors import RunFolderError
-from interpnet.support.io import read_json, write_json
+from interpnet.support.checksums import check_seal, file_checksum, seal
+from interpnet.support.io import read_object, write_json
 
 Record = dict[str, Any]
 
@@ -23,14 +24,21 @@ class Records:
     pictures: Callable[[Record], list[str]]  # the files that a record names, relative to the folder
 
     def get(self, stem: str) -> Record | None:
-        """Return a record made with the same inputs whose pictures are there, or ``None``."""
-        with suppress(RunFolderError, KeyError):
-            saved = read_json(self.folder / f"{stem}.json")
+        """Return a record made with the same inputs, if it and its pictures are still as written, or ``None``."""
+        path = self.folder / f"{stem}.json"
+        with suppress(RunFolderError, OSError):
+            saved = read_object(path)
+            check_seal(saved, repr(str(path)))
             record: Record = saved["record"]
-            if saved["key"] == self.key and all((self.folder / name).is_file() for name in self.pictures(record)):
+            names = self.pictures(record)
+            if saved["key"] == self.key and saved["files"] == self._checksums(names):
                 return record
         return None
 
     def put(self, stem: str, record: Record) -> None:
         """Write a record, once its pictures are written."""
-        write_json(self.folder / f"{stem}.json", {"key": self.key, "record": record})
+        content = {"key": self.key, "record": record, "files": self._checksums(self.pictures(record))}
+        write_json(self.folder / f"{stem}.json", seal(content))
+
+    def _checksums(self, names: list[str]) -> dict[str, str]:
+        return {name: file_checksum(self.folder / name) for name in names}

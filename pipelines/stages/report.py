@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from ..run.folder import digest
 from ..run.session import Notes, Session
@@ -26,10 +27,11 @@ def run_report(session: Session, *, again: bool = False) -> Path:
     if again:
         session.run.manifest["stages"].pop("report", None)
 
-    def build(_notes: Notes) -> dict[str, int]:
-        from ..report.build import build_report  # it draws; a report that is up to date does not wait for that
+    def build(_notes: Notes) -> dict[str, Any]:
+        from ..report.build import REPORT_FILES, build_report  # it draws; an up-to-date report does not wait for that
 
-        return {"bytes": build_report(session.run.path).stat().st_size}
+        written = [f"report/{name}" for name in REPORT_FILES]
+        return {"bytes": build_report(session.run.path).stat().st_size, "written": written}
 
     session.perform("report", key, build, files=_FILES)
     return session.run.path / _FILES[0]

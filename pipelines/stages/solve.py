@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,8 @@ from interpnet.errors import RunFolderError
 from interpnet.gram import Gram
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import ScoreTable
-from interpnet.support.io import write_json, write_text
+from interpnet.support.csv_table import write_csv
+from interpnet.support.io import write_json
 from interpnet.support.types import Float64, Int64
 
 from ..run.folder import digest
@@ -58,7 +57,7 @@ def _solve(session: Session, notes: Notes) -> dict[str, Any]:
     for name in (SELECTION_FILE, STABILITY_FILE):
         (folder / name).unlink(missing_ok=True)  # an earlier choice says nothing of this one
     table = load_table(session)
-    classes = tuple(session.run.manifest["model"]["classes"])
+    classes = tuple(session.run.known("model", "classes"))
     fit_on = _target(table, len(classes), config.fit_on, notes)
     mu = config.mu
     rule = "given"
@@ -82,7 +81,7 @@ def _solve(session: Session, notes: Notes) -> dict[str, Any]:
     if config.stability:
         frequency = measure_stability(table, fit_on, config, mu, len(classes), folder)
     found.save(folder / FILE)
-    write_text(folder / "channels.csv", channels_csv(found, frequency))
+    write_csv(folder / "channels.csv", *channel_rows(found, frequency))
     counts = np.bincount(np.asarray(table.targets(fit_on)), minlength=len(classes))
     summary = summarise(found, counts, frequency)
     write_json(folder / "summary.json", summary)
@@ -132,18 +131,20 @@ def _target(table: ScoreTable, n_classes: int, wanted: str, notes: Notes) -> str
     return "predictions"
 
 
-def channels_csv(found: Interpretation, frequency: Float64 | None = None) -> str:
-    """Return one line per relevant channel: class, rank, layer, index, weight, and frequency (C, m) where known."""
+def channel_rows(found: Interpretation, frequency: Float64 | None = None) -> tuple[list[str], list[list[Any]]]:
+    """Return header and a row per relevant channel: class, rank, layer, index, weight; frequency (C, m) where known."""
     header = ["class", "rank", "layer", "index", "weight"]
-    rows: list[list[Any]] = [header if frequency is None else [*header, "frequency"]]
+    if frequency is not None:
+        header.append("frequency")
+    rows: list[list[Any]] = []
     for c, name in enumerate(found.classes):
-        often = [] if frequency is None else frequency[c, found.columns(c)].tolist()
+        often = []
+        if frequency is not None:
+            often = frequency[c, found.columns(c)].tolist()
         for rank, (channel, weight) in enumerate(found.relevant(c)):
-            row = [name, rank + 1, channel.layer, channel.index, repr(weight)]
-            rows.append(row + [repr(value) for value in often[rank : rank + 1]])
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+            row = [name, rank + 1, channel.layer, channel.index, weight]
+            rows.append(row + often[rank : rank + 1])
+    return header, rows
 
 
 def summarise(found: Interpretation, counts: Int64, frequency: Float64 | None = None) -> dict[str, Any]:
@@ -186,3 +187,4 @@ def require_current(session: Session, stage: str, key: str) -> None:
             f"run folder {str(session.run.path)!r}: what the stage {stage!r} wrote belongs to earlier settings or "
             f"inputs; run `interpnet {stage} {session.run.path}` again"
         )
+    session.run.verify(stage)

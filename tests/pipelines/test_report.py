@@ -17,12 +17,12 @@ from helpers.report_fixture import LAYERS, NASTY, ablation, class_names, interpr
 from interpnet.pipelines.report.build import build_report
 from interpnet.pipelines.report.load import clean, load_run
 from interpnet.pipelines.report.pictures import Pictures
-from interpnet.pipelines.report.tables import safe_cell
 from interpnet.pipelines.report.views import Limits
 from PIL import Image
 
 from interpnet.ablation import as_result
 from interpnet.errors import RunFolderError
+from interpnet.support.csv_table import safe_cell
 from interpnet.support.io import read_json, write_json
 
 ROOT = Path(__file__).parents[2]

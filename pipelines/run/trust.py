@@ -1,0 +1,67 @@
+"""Whose code runs: a file that a run.toml names runs where its user has named it himself, or beside the run.toml."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from interpnet.errors import RunFolderError
+from interpnet.support.io import read_object, write_json
+
+from .config import RunConfig
+
+_FORMAT = "interpnet-named-files-1"
+_FILE = "named_files.json"
+#: Set to another folder, it says where this user's list of files is kept.
+VARIABLE = "INTERPNET_STATE"
+
+
+def allow_code(config: RunConfig, *, named: bool, folders: Iterable[Path]) -> None:
+    """Refuse a model file that nobody on this machine has named, unless it lies in one of ``folders``.
+
+    ``named``: whether the command line names it; then it is remembered, so that the user's own runs go on without it.
+    """
+    name, separator, _ = config.model.rpartition(":")
+    if not separator or not name.endswith(".py"):
+        return
+    # Resolved, because a link in the run folder can point anywhere.
+    file = Path(config.path(name)).resolve()
+    if named:
+        _remember(file)
+        return
+    if any(file.is_relative_to(folder.resolve()) for folder in folders) or str(file) in _remembered():
+        return
+    raise RunFolderError(
+        f"the settings name the model file {str(file)!r}, which lies outside of the run's folder and was never named "
+        "on a command line here; running it gives its author your rights. If you trust it, name it once: "
+        f"interpnet collect {config.model} --config RUN.toml --out RUN"
+    )
+
+
+def _list() -> Path:
+    state = os.environ.get(VARIABLE)
+    if state:
+        return Path(state) / _FILE
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "interpnet" / _FILE
+
+
+def _remembered() -> list[str]:
+    # A list that cannot be read names nothing.
+    with suppress(RunFolderError, RuntimeError):
+        content = read_object(_list())
+        files = content.get("files")
+        if content.get("format") == _FORMAT and isinstance(files, list):
+            return [str(file) for file in files]
+    return []
+
+
+def _remember(file: Path) -> None:
+    known = _remembered()
+    if str(file) in known:
+        return
+    # Without a place for it, the next command has to name the file again.
+    with suppress(RunFolderError, RuntimeError):
+        write_json(_list(), {"format": _FORMAT, "files": [*known, str(file)]})
