@@ -91,10 +91,9 @@ class ScoreFiles:
 
     def verify(self, state: Mapping[str, Any]) -> None:
         """Read every row that counts; ``RunFolderError`` for a file that is missing, too short, or damaged."""
-        rows = state["rows"]
         for position, (name, row) in enumerate(row_types(state).items()):
             path = self.path(name)
-            self._check_size(path, rows, rows * row.itemsize)
+            self._check_size(path, state, state["rows"] * row.itemsize)
             try:
                 with path.open("rb", buffering=0) as handle:
                     start = 0
@@ -109,9 +108,13 @@ class ScoreFiles:
                 raise RunFolderError(f"{str(path)!r} cannot be read ({error}); {_AGAIN}") from error
 
     @staticmethod
-    def _check_size(path: Path, rows: int, expected: int) -> None:
+    def _check_size(path: Path, state: Mapping[str, Any], expected: int) -> None:
         if not path.is_file() or path.stat().st_size < expected:
+            rows = state["rows"]
             raise RunFolderError(f"{str(path)!r} is missing or shorter than the {rows} rows beside it; {_AGAIN}")
+        # Of an unfinished table the rest was never committed, and is cut off.
+        if state["complete"] and path.stat().st_size > expected:
+            raise RunFolderError(f"{str(path)!r} is longer than the {state['rows']} rows beside it; {_AGAIN}")
 
     def with_checksums(self, state: dict[str, Any]) -> dict[str, Any]:
         """Return a state in which all rows have checksums: those of an older version get the ones they have now."""

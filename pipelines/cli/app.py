@@ -5,12 +5,9 @@ Nothing heavy is imported before a command runs, so that ``--help`` is instant.
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Annotated, NoReturn
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 from typer.main import get_command
@@ -19,6 +16,7 @@ from interpnet.support.text import one_line
 
 from ..filters.settings import FilterSettings
 from ..run.settings import SECTIONS
+from ..run.stopping import stoppable
 from .failures import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_PIPE, silence, usable_streams, with_traceback
 from .options import takes
 
@@ -227,28 +225,6 @@ def train() -> None:
     """
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does: the run folder stays whole."""
-
-    def stop(_number: int, _frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    # Who has started us with nohup wants us to stay.
-    before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0, 2 for a user's mistake, 1 for one of ours, 130 after Ctrl-C.
 
@@ -264,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = with_traceback.set(_TRACEBACK in arguments)
     arguments = [argument for argument in arguments if argument != _TRACEBACK]
     try:
-        with usable_streams(), _terminable():
+        with usable_streams(), stoppable():
             return _flushed(_run(arguments))
     finally:
         with_traceback.reset(shown)

@@ -17,7 +17,7 @@ from interpnet.support.text import printable
 from ..run.config import RunConfig
 from ..run.cue import planted
 from ..run.folder import CONFIG, RunFolder
-from ..run.manifest import MANIFEST, read_manifest
+from ..run.manifest import MANIFEST, read_manifest, unverifiable
 from ..run.selection import read_frequencies, read_selection
 from ..run.session import Session
 from ..run.settings import Given
@@ -83,6 +83,8 @@ def new_session(given: Given, request: Request, command: str) -> Iterator[Sessio
         _ = session.loaded  # kept by the session
         if run is None:
             held.enter_context(new.locked(fresh=request.fresh))
+        elif not request.fresh:
+            session.say_notes(unverifiable(run.manifest))
         yield session
 
 
@@ -114,7 +116,9 @@ def existing_session(given: Given, request: Request, command: str) -> Iterator[S
     with _existing(path) as run:
         config = configured(given, request, run.config())
         resume = f"interpnet {command} {shlex.quote(str(path))}"
-        yield Session(run, config, resume, fresh=request.fresh)
+        session = Session(run, config, resume, fresh=request.fresh)
+        session.say_notes(unverifiable(run.manifest))
+        yield session
 
 
 def audit(given: Given, request: Request) -> None:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from interpnet.ablation import CONDITION_LABELS, AblationResult, Condition, finite_mean, mean_change
 
 from ..run.config import CONTROLS
+from ..run.manifest import unverifiable
 from ..run.selection import SELDOM, how_chosen
 from .audited import audited, skipped_images, title
 from .charts import FIGURE_FILES, make_charts
@@ -81,7 +82,7 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
 
 def _notes(run: RunData, classes: list[ClassView], pictures: Pictures, examples: int, limits: Limits) -> list[str]:
     """Gather what a reader must know before trusting a number."""
-    notes = [clean(note) for note in run.manifest.get("notes") or ()]
+    notes = [clean(note) for note in [*(run.manifest.get("notes") or ()), *unverifiable(run.manifest)]]
     untested = [c.name for c in classes if c.n_test == 0]
     if untested:
         notes.append(f"No test images, so no recall: {_some(untested)}.")

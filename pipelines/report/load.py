@@ -19,6 +19,7 @@ from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve, Stability
 from interpnet.support.io import read_json
 
+from ..run.folder import RunFolder
 from ..run.manifest import read_manifest
 from ..run.selection import SELECTION_FILE, read_frequencies, read_selection
 from .numbers import number
@@ -128,6 +129,10 @@ def reading(path: Path, stage: str, folder: Path) -> Iterator[None]:
 def load_run(folder: Path) -> RunData:
     """Read a run folder; ``RunFolderError`` for none, one of another format, or a damaged file in it."""
     manifest = read_manifest(folder)
+    run = RunFolder(folder, manifest)
+    for stage in ("solve", "ablate", "explain"):
+        if run.stage(stage).get("state") == "complete":
+            run.verify(stage)
     weights, named = _weights(folder)
     study = _read(folder, "ablation/ablation.json", "ablate", as_result)
     top, pictures = _read(folder, "explanations/classes.json", "explain", _classes) or (0, None)

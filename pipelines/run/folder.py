@@ -196,11 +196,6 @@ class RunFolder:
                 raise RunFolderError(f"{str(path)!r} is a folder and should be a file; move it elsewhere")
             path.unlink(missing_ok=True)
 
-    def without_checksums(self) -> bool:
-        """Whether a complete stage was written by a version that kept no checksums."""
-        entries = [self.stage(name) for name in STAGES]
-        return any(entry.get("state") == "complete" and "checksums" not in entry for entry in entries)
-
     def mark(self, stage: str, state: str, key: str, *, written: Iterable[str] = (), **facts: Any) -> None:
         """Record a stage as ``running``, ``interrupted`` or ``complete``, with facts about it.
 

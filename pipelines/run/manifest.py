@@ -62,6 +62,21 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def unverifiable(manifest: Mapping[str, Any]) -> list[str]:
+    """Return what to say of a run that a version without checksums wrote, as a list of one note, else an empty one.
+
+    Examples
+    --------
+    >>> unverifiable({"stages": {"solve": {"state": "complete", "checksums": {}}}})
+    []
+    """
+    stages = manifest["stages"].items()
+    old = [name for name, entry in stages if entry["state"] == "complete" and "checksums" not in entry]
+    if not old:
+        return []
+    return [f"An older version wrote {', '.join(old)} without checksums: damage to the files is not noticed."]
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 

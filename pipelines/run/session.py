@@ -20,6 +20,7 @@ from interpnet.support.text import printable
 from .config import RunConfig
 from .folder import RunFolder, now
 from .identity import differences
+from .stopping import stop_asked
 from .trust import allow_code
 
 if TYPE_CHECKING:
@@ -95,11 +96,6 @@ class Session:
                 "operators of a forward pass are the same, so the run goes on."
             )
             described["model"]["code"] = known["code"]  # of the run: the note stays
-        if run.without_checksums():
-            notes.append(
-                "An older version wrote parts of this run without checksums: damage to their files is not noticed "
-                "(--fresh makes them again)."
-            )
         for split, entry in run.manifest.get("data", {}).items():
             described["data"][split]["skipped"] = entry.get("skipped", [])  # the stages found these, not the loading
         run.manifest.update(described, device=str(subject.device), seed=self.config.seed, subject_notes=notes)
@@ -131,6 +127,8 @@ class Session:
         each with what is wrong. Damaged files are deleted and the stage is done again. After Ctrl-C or SIGTERM the
         manifest says so, and the message of :class:`Interrupted` how to go on.
         """
+        if stop_asked():
+            raise Interrupted(f"interrupted before stage {stage!r}. Go on with: {self.resume}")
         if self.run.is_complete(stage, key):
             damage = self.run.damage(stage) or check()
             if not damage:

@@ -60,6 +60,19 @@ def manifest(folder: Path) -> dict:
     return json.loads((folder / "manifest.json").read_text())
 
 
+def as_older(folder: Path) -> None:
+    """Make a run folder one of a version that wrote no checksums."""
+    content = manifest(folder)
+    for name in ("checksum", "settings"):
+        del content[name]
+    for entry in content["stages"].values():
+        entry.pop("checksums", None)
+    (folder / "manifest.json").write_text(json.dumps(content))
+    state = json.loads((folder / "scores" / "state.json").read_text())
+    kept = {name: value for name, value in state.items() if name not in ("checksum", "blocks")}
+    (folder / "scores" / "state.json").write_text(json.dumps(kept))
+
+
 def size_of(path: Path) -> tuple[int, int]:
     with Image.open(path) as image:
         return image.size

@@ -195,7 +195,7 @@ def test_no_cell_of_a_table_is_a_formula(run, name):
         ("@a", "'@a"),
         ("+a", "'+a"),
         ("-a", "'-a"),
-        ("\tx", "'\tx"),
+        ("\tx", r"'\tx"),
         ("cat", "cat"),
         (-1.5, -1.5),
         (None, ""),

@@ -16,6 +16,7 @@ from interpnet.datasets import Batch, Skipped
 from interpnet.errors import DataError, RunFolderError
 from interpnet.gram import GramAccumulator
 from interpnet.scores import ScoreTable, collect_scores
+from interpnet.support.checksums import seal
 
 N = 23
 X = torch.rand(N, 2, 3, 3, generator=torch.Generator().manual_seed(3))
@@ -131,7 +132,7 @@ def test_a_complete_folder_is_opened(tmp_path: Path, function: bool) -> None:
 def test_everything_read_but_not_finished(tmp_path: Path) -> None:
     collect_scores(network(), in_batches(4), out=tmp_path, key="k", progress=False)
     state = json.loads((tmp_path / "state.json").read_text())
-    (tmp_path / "state.json").write_text(json.dumps(state | {"complete": False}))
+    (tmp_path / "state.json").write_text(json.dumps(seal(state | {"complete": False})))
     table = collect_scores(network(), lambda start: in_batches(4, start), out=tmp_path, key="k", progress=False)
     same(table, collect_scores(network(), in_batches(4), progress=False))
 
@@ -189,7 +190,7 @@ def test_rows_without_a_fingerprint_are_taken_as_they_are(tmp_path: Path) -> Non
     for _ in range(2):
         state = json.loads((tmp_path / "state.json").read_text())
         state["info"].pop("fingerprint", None)
-        (tmp_path / "state.json").write_text(json.dumps(state))
+        (tmp_path / "state.json").write_text(json.dumps(seal(state)))
         interrupted(tmp_path, 4, 17)
     table = collect_scores(network(), in_batches(3), out=tmp_path, key="k", progress=False)
     same(table, collect_scores(network(), in_batches(3), progress=False))

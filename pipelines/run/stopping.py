@@ -1,0 +1,58 @@
+"""Ctrl-C, SIGTERM and SIGHUP end a run alike: once, and not in the middle of writing down how far it came."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+# Seconds in which more signals are taken for the same wish; later ones mean that the first was lost.
+_ONE_WISH = 5.0
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@dataclass
+class _Stop:
+    """Whether somebody has asked this process to stop."""
+
+    asked: float | None = None  # when, by the monotonic clock
+
+    def __call__(self, _number: int, _frame: object) -> None:
+        """Raise ``KeyboardInterrupt`` at the first of several signals."""
+        now = time.monotonic()
+        if self.asked is not None and now - self.asked < _ONE_WISH:
+            return
+        self.asked = now
+        raise KeyboardInterrupt
+
+
+_stop = _Stop()
+
+
+def stop_asked() -> bool:
+    """Whether a signal came whose exception may have been lost: in a callback of a library Python drops it."""
+    return _stop.asked is not None
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let the three signals raise ``KeyboardInterrupt`` in the main thread; one that is ignored stays so (nohup)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    # None: a handler that Python did not set, and cannot put back.
+    before = {number: old for number, old in handlers.items() if old not in (signal.SIG_IGN, None)}
+    _stop.asked = None
+    try:
+        for number in before:
+            signal.signal(number, _stop)
+        yield
+    finally:
+        _stop.asked = None
+        for number, handler in before.items():
+            signal.signal(number, handler)
