@@ -75,7 +75,7 @@ def sent_back(
         score = logits.gather(1, labels[:, None])[:, 0]
         total = score.sum()
         if flow is not None:
-            flow.forget()  # what it keeps would keep the graph of every batch
+            flow.check(logits)
             total = (score * score.detach()).sum()  # LRP starts with the logit itself, a gradient with 1
         back = torch.autograd.grad(total, [kept[s.name] for s in sites])
     return [kept[s.name].detach() for s in sites], list(back)

@@ -29,6 +29,50 @@ def refuse_operator(method: str, call: Call, why: str) -> NoReturn:
     )
 
 
+class Refusals:
+    """Operators that a method cannot be right on, refused once it is known that the logits depend on them.
+
+    What an activation written by hand is made of may be among them: its rule goes past these parts.
+    """
+
+    def __init__(self, method: str, *, affine: bool) -> None:
+        self._method = method
+        # Operators that are affine in the image are right too, and not only those that move values.
+        self._affine = affine
+        self._now: ModelError | None = None
+        self._found: list[tuple[Any, ModelError]] = []
+
+    def guard(self, rule: Callable[[Call], Tensor | None], call: Call) -> Tensor | None:
+        """Return what a rule makes of a call; where it refuses the call, the call keeps its own gradient for now."""
+        try:
+            return rule(call)
+        except ModelError as error:
+            self._now = error
+            return None
+
+    def observe(self, call: Call, out: Any) -> None:
+        """Note a call that the rule refused, or that no rule is asked for and that may not keep its own gradient."""
+        error = self._now
+        self._now = None
+        if error is None:
+            try:
+                check_gradient_is_right(self._method, call, out, affine=self._affine)
+            except ModelError as refusal:
+                error = refusal
+        if error is not None:
+            self._found.extend((t.grad_fn, error) for t in tensors_in((out,)) if t.grad_fn is not None)
+
+    def check(self, result: Tensor) -> None:
+        """Raise the first refusal on the way to ``result``; also where an autograd function that is not ours hides."""
+        if self._found:
+            nodes = set(backward_nodes([result]))
+            for node, error in self._found:
+                if node in nodes:
+                    raise error
+            self._found.clear()
+        check_no_hidden_functions(self._method, result)
+
+
 def check_gradient_is_right(method: str, call: Call, out: Any, *, affine: bool) -> None:
     """Raise unless a call for which no rule is asked may keep its own gradient.
 

@@ -82,6 +82,9 @@ class _Rules:
             return _normed(call, x, self.last)
         if call.op == "getitem" and self.report.resample:
             return _sliced(call, x, self.report)
+        if call.op.startswith("lp_pool"):
+            # Its own gradient, in one step: torch computes it with a rectifier, which is none of the network's.
+            return resample_pool(x, call.run, lambda z: call.on(z).run(), average=False)
         if call.kind == "pool" and self.report.resample_pool:
             return _pooled(call, x, self.report)
         return None

@@ -46,6 +46,8 @@ class Call:
     # The site's name, and the module whose code made the call.
     name: str
     module: str
+    # What a pointwise call without a site makes of a map: "bent" or "curved" for functions that have no name.
+    curve: str = ""
 
     def run(self) -> Any:
         """Run the operator as the network's author wrote it."""
@@ -73,14 +75,7 @@ class Call:
     @property
     def inplace(self) -> bool:
         """Whether the call overwrites its first argument: ``relu_``, ``+=`` or ``inplace=True``."""
-        if self.kwargs.get("inplace") is True:
-            return True
-        name: str = getattr(self.func, "__name__", "")
-        # __iadd__ works in place, __add__ does not.
-        if name.endswith("_"):
-            return name.startswith("__i") or not name.endswith("__")
-        position = operator(name).inplace
-        return position is not None and len(self.args) > position and self.args[position] is True
+        return overwrites(self.func, self.args, self.kwargs)
 
     def _named(self, order: str, **defaults: Any) -> dict[str, Any]:
         """Return the arguments by name; ``order`` names those that may be given by position."""
@@ -140,6 +135,20 @@ class Call:
         if self.func is torch.batch_norm:
             order = "input weight bias running_mean running_var training momentum eps"
         return self._named(order, running_mean=None, weight=None, bias=None, training=False, eps=1e-5)
+
+
+def overwrites(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call overwrites its first argument."""
+    if kwargs.get("inplace") is True:
+        return True
+    name: str = getattr(func, "__name__", "")
+    # __iadd__ and __setitem__ work in place, __add__ and __invert__ do not.
+    if name.endswith("__"):
+        return name == "__setitem__" or (name.startswith("__i") and name not in {"__invert__", "__int__", "__index__"})
+    if name.endswith("_"):
+        return True
+    position = operator(name).inplace
+    return position is not None and len(args) > position and args[position] is True
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:

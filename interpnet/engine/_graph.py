@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
 from torch import Tensor
 
+from interpnet.engine._by_hand import ByHand
 from interpnet.engine._call import Call, tensors_in
 from interpnet.engine._layout import Layout, input_layout, propagate
 from interpnet.errors import ModelError
+
+# Kinds of sites whose maps stand for themselves: what lies before is not what an operator behind bends.
+_MAPS = frozenset({"conv", "linear", "norm", "rectifier", "activation", "softmax", "pool", "add", "mul", "cat"})
 
 
 @dataclass
@@ -27,20 +31,23 @@ class Node:
     shape: tuple[int, ...]
     tensor: bool
     gate_operand: int | None = None
-    swish: bool = False
     gate: bool = False
     output: bool = False
+    # Something that an activation written by hand was made of, and nothing else.
+    part: bool = False
+    # It bends or curves a map, and is no activation that is known; see Call.curve.
+    curve: str = ""
     family: str = ""
 
     @property
     def weighted(self) -> bool:
         """Whether it is a convolution or a linear map."""
-        return self.call.kind in {"conv", "linear"}
+        return self.kind in {"conv", "linear"}
 
     @property
     def kind(self) -> str:
-        """The kind of its site: a swish counts as the rectifier that it is."""
-        return "rectifier" if self.swish else self.call.kind or ""
+        """The kind of its site, ``""`` for none."""
+        return self.call.kind or ""
 
 
 class Graph:
@@ -52,6 +59,7 @@ class Graph:
         self._layouts: dict[int, Layout] = {id(images): input_layout(images)}
         # Tensors are kept while tracing, so that no two of them share an id.
         self._keep: list[Any] = []
+        self._parts: set[int] = set()
 
     def observe(self, call: Call, out: Any) -> None:
         outs = list(tensors_in((out,)))
@@ -65,23 +73,26 @@ class Graph:
             return
         layout = propagate(call, outs[0], known)
         node = Node(call, inputs, layout, tuple(outs[0].shape), isinstance(out, Tensor))
+        node.curve = _curve(call, known)
+        if isinstance(call.func, ByHand):
+            self._parts.update(self._made[id(t)] for t in call.func.parts() if id(t) in self._made)
         if call.op in {"mul", "multiply"}:
             self._gate(node, tensors)
         before = next((self.nodes[i].family for i in inputs if self.nodes[i].family), "")
         node.family = str(call.kind) if node.weighted else before
         self._keep.append((call, out))
         self.nodes.append(node)
-        for o in outs:
+        # What a view is written to, the tensor that it looks at holds too.
+        written = [o._base for o in outs if call.inplace and o._base is not None]  # noqa: SLF001
+        for o in [*outs, *written]:
             self._made[id(o)] = len(self.nodes) - 1
+        for o in outs:
             self._layouts[id(o)] = layout
 
     def _gate(self, node: Node, tensors: Sequence[Tensor]) -> None:
-        """Note which operand of a product is a gate, and whether the product spells a swish."""
+        """Note which operand of a product is a gate."""
         for (gate, small), (other, large) in permutations(zip(node.inputs, tensors, strict=False), 2):
             operator = self.nodes[gate].call.operator
-            # x * sigmoid(x) is a swish, whatever else it is.
-            if operator.logistic and self.nodes[gate].inputs[:1] == [other]:
-                node.swish = True
             gates = operator.gates and not self.nodes[other].call.operator.gates
             if gates or small.numel() < large.numel():
                 node.gate_operand = gate
@@ -102,15 +113,64 @@ class Graph:
 
     def mark_output(self, results: Sequence[Tensor]) -> None:
         """Mark everything from the last operators with weights on: reading it would read the logits."""
-        open_nodes = [self._made[id(t)] for t in results if id(t) in self._made]
-        if not open_nodes:
+        ends = [self._made[id(t)] for t in results if id(t) in self._made]
+        if not ends:
             raise ModelError(
                 "the model's output was not made by an operator that the engine saw in this forward pass; "
                 "the model may return a cached or detached value"
             )
+        for i in self._before(ends, through=lambda node: not node.weighted):
+            self.nodes[i].output = True
+
+    def mark_parts(self, results: Sequence[Tensor]) -> None:
+        """Mark what only activations written by hand were made of, and take back what is no activation by itself."""
+        ends = [self._made[id(t)] for t in results if id(t) in self._made]
+        live = self._before(ends)
+        for i in self._before(self._parts) - live:
+            self.nodes[i].part = True
+        for i, node in enumerate(self.nodes):
+            if i not in live or node.output or node.gate or not self._bends_a_map(node):
+                node.curve = ""
+
+    def _bends_a_map(self, node: Node) -> bool:
+        """Whether what a node bends or curves is a convolution's or linear map's result that no activation had yet."""
+        if not node.curve:
+            return False
+        before = self._before(node.inputs, through=lambda node: node.kind not in _MAPS)
+        kinds = {self.nodes[i].kind for i in before}
+        return bool(kinds & {"conv", "linear", "norm", "add"}) and not kinds & {"rectifier", "activation", "softmax"}
+
+    def _before(self, ends: Iterable[int], through: Callable[[Node], bool] = lambda _node: True) -> set[int]:
+        """Return the nodes from ``ends`` backwards, as far as they let ``through``."""
+        found: set[int] = set()
+        open_nodes = list(ends)
         while open_nodes:
-            node = self.nodes[open_nodes.pop()]
-            if not node.output:
-                node.output = True
-                if not node.weighted:
-                    open_nodes.extend(node.inputs)
+            i = open_nodes.pop()
+            if i not in found:
+                found.add(i)
+                if through(self.nodes[i]):
+                    open_nodes.extend(self.nodes[i].inputs)
+        return found
+
+
+def _curve(call: Call, known: Sequence[tuple[Tensor, Layout]]) -> str:
+    """Return how a call bends or curves its input; the larger of two maps is bent too, whatever its values."""
+    maps = {id(t) for t, _ in known if t.is_floating_point()}
+    if call.kind is None and call.operator.bends and call.op != "setitem" and len(maps) > 1:
+        return "bent"
+    return call.curve
+
+
+def active_site(node: Node) -> bool:
+    """Whether a node is the activation of a convolution's or linear map's result."""
+    return node.kind in {"rectifier", "activation"} and bool(node.family)
+
+
+def doubts(graph: Graph) -> tuple[str, ...]:
+    """Return the operators that may be activations which were not recognised, as text for a warning.
+
+    Smooth functions count where the network has no activation at all: others use them for much else.
+    """
+    none = not any(active_site(n) and not n.gate and not n.output and not n.part for n in graph.nodes)
+    found = [n for n in graph.nodes if n.curve == "bent" or (n.curve and none)]
+    return tuple(f"{n.call.op!r} in {n.call.module or 'the network itself'}" for n in found)

@@ -229,6 +229,21 @@ def _getitem(call: Call, _out: Tensor, inputs: Inputs) -> Layout:
     return replace(layout, fields=fields).renumbered(mapping, "indexing")
 
 
+def _setitem(call: Call, out: Tensor, inputs: Inputs) -> Layout:
+    """Keep the axes of what is written to; where it had none, take those of what fills a part of it."""
+    target = next((layout for x, layout in inputs if x is out), None)
+    filling = [layout for x, layout in inputs if x is not out and x.dim() == out.dim() and x.is_floating_point()]
+    # Where the values of a part came from is not followed.
+    if target is not None:
+        if not filling:
+            return target
+        return replace(target, fields={})
+    key = slices_of(call.args[1], out)
+    if filling and key is not None and all(isinstance(k, slice) for k in key):
+        return Layout(filling[0].axis, {}, filling[0].why)
+    return Layout(None, why="assigning to parts of a tensor")
+
+
 def slices_of(key: Any, x: Tensor) -> list[Any] | None:
     """Return the key of ``x[key]`` with an ellipsis and left-off axes written out; ``None`` for tensors and lists.
 
@@ -288,6 +303,7 @@ _RULES: dict[str, Callable[[Call, Tensor, Inputs], Layout]] = {
     "transpose": _transpose,
     "reshape": _reshape,
     "getitem": _getitem,
+    "setitem": _setitem,
     "pad": _pad,
     "cat": _cat,
     "split": _split,

@@ -41,6 +41,16 @@ class Operator:
     unit_slope: bool = False
     # Where its function in torch.nn.functional takes ``inplace`` when that is given by position.
     inplace: int | None = None
+    # Each value of its output depends on the values at the same position of its inputs alone.
+    pointwise: bool = False
+    # Pointwise, and the values stay: only their place, type or tensor changes.
+    copies: bool = False
+    # Pointwise, and gives True and False.
+    compares: bool = False
+    # Pointwise, and may have a kink or a step: what activations written by hand are made of.
+    bends: bool = False
+    # It makes a tensor of one value, which is argument number ``fills``; -1 for zeros, -2 for ones.
+    fills: int | None = None
 
     @property
     def dimensions(self) -> int:
@@ -54,73 +64,86 @@ class Operator:
 
 
 # Kind, axes, facts, and the operators that share them. "-" stands for none, "#" for each of 1, 2 and 3. "rectifier?" is
-# a rectifier where the arguments say so, and else nothing; "rectifier?activation" is else an activation.
+# a rectifier where the arguments say so, and else nothing; "rectifier?activation" is else an activation. "by_hand" is a
+# rectifier that a network's author put together from other operators.
 _TABLE = """
-conv                 convolution -                                 conv#d
-conv                 transposed  -                                 conv_transpose#d
-linear               features    -                                 linear bilinear
-linear?              features    affine                            matmul mm einsum
-linear?              features    -                                 addmm
-linear?              -           affine                            bmm
-norm                 same        -                                 batch_norm layer_norm group_norm instance_norm
-norm                 same        -                                 rms_norm local_response_norm
-rectifier            same        unit_slope,inplace=1              relu
-rectifier            same        unit_slope,inplace=2              leaky_relu elu celu
-rectifier            same        unit_slope,inplace=4              rrelu
-rectifier            same        unit_slope                        prelu
-rectifier            same        gates,inplace=1                   relu6
-rectifier            same        inplace=1                         selu silu mish hardswish
-rectifier            same        -                                 gelu softplus
-rectifier?activation same        unit_slope,inplace=3              threshold
-rectifier?           same        unit_slope                        clamp_min maximum max
-rectifier?activation same        gates,inplace=3                   hardtanh
-rectifier?           same        -                                 clamp clip
-activation           same        gates,squashes,logistic           sigmoid
-activation           same        gates,squashes,logistic,inplace=1 hardsigmoid
-activation           same        gates,squashes                    tanh
-activation           same        -                                 softsign logsigmoid tanhshrink hardshrink softshrink
-softmax              same        gates                             softmax
-softmax              same        -                                 log_softmax softmin
-pool                 pool        -                                 max_pool#d avg_pool#d lp_pool#d
-pool                 pool        -                                 max_pool#d_with_indices adaptive_avg_pool#d
-pool                 pool        -                                 adaptive_max_pool#d
--                    pool        -                                 adaptive_max_pool#d_with_indices
--                    pool        -                                 fractional_max_pool#d
--                    pool        -                                 fractional_max_pool#d_with_indices
-pool?                reduce      affine                            mean
-pool?                reduce      -                                 amax
--                    reduce      affine                            sum
--                    reduce      -                                 amin
-add                  same        affine                            add sub rsub
-mul                  same        affine                            mul multiply true_divide divide
-mul                  same        affine,gates                      div
-cat                  cat         -                                 cat concat concatenate
--                    reshape     moves                             view reshape flatten unflatten squeeze unsqueeze
--                    reshape     moves                             expand
--                    permute     moves                             permute
--                    transpose   moves                             transpose swapaxes swapdims
--                    getitem     moves                             getitem
--                    pad         moves                             pad
--                    split       moves                             chunk split tensor_split split_with_sizes
--                    resize      affine                            interpolate upsample
--                    placeless   moves                             roll flip
--                    placeless   -                                 sort max_unpool#d
--                    same        moves                             clone contiguous identity to type type_as float
--                    same        moves                             double cuda cpu
--                    same        affine                            neg cumsum
--                    same        drops,inplace=3                   dropout
--                    same        drops                             dropout#d alpha_dropout
--                    -           drops                             feature_alpha_dropout
--                    same        -                                 abs alias bernoulli bfloat16 clamp_max cos detach erf
--                    same        -                                 exp expm1 feature_dropout fill half log log1p
--                    same        -                                 masked_fill min minimum nan_to_num normalize pow
--                    same        -                                 reciprocal requires_grad rsqrt sign sin sqrt square
--                    same        -                                 stochastic_depth where
--                    -           moves                             view_as reshape_as ravel t movedim moveaxis copy
--                    -           moves                             unbind stack hstack vstack dstack setitem narrow
--                    -           moves                             select tile index_select expand_as broadcast_to
--                    -           moves                             repeat channel_shuffle pixel_shuffle pixel_unshuffle
--                    -           affine                            negative unfold fold
+conv                 convolution -                                  conv#d
+conv                 transposed  -                                  conv_transpose#d
+linear               features    -                                  linear bilinear
+linear?              features    affine                             matmul mm einsum
+linear?              features    -                                  addmm
+linear?              -           affine                             bmm
+norm                 same        -                                  batch_norm layer_norm group_norm instance_norm
+norm                 same        -                                  rms_norm local_response_norm
+rectifier            same        pointwise,unit_slope,inplace=1     relu
+rectifier            same        pointwise,unit_slope,inplace=2     leaky_relu elu celu
+rectifier            same        unit_slope,inplace=4               rrelu
+rectifier            same        unit_slope                         prelu
+rectifier            same        pointwise,gates,inplace=1          relu6
+rectifier            same        pointwise,inplace=1                selu silu mish hardswish
+rectifier            same        pointwise                          gelu softplus by_hand
+rectifier?activation same        pointwise,bends,unit_slope,inplace=3 threshold
+rectifier?           same        pointwise,bends,unit_slope         clamp_min maximum max
+rectifier?activation same        pointwise,bends,gates,inplace=3    hardtanh
+rectifier?           same        pointwise,bends                    clamp clip
+activation           same        pointwise,gates,squashes,logistic  sigmoid
+activation           same        pointwise,gates,squashes,logistic,inplace=1 hardsigmoid
+activation           same        pointwise,gates,squashes           tanh
+activation           same        pointwise                          softsign logsigmoid tanhshrink
+activation           same        pointwise                          hardshrink softshrink
+softmax              same        gates                              softmax
+softmax              same        -                                  log_softmax softmin
+pool                 pool        -                                  max_pool#d avg_pool#d lp_pool#d
+pool                 pool        -                                  max_pool#d_with_indices adaptive_avg_pool#d
+pool                 pool        -                                  adaptive_max_pool#d
+-                    pool        -                                  adaptive_max_pool#d_with_indices
+-                    pool        -                                  fractional_max_pool#d
+-                    pool        -                                  fractional_max_pool#d_with_indices
+pool?                reduce      affine                             mean
+pool?                reduce      -                                  amax
+-                    reduce      affine                             sum
+-                    reduce      -                                  amin
+add                  same        pointwise,affine                   add sub rsub
+mul                  same        pointwise,affine                   mul multiply true_divide divide
+mul                  same        pointwise,affine,gates             div
+cat                  cat         -                                  cat concat concatenate
+-                    reshape     moves                              view reshape flatten unflatten squeeze unsqueeze
+-                    reshape     moves                              expand
+-                    permute     moves                              permute
+-                    transpose   moves                              transpose swapaxes swapdims
+-                    getitem     pointwise,moves                    getitem
+-                    setitem     pointwise,bends,moves              setitem
+-                    pad         moves                              pad
+-                    split       moves                              chunk split tensor_split split_with_sizes
+-                    resize      affine                             interpolate upsample
+-                    placeless   moves                              roll flip
+-                    placeless   -                                  sort max_unpool#d
+-                    same        pointwise,copies,moves             clone contiguous identity to type type_as float
+-                    same        pointwise,copies,moves             double cuda cpu
+-                    same        pointwise,copies                   half bfloat16 alias detach bool int long byte
+-                    same        pointwise,affine                   neg
+-                    same        affine                             cumsum
+-                    same        drops,inplace=3                    dropout
+-                    same        drops                              dropout#d alpha_dropout
+-                    -           drops                              feature_alpha_dropout
+-                    same        -                                  bernoulli feature_dropout fill normalize
+-                    same        -                                  nan_to_num requires_grad stochastic_depth
+-                    same        pointwise                          cos erf exp expm1 log log1p pow reciprocal rsqrt
+-                    same        pointwise                          rtruediv sin sqrt square
+-                    same        pointwise,bends                    abs absolute clamp_max fmax fmin heaviside
+-                    same        pointwise,bends                    masked_fill min minimum sign sgn where
+-                    same        pointwise,compares                 eq ne gt ge lt le not_equal greater greater_equal
+-                    same        pointwise,compares                 less less_equal invert logical_not logical_and
+-                    same        pointwise,compares                 logical_or bitwise_not and or
+-                    -           pointwise,fills=-1                 zeros zeros_like new_zeros
+-                    -           pointwise,fills=-2                 ones ones_like new_ones
+-                    -           pointwise,fills=1                  full full_like
+-                    -           pointwise,fills=2                  new_full
+-                    -           moves                              view_as reshape_as ravel t movedim moveaxis copy
+-                    -           moves                              unbind stack hstack vstack dstack narrow
+-                    -           moves                              select tile index_select expand_as broadcast_to
+-                    -           moves                              repeat channel_shuffle pixel_shuffle pixel_unshuffle
+-                    -           affine                             negative unfold fold
 """
 
 

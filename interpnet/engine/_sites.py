@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from interpnet.engine._call import tensors_in
 from interpnet.engine._channels import ChannelIndex
 from interpnet.engine._forward import Output, check_images, logits_of, own_copy, run
-from interpnet.engine._graph import Graph, Node
+from interpnet.engine._graph import Graph, Node, active_site, doubts
 from interpnet.engine._layout import Field
 from interpnet.engine._trace import Instrument, evaluating, instrument, unwrap
 from interpnet.errors import LayerError, ModelError, did_you_mean
@@ -83,6 +83,8 @@ class Trace:
     image_shape: tuple[int, ...]
     n_outputs: int
     _modules: WeakKeyDictionary[nn.Module, str] = field(repr=False, compare=False, default_factory=WeakKeyDictionary)
+    # Operators that look like activations written by hand, and were not recognised.
+    doubts: tuple[str, ...] = field(repr=False, compare=False, default=())
 
     def __getitem__(self, name: str) -> Site:
         for site in self.sites:
@@ -146,6 +148,13 @@ class Trace:
                 more = f" and {len(lost) - 4} more" if len(lost) > 4 else ""
                 message = f"left out of the default layers: {', '.join(lost[:4])}{more}"
                 # The level of whoever called select().
+                warnings.warn(message, SiteWarning, stacklevel=3)
+            if self.doubts:
+                names = ", ".join(self.doubts[:4])
+                message = (
+                    f"{names}: activations written by hand that are not recognised. The default layers leave them out, "
+                    "or are the maps before them; use torch's own operators, or name the layers yourself"
+                )
                 warnings.warn(message, SiteWarning, stacklevel=3)
             return [s.name for s in usable if s.default]
         if item == "conv":
@@ -212,6 +221,7 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
         n_outputs = int(results[-1].shape[1])
     graph.mark_gates()
     graph.mark_output(results)
+    graph.mark_parts(results)
     sites = _sites(graph, batch)
     if not sites:
         raise ModelError(
@@ -221,14 +231,14 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
         )
     # Weak: a trace that is kept must not keep the network.
     modules = WeakKeyDictionary({m: n for n, m in model.named_modules()})
-    return Trace(sites, tuple(images.shape[1:]), n_outputs, modules)
+    return Trace(sites, tuple(images.shape[1:]), n_outputs, modules, doubts(graph))
 
 
 def _sites(graph: Graph, images: Tensor) -> tuple[Site, ...]:
     """Return the sites of a graph, and decide which are taken by default."""
     named = [n for n in graph.nodes if n.call.kind is not None]
-    inner = [n for n in named if not n.gate and not n.output]
-    active = [n for n in inner if n.kind in {"rectifier", "activation"} and n.family]
+    inner = [n for n in named if not n.gate and not n.output and not n.part]
+    active = [n for n in inner if active_site(n)]
     # A network without activations: its convolutions and linear maps themselves.
     default = active or [n for n in inner if n.weighted]
     chosen = {id(n) for n in default}

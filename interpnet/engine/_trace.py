@@ -11,7 +11,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,9 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from interpnet.engine._by_hand import ByHand, as_one_call
 from interpnet.engine._call import Call
 from interpnet.engine._claim import claimed
-from interpnet.engine._operators import operator_kind, operator_name
+from interpnet.engine._expressions import Result
+from interpnet.engine._operators import operator, operator_kind, operator_name
+from interpnet.engine._pointwise import Expressions
 from interpnet.errors import ModelError
 
 Read = Callable[[Tensor], None]
@@ -63,6 +66,7 @@ class _Engine(TorchFunctionMode):
         self.handles: list[Any] = []
         self._single: set[str] = set()
         self._thread = threading.get_ident()
+        self._expressions = Expressions(model)
         for name, module in model.named_modules():
             # Compiling adds names of wrappers.
             path = ".".join(part for part in name.split(".") if part != "_orig_mod")
@@ -87,6 +91,7 @@ class _Engine(TorchFunctionMode):
                 # Calls are numbered afresh in every forward pass, also after one that an exception ended.
                 self._calls.clear()
                 self._stack[:] = [""]
+                self._expressions.clear()
             self._stack.append(path)
 
         def after(called: nn.Module, _args: Any, _output: Any) -> None:
@@ -136,6 +141,13 @@ class _Engine(TorchFunctionMode):
         if op in {"get", "set"}:  # a property of a tensor: nothing is computed
             return func(*args, **kwargs)
         kind = operator_kind(op, args, kwargs)
+        row = operator(op)
+        made = None
+        if row.pointwise:
+            made = self._expressions.made_by(func, row, kind, args, kwargs)
+            # An activation written by hand ends here, whatever the operator.
+            if isinstance(made, Result) and made.rectifies:
+                kind = "rectifier"
         name = ""
         reads: list[Read] = []
         edits: list[Edit] = []
@@ -150,19 +162,45 @@ class _Engine(TorchFunctionMode):
         if not edits and rule is None and not self._observers:
             out = func(*args, **kwargs)
         else:
-            call = Call(func, args, kwargs, op, kind, name, self._stack[-1])
+            call = self._call(Call(func, args, kwargs, op, kind, name, self._stack[-1]), made, ruled=rule is not None)
             out = _run(call, rule, edits, rule_inplace=self._ruling.rule_inplace)
+            if op == "setitem":
+                out = args[0]
             for observe in self._observers:
                 observe(call, out)
+        # An assignment returns nothing; what it made is what it wrote to.
+        if op == "setitem":
+            out = args[0]
+        if made is not None:
+            self._expressions.settle(made, out)
+        elif args and out is args[0]:
+            # Overwritten by something that is not followed.
+            self._expressions.forget(out)
         for read in reads:
             read(out)
         return out
+
+    def _call(self, call: Call, made: Any, *, ruled: bool) -> Call:
+        """Return the call as rules and observers see it: the last one of an activation by hand as a whole."""
+        if not isinstance(made, Result) or not made.curve:
+            return call
+        if not made.rectifies:
+            return replace(call, curve=made.curve)
+        start = self._expressions.start_of(made)
+        if start is not None:
+            return as_one_call(call, made, start)
+        if ruled:
+            raise ModelError(
+                f"the activation written by hand that ends at {call.name!r} cannot be put under a rule: the map that "
+                "it was made of was overwritten since. Use torch's own operator for it, such as torch.relu"
+            )
+        return replace(call, op=made.curve)
 
 
 def _run(call: Call, rule: Rule | None, edits: Sequence[Edit], *, rule_inplace: bool) -> Any:
     """Run one call under a rule and edits; in-place calls keep their meaning and their autograd graph."""
     if rule is None and not edits:
-        return call.run()
+        return _written(call, call.run())
     target = None
     if call.inplace:
         target = call.argument(0, "input")
@@ -180,7 +218,18 @@ def _run(call: Call, rule: Rule | None, edits: Sequence[Edit], *, rule_inplace: 
     for edit in edits:
         out = edit(out)
     if target is None or out is target:
+        return _written(call, out)
+    return target.copy_(out)
+
+
+def _written(call: Call, out: Any) -> Any:
+    """Return ``out``, written to what the last operator of an activation by hand overwrites."""
+    if not isinstance(call.func, ByHand) or call.func.target is None or out is call.func.target:
         return out
+    target = call.func.target
+    if target.requires_grad and not target.is_leaf and not target._is_view():  # noqa: SLF001
+        # All of it is overwritten, so its own history ends here; autograd would keep it, with a gradient of zero.
+        target.detach_()
     return target.copy_(out)
 
 

@@ -321,3 +321,21 @@ def test_torchs_own_batch_norm_has_another_order_of_arguments() -> None:
     x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
     R = torch.randn_like(x)
     torch.testing.assert_close(pull(model, x, R), pull(model.bn.eval(), x, R))
+
+
+@pytest.mark.parametrize("norm", [1.0, 2.0])
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("rectifier", ["deconvnet", "guided"])
+def test_lp_pooling_keeps_its_gradient_under_a_rule(rectifier: str, n: int, norm: float) -> None:
+    """It sends back ``R * x^(p-1) / y^(p-1)`` in each window; torch's own rectifier inside is none of the network's."""
+    pool = (nn.LPPool1d, nn.LPPool2d)[n - 1](norm, 2)
+    model = nn.Sequential(pool, nn.ReLU()).double()
+    x = torch.rand(2, 3, *[6] * n, dtype=torch.float64) + 0.5
+    leaf = x.clone().requires_grad_()
+    with backward_rules(model, rectifier=rectifier) as report:
+        y = model(leaf)
+    check_overridden(report, y)
+    signal = torch.rand_like(y)
+    (got,) = torch.autograd.grad(y, leaf, signal)
+    up = lambda t: t.repeat_interleave(2, 2) if n == 1 else t.repeat_interleave(2, 2).repeat_interleave(2, 3)  # noqa: E731
+    torch.testing.assert_close(got, up(signal) * (x / up(y.detach())) ** (norm - 1))

@@ -18,12 +18,7 @@ from torch import Tensor, nn
 from interpnet.attribution._call import Attribution, AttributionCall, conserved, gradient_of
 from interpnet.attribution._deeplift.parts import Parts, reveal
 from interpnet.attribution._deeplift.rules import maximum, product, rescale
-from interpnet.attribution._refusals import (
-    check_gradient_is_right,
-    check_no_hidden_functions,
-    first_tensor,
-    refuse_operator,
-)
+from interpnet.attribution._refusals import Refusals, first_tensor, refuse_operator
 from interpnet.attribution._registry import register
 from interpnet.engine import Call, Instrument, instrument, tensors_in
 from interpnet.errors import ModelError
@@ -71,7 +66,7 @@ def _contributions(call: AttributionCall, method: str, bound: float) -> Attribut
     rules = _Rules(method, kept)
     x = call.images.detach().clone().requires_grad_()
     logits = _run(call, x, Instrument(rule=rules.rule, observe=rules.observe))
-    check_no_hidden_functions(method, logits)
+    rules.check(logits)
     score = logits.gather(1, call.target[:, None])[:, 0]
     raw = gradient_of(score.sum(), x) * (call.images - baseline)
     return conserved(call, raw, score.detach() - base_score, "sum = F(x) - F(baseline)", bound)
@@ -110,16 +105,25 @@ class _Rules:
     def __init__(self, method: str, kept: dict[str, tuple[Tensor, ...]]) -> None:
         self._method = method
         self._kept = kept
+        self._refusals = Refusals(method, affine=True)
         self._parts: Parts | None = None
         if method == "deeplift_revealcancel":
             self._parts = Parts()
 
     def observe(self, call: Call, out: Any) -> None:
-        check_gradient_is_right(self._method, call, out, affine=True)
+        self._refusals.observe(call, out)
         if self._parts is not None:
             self._parts.settle(out)
 
+    def check(self, logits: Tensor) -> None:
+        """Raise where an operator on the way to the logits has no rule."""
+        self._refusals.check(logits)
+
     def rule(self, call: Call) -> Tensor | None:
+        """Return the call's output under its rule, ``None`` where its own gradient is the rule."""
+        return self._refusals.guard(self._rule, call)
+
+    def _rule(self, call: Call) -> Tensor | None:
         inputs = [t for t in _inputs(call) if t.requires_grad]
         if not inputs or call.kind is None:
             return None

@@ -40,8 +40,8 @@ from interpnet.attribution._lrp.layers import (
 )
 from interpnet.attribution._lrp.rules import Composite
 from interpnet.attribution._refusals import (
+    Refusals,
     addition_weights,
-    check_gradient_is_right,
     evaluate_call,
     first_tensor,
     origin_of,
@@ -64,6 +64,7 @@ class Propagation:
         # What each convolution and linear map got, by the node of its output: a batch norm may follow.
         self._layers: dict[Any, tuple[Tensor, Layer, Any]] = {}
         self._squashed: set[Any] = set()
+        self._refusals = Refusals(method, affine=False)
         # (B,): what biases and stabilisers took, filled by the backward pass: the score less the image's relevance.
         self.absorbed = torch.zeros(images.shape[0], dtype=widest(images.device), device=images.device)
         self.first = 0  # how many layers read the image itself
@@ -75,9 +76,13 @@ class Propagation:
             # The gradient on its way through multiplies by the factor again.
             out.register_hook(lambda relevance: relevance / factor)
         elif not _shifts_image(call, out):
-            check_gradient_is_right(self._method, call, out, affine=False)
+            self._refusals.observe(call, out)
 
     def rule(self, call: Call) -> Tensor | None:
+        """Return the call's output under its rule, ``None`` where its own gradient is the rule."""
+        return self._refusals.guard(self._rule, call)
+
+    def _rule(self, call: Call) -> Tensor | None:
         inputs = [t for t in [*tensors_in(call.args), *tensors_in(tuple(call.kwargs.values()))] if t.requires_grad]
         if not inputs or call.kind in {None, "cat"}:
             return None
@@ -186,8 +191,10 @@ class Propagation:
     def _apply(self, call: Call, x: Tensor, layer: Layer, rule: Any) -> Tensor:
         return under_rule(x, lambda: evaluate_call(call), layer, rule, self._absorb)
 
-    def forget(self) -> None:
-        """Drop what only the forward pass needed: it would keep the graph alive."""
+    def check(self, logits: Tensor) -> None:
+        """Raise where an operator on the way to the logits has no rule, and drop what only the forward pass needed."""
+        self._refusals.check(logits)
+        # They would keep the graph alive.
         self._layers.clear()
         self._squashed.clear()
 

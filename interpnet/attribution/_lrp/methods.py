@@ -18,7 +18,6 @@ from torch import Tensor
 from interpnet.attribution._call import Attribution, AttributionCall, conserved, gradient_of
 from interpnet.attribution._lrp.engine import Propagation
 from interpnet.attribution._lrp.rules import Composite, composite
-from interpnet.attribution._refusals import check_no_hidden_functions
 from interpnet.attribution._registry import register
 from interpnet.engine import Instrument, instrument
 from interpnet.errors import InterpNetError, ModelError
@@ -142,8 +141,7 @@ def _relevance(call: AttributionCall, rules: Composite, norm: str, bound: float)
         flow = Propagation(rules.method, rules, images, norm=norm)
         with instrument(call.model, Instrument(rule=flow.rule, observe=flow.observe)):
             logits = call.forward(x)
-        check_no_hidden_functions(rules.method, logits)
-        flow.forget()
+        flow.check(logits)
         if rules.first is not None and flow.first == 0:
             raise ModelError(
                 f"method={rules.method!r} needs a convolution or linear map that reads the image itself; something "
