@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from interpnet.engine._by_hand import ByHand
@@ -154,9 +155,12 @@ class Graph:
 
 
 def _curve(call: Call, known: Sequence[tuple[Tensor, Layout]]) -> str:
-    """Return how a call bends or curves its input; the larger of two maps is bent too, whatever its values."""
+    """Return how a call bends or curves its input; the larger of two maps is bent too, as is what a mask is put on."""
     maps = {id(t) for t, _ in known if t.is_floating_point()}
-    if call.kind is None and call.operator.bends and call.op != "setitem" and len(maps) > 1:
+    masked = any(t.dtype == torch.bool for t, _ in known)
+    if call.operator.bends and call.kind is None and (masked or (len(maps) > 1 and call.op != "setitem")):
+        return "bent"
+    if call.kind == "mul" and masked:
         return "bent"
     return call.curve
 

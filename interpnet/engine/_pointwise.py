@@ -183,8 +183,8 @@ def _version(tensor: Tensor) -> int:
 
 
 def _copied(made: Result, out: Tensor) -> Expression | None:
-    """Return what a copy is a copy of, ``None`` where numbers were cut off."""
-    if not out.is_floating_point() and not made.boolean:
+    """Return what a copy is a copy of, ``None`` where it has lost numbers."""
+    if not made.cast and not out.is_floating_point():
         return None
     return next(a for a in (*made.args, *made.kwargs.values()) if isinstance(a, Map | Result))
 
