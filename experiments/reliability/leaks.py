@@ -61,7 +61,7 @@ def calls() -> dict[str, Callable[[Any], Any]]:
         "embed": lambda s: ip.pictures.embed(s.net, s.batches, progress=False),
         "maximise": lambda s: ip.pictures.maximise(s.net, s.channels[:1], (3, 12, 12), steps=2),
         "deletion": lambda s: ip.evaluate.deletion(s.net, s.images, s.heatmaps, 1, steps=4),
-        "context_swap": lambda s: ip.evaluate.context_swap(s.net, s.images, s.found, partners=1),
+        "context_swap": lambda s: ip.evaluate.context_swap(s.net, s.images, s.found, classes=s.labels, partners=1),
         "parameter_randomisation": lambda s: ip.evaluate.parameter_randomisation(
             s.net, s.images, lambda net, images: ip.attribute(net, images, 1, "gradient"), stages=1, window=3
         ),
@@ -103,8 +103,8 @@ class Subject:
             nn.Linear(4, 3),
         ).eval()
         self.images = torch.rand(12, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-        labels = torch.arange(12) % 3
-        self.batches = [(self.images[:6], labels[:6]), (self.images[6:], labels[6:])]
+        self.labels = torch.arange(12) % 3
+        self.batches = [(self.images[i : i + 6], self.labels[i : i + 6]) for i in (0, 6)]
         self.heatmaps = self.images.sum(1)
         self.table = ip.collect_scores(self.net, self.batches, progress=False)
         self.found = ip.interpret(self.table, mu=2.0)
