@@ -55,7 +55,7 @@ def calls() -> dict[str, Callable[[Any], Any]]:
         "attribute integrated_gradients": lambda s: ip.attribute(s.net, s.images, 1, "integrated_gradients", steps=4),
         "attribute occlusion": lambda s: ip.attribute(s.net, s.images, 1, "occlusion"),
         "average_visualization": lambda s: ip.average_visualization(
-            s.net, s.images, s.table, s.channels[0], top=2, progress=False
+            s.net, list(zip(s.images, s.labels, strict=True)), s.table, s.channels[0], top=2, progress=False
         ),
         "activation_maps": lambda s: ip.pictures.activation_maps(s.net, s.images, "1"),
         "embed": lambda s: ip.pictures.embed(s.net, s.batches, progress=False),

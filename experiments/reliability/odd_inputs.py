@@ -19,12 +19,15 @@ import torch
 import interpnet as ip
 from experiments.common.tables import Line
 from experiments.reliability.campaign import Campaign, Draw, verdict
-from experiments.reliability.odd_calls import CALLS, Call, Subject, independent
+from experiments.reliability.odd_calls import CALLS_OF_NETWORKS, Call, Subject
+from experiments.reliability.odd_calls_of_numbers import CALLS_OF_NUMBERS
+from experiments.reliability.odd_formulas import independent
 from experiments.reliability.odd_networks import NETWORKS, OddNetwork
 from experiments.reliability.odd_values import ODD, Odd, constants
 from experiments.reliability.processes import isolated, settle
 
 Numbers = list[float]
+CALLS = CALLS_OF_NETWORKS | CALLS_OF_NUMBERS
 _CHANNELS = [
     *constants(None, "x", 3, 1.5, {}, object(), [None]),
     Odd("no channel", lambda _good: []),
@@ -119,8 +122,18 @@ FINE = {
     ("tsne", "vectors", "a row too few"),
     ("nearest_images", "vectors", "a row too few"),
 }
-INDEPENDENT = ("scores", "predictions", "ablate", "attribute gradient", "channel_heatmap", "gram.G", "gram.B",
-               "spearman", "pointing_game", "mu-lasso")  # fmt: skip
+INDEPENDENT = (
+    "scores",
+    "predictions",
+    "ablate",
+    "attribute gradient",
+    "channel_heatmap",
+    "gram.G",
+    "gram.B",
+    "spearman",
+    "pointing_game",
+    "mu-lasso",
+)
 
 
 def prepare(where: Path) -> tuple[Path, list[tuple[str, str, str]]]:
