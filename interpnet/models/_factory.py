@@ -108,15 +108,30 @@ def _import(path: Path) -> ModuleType:
 
 
 def _call(function: Callable[..., object], path: Path, factory: str, num_classes: int | None) -> object:
+    if isinstance(function, nn.Module) and num_classes is None:
+        # A network made when the file was imported; to call it would be to run it.
+        return function
     try:
         arguments = {}
-        if num_classes is not None and "num_classes" in inspect.signature(function).parameters:
+        if num_classes is not None:
+            _require_parameter(function, path, factory, num_classes)
             arguments["num_classes"] = num_classes
         return function(**arguments)
     except InterpNetError:
         raise
     except (Exception, SystemExit) as error:
         raise ModelError(f"{path}:{factory} raised {_cause(error, path.resolve())}") from error
+
+
+def _require_parameter(function: Callable[..., object], path: Path, factory: str, num_classes: int) -> None:
+    """Raise a ModelError where a factory does not take ``num_classes``: without it, it would be ignored."""
+    parameters = inspect.signature(function).parameters.values()
+    taken = [one.name for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    if isinstance(function, nn.Module) or (len(taken) == len(parameters) and "num_classes" not in taken):
+        raise ModelError(
+            f"num_classes is {num_classes}, but {path}:{factory} takes {', '.join(taken) or 'no argument'}; give the "
+            "function a parameter num_classes, or leave num_classes out (--num-classes)"
+        )
 
 
 def _cause(error: BaseException, file: Path) -> str:

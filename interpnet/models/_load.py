@@ -16,8 +16,11 @@ from torch import Tensor, nn
 
 from interpnet.errors import ModelError, did_you_mean
 from interpnet.models._factory import code_digest, run_factory, split_factory_spec
-from interpnet.models._smallcnn import load_smallcnn, smallcnn_extra
-from interpnet.models._weights import WEIGHT_SUFFIXES, fit_weights, read_weights
+from interpnet.models._fit import fit_weights
+from interpnet.models._smallcnn import SmallCNN, load_smallcnn, smallcnn_extra
+from interpnet.models._state_dicts import Weights
+from interpnet.models._weights import WEIGHT_SUFFIXES, read_weights
+from interpnet.support.checks import is_whole, whole_number
 from interpnet.support.seed import seeded
 
 _SPECS = "'torchvision:NAME', 'timm:NAME', 'path/to/file.py:factory' or 'smallcnn'"
@@ -44,7 +47,12 @@ class ModelInfo:
 
 
 def load_model(
-    spec: str, *, weights: str | os.PathLike[str] | None = None, num_classes: int | None = None, seed: int = 0
+    spec: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    weights_key: str | None = None,
+    num_classes: int | None = None,
+    seed: int = 0,
 ) -> nn.Module:
     """Load a network onto the CPU and put it, with all its submodules, in evaluation mode.
 
@@ -62,9 +70,13 @@ def load_model(
     weights : str or path, optional
         A file (``.safetensors``; ``.pt``/``.pth`` holding a state dict, read without running code);
         ``"random"``; for torchvision and timm also ``"pretrained"``, the default, or the name of published
-        weights such as ``"IMAGENET1K_V1"``. A factory's model stays as made for ``None`` and ``"random"``.
+        weights such as ``"IMAGENET1K_V1"``. A factory's model stays as made for ``None`` and ``"random"``. Of a
+        checkpoint the state dict that fits is taken, wherever in the file it is; see docs/data.md.
+    weights_key : str, optional
+        Which state dict of a checkpoint that holds several: ``"model_ema"``, ``"callbacks.ema.weights"``, or a prefix
+        of names such as ``"teacher"``. By default averaged weights go before others, with a warning.
     num_classes : int, optional
-        Size of the classifier; by default the architecture's own.
+        Size of the classifier; by default the architecture's own. A factory that does not take it is an error.
     seed : int
         Fixes random weights, so that the same words give the same network. Torch's global random state is untouched.
 
@@ -74,29 +86,63 @@ def load_model(
     >>> model.training
     False
     """
-    if num_classes is not None and num_classes < 1:
-        raise ModelError(f"num_classes is {num_classes}, expected at least 1")
-    word = None if weights is None else os.fspath(weights)
-    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    if num_classes is not None and (not is_whole(num_classes) or num_classes < 1):
+        raise ModelError(f"num_classes is {num_classes!r}, expected at least 1 (a whole number)")
+    whole_number(seed, "seed", error=ModelError)
+    spec = _text(spec, "spec", _SPECS)
+    word = None
+    if weights is not None:
+        word = _text(weights, "weights", "a file, or a word such as 'random'")
+    options: dict[str, Any] = {}
+    if num_classes is not None:
+        num_classes = int(num_classes)
+        options["num_classes"] = num_classes
     kind, _, name = spec.partition(":")
+    if weights_key is not None and (word in {None, "random", "pretrained"} or spec == "smallcnn"):
+        raise ModelError(
+            f"weights_key is {weights_key!r} with weights={word!r}; it names a part of a checkpoint: give its file "
+            "(--weights FILE), or leave weights_key out"
+        )
     if spec == "smallcnn":
         if word is None or word in {"random", "pretrained"}:
             raise ModelError(
                 f"model 'smallcnn' came with weights={word!r}; it takes its architecture from its file: "
                 "give the .safetensors file that `interpnet train` wrote (--weights FILE)"
             )
-        model: nn.Module = load_smallcnn(word)
+        small = load_smallcnn(word)
+        _require_outputs(small, num_classes, word)
+        model: nn.Module = small
     elif kind == "torchvision" and name:
-        model = _load_torchvision(name, word, options, seed)
+        model = _load_torchvision(name, word, weights_key, options, seed)
     elif kind == "timm" and name:
-        model = _load_timm(name, word, options, seed)
+        model = _load_timm(name, word, weights_key, options, seed)
     elif ".py" in spec:
         path, factory = split_factory_spec(spec)
-        state = None if word is None or word == "random" else read_weights(word)
-        model = _filled(lambda: run_factory(path, factory, num_classes), state, word, seed)
+        state = None
+        if word is not None and word != "random":
+            state = read_weights(word)
+        model = _filled(lambda: run_factory(path, factory, num_classes), state, weights_key, seed)
     else:
         raise ModelError(f"unknown model {spec!r}, expected {_SPECS}{_prefixed_match(spec)}")
     return model.eval()
+
+
+def _text(value: object, name: str, expected: str) -> str:
+    """Return a text or path as text, or raise ModelError."""
+    if isinstance(value, str | os.PathLike):
+        text = os.fspath(value)
+        if isinstance(text, str):
+            return text
+    raise ModelError(f"{name} is {value!r}, expected {expected}")
+
+
+def _require_outputs(model: SmallCNN, num_classes: int | None, word: str) -> None:
+    """Raise a ModelError where a SmallCNN's file has another number of classes than was asked for."""
+    outputs = model.architecture["n_classes"]
+    if num_classes not in {None, outputs}:
+        raise ModelError(
+            f"num_classes is {num_classes}, but the SmallCNN in {word!r} has {outputs} outputs; leave num_classes out"
+        )
 
 
 def describe_model(
@@ -140,7 +186,7 @@ def fingerprint_model(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _load_torchvision(name: str, word: str | None, options: dict[str, Any], seed: int) -> nn.Module:
+def _load_torchvision(name: str, word: str | None, key: str | None, options: dict[str, Any], seed: int) -> nn.Module:
     from torchvision.models import get_model
 
     names = _classifiers()
@@ -151,15 +197,19 @@ def _load_torchvision(name: str, word: str | None, options: dict[str, Any], seed
         )
     published = _published(name)
     if word in published:
+        _refuse_key(key, word)
         options["weights"] = published[word]
         return _downloaded(lambda: get_model(name, **options), f"torchvision:{name}", word)
     state = _state(word, published)
     if name in _AUXILIARY_HEADS:
         heads = _AUXILIARY_HEADS[name]
-        options["aux_logits"] = any(key.removeprefix("module.").startswith(heads) for key in state or ())
+        names = []
+        if state is not None:
+            names = [f".{name}" for name in state.names]
+        options["aux_logits"] = any(f".{head}" in name for head in heads for name in names)
         # With weights to come, torchvision's slow truncated-normal initialisation would be thrown away.
         options["init_weights"] = False
-    return _filled(lambda: get_model(name, weights=None, **options), state, word, seed)
+    return _filled(lambda: get_model(name, weights=None, **options), state, key, seed)
 
 
 def _published(name: str) -> dict[str | None, Any]:
@@ -170,7 +220,7 @@ def _published(name: str) -> dict[str | None, Any]:
     return {None: weights.DEFAULT, "pretrained": weights.DEFAULT, **weights.__members__}
 
 
-def _load_timm(name: str, word: str | None, options: dict[str, Any], seed: int) -> nn.Module:
+def _load_timm(name: str, word: str | None, key: str | None, options: dict[str, Any], seed: int) -> nn.Module:
     try:
         timm = importlib.import_module("timm")
     except ImportError as error:
@@ -186,20 +236,33 @@ def _load_timm(name: str, word: str | None, options: dict[str, Any], seed: int) 
     published: dict[str | None, str] = {None: name, "pretrained": name, **{t: f"{architecture}.{t}" for t in tags}}
     if word not in published:
         state = _state(word, published)
-        return _filled(lambda: timm.create_model(name, pretrained=False, **options), state, word, seed)
+        return _filled(lambda: timm.create_model(name, pretrained=False, **options), state, key, seed)
     if not tags:
         raise ModelError(f"timm publishes no weights for {name!r}: give --weights FILE or --weights random")
+    _refuse_key(key, word)
+    # timm would give these a classifier of random weights.
+    theirs = timm.models.get_pretrained_cfg_value(published[word], "num_classes")
+    if options.get("num_classes", theirs) != theirs:
+        raise ModelError(
+            f"timm:{name}: the published weights are for {theirs} classes, but num_classes is "
+            f"{options['num_classes']}; leave num_classes out, or give --weights FILE or --weights random"
+        )
     return _downloaded(lambda: timm.create_model(published[word], pretrained=True, **options), f"timm:{name}", word)
 
 
-def _filled(
-    build: Callable[[], nn.Module], state: Mapping[str, Tensor] | None, word: str | None, seed: int
-) -> nn.Module:
+def _refuse_key(key: str | None, word: str | None) -> None:
+    if key is not None:
+        raise ModelError(
+            f"weights_key is {key!r} with the published weights {word!r}; it is for files (--weights FILE)"
+        )
+
+
+def _filled(build: Callable[[], nn.Module], state: Weights | None, key: str | None, seed: int) -> nn.Module:
     """Build a network of seeded random weights, and put in those of a file where there are any."""
     with seeded(seed):
         model = build()
     if state is not None:
-        fit_weights(model, state, source=str(word))
+        fit_weights(model, state, key=key)
     return model
 
 
@@ -210,7 +273,7 @@ def _classifiers() -> list[str]:
     return names
 
 
-def _state(word: str | None, published: Mapping[str | None, object]) -> dict[str, Tensor] | None:
+def _state(word: str | None, published: Mapping[str | None, object]) -> Weights | None:
     """Return the weights of the file that ``word`` names, None for random ones; else list the words known."""
     if word == "random":
         return None

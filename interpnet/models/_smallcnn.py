@@ -19,7 +19,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from interpnet.errors import ModelError
-from interpnet.models._weights import existing_file, fit_weights, read_weights
+from interpnet.models._fit import fit_weights
+from interpnet.models._weights import existing_file, read_weights
 from interpnet.support.checks import whole_number
 from interpnet.support.io import atomic_path
 from interpnet.support.seed import seeded
@@ -149,7 +150,7 @@ def load_smallcnn(path: str | os.PathLike[str]) -> SmallCNN:
     architecture = _facts(path)["architecture"]
     # The seed keeps torch's global random state: the initial weights are replaced at once.
     model = SmallCNN(**{name: architecture[name] for name in _LEAST}, seed=0)
-    fit_weights(model, read_weights(path), source=str(path))
+    fit_weights(model, read_weights(path))
     return model.eval()
 
 

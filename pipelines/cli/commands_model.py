@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import typer
 from torch import Tensor
 
 from interpnet.datasets import make_loader
@@ -18,7 +19,7 @@ from ..report.numbers import percent
 from ..run.config import RunConfig
 from ..run.cue import described
 from ..run.folder import RunFolder, digest
-from ..run.session import Interrupted, Session, make_console
+from ..run.session import Interrupted, Notes, Session, make_console
 from ..run.settings import Given, option
 from ..run.subject import device_of, load_images, load_network, stack_first, traced
 from . import terminal_tables as tables
@@ -35,12 +36,16 @@ _WEIGHTS = "smallcnn.safetensors"  # below the demo's run folder
 def layers(given: Given, request: Request) -> None:
     """Print the sites of a model."""
     config = configured(given, request)
-    model, info, output, device = load_network(config)
+    notes = Notes()
+    with notes.listening():
+        model, info, output, device = load_network(config)
     if config.data:
         images = stack_first(load_images(config, "train", info.preprocessing))
     else:
         images = _noise(config, model, info.preprocessing)
     trace = traced(model, images.to(device), output)
+    for note in notes.texts:
+        typer.echo(f"note: {note}", err=True)
     size = "x".join(map(str, trace.image_shape))
     tables.show_layers(make_console(), trace.sites, f"{config.model} on images of {size}, {trace.n_outputs} outputs")
 

@@ -47,6 +47,12 @@ class RunConfig(Settings):
         "A file (.safetensors; .pt or .pth with a state dict), pretrained, random, or published weights' name.",
         shown="pretrained for torchvision and timm",
     )
+    weights_key: str | None = _model(
+        None,
+        "Which part of a checkpoint that holds several, such as model or model_ema.",
+        shown="the one that fits; averaged weights first",
+        metavar="KEY",
+    )
     num_classes: int | None = _model(None, "Outputs of the model.", shown="the architecture's", least=1)
     output: str | None = _model(None, "Which entry of a returned tuple or dict is the logits.", metavar="KEY_OR_INDEX")
     data: str = _data("", "digits, mnist, cifar10, imagefolder:PATH, or an8flower-single-6c.", names="DATA")

@@ -26,6 +26,7 @@ from .architecture import architecture
 from .config import RunConfig
 from .cue import described
 from .folder import digest
+from .session import Notes
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class Subject:
             "n_outputs": self.trace.n_outputs,
             "classes": list(self.classes),
             "output": self.config.output,
+            "weights_key": self.config.weights_key,
         }
         if self.info.code is not None and not ("code" in known and "architecture" not in known):
             model["architecture"] = self._architecture(known)
@@ -241,7 +243,9 @@ def load_network(config: RunConfig) -> tuple[nn.Module, ModelInfo, Output | None
         file, _, factory = spec.rpartition(":")
         spec = f"{config.path(file)}:{factory}"
     weights = config.weights and config.path(config.weights)
-    model = load_model(spec, weights=weights, num_classes=config.num_classes, seed=config.seed)
+    model = load_model(
+        spec, weights=weights, weights_key=config.weights_key, num_classes=config.num_classes, seed=config.seed
+    )
     info = describe_model(spec, weights, model, output=config.output)
     # The manifest shows what the user wrote, not where it was found.
     info = replace(info, spec=config.model, weights=config.weights)
@@ -260,7 +264,9 @@ def load_subject(config: RunConfig) -> Subject:
     """Load the network and its images, or raise ``InterpNetError`` where they do not exist or do not fit."""
     if not config.model or not config.data:
         raise InterpNetError("a run needs a model and data: interpnet audit MODEL DATA (see interpnet audit --help)")
-    model, info, output, device = load_network(config)
+    loading = Notes()
+    with loading.listening():
+        model, info, output, device = load_network(config)
     train = load_images(config, "train", info.preprocessing)
     test = load_images(config, "test", info.preprocessing)
     first = stack_first(train)
@@ -274,6 +280,7 @@ def load_subject(config: RunConfig) -> Subject:
         notes.append(
             "There is no test split: ablation and examples use the same images as the fit, which flatters them."
         )
+    notes += loading.texts
     notes += dict.fromkeys((*train.notes, *test.notes))  # without splits, both have the same to say
     notes += filter(None, [described(config.data)])
     left_out = [site for site in trace.sites if site.default and not site.usable]

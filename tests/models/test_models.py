@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.models import googlenet, inception_v3
 
 from interpnet.errors import ModelError
-from interpnet.models import describe_model, load_model
+from interpnet.models import SmallCNN, describe_model, load_model, save_smallcnn
 from interpnet.models._factory import split_factory_spec
 from interpnet.models._load import fingerprint_model
 
@@ -31,6 +31,14 @@ def make(num_classes=4):
 
 def plain():
     return Body(3)
+
+def other(classes=3):
+    return Body(classes)
+
+def options(**given):
+    return Body(**{"n": given["num_classes"]})
+
+made = Body(2)
 
 def scripted():
     return torch.jit.script(nn.Linear(2, 2))
@@ -181,10 +189,51 @@ def test_real_squeezenet_recognises_a_photograph(shared_data: Path, tmp_path: Pa
 # --- factories ---
 
 
-def test_factory_gets_num_classes_only_where_it_takes_it(factory: Path):
+def test_factory_gets_num_classes_where_it_takes_it(factory: Path):
     assert load_model(f"{factory}:make").conv.out_channels == 4
     assert load_model(f"{factory}:make", num_classes=6).conv.out_channels == 6
-    assert load_model(f"{factory}:plain", num_classes=6).conv.out_channels == 3
+    assert load_model(f"{factory}:options", num_classes=6).conv.out_channels == 6
+    assert load_model(f"{factory}:plain").conv.out_channels == 3
+
+
+def test_num_classes_is_never_ignored(factory: Path, tmp_path: Path):
+    with pytest.raises(ModelError, match=r"num_classes is 6, but .*mine.py:plain takes no argument"):
+        load_model(f"{factory}:plain", num_classes=6)
+    with pytest.raises(ModelError, match=r"num_classes is 6, but .*mine.py:other takes classes; give the function"):
+        load_model(f"{factory}:other", num_classes=6)
+    with pytest.raises(ModelError, match=r"num_classes is 6, but .*mine.py:made takes"):
+        load_model(f"{factory}:made", num_classes=6)
+    file = tmp_path / "small.safetensors"
+    save_smallcnn(SmallCNN(1, 3, 8, 4, seed=0), file)
+    assert load_model("smallcnn", weights=file, num_classes=3).classifier.out_features == 3
+    with pytest.raises(ModelError, match=r"num_classes is 6, but the SmallCNN in .* has 3 outputs"):
+        load_model("smallcnn", weights=file, num_classes=6)
+    for number in (True, 2.0, "3", -1):
+        with pytest.raises(ModelError, match=rf"num_classes is {number!r}, expected at least 1"):
+            load_model(f"{factory}:make", num_classes=number)
+
+
+def test_a_network_made_at_import_is_taken(factory: Path):
+    assert load_model(f"{factory}:made").conv.out_channels == 2
+
+
+def test_timm_weights_of_another_number_of_classes_are_refused():
+    with pytest.raises(ModelError, match=r"weights are for 1000 classes, but num_classes is 5"):
+        load_model("timm:resnet18", num_classes=5)
+
+
+@pytest.mark.parametrize("spec", [None, 3, b"net.py:make", ["net.py:make"]])
+def test_a_specification_is_text(spec: object):
+    with pytest.raises(ModelError, match="spec is"):
+        load_model(spec)
+
+
+def test_paths_may_be_paths(factory: Path):
+    assert load_model(factory.with_name("mine.py:make")).conv.out_channels == 4
+    with pytest.raises(ModelError, match="weights is 3, expected a file"):
+        load_model(f"{factory}:make", weights=3)
+    with pytest.raises(ModelError, match="seed is 'x'"):
+        load_model(f"{factory}:make", seed="x")
 
 
 def test_factory_leaves_no_trace_and_folders_do_not_mix(factory: Path, tmp_path: Path):
