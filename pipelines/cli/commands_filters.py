@@ -15,7 +15,8 @@ from ..filters.work import Work
 from ..report.filters import PAGE, build_filters_report
 from ..run.folder import digest
 from ..run.identity import differences
-from ..run.session import Notes, Session
+from ..run.notes import Notes
+from ..run.session import Session
 from ..run.settings import Given
 from ..run.subject import Subject
 from .commands import configured, default_name, new_session, show_report

@@ -19,7 +19,8 @@ from ..report.numbers import percent
 from ..run.config import RunConfig
 from ..run.cue import described
 from ..run.folder import RunFolder, digest
-from ..run.session import Interrupted, Notes, Session, make_console
+from ..run.notes import Notes
+from ..run.session import Interrupted, Session, make_console
 from ..run.settings import Given, option
 from ..run.subject import device_of, load_images, load_network, stack_first, traced
 from . import terminal_tables as tables

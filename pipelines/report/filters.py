@@ -20,7 +20,7 @@ from interpnet.support.csv_table import write_csv
 
 from ..filters.parts import Arrays
 from ..filters.work import Work, evenly
-from ..run.session import Notes
+from ..run.notes import Notes
 from .audited import DATA_FACTS, MODEL_FACTS, Rows, fact_rows, short_name
 from .charts import Chart, make_chart
 from .load import clean

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -20,6 +19,7 @@ from interpnet.support.text import printable
 from .config import RunConfig
 from .folder import RunFolder, now
 from .identity import differences
+from .notes import Notes
 from .stopping import stop_asked
 from .trust import allow_code
 
@@ -176,32 +176,6 @@ class Session:
                 with suppress(RunFolderError):
                     self.run.mark(stage, "interrupted", key, **facts, **how)
         return self.run.stage(stage)
-
-
-class Notes:
-    """What a stage wants its reader to know, and what the library warned of meanwhile."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def add(self, text: str) -> None:
-        """Add a note once."""
-        if text not in self.texts:
-            self.texts.append(text)
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Turn warnings meant for users into notes; others are shown as ever."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield
-        for warning in caught:
-            # The library's warnings (sites, convergence) are UserWarnings; torch warns so, too, from files of its own.
-            ours = {"interpnet", "pipelines"} & set(Path(warning.filename).parts)
-            if ours and issubclass(warning.category, UserWarning):
-                self.add(str(warning.message))
-            else:
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from .architecture import architecture
 from .config import RunConfig
 from .cue import described
 from .folder import digest
-from .session import Notes
+from .notes import Notes
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from interpnet.support.csv_table import write_csv
 from interpnet.support.io import read_object, write_json
 
 from ..run.folder import digest
-from ..run.session import Notes, Session
+from ..run.notes import Notes
+from ..run.session import Session
 from .collect import load_table
 from .solve import load_interpretation, require_current, solve_key
 

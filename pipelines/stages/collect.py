@@ -12,7 +12,8 @@ from interpnet.gram import GramAccumulator, check_size
 from interpnet.scores import ScoreTable, collect_scores
 
 from ..run.folder import digest
-from ..run.session import Notes, Session
+from ..run.notes import Notes
+from ..run.session import Session
 from ..run.subject import Batches
 
 _VERSION = 1  # a change of what the stage writes makes earlier results stale

@@ -21,7 +21,8 @@ from interpnet.interpretation import Interpretation
 from interpnet.plotting import enlarge, render, save_png
 
 from ..run.config import CONTROLS
-from ..run.session import Notes, Session
+from ..run.notes import Notes
+from ..run.session import Session
 from .records import Record, Records
 
 _SIZE = 192  # pixels

@@ -14,7 +14,8 @@ from interpnet.interpretation import Interpretation
 from interpnet.support.io import write_json
 
 from ..run.folder import digest
-from ..run.session import Notes, Session
+from ..run.notes import Notes
+from ..run.session import Session
 from .ablate import ablate_key, load_ablation
 from .collect import load_table
 from .examples import explain_examples

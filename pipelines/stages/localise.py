@@ -17,7 +17,8 @@ from interpnet.evaluate import iou_auc
 from interpnet.explanation import channel_signal, reduce_colours
 from interpnet.interpretation import Interpretation
 
-from ..run.session import Notes, Session
+from ..run.notes import Notes
+from ..run.session import Session
 from ..run.subject import balanced
 from .examples import compared_maps, explain_with
 

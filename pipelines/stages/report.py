@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..run.folder import digest
-from ..run.session import Notes, Session
+from ..run.notes import Notes
+from ..run.session import Session
 from .ablate import ablate_key
 from .explain import explain_key
 from .solve import require_current, solve_key

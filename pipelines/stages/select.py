@@ -17,8 +17,8 @@ from interpnet.scores import ScoreTable
 from interpnet.support.types import Float64, Int64
 
 from ..run.config import RunConfig
+from ..run.notes import Notes
 from ..run.selection import STABILITY_FILE
-from ..run.session import Notes
 
 # docs/method.md, section 2.6.
 _FOLDS = 5

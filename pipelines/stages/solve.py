@@ -16,8 +16,9 @@ from interpnet.support.io import write_json
 from interpnet.support.types import Float64, Int64
 
 from ..run.folder import digest
+from ..run.notes import Notes
 from ..run.selection import SELECTION_FILE, STABILITY_FILE, seldom, write_selection
-from ..run.session import Notes, Session
+from ..run.session import Session
 from .collect import GRAM_FILE, load_table
 from .select import choose_mu, measure_stability, sample_weights
 

@@ -16,7 +16,8 @@ from interpnet.errors import DataError
 from interpnet.evaluate import ContextSwap, context_swap
 from interpnet.interpretation import Interpretation
 
-from ..run.session import Notes, Session
+from ..run.notes import Notes
+from ..run.session import Session
 from ..run.subject import balanced
 from .localise import Shown
 

@@ -11,8 +11,9 @@ from helpers.small_audit import Stop, as_older, audit, folder_of_images, manifes
 from interpnet.pipelines.cli.app import main
 from interpnet.pipelines.run.config import RunConfig
 from interpnet.pipelines.run.folder import RunFolder, digest
+from interpnet.pipelines.run.notes import Notes
 from interpnet.pipelines.run.selection import STABILITY_FILE, how_chosen, read_frequencies, read_selection
-from interpnet.pipelines.run.session import Notes, Session
+from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.stages import select
 from interpnet.pipelines.stages.select import choose_mu, sample_weights
 from interpnet.pipelines.stages.solve import solve_key
