@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.tiny_run import CLASSES, OUTPUTS, tiny_session
-from interpnet.pipelines.run.session import Notes, Session
+from interpnet.pipelines.run.notes import Notes
+from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.stages import (
     ablate,
     collect,
