@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from interpnet.engine._early_stop import Stop
 from interpnet.engine._failure import what_failed, where_raised
+from interpnet.engine._recompute import without_recomputation
 from interpnet.errors import DataError, InterpNetError, ModelError
 
 Output = Callable[[Any], Tensor]
@@ -76,7 +77,8 @@ def own_copy(model: nn.Module, images: Tensor, put: Put | None = None) -> Tensor
 def run(model: nn.Module, own: Tensor) -> Any:
     """Run ``model`` on images that it may overwrite; its code's errors become one :class:`RunError`."""
     try:
-        return model(own)
+        with without_recomputation():
+            return model(own)
     except _UNTOUCHED:
         raise
     except Exception as error:

@@ -25,6 +25,7 @@ from interpnet.engine._claim import claimed
 from interpnet.engine._expressions import Result
 from interpnet.engine._operators import operator, operator_kind, operator_name
 from interpnet.engine._pointwise import Expressions
+from interpnet.engine._recompute import without_recomputation
 from interpnet.errors import ModelError
 
 Read = Callable[[Tensor], None]
@@ -282,6 +283,7 @@ def _running(model: nn.Module) -> Iterator[_Engine]:
         # A compiled part would run as one opaque operator.
         if any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules()):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(without_recomputation())
         yield stack.enter_context(engine)
 
 
