@@ -367,3 +367,37 @@ def test_pixels_outside_of_the_images_do_not_count_in_an_average() -> None:
     assert found.indices.tolist() == [0, 1, 2]
     np.testing.assert_allclose(found.mean[0, 0], [0.0, 2.3 / 3, 0.15], rtol=1e-6)
     np.testing.assert_allclose(found.crops[0, 0, 0], [0.0, 1.0, 0.5], rtol=1e-6)
+
+
+class Last(nn.Module):
+    """A convolution over pairs of columns, then two channels on the last axis: colour 1, and their sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, (1, 2), bias=False)
+        self.conv.weight.data.zero_()
+        self.conv.weight.data[0, 0] = 1.0
+        self.conv.weight.data[1, 1] = 1.0
+        self.lin = nn.Linear(2, 3, bias=False)
+        self.lin.weight.data = torch.tensor([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
+        self.out = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.lin(self.conv(x).permute(0, 2, 3, 1)))
+        return self.out(x.mean((1, 2)))
+
+
+def test_averages_of_channels_on_the_last_axis() -> None:
+    model = Last().eval()
+    images = torch.zeros(2, 3, 4, 6)
+    images[0, 0, 3, 1] = 2.0
+    images[0, 1, 1, 4] = 1.0
+    images[1, 0, 0, 2] = 1.0
+    table = collect_scores(model, [(images, torch.zeros(2, dtype=torch.long))], normalisation="none", progress=False)
+    data = [(image, 0) for image in images]
+    found = average_visualizations(model, data, table, [Channel("relu", i) for i in range(3)], progress=False)
+    assert [visual.indices.tolist() for visual in found.values()] == [[0], [0, 1], [0, 1]]
+    places = {0: (1, [0.0, 1.0]), 2: (0, [0.0, 2.0])}
+    for index, (colour, row) in places.items():
+        assert found[Channel("relu", index)].crops[0, colour].tolist() == [row]
+    assert found[Channel("relu", 1)].crops[:, 0].tolist() == [[[0.0, 2.0]], [[0.0, 1.0]]]

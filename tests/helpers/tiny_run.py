@@ -107,6 +107,7 @@ def tiny_session(path: Path, *, masks: bool = False, counts: tuple[int, ...] = (
         train=Split(train, OUTPUTS),
         test=Split(test, OUTPUTS),
         notes=(),
+        first=train[0][0][None],
     )
     session = Session(RunFolder.create(path), config, "again", console=Console(file=io.StringIO()))
     session.__dict__["loaded"] = subject

@@ -27,8 +27,10 @@ from PIL import Image
 
 from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.gram import Gram
 from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve
+from interpnet.scores import ScoreTable
 
 
 def read(session: Session, file: str) -> Any:
@@ -94,28 +96,50 @@ def test_dead_layers_are_noted(tmp_path: Path) -> None:
     assert session.run.stage("collect")["notes"] == ["Dead layers, zero on every image: relu:1"]
 
 
-def test_the_folder_of_a_collection_of_something_else_is_deleted(tmp_path: Path) -> None:
-    folder = tmp_path / "scores"
-    assert collect._consumed(folder, "key", 10) == 0
-    folder.mkdir()
-    state: dict[str, Any] = {"key": "key", "consumed": 4, "complete": False}
-    write = lambda **changes: (folder / "state.json").write_text(json.dumps(state | changes))  # noqa: E731
-    write()
-    assert collect._consumed(folder, "key", 10) == 4
-    write(complete=True)
-    assert collect._consumed(folder, "key", 10) is None
-    write(consumed=9)
-    assert collect._consumed(folder, "key", 10) == 9
-    # Read to the end but not finished, of another key, or damaged: begun again.
-    for change in ({"consumed": 10}, {"key": "another"}, {"key": "another", "complete": True}):
-        folder.mkdir(exist_ok=True)
-        write(**change)
-        assert collect._consumed(folder, "key", 10) == 0
-        assert not folder.exists()
-    folder.mkdir()
+def test_the_folder_of_a_collection_of_something_else_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = tiny_session(tmp_path / "run")
+    assert collect._consumed(session, "key", 21) == 0
+    collect.run_collect(session)
+    key = session.run.key("collect")
+    folder = session.run.folder("collect")
+    whole = {path.name for path in folder.iterdir()}
+    assert collect._consumed(session, key, 21) is None
+    honest = ScoreTable.progress
+    for change, expected in (
+        ({"complete": False, "consumed": 4}, 4),
+        ({"complete": False, "consumed": 20}, 20),
+        # Read to the end but not finished, or of another key: begun again.
+        ({"complete": False, "consumed": 21}, 0),
+        ({"key": "another"}, 0),
+        ({"key": "another", "complete": False, "consumed": 4}, 0),
+    ):
+        assert {path.name for path in folder.iterdir()} == whole
+        with monkeypatch.context() as patch:
+            patch.setattr(ScoreTable, "progress", lambda folder, change=change: honest(folder)._replace(**change))
+            assert collect._consumed(session, key, 21) == expected
+        assert (folder / "X.f32").exists() == (expected != 0)
+        if expected == 0:
+            session.run.manifest["stages"].pop("collect")
+            collect.run_collect(session)
     (folder / "state.json").write_text("{")
-    assert collect._consumed(folder, "key", 10) == 0
-    assert not folder.exists()
+    assert collect._consumed(session, key, 21) == 0
+    assert list(folder.iterdir()) == []
+
+
+def test_sums_that_were_lost_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect, "_SUMMED_ROWS", 4)
+    session = solved(tiny_session(tmp_path / "run", mu=1.0))
+    path = session.run.folder("collect") / collect.GRAM_FILE
+    before = Gram.load(path)
+    path.unlink()
+    session.run.verified.clear()
+    assert collect.run_collect(session)
+    after = Gram.load(path)
+    np.testing.assert_allclose(after.G, before.G)
+    np.testing.assert_allclose(after.B, before.B)
+    assert after.n == 21
 
 
 def test_wide_tables_are_collected_without_sums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,15 +225,16 @@ def test_a_class_without_images_or_weights_in_the_summary() -> None:
     ]
     assert [c["layers"] for c in said["classes"]] == [{"a": 0.5, "b": 0.5}, {}, {"b": 1.0}]
     assert (said["mean_relevant"], said["worst_gap"], said["n_channels"], said["mu"]) == (2.0, 1e-7, 3, 4.0)
-    rows = solve.channels_csv(found, frequency).splitlines()
+    header, rows = solve.channel_rows(found, frequency)
+    assert header == ["class", "rank", "layer", "index", "weight", "frequency"]
     assert rows == [
-        "class,rank,layer,index,weight,frequency",
-        "x,1,b,0,2.0,1.0",
-        "x,2,a,0,1.0,0.6",
-        "x,3,a,1,-1.0,0.59",
-        "z,1,b,0,0.5,0.1",
+        ["x", 1, "b", 0, 2.0, 1.0],
+        ["x", 2, "a", 0, 1.0, 0.6],
+        ["x", 3, "a", 1, -1.0, 0.59],
+        ["z", 1, "b", 0, 0.5, 0.1],
     ]
-    assert solve.channels_csv(found).splitlines()[1] == "x,1,b,0,2.0"
+    header, rows = solve.channel_rows(found)
+    assert (header[-1], rows[0]) == ("weight", ["x", 1, "b", 0, 2.0])
 
 
 # --- ablate -----------------------------------------------------------------------------------------------
