@@ -87,6 +87,8 @@ def test_skipped_images_of_an_earlier_part_are_still_listed(tmp_path: Path, monk
     # The folder was complete: nothing was read again.
     assert again.run.stage("collect")["images_per_second"] is None
     assert [row[0] for row in listed] == [1, 5, 20]
+    # The last one was skipped after the last row was written; the table notes the others.
+    assert [row for row in again.run.manifest["data"]["train"]["skipped"] if row[0] < 20] == listed[:2]
 
 
 def test_dead_layers_are_noted(tmp_path: Path) -> None:

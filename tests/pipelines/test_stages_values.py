@@ -402,6 +402,15 @@ def test_every_setting_of_a_stage_is_in_its_key(stage: str, name: str, solved: S
     assert KEYS[stage](again(solved, **base | {name: OTHER[stage][name]})) != before
 
 
+@pytest.mark.parametrize(
+    "choice", [{"mu": "auto"}, {"mu": 1.0, "stability": 2}, {"mu": "auto", "stability": 2}], ids=str
+)
+def test_the_seed_is_in_the_solve_key_where_it_decides_something(choice: dict[str, Any], solved: Session) -> None:
+    assert solve.solve_key(again(solved, seed=1, **choice)) != solve.solve_key(again(solved, **choice))
+    # Without a choice or halves nothing is drawn.
+    assert solve.solve_key(again(solved, mu=1.0, seed=1)) == solve.solve_key(again(solved, mu=1.0))
+
+
 @pytest.mark.parametrize("stage", ["ablate", "explain"])
 def test_what_comes_before_a_stage_is_in_its_key(stage: str, solved: Session) -> None:
     base = {"mu": 1.0, "repeats": 2}
