@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from interpnet.ablation import AblationResult, Condition, Passes, ablate, ablation_study, mean_change, others_change
 from interpnet.ablation._result import by_class
 from interpnet.ablation._study import _curve, _Plan
-from interpnet.engine import Channel, ChannelIndex
+from interpnet.engine import Channel, ChannelIndex, Instrument, instrument
 from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreTable
 
@@ -412,3 +412,35 @@ def test_the_models_output_is_taken_by_the_function(output: Callable[[Any], Tens
     )
     np.testing.assert_allclose(result.intact, [1.0, 1.0])
     np.testing.assert_allclose(result.condition("relevant").own, [[0.0, 0.0]])
+
+
+def test_every_site_s_channels_have_levels_of_their_own() -> None:
+    """Means of two layers: channel i of the second is overwritten with its own mean, not with that of another."""
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(2, 3, 1, bias=False)
+            self.first.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]]).view(3, 2, 1, 1)
+            self.second = nn.Conv2d(3, 2, 1, bias=False)
+            self.second.weight.data = torch.tensor([[5.0, 0.0, 0.0], [0.0, 7.0, 0.0]]).view(2, 3, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(self.second(torch.relu(self.first(x)))).mean((2, 3))
+
+    x = images_of([[1.0, 2.0], [3.0, 4.0]])
+    index = ChannelIndex((("relu", 3), ("relu:1", 2)))
+    found = Interpretation(index, np.ones((2, 5)), ("a", "b"))
+    model = Two().eval()
+    run = Passes(model, [(x, torch.tensor([0, 1]))], found, put=Tensor.cpu, output=None, seed=0)
+    with torch.no_grad():
+        run.fill_with_means()
+        # The means are 2, 3 and 4 in the first layer, 10 and 21 in the second.
+        np.testing.assert_allclose(run._removal._fill, [2.0, 3.0, 4.0, 10.0, 21.0])
+        with instrument(model, Instrument(edits=run._removal.edits)):
+            run._removal.set([[3], [4]])
+            assert model(x).tolist() == [[10.0, 14.0], [15.0, 21.0]]
+            run._removal.set([[0], [1, 3]])
+            assert model(x).tolist() == [[10.0, 14.0], [10.0, 21.0]]
+            run._removal.set([[], []])
+            assert model(x).tolist() == [[5.0, 14.0], [15.0, 28.0]]

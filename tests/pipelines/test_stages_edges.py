@@ -592,6 +592,11 @@ def test_a_report_needs_stages_that_fit_each_other_and_is_made_once(
     monkeypatch.setattr(report, "_sources", lambda: "another version of the report")
     report.run_report(session)
     assert len(built) == 4
+    session = tiny_session(path, **settings | {"k": 1})
+    explain.run_explain(session)
+    report.run_report(session)
+    assert len(built) == 5
+    settings["k"] = 1
     for change, stage in (({"mu": 2.0}, "solve"), ({"repeats": 2}, "ablate"), ({"top": 4}, "explain")):
         with pytest.raises(RunFolderError, match=f"'{stage}' wrote belongs to earlier settings"):
             report.run_report(tiny_session(path, **settings | change))

@@ -485,6 +485,8 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, dict[s
             (surroundings, "context_swap"),
         ):
             calls[name] = recorded(patch, module, name)
+        # More than one batch, so that an image's place in its batch is not its place among the images.
+        patch.setattr(localise, "_BATCH", 4)
         explain.run_explain(session)
     return session, calls
 
