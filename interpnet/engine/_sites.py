@@ -9,15 +9,17 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import NoReturn
+from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine._call import tensors_in
+from interpnet.engine._call import Call, tensors_in
 from interpnet.engine._channels import ChannelIndex
+from interpnet.engine._draws import Draws, random_state_kept
 from interpnet.engine._forward import Output, check_images, logits_of, own_copy, run
+from interpnet.engine._function import FunctionCheck
 from interpnet.engine._graph import Graph, Node, active_site, doubts
 from interpnet.engine._layout import Field
 from interpnet.engine._trace import Instrument, evaluating, instrument, unwrap
@@ -208,17 +210,38 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
     """
     model = unwrap(model)
     # Two images are enough to tell the batch axis from the others.
-    two = check_images(images)[:2]
-    with evaluating(model), torch.no_grad():
+    two = check_images(images)[:2].detach()
+
+    def read(result: Any, batch: int) -> list[Tensor]:
+        if logits:
+            return [logits_of(result, batch, output)]
+        return [t for t in tensors_in((result,)) if t.is_floating_point() and t.shape[:1] == (batch,)]
+
+    draws = Draws()
+    with (
+        evaluating(model),
+        # What a network makes in its first pass and keeps must also serve passes that record gradients.
+        torch.inference_mode(False),
+        torch.no_grad(),
+        random_state_kept(two.device) as drawn,
+    ):
+        check = FunctionCheck(model, two, read)
         batch = own_copy(model, two)
         graph = Graph(batch)
-        with instrument(model, Instrument(observe=graph.observe)):
+
+        def observe(call: Call, out: Any) -> None:
+            graph.observe(call, out)
+            draws.observe(call, out)
+
+        with instrument(model, Instrument(observe=observe)):
             result = run(model, batch)
+        outputs = read(result, len(two))
+        check.finish(outputs, draws, drawn=drawn())
     results = list(tensors_in((result,)))
     n_outputs = 0
     if logits:
-        results.append(logits_of(result, batch.shape[0], output))
-        n_outputs = int(results[-1].shape[1])
+        results += outputs
+        n_outputs = int(outputs[0].shape[1])
     graph.mark_gates()
     graph.mark_output(results)
     graph.mark_parts(results)

@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from interpnet.engine._by_hand import ByHand, as_one_call
 from interpnet.engine._call import Call
 from interpnet.engine._claim import claimed
+from interpnet.engine._contents import buffers_kept
 from interpnet.engine._expressions import Result
 from interpnet.engine._operators import operator, operator_kind, operator_name
 from interpnet.engine._pointwise import Expressions
@@ -331,7 +332,7 @@ def evaluating(model: nn.Module, *, frozen: bool = False) -> Iterator[None]:
     >>> net[0].training
     True
     """
-    with claimed(model):
+    with claimed(model), buffers_kept(model):
         training = [(m, m.training) for m in model.modules()]
         flags = [(p, p.requires_grad) for p in model.parameters() if frozen]
         try:
