@@ -12,7 +12,17 @@ from torch import Tensor, nn
 
 from interpnet.ablation._checkpoint import Measured
 from interpnet.ablation._removal import Removal
-from interpnet.engine import Instrument, Output, Site, find_sites, forward, forward_logits, instrument
+from interpnet.engine import (
+    Instrument,
+    Output,
+    Site,
+    check_predicted,
+    find_sites,
+    forward,
+    forward_logits,
+    instrument,
+    predicted,
+)
 from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation
 from interpnet.scores import Loader, RepeatedLoader, sites_of
@@ -85,13 +95,17 @@ class Passes:
         """Return each image's prediction with ``lists[classes[image]]`` removed."""
         results = []
         start = 0
+        when = ""
+        if lists and any(map(len, lists)):
+            when = " with channels removed"
         lists = lists or [np.zeros(0, dtype=np.int64)] * self.C
         with instrument(self._model, Instrument(edits=self._removal.edits)):
-            for images, _ in self._batches:
+            for batch, (images, _) in enumerate(self._batches):
                 n = images.shape[0]
                 self._removal.set([lists[c] for c in classes[start : start + n]])
                 logits = forward_logits(self._model, images, self._output, self._put)
-                results.append(logits.argmax(1).cpu().numpy())
+                results.append(predicted(logits).cpu().numpy())
+                check_predicted(results[-1], range(start, start + n), batch=batch, when=when)
                 start += n
         return np.concatenate(results)
 

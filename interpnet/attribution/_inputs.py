@@ -9,7 +9,7 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Output, beside, check_images, forward_logits
+from interpnet.engine import Output, beside, check_images, check_logits, forward_logits
 from interpnet.errors import DataError, InterpNetError
 from interpnet.support.checks import is_number
 
@@ -36,10 +36,13 @@ def usable_images(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def logits_in_parts(model: nn.Module, images: Tensor, max_batch: int, output: Output | None = None) -> Tensor:
-    """Return the logits (n, classes) of images, at most ``max_batch`` in one pass; no graph is kept."""
+    """Return the logits (n, classes) of images, at most ``max_batch`` in one pass; no graph is kept.
+
+    A NaN or infinite logit is a :class:`DataError`.
+    """
     with torch.no_grad():
         parts = [forward_logits(model, x, output) for x in torch.split(images, max_batch)]
-    return torch.cat(parts)
+    return check_logits(torch.cat(parts))
 
 
 def target_classes(target: Target, logits: Tensor) -> Tensor:

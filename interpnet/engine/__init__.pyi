@@ -15,6 +15,9 @@ from ._device import to_device as to_device
 from ._device import widest as widest
 from ._early_stop import stop_forward as stop_forward
 from ._early_stop import stoppable as stoppable
+from ._finite import check_logits as check_logits
+from ._finite import check_predicted as check_predicted
+from ._finite import predicted as predicted
 from ._forward import ONE_OUTPUT as ONE_OUTPUT
 from ._forward import Output as Output
 from ._forward import RunError as RunError

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from interpnet.engine._call import Call, tensors_in
 from interpnet.engine._channels import ChannelIndex
 from interpnet.engine._draws import Draws, random_state_kept
+from interpnet.engine._finite import check_weights
 from interpnet.engine._forward import Output, check_images, logits_of, own_copy, run
 from interpnet.engine._function import FunctionCheck
 from interpnet.engine._graph import Graph, Node, active_site, doubts
@@ -236,6 +237,8 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
         with instrument(model, Instrument(observe=observe)):
             result = run(model, batch)
         outputs = read(result, len(two))
+        if not all(bool(torch.isfinite(t).all()) for t in outputs):
+            check_weights(model)
         check.finish(outputs, draws, drawn=drawn())
     results = list(tensors_in((result,)))
     n_outputs = 0

@@ -22,6 +22,7 @@ from interpnet.engine import (
     Trace,
     beside,
     check_images,
+    check_logits,
     evaluating,
     find_sites,
     forward_logits,
@@ -155,7 +156,7 @@ def context_swap(
     def run(batch: Tensor) -> tuple[Tensor, Tensor]:
         with instrument(model, Instrument(reads=reader.reads)):
             logits = forward_logits(model, batch, output)
-        return reader.take().double().cpu(), logits.argmax(1).cpu()
+        return reader.take().double().cpu(), check_logits(logits).argmax(1).cpu()
 
     with torch.no_grad(), evaluating(model):
         if classes is None:

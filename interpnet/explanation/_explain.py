@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Channel, Output, Trace, beside, find_sites
+from interpnet.engine import Channel, Output, Trace, beside, check_logits, find_sites
 from interpnet.errors import InterpNetError
 from interpnet.explanation._heatmap import normalise, reduce_colours, spatial_axes
 from interpnet.explanation._signals import Options, SignalRun
@@ -97,7 +97,7 @@ def explain(
     used = {s.name: s for s in reader.sites if interpretation.coef[:, interpretation.channels.slice(s.name)].any()}
     run = SignalRun(model, images, used, Options(rectifier, resample, resample_pool, seed, output))
     forward = run.forward(reader.reads)
-    logits = forward.maps[OUTPUT].detach()
+    logits = check_logits(forward.maps[OUTPUT].detach())
     explained = _classes(classes, logits, interpretation)
     # The response is w * x: docs/method.md, section 4.
     scores = reader.take().detach().double().cpu().numpy()

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from interpnet.datasets import ImageData, make_loader
-from interpnet.engine import evaluating, resolve_device
+from interpnet.engine import check_predicted, evaluating, predicted, resolve_device
 from interpnet.errors import DataError, InterpNetError
 from interpnet.models._smallcnn import SmallCNN
 from interpnet.models._training_steps import (
@@ -214,7 +214,9 @@ def accuracy(model: nn.Module, loader: Iterable[Any], device: str | torch.device
     with evaluating(model), torch.inference_mode():
         for images, labels, *_ in loader:
             logits = run_for_logits(model, images.to(target))
-            right += int((logits.argmax(1).cpu() == labels.cpu()).sum())
+            classes = predicted(logits).cpu()
+            check_predicted(classes, range(seen, seen + len(labels)))
+            right += int((classes == labels.cpu()).sum())
             seen += len(labels)
     if not seen:
         raise DataError("the loader gave no images to measure accuracy on")

@@ -14,11 +14,13 @@ from interpnet.engine import (
     Output,
     Site,
     Trace,
+    check_predicted,
     evaluating,
     find_sites,
     forward_logits,
     instrument,
     placed,
+    predicted,
     resolve_device,
     unwrap,
 )
@@ -106,7 +108,7 @@ def embed(
             # A loader that does not tell where its images come from gives them in order.
             if indices is None:
                 indices = torch.arange(seen, seen + n)
-            rows.append((_classes(labels, n), logits.argmax(1).cpu(), indices))
+            rows.append((_classes(labels, n), predicted(logits).cpu(), indices))
             seen += n + len(skipped)
             advance(n + len(skipped))
     if site is None:
@@ -119,6 +121,7 @@ def embed(
             f"image {int(positions[bad[0]])} makes NaN or infinite activations in layer {site.name!r}; look at that "
             "image and its normalisation, or at weights that overflow"
         )
+    check_predicted(predictions, positions)
     return Embedding(vectors, classes, predictions, positions, site.name)
 
 

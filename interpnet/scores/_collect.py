@@ -23,11 +23,13 @@ from interpnet.engine import (
     Instrument,
     Layers,
     Output,
+    check_predicted,
     evaluating,
     find_sites,
     forward_logits,
     instrument,
     placed,
+    predicted,
     resolve_device,
     unwrap,
 )
@@ -156,7 +158,7 @@ def collect_scores(
 
         def score(images: Tensor) -> tuple[Tensor, Tensor]:
             logits = forward_logits(model, images, output, put)
-            return reader.take(), logits.argmax(1)
+            return reader.take(), predicted(logits)
 
         with (
             progress_bar("Collecting scores", total, enabled=progress) as advance,
@@ -233,6 +235,7 @@ class _Intake:
         self._gram = gram
         self._end = writer.consumed
         self._dims: int | None = None
+        self._batch = 0
         # Of all rows, so that a later run can tell whether it reads the same images; unknown where an earlier version
         # wrote the first of them.
         known = known_fingerprint(writer.info)
@@ -261,6 +264,7 @@ class _Intake:
                     f"{channels[int(column)].layer!r}; look at that image and its normalisation, or at weights that "
                     "overflow (float16 or autocast?)"
                 )
+            check_predicted(predictions, indices, batch=self._batch)
             self._dims = self._dims or labels.ndim
             if labels.ndim != self._dims:
                 raise DataError("labels changed between batches from class numbers to a target matrix or back")
@@ -268,6 +272,7 @@ class _Intake:
         self._writer.info["skipped"].extend(list(image) for image in rows.skipped)
         self._fingerprint = added(self._fingerprint, rows.fingerprint)
         self._waiting += rows.n
+        self._batch += 1
         self._end = rows.end  # skipped images included, so that no later run reads them again
         late = time.monotonic() - self._since > _COMMIT_SECONDS
         if late or self._waiting + ahead >= _COMMIT_ROWS:  # the rows ahead are in memory already

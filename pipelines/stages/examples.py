@@ -14,7 +14,7 @@ from torch import Tensor
 
 from interpnet.attribution import AttributionWarning, attribute
 from interpnet.datasets import stack_images
-from interpnet.engine import evaluating, forward_logits, to_device
+from interpnet.engine import check_predicted, evaluating, forward_logits, predicted, to_device
 from interpnet.errors import InterpNetError
 from interpnet.explanation import Explanation, explain
 from interpnet.interpretation import Interpretation
@@ -122,15 +122,16 @@ def choose(session: Session, notes: Notes) -> list[int]:
 def predict(session: Session) -> tuple[np.ndarray, np.ndarray]:
     """Return the predicted classes of the test images in use, and these images' positions; unreadable ones left out."""
     subject = session.subject
-    predicted = []
+    classes = []
     positions = []
     put = partial(to_device, device=subject.device)
     with evaluating(subject.model), torch.inference_mode():
         for batch in subject.batches(subject.test, subject.test_indices()):
             logits = forward_logits(subject.model, batch.images, subject.output, put)
-            predicted.append(logits.argmax(1).cpu().numpy())
+            classes.append(predicted(logits).cpu().numpy())
+            check_predicted(classes[-1], batch.indices, batch=len(classes) - 1)
             positions.append(batch.indices.numpy())
-    return np.concatenate(predicted), np.concatenate(positions)
+    return np.concatenate(classes), np.concatenate(positions)
 
 
 def explain_batch(
