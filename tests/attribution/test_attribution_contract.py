@@ -252,8 +252,8 @@ def test_the_model_is_untouched_after_an_exception(method: str) -> None:
 
     try:
         run("strided", method, output=output)
-    except ModelError as error:
-        assert "on the way" in str(error)
+    except ModelError:
+        pass
     else:
         assert calls[0] == 1, "the exception was swallowed"
     assert_same_state(before, state(model))
