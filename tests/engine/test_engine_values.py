@@ -261,7 +261,6 @@ KINDS: dict[str, tuple[Callable[[Tensor], Any], str | None]] = {
     "clamp from zero": (lambda x: x.clamp(min=0), "rectifier"),
     "clamp from zero, by position": (lambda x: torch.clamp(x, 0.0), "rectifier"),
     "clamp from zero to six": (lambda x: x.clamp(0, 6), "rectifier"),
-    "clamp from another number": (lambda x: x.clamp(min=-1), None),
     "clamp from above": (lambda x: x.clamp(max=0), None),
     "clip": (lambda x: x.clip(0), "rectifier"),
     "clamp_min": (lambda x: x.clamp_min(0), "rectifier"),
