@@ -1,8 +1,8 @@
 """The mutants of a file: cosmic-ray's operators, and two more for what a hurried colleague leaves out.
 
-Left out are mutants that no test can notice or that change words only: inside annotations, names of types, the messages
-of errors, and ``__repr__``. Of several mutants at one place one is drawn, so that an operator with eleven replacements
-does not count eleven times.
+Left out are mutants that no test on a CPU can notice or that change words only: inside annotations, names of types, the
+messages of errors, ``__repr__``, and the arguments ``strict=``, ``device=`` and ``stacklevel=``. Of several mutants at
+one place one is drawn, so that an operator with eleven replacements does not count eleven times.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ OPERATORS = [
     *(f"core/ReplaceComparisonOperator_{name}" for name in _COMPARISON),
     *(f"core/{name}" for name in _OTHERS),
 ]
+# Arguments that change nothing where a test could see it.
+_QUIET = {"strict", "device", "stacklevel"}
 DROP_KEYWORD = "drop-keyword"
 DROP_STATEMENT = "drop-statement"
 
@@ -153,6 +155,8 @@ def _silent(tree: ast.Module) -> list[tuple[tuple[int, int], tuple[int, int]]]:
                 nodes.append(node)
         if isinstance(node, ast.ClassDef):
             nodes += node.decorator_list
+        if isinstance(node, ast.keyword) and node.arg in _QUIET:
+            nodes.append(node)
         if isinstance(node, ast.Raise) and node.exc:
             nodes.append(node.exc)
     for statement in tree.body:

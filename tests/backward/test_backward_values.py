@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -268,3 +270,49 @@ def test_a_rectifier_that_another_rule_took_over_is_missed() -> None:
 def test_nearest_neighbours_by_hand(factor: int, size: int, expected: list[int]) -> None:
     signal = torch.arange(1.0, factor + 1).view(1, 1, factor)
     assert nearest(signal, (size,))[0, 0].tolist() == expected
+
+
+INDICES: dict[str, Any] = {
+    "tensor": (slice(None), slice(None), torch.tensor([0, 2, 2])),
+    "list": (slice(None), [1, 0]),
+    "mask": (slice(None), torch.tensor([True, False, True])),
+    "number and steps": (slice(None), slice(None), 1, slice(None, None, 2)),
+    "new axis and steps": (slice(None), None, slice(None), slice(None, None, 2)),
+}
+
+
+@pytest.mark.parametrize("key", INDICES)
+def test_other_indices_keep_their_gradient(key: str) -> None:
+    at = INDICES[key]
+    x = torch.randn(2, 3, 6, 5, dtype=torch.float64)
+    net = Step(lambda x: x[at] * 1.0)
+    R = torch.randn_like(x[at])
+    torch.testing.assert_close(pull(net, x, R, resample=True), gradient(net, x, R))
+
+
+@pytest.mark.parametrize("trained", ["all", "norm", "convolution"])
+def test_weights_that_are_trained_get_their_gradient(trained: str) -> None:
+    """The rules that keep no activation have none to give: they leave such a layer alone."""
+    torch.manual_seed(1)
+    net = normed(nn.Conv2d(2, 3, 3), 3).eval()
+    for layer, name in ((net[0], "convolution"), (net[1], "norm")):
+        layer.requires_grad_(trained in {"all", name})
+    x = torch.randn(2, 2, 6, 6, dtype=torch.float64)
+    R = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    found = []
+    for ruled in (True, False):
+        net.zero_grad()
+        rules = backward_rules(net, rectifier="gradient", resample=False) if ruled else nullcontext()
+        with rules:
+            net(x.clone().requires_grad_()).backward(R)
+        found.append([p.grad.clone() for p in net.parameters() if p.requires_grad])
+    assert found[0]
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_a_batch_norm_on_its_batch_keeps_its_gradient() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)).double()
+    x = torch.randn(4, 2, 3, 3, dtype=torch.float64)
+    R = torch.randn(4, 3, 3, 3, dtype=torch.float64)
+    torch.testing.assert_close(pull(net, x, R, rectifier="gradient"), gradient(net, x, R))

@@ -214,3 +214,12 @@ def test_channels_of_another_model_are_refused() -> None:
     trace = find_sites(Layers(), PIXELS)
     with pytest.raises(InterpNetError, match="layer 'relu' has 2 channels in this model and 4 in the interpretation"):
         ScoreReader.of(trace, ChannelIndex((("relu", 4),)), {})
+
+
+def test_a_table_without_rows_survives_its_folder(tmp_path: Path) -> None:
+    none = np.zeros(0, dtype=np.int64)
+    table(X=np.zeros((0, 3), dtype=np.float32), labels=none, predictions=none, indices=none).save(tmp_path / "t")
+    again = ScoreTable.load(tmp_path / "t")
+    assert (len(again), again.X.shape, again.labels.shape) == (0, (0, 3), (0,))
+    assert np.isnan(again.accuracy)
+    np.testing.assert_array_equal(again.channel_means(), [0.0, 0.0, 0.0])
