@@ -7,16 +7,28 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from interpnet.ablation._result import plain
 from interpnet.errors import RunFolderError
+from interpnet.support.checks import is_number
 from interpnet.support.checksums import check_seal, seal
 from interpnet.support.io import read_object, write_json
 from interpnet.support.types import Float64, Int64
 
 _FORMAT = "interpnet-ablation-checkpoint-1"
+
+
+def _is_whole(kept: Any) -> bool:
+    """Whether a checkpoint holds recalls, from 0 to 1 or None, of as many classes in every pass."""
+    if not isinstance(kept, dict) or kept.get("format") != _FORMAT or not isinstance(kept.get("recalls"), dict):
+        return False
+    rows = list(kept["recalls"].values())
+    if not all(isinstance(row, list) and len(row) == len(rows[0]) for row in rows):
+        return False
+    return all(value is None or (is_number(value) and 0 <= value <= 1) for row in rows for value in row)
 
 
 class Measured:
@@ -34,7 +46,7 @@ class Measured:
         if path is not None and Path(path).exists():
             with suppress(RunFolderError):  # damaged: measure again, and replace it
                 kept = read_object(path)
-                if kept.get("format") == _FORMAT and kept.get("key") == key:
+                if _is_whole(kept) and kept.get("key") == key:
                     check_seal(kept, repr(str(path)))
                     self._known = kept["recalls"]
 

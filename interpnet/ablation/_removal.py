@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from interpnet.engine import Channel, Instrument, Site, channel_index, find_sites, instrument, unwrap
 from interpnet.errors import InterpNetError, LayerError
+from interpnet.support.checks import instance_of, listed, number, text
 from interpnet.support.types import Int64
 
 Channels = Sequence[Channel] | Sequence[Sequence[Channel]]
@@ -82,7 +83,7 @@ def ablate(model: nn.Module, channels: Channels, *, fill: Fill = "zero") -> Iter
     ...     print(net(torch.ones(1, 1, 1, 1)))
     tensor([[0.]])
     """
-    ablation = _Ablation(unwrap(model), channels, fill)
+    ablation = _Ablation(unwrap(model), listed(channels, "channels"), fill)
     with instrument(ablation.model, Instrument(edits=ablation.edits, before=ablation.before)):
         yield
 
@@ -96,9 +97,14 @@ class _Ablation:
         self._shared = len(flat) == len(channels)  # by all images
         if flat and not self._shared:
             raise InterpNetError("channels mixes Channels and lists of Channels; expected one or the other")
-        lists = [row for row in channels if not isinstance(row, Channel)]
+        lists: list[Sequence[Channel]] = [
+            listed(row, "a list in channels") for row in channels if not isinstance(row, Channel)
+        ]
         self._rows: list[Sequence[Channel]] = [flat] if self._shared else lists
         self._channels = [channel for row in self._rows for channel in row]
+        for channel in self._channels:
+            instance_of(channel, "a channel in channels", Channel)
+            text(channel.layer, "the layer of a channel", error=LayerError)
         self._levels = _levels(fill, self._channels)
         self._removal: Removal | None = None
         self._lists: list[list[int]] = []  # known once the sites are
@@ -145,11 +151,11 @@ def _levels(fill: Fill, channels: Sequence[Channel]) -> Mapping[Channel, float]:
     if isinstance(fill, str):
         raise InterpNetError(f"fill={fill!r}; expected 'zero', a number, or a mapping of Channel to number")
     if not isinstance(fill, Mapping):
-        return dict.fromkeys(channels, float(fill))
+        return dict.fromkeys(channels, number(fill, "fill"))
     missing = [channel for channel in channels if channel not in fill]
     if missing:
         raise InterpNetError(
             f"fill has no value for {missing[0]}, and {len(missing)} of {len(channels)} channels have none; "
             "expected one for every channel that is removed"
         )
-    return fill
+    return {channel: number(fill[channel], f"fill of {channel}") for channel in channels}

@@ -12,6 +12,7 @@ from scipy import stats
 
 from interpnet.engine import Channel
 from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.support.checks import number, real_array
 from interpnet.support.types import Float64, Int64
 
 _FORMAT = "interpnet-ablation-1"
@@ -58,6 +59,9 @@ def interval(values: Float64, level: float = 0.95) -> tuple[float, float]:
     >>> tuple(round(v, 3) for v in interval(np.array([1.0, 2.0, 3.0])))
     (-0.484, 4.484)
     """
+    if not 0 < number(level, "level") < 1:
+        raise InterpNetError(f"level is {level}; expected a share between 0 and 1")
+    values = real_array(values, "values")
     values = values[~np.isnan(values)]
     mean = finite_mean(values)
     if len(values) < 2:  # one value has no spread, and none has no mean

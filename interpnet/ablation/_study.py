@@ -23,7 +23,7 @@ from interpnet.engine import Output, Site, evaluating, placed, resolve_device, u
 from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation
 from interpnet.scores import Loader, ScoreTable
-from interpnet.support.checks import instance_of, listed, optional, text, true_or_false, whole_number
+from interpnet.support.checks import check_kinds, instance_of, listed, optional, text, true_or_false, whole_number
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float64, Int64
 
@@ -101,6 +101,7 @@ def ablation_study(
     >>> ablation_study(net, batches, found, repeats=2, progress=False).conditions[0].name
     'relevant'
     """
+    check_kinds(ablation_study, locals())
     if fill not in ("zero", "mean"):
         raise InterpNetError(f"fill={fill!r}; expected 'zero' or 'mean'")
     true_or_false(progress, "progress")

@@ -24,7 +24,7 @@ from interpnet.attribution._inputs import (
 from interpnet.attribution._registry import require
 from interpnet.engine import Layers, Output, evaluating, unwrap
 from interpnet.errors import InterpNetError, did_you_mean
-from interpnet.support.checks import one_of, whole_number
+from interpnet.support.checks import check_kinds, one_of, whole_number
 
 R = TypeVar("R")
 
@@ -59,6 +59,7 @@ def attribute_full(
     >>> found.residual_kind, found.flagged.tolist()
     ('sum = F(x) - F(baseline)', [False, False])
     """
+    check_kinds(attribute_full, locals())
     chosen = find_method(method)
     _check_options(chosen, options, layer, baseline, reduction)
     seed = whole_number(seed, "seed")
@@ -272,6 +273,7 @@ def _check_options(
                 f"method={method.name!r} has no option {name!r}{did_you_mean(name, method.options)}; "
                 f"its options: {', '.join(method.options) or 'none'}"
             )
+    check_kinds(method.run, options)
     needs = method.needs
     if options.get("inner") in METHODS:
         # What a method that averages another one is given, it hands on.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from interpnet.engine import Output, beside, check_images, check_logits, forward_logits
 from interpnet.errors import DataError, InterpNetError
-from interpnet.support.checks import is_number
+from interpnet.support.checks import is_number, number
 
 Target = int | Tensor | Sequence[int] | None
 Baseline = str | float | Tensor
@@ -97,8 +97,15 @@ def resolve_baseline(images: Tensor, baseline: Baseline) -> Tensor:
                 f"baseline: shape {shape} came; expected {tuple(images.shape[1:])}, or one such image a sample: "
                 f"{tuple(images.shape)}"
             )
+        if baseline.layout != torch.strided or baseline.is_meta or baseline.is_complex():
+            raise InterpNetError(
+                f"baseline: a tensor of {baseline.dtype}, {baseline.layout} on {baseline.device} came; expected images"
+            )
+        if not bool(torch.isfinite(baseline).all()):
+            raise InterpNetError("baseline holds NaN or infinity; expected finite pixels")
         return baseline.detach().to(images).expand(images.shape)
     if is_number(baseline):
+        number(baseline, "baseline")
         return torch.full_like(images, float(baseline))
     if baseline == "blank":  # the mean colour of normalised images
         return torch.zeros_like(images)

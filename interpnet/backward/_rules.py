@@ -23,7 +23,7 @@ from interpnet.backward._functions import convolve, rectify, resample_pool, resa
 from interpnet.backward._pooling import dense_pooling
 from interpnet.backward._report import RuleReport
 from interpnet.engine import Call, Convolution, Instrument, instrument, slices_of
-from interpnet.support.checks import one_of
+from interpnet.support.checks import check_kinds, one_of
 
 RECTIFIER_RULES = ("gradient", "deconvnet", "guided")
 
@@ -50,6 +50,7 @@ def backward_rules(
     >>> report.seen, report.overridden
     (1, 1)
     """
+    check_kinds(backward_rules, locals())
     one_of(rectifier, "rectifier", RECTIFIER_RULES)
     report = RuleReport(rectifier, resample, resample_pool)
     rules = _Rules(report)

@@ -21,7 +21,7 @@ from interpnet.datasets._sample import look_into_items
 from interpnet.datasets._sources import FolderSource, Source
 from interpnet.datasets._wrapped import DatasetSource
 from interpnet.errors import DataError, InterpNetError
-from interpnet.support.checks import one_of
+from interpnet.support.checks import check_kinds, one_of, whole_numbers
 
 _ON_BAD_IMAGE = ("fail", "skip")
 # Displayed values may leave [0, 1] by rounding; beyond this they were never pixels.
@@ -249,9 +249,13 @@ def stack_images(data: ImageData, indices: Iterable[int]) -> Tensor:
     >>> stack_images(load_dataset("digits"), [3, 0]).shape
     torch.Size([2, 1, 8, 8])
     """
-    chosen = [int(i) for i in indices]
+    check_kinds(stack_images, locals())
+    chosen = whole_numbers(list(indices), "indices", error=DataError).tolist()
     if not chosen:
         raise DataError("indices is empty, expected at least one image")
+    outside = [i for i in chosen if not -len(data) <= i < len(data)]
+    if outside:
+        raise DataError(f"indices hold {outside[0]}; expected 0 to {len(data) - 1}")
     images = [data[i][0] for i in chosen]
     for i, image in zip(chosen, images, strict=True):
         require_same_size(data.name(chosen[0]), images[0].shape, data.name(i), image.shape)

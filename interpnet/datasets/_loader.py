@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from interpnet.datasets._data import ImageData, require_same_size
 from interpnet.datasets._pixels import BadImageError
 from interpnet.errors import DataError
-from interpnet.support.checks import whole_number
+from interpnet.support.checks import check_kinds, whole_number
 from interpnet.support.types import Int64
 
 
@@ -155,6 +155,7 @@ def make_loader(
     >>> [len(batch.labels) for batch in loader]
     [100, 100, 50]
     """
+    check_kinds(make_loader, locals())
     batch_size = whole_number(batch_size, "batch_size", least=1, error=DataError)
     num_workers = whole_number(num_workers, "num_workers", least=0, error=DataError)
     if indices is None:

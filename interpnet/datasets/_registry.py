@@ -18,7 +18,7 @@ from interpnet.datasets._preprocess import make_preprocessing, require_unit_rang
 from interpnet.datasets._sample import look_into
 from interpnet.datasets._sources import ArraySource, FlowerSource, FolderSource, Source
 from interpnet.errors import DataError, did_you_mean
-from interpnet.support.checks import one_of, whole_number
+from interpnet.support.checks import check_kinds, one_of, whole_number
 from interpnet.support.types import Float32, Int64
 
 _FOLDER = "imagefolder"
@@ -105,6 +105,7 @@ def load_dataset(
     >>> len(data), data.name(0), tuple(data[0][0].shape)
     (355, 'digits/test/0', (1, 16, 16))
     """
+    check_kinds(load_dataset, locals())
     is_flower = spec.partition("?")[0] in _FLOWERS
     if not is_flower:
         one_of(split, "split", _SPLITS, error=DataError)

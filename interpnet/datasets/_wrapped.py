@@ -142,7 +142,13 @@ def _labels_of(dataset: Any) -> Any:
         transform = getattr(dataset, "target_transform", None)
         return known if transform is None else [transform(label) for label in np.asarray(known).tolist()]
     # Slow, and the only way left.
-    return [dataset[i][1] for i in range(len(dataset))]
+    try:
+        return [dataset[i][1] for i in range(len(dataset))]
+    except (TypeError, IndexError, KeyError) as error:
+        raise DataError(
+            f"dataset is a {type(dataset).__name__} whose items are no (image, label) pairs ({error}); expected a "
+            "torch Dataset or a list of such pairs"
+        ) from error
 
 
 def _checked_labels(labels: Any, n_images: int, n_classes: int) -> Int64:

@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import overload
 
 from interpnet.errors import LayerError, did_you_mean
+from interpnet.support.checks import instance_of, is_whole, listed, text, whole_number
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -48,6 +49,10 @@ class ChannelIndex(Sequence[Channel]):
     sizes: tuple[tuple[str, int], ...]
 
     def __post_init__(self) -> None:
+        for entry in listed(self.sizes, "sizes", error=LayerError):
+            pair = isinstance(entry, tuple | list) and len(entry) == 2
+            if not pair or not isinstance(entry[0], str) or not is_whole(entry[1]):
+                raise LayerError(f"sizes holds {entry!r}; expected (layer, number of channels) pairs")
         for layer, size in self.sizes:
             if self.layers.count(layer) > 1:
                 raise LayerError(f"layer {layer!r} is named twice; every layer needs a name of its own")
@@ -85,13 +90,16 @@ class ChannelIndex(Sequence[Channel]):
 
     def slice(self, layer: str) -> slice:
         """Return the columns of ``layer``; an unknown one is a :class:`LayerError` with close matches."""
+        text(layer, "layer", error=LayerError)
         if layer not in self._slices:
             raise LayerError(f"unknown layer {layer!r}{did_you_mean(layer, self._slices)}")
         return self._slices[layer]
 
     def position(self, channel: Channel) -> int:
         """Return the column of ``channel``."""
+        instance_of(channel, "channel", Channel, error=LayerError)
         columns = self.slice(channel.layer)
+        whole_number(channel.index, f"the index of a channel of {channel.layer!r}", error=LayerError)
         if not 0 <= channel.index < columns.stop - columns.start:
             raise LayerError(
                 f"channel {channel.index} of layer {channel.layer!r} does not exist; "

@@ -24,6 +24,8 @@ def resolve_device(device: str | torch.device | None, model: nn.Module | None = 
     >>> resolve_device("cpu")
     device(type='cpu')
     """
+    if model is not None and not isinstance(model, nn.Module):
+        raise ModelError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
     if device is None:
         if model is not None:
             for parameter in model.parameters():

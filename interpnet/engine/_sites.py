@@ -25,7 +25,7 @@ from interpnet.engine._graph import Graph, Node, active_site, doubts
 from interpnet.engine._layout import Field
 from interpnet.engine._trace import Instrument, evaluating, instrument, unwrap
 from interpnet.errors import LayerError, ModelError, did_you_mean
-from interpnet.support.checks import instance_of, listed
+from interpnet.support.checks import check_kinds, instance_of, listed, text
 
 Layers = str | nn.Module | Iterable[str | nn.Module]
 
@@ -90,6 +90,7 @@ class Trace:
     doubts: tuple[str, ...] = field(repr=False, compare=False, default=())
 
     def __getitem__(self, name: str) -> Site:
+        text(name, "the name of a layer", error=LayerError)
         for site in self.sites:
             if site.name == name:
                 return site
@@ -209,6 +210,7 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
     >>> [(s.name, s.kind, s.default) for s in find_sites(net, torch.zeros(1, 1, 5, 5)).sites]
     [('0', 'conv', False), ('1', 'rectifier', True), ('3', 'linear', False)]
     """
+    check_kinds(find_sites, locals())
     model = unwrap(model)
     # Two images are enough to tell the batch axis from the others.
     two = check_images(images)[:2].detach()

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from interpnet.errors import InterpNetError
-from interpnet.evaluate._checks import described
+from interpnet.evaluate._checks import check_dense, described
+from interpnet.support.checks import check_kinds, is_whole, listed, whole_number
 
 
 def checkerboard(maps: Tensor, stride: int | tuple[int, int], *, width: float = 0.25) -> Tensor:
@@ -43,17 +44,21 @@ def checkerboard(maps: Tensor, stride: int | tuple[int, int], *, width: float = 
     >>> checkerboard(grid, 2), checkerboard(torch.ones(8, 8), 2)
     (tensor(0.7500), tensor(0.))
     """
-    if not isinstance(maps, Tensor) or maps.dim() < 2 or not maps.is_floating_point():
+    check_kinds(checkerboard, locals())
+    check_dense(maps, "maps", "..., H, W")
+    if maps.dim() < 2 or not maps.is_floating_point():
         raise InterpNetError(f"maps: {described(maps)} came; expected floating-point maps (..., H, W)")
-    strides = stride
-    if isinstance(strides, int):
-        strides = (strides, strides)
+    strides = (stride, stride) if is_whole(stride) else tuple(listed(stride, "stride"))
+    for one in strides:
+        whole_number(one, "stride")
     if len(strides) != 2 or min(strides) < 1 or max(strides) < 2:
         raise InterpNetError(f"stride={stride!r}; expected a whole number of pixels from 2 on, or one for each axis")
     if any(s > n for s, n in zip(strides, maps.shape[-2:], strict=True)):
         raise InterpNetError(f"stride={stride!r} is larger than the maps, {tuple(maps.shape[-2:])}")
     if not 0 < width <= 0.5:
         raise InterpNetError(f"width={width}; expected above 0 and at most 0.5")
+    if not bool(torch.isfinite(maps).all()):
+        raise InterpNetError("maps hold NaN or infinity; expected finite maps")
     wide = maps
     if maps.dtype in {torch.float16, torch.bfloat16}:
         wide = maps.float()  # half precision has no transform on the CPU

@@ -51,6 +51,14 @@ def check_made(maps: object, images: Tensor, what: str) -> None:
         raise DataError(f"{what.format(described(maps))}; expected maps (B={images.shape[0]}, H, W)")
 
 
+def check_dense(values: object, name: str, axes: str) -> None:
+    """Raise :class:`DataError` unless a dense tensor with values came."""
+    if not isinstance(values, Tensor):
+        raise DataError(f"{name}: {described(values)} came; expected a tensor ({axes})")
+    if values.layout != torch.strided or values.is_nested or values.is_meta:
+        raise DataError(f"{name}: a tensor of {values.layout} on {values.device} came; expected a dense one ({axes})")
+
+
 def checked_maps(
     maps: Tensor, name: str = "heatmaps", *, axes: str = "B, H, W", constant: str = "error"
 ) -> tuple[Tensor, Tensor]:
@@ -63,8 +71,7 @@ def checked_maps(
         ``constant="error"``; the numbers of the images are named.
     """
     one_of(constant, "constant", ("error", "zero"))
-    if not isinstance(maps, Tensor):
-        raise DataError(f"{name}: {described(maps)} came; expected a tensor ({axes})")
+    check_dense(maps, name, axes)
     if maps.dim() != len(axes.split(", ")) or not maps.is_floating_point() or maps.numel() == 0:
         raise DataError(f"{name}: {described(maps)} came; expected floating-point maps ({axes})")
     found = wide(maps)
@@ -94,7 +101,8 @@ def checked_masks(masks: Tensor, maps: Tensor) -> Tensor:
         Another shape than the maps', values other than 0 and 1, a mask without a pixel or with all of them; the
         numbers of the images are named.
     """
-    if not isinstance(masks, Tensor):
+    check_dense(masks, "masks", "B, H, W) of bool or (0, 1")
+    if masks.is_complex():
         raise DataError(f"masks: {described(masks)} came; expected a tensor (B, H, W) of bool")
     if masks.shape != maps.shape:
         raise DataError(

@@ -32,11 +32,14 @@ from interpnet.engine import (
 from interpnet.errors import DataError
 from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreReader
-from interpnet.support.checks import whole_number
+from interpnet.support.checks import check_kinds, whole_number
 from interpnet.support.types import Float64
 
 #: Of the shorter side; half of a disc's area lies within 0.7 of it.
 _RADIUS = 0.25
+# Of each image; thousands would say no more, and their pairs take memory.
+_MOST_PARTNERS = 10_000
+_WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,9 +148,12 @@ def context_swap(
     >>> swapped.follows, swapped.share.tolist()
     (1.0, [[1.0, nan], [nan, 1.0]])
     """
+    check_kinds(context_swap, locals())
     images = beside(model, check_images(images)).detach()
     whole_number(partners, "partners", least=1)
+    whole_number(partners, "partners", most=_MOST_PARTNERS)
     whole_number(max_batch, "max_batch", least=1)
+    whole_number(seed, "seed", least=0)
     inside = _middle(middle, images)
     model = unwrap(model)
     trace = trace if trace is not None else find_sites(model, images[:1], output=output)
@@ -209,8 +215,11 @@ def swapped_context(
     >>> first.tolist(), tuple(swapped.shape)
     ([0, 2, 0, 2, 1, 3, 1, 3], (8, 3, 16, 16))
     """
+    check_kinds(swapped_context, locals())
     images = check_images(images)
     whole_number(partners, "partners", least=1)
+    whole_number(partners, "partners", most=_MOST_PARTNERS)
+    whole_number(seed, "seed", least=0)
     inside = _middle(middle, images)
     shown = _checked(classes, len(images))
     first, second = _pairs(shown, partners, seed)
@@ -241,7 +250,7 @@ def _middle(given: Tensor | None, images: Tensor) -> Tensor:
 
 
 def _checked(classes: Tensor, batch: int, n_classes: int | None = None) -> Tensor:
-    if tuple(classes.shape) != (batch,) or classes.is_floating_point():
+    if tuple(classes.shape) != (batch,) or classes.dtype not in _WHOLE:
         raise DataError(f"classes is {classes.dtype} of shape {tuple(classes.shape)}; expected {batch} class numbers")
     classes = classes.cpu().long()
     if n_classes is None:

@@ -13,7 +13,10 @@ from interpnet.errors import InterpNetError
 from interpnet.evaluate._checks import checked_maps, checked_masks
 from interpnet.evaluate._score import Score, measure
 from interpnet.explanation import normalise
-from interpnet.support.checks import is_number, is_whole, whole_number
+from interpnet.support.checks import check_kinds, is_number, is_whole, whole_number
+
+# More change nothing that can be seen, and a pass holds numbers for each of them.
+_MOST_THRESHOLDS = 100_000
 
 
 def iou_auc(
@@ -64,6 +67,7 @@ def iou_auc(
     >>> round(score.mean, 6)
     0.74625
     """
+    check_kinds(iou_auc, locals(), but=["thresholds"])
     maps, flat = checked_maps(heatmaps, constant=constant)
     inside = checked_masks(masks, maps)
     at = _thresholds(thresholds).to(maps)
@@ -85,6 +89,7 @@ def _at_least(reached: Tensor, weight: Tensor, n: int) -> Tensor:
 def _thresholds(given: int | Sequence[float] | Tensor) -> Tensor:
     if is_whole(given):
         count = whole_number(given, "thresholds", least=2)
+        whole_number(count, "thresholds", most=_MOST_THRESHOLDS)
         return torch.arange(count, dtype=torch.float64) / (count - 1)
     try:
         at = torch.as_tensor(given, dtype=torch.float64).detach().cpu()
@@ -142,6 +147,7 @@ def pointing_game(heatmaps: Tensor, masks: Tensor, *, tolerance: float = 0, cons
     >>> pointing_game(heatmaps, masks).values, pointing_game(heatmaps, masks, tolerance=2).values
     (tensor([0.5000, 0.0000], dtype=torch.float64), tensor([1., 1.], dtype=torch.float64))
     """
+    check_kinds(pointing_game, locals(), but=["tolerance"])
     maps, flat = checked_maps(heatmaps, constant=constant)
     inside = checked_masks(masks, maps)
     if not is_number(tolerance) or not 0 <= tolerance < math.inf:

@@ -27,7 +27,7 @@ from interpnet.engine import Output, evaluating, unwrap
 from interpnet.errors import DataError, ModelError
 from interpnet.evaluate._checks import checked_maps, images_named, wide
 from interpnet.evaluate._score import Score, measure
-from interpnet.support.checks import one_of, whole_number
+from interpnet.support.checks import check_kinds, one_of, whole_number
 
 Target = int | Tensor | Sequence[int] | None
 
@@ -108,6 +108,7 @@ def deletion(
     >>> good.curve.tolist(), good.mean
     ([[10.0, 6.0, 3.0, 1.0, 0.0]], 3.75)
     """
+    check_kinds(deletion, locals())
     plan = _Plan(
         measure="deletion",
         steps=steps,
@@ -159,6 +160,7 @@ def insertion(
     >>> found.curve.shape, found.thresholds.tolist(), sorted(found.controls)
     (torch.Size([3, 3]), [0.0, 0.5, 1.0], ['edge', 'random'])
     """
+    check_kinds(insertion, locals())
     plan = _Plan(
         measure="insertion",
         steps=steps,

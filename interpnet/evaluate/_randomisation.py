@@ -16,7 +16,7 @@ from interpnet.evaluate._checks import check_made, checked_maps
 from interpnet.evaluate._reinitialise import HOW, output_sizes, redraw, settle, weighted_layers
 from interpnet.evaluate._score import Score, measure
 from interpnet.evaluate._similarity import check_window, spearman, ssim
-from interpnet.support.checks import one_of, whole_number
+from interpnet.support.checks import check_kinds, one_of, whole_number
 
 Explain = Callable[[nn.Module, Tensor], Tensor]
 
@@ -109,6 +109,7 @@ def parameter_randomisation(
     >>> found.layers, round(found.ssim.mean, 6), found.ssim.controls["random"].mean < 0.5
     (('4', '0'), 1.0, True)
     """
+    check_kinds(parameter_randomisation, locals())
     one_of(how, "how", HOW)
     whole_number(seed, "seed", least=0)
     whole_number(max_batch, "max_batch", least=1)

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from interpnet.engine import check_images, unwrap
 from interpnet.errors import InterpNetError
 from interpnet.evaluate._checks import check_made, checked_maps
 from interpnet.evaluate._score import Score, measure
 from interpnet.evaluate._similarity import check_window, correlated, ssim, standard_ranks
 from interpnet.explanation import normalise
+from interpnet.support.checks import check_kinds
+
+_WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 ExplainClass = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -80,6 +84,7 @@ def class_sensitivity(
     >>> found.pairs, [round(v, 6) for v in found.spearman.curve[0].tolist()]
     (((0, 1), (0, 2), (1, 2)), [1.0, -1.0, -1.0])
     """
+    check_kinds(class_sensitivity, locals(), but=["classes"])
     if callable(maps) and not isinstance(maps, Tensor):
         maps = _explained(maps, model, images, classes)
     elif model is not None or images is not None or classes is not None:
@@ -118,10 +123,12 @@ def _explained(
     """Return the maps (B, K, H, W) that a function makes for the classes."""
     if model is None or images is None or classes is None:
         raise InterpNetError("a function that makes the maps came without model, images or classes; pass all three")
+    model = unwrap(model)
+    images = check_images(images)
     asked = torch.as_tensor(classes)
     if asked.dim() == 1:
         asked = asked.expand(images.shape[0], -1)
-    if asked.dim() != 2 or asked.shape[0] != images.shape[0] or asked.is_floating_point():
+    if asked.dim() != 2 or asked.shape[0] != images.shape[0] or asked.dtype not in _WHOLE:
         raise InterpNetError(
             f"classes: shape {tuple(asked.shape)}, {asked.dtype} came; expected class numbers (K,), or "
             f"(B, K) for each of {images.shape[0]} images"

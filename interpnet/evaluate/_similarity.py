@@ -8,9 +8,9 @@ from torch import Tensor
 
 from interpnet.engine import widest
 from interpnet.errors import DataError, InterpNetError
-from interpnet.evaluate._checks import checked_maps
+from interpnet.evaluate._checks import check_dense, checked_maps
 from interpnet.explanation import normalise
-from interpnet.support.checks import is_whole
+from interpnet.support.checks import check_kinds, is_whole
 
 #: The window of Wang et al. 2004: a Gaussian of 1.5 pixels, and their two constants. scikit-image's function agrees to
 #: 1e-15 at window 11, but takes no other window of this width, one pair of maps at a time, and only arrays of the CPU.
@@ -60,6 +60,7 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
     >>> round(spearman(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 100.0, 3.0]])).item(), 6)
     0.5
     """
+    check_kinds(spearman, locals())
     a, b = _checked(a, b)
     return correlated(standard_ranks(a), standard_ranks(b))
 
@@ -109,6 +110,7 @@ def ssim(a: Tensor, b: Tensor, *, window: int = 11) -> Tensor:
     >>> ssim(board, 3 * board), ssim(board, 1 - board) < -0.9
     (tensor(1., dtype=torch.float64), tensor(True))
     """
+    check_kinds(ssim, locals())
     a, b = _checked(a, b)
     check_window(window, a)
     shape = (a[..., :1, :1] + b[..., :1, :1]).shape[:-2] + a.shape[-2:]
@@ -149,9 +151,17 @@ def _blur(maps: Tensor, window: int) -> Tensor:
 
 def _checked(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return both maps as float64, finite and of one size."""
+    for one in (a, b):
+        check_dense(one, "maps", "..., H, W")
     if a.dim() < 2 or b.dim() < 2 or a.shape[-2:] != b.shape[-2:]:
         raise DataError(
             f"maps: shapes {tuple(a.shape)} and {tuple(b.shape)} came; expected maps (..., H, W) of one size"
         )
     first, second = (checked_maps(m.reshape(-1, *m.shape[-2:]), "maps", constant="zero")[0] for m in (a, b))
-    return first.view(a.shape), second.view(b.shape)
+    first = first.view(a.shape)
+    second = second.view(b.shape)
+    # From the last axis on, as broadcasting goes; the last two are the maps' own.
+    for m, n in zip(a.shape[-3::-1], b.shape[-3::-1], strict=False):
+        if m != n and 1 not in {m, n}:
+            raise DataError(f"maps: shapes {tuple(a.shape)} and {tuple(b.shape)} came; expected as many maps of each")
+    return first, second

@@ -19,7 +19,7 @@ from interpnet.explanation._signals import Options, SignalRun
 from interpnet.explanation._starts import OUTPUT
 from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreReader
-from interpnet.support.checks import one_of, whole_number
+from interpnet.support.checks import check_kinds, listed, one_of, whole_number
 
 COMBINATIONS = ("max", "mean", "response")
 
@@ -87,9 +87,12 @@ def explain(
     >>> explain(net, torch.rand(4, 1, 5, 5), found, k=1).combined.shape
     torch.Size([4, 5, 5])
     """
+    check_kinds(explain, locals())
     axes = spatial_axes(images)
     images = beside(model, images)
     whole_number(k, "k", least=1)
+    # More than there are would be rows of zeros; the default is never refused.
+    whole_number(k, "k", most=max(3, len(interpretation.channels)))
     one_of(combination, "combination", COMBINATIONS)
     trace = trace or find_sites(model, images, output=output)
     reader = ScoreReader.of(trace, interpretation.channels, interpretation.info)
@@ -139,6 +142,12 @@ def combine(heatmaps: Tensor, responses: Tensor, combination: str = "max") -> Te
     >>> [combine(maps, responses, how).tolist() for how in COMBINATIONS]
     [[[[1.0, 0.5]]], [[[0.5, 0.25]]], [[[0.75, 0.125]]]]
     """
+    check_kinds(combine, locals())
+    if heatmaps.dim() < 3 or responses.shape != heatmaps.shape[:2]:
+        raise InterpNetError(
+            f"heatmaps have shape {tuple(heatmaps.shape)} and responses {tuple(responses.shape)}; expected "
+            "(B, k, H, W) and (B, k)"
+        )
     if one_of(combination, "combination", COMBINATIONS) == "max":
         return heatmaps.amax(1)
     weights = responses.clamp(min=0)  # docs/method.md, section 4, step 5
@@ -162,7 +171,9 @@ def _classes(
         return list(map(int, logits.argmax(1)))
     if isinstance(classes, int | str):
         return [interpretation.class_index(classes)] * batch  # one class for all images
-    numbers = [interpretation.class_index(int(c)) for c in classes]
+    if isinstance(classes, Tensor):
+        classes = classes.tolist()
+    numbers = [interpretation.class_index(c) for c in listed(classes, "classes")]
     if len(numbers) != batch:
         raise InterpNetError(f"classes has {len(numbers)} entries for {batch} images; expected one per image")
     return numbers

@@ -14,7 +14,7 @@ from interpnet.engine import Channel, Output, Trace, beside, check_images, find_
 from interpnet.errors import DataError, InterpNetError
 from interpnet.explanation._signals import Options, Signals, backpropagate
 from interpnet.explanation._starts import OUTPUT, Picks, Start, Unit, sites_in
-from interpnet.support.checks import one_of, whole_number
+from interpnet.support.checks import check_kinds, listed, one_of, whole_number
 
 # From a raw signal with the colours on a given axis to one value per pixel: docs/method.md, section 5.4.
 REDUCTIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
@@ -39,6 +39,7 @@ def reduce_colours(signal: Tensor, reduction: str = "abs", *, axes: int = 2) -> 
     >>> reduce_colours(torch.tensor([[[1.0]], [[-2.0]]]), "abs")
     tensor([[3.]])
     """
+    check_kinds(reduce_colours, locals())
     one_of(reduction, "reduction", REDUCTIONS)
     axes = whole_number(axes, "axes", least=1)
     if signal.dim() <= axes:
@@ -58,6 +59,7 @@ def normalise(maps: Tensor, *, axes: int = 2) -> Tensor:
     tensor([[0.0000, 1.0000],
             [0.5000, 0.0000]])
     """
+    check_kinds(normalise, locals())
     places = tuple(range(-whole_number(axes, "axes", least=1), 0))
     if maps.dim() < axes or 0 in maps.shape[-axes:]:
         raise DataError(f"maps: shape {tuple(maps.shape)} came; expected (..., {axes} axes of positions), none empty")
@@ -86,6 +88,7 @@ def channel_signal(
 
     The parameters are as in :func:`channel_heatmap`; ``channels`` may also hold a list of starts for every image.
     """
+    check_kinds(channel_signal, locals())
     images = beside(model, check_images(images))
     picks = _picks(channels, len(images))
     trace = trace or find_sites(model, images, output=output)
@@ -142,6 +145,7 @@ def channel_heatmap(
     >>> channel_heatmap(net, torch.rand(2, 1, 5, 5), Channel("1", 0)).shape
     torch.Size([2, 5, 5])
     """
+    check_kinds(channel_heatmap, locals())
     options = vars(Options(rectifier, resample, resample_pool, seed, output))
     axes = spatial_axes(images)
     signals = channel_signal(model, images, channels, trace=trace, **options).signals[:, 0]
@@ -163,6 +167,7 @@ def _picks(channels: Start | Sequence[Start] | Picks, batch: int) -> list[list[S
     """Return the starts of every image, where one is given for all images, or one or several for each."""
     if isinstance(channels, Channel | Unit | Set):
         channels = [channels] * batch
+    channels = listed(channels, "channels")
     if len(channels) != batch:
         raise InterpNetError(f"{len(channels)} channels came for {batch} images; expected one for all or one per image")
-    return [[row] if isinstance(row, Channel | Unit | Set) else list(row) for row in channels]
+    return [[row] if isinstance(row, Channel | Unit | Set) else listed(row, "channels") for row in channels]

@@ -29,8 +29,9 @@ from interpnet.engine import (
     resolve_device,
     unwrap,
 )
+from interpnet.errors import DataError
 from interpnet.scores import ScoreTable
-from interpnet.support.checks import whole_number
+from interpnet.support.checks import check_kinds, whole_number
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float32, Int64
 
@@ -56,6 +57,7 @@ def average_visualization(
     model: nn.Module, data: Any, table: ScoreTable, channel: Channel, *, top: int = 100, **options: Any
 ) -> AverageVisualization:
     """Return the average visualization of one channel; see :func:`average_visualizations`."""
+    check_kinds(average_visualization, locals())
     return average_visualizations(model, data, table, [channel], top=top, **options)[channel]
 
 
@@ -96,8 +98,10 @@ def average_visualizations(
     >>> average_visualization(net, data, table, Channel("1", 0), top=4, progress=False).mean.shape
     (1, 3, 3)
     """
+    check_kinds(average_visualizations, locals())
     whole_number(top, "top", least=1)
     whole_number(keep, "keep", least=0)
+    whole_number(batch_size, "batch_size", least=1)
     best = {channel: _best(table, channel, top) for channel in channels}
     wanted: dict[int, list[Channel]] = {}
     for channel, indices in best.items():
@@ -111,7 +115,9 @@ def average_visualizations(
     peaks = {}
     order = sorted(wanted)
     with placed(model, where) as put:
-        trace = find_sites(model, put(data[order[0]][0][None]), output=output)
+        # The last too, so that a shorter data set is named before the pass.
+        _image(data, order[-1])
+        trace = find_sites(model, put(_image(data, order[0])[None]), output=output)
         sites = {channel: trace.usable(channel.layer) for channel in best}
         maxima: dict[str, Tensor] = {}
         reads = {site.name: partial(_note_maxima, site, maxima) for site in sites.values()}
@@ -123,7 +129,7 @@ def average_visualizations(
         ):
             for start in range(0, len(order), batch_size):
                 part = order[start : start + batch_size]
-                forward(model, torch.stack([data[i][0] for i in part]), put)
+                forward(model, torch.stack([_image(data, i) for i in part]), put)
                 for row, i in enumerate(part):
                     for channel in wanted[i]:
                         flat = int(maxima[channel.layer][row, channel.index])
@@ -138,6 +144,20 @@ def average_visualizations(
         places = [window(sites[channel], peaks[i, channel], pictures[i].shape[1:]) for i in indices.tolist()]
         averages[channel] = _average(channel, indices, shown, places, keep, colours)
     return averages
+
+
+def _image(data: Any, i: int) -> Tensor:
+    """Return image ``i`` of a data set, or raise a DataError where it has none."""
+    try:
+        image = data[i][0]
+    except (TypeError, IndexError, KeyError) as error:
+        raise DataError(
+            f"data is a {type(data).__name__} without an (image, label) item {i} ({error}); expected the data set that "
+            "the table was collected from"
+        ) from error
+    if not isinstance(image, Tensor):
+        raise DataError(f"image {i} of data is a {type(image).__name__}; expected a Tensor (C, H, W)")
+    return image
 
 
 def _best(table: ScoreTable, channel: Channel, top: int) -> Int64:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from interpnet.engine import Channel, Site
 from interpnet.errors import InterpNetError, LayerError
+from interpnet.support.checks import is_whole
 
 SEEDS = ("activation", "ones", "maximum")
 
@@ -37,6 +38,11 @@ Picks = Sequence[Sequence[Start]]
 
 def places(start: Start) -> list[tuple[str, int]]:
     """Return (site, index) of everything in a start, the output's site being ``OUTPUT``."""
+    for one in start if isinstance(start, Set) else [start]:
+        if not isinstance(one, Channel | Unit) or not isinstance(one.layer, str) or not is_whole(one.index):
+            raise InterpNetError(
+                f"channels: {one!r} came; expected a Channel(layer, index), a Unit(index) or a set of them"
+            )
     if not isinstance(start, Set):
         return [(start.layer, start.index)]
     if not start:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.linalg.lapack import dpotrf
 
 from interpnet.errors import DataError, InterpNetError
-from interpnet.support.checks import is_whole
+from interpnet.support.checks import is_whole, shown, whole_number
 from interpnet.support.types import Float64
 
 Sums: TypeAlias = tuple[Float64, Float64, Float64]
@@ -184,7 +184,7 @@ def class_count(labels: npt.NDArray[Any], n_classes: int | None) -> int:
     if labels.dtype == np.bool_ or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"labels have type {labels.dtype}; expected integers 0, 1, 2, ... or an (N, C) target matrix")
     high = int(labels.max())
-    count = high + 1 if n_classes is None else int(n_classes)
+    count = high + 1 if n_classes is None else whole_number(n_classes, "n_classes", least=1, error=DataError)
     # Python's whole numbers: the largest of uint64 plus one would overflow.
     low = int(labels.min())
     worst = low if low < 0 else high
@@ -195,6 +195,11 @@ def class_count(labels: npt.NDArray[Any], n_classes: int | None) -> int:
 
 def as_numpy(value: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return ``value`` (array, memory map, list, or torch tensor on any device) as a numpy array."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-    return np.asarray(value)
+    if not hasattr(value, "detach") and not isinstance(value, list | tuple):
+        return np.asarray(value)
+    try:
+        return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{shown(value)} cannot be read as an array ({str(error).splitlines()[0]}); expected a dense one of numbers"
+        ) from error

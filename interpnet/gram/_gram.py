@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.errors import DataError, InterpNetError
-from interpnet.gram._checks import as_numpy, check_definite, check_gram, check_values, class_count, numeric, remainder
+from interpnet.gram._checks import as_numpy, check_definite, check_gram, check_values, class_count, remainder
 from interpnet.gram._memory import check_class_count, check_size
 from interpnet.gram._sums import Block, DeviceSums, HostSums, checked_block, checked_blocks, checked_data, sums_for
+from interpnet.support.checks import check_kinds, instance_of, real_array, whole_number
 from interpnet.support.io import atomic_path, npz_path, read_arrays
 from interpnet.support.types import Float64
 
@@ -62,7 +63,7 @@ class Gram:
 
     def __post_init__(self) -> None:
         for name in ("G", "B", "yy"):
-            given = numeric(f"Gram.{name}", np.asarray(getattr(self, name)), InterpNetError)
+            given = real_array(getattr(self, name), f"Gram.{name}")
             # torch wants to share writable memory.
             object.__setattr__(self, name, np.require(given, np.float64, ["C", "W"]))
         object.__setattr__(self, "G", check_gram(self.G, self.B, self.yy, self.n))
@@ -114,6 +115,7 @@ class Gram:
         array([[0.25, 0.25],
                [0.25, 4.25]])
         """
+        instance_of(part, "part", Gram)
         if self.B.shape != part.B.shape:
             raise InterpNetError(
                 f"cannot subtract a Gram of (m, C) = {part.B.shape} from one of {self.B.shape}: expected a Gram of "
@@ -218,8 +220,8 @@ class GramAccumulator:
     """
 
     def __init__(self, m: int, n_classes: int) -> None:
-        if m < 1 or n_classes < 1:
-            raise InterpNetError(f"m is {m} and n_classes is {n_classes}; expected at least one of each")
+        whole_number(m, "m", least=1)
+        whole_number(n_classes, "n_classes", least=1)
         check_size(m, n_classes)
         self._shape = (m, n_classes)
         self._start()
@@ -281,6 +283,7 @@ def one_hot(labels: npt.ArrayLike, n_classes: int | None = None) -> npt.NDArray[
     >>> one_hot([0, 2], 3).tolist()
     [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
+    check_kinds(one_hot, locals())
     index = as_numpy(labels)
     if index.ndim != 1:
         raise DataError(f"labels have shape {index.shape}; expected (N,)")

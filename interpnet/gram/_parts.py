@@ -12,7 +12,7 @@ from interpnet.gram._checks import as_numpy
 from interpnet.gram._gram import Gram, GramAccumulator
 from interpnet.gram._memory import check_parts
 from interpnet.gram._sums import checked_blocks, checked_data, take_rows
-from interpnet.support.checks import is_whole
+from interpnet.support.checks import check_kinds, is_whole, whole_number
 from interpnet.support.types import Int64
 
 
@@ -50,6 +50,7 @@ def part_grams(
     >>> [half.n for half in halves], (halves[0] + halves[1]).G.tolist() == np.eye(4).tolist()
     ([2, 2], True)
     """
+    check_kinds(part_grams, locals())
     scores, target, width, weight = checked_data(X, L, n_classes, sample_weight, block)
     chosen = as_numpy(part)
     if chosen.shape != scores.shape[:1] or not np.issubdtype(chosen.dtype, np.integer):
@@ -94,9 +95,12 @@ def random_parts(labels: npt.ArrayLike | int, n_parts: int, seed: int = 0) -> In
     >>> sorted(part[:4].tolist()), sorted(part[4:].tolist())
     ([0, 0, 1, 1], [0, 1])
     """
-    if isinstance(labels, int | np.integer):
-        labels = np.zeros(int(labels), dtype=np.int64)
+    if is_whole(labels):
+        labels = np.zeros(whole_number(labels, "labels", least=0), dtype=np.int64)
     classes = as_numpy(labels)
+    if classes.ndim != 1:
+        raise InterpNetError(f"labels have shape {classes.shape}; expected (N,), or the number of images")
+    whole_number(seed, "seed", least=0)
     if not is_whole(n_parts) or not 2 <= n_parts <= len(classes):
         raise InterpNetError(
             f"n_parts is {n_parts!r} for {len(classes)} images; expected a whole number from 2 to the number of images"

@@ -11,6 +11,7 @@ from interpnet.gram import Gram
 from interpnet.interpretation._result import Interpretation
 from interpnet.mulasso import MuLasso
 from interpnet.scores import ScoreTable
+from interpnet.support.checks import check_kinds, distinct_names, instance_of
 
 
 def interpret(
@@ -46,14 +47,16 @@ def interpret(
     >>> interpret(gram, channels=ChannelIndex((("conv", 4),)), mu=1.0).relevant(0)[0][0]
     Channel(layer='conv', index=0)
     """
+    check_kinds(interpret, locals())
     if isinstance(source, ScoreTable):
         gram = source.gram()
         channels = source.channels
     else:
         gram = source
+        instance_of(gram, "source", Gram)
     if channels is None:
         raise InterpNetError("channels is missing; a Gram does not know what its columns are")
-    names = map(str, range(gram.n_classes)) if classes is None else classes
+    names = map(str, range(gram.n_classes)) if classes is None else distinct_names(classes, "classes")
     # The tolerance is tighter than MuLasso's own: these weights are published with their certificates.
     solver = MuLasso(mu=mu, positive=positive, tol=tol).fit_gram(gram)
     gaps = solver.relative_gap_

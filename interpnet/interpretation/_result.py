@@ -6,10 +6,10 @@ This file needs neither torch nor scikit-learn: the report reads the weights of 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,17 @@ import numpy.typing as npt
 
 from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import InterpNetError, RunFolderError, did_you_mean
-from interpnet.support.checks import one_of, positive_number, true_or_false, whole_number
-from interpnet.support.io import atomic_path, read_arrays
+from interpnet.support.checks import (
+    check_kinds,
+    listed,
+    one_of,
+    positive_number,
+    real_array,
+    text,
+    true_or_false,
+    whole_number,
+)
+from interpnet.support.io import as_path, atomic_path, read_arrays
 from interpnet.support.types import Float64, Int64
 
 # Written into every file; another format would need another reader.
@@ -62,6 +71,19 @@ class Interpretation:
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_kinds(Interpretation, vars(self), but=["classes"])
+        names = listed(self.classes, "classes")
+        for name in names:
+            text(name, "a name in classes")
+        coef = real_array(self.coef, "coef")
+        object.__setattr__(self, "coef", coef)
+        object.__setattr__(self, "classes", tuple(names))
+        if not np.isfinite(coef).all():
+            raise InterpNetError("coef holds NaN or infinity; every weight must be finite")
+        if not 0 < self.mu < math.inf:
+            raise InterpNetError(f"mu is {self.mu!r}; expected a number above 0")
+        if self.gaps.shape not in {(0,), (len(self.classes),)}:
+            raise InterpNetError(f"gaps has shape {self.gaps.shape}; expected ({len(self.classes)},), or none")
         expected = (len(self.classes), len(self.channels))
         if self.coef.shape != expected:
             raise InterpNetError(
@@ -72,6 +94,9 @@ class Interpretation:
     def class_index(self, cls: int | str) -> int:
         """Return the number of a class given by number or name; an unknown one is an error with close matches."""
         if isinstance(cls, str):
+            if self.classes.count(cls) > 1:
+                numbers = [i for i, name in enumerate(self.classes) if name == cls]
+                raise InterpNetError(f"the classes {numbers} are all called {cls!r}; give the number")
             if cls in self.classes:
                 return self.classes.index(cls)
             # The command line hands numbers on as text.
@@ -82,7 +107,8 @@ class Interpretation:
                     f"unknown class {cls!r}{did_you_mean(cls, self.classes)}; "
                     f"the {len(self.classes)} classes are {first}{more}"
                 )
-        number = int(cls)
+            cls = int(cls)
+        number = whole_number(cls, "class")
         if not 0 <= number < len(self.classes):
             raise InterpNetError(
                 f"class {number} does not exist; expected 0 to {len(self.classes) - 1} or a class name"
@@ -107,9 +133,11 @@ class Interpretation:
 
     def response(self, x: npt.ArrayLike, cls: int | str) -> Float64:
         """Return ``w * x`` element-wise (docs/method.md, section 4) for scores ``x`` (m,)."""
-        scores = np.asarray(x, dtype=np.float64)
+        scores = real_array(x, "x").astype(np.float64)
         if scores.shape != (len(self.channels),):
             raise InterpNetError(f"x has shape {scores.shape}; expected ({len(self.channels)},): one score a channel")
+        if not np.isfinite(scores).all():
+            raise InterpNetError("x holds NaN or infinity; every score must be finite")
         return np.asarray(self.coef[self.class_index(cls)] * scores, dtype=np.float64)
 
     def top_channels(self, x: npt.ArrayLike, cls: int | str, k: int = 3) -> list[tuple[Channel, float]]:
@@ -149,7 +177,7 @@ class Interpretation:
     def load(cls, path: str | os.PathLike[str]) -> Interpretation:
         """Read what :meth:`save` wrote; a missing or damaged file, or another format, is a RunFolderError."""
         # The stage that makes the file is named: a run folder without it has not come that far.
-        if not Path(path).is_file():
+        if not as_path(path).is_file():
             raise RunFolderError(f"{str(path)!r} does not exist; `interpnet solve` makes it")
         remedy = "delete it and run `interpnet solve` again"
         with read_arrays(path, ("coef", "gaps", "meta"), "interpretation", remedy) as data:

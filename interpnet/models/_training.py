@@ -18,13 +18,16 @@ from interpnet.models._smallcnn import SmallCNN
 from interpnet.models._training_steps import (
     Epoch,
     EpochRecord,
+    check_range,
+    check_trainable,
     cpu_threads,
+    labelled,
     one_cycle,
     require_every_class,
     run_for_logits,
     shift_images,
 )
-from interpnet.support.checks import is_number, positive_number, whole_number
+from interpnet.support.checks import check_kinds, is_number, positive_number, whole_number
 from interpnet.support.progress import progress_bar
 from interpnet.support.seed import seeded
 
@@ -105,6 +108,8 @@ def train(
     >>> len(history.epochs), model.training
     (1, False)
     """
+    check_kinds(train, locals())
+    check_trainable(model, loader)
     epochs = whole_number(epochs, "epochs", least=1)
     max_shift = whole_number(max_shift, "max_shift", least=0)
     lr = positive_number(lr, "lr")
@@ -125,7 +130,8 @@ def train(
         with seeded(seed, target), progress_bar("training", total, enabled=progress) as advance:
             for number in range(epochs):
                 epoch = Epoch(number)
-                for step, (images, labels, *_) in enumerate(loader):
+                for step, batch in enumerate(loader):
+                    images, labels = labelled(batch)
                     # At most 1, because a loader may give more batches than it says.
                     done = (number + min(step / n_batches, 1.0)) / epochs
                     for group in optimiser.param_groups:
@@ -174,6 +180,7 @@ def fit_smallcnn(
     >>> model.architecture["n_classes"]
     10
     """
+    check_kinds(fit_smallcnn, locals())
     if indices is None:
         indices = range(len(data))
     n_images = len(indices)
@@ -207,13 +214,17 @@ def accuracy(model: nn.Module, loader: Iterable[Any], device: str | torch.device
     >>> round(accuracy(torch.nn.Flatten(), batches), 3)
     0.667
     """
+    check_kinds(accuracy, locals())
+    check_trainable(model, loader)
     target = resolve_device(device, model)
     model.to(target)
     right = 0
     seen = 0
     with evaluating(model), torch.inference_mode():
-        for images, labels, *_ in loader:
+        for batch in loader:
+            images, labels = labelled(batch)
             logits = run_for_logits(model, images.to(target))
+            check_range(labels, logits.shape[1])
             classes = predicted(logits).cpu()
             check_predicted(classes, range(seen, seen + len(labels)))
             right += int((classes == labels.cpu()).sum())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
-from interpnet.engine import forward
+from interpnet.engine import check_images, forward
 from interpnet.errors import DataError, ModelError
+from interpnet.support.checks import shown, whole_numbers
 
 # The share of the steps over which the learning rate rises.
 _WARM_UP = 0.2
@@ -60,6 +62,8 @@ def shift_images(images: Tensor, max_shift: int) -> Tensor:
     if not max_shift:
         return images
     count, _, height, width = images.shape
+    if max_shift > max(height, width):
+        raise DataError(f"max_shift is {max_shift} for images of {height} x {width} pixels; expected no more than that")
     padded = pad(images, [max_shift] * 4, mode="replicate")
     # Drawn on the CPU, whose generator gives the same shifts whatever the images' device.
     offsets = torch.randint(0, 2 * max_shift + 1, (2, count, 1)).to(images.device)
@@ -68,6 +72,34 @@ def shift_images(images: Tensor, max_shift: int) -> Tensor:
     which = torch.arange(count, device=images.device)
     moved: Tensor = padded.permute(0, 2, 3, 1)[which[:, None, None], rows[:, :, None], columns[:, None, :]]
     return moved.permute(0, 3, 1, 2).contiguous()
+
+
+def check_trainable(model: object, loader: object) -> None:
+    """Refuse what is no network, or no batches."""
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+    if isinstance(loader, Tensor | np.ndarray | str | Mapping) or not hasattr(loader, "__iter__"):
+        raise DataError(f"loader is a {type(loader).__name__}; expected batches that start with (images, labels)")
+
+
+def labelled(batch: Any) -> tuple[Tensor, Tensor]:
+    """Return images and class numbers of a batch that starts with them, or raise DataError."""
+    if not isinstance(batch, tuple | list) or len(batch) < 2:
+        raise DataError(f"the loader gave {shown(batch)}; expected batches that start with (images, labels)")
+    images = check_images(batch[0])
+    labels = torch.from_numpy(whole_numbers(batch[1], "labels", error=DataError))
+    if labels.shape != images.shape[:1]:
+        raise DataError(f"labels have shape {tuple(labels.shape)}; expected one for each of {len(images)} images")
+    return images, labels
+
+
+def check_range(labels: Tensor, n_classes: int) -> None:
+    """Raise a DataError where a label is none of the classes."""
+    low, high = (int(label) for label in labels.aminmax())
+    if low < 0 or high >= n_classes:
+        raise DataError(
+            f"labels reach from {low} to {high}, but the model has {n_classes} classes (0 to {n_classes - 1})"
+        )
 
 
 class Epoch:
@@ -96,12 +128,7 @@ class Epoch:
         # Before the first update, so that the error costs nothing and leaves the weights as they were.
         if known_labels is not None and self.number == 0 and not self._seen:
             require_every_class(known_labels, self.n_classes)
-        low, high = (int(label) for label in labels.aminmax())
-        if low < 0 or high >= self.n_classes:
-            raise DataError(
-                f"labels reach from {low} to {high}, but the model has {self.n_classes} classes "
-                f"(0 to {self.n_classes - 1})"
-            )
+        check_range(labels, self.n_classes)
         loss = cross_entropy(logits, labels)
         value = float(loss.detach())
         # Found before the update, which would carry it into every weight.

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from interpnet.errors import ModelError, did_you_mean
 from interpnet.models._checkpoint import stand_ins
 from interpnet.models._state_dicts import Weights
+from interpnet.support.io import as_path
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tar")
 
@@ -25,7 +26,7 @@ _SHOWN_KEYS = 4
 
 def existing_file(path: str | os.PathLike[str]) -> Path:
     """Return ``path`` as a :class:`~pathlib.Path` of a file, or raise ModelError with close matches."""
-    file = Path(path)
+    file = as_path(path)
     if file.is_file():
         return file
     if file.is_dir():

@@ -23,7 +23,7 @@ from interpnet.mulasso._arguments import Options, check_grams, checked_radii
 from interpnet.mulasso._solver._batched_systems import pull_of
 from interpnet.mulasso._solver._certified import objective_at_zero, solve
 from interpnet.mulasso._solver._homotopy import homotopy
-from interpnet.support.checks import whole_number
+from interpnet.support.checks import check_kinds, whole_number
 from interpnet.support.types import Float64
 
 # Events closer together than this share of the largest radius are one break point.
@@ -120,6 +120,7 @@ def mulasso_breakpoints(
     >>> path.at(0.25).tolist(), path.at(3.0).tolist()
     ([0.0, 0.25], [1.0, 0.5])
     """
+    check_kinds(mulasso_breakpoints, locals(), but=["mu"])
     end = float(checked_radii(mu, "mu", "a number", (0,)))
     options = Options(positive, tol, _MAX_ITER)
     check_grams(gram)

@@ -21,7 +21,7 @@ from interpnet.mulasso._linear_model import ROWS, LinearModel
 from interpnet.mulasso._path import solve_warned
 from interpnet.mulasso._selection_curve import SelectionCurve, choose, default_mus, mean_and_se, squared_error
 from interpnet.mulasso._targets import read_targets
-from interpnet.support.checks import one_of, true_or_false
+from interpnet.support.checks import one_of, optional, true_or_false, whole_number
 from interpnet.support.types import Float64
 
 
@@ -143,6 +143,9 @@ class MuLassoCV(LinearModel):
         return self._fit_radii(total, self.mu_, options, labels, labels=True)
 
     def _options(self) -> Options:
+        optional(whole_number, self.random_state, "random_state", least=0, most=2**32 - 1)
+        if isinstance(self.cv, bool | str | float):
+            whole_number(self.cv, "cv", least=2)
         one_of(self.rule, "rule", ("one_se", "best"))
         true_or_false(self.per_class, "per_class")
         true_or_false(self.accuracy, "accuracy")

@@ -10,6 +10,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 
 from interpnet.errors import DataError
 from interpnet.mulasso._targets import Targets
+from interpnet.support.checks import shown
 from interpnet.support.types import Float64, Int64
 
 # Rows that are read at a time.
@@ -24,10 +25,16 @@ def assign_folds(cv: Any, target: Targets, n: int, random_state: int | None) -> 
         labels = target.L
         kind = StratifiedKFold
     cv = 5 if cv is None else cv
-    if isinstance(cv, int | np.integer):
-        cv = kind(int(cv), shuffle=True, random_state=random_state)
     fold = np.full(n, -1, dtype=np.int64)
-    for k, (train, test) in enumerate(check_cv(cv, labels, classifier=True).split(np.empty((n, 0)), labels)):
+    try:
+        if isinstance(cv, int | np.integer):
+            cv = kind(int(cv), shuffle=True, random_state=random_state)
+        splits = list(check_cv(cv, labels, classifier=True).split(np.empty((n, 0)), labels))
+    except ValueError as error:
+        raise DataError(f"cv: {error}") from error
+    if not splits:
+        raise DataError(f"cv is {shown(cv)}, which has no folds; expected a number of at least 2, or folds")
+    for k, (train, test) in enumerate(splits):
         trains = np.zeros(n, dtype=bool)
         trains[train] = True
         tests = np.zeros(n, dtype=bool)

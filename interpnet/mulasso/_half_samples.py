@@ -21,6 +21,8 @@ from interpnet.support.checks import whole_number
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float64, Int64
 
+_MOST_BLOCKS = 1000
+
 
 def block_grams(
     X: npt.ArrayLike, y: Any, mu: npt.ArrayLike, n_blocks: int, seed: int, *, class_weight: Any, sample_weight: Any
@@ -30,7 +32,13 @@ def block_grams(
     scores = as_scores(X)
     if scores.ndim != 2:
         raise InterpNetError(f"X has shape {tuple(scores.shape)}; expected (N, m)")
-    target = read_targets(y, scores.shape[0], sample_weight, class_weight)
+    try:
+        target = read_targets(y, scores.shape[0], sample_weight, class_weight)
+    except InterpNetError:
+        raise
+    except ValueError as error:
+        # scikit-learn's word on labels that are none.
+        raise InterpNetError(f"y: {error}") from error
     # Refused before the pass over the scores, which may take minutes.
     class_radii(mu, len(target.classes))
     check_parts(scores.shape[1], n_blocks, "block")
@@ -41,7 +49,9 @@ def block_grams(
 def draw_halves(n_blocks: int, n_pairs: int, seed: int, name: str) -> list[Int64]:
     """Draw ``n_pairs`` different halves of ``n_blocks`` blocks, none the complement of another."""
     whole_number(n_pairs, "n_pairs", least=1)
-    whole_number(n_blocks, name, least=2)
+    # The number of halves of so many blocks is beyond counting.
+    whole_number(n_blocks, name, least=2, most=_MOST_BLOCKS)
+    whole_number(seed, "seed", least=0)
     if n_blocks % 2:
         raise InterpNetError(f"{name}: there are {n_blocks} blocks; expected an even number, to make halves of")
     most = comb(n_blocks, n_blocks // 2) // 2

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from interpnet.gram import Gram
 from interpnet.mulasso._arguments import MAX_ITER, Options, check_grams, checked_radii, class_labels
 from interpnet.mulasso._solver._certified import Solution, solve
+from interpnet.support.checks import check_kinds
 from interpnet.support.types import Float64
 
 
@@ -42,6 +43,7 @@ def mulasso_path(
     >>> mulasso_path(gram, [0.25, 2.0])[:, 0].tolist()
     [[0.25, 0.0], [1.0, 0.0]]
     """
+    check_kinds(mulasso_path, locals())
     # One pass: the solution at a radius is the first guess at the next.
     radii = np.atleast_1d(checked_radii(mus, "mus", "a vector of numbers", (0, 1)))
     options = Options(positive, tol, max_iter, device, n_jobs)

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.errors import InterpNetError
-from interpnet.mulasso._arguments import MAX_ITER, Options, plain_radii
+from interpnet.mulasso._arguments import MAX_ITER, Options, check_mu, plain_radii
+from interpnet.support.checks import check_kinds, number, real_array, whole_number
 from interpnet.support.io import atomic_path, npz_path, read_arrays
 from interpnet.support.types import Float64
 
@@ -52,7 +53,10 @@ class Stability:
     positive: bool
 
     def __post_init__(self) -> None:
-        frequency = np.asarray(self.frequency, dtype=np.float64)
+        check_kinds(Stability, vars(self))
+        whole_number(self.n_subsamples, "n_subsamples", least=1)
+        check_mu(self.mu)
+        frequency = real_array(self.frequency, "frequency").astype(np.float64)
         if frequency.ndim != 2 or not ((frequency >= 0) & (frequency <= 1)).all():
             raise InterpNetError(f"frequency has shape {frequency.shape}; expected (C, m), every value from 0 to 1")
         object.__setattr__(self, "frequency", frequency)
@@ -73,6 +77,7 @@ class Stability:
         correlated channels fulfil that only roughly, so read it as a scale, not as a guarantee.
         A threshold that is not above 0.5 and at most 1 is refused.
         """
+        number(threshold, "threshold")
         if not 0.5 < threshold <= 1:
             raise InterpNetError(f"threshold is {threshold!r}; expected a frequency above 0.5 and at most 1")
         # docs/method.md, section 2.7.
@@ -173,6 +178,7 @@ def stability_selection(
     >>> stability_selection(X, labels, mu=0.4, n_pairs=5).frequency[:, :2].tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
+    check_kinds(stability_selection, locals())
     from interpnet.mulasso._half_samples import block_grams, draw_halves, selected_share
 
     options = Options(positive, tol, max_iter, device, n_jobs)

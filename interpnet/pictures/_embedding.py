@@ -25,7 +25,8 @@ from interpnet.engine import (
     unwrap,
 )
 from interpnet.errors import DataError, ModelError
-from interpnet.scores import Loader, unpack
+from interpnet.scores import Loader, batches_from, checked_labels, unpack
+from interpnet.support.checks import check_kinds, optional, whole_number
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float32, Int64
 
@@ -67,10 +68,12 @@ def embed(
     Examples
     --------
     >>> net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 2))
-    >>> found = embed(net, [(torch.rand(4, 1, 5, 5), torch.zeros(4))], progress=False)
+    >>> found = embed(net, [(torch.rand(4, 1, 5, 5), torch.tensor([0, 1, 0, 1]))], progress=False)
     >>> found.layer, found.vectors.shape
     ('1', (4, 3))
     """
+    check_kinds(embed, locals())
+    optional(whole_number, total, "total", least=0)
     model = unwrap(model)
     where = resolve_device(device, model)
     site: Site | None = None
@@ -79,7 +82,8 @@ def embed(
     def read(out: Tensor) -> None:
         if site is not None and out.dim() > 2:
             out = out.movedim(site.axis or 1, 1).flatten(2).float().mean(2)
-        kept.append(out.float().cpu())
+        # A copy: an operator in place, or the loader's next batch, may write over it.
+        kept.append(out.to("cpu", torch.float32, copy=True))
 
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
     seen = 0
@@ -90,8 +94,7 @@ def embed(
         torch.inference_mode(),
         progress_bar("Embedding", total, enabled=progress) as advance,
     ):
-        batches = loader(0) if callable(loader) else loader
-        for batch in batches:
+        for batch in batches_from(loader):
             images, labels, indices, skipped = unpack(batch)
             n = images.shape[0]
             if not n:
@@ -108,7 +111,7 @@ def embed(
             # A loader that does not tell where its images come from gives them in order.
             if indices is None:
                 indices = torch.arange(seen, seen + n)
-            rows.append((_classes(labels, n), predicted(logits).cpu(), indices))
+            rows.append((_classes(labels, n, logits.shape[1], indices), predicted(logits).cpu(), indices))
             seen += n + len(skipped)
             advance(n + len(skipped))
     if site is None:
@@ -125,14 +128,16 @@ def embed(
     return Embedding(vectors, classes, predictions, positions, site.name)
 
 
-def _classes(labels: Tensor | None, n: int) -> Tensor:
+def _classes(labels: Tensor | None, n: int, n_classes: int, indices: Tensor) -> Tensor:
     if labels is None:
         return torch.full((n,), -1)
-    return labels.argmax(1) if labels.dim() > 1 else labels
+    found = checked_labels(labels, n, n_classes, indices)
+    return found.argmax(1) if found.dim() > 1 else found
 
 
 def last_site(trace: Trace) -> Site:
     """Return the last usable site before the classifier's output, or raise a ModelError."""
+    check_kinds(last_site, locals())
     # Gates scale channels and are no features of their own.
     before = [s for s in trace.sites if s.usable and not s.output and not s.gate]
     if not before:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from interpnet.errors import DataError
 from interpnet.pictures._filters import Filters, filter_tiles
 from interpnet.plotting import enlarge, style
+from interpnet.support.checks import check_kinds, real_array, whole_number, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +33,9 @@ def plot_filters(found: Filters, *, most: int = 96, planes: int = 16) -> Figure:
     >>> plot_filters(Filters("0", np.ones((2, 3, 5, 5), np.float32), (1, 1), 1, True)).axes[0].get_title()
     'filter 0'
     """
+    check_kinds(plot_filters, locals())
+    whole_number(most, "most", least=1)
+    whole_number(planes, "planes", least=1)
     tiles = filter_tiles(found)[:most]
     panels = list(tiles)
     if not found.rgb:
@@ -70,7 +74,11 @@ def plot_activation_maps(maps: Any, layer: str, *, image: Any = None, most: int 
 
     The ``image`` (C, H, W) in [0, 1] is drawn first where it is given; then the first ``most`` channels.
     """
-    array = np.asarray(maps, np.float64)
+    check_kinds(plot_activation_maps, locals())
+    whole_number(most, "most", least=1)
+    array = real_array(maps, "maps", error=DataError).astype(np.float64)
+    if not np.isfinite(array).all():
+        raise DataError("maps hold NaN or infinity; expected finite activations")
     if array.ndim != 3 or not array.size:
         raise DataError(f"maps have shape {array.shape}; expected (C, h, w), the maps of one image with two axes each")
     shown = array[:most]
@@ -100,6 +108,8 @@ def plot_pictures(pictures: Sequence[Any], titles: Sequence[str], *, columns: in
 
     For maximised pictures, nearest images, patches.
     """
+    check_kinds(plot_pictures, locals())
+    whole_number(columns, "columns", least=1)
     if not len(pictures) or len(pictures) != len(titles):
         raise DataError(f"{len(pictures)} pictures and {len(titles)} titles came; expected as many, and at least one")
     columns = max(1, min(columns, len(pictures)))
@@ -143,16 +153,22 @@ def plot_embedding(points: Any, labels: Any, classes: Sequence[str], *, predicti
     negative where there is none; ``predictions`` (N,) are the network's. With more than 24 classes, which no colours
     tell apart, the colour says only right or wrong.
     """
-    at = np.asarray(points, np.float64)
-    own = np.asarray(labels, np.int64)
+    check_kinds(plot_embedding, locals())
+    at = real_array(points, "points", error=DataError).astype(np.float64)
+    own = whole_numbers(labels, "labels", error=DataError)
     if predictions is None:
         predicted = own
     else:
-        predicted = np.asarray(predictions, np.int64)
+        predicted = whole_numbers(predictions, "predictions", error=DataError)
     if at.ndim != 2 or at.shape[1] != 2 or own.shape != (len(at),) or predicted.shape != own.shape:
         raise DataError(
             f"points have shape {at.shape}, labels {own.shape}, predictions "
             f"{None if predictions is None else predicted.shape}; expected (N, 2), (N,) and (N,)"
+        )
+    if own.size and max(own.max(), predicted.max()) >= len(classes):
+        raise DataError(
+            f"labels or predictions reach {max(own.max(), predicted.max())} with {len(classes)} names in classes; "
+            "expected a name for every class"
         )
     wrong = predicted != own
     # Smaller marks for more images, so that they do not cover each other.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from interpnet.engine import Call, Instrument, beside, check_images, evaluating, forward, instrument, unwrap
 from interpnet.errors import DataError, LayerError, ModelError, did_you_mean
+from interpnet.support.checks import check_kinds
 from interpnet.support.types import Float32
 
 _COLOURS = 3
@@ -59,6 +60,7 @@ def filters(model: nn.Module, images: Tensor, layers: str | Iterable[str] | None
     >>> [(name, f.weights.shape, f.rgb) for name, f in filters(net, torch.zeros(1, 3, 8, 8)).items()]
     [('0', (4, 3, 5, 5), True), ('2', (2, 4, 1, 1), False)]
     """
+    check_kinds(filters, locals())
     # Observed as they run, not read from the modules: functional convolutions have no module, and parametrised weights
     # are only made in the forward pass.
     model = unwrap(model)
@@ -130,6 +132,7 @@ def filter_tiles(found: Filters) -> Float32:
     >>> filter_tiles(Filters("0", np.array([[[[-2.0, 0.0, 1.0]]]], np.float32), (1,), 1, True)).tolist()
     [[[[0.0, 0.5, 0.75]]]]
     """
+    check_kinds(filter_tiles, locals())
     weights = found.weights
     if not np.isfinite(weights).all():
         raise DataError(f"the filters of {found.layer!r} hold NaN or infinite weights; look at the model's weights")

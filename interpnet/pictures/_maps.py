@@ -17,6 +17,7 @@ from interpnet.engine import (
     instrument,
     unwrap,
 )
+from interpnet.support.checks import check_kinds
 from interpnet.support.types import Float32
 
 
@@ -42,6 +43,7 @@ def activation_maps(
     >>> activation_maps(net, torch.tensor([[[[1.0, -2.0], [4.0, 3.0]]]]), "1").tolist()
     [[[[1.0, 0.0], [4.0, 3.0]], [[0.0, 2.0], [0.0, 0.0]]]]
     """
+    check_kinds(activation_maps, locals())
     model = unwrap(model)
     images = beside(model, check_images(images))
     trace = trace or find_sites(model, images, output=output)

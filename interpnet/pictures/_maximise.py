@@ -36,6 +36,7 @@ from interpnet.engine import (
     unwrap,
 )
 from interpnet.errors import InterpNetError, LayerError, ModelError
+from interpnet.support.checks import check_kinds, is_whole, real_array, whole_number
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float32
 
@@ -75,7 +76,7 @@ class _Climb:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.step <= 0 or self.jitter < 0 or self.blur < 0 or not 0 <= self.l2 < 1:
+        if self.steps < 1 or not 0 < self.step < np.inf or self.jitter < 0 or self.blur < 0 or not 0 <= self.l2 < 1:
             raise InterpNetError(
                 f"steps={self.steps}, step={self.step}, jitter={self.jitter}, blur={self.blur}, l2={self.l2}; expected "
                 "steps >= 1, step > 0, jitter >= 0, blur >= 0 and 0 <= l2 < 1"
@@ -144,6 +145,7 @@ def maximise(
     >>> maximise(net, [0], (1, 1, 2), jitter=0, blur=0, l2=0).pictures.round(3).tolist()
     [[[[1.0, 0.0]]]]
     """
+    check_kinds(maximise, locals())
     model = unwrap(model)
     shape = tuple(int(v) for v in shape)
     where = resolve_device(None, model)
@@ -192,7 +194,9 @@ def maximise(
 
 
 def _per_channel(value: float | Sequence[float], name: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    values = np.atleast_1d(np.asarray(value, np.float32))
+    values = np.atleast_1d(real_array(value, name).astype(np.float32))
+    if not np.isfinite(values).all() or (name == "std" and not (values > 0).all()):
+        raise InterpNetError(f"{name}={value!r}; expected finite numbers{', above 0' * (name == 'std')}")
     if values.ndim != 1 or len(values) not in {1, shape[0]}:
         raise InterpNetError(f"{name}={value!r}; expected one number, or one for each of the {shape[0]} channels")
     return torch.from_numpy(values).to(device).view(1, -1, *[1] * (len(shape) - 1))
@@ -201,10 +205,11 @@ def _per_channel(value: float | Sequence[float], name: str, shape: tuple[int, ..
 def _checked(target: Target, trace: Trace) -> tuple[str | None, int]:
     """Return the target's layer, ``None`` for a class, and its number there; unknown ones are errors."""
     if not isinstance(target, Channel):
-        if isinstance(target, bool) or not 0 <= int(target) < trace.n_outputs:
+        if not is_whole(target) or not 0 <= int(target) < trace.n_outputs:
             raise ModelError(f"class {target!r} came; the model has outputs 0 to {trace.n_outputs - 1}")
         return None, int(target)
     site = trace.usable(target.layer)
+    whole_number(target.index, f"the index of a channel of {target.layer!r}", error=LayerError)
     if not 0 <= target.index < site.channels:
         raise LayerError(
             f"channel {target.index} of layer {target.layer!r} does not exist; expected 0 to {site.channels - 1}"

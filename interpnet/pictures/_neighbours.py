@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from interpnet.errors import DataError
+from interpnet.support.checks import check_kinds, real_array, whole_number, whole_numbers
 from interpnet.support.types import Float32, Float64, Int64
 
 _FEWEST_IMAGES = 5
@@ -39,6 +40,7 @@ def nearest_images(vectors: Any, queries: Sequence[int] | Int64 | None = None, *
     >>> nearest_images([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]], [0], k=2)
     (array([[2, 1]]), array([[1., 5.]]))
     """
+    check_kinds(nearest_images, locals())
     table = _checked(vectors)
     n = len(table)
     if k < 1 or k > n - 1:
@@ -47,7 +49,7 @@ def nearest_images(vectors: Any, queries: Sequence[int] | Int64 | None = None, *
         )
     if queries is None:
         queries = np.arange(n)
-    rows = np.asarray(queries, np.int64).reshape(-1)
+    rows = whole_numbers(queries, "queries", error=DataError).reshape(-1)
     if rows.size and (rows.min() < 0 or rows.max() >= n):
         raise DataError(f"queries reach from {rows.min()} to {rows.max()}; expected rows 0 to {n - 1}")
     indices = np.empty((len(rows), k), np.int64)
@@ -87,10 +89,12 @@ def tsne(vectors: Any, *, perplexity: float | None = None, seed: int = 0) -> Flo
     >>> tsne(np.random.default_rng(0).random((12, 4))).shape
     (12, 2)
     """
+    check_kinds(tsne, locals())
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
+    whole_number(seed, "seed", least=0, most=2**32 - 1)
     table = _checked(vectors)
     n = len(table)
     if n < _FEWEST_IMAGES:
@@ -114,7 +118,7 @@ def tsne(vectors: Any, *, perplexity: float | None = None, seed: int = 0) -> Flo
 
 
 def _checked(vectors: Any) -> Float64:
-    table = np.asarray(vectors, np.float64)
+    table = real_array(vectors, "vectors", error=DataError).astype(np.float64)
     if table.ndim != 2 or 0 in table.shape:
         raise DataError(f"vectors have shape {table.shape}; expected (images, dimensions), not empty")
     if not np.isfinite(table).all():

@@ -10,6 +10,7 @@ import numpy as np
 from interpnet.errors import DataError
 from interpnet.pictures._filters import Filters, filter_tiles
 from interpnet.plotting import Picture, render, tile
+from interpnet.support.checks import check_kinds, optional, real_array, whole_number
 from interpnet.support.types import Int64
 
 _GAP = 140  # grey between maps: visible on a white page and on a dark one
@@ -29,6 +30,7 @@ def filter_sheet(found: Filters, *, most: int = 96, planes: int = 16) -> Picture
     >>> filter_sheet(Filters("0", np.ones((2, 2, 3, 3), np.float32), (1, 1), 1, True)).shape
     (63, 63, 3)
     """
+    check_kinds(filter_sheet, locals())
     if most < 1 or planes < 1:
         raise DataError(f"most={most}, planes={planes}; expected at least 1 of each")
     tiles = filter_tiles(found)[:most]
@@ -62,7 +64,10 @@ def map_sheet(maps: Any, *, most: int = 64, size: int = 56, columns: int | None 
     >>> map_sheet(np.ones((3, 2, 2)), size=4, columns=3).shape
     (4, 16, 3)
     """
-    array = np.asarray(maps, np.float64)
+    check_kinds(map_sheet, locals())
+    whole_number(most, "most", least=1)
+    optional(whole_number, columns, "columns", least=1)
+    array = real_array(maps, "maps", error=DataError).astype(np.float64)
     if array.ndim == 2:
         array = array[:, None, :]
     if array.ndim != 3 or not len(array):
@@ -97,7 +102,11 @@ def picture_plane(
     >>> picture_plane([[0.0, 0.0], [1.0, 1.0]], [dot, dot], thumb=2)[1].tolist()
     [[1, 0], [0, 1]]
     """
-    at = np.asarray(points, np.float64)
+    check_kinds(picture_plane, locals())
+    whole_number(background, "background", least=0, most=255)
+    at = real_array(points, "points", error=DataError).astype(np.float64)
+    if not np.isfinite(at).all():
+        raise DataError("points hold NaN or infinity; expected finite places in the plane")
     if at.shape != (len(pictures), 2) or not len(pictures):
         raise DataError(f"{len(pictures)} pictures and points of shape {at.shape} came; expected (N, 2), N at least 1")
     if max(max(p.shape[:2]) for p in pictures) > thumb:

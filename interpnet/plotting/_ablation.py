@@ -25,6 +25,7 @@ from interpnet.ablation import (
 )
 from interpnet.errors import InterpNetError
 from interpnet.plotting import style
+from interpnet.support.checks import check_kinds, real_array, whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -165,9 +166,12 @@ def plot_layer_relevance(
     is drawn on top. ``expected`` (L,), each layer's share of all channels, is drawn as a tick: where relevance would
     lie if it were spread evenly over channels.
     """
-    table = np.asarray(shares, np.float64)
+    check_kinds(plot_layer_relevance, locals())
+    table = real_array(shares, "shares").astype(np.float64)
     if table.shape != (len(classes), len(layers)) or table.size == 0:
         raise InterpNetError(f"shares has shape {table.shape}; expected {(len(classes), len(layers))}, not empty")
+    if not np.isfinite(table).all():
+        raise InterpNetError("shares holds NaN or infinity; expected finite shares")
     count = len(layers)
     relevant = table[table.sum(1) > 0]
     # The mean of no class at all is zero, not NaN.
@@ -179,7 +183,9 @@ def plot_layer_relevance(
         rows = np.arange(count)
         bars.barh(rows, mean, height=0.72, color=style.BLUE, label="share of |weight|, mean over classes")
         if expected is not None:
-            even = np.asarray(expected, np.float64)
+            even = real_array(expected, "expected").astype(np.float64)
+            if even.shape != (count,) or not np.isfinite(even).all():
+                raise InterpNetError(f"expected has shape {even.shape}; expected ({count},) finite shares")
             tick: Any = {"color": style.INK, "markersize": 7, "markeredgewidth": 1.6}
             bars.plot(even, rows, "|", **tick, label="share of the channels")
             figure.legend(loc="outside upper left", ncols=2)
@@ -210,6 +216,8 @@ def plot_class_recall(result: Any, *, most: int = 40) -> Figure:
     With more than ``most`` classes, only those with the largest drop are drawn, in order of the drop. A result
     without the condition ``"relevant"`` is an InterpNetError.
     """
+    check_kinds(plot_class_recall, locals())
+    whole_number(most, "most", least=1)
     view = as_result(result)
     condition = find_condition(view, "relevant") or find_condition(view, "relevant", "conv")
     if condition is None:

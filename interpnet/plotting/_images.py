@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.errors import DataError
+from interpnet.support.checks import check_kinds, listed, real_array, shown, whole_number
 from interpnet.support.io import atomic_path
 from interpnet.support.types import Float32, Float64
 
@@ -25,7 +26,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def _heatmap(heatmap: Any) -> Float64:
-    array = np.asarray(heatmap, np.float64)
+    array = real_array(heatmap, "heatmap", error=DataError).astype(np.float64)
     if array.ndim != 2 or array.size == 0:
         raise DataError(f"heatmap has shape {array.shape}; expected (H, W), one map at a time")
     if not np.isfinite(array).all():
@@ -34,7 +35,7 @@ def _heatmap(heatmap: Any) -> Float64:
 
 
 def _image(image: Any) -> Float32:
-    array = np.asarray(image, np.float32)
+    array = real_array(image, "image", error=DataError).astype(np.float32)
     if array.ndim != 3 or array.size == 0:
         raise DataError(f"image has shape {array.shape}; expected (C, H, W). Add an axis to a grey (H, W) image")
     # Read as (C, H, W), it would be shown as a strip of three pixels' width.
@@ -95,6 +96,7 @@ def enlarge(image: Any, size: int = 192) -> Picture:
     >>> enlarge([[[0.0, 1.0]]], size=4)[..., 0].tolist()
     [[0, 0, 255, 255], [0, 0, 255, 255]]
     """
+    check_kinds(enlarge, locals())
     rgb = _rgb(_image(image))
     height, width = _target(rgb.shape[:2], size)
     planes = [_resize(np.ascontiguousarray(rgb[..., c]), height, width) for c in range(3)]
@@ -120,7 +122,7 @@ def shared_scale(heatmaps: Iterable[Any]) -> tuple[float, float]:
     >>> shared_scale([[[0.0, 2.0]], [[1.0, 5.0]]])
     (0.0, 5.0)
     """
-    arrays = [_heatmap(h) for h in heatmaps]
+    arrays = [_heatmap(h) for h in listed(heatmaps, "heatmaps", error=DataError)]
     if not arrays:
         raise DataError("no heatmap; expected at least one to take a scale from")
     # From zero at least, so that no signal is drawn as nothing.
@@ -159,6 +161,7 @@ def render(
     >>> render([[0.0, 1.0]], size=2).tolist()
     [[[0, 0, 4], [252, 255, 164]]]
     """
+    check_kinds(render, locals())
     import matplotlib as mpl
 
     if cmap not in mpl.colormaps:
@@ -203,6 +206,8 @@ def tile(pictures: Sequence[Picture], columns: int, pad: int = 4, background: in
     >>> tile([np.zeros((2, 2, 3), np.uint8)] * 3, columns=2, pad=1).shape
     (5, 5, 3)
     """
+    check_kinds(tile, locals())
+    whole_number(background, "background", least=0, most=255)
     if not pictures or columns < 1 or pad < 0:
         raise DataError(f"{len(pictures)} pictures in {columns} columns, pad {pad}; expected at least 1, 1 and 0")
     for number, picture in enumerate(pictures):
@@ -222,6 +227,7 @@ def tile(pictures: Sequence[Picture], columns: int, pad: int = 4, background: in
 
 def save_png(path: str | os.PathLike[str], picture: Picture) -> None:
     """Write a picture ``uint8 (h, w, 3)`` as a PNG file, whole or not at all; no place for it is a RunFolderError."""
+    check_kinds(save_png, locals())
     from PIL import Image
 
     _require_picture(picture, "picture")
@@ -230,5 +236,7 @@ def save_png(path: str | os.PathLike[str], picture: Picture) -> None:
 
 
 def _require_picture(picture: Picture, name: str) -> None:
+    if not isinstance(picture, np.ndarray):
+        raise DataError(f"{name} is {shown(picture)}; expected uint8 (h, w, 3)")
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         raise DataError(f"{name} is {picture.dtype} {picture.shape}; expected uint8 (h, w, 3)")

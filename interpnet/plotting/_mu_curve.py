@@ -8,6 +8,7 @@ import numpy as np
 
 from interpnet.errors import InterpNetError
 from interpnet.plotting.style import BLUE, INK, MUTED, VERMILLION, house_style, new_figure
+from interpnet.support.checks import check_kinds
 from interpnet.support.types import Float64
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def plot_mu_curve(curve: SelectionCurve) -> Figure:
     smallest mu below it (Hastie, Tibshirani and Friedman, "The Elements of Statistical Learning", section 7.10).
     No radius, curves of another length than the radii, and one chosen mu per class are an InterpNetError.
     """
+    check_kinds(plot_mu_curve, locals())
     mus = curve.mus
     known = [curve.error_mean, curve.error_se, curve.channels_mean]
     accuracy = None if curve.accuracy_se is None else curve.accuracy_mean

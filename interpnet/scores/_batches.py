@@ -178,7 +178,8 @@ def checked_labels(labels: Tensor | None, n: int, n_classes: int, indices: Tenso
             raise DataError(
                 f"the target of image {int(indices[row])} holds NaN or infinity; every value must be finite"
             )
-        return labels.float()
+        # A copy: a loader may fill the same tensor again for its next batch.
+        return labels.to(torch.float32, copy=True)
     if n_classes == 1:
         raise DataError(ONE_OUTPUT)
     if labels.dim() != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
@@ -187,7 +188,7 @@ def checked_labels(labels: Tensor | None, n: int, n_classes: int, indices: Tenso
             f"are integers (labels.long()), or a (B, {n_classes}) target"
         )
     # Comparisons of the unsigned types of 16 bits and more are not there on every device.
-    labels = labels.long()
+    labels = labels.to(torch.int64, copy=True)
     outside = ((labels < 0) | (labels >= n_classes)).nonzero()
     if len(outside):
         row = int(outside[0])

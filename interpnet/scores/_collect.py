@@ -39,7 +39,7 @@ from interpnet.scores._batches import Loader, image_count
 from interpnet.scores._reader import ScoreReader
 from interpnet.scores._resume import Fresh, added, fresh_rows, known_fingerprint, opened
 from interpnet.scores._table import ScoreTable, ScoreWriter
-from interpnet.support.checks import instance_of, optional, text, true_or_false, whole_number
+from interpnet.support.checks import check_kinds, instance_of, optional, text, true_or_false, whole_number
 from interpnet.support.progress import progress_bar
 
 # What an interruption may cost: this many images, or the work of this many seconds.
@@ -121,6 +121,7 @@ def collect_scores(
     >>> collect_scores(net, batches, progress=False).X.shape
     (8, 4)
     """
+    check_kinds(collect_scores, locals())
     true_or_false(progress, "progress")
     text(key, "key")
     total = optional(whole_number, total, "total", least=0)

@@ -83,16 +83,20 @@ class RepeatedLoader:
         size = 0
         for images, labels, _ in self._read(self._begun):
             self._labels.append(labels.numpy())
+            self._digests.append(image_digests(images))
             size += images.nbytes
-            if self._fits and size > self._keep:
+            if size > self._keep:
                 self._fits = False
-                self._digests = [image_digests(kept) for kept, _ in self._kept]
                 self._kept = []
             if self._fits:
                 self._kept.append((images, labels))
-            else:
-                self._digests.append(image_digests(images))
             yield images, labels
+        # A loader may fill the same memory for every batch: what was kept then shows its last images only.
+        for (images, _), digests in zip(self._kept, self._digests, strict=False):
+            if (image_digests(images) != digests).any():
+                self._fits = False
+        if not self._fits:
+            self._kept = []
 
     def _again(self) -> Iterator[tuple[Tensor, Tensor]]:
         digests = np.concatenate(self._digests)

@@ -123,9 +123,7 @@ def fresh_rows(
     for raw in batches:
         batch = unpack(raw, inputs=inputs, labels=labels)
         n = batch.images.shape[0]
-        indices = batch.indices
-        if indices is None:
-            indices = torch.arange(end, end + n)
+        indices = torch.arange(end, end + n) if batch.indices is None else batch.indices.clone()
         end += n + len(batch.skipped)
         known = min(n, left)
         left -= known

@@ -15,9 +15,9 @@ from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError, RunFolderError
 from interpnet.gram import Gram
 from interpnet.scores._files import Progress, ScoreFiles, row_types
-from interpnet.support.checks import one_of
+from interpnet.support.checks import check_kinds, one_of, whole_number, whole_numbers
 from interpnet.support.checksums import checksum
-from interpnet.support.io import DAMAGED, open_own
+from interpnet.support.io import DAMAGED, as_path, open_own
 from interpnet.support.types import Float32, Float64, Int64
 
 # Rows are written and read in blocks of this many, so that memory does not grow with the table.
@@ -35,6 +35,32 @@ class ScoreTable:
     indices: Int64  # (N,): the images' positions in the data set, of which some may have been skipped
     n_classes: int
     info: Mapping[str, Any] = field(default_factory=dict)  # norm, image shape, skipped images and other notes
+
+    def __post_init__(self) -> None:
+        check_kinds(ScoreTable, vars(self))
+        whole_number(self.n_classes, "n_classes", least=1)
+        m = len(self.channels)
+        if self.X.ndim != 2 or self.X.shape[1] != m or self.X.dtype.kind != "f":
+            raise DataError(f"X has shape {self.X.shape} and type {self.X.dtype}; expected (N, {m}) scores")
+        n = len(self.X)
+        if self.labels.shape not in {(n,), (n, self.n_classes)} or self.labels.dtype.kind not in "iuf":
+            raise DataError(
+                f"labels have shape {self.labels.shape} and type {self.labels.dtype}; expected ({n},) class numbers or "
+                f"({n}, {self.n_classes}) targets"
+            )
+        names = ("labels", "predictions") if self.labels.ndim == 1 else ("predictions",)
+        for name in (*names, "indices"):
+            numbers = getattr(self, name)
+            if numbers.shape != (n,) or numbers.dtype.kind not in "iu":
+                raise DataError(
+                    f"{name} have shape {numbers.shape} and type {numbers.dtype}; expected ({n},) whole numbers"
+                )
+        for name in names:
+            numbers = getattr(self, name)
+            if n and not 0 <= int(numbers.min()) <= int(numbers.max()) < self.n_classes:
+                raise DataError(
+                    f"{name} reach from {numbers.min()} to {numbers.max()}; expected 0 to {self.n_classes - 1}"
+                )
 
     def __len__(self) -> int:
         return int(self.X.shape[0])
@@ -65,8 +91,12 @@ class ScoreTable:
 
     def channel_means(self, rows: npt.NDArray[Any] | None = None, block: int = _BLOCK) -> Float64:
         """Return each channel's mean score over all images, or over the images ``rows``, as (m,), read in blocks."""
+        whole_number(block, "block", least=1)
         if rows is None:
             rows = np.arange(len(self))
+        rows = np.atleast_1d(whole_numbers(rows, "rows", error=DataError))
+        if rows.size and not -len(self) <= int(rows.min()) <= int(rows.max()) < len(self):
+            raise DataError(f"rows reach from {rows.min()} to {rows.max()}; the table has {len(self)}")
         total = np.zeros(len(self.channels))
         for start in range(0, len(rows), block):
             total += self.X[rows[start : start + block]].sum(0, dtype=np.float64)
@@ -88,7 +118,7 @@ class ScoreTable:
         All rows are read once, block by block, to compare them with the checksums of ``state.json``;
         ``verify=False`` leaves that out. A table of a version without checksums is opened as it is.
         """
-        files = ScoreFiles(Path(folder))
+        files = ScoreFiles(as_path(folder, "folder"))
         state = files.read_state()
         if not state["complete"]:
             raise RunFolderError(
@@ -142,12 +172,17 @@ class ScoreWriter:
         key: str,
         info: Mapping[str, Any],
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = as_path(folder, "folder")
         self._files = ScoreFiles(self.folder)
         self._pending = 0
         self._new_blocks: list[list[Any]] = []
         self._state: dict[str, Any] = self._files.new_state(key, channels.to_json(), n_classes, info)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot make the folder {str(self.folder)!r}: {error.strerror or error}; choose another one"
+            ) from error
         self._state = self._previous(key) or self._state  # goes on where an earlier run stopped
         self.info: dict[str, Any] = self._state["info"]  # notes, saved with the next commit
         self.rows: int = self._state["rows"]

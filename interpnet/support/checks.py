@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+import sys
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Concatenate, ParamSpec, TypeGuard, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from interpnet.errors import InterpNetError, did_you_mean
 
@@ -212,3 +218,135 @@ def shown(value: object, most: int = 80) -> str:
     if len(words) <= most:
         return words
     return f"{words[:most]}..."
+
+
+def real_array(value: Any, name: str, *, error: type[InterpNetError] = InterpNetError) -> npt.NDArray[Any]:
+    """Return an array, list or tensor as a numpy array, or raise ``error`` where it holds no real numbers.
+
+    Examples
+    --------
+    >>> real_array([[1, 2]], "points")
+    array([[1, 2]])
+    """
+    try:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+        # numpy has no bfloat16.
+        if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+            value = value.float()
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as failure:
+        what = str(failure).splitlines()[0]
+        raise error(f"{name} cannot be read as an array ({what}); expected a dense one of real numbers") from failure
+    if array.dtype.kind not in "fiub":
+        raise error(f"{name} is {shown(value)}, of type {array.dtype}; expected real numbers")
+    return array
+
+
+def whole_numbers(value: Any, name: str, *, error: type[InterpNetError] = InterpNetError) -> npt.NDArray[np.int64]:
+    """Return numbers of images or classes as an int64 array, or raise ``error`` where some are not whole.
+
+    Examples
+    --------
+    >>> whole_numbers([0, 2], "rows")
+    array([0, 2])
+    """
+    array = real_array(value, name, error=error)
+    if array.size and array.dtype.kind not in "iu":
+        raise error(f"{name} is {shown(value)}, of type {array.dtype}; expected whole numbers")
+    return array.astype(np.int64)
+
+
+# Their own checks know more: of the model's parts, of layouts and types of images, of what devices there are.
+_CHECKED_ELSEWHERE = frozenset(
+    {"self", "cls", "model", "images", "maps", "heatmaps", "masks", "gram", "device", "loader", "return"}
+)
+
+
+def check_kinds(owner: Any, values: Mapping[str, Any], *, but: Collection[str] = ()) -> None:
+    """Refuse arguments of another kind than the annotations of ``owner``, a function or a dataclass, say.
+
+    A public function calls it first, ``check_kinds(function, locals())``, so that text given for a flag, a fraction for
+    a whole number, True for a number or NaN is one clear line. Annotations that name no kind (``Any``) accept all, and
+    the arguments ``but`` have checks of their own.
+
+    Examples
+    --------
+    >>> def cut(k: int, *, progress: bool = True) -> None:
+    ...     check_kinds(cut, locals())
+    >>> cut(2)
+    >>> cut(2, progress="no")
+    Traceback (most recent call last):
+    ...
+    interpnet.errors.InterpNetError: progress is 'no'; expected True or False
+    """
+    for name, kinds in _kinds(owner).items():
+        if name in values and name not in but and not any(_is_of(values[name], kind) for kind in kinds):
+            expected = " or ".join(dict.fromkeys(map(_words, kinds)))
+            raise InterpNetError(f"{name} is {shown(values[name])}; expected {expected}")
+
+
+@cache
+def _kinds(owner: Any) -> dict[str, tuple[Any, ...]]:
+    """Return the kinds that each parameter takes, for those whose annotation says it."""
+    function = inspect.unwrap(owner)
+    names = getattr(function, "__globals__", None) or vars(sys.modules[function.__module__])
+    found = {}
+    for name, annotation in function.__annotations__.items():
+        if name in _CHECKED_ELSEWHERE:
+            continue
+        one = types.SimpleNamespace(__annotations__={name: annotation})
+        try:
+            hint = typing.get_type_hints(one, names)[name]
+        except NameError:
+            # Imported for type checkers only: loading it here could bring torch along.
+            continue
+        kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) or _origin(hint) is typing.Union else (hint,)
+        # numpy's ArrayLike is a union of protocols that isinstance cannot tell.
+        if all(isinstance(_origin(kind) or kind, type) and kind not in {Any, object} for kind in kinds) and not any(
+            (_origin(kind) or kind).__module__.startswith("numpy._typing") for kind in kinds
+        ):
+            found[name] = kinds
+    return found
+
+
+def _origin(kind: Any) -> Any:
+    return typing.get_origin(kind)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    simple: dict[Any, Callable[[Any], bool]] = {
+        bool: lambda v: isinstance(v, bool | np.bool_),
+        int: is_whole,
+        # NaN is no number that anybody means.
+        float: lambda v: is_number(v) and not math.isnan(v),
+    }
+    if kind in simple:
+        return simple[kind](value)
+    origin = _origin(kind) or kind
+    if origin not in {Sequence, Iterable, list}:
+        return isinstance(value, origin)
+    # Arrays and tensors are no Sequence to Python, and serve as well.
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
+        return False
+    entry = (*typing.get_args(kind), None)[0]
+    if isinstance(value, list | tuple) and isinstance(entry, type) and entry not in {Any, object}:
+        return all(_is_of(one, entry) for one in value)
+    return True
+
+
+def _words(kind: Any) -> str:
+    """Return a kind as words."""
+    known: dict[Any, str] = {
+        bool: "True or False",
+        int: "a whole number",
+        float: "a number",
+        str: "a string",
+        type(None): "None",
+        Callable: "a function",
+    }
+    origin = _origin(kind) or kind
+    if origin in {Sequence, Iterable, list}:
+        entry = (*typing.get_args(kind), None)[0]
+        return f"a list of {entry.__name__}" if isinstance(entry, type) and entry is not Any else "a list"
+    return known.get(origin, str(origin.__name__))

@@ -45,7 +45,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     >>> (folder / "a.txt").read_text()
     'whole'
     """
-    target = Path(path)
+    target = as_path(path)
     tmp: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -160,9 +160,22 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
+def as_path(path: Any, name: str = "path") -> Path:
+    """Return ``path``, or raise an :class:`InterpNetError` where it names no file.
+
+    Examples
+    --------
+    >>> as_path("runs/a").name
+    'a'
+    """
+    if isinstance(path, str | os.PathLike):
+        return Path(path)
+    raise InterpNetError(f"{name} is {path!r}; expected the name of a file or folder")
+
+
 def npz_path(path: str | os.PathLike[str]) -> Path:
     """Return ``path``, refusing a name that does not end in ``.npz``."""
-    if Path(path).suffix != ".npz":
+    if as_path(path).suffix != ".npz":
         raise InterpNetError(f"path is {str(path)!r}; expected a name that ends in .npz")
     return Path(path)
 
@@ -185,8 +198,9 @@ def read_arrays(
     ...     int(data["two"])
     2
     """
+    file = as_path(path)
     try:
-        with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as data:
+        with file.open("rb") as handle, np.load(handle, allow_pickle=False) as data:
             _check_complete(path, sorted(set(names) - set(data.files)), what, remedy)
             yield {name: data[name] for name in names}
     except FileNotFoundError as error:

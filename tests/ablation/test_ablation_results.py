@@ -185,7 +185,22 @@ def test_recalls_that_are_not_known_stay_so(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, [0.5, NAN])
 
 
-@pytest.mark.parametrize("content", ["{damaged", '{"format": "other", "key": "key", "recalls": {}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{damaged",
+        "[]",
+        "3",
+        "null",
+        '{"format": "other", "key": "key", "recalls": {}}',
+        '{"format": "interpnet-ablation-checkpoint-1", "key": "key"}',
+        '{"format": "interpnet-ablation-checkpoint-1", "key": "key", "recalls": []}',
+        '{"format": "interpnet-ablation-checkpoint-1", "key": "key", "recalls": {"a": 1}}',
+        '{"format": "interpnet-ablation-checkpoint-1", "key": "key", "recalls": {"a": [0.5], "b": [0.5, 1.0]}}',
+        '{"format": "interpnet-ablation-checkpoint-1", "key": "key", "recalls": {"a": ["0.5"]}}',
+        '{"format": "interpnet-ablation-checkpoint-1", "key": "key", "recalls": {"a": [1.5]}}',
+    ],
+)
 def test_a_file_that_is_no_checkpoint_is_replaced(content: str, tmp_path: Path) -> None:
     path = tmp_path / "m.json"
     path.write_text(content)

@@ -219,6 +219,41 @@ def test_an_object_that_is_its_own_iterator_may_start_again(keep: int, monkeypat
     assert table.labels.tolist() == Y.tolist(), "no batch is lost, and none is counted twice"
 
 
+class Reused:
+    """Fills the same memory for every batch, as loaders that save allocations do."""
+
+    def __init__(self, *, numpy: bool) -> None:
+        self._images = torch.empty(10, 3, 4, 4)
+        self._labels = torch.empty(10, dtype=torch.long)
+        self._numpy = numpy
+
+    def __iter__(self) -> Iterator[Any]:
+        for images, labels in parts(size=10):
+            self._images.copy_(images)
+            self._labels.copy_(labels)
+            if self._numpy:
+                yield torch.from_numpy(self._images.numpy()), self._labels.numpy()
+            else:
+                yield self._images, self._labels
+
+
+@pytest.mark.parametrize("keep", [0, X[:20].nbytes, 1 << 30])
+@pytest.mark.parametrize("numpy", [False, True])
+def test_a_loader_that_fills_the_same_memory_again(keep: int, numpy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interpnet.ablation._passes._KEEP_BYTES", keep)
+    is_right(study(Reused(numpy=numpy)))
+    table = collect_scores(colours(), Reused(numpy=numpy), progress=False)
+    expected = collect_scores(colours(), parts(), progress=False)
+    assert table.labels.tolist() == Y.tolist()
+    np.testing.assert_array_equal(table.X, expected.X)
+    np.testing.assert_array_equal(table.predictions, expected.predictions)
+
+
+def test_views_of_one_tensor_and_the_same_batch_twice_are_fine() -> None:
+    is_right(study([(X[:7], Y[:7]), (X[7:], Y[7:])]))
+    assert study([(X, Y), (X, Y)]).support.tolist() == [20, 20, 20]
+
+
 @pytest.mark.usefixtures("nothing_is_kept")
 def test_mean_fill_is_a_pass_of_its_own() -> None:
     with pytest.raises(DataError, match="image 5 of pass 2 over the loader is another image"):

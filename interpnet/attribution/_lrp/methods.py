@@ -21,7 +21,7 @@ from interpnet.attribution._lrp.rules import Composite, composite
 from interpnet.attribution._registry import register
 from interpnet.engine import Instrument, instrument
 from interpnet.errors import InterpNetError, ModelError
-from interpnet.support.checks import one_of, positive_number
+from interpnet.support.checks import one_of, positive_number, real_array
 
 Bounds = float | Sequence[float] | Tensor | None
 Options = Callable[..., dict[str, Any]]
@@ -175,7 +175,10 @@ def _box(call: AttributionCall, low: Bounds, high: Bounds) -> tuple[Tensor, Tens
         if given is None:
             bounds.append(own[:, :, None, None].expand_as(call.images))
             continue
-        value = torch.as_tensor(given, dtype=call.images.dtype, device=call.images.device)
+        array = real_array(given, name)
+        value = torch.as_tensor(array, dtype=call.images.dtype, device=call.images.device)
+        if bool(torch.isnan(value).any()):
+            raise InterpNetError(f"{name} holds NaN; expected numbers")
         if value.dim() == 1:
             value = value[None, :, None, None]
         try:
