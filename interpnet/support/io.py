@@ -27,6 +27,7 @@ DAMAGED = (
 )
 # Ours alone, so that what a killed run left can be told from the user's own hidden files.
 _TEMPORARY = ".interpnet-"
+_LARGEST_TEXT = 2**26
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -126,6 +127,16 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write UTF-8 ``text`` to ``path`` atomically."""
     with atomic_path(path) as tmp:
         tmp.write_text(text, encoding="utf-8")
+
+
+def small_text(path: Path) -> str:
+    """Read a UTF-8 file that a user wrote; ``ValueError`` for what is no file (a device never ends) or is too large."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file")
+    size = path.stat().st_size
+    if size > _LARGEST_TEXT:
+        raise ValueError(f"it has {size:,} bytes; expected a text of at most {_LARGEST_TEXT:,}")
+    return path.read_text(encoding="utf-8")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -95,7 +95,7 @@ class Work:
         points = np.zeros((0, 2), np.float32)
         why = ""
         try:
-            points = tsne(found.vectors, perplexity=self.settings.perplexity, seed=self._seed)
+            points = tsne(found.vectors, perplexity=self.settings.perplexity, seed=self._seed % 2**32)
         except DataError as error:
             # Few or equal images still have neighbours; a perplexity that the user asked for must not be ignored.
             if self.settings.perplexity is not None and n >= _FEWEST_FOR_MAP:

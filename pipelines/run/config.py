@@ -158,8 +158,8 @@ class RunConfig(Settings):
     )
     seed: int = _run(0, "Fixes everything random.", least=0)
     device: str = _run("auto", "cpu, cuda, cuda:1, mps.", shown="the best there is", metavar="DEVICE")
-    batch_size: int = _run(64, "Images per batch.", least=1)
-    workers: int = _run(0, "Processes that read images ahead.", shown="0: none", least=0)
+    batch_size: int = _run(64, "Images per batch.", least=1, below=2**31)
+    workers: int = _run(0, "Processes that read images ahead.", shown="0: none", least=0, below=1025)
     # Where the run was started; no option, for it is not chosen.
     directory: str | None = _run(None)
 
@@ -214,12 +214,14 @@ class RunConfig(Settings):
         ``RunFolderError`` where it is missing, unreadable or no TOML, and for a section or setting that does not exist
         (close matches are named); ``InterpNetError`` for a value that cannot be.
         """
+        from interpnet.support.io import small_text
+
         what = f"configuration {str(path)!r}"
         try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
+            content = tomllib.loads(small_text(path))
         except FileNotFoundError as error:
             raise RunFolderError(f"{what} does not exist") from error
-        except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
             raise RunFolderError(f"{what} cannot be read: {error}") from error
         given: dict[str, Any] = {}
         for section, table in content.items():

@@ -174,6 +174,8 @@ class RunFolder:
         entry = self.stage(stage)
         state = entry.get("state", "")
         there = all((self.path / file).is_file() for file in entry.get("files", []))
+        if state == "complete" and any((self.path / file).is_dir() for file in entry.get("files", [])):
+            self.verify(stage)
         if state != "complete" or not there:
             how = {"running": "was interrupted", "interrupted": "was interrupted"}.get(state, "has not run")
             raise RunFolderError(

@@ -168,6 +168,8 @@ def _checked(entry: Field[Any], value: Any) -> Any:
     # Written so that NaN is refused, too.
     if known.least is not None and not known.least <= value < known.below:
         expected = known.expected or f"a whole number of at least {known.least}"
+        if not known.expected and known.below < math.inf:
+            expected = f"a whole number from {known.least} to {known.below - 1:.0f}"
         raise InterpNetError(f"{name} is {value}; expected {expected}")
     return kind_of.make(value)
 

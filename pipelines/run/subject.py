@@ -19,7 +19,7 @@ from interpnet.datasets import BatchLoader as DataBatches
 from interpnet.engine import Output, RunError, Trace, best_device, find_sites, resolve_device
 from interpnet.errors import DataError, InterpNetError, ModelError, did_you_mean
 from interpnet.models import ModelInfo, describe_model, load_model
-from interpnet.support.io import DAMAGED
+from interpnet.support.io import DAMAGED, small_text
 from interpnet.support.types import Int64
 
 from .architecture import architecture
@@ -316,8 +316,8 @@ def _listed_classes(config: RunConfig) -> list[str] | None:
         return None
     path = Path(config.path(config.classes))
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = small_text(path).splitlines()
+    except (OSError, ValueError) as error:
         raise DataError(
             f"list of classes {config.classes!r} cannot be read ({error}); expected a text file, one class per line"
         ) from error

@@ -54,7 +54,8 @@ def choose_mu(
             "Give --mu a number, or collect fewer layers (--layers)"
         )
     weighting = _class_weight(config)
-    model = MuLassoCV(cv=folds, positive=config.positive, class_weight=weighting, random_state=config.seed)
+    # Scikit-learn takes seeds of 32 bits.
+    model = MuLassoCV(cv=folds, positive=config.positive, class_weight=weighting, random_state=config.seed % 2**32)
     with warnings.catch_warnings():
         # Said below in the words of the command line.
         warnings.filterwarnings("ignore", message="the chosen mu is .* at an end", category=UserWarning)
