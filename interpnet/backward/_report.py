@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from interpnet.backward._functions import Rule
-from interpnet.engine import OPERATORS, Call, backward_nodes, is_custom, node_name
+from interpnet.engine import OPERATORS, Call, SiteWarning, backward_nodes, is_custom, node_name
 from interpnet.errors import ModelError
 
 # Names of the autograd nodes of rectifiers: "leaky_relu" records a "LeakyReluBackward0". Two have names of their own.
@@ -39,6 +40,8 @@ class RuleReport:
     resampled: int = 0
     # Autograd nodes that are not under the rule; check_overridden fills it.
     left: list[str] = field(default_factory=list)
+    # Operators that rectify, scaled or shifted, and are no rectifiers that are known: the node, and where it is.
+    doubts: list[tuple[Any, str]] = field(default_factory=list, repr=False)
 
     @property
     def seen(self) -> int:
@@ -54,6 +57,8 @@ class RuleReport:
         """Note a rectifier that ran, whether or not a rule took it over."""
         if call.kind == "rectifier" and out.requires_grad:
             self.seen_calls.append(call.name)
+        elif call.curve == "hinged" and out.requires_grad:
+            self.doubts.append((out.grad_fn, f"{call.op!r} in {call.module or 'the network itself'}"))
 
 
 def check_overridden(report: RuleReport, result: Tensor | list[Tensor]) -> None:
@@ -62,18 +67,29 @@ def check_overridden(report: RuleReport, result: Tensor | list[Tensor]) -> None:
     Two things can be wrong. A rectifier was seen in the forward pass that the rule did not take over: another
     :func:`interpnet.engine.instrument` had the last word, say. Or the autograd graph holds one that no call showed:
     inside a custom function, or in an operator that the engine does not know. The :class:`ModelError` names it; the
-    maps would silently be plain gradients.
+    maps would silently be plain gradients. A rectifier that is scaled or shifted by hand is named in a
+    :class:`SiteWarning`.
     """
     if report.rectifier == "gradient":
         return
     results = [result] if isinstance(result, Tensor) else result
-    report.left = [node_name(node) for node in backward_nodes(results) if _escaped(node)]
+    nodes = list(backward_nodes(results))
+    report.left = [node_name(node) for node in nodes if _escaped(node)]
     missed = Counter(report.seen_calls) - Counter(report.overridden_calls)
     if report.left or missed:
         raise ModelError(
             f"{report.seen} rectifiers were seen and {report.overridden} put under the rule {report.rectifier!r}: "
             f"{[*missed, *report.left]} escaped it, and their maps would be plain gradients. "
             "Use rectifier='gradient', or write these activations with torch's own operators"
+        )
+    known = set(nodes)
+    doubts = dict.fromkeys(where for node, where in report.doubts if node in known)
+    if doubts:
+        warnings.warn(
+            f"{', '.join(doubts)}: rectifiers written by hand, scaled or shifted, keep their gradient under the rule "
+            f"{report.rectifier!r}. Use torch's own operators for them",
+            SiteWarning,
+            stacklevel=2,
         )
 
 

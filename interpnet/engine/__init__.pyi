@@ -29,6 +29,7 @@ from ._layout import slices_of as slices_of
 from ._operators import OPERATORS as OPERATORS
 from ._sites import Layers as Layers
 from ._sites import Site as Site
+from ._sites import SiteWarning as SiteWarning
 from ._sites import Trace as Trace
 from ._sites import channel_index as channel_index
 from ._sites import find_sites as find_sites

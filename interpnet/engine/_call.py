@@ -46,7 +46,7 @@ class Call:
     # The site's name, and the module whose code made the call.
     name: str
     module: str
-    # What a pointwise call without a site makes of a map: "bent" or "curved" for functions that have no name.
+    # What a pointwise call makes of a map: "hinged", "bent" or "curved" where that has no name; see curve_of().
     curve: str = ""
 
     def run(self) -> Any:

@@ -25,8 +25,9 @@ def curve_of(result: Result, start: Map | Result) -> str:
     """Return the operator that a result is as a function of ``start``: relu, leaky_relu, relu6, by_hand, or a word.
 
     ``"by_hand"`` are the smooth rectifiers: near 0 far to the left, and the identity far to the right. The words are
-    ``"known"`` for the values of an activation in it, ``"bent"`` and ``"curved"`` for functions without a name, with
-    and without kinks, and ``""`` for what is straight between -20 and 20 or makes something else of an activation.
+    ``"known"`` for the values of an activation in it, ``"hinged"`` for a rectifier that is scaled or shifted,
+    ``"bent"`` and ``"curved"`` for other functions with and without kinks, and ``""`` for what is straight between -20
+    and 20 or makes something else of an activation.
     """
     if result.done or not result.curved:
         return ""
@@ -86,6 +87,8 @@ def _named(result: Result, start: Map | Result, *, largest: bool) -> str:
     # What an activation is in needs no second one.
     if name or result.tamed:
         return name
+    if _hinged(y):
+        return "hinged"
     if result.bends:
         return "bent"
     return "curved"
@@ -116,6 +119,13 @@ def _same(a: Tensor, b: Tensor) -> bool:
 def _straight(y: Tensor) -> bool:
     slope = (y[-1] - y[0]) / (_AT[-1] - _AT[0])
     return bool(((y - y[_ZERO] - slope * _AT).abs() <= _CLOSE * (1 + y.abs().max())).all())
+
+
+def _hinged(y: Tensor) -> bool:
+    """Whether values are level on the left and rise on the right, and not only kept off zero by a small bound."""
+    level = abs(float(y[1] - y[0])) < _CLOSE * (1 + abs(float(y[0])))
+    rises = float(y[-1] - y[-2]) > _CLOSE
+    return level and rises and float((y - _AT.clamp(min=0)).abs().max()) > 0.01
 
 
 def _rectifier(y: Tensor) -> str:

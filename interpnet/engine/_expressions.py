@@ -75,7 +75,7 @@ class Result:
     @property
     def rectifies(self) -> bool:
         """Whether it is a rectifier written by hand."""
-        return self.curve not in {"", "known", "bent", "curved"}
+        return self.curve not in {"", "known", "hinged", "bent", "curved"}
 
 
 Expression = Map | Constant | Result

@@ -61,14 +61,17 @@ class Graph:
         # Tensors are kept while tracing, so that no two of them share an id.
         self._keep: list[Any] = []
         self._parts: set[int] = set()
+        # The last node that wrote into the memory of a tensor, maybe through a view of it.
+        self._written: dict[int, int] = {}
 
     def observe(self, call: Call, out: Any) -> None:
         outs = list(tensors_in((out,)))
-        if not outs:
+        # Zeros like a map have nothing of its values.
+        if not outs or call.operator.fills is not None:
             return
         tensors = call.tensors()
-        known = [(t, self._layouts[id(t)]) for t in tensors if id(t) in self._layouts]
-        inputs = [self._made[id(t)] for t in tensors if id(t) in self._made]
+        known = [(t, layout) for t in tensors if (layout := self._layout(t)) is not None]
+        inputs = self._makers(tensors)
         # Nothing of the images goes in and no site comes out: arithmetic of the network with its own numbers.
         if not known and call.kind is None:
             return
@@ -76,19 +79,38 @@ class Graph:
         node = Node(call, inputs, layout, tuple(outs[0].shape), isinstance(out, Tensor))
         node.curve = _curve(call, known)
         if isinstance(call.func, ByHand):
-            self._parts.update(self._made[id(t)] for t in call.func.parts() if id(t) in self._made)
+            self._parts.update(self._makers(call.func.parts()))
         if call.op in {"mul", "multiply"}:
             self._gate(node, tensors)
         before = next((self.nodes[i].family for i in inputs if self.nodes[i].family), "")
         node.family = str(call.kind) if node.weighted else before
         self._keep.append((call, out))
         self.nodes.append(node)
-        # What a view is written to, the tensor that it looks at holds too.
-        written = [o._base for o in outs if call.inplace and o._base is not None]  # noqa: SLF001
-        for o in [*outs, *written]:
-            self._made[id(o)] = len(self.nodes) - 1
         for o in outs:
+            self._made[id(o)] = len(self.nodes) - 1
             self._layouts[id(o)] = layout
+            if (call.inplace or "out" in call.kwargs) and _memory(o):
+                self._written[_memory(o)] = len(self.nodes) - 1
+
+    def _makers(self, tensors: Iterable[Tensor]) -> list[int]:
+        """Return the nodes that made the tensors, as far as they are known."""
+        return [node for t in tensors if (node := self._maker(t)) is not None]
+
+    def _maker(self, tensor: Tensor) -> int | None:
+        made = self._made.get(id(tensor))
+        written = self._written.get(_memory(tensor))
+        if written is None:
+            return made
+        # A part of the memory may be another one than what was written to.
+        if made is not None and tensor.numel() * tensor.element_size() < tensor.untyped_storage().nbytes():
+            return made
+        return max(made or 0, written)
+
+    def _layout(self, tensor: Tensor) -> Layout | None:
+        layout = self._layouts.get(id(tensor))
+        if layout is None and self._maker(tensor) is not None:
+            return Layout(None, why="it was written to in parts")
+        return layout
 
     def _gate(self, node: Node, tensors: Sequence[Tensor]) -> None:
         """Note which operand of a product is a gate."""
@@ -114,7 +136,7 @@ class Graph:
 
     def mark_output(self, results: Sequence[Tensor]) -> None:
         """Mark everything from the last operators with weights on: reading it would read the logits."""
-        ends = [self._made[id(t)] for t in results if id(t) in self._made]
+        ends = self._makers(results)
         if not ends:
             raise ModelError(
                 "the model's output was not made by an operator that the engine saw in this forward pass; "
@@ -125,7 +147,7 @@ class Graph:
 
     def mark_parts(self, results: Sequence[Tensor]) -> None:
         """Mark what only activations written by hand were made of, and take back what is no activation by itself."""
-        ends = [self._made[id(t)] for t in results if id(t) in self._made]
+        ends = self._makers(results)
         live = self._before(ends)
         for i in self._before(self._parts) - live:
             self.nodes[i].part = True
@@ -154,6 +176,13 @@ class Graph:
         return found
 
 
+def _memory(tensor: Tensor) -> int:
+    """Return where a tensor's memory begins, which its views share; 0 where it has none of its own."""
+    if tensor.layout is not torch.strided:
+        return 0
+    return tensor.untyped_storage().data_ptr()
+
+
 def _curve(call: Call, known: Sequence[tuple[Tensor, Layout]]) -> str:
     """Return how a call bends or curves its input; the larger of two maps is bent too, as is what a mask is put on."""
     maps = {id(t) for t, _ in known if t.is_floating_point()}
@@ -176,5 +205,5 @@ def doubts(graph: Graph) -> tuple[str, ...]:
     Smooth functions count where the network has no activation at all: others use them for much else.
     """
     none = not any(active_site(n) and not n.gate and not n.output and not n.part for n in graph.nodes)
-    found = [n for n in graph.nodes if n.curve == "bent" or (n.curve and none)]
+    found = [n for n in graph.nodes if n.curve in {"bent", "hinged"} or (n.curve and none)]
     return tuple(f"{n.call.op!r} in {n.call.module or 'the network itself'}" for n in found)

@@ -21,6 +21,7 @@ from interpnet.engine._curves import curve_of
 from interpnet.engine._expressions import Constant, Expression, Map, Result, starts
 from interpnet.engine._operators import Operator
 
+_ACTIVE = frozenset({"rectifier", "activation"})
 # Longer expressions are no activation of any network, and evaluating them goes one level down for each step.
 _DEEPEST = 24
 
@@ -67,6 +68,8 @@ class Expressions:
         kwargs: Mapping[str, Any],
     ) -> Result | Constant | None:
         """Return what a call of a pointwise operator is about to make, ``None`` where it has several maps or none."""
+        if kind in _ACTIVE and len(args) == 1:
+            return self._activation(func, row, args, kwargs)
         if row.fills is not None:
             return _filled(row, args, kwargs)
         # Slices move values; a mask picks them.
@@ -90,8 +93,27 @@ class Expressions:
         result = Result(func, row, given, named, root, overwrites(func, args, kwargs), depth + 1)
         if not _describe(result, kind):
             return None
-        if kind not in {"rectifier", "activation"} and not (row.copies or result.boolean or result.picked):
+        if kind not in _ACTIVE and not (row.copies or result.boolean or result.picked):
             _name(result)
+        return result
+
+    def _activation(
+        self, func: Callable[..., Any], row: Operator, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Result | None:
+        """Return what an activation makes of one tensor: what most calls are, so it is short."""
+        x = args[0]
+        known = self.of(x)
+        if known is None:
+            known = Map(ref(x), x.shape)
+            self._enter(x, known)
+        root = known.root
+        if root is None:
+            return None
+        named = {name: value for name, value in kwargs.items() if name != "inplace"}
+        result = Result(func, row, (known,), named, root, overwrites(func, args, kwargs), 1)
+        if isinstance(known, Result):
+            result.depth = known.depth + 1
+        result.curved = result.active = result.done = result.tamed = True
         return result
 
     def _arguments(self, values: tuple[Any, ...]) -> tuple[Map | None, int, dict[int, Expression]] | None:
@@ -165,14 +187,19 @@ class Expressions:
 
     def _enter(self, tensor: Tensor, expression: Expression, kept: Tensor | None = None) -> None:
         key = id(tensor)
-        known = self._known
+        alive = ref(tensor)
+        if kept is not None:
+            # Another entry may have the identity of the dead tensor by then. Most entries keep nothing and may wait for
+            # the end of the pass.
+            known = self._known
 
-        def gone(dead: ref[Tensor]) -> None:
-            entry = known.get(key)
-            if entry is not None and entry.tensor is dead:
-                del known[key]
+            def gone(dead: ref[Tensor]) -> None:
+                entry = known.get(key)
+                if entry is not None and entry.tensor is dead:
+                    del known[key]
 
-        self._known[key] = _Known(ref(tensor, gone), _version(tensor), expression, kept)
+            alive = ref(tensor, gone)
+        self._known[key] = _Known(alive, _version(tensor), expression, kept)
 
 
 def _version(tensor: Tensor) -> int:
@@ -231,7 +258,7 @@ def _describe(result: Result, kind: str | None) -> bool:
     result.bends = row.bends or boolean or any(p.bends for p in parts)
     result.curved = not linear or any(p.curved for p in parts)
     result.tamed = any(p.tamed or p.active for p in parts)
-    if kind in {"rectifier", "activation"}:
+    if kind in _ACTIVE:
         result.active = result.done = True
     elif linear and len(own) == 1 and parts:
         result.done = parts[0].done

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from interpnet.ablation import ablate
 from interpnet.attribution import attribute
-from interpnet.engine import Channel, Instrument, find_sites, instrument
-from interpnet.engine._sites import SiteWarning
+from interpnet.engine import Channel, Instrument, SiteWarning, find_sites, instrument
 from interpnet.errors import ModelError
 from interpnet.explanation import channel_signal
 from interpnet.scores import collect_scores
@@ -304,6 +303,26 @@ def test_what_is_not_recognised_is_said_beside_other_activations(name: str) -> N
 
     with pytest.warns(SiteWarning, match="activations written by hand that are not recognised"):
         assert len(find_sites(Mixed(F.relu).eval(), X).select("default")) == 2
+
+
+@pytest.mark.parametrize("rectifier", ["guided", "deconvnet", "gradient"])
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_a_rectifier_that_keeps_its_gradient_is_said(name: str, rectifier: str) -> None:
+    """Scaled or shifted rectifiers alone: an absolute value, say, has no rule."""
+
+    class Mixed(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            x = UNKNOWN[name](self.bn(self.conv1(x)))
+            return self.out(F.relu(self.fc(F.relu(self.conv2(x)).mean((2, 3)))))
+
+    net = Mixed(F.relu).eval()
+    said = name in {"doubled", "hard threshold", "clamp at a tenth", "assigned at one"} and rectifier != "gradient"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        channel_signal(net, X, Channel("relu", 1), rectifier=rectifier)
+    texts = [str(w.message) for w in caught if issubclass(w.category, SiteWarning)]
+    assert len(texts) == said
+    assert all(f"scaled or shifted, keep their gradient under the rule {rectifier!r}" in text for text in texts)
 
 
 def standardised(x: Tensor) -> Tensor:
