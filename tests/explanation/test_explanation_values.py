@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from helpers.networks import Branches
 from torch import Tensor, nn
 
 from interpnet.engine import Channel, ChannelIndex, Site, find_sites
+from interpnet.errors import DataError, InterpNetError, ModelError
 from interpnet.explanation import (
     Unit,
     average_visualization,
@@ -23,6 +25,7 @@ from interpnet.explanation import (
     channel_signal,
     combine,
     explain,
+    normalise,
 )
 from interpnet.explanation._patches import window
 from interpnet.interpretation import Interpretation
@@ -401,3 +404,77 @@ def test_averages_of_channels_on_the_last_axis() -> None:
     for index, (colour, row) in places.items():
         assert found[Channel("relu", index)].crops[0, colour].tolist() == [row]
     assert found[Channel("relu", 1)].crops[:, 0].tolist() == [[[0.0, 2.0]], [[0.0, 1.0]]]
+
+
+class Hidden(torch.autograd.Function):
+    """A rectifier that the engine cannot see."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x > 0)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx: Any, *signals: Tensor) -> Tensor:
+        (on,) = ctx.saved_tensors
+        return signals[0] * on
+
+
+@pytest.mark.parametrize("rectifier", ["guided", "deconvnet"])
+def test_a_rectifier_that_escapes_the_rule_is_refused_by_everything_that_shows_signals(rectifier: str) -> None:
+    class Net(TwoLayers):
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.relu(self.second(Hidden.apply(self.first(x))))
+            return self.out(x.mean((2, 3)))
+
+    model = Net().eval()
+    start = Channel("relu", 0)
+    found = Interpretation(ChannelIndex((("relu", 2),)), np.ones((2, 2)), ("a", "b"))
+    for show in (
+        lambda: channel_signal(model, PIXELS, start, rectifier=rectifier),
+        lambda: channel_heatmap(model, PIXELS, start, rectifier=rectifier),
+        lambda: explain(model, PIXELS, found, rectifier=rectifier),
+    ):
+        with pytest.raises(ModelError, match=r"\['Hidden'\] escaped it, and their maps would be plain gradients"):
+            show()
+    torch.testing.assert_close(channel_heatmap(model, PIXELS, start, rectifier="gradient"), PIXELS[:, 0])
+    assert explain(model, PIXELS, found, rectifier="gradient").signals.abs().sum() > 0
+
+
+def test_wrong_words_are_refused_before_the_network_runs() -> None:
+    model = TwoLayers().eval()
+    ran: list[int] = []
+    model.register_forward_hook(lambda *_: ran.append(1))
+    found = Interpretation(LAYERS, np.ones((2, 4)), ("a", "b"))
+    for options, message in (
+        ({"combination": "sum"}, "combination is 'sum'; expected 'max' or 'mean' or 'response'"),
+        ({"k": 0}, "k is 0; expected a whole number of at least 1"),
+    ):
+        with pytest.raises(InterpNetError, match=message):
+            explain(model, PIXELS, found, **options)
+    assert ran == []
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 0, 3), (2, 3, 0), (2, 2, 0, 0)])
+def test_maps_without_positions_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match=r"expected \(..., 2 axes of positions\), none empty"):
+        normalise(torch.zeros(shape))
+    assert normalise(torch.zeros(0, 2, 3)).shape == (0, 2, 3)
+
+
+def test_defaults_of_average_visualizations() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+    net[0].weight.data = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
+    images = torch.rand(110, 1, 2, 2) + 0.1
+    data = [(image, 0) for image in images]
+    table = collect_scores(net, [(images, torch.zeros(110, dtype=torch.long))], normalisation="none", progress=False)
+    found = average_visualization(net, data, table, Channel("1", 0), progress=False)
+    assert (found.count, len(found.crops)) == (100, 9)
+    for keep, count in ((0, 0), (120, 100)):
+        some = average_visualization(net, data, table, Channel("1", 0), keep=keep, progress=False)
+        assert len(some.crops) == count
+    with pytest.raises(InterpNetError, match="keep is -1; expected a whole number of at least 0"):
+        average_visualization(net, data, table, Channel("1", 0), keep=-1)
+    # A table that does not know the images' shape has grey of one colour for a silent channel.
+    plain = replace(table, info={})
+    assert average_visualization(net, data, plain, Channel("1", 1), progress=False).mean.shape == (1, 1, 1)
