@@ -21,6 +21,7 @@ from ._finite import predicted as predicted
 from ._forward import ONE_OUTPUT as ONE_OUTPUT
 from ._forward import Output as Output
 from ._forward import RunError as RunError
+from ._forward import check_dense as check_dense
 from ._forward import check_images as check_images
 from ._forward import forward as forward
 from ._forward import forward_logits as forward_logits

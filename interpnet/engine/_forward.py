@@ -144,6 +144,14 @@ def _runs(model: nn.Module, images: Tensor) -> bool:
     return True
 
 
+def check_dense(values: object, name: str, axes: str) -> None:
+    """Raise :class:`DataError` unless ``values`` is a dense tensor with values; ``axes`` says which for the message."""
+    if not isinstance(values, Tensor):
+        raise DataError(f"{name}: a {type(values).__name__} came; expected a tensor ({axes})")
+    if values.layout != torch.strided or values.is_nested or values.is_meta:
+        raise DataError(f"{name}: a tensor of {values.layout} on {values.device} came; expected a dense one ({axes})")
+
+
 def check_images(images: Tensor) -> Tensor:
     """Return ``images`` if they are a floating-point batch (B, C, ...), else raise :class:`DataError`."""
     if not isinstance(images, Tensor):

@@ -10,8 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from interpnet.engine import check_dense
 from interpnet.errors import InterpNetError
-from interpnet.evaluate._checks import check_dense, described
+from interpnet.evaluate._checks import described
 from interpnet.support.checks import check_kinds, is_whole, listed, whole_number
 
 

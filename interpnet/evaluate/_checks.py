@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from interpnet.engine import widest
+from interpnet.engine import check_dense, widest
 from interpnet.errors import DataError
 from interpnet.support.checks import one_of
 
@@ -49,14 +49,6 @@ def check_made(maps: object, images: Tensor, what: str) -> None:
     """Raise :class:`DataError` unless a user's function returned maps (B, H, W); ``what`` says which, around ``{}``."""
     if not isinstance(maps, Tensor) or maps.dim() != 3 or maps.shape[0] != images.shape[0]:
         raise DataError(f"{what.format(described(maps))}; expected maps (B={images.shape[0]}, H, W)")
-
-
-def check_dense(values: object, name: str, axes: str) -> None:
-    """Raise :class:`DataError` unless a dense tensor with values came."""
-    if not isinstance(values, Tensor):
-        raise DataError(f"{name}: {described(values)} came; expected a tensor ({axes})")
-    if values.layout != torch.strided or values.is_nested or values.is_meta:
-        raise DataError(f"{name}: a tensor of {values.layout} on {values.device} came; expected a dense one ({axes})")
 
 
 def checked_maps(

@@ -14,7 +14,7 @@ from interpnet.evaluate._checks import check_made, checked_maps
 from interpnet.evaluate._score import Score, measure
 from interpnet.evaluate._similarity import check_window, correlated, ssim, standard_ranks
 from interpnet.explanation import normalise
-from interpnet.support.checks import check_kinds
+from interpnet.support.checks import check_kinds, shown
 
 _WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
@@ -125,7 +125,10 @@ def _explained(
         raise InterpNetError("a function that makes the maps came without model, images or classes; pass all three")
     model = unwrap(model)
     images = check_images(images)
-    asked = torch.as_tensor(classes)
+    try:
+        asked = torch.as_tensor(classes)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InterpNetError(f"classes: {shown(classes)} came; expected class numbers (K,) or (B, K)") from error
     if asked.dim() == 1:
         asked = asked.expand(images.shape[0], -1)
     if asked.dim() != 2 or asked.shape[0] != images.shape[0] or asked.dtype not in _WHOLE:

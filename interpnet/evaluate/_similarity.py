@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interpnet.engine import widest
+from interpnet.engine import check_dense, widest
 from interpnet.errors import DataError, InterpNetError
-from interpnet.evaluate._checks import check_dense, checked_maps
+from interpnet.evaluate._checks import checked_maps
 from interpnet.explanation import normalise
 from interpnet.support.checks import check_kinds, is_whole
 

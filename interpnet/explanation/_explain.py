@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Channel, Output, Trace, beside, check_logits, find_sites
+from interpnet.engine import Channel, Output, Trace, beside, check_dense, check_logits, find_sites
 from interpnet.errors import InterpNetError
 from interpnet.explanation._heatmap import normalise, reduce_colours, spatial_axes
 from interpnet.explanation._signals import Options, SignalRun
@@ -143,6 +143,7 @@ def combine(heatmaps: Tensor, responses: Tensor, combination: str = "max") -> Te
     [[[[1.0, 0.5]]], [[[0.5, 0.25]]], [[[0.75, 0.125]]]]
     """
     check_kinds(combine, locals())
+    check_dense(heatmaps, "heatmaps", "B, k, H, W")
     if heatmaps.dim() < 3 or responses.shape != heatmaps.shape[:2]:
         raise InterpNetError(
             f"heatmaps have shape {tuple(heatmaps.shape)} and responses {tuple(responses.shape)}; expected "

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence, Set
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Channel, Output, Trace, beside, check_images, find_sites
+from interpnet.engine import Channel, Output, Trace, beside, check_dense, check_images, find_sites
 from interpnet.errors import DataError, InterpNetError
 from interpnet.explanation._signals import Options, Signals, backpropagate
 from interpnet.explanation._starts import OUTPUT, Picks, Start, Unit, sites_in
@@ -40,6 +40,7 @@ def reduce_colours(signal: Tensor, reduction: str = "abs", *, axes: int = 2) -> 
     tensor([[3.]])
     """
     check_kinds(reduce_colours, locals())
+    check_dense(signal, "signal", "..., C, H, W")
     one_of(reduction, "reduction", REDUCTIONS)
     axes = whole_number(axes, "axes", least=1)
     if signal.dim() <= axes:
@@ -60,6 +61,7 @@ def normalise(maps: Tensor, *, axes: int = 2) -> Tensor:
             [0.5000, 0.0000]])
     """
     check_kinds(normalise, locals())
+    check_dense(maps, "maps", "..., H, W")
     places = tuple(range(-whole_number(axes, "axes", least=1), 0))
     if maps.dim() < axes or 0 in maps.shape[-axes:]:
         raise DataError(f"maps: shape {tuple(maps.shape)} came; expected (..., {axes} axes of positions), none empty")

@@ -10,7 +10,7 @@ import numpy as np
 from interpnet.errors import DataError
 from interpnet.pictures._filters import Filters, filter_tiles
 from interpnet.plotting import Picture, render, tile
-from interpnet.support.checks import check_kinds, optional, real_array, whole_number
+from interpnet.support.checks import check_kinds, instance_of, optional, real_array, whole_number
 from interpnet.support.types import Int64
 
 _GAP = 140  # grey between maps: visible on a white page and on a dark one
@@ -109,6 +109,8 @@ def picture_plane(
         raise DataError("points hold NaN or infinity; expected finite places in the plane")
     if at.shape != (len(pictures), 2) or not len(pictures):
         raise DataError(f"{len(pictures)} pictures and points of shape {at.shape} came; expected (N, 2), N at least 1")
+    for one in pictures:
+        instance_of(one, "a picture", np.ndarray, error=DataError)
     if max(max(p.shape[:2]) for p in pictures) > thumb:
         raise DataError(f"a picture is larger than its cell of thumb={thumb} pixels; shrink it first")
     # With half of the cells free, images lie near their points and gaps between groups can be seen.

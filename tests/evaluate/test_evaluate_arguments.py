@@ -1,0 +1,161 @@
+"""Measures refuse arguments of the wrong kind in one clear line."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+from helpers.wrong_kinds import (
+    BASELINE,
+    CHOICE,
+    CONSTANT,
+    COUNT,
+    FLAG,
+    FOUND,
+    FUNCTION,
+    HEATMAPS,
+    IMAGES,
+    INTERPRETATION,
+    MAP,
+    MAPS,
+    MASK,
+    MASKS,
+    MODEL,
+    NAN,
+    NET,
+    NUMBER,
+    SEED,
+    TARGET,
+    TRACE,
+    Case,
+    X,
+    Y,
+    check_refused,
+    network,
+)
+
+from interpnet import evaluate
+
+FUNCTIONS: dict[str, Case] = {
+    "evaluate.checkerboard": (
+        evaluate.checkerboard,
+        {"maps": HEATMAPS, "stride": 2},
+        {"maps": MAP, "stride": [*COUNT, (2, 2, 2), (2, "2"), 10**9], "width": [*NUMBER, 0, 2]},
+    ),
+    "evaluate.class_sensitivity": (
+        evaluate.class_sensitivity,
+        {"maps": lambda m, x, c: x.abs().sum(1), "model": NET, "images": X, "classes": [0, 1], "window": 3},
+        {
+            "maps": [None, 5, "x", lambda *a: 5],
+            "model": MODEL,
+            "images": IMAGES,
+            "absolute": FLAG,
+            "constant": CONSTANT,
+            "classes": [None, 5, "x", [0], [0.5, 1], [True, False], [0, 0]],
+            "window": [*COUNT, 2, 99],
+        },
+    ),
+    "evaluate.context_swap": (
+        evaluate.context_swap,
+        {"model": NET, "images": X, "interpretation": FOUND, "partners": 1, "classes": Y},
+        {
+            "model": MODEL,
+            "images": IMAGES,
+            "interpretation": INTERPRETATION,
+            "output": FUNCTION,
+            "trace": TRACE,
+            "classes": [5, "x", Y + 0.5, Y > 0, Y[:3], Y + 9, Y - 1, Y * 0],
+            "partners": [*COUNT, 10**9],
+            "middle": [5, "x", torch.ones(8, 8), torch.zeros(8, 8) > 0],
+            "seed": [*SEED, -1],
+            "max_batch": COUNT,
+        },
+    ),
+    "evaluate.swapped_context": (
+        evaluate.swapped_context,
+        {"images": X, "classes": Y},
+        {
+            "images": IMAGES,
+            "classes": [None, 5, "x", Y + 0.5, Y > 0, Y[:3], Y * 0],
+            "middle": [5, "x", torch.ones(8, 8)],
+            "partners": [*COUNT, 10**9],
+            "seed": [*SEED, -1],
+        },
+    ),
+    "evaluate.iou_auc": (
+        evaluate.iou_auc,
+        {"heatmaps": HEATMAPS, "masks": MASKS},
+        {
+            "heatmaps": MAPS,
+            "masks": MASK,
+            "constant": CONSTANT,
+            "thresholds": [0, 1, True, 2.5, "x", None, [], [0.5], [-1, 1], [NAN, 1], [1, 0], ["a", "b"], 10**9, 10**12],
+        },
+    ),
+    "evaluate.pointing_game": (
+        evaluate.pointing_game,
+        {"heatmaps": HEATMAPS, "masks": MASKS},
+        {"heatmaps": MAPS, "masks": MASK, "tolerance": [*NUMBER, -1], "constant": CONSTANT},
+    ),
+    "evaluate.spearman": (
+        evaluate.spearman,
+        {"a": HEATMAPS, "b": HEATMAPS},
+        {"a": [*MAP, HEATMAPS[:5]], "b": [*MAP, HEATMAPS[:5]]},
+    ),
+    "evaluate.ssim": (
+        evaluate.ssim,
+        {"a": HEATMAPS, "b": HEATMAPS, "window": 3},
+        {"a": [*MAP, HEATMAPS[:5]], "b": [*MAP, HEATMAPS[:5]], "window": [*COUNT, 2, 99]},
+    ),
+    "evaluate.parameter_randomisation": (
+        lambda **options: evaluate.parameter_randomisation(**{"model": network(), **options}),
+        {"images": X, "explain": lambda m, x: x.abs().sum(1), "window": 3},
+        {
+            "model": MODEL,
+            "images": IMAGES,
+            "explain": [None, 5, "x", lambda m, x: None, lambda m, x: x],
+            "stages": [0, True, 2.5, "3", 10**9],
+            "how": CHOICE,
+            "seed": SEED,
+            "window": [*COUNT, 2, 99],
+            "max_batch": COUNT,
+            "constant": CONSTANT,
+        },
+    ),
+}
+for name in ("deletion", "insertion"):
+    FUNCTIONS[f"evaluate.{name}"] = (
+        getattr(evaluate, name),
+        {"model": NET, "images": X, "heatmaps": HEATMAPS, "steps": 2},
+        {
+            "model": MODEL,
+            "images": IMAGES,
+            "heatmaps": MAPS,
+            "target": TARGET,
+            "steps": COUNT,
+            "baseline": BASELINE,
+            "score": CHOICE,
+            "controls": ["random", 5, None, ["nonsense"], [5]],
+            "max_batch": COUNT,
+            "seed": SEED,
+            "output": FUNCTION,
+            "constant": CONSTANT,
+        },
+    )
+
+
+def test_every_measure_is_in_the_table() -> None:
+    functions = {name for name in evaluate.__all__ if inspect.isfunction(getattr(evaluate, name))}
+    assert {f"evaluate.{name}" for name in functions - {"measures"}} <= set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_wrong_arguments_are_one_line(name: str) -> None:
+    check_refused(FUNCTIONS[name])
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if not name.endswith((".load", ".save", "load_model"))])
+def test_good_arguments_are_good(name: str) -> None:
+    function, good, _ = FUNCTIONS[name]
+    function(**good)

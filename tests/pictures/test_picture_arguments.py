@@ -1,0 +1,184 @@
+"""Pictures and figures refuse arguments of the wrong kind in one clear line."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+from helpers.wrong_kinds import (
+    ARRAY,
+    BATCHES,
+    CHANNEL,
+    CHOICE,
+    COUNT,
+    FILTERS,
+    FLAG,
+    FOUND,
+    FROM_ZERO,
+    FUNCTION,
+    HEATMAPS,
+    IMAGES,
+    LOADER,
+    MAYBE_COUNT,
+    MODEL,
+    NAN,
+    NET,
+    NUMBER,
+    PICTURE,
+    RUN,
+    SEED,
+    STUDY,
+    TEXT,
+    TRACE,
+    TWELVE,
+    VECTORS,
+    Case,
+    X,
+    check_refused,
+)
+
+import interpnet as ip
+from interpnet import pictures
+from interpnet.plotting import enlarge, plot_class_recall, plot_layer_relevance, render, tile
+
+FUNCTIONS: dict[str, Case] = {
+    "pictures.activation_maps": (
+        pictures.activation_maps,
+        {"model": NET, "images": X, "layer": "1"},
+        {"model": MODEL, "images": IMAGES, "layer": [*TEXT, "zz", ["1"]], "output": FUNCTION, "trace": TRACE},
+    ),
+    "pictures.embed": (
+        pictures.embed,
+        {"model": NET, "loader": BATCHES, "progress": False},
+        {"model": MODEL, "loader": LOADER, "layer": [5, [], True, "zz"], "total": [-1, 2.5, "3"], **RUN},
+    ),
+    "pictures.filters": (
+        pictures.filters,
+        {"model": NET, "images": X},
+        {"model": MODEL, "images": IMAGES, "layers": [5, [5], "nothing", b"x"]},
+    ),
+    "pictures.filter_sheet": (
+        pictures.filter_sheet,
+        {"found": FILTERS},
+        {"found": [None, 5, "x"], "most": COUNT, "planes": COUNT},
+    ),
+    "pictures.filter_tiles": (pictures.filter_tiles, {"found": FILTERS}, {"found": [None, 5, "x"]}),
+    "pictures.last_site": (pictures.last_site, {"trace": ip.find_sites(NET, X)}, {"trace": [None, *TRACE]}),
+    "pictures.map_sheet": (
+        pictures.map_sheet,
+        {"maps": VECTORS[None]},
+        {"maps": [None, 5, "x", [], VECTORS[None] * NAN, {}], "most": COUNT, "size": COUNT, "columns": MAYBE_COUNT},
+    ),
+    "pictures.maximise": (
+        pictures.maximise,
+        {"model": NET, "targets": [CHANNEL], "shape": (3, 8, 8), "steps": 1},
+        {
+            "model": MODEL,
+            "targets": [None, 5, "x", [5.5], ["zz"], [True], [99], [ip.Channel("zz", 0)]],
+            "shape": [None, 5, "x", [], (3, 0, 8), (3, 8.5, 8), ("3", 8, 8)],
+            "mean": ["a", [], True, NAN, [1, 2]],
+            "std": ["a", [], True, NAN, 0, -1],
+            "steps": COUNT,
+            "step": [*NUMBER, 0],
+            "jitter": [-1, True, 2.5, "3"],
+            "blur": [-1, True, "3", NAN],
+            "l2": [*NUMBER, -1],
+            "seed": SEED,
+            "max_batch": COUNT,
+            "output": FUNCTION,
+            "trace": TRACE,
+            "progress": FLAG,
+        },
+    ),
+    "pictures.nearest_images": (
+        pictures.nearest_images,
+        {"vectors": VECTORS, "k": 2},
+        {"vectors": ARRAY, "queries": [5.5, "x", [0.5], [99], [True]], "k": [*COUNT, 10**9]},
+    ),
+    "pictures.picture_plane": (
+        pictures.picture_plane,
+        {"points": VECTORS[:, :2], "pictures": [PICTURE] * 12},
+        {
+            "points": ARRAY,
+            "pictures": [None, 5, "x", [], [5] * 12],
+            "thumb": COUNT,
+            "background": [-1, 256, True, 2.5, "3"],
+        },
+    ),
+    "pictures.plot_activation_maps": (
+        pictures.plot_activation_maps,
+        {"maps": VECTORS[None], "layer": "1"},
+        {"maps": [None, 5, "x", [], VECTORS[None] * NAN], "layer": TEXT, "image": [5, "x"], "most": COUNT},
+    ),
+    "pictures.plot_embedding": (
+        pictures.plot_embedding,
+        {"points": VECTORS[:, :2], "labels": TWELVE, "classes": ["a", "b", "c"]},
+        {
+            "points": ARRAY,
+            "labels": [None, 5, "x", TWELVE[:3], TWELVE + 9, TWELVE + 0.5, TWELVE > 0],
+            "classes": [None, 5, [], ["a"], [1, 2, 3]],
+            "predictions": [5, "x", TWELVE[:3], TWELVE + 9, TWELVE + 0.5],
+        },
+    ),
+    "pictures.plot_filters": (
+        pictures.plot_filters,
+        {"found": FILTERS},
+        {"found": [None, 5], "most": COUNT, "planes": COUNT},
+    ),
+    "pictures.plot_pictures": (
+        pictures.plot_pictures,
+        {"pictures": [np.zeros((3, 8, 8))], "titles": ["a"]},
+        {"pictures": [None, 5, "x", [], [5]], "titles": [None, 5, ["a", "b"], [5]], "columns": COUNT, "heading": TEXT},
+    ),
+    "pictures.tsne": (
+        pictures.tsne,
+        {"vectors": VECTORS},
+        {"vectors": ARRAY, "perplexity": [0, True, "3", NAN, 10**9], "seed": [*SEED, -1]},
+    ),
+    "enlarge": (enlarge, {"image": X[0]}, {"image": [None, 5, "x", [], {}], "size": COUNT}),
+    "render": (
+        render,
+        {"heatmap": HEATMAPS[0]},
+        {
+            "heatmap": [None, 5, "x", [], X, HEATMAPS[0] * NAN, HEATMAPS[0].to("meta")],
+            "image": [5, "x"],
+            "size": COUNT,
+            "cmap": CHOICE,
+            "vmin": ["1", NAN, True, [1]],
+            "vmax": ["1", NAN, True, [1]],
+        },
+    ),
+    "tile": (
+        tile,
+        {"pictures": [PICTURE], "columns": 1},
+        {"pictures": [None, 5, "x", [], [5]], "columns": COUNT, "pad": FROM_ZERO, "background": [-1, 256, True, 2.5]},
+    ),
+    "plot_class_recall": (plot_class_recall, {"result": STUDY}, {"result": [None, 5, "x", {}], "most": COUNT}),
+    "plot_layer_relevance": (
+        plot_layer_relevance,
+        {"shares": FOUND.layer_relevance(), "layers": FOUND.channels.layers, "classes": FOUND.classes},
+        {
+            "shares": [None, 5, "x", [], FOUND.layer_relevance() * NAN],
+            "layers": [None, 5, [], [1]],
+            "classes": [None, 5, [], [1, 2, 3]],
+            "expected": [5, "x", [], [NAN]],
+        },
+    ),
+}
+
+
+def test_every_picture_is_in_the_table() -> None:
+    functions = {name for name in pictures.__all__ if inspect.isfunction(getattr(pictures, name))}
+    assert {f"pictures.{name}" for name in functions} <= set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_wrong_arguments_are_one_line(name: str) -> None:
+    check_refused(FUNCTIONS[name])
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if not name.endswith((".load", ".save", "load_model"))])
+def test_good_arguments_are_good(name: str) -> None:
+    function, good, _ = FUNCTIONS[name]
+    function(**good)
