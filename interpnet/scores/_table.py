@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.engine import ChannelIndex
-from interpnet.errors import DataError, RunFolderError
+from interpnet.errors import DataError, InterpNetError, RunFolderError
 from interpnet.gram import Gram
 from interpnet.scores._files import Progress, ScoreFiles, row_types
 from interpnet.support.checks import check_kinds, one_of, whole_number, whole_numbers
@@ -152,8 +152,13 @@ def _open(files: ScoreFiles, state: Mapping[str, Any]) -> ScoreTable:
     except DAMAGED as error:
         raise RunFolderError(f"{str(files.folder)!r} cannot be opened ({error}); collect again") from error
     X, labels, predictions, indices = arrays
-    channels = ChannelIndex.from_json(state["channels"])
-    return ScoreTable(X, labels, predictions, channels, indices, state["n_classes"], state["info"])
+    try:
+        channels = ChannelIndex.from_json(state["channels"])
+        return ScoreTable(X, labels, predictions, channels, indices, state["n_classes"], state["info"])
+    except InterpNetError as error:
+        raise RunFolderError(
+            f"{str(files.folder)!r} cannot be used ({error}); delete the folder and collect again"
+        ) from error
 
 
 class ScoreWriter:
