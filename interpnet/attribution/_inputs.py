@@ -9,7 +9,7 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Output, beside, check_images, check_logits, forward_logits
+from interpnet.engine import Output, beside, check_images, check_logits, finite_images, forward_logits
 from interpnet.errors import DataError, InterpNetError
 from interpnet.support.checks import is_number, number
 
@@ -29,8 +29,7 @@ def usable_images(model: nn.Module, images: Tensor) -> Tensor:
             f"images: dtype {images.dtype} came and the model's weights are torch.{wanted}; "
             f"pass images.to(torch.{wanted})"
         )
-    if not bool(torch.isfinite(images).all()):
-        raise DataError("images hold NaN or infinity; expected finite pixels")
+    finite_images(images)
     # A copy: the model may work in place, and the caller's images must stay as they are.
     return beside(model, images).detach().clone()
 

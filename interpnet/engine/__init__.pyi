@@ -23,6 +23,7 @@ from ._forward import Output as Output
 from ._forward import RunError as RunError
 from ._forward import check_dense as check_dense
 from ._forward import check_images as check_images
+from ._forward import finite_images as finite_images
 from ._forward import forward as forward
 from ._forward import forward_logits as forward_logits
 from ._forward import logits_of as logits_of

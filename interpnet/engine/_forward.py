@@ -172,6 +172,21 @@ def check_images(images: Tensor) -> Tensor:
     return images
 
 
+def finite_images(images: Tensor) -> Tensor:
+    """Return ``images`` if they are a batch, see :func:`check_images`, of finite pixels, else raise :class:`DataError`.
+
+    Examples
+    --------
+    >>> finite_images(torch.zeros(2, 1, 4)).shape
+    torch.Size([2, 1, 4])
+    """
+    bad = (~torch.isfinite(check_images(images))).flatten(1).any(1)
+    if bool(bad.any()):
+        first = int(bad.nonzero()[0, 0])
+        raise DataError(f"images hold NaN or infinity (image {first} of the batch); expected finite pixels")
+    return images
+
+
 def logits_of(result: Any, batch: int, output: Output | None) -> Tensor:
     """Return the (B, classes) logits in what a model returned, half precision as float32.
 

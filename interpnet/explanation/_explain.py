@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Channel, Output, Trace, beside, check_dense, check_logits, find_sites
+from interpnet.engine import Channel, Output, Trace, beside, check_dense, check_logits, find_sites, finite_images
 from interpnet.errors import InterpNetError
 from interpnet.explanation._heatmap import normalise, reduce_colours, spatial_axes
 from interpnet.explanation._signals import Options, SignalRun
@@ -89,7 +89,7 @@ def explain(
     """
     check_kinds(explain, locals())
     axes = spatial_axes(images)
-    images = beside(model, images)
+    images = beside(model, finite_images(images))
     whole_number(k, "k", least=1)
     # More than there are would be rows of zeros; the default is never refused.
     whole_number(k, "k", most=max(3, len(interpretation.channels)))

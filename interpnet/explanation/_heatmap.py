@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence, Set
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Channel, Output, Trace, beside, check_dense, check_images, find_sites
+from interpnet.engine import Channel, Output, Trace, beside, check_dense, check_images, find_sites, finite_images
 from interpnet.errors import DataError, InterpNetError
 from interpnet.explanation._signals import Options, Signals, backpropagate
 from interpnet.explanation._starts import OUTPUT, Picks, Start, Unit, sites_in
@@ -91,7 +91,7 @@ def channel_signal(
     The parameters are as in :func:`channel_heatmap`; ``channels`` may also hold a list of starts for every image.
     """
     check_kinds(channel_signal, locals())
-    images = beside(model, check_images(images))
+    images = beside(model, finite_images(images))
     picks = _picks(channels, len(images))
     trace = trace or find_sites(model, images, output=output)
     for name in sorted(sites_in(picks) - {OUTPUT}):

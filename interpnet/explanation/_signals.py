@@ -28,7 +28,7 @@ from interpnet.engine import (
     stoppable,
     unwrap,
 )
-from interpnet.errors import LayerError
+from interpnet.errors import DataError, LayerError
 from interpnet.explanation._starts import OUTPUT, SEEDS, Picks, deepest_first, seeds_of, sites_in
 from interpnet.support.checks import one_of
 
@@ -153,6 +153,13 @@ class SignalRun:
             if gradient is not None:  # None: no start depends on the images
                 images = list(now)
                 signals[images, list(now.values())] = gradient[images]
+        bad = (~torch.isfinite(signals)).flatten(1).any(1)
+        if bool(bad.any()):
+            first = int(bad.nonzero()[0, 0])
+            raise DataError(
+                f"the signal of image {first} of the batch is NaN or infinite; look at that image, and at weights that "
+                "overflow"
+            )
         return Signals(signals, logits, done.report)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -10,13 +11,14 @@ from interpnet.engine import (
     Output,
     Trace,
     beside,
-    check_images,
     evaluating,
     find_sites,
+    finite_images,
     forward,
     instrument,
     unwrap,
 )
+from interpnet.errors import DataError
 from interpnet.support.checks import check_kinds
 from interpnet.support.types import Float32
 
@@ -27,8 +29,8 @@ def activation_maps(
     """Return the activation maps of one site, for images (B, C, H, W) as the model wants them.
 
     ``layer`` is a site's name, as `interpnet layers MODEL` prints it; an unknown one, or one whose channels are not
-    known, is a LayerError. ``output`` takes what the model returns and gives logits (B, classes); a ``trace`` made
-    before saves a forward pass.
+    known, is a LayerError. NaN or infinite pixels or activations are a DataError. ``output`` takes what the model
+    returns and gives logits (B, classes); a ``trace`` made before saves a forward pass.
 
     Returns
     -------
@@ -45,7 +47,7 @@ def activation_maps(
     """
     check_kinds(activation_maps, locals())
     model = unwrap(model)
-    images = beside(model, check_images(images))
+    images = beside(model, finite_images(images))
     trace = trace or find_sites(model, images, output=output)
     site = trace.usable(layer)
     axis = site.axis or 1
@@ -57,4 +59,6 @@ def activation_maps(
 
     with evaluating(model), torch.inference_mode(), instrument(model, Instrument(reads={site.name: read})):
         forward(model, images)
+    if not np.isfinite(kept[0]).all():
+        raise DataError(f"layer {layer!r} has NaN or infinite activations; look at weights that overflow")
     return kept[0]

@@ -19,6 +19,7 @@ from interpnet.explanation import (
     reduce_colours,
 )
 from interpnet.interpretation import interpret
+from interpnet.pictures import activation_maps
 from interpnet.scores import collect_scores
 
 # Colours and spatial axes; an axis of one position, and sides of different length.
@@ -187,3 +188,31 @@ def test_receptive_fields_are_followed_along_three_axes() -> None:
         (3, -2.0, 2.0, 2.0),
         (4, -2.0, 2.0, 2.0),
     ]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("shape", [(2, 33), (3, 12, 9), (1, 6, 7, 8)], ids=str)
+def test_images_that_are_not_finite_are_refused_by_number(shape: tuple[int, ...], bad: float) -> None:
+    net = network(shape)
+    x = batch(shape, 4)
+    found = interpret(collect_scores(net, [(x, torch.arange(4) % 3)], progress=False), mu=1.0)
+    x[2].view(-1)[3] = bad
+    uses = [
+        lambda: channel_signal(net, x, Channel("2", 1)),
+        lambda: channel_heatmap(net, x, Channel("2", 1)),
+        lambda: explain(net, x, found),
+        lambda: activation_maps(net, x, "2"),
+    ]
+    for use in uses:
+        with pytest.raises(DataError, match=r"images hold NaN or infinity \(image 2 of the batch\)"):
+            use()
+
+
+def test_a_signal_or_a_map_that_overflows_is_refused() -> None:
+    net = network((1, 5, 5))
+    net[3].weight.data.fill_(1e38)
+    x = batch((1, 5, 5), 2) + 0.5
+    with pytest.raises(DataError, match=r"signal of image \d of the batch is NaN or infinite"):
+        channel_signal(net, x, Channel("4", 1))
+    with pytest.raises(DataError, match="layer '4' has NaN or infinite activations"):
+        activation_maps(net, x, "4", trace=find_sites(net, torch.zeros_like(x)))
