@@ -20,6 +20,9 @@ from interpnet.support.checks import check_kinds, instance_of, real_array, whole
 from interpnet.support.io import atomic_path, npz_path, read_arrays
 from interpnet.support.types import Float64
 
+# Written into every file; another format would need another reader.
+_FORMAT = "interpnet-gram-1"
+
 
 @dataclass(frozen=True, eq=False)
 class Gram:
@@ -183,15 +186,15 @@ class Gram:
             object.__setattr__(self, "is_definite", True)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an ``.npz`` file atomically (arrays ``G``, ``B``, ``yy``, ``n``; nothing pickled)."""
+        """Write an ``.npz`` file atomically (``format``, ``G``, ``B``, ``yy``, ``n``; nothing pickled)."""
         with atomic_path(npz_path(path)) as tmp:
             # Not compressed: float64 sums hardly shrink, and m can be ten thousand.
-            np.savez(tmp, G=self.G, B=self.B, yy=self.yy, n=np.int64(self.n))
+            np.savez(tmp, format=np.array(_FORMAT), G=self.G, B=self.B, yy=self.yy, n=np.int64(self.n))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Gram:
         """Read what :meth:`save` wrote; a missing, damaged or foreign file is a RunFolderError."""
-        with read_arrays(path, ("G", "B", "yy", "n"), "Gram") as data:
+        with read_arrays(path, ("G", "B", "yy", "n"), "Gram", file_format=_FORMAT) as data:
             return cls(data["G"], data["B"], data["yy"], int(data["n"]))
 
 

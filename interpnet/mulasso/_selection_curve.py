@@ -60,9 +60,15 @@ class SelectionCurve:
 
     @property
     def end(self) -> str:
-        """``"smallest"`` or ``"largest"`` where the one radius taken is that of those tried, else empty."""
+        """``"smallest"`` or ``"largest"`` where the one radius taken is that of those tried, else empty.
+
+        It is empty, too, where the classes have radii of their own that differ.
+        """
+        taken = np.unique(self.chosen)
+        if len(taken) != 1:
+            return ""
         ends = {float(self.mus[0]): "smallest", float(self.mus[-1]): "largest"}
-        return ends.get(float(self.chosen), "")
+        return ends.get(float(taken[0]), "")
 
     @property
     def enough(self) -> float | None:

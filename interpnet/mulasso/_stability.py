@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from interpnet.gram import Gram
 
 
+# Written into every file; another format would need another reader.
+_FORMAT = "interpnet-stability-1"
+
+
 @dataclass(frozen=True)
 class Stability:
     """Selection frequencies.
@@ -88,12 +92,13 @@ class Stability:
         """Write an ``.npz`` file atomically (nothing pickled)."""
         values: dict[str, Any] = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
         with atomic_path(npz_path(path)) as tmp:
-            np.savez_compressed(tmp, **values)
+            np.savez_compressed(tmp, format=np.array(_FORMAT), **values)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Stability:
         """Read what :meth:`save` wrote; a missing, damaged or foreign file is a RunFolderError."""
-        with read_arrays(path, [field.name for field in fields(cls)], "stability selection") as data:
+        names = [field.name for field in fields(cls)]
+        with read_arrays(path, names, "stability selection", file_format=_FORMAT) as data:
             return cls(data["frequency"], int(data["n_subsamples"]), plain_radii(data["mu"]), bool(data["positive"]))
 
     @classmethod

@@ -193,12 +193,18 @@ def npz_path(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def read_arrays(
-    path: str | os.PathLike[str], names: Sequence[str], what: str, remedy: str = "delete it to have it made again"
+    path: str | os.PathLike[str],
+    names: Sequence[str],
+    what: str,
+    remedy: str = "delete it to have it made again",
+    *,
+    file_format: str | None = None,
 ) -> Iterator[dict[str, npt.NDArray[Any]]]:
     """Yield the arrays ``names`` of an ``.npz`` file; nothing is unpickled.
 
     A file that is missing or damaged, lacks an array, or whose arrays do not make a ``what`` (an error within the
-    ``with`` block) is a :class:`RunFolderError` that names the ``remedy``.
+    ``with`` block) is a :class:`RunFolderError` that names the ``remedy``. So is one whose ``format`` is another than
+    ``file_format``; files of versions that wrote none are read.
 
     Examples
     --------
@@ -212,6 +218,8 @@ def read_arrays(
     file = as_path(path)
     try:
         with file.open("rb") as handle, np.load(handle, allow_pickle=False) as data:
+            if file_format is not None and "format" in data.files:
+                _check_format(path, str(data["format"]), file_format, remedy)
             _check_complete(path, sorted(set(names) - set(data.files)), what, remedy)
             yield {name: data[name] for name in names}
     except FileNotFoundError as error:
@@ -220,6 +228,14 @@ def read_arrays(
         raise
     except DAMAGED as error:
         raise RunFolderError(f"{str(path)!r} holds no {what} that can be read ({error}); {remedy}") from error
+
+
+def _check_format(path: str | os.PathLike[str], found: str, expected: str, remedy: str) -> None:
+    if found != expected:
+        raise RunFolderError(
+            f"{str(path)!r} has format {found[:60]!r}; expected {expected!r}: read it with the version that wrote it, "
+            f"or {remedy}"
+        )
 
 
 def _check_complete(path: str | os.PathLike[str], missing: Sequence[str], what: str, remedy: str) -> None:

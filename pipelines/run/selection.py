@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from interpnet.errors import RunFolderError
+from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.mulasso import SelectionCurve, Stability
 from interpnet.support.io import read_json, write_json
 
@@ -33,7 +33,11 @@ def at_radius(curve: SelectionCurve, mu: float) -> str:
 
 
 def how_chosen(curve: SelectionCurve) -> str:
-    """Say in a few sentences how mu was chosen, and what it costs."""
+    """Say in a few sentences how mu was chosen, and what it costs; one mu per class is an InterpNetError."""
+    if np.ndim(curve.chosen) or np.ndim(curve.best):
+        raise InterpNetError(
+            "the curve has one mu per class (per_class=True); expected one for all classes: read curve.chosen itself"
+        )
     chosen = float(curve.chosen)
     best = float(curve.best)
     text = (
