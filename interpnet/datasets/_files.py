@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,11 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
-def _known_formats() -> list[str]:
+@cache
+def _known_formats() -> tuple[str, ...]:
     # Pillow refuses a name that this build of it does not know.
     Image.init()
-    return [name for name in _FORMATS if name in Image.OPEN]
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _kind(mode: int) -> str:
