@@ -158,6 +158,7 @@ def make_loader(
     check_kinds(make_loader, locals())
     batch_size = whole_number(batch_size, "batch_size", least=1, error=DataError)
     num_workers = whole_number(num_workers, "num_workers", least=0, error=DataError)
+    seed = whole_number(seed, "seed", least=-(2**63), most=2**63 - 1, error=DataError)
     if indices is None:
         indices = range(len(data))
     chosen = np.asarray(indices)

@@ -141,4 +141,7 @@ def _cause(error: BaseException, file: Path) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if file.parent in Path(frame.filename).parents]
     where = (own or frames)[-1]
-    return f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+    hint = ""
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        hint = "; the file is no part of a package: import what lies beside it by name, 'from blocks import ...'"
+    return f"{type(error).__name__}: {error} ({where.filename}:{where.lineno}){hint}"

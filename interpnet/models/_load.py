@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from interpnet.errors import ModelError, did_you_mean
 from interpnet.models._factory import code_digest, run_factory, split_factory_spec
@@ -88,7 +89,7 @@ def load_model(
     """
     if num_classes is not None and (not is_whole(num_classes) or num_classes < 1):
         raise ModelError(f"num_classes is {num_classes!r}, expected at least 1 (a whole number)")
-    whole_number(seed, "seed", error=ModelError)
+    whole_number(seed, "seed", least=-(2**63), most=2**63 - 1, error=ModelError)
     spec = _text(spec, "spec", _SPECS)
     word = None
     if weights is not None:
@@ -124,7 +125,24 @@ def load_model(
         model = _filled(lambda: run_factory(path, factory, num_classes), state, weights_key, seed)
     else:
         raise ModelError(f"unknown model {spec!r}, expected {_SPECS}{_prefixed_match(spec)}")
-    return model.eval()
+    _set_to_evaluation(model, spec)
+    return model
+
+
+def _set_to_evaluation(model: nn.Module, spec: str) -> None:
+    """Put a network in evaluation mode; a ModelError where its own code fails at that, or it holds no values yet."""
+    try:
+        model.eval()
+        state = [*model.parameters(), *model.buffers()]
+    except Exception as error:
+        raise ModelError(f"model {spec!r} fails in eval() or parameters(): {type(error).__name__}: {error}") from error
+    if any(is_lazy(value) for value in state):
+        raise ModelError(
+            f"model {spec!r} has lazy layers, whose sizes are not known yet; let the factory run it once: "
+            "model(torch.zeros(1, channels, height, width))"
+        )
+    if any(value.is_meta for value in state):
+        raise ModelError(f"model {spec!r} lies on the device meta and has no values; make it on the CPU")
 
 
 def _text(value: object, name: str, expected: str) -> str:
@@ -176,7 +194,11 @@ def fingerprint_model(model: nn.Module) -> str:
     """SHA-256 over the state dict's names, dtypes, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()
     # Sorted, because the order of a state dict is that of the code that made the modules.
-    for name, value in sorted(model.state_dict().items()):
+    try:
+        state = sorted(model.state_dict().items())
+    except Exception as error:
+        raise ModelError(f"{type(model).__name__}.state_dict() raised {type(error).__name__}: {error}") from error
+    for name, value in state:
         if isinstance(value, Tensor):
             digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
             flat = value.detach().cpu().contiguous().reshape(-1)
@@ -261,7 +283,7 @@ def _filled(build: Callable[[], nn.Module], state: Weights | None, key: str | No
     """Build a network of seeded random weights, and put in those of a file where there are any."""
     with seeded(seed):
         model = build()
-    if state is not None:
+    if state is not None and not any(is_lazy(parameter) for parameter in model.parameters()):
         fit_weights(model, state, key=key)
     return model
 

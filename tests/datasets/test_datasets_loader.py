@@ -10,7 +10,7 @@ from helpers.image_files import noise, one_image
 from PIL import Image
 
 from interpnet.datasets import BadImageError, load_dataset, make_loader, stack_images
-from interpnet.errors import DataError
+from interpnet.errors import DataError, InterpNetError
 
 
 def break_files(root: Path) -> dict[str, str]:
@@ -132,3 +132,22 @@ def test_loader_settings_out_of_range_are_refused(options: dict, message: str):
 def test_stacking_nothing_is_refused():
     with pytest.raises(DataError, match="indices is empty"):
         stack_images(load_dataset("digits"), [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", None),
+        ("seed", 0.5),
+        ("seed", 2**64),
+        ("shuffle", 2),
+        ("shuffle", "no"),
+        ("shuffle", None),
+        ("pin_memory", 1),
+        ("num_workers", True),
+        ("batch_size", 2.0),
+    ],
+)
+def test_settings_of_another_kind_are_refused(name: str, value: object):
+    with pytest.raises(InterpNetError, match=f"{name} is {value!r}"):
+        make_loader(load_dataset("digits"), **{name: value})

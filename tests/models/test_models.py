@@ -222,6 +222,102 @@ def test_timm_weights_of_another_number_of_classes_are_refused():
         load_model("timm:resnet18", num_classes=5)
 
 
+ODD = """
+import sys
+import torch
+from torch import nn
+
+def needs(width):
+    return nn.Linear(width, 2)
+
+def lines():
+    raise RuntimeError("broken")
+
+def quits():
+    sys.exit(0)
+
+def deep():
+    return deep()
+
+def pair():
+    return nn.Linear(2, 2), None
+
+def nothing():
+    pass
+
+def lazy():
+    return nn.Sequential(nn.LazyLinear(3))
+
+def meta():
+    with torch.device("meta"):
+        return nn.Linear(2, 2)
+
+class Broken(nn.Module):
+    def eval(self):
+        raise ValueError("no evaluation here")
+
+class Silent(nn.Module):
+    def state_dict(self, *_args, **_named):
+        raise ValueError("no state here")
+
+class Other(nn.Linear):
+    def __init__(self):
+        super().__init__(2, 2)
+
+    def eval(self):
+        self.training = False
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("needs", r"needs raised TypeError: .*'width'"),
+        ("lines", r"lines raised RuntimeError: broken .*odd.py:\d+"),
+        ("quits", "quits raised SystemExit: 0"),
+        ("deep", "deep raised RecursionError"),
+        ("pair", "returned a tuple, expected a torch.nn.Module"),
+        ("nothing", "returned a NoneType"),
+        ("lazy", "has lazy layers, .*let the factory run it once"),
+        ("meta", "lies on the device meta and has no values"),
+        ("Broken", r"fails in eval\(\) or parameters\(\): ValueError: no evaluation here"),
+        ("sys", "has no function 'sys'|raised"),
+    ],
+)
+def test_odd_factories_are_one_line(name: str, message: str, tmp_path: Path):
+    (tmp_path / "odd.py").write_text(ODD)
+    with pytest.raises(ModelError, match=message) as caught:
+        load_model(f"{tmp_path / 'odd.py'}:{name}")
+    assert str(caught.value)
+
+
+def test_networks_with_methods_of_their_own(tmp_path: Path):
+    (tmp_path / "odd.py").write_text(ODD)
+    assert isinstance(load_model(f"{tmp_path / 'odd.py'}:Other"), nn.Linear)
+    spec = f"{tmp_path / 'odd.py'}:Silent"
+    with pytest.raises(ModelError, match=r"Silent.state_dict\(\) raised ValueError: no state here"):
+        describe_model(spec, None, load_model(spec))
+
+
+def test_a_lazy_network_is_not_filled_from_a_file(tmp_path: Path):
+    (tmp_path / "odd.py").write_text(ODD)
+    save_file(nn.Sequential(nn.Linear(2, 3)).state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match="has lazy layers"):
+        load_model(f"{tmp_path / 'odd.py'}:lazy", weights=tmp_path / "w.safetensors")
+
+
+def test_relative_imports_say_what_to_write(factory: Path):
+    factory.write_text("from .blocks import Body\n")
+    with pytest.raises(ModelError, match=r"relative import .*by name, 'from blocks import"):
+        load_model(f"{factory}:make")
+
+
+@pytest.mark.parametrize("seed", [None, 0.5, True, 2**64, -(2**65)])
+def test_a_seed_is_a_whole_number(seed: object, factory: Path):
+    with pytest.raises(ModelError, match="seed is"):
+        load_model(f"{factory}:make", seed=seed)
+
+
 @pytest.mark.parametrize("spec", [None, 3, b"net.py:make", ["net.py:make"]])
 def test_a_specification_is_text(spec: object):
     with pytest.raises(ModelError, match="spec is"):
