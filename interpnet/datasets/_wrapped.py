@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,10 +46,11 @@ class DatasetSource(Source):
             labels = _labels_of(dataset)
         if names is None:
             names = [f"{kind}/{i}" for i in range(n)]
-        checked = _checked_labels(labels, n, len(classes))
+        class_names = _checked_classes(classes)
+        checked = _checked_labels(labels, n, len(class_names))
         if len(names) != n:
             raise DataError(f"names has {len(names)} entries for {n} images")
-        super().__init__(checked, [*map(str, classes)], [*map(str, names)])
+        super().__init__(checked, class_names, [*map(str, names)])
         self.dataset = dataset
         self.max_value = max_value
 
@@ -58,9 +60,11 @@ class DatasetSource(Source):
         if not isinstance(item, tuple | list) or len(item) < 2:
             raise DataError(f"item {i} of the data set is {type(item).__name__}, expected (image, label)")
         # A data set that shuffles itself gives other items than its labels say: every score would be another class's.
-        if int(item[1]) != self.labels[i]:
+        label = _plain(item[1])
+        # A list of labels equals no number.
+        if label != int(self.labels[i]):
             raise DataError(
-                f"item {i} of the data set has label {int(item[1])}, but its list of labels says "
+                f"item {i} of the data set has label {label!r}, but its list of labels says "
                 f"{self.labels[i]}; give labels= as the items have them"
             )
         return item[0]
@@ -151,9 +155,38 @@ def _labels_of(dataset: Any) -> Any:
         ) from error
 
 
+def _plain(label: Any) -> Any:
+    """Return a label of torch's or numpy's as Python's own; an array of one number is that number."""
+    if isinstance(label, Tensor | np.generic | np.ndarray):
+        values = np.asarray(label)
+        if values.size == 1:
+            return values.item()
+        return values.tolist()
+    return label
+
+
+def _checked_classes(classes: Any) -> list[str]:
+    """Return the classes' names, or raise DataError where they are no list of different names."""
+    try:
+        names = [*map(str, classes)]
+    except TypeError as error:
+        raise DataError(f"classes is {classes!r}, expected the classes' names") from error
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"classes names {twice[0]!r} more than once, expected different names")
+    return names
+
+
 def _checked_labels(labels: Any, n_images: int, n_classes: int) -> Int64:
     """Return labels as int64 (n_images,), each a number of a class, or raise DataError."""
-    array: np.ndarray = np.asarray([label.tolist() if isinstance(label, Tensor) else label for label in labels])
+    try:
+        plain = [_plain(label) for label in labels]
+        array: np.ndarray = np.asarray(plain)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"labels are {type(labels).__name__}, expected one class number for each image") from error
+    if any(isinstance(label, bool) for label in plain):
+        # Among numbers, numpy makes numbers of these.
+        raise DataError("labels are of type bool, expected whole numbers")
     if array.shape != (n_images,):
         raise DataError(
             f"labels have shape {array.shape} for {n_images} images, expected one class number each; "

@@ -66,7 +66,9 @@ def code_digest(path: Path, model: nn.Module) -> str:
     digest = hashlib.sha256()
     # By the path below the folder, so that a copy elsewhere has the same digest.
     for file in sorted(file for file in files if file.is_file()):
-        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+        digest.update(
+            file.relative_to(folder).as_posix().encode("utf-8", "surrogateescape") + b"\0" + file.read_bytes() + b"\0"
+        )
     return digest.hexdigest()
 
 

@@ -12,7 +12,7 @@ from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 
 from interpnet.errors import ModelError, did_you_mean
 from interpnet.models._checkpoint import stand_ins
@@ -61,6 +61,9 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     if suffix != ".safetensors":
         return _read_torch(file)
     try:
+        # By its content, because safetensors opens no name that is not UTF-8.
+        if str(file).encode(errors="ignore").decode() != str(file):
+            return Weights(repr(str(file)), load(file.read_bytes()))
         return Weights(repr(str(file)), load_file(str(file)))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
         raise ModelError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,9 +32,7 @@ def explain_user_images(session: Session, names: Sequence[str], cls: str | None)
     if cls is not None:
         explained = found.class_index(cls)
     data = _prepared(session, names)
-    items = [
-        Item(f"{FOLDER}/{_stem(path)}", name, explained=explained) for path, name in zip(paths, names, strict=True)
-    ]
+    items = [Item(f"{FOLDER}/{_stem(path)}", data.name(i), explained=explained) for i, path in enumerate(paths)]
     records: list[dict[str, Any]] = []  # one per image, in the order they were named
     size = session.config.batch_size
     for start in range(0, len(items), size):
@@ -68,4 +67,4 @@ def _prepared(session: Session, names: Sequence[str]) -> ImageData:
 def _stem(path: Path) -> str:
     """Return a file name for an image's results: readable, safe, and different for every path."""
     readable = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem)[:40].strip("-") or "image"
-    return f"{readable}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]}"
+    return f"{readable}-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:6]}"

@@ -340,3 +340,30 @@ def test_wrapped_mistakes_are_named():
         ImageData.from_dataset(Pairs(["a.png"], [0]), "ab")
     with pytest.raises(DataError, match="names has 2 entries for 1 images"):
         ImageData.from_dataset(Pairs([good], [0]), "ab", names=["x", "y"])
+
+
+@pytest.mark.parametrize("labels", [[True, 0], [0, True], [0, 0.5], [0, [1]], [[0], [1]], 3, [None, 0], ["0", "1"]])
+def test_labels_of_another_kind_are_refused(labels: object):
+    good = torch.zeros(1, 8, 8)
+    with pytest.raises(DataError, match="labels"):
+        ImageData.from_dataset(Pairs([good, good], [0, 1]), "ab", labels=labels)
+
+
+@pytest.mark.parametrize("label", [0.5, "0", [0], None, torch.tensor([0, 1]), 1])
+def test_an_item_with_another_label_is_refused(label: object):
+    with pytest.raises(DataError, match="item 0 of the data set has label"):
+        ImageData.from_dataset(Pairs([torch.zeros(1, 8, 8)], [label]), "ab", labels=[0])[0]
+
+
+@pytest.mark.parametrize(
+    "label", [1, np.int32(1), np.uint8(1), torch.tensor(1), torch.tensor(1, dtype=torch.uint8), 1.0]
+)
+def test_numbers_of_any_library_are_labels(label: object):
+    assert ImageData.from_dataset(Pairs([torch.zeros(1, 8, 8)], [label]), "ab", labels=[1])[0][1] == 1
+
+
+def test_class_names_differ():
+    with pytest.raises(DataError, match="classes names 'a' more than once"):
+        ImageData.from_dataset(Pairs([torch.zeros(1, 8, 8)], [0]), ["a", "b", "a"])
+    with pytest.raises(DataError, match="classes is 3, expected the classes' names"):
+        ImageData.from_dataset(Pairs([torch.zeros(1, 8, 8)], [0]), 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import collections
 import datetime as dt
+import os
 import pathlib
 import types
 from collections import OrderedDict
@@ -20,7 +21,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from interpnet.errors import ModelError
-from interpnet.models import load_model
+from interpnet.models import describe_model, load_model
 
 NET = """
 from torch import nn
@@ -435,3 +436,15 @@ def test_bytes_changed_at_random_give_weights_or_an_error_of_ours(net: str, stat
             # What is changed may be a value, a name, or the file's structure.
             with suppress(ModelError):
                 load_model(net, weights=file)
+
+
+def test_names_that_are_no_utf_8(net: str, state: State, tmp_path: Path):
+    name = os.fsdecode(b"w\xe9")
+    save_file(state, tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").rename(tmp_path / f"{name}.safetensors")
+    torch.save(state, tmp_path / f"{name}.pth")
+    (tmp_path / f"{name}.py").write_text(NET)
+    spec = f"{tmp_path / name}.py:make"
+    for ending in ("safetensors", "pth"):
+        assert_equal(load_model(spec, weights=tmp_path / f"{name}.{ending}").state_dict(), state)
+    assert len(describe_model(spec, None, load_model(spec)).code or "") == 64
