@@ -155,7 +155,7 @@ def make_loader(
     >>> [len(batch.labels) for batch in loader]
     [100, 100, 50]
     """
-    check_kinds(make_loader, locals())
+    check_kinds(make_loader, locals(), but={"indices"})
     batch_size = whole_number(batch_size, "batch_size", least=1, error=DataError)
     num_workers = whole_number(num_workers, "num_workers", least=0, error=DataError)
     seed = whole_number(seed, "seed", least=-(2**63), most=2**63 - 1, error=DataError)

@@ -26,6 +26,7 @@ _RELEASED = "an8flower-released"
 _FLOWERS = ("an8flower-single-6c", "an8flower-double-12c")
 _TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10"}
 _SPLITS = ("train", "test")
+_CHECKED_BELOW = {"split", "image_size", "crop", "mean", "std", "channels", "max_value", "on_bad_image"}
 _DIGITS_TEST_EVERY = 5
 # What torchvision raises on files that are absent or cut off, and on networks that are down.
 _FETCH_ERRORS = (RuntimeError, OSError, ValueError, EOFError)
@@ -105,7 +106,7 @@ def load_dataset(
     >>> len(data), data.name(0), tuple(data[0][0].shape)
     (355, 'digits/test/0', (1, 16, 16))
     """
-    check_kinds(load_dataset, locals())
+    check_kinds(load_dataset, locals(), but=_CHECKED_BELOW)
     is_flower = spec.partition("?")[0] in _FLOWERS
     if not is_flower:
         one_of(split, "split", _SPLITS, error=DataError)
