@@ -117,3 +117,38 @@ def test_a_field_is_what_a_position_depends_on(name: str) -> None:
             assert clipped == [(int(found[:, a].min()), int(found[:, a].max()) + 1) for a in range(len(size))]
             checked += 1
     assert checked >= 2
+
+
+RESIZED: dict[str, Step] = {
+    "nearest": lambda x: F.interpolate(x, scale_factor=2),
+    "nearest, smaller": lambda x: F.interpolate(x, size=(5, 9)),
+    "bilinear": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False),
+    "bilinear to the corners": lambda x: F.interpolate(x, size=(20, 28), mode="bilinear", align_corners=True),
+    "bicubic": lambda x: F.interpolate(x, scale_factor=2, mode="bicubic", align_corners=False),
+    "bicubic after a stride": lambda x: F.interpolate(
+        F.conv2d(x, ones(3, 3), stride=2, padding=1), scale_factor=2, mode="bicubic", align_corners=False
+    ),
+    "bilinear, then a convolution": lambda x: F.conv2d(F.interpolate(x, scale_factor=2, mode="bilinear"), ones(3, 2)),
+}
+
+
+@pytest.mark.parametrize("name", RESIZED)
+def test_a_field_after_resampling_holds_all_that_a_position_depends_on(name: str) -> None:
+    size = (14, 18)
+    model = One(2, RESIZED[name])
+    model.conv.weight.data.fill_(1.0)
+    site = next(s for s in find_sites(model, torch.rand(2, 1, *size)).sites if s.kind == "rectifier")
+    lit = torch.eye(size[0] * size[1]).view(-1, 1, *size)
+    with torch.no_grad():
+        # Weights of a bicubic can be below zero, where a rectifier would hide them.
+        seen = RESIZED[name](lit)[:, 0] != 0
+    middle = tuple(n // 2 for n in site.map_shape)
+    for position in (middle, (2, 3), tuple(n - 3 for n in site.map_shape)):
+        place = window(site, position, size)
+        assert place is not None, "some axis is not followed"
+        found = seen[(slice(None), *position)].view(size).nonzero()
+        for axis, (lo, hi) in enumerate(place):
+            assert lo <= int(found[:, axis].min())
+            assert int(found[:, axis].max()) < hi
+            # And not much more than that.
+            assert hi - lo <= int(found[:, axis].max() - found[:, axis].min()) + 12
