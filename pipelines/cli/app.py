@@ -262,9 +262,14 @@ def _run(arguments: list[str]) -> int:
         return EXIT_INTERRUPTED
     except typer.Exit as error:
         return error.exit_code
-    except BrokenPipeError:
+    except SystemExit as error:
+        # Click ends so where nobody reads what it prints itself.
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
         silence()
         return EXIT_PIPE
+    except OSError as error:
+        return _unprinted(error)
     if isinstance(result, int):
         return result
     return 0
@@ -274,11 +279,16 @@ def _flushed(code: int) -> int:
     """Write out what is still to be printed, and return the exit code: that of a failure where it cannot be."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        silence()
-        return EXIT_PIPE
     except OSError as error:
+        return _unprinted(error)
+    return code
+
+
+def _unprinted(error: OSError) -> int:
+    """Return the exit code where something could not be printed."""
+    code = EXIT_PIPE
+    if not isinstance(error, BrokenPipeError):
         typer.echo(f"error: the output cannot be written: {error.strerror}", err=True)
-        silence()
-        return EXIT_ERROR
+        code = EXIT_ERROR
+    silence()
     return code
