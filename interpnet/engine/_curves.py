@@ -32,11 +32,14 @@ def curve_of(result: Result, start: Map | Result) -> str:
     if result.done or not result.curved:
         return ""
     key = _key(result, start)
-    if key not in _KNOWN:
+    curve = _KNOWN.get(key)
+    if curve is None:
+        # Another thread may clear it meanwhile.
         if len(_KNOWN) >= _MOST_KNOWN:
             _KNOWN.clear()
-        _KNOWN[key] = _measured(result, start)
-    return _KNOWN[key]
+        curve = _measured(result, start)
+        _KNOWN[key] = curve
+    return curve
 
 
 def _key(part: Any, start: Map | Result) -> Hashable:
