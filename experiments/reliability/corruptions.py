@@ -58,7 +58,6 @@ def prepare(where: Path) -> Shared:
     scene = make_scene(where)
     ended = interpnet(["audit", "net.py:other", *scene.audit("foreign")[2:]], where)
     ended_well(ended)
-    ended_well(interpnet(scene.audit("finished"), where))
     shared = Shared(scene, where / "foreign")
     for name, folder in _INTERRUPTED.items():
         run = scene.fresh(name.replace(" ", "_"))

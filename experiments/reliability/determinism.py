@@ -30,7 +30,6 @@ class Shared:
 def prepare(where: Path) -> Shared:
     """Make the undisturbed run."""
     scene = make_scene(where)
-    interpnet(scene.audit("finished"), where)
     return Shared(scene, results(scene.finished))
 
 

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,24 +39,22 @@ class Shared:
     changes: dict[str, int]  # by the stage's folder
 
 
+@cache
 def prepare(where: Path) -> Shared:
     """Make the undisturbed run and measure it."""
     scene = make_scene(where)
-    changes = {}
-    for folder in STAGES.values():
-        run = scene.fresh("finished")
+    out = scene.fresh("timed")
 
-        def counted(folder: str = folder, out: str = run.name) -> int:
-            seen = count_changes(folder)
-            command(scene.audit(out))()
-            return seen[0]
+    def counted() -> dict[str, int]:
+        seen = count_changes(list(STAGES.values()))
+        command(scene.audit(out.name))()
+        return seen
 
-        ended, changes[folder] = isolated(counted, where)
-        if not changes[folder]:
-            raise RuntimeError(f"the undisturbed audit failed: {ended.last}")
     began = time.monotonic()
-    interpnet(scene.audit("timed"), where)
-    seconds = {stage: entry["seconds"] for stage, entry in stages(where / "timed").items()}
+    ended, changes = isolated(counted, where)
+    if not changes or not all(changes.values()):
+        raise RuntimeError(f"the undisturbed audit failed: {ended.last}")
+    seconds = {stage: entry["seconds"] for stage, entry in stages(out).items()}
     return Shared(scene, results(scene.finished), seconds | {"all": time.monotonic() - began}, changes)
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,9 @@ def write_images(folder: Path, classes: Iterable[str] = "abc", each: int = 6, si
                 Image.fromarray(pixels.astype(np.uint8)).save(place / f"{i}.png")
 
 
+@cache
 def make_scene(where: Path) -> Scene:
-    """Write network and images, run the audit once, and import what it imports."""
+    """Write network and images, run the audit once, and import what it imports; all campaigns share a folder."""
     write_text(where / "net.py", NETWORK)
     write_images(where / "data")
     scene = Scene(where)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +14,7 @@ from pathlib import Path
 from experiments.common.tables import Line
 from experiments.reliability.campaign import Campaign, Draw, verdict
 from experiments.reliability.kills import Shared, judge_again, prepare, wait_for
-from experiments.reliability.processes import Ended, Running, command, fork, spawn, stopped_at_end
+from experiments.reliability.processes import Ended, Running, command, fork, spawn, spawned, stopped_at_end
 from experiments.reliability.scene import STAGES
 from experiments.reliability.stopping import kill_at
 
@@ -70,17 +69,10 @@ def closed_pipe(shared: Shared, draw: Draw) -> Line:
     run = scene.fresh("run")
     arguments = scene.audit(run.name)
     lines = random.randrange(4)
-    command_ = [sys.executable, "-m", "interpnet", *arguments]
     both = random.random() < 0.3
     what = f"pipe closed after {lines} lines" + ", errors too" * both
-    process = subprocess.Popen(
-        command_,
-        cwd=scene.where,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr={True: subprocess.STDOUT, False: subprocess.PIPE}[both],
-        text=True,
-    )
+    errors_to = {True: subprocess.STDOUT, False: subprocess.PIPE}[both]
+    process = spawned(arguments, scene.where, stdout=subprocess.PIPE, stderr=errors_to)
     assert process.stdout is not None
     for _ in range(lines):
         process.stdout.readline()

@@ -27,13 +27,14 @@ def kill_at(nth: int, folder: str = "", number: int = signal.SIGKILL) -> None:
     sys.addaudithook(count)
 
 
-def count_changes(folder: str) -> list[int]:
-    """Count file operations on paths below ``folder`` from now on, in the list's only entry."""
-    seen = [0]
+def count_changes(folders: list[str]) -> dict[str, int]:
+    """Count file operations on paths below each folder from now on, in what is returned."""
+    seen = dict.fromkeys(folders, 0)
 
     def count(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in _CHANGES and f"/{folder}/" in f"/{arguments[0]}":
-            seen[0] += 1
+        if event in _CHANGES:
+            for folder in folders:
+                seen[folder] += f"/{folder}/" in f"/{arguments[0]}"
 
     sys.addaudithook(count)
     return seen
