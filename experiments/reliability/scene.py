@@ -45,9 +45,11 @@ SETTINGS = f"{_SHORT} --mean 0.5 --std 0.25 --mu 3 --batch-size 4 --device cpu".
 STAGES = {"collect": "scores", "solve": "weights", "ablate": "ablation", "explain": "explanations", "report": "report"}
 _DATE = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?"
 _CELLS = re.compile(rf'<td>{_DATE}</td>(<td class="n">[^<]*</td>)*')  # a stage's date, seconds and images per second
+_SETTINGS = re.compile(r"<details><summary>Run it again.*?</details>", re.DOTALL)  # repeats run.toml
+_PLACE = re.compile(rb"^(directory|workers) = .*$", re.MULTILINE)  # nothing that is found depends on these
 _TIMES = {"created", "started", "seconds", "images_per_second", "when"}
 # What only repeats other files, or changes with the times above.
-_DERIVED = {"bytes", "files", "digests", "digest", "checksums", "checksum", "sha256", "xxh3"}
+_DERIVED = {"bytes", "files", "settings", "digests", "digest", "checksums", "checksum", "sha256", "xxh3"}
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,9 @@ def content(path: Path) -> Any:
         except ValueError:
             return data
     if path.suffix == ".html":
-        return re.sub(_DATE, "", _CELLS.sub("", data.decode(errors="replace")))
+        return re.sub(_DATE, "", _CELLS.sub("", _SETTINGS.sub("", data.decode(errors="replace"))))
+    if path.suffix == ".toml":
+        return _PLACE.sub(b"", data)
     return data
 
 
