@@ -17,9 +17,9 @@ from experiments.reliability.odd_networks import Plain
 class Subject:
     """A network with images, batches, and what the library makes of them."""
 
-    def __init__(self, net: Any = None) -> None:
+    def __init__(self, net: Any = Plain) -> None:
         self.net = net
-        if net is None:
+        if net is Plain:
             self.net = Plain()
         self.images = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
         self.labels = torch.tensor([0, 1, 2, 0, 1, 2])

@@ -217,7 +217,7 @@ class OddNetwork:
 NETWORKS = {
     "None": OddNetwork(lambda: None),
     "a text": OddNetwork(lambda: "resnet18"),
-    "a class": OddNetwork(lambda: Plain),
+    "a class": OddNetwork(lambda: InPlace),
     "a function": OddNetwork(lambda: Plain().forward, "same", "same"),
     "no weights, no layers": OddNetwork(lambda: nn.Sequential(nn.Flatten(), nn.Identity()), "finite", "finite"),
     "works in place, same values": OddNetwork(InPlace, "must", "must"),
