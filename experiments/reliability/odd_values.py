@@ -183,9 +183,10 @@ COUNTS = [
     Odd("2.0", float, "same"),
 ]
 SEEDS = [
-    *constants("3", 1.5, -1, math.nan, math.inf, [], {}, object()),
+    *constants("3", 1.5, math.nan, math.inf, [], {}, object()),
     Odd("True", lambda _good: True),
     Odd("None", lambda _good: None, "finite"),
+    Odd("-1", lambda _good: -1, "finite"),
     Odd("10^30", lambda _good: 10**30, "finite"),
     Odd("of numpy", np.int64, "must"),
 ]

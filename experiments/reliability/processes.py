@@ -20,11 +20,14 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 #: Seconds after which a process counts as hanging; nothing here takes a tenth of it on an idle machine.
 PATIENCE = 120.0
+# What takes long to import is imported before the example is run, so that it is not imported twice.
+_SLOW = ("torch", "sympy", "interpnet.pipelines.cli.commands", "interpnet.pipelines.report.charts", "PIL.Image")
 _MEMORY = 12 * 2**30  # bytes of address space: an array of terabytes is then an error here, not the machine's end
 
 
@@ -253,6 +256,8 @@ def import_everything(example: Callable[[], int | None], where: Path) -> None:
 
     It does not run here, because it would start threads, which forks do not have.
     """
+    for name in _SLOW:
+        import_module(name)
 
     def names() -> list[str]:
         status = example()
