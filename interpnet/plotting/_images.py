@@ -225,13 +225,16 @@ def tile(pictures: Sequence[Picture], columns: int, pad: int = 4, background: in
     return grid
 
 
-def save_png(path: str | os.PathLike[str], picture: Picture) -> None:
-    """Write a picture ``uint8 (h, w, 3)`` as a PNG file, whole or not at all; no place for it is a RunFolderError."""
+def save_png(path: str | os.PathLike[str], picture: Picture, *, durable: bool = True) -> None:
+    """Write a picture ``uint8 (h, w, 3)`` as a PNG file, whole or not at all; no place for it is a RunFolderError.
+
+    ``durable=False`` is quicker, and may leave an empty file after a crash of the machine.
+    """
     check_kinds(save_png, locals())
     from PIL import Image
 
     _require_picture(picture, "picture")
-    with atomic_path(path) as tmp:
+    with atomic_path(path, durable=durable) as tmp:
         Image.fromarray(picture).save(tmp, format="PNG")
 
 

@@ -34,8 +34,9 @@ def file_checksum(path: Path) -> str:
     """Return ``SIZE-CHECKSUM`` of a file, read in pieces; ``OSError`` where it cannot be read."""
     total = xxhash.xxh3_64()
     size = 0
-    piece = memoryview(bytearray(_CHUNK))
     with path.open("rb", buffering=0) as handle:
+        # No larger than the file: most are pictures of a few kilobytes, and making the room would take longest.
+        piece = memoryview(bytearray(max(1, min(_CHUNK, path.stat().st_size))))
         while count := handle.readinto(piece):
             total.update(piece[:count])
             size += count

@@ -32,10 +32,12 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success fsync it and rename it into place.
 
     A folder that cannot be written or a full disk is a :class:`RunFolderError`; nothing half-written is left behind.
+    ``durable=False`` leaves out the fsync, for many small files whose checksums are kept: after a crash of the machine
+    some may be empty, and are then made again.
 
     Examples
     --------
@@ -58,12 +60,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         tmp = Path(name)
         yield tmp
         # Without it a crash soon after the renaming could leave an empty file.
-        with tmp.open("rb+") as handle:
-            os.fsync(handle.fileno())
+        if durable:
+            with tmp.open("rb+") as handle:
+                os.fsync(handle.fileno())
         # mkstemp makes files private; a report is meant to be shared, so follow the umask instead.
         tmp.chmod(0o666 & ~_umask())
         tmp.replace(target)
-        sync_folder(target.parent)
+        if durable:
+            sync_folder(target.parent)
     except OSError as error:
         raise RunFolderError(
             f"cannot write {str(target)!r}: {error.strerror or error}. "

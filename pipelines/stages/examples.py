@@ -173,10 +173,10 @@ class _Batch:
 
         def written(name: str, heatmap: Tensor) -> str:
             file = f"{item.stem}_{name}.png"
-            save_png(folder / file, shown(heatmap.detach().cpu(), picture))
+            save_png(folder / file, shown(heatmap.detach().cpu(), picture), durable=False)
             return file
 
-        save_png(folder / f"{item.stem}_image.png", enlarge(picture, _SIZE))
+        save_png(folder / f"{item.stem}_image.png", enlarge(picture, _SIZE), durable=False)
         explained = int(result.classes[b])
         channels = [
             {

@@ -67,8 +67,8 @@ def _write(saved: Records, stem: str, made: AverageVisualization) -> Record:
         "field": list(made.field),
         "whole_image": made.whole_image,
     }
-    save_png(saved.folder / record["mean"], enlarge(made.mean, _MEAN_SIZE))
+    save_png(saved.folder / record["mean"], enlarge(made.mean, _MEAN_SIZE), durable=False)
     for name, crop in zip(record["patches"], made.crops, strict=True):
-        save_png(saved.folder / name, enlarge(crop, _PATCH_SIZE))
+        save_png(saved.folder / name, enlarge(crop, _PATCH_SIZE), durable=False)
     saved.put(stem, record)
     return record

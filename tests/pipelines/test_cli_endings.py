@@ -148,15 +148,15 @@ def test_letters_that_the_terminal_lacks_are_escaped(tmp_path):
 
 
 WAITING = """
-import time
-from interpnet.pipelines.cli import commands
+import time, types
 def wait(*_):
     print("waiting", flush=True)
     try:
         time.sleep(60)
     finally:
         time.sleep(0.3)
-commands.report = wait
+# In the place of the real commands, which load torch.
+sys.modules["interpnet.pipelines.cli.commands"] = types.SimpleNamespace(report=wait)
 """
 
 
