@@ -22,7 +22,7 @@ from interpnet.attribution._inputs import (
     usable_images,
 )
 from interpnet.attribution._registry import require
-from interpnet.engine import Layers, Output, evaluating, unwrap
+from interpnet.engine import Layers, Output, check_function, evaluating, unwrap
 from interpnet.errors import InterpNetError, did_you_mean
 from interpnet.support.checks import check_kinds, one_of, whole_number
 
@@ -76,6 +76,7 @@ def attribute_full(
             _say("the model came in training mode; it runs in evaluation mode here and is put back afterwards")
         passes = _Passes(images, max_batch or max(len(images), _DEFAULT_BATCH), method)
         with evaluating(model, frozen=True):
+            check_function(model, images, output)
             # One pass finds the predicted classes and the scores: no method needs its own.
             logits = torch.cat(passes.run(lambda here, limit: logits_in_parts(model, images[here], limit, output)))
             call = AttributionCall(

@@ -27,8 +27,10 @@ from ._forward import finite_images as finite_images
 from ._forward import forward as forward
 from ._forward import forward_logits as forward_logits
 from ._forward import logits_of as logits_of
+from ._function import check_function as check_function
 from ._layout import slices_of as slices_of
 from ._operators import OPERATORS as OPERATORS
+from ._readable import check_runnable as check_runnable
 from ._sites import Layers as Layers
 from ._sites import Site as Site
 from ._sites import SiteWarning as SiteWarning

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from weakref import WeakSet
@@ -9,8 +10,11 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-# Networks that change their buffers in evaluation: these are put back after every use.
+# Networks that change their buffers in evaluation, which are put back after every use.
 _RESTLESS: WeakSet[nn.Module] = WeakSet()
+# How many blocks are open on a network, and its buffers before the first, once a change has been seen in one.
+_OPEN: Counter[int] = Counter()
+_BEFORE: dict[int, Buffers] = {}
 
 
 class Buffers:
@@ -37,10 +41,12 @@ class Buffers:
         for path, module, name, buffer, copy in self._kept:
             if path in changed:
                 with torch.no_grad():
-                    buffer.copy_(copy)
+                    buffer.resize_(copy.shape).copy_(copy)
                 setattr(module, name, buffer)
         if changed:
             _RESTLESS.add(self._model)
+            if _OPEN[id(self._model)]:
+                _BEFORE.setdefault(id(self._model), self)
 
 
 def _same(now: Tensor | None, buffer: Tensor, copy: Tensor) -> bool:
@@ -50,11 +56,16 @@ def _same(now: Tensor | None, buffer: Tensor, copy: Tensor) -> bool:
 @contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
     """Restore the buffers after the block, of a network that is known to change them."""
-    if model not in _RESTLESS:
-        yield
-        return
-    buffers = Buffers(model)
+    key = id(model)
+    if model in _RESTLESS and not _OPEN[key]:
+        _BEFORE[key] = Buffers(model)
+    _OPEN[key] += 1
     try:
         yield
     finally:
-        buffers.restore()
+        _OPEN[key] -= 1
+        if not _OPEN[key]:
+            del _OPEN[key]
+            before = _BEFORE.pop(key, None)
+            if before is not None:
+                before.restore()

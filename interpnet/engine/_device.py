@@ -43,9 +43,26 @@ def resolve_device(device: str | torch.device | None, model: nn.Module | None = 
                 f"device={device!r} was asked for, but this machine has {count or 'no'} usable CUDA "
                 f"device{'s' * (count != 1)}; use device='cpu' (--device cpu)"
             )
+    if chosen.type == "cpu" and chosen.index:
+        raise ModelError(f"device={device!r} was asked for, but there is one CPU; use device='cpu'")
+    if chosen.type == "meta":
+        raise ModelError("device='meta' was asked for, which computes nothing; use device='cpu'")
+    if chosen.type not in {"cpu", "cuda", "mps"}:
+        _check_other(device, chosen)
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise ModelError(f"device={device!r} was asked for, but MPS is not available here; use device='cpu'")
     return chosen
+
+
+def _check_other(device: str | torch.device, chosen: torch.device) -> None:
+    """Refuse a kind of device that torch knows by name and this machine or this build of torch has not."""
+    try:
+        torch.empty(0, device=chosen)
+    except (ImportError, RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(
+            f"device={device!r} was asked for, but torch has no such device here ({type(error).__name__}); use "
+            "device='cpu'"
+        ) from error
 
 
 def best_device() -> torch.device:

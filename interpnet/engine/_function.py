@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import combinations
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 
 from interpnet.engine._contents import Buffers
 from interpnet.engine._device import widest
-from interpnet.engine._draws import EXTREMES, Draws, Extreme, draws_elsewhere, reseed
-from interpnet.engine._forward import forward
-from interpnet.engine._trace import Instrument, instrument
+from interpnet.engine._draws import EXTREMES, Draws, Extreme, draws_elsewhere, random_state_kept, reseed
+from interpnet.engine._finite import check_weights
+from interpnet.engine._forward import Output, forward, logits_of
+from interpnet.engine._trace import Instrument, evaluating, instrument
 from interpnet.errors import ModelError
 
 Read = Callable[[Any, int], list[Tensor]]
@@ -58,9 +60,9 @@ class FunctionCheck:
         self._read = read
         self._jitter = _TWICE.get(images.device.type, _TWICE_ELSEWHERE)
         self._key = (tuple(images.shape[1:]), images.dtype, images.device.type)
-        self._known = _KNOWN.setdefault(model, {}).get(self._key) == _state(model)
+        self.known = _KNOWN.setdefault(model, {}).get(self._key) == _state(model)
         self._buffers: Buffers | None = None
-        if not self._known:
+        if not self.known:
             self._buffers = Buffers(model)
 
     def finish(self, first: list[Tensor], draws: Draws, *, drawn: bool) -> None:
@@ -69,7 +71,7 @@ class FunctionCheck:
         ``draws`` watched the first pass, and ``drawn`` says whether numpy or Python drew in it.
         """
         # What draws is looked at every time: a network may be told to draw between two uses.
-        if self._known and not draws.calls and not drawn:
+        if self.known and not draws.calls and not drawn:
             return
         buffers = self._buffers or Buffers(self._model)
         try:
@@ -186,17 +188,62 @@ def _rows_off(
         if outputs is None:
             outputs = run(a)
         beside = run(b)
-    except ModelError:
-        # Some networks take batches of one size alone.
+    except (ModelError, torch.OutOfMemoryError):
+        # Some networks take batches of one size alone, and some memories hold no more.
         return otherwise
     return _difference([t[i : i + 1] for t in outputs], [t[j : j + 1] for t in beside])
+
+
+def check_function(model: nn.Module, images: Tensor, output: Output | None = None) -> None:
+    """Refuse a network that is not a function of its image, as :func:`find_sites` does; nothing runs where it is known.
+
+    Examples
+    --------
+    >>> check_function(nn.Linear(2, 2), torch.rand(3, 2))
+    """
+
+    def read(result: Any, batch: int) -> list[Tensor]:
+        return [logits_of(result, batch, output)]
+
+    two = images[:2].detach()
+    # Where memory does not hold these few images, what follows runs with fewer and says so.
+    with probing(model, two.device) as drawn, suppress(torch.OutOfMemoryError):
+        check = FunctionCheck(model, two, read)
+        if check.known:
+            return
+        draws = Draws()
+        with instrument(model, Instrument(observe=draws.observe)):
+            first = read(forward(model, two), len(two))
+        if not all(bool(torch.isfinite(t).all()) for t in first):
+            check_weights(model)
+        check.finish(first, draws, drawn=drawn())
+
+
+@contextmanager
+def probing(model: nn.Module, device: torch.device) -> Iterator[Callable[[], bool]]:
+    """Run a network to learn about it: in evaluation mode, without gradients, the random state kept."""
+    with (
+        evaluating(model),
+        # What a network makes in its first pass and keeps must also serve passes that record gradients.
+        torch.inference_mode(False),
+        torch.no_grad(),
+        random_state_kept(device) as drawn,
+    ):
+        yield drawn
 
 
 def _state(model: nn.Module) -> Hashable:
     """Return what changes where a network's parts, parameters or buffers do."""
     tensors = [*model.parameters(), *model.buffers()]
-    versions = [None if t.is_inference() else t._version for t in tensors]  # noqa: SLF001 - no public name
-    return tuple(map(id, (*model.modules(), *tensors))), tuple(versions)
+    return tuple(map(id, (*model.modules(), *tensors))), tuple(map(_version, tensors))
+
+
+def _version(tensor: Tensor) -> int | None:
+    try:
+        return tensor._version  # noqa: SLF001 - torch has no public name for it
+    except RuntimeError:
+        # Tensors made under inference mode count no versions.
+        return None
 
 
 def _difference(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:

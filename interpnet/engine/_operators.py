@@ -117,6 +117,9 @@ cat                  cat         -                                  cat concat c
 -                    split       moves                              chunk split tensor_split split_with_sizes
 -                    resize      affine                             interpolate upsample
 -                    placeless   moves                              roll flip
+-                    same        -                                  fake_quantize_per_tensor_affine
+-                    same        -                                  fake_quantize_per_channel_affine
+-                    same        -                                  fused_moving_avg_obs_fake_quant
 -                    placeless   -                                  sort max_unpool#d
 -                    same        pointwise,copies,moves             clone contiguous identity to type type_as float
 -                    same        pointwise,copies,moves             double cuda cpu

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from interpnet.engine._call import Call, tensors_in
 from interpnet.engine._channels import ChannelIndex
-from interpnet.engine._draws import Draws, random_state_kept
+from interpnet.engine._draws import Draws
 from interpnet.engine._finite import check_weights
 from interpnet.engine._forward import Output, check_images, logits_of, own_copy, run
-from interpnet.engine._function import FunctionCheck
+from interpnet.engine._function import FunctionCheck, probing
 from interpnet.engine._graph import Graph, Node, active_site, doubts
 from interpnet.engine._layout import Field
-from interpnet.engine._trace import Instrument, evaluating, instrument, unwrap
+from interpnet.engine._readable import check_readable
+from interpnet.engine._trace import Instrument, instrument, unwrap
 from interpnet.errors import LayerError, ModelError, did_you_mean
 from interpnet.support.checks import check_kinds, instance_of, listed, text
 
@@ -201,8 +202,9 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
     logits : bool
         Insist on (B, classes) logits; without, any output will do and ``n_outputs`` may be 0.
 
-    A model that is scripted, returns no (B, classes) tensor, or has no operator that makes a site is a
-    :class:`ModelError`; ``images`` that are no floating-point batch of images are a :class:`DataError`.
+    A model that is scripted, exported or quantised, whose output does not depend on the image alone, that returns no
+    (B, classes) tensor, or has no operator that makes a site is a :class:`ModelError`; ``images`` that are no
+    floating-point batch of images are a :class:`DataError`.
 
     Examples
     --------
@@ -212,6 +214,7 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
     """
     check_kinds(find_sites, locals())
     model = unwrap(model)
+    check_readable(model)
     # Two images are enough to tell the batch axis from the others.
     two = check_images(images)[:2].detach()
 
@@ -221,13 +224,7 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
         return [t for t in tensors_in((result,)) if t.is_floating_point() and t.shape[:1] == (batch,)]
 
     draws = Draws()
-    with (
-        evaluating(model),
-        # What a network makes in its first pass and keeps must also serve passes that record gradients.
-        torch.inference_mode(False),
-        torch.no_grad(),
-        random_state_kept(two.device) as drawn,
-    ):
+    with probing(model, two.device) as drawn:
         check = FunctionCheck(model, two, read)
         batch = own_copy(model, two)
         graph = Graph(batch)

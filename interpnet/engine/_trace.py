@@ -26,6 +26,7 @@ from interpnet.engine._contents import buffers_kept
 from interpnet.engine._expressions import Result
 from interpnet.engine._operators import operator, operator_kind, operator_name
 from interpnet.engine._pointwise import Expressions
+from interpnet.engine._readable import check_gradients_can_be_switched, check_runnable
 from interpnet.engine._recompute import without_recomputation
 from interpnet.errors import ModelError
 
@@ -288,10 +289,18 @@ def _running(model: nn.Module) -> Iterator[_Engine]:
         yield stack.enter_context(engine)
 
 
+def _hint(model: object) -> str:
+    if isinstance(model, type):
+        return f": an instance, such as {model.__name__}()"
+    if type(model).__name__ == "ExportedProgram":
+        return ": the Python module that was exported, with the same weights"
+    return ""
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the eager module inside ``torch.compile``, ``DataParallel`` or ``DistributedDataParallel``.
 
-    What is no module, or has a TorchScript module in it, is a :class:`ModelError`.
+    What is no module, has a TorchScript module in it, or parameters without values, is a :class:`ModelError`.
 
     Examples
     --------
@@ -299,7 +308,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     ReLU()
     """
     if not isinstance(model, nn.Module):
-        raise ModelError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+        raise ModelError(f"model is a {type(model).__name__}; expected a torch.nn.Module{_hint(model)}")
     # Wrappers nest: a compiled model in a parallel one, or the other way round.
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return unwrap(model.module)
@@ -313,6 +322,7 @@ def unwrap(model: nn.Module) -> nn.Module:
                 f"the model cannot be traced: {part} is a TorchScript module, which hides its operators. "
                 "Pass the original Python module with the same weights instead."
             )
+    check_runnable(model)
     return model
 
 
@@ -335,6 +345,8 @@ def evaluating(model: nn.Module, *, frozen: bool = False) -> Iterator[None]:
     with claimed(model), buffers_kept(model):
         training = [(m, m.training) for m in model.modules()]
         flags = [(p, p.requires_grad) for p in model.parameters() if frozen]
+        if frozen:
+            check_gradients_can_be_switched(model)
         try:
             for module, _ in training:
                 module.training = False

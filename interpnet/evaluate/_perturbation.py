@@ -23,7 +23,7 @@ from interpnet.attribution import (
     target_classes,
     usable_images,
 )
-from interpnet.engine import Output, evaluating, unwrap
+from interpnet.engine import Output, check_function, evaluating, unwrap
 from interpnet.errors import DataError, ModelError
 from interpnet.evaluate._checks import checked_maps, images_named, wide
 from interpnet.evaluate._score import Score, measure
@@ -197,6 +197,7 @@ class _Plan:
             images = usable_images(model, images)
             self._check(images, maps)
             base = resolve_baseline(images, self.baseline)
+            check_function(model, images, self.output)
             classes = target_classes(target, logits_in_parts(model, images, self.max_batch, self.output))
             curve = self._curve(model, images, base, maps.to(images.device), classes)
             controls = {}

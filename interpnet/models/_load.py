@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from interpnet.engine import check_runnable
 from interpnet.errors import ModelError, did_you_mean
 from interpnet.models._factory import code_digest, run_factory, split_factory_spec
 from interpnet.models._fit import fit_weights
@@ -177,6 +178,7 @@ def describe_model(
     >>> info.n_parameters, len(info.fingerprint)
     (726087, 64)
     """
+    check_runnable(model)
     word = None if weights is None else os.fspath(weights)
     is_file = ".py" in spec and not spec.startswith(("torchvision:", "timm:"))
     return ModelInfo(
@@ -191,7 +193,12 @@ def describe_model(
 
 
 def fingerprint_model(model: nn.Module) -> str:
-    """SHA-256 over the state dict's names, dtypes, shapes and bytes, in the order of the names."""
+    """SHA-256 over the state dict's names, dtypes, shapes and bytes, in the order of the names.
+
+    Of a quantised tensor its integers and what they stand for count. A parameter without values (of a lazy module, or
+    on the device ``meta``) is a :class:`ModelError`.
+    """
+    check_runnable(model)
     digest = hashlib.sha256()
     # Sorted, because the order of a state dict is that of the code that made the modules.
     try:
@@ -199,13 +206,23 @@ def fingerprint_model(model: nn.Module) -> str:
     except Exception as error:
         raise ModelError(f"{type(model).__name__}.state_dict() raised {type(error).__name__}: {error}") from error
     for name, value in state:
-        if isinstance(value, Tensor):
-            digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
-            flat = value.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy().data)
-        else:  # a module's extra state; its text is the best that holds for any object
-            digest.update(f"{name}\0{type(value).__qualname__}\0{value!r}\0".encode())
+        _add(digest, name, value)
     return digest.hexdigest()
+
+
+def _add(digest: Any, name: str, value: Any) -> None:
+    """Add one entry of a state dict to a digest; the weights of a quantised linear map come in a tuple."""
+    if isinstance(value, tuple | list):
+        for i, entry in enumerate(value):
+            _add(digest, f"{name}.{i}", entry)
+    elif isinstance(value, Tensor) and value.is_quantized:
+        _add(digest, name, [value.int_repr(), value.dequantize()])
+    elif isinstance(value, Tensor):
+        digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+        flat = value.detach().cpu().to_dense().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    else:  # a module's extra state; its text is the best that holds for any object
+        digest.update(f"{name}\0{type(value).__qualname__}\0{value!r}\0".encode())
 
 
 def _load_torchvision(name: str, word: str | None, key: str | None, options: dict[str, Any], seed: int) -> nn.Module:
