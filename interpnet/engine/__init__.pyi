@@ -28,6 +28,7 @@ from ._forward import forward as forward
 from ._forward import forward_logits as forward_logits
 from ._forward import logits_of as logits_of
 from ._function import check_function as check_function
+from ._gradient_end import check_gradient_reaches as check_gradient_reaches
 from ._layout import slices_of as slices_of
 from ._operators import OPERATORS as OPERATORS
 from ._readable import check_runnable as check_runnable

@@ -95,6 +95,8 @@ def _remedy(model: nn.Module, images: Tensor, error: Exception) -> str:
         return "The CPU lacks this operator for this type: move the model to a GPU, or use model.float()"
     if "Inference tensor" in text:
         return "Make the model, and what it keeps between calls, outside of torch.inference_mode()"
+    if "requires grad" in text or "requires_grad" in text:
+        return "The network leaves torch there, so that no gradient passes; scores and ablation need none"
     if "same device" in text:
         return "Move the whole model to one device: model.to(device)"
     return "Give images of the size, channels and type that the model was trained on"

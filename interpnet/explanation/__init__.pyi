@@ -10,4 +10,5 @@ from ._patches import AverageVisualization as AverageVisualization
 from ._patches import average_visualization as average_visualization
 from ._patches import average_visualizations as average_visualizations
 from ._signals import backpropagate as backpropagate
+from ._signals import check_signals as check_signals
 from ._starts import Unit as Unit

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from interpnet.backward import RuleReport, backward_rules, check_overridden
 from interpnet.engine import (
+    Channel,
     Instrument,
     Output,
     RunError,
     Site,
+    check_gradient_reaches,
     check_images,
     evaluating,
     forward_logits,
@@ -87,7 +89,11 @@ class SignalRun:
 
         ``reads``: more to read on the way, such as the scores by which channels are chosen.
         """
-        x = check_images(self.images).detach()
+        # A caller in inference mode, or without gradients, gets the same signals.
+        with torch.inference_mode(False), torch.enable_grad():
+            return self._forward_in_any_format(check_images(self.images).detach(), reads, copies)
+
+    def _forward_in_any_format(self, x: Tensor, reads: Reads | None, copies: Collection[str]) -> Forward:
         if x.dim() == 4 and any(isinstance(m, nn.Conv2d) for m in self.model.modules()):
             try:
                 return self._forward(x.clone(memory_format=torch.channels_last), reads, copies)  # fastest
@@ -105,7 +111,7 @@ class SignalRun:
 
         def keep(name: str, value: Tensor) -> None:
             maps[name] = value.clone() if name in copies else value
-            versions[name] = maps[name]._version  # noqa: SLF001 - torch has no public name for it
+            versions[name] = _version(maps[name])
             if self.stop and len(maps) == len(self.sites):
                 stop_forward()
 
@@ -113,7 +119,6 @@ class SignalRun:
         x.requires_grad_()
         with (
             evaluating(model, frozen=True),
-            torch.enable_grad(),
             backward_rules(
                 model, rectifier=how.rectifier, resample=how.resample, resample_pool=how.resample_pool
             ) as report,
@@ -122,8 +127,14 @@ class SignalRun:
             stoppable(),
         ):
             maps[OUTPUT] = forward_logits(model, x, how.output)
-        overwritten = {name for name, version in versions.items() if maps[name]._version != version}  # noqa: SLF001
+        overwritten = {name for name, version in versions.items() if _version(maps[name]) != version}
         return Forward(x, maps, overwritten, report)
+
+    def check_gradients(self, done: Forward, names: Collection[str]) -> None:
+        """Raise :class:`ModelError` for a map among ``names`` from which no gradient leads to the images."""
+        for name in sorted(names):
+            what = f"layer {name!r}" if name else "the logits"
+            check_gradient_reaches(self.model, self.images, what, found=done.maps[name].requires_grad)
 
     def send_back(self, done: Forward, picks: Picks, k: int = 1) -> Signals:
         """Return the signals of each image's starts, by one backward pass for each rank of depth; uses ``done`` up.
@@ -134,6 +145,7 @@ class SignalRun:
         if needed & done.overwritten:
             # A second forward pass keeps copies of the maps that a later operator changed.
             done = self.forward(copies=needed & done.overwritten)
+        self.check_gradients(done, needed)
         check_overridden(done.report, [done.maps[name] for name in needed])
         logits = done.maps[OUTPUT].detach() if OUTPUT in done.maps else None
         for name in done.maps.keys() - needed:
@@ -149,7 +161,10 @@ class SignalRun:
             seeds = seeds_of(starts, done.maps, self.sites, self.options.seed)
             outputs = [done.maps[name] for name in seeds]
             more = rank + 1 < ranks  # the last pass may free the graph
-            (gradient,) = torch.autograd.grad(outputs, x, list(seeds.values()), retain_graph=more, allow_unused=True)
+            with torch.inference_mode(False):
+                (gradient,) = torch.autograd.grad(
+                    outputs, x, list(seeds.values()), retain_graph=more, allow_unused=True
+                )
             if gradient is not None:  # None: no start depends on the images
                 images = list(now)
                 signals[images, list(now.values())] = gradient[images]
@@ -161,6 +176,13 @@ class SignalRun:
                 "overflow"
             )
         return Signals(signals, logits, done.report)
+
+
+def _version(value: Tensor) -> int:
+    """Return how often a tensor was overwritten; inference tensors, from which no signal starts, do not count it."""
+    if value.is_inference():
+        return 0
+    return value._version  # noqa: SLF001 - torch has no public name for it
 
 
 def backpropagate(model: nn.Module, images: Tensor, sites: Sequence[Site], picks: Picks, **options: Any) -> Signals:
@@ -178,3 +200,19 @@ def backpropagate(model: nn.Module, images: Tensor, sites: Sequence[Site], picks
     stop = OUTPUT not in needed  # what lies behind need not run
     run = SignalRun(model, images, used, Options(**options), stop)
     return run.send_back(run.forward(), picks)
+
+
+def check_signals(model: nn.Module, images: Tensor, sites: Sequence[Site], **options: Any) -> None:
+    """Raise the :class:`ModelError` that a signal from any of ``sites`` would raise, by one image there and back.
+
+    Examples
+    --------
+    >>> from interpnet.engine import find_sites
+    >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2))
+    >>> images = torch.rand(1, 1, 5, 5)
+    >>> check_signals(net, images, find_sites(net, images).select())
+    """
+    run = SignalRun(model, images[:1], {site.name: site for site in sites}, Options(**options))
+    done = run.forward()
+    run.check_gradients(done, [site.name for site in sites])
+    run.send_back(done, [[Channel(sites[-1].name, 0)]])

@@ -25,6 +25,7 @@ from interpnet.engine import (
     Output,
     Site,
     Trace,
+    check_gradient_reaches,
     evaluating,
     find_sites,
     forward,
@@ -83,6 +84,8 @@ class _Climb:
             )
 
 
+# A caller in inference mode gets the same pictures.
+@torch.inference_mode(mode=False)
 def maximise(
     model: nn.Module,
     targets: Sequence[Target],
@@ -185,7 +188,7 @@ def maximise(
                     objective = _logits(run, units, output)
                 else:
                     objective = _map_means(run, model, trace[layer], units)
-                result = _ascend(objective, len(part), shape, climb, where, advance)
+                result = _ascend(model, objective, len(part), shape, climb, where, advance)
                 for rows, values in zip(
                     (made.pictures, made.activations, made.start, made.silent), result, strict=True
                 ):
@@ -253,6 +256,7 @@ def _map_means(
 
 
 def _ascend(
+    model: nn.Module,
     objective: Callable[[Tensor], Tensor],
     n: int,
     shape: tuple[int, ...],
@@ -271,7 +275,9 @@ def _ascend(
     for t in range(climb.steps):
         shifts = torch.randint(-climb.jitter, climb.jitter + 1, (len(axes),), generator=random).tolist()
         leaf = picture.roll(shifts, axes).requires_grad_()
-        (gradient,) = torch.autograd.grad(objective(leaf).sum(), leaf)
+        value = objective(leaf).sum()
+        check_gradient_reaches(model, leaf, "a unit", found=value.requires_grad)
+        (gradient,) = torch.autograd.grad(value, leaf)
         gradient = gradient.roll([-s for s in shifts], axes)
         strength = gradient.flatten(1).square().mean(1).sqrt()
         if not bool(torch.isfinite(strength).all()):

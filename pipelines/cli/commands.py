@@ -23,7 +23,7 @@ from ..run.session import Session
 from ..run.settings import Given
 from ..stages.ablate import load_ablation, run_ablate
 from ..stages.collect import run_collect
-from ..stages.explain import run_explain
+from ..stages.explain import check_explain, run_explain
 from ..stages.report import run_report
 from ..stages.solve import load_interpretation, run_solve
 from . import terminal_tables as tables
@@ -129,6 +129,7 @@ def audit(given: Given, request: Request) -> None:
 
 def run_audit(session: Session, *, open_report: bool = False) -> None:
     """Run every stage of a session and say where the report is."""
+    check_explain(session)
     _collect(session)
     _solve(session)
     _ablate(session)

@@ -10,6 +10,8 @@ import numpy as np
 
 from interpnet.ablation import AblationResult
 from interpnet.engine import Channel
+from interpnet.errors import ModelError
+from interpnet.explanation import check_signals
 from interpnet.interpretation import Interpretation
 from interpnet.support.io import write_json
 
@@ -45,6 +47,28 @@ def _pictures_key(session: Session) -> str:
     config = session.config
     parts = [config.section("explain"), config.seed, config.max_ablation_images, config.batch_size]
     return digest(["explain", _VERSION, solve_key(session), images, *parts])
+
+
+def check_explain(session: Session) -> None:
+    """Raise now what would end the stage hours later: no gradient from a layer to the images, a rule that escapes."""
+    if session.run.stage("explain").get("state") == "complete":
+        return
+    subject = session.subject
+    config = session.config
+    try:
+        check_signals(
+            subject.model,
+            subject.first.to(subject.device),
+            subject.trace.select(config.layers),
+            rectifier=config.rectifier,
+            resample=config.resample,
+            output=subject.output,
+        )
+    except ModelError as error:
+        raise ModelError(
+            f"the stage explain cannot run: {error}. Without it: interpnet collect, then solve and ablate; or other "
+            "layers (--layers)"
+        ) from error
 
 
 def run_explain(session: Session) -> bool:
