@@ -391,3 +391,29 @@ def test_a_network_that_returns_what_it_did_not_compute_is_refused() -> None:
 
     with pytest.raises(ModelError, match=r"a cached or detached value|does not depend"):
         find_sites(Cached(), torch.randn(2, 2))
+
+
+def test_why_a_site_cannot_be_used_is_said() -> None:
+    class Unbatched(nn.Module):
+        """Convolves the images one by one, without their batch axis."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 3, 3)
+            self.out = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            maps = torch.stack([self.conv(image) for image in x])
+            return self.out(torch.relu(maps).mean((2, 3)))
+
+    trace = find_sites(Unbatched(), torch.randn(2, 1, 5, 5))
+    why = {site.name: site.why for site in trace.sites}
+    assert why == {
+        "conv": "its output (3, 3, 3) has no batch axis in front (the batch has 2 images)",
+        "conv:1": "its output (3, 3, 3) has no batch axis in front (the batch has 2 images)",
+        "relu": "its channel axis is not known: 'stack' is not known to keep the channel axis",
+        "mean": "its channel axis is not known: 'stack' is not known to keep the channel axis",
+        "out": "",
+    }
+    with pytest.raises(LayerError, match="'conv' cannot be used: its output"):
+        trace.usable("conv")
