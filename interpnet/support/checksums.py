@@ -25,7 +25,7 @@ def checksum(data: bytes | memoryview) -> str:
     Examples
     --------
     >>> checksum(b"interpnet")
-    'f5d5ab8e6cb3bcd8'
+    '95131bd0f183d07a'
     """
     return xxhash.xxh3_64_hexdigest(data)
 
