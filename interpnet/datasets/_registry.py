@@ -111,9 +111,9 @@ def load_dataset(
     if not is_flower:
         one_of(split, "split", _SPLITS, error=DataError)
     word, _, path = spec.partition(":")
-    if word == _FOLDER and channels is not None:
-        whole_number(channels, "channels", least=1, error=DataError)
-    elif channels not in {None, 1, 3}:
+    if channels is not None:
+        channels = whole_number(channels, "channels", least=1, error=DataError)
+    if word != _FOLDER and channels not in {None, 1, 3}:
         raise DataError(f"channels is {channels!r}, expected 1 (grey) or 3 (colour); image folders can have others")
     if word != _FOLDER and max_value is not None:
         raise DataError(f"max_value is {max_value!r} with data {spec!r}; it is for image folders only")
