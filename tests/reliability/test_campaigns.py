@@ -17,13 +17,13 @@ from experiments.reliability.run import CAMPAIGNS
 ROOT = Path(__file__).resolve().parents[2]
 # Half a second for each of the first four, a tenth for the others.
 CASES = {
-    "corruptions": 6,
+    "corruptions": 4,
     "kills": 2,
     "signals": 1,
     "concurrency": 1,
-    "odd_inputs": 16,
-    "odd_commands": 8,
-    "hostile_files": 3,
+    "odd_inputs": 12,
+    "odd_commands": 6,
+    "hostile_files": 2,
     "leaks": 1,
     "determinism": 1,
 }
