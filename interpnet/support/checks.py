@@ -18,6 +18,7 @@ from interpnet.errors import InterpNetError, did_you_mean
 
 T = TypeVar("T")
 P = ParamSpec("P")
+_LARGEST_COUNT = 2**63 - 1
 
 
 def is_whole(value: object) -> TypeGuard[int | np.integer[Any]]:
@@ -53,11 +54,15 @@ def whole_number(
 ) -> int:
     """Return ``value`` as an int, or raise ``error`` where it is no whole number within the bounds.
 
+    A count (``least`` of 1 or more) is at most the largest int64, for it ends as the size of an array.
+
     Examples
     --------
     >>> whole_number(np.int64(3), "steps", least=1)
     3
     """
+    if most is None and least is not None and least >= 1 and is_whole(value) and value > _LARGEST_COUNT:
+        most = _LARGEST_COUNT
     if is_whole(value) and (least is None or value >= least) and (most is None or value <= most):
         return int(value)
     bounds = "" if least is None else f" of at least {least}"
