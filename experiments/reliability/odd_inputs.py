@@ -10,6 +10,7 @@ import math
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from experiments.reliability.odd_calls_of_numbers import CALLS_OF_NUMBERS
 from experiments.reliability.odd_formulas import independent
 from experiments.reliability.odd_networks import NETWORKS, OddNetwork
 from experiments.reliability.odd_values import ODD, Odd, constants
-from experiments.reliability.processes import isolated, settle
+from experiments.reliability.processes import import_everything, isolated
 
 Numbers = list[float]
 CALLS = CALLS_OF_NETWORKS | CALLS_OF_NUMBERS
@@ -147,9 +148,13 @@ def prepare(where: Path) -> tuple[Path, list[tuple[str, str, str]]]:
     for room in (ip, ip.evaluate, ip.pictures):
         for name in room.__all__:
             getattr(room, name)
-    isolated(lambda: flat(Subject().table), where)
-    settle()
+    import_everything(_every_good_call, where)
     return where, table()
+
+
+def _every_good_call() -> None:
+    for call in CALLS.values():
+        outcome(partial(call.function, **call.arguments(Subject())))
 
 
 def attempt(shared: tuple[Path, list[tuple[str, str, str]]], draw: Draw) -> Line:

@@ -34,7 +34,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict]]:
     """What a small run of each campaign found. It forks, so it has a process of its own with one thread."""
     out = tmp_path_factory.mktemp("campaigns")
     code = "import json, sys; from experiments.reliability.run import CAMPAIGNS, run\n"
-    code += "sys.exit(run(CAMPAIGNS, json.loads(sys.argv[1]), 1, sys.argv[2]))"
+    code += "sys.exit(run(CAMPAIGNS, json.loads(sys.argv[1]), 4, sys.argv[2]))"
     done = subprocess.run(
         [sys.executable, "-c", code, json.dumps(CASES), str(out)],
         cwd=ROOT,
