@@ -59,6 +59,7 @@ class Call:
     function: Callable[..., Any]
     arguments: Callable[[Subject], dict[str, Any]]
     kinds: dict[str, str] = field(default_factory=dict)  # of the arguments that odd values replace
+    also: tuple[type[Exception], ...] = ()  # errors that are refusals, beside InterpNetError
 
 
 def ablated(model: nn.Module, channels: Any, images: Tensor, **options: Any) -> Tensor:

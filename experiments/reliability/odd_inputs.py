@@ -75,13 +75,18 @@ def _of(value: Any, field: dataclasses.Field[Any]) -> Any:
     return getattr(value, field.name)
 
 
-def outcome(function: Callable[[], Any]) -> dict[str, Any]:
-    """Call a function; return its numbers, or how it refused, or the traceback, and what it warned of."""
+def outcome(function: Callable[[], Any], also: tuple[type[Exception], ...] = ()) -> dict[str, Any]:
+    """Call a function; return its numbers, or how it refused, or the traceback, and what it warned of.
+
+    ``also``: errors that count as refusals beside ``InterpNetError``.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             found: dict[str, Any] = {"numbers": flat(function())}
         except ip.InterpNetError as error:
+            found = {"refused": str(error)}
+        except also as error:
             found = {"refused": str(error)}
         except Exception as error:  # noqa: BLE001 - the kind of error is what is judged
             lines = traceback.format_exc().strip().splitlines()
@@ -115,8 +120,12 @@ def table() -> list[tuple[str, str, str]]:
 OF_SCORES = ("collect_scores", "ablation_study", "find_sites", "embed", "deletion")
 OF_MAPS = ("channel_heatmap", "explain", "attribute gradient", "attribute gradcam++", "attribute lrp_epsilon")
 # What is odd for others and fine for these: fewer maps or rows are as good as more, and constant maps have a
-# documented value.
+# documented value. Measures broadcast, embeddings need no labels, a column is a matrix of targets.
 FINE = {
+    *((name, argument, "one map without a batch") for name in ("spearman", "ssim") for argument in "ab"),
+    *(("embed", "loader", odd) for odd in ("images alone", "images in tuples", "labels missing")),
+    ("MuLasso.fit", "y", "a column"),
+    ("Gram.from_scores", "L", "a column"),
     ("checkerboard", "maps", "all the same"),
     ("spearman", "a", "all the same"),
     ("spearman", "b", "all the same"),
@@ -203,7 +212,7 @@ def _value(call: Call, argument: str, name: str) -> dict[str, Any]:
         meaning = "same"
     else:
         plain = good
-    tried = outcome(lambda: call.function(**{**arguments, argument: odd.make(good)}))
+    tried = outcome(lambda: call.function(**{**arguments, argument: odd.make(good)}), call.also)
     again = Subject()
     fresh = call.arguments(again)
     if plain is not good:

@@ -248,7 +248,7 @@ MATRICES = [
     Odd("bool", lambda X: X > 0.1, lambda X: (X > 0.1).astype(float)),
     Odd("every second row of twice as many", lambda X: np.repeat(X, 2, 0)[::2], "must"),
     Odd("objects", lambda X: X.astype(object), "same"),
-    Odd("text", lambda X: X.astype(str)),
+    Odd("text", lambda X: X.astype(str), "same"),
     Odd("dates", lambda X: X.astype("M8[s]")),
     Odd("complex", lambda X: X + 0j),
     Odd("one NaN", lambda X: _with_one(X, math.nan)),

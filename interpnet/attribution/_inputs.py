@@ -40,7 +40,7 @@ def logits_in_parts(model: nn.Module, images: Tensor, max_batch: int, output: Ou
     A NaN or infinite logit is a :class:`DataError`.
     """
     with torch.no_grad():
-        parts = [forward_logits(model, x, output) for x in torch.split(images, max_batch)]
+        parts = [forward_logits(model, x, output) for x in torch.split(images, int(max_batch))]
     return check_logits(torch.cat(parts))
 
 

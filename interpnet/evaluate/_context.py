@@ -178,6 +178,12 @@ def context_swap(
     answers = torch.cat(predicted)
     differ = shown[first] != shown[second]
     x = torch.cat(scores).numpy()
+    bad = np.flatnonzero(~np.isfinite(x).all(1))
+    if bad.size:
+        raise DataError(
+            f"scores of image {int(first[bad[0]])} with the surroundings of image {int(second[bad[0]])} are NaN or "
+            "infinite; expected finite ones. Look for extreme pixels and weights"
+        )
     of_middle, of_surroundings = _effects(x, shown[first], shown[second], len(interpretation.classes))
     # The response is linear in the scores (docs/method.md, section 3), and so are its effects.
     a, b = (np.einsum("cm,cm->c", interpretation.coef, effect) for effect in (of_middle, of_surroundings))

@@ -163,6 +163,8 @@ def pointing_game(heatmaps: Tensor, masks: Tensor, *, tolerance: float = 0, cons
 def _grown(inside: Tensor, radius: float) -> Tensor:
     """Return masks (B, H, W) grown by a disc."""
     height, width = inside.shape[1:]
+    # No pixel is further away; the square of a larger radius may overflow.
+    radius = min(radius, float(height + width))
     grown = torch.zeros_like(inside)
     tallest = min(math.floor(radius), height - 1)
     for dy in range(-tallest, tallest + 1):

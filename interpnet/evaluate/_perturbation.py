@@ -231,7 +231,7 @@ class _Plan:
         first, last = ends[self.measure]
         batch = len(images)
         found = []
-        for at in torch.split(torch.arange((self.steps + 1) * batch, device=images.device), self.max_batch):
+        for at in torch.split(torch.arange((self.steps + 1) * batch, device=images.device), int(self.max_batch)):
             point = at // batch
             image = at % batch
             changed = (ranks[image] < counts[point, None]).view(-1, 1, *maps.shape[1:])

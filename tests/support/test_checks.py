@@ -32,3 +32,32 @@ def test_a_batch_of_more_images_than_there_can_be_is_refused(measure):
     images = torch.rand(2, 3, 2, 2)
     with pytest.raises(InterpNetError, match=r"max_batch is 10{30}; expected a whole number"):
         getattr(ip.evaluate, measure)(net, images, images.sum(1), 0, steps=2, max_batch=10**30)
+
+
+def test_a_count_of_numpy_counts_as_one_of_python():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval()
+    images = torch.rand(3, 3, 2, 2)
+    options = {"steps": 2, "controls": ()}
+    plain = ip.evaluate.deletion(net, images, images.sum(1), 0, max_batch=2, **options)
+    other = ip.evaluate.deletion(net, images, images.sum(1), 0, max_batch=np.int64(2), **options)
+    assert torch.equal(plain.values, other.values)
+
+
+def test_a_radius_beyond_all_pixels_takes_them_all():
+    maps = torch.tensor([[[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]])
+    mask = torch.tensor([[[False, False, False], [True, False, False]]])
+    hits = [ip.evaluate.pointing_game(maps, mask, tolerance=t).values.item() for t in (2.2, 2.3, 1e300)]
+    assert hits == [0.0, 1.0, 1.0]  # the distance is the root of 5
+
+
+def test_contexts_with_pixels_that_overflow_are_refused():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)).eval()
+    images = torch.rand(4, 1, 8, 8)
+    labels = torch.tensor([0, 1, 0, 1])
+    table = ip.collect_scores(net, [(images, labels)], progress=False)
+    found = ip.interpret(table, mu=1.0)
+    images[1, 0, 4, 4] = 1e30  # its square is beyond float32
+    with pytest.raises(
+        InterpNetError, match=r"scores of image 1 with the surroundings of image \d are NaN or infinite"
+    ):
+        ip.evaluate.context_swap(net, images, found, classes=labels, partners=1)
