@@ -478,3 +478,16 @@ def test_defaults_of_average_visualizations() -> None:
     # A table that does not know the images' shape has grey of one colour for a silent channel.
     plain = replace(table, info={})
     assert average_visualization(net, data, plain, Channel("1", 1), progress=False).mean.shape == (1, 1, 1)
+
+
+def test_a_data_set_shorter_than_its_table_is_named_before_the_network_runs() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
+    net[0].weight.data.fill_(1.0)
+    images = torch.rand(6, 1, 2, 2) + 0.1
+    table = collect_scores(net, [(images, torch.zeros(6, dtype=torch.long))], normalisation="none", progress=False)
+    ran: list[int] = []
+    net.register_forward_hook(lambda *_: ran.append(1))
+    short = [(image, 0) for image in images[:5]]
+    with pytest.raises(DataError, match=r"data is a list without an \(image, label\) item 5"):
+        average_visualization(net, short, table, Channel("1", 0), batch_size=2, progress=False)
+    assert ran == []
