@@ -70,6 +70,15 @@ def test_an_edit_reaches_a_network_that_works_in_place(grad: bool, kind: str) ->
         assert model.lin.weight.grad.tolist() == [[2.0, 3.0], [0.0, 0.0]]
 
 
+def test_a_read_sees_the_edited_value_of_an_operator_that_works_on_a_copy() -> None:
+    model = Net().eval()
+    seen: list[Any] = []
+    what = Instrument(edits={"relu": lambda out: out * 10.0}, reads={"relu": lambda out: seen.append(out.tolist())})
+    with torch.no_grad(), instrument(model, what):
+        assert model(X).tolist() == [[30.0, 10.0]]
+    assert seen == [[[30.0, 10.0]]]
+
+
 def test_calls_are_numbered_afresh_in_every_pass_also_after_one_that_failed() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
