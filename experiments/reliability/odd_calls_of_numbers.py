@@ -55,7 +55,7 @@ CALLS_OF_NUMBERS = {
         lambda X, y, **options: ip.MuLasso(**options).fit(X, y).coef_,
         lambda s: {"X": s.table.X, "y": s.labels.numpy(), "mu": 1.0, "positive": False, "max_iter": 1000},
         {"X": "matrix", "y": "labels", "mu": "number", "positive": "flag", "max_iter": "count"},
-        also=(ValueError,),  # scikit-learn checks X and y of its estimators, in its own words
+        also=(ValueError, TypeError),  # scikit-learn checks X and y of its estimators, in its own words
     ),
     "mulasso_path": Call(
         ip.mulasso_path,

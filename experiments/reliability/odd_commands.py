@@ -79,7 +79,7 @@ WRONG = {
     "--rectifier": _WORDS,
     "--reduction": _WORDS,
     "--class-weight": _WORDS,
-    "--methods": [one for one in _WORDS if one.strip()] + ["gradient,nonsense", "lime,"],
+    "--methods": [one for one in _WORDS if one.strip()] + ["gradient,nonsense"],
     "--layers": [*_WORDS, "1,nonsense", "[", "*.*.*", ","],
     "--device": [*_WORDS, "cuda:99", "meta", "mps:x", "hpu"],
     "--output": ["nonsense", "1", "-1", "", "0.5"],

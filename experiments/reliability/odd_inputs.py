@@ -124,6 +124,7 @@ OF_MAPS = ("channel_heatmap", "explain", "attribute gradient", "attribute gradca
 FINE = {
     *((name, argument, "one map without a batch") for name in ("spearman", "ssim") for argument in "ab"),
     *(("embed", "loader", odd) for odd in ("images alone", "images in tuples", "labels missing")),
+    ("maximise", "mean", "-1.0"),
     ("MuLasso.fit", "y", "a column"),
     ("Gram.from_scores", "L", "a column"),
     ("checkerboard", "maps", "all the same"),

@@ -38,6 +38,7 @@ from interpnet.support.types import Float64
 #: Of the shorter side; half of a disc's area lies within 0.7 of it.
 _RADIUS = 0.25
 # Of each image; thousands would say no more, and their pairs take memory.
+_IMAGE_AXES = 4
 _MOST_PARTNERS = 10_000
 _WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
@@ -240,6 +241,8 @@ def _swapped(images: Tensor, inside: Tensor, first: Tensor, second: Tensor) -> T
 
 
 def _middle(given: Tensor | None, images: Tensor) -> Tensor:
+    if images.dim() != _IMAGE_AXES:
+        raise DataError(f"images: shape {tuple(images.shape)} came; expected (images, channels, height, width)")
     batch, _, height, width = images.shape
     if given is None:
         rows, columns = (torch.arange(n, device=images.device) - (n - 1) / 2 for n in (height, width))

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Half a second for each of the first four, a tenth for the others.
 CASES = {
     "corruptions": 4,
-    "kills": 2,
+    "kills": 1,
     "signals": 1,
     "concurrency": 1,
     "odd_inputs": 12,

@@ -61,3 +61,9 @@ def test_contexts_with_pixels_that_overflow_are_refused():
         InterpNetError, match=r"scores of image 1 with the surroundings of image \d are NaN or infinite"
     ):
         ip.evaluate.context_swap(net, images, found, classes=labels, partners=1)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8), (4, 1, 2, 8, 8)])
+def test_contexts_of_what_is_no_batch_of_images_are_refused(shape):
+    with pytest.raises(InterpNetError, match=r"expected \(images, channels, height, width\)"):
+        ip.evaluate.swapped_context(torch.rand(shape), torch.tensor([0, 1, 0, 1]))
