@@ -92,8 +92,8 @@ WRONG = {
     "--strength": ["nan", "2", "-1", "abc"],
     "--nonsense": ["1"],
 }
-#: Whole command lines, the first of them empty; ``RUN`` stands for a finished run.
-LINES = """
+#: Whole command lines; ``RUN`` stands for a finished run.
+LINES = """\
 nonsense
 -x
 --
@@ -220,7 +220,7 @@ demo --shortcut nonsense
 demo --strength 2
 """.splitlines()
 #: Odd, and right.
-RIGHT = """
+RIGHT = """\
 --help
 -h
 --version
