@@ -168,6 +168,7 @@ class Gram:
         [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
         """
         scores, target, width, weight = checked_data(X, L, n_classes, sample_weight, block)
+        check_class_count(width, scores.shape[1])
         # Without a name of its own a block is gone before the next is made: memory is one block, not two.
         total = GramAccumulator(scores.shape[1], width)
         for part in checked_blocks(scores, target, width, weight, block):

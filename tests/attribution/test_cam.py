@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from interpnet.attribution import attribute
 from interpnet.attribution._attribute import attribute_full
+from interpnet.engine import find_sites
 from interpnet.errors import InterpNetError, LayerError, ModelError
 
 NAMES = ("cam", "gradcam", "gradcam++", "layercam", "scorecam", "guided_gradcam", "guided_gradcam++")
@@ -149,6 +150,8 @@ def test_scorecam_by_formula() -> None:
 @pytest.mark.parametrize("limit", [1, 4, 7])
 def test_scorecam_honours_max_batch(limit: int) -> None:
     model = Head().double()
+    # The check of a new network takes up to three images.
+    find_sites(model, X)
     sizes = []
     handle = model.register_forward_pre_hook(lambda _m, args: sizes.append(len(args[0])))
     limited = attribute(model, X, TARGET, "scorecam", max_batch=limit)

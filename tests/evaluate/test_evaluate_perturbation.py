@@ -14,6 +14,7 @@ from helpers.networks import Spelled
 from torch import Tensor, nn
 
 from interpnet import attribute
+from interpnet.engine import find_sites
 from interpnet.errors import DataError, InterpNetError, ModelError
 from interpnet.evaluate import deletion, insertion
 from interpnet.evaluate._perturbation import _ranks
@@ -152,6 +153,8 @@ def test_the_target_is_the_predicted_class_by_default() -> None:
 
 def test_no_pass_is_larger_than_allowed() -> None:
     model, images, maps = network()
+    # The check of a new network takes up to three images.
+    find_sites(model, images)
     sizes: list[int] = []
     inner = model.forward
 

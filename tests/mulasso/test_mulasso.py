@@ -332,7 +332,7 @@ def test_inputs_are_left_alone() -> None:
         ({"class_weight": "balanced"}, "class_weight is 'balanced' and y a matrix of targets"),
         ({"warm_start": 1}, "warm_start is 1; expected True or False"),
         ({"device": "abacus"}, "device='abacus' is not a device"),
-        ({"device": "meta"}, "device is 'meta'; expected 'cpu' or 'cuda'"),
+        ({"device": "meta"}, "device='meta' was asked for, which computes nothing; use device='cpu'"),
         ({"n_jobs": 0}, "n_jobs is 0"),
         ({"n_jobs": 1.5}, "n_jobs is 1.5"),
         ({"tol": 0.0}, "tol is 0.0"),

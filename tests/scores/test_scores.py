@@ -239,7 +239,7 @@ def test_nan_names_layer_and_image() -> None:
         collect_scores(Spelled("module"), [(bad[:10], Y[:10]), (bad[10:], Y[10:])], progress=False)
     model = Spelled("module")
     model.conv2.weight.data[0] = float("inf")
-    with pytest.raises(DataError, match="image 0 makes NaN or infinite activations in layer 'r2'"):
+    with pytest.raises(ModelError, match=r"the model's 'conv2\.weight' holds NaN or infinite values"):
         collect_scores(model, batches(20), progress=False)
 
 
