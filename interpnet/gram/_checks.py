@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.linalg.lapack import dpotrf
 
 from interpnet.errors import DataError, InterpNetError
-from interpnet.support.checks import is_whole, shown, whole_number
+from interpnet.support.checks import is_whole, refuse_masked, shown, whole_number
 from interpnet.support.types import Float64
 
 Sums: TypeAlias = tuple[Float64, Float64, Float64]
@@ -195,6 +195,7 @@ def class_count(labels: npt.NDArray[Any], n_classes: int | None) -> int:
 
 def as_numpy(value: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return ``value`` (array, memory map, list, or torch tensor on any device) as a numpy array."""
+    refuse_masked(value, "the array", error=DataError)
     if not hasattr(value, "detach") and not isinstance(value, list | tuple):
         return np.asarray(value)
     try:

@@ -17,6 +17,7 @@ from interpnet.gram import Gram, as_numpy, as_target, locate_bad, stays_on_devic
 from interpnet.mulasso._arguments import MAX_ITER, Options, class_radii
 from interpnet.mulasso._path import solve_warned
 from interpnet.mulasso._targets import check_class_weight
+from interpnet.support.checks import refuse_masked
 from interpnet.support.types import Float64
 
 # Rows of scores that are read, and converted to float64, at a time.
@@ -102,6 +103,7 @@ class LinearModel(_Estimator):
 
     def _scores(self, X: Any, *, reset: bool) -> Any:
         """Check ``X`` as scikit-learn does, but leave the search for NaN to the pass that names the place."""
+        refuse_masked(X, "X", error=DataError)
         if stays_on_device(X):
             # Its shape alone is checked: one number, strided to that shape, stands in for the values.
             stand_in = np.broadcast_to(np.float32(0), tuple(X.shape))

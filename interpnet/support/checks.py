@@ -233,6 +233,7 @@ def real_array(value: Any, name: str, *, error: type[InterpNetError] = InterpNet
     >>> real_array([[1, 2]], "points")
     array([[1, 2]])
     """
+    refuse_masked(value, name, error=error)
     try:
         if hasattr(value, "detach"):
             value = value.detach().cpu()
@@ -246,6 +247,17 @@ def real_array(value: Any, name: str, *, error: type[InterpNetError] = InterpNet
     if array.dtype.kind not in "fiub":
         raise error(f"{name} is {shown(value)}, of type {array.dtype}; expected real numbers")
     return array
+
+
+def refuse_masked(value: Any, name: str, *, error: type[InterpNetError] = InterpNetError) -> None:
+    """Raise ``error`` where ``value`` is a numpy array with masked entries: what lies below the mask is no value.
+
+    Examples
+    --------
+    >>> refuse_masked(np.ma.array([1, 2]), "X")
+    """
+    if isinstance(value, np.ma.MaskedArray) and bool(np.ma.getmaskarray(value).any()):
+        raise error(f"{name} has {int(np.ma.count_masked(value))} masked values; give it values, as X.filled(0) does")
 
 
 def whole_numbers(value: Any, name: str, *, error: type[InterpNetError] = InterpNetError) -> npt.NDArray[np.int64]:

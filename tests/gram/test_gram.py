@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from interpnet.errors import DataError, InterpNetError, RunFolderError
 from interpnet.gram import Gram, GramAccumulator, _memory, check_size, one_hot
+from interpnet.support.checks import real_array
 
 BOUNDED = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -289,3 +290,14 @@ def test_labels_that_run_wild_are_refused_before_memory_is_asked_for() -> None:
             Gram.from_scores(np.eye(2), labels)
         with pytest.raises(DataError, match="classes are more than this machine's memory holds"):
             one_hot(labels)
+
+
+def test_masked_values_are_no_values() -> None:
+    hidden = np.ma.array([[1.0, 2.0], [3.0, 4.0]], mask=[[False, True], [False, False]])
+    with pytest.raises(DataError, match=r"the array has 1 masked values.*X\.filled\(0\)"):
+        Gram.from_scores(hidden, [0, 1])
+    with pytest.raises(InterpNetError, match="points has 1 masked values"):
+        real_array(hidden, "points")
+    # An array without a hidden value is an array like any other.
+    plain = Gram.from_scores(np.ma.array(hidden.data), [0, 1])
+    np.testing.assert_array_equal(plain.G, hidden.data.T @ hidden.data)

@@ -24,6 +24,14 @@ def problem(N: int = 60, m: int = 12, C: int = 3, seed: int = 0) -> tuple[np.nda
 # --- weights, radii, targets --------------------------------------------------------------------
 
 
+def test_masked_values_are_no_values() -> None:
+    hidden = np.ma.array([[1.0, 2.0], [3.0, 4.0]], mask=[[False, True], [False, False]])
+    with pytest.raises(DataError, match="X has 1 masked values"):
+        MuLasso(mu=1.0).fit(hidden, [0, 1])
+    with pytest.raises(DataError, match="the array has 1 masked values"):
+        MuLasso(mu=1.0).fit(hidden.data, np.ma.array([0, 1], mask=[True, False]))
+
+
 def test_sample_weight_counts_rows() -> None:
     X, Y = problem()
     labels = Y.argmax(axis=1)
