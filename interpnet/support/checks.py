@@ -256,8 +256,11 @@ def refuse_masked(value: Any, name: str, *, error: type[InterpNetError] = Interp
     --------
     >>> refuse_masked(np.ma.array([1, 2]), "X")
     """
-    if isinstance(value, np.ma.MaskedArray) and bool(np.ma.getmaskarray(value).any()):
-        raise error(f"{name} has {int(np.ma.count_masked(value))} masked values; give it values, as X.filled(0) does")
+    if not isinstance(value, np.ma.MaskedArray):
+        return
+    masked = int(np.ma.getmaskarray(value).sum())
+    if masked:
+        raise error(f"{name} has {masked} masked values; give it values, as X.filled(0) does")
 
 
 def whole_numbers(value: Any, name: str, *, error: type[InterpNetError] = InterpNetError) -> npt.NDArray[np.int64]:
