@@ -13,6 +13,7 @@ from torch import Tensor
 from interpnet.engine._by_hand import ByHand
 from interpnet.engine._call import Call, tensors_in
 from interpnet.engine._layout import Layout, input_layout, propagate
+from interpnet.engine._operators import OPERATORS
 from interpnet.errors import ModelError
 
 # Kinds of sites whose maps stand for themselves: what lies before is not what an operator behind bends.
@@ -202,8 +203,19 @@ def active_site(node: Node) -> bool:
 def doubts(graph: Graph) -> tuple[str, ...]:
     """Return the operators that may be activations which were not recognised, as text for a warning.
 
-    Smooth functions count where the network has no activation at all: others use them for much else.
+    Smooth functions, extremes of several maps and unknown operators count where the network has no activation at all:
+    others use them for much else.
     """
     none = not any(active_site(n) and not n.gate and not n.output and not n.part for n in graph.nodes)
-    found = [n for n in graph.nodes if n.curve in {"bent", "hinged"} or (n.curve and none)]
+    found = [n for n in graph.nodes if n.curve in {"bent", "hinged"} or (none and (n.curve or _is_strange(n)))]
     return tuple(f"{n.call.op!r} in {n.call.module or 'the network itself'}" for n in found)
+
+
+def _is_strange(node: Node) -> bool:
+    """Whether nothing tells that a node leaves the shape of a convolution's or linear map's values as it is."""
+    if not node.family or node.output or node.part:
+        return False
+    # A pooling over positions keeps the channel axis; the largest of several maps, stacked, does not.
+    if node.call.op in {"amax", "amin", "max", "min"}:
+        return node.layout.axis is None
+    return node.call.kind is None and node.call.op not in OPERATORS

@@ -292,6 +292,30 @@ def test_what_is_not_recognised_is_said(name: str) -> None:
         trace.select("default")
 
 
+#: Operators without a row in the table, and the largest of several maps.
+STRANGE: dict[str, Callable[[Tensor], Tensor]] = {
+    "logaddexp": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
+    "hypot": lambda x: torch.hypot(x, torch.ones_like(x)),
+    "amax": lambda x: torch.stack([x, torch.zeros_like(x)]).amax(0),
+    "max": lambda x: torch.stack([x, 0.1 * x]).max(0)[0],
+    "amin": lambda x: -torch.stack([-x, torch.zeros_like(x)]).amin(0),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_an_unknown_operator_is_said_where_nothing_else_is_an_activation(name: str) -> None:
+    trace = find_sites(Net(STRANGE[name]).eval(), X)
+    with pytest.warns(SiteWarning, match=f"'{name}' in the network itself.*: activations written by hand that are not"):
+        trace.select("default")
+
+
+def test_a_network_without_activations_gets_no_warning() -> None:
+    trace = find_sites(Net(lambda x: x).eval(), X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SiteWarning)
+        assert all(site.kind in {"conv", "linear"} for site in trace.select("default"))
+
+
 @pytest.mark.parametrize("name", ["absolute", "hard threshold", "maxout"])
 def test_what_is_not_recognised_is_said_beside_other_activations(name: str) -> None:
     act = UNKNOWN[name]
