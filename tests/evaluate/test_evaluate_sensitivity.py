@@ -77,8 +77,21 @@ def test_spearman_by_hand() -> None:
     a = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     assert spearman(a, torch.tensor([[10.0, 30.0], [20.0, 99.0]])).item() == pytest.approx(1 - 6 * 2 / (4 * 15))
     assert spearman(a, -a).item() == pytest.approx(-1.0)
+    # The ranks of two pixels are shorter than 1 before they are scaled.
+    assert spearman(a[:1], 7 * a[:1]).item() == pytest.approx(1.0)
     flat = torch.ones(2, 2)
     assert spearman(torch.stack([a, flat, flat]), torch.stack([flat, 0 * flat, a])).tolist() == [0.0, 1.0, 0.0]
+
+
+def test_maps_whose_absolute_values_are_constant_are_flagged_as_asked() -> None:
+    maps = torch.rand(2, 2, 12, 12, generator=torch.Generator().manual_seed(0))
+    maps[1, 0] = torch.ones(12, 12)
+    maps[1, 0, :6] = -1.0
+    with pytest.raises(DataError, match=r"absolute maps.*image 1"):
+        class_sensitivity(maps, absolute=True)
+    found = class_sensitivity(maps, absolute=True, constant="zero")
+    assert found.spearman.flagged.tolist() == [False, True]
+    assert not class_sensitivity(maps, constant="zero").spearman.flagged.any()
 
 
 @settings(max_examples=30, deadline=None)
