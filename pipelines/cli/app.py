@@ -16,7 +16,7 @@ from interpnet.support.text import one_line
 
 from ..filters.settings import FilterSettings
 from ..run.settings import SECTIONS
-from ..run.stopping import stoppable
+from ..run.stopping import end_with, stoppable
 from .failures import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_PIPE, silence, usable_streams, with_traceback
 from .options import takes
 
@@ -231,10 +231,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        Arguments; by default those of the process.
+        Arguments; by default those of the process, which then is to end with the code that is returned: a signal that
+        comes later ends it at once.
     """
     if argv is None:
-        argv = sys.argv[1:]
+        return end_with(main(sys.argv[1:]))
     arguments = list(argv)
     # Anywhere on the line, for it is wanted once the rest is typed.
     shown = with_traceback.set(_TRACEBACK in arguments)

@@ -19,7 +19,7 @@ from interpnet.support.checksums import checksum, file_checksum
 from interpnet.support.io import remove_temporaries, remove_tree, write_json
 
 from .config import RunConfig
-from .lock import LOCK, locked
+from .lock import LOCK, locked, refuse_if_locked
 from .manifest import MANIFEST, empty_manifest, read_manifest, sealed
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "safetensors")
@@ -76,6 +76,10 @@ class RunFolder:
         if (path.exists() or path.is_symlink()) and not path.is_dir():
             raise RunFolderError(f"run folder {str(path)!r} is a file; choose another folder (--out)")
         if path.is_dir() and any(entry.name != LOCK for entry in path.iterdir()):
+            # Another command may have made the folder just now, and its manifest comes last.
+            refuse_if_locked(path)
+            if (path / MANIFEST).is_file():
+                return cls.open(path)
             raise RunFolderError(
                 f"{str(path)!r} is not empty and holds no run; choose another folder (--out), such as runs/NAME"
             )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from interpnet.errors import RunFolderError
 
@@ -28,10 +29,7 @@ def locked(folder: Path, keep: str) -> Iterator[None]:
         ) from error
     try:
         if not _taken(handle, folder / LOCK):
-            raise RunFolderError(
-                f"another process is at work in run folder {str(folder)!r}; "
-                "wait for it, or choose another folder (--out)"
-            )
+            _refuse_busy(folder)
         try:
             yield
         finally:
@@ -40,6 +38,26 @@ def locked(folder: Path, keep: str) -> Iterator[None]:
                 _remove(folder, made)
     finally:
         os.close(handle)
+
+
+def refuse_if_locked(folder: Path) -> None:
+    """Raise ``RunFolderError`` where another process holds the lock of a folder now; the folder is left as it is."""
+    try:
+        handle = os.open(folder / LOCK, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        # No lock, or none of ours.
+        return
+    try:
+        if not _taken(handle, folder / LOCK):
+            _refuse_busy(folder)
+    finally:
+        os.close(handle)
+
+
+def _refuse_busy(folder: Path) -> NoReturn:
+    raise RunFolderError(
+        f"another process is at work in run folder {str(folder)!r}; wait for it, or choose another folder (--out)"
+    )
 
 
 def _make(folder: Path) -> list[Path]:

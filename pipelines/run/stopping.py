@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -56,3 +57,20 @@ def stoppable() -> Iterator[None]:
         _stop.asked = None
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_with(code: int) -> int:
+    """Return ``code``; from here on a signal ends the process at once with it, for its work is done.
+
+    Python still has libraries to shut down, whose callbacks would print a ``KeyboardInterrupt``, and a ``SIGTERM``
+    would look like a death.
+    """
+
+    def end(_number: int, _frame: object) -> None:
+        os._exit(code)
+
+    for name in _SIGNALS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+            signal.signal(number, end)
+    return code

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def command(*arguments: str, before: str = "") -> list[str]:
     """Return the words that run a command line in a process of its own, after some lines of Python."""
-    code = f"import sys\n{before}\nfrom interpnet.pipelines.cli.app import main\nsys.exit(main({list(arguments)!a}))"
+    line = ["interpnet", *arguments]
+    code = f"import sys\n{before}\nfrom interpnet.pipelines.cli.app import main\nsys.argv = {line!a}\nsys.exit(main())"
     return [sys.executable, "-c", code]
 
 
@@ -181,6 +182,30 @@ def test_signals_end_a_command_once(names, tmp_path):
         process.wait()
     assert process.returncode == 130
     assert error == "interrupted\n"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_after_the_work_ends_the_process_with_the_commands_code(name, tmp_path):
+    code = """
+import os, signal, sys, time
+from interpnet.pipelines.cli import app
+signal.signal(signal.SIGINT, signal.default_int_handler)
+app._run = lambda arguments: 3
+sys.argv = ["interpnet"]
+code = app.main()
+os.kill(os.getpid(), getattr(signal, sys.stdin.read()))
+time.sleep(20)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=name,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=tmp_path,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
 
 
 def test_nohup_is_respected(tmp_path):

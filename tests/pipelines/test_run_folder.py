@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from interpnet.pipelines.cli.commands import default_name
 from interpnet.pipelines.run.config import RunConfig
 from interpnet.pipelines.run.folder import RunFolder, digest
+from interpnet.pipelines.run.lock import locked
 from interpnet.pipelines.run.settings import Given, numbers
 from interpnet.pipelines.run.subject import balanced, make_output
 
@@ -274,3 +275,15 @@ def test_classes_are_matched_by_name():
         match_classes(data, 10, listed)
     with pytest.raises(DataError, match="class '0' of the data is not in the list"):
         match_classes(data, 10, [f"n{i}" for i in range(10)])
+
+
+def test_a_folder_that_another_command_has_just_made_is_at_work(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.toml").write_text("")
+    with pytest.raises(RunFolderError, match="is not empty and holds no run"):
+        RunFolder.create(folder)
+    with locked(folder, "run.toml"), pytest.raises(RunFolderError, match="another process is at work"):
+        RunFolder.create(folder)
+    with pytest.raises(RunFolderError, match="is not empty and holds no run"):
+        RunFolder.create(folder)
