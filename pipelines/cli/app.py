@@ -234,15 +234,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         Arguments; by default those of the process, which then is to end with the code that is returned: a signal that
         comes later ends it at once.
     """
-    if argv is None:
-        return end_with(main(sys.argv[1:]))
-    arguments = list(argv)
+    arguments = sys.argv[1:]
+    if argv is not None:
+        arguments = list(argv)
     # Anywhere on the line, for it is wanted once the rest is typed.
     shown = with_traceback.set(_TRACEBACK in arguments)
     arguments = [argument for argument in arguments if argument != _TRACEBACK]
     try:
-        with usable_streams(), stoppable():
-            return _flushed(_run(arguments))
+        with usable_streams(), stoppable(to_the_end=argv is None):
+            return end_with(_flushed(_run(arguments)))
     finally:
         with_traceback.reset(shown)
 

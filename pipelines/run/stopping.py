@@ -38,9 +38,30 @@ def stop_asked() -> bool:
     return _stop.asked is not None
 
 
+@dataclass
+class _End:
+    """What a signal does to a process whose work is done: it ends at once.
+
+    Python still has libraries to shut down, whose callbacks would print a ``KeyboardInterrupt``, and a ``SIGTERM``
+    would look like a death.
+    """
+
+    code: int = 130
+
+    def __call__(self, _number: int, _frame: object) -> None:
+        os._exit(self.code)
+
+
+_end = _End()
+
+
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """Let the three signals raise ``KeyboardInterrupt`` in the main thread; one that is ignored stays so (nohup)."""
+def stoppable(*, to_the_end: bool = False) -> Iterator[None]:
+    """Let the three signals raise ``KeyboardInterrupt`` in the main thread; one that is ignored stays so (nohup).
+
+    With ``to_the_end`` the process has nothing else to do: afterwards a signal ends it at once, with the code that
+    :func:`end_with` was told; else the signals do what they did before.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -54,23 +75,13 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, _stop)
         yield
     finally:
-        _stop.asked = None
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, _end if to_the_end else handler)
+        # Last: before, further signals belong to the wish that was heard.
+        _stop.asked = None
 
 
 def end_with(code: int) -> int:
-    """Return ``code``; from here on a signal ends the process at once with it, for its work is done.
-
-    Python still has libraries to shut down, whose callbacks would print a ``KeyboardInterrupt``, and a ``SIGTERM``
-    would look like a death.
-    """
-
-    def end(_number: int, _frame: object) -> None:
-        os._exit(code)
-
-    for name in _SIGNALS:
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
-            signal.signal(number, end)
+    """Return ``code``, and let it be the one with which a later signal ends this process."""
+    _end.code = code
     return code
