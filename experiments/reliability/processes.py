@@ -191,7 +191,9 @@ def command(arguments: Sequence[str]) -> Callable[[], int]:
     def run() -> int:
         from interpnet.pipelines.cli.app import main
 
-        return int(main(list(arguments)))
+        # As the process's own arguments, for main() ends a process otherwise than a call in the midst of one.
+        sys.argv = ["interpnet", *arguments]
+        return int(main())
 
     return run
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -70,6 +71,9 @@ def stoppable(*, to_the_end: bool = False) -> Iterator[None]:
     # None: a handler that Python did not set, and cannot put back.
     before = {number: old for number, old in handlers.items() if old not in (signal.SIG_IGN, None)}
     _stop.asked = None
+    if to_the_end:
+        # Registered first, it runs last: what others do at the end may still be stopped.
+        atexit.register(_ignore, before)
     try:
         for number in before:
             signal.signal(number, _stop)
@@ -79,6 +83,12 @@ def stoppable(*, to_the_end: bool = False) -> Iterator[None]:
             signal.signal(number, _end if to_the_end else handler)
         # Last: before, further signals belong to the wish that was heard.
         _stop.asked = None
+
+
+def _ignore(numbers: Iterable[int]) -> None:
+    # The interpreter's own end gives signals their defaults back, unless they are ignored.
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def end_with(code: int) -> int:
