@@ -216,6 +216,7 @@ def _is_strange(node: Node) -> bool:
     if not node.family or node.output or node.part:
         return False
     # A pooling over positions keeps the channel axis; the largest of several maps, stacked, does not.
-    if node.call.op in {"amax", "amin", "max", "min"}:
+    facts = node.call.operator
+    if facts.bends or (facts.axes == "reduce" and not facts.affine):
         return node.layout.axis is None
     return node.call.kind is None and node.call.op not in OPERATORS
