@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from interpnet.backward._functions import convolve, rectify, resample_pool, resample_slice, scale_channels
 from interpnet.backward._pooling import dense_pooling
 from interpnet.backward._report import RuleReport
-from interpnet.engine import Call, Convolution, Instrument, instrument, slices_of
+from interpnet.engine import Call, Convolution, Instrument, instrument, slices_of, times_written
 from interpnet.support.checks import check_kinds, one_of
 
 RECTIFIER_RULES = ("gradient", "deconvnet", "guided")
@@ -104,7 +104,7 @@ class _Convolved:
 
     def made(self, x: Tensor) -> bool:
         """Whether ``x`` is this convolution's output, untouched since."""
-        return x is self.output and self.versions == (self.x._version, x._version)  # noqa: SLF001
+        return x is self.output and self.versions == (times_written(self.x), times_written(x))
 
 
 def _rectified(call: Call, z: Tensor, report: RuleReport) -> Tensor | None:
@@ -144,7 +144,7 @@ def _convolved(call: Call, x: Tensor, report: RuleReport) -> _Convolved | None:
     report.resampled += resample
     weight = call.argument(1, "weight").detach()
     out = convolve(x, call.run, weight, None, how, resample=resample)
-    return _Convolved(x, out, weight, how, resample, (x._version, out._version))  # noqa: SLF001
+    return _Convolved(x, out, weight, how, resample, (times_written(x), times_written(out)))
 
 
 def _trained(call: Call, x: Tensor) -> bool:

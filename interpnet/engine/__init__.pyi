@@ -5,6 +5,7 @@ from ._call import Call as Call
 from ._call import Convolution as Convolution
 from ._call import Window as Window
 from ._call import tensors_in as tensors_in
+from ._call import times_written as times_written
 from ._channels import Channel as Channel
 from ._channels import ChannelIndex as ChannelIndex
 from ._device import beside as beside

@@ -151,6 +151,23 @@ def overwrites(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[
     return position is not None and len(args) > position and args[position] is True
 
 
+def times_written(tensor: Tensor) -> int:
+    """Return how often a tensor was written to; those made in inference mode do not count it and stay at 0.
+
+    Examples
+    --------
+    >>> x = torch.zeros(2)
+    >>> before = times_written(x)
+    >>> times_written(x.add_(1)) - before
+    1
+    """
+    try:
+        return tensor._version  # noqa: SLF001 - torch has no public name for it
+    except RuntimeError:
+        # is_inference() does not tell: a parameter can be one whose data was exchanged.
+        return 0
+
+
 def tensors_in(values: Any) -> Iterator[Tensor]:
     """Yield the tensors in nested tuples, lists and dicts."""
     for value in values:

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from interpnet.engine._call import times_written
 from interpnet.engine._contents import Buffers
 from interpnet.engine._device import widest
 from interpnet.engine._draws import EXTREMES, Draws, Extreme, draws_elsewhere, random_state_kept, reseed
@@ -235,15 +236,7 @@ def probing(model: nn.Module, device: torch.device) -> Iterator[Callable[[], boo
 def _state(model: nn.Module) -> Hashable:
     """Return what changes where a network's parts, parameters or buffers do."""
     tensors = [*model.parameters(), *model.buffers()]
-    return tuple(map(id, (*model.modules(), *tensors))), tuple(map(_version, tensors))
-
-
-def _version(tensor: Tensor) -> int | None:
-    try:
-        return tensor._version  # noqa: SLF001 - torch has no public name for it
-    except RuntimeError:
-        # Tensors made under inference mode count no versions.
-        return None
+    return tuple(map(id, (*model.modules(), *tensors))), tuple(map(times_written, tensors))
 
 
 def _difference(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:

@@ -16,7 +16,7 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine._call import overwrites
+from interpnet.engine._call import overwrites, times_written
 from interpnet.engine._curves import curve_of
 from interpnet.engine._expressions import Constant, Expression, Map, Result, starts
 from interpnet.engine._operators import Operator
@@ -52,7 +52,7 @@ class Expressions:
     def of(self, tensor: Tensor) -> Expression | None:
         """Return what is known of a tensor, unless it was written to since."""
         known = self._known.get(id(tensor))
-        if known is not None and known.tensor() is tensor and known.version == _version(tensor):
+        if known is not None and known.tensor() is tensor and known.version == times_written(tensor):
             return known.expression
         # No batch fits into a tensor of no axis.
         if id(tensor) in self._own or tensor.dim() == 0 or (tensor.dim() == 1 and tensor.numel() == 1):
@@ -199,14 +199,7 @@ class Expressions:
                     del known[key]
 
             alive = ref(tensor, gone)
-        self._known[key] = _Known(alive, _version(tensor), expression, kept)
-
-
-def _version(tensor: Tensor) -> int:
-    """Return how often a tensor was written to; tensors of inference mode do not count it."""
-    if tensor.is_inference():
-        return 0
-    return tensor._version  # noqa: SLF001 - torch has no public name for it
+        self._known[key] = _Known(alive, times_written(tensor), expression, kept)
 
 
 def _copied(made: Result, out: Tensor) -> Expression | None:

@@ -162,18 +162,18 @@ class _Engine(TorchFunctionMode):
         if (kind is not None or op == "getitem") and torch.is_grad_enabled():
             rule = self._ruling.rule
         # Most calls of a pass are wanted by nobody; they cost a few look-ups.
+        call = None
         if not edits and rule is None and not self._observers:
             out = func(*args, **kwargs)
         else:
             call = self._call(Call(func, args, kwargs, op, kind, name, self._stack[-1]), made, ruled=rule is not None)
             out = _run(call, rule, edits, rule_inplace=self._ruling.rule_inplace)
-            if op == "setitem":
-                out = args[0]
-            for observe in self._observers:
-                observe(call, out)
         # An assignment returns nothing; what it made is what it wrote to.
         if op == "setitem":
             out = args[0]
+        if call is not None:
+            for observe in self._observers:
+                observe(call, out)
         if made is not None:
             self._expressions.settle(made, out)
         elif args and out is args[0]:

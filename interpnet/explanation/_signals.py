@@ -28,6 +28,7 @@ from interpnet.engine import (
     instrument,
     stop_forward,
     stoppable,
+    times_written,
     unwrap,
 )
 from interpnet.errors import DataError, LayerError
@@ -111,7 +112,7 @@ class SignalRun:
 
         def keep(name: str, value: Tensor) -> None:
             maps[name] = value.clone() if name in copies else value
-            versions[name] = _version(maps[name])
+            versions[name] = times_written(maps[name])
             if self.stop and len(maps) == len(self.sites):
                 stop_forward()
 
@@ -127,7 +128,7 @@ class SignalRun:
             stoppable(),
         ):
             maps[OUTPUT] = forward_logits(model, x, how.output)
-        overwritten = {name for name, version in versions.items() if _version(maps[name]) != version}
+        overwritten = {name for name, version in versions.items() if times_written(maps[name]) != version}
         return Forward(x, maps, overwritten, report)
 
     def check_gradients(self, done: Forward, names: Collection[str]) -> None:
@@ -176,13 +177,6 @@ class SignalRun:
                 "overflow"
             )
         return Signals(signals, logits, done.report)
-
-
-def _version(value: Tensor) -> int:
-    """Return how often a tensor was overwritten; inference tensors, from which no signal starts, do not count it."""
-    if value.is_inference():
-        return 0
-    return value._version  # noqa: SLF001 - torch has no public name for it
 
 
 def backpropagate(model: nn.Module, images: Tensor, sites: Sequence[Site], picks: Picks, **options: Any) -> Signals:
