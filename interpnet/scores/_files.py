@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import xxhash
 
 from interpnet.errors import RunFolderError
 from interpnet.support.checks import is_whole
-from interpnet.support.checksums import SEAL, check_seal, seal
+from interpnet.support.checksums import SEAL, check_seal, next_checksum, seal
 from interpnet.support.io import open_own, read_object, write_json
 
 _FORMAT = "interpnet-scores-1"
 _AGAIN = "delete the folder and collect again"
-_PIECE = 2**22  # bytes compared at a time: a block of a wide table can be larger than memory likes
 _ADOPTED = 4096  # rows of a block, where an older version wrote them without
 
 
@@ -98,7 +96,8 @@ class ScoreFiles:
                 with path.open("rb", buffering=0) as handle:
                     start = 0
                     for count, *sums in state["blocks"]:
-                        if _next_checksum(handle, count * row.itemsize) != sums[position]:
+                        _, found = next_checksum(handle, count * row.itemsize)
+                        if found != sums[position]:
                             raise RunFolderError(
                                 f"{str(path)!r} is damaged between rows {start} and {start + count - 1} (their "
                                 f"checksum does not fit); {_AGAIN}"
@@ -125,7 +124,7 @@ class ScoreFiles:
         columns = []
         for name, row in row_types(state).items():
             with self.path(name).open("rb", buffering=0) as handle:
-                columns.append([_next_checksum(handle, count * row.itemsize) for count in counts])
+                columns.append([next_checksum(handle, count * row.itemsize)[1] for count in counts])
         blocks = [list(block) for block in zip(counts, *columns, strict=True)]
         return state | {"blocks": blocks}
 
@@ -139,18 +138,6 @@ class ScoreFiles:
             raise RunFolderError(
                 f"cannot write {str(path)!r}: {error.strerror or error}. Delete it, or choose another folder"
             ) from error
-
-
-def _next_checksum(handle: Any, size: int) -> str:
-    """Return the checksum of the next ``size`` bytes of an open file, of fewer where it ends."""
-    total = xxhash.xxh3_64()
-    while size > 0:
-        piece = handle.read(min(size, _PIECE))
-        if not piece:
-            break
-        total.update(piece)
-        size -= len(piece)
-    return total.hexdigest()
 
 
 def _is_count(value: Any) -> bool:

@@ -5,7 +5,9 @@ They are XXH3 (64 bits), which reads memory faster than a disk delivers it; they
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,15 +34,35 @@ def checksum(data: bytes | memoryview) -> str:
 
 def file_checksum(path: Path) -> str:
     """Return ``SIZE-CHECKSUM`` of a file, read in pieces; ``OSError`` where it cannot be read."""
+    with path.open("rb", buffering=0) as handle:
+        # No more room than the file needs: most are pictures of a few kilobytes, and making it would take longest.
+        size, found = next_checksum(handle, sys.maxsize, room=path.stat().st_size)
+    return f"{size}-{found}"
+
+
+def next_checksum(handle: io.RawIOBase | io.FileIO, most: int, *, room: int = _CHUNK) -> tuple[int, str]:
+    """Return how many of the next ``most`` bytes of an open file there are, and their checksum.
+
+    They are read in pieces of at most ``room`` bytes: a part of a file can be larger than memory likes.
+    """
     total = xxhash.xxh3_64()
     size = 0
-    with path.open("rb", buffering=0) as handle:
-        # No larger than the file: most are pictures of a few kilobytes, and making the room would take longest.
-        piece = memoryview(bytearray(max(1, min(_CHUNK, path.stat().st_size))))
-        while count := handle.readinto(piece):
-            total.update(piece[:count])
-            size += count
-    return f"{size}-{total.hexdigest()}"
+    piece = memoryview(bytearray(max(1, min(room, most, _CHUNK))))
+    while count := handle.readinto(piece[: min(len(piece), most - size)]):
+        total.update(piece[:count])
+        size += count
+    return size, total.hexdigest()
+
+
+def canonical(value: Any) -> bytes:
+    """Return a JSON-able value as bytes that do not depend on the order of its keys.
+
+    Examples
+    --------
+    >>> canonical({"b": [2], "a": 1})
+    b'{"a":1,"b":[2]}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
 def seal(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,16 +73,11 @@ def seal(value: Mapping[str, Any]) -> dict[str, Any]:
     >>> check_seal(seal({"rows": 3}), "a file")
     """
     content = {name: entry for name, entry in value.items() if name != SEAL}
-    return content | {SEAL: _content_checksum(content)}
+    return content | {SEAL: checksum(canonical(content))}
 
 
 def check_seal(value: Mapping[str, Any], what: str, remedy: str = "delete it to have it made again") -> None:
     """Raise ``RunFolderError`` where a sealed object is not what :func:`seal` returned."""
     content = {name: entry for name, entry in value.items() if name != SEAL}
-    if value.get(SEAL) != _content_checksum(content):
+    if value.get(SEAL) != checksum(canonical(content)):
         raise RunFolderError(f"{what} is damaged or was edited (its checksum does not fit its content); {remedy}")
-
-
-def _content_checksum(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return checksum(text.encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from typing import Any
 
 import interpnet
 from interpnet.errors import RunFolderError
-from interpnet.support.checksums import checksum, file_checksum
+from interpnet.support.checksums import canonical, checksum, file_checksum
 from interpnet.support.io import remove_temporaries, remove_tree, write_json
 
 from .config import RunConfig
@@ -37,8 +36,7 @@ def digest(value: Any) -> str:
     >>> digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
     True
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical(value)).hexdigest()
 
 
 @dataclass

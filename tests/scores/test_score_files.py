@@ -14,6 +14,7 @@ from torch import nn
 from interpnet.errors import DataError, RunFolderError
 from interpnet.scores import ScoreTable, collect_scores
 from interpnet.scores import _files as files
+from interpnet.support import checksums
 
 FILES = {"X.f32": 3 * 4, "labels.bin": 8, "predictions.i64": 8, "indices.i64": 8}
 N = 10
@@ -108,7 +109,7 @@ def test_checksums_do_not_depend_on_the_pieces_read(
     piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collected(tmp_path / "t")
-    monkeypatch.setattr(files, "_PIECE", piece)
+    monkeypatch.setattr(checksums, "_CHUNK", piece)
     assert len(ScoreTable.load(tmp_path / "t")) == N
 
 
