@@ -60,8 +60,9 @@ def unpack(batch: Any, *, inputs: str | None = None, labels: str | None = None) 
         if not (batch.images.shape[:1] == (0,) and batch.skipped):
             check_images(batch.images)
         return Batch(batch.images, _labels(batch.labels), _labels(batch.indices), list(batch.skipped))
-    images, given = [*batch, None][:2]
-    return Batch(check_images(images), _labels(given), None, [])
+    # What stands behind the labels is anything.
+    labelled = len(batch) > 1
+    return Batch(check_images(batch[0]), _labels(batch[1] if labelled else None), None, [])
 
 
 def _entry(batch: Mapping[Any, Any], name: str | None, known: Iterable[str], argument: str) -> Any:

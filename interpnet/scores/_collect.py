@@ -291,10 +291,14 @@ class _Intake:
         self._clear()
 
     def _sum(self, X: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
-        if self._gram is None:
-            return
-        # With class numbers themselves the sums would round differently from those of a table; with thousands of
-        # classes, though, their matrix would take more memory than the scores.
-        if labels.ndim == 1 and self._n_classes <= _MOST_DENSE_CLASSES:
-            labels = one_hot(labels, self._n_classes)
-        self._gram.add(X, labels)
+        if self._gram is not None:
+            add_rows(self._gram, X, labels, self._n_classes)
+
+
+def add_rows(gram: GramAccumulator, X: npt.NDArray[Any], labels: npt.NDArray[Any], n_classes: int) -> None:
+    """Add rows of scores with their labels, class numbers or targets, to the sums of a collection."""
+    # With class numbers themselves the sums would round differently from those of a table; with thousands of classes,
+    # though, their matrix would take more memory than the scores.
+    if labels.ndim == 1 and n_classes <= _MOST_DENSE_CLASSES:
+        labels = one_hot(labels, n_classes)
+    gram.add(X, labels)

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from interpnet.errors import DataError, RunFolderError
 from interpnet.scores._batches import Loader, NoImageError, batches_from, checked_labels, peek, unpack
+from interpnet.scores._files import ScoreFiles
 from interpnet.scores._repeat import image_digests
-from interpnet.support.checks import is_whole
-from interpnet.support.io import read_json
 
 
 class Fresh(NamedTuple):
@@ -36,11 +35,11 @@ def opened(
     loader: Loader, out: str | os.PathLike[str] | None, key: str, **keys: str | None
 ) -> tuple[int, int, Tensor, Iterator[Any]]:
     """Return how many images an earlier run dealt with, where the batches begin, the first images and the batches."""
-    done = _dealt_with(out, key)
+    done, complete = _dealt_with(out, key)
     begin = 0
     # A function is asked for the images after those. Of a complete collection the first ones tell that it is the same
     # network; so do they where nothing is left to read.
-    if done and callable(loader) and not _complete(out):
+    if done and callable(loader) and not complete:
         begin = done
     try:
         first, batches = peek(batches_from(loader, begin), **keys)
@@ -52,25 +51,17 @@ def opened(
     return done, begin, first, batches
 
 
-def _state(out: str | os.PathLike[str] | None) -> dict[str, Any]:
-    state: Any = None
-    if out is not None:
-        with suppress(RunFolderError):
-            state = read_json(Path(out) / "state.json")
-    return state if isinstance(state, dict) else {}
-
-
-def _dealt_with(out: str | os.PathLike[str] | None, key: str) -> int:
-    state = _state(out)
-    consumed = state.get("consumed")
-    # Without a key nothing tells whose rows these are, so they are collected anew.
-    if not key or state.get("key") != key or not is_whole(consumed):
-        return 0
-    return int(consumed)
-
-
-def _complete(out: str | os.PathLike[str] | None) -> bool:
-    return bool(_state(out).get("complete"))
+def _dealt_with(out: str | os.PathLike[str] | None, key: str) -> tuple[int, bool]:
+    """Return how many images the collection ``key`` in a folder has dealt with, and whether it is complete."""
+    # Without a key nothing tells whose rows these are, so they are collected again.
+    if out is None or not key:
+        return 0, False
+    # A damaged state is refused by whoever writes to the folder.
+    with suppress(RunFolderError):
+        state = ScoreFiles(Path(out)).read_state()
+        if state["key"] == key:
+            return state["consumed"], state["complete"]
+    return 0, False
 
 
 def row_fingerprint(images: Tensor, labels: Tensor, first_row: int) -> int:

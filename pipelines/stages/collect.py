@@ -9,7 +9,7 @@ from typing import Any
 
 from interpnet.errors import RunFolderError
 from interpnet.gram import GramAccumulator, check_size
-from interpnet.scores import ScoreTable, collect_scores
+from interpnet.scores import ScoreTable, add_rows, collect_scores
 
 from ..run.folder import digest
 from ..run.notes import Notes
@@ -125,7 +125,7 @@ def _sum_again(table: ScoreTable, path: Path) -> None:
     gram = GramAccumulator(len(table.channels), table.n_classes)
     for start in range(0, len(table), _SUMMED_ROWS):
         part = slice(start, start + _SUMMED_ROWS)
-        gram.add(table.X[part], table.labels[part])
+        add_rows(gram, table.X[part], table.labels[part], table.n_classes)
     gram.gram().save(path)
 
 
