@@ -334,17 +334,28 @@ def _origin(kind: Any) -> Any:
     return typing.get_origin(kind)
 
 
+_LISTS = frozenset({Sequence, Iterable, list})
+_SIMPLE: dict[Any, Callable[[Any], bool]] = {
+    bool: lambda v: isinstance(v, bool | np.bool_),
+    int: is_whole,
+    # NaN is no number that anybody means.
+    float: lambda v: is_number(v) and not math.isnan(v),
+}
+_KIND_WORDS: dict[Any, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    type(None): "None",
+    Callable: "a function",
+}
+
+
 def _is_of(value: Any, kind: Any) -> bool:
-    simple: dict[Any, Callable[[Any], bool]] = {
-        bool: lambda v: isinstance(v, bool | np.bool_),
-        int: is_whole,
-        # NaN is no number that anybody means.
-        float: lambda v: is_number(v) and not math.isnan(v),
-    }
-    if kind in simple:
-        return simple[kind](value)
+    if kind in _SIMPLE:
+        return _SIMPLE[kind](value)
     origin = _origin(kind) or kind
-    if origin not in {Sequence, Iterable, list}:
+    if origin not in _LISTS:
         return isinstance(value, origin)
     # Arrays and tensors are no Sequence to Python, and serve as well.
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
@@ -357,16 +368,8 @@ def _is_of(value: Any, kind: Any) -> bool:
 
 def _words(kind: Any) -> str:
     """Return a kind as words."""
-    known: dict[Any, str] = {
-        bool: "True or False",
-        int: "a whole number",
-        float: "a number",
-        str: "a string",
-        type(None): "None",
-        Callable: "a function",
-    }
     origin = _origin(kind) or kind
-    if origin in {Sequence, Iterable, list}:
+    if origin in _LISTS:
         entry = (*typing.get_args(kind), None)[0]
         return f"a list of {entry.__name__}" if isinstance(entry, type) and entry is not Any else "a list"
-    return known.get(origin, str(origin.__name__))
+    return _KIND_WORDS.get(origin, str(origin.__name__))

@@ -29,9 +29,10 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     found = []
     for name, old, new in _changed(there.get("model"), here.get("model")):
         if name in _MODEL:
+            shown = (old, new)
             if name in _FINGERPRINTS:
-                old, new = str(old)[:_SHOWN], str(new)[:_SHOWN]
-            found.append(_said(_MODEL[name], old, new))
+                shown = (str(old)[:_SHOWN], str(new)[:_SHOWN])
+            found.append(_said(_MODEL[name], *shown))
         if name == "classes":
             found += _classes(old, new)
     for split, words in (("train", "training"), ("test", "test")):
