@@ -10,7 +10,6 @@ fault's old text is not there once, the list has to follow: nothing is tried unt
 from __future__ import annotations
 
 import argparse
-import json
 import tomllib
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 from experiments.reliability.mutation import Judge, room_of
 from experiments.reliability.mutation_workshop import ROOT, workshop
+from interpnet.support.io import write_json
 
 FAULTS = Path(__file__).with_suffix(".toml")
 
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     caught = sum(row["caught"] for row in rows)
     print(f"{'all':14} {caught} of {len(rows)} caught")
     if given.json:
-        given.json.write_text(json.dumps({"caught": caught, "faults": rows}, indent=1), encoding="utf-8")
+        write_json(given.json, {"caught": caught, "faults": rows})
     return int(caught < len(rows))
 
 

@@ -26,6 +26,7 @@ from typing import Any
 
 from experiments.reliability.mutation_mutants import Mutant, count_places, mutants_of
 from experiments.reliability.mutation_workshop import ROOT, Verdict, Workshop, workshop
+from interpnet.support.io import write_json
 
 ROOMS = ("engine", "scores", "gram", "mulasso", "backward", "explanation", "ablation", "evaluate", "stages")
 _PIPELINE = {"stages", "run", "report", "cli", "filters"}
@@ -182,9 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = json.loads(given.json.read_text(encoding="utf-8"))
 
     def save() -> None:
-        beside = given.json.with_suffix(".tmp")
-        beside.write_text(json.dumps(result, indent=1), encoding="utf-8")
-        beside.replace(given.json)
+        write_json(given.json, result)
 
     with workshop(given.root) as shop:
         for room in given.rooms or ROOMS:

@@ -196,7 +196,7 @@ def _frozen(net: Plain) -> Plain:
 
 def _quantised(net: Plain) -> nn.Module:
     with torch.no_grad():
-        return torch.ao.quantization.quantize_dynamic(net, {nn.Linear})  # type: ignore
+        return torch.ao.quantization.quantize_dynamic(net, {nn.Linear})  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _traced(net: Plain) -> Any:

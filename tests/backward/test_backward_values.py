@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.networks import Step
 from torch import Tensor, nn
 
 from interpnet.backward import backward_rules, check_overridden
@@ -33,15 +34,6 @@ RECTIFIERS: dict[str, Callable[[Tensor], Tensor]] = {
     "hardswish": F.hardswish,
     "prelu": lambda x: F.prelu(x, torch.tensor([0.3], dtype=x.dtype)),
 }
-
-
-class Step(nn.Module):
-    def __init__(self, step: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.step = step
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.step(x)
 
 
 def pull(model: nn.Module, x: Tensor, seed: Tensor, **rules: object) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.networks import Step
 from torch import Tensor, nn
 
 from interpnet.engine import Channel, ChannelIndex, Instrument, evaluating, find_sites, instrument, placed, to_device
@@ -190,15 +191,6 @@ def called(model: nn.Module, x: Tensor) -> dict[str, Call]:
     with torch.no_grad(), instrument(model.eval(), Instrument(observe=lambda call, _: calls.setdefault(call.op, call))):
         model(x)
     return calls
-
-
-class Step(nn.Module):
-    def __init__(self, step: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.step = step
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.step(x)
 
 
 @pytest.mark.parametrize("affine", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -11,6 +12,17 @@ import torchvision
 from torch import Tensor, nn
 
 SPELLINGS = ("module", "inplace", "functional", "method", "reused")
+
+
+class Step(nn.Module):
+    """A network of one function."""
+
+    def __init__(self, step: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.step(x)
 
 
 class Spelled(nn.Module):

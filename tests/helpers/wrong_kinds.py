@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -148,3 +148,14 @@ def check_refused(case: Case) -> None:
                 except Exception as error:
                     raise AssertionError(f"{parameter}={value!r}: {type(error).__name__}: {error}") from error
             raise AssertionError(f"{parameter}={value!r} was accepted in silence")
+
+
+def names_without_files(functions: Mapping[str, Case]) -> list[str]:
+    """Return the names of the functions whose right arguments are enough: no file has to be there."""
+    return [name for name in functions if not name.endswith((".load", ".save", "load_model"))]
+
+
+def check_accepted(case: Case) -> None:
+    """Check that the right values are right, so that the wrong ones are refused for what is wrong with them."""
+    function, good, _ = case
+    function(**good)
