@@ -3,9 +3,11 @@
     python -m experiments.reliability.mutation [ROOM ...] --sample 50 --seed 0 --json FILE [--root FOLDER]
 
 A room is a folder of ``interpnet/``, or ``stages``, ``run``, ``report``, ``cli`` and ``filters`` of the pipeline. The
-tests of a mutant are those in the room's folder below ``tests/``, other files that import the room's private files, and
-the examples in its docstrings; of these the ones that run the changed line. A mutant counts as caught when one fails,
-cannot run, or takes four times as long as before.
+tests of a mutant are those in the room's folder below ``tests/``, other files that import the room's private files, the
+tables of arguments and shapes of all public functions wherever they stand (``test_wrong_arguments.py``,
+``test_shapes.py`` and ``test_*_arguments.py``, five seconds in all), and the examples in its docstrings; of these the
+ones that run the changed line. Tests of other rooms that use this one on their way do not count: they would take
+minutes. A mutant counts as caught when a test fails, cannot run, or takes four times as long as before.
 
 Mutants that mean the same as the code are named, with the reason, in ``equivalent_mutants.toml`` and do not count. The
 interval is Wilson's, at 95 %. A run that was interrupted goes on with the same FILE. ``cosmic-ray`` makes the mutants
@@ -31,6 +33,8 @@ from interpnet.support.io import write_json
 ROOMS = ("engine", "scores", "gram", "mulasso", "backward", "explanation", "ablation", "evaluate", "stages")
 _PIPELINE = {"stages", "run", "report", "cli", "filters"}
 _HOUSE = "tests/test_house.py"
+# Tests of the public functions of every room.
+_TABLES = re.compile(r"^test_(\w*arguments|shapes)\.py$")
 EQUIVALENT = Path(__file__).parent / "equivalent_mutants.toml"
 
 
@@ -55,7 +59,7 @@ def room_of(file: str) -> str:
 
 
 def room_tests(root: Path, room: str, *, quick: bool = False) -> list[str]:
-    """Return what pytest is given for a room: its tests, those that name its files, and its docstrings' examples.
+    """Return what pytest is given for a room: its tests, others that name its files, tables of arguments, examples.
 
     ``quick`` leaves out, for a room of the pipeline, the tests that need a whole audit.
     """
@@ -73,6 +77,7 @@ def room_tests(root: Path, room: str, *, quick: bool = False) -> list[str]:
     # A wheel is built, and a browser opened, to test other things than a room's code.
     tests = [str(p.relative_to(root)) for p in chosen if not re.search("wheel|browser", p.name)]
     if room not in _PIPELINE:
+        tests += [name for p in others if _TABLES.match(p.name) and (name := str(p.relative_to(root))) not in tests]
         modules = [file.removesuffix(".py").replace("/", ".") for file in files_of(root, room)]
         tests += [f"{_HOUSE}::test_examples_in_docstrings_run[{module}]" for module in modules]
     return tests
