@@ -31,6 +31,8 @@ from ._forward import logits_of as logits_of
 from ._function import check_function as check_function
 from ._gradient_end import check_gradient_reaches as check_gradient_reaches
 from ._layout import slices_of as slices_of
+from ._log_odds import OUTPUTS as OUTPUTS
+from ._log_odds import log_odds as log_odds
 from ._operators import OPERATORS as OPERATORS
 from ._readable import check_runnable as check_runnable
 from ._sites import Layers as Layers
