@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from interpnet.pipelines.run.config import RunConfig
 from interpnet.pipelines.run.folder import RunFolder
 from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.run.subject import Split, Subject
+from interpnet.pipelines.stages import ablate, collect, explain, solve
 from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
@@ -20,6 +23,8 @@ from interpnet.datasets import ImageData
 from interpnet.datasets._wrapped import DatasetSource
 from interpnet.engine import find_sites
 from interpnet.models import ModelInfo
+
+Calls = list[dict[str, Any]]
 
 CLASSES = ("first", "second", "third")
 # The model's output for each class of the data.
@@ -112,3 +117,68 @@ def tiny_session(path: Path, *, masks: bool = False, counts: tuple[int, ...] = (
     session = Session(RunFolder.create(path), config, "again", console=Console(file=io.StringIO()))
     session.__dict__["loaded"] = subject
     return session
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> Calls:
+    """Note the arguments of every call of a library function from a stage; the function runs as ever."""
+    calls: Calls = []
+    function = getattr(module, name)
+
+    def listening(*args: Any, **options: Any) -> Any:
+        calls.append({"args": args, **options})
+        return function(*args, **options)
+
+    monkeypatch.setattr(module, name, listening)
+    return calls
+
+
+def read(session: Session, file: str) -> Any:
+    return json.loads((session.run.path / file).read_text())
+
+
+def said(session: Session) -> str:
+    """Return what a session printed."""
+    stream = session.console.file
+    assert isinstance(stream, io.StringIO)
+    return stream.getvalue()
+
+
+def through(session: Session, last: str = "explain") -> Session:
+    """Run the stages up to ``last``."""
+    for name, run in (
+        ("collect", collect.run_collect),
+        ("solve", solve.run_solve),
+        ("ablate", ablate.run_ablate),
+        ("explain", explain.run_explain),
+    ):
+        run(session)
+        if name == last:
+            break
+    return session
+
+
+def again(session: Session, **settings: Any) -> Session:
+    """Return a session on the same folder with other settings."""
+    return tiny_session(session.run.path, masks=bool(session.loaded.test.data.masks), **settings)
+
+
+def tensors(session: Session, split: str = "train") -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the images of a split, and the outputs that they should raise."""
+    chosen = getattr(session.loaded, split)
+    x = torch.stack([chosen.data[i][0] for i in range(len(chosen.data))])
+    return x, torch.from_numpy(OUTPUTS[chosen.data.labels])
+
+
+def unreadable(monkeypatch: pytest.MonkeyPatch, session: Session, split: str, rows: set[int]) -> None:
+    """Make some images of a split damaged, and have them left out."""
+    data = getattr(session.loaded, split).data
+    data.on_bad_image = "skip"
+    data.fingerprint()  # of the files as they are for the run
+    honest = data._source.read
+
+    def reading(i: int, channels: int) -> Any:
+        if i in rows:
+            raise OSError("damaged")
+        return honest(i, channels)
+
+    monkeypatch.setattr(data._source, "read", reading)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_run import CLASSES, OUTPUTS, tiny_session
+from helpers.tiny_run import CLASSES, OUTPUTS, read, tiny_session, unreadable
 from interpnet.pipelines.run.notes import Notes
 from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.stages import (
@@ -31,25 +30,6 @@ from interpnet.gram import Gram
 from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve
 from interpnet.scores import ScoreTable
-
-
-def read(session: Session, file: str) -> Any:
-    return json.loads((session.run.path / file).read_text())
-
-
-def unreadable(monkeypatch: pytest.MonkeyPatch, session: Session, split: str, rows: set[int]) -> None:
-    """Make some images of a split damaged, and have them left out."""
-    data = getattr(session.loaded, split).data
-    data.on_bad_image = "skip"
-    data.fingerprint()  # of the files as they are for the run
-    honest = data._source.read
-
-    def reading(i: int, channels: int) -> Any:
-        if i in rows:
-            raise OSError("damaged")
-        return honest(i, channels)
-
-    monkeypatch.setattr(data._source, "read", reading)
 
 
 def solved(session: Session) -> Session:

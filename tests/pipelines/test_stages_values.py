@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_run import CLASSES, OUTPUTS, tiny_session
+from helpers.tiny_run import CLASSES, OUTPUTS, Calls, again, read, recorded, tensors, through, tiny_session
 from interpnet.pipelines.run.notes import Notes
 from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.run.subject import Batches
@@ -33,52 +33,6 @@ from interpnet.gram import Gram
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.mulasso import MuLassoCV, stability_selection
 from interpnet.scores import ScoreTable, collect_scores
-
-Calls = list[dict[str, Any]]
-
-
-def recorded(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> Calls:
-    """Note the arguments of every call of a library function from a stage; the function runs as ever."""
-    calls: Calls = []
-    function = getattr(module, name)
-
-    def listening(*args: Any, **options: Any) -> Any:
-        calls.append({"args": args, **options})
-        return function(*args, **options)
-
-    monkeypatch.setattr(module, name, listening)
-    return calls
-
-
-def read(session: Session, file: str) -> Any:
-    return json.loads((session.run.path / file).read_text())
-
-
-def through(session: Session, last: str = "explain") -> Session:
-    """Run the stages up to ``last``."""
-    for name, run in (
-        ("collect", collect.run_collect),
-        ("solve", solve.run_solve),
-        ("ablate", ablate.run_ablate),
-        ("explain", explain.run_explain),
-    ):
-        run(session)
-        if name == last:
-            break
-    return session
-
-
-def again(session: Session, **settings: Any) -> Session:
-    """Return a session on the same folder with other settings."""
-    return tiny_session(session.run.path, masks=bool(session.loaded.test.data.masks), **settings)
-
-
-def tensors(session: Session, split: str = "train") -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the images of a split, and the outputs that they should raise."""
-    chosen = getattr(session.loaded, split)
-    x = torch.stack([chosen.data[i][0] for i in range(len(chosen.data))])
-    return x, torch.from_numpy(OUTPUTS[chosen.data.labels])
-
 
 # --- collect ----------------------------------------------------------------------------------------------
 
