@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from experiments.common.subjects import Subject, batches
-from interpnet.ablation import Passes, Removal
-from interpnet.engine import ChannelIndex, Instrument, evaluating, find_sites, instrument
+from interpnet.ablation import Passes
+from interpnet.engine import ChannelIndex, Instrument, Removal, evaluating, find_sites, instrument
 from interpnet.interpretation import Interpretation
 from interpnet.support.types import Int64
 

@@ -1,5 +1,4 @@
 from ._passes import Passes as Passes
-from ._removal import Removal as Removal
 from ._removal import ablate as ablate
 from ._result import CONDITION_LABELS as CONDITION_LABELS
 from ._result import AblationResult as AblationResult

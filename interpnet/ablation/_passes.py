@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from interpnet.ablation._checkpoint import Measured
-from interpnet.ablation._removal import Removal
 from interpnet.engine import (
     Instrument,
     Output,
+    Removal,
     Site,
     check_predicted,
     find_sites,

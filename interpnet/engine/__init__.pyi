@@ -35,6 +35,7 @@ from ._log_odds import OUTPUTS as OUTPUTS
 from ._log_odds import log_odds as log_odds
 from ._operators import OPERATORS as OPERATORS
 from ._readable import check_runnable as check_runnable
+from ._removal import Removal as Removal
 from ._sites import Layers as Layers
 from ._sites import Site as Site
 from ._sites import SiteWarning as SiteWarning
