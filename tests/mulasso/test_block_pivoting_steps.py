@@ -1,4 +1,4 @@
-"""Block pivoting, round by round: the guesses, the rounds and what is handed on, against one class at a time in numpy."""
+"""Block pivoting round by round: guesses, rounds and what is handed on, against one class at a time in numpy."""
 
 from __future__ import annotations
 
