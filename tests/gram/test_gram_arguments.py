@@ -1,15 +1,11 @@
-"""Grams, tables, weights and the solver refuse arguments of the wrong kind in one clear line."""
+"""Grams, tables and weights refuse arguments of the wrong kind in one clear line."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import pytest
 from helpers.wrong_kinds import (
     ARRAY,
     CHANNEL,
-    CHOICE,
     COUNT,
     FLAG,
     FOUND,
@@ -18,10 +14,8 @@ from helpers.wrong_kinds import (
     LABELS,
     MAYBE_COUNT,
     NAN,
-    NUMBER,
     RADIUS,
     SEED,
-    SOLVER,
     TABLE,
     TWELVE,
     VECTORS,
@@ -35,44 +29,7 @@ from helpers.wrong_kinds import (
 import interpnet as ip
 from interpnet.gram import GramAccumulator, one_hot, part_grams, random_parts
 
-
-def fitted(kind: Any, **options: Any) -> Any:
-    return kind(**options).fit(VECTORS, TWELVE)
-
-
 FUNCTIONS: dict[str, Case] = {
-    "mulasso_breakpoints": (
-        ip.mulasso_breakpoints,
-        {"gram": GRAM, "mu": 2.0},
-        {
-            "gram": GRAMS,
-            "mu": RADIUS,
-            "classes": [5, "x", [99], [-1], [0.5], [True]],
-            "positive": FLAG,
-            "tol": [*NUMBER, 0],
-        },
-    ),
-    "mulasso_path": (
-        ip.mulasso_path,
-        {"gram": GRAM, "mus": [1.0]},
-        {"gram": GRAMS, "mus": ["10", None, [NAN], [True], [-1], [], {}, ["a"]], **SOLVER},
-    ),
-    "stability_selection": (
-        ip.stability_selection,
-        {"X": VECTORS, "y": TWELVE, "mu": 1.0, "n_pairs": 2, "n_blocks": 4, "progress": False},
-        {
-            "X": ARRAY,
-            "y": [None, "x", [], [0.5] * 12, TWELVE[:5], TWELVE * 1j],
-            "mu": RADIUS,
-            "n_pairs": [*COUNT, 10**9],
-            "n_blocks": [*COUNT, 3, 10**9],
-            "class_weight": [5, "x", True],
-            "sample_weight": [5, "x", [-1] * 12],
-            "seed": [*SEED, -1],
-            "progress": FLAG,
-            **SOLVER,
-        },
-    ),
     "Gram": (
         ip.Gram,
         {"G": GRAM.G, "B": GRAM.B, "yy": GRAM.yy, "n": 6},
@@ -166,16 +123,6 @@ FUNCTIONS: dict[str, Case] = {
         {},
         {"rows": ["x", [0.5], [99], [-99], {}, [True]], "block": COUNT},
     ),
-    "Stability": (
-        ip.Stability,
-        {"frequency": np.ones((1, 2)), "n_subsamples": 4, "mu": 1.0, "positive": False},
-        {"frequency": [None, 5, "x", [[2.0]], [[NAN]], []], "n_subsamples": COUNT, "mu": RADIUS, "positive": FLAG},
-    ),
-    "Stability.expected_false": (
-        ip.Stability(np.ones((1, 2)), 4, 1.0, False).expected_false,
-        {},
-        {"threshold": ["1", None, NAN, True, [1], 0.5, 1.5]},
-    ),
     "ChannelIndex": (
         ip.ChannelIndex,
         {"sizes": (("1", 4),)},
@@ -198,24 +145,6 @@ FUNCTIONS: dict[str, Case] = {
         TABLE.channels.position,
         {"channel": CHANNEL},
         {"channel": [None, 5, "x", ip.Channel("1", 0.5), ip.Channel("1", True), ip.Channel(1, 0), ip.Channel("1", -1)]},
-    ),
-    "MuLasso": (
-        lambda **options: fitted(ip.MuLasso, **options),
-        {},
-        {"mu": RADIUS, "warm_start": FLAG, "class_weight": [5, "x", []], **SOLVER},
-    ),
-    "MuLassoCV": (
-        lambda **options: fitted(ip.MuLassoCV, **{"mus": [0.1, 0.5, 2.0], "cv": 2, **options}),
-        {},
-        {
-            "mus": [5, "x", [NAN], [True], [-1], [], {}],
-            "cv": [0, 1, -1, True, 2.5, "x", [], 10**9, {}],
-            "rule": CHOICE,
-            "per_class": FLAG,
-            "accuracy": FLAG,
-            "random_state": [0.5, "x", -1, True],
-            **SOLVER,
-        },
     ),
 }
 
