@@ -17,7 +17,7 @@ from interpnet.errors import InterpNetError
 from interpnet.gram import Gram, part_grams
 from interpnet.mulasso._arguments import Options, check_grams, checked_radii, class_labels, plain_radii
 from interpnet.mulasso._folds import assign_folds, held_out_accuracy
-from interpnet.mulasso._linear_model import ROWS, LinearModel
+from interpnet.mulasso._linear_model import LinearModel
 from interpnet.mulasso._path import solve_warned
 from interpnet.mulasso._selection_curve import SelectionCurve, choose, default_mus, mean_and_se, squared_error
 from interpnet.mulasso._targets import read_targets
@@ -102,9 +102,7 @@ class MuLassoCV(LinearModel):
         fold = assign_folds(self.cv, target, scores.shape[0], self.random_state)
         folds = int(fold.max()) + 1
         part = np.where(fold < 0, folds, fold)  # rows that no fold holds out are one part more
-        grams = part_grams(
-            scores, target.L, part, n_classes=len(target.classes), sample_weight=target.weight, block=ROWS
-        )
+        grams = part_grams(scores, target.L, part, n_classes=len(target.classes), sample_weight=target.weight)
         # Errors are per unit of weight, so that folds of different weight compare.
         mass = np.bincount(part, weights=target.weight, minlength=folds)[:folds].astype(np.float64)
 

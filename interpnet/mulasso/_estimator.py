@@ -14,7 +14,7 @@ import numpy.typing as npt
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram
 from interpnet.mulasso._arguments import Options, check_grams, check_mu, class_labels
-from interpnet.mulasso._linear_model import ROWS, LinearModel
+from interpnet.mulasso._linear_model import LinearModel
 from interpnet.mulasso._targets import read_targets
 from interpnet.support.checks import true_or_false
 from interpnet.support.types import Float64
@@ -115,9 +115,7 @@ class MuLasso(LinearModel):
         options = self._options()
         scores = self._scores(X, reset=True)
         target = read_targets(y, scores.shape[0], sample_weight, self.class_weight)
-        gram = Gram.from_scores(
-            scores, target.L, n_classes=len(target.classes), sample_weight=target.weight, block=ROWS
-        )
+        gram = Gram.from_scores(scores, target.L, n_classes=len(target.classes), sample_weight=target.weight)
         return self._fit_radii(gram, self.mu, options, target.classes, labels=target.labels, start=self._start(gram))
 
     def fit_gram(self, gram: Gram, *, classes: npt.ArrayLike | None = None) -> Self:

@@ -29,7 +29,7 @@ def assign_folds(cv: Any, target: Targets, n: int, random_state: int | None) -> 
     try:
         if isinstance(cv, int | np.integer):
             cv = kind(int(cv), shuffle=True, random_state=random_state)
-        splits = list(check_cv(cv, labels, classifier=True).split(np.empty((n, 0)), labels))
+        splits = list(check_cv(cv).split(np.empty((n, 0)), labels))
     except ValueError as error:
         raise DataError(f"cv: {error}") from error
     if not splits:

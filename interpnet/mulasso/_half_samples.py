@@ -36,8 +36,8 @@ def block_grams(
         target = read_targets(y, scores.shape[0], sample_weight, class_weight)
     except InterpNetError:
         raise
-    except ValueError as error:
-        # scikit-learn's word on labels that are none.
+    except (TypeError, ValueError) as error:
+        # scikit-learn's word on labels that are none, or that no order holds.
         raise InterpNetError(f"y: {error}") from error
     # Refused before the pass over the scores, which may take minutes.
     class_radii(mu, len(target.classes))
