@@ -150,7 +150,7 @@ def _constant(part: Constant, x: Tensor) -> Tensor:
 
 def filled(part: Constant, x: Tensor, value: float) -> Tensor:
     """Return ``value`` in the place of a constant: as a number where that has one, else in the shape of ``x``."""
-    # What is made by zeros_like may be assigned to.
-    if part.tensor is None and part.shape.numel() > 1:
+    # What is made by zeros_like may be assigned to, also for a map of one number.
+    if part.tensor is None and (part.shape.numel() > 1 or len(part.shape) > 1):
         return torch.full_like(x, value)
     return x.new_full((), value)

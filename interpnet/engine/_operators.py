@@ -132,7 +132,7 @@ cat                  cat         -                                  cat concat c
 -                    same        -                                  bernoulli feature_dropout fill normalize
 -                    same        -                                  nan_to_num requires_grad stochastic_depth
 -                    same        pointwise                          cos erf exp expm1 log log1p pow reciprocal rsqrt
--                    same        pointwise                          rtruediv sin sqrt square
+-                    same        pointwise                          rdiv rpow sin sqrt square
 -                    same        pointwise,bends                    abs absolute clamp_max fmax fmin heaviside
 -                    same        pointwise,bends                    masked_fill min minimum sign sgn where
 -                    same        pointwise,compares                 eq ne gt ge lt le not_equal greater greater_equal

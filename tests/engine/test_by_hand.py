@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.networks import Step
 from torch import Tensor, nn
 
 from interpnet.ablation import ablate
@@ -141,6 +142,8 @@ OTHERS: dict[str, tuple[Act, Act]] = {
     "relu6 where": (lambda x: torch.where(x > 6, torch.full_like(x, 6), x * (x > 0)), F.relu6),
     "swish": (lambda x: x * torch.sigmoid(x), F.silu),
     "swish, exponential": (lambda x: x / (1 + torch.exp(-x)), F.silu),
+    "swish, of a number divided": (lambda x: x * (1 / (1 + torch.exp(-x))), F.silu),
+    "softplus, of a number's power": (lambda x: torch.log(1 + 2.718281828459045**x), F.softplus),
     "gelu": (lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)), F.gelu),
     "gelu tanh": (
         lambda x: 0.5 * x * (1 + torch.tanh(0.7978845608028654 * (x + 0.044715 * x**3))),
@@ -223,6 +226,17 @@ def test_the_names_are_the_same_with_and_without_gradients_for_any_batch(name: s
             net(X[:n].clone())
         assert seen == names
     assert [s.channels for s in find_sites(net, X[:n]).select("default")] == [1, 5, 6]
+
+
+@pytest.mark.parametrize("name", RELUS)
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_map_of_one_number_is_a_map(name: str, n: int) -> None:
+    """A layer of one unit, and a batch of one image."""
+    net = nn.Sequential(nn.Linear(3, 1), Step(RELUS[name]), nn.Linear(1, 2)).eval()
+    seen: list[str] = []
+    with torch.no_grad(), instrument(net, Instrument(observe=lambda call, _: seen.append(str(call.kind)))):
+        net(torch.tensor([[1.0, 2.0, 3.0]] * n))
+    assert seen.count("rectifier") == 1
 
 
 def note(seen: list[str], name: str, _out: Tensor) -> None:
