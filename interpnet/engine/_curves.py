@@ -29,9 +29,8 @@ def curve_of(result: Result, start: Map | Result) -> str:
     ``"bent"`` and ``"curved"`` for other functions with and without kinks, and ``""`` for what is straight between -20
     and 20 or makes something else of an activation.
     """
-    if result.done or not result.curved:
-        return ""
-    key = _key(result, start)
+    # With an activation in it, the same function has another word.
+    key = (result.tamed, _key(result, start))
     curve = _KNOWN.get(key)
     if curve is None:
         # Another thread may clear it meanwhile.

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from interpnet.engine._call import overwrites, times_written
 from interpnet.engine._curves import curve_of
 from interpnet.engine._expressions import Constant, Expression, Map, Result, starts
-from interpnet.engine._operators import Operator
+from interpnet.engine._operators import Operator, argument
 
 _ACTIVE = frozenset({"rectifier", "activation"})
+# What zeros and ones fill with; other operators are given their number.
+_ALWAYS = {-1: 0.0, -2: 1.0}
 # Longer expressions are no activation of any network, and evaluating them goes one level down for each step.
 _DEEPEST = 24
 
@@ -71,7 +73,7 @@ class Expressions:
         if kind in _ACTIVE and len(args) == 1:
             return self._activation(func, row, args, kwargs)
         if row.fills is not None:
-            return _filled(row, args, kwargs)
+            return _filled(row.fills, args, kwargs)
         # Slices move values; a mask picks them.
         if row.name == "getitem" and not isinstance(args[1], Tensor):
             return None
@@ -89,7 +91,7 @@ class Expressions:
         if depth > _DEEPEST:
             return None
         given = tuple(expressions.get(id(a), a) for a in args)
-        named = {name: expressions.get(id(a), a) for name, a in kwargs.items() if name != "inplace"}
+        named = {name: expressions.get(id(a), a) for name, a in kwargs.items()}
         result = Result(func, row, given, named, root, overwrites(func, args, kwargs), depth + 1)
         if not _describe(result, kind):
             return None
@@ -109,11 +111,10 @@ class Expressions:
         root = known.root
         if root is None:
             return None
-        named = {name: value for name, value in kwargs.items() if name != "inplace"}
-        result = Result(func, row, (known,), named, root, overwrites(func, args, kwargs), 1)
+        result = Result(func, row, (known,), dict(kwargs), root, overwrites(func, args, kwargs), 1)
         if isinstance(known, Result):
             result.depth = known.depth + 1
-        result.curved = result.active = result.done = result.tamed = True
+        result.curved = result.active = result.done = True
         return result
 
     def _arguments(self, values: tuple[Any, ...]) -> tuple[Map | None, int, dict[int, Expression]] | None:
@@ -209,12 +210,11 @@ def _copied(made: Result, out: Tensor) -> Expression | None:
     return next(a for a in (*made.args, *made.kwargs.values()) if isinstance(a, Map | Result))
 
 
-def _filled(row: Operator, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Constant | None:
-    """Return the constant that ``zeros``, ``full`` and the like make."""
-    number = row.fills or 0
-    value: Any = {-1: 0.0, -2: 1.0}.get(number)
-    if number >= 0:
-        value = kwargs.get("fill_value", args[number] if len(args) > number else None)
+def _filled(position: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Constant | None:
+    """Return the constant that ``zeros``, ``full`` and the like make; see :attr:`Operator.fills`."""
+    value: Any = _ALWAYS.get(position)
+    if value is None:
+        value = argument(args, kwargs, position, "fill_value")
     if isinstance(value, int | float):
         # Its shape is known once it is made.
         return Constant(torch.Size(), float(value))
@@ -229,7 +229,7 @@ def _describe(result: Result, kind: str | None) -> bool:
     constants = [a for a in (*result.args, *result.kwargs.values()) if isinstance(a, Constant)]
     if row.name in {"max", "min"} and len(own) + len(constants) < 2:
         return False  # over positions
-    if row.name == "where" and len(result.args) + len(result.kwargs) < 3:
+    if row.name == "where" and len(result.args) + len(result.kwargs) == 1:
         return False  # the positions of a mask
     size = result.root.shape
     if any(not _fits(c.shape, size) for c in constants):

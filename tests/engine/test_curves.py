@@ -33,10 +33,13 @@ def relu(x: Tensor) -> Tensor:
     return x * (x > 0)
 
 
+def below(x: Tensor) -> Tensor:
+    return 1 + torch.exp(-x)
+
+
 def swish(x: Tensor, more: Tensor) -> Tensor:
     """Return swish(x) + more with no swish in it: what is made of an activation is judged otherwise."""
-    below = 1 + torch.exp(-x)
-    return (x + more * below) / below
+    return (x + more * below(x)) / below(x)
 
 
 def bump(x: Tensor, place: float, height: float) -> Tensor:
@@ -80,7 +83,7 @@ WORDS: dict[str, tuple[str, Act]] = {
     "not zero on the left": ("curved", lambda x: torch.log(torch.exp(x) + 1.6)),
     "not the identity on the right": (
         "curved",
-        lambda x: torch.log((1 + torch.exp(x)) * torch.exp(0.5 / (1 + torch.exp(-x)))),
+        lambda x: torch.log((1 + torch.exp(x)) * torch.exp(0.5 / below(x))),
     ),
     "deep on the left": ("curved", lambda x: swish(x, -bump(x, -2.5, 1.5))),
     "high on the left": ("curved", lambda x: swish(x, bump(x, -5.5, 1.5))),
@@ -88,7 +91,7 @@ WORDS: dict[str, tuple[str, Act]] = {
     "falling on the right": ("curved", lambda x: swish(x, -bump(x, 2.5, 2.2))),
     "level on the right": (
         "bent",
-        lambda x: torch.where((x - 3).abs() < 1, 3 + 3 * torch.exp(-x), x) / (1 + torch.exp(-x)),
+        lambda x: torch.where((x - 3).abs() < 1, 3 * below(x), x) / below(x),
     ),
     "low at zero": ("bent", lambda x: swish(x, -0.2 * (x.abs() < 1e-3))),
     "a little low at zero": ("by_hand", lambda x: swish(x, -0.05 * (x.abs() < 1e-3))),
@@ -185,6 +188,14 @@ def test_what_is_known_of_a_function_is_that_of_its_own_constants_and_arguments(
         assert word(lambda x: torch.where(input=0 * x, other=x, condition=x > 0)) == "bent"
         assert word(lambda x: torch.max(x, torch.full_like(x, 0.0))) == "relu"
         assert word(lambda x: torch.max(x, torch.full_like(x, 2.0))) == "hinged"
+
+
+def test_the_same_function_of_a_map_and_of_an_activation_has_two_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    acts = {"": lambda x: torch.tanh(x).clamp(min=0.1), "hinged": lambda x: x.clamp(min=0.1)}
+    for first in acts:
+        monkeypatch.setattr(curves, "_KNOWN", {})
+        assert word(acts[first]) == first
+        assert {word(act) for act in acts.values()} == {"", "hinged"}
 
 
 def test_what_is_known_is_forgotten_when_it_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
