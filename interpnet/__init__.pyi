@@ -35,6 +35,8 @@ from .mulasso import Stability as Stability
 from .mulasso import mulasso_breakpoints as mulasso_breakpoints
 from .mulasso import mulasso_path as mulasso_path
 from .mulasso import stability_selection as stability_selection
+from .reliance import Contributions as Contributions
+from .reliance import collect_contributions as collect_contributions
 from .scores import ScoreTable as ScoreTable
 from .scores import collect_scores as collect_scores
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.engine import Channel, ChannelIndex
-from interpnet.errors import InterpNetError, RunFolderError, did_you_mean
+from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.support.checks import (
     check_kinds,
     listed,
@@ -27,6 +27,7 @@ from interpnet.support.checks import (
     true_or_false,
     whole_number,
 )
+from interpnet.support.class_names import class_number
 from interpnet.support.io import as_path, atomic_path, read_arrays
 from interpnet.support.types import Float64, Int64
 
@@ -93,27 +94,7 @@ class Interpretation:
 
     def class_index(self, cls: int | str) -> int:
         """Return the number of a class given by number or name; an unknown one is an error with close matches."""
-        if isinstance(cls, str):
-            if self.classes.count(cls) > 1:
-                numbers = [i for i, name in enumerate(self.classes) if name == cls]
-                raise InterpNetError(f"the classes {numbers} are all called {cls!r}; give the number")
-            if cls in self.classes:
-                return self.classes.index(cls)
-            # The command line hands numbers on as text.
-            if not cls.lstrip("-").isdigit():
-                first = ", ".join(self.classes[:10])
-                more = ", ..." * (len(self.classes) > 10)
-                raise InterpNetError(
-                    f"unknown class {cls!r}{did_you_mean(cls, self.classes)}; "
-                    f"the {len(self.classes)} classes are {first}{more}"
-                )
-            cls = int(cls)
-        number = whole_number(cls, "class")
-        if not 0 <= number < len(self.classes):
-            raise InterpNetError(
-                f"class {number} does not exist; expected 0 to {len(self.classes) - 1} or a class name"
-            )
-        return number
+        return class_number(cls, self.classes)
 
     def columns(self, cls: int | str, sign: str = "any") -> Int64:
         """Return the columns with nonzero (``sign="positive"``: positive) weight, by falling ``|weight|``."""

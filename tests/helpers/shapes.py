@@ -44,6 +44,13 @@ SHAPES: dict[str, dict[str, Kind]] = {
         "images": (Float, Tensor, "B colours *space"),
         "return": (Float, Tensor, "B k colours *space"),
     },
+    "collect_contributions": {
+        "return.mean": (Float, np.ndarray, "C m"),
+        "return.stderr": (Float, np.ndarray, "C m"),
+        "return.counts": (Int, np.ndarray, "C"),
+        "return.log_odds": (Float, np.ndarray, "C"),
+        "return.reference": (Float, np.ndarray, "m"),
+    },
     "collect_scores": {
         "return.X": (Float, np.ndarray, "N m"),
         "return.predictions": (Int, np.ndarray, "N"),

@@ -1,0 +1,193 @@
+"""Reading contributions: at every site the map times the gradient that comes back to it, summed over positions.
+
+Each gradient is used up by a hook as soon as the backward pass has made it, so that no gradient map is kept. The graph
+begins at the first sites: neither the images nor the weights take a gradient. docs/method.md, section 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from interpnet.engine import Site, channel_index, times_written
+from interpnet.errors import LayerError, ModelError
+from interpnet.scores import channel_products
+from interpnet.support.types import Float64
+
+
+class Products(NamedTuple):
+    """Numbers of every channel for every image of a batch, both (B, m)."""
+
+    # The sum over positions of activation times gradient, and of the gradient alone: less the reference times the
+    # latter, the former is the contribution.
+    activation: Tensor
+    gradient: Tensor | None
+
+
+class ContributionReader:
+    """Read what the channels at given sites contribute to one number per image, in one forward and one backward pass.
+
+    Run the network under ``Instrument(reads=reader.reads, edits=reader.edits)`` while gradients are recorded and its
+    parameters take none, then call :meth:`take`. ``gradients`` asks for the sums of the gradient too.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from interpnet.engine import Instrument, evaluating, find_sites, instrument
+    >>> net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(2, 1, bias=False)).eval()
+    >>> image = torch.ones(1, 1, 1, 1)
+    >>> reader = ContributionReader(find_sites(net, image).select())
+    >>> with evaluating(net, frozen=True), instrument(net, Instrument(reads=reader.reads, edits=reader.edits)):
+    ...     logit = net(image)[:, 0]
+    >>> bool(torch.isclose(reader.take(logit).activation.sum(), logit.sum()))
+    True
+    """
+
+    def __init__(self, sites: Sequence[Site], *, gradients: bool = False) -> None:
+        self.sites = tuple(sites)
+        self.channels = channel_index(self.sites)
+        self.reads = {site.name: partial(self._read, site, _axis(site)) for site in self.sites}
+        # At every site until the first pass has shown where the graph begins: an edit costs a copy where a network
+        # works in place.
+        self.edits = {site.name: partial(self._begin, site.name) for site in self.sites}
+        # Sites whose maps a later operator overwrites.
+        self.copies: set[str] = set()
+        self._gradients = gradients
+        self._starts: set[str] = set()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what a pass left behind, before another one."""
+        self._anchor = torch.zeros((), requires_grad=True)
+        self._seen: set[str] = set()
+        self._products: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor] = {}
+        self.overwritten: set[str] = set()
+
+    def _begin(self, name: str, out: Tensor) -> Tensor:
+        """Let the graph begin at a map that takes no gradient yet."""
+        if out.requires_grad:
+            return out
+        self._starts.add(name)
+        if out._is_view():  # noqa: SLF001 - a function of its own may not overwrite every view
+            out = out.clone()
+        begun: Tensor = _Begin.apply(out, self._anchor)
+        return begun
+
+    def _read(self, site: Site, axis: int, out: Tensor) -> None:
+        if out.dim() <= axis or out.shape[axis] != site.channels:
+            raise ModelError(
+                f"layer {site.name!r} had {site.channels} channels when it was traced and has shape "
+                f"{tuple(out.shape)} now; a network whose shape depends on its input cannot be read"
+            )
+        self._seen.add(site.name)
+        # Where the network runs under no_grad, nothing comes back: silent() tells.
+        if not out.requires_grad:
+            return
+        # Without a graph of its own: the hook below would keep itself alive.
+        kept = out.detach()
+        if site.name in self.copies:
+            kept = kept.clone()
+        hook = partial(self._multiply, site.name, axis, kept, times_written(kept))
+        out.register_hook(hook)  # type: ignore[no-untyped-call]
+
+    def _multiply(self, name: str, axis: int, kept: Tensor, version: int, gradient: Tensor) -> None:
+        if times_written(kept) != version:
+            self.overwritten.add(name)
+        gradient = gradient.detach()
+        self._products[name] = channel_products(kept, gradient, axis)
+        if self._gradients:
+            axes = [a for a in range(1, gradient.dim()) if a != axis]
+            sums = gradient.to(self._products[name].dtype)
+            self._sums[name] = sums.sum(axes) if axes else sums
+
+    def settle(self) -> None:
+        """After the first pass: let the graph begin where it did then."""
+        self.edits = {name: edit for name, edit in self.edits.items() if name in self._starts}
+
+    def send_back(self, values: Tensor, *, keep: bool = False) -> None:
+        """Run the backward pass of ``values`` (B,); ``keep`` its graph for another one."""
+        if not values.requires_grad:
+            return
+        # A backward pass works in the types of its forward pass.
+        with torch.autocast(values.device.type, enabled=False):
+            self._send_back(values.sum(), keep=keep)
+
+    def _send_back(self, total: Tensor, *, keep: bool) -> None:
+        try:
+            torch.autograd.grad(total, self._anchor, retain_graph=keep, allow_unused=True)
+        except RuntimeError as error:
+            if "modified by an inplace operation" not in str(error):
+                raise
+            what = " ".join(str(error).split())[:200]
+            raise ModelError(
+                f"the network overwrites a map that its backward pass needs, so that no gradient exists ({what}); use "
+                "operators that do not work in place"
+            ) from error
+
+    def silent(self) -> list[str]:
+        """Return the sites that ran and that no gradient came back to."""
+        return [name for name in self.reads if name in self._seen and name not in self._products]
+
+    def take(self, values: Tensor | None = None, *, keep: bool = False) -> Products:
+        """Return the products of the pass that just ran, after the backward pass of ``values`` (B,), if given.
+
+        A site that no gradient comes back to has products of zero.
+        """
+        if values is not None:
+            self.send_back(values, keep=keep)
+        missing = [name for name in self.reads if name not in self._seen]
+        if missing:
+            raise ModelError(
+                f"layers {missing[:4]} did not run in this forward pass; a network whose path depends on its input "
+                "cannot be read"
+            )
+        parts = [self._products.get(site.name) for site in self.sites]
+        known = next((p for p in parts if p is not None), None)
+        if known is None:
+            raise ModelError("no gradient came back to any of the layers")
+        activation = self._joined(self._products, known)
+        gradient = None
+        if self._gradients:
+            gradient = self._joined(self._sums, known)
+        if keep:
+            self._products = {}
+            self._sums = {}
+        else:
+            self.clear()
+        return Products(activation, gradient)
+
+    def _joined(self, parts: dict[str, Tensor], like: Tensor) -> Tensor:
+        zeros = [like.new_zeros(len(like), site.channels) for site in self.sites if site.name not in parts]
+        missing = iter(zeros)
+        return torch.cat([parts[s.name] if s.name in parts else next(missing) for s in self.sites], 1)
+
+
+class _Begin(torch.autograd.Function):
+    """The map itself, as the beginning of a graph: its gradient goes no further."""
+
+    @staticmethod
+    def forward(ctx: Any, out: Tensor, _anchor: Tensor) -> Tensor:
+        # So that it needs no copy, also where the network goes on to work in place.
+        ctx.mark_dirty(out)
+        return out
+
+    @staticmethod
+    def backward(_ctx: Any, *_gradients: Tensor) -> tuple[None, None]:
+        return None, None
+
+
+def _axis(site: Site) -> int:
+    if site.axis is None:
+        raise LayerError(f"layer {site.name!r} cannot be read: {site.why}")
+    return site.axis
+
+
+def as_rows(values: Tensor) -> Float64:
+    """Return numbers (B, m) of any device as float64."""
+    rows: Float64 = values.detach().cpu().double().numpy()
+    return rows
