@@ -193,7 +193,7 @@ class _Plan:
         """Return the measure of the maps and of the controls."""
         model = unwrap(model)
         maps, flat = checked_maps(heatmaps, constant=self.constant)
-        with torch.inference_mode(False), torch.no_grad(), evaluating(model, frozen=True):
+        with torch.inference_mode(False), torch.no_grad(), evaluating(model):
             images = usable_images(model, images)
             self._check(images, maps)
             base = resolve_baseline(images, self.baseline)

@@ -92,6 +92,8 @@ def test_loader_covers_the_chosen_images_in_order():
     assert (len(loader), loader.n_images) == (3, 5)
     assert torch.cat([batch.indices for batch in batches]).tolist() == chosen
     assert torch.cat([batch.labels for batch in batches]).tolist() == data.labels[chosen].tolist()
+    assert loader.labels.tolist() == data.labels[chosen].tolist()
+    assert len(set(data.labels[chosen])) > 2
     torch.testing.assert_close(torch.cat([b.images for b in batches]), stack_images(data, chosen), rtol=0, atol=0)
     images, labels, *_ = batches[0]
     assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)

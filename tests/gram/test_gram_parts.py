@@ -130,7 +130,14 @@ def test_a_part_taken_away_leaves_the_other_rows() -> None:
         same(rest, Gram.from_scores(X[:20], labels[:20], n_classes=3), rtol=1e-11)
         assert rest.n == 20
         assert not rest.G[4].any()
+        assert not rest.G[:, 4].any()
+        assert not rest.B[4].any()
         assert (rest.yy[2], rest.B[:, 2].any()) == (0.0, False)
+    # Of a column that is gone nothing is left in classes that are still there.
+    mixed = np.arange(217) % 3
+    wide = np.sqrt(X.astype(np.float64))
+    whole = Gram.from_scores(wide, mixed, n_classes=3)
+    assert not (whole - Gram.from_scores(wide[:19:-1], mixed[:19:-1], n_classes=3)).B[4].any()
     assert total.without(part).is_definite
     assert not (total - part).is_definite
 
@@ -174,7 +181,8 @@ def test_parts_in_one_pass_are_the_grams_of_their_rows(tmp_path) -> None:
     X, labels = data(n=101)
     mapped = np.memmap(tmp_path / "X.f32", dtype=np.float32, mode="w+", shape=X.shape)
     mapped[:] = X
-    part = np.arange(101) * 7 % 4
+    # Without a period that would fit the blocks.
+    part = np.random.default_rng(5).integers(0, 4, 101)
     weight = np.linspace(0.5, 2, 101)
     for L in (labels, one_hot(labels, 3), sparse.csr_array(one_hot(labels, 3))):
         grams = part_grams(mapped, L, part, n_classes=3, sample_weight=weight, block=16)
