@@ -1,39 +1,64 @@
-"""From scores to an interpretation: the mu-lasso of every class (docs/method.md, section 2)."""
+"""From scores to an interpretation, the mu-lasso of every class, or from contributions, its reliance.
+
+docs/method.md, sections 2 and 9.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from interpnet.engine import ChannelIndex
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram
-from interpnet.interpretation._result import Interpretation
+from interpnet.interpretation._result import IDENTIFICATIONS, Interpretation
 from interpnet.mulasso import MuLasso
+from interpnet.reliance import Contributions
 from interpnet.scores import ScoreTable
-from interpnet.support.checks import check_kinds, distinct_names, instance_of
+from interpnet.support.checks import (
+    check_kinds,
+    distinct_names,
+    instance_of,
+    number,
+    one_of,
+    optional,
+    shown,
+    whole_number,
+)
 
 
 def interpret(
-    source: ScoreTable | Gram,
+    source: ScoreTable | Gram | Contributions,
     *,
+    by: str | None = None,
     classes: Sequence[str] | None = None,
     channels: ChannelIndex | None = None,
     mu: float = 10.0,
     positive: bool = False,
     tol: float = 1e-9,
+    price: float = 1.0,
+    most: int = 64,
     info: Mapping[str, Any] | None = None,
 ) -> Interpretation:
-    """Solve the mu-lasso of every class and return the weights.
+    """Name the channels of every class: those that predict it (the mu-lasso), or those that its log-odds rest on.
 
     Parameters
     ----------
-    source : ScoreTable or Gram
-        Scores with their labels, or the Gram matrices of them (then ``channels`` says what the columns are).
+    source : ScoreTable, Gram or Contributions
+        Scores with their labels, or the Gram matrices of them (then ``channels`` says what the columns are), for the
+        mu-lasso; contributions for reliance.
+    by : {"mu-lasso", "reliance"}, optional
+        What the source is for, by default.
     classes : sequence of str, optional
-        Names of the model's outputs; numbers without it.
+        Names of the model's outputs; numbers without it, or the names that the contributions have.
     mu, positive, tol
         See :class:`interpnet.mulasso.MuLasso`.
+    price, most
+        By reliance, a class's channels are those whose specific contribution at this price
+        (:meth:`interpnet.reliance.Contributions.specific`) is above 0 and at least twice its standard error, at most
+        ``most`` of them, the largest first. A class of fewer than two images has none.
     info : mapping, optional
         What to note beside the weights.
 
@@ -47,7 +72,19 @@ def interpret(
     >>> interpret(gram, channels=ChannelIndex((("conv", 4),)), mu=1.0).relevant(0)[0][0]
     Channel(layer='conv', index=0)
     """
-    check_kinds(interpret, locals())
+    check_kinds(interpret, locals(), but=["source"])
+    optional(one_of, by, "by", IDENTIFICATIONS)
+    number(price, "price", least=0.0)
+    whole_number(most, "most", least=1)
+    if isinstance(source, Contributions):
+        if by == "mu-lasso":
+            raise InterpNetError("source holds contributions; the mu-lasso needs a ScoreTable or Gram")
+        return _by_reliance(source, classes, price, most, info)
+    if by == "reliance":
+        raise InterpNetError(
+            f"source is {shown(source)}, of type {type(source).__name__}; by='reliance' needs what "
+            "collect_contributions() returns"
+        )
     if isinstance(source, ScoreTable):
         gram = source.gram()
         channels = source.channels
@@ -61,3 +98,22 @@ def interpret(
     solver = MuLasso(mu=mu, positive=positive, tol=tol).fit_gram(gram)
     gaps = solver.relative_gap_
     return Interpretation(channels, solver.coef_, tuple(names), float(mu), positive, gaps, dict(info or {}))
+
+
+def _by_reliance(
+    source: Contributions, classes: Sequence[str] | None, price: float, most: int, info: Mapping[str, Any] | None
+) -> Interpretation:
+    """Name each class's channels of clear specific contribution."""
+    values = source.specific(price)
+    stderr = source.specific_stderr(price)
+    # Where one of them is NaN nothing is named.
+    clear = (values > 0) & (values >= 2 * stderr)
+    coef = np.zeros(values.shape)
+    for j, row in enumerate(clear):
+        columns = np.flatnonzero(row)
+        # A stable order, so that the same channels are named on every machine.
+        first = columns[np.argsort(-values[j, columns], kind="stable")[:most]]
+        coef[j, first] = values[j, first]
+    names = source.classes if classes is None else distinct_names(classes, "classes")
+    notes = {"fill": source.fill, "outputs": source.info.get("outputs")} | dict(info or {})
+    return Interpretation(source.channels, coef, names, info=notes, by="reliance", price=float(price), stderr=stderr)

@@ -1,4 +1,4 @@
-"""Relevance: the channels a class relies on, as the nonzero weights of a mu-lasso on the scores.
+"""An interpretation: the channels named for each class with their weights, a mu-lasso's or their reliance.
 
 This file needs neither torch nor scikit-learn: the report reads the weights of a finished run without them.
 """
@@ -20,9 +20,11 @@ from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.support.checks import (
     check_kinds,
     listed,
+    number,
     one_of,
     positive_number,
     real_array,
+    shown,
     text,
     true_or_false,
     whole_number,
@@ -31,8 +33,11 @@ from interpnet.support.class_names import class_number
 from interpnet.support.io import as_path, atomic_path, read_arrays
 from interpnet.support.types import Float64, Int64
 
-# Written into every file; another format would need another reader.
+# Written into the files: of the mu-lasso's weights, as every version reads them, and of reliance.
 _FORMAT = "interpnet-interpretation-1"
+_RELIANCE_FORMAT = "interpnet-interpretation-2"
+#: How channels are named: those that predict the class, or those that the network's log-odds rest on.
+IDENTIFICATIONS = ("mu-lasso", "reliance")
 
 
 @dataclass(frozen=True)
@@ -44,15 +49,23 @@ class Interpretation:
     channels : ChannelIndex
         What the m columns are.
     coef : array (C, m) float64
-        ``coef[j]`` minimises ``1/2 ||X w - L_j||^2`` subject to ``||w||_1 <= mu``.
+        ``coef[j]`` minimises ``1/2 ||X w - L_j||^2`` subject to ``||w||_1 <= mu``. By reliance, it holds the specific
+        contributions of the channels that are named, all above 0, and zero elsewhere.
     classes : tuple of str
     mu : float
     positive : bool
         Whether ``w >= 0`` was asked for.
     gaps : array (C,) float64
-        Relative duality gap of each class's solution: its certificate.
+        Relative duality gap of each class's solution: its certificate. Like ``mu`` and ``positive``, of no meaning by
+        reliance.
     info : dict
         Anything else worth keeping (norm, what was fitted on, ...).
+    by : {"mu-lasso", "reliance"}
+        How the channels were found: docs/method.md, sections 2 and 9.
+    price : float, optional
+        By reliance, the price of what a channel's removal costs another class.
+    stderr : array (C, m) float64, optional
+        By reliance, the standard errors of the specific contributions of all channels; NaN where they are not known.
 
     Examples
     --------
@@ -70,9 +83,13 @@ class Interpretation:
     positive: bool = False
     gaps: Float64 = field(default_factory=lambda: np.zeros(0))
     info: Mapping[str, Any] = field(default_factory=dict)
+    by: str = "mu-lasso"
+    price: float | None = None
+    stderr: Float64 | None = None
 
     def __post_init__(self) -> None:
         check_kinds(Interpretation, vars(self), but=["classes"])
+        one_of(self.by, "by", IDENTIFICATIONS)
         names = listed(self.classes, "classes")
         for name in names:
             text(name, "a name in classes")
@@ -91,6 +108,19 @@ class Interpretation:
                 f"coef has shape {self.coef.shape}; expected {expected} for {expected[0]} classes and "
                 f"{expected[1]} channels"
             )
+        self._check_reliance()
+
+    def _check_reliance(self) -> None:
+        """Check what only an interpretation by reliance has."""
+        if self.by == "mu-lasso":
+            if self.price is not None or self.stderr is not None:
+                raise InterpNetError("price and stderr belong to by='reliance'; the mu-lasso has none")
+            return
+        number(self.price, "price", least=0.0)
+        if self.stderr is None or self.stderr.shape != self.coef.shape or self.stderr.dtype != np.float64:
+            raise InterpNetError(f"stderr is {shown(self.stderr)}; expected float64 numbers of shape {self.coef.shape}")
+        if self.coef.min(initial=0.0) < 0:
+            raise InterpNetError("coef has a negative weight; by reliance every channel that is named is above 0")
 
     def class_index(self, cls: int | str) -> int:
         """Return the number of a class given by number or name; an unknown one is an error with close matches."""
@@ -140,6 +170,7 @@ class Interpretation:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the interpretation as one ``.npz`` file, atomically and without pickling."""
+        arrays: dict[str, Any] = {"coef": self.coef, "gaps": self.gaps}
         meta = {
             "format": _FORMAT,
             "channels": self.channels.to_json(),
@@ -148,11 +179,13 @@ class Interpretation:
             "positive": self.positive,
             "info": dict(self.info),
         }
+        if self.by == "reliance":
+            meta |= {"format": _RELIANCE_FORMAT, "by": self.by, "price": self.price}
+        if self.stderr is not None:
+            arrays["stderr"] = self.stderr
         # Through a handle, because savez would append a suffix to the name.
         with atomic_path(path) as tmp, tmp.open("wb") as handle:
-            np.savez_compressed(
-                handle, coef=self.coef, gaps=self.gaps, meta=np.array(json.dumps(meta, allow_nan=False))
-            )
+            np.savez_compressed(handle, **arrays, meta=np.array(json.dumps(meta, allow_nan=False)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Interpretation:
@@ -161,14 +194,21 @@ class Interpretation:
         if not as_path(path).is_file():
             raise RunFolderError(f"{str(path)!r} does not exist; `interpnet solve` makes it")
         remedy = "delete it and run `interpnet solve` again"
-        with read_arrays(path, ("coef", "gaps", "meta"), "interpretation", remedy) as data:
+        with read_arrays(path, ("coef", "gaps", "meta"), "interpretation", remedy, more=("stderr",)) as data:
             meta = json.loads(str(data["meta"]))
-            if meta.get("format") != _FORMAT:
-                raise RunFolderError(f"{str(path)!r} has format {meta.get('format')!r}; expected {_FORMAT!r}")
+            if meta.get("format") not in {_FORMAT, _RELIANCE_FORMAT}:
+                raise RunFolderError(
+                    f"{str(path)!r} has format {meta.get('format')!r}; expected {_FORMAT!r} or {_RELIANCE_FORMAT!r}"
+                )
             channels = ChannelIndex.from_json(meta["channels"])
             classes = tuple(meta["classes"])
             _check_read(data["coef"], data["gaps"], classes, meta)
-            return cls(channels, data["coef"], classes, meta["mu"], meta["positive"], data["gaps"], meta["info"])
+            more = {}
+            if meta["format"] == _RELIANCE_FORMAT:
+                more = {"by": meta["by"], "price": meta["price"], "stderr": data["stderr"]}
+            return cls(
+                channels, data["coef"], classes, meta["mu"], meta["positive"], data["gaps"], meta["info"], **more
+            )
 
 
 def _check_read(coef: Any, gaps: Any, classes: tuple[Any, ...], meta: Mapping[str, Any]) -> None:

@@ -203,8 +203,9 @@ def read_arrays(
     remedy: str = "delete it to have it made again",
     *,
     file_format: str | None = None,
+    more: Sequence[str] = (),
 ) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """Yield the arrays ``names`` of an ``.npz`` file; nothing is unpickled.
+    """Yield the arrays ``names`` of an ``.npz`` file, and those of ``more`` that it has; nothing is unpickled.
 
     A file that is missing or damaged, lacks an array, or whose arrays do not make a ``what`` (an error within the
     ``with`` block) is a :class:`RunFolderError` that names the ``remedy``. So is one whose ``format`` is another than
@@ -225,7 +226,7 @@ def read_arrays(
             if file_format is not None and "format" in data.files:
                 _check_format(path, str(data["format"]), file_format, remedy)
             _check_complete(path, sorted(set(names) - set(data.files)), what, remedy)
-            yield {name: data[name] for name in names}
+            yield {name: data[name] for name in (*names, *more) if name in data.files}
     except FileNotFoundError as error:
         raise RunFolderError(f"{str(path)!r} does not exist") from error
     except RunFolderError:
