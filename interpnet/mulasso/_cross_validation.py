@@ -19,9 +19,17 @@ from interpnet.mulasso._arguments import Options, check_grams, checked_radii, cl
 from interpnet.mulasso._folds import assign_folds, held_out_accuracy
 from interpnet.mulasso._linear_model import LinearModel
 from interpnet.mulasso._path import solve_warned
-from interpnet.mulasso._selection_curve import SelectionCurve, choose, default_mus, mean_and_se, squared_error
+from interpnet.mulasso._selection_curve import (
+    SelectionCurve,
+    affordable,
+    choose,
+    choose_by_accuracy,
+    default_mus,
+    mean_and_se,
+    squared_error,
+)
 from interpnet.mulasso._targets import read_targets
-from interpnet.support.checks import one_of, optional, true_or_false, whole_number
+from interpnet.support.checks import one_of, optional, positive_number, true_or_false, whole_number
 from interpnet.support.types import Float64
 
 
@@ -37,9 +45,13 @@ class MuLassoCV(LinearModel):
         scale of the scores).
     cv : int, splitter, or iterable of (train, test)
         Folds: a number (stratified by class for labels), or scikit-learn's splitters whose test sets do not overlap.
-    rule : "one_se" or "best"
-        The smallest mu whose mean held-out error is within one standard error (over the folds) of the smallest, or
-        the mu of the smallest.
+    rule : "one_se", "best" or "accuracy"
+        The smallest mu whose mean held-out error is within one standard error (over the folds) of the smallest; the mu
+        of the smallest; or the smallest mu whose mean held-out accuracy is within one standard error of the best, which
+        names far fewer channels. The last needs one label per image and the scores themselves.
+    most_channels : float, optional
+        Leave out every mu that names more channels per class, mean over classes and folds; the smallest mu always
+        stays.
     positive, tol, max_iter, class_weight, device, n_jobs
         As for MuLasso.
     per_class : bool
@@ -52,7 +64,7 @@ class MuLassoCV(LinearModel):
     Attributes
     ----------
     mu_, mu_best_, mu_one_se_ : float, or (C,) float64 with ``per_class``
-        The radius taken, and those of the two rules.
+        The radius taken, and those of the two rules by error; ``most_channels`` bounds all three.
     mus_ : (T,) float64
         Radii tried, ascending.
     error_path_ : (folds, T, C) float64
@@ -87,6 +99,7 @@ class MuLassoCV(LinearModel):
     per_class: bool = False
     accuracy: bool = True
     random_state: int | None = 0
+    most_channels: float | None = None
 
     def fit(self, X: npt.ArrayLike, y: Any, sample_weight: npt.ArrayLike | None = None) -> Self:
         """Choose mu and fit from scores.
@@ -99,6 +112,8 @@ class MuLassoCV(LinearModel):
         options = self._options()
         scores = self._scores(X, reset=True)
         target = read_targets(y, scores.shape[0], sample_weight, self.class_weight)
+        if self.rule == "accuracy" and not target.labels:
+            raise InterpNetError("rule is 'accuracy', but y is a matrix of targets; expected one label per image")
         fold = assign_folds(self.cv, target, scores.shape[0], self.random_state)
         folds = int(fold.max()) + 1
         part = np.where(fold < 0, folds, fold)  # rows that no fold holds out are one part more
@@ -131,6 +146,8 @@ class MuLassoCV(LinearModel):
         options = self._options()
         if self.class_weight is not None:
             raise InterpNetError("class_weight is set, but Grams have no images left to weigh: sum them with weights")
+        if self.rule == "accuracy":
+            raise InterpNetError("rule is 'accuracy', but Grams have no images left to name: choose by error, or fit")
         grams = list(grams)
         if len(grams) < 2:
             raise InterpNetError(f"grams holds {len(grams)} Grams; expected one per fold, at least two")
@@ -144,9 +161,14 @@ class MuLassoCV(LinearModel):
         optional(whole_number, self.random_state, "random_state", least=0, most=2**32 - 1)
         if isinstance(self.cv, bool | str | float):
             whole_number(self.cv, "cv", least=2)
-        one_of(self.rule, "rule", ("one_se", "best"))
+        one_of(self.rule, "rule", ("accuracy", "one_se", "best"))
         true_or_false(self.per_class, "per_class")
         true_or_false(self.accuracy, "accuracy")
+        if self.rule == "accuracy" and (self.per_class or not self.accuracy):
+            raise InterpNetError(
+                "rule is 'accuracy', which needs accuracy=True and per_class=False: the classes are named together"
+            )
+        optional(positive_number, self.most_channels, "most_channels")
         if self.mus is not None:
             checked_radii(self.mus, "mus", "a vector of numbers", (1,))
         return super()._options()
@@ -186,10 +208,17 @@ class MuLassoCV(LinearModel):
         """Take the radius from what the folds measured, and say where the grid was too short."""
         # docs/method.md, section 2.6: one mu serves all classes unless per_class asks for one each.
         overall = self.error_path_.mean(axis=2)
-        best, one_se = choose(self.error_path_ if self.per_class else overall)
-        self.mu_best_ = plain_radii(self.mus_[best])
-        self.mu_one_se_ = plain_radii(self.mus_[one_se])
-        self.mu_ = {"best": self.mu_best_, "one_se": self.mu_one_se_}[self.rule]
+        channels = self.n_channels_path_.mean(axis=(0, 2))
+        allowed = affordable(channels, self.most_channels)
+        errors = self.error_path_ if self.per_class else overall
+        best, one_se = choose(errors[:, allowed])
+        self.mu_best_ = plain_radii(self.mus_[allowed][best])
+        self.mu_one_se_ = plain_radii(self.mus_[allowed][one_se])
+        self.mu_ = self.mu_one_se_
+        if self.rule == "best":
+            self.mu_ = self.mu_best_
+        if self.rule == "accuracy" and self.accuracy_path_ is not None:
+            self.mu_ = float(self.mus_[choose_by_accuracy(self.accuracy_path_, allowed)])
         error_mean, error_se = mean_and_se(overall)
         accuracy_mean = None
         accuracy_se = None
@@ -201,14 +230,15 @@ class MuLassoCV(LinearModel):
             error_se=error_se,
             accuracy_mean=accuracy_mean,
             accuracy_se=accuracy_se,
-            channels_mean=self.n_channels_path_.mean(axis=(0, 2)),
+            channels_mean=channels,
             chosen=self.mu_,
             best=self.mu_best_,
             one_se=self.mu_one_se_,
             rule=self.rule,
             n_folds=len(self.error_path_),
+            most=self.most_channels,
         )
-        ends = np.intersect1d(self.mu_, self.mus_[[0, -1]])
+        ends = np.intersect1d(self.mu_, list(self.curve_.ends))
         if len(self.mus_) > 2 and len(ends):
             warnings.warn(
                 f"the chosen mu is {' and '.join(f'{mu:g}' for mu in ends)}, at an end of the {len(self.mus_)} radii "

@@ -51,8 +51,9 @@ class SelectionCurve:
     chosen: float | Float64
     best: float | Float64
     one_se: float | Float64
-    rule: str  # "one_se" or "best"
+    rule: str  # "accuracy", "one_se" or "best"
     n_folds: int
+    most: float | None = None  # no radius that names more channels per class was taken; None for no such bound
 
     def position(self, mu: float) -> int:
         """Return where ``mu`` stands among the radii tried."""
@@ -67,8 +68,21 @@ class SelectionCurve:
         taken = np.unique(self.chosen)
         if len(taken) != 1:
             return ""
-        ends = {float(self.mus[0]): "smallest", float(self.mus[-1]): "largest"}
-        return ends.get(float(taken[0]), "")
+        return self.ends.get(float(taken[0]), "")
+
+    @property
+    def ends(self) -> dict[float, str]:
+        """The radii beyond which one that was not tried may do better, each with its name."""
+        ends = {float(self.mus[-1]): "largest"}
+        # Below the smallest that is accurate enough there are only fewer channels.
+        if self.rule != "accuracy":
+            ends = {float(self.mus[0]): "smallest"} | ends
+        return ends
+
+    @property
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """Which radii (T,) name no more channels than ``most``; the smallest always counts."""
+        return affordable(self.channels_mean, self.most)
 
     @property
     def enough(self) -> float | None:
@@ -77,9 +91,7 @@ class SelectionCurve:
         # should know.
         if self.accuracy_mean is None or self.accuracy_se is None:
             return None
-        best = int(np.argmax(self.accuracy_mean))
-        within = self.accuracy_mean >= self.accuracy_mean[best] - self.accuracy_se[best]
-        return float(self.mus[np.argmax(within)])
+        return float(self.mus[_least_within(self.accuracy_mean, self.accuracy_se)])
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers; :meth:`from_json` reads them back."""
@@ -90,7 +102,10 @@ class SelectionCurve:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SelectionCurve:
         """Read what :meth:`to_json` gave."""
-        known: dict[str, Any] = {field.name: data[field.name] for field in fields(cls)}
+        # Curves from before there was a bound on the channels have none.
+        known: dict[str, Any] = {"most": None} | {
+            field.name: data[field.name] for field in fields(cls) if field.name in data
+        }
         lists = {name: np.asarray(value, np.float64) for name, value in known.items() if isinstance(value, list)}
         return cls(**(known | lists))
 
@@ -144,3 +159,27 @@ def choose(errors: Float64) -> tuple[Index, Index]:
     best = mean.argmin(axis=0)
     limit = np.take_along_axis(mean + se, best[None], axis=0)
     return best, (mean <= limit).argmax(axis=0)
+
+
+def choose_by_accuracy(accuracy: Float64, allowed: npt.NDArray[np.bool_]) -> int:
+    """Return, from accuracies (folds, T) at ascending radii, where the smallest within one standard error stands.
+
+    Only radii that are ``allowed`` (T,) count, for the best as well.
+    """
+    mean, se = mean_and_se(accuracy)
+    return _least_within(np.where(allowed, mean, -np.inf), se)
+
+
+def affordable(channels: Float64, most: float | None) -> npt.NDArray[np.bool_]:
+    """Return which of ascending radii (T,) name at most ``most`` channels per class, (T,); always the smallest one."""
+    within = np.ones(len(channels), dtype=bool)
+    if most is not None:
+        within = channels <= most
+    within[0] = True
+    return within
+
+
+def _least_within(mean: Float64, se: Float64) -> int:
+    """Return the first place where ``mean`` is at most one standard error below its largest."""
+    best = int(np.argmax(mean))
+    return int(np.argmax(mean >= mean[best] - se[best]))

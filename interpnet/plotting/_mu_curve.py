@@ -26,8 +26,10 @@ def plot_mu_curve(curve: SelectionCurve) -> Figure:
     """Draw held-out error, accuracy and the number of channels against mu, on a log scale.
 
     ``curve`` is ``MuLassoCV.curve_``; one without accuracies has two panels. Bands are one standard error of the mean
-    over folds. The dotted line is the smallest error plus its standard error: the one-standard-error rule takes the
-    smallest mu below it (Hastie, Tibshirani and Friedman, "The Elements of Statistical Learning", section 7.10).
+    over folds. The dotted line is the bound of the one-standard-error rule (Hastie, Tibshirani and Friedman, "The
+    Elements of Statistical Learning", section 7.10): the smallest error plus its standard error, which takes the
+    smallest mu below it; or, chosen by accuracy, the best allowed accuracy minus its standard error. A dashed level is
+    the number of channels that no mu may exceed.
     No radius, curves of another length than the radii, and one chosen mu per class are an InterpNetError.
     """
     check_kinds(plot_mu_curve, locals())
@@ -53,9 +55,16 @@ def plot_mu_curve(curve: SelectionCurve) -> Figure:
         if accuracy is not None:
             _band(panels[1], mus, 100 * accuracy, 100 * np.asarray(curve.accuracy_se))
             panels[1].set(title="held-out accuracy", ylabel="held-out images (%)")
+            if curve.rule == "accuracy":
+                _accuracy_bound(panels[1], curve, accuracy)
         panels[-1].plot(mus, curve.channels_mean, "o-", color=BLUE, markersize=3.5)
         panels[-1].set(title="relevant channels", ylabel="channels per class (mean)")
         panels[-1].set_ylim(bottom=0)
+        if curve.most is not None:
+            panels[-1].axhline(curve.most, color=VERMILLION, linestyle=_DASHES, linewidth=1.1, label="most allowed")
+            panels[-1].annotate(
+                f"at most {curve.most:.3g}", (mus[0], curve.most), (0, 3), textcoords="offset points", color=MUTED
+            )
         for axes in panels:
             _log_axis(axes, mus)
             label = f"chosen: mu = {curve.chosen:.3g}"
@@ -76,10 +85,25 @@ def _error(axes: Axes, mus: Float64, curve: SelectionCurve) -> None:
     _band(axes, mus, mean, se)
     # The bound of the one-standard-error rule (docs/method.md, section 2.6).
     best = int(np.argmin(mean))
-    bound = float(mean[best] + se[best])
-    axes.axhline(bound, color=VERMILLION, linestyle=":", linewidth=1.3, label="smallest + 1 standard error")
+    if curve.rule != "accuracy":
+        bound = float(mean[best] + se[best])
+        axes.axhline(bound, color=VERMILLION, linestyle=":", linewidth=1.3, label="smallest + 1 standard error")
     axes.plot(mus[best], mean[best], "D", color=VERMILLION, markersize=6, label=f"smallest error: mu = {mus[best]:.3g}")
     axes.set(title="held-out error", ylabel="squared error per image and class")
+
+
+def _accuracy_bound(axes: Axes, curve: SelectionCurve, mean: Float64) -> None:
+    best = int(np.argmax(np.where(curve.allowed, mean, -np.inf)))
+    bound = 100 * float(mean[best] - np.asarray(curve.accuracy_se)[best])
+    axes.axhline(bound, color=VERMILLION, linestyle=":", linewidth=1.3)
+    axes.annotate(
+        "best allowed − 1 standard error",
+        (curve.mus[-1], bound),
+        (0, -10),
+        textcoords="offset points",
+        ha="right",
+        color=MUTED,
+    )
 
 
 def _log_axis(axes: Axes, mus: Float64) -> None:

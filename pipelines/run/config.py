@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import tomli_w
@@ -16,6 +18,8 @@ from .settings import SECTIONS, Settings, about, setting
 
 #: Methods that need no network, shown beside every other: a map like theirs says nothing of it.
 CONTROLS = ("edge", "random", "center")
+#: What runs did before there was a setting, whose settings therefore lack it.
+EARLIER: Mapping[str, Any] = {"mu_rule": "error"}
 _COMMENT = "# Replay this run with: interpnet audit --config THIS_FILE --out runs/ANOTHER_NAME\n\n"
 
 
@@ -103,8 +107,14 @@ class RunConfig(Settings):
     )
     mu: float | Literal["auto"] = _solve(
         10.0,
-        "Sparsity: bound on the L1 norm of a class's weights; the smaller, the fewer channels. auto tries about "
-        "twenty values on held-out images (5 folds) and takes the smallest within one standard error of the best.",
+        "Sparsity: bound on the L1 norm of a class's weights; the smaller, the fewer channels. auto tries twenty "
+        "values on held-out images (5 folds) and takes the smallest within one standard error of the best.",
+    )
+    mu_rule: str = _solve(
+        "accuracy",
+        "What auto goes by: held-out accuracy, among mu that name at most 32 channels per class and a tenth of all; or "
+        "held-out squared error, which names far more.",
+        choices=("accuracy", "error"),
     )
     positive: bool = _solve(
         False, "Weights not below zero, or of either sign.", shown="signed", names="--positive/--signed"
@@ -208,8 +218,8 @@ class RunConfig(Settings):
         write_text(path, self.text())
 
     @classmethod
-    def load(cls, path: Path) -> RunConfig:
-        """Read what :meth:`save` wrote, or a file written by hand.
+    def load(cls, path: Path, *, missing: Mapping[str, Any] = MappingProxyType({})) -> RunConfig:
+        """Read what :meth:`save` wrote, or a file written by hand; ``missing``: settings where the file has none.
 
         ``RunFolderError`` where it is missing, unreadable or no TOML, and for a section or setting that does not exist
         (close matches are named); ``InterpNetError`` for a value that cannot be.
@@ -237,4 +247,4 @@ class RunConfig(Settings):
                         f"{did_you_mean(name, known)}; it has {', '.join(known)}"
                     )
             given |= table
-        return cls(**given)
+        return cls(**(dict(missing) | given))

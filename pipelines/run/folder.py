@@ -17,7 +17,7 @@ from interpnet.errors import RunFolderError
 from interpnet.support.checksums import canonical, checksum, file_checksum
 from interpnet.support.io import remove_temporaries, remove_tree, write_json
 
-from .config import RunConfig
+from .config import EARLIER, RunConfig
 from .lock import LOCK, locked, refuse_if_locked
 from .manifest import MANIFEST, empty_manifest, read_manifest, sealed
 
@@ -112,7 +112,7 @@ class RunFolder:
                 f"{str(path)!r} is not as the last command wrote it: it was edited or damaged. To take it as it is, "
                 f"name it: interpnet audit --config {path} --out {self.path}; settings can also be given as options"
             )
-        return RunConfig.load(path)
+        return RunConfig.load(path, missing=EARLIER)
 
     def store(self, config: RunConfig) -> None:
         """Write the settings to ``run.toml``; the manifest keeps its checksum."""

@@ -17,6 +17,7 @@ STABILITY_FILE = "stability.npz"
 _FORMAT = "interpnet-selection-1"
 #: Meinshausen and Buehlmann take thresholds from 0.6 to 0.9; below the lowest a channel counts as seldom named.
 SELDOM = 0.6
+_BEST = {"accuracy": "best accuracy of all", "one_se": "smallest error", "best": "smallest error"}
 # What a choice on targets without labels does not have.
 _ACCURACY = ("accuracy_mean", "accuracy_se")
 _CURVES = ("error_mean", "error_se", *_ACCURACY, "channels_mean")
@@ -39,33 +40,58 @@ def how_chosen(curve: SelectionCurve) -> str:
             "the curve has one mu per class (per_class=True); expected one for all classes: read curve.chosen itself"
         )
     chosen = float(curve.chosen)
-    best = float(curve.best)
     text = (
         f"{len(curve.mus)} values of mu from {curve.mus[0]:.3g} to {curve.mus[-1]:.3g} were tried on held-out images, "
-        f"{curve.n_folds} folds. The held-out error is smallest at mu = {best:.3g}"
+        f"{curve.n_folds} folds. "
     )
-    if curve.rule != "one_se":
-        return f"{text}, which was taken."
-    if chosen == best:
-        text += ", and no smaller mu comes within one standard error of it, so that one was taken."
+    if curve.rule == "accuracy":
+        text += f"Taken is mu = {chosen:.3g}, the smallest whose accuracy is within one standard error of the best"
+        if curve.most is not None:
+            text += f" among those that name at most {curve.most:.3g} channels per class"
+        text += "."
     else:
-        text += f"; taken is mu = {chosen:.3g}, the smallest within one standard error of it."
+        text += _by_error(curve, chosen, float(curve.best))
+    if curve.rule == "best":
+        return text
     if curve.end:
         text += f" That is the {curve.end} tried, so one beyond it may do better."
     compared = at_radius(curve, chosen)
     if curve.accuracy_mean is not None:
         compared = f"The regression names the class of {compared}"
     text += f" {compared[:1].upper()}{compared[1:]}"
-    if chosen != best:
-        text += f", against {_short(curve, best)} at the smallest error"
+    other = _compared_with(curve)
+    if other != chosen:
+        text += f", against {_short(curve, other)} at the {_BEST[curve.rule]}"
     text += "."
-    # The error goes on falling long after the accuracy has stopped rising.
+    # Without that bound, or by the error, which goes on falling long after the accuracy has stopped rising.
     if curve.enough is not None and curve.enough < chosen:
         text += (
             f" For accuracy alone a smaller mu would do: from mu = {curve.enough:.3g} on, "
             f"{_short(curve, curve.enough)}, it is within one standard error of its best."
         )
+    if curve.rule == "accuracy" and curve.enough is not None and curve.enough > chosen:
+        text += (
+            f" More channels would predict better: from mu = {curve.enough:.3g} on, {_short(curve, curve.enough)}, the "
+            "accuracy is within one standard error of the best of all."
+        )
     return text
+
+
+def _by_error(curve: SelectionCurve, chosen: float, best: float) -> str:
+    """Say how a rule by squared error took its mu."""
+    text = f"The held-out error is smallest at mu = {best:.3g}"
+    if curve.rule != "one_se":
+        return f"{text}, which was taken."
+    if chosen == best:
+        return f"{text}, and no smaller mu comes within one standard error of it, so that one was taken."
+    return f"{text}; taken is mu = {chosen:.3g}, the smallest within one standard error of it."
+
+
+def _compared_with(curve: SelectionCurve) -> float:
+    """Return the mu that a rule does best at, whatever it costs."""
+    if curve.rule == "accuracy" and curve.accuracy_mean is not None:
+        return float(curve.mus[int(np.argmax(curve.accuracy_mean))])
+    return float(curve.best)
 
 
 def _short(curve: SelectionCurve, mu: float) -> str:
@@ -75,7 +101,7 @@ def _short(curve: SelectionCurve, mu: float) -> str:
 def selection_json(curve: SelectionCurve) -> dict[str, Any]:
     """Return what ``selection.json`` holds; :func:`selection_from` reads it back."""
     values = curve.to_json()
-    kept = {name: values[name] for name in ("rule", "chosen", "best")}
+    kept = {name: values[name] for name in ("rule", "chosen", "best", "most") if values[name] is not None}
     return {"format": _FORMAT, **kept, "folds": curve.n_folds, **{name: values[name] for name in ("mus", *_CURVES)}}
 
 
@@ -95,14 +121,21 @@ def selection_from(data: Mapping[str, Any]) -> SelectionCurve:
             raise RunFolderError(f"the choice of mu has {name} of shape {array.shape}; expected {shape}, finite")
         curves[name] = array
     chosen = float(data["chosen"])
-    # The command line takes the one-standard-error rule only, so the radius taken is that rule's.
+    rule = str(data["rule"])
+    if rule not in _BEST:
+        raise RunFolderError(f"the choice of mu has rule {rule!r}; expected {', '.join(_BEST)}")
+    most = data.get("most")
+    if most is not None:
+        most = float(most)
+    # The file does not keep what a rule by error would have taken; the command line chose by that alone once.
     return SelectionCurve(
         **curves,
         chosen=chosen,
         best=float(data["best"]),
         one_se=chosen,
-        rule=str(data["rule"]),
+        rule=rule,
         n_folds=int(data["folds"]),
+        most=most,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import comb
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from ..run.selection import STABILITY_FILE
 _FOLDS = 5
 # One image to fit on and one to hold out.
 _FEWEST = 2
+# More channels per class, or a larger share of them all, say little about any of them.
+_MOST_NAMED = 32
+_MOST_SHARE = 0.1
 # Blocks that halves are made of, as many as fit into memory; 8 make 35 different pairs of halves, 16 make 6435.
 _BLOCKS = (16, 14, 12, 10, 8)
 
@@ -40,8 +44,10 @@ def sample_weights(targets: Int64, config: RunConfig) -> Float64 | None:
 def choose_mu(
     table: ScoreTable, fit_on: str, config: RunConfig, classes: Sequence[str], notes: Notes
 ) -> SelectionCurve:
-    """Choose mu by held-out images: the smallest within one standard error of the smallest error.
+    """Choose mu by held-out images: the smallest whose accuracy is within one standard error of the best.
 
+    No mu is taken that names more than :func:`most_channels` per class, unless every one does. By error
+    (``--mu-rule error``): the smallest within one standard error of the smallest error, without such a bound.
     Fewer than two classes with images, or one with a single image, are refused.
     """
     from interpnet.mulasso import MuLassoCV
@@ -55,7 +61,16 @@ def choose_mu(
         )
     weighting = _class_weight(config)
     # Scikit-learn takes seeds of 32 bits.
-    model = MuLassoCV(cv=folds, positive=config.positive, class_weight=weighting, random_state=config.seed % 2**32)
+    rule: dict[str, Any] = {"rule": "one_se"}
+    if config.mu_rule == "accuracy":
+        rule = {"rule": "accuracy", "most_channels": most_channels(len(table.channels))}
+    model = MuLassoCV(
+        cv=folds,
+        **rule,
+        positive=config.positive,
+        class_weight=weighting,
+        random_state=config.seed % 2**32,
+    )
     with warnings.catch_warnings():
         # Said below in the words of the command line.
         warnings.filterwarnings("ignore", message="the chosen mu is .* at an end", category=UserWarning)
@@ -66,6 +81,17 @@ def choose_mu(
             "it may do better (--mu takes any number)."
         )
     return curve
+
+
+def most_channels(m: int) -> float:
+    """Return how many of ``m`` channels ``--mu auto`` names for a class at most, on average: 32, or a tenth of them.
+
+    Examples
+    --------
+    >>> most_channels(1584), most_channels(20)
+    (32, 2.0)
+    """
+    return min(_MOST_NAMED, max(1.0, _MOST_SHARE * m))
 
 
 def _folds(targets: Int64, fit_on: str, classes: Sequence[str], notes: Notes) -> int:

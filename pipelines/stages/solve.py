@@ -26,8 +26,10 @@ _VERSION = 1
 #: Below so many labelled images per class on average, the fit follows the network's own predictions.
 FEWEST_PER_CLASS = 5
 FILE = "interpretation.npz"
+# The settings of the section that the weights depend on.
+_MU_LASSO = ("mu", "mu_rule", "positive", "fit_on", "class_weight", "stability", "seed")
 # Settings newer than the first run folders, and the value that leaves such a run as it was.
-_LATER = {"class_weight": "none", "stability": 0}
+_LATER = {"class_weight": "none", "stability": 0, "mu_rule": "error"}
 _FILES = (f"weights/{FILE}", "weights/channels.csv", "weights/summary.json")
 
 
@@ -38,7 +40,9 @@ def solve_key(session: Session) -> str:
     settings = config.section("solve")
     if config.mu == "auto" or config.stability:
         settings["seed"] = config.seed
-    used = {name: value for name, value in settings.items() if _LATER.get(name) != value}
+    if config.mu != "auto":
+        del settings["mu_rule"]
+    used = {name: value for name, value in settings.items() if name in _MU_LASSO and _LATER.get(name) != value}
     return digest(["solve", _VERSION, session.run.key("collect"), used])
 
 

@@ -15,7 +15,15 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from interpnet.errors import DataError, InterpNetError
 from interpnet.gram import Gram, part_grams
 from interpnet.mulasso import MuLasso, MuLassoCV, mulasso_path
-from interpnet.mulasso._selection_curve import SelectionCurve, choose, default_mus, mean_and_se, squared_error
+from interpnet.mulasso._selection_curve import (
+    SelectionCurve,
+    affordable,
+    choose,
+    choose_by_accuracy,
+    default_mus,
+    mean_and_se,
+    squared_error,
+)
 
 MUS = [0.05, 0.15, 0.4, 0.8, 1.5, 4.0]
 
@@ -117,6 +125,54 @@ def test_planted_channels_are_found() -> None:
     assert np.count_nonzero(model.coef_) < np.count_nonzero(best.coef_)
     assert model.accuracy_path_ is None
     assert model.curve_.accuracy_mean is None
+
+
+def test_choice_by_accuracy_by_hand() -> None:
+    # Means 0.5, 0.7, 0.8, 0.9; at 0.9 the folds are 0.8 and 1.0, so the standard error is 0.1; at 0.8 it is 0.2.
+    accuracy = np.array([[0.5, 0.7, 0.6, 0.8], [0.5, 0.7, 1.0, 1.0]])
+    everything = np.ones(4, dtype=bool)
+    assert choose_by_accuracy(accuracy, everything) == 2
+    assert choose_by_accuracy(accuracy, np.array([True, True, False, True])) == 3
+    # Without the last, 0.8 is the best and 0.7 within its standard error; 0.5 is not.
+    assert choose_by_accuracy(accuracy, np.array([True, True, True, False])) == 1
+    assert choose_by_accuracy(accuracy, np.array([True, False, False, False])) == 0
+    assert affordable(np.array([3.0, 4.0, 2.0, 9.0]), 2.5).tolist() == [True, False, True, False]
+    assert affordable(np.array([3.0, 4.0]), 4.0).tolist() == [True, True]
+    assert affordable(np.array([3.0, 4.0]), None).tolist() == [True, True]
+
+
+@pytest.mark.parametrize("most", [None, 3.0])
+def test_the_accuracy_names_fewer_channels_than_the_error(most) -> None:
+    X, labels = labelled()
+    model = MuLassoCV(MUS, rule="accuracy", most_channels=most).fit(X, labels)
+    curve = model.curve_
+    mean = curve.accuracy_mean
+    allowed = curve.channels_mean <= (most or np.inf)
+    allowed[0] = True
+    best = int(np.argmax(np.where(allowed, mean, -1)))
+    within = [
+        mu for mu, a, ok in zip(MUS, mean, allowed, strict=True) if ok and a >= mean[best] - curve.accuracy_se[best]
+    ]
+    assert model.mu_ == curve.chosen == min(within)
+    assert (curve.rule, curve.most) == ("accuracy", most)
+    assert curve.allowed.tolist() == allowed.tolist()
+    by_error = MuLassoCV(MUS).fit(X, labels)
+    assert model.mu_ <= by_error.mu_
+    if most is None:
+        assert (model.mu_best_, model.mu_one_se_) == (by_error.mu_best_, by_error.mu_one_se_)
+        assert model.mu_ == curve.enough
+    else:
+        assert max(model.mu_best_, model.mu_one_se_) <= max(np.array(MUS)[allowed])
+    np.testing.assert_allclose(model.coef_, MuLasso(model.mu_).fit(X, labels).coef_, atol=1e-8)
+
+
+def test_the_accuracy_needs_labels_and_scores() -> None:
+    X, L = planted()
+    with pytest.raises(InterpNetError, match="y is a matrix of targets; expected one label per image"):
+        MuLassoCV(rule="accuracy").fit(X, L)
+    grams = [Gram.from_scores(X[i::2], L[i::2]) for i in range(2)]
+    with pytest.raises(InterpNetError, match="Grams have no images left to name"):
+        MuLassoCV(rule="accuracy").fit_grams(grams)
 
 
 def test_one_radius_a_class() -> None:
@@ -308,7 +364,10 @@ def test_curve_goes_to_json_and_back(per_class) -> None:
     again = SelectionCurve.from_json(json.loads(json.dumps(curve.to_json(), allow_nan=False)))
     assert again.to_json() == curve.to_json()
     assert again.mus.tolist() == MUS
-    assert (again.rule, again.n_folds) == ("one_se", 5)
+    assert (again.rule, again.n_folds, again.most) == ("one_se", 5, None)
+    earlier = curve.to_json()
+    del earlier["most"]
+    assert SelectionCurve.from_json(earlier).to_json() == curve.to_json()
     assert np.array_equal(again.error_mean, curve.error_mean)
 
 
@@ -332,7 +391,11 @@ def test_scikit_learn_conventions(estimator, check) -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"rule": "min"}, "rule is 'min'; expected 'one_se' or 'best'"),
+        ({"rule": "min"}, "rule is 'min'; expected 'accuracy' or 'one_se' or 'best'"),
+        ({"rule": "accuracy", "per_class": True}, "rule is 'accuracy', which needs accuracy=True and per_class=False"),
+        ({"rule": "accuracy", "accuracy": False}, "rule is 'accuracy', which needs accuracy=True and per_class=False"),
+        ({"most_channels": 0}, "most_channels is 0; expected a number above 0"),
+        ({"most_channels": True}, "most_channels is True; expected a number above 0"),
         ({"per_class": "yes"}, "per_class is 'yes'"),
         ({"accuracy": 1}, "accuracy is 1"),
         ({"mus": 3.0}, "mus is 3.0; expected a vector of numbers"),

@@ -78,7 +78,10 @@ def test_wrong_settings_say_what_is_expected(given, match):
 # --- the files --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("found", [curve(), curve(accuracy_mean=None, accuracy_se=None), mu_selection()])
+@pytest.mark.parametrize(
+    "found",
+    [curve(), curve(accuracy_mean=None, accuracy_se=None), curve(rule="accuracy", most=3.5), mu_selection()],
+)
 def test_a_choice_survives_its_file(tmp_path, found):
     write_selection(tmp_path, found)
     again = read_selection(tmp_path)
@@ -102,6 +105,27 @@ def test_a_choice_in_words():
     assert how_chosen(curve(accuracy_mean=None)).endswith(
         "Held-out error 0.21 with 3.5 channels per class, against held-out error 0.2 with 7.2 channels per class at "
         "the smallest error."
+    )
+
+
+def test_a_choice_by_accuracy_in_words():
+    # 0.875 at mu = 4 lies within one standard error, 0.03, of the best, 0.9 at mu = 8.
+    found = curve(rule="accuracy", accuracy_se=np.full(4, 0.03), most=8.0)
+    assert how_chosen(found) == (
+        "4 values of mu from 2 to 16 were tried on held-out images, 5 folds. Taken is mu = 4, the smallest whose "
+        "accuracy is within one standard error of the best among those that name at most 8 channels per class. The "
+        "regression names the class of 87.5 % of the held-out images with 3.5 channels per class, against 90.0 % with "
+        "7.2 channels per class at the best accuracy of all."
+    )
+    assert how_chosen(curve(rule="accuracy", chosen=8.0, most=None)).endswith(
+        "Taken is mu = 8, the smallest whose accuracy is within one standard error of the best. The regression names "
+        "the class of 90.0 % of the held-out images with 7.2 channels per class."
+    )
+    # What the bound on the channels costs.
+    bound = how_chosen(curve(rule="accuracy", most=4.0))
+    assert bound.endswith(
+        "at the best accuracy of all. More channels would predict better: from mu = 8 on, 90.0 % with 7.2 channels per "
+        "class, the accuracy is within one standard error of the best of all."
     )
 
 
@@ -133,6 +157,8 @@ def test_the_end_of_what_was_tried_is_pointed_out(chosen, end):
         ({"error_se": [1.0]}, r"error_se of shape \(1,\); expected \(4,\)"),
         ({"error_mean": None}, "has no error_mean"),
         ({"mus": None}, "has no mus"),
+        ({"rule": "luck"}, "has rule 'luck'; expected accuracy, one_se, best"),
+        ({"most": "many"}, r"selection.json' cannot be used .*; delete it and run `interpnet solve` again"),
         ({"mus": ["a"]}, r"selection.json' cannot be used .*; delete it and run `interpnet solve` again"),
         ({"channels_mean": ...}, r"selection.json' lacks 'channels_mean'; delete it and run `interpnet solve` again"),
     ],

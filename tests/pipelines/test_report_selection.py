@@ -39,7 +39,7 @@ def rows(path) -> list[dict[str, str]]:
 def test_the_page_says_how_mu_was_chosen(page):
     words = " ".join(re.sub(r"<[^>]*>", " ", page).split())
     assert how_chosen(mu_selection()) in words
-    assert "chosen on held-out images, 5 folds, one-standard-error rule" in words
+    assert "chosen on held-out images, 5 folds, one-standard-error rule by error" in words
     assert page.count('href="#sparsity"') == page.count('id="sparsity"') == 1
     figure = re.search(r'<svg role="img" aria-label="([^"]*mu from[^"]*)"', page)
     assert figure.group(1) == (
@@ -152,6 +152,18 @@ def test_the_figure_has_a_panel_for_each_curve_with_its_unit():
         (found.error_mean - found.error_se).min(),
         (found.error_mean + found.error_se).max(),
     )
+
+
+def test_a_choice_by_accuracy_shows_its_bounds():
+    found = dataclasses.replace(mu_selection(), rule="accuracy", most=30.0)
+    error, accuracy, channels = plot_mu_curve(found).axes
+    assert "smallest + 1 standard error" not in {str(line.get_label()) for line in error.lines}
+    few = found.channels_mean <= 30
+    # The accuracy rises with mu, so the best of those allowed is the last one.
+    bound = 100 * (found.accuracy_mean[few][-1] - found.accuracy_se[0])
+    dotted = [line for line in accuracy.lines if line.get_linestyle() == ":"]
+    assert [line.get_ydata()[0] for line in dotted] == [pytest.approx(bound)]
+    assert {str(line.get_label()): line for line in channels.lines}["most allowed"].get_ydata()[0] == 30
 
 
 def test_without_accuracies_there_are_two_panels():

@@ -193,7 +193,12 @@ AUTO = {"mu": "auto", "fit_on": "labels", "counts": (16, 12, 8)}
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"class_weight": "balanced", "seed": 4}, {"positive": True, "fit_on": "predictions"}],
+    [
+        {},
+        {"class_weight": "balanced", "seed": 4},
+        {"positive": True, "fit_on": "predictions"},
+        {"mu_rule": "error"},
+    ],
     ids=str,
 )
 def test_mu_is_chosen_as_the_estimator_chooses_it_with_the_same_settings(
@@ -206,7 +211,9 @@ def test_mu_is_chosen_as_the_estimator_chooses_it_with_the_same_settings(
     weight = {"none": None, "balanced": "balanced"}[config.class_weight]
     folds = min(5, int(np.bincount(targets)[np.bincount(targets) > 0].min()))
     with warnings.catch_warnings(action="ignore"):
-        model = MuLassoCV(cv=folds, positive=config.positive, class_weight=weight, random_state=config.seed)
+        # At most a tenth of the nine channels, which is less than one.
+        rule = {"accuracy": {"rule": "accuracy", "most_channels": 1.0}, "error": {}}[config.mu_rule]
+        model = MuLassoCV(cv=folds, positive=config.positive, class_weight=weight, random_state=config.seed, **rule)
         model.fit(np.asarray(table.X), targets)
     selection = read(session, "weights/selection.json")
     assert selection["chosen"] == pytest.approx(model.mu_)
@@ -214,7 +221,8 @@ def test_mu_is_chosen_as_the_estimator_chooses_it_with_the_same_settings(
     np.testing.assert_allclose(selection["accuracy_mean"], model.curve_.accuracy_mean)
     np.testing.assert_allclose(selection["channels_mean"], model.curve_.channels_mean)
     assert solve.load_interpretation(session).mu == pytest.approx(model.mu_)
-    assert session.run.stage("solve")["mu_rule"] == "one_se"
+    assert session.run.stage("solve")["mu_rule"] == selection["rule"] == model.rule
+    assert selection.get("most") == model.most_channels
 
 
 @pytest.mark.parametrize(
