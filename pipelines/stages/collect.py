@@ -61,8 +61,9 @@ def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
     passes: list[Batches] = []
 
     def batches(start: int) -> Batches:
-        passes.append(subject.batches(subject.train, indices[start:]))
-        return passes[-1]
+        made = subject.batches(subject.train, indices[start:])
+        passes.append(made)
+        return made
 
     speed = None
     if already is None:
@@ -135,7 +136,6 @@ def _consumed(session: Session, key: str, total: int) -> int | None:
     One that is of no use, because it is another's or damaged, is deleted.
     """
     folder = session.run.folder("collect")
-    session.run.verified.discard(_ROWS)
     if not (folder / "state.json").exists():
         # Rows alone say nothing, and sums are those of the rows.
         session.run.discard(_FILES)

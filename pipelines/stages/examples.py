@@ -115,7 +115,7 @@ def choose(session: Session, notes: Notes) -> list[int]:
     # Every class's first example before any class's second where not all fit.
     if len(right) > _MOST_EXAMPLES:
         right = sorted(right, key=lambda entry: entry[0])[:_MOST_EXAMPLES]
-    by_class = sorted(right, key=lambda entry: (entry[1], entry[0]))
+    by_class = sorted(right, key=lambda entry: entry[1])
     return [image for _, _, image in by_class] + wrong[: config.misclassified]
 
 

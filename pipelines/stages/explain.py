@@ -83,8 +83,8 @@ def _explain(session: Session, notes: Notes) -> dict[str, Any]:
     found = load_interpretation(session)
     study = load_ablation(session)  # refuses a stale one before the work
     shown = shown_channels(found, session.config.max_channels)
-    longest = max((len(found.columns(c)) for c in shown), default=0)
-    most = max((len(channels) for channels in shown.values()), default=0)
+    longest = max(len(found.columns(c)) for c in shown)
+    most = max(len(channels) for channels in shown.values())
     if longest > most:
         notes.add(
             f"At most {most} channels per class are pictured, by the size of their weight (--max-channels); "

@@ -73,7 +73,7 @@ def choose_mu(
     )
     with warnings.catch_warnings():
         # Said below in the words of the command line.
-        warnings.filterwarnings("ignore", message="the chosen mu is .* at an end", category=UserWarning)
+        warnings.filterwarnings("ignore", message="the chosen mu is .* at an end")
         curve: SelectionCurve = model.fit(table.X, targets).curve_
     if curve.end:
         notes.add(
@@ -96,7 +96,7 @@ def most_channels(m: int) -> float:
 
 def _folds(targets: Int64, fit_on: str, classes: Sequence[str], notes: Notes) -> int:
     """Return the number of folds: five, or as many as the smallest class has images."""
-    counts = np.bincount(targets, minlength=len(classes))
+    counts = np.bincount(targets)
     there = np.flatnonzero(counts)
     what = fit_on.removesuffix("s")
     if len(there) < 2:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from interpnet.engine import Channel
 from interpnet.explanation import AverageVisualization, average_visualizations
 from interpnet.plotting import enlarge, save_png
@@ -39,7 +37,7 @@ def visualise_channels(session: Session, channels: Sequence[Channel], key: str) 
     if records:
         session.say(f"  {len(records)} of {len(channels)} channels are pictured already")
     per_channel = 4 * math.prod(subject.trace.image_shape) * (_KEEP + 1)
-    size = int(np.clip(_GROUP_BYTES // per_channel, _SMALLEST_GROUP, _LARGEST_GROUP))
+    size = min(max(_GROUP_BYTES // per_channel, _SMALLEST_GROUP), _LARGEST_GROUP)
     for start in range(0, len(missing), size):
         group = missing[start : start + size]
         made = average_visualizations(  # docs/method.md, section 3

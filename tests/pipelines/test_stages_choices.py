@@ -296,7 +296,7 @@ def test_a_choice_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.M
     assert asked[1:] == [(2, 16), (2, 14), (2, 12), (2, 10), (2, 8)]
 
 
-@pytest.mark.parametrize(("end", "seed"), [("smallest", 2**32 + 4), (None, 4)])
+@pytest.mark.parametrize(("end", "seed"), [("smallest", 2**32 + 2**31 + 4), (None, 2**31 + 4)])
 def test_the_estimator_gets_the_settings_and_its_end_becomes_a_note(
     end: str | None, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,14 +311,17 @@ def test_the_estimator_gets_the_settings_and_its_end_becomes_a_note(
         def fit(self, X: Any, y: Any) -> Estimator:
             given.append((X, y))
             warnings.warn("the chosen mu is 0.5, at an end", UserWarning, stacklevel=1)
+            warnings.warn("something else", UserWarning, stacklevel=1)
             return self
 
     monkeypatch.setattr("interpnet.mulasso.MuLassoCV", Estimator)
     scores = table([0] * 5 + [1] * 6, [0] * 3 + [1] * 8)
     config = RunConfig(mu="auto", positive=True, class_weight="balanced", seed=seed)
     notes = Notes()
-    assert select.choose_mu(scores, "predictions", config, CLASSES, notes) is Estimator.curve_
-    assert given[0] == {"cv": 3, "positive": True, "class_weight": "balanced", "random_state": 4}
+    with pytest.warns(UserWarning, match="something else") as caught:
+        assert select.choose_mu(scores, "predictions", config, CLASSES, notes) is Estimator.curve_
+    assert len(caught) == 1
+    assert given[0] == {"cv": 3, "positive": True, "class_weight": "balanced", "random_state": 2**31 + 4}
     assert given[1][0] is scores.X
     np.testing.assert_array_equal(given[1][1], scores.targets("predictions"))
     said = [note for note in notes.texts if "folds" not in note]
@@ -326,7 +329,7 @@ def test_the_estimator_gets_the_settings_and_its_end_becomes_a_note(
     assert said == ([f"{expected}number)."] if end else [])
 
 
-@pytest.mark.parametrize(("blocks", "most"), [(16, 6435), (10, 126), (8, 35)])
+@pytest.mark.parametrize(("blocks", "most"), [(16, 6435), (14, 1716), (12, 462), (10, 126), (8, 35)])
 def test_pairs_of_halves_are_as_many_as_the_blocks_that_fit_make(
     blocks: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

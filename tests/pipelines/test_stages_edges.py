@@ -519,7 +519,7 @@ def test_a_mask_of_the_subject_is_used_where_it_fits(mask: str, used: bool, tmp_
     session = tiny_session(tmp_path / "run", masks=True)
     data = session.loaded.train.data
     made = np.zeros((21, 16, 16), dtype=bool)
-    made[:, 4:9] = True
+    made[:, 4:9, 3:9] = True
     if mask == "empty":
         made[6] = False
     if mask == "full":

@@ -102,6 +102,23 @@ def test_examples_are_the_first_of_each_class_in_the_order_that_the_seed_draws(
     assert examples.choose(session, Notes()) == expected
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+@pytest.mark.parametrize("most", [4, 5])
+def test_where_not_all_examples_fit_those_drawn_first_are_shown(
+    most: int, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = tiny_session(tmp_path / "run", seed=seed, examples=2, misclassified=0)
+    truth = session.loaded.test.labels
+    monkeypatch.setattr(examples, "predict", lambda _: (truth, np.arange(9)))
+    monkeypatch.setattr(examples, "_MOST_EXAMPLES", most)
+    order = np.random.default_rng(seed).permutation(9).tolist()
+    first = [next(i for i in order if truth[i] == c) for c in range(3)]
+    second = [[i for i in order if truth[i] == c][1] for c in range(3)]
+    second = sorted(second, key=order.index)[: most - 3]
+    expected = [i for c in range(3) for i in (*first, *second) if truth[i] == c]
+    assert examples.choose(session, Notes()) == expected
+
+
 @pytest.mark.parametrize(("each", "note"), [(20, False), (21, True)])
 def test_at_most_sixty_recognised_images_are_examples(
     each: int, note: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -258,6 +275,14 @@ def test_an_image_with_fewer_channels_than_asked_for_says_so(tmp_path: Path) -> 
     assert record["blank"] == []
 
 
+def test_channels_that_do_not_answer_are_not_channels_that_do_not_exist(tmp_path: Path) -> None:
+    made = batch(tiny_session(tmp_path / "run", k=3))
+    assert made._few(1, 0) == ["only no channels of this class answer"]
+    assert made._few(1, 2) == ["only 2 channels of this class answer"]
+    assert made._few(1, 3) == []
+    assert made._few(2, 0) == ["this class has no relevant channel, so there is nothing to show"]
+
+
 def test_pictures_are_not_waited_for_until_they_lie_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,11 +298,17 @@ def test_pictures_are_not_waited_for_until_they_lie_on_the_disk(
 
 
 def test_the_brightest_colour_begins_at_a_quantile_and_the_darkest_at_zero() -> None:
-    heatmap = torch.linspace(-1.0, 3.0, 1600).reshape(40, 40)
+    heatmap = torch.linspace(-1.0, 0.5, 1600).reshape(40, 40)
     picture = torch.rand(3, 40, 40)
     high = float(np.quantile(heatmap.numpy(), 0.995))
     expected = render(heatmap, picture, size=192, vmin=0.0, vmax=high)
     np.testing.assert_array_equal(examples.shown(heatmap, picture), expected)
+
+
+def test_pictures_have_the_size_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examples, "_SIZE", 48)
+    for value in (0.0, 1.0):
+        assert examples.shown(torch.full((4, 4), value), torch.rand(3, 4, 4)).shape == (48, 48, 3)
 
 
 def test_other_methods_are_shown_once_and_their_blank_maps_without_a_warning(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_shares_are_the_mean_over_at_most_ten_images_of_the_class(
     """Signals of ones, zero on the fourth image: the share of a region is the part of the pixels it covers."""
     labels = solved.loaded.test.labels
     mine = np.flatnonzero(labels == 2)
-    other = np.flatnonzero(labels == 0)
+    other = np.flatnonzero(labels == 1)
     chosen = np.concatenate([other, np.tile(mine, 12)[:12]])
     calls: list[dict[str, Any]] = []
 
@@ -141,7 +141,8 @@ def test_shares_are_the_mean_over_at_most_ten_images_of_the_class(
     top[:, :8] = True
     none = np.zeros((9, 16, 16), dtype=bool)
     channels = [Channel("relu", 0), Channel("relu:1", 3)]
-    shown = {2: [(channel, 1.0) for channel in channels], 1: []}
+    # A class without channels and one without images say nothing of those after them.
+    shown = {1: [], 0: [(channels[0], 1.0)], 2: [(channel, 1.0) for channel in channels]}
     (entry,) = localise._shares(solved, shown, chosen, {"top": top, "none": none})
     assert entry == {
         "index": 2,
