@@ -104,18 +104,16 @@ class Extreme(TorchFunctionMode):
             return func(*args, **kwargs)
         if op not in _DRAWING:
             return self._dropped(func, args, kwargs)
-        odds = argument(args, kwargs, 0, "input")
-        if isinstance(odds, Tensor):
-            # The network may overwrite them by what it draws.
-            odds = odds.clone()
+        odds = None
+        if op == "bernoulli":
+            odds = _odds(func, args, kwargs)
         out = func(*args, **kwargs)
         if not isinstance(out, Tensor) or not out.is_floating_point():
             return out
         share = self._share(out)
-        if op == "bernoulli":
-            p = argument(args, kwargs, 1, "p")
+        if odds is not None:
             # A probability of 0 or 1 is no chance.
-            p = torch.as_tensor(odds if p is None else p).to(out)
+            p = odds.to(out)
             return out.copy_(torch.where((p <= 0) | (p >= 1), p, share.round()))
         if op in _BETWEEN_0_AND_1:
             return out.copy_(share * (1 - torch.finfo(out.dtype).eps))
@@ -133,6 +131,14 @@ class Extreme(TorchFunctionMode):
         if func.__name__.endswith("_") or argument(args, kwargs, 3, "inplace", False):
             return x.copy_(kept)
         return kept
+
+
+def _odds(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """Return the probabilities of a Bernoulli draw, a copy: the network may overwrite them by what it draws."""
+    odds = argument(args, kwargs, 0, "input")
+    if func.__name__ == "bernoulli_":
+        odds = 0.5
+    return torch.as_tensor(argument(args, kwargs, 1, "p", odds)).clone()
 
 
 @contextmanager
