@@ -201,7 +201,8 @@ class HostSums:
         if copy:
             full = np.array(full, order="C", copy=True)
         _mirror(full)
-        return full, np.ascontiguousarray(self._Bt.T), self._yy.copy()
+        # Of one class, or one column, the transpose is contiguous as it is: only a copy is sure to be one.
+        return full, np.array(self._Bt.T, order="C", copy=True), self._yy.copy()
 
 
 class DeviceSums:
@@ -243,7 +244,7 @@ class DeviceSums:
         del copy  # they always are copies
         G = self._lower.to("cpu", copy=True).numpy()
         _mirror(G)
-        return G, np.ascontiguousarray(self._Bt.cpu().numpy().T), self._yy.copy()
+        return G, np.array(self._Bt.cpu().numpy().T, order="C", copy=True), self._yy.copy()
 
 
 def _mirror(lower: Float64) -> None:
