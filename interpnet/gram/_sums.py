@@ -199,10 +199,10 @@ class HostSums:
         """Return G, B and yy; without ``copy`` the sums' own memory, after which nothing may be added."""
         full = self._upper.T  # now the lower triangle
         if copy:
-            full = np.array(full, order="C", copy=True)
+            full = full.copy()
         _mirror(full)
         # Of one class, or one column, the transpose is contiguous as it is: only a copy is sure to be one.
-        return full, np.array(self._Bt.T, order="C", copy=True), self._yy.copy()
+        return full, self._Bt.T.copy(), self._yy.copy()
 
 
 class DeviceSums:
@@ -244,7 +244,7 @@ class DeviceSums:
         del copy  # they always are copies
         G = self._lower.to("cpu", copy=True).numpy()
         _mirror(G)
-        return G, np.array(self._Bt.cpu().numpy().T, order="C", copy=True), self._yy.copy()
+        return G, self._Bt.cpu().numpy().T.copy(), self._yy.copy()
 
 
 def _mirror(lower: Float64) -> None:

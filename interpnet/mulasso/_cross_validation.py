@@ -119,7 +119,7 @@ class MuLassoCV(LinearModel):
         part = np.where(fold < 0, folds, fold)  # rows that no fold holds out are one part more
         grams = part_grams(scores, target.L, part, n_classes=len(target.classes), sample_weight=target.weight)
         # Errors are per unit of weight, so that folds of different weight compare.
-        mass = np.bincount(part, weights=target.weight, minlength=folds)[:folds].astype(np.float64)
+        mass = np.bincount(part, weights=target.weight)[:folds].astype(np.float64)
 
         def accuracy(k: int, coef: Float64) -> Float64:
             return held_out_accuracy(scores, target, np.flatnonzero(fold == k), coef, options.device)

@@ -107,7 +107,7 @@ class LinearModel(_Estimator):
         if stays_on_device(X):
             # Its shape alone is checked: one number, strided to that shape, stands in for the values.
             stand_in = np.broadcast_to(np.float32(0), tuple(X.shape))
-            validate_data(self, stand_in, reset=reset, dtype=np.float32, ensure_all_finite=False)
+            validate_data(self, stand_in, reset=reset, ensure_all_finite=False)
             return X
         if hasattr(X, "detach"):
             X = as_numpy(X)

@@ -116,6 +116,7 @@ def test_how_far_below_zero_an_eigenvalue_may_be(low: float, good: bool) -> None
 def test_places_of_what_is_not_finite() -> None:
     assert locate_nonfinite(np.array([1e308, 1e308])) is None  # the sum overflows, the values do not
     assert locate_nonfinite(np.array([[0.0, 1.0], [np.nan, np.inf]])) == (1, 0)
+    assert locate_nonfinite(np.array([1.0, np.inf, -np.inf])) == (1,)
     assert locate_bad("X", np.array([[0.0, -np.inf]]), 7) == (
         "X contains infinity at row 7, column 1; every value must be finite"
     )

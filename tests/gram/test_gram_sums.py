@@ -55,6 +55,17 @@ def test_sums_by_hand(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sums.arrays(copy=True)[2].tolist() == [22, 53]
 
 
+def test_sums_that_overflow_are_named_without_a_warning() -> None:
+    # The order of sums decides whether infinities cancel to NaN.
+    X = np.full((9, 1), 1e100)
+    with pytest.raises(InterpNetError, match=r"Gram\.B holds (inf|nan) at class 0"):
+        Gram.from_scores(X, np.where(np.arange(9) % 2, 1e250, -1e250)[:, None])
+    with pytest.raises(InterpNetError, match=r"Gram\.yy holds inf at class 0"):
+        Gram.from_scores(np.ones((1, 1)), sparse.csr_array([[1e200]]))
+    with pytest.raises(DataError, match="classes are more than this machine's memory holds"):
+        GramAccumulator(2, 10**15)
+
+
 def test_the_callers_rows_and_targets_are_left_alone() -> None:
     rows = np.ones((2, 2))
     dense = np.ones((2, 1))

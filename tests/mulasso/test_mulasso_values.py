@@ -65,7 +65,7 @@ def test_pulls_have_the_sign_that_weights_may_have() -> None:
 def test_the_objective_at_zero_is_half_the_squares() -> None:
     gram = Gram(np.eye(2), np.array([[1.0, 0.0], [0.5, 0.0]]), np.array([4.0, 0.0]), 3)
     assert objective_at_zero(gram)[0] == 2.0
-    assert objective_at_zero(gram)[1] > 0
+    assert objective_at_zero(gram)[1] == np.finfo(np.float64).tiny
 
 
 # --- seeds ------------------------------------------------------------------------------------------------

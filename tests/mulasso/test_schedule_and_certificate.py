@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ def tensor(values: Any) -> torch.Tensor:
         (3, 100, 4, [3]),  # little work stays together
         (2, 2**17, 4, [1, 1]),
         (1, 2**17, 4, [1]),  # half a part is little
+        (2, 2**16, 4, [2]),
         (1, 2**20, 4, [1]),
         (7, 2**16, 2, [4, 3]),
     ],
@@ -81,6 +83,19 @@ def test_which_thread_does_what(
     assert sum(mine for _, mine, _ in seen) == alone
     assert {count for _, _, count in seen} == {1}
     assert torch.get_num_threads() == before
+
+
+def test_no_library_takes_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Handle:
+        def limit(self, **options: Any) -> Any:
+            asked.append(options)
+            return nullcontext()
+
+    monkeypatch.setattr(_schedule, "_blas", Handle)
+    share(lambda item: None, [1, 2], 2)
+    assert asked == [{"limits": 1, "user_api": "blas"}]
 
 
 class Stub:
@@ -226,10 +241,19 @@ def test_what_misses_is_polished_and_what_misses_still_is_brought_home(monkeypat
         return real(*args, **options)
 
     monkeypatch.setattr(_certified, "finish", watched)
+    polished: list[list[float]] = []
+    polish = _certified._polished
+
+    def polishing(G: torch.Tensor, b: torch.Tensor, coef: torch.Tensor, mu: torch.Tensor) -> torch.Tensor:
+        polished.extend(coef.tolist())
+        return polish(G, b, coef, mu)
+
+    monkeypatch.setattr(_certified, "_polished", polishing)
     solution = solve(gram, np.array([3.0]), Options())
     np.testing.assert_allclose(solution.coef[0], [[3.0, 0.0]] * 3, rtol=1e-6, atol=1e-6)
     assert solution.coef[0, 1].tolist() == [3.0, 0.0]
     # The polish counts no round, the descent one: its face is the whole support.
+    assert polished == [[2.5, 0.0], [0.0, 3.0]]
     assert finished == [3.0]
     assert solution.n_iter.tolist()[:2] == [7, 8]
     assert solution.n_iter[2] > 9
@@ -266,6 +290,13 @@ def test_gaps_are_those_of_the_returned_weights() -> None:
 )
 def test_whether_the_ball_holds_the_solution_back(b: list[float], mu: float, active: bool) -> None:
     assert solve(gram_of([b]), np.array([mu]), Options()).active.tolist() == [[active]]
+
+
+def test_inside_the_ball_nothing_is_held_back_whatever_pulls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_certified, "explore", explored([[[2.5, 0.0]]], [1]))
+    monkeypatch.setattr(_certified, "_polished", lambda G, b, coef, mu: coef)
+    assert not solve(gram_of([[4.0, 1.0]]), np.array([3.0]), Options(tol=10.0)).active.any()
+    assert solve(gram_of([[4.0, 1.0]]), np.array([2.5]), Options(tol=10.0)).active.all()
 
 
 def test_radii_of_classes_in_any_order() -> None:

@@ -181,6 +181,18 @@ def test_save_and_load(tmp_path, mu) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["stability.npz"]
 
 
+def test_the_file_says_what_it_is(tmp_path) -> None:
+    path = tmp_path / "stability.npz"
+    Stability(np.array([[0.25, 1.0]]), 4, 10.0, True).save(path)
+    with np.load(path) as data:
+        values = {name: data[name] for name in data.files}
+    assert sorted(values) == ["format", "frequency", "mu", "n_subsamples", "positive"]
+    assert str(values["format"]) == "interpnet-stability-1"
+    np.savez(path, **{**values, "format": np.array("interpnet-stability-2")})
+    with pytest.raises(RunFolderError, match="has format 'interpnet-stability-2'; expected 'interpnet-stability-1'"):
+        Stability.load(path)
+
+
 def test_files_that_are_refused(tmp_path) -> None:
     path = tmp_path / "stability.npz"
     with pytest.raises(RunFolderError, match="does not exist"):
