@@ -148,6 +148,19 @@ def test_odd_options_are_refused_before_the_loader_is_read(options: dict[str, An
         study(network(), None, **options)
 
 
+def test_defaults_of_a_study() -> None:
+    result = ablation_study(network(), [(X, Y)], FOUND, progress=False)
+    assert (result.repeats, result.seed, result.fill) == (10, 0, "zero")
+    assert {c.name: len(c.own) for c in result.conditions} == {
+        "relevant": 1,
+        "relevant-positive": 1,
+        "random": 10,
+        "random-per-layer": 10,
+    }
+    assert result.curve is not None
+    assert sorted(result.single) == [0, 1]
+
+
 def test_outputs_and_classes_must_be_as_many() -> None:
     wide = network(nn.Linear(2, 3))
     with pytest.raises(InterpNetError, match="the model has 3 outputs and the interpretation 2 classes"):
