@@ -88,8 +88,6 @@ class FunctionCheck:
         return self._read(forward(self._model, images), len(images))
 
     def _check_twice(self, first: list[Tensor], draws: Draws, buffers: Buffers) -> None:
-        device = self._images.device
-        reseed(1, device)
         again = Draws()
         with instrument(self._model, Instrument(observe=again.observe)):
             second = self._outputs(self._images)

@@ -153,6 +153,17 @@ def test_it_is_refused_again_and_leaves_buffers_and_random_state_as_they_were(na
     assert np.array_equal(np.random.get_state()[1], states[2])  # noqa: NPY002
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("name", ["rare dropout", "stochastic depth", "stochastic depth by image", "dropout"])
+def test_no_seed_of_the_callers_hides_what_is_drawn(name: str, seed: int) -> None:
+    step, cause = RANDOM[name]
+    model = Net(step)
+    images = torch.rand(2, 3, 6, 6)
+    torch.manual_seed(seed)
+    with pytest.raises(ModelError, match=f"gave different outputs twice.*{cause}"):
+        find_sites(model, images)
+
+
 def _seeded_each_time(net: Any, x: Tensor) -> Tensor:
     return x + torch.rand(x.shape[1:], generator=torch.Generator().manual_seed(3))
 
