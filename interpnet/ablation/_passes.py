@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from interpnet.ablation._changes import Outcome, Pass, mean_of_others
 from interpnet.ablation._checkpoint import Measured
+from interpnet.ablation._effect import ratio
 from interpnet.engine import (
     Instrument,
     Output,
@@ -21,18 +23,21 @@ from interpnet.engine import (
     forward,
     forward_logits,
     instrument,
+    log_odds,
     predicted,
 )
 from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation
 from interpnet.scores import Loader, RepeatedLoader, sites_of
-from interpnet.support.types import Bools, Float64, Int64
+from interpnet.support.types import Float64, Int64
 
 Lists = Sequence[Int64]
+Draw = Callable[[int, int], Int64]
+#: How many draws of a random control a class has in one pass, at most.
+DRAWS = 10
 # Batches up to this many bytes are kept: reading images in dozens of passes would take longer than the network does.
 _KEEP_BYTES = 1 << 30
-# Pairs of classes that are counted at a time.
-_BLOCK_CELLS = 1 << 18
+_NONE: Int64 = np.zeros(0, dtype=np.int64)
 
 
 class Passes:
@@ -73,7 +78,8 @@ class Passes:
         self.labels = self._batches.labels
         self.n = len(self.labels)
         self.support = np.bincount(self.labels, minlength=self.C)
-        self.foreign = _foreign_classes(self.labels, self.C, seed)
+        self._seed = seed
+        self._foreign: dict[int, Int64] = {}
 
     def fill_with_means(self) -> None:
         """Overwrite removed maps with each channel's mean activation instead of zero."""
@@ -91,46 +97,115 @@ class Passes:
                 forward(self._model, images, self._put)
         self._removal = Removal(self.sites, torch.cat([sums[site.name] for site in self.sites]).float() / self.n)
 
-    def predictions(self, lists: Lists | None, classes: Int64) -> Int64:
-        """Return each image's prediction with ``lists[classes[image]]`` removed."""
-        results = []
+    def outcome(self, lists: Lists | None, which: Int64) -> Outcome:
+        """Run every image with ``lists[which[image]]`` removed, and look at its own class."""
+        right = []
+        log_odds_of = []
         start = 0
         when = ""
         if lists and any(map(len, lists)):
             when = " with channels removed"
-        lists = lists or [np.zeros(0, dtype=np.int64)] * self.C
         with instrument(self._model, Instrument(edits=self._removal.edits)):
             for batch, (images, _) in enumerate(self._batches):
                 n = images.shape[0]
-                self._removal.set([lists[c] for c in classes[start : start + n]])
+                here = slice(start, start + n)
+                removed = [_NONE] * n
+                if lists is not None:
+                    removed = [lists[i] for i in which[here]]
+                self._removal.set(removed)
                 logits = forward_logits(self._model, images, self._output, self._put)
-                results.append(predicted(logits).cpu().numpy())
-                check_predicted(results[-1], range(start, start + n), batch=batch, when=when)
+                classes = predicted(logits).cpu().numpy()
+                check_predicted(classes, range(start, start + n), batch=batch, when=when)
+                right.append(classes == self.labels[here])
+                log_odds_of.append(log_odds(logits, torch.from_numpy(self.labels[here])).float().cpu().numpy())
                 start += n
-        return np.concatenate(results)
+        return Outcome(np.concatenate(right), np.concatenate(log_odds_of))
+
+    @property
+    def intact(self) -> Outcome:
+        """What the untouched network says."""
+        return self._measured.get("intact", None, lambda: self.outcome(None, self.labels))
+
+    def own_pass(self, lists: Lists) -> Pass:
+        """Return the pass in which each image loses its own class's list."""
+        made = self._measured.get("own", lists, lambda: self.outcome(lists, self.labels))
+        return Pass(made, self.labels)
+
+    def others_pass(self, lists: Lists, turn: int = 0) -> Pass:
+        """Return the pass in which each image loses the list of another class, the ``turn``-th that it meets."""
+        foreign = self.foreign_classes(turn)
+        what = f"others {self._seed} {turn}"
+        return Pass(self._measured.get(what, lists, lambda: self.outcome(lists, foreign)), foreign)
+
+    def drawn_pass(self, draw: Draw, number: int, turn: int | None = None) -> Pass:
+        """Return a pass in which groups of images lose channels that are drawn for each group.
+
+        ``draw(c, i)`` is draw i for class c. The images that lose channels of one class are dealt out to ``DRAWS``
+        draws, or fewer, so that each draw has two images at least. ``number`` is the pass's own number, which says
+        which draws it makes; ``turn`` is that of :meth:`others_pass`, None for a pass in which each image loses
+        channels drawn for its own class.
+        """
+        classes = self.labels
+        what = "own drawn"
+        if turn is not None:
+            classes = self.foreign_classes(turn)
+            what = f"others {self._seed} {turn} drawn"
+        group = deal(classes, DRAWS)
+        cells, which = np.unique(classes * DRAWS + group, return_inverse=True)
+        lists = [draw(int(cell) // DRAWS, number * DRAWS + int(cell) % DRAWS) for cell in cells]
+        return Pass(self._measured.get(what, lists, lambda: self.outcome(lists, which)), classes, group)
+
+    def foreign_classes(self, turn: int) -> Int64:
+        """Return which other class's channels each image loses (N,), for each turn another one."""
+        if turn not in self._foreign:
+            self._foreign[turn] = _foreign_classes(self.labels, self.C, self._seed, turn)
+        return self._foreign[turn]
+
+    @property
+    def foreign(self) -> Int64:
+        """The classes of the first turn."""
+        return self.foreign_classes(0)
+
+    def recall(self, outcome: Outcome) -> Float64:
+        """Return each class's recall (C,); NaN for a class without images."""
+        return ratio(np.bincount(self.labels, weights=outcome.right, minlength=self.C), self.support)
 
     def own(self, lists: Lists | None) -> Float64:
         """Return each class's recall with its own list removed (C,); NaN for a class without images."""
-
-        def measure() -> Float64:
-            right = self.predictions(lists, self.labels) == self.labels
-            hits = np.bincount(self.labels, weights=right, minlength=self.C)
-            return _ratio(hits, self.support)
-
-        return self._measured.get("own", lists, measure)
+        return self.recall(self.intact if lists is None else self.own_pass(lists).outcome)
 
     def others(self, lists: Lists) -> Float64:
-        """Return for each class j the mean recall of the other classes with j's list removed (C,)."""
+        """Return for each class j the mean recall of the other classes with j's list removed (C,), by one pass."""
+        return self.recall_of_others([self.others_pass(lists)])
 
-        def measure() -> Float64:
-            right = self.predictions(lists, self.foreign) == self.labels
-            return mean_recall_of_others(self.foreign, self.labels, right, self.C)
+    def recall_of_others(self, passes: Sequence[Pass]) -> Float64:
+        """Return for each class j the mean recall of the other classes with j's channels removed (C,)."""
+        foreign = np.concatenate([one.classes for one in passes])
+        right = np.concatenate([one.outcome.right for one in passes])
+        return mean_of_others(foreign, np.tile(self.labels, len(passes)), right, self.C)
 
-        return self._measured.get("others", lists, measure)
+
+def deal(classes: Int64, most: int) -> Int64:
+    """Deal the images of each class out to at most ``most`` groups of two or more; return each image's group (N,).
+
+    Examples
+    --------
+    >>> deal(np.array([0, 0, 1, 0, 0, 0, 1, 1]), 2)
+    array([0, 1, 0, 0, 1, 0, 0, 0])
+    """
+    order = np.argsort(classes, kind="stable")
+    counts = np.bincount(classes)
+    rank = np.arange(len(classes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    groups = np.zeros(len(classes), dtype=np.int64)
+    groups[order] = rank % np.repeat(np.clip(counts // 2, 1, most), counts)
+    return groups
 
 
-def _foreign_classes(labels: Int64, n_classes: int, seed: int) -> Int64:
-    """Return which other class's channels each image loses in the second pass: docs/method.md, section 6.1."""
+def _foreign_classes(labels: Int64, n_classes: int, seed: int, turn: int = 0) -> Int64:
+    """Return which other class's channels each image loses in one pass: docs/method.md, section 6.1.
+
+    In C - 1 turns every image meets every other class once, and in few turns few pairs of classes are met twice.
+    """
     rng = np.random.default_rng([seed, 1])
     # A stable sort, so that each class's images stand in their own order.
     images = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=n_classes))[:-1])
@@ -142,39 +217,8 @@ def _foreign_classes(labels: Int64, n_classes: int, seed: int) -> Int64:
         rows = rng.permutation(images[c])
         others = rng.permutation(np.delete(classes, c))
         # Spread evenly over the other classes; a single class has none.
-        if len(others):
-            foreign[rows] = np.resize(others, len(rows))
+        if len(others) and len(rows):
+            # A turn begins where the one before it ended, and one further after every full round.
+            begin = turn * len(rows) + turn * math.gcd(len(rows), len(others)) // len(others)
+            foreign[rows] = others[(begin + np.arange(len(rows))) % len(others)]
     return foreign
-
-
-def mean_recall_of_others(foreign: Int64, labels: Int64, right: Bools, n_classes: int) -> Float64:
-    """Return for each class j the mean, over the other classes, of their recall where j's list was removed (C,).
-
-    ``foreign`` (N,) is the class whose list each image lost and ``labels`` (N,) its own; NaN for a class whose list no
-    image of another class lost. Memory and time grow with the pairs of classes that occur, not with C^2.
-    """
-    means = np.full(n_classes, np.nan)
-    # A single class is its own foreign one.
-    taken = foreign != labels
-    removed, row = np.unique(foreign[taken], return_inverse=True)
-    own = labels[taken]
-    hit = right[taken].astype(np.float64)
-    order = np.argsort(row, kind="stable")
-    per_block = max(1, _BLOCK_CELLS // n_classes)
-    for start in range(0, len(removed), per_block):
-        count = min(per_block, len(removed) - start)
-        lo, hi = np.searchsorted(row[order], [start, start + count])
-        here = order[lo:hi]
-        at = (row[here] - start) * n_classes + own[here]
-        hits = np.bincount(at, weights=hit[here], minlength=count * n_classes).reshape(count, n_classes)
-        images = np.bincount(at, minlength=count * n_classes).reshape(count, n_classes)
-        # A class without images counts for nothing.
-        known = images > 0
-        recalls = _ratio(hits, images)
-        means[removed[start : start + count]] = _ratio(np.where(known, recalls, 0.0).sum(1), known.sum(1))
-    return means
-
-
-def _ratio(hits: Any, count: Any) -> Float64:
-    shares: Float64 = np.divide(hits, count, out=np.full(np.shape(hits), np.nan), where=count > 0)
-    return shares

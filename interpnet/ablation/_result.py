@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
+from interpnet.ablation._changes import MEASURES, Changes
+from interpnet.ablation._effect import Draws, Effect, recall_interval
 from interpnet.engine import Channel
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.support.checks import number, real_array
 from interpnet.support.types import Float64, Int64
 
-_FORMAT = "interpnet-ablation-1"
+_FORMAT = "interpnet-ablation-2"
+# Without changes paired by image; several draws for all images of a class, one in each row.
+_EARLIER = "interpnet-ablation-1"
+_DIGITS = 7  # of what is not a recall, in JSON
 
 # The conditions in the order in which they are shown, and what a reader calls them.
 CONDITION_LABELS = {
@@ -24,16 +29,24 @@ CONDITION_LABELS = {
     "random": "random, same number",
     "random-per-layer": "random, same number per layer",
     "highest-activation": "highest mean activation, same number",
+    "d-prime": "highest d' of the scores, same number",
 }
 
 
 class SingleEffect(NamedTuple):
-    """What removing one channel alone does: the class's own recall lost, and the others' change."""
+    """What removing one channel alone does: the class's own recall lost, and the others' change.
+
+    The same in log-odds, with standard errors over images; NaN in a result of format 1.
+    """
 
     channel: Channel
     weight: float
     own_drop: float
     others_change: float
+    log_odds_drop: float = math.nan
+    log_odds_stderr: float = math.nan
+    others_log_odds_change: float = math.nan
+    others_log_odds_stderr: float = math.nan
 
 
 def finite_mean(values: Any) -> float:
@@ -70,13 +83,20 @@ def interval(values: Float64, level: float = 0.95) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def _means(rows: Iterable[Float64]) -> Float64:
+def means(rows: Iterable[Float64]) -> Float64:
+    """Return the mean of the finite entries of each row, NaN where there is none."""
     return np.array([finite_mean(row) for row in rows], np.float64)
 
 
 def by_class(values: Float64) -> Float64:
     """Return (C,): the mean over repeats of an (R, C) array, NaN where a class has no value."""
-    return _means(values.T)
+    return means(values.T)
+
+
+def _within(ends: tuple[float, float]) -> tuple[float, float]:
+    """Return the part of an interval of recalls that lies in [0, 1]."""
+    low, high = ends
+    return max(low, 0.0), min(high, 1.0)
 
 
 @dataclass(frozen=True)
@@ -88,22 +108,31 @@ class Condition:
     removed: Float64  # (C,): channels removed for each class
     own: Float64  # (R, C): recall of each class without its channels, for each repeat; NaN without images
     others: Float64  # (R, C): mean recall of the other classes without this class's channels
+    changes: Mapping[str, Changes] = field(default_factory=dict)  # by MEASURES; empty in a result of format 1
 
     def mean_own(self) -> float:
         """Return the mean over classes and repeats of the own recall: mean class accuracy."""
-        return finite_mean(_means(self.own))
+        return finite_mean(means(self.own))
 
     def mean_others(self) -> float:
         """Return the mean over classes and repeats of the others' recall."""
-        return finite_mean(_means(self.others))
+        return finite_mean(means(self.others))
 
     def interval_own(self) -> tuple[float, float]:
-        """Return the 95 % interval of :meth:`mean_own` over the repeats."""
-        return interval(_means(self.own))
+        """Return the 95 % interval of :meth:`mean_own` over images and draws; of format 1, over the repeats."""
+        changes = self.changes.get("recall")
+        if changes is None:
+            return _within(interval(means(self.own)))
+        return recall_interval(by_class(self.own), changes.own.count)
 
     def interval_others(self) -> tuple[float, float]:
-        """Return the 95 % interval of :meth:`mean_others` over the repeats."""
-        return interval(_means(self.others))
+        """Return the 95 % interval of :meth:`mean_others` over images and draws; of format 1, over the repeats."""
+        changes = self.changes.get("recall")
+        if changes is None:
+            return _within(interval(means(self.others)))
+        # Every image stands for as many classes as it lost channels of; the sample is the images.
+        images = changes.others.count
+        return recall_interval(np.full(len(images), finite_mean(by_class(self.others))), images)
 
 
 @dataclass(frozen=True)
@@ -113,6 +142,9 @@ class Curve:
     k: Int64  # (K,)
     own: Float64  # (K, C)
     random: Float64  # (K, R, C)
+    # The change of log-odds with them removed, NaN in a result of format 1.
+    own_log_odds: Float64 | None = None  # (K, C)
+    random_log_odds: Float64 | None = None  # (K, C)
 
 
 @dataclass(frozen=True)
@@ -129,6 +161,11 @@ class AblationResult:
     conditions: tuple[Condition, ...]
     curve: Curve | None = None
     single: Mapping[int, list[SingleEffect]] = field(default_factory=dict)  # by class number
+    # What follows is not known of a result of format 1.
+    log_odds: Float64 | None = None  # (C,): mean log-odds of the images' own class, untouched
+    log_probability: Float64 | None = None  # (C,): mean log-probability
+    turns: int = 1  # passes in which each image loses the channels of another class, another one every time
+    pairs: float = math.nan  # share of the pairs of two classes, the first with images, that those passes cover
 
     @property
     def mean_intact(self) -> float:
@@ -143,11 +180,16 @@ class AblationResult:
             raise KeyError(f"no condition {name!r} on {layers!r}; there are {there}")
         return found
 
+    def interval_intact(self) -> tuple[float, float]:
+        """Return the 95 % interval of :attr:`mean_intact` over images."""
+        return recall_interval(self.intact, self.support)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers; NaN becomes ``None``."""
         conditions = [
             {
                 **vars(c),
+                "changes": {measure: _changes_json(changes) for measure, changes in c.changes.items()},
                 "mean_own": c.mean_own(),
                 "interval_own": c.interval_own(),
                 "mean_others": c.mean_others(),
@@ -156,13 +198,21 @@ class AblationResult:
             for c in self.conditions
         ]
         single = {str(c): [_effect_json(effect) for effect in effects] for c, effects in self.single.items()}
+        curve = None
+        if self.curve is not None:
+            curve = vars(self.curve) | {
+                "own_log_odds": _rounded(self.curve.own_log_odds),
+                "random_log_odds": _rounded(self.curve.random_log_odds),
+            }
         result: dict[str, Any] = plain(
             {
                 "format": _FORMAT,
                 **vars(self),
                 "mean_intact": self.mean_intact,
+                "log_odds": _rounded(self.log_odds),
+                "log_probability": _rounded(self.log_probability),
                 "conditions": conditions,
-                "curve": self.curve and vars(self.curve),
+                "curve": curve,
                 "single": single,
             }
         )
@@ -170,12 +220,19 @@ class AblationResult:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> AblationResult:
-        """Read what :meth:`to_json` gave."""
-        if value.get("format") != _FORMAT:
+        """Read what :meth:`to_json` gave, of this format or the one before."""
+        if value.get("format") not in (_FORMAT, _EARLIER):
             raise RunFolderError(f"format {value.get('format')!r} is no ablation result; expected {_FORMAT!r}")
         curve = value["curve"]
         if curve is not None:
-            curve = Curve(np.array(curve["k"], dtype=np.int64), _array(curve["own"]), _array(curve["random"]))
+            curve = Curve(
+                np.array(curve["k"], dtype=np.int64),
+                _array(curve["own"]),
+                _array(curve["random"]),
+                _known(curve.get("own_log_odds")),
+                _known(curve.get("random_log_odds")),
+            )
+        turns = value.get("turns", 1)
         return cls(
             classes=tuple(value["classes"]),
             support=np.array(value["support"], dtype=np.int64),
@@ -184,13 +241,68 @@ class AblationResult:
             n_images=value["n_images"],
             repeats=value["repeats"],
             seed=value["seed"],
-            conditions=tuple(
-                Condition(c["name"], c["layers"], _array(c["removed"]), _array(c["own"]), _array(c["others"]))
-                for c in value["conditions"]
-            ),
+            conditions=tuple(_condition(c) for c in value["conditions"]),
             curve=curve,
             single={int(c): [_effect(e) for e in effects] for c, effects in value["single"].items()},
+            log_odds=_known(value.get("log_odds")),
+            log_probability=_known(value.get("log_probability")),
+            turns=turns,
+            pairs=float(_array(value.get("pairs"))),
         )
+
+
+def _condition(value: Mapping[str, Any]) -> Condition:
+    changes = {measure: _changes(value["changes"][measure], measure) for measure in value.get("changes") or ()}
+    removed, own, others = (_array(value[name]) for name in ("removed", "own", "others"))
+    return Condition(value["name"], value["layers"], removed, own, others, changes)
+
+
+def _changes_json(changes: Changes) -> dict[str, Any]:
+    """Return the effects of one measure, each with what it is and its numbers by class."""
+    found: dict[str, Any] = {}
+    for name, effect in vars(changes).items():
+        if effect is not None:
+            numbers = {"mean": _rounded(effect.mean), "variance": _rounded(effect.variance), "count": effect.count}
+            if effect.draws is not None:
+                numbers |= {"draws": effect.draws.number, "draw_variance": _rounded(effect.draws.variance)}
+            found[name] = numbers
+    return found
+
+
+def _changes(value: Mapping[str, Any], measure: str) -> Changes:
+    if measure not in MEASURES:
+        raise RunFolderError(f"an ablation result measures {measure!r}; expected some of {', '.join(MEASURES)}")
+    found: dict[str, Effect | None] = {}
+    for name in (part.name for part in fields(Changes)):
+        numbers = value.get(name)
+        if numbers is None:
+            continue
+        draws = numbers.get("draws")
+        if draws is not None:
+            draws = Draws(np.array(draws, dtype=np.int64), _array(numbers["draw_variance"]))
+        found[name] = Effect(
+            mean=_array(numbers["mean"]),
+            variance=_array(numbers["variance"]),
+            count=np.array(numbers["count"], dtype=np.int64),
+            share=measure == "recall",
+            draws=draws,
+        )
+    return Changes(**found)  # type: ignore[arg-type]
+
+
+def _rounded(values: Float64 | None) -> list[Any] | None:
+    """Return numbers with as many digits as they deserve, so that files of many classes stay small."""
+    if values is None:
+        return None
+    if values.ndim > 1:
+        return [_rounded(row) for row in values]
+    return [float(f"{value:.{_DIGITS}g}") for value in values.tolist()]
+
+
+def _known(value: Any) -> Float64 | None:
+    if value is None:
+        return None
+    return _array(value)
 
 
 def _effect_json(effect: SingleEffect) -> dict[str, Any]:
@@ -199,8 +311,8 @@ def _effect_json(effect: SingleEffect) -> dict[str, Any]:
 
 
 def _effect(value: Mapping[str, Any]) -> SingleEffect:
-    drop, change = _array([value["own_drop"], value["others_change"]]).tolist()
-    return SingleEffect(Channel(value["layer"], value["index"]), value["weight"], drop, change)
+    numbers = _array([value.get(name) for name in SingleEffect._fields[2:]]).tolist()
+    return SingleEffect(Channel(value["layer"], value["index"]), value["weight"], *numbers)
 
 
 def plain(value: Any) -> Any:
@@ -220,52 +332,6 @@ def _array(value: Any) -> Float64:
     return np.array(value, dtype=np.float64)  # None, which stands for NaN, becomes NaN again
 
 
-def as_result(result: Any) -> AblationResult:
-    """Return an ``AblationResult`` from one, or from the dictionary its ``to_json`` gives, once its shapes fit."""
-    if isinstance(result, AblationResult):
-        return result
-    if not isinstance(result, Mapping):
-        raise InterpNetError(f"expected an AblationResult or its to_json() dictionary, got {type(result).__name__}")
-    try:
-        read = AblationResult.from_json(result)
-    except InterpNetError:  # a ValueError too, but it has said what is wrong
-        raise
-    except KeyError as error:
-        raise InterpNetError(f"the ablation result lacks {error}; run the ablation again") from error
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InterpNetError(f"the ablation result cannot be read ({error}); run the ablation again") from error
-    _check(read)
-    return read
-
-
-def _check(result: AblationResult) -> None:
-    size = len(result.classes)
-    parts = [("support", result.support, 1), ("intact", result.intact, 1)]
-    for c in result.conditions:
-        parts += [(f"removed of {c.name!r}", c.removed, 1), (f"own of {c.name!r}", c.own, 2)]
-        parts.append((f"others of {c.name!r}", c.others, 2))
-    for what, array, axes in parts:
-        if array.ndim != axes or array.shape[-1] != size:
-            expected = {1: f"({size},)", 2: f"(repeats, {size})"}[axes]
-            raise InterpNetError(f"{what} has shape {array.shape}; expected {expected}. Run the ablation again")
-
-
 def find_condition(result: AblationResult, name: str, layers: str = "all") -> Condition | None:
     """Return a condition, or ``None`` where it was not run."""
     return next((c for c in result.conditions if (c.name, c.layers) == (name, layers)), None)
-
-
-def others_change(result: AblationResult, condition: Condition) -> Float64:
-    """Return (R, C): how the mean recall of the other classes changes; negative is a loss."""
-    # The mean recall of the other classes; it is the same for all classes without images, which have none to leave out.
-    without = np.full(len(result.intact), finite_mean(result.intact))
-    finite = np.isfinite(result.intact)
-    known = result.intact[finite]
-    without[finite] = _means(np.delete(known, i) for i in range(len(known)))
-    return np.asarray(condition.others - without, np.float64)
-
-
-def mean_change(result: AblationResult, condition: Condition) -> tuple[float, tuple[float, float]]:
-    """Return the mean of :func:`others_change` and its 95 % interval over repeats."""
-    rows = _means(others_change(result, condition))  # the repeats are the draws that the interval speaks of
-    return finite_mean(rows), interval(rows)

@@ -89,7 +89,9 @@ def _notes(run: RunData, classes: list[ClassView], pictures: Pictures, examples:
     silent = [c.name for c in classes if c.n_relevant == 0]
     if silent:
         notes.append(f"No relevant channels, so nothing to remove or to show: {_some(silent)}.")
-    if run.study is not None and run.study.repeats < 3:
+    # Later formats make many draws in each pass.
+    paired = run.study is not None and any(c.changes for c in run.study.conditions)
+    if run.study is not None and run.study.repeats < 3 and not paired:
         notes.append(f"Random controls were drawn {run.study.repeats} times only; their intervals mean little.")
     most = limits.per_class(run)
     if most is not None:

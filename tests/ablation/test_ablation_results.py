@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from interpnet.ablation import AblationResult, Condition, as_result, find_condition, finite_mean, interval
+from interpnet.ablation._changes import Outcome
 from interpnet.ablation._checkpoint import Measured
 from interpnet.ablation._result import Curve, SingleEffect, plain
 from interpnet.engine import Channel
@@ -79,7 +80,17 @@ def test_what_json_says_beside_the_numbers() -> None:
     assert (second["interval_own"], second["interval_others"]) == ([0.5, 0.5], [0.25, 0.25])
     assert said["intact"] == [0.75, None]
     assert said["single"]["0"] == [
-        {"layer": "relu", "index": 3, "weight": -1.5, "own_drop": 0.25, "others_change": None}
+        {
+            "layer": "relu",
+            "index": 3,
+            "weight": -1.5,
+            "own_drop": 0.25,
+            "others_change": None,
+            "log_odds_drop": None,
+            "log_odds_stderr": None,
+            "others_log_odds_change": None,
+            "others_log_odds_stderr": None,
+        }
     ]
 
 
@@ -119,7 +130,7 @@ def test_what_does_not_fit_is_named(name: str) -> None:
 
 
 def test_other_formats_and_things_are_refused() -> None:
-    with pytest.raises(RunFolderError, match="format 'x' is no ablation result; expected 'interpnet-ablation-1'"):
+    with pytest.raises(RunFolderError, match="format 'x' is no ablation result; expected 'interpnet-ablation-2'"):
         as_result(changed(lambda s: s.update(format="x")))
     with pytest.raises(InterpNetError, match=r"expected an AblationResult or its to_json\(\) dictionary, got list"):
         as_result([])
@@ -147,7 +158,7 @@ def test_means_and_intervals_of_few_values() -> None:
     assert (high - low) / 2 == pytest.approx(0.25)  # the quartile of t with one degree of freedom is 1
 
 
-# --- recalls kept -----------------------------------------------------------------------------------------
+# --- passes kept ------------------------------------------------------------------------------------------
 
 
 def column(*values: int) -> np.ndarray:
@@ -155,7 +166,12 @@ def column(*values: int) -> np.ndarray:
 
 
 def kept(measured: Measured, what: str, lists: Any, value: float) -> float:
-    return float(measured.get(what, lists, lambda: np.array([value]))[0])
+    """Return the log-odds of the second of two images, as they are known or as they are measured now."""
+    outcome = Outcome(np.array([True, False]), np.array([-1.5, value], np.float32))
+    found = measured.get(what, lists, lambda: outcome)
+    assert found.right.tolist() == [True, False]
+    assert found.log_odds[0] == -1.5
+    return float(found.log_odds[1])
 
 
 def test_a_removal_is_measured_once_whatever_the_order_of_its_channels(tmp_path: Path) -> None:
@@ -166,23 +182,29 @@ def test_a_removal_is_measured_once_whatever_the_order_of_its_channels(tmp_path:
     assert kept(measured, "own", [column(2, 0), column()], 0.75) == 0.5
     # Another pass, another split of the same channels, no list at all, and another class's list are others.
     assert kept(measured, "others", [column(0, 2), column()], 0.25) == 0.25
-    assert kept(measured, "own", [column(0), column(2)], 0.1) == 0.1
-    assert kept(measured, "own", [column(), column(0, 2)], 0.2) == 0.2
-    assert kept(measured, "own", None, 0.3) == 0.3
-    assert kept(measured, "own", [column(0, 2)], 0.4) == 0.4
+    assert kept(measured, "own", [column(0), column(2)], 1.5) == 1.5
+    assert kept(measured, "own", [column(), column(0, 2)], 2.5) == 2.5
+    assert kept(measured, "own", None, 3.5) == 3.5
+    assert kept(measured, "own", [column(0, 2)], 4.5) == 4.5
     assert asked == [1] * 7
     again = Measured(tmp_path / "m.json", "key")
-    assert kept(again, "own", [column(0, 2), column()], 0.9) == 0.5
-    assert kept(again, "own", None, 0.9) == 0.3
+    assert kept(again, "own", [column(0, 2), column()], 9.0) == 0.5
+    assert kept(again, "own", None, 9.0) == 3.5
     for other in (Measured(tmp_path / "m.json", "another"), Measured(), Measured(tmp_path / "absent.json", "key")):
-        assert kept(other, "own", None, 0.9) == 0.9
+        assert kept(other, "own", None, 9.0) == 9.0
 
 
-def test_recalls_that_are_not_known_stay_so(tmp_path: Path) -> None:
-    measured = Measured(tmp_path / "m.json", "key")
-    measured.get("own", None, lambda: np.array([0.5, NAN]))
-    found = Measured(tmp_path / "m.json", "key").get("own", None, lambda: np.array([1.0, 1.0]))
-    np.testing.assert_array_equal(found, [0.5, NAN])
+def test_every_image_and_every_bit_of_its_log_odds_is_kept(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    outcome = Outcome(rng.random(37) < 0.5, rng.normal(size=37).astype(np.float32))
+    Measured(tmp_path / "m.json", "key").get("own", None, lambda: outcome)
+    found = Measured(tmp_path / "m.json", "key").get("own", None, lambda: pytest.fail("it is known"))
+    np.testing.assert_array_equal(found.right, outcome.right)
+    np.testing.assert_array_equal(found.log_odds, outcome.log_odds)
+    assert found.log_odds.dtype == np.float32
+
+
+HEAD = '"format": "interpnet-ablation-checkpoint-2", "key": "key", '
 
 
 @pytest.mark.parametrize(
@@ -192,17 +214,20 @@ def test_recalls_that_are_not_known_stay_so(tmp_path: Path) -> None:
         "[]",
         "3",
         "null",
-        '{"format": "other", "key": "key", "recalls": {}}',
-        '{"format": "interpnet-ablation-checkpoint-1", "key": "key"}',
-        '{"format": "interpnet-ablation-checkpoint-1", "key": "key", "recalls": []}',
-        '{"format": "interpnet-ablation-checkpoint-1", "key": "key", "recalls": {"a": 1}}',
-        '{"format": "interpnet-ablation-checkpoint-1", "key": "key", "recalls": {"a": [0.5], "b": [0.5, 1.0]}}',
-        '{"format": "interpnet-ablation-checkpoint-1", "key": "key", "recalls": {"a": ["0.5"]}}',
-        '{"format": "interpnet-ablation-checkpoint-1", "key": "key", "recalls": {"a": [1.5]}}',
+        '{"format": "interpnet-ablation-checkpoint-1", "key": "key", "recalls": {"a": [0.5]}}',
+        f'{{{HEAD}"images": 2}}',
+        f'{{{HEAD}"images": 2, "passes": []}}',
+        f'{{{HEAD}"images": 2, "passes": {{"a": 1}}}}',
+        f'{{{HEAD}"images": "2", "passes": {{}}}}',
+        f'{{{HEAD}"images": 2, "passes": {{"a": {{"right": "gA=="}}}}}}',
+        f'{{{HEAD}"images": 2, "passes": {{"a": {{"right": "gA==", "log_odds": "AADAvw=="}}}}}}',
+        f'{{{HEAD}"images": 1, "passes": {{"a": {{"right": "gAA=", "log_odds": "AADAvw=="}}}}}}',
+        f'{{{HEAD}"images": 1, "passes": {{"a": {{"right": "gA==", "log_odds": "AADAfw=="}}}}}}',
+        f'{{{HEAD}"images": 1, "passes": {{"a": {{"right": "g", "log_odds": "AADAvw=="}}}}}}',
     ],
 )
 def test_a_file_that_is_no_checkpoint_is_replaced(content: str, tmp_path: Path) -> None:
     path = tmp_path / "m.json"
     path.write_text(content)
     assert kept(Measured(path, "key"), "own", None, 0.5) == 0.5
-    assert json.loads(path.read_text())["key"] == "key"
+    assert json.loads(path.read_text())["images"] == 2

@@ -11,14 +11,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from interpnet.ablation import AblationResult, Condition, Passes, ablate, ablation_study, mean_change, others_change
+from interpnet.ablation import (
+    CONTROLS,
+    AblationResult,
+    Condition,
+    Passes,
+    ablate,
+    ablation_study,
+    mean_change,
+    others_change,
+)
+from interpnet.ablation._plan import Plan
 from interpnet.ablation._result import by_class
-from interpnet.ablation._study import _curve, _Plan
 from interpnet.engine import Channel, ChannelIndex, Instrument, instrument
 from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreTable
 
 M = 6
+ORDINARY = ("relevant", "relevant-positive")
 INDEX = ChannelIndex((("relu", M),))
 
 
@@ -57,6 +67,15 @@ def recall(model: nn.Module, x: Tensor, y: Tensor, columns: Any, fill: Any = 0.0
     """Return the share of images named rightly without some channels."""
     with without(model, columns, fill):
         return float((model(x).argmax(1) == y).double().mean())
+
+
+def voted(model: Any, x: Tensor, y: Tensor, columns: Any) -> tuple[bool, float]:
+    """Return whether an image of one colour is named rightly without some channels, and the log-odds of its class."""
+    levels = x[:, 0, 0].double()
+    levels[list(columns)] = 0.0
+    logits = model.fc.weight.detach().double() @ levels
+    probability = logits.softmax(0)[y]
+    return int(logits.argmax()) == int(y), float((probability / (1 - probability)).log())
 
 
 def noisy_study(seed: int = 0) -> tuple[nn.Module, Tensor, Tensor, Interpretation]:
@@ -131,7 +150,7 @@ def test_each_class_loses_the_channels_that_are_most_active_on_its_own_images() 
     X = np.array([means[int(c)] for c in labels], dtype=np.float32)
     table = ScoreTable(X, labels, labels, INDEX, np.arange(6), 3)
     coef = np.array([[1.0, 1, 0, 0, 0, 0], [1.0, 0, 0, 0, 0, 0], [1.0, 1, 1, 0, 0, 0]])
-    plan = _Plan(Interpretation(INDEX, coef, ("a", "b", "c")), table, (), 1, 0, False, False)
+    plan = Plan(Interpretation(INDEX, coef, ("a", "b", "c")), table, (), 1, 0, False, False)
     everything = np.ones(M, dtype=bool)
     rng = np.random.default_rng(0)
     chosen = [plan.columns("highest-activation", c, everything, rng).tolist() for c in range(3)]
@@ -146,7 +165,7 @@ def test_the_most_active_channels_of_a_target_matrix_are_those_of_the_predicted_
     targets = np.array([[1.0, 0.0], [1.0, 0.0]], dtype=np.float32)
     index = ChannelIndex((("relu", 2),))
     table = ScoreTable(X, targets, np.array([1, 0]), index, np.arange(2), 2)
-    plan = _Plan(Interpretation(index, np.eye(2), ("a", "b")), table, (), 1, 0, False, False)
+    plan = Plan(Interpretation(index, np.eye(2), ("a", "b")), table, (), 1, 0, False, False)
     rng = np.random.default_rng(0)
     both = np.ones(2, dtype=bool)
     assert [plan.columns("highest-activation", c, both, rng).tolist() for c in range(2)] == [[0], [1]]
@@ -179,53 +198,46 @@ def test_single_channels_one_at_a_time() -> None:
             assert effect.weight == found.coef[c, column]
             assert effect.own_drop == pytest.approx(own)
             assert effect.others_change == pytest.approx(change)
+            each = [
+                voted(model, x[row], y[row], [])[1] - voted(model, x[row], y[row], [column])[1]
+                for row in np.flatnonzero(mine)
+            ]
+            assert effect.log_odds_drop == pytest.approx(np.mean(each), abs=1e-5)
+            assert effect.log_odds_stderr == pytest.approx(np.std(each, ddof=1) / np.sqrt(len(each)), abs=1e-5)
             changed += own != 0 and change != 0
     assert changed >= 3, "the network is too robust to test anything"
 
 
 def test_the_curve_removes_the_largest_weights_and_random_ones_that_are_not_relevant() -> None:
+    """Every draw removes more and more of one order; the images of a class are dealt out to ten draws."""
     model, x, y, found = noisy_study()
-    removed: list[list[list[int]]] = []
-
-    class Listening(Passes):
-        def own(self, lists: Any) -> Any:
-            removed.append([np.asarray(row).tolist() for row in lists] if lists else [])
-            return super().own(lists)
-
-    plan = _Plan(found, None, (), 2, 0, True, False)
-    run = Listening(model, batched(x, y, 60), found, put=Tensor.cpu, output=None, seed=0)
-    with torch.no_grad():
-        curve = _curve(plan, run)
+    result = ablation_study(model, batched(x, y, 16), found, controls=(), repeats=3, single=False, progress=False)
+    curve = result.curve
     assert curve is not None
     assert curve.k.tolist() == [1, 2, 3]
-    assert removed[:3] == [[[0], [1], [5]], [[0, 3], [1, 2], [5]], [[0, 3], [1, 2, 4], [5]]]
-    assert len(removed) == 3 + 2 * 3
-    for lists in removed[3:]:
-        for c, row in enumerate(lists):
-            assert not set(row) & set(found.columns(c).tolist()), "a random channel is relevant to the class"
-            assert len(row) == len(set(row))
-    # Each draw removes more and more of one order, and the two draws differ.
-    for draw in (removed[3:6], removed[6:9]):
-        for c in range(3):
-            assert [len(lists[c]) for lists in draw] == [min(k, len(found.columns(c))) for k in (1, 2, 3)]
-            assert draw[2][c][: len(draw[0][c])] == draw[0][c]
-            assert draw[2][c][: len(draw[1][c])] == draw[1][c]
-    assert removed[3:6] != removed[6:9]
-    for i, k in enumerate(curve.k):
-        for c in range(3):
+    assert (curve.own.shape, curve.random.shape) == ((3, 3), (3, 1, 3))
+    plan = Plan(found, None, (), 3, 0, True, False)
+    labels = y.numpy()
+    for c in range(3):
+        rows = np.flatnonzero(labels == c)
+        relevant = found.columns(c)
+        orders = [plan.random_order(c, draw) for draw in range(10)]
+        assert len({tuple(order) for order in orders}) > 1, "the draws differ"
+        for order in orders:
+            assert len(order) == len(set(order.tolist()) - set(relevant.tolist())) == len(relevant)
+        for i, k in enumerate(curve.k):
             mine = y == c
-            assert curve.own[i, c] == pytest.approx(recall(model, x[mine], y[mine], found.columns(c)[:k]))
-            for r in range(2):
-                expected = recall(model, x[mine], y[mine], removed[3 + 3 * r + i][c])
-                assert curve.random[i, r, c] == pytest.approx(expected)
-
-
-def test_the_curve_has_at_most_three_draws() -> None:
-    model, x, y, found = noisy_study()
-    for repeats, draws in ((1, 1), (3, 3), (5, 3)):
-        result = ablation_study(model, [(x, y)], found, controls=(), repeats=repeats, single=False, progress=False)
-        assert result.curve is not None
-        assert result.curve.random.shape == (3, draws, 3)
+            assert curve.own[i, c] == pytest.approx(recall(model, x[mine], y[mine], relevant[:k]))
+            drawn = []
+            changes = []
+            for rank, row in enumerate(rows):
+                columns = orders[rank % min(10, len(rows) // 2)][:k]
+                right, log_odds = voted(model, x[row], y[row], columns)
+                drawn.append(right)
+                changes.append(log_odds - voted(model, x[row], y[row], [])[1])
+            assert curve.random[i, 0, c] == pytest.approx(np.mean(drawn))
+            assert curve.random_log_odds is not None
+            assert curve.random_log_odds[i, c] == pytest.approx(np.mean(changes), abs=1e-5)
 
 
 @pytest.mark.parametrize("seed", [0, 7])
@@ -237,32 +249,38 @@ def test_conditions_by_a_loop(seed: int) -> None:
     result = ablation_study(
         model, batched(x, y, 13), found, table=table, repeats=2, seed=seed, curve=False, single=False, progress=False
     )
-    plan = _Plan(found, table, (), 2, seed, False, False)
+    plan = Plan(found, table, (), 2, seed, False, False)
     labels = y.numpy()
-    foreign = Passes(model, [(x, y)], found, put=Tensor.cpu, output=None, seed=seed).foreign
+    run = Passes(model, [(x, y)], found, put=Tensor.cpu, output=None, seed=seed)
+    turns = [run.foreign_classes(turn) for turn in range(2)]
     everything = np.ones(M, dtype=bool)
     assert (result.seed, result.repeats, result.n_images, result.fill) == (seed, 2, 60, "zero")
-    assert [c.name for c in result.conditions] == [
-        "relevant",
-        "relevant-positive",
-        "random",
-        "random-per-layer",
-        "highest-activation",
-    ]
+    assert (result.turns, result.pairs) == (2, 1.0), "after two turns of three classes each image has met the others"
+    assert [c.name for c in result.conditions] == [*ORDINARY, *CONTROLS]
     for condition in result.conditions:
-        draws = 2 if condition.name.startswith("random") else 1
-        assert condition.own.shape == condition.others.shape == (draws, 3)
-        for r in range(draws):
+        random = condition.name.startswith("random")
+        assert condition.own.shape == condition.others.shape == (2 if random else 1, 3)
+
+        def right(r: int, c: int, rows: Any, *, name: str = condition.name, removed: Any = condition.removed) -> Any:
+            """Whether each of the images ``rows`` is recognised without what is removed for class c in pass r."""
+            ranks = np.zeros(len(rows), dtype=int)
+            if name.startswith("random"):
+                ranks = np.arange(len(rows)) % min(10, max(1, len(rows) // 2))
+            found = []
+            for row, rank in zip(rows, ranks, strict=True):
+                rng = np.random.default_rng([seed, 2, 10 * r + rank, c])
+                columns = plan.columns(name, c, everything, rng)
+                assert removed[c] == len(columns)
+                found.append(voted(model, x[row], y[row], columns)[0])
+            return np.array(found)
+
+        for r in range(len(condition.own)):
             for c in range(3):
-                columns = plan.columns(condition.name, c, everything, np.random.default_rng([seed, 2, r, c]))
-                assert condition.removed[c] == len(columns)
-                mine = labels == c
-                assert condition.own[r, c] == pytest.approx(recall(model, x[mine], y[mine], columns))
-                each = []
-                for j in range(3):
-                    rows = (labels == j) & (foreign == c)
-                    if j != c and rows.any():
-                        each.append(recall(model, x[rows], y[rows], columns))
+                assert condition.own[r, c] == pytest.approx(right(r, c, np.flatnonzero(labels == c)).mean())
+                met = turns if not random else [turns[r]]
+                named = np.concatenate([right(r, c, np.flatnonzero(turn == c)) for turn in met])
+                own = np.concatenate([labels[turn == c] for turn in met])
+                each = [named[own == j].mean() for j in range(3) if j != c and (own == j).any()]
                 assert condition.others[r, c] == pytest.approx(np.mean(each))
 
 
@@ -316,7 +334,7 @@ def test_convolutional_layers_are_a_group_of_their_own() -> None:
         ("random", "conv"): [2, 1],
         ("random-per-layer", "conv"): [2, 1],
     }
-    plan = _Plan(found, None, ("random",), 1, 0, False, False)
+    plan = Plan(found, None, ("random",), 1, 0, False, False)
     conv = np.array([True] * 6 + [False] * 3)
     drawn = [plan.columns("random", 0, conv, np.random.default_rng(i)) for i in range(40)]
     assert set(np.concatenate(drawn).tolist()) == {1, 2, 3, 5}, "every free channel of the group is drawn sometimes"
@@ -325,7 +343,7 @@ def test_convolutional_layers_are_a_group_of_their_own() -> None:
 def test_per_layer_controls_draw_from_every_free_channel_of_the_same_layer() -> None:
     index = ChannelIndex((("relu", 4), ("relu:1", 3)))
     coef = np.array([[1.0, 0, 0, 0, 0, 2.0, 0]])
-    plan = _Plan(Interpretation(index, coef, ("a",)), None, (), 1, 0, False, False)
+    plan = Plan(Interpretation(index, coef, ("a",)), None, (), 1, 0, False, False)
     drawn = [plan.columns("random-per-layer", 0, np.ones(7, dtype=bool), np.random.default_rng(i)) for i in range(40)]
     assert all(len(row) == 2 and row[0] < 4 <= row[1] for row in drawn)
     assert {int(row[0]) for row in drawn} == {1, 2, 3}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from interpnet.ablation import AblationResult, Condition, ablation_study, others_change
-from interpnet.ablation._passes import _foreign_classes, mean_recall_of_others
+from interpnet.ablation._changes import mean_of_others
+from interpnet.ablation._passes import _foreign_classes
 from interpnet.engine import ChannelIndex
 from interpnet.interpretation import Interpretation
 from interpnet.scores import collect_scores
@@ -33,17 +34,17 @@ def test_recalls_of_others_are_those_of_a_full_table(n: int, n_classes: int, see
         recalls = [right[images].mean() for images in lost if images.any()]
         if recalls:
             expected[j] = sum(recalls) / len(recalls)
-    np.testing.assert_allclose(mean_recall_of_others(foreign, labels, right, n_classes), expected, rtol=1e-14)
+    np.testing.assert_allclose(mean_of_others(foreign, labels, right, n_classes), expected, rtol=1e-14)
 
 
 def test_recalls_of_others_in_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     labels, foreign = rng.integers(7, size=(2, 200))
     right = rng.random(200) < 0.5
-    whole = mean_recall_of_others(foreign, labels, right, 7)
+    whole = mean_of_others(foreign, labels, right, 7)
     for cells in (1, 7, 20):
-        monkeypatch.setattr("interpnet.ablation._passes._BLOCK_CELLS", cells)
-        np.testing.assert_array_equal(mean_recall_of_others(foreign, labels, right, 7), whole)
+        monkeypatch.setattr("interpnet.ablation._changes._BLOCK_CELLS", cells)
+        np.testing.assert_array_equal(mean_of_others(foreign, labels, right, 7), whole)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -85,7 +86,7 @@ def test_memory_does_not_grow_with_the_square_of_the_outputs(n_classes: int) -> 
     names = tuple(map(str, range(n_classes)))
     result = AblationResult(names, np.bincount(labels, minlength=n_classes), intact, "zero", 50, 1, 0, (condition,))
     tracemalloc.start()
-    means = mean_recall_of_others(foreign, labels, np.ones(50, dtype=bool), n_classes)
+    means = mean_of_others(foreign, labels, np.ones(50, dtype=bool), n_classes)
     change = others_change(result, condition)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -22,8 +22,8 @@ def test_a_quick_trial_resumes_and_measures_every_condition(tmp_path: Path, monk
     run.main(words)
     paper, mean = json.loads((tmp_path / "results.json").read_text())
     assert [c["name"] for c in paper["conditions"]] == ["relevant", "relevant-positive", *CONTROLS]
-    assert [len(c["own"]) for c in paper["conditions"]] == [1, 1, 2, 2, 1]  # draws
-    relevant, _, drawn, by_layer, highest = paper["conditions"]
+    assert [len(c["own"]) for c in paper["conditions"]] == [1, 1, 2, 2, 1, 1]  # passes
+    relevant, _, drawn, by_layer, highest, _ = paper["conditions"]
     assert relevant["removed"] == drawn["removed"] == by_layer["removed"] == highest["removed"] > 0
     assert relevant["own"][0] == pytest.approx(np.mean(relevant["by_class"]), abs=1e-4)
     assert paper["intact"] == mean["intact"] > 0.5

@@ -244,7 +244,7 @@ def test_an_interrupted_study_goes_on_from_its_checkpoint(tmp_path: Path, monkey
     from interpnet.ablation import Passes
 
     session = solved(tiny_session(tmp_path / "run", mu=1.0, repeats=1))
-    honest = Passes.predictions
+    honest = Passes.outcome
     made: list[int] = []
 
     def breaking(self: Passes, lists: Any, classes: Any) -> Any:
@@ -253,19 +253,19 @@ def test_an_interrupted_study_goes_on_from_its_checkpoint(tmp_path: Path, monkey
             raise KeyboardInterrupt
         return honest(self, lists, classes)
 
-    monkeypatch.setattr(Passes, "predictions", breaking)
+    monkeypatch.setattr(Passes, "outcome", breaking)
     with pytest.raises(KeyboardInterrupt, match="interrupted in stage 'ablate'"):
         ablate.run_ablate(session)
     kept = read(session, "ablation/measured.json")
     assert kept["key"] == ablate.ablate_key(session)
-    assert len(kept["recalls"]) == 3
+    assert len(kept["passes"]) == 3
     before = len(made)
     ablate.run_ablate(session)
     resumed = len(made) - before
-    monkeypatch.setattr(Passes, "predictions", honest)
+    monkeypatch.setattr(Passes, "outcome", honest)
     other = solved(tiny_session(tmp_path / "other", mu=1.0, repeats=1))
     made.clear()
-    monkeypatch.setattr(Passes, "predictions", lambda *args: made.append(1) or honest(*args))
+    monkeypatch.setattr(Passes, "outcome", lambda *args: made.append(1) or honest(*args))
     ablate.run_ablate(other)
     assert resumed == len(made) - 3
     assert read(session, "ablation/ablation.json") == read(other, "ablation/ablation.json")

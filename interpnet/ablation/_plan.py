@@ -1,0 +1,194 @@
+"""Which channels each condition of an ablation study removes for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from interpnet.engine import Site
+from interpnet.errors import InterpNetError
+from interpnet.interpretation import Interpretation
+from interpnet.scores import ScoreTable
+from interpnet.support.checks import instance_of, listed, optional, true_or_false
+from interpnet.support.types import Bools, Float64, Int64
+
+Drawn = tuple[str, str, Bools, int]
+CONTROLS = ("random", "random-per-layer", "highest-activation", "d-prime")
+_RANKINGS = ("highest-activation", "d-prime")
+_NONE: Int64 = np.zeros(0, dtype=np.int64)
+_BLOCK = 2048  # rows of scores that are read at a time
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study measures: which channels each condition removes for each class, and how often it is drawn."""
+
+    interpretation: Interpretation
+    table: ScoreTable | None
+    controls: Sequence[str]
+    repeats: int
+    seed: int
+    curve: bool
+    single: bool
+
+    def __post_init__(self) -> None:
+        unknown = [control for control in listed(self.controls, "controls") if control not in CONTROLS]
+        if unknown:
+            raise InterpNetError(f"controls={unknown}; expected some of {', '.join(CONTROLS)}")
+        optional(instance_of, self.table, "table", ScoreTable)
+        true_or_false(self.curve, "curve")
+        true_or_false(self.single, "single")
+
+    @cached_property
+    def relevant(self) -> list[Int64]:
+        """The columns relevant to each class, by falling ``|weight|``."""
+        # Of thousands of classes few may have images, and so weights.
+        weighted = np.count_nonzero(self.interpretation.coef, axis=1)
+        columns = [_NONE] * len(weighted)
+        for c in np.flatnonzero(weighted).tolist():
+            columns[c] = self.interpretation.columns(c)
+        return columns
+
+    @cached_property
+    def weighted(self) -> list[int]:
+        """The classes with a relevant channel."""
+        return [c for c, columns in enumerate(self.relevant) if len(columns)]
+
+    def lists(self, kind: str, allowed: Bools, draw: int = 0) -> list[Int64]:
+        """Return the columns that condition ``kind`` removes for each class in one draw."""
+        return [self.drawn(kind, allowed, c, draw) for c in range(len(self.relevant))]
+
+    def drawn(self, kind: str, allowed: Bools, c: int, draw: int) -> Int64:
+        """Return the columns that condition ``kind`` removes for class c in one draw."""
+        if not len(self.relevant[c]):
+            return _NONE
+        # A generator for each draw and class, so that no draw depends on what else is measured.
+        return self.columns(kind, c, allowed, np.random.default_rng([self.seed, 2, draw, c]))
+
+    def random_order(self, c: int, draw: int) -> Int64:
+        """Return as many columns as are relevant to class c, among the others: what the random curve removes."""
+        relevant = self.relevant[c]
+        pool = np.setdiff1d(np.arange(len(self.layer_of)), relevant)
+        return np.random.default_rng([self.seed, 3, draw, c]).permutation(pool)[: len(relevant)]
+
+    @cached_property
+    def longest(self) -> int:
+        """The most channels that are relevant to one class."""
+        return max(len(columns) for columns in self.relevant)
+
+    @cached_property
+    def layer_of(self) -> Int64:
+        """The number of each column's layer (m,)."""
+        sizes = [size for _, size in self.interpretation.channels.sizes]
+        return np.repeat(np.arange(len(sizes)), sizes)
+
+    @property
+    def steps(self) -> list[int]:
+        """How many channels each point of the curve removes: 1, 2, 4, ... and all."""
+        if not self.curve or not self.longest:
+            return []
+        return sorted({self.longest, *(1 << i for i in range(self.longest.bit_length()))})
+
+    def conditions(self, sites: Sequence[Site]) -> list[Drawn]:
+        """Return (kind, layers, which columns may be removed, repeats) of all conditions, in order.
+
+        There are no repeats of what is not drawn.
+        """
+        kinds = ["relevant", "relevant-positive", *(c for c in CONTROLS if c in self.controls)]
+        if self.table is None:
+            kinds = [kind for kind in kinds if kind not in _RANKINGS]
+        conv = np.isin(self.layer_of, [i for i, site in enumerate(sites) if site.family == "conv"])
+        groups = {"all": np.ones_like(conv)}
+        if conv.any() and not conv.all():  # else the second group would repeat the first, or be empty
+            groups["conv"] = conv
+        repeats = {kind: self.repeats for kind in kinds if kind.startswith("random")}
+        return [(kind, layers, mask, repeats.get(kind, 0)) for layers, mask in groups.items() for kind in kinds]
+
+    def passes(self, conditions: Sequence[Drawn], turns: int) -> int:
+        """Return how many passes over the images there are, for the progress bar."""
+        each = [2 * repeats if repeats else 1 + turns for *_, repeats in conditions]
+        return 1 + sum(each) + 2 * len(self.steps) + 2 * self.single * self.longest
+
+    def columns(self, kind: str, c: int, allowed: Bools, rng: np.random.Generator) -> Int64:
+        """Return the columns that condition ``kind`` removes for class c, among those ``allowed`` (m,)."""
+        relevant = self.relevant[c]
+        if kind == "relevant-positive":
+            relevant = self.interpretation.columns(c, "positive")
+        relevant = relevant[allowed[relevant]]
+        if kind.startswith("relevant"):
+            return relevant
+        if kind in _RANKINGS:
+            candidates = np.flatnonzero(allowed)
+            # These controls may name relevant channels: often they are the active ones.
+            falling = np.argsort(-self._ranking(kind, c)[candidates], kind="stable")
+            return candidates[falling[: len(relevant)]]
+        free = allowed.copy()
+        free[self.relevant[c]] = False  # a random control never draws a channel that is relevant to the class
+        pool = np.flatnonzero(free)
+        if kind == "random":
+            drawn: Int64 = rng.choice(pool, min(len(relevant), len(pool)), replace=False)
+            return drawn
+        parts = [np.zeros(0, dtype=np.int64)]
+        for layer, count in zip(*np.unique(self.layer_of[relevant], return_counts=True), strict=True):
+            here = pool[self.layer_of[pool] == layer]
+            parts.append(rng.choice(here, min(count, len(here)), replace=False))
+        return np.concatenate(parts)
+
+    def _ranking(self, kind: str, c: int) -> Float64:
+        """Return what a control ranks channels by (m,), from the training images of class c."""
+        if self.table is None:
+            raise InterpNetError(f"the control {kind!r} needs table=, the training scores")
+        if (kind, c) not in self._ranked:
+            # A target matrix names no single class.
+            target = self.table.labels if self.table.labels.ndim == 1 else self.table.predictions
+            rows = np.flatnonzero(target == c)
+            if kind == "d-prime":
+                self._ranked[kind, c] = _d_prime(self.table, rows, *self._moments)
+            else:
+                # Over the class's own images: the strongest ranking of this kind.
+                self._ranked[kind, c] = self.table.channel_means(rows)
+        return self._ranked[kind, c]
+
+    @cached_property
+    def _ranked(self) -> dict[tuple[str, int], Float64]:
+        return {}
+
+    @cached_property
+    def _moments(self) -> tuple[Float64, Float64]:
+        """The sums over all training images of the scores and of their squares (m,)."""
+        if self.table is None:
+            raise InterpNetError("the control 'd-prime' needs table=, the training scores")
+        return _sums(self.table, np.arange(len(self.table)))
+
+
+def _sums(table: ScoreTable, rows: Int64) -> tuple[Float64, Float64]:
+    """Return the sums of the scores of some images, and of their squares (m,)."""
+    total = np.zeros(len(table.channels))
+    squares = np.zeros(len(table.channels))
+    for start in range(0, len(rows), _BLOCK):
+        scores = table.X[rows[start : start + _BLOCK]].astype(np.float64)
+        total += scores.sum(0)
+        squares += (scores**2).sum(0)
+    return total, squares
+
+
+def _d_prime(table: ScoreTable, rows: Int64, total: Float64, squares: Float64) -> Float64:
+    """Return d' (m,) of the scores of the images ``rows`` against all others (Green and Swets 1966).
+
+    It is the difference of the two means over the root of the mean of the two variances; zero where nothing varies, or
+    where there are no others.
+    """
+    n = len(rows)
+    rest = len(table) - n
+    if not n or not rest:
+        return np.zeros(len(total))
+    own, own_squares = _sums(table, rows)
+    means = (own / n, (total - own) / rest)
+    variances = (own_squares / n - means[0] ** 2, (squares - own_squares) / rest - means[1] ** 2)
+    deviation = np.sqrt(np.maximum(variances[0], 0) / 2 + np.maximum(variances[1], 0) / 2)
+    # What is left of rounding where a channel does not vary is no deviation.
+    varies = deviation > 1e-7 * np.maximum(np.abs(means[0]), np.abs(means[1]))
+    return np.divide(means[0] - means[1], deviation, out=np.zeros(len(total)), where=varies)
