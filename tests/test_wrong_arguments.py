@@ -82,6 +82,7 @@ FUNCTIONS: dict[str, Case] = {
             "memory_format": CHOICE,
             "autocast": [5, "half", True],
             "gram": [5, "x", GRAM],
+            "contributions": [5, "x", GRAM],
             "total": [-1, 2.5, "3", True],
             "inputs": MAYBE_TEXT,
             "labels": MAYBE_TEXT,

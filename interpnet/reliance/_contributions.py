@@ -26,9 +26,9 @@ _FORMAT = "interpnet-contributions-1"
 _ARRAYS = ("counts", "margins", "moments", "level")
 #: What channels are overwritten with: nothing, their mean, or values that were given.
 FILLS = ("zero", "mean", "given")
-# How many sums of each class and channel are kept. With the mean, which is known only at the end, the products of
-# activation and gradient (P) and the sums of the gradient (G) are kept apart: P, P^2, G, PG, G^2.
-_MOMENTS = {"zero": 2, "given": 2, "mean": 5}
+#: How many sums of each class and channel are kept. With the mean, which is known only at the end, the products of
+#: activation and gradient (P) and the sums of the gradient (G) are kept apart: P, P^2, G, PG, G^2.
+MOMENTS = {"zero": 2, "given": 2, "mean": 5}
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ class Contributions:
         m = len(self.channels)
         shapes = {
             "margins": (len(names),),
-            "moments": (_MOMENTS[self.fill], int((counts > 0).sum()), m),
+            "moments": (MOMENTS[self.fill], int((counts > 0).sum()), m),
             "level": (m,),
         }
         for name, shape in shapes.items():
@@ -180,7 +180,7 @@ class Contributions:
         self._check_same(other)
         counts = self.counts + other.counts
         rows = np.cumsum(counts > 0) - 1
-        moments = np.zeros((_MOMENTS[self.fill], int((counts > 0).sum()), len(self.channels)))
+        moments = np.zeros((MOMENTS[self.fill], int((counts > 0).sum()), len(self.channels)))
         for part in (self, other):
             moments[:, rows[part.present]] += part.moments
         level = self.level

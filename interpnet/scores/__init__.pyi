@@ -6,6 +6,7 @@ from ._batches import peek as peek
 from ._batches import unpack as unpack
 from ._collect import add_rows as add_rows
 from ._collect import collect_scores as collect_scores
+from ._companion import Companion as Companion
 from ._norms import channel_products as channel_products
 from ._reader import ScoreReader as ScoreReader
 from ._reader import sites_of as sites_of

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
@@ -36,6 +36,7 @@ from interpnet.engine import (
 from interpnet.errors import DataError
 from interpnet.gram import GramAccumulator, one_hot
 from interpnet.scores._batches import Loader, image_count
+from interpnet.scores._companion import Companion
 from interpnet.scores._reader import ScoreReader
 from interpnet.scores._resume import Fresh, added, fresh_rows, known_fingerprint, opened
 from interpnet.scores._table import ScoreTable, ScoreWriter
@@ -63,6 +64,7 @@ def collect_scores(
     memory_format: str = "auto",
     autocast: torch.dtype | None = None,
     gram: GramAccumulator | None = None,
+    contributions: Companion | None = None,
     total: int | None = None,
     inputs: str | None = None,
     labels: str | None = None,
@@ -104,6 +106,9 @@ def collect_scores(
         Run the network in lower precision; the norms are summed in float32 all the same.
     gram : GramAccumulator, optional
         Receives every row, so that the Gram matrices are there when the pass ends; :meth:`ScoreTable.gram` sums later.
+    contributions : interpnet.reliance.ContributionSums, optional
+        Receives what every channel contributes to the log-odds of each image's class, from the same forward pass and
+        one backward pass; the scores stay the same. See :func:`interpnet.collect_contributions`.
     total : int, optional
         Number of images, for the bar, where the loader cannot tell.
     inputs, labels : str, optional
@@ -126,6 +131,7 @@ def collect_scores(
     text(key, "key")
     total = optional(whole_number, total, "total", least=0)
     optional(instance_of, gram, "gram", GramAccumulator)
+    optional(instance_of, contributions, "contributions", Companion)
     optional(instance_of, autocast, "autocast", torch.dtype)
     model = unwrap(model)
     where = resolve_device(device, model)
@@ -133,9 +139,14 @@ def collect_scores(
     # The network is traced on real images.
     done, begin, first, batches = opened(loader, out, key, **keys)
     cast = nullcontext() if autocast is None else torch.autocast(where.type, autocast)
+    mode: AbstractContextManager[Any] = torch.inference_mode()
+    # What a network made in inference mode and kept could be no part of a graph.
+    if contributions is not None:
+        mode = torch.no_grad()
     if total is None:
         total = image_count(loader)
-    with placed(model, where, memory_format) as put, evaluating(model), torch.inference_mode():
+    frozen = contributions is not None
+    with placed(model, where, memory_format) as put, evaluating(model, frozen=frozen), mode:
         with cast:
             trace = find_sites(model, put(first), output=output)
         reader = ScoreReader(trace.select(layers), norm=norm, normalisation=normalisation)
@@ -143,7 +154,11 @@ def collect_scores(
         writer: _Memory | ScoreWriter = _Memory(reader.channels, trace.n_outputs, info)
         if out is not None:
             writer = ScoreWriter(out, reader.channels, trace.n_outputs, key=key, info=info)
-        intake = _Intake(writer, trace.n_outputs, gram)
+        if contributions is not None:
+            with cast:
+                contributions.open(model, trace, reader.sites, put(first), output)
+            contributions.resume(writer.rows)
+        intake = _Intake(writer, trace.n_outputs, gram, contributions)
         if writer.complete:
             return writer.finish()
         fresh = fresh_rows(
@@ -157,8 +172,11 @@ def collect_scores(
             **keys,
         )
 
-        def score(images: Tensor) -> tuple[Tensor, Tensor]:
-            logits = forward_logits(model, images, output, put)
+        def score(batch: Fresh) -> tuple[Tensor, Tensor]:
+            if contributions is None:
+                logits = forward_logits(model, batch.images, output, put)
+            else:
+                logits = contributions.logits(batch.images, batch.labels, batch.indices, put, known=batch.known)
             return reader.take(), predicted(logits)
 
         with (
@@ -189,13 +207,13 @@ class _Rows(NamedTuple):
 _NO_ROWS = _Rows(0, (), 0, [], 0)
 
 
-def _launched(score: Callable[[Tensor], tuple[Tensor, Tensor]], batches: Iterable[Fresh]) -> Iterator[_Rows]:
+def _launched(score: Callable[[Fresh], tuple[Tensor, Tensor]], batches: Iterable[Fresh]) -> Iterator[_Rows]:
     """Yield the rows that each batch adds; on a GPU they are still being computed."""
     for batch in batches:
         n = len(batch.images) - batch.known
         arrays: tuple[Tensor, ...] = ()
         if n:
-            scores, predictions = score(batch.images)
+            scores, predictions = score(batch)
             arrays = (scores[batch.known :], batch.labels, predictions[batch.known :], batch.indices)
         yield _Rows(n, arrays, batch.fingerprint, batch.skipped, batch.end)
 
@@ -230,8 +248,16 @@ class _Memory:
 class _Intake:
     """Takes rows in on the CPU, refuses those that are not finite, and commits them from time to time."""
 
-    def __init__(self, writer: _Memory | ScoreWriter, n_classes: int, gram: GramAccumulator | None) -> None:
+    def __init__(
+        self,
+        writer: _Memory | ScoreWriter,
+        n_classes: int,
+        gram: GramAccumulator | None,
+        contributions: Companion | None,
+    ) -> None:
         self._writer = writer
+        self._contributions = contributions
+        self._rows = writer.rows
         self._n_classes = n_classes
         self._gram = gram
         self._end = writer.consumed
@@ -284,7 +310,11 @@ class _Intake:
         if self._blocks:
             X, labels, predictions, indices = (np.concatenate(a) for a in zip(*self._blocks, strict=True))
             self._writer.append(X, labels, predictions, indices)
+            self._rows += len(X)
             self._sum(X, labels)
+        # Before the rows count: what was committed twice is taken once, what is missing is lost.
+        if self._contributions is not None:
+            self._contributions.commit(self._rows)
         if self._tracked:
             self._writer.info["fingerprint"] = self._fingerprint
         self._writer.commit(self._end)

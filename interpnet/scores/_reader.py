@@ -59,8 +59,8 @@ class ScoreReader:
                     f"layer {site.name!r} had {site.channels} channels when it was traced and has "
                     f"{out.shape[axis]} now; a network whose shape depends on its input cannot be scored"
                 )
-            # Reduced at once: a later in-place operator may overwrite the map.
-            s = channel_norms(out, axis, squared=self._norm == "l2sq")
+            # Reduced at once: a later in-place operator may overwrite the map. Scores take no gradient.
+            s = channel_norms(out.detach(), axis, squared=self._norm == "l2sq")
             if self._normalisation == "size":
                 positions = out[0].numel() // out.shape[axis]
                 s /= positions ** NORMS[self._norm]

@@ -1,0 +1,122 @@
+"""The running sums of contributions, which take in what each batch gave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from interpnet.engine import ChannelIndex, check_predicted
+from interpnet.errors import DataError
+from interpnet.reliance._contributions import MOMENTS, Contributions
+from interpnet.reliance._reader import as_rows
+from interpnet.support.types import Float64, Int64
+
+
+class Part(NamedTuple):
+    """What one backward pass gave for n images; on a GPU it may still be being computed."""
+
+    indices: Int64  # (n,): the images' positions in the data set
+    classes: Int64  # (n,)
+    predictions: Tensor  # (n,)
+    margins: Tensor  # (n,): log-odds
+    activation: Tensor  # (n, m): see Products; so is the gradient
+    gradient: Tensor | None
+
+
+class Batch(NamedTuple):
+    """What one batch adds to the sums."""
+
+    number: int
+    images: int
+    end: int  # counts the images up to there
+    means: Sequence[tuple[str, Tensor]]  # by layer each image's mean activations (n, channels), where they are wanted
+    parts: Sequence[Part]
+
+
+class Totals:
+    """The sums over the images so far, from those of ``known`` on.
+
+    ``lists`` (C) are the columns that are overwritten in the images of each class.
+    """
+
+    def __init__(self, known: Contributions, lists: Sequence[Int64]) -> None:
+        self._known = known
+        self._lists = lists
+        self.counts = known.counts.copy()
+        self.images = known.images
+        self._margins = known.margins.copy()
+        self._level = known.level.copy()
+        self._rows: dict[int, Any] = {int(cls): known.moments[:, i] for i, cls in enumerate(known.present)}
+
+    @property
+    def _channels(self) -> ChannelIndex:
+        return self._known.channels
+
+    def add(self, batch: Batch) -> None:
+        """Add what a batch gave; what is not finite is a :class:`DataError`."""
+        for part in batch.parts:
+            self._add_part(part, batch.number)
+        for layer, means in batch.means:
+            self._level[self._channels.slice(layer)] += as_rows(means).sum(0)
+        self.images += batch.images
+
+    def _add_part(self, part: Part, number: int) -> None:
+        when = ""
+        if any(map(len, self._lists)):
+            when = " with channels removed"
+        check_predicted(part.predictions.cpu(), part.indices, batch=number, when=when)
+        P = as_rows(part.activation)
+        G = np.zeros_like(P)
+        if part.gradient is not None:
+            G = as_rows(part.gradient)
+        self._check_finite(P + G, part.indices)
+        if self._known.fill == "given":
+            P = P - self._level * G
+        # Rounding must not make something of channels that hold their reference.
+        for row, cls in enumerate(part.classes):
+            P[row, self._lists[cls]] = 0.0
+        moments = [P, P * P]
+        if self._known.fill == "mean":
+            moments += [G, P * G, G * G]
+        margins = as_rows(part.margins)
+        for cls in np.unique(part.classes):
+            mine = part.classes == cls
+            sums = np.stack([moment[mine].sum(0) for moment in moments])
+            self._rows[int(cls)] = self._rows.get(int(cls), 0.0) + sums
+            self.counts[cls] += mine.sum()
+            self._margins[cls] += margins[mine].sum()
+
+    def _check_finite(self, values: Float64, indices: Int64) -> None:
+        bad = ~np.isfinite(values)
+        if not bad.any():
+            return
+        row = int(bad.any(1).argmax())
+        # Gradients come from behind, so the last channel is the nearest to where they went wrong.
+        column = int(np.flatnonzero(bad[row])[-1])
+        raise DataError(
+            f"the gradient of image {int(indices[row])} is NaN or infinite at layer "
+            f"{self._channels[column].layer!r}, or its map is; look at that image and its normalisation, or at "
+            "operators behind that layer whose derivative is not finite there (a root or a logarithm of zero; float16 "
+            "overflows)"
+        )
+
+    def result(self) -> Contributions:
+        """Return the contributions of the images so far."""
+        known = self._known
+        moments = np.zeros((MOMENTS[known.fill], len(self._rows), len(self._channels)))
+        for i, cls in enumerate(sorted(self._rows)):
+            moments[:, i] = self._rows[cls]
+        return Contributions(
+            known.channels,
+            known.classes,
+            self.counts.copy(),
+            self._margins.copy(),
+            moments,
+            self._level.copy(),
+            known.fill,
+            self.images,
+            known.info,
+        )
