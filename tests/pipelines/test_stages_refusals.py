@@ -13,7 +13,7 @@ import pytest
 from helpers.tiny_run import again, recorded, said, through, tiny_session, unreadable
 from interpnet.pipelines.run.folder import digest
 from interpnet.pipelines.run.session import Session
-from interpnet.pipelines.stages import ablate, collect, explain, report, solve
+from interpnet.pipelines.stages import ablate, collect, examples, explain, report, solve, visualise
 from interpnet.pipelines.stages.records import Records
 
 from interpnet.ablation import AblationResult, Condition
@@ -207,6 +207,16 @@ def test_a_stale_study_is_refused_before_pictures_are_made(copy: Session, monkey
     monkeypatch.setattr(explain, "visualise_channels", lambda *_: pytest.fail("pictures were made"))
     with pytest.raises(RunFolderError, match="'ablate' wrote belongs to earlier settings"):
         explain.run_explain(other)
+
+
+def test_pictures_stay_where_only_the_study_is_another(copy: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = again(copy, **SETTINGS | {"repeats": 2})
+    ablate.run_ablate(other)
+    for module, name in ((visualise, "average_visualizations"), (examples, "explain")):
+        monkeypatch.setattr(module, name, lambda *_args, **_options: pytest.fail("a picture was made again"))
+    before = json.loads((copy.run.path / "explanations" / "examples.json").read_text())
+    assert explain.run_explain(other)
+    assert json.loads((copy.run.path / "explanations" / "examples.json").read_text()) == before
 
 
 def test_what_would_end_the_explanations_is_said_before_the_first_stage(

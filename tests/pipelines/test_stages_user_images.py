@@ -73,11 +73,17 @@ def test_images_are_explained_in_the_order_they_were_named(
     assert len({record["image"] for record in records}) == 4
 
 
-def test_images_are_explained_for_the_class_that_was_named(session: Session, files: list[str]) -> None:
+def test_images_are_explained_for_the_class_that_was_named(
+    session: Session, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = solve.load_interpretation(session)
+    calls = recorded(monkeypatch, examples, "attribute")
     for c, name in enumerate(CLASSES):
         (record,) = user_images.explain_user_images(session, files[:1], name)
         assert record["explained"] == c
+        # The other methods' maps beside it are for the same class.
+        assert [call["args"][2].tolist() for call in calls] == [[c]] * 4
+        calls.clear()
         for channel in record["channels"]:
             column = found.channels.slice(channel["layer"]).start + channel["index"]
             assert channel["weight"] == found.coef[c, column] != 0
