@@ -296,9 +296,12 @@ def test_a_choice_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.M
     assert asked[1:] == [(2, 16), (2, 14), (2, 12), (2, 10), (2, 8)]
 
 
+@pytest.mark.parametrize(
+    ("mu_rule", "rule"), [("error", {"rule": "one_se"}), ("accuracy", {"rule": "accuracy", "most_channels": 1.5})]
+)
 @pytest.mark.parametrize(("end", "seed"), [("smallest", 2**32 + 2**31 + 4), (None, 2**31 + 4)])
 def test_the_estimator_gets_the_settings_and_its_end_becomes_a_note(
-    end: str | None, seed: int, monkeypatch: pytest.MonkeyPatch
+    end: str | None, seed: int, mu_rule: str, rule: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
 
@@ -315,18 +318,24 @@ def test_the_estimator_gets_the_settings_and_its_end_becomes_a_note(
             return self
 
     monkeypatch.setattr("interpnet.mulasso.MuLassoCV", Estimator)
-    scores = table([0] * 5 + [1] * 6, [0] * 3 + [1] * 8)
-    config = RunConfig(mu="auto", positive=True, class_weight="balanced", seed=seed)
+    scores = table([0] * 5 + [1] * 6, [0] * 3 + [1] * 8, m=15)
+    config = RunConfig(mu="auto", mu_rule=mu_rule, positive=True, class_weight="balanced", seed=seed)
     notes = Notes()
     with pytest.warns(UserWarning, match="something else") as caught:
         assert select.choose_mu(scores, "predictions", config, CLASSES, notes) is Estimator.curve_
     assert len(caught) == 1
-    assert given[0] == {"cv": 3, "positive": True, "class_weight": "balanced", "random_state": 2**31 + 4}
+    options = {"cv": 3, "positive": True, "class_weight": "balanced", "random_state": 2**31 + 4}
+    assert given[0] == options | rule
     assert given[1][0] is scores.X
     np.testing.assert_array_equal(given[1][1], scores.targets("predictions"))
     said = [note for note in notes.texts if "folds" not in note]
     expected = "The chosen mu = 0.5 is the smallest of the 3 values tried; one beyond it may do better (--mu takes any "
     assert said == ([f"{expected}number)."] if end else [])
+
+
+@pytest.mark.parametrize(("m", "most"), [(9, 1.0), (10, 1.0), (11, 1.1), (310, 31.0), (320, 32.0), (1000, 32.0)])
+def test_the_most_channels_of_a_choice_are_a_tenth_of_them_or_thirty_two(m: int, most: float) -> None:
+    assert select.most_channels(m) == pytest.approx(most)
 
 
 @pytest.mark.parametrize(("blocks", "most"), [(16, 6435), (14, 1716), (12, 462), (10, 126), (8, 35)])
