@@ -232,11 +232,6 @@ def test_two_layer_network_as_matrices() -> None:
         np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12)
 
 
-class HandSwish(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(x)
-
-
 class CustomReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
