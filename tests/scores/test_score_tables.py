@@ -85,7 +85,10 @@ def test_means_over_rows_that_are_not_there(rows: list[int]) -> None:
         table().channel_means(np.array(rows))
 
 
-def test_means_of_no_block() -> None:
+def test_means_of_no_block_and_of_rows_that_are_no_numbers() -> None:
+    for rows in ([0.5], ["a"], [True]):
+        with pytest.raises(DataError, match="rows"):
+            table().channel_means(np.array(rows))
     with pytest.raises(InterpNetError, match="block is 0; expected a whole number of at least 1"):
         table().channel_means(block=0)
 
