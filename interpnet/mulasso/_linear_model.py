@@ -53,7 +53,7 @@ class LinearModel(_Estimator):
         # In blocks, so that a memory map is never read as a whole.
         for start in range(0, scores.shape[0], ROWS):
             rows = as_numpy(scores[start : start + ROWS])
-            where = locate_bad("X", np.asarray(rows, dtype=np.float64), start)
+            where = locate_bad("X", rows, start)
             if where is not None:
                 raise DataError(where)
             result[start : start + ROWS] = rows @ self.coef_.T
