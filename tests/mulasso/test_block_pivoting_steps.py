@@ -288,3 +288,18 @@ def test_a_pull_that_is_rounding_of_a_dependence_is_let_be() -> None:
     guess = np.ones(2, dtype=np.int8)
     coef, rounds = pivot_wide(G, np.array([1.0, 1.0 + 5e-10]), 0.5, guess, positive=False, max_rounds=10)
     assert (coef.tolist(), rounds) == ([0.5, 0.0], 1)
+
+
+def test_a_weight_of_exactly_zero_leaves() -> None:
+    # G = I and b = (2, 0, 1): the second column was guessed and weighs nothing, the third pulls.
+    b = np.array([[2.0, 0.0, 1.0]])
+    guess = np.array([[1, 1, 0]])
+    found = run_pivot(np.eye(3), b, np.array([9.0]), guess, positive=False)
+    assert (found.coef.tolist(), found.rounds.tolist()) == ([[2.0, 0.0, 1.0]], [2])
+    # With nothing but that to mend it takes a round too.
+    b[0, 2] = 0.0
+    found = run_pivot(np.eye(3), b, np.array([9.0]), guess, positive=False)
+    assert (found.coef.tolist(), found.rounds.tolist()) == ([[2.0, 0.0, 0.0]], [2])
+    eye = torch.eye(3, dtype=torch.float64)
+    coef, rounds = pivot_wide(eye, b[0], 9.0, guess[0].astype(np.int8), positive=False, max_rounds=9)
+    assert (coef.tolist(), rounds) == ([2.0, 0.0, 0.0], 2)

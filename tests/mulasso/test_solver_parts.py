@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from interpnet.mulasso._solver import _active_set_descent
 from interpnet.mulasso._solver._active_set_descent import _descend, _direction, _violators, finish
 from interpnet.mulasso._solver._batched_systems import (
     active_block,
@@ -132,9 +133,10 @@ def test_directions_end_on_the_sphere_or_inside() -> None:
     here = np.array([0.01, -0.02, 0.03])
     free = np.linalg.solve(block, b)
     # Room for everything: Newton's step, as if there were no ball.
-    direction, tight = _direction(block, block @ here - b, sign, 1e3, 0.0)
-    assert not tight
-    np.testing.assert_allclose(here + direction, free, rtol=1e-9)
+    for level in (0.0, 0.5):
+        direction, tight = _direction(block, block @ here - b, sign, 1e3, level)
+        assert not tight
+        np.testing.assert_allclose(here + direction, free, rtol=1e-9)
     # None at all: the best point with the same signed sum, whatever the multiplier was taken for.
     for level in (0.0, 0.5):
         direction, tight = _direction(block, block @ here - b, sign, 0.01, level)
@@ -215,3 +217,42 @@ def test_a_goal_that_cannot_be_reached_is_given_up_after_26_rounds_without_gain(
     assert gap == pytest.approx(1e-3)
     assert descend([1.0 + 1e-3, 0.0], 2.0, start, goal=gap / 0.98)[2] == 0
     assert descend([1.0 + 1e-3, 0.0], 2.0, start, goal=gap)[2] == 1
+
+
+def test_four_rounds_on_one_face(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Steps that are half as long as they should be.
+    real = _active_set_descent._direction
+
+    def half(*given: Any) -> tuple[np.ndarray, bool]:
+        direction, tight = real(*given)
+        return direction / 2, tight
+
+    monkeypatch.setattr(_active_set_descent, "_direction", half)
+    w = np.zeros(2)
+    _descend(np.eye(2), np.array([3.0, 1.0]), 10.0, w, np.arange(2), np.ones(2))
+    np.testing.assert_allclose(w, [3.0 * 15 / 16, 15 / 16], rtol=1e-9)
+
+
+def test_columns_join_one_by_one_where_many_bring_little() -> None:
+    # The gap falls by less than a tenth in each round: a round per column, and more rounds than are borne without gain.
+    b = np.linspace(2.0, 1.0, 60)
+    w, gap, rounds = finish(np.eye(60), b, 1e3, np.zeros(60), positive=False, goal=1e-9, max_iter=1000)
+    assert rounds == 60
+    assert gap <= 1e-9
+    np.testing.assert_allclose(w, b, rtol=1e-9)
+
+
+def test_weights_of_one_sign() -> None:
+    # The second column pulls hardest, but below zero. The others share the ball at the level 1.75.
+    w, gap, rounds = descend([4.0, -9.0, 2.5], 3.0, [0.0, 0.0, 0.0], positive=True)
+    np.testing.assert_allclose(w, [2.25, 0.0, 0.75], rtol=1e-9)
+    assert (rounds, gap <= 1e-12) == (2, True)
+    # Where nothing pulls, nothing joins.
+    assert descend([-4.0, -9.0], 3.0, [0.0, 0.0], positive=True)[1:] == (0.0, 0)
+
+
+def test_the_point_of_smallest_gap_is_returned() -> None:
+    # From the optimum nothing gets better; from a far start the last point is the best.
+    w, gap, _ = descend([3.0, 1.0], 1.0, [0.0, 1.0], goal=0.0, max_iter=3)
+    np.testing.assert_allclose(w, [1.0, 0.0], atol=1e-12)
+    assert gap <= 1e-12
