@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 from helpers import shapes
+from hypothesis import HealthCheck, settings
 
 # Before any test imports a public function: from here on each call checks the shapes it promises.
 shapes.install()
+
+# A busy machine is no fault of the code: how long the drawing of examples takes decides nothing.
+settings.register_profile("any machine", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 _ROOT = Path(__file__).resolve().parent.parent
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 import pytest
 from helpers.wrong_kinds import (
     ARRAY,
@@ -157,3 +160,22 @@ def test_wrong_arguments_are_one_line(name: str) -> None:
 @pytest.mark.parametrize("name", names_without_files(FUNCTIONS))
 def test_good_arguments_are_good(name: str) -> None:
     check_accepted(FUNCTIONS[name])
+
+
+ROWS = {"n_classes": None, "sample_weight": None, "block": 4096}
+
+
+@pytest.mark.parametrize(
+    ("function", "defaults"),
+    [
+        (ip.Gram.from_scores, ROWS),
+        (part_grams, {"n_parts": None} | ROWS),
+        (GramAccumulator.add, {"sample_weight": None}),
+        (one_hot, {"n_classes": None}),
+        (random_parts, {"seed": 0}),
+    ],
+)
+def test_what_is_taken_where_nothing_is_said(function: Any, defaults: dict[str, Any]) -> None:
+    """A default is a promise: another one changes every result that was made without the argument."""
+    parameters = inspect.signature(function).parameters.values()
+    assert {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty} == defaults

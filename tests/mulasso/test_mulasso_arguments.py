@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -104,3 +105,30 @@ def test_wrong_arguments_are_one_line(name: str) -> None:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_good_arguments_are_good(name: str) -> None:
     check_accepted(FUNCTIONS[name])
+
+
+SOLVE = {"positive": False, "tol": 1e-6, "max_iter": 20_000, "device": None, "n_jobs": None}
+HALVES = {"n_pairs": 50, "seed": 0, "progress": True} | SOLVE
+
+
+@pytest.mark.parametrize(
+    ("function", "defaults"),
+    [
+        (ip.MuLasso, {"mu": 10.0, "warm_start": False, "class_weight": None} | SOLVE),
+        (
+            ip.MuLassoCV,
+            {"mus": None, "cv": 5, "rule": "one_se", "per_class": False, "accuracy": True, "random_state": 0}
+            | {"class_weight": None, "most_channels": None}
+            | SOLVE,
+        ),
+        (ip.mulasso_path, SOLVE),
+        (ip.mulasso_breakpoints, {"classes": None, "positive": False, "tol": 1e-6}),
+        (ip.stability_selection, {"n_blocks": 16, "class_weight": None, "sample_weight": None} | HALVES),
+        (ip.Stability.from_grams, HALVES),
+        (ip.Stability.expected_false, {"threshold": 0.75}),
+    ],
+)
+def test_what_is_taken_where_nothing_is_said(function: Any, defaults: dict[str, Any]) -> None:
+    """A default is a promise: another one changes every result that was made without the argument."""
+    parameters = inspect.signature(function).parameters.values()
+    assert {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty} == defaults

@@ -10,6 +10,7 @@ from interpnet.pipelines.run.selection import how_chosen
 
 from interpnet.errors import InterpNetError
 from interpnet.mulasso import MuLassoCV, SelectionCurve
+from interpnet.mulasso._selection_curve import affordable, choose_by_accuracy
 
 MUS = np.array([1.0, 2.0, 4.0])
 
@@ -118,3 +119,60 @@ def test_when_an_end_of_the_radii_is_said(mus: list[float], errors: list[float],
         return
     with pytest.warns(UserWarning, match=message):
         model._read_off()
+
+
+# --- few channels -------------------------------------------------------------------------------------------
+
+
+def test_which_radii_name_few_channels() -> None:
+    channels = np.array([5.0, 3.0, 4.0, 4.5])
+    assert affordable(channels, None).tolist() == [True] * 4
+    assert affordable(channels, 4.0).tolist() == [True, True, True, False]  # the smallest always counts
+    assert affordable(channels, 2.0).tolist() == [True, False, False, False]
+    found = SelectionCurve(MUS, MUS, MUS, None, None, np.array([1.0, 2.0, 3.0]), 1.0, 1.0, 1.0, "best", 5, 2.0)
+    assert found.allowed.tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "place"), [([True, True, True], 1), ([True, False, True], 2), ([True, False, False], 0)]
+)
+def test_the_smallest_radius_that_is_accurate_enough(allowed: list[bool], place: int) -> None:
+    # Means 0.5, 0.75, 0.8; the best has a standard error of 0.1.
+    accuracy = np.array([[0.5, 0.75, 0.7], [0.5, 0.75, 0.9]])
+    assert choose_by_accuracy(accuracy, np.array(allowed)) == place
+
+
+def test_the_error_decides_among_radii_with_few_channels() -> None:
+    model = MuLassoCV(rule="best", most_channels=2.0)
+    model.mus_ = np.array([0.5, 1.0, 2.0, 4.0])
+    model.error_path_ = np.array([[[4.0], [2.0], [3.0], [1.0]], [[4.0], [2.0], [3.0], [1.0]]])
+    model.accuracy_path_ = None
+    model.n_channels_path_ = np.array([[[1], [2], [2], [9]]] * 2)
+    model._read_off()
+    assert (model.mu_, model.mu_best_, model.mu_one_se_, model.curve_.most) == (1.0, 1.0, 1.0, 2.0)
+    assert model.curve_.error_mean.tolist() == [4.0, 2.0, 3.0, 1.0]
+
+
+def test_the_accuracy_decides_where_it_is_asked_to() -> None:
+    model = MuLassoCV(rule="accuracy", most_channels=5.0)
+    model.mus_ = np.array([0.5, 1.0, 2.0, 4.0])
+    model.error_path_ = np.array([[[4.0], [2.0], [1.0], [3.0]], [[4.0], [2.0], [1.0], [3.0]]])
+    model.accuracy_path_ = np.array([[0.5, 0.8, 0.7, 0.9], [0.5, 0.8, 0.9, 0.9]])
+    model.n_channels_path_ = np.array([[[1], [2], [3], [9]]] * 2)
+    model._read_off()
+    assert (model.mu_, model.mu_best_, model.mu_one_se_) == (1.0, 2.0, 2.0)
+
+
+def test_below_the_smallest_radius_that_is_accurate_there_is_nothing_better() -> None:
+    by_error, by_accuracy = (
+        SelectionCurve(MUS, MUS, MUS, MUS, MUS, MUS, 1.0, 1.0, 1.0, rule, 5) for rule in ("one_se", "accuracy")
+    )
+    assert (by_error.ends, by_error.end) == ({1.0: "smallest", 4.0: "largest"}, "smallest")
+    assert (by_accuracy.ends, by_accuracy.end) == ({4.0: "largest"}, "")
+
+
+def test_a_curve_from_before_there_was_a_bound() -> None:
+    written = curve(1.0).to_json()
+    del written["most"]
+    assert SelectionCurve.from_json(written).most is None
+    assert SelectionCurve.from_json(written | {"most": 3.0}).most == 3.0

@@ -137,7 +137,7 @@ def _begin(b: Tensor, guess: Tensor, *, positive: bool) -> tuple[Tensor, Tensor]
     few = torch.full((len(b),), FEW, device=b.device)
     pull = pull_of(b, positive=positive)
     width = max(1, int(guess.ne(0).sum(1).max()))
-    columns = guess.ne(0).to(torch.int8).topk(width, dim=1).indices
+    columns = guess.ne(0).to(torch.int8).topk(width).indices
     sign = guess.gather(1, columns).to(b.dtype)
     empty = sign.eq(0).all(1)
     if not bool(empty.any()):
@@ -161,14 +161,14 @@ def _exchange(
     columns: Tensor, sign: Tensor, correlation: Tensor, pull: Tensor, bound: Tensor, room: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Let the ``room`` columns that pull hardest beyond ``bound`` join the active ones; used slots come first."""
-    top = pull.topk(min(int(room.max()), pull.shape[1]), dim=1)
+    top = pull.topk(min(int(room.max()), pull.shape[1]))
     joins = top.values > bound[:, None]
     joins &= torch.arange(joins.shape[1], device=joins.device) < room[:, None]
     columns = torch.cat([columns, top.indices], 1)
     sign = torch.cat([sign, correlation.gather(1, top.indices).sign().mul_(joins)], 1)
     used = sign.ne(0)
     width = max(1, int(used.sum(1).max()))
-    order = used.to(torch.int8).topk(width, dim=1).indices
+    order = used.to(torch.int8).topk(width).indices
     return _padded(columns.gather(1, order), sign.gather(1, order))
 
 
