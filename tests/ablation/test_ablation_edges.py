@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from interpnet.ablation import AblationResult, Condition, Passes, ablate, ablation_study
+from interpnet.ablation._changes import Outcome
 from interpnet.ablation._checkpoint import Measured
-from interpnet.ablation._result import as_result, finite_mean, interval
-from interpnet.ablation._study import _Plan
+from interpnet.ablation._plan import Plan
+from interpnet.ablation._reading import as_result
+from interpnet.ablation._result import finite_mean, interval
 from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import DataError, InterpNetError
 from interpnet.interpretation import Interpretation
@@ -86,11 +89,11 @@ def test_points_of_the_curve(relevant: int, steps: list[int] | None) -> None:
     coef = np.zeros((2, 10))
     coef[1, :relevant] = 1.0
     found = Interpretation(ChannelIndex((("1", 10),)), coef, ("a", "b"))
-    plan = _Plan(found, None, (), 1, 0, True, False)
+    plan = Plan(found, None, (), 1, 0, True, False)
     assert plan.steps == ([1, 2, 4, 8, 9] if steps is None else steps)
     assert plan.longest == relevant
     assert plan.weighted == ([1] if relevant else [])
-    assert _Plan(found, None, (), 1, 0, False, False).steps == []
+    assert Plan(found, None, (), 1, 0, False, False).steps == []
 
 
 class Place:
@@ -109,19 +112,19 @@ class Place:
 )
 def test_groups_of_layers(families: list[str], groups: dict[str, list[int]]) -> None:
     found = Interpretation(ChannelIndex((("x", 2), ("y", 1))), np.ones((2, 3)), ("a", "b"))
-    plan = _Plan(found, None, ("highest-activation", "random"), 4, 0, True, True)
+    plan = Plan(found, None, ("highest-activation", "random"), 4, 0, True, True)
     conditions = plan.conditions([Place(family) for family in families])  # type: ignore[misc]
     # Without a table there is no ranking by activation; only what is drawn is repeated.
-    kinds = [("relevant", 1), ("relevant-positive", 1), ("random", 4)]
+    kinds = [("relevant", 0), ("relevant-positive", 0), ("random", 4)]
     assert [(kind, layers, draws) for kind, layers, _, draws in conditions] == [
         (kind, layers, draws) for layers in groups for kind, draws in kinds
     ]
     for _, layers, mask, _ in conditions:
         assert mask.tolist() == groups[layers]
-    # One pass without a removal, two for each draw, four for each of 2 points of the curve, two for each single one.
-    per_group = 2 * (1 + 1 + 4)
+    # One pass with nothing removed; 1 + 3 turns of what is not drawn, 2 for each draw; 2 for each of 3 points, and
+    # for each of 3 single channels.
     assert plan.steps == [1, 2, 3]
-    assert plan.passes(conditions) == 1 + len(groups) * per_group + 3 * (1 + 3) + 1 + 2 * 3
+    assert plan.passes(conditions, 3) == 1 + len(groups) * (4 + 4 + 8) + 6 + 6
     with pytest.raises(InterpNetError, match="'highest-activation' needs table="):
         plan.columns("highest-activation", 0, np.ones(3, dtype=bool), np.random.default_rng(0))
 
@@ -150,12 +153,12 @@ def test_odd_options_are_refused_before_the_loader_is_read(options: dict[str, An
 
 def test_defaults_of_a_study() -> None:
     result = ablation_study(network(), [(X, Y)], FOUND, progress=False)
-    assert (result.repeats, result.seed, result.fill) == (10, 0, "zero")
+    assert (result.repeats, result.seed, result.fill) == (2, 0, "zero")
     assert {c.name: len(c.own) for c in result.conditions} == {
         "relevant": 1,
         "relevant-positive": 1,
-        "random": 10,
-        "random-per-layer": 10,
+        "random": 2,
+        "random-per-layer": 2,
     }
     assert result.curve is not None
     assert sorted(result.single) == [0, 1]
@@ -170,43 +173,78 @@ def test_outputs_and_classes_must_be_as_many() -> None:
     assert run.foreign.tolist() == [1, 0, 1, 0]
 
 
-def checkpoint(path: Path, value: Any, **changes: Any) -> None:
-    """Write a checkpoint of one pass, ``own`` of nothing, with a seal that fits."""
-    Measured(path, "key").get("own", None, lambda: np.array([0.25, 0.75]))
+def outcome(*right: bool) -> Outcome:
+    return Outcome(np.array(right), np.arange(len(right), dtype=np.float32) - 1.5)
+
+
+def encoded(*numbers: float, kind: str = "<f4") -> str:
+    return base64.b64encode(np.array(numbers, dtype=kind).tobytes()).decode()
+
+
+def checkpoint(path: Path, entry: Any = None, **changes: Any) -> None:
+    """Write a checkpoint of one pass over three images, changed as asked for, with a seal that fits."""
+    path.unlink(missing_ok=True)
+    Measured(path, "key").get("own", None, lambda: outcome(True, False, True))
     state = json.loads(path.read_text())
-    (name,) = state["recalls"]
-    state["recalls"] = {name: value}
+    (name,) = state["passes"]
+    if entry is not None:
+        state["passes"][name] |= entry
     path.write_text(json.dumps(seal({k: v for k, v in (state | changes).items() if k != "checksum"})))
 
 
+def known(path: Path) -> bool:
+    """Whether the pass is taken from the checkpoint, as it was."""
+    asked: list[int] = []
+
+    def measure() -> Outcome:
+        asked.append(1)
+        return outcome(False, False, False)
+
+    found = Measured(path, "key").get("own", None, measure)
+    if not asked:
+        assert found.right.tolist() == [True, False, True]
+        assert found.log_odds.tolist() == [-1.5, -0.5, 0.5]
+        assert found.log_odds.dtype == np.float32
+    return not asked
+
+
 @pytest.mark.parametrize(
-    ("value", "kept"),
+    ("entry", "changes"),
     [
-        ([0.0, 1.0], True),
-        ([None, 0.5], True),
-        ([1, 0], True),
-        ([0.5, 1.0000001], False),
-        ([-0.1, 1.0], False),
-        ([True, 0.5], False),
-        (["0.5", 0.5], False),
-        ({"0": 0.5}, False),
+        ({"log_odds": encoded(1.0, 2.0)}, {}),
+        ({"log_odds": encoded(1.0, 2.0, 3.0, 4.0)}, {}),
+        ({"log_odds": encoded(1.0, 2.0, np.nan)}, {}),
+        ({"log_odds": encoded(np.inf, 2.0, 3.0)}, {}),
+        ({"log_odds": "no base64!"}, {}),
+        ({"log_odds": 5}, {}),
+        ({"right": encoded(1, 2, kind="u1")}, {}),
+        ({"right": ""}, {}),
+        ({"right": None}, {}),
+        (None, {"images": 2}),
+        (None, {"images": 3.0}),
+        (None, {"images": None}),
+        (None, {"passes": []}),
+        (None, {"passes": {"a": 1}}),
+        (None, {"format": "interpnet-ablation-checkpoint-1"}),
+        (None, {"key": "another"}),
     ],
 )
-def test_recalls_of_a_checkpoint_are_believed_only_where_they_can_be(value: Any, kept: bool, tmp_path: Path) -> None:
+def test_passes_of_a_checkpoint_are_believed_only_where_they_can_be(entry: Any, changes: Any, tmp_path: Path) -> None:
     path = tmp_path / "m.json"
-    checkpoint(path, value)
-    found = Measured(path, "key").get("own", None, lambda: np.array([0.125, 0.125]))
-    expected = [np.nan if v is None else v for v in value] if kept else [0.125, 0.125]
-    np.testing.assert_array_equal(found, expected)
+    checkpoint(path)
+    assert known(path)
+    checkpoint(path, entry, **changes)
+    assert not known(path)
 
 
 def test_a_checkpoint_changed_by_hand_is_measured_again(tmp_path: Path) -> None:
     path = tmp_path / "m.json"
-    checkpoint(path, [0.5, 0.5])
-    path.write_text(path.read_text().replace("0.5", "0.6"))
-    assert Measured(path, "key").get("own", None, lambda: np.array([0.125])).tolist() == [0.125]
-    checkpoint(path, [0.5, 0.5], format="interpnet-ablation-checkpoint-0")
-    assert Measured(path, "key").get("own", None, lambda: np.array([0.125])).tolist() == [0.125]
+    checkpoint(path)
+    whole = path.read_text()
+    changed = whole.replace(encoded(-1.5, -0.5, 0.5), encoded(-1.5, -0.5, 0.75))
+    assert changed != whole
+    path.write_text(changed)
+    assert not known(path)
 
 
 @pytest.mark.parametrize(
