@@ -18,6 +18,7 @@ from interpnet.mulasso._solver._batched_systems import (
     refined_solve,
     rows_product,
 )
+from interpnet.mulasso._solver._block_pivoting_wide import _join
 from interpnet.mulasso._solver._simplex_exchange import _exchange, shortest
 
 
@@ -256,3 +257,33 @@ def test_the_point_of_smallest_gap_is_returned() -> None:
     w, gap, _ = descend([3.0, 1.0], 1.0, [0.0, 1.0], goal=0.0, max_iter=3)
     np.testing.assert_allclose(w, [1.0, 0.0], atol=1e-12)
     assert gap <= 1e-12
+
+
+def test_the_multiplier_so_far_is_taken_out_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    # At (2.5, -1.5) on the sphere of 4 the gradient is (-0.5, 0.5): the multiplier is 0.5, and nothing is left to do.
+    levels: list[float] = []
+    real = _active_set_descent._direction
+
+    def watched(block: Any, gradient: Any, sign: Any, room: float, level: float) -> tuple[np.ndarray, bool]:
+        levels.append(level)
+        return real(block, gradient, sign, room, level)
+
+    monkeypatch.setattr(_active_set_descent, "_direction", watched)
+    w = np.array([2.5, -1.5])
+    _descend(np.eye(2), np.array([3.0, -2.0]), 4.0, w, np.arange(2), np.array([1.0, -1.0]))
+    assert levels == [pytest.approx(0.5)] * 4
+    np.testing.assert_allclose(w, [2.5, -1.5], rtol=1e-12)
+    # Beyond the optimum inside the ball there is none.
+    levels.clear()
+    _descend(np.eye(2), np.array([3.0, -2.0]), 9.0, np.array([3.5, -2.5]), np.arange(2), np.array([1.0, -1.0]))
+    assert levels[0] == 0.0
+
+
+def test_of_equals_the_first_join() -> None:
+    # Three hundred columns, every third twice as strong: sorting must not shuffle them.
+    strength = np.where(np.arange(300) % 3 == 0, 2.0, 1.0)
+    first = np.flatnonzero(strength == 2).tolist() + np.flatnonzero(strength == 1).tolist()
+    active, _ = _join(np.zeros(0, dtype=np.int64), np.zeros(0), strength, strength, 0.0, 300)
+    assert active.tolist() == first
+    w = np.concatenate([np.ones(80), np.zeros(300)])
+    assert (_violators(w, np.concatenate([np.zeros(80), strength]), 0.0, several=True) - 80).tolist() == first[:10]
