@@ -36,7 +36,9 @@ from .mulasso import mulasso_breakpoints as mulasso_breakpoints
 from .mulasso import mulasso_path as mulasso_path
 from .mulasso import stability_selection as stability_selection
 from .reliance import Contributions as Contributions
+from .reliance import Reliance as Reliance
 from .reliance import collect_contributions as collect_contributions
+from .reliance import measure_reliance as measure_reliance
 from .scores import ScoreTable as ScoreTable
 from .scores import collect_scores as collect_scores
 

@@ -15,7 +15,7 @@ from interpnet.errors import InterpNetError
 from interpnet.gram import Gram
 from interpnet.interpretation._result import IDENTIFICATIONS, Interpretation
 from interpnet.mulasso import MuLasso
-from interpnet.reliance import Contributions
+from interpnet.reliance import Contributions, Reliance, clear_order
 from interpnet.scores import ScoreTable
 from interpnet.support.checks import (
     check_kinds,
@@ -30,7 +30,7 @@ from interpnet.support.checks import (
 
 
 def interpret(
-    source: ScoreTable | Gram | Contributions,
+    source: ScoreTable | Gram | Contributions | Reliance,
     *,
     by: str | None = None,
     classes: Sequence[str] | None = None,
@@ -46,9 +46,9 @@ def interpret(
 
     Parameters
     ----------
-    source : ScoreTable, Gram or Contributions
+    source : ScoreTable, Gram, Contributions or Reliance
         Scores with their labels, or the Gram matrices of them (then ``channels`` says what the columns are), for the
-        mu-lasso; contributions for reliance.
+        mu-lasso; contributions, or what :func:`interpnet.measure_reliance` made of them, for reliance.
     by : {"mu-lasso", "reliance"}, optional
         What the source is for, by default.
     classes : sequence of str, optional
@@ -58,7 +58,8 @@ def interpret(
     price, most
         By reliance, a class's channels are those whose specific contribution at this price
         (:meth:`interpnet.reliance.Contributions.specific`) is above 0 and at least twice its standard error, at most
-        ``most`` of them, the largest first. A class of fewer than two images has none.
+        ``most`` of them, the largest first. A class of fewer than two images has none. A measured reliance has its own
+        price and sets.
     info : mapping, optional
         What to note beside the weights.
 
@@ -76,9 +77,11 @@ def interpret(
     optional(one_of, by, "by", IDENTIFICATIONS)
     number(price, "price", least=0.0)
     whole_number(most, "most", least=1)
-    if isinstance(source, Contributions):
+    if isinstance(source, Contributions | Reliance):
         if by == "mu-lasso":
             raise InterpNetError("source holds contributions; the mu-lasso needs a ScoreTable or Gram")
+        if isinstance(source, Reliance):
+            return _by_measured_reliance(source, classes, info)
         return _by_reliance(source, classes, price, most, info)
     if by == "reliance":
         raise InterpNetError(
@@ -106,14 +109,36 @@ def _by_reliance(
     """Name each class's channels of clear specific contribution."""
     values = source.specific(price)
     stderr = source.specific_stderr(price)
-    # Where one of them is NaN nothing is named.
-    clear = (values > 0) & (values >= 2 * stderr)
     coef = np.zeros(values.shape)
-    for j, row in enumerate(clear):
-        columns = np.flatnonzero(row)
-        # A stable order, so that the same channels are named on every machine.
-        first = columns[np.argsort(-values[j, columns], kind="stable")[:most]]
-        coef[j, first] = values[j, first]
+    for j, row in enumerate(values):
+        columns = clear_order(row, stderr[j], most)
+        coef[j, columns] = row[columns]
     names = source.classes if classes is None else distinct_names(classes, "classes")
     notes = {"fill": source.fill, "outputs": source.info.get("outputs")} | dict(info or {})
     return Interpretation(source.channels, coef, names, info=notes, by="reliance", price=float(price), stderr=stderr)
+
+
+def _by_measured_reliance(
+    source: Reliance, classes: Sequence[str] | None, info: Mapping[str, Any] | None
+) -> Interpretation:
+    """Name each class's measured set, with what removing it took."""
+    found = source.contributions
+    values = source.values
+    coef = np.zeros(values.shape)
+    for j in range(len(found.classes)):
+        columns = source.columns(j)
+        coef[j, columns] = values[j, columns]
+    names = found.classes if classes is None else distinct_names(classes, "classes")
+    notes = {
+        "fill": source.fill,
+        "outputs": found.info.get("outputs"),
+        "others": "mean",
+        "share": source.share,
+        "ends": list(source.ends),
+        # Without NaN, which JSON has not.
+        "log_odds": [value if np.isfinite(value) else None for value in source.intact.tolist()],
+        "log_odds_left": [value if np.isfinite(value) else None for value in source.left.tolist()],
+    }
+    notes |= dict(info or {})
+    price = float(source.price)
+    return Interpretation(found.channels, coef, names, info=notes, by="reliance", price=price, stderr=source.stderr)

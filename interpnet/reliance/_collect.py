@@ -28,6 +28,7 @@ def collect_contributions(
     targets: str = "labels",
     classes: Sequence[str] | None = None,
     removed: Sequence[Sequence[int]] | None = None,
+    thinned: Sequence[float] = (),
     device: str | torch.device | None = None,
     output: Output | None = None,
     memory_format: str = "auto",
@@ -60,6 +61,11 @@ def collect_contributions(
         Names of the model's outputs; numbers without it.
     removed : list of C lists of columns, optional
         Channels that are overwritten with the reference in the images of each class. Their contribution is 0.
+    thinned : sequence of float
+        Shares of the channels, from 0 to 0.9. The contributions are averaged over one pass for each share, in which
+        that share of all channels, others for every image, is overwritten with the reference; a pass counts the
+        channels that are left, divided by the share that is left. It finds what the network falls back on when a
+        channel is gone, at the cost of a pass for every share. ``log_odds`` is then the mean over these passes.
 
     Raises
     ------
@@ -75,11 +81,17 @@ def collect_contributions(
     >>> collect_contributions(net, batches, classes=["cat", "dog"], progress=False).mean.shape
     (2, 4)
     """
-    check_kinds(collect_contributions, locals(), but=["fill"])
+    check_kinds(collect_contributions, locals(), but=["fill", "thinned"])
     true_or_false(progress, "progress")
     total = optional(whole_number, total, "total", least=0)
     sums = ContributionSums(
-        fill=fill, images=images, outputs=outputs, targets=targets, classes=classes, removed=removed
+        fill=fill,
+        images=images,
+        outputs=outputs,
+        targets=targets,
+        classes=classes,
+        removed=removed,
+        thinned=thinned,
     )
     model = unwrap(model)
     where = resolve_device(device, model)

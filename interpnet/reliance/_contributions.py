@@ -138,28 +138,45 @@ class Contributions:
         """Return the number of a class given by number or name; an unknown one is an error with close matches."""
         return class_number(cls, self.classes)
 
-    def specific(self, price: float = 1.0) -> Float64:
+    def specific(self, price: float = 1.0, *, others: str = "largest") -> Float64:
         """Return each class's specific contributions (C, m); NaN for a class without images.
 
-        ``S[j] = mean[j] - price * max(0, max over the other classes k with images of mean[k])``: what removing the
-        channel costs the class, less ``price`` times what it costs the class that it costs most of the others.
+        ``S[j] = mean[j] - price * cost[j]``: what removing the channel costs the class, less ``price`` times what it
+        costs the other classes k with images. ``others="largest"``: ``cost = max(0, max of mean[k])``, the class that
+        it costs most. ``others="mean"``: the mean of ``max(0, mean[k])``.
         """
         means = self._means()
-        value, _ = self._strongest_other(means)
-        return self._spread(means - _price(price) * np.maximum(value, 0.0))
+        cost, _ = self._cost(means, others)
+        return self._spread(means - _price(price) * cost)
 
-    def specific_stderr(self, price: float = 1.0) -> Float64:
-        """Return the standard error of :meth:`specific` (C, m), the other class taken as known.
+    def specific_stderr(self, price: float = 1.0, *, others: str = "largest") -> Float64:
+        """Return the standard error of :meth:`specific` (C, m), the other classes that count taken as known.
 
-        NaN for a class of fewer than two images, and where the other class has fewer than two.
+        NaN for a class of fewer than two images, and where another class that counts has fewer than two.
         """
         price = _price(price)
+        _, errors = self._cost(self._means(), others)
+        return self._spread(np.hypot(self._errors(), price * errors))
+
+    def _cost(self, means: Float64, others: str) -> tuple[Float64, Float64]:
+        """Return what each channel costs the classes other than each (c, m), and its standard error."""
+        one_of(others, "others", ("largest", "mean"))
+        nothing = np.zeros(means.shape)
+        if len(means) < 2:
+            return nothing, nothing
         errors = self._errors()
-        value, other = self._strongest_other(self._means())
-        if len(errors) > 1:
-            others = np.where(value > 0, np.take_along_axis(errors, other, 0), 0.0)
-            errors = np.hypot(errors, price * others)
-        return self._spread(errors)
+        if others == "largest":
+            value, other = self._strongest_other(means)
+            return np.maximum(value, 0.0), np.where(value > 0, np.take_along_axis(errors, other, 0), 0.0)
+        costs = np.maximum(means, 0.0)
+        squares = np.where(means > 0, errors**2, 0.0)
+        unknown = np.isnan(squares)
+        squares[unknown] = 0.0
+        # Rounding may leave a little below zero where a class alone counts.
+        spread = np.maximum(squares.sum(0) - squares, 0.0)
+        spread[unknown.sum(0) - unknown > 0] = np.nan
+        n = len(means) - 1
+        return (costs.sum(0) - costs) / n, np.sqrt(spread) / n
 
     def ranking(self, cls: int | str, price: float = 1.0) -> list[tuple[Channel, float]]:
         """Return all channels with their specific contribution to a class, the largest first.

@@ -11,7 +11,16 @@ import numpy as np
 from interpnet.engine import OUTPUTS, ChannelIndex, Trace
 from interpnet.errors import InterpNetError
 from interpnet.reliance._contributions import MOMENTS, Contributions
-from interpnet.support.checks import distinct_names, listed, one_of, optional, real_array, whole_number, whole_numbers
+from interpnet.support.checks import (
+    distinct_names,
+    listed,
+    number,
+    one_of,
+    optional,
+    real_array,
+    whole_number,
+    whole_numbers,
+)
 from interpnet.support.types import Float64, Int64
 
 TARGETS = ("labels", "predictions")
@@ -29,6 +38,12 @@ class Options:
     targets: str
     classes: tuple[str, ...] | None
     removed: list[Any] | None
+    thinned: tuple[float, ...]
+
+    @property
+    def removes(self) -> bool:
+        """Whether channels are overwritten while the contributions are taken."""
+        return self.removed is not None or bool(self.thinned)
 
     @classmethod
     def checked(
@@ -39,6 +54,7 @@ class Options:
         targets: str,
         classes: Sequence[str] | None,
         removed: Sequence[Sequence[int]] | None,
+        thinned: Sequence[float] = (),
     ) -> Options:
         """Return the options, or raise :class:`InterpNetError` for the first that cannot be."""
         optional(whole_number, images, "images", least=1)
@@ -46,6 +62,7 @@ class Options:
         one_of(targets, "targets", TARGETS)
         names = optional(distinct_names, classes, "classes")
         lists = optional(listed, removed, "removed")
+        shares = tuple(number(share, "a share in thinned", least=0.0, most=0.9) for share in listed(thinned, "thinned"))
         level = None
         if isinstance(fill, str):
             one_of(fill, "fill", ("zero", "mean"))
@@ -54,12 +71,12 @@ class Options:
             fill = "given"
             if not np.isfinite(level).all():
                 raise InterpNetError("fill holds NaN or infinity; every reference must be finite")
-        if lists is not None and fill == "mean":
+        if (lists is not None or shares) and fill == "mean":
             raise InterpNetError(
                 "fill='mean' is known only when the pass ends, and removed channels are overwritten with it; pass "
                 "fill=contributions.reference of an earlier pass"
             )
-        return cls(fill, level, images, outputs, targets, names, lists)
+        return cls(fill, level, images, outputs, targets, names, lists, shares)
 
     def empty(self, channels: ChannelIndex, trace: Trace) -> Contributions:
         """Return the contributions of no image to the outputs of a network."""
@@ -83,6 +100,8 @@ class Options:
         lists = self.lists(C, m)
         if any(map(len, lists)):
             info["removed"] = [columns.tolist() for columns in lists]
+        if self.thinned:
+            info["thinned"] = list(self.thinned)
         moments = np.zeros((MOMENTS[self.fill], 0, m))
         none = np.zeros(C, dtype=np.int64)
         return Contributions(channels, names, none, np.zeros(C), moments, level, self.fill, info=info)

@@ -26,7 +26,7 @@ from interpnet.reliance._options import Fill, Options
 from interpnet.reliance._pairs import labelled, rounds, said
 from interpnet.reliance._probe import probe
 from interpnet.reliance._reader import ContributionReader
-from interpnet.reliance._totals import Batch, Part, Totals
+from interpnet.reliance._totals import Batch, Part, Sent, Totals
 from interpnet.support.checks import check_kinds, instance_of, optional
 from interpnet.support.types import Int64
 
@@ -38,7 +38,7 @@ class ContributionSums:
 
     Parameters
     ----------
-    fill, images, outputs, targets, classes, removed
+    fill, images, outputs, targets, classes, removed, thinned
         See :func:`collect_contributions`.
     start : Contributions, optional
         Those of the first images, collected in the same way, to go on from.
@@ -63,10 +63,11 @@ class ContributionSums:
         targets: str = "labels",
         classes: Sequence[str] | None = None,
         removed: Sequence[Sequence[int]] | None = None,
+        thinned: Sequence[float] = (),
         start: Contributions | None = None,
     ) -> None:
-        check_kinds(ContributionSums.__init__, locals(), but=["fill", "removed", "classes"])
-        self._how = Options.checked(fill, images, outputs, targets, classes, removed)
+        check_kinds(ContributionSums.__init__, locals(), but=["fill", "removed", "thinned", "classes"])
+        self._how = Options.checked(fill, images, outputs, targets, classes, removed, thinned)
         self._start = optional(instance_of, start, "start", Contributions)
 
     def open(self, model: nn.Module, trace: Trace, sites: Sequence[Site], first: Tensor, output: Output | None) -> None:
@@ -83,7 +84,7 @@ class ContributionSums:
         self._lists = self._how.lists(trace.n_outputs, len(self._reader.channels))
         self._removal = Removal(self._reader.sites, torch.from_numpy(known.reference))
         probe(model, self._reader, first, output, self._how.outputs)
-        self._totals = Totals(known, self._lists)
+        self._totals = Totals(known)
         # With those on their way.
         self._taken = known.counts.copy()
         self._end = known.images
@@ -107,8 +108,10 @@ class ContributionSums:
         ``labels`` are class numbers (n,) or targets (n, C) of the images after the first ``known``; an image belongs to
         the classes with a target above 0.5.
         """
-        if self._how.removed is not None:
-            raise InterpNetError("removed: scores are those of the whole network; collect_contributions() removes")
+        if self._how.removes:
+            raise InterpNetError(
+                "removed or thinned: scores are those of the whole network; collect_contributions() removes"
+            )
         pairs = None
         if self._how.targets == "labels":
             pairs = self._wanted(labelled(labels, known))
@@ -131,7 +134,7 @@ class ContributionSums:
         pairs = None
         if labels is not None:
             pairs = self._wanted(labelled(labels))
-        if self._how.removed is not None:
+        if self._how.removes:
             self._run_without(images, pairs, positions, put)
         elif pairs is not None and self._how.fill != "mean":
             # The other images need not run.
@@ -162,25 +165,38 @@ class ContributionSums:
             logits = self._pass(images, put, known)
             if pairs is None:
                 pairs = self._wanted(said(logits, self._how.outputs, known))
-            self._send_back(logits, pairs, positions)
+            for part, sent in zip(rounds(pairs), self._send_back(logits, pairs), strict=True):
+                self._parts.append(Part(positions[part[:, 0]], part[:, 1], [sent]))
         return logits.detach()
 
     def _run_without(self, images: Tensor, pairs: Int64 | None, positions: Int64, put: Put) -> None:
-        """Run a batch with each image's class's channels removed: once for every class that an image has."""
+        """Run a batch with each image's class's channels removed: once for every class that an image has.
+
+        With ``thinned``, once for each share as well.
+        """
         if pairs is None:
             with torch.no_grad():
                 pairs = self._wanted(said(self._forward(images, put), self._how.outputs))
         for part in rounds(pairs):
-            lists = [np.zeros(0, dtype=np.int64)] * len(part)
-            for i, (_, cls) in enumerate(part):
-                lists[i] = self._lists[cls]
-            self._removal.set(lists)
             rows = part[:, 0]
             own = np.stack([np.arange(len(part)), part[:, 1]], 1)
-            with torch.inference_mode(False), torch.enable_grad():
-                with instrument(self._model, Instrument(edits=self._removal.edits)):
-                    logits = self._pass(images[torch.from_numpy(rows)], put)
-                self._send_back(logits, own, positions[rows])
+            passes = []
+            for nth, share in enumerate(self._how.thinned or [0.0]):
+                lists = [self._overwritten(positions[row], cls, nth, share) for row, cls in part]
+                self._removal.set(lists)
+                with torch.inference_mode(False), torch.enable_grad():
+                    with instrument(self._model, Instrument(edits=self._removal.edits)):
+                        logits = self._pass(images[torch.from_numpy(rows)], put)
+                    sent = self._send_back(logits, own)[0]
+                passes.append(sent._replace(lists=lists, kept=1.0 - share))
+            self._parts.append(Part(positions[rows], part[:, 1], passes))
+
+    def _overwritten(self, position: int, cls: int, nth: int, share: float) -> Int64:
+        """Return the columns that an image loses: those of its class, and a share of all at random."""
+        m = len(self._reader.channels)
+        # Of the image's own, so that neither the batches nor the shards matter.
+        drawn = np.random.default_rng([position, nth]).permutation(m)[: round(share * m)]
+        return np.union1d(self._lists[cls], drawn)
 
     def _pass(self, images: Tensor, put: Put, known: int = 0) -> Tensor:
         """Run a batch with gradients recorded from the sites on."""
@@ -218,8 +234,9 @@ class ContributionSums:
             self._taken[cls] += wanted[i]
         return pairs[wanted]
 
-    def _send_back(self, logits: Tensor, pairs: Int64, positions: Int64) -> None:
-        """Run a backward pass for every round of classes."""
+    def _send_back(self, logits: Tensor, pairs: Int64) -> list[Sent]:
+        """Run a backward pass for every round of classes, and return what they gave."""
+        found = []
         parts = rounds(pairs)
         for i, part in enumerate(parts):
             rows = torch.from_numpy(part[:, 0])
@@ -230,16 +247,9 @@ class ContributionSums:
             gradient = None
             if products.gradient is not None:
                 gradient = products.gradient[here]
-            self._parts.append(
-                Part(
-                    indices=positions[part[:, 0]],
-                    classes=part[:, 1],
-                    predictions=predicted(chosen.detach()),
-                    margins=margins.detach(),
-                    activation=products.activation[here],
-                    gradient=gradient,
-                )
-            )
+            said_here = predicted(chosen.detach())
+            found.append(Sent(said_here, margins.detach(), products.activation[here], gradient))
+        return found
 
     def so_far(self) -> Contributions:
         """Return the contributions of the images that were committed."""

@@ -15,15 +15,23 @@ from interpnet.reliance._reader import as_rows
 from interpnet.support.types import Float64, Int64
 
 
-class Part(NamedTuple):
+class Sent(NamedTuple):
     """What one backward pass gave for n images; on a GPU it may still be being computed."""
 
-    indices: Int64  # (n,): the images' positions in the data set
-    classes: Int64  # (n,)
     predictions: Tensor  # (n,)
     margins: Tensor  # (n,): log-odds
     activation: Tensor  # (n, m): see Products; so is the gradient
     gradient: Tensor | None
+    lists: Sequence[Int64] = ()  # (n): the columns that were overwritten in each image; nothing where it is empty
+    kept: float = 1.0  # the share of the channels that were not overwritten at random
+
+
+class Part(NamedTuple):
+    """What the backward passes of some images gave, one or several that are averaged."""
+
+    indices: Int64  # (n,): the images' positions in the data set
+    classes: Int64  # (n,)
+    passes: Sequence[Sent]
 
 
 class Batch(NamedTuple):
@@ -37,14 +45,10 @@ class Batch(NamedTuple):
 
 
 class Totals:
-    """The sums over the images so far, from those of ``known`` on.
+    """The sums over the images so far, from those of ``known`` on."""
 
-    ``lists`` (C) are the columns that are overwritten in the images of each class.
-    """
-
-    def __init__(self, known: Contributions, lists: Sequence[Int64]) -> None:
+    def __init__(self, known: Contributions) -> None:
         self._known = known
-        self._lists = lists
         self.counts = known.counts.copy()
         self.images = known.images
         self._margins = known.margins.copy()
@@ -64,30 +68,37 @@ class Totals:
         self.images += batch.images
 
     def _add_part(self, part: Part, number: int) -> None:
-        when = ""
-        if any(map(len, self._lists)):
-            when = " with channels removed"
-        check_predicted(part.predictions.cpu(), part.indices, batch=number, when=when)
-        P = as_rows(part.activation)
-        G = np.zeros_like(P)
-        if part.gradient is not None:
-            G = as_rows(part.gradient)
-        self._check_finite(P + G, part.indices)
-        if self._known.fill == "given":
-            P = P - self._level * G
-        # Rounding must not make something of channels that hold their reference.
-        for row, cls in enumerate(part.classes):
-            P[row, self._lists[cls]] = 0.0
+        found = [self._taken_in(sent, part.indices, number) for sent in part.passes]
+        P = np.mean([products for products, _ in found], 0)
         moments = [P, P * P]
         if self._known.fill == "mean":
+            G = np.mean([gradients for _, gradients in found], 0)
             moments += [G, P * G, G * G]
-        margins = as_rows(part.margins)
+        margins = np.mean([as_rows(sent.margins) for sent in part.passes], 0)
         for cls in np.unique(part.classes):
             mine = part.classes == cls
             sums = np.stack([moment[mine].sum(0) for moment in moments])
             self._rows[int(cls)] = self._rows.get(int(cls), 0.0) + sums
             self.counts[cls] += mine.sum()
             self._margins[cls] += margins[mine].sum()
+
+    def _taken_in(self, sent: Sent, indices: Int64, number: int) -> tuple[Float64, Float64]:
+        """Return contributions and gradients (n, m) of one pass, or raise where they are not finite."""
+        when = ""
+        if any(map(len, sent.lists)):
+            when = " with channels removed"
+        check_predicted(sent.predictions.cpu(), indices, batch=number, when=when)
+        P = as_rows(sent.activation)
+        G = np.zeros_like(P)
+        if sent.gradient is not None:
+            G = as_rows(sent.gradient)
+        self._check_finite(P + G, indices)
+        if self._known.fill == "given":
+            P = P - self._level * G
+        # Rounding must not make something of channels that hold their reference.
+        for row, columns in enumerate(sent.lists):
+            P[row, columns] = 0.0
+        return P / sent.kept, G
 
     def _check_finite(self, values: Float64, indices: Int64) -> None:
         bad = ~np.isfinite(values)

@@ -3,6 +3,7 @@ from ._batches import batches_from as batches_from
 from ._batches import checked_labels as checked_labels
 from ._batches import image_count as image_count
 from ._batches import peek as peek
+from ._batches import refuse_iterators as refuse_iterators
 from ._batches import unpack as unpack
 from ._collect import add_rows as add_rows
 from ._collect import collect_scores as collect_scores

@@ -34,6 +34,7 @@ TABLE = ip.collect_scores(NET, BATCHES, progress=False)
 FOUND = ip.interpret(TABLE, mu=2.0, classes=["a", "b", "c"])
 STUDY = ip.ablation_study(NET, BATCHES, FOUND, repeats=1, curve=False, single=False, progress=False)
 GRAM = TABLE.gram()
+CONTRIBUTIONS = ip.collect_contributions(NET, BATCHES, progress=False)
 CHANNEL = ip.Channel("1", 0)
 DATA = [(x, int(y)) for x, y in zip(X, Y, strict=True)]
 DIGITS = ip.load_dataset("digits")

@@ -148,7 +148,7 @@ def test_a_start_that_was_collected_otherwise_is_refused():
 
 def test_removal_and_scores_do_not_go_together():
     sums = ContributionSums(removed=[[0], [], []])
-    with pytest.raises(InterpNetError, match="removed: scores are those of the whole network"):
+    with pytest.raises(InterpNetError, match="scores are those of the whole network"):
         collect_scores(network(), batches(), contributions=sums, progress=False)
 
 

@@ -1,0 +1,64 @@
+"""The images that reliance is measured on: so many of each class, one class number for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interpnet.errors import DataError
+from interpnet.reliance._pairs import labelled
+from interpnet.scores import Loader, batches_from, checked_labels, refuse_iterators, unpack
+
+
+class ChosenImages:
+    """The first ``images`` of every class in ``loader``, as batches (images, class numbers) that begin again each time.
+
+    An image that has several classes comes once for each. ``say`` gives the targets where the labels are not asked for.
+    """
+
+    def __init__(
+        self,
+        loader: Loader,
+        n_classes: int,
+        images: int | None,
+        say: Callable[[Tensor], Tensor] | None,
+        *,
+        inputs: str | None,
+        labels: str | None,
+    ) -> None:
+        refuse_iterators(loader, "measure_reliance")
+        self._loader = loader
+        self._n_classes = n_classes
+        self._images = images
+        self._say = say
+        self._keys = {"inputs": inputs, "labels": labels}
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        taken = np.zeros(self._n_classes, dtype=np.int64)
+        start = 0
+        for raw in batches_from(self._loader):
+            batch = unpack(raw, **self._keys)
+            n = len(batch.images)
+            indices = torch.arange(start, start + n)
+            start += n
+            pairs = labelled(self._targets(batch.images, batch.labels, indices))
+            kept = []
+            for i, (_, cls) in enumerate(pairs):
+                if self._images is None or taken[cls] < self._images:
+                    kept.append(i)
+                    taken[cls] += 1
+            if kept:
+                rows = torch.from_numpy(pairs[kept])
+                yield batch.images[rows[:, 0]], rows[:, 1]
+
+    def _targets(self, images: Tensor, labels: Tensor | None, indices: Tensor) -> Tensor:
+        if self._say is not None:
+            return self._say(images)
+        if labels is None:
+            raise DataError(
+                "the loader yields no labels; expected (images, labels) batches, or contributions of predictions"
+            )
+        return checked_labels(labels, len(images), self._n_classes, indices)

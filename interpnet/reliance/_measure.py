@@ -1,0 +1,289 @@
+"""Reliance, measured: which channels a class rests on, in which order, and how many of them take half its log-odds.
+
+docs/method.md, section 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from interpnet.engine import (
+    Instrument,
+    Output,
+    Removal,
+    Trace,
+    check_predicted,
+    evaluating,
+    find_sites,
+    forward_logits,
+    instrument,
+    log_odds,
+    placed,
+    predicted,
+    resolve_device,
+    unwrap,
+)
+from interpnet.errors import InterpNetError
+from interpnet.reliance._chosen import ChosenImages
+from interpnet.reliance._collect import collect_contributions
+from interpnet.reliance._contributions import Contributions
+from interpnet.reliance._relied import Reliance, clear_order
+from interpnet.scores import Loader, RepeatedLoader, sites_of
+from interpnet.support.checks import check_kinds, instance_of, number, optional, true_or_false, whole_number
+from interpnet.support.progress import progress_bar
+from interpnet.support.types import Float64, Int64
+
+#: The shares of channels that are gone while contributions are averaged, and what the others' mean cost counts: chosen
+#: on the development networks of experiments/rankings.
+THINNED = (0.0, 0.05, 0.1, 0.2, 0.3)
+PRICE = 4.0
+_KEEP_BYTES = 1 << 30
+_NONE: Int64 = np.zeros(0, dtype=np.int64)
+
+
+def measure_reliance(
+    model: nn.Module,
+    loader: Loader,
+    contributions: Contributions,
+    *,
+    price: float = PRICE,
+    share: float = 0.5,
+    most: int = 64,
+    images: int | None = 100,
+    thinned: Sequence[float] = THINNED,
+    device: str | torch.device | None = None,
+    output: Output | None = None,
+    memory_format: str = "auto",
+    progress: bool = True,
+    inputs: str | None = None,
+    labels: str | None = None,
+) -> Reliance:
+    """Order each class's channels by what they contribute, and measure how many of them take half of its log-odds.
+
+    The order is that of ``S[j] = K[j] - price * mean over the other classes k of max(0, K[k])``, with K the mean
+    contributions averaged over networks that lost a share of their channels at random (``thinned``), so that a channel
+    counts which takes over when others are gone. Only channels whose S is above 0 and at least twice its standard error
+    are in it. Each class's set is its smallest prefix whose removal takes ``share`` of the class's mean log-odds on
+    these images, found by doubling and halving.
+
+    Parameters
+    ----------
+    model, device, output, memory_format, progress, inputs, labels
+        As in :func:`interpnet.collect_contributions`.
+    loader : iterable of batches
+        Training images, read several times; those of up to 1 GiB are kept.
+    contributions : Contributions
+        Those of the same network: they say which layers, what channels are overwritten with, and what a class is.
+    price, share, most
+        See above; at most ``most`` channels for a class.
+    images : int, optional
+        At most so many images of a class, the first that come; ``None`` takes all.
+    thinned : sequence of float
+        As in :func:`interpnet.collect_contributions`; ``()`` takes the whole network's contributions.
+
+    Raises
+    ------
+    InterpNetError
+        Contributions of another network, a price below 0.
+    DataError
+        As in :func:`interpnet.collect_contributions`.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 2))
+    >>> batches = [(torch.rand(8, 1, 5, 5), torch.tensor([0, 1] * 4))]
+    >>> found = collect_contributions(net, batches, progress=False)
+    >>> measure_reliance(net, batches, found, progress=False).sizes.shape
+    (2,)
+    """
+    check_kinds(measure_reliance, locals(), but=["thinned"])
+    true_or_false(progress, "progress")
+    instance_of(contributions, "contributions", Contributions)
+    number(price, "price", least=0.0)
+    number(share, "share", least=0.01, most=1.0)
+    whole_number(most, "most", least=1)
+    optional(whole_number, images, "images", least=1)
+    model = unwrap(model)
+    where = resolve_device(device, model)
+    outputs = str(contributions.info.get("outputs", "exclusive"))
+    keys = {"inputs": inputs, "labels": labels}
+    C = len(contributions.classes)
+    with placed(model, where, memory_format) as put, evaluating(model):
+        say = None
+        if contributions.info.get("targets") == "predictions":
+            say = _sayer(model, output, put, outputs)
+        chosen = ChosenImages(loader, C, images, say, **keys)
+        batches = RepeatedLoader(chosen, C, keep=_KEEP_BYTES, use="measure_reliance", inputs=None, labels=None)
+        trace = find_sites(model, put(batches.first_images), output=output)
+        _check_same(trace, contributions)
+        fill: str | Float64 = "zero"
+        if contributions.fill != "zero":
+            fill = contributions.reference
+        averaged = collect_contributions(
+            model,
+            batches,
+            layers=list(contributions.channels.layers),
+            fill=fill,
+            images=None,
+            outputs=outputs,
+            classes=contributions.classes,
+            thinned=thinned,
+            device=where,
+            output=output,
+            memory_format=memory_format,
+            progress=progress,
+        )
+        values = averaged.specific(price, others="mean")
+        stderr = averaged.specific_stderr(price, others="mean")
+        order = tuple(clear_order(values[j], stderr[j], most) for j in range(C))
+        run = _Removals(model, batches, trace, contributions, put=put, output=output, outputs=outputs)
+        search = _Search(order, share, most, run.log_odds, progress=progress)
+        ends = search.ends()
+        fills = contributions.fill
+        return Reliance(averaged, fills, price, share, order, search.sizes, ends, search.intact, search.left)
+
+
+def _sayer(
+    model: nn.Module, output: Output | None, put: Callable[[Tensor], Tensor], outputs: str
+) -> Callable[[Tensor], Tensor]:
+    """Return a function from images to what the network says of them, as targets or class numbers."""
+
+    def say(images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            logits = forward_logits(model, images, output, put)
+        if outputs == "independent":
+            return (logits > 0).float().cpu()
+        return predicted(logits).cpu()
+
+    return say
+
+
+def _check_same(trace: Trace, contributions: Contributions) -> None:
+    if trace.n_outputs != len(contributions.classes):
+        raise InterpNetError(
+            f"the model has {trace.n_outputs} outputs and the contributions are of {len(contributions.classes)} "
+            "classes; were they collected from another model?"
+        )
+    sites_of(trace, contributions.channels)
+
+
+class _Removals:
+    """Passes over the chosen images, each with its own class's channels removed."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: RepeatedLoader,
+        trace: Trace,
+        contributions: Contributions,
+        *,
+        put: Callable[[Tensor], Tensor],
+        output: Output | None,
+        outputs: str,
+    ) -> None:
+        self._model = model
+        self._batches = batches
+        self._put = put
+        self._output = output
+        self._outputs = outputs
+        self._removal = Removal(sites_of(trace, contributions.channels), torch.from_numpy(contributions.reference))
+        self._C = len(contributions.classes)
+
+    def log_odds(self, lists: Sequence[Int64]) -> Float64:
+        """Return the mean log-odds of each class without its list (C,); NaN for a class without images."""
+        sums = np.zeros(self._C)
+        counts = np.zeros(self._C)
+        start = 0
+        with torch.inference_mode(), instrument(self._model, Instrument(edits=self._removal.edits)):
+            for number_, (images, classes) in enumerate(self._batches):
+                self._removal.set([lists[c] for c in classes.tolist()])
+                logits = forward_logits(self._model, images, self._output, self._put)
+                indices = range(start, start + len(images))
+                check_predicted(predicted(logits).cpu(), indices, batch=number_, when=" with channels removed")
+                start += len(images)
+                margins = log_odds(logits, classes, outputs=self._outputs).double().cpu().numpy()
+                sums += np.bincount(classes.numpy(), weights=margins, minlength=self._C)
+                counts += np.bincount(classes.numpy(), minlength=self._C)
+        means: Float64 = np.divide(sums, counts, out=np.full(self._C, np.nan), where=counts > 0)
+        return means
+
+
+class _Search:
+    """The smallest prefix of each order whose removal takes a share of the log-odds, all classes in the same passes."""
+
+    def __init__(
+        self,
+        order: Sequence[Int64],
+        share: float,
+        most: int,
+        measure: Callable[[Sequence[Int64]], Float64],
+        *,
+        progress: bool,
+    ) -> None:
+        self._order = order
+        self._most = most
+        self._measure = measure
+        lengths = np.array([len(columns) for columns in order])
+        with progress_bar("Measuring reliance", None, enabled=progress) as advance:
+            self._advance = advance
+            self.intact = self._removed(np.zeros_like(lengths))
+            # NaN compares as false: nothing is reached for a class without images.
+            self._goal = (1 - share) * self.intact
+            self._recognised = self.intact > 0
+            self.left = self.intact.copy()
+            self.sizes = self._doubled(lengths)
+            self._halved()
+
+    def _removed(self, sizes: Int64) -> Float64:
+        found = self._measure([columns[:k] for columns, k in zip(self._order, sizes, strict=True)])
+        self._advance(1)
+        return found
+
+    def _doubled(self, lengths: Int64) -> Int64:
+        """Return for each class the first of 1, 2, 4, ... that is enough, or the whole order."""
+        sizes = np.minimum(lengths, 1)
+        self._low = np.zeros_like(sizes)
+        self.reached = np.zeros(len(sizes), dtype=bool)
+        while True:
+            found = self._removed(sizes)
+            open_ = ~self.reached
+            self.left[open_] = found[open_]
+            self.reached |= open_ & self._recognised & (found <= self._goal)
+            growing = ~self.reached & (sizes < lengths)
+            if not growing.any():
+                return sizes
+            self._low[growing] = sizes[growing]
+            sizes = np.where(growing, np.minimum(2 * sizes, lengths), sizes)
+
+    def _halved(self) -> None:
+        """Make each size that is enough smaller, as far as halving finds one that is enough too."""
+        while True:
+            middle = (self._low + self.sizes) // 2
+            trying = self.reached & (middle > self._low)
+            if not trying.any():
+                return
+            found = self._removed(np.where(trying, middle, self.sizes))
+            enough = trying & (found <= self._goal)
+            self.left[enough] = found[enough]
+            self.sizes = np.where(enough, middle, self.sizes)
+            self._low = np.where(trying & ~enough, middle, self._low)
+
+    def ends(self) -> tuple[str, ...]:
+        """Return why each set ends where it does, one of :data:`interpnet.reliance.ENDS`."""
+        found = []
+        for j, columns in enumerate(self._order):
+            if np.isnan(self.intact[j]):
+                found.append("no images")
+            elif self.reached[j]:
+                found.append("share")
+            elif not self._recognised[j]:
+                found.append("not recognised")
+            elif len(columns) == self._most:
+                found.append("most")
+            else:
+                found.append("noise")
+        return tuple(found)
