@@ -16,10 +16,10 @@ import interpnet
 WITHOUT_SHAPES = {
     "ablate", "ablation_study", "average_visualizations", "backward_rules", "find_sites", "load_dataset", "load_model",
     "make_loader", "measure_reliance", "methods", "mulasso_breakpoints", "evaluate.class_sensitivity",
-    "evaluate.context_swap", "evaluate.measures", "evaluate.parameter_randomisation", "evaluate.swapped_context", "pictures.filter_sheet",
-    "pictures.filter_tiles", "pictures.filters", "pictures.last_site", "pictures.map_sheet", "pictures.nearest_images",
-    "pictures.picture_plane", "pictures.plot_activation_maps", "pictures.plot_embedding", "pictures.plot_filters",
-    "pictures.plot_pictures",
+    "evaluate.context_swap", "evaluate.measures", "evaluate.parameter_randomisation", "evaluate.swapped_context",
+    "pictures.filter_sheet", "pictures.filter_tiles", "pictures.filters", "pictures.last_site", "pictures.map_sheet",
+    "pictures.nearest_images", "pictures.picture_plane", "pictures.plot_activation_maps", "pictures.plot_embedding",
+    "pictures.plot_filters", "pictures.plot_pictures",
 }  # fmt: skip
 
 
