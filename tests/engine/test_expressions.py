@@ -54,6 +54,21 @@ def chain(length: int) -> Act:
     return act
 
 
+def gated(before: int, behind: int) -> Act:
+    """Return a swish whose sigmoid has so many steps before and behind it."""
+
+    def act(x: Tensor) -> Tensor:
+        gate = x
+        for _ in range(before):
+            gate = gate + 0.0
+        gate = torch.sigmoid(gate)
+        for _ in range(behind):
+            gate = gate + 0.0
+        return x * gate
+
+    return act
+
+
 WORDS: dict[str, tuple[str, Act]] = {
     # Tensors made of one number.
     "ones_like": ("hinged", lambda x: torch.where(x > 1, x, torch.ones_like(x))),
@@ -111,6 +126,10 @@ WORDS: dict[str, tuple[str, Act]] = {
     # Each step makes an expression deeper by one.
     "24 steps": ("bent", chain(24)),
     "25 steps": ("", chain(25)),
+    "23 steps behind an activation": ("by_hand", gated(0, 23)),
+    "24 steps behind an activation": ("", gated(0, 24)),
+    "23 steps before an activation": ("by_hand", gated(23, 0)),
+    "24 steps before an activation": ("", gated(24, 0)),
     # Arguments by name.
     "by name": ("relu", lambda x: torch.where(condition=x > 0, input=x, other=torch.zeros_like(x))),
     "masked_fill by name": ("relu", lambda x: x.masked_fill(mask=x < 0, value=0)),
