@@ -6,20 +6,35 @@ scores as a whole and divides the weights by their sum; neither changes the orde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Channel, Output, Trace, beside, check_dense, check_logits, find_sites, finite_images
+from interpnet.engine import (
+    Channel,
+    Output,
+    Site,
+    Trace,
+    beside,
+    check_dense,
+    check_logits,
+    evaluating,
+    find_sites,
+    finite_images,
+    forward_logits,
+)
 from interpnet.errors import InterpNetError
 from interpnet.explanation._heatmap import normalise, reduce_colours, spatial_axes
 from interpnet.explanation._signals import Options, SignalRun
 from interpnet.explanation._starts import OUTPUT
 from interpnet.interpretation import Interpretation
-from interpnet.scores import ScoreReader
+from interpnet.reliance import image_contributions
+from interpnet.scores import ScoreReader, sites_of
 from interpnet.support.checks import check_kinds, listed, one_of, whole_number
+from interpnet.support.types import Float64
 
 COMBINATIONS = ("max", "mean", "response")
 
@@ -32,7 +47,7 @@ class Explanation:
     predictions: Tensor  # (B,) int64: the class predicted
     confidences: Tensor  # (B,): softmax probability of the explained class
     channels: list[list[Channel]]  # for each image up to k with the largest positive response, best first
-    responses: list[list[float]]  # theirs: weight times score
+    responses: list[list[float]]  # theirs: weight times score, or by reliance their contribution to the log-odds
     heatmaps: Tensor  # (B, k, H, W): each in [0, 1]; zero where an image has fewer than k channels or a blank map
     combined: Tensor  # (B, H, W): the k put together; see combine()
     signals: Tensor  # (B, k, C, H, W): the raw signals
@@ -57,6 +72,9 @@ def explain(
     trace: Trace | None = None,
 ) -> Explanation:
     """Explain a batch with one forward pass and k backward passes.
+
+    Where the interpretation is by reliance, an image's channels are those of the class's that contribute most to the
+    image's own log-odds of the class, which takes one more pass forward and one back.
 
     Signals (B, C, L) get maps (B, k, L), volumes (B, C, D, H, W) maps (B, k, D, H, W). Images without positions (B, C)
     are a :class:`DataError`.
@@ -95,16 +113,22 @@ def explain(
     whole_number(k, "k", most=max(3, len(interpretation.channels)))
     one_of(combination, "combination", COMBINATIONS)
     trace = trace or find_sites(model, images, output=output)
-    reader = ScoreReader.of(trace, interpretation.channels, interpretation.info)
     # Only the maps of layers that some class relies on can be chosen; the others need not be kept.
-    used = {s.name: s for s in reader.sites if interpretation.coef[:, interpretation.channels.slice(s.name)].any()}
+    sites = sites_of(trace, interpretation.channels)
+    used = {s.name: s for s in sites if interpretation.coef[:, interpretation.channels.slice(s.name)].any()}
     run = SignalRun(model, images, used, Options(rectifier, resample, resample_pool, seed, output))
-    forward = run.forward(reader.reads)
-    logits = check_logits(forward.maps[OUTPUT].detach())
-    explained = _classes(classes, logits, interpretation)
-    # The response is w * x: docs/method.md, section 4.
-    scores = reader.take().detach().double().cpu().numpy()
-    chosen = [interpretation.top_channels(x, c, k) for x, c in zip(scores, explained, strict=True)]
+    # The response is w * x, or the contribution itself: docs/method.md, sections 4 and 9.
+    if interpretation.by == "reliance":
+        explained, values = _contributed(model, images, interpretation, used, classes, output)
+        forward = run.forward()
+        logits = check_logits(forward.maps[OUTPUT].detach())
+    else:
+        reader = ScoreReader.of(trace, interpretation.channels, interpretation.info)
+        forward = run.forward(reader.reads)
+        logits = check_logits(forward.maps[OUTPUT].detach())
+        explained = _classes(classes, logits, interpretation)
+        values = reader.take().detach().double().cpu().numpy()
+    chosen = [interpretation.top_channels(x, c, k) for x, c in zip(values, explained, strict=True)]
     channels = [[channel for channel, _ in row] for row in chosen]
     responses = [[response for _, response in row] for row in chosen]
     result = run.send_back(forward, channels, k)
@@ -125,6 +149,44 @@ def explain(
         rectifiers_seen=result.report.seen,
         rectifiers_overridden=result.report.overridden,
     )
+
+
+def _contributed(
+    model: nn.Module,
+    images: Tensor,
+    interpretation: Interpretation,
+    used: Mapping[str, Site],
+    classes: Tensor | Sequence[int] | int | str | None,
+    output: Output | None,
+) -> tuple[list[int], Float64]:
+    """Return the class to explain of each image, and what all channels contribute to its log-odds (B, m)."""
+    explained: list[int] = []
+
+    def choose(logits: Tensor) -> list[int]:
+        explained.extend(_classes(classes, logits, interpretation))
+        return explained
+
+    channels = interpretation.channels
+    values = np.zeros((len(images), len(channels)))
+    if not used:
+        with torch.no_grad(), evaluating(model):
+            choose(check_logits(forward_logits(model, images, output)))
+        return explained, values
+    columns = np.concatenate([np.arange(len(channels))[channels.slice(name)] for name in used])
+    info = interpretation.info
+    reference = None
+    if "reference" in info:
+        reference = np.asarray(info["reference"])[columns]
+    values[:, columns] = image_contributions(
+        model,
+        images,
+        tuple(used.values()),
+        choose,
+        reference=reference,
+        outputs=info.get("outputs", "exclusive"),
+        output=output,
+    )
+    return explained, values
 
 
 def combine(heatmaps: Tensor, responses: Tensor, combination: str = "max") -> Tensor:

@@ -114,7 +114,7 @@ def _by_reliance(
         columns = clear_order(row, stderr[j], most)
         coef[j, columns] = row[columns]
     names = source.classes if classes is None else distinct_names(classes, "classes")
-    notes = {"fill": source.fill, "outputs": source.info.get("outputs")} | dict(info or {})
+    notes = _collected(source, source.fill) | dict(info or {})
     return Interpretation(source.channels, coef, names, info=notes, by="reliance", price=float(price), stderr=stderr)
 
 
@@ -129,9 +129,7 @@ def _by_measured_reliance(
         columns = source.columns(j)
         coef[j, columns] = values[j, columns]
     names = found.classes if classes is None else distinct_names(classes, "classes")
-    notes = {
-        "fill": source.fill,
-        "outputs": found.info.get("outputs"),
+    notes = _collected(found, source.fill) | {
         "others": "mean",
         "share": source.share,
         "ends": list(source.ends),
@@ -142,3 +140,11 @@ def _by_measured_reliance(
     notes |= dict(info or {})
     price = float(source.price)
     return Interpretation(found.channels, coef, names, info=notes, by="reliance", price=price, stderr=source.stderr)
+
+
+def _collected(source: Contributions, fill: str) -> dict[str, Any]:
+    """Return what an explanation must know of contributions, to take those of one image in the same way."""
+    notes: dict[str, Any] = {"fill": fill, "outputs": source.info.get("outputs", "exclusive")}
+    if source.fill != "zero":
+        notes["reference"] = source.reference.tolist()
+    return notes

@@ -143,13 +143,21 @@ class Interpretation:
         return [(self.channels[int(i)], float(w[i])) for i in self.columns(cls, sign)]
 
     def response(self, x: npt.ArrayLike, cls: int | str) -> Float64:
-        """Return ``w * x`` element-wise (docs/method.md, section 4) for scores ``x`` (m,)."""
+        """Return ``w * x`` element-wise (docs/method.md, section 4) for an image's scores ``x`` (m,).
+
+        By reliance, ``x`` are what the channels contribute to the image's log-odds of the class, and so are the
+        responses of the channels that are named; the others' are 0.
+        """
         scores = real_array(x, "x").astype(np.float64)
         if scores.shape != (len(self.channels),):
             raise InterpNetError(f"x has shape {scores.shape}; expected ({len(self.channels)},): one score a channel")
         if not np.isfinite(scores).all():
             raise InterpNetError("x holds NaN or infinity; every score must be finite")
-        return np.asarray(self.coef[self.class_index(cls)] * scores, dtype=np.float64)
+        weights = self.coef[self.class_index(cls)]
+        # A contribution is in units of the answer already.
+        if self.by == "reliance":
+            weights = np.sign(weights)
+        return np.asarray(weights * scores, dtype=np.float64)
 
     def top_channels(self, x: npt.ArrayLike, cls: int | str, k: int = 3) -> list[tuple[Channel, float]]:
         """Return the k channels with the largest positive response; fewer where fewer are positive."""

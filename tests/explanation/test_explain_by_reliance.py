@@ -1,0 +1,96 @@
+"""Explanations by reliance: an image's channels are those that contribute most to its own log-odds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from interpnet.engine import Channel, ChannelIndex
+from interpnet.errors import ModelError
+from interpnet.explanation import explain
+from interpnet.interpretation import Interpretation, interpret
+from interpnet.reliance import collect_contributions
+
+CHANNELS = ChannelIndex((("1", 4),))
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3)).double().eval()
+
+
+def images() -> torch.Tensor:
+    return torch.randn(5, 1, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+def found(named: np.ndarray, **info: object) -> Interpretation:
+    return Interpretation(
+        CHANNELS, named, ("a", "b", "c"), by="reliance", price=1.0, stderr=np.zeros((3, 4)), info=info
+    )
+
+
+def expected(net: nn.Sequential, x: torch.Tensor, cls: int, reference: np.ndarray | None = None) -> np.ndarray:
+    """Return the contributions (5, 4) by autograd on the network's own layers."""
+    maps = net[1](net[0](x)).detach().requires_grad_()
+    logits = net[3](maps.flatten(1))
+    others = [c for c in range(3) if c != cls]
+    z = logits[:, cls] - torch.logsumexp(logits[:, others], 1)
+    (gradient,) = torch.autograd.grad(z.sum(), maps)
+    level = torch.zeros(4, dtype=torch.float64) if reference is None else torch.from_numpy(reference)
+    return ((maps - level[:, None, None]) * gradient).sum((2, 3)).detach().numpy()
+
+
+@pytest.mark.parametrize("reference", [None, np.array([0.5, -1.0, 0.2, 3.0])])
+def test_channels_are_ranked_by_the_contribution_to_each_image(reference):
+    net = network()
+    x = images()
+    named = np.array([[0.1, 0, 5.0, 0.2], [1.0, 1.0, 1.0, 1.0], [0, 0, 0, 0]])
+    info = {} if reference is None else {"reference": reference.tolist()}
+    values = expected(net, x, 0, reference)
+    result = explain(net, x, found(named, **info), classes=0)
+    for row, channels, responses in zip(values, result.channels, result.responses, strict=True):
+        order = [c for c in np.argsort(-row) if c != 1 and row[c] > 0][:3]
+        assert channels == [Channel("1", int(c)) for c in order]
+        np.testing.assert_allclose(responses, row[order], rtol=1e-12)
+
+
+def test_the_maps_are_those_of_the_channels():
+    net = network()
+    x = images()
+    named = np.array([[0.1, 0, 5.0, 0.2], [1.0, 1.0, 1.0, 1.0], [0, 0, 0, 0]])
+    result = explain(net, x, found(named))
+    assert result.classes.tolist() == net(x).argmax(1).tolist()
+    one = result.channels[0]
+    plain = Interpretation(CHANNELS, named, ("a", "b", "c"))
+    other = explain(net, x[:1], plain, classes=int(result.classes[0]), k=4)
+    for i, channel in enumerate(one):
+        at = other.channels[0].index(channel)
+        torch.testing.assert_close(result.heatmaps[0, i], other.heatmaps[0, at])
+
+
+def test_a_class_without_channels_has_none():
+    result = explain(network(), images(), found(np.zeros((3, 4))), classes=2)
+    assert result.channels == [[]] * 5
+    assert result.heatmaps.abs().sum() == 0
+
+
+def test_the_reference_comes_with_the_contributions():
+    net = network()
+    x = images()
+    loader = [(x, torch.tensor([0, 1, 2, 0, 1]))]
+    contributions = collect_contributions(net, loader, fill="mean", progress=False)
+    reliance = interpret(contributions)
+    np.testing.assert_array_equal(reliance.info["reference"], contributions.reference)
+    assert reliance.info["outputs"] == "exclusive"
+
+
+def test_a_network_without_gradients_is_refused():
+    class Cut(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x).detach()
+
+    net = Cut(*network())
+    with pytest.raises(ModelError, match="no gradient"):
+        explain(net, images(), found(np.ones((3, 4))))
