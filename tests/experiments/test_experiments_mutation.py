@@ -108,7 +108,7 @@ def test_rooms_and_their_tests() -> None:
     for room in ("engine", "mulasso", "evaluate"):
         names = room_tests(ROOT, room)
         assert {"tests/test_wrong_arguments.py", "tests/test_shapes.py"} <= set(names)
-        assert "tests/gram/test_solver_arguments.py" in names
+        assert "tests/pictures/test_picture_arguments.py" in names
         assert len(set(names)) == len(names)
     assert "tests/pipelines/test_run_folder.py" in room_tests(ROOT, "stages", quick=True)
     assert "tests/pipelines/test_pipeline_end_to_end.py" not in room_tests(ROOT, "stages", quick=True)
