@@ -97,6 +97,12 @@ def test_arrays_are_made_writable_float64_rows() -> None:
             Gram(np.eye(1), np.zeros((1, 1)), np.ones(1), n)
 
 
+def test_nobody_says_that_a_matrix_is_definite() -> None:
+    with pytest.raises(TypeError, match="positional arguments"):
+        Gram(np.eye(1), np.zeros((1, 1)), np.ones(1), 1, True)  # type: ignore[call-arg]
+    assert "definite" not in repr(gram_of(np.eye(1)))
+
+
 @pytest.mark.parametrize(("low", "good"), [(-0.9e-6, True), (-1.1e-6, False)])
 def test_how_far_below_zero_an_eigenvalue_may_be(low: float, good: bool) -> None:
     # The second and third column: eigenvalues ``low`` and 2 - low once they have length one.
@@ -149,6 +155,11 @@ def test_remainders_of_rounding_are_nothing() -> None:
     assert left(np.eye(1) * 4, np.eye(1), 4.0, 4.0 - 4.2e-12)[2][0] > 0
     with pytest.raises(InterpNetError, match=r"what is left of Gram\.yy is -4\.\d+e-12 at 0"):
         left(np.eye(1) * 4, np.eye(1), 4.0, 4.0 + 4.2e-12)
+
+
+def test_columns_and_classes_of_zeros_stay_so() -> None:
+    G, B, yy = left(np.diag([4.0, 0.0]), np.diag([1.0, 0.0]), 0.0, 0.0)
+    assert (G.tolist(), B.tolist(), yy.tolist()) == ([[3.0, 0.0], [0.0, 0.0]], [[0.0], [0.0]], [0.0])
 
 
 def test_rounding_off_the_diagonal_of_what_is_gone_is_cleared() -> None:

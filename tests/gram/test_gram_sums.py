@@ -66,6 +66,26 @@ def test_sums_that_overflow_are_named_without_a_warning() -> None:
         GramAccumulator(2, 10**15)
 
 
+@pytest.mark.parametrize("weight", [None, [1.0, 4.0]])
+def test_classes_without_an_image_have_their_place(weight: list[float] | None) -> None:
+    X = np.array([[1.0], [2.0]])
+    target = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]).to_sparse_coo()
+    for L in ([1, 0], target, sparse.csr_array(target.to_dense().numpy())):
+        gram = Gram.from_scores(X, L, n_classes=3, sample_weight=weight)
+        assert gram.B.tolist() == [[2.0 * (weight or [1, 1])[1], 1.0, 0.0]]
+        assert gram.yy.tolist() == [(weight or [1, 1])[1], 1.0, 0.0]
+    # A row without an entry, at the end, is a row.
+    assert as_target(torch.tensor([[1.0], [0.0]]).to_sparse_coo()).shape == (2, 1)
+
+
+def test_finished_sums_are_not_copied() -> None:
+    total = GramAccumulator(3, 2)
+    total.add(np.ones((2, 3)), np.ones((2, 2)))
+    sums = total._at["cpu"]
+    assert not np.shares_memory(total.gram().G, sums._upper)
+    assert np.shares_memory(total.finish().G, sums._upper)
+
+
 def test_the_callers_rows_and_targets_are_left_alone() -> None:
     rows = np.ones((2, 2))
     dense = np.ones((2, 1))
@@ -235,6 +255,8 @@ def test_parts_by_hand() -> None:
         part_grams(X, [0, 1, 0, 1, 2], [1, 0, 1, 1, 0], n_parts=3)
     with pytest.raises(DataError, match="sample_weight is zero for all 1 rows"):
         part_grams(X, [0, 1, 0, 1, 2], [0, 0, 0, 0, 1], sample_weight=[1.0, 1.0, 1.0, 1.0, 0.0])
+    with pytest.raises(DataError, match="sample_weight is zero for all 5 rows"):
+        part_grams(X, [0, 1, 0, 1, 2], [1, 0, 1, 1, 0], sample_weight=np.zeros(5))
     with pytest.raises(DataError, match=r"label 2 is outside the 2 classes"):
         part_grams(X, [0, 1, 0, 1, 2], [1, 0, 1, 1, 0], n_classes=2)
 
@@ -243,15 +265,17 @@ def test_random_parts_at_their_bounds() -> None:
     assert sorted(random_parts(3, 3).tolist()) == [0, 1, 2]
     assert random_parts(5, 2).dtype == np.int64
     # The numbers of the generator, dealt out by class.
-    shuffled = np.random.default_rng(7).permutation(6)
-    labels = np.array([1, 0, 1, 0, 1, 0])
+    shuffled = np.random.default_rng(7).permutation(300)
+    labels = 1 - np.arange(300) % 2
     order = [i for c in (0, 1) for i in shuffled if labels[i] == c]
-    expected = np.empty(6, dtype=int)
-    expected[order] = np.arange(6) % 4
+    expected = np.empty(300, dtype=int)
+    expected[order] = np.arange(300) % 4
     assert random_parts(labels, 4, 7).tolist() == expected.tolist()
     assert random_parts(labels, 4).tolist() == random_parts(labels, 4, 0).tolist()
     with pytest.raises(InterpNetError, match=r"labels have shape \(2, 2\); expected \(N,\)"):
         random_parts(np.zeros((2, 2), dtype=int), 2)
+    with pytest.raises(InterpNetError, match="n_parts is 2 for 0 images"):
+        random_parts(0, 2)
     for seed in (-1, 0.5):
         with pytest.raises(InterpNetError, match="seed is"):
             random_parts(4, 2, seed)

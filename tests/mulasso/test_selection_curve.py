@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -176,3 +178,11 @@ def test_a_curve_from_before_there_was_a_bound() -> None:
     del written["most"]
     assert SelectionCurve.from_json(written).most is None
     assert SelectionCurve.from_json(written | {"most": 3.0}).most == 3.0
+
+
+def test_what_was_saved_is_read_without_torch() -> None:
+    code = (
+        "import sys, interpnet.gram._gram, interpnet.mulasso._selection_curve, interpnet.mulasso._stability; "
+        "sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
