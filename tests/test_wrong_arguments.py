@@ -120,6 +120,7 @@ FUNCTIONS: dict[str, Case] = {
             "contributions": [None, 5, X, GRAM],
             "price": [-1.0, NAN, "1", True],
             "share": [0.0, 1.5, NAN, "half", True],
+            "worth": [-0.1, 1.5, NAN, "half", True],
             "most": [0, -1, 1.5, True],
             "images": MAYBE_COUNT,
             "thinned": [0.5, "x", [1.0], [-0.1]],

@@ -132,6 +132,8 @@ def _by_measured_reliance(
     notes = _collected(found, source.fill) | {
         "others": "mean",
         "share": source.share,
+        "worth": source.worth,
+        "enough": source.enough.tolist(),
         "ends": list(source.ends),
         # Without NaN, which JSON has not.
         "log_odds": [value if np.isfinite(value) else None for value in source.intact.tolist()],

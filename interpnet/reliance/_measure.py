@@ -52,6 +52,7 @@ def measure_reliance(
     *,
     price: float = PRICE,
     share: float = 0.5,
+    worth: float = 0.1,
     most: int = 64,
     images: int | None = 100,
     thinned: Sequence[float] = THINNED,
@@ -67,8 +68,9 @@ def measure_reliance(
     The order is that of ``S[j] = K[j] - price * mean over the other classes k of max(0, K[k])``, with K the mean
     contributions averaged over networks that lost a share of their channels at random (``thinned``), so that a channel
     counts which takes over when others are gone. Only channels whose S is above 0 and at least twice its standard error
-    are in it. Each class's set is its smallest prefix whose removal takes ``share`` of the class's mean log-odds on
-    these images, found by doubling and halving.
+    are in it. Each class's set begins with the smallest prefix whose removal takes ``share`` of the class's mean
+    log-odds on these images, found by doubling and halving; where one channel is enough for that, others may be needed
+    just as much, so every channel whose S is at least ``worth`` of the log-odds is in the set too.
 
     Parameters
     ----------
@@ -78,7 +80,7 @@ def measure_reliance(
         Training images, read several times; those of up to 1 GiB are kept.
     contributions : Contributions
         Those of the same network: they say which layers, what channels are overwritten with, and what a class is.
-    price, share, most
+    price, share, worth, most
         See above; at most ``most`` channels for a class.
     images : int, optional
         At most so many images of a class, the first that come; ``None`` takes all.
@@ -105,6 +107,7 @@ def measure_reliance(
     instance_of(contributions, "contributions", Contributions)
     number(price, "price", least=0.0)
     number(share, "share", least=0.01, most=1.0)
+    number(worth, "worth", least=0.0, most=1.0)
     whole_number(most, "most", least=1)
     optional(whole_number, images, "images", least=1)
     model = unwrap(model)
@@ -141,10 +144,28 @@ def measure_reliance(
         stderr = averaged.specific_stderr(price, others="mean")
         order = tuple(clear_order(values[j], stderr[j], most) for j in range(C))
         run = _Removals(model, batches, trace, contributions, put=put, output=output, outputs=outputs)
-        search = _Search(order, share, most, run.log_odds, progress=progress)
-        ends = search.ends()
-        fills = contributions.fill
-        return Reliance(averaged, fills, price, share, order, search.sizes, ends, search.intact, search.left)
+        search = _Search(order, share, run.log_odds, progress=progress)
+        enough = search.sizes
+        # Where the class is not recognised nothing is worth a share of its log-odds.
+        worthy = (values >= worth * search.intact[:, None]) & search.recognised[:, None]
+        counted = [int(worthy[j, columns].sum()) for j, columns in enumerate(order)]
+        sizes = np.maximum(enough, counted)
+        left = search.left
+        if (sizes > enough).any():
+            left = run.log_odds([columns[:k] for columns, k in zip(order, sizes, strict=True)])
+        return Reliance(
+            contributions=averaged,
+            fill=contributions.fill,
+            price=price,
+            share=share,
+            worth=worth,
+            order=order,
+            sizes=sizes,
+            enough=enough,
+            ends=search.ends(sizes, most),
+            intact=search.intact,
+            left=left,
+        )
 
 
 def _sayer(
@@ -219,13 +240,11 @@ class _Search:
         self,
         order: Sequence[Int64],
         share: float,
-        most: int,
         measure: Callable[[Sequence[Int64]], Float64],
         *,
         progress: bool,
     ) -> None:
         self._order = order
-        self._most = most
         self._measure = measure
         lengths = np.array([len(columns) for columns in order])
         with progress_bar("Measuring reliance", None, enabled=progress) as advance:
@@ -233,7 +252,7 @@ class _Search:
             self.intact = self._removed(np.zeros_like(lengths))
             # NaN compares as false: nothing is reached for a class without images.
             self._goal = (1 - share) * self.intact
-            self._recognised = self.intact > 0
+            self.recognised = self.intact > 0
             self.left = self.intact.copy()
             self.sizes = self._doubled(lengths)
             self._halved()
@@ -252,7 +271,7 @@ class _Search:
             found = self._removed(sizes)
             open_ = ~self.reached
             self.left[open_] = found[open_]
-            self.reached |= open_ & self._recognised & (found <= self._goal)
+            self.reached |= open_ & self.recognised & (found <= self._goal)
             growing = ~self.reached & (sizes < lengths)
             if not growing.any():
                 return sizes
@@ -272,17 +291,19 @@ class _Search:
             self.sizes = np.where(enough, middle, self.sizes)
             self._low = np.where(trying & ~enough, middle, self._low)
 
-    def ends(self) -> tuple[str, ...]:
-        """Return why each set ends where it does, one of :data:`interpnet.reliance.ENDS`."""
+    def ends(self, sizes: Int64, most: int) -> tuple[str, ...]:
+        """Return why each set of these sizes ends where it does, one of :data:`interpnet.reliance.ENDS`."""
         found = []
         for j, columns in enumerate(self._order):
             if np.isnan(self.intact[j]):
                 found.append("no images")
+            elif sizes[j] > self.sizes[j]:
+                found.append("worth")
             elif self.reached[j]:
                 found.append("share")
-            elif not self._recognised[j]:
+            elif not self.recognised[j]:
                 found.append("not recognised")
-            elif len(columns) == self._most:
+            elif len(columns) == most:
                 found.append("most")
             else:
                 found.append("noise")

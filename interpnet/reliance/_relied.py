@@ -13,6 +13,7 @@ from interpnet.support.types import Float64, Int64
 #: Why a class's set ends where it does.
 ENDS = {
     "share": "removing them takes the share of the log-odds that was asked for",
+    "worth": "fewer would take that share, but each of these is worth enough of the log-odds by itself",
     "noise": "no further channel contributes clearly more than its standard error",
     "most": "no more channels were allowed",
     "not recognised": "without removal the class's log-odds are not above 0, so that no share of them can be taken",
@@ -32,12 +33,15 @@ class Reliance:
         What removed channels are overwritten with.
     price : float
         What a channel's mean contribution to the other classes counts against it.
-    share : float
-        Which share of a class's mean log-odds removing its set should take.
+    share, worth : float
+        Which share of a class's mean log-odds removing its set should take, and which share a channel must contribute
+        to be in the set even so.
     order : tuple of C arrays of columns
         The channels of clear specific contribution, the largest first.
     sizes : array (C,) int64
         How many of the order are the set.
+    enough : array (C,) int64
+        How many of them take the share already; the whole order where it does not.
     ends : tuple of str
         Why each set ends where it does, one of ``ENDS``.
     intact, left : array (C,) float64
@@ -48,8 +52,10 @@ class Reliance:
     fill: str
     price: float
     share: float
+    worth: float
     order: tuple[Int64, ...]
     sizes: Int64
+    enough: Int64
     ends: tuple[str, ...]
     intact: Float64
     left: Float64

@@ -45,7 +45,9 @@ def ones(n: int, m: int, classes: int = 2) -> list[tuple[Tensor, Tensor]]:
 
 def measured(net: nn.Module, batches: list[tuple[Tensor, Tensor]], **options) -> Reliance:
     found = contributions(net, batches)
-    return measure_reliance(net, batches, found, **({"thinned": (), "price": 1.0, "progress": False} | options))
+    return measure_reliance(
+        net, batches, found, **({"thinned": (), "price": 1.0, "worth": 1.0, "progress": False} | options)
+    )
 
 
 def contributions(net: nn.Module, batches: list, **options) -> Contributions:
@@ -186,6 +188,22 @@ def test_the_set_is_the_smallest_prefix_that_takes_the_share(gains, share, size)
     assert np.isnan([found.intact[1], found.left[1]]).all()
 
 
+def test_channels_that_are_worth_enough_by_themselves_are_in_the_set_too():
+    net = Weighing([[8.0, 3.0, 2.0, 1.0], [0.0] * 4])
+    batches = ones(6, 4, 1)
+    # Of 14, the first takes more than half; 1.4 is a tenth.
+    found = measured(net, batches, worth=0.1)
+    assert (found.sizes.tolist(), found.enough.tolist(), found.ends[0]) == ([3, 0], [1, 0], "worth")
+    assert found.left[0] == pytest.approx(1.0)
+    found = measured(net, batches, worth=0.05)
+    assert (found.sizes[0], found.left[0]) == (4, 0.0)
+    found = measured(net, batches, worth=0.3)
+    assert (found.sizes[0], found.ends[0], found.left[0]) == (1, "share", 6.0)
+    assert measured(net, batches, worth=0.05, most=2).sizes[0] == 2
+    # More than that where it takes more of them.
+    assert measured(Weighing([[1.0] * 20, [0.0] * 20]), ones(6, 20, 1), worth=0.1).sizes[0] == 10
+
+
 def test_sizes_are_those_of_trying_every_prefix():
     generator = torch.Generator().manual_seed(3)
     weights = torch.rand(3, 24, generator=generator)
@@ -244,12 +262,12 @@ def test_predictions_and_several_labels():
     net = Weighing([[2.0, 1.0], [0.0, 0.0]])
     images = [torch.ones(4, 2, 1, 1)]
     found = contributions(net, images, targets="predictions")
-    got = measure_reliance(net, images, found, thinned=(), price=0.0, progress=False)
+    got = measure_reliance(net, images, found, thinned=(), price=0.0, worth=1.0, progress=False)
     assert (got.sizes.tolist(), got.intact[0]) == ([1, 0], 3.0)
     targets = [(torch.ones(4, 2, 1, 1), torch.tensor([[1.0, 1.0]] * 4))]
     net = Weighing([[2.0, 1.0], [1.0, 4.0]])
     found = contributions(net, targets, outputs="independent")
-    got = measure_reliance(net, targets, found, thinned=(), price=0.0, progress=False)
+    got = measure_reliance(net, targets, found, thinned=(), price=0.0, worth=1.0, progress=False)
     assert got.intact.tolist() == [3.0, 5.0]
     assert [columns.tolist() for columns in got.order] == [[0, 1], [1, 0]]
     assert got.sizes.tolist() == [1, 1]
