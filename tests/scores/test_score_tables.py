@@ -93,6 +93,14 @@ def test_means_of_no_block_and_of_rows_that_are_no_numbers() -> None:
         table().channel_means(block=0)
 
 
+def test_targets_of_a_single_class_survive_their_folder(tmp_path: Path) -> None:
+    one = table(
+        n_classes=1, labels=np.array([[0.5], [0.0], [2.0]], dtype=np.float32), predictions=np.zeros(3, dtype=int)
+    )
+    one.save(tmp_path)
+    assert ScoreTable.load(tmp_path).labels.tolist() == [[0.5], [0.0], [2.0]]
+
+
 def test_a_saved_table_tells_how_many_images_were_dealt_with(tmp_path: Path) -> None:
     """The last image is number 5, so six were, of which three had no scores."""
     table().save(tmp_path)
