@@ -30,6 +30,8 @@ from ._forward import forward_logits as forward_logits
 from ._forward import logits_of as logits_of
 from ._function import check_function as check_function
 from ._gradient_end import check_gradient_reaches as check_gradient_reaches
+from ._gradient_end import gradient_cut as gradient_cut
+from ._gradient_end import gradient_end as gradient_end
 from ._layout import slices_of as slices_of
 from ._log_odds import OUTPUTS as OUTPUTS
 from ._log_odds import log_odds as log_odds

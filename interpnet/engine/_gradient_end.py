@@ -28,21 +28,38 @@ def gradient_end(model: nn.Module, images: Tensor) -> str:
     ends: list[str] = []
 
     def observe(call: Call, out: Any) -> None:
-        if not any(t.requires_grad for t in call.tensors()):
-            return
-        module = repr(call.module) if call.module else "the network's own forward()"
-        if torch.is_inference_mode_enabled():
-            ends.append(f"{module} runs under torch.inference_mode()")
-        elif not torch.is_grad_enabled():
-            ends.append(f"{module} runs under torch.no_grad()")
-        elif isinstance(out, Tensor) and out.is_floating_point() and not out.requires_grad:
-            ends.append(f"{call.op!r} in {module} cuts it off")
+        cut = gradient_cut(call, out)
+        if cut:
+            ends.append(cut)
 
     with torch.inference_mode(False), torch.enable_grad(), evaluating(model, frozen=True):
         x = images[:1].detach().clone().requires_grad_()
         with instrument(model, Instrument(observe=observe)):
             run(model, own_copy(model, x))
     return next(iter(ends), "the network leaves torch, reads .data, or rounds on the way")
+
+
+def gradient_cut(call: Call, out: Any) -> str:
+    """Return in words how a call with the output ``out`` cuts off the gradient of what it takes, ``""`` if it does not.
+
+    Examples
+    --------
+    >>> x = torch.ones(1, requires_grad=True)
+    >>> gradient_cut(Call(torch.detach, (x,), {}, "detach", None, "", "head"), x.detach())
+    "'detach' in 'head' cuts it off"
+    """
+    if not any(t.requires_grad for t in call.tensors()):
+        return ""
+    module = "the network's own forward()"
+    if call.module:
+        module = repr(call.module)
+    if torch.is_inference_mode_enabled():
+        return f"{module} runs under torch.inference_mode()"
+    if not torch.is_grad_enabled():
+        return f"{module} runs under torch.no_grad()"
+    if isinstance(out, Tensor) and out.is_floating_point() and not out.requires_grad:
+        return f"{call.op!r} in {module} cuts it off"
+    return ""
 
 
 def check_gradient_reaches(model: nn.Module, images: Tensor, what: str, *, found: bool) -> None:
