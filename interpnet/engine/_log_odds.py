@@ -1,6 +1,6 @@
 """The log-odds of a class: how far its logit stands above all others, and the one number that removal is measured by.
 
-docs/method.md, section 9.
+docs/method.md, section 8.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def explain(
     sites = sites_of(trace, interpretation.channels)
     used = {s.name: s for s in sites if interpretation.coef[:, interpretation.channels.slice(s.name)].any()}
     run = SignalRun(model, images, used, Options(rectifier, resample, resample_pool, seed, output))
-    # The response is w * x, or the contribution itself: docs/method.md, sections 4 and 9.
+    # The response is w * x, or the contribution itself: docs/method.md, sections 4 and 8.
     if interpretation.by == "reliance":
         explained, values = _contributed(model, images, interpretation, used, classes, output)
         forward = run.forward()

@@ -1,6 +1,6 @@
 """From scores to an interpretation, the mu-lasso of every class, or from contributions, its reliance.
 
-docs/method.md, sections 2 and 9.
+docs/method.md, sections 2 and 8.
 """
 
 from __future__ import annotations

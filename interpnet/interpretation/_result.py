@@ -61,7 +61,7 @@ class Interpretation:
     info : dict
         Anything else worth keeping (norm, what was fitted on, ...).
     by : {"mu-lasso", "reliance"}
-        How the channels were found: docs/method.md, sections 2 and 9.
+        How the channels were found: docs/method.md, sections 2 and 8.
     price : float, optional
         By reliance, the price of what a channel's removal costs another class.
     stderr : array (C, m) float64, optional

@@ -1,6 +1,6 @@
 """Contributions of every channel to every class: sums over images, and what is read off them.
 
-This file needs no torch: the report reads the contributions of a finished run without it. docs/method.md, section 9.
+This file needs no torch: the report reads the contributions of a finished run without it. docs/method.md, section 8.
 """
 
 from __future__ import annotations

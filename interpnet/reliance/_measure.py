@@ -1,6 +1,6 @@
 """Reliance, measured: which channels a class rests on, in which order, and how many of them take half its log-odds.
 
-docs/method.md, section 9.
+docs/method.md, section 8.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reading contributions: at every site the map times the gradient that comes back to it, summed over positions.
 
 Each gradient is used up by a hook as soon as the backward pass has made it, so that no gradient map is kept. The graph
-begins at the first sites: neither the images nor the weights take a gradient. docs/method.md, section 9.
+begins at the first sites: neither the images nor the weights take a gradient. docs/method.md, section 8.
 """
 
 from __future__ import annotations
