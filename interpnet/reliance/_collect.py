@@ -8,7 +8,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Layers, Output, evaluating, find_sites, placed, resolve_device, unwrap
+from interpnet.engine import (
+    Instrument,
+    Layers,
+    Output,
+    evaluating,
+    find_sites,
+    instrument,
+    placed,
+    resolve_device,
+    unwrap,
+)
 from interpnet.errors import DataError
 from interpnet.reliance._contributions import Contributions
 from interpnet.reliance._sums import ContributionSums
@@ -103,7 +113,11 @@ def collect_contributions(
         trace = find_sites(model, put(first), output=output)
         sums.open(model, trace, trace.select(layers), put(first), output)
         start = 0
-        with progress_bar("Collecting contributions", total, enabled=progress) as advance:
+        # Attached once for all batches, not for each.
+        with (
+            progress_bar("Collecting contributions", total, enabled=progress) as advance,
+            instrument(model, Instrument()),
+        ):
             for raw in batches:
                 batch = unpack(raw, **keys)
                 n = len(batch.images)
