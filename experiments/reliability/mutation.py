@@ -30,7 +30,18 @@ from experiments.reliability.mutation_mutants import Mutant, count_places, mutan
 from experiments.reliability.mutation_workshop import ROOT, Verdict, Workshop, workshop
 from interpnet.support.io import write_json
 
-ROOMS = ("engine", "scores", "gram", "mulasso", "backward", "explanation", "ablation", "evaluate", "stages")
+ROOMS = (
+    "engine",
+    "scores",
+    "gram",
+    "mulasso",
+    "backward",
+    "explanation",
+    "ablation",
+    "evaluate",
+    "reliance",
+    "stages",
+)
 _PIPELINE = {"stages", "run", "report", "cli", "filters"}
 _HOUSE = "tests/test_house.py"
 # Tests of the public functions of every room.

@@ -1,20 +1,16 @@
-"""The radius chosen on held-out images: errors from Grams alone, the rules, folds, weights, and what is refused."""
+"""The radius chosen on held-out images: errors from Grams alone, the rules, and the curve as a file."""
 
 from __future__ import annotations
 
 import json
-import warnings
 
 import numpy as np
 import pytest
-import torch
-from scipy import sparse
-from sklearn.model_selection import GroupKFold, KFold, PredefinedSplit, ShuffleSplit, StratifiedKFold
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from helpers.planted import MUS, labelled, planted
 
-from interpnet.errors import DataError, InterpNetError
-from interpnet.gram import Gram, part_grams
-from interpnet.mulasso import MuLasso, MuLassoCV, mulasso_path
+from interpnet.errors import InterpNetError
+from interpnet.gram import Gram
+from interpnet.mulasso import MuLasso, MuLassoCV
 from interpnet.mulasso._selection_curve import (
     SelectionCurve,
     affordable,
@@ -24,26 +20,6 @@ from interpnet.mulasso._selection_curve import (
     mean_and_se,
     squared_error,
 )
-
-MUS = [0.05, 0.15, 0.4, 0.8, 1.5, 4.0]
-
-
-def planted(N: int = 300, m: int = 30, C: int = 3, noise: float = 0.3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores of which two columns a class carry its target, with weights 0.4 and 0.6."""
-    rng = np.random.default_rng(seed)
-    X = rng.standard_normal((N, m))
-    W = np.zeros((m, C))
-    for c in range(C):
-        W[2 * c : 2 * c + 2, c] = 0.4, 0.6
-    return X, X @ W + noise * rng.standard_normal((N, C))
-
-
-def labelled(N: int = 240, m: int = 10, C: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores whose first C columns say the class, and the labels."""
-    rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.arange(N) % C)
-    return rng.random((N, m)) + 0.8 * np.eye(m)[labels], labels
-
 
 # --- the measurements ---------------------------------------------------------------------------
 
@@ -221,139 +197,6 @@ def test_an_end_of_the_grid_is_said() -> None:
     assert MuLassoCV([0.2]).fit(X, L).mu_ == 0.2  # one radius is no choice
 
 
-# --- folds, weights, data -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "cv",
-    [
-        4,
-        None,
-        KFold(4),
-        StratifiedKFold(4),
-        PredefinedSplit(np.arange(240) % 4),
-        [(np.arange(240) % 4 != k, np.arange(240) % 4 == k) for k in range(4)],
-    ],
-)
-def test_folds_of_every_kind(cv) -> None:
-    X, labels = labelled()
-    model = MuLassoCV(MUS, cv=cv).fit(X, labels)
-    assert model.error_path_.shape == (5 if cv is None else 4, 6, 3)
-    assert model.curve_.n_folds == len(model.error_path_)
-
-
-def test_rows_that_no_fold_holds_out_are_trained_on() -> None:
-    X, labels = labelled()
-    fold = np.where(np.arange(240) < 60, -1, np.arange(240) % 2)
-    model = MuLassoCV(MUS, cv=PredefinedSplit(fold)).fit(X, labels)
-    coef = mulasso_path(Gram.from_scores(X[fold != 1], labels[fold != 1]), MUS)
-    error = squared_error(Gram.from_scores(X[fold == 1], labels[fold == 1]), coef) / (fold == 1).sum()
-    np.testing.assert_allclose(model.error_path_[1], error, atol=1e-8)
-    np.testing.assert_allclose(model.coef_, MuLasso(model.mu_).fit(X, labels).coef_, atol=1e-8)
-
-
-@pytest.mark.parametrize(
-    ("cv", "message"),
-    [
-        (ShuffleSplit(3, random_state=0), "cv: fold 1 holds images out that an earlier fold did"),
-        (ShuffleSplit(1, test_size=0.2, train_size=0.5), "cv: fold 0 trains on 120 and tests on 48 of 240 images"),
-        ([(np.arange(240), np.arange(120))], "cv: fold 0 trains on 240 and tests on 120 of 240"),
-        ([(np.arange(240), [])], "cv: fold 0 trains on 240 and tests on 0"),
-        (1, "at least one train/test split"),
-        (241, "n_splits=241"),
-        (GroupKFold(3), "groups"),
-        ("five", "cv"),
-    ],
-)
-def test_folds_that_are_refused(cv, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        MuLassoCV(MUS, cv=cv).fit(*labelled())
-
-
-def test_seed_decides_the_folds() -> None:
-    X, labels = labelled()
-    one, again, other = (MuLassoCV(MUS, random_state=s).fit(X, labels).error_path_ for s in (1, 1, 2))
-    assert np.array_equal(one, again)
-    assert not np.array_equal(one, other)
-
-
-def test_weights_equal_repeated_rows() -> None:
-    X, labels = labelled()
-    weight = 1 + np.arange(240) % 3
-    copies = np.repeat(np.arange(240), weight)
-    fold = np.arange(240) // 48
-    weighted = MuLassoCV(MUS, cv=PredefinedSplit(fold)).fit(X, labels, weight)
-    repeated = MuLassoCV(MUS, cv=PredefinedSplit(fold[copies])).fit(X[copies], labels[copies])
-    np.testing.assert_allclose(weighted.error_path_, repeated.error_path_, atol=1e-8)
-    np.testing.assert_allclose(weighted.accuracy_path_, repeated.accuracy_path_)
-    np.testing.assert_allclose(weighted.coef_, repeated.coef_, atol=1e-8)
-
-
-def test_balanced_classes() -> None:
-    X, labels = labelled()
-    keep = np.flatnonzero((labels > 0) | (np.arange(240) % 4 == 0))
-    X = X[keep]
-    labels = labels[keep]
-    each = len(labels) / (3 * np.bincount(labels))
-    fold = np.arange(len(labels)) % 3
-    model = MuLassoCV(MUS, cv=PredefinedSplit(fold), class_weight="balanced").fit(X, labels)
-    by_hand = MuLassoCV(MUS, cv=PredefinedSplit(fold)).fit(X, labels, each[labels])
-    np.testing.assert_allclose(model.error_path_, by_hand.error_path_, atol=1e-9)
-    assert model.mu_ == by_hand.mu_
-    apart = MuLasso(MUS[2]).fit(X[fold != 1], labels[fold != 1], each[labels[fold != 1]])
-    # Images count alike in the accuracy: class weights say what is fitted, not what is counted.
-    assert model.accuracy_path_[1, 2] == pytest.approx(apart.score(X[fold == 1], labels[fold == 1]))
-    assert model.accuracy_path_[1, 2] != pytest.approx(by_hand.accuracy_path_[1, 2])
-    weight = np.linspace(0.2, 3.0, len(labels))
-    both = weight * (weight.sum() / (3 * np.bincount(labels, weights=weight)))[labels]
-    model = MuLassoCV(MUS, cv=PredefinedSplit(fold), class_weight="balanced").fit(X, labels, weight)
-    apart = MuLasso(MUS[2]).fit(X[fold != 1], labels[fold != 1], both[fold != 1])
-    right = apart.score(X[fold == 1], labels[fold == 1], weight[fold == 1])
-    assert model.accuracy_path_[1, 2] == pytest.approx(right)
-
-
-def test_memory_map_tensor_and_sparse_targets(tmp_path) -> None:
-    X, labels = labelled()
-    X = X.astype(np.float32)
-    mapped = np.memmap(tmp_path / "X.f32", dtype=np.float32, mode="w+", shape=X.shape)
-    mapped[:] = X
-    expected = MuLassoCV(MUS).fit(X, labels)
-    for given in (mapped, torch.from_numpy(X)):
-        model = MuLassoCV(MUS).fit(given, labels)
-        assert np.array_equal(model.error_path_, expected.error_path_)
-        assert np.array_equal(model.accuracy_path_, expected.accuracy_path_)
-    L = np.eye(3)[labels]
-    dense, thin = (MuLassoCV(MUS).fit(mapped, target) for target in (L, sparse.csr_array(L)))
-    np.testing.assert_allclose(dense.error_path_, thin.error_path_, atol=1e-12)
-    assert MuLassoCV(MUS, accuracy=False).fit(mapped, labels).accuracy_path_ is None
-
-
-def test_on_a_device(device: str) -> None:
-    X, labels = labelled()
-    expected = MuLassoCV(MUS).fit(X, labels)
-    for given in (X, torch.from_numpy(X).to(device)):
-        model = MuLassoCV(MUS, device=device).fit(given, labels)
-        np.testing.assert_allclose(model.error_path_, expected.error_path_, atol=1e-7)
-        np.testing.assert_allclose(model.accuracy_path_, expected.accuracy_path_)
-        assert np.array_equal(model.predict(given), expected.predict(X))
-
-
-def test_from_the_grams_of_the_folds() -> None:
-    X, labels = labelled()
-    fold = np.arange(240) % 4
-    expected = MuLassoCV(MUS, cv=PredefinedSplit(fold)).fit(X, labels)
-    grams = part_grams(X, labels, fold)
-    model = MuLassoCV(MUS).fit_grams(grams, classes=["a", "b", "c"])
-    np.testing.assert_allclose(model.error_path_, expected.error_path_, atol=1e-12)
-    assert model.accuracy_path_ is None
-    assert model.mu_ == expected.mu_
-    np.testing.assert_allclose(model.coef_, expected.coef_, atol=1e-12)
-    assert set(model.predict(X)) <= {"a", "b", "c"}
-    plain = [Gram(g.G, g.B, g.yy, g.n) for g in grams]
-    np.testing.assert_allclose(MuLassoCV(MUS).fit_grams(plain).error_path_, model.error_path_, atol=1e-12)
-    assert all(gram.is_definite for gram in plain)  # tested once, fold by fold, and remembered
-
-
 # --- the curve as a file ------------------------------------------------------------------------
 
 
@@ -369,68 +212,3 @@ def test_curve_goes_to_json_and_back(per_class) -> None:
     del earlier["most"]
     assert SelectionCurve.from_json(earlier).to_json() == curve.to_json()
     assert np.array_equal(again.error_mean, curve.error_mean)
-
-
-# --- conventions and refusals -------------------------------------------------------------------
-
-EXCEPTIONS = {
-    "check_classifiers_classes": "decision_function is (N, 2) for two classes, not (N,): one column a class",
-    "check_classifiers_train": "decision_function is (N, 2) for two classes, not (N,): one column a class",
-    "check_class_weight_classifiers": "no intercept: the heaviest class cannot take all of centred random blobs",
-    "check_supervised_y_2d": "a matrix y is a matrix of targets, also with one column, never labels",
-}
-
-
-@parametrize_with_checks([MuLassoCV()], expected_failed_checks=lambda _: EXCEPTIONS)
-def test_scikit_learn_conventions(estimator, check) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the suite feeds deliberately odd data
-        check(estimator)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "message"),
-    [
-        ({"rule": "min"}, "rule is 'min'; expected 'accuracy' or 'one_se' or 'best'"),
-        ({"rule": "accuracy", "per_class": True}, "rule is 'accuracy', which needs accuracy=True and per_class=False"),
-        ({"rule": "accuracy", "accuracy": False}, "rule is 'accuracy', which needs accuracy=True and per_class=False"),
-        ({"most_channels": 0}, "most_channels is 0; expected a number above 0"),
-        ({"most_channels": True}, "most_channels is True; expected a number above 0"),
-        ({"per_class": "yes"}, "per_class is 'yes'"),
-        ({"accuracy": 1}, "accuracy is 1"),
-        ({"mus": 3.0}, "mus is 3.0; expected a vector of numbers"),
-        ({"mus": []}, "mus is"),
-        ({"mus": [0.0, 1.0]}, r"mus is or holds 0\.0; .* above 0"),
-        ({"mus": [1.0, np.nan]}, "mus is or holds nan"),
-        ({"tol": -1.0}, "tol is"),
-        ({"positive": None}, "positive is None"),
-        ({"class_weight": 3}, "class_weight is 3"),
-        ({"n_jobs": 0}, "n_jobs is 0"),
-    ],
-)
-def test_parameters_that_are_refused(parameters, message) -> None:
-    with pytest.raises(InterpNetError, match=message):
-        MuLassoCV(**parameters).fit(*labelled())
-
-
-def test_data_that_is_refused() -> None:
-    X, labels = labelled()
-    bad = X.copy()
-    bad[200, 3] = np.nan
-    with pytest.raises(DataError, match="X contains NaN at row 200, column 3"):
-        MuLassoCV(MUS).fit(bad, labels)
-    with pytest.raises(DataError, match="one class only"):
-        MuLassoCV(MUS).fit(X, np.zeros(240))
-    with pytest.raises(DataError, match="every image of fold 1 has weight zero"):
-        MuLassoCV(MUS, cv=PredefinedSplit(np.arange(240) % 2)).fit(X, labels, np.arange(240) % 2 == 0)
-    gram = Gram.from_scores(X, labels)
-    with pytest.raises(InterpNetError, match="grams holds 1 Grams; expected one per fold, at least two"):
-        MuLassoCV(MUS).fit_grams([gram])
-    with pytest.raises(InterpNetError, match="gram is a int"):
-        MuLassoCV(MUS).fit_grams([gram, 3])
-    with pytest.raises(InterpNetError, match="cannot add Grams"):
-        MuLassoCV(MUS).fit_grams([gram, Gram.from_scores(X, np.ones((240, 1)))])
-    with pytest.raises(InterpNetError, match="class_weight is set, but Grams have no images left"):
-        MuLassoCV(MUS, class_weight="balanced").fit_grams([gram, gram])
-    with pytest.raises(InterpNetError, match=r"classes have shape \(1,\); expected \(3,\)"):
-        MuLassoCV(MUS).fit_grams([gram, gram], classes=["a"])
