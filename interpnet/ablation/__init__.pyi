@@ -7,14 +7,17 @@ from ._effect import recall_interval as recall_interval
 from ._passes import Passes as Passes
 from ._plan import CONTROLS as CONTROLS
 from ._reading import as_result as as_result
+from ._reading import curve_intervals as curve_intervals
 from ._reading import mean_change as mean_change
 from ._reading import others_change as others_change
 from ._removal import ablate as ablate
 from ._result import CONDITION_LABELS as CONDITION_LABELS
 from ._result import AblationResult as AblationResult
 from ._result import Condition as Condition
+from ._result import Curve as Curve
 from ._result import by_class as by_class
 from ._result import find_condition as find_condition
 from ._result import finite_mean as finite_mean
 from ._result import interval as interval
 from ._study import ablation_study as ablation_study
+from ._unpaired import changes_of_recall as changes_of_recall

@@ -150,7 +150,7 @@ def _drawn(passes: Sequence[Pass], changes: Sequence[Float64], labels: Int64, n_
     if len(means) > 1:
         of_passes = np.var(means, axis=0, ddof=1)
         variance = np.where((parts == 0) & (draws == len(means)), of_passes, variance)
-    return Draws(draws, variance)
+    return Draws(draws, variance, len(means))
 
 
 def mean_of_others(foreign: Int64, labels: Int64, values: Float64 | Bools, n_classes: int) -> Float64:

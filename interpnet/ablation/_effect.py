@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from interpnet.errors import InterpNetError
 from interpnet.support.checks import number
@@ -33,7 +33,8 @@ class Draws(NamedTuple):
     """Of values that depend on channels drawn at random, where several images of a class share a draw."""
 
     number: Int64  # (C,): draws for each class
-    variance: Float64  # (C,): what the draw alone adds to a value's variance; NaN if not known, below zero by chance
+    variance: Float64  # (C,): what the draw alone adds to one pass's values; NaN if not known, below zero by chance
+    passes: int = 1  # a value is the mean over so many passes, of which each has its own draws
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Effect:
         spread = self._spread(one_draw=one_draw)
         if not math.isfinite(spread.variance):
             return math.nan, math.nan
-        half = float(stats.t.ppf(0.5 + level / 2, spread.df)) * math.sqrt(spread.variance)
+        half = float(special.stdtrit(spread.df, 0.5 + level / 2)) * math.sqrt(spread.variance)
         if self.share:
             return max(spread.mean - half, -1.0), min(spread.mean + half, 1.0)
         return spread.mean - half, spread.mean + half
@@ -98,7 +99,11 @@ class Effect:
         least = math.exp2(-min(changed, 1000.0))
         if spread.variance == 0:
             return least
-        return max(float(stats.t.sf(spread.mean / math.sqrt(spread.variance), spread.df)), least)
+        return max(float(special.stdtr(spread.df, -spread.mean / math.sqrt(spread.variance))), least)
+
+    def __neg__(self) -> Effect:
+        """Return the effect with its sign turned: a loss as a gain."""
+        return Effect(-self.mean, self.variance, self.count, self.share, self.draws)
 
     def of(self, c: int) -> Effect:
         """Return the effect of one class alone."""
@@ -106,7 +111,7 @@ class Effect:
         draws = self.draws
         if draws is not None:
             # One class's estimate is rough: never below what all classes together say.
-            draws = Draws(draws.number[at], np.fmax(draws.variance[at], _pooled(draws.variance)))
+            draws = Draws(draws.number[at], np.fmax(draws.variance[at], _pooled(draws.variance)), draws.passes)
         return Effect(self.mean[at], self.variance[at], self.count[at], self.share, draws)
 
     def _spread(self, *, one_draw: bool = False) -> _Spread:
@@ -134,8 +139,8 @@ class Effect:
             if math.isnan(of_draws):
                 return self._between_classes(means, float(parts.sum()))
             draws = np.maximum(self.draws.number[known][several], 1).astype(np.float64)
-            # The images' variance holds the draws' already, as if each image had its own.
-            weights = np.maximum(1 / draws - 1 / n[several], 0)
+            # The images' variance holds the draws' already, as if each image had its own in every pass.
+            weights = np.maximum(1 / draws - 1 / (self.draws.passes * n[several]), 0)
             if one_draw:
                 weights = weights + 1
             parts = np.append(parts, of_draws * float(weights.sum()) / size**2)
@@ -149,6 +154,9 @@ class Effect:
         df = float(freedom.sum())
         if total > 0:
             df = total**2 / float((parts**2 / freedom).sum())
+        if self.draws is not None:
+            # The variance between draws is less certain than Satterthwaite's rule takes it for.
+            df = min(df, float((np.maximum(self.draws.number[known], 2) - 1).sum()))
         return _Spread(self.overall(), total, max(df, 1.0))
 
     def _between_classes(self, means: Float64, within: float) -> _Spread:
@@ -190,7 +198,8 @@ def effect_by_class(
 def recall_interval(recall: Float64, count: Int64, level: float = LEVEL) -> tuple[float, float]:
     """Return the interval of the mean over classes of their recalls (C,), of ``count`` images each; within [0, 1].
 
-    Wilson's interval for as many images as a simple sample of the same variance would have. NaN recalls are left out.
+    The exact binomial interval for as many images as a simple sample of the same variance would have (Korn and
+    Graubard 1998). NaN recalls are left out.
 
     Examples
     --------
@@ -213,11 +222,14 @@ def recall_interval(recall: Float64, count: Int64, level: float = LEVEL) -> tupl
     one = 1 / images**2
     design = (float((spread / n).sum()) / len(n) ** 2 + one) / (mean * (1 - mean) / images + one)
     sample = images / min(design, 1.0)
-    z = float(stats.norm.ppf(0.5 + level / 2))
-    middle = (mean + z**2 / (2 * sample)) / (1 + z**2 / sample)
-    half = z / (1 + z**2 / sample) * math.sqrt(mean * (1 - mean) / sample + z**2 / (4 * sample**2))
-    # Rounding must not put the mean itself outside.
-    return max(min(middle - half, mean), 0.0), min(max(middle + half, mean), 1.0)
+    tail = (1 - level) / 2
+    low = 0.0
+    high = 1.0
+    if mean > 0:
+        low = float(special.betaincinv(mean * sample, (1 - mean) * sample + 1, tail))
+    if mean < 1:
+        high = float(special.betaincinv(mean * sample + 1, (1 - mean) * sample, 1 - tail))
+    return low, high
 
 
 def adjusted(p_values: Float64) -> Float64:

@@ -98,6 +98,9 @@ class Plan:
         There are no repeats of what is not drawn.
         """
         kinds = ["relevant", "relevant-positive", *(c for c in CONTROLS if c in self.controls)]
+        if self.interpretation.by == "reliance":
+            # It names channels that a class relies on, with positive numbers only.
+            kinds.remove("relevant-positive")
         if self.table is None:
             kinds = [kind for kind in kinds if kind not in _RANKINGS]
         conv = np.isin(self.layer_of, [i for i, site in enumerate(sites) if site.family == "conv"])

@@ -165,6 +165,7 @@ class AblationResult:
     log_odds: Float64 | None = None  # (C,): mean log-odds of the images' own class, untouched
     log_probability: Float64 | None = None  # (C,): mean log-probability
     turns: int = 1  # passes in which each image loses the channels of another class, another one every time
+    by: str = "mu-lasso"  # how the channels were identified: "mu-lasso" or "reliance"
     pairs: float = math.nan  # share of the pairs of two classes, the first with images, that those passes cover
 
     @property
@@ -232,7 +233,6 @@ class AblationResult:
                 _known(curve.get("own_log_odds")),
                 _known(curve.get("random_log_odds")),
             )
-        turns = value.get("turns", 1)
         return cls(
             classes=tuple(value["classes"]),
             support=np.array(value["support"], dtype=np.int64),
@@ -246,7 +246,8 @@ class AblationResult:
             single={int(c): [_effect(e) for e in effects] for c, effects in value["single"].items()},
             log_odds=_known(value.get("log_odds")),
             log_probability=_known(value.get("log_probability")),
-            turns=turns,
+            turns=value.get("turns", 1),
+            by=str(value.get("by", "mu-lasso")),
             pairs=float(_array(value.get("pairs"))),
         )
 
@@ -264,7 +265,8 @@ def _changes_json(changes: Changes) -> dict[str, Any]:
         if effect is not None:
             numbers = {"mean": _rounded(effect.mean), "variance": _rounded(effect.variance), "count": effect.count}
             if effect.draws is not None:
-                numbers |= {"draws": effect.draws.number, "draw_variance": _rounded(effect.draws.variance)}
+                drawn = effect.draws
+                numbers |= {"draws": drawn.number, "draw_variance": _rounded(drawn.variance), "passes": drawn.passes}
             found[name] = numbers
     return found
 
@@ -279,7 +281,7 @@ def _changes(value: Mapping[str, Any], measure: str) -> Changes:
             continue
         draws = numbers.get("draws")
         if draws is not None:
-            draws = Draws(np.array(draws, dtype=np.int64), _array(numbers["draw_variance"]))
+            draws = Draws(np.array(draws, dtype=np.int64), _array(numbers["draw_variance"]), numbers["passes"])
         found[name] = Effect(
             mean=_array(numbers["mean"]),
             variance=_array(numbers["variance"]),

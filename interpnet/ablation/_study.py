@@ -160,6 +160,7 @@ def ablation_study(
                 curve=_curve(plan, run, intact),
                 single=_single(plan, run, intact),
                 turns=turns,
+                by=interpretation.by,
                 pairs=_covered(run, turns),
                 **by_class,
             )

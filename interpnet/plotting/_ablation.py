@@ -14,18 +14,20 @@ import numpy.typing as npt
 
 from interpnet.ablation import (
     CONDITION_LABELS,
+    MEASURES,
+    AblationResult,
     Condition,
     as_result,
     by_class,
+    curve_intervals,
     find_condition,
     finite_mean,
-    interval,
     mean_change,
     others_change,
 )
 from interpnet.errors import InterpNetError
 from interpnet.plotting import style
-from interpnet.support.checks import check_kinds, real_array, whole_number
+from interpnet.support.checks import check_kinds, one_of, real_array, whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,16 +48,25 @@ _SCOPES = {
     "conv": _Scope(0.18, "s", "none", "convolutional layers only"),
 }
 
+_MEASURE_WORDS = {"recall": "recall", "log_odds": "log-odds", "log_probability": "log-probability"}
+# Recall on the left is a level; the others are changes, with their sign.
+_FORMS = {"recall": "{:.2f}", "log_odds": "{:+.2f}", "log_probability": "{:+.2f}"}
 
-def plot_ablation(result: Any) -> Figure:
+
+def plot_ablation(result: Any, *, measure: str = "recall") -> Figure:
     """Draw what each removal does to the class itself and to the other classes (docs/method.md, section 6.1).
 
-    Left: mean recall of a class without its channels, a dashed line where the intact network is.
-    Right: change in the mean recall of the other classes. Whiskers are 95 % intervals over repeats.
+    Left: mean recall of a class without its channels, a dashed line where the intact network is; for the measures
+    ``"log_odds"`` and ``"log_probability"``, the change of their mean. Right: the change in the images of other
+    classes. Whiskers are 95 % intervals over images and draws; in a result of format 1, which has recall alone, over
+    repeats.
     """
     from matplotlib.lines import Line2D
 
+    one_of(measure, "measure", MEASURES)
     view = as_result(result)
+    if measure != "recall" and not all(measure in c.changes for c in view.conditions):
+        raise InterpNetError(f"the ablation result holds no {measure!r}; run the study again")
     names = [n for n in CONDITION_LABELS if any(c.name == n for c in view.conditions)]
     # Conditions of a study of the user's own come last.
     names += sorted({c.name for c in view.conditions} - set(names))
@@ -65,25 +76,34 @@ def plot_ablation(result: Any) -> Figure:
             style.empty_axes(own, "no channel was removed")
             style.empty_axes(others, "")
             return figure
-        intact = view.mean_intact
+        reference = 0.0
+        if measure == "recall":
+            reference = view.mean_intact
         for row, name in enumerate(names):
             for layers, scope in _SCOPES.items():
                 condition = find_condition(view, name, layers)
                 if condition is not None:
                     y = row + scope.below
-                    _point(own, y, condition.mean_own(), condition.interval_own(), condition, intact, "{:.2f}")
-                    _point(others, y, *mean_change(view, condition), condition, 0, "{:+.2f}")
-        own.axvline(intact, **style.REFERENCE)
-        # Near the panel's ends the text turns inwards.
-        align = np.select([intact <= 0.06, intact >= 0.94], ["left", "right"], "center")
-        above: Any = {"xytext": (0, 3), "xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-        own.annotate(f"intact {intact:.2f}", (intact, 1), **above, ha=str(align), color=style.INK)
-        own.set(xlim=(-0.015, 1.015), xlabel="mean recall of the class itself", ylim=(len(names) - 0.5, -0.6))
+                    _point(own, y, *_own(condition, measure), condition, reference, _FORMS[measure])
+                    _point(others, y, *_others(view, condition, measure), condition, 0, "{:+.2f}")
+        own.axvline(reference, **style.REFERENCE)
+        words = _MEASURE_WORDS[measure]
+        if measure == "recall":
+            words = "mean recall"
+            # Near the panel's ends the text turns inwards.
+            align = np.select([reference <= 0.06, reference >= 0.94], ["left", "right"], "center")
+            above: Any = {"xytext": (0, 3), "xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+            own.annotate(f"intact {reference:.2f}", (reference, 1), **above, ha=str(align), color=style.INK)
+            own.set(xlim=(-0.015, 1.015), xlabel="mean recall of the class itself")
+        else:
+            own.set_xlabel(f"change in the class's own {words}")
+            own.margins(x=0.22)
+        own.set_ylim(len(names) - 0.5, -0.6)
         others.axvline(0, **style.REFERENCE)
-        others.set_xlabel("change in the others' mean recall")
+        others.set_xlabel(f"change in the others' {words}")
         # Room for the numbers beside the marks.
         others.margins(x=0.22)
-        style.label_ticks(own.yaxis, range(len(names)), [CONDITION_LABELS.get(n, n) for n in names])
+        style.label_ticks(own.yaxis, range(len(names)), [_label(view, n) for n in names])
         style.row_lines(own)
         style.row_lines(others)
         studied = [_SCOPES[layers] for layers in _SCOPES if any(c.layers == layers for c in view.conditions)]
@@ -91,6 +111,29 @@ def plot_ablation(result: Any) -> Figure:
         handles = [Line2D([], [], marker=s.mark, fillstyle=s.fill, **look, label=s.label) for s in studied]
         figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
+
+
+def _label(view: AblationResult, name: str) -> str:
+    """Return what a reader calls a condition."""
+    if name == "relevant" and view.by == "reliance":
+        return "relied on (named by InterpNet)"
+    return CONDITION_LABELS.get(name, name)
+
+
+def _own(condition: Condition, measure: str) -> tuple[float, tuple[float, float]]:
+    """Return what the left panel shows of a condition, and its interval."""
+    if measure == "recall":
+        return condition.mean_own(), condition.interval_own()
+    effect = condition.changes[measure].own
+    return effect.overall(), effect.interval()
+
+
+def _others(view: AblationResult, condition: Condition, measure: str) -> tuple[float, tuple[float, float]]:
+    """Return what the right panel shows of a condition, and its interval."""
+    if measure == "recall":
+        return mean_change(view, condition)
+    effect = condition.changes[measure].others
+    return effect.overall(), effect.interval()
 
 
 def _point(
@@ -104,8 +147,9 @@ def _point(
     if condition.layers == "all" and np.isfinite(value):
         # Adding zero turns the negative zero of a rounded tiny loss into zero; a change of nothing has no sign.
         text = form.format(round(value, 2) + 0.0).replace("+0.00", "0.00").replace("-", "\N{MINUS SIGN}")
-        # On the side away from the reference line, so that the two never print over each other.
-        if value < reference:
+        # On the side away from the reference line, so that the two never print over each other; a recall near zero has
+        # the row's label on that side.
+        if value < reference and not (reference > 0 and value < 0.1):
             at = (min(value, *ends), y)
             where: Any = {"xytext": (-7, 0), "ha": "right"}
         else:
@@ -117,9 +161,9 @@ def _point(
 def plot_ablation_curve(result: Any) -> Figure:
     """Draw own recall against the number of channels removed, strongest weight first.
 
-    The band is the 95 % interval over random draws of as many channels. Classes that have fewer
-    relevant channels stay at their last value or drop out, as the study recorded it. A result of a study with
-    ``curve=False`` is an InterpNetError.
+    Bands are 95 % intervals over images; in a result of format 1, over random draws of as many channels. Classes that
+    have fewer relevant channels stay at their last value or drop out, as the study recorded it. A result of a study
+    with ``curve=False`` is an InterpNetError.
     """
     view = as_result(result)
     curve = view.curve
@@ -129,17 +173,20 @@ def plot_ablation_curve(result: Any) -> Figure:
 
     own = [finite_mean(row) for row in curve.own]
     draws = [[finite_mean(draw) for draw in rows] for rows in curve.random]
+    named_ends, random_ends = curve_intervals(view)
+    label = "by weight, strongest first"
+    if view.by == "reliance":
+        label = "by reliance, strongest first"
     with style.house_style():
         figure = style.new_figure(6.4, 3.6)
         axes = figure.subplots()
         axes.axhline(view.mean_intact, **style.REFERENCE, label="intact")
         if len(draws) == curve.k.size:
-            # mean +- t sd / sqrt(R), docs/method.md, section 6.1
-            low, high = np.array([interval(np.array(row)) for row in draws]).T
-            axes.fill_between(curve.k, low, high, color=style.BLUE, alpha=0.25, linewidth=0)
+            axes.fill_between(curve.k, *random_ends.T, color=style.BLUE, alpha=0.25, linewidth=0)
             means = [finite_mean(row) for row in draws]
-            axes.plot(curve.k, means, "s-", color=style.BLUE, markersize=4.5, label="random channels (band: 95 %)")
-        axes.plot(curve.k, own, "o-", color=style.VERMILLION, markersize=5.5, label="by weight, strongest first")
+            axes.plot(curve.k, means, "s-", color=style.BLUE, markersize=4.5, label="random channels (bands: 95 %)")
+        axes.fill_between(curve.k, *named_ends.T, color=style.VERMILLION, alpha=0.2, linewidth=0)
+        axes.plot(curve.k, own, "o-", color=style.VERMILLION, markersize=5.5, label=label)
         axes.set_xscale("log", base=2)
         # Every point of the curve, without one that would print over its predecessor (8 and 9).
         ticks: list[float] = []

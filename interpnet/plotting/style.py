@@ -17,6 +17,7 @@ ORANGE = "#e69f00"
 BLUE = "#0072b2"
 SKY = "#56b4e9"
 GREEN = "#009e73"
+PURPLE = "#cc79a7"
 # Exactly these three may be swapped for a page's own colours in the SVG (dark pages).
 INK = "#1f2328"
 MUTED = "#59636e"
@@ -30,6 +31,7 @@ CONDITION_COLOURS = {
     "random": BLUE,
     "random-per-layer": SKY,
     "highest-activation": GREEN,
+    "d-prime": PURPLE,
 }
 
 # Any, because matplotlib names the keys it takes only in its newer type stubs.

@@ -43,7 +43,7 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
     found = None
     conditions: list[Condition] = []
     if run.study is not None:
-        found = verdict(run.study)
+        found = verdict(run.study, held_out=_held_out(run))
         conditions = _in_order(run.study)
     charts = make_charts(run, folder)
     files = write_tables(run, folder, classes, examples, found) + [chart.file for chart in charts.values()]
@@ -107,6 +107,12 @@ def _notes(run: RunData, classes: list[ClassView], pictures: Pictures, examples:
     if pictures.missing:
         notes.append(f"{len(pictures.missing)} pictures are missing or damaged: {_some(pictures.missing)}.")
     return notes
+
+
+def _held_out(run: RunData) -> bool:
+    """Whether the test images are others than the training images, as far as the manifest says."""
+    prints = [run.entry("data", split).get("fingerprint") for split in ("train", "test")]
+    return prints[0] != prints[1] or None in prints
 
 
 def _some(names: list[str], most: int = 8) -> str:

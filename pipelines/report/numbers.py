@@ -51,6 +51,20 @@ def signed(value: float, digits: int = 2) -> str:
     return text.replace("-", _MINUS)
 
 
+def span(ends: tuple[float, float], digits: int = 2) -> str:
+    """Return an interval of changes, a dash where there is none.
+
+    Examples
+    --------
+    >>> span((-0.25, 0.5)), span((float("nan"), float("nan")))
+    ('−0.25 to +0.50', '–')
+    """
+    low, high = ends
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return _NONE
+    return f"{signed(low, digits)} to {signed(high, digits)}"
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """Return a share as a percentage.
 

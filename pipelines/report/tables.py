@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from interpnet.ablation import AblationResult, find_condition, finite_mean, interval, mean_change
+from interpnet.ablation import AblationResult, Curve, curve_intervals, find_condition, finite_mean, mean_change
 from interpnet.mulasso import SelectionCurve
 from interpnet.support.csv_table import Row, write_csv
 from interpnet.support.io import write_json
@@ -60,7 +60,7 @@ def write_tables(
     if run.study is not None:
         tables["ablation.csv"] = (_ABLATION, _ablation(run.study))
         if run.study.curve is not None:
-            tables["ablation_curve.csv"] = (_CURVE, _removal_curve(run.study.curve))
+            tables["ablation_curve.csv"] = (_CURVE, _removal_curve(run.study, run.study.curve))
     for name, (columns, rows) in tables.items():
         write_csv(folder / name, [column.partition("=")[0] for column in columns.split()], rows)
     write_json(folder / "report.json", _summary(run, classes, verdict))
@@ -127,10 +127,10 @@ def _ablation(study: AblationResult) -> list[Row]:
     return rows
 
 
-def _removal_curve(curve: Any) -> Iterable[Row]:
-    for k, own, random in zip(curve.k, curve.own, curve.random, strict=True):
-        draws = np.array([finite_mean(draw) for draw in random])
-        yield (int(k), finite_mean(own), finite_mean(draws), *interval(draws))
+def _removal_curve(study: AblationResult, curve: Curve) -> Iterable[Row]:
+    _, ends = curve_intervals(study)
+    for k, own, random, (low, high) in zip(curve.k, curve.own, curve.random, ends, strict=True):
+        yield (int(k), finite_mean(own), finite_mean([finite_mean(draw) for draw in random]), low, high)
 
 
 def _summary(run: RunData, classes: Sequence[ClassView], verdict: Verdict | None) -> dict[str, Any]:

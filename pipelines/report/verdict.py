@@ -1,24 +1,28 @@
-"""What an ablation study says, in sentences that its numbers support and no further."""
+"""What an ablation study says, in sentences that its intervals carry and no further; docs/method.md, section 6.1."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from interpnet.ablation import AblationResult, Condition, by_class, find_condition, finite_mean, mean_change
+from interpnet.ablation import AblationResult, Changes, Condition, changes_of_recall, find_condition, finite_mean
 
-from .numbers import signed
+from .class_verdict import ClassVerdict, class_verdicts
+from .numbers import signed, span
 
-# From this share of a class's loss on we say that the named channels serve the class rather than everybody.
-_CLASS_SHARE = 0.25
+#: One side of a 95 % interval: what is rarer by chance is said to be beyond it.
+BEYOND = 0.025
 _CONTROL_WORDS = {
     "random": "random ones",
     "random-per-layer": "random ones of the same layers",
     "highest-activation": "those with the highest mean activation",
+    "d-prime": "those with the highest d'",
 }
+_MEASURE_WORDS = {"recall": "in recall", "log_odds": "in log-odds"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Verdict:
     judgement: str = ""  # what follows from them
     details: tuple[str, ...] = ()  # further sentences
     figures: tuple[Figure, ...] = ()  # the main numbers
+    classes: tuple[ClassVerdict, ...] = ()  # of every class, in order
 
 
 @dataclass(frozen=True, eq=False)  # two conditions with the same numbers are still two
@@ -48,40 +53,61 @@ class _Removal:
 
     study: AblationResult
     condition: Condition
+    named: Condition | None = None  # what a control is compared with
 
     @property
     def words(self) -> str:
         return _CONTROL_WORDS[self.condition.name]
 
     @property
+    def drawn(self) -> bool:
+        """Whether its channels are drawn at random."""
+        return self.condition.name.startswith("random")
+
+    @property
     def own(self) -> float:
         """The mean recall that is left of a class."""
         return self.condition.mean_own()
 
-    @property
-    def change(self) -> float:
-        """What the other classes' mean recall changes by."""
-        return mean_change(self.study, self.condition)[0]
+    @cached_property
+    def changes(self) -> dict[str, Changes]:
+        """The changes of the measures that a verdict rests on."""
+        found = {"recall": changes_of_recall(self.study, self.condition, self.named)}
+        if "log_odds" in self.condition.changes:
+            found["log_odds"] = self.condition.changes["log_odds"]
+        return found
+
+    @cached_property
+    def beaten(self) -> list[str]:
+        """The measures in which the named channels cost a class more than this control, beyond the interval.
+
+        Of a random control: more than a single draw of it would.
+        """
+        effects = {measure: changes.own_beyond for measure, changes in self.changes.items()}
+        return [m for m, e in effects.items() if e is not None and e.p_value(one_draw=self.drawn) <= BEYOND]
+
+    @cached_property
+    def blunt(self) -> bool:
+        """Whether this ranking costs the others so much that the named channels are more the class's own, by far."""
+        effects = [changes.specific_beyond for changes in self.changes.values()]
+        return not self.drawn and all(e is not None and e.p_value() <= BEYOND for e in effects)
 
     @property
-    def ends(self) -> tuple[float, float] | None:
-        """The interval of ``own`` over repeated draws."""
-        if self.condition.own.shape[0] == 1:
-            return None
-        return self.condition.interval_own()
+    def losses(self) -> list[str]:
+        """The measures in which a class loses anything, beyond the interval."""
+        return [measure for measure, changes in self.changes.items() if (-changes.own).p_value() <= BEYOND]
 
     @property
-    def low(self) -> float:
-        """The smallest recall that the draws are compatible with."""
-        return (self.ends or (self.own,))[0]
+    def specific(self) -> bool:
+        """Whether a class loses more than the others do, beyond the interval, in every measure.
 
-    @property
-    def specificity(self) -> float:
-        """The share of a class's loss that the others do not lose as well: 1 is the class's own, 0 everybody's."""
-        lost = self.study.mean_intact - self.own
-        if not lost > 0:  # NaN, too: nothing was tested
-            return 0.0
-        return (lost + self.change) / lost
+        Of a random control: whether the named channels are the class's own beyond what a single draw is by luck.
+        """
+        effects = [changes.specific for changes in self.changes.values()]
+        if self.named is None:
+            return all(effect.p_value() <= BEYOND for effect in effects)
+        beyond = [changes.specific_beyond for changes in self.changes.values()]
+        return all(effect is not None and effect.p_value(one_draw=True) <= BEYOND for effect in beyond)
 
     @property
     def count(self) -> str:
@@ -92,122 +118,156 @@ class _Removal:
         return str(low) if low == high else f"{low} to {high} (mean {finite_mean(counts):.1f})"
 
 
-def verdict(study: AblationResult) -> Verdict:
-    """Put a study into words; see :class:`Verdict`."""
+def verdict(study: AblationResult, *, held_out: bool = True) -> Verdict:
+    """Put a study into words; see :class:`Verdict`.
+
+    It is "shown" only where the named channels cost their class more than every control of the same size, and more
+    than they cost the other classes, each beyond the 95 % interval of the difference paired by image. ``held_out`` says
+    whether the images are others than those that the channels were found on: without that it is "mixed" at most.
+    """
     condition = find_condition(study, "relevant") or find_condition(study, "relevant", "conv")
     if condition is None:
         return Verdict("open", "The relevant channels were not removed, so the ablation says nothing.")
     if not np.any(condition.removed > 0) or not math.isfinite(condition.mean_own()):
         return Verdict("open", "No class has relevant channels and test images, so the ablation says nothing.")
-    relevant = _Removal(study, condition)
+    named = _Removal(study, condition)
     wanted = [find_condition(study, name, condition.layers) for name in _CONTROL_WORDS]
-    controls = [_Removal(study, control) for control in wanted if control is not None]
-    level, judgement = _judge(relevant, controls)
+    controls = [_Removal(study, control, condition) for control in wanted if control is not None]
+    level, judgement = _judge(named, controls)
+    if level == "shown" and not held_out:
+        level = "mixed"
+        judgement += (
+            " But these are the images that the channels were found on: there is no test split, which flatters them."
+        )
+    compared = [(c.changes, c.drawn) for c in controls if not c.blunt]
+    classes = class_verdicts(study, condition, named.changes, compared, held_out=held_out)
     figures = [
-        Figure("intact", study.mean_intact, None, "ink"),
-        Figure("named channels removed", relevant.own, None, "relevant"),
-        *(Figure(f"{c.words} removed", c.own, c.ends, c.condition.name) for c in controls),
+        Figure("intact", study.mean_intact, study.interval_intact(), "ink"),
+        Figure("named channels removed", named.own, condition.interval_own(), "relevant"),
+        *(Figure(f"{c.words} removed", c.own, c.condition.interval_own(), c.condition.name) for c in controls),
     ]
-    details = _details(relevant, controls)
-    return Verdict(level, _headline(relevant, controls), judgement, tuple(details), tuple(figures))
+    details = _details(named, controls, classes)
+    return Verdict(level, _headline(named, controls), judgement, tuple(details), tuple(figures), classes)
 
 
-def _headline(relevant: _Removal, controls: Sequence[_Removal]) -> str:
-    study = relevant.study
-    verb = "lowers its own recall"
-    if relevant.own >= study.mean_intact:
+def _headline(named: _Removal, controls: Sequence[_Removal]) -> str:
+    study = named.study
+    change = named.changes["recall"].own
+    low, high = change.interval()
+    verb = "changes its own recall"
+    if high < 0:
+        verb = "lowers its own recall"
+    elif named.own >= study.mean_intact:
         verb = "does not lower its own recall:"
     headline = (
-        f"Removing the {relevant.count} channels that InterpNet names for a class {verb} "
-        f"from {study.mean_intact:.2f} to {relevant.own:.2f}"
+        f"Removing the {named.count} channels that {_finds(study)} {verb} "
+        f"from {study.mean_intact:.2f} to {named.own:.2f}"
     )
     tested = int(np.isfinite(study.intact).sum())
     if tested > 1:
-        headline += f" (mean over {tested} classes)"
+        headline += f" (mean over {tested} classes; "
+    else:
+        headline += " ("
+    headline += f"{signed(change.overall())}, 95 % interval {span((low, high))})"
     if controls:
         first = controls[0]
         headline += f"; removing as many {first.words.removeprefix('those ')}, to {first.own:.2f}"
-        if first.ends:
-            headline += f" (95 % interval {first.ends[0]:.3f} to {first.ends[1]:.3f})"
     return f"{headline}."
 
 
-def _judge(relevant: _Removal, controls: Sequence[_Removal]) -> tuple[str, str]:
+def _finds(study: AblationResult) -> str:
+    return {"reliance": "a class is found to rely on"}.get(study.by, "InterpNet names for a class")
+
+
+def _judge(named: _Removal, controls: Sequence[_Removal]) -> tuple[str, str]:
     """Return the level and the judgement: what the loss is beyond, and what it is not."""
     if not controls:
         return "open", "No control was run, so this alone does not show that the named channels are special."
-    beaten = [c for c in controls if relevant.own < min(c.low, relevant.study.mean_intact)]
-    lost = [c for c in controls if c not in beaten]
-    # A control that costs every class alike has found channels that the whole network needs, not the class's own.
-    special = relevant.specificity
-    general = [c for c in lost if special >= _CLASS_SHARE and c.specificity < 0.5 * special]
-    equal = [c for c in lost if c not in general]
-    if any(c.condition.name == "random" for c in equal) or not (beaten or general):
+    measures = list(named.changes)
+    losses = named.losses
+    beaten = [c for c in controls if c.beaten == losses == measures]
+    blunt = [c for c in controls if c not in beaten and c.blunt]
+    partly = [c for c in controls if set(c.beaten) & set(losses) and c not in [*beaten, *blunt]]
+    equal = [c for c in controls if c not in [*beaten, *blunt, *partly]]
+    if any(c.drawn for c in equal) or not (beaten or blunt or partly):
         beyond = "not beyond what the controls do"
-        if beaten:
-            beyond = f"beyond removing {_named(beaten)}, but not beyond removing {_named(equal)}"
+        if beaten or partly:
+            beyond = f"beyond removing {_named([*beaten, *partly])}, but not beyond removing {_named(equal)}"
         return "not shown", (
             f"That is {beyond}: this study does not show that the network relies on the named channels more than on "
             "others."
         )
-    if lost:
-        sentences = []
-        if beaten:
-            sentences.append(f"That is beyond removing {_named(beaten)}.")
-        if general:
-            changes = ", ".join(signed(c.change) for c in general)
-            sentences.append(
-                f"Removing {_named(general)} costs a class as much or more, but costs the others as much (change of "
-                f"their recall {changes}, against {signed(relevant.change)} here): those channels "
-                "serve every class, the named ones this class."
-            )
-        if equal:
-            sentences.append(
-                f"It is not beyond removing {_named(equal)}: the named channels matter, but so do channels that are "
-                "found without naming any."
-            )
-        level = "mixed" if equal or not beaten else "shown"
-        return level, " ".join(sentences)
+    sentences = []
+    if beaten and not (blunt or partly or equal):
+        sentences.append(f"That is beyond every control: {_by_how_much(beaten)}.")
+    elif beaten:
+        sentences.append(f"That is beyond removing {_named(beaten)}: {_by_how_much(beaten)}.")
+    if partly:
+        words = _MEASURE_WORDS[next(m for m in partly[0].beaten if m in losses)]
+        sentences.append(f"It is beyond removing {_named(partly)} only {words}.")
+    if blunt:
+        sentences.append(
+            f"Removing {_named(blunt)} costs a class about as much or more, but costs the others too: those channels "
+            "serve every class, the named ones this class."
+        )
+    if equal:
+        sentences.append(
+            f"It is not beyond removing {_named(equal)}: the named channels matter, but so do channels that are "
+            "found without naming any."
+        )
+    specific = named.specific and all(c.specific for c in controls if c.drawn)
+    if not specific:
+        sentences.append(
+            "The other classes may lose as much, so the named channels are not shown to be the class's own."
+        )
+    if not any(c.drawn for c in controls):
+        sentences.append("No random control was run, which any choice of channels should be compared with.")
+    elif specific and beaten and not (partly or equal):
+        return "shown", " ".join([*sentences, "The network relies on the named channels."])
+    return "mixed", " ".join(sentences)
+
+
+def _by_how_much(controls: Sequence[_Removal]) -> str:
+    """Say what the named channels cost beyond the strongest of some controls, in recall."""
     nearest = min(controls, key=lambda c: c.own)
-    text = (
-        f"That is beyond every control: {nearest.own - relevant.own:.2f} lower than the strongest of them "
-        f"({nearest.words}). The network relies on the named channels."
-    )
-    if not any(c.ends for c in controls):
-        return "mixed", text + " Each control was drawn only once, though, so there is no interval to judge by."
-    return "shown", text
+    effect = nearest.changes["recall"].own_beyond
+    if effect is None:
+        return "more than it costs"
+    text = f"{effect.overall():.2f} lower than with the strongest of them ({nearest.words}"
+    if len(controls) == 1:
+        text = f"{effect.overall():.2f} lower than with those ("
+    else:
+        text += ", "
+    return f"{text}95 % interval {span(effect.interval(one_draw=nearest.drawn))})"
 
 
 def _named(controls: Sequence[_Removal]) -> str:
     return " or ".join(c.words for c in controls)
 
 
-def _details(relevant: _Removal, controls: Sequence[_Removal]) -> list[str]:
-    study = relevant.study
+def _details(named: _Removal, controls: Sequence[_Removal], classes: Sequence[ClassVerdict]) -> list[str]:
+    study = named.study
     details = []
-    own = by_class(relevant.condition.own)
-    tested = np.isfinite(own) & np.isfinite(study.intact) & (relevant.condition.removed > 0)
-    for control in controls:
-        if control.condition.name == "random":
-            lower = int(np.sum(own[tested] < by_class(control.condition.own)[tested]))
-            details.append(
-                f"In {lower} of {int(tested.sum())} classes the own recall falls below that with random channels."
-            )
-    lost = study.mean_intact - relevant.own
-    if lost > 0 and math.isfinite(relevant.change):
-        judged = "so a good part of the effect is not specific to the class"
-        if -relevant.change / lost < 0.5:
-            judged = "so the effect is mostly the class's own"
+    for measure, changes in named.changes.items():
+        what = {"recall": "The recall of a class changes", "log_odds": "The log-odds of a class change"}[measure]
+        own = f"{signed(changes.own.overall())} ({span(changes.own.interval())})"
+        others = f"{signed(changes.others.overall())} ({span(changes.others.interval())})"
+        more = changes.specific
+        difference = f"{signed(more.overall())} ({span(more.interval())})"
+        details.append(f"{what} by {own}, of the other classes by {others}: a difference of {difference}.")
+    tested = [c for c in classes if c.level != "open"]
+    if tested:
+        shown = sum(c.level == "shown" for c in tested)
         details.append(
-            f"Meanwhile the mean recall of the other classes changes by {signed(relevant.change)} "
-            f"(the class itself: {signed(-lost)}), {judged}."
+            f"Class by class it is shown for {shown} of {len(tested)} classes (at most 5 % of those that are called "
+            "so are expected to be wrong: Benjamini and Hochberg)."
         )
     chance = 1 / max(1, len(study.classes))
     if study.mean_intact < 1.5 * chance:
         details.append(f"The intact network's mean recall is near chance ({chance:.2f}), so little is left to lower.")
     filled = {"zero": "set to zero"}.get(study.fill, f"filled with their {study.fill}")
-    details.append(
-        "Intervals are over the repeated draws of a control, not over the choice of test images; "
-        f"removed maps were {filled}."
-    )
+    covers = "over test images, paired, and over the draws of random controls"
+    if not any(c.condition.changes for c in [named, *controls]):
+        covers = "wide, for this study of an earlier version kept no pairs of images"
+    details.append(f"Intervals are {covers}; removed maps were {filled}.")
     return details

@@ -298,7 +298,10 @@ def write_manifest(folder: Path, found: Interpretation, stages: tuple[str, ...])
                 "n_channels": 144,
                 "output": None,
             },
-            "data": {"train": images, "test": {**images, "split": "test", "n_images": 7000, "skipped": []}},
+            "data": {
+                "train": images,
+                "test": {**images, "split": "test", "fingerprint": "12" * 32, "n_images": 7000, "skipped": []},
+            },
             "stages": {
                 name: {
                     "state": "complete",

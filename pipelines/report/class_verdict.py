@@ -1,0 +1,131 @@
+"""What an ablation study says of each class: whether its named channels may be cited for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from interpnet.ablation import AblationResult, Changes, Condition, Effect, adjusted
+
+from .numbers import signed, span
+
+_BEYOND = 0.025  # of one side, of all classes that are called so
+# Changes that are surely no more than this are called none.
+_NOTHING = {"recall": 0.05, "log_odds": 0.5}
+_WORDS = {"recall": "recall", "log_odds": "log-odds"}
+# What each control changes, by measure, and whether it is drawn at random.
+Compared = Sequence[tuple[Mapping[str, Changes], bool]]
+
+
+@dataclass(frozen=True)
+class ClassVerdict:
+    """What the study says of one class."""
+
+    level: str  # "shown", "mixed", "not shown" or "open": nothing to judge by
+    sentence: str
+
+
+def class_verdicts(
+    study: AblationResult, condition: Condition, named: Mapping[str, Changes], compared: Compared, *, held_out: bool
+) -> tuple[ClassVerdict, ...]:
+    """Return the verdict of every class; see :class:`ClassVerdict`.
+
+    They rest on log-odds, where the study has them, for recall is blunt in few images. P-values are adjusted for the
+    number of classes (Benjamini and Hochberg). "shown" needs a loss beyond every control and beyond the others' loss,
+    and a recall that falls.
+    """
+    measure = "recall"
+    if "log_odds" in named:
+        measure = "log_odds"
+    changes = named[measure]
+    tested = np.flatnonzero((condition.removed > 0) & (study.support > 1) & np.isfinite(study.intact)).tolist()
+    controls = [(of[measure], drawn) for of, drawn in compared]
+    chances = {c: _chances(changes, controls, c) for c in tested}
+    loses, random, every = (adjusted(np.array([chances[c][i] for c in tested])) for i in range(3))
+    found = []
+    at = {c: i for i, c in enumerate(tested)}
+    for c, name in enumerate(study.classes):
+        if not condition.removed[c]:
+            found.append(ClassVerdict("open", f"No channel is named for {name}."))
+        elif c not in at:
+            images = ("no test image", "one test image")[min(int(study.support[c]), 1)]
+            found.append(ClassVerdict("open", f"There is {images} of {name}, too few to judge by."))
+        else:
+            beyond = [bool(p[at[c]] <= _BEYOND) for p in (loses, random, every)]
+            found.append(_of_class(name, {m: of.own.of(c) for m, of in named.items()}, beyond, held_out=held_out))
+    return tuple(found)
+
+
+def _chances(changes: Changes, controls: Sequence[tuple[Changes, bool]], c: int) -> tuple[float, float, float]:
+    """Return one-sided p-values of a class: of a loss, of one beyond random channels, of one beyond everything."""
+    random = []
+    rankings = []
+    for of, drawn in controls:
+        if of.own_beyond is None:
+            continue
+        p = of.own_beyond.of(c).p_value(one_draw=drawn)
+        if drawn:
+            random.append(p)
+        else:
+            rankings.append(p)
+    # Without a random control nothing is beyond one.
+    of_random = max(random, default=1.0)
+    return (-changes.own.of(c)).p_value(), of_random, max([of_random, *rankings, _specific(changes, c)])
+
+
+def _specific(changes: Changes, c: int) -> float:
+    """Return the one-sided p-value of a class that loses no more than the others do without its channels."""
+    own = changes.own.of(c)
+    others = changes.by_removed.of(c)
+    images = int(min(own.count[0], others.count[0]))
+    error = math.hypot(own.stderr(), others.stderr())
+    more = others.overall() - own.overall()
+    if images < 2 or not math.isfinite(error) or not more > 0:
+        return 1.0
+    least = math.exp2(-float(own.count[0]))
+    if error == 0:
+        return least
+    # The fewer images of the two give the degrees of freedom: no more than Welch's.
+    return max(float(special.stdtr(images - 1, -more / error)), least)
+
+
+def _of_class(name: str, own: Mapping[str, Effect], beyond: Sequence[bool], *, held_out: bool) -> ClassVerdict:
+    """Put a class into words: its changes, and whether they are a loss, beyond random ones, beyond everything."""
+    numbers = "; ".join(f"{_WORDS[m]} {signed(e.overall())}, {span(e.interval())}" for m, e in own.items())
+    loses, random, every = beyond
+    if every and own["recall"].interval()[1] < 0:
+        text = f"Removing them costs {name} more than any control does, and more than it costs the others ({numbers})."
+        if held_out:
+            return ClassVerdict("shown", text)
+        return ClassVerdict("mixed", text + " But these are the images that the channels were found on.")
+    if every:
+        return ClassVerdict(
+            "mixed",
+            f"Removing them makes the network less sure of {name} ({numbers}), more than any control does; these "
+            "images do not show that it recognises fewer.",
+        )
+    if random:
+        return ClassVerdict(
+            "mixed",
+            f"Removing them costs {name} more than removing random channels ({numbers}), but not shown to be more than "
+            "it costs the others, or than removing channels that simpler rankings name.",
+        )
+    if loses:
+        return ClassVerdict(
+            "not shown",
+            f"Removing them costs {name} something ({numbers}), but not shown to be more than removing random "
+            "channels.",
+        )
+    advice = f"do not cite these channels for {name}."
+    if any(effect.p_value() <= _BEYOND for effect in own.values()):
+        return ClassVerdict("not shown", f"Removing them does not cost {name} anything, it helps ({numbers}): {advice}")
+    if all(max(map(abs, effect.interval())) <= _NOTHING[m] for m, effect in own.items()):
+        return ClassVerdict("not shown", f"Removing them changes nothing ({numbers}): {advice}")
+    images = int(own["recall"].count[0])
+    return ClassVerdict(
+        "not shown", f"{images} images do not show that removing them costs {name} anything ({numbers}): {advice}"
+    )
