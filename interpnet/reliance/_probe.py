@@ -49,9 +49,8 @@ def probe(model: nn.Module, reader: ContributionReader, images: Tensor, output: 
         two = images[:2].detach().clone()
         with instrument(model, Instrument(observe=observe)):
             logits = _pass(model, reader, two, output, outputs)
-        reader.settle()
-        if reader.overwritten:
-            reader.copies = set(reader.overwritten)
+        # A map of which a copy is taken may turn out to be overwritten only then.
+        while reader.settle():
             logits = _pass(model, reader, two, output, outputs)
         silent = reader.silent()
         reader.clear()
@@ -95,8 +94,9 @@ def _check_whole(
         images = images.to(widest(images.device))
     with evaluating(model, frozen=True):
         again = ContributionReader(reader.sites)
-        again.copies = reader.copies
         logits = _pass(model, again, images, output, outputs).detach()
+        while again.settle():
+            logits = _pass(model, again, images, output, outputs).detach()
         products = again.take().activation
         for site in reader.sites:
             factors = 0.5 + torch.arange(site.channels, device=products.device) * 0.618 % 1

@@ -18,6 +18,10 @@ from interpnet.errors import LayerError, ModelError
 from interpnet.scores import channel_products
 from interpnet.support.types import Float64
 
+# Gradients are made this much larger on their way, a power of two, which changes no digit of them: where a network runs
+# in float16, those below 6e-8 would be lost.
+_SCALE = 256.0
+
 
 class Products(NamedTuple):
     """Numbers of every channel for every image of a batch, both (B, m)."""
@@ -53,9 +57,11 @@ class ContributionReader:
         self.reads = {site.name: partial(self._read, site, _axis(site)) for site in self.sites}
         # At every site until the first pass has shown where the graph begins: an edit costs a copy where a network
         # works in place.
-        self.edits = {site.name: partial(self._begin, site.name) for site in self.sites}
-        # Sites whose maps a later operator overwrites.
+        self.edits = {site.name: partial(self._edit, site.name, _axis(site)) for site in self.sites}
+        # Sites whose maps a later operator overwrites, and those whose maps are views, written in place: the network
+        # may go on with the whole, which no gradient of the view tells of.
         self.copies: set[str] = set()
+        self._views: set[str] = set()
         self._gradients = gradients
         self._starts: set[str] = set()
         self.clear()
@@ -67,16 +73,19 @@ class ContributionReader:
         self._products: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
         self.overwritten: set[str] = set()
+        self.views: set[str] = set()
 
-    def _begin(self, name: str, out: Tensor) -> Tensor:
-        """Let the graph begin at a map that takes no gradient yet."""
-        if out.requires_grad:
-            return out
-        self._starts.add(name)
-        if out._is_view():  # noqa: SLF001 - a function of its own may not overwrite every view
+    def _edit(self, name: str, axis: int, out: Tensor) -> Tensor:
+        """Let the graph begin at a map that takes no gradient yet, and read views here."""
+        if out._is_view() and (not out.requires_grad or name in self._views):  # noqa: SLF001
             out = out.clone()
-        begun: Tensor = _Begin.apply(out, self._anchor)
-        return begun
+        if not out.requires_grad:
+            self._starts.add(name)
+            begun: Tensor = _Begin.apply(out, self._anchor)
+            out = begun
+        if name in self._views and out.requires_grad:
+            self._follow(name, axis, out)
+        return out
 
     def _read(self, site: Site, axis: int, out: Tensor) -> None:
         if out.dim() <= axis or out.shape[axis] != site.channels:
@@ -86,28 +95,40 @@ class ContributionReader:
             )
         self._seen.add(site.name)
         # Where the network runs under no_grad, nothing comes back: silent() tells.
-        if not out.requires_grad:
+        if not out.requires_grad or site.name in self._views:
             return
+        if out._is_view():  # noqa: SLF001
+            self.views.add(site.name)
+        self._follow(site.name, axis, out)
+
+    def _follow(self, name: str, axis: int, out: Tensor) -> None:
+        """Multiply a map with its gradient once that comes back."""
         # Without a graph of its own: the hook below would keep itself alive.
         kept = out.detach()
-        if site.name in self.copies:
+        if name in self.copies:
             kept = kept.clone()
-        hook = partial(self._multiply, site.name, axis, kept, times_written(kept))
+        hook = partial(self._multiply, name, axis, kept, times_written(kept))
         out.register_hook(hook)  # type: ignore[no-untyped-call]
 
     def _multiply(self, name: str, axis: int, kept: Tensor, version: int, gradient: Tensor) -> None:
         if times_written(kept) != version:
             self.overwritten.add(name)
         gradient = gradient.detach()
-        self._products[name] = channel_products(kept, gradient, axis)
+        self._products[name] = channel_products(kept, gradient, axis) / _SCALE
         if self._gradients:
             axes = [a for a in range(1, gradient.dim()) if a != axis]
-            sums = gradient.to(self._products[name].dtype)
-            self._sums[name] = sums.sum(axes) if axes else sums
+            sums = gradient.to(self._products[name].dtype) / _SCALE
+            if axes:
+                sums = sums.sum(axes)
+            self._sums[name] = sums
 
-    def settle(self) -> None:
-        """After the first pass: let the graph begin where it did then."""
-        self.edits = {name: edit for name, edit in self.edits.items() if name in self._starts}
+    def settle(self) -> bool:
+        """After a first pass and back: take the network as it ran then. Whether that needs another pass to be right."""
+        again = bool(self.overwritten or self.views)
+        self.copies |= self.overwritten
+        self._views |= self.views
+        self.edits = {name: edit for name, edit in self.edits.items() if name in self._starts | self._views}
+        return again
 
     def send_back(self, values: Tensor, *, keep: bool = False) -> None:
         """Run the backward pass of ``values`` (B,); ``keep`` its graph for another one."""
@@ -115,7 +136,7 @@ class ContributionReader:
             return
         # A backward pass works in the types of its forward pass.
         with torch.autocast(values.device.type, enabled=False):
-            self._send_back(values.sum(), keep=keep)
+            self._send_back(_SCALE * values.sum(), keep=keep)
 
     def _send_back(self, total: Tensor, *, keep: bool) -> None:
         try:

@@ -81,6 +81,23 @@ class Inplace(nn.Module):
         return self.last(third.mean((2, 3)))
 
 
+class View(nn.Module):
+    """Maps that are views, of which the whole is used afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(2, 4, 3, padding=1)
+        self.two = nn.Conv2d(4, 4, 1)
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.one(x)
+        torch.relu_(maps.flatten(2))
+        more = self.two(maps)
+        torch.relu_(more.flatten(2))
+        return self.last(more.mean((2, 3)))
+
+
 class Tokens(nn.Module):
     """Channels last: an embedding of patches, a layer on tokens (B, positions, channels), and attention."""
 
@@ -106,6 +123,7 @@ def seeded(build) -> nn.Module:
 
 NETWORKS = {
     "in place": (Inplace, (2, 6, 6)),
+    "view": (View, (2, 6, 6)),
     "tokens": (Tokens, (2, 6, 6)),
     "signals": (lambda: nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(28, 3)), (2, 9)),
     "volumes": (
@@ -131,6 +149,17 @@ NETWORKS = {
 def test_they_are_those_of_copied_maps(name):
     build, shape = NETWORKS[name]
     agree(seeded(build), images(*shape))
+
+
+def test_float32_is_near_float64_whatever_the_caller_casts():
+    net = seeded(NETWORKS["units"][0])
+    x = images(5)
+    exact = collect(net, x)
+    with torch.autocast("cpu"):
+        found = collect(copy.deepcopy(net).float(), x.float(), memory_format="contiguous")
+    assert np.abs(found.mean - exact.mean).max() < 0.02
+    found = collect(copy.deepcopy(net).float(), x.float())
+    np.testing.assert_allclose(found.mean, exact.mean, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
@@ -274,6 +303,18 @@ def test_half_precision_is_summed_in_float32(dtype):
     exact = collect(net, x)
     half = collect(copy.deepcopy(net).to(dtype), x)
     np.testing.assert_allclose(half.mean, exact.mean, atol=0.03)
+
+
+def test_small_gradients_are_not_lost_in_float16():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.AvgPool2d(64), nn.Flatten(), nn.Linear(4, 3))
+    with torch.no_grad():
+        net[4].weight.mul_(1e-3)
+    x = images(1, 64, 64, dtype=torch.float32)
+    exact = collect(net, x)
+    half = collect(copy.deepcopy(net).half(), x)
+    np.testing.assert_allclose(half.mean, exact.mean, rtol=0.02, atol=1e-6)
+    assert np.abs(exact.mean).max() > 1e-4
 
 
 def test_contributions_of_other_networks_do_not_add_up():
