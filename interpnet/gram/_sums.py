@@ -231,9 +231,9 @@ class DeviceSums:
         if sparse.issparse(target):
             coo = target.tocoo()
             places = torch.from_numpy(np.stack([coo.col, coo.row]).astype(np.int64))
-            turned = torch.sparse_coo_tensor(
-                places, torch.from_numpy(coo.data), target.shape[::-1], check_invariants=True
-            )
+            # Some versions of torch warn where it is not said whether the places are checked.
+            with torch.sparse.check_sparse_tensor_invariants():
+                turned = torch.sparse_coo_tensor(places, torch.from_numpy(coo.data), target.shape[::-1])
             self._Bt += torch.sparse.mm(turned.to(self._device), rows)
         else:
             self._Bt.addmm_(torch.from_numpy(target).to(self._device).T, rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from experiments.attribution_table.networks import Strided
 from interpnet.ablation import ablate, ablation_study
 from interpnet.attribution import attribute, methods
 from interpnet.engine import Channel
+from interpnet.engine._device import full_precision
 from interpnet.evaluate import context_swap
 from interpnet.explanation import average_visualizations, explain
 from interpnet.interpretation import interpret
@@ -20,12 +23,6 @@ from interpnet.scores import collect_scores
 X = torch.randn(24, 3, 12, 12, generator=torch.Generator().manual_seed(8))
 Y = torch.arange(24) % 4
 BATCHES = [(X[:10], Y[:10]), (X[10:], Y[10:])]
-
-
-@pytest.fixture(autouse=True)
-def _exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TF32 rounds to ten bits; these tests compare with float32 on the CPU."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 def test_scores_run_where_asked_and_leave_the_model_where_it_was(device: str) -> None:
@@ -106,3 +103,23 @@ def test_swapped_surroundings_agree(device: str) -> None:
     np.testing.assert_allclose(got.middle, expected.middle, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(got.surroundings, expected.surroundings, rtol=1e-3, atol=1e-5)
     assert got.n == expected.n
+
+
+def test_convolutions_on_cuda_run_in_float32_as_it_is_written_and_the_setting_comes_back():
+    cudnn = torch.backends.cudnn
+    assert cudnn.allow_tf32
+    with full_precision(torch.device("cuda")):
+        assert not cudnn.allow_tf32
+    assert cudnn.allow_tf32
+    with pytest.raises(RuntimeError, match="stop"), full_precision(torch.device("cuda")):
+        raise RuntimeError("stop")
+    assert cudnn.allow_tf32
+    with full_precision(torch.device("cpu")):
+        assert cudnn.allow_tf32
+
+
+def test_an_older_torch_has_one_setting_for_all(monkeypatch):
+    monkeypatch.setattr(torch.backends, "cudnn", SimpleNamespace(allow_tf32=True))
+    with full_precision(torch.device("cuda")):
+        assert torch.backends.cudnn.allow_tf32 is False
+    assert torch.backends.cudnn.allow_tf32 is True
