@@ -89,7 +89,7 @@ def placed(
     has_conv = any(isinstance(m, nn.Conv2d) for m in model.modules())
     last = memory_format == "channels_last" or (memory_format == "auto" and has_conv)
     # The data is exchanged, not the parameters: optimisers and hooks know them by identity.
-    with claimed(model), full_precision(device):
+    with claimed(model):
         tensors = [*model.parameters(), *model.buffers()]
         originals = [t.data for t in tensors]
         try:
@@ -113,18 +113,22 @@ def full_precision(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    cudnn: Any = torch.backends.cudnn
-    # Newer versions of torch keep one setting for each kind of operator; the older one sets them all.
-    kept = [(cudnn, "allow_tf32")]
-    if hasattr(cudnn, "conv"):
-        kept = [(cudnn.conv, "fp32_precision"), (cudnn.rnn, "fp32_precision")]
-    before = [getattr(owner, name) for owner, name in kept]
+    owner: Any = torch.backends.cudnn
+    name = "allow_tf32"
+    exact: Any = False
     try:
-        cudnn.allow_tf32 = False
+        before = owner.allow_tf32
+    except RuntimeError:
+        # Newer versions of torch refuse to read it once there is a setting for each kind of operator.
+        owner = owner.conv
+        name = "fp32_precision"
+        exact = "ieee"
+        before = owner.fp32_precision
+    try:
+        setattr(owner, name, exact)
         yield
     finally:
-        for (owner, name), value in zip(kept, before, strict=True):
-            setattr(owner, name, value)
+        setattr(owner, name, before)
 
 
 def beside(model: nn.Module, images: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from interpnet.engine._by_hand import ByHand, as_one_call
 from interpnet.engine._call import Call
 from interpnet.engine._claim import claimed
 from interpnet.engine._contents import buffers_kept
+from interpnet.engine._device import full_precision, resolve_device
 from interpnet.engine._expressions import Result
 from interpnet.engine._operators import operator, operator_kind, operator_name
 from interpnet.engine._pointwise import Expressions
@@ -332,6 +333,7 @@ def evaluating(model: nn.Module, *, frozen: bool = False) -> Iterator[None]:
 
     ``frozen=True`` also turns ``requires_grad`` off on every parameter, so that no weight gradient is
     computed and no input is kept for one, and restores each flag. While another thread does so, a :class:`ModelError`.
+    On a GPU convolutions run in float32 meanwhile, not in TF32.
 
     Examples
     --------
@@ -342,7 +344,7 @@ def evaluating(model: nn.Module, *, frozen: bool = False) -> Iterator[None]:
     >>> net[0].training
     True
     """
-    with claimed(model), buffers_kept(model):
+    with claimed(model), buffers_kept(model), full_precision(resolve_device(None, model)):
         training = [(m, m.training) for m in model.modules()]
         flags = [(p, p.requires_grad) for p in model.parameters() if frozen]
         if frozen:

@@ -232,7 +232,7 @@ class DeviceSums:
             coo = target.tocoo()
             places = torch.from_numpy(np.stack([coo.col, coo.row]).astype(np.int64))
             # Some versions of torch warn where it is not said whether the places are checked.
-            with torch.sparse.check_sparse_tensor_invariants():
+            with torch.sparse.check_sparse_tensor_invariants():  # type: ignore[no-untyped-call]
                 turned = torch.sparse_coo_tensor(places, torch.from_numpy(coo.data), target.shape[::-1])
             self._Bt += torch.sparse.mm(turned.to(self._device), rows)
         else:

@@ -118,8 +118,15 @@ def test_convolutions_on_cuda_run_in_float32_as_it_is_written_and_the_setting_co
         assert cudnn.allow_tf32
 
 
-def test_an_older_torch_has_one_setting_for_all(monkeypatch):
-    monkeypatch.setattr(torch.backends, "cudnn", SimpleNamespace(allow_tf32=True))
+def test_where_each_kind_of_operator_has_a_setting_the_convolutions_own_is_changed(monkeypatch):
+    class Separate:
+        conv = SimpleNamespace(fp32_precision="tf32")
+
+        @property
+        def allow_tf32(self) -> bool:
+            raise RuntimeError("a mix of the legacy and new APIs")
+
+    monkeypatch.setattr(torch.backends, "cudnn", Separate())
     with full_precision(torch.device("cuda")):
-        assert torch.backends.cudnn.allow_tf32 is False
-    assert torch.backends.cudnn.allow_tf32 is True
+        assert Separate.conv.fp32_precision == "ieee"
+    assert Separate.conv.fp32_precision == "tf32"
