@@ -90,7 +90,7 @@ def _changes(
         return np.mean(own, axis=0), np.mean(others, axis=0)
 
     own, others = paired(made)
-    draws = _drawn(made.own, [one.outcome.value(measure) - before for one in made.own], labels, n_classes)
+    draws = draws_of(made.own, [one.outcome.value(measure) - before for one in made.own], labels, n_classes)
     taken = np.concatenate([one.outcome.value(measure) - before for one in made.others])
     lost = np.concatenate([one.classes for one in made.others])
     mine = np.tile(labels, len(made.others))
@@ -117,7 +117,7 @@ def _of_others(change: Float64, one: Pass, labels: Int64) -> Float64:
     return np.where(one.classes != labels, change, np.nan)
 
 
-def _drawn(passes: Sequence[Pass], changes: Sequence[Float64], labels: Int64, n_classes: int) -> Draws | None:
+def draws_of(passes: Sequence[Pass], changes: Sequence[Float64], labels: Int64, n_classes: int) -> Draws | None:
     """Return how many draws each class had, and the variance that a draw alone makes; None without draws.
 
     The variance is that of a one-way analysis of variance: between draws less what images make of it (Searle, Casella

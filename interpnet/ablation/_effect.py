@@ -195,8 +195,12 @@ def effect_by_class(
     return Effect(mean, ratio(squares, count - 1), count, share, draws)
 
 
-def recall_interval(recall: Float64, count: Int64, level: float = LEVEL) -> tuple[float, float]:
+def recall_interval(
+    recall: Float64, count: Int64, level: float = LEVEL, draws: Draws | None = None
+) -> tuple[float, float]:
     """Return the interval of the mean over classes of their recalls (C,), of ``count`` images each; within [0, 1].
+
+    It is over images, and over ``draws`` where there are any.
 
     The exact binomial interval for as many images as a simple sample of the same variance would have (Korn and
     Graubard 1998). NaN recalls are left out.
@@ -221,7 +225,12 @@ def recall_interval(recall: Float64, count: Int64, level: float = LEVEL) -> tupl
     # Classes that differ make the variance smaller than that of a simple sample; one image more keeps it from zero.
     one = 1 / images**2
     design = (float((spread / n).sum()) / len(n) ** 2 + one) / (mean * (1 - mean) / images + one)
-    sample = images / min(design, 1.0)
+    design = min(design, 1.0)
+    if draws is not None and 0 < mean < 1:
+        more = np.maximum(1 / np.maximum(draws.number[known], 1) - 1 / (draws.passes * n), 0)
+        of_draws = np.nan_to_num(_pooled(draws.variance[known])) * float(more.sum()) / len(n) ** 2
+        design += of_draws * images / (mean * (1 - mean))
+    sample = images / design
     tail = (1 - level) / 2
     low = 0.0
     high = 1.0

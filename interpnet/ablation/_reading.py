@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from interpnet.ablation._effect import recall_interval
-from interpnet.ablation._result import AblationResult, Condition, by_class, finite_mean, interval, means
+from interpnet.ablation._result import AblationResult, Condition, finite_mean, interval, means
 from interpnet.errors import InterpNetError
 from interpnet.support.types import Float64
 
@@ -54,17 +53,16 @@ def _check(result: AblationResult) -> None:
 def curve_intervals(result: AblationResult) -> tuple[Float64, Float64]:
     """Return the 95 % intervals (K, 2) of the curve's mean recalls: of the named channels, and of random ones.
 
-    They are over images. A result of format 1 has them over the draws of the random curve, and none of the other (NaN).
+    They are over images and draws. A result of format 1 has them over the draws of the random curve, and none of the
+    other (NaN).
     """
     curve = result.curve
     if curve is None:
         raise InterpNetError("the ablation result holds no curve; run the study with curve=True")
-    if curve.own_log_odds is None:
-        random = [interval(means(draws)) for draws in curve.random]
-        return np.full((len(curve.k), 2), np.nan), np.array(random).reshape(-1, 2)
-    own = [recall_interval(recall, result.support) for recall in curve.own]
-    random = [recall_interval(by_class(draws), result.support) for draws in curve.random]
-    return np.array(own).reshape(-1, 2), np.array(random).reshape(-1, 2)
+    if curve.own_ends is not None and curve.random_ends is not None:
+        return curve.own_ends, curve.random_ends
+    random = [interval(means(draws)) for draws in curve.random]
+    return np.full((len(curve.k), 2), np.nan), np.array(random).reshape(-1, 2)
 
 
 def others_change(result: AblationResult, condition: Condition) -> Float64:

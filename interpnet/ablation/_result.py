@@ -123,7 +123,7 @@ class Condition:
         changes = self.changes.get("recall")
         if changes is None:
             return _within(interval(means(self.own)))
-        return recall_interval(by_class(self.own), changes.own.count)
+        return recall_interval(by_class(self.own), changes.own.count, draws=changes.own.draws)
 
     def interval_others(self) -> tuple[float, float]:
         """Return the 95 % interval of :meth:`mean_others` over images and draws; of format 1, over the repeats."""
@@ -145,6 +145,9 @@ class Curve:
     # The change of log-odds with them removed, NaN in a result of format 1.
     own_log_odds: Float64 | None = None  # (K, C)
     random_log_odds: Float64 | None = None  # (K, C)
+    # The 95 % intervals of the mean recalls, over images and draws; None in a result of format 1.
+    own_ends: Float64 | None = None  # (K, 2)
+    random_ends: Float64 | None = None  # (K, 2)
 
 
 @dataclass(frozen=True)
@@ -201,10 +204,8 @@ class AblationResult:
         single = {str(c): [_effect_json(effect) for effect in effects] for c, effects in self.single.items()}
         curve = None
         if self.curve is not None:
-            curve = vars(self.curve) | {
-                "own_log_odds": _rounded(self.curve.own_log_odds),
-                "random_log_odds": _rounded(self.curve.random_log_odds),
-            }
+            later = ("own_log_odds", "random_log_odds", "own_ends", "random_ends")
+            curve = vars(self.curve) | {name: _rounded(getattr(self.curve, name)) for name in later}
         result: dict[str, Any] = plain(
             {
                 "format": _FORMAT,
@@ -232,6 +233,8 @@ class AblationResult:
                 _array(curve["random"]),
                 _known(curve.get("own_log_odds")),
                 _known(curve.get("random_log_odds")),
+                _known(curve.get("own_ends")),
+                _known(curve.get("random_ends")),
             )
         return cls(
             classes=tuple(value["classes"]),

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from interpnet.ablation._changes import Gathered, Outcome, Pass, changes_of, mean_of_others
+from interpnet.ablation._changes import Gathered, Outcome, Pass, changes_of, draws_of, mean_of_others
 from interpnet.ablation._checkpoint import Measured
-from interpnet.ablation._effect import Effect, effect_by_class
+from interpnet.ablation._effect import Effect, effect_by_class, recall_interval
 from interpnet.ablation._passes import Passes
 from interpnet.ablation._plan import CONTROLS, Plan
 from interpnet.ablation._result import AblationResult, Condition, Curve, SingleEffect
@@ -202,13 +202,22 @@ def _curve(plan: Plan, run: Passes, intact: Outcome) -> Curve | None:
     named = [run.own_pass([columns[:k] for columns in plan.relevant]) for k in plan.steps]
     random = [run.drawn_pass(partial(_first, order, k), 0) for k in plan.steps]
     changes = [[_of_log_odds(run, intact, one).mean for one in passes] for passes in (named, random)]
+    ends = [[_recall_ends(run, one) for one in passes] for passes in (named, random)]
     return Curve(
         k=np.array(plan.steps),
         own=np.stack([run.recall(one.outcome) for one in named]),
         random=np.stack([run.recall(one.outcome)[None] for one in random]),
         own_log_odds=np.stack(changes[0]),
         random_log_odds=np.stack(changes[1]),
+        own_ends=np.array(ends[0]),
+        random_ends=np.array(ends[1]),
     )
+
+
+def _recall_ends(run: Passes, one: Pass) -> tuple[float, float]:
+    """Return the interval of the mean recall of a pass."""
+    draws = draws_of([one], [one.outcome.value("recall")], run.labels, run.C)
+    return recall_interval(run.recall(one.outcome), run.support, draws=draws)
 
 
 def _first(order: Callable[[int, int], Int64], k: int, c: int, draw: int) -> Int64:

@@ -161,9 +161,9 @@ def _point(
 def plot_ablation_curve(result: Any) -> Figure:
     """Draw own recall against the number of channels removed, strongest weight first.
 
-    Bands are 95 % intervals over images; in a result of format 1, over random draws of as many channels. Classes that
-    have fewer relevant channels stay at their last value or drop out, as the study recorded it. A result of a study
-    with ``curve=False`` is an InterpNetError.
+    Bands are 95 % intervals over images and draws; in a result of format 1, over random draws of as many channels.
+    Classes that have fewer relevant channels stay at their last value or drop out, as the study recorded it. A result
+    of a study with ``curve=False`` is an InterpNetError.
     """
     view = as_result(result)
     curve = view.curve

@@ -112,6 +112,17 @@ def test_recalls_have_exact_intervals_within_zero_and_one() -> None:
     assert 0.4 < low < high < 0.6
 
 
+def test_draws_widen_the_interval_of_a_recall_too() -> None:
+    """Draws in which either nobody or everybody of a class is recognised: ten draws of ten images are ten images."""
+    recall = np.array([0.8])
+    draws = Draws(np.array([10]), np.array([0.16]))
+    wide = recall_interval(recall, np.array([100]), draws=draws)
+    assert wide == pytest.approx(recall_interval(recall, np.array([10])), abs=0.02)
+    assert recall_interval(recall, np.array([100]), draws=draws._replace(variance=np.array([-0.1]))) == pytest.approx(
+        recall_interval(recall, np.array([100]))
+    )
+
+
 def test_false_discoveries_by_hand() -> None:
     # Benjamini and Hochberg: 4 p-values, times 4, 2, 4/3 and 1.
     np.testing.assert_allclose(adjusted(np.array([0.04, 0.005, NAN, 0.9, 0.02])), [0.16 / 3, 0.02, NAN, 0.9, 0.04])
