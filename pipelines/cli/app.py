@@ -74,7 +74,7 @@ _WEIGHTS = {"help": "The file of weights.", "panel": "", "shown": "weights.safet
 @app.command()
 @takes(
     "commands_model",
-    "mu positive class_weight stability seed device",
+    "identify mu mu_rule positive class_weight stability price seed device",
     "out shortcut strength fresh open_report",
     out={"shown": "runs/demo, or runs/demo-SHORTCUT"},
 )
@@ -112,12 +112,12 @@ def audit() -> None:
 @app.command()
 @takes(
     "commands",
-    "[model] [data] [collect] [run]",
+    "[model] [data] [collect] [run] identify contribution_images fill",
     "out config fresh shortcut strength",
     model={"help": "An existing run folder, or a model as in `audit`.", "metavar": "RUN|MODEL"},
 )
 def collect() -> None:
-    """Stage 1: score every channel on every training image, in one pass.
+    """Stage 1: score every channel on every training image, and what it contributes to the class, in one pass.
 
     An interrupted collection goes on at the last chunk that was written.
 
@@ -129,11 +129,12 @@ def collect() -> None:
 @app.command()
 @takes("commands", "[solve]", "run")
 def solve() -> None:
-    """Stage 2: find the channels each class relies on; needs neither model nor images.
+    """Stage 2: find the channels that predict each class, and those that the network relies on for it.
 
     [green]interpnet solve runs/first --mu 5 --positive[/]
     [green]interpnet solve runs/first --mu auto --stability 20[/]
 
+    [bold]--identify[/] says which of the two; the first needs neither model nor images.
     [bold]--mu auto[/] chooses mu by held-out images and writes the whole curve to RUN/weights/selection.json;
     [bold]--stability N[/] says of each named channel how often other images would have named it, too.
     """
@@ -142,7 +143,7 @@ def solve() -> None:
 @app.command()
 @takes("commands", "[ablate] [run]", "run")
 def ablate() -> None:
-    """Stage 3: remove each class's channels and measure recall, against random and other controls.
+    """Stage 3: remove each class's channels and measure what it costs, against random and other controls.
 
     [green]interpnet ablate runs/first --repeats 20[/]
     """
@@ -151,7 +152,7 @@ def ablate() -> None:
 @app.command()
 @takes("commands", "[explain] seed device batch_size", "run image cls")
 def explain() -> None:
-    """Stage 4: picture the relevant channels and explain test images, or explain images of your own.
+    """Stage 4: picture the channels named and explain test images, or explain images of your own.
 
     [green]interpnet explain runs/first --examples 4[/]
     [green]interpnet explain runs/first --image cat.jpg --image dog.jpg --class cat[/]

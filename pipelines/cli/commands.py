@@ -14,7 +14,7 @@ from interpnet.attribution import find_method
 from interpnet.errors import InterpNetError
 from interpnet.support.text import printable
 
-from ..run.config import RunConfig
+from ..run.config import MU_LASSO, RELIANCE, RunConfig
 from ..run.cue import planted
 from ..run.folder import CONFIG, RunFolder
 from ..run.manifest import MANIFEST, read_manifest, unverifiable
@@ -23,7 +23,9 @@ from ..run.session import Session
 from ..run.settings import Given
 from ..stages.ablate import load_ablation, run_ablate
 from ..stages.collect import run_collect
+from ..stages.contributions import run_contributions
 from ..stages.explain import check_explain, run_explain
+from ..stages.reliance import load_reliance, run_reliance
 from ..stages.report import run_report
 from ..stages.solve import load_interpretation, run_solve
 from . import terminal_tables as tables
@@ -140,20 +142,27 @@ def run_audit(session: Session, *, open_report: bool = False) -> None:
 def _collect(session: Session) -> None:
     run_collect(session)
     tables.show_collect(session.console, session.run.stage("collect"))
+    if RELIANCE in session.config.ways:
+        run_contributions(session)
 
 
 def _solve(session: Session) -> None:
-    run_solve(session)
-    found = load_interpretation(session)
-    folder = session.run.folder("solve")
-    tables.show_relevant(session.console, found, read_selection(folder), read_frequencies(folder, found.coef.shape))
+    if MU_LASSO in session.config.ways:
+        run_solve(session)
+        found = load_interpretation(session)
+        folder = session.run.folder("solve")
+        tables.show_relevant(session.console, found, read_selection(folder), read_frequencies(folder, found.coef.shape))
+    if RELIANCE in session.config.ways:
+        run_reliance(session)
+        tables.show_reliance(session.console, load_reliance(session))
 
 
 def _ablate(session: Session) -> None:
     run_ablate(session)
-    result = load_ablation(session)
-    if result is not None:
-        tables.show_ablation(session.console, result)
+    for way in sorted(session.config.ways):
+        result = load_ablation(session, way)
+        if result is not None:
+            tables.show_ablation(session.console, result, way)
 
 
 def show_report(session: Session, path: Path, *, open_report: bool) -> None:

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from interpnet.ablation import AblationResult, Condition, finite_mean
+from interpnet.ablation import AblationResult, Condition, Effect, finite_mean
 from interpnet.engine import Site
 from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve, Stability
 from interpnet.support.text import printable
 
-from ..report.numbers import number_text, percent
+from ..report.numbers import number_text, percent, signed
 from ..run.selection import SELDOM, how_chosen, seldom
 
 # A terminal is no place for a thousand rows; the files have them.
@@ -90,6 +90,24 @@ def show_relevant(
     )
 
 
+def show_reliance(console: Console, found: Interpretation) -> None:
+    """Print how many channels every class relies on, and the first three with their reliance and its standard error."""
+    shown = [c for c in range(len(found.classes)) if len(found.columns(c))]
+    rows = []
+    for c in shown[:_MOST_ROWS]:
+        relied = found.relevant(c)
+        first = []
+        for channel, value in relied[:3]:
+            error = "" if found.stderr is None else f" ± {found.stderr[c, found.channels.position(channel)]:.2g}"
+            first.append(f"{channel} {value:.3g}{error}")
+        rows.append([found.classes[c], str(len(relied)), ", ".join(first)])
+    if len(rows) < len(shown):
+        rows.append([f"... of {len(shown)} classes: weights/reliance.csv"])
+    title = f"Channels relied on (price {found.price:g})"
+    _show(console, title, "class, #channels, first by reliance", rows)
+    _say(console, "  reliance: log-odds of the class that the channel carries, less what it carries for others.", "dim")
+
+
 def _with_interval(mean: float, interval: tuple[float, float]) -> str:
     low, high = interval
     half = (high - low) / 2
@@ -98,23 +116,43 @@ def _with_interval(mean: float, interval: tuple[float, float]) -> str:
     return percent(mean)  # no interval, or none known
 
 
-def show_ablation(console: Console, result: AblationResult) -> None:
-    """Print mean class accuracy under every condition, with 95 % intervals over the repeats."""
-    title = f"Recall with channels removed ({result.n_images} test images, {result.repeats} repeats of random controls)"
+def _odds(change: Effect) -> str:
+    low, high = change.interval()
+    half = (high - low) / 2
+    if half > 0:
+        return f"{signed(change.overall())} ± {half:.2f}"
+    return signed(change.overall())
+
+
+def show_ablation(console: Console, result: AblationResult, way: str) -> None:
+    """Print what every condition costs, with 95 % intervals; ``way``: how the channels were named."""
+    title = (
+        f"Channels removed: named by {way} ({result.n_images} test images, {result.repeats} passes for every random "
+        "control)"
+    )
+    columns = "removed, layers, #channels, #own recall, #others' recall"
     intact = ["nothing", "", "0", percent(result.mean_intact), percent(result.mean_intact)]
-    rows = [intact, *map(_row, result.conditions)]
-    _show(console, title, "removed, layers, #channels, #own class, #other classes", rows)
-    _say(console, "  ± is the half width of a 95 % interval over the random draws.", "dim")
+    odds = result.log_odds is not None
+    if odds:
+        columns += ", #own log-odds, #others' log-odds"
+        intact += ["0.00", "0.00"]
+    _show(console, title, columns, [intact, *(_row(condition, odds) for condition in result.conditions)])
+    covered = "test images and random draws" if odds else "the random draws"
+    _say(console, f"  ± is the half width of a 95 % interval over {covered}.", "dim")
 
 
-def _row(condition: Condition) -> list[str]:
-    return [
+def _row(condition: Condition, odds: bool) -> list[str]:
+    row = [
         condition.name,
         condition.layers,
         number_text(finite_mean(condition.removed), 1),
         _with_interval(condition.mean_own(), condition.interval_own()),
         _with_interval(condition.mean_others(), condition.interval_others()),
     ]
+    changes = condition.changes.get("log_odds")
+    if odds and changes is not None:
+        row += [_odds(changes.own), _odds(changes.others)]
+    return row
 
 
 def show_explained(console: Console, classes: Sequence[str], records: Sequence[dict[str, Any]], folder: str) -> None:

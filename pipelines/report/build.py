@@ -6,19 +6,20 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from interpnet.ablation import CONDITION_LABELS, AblationResult, Condition, finite_mean, mean_change
-
-from ..run.config import CONTROLS
+from ..run.config import CONTROLS, FEWEST_IMAGES, MU_LASSO
+from ..run.folder import STAGES
 from ..run.manifest import unverifiable
 from ..run.selection import SELDOM, how_chosen
 from .audited import audited, skipped_images, title
-from .charts import FIGURE_FILES, make_charts
+from .channels import Limits
+from .charts import FIGURE_FILES, PREFIXES, SHARES, make_charts
+from .conditions import TITLES, WAYS, condition_rows
 from .load import RunData, clean, load_run
 from .page import write_page
 from .pictures import Pictures
 from .tables import TABLE_FILES, layer_rows, write_tables
 from .verdict import verdict
-from .views import METHODS, ClassView, Limits, class_views, example_views, swap_rows
+from .views import METHODS, ClassView, class_views, example_views, swap_rows
 
 #: All that a report can consist of.
 REPORT_FILES = ("index.html", "report.json", *TABLE_FILES, *FIGURE_FILES)
@@ -39,14 +40,10 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
     folder = run.folder / "report"
     pictures = Pictures(run.folder / "explanations")
     examples = example_views(run, pictures, limits)
-    classes = class_views(run, pictures, examples, limits)
-    found = None
-    conditions: list[Condition] = []
-    if run.study is not None:
-        found = verdict(run.study, held_out=_held_out(run))
-        conditions = _in_order(run.study)
+    verdicts = {way: verdict(study, held_out=_held_out(run)) for way, study in run.studies.items()}
+    classes = class_views(run, pictures, examples, limits, verdicts)
     charts = make_charts(run, folder)
-    files = write_tables(run, folder, classes, examples, found) + [chart.file for chart in charts.values()]
+    files = write_tables(run, folder, classes, examples, verdicts) + [chart.file for chart in charts.values()]
     # Tables and figures of an earlier report that this one has no numbers for.
     for name in {*TABLE_FILES, *FIGURE_FILES} - set(files):
         (folder / name).unlink(missing_ok=True)
@@ -56,7 +53,8 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
         "page.html.j2",
         run=run,
         title=title(run),
-        verdict=found,
+        verdicts=verdicts,
+        titles=TITLES,
         audited=audited(run),
         skipped=skipped_images(run),
         notes=_notes(run, classes, pictures, len(examples), limits),
@@ -66,16 +64,20 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
         controls=CONTROLS,
         methods=METHODS,
         swap_rows=swap_rows(run),
-        conditions=conditions,
-        condition_labels=CONDITION_LABELS,
-        finite_mean=finite_mean,
-        mean_change=mean_change,
-        layers=layer_rows(run),
+        conditions={way: condition_rows(study, way) for way, study in run.studies.items()},
+        layers={way: layer_rows(found) for way, found in run.named.items()},
+        prefixes=PREFIXES,
         examples=run.examples,
         threshold=SELDOM,
         how_chosen=how_chosen,
         files=files,
         legend=_legend(),
+        fewest=FEWEST_IMAGES,
+        stages=[stage for stage in STAGES if stage != "report"],
+        shares=SHARES,
+        ways=WAYS,
+        by=(run.examples or {}).get("by", MU_LASSO),
+        odds=any(study.log_odds is not None for study in run.studies.values()),
     )
     return path
 
@@ -86,9 +88,14 @@ def _notes(run: RunData, classes: list[ClassView], pictures: Pictures, examples:
     untested = [c.name for c in classes if c.n_test == 0]
     if untested:
         notes.append(f"No test images, so no recall: {_some(untested)}.")
-    silent = [c.name for c in classes if c.n_relevant == 0]
+    silent = [c.name for c in classes if c.counts and not any(c.counts.values())]
     if silent:
         notes.append(f"No relevant channels, so nothing to remove or to show: {_some(silent)}.")
+    few = [c.name for c in classes if c.few and run.weights is not None]
+    if few:
+        notes.append(
+            f"Fewer than {FEWEST_IMAGES} training images, so the weights of the regression name noise: {_some(few)}."
+        )
     # Later formats make many draws in each pass.
     paired = run.study is not None and any(c.changes for c in run.study.conditions)
     if run.study is not None and run.study.repeats < 3 and not paired:
@@ -119,14 +126,6 @@ def _some(names: list[str], most: int = 8) -> str:
     cut = [clean(name) for name in names[:most]]
     listed = ", ".join(f"“{name if len(name) <= _LONG else name[: _LONG - 3] + '…'}”" for name in cut)
     return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
-
-
-def _in_order(study: AblationResult) -> list[Condition]:
-    """Return the conditions as the table has them: all layers first, and in each scope those with a label first."""
-    scopes = ("all", "conv")
-    names = [*CONDITION_LABELS, *sorted({c.name for c in study.conditions} - set(CONDITION_LABELS))]
-    listed = [c for c in study.conditions if c.layers in scopes]
-    return sorted(listed, key=lambda c: (scopes.index(c.layers), names.index(c.name)))
 
 
 def _legend() -> Markup:

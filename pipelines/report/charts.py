@@ -24,16 +24,24 @@ from interpnet.plotting import (
 from interpnet.plotting.style import GRID, INK, MUTED
 from interpnet.support.io import atomic_path
 
+from ..run.config import MU_LASSO, RELIANCE
 from .load import RunData
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from interpnet.ablation import AblationResult
+
 # Figures are drawn for paper; on the page their ink follows the page, also in the dark.
 _PAGE_COLOURS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"}
 # A style inside an SVG would hold for the whole page; the page has its own.
 _OURS_TO_DROP = re.compile(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>|<!--.*?-->", re.DOTALL)
-FIGURE_FILES = ("mu_curve.png", "layers.png", "ablation.png", "ablation_curve.png", "class_recall.png")
+#: What the names of files begin with for each way to name channels.
+PREFIXES = {MU_LASSO: "", RELIANCE: "reliance_"}
+#: What the share of a layer is a share of.
+SHARES = {MU_LASSO: "|weight|", RELIANCE: "reliance"}
+_OF_EACH = ("layers", "ablation", "ablation_curve", "class_recall")
+FIGURE_FILES = ("mu_curve.png", *(f"{prefix}{name}.png" for prefix in PREFIXES.values() for name in _OF_EACH))
 
 
 @dataclass(frozen=True)
@@ -68,21 +76,27 @@ def _figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
             f"error is smallest at {found.best:.3g}, chosen is {found.chosen:.3g}; the numbers are in mu_curve.csv"
         )
         yield "mu_curve", plot_mu_curve(found), alt
-    if run.weights is not None:
-        channels = run.weights.channels
-        sizes = np.array([size for _, size in channels.sizes], np.float64)
-        shares = run.weights.layer_relevance()
-        figure = plot_layer_relevance(shares, channels.layers, run.classes, expected=sizes / sizes.sum())
-        yield "layers", figure, "Share of absolute weight for each layer, and for each layer and class"
-    study = run.study
-    if study is not None and study.conditions:
-        yield "ablation", plot_ablation(study), "Mean recall after each removal; the numbers are in the table"
-        if study.curve is not None and study.curve.k.size:
-            alt = "Own recall against the number of channels removed; the numbers are in ablation_curve.csv"
-            yield "ablation_curve", plot_ablation_curve(study), alt
-        if any(c.name == "relevant" for c in study.conditions):
-            alt = "Recall of each class intact and without its channels; the numbers are in the table of classes"
-            yield "class_recall", plot_class_recall(study), alt
+    for way, named in run.named.items():
+        sizes = np.array([size for _, size in named.channels.sizes], np.float64)
+        figure = plot_layer_relevance(
+            named.layer_relevance(), named.channels.layers, run.classes, expected=sizes / sizes.sum()
+        )
+        alt = f"Share of {SHARES[way]} for each layer, and for each layer and class"
+        yield f"{PREFIXES[way]}layers", figure, alt
+    for way, study in run.studies.items():
+        if study.conditions:
+            for name, figure, alt in _removals(study):
+                yield f"{PREFIXES[way]}{name}", figure, alt
+
+
+def _removals(study: AblationResult) -> Iterator[tuple[str, Figure, str]]:
+    yield "ablation", plot_ablation(study), "Mean recall after each removal; the numbers are in the table"
+    if study.curve is not None and study.curve.k.size:
+        alt = "Own recall against the number of channels removed; the numbers are in ablation_curve.csv"
+        yield "ablation_curve", plot_ablation_curve(study), alt
+    if any(c.name == "relevant" for c in study.conditions):
+        alt = "Recall of each class intact and without its channels; the numbers are in the table of classes"
+        yield "class_recall", plot_class_recall(study), alt
 
 
 @contextmanager

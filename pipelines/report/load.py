@@ -7,7 +7,7 @@ import shlex
 import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,9 +17,11 @@ from interpnet.engine import ChannelIndex
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve, Stability
+from interpnet.reliance import Contributions
 from interpnet.support.io import read_json
 
-from ..run.folder import RunFolder
+from ..run.config import EARLIER, MU_LASSO, RELIANCE, RunConfig
+from ..run.folder import CONFIG, RunFolder
 from ..run.manifest import read_manifest
 from ..run.selection import SELECTION_FILE, read_frequencies, read_selection
 from .numbers import number
@@ -27,6 +29,9 @@ from .numbers import number
 #: A channel of a class: class, layer, index.
 Key = tuple[int, str, int]
 Made = TypeVar("Made")
+# The files of each way to name channels.
+_WEIGHTS = {MU_LASSO: "weights/interpretation.npz", RELIANCE: "weights/reliance.npz"}
+_STUDIES = {MU_LASSO: "ablation/ablation.json", RELIANCE: "ablation/reliance.json"}
 
 
 def clean(text: Any) -> str:
@@ -80,16 +85,30 @@ class RunData:
     manifest: Mapping[str, Any]
     classes: tuple[str, ...]
     config: str = ""  # the text of run.toml
-    weights: Interpretation | None = None
+    weights: Interpretation | None = None  # the channels that predict each class
+    relied: Interpretation | None = None  # the channels that each class relies on
+    contributions: Contributions | None = None  # of the whole network
+    averaged: Contributions | None = None  # over networks that lost some channels, by which a class's are ordered
     selection: SelectionCurve | None = None  # how mu was chosen, where it was
     frequencies: Stability | None = None  # how often half of the images name each channel, where that was asked for
-    study: AblationResult | None = None
+    studies: Mapping[str, AblationResult] = field(default_factory=dict)  # by the way to name channels, the first leads
     top: int = 0  # images averaged in a channel's picture
     pictures: Mapping[int, Mapping[str, Any]] | None = None  # entries of explanations/classes.json by class
     examples: Mapping[str, Any] | None = None  # explanations/examples.json
     places: Localisation | None = None  # where the maps lie, on data with masks
     # By "middle", and by "mask" on data with a mask of the subject; empty where it was not measured.
     swapped: Mapping[str, Swapped] = field(default_factory=dict)
+
+    @property
+    def study(self) -> AblationResult | None:
+        """The study of the channels by which images are explained, or the one there is."""
+        return next(iter(self.studies.values()), None)
+
+    @property
+    def named(self) -> dict[str, Interpretation]:
+        """The channels named, by the way to name them."""
+        found = {RELIANCE: self.relied, MU_LASSO: self.weights}
+        return {way: channels for way, channels in found.items() if channels is not None}
 
     def command(self, stage: str) -> str:
         """Return the command that runs one stage on this folder."""
@@ -130,30 +149,42 @@ def load_run(folder: Path) -> RunData:
     """Read a run folder; ``RunFolderError`` for none, one of another format, or a damaged file in it."""
     manifest = read_manifest(folder)
     run = RunFolder(folder, manifest)
-    for stage in ("solve", "ablate", "explain"):
+    ways = _ways(folder)
+    stages = {MU_LASSO: ("solve", "ablate"), RELIANCE: ("contributions", "reliance", "ablate-reliance")}
+    for stage in (*(stage for way in ways for stage in stages[way]), "explain"):
         if run.stage(stage).get("state") == "complete":
             run.verify(stage)
-    weights, named = _weights(folder)
-    study = _read(folder, "ablation/ablation.json", "ablate", as_result)
+    found = {way: _weights(folder, _WEIGHTS[way]) for way in ways}
+    results = {way: _read(folder, _STUDIES[way], "ablate", as_result) for way in ways}
+    studies = {way: study for way, study in results.items() if study is not None}
+    weights = found.get(MU_LASSO)
+    contributions = None
+    averaged = None
+    if found.get(RELIANCE) is not None:
+        contributions = _contributions(folder, "contributions.npz", "collect")
+        averaged = _contributions(folder, "averaged.npz", "solve")
     top, pictures = _read(folder, "explanations/classes.json", "explain", _classes) or (0, None)
     selection = None
     frequencies = None
     if weights is not None:
         selection = _selection(folder, weights.mu)
         frequencies = read_frequencies(folder / "weights", weights.coef.shape)
-    config = folder / "run.toml"
+    config = folder / CONFIG
     text = ""
     if config.is_file():
         text = clean(config.read_text(encoding="utf-8", errors="replace"))
     return RunData(
         folder=folder,
         manifest=manifest,
-        classes=_class_names(folder, manifest, named, study, pictures),
+        classes=_class_names(folder, manifest, found, studies, pictures),
         config=text,
         weights=weights,
+        relied=found.get(RELIANCE),
+        contributions=contributions,
+        averaged=averaged,
         selection=selection,
         frequencies=frequencies,
-        study=study,
+        studies=studies,
         top=top,
         pictures=pictures,
         examples=_read(folder, "explanations/examples.json", "explain", dict),
@@ -171,15 +202,34 @@ def _read(folder: Path, name: str, stage: str, make: Callable[[Any], Made]) -> M
         return make(read_json(path))
 
 
-def _weights(folder: Path) -> tuple[Interpretation | None, Sequence[str]]:
-    """Read the weights, with names that every page can hold, and the classes as the file names them."""
-    path = folder / "weights" / "interpretation.npz"
+def _ways(folder: Path) -> tuple[str, ...]:
+    """Return how the run names channels, the leading way first; both where its settings do not say."""
+    with suppress(InterpNetError):
+        return RunConfig.load(folder / CONFIG, missing=EARLIER).ways
+    return RunConfig().ways
+
+
+def _weights(folder: Path, name: str) -> Interpretation | None:
+    """Read the channels that one way names, with names of layers that every page can hold."""
+    path = folder / name
     if not path.is_file():
-        return None, ()
+        return None
     with reading(path, "solve", folder):
         found = Interpretation.load(path)
-        channels = ChannelIndex(tuple((clean(name), size) for name, size in found.channels.sizes))
-        return replace(found, channels=channels), found.classes
+        return replace(found, channels=_cleaned(found.channels))
+
+
+def _contributions(folder: Path, name: str, stage: str) -> Contributions | None:
+    path = folder / "contributions" / name
+    if not path.is_file():
+        return None
+    with reading(path, stage, folder):
+        found = Contributions.load(path)
+        return replace(found, channels=_cleaned(found.channels))
+
+
+def _cleaned(channels: ChannelIndex) -> ChannelIndex:
+    return ChannelIndex(tuple((clean(name), size) for name, size in channels.sizes))
 
 
 def _selection(folder: Path, mu: float) -> SelectionCurve | None:
@@ -236,14 +286,13 @@ def _swapped(data: Any) -> dict[str, Swapped]:
 def _class_names(
     folder: Path,
     manifest: Mapping[str, Any],
-    named: Sequence[str],
-    study: AblationResult | None,
+    found: Mapping[str, Interpretation | None],
+    studies: Mapping[str, AblationResult],
     pictures: Mapping[int, Mapping[str, Any]] | None,
 ) -> tuple[str, ...]:
     """Return the classes' names from the first file that has them, and refuse files that disagree on their number."""
-    sources: dict[str, Sequence[str]] = {"weights/interpretation.npz": named}
-    if study is not None:
-        sources["ablation/ablation.json"] = study.classes
+    sources: dict[str, Sequence[str]] = {_WEIGHTS[way]: named.classes for way, named in found.items() if named}
+    sources |= {_STUDIES[way]: study.classes for way, study in studies.items()}
     if not any(sources.values()):
         # The model's classes; those of the data can be fewer, under other numbers.
         sources["manifest.json"] = (manifest.get("model") or {}).get("classes") or ()

@@ -10,60 +10,78 @@ from typing import Any
 
 import numpy as np
 
-from interpnet.ablation import AblationResult, Curve, curve_intervals, find_condition, finite_mean, mean_change
+from interpnet.ablation import AblationResult, Curve, curve_intervals, find_condition, finite_mean
+from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve
 from interpnet.support.csv_table import Row, write_csv
 from interpnet.support.io import write_json
 
 from ..run.selection import selection_json
+from .charts import PREFIXES
+from .conditions import condition_row
 from .load import RunData
 from .verdict import Verdict
 from .views import ClassView, ExampleView
 
 # Names of columns, each with "=ATTRIBUTE" where the value is called otherwise in views.py.
 _CLASSES = """
-    index class=name train_images=n_train test_images=n_test relevant_channels=n_relevant recall_intact=recall
-    recall_relevant_removed=after recall_random_removed=random others_change=others relative_gap=gap
+    index class=name train_images=n_train test_images=n_test relevant_channels=mu-lasso:n recall_intact=recall
+    recall_relevant_removed=mu-lasso:after recall_random_removed=mu-lasso:random others_change=mu-lasso:others
+    relative_gap=gap log_odds_intact=log_odds log_odds_change=mu-lasso:log_odds
+    others_log_odds_change=mu-lasso:others_log_odds verdict=mu-lasso:level relied_on_channels=reliance:n
+    recall_relied_on_removed=reliance:after recall_random_for_relied_on=reliance:random
+    others_change_for_relied_on=reliance:others log_odds_change_for_relied_on=reliance:log_odds
+    others_log_odds_change_for_relied_on=reliance:others_log_odds verdict_for_relied_on=reliance:level named_by_both named_by_reliance_only
+    named_by_weights_only not_used=n_unused training_log_odds training_log_odds_without_relied_on reliance_end
 """
 _CHANNELS = """
     class_index class rank layer channel=index family weight frequency own_recall_change_alone=own
-    others_recall_change_alone=others images_averaged=count field_height field_width
+    others_recall_change_alone=others images_averaged=count field_height field_width relied_on=relied reliance
+    reliance_standard_error=stderr contribution price not_used=unused own_log_odds_change_alone=own_log_odds
+    own_log_odds_standard_error=own_log_odds_stderr others_log_odds_change_alone=others_log_odds
 """
 _EXAMPLES = "image=name dataset_index true predicted explained confidence channels note"
 _LAYERS = "layer channels mean_share_of_abs_weight channels_relevant_to_any_class"
 _CURVE = "k own_recall random_recall random_low random_high"
 _ABLATION = """
     condition layers mean_removed repeats own_recall own_low own_high others_change others_change_low others_change_high
+    own_log_odds_change own_log_odds_low own_log_odds_high others_log_odds_change others_log_odds_low
+    others_log_odds_high
 """
+_OF_EACH = ("layers.csv", "ablation.csv", "ablation_curve.csv")
 TABLE_FILES = (
-    *("classes.csv", "channels.csv", "examples.csv", "layers.csv"),
-    *("mu_curve.csv", "ablation.csv", "ablation_curve.csv"),
+    *("classes.csv", "channels.csv", "examples.csv", "mu_curve.csv"),
+    *(f"{prefix}{name}" for prefix in PREFIXES.values() for name in _OF_EACH),
 )
 
 
 def write_tables(
-    run: RunData, folder: Path, classes: Sequence[ClassView], examples: Sequence[ExampleView], verdict: Verdict | None
+    run: RunData,
+    folder: Path,
+    classes: Sequence[ClassView],
+    examples: Sequence[ExampleView],
+    verdicts: Mapping[str, Verdict],
 ) -> list[str]:
     """Write the tables the run has numbers for, and ``report.json``; return their names."""
     tables: dict[str, tuple[str, Iterable[Row]]] = {}
     if classes:
-        tables["classes.csv"] = (_CLASSES, _picked(_CLASSES, map(vars, classes)))
-        if run.weights is not None or run.pictures is not None:
+        tables["classes.csv"] = (_CLASSES, _picked(_CLASSES, map(_class, classes)))
+        if run.named or run.pictures is not None:
             tables["channels.csv"] = (_CHANNELS, _picked(_CHANNELS, _channels(classes)))
     if examples:
         tables["examples.csv"] = (_EXAMPLES, _picked(_EXAMPLES, map(_example, examples)))
-    if run.weights is not None:
-        tables["layers.csv"] = (_LAYERS, layer_rows(run))
+    for way, found in run.named.items():
+        tables[f"{PREFIXES[way]}layers.csv"] = (_LAYERS, layer_rows(found))
     if run.selection is not None:
         curve = _mu_curve(run.selection)
         tables["mu_curve.csv"] = (" ".join(curve), zip(*curve.values(), strict=True))
-    if run.study is not None:
-        tables["ablation.csv"] = (_ABLATION, _ablation(run.study))
-        if run.study.curve is not None:
-            tables["ablation_curve.csv"] = (_CURVE, _removal_curve(run.study, run.study.curve))
+    for way, study in run.studies.items():
+        tables[f"{PREFIXES[way]}ablation.csv"] = (_ABLATION, _ablation(study, way))
+        if study.curve is not None:
+            tables[f"{PREFIXES[way]}ablation_curve.csv"] = (_CURVE, _removal_curve(study, study.curve))
     for name, (columns, rows) in tables.items():
         write_csv(folder / name, [column.partition("=")[0] for column in columns.split()], rows)
-    write_json(folder / "report.json", _summary(run, classes, verdict))
+    write_json(folder / "report.json", _summary(run, classes, verdicts))
     return [*tables, "report.json"]
 
 
@@ -73,11 +91,39 @@ def _picked(columns: str, things: Iterable[Mapping[str, Any]]) -> list[Row]:
     return [[thing[name] for name in names] for thing in things]
 
 
+def _class(view: ClassView) -> Mapping[str, Any]:
+    """Return the values that name the columns of a class: of each way to name channels under ``WAY:NAME``."""
+    values: dict[str, Any] = dict.fromkeys(column.rpartition("=")[2] for column in _CLASSES.split())
+    values |= vars(view) | {"n_unused": view.n_unused}
+    if view.agreement is not None:
+        names = ("named_by_both", "named_by_reliance_only", "named_by_weights_only")
+        values |= dict(zip(names, view.agreement, strict=True))
+    if view.taken is not None:
+        values["training_log_odds"] = view.taken.intact
+        values["training_log_odds_without_relied_on"] = view.taken.left
+        values["reliance_end"] = view.taken.end
+    for way, count in view.counts.items():
+        values[f"{way}:n"] = count
+    for way, removal in view.removals.items():
+        values |= {f"{way}:{name}": value for name, value in vars(removal).items()}
+    return values
+
+
 def _channels(classes: Sequence[ClassView]) -> Iterable[Mapping[str, Any]]:
     for c in classes:
         for row in c.channels:
             height, width = row.field if len(row.field) == 2 else (None, None)
-            yield vars(row) | {"class_index": c.index, "class": c.name, "field_height": height, "field_width": width}
+            yield {
+                **vars(row),
+                **row.alone._asdict(),
+                "class_index": c.index,
+                "class": c.name,
+                "field_height": height,
+                "field_width": width,
+                "relied": int(row.relied),
+                "price": row.price,
+                "unused": int(row.unused),
+            }
 
 
 def _example(example: ExampleView) -> Mapping[str, Any]:
@@ -85,14 +131,12 @@ def _example(example: ExampleView) -> Mapping[str, Any]:
     return vars(example) | {"channels": "; ".join(named)}
 
 
-def layer_rows(run: RunData) -> list[tuple[str, int, float, int]]:
+def layer_rows(found: Interpretation) -> list[tuple[str, int, float, int]]:
     """Return (layer, channels, mean share of |weight| over classes that have any, relevant in any class)."""
-    if run.weights is None:
-        return []
-    shares = run.weights.layer_relevance()
+    shares = found.layer_relevance()
     shares = shares[shares.sum(1) > 0]
-    channels = run.weights.channels
-    relevant = (run.weights.coef != 0).any(0)
+    channels = found.channels
+    relevant = (found.coef != 0).any(0)
     used = [int(relevant[channels.slice(name)].sum()) for name in channels.layers]
     means = np.zeros(len(used))
     if len(shares):
@@ -113,17 +157,14 @@ def _mu_curve(found: SelectionCurve) -> dict[str, list[Any]]:
     return columns | {"chosen": [int(t == chosen) for t in range(len(found.mus))]}
 
 
-def _ablation(study: AblationResult) -> list[Row]:
-    rows: list[Row] = [("intact", "", 0, 1, study.mean_intact, None, None, 0.0, None, None)]
+def _ablation(study: AblationResult, way: str) -> list[Row]:
+    rows: list[Row] = [("intact", "", 0, 1, study.mean_intact, None, None, 0.0, *[None] * 8)]
     for condition in study.conditions:
-        own_ends: Row = condition.interval_own()
-        change, change_ends = mean_change(study, condition)
-        repeats = condition.own.shape[0]
-        ends: list[Row] = [own_ends, change_ends]
-        if repeats == 1:  # a single draw has no interval
-            ends = [(None, None)] * 2
-        facts = (condition.name, condition.layers, finite_mean(condition.removed), repeats)
-        rows.append((*facts, condition.mean_own(), *ends[0], change, *ends[1]))
+        row = condition_row(study, condition, way)
+        pairs = [(row.own, row.own_ends), (row.others, row.others_ends)]
+        pairs += [(row.log_odds, row.log_odds_ends), (row.others_log_odds, row.others_log_odds_ends)]
+        facts = (row.name, row.layers, row.removed, row.repeats)
+        rows.append((*facts, *(number for value, ends in pairs for number in (value, *ends))))
     return rows
 
 
@@ -133,8 +174,11 @@ def _removal_curve(study: AblationResult, curve: Curve) -> Iterable[Row]:
         yield (int(k), finite_mean(own), finite_mean([finite_mean(draw) for draw in random]), low, high)
 
 
-def _summary(run: RunData, classes: Sequence[ClassView], verdict: Verdict | None) -> dict[str, Any]:
-    """Return ``report.json``, for programs: what the page says, without its pictures."""
+def _summary(run: RunData, classes: Sequence[ClassView], verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
+    """Return ``report.json``, for programs: what the page says, without its pictures.
+
+    ``verdict``, ``mean_recall`` and the recalls of ``classes`` are of the channels that lead; ``named`` has each way's.
+    """
     summary: dict[str, Any] = {
         "format": "interpnet-report-1",
         "manifest": dict(run.manifest),
@@ -144,27 +188,33 @@ def _summary(run: RunData, classes: Sequence[ClassView], verdict: Verdict | None
     }
     if run.selection is not None:
         summary["selection"] = selection_json(run.selection)
-    if verdict is not None:
-        words = asdict(verdict)
-        del words["figures"]
-        summary["verdict"] = words
+    words = {way: {name: part for name, part in asdict(v).items() if name != "figures"} for way, v in verdicts.items()}
+    summary["verdict"] = next(iter(words.values()), None)
     if run.study is not None:
-        summary["mean_recall"]["intact"] = _null(run.study.mean_intact)
-        relevant = find_condition(run.study, "relevant")
-        if relevant is not None:
-            summary["mean_recall"]["relevant_removed"] = _null(relevant.mean_own())
+        summary["mean_recall"] = _mean_recall(run.study)
+    summary["named"] = {
+        way: {"verdict": words.get(way), "mean_recall": _mean_recall(study)} for way, study in run.studies.items()
+    }
     summary["classes"] = [
         {
             "index": c.index,
             "name": c.name,
-            "relevant_channels": c.n_relevant,
+            "relevant_channels": next(iter(c.counts.values()), None),
             "recall_intact": _null(c.recall),
-            "recall_relevant_removed": _null(c.after),
-            "others_change": _null(c.others),
+            "recall_relevant_removed": _null(c.first.after),
+            "others_change": _null(c.first.others),
         }
         for c in classes
     ]
     return summary
+
+
+def _mean_recall(study: AblationResult) -> dict[str, float | None]:
+    relevant = find_condition(study, "relevant")
+    removed = None
+    if relevant is not None:
+        removed = _null(relevant.mean_own())
+    return {"intact": _null(study.mean_intact), "relevant_removed": removed}
 
 
 def _null(value: float) -> float | None:

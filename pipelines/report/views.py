@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from interpnet.ablation import AblationResult, by_class, find_condition, others_change
-from interpnet.support.types import Float64
+from interpnet.reliance import ENDS
 
-from ..run.config import CONTROLS
-from ..run.selection import seldom
+from ..run.config import CONTROLS, FEWEST_IMAGES, MU_LASSO, RELIANCE
+from .channels import ChannelRow, Limits, agreement, channel_rows
 from .load import RunData, clean, reading
 from .numbers import NAN, number, number_text
 from .pictures import Pictures
+from .verdict import Verdict
 
-_PATCHES = 9  # in a row of the table, as the style sheet has room for
-_EXAMPLE_SIZE = 192  # pixels, as all sizes
-_MEAN_SIZE = 96
-_STRIP_SIZES = (64, 48)
+_EXAMPLE_SIZE = 192  # pixels
 METHODS = {
     "interpnet": "InterpNet: combined map",
+    "interpnet-reliance": "InterpNet: combined map, by reliance",
     "gradient": "Gradient",
     "guided": "Guided backprop",
     "gradcam": "Grad-CAM",
@@ -33,41 +33,6 @@ METHODS = {
     "random": "Random",
     "center": "Centre",
 }
-_WORTH_SAYING = 0.05  # of a heatmap
-REGIONS = {"petals": "petals", "stem": "stem", "plant": "plant", "background": "outside", "shortcut": "planted cue"}
-
-
-@dataclass(frozen=True)
-class ChannelRow:
-    """One relevant channel of one class."""
-
-    rank: int
-    layer: str
-    index: int
-    family: str
-    weight: float
-    share: float  # of the class's largest weight
-    frequency: float  # the share of half samples that name it
-    own: float  # change of the class's recall when it alone is removed
-    others: float  # change of the other classes' recall
-    count: int | None  # images averaged in its picture
-    field: tuple[int, ...]  # the sides of its receptive field
-    whole_image: bool
-    mean: str | None  # pictures are data URIs; None where there is none
-    patches: str | None
-    n_patches: int
-    regions: tuple[tuple[str, float], ...]  # the share of its heatmap in each
-    surroundings: float  # the surroundings' share of what the class does to it
-
-    @property
-    def label(self) -> str:
-        """``layer[index]``."""
-        return f"{self.layer}[{self.index}]"
-
-    @property
-    def seldom(self) -> bool:
-        """Whether other images would often have named another channel."""
-        return seldom(self.frequency)
 
 
 @dataclass(frozen=True)
@@ -102,6 +67,29 @@ class ExampleView:
 
 
 @dataclass(frozen=True)
+class Removal:
+    """What removing the channels that one way names does to a class; NaN where it is not known."""
+
+    after: float = NAN  # the class's recall without them
+    random: float = NAN  # without as many random channels
+    others: float = NAN  # change of the other classes' recall
+    log_odds: float = NAN  # change of the class's log-odds
+    log_odds_ends: tuple[float, float] = (NAN, NAN)  # its interval over images
+    others_log_odds: float = NAN
+    level: str = ""  # of the verdict on the class; empty where there is none
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What removing the channels that a class relies on takes from its training images' log-odds."""
+
+    intact: float
+    left: float
+    end: str  # why no more channels are named, in words
+
+
+@dataclass(frozen=True)
 class ClassView:
     """One class."""
 
@@ -110,46 +98,40 @@ class ClassView:
     n_train: int | None
     n_test: int | None
     recall: float  # of the intact network
-    after: float  # without the relevant channels
-    random: float  # without as many random channels
-    others: float  # change of the other classes' recall without the relevant channels
-    n_relevant: int | None
+    log_odds: float  # likewise, the mean over its test images
     gap: float  # relative duality gap of the solution; docs/method.md, section 2
+    counts: Mapping[str, int]  # channels named, by the way to name them
+    removals: Mapping[str, Removal]  # of the channels that each way names, the leading one first
+    taken: Taken | None  # by removing the channels relied on, where that was measured
+    agreement: tuple[int, int, int] | None  # channels named by both ways, by reliance only, by weights only
     channels: tuple[ChannelRow, ...]
     examples: tuple[ExampleView, ...]
 
     @property
+    def first(self) -> Removal:
+        """The removal of the channels that lead."""
+        return next(iter(self.removals.values()), Removal())
+
+    @property
     def drop(self) -> float:
-        """Own recall lost without the relevant channels."""
-        return self.recall - self.after
+        """Own recall lost without them."""
+        return self.recall - self.first.after
+
+    @property
+    def few(self) -> bool:
+        """Whether the class has so few training images that weights name noise."""
+        return self.n_train is not None and 0 < self.n_train < FEWEST_IMAGES
+
+    @property
+    def n_unused(self) -> int:
+        """How many channels predict the class and are not used for it."""
+        return sum(row.unused for row in self.channels)
 
     @property
     def n_seldom(self) -> int | None:
         """How many of the channels fewer than 0.6 of the half samples name; None where that was not measured."""
         known = [row.seldom for row in self.channels if not math.isnan(row.frequency)]
         return sum(known) if known else None
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How many pictures a page takes before it says that the rest lies beside it."""
-
-    channels: int = 1200
-    examples: int = 120
-
-    def per_class(self, run: RunData) -> int | None:
-        """Return the number of channels of each class that have pictures; ``None`` where all have."""
-        if self._pictured(run) <= self.channels:
-            return None
-        return max(1, self.channels // max(1, len(run.classes)))
-
-    def strip_size(self, run: RunData) -> int:
-        """Return the side of a patch in pixels, smaller where there are many."""
-        large, small = _STRIP_SIZES
-        return large if self._pictured(run) <= self.channels // 4 else small
-
-    def _pictured(self, run: RunData) -> int:
-        return sum(len(entry.get("channels", ())) for entry in (run.pictures or {}).values())
 
 
 def example_views(run: RunData, pictures: Pictures, limits: Limits) -> list[ExampleView]:
@@ -217,32 +199,44 @@ def class_name(run: RunData, index: Any) -> str:
     return f"class {int(index)}"
 
 
-def class_views(run: RunData, pictures: Pictures, examples: Sequence[ExampleView], limits: Limits) -> list[ClassView]:
+def class_views(
+    run: RunData,
+    pictures: Pictures,
+    examples: Sequence[ExampleView],
+    limits: Limits,
+    verdicts: Mapping[str, Verdict] = MappingProxyType({}),
+) -> list[ClassView]:
     """Return all classes with their channels and the examples explained for them."""
-    recalls = _recalls(run.study, len(run.classes))
+    removals = {way: removals_of(study, verdicts.get(way)) for way, study in run.studies.items()}
     by_explained: dict[int, list[ExampleView]] = {}  # a mistake stands with the class it is taken for
     for example in examples:
         by_explained.setdefault(example.explained_index, []).append(example)
     views = []
     for c, name in enumerate(run.classes):
-        channels = _channel_rows(run, c, pictures, limits)
+        channels = channel_rows(run, c, pictures, limits)
         entry = run.picture_entry(c)
         n_test = None
-        n_relevant = entry.get("n_relevant")
-        gap = NAN
+        recall = NAN
         if run.study is not None:
             n_test = int(run.study.support[c])
-        if run.weights is not None:
-            n_relevant = entry.get("n_relevant", len(channels))
+            recall = float(run.study.intact[c])
+        gap = NAN
+        if run.weights is not None and len(run.weights.gaps):
             gap = float(run.weights.gaps[c])
+        counts = {RELIANCE: entry.get("n_reliance"), MU_LASSO: entry.get("n_relevant")}
+        counts |= {way: len(found.columns(c)) for way, found in run.named.items()}
         view = ClassView(
             index=c,
             name=name,
-            n_train=entry.get("n_train"),
+            n_train=_n_train(run, c),
             n_test=n_test,
-            **{what: float(values[c]) for what, values in recalls.items()},
-            n_relevant=n_relevant,
+            recall=recall,
+            log_odds=_log_odds(run.study, c),
             gap=gap,
+            counts={way: count for way, count in counts.items() if count is not None},
+            removals={way: made[c] for way, made in removals.items()},
+            taken=_taken(run, c),
+            agreement=agreement(run, c),
             channels=channels,
             examples=tuple(by_explained.get(c, ())),
         )
@@ -250,100 +244,54 @@ def class_views(run: RunData, pictures: Pictures, examples: Sequence[ExampleView
     return views
 
 
-def _recalls(study: AblationResult | None, n_classes: int) -> dict[str, Float64]:
-    """Return each class's recalls (C,): intact, without its channels, without random ones; and the others' change."""
-    unknown = np.full(n_classes, NAN)
-    recalls = dict.fromkeys(("recall", "after", "random", "others"), unknown)
-    if study is None:
-        return recalls
-    recalls["recall"] = study.intact
+def _n_train(run: RunData, c: int) -> int | None:
+    """Return how many training images a class has, as far as the run says."""
+    known: int | None = run.picture_entry(c).get("n_train")
+    return known
+
+
+def _taken(run: RunData, c: int) -> Taken | None:
+    """Return what the reliance stage measured of a class; None where it was not measured, or of no image."""
+    info = {} if run.relied is None else run.relied.info
+    if "ends" not in info or info["log_odds"][c] is None:
+        return None
+    with reading(run.folder / "weights" / "reliance.npz", "solve", run.folder):
+        return Taken(number(info["log_odds"][c]), number(info["log_odds_left"][c]), ENDS[info["ends"][c]])
+
+
+def _log_odds(study: AblationResult | None, c: int) -> float:
+    if study is None or study.log_odds is None:
+        return NAN
+    return float(study.log_odds[c])
+
+
+def removals_of(study: AblationResult, found: Verdict | None = None) -> list[Removal]:
+    """Return what removing the named channels does to each class, with the study's verdict on it."""
     relevant = find_condition(study, "relevant") or find_condition(study, "relevant", "conv")
-    if relevant is not None:
-        recalls["after"] = by_class(relevant.own)
-        recalls["others"] = by_class(others_change(study, relevant))
-        control = find_condition(study, "random", relevant.layers)
-        if control is not None:
-            recalls["random"] = by_class(control.own)
-    return recalls
-
-
-def _channel_rows(run: RunData, cls: int, pictures: Pictures, limits: Limits) -> tuple[ChannelRow, ...]:
-    """Join the weights with what is known of each channel: its effect alone, and its pictures."""
-    with reading(run.folder / "explanations" / "classes.json", "explain", run.folder):
-        entries = run.picture_entry(cls).get("channels", ())
-        shown = {(clean(entry["layer"]), int(entry["index"])): entry for entry in entries}
-        weighted = [(*place, float(entry["weight"])) for place, entry in shown.items()]
-        if run.weights is not None:
-            weighted = [(channel.layer, channel.index, weight) for channel, weight in run.weights.relevant(cls)]
-        often = [NAN] * len(weighted)
-        if run.frequencies is not None and run.weights is not None:
-            often = [float(run.frequencies.frequency[cls, column]) for column in run.weights.columns(cls)]
-        effects = _effects(run, cls, shown)
-        strongest = max((abs(weight) for _, _, weight in weighted), default=1.0)
-        most = limits.per_class(run) or len(weighted)
-        rows = []
-        for rank, (layer, index, weight) in enumerate(weighted):
-            entry = shown.get((layer, index), {})
-            own, others = effects.get((layer, index), (NAN, NAN))
-            mean = None
-            strip = None
-            patches = []
-            if entry and rank < most:
-                patches = entry["patches"][:_PATCHES]
-                mean = pictures.embed(entry["mean"], _MEAN_SIZE)
-                strip = pictures.strip(patches, limits.strip_size(run), _PATCHES)
-            row = ChannelRow(
-                rank=rank + 1,
-                layer=layer,
-                index=index,
-                family=clean(entry.get("family", "")),
-                weight=weight,
-                share=abs(weight) / strongest,
-                frequency=often[rank],
-                own=own,
-                others=others,
-                count=entry.get("count"),
-                field=tuple(map(int, entry.get("field", ()))),
-                whole_image=bool(entry.get("whole_image")),
-                mean=mean,
-                patches=strip,
-                n_patches=len(patches),
-                regions=_regions(run, cls, layer, index),
-                surroundings=surroundings_share(run, cls, layer, index),
+    if relevant is None:
+        return [Removal() for _ in study.classes]
+    control = find_condition(study, "random", relevant.layers)
+    after = by_class(relevant.own)
+    others = by_class(others_change(study, relevant))
+    random = np.full(len(study.classes), NAN)
+    if control is not None:
+        random = by_class(control.own)
+    odds = relevant.changes.get("log_odds")
+    removals = []
+    for c in range(len(study.classes)):
+        removal = Removal(float(after[c]), float(random[c]), float(others[c]))
+        if odds is not None:
+            own = odds.own.of(c)
+            removal = replace(
+                removal,
+                log_odds=own.overall(),
+                log_odds_ends=own.interval(),
+                others_log_odds=float(odds.by_removed.mean[c]),
             )
-            rows.append(row)
-        return tuple(rows)
-
-
-def _effects(run: RunData, cls: int, shown: Mapping[tuple[str, int], Any]) -> dict[tuple[str, int], Any]:
-    """Return the changes of (own, others') recall by channel; the study itself knows better than what was pictured."""
-    effects = {}
-    for place, entry in shown.items():
-        effect = entry.get("effect")
-        if effect:
-            effects[place] = (-number(effect["own"]), number(effect["others"]))
-    if run.study is not None:
-        for single in run.study.single.get(cls, []):
-            place = (clean(single.channel.layer), single.channel.index)
-            effects[place] = (-single.own_drop, single.others_change)
-    return effects
-
-
-def _regions(run: RunData, cls: int, layer: str, index: int) -> tuple[tuple[str, float], ...]:
-    """Return (region, share of the channel's heatmap) for the regions a reader wants, NaN where it is silent."""
-    if run.places is None:
-        return ()
-    shares = run.places.shares.get((cls, layer, index), {})
-    names = [name for name in REGIONS if name in shares] or list(shares)
-    # Most plants' classes do not differ in the stem, and nothing is there.
-    names = [name for name in names if name != "stem" or shares[name] >= _WORTH_SAYING]
-    return tuple((REGIONS.get(name, name), shares[name]) for name in names)
-
-
-def surroundings_share(run: RunData, cls: int, layer: str, index: int) -> float:
-    """Return the surroundings' share of what the class does to a channel, by the mask where there is one."""
-    way = run.swapped.get("mask") or run.swapped.get("middle")
-    return NAN if way is None else way.channels.get((cls, layer, index), NAN)
+        if found is not None and found.classes:
+            removal = replace(removal, level=found.classes[c].level, sentence=found.classes[c].sentence)
+        removals.append(removal)
+    return removals
 
 
 def swap_rows(run: RunData) -> list[dict[str, Any]]:

@@ -18,8 +18,13 @@ from .settings import SECTIONS, Settings, about, setting
 
 #: Methods that need no network, shown beside every other: a map like theirs says nothing of it.
 CONTROLS = ("edge", "random", "center")
+#: The two ways to name channels: those that predict a class, and those that the network relies on for it.
+MU_LASSO = "mu-lasso"
+RELIANCE = "reliance"
+#: Of fewer training images the weights of a regression name noise.
+FEWEST_IMAGES = 10
 #: What runs did before there was a setting, whose settings therefore lack it.
-EARLIER: Mapping[str, Any] = {"mu_rule": "error"}
+EARLIER: Mapping[str, Any] = {"identify": MU_LASSO, "mu_rule": "error"}
 _COMMENT = "# Replay this run with: interpnet audit --config THIS_FILE --out runs/ANOTHER_NAME\n\n"
 
 
@@ -105,6 +110,12 @@ class RunConfig(Settings):
     max_images: int | None = _collect(
         None, "Use so many training images, balanced by class.", panel=SECTIONS["data"], shown="all", least=1
     )
+    identify: str = _solve(
+        "both",
+        "Find the channels that predict each class (mu-lasso: the paper), those that the network relies on for it "
+        "(reliance), or both.",
+        choices=(MU_LASSO, RELIANCE, "both"),
+    )
     mu: float | Literal["auto"] = _solve(
         10.0,
         "Sparsity: bound on the L1 norm of a class's weights; the smaller, the fewer channels. auto tries twenty "
@@ -136,7 +147,21 @@ class RunConfig(Settings):
         shown="0: off",
         least=0,
     )
-    repeats: int = _ablate(10, "Draws of every random control.", least=1)
+    price: float = _solve(
+        4.0,
+        "Reliance: what a channel's mean contribution to the other classes counts against it; 0 takes whatever costs "
+        "the class most.",
+        least=0,
+        expected="a number of at least 0",
+    )
+    contribution_images: int = _solve(
+        500,
+        "Reliance: training images of each class by which contributions to its log-odds are measured, at most.",
+        least=1,
+    )
+    repeats: int = _ablate(
+        2, "Passes over the images for every random control, each with several draws per class.", least=1
+    )
     fill: str = _ablate(
         "zero", "What a removed map is overwritten with: zero, or the channel's mean.", choices=("zero", "mean")
     )
@@ -144,8 +169,16 @@ class RunConfig(Settings):
     examples: int = _explain(2, "Recognised test images explained for each class.", least=0)
     misclassified: int = _explain(10, "Misclassified test images explained, in all.", least=0)
     k: int = _explain(3, "Channels shown for each image.", metavar="K", least=1)
-    max_channels: int = _explain(12, "Channels pictured for each class, by weight.", least=1)
+    max_channels: int = _explain(
+        12, "Channels pictured for each class, the first by weight and by reliance each.", least=1
+    )
     top: int = _explain(100, "Images averaged in a channel's visualization.", least=1)
+    by: str | None = _explain(
+        None,
+        "Explain images by the channels that the class relies on, or by those that predict it.",
+        shown="reliance where it was identified",
+        choices=(MU_LASSO, RELIANCE),
+    )
     rectifier: str = _explain(
         "guided", "How heatmaps pass rectifiers on their way back.", choices=("guided", "deconvnet", "gradient")
     )
@@ -177,6 +210,19 @@ class RunConfig(Settings):
         super().__post_init__()
         if not self.layers:
             raise InterpNetError("--layers is empty; expected default, conv, all, or names of layers")
+        if self.by is not None and self.identify not in (self.by, "both"):
+            raise InterpNetError(
+                f"--by is {self.by!r}, but --identify is {self.identify!r}; expected --identify {self.by} or both"
+            )
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """How channels are named for each class; images are explained by the first."""
+        if self.identify != "both":
+            return (self.identify,)
+        if self.by == MU_LASSO:
+            return (MU_LASSO, RELIANCE)
+        return (RELIANCE, MU_LASSO)
 
     def section(self, name: str) -> dict[str, Any]:
         """Return the settings of one section, for a key; JSON-able, ``None`` included."""

@@ -25,7 +25,29 @@ _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "safetens
 _SHOWN = 12  # letters of a fingerprint in a message
 CONFIG = "run.toml"
 #: The stages in order, each with the folder it writes.
-STAGES = {"collect": "scores", "solve": "weights", "ablate": "ablation", "explain": "explanations", "report": "report"}
+STAGES = {
+    "collect": "scores",
+    "contributions": "contributions",
+    "solve": "weights",
+    "reliance": "weights",
+    "ablate": "ablation",
+    "ablate-reliance": "ablation",
+    "explain": "explanations",
+    "report": "report",
+}
+# The commands that run those stages that have none of their own.
+_COMMANDS = {"contributions": "collect", "reliance": "solve", "ablate-reliance": "ablate"}
+
+
+def command(stage: str) -> str:
+    """Return the command that runs a stage.
+
+    Examples
+    --------
+    >>> command("explain"), command("reliance")
+    ('explain', 'solve')
+    """
+    return _COMMANDS.get(stage, stage)
 
 
 def digest(value: Any) -> str:
@@ -181,7 +203,8 @@ class RunFolder:
         if state != "complete" or not there:
             how = {"running": "was interrupted", "interrupted": "was interrupted"}.get(state, "has not run")
             raise RunFolderError(
-                f"run folder {str(self.path)!r}: the stage {stage!r} {how}; run `interpnet {stage} {self.path}` first"
+                f"run folder {str(self.path)!r}: the stage {stage!r} {how}; "
+                f"run `interpnet {command(stage)} {self.path}` first"
             )
         return str(entry["key"])
 
@@ -189,7 +212,7 @@ class RunFolder:
         """Raise ``RunFolderError`` where a file of a complete stage is not as it was written."""
         for name, what in self.damage(stage).items():
             raise RunFolderError(
-                f"{str(self.path / name)!r} {what}; run `interpnet {stage} {self.path}` to have it made again"
+                f"{str(self.path / name)!r} {what}; run `interpnet {command(stage)} {self.path}` to have it made again"
             )
 
     def discard(self, names: Iterable[str]) -> None:
@@ -256,7 +279,7 @@ class RunFolder:
                 f"run folder {str(self.path)!r} is a link to {str(self.path.resolve())!r}, and --fresh deletes nothing "
                 "through a link; name the folder itself (--out)"
             )
-        for name in STAGES.values():
+        for name in dict.fromkeys(STAGES.values()):
             remove_tree(self.path / name)
         self.verified.clear()
         self.manifest = empty_manifest(self.manifest["created"])

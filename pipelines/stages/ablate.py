@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from interpnet.ablation import AblationResult, ablation_study, as_result
@@ -10,33 +11,46 @@ from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.support.csv_table import write_csv
 from interpnet.support.io import read_object, write_json
 
+from ..run.config import MU_LASSO, RELIANCE
 from ..run.folder import digest
 from ..run.notes import Notes
 from ..run.session import Session
 from .collect import load_table
-from .solve import load_interpretation, require_current, solve_key
+from .identified import load_way, way_key
+from .solve import require_current
 
 _VERSION = 1  # a change of what the stage writes makes earlier results stale
-_CHECKPOINT = "measured.json"  # what an interrupted study has measured
-_FILES = ("ablation/ablation.json", "ablation/ablation.csv")
+# The study of each way to name channels: its stage, and what its files are called.
+STAGES = {MU_LASSO: "ablate", RELIANCE: "ablate-reliance"}
+_STEMS = {MU_LASSO: "ablation", RELIANCE: "reliance"}
+# What an interrupted study has measured.
+_CHECKPOINTS = {MU_LASSO: "measured.json", RELIANCE: "reliance-measured.json"}
 _COLUMNS = ("condition", "layers", "repeat", "class", "images", "removed", "intact", "own", "others")
 
 
-def ablate_key(session: Session) -> str:
-    """Return the key of the ablate stage for the current weights, test images and settings."""
+def ablate_key(session: Session, way: str = MU_LASSO) -> str:
+    """Return the key of the study of one way to name channels: of these, the test images and settings."""
     images = session.run.known("identity", "set of test images")
     config = session.config
-    return digest(["ablate", _VERSION, solve_key(session), images, config.section("ablate"), config.seed])
+    return digest(["ablate", _VERSION, way_key(session, way), images, config.section("ablate"), config.seed])
 
 
 def run_ablate(session: Session) -> bool:
-    """Run the ablation study on the test images and write ``ablation/``."""
-    load_interpretation(session)  # refuses stale weights before the model is loaded
+    """Run the ablation study of each way to name channels on the test images; return whether one of them ran."""
+    for way in session.config.ways:
+        load_way(session, way)  # refuses stale ones before the model is loaded
     session.open_subject()
-    return session.perform("ablate", ablate_key(session), lambda notes: _ablate(session, notes), files=_FILES)
+    ran = [_run(session, way) for way in sorted(session.config.ways)]
+    return any(ran)
 
 
-def _ablate(session: Session, notes: Notes) -> dict[str, Any]:
+def _run(session: Session, way: str) -> bool:
+    files = [f"ablation/{_STEMS[way]}.{kind}" for kind in ("json", "csv")]
+    work = partial(_ablate, session, way)
+    return session.perform(STAGES[way], ablate_key(session, way), work, files=files)
+
+
+def _ablate(session: Session, way: str, notes: Notes) -> dict[str, Any]:
     subject = session.subject
     config = session.config
     indices = subject.test_indices()
@@ -49,17 +63,17 @@ def _ablate(session: Session, notes: Notes) -> dict[str, Any]:
     result = ablation_study(  # docs/method.md, section 6
         subject.model,
         batches,
-        load_interpretation(session),
+        load_way(session, way),
         table=load_table(session),
         repeats=config.repeats,
         seed=config.seed,
         fill=config.fill,
         device=subject.device,
         output=subject.output,
-        checkpoint=folder / _CHECKPOINT,
-        key=ablate_key(session),  # by which a checkpoint of other weights is refused
+        checkpoint=folder / _CHECKPOINTS[way],
+        key=ablate_key(session, way),  # by which a checkpoint of other weights is refused
     )
-    (folder / _CHECKPOINT).unlink(missing_ok=True)  # the result holds it all
+    (folder / _CHECKPOINTS[way]).unlink(missing_ok=True)  # the result holds it all
     skipped = [[image.index, image.name, image.reason] for image in batches.loader.skipped]
     session.run.manifest["data"]["test"]["skipped"] = skipped
     if skipped:
@@ -67,8 +81,8 @@ def _ablate(session: Session, notes: Notes) -> dict[str, Any]:
     without = [name for name, n in zip(result.classes, result.support, strict=True) if n == 0]
     if without:
         notes.add(f"Classes without a test image, so without recall ({len(without)}): {', '.join(without[:10])}")
-    write_json(folder / "ablation.json", result.to_json())
-    write_csv(folder / "ablation.csv", _COLUMNS, ablation_rows(result))
+    write_json(folder / f"{_STEMS[way]}.json", result.to_json())
+    write_csv(folder / f"{_STEMS[way]}.csv", _COLUMNS, ablation_rows(result))
     return {
         "n_images": result.n_images,
         "repeats": result.repeats,
@@ -95,12 +109,17 @@ def ablation_rows(result: AblationResult) -> list[list[Any]]:
     return rows
 
 
-def load_ablation(session: Session) -> AblationResult | None:
-    """Open the study, or return None where it was not run; ``RunFolderError`` for one of earlier settings."""
-    if session.run.stage("ablate").get("state") != "complete":
+def studied(session: Session, way: str) -> bool:
+    """Whether the channels that one way names were removed."""
+    return session.run.stage(STAGES[way]).get("state") == "complete"
+
+
+def load_ablation(session: Session, way: str = MU_LASSO) -> AblationResult | None:
+    """Open a study, or return None where it was not run; ``RunFolderError`` for one of earlier settings."""
+    if not studied(session, way):
         return None
-    require_current(session, "ablate", ablate_key(session))
-    path = session.run.folder("ablate") / "ablation.json"
+    require_current(session, STAGES[way], ablate_key(session, way))
+    path = session.run.folder("ablate") / f"{_STEMS[way]}.json"
     try:
         return as_result(read_object(path))
     except InterpNetError as error:

@@ -11,10 +11,12 @@ from interpnet.errors import RunFolderError
 from interpnet.gram import GramAccumulator, check_size
 from interpnet.scores import ScoreTable, add_rows, collect_scores
 
+from ..run.config import RELIANCE
 from ..run.folder import digest
 from ..run.notes import Notes
 from ..run.session import Session
 from ..run.subject import Batches
+from .sums import KeptSums, Sums, fitted_on, pass_key
 
 _VERSION = 1  # a change of what the stage writes makes earlier results stale
 GRAM_FILE = "gram.npz"  # the sums G, B, L of docs/method.md, section 2
@@ -71,7 +73,7 @@ def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
         _sum_again(table, folder / GRAM_FILE)
     else:
         clock = time.monotonic()
-        table = _pass(session, batches, key, len(indices))
+        table = _pass(session, batches, key, len(indices), new=not already)
         speed = round((len(indices) - already) / max(time.monotonic() - clock, 1e-9), 2)
     session.run.verified.add(_ROWS)
     skipped = {int(index): [int(index), str(name), str(why)] for index, name, why in table.info.get("skipped", [])}
@@ -94,7 +96,7 @@ def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
     }
 
 
-def _pass(session: Session, batches: Callable[[int], Batches], key: str, total: int) -> ScoreTable:
+def _pass(session: Session, batches: Callable[[int], Batches], key: str, total: int, *, new: bool) -> ScoreTable:
     subject = session.subject
     folder = session.run.folder("collect")
     channels = subject.trace.index(session.config.layers)
@@ -112,11 +114,37 @@ def _pass(session: Session, batches: Callable[[int], Batches], key: str, total: 
         key=key,
         output=subject.output,
         gram=gram,
+        contributions=_beside(session, key, total, new=new),
         total=total,
     )
     if gram is not None:
         gram.gram().save(folder / GRAM_FILE)
     return table
+
+
+def _beside(session: Session, key: str, total: int, *, new: bool) -> KeptSums | None:
+    """Return what sums contributions in the same pass; None where they are not wanted, or the first ones are lost."""
+    config = session.config
+    if RELIANCE not in config.ways:
+        return None
+    targets = fitted_on(total, session.subject.trace.n_outputs, config.fit_on)
+    rows = 0
+    if not new:
+        rows = ScoreTable.progress(session.run.folder("collect")).rows
+    files = Sums(session.run.folder("contributions"), pass_key(session, key, targets), "rows", rows)
+    start = None
+    if rows:
+        start = files.read(rows)
+        if start is None:
+            return None
+    return KeptSums(
+        files,
+        fill=config.fill,
+        images=config.contribution_images,
+        targets=targets,
+        classes=list(session.subject.classes),
+        start=start,
+    )
 
 
 def _sum_again(table: ScoreTable, path: Path) -> None:

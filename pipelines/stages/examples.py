@@ -81,6 +81,7 @@ def heading(session: Session, records: Sequence[Record]) -> dict[str, Any]:
         counted = {name: record[name] for name in counted}
     return {
         "k": config.k,
+        "by": session.config.ways[0],
         "rectifier": config.rectifier,
         "resample": config.resample,
         "reduction": config.reduction,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,21 @@ from interpnet.explanation import check_signals
 from interpnet.interpretation import Interpretation
 from interpnet.support.io import write_json
 
+from ..run.config import MU_LASSO, RELIANCE
 from ..run.folder import digest
 from ..run.notes import Notes
 from ..run.session import Session
-from .ablate import ablate_key, load_ablation
+from .ablate import ablate_key, load_ablation, studied
 from .collect import load_table
 from .examples import explain_examples
+from .identified import leading, load_way, way_key
 from .localise import Shown, localise
 from .records import Record
-from .solve import load_interpretation, solve_key
 from .surroundings import swap_surroundings
 from .visualise import visualise_channels
 
+# What classes.json calls what each way gives a channel.
+_VALUES = {MU_LASSO: "weight", RELIANCE: "reliance"}
 _VERSION = 3  # a change of what the stage writes makes earlier results stale
 _FILES = ("explanations/classes.json", "explanations/examples.json")
 # Not the images that a user had explained, which lie in a folder of their own.
@@ -37,16 +40,20 @@ _MOST_SHOWN = 1200
 
 def explain_key(session: Session) -> str:
     """Return the key of the explain stage; a study made since makes it stale, for it shows its effects."""
-    studied = session.run.stage("ablate").get("state") == "complete"
-    return digest([_pictures_key(session), ablate_key(session) if studied else None])
+    studies = [ablate_key(session, way) if studied(session, way) else None for way in sorted(session.config.ways)]
+    return digest([_pictures_key(session), *studies])
 
 
 def _pictures_key(session: Session) -> str:
     """Return the key of what the pictures depend on, by which an interrupted stage finds those it has."""
     images = session.run.known("identity", "set of test images")
     config = session.config
-    parts = [config.section("explain"), config.seed, config.max_ablation_images, config.batch_size]
-    return digest(["explain", _VERSION, solve_key(session), images, *parts])
+    settings = config.section("explain")
+    # Which way leads is in the order of the keys.
+    del settings["by"]
+    keys = [way_key(session, way) for way in session.config.ways]
+    parts = [settings, config.seed, config.max_ablation_images, config.batch_size]
+    return digest(["explain", _VERSION, *keys, images, *parts])
 
 
 def check_explain(session: Session) -> None:
@@ -73,33 +80,36 @@ def check_explain(session: Session) -> None:
 
 def run_explain(session: Session) -> bool:
     """Picture the channels, explain the examples and write ``explanations/``."""
-    load_interpretation(session)
+    for way in session.config.ways:
+        load_way(session, way)
     session.open_subject()
     return session.perform("explain", explain_key(session), lambda notes: _explain(session, notes), files=_FILES)
 
 
 def _explain(session: Session, notes: Notes) -> dict[str, Any]:
     folder = session.run.folder("explain")
-    found = load_interpretation(session)
-    study = load_ablation(session)  # refuses a stale one before the work
-    shown = shown_channels(found, session.config.max_channels)
-    longest = max(len(found.columns(c)) for c in shown)
-    most = max(len(channels) for channels in shown.values())
+    named = {way: load_way(session, way) for way in session.config.ways}
+    # A stale one is refused before the work.
+    studies = [study for way in named if (study := load_ablation(session, way)) is not None]
+    shown = shown_channels(list(named.values()), session.config.max_channels)
+    longest = max(len(found.columns(c)) for found in named.values() for c in shown)
+    most = pictured(list(named.values()), session.config.max_channels)
     if longest > most:
         notes.add(
-            f"At most {most} channels per class are pictured, by the size of their weight (--max-channels); "
-            "weights/channels.csv lists all."
+            f"At most {most} channels per class are pictured, the first by weight or reliance (--max-channels); "
+            "weights/ has tables of all."
         )
     needed = list(dict.fromkeys(channel for channels in shown.values() for channel, _ in channels))
     key = _pictures_key(session)
     pictures = visualise_channels(session, needed, key)
-    classes = _classes(session, found, study, shown, pictures)
+    classes = _classes(session, named, studies, shown, pictures)
     write_json(folder / "classes.json", {"top": session.config.top, "classes": classes})
-    examples = explain_examples(session, found, key, notes)
+    examples = explain_examples(session, leading(session), key, notes)
     write_json(folder / "examples.json", examples)
     measured = {  # what needs more than the model and its images: masks, or images large enough
-        "localisation.json": localise(session, found, shown, notes),
-        "surroundings.json": swap_surroundings(session, found, shown, notes),
+        "localisation.json": localise(session, named, shown, notes),
+        # Shares of the surroundings were tested on weights alone (experiments/shortcuts).
+        "surroundings.json": swap_surroundings(session, named.get(MU_LASSO) or named[RELIANCE], shown, notes),
     }
     for name, content in measured.items():
         if content is None:
@@ -111,49 +121,63 @@ def _explain(session: Session, notes: Notes) -> dict[str, Any]:
 
 def _classes(
     session: Session,
-    found: Interpretation,
-    study: AblationResult | None,
+    named: Mapping[str, Interpretation],
+    studies: Sequence[AblationResult],
     shown: Shown,
     pictures: Mapping[Channel, Record],
 ) -> list[dict[str, Any]]:
     """Return the entries of ``classes.json``: each class with its pictured channels and what each does alone."""
     trace = session.subject.trace
-    counts = np.bincount(load_table(session).labels, minlength=len(found.classes))
-    return [
-        {
-            "index": c,
-            "name": name,
-            "n_train": int(counts[c]),
-            "n_relevant": len(found.columns(c)),
-            "gap": float(found.gaps[c]),
-            "channels": [
-                {
-                    "layer": channel.layer,
-                    "index": channel.index,
-                    "family": trace[channel.layer].family,
-                    "weight": weight,
-                    **pictures[channel],
-                    "effect": _effect(study, c, channel),
-                }
-                for channel, weight in shown[c]
-            ],
-        }
-        for c, name in enumerate(found.classes)
-    ]
+    names = session.run.known("model", "classes")
+    counts = np.bincount(load_table(session).labels, minlength=len(names))
+    classes: list[dict[str, Any]] = []
+    for c, name in enumerate(names):
+        entry: dict[str, Any] = {"index": c, "name": name, "n_train": int(counts[c])}
+        if MU_LASSO in named:
+            entry["n_relevant"] = len(named[MU_LASSO].columns(c))
+            entry["gap"] = float(named[MU_LASSO].gaps[c])
+        if RELIANCE in named:
+            entry["n_reliance"] = len(named[RELIANCE].columns(c))
+        entry["channels"] = [
+            {
+                "layer": channel.layer,
+                "index": channel.index,
+                "family": trace[channel.layer].family,
+                # What each way gives the channel, 0 where it does not name it.
+                **{
+                    _VALUES[way]: float(found.coef[c, found.channels.position(channel)]) for way, found in named.items()
+                },
+                **pictures[channel],
+                "effect": _effect(studies, c, channel),
+            }
+            for channel, _ in shown[c]
+        ]
+        classes.append(entry)
+    return classes
 
 
-def shown_channels(found: Interpretation, most: int) -> Shown:
-    """Return the channels pictured for each class: the largest weights, fewer where there are many classes."""
-    busy = sum(1 for c in range(len(found.classes)) if len(found.columns(c)))
-    cap = min(most, max(1, _MOST_SHOWN // max(busy, 1)))
-    return {c: found.relevant(c)[:cap] for c in range(len(found.classes))}
+def pictured(named: Sequence[Interpretation], most: int) -> int:
+    """Return how many channels of a class, by each way to name them, are pictured: fewer where there are many."""
+    busy = sum(len(found.columns(c)) > 0 for found in named for c in range(len(found.classes)))
+    return min(most, max(1, _MOST_SHOWN // max(busy, 1)))
 
 
-def _effect(study: AblationResult | None, c: int, channel: Channel) -> dict[str, float | None] | None:
-    """Return what removing the channel alone changes, where the study removed it."""
-    if study is None:
-        return None
-    for effect in study.single.get(c, []):
+def shown_channels(named: Sequence[Interpretation], most: int) -> Shown:
+    """Return the channels pictured for each class with what names them: the first ``most`` by each way."""
+    cap = pictured(named, most)
+    shown: dict[int, list[tuple[Channel, float]]] = {}
+    for c in range(len(named[0].classes)):
+        values: dict[Channel, float] = {}
+        for found in named:
+            values = dict(found.relevant(c)[:cap]) | values
+        first = [channel for found in named for channel, _ in found.relevant(c)[:cap]]
+        shown[c] = [(channel, values[channel]) for channel in dict.fromkeys(first)]
+    return shown
+
+
+def _effect(studies: Sequence[AblationResult], c: int, channel: Channel) -> dict[str, float | None] | None:
+    """Return what removing the channel alone changes, where a study removed it."""
+    for effect in (effect for study in studies for effect in study.single.get(c, [])):
         if effect.channel == channel:
             changes = {"own": effect.own_drop, "others": effect.others_change}
             return {name: None if math.isnan(value) else value for name, value in changes.items()}

@@ -17,6 +17,7 @@ from interpnet.evaluate import iou_auc
 from interpnet.explanation import channel_signal, reduce_colours
 from interpnet.interpretation import Interpretation
 
+from ..run.config import MU_LASSO, RELIANCE
 from ..run.notes import Notes
 from ..run.session import Session
 from ..run.subject import balanced
@@ -26,7 +27,8 @@ from .examples import compared_maps, explain_with
 TELLS = "discriminative"
 #: The mask of a planted cue, where there is one.
 CUE = "shortcut"
-OURS = "interpnet"  # the combined map of the relevant channels
+# The combined maps of the channels that each way names.
+OURS = {MU_LASSO: "interpnet", RELIANCE: "interpnet-reliance"}
 _MOST = 120  # test images; docs/method.md, section 6
 _EACH = 10  # images per class for a channel's shares
 _BATCH = 16  # images at a time
@@ -36,7 +38,9 @@ Masks = Mapping[str, np.ndarray]
 Shown = Mapping[int, list[tuple[Channel, float]]]
 
 
-def localise(session: Session, found: Interpretation, shown: Shown, notes: Notes) -> dict[str, Any] | None:
+def localise(
+    session: Session, named: Mapping[str, Interpretation], shown: Shown, notes: Notes
+) -> dict[str, Any] | None:
     """Return ``localisation.json``, or ``None`` where the data has no masks.
 
     ``methods``: IoU-AUC of the maps for the true class, over at most 120 test images, balanced by class; and the share
@@ -59,7 +63,7 @@ def localise(session: Session, found: Interpretation, shown: Shown, notes: Notes
     return {
         "n_images": len(chosen),
         "masks": list(masks),
-        "methods": _overlaps(session, found, chosen, masks),
+        "methods": _overlaps(session, named, chosen, masks),
         "classes": _shares(session, shown, chosen, masks),
     }
 
@@ -92,14 +96,17 @@ class _Maps:
         return row
 
 
-def _overlaps(session: Session, found: Interpretation, chosen: np.ndarray, masks: Masks) -> list[dict[str, Any]]:
+def _overlaps(
+    session: Session, named: Mapping[str, Interpretation], chosen: np.ndarray, masks: Masks
+) -> list[dict[str, Any]]:
     """Return the entries of our maps, the other methods' and the controls'."""
     measured: defaultdict[str, _Maps] = defaultdict(_Maps)
     for start in range(0, len(chosen), _BATCH):
         where = chosen[start : start + _BATCH]
         images = _stacked(session, where)
         labels = torch.from_numpy(session.subject.test.labels[where])
-        measured[OURS].add(explain_with(session, found, images, labels).combined, masks, where)
+        for way, found in named.items():
+            measured[OURS[way]].add(explain_with(session, found, images, labels).combined, masks, where)
         # The examples say why a method is missing.
         others, _ = compared_maps(session, images, labels)
         for name, maps in others.items():

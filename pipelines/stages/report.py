@@ -9,9 +9,10 @@ from typing import Any
 from ..run.folder import digest
 from ..run.notes import Notes
 from ..run.session import Session
-from .ablate import ablate_key
+from .ablate import STAGES, ablate_key
 from .explain import explain_key
-from .solve import require_current, solve_key
+from .identified import load_way
+from .solve import require_current
 
 _FILES = ("report/index.html",)
 
@@ -21,8 +22,9 @@ def run_report(session: Session, *, again: bool = False) -> Path:
 
     ``RunFolderError`` where a stage is missing, or was run with inputs that have changed since.
     """
-    require_current(session, "solve", solve_key(session))
-    require_current(session, "ablate", ablate_key(session))
+    for way in session.config.ways:
+        load_way(session, way)
+        require_current(session, STAGES[way], ablate_key(session, way))
     require_current(session, "explain", explain_key(session))
     key = digest(["report", explain_key(session), session.run.manifest["notes"], _sources()])
     if again:

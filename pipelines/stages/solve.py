@@ -15,16 +15,15 @@ from interpnet.support.csv_table import write_csv
 from interpnet.support.io import write_json
 from interpnet.support.types import Float64, Int64
 
-from ..run.folder import digest
+from ..run.folder import command, digest
 from ..run.notes import Notes
 from ..run.selection import SELECTION_FILE, STABILITY_FILE, seldom, write_selection
 from ..run.session import Session
 from .collect import GRAM_FILE, load_table
 from .select import choose_mu, measure_stability, sample_weights
+from .sums import FEWEST_PER_CLASS, fitted_on
 
 _VERSION = 1
-#: Below so many labelled images per class on average, the fit follows the network's own predictions.
-FEWEST_PER_CLASS = 5
 FILE = "interpretation.npz"
 # The settings of the section that the weights depend on.
 _MU_LASSO = ("mu", "mu_rule", "positive", "fit_on", "class_weight", "stability", "seed")
@@ -124,16 +123,14 @@ def _gram(session: Session, table: ScoreTable, fit_on: str) -> Gram:
 def _target(table: ScoreTable, n_classes: int, wanted: str, notes: Notes) -> str:
     if wanted == "predictions":
         notes.add("Fitted on the network's predictions rather than the labels, as asked (--fit-on predictions).")
-    if wanted != "auto":
-        return wanted
-    mean = len(table) / n_classes
-    if mean >= FEWEST_PER_CLASS:
-        return "labels"
-    notes.add(
-        f"The labels give {mean:.2g} images per class on average, fewer than {FEWEST_PER_CLASS}: fitted on the "
-        "network's predictions instead, so the channels are those of what the network says (--fit-on labels overrides)."
-    )
-    return "predictions"
+    found = fitted_on(len(table), n_classes, wanted)
+    if found != "labels" and wanted == "auto":
+        notes.add(
+            f"The labels give {len(table) / n_classes:.2g} images per class on average, fewer than {FEWEST_PER_CLASS}: "
+            "fitted on the network's predictions instead, so the channels are those of what the network says (--fit-on "
+            "labels overrides)."
+        )
+    return found
 
 
 def channel_rows(found: Interpretation, frequency: Float64 | None = None) -> tuple[list[str], list[list[Any]]]:
@@ -190,6 +187,6 @@ def require_current(session: Session, stage: str, key: str) -> None:
     if session.run.key(stage) != key:
         raise RunFolderError(
             f"run folder {str(session.run.path)!r}: what the stage {stage!r} wrote belongs to earlier settings or "
-            f"inputs; run `interpnet {stage} {session.run.path}` again"
+            f"inputs; run `interpnet {command(stage)} {session.run.path}` again"
         )
     session.run.verify(stage)

@@ -15,7 +15,7 @@ from interpnet.support.io import write_json
 
 from ..run.session import Session
 from .examples import Item, explain_batch, heading
-from .solve import load_interpretation
+from .identified import leading
 
 FOLDER = "user"  # below explanations/, apart from the run's own examples
 
@@ -27,7 +27,7 @@ def explain_user_images(session: Session, names: Sequence[str], cls: str | None)
     An unknown class, and a file that does not exist or is no image, are errors with close matches named.
     """
     paths = [_existing(Path(name)) for name in names]
-    found = load_interpretation(session)
+    found = leading(session)
     explained = None
     if cls is not None:
         explained = found.class_index(cls)

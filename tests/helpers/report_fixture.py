@@ -9,9 +9,10 @@ import numpy as np
 from interpnet.pipelines.run.selection import STABILITY_FILE, write_selection
 
 from interpnet.engine import ChannelIndex
-from interpnet.interpretation import Interpretation
+from interpnet.interpretation import Interpretation, interpret
 from interpnet.mulasso import SelectionCurve, Stability
 from interpnet.plotting import enlarge, render, save_png
+from interpnet.reliance import Contributions
 from interpnet.support.io import write_json, write_text
 
 NASTY = (
@@ -136,7 +137,12 @@ def ablation(
 
 
 def write_classes(
-    folder: Path, found: Interpretation, study: dict[str, Any], rng: np.random.Generator, pictured: int
+    folder: Path,
+    found: Interpretation,
+    study: dict[str, Any],
+    rng: np.random.Generator,
+    pictured: int,
+    few: int | None,
 ) -> None:
     entries = []
     for c, name in enumerate(found.classes):
@@ -167,7 +173,7 @@ def write_classes(
             {
                 "index": c,
                 "name": name,
-                "n_train": 5000,
+                "n_train": 4 if c == few else 5000,
                 "n_relevant": len(found.relevant(c)),
                 "gap": 1e-9,
                 "channels": channels,
@@ -254,6 +260,29 @@ def mu_selection(*, accuracy: bool = True) -> SelectionCurve:
     )
 
 
+def contributions(found: Interpretation) -> Contributions:
+    """Return contributions of 40 images of each class: twice the weight, and 0.3 of it to the class before.
+
+    So each channel with a weight above zero carries something, but for each class's weakest of them, which takes from
+    it; and every class has a channel without weight that carries the most.
+    """
+    count, m = found.coef.shape
+    means = 2 * np.abs(found.coef)
+    means += 0.3 * np.roll(means, -1, axis=0)
+    for c in range(count):
+        positive = found.columns(c, "positive")
+        if len(positive):
+            means[c, positive[-1]] = -0.25
+            means[c, np.flatnonzero(found.coef[c] == 0)[c % 7]] = 9.0
+    n = 40
+    spread = 0.5
+    squares = n * means**2 + (n - 1) * spread**2
+    counts = np.full(count, n)
+    return Contributions(
+        found.channels, found.classes, counts, np.full(count, 3.0 * n), np.stack([n * means, squares]), np.zeros(m)
+    )
+
+
 def frequencies(found: Interpretation) -> np.ndarray:
     """Return (C, m) frequencies of 40 half samples: each class's strongest channels high, its weakest seldom."""
     result = np.full(found.coef.shape, 0.05)
@@ -328,11 +357,14 @@ def make_run(
     pictured: int = 8,
     chosen: bool = False,
     stability: bool = False,
+    both: bool = False,
+    few: int | None = None,
 ) -> Path:
     """Write a run folder.
 
     ``relevant`` is the share of own recall left without the relevant channels, ``pictured`` the number
-    of channels with pictures; ``chosen`` adds the choice of mu, ``stability`` selection frequencies.
+    of channels with pictures; ``chosen`` adds the choice of mu, ``stability`` selection frequencies, ``both`` the
+    channels that classes rely on. Class ``few`` has four training images.
     """
     rng = np.random.default_rng(0)
     found = interpretation(class_names(classes), rng)
@@ -346,7 +378,14 @@ def make_run(
             Stability(frequencies(found), 40, 10.0, False).save(folder / "weights" / STABILITY_FILE)
     if "ablate" in stages:
         write_json(folder / "ablation" / "ablation.json", study)
+    if both:
+        measured = contributions(found)
+        relied = interpret(measured)
+        (folder / "run.toml").write_text('[solve]\nidentify = "both"\n')
+        measured.save(folder / "contributions" / "contributions.npz")
+        relied.save(folder / "weights" / "reliance.npz")
+        write_json(folder / "ablation" / "reliance.json", ablation(relied, rng, relevant=0.4, repeats=repeats))
     if "explain" in stages:
-        write_classes(folder / "explanations", found, study, rng, pictured)
+        write_classes(folder / "explanations", found, study, rng, pictured, few)
         write_examples(folder / "explanations", found, rng)
     return folder

@@ -46,10 +46,12 @@ def results(folder: Path) -> dict[str, object]:
         for name in (
             "weights/summary.json",
             "ablation/ablation.json",
+            "ablation/reliance.json",
             "explanations/classes.json",
             "explanations/examples.json",
         )
     }
+    found["relied"] = Interpretation.load(folder / "weights" / "reliance.npz").coef.tolist()
     found["coef"] = Interpretation.load(folder / "weights" / "interpretation.npz").coef.tolist()
     found["channels.csv"] = (folder / "weights" / "channels.csv").read_text()
     found["ablation.csv"] = (folder / "ablation" / "ablation.csv").read_text()

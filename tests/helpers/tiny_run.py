@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from interpnet.pipelines.run.config import RunConfig
+from interpnet.pipelines.run.config import MU_LASSO, RELIANCE, RunConfig
 from interpnet.pipelines.run.folder import RunFolder
 from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.run.subject import Split, Subject
-from interpnet.pipelines.stages import ablate, collect, explain, solve
+from interpnet.pipelines.stages import ablate, collect, contributions, explain, reliance, solve
 from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
@@ -94,9 +94,12 @@ def made_masks(x: Tensor) -> np.ndarray:
 
 
 def tiny_session(path: Path, *, masks: bool = False, counts: tuple[int, ...] = (9, 7, 5), **settings: Any) -> Session:
-    """Return a session on the run folder ``path`` whose network and images are those above."""
+    """Return a session on the run folder ``path`` whose network and images are those above.
+
+    Channels are named by the mu-lasso alone, unless ``identify`` says otherwise.
+    """
     torch.manual_seed(0)
-    given = {"model": "tiny", "data": "tiny", "device": "cpu", "batch_size": 4} | settings
+    given = {"model": "tiny", "data": "tiny", "device": "cpu", "batch_size": 4, "identify": "mu-lasso"} | settings
     config = RunConfig(**given)
     model = Tiny().eval()
     train = data(counts, "train", 1, masks)
@@ -145,13 +148,17 @@ def said(session: Session) -> str:
 
 def through(session: Session, last: str = "explain") -> Session:
     """Run the stages up to ``last``."""
-    for name, run in (
-        ("collect", collect.run_collect),
-        ("solve", solve.run_solve),
-        ("ablate", ablate.run_ablate),
-        ("explain", explain.run_explain),
+    ways = session.config.ways
+    for name, run, wanted in (
+        ("collect", collect.run_collect, True),
+        ("contributions", contributions.run_contributions, RELIANCE in ways),
+        ("solve", solve.run_solve, MU_LASSO in ways),
+        ("reliance", reliance.run_reliance, RELIANCE in ways),
+        ("ablate", ablate.run_ablate, True),
+        ("explain", explain.run_explain, True),
     ):
-        run(session)
+        if wanted:
+            run(session)
         if name == last:
             break
     return session

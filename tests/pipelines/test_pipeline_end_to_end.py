@@ -15,7 +15,7 @@ from PIL import Image
 def test_an_audit_leaves_everything_it_promises(finished):
     facts = manifest(finished)
     assert {name: entry["state"] for name, entry in facts["stages"].items()} == dict.fromkeys(
-        ("collect", "solve", "ablate", "explain", "report"), "complete"
+        ("collect", "contributions", "solve", "reliance", "ablate", "ablate-reliance", "explain", "report"), "complete"
     )
     assert facts["model"]["spec"] == "smallcnn"
     assert (facts["model"]["n_channels"], facts["model"]["n_layers"], facts["model"]["n_outputs"]) == (40, 3, 10)
@@ -44,7 +44,9 @@ def test_explanations_name_files_that_exist_and_agree_with_the_weights(finished)
     offsets = {"blocks.0.relu": 0, "blocks.1.relu": 8, "blocks.2.relu": 24}
     effects = found["ablation/ablation.json"]["single"]
     for entry in found["explanations/classes.json"]["classes"]:
-        assert len(entry["channels"]) == min(2, entry["n_relevant"])
+        # The first two by each way to name channels, which may be the same.
+        counts = [min(2, entry["n_relevant"]), min(2, entry["n_reliance"])]
+        assert max(counts) <= len(entry["channels"]) <= sum(counts)
         for channel in entry["channels"]:
             assert channel["weight"] == coef[entry["index"], offsets[channel["layer"]] + channel["index"]]
             assert 1 <= channel["count"] <= 8

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from helpers.report_fixture import LAYERS, NASTY, ablation, class_names, interpretation, make_run
 from interpnet.pipelines.report.build import build_report
+from interpnet.pipelines.report.channels import Limits
 from interpnet.pipelines.report.load import clean, load_run
 from interpnet.pipelines.report.numbers import signed
 from interpnet.pipelines.report.pictures import Pictures
-from interpnet.pipelines.report.views import Limits
 from PIL import Image
 
 from interpnet.ablation import as_result

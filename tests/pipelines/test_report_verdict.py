@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from interpnet.pipelines.report.channels import surroundings_share
 from interpnet.pipelines.report.load import RunData, Swapped
 from interpnet.pipelines.report.numbers import signed
 from interpnet.pipelines.report.verdict import verdict
-from interpnet.pipelines.report.views import surroundings_share, swap_rows
+from interpnet.pipelines.report.views import swap_rows
 
 from interpnet.ablation import AblationResult, Condition, as_result
 from interpnet.ablation._changes import Gathered, Outcome, Pass, changes_of

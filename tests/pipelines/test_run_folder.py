@@ -62,7 +62,7 @@ def test_toml_integers_serve_as_numbers(tmp_path):
     ("text", "match"),
     [
         ("[solv]\nmu = 1", r"unknown section \[solv\]; did you mean 'solve'\?"),
-        ("[solve]\nmuu = 1", r"no setting 'muu'; did you mean 'mu'\?"),
+        ("[solve]\nmuu = 1", r"no setting 'muu'; did you mean 'mu' or 'mu_rule'\?"),
         ("[collect]\nmu = 1", r"section \[collect\] has no setting 'mu'"),
         ("mu = 1", "mu stands outside of a section"),
         ("[solve]\nmu = 'ten'", "--mu is 'ten'; expected a number above 0, or auto"),

@@ -69,7 +69,7 @@ def test_a_collection_that_goes_on_says_where_and_counts_what_it_reads(
     session = again(session)
     session.run.manifest["stages"].clear()
     monkeypatch.setattr(collect, "_consumed", lambda *_: 8)
-    monkeypatch.setattr(collect, "_pass", lambda *_: table)
+    monkeypatch.setattr(collect, "_pass", lambda *_, **__: table)
     clock(monkeypatch, 0.0, 4.0)
     collect.run_collect(session)
     assert "  going on at image 8 of 21\n" in said(session)

@@ -457,7 +457,7 @@ def test_masks_of_another_size_are_not_compared_with(tmp_path: Path) -> None:
     data = session.loaded.test.data
     data._source.known = {"discriminative": np.ones((9, 8, 16), dtype=bool)}
     notes = Notes()
-    assert localise.localise(session, found, {}, notes) is None
+    assert localise.localise(session, {"mu-lasso": found}, {}, notes) is None
     assert notes.texts == [
         "The masks are of 8x16 pixels and the images were resized or cropped: nothing is compared with them."
     ]
@@ -494,7 +494,7 @@ def test_a_class_without_images_or_channels_has_no_shares(tmp_path: Path) -> Non
 def test_small_images_and_classes_of_few_have_no_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = solved(tiny_session(tmp_path / "run", mu=1.0, counts=(5, 4, 6), fit_on="labels"))
     found = solve.load_interpretation(session)
-    shown = explain.shown_channels(found, 3)
+    shown = explain.shown_channels([found], 3)
     swapped = surroundings.swap_surroundings(session, found, shown, Notes())
     assert swapped is not None
     few = int(OUTPUTS[1])

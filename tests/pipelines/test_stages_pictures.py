@@ -368,20 +368,20 @@ def test_as_many_channels_are_pictured_at_a_time_as_their_crops_fit(
 
 def test_at_most_twelve_hundred_channels_are_shown() -> None:
     wide = Interpretation(ChannelIndex((("a", 1300),)), np.arange(1.0, 1301.0)[None], ("x",))
-    assert len(explain.shown_channels(wide, 5000)[0]) == 1200
+    assert len(explain.shown_channels([wide], 5000)[0]) == 1200
     coef = np.ones((600, 3))
     many = Interpretation(ChannelIndex((("a", 3),)), coef, tuple(f"c{i}" for i in range(600)))
-    assert {len(row) for row in explain.shown_channels(many, 12).values()} == {2}
+    assert {len(row) for row in explain.shown_channels([many], 12).values()} == {2}
     coef = np.ones((1201, 2))
     more = Interpretation(ChannelIndex((("a", 2),)), coef, tuple(f"c{i}" for i in range(1201)))
-    assert {len(row) for row in explain.shown_channels(more, 12).values()} == {1}
+    assert {len(row) for row in explain.shown_channels([more], 12).values()} == {1}
 
 
 def test_channels_left_out_of_the_pictures_are_noted(finished: Session, tmp_path: Path) -> None:
     assert np.count_nonzero(solve.load_interpretation(finished).coef, axis=1).max() > 1
     note = (
-        "At most 1 channels per class are pictured, by the size of their weight (--max-channels); "
-        "weights/channels.csv lists all."
+        "At most 1 channels per class are pictured, the first by weight or reliance (--max-channels); "
+        "weights/ has tables of all."
     )
     assert note in finished.run.stage("explain")["notes"]
     session = through(tiny_session(tmp_path / "run", **SETTINGS | {"max_channels": 9, "examples": 0}), "solve")
@@ -406,8 +406,8 @@ def test_the_effect_of_a_channel_is_its_own_and_null_where_it_was_not_measured()
         ]
     }
     study: Any = SimpleNamespace(single=single)
-    assert explain._effect(None, 1, Channel("a", 0)) is None
-    assert explain._effect(study, 1, Channel("a", 0)) == {"own": 0.5, "others": -0.25}
-    assert explain._effect(study, 1, Channel("a", 1)) == {"own": None, "others": 0.125}
-    assert explain._effect(study, 1, Channel("b", 0)) is None
-    assert explain._effect(study, 0, Channel("a", 0)) is None
+    assert explain._effect([], 1, Channel("a", 0)) is None
+    assert explain._effect([study], 1, Channel("a", 0)) == {"own": 0.5, "others": -0.25}
+    assert explain._effect([study], 1, Channel("a", 1)) == {"own": None, "others": 0.125}
+    assert explain._effect([study], 1, Channel("b", 0)) is None
+    assert explain._effect([study], 0, Channel("a", 0)) is None

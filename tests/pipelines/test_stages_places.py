@@ -34,14 +34,14 @@ def test_maps_are_compared_on_some_of_the_test_images_in_use(solved: Session, mo
     monkeypatch.setattr(localise, "_shares", lambda _s, _shown, where, _m: chosen.append(where.tolist()) or ["shares"])
     calls = recorded(monkeypatch, localise, "balanced")
     found: Any = None
-    made = localise.localise(solved, found, {}, Notes())
+    made = localise.localise(solved, {"mu-lasso": found}, {}, Notes())
     used = solved.loaded.test_indices()
     assert made == {"n_images": 7, "masks": ["discriminative"], "methods": ["rows"], "classes": ["shares"]}
     assert chosen == [used.tolist()] * 2
     labels, most, seed = calls[0]["args"]
     assert (labels.tolist(), most, seed) == (solved.loaded.test.labels[used].tolist(), 120, 3)
     monkeypatch.setattr(localise, "_MOST", 4)
-    assert localise.localise(solved, found, {}, Notes())["n_images"] == 4  # type: ignore[index]
+    assert localise.localise(solved, {"mu-lasso": found}, {}, Notes())["n_images"] == 4  # type: ignore[index]
     expected = used[balanced(solved.loaded.test.labels[used], 4, 3)]
     assert chosen[2:] == [expected.tolist()] * 2
     assert expected.tolist() != list(range(4))
@@ -83,7 +83,7 @@ def test_overlaps_of_several_batches_are_of_every_image_and_its_label(
     order = np.array([8, 0, 5, 2, 7, 1, 3])
     masks: Any = {"discriminative": 1}
     found: Any = None
-    ours, other = localise._overlaps(solved, found, order, masks)
+    ours, other = localise._overlaps(solved, {"mu-lasso": found}, order, masks)
     assert ours == ("interpnet", [i + 1.0 for i in order])
     assert other == ("other", [2 * (i + 1.0) for i in order])
     assert [images for images, _ in seen] == [[8, 0, 5], [2, 7, 1], [3]]

@@ -657,7 +657,7 @@ def test_the_channels_shown_are_the_largest_weights(busy: int, most: int, expect
     coef = np.zeros((2, 3))
     coef[0, :busy] = [0.5, -3.0, 1.0][:busy]
     found = Interpretation(ChannelIndex((("relu", 3),)), coef, ("a", "b"))
-    shown = explain.shown_channels(found, most)
+    shown = explain.shown_channels([found], most)
     assert [weight for _, weight in shown[0]] == [-3.0, 1.0, 0.5][:expected]
     assert shown[1] == []
 
@@ -670,7 +670,7 @@ def test_a_report_of_many_classes_shows_fewer_channels_each(monkeypatch: pytest.
     coef[:4] = np.arange(1, 7)
     found = Interpretation(ChannelIndex((("relu", 6),)), coef, tuple("abcde"))
     # Four classes have channels, so each may show two of the eight.
-    assert [len(row) for row in explain.shown_channels(found, 12).values()] == [2, 2, 2, 2, 0]
+    assert [len(row) for row in explain.shown_channels([found], 12).values()] == [2, 2, 2, 2, 0]
 
 
 def test_a_table_is_refused_before_the_collection_is_complete(tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+"""Sums of contributions on their way: what they depend on, and their files in ``contributions/``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from interpnet.errors import RunFolderError
+from interpnet.reliance import Contributions, ContributionSums
+
+from ..run.folder import digest
+from ..run.session import Session
+
+_VERSION = 1  # a change of what is summed makes earlier results stale
+#: Below so many labelled images per class on average, a class's images are those that the network takes for it.
+FEWEST_PER_CLASS = 5
+_PATTERN = "sums-*.npz"
+_KEY_SHOWN = 16  # letters of a key in a file's name
+
+
+def fitted_on(n_images: int, n_classes: int, wanted: str) -> str:
+    """Return ``"labels"`` or ``"predictions"``: what an image's class is taken to be.
+
+    Examples
+    --------
+    >>> fitted_on(50, 10, "auto"), fitted_on(49, 10, "auto"), fitted_on(49, 10, "labels")
+    ('labels', 'predictions', 'labels')
+    """
+    if wanted == "auto":
+        return {True: "labels", False: "predictions"}[n_images / n_classes >= FEWEST_PER_CLASS]
+    return wanted
+
+
+def pass_key(session: Session, collect_key: str, targets: str) -> str:
+    """Return the key of contributions that are collected beside the scores of ``collect_key``."""
+    config = session.config
+    settings = {"images": config.contribution_images, "fill": config.fill, "targets": targets}
+    return digest(["contributions", _VERSION, collect_key, settings])
+
+
+class Sums:
+    """Contributions of a part of the images in a file whose name says of how many, and with which settings."""
+
+    def __init__(self, folder: Path, key: str, counted: str, written: int = 0) -> None:
+        self._folder = folder
+        self._written = written  # the count that holds
+        self._stem = f"sums-{key[:_KEY_SHOWN]}-{counted}-"
+
+    def read(self, count: int) -> Contributions | None:
+        """Return the sums of the first ``count``, or None where there are none, or damaged ones."""
+        path = self._path(count)
+        if path.is_file():
+            with suppress(RunFolderError):
+                return Contributions.load(path)
+        return None
+
+    def last(self) -> tuple[int, Contributions | None]:
+        """Return the most that was counted, and its sums; 0 and None where there are none."""
+        counts = [path.stem.removeprefix(self._stem) for path in self._folder.glob(f"{self._stem}*.npz")]
+        for count in sorted((int(text) for text in counts if text.isdecimal()), reverse=True):
+            found = self.read(count)
+            if found is not None:
+                return count, found
+        return 0, None
+
+    def write(self, count: int, found: Contributions) -> None:
+        """Write the sums of the first ``count``, then delete all but these and those written before them."""
+        # Until whoever counts has written the new count down, the earlier one holds.
+        kept = {self._written, count}
+        self._written = count
+        found.save(self._path(count))
+        self.forget(kept)
+
+    def forget(self, but: Collection[int] = ()) -> None:
+        """Delete all sums, of other settings too, but those of some counts."""
+        kept = {self._path(count) for count in but}
+        for path in self._folder.glob(_PATTERN):
+            if path not in kept:
+                path.unlink()
+
+    def _path(self, count: int) -> Path:
+        return self._folder / f"{self._stem}{count:09d}.npz"
+
+
+class KeptSums(ContributionSums):
+    """Contributions that are summed while scores are collected, and written whenever these are."""
+
+    def __init__(self, files: Sums, **options: Any) -> None:
+        super().__init__(**options)
+        self._files = files
+
+    def commit(self, rows: int) -> None:
+        """Hold the sums of the first ``rows`` images, and write them."""
+        super().commit(rows)
+        self._files.write(rows, self.so_far())
