@@ -31,7 +31,8 @@ _CLASSES = """
     others_log_odds_change=mu-lasso:others_log_odds verdict=mu-lasso:level relied_on_channels=reliance:n
     recall_relied_on_removed=reliance:after recall_random_for_relied_on=reliance:random
     others_change_for_relied_on=reliance:others log_odds_change_for_relied_on=reliance:log_odds
-    others_log_odds_change_for_relied_on=reliance:others_log_odds verdict_for_relied_on=reliance:level named_by_both named_by_reliance_only
+    others_log_odds_change_for_relied_on=reliance:others_log_odds verdict_for_relied_on=reliance:level
+    named_by_both named_by_reliance_only
     named_by_weights_only not_used=n_unused training_log_odds training_log_odds_without_relied_on reliance_end
 """
 _CHANNELS = """

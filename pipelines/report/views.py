@@ -289,7 +289,7 @@ def removals_of(study: AblationResult, found: Verdict | None = None) -> list[Rem
                 others_log_odds=float(odds.by_removed.mean[c]),
             )
         if found is not None and found.classes:
-            removal = replace(removal, level=found.classes[c].level, sentence=found.classes[c].sentence)
+            removal = replace(removal, level=found.classes[c].level, sentence=clean(found.classes[c].sentence))
         removals.append(removal)
     return removals
 
