@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.by_hand import RELUS, SPELLINGS, Net, X, Y
+from helpers.by_hand import RELUS, SPELLINGS, Act, Net, X, Y
 from helpers.networks import Step
 from torch import Tensor, nn
 
@@ -45,6 +45,37 @@ def test_it_is_as_with_torchs_own_operator(name: str) -> None:
     for method in ("lrp_epsilon", "deeplift_revealcancel"):
         got, expected = (attribute(net, X[:2], 1, method=method) for net in nets)
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+def assigned_in_a_view(x: Tensor) -> Tensor:
+    y = x.clone()[:]
+    y[y < 0] = 0
+    return y
+
+
+def multiplied_through_a_view(x: Tensor) -> Tensor:
+    y = x[:]
+    y *= y > 0
+    return x
+
+
+def halved_through_an_alias(x: Tensor) -> Tensor:
+    y = torch.ops.aten.alias(x.abs())
+    y += x
+    y /= 2
+    return y
+
+
+@pytest.mark.parametrize("act", [assigned_in_a_view, multiplied_through_a_view, halved_through_an_alias])
+@pytest.mark.parametrize("rule", ["guided", "deconvnet", "gradient"])
+def test_what_is_written_through_a_view_of_a_map(act: Act, rule: str) -> None:
+    nets = (Net(act).eval(), Net(F.relu).eval())
+    sites = [find_sites(net, X).select("default") for net in nets]
+    for by_hand, own in zip(*sites, strict=True):
+        got = channel_signal(nets[0], X, Channel(by_hand.name, 1), rectifier=rule)
+        assert got.report.seen == got.report.overridden
+        expected = channel_signal(nets[1], X, Channel(own.name, 1), rectifier=rule)
+        torch.testing.assert_close(got.signals, expected.signals, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["where zeros_like", "mask", "absolute, halved", "assigned", "picked into zeros"])

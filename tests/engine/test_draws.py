@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from helpers.networks import Step
 from torch import Tensor, nn
 
 from interpnet.engine import Instrument, instrument
-from interpnet.engine._draws import EXTREMES, Draws, Extreme, draws_elsewhere, random_state_kept, reseed
+from interpnet.engine._draws import EXTREMES, Draws, Extreme, _state_of, draws_elsewhere, random_state_kept, reseed
 
 X = torch.full((2, 3), 4.0)
 CPU = torch.device("cpu")
@@ -215,6 +216,46 @@ def test_random_states_come_back_and_draws_behind_torch_are_told() -> None:
     assert before[1] == after[1]
     assert np.array_equal(before[2]["state"]["key"], after[2]["state"]["key"])
     assert before[2]["state"]["pos"] == after[2]["state"]["pos"]
+
+
+@pytest.mark.parametrize(("name", "kept"), [("cpu", []), ("cuda", [0]), ("cuda:0", [0]), ("cuda:3", [3])])
+def test_the_random_state_kept_is_that_of_the_device_asked_about(
+    monkeypatch: pytest.MonkeyPatch, name: str, kept: list[int]
+) -> None:
+    asked: list[Any] = []
+
+    def fork(devices: Any) -> Any:
+        asked.append(devices)
+        return nullcontext()
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork)
+    with random_state_kept(torch.device(name)):
+        pass
+    assert asked == [kept]
+
+
+def test_a_gpus_state_and_seed_are_those_of_that_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cuda:3")
+    said: list[Any] = []
+
+    def state(asked: torch.device) -> Tensor:
+        said.append(asked)
+        return torch.zeros(1)
+
+    @contextmanager
+    def chosen(asked: torch.device) -> Iterator[None]:
+        said.append(asked)
+        yield
+        said.append("left")
+
+    monkeypatch.setattr(torch.cuda, "get_rng_state", state)
+    monkeypatch.setattr(torch.cuda, "device", chosen)
+    monkeypatch.setattr(torch.cuda, "manual_seed", said.append)
+    assert torch.equal(_state_of(device), torch.zeros(1))
+    with random_state_kept(CPU):
+        reseed(11, device)
+        reseed(12, CPU)
+    assert said == [device, device, 11, "left"]
 
 
 def test_a_function_that_draws_elsewhere_does_so_every_time() -> None:

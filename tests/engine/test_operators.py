@@ -13,7 +13,7 @@ from torch import Tensor
 
 import interpnet
 from interpnet.engine._layout import _RULES
-from interpnet.engine._operators import OPERATORS, Operator, _rows, operator
+from interpnet.engine._operators import OPERATORS, Operator, _rows, operator, operator_name
 
 X = torch.linspace(-4, 4, 81, dtype=torch.float64)
 ROWS = list(OPERATORS.values())
@@ -102,3 +102,42 @@ def test_affine_operators_have_one_slope_everywhere(row: Operator) -> None:
         x = x.clone().requires_grad_()
         slopes.append(torch.autograd.grad(func(x, *more).sum(), x)[0])
     torch.testing.assert_close(slopes[0], slopes[1])
+
+
+NAMES = {
+    "relu": "relu",
+    "relu_": "relu",
+    "_conv": "conv",
+    "__add__": "add",
+    "__iadd__": "add",
+    "__imul__": "mul",
+    "__isub__": "sub",
+    "__itruediv__": "div",
+    "__idiv__": "div",
+    "__truediv__": "div",
+    "__radd__": "add",
+    "__rmul__": "mul",
+    "__rsub__": "rsub",
+    "__rpow__": "rpow",
+    "__invert__": "invert",
+    "__private": "private",
+    "twice__": "twice",
+    "iadd": "iadd",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_lose_underscores_and_marks_of_in_place(name: str) -> None:
+    def called() -> None:
+        raise AssertionError
+
+    called.__name__ = name
+    assert operator_name(called) == NAMES[name]
+
+
+def test_a_callable_without_a_name_goes_by_its_type() -> None:
+    class Overload:
+        def __call__(self) -> None:
+            raise AssertionError
+
+    assert operator_name(Overload()) == "Overload"

@@ -53,6 +53,14 @@ def halved_in_place(x: Tensor) -> Tensor:
     return y
 
 
+def rooted_in_place(x: Tensor) -> Tensor:
+    # The root saves its own result for the gradient, and loses it here.
+    y = (x * x).sqrt()
+    y += x
+    y /= 2
+    return y
+
+
 def in_two_statements(x: Tensor) -> Tensor:
     x = x + x.abs()
     x = x / 2
@@ -110,6 +118,7 @@ RELUS: dict[str, Act] = {
     "picked and scaled": picked_and_scaled,
     "multiplied in place": multiplied_in_place,
     "halved in place": halved_in_place,
+    "root in place": rooted_in_place,
     "two statements": in_two_statements,
 }
 LEAKY: dict[str, Act] = {
