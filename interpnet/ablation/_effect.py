@@ -27,6 +27,8 @@ class _Spread(NamedTuple):
     mean: float
     variance: float
     df: float
+    classes: int = 0
+    one_draw: float = 0.0  # the part of the variance that a single draw for each class makes
 
 
 class Draws(NamedTuple):
@@ -84,7 +86,8 @@ class Effect:
     def p_value(self, *, one_draw: bool = False) -> float:
         """Return the one-sided p-value of a mean over classes that is not above zero; 1 where nothing is known.
 
-        It is never below 2^-n for n images that changed, the least that a test of signs can give.
+        It is never below 2^-n for n images that changed, the least that a test of signs can give. What single draws do
+        is taken to have as long a tail as an exponential distribution: most channels do little, and a few do much.
         """
         spread = self._spread(one_draw=one_draw)
         if not math.isfinite(spread.variance) or spread.mean <= 0:
@@ -99,7 +102,8 @@ class Effect:
         least = math.exp2(-min(changed, 1000.0))
         if spread.variance == 0:
             return least
-        return max(float(special.stdtr(spread.df, -spread.mean / math.sqrt(spread.variance))), least)
+        t = spread.mean / math.sqrt(spread.variance)
+        return max(float(special.stdtr(spread.df, -t)), _long_tail(spread, t), least)
 
     def __neg__(self) -> Effect:
         """Return the effect with its sign turned: a loss as a gain."""
@@ -134,6 +138,7 @@ class Effect:
             pooled = float((self.variance[known][several] * freedom).sum() / freedom.sum())
             parts = np.append(parts, pooled / size**2)
             freedom = np.append(freedom, freedom.sum())
+        of_one_draw = 0.0
         if self.draws is not None:
             of_draws = _pooled(self.draws.variance[known])
             if math.isnan(of_draws):
@@ -143,6 +148,7 @@ class Effect:
             weights = np.maximum(1 / draws - 1 / (self.draws.passes * n[several]), 0)
             if one_draw:
                 weights = weights + 1
+                of_one_draw = of_draws * len(weights) / size**2
             parts = np.append(parts, of_draws * float(weights.sum()) / size**2)
             freedom = np.append(freedom, max(float((draws - 1).sum()), 1.0))
         if self.share:
@@ -157,7 +163,7 @@ class Effect:
         if self.draws is not None:
             # The variance between draws is less certain than Satterthwaite's rule takes it for.
             df = min(df, float((np.maximum(self.draws.number[known], 2) - 1).sum()))
-        return _Spread(self.overall(), total, max(df, 1.0))
+        return _Spread(self.overall(), total, max(df, 1.0), size, of_one_draw)
 
     def _between_classes(self, means: Float64, within: float) -> _Spread:
         """Return the spread where nothing says what a draw changes: what differs between classes holds that too."""
@@ -165,6 +171,18 @@ class Effect:
         if size < 2:
             return _Spread(self.overall(), math.nan, math.nan)
         return _Spread(self.overall(), max(float(means.var(ddof=1)) / size, within), size - 1)
+
+
+def _long_tail(spread: _Spread, t: float) -> float:
+    """Return how often chance goes beyond t where the single draws in it have the skewness of an exponential.
+
+    Pearson's type III: the gamma distribution of the same skewness, which a sum of independent parts has from its
+    skewed part alone.
+    """
+    if spread.one_draw <= 0:
+        return 0.0
+    shape = min(spread.classes * (spread.variance / spread.one_draw) ** 3, 1e6)
+    return float(special.gammaincc(shape, shape + t * math.sqrt(shape)))
 
 
 def _pooled(variance: Float64) -> float:

@@ -20,7 +20,7 @@ from interpnet.support.types import Float64, Int64
 _FORMAT = "interpnet-ablation-2"
 # Without changes paired by image; several draws for all images of a class, one in each row.
 _EARLIER = "interpnet-ablation-1"
-_DIGITS = 7  # of what is not a recall, in JSON
+_DIGITS = 5  # of what is not a recall, in JSON
 
 # The conditions in the order in which they are shown, and what a reader calls them.
 CONDITION_LABELS = {

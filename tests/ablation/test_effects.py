@@ -93,6 +93,19 @@ def test_draws_widen_an_interval_and_a_single_draw_more_so() -> None:
     assert np.isnan(unknown.interval(one_draw=True)).all(), "nothing says what a draw changes"
 
 
+def test_a_single_draw_has_the_tail_of_an_exponential() -> None:
+    """Of an exponential distribution, t deviations above the mean are exceeded with probability exp(-1 - t)."""
+    draws = Draws(np.array([10_000]), np.array([4.0]))
+    effect = Effect(np.array([6.0]), np.array([1e-9]), np.array([1000]), draws=draws)
+    assert effect.p_value(one_draw=True) == pytest.approx(math.exp(-4.0), rel=1e-3)
+    # 3 deviations of a normal distribution would be 0.0013; the mean of all draws has hardly any error.
+    assert effect.p_value() < 1e-20
+    # Of many classes the mean is as good as normal.
+    draws = Draws(np.full(400, 10_000), np.full(400, 4.0))
+    many = Effect(np.full(400, 0.3), np.full(400, 1e-9), np.full(400, 1000), draws=draws)
+    assert 0.00135 < many.p_value(one_draw=True) < 0.0025
+
+
 def test_a_level_is_a_share() -> None:
     effect = effect_by_class([0.4, 0.5], np.zeros(2, dtype=np.int64), 1)
     with pytest.raises(InterpNetError, match="level is 1; expected a share between 0 and 1"):
