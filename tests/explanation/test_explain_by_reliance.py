@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from interpnet.engine import Channel, ChannelIndex
-from interpnet.errors import ModelError
+from interpnet.errors import DataError, ModelError
 from interpnet.explanation import explain
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.reliance import collect_contributions
@@ -94,3 +94,17 @@ def test_a_network_without_gradients_is_refused():
     net = Cut(*network())
     with pytest.raises(ModelError, match="no gradient"):
         explain(net, images(), found(np.ones((3, 4))))
+
+
+def test_a_gradient_that_is_not_finite_names_the_image():
+    class Root(nn.Sequential):
+        def forward(self, x):
+            maps = self[1](self[0](x))
+            return self[3](maps.flatten(1)) + maps.square().sum((1, 2, 3)).sqrt()[:, None] * torch.arange(3)
+
+    net = Root(*network())
+    nn.init.constant_(net[0].bias, -1e-3)
+    x = images()
+    x[3] = 0
+    with pytest.raises(DataError, match="the gradient of image 3 of the batch is NaN or infinite at layer '1'"):
+        explain(net, x, found(np.ones((3, 4))))

@@ -162,6 +162,36 @@ def test_a_caller_in_inference_mode_gets_both():
     same(found, collect_contributions(net, batches(), progress=False))
 
 
+class Remembering(nn.Module):
+    """Keeps a grid of positions that it makes in its first pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one = nn.Conv2d(1, 3, 3)
+        self.last = nn.Linear(3, 3)
+        self.grid: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = torch.relu(self.one(x))
+        if self.grid is None:
+            self.grid = torch.linspace(0.5, 1.5, maps.shape[-1])
+        return self.last((maps * self.grid).mean((2, 3)))
+
+
+def test_what_a_network_keeps_from_its_first_pass_can_be_part_of_the_graph():
+    sums = ContributionSums()
+    collect_scores(Remembering(), batches(), contributions=sums, progress=False)
+    same(sums.result(), collect_contributions(Remembering(), batches(), progress=False))
+
+
+def test_a_target_of_less_than_half_is_no_class():
+    x, _ = images(2)
+    targets = torch.tensor([[0.3, 0.7, 0.0], [0.5, 0.51, 1.0]])
+    found = collect_contributions(network(), [(x, targets)], outputs="independent", progress=False)
+    assert found.counts.tolist() == [0, 2, 1]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_gives_nearly_the_same(dtype):
     net = network()
