@@ -5,25 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers.weighing import Weighing, ones
 from torch import Tensor, nn
 
 from interpnet import InterpNetError, interpret
 from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError
 from interpnet.reliance import Contributions, Reliance, collect_contributions, measure_reliance
-
-
-class Weighing(nn.Module):
-    """Channels that are the image's own values, weighed into logits: contributions are exact."""
-
-    def __init__(self, weights: list[list[float]]) -> None:
-        super().__init__()
-        self.relu = nn.ReLU()
-        self.weigh = nn.Linear(len(weights[0]), len(weights), bias=False)
-        self.weigh.weight.data = torch.tensor(weights)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.weigh(self.relu(x).flatten(1))
 
 
 class Twins(nn.Module):
@@ -37,10 +25,6 @@ class Twins(nn.Module):
         maps = self.relu(x).flatten(1)
         first = torch.maximum(maps[:, 0], maps[:, 1]) + 0.25 * maps[:, 2]
         return torch.stack([first, maps[:, 3]], 1)
-
-
-def ones(n: int, m: int, classes: int = 2) -> list[tuple[Tensor, Tensor]]:
-    return [(torch.ones(n, m, 1, 1), torch.arange(n) % classes)]
 
 
 def measured(net: nn.Module, batches: list[tuple[Tensor, Tensor]], **options) -> Reliance:
