@@ -210,6 +210,42 @@ def test_revealcancel_through_a_sum_an_average_and_a_concatenation_is_the_compos
     torch.testing.assert_close(one, two)
 
 
+MOVES = {
+    "view": lambda x: x.view(x.shape),
+    "reshape": lambda x: x.reshape(x.shape),
+    "flatten": lambda x: x.flatten(1).unflatten(1, x.shape[1:]),
+    "slice": lambda x: x[:, :],
+    "permute": lambda x: x.permute(0, 2, 3, 1).permute(0, 3, 1, 2),
+    "transpose": lambda x: x.transpose(1, 2).transpose(1, 2),
+    "roll": lambda x: x.roll(1, 2).roll(-1, 2),
+    "chunk": lambda x: torch.cat(x.chunk(3, 1), 1),
+    "split": lambda x: torch.cat(x.split([1, 2], 1), 1),
+    "clone": lambda x: x.clone(),
+    "contiguous": lambda x: x.contiguous(),
+    "pad": lambda x: F.pad(x, (1, 1))[..., 1:-1],
+    "dropout": lambda x: F.dropout(x, training=False),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_revealcancel_follows_a_difference_through_what_only_moves_values(name: str) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(2, 3, 2)
+
+    class Net(nn.Module):
+        def __init__(self, move: Callable[[Tensor], Tensor]) -> None:
+            super().__init__()
+            self.conv = conv
+            self.move = move
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(self.move(self.conv(x))).flatten(1).sum(1, keepdim=True)
+
+    x = images(2, 2, 4, 4)
+    moved, plain = (raw(Net(move), x, "deeplift_revealcancel") for move in (MOVES[name], lambda y: y))
+    torch.testing.assert_close(moved, plain)
+
+
 def test_agrees_with_captum_on_a_plain_sequence() -> None:
     captum = pytest.importorskip("captum.attr")
     torch.manual_seed(0)

@@ -112,8 +112,11 @@ class _Rules:
 
     def observe(self, call: Call, out: Any) -> None:
         self._refusals.observe(call, out)
-        if self._parts is not None:
-            self._parts.settle(out)
+        if self._parts is None:
+            return
+        if call.operator.moves and not call.operator.bends:
+            self._parts.move(call)
+        self._parts.settle(out)
 
     def check(self, logits: Tensor) -> None:
         """Raise where an operator on the way to the logits has no rule."""

@@ -76,7 +76,7 @@ class Parts:
 
     def __init__(self) -> None:
         self._known: dict[tuple[Any, int], Tensor] = {}
-        self._next: Tensor | None = None
+        self._next: Any = None
 
     def of(self, x: Tensor, x0: Tensor) -> Tensor:
         """Return the positive part of ``x - x0``: the one carried here, else the difference where it is positive."""
@@ -106,6 +106,13 @@ class Parts:
         elif call.kind == "add":
             self._next = self._sum(call, base)
 
+    def move(self, call: Call) -> None:
+        """Let the positive part follow its tensor through an operator that only moves values; see :meth:`carry`."""
+        self._next = None
+        known = self._known.get(origin_of(first_tensor(call)))
+        if known is not None:
+            self._next = function_of(call)(known)
+
     def _sum(self, call: Call, base: Callable[[int], Tensor]) -> Tensor:
         parts = []
         for i, (operand, weight) in enumerate(zip(call.args[:2], addition_weights(call), strict=True)):
@@ -120,10 +127,19 @@ class Parts:
         return reduce(torch.add, parts)
 
     def settle(self, out: Any) -> None:
-        """Enter what :meth:`carry` worked out as the positive part of ``out``."""
-        if self._next is not None and isinstance(out, Tensor) and out.requires_grad:
-            self._known[origin_of(out)] = self._next.expand_as(out)
+        """Enter what :meth:`carry` or :meth:`move` worked out as the positive part of ``out``, or of its tensors."""
+        parts = self._next
         self._next = None
+        if parts is None:
+            return
+        outs = out
+        # An operator that splits a tensor splits its part alike.
+        if isinstance(out, Tensor):
+            outs = [out]
+            parts = [parts]
+        for tensor, part in zip(outs, parts, strict=True):
+            if tensor.requires_grad:
+                self._known[origin_of(tensor)] = part.expand_as(tensor)
 
 
 def _split(call: Call, step: Tensor) -> Tensor | None:
