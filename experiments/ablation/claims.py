@@ -15,7 +15,7 @@ Judged = dict[Group, dict[str, Interval]]
 def claims() -> list[Claim]:
     """Return the claims with figures and verdicts from the committed results."""
     lines: list[Line] = committed(__file__)
-    return [beyond_random(lines), selective(lines), beyond_highest(lines)]
+    return [beyond_random(lines), selective(lines), beyond_highest(lines), by_reliance(lines)]
 
 
 def studies(lines: list[Line]) -> list[Group]:
@@ -23,12 +23,12 @@ def studies(lines: list[Line]) -> list[Group]:
     return [g for g in groups([x for x in lines if x["setting"] == "paper"], TITLES) if removed(lines, g) >= 1]
 
 
-def _judged(lines: list[Line], what: str, controls: tuple[str, ...]) -> Judged:
+def _judged(lines: list[Line], what: str, controls: tuple[str, ...], setting: str = "paper") -> Judged:
     """Return the studies' differences from controls in points, above 0 where the method wins."""
     sign = {"own": -100, "selectivity": 100}[what]
     found = {}
     for group in studies(lines):
-        each = {c: d.times(sign) for c in controls if (d := difference(lines, group, c, what)) is not None}
+        each = {c: d.times(sign) for c in controls if (d := difference(lines, group, c, what, setting)) is not None}
         if each:
             found[group] = each
     return found
@@ -103,3 +103,28 @@ def beyond_highest(lines: list[Line]) -> Claim:
         f"won {won}: own recall {ends[0]} to {ends[1]} points against it; more selective in {more}",
         f"they cost the other classes {ranges[0]} points as well, the identified ones {ranges[1]}",
     )
+
+
+def by_reliance(lines: list[Line]) -> Claim:
+    """Judge: a study is won where the channels that a class relies on cost it more, and more than others, than random.
+
+    Against both random controls, in own recall and in selectivity, beyond the interval. The figure says how many of
+    these studies the mu-lasso's channels win by the same rule.
+    """
+    found = {setting: _both_won(lines, setting) for setting in ("reliance", "paper")}
+    won = found["reliance"]
+    theirs = [found["paper"][group] for group in won if group in found["paper"]]
+    lost = "; ".join(name(lines, group) for group, one in won.items() if not one)
+    return Claim(
+        "E1",
+        "The channels that a class relies on cost it more than random ones, and cost the others less",
+        counted(won.values(), "studies"),
+        f"won {counted(won.values(), 'studies')}; of the same, the mu-lasso's {sum(theirs)}",
+        verdict_of(won.values()),
+        f"not won: {lost}" if lost else "",
+    )
+
+
+def _both_won(lines: list[Line], setting: str) -> dict[Group, bool]:
+    own, selectivity = (_judged(lines, what, DRAWN, setting) for what in ("own", "selectivity"))
+    return {g: all(d.above for found in (own, selectivity) for d in found[g].values()) for g in own}

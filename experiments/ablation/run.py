@@ -1,8 +1,8 @@
-"""E1: mean class accuracy with the channels of each class removed, against controls, on four data sets.
+"""E1: mean class accuracy with the channels of each class removed, against controls, on the data sets of the paper.
 
-    python -m experiments.ablation.run [--subjects mnist single-6c ...] [--work runs/ablation] [--quick]
+    python -m experiments.ablation.run [--subjects mnist single-6c ...] [--settings paper reliance ...] [--quick]
 
-Resumes from results.json, a line per network and setting. MNIST and CIFAR-10 need the shared folder (see
+Resumes from results.json, a line per network and setting. All but the flowers need the shared folder (see
 experiments/README.md). --quick takes one network of tiny flowers and two draws.
 """
 
@@ -18,9 +18,12 @@ import numpy as np
 from experiments.ablation.subjects import SUBJECTS, Loaded
 from experiments.ablation.table import PAGE
 from experiments.common.runner import Results, study
+from experiments.common.subjects import default_device
 from experiments.common.tables import Line
 from interpnet.ablation import CONTROLS, Condition, ablation_study
+from interpnet.errors import DataError
 from interpnet.interpretation import Interpretation, interpret
+from interpnet.reliance import Contributions, collect_contributions
 from interpnet.scores import ScoreTable, collect_scores
 from interpnet.support.types import Float64
 
@@ -29,21 +32,25 @@ KEYS = tuple(s.key for s in SUBJECTS)
 
 @dataclass(frozen=True)
 class Setting:
-    """What differs from the paper's study: ``times`` mu, what removed maps are filled with, controls, draws."""
+    """What differs from the paper's study: the identification, ``times`` mu, the fill, controls, draws."""
 
+    by: str = "mu-lasso"
     times: float = 1
     fill: str = "zero"
     controls: Sequence[str] = ("random", "random-per-layer")
     draws: int = 5
 
 
-#: The study itself, and three that ask why a control is not beaten.
+#: The study itself, three that ask why a control is not beaten, and the study of the channels that a class relies on.
 SETTINGS = {
     "paper": Setting(controls=CONTROLS, draws=10),
     "mean": Setting(fill="mean"),
     "5 mu": Setting(times=5),
     "5 mu, mean": Setting(times=5, fill="mean"),
+    "reliance": Setting(by="reliance", controls=CONTROLS, draws=10),
 }
+#: Of every network: E1 by either identification.
+ALWAYS = ("paper", "reliance")
 
 
 def thirds(layers: Sequence[int], sizes: Sequence[int]) -> list[float]:
@@ -81,13 +88,22 @@ def kept(condition: Condition) -> Line:
     }
 
 
+def contributions(loaded: Loaded) -> Contributions:
+    """Return the contributions of the training images."""
+    return collect_contributions(loaded.model, loaded.train_on, progress=False)
+
+
 def measured(loaded: Loaded, table: ScoreTable, mu: float, setting: Setting, seed: int) -> Line:
     """Return what is measured of a network under one setting."""
-    found = interpret(table, mu=mu * setting.times, classes=loaded.classes)
+    if setting.by == "reliance":
+        found = interpret(contributions(loaded), by="reliance", classes=loaded.classes)
+    else:
+        found = interpret(table, mu=mu * setting.times, classes=loaded.classes)
     how: dict[str, Any] = {"controls": setting.controls, "repeats": setting.draws, "fill": setting.fill, "seed": seed}
     how |= {"curve": False, "single": False, "progress": False}
     result = ablation_study(loaded.model, loaded.test_on, found, table=table, **how)
     return {
+        "by": setting.by,
         "mu": mu * setting.times,
         "fill": setting.fill,
         "train_images": len(table),
@@ -101,23 +117,37 @@ def measured(loaded: Loaded, table: ScoreTable, mu: float, setting: Setting, see
     }
 
 
-@study(PAGE, "runs/ablation", subjects=KEYS)
-def main(results: Results, work: Path, *, quick: bool, subjects: tuple[str, ...] = KEYS) -> None:
+@study(PAGE, "runs/ablation", subjects=KEYS, settings=tuple(SETTINGS), device=("cpu", "cuda"))
+def main(
+    results: Results,
+    work: Path,
+    *,
+    quick: bool,
+    subjects: tuple[str, ...] = KEYS,
+    settings: tuple[str, ...] = tuple(SETTINGS),
+    device: str | None = None,
+) -> None:
     """Measure what is missing and write results.json, the README's tables and the figure."""
     chosen = [s for s in SUBJECTS if s.key in subjects]
-    settings = SETTINGS
+    how = {name: SETTINGS[name] for name in settings}
     data = ""
+    there = device or default_device()
     if quick:
         chosen = [replace(s, seeds=(0,)) for s in SUBJECTS if s.key == "single-6c"]
-        settings = {name: replace(SETTINGS[name], draws=2) for name in ("paper", "mean")}
+        how = {name: replace(SETTINGS[name], draws=2) for name in ALWAYS}
         data = "?size=48&n=120"
     for subject in chosen:
         for seed in subject.seeds:
-            asked = [name for name in settings if name == "paper" or subject.reasons]
+            asked = [name for name in how if name in ALWAYS or subject.reasons]
             wanted = [{"subject": subject.key, "seed": seed, "setting": name} for name in asked]
             if not results.todo(wanted):
                 continue
-            loaded = subject.load(seed, work, data)
+            try:
+                loaded = subject.load(seed, work, data)
+            except DataError as error:
+                print(f"{subject.key} is left out: {error}")
+                continue
+            loaded.model.to(there)
             table = collect_scores(loaded.model, loaded.train_on, progress=False)
             for line in results.missing(wanted):
-                line |= measured(loaded, table, subject.mu, settings[line["setting"]], seed)
+                line |= measured(loaded, table, subject.mu, how[line["setting"]], seed)

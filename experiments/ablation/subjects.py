@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from experiments.common import subjects
 from experiments.common.flower_networks import MU, flower_network
+from experiments.common.imagenet import CATS, photographs
 from experiments.common.shared_data import shared_data, trained_resnet, unpacked
 from interpnet.datasets import ImageData, load_dataset, make_loader
 from interpnet.models import SmallCNN, fit_smallcnn, load_smallcnn, save_smallcnn, train
@@ -18,6 +20,7 @@ from interpnet.models import SmallCNN, fit_smallcnn, load_smallcnn, save_smallcn
 Batches = list[Any]
 _TRAIN_ON = 20_000  # images
 _EPOCHS = 5  # of MNIST
+_CATS = (50, 25)  # photographs of each cat, for the scores and for the test
 
 
 class Loaded(NamedTuple):
@@ -56,12 +59,13 @@ def _mnist(hidden: int, seed: int, work: Path, options: str) -> Loaded:
 
 
 def _fitted(data: ImageData, some: range, hidden: int, seed: int) -> SmallCNN:
+    device = subjects.default_device()
     if not hidden:
-        return fit_smallcnn(data, indices=some, epochs=_EPOCHS, seed=seed, progress=False)[0]
+        return fit_smallcnn(data, indices=some, epochs=_EPOCHS, seed=seed, device=device, progress=False)[0]
     # The same training, of a network with a fully connected layer.
     model = SmallCNN(data.shape[0], len(data.classes), data.shape[1], hidden=hidden, seed=seed)
     loader = make_loader(data, batch_size=128, indices=some, shuffle=True, seed=seed)
-    train(model, loader, epochs=_EPOCHS, max_shift=2, seed=seed, progress=False)
+    train(model, loader, epochs=_EPOCHS, max_shift=2, seed=seed, device=device, progress=False)
     return model
 
 
@@ -78,6 +82,27 @@ def _cifar(depth: int, seed: int, work: Path, options: str) -> Loaded:
     return Loaded(trained_resnet(depth), train_on, every_fifth("test")[0], classes)
 
 
+def _subject(found: subjects.Subject) -> Loaded:
+    train_on = subjects.batches(found.train, found.train_labels)
+    return Loaded(found.model, train_on, subjects.batches(found.test, found.test_labels), found.classes)
+
+
+def _fashion(seed: int, work: Path, options: str) -> Loaded:
+    del options
+    return _subject(subjects.grey("fashion", seed, work, subjects.default_device()))
+
+
+def _imagenet(seed: int, work: Path, options: str) -> Loaded:
+    del options
+    return _subject(subjects.imagenet_groups("efficientnet", seed, work))
+
+
+def _cats(seed: int, work: Path, options: str) -> Loaded:
+    del seed, work, options
+    found = photographs("efficientnet", CATS, *_CATS)
+    return Loaded(found.model, subjects.batches(*found.train), subjects.batches(*found.test), found.classes)
+
+
 def every_fifth(split: str) -> tuple[Batches, Sequence[str]]:
     """Return every fifth image of a CIFAR-10 split in batches, as many of each class, and the classes."""
     with unpacked(split, 5) as folder:
@@ -92,5 +117,8 @@ SUBJECTS = (
     Subject("single-6c", "an8Flower single-6c", MU, (0, 1, 2, 3, 4), partial(_flower, "single-6c")),
     Subject("double-12c", "an8Flower double-12c", MU, (0, 1, 2, 3, 4), partial(_flower, "double-12c")),
     Subject("cifar10-resnet20", "CIFAR-10 ResNet-20", 10.0, (0,), partial(_cifar, 20)),
+    Subject("fashion", "Fashion-MNIST", 10.0, (0, 1, 2), _fashion, reasons=False),
+    Subject("imagenet", "ImageNet, EfficientNet-Lite0", 10.0, (0,), _imagenet, reasons=False),
+    Subject("imagenet-cats", "ImageNet-cats, EfficientNet-Lite0", 10.0, (0,), _cats, reasons=False),
     Subject("cifar10-resnet56", "CIFAR-10 ResNet-56", 10.0, (0,), partial(_cifar, 56), reasons=False),
 )

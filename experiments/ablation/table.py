@@ -20,7 +20,7 @@ from interpnet.plotting.style import CONDITION_COLOURS, INK, MUTED
 TITLES = {s.key: s.title for s in SUBJECTS}
 DRAWN = ("random", "random-per-layer")
 CONTROLS = (*DRAWN, "highest-activation")
-CONDITIONS = ("relevant", "relevant-positive", *CONTROLS)
+CONDITIONS = ("relevant", "relevant-positive", *CONTROLS, "d-prime")
 _LAYERS = {"all": ", all layers", "conv": ", convolutional only"}
 
 
@@ -168,9 +168,16 @@ def selectivities(lines: list[Line]) -> str:
 
 
 def reasons(lines: list[Line]) -> str:
-    """Return a table of what changes with more channels and with another fill, for networks that were asked."""
+    """Return a table of what changes with more channels, another fill and other channels, for networks so asked."""
     conditions = ("relevant", *DRAWN)
-    head = ["network", "mu", "filled with", "channels per class", *conditions, *(f"others, {c}" for c in conditions)]
+    head = [
+        "network",
+        "channels by",
+        "filled with",
+        "channels per class",
+        *conditions,
+        *(f"others, {c}" for c in conditions),
+    ]
     head += [*_against(DRAWN, "own, "), "classes below random-per-layer", "selectivity"]
     rows = []
     for group in _whole(lines):
@@ -179,7 +186,8 @@ def reasons(lines: list[Line]) -> str:
             continue
         for setting in asked:
             first = of(lines, group, setting)[0]
-            row = [TITLES[group.subject], f"{first['mu']:g}", first["fill"], f"{removed(lines, group, setting):.1f}"]
+            by = (f"mu-lasso, mu = {first['mu']:g}", "reliance")[setting == "reliance"]
+            row = [TITLES[group.subject], by, first["fill"], f"{removed(lines, group, setting):.1f}"]
             for what in ("own", "others"):
                 row += [_cell(recall(lines, group, c, what, setting)) for c in conditions]
             row += [_points(difference(lines, group, c, "own", setting)) for c in DRAWN]
@@ -223,7 +231,7 @@ def text(lines: list[Line]) -> str:
         "**The relevant channels less each control**, with 95 % intervals:",
         compared(lines),
         selectivities(lines),
-        "**More channels, another fill**, in % and points:",
+        "**More channels, another fill, channels by reliance**, in % and points:",
         reasons(lines),
         depths(lines),
     ]

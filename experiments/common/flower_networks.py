@@ -39,7 +39,13 @@ def build(architecture: str, n_classes: int, size: int, seed: int) -> nn.Module:
 
 
 def trained(
-    architecture: str, train_on: ImageData, test_on: ImageData, seed: int, file: Path, epochs: int | None = None
+    architecture: str,
+    train_on: ImageData,
+    test_on: ImageData,
+    seed: int,
+    file: Path,
+    epochs: int | None = None,
+    device: str = "cpu",
 ) -> tuple[nn.Module, float]:
     """Return a trained network and its accuracy on the test split; weights come from ``file`` where it is there."""
     model = build(architecture, len(train_on.classes), train_on.shape[1], seed)
@@ -50,10 +56,10 @@ def trained(
         loader = make_loader(train_on, batch_size=64, shuffle=True, seed=seed)
         epochs = epochs or _EPOCHS[architecture]
         shift = train_on.shape[1] // 14  # 8 of 112 pixels
-        train(model, loader, epochs=epochs, lr=_RATE[architecture], max_shift=shift, seed=seed)
+        train(model, loader, epochs=epochs, lr=_RATE[architecture], max_shift=shift, seed=seed, device=device)
         with atomic_path(file) as part:  # another run may read the file meanwhile
             save_file({k: v.contiguous() for k, v in model.state_dict().items()}, part)
-    return model, accuracy(model, make_loader(test_on, batch_size=64))
+    return model, accuracy(model, make_loader(test_on, batch_size=64), device)
 
 
 def masks_of(data: ImageData, rows: Sequence[int] | None = None, name: str = "discriminative") -> Tensor:
@@ -91,9 +97,16 @@ class FlowerNetwork:
 
 
 def flower_network(
-    variant: str, seed: int, work: Path, *, architecture: str = "smallcnn", options: str = "", epochs: int | None = None
+    variant: str,
+    seed: int,
+    work: Path,
+    *,
+    architecture: str = "smallcnn",
+    options: str = "",
+    epochs: int | None = None,
+    device: str = "cpu",
 ) -> FlowerNetwork:
     """Return a network trained on a variant of an8Flower (``options``: ``?size=48``); its weights stay in ``work``."""
     splits = [load_dataset(f"an8flower-{variant}{options}", split=s, root=work) for s in ("train", "test")]
     file = work / f"{variant}-{architecture}-{seed}.safetensors"
-    return FlowerNetwork(*trained(architecture, splits[0], splits[1], seed, file, epochs), *splits)
+    return FlowerNetwork(*trained(architecture, splits[0], splits[1], seed, file, epochs, device), *splits)

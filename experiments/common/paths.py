@@ -16,8 +16,8 @@ SPAN = 3_000.0  # the last radius over the first
 _DOUBLINGS = 30  # a billion times the first guess
 
 
-def along(gram: Gram, count: int, *, positive: bool = False) -> tuple[Float64, Float64]:
-    """Return radii (T,), ascending, and the weights there (T, C, m).
+def along(gram: Gram, count: int, *, positive: bool = False, steps: int | None = None) -> tuple[Float64, Float64]:
+    """Return radii (T,), ascending, and the weights there (T, C, m); T is ``steps``, by default :data:`RADII`.
 
     The last radius is not much larger than needed for every class to have ``count`` channels, or so large that the
     constraint no longer binds where a class never has as many. Certificates are the caller's business: an
@@ -26,7 +26,7 @@ def along(gram: Gram, count: int, *, positive: bool = False) -> tuple[Float64, F
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # see above
         end = _end(gram, count, positive=positive)
-        radii = np.geomspace(end / SPAN, end, RADII)
+        radii = np.geomspace(end / SPAN, end, steps or RADII)
         return radii, mulasso_path(gram, radii, positive=positive)
 
 

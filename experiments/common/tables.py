@@ -94,9 +94,9 @@ def emphasised(name: str, strong: Collection[str] = (), weak: Collection[str] = 
     return name
 
 
-def against(difference: Interval, *, more: bool) -> str:
+def against(difference: Interval, *, more: bool, digits: int = 1) -> str:
     """Return ours less another's (``more``: more is better), bold where the whole interval says the other is better."""
-    text = signed(difference)
+    text = signed(difference, digits)
     loses = difference.below if more else difference.above
     return emphasised(text, [text] * loses)
 

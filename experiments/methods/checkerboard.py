@@ -19,9 +19,10 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from experiments.common.imagenet import MEAN, STD, squeezenet
 from experiments.common.runner import command
 from experiments.common.shared_data import trained_resnet, unpacked
-from experiments.methods.subject import MEAN, STD, batch, squeezenet
+from experiments.methods.subject import batch
 from interpnet.engine import Channel
 from interpnet.evaluate import checkerboard
 from interpnet.explanation import channel_signal

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from experiments.benchmarks.measuring import seconds
+from experiments.common.imagenet import squeezenet
 from experiments.common.pages import fill
 from experiments.common.runner import command
 from experiments.common.tables import cell, markdown
 from experiments.methods.sheet import draw, save
-from experiments.methods.subject import chelsea, class_name, squeezenet
+from experiments.methods.subject import chelsea, class_name
 from interpnet.attribution import Attribution, Method, attribute_full, methods
 
 COMMAND = "experiments.methods.page"

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 from experiments.attribution_table.networks import QUICK
+from experiments.common.imagenet import squeezenet
 from experiments.common.runner import Results, command
 from experiments.common.tables import Line
-from experiments.methods.subject import batch, squeezenet
+from experiments.methods.subject import batch
 from interpnet.attribution import Attribution, attribute_full, methods
 from interpnet.support.allocator import keep_freed_memory
 from interpnet.support.io import write_text

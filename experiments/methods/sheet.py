@@ -20,8 +20,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from experiments.common.imagenet import squeezenet
 from experiments.common.runner import command
-from experiments.methods.subject import batch, class_name, squeezenet, unnormalised
+from experiments.methods.subject import batch, class_name, unnormalised
 from interpnet.attribution import Attribution, attribute_full, methods
 from interpnet.plotting.style import house_style, new_figure, plain
 from interpnet.support.io import atomic_path

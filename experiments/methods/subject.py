@@ -9,28 +9,10 @@ from functools import lru_cache
 import torch
 import torchvision
 from PIL import Image
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from torchvision.transforms import v2
+from torch import Tensor
 
+from experiments.common.imagenet import MEAN, STD, preparation
 from experiments.common.shared_data import shared_data
-
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet, as all networks here want them
-STD = (0.229, 0.224, 0.225)
-SIZE = 227  # SqueezeNet 1.0's
-
-
-def preparation(shorter: int = 256, size: int = SIZE) -> v2.Compose:
-    """Return what makes a picture a network's input: its shorter side resized, centre cropped, normalised."""
-    steps = [v2.ToImage(), v2.Resize(shorter, antialias=True), v2.CenterCrop(size)]
-    return v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
-
-
-def squeezenet() -> nn.Module:
-    """Return SqueezeNet 1.0, trained on ImageNet."""
-    model: nn.Module = torchvision.models.squeezenet1_0(weights=None)
-    model.load_state_dict(load_file(str(shared_data() / "imagenet" / "squeezenet1_0.safetensors")))
-    return model.eval()
 
 
 @lru_cache(maxsize=1)

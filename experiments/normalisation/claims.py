@@ -10,8 +10,7 @@ from experiments.common.claims import Claim, Tally, tally
 from experiments.common.pages import committed
 from experiments.common.tables import Line, number
 from experiments.normalisation.scales import PAPER, SCALES
-from experiments.normalisation.table import MEASURES, gain, values
-from experiments.rankings.table import kinds
+from experiments.normalisation.table import MEASURES, gain, kinds, values
 
 #: The measure that decides each claim, and what the claim says.
 DECIDES = {

@@ -12,19 +12,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from experiments.common.runner import Results, commit, study
-from experiments.common.subjects import NAMES, Subject, load, planned
+from experiments.common.subjects import Subject, load, planned
 from experiments.common.tables import Line
 from experiments.normalisation.measures import cross_validated, overlap
 from experiments.normalisation.scales import COUNTS, PAPER, SCALES, Scores, late, scores, solutions
 from experiments.normalisation.table import PAGE
-from experiments.rankings.removal import passes, recall
-from interpnet.engine import evaluating
+from experiments.rankings.removal import Passes, class_means, foreign
 from interpnet.gram import one_hot
-from interpnet.support.types import Float64
+from interpnet.support.types import Float64, Int64
 
+NAMES = ("single-6c", "double-12c", "mnist", "cifar10")
+_NETWORKS = 5  # of each kind at most
 EXPLAINED = (3, 10)  # numbers of channels per class at which explanations are made
 #: Where, and for which scalings, the choice among late layers alone is measured as well.
 LATE = dict.fromkeys(("single-6c", "mnist"), (PAPER, "size", "layer L1, standardised"))
@@ -54,7 +54,7 @@ def under(subject: Subject, found: Scores) -> tuple[Line, dict[int, Float64]]:
         "fit": cross_validated(found, subject.train_labels, target),
         "channels": {str(k): round(float((w != 0).sum(1).mean()), 3) for k, w in coefs.items()},
         "layers": {str(k): by_layer(w, found) for k, w in coefs.items()},
-        "removal": removal(subject, found, coefs),
+        "removal": removal(subject, coefs),
     }
     return row, coefs
 
@@ -66,19 +66,26 @@ def by_layer(w: Float64, found: Scores) -> list[float]:
     return [round(float(n) / max(int(chosen.sum()), 1), 4) for n in counts]
 
 
-def removal(subject: Subject, found: Scores, coefs: dict[int, Float64]) -> dict[str, list[float]]:
+def removal(subject: Subject, coefs: dict[int, Float64]) -> dict[str, list[float]]:
     """Return the recall of the class and of the others without the chosen channels, intact first."""
-    with torch.inference_mode(), evaluating(subject.model):
-        run = passes(subject, found.channels)
-        whole = recall(run, None)[0]
-        pairs = [recall(run, [np.flatnonzero(one) for one in coefs[k]]) for k in COUNTS]
-    return {"own": [whole, *(a for a, _ in pairs)], "others": [whole, *(b for _, b in pairs)]}
+    labels = subject.test_labels
+    run = Passes(subject, subject.test, labels)
+
+    def recalls(classes: Int64) -> list[float]:
+        """Return the mean recall intact, and without the channels of each image's class in ``classes``."""
+        found = []
+        for w in (np.zeros_like(coefs[COUNTS[0]]), *(coefs[k] for k in COUNTS)):
+            right = run.outcome([np.flatnonzero(w[c]) for c in classes]).right
+            found.append(round(float(class_means(right, labels).mean()) / 100, 5))
+        return found
+
+    return {"own": recalls(labels), "others": recalls(foreign(labels, len(subject.classes)))}
 
 
 @study(PAGE, "runs/rankings", networks=NAMES, images="test images that are explained")
 def main(results: Results, work: Path, *, quick: bool, networks: tuple[str, ...] = NAMES, images: int = 60) -> None:
     """Measure what is missing and write results.json and the README's tables."""
-    for key in planned(networks, quick=quick):
+    for key in planned(networks, quick=quick, most=_NETWORKS):
         wanted = {"scales": tuple(SCALES), "late": LATE.get(key["network"], ())}
         if quick:
             wanted = {"scales": (PAPER, "standardised"), "late": (PAPER,)}

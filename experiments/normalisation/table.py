@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.integrate import trapezoid
 
 from experiments.common.pages import Page, figure_file
+from experiments.common.subjects import KINDS
 from experiments.common.tables import Interval, Line, against, emphasised, markdown, minutes, number, paired
 from experiments.normalisation.scales import COUNTS, PAPER, SCALES
-from experiments.rankings.table import TITLES, area, counted, kinds
+from experiments.rankings.table import counted
 from interpnet.plotting.style import BLUE, GREEN, MUTED, ORANGE, SKY, VERMILLION
 
 DEPTH_AT = 5  # channels per class at which the depth of the chosen channels is shown
 _COLOURS = dict(zip(SCALES, (VERMILLION, BLUE, SKY, GREEN, ORANGE, MUTED), strict=True))
 
 Value = Callable[[Line], float]
+
+
+def area(ks: Sequence[int], values: Sequence[float]) -> float:
+    """Return the mean of a curve over log2(1 + k), by trapezoids: each doubling of k counts the same.
+
+    ``ks`` ascend from 0.
+
+    Examples
+    --------
+    >>> area([0, 1, 3], [1.0, 0.0, 0.0])
+    0.25
+    """
+    x = np.log2(1 + np.asarray(ks, dtype=float))  # each doubling of k is one unit
+    return float(trapezoid(values, x) / (x[-1] - x[0]))
+
+
+def kinds(lines: Iterable[Line]) -> dict[str, list[Line]]:
+    """Return the lines of each kind of network, in the page's order."""
+    every = list(lines)
+    return {k: part for k in KINDS if (part := [line for line in every if line["network"] == k])}
 
 
 def _fit(key: str) -> Value:
@@ -70,8 +92,8 @@ def tables(lines: list[Line]) -> str:
     for kind, part in kinds(lines).items():
         gaps = max(row["gap"] for line in part for row in line["scales"].values())
         found.append(
-            f"**{TITLES[kind]}** ({counted(kind, part)}, {minutes(part):.0f} minutes, largest relative gap {gaps:.0e}, "
-            f"commit {part[0]['commit']})"
+            f"**{KINDS[kind].title}** ({counted(kind, part)}, {minutes(part):.0f} minutes, largest relative gap "
+            f"{gaps:.0e}, commit {part[0]['commit']})"
         )
         found.append(measure_table(part))
         if all(line["late"] for line in part):
@@ -119,7 +141,7 @@ def depth_table(lines: list[Line]) -> str:
     for scale in SCALES:
         layers = [[thirds(x["scales"][scale]["layers"][str(DEPTH_AT)]) for x in part] for part in parts.values()]
         rows.append([scale, *(" / ".join(f"{100 * v:.0f}" for v in np.mean(part, axis=0)) for part in layers)])
-    return markdown(["normalisation", *(TITLES[k] for k in parts)], rows)
+    return markdown(["normalisation", *(KINDS[k].title for k in parts)], rows)
 
 
 def figure(lines: list[Line], path: Path) -> None:
@@ -138,7 +160,7 @@ def figure(lines: list[Line], path: Path) -> None:
                     axes.plot(at, np.mean(curves, axis=0), "o-", ms=3, color=colour, lw=width, label=scale)
                     axes.set_xticks(at, map(str, ks))
                     axes.grid(axis="y")
-            above.set_title(TITLES[kind])
+            above.set_title(KINDS[kind].title)
             below.set_ylim(0, 102)
             below.set_xlabel("channels per class")
         grid[0, 0].set_ylabel("R² of least squares, held out, %")

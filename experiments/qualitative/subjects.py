@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from experiments.ablation.subjects import every_fifth
 from experiments.common.flower_networks import MU, flower_network, masks_of
+from experiments.common.imagenet import SIZE, preparation, squeezenet
 from experiments.common.shared_data import trained_resnet
-from experiments.methods.subject import SIZE, batch, class_name, preparation, squeezenet, unnormalised
+from experiments.methods.subject import batch, class_name, unnormalised
 from interpnet.datasets import load_dataset, stack_images
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import ScoreTable, collect_scores

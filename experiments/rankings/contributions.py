@@ -1,4 +1,4 @@
-"""What one pass over the training images says about every channel: activations, contributions, relevance."""
+"""What the training images say about every channel: scores, activations, contributions, relevance."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.common.subjects import Subject, batches
+from experiments.common.imagenet import Grouped
+from experiments.common.subjects import Batches, Subject, batches
 from interpnet.attribution import Propagation, composite
 from interpnet.engine import Call, Instrument, Site, evaluating, find_sites, instrument
+from interpnet.reliance import THINNED, Contributions, collect_contributions
 from interpnet.scores import ScoreTable, collect_scores
 from interpnet.support.types import Float64
 
@@ -21,37 +24,66 @@ LRP_RULES = ("lrp_epsilon", "lrp_epsilon_plus_flat")
 
 
 @dataclass(frozen=True)
-class Contributions:
-    """Numbers of every channel (m) for every training image (N)."""
+class Known:
+    """Numbers of every class (C) and channel (m), from a subject's training images alone."""
 
-    table: ScoreTable  # The method's scores
-    means: Float64  # (N, m): Activation, averaged over positions
-    # (N, m): Activation times gradient of the true class's logit, summed over positions: what the logit
-    # loses, to first order, when the channel is set to zero
-    taylor: Float64
-    relevance: dict[str, Float64]  # (N, m): LRP's relevance of the channel for that logit, by rule
-    weight_norm: Float64  # L2 norm of the channel's filter, with the batch norm behind it folded in
+    subject: Subject
+    table: ScoreTable  # The method's scores, by image
+    contributions: Contributions  # To the log-odds of the images' own classes
+    thinned: Contributions  # The same, averaged over networks that lost a share of their channels
+    #: (C, m), means over the images of a class: ``activation``, averaged over positions, and ``squares`` of it;
+    #: ``gradient``: activation times gradient of the class's logit, summed over positions, which is what the logit
+    #: loses, to first order, when the channel is set to zero; ``absolute``: its absolute value by image; and the
+    #: relevance for that logit by each of :data:`LRP_RULES` where LRP knows all operators.
+    means: dict[str, Float64]
+    weight_norm: Float64  # (m,): L2 norm of the channel's filter, with the batch norm behind it folded in
+
+    @property
+    def counts(self) -> Float64:
+        """How many training images each class has (C,)."""
+        return np.bincount(self.subject.train_labels, minlength=len(self.subject.classes)).astype(np.float64)
 
 
-def contributions(subject: Subject) -> Contributions:
-    """Return what the rankings need, from the subject's training images alone."""
+def known(subject: Subject) -> Known:
+    """Return what the rankings need."""
     loader = batches(subject.train, subject.train_labels)
-    table = collect_scores(subject.model, loader, progress=False)
-    sites = find_sites(subject.model, subject.train[:2]).select()
-    batch_rows: dict[str, list[Tensor]] = {name: [] for name in ("means", "taylor", *LRP_RULES)}
+    how: dict[str, Any] = {"layers": subject.layers, "progress": False}
+    table = collect_scores(subject.model, loader, **how)
+    contributions = collect_contributions(subject.model, loader, images=None, **how)
+    thinned = collect_contributions(subject.model, loader, images=None, thinned=THINNED, **how)
+    first = subject.train[:2].to(subject.device)
+    sites = find_sites(subject.model, first).select(subject.layers)
+    norms = weight_norms(subject.model, first, sites)
+    return Known(subject, table, contributions, thinned, class_means(subject, loader, sites), norms)
+
+
+def class_means(subject: Subject, loader: Batches, sites: tuple[Site, ...]) -> dict[str, Float64]:
+    """Return :attr:`Known.means`."""
+    rules: tuple[str, ...] = LRP_RULES
+    if isinstance(subject.model, Grouped):
+        rules = ()  # LRP starts from one logit, not from a group's
+    sums: dict[str, Tensor | float] = {}
     with evaluating(subject.model, frozen=True):
-        for images, labels in loader:
+        for on_cpu, labels in loader:
+            images = on_cpu.to(subject.device)
+            target = torch.nn.functional.one_hot(labels, len(subject.classes)).T.double().to(subject.device)
+
+            def add(name: str, values: Tensor, target: Tensor = target) -> None:
+                sums[name] = sums.get(name, 0.0) + target @ values.double()
+
             maps, gradients = sent_back(subject.model, images, labels, sites)
             triples = list(zip(maps, gradients, sites, strict=True))
-            batch_rows["means"].append(torch.cat([_positions(a, s).mean(2) for a, _, s in triples], 1))
-            batch_rows["taylor"].append(torch.cat([_positions(a * g, s).sum(2) for a, g, s in triples], 1))
-            for name in LRP_RULES:
+            means = torch.cat([_positions(a, s).mean(2) for a, _, s in triples], 1)
+            taylor = torch.cat([_positions(a * g, s).sum(2) for a, g, s in triples], 1)
+            add("activation", means)
+            add("squares", means**2)
+            add("gradient", taylor)
+            add("absolute", taylor.abs())
+            for name in rules:
                 _, parts = sent_back(subject.model, images, labels, sites, lrp=name)
-                sums = [_positions(r, s).sum(2) for r, s in zip(parts, sites, strict=True)]
-                batch_rows[name].append(torch.cat(sums, 1))
-    rows = {name: torch.cat(parts).double().numpy() for name, parts in batch_rows.items()}
-    norms = weight_norms(subject.model, subject.train[:2], sites)
-    return Contributions(table, rows.pop("means"), rows.pop("taylor"), rows, norms)
+                add(name, torch.cat([_positions(r, s).sum(2) for r, s in zip(parts, sites, strict=True)], 1))
+    counts = np.bincount(subject.train_labels, minlength=len(subject.classes))[:, None]
+    return {name: torch.as_tensor(values).cpu().numpy() / counts for name, values in sums.items()}
 
 
 def sent_back(
@@ -72,7 +104,7 @@ def sent_back(
         x = images.clone().requires_grad_()  # the caller's images stay as they are
         with instrument(model, Instrument(edits={s.name: keeper(s.name) for s in sites}, **rules)):
             logits = model(x.clone())
-        score = logits.gather(1, labels[:, None])[:, 0]
+        score = logits.gather(1, labels.to(logits.device)[:, None])[:, 0]
         total = score.sum()
         if flow is not None:
             flow.check(logits)
@@ -101,7 +133,7 @@ def weight_norms(model: nn.Module, images: Tensor, sites: tuple[Site, ...]) -> F
 
     with torch.no_grad(), evaluating(model), instrument(model, Instrument(observe=observe)):
         model(images)
-    return torch.cat([found[s.name] for s in sites]).double().numpy()
+    return torch.cat([found[s.name] for s in sites]).double().cpu().numpy()
 
 
 def _positions(maps: Tensor, site: Site) -> Tensor:

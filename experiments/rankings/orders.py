@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -10,33 +11,40 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from experiments.common.paths import along, entry
-from experiments.rankings.contributions import Contributions
+from experiments.rankings.contributions import LRP_RULES, Known
+from experiments.rankings.removal import class_means
 from interpnet.gram import Gram, one_hot
 from interpnet.interpretation import interpret
+from interpnet.reliance import PRICE
 from interpnet.support.types import Float64, Int64
 
-OURS = "mu-lasso"  # the ranking that is asked about
-_ENTRY = f"{OURS}, order of entry"  # these are its variants, which are compared with it as well
+OURS = "mu-lasso"  # the paper's ranking
 _RESPONSE = f"{OURS}, weight × score"
 _POSITIVE = f"{OURS}, w ≥ 0"
-_WITH_TWINS = f"{OURS}, w ≥ 0, with twins"
-_CENTRED = f"{OURS}, centred"
-_STANDARDISED = f"{OURS}, standardised"
-_STANDARDISED_POSITIVE = f"{OURS}, standardised, w ≥ 0"
-VARIANTS = (_ENTRY, _RESPONSE, _POSITIVE, _WITH_TWINS, _CENTRED, _STANDARDISED, _STANDARDISED_POSITIVE)
-#: What is changed to test a reason, and the ranking that changes it.
-TESTS = {
-    "no weight below 0": _POSITIVE,
-    "that and correlated twins": _WITH_TWINS,
-    "centred columns": _CENTRED,
-    "standardised, no weight below 0": _STANDARDISED_POSITIVE,
-}
-RANDOM = "random"  # one order per draw
-GREEDY = "greedy oracle"  # see removal.py
-DRAWS = 5  # of random orders
-#: A channel's twins: correlated with it at least this much over the training images; at most so many of them.
-TWIN = 0.8
-TWINS = 3
+_STANDARDISED = f"{OURS}, standardised, w ≥ 0"
+VARIANTS = (_RESPONSE, _POSITIVE, _STANDARDISED)
+RELIANCE = "reliance"  # the ranking that is asked about
+CONTRIBUTION = "contribution"
+_SPECIFIC = "specific contribution"  # less what the channel costs the class that it costs most
+_MEAN = f"{_SPECIFIC}, price {PRICE:g} of the mean"  # less that many times what it costs the others on average
+_THINNED = f"{_SPECIFIC}, thinned"
+#: What the ranking is made of: reliance is the last two together.
+RELIANCES = (RELIANCE, CONTRIBUTION, _SPECIFIC, f"{_SPECIFIC}, price 2", _THINNED, _MEAN)
+D_PRIME = "d′ of scores"
+CORRELATION = "correlation with the label"
+GRADIENT = "gradient × activation"
+#: What reliance is to beat.
+RIVALS = (OURS, D_PRIME, CORRELATION, GRADIENT)
+#: What is changed to test why the mu-lasso is beaten, and the ranking that changes it.
+TESTS = {"no weight below 0": _POSITIVE, "standardised, no weight below 0": _STANDARDISED}
+RANDOM = "random"  # every image loses channels of its own draw
+GREEDY = "greedy oracle"  # see oracles.py
+SHAPLEY = "Neuron Shapley"
+ORACLES = (GREEDY, SHAPLEY)
+#: Up to so many channels there is the mu-lasso's path, which says when a channel comes in; and logistic regression.
+NARROW = 1_000
+_LOGISTIC = 4_000
+_RADII = 64  # of the path
 
 
 def falling(values: Float64) -> Int64:
@@ -44,83 +52,102 @@ def falling(values: Float64) -> Int64:
     return np.argsort(-values, axis=1, kind="stable")
 
 
-def rankings(found: Contributions, labels: Int64, mu: float, length: int, seed: int) -> dict[str, Int64]:
-    """Return (C, m) orders of all rankings but the greedy one, the first ``length`` of them meaningful."""
-    X = found.table.X.astype(np.float64)
-    target = one_hot(labels, found.table.n_classes).astype(np.float64)
-    orders = {**of_mulasso(found, X, target, mu, length), **of_others(found, X, labels, target)}
-    rng = np.random.default_rng([seed, 7])
-    for draw in range(DRAWS):
-        orders[f"{RANDOM} {draw}"] = np.stack([rng.permutation(X.shape[1]) for _ in range(target.shape[1])])
-    return orders
+#: The rankings by one number for every class and channel (C, m), the largest first. LRP is missing where it is refused.
+VALUES: dict[str, Callable[[Known], Float64]] = {
+    RELIANCE: lambda k: k.thinned.specific(PRICE, others="mean"),
+    CONTRIBUTION: lambda k: k.contributions.mean,
+    _SPECIFIC: lambda k: k.contributions.specific(1.0),
+    f"{_SPECIFIC}, price 2": lambda k: k.contributions.specific(2.0),
+    _THINNED: lambda k: k.thinned.specific(1.0),
+    _MEAN: lambda k: k.contributions.specific(PRICE, others="mean"),
+    "mean activation": lambda k: k.means["activation"],
+    "activation difference": lambda k: differences(k.means["activation"], k.means["squares"], k.counts)[0],
+    "activation difference, d′": lambda k: differences(k.means["activation"], k.means["squares"], k.counts)[1],
+    D_PRIME: lambda k: differences(of_classes(k, scores(k)), of_classes(k, scores(k) ** 2), k.counts)[1],
+    CORRELATION: lambda k: correlations(scores(k), target(k)),
+    "filter norm": lambda k: np.tile(k.weight_norm, (len(k.counts), 1)),
+    GRADIENT: lambda k: k.means["gradient"],
+    f"{GRADIENT}, absolute": lambda k: k.means["absolute"],
+    "LRP, epsilon": lambda k: k.means[LRP_RULES[0]],
+    "LRP, positive": lambda k: k.means[LRP_RULES[1]],
+    "ridge": lambda k: np.abs(ridge(scores(k), target(k))),
+    "logistic regression": lambda k: np.abs(logistic(scores(k), k.subject.train_labels, len(k.counts))),
+}
 
 
-def of_mulasso(found: Contributions, X: Float64, target: Float64, mu: float, length: int) -> dict[str, Int64]:
-    """Return the method's order and its variants: by weight, then by entry, then by correlation with the class."""
-    channels = found.table.channels
-    gram = found.table.gram()
-    centred = Gram.from_scores(X - X.mean(0), target)
-    scaled = Gram.from_scores(StandardScaler().fit_transform(X), target)
-    w, positive = (interpret(gram, channels=channels, mu=mu, positive=p).coef for p in (False, True))
-    with_mean = interpret(centred, channels=channels, mu=mu).coef
-    response = np.maximum(w * class_means(X, target), 0.0)
-    nothing = np.zeros_like(w)  # no weight decides: order of entry alone
-    correlation = correlations(X, target)
+def rankings(k: Known, length: int) -> dict[str, Int64]:
+    """Return (C, m) orders of all rankings but random and the oracles, the first ``length`` of them meaningful."""
+    missing = set()
+    if LRP_RULES[0] not in k.means:
+        missing |= {"LRP, epsilon", "LRP, positive"}
+    if len(k.table.channels) > _LOGISTIC:
+        missing |= {"logistic regression"}
+    values = {name: falling(value(k)) for name, value in VALUES.items() if name not in missing}
+    return {**of_mulasso(k, length), **values}
+
+
+def scores(k: Known) -> Float64:
+    """Return the method's scores (N, m)."""
+    return k.table.X.astype(np.float64)
+
+
+def of_classes(k: Known, values: Float64) -> Float64:
+    """Return the class means (C, m) of values by image (N, m)."""
+    return class_means(values, k.subject.train_labels)
+
+
+def target(k: Known) -> Float64:
+    """Return the labels, a column per class (N, C)."""
+    return one_hot(k.subject.train_labels, len(k.counts)).astype(np.float64)
+
+
+def of_mulasso(k: Known, length: int) -> dict[str, Int64]:
+    """Return the method's order and its variants: by weight, then by entry, then by correlation with the class.
+
+    With more than :data:`NARROW` channels there is no path, and no order by it: by weight, then by correlation.
+    """
+    X = scores(k)
+    labels = target(k)
+    channels = k.table.channels
+    gram = k.table.gram()
+    correlation = correlations(X, labels)
     size = np.abs(correlation)  # of channels that never enter the path
+    w = interpret(gram, channels=channels, mu=k.subject.mu).coef
+    response = np.maximum(w * of_classes(k, X), 0.0)
+    positive = interpret(gram, channels=channels, mu=k.subject.mu, positive=True).coef
+    nowhere = np.zeros_like(w)
+    if len(channels) > NARROW:
+        return {
+            OURS: behind(np.abs(w), nowhere, size),
+            _RESPONSE: behind(response, nowhere, size),
+            _POSITIVE: behind(positive, nowhere, correlation),
+        }
+    scaled = Gram.from_scores(StandardScaler().fit_transform(X), labels)
     radius = entry_radius(gram, length)
-    scaled_radius = entry_radius(scaled, length)
-    nonnegative = behind(positive, entry_radius(gram, length, positive=True), correlation)
     return {
         OURS: behind(np.abs(w), radius, size),
-        _ENTRY: behind(nothing, radius, size),
         _RESPONSE: behind(response, radius, size),
-        _POSITIVE: nonnegative,
-        _WITH_TWINS: with_twins(nonnegative, X),
-        _CENTRED: behind(np.abs(with_mean), entry_radius(centred, length), size),
-        _STANDARDISED: behind(nothing, scaled_radius, size),
-        _STANDARDISED_POSITIVE: behind(nothing, entry_radius(scaled, length, positive=True), correlation),
+        _POSITIVE: behind(positive, entry_radius(gram, length, positive=True), correlation),
+        _STANDARDISED: behind(nowhere, entry_radius(scaled, length, positive=True), correlation),
     }
 
 
-def of_others(found: Contributions, X: Float64, labels: Int64, target: Float64) -> dict[str, Int64]:
-    """Return the rankings that the method is compared with."""
-    n_classes = target.shape[1]
-    difference, standardised = differences(found.means, target)
-    values = {
-        "mean activation": class_means(found.means, target),
-        "activation difference": difference,
-        "activation difference, d′": standardised,
-        "correlation with the label": correlations(X, target),
-        "filter norm": np.tile(found.weight_norm, (n_classes, 1)),
-        "gradient × activation, absolute": class_means(np.abs(found.taylor), target),
-        "gradient × activation": class_means(found.taylor, target),
-        "LRP, epsilon": class_means(found.relevance["lrp_epsilon"], target),
-        "LRP, positive": class_means(found.relevance["lrp_epsilon_plus_flat"], target),
-        "ridge": np.abs(ridge(X, target)),
-        "logistic regression": np.abs(logistic(X, labels, n_classes)),
-    }
-    return {name: falling(value) for name, value in values.items()}
-
-
-def class_means(values: Float64, target: Float64) -> Float64:
-    """Return the mean of each column over each class's rows (C, m)."""
-    means: Float64 = target.T @ values / target.sum(0)[:, None]
-    return means
-
-
-def differences(values: Float64, target: Float64) -> tuple[Float64, Float64]:
+def differences(means: Float64, squares: Float64, counts: Float64) -> tuple[Float64, Float64]:
     """Return mean inside the class minus mean outside (C, m), and the same over the pooled standard deviation.
+
+    From the means over the classes' images (C, m) of the values and of their squares, and the numbers of images (C,).
 
     Examples
     --------
-    >>> found, standardised = differences(np.array([[1.0], [3.0], [0.0], [0.0]]), np.eye(2)[[0, 0, 1, 1]])
+    >>> found, standardised = differences(np.array([[2.0], [0.0]]), np.array([[5.0], [0.0]]), np.array([2.0, 2.0]))
     >>> found.tolist(), standardised.round(3).tolist()
     ([[2.0], [-2.0]], [[2.828], [-2.828]])
     """
-    inside, outside = (class_means(values, t) for t in (target, 1 - target))
-    spread = [class_means(values**2, t) - class_means(values, t) ** 2 for t in (target, 1 - target)]
-    pooled = np.sqrt(np.maximum(sum(spread) / 2, 0.0))  # rounding may make a variance negative
-    found = inside - outside
+    n = counts[:, None]
+    outside, outside_squares = (((n * v).sum(0) - n * v) / (n.sum() - n) for v in (means, squares))
+    variances = squares - means**2 + outside_squares - outside**2
+    pooled = np.sqrt(np.maximum(variances / 2, 0.0))  # rounding may make a variance negative
+    found = means - outside
     return found, np.divide(found, pooled, out=np.zeros_like(found), where=pooled > 1e-12)
 
 
@@ -139,29 +166,12 @@ def _unit(values: Float64) -> Float64:
 
 def entry_radius(gram: Gram, length: int, *, positive: bool = False) -> Float64:
     """Return the mu at which each channel first has a weight for each class (C, m), to the grid of the path."""
-    return entry(*along(gram, length, positive=positive))
+    return entry(*along(gram, length, positive=positive, steps=_RADII))
 
 
 def behind(first: Float64, radius: Float64, last: Float64) -> Int64:
     """Return the channels by falling ``first`` where it is above 0, then by radius, then by falling ``last``."""
     return np.stack([np.lexsort((-z, r, -a)) for a, r, z in zip(first, radius, last, strict=True)])
-
-
-def with_twins(order: Int64, X: Float64) -> Int64:
-    """Return the order with each channel followed by its twins, most correlated first."""
-    together = _unit(X).T @ _unit(X)
-    np.fill_diagonal(together, 0.0)  # no channel is its own twin
-    near = falling(together)[:, :TWINS]
-    rows = []
-    for row in order:
-        chosen: dict[int, None] = {}
-        for channel in row.tolist():
-            chosen.setdefault(channel)
-            for twin in near[channel].tolist():
-                if together[channel, twin] >= TWIN:
-                    chosen.setdefault(twin)
-        rows.append(list(chosen))
-    return np.array(rows)
 
 
 def ridge(X: Float64, target: Float64) -> Float64:

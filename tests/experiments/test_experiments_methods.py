@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.common.imagenet import squeezenet
 from experiments.common.pages import END, begin, fill
 from experiments.methods import samples, sheet
 from interpnet.attribution import Attribution, methods
@@ -89,7 +90,7 @@ def test_the_network_and_images_of_the_page(shared_data: Path, monkeypatch: pyte
     from experiments.methods import subject
 
     with torch.no_grad():
-        assert subject.class_name(int(subject.squeezenet()(subject.chelsea()).argmax())) == "Egyptian cat"
+        assert subject.class_name(int(squeezenet()(subject.chelsea()).argmax())) == "Egyptian cat"
     images, target = subject.batch([142])
     assert images.shape == (1, 3, 227, 227)
     assert subject.class_name(int(target)) == "Siamese cat"

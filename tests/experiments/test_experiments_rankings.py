@@ -12,27 +12,25 @@ import torch
 from torch import nn
 
 from experiments.common import paths
-from experiments.common.claims import Tally
 from experiments.common.pages import END, begin
 from experiments.common.subjects import Subject
-from experiments.rankings import claims, contributions, orders, removal, run, table
+from experiments.rankings import claims, contributions, oracles, orders, removal, run, table
 from interpnet.engine import find_sites
 from interpnet.gram import Gram
 from interpnet.models import SmallCNN
 
 
 def test_a_quick_trial_resumes_and_ranks_in_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "RADII", 60)
-    words = ["--quick", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "results.json")]
+    monkeypatch.setattr(orders, "_RADII", 20)
+    words = ["--quick", "--device", "cpu", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "results.json")]
     run.main(words)
     (line,) = json.loads((tmp_path / "results.json").read_text())
-    assert line["ks"][0] == 0
-    assert line["ks"][-1] <= line["channels"] / 4
-    assert {orders.OURS, *orders.VARIANTS, "random 4", orders.GREEDY} <= set(line["curves"])
-    assert len(line["curves"]) >= 7 + len(orders.VARIANTS) + orders.DRAWS
-    starts = {(row["own"][0], row["others"][0]) for row in line["curves"].values()}
-    assert len(starts) == 1  # k = 0 removes nothing, whatever the ranking
-    assert all(len(row["own"]) == len(line["ks"]) for name, row in line["curves"].items() if name != orders.GREEDY)
+    assert line["ks"] == [1, 2]
+    wanted = {orders.OURS, *orders.VARIANTS, *orders.VALUES, orders.RANDOM, *orders.ORACLES}
+    assert set(line["curves"]) == wanted
+    assert all(len(values) == 2 for row in line["curves"].values() for values in row.values())
+    assert set(line["errors"]) == {orders.OURS, *orders.RELIANCES}
+    assert set(line["errors"][orders.RELIANCE]) == wanted - {orders.RELIANCE}
     monkeypatch.setattr(run, "measured", None)  # what is there is not done again
     run.main(words)
 
@@ -51,15 +49,25 @@ def two_channels() -> nn.Sequential:
     return nn.Sequential(conv, nn.ReLU(), nn.Flatten(), linear).eval()
 
 
+#: Two images of class 0, two of class 1.
+FOUR = torch.tensor([[[[1.0, 2.0]]], [[[2.0, 2.0]]], [[[-1.0, -3.0]]], [[[-2.0, 0.0]]]])
+
+
 def test_contributions_by_hand() -> None:
-    """Image [1, 2] of class 0: channel 0 is [1, 2], its logit 9; image [-1, 0] of class 1: channel 1 is [2, 0]."""
+    """Image [1, 2] of class 0: channel 0 is [1, 2], its logit 9; image [-1, 0] of class 1: channel 1 is [2, 0].
+
+    With two classes the log-odds are the difference of the logits: 9 - 0, and 2 - (-2).
+    """
     images = torch.tensor([[[[1.0, 2.0]]], [[[-1.0, 0.0]]]])
-    found = contributions.contributions(subject_of(two_channels(), images, [0, 1], 2))
-    np.testing.assert_allclose(found.means, [[1.5, 0.0], [0.0, 1.0]])
-    np.testing.assert_allclose(found.taylor, [[9.0, 0.0], [0.0, 2.0]])
+    found = contributions.known(subject_of(two_channels(), images, [0, 1], 2))
+    np.testing.assert_allclose(found.means["activation"], [[1.5, 0.0], [0.0, 1.0]])
+    np.testing.assert_allclose(found.means["squares"], [[2.25, 0.0], [0.0, 1.0]])
+    np.testing.assert_allclose(found.means["gradient"], [[9.0, 0.0], [0.0, 2.0]])
+    np.testing.assert_allclose(found.means["absolute"], [[9.0, 0.0], [0.0, 2.0]])
+    np.testing.assert_allclose(found.contributions.mean, [[9.0, 0.0], [0.0, 4.0]])
     np.testing.assert_allclose(found.weight_norm, [1.0, 2.0])
-    for relevance in found.relevance.values():  # all of the logit, up to the stabiliser
-        np.testing.assert_allclose(relevance, [[9.0, 0.0], [0.0, 2.0]], rtol=0.1)
+    for rule in contributions.LRP_RULES:  # all of the logit, up to the stabiliser
+        np.testing.assert_allclose(found.means[rule], [[9.0, 0.0], [0.0, 2.0]], rtol=0.1)
 
 
 def test_relevance_and_first_order_removal_add_up_on_a_network() -> None:
@@ -67,16 +75,17 @@ def test_relevance_and_first_order_removal_add_up_on_a_network() -> None:
     model = SmallCNN(1, 3, 8, 4, seed=0).eval()
     images = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = [0, 1, 2, 0, 1]
-    found = contributions.contributions(subject_of(model, images, labels, 3))
+    subject = subject_of(model, images, labels, 3)
+    found = contributions.known(subject)
     with torch.no_grad():
         logits = model(images)[torch.arange(5), labels]
     last = found.table.channels.slice("blocks.2.relu")
-    bias = model.classifier.bias.detach()[labels]
-    np.testing.assert_allclose(found.taylor[:, last].sum(1), (logits - bias).numpy(), rtol=1e-4, atol=1e-5)
+    expected = removal.class_means((logits - model.classifier.bias.detach()[labels]).numpy(), subject.train_labels)
+    np.testing.assert_allclose(found.means["gradient"][:, last].sum(1), expected, rtol=1e-4, atol=1e-5)
     weights = model.state_dict()
     scale = weights["blocks.0.bn.weight"] / (weights["blocks.0.bn.running_var"] + 1e-5).sqrt()
-    expected = weights["blocks.0.conv.weight"].flatten(1).norm(dim=1) * scale
-    np.testing.assert_allclose(found.weight_norm[:4], expected.numpy(), rtol=1e-6)
+    norms = weights["blocks.0.conv.weight"].flatten(1).norm(dim=1) * scale
+    np.testing.assert_allclose(found.weight_norm[:4], norms.numpy(), rtol=1e-6)
     assert len(find_sites(model, images).select()) == 3
 
 
@@ -115,14 +124,6 @@ def test_correlation_is_numpys_and_a_constant_column_has_none() -> None:
     assert found[:, 3].tolist() == [0.0, 0.0]
 
 
-def test_twins_follow_their_channel() -> None:
-    rng = np.random.default_rng(0)
-    X = rng.random((200, 5))
-    X[:, 4] = X[:, 1] + 0.01 * rng.random(200)  # 4 is 1's twin
-    order = np.array([[1, 0, 2, 3, 4], [0, 4, 1, 2, 3]])
-    assert orders.with_twins(order, X).tolist() == [[1, 4, 0, 2, 3], [0, 4, 1, 2, 3]]
-
-
 def test_ridge_and_logistic_weights_find_the_column_that_tells() -> None:
     rng = np.random.default_rng(0)
     X = rng.random((90, 6))
@@ -135,97 +136,144 @@ def test_ridge_and_logistic_weights_find_the_column_that_tells() -> None:
 
 
 def test_greedy_takes_the_channel_that_costs_the_class_most() -> None:
-    images = torch.tensor([[[[1.0, 2.0]]], [[[2.0, 2.0]]], [[[-1.0, -3.0]]], [[[-2.0, 0.0]]]])
-    subject = subject_of(two_channels(), images, [0, 0, 1, 1], 2)
-    found = removal.greedy(subject, 2, 2, each=2)
+    subject = subject_of(two_channels(), FOUR, [0, 0, 1, 1], 2)
+    found = oracles.greedy(subject, 2, each=2)
     assert found.tolist() == [[0, 1], [1, 0]]
-    channels = find_sites(subject.model, images).index()
-    rows = removal.recalls(subject, channels, {"greedy": found, "reversed": found[:, ::-1]}, [0, 1])
-    # Without any signal both logits are 0, and the first class wins the tie.
-    assert rows["greedy"] == {"own": [1.0, 0.5], "others": [1.0, 1.0]}
-    assert rows["reversed"] == {"own": [1.0, 1.0], "others": [1.0, 0.5]}
+
+
+def test_shapley_values_add_up_to_the_probability_that_all_channels_carry() -> None:
+    """Without any channel both logits are 0; each class needs one channel, whatever was removed before it."""
+    subject = subject_of(two_channels(), FOUR, [0, 0, 1, 1], 2)
+    found = oracles.shapley(subject, 6, 2, seed=0)
+    with torch.no_grad():
+        whole = two_channels()(FOUR).softmax(1)[torch.arange(4), [0, 0, 1, 1]]
+    np.testing.assert_allclose(found.sum(1), removal.class_means(whole.numpy(), subject.train_labels) - 0.5, atol=1e-6)
+    np.testing.assert_allclose(found[[0, 1], [1, 0]], 0.0, atol=1e-6)
+
+
+def test_what_is_lost_by_hand() -> None:
+    """Without its channel a class has both logits 0, and the first class wins the tie; the other's costs nothing."""
+    subject = subject_of(two_channels(), FOUR, [0, 0, 1, 1], 2)
+    labels = subject.test_labels
+    run_ = removal.Passes(subject, subject.test, labels)
+    intact = run_.outcome([[]] * 4)
+    np.testing.assert_allclose(intact.log_odds, [9.0, 12.0, 16.0, 8.0])
+    order = np.array([[0, 1], [1, 0]])
+    others = order[removal.foreign(labels, 2)]
+    lost = removal.removed(run_, intact, order[labels], others, [1])
+    np.testing.assert_allclose(lost.own[:, 0], [0.0, 0.0, 100.0, 100.0])
+    np.testing.assert_allclose(lost.own_log_odds[:, 0], intact.log_odds)
+    np.testing.assert_allclose(lost.others, 0.0)
+    assert lost.curves(labels) == {
+        "own": [50.0],
+        "others": [0.0],
+        "own_log_odds": [11.25],
+        "others_log_odds": [0.0],
+    }
+    measures = lost.measures()
+    assert measures["both"].tolist() == [0.0, 0.0, 200.0, 200.0]
+    table_ = removal.errors({"a": measures, "b": dict.fromkeys(removal.MEASURES, np.zeros(4))}, labels, ["a"])
+    assert table_["a"]["b"][:3] == [0.0, 0.0, 0.0]  # no spread within a class
+    # Half the spread of two images (1.5 and 4) is the standard error of their mean; the mean of two classes has half.
+    assert table_["a"]["b"][3] == pytest.approx(np.hypot(1.5, 4.0) / 2, abs=1e-4)
+
+
+def line_of(kind: str, seed: int, **own: float) -> dict[str, Any]:
+    """Return a network on which a ranking costs the class so many points, and the others 0."""
+    losses = {name.replace("_", " "): value for name, value in own.items()}
+    curves = {
+        name: {"own": [v, v], "others": [0.0, 0.0], "own_log_odds": [v / 10] * 2, "others_log_odds": [0.0] * 2}
+        for name, v in losses.items()
+    }
+    errors = {a: {b: [1.0, 1.0, 2.0, 0.1, 0.1] for b in losses if b != a} for a in losses}
+    return {
+        "network": kind,
+        "seed": seed,
+        "device": "cpu",
+        "channels": 8,
+        "classes": 2,
+        "ks": [1, 2],
+        "seconds": 60.0,
+        "commit": "abc",
+        "intact": {"recall": 98.0, "log-odds": 5.0},
+        "images": {"ranking": 9, "removal": 5},
+        "depth": dict.fromkeys(losses, 0.5),
+        "curves": curves,
+        "errors": errors,
+    }
+
+
+RIVALS = {"d′_of_scores": 20.0, "correlation_with_the_label": 20.0, "gradient_×_activation": 20.0}
 
 
 def test_areas_and_gains_by_hand() -> None:
-    def line(own: list[float], others: list[float]) -> dict[str, Any]:
-        rows = {orders.OURS: {"own": [1.0, 0.0, 0.0], "others": [1.0, 1.0, 1.0]}, "x": {"own": own, "others": others}}
-        return {"ks": [0, 1, 3], "curves": rows}
-
-    lines = [line([1.0, 1.0, 0.0], [1.0, 1.0, 0.0]), line([1.0, 0.5], [1.0, 0.5])]
-    # log2(1 + k) = 0, 1, 2: ours is 0.25 over both steps and 0.5 over the first.
-    assert table.areas(lines, orders.OURS, "own") == [25.0, 25.0]
-    assert table.areas(lines, "x", "own") == [75.0, 75.0]
-    assert table.areas(lines, orders.OURS, "selective") == [75.0, 75.0]
-    mean, low, high = table.gain(lines, "x", "own")
-    assert mean == pytest.approx((-50 - 25) / 2)  # the second curve ends at k = 1, where ours is 50
-    assert low < mean < high
-    assert table.gain(lines, "x", "selective")[0] == pytest.approx((75 + 50) / 2)
+    lines = [line_of("mnist", s, x=10.0 + s, y=5.0) for s in (1, 2)]
+    lines[0]["curves"]["x"]["others"] = [4.0, 0.0]
+    assert [table.area(lines[0], "x", m) for m in removal.MEASURES] == [11.0, 9.0, 20.0, 1.1, 1.1]
+    mean, low, high = table.gain(lines, "x", "y", "own")
+    half = 12.7062047 * 0.5  # Student's t for two networks, times the standard error
+    assert (mean, low, high) == (pytest.approx(6.5), pytest.approx(6.5 - half), pytest.approx(6.5 + half))
+    # One network on two samples of images: the images' errors, 1 point each, of the mean of two.
+    single = [line_of("cifar10", s, x=10.0, y=5.0) for s in (1, 2)]
+    mean, low, high = table.gain(single, "x", "y", "own")
+    assert (low, high) == (pytest.approx(5 - 1.95996 / 2**0.5, abs=1e-4), pytest.approx(5 + 1.95996 / 2**0.5, abs=1e-4))
 
 
-def test_random_is_the_mean_of_its_draws() -> None:
-    rows = {f"random {i}": {"own": [1.0, i / 4], "others": [1.0, 1.0]} for i in range(orders.DRAWS)}
-    line: dict[str, Any] = {"ks": [0, 1], "curves": rows}
-    assert table.curve(line, orders.RANDOM, "own") == [100.0, 50.0]
-    assert table.names([line]) == [orders.RANDOM]
+def test_development_networks_do_not_report() -> None:
+    lines = [line_of("mnist", s, x=10.0) for s in (0, 1, 2)]
+    assert [line["seed"] for line in table.kinds(lines)["mnist"]] == [1, 2]
+    assert [line["seed"] for line in table.kinds(lines, development=True)["mnist"]] == [0]
 
 
-def lines_of(ours: list[float], other: list[float]) -> list[dict[str, Any]]:
-    """Networks whose own class has these recalls without one channel; nothing happens to the others."""
-    return [
-        {
-            "network": "mnist",
-            "seed": i,
-            "channels": 8,
-            "ks": [0, 1],
-            "seconds": 60.0,
-            "commit": "abc",
-            "images": {"ranking": 9, "removal": 5},
-            "depth": {orders.OURS: 0.5, "filter norm": 0.25, "random 0": 0.5},
-            "curves": {
-                orders.OURS: {"own": [1.0, a], "others": [1.0, 1.0]},
-                "filter norm": {"own": [1.0, b], "others": [1.0, 1.0]},
-                **{f"random {d}": {"own": [1.0, 1.0], "others": [1.0, 1.0]} for d in range(orders.DRAWS)},
-            },
-        }
-        for i, (a, b) in enumerate(zip(ours, other, strict=True))
-    ]
+def test_every_image_has_two_random_orders_of_its_own() -> None:
+    first, second = run.drawn(3, 5, seed=0)
+    assert first.shape == second.shape == (3, 5)
+    assert all(sorted(row) == [0, 1, 2, 3, 4] for row in [*first.tolist(), *second.tolist()])
+    assert len({tuple(row) for row in [*first.tolist(), *second.tolist()]}) > 3
 
 
-@pytest.mark.parametrize(
-    ("other", "counts", "verdict"),
-    [
-        ([0.9, 0.8, 0.9], (2, 0, ()), "holds"),
-        ([0.2, 0.5, 0.2], (1, 1, ()), "holds"),
-        ([0.0, 0.0, 0.1], (1, 0, ("filter norm (mnist)",)), "does not hold"),
-    ],
-)
-def test_verdicts_follow_from_the_intervals(
-    other: list[float], counts: tuple[int, int, tuple[str, ...]], verdict: str
-) -> None:
-    lines = lines_of([0.2, 0.3, 0.4], other)
-    assert claims.tallied(lines, "own") == Tally(*counts)
-    assert claims.tallied(lines, "selective") == Tally(*counts)
-    own, selective, random = claims.claims(lines)
-    assert own.verdict == selective.verdict == verdict
-    assert (random.verdict, random.figure) == ("holds", "area, ours less theirs: mnist −35.0 (−47.4 to −22.6)")
-    assert ("beaten by" in own.figure) == bool(counts[2])
+def test_claims_follow_from_the_intervals() -> None:
+    low = [line_of("mnist", s, mu_lasso=10.0 + s / 10, reliance=60.0, random=1.0, **RIVALS) for s in (1, 2, 3)]
+    for line in low:
+        for part in (line["curves"], line["errors"], line["depth"]):
+            part["mu-lasso"] = part.pop("mu lasso")
+    own, selective, random, undominated, rivals = claims.claims(low)
+    assert own.verdict == selective.verdict == "does not hold"
+    assert own.short == "1 better, 4 worse of 5"
+    assert random.verdict == "holds"
+    assert (undominated.verdict, rivals.verdict) == ("holds", "holds")
+    for line in low:
+        line["curves"]["d′ of scores"]["own"] = [90.0 + line["seed"] / 10] * 2
+    *_, undominated, rivals = claims.claims(low)
+    assert (undominated.verdict, undominated.reason) == ("does not hold", "better in both: d′ of scores (mnist)")
+    assert (rivals.verdict, rivals.short) == ("holds in part", "3 of 4 rivals")
+    for line in low:
+        line["curves"]["d′ of scores"]["others"] = [60.0] * 2  # it costs more, and is less selective
+    assert claims.undominated(low).verdict == "holds"
 
 
 def test_a_reason_says_what_each_test_changes() -> None:
-    lines = lines_of([0.2, 0.3, 0.4], [0.0, 0.0, 0.1])
+    lines = [line_of("mnist", s, mu_lasso=10.0) for s in (1, 2)]
     for line in lines:
-        line["curves"]["mu-lasso, w ≥ 0"] = {"own": [1.0, 0.1], "others": [1.0, 1.0]}
-    assert "no weight below 0: mnist −10.0" in claims.tested(lines, "own")
-    assert "no weight below 0: mnist +10.0" in claims.tested(lines, "selective")
+        line["curves"] = {"mu-lasso": line["curves"]["mu lasso"], "mu-lasso, w ≥ 0": line["curves"]["mu lasso"]}
+    assert "no weight below 0: mnist −0.0" in claims.tested(lines, "own").replace("+0.0", "−0.0")
 
 
 def test_the_page_is_written_between_its_marks(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text(f"words\n{begin(table.PAGE.command)}\nold\n{END}\nmore\n")
-    table.PAGE.write(page, lines_of([0.2, 0.3, 0.4], [0.0, 0.0, 0.1]))
+    lines = [line_of("cifar10", s, x=10.0, reliance=5.0, random=1.0) for s in (0, 1, 2)]
+    for line in lines:
+        for part in (line["curves"], line["errors"]):
+            part["mu-lasso"] = part["x"]
+        line["errors"]["mu-lasso"] = {**line["errors"]["x"], "x": [1.0] * 5}
+        for errors in line["errors"].values():
+            errors["mu-lasso"] = [1.0] * 5
+    table.PAGE.write(page, lines)
     text = page.read_text()
-    assert "| **mu-lasso** | 65.0 |" in text
-    assert "| filter norm | 51.7: **+13.3 (+6.2 to +20.5)** |" in text  # differences 10, 15, 15 points
-    assert "| *random* | 100.0: −35.0 (−47.4 to −22.6) |" in text
+    assert "| **reliance** | 5.0 |" in text
+    assert "| x | 10.0: **−5.0 (−6.4 to −3.6)** |" in text
+    assert "| *random* | 1.0: +4.0 (+2.6 to +5.4) |" in text
+    assert "| x | 10.0, 10.0 |" in text  # the development network
     assert "old" not in text
     assert (tmp_path / "curves.png").stat().st_size > 1000
