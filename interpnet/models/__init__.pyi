@@ -1,5 +1,6 @@
 from ._load import ModelInfo as ModelInfo
 from ._load import describe_model as describe_model
+from ._load import fingerprint_model as fingerprint_model
 from ._load import load_model as load_model
 from ._smallcnn import SmallCNN as SmallCNN
 from ._smallcnn import load_smallcnn as load_smallcnn

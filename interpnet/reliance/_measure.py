@@ -32,6 +32,7 @@ from interpnet.reliance._chosen import ChosenImages
 from interpnet.reliance._collect import collect_contributions
 from interpnet.reliance._contributions import Contributions
 from interpnet.reliance._relied import Reliance, clear_order
+from interpnet.reliance._weights import check_same_weights
 from interpnet.scores import Loader, RepeatedLoader, sites_of
 from interpnet.support.checks import check_kinds, instance_of, number, optional, true_or_false, whole_number
 from interpnet.support.progress import progress_bar
@@ -123,6 +124,7 @@ def measure_reliance(
         batches = RepeatedLoader(chosen, C, keep=_KEEP_BYTES, use="measure_reliance", inputs=None, labels=None)
         trace = find_sites(model, put(batches.first_images), output=output)
         _check_same(trace, contributions)
+        check_same_weights(model, contributions)
         fill: str | Float64 = "zero"
         if contributions.fill != "zero":
             fill = contributions.reference

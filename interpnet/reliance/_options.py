@@ -78,8 +78,8 @@ class Options:
             )
         return cls(fill, level, images, outputs, targets, names, lists, shares)
 
-    def empty(self, channels: ChannelIndex, trace: Trace) -> Contributions:
-        """Return the contributions of no image to the outputs of a network."""
+    def empty(self, channels: ChannelIndex, trace: Trace, weights: str | None) -> Contributions:
+        """Return the contributions of no image to the outputs of a network; ``weights`` tells it from others."""
         C = trace.n_outputs
         m = len(channels)
         names = self.classes
@@ -96,6 +96,7 @@ class Options:
             "image_shape": list(trace.image_shape),
             "outputs": self.outputs,
             "targets": self.targets,
+            "weights": weights,
         }
         lists = self.lists(C, m)
         if any(map(len, lists)):

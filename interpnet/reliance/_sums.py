@@ -27,6 +27,7 @@ from interpnet.reliance._pairs import labelled, rounds, said
 from interpnet.reliance._probe import probe
 from interpnet.reliance._reader import ContributionReader
 from interpnet.reliance._totals import Batch, Part, Sent, Totals
+from interpnet.reliance._weights import weights_of
 from interpnet.support.checks import check_kinds, instance_of, optional
 from interpnet.support.types import Int64
 
@@ -78,7 +79,7 @@ class ContributionSums:
         self._model = model
         self._output = output
         self._reader = ContributionReader(sites, gradients=self._how.fill != "zero")
-        known = self._how.empty(self._reader.channels, trace)
+        known = self._how.empty(self._reader.channels, trace, weights_of(model))
         if self._start is not None:
             known = known + self._start
         self._lists = self._how.lists(trace.n_outputs, len(self._reader.channels))

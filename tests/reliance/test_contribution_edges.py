@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from interpnet.engine import Instrument, evaluating, find_sites, instrument, log_odds
 from interpnet.errors import DataError, InterpNetError, ModelError
-from interpnet.reliance import Contributions, collect_contributions
+from interpnet.reliance import Contributions, collect_contributions, measure_reliance
 
 
 def batches(x: Tensor, y: Tensor | None = None, size: int = 2) -> list[tuple[Tensor, Tensor]]:
@@ -329,6 +329,13 @@ def test_contributions_of_other_networks_do_not_add_up():
         collect(seeded(build), x, fill=np.zeros(4)) + collect(seeded(build), x, fill=np.ones(4))
     with pytest.raises(InterpNetError, match="contributions of different outputs cannot be added"):
         mine + collect(seeded(build), x, outputs="independent")
+    other = seeded(build)
+    with torch.no_grad():
+        other[0].bias += 1
+    with pytest.raises(InterpNetError, match="contributions of different weights cannot be added"):
+        mine + collect(other, x)
+    with pytest.raises(InterpNetError, match="of a network with other weights than this model has"):
+        measure_reliance(other, batches(x), mine, progress=False)
     with pytest.raises(TypeError):
         mine + 1
 

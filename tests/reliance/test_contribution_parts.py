@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from interpnet.engine import ChannelIndex, Instrument, evaluating, find_sites, instrument
 from interpnet.errors import DataError, InterpNetError, ModelError
+from interpnet.models import fingerprint_model
 from interpnet.reliance import (
     ContributionReader,
     Contributions,
@@ -77,7 +78,8 @@ def test_options_that_cannot_be(name: str) -> None:
 def test_options_at_their_limits_and_what_is_noted_of_them() -> None:
     net = Weighing([[4.0, 3.0], [0.0, 1.0]])
     plain = collect(net, ones(4, 2), images=1)
-    assert plain.info == {"image_shape": [2, 1, 1], "outputs": "exclusive", "targets": "labels"}
+    how = {"image_shape": [2, 1, 1], "outputs": "exclusive", "targets": "labels"}
+    assert plain.info == how | {"weights": fingerprint_model(net)}
     assert (plain.classes, plain.counts.tolist(), plain.images) == (("0", "1"), [1, 1], 4)
     removed = collect(net, ones(4, 2), removed=[[0, 1], 1])
     assert removed.info["removed"] == [[0, 1], [1]]
