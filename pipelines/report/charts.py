@@ -40,7 +40,7 @@ _OURS_TO_DROP = re.compile(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>
 PREFIXES = {MU_LASSO: "", RELIANCE: "reliance_"}
 #: What the share of a layer is a share of.
 SHARES = {MU_LASSO: "|weight|", RELIANCE: "reliance"}
-_OF_EACH = ("layers", "ablation", "ablation_curve", "class_recall")
+_OF_EACH = ("layers", "ablation", "ablation_log_odds", "ablation_curve", "class_recall")
 FIGURE_FILES = ("mu_curve.png", *(f"{prefix}{name}.png" for prefix in PREFIXES.values() for name in _OF_EACH))
 
 
@@ -91,6 +91,9 @@ def _figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
 
 def _removals(study: AblationResult) -> Iterator[tuple[str, Figure, str]]:
     yield "ablation", plot_ablation(study), "Mean recall after each removal; the numbers are in the table"
+    if study.log_odds is not None:
+        alt = "Change of the mean log-odds after each removal; the numbers are in the table"
+        yield "ablation_log_odds", plot_ablation(study, measure="log_odds"), alt
     if study.curve is not None and study.curve.k.size:
         alt = "Own recall against the number of channels removed; the numbers are in ablation_curve.csv"
         yield "ablation_curve", plot_ablation_curve(study), alt

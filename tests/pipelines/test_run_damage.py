@@ -16,7 +16,7 @@ from interpnet.pipelines.report.build import build_report
 from interpnet.errors import RunFolderError
 from interpnet.support.checksums import seal
 
-# A file of every kind, with the stage that wrote it and the one that reads it first.
+# A file of every kind, with the command that wrote it and the one that reads it first.
 FILES = {
     "scores/X.f32": ("collect", "solve"),
     "scores/labels.bin": ("collect", "solve"),
@@ -27,7 +27,11 @@ FILES = {
     "weights/interpretation.npz": ("solve", "ablate"),
     "weights/summary.json": ("solve", "ablate"),
     "weights/channels.csv": ("solve", "ablate"),
+    "weights/reliance.npz": ("solve", "ablate"),
+    "weights/reliance.csv": ("solve", "ablate"),
+    "contributions/averaged.npz": ("solve", "ablate"),
     "ablation/ablation.json": ("ablate", "report"),
+    "ablation/reliance.json": ("ablate", "report"),
     "ablation/ablation.csv": ("ablate", "report"),
     "explanations/classes.json": ("explain", "report"),
     "explanations/examples.json": ("explain", "report"),
@@ -35,6 +39,14 @@ FILES = {
     "explanations/channels/*.json": ("explain", "report"),
     "explanations/examples/*_image.png": ("explain", "report"),
     "explanations/examples/*.json": ("explain", "report"),
+}
+
+
+# Stages that are no commands of their own.
+STAGES = {
+    "contributions/contributions.npz": "contributions",
+    "contributions/averaged.npz": "reliance",
+    "ablation/reliance.json": "ablate-reliance",
 }
 
 
@@ -121,6 +133,9 @@ def test_the_stage_that_reads_a_damaged_file_refuses_it(name, damage, copies, ca
         ("scores/labels.bin", Path.unlink),
         ("weights/channels.csv", flip),
         ("weights/interpretation.npz", empty),
+        ("contributions/contributions.npz", flip),
+        ("contributions/averaged.npz", Path.unlink),
+        ("ablation/reliance.json", cut),
         ("explanations/channels/*_mean.png", flip),
         ("explanations/examples/*.json", flip),
         ("report/classes.csv", empty),
@@ -129,7 +144,7 @@ def test_the_stage_that_reads_a_damaged_file_refuses_it(name, damage, copies, ca
 def test_an_audit_makes_the_damaged_stage_again(name, damage, copies, finished, capsys):
     run = copies()
     damage(first(run, name))
-    writer = FILES.get(name, ("report", ""))[0]
+    writer = STAGES.get(name) or FILES.get(name, ("report", ""))[0]
     assert main(["audit", "--out", str(run)]) == 0
     text = capsys.readouterr().out
     assert f"{writer} is done again" in text
@@ -138,7 +153,7 @@ def test_an_audit_makes_the_damaged_stage_again(name, damage, copies, finished, 
     for again in ("scores/X.f32", "scores/gram.npz", "weights/channels.csv"):
         assert (run / again).read_bytes() == (finished / again).read_bytes()
     assert main(["audit", "--out", str(run)]) == 0
-    assert capsys.readouterr().out.count("up to date, skipped") == 5
+    assert capsys.readouterr().out.count("up to date, skipped") == 8
 
 
 def test_weights_of_another_run_are_noticed(copies, capsys):
@@ -297,7 +312,7 @@ def test_a_run_without_checksums_says_so(run, capsys):
     assert main(["audit", "--out", str(run)]) == 0
     text = capsys.readouterr().out
     assert "An older version wrote collect, solve, ablate, explain, report without checksums" in text
-    assert text.count("up to date, skipped") == 5
+    assert text.count("up to date, skipped") == 8
     assert main(["report", str(run)]) == 0
     assert "without checksums" in (run / "report" / "index.html").read_text()
     assert "checksum" in manifest(run)
