@@ -311,7 +311,8 @@ def test_a_run_without_checksums_says_so(run, capsys):
     as_older(run)
     assert main(["audit", "--out", str(run)]) == 0
     text = capsys.readouterr().out
-    assert "An older version wrote collect, solve, ablate, explain, report without checksums" in text
+    stages = "collect, contributions, solve, reliance, ablate, ablate-reliance, explain, report"
+    assert f"An older version wrote {stages} without checksums" in text
     assert text.count("up to date, skipped") == 8
     assert main(["report", str(run)]) == 0
     assert "without checksums" in (run / "report" / "index.html").read_text()
