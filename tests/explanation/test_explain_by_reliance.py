@@ -108,3 +108,66 @@ def test_a_gradient_that_is_not_finite_names_the_image():
     x[3] = 0
     with pytest.raises(DataError, match="the gradient of image 3 of the batch is NaN or infinite at layer '1'"):
         explain(net, x, found(np.ones((3, 4))))
+
+
+class Deep(nn.Module):
+    """Two layers of channels, a dropout before the logits, which come second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.one = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+        self.two = nn.Sequential(nn.Conv2d(2, 3, 2), nn.ReLU())
+        self.last = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return x, self.last(nn.functional.dropout(self.two(self.one(x)).mean((2, 3)), 0.5, self.training))
+
+
+@pytest.mark.parametrize("layer", ["one.1", "two.1"])
+@pytest.mark.parametrize("outputs", ["exclusive", "independent"])
+def test_only_the_layers_that_a_class_relies_on_are_read(layer, outputs):
+    net = Deep().double()
+    x = images()
+    channels = ChannelIndex((("one.1", 2), ("two.1", 3)))
+    named = np.zeros((3, 5))
+    named[:, channels.slice(layer)] = 1.0
+    reference = np.array([0.25, -0.5, 0.125, 0.75, -1.0])
+    interpretation = Interpretation(
+        channels, named, ("a", "b", "c"), by="reliance", price=1.0, stderr=np.zeros((3, 5)),
+        info={"outputs": outputs, "reference": reference.tolist()},
+    )  # fmt: skip
+    first = net.one(x).detach().requires_grad_()
+    second = net.two(first)
+    logits = net.last(second.mean((2, 3)))
+    maps = second
+    if layer == "one.1":
+        maps = first
+    z = logits[:, 1]
+    if outputs == "exclusive":
+        z = z - torch.logsumexp(logits[:, [0, 2]], 1)
+    (gradient,) = torch.autograd.grad(z.sum(), maps)
+    level = torch.from_numpy(reference[channels.slice(layer)])[:, None, None]
+    values = ((maps - level) * gradient).sum((2, 3)).detach().numpy()
+    result = explain(net, x, interpretation, classes="b", output=lambda y: y[1])
+    for row, chosen, responses in zip(values, result.channels, result.responses, strict=True):
+        order = [c for c in np.argsort(-row) if row[c] > 0][:3]
+        assert chosen == [Channel(layer, int(c)) for c in order]
+        np.testing.assert_allclose(responses, row[order], rtol=1e-10)
+    torch.testing.assert_close(result.confidences, logits.softmax(1)[:, 1].detach())
+    assert result.predictions.tolist() == logits.argmax(1).tolist()
+    assert net.training
+
+
+def test_without_channels_the_class_is_that_of_the_network_in_evaluation():
+    net = Deep().double()
+    x = images()
+    channels = ChannelIndex((("one.1", 2), ("two.1", 3)))
+    none = Interpretation(
+        channels, np.zeros((3, 5)), ("a", "b", "c"), by="reliance", price=1.0, stderr=np.zeros((3, 5))
+    )
+    result = explain(net, x, none, output=lambda y: y[1])
+    assert result.classes.tolist() == net.eval()(x)[1].argmax(1).tolist()
+    assert result.channels == [[]] * 5
+    with pytest.raises(DataError, match="NaN or infinite"):
+        explain(net, x, none, output=lambda y: y[1] * float("nan"))
