@@ -226,7 +226,7 @@ def recall_interval(
     Examples
     --------
     >>> [round(end, 3) for end in recall_interval(np.array([1.0, 0.9]), np.array([10, 10]))]
-    [0.764, 0.991]
+    [0.751, 0.999]
     """
     if not 0 < number(level, "level") < 1:
         raise InterpNetError(f"level is {level}; expected a share between 0 and 1")
