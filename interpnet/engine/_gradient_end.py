@@ -48,6 +48,9 @@ def gradient_cut(call: Call, out: Any) -> str:
     >>> gradient_cut(Call(torch.detach, (x,), {}, "detach", None, "", "head"), x.detach())
     "'detach' in 'head' cuts it off"
     """
+    # Of these only the shape counts.
+    if call.op.endswith("_like") or call.op.startswith("new_"):
+        return ""
     if not any(t.requires_grad for t in call.tensors()):
         return ""
     module = "the network's own forward()"

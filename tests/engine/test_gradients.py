@@ -73,6 +73,12 @@ def test_the_first_of_two_ends_is_named() -> None:
     assert gradient_end(model, X) == "'detach' in '1' cuts it off"
 
 
+@pytest.mark.parametrize("make", [torch.zeros_like, lambda x: x.new_ones(x.shape)])
+def test_a_tensor_of_the_same_shape_cuts_nothing_off(make: Callable[[Tensor], Tensor]) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), Step(lambda x: x + make(x)), Step(without_gradient))
+    assert gradient_end(model, X) == "'2' runs under torch.no_grad()"
+
+
 class Doubled(torch.autograd.Function):
     """A function with a backward pass of its own."""
 
