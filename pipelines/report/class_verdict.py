@@ -14,6 +14,8 @@ from interpnet.ablation import AblationResult, Changes, Condition, Effect, adjus
 from .numbers import signed, span
 
 _BEYOND = 0.025  # of one side, of all classes that are called so
+# Fewer images cannot reach that: a test of signs says 2^-n at least.
+_FEWEST = 6
 # Changes that are surely no more than this are called none.
 _NOTHING = {"recall": 0.05, "log_odds": 0.5}
 _WORDS = {"recall": "recall", "log_odds": "log-odds"}
@@ -42,7 +44,7 @@ def class_verdicts(
     if "log_odds" in named:
         measure = "log_odds"
     changes = named[measure]
-    tested = np.flatnonzero((condition.removed > 0) & (study.support > 1) & np.isfinite(study.intact)).tolist()
+    tested = np.flatnonzero((condition.removed > 0) & (study.support >= _FEWEST) & np.isfinite(study.intact)).tolist()
     controls = [(of[measure], drawn) for of, drawn in compared]
     chances = {c: _chances(changes, controls, c) for c in tested}
     loses, random, every = (adjusted(np.array([chances[c][i] for c in tested])) for i in range(3))
@@ -52,8 +54,10 @@ def class_verdicts(
         if not condition.removed[c]:
             found.append(ClassVerdict("open", f"No channel is named for {name}."))
         elif c not in at:
-            images = ("no test image", "one test image")[min(int(study.support[c]), 1)]
-            found.append(ClassVerdict("open", f"There is {images} of {name}, too few to judge by."))
+            images = int(study.support[c])
+            text = {0: "There is no test image", 1: "There is one test image"}
+            there = text.get(images, f"There are {images} test images")
+            found.append(ClassVerdict("open", f"{there} of {name}, too few to judge by."))
         else:
             beyond = [bool(p[at[c]] <= _BEYOND) for p in (loses, random, every)]
             found.append(_of_class(name, {m: of.own.of(c) for m, of in named.items()}, beyond, held_out=held_out))
@@ -117,8 +121,8 @@ def _of_class(name: str, own: Mapping[str, Effect], beyond: Sequence[bool], *, h
     if loses:
         return ClassVerdict(
             "not shown",
-            f"Removing them costs {name} something ({numbers}), but not shown to be more than removing random "
-            "channels.",
+            f"Removing them costs {name} something ({numbers}), but not shown to be beyond what as many random "
+            "channels may cost by luck.",
         )
     advice = f"do not cite these channels for {name}."
     if any(effect.p_value() <= _BEYOND for effect in own.values()):
