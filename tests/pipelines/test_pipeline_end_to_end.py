@@ -214,6 +214,7 @@ def test_the_demo_trains_once_and_names_the_report(tmp_path, monkeypatch, capsys
     assert "Where the maps lie" in page
     places = json.loads((out / "explanations" / "localisation.json").read_text())
     assert [m["name"] for m in places["methods"]] == [
+        "interpnet-reliance",
         "interpnet",
         "gradient",
         "guided",
