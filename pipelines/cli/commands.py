@@ -195,7 +195,14 @@ def solve(given: Given, request: Request) -> None:
 
 def ablate(given: Given, request: Request) -> None:
     """Run the ablation study again."""
-    _stage(given, request, "ablate", _ablate, "explain")
+
+    def work(session: Session) -> None:
+        # Reliance is measured against what removed channels are filled with.
+        if "fill" in given.values and RELIANCE in session.config.ways:
+            run_reliance(session)
+        _ablate(session)
+
+    _stage(given, request, "ablate", work, "explain")
 
 
 def explain(given: Given, request: Request) -> None:
