@@ -143,6 +143,7 @@ def test_shares_are_the_mean_over_at_most_ten_images_of_the_class(
     channels = [Channel("relu", 0), Channel("relu:1", 3)]
     # A class without channels and one without images say nothing of those after them.
     shown = {1: [], 0: [(channels[0], 1.0)], 2: [(channel, 1.0) for channel in channels]}
+    monkeypatch.setitem(solved.subject.__dict__, "output", Tensor.double)
     (entry,) = localise._shares(solved, shown, chosen, {"top": top, "none": none})
     assert entry == {
         "index": 2,
@@ -155,6 +156,8 @@ def test_shares_are_the_mean_over_at_most_ten_images_of_the_class(
     (call,) = calls
     assert call["channels"] == [channels] * 10
     assert call["trace"] is solved.loaded.trace
+    assert call["output"] is Tensor.double
+    assert (call["rectifier"], call["resample"]) == (solved.config.rectifier, solved.config.resample)
     torch.testing.assert_close(call["images"], tensors(solved, "test")[0][chosen[len(other) :][:10]])
 
 
