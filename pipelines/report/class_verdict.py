@@ -47,7 +47,7 @@ def class_verdicts(
     tested = np.flatnonzero((condition.removed > 0) & (study.support >= _FEWEST) & np.isfinite(study.intact)).tolist()
     controls = [(of[measure], drawn) for of, drawn in compared]
     chances = {c: _chances(changes, controls, c) for c in tested}
-    loses, random, every = (adjusted(np.array([chances[c][i] for c in tested])) for i in range(3))
+    adjusted_chances = [adjusted(np.array([chances[c][i] for c in tested])) for i in range(4)]
     found = []
     at = {c: i for i, c in enumerate(tested)}
     for c, name in enumerate(study.classes):
@@ -59,13 +59,17 @@ def class_verdicts(
             there = text.get(images, f"There are {images} test images")
             found.append(ClassVerdict("open", f"{there} of {name}, too few to judge by."))
         else:
-            beyond = [bool(p[at[c]] <= _BEYOND) for p in (loses, random, every)]
+            beyond = [bool(p[at[c]] <= _BEYOND) for p in adjusted_chances]
             found.append(_of_class(name, {m: of.own.of(c) for m, of in named.items()}, beyond, held_out=held_out))
     return tuple(found)
 
 
-def _chances(changes: Changes, controls: Sequence[tuple[Changes, bool]], c: int) -> tuple[float, float, float]:
-    """Return one-sided p-values of a class: of a loss, of one beyond random channels, of one beyond everything."""
+def _chances(changes: Changes, controls: Sequence[tuple[Changes, bool]], c: int) -> tuple[float, float, float, float]:
+    """Return one-sided p-values of a class: of a loss, and of one beyond three things.
+
+    These are what random channels cost on average, what a single draw of them may cost by luck, and everything.
+    """
+    average = []
     random = []
     rankings = []
     for of, drawn in controls:
@@ -73,12 +77,15 @@ def _chances(changes: Changes, controls: Sequence[tuple[Changes, bool]], c: int)
             continue
         p = of.own_beyond.of(c).p_value(one_draw=drawn)
         if drawn:
+            average.append(of.own_beyond.of(c).p_value())
             random.append(p)
         else:
             rankings.append(p)
     # Without a random control nothing is beyond one.
     of_random = max(random, default=1.0)
-    return (-changes.own.of(c)).p_value(), of_random, max([of_random, *rankings, _specific(changes, c)])
+    of_average = max(average, default=1.0)
+    of_everything = max([of_random, *rankings, _specific(changes, c)])
+    return (-changes.own.of(c)).p_value(), of_average, of_random, of_everything
 
 
 def _specific(changes: Changes, c: int) -> float:
@@ -98,9 +105,9 @@ def _specific(changes: Changes, c: int) -> float:
 
 
 def _of_class(name: str, own: Mapping[str, Effect], beyond: Sequence[bool], *, held_out: bool) -> ClassVerdict:
-    """Put a class into words: its changes, and whether they are a loss, beyond random ones, beyond everything."""
+    """Put a class into words: its changes, and what they are beyond, as :func:`_chances` orders it."""
     numbers = "; ".join(f"{_WORDS[m]} {signed(e.overall())}, {span(e.interval())}" for m, e in own.items())
-    loses, random, every = beyond
+    loses, average, random, every = beyond
     if every and own["recall"].interval()[1] < 0:
         text = f"Removing them costs {name} more than any control does, and more than it costs the others ({numbers})."
         if held_out:
@@ -118,11 +125,17 @@ def _of_class(name: str, own: Mapping[str, Effect], beyond: Sequence[bool], *, h
             f"Removing them costs {name} more than removing random channels ({numbers}), but not shown to be more than "
             "it costs the others, or than removing channels that simpler rankings name.",
         )
+    if loses and average:
+        return ClassVerdict(
+            "mixed",
+            f"Removing them costs {name} more than as many random channels do on average ({numbers}), but the few "
+            "draws do not show that no random choice would cost as much.",
+        )
     if loses:
         return ClassVerdict(
             "not shown",
             f"Removing them costs {name} something ({numbers}), but not shown to be beyond what as many random "
-            "channels may cost by luck.",
+            "channels cost.",
         )
     advice = f"do not cite these channels for {name}."
     if any(effect.p_value() <= _BEYOND for effect in own.values()):

@@ -95,3 +95,15 @@ def test_classes_in_words() -> None:
     assert found[2].sentence.endswith("do not cite these channels for class 2.")
     assert found[3].sentence == "There is one test image of class 3, too few to judge by."
     assert found[4].sentence == "No channel is named for class 4."
+
+
+def test_a_loss_beyond_the_average_of_random_channels_is_told_from_one_beyond_any_luck() -> None:
+    rng = np.random.default_rng(5)
+    study = Simulated([60] * 4, named=6.0, spread=2.5, noise=0.3).study(rng)
+    found = judged.verdict(study).classes
+    words = [c for c in found if "more than as many random channels do on average" in c.sentence]
+    assert words
+    assert {c.level for c in words} == {"mixed"}
+    # Nothing of the kind where the named channels do exactly what random ones do.
+    nothing = Simulated([60] * 4, no_luck=True, noise=0.3).study(rng)
+    assert not [c for c in judged.verdict(nothing).classes if c.level in {"mixed", "shown"}]
