@@ -1,2 +1,3 @@
 from ._fit import interpret as interpret
+from ._result import IDENTIFICATIONS as IDENTIFICATIONS
 from ._result import Interpretation as Interpretation

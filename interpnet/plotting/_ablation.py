@@ -26,6 +26,7 @@ from interpnet.ablation import (
     others_change,
 )
 from interpnet.errors import InterpNetError
+from interpnet.interpretation import IDENTIFICATIONS
 from interpnet.plotting import style
 from interpnet.support.checks import check_kinds, one_of, real_array, whole_number
 
@@ -204,16 +205,22 @@ def plot_ablation_curve(result: Any) -> Figure:
 
 
 def plot_layer_relevance(
-    shares: npt.ArrayLike, layers: Sequence[str], classes: Sequence[str], *, expected: npt.ArrayLike | None = None
+    shares: npt.ArrayLike,
+    layers: Sequence[str],
+    classes: Sequence[str],
+    *,
+    expected: npt.ArrayLike | None = None,
+    by: str = "mu-lasso",
 ) -> Figure:
     """Draw which layers the relevant channels lie in (docs/method.md, section 3): mean share, and each class's.
 
     ``shares`` (C, L) of the absolute weight, which each layer holds for each class, are those of
     ``Interpretation.layer_relevance()``: rows sum to 1, or to 0 for a class without relevant channels. The first layer
     is drawn on top. ``expected`` (L,), each layer's share of all channels, is drawn as a tick: where relevance would
-    lie if it were spread evenly over channels.
+    lie if it were spread evenly over channels. ``by`` ("mu-lasso" or "reliance") says what the weights are.
     """
     check_kinds(plot_layer_relevance, locals())
+    what = {"mu-lasso": "|weight|", "reliance": "reliance"}[one_of(by, "by", IDENTIFICATIONS)]
     table = real_array(shares, "shares").astype(np.float64)
     if table.shape != (len(classes), len(layers)) or table.size == 0:
         raise InterpNetError(f"shares has shape {table.shape}; expected {(len(classes), len(layers))}, not empty")
@@ -228,7 +235,7 @@ def plot_layer_relevance(
     with style.house_style():
         figure, bars, image = style.two_panels(height, ratios=(1, 1.25))
         rows = np.arange(count)
-        bars.barh(rows, mean, height=0.72, color=style.BLUE, label="share of |weight|, mean over classes")
+        bars.barh(rows, mean, height=0.72, color=style.BLUE, label=f"share of {what}, mean over classes")
         if expected is not None:
             even = real_array(expected, "expected").astype(np.float64)
             if even.shape != (count,) or not np.isfinite(even).all():
@@ -236,7 +243,7 @@ def plot_layer_relevance(
             tick: Any = {"color": style.INK, "markersize": 7, "markeredgewidth": 1.6}
             bars.plot(even, rows, "|", **tick, label="share of the channels")
             figure.legend(loc="outside upper left", ncols=2)
-        bars.set(xlabel="share of |weight| (mean over classes)", ylim=(count - 0.5, -0.5))
+        bars.set(xlabel=f"share of {what} (mean over classes)", ylim=(count - 0.5, -0.5))
         bars.set_xlim(left=0)
         style.row_lines(bars, frame=True)
         chosen = style.spread(count, int(height / 0.15))

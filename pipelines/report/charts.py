@@ -79,7 +79,7 @@ def _figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
     for way, named in run.named.items():
         sizes = np.array([size for _, size in named.channels.sizes], np.float64)
         figure = plot_layer_relevance(
-            named.layer_relevance(), named.channels.layers, run.classes, expected=sizes / sizes.sum()
+            named.layer_relevance(), named.channels.layers, run.classes, expected=sizes / sizes.sum(), by=way
         )
         alt = f"Share of {SHARES[way]} for each layer, and for each layer and class"
         yield f"{PREFIXES[way]}layers", figure, alt

@@ -165,6 +165,7 @@ FUNCTIONS: dict[str, Case] = {
             "layers": [None, 5, [], [1]],
             "classes": [None, 5, [], [1, 2, 3]],
             "expected": [5, "x", [], [NAN]],
+            "by": CHOICE,
         },
     ),
 }
