@@ -165,8 +165,10 @@ sys.modules["interpnet.pipelines.cli.commands"] = types.SimpleNamespace(report=w
     "names", [["SIGINT"], ["SIGTERM"], ["SIGHUP"], ["SIGTERM"] * 5, ["SIGHUP", "SIGTERM", "SIGINT"]]
 )
 def test_signals_end_a_command_once(names, tmp_path):
-    handler = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    words = command("report", "run", before=handler + WAITING)
+    # As in a terminal: tests that run under nohup or in the background would hand on signals that are ignored.
+    handlers = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    handlers += "; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+    words = command("report", "run", before=handlers + WAITING)
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path
     )
@@ -179,7 +181,7 @@ def test_signals_end_a_command_once(names, tmp_path):
         _, error = process.communicate(timeout=60)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     assert process.returncode == 130
     assert error == "interrupted\n"
 
@@ -190,6 +192,7 @@ def test_a_signal_after_the_work_ends_the_process_with_the_commands_code(name, t
 import os, signal, sys, time
 from interpnet.pipelines.cli import app
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 app._run = lambda arguments: 3
 sys.argv = ["interpnet"]
 code = app.main()
