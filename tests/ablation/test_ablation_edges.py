@@ -18,6 +18,7 @@ from interpnet.ablation._checkpoint import Measured
 from interpnet.ablation._plan import Plan
 from interpnet.ablation._reading import as_result
 from interpnet.ablation._result import finite_mean, interval
+from interpnet.ablation._study import _turns
 from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import DataError, InterpNetError
 from interpnet.interpretation import Interpretation
@@ -216,6 +217,7 @@ def known(path: Path) -> bool:
         ({"log_odds": encoded(1.0, 2.0, np.nan)}, {}),
         ({"log_odds": encoded(np.inf, 2.0, 3.0)}, {}),
         ({"log_odds": "no base64!"}, {}),
+        ({"log_odds": "!" + encoded(1.0, 2.0, 3.0)}, {}),
         ({"log_odds": 5}, {}),
         ({"right": encoded(1, 2, kind="u1")}, {}),
         ({"right": ""}, {}),
@@ -314,3 +316,12 @@ def test_results_of_another_shape_are_refused() -> None:
             as_result(bad)
     with pytest.raises(KeyError, match=r"no condition 'random' on 'conv'; there are \[\('random', 'all'\)\]"):
         result.condition("random", "conv")
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "turns"),
+    [(1, 20, 8), (250, 20, 8), (251, 20, 8), (800, 20, 3), (999, 20, 3), (1000, 20, 2), (5000, 20, 2), (800, 3, 2)],
+)
+def test_so_many_turns_that_two_thousand_images_lose_others_channels(images: int, classes: int, turns: int) -> None:
+    found = _turns(None, images, classes)
+    assert (found, type(found)) == (turns, int)

@@ -192,6 +192,38 @@ def test_strided_slices_are_resampled() -> None:
     assert (pull(Slices(), x, R, resample=False)[:, :, 1::2] == 0).all()
 
 
+@pytest.mark.parametrize(
+    "cut", [lambda x: x[:, :, 1:], lambda x: x[:, :, :, ::1], lambda x: x[::2, :, ::2], lambda x: x[:, ::2, ::2]]
+)
+def test_slices_without_steps_or_over_images_and_channels_keep_their_gradient(
+    cut: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    class Cut(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return cut(x)
+
+    x = torch.randn(2, 4, 6, 6, dtype=torch.float64, requires_grad=True)
+    net = Cut()
+    with backward_rules(net, resample=True) as report:
+        assert torch.autograd.gradcheck(lambda v: net(v.clone()), x)
+    assert report.resampled == 0
+
+
+def test_a_network_may_go_on_with_the_tensor_that_it_rectified_in_place() -> None:
+    class Dropped(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = 1.0 * x
+            F.relu_(x)
+            return x
+
+    x = torch.tensor([[-1.0, 2.0, 3.0]], requires_grad=True)
+    signal = torch.tensor([[5.0, -7.0, 4.0]])
+    net = Dropped()
+    with backward_rules(net, rectifier="guided"):
+        (got,) = torch.autograd.grad(net(x), x, signal)
+    assert got.tolist() == [[0.0, 0.0, 4.0]]
+
+
 @pytest.mark.parametrize("layer", [nn.MaxPool2d(2), nn.AvgPool2d(3, 2, 1), nn.BatchNorm2d(4), nn.GroupNorm(2, 4)])
 def test_other_layers_keep_their_gradient(layer: nn.Module) -> None:
     """Pooling (with its switches) and norms: the rule is the gradient, which gradcheck confirms."""
