@@ -43,7 +43,6 @@ from interpnet.support.types import Float64, Int64
 THINNED = (0.0, 0.05, 0.1, 0.2, 0.3)
 PRICE = 4.0
 _KEEP_BYTES = 1 << 30
-_NONE: Int64 = np.zeros(0, dtype=np.int64)
 
 
 def measure_reliance(

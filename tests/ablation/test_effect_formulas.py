@@ -220,16 +220,17 @@ def test_recalls_have_the_interval_of_as_many_images_as_vary_alike(
         assert recall_interval(np.array(recall), np.array(count), draws=draws) == found
 
 
-def test_the_interval_of_few_recalls_is_that_of_a_binomial_sample_of_the_same_variance():
-    # Two classes of 4 and 2 images, 3 and 1 of them recognised.
-    mean = (0.75 + 0.5) / 2
-    size = 4 / (1 / 4 + 1 / 2)
-    variance = (0.75 * 0.25 / 3 + 0.5 * 0.5 / 1) / 4
+@pytest.mark.parametrize(("recalls", "counts"), [([0.75, 0.5], [4, 2]), ([0.75, 0.5, 0.8], [4, 2, 5])])
+def test_the_interval_of_few_recalls_is_that_of_a_binomial_sample_of_the_same_variance(recalls, counts):
+    p = np.array(recalls)
+    n = np.array(counts)
+    mean = p.mean()
+    size = len(p) ** 2 / sum(1 / n)
+    variance = sum(p * (1 - p) / (n - 1)) / len(p) ** 2
     simple = mean * (1 - mean) / size
     design = (variance + 1 / size**2) / (simple + 1 / size**2)
     sample = size / min(design, 1.0)
     hits = mean * sample
     low = stats.beta.ppf(0.025, hits, sample - hits + 1)
     high = stats.beta.ppf(0.975, hits + 1, sample - hits)
-    found = recall_interval(np.array([0.75, 0.5]), np.array([4, 2]))
-    np.testing.assert_allclose(found, (low, high), rtol=1e-12)
+    np.testing.assert_allclose(recall_interval(p, n), (low, high), rtol=1e-12)
