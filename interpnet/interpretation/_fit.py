@@ -28,6 +28,9 @@ from interpnet.support.checks import (
     whole_number,
 )
 
+_PRICE = 1.0
+_MOST = 64
+
 
 def interpret(
     source: ScoreTable | Gram | Contributions | Reliance,
@@ -38,8 +41,8 @@ def interpret(
     mu: float = 10.0,
     positive: bool = False,
     tol: float = 1e-9,
-    price: float = 1.0,
-    most: int = 64,
+    price: float = _PRICE,
+    most: int = _MOST,
     info: Mapping[str, Any] | None = None,
 ) -> Interpretation:
     """Name the channels of every class: those that predict it (the mu-lasso), or those that its log-odds rest on.
@@ -81,6 +84,10 @@ def interpret(
         if by == "mu-lasso":
             raise InterpNetError("source holds contributions; the mu-lasso needs a ScoreTable or Gram")
         if isinstance(source, Reliance):
+            if (price, most) != (_PRICE, _MOST):
+                raise InterpNetError(
+                    f"price={price:g}, most={most}: a measured reliance has its own; pass them to measure_reliance()"
+                )
             return _by_measured_reliance(source, classes, info)
         return _by_reliance(source, classes, price, most, info)
     if by == "reliance":

@@ -276,6 +276,9 @@ def test_an_interpretation_of_it():
     assert found.relevant(0) == [(found.contributions.channels[0], 4.0), (found.contributions.channels[1], 3.0)]
     with pytest.raises(InterpNetError, match="the mu-lasso needs a ScoreTable or Gram"):
         interpret(found, by="mu-lasso")
+    for asked in ({"price": 2.0}, {"most": 3}):
+        with pytest.raises(InterpNetError, match="a measured reliance has its own"):
+            interpret(found, **asked)
 
 
 def test_what_is_refused():
