@@ -139,8 +139,17 @@ def verdict(study: AblationResult, *, held_out: bool = True) -> Verdict:
         judgement += (
             " But these are the images that the channels were found on: there is no test split, which flatters them."
         )
+    guessing = study.interval_intact()[0] <= _chance(study)
+    if level == "shown" and guessing:
+        level = "mixed"
+        judgement += (
+            f" But the intact network is not shown to recognise the classes beyond chance ({_chance(study):.2f}), so "
+            "that it has nothing to rely on."
+        )
     compared = [(c.changes, c.drawn) for c in controls if not c.blunt]
     classes = class_verdicts(study, condition, named.changes, compared, held_out=held_out)
+    if guessing:
+        classes = tuple(_of_guessing(one) for one in classes)
     figures = [
         Figure("intact", study.mean_intact, study.interval_intact(), "ink"),
         Figure("named channels removed", named.own, condition.interval_own(), "relevant"),
@@ -148,6 +157,20 @@ def verdict(study: AblationResult, *, held_out: bool = True) -> Verdict:
     ]
     details = _details(named, controls, classes)
     return Verdict(level, _headline(named, controls), judgement, tuple(details), tuple(figures), classes)
+
+
+def _chance(study: AblationResult) -> float:
+    """Return the mean class recall of guessing; 0 for a single class, which is always right."""
+    classes = len(study.classes)
+    if classes < 2:
+        return 0.0
+    return 1 / classes
+
+
+def _of_guessing(one: ClassVerdict) -> ClassVerdict:
+    if one.level != "shown":
+        return one
+    return ClassVerdict("mixed", f"{one.sentence} But the intact network may as well be guessing.")
 
 
 def _headline(named: _Removal, controls: Sequence[_Removal]) -> str:
@@ -262,7 +285,7 @@ def _details(named: _Removal, controls: Sequence[_Removal], classes: Sequence[Cl
             f"Class by class it is shown for {shown} of {len(tested)} classes (at most 5 % of those that are called "
             "so are expected to be wrong: Benjamini and Hochberg)."
         )
-    chance = 1 / max(1, len(study.classes))
+    chance = _chance(study)
     if study.mean_intact < 1.5 * chance:
         details.append(f"The intact network's mean recall is near chance ({chance:.2f}), so little is left to lower.")
     filled = {"zero": "set to zero"}.get(study.fill, f"filled with their {study.fill}")

@@ -107,3 +107,15 @@ def test_a_loss_beyond_the_average_of_random_channels_is_told_from_one_beyond_an
     # Nothing of the kind where the named channels do exactly what random ones do.
     nothing = Simulated([60] * 4, no_luck=True, noise=0.3).study(rng)
     assert not [c for c in judged.verdict(nothing).classes if c.level in {"mixed", "shown"}]
+
+
+@pytest.mark.parametrize(("margin", "level"), [(2.0, "shown"), (0.0, "shown"), (-1.2, "mixed")])
+def test_of_a_network_that_may_be_guessing_nothing_is_shown(margin: float, level: str) -> None:
+    study = Simulated([60] * 4, named=5.0, spread=0.2, noise=0.3, margin=margin).study(np.random.default_rng(3))
+    found = judged.verdict(study)
+    assert found.level == level
+    # A quarter is what guessing among four classes gives.
+    guessing = study.interval_intact()[0] <= 0.25
+    assert guessing == (level == "mixed")
+    assert ("not shown to recognise the classes beyond chance (0.25)" in found.judgement) == guessing
+    assert "shown" not in {c.level for c in found.classes} or not guessing
