@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from interpnet.errors import DataError
-from interpnet.reliance._pairs import labelled
+from interpnet.reliance._pairs import first_of_each, labelled
 from interpnet.scores import Loader, batches_from, checked_labels, refuse_iterators, unpack
+from interpnet.support.types import Int64
 
 
 class ChosenImages:
     """The first ``images`` of every class in ``loader``, as batches (images, class numbers) that begin again each time.
 
-    An image that has several classes comes once for each. ``say`` gives the targets where the labels are not asked for.
+    An image that has several classes comes once for each. ``say`` gives the pairs of an image and a class where the
+    labels are not asked for.
     """
 
     def __init__(
@@ -24,7 +26,7 @@ class ChosenImages:
         loader: Loader,
         n_classes: int,
         images: int | None,
-        say: Callable[[Tensor], Tensor] | None,
+        say: Callable[[Tensor], Int64] | None,
         *,
         inputs: str | None,
         labels: str | None,
@@ -44,21 +46,16 @@ class ChosenImages:
             n = len(batch.images)
             indices = torch.arange(start, start + n)
             start += n
-            pairs = labelled(self._targets(batch.images, batch.labels, indices))
-            kept = []
-            for i, (_, cls) in enumerate(pairs):
-                if self._images is None or taken[cls] < self._images:
-                    kept.append(i)
-                    taken[cls] += 1
-            if kept:
-                rows = torch.from_numpy(pairs[kept])
+            pairs = first_of_each(self._pairs(batch.images, batch.labels, indices), taken, self._images)
+            if len(pairs):
+                rows = torch.from_numpy(pairs)
                 yield batch.images[rows[:, 0]], rows[:, 1]
 
-    def _targets(self, images: Tensor, labels: Tensor | None, indices: Tensor) -> Tensor:
+    def _pairs(self, images: Tensor, labels: Tensor | None, indices: Tensor) -> Int64:
         if self._say is not None:
             return self._say(images)
         if labels is None:
             raise DataError(
                 "the loader yields no labels; expected (images, labels) batches, or contributions of predictions"
             )
-        return checked_labels(labels, len(images), self._n_classes, indices)
+        return labelled(checked_labels(labels, len(images), self._n_classes, indices))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from interpnet.engine import Instrument, Output, Site, check_logits, evaluating, forward_logits, instrument, log_odds
 from interpnet.errors import DataError
 from interpnet.reliance._probe import probe
-from interpnet.reliance._reader import ContributionReader, as_rows
+from interpnet.reliance._reader import ContributionReader, as_rows, not_finite
 from interpnet.support.types import Float64
 
 
@@ -49,10 +48,9 @@ def image_contributions(
     values = as_rows(products.activation)
     if reference is not None and products.gradient is not None:
         values = values - reference * as_rows(products.gradient)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        image = int(bad.any(1).argmax())
-        layer = reader.channels[int(np.flatnonzero(bad[image])[-1])].layer
+    bad = not_finite(values, reader.channels)
+    if bad is not None:
+        image, layer = bad
         raise DataError(
             f"the gradient of image {image} of the batch is NaN or infinite at layer {layer!r}, or its map is; look at "
             "that image, and at weights that overflow"

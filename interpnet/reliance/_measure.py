@@ -31,6 +31,7 @@ from interpnet.errors import InterpNetError
 from interpnet.reliance._chosen import ChosenImages
 from interpnet.reliance._collect import collect_contributions
 from interpnet.reliance._contributions import Contributions
+from interpnet.reliance._pairs import said
 from interpnet.reliance._relied import Reliance, clear_order
 from interpnet.reliance._weights import check_same_weights
 from interpnet.scores import Loader, RepeatedLoader, sites_of
@@ -171,15 +172,12 @@ def measure_reliance(
 
 def _sayer(
     model: nn.Module, output: Output | None, put: Callable[[Tensor], Tensor], outputs: str
-) -> Callable[[Tensor], Tensor]:
-    """Return a function from images to what the network says of them, as targets or class numbers."""
+) -> Callable[[Tensor], Int64]:
+    """Return a function from images to the pairs of an image and a class that the network predicts."""
 
-    def say(images: Tensor) -> Tensor:
+    def say(images: Tensor) -> Int64:
         with torch.inference_mode():
-            logits = forward_logits(model, images, output, put)
-        if outputs == "independent":
-            return (logits > 0).float().cpu()
-        return predicted(logits).cpu()
+            return said(forward_logits(model, images, output, put), outputs)
 
     return say
 

@@ -48,6 +48,22 @@ def rounds(pairs: Int64) -> list[Int64]:
     return [pairs[nth == n] for n in range(int(nth.max()) + 1)]
 
 
+def first_of_each(pairs: Int64, taken: Int64, most: int | None) -> Int64:
+    """Return the pairs of which fewer than ``most`` of their class were ``taken`` (C,) so far, and note them there.
+
+    Examples
+    --------
+    >>> taken = np.array([1, 0])
+    >>> first_of_each(np.array([[0, 0], [1, 0], [2, 1]]), taken, 2).tolist(), taken.tolist()
+    ([[0, 0], [2, 1]], [2, 1])
+    """
+    wanted = np.ones(len(pairs), dtype=bool)
+    for i, (_, cls) in enumerate(pairs):
+        wanted[i] = most is None or taken[cls] < most
+        taken[cls] += wanted[i]
+    return pairs[wanted]
+
+
 def _shifted(pairs: Int64, known: int) -> Int64:
     pairs[:, 0] += known
     return pairs

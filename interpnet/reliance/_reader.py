@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from interpnet.engine import Site, channel_index, times_written
+from interpnet.engine import ChannelIndex, Site, channel_index, times_written
 from interpnet.errors import LayerError, ModelError
 from interpnet.scores import channel_products
 from interpnet.support.types import Float64
@@ -206,6 +207,16 @@ def _axis(site: Site) -> int:
     if site.axis is None:
         raise LayerError(f"layer {site.name!r} cannot be read: {site.why}")
     return site.axis
+
+
+def not_finite(values: Float64, channels: ChannelIndex) -> tuple[int, str] | None:
+    """Return the first row of values (B, m) that are not all finite, and the layer to look at; None where all are."""
+    bad = ~np.isfinite(values)
+    if not bad.any():
+        return None
+    row = int(bad.any(1).argmax())
+    # Gradients come from behind, so the last channel is the nearest to where they went wrong.
+    return row, channels[int(np.flatnonzero(bad[row])[-1])].layer
 
 
 def as_rows(values: Tensor) -> Float64:

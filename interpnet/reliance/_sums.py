@@ -23,7 +23,7 @@ from interpnet.engine import (
 from interpnet.errors import DataError, InterpNetError, RunFolderError
 from interpnet.reliance._contributions import Contributions
 from interpnet.reliance._options import Fill, Options
-from interpnet.reliance._pairs import labelled, rounds, said
+from interpnet.reliance._pairs import first_of_each, labelled, rounds, said
 from interpnet.reliance._probe import probe
 from interpnet.reliance._reader import ContributionReader
 from interpnet.reliance._totals import Batch, Part, Sent, Totals
@@ -228,12 +228,7 @@ class ContributionSums:
                 "an image has several classes, and outputs='exclusive' compares each class with all others; pass "
                 "outputs='independent'"
             )
-        most = self._how.images
-        wanted = np.ones(len(pairs), dtype=bool)
-        for i, (_, cls) in enumerate(pairs):
-            wanted[i] = most is None or self._taken[cls] < most
-            self._taken[cls] += wanted[i]
-        return pairs[wanted]
+        return first_of_each(pairs, self._taken, self._how.images)
 
     def _send_back(self, logits: Tensor, pairs: Int64) -> list[Sent]:
         """Run a backward pass for every round of classes, and return what they gave."""

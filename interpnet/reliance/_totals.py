@@ -11,7 +11,7 @@ from torch import Tensor
 from interpnet.engine import ChannelIndex, check_predicted
 from interpnet.errors import DataError
 from interpnet.reliance._contributions import MOMENTS, Contributions
-from interpnet.reliance._reader import as_rows
+from interpnet.reliance._reader import as_rows, not_finite
 from interpnet.support.types import Float64, Int64
 
 
@@ -101,15 +101,13 @@ class Totals:
         return P / sent.kept, G
 
     def _check_finite(self, values: Float64, indices: Int64) -> None:
-        bad = ~np.isfinite(values)
-        if not bad.any():
+        bad = not_finite(values, self._channels)
+        if bad is None:
             return
-        row = int(bad.any(1).argmax())
-        # Gradients come from behind, so the last channel is the nearest to where they went wrong.
-        column = int(np.flatnonzero(bad[row])[-1])
+        row, layer = bad
         raise DataError(
-            f"the gradient of image {int(indices[row])} is NaN or infinite at layer "
-            f"{self._channels[column].layer!r}, or its map is; look at that image and its normalisation, or at "
+            f"the gradient of image {int(indices[row])} is NaN or infinite at layer {layer!r}, or its map is; "
+            "look at that image and its normalisation, or at "
             "operators behind that layer whose derivative is not finite there (a root or a logarithm of zero; float16 "
             "overflows)"
         )
