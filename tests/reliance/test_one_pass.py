@@ -201,10 +201,9 @@ def test_autocast_gives_nearly_the_same(dtype):
     np.testing.assert_allclose(sums.result().mean, exact.mean, atol=0.02)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="device=cuda: no CUDA device")
-def test_a_gpu_gives_the_same():
+def test_each_device_gives_the_same(device: str):
     sums = ContributionSums(fill="mean")
-    collect_scores(network(), batches(), contributions=sums, device="cuda", progress=False)
+    collect_scores(network(), batches(), contributions=sums, device=device, progress=False)
     found = collect_contributions(network(), batches(), fill="mean", progress=False)
     same(sums.result(), found, rtol=1e-3)
 
