@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from experiments.common.imagenet import Grouped
 from experiments.common.subjects import Batches, Subject, batches
-from interpnet.attribution import Propagation, composite
+from interpnet.backward import Propagation, composite
 from interpnet.engine import Call, Instrument, Site, evaluating, find_sites, instrument
 from interpnet.reliance import THINNED, Contributions, collect_contributions
 from interpnet.scores import ScoreTable, collect_scores
@@ -98,7 +98,7 @@ def sent_back(
     rules: dict[str, Any] = {}
     flow = None
     if lrp is not None:
-        flow = Propagation(lrp, composite(lrp), images, norm="linear")
+        flow = Propagation(composite(lrp), images)
         rules = {"rule": flow.rule, "observe": flow.observe}
     with torch.enable_grad():
         x = images.clone().requires_grad_()  # the caller's images stay as they are

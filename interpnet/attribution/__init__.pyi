@@ -13,5 +13,3 @@ from ._inputs import logits_in_parts as logits_in_parts
 from ._inputs import resolve_baseline as resolve_baseline
 from ._inputs import target_classes as target_classes
 from ._inputs import usable_images as usable_images
-from ._lrp.engine import Propagation as Propagation
-from ._lrp.rules import composite as composite

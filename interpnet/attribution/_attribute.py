@@ -21,10 +21,10 @@ from interpnet.attribution._inputs import (
     target_classes,
     usable_images,
 )
-from interpnet.attribution._registry import require
 from interpnet.engine import Layers, Output, check_function, evaluating, unwrap
 from interpnet.errors import InterpNetError, did_you_mean
 from interpnet.support.checks import check_kinds, one_of, whole_number
+from interpnet.support.extras import require
 
 R = TypeVar("R")
 
@@ -289,7 +289,7 @@ def _check_options(
         one_of(reduction, "reduction", REDUCTIONS)
     for need in sorted(needs):
         if need.startswith("extra:"):
-            require(need.removeprefix("extra:"), method.name)
+            require(need.removeprefix("extra:"), f"method={method.name!r}")
 
 
 def _say(text: str) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from interpnet.attribution import _gradients  # noqa: F401
 from interpnet.attribution import _paths  # noqa: F401
 from interpnet.attribution import _perturbation  # noqa: F401
-from interpnet.attribution._lrp import methods as _lrp_methods  # noqa: F401
+from interpnet.attribution import _relevance  # noqa: F401
 from interpnet.attribution._deeplift import methods as _deeplift_methods  # noqa: F401
 from interpnet.attribution import _cam  # noqa: F401
 from interpnet.attribution import _controls  # noqa: F401

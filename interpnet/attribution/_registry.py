@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from interpnet.attribution._call import Attribution
@@ -13,9 +12,6 @@ from interpnet.errors import InterpNetError, did_you_mean
 
 Run = Callable[..., Attribution]
 Cost = float | str | Callable[..., float]
-
-#: The optional packages, by the name they are imported under.
-EXTRAS = {"zennit": "zennit", "skimage": "scikit-image"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,21 +88,3 @@ def find_method(name: str) -> Method:
             f"unknown method {name!r}{did_you_mean(name, METHODS)}; expected one of {', '.join(METHODS)}"
         )
     return METHODS[name]
-
-
-def require(package: str, method: str) -> Any:
-    """Import an optional package, or raise :class:`InterpNetError` that says how to install it.
-
-    Examples
-    --------
-    >>> require("math", "demo").__name__
-    'math'
-    """
-    try:
-        return import_module(package)
-    except ImportError as error:
-        known = EXTRAS.get(package.partition(".")[0], package)
-        raise InterpNetError(
-            f"method={method!r} needs {known}, which is not installed here ({error}); "
-            "run: pip install 'interpnet[methods]'"
-        ) from error

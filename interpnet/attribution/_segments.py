@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interpnet.attribution._registry import require
 from interpnet.errors import InterpNetError
 from interpnet.support.checks import whole_number
+from interpnet.support.extras import require
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _given(images: Tensor, kind: Tensor) -> Tensor:
 
 def _superpixels(image: Tensor, cells: int) -> Tensor:
     """Return SLIC's segments (H, W) of one image, its values stretched to [0, 1]."""
-    slic = require("skimage.segmentation", "lime").slic
+    slic = require("skimage.segmentation", "method='lime'").slic
     low = image.amin()
     span = image.amax() - low
     picture = ((image - low) / torch.where(span > 0, span, torch.ones_like(span))).movedim(0, -1)

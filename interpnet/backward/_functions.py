@@ -6,15 +6,16 @@ under rules holds far less than an ordinary one, and each backward reads far les
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interpnet.backward._passes import Passes
 from interpnet.backward._polyphase import Transposed, nearest, prepare
-from interpnet.engine import Convolution
+from interpnet.engine import Call, Convolution
 
 SendBack = Callable[..., Tensor]
 
@@ -53,11 +54,25 @@ def _ruled(
     return out
 
 
-def rectify(z: Tensor, run: Callable[[], Tensor], slope: Tensor | None, *, positive: bool, inplace: bool) -> Tensor:
-    """Return the value of a rectifier; backward, the signal is multiplied by ``slope``, and by ``[R > 0]`` first."""
+def rectify(
+    z: Tensor,
+    run: Callable[[], Tensor],
+    slope: Tensor | None,
+    own: Tensor | None,
+    passes: Passes,
+    *,
+    positive: bool,
+    inplace: bool,
+) -> Tensor:
+    """Return the value of a rectifier; backward, the signal is multiplied by ``slope``, and by ``[R > 0]`` first.
 
-    def send_back(signal: Tensor, slope: Tensor | None) -> Tensor:
-        if positive:
+    The ordinary gradient is multiplied by ``own``.
+    """
+
+    def send_back(signal: Tensor, slope: Tensor | None, own: Tensor | None) -> Tensor:
+        if passes.plain:
+            slope = own
+        elif positive:
             signal = signal.clamp(min=0)
         if slope is None:
             return signal
@@ -66,16 +81,23 @@ def rectify(z: Tensor, run: Callable[[], Tensor], slope: Tensor | None, *, posit
             slope = slope.to(signal.dtype)
         return signal * slope
 
-    return _ruled(z, run, send_back, slope, inplace=inplace)
+    return _ruled(z, run, send_back, slope, own, inplace=inplace)
 
 
 def convolve(
-    x: Tensor, run: Callable[[], Tensor], weight: Tensor, scale: Tensor | None, how: Convolution, *, resample: bool
+    x: Tensor,
+    run: Callable[[], Tensor],
+    weight: Tensor,
+    scale: Tensor | None,
+    how: Convolution,
+    passes: Passes,
+    *,
+    resample: bool,
 ) -> Tensor:
     """Return the value of a convolution (and the BatchNorm after it) with its transpose as backward; keeps no map.
 
     ``scale`` are the BatchNorm's factors, one per channel of the output. Under ``resample`` the signal is resampled
-    first, so that the transpose has stride 1.
+    first, so that the transpose has stride 1; the ordinary gradient is not.
     """
     size = tuple(x.shape[2:])
     few = max(how.stride) > 1 and weight.shape[1] * how.groups <= _FEW
@@ -86,11 +108,12 @@ def convolve(
         weight = weight.to(signal.dtype)
         if scale is not None:
             scale = scale.to(signal.dtype)
-        if down is None and (resample or few):
-            # Kept for the next channel's signal, as long as the graph is.
-            down = prepare(_scaled(weight, scale), tuple(signal.shape[2:]), size, how, resample=resample)
-        if down is not None:
-            return down(signal)
+        if not passes.plain or not resample:
+            if down is None and (resample or few):
+                # Kept for the next channel's signal, as long as the graph is.
+                down = prepare(_scaled(weight, scale), tuple(signal.shape[2:]), size, how, resample=resample)
+            if down is not None:
+                return down(signal)
         # The factors go where there are fewer numbers to multiply.
         if scale is not None and signal.numel() < weight.numel():
             return _transposed(signal * _per_channel(scale, signal), weight, size, how)
@@ -104,14 +127,18 @@ def scale_channels(x: Tensor, run: Callable[[], Tensor], scale: Tensor) -> Tenso
     return _ruled(x, run, lambda signal, scale: signal * _per_channel(scale, signal), scale)
 
 
-def resample_slice(x: Tensor, run: Callable[[], Tensor], key: Sequence[slice]) -> Tensor:
-    """Return the value of a strided slice with nearest-neighbour resampling as its backward."""
+def resample_slice(x: Tensor, run: Callable[[], Tensor], key: Any, dense: tuple[slice, ...], passes: Passes) -> Tensor:
+    """Return the value of a strided slice with nearest-neighbour resampling as its backward.
+
+    ``dense`` is the slice with stride 1.
+    """
     shape = tuple(x.shape)
-    # What the slice spans, with stride 1.
-    dense = tuple(slice(*k.indices(n)[:2]) for k, n in zip(key, shape, strict=True))
 
     def send_back(signal: Tensor) -> Tensor:
         out = signal.new_zeros(shape)
+        if passes.plain:
+            out[key] = signal
+            return out
         out[dense] = nearest(signal, tuple(out[dense].shape[2:]))
         return out
 
@@ -119,11 +146,11 @@ def resample_slice(x: Tensor, run: Callable[[], Tensor], key: Sequence[slice]) -
     return _ruled(x, lambda: run().clone(), send_back)
 
 
-def resample_pool(x: Tensor, run: Callable[[], Tensor], dense: Callable[[Tensor], Tensor], *, average: bool) -> Tensor:
+def resample_pool(call: Call, x: Tensor, dense: Callable[[Tensor], Tensor], passes: Passes, *, average: bool) -> Tensor:
     """Return the value of a strided pooling; backward, the signal is resampled and takes the gradient of ``dense``.
 
-    ``dense`` is the same pooling with stride 1. Average pooling keeps nothing; maximum pooling keeps its input, whose
-    stride-1 windows have their own switches.
+    ``dense`` is the same pooling with stride 1; the ordinary gradient is that of the call itself. Average pooling keeps
+    nothing; maximum pooling keeps its input, whose stride-1 windows have their own switches.
     """
     shape = tuple(x.shape)
 
@@ -132,11 +159,11 @@ def resample_pool(x: Tensor, run: Callable[[], Tensor], dense: Callable[[Tensor]
         z = signal.new_zeros(shape) if kept is None else kept.detach()
         with torch.enable_grad():
             z = z.requires_grad_()
-            y = dense(z)
+            y = call.on(z).run() if passes.plain else dense(z)
         (down,) = torch.autograd.grad(y, z, nearest(signal, tuple(y.shape[2:])))
         return down
 
-    return _ruled(x, run, send_back, None if average else x)
+    return _ruled(x, call.run, send_back, None if average else x)
 
 
 def _transposed(signal: Tensor, weight: Tensor, size: tuple[int, ...], how: Convolution) -> Tensor:

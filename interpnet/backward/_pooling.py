@@ -1,4 +1,4 @@
-"""The same pooling with stride 1: what the resampling of pooling sends its signal through."""
+"""The same pooling or slice with stride 1: what resampling sends its signal through."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from interpnet.engine import Call, Window
+from interpnet.engine import Call, Window, slices_of
 
 _MAXIMUM = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 _AVERAGE = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
@@ -57,3 +57,15 @@ def _adaptive(call: Call, size: tuple[int, ...]) -> Window | None:
     if any(D % d for D, d in zip(size, outs, strict=True)) or max(outs) == 1:
         return None
     return Window(kernel, kernel, (0,) * n, (1,) * n)
+
+
+def dense_slice(call: Call, x: Tensor) -> tuple[slice, ...] | None:
+    """Return what a strided slice of the spatial axes spans, with stride 1; ``None`` where it is no such slice."""
+    key = slices_of(call.args[1], x)
+    if key is None or len(key) != x.dim() or x.dim() < 3 or not all(isinstance(k, slice) for k in key):
+        return None
+    # Batch and channels must be taken whole, and some spatial axis in steps.
+    steps = [k.indices(n)[2] for k, n in zip(key, x.shape, strict=True)]
+    if max(steps[2:]) == 1 or steps[:2] != [1, 1]:
+        return None
+    return tuple(slice(*k.indices(n)[:2]) for k, n in zip(key, x.shape, strict=True))

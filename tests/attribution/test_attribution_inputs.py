@@ -15,8 +15,9 @@ from helpers.networks import Branches, Spelled, small, small_images
 from torch import Tensor, nn
 
 from interpnet.attribution import AttributionWarning, attribute, methods
-from interpnet.attribution._registry import METHODS, require
+from interpnet.attribution._registry import METHODS
 from interpnet.errors import DataError, InterpNetError, LayerError, ModelError
+from interpnet.support.extras import require
 
 
 def test_bad_targets_and_names() -> None:
@@ -194,7 +195,7 @@ def test_superpixels_without_scikit_image(monkeypatch: pytest.MonkeyPatch) -> No
         attribute(small(), small_images(), 0, "lime", segments="superpixels")
     assert attribute(small(), small_images(), 0, "lime", samples=8, cells=2).std() > 0
     with pytest.raises(InterpNetError, match="method='demo' needs nothing_such"):
-        require("nothing_such", "demo")
+        require("nothing_such", "method='demo'")
 
 
 class Full(Branches):

@@ -13,7 +13,7 @@ from helpers.networks import SPELLINGS, Branches, Spelled, images, torchvision_n
 from torch import Tensor, nn
 
 from interpnet.attribution import attribute_full
-from interpnet.attribution._lrp import engine
+from interpnet.backward._lrp import engine
 from interpnet.errors import InterpNetError, ModelError
 
 pytest.importorskip("zennit")

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from interpnet.attribution._call import Attribution, AttributionCall, conserved, gradient_of
 from interpnet.attribution._deeplift.parts import Parts, reveal
 from interpnet.attribution._deeplift.rules import maximum, product, rescale
-from interpnet.attribution._refusals import Refusals, first_tensor, refuse_operator
 from interpnet.attribution._registry import register
+from interpnet.backward import Asked, Refusals, first_tensor, refuse_operator
 from interpnet.engine import Call, Instrument, instrument, tensors_in
 from interpnet.errors import ModelError
 
@@ -82,7 +82,7 @@ def _keep(method: str, call: Call, kept: dict[str, tuple[Tensor, ...]]) -> None:
     inputs = _inputs(call)
     if call.kind == "norm":
         if not call.fixed_batch_norm:
-            refuse_operator(method, call, "computes its statistics from the image and has no rule")
+            refuse_operator(Asked(method), call, "computes its statistics from the image and has no rule")
         inputs = inputs[:1]  # the rest are its weights and statistics
     # The linear rule of RevealCancel needs every operator's input, rescale those of its own operators alone.
     if call.kind in _RULED_KINDS or (call.kind is not None and method == "deeplift_revealcancel"):
@@ -103,9 +103,9 @@ class _Rules:
     """The rule for every call of the image's pass, against what the baseline's pass kept."""
 
     def __init__(self, method: str, kept: dict[str, tuple[Tensor, ...]]) -> None:
-        self._method = method
+        self._asked = Asked(method)
         self._kept = kept
-        self._refusals = Refusals(method, affine=True)
+        self._refusals = Refusals(self._asked, affine=True)
         self._parts: Parts | None = None
         if method == "deeplift_revealcancel":
             self._parts = Parts()
@@ -138,17 +138,17 @@ class _Rules:
             return reveal(call, z, base, self._parts.of(z, base))
         if call.kind == "pool" and "max" in call.op:
             if "with_indices" in call.op or call.kwargs.get("return_indices"):
-                refuse_operator(self._method, call, "returns positions as well as values")
+                refuse_operator(self._asked, call, "returns positions as well as values")
             return maximum(call, first_tensor(call), self._base(call, 0))
         if call.kind == "mul" and len(inputs) > 1:
             a, b = call.args[:2]
             return product(call, a, b, self._base(call, 0), self._base(call, 1))
         if call.kind == "mul" and "div" in call.op and call.args[1].requires_grad:
-            refuse_operator(self._method, call, "divides a constant by a value that depends on the image")
+            refuse_operator(self._asked, call, "divides a constant by a value that depends on the image")
         if call.kind in {"conv", "linear"} and len(inputs) > 1:
-            refuse_operator(self._method, call, "has weights that depend on the image")
+            refuse_operator(self._asked, call, "has weights that depend on the image")
         if call.kind not in _LINEAR_KINDS or call.op.startswith("lp_"):
-            refuse_operator(self._method, call, "has no rule")
+            refuse_operator(self._asked, call, "has no rule")
         # What is left is linear in its one input, so its own gradient is the multiplier.
         if self._parts is not None and call.kind != "mul":
             self._parts.carry(call, lambda i: self._base(call, i))
@@ -162,7 +162,7 @@ class _Rules:
         # A single baseline stands against every image.
         if there is None or here[1:] != there[1:] or there[0] not in {1, here[0]}:
             raise ModelError(
-                f"method={self._method!r} cannot be right on this network: {call.name!r} gets {here} on the images and "
+                f"{self._asked} cannot be right on this network: {call.name!r} gets {here} on the images and "
                 f"{there} on the baseline; expected the same operators on both, with the batch in front"
             )
         return kept[0]

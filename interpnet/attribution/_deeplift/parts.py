@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from interpnet.attribution._deeplift.rules import Multiplied, closeness, function_of, mean_derivative
-from interpnet.attribution._refusals import addition_weights, first_tensor, origin_of
+from interpnet.backward import addition_weights, first_tensor, origin_of
 from interpnet.engine import Call
 
 

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interpnet.attribution._refusals import Ruled
+from interpnet.backward import Ruled
 from interpnet.engine import Call
 
 Elementwise = Callable[[Tensor], Tensor]

@@ -27,15 +27,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interpnet.attribution._lrp.layers import Stabiliser
-from interpnet.attribution._registry import require
+from interpnet.backward._lrp.layers import Stabiliser
+from interpnet.backward._refusals import Asked
+from interpnet.support.extras import require
+
+#: The methods by name.
+LRP_RULES = (
+    "lrp_epsilon_plus_flat",
+    "lrp_gamma",
+    "lrp_epsilon",
+    "lrp_0",
+    "lrp_alpha1beta0",
+    "lrp_alpha2beta1",
+    "lrp_zbox",
+    "deep_taylor",
+)
+#: Those whose rule at the image counts on the bounds of pixels.
+BOXED = ("lrp_zbox", "deep_taylor")
 
 
 @dataclass(frozen=True)
 class Composite:
     """A rule for each type of layer."""
 
-    method: str
+    asked: Asked
     # Makes the rule of a layer that reads the image, in the shape that it reads; None where it is like the others.
     first: Callable[[torch.Size], Any] | None
     conv: Any
@@ -58,6 +73,7 @@ def composite(
     gamma: float = 0.25,
     box: tuple[Tensor, Tensor] | None = None,
     zero_bias: bool = False,
+    option: str = "method",
 ) -> Composite:
     """Return the rules of a method; see the module's table.
 
@@ -72,8 +88,11 @@ def composite(
         The z-box rule's bounds.
     zero_bias : bool
         Leave biases out of the rules' denominators, so that they take no share.
+    option : str
+        The argument that asked for it, as errors call it.
     """
-    zennit = require("zennit", method)
+    asked = Asked(method, option)
+    zennit = require("zennit", str(asked))
     rules = zennit.rules
     core = zennit.core
     zero = []
@@ -106,7 +125,7 @@ def composite(
         low, high = box
         first = lambda shape: rules.ZBox(low.reshape(shape), high.reshape(shape), zero_params=zero)  # noqa: E731
     return Composite(
-        method=method,
+        asked=asked,
         first=first,
         conv=conv,
         linear=linear,
@@ -114,3 +133,18 @@ def composite(
         stabilise=stabilise,
         boxed=box is not None,
     )
+
+
+def own_box(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the smallest and the largest value of each image and colour, in the images' shape (B, C, ...).
+
+    Examples
+    --------
+    >>> low, high = own_box(torch.tensor([[[1.0, 3.0]]]))
+    >>> low.tolist(), high.tolist()
+    ([[[1.0, 1.0]]], [[[3.0, 3.0]]])
+    """
+    pixels = images.flatten(2)
+    shape = (*images.shape[:2], *[1] * (images.dim() - 2))
+    low = pixels.amin(2).view(shape).expand_as(images)
+    return low, pixels.amax(2).view(shape).expand_as(images)

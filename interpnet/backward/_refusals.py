@@ -8,6 +8,7 @@ every call of the torch API, so an operator that is neither is refused by name i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
@@ -17,15 +18,36 @@ from interpnet.engine import Call, backward_nodes, is_custom, node_name, tensors
 from interpnet.errors import ModelError
 
 Run = Callable[[], Tensor]
-SendBack = Callable[..., Sequence[Tensor]]
+SendBack = Callable[..., Sequence[Tensor | None]]
 
 
-def refuse_operator(method: str, call: Call, why: str) -> NoReturn:
-    """Raise the :class:`ModelError` that names the operator which ``method`` cannot be right on."""
+@dataclass(frozen=True)
+class Asked:
+    """What a user asked for, by the name of the argument that says it, as errors name it."""
+
+    name: str
+    option: str = "method"
+
+    def __str__(self) -> str:
+        return f"{self.option}={self.name!r}"
+
+    @property
+    def instead(self) -> str:
+        """Return what to use where it cannot be right."""
+        return _INSTEAD[self.option]
+
+
+_INSTEAD = {
+    "method": "use a method that needs no rule for it, e.g. 'integrated_gradients' or 'occlusion'",
+    "rule": "use rule='gradient', or channels of layers before it",
+}
+
+
+def refuse_operator(asked: Asked, call: Call, why: str) -> NoReturn:
+    """Raise the :class:`ModelError` that names the operator on which what was asked for cannot be right."""
     where = call.name or "in " + (call.module or "the network's own code")
     raise ModelError(
-        f"method={method!r} cannot be right on this network: the operator {call.op!r} ({where}) {why}; "
-        "use a method that needs no rule for it, e.g. 'integrated_gradients' or 'occlusion'"
+        f"{asked} cannot be right on this network: the operator {call.op!r} ({where}) {why}; {asked.instead}"
     )
 
 
@@ -35,8 +57,8 @@ class Refusals:
     What an activation written by hand is made of may be among them: its rule goes past these parts.
     """
 
-    def __init__(self, method: str, *, affine: bool) -> None:
-        self._method = method
+    def __init__(self, asked: Asked, *, affine: bool) -> None:
+        self._asked = asked
         # Operators that are affine in the image are right too, and not only those that move values.
         self._affine = affine
         self._now: ModelError | None = None
@@ -56,29 +78,29 @@ class Refusals:
         self._now = None
         if error is None:
             try:
-                check_gradient_is_right(self._method, call, out, affine=self._affine)
+                check_gradient_is_right(self._asked, call, out, affine=self._affine)
             except ModelError as refusal:
                 error = refusal
         if error is not None:
             self._found.extend((t.grad_fn, error) for t in tensors_in((out,)) if t.grad_fn is not None)
 
-    def check(self, result: Tensor) -> None:
-        """Raise the first refusal on the way to ``result``; also where an autograd function that is not ours hides."""
+    def check(self, *results: Tensor) -> None:
+        """Raise the first refusal on the way to any of ``results``, or a function not ours that hides one."""
         if self._found:
-            nodes = set(backward_nodes([result]))
+            nodes = set(backward_nodes(results))
             for node, error in self._found:
                 if node in nodes:
                     raise error
             self._found.clear()
-        check_no_hidden_functions(self._method, result)
+        check_no_hidden_functions(self._asked, results)
 
 
-def check_gradient_is_right(method: str, call: Call, out: Any, *, affine: bool) -> None:
+def check_gradient_is_right(asked: Asked, call: Call, out: Any, *, affine: bool) -> None:
     """Raise unless a call for which no rule is asked may keep its own gradient.
 
     Parameters
     ----------
-    method : str
+    asked : Asked
     call : Call
         As an observer sees it; calls that make a site are under the rules and are passed over.
     out
@@ -92,11 +114,11 @@ def check_gradient_is_right(method: str, call: Call, out: Any, *, affine: bool) 
     operator = call.operator
     if operator.drops:
         if not torch.equal(out, first_tensor(call)):
-            refuse_operator(method, call, "drops values at random although the model is in evaluation mode")
+            refuse_operator(asked, call, "drops values at random although the model is in evaluation mode")
     elif not (operator.moves or (affine and operator.affine)):
-        refuse_operator(method, call, "has no rule")
+        refuse_operator(asked, call, "has no rule")
     elif operator.affine and not _is_affine(call):
-        refuse_operator(method, call, "joins or divides values that depend on the image in a way that has no rule")
+        refuse_operator(asked, call, "joins or divides values that depend on the image in a way that has no rule")
 
 
 def _is_affine(call: Call) -> bool:
@@ -149,14 +171,14 @@ class Ruled(torch.autograd.Function):
         return out
 
 
-def check_no_hidden_functions(method: str, result: Tensor) -> None:
-    """Raise if the backward graph of ``result`` holds an autograd function that is not ours: no call shows these."""
+def check_no_hidden_functions(asked: Asked, results: Sequence[Tensor]) -> None:
+    """Raise if the backward graph of ``results`` holds an autograd function that is not ours: no call shows these."""
     # Compared by name: the backward graph holds a node of its own class.
     known = {rule.__name__ for rule in Ruled.__subclasses__()}
-    for node in backward_nodes([result]):
+    for node in backward_nodes(results):
         if is_custom(node) and node_name(node) not in known:
             raise ModelError(
-                f"method={method!r} cannot be right on this network: the custom autograd function "
+                f"{asked} cannot be right on this network: the custom autograd function "
                 f"{node_name(node)!r} hides what it computes; write it with torch's own operators"
             )
 

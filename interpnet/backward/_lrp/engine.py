@@ -21,60 +21,90 @@ layer of every pass: the merged layer must give the network's own output.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from interpnet.attribution._lrp.layers import (
+from interpnet.backward._lrp.layers import (
     Layer,
     Relevance,
+    SendBack,
     Through,
     averaging_layer,
+    by_rule,
+    dense_layer,
     layer_of,
     merged_layer,
     passed_on,
     scaling_layer,
     shared,
-    under_rule,
+    shared_out,
+    spread,
 )
-from interpnet.attribution._lrp.rules import Composite
-from interpnet.attribution._refusals import (
+from interpnet.backward._lrp.rules import Composite
+from interpnet.backward._passes import Passes
+from interpnet.backward._pooling import dense_slice
+from interpnet.backward._refusals import (
     Refusals,
+    Ruled,
     addition_weights,
     evaluate_call,
     first_tensor,
     origin_of,
     refuse_operator,
 )
-from interpnet.engine import Call, backward_nodes, node_name, tensors_in, widest
+from interpnet.backward._report import RuleReport
+from interpnet.engine import Call, Instrument, backward_nodes, node_name, tensors_in, widest
 from interpnet.errors import ModelError
 
 _MOVING_NODES = ("View", "Expand", "Unsqueeze", "Squeeze", "Clone", "Reshape", "UnsafeView", "Permute", "Transpose")
 
 
 class Propagation:
-    """The rule for every call of one pass, and what the layers kept of the relevance on its way down."""
+    """The rule for every call of one pass, and what the layers kept of the relevance on its way down.
 
-    def __init__(self, method: str, rules: Composite, images: Tensor, *, norm: str) -> None:
-        self._method = method
+    With ``resample`` a strided convolution or slice counts as one of stride 1 whose output's relevance is that of the
+    strided one, enlarged by nearest neighbour with its sum kept.
+    """
+
+    def __init__(
+        self,
+        rules: Composite,
+        images: Tensor,
+        *,
+        norm: str = "linear",
+        resample: bool = False,
+        passes: Passes | None = None,
+    ) -> None:
+        self.passes = passes or Passes()
+        # Rectifiers that ran, and that are under a rule.
+        self.report = RuleReport(rules.asked.name, resample)
+        self._asked = rules.asked
         self._rules = rules
         self._norm = norm
         self._images = images
         # What each convolution and linear map got, by the node of its output: a batch norm may follow.
-        self._layers: dict[Any, tuple[Tensor, Layer, Any]] = {}
+        self._layers: dict[Any, _Weighted] = {}
         self._squashed: set[Any] = set()
-        self._refusals = Refusals(method, affine=False)
+        self._refusals = Refusals(rules.asked, affine=False)
         # (B,): what biases and stabilisers took, filled by the backward pass: the score less the image's relevance.
         self.absorbed = torch.zeros(images.shape[0], dtype=widest(images.device), device=images.device)
         self.first = 0  # how many layers read the image itself
 
+    @property
+    def instrument(self) -> Instrument:
+        """What the network runs under."""
+        return Instrument(rule=self.rule, observe=self.observe)
+
     def observe(self, call: Call, out: Any) -> None:
         """Pass relevance through scaling by a number; what else makes no site must only move values."""
+        self.report.observe(call, out)
         factor = _factor(call, out)
         if factor:
             # The gradient on its way through multiplies by the factor again.
-            out.register_hook(lambda relevance: relevance / factor)
+            out.register_hook(lambda relevance: relevance if self.passes.plain else relevance / factor)
         elif not _shifts_image(call, out):
             self._refusals.observe(call, out)
 
@@ -84,6 +114,8 @@ class Propagation:
 
     def _rule(self, call: Call) -> Tensor | None:
         inputs = [t for t in [*tensors_in(call.args), *tensors_in(tuple(call.kwargs.values()))] if t.requires_grad]
+        if inputs and call.op == "getitem" and self.report.resample:
+            return self._sliced(call)
         if not inputs or call.kind in {None, "cat"}:
             return None
         if call.kind in {"conv", "linear"}:
@@ -95,21 +127,21 @@ class Propagation:
         if call.kind == "pool" and "max" in call.op:
             return None  # its gradient is the rule: all to the maximum
         if call.kind == "pool" and not call.op.startswith("lp_"):
-            return self._apply(call, first_tensor(call).clone(), averaging_layer(call), self._rules.average)
+            x = first_tensor(call).clone()
+            return self._node(call, self._by(x, averaging_layer(call), self._rules.average), x)
         if call.kind == "add":
             return self._summed(call)
         if call.kind == "mul":
             return self._gated(call, inputs)
-        return refuse_operator(self._method, call, "has no rule")
+        return refuse_operator(self._asked, call, "has no rule")
 
     def _weighted(self, call: Call, inputs: list[Tensor]) -> Tensor:
         if len(inputs) > 1:
-            refuse_operator(self._method, call, "has weights that depend on the image")
+            refuse_operator(self._asked, call, "has weights that depend on the image")
         if call.op != "linear" and not call.op.startswith("conv"):
-            refuse_operator(self._method, call, "has no rule; use torch.nn.functional.linear for it")
+            refuse_operator(self._asked, call, "has no rule; use torch.nn.functional.linear for it")
         # A copy of the input: the network may overwrite its own, and a batch norm behind starts here as well.
         x = inputs[0].clone()
-        layer = layer_of(call)
         rule = self._rules.conv
         if call.op == "linear":
             rule = self._rules.linear
@@ -118,39 +150,51 @@ class Propagation:
             same = x.numel() == self._images.numel() and torch.equal(x.flatten(), self._images.flatten())
             if self._rules.boxed and not same:
                 refuse_operator(
-                    self._method, call, "reads the image in another form, for which the box of pixels does not hold"
+                    self._asked, call, "reads the image in another form, for which the box of pixels does not hold"
                 )
             if self._rules.first is not None:
                 rule = self._rules.first(x.shape)
-        out = self._apply(call, x, layer, rule)
+        layer = layer_of(call)
+        found = _Weighted(x, layer, layer, rule)
+        if self.report.resample and call.operator.convolves and max(call.convolution().stride) > 1:
+            dense, size = dense_layer(call)
+            found = _Weighted(x, layer, dense, rule, size)
+            self.report.resampled += 1
+        out = self._node(call, self._sent(found), x)
         if call.operator.convolves or (call.op == "linear" and out.dim() == 2):
-            self._layers[origin_of(out)] = x, layer, rule
+            self._layers[origin_of(out)] = found
         return out
 
     def _normed(self, call: Call) -> Tensor:
         if not call.fixed_batch_norm:
-            refuse_operator(self._method, call, "computes its statistics from the image and has no rule")
+            refuse_operator(self._asked, call, "computes its statistics from the image and has no rule")
         z = first_tensor(call)
-        if origin_of(z) not in self._layers:
+        found = self._layers.get(origin_of(z))
+        if found is None:
             if self._norm == "pass":
                 return self._passed(call)
-            return self._apply(call, z.clone(), scaling_layer(call), self._rules.conv)
-        x, layer, rule = self._layers[origin_of(z)]
-        layer = merged_layer(layer, call)
-        y = evaluate_call(call)
+            x = z.clone()
+            return self._node(call, self._by(x, scaling_layer(call), self._rules.conv), x)
+        merged = found.merged(call)
+        out = self._node(call, self._sent(merged), found.x)
+        # One image is enough to tell weights apart, and all of them would cost another pass.
         with torch.no_grad():
-            off = (layer(x) - y).abs().max()
+            y = out[:1]
+            off = (merged.layer(found.x[:1]) - y).abs().max()
             size = y.abs().max()
         # Equal to half of the digits; the rest may go because the merged layer multiplies in another order.
         if not bool(off <= torch.finfo(y.dtype).eps ** 0.5 * size + torch.finfo(y.dtype).tiny):
             raise ModelError(
-                f"method={self._method!r}: merging {call.name!r} into the layer before it changes its output by "
+                f"{self._asked}: merging {call.name!r} into the layer before it changes its output by "
                 f"{float(off):.2g} of {float(size):.2g}; expected equal outputs, so its running variance is degenerate"
             )
-        return under_rule(x, lambda: y, layer, rule, self._absorb)
+        return out
 
     def _passed(self, call: Call) -> Tensor:
-        out = passed_on(first_tensor(call), lambda: evaluate_call(call))
+        x = first_tensor(call)
+        if call.kind == "rectifier":
+            self.report.overridden_calls.append(call.name)
+        out = self._node(call, passed_on(x), x)
         if call.operator.squashes:
             self._squashed.add(out.grad_fn)
         return out
@@ -160,16 +204,16 @@ class Propagation:
         dependent = [term for term in (a, b) if term.requires_grad]
         if len(dependent) == 1 and _reads_image(dependent[0]):
             # The network normalises the image itself: the map is that of the normalised image.
-            return _through(call, dependent[0])
+            return self._through(call, dependent[0])
         weights = addition_weights(call)
-        return shared(a, b, lambda: evaluate_call(call), weights, self._rules.stabilise, self._absorb)
+        return self._node(call, shared(a, b, weights, self._rules.stabilise, self.passes, self._absorb), a, b)
 
     def _gated(self, call: Call, inputs: list[Tensor]) -> Tensor:
         a, b = call.args[:2]
         if "div" in call.op and b.requires_grad:
-            refuse_operator(self._method, call, "divides by a value that depends on the image")
+            refuse_operator(self._asked, call, "divides by a value that depends on the image")
         if len(inputs) == 1:
-            return _through(call, inputs[0])
+            return self._through(call, inputs[0])
         a_is_gate = self._is_squashed(a)
         b_is_gate = self._is_squashed(b)
         if a_is_gate == b_is_gate:
@@ -177,10 +221,28 @@ class Propagation:
             a_is_gate = a.numel() < b.numel()
             b_is_gate = b.numel() < a.numel()
         if a_is_gate:
-            return _through(call, b)
+            return self._through(call, b)
         if b_is_gate:
-            return _through(call, a)
-        return refuse_operator(self._method, call, "multiplies two signals and neither is a gate")
+            return self._through(call, a)
+        return refuse_operator(self._asked, call, "multiplies two signals and neither is a gate")
+
+    def _sliced(self, call: Call) -> Tensor | None:
+        """Put a strided slice under the rule of resampling, as a convolution with a kernel of one position."""
+        x = first_tensor(call)
+        dense = dense_slice(call, x)
+        if dense is None:
+            return None
+        self.report.resampled += 1
+
+        def send_back(above: Tensor) -> tuple[Tensor]:
+            out = above.new_zeros(x.shape)
+            out[dense] = shared_out(above, tuple(out[dense].shape[2:]))
+            return (out,)
+
+        kind: type[Ruled] = Relevance
+        if _reads_image(x):
+            kind = Through
+        return self._node(call, send_back, x, kind=kind)
 
     def _is_squashed(self, x: Tensor) -> bool:
         node = x.grad_fn
@@ -188,12 +250,44 @@ class Propagation:
             node = node.next_functions[0][0]
         return node in self._squashed
 
-    def _apply(self, call: Call, x: Tensor, layer: Layer, rule: Any) -> Tensor:
-        return under_rule(x, lambda: evaluate_call(call), layer, rule, self._absorb)
+    def _through(self, call: Call, x: Tensor) -> Tensor:
+        """Give all relevance to ``x``: the other operand counts as a constant."""
+        return self._node(call, passed_on(x), x, kind=Through)
 
-    def check(self, logits: Tensor) -> None:
-        """Raise where an operator on the way to the logits has no rule, and drop what only the forward pass needed."""
-        self._refusals.check(logits)
+    def _by(self, x: Tensor, layer: Layer, rule: Any) -> SendBack:
+        return by_rule(x, layer, rule, self.passes, self._absorb)
+
+    def _sent(self, found: _Weighted) -> SendBack:
+        """Return what sends relevance through a convolution or linear map."""
+        send_back = self._by(found.x, found.dense, found.rule)
+        if found.size is None:
+            return send_back
+        return spread(send_back, found.size)
+
+    def _node(self, call: Call, send_back: SendBack, *inputs: Tensor, kind: type[Ruled] = Relevance) -> Tensor:
+        """Return what the call computes, with a rule as its backward: beside its own gradient, where that is asked."""
+        if not self.passes.with_gradient:
+            return kind.of(lambda: evaluate_call(call), send_back, *inputs)
+        if call.inplace:
+            call = call.on(first_tensor(call).clone())
+        own = call.run()
+
+        def either(above: Tensor) -> list[Tensor | None]:
+            if self.passes.plain:
+                return [*[None] * len(inputs), above]
+            return [*send_back(above), None]
+
+        # A copy: the network may overwrite what the operator's own gradient needs.
+        return kind.of(lambda: own.detach().clone(), either, *inputs, own)
+
+    def check(self, *results: Tensor) -> None:
+        """Raise where an operator on the way to the results has no rule, and drop what only the forward pass needed."""
+        self._refusals.check(*results)
+        if self._rules.first is not None and self.first == 0:
+            raise ModelError(
+                f"{self._asked} needs a convolution or linear map that reads the image itself; something else comes "
+                "first in this network (a batch norm, a rectifier). Use 'lrp_gamma' or 'lrp_epsilon'"
+            )
         # They would keep the graph alive.
         self._layers.clear()
         self._squashed.clear()
@@ -204,6 +298,27 @@ class Propagation:
             # Where something was folded into the batch axis, what is kept is missing from the samples' accounts.
             if relevance.shape[0] == self.absorbed.shape[0]:
                 self.absorbed += sign * relevance.flatten(1).sum(1, dtype=self.absorbed.dtype)
+
+
+@dataclass(frozen=True)
+class _Weighted:
+    """A convolution or linear map that ran, with its input and rule."""
+
+    x: Tensor
+    layer: Layer
+    # The same with stride 1, where relevance is resampled; else the layer itself.
+    dense: Layer
+    rule: Any
+    # The size of the output with stride 1, where relevance is resampled.
+    size: tuple[int, ...] | None = None
+
+    def merged(self, norm: Call) -> _Weighted:
+        """Return this layer with the batch norm behind it folded into its weights."""
+        layer = merged_layer(self.layer, norm)
+        dense = layer
+        if self.size is not None:
+            dense = merged_layer(self.dense, norm)
+        return replace(self, layer=layer, dense=dense)
 
 
 def _factor(call: Call, out: Any) -> float | None:
@@ -234,11 +349,6 @@ def _shifts_image(call: Call, out: Any) -> bool:
     if call.kind is not None or call.op not in {"add", "sub"} or not isinstance(out, Tensor):
         return False
     return sum(isinstance(a, Tensor) for a in call.args) == 1 and _reads_image(out)
-
-
-def _through(call: Call, x: Tensor) -> Tensor:
-    """Give all relevance to ``x``: the other operand counts as a constant."""
-    return passed_on(x, lambda: evaluate_call(call), Through)
 
 
 def _reads_image(x: Tensor) -> bool:

@@ -8,17 +8,23 @@ it, by the flow of the data instead of by the order of attributes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import compress
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interpnet.attribution._refusals import Ruled, Run
+from interpnet.backward._lrp.prepared import Prepared
+from interpnet.backward._passes import Passes
+from interpnet.backward._polyphase import nearest
+from interpnet.backward._refusals import Ruled
 from interpnet.engine import Call
 
 Stabiliser = Callable[[Tensor], Tensor]
 Absorb = Callable[..., None]
+SendBack = Callable[[Tensor], Sequence[Tensor | None]]
 
 
 class Layer(nn.Module):
@@ -91,6 +97,21 @@ def merged_layer(layer: Layer, call: Call) -> Layer:
     return Layer(layer.func, weight * scale.view(-1, *[1] * (weight.dim() - 1)), bias)
 
 
+def dense_layer(call: Call) -> tuple[Layer, tuple[int, ...]]:
+    """Return a strided convolution's module with stride 1, and the size of its output."""
+    how = call.convolution()
+    weight = call.argument(1, "weight")
+    axes = zip(call.argument(0, "input").shape[2:], how.padding, how.dilation, weight.shape[2:], strict=True)
+    size = tuple(D + sum(pads) - step * (k - 1) for D, pads, step, k in axes)
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[len(how.stride) - 1]
+    # Uneven padding is that of padding="same", which allows no stride.
+    padding = [before for before, _ in how.padding]
+    dense = Layer(
+        lambda x, w, b: convolve(x, w, b, 1, padding, how.dilation, how.groups), weight, call.argument(2, "bias")
+    )
+    return dense, size
+
+
 class Relevance(Ruled):
     """An operator after which the values are no longer those of the image."""
 
@@ -99,40 +120,84 @@ class Through(Ruled):
     """An operator whose other operand counts as a constant: what follows still reads the image's own values."""
 
 
-def under_rule(x: Tensor, run: Run, layer: Layer, rule: Any, absorb: Absorb) -> Tensor:
-    """Return ``run()``, what a layer makes of ``x``, with a zennit rule; ``absorb`` gets what went in and came out."""
+def by_rule(x: Tensor, layer: Layer, rule: Any, passes: Passes, absorb: Absorb) -> SendBack:
+    """Return what sends relevance through a layer with input ``x`` by a zennit rule.
+
+    ``absorb`` gets what went in and what came out.
+    """
+    kept: Prepared | None = None
 
     def send_back(above: Tensor) -> tuple[Tensor]:
-        # zennit's rules keep what their forward hook saw; here no hook runs, so the input is put where it would be.
-        ready = rule.copy()
-        ready.stored_tensors["input"] = (x,)
-        (below,) = ready.backward(layer, (x,), (above,))
-        ready.stored_tensors.clear()
+        nonlocal kept
+        if kept is None and passes.again:
+            kept = Prepared.of(x, layer, rule)
+        if kept is not None and kept.usable:
+            below = kept(above)
+        else:
+            # zennit's rules keep what their forward hook saw; no hook runs here, so the input is put where it would be.
+            ready = rule.copy()
+            ready.stored_tensors["input"] = (x,)
+            (below,) = ready.backward(layer, (x,), (above,))
+            ready.stored_tensors.clear()
         absorb(above, below)
         return (below,)
 
-    return Relevance.of(run, send_back, x)
+    return send_back
 
 
-def passed_on(x: Tensor, run: Run, kind: type[Ruled] = Relevance) -> Tensor:
-    """Return ``run()``, all of whose relevance is that of ``x``."""
+def spread(send_back: SendBack, size: tuple[int, ...]) -> SendBack:
+    """Enlarge relevance to ``size`` by nearest neighbour, its sum kept, before it is sent back."""
+
+    def enlarged(above: Tensor) -> Sequence[Tensor | None]:
+        return send_back(shared_out(above, size))
+
+    return enlarged
+
+
+def shared_out(relevance: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return (B, C, *size): relevance enlarged by nearest neighbour, each value divided among its copies.
+
+    Examples
+    --------
+    >>> import torch
+    >>> shared_out(torch.tensor([[[6.0, 1.0]]]), (5,))
+    tensor([[[2.0000, 2.0000, 2.0000, 0.5000, 0.5000]]])
+    """
+    for axis, n in enumerate(size, start=2):
+        d = relevance.shape[axis]
+        copies = torch.bincount(torch.arange(n, device=relevance.device) * d // n, minlength=d)
+        shape = [1] * relevance.dim()
+        shape[axis] = d
+        relevance = relevance / copies.to(relevance.dtype).view(shape)
+    return nearest(relevance, size)
+
+
+def passed_on(x: Tensor) -> SendBack:
+    """Return what gives all relevance to ``x``."""
     shape = x.shape
     # Broadcasting sent one value to several places.
-    return kind.of(run, lambda above: (above.sum_to_size(shape),), x)
+    return lambda above: (above.sum_to_size(shape),)
 
 
 def shared(
-    a: Tensor, b: Tensor, run: Run, weights: tuple[float, float], stabilise: Stabiliser, absorb: Absorb
-) -> Tensor:
-    """Return the sum ``run()`` whose relevance is shared in proportion: ``R_a = a * R / (a + b)``."""
+    a: Tensor, b: Tensor, weights: tuple[float, float], stabilise: Stabiliser, passes: Passes, absorb: Absorb
+) -> SendBack:
+    """Return what shares a sum's relevance in proportion: ``R_a = a * R / (a + b)``."""
     terms = (a.detach() * weights[0], b.detach() * weights[1])
     depend = (a.requires_grad, b.requires_grad)
+    kept: Tensor | None = None
 
     def send_back(above: Tensor) -> list[Tensor]:
-        share = above / stabilise(terms[0] + terms[1])
+        nonlocal kept
+        total = kept
+        if total is None:
+            total = stabilise(terms[0] + terms[1])
+        if passes.again:
+            kept = total
+        share = above / total
         below = [(term * share).sum_to_size(term.shape) for term in terms]
         # A constant's share goes no further: the layer keeps it.
         absorb(above, *compress(below, depend))
         return below
 
-    return Relevance.of(run, send_back, a, b)
+    return send_back

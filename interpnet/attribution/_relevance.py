@@ -1,6 +1,6 @@
 """Layer-wise relevance propagation: the logit, sent back to the image so that every layer hands on what it got.
 
-zennit's rules on our engine; :mod:`.rules` has the table of methods, :mod:`.engine` what happens at each operator.
+zennit's rules on our engine: :mod:`interpnet.backward` has the table of methods and what happens at each operator.
 The maps' sum should be the logit. What is missing went to biases and stabilisers, and is returned with every map:
 ``residual`` is ``|sum - logit| / |logit|``, and ``info["absorbed"]`` says how much the layers kept.
 """
@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from interpnet.attribution._call import Attribution, AttributionCall, conserved, gradient_of
-from interpnet.attribution._lrp.engine import Propagation
-from interpnet.attribution._lrp.rules import Composite, composite
 from interpnet.attribution._registry import register
-from interpnet.engine import Instrument, instrument
-from interpnet.errors import InterpNetError, ModelError
+from interpnet.backward import Composite, Propagation, composite, own_box
+from interpnet.engine import instrument
+from interpnet.errors import InterpNetError
 from interpnet.support.checks import one_of, positive_number, real_array
 
 Bounds = float | Sequence[float] | Tensor | None
@@ -138,15 +137,10 @@ def _relevance(call: AttributionCall, rules: Composite, norm: str, bound: float)
     images = call.images.detach()
     with torch.enable_grad():
         x = images.clone().requires_grad_()
-        flow = Propagation(rules.method, rules, images, norm=norm)
-        with instrument(call.model, Instrument(rule=flow.rule, observe=flow.observe)):
+        flow = Propagation(rules, images, norm=norm)
+        with instrument(call.model, flow.instrument):
             logits = call.forward(x)
         flow.check(logits)
-        if rules.first is not None and flow.first == 0:
-            raise ModelError(
-                f"method={rules.method!r} needs a convolution or linear map that reads the image itself; something "
-                "else comes first in this network (a batch norm, a rectifier). Use 'lrp_gamma' or 'lrp_epsilon'"
-            )
         score = logits.gather(1, call.target[:, None])[:, 0]
         # The logit itself is the relevance at the top.
         raw = gradient_of((score * score.detach()).sum(), x)
@@ -171,9 +165,9 @@ def _box(call: AttributionCall, low: Bounds, high: Bounds) -> tuple[Tensor, Tens
     """Return the bounds of pixels, in the images' shape."""
     pixels = call.images.flatten(2)
     bounds = []
-    for name, given, own in (("low", low, pixels.amin(2)), ("high", high, pixels.amax(2))):
+    for name, given, own in zip(("low", "high"), (low, high), own_box(call.images), strict=True):
         if given is None:
-            bounds.append(own[:, :, None, None].expand_as(call.images))
+            bounds.append(own)
             continue
         array = real_array(given, name)
         value = torch.as_tensor(array, dtype=call.images.dtype, device=call.images.device)
