@@ -28,6 +28,7 @@ from helpers.wrong_kinds import (
     LAYERS,
     LOADER,
     MAP,
+    MAYBE_CHOICE,
     MAYBE_COUNT,
     MAYBE_TEXT,
     MODEL,
@@ -43,6 +44,7 @@ from helpers.wrong_kinds import (
     TARGET,
     TEXT,
     VECTORS,
+    WIDTH,
     Case,
     X,
     check_accepted,
@@ -245,7 +247,7 @@ FUNCTIONS: dict[str, Case] = {
     "channel_heatmap": (
         ip.channel_heatmap,
         {"model": NET, "images": X, "channels": CHANNEL},
-        {"model": MODEL, "images": IMAGES, "channels": CHANNELS, "reduction": CHOICE, **RULES},
+        {"model": MODEL, "images": IMAGES, "channels": CHANNELS, "reduction": CHOICE, "smooth": WIDTH, **RULES},
     ),
     "channel_signal": (
         ip.channel_signal,
@@ -261,6 +263,8 @@ FUNCTIONS: dict[str, Case] = {
             "interpretation": INTERPRETATION,
             "k": [*COUNT, 10**9],
             "classes": [*TARGET, torch.full((6,), 0.5)],
+            "choose": MAYBE_CHOICE,
+            "smooth": WIDTH,
             "reduction": CHOICE,
             "combination": CHOICE,
             **RULES,

@@ -18,7 +18,6 @@ from torch import Tensor
 from interpnet.attribution._call import Attribution, AttributionCall, conserved, gradient_of
 from interpnet.attribution._registry import register
 from interpnet.backward import Composite, Propagation, composite, own_box
-from interpnet.engine import instrument
 from interpnet.errors import InterpNetError
 from interpnet.support.checks import one_of, positive_number, real_array
 
@@ -138,7 +137,7 @@ def _relevance(call: AttributionCall, rules: Composite, norm: str, bound: float)
     with torch.enable_grad():
         x = images.clone().requires_grad_()
         flow = Propagation(rules, images, norm=norm)
-        with instrument(call.model, flow.instrument):
+        with flow.on(call.model):
             logits = call.forward(x)
         flow.check(logits)
         score = logits.gather(1, call.target[:, None])[:, 0]

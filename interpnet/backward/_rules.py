@@ -67,6 +67,8 @@ class RectifierRules:
     def __init__(self, report: RuleReport, passes: Passes | None = None, apart: Collection[str] = frozenset()) -> None:
         self.report = report
         self.passes = passes or Passes()
+        # LRP's rules count what layers keep; these do not conserve anything.
+        self.absorbed: Tensor | None = None
         self._apart = apart
         self._last: _Convolved | None = None
 

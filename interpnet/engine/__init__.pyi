@@ -1,6 +1,7 @@
 from ._autograd import backward_nodes as backward_nodes
 from ._autograd import is_custom as is_custom
 from ._autograd import node_name as node_name
+from ._autograd import nodes_before as nodes_before
 from ._call import Call as Call
 from ._call import Convolution as Convolution
 from ._call import Window as Window

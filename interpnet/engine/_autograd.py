@@ -18,9 +18,14 @@ def backward_nodes(results: Iterable[Tensor]) -> Iterator[Any]:
     >>> [node_name(node) for node in backward_nodes([2 * x.relu()])]
     ['Mul', 'Relu', 'AccumulateGrad']
     """
+    yield from nodes_before(*[r.grad_fn for r in results])
+
+
+def nodes_before(*nodes: Any) -> Iterator[Any]:
+    """Yield every autograd node that gradients pass through from ``nodes`` on, these included, each once."""
     # Inputs that take no gradient have no node.
     known = {None}
-    open_nodes: list[Any] = [r.grad_fn for r in results]
+    open_nodes = list(nodes)
     while open_nodes:
         node = open_nodes.pop()
         if node in known:

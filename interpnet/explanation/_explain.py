@@ -6,8 +6,10 @@ scores as a whole and divides the weights by their sum; neither changes the orde
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,26 +17,26 @@ from torch import Tensor, nn
 
 from interpnet.engine import (
     Channel,
+    Instrument,
     Output,
     Site,
     Trace,
     beside,
     check_dense,
     check_logits,
-    evaluating,
     find_sites,
     finite_images,
-    forward_logits,
 )
 from interpnet.errors import InterpNetError
+from interpnet.explanation._contributed import contributed
 from interpnet.explanation._heatmap import normalise, reduce_colours, spatial_axes
 from interpnet.explanation._signals import Options, SignalRun
+from interpnet.explanation._smooth import blurred, checked_width
 from interpnet.explanation._starts import OUTPUT
-from interpnet.interpretation import Interpretation
-from interpnet.reliance import image_contributions
+from interpnet.interpretation import CHOICES, Interpretation
 from interpnet.scores import ScoreReader, sites_of
 from interpnet.support.checks import check_kinds, listed, one_of, whole_number
-from interpnet.support.types import Float64
+from interpnet.support.types import Int64
 
 COMBINATIONS = ("max", "mean", "response")
 
@@ -62,19 +64,19 @@ def explain(
     *,
     k: int = 3,
     classes: Tensor | Sequence[int] | int | str | None = None,
-    rectifier: str = "guided",
-    resample: bool = True,
+    choose: str | None = None,
+    rule: str | None = None,
+    rectifier: str | None = None,
+    resample: bool | None = None,
     resample_pool: bool = False,
     seed: str = "activation",
+    smooth: float = 0.0,
     reduction: str = "abs",
     combination: str = "max",
     output: Output | None = None,
     trace: Trace | None = None,
 ) -> Explanation:
-    """Explain a batch with one forward pass and k backward passes.
-
-    Where the interpretation is by reliance, an image's channels are those of the class's that contribute most to the
-    image's own log-odds of the class, which takes one more pass forward and one back.
+    """Explain a batch with one forward pass and k backward passes, and one more back where contributions are taken.
 
     Signals (B, C, L) get maps (B, k, L), volumes (B, C, D, H, W) maps (B, k, D, H, W). Images without positions (B, C)
     are a :class:`DataError`.
@@ -89,8 +91,12 @@ def explain(
         Channels per image.
     classes : int, str or (B,) numbers, optional
         Classes to explain; the predicted ones by default.
-    rectifier, resample, resample_pool, seed, reduction, output, trace
-        As in :func:`interpnet.explanation.channel_heatmap`.
+    choose : {"weight", "contribution", "all"}, optional
+        How an image's k channels are chosen: by weight times score; among the channels named for the class, by what
+        each contributes to the image's own log-odds of the class; or by this among all channels of the layers. By
+        default as the channels were named: by weight for the mu-lasso, by contribution for reliance.
+    rule, rectifier, resample, resample_pool, seed, smooth, reduction, output, trace
+        As in :func:`interpnet.explanation.channel_heatmap`; the class of ``seed="contribution"`` is the one explained.
     combination : {"max", "mean", "response"}
         See :func:`combine`.
 
@@ -112,27 +118,38 @@ def explain(
     # More than there are would be rows of zeros; the default is never refused.
     whole_number(k, "k", most=max(3, len(interpretation.channels)))
     one_of(combination, "combination", COMBINATIONS)
+    smooth = checked_width(smooth)
+    choose = one_of(choose or interpretation.choice, "choose", CHOICES)
+    options = Options(rule, rectifier, resample, resample_pool, seed, output)
     trace = trace or find_sites(model, images, output=output)
-    # Only the maps of layers that some class relies on can be chosen; the others need not be kept.
-    sites = sites_of(trace, interpretation.channels)
-    used = {s.name: s for s in sites if interpretation.coef[:, interpretation.channels.slice(s.name)].any()}
-    run = SignalRun(model, images, used, Options(rectifier, resample, resample_pool, seed, output))
+    run = SignalRun(model, images, _used(trace, interpretation, choose), options)
+    asked = partial(_classes, classes, interpretation=interpretation)
     # The response is w * x, or the contribution itself: docs/method.md, sections 4 and 8.
-    if interpretation.by == "reliance":
-        explained, values = _contributed(model, images, interpretation, used, classes, output)
-        forward = run.forward()
-        logits = check_logits(forward.maps[OUTPUT].detach())
-    else:
+    reader = None
+    instruments = []
+    if choose == "weight":
         reader = ScoreReader.of(trace, interpretation.channels, interpretation.info)
-        forward = run.forward(reader.reads)
-        logits = check_logits(forward.maps[OUTPUT].detach())
-        explained = _classes(classes, logits, interpretation)
+        instruments.append(Instrument(reads=reader.reads))
+    gradients: Mapping[str, Tensor] = {}
+    values = np.zeros((len(images), len(interpretation.channels)))
+    if choose == "weight" and seed != "contribution":
+        forward = run.forward(*instruments)
+        explained = asked(check_logits(forward.maps[OUTPUT].detach()))
+    else:
+        found = contributed(run, asked, *instruments, **_measured(interpretation, run.sites))
+        forward = found.forward
+        explained = found.classes
+        gradients = found.gradients
+        values[:, _columns(interpretation, run.sites)] = found.values
+    if reader is not None:
         values = reader.take().detach().double().cpu().numpy()
-    chosen = [interpretation.top_channels(x, c, k) for x, c in zip(values, explained, strict=True)]
+    logits = forward.maps[OUTPUT].detach()
+    chosen = [interpretation.top_channels(x, c, k, choose) for x, c in zip(values, explained, strict=True)]
     channels = [[channel for channel, _ in row] for row in chosen]
     responses = [[response for _, response in row] for row in chosen]
-    result = run.send_back(forward, channels, k)
-    heatmaps = normalise(reduce_colours(result.signals, reduction, axes=axes), axes=axes)
+    result = run.send_back(forward, channels, k, gradients)
+    maps = blurred(reduce_colours(result.signals, reduction, axes=axes), smooth, axes=axes)
+    heatmaps = normalise(maps, axes=axes)
     weights = heatmaps.new_zeros(heatmaps.shape[:2])
     for i, row in enumerate(responses):
         weights[i, : len(row)] = weights.new_tensor(row)
@@ -151,42 +168,29 @@ def explain(
     )
 
 
-def _contributed(
-    model: nn.Module,
-    images: Tensor,
-    interpretation: Interpretation,
-    used: Mapping[str, Site],
-    classes: Tensor | Sequence[int] | int | str | None,
-    output: Output | None,
-) -> tuple[list[int], Float64]:
-    """Return the class to explain of each image, and what all channels contribute to its log-odds (B, m)."""
-    explained: list[int] = []
+def _used(trace: Trace, interpretation: Interpretation, choose: str) -> dict[str, Site]:
+    """Return the sites at which channels may be chosen; the maps of others need not be kept."""
+    sites = sites_of(trace, interpretation.channels)
+    if choose == "all":
+        return {site.name: site for site in sites}
+    named = interpretation.coef != 0
+    return {site.name: site for site in sites if named[:, interpretation.channels.slice(site.name)].any()}
 
-    def choose(logits: Tensor) -> list[int]:
-        explained.extend(_classes(classes, logits, interpretation))
-        return explained
 
+def _columns(interpretation: Interpretation, names: Iterable[str]) -> Int64:
+    """Return the columns of an interpretation that the channels of some layers have, in the layers' order."""
     channels = interpretation.channels
-    values = np.zeros((len(images), len(channels)))
-    if not used:
-        with torch.no_grad(), evaluating(model):
-            choose(check_logits(forward_logits(model, images, output)))
-        return explained, values
-    columns = np.concatenate([np.arange(len(channels))[channels.slice(name)] for name in used])
+    parts = [np.arange(len(channels))[channels.slice(name)] for name in names]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
+
+
+def _measured(interpretation: Interpretation, names: Iterable[str]) -> dict[str, Any]:
+    """Return against what, and of which log-odds, an interpretation's contributions are."""
     info = interpretation.info
     reference = None
     if "reference" in info:
-        reference = np.asarray(info["reference"])[columns]
-    values[:, columns] = image_contributions(
-        model,
-        images,
-        tuple(used.values()),
-        choose,
-        reference=reference,
-        outputs=info.get("outputs", "exclusive"),
-        output=output,
-    )
-    return explained, values
+        reference = np.asarray(info["reference"])[_columns(interpretation, names)]
+    return {"reference": reference, "outputs": info.get("outputs", "exclusive")}
 
 
 def combine(heatmaps: Tensor, responses: Tensor, combination: str = "max") -> Tensor:
@@ -221,7 +225,7 @@ def combine(heatmaps: Tensor, responses: Tensor, combination: str = "max") -> Te
 
 
 def _classes(
-    classes: Tensor | Sequence[int] | int | str | None, logits: Tensor, interpretation: Interpretation
+    classes: Tensor | Sequence[int] | int | str | None, logits: Tensor, *, interpretation: Interpretation
 ) -> list[int]:
     """Return the class to explain of each image: the predicted one where none is asked for."""
     batch = logits.shape[0]

@@ -6,13 +6,16 @@ Source: Oramas et al., ICLR 2019, section 3.2; docs/method.md, section 5.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from interpnet.engine import Channel, Output, Trace, beside, check_dense, check_images, find_sites, finite_images
 from interpnet.errors import DataError, InterpNetError
-from interpnet.explanation._signals import Options, Signals, backpropagate
+from interpnet.explanation._contributed import contributed
+from interpnet.explanation._signals import Options, SignalRun, Signals, backpropagate
+from interpnet.explanation._smooth import blurred, checked_width
 from interpnet.explanation._starts import OUTPUT, Picks, Start, Unit, sites_in
 from interpnet.support.checks import check_kinds, listed, one_of, whole_number
 
@@ -79,10 +82,12 @@ def channel_signal(
     images: Tensor,
     channels: Start | Sequence[Start] | Picks,
     *,
-    rectifier: str = "guided",
-    resample: bool = True,
+    rule: str | None = None,
+    rectifier: str | None = None,
+    resample: bool | None = None,
     resample_pool: bool = False,
     seed: str = "activation",
+    classes: Tensor | Sequence[int] | int | None = None,
     output: Output | None = None,
     trace: Trace | None = None,
 ) -> Signals:
@@ -96,8 +101,15 @@ def channel_signal(
     trace = trace or find_sites(model, images, output=output)
     for name in sorted(sites_in(picks) - {OUTPUT}):
         trace.usable(name)  # names close matches where it is not
-    options = Options(rectifier, resample, resample_pool, seed, output)
-    return backpropagate(model, images, trace.sites, picks, **vars(options))
+    options = Options(rule, rectifier, resample, resample_pool, seed, output)
+    if seed != "contribution":
+        if classes is not None:
+            raise InterpNetError(f"classes came with seed={seed!r}; only seed='contribution' asks for a class")
+        return backpropagate(model, images, trace.sites, picks, **vars(options))
+    needed = sites_in(picks)
+    run = SignalRun(model, images, {site.name: site for site in trace.sites if site.name in needed}, options)
+    found = contributed(run, partial(_explained, classes))
+    return run.send_back(found.forward, picks, gradients=found.gradients)
 
 
 def channel_heatmap(
@@ -105,10 +117,13 @@ def channel_heatmap(
     images: Tensor,
     channels: Start | Sequence[Start],
     *,
-    rectifier: str = "guided",
-    resample: bool = True,
+    rule: str | None = None,
+    rectifier: str | None = None,
+    resample: bool | None = None,
     resample_pool: bool = False,
     seed: str = "activation",
+    classes: Tensor | Sequence[int] | int | None = None,
+    smooth: float = 0.0,
     reduction: str = "abs",
     output: Output | None = None,
     trace: Trace | None = None,
@@ -125,12 +140,24 @@ def channel_heatmap(
         As the model wants them; moved to the model's device, where the result lies.
     channels : Channel, or one for each image
         A :class:`Channel`, an output unit (:class:`Unit`), or a set of them whose signals start together.
-    rectifier : {"guided", "deconvnet", "gradient"}
-        The rule at rectifiers; see :mod:`interpnet.backward`.
-    resample, resample_pool : bool
-        The paper's stride-1 resampling of strided convolutions, and of strided pooling.
-    seed : {"activation", "ones", "maximum"}
-        What the signal starts with: the activation map itself, ones, or the map at its maximum alone.
+    rule : str, optional
+        How the signal goes down. ``"guided"`` (default), ``"deconvnet"`` and ``"gradient"`` are rules at rectifiers;
+        ``"lrp_epsilon_plus_flat"``, ``"lrp_gamma"`` and the other LRP methods of :func:`interpnet.attribute` send
+        relevance (conditional on the channel: Achtibat et al. 2023). LRP needs the extra ``methods``.
+    rectifier : {"guided", "deconvnet", "gradient"}, optional
+        The older name of ``rule``, for these three.
+    resample : bool, optional
+        The paper's stride-1 resampling of strided convolutions; by default for the rules at rectifiers and not for LRP.
+    resample_pool : bool
+        The same for strided pooling; not for LRP.
+    seed : {"activation", "ones", "maximum", "contribution"}
+        What the signal starts with: the activation map itself, ones, the map at its maximum alone, or the map times
+        the gradient of the image's log-odds of a class, which sums to the channel's contribution.
+    classes : int or (B,) numbers, optional
+        The classes of ``seed="contribution"``; the predicted ones by default.
+    smooth : float
+        Standard deviation, in pixels, of a Gaussian over the map: 0 for none. Outside of the map its mirror image
+        counts, so that the sum stays.
     reduction : {"abs", "positive", "max"}
         See :func:`reduce_colours`; :func:`channel_signal` gives the raw signal.
     output : function, optional
@@ -138,8 +165,8 @@ def channel_heatmap(
     trace : Trace, optional
         A trace made before, to save a forward pass.
 
-    An unknown layer or channel is a :class:`LayerError`, a rectifier that escaped the rule a :class:`ModelError`,
-    images without positions (B, C) a :class:`DataError`.
+    An unknown layer or channel is a :class:`LayerError`; a rectifier that escaped the rule, or an operator for which
+    LRP has none, a :class:`ModelError` that names it; images without positions (B, C) a :class:`DataError`.
 
     Examples
     --------
@@ -148,10 +175,11 @@ def channel_heatmap(
     torch.Size([2, 5, 5])
     """
     check_kinds(channel_heatmap, locals())
-    options = vars(Options(rectifier, resample, resample_pool, seed, output))
+    options = vars(Options(rule, rectifier, resample, resample_pool, seed, output))
+    smooth = checked_width(smooth)
     axes = spatial_axes(images)
-    signals = channel_signal(model, images, channels, trace=trace, **options).signals[:, 0]
-    return reduce_colours(signals, reduction, axes=axes)
+    signals = channel_signal(model, images, channels, classes=classes, trace=trace, **options).signals[:, 0]
+    return blurred(reduce_colours(signals, reduction, axes=axes), smooth, axes=axes)
 
 
 def spatial_axes(images: Tensor) -> int:
@@ -163,6 +191,22 @@ def spatial_axes(images: Tensor) -> int:
             "(B, C, ...) with at least one spatial axis. channel_signal() gives one value for each feature"
         )
     return axes
+
+
+def _explained(classes: Tensor | Sequence[int] | int | None, logits: Tensor) -> list[int]:
+    """Return the class of each image: the predicted one where none is asked for."""
+    if classes is None:
+        return list(map(int, logits.argmax(1)))
+    if isinstance(classes, int):
+        classes = [classes] * len(logits)
+    if isinstance(classes, Tensor):
+        classes = classes.tolist()
+    numbers = [
+        whole_number(c, "an entry of classes", least=0, most=logits.shape[1] - 1) for c in listed(classes, "classes")
+    ]
+    if len(numbers) != len(logits):
+        raise InterpNetError(f"classes has {len(numbers)} entries for {len(logits)} images; expected one per image")
+    return numbers
 
 
 def _picks(channels: Start | Sequence[Start] | Picks, batch: int) -> list[list[Start]]:

@@ -6,7 +6,8 @@ layers these lie. Source: Oramas et al., ICLR 2019, section 3.2; docs/method.md,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interpnet.backward import RuleReport, backward_rules, check_overridden
+from interpnet.backward import LRP_RULES, RECTIFIER_RULES, RULES, Passes, RuleReport, Rules, rules_of
 from interpnet.engine import (
     Channel,
     Instrument,
@@ -31,25 +32,50 @@ from interpnet.engine import (
     times_written,
     unwrap,
 )
-from interpnet.errors import DataError, LayerError
+from interpnet.errors import DataError, InterpNetError, LayerError
 from interpnet.explanation._starts import OUTPUT, SEEDS, Picks, deepest_first, seeds_of, sites_in
 from interpnet.support.checks import one_of
-
-Reads = Mapping[str, Callable[[Tensor], None]]
 
 
 @dataclass(frozen=True)
 class Options:
     """How signals are made; the parameters are those of :func:`interpnet.explanation.channel_heatmap`."""
 
-    rectifier: str = "guided"
-    resample: bool = True
+    rule: str | None = None
+    rectifier: str | None = None
+    resample: bool | None = None
     resample_pool: bool = False
     seed: str = "activation"
     output: Output | None = None
 
     def __post_init__(self) -> None:
         one_of(self.seed, "seed", SEEDS)
+        if self.rectifier is not None:
+            one_of(self.rectifier, "rectifier", RECTIFIER_RULES)
+        if self.rule is not None:
+            one_of(self.rule, "rule", RULES)
+            if self.rectifier is not None:
+                raise InterpNetError(
+                    f"rule={self.rule!r} and rectifier={self.rectifier!r} both came; rectifier is the older name of "
+                    "rule, so give rule alone"
+                )
+        if self.resample_pool and self.rule in LRP_RULES:
+            raise InterpNetError(
+                f"resample_pool=True came with rule={self.rule!r}; LRP has a rule of its own for pooling, so leave it "
+                "out, or use rule='guided'"
+            )
+
+    @property
+    def chosen(self) -> str:
+        """Return the rule, by whichever name it was given."""
+        return self.rule or self.rectifier or "guided"
+
+    @property
+    def resampled(self) -> bool:
+        """Return whether strided convolutions are resampled, by default as the paper's rules are and LRP's are not."""
+        if self.resample is None:
+            return self.chosen in RECTIFIER_RULES
+        return self.resample
 
 
 @dataclass(frozen=True)
@@ -59,6 +85,8 @@ class Signals:
     signals: Tensor  # (B, k, C, H, W): zero where an image has fewer than k starts
     logits: Tensor | None  # (B, classes): None where the network was stopped before its output
     report: RuleReport  # which rectifiers were overridden
+    # (B, k): by LRP's rules, how much of what each start began with biases and stabilisers took; else None.
+    absorbed: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +96,7 @@ class Forward:
     leaf: Tensor  # the images, as the leaf of the graph
     maps: dict[str, Tensor]  # at which signals can start: those of the sites, and the output
     overwritten: Set[str]  # maps that a later in-place operator changed
-    report: RuleReport
+    rules: Rules
 
 
 @dataclass(frozen=True)
@@ -85,28 +113,41 @@ class SignalRun:
     options: Options
     stop: bool = False
 
-    def forward(self, reads: Reads | None = None, copies: Collection[str] = ()) -> Forward:
+    def forward(
+        self, *instruments: Instrument, copies: Collection[str] = (), apart: Collection[str] | None = None
+    ) -> Forward:
         """Run the network once and keep the maps of the sites, as copies where ``copies`` names them.
 
-        ``reads``: more to read on the way, such as the scores by which channels are chosen.
+        ``instruments``: more to do on the way, such as to read the scores by which channels are chosen. With ``apart``
+        the ordinary gradient can be sent back too, and be read at the maps of the layers that it names.
         """
         # A caller in inference mode, or without gradients, gets the same signals.
         with torch.inference_mode(False), torch.enable_grad():
-            return self._forward_in_any_format(check_images(self.images).detach(), reads, copies)
+            run = partial(self._forward, instruments=instruments, copies=copies, apart=apart)
+            x = check_images(self.images).detach()
+            if x.dim() == 4 and any(isinstance(m, nn.Conv2d) for m in self.model.modules()):
+                try:
+                    return run(x.clone(memory_format=torch.channels_last))  # fastest
+                except RunError as error:
+                    # The network's own code views a map as if it were contiguous, so it gets contiguous images.
+                    if "view size is not compatible" not in str(error.__cause__):
+                        raise
+            return run(x.clone(memory_format=torch.contiguous_format))
 
-    def _forward_in_any_format(self, x: Tensor, reads: Reads | None, copies: Collection[str]) -> Forward:
-        if x.dim() == 4 and any(isinstance(m, nn.Conv2d) for m in self.model.modules()):
-            try:
-                return self._forward(x.clone(memory_format=torch.channels_last), reads, copies)  # fastest
-            except RunError as error:
-                # The network's own code views a map as if it were contiguous, so it gets contiguous images.
-                if "view size is not compatible" not in str(error.__cause__):
-                    raise
-        return self._forward(x.clone(memory_format=torch.contiguous_format), reads, copies)
-
-    def _forward(self, x: Tensor, reads: Reads | None, copies: Collection[str]) -> Forward:
+    def _forward(
+        self, x: Tensor, instruments: Sequence[Instrument], copies: Collection[str], apart: Collection[str] | None
+    ) -> Forward:
         model = unwrap(self.model)
         how = self.options
+        x.requires_grad_()
+        rules = rules_of(
+            how.chosen,
+            x,
+            resample=how.resampled,
+            resample_pool=how.resample_pool,
+            passes=Passes(with_gradient=apart is not None),
+            apart=apart or (),
+        )
         maps: dict[str, Tensor] = {}
         versions: dict[str, int] = {}
 
@@ -117,19 +158,12 @@ class SignalRun:
                 stop_forward()
 
         keepers = {name: partial(keep, name) for name in self.sites}
-        x.requires_grad_()
-        with (
-            evaluating(model, frozen=True),
-            backward_rules(
-                model, rectifier=how.rectifier, resample=how.resample, resample_pool=how.resample_pool
-            ) as report,
-            instrument(model, Instrument(reads=reads or {})),
-            instrument(model, Instrument(reads=keepers)),
-            stoppable(),
-        ):
+        with evaluating(model, frozen=True), rules.on(model), ExitStack() as stack, stoppable():
+            for one in (*instruments, Instrument(reads=keepers)):
+                stack.enter_context(instrument(model, one))
             maps[OUTPUT] = forward_logits(model, x, how.output)
         overwritten = {name for name, version in versions.items() if times_written(maps[name]) != version}
-        return Forward(x, maps, overwritten, report)
+        return Forward(x, maps, overwritten, rules)
 
     def check_gradients(self, done: Forward, names: Collection[str]) -> None:
         """Raise :class:`ModelError` for a map among ``names`` from which no gradient leads to the images."""
@@ -137,17 +171,20 @@ class SignalRun:
             what = f"layer {name!r}" if name else "the logits"
             check_gradient_reaches(self.model, self.images, what, found=done.maps[name].requires_grad)
 
-    def send_back(self, done: Forward, picks: Picks, k: int = 1) -> Signals:
+    def send_back(
+        self, done: Forward, picks: Picks, k: int = 1, gradients: Mapping[str, Tensor] | None = None
+    ) -> Signals:
         """Return the signals of each image's starts, by one backward pass for each rank of depth; uses ``done`` up.
 
-        There are at least ``k`` places for each image, zero where it has fewer starts.
+        There are at least ``k`` places for each image, zero where it has fewer starts. ``gradients`` are those of the
+        log-odds at the maps, for ``seed="contribution"``; where a map has none, they are zero.
         """
         needed = sites_in(picks)
         if needed & done.overwritten:
             # A second forward pass keeps copies of the maps that a later operator changed.
             done = self.forward(copies=needed & done.overwritten)
         self.check_gradients(done, needed)
-        check_overridden(done.report, [done.maps[name] for name in needed])
+        done.rules.check(*[done.maps[name] for name in sorted(needed)])
         logits = done.maps[OUTPUT].detach() if OUTPUT in done.maps else None
         for name in done.maps.keys() - needed:
             del done.maps[name]  # the backward passes need the memory
@@ -155,13 +192,19 @@ class SignalRun:
         ranks = max((len(row) for row in picks), default=0)
         signals = x.new_zeros((x.shape[0], max(k, ranks), *x.shape[1:]))
         order = deepest_first(picks, {name: i for i, name in enumerate(self.sites)})
+        passes = done.rules.passes
+        taken = done.rules.absorbed
+        absorbed = None
+        if taken is not None:
+            absorbed = taken.new_zeros(signals.shape[:2])
         for rank in range(ranks):
             # Which of its starts each image sends back now; some images have fewer starts.
             now = {image: numbers[rank] for image, numbers in enumerate(order) if rank < len(numbers)}
             starts = {image: picks[image][number] for image, number in now.items()}
-            seeds = seeds_of(starts, done.maps, self.sites, self.options.seed)
+            seeds = seeds_of(starts, done.maps, self.sites, self.options.seed, gradients)
             outputs = [done.maps[name] for name in seeds]
             more = rank + 1 < ranks  # the last pass may free the graph
+            passes.again = ranks > 1
             with torch.inference_mode(False):
                 (gradient,) = torch.autograd.grad(
                     outputs, x, list(seeds.values()), retain_graph=more, allow_unused=True
@@ -169,6 +212,9 @@ class SignalRun:
             if gradient is not None:  # None: no start depends on the images
                 images = list(now)
                 signals[images, list(now.values())] = gradient[images]
+                if absorbed is not None and taken is not None:
+                    absorbed[images, list(now.values())] = taken[images]
+                    taken.zero_()
         bad = (~torch.isfinite(signals)).flatten(1).any(1)
         if bool(bad.any()):
             first = int(bad.nonzero()[0, 0])
@@ -176,7 +222,7 @@ class SignalRun:
                 f"the signal of image {first} of the batch is NaN or infinite; look at that image, and at weights that "
                 "overflow"
             )
-        return Signals(signals, logits, done.report)
+        return Signals(signals, logits, done.rules.report, absorbed)
 
 
 def backpropagate(model: nn.Module, images: Tensor, sites: Sequence[Site], picks: Picks, **options: Any) -> Signals:

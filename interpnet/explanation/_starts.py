@@ -13,7 +13,7 @@ from interpnet.engine import Channel, Site
 from interpnet.errors import InterpNetError, LayerError
 from interpnet.support.checks import is_whole
 
-SEEDS = ("activation", "ones", "maximum")
+SEEDS = ("activation", "ones", "maximum", "contribution")
 
 #: Stands for the network's output among the names of sites.
 OUTPUT = ""
@@ -67,9 +67,16 @@ def deepest_first(picks: Picks, order: Mapping[str, int]) -> list[list[int]]:
 
 
 def seeds_of(
-    starts: Mapping[int, Start], maps: Mapping[str, Tensor], sites: Mapping[str, Site], seed: str
+    starts: Mapping[int, Start],
+    maps: Mapping[str, Tensor],
+    sites: Mapping[str, Site],
+    seed: str,
+    gradients: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Return the values that signals start with at every site in ``starts`` (image to start), zero elsewhere."""
+    """Return the values that signals start with at every site in ``starts`` (image to start), zero elsewhere.
+
+    ``gradients`` are those of the log-odds at the maps, for ``seed="contribution"``.
+    """
     seeds: dict[str, Tensor] = {}
     for image, start in starts.items():
         for name, index in places(start):
@@ -79,16 +86,23 @@ def seeds_of(
             if name not in seeds:
                 seeds[name] = torch.zeros_like(values)
             one = values[image].select(axis, index)
-            seeds[name][image].select(axis, index).copy_(seed_map(one, seed))
+            gradient = None
+            if gradients is not None and name in gradients:
+                gradient = gradients[name][image].select(axis, index)
+            seeds[name][image].select(axis, index).copy_(seed_map(one, seed, gradient))
     return seeds
 
 
-def seed_map(activation: Tensor, seed: str) -> Tensor:
+def seed_map(activation: Tensor, seed: str, gradient: Tensor | None = None) -> Tensor:
     """Return what a signal starts with at a channel's activation map (any shape); docs/method.md, section 5.1.
 
     ``"activation"``: the map itself (Oramas et al. 2019), so the gradient is that of ``1/2 ||A||^2``; ``"ones"``: one
-    everywhere, the gradient of the map's sum; ``"maximum"``: the map at its first maximum, zero elsewhere.
+    everywhere, the gradient of the map's sum; ``"maximum"``: the map at its first maximum, zero elsewhere;
+    ``"contribution"``: the map times the gradient of the image's log-odds there, whose sum is the channel's
+    contribution (docs/method.md, section 8.1).
     """
+    if seed == "contribution":
+        return torch.zeros_like(activation) if gradient is None else activation * gradient
     if seed == "activation":
         return activation
     if seed == "ones":

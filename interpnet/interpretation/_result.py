@@ -38,6 +38,9 @@ _FORMAT = "interpnet-interpretation-1"
 _RELIANCE_FORMAT = "interpnet-interpretation-2"
 #: How channels are named: those that predict the class, or those that the network's log-odds rest on.
 IDENTIFICATIONS = ("mu-lasso", "reliance")
+#: How an image's channels are chosen: by weight times score, by the image's own contribution among the channels named
+#: for the class, or by it among all channels.
+CHOICES = ("weight", "contribution", "all")
 
 
 @dataclass(frozen=True)
@@ -142,12 +145,16 @@ class Interpretation:
         w = self.coef[self.class_index(cls)]
         return [(self.channels[int(i)], float(w[i])) for i in self.columns(cls, sign)]
 
-    def response(self, x: npt.ArrayLike, cls: int | str) -> Float64:
-        """Return ``w * x`` element-wise (docs/method.md, section 4) for an image's scores ``x`` (m,).
+    def response(self, x: npt.ArrayLike, cls: int | str, choose: str | None = None) -> Float64:
+        """Return how each channel answers to an image (m,), by one of the ways of :data:`CHOICES`.
 
-        By reliance, ``x`` are what the channels contribute to the image's log-odds of the class, and so are the
-        responses of the channels that are named; the others' are 0.
+        ``"weight"``: ``w * x`` element-wise (docs/method.md, section 4) for the image's scores ``x`` (m,).
+        ``"contribution"``: ``x`` are what the channels contribute to the image's log-odds of the class, and so are the
+        responses of the channels that are named for the class; the others' are 0. ``"all"``: so are those of all
+        channels. By default the way that channels were found: weights, or by reliance contributions.
         """
+        choose = choose or self.choice
+        one_of(choose, "choose", CHOICES)
         scores = real_array(x, "x").astype(np.float64)
         if scores.shape != (len(self.channels),):
             raise InterpNetError(f"x has shape {scores.shape}; expected ({len(self.channels)},): one score a channel")
@@ -155,15 +162,26 @@ class Interpretation:
             raise InterpNetError("x holds NaN or infinity; every score must be finite")
         weights = self.coef[self.class_index(cls)]
         # A contribution is in units of the answer already.
-        if self.by == "reliance":
-            weights = np.sign(weights)
+        if choose == "contribution":
+            weights = (weights != 0).astype(np.float64)
+        if choose == "all":
+            weights = np.ones_like(weights)
         return np.asarray(weights * scores, dtype=np.float64)
 
-    def top_channels(self, x: npt.ArrayLike, cls: int | str, k: int = 3) -> list[tuple[Channel, float]]:
+    @property
+    def choice(self) -> str:
+        """How an image's channels are chosen by default: one of :data:`CHOICES`."""
+        if self.by == "reliance":
+            return "contribution"
+        return "weight"
+
+    def top_channels(
+        self, x: npt.ArrayLike, cls: int | str, k: int = 3, choose: str | None = None
+    ) -> list[tuple[Channel, float]]:
         """Return the k channels with the largest positive response; fewer where fewer are positive."""
         whole_number(k, "k", least=1)
         # docs/method.md, section 4: a negative response speaks against the class.
-        response = self.response(x, cls)
+        response = self.response(x, cls, choose)
         order = np.argsort(-response, kind="stable")[:k]
         return [(self.channels[int(i)], float(response[i])) for i in order if response[i] > 0]
 

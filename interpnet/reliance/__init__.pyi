@@ -1,6 +1,7 @@
 from ._collect import collect_contributions as collect_contributions
 from ._contributions import Contributions as Contributions
 from ._images import image_contributions as image_contributions
+from ._images import values_of as values_of
 from ._measure import PRICE as PRICE
 from ._measure import THINNED as THINNED
 from ._measure import measure_reliance as measure_reliance

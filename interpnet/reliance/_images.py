@@ -7,10 +7,20 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Instrument, Output, Site, check_logits, evaluating, forward_logits, instrument, log_odds
+from interpnet.engine import (
+    ChannelIndex,
+    Instrument,
+    Output,
+    Site,
+    check_logits,
+    evaluating,
+    forward_logits,
+    instrument,
+    log_odds,
+)
 from interpnet.errors import DataError
 from interpnet.reliance._probe import probe
-from interpnet.reliance._reader import ContributionReader, as_rows, not_finite
+from interpnet.reliance._reader import ContributionReader, Products, as_rows, not_finite
 from interpnet.support.types import Float64
 
 
@@ -45,10 +55,18 @@ def image_contributions(
             logits = check_logits(forward_logits(model, images, output))
         classes = torch.as_tensor(choose(logits.detach()))
         products = reader.take(log_odds(logits, classes, outputs=outputs))
+    return values_of(products, reader.channels, reference)
+
+
+def values_of(products: Products, channels: ChannelIndex, reference: Float64 | None) -> Float64:
+    """Return the contributions (B, m) that products are, less those of the reference (m,), if any.
+
+    A number that is not finite is a :class:`DataError` that names the image.
+    """
     values = as_rows(products.activation)
     if reference is not None and products.gradient is not None:
         values = values - reference * as_rows(products.gradient)
-    bad = not_finite(values, reader.channels)
+    bad = not_finite(values, channels)
     if bad is not None:
         image, layer = bad
         raise DataError(

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from interpnet.engine import ChannelIndex, Site, channel_index, times_written
+from interpnet.engine import ChannelIndex, Site, channel_index, nodes_before, times_written
 from interpnet.errors import LayerError, ModelError
 from interpnet.scores import channel_products
 from interpnet.support.types import Float64
@@ -37,7 +38,8 @@ class ContributionReader:
     """Read what the channels at given sites contribute to one number per image, in one forward and one backward pass.
 
     Run the network under ``Instrument(reads=reader.reads, edits=reader.edits)`` while gradients are recorded and its
-    parameters take none, then call :meth:`take`. ``gradients`` asks for the sums of the gradient too.
+    parameters take none, then call :meth:`take`. ``gradients`` asks for the sums of the gradient too, and ``maps`` for
+    the gradient at every position, in :attr:`maps` by site.
 
     Examples
     --------
@@ -52,7 +54,7 @@ class ContributionReader:
     True
     """
 
-    def __init__(self, sites: Sequence[Site], *, gradients: bool = False) -> None:
+    def __init__(self, sites: Sequence[Site], *, gradients: bool = False, maps: bool = False) -> None:
         self.sites = tuple(sites)
         self.channels = channel_index(self.sites)
         self.reads = {site.name: partial(self._read, site, _axis(site)) for site in self.sites}
@@ -64,6 +66,7 @@ class ContributionReader:
         self.copies: set[str] = set()
         self._views: set[str] = set()
         self._gradients = gradients
+        self._keeps_maps = maps
         self._starts: set[str] = set()
         self.clear()
 
@@ -73,6 +76,10 @@ class ContributionReader:
         self._seen: set[str] = set()
         self._products: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
+        self.maps: dict[str, Tensor] = {}
+        self._handles: list[Any] = []
+        # By site the node of the backward graph that made its map, and which output of it the map is.
+        self._made: dict[str, GradientEdge] = {}
         self.overwritten: set[str] = set()
         self.views: set[str] = set()
 
@@ -109,13 +116,16 @@ class ContributionReader:
         if name in self.copies:
             kept = kept.clone()
         hook = partial(self._multiply, name, axis, kept, times_written(kept))
-        out.register_hook(hook)  # type: ignore[no-untyped-call]
+        self._handles.append(out.register_hook(hook))  # type: ignore[no-untyped-call]
+        self._made[name] = get_gradient_edge(out)
 
     def _multiply(self, name: str, axis: int, kept: Tensor, version: int, gradient: Tensor) -> None:
         if times_written(kept) != version:
             self.overwritten.add(name)
         gradient = gradient.detach()
         self._products[name] = channel_products(kept, gradient, axis) / _SCALE
+        if self._keeps_maps:
+            self.maps[name] = gradient / _SCALE
         if self._gradients:
             axes = [a for a in range(1, gradient.dim()) if a != axis]
             sums = gradient.to(self._products[name].dtype) / _SCALE
@@ -141,7 +151,7 @@ class ContributionReader:
 
     def _send_back(self, total: Tensor, *, keep: bool) -> None:
         try:
-            torch.autograd.grad(total, self._anchor, retain_graph=keep, allow_unused=True)
+            torch.autograd.grad(total, self._ends(), retain_graph=keep, allow_unused=True)
         except RuntimeError as error:
             if "modified by an inplace operation" not in str(error):
                 raise
@@ -150,6 +160,24 @@ class ContributionReader:
                 f"the network overwrites a map that its backward pass needs, so that no gradient exists ({what}); use "
                 "operators that do not work in place"
             ) from error
+
+    def _ends(self) -> list[Any]:
+        """Return where the backward pass may stop: at the first sites, behind which nothing is read."""
+        if self._starts or not self._made:
+            return [self._anchor]
+        # The graph goes on to the images. The sites ran in this order, so that those before one are known.
+        ends = []
+        behind: set[Any] = set()
+        for edge in self._made.values():
+            if not any(node in behind for node in nodes_before(edge.node)):
+                ends.append(edge)
+                behind.add(edge.node)
+        return ends
+
+    def release(self) -> None:
+        """Listen no longer: the graph may send other signals than the gradient."""
+        for handle in self._handles:
+            handle.remove()
 
     def silent(self) -> list[str]:
         """Return the sites that ran and that no gradient came back to."""

@@ -120,9 +120,12 @@ ARRAY = [None, "x", [], np.array(["a"]), VECTORS * NAN, VECTORS * 1j, torch.rand
 LABELS = [None, "x", [], [0.5] * 12, [True] * 12, [-1] * 12, TWELVE[:5], [None] * 12, {}]
 BASELINE = ["nonsense", NAN, True, [], X.numpy(), torch.zeros(2, 2), X * NAN, X + 0j, X.to("meta")]
 CONSTANT = CHOICE
+MAYBE_CHOICE = [value for value in CHOICE if value is not None]
+WIDTH = [*NUMBER, -1, float("inf")]
 RULES = {
-    "rectifier": CHOICE,
-    "resample": FLAG,
+    "rule": MAYBE_CHOICE,
+    "rectifier": MAYBE_CHOICE,
+    "resample": [value for value in FLAG if value is not None],
     "resample_pool": FLAG,
     "seed": CHOICE,
     "output": FUNCTION,

@@ -21,11 +21,12 @@ layer of every pass: the merged layer must give the network's own output.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from interpnet.backward._lrp.layers import (
     Layer,
@@ -56,7 +57,7 @@ from interpnet.backward._refusals import (
     refuse_operator,
 )
 from interpnet.backward._report import RuleReport
-from interpnet.engine import Call, Instrument, backward_nodes, node_name, tensors_in, widest
+from interpnet.engine import Call, Instrument, backward_nodes, instrument, node_name, tensors_in, widest
 from interpnet.errors import ModelError
 
 _MOVING_NODES = ("View", "Expand", "Unsqueeze", "Squeeze", "Clone", "Reshape", "UnsafeView", "Permute", "Transpose")
@@ -93,10 +94,9 @@ class Propagation:
         self.absorbed = torch.zeros(images.shape[0], dtype=widest(images.device), device=images.device)
         self.first = 0  # how many layers read the image itself
 
-    @property
-    def instrument(self) -> Instrument:
-        """What the network runs under."""
-        return Instrument(rule=self.rule, observe=self.observe)
+    def on(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Return the context in which ``model`` runs forward under the rules."""
+        return instrument(model, Instrument(rule=self.rule, observe=self.observe))
 
     def observe(self, call: Call, out: Any) -> None:
         """Pass relevance through scaling by a number; what else makes no site must only move values."""
