@@ -1,55 +1,60 @@
 """Activation maximisation: the picture that a channel or a class answers to most, found by gradient ascent.
 
-Four things keep the picture from noise of high frequency that no camera makes: every step sees it shifted by some
-pixels at random, so that no detail can depend on its place (jitter, Mordvintsev et al. 2015); it is smoothed, less and
-less (blur, Yosinski et al. 2015); every step takes a share of the distance to mid-grey back (L2, Simonyan et al. 2014);
-and pixels stay in [0, 1].
+Gradient ascent in pixels ends in noise of high frequency that no camera makes, and at units that do not answer to the
+noise it starts from it does not even begin. Here a picture is a sum of waves whose steps are those of photographs
+(Olah et al. 2017); every step sees it shifted, turned and enlarged a little, so that no detail can depend on its exact
+place (Mordvintsev et al. 2015); every step takes a share of the way to mid-grey back (L2, Simonyan et al. 2014); and it
+may be smoothed, less and less (Yosinski et al. 2015).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interpnet.engine import (
-    Call,
     Channel,
     Instrument,
     Output,
-    Site,
     Trace,
     check_gradient_reaches,
     evaluating,
     find_sites,
-    forward,
     instrument,
-    logits_of,
+    placed,
     resolve_device,
-    stop_forward,
-    stoppable,
     unwrap,
 )
 from interpnet.errors import InterpNetError, LayerError, ModelError
+from interpnet.pictures._objectives import ChannelValues, LogitValues, Values
+from interpnet.pictures._spectrum import Spectrum, moved
 from interpnet.support.checks import check_kinds, is_whole, real_array, whole_number
 from interpnet.support.progress import progress_bar
-from interpnet.support.types import Float32
+from interpnet.support.types import Float32, Int64
 
 Target = Channel | int
-_GREY = 0.5
+# Root mean square of the noise that pictures start from, in units of pixel values.
 _NOISE = 0.05
-# The defaults of a picture of 224 pixels, and in proportion below: a blur of 1 from 56 pixels on, shifts of 8.
-_LARGEST_BLUR = 1.0
-_PIXELS_PER_BLUR = 56
-_PIXELS_PER_SHIFT = 28
-# A Gaussian this narrow has nothing left beside its middle.
-_NO_BLUR = 0.2
+# Of the logit of a pixel, at mid-grey.
+_SLOPE = 0.25
+_DECAYS = (0.9, 0.999)  # Adam's (Kingma and Ba 2015), of the gradient and of its square
+# Shifts in proportion to the picture, 8 of 112 pixels. Below 28 they would change most of what a filter sees.
+_PIXELS_PER_SHIFT = 14
+_SMALLEST_SHIFTED = 28
+# Turning and enlarging blurs a little, which costs filters that see few pixels more than it gives.
+_SMALLEST_TURNED = 80
+_TURN = math.radians(5)
+_ZOOM = 0.05
+# A picture is finished where the last steps brought less than this share of what all brought.
+_PATIENCE = 8
+_WORTHWHILE = 0.04
+_LOOKS = 4  # moved pictures over which what was reached is averaged
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,15 @@ class Maximised:
     """Pictures that n units answer to most."""
 
     targets: tuple[Target, ...]  # the units: channels, or classes by their number
-    pictures: Float32  # (n, C, H, W), pixels in [0, 1], before the network's normalisation
-    # (n,), the unit's mean activation over its map, or the class's logit, for the picture, in the network's units; at a
-    # rectifier the value before it.
+    pictures: Float32  # (n, C, H, W), pixels in (0, 1), before the network's normalisation
+    # (n,), the unit's mean activation over its map, or the class's logit, for the picture, in the network's units.
     activations: Float32
     start: Float32  # (n,), the same for the noise it started from
     silent: npt.NDArray[np.bool_]  # (n,), the gradient was zero at every step, so the picture says nothing
+    # (n,), the largest value of the unit's map, or the class's logit, in the mean over pictures that were moved as in
+    # the steps: what can be held against the largest that real images reach.
+    reached: Float32
+    steps: Int64  # (n,), taken
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class _Climb:
     blur: float
     l2: float
     seed: int
+    turned: bool
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 < self.step < np.inf or self.jitter < 0 or self.blur < 0 or not 0 <= self.l2 < 1:
@@ -82,6 +91,14 @@ class _Climb:
                 f"steps={self.steps}, step={self.step}, jitter={self.jitter}, blur={self.blur}, l2={self.l2}; expected "
                 "steps >= 1, step > 0, jitter >= 0, blur >= 0 and 0 <= l2 < 1"
             )
+
+    def move(self, pictures: Tensor, random: torch.Generator) -> Tensor:
+        """Return pictures (n, C, *size) shifted, turned and enlarged at random, all in the same way."""
+        shift = torch.randint(-self.jitter, self.jitter + 1, (pictures.dim() - 2,), generator=random).tolist()
+        turn, zoom = (2 * torch.rand(2, generator=random) - 1).tolist()
+        if not self.turned:
+            return moved(pictures, shift, 0.0, 1.0)
+        return moved(pictures, shift, _TURN * turn, math.exp(_ZOOM * zoom))
 
 
 # A caller in inference mode gets the same pictures.
@@ -94,9 +111,9 @@ def maximise(
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
     steps: int = 64,
-    step: float = 0.02,
+    step: float = 0.04,
     jitter: int | None = None,
-    blur: float | None = None,
+    blur: float = 0.0,
     l2: float = 0.01,
     seed: int = 0,
     max_batch: int = 8,
@@ -106,9 +123,11 @@ def maximise(
 ) -> Maximised:
     """Find, for each channel or class, a picture that raises its activation.
 
-    ``p <- clip(p + step * g / rms(g) - l2 * (p - 1/2))`` with g the gradient of the mean of the channel's map, or of
-    the class's logit, with respect to the shifted picture. At a rectifier the channel's value *before* it is
-    raised: both are largest for the same picture, and only that one has a gradient while the channel is silent.
+    The picture is ``sigmoid(waves(z))``, with the coefficients z of its waves scaled by 1/f and colours as they vary in
+    photographs. Adam climbs in z the mean of the channel's map, of which negative values count a tenth, or the class's
+    logit less the mean of the others (all that softmax knows), of the moved picture; then ``z <- (1 - l2) z``. At a
+    rectifier the channel's map *before* it is raised: only that one has a gradient while the channel is silent. Where a
+    unit has no gradient at all because rectifiers below it are silent, they let a hundredth of it pass meanwhile.
     An unknown layer or channel is a LayerError; a class that is no output, and a gradient that is not finite, are
     ModelErrors; a bad setting is an InterpNetError.
 
@@ -117,18 +136,21 @@ def maximise(
     targets : sequence of Channel or int
         Channels of any usable sites, and classes by their number.
     shape : (C, H, W)
-        Of the pictures. Smaller ones than the network was made for will do for channels of convolutions if
-        ``trace`` is given: the network runs only as far as the channel.
+        Of the pictures; (C, L) and (C, D, H, W) too. Smaller ones than the network was made for will do for channels of
+        convolutions if ``trace`` is given: the network runs only as far as the channel.
     mean, std : float or sequence of C floats
         The network gets ``(picture - mean) / std``.
-    steps, step : int, float
-        Their number, and the root mean square of one step's change in units of pixel values.
+    steps : int
+        The most that are taken. A picture is finished before where the last 8 raised the unit by less than a 25th of
+        what all did.
+    step : float
+        About the root mean square of one step's change in units of pixel values, near mid-grey.
     jitter : int, optional
-        Largest shift in pixels, along each axis; by default a 28th of the shorter side (8 of 224, none
-        below 28, where a shift would change most of what a filter sees).
-    blur : float, optional
-        Standard deviation in pixels of the Gaussian of the first step, falling linearly to zero at the last; 0 for
-        none. By default 1, or a 56th of the shorter side where that is less.
+        Largest shift in pixels, along each axis; by default a 14th of the shorter side (16 of 224, none below 28, where
+        a shift would change most of what a filter sees). Pictures of at least 80 x 80 pixels are also turned by up to
+        5 degrees and enlarged by up to 5 %; not with ``jitter=0``.
+    blur : float
+        Standard deviation in pixels of the Gaussian of the first step, falling linearly to zero at the last.
     l2 : float
         Share of the distance to mid-grey that each step takes back; 0 for none.
     seed : int
@@ -145,7 +167,7 @@ def maximise(
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False))
     >>> net[1].weight.data = torch.tensor([[1.0, -1.0]])
-    >>> maximise(net, [0], (1, 1, 2), jitter=0, blur=0, l2=0).pictures.round(3).tolist()
+    >>> maximise(net, [0], (1, 1, 2), l2=0).pictures.round(1).tolist()
     [[[[1.0, 0.0]]]]
     """
     check_kinds(maximise, locals())
@@ -154,19 +176,16 @@ def maximise(
     where = resolve_device(None, model)
     side = min(shape[1:], default=1)
     if jitter is None:
-        jitter = side // _PIXELS_PER_SHIFT
-    if blur is None:
-        blur = min(_LARGEST_BLUR, side / _PIXELS_PER_BLUR)
-    climb = _Climb(steps, step, jitter, blur, l2, seed)
-    if max_batch < 1 or min(shape, default=0) < 1:
+        jitter = 0
+        if side >= _SMALLEST_SHIFTED:
+            jitter = side // _PIXELS_PER_SHIFT
+    turned = jitter > 0 and len(shape) == 3 and side >= _SMALLEST_TURNED
+    climb = _Climb(steps, step, jitter, blur, l2, seed, turned)
+    if max_batch < 1 or min(shape, default=0) < 1 or len(shape) < 2:
         raise InterpNetError(f"max_batch={max_batch}, shape={shape}; expected at least 1, and a shape (C, H, W)")
     trace = trace or find_sites(model, torch.zeros(1, *shape, device=where), output=output)
     means = _per_channel(mean, "mean", shape, where)
     stds = _per_channel(std, "std", shape, where)
-
-    def run(pictures: Tensor) -> Any:
-        return forward(model, (pictures - means) / stds)
-
     # Units of one site climb together.
     groups: dict[str | None, list[tuple[int, int]]] = {}
     for i, target in enumerate(targets):
@@ -174,25 +193,36 @@ def maximise(
         groups.setdefault(layer, []).append((i, unit))
     n = len(targets)
     zeros = np.zeros(n, np.float32)
-    made = Maximised(tuple(targets), np.zeros((n, *shape), np.float32), zeros, zeros.copy(), np.zeros(n, bool))
+    made = Maximised(
+        targets=tuple(targets),
+        pictures=np.zeros((n, *shape), np.float32),
+        activations=zeros,
+        start=zeros.copy(),
+        silent=np.zeros(n, bool),
+        reached=zeros.copy(),
+        steps=np.zeros(n, np.int64),
+    )
     with (
+        placed(model, where, "auto") as put,
         evaluating(model, frozen=True),
         torch.enable_grad(),
+        # Attached once for all steps, not for each.
+        instrument(model, Instrument()),
         progress_bar("Maximising", steps * n, unit="steps", enabled=progress) as advance,
     ):
+
+        def prepare(pictures: Tensor) -> Tensor:
+            return put((pictures - means) / stds)
+
         for layer, members in groups.items():
+            values: Values = LogitValues(model, prepare, output)
+            if layer is not None:
+                values = ChannelValues(model, prepare, trace[layer])
             for at in range(0, len(members), max_batch):
                 part, numbers = (list(column) for column in zip(*members[at : at + max_batch], strict=True))
-                units = torch.tensor(numbers, device=where)
-                if layer is None:
-                    objective = _logits(run, units, output)
-                else:
-                    objective = _map_means(run, model, trace[layer], units)
-                result = _ascend(model, objective, len(part), shape, climb, where, advance)
-                for rows, values in zip(
-                    (made.pictures, made.activations, made.start, made.silent), result, strict=True
-                ):
-                    rows[part] = values.cpu().numpy()
+                found = _Ascent(values, torch.tensor(numbers, device=where), Spectrum(shape), climb).run(advance)
+                for name, rows in found.items():
+                    getattr(made, name)[part] = rows.cpu().numpy()
     return made
 
 
@@ -220,93 +250,96 @@ def _checked(target: Target, trace: Trace) -> tuple[str | None, int]:
     return site.name, target.index
 
 
-def _logits(run: Callable[[Tensor], Any], classes: Tensor, output: Output | None) -> Callable[[Tensor], Tensor]:
-    """Return the function from pictures (n, C, H, W) to the logit of each one's own class (n,)."""
+class _Ascent:
+    """The pictures of n units of one layer, or of n classes, on their way up."""
 
-    def logits(pictures: Tensor) -> Tensor:
-        return logits_of(run(pictures), len(pictures), output).gather(1, classes[:, None])[:, 0]
+    def __init__(self, values: Values, units: Tensor, waves: Spectrum, climb: _Climb) -> None:
+        self._values = values
+        self._units = units
+        self._waves = waves
+        self._climb = climb
+        # On the CPU, so that the noise and the moves are the same on every device.
+        self._random = torch.Generator().manual_seed(climb.seed)
+        n = len(units)
+        noise = torch.randn(waves.shape, generator=self._random).to(units.device)
+        # A unit's gradient may have any size, hence Adam, which is alike for all.
+        self._coefficients = (_NOISE / _SLOPE * noise).expand(n, *noise.shape).clone()
+        self._gradient = torch.zeros_like(self._coefficients)
+        self._square = torch.zeros_like(self._coefficients)
+        self._silent = torch.ones(n, dtype=torch.bool, device=units.device)
+        self._steps = torch.zeros(n, dtype=torch.int64, device=units.device)
 
-    return logits
+    def run(self, advance: Callable[[int], None]) -> dict[str, Tensor]:
+        """Return pictures, activations, ... as :class:`Maximised` has them."""
+        self._values.leaking = False
+        start, _ = self._look(self._pictures())
+        going = torch.arange(len(self._units), device=self._units.device)
+        history: list[Tensor] = []
+        for t in range(self._climb.steps):
+            risen = torch.full_like(start, -torch.inf)
+            risen[going] = self._step(going, t)
+            history.append(risen)
+            advance(len(going))
+            going = going[self._rises(torch.stack(history))[going]]
+            if not len(going):
+                break
+        advance(int(self._climb.steps * len(self._units) - self._steps.sum()))
+        pictures = self._pictures()
+        activations, reached = self._look(pictures)
+        if self._climb.jitter:
+            looks = [self._look(self._climb.move(pictures, self._random))[1] for _ in range(_LOOKS)]
+            reached = torch.stack(looks).mean(0)
+        return {
+            "pictures": pictures,
+            "activations": activations,
+            "start": start,
+            "silent": self._silent,
+            "reached": reached,
+            "steps": self._steps,
+        }
 
+    def _pictures(self) -> Tensor:
+        return self._waves.pictures(self._coefficients)
 
-def _map_means(
-    run: Callable[[Tensor], Any], model: nn.Module, site: Site, channels: Tensor
-) -> Callable[[Tensor], Tensor]:
-    """Return the function from pictures (n, C, H, W) to the mean over the map of each one's own channel (n,)."""
+    def _look(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return self._values.look(pictures, self._units)
 
-    def means(pictures: Tensor) -> Tensor:
-        kept: list[Tensor] = []
-
-        def stop(value: Tensor) -> Any:
-            kept.append(value)
-            stop_forward()
-
-        def before_rectifier(call: Call) -> None:
-            if call.name == site.name and call.kind == "rectifier":
-                stop(call.args[0] if call.args else call.kwargs["input"])
-
-        with instrument(model, Instrument(rule=before_rectifier, reads={site.name: stop})), stoppable():
-            run(pictures)
-        maps = kept[0].movedim(site.axis or 1, 1)
-        own = maps[torch.arange(len(channels), device=maps.device), channels]
-        # A unit of a fully connected layer has no map: a mean over one value.
-        return own.reshape(len(own), -1).mean(1)
-
-    return means
-
-
-def _ascend(
-    model: nn.Module,
-    objective: Callable[[Tensor], Tensor],
-    n: int,
-    shape: tuple[int, ...],
-    climb: _Climb,
-    device: torch.device,
-    advance: Callable[[int], None],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return pictures, activations, those of the start, and whether no gradient ever came."""
-    # On the CPU, so that the noise and the shifts are the same on every device.
-    random = torch.Generator().manual_seed(climb.seed)
-    noise = torch.randn(shape, generator=random)
-    picture = (_GREY + _NOISE * noise).clamp(0, 1).to(device).expand(n, *shape).clone()
-    axes = tuple(range(2, len(shape) + 1))
-    start = objective(picture).detach()
-    silent = torch.ones(n, dtype=torch.bool, device=device)
-    for t in range(climb.steps):
-        shifts = torch.randint(-climb.jitter, climb.jitter + 1, (len(axes),), generator=random).tolist()
-        leaf = picture.roll(shifts, axes).requires_grad_()
-        value = objective(leaf).sum()
-        check_gradient_reaches(model, leaf, "a unit", found=value.requires_grad)
-        (gradient,) = torch.autograd.grad(value, leaf)
-        gradient = gradient.roll([-s for s in shifts], axes)
+    def _step(self, rows: Tensor, t: int) -> Tensor:
+        """Take step ``t`` with the units in ``rows``; return what they were before it, on the moved pictures."""
+        climb = self._climb
+        leaf = self._coefficients[rows].requires_grad_()
+        values = self._values.raised(climb.move(self._waves.pictures(leaf), self._random), self._units[rows])
+        total = values.sum()
+        check_gradient_reaches(self._values.model, leaf, "a unit", found=total.requires_grad)
+        (gradient,) = torch.autograd.grad(total, leaf)
         strength = gradient.flatten(1).square().mean(1).sqrt()
         if not bool(torch.isfinite(strength).all()):
             raise ModelError("the gradient of a unit is NaN or infinite; look at the model's weights")
-        silent &= strength == 0
-        direction = gradient / strength.clamp(min=1e-30).view(-1, *[1] * len(shape))
-        picture = picture + climb.step * direction - climb.l2 * (picture - _GREY)
+        silent = strength == 0
+        self._values.leaking = bool(silent.any())
+        self._silent[rows] &= silent
+        # Freed of the unit's own scale, as Adam divides by a root that must not vanish.
+        gradient = gradient / strength.clamp(min=1e-30).view(-1, *[1] * (leaf.dim() - 1))
+        first, second = _DECAYS
+        self._gradient[rows] = first * self._gradient[rows] + (1 - first) * gradient
+        self._square[rows] = second * self._square[rows] + (1 - second) * gradient.square()
+        direction = self._gradient[rows] / (1 - first ** (t + 1))
+        direction = direction / ((self._square[rows] / (1 - second ** (t + 1))).sqrt() + 1e-8)
+        coefficients = (1 - climb.l2) * (leaf.detach() + climb.step / _SLOPE * direction)
         sigma = climb.blur * (1 - (t + 1) / climb.steps)
-        if sigma > _NO_BLUR:
-            picture = gaussian_blur(picture, sigma)
-        picture = picture.clamp(0, 1)
-        advance(n)
-    return picture, objective(picture).detach(), start, silent
+        if sigma > 0:
+            coefficients = coefficients * self._waves.blur(sigma).to(coefficients.device)
+        self._coefficients[rows] = coefficients
+        self._steps[rows] = t + 1
+        return values.detach()
 
-
-def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Smooth images (B, C, H, W) by a Gaussian of ``sigma`` pixels; the rim is continued."""
-    # Not torchvision's function on padded images: it differs by 5e-7, which the kinks of a network turn into other
-    # pictures (up to 0.95 after the 64 steps on a small trained one), so that a seed would no longer fix the picture.
-    reach = max(1, round(3 * sigma))
-    places = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
-    kernel = torch.exp(-0.5 * (places / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    n, c, *size = images.shape
-    flat = images.reshape(n * c, 1, *size)
-    convolve = (F.conv1d, F.conv2d, F.conv3d)[len(size) - 1]
-    for axis in range(len(size)):
-        after = len(size) - 1 - axis
-        # Torch counts the sides of a padding from the last axis on.
-        padding = [0, 0] * after + [reach, reach] + [0, 0] * axis
-        flat = convolve(F.pad(flat, padding, mode="replicate"), kernel.view(1, 1, *[1] * axis, -1, *[1] * after))
-    return flat.reshape(images.shape)
+    def _rises(self, history: Tensor) -> Tensor:
+        """Return which units (n,) the last steps of (t, n) still raised by a share of all, or nothing has yet."""
+        t, n = history.shape
+        if t < 3 * _PATIENCE or t % _PATIENCE:
+            return torch.ones(n, dtype=torch.bool, device=history.device)
+        last = history[-_PATIENCE:].mean(0)
+        gained = last - history[-2 * _PATIENCE : -_PATIENCE].mean(0)
+        total = last - history[0]
+        return (total <= 0) | (gained > _WORTHWHILE * total)

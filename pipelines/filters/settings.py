@@ -35,20 +35,22 @@ class FilterSettings(Settings):
         expected="a number of at least 1",
     )
     steps: int = setting(
-        64, "Gradient steps of a maximised picture; most of the time goes here.", panel=_PICTURES, least=1
+        48,
+        "Most gradient steps of a maximised picture, which ends before where it no longer rises.",
+        panel=_PICTURES,
+        least=1,
     )
     jitter: int | None = setting(
         None,
         "Largest random shift at each step, in pixels.",
         panel=_PICTURES,
-        shown="a 28th of the shorter side",
+        shown="a 14th of the shorter side",
         least=0,
     )
-    blur: float | None = setting(
-        None,
+    blur: float = setting(
+        0.0,
         "Gaussian smoothing at the first step, in pixels; it falls to none.",
         panel=_PICTURES,
-        shown="1, less for small images",
         least=0,
         expected="a number of pixels, 0 for none",
     )

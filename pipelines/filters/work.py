@@ -32,7 +32,8 @@ _TOP_SHARE = 20
 _MOST_AVERAGED = 100
 # Of a channel's maximised picture, which the page shows about a hundred pixels wide.
 _SMALLEST_SIDE = 48
-_LARGEST_SIDE = 128
+_LARGEST_SIDE = 96
+_CLASS_SIDE = 128  # of a class's, which a network made for larger images may refuse
 _FIELDS_ACROSS = 1.5  # so that what a channel sees stands whole in the picture
 _WHOLE_STRIDES = 16  # what most networks shrink an image by, or a multiple
 _FEWEST_FOR_MAP = 5  # images; fewer have no map worth the name
@@ -155,7 +156,8 @@ class Work:
 
     def maximised_classes(self, outputs: Sequence[int]) -> Arrays:
         """Return the maximised pictures of the network's outputs."""
-        shape = self.subject.trace.image_shape
+        colours, *size = self.subject.trace.image_shape
+        shape = (colours, *(min(side, _CLASS_SIDE) for side in size))
         settings = self.settings.climb() | {"seed": self._seed, "outputs": list(outputs), "shape": shape}
         return self.parts.get("maximised classes", settings, lambda: self._maximise(list(outputs), shape))
 
@@ -222,7 +224,7 @@ def informative(table: ScoreTable, layer: str, most: int) -> list[int]:
 def picture_shape(site: Site, image: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of a maximised picture: for a convolution's channel half as wide again as what a position sees.
 
-    It is at least 48 and at most 128 pixels: large enough to be read, and quick to make. A channel of a fully
+    It is at least 48 and at most 96 pixels: large enough to be read, and quick to make. A channel of a fully
     connected layer needs the network's own size.
     """
     if site.family != "conv" or len(site.fields) != len(image) - 1:
