@@ -229,6 +229,7 @@ FUNCTIONS: dict[str, Case] = {
             "channels": CHANNELS,
             "top": COUNT,
             "keep": FROM_ZERO,
+            "crop": CHOICE,
             "batch_size": COUNT,
             **RUN,
         },

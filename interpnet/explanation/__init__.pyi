@@ -6,9 +6,13 @@ from ._heatmap import channel_heatmap as channel_heatmap
 from ._heatmap import channel_signal as channel_signal
 from ._heatmap import normalise as normalise
 from ._heatmap import reduce_colours as reduce_colours
+from ._padding import survival as survival
 from ._patches import AverageVisualization as AverageVisualization
+from ._patches import average_at as average_at
 from ._patches import average_visualization as average_visualization
 from ._patches import average_visualizations as average_visualizations
+from ._peaks import PeakReader as PeakReader
+from ._peaks import Peaks as Peaks
 from ._signals import backpropagate as backpropagate
 from ._signals import check_signals as check_signals
 from ._starts import Unit as Unit

@@ -6,21 +6,21 @@ Source: Oramas et al., ICLR 2019, section 3.3; docs/method.md, section 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from interpnet.engine import (
     Channel,
     Instrument,
     Output,
     Site,
+    Trace,
     evaluating,
     find_sites,
     forward,
@@ -29,15 +29,25 @@ from interpnet.engine import (
     resolve_device,
     unwrap,
 )
-from interpnet.errors import DataError
+from interpnet.explanation._images import image_of
+from interpnet.explanation._padding import SURVIVES, survival
+from interpnet.explanation._peaks import PeakReader, Peaks
 from interpnet.scores import ScoreTable
-from interpnet.support.checks import check_kinds, whole_number
+from interpnet.support.checks import check_kinds, one_of, whole_number
 from interpnet.support.progress import progress_bar
-from interpnet.support.types import Float32, Int64
+from interpnet.support.types import Float32, Float64, Int64
 
+#: How large crops are: round the part of the map that answers, or all that the place of the maximum sees.
+CROPS = ("peak", "field")
 # What an average and a crop show where they have no pixels; colours lie in [0, 1].
 _GREY = 0.5
+# Beside a side of the square with as many positions as answer by more than half; and shares of the image's sides.
+_ROOM = 1.5
+_LEAST = 0.25
+_MOST = 2 / 3
+_FEWEST_PIXELS = 12  # along a side, of an image that has as many
 _Place = Sequence[tuple[int, int]] | None
+_NONE = (np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True)
@@ -49,8 +59,19 @@ class AverageVisualization:
     crops: Float32  # (n, C, h, w): those with the highest response, best first; grey outside the image
     indices: Int64  # (count,): the images averaged, as positions in the data set, best first
     count: int  # fewer than asked for where fewer images have a positive score
-    field: tuple[int, ...]  # size of the crop in pixels
-    whole_image: bool  # the receptive field covers the image, so the images themselves were averaged
+    field: tuple[int, ...]  # size of the crops in pixels
+    whole_image: bool  # the crops are the images themselves
+    # What the crops share: the mean correlation of two of them, as pictures without their mean colours, from below 0 to
+    # 1; NaN for fewer than two, or flat ones. The average of crops that share nothing is a blur.
+    shared: float = math.nan
+    # What survives of the response where images are moved away from the padding: 1 unless the maxima lie on the rim of
+    # the map more often than chance gives; see survival().
+    survives: float = 1.0
+
+    @property
+    def by_padding(self) -> bool:
+        """Whether the channel answers to the padding: to the edge of any image, whatever is in it."""
+        return self.survives < SURVIVES
 
 
 def average_visualization(
@@ -69,6 +90,7 @@ def average_visualizations(
     *,
     top: int = 100,
     keep: int = 9,
+    crop: str = "peak",
     batch_size: int = 64,
     device: str | torch.device | None = None,
     output: Output | None = None,
@@ -86,6 +108,12 @@ def average_visualizations(
         [0, 1] instead.
     top, keep : int
         Images to average (the paper's 100), and crops to return.
+    crop : {"peak", "field"}
+        ``"field"`` is the paper's: each crop is all that the place of the map's maximum sees, grey outside the image.
+        In deep layers that is the image, or more. ``"peak"`` is the same where the field is smaller than the part of
+        the image that makes the map large: half as wide again as the square with as many positions of the map as
+        exceed half of the maximum (the median over images), at least a quarter and at most two thirds of each side of
+        the image, no less than 12 pixels where it has them, and moved into it.
 
     A channel that the table or the model does not have is a :class:`LayerError`.
 
@@ -102,62 +130,70 @@ def average_visualizations(
     whole_number(top, "top", least=1)
     whole_number(keep, "keep", least=0)
     whole_number(batch_size, "batch_size", least=1)
+    one_of(crop, "crop", CROPS)
     best = {channel: _best(table, channel, top) for channel in channels}
-    wanted: dict[int, list[Channel]] = {}
-    for channel, indices in best.items():
-        for i in indices.tolist():  # an image may be among the best of several channels, and runs once
-            wanted.setdefault(i, []).append(channel)
-    colours = int(table.info.get("image_shape", [1])[0])
-    if not wanted:
-        return {channel: _average(channel, indices, [], [], keep, colours) for channel, indices in best.items()}
+    order = sorted({i for indices in best.values() for i in indices.tolist()})
     model = unwrap(model)
     where = resolve_device(device, model)
-    peaks = {}
-    order = sorted(wanted)
-    with placed(model, where) as put:
-        # The last too, so that a shorter data set is named before the pass.
-        _image(data, order[-1])
-        trace = find_sites(model, put(_image(data, order[0])[None]), output=output)
+    peaks = {channel: Peaks(indices, *_NONE) for channel, indices in best.items()}
+    trace: Trace | None = None
+    if order:
+        with placed(model, where) as put:
+            # The last too, so that a shorter data set is named before the pass.
+            image_of(data, order[-1])
+            trace = find_sites(model, put(image_of(data, order[0])[None]), output=output)
+            reader = PeakReader([trace.usable(layer) for layer in dict.fromkeys(channel.layer for channel in best)])
+            with (
+                evaluating(model),
+                torch.inference_mode(),
+                instrument(model, Instrument(reads=reader.reads)),
+                progress_bar("Averaging crops", len(order), enabled=progress) as advance,
+            ):
+                for start in range(0, len(order), batch_size):
+                    part = order[start : start + batch_size]
+                    forward(model, torch.stack([image_of(data, i) for i in part]), put)
+                    advance(len(part))
+        found = reader.take()
+        for channel, indices in best.items():
+            rows = np.searchsorted(order, indices)
+            peaks[channel] = Peaks(indices, *(array[rows, channel.index] for array in found[channel.layer]))
+    survives = survival(model, data, peaks, trace=trace, device=where, output=output)
+    sites = {}
+    if trace is not None:
         sites = {channel: trace.usable(channel.layer) for channel in best}
-        maxima: dict[str, Tensor] = {}
-        reads = {site.name: partial(_note_maxima, site, maxima) for site in sites.values()}
-        with (
-            evaluating(model),
-            torch.inference_mode(),
-            instrument(model, Instrument(reads=reads)),
-            progress_bar("Averaging crops", len(order), enabled=progress) as advance,
-        ):
-            for start in range(0, len(order), batch_size):
-                part = order[start : start + batch_size]
-                forward(model, torch.stack([_image(data, i) for i in part]), put)
-                for row, i in enumerate(part):
-                    for channel in wanted[i]:
-                        flat = int(maxima[channel.layer][row, channel.index])
-                        peaks[i, channel] = tuple(map(int, np.unravel_index(flat, sites[channel].map_shape)))
-                advance(len(part))
+    colours = int(table.info.get("image_shape", [1])[0])
+    return average_at(data, sites, peaks, keep=keep, crop=crop, colours=colours, survives=survives)
+
+
+def average_at(
+    data: Any,
+    sites: Mapping[Channel, Site],
+    peaks: Mapping[Channel, Peaks],
+    *,
+    keep: int = 9,
+    crop: str = "peak",
+    colours: int = 1,
+    survives: Mapping[Channel, float] | None = None,
+) -> dict[Channel, AverageVisualization]:
+    """Average crops at maxima that are known already; each image is read once.
+
+    ``sites`` has the site of each channel with images, ``peaks`` the images, best first. ``colours`` are those of the
+    average of a channel without images; ``survives`` is what :func:`survival` found. For the rest see
+    :func:`average_visualizations`.
+    """
     # A picture is what a person sees; the image itself is normalised for the model.
     picture: Callable[[int], Any] = getattr(data, "picture", None) or (lambda i: data[i][0])
-    pictures = {i: np.asarray(picture(i), dtype=np.float32) for i in order}
-    averages = {}
-    for channel, indices in best.items():
-        shown = [pictures[i] for i in indices.tolist()]
-        places = [window(sites[channel], peaks[i, channel], pictures[i].shape[1:]) for i in indices.tolist()]
-        averages[channel] = _average(channel, indices, shown, places, keep, colours)
-    return averages
-
-
-def _image(data: Any, i: int) -> Tensor:
-    """Return image ``i`` of a data set, or raise a DataError where it has none."""
-    try:
-        image = data[i][0]
-    except (TypeError, IndexError, KeyError) as error:
-        raise DataError(
-            f"data is a {type(data).__name__} without an (image, label) item {i} ({error}); expected the data set that "
-            "the table was collected from"
-        ) from error
-    if not isinstance(image, Tensor):
-        raise DataError(f"image {i} of data is a {type(image).__name__}; expected a Tensor (C, H, W)")
-    return image
+    wanted: dict[int, list[tuple[Channel, int]]] = {}
+    for channel, own in peaks.items():
+        for rank, i in enumerate(own.indices.tolist()):
+            wanted.setdefault(i, []).append((channel, rank))
+    averages = {channel: _Average(own, keep, crop) for channel, own in peaks.items()}
+    for i in sorted(wanted):
+        shown = np.asarray(picture(i), dtype=np.float32)
+        for channel, rank in wanted[i]:
+            averages[channel].add(sites[channel], shown, rank)
+    known = survives or {}
+    return {channel: average.result(channel, colours, known.get(channel, 1.0)) for channel, average in averages.items()}
 
 
 def _best(table: ScoreTable, channel: Channel, top: int) -> Int64:
@@ -165,12 +201,6 @@ def _best(table: ScoreTable, channel: Channel, top: int) -> Int64:
     scores = np.asarray(table.X[:, table.channels.position(channel)])
     order = np.argsort(-scores, kind="stable")[:top]  # docs/method.md, section 3, step 1
     return table.indices[order[scores[order] > 0]]
-
-
-def _note_maxima(site: Site, maxima: dict[str, Tensor], out: Tensor) -> None:
-    """Put the positions of the maps' maxima (B, channels), counted over the flat map, into ``maxima``."""
-    maps = out.movedim(site.axis or 1, 1)
-    maxima[site.name] = maps.reshape(*maps.shape[:2], -1).argmax(2).cpu()  # one number is kept per map
 
 
 def window(site: Site, position: tuple[int, ...], image: tuple[int, ...]) -> _Place:
@@ -194,27 +224,94 @@ def window(site: Site, position: tuple[int, ...], image: tuple[int, ...]) -> _Pl
     return out
 
 
-def _average(
-    channel: Channel, indices: Int64, pictures: Sequence[Float32], places: Sequence[_Place], keep: int, colours: int
-) -> AverageVisualization:
-    blank = (np.full((colours, 1, 1), _GREY, np.float32), np.zeros((1, 1), dtype=bool))  # for a silent channel
-    crops = [cut(picture, place) for picture, place in zip(pictures, places, strict=True)] or [blank]
-    total = np.zeros(crops[0][0].shape)
-    weight = np.zeros(total.shape[1:])
-    for crop, inside in crops:
-        total += np.where(inside, crop, 0.0)
-        weight += inside  # pixels outside an image do not count
-    mean = np.where(weight > 0, total / np.maximum(weight, 1), _GREY).astype(np.float32)
-    kept = [crop for crop, _ in crops[: min(keep, len(indices))]]
-    return AverageVisualization(
-        channel=channel,
-        mean=mean,
-        crops=np.array(kept, np.float32).reshape(-1, *mean.shape),
-        indices=indices,
-        count=len(indices),
-        field=mean.shape[1:],
-        whole_image=places[-1:] == [None],
-    )
+def peak_window(site: Site, position: tuple[int, ...], image: tuple[int, ...], extent: float) -> _Place:
+    """Return the part of the image round one position as :func:`window` does, of the size of what answers there.
+
+    ``extent`` is the share of the map's positions that exceed half of the maximum. Where the receptive field is
+    smaller, it is that, and may reach outside; else it lies inside the image.
+    """
+    seen = window(site, position, image) or [(0, size) for size in image]
+    map_axes = [a for a in range(1, len(site.shape) + 1) if a != site.axis]
+    # As many positions along each axis, if what answers were a square.
+    along = (extent * math.prod(site.map_shape)) ** (1 / max(1, len(site.map_shape)))
+    out = []
+    for size, entry, (lo, hi) in zip(image, site.fields, seen, strict=False):
+        if entry is None or entry[0] not in map_axes:
+            out.append((0, size))
+            continue
+        at, field = entry
+        side = math.ceil(min(max(_ROOM * along * field.jump, _LEAST * size), _MOST * size))
+        side = min(max(side, _FEWEST_PIXELS), size)
+        if field.hi - field.lo + 1 <= side and (lo, hi) != (0, size):
+            out.append((lo, hi))
+            continue
+        middle = (field.lo + field.hi) / 2 + position[map_axes.index(at)] * field.jump
+        start = min(max(round(middle - side / 2), 0), size - side)
+        out.append((start, start + side))
+    if out == [(0, size) for size in image]:
+        return None
+    return out
+
+
+class _Average:
+    """The average of one channel's crops in the making."""
+
+    def __init__(self, peaks: Peaks, keep: int, crop: str) -> None:
+        self._peaks = peaks
+        self._keep = keep
+        self._crop = crop
+        # One size for all, or they could not be averaged.
+        self._extent = 0.0
+        if len(peaks.extents):
+            self._extent = float(np.median(peaks.extents))
+        self._kept: dict[int, Float32] = {}
+        self._total: Float64 | None = None
+        self._whole = False
+        self._spread = 0.0
+
+    def add(self, site: Site, picture: Float32, rank: int) -> None:
+        """Add the crop of the image with the rank-th response."""
+        position = tuple(map(int, np.unravel_index(int(self._peaks.positions[rank]), site.map_shape)))
+        if self._crop == "field":
+            place = window(site, position, picture.shape[1:])
+        else:
+            place = peak_window(site, position, picture.shape[1:], self._extent)
+        crop, inside = cut(picture, place)
+        if self._total is None:
+            self._total = np.zeros(crop.shape)
+            self._weight = np.zeros(crop.shape[1:])
+        self._total += np.where(inside, crop, 0.0)
+        self._weight += inside  # pixels outside an image do not count
+        self._spread += float(crop.reshape(len(crop), -1).var(1, dtype=np.float64).sum())
+        if rank < self._keep:
+            self._kept[rank] = crop
+        if rank + 1 == len(self._peaks.indices):
+            self._whole = place is None
+
+    def result(self, channel: Channel, colours: int, survives: float) -> AverageVisualization:
+        """Return the average of what was added."""
+        n = len(self._peaks.indices)
+        mean = np.full((colours, 1, 1), _GREY, np.float32)  # of a silent channel
+        shared = math.nan
+        if self._total is not None:
+            average = np.where(self._weight > 0, self._total / np.maximum(self._weight, 1), _GREY)
+            mean = average.astype(np.float32)
+            if n > 1 and self._spread > 0:
+                # Of n crops that share nothing the average keeps an n-th of their variance.
+                kept = average.reshape(len(average), -1).var(1).sum() / (self._spread / n)
+                shared = float((n * kept - 1) / (n - 1))
+        crops = [self._kept[rank] for rank in sorted(self._kept)]
+        return AverageVisualization(
+            channel=channel,
+            mean=mean,
+            crops=np.array(crops, np.float32).reshape(-1, *mean.shape),
+            indices=self._peaks.indices,
+            count=n,
+            field=mean.shape[1:],
+            whole_image=self._whole,
+            shared=shared,
+            survives=survives,
+        )
 
 
 def cut(picture: Float32, place: _Place) -> tuple[Float32, npt.NDArray[np.bool_]]:

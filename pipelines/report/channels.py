@@ -56,8 +56,9 @@ class ChannelRow:
     contribution: float  # to the class's log-odds in the whole network
     alone: Alone
     count: int | None  # images averaged in its picture
-    field: tuple[int, ...]  # the sides of its receptive field
+    field: tuple[int, ...]  # the sides of the crops
     whole_image: bool
+    by_padding: bool  # it answers to the edge of any image
     mean: str | None  # pictures are data URIs; None where there is none
     patches: str | None
     n_patches: int
@@ -141,6 +142,7 @@ def channel_rows(run: RunData, cls: int, pictures: Pictures, limits: Limits) -> 
                 count=entry.get("count"),
                 field=tuple(map(int, entry.get("field", ()))),
                 whole_image=bool(entry.get("whole_image")),
+                by_padding=bool(entry.get("by_padding")),
                 mean=mean,
                 patches=strip,
                 n_patches=len(patches),

@@ -9,10 +9,12 @@ from interpnet.engine import Channel
 from interpnet.explanation import AverageVisualization, average_visualizations
 from interpnet.plotting import enlarge, save_png
 
+from ..run.folder import digest
 from ..run.session import Session
 from .collect import load_table
 from .records import Record, Records
 
+_VERSION = 2  # a change of what is pictured makes earlier pictures stale
 _KEEP = 9  # patches of a channel, as many as the report shows in a row
 _MEAN_SIZE = 160  # pixels
 _PATCH_SIZE = 96  # pixels
@@ -29,7 +31,7 @@ def visualise_channels(session: Session, channels: Sequence[Channel], key: str) 
     """
     subject = session.subject
     table = load_table(session)
-    saved = Records(session.run.folder("explain"), key, lambda record: [record["mean"], *record["patches"]])
+    saved = Records(session.run.folder("explain"), digest([key, _VERSION]), lambda record: [record["mean"], *record["patches"]])
     stems = {channel: f"channels/{table.channels.position(channel):05d}" for channel in channels}
     known = {channel: saved.get(stem) for channel, stem in stems.items()}
     records = {channel: record for channel, record in known.items() if record is not None}
@@ -64,6 +66,7 @@ def _write(saved: Records, stem: str, made: AverageVisualization) -> Record:
         "count": made.count,
         "field": list(made.field),
         "whole_image": made.whole_image,
+        "by_padding": made.by_padding,
     }
     save_png(saved.folder / record["mean"], enlarge(made.mean, _MEAN_SIZE), durable=False)
     for name, crop in zip(record["patches"], made.crops, strict=True):

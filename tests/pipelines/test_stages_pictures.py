@@ -353,7 +353,9 @@ def test_as_many_channels_are_pictured_at_a_time_as_their_crops_fit(
     """Ten crops of 3 * 16 * 16 numbers of four bytes are 30720 bytes."""
     session = through(tiny_session(tmp_path / "run", top=2), "collect")
     asked: list[int] = []
-    made = SimpleNamespace(mean=torch.rand(3, 4, 4), crops=[], count=1, field=(4, 4), whole_image=False)
+    made = SimpleNamespace(
+        mean=torch.rand(3, 4, 4), crops=[], count=1, field=(4, 4), whole_image=False, by_padding=False
+    )
 
     def averaging(_model: Any, _data: Any, _table: Any, group: list[Channel], **_options: Any) -> dict[Channel, Any]:
         asked.append(len(group))

@@ -1,0 +1,65 @@
+"""Where channels answer most: the place and the size of the largest value of each map, read while a network runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interpnet.engine import Site
+from interpnet.support.types import Float32, Int64
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Where one channel answers most in n images."""
+
+    indices: Int64  # (n,), the images, as positions in the data set
+    values: Float32  # (n,), the largest value of the map
+    positions: Int64  # (n,), where it lies, counted over the flat map
+    extents: Float32  # (n,), the share of the map's positions with more than half of the largest value
+
+
+class PeakReader:
+    """Reads the maxima of the maps at some sites from batches: ``Instrument(reads=reader.reads)``.
+
+    Examples
+    --------
+    >>> from interpnet.engine import Instrument, find_sites, instrument
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8, 2))
+    >>> reader = PeakReader(find_sites(net, torch.ones(1, 1, 2, 2)).select(["1"]))
+    >>> with instrument(net, Instrument(reads=reader.reads)):
+    ...     _ = net(torch.ones(3, 1, 2, 2))
+    >>> values, positions, extents = reader.take()["1"]
+    >>> values.shape
+    (3, 2)
+    """
+
+    def __init__(self, sites: Sequence[Site]) -> None:
+        self.reads = {site.name: partial(self._read, site) for site in sites}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was read."""
+        self._kept: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in self.reads}
+
+    def _read(self, site: Site, out: Tensor) -> None:
+        maps = out.detach().movedim(site.axis or 1, 1)
+        flat = maps.reshape(*maps.shape[:2], -1)
+        values, positions = flat.max(2)
+        extents = (flat > 0.5 * values[..., None]).float().mean(2)
+        # Three numbers are kept per map, and no view of it.
+        self._kept[site.name].append((values.cpu().float().clone(), positions.cpu().int(), extents.cpu()))
+
+    def take(self) -> dict[str, tuple[Float32, Int64, Float32]]:
+        """Return values, positions and extents (N, channels) of each site, as in :class:`Peaks`, and forget them."""
+        found = {}
+        for name, parts in self._kept.items():
+            values, positions, extents = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+            found[name] = (values, positions.astype(np.int64), extents)
+        self.clear()
+        return found
