@@ -31,7 +31,8 @@ def visualise_channels(session: Session, channels: Sequence[Channel], key: str) 
     """
     subject = session.subject
     table = load_table(session)
-    saved = Records(session.run.folder("explain"), digest([key, _VERSION]), lambda record: [record["mean"], *record["patches"]])
+    key = digest([key, _VERSION])
+    saved = Records(session.run.folder("explain"), key, lambda record: [record["mean"], *record["patches"]])
     stems = {channel: f"channels/{table.channels.position(channel):05d}" for channel in channels}
     known = {channel: saved.get(stem) for channel, stem in stems.items()}
     records = {channel: record for channel, record in known.items() if record is not None}

@@ -82,7 +82,7 @@ def test_a_deep_channel_is_cropped_round_its_maximum_and_the_field_stays_to_be_a
     paper = average_visualization(model, data, table, Channel("5", 0), crop="field", progress=False)
     assert paper.field == (43, 43)
     np.testing.assert_array_equal(paper.indices, made.indices)
-    with pytest.raises(InterpNetError, match="crop.*'fields'.*'peak'.*'field'"):
+    with pytest.raises(InterpNetError, match=r"crop.*'fields'.*'peak'.*'field'"):
         average_visualization(model, data, table, Channel("5", 0), crop="fields", progress=False)
 
 
