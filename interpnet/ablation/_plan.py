@@ -57,22 +57,32 @@ class Plan:
         """The classes with a relevant channel."""
         return [c for c, columns in enumerate(self.relevant) if len(columns)]
 
-    def lists(self, kind: str, allowed: Bools, draw: int = 0) -> list[Int64]:
-        """Return the columns that condition ``kind`` removes for each class in one draw."""
-        return [self.drawn(kind, allowed, c, draw) for c in range(len(self.relevant))]
+    def lists(self, kind: str, allowed: Bools) -> list[Int64]:
+        """Return the columns that condition ``kind`` removes for each class, in the first draw where it is drawn."""
+        if kind.startswith("random"):
+            return [self.draws(kind, allowed, c, 0, 1)[0] for c in range(len(self.relevant))]
+        return [self.columns(kind, c, allowed) for c in range(len(self.relevant))]
 
-    def drawn(self, kind: str, allowed: Bools, c: int, draw: int) -> Int64:
-        """Return the columns that condition ``kind`` removes for class c in one draw."""
-        if not len(self.relevant[c]):
-            return _NONE
-        # A generator for each draw and class, so that no draw depends on what else is measured.
-        return self.columns(kind, c, allowed, np.random.default_rng([self.seed, 2, draw, c]))
+    def draws(self, kind: str, allowed: Bools, c: int, number: int, count: int) -> list[Int64]:
+        """Return ``count`` lists of columns that a random condition removes for class c in pass ``number``.
 
-    def random_order(self, c: int, draw: int) -> Int64:
-        """Return as many columns as are relevant to class c, among the others: what the random curve removes."""
+        Each is in random order, so that its first k are a draw of k. More of them begin with the same.
+        """
         relevant = self.relevant[c]
-        pool = np.setdiff1d(np.arange(len(self.layer_of)), relevant)
-        return np.random.default_rng([self.seed, 3, draw, c]).permutation(pool)[: len(relevant)]
+        relevant = relevant[allowed[relevant]]
+        if not len(relevant):
+            return [_NONE] * count
+        free = allowed.copy()
+        free[self.relevant[c]] = False  # a random control never draws a channel that is relevant to the class
+        pool = np.flatnonzero(free)
+        # A generator for each pass and class, so that no draw depends on what else is measured.
+        rng = np.random.default_rng([self.seed, 2, number, c])
+        if kind == "random":
+            parts = [(pool, len(relevant))]
+        else:
+            layers = zip(*np.unique(self.layer_of[relevant], return_counts=True), strict=True)
+            parts = [(pool[self.layer_of[pool] == layer], int(size)) for layer, size in layers]
+        return [np.concatenate([_some(here, size, rng) for here, size in parts]) for _ in range(count)]
 
     @cached_property
     def longest(self) -> int:
@@ -110,35 +120,18 @@ class Plan:
         repeats = {kind: self.repeats for kind in kinds if kind.startswith("random")}
         return [(kind, layers, mask, repeats.get(kind, 0)) for layers, mask in groups.items() for kind in kinds]
 
-    def passes(self, conditions: Sequence[Drawn], turns: int) -> int:
-        """Return how many passes over the images there are, for the progress bar."""
-        each = [2 * repeats if repeats else 1 + turns for *_, repeats in conditions]
-        return 1 + sum(each) + 2 * len(self.steps) + 2 * self.single * self.longest
-
-    def columns(self, kind: str, c: int, allowed: Bools, rng: np.random.Generator) -> Int64:
-        """Return the columns that condition ``kind`` removes for class c, among those ``allowed`` (m,)."""
+    def columns(self, kind: str, c: int, allowed: Bools) -> Int64:
+        """Return the columns that a condition which is not drawn removes for class c, among those ``allowed`` (m,)."""
         relevant = self.relevant[c]
         if kind == "relevant-positive":
             relevant = self.interpretation.columns(c, "positive")
         relevant = relevant[allowed[relevant]]
-        if kind.startswith("relevant"):
+        if kind.startswith("relevant") or not len(relevant):
             return relevant
-        if kind in _RANKINGS:
-            candidates = np.flatnonzero(allowed)
-            # These controls may name relevant channels: often they are the active ones.
-            falling = np.argsort(-self._ranking(kind, c)[candidates], kind="stable")
-            return candidates[falling[: len(relevant)]]
-        free = allowed.copy()
-        free[self.relevant[c]] = False  # a random control never draws a channel that is relevant to the class
-        pool = np.flatnonzero(free)
-        if kind == "random":
-            drawn: Int64 = rng.choice(pool, min(len(relevant), len(pool)), replace=False)
-            return drawn
-        parts = [np.zeros(0, dtype=np.int64)]
-        for layer, count in zip(*np.unique(self.layer_of[relevant], return_counts=True), strict=True):
-            here = pool[self.layer_of[pool] == layer]
-            parts.append(rng.choice(here, min(count, len(here)), replace=False))
-        return np.concatenate(parts)
+        candidates = np.flatnonzero(allowed)
+        # These controls may name relevant channels: often they are the active ones.
+        falling = np.argsort(-self._ranking(kind, c)[candidates], kind="stable")
+        return candidates[falling[: len(relevant)]]
 
     def _ranking(self, kind: str, c: int) -> Float64:
         """Return what a control ranks channels by (m,), from the training images of class c."""
@@ -165,6 +158,12 @@ class Plan:
         if self.table is None:
             raise InterpNetError("the control 'd-prime' needs table=, the training scores")
         return _sums(self.table, np.arange(len(self.table)))
+
+
+def _some(pool: Int64, size: int, rng: np.random.Generator) -> Int64:
+    """Return ``size`` different entries of ``pool`` in random order, or all where there are fewer."""
+    some: Int64 = rng.choice(pool, min(size, len(pool)), replace=False)
+    return some
 
 
 def _sums(table: ScoreTable, rows: Int64) -> tuple[Float64, Float64]:

@@ -170,6 +170,7 @@ class AblationResult:
     turns: int = 1  # passes in which each image loses the channels of another class, another one every time
     by: str = "mu-lasso"  # how the channels were identified: "mu-lasso" or "reliance"
     pairs: float = math.nan  # share of the pairs of two classes, the first with images, that those passes cover
+    why_whole: str = ""  # why every removal ran the whole network; empty where it ran from its first layer on
 
     @property
     def mean_intact(self) -> float:
@@ -252,6 +253,7 @@ class AblationResult:
             turns=value.get("turns", 1),
             by=str(value.get("by", "mu-lasso")),
             pairs=float(_array(value.get("pairs"))),
+            why_whole=str(value.get("why_whole", "")),
         )
 
 

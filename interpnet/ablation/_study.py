@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
-from interpnet.ablation._changes import Gathered, Outcome, Pass, changes_of, draws_of, mean_of_others
+from interpnet.ablation._changes import Gathered, Pass, changes_of, draws_of, mean_of_others
 from interpnet.ablation._checkpoint import Measured
 from interpnet.ablation._effect import Effect, effect_by_class, recall_interval
-from interpnet.ablation._passes import Passes
-from interpnet.ablation._plan import CONTROLS, Plan
+from interpnet.ablation._passes import Draw, Lists, Passes
+from interpnet.ablation._plan import CONTROLS, Drawn, Plan
 from interpnet.ablation._result import AblationResult, Condition, Curve, SingleEffect
 from interpnet.engine import Output, evaluating, placed, resolve_device, unwrap
 from interpnet.errors import InterpNetError
@@ -27,7 +28,6 @@ from interpnet.interpretation import Interpretation
 from interpnet.scores import Loader, ScoreTable
 from interpnet.support.checks import check_kinds, instance_of, text, true_or_false, whole_number
 from interpnet.support.progress import progress_bar
-from interpnet.support.types import Bools, Int64
 
 # Removals of other classes' channels, over all images, that a condition gets where the caller does not say, in at most
 # so many passes.
@@ -72,15 +72,15 @@ def ablation_study(
     model : nn.Module
         Left as it was.
     loader : iterable of (images, labels) batches
-        Labelled images that were not used for training. Images of up to 1 GiB are kept; beyond that it is iterated for
-        every pass, so it must start again each time with the same images in the same order (a DataLoader without
-        shuffling, or a list), which every pass checks.
+        Labelled images that were not used for training. Images of up to 1 GiB are kept; beyond that it is iterated
+        twice, or three times to fill with means, so it must start again each time with the same images in the same
+        order (a DataLoader without shuffling, or a list), which is checked.
     table : ScoreTable, optional
         The training scores; without it the controls ``highest-activation`` and ``d-prime`` are left out.
     controls : sequence of str
         Which of ``CONTROLS`` to run.
     repeats, seed : int
-        Passes over the images for every random control, each of which makes up to ten draws for every class, and the
+        Passes over the images for every random control, in each of which two images of a class share a draw, and the
         seed of the draws, which also says which other classes' channels each image loses.
     fill : {"zero", "mean"}
         What removed maps are overwritten with: zero, or each channel's mean activation over the images of ``loader``.
@@ -90,7 +90,7 @@ def ablation_study(
     device, output, memory_format, progress
         As in :func:`interpnet.scores.collect_scores`.
     checkpoint : path, optional
-        Keep what every pass has measured in this file, so that an interrupted study goes on where it stopped.
+        Keep what is measured in this file, so that an interrupted study goes on after its last whole batch.
     key : str
         Identifies model, images, interpretation and settings: a checkpoint with another key is not used.
     inputs, labels : str, optional
@@ -141,47 +141,81 @@ def ablation_study(
         if fill == "mean":
             run.fill_with_means()
         turns = _turns(turns, run.n, run.C)
-        passes = plan.passes(plan.conditions(run.sites), turns)
-        with progress_bar("Ablating", passes, unit="passes", enabled=progress) as measured.advance:
-            intact = run.intact
-            by_class = {
-                measure: effect_by_class(intact.value(measure), run.labels, run.C).mean
-                for measure in ("log_odds", "log_probability")
-            }
-            return AblationResult(
-                classes=interpretation.classes,
-                support=run.support,
-                intact=run.recall(intact),
-                fill=fill,
-                n_images=run.n,
-                repeats=plan.repeats,
-                seed=plan.seed,
-                conditions=_conditions(plan, run, intact, turns),
-                curve=_curve(plan, run, intact),
-                single=_single(plan, run, intact),
-                turns=turns,
-                by=interpretation.by,
-                pairs=_covered(run, turns),
-                **by_class,
-            )
+        asked = _Asked.of(plan, run, turns)
+        with progress_bar("Ablating", run.removals, unit="removals", enabled=progress) as advance:
+            run.measure(advance)
+        intact = run.intact
+        by_class = {
+            measure: effect_by_class(intact.value(measure), run.labels, run.C).mean
+            for measure in ("log_odds", "log_probability")
+        }
+        return AblationResult(
+            classes=interpretation.classes,
+            support=run.support,
+            intact=run.recall(intact),
+            fill=fill,
+            n_images=run.n,
+            repeats=plan.repeats,
+            seed=plan.seed,
+            conditions=_conditions(plan, run, asked),
+            curve=_curve(plan, run, asked),
+            single=_single(plan, run, asked),
+            turns=turns,
+            by=interpretation.by,
+            pairs=_covered(run, turns),
+            why_whole=run.why_whole,
+            **by_class,
+        )
 
 
-def _gathered(plan: Plan, run: Passes, turns: int, kind: str, allowed: Bools, repeats: int) -> Gathered:
-    """Make the passes of one condition; ``repeats`` of what is drawn."""
-    if not repeats:
-        lists = plan.lists(kind, allowed)
-        return Gathered([run.own_pass(lists)], [run.others_pass(lists, turn) for turn in range(turns)])
-    draw = partial(plan.drawn, kind, allowed)
-    own = [run.drawn_pass(draw, r) for r in range(repeats)]
-    return Gathered(own, [run.drawn_pass(draw, r, r % turns) for r in range(repeats)])
+@dataclass(frozen=True)
+class _Asked:
+    """The numbers of the passes that a study asks for: own ones and those in which others' channels are lost."""
+
+    conditions: list[tuple[Drawn, list[int], list[int]]]
+    # For each step of the curve, with named channels and with random ones.
+    curve: list[tuple[int, int]]
+    # For the first channel of every class, the second, ...
+    single: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, plan: Plan, run: Passes, turns: int) -> _Asked:
+        """Ask for all passes of a study."""
+        conditions = []
+        for condition in plan.conditions(run.sites):
+            kind, _, allowed, repeats = condition
+            if repeats:
+                draw = partial(plan.draws, kind, allowed)
+                own = [run.drawn_pass(draw, r) for r in range(repeats)]
+                others = [run.drawn_pass(draw, r, r % turns) for r in range(repeats)]
+            else:
+                lists = plan.lists(kind, allowed)
+                own = [run.own_pass(lists)]
+                others = [run.others_pass(lists, turn) for turn in range(turns)]
+            conditions.append((condition, own, others))
+        # The first k of what the control draws over all layers.
+        draw = partial(plan.draws, "random", np.ones(len(plan.layer_of), dtype=bool))
+        curve = [
+            (run.own_pass([columns[:k] for columns in plan.relevant]), run.drawn_pass(partial(_first, draw, k), 0))
+            for k in plan.steps
+        ]
+        single = []
+        for k in range(plan.longest * plan.single):
+            lists = [columns[k : k + 1] for columns in plan.relevant]
+            single.append((run.own_pass(lists), run.others_pass(lists)))
+        return cls(conditions, curve, single)
 
 
-def _conditions(plan: Plan, run: Passes, intact: Outcome, turns: int) -> tuple[Condition, ...]:
-    """Measure every condition, the controls beside the named channels of the same layers."""
+def _first(draw: Draw, k: int, c: int, number: int, count: int) -> Lists:
+    return [columns[:k] for columns in draw(c, number, count)]
+
+
+def _conditions(plan: Plan, run: Passes, asked: _Asked) -> tuple[Condition, ...]:
+    """Return every condition, the controls beside the named channels of the same layers."""
     found = []
     named: dict[str, Gathered] = {}
-    for kind, layers, allowed, repeats in plan.conditions(run.sites):
-        made = _gathered(plan, run, turns, kind, allowed, repeats)
+    for (kind, layers, allowed, repeats), of_own, of_others in asked.conditions:
+        made = Gathered([run.made(number) for number in of_own], [run.made(number) for number in of_others])
         named.setdefault(layers, made)
         compared = named[layers] if kind in CONTROLS else None
         removed = np.array([len(columns) for columns in plan.lists(kind, allowed)], dtype=float)
@@ -189,19 +223,18 @@ def _conditions(plan: Plan, run: Passes, intact: Outcome, turns: int) -> tuple[C
         others = run.recall_of_others(made.others)[None]
         if repeats:
             others = np.stack([run.recall_of_others([one]) for one in made.others])
-        changes = changes_of(intact, run.labels, run.C, made, compared)
+        changes = changes_of(run.intact, run.labels, run.C, made, compared)
         found.append(Condition(kind, layers, removed, own, others, changes))
     return tuple(found)
 
 
-def _curve(plan: Plan, run: Passes, intact: Outcome) -> Curve | None:
-    """Remove the first k relevant channels of every class, and k random ones, for growing k."""
+def _curve(plan: Plan, run: Passes, asked: _Asked) -> Curve | None:
+    """Return what removing the first k relevant channels of every class does, and k random ones, for growing k."""
     if not plan.steps:
         return None
-    order = cache(plan.random_order)
-    named = [run.own_pass([columns[:k] for columns in plan.relevant]) for k in plan.steps]
-    random = [run.drawn_pass(partial(_first, order, k), 0) for k in plan.steps]
-    changes = [[_of_log_odds(run, intact, one).mean for one in passes] for passes in (named, random)]
+    named = [run.made(number) for number, _ in asked.curve]
+    random = [run.made(number) for _, number in asked.curve]
+    changes = [[_of_log_odds(run, one).mean for one in passes] for passes in (named, random)]
     ends = [[_recall_ends(run, one) for one in passes] for passes in (named, random)]
     return Curve(
         k=np.array(plan.steps),
@@ -220,36 +253,31 @@ def _recall_ends(run: Passes, one: Pass) -> tuple[float, float]:
     return recall_interval(run.recall(one.outcome), run.support, draws=draws)
 
 
-def _first(order: Callable[[int, int], Int64], k: int, c: int, draw: int) -> Int64:
-    return order(c, draw)[:k]
-
-
-def _of_log_odds(run: Passes, intact: Outcome, one: Pass) -> Effect:
+def _of_log_odds(run: Passes, one: Pass) -> Effect:
     """Return the change of log-odds by the class whose channels the images lost."""
-    change = one.outcome.value("log_odds") - intact.value("log_odds")
+    change = one.outcome.value("log_odds") - run.intact.value("log_odds")
     return effect_by_class(change, one.classes, run.C)
 
 
-def _single(plan: Plan, run: Passes, intact: Outcome) -> dict[int, list[SingleEffect]]:
-    """Remove the first channel of every class at once, then the second, ..."""
+def _single(plan: Plan, run: Passes, asked: _Asked) -> dict[int, list[SingleEffect]]:
+    """Return what removing each relevant channel alone does."""
     if not plan.single:
         return {}
-    own_before = run.recall(intact)
-    others_before = run.recall_of_others([Pass(intact, run.foreign)])
+    own_before = run.recall(run.intact)
+    others_before = run.recall_of_others([Pass(run.intact, run.foreign)])
     effects: dict[int, list[SingleEffect]] = {c: [] for c in range(run.C)}
-    for k in range(plan.longest):
-        lists = [columns[k : k + 1] for columns in plan.relevant]
-        own = run.own_pass(lists)
-        others = run.others_pass(lists)
+    for k, (of_own_pass, of_others_pass) in enumerate(asked.single):
+        own = run.made(of_own_pass)
+        others = run.made(of_others_pass)
         own_drop = own_before - run.recall(own.outcome)
         others_change = run.recall_of_others([others]) - others_before
-        of_own = _of_log_odds(run, intact, own)
-        of_others = _of_log_odds(run, intact, others)
-        change = others.outcome.value("log_odds") - intact.value("log_odds")
+        of_own = _of_log_odds(run, own)
+        of_others = _of_log_odds(run, others)
+        change = others.outcome.value("log_odds") - run.intact.value("log_odds")
         others_log_odds = mean_of_others(others.classes, run.labels, change, run.C)
         for c in plan.weighted:
             # None where a class has no more channels.
-            for column in lists[c].tolist():
+            for column in plan.relevant[c][k : k + 1].tolist():
                 effects[c].append(
                     SingleEffect(
                         channel=plan.interpretation.channels[column],

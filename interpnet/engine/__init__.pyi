@@ -39,6 +39,8 @@ from ._log_odds import log_odds as log_odds
 from ._operators import OPERATORS as OPERATORS
 from ._readable import check_runnable as check_runnable
 from ._removal import Removal as Removal
+from ._removals import Removals as Removals
+from ._replay import Replay as Replay
 from ._sites import Layers as Layers
 from ._sites import Site as Site
 from ._sites import SiteWarning as SiteWarning

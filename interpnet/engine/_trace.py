@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from interpnet.engine._by_hand import ByHand, as_one_call
-from interpnet.engine._call import Call
+from interpnet.engine._call import Call, overwrites
 from interpnet.engine._claim import claimed
 from interpnet.engine._contents import buffers_kept
 from interpnet.engine._device import full_precision, resolve_device
@@ -34,6 +34,7 @@ from interpnet.errors import ModelError
 Read = Callable[[Tensor], None]
 Edit = Callable[[Tensor], Tensor]
 Rule = Callable[[Call], Tensor | None]
+Compute = Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class Instrument:
     observe: Callable[[Call, Any], None] | None = None
     # Called with the network's positional inputs before each forward pass.
     before: Callable[[tuple[Any, ...]], None] | None = None
+    # Called with each call's function and arguments in the place of the function: it returns what the call returns.
+    # Not beside a rule or an observer, which see calls as they run.
+    compute: Compute | None = None
 
 
 class _Engine(TorchFunctionMode):
@@ -124,6 +128,7 @@ class _Engine(TorchFunctionMode):
         self._edits = [what.edits for what in self.instruments]
         self._ruling = next((what for what in reversed(self.instruments) if what.rule is not None), Instrument())
         self._observers = [what.observe for what in self.instruments if what.observe is not None]
+        self._compute = next((what.compute for what in reversed(self.instruments) if what.compute is not None), None)
 
     def _name(self, op: str) -> str:
         base = self._stack[-1]
@@ -142,8 +147,11 @@ class _Engine(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         op = operator_name(func)
+        compute = self._compute
         if op in {"get", "set"}:  # a property of a tensor: nothing is computed
-            return func(*args, **kwargs)
+            if compute is None:
+                return func(*args, **kwargs)
+            return compute(func, args, kwargs)
         kind = operator_kind(op, args, kwargs)
         row = operator(op)
         made = None
@@ -164,7 +172,9 @@ class _Engine(TorchFunctionMode):
             rule = self._ruling.rule
         # Most calls of a pass are wanted by nobody; they cost a few look-ups.
         call = None
-        if not edits and rule is None and not self._observers:
+        if compute is not None and rule is None and not self._observers:
+            out = _edited(compute(func, args, kwargs), edits, inplace=bool(edits) and overwrites(func, args, kwargs))
+        elif not edits and rule is None and not self._observers:
             out = func(*args, **kwargs)
         else:
             call = self._call(Call(func, args, kwargs, op, kind, name, self._stack[-1]), made, ruled=rule is not None)
@@ -199,6 +209,16 @@ class _Engine(TorchFunctionMode):
                 "it was made of was overwritten since. Use torch's own operator for it, such as torch.relu"
             )
         return replace(call, op=made.curve)
+
+
+def _edited(out: Any, edits: Sequence[Edit], *, inplace: bool) -> Any:
+    """Return a call's output after its edits; ``inplace`` says that the call overwrote it."""
+    edited = out
+    for edit in edits:
+        edited = edit(edited)
+    if inplace and edited is not out:
+        return out.copy_(edited)
+    return edited
 
 
 def _run(call: Call, rule: Rule | None, edits: Sequence[Edit], *, rule_inplace: bool) -> Any:

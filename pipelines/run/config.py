@@ -160,7 +160,7 @@ class RunConfig(Settings):
         least=1,
     )
     repeats: int = _ablate(
-        2, "Passes over the images for every random control, each with several draws per class.", least=1
+        2, "Passes over the images for every random control, each with a draw for every two images.", least=1
     )
     fill: str = _ablate(
         "zero", "What a removed map is overwritten with: zero, or the channel's mean.", choices=("zero", "mean")

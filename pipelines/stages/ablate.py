@@ -78,6 +78,8 @@ def _ablate(session: Session, way: str, notes: Notes) -> dict[str, Any]:
     session.run.manifest["data"]["test"]["skipped"] = skipped
     if skipped:
         notes.add(f"{len(skipped)} test images could not be read and were left out.")
+    if result.why_whole:
+        notes.add(f"The study took longer than it has to: {result.why_whole}.")
     without = [name for name, n in zip(result.classes, result.support, strict=True) if n == 0]
     if without:
         notes.add(f"Classes without a test image, so without recall ({len(without)}): {', '.join(without[:10])}")

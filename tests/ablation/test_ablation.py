@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from interpnet.ablation import AblationResult, Passes, ablate, ablation_study, interval
+from interpnet.ablation import AblationResult, Passes, ablate, ablation_study, as_result, interval
 from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import DataError, InterpNetError, LayerError
 from interpnet.interpretation import Interpretation, interpret
@@ -121,7 +121,7 @@ def lists_of(found: Interpretation, kind: str, seed: int = 0) -> list[np.ndarray
 
     plan = Plan(found, None, ("random", "random-per-layer"), repeats=1, seed=seed, curve=False, single=False)
     allowed = np.ones(len(found.channels), dtype=bool)
-    return [plan.columns(kind, c, allowed, np.random.default_rng([seed, c])) for c in range(len(found.classes))]
+    return plan.lists(kind, allowed)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -259,7 +259,7 @@ def test_ablate_errors() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"curve": False}, {"single": False, "controls": ("random",)}])
-def test_the_bar_counts_every_pass(options: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bar_counts_every_removal(options: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     announced: list[int] = []
     made: list[int] = []
 
@@ -292,6 +292,51 @@ def test_study_errors() -> None:
         ablation_study(model, [], found, progress=False)
     with pytest.raises(InterpNetError, match="was it made from another model"):
         ablation_study(nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(36, 9)), data, found, progress=False)
+
+
+@pytest.mark.parametrize("label", [4, -1])
+def test_images_that_fit_no_class_are_refused(label: int) -> None:
+    images, _ = known_data()[0]
+    labels = torch.full((16,), label)
+    with pytest.raises(DataError, match=rf"image 0 has label {label}; the model has 4 outputs"):
+        ablation_study(Known(), [(images, labels)], blame_known(), progress=False)
+
+
+def test_images_of_classes_without_channels_lose_nothing_of_their_own() -> None:
+    coef = np.zeros((4, 12))
+    coef[3, 3] = 1.0
+    found = Interpretation(ChannelIndex((("relu", 12),)), coef, tuple("abcd"))
+    data = [(x[y != 3], y[y != 3]) for x, y in known_data()]
+    result = ablation_study(Known(), data, found, progress=False)
+    relevant = result.condition("relevant")
+    np.testing.assert_array_equal(relevant.own[0], [1, 1, 1, np.nan])
+    np.testing.assert_array_equal(relevant.others[0], [1, 1, 1, 1])
+    assert relevant.changes["log_odds"].own.overall() == 0.0
+    assert result.single[3][0].others_change == 0.0
+
+
+class Stateful(Known):
+    """Keeps the mean of the batch in a buffer, which nothing depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("level", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.level.copy_(x.mean())
+        return super().forward(x)
+
+
+def test_a_network_that_keeps_state_runs_whole_and_the_result_says_so() -> None:
+    data = known_data()
+    found = blame_known()
+    quick = ablation_study(Known(), data, found, progress=False)
+    slow = ablation_study(Stateful(), data, found, progress=False)
+    assert quick.why_whole == ""
+    assert slow.why_whole.startswith("every removal ran the whole network, for 'copy' writes what depends on the im")
+    assert slow.to_json() | {"why_whole": ""} == quick.to_json()
+    assert as_result(slow.to_json()).why_whole == slow.why_whole
+    assert as_result({k: v for k, v in quick.to_json().items() if k != "why_whole"}).why_whole == ""
 
 
 def test_a_loader_that_can_be_read_only_once_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,24 +375,24 @@ def test_interrupted_study_goes_on_where_it_stopped(tmp_path: Path, monkeypatch:
     options = {"table": table, "repeats": 3, "progress": False, "checkpoint": tmp_path / "measured.json", "key": "k"}
     whole = ablation_study(model, data, found, table=table, repeats=3, progress=False).to_json()
     made: list[int] = []
-    honest = Passes.outcome
+    honest = Passes._run
 
-    def counting(self: Passes, lists: object, classes: object) -> object:
+    def counting(self: Passes, *args: object) -> object:
         made.append(1)
         if limit and len(made) > limit:
             raise KeyboardInterrupt
-        return honest(self, lists, classes)
+        return honest(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Passes, "outcome", counting)
-    limit = 9
+    monkeypatch.setattr(Passes, "_run", counting)
+    limit = 3
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         ablation_study(model, data, found, **options)
     limit = 0
     made = []
     assert ablation_study(model, data, found, **options).to_json() == whole
-    rest = len(made)
+    assert len(made) == 2, "three of five batches were measured before"
     made = []
     ablation_study(model, data, found, **{**options, "key": "another"})
-    assert len(made) == rest + 9, "a checkpoint of another study is not used"
+    assert len(made) == 5, "a checkpoint of another study is not used"
     (tmp_path / "measured.json").write_text("{damaged")
     assert ablation_study(model, data, found, **options).to_json() == whole

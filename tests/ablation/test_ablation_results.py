@@ -158,53 +158,44 @@ def test_means_and_intervals_of_few_values() -> None:
     assert (high - low) / 2 == pytest.approx(0.25)  # the quartile of t with one degree of freedom is 1
 
 
-# --- passes kept ------------------------------------------------------------------------------------------
+# --- what was measured, kept ------------------------------------------------------------------------------------------
 
 
-def column(*values: int) -> np.ndarray:
-    return np.array(values, dtype=np.int64)
-
-
-def kept(measured: Measured, what: str, lists: Any, value: float) -> float:
-    """Return the log-odds of the second of two images, as they are known or as they are measured now."""
+def kept(measured: Measured, what: str, value: float) -> float:
+    """Return the log-odds of the second of two removals, as they are known or as they are measured now."""
     outcome = Outcome(np.array([True, False]), np.array([-1.5, value], np.float32))
-    found = measured.get(what, lists, lambda: outcome)
+    found = measured.get(what, 2, lambda: outcome)
     assert found.right.tolist() == [True, False]
     assert found.log_odds[0] == -1.5
     return float(found.log_odds[1])
 
 
-def test_a_removal_is_measured_once_whatever_the_order_of_its_channels(tmp_path: Path) -> None:
+def test_what_has_a_name_is_measured_once(tmp_path: Path) -> None:
     measured = Measured(tmp_path / "m.json", "key")
-    asked: list[int] = []
-    measured.advance = asked.append
-    assert kept(measured, "own", [column(0, 2), column()], 0.5) == 0.5
-    assert kept(measured, "own", [column(2, 0), column()], 0.75) == 0.5
-    # Another pass, another split of the same channels, no list at all, and another class's list are others.
-    assert kept(measured, "others", [column(0, 2), column()], 0.25) == 0.25
-    assert kept(measured, "own", [column(0), column(2)], 1.5) == 1.5
-    assert kept(measured, "own", [column(), column(0, 2)], 2.5) == 2.5
-    assert kept(measured, "own", None, 3.5) == 3.5
-    assert kept(measured, "own", [column(0, 2)], 4.5) == 4.5
-    assert asked == [1] * 7
+    assert kept(measured, "own", 0.5) == 0.5
+    assert kept(measured, "own", 0.75) == 0.5
+    assert kept(measured, "others", 0.25) == 0.25
+    measured.save()
     again = Measured(tmp_path / "m.json", "key")
-    assert kept(again, "own", [column(0, 2), column()], 9.0) == 0.5
-    assert kept(again, "own", None, 9.0) == 3.5
+    assert kept(again, "own", 9.0) == 0.5
+    assert kept(again, "others", 9.0) == 0.25
+    longer = Outcome(np.array([True]), np.zeros(1, np.float32))
+    assert len(again.get("own", 1, lambda: longer).right) == 1, "of another number of removals it is another"
     for other in (Measured(tmp_path / "m.json", "another"), Measured(), Measured(tmp_path / "absent.json", "key")):
-        assert kept(other, "own", None, 9.0) == 9.0
+        assert kept(other, "own", 9.0) == 9.0
 
 
 def test_every_image_and_every_bit_of_its_log_odds_is_kept(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     outcome = Outcome(rng.random(37) < 0.5, rng.normal(size=37).astype(np.float32))
-    Measured(tmp_path / "m.json", "key").get("own", None, lambda: outcome)
-    found = Measured(tmp_path / "m.json", "key").get("own", None, lambda: pytest.fail("it is known"))
+    Measured(tmp_path / "m.json", "key").get("own", 37, lambda: outcome)
+    found = Measured(tmp_path / "m.json", "key").get("own", 37, lambda: pytest.fail("it is known"))
     np.testing.assert_array_equal(found.right, outcome.right)
     np.testing.assert_array_equal(found.log_odds, outcome.log_odds)
     assert found.log_odds.dtype == np.float32
 
 
-HEAD = '"format": "interpnet-ablation-checkpoint-2", "key": "key", '
+HEAD = '"format": "interpnet-ablation-checkpoint-3", "key": "key"'
 
 
 @pytest.mark.parametrize(
@@ -214,20 +205,18 @@ HEAD = '"format": "interpnet-ablation-checkpoint-2", "key": "key", '
         "[]",
         "3",
         "null",
-        '{"format": "interpnet-ablation-checkpoint-1", "key": "key", "recalls": {"a": [0.5]}}',
-        f'{{{HEAD}"images": 2}}',
-        f'{{{HEAD}"images": 2, "passes": []}}',
-        f'{{{HEAD}"images": 2, "passes": {{"a": 1}}}}',
-        f'{{{HEAD}"images": "2", "passes": {{}}}}',
-        f'{{{HEAD}"images": 2, "passes": {{"a": {{"right": "gA=="}}}}}}',
-        f'{{{HEAD}"images": 2, "passes": {{"a": {{"right": "gA==", "log_odds": "AADAvw=="}}}}}}',
-        f'{{{HEAD}"images": 1, "passes": {{"a": {{"right": "gAA=", "log_odds": "AADAvw=="}}}}}}',
-        f'{{{HEAD}"images": 1, "passes": {{"a": {{"right": "gA==", "log_odds": "AADAfw=="}}}}}}',
-        f'{{{HEAD}"images": 1, "passes": {{"a": {{"right": "g", "log_odds": "AADAvw=="}}}}}}',
+        '{"format": "interpnet-ablation-checkpoint-2", "key": "key", "images": 2, "passes": {}}',
+        f"{{{HEAD}}}",
+        f'{{{HEAD}, "measured": []}}',
+        f'{{{HEAD}, "measured": {{"own": 1}}}}',
+        f'{{{HEAD}, "measured": {{"own": {{"right": "gA=="}}}}}}',
+        f'{{{HEAD}, "measured": {{"own": {{"right": "gAA=", "log_odds": "AADAvw=="}}}}}}',
+        f'{{{HEAD}, "measured": {{"own": {{"right": "gA==", "log_odds": "AADAfw=="}}}}}}',
+        f'{{{HEAD}, "measured": {{"own": {{"right": "g", "log_odds": "AADAvw=="}}}}}}',
     ],
 )
 def test_a_file_that_is_no_checkpoint_is_replaced(content: str, tmp_path: Path) -> None:
     path = tmp_path / "m.json"
     path.write_text(content)
-    assert kept(Measured(path, "key"), "own", None, 0.5) == 0.5
-    assert json.loads(path.read_text())["images"] == 2
+    assert kept(Measured(path, "key"), "own", 0.5) == 0.5
+    assert list(json.loads(path.read_text())["measured"]) == ["own"]

@@ -152,12 +152,11 @@ def test_each_class_loses_the_channels_that_are_most_active_on_its_own_images() 
     coef = np.array([[1.0, 1, 0, 0, 0, 0], [1.0, 0, 0, 0, 0, 0], [1.0, 1, 1, 0, 0, 0]])
     plan = Plan(Interpretation(INDEX, coef, ("a", "b", "c")), table, (), 1, 0, False, False)
     everything = np.ones(M, dtype=bool)
-    rng = np.random.default_rng(0)
-    chosen = [plan.columns("highest-activation", c, everything, rng).tolist() for c in range(3)]
+    chosen = [plan.columns("highest-activation", c, everything).tolist() for c in range(3)]
     assert chosen == [[1, 5], [2], [5, 3, 4]]
     # Among the allowed columns alone; as many as are relevant and allowed.
     allowed = np.array([True, True, False, False, True, True])
-    assert [plan.columns("highest-activation", c, allowed, rng).tolist() for c in range(3)] == [[1, 5], [5], [5, 4]]
+    assert [plan.columns("highest-activation", c, allowed).tolist() for c in range(3)] == [[1, 5], [5], [5, 4]]
 
 
 def test_the_most_active_channels_of_a_target_matrix_are_those_of_the_predicted_class() -> None:
@@ -166,9 +165,8 @@ def test_the_most_active_channels_of_a_target_matrix_are_those_of_the_predicted_
     index = ChannelIndex((("relu", 2),))
     table = ScoreTable(X, targets, np.array([1, 0]), index, np.arange(2), 2)
     plan = Plan(Interpretation(index, np.eye(2), ("a", "b")), table, (), 1, 0, False, False)
-    rng = np.random.default_rng(0)
     both = np.ones(2, dtype=bool)
-    assert [plan.columns("highest-activation", c, both, rng).tolist() for c in range(2)] == [[0], [1]]
+    assert [plan.columns("highest-activation", c, both).tolist() for c in range(2)] == [[0], [1]]
 
 
 def test_single_channels_one_at_a_time() -> None:
@@ -209,7 +207,7 @@ def test_single_channels_one_at_a_time() -> None:
 
 
 def test_the_curve_removes_the_largest_weights_and_random_ones_that_are_not_relevant() -> None:
-    """Every draw removes more and more of one order; the images of a class are dealt out to ten draws."""
+    """Every draw removes more and more of one order; two images of a class share a draw."""
     model, x, y, found = noisy_study()
     result = ablation_study(model, batched(x, y, 16), found, controls=(), repeats=3, single=False, progress=False)
     curve = result.curve
@@ -221,7 +219,7 @@ def test_the_curve_removes_the_largest_weights_and_random_ones_that_are_not_rele
     for c in range(3):
         rows = np.flatnonzero(labels == c)
         relevant = found.columns(c)
-        orders = [plan.random_order(c, draw) for draw in range(10)]
+        orders = plan.draws("random", np.ones(M, dtype=bool), c, 0, len(rows) // 2)
         assert len({tuple(order) for order in orders}) > 1, "the draws differ"
         for order in orders:
             assert len(order) == len(set(order.tolist()) - set(relevant.tolist())) == len(relevant)
@@ -231,7 +229,7 @@ def test_the_curve_removes_the_largest_weights_and_random_ones_that_are_not_rele
             drawn = []
             changes = []
             for rank, row in enumerate(rows):
-                columns = orders[rank % min(10, len(rows) // 2)][:k]
+                columns = orders[rank % (len(rows) // 2)][:k]
                 right, log_odds = voted(model, x[row], y[row], columns)
                 drawn.append(right)
                 changes.append(log_odds - voted(model, x[row], y[row], [])[1])
@@ -263,15 +261,15 @@ def test_conditions_by_a_loop(seed: int) -> None:
 
         def right(r: int, c: int, rows: Any, *, name: str = condition.name, removed: Any = condition.removed) -> Any:
             """Whether each of the images ``rows`` is recognised without what is removed for class c in pass r."""
-            ranks = np.zeros(len(rows), dtype=int)
+            pairs = max(1, len(rows) // 2)
             if name.startswith("random"):
-                ranks = np.arange(len(rows)) % min(10, max(1, len(rows) // 2))
+                lists = plan.draws(name, everything, c, r, pairs)
+            else:
+                lists = [plan.columns(name, c, everything)] * pairs
             found = []
-            for row, rank in zip(rows, ranks, strict=True):
-                rng = np.random.default_rng([seed, 2, 10 * r + rank, c])
-                columns = plan.columns(name, c, everything, rng)
-                assert removed[c] == len(columns)
-                found.append(voted(model, x[row], y[row], columns)[0])
+            for rank, row in enumerate(rows):
+                assert removed[c] == len(lists[rank % pairs])
+                found.append(voted(model, x[row], y[row], lists[rank % pairs])[0])
             return np.array(found)
 
         for r in range(len(condition.own)):
@@ -336,7 +334,7 @@ def test_convolutional_layers_are_a_group_of_their_own() -> None:
     }
     plan = Plan(found, None, ("random",), 1, 0, False, False)
     conv = np.array([True] * 6 + [False] * 3)
-    drawn = [plan.columns("random", 0, conv, np.random.default_rng(i)) for i in range(40)]
+    drawn = plan.draws("random", conv, 0, 0, 40)
     assert set(np.concatenate(drawn).tolist()) == {1, 2, 3, 5}, "every free channel of the group is drawn sometimes"
 
 
@@ -344,7 +342,7 @@ def test_per_layer_controls_draw_from_every_free_channel_of_the_same_layer() -> 
     index = ChannelIndex((("relu", 4), ("relu:1", 3)))
     coef = np.array([[1.0, 0, 0, 0, 0, 2.0, 0]])
     plan = Plan(Interpretation(index, coef, ("a",)), None, (), 1, 0, False, False)
-    drawn = [plan.columns("random-per-layer", 0, np.ones(7, dtype=bool), np.random.default_rng(i)) for i in range(40)]
+    drawn = plan.draws("random-per-layer", np.ones(7, dtype=bool), 0, 0, 40)
     assert all(len(row) == 2 and row[0] < 4 <= row[1] for row in drawn)
     assert {int(row[0]) for row in drawn} == {1, 2, 3}
     assert {int(row[1]) for row in drawn} == {4, 6}

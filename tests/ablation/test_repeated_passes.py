@@ -118,7 +118,7 @@ UNLIKE = [
     (DataLoader(Stream(once=True), 8), "yielded 30 images at first and 0 in pass 2"),
     (Changing(lambda _: parts(X, changed(Y, 7, -1))), "image 7 of pass 2 over the loader has another label"),
     (Changing(lambda _: parts(changed(X, 29), Y)), "image 29 of pass 2 over the loader is another image"),
-    (Changing(lambda n: parts(changed(X, 3) if n == 4 else X)), "image 3 of pass 4 over the loader is another image"),
+    (Changing(lambda _: parts(changed(X, 3))), "image 3 of pass 2 over the loader is another image"),
     (Changing(lambda _: parts(X.flip(3))), "image 0 of pass 2 .* is another image"),
     (Changing(lambda _: parts(X.flip(2))), "image 0 of pass 2 .* is another image"),
     (Changing(lambda _: parts(X[:, [1, 0, 2]])), "image 0 of pass 2 .* is another image"),

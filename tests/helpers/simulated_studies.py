@@ -12,8 +12,6 @@ from interpnet.ablation import AblationResult, Condition
 from interpnet.ablation._changes import Gathered, Outcome, Pass, changes_of
 from interpnet.ablation._passes import _foreign_classes, deal
 
-DRAWS = 10
-
 
 @dataclass(frozen=True)
 class Simulated:
@@ -63,10 +61,12 @@ class Simulated:
         ours = Gathered([one(named, labels, first, False)], [one(named, f, first, False) for f in foreign])
         conditions = [self._condition("relevant", intact, labels, ours, None)]
         for name in self.controls:
-            drawn = effects(DRAWS * repeats, False)
+            groups = [deal(classes) for classes in (labels, *foreign[:repeats])]
+            most = 1 + max(int(group.max()) for group in groups)
+            drawn = effects(most * repeats, False)
             made = Gathered(
-                [one(drawn, labels, DRAWS * r + deal(labels, DRAWS), True) for r in range(repeats)],
-                [one(drawn, f, DRAWS * r + deal(f, DRAWS), True) for r, f in enumerate(foreign[:repeats])],
+                [one(drawn, labels, most * r + groups[0], True) for r in range(repeats)],
+                [one(drawn, f, most * r + groups[1 + r], True) for r, f in enumerate(foreign[:repeats])],
             )
             conditions.append(self._condition(name, intact, labels, made, ours))
         support = np.bincount(labels, minlength=size)

@@ -244,30 +244,29 @@ def test_an_interrupted_study_goes_on_from_its_checkpoint(tmp_path: Path, monkey
     from interpnet.ablation import Passes
 
     session = solved(tiny_session(tmp_path / "run", mu=1.0, repeats=1))
-    honest = Passes.outcome
+    honest = Passes._run
     made: list[int] = []
 
-    def breaking(self: Passes, lists: Any, classes: Any) -> Any:
+    def breaking(self: Passes, *args: Any) -> Any:
         made.append(1)
-        if len(made) == 4:
+        if len(made) == 2:
             raise KeyboardInterrupt
-        return honest(self, lists, classes)
+        return honest(self, *args)
 
-    monkeypatch.setattr(Passes, "outcome", breaking)
+    monkeypatch.setattr(Passes, "_run", breaking)
     with pytest.raises(KeyboardInterrupt, match="interrupted in stage 'ablate'"):
         ablate.run_ablate(session)
     kept = read(session, "ablation/measured.json")
     assert kept["key"] == ablate.ablate_key(session)
-    assert len(kept["passes"]) == 3
-    before = len(made)
+    assert len(kept["measured"]) == 1
     ablate.run_ablate(session)
-    resumed = len(made) - before
-    monkeypatch.setattr(Passes, "outcome", honest)
+    resumed = len(made) - 2
+    monkeypatch.setattr(Passes, "_run", honest)
     other = solved(tiny_session(tmp_path / "other", mu=1.0, repeats=1))
     made.clear()
-    monkeypatch.setattr(Passes, "outcome", lambda *args: made.append(1) or honest(*args))
+    monkeypatch.setattr(Passes, "_run", lambda *args: made.append(1) or honest(*args))
     ablate.run_ablate(other)
-    assert resumed == len(made) - 3
+    assert resumed == len(made) - 1
     assert read(session, "ablation/ablation.json") == read(other, "ablation/ablation.json")
 
 
