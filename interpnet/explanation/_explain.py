@@ -31,7 +31,7 @@ from interpnet.errors import InterpNetError
 from interpnet.explanation._contributed import contributed
 from interpnet.explanation._heatmap import normalise, reduce_colours, spatial_axes
 from interpnet.explanation._signals import Options, SignalRun
-from interpnet.explanation._smooth import blurred, checked_width
+from interpnet.explanation._smooth import blurred, checked_share, checked_width, saturated
 from interpnet.explanation._starts import OUTPUT
 from interpnet.interpretation import CHOICES, Interpretation
 from interpnet.scores import ScoreReader, sites_of
@@ -71,6 +71,7 @@ def explain(
     resample_pool: bool = False,
     seed: str = "activation",
     smooth: float = 0.0,
+    saturate: float = 1.0,
     reduction: str = "abs",
     combination: str = "max",
     output: Output | None = None,
@@ -91,12 +92,15 @@ def explain(
         Channels per image.
     classes : int, str or (B,) numbers, optional
         Classes to explain; the predicted ones by default.
-    choose : {"weight", "contribution", "all"}, optional
+    choose : {"weight", "contribution", "named", "all"}, optional
         How an image's k channels are chosen: by weight times score; among the channels named for the class, by what
-        each contributes to the image's own log-odds of the class; or by this among all channels of the layers. By
-        default as the channels were named: by weight for the mu-lasso, by contribution for reliance.
+        each contributes to the image's own log-odds of the class; these first, and where they are fewer than k the
+        others by the same number; or by it among all channels of the layers. By default as the channels were named: by
+        weight for the mu-lasso, by contribution for reliance.
     rule, rectifier, resample, resample_pool, seed, smooth, reduction, output, trace
         As in :func:`interpnet.explanation.channel_heatmap`; the class of ``seed="contribution"`` is the one explained.
+    saturate : float
+        The share of a map's pixels, after smoothing, below which its scale is linear; what lies above is cut. 1: none.
     combination : {"max", "mean", "response"}
         See :func:`combine`.
 
@@ -119,6 +123,7 @@ def explain(
     whole_number(k, "k", most=max(3, len(interpretation.channels)))
     one_of(combination, "combination", COMBINATIONS)
     smooth = checked_width(smooth)
+    saturate = checked_share(saturate)
     choose = one_of(choose or interpretation.choice, "choose", CHOICES)
     options = Options(rule, rectifier, resample, resample_pool, seed, output)
     trace = trace or find_sites(model, images, output=output)
@@ -149,7 +154,7 @@ def explain(
     responses = [[response for _, response in row] for row in chosen]
     result = run.send_back(forward, channels, k, gradients)
     maps = blurred(reduce_colours(result.signals, reduction, axes=axes), smooth, axes=axes)
-    heatmaps = normalise(maps, axes=axes)
+    heatmaps = normalise(saturated(maps, saturate, axes=axes), axes=axes)
     weights = heatmaps.new_zeros(heatmaps.shape[:2])
     for i, row in enumerate(responses):
         weights[i, : len(row)] = weights.new_tensor(row)
@@ -171,7 +176,7 @@ def explain(
 def _used(trace: Trace, interpretation: Interpretation, choose: str) -> dict[str, Site]:
     """Return the sites at which channels may be chosen; the maps of others need not be kept."""
     sites = sites_of(trace, interpretation.channels)
-    if choose == "all":
+    if choose in {"all", "named"}:
         return {site.name: site for site in sites}
     named = interpretation.coef != 0
     return {site.name: site for site in sites if named[:, interpretation.channels.slice(site.name)].any()}

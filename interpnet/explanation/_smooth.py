@@ -1,4 +1,4 @@
-"""A Gaussian over heatmaps, by one small matrix per axis."""
+"""What is done to a map before it is scaled: a Gaussian, by one small matrix per axis, and a limit to its peaks."""
 
 from __future__ import annotations
 
@@ -44,6 +44,41 @@ def blurred(maps: Tensor, smooth: float, *, axes: int = 2) -> Tensor:
         matrix = torch.from_numpy(gaussian(maps.shape[axis], smooth)).to(maps)
         maps = (maps.movedim(axis, -1) @ matrix).movedim(-1, axis)
     return maps
+
+
+def checked_share(saturate: float) -> float:
+    """Return ``saturate`` where it can be a share of pixels: above 0, at most 1."""
+    if not is_number(saturate) or not 0 < saturate <= 1:
+        raise InterpNetError(
+            f"saturate is {saturate!r}; expected a share of pixels above 0 and at most 1: above this quantile of a map "
+            "its values are cut, 1 for none"
+        )
+    return float(saturate)
+
+
+def saturated(maps: Tensor, saturate: float, *, axes: int = 2) -> Tensor:
+    """Return maps (..., H, W) with the values above their own quantile ``saturate`` set to it; 1 leaves them alone.
+
+    Otherwise a few hot pixels set the scale of a map, and the rest of it is dark. ``axes`` is the number of axes of one
+    map. The quantile lies between two pixels, by linear interpolation. Where it is the map's minimum, as in a map of
+    few positive pixels, the map stays as it is: cut there, it would be blank.
+
+    Examples
+    --------
+    >>> saturated(torch.tensor([0.0, 1.0, 2.0, 9.0]), 0.5, axes=1)
+    tensor([0.0000, 1.0000, 1.5000, 1.5000])
+    """
+    if saturate == 1:
+        return maps
+    flat = maps.flatten(-axes)
+    # torch.quantile takes at most 16 million numbers; sorting has no such limit.
+    ranked = flat.sort(-1).values
+    place = saturate * (flat.shape[-1] - 1)
+    below = int(place)
+    above = min(below + 1, flat.shape[-1] - 1)
+    limit = torch.lerp(ranked[..., below], ranked[..., above], place - below)
+    limit = torch.where(limit > ranked[..., 0], limit, ranked[..., -1])
+    return torch.minimum(flat, limit[..., None]).view_as(maps)
 
 
 def gaussian(n: int, sigma: float) -> Float64:

@@ -31,7 +31,7 @@ from interpnet.support.checks import (
 )
 from interpnet.support.class_names import class_number
 from interpnet.support.io import as_path, atomic_path, read_arrays
-from interpnet.support.types import Float64, Int64
+from interpnet.support.types import Bools, Float64, Int64
 
 # Written into the files: of the mu-lasso's weights, as every version reads them, and of reliance.
 _FORMAT = "interpnet-interpretation-1"
@@ -39,8 +39,8 @@ _RELIANCE_FORMAT = "interpnet-interpretation-2"
 #: How channels are named: those that predict the class, or those that the network's log-odds rest on.
 IDENTIFICATIONS = ("mu-lasso", "reliance")
 #: How an image's channels are chosen: by weight times score, by the image's own contribution among the channels named
-#: for the class, or by it among all channels.
-CHOICES = ("weight", "contribution", "all")
+#: for the class, by it among these first and then among the others, or by it among all channels.
+CHOICES = ("weight", "contribution", "named", "all")
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ class Interpretation:
 
         ``"weight"``: ``w * x`` element-wise (docs/method.md, section 4) for the image's scores ``x`` (m,).
         ``"contribution"``: ``x`` are what the channels contribute to the image's log-odds of the class, and so are the
-        responses of the channels that are named for the class; the others' are 0. ``"all"``: so are those of all
-        channels. By default the way that channels were found: weights, or by reliance contributions.
+        responses of the channels that are named for the class; the others' are 0. ``"named"``, ``"all"``: so are those
+        of all channels. By default the way that channels were found: weights, or by reliance contributions.
         """
         choose = choose or self.choice
         one_of(choose, "choose", CHOICES)
@@ -164,7 +164,7 @@ class Interpretation:
         # A contribution is in units of the answer already.
         if choose == "contribution":
             weights = (weights != 0).astype(np.float64)
-        if choose == "all":
+        if choose in {"named", "all"}:
             weights = np.ones_like(weights)
         return np.asarray(weights * scores, dtype=np.float64)
 
@@ -178,12 +178,22 @@ class Interpretation:
     def top_channels(
         self, x: npt.ArrayLike, cls: int | str, k: int = 3, choose: str | None = None
     ) -> list[tuple[Channel, float]]:
-        """Return the k channels with the largest positive response; fewer where fewer are positive."""
+        """Return the k channels with the largest positive response; fewer where fewer are positive.
+
+        With ``choose="named"`` the channels named for the class come first, whatever the others' responses.
+        """
         whole_number(k, "k", least=1)
         # docs/method.md, section 4: a negative response speaks against the class.
         response = self.response(x, cls, choose)
-        order = np.argsort(-response, kind="stable")[:k]
+        order = np.argsort(-response, kind="stable")
+        if choose == "named":
+            order = order[np.argsort(~self._speaking(response, cls)[order], kind="stable")]
+        order = order[:k]
         return [(self.channels[int(i)], float(response[i])) for i in order if response[i] > 0]
+
+    def _speaking(self, response: Float64, cls: int | str) -> Bools:
+        """Return which channels are named for a class and answer to an image with a positive response (m,)."""
+        return np.asarray((self.coef[self.class_index(cls)] != 0) & (response > 0))
 
     def layer_relevance(self) -> Float64:
         """Return the share of each class's total ``|w|`` that lies in each layer (C, layers)."""
