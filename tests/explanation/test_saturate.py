@@ -59,7 +59,7 @@ def test_explanations_are_scaled_after_their_peaks_are_cut() -> None:
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.5, float("nan"), "half", True])
 def test_a_share_must_be_one(share: Any) -> None:
-    with pytest.raises(InterpNetError, match="saturate is .*expected a share of pixels above 0 and at most 1"):
+    with pytest.raises(InterpNetError, match=r"saturate is .*expected a share of pixels above 0 and at most 1"):
         _explained(saturate=share)
 
 
