@@ -25,15 +25,19 @@ class Removal:
 
     def set(self, lists: Sequence[Sequence[int] | Int64]) -> None:
         """Remove the channels ``lists[i]``, columns over all sites, in image i of the next batch."""
-        rows = torch.from_numpy(np.repeat(np.arange(len(lists)), [len(columns) for columns in lists]))
-        columns = torch.from_numpy(np.concatenate([[], *lists]).astype(np.int64))  # the first is there for no images
+        rows = np.repeat(np.arange(len(lists)), [len(columns) for columns in lists])
+        columns = np.concatenate([[], *lists]).astype(np.int64)  # the first is there for no images
+        order = np.argsort(columns, kind="stable")
+        rows = rows[order]
+        columns = columns[order]
+        slices = [self.channels.slice(site.name) for site in self.sites]
+        begins = np.searchsorted(columns, [own.start for own in slices])
+        ends = np.searchsorted(columns, [own.stop for own in slices])
         self._now = {}  # sites without a channel to remove are left alone
-        for site in self.sites:
-            own = self.channels.slice(site.name)
-            here = (columns >= own.start) & (columns < own.stop)
-            if bool(here.any()):
-                at = columns[here]
-                self._now[site.name] = (rows[here], at - own.start, self._fill[at])
+        for site, own, begin, end in zip(self.sites, slices, begins, ends, strict=True):
+            if begin < end:
+                at = torch.from_numpy(columns[begin:end])
+                self._now[site.name] = (torch.from_numpy(rows[begin:end]), at - own.start, self._fill[at])
 
     def _editor(self, site: Site) -> Callable[[Tensor], Tensor]:
         axis = site.axis

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine._forward import Output, Put, forward_logits, parameter_type
+from interpnet.engine._forward import Output, Put, logits_of, own_copy, parameter_type, run
 from interpnet.engine._removal import Removal
 from interpnet.engine._replay import Replay, rows_of
 from interpnet.engine._trace import Instrument, instrument
@@ -58,12 +58,12 @@ class Removals:
 
     def parts(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the images, as few at a time as memory asks for."""
-        return torch.split(images, max(_FEWEST, self._replay.fitting(self._ready(images[:3]))))
+        return torch.split(images, max(_FEWEST, self._replay.fitting(own_copy(self._model, images[:3], self._put))))
 
     def intact(self, images: Tensor) -> Tensor:
         """Return the logits (B, C) of ``images``, which all that follows is about."""
-        self._images = self._ready(images)
-        return self._replay.record(self._images, lambda: self._logits(self._images))
+        self._images = own_copy(self._model, images, self._put)
+        return self._replay.record(self._images, lambda: self._logits(self._images.clone()))
 
     def removed(self, rows: Int64, lists: Sequence[Int64], read: Read) -> None:
         """Run image ``rows[i]`` of the batch without the channels ``lists[i]``, columns over all sites, for every i.
@@ -84,16 +84,17 @@ class Removals:
             more = order[np.linspace(0, len(order) - 1, max(size - len(first), 0), dtype=np.int64)]
             sample = np.unique([*first, *more])
         kept: dict[int, Tensor] = {}
-        for chunk in chunks:
-            logits = self._run(int(places[chunk[0]]), rows[chunk], [lists[i] for i in chunk])
-            read(chunk, logits)
-            for at in np.flatnonzero(np.isin(chunk, sample)):
-                kept[int(chunk[at])] = logits[at].clone()
-        if not new or self._replay.why:
-            return
-        if all(self._agree(part, rows, lists, kept) for part in np.array_split(sample, -(-len(sample) // size))):
-            self._checked |= new
-            return
+        with self._replay.watching(), instrument(self._model, Instrument(edits=self._removal.edits)):
+            for chunk in chunks:
+                logits = self._run(int(places[chunk[0]]), rows[chunk], [lists[i] for i in chunk])
+                read(chunk, logits)
+                for at in np.flatnonzero(np.isin(chunk, sample)):
+                    kept[int(chunk[at])] = logits[at].clone()
+            if not new or self._replay.why:
+                return
+            if all(self._agree(part, rows, lists, kept) for part in np.array_split(sample, -(-len(sample) // size))):
+                self._checked |= new
+                return
         self._replay.give_up("its outputs are others where a pass begins in the middle")
         self.removed(rows, lists, read)
 
@@ -104,13 +105,9 @@ class Removals:
         close = _CLOSE.get(parameter_type(self._model) or torch.float32, _CLOSE_ELSE)
         return bool(off <= close * whole.abs().max())
 
-    def _ready(self, images: Tensor) -> Tensor:
-        if self._put is None:
-            return images
-        return self._put(images)
-
-    def _logits(self, images: Tensor) -> Tensor:
-        return forward_logits(self._model, images, self._output)
+    def _logits(self, own: Tensor) -> Tensor:
+        """Return the logits of images that the network may overwrite."""
+        return logits_of(run(self._model, own), len(own), self._output)
 
     def _places(self, lists: Sequence[Int64]) -> Int64:
         """Return where the pass of each list can begin."""
@@ -131,11 +128,9 @@ class Removals:
             rows = np.append(rows, np.repeat(rows[-1:], more))
             lists = [*lists, *[lists[-1]] * more]
         at = torch.from_numpy(rows)
-        images = rows_of(self._images, at)
         self._removal.set(lists)
-        with instrument(self._model, Instrument(edits=self._removal.edits)):
-            logits = self._replay.resume(place, at, lambda: self._logits(images))[:n]
-            if place >= 0 and not bool(torch.isfinite(logits).all()):
-                # Should it be the beginning in the middle, it ends here.
-                logits = self._logits(images)[:n]
+        logits = self._replay.resume(place, at, lambda: self._logits(rows_of(self._images, at)))[:n]
+        if place >= 0 and not bool(torch.isfinite(logits).all()):
+            # Should it be the beginning in the middle, it ends here.
+            logits = self._logits(rows_of(self._images, at))[:n]
         return logits

@@ -5,7 +5,8 @@ Right, or not used: where a network does not allow it, :attr:`Replay.why` says s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -59,6 +60,10 @@ class Replay:
         self._budget = budget
         self._flows: dict[Any, Dataflow] = {}
         self._batch: _Batch | None = None
+        # What the pass that runs does with calls, and with the network's inputs; None for what they do by themselves.
+        self._running: _Batch | _Resumed | None = None
+        self._watching = False
+        self._instrument = Instrument(compute=self._compute, before=self._before)
 
     def record(self, images: Tensor, run: Callable[[], T]) -> T:
         """Return ``run()``, a pass over ``images`` (B, C, ...) as the network takes them, and keep what resumes it."""
@@ -68,8 +73,7 @@ class Replay:
             return run()
         batch = _Batch(flow, self._cuts(flow, len(images), self._bytes(images.device)), len(images))
         try:
-            with instrument(self._model, Instrument(compute=batch.record, before=batch.begin)):
-                result = run()
+            result = self._run(batch, run)
         except _Differs:
             self.give_up("it makes other calls for other images")
             return run()
@@ -99,8 +103,7 @@ class Replay:
             return run()
         replayed = batch.resumed(place, rows)
         try:
-            with instrument(self._model, Instrument(compute=replayed.compute, before=replayed.begin)):
-                result = run()
+            result = self._run(replayed, run)
         except (_Differs, RunError):
             # Where the network itself is at fault the whole pass says so.
             result = run()
@@ -116,6 +119,36 @@ class Replay:
         """Run every pass whole from now on."""
         self.why = f"every removal ran the whole network, for {why}"
         self._batch = None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch the network over several passes; each does so by itself, but to begin takes time."""
+        if self._watching:
+            yield
+            return
+        self._watching = True
+        try:
+            with instrument(self._model, self._instrument):
+                yield
+        finally:
+            self._watching = False
+
+    def _run(self, how: _Batch | _Resumed, run: Callable[[], T]) -> T:
+        with self.watching():
+            self._running = how
+            try:
+                return run()
+            finally:
+                self._running = None
+
+    def _compute(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if self._running is None:
+            return func(*args, **kwargs)
+        return self._running.compute(func, args, kwargs)
+
+    def _before(self, args: tuple[Any, ...]) -> None:
+        if self._running is not None:
+            self._running.begin(args)
 
     def _learnt(self, images: Tensor) -> Dataflow | None:
         key = (tuple(images.shape[1:]), images.dtype, images.device)
@@ -209,7 +242,7 @@ class _Batch:
                 raise _Differs
             self._alive[number] = t
 
-    def record(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def compute(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run a call and keep what is needed of it."""
         out = func(*args, **kwargs)
         op = operator_name(func)
