@@ -1,0 +1,152 @@
+"""The ablation study against plain passes over its images, and against that of another installation.
+
+    python -m experiments.benchmarks.ablation_study --other OLD/.venv/bin/python --work DIR [--out results.json]
+
+Every study is a process of its own: it times plain passes as the study runs them (channels_last, on copies of the
+images), the study, and plain passes again. A pass-equivalent is the study's processor time over that of a pass.
+The two installations take turns and study the same channels, which the mu-lasso names. Compared are the recalls of what
+is not drawn, which must be equal, their log-odds, and the widths of all intervals.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments.benchmarks.measuring import kibibytes, seconds
+from experiments.common.runner import command
+from experiments.common.subjects import KINDS, batches
+from interpnet.ablation import AblationResult, Condition, ablation_study, as_result
+from interpnet.engine import evaluating, forward_logits, placed
+from interpnet.interpretation import interpret
+from interpnet.scores import collect_scores
+from interpnet.support.allocator import keep_freed_memory
+from interpnet.support.io import write_json
+
+#: Kinds of networks of the experiments, by the names of experiments/common/subjects.py.
+NETWORKS = ("single-6c", "cifar10", "tiny-imagenet")
+_PLAIN = 3  # passes before the study, and as many after it
+
+
+def one(network: str, work: Path, out: Path) -> None:
+    """Study a network; write its times, its memory and the result to ``out``."""
+    keep_freed_memory()
+    subject = KINDS[network].load(0, work, "cpu")
+    table = collect_scores(subject.model, batches(subject.train, subject.train_labels), progress=False)
+    found = interpret(table, classes=subject.classes, mu=subject.mu)
+    tested = batches(subject.test, subject.test_labels)
+    before = kibibytes("VmHWM")
+    times = [plain(subject.model, tested) for _ in range(1 + _PLAIN)][1:]
+    done: list[AblationResult] = []
+    clock, processor = seconds(
+        lambda: done.append(ablation_study(subject.model, tested, found, table=table, device="cpu", progress=False))
+    )
+    times += [plain(subject.model, tested) for _ in range(_PLAIN)]
+    record = {"clock_s": clock, "processor_s": processor, "pass_s": statistics.median(times)}
+    record["more_memory_mib"] = (kibibytes("VmHWM") - before) / 1024
+    write_json(out, record | {"images": len(subject.test), "result": done[0].to_json()})
+
+
+def plain(model: torch.nn.Module, tested: list[Any]) -> float:
+    """Return the processor time of one pass over the images."""
+
+    def run() -> None:
+        with placed(model, torch.device("cpu"), "auto") as put, evaluating(model), torch.inference_mode():
+            for images, _ in tested:
+                forward_logits(model, images, None, put)
+
+    return seconds(run)[1]
+
+
+def in_a_process(python: str, network: str, work: Path) -> dict[str, Any]:
+    """Return what :func:`one` writes, run by the installation of ``python``, whose checkout it is in."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "one.json"
+        checkout = Path(python).absolute().parents[2]
+        code = (
+            "import importlib.util, sys; from pathlib import Path; "
+            f"spec = importlib.util.spec_from_file_location('ablation_study', {str(Path(__file__).resolve())!r}); "
+            "module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module); "
+            f"module.one({network!r}, Path({str(work.resolve())!r}), Path({str(out)!r}))"
+        )
+        environment = os.environ | {"PYTHONPATH": str(checkout)}
+        subprocess.run([python, "-W", "ignore", "-c", code], check=True, cwd=folder, env=environment)
+        record: dict[str, Any] = json.loads(out.read_text())
+        return record
+
+
+def drawn(condition: Condition) -> bool:
+    """Whether a condition removes random channels."""
+    return condition.name.startswith("random")
+
+
+def widths(result: AblationResult) -> dict[str, float]:
+    """Return the width of every interval, by condition, measure and change."""
+    found = {}
+    for condition in result.conditions:
+        for measure, changes in condition.changes.items():
+            for name, effect in vars(changes).items():
+                if effect is not None:
+                    low, high = effect.interval()
+                    found[f"{condition.name} {condition.layers} {measure} {name}"] = high - low
+    return found
+
+
+def compared(this: AblationResult, other: AblationResult) -> dict[str, Any]:
+    """Return how two studies of the same channels agree."""
+    pairs = [(a, b) for a, b in zip(this.conditions, other.conditions, strict=True) if not drawn(a)]
+    recalls = [getattr(a, part) for a, _ in pairs for part in ("own", "others")]
+    others = [getattr(b, part) for _, b in pairs for part in ("own", "others")]
+    odds = [np.abs(a.changes["log_odds"].own.mean - b.changes["log_odds"].own.mean) for a, b in pairs]
+    mine = widths(this)
+    ratios = {name: mine[name] / width for name, width in widths(other).items() if width > 0}
+    random = [ratio for name, ratio in ratios.items() if name.startswith("random")]
+    named = [ratio for name, ratio in ratios.items() if not name.startswith("random")]
+    return {
+        "recalls equal": all(np.array_equal(a, b, equal_nan=True) for a, b in zip(recalls, others, strict=True)),
+        "largest difference of log-odds": float(np.nanmax(odds)),
+        "widths of what is not drawn, this/other": [min(named), max(named)],
+        "widths of random controls, this/other": [statistics.median(random), min(random), max(random)],
+        "widths": ratios,
+    }
+
+
+@command(networks=NETWORKS, other="the Python of the other installation, in .venv/bin of its checkout")
+def main(
+    *,
+    other: str,
+    work: Path,
+    repeats: int = 1,
+    networks: tuple[str, ...] = NETWORKS,
+    out: Path | None = None,
+) -> None:
+    """Study every network by both installations in turn, print the figures, and write JSON if asked to."""
+    rows = []
+    for network in networks:
+        records: dict[str, list[dict[str, Any]]] = {"this": [], "other": []}
+        for _ in range(repeats):
+            for side, python in (("other", other), ("this", sys.executable)):
+                records[side].append(in_a_process(python, network, work))
+        row: dict[str, Any] = {"network": network, "images": records["this"][0]["images"]}
+        for side, found in records.items():
+            row[side] = {
+                "passes": statistics.median(r["processor_s"] / r["pass_s"] for r in found),
+                **{
+                    key: statistics.median(r[key] for r in found) for key in found[0] if key not in {"result", "images"}
+                },
+            }
+        row |= compared(*(as_result(records[side][0]["result"]) for side in ("this", "other")))
+        row["why_whole"] = records["this"][0]["result"]["why_whole"]
+        print(json.dumps({key: value for key, value in row.items() if key != "widths"}), flush=True)
+        rows.append(row)
+    if out:
+        write_json(out, {"torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows})
