@@ -6,6 +6,7 @@ from ._heatmap import channel_heatmap as channel_heatmap
 from ._heatmap import channel_signal as channel_signal
 from ._heatmap import normalise as normalise
 from ._heatmap import reduce_colours as reduce_colours
+from ._padding import SURVIVES as SURVIVES
 from ._padding import survival as survival
 from ._patches import AverageVisualization as AverageVisualization
 from ._patches import average_at as average_at

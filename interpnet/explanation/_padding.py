@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import binom
+from scipy.special import bdtrc
 from torch import Tensor, nn
 
 from interpnet.engine import (
@@ -84,7 +84,8 @@ def _suspects(site: Site, own: Peaks) -> Int64:
     inner = np.prod([n - 2 for n in size]) / np.prod(size)
     at = np.stack(np.unravel_index(own.positions, size), 1)
     rim = ((at == 0) | (at == np.array(size) - 1)).any(1)
-    if binom.sf(rim.sum() - 1, len(rim), 1 - inner) > _CHANCE:
+    # The probability of as many or more.
+    if bdtrc(rim.sum() - 1, len(rim), 1 - inner) > _CHANCE:
         return none
     found: Int64 = np.flatnonzero(rim)
     return found

@@ -110,10 +110,10 @@ def average_visualizations(
         Images to average (the paper's 100), and crops to return.
     crop : {"peak", "field"}
         ``"field"`` is the paper's: each crop is all that the place of the map's maximum sees, grey outside the image.
-        In deep layers that is the image, or more. ``"peak"`` is the same where the field is smaller than the part of
-        the image that makes the map large: half as wide again as the square with as many positions of the map as
-        exceed half of the maximum (the median over images), at least a quarter and at most two thirds of each side of
-        the image, no less than 12 pixels where it has them, and moved into it.
+        In deep layers that is the image, or more. ``"peak"`` is no larger than that, nor than the part of the image
+        that makes the map large: half as wide again as the square with as many positions of the map as exceed half of
+        the maximum (the median over images), at least a quarter and at most two thirds of each side of the image, and
+        no less than 12 pixels. It is moved into the image.
 
     A channel that the table or the model does not have is a :class:`LayerError`.
 
@@ -227,27 +227,24 @@ def window(site: Site, position: tuple[int, ...], image: tuple[int, ...]) -> _Pl
 def peak_window(site: Site, position: tuple[int, ...], image: tuple[int, ...], extent: float) -> _Place:
     """Return the part of the image round one position as :func:`window` does, of the size of what answers there.
 
-    ``extent`` is the share of the map's positions that exceed half of the maximum. Where the receptive field is
-    smaller, it is that, and may reach outside; else it lies inside the image.
+    ``extent`` is the share of the map's positions that exceed half of the maximum. It lies inside the image.
     """
-    seen = window(site, position, image) or [(0, size) for size in image]
     map_axes = [a for a in range(1, len(site.shape) + 1) if a != site.axis]
     # As many positions along each axis, if what answers were a square.
     along = (extent * math.prod(site.map_shape)) ** (1 / max(1, len(site.map_shape)))
-    out = []
-    for size, entry, (lo, hi) in zip(image, site.fields, seen, strict=False):
+    out = [(0, size) for size in image]
+    for axis, entry in enumerate(site.fields[: len(image)]):
         if entry is None or entry[0] not in map_axes:
-            out.append((0, size))
             continue
         at, field = entry
+        size = image[axis]
+        shift = position[map_axes.index(at)] * field.jump
         side = math.ceil(min(max(_ROOM * along * field.jump, _LEAST * size), _MOST * size))
-        side = min(max(side, _FEWEST_PIXELS), size)
-        if field.hi - field.lo + 1 <= side and (lo, hi) != (0, size):
-            out.append((lo, hi))
-            continue
-        middle = (field.lo + field.hi) / 2 + position[map_axes.index(at)] * field.jump
-        start = min(max(round(middle - side / 2), 0), size - side)
-        out.append((start, start + side))
+        lo = math.floor(field.lo + shift)
+        hi = math.ceil(field.hi + shift) + 1  # as in window()
+        side = min(max(side, _FEWEST_PIXELS), hi - lo, size)
+        start = min(max(round((lo + hi - side) / 2), 0), size - side)
+        out[axis] = (start, start + side)
     if out == [(0, size) for size in image]:
         return None
     return out

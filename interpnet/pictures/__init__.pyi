@@ -1,4 +1,5 @@
 from ._embedding import Embedding as Embedding
+from ._embedding import VectorReader as VectorReader
 from ._embedding import embed as embed
 from ._embedding import last_site as last_site
 from ._figures import plot_activation_maps as plot_activation_maps

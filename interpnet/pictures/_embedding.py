@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -42,6 +43,44 @@ class Embedding:
     layer: str  # the site that was read
 
 
+class VectorReader:
+    """Reads one vector per image at a site: its channels, averaged over their positions.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 2))
+    >>> reader = VectorReader(find_sites(net, torch.rand(4, 1, 5, 5))["1"])
+    >>> with instrument(net, Instrument(reads=reader.reads)):
+    ...     _ = net(torch.rand(4, 1, 5, 5))
+    >>> reader.take(range(4)).shape
+    (4, 3)
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.reads = {site.name: self._read}
+        self._kept: list[Tensor] = []
+
+    def _read(self, out: Tensor) -> None:
+        out = out.detach()
+        if out.dim() > 2:
+            out = out.movedim(self.site.axis or 1, 1).flatten(2).float().mean(2)
+        # A copy: an operator in place, or the loader's next batch, may write over it.
+        self._kept.append(out.to("cpu", torch.float32, copy=True))
+
+    def take(self, positions: Sequence[int] | Int64) -> Float32:
+        """Return the vectors (N, D) and forget them; NaN and infinity are a DataError that names the image."""
+        vectors = torch.cat(self._kept).numpy()
+        self._kept = []
+        bad = np.flatnonzero(~np.isfinite(vectors).all(1))
+        if bad.size:
+            raise DataError(
+                f"image {int(positions[bad[0]])} makes NaN or infinite activations in layer {self.site.name!r}; look "
+                "at that image and its normalisation, or at weights that overflow"
+            )
+        return vectors
+
+
 def embed(
     model: nn.Module,
     loader: Loader,
@@ -76,15 +115,7 @@ def embed(
     optional(whole_number, total, "total", least=0)
     model = unwrap(model)
     where = resolve_device(device, model)
-    site: Site | None = None
-    kept: list[Tensor] = []
-
-    def read(out: Tensor) -> None:
-        if site is not None and out.dim() > 2:
-            out = out.movedim(site.axis or 1, 1).flatten(2).float().mean(2)
-        # A copy: an operator in place, or the loader's next batch, may write over it.
-        kept.append(out.to("cpu", torch.float32, copy=True))
-
+    reader: VectorReader | None = None
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
     seen = 0
     with (
@@ -99,14 +130,14 @@ def embed(
             n = images.shape[0]
             if not n:
                 continue
-            if site is None:
+            if reader is None:
                 trace = find_sites(model, put(images), output=output)
                 if layer is None:
-                    site = last_site(trace)
+                    reader = VectorReader(last_site(trace))
                 else:
-                    site = trace.usable(layer)
+                    reader = VectorReader(trace.usable(layer))
                 # Only now: the site is known from the first batch on.
-                reading.enter_context(instrument(model, Instrument(reads={site.name: read})))
+                reading.enter_context(instrument(model, Instrument(reads=reader.reads)))
             logits = forward_logits(model, images, output, put)
             # A loader that does not tell where its images come from gives them in order.
             if indices is None:
@@ -114,18 +145,12 @@ def embed(
             rows.append((_classes(labels, n, logits.shape[1], indices), predicted(logits).cpu(), indices))
             seen += n + len(skipped)
             advance(n + len(skipped))
-    if site is None:
+    if reader is None:
         raise DataError("the loader yielded no image; expected at least one (images, labels) batch")
-    vectors = torch.cat(kept).numpy()
     classes, predictions, positions = (torch.cat(part).numpy().astype(np.int64) for part in zip(*rows, strict=True))
-    bad = np.flatnonzero(~np.isfinite(vectors).all(1))
-    if bad.size:
-        raise DataError(
-            f"image {int(positions[bad[0]])} makes NaN or infinite activations in layer {site.name!r}; look at that "
-            "image and its normalisation, or at weights that overflow"
-        )
+    vectors = reader.take(positions)
     check_predicted(predictions, positions)
-    return Embedding(vectors, classes, predictions, positions, site.name)
+    return Embedding(vectors, classes, predictions, positions, reader.site.name)
 
 
 def _classes(labels: Tensor | None, n: int, n_classes: int, indices: Tensor) -> Tensor:

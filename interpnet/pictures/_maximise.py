@@ -110,7 +110,7 @@ def maximise(
     *,
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
-    steps: int = 64,
+    steps: int = 48,
     step: float = 0.04,
     jitter: int | None = None,
     blur: float = 0.0,
@@ -262,10 +262,7 @@ class _Ascent:
         self._random = torch.Generator().manual_seed(climb.seed)
         n = len(units)
         noise = torch.randn(waves.shape, generator=self._random).to(units.device)
-        # A unit's gradient may have any size, hence Adam, which is alike for all.
         self._coefficients = (_NOISE / _SLOPE * noise).expand(n, *noise.shape).clone()
-        self._gradient = torch.zeros_like(self._coefficients)
-        self._square = torch.zeros_like(self._coefficients)
         self._silent = torch.ones(n, dtype=torch.bool, device=units.device)
         self._steps = torch.zeros(n, dtype=torch.int64, device=units.device)
 
@@ -273,16 +270,26 @@ class _Ascent:
         """Return pictures, activations, ... as :class:`Maximised` has them."""
         self._values.leaking = False
         start, _ = self._look(self._pictures())
-        going = torch.arange(len(self._units), device=self._units.device)
+        # What still climbs: its rows, its coefficients, and Adam's means of the gradient and of its square.
+        rows = torch.arange(len(self._units), device=self._units.device)
+        state = [self._coefficients.clone(), torch.zeros_like(self._coefficients), torch.zeros_like(self._coefficients)]
         history: list[Tensor] = []
         for t in range(self._climb.steps):
-            risen = torch.full_like(start, -torch.inf)
-            risen[going] = self._step(going, t)
-            history.append(risen)
-            advance(len(going))
-            going = going[self._rises(torch.stack(history))[going]]
-            if not len(going):
+            history.append(self._step(rows, state, t))
+            advance(len(rows))
+            rises = self._rises(history)
+            if rises is None:
+                continue
+            self._coefficients[rows] = state[0]
+            self._steps[rows] = t + 1
+            if not bool(rises.any()):
                 break
+            rows = rows[rises]
+            state = [part[rises] for part in state]
+            history = [values[rises] for values in history]
+        else:
+            self._coefficients[rows] = state[0]
+            self._steps[rows] = self._climb.steps
         advance(int(self._climb.steps * len(self._units) - self._steps.sum()))
         pictures = self._pictures()
         activations, reached = self._look(pictures)
@@ -305,41 +312,45 @@ class _Ascent:
         with torch.no_grad():
             return self._values.look(pictures, self._units)
 
-    def _step(self, rows: Tensor, t: int) -> Tensor:
+    def _step(self, rows: Tensor, state: list[Tensor], t: int) -> Tensor:
         """Take step ``t`` with the units in ``rows``; return what they were before it, on the moved pictures."""
         climb = self._climb
-        leaf = self._coefficients[rows].requires_grad_()
-        values = self._values.raised(climb.move(self._waves.pictures(leaf), self._random), self._units[rows])
-        total = values.sum()
-        check_gradient_reaches(self._values.model, leaf, "a unit", found=total.requires_grad)
-        (gradient,) = torch.autograd.grad(total, leaf)
-        strength = gradient.flatten(1).square().mean(1).sqrt()
-        if not bool(torch.isfinite(strength).all()):
-            raise ModelError("the gradient of a unit is NaN or infinite; look at the model's weights")
-        silent = strength == 0
-        self._values.leaking = bool(silent.any())
-        self._silent[rows] &= silent
-        # Freed of the unit's own scale, as Adam divides by a root that must not vanish.
-        gradient = gradient / strength.clamp(min=1e-30).view(-1, *[1] * (leaf.dim() - 1))
-        first, second = _DECAYS
-        self._gradient[rows] = first * self._gradient[rows] + (1 - first) * gradient
-        self._square[rows] = second * self._square[rows] + (1 - second) * gradient.square()
-        direction = self._gradient[rows] / (1 - first ** (t + 1))
-        direction = direction / ((self._square[rows] / (1 - second ** (t + 1))).sqrt() + 1e-8)
-        coefficients = (1 - climb.l2) * (leaf.detach() + climb.step / _SLOPE * direction)
-        sigma = climb.blur * (1 - (t + 1) / climb.steps)
-        if sigma > 0:
-            coefficients = coefficients * self._waves.blur(sigma).to(coefficients.device)
-        self._coefficients[rows] = coefficients
-        self._steps[rows] = t + 1
-        return values.detach()
+        coefficients, mean, square = state
+        # The engine watches the network's calls, not those that make its pictures.
+        with torch._C.DisableTorchFunction():  # noqa: SLF001 - torch has no public name for it
+            leaf = coefficients.detach().requires_grad_()
+            pictures = climb.move(self._waves.pictures(leaf), self._random)
+        values = self._values.raised(pictures, self._units[rows])
+        with torch._C.DisableTorchFunction():  # noqa: SLF001
+            total = values.sum()
+            check_gradient_reaches(self._values.model, leaf, "a unit", found=total.requires_grad)
+            (gradient,) = torch.autograd.grad(total, leaf)
+            strength = gradient.flatten(1).square().mean(1).sqrt()
+            if not bool(torch.isfinite(strength).all()):
+                raise ModelError("the gradient of a unit is NaN or infinite; look at the model's weights")
+            silent = strength == 0
+            self._values.leaking = bool(silent.any())
+            self._silent[rows] &= silent
+            # Freed of the unit's own scale, as Adam divides by a root that must not vanish.
+            gradient /= strength.clamp(min=1e-30).view(-1, *[1] * (leaf.dim() - 1))
+            with torch.no_grad():
+                first, second = _DECAYS
+                mean.lerp_(gradient, 1 - first)
+                square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+                root = (square / (1 - second ** (t + 1))).sqrt_().add_(1e-8)
+                coefficients.addcdiv_(mean, root, value=climb.step / _SLOPE / (1 - first ** (t + 1)))
+                coefficients.mul_(1 - climb.l2)
+                sigma = climb.blur * (1 - (t + 1) / climb.steps)
+                if sigma > 0:
+                    coefficients.mul_(self._waves.blur(sigma).to(coefficients.device))
+            return values.detach()
 
-    def _rises(self, history: Tensor) -> Tensor:
-        """Return which units (n,) the last steps of (t, n) still raised by a share of all, or nothing has yet."""
-        t, n = history.shape
-        if t < 3 * _PATIENCE or t % _PATIENCE:
-            return torch.ones(n, dtype=torch.bool, device=history.device)
-        last = history[-_PATIENCE:].mean(0)
-        gained = last - history[-2 * _PATIENCE : -_PATIENCE].mean(0)
+    def _rises(self, history: list[Tensor]) -> Tensor | None:
+        """Return which units the last steps still raised by a share of all, or nothing has yet; None between looks."""
+        t = len(history)
+        if t < 2 * _PATIENCE or t % _PATIENCE:
+            return None
+        last = torch.stack(history[-_PATIENCE:]).mean(0)
+        gained = last - torch.stack(history[-2 * _PATIENCE : -_PATIENCE]).mean(0)
         total = last - history[0]
         return (total <= 0) | (gained > _WORTHWHILE * total)

@@ -205,8 +205,8 @@ def filters() -> None:
     [green]interpnet filters smallcnn digits --weights digits.safetensors --out runs/digits-filters[/]
     [green]interpnet filters torchvision:vgg16 imagefolder:photos --layers 'features.2*' --per-layer 12 --steps 256[/]
 
-    A few seconds for a small network; minutes for an ImageNet one on a CPU, most of them for gradient ascent:
-    fewer --steps, --per-layer or --max-classes are quicker.
+    A few seconds for a small network; about a minute for an ImageNet one on a CPU: fewer --steps, --per-layer,
+    --max-classes or --max-images are quicker.
     """
 
 

@@ -35,7 +35,7 @@ class FilterSettings(Settings):
         expected="a number of at least 1",
     )
     steps: int = setting(
-        48,
+        32,
         "Most gradient steps of a maximised picture, which ends before where it no longer rises.",
         panel=_PICTURES,
         least=1,

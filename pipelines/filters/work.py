@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,18 +11,21 @@ import numpy as np
 
 from interpnet.engine import Channel, Site, Trace
 from interpnet.errors import DataError, InterpNetError, ModelError
-from interpnet.explanation import AverageVisualization, average_visualizations
-from interpnet.pictures import embed, last_site, maximise, nearest_images, tsne
+from interpnet.explanation import SURVIVES, AverageVisualization, Peaks, average_at, survival
+from interpnet.pictures import maximise, nearest_images, tsne
 from interpnet.plotting import enlarge, tile
-from interpnet.scores import ScoreTable, collect_scores
 from interpnet.support.types import Int64
 
 from ..run.subject import Batches, Split, Subject, balanced
+from .choice import Shares, by_classes, by_spread, class_shares, contributed, leading
 from .parts import Arrays, Parts
+from .reading import Reading, read
 from .settings import FilterSettings
 
 #: Layers pictured by default: enough to see the depth, few enough to read.
 MOST_LAYERS = 8
+_CANDIDATES = 2  # for each channel pictured, so that those that answer to the padding can be left out
+_PEAK_ARRAYS = ("indices", "values", "positions", "extents")  # of interpnet.explanation.Peaks
 _KEEP = 9  # patches of a channel
 _MEAN_SIZE = 96  # pixels
 _PATCH_SIZE = 72  # pixels
@@ -31,9 +34,9 @@ _GAP_GREY = 140  # between patches: visible on a white page and on a dark one
 _TOP_SHARE = 20
 _MOST_AVERAGED = 100
 # Of a channel's maximised picture, which the page shows about a hundred pixels wide.
-_SMALLEST_SIDE = 48
-_LARGEST_SIDE = 96
-_CLASS_SIDE = 128  # of a class's, which a network made for larger images may refuse
+_SMALLEST_SIDE = 32
+_LARGEST_SIDE = 80
+_CLASS_SIDE = 112  # of a class's, which a network made for larger images may refuse
 _FIELDS_ACROSS = 1.5  # so that what a channel sees stands whole in the picture
 _WHOLE_STRIDES = 16  # what most networks shrink an image by, or a multiple
 _FEWEST_FOR_MAP = 5  # images; fewer have no map worth the name
@@ -46,6 +49,7 @@ class Work:
     subject: Subject
     settings: FilterSettings
     parts: Parts
+    _made: dict[str, Arrays] = field(default_factory=dict)  # parts in memory
 
     @property
     def split(self) -> Split:
@@ -62,41 +66,101 @@ class Work:
         """The sites whose channels are pictured."""
         return chosen_layers(self.subject.trace, self.subject.config.layers)
 
-    @cached_property
-    def table(self) -> ScoreTable:
-        """Scores of the pictured layers' channels on the images."""
-        return collect_scores(
-            self.subject.model,
-            self._batches(),
-            layers=[site.name for site in self.layers],
-            norm=self.subject.config.norm,
-            output=self.subject.output,
-            device=self.subject.device,
-            total=len(self.images),
-        )
-
     def _batches(self) -> Batches:
         return self.subject.batches(self.split, self.images)
 
+    def reading(self) -> Arrays:
+        """Return what the pass over the images tells: labels, vectors, logits, and the channels chosen to be pictured.
+
+        Under the name of each layer: its ``columns`` (k,), each with the ``largest`` value over the images, what
+        ``survives`` of its response away from the padding, up to three ``classes`` (k, 3) that rely on it with their
+        ``shares``, and the n of its best images with the ``indices``, ``values``, ``positions`` and ``extents`` of
+        their maxima, one channel after the other.
+        """
+        return self._once("reading", self._reading_settings, self._read)
+
+    @property
+    def _reading_settings(self) -> dict[str, Any]:
+        return {
+            "n": self.settings.per_layer,
+            "norm": self.subject.config.norm,
+            "layers": [site.name for site in self.layers],
+        }
+
+    def _once(self, name: str, settings: dict[str, Any], make: Callable[[], Arrays]) -> Arrays:
+        """Return a part, and keep it in memory."""
+        if name not in self._made:
+            self._made[name] = self.parts.get(name, settings, make)
+        return self._made[name]
+
+    def _read(self) -> Arrays:
+        found = read(self.subject, self._batches(), self.layers, len(self.images))
+        contributed_to = contributed(self.subject, self.split, found.table, self.layers)
+        arrays: Arrays = {
+            "labels": found.table.labels,
+            "predictions": found.table.predictions,
+            "indices": found.table.indices,
+            "vectors": found.vectors,
+            "layer": np.array(found.layer),
+            "logits": found.logits,
+            "why": np.array(contributed_to.why),
+        }
+        for site in self.layers:
+            arrays |= {f"{site.name}/{key}": array for key, array in self._choose(site, found, contributed_to).items()}
+        return arrays
+
+    def _choose(self, site: Site, found: Reading, contributed_to: Shares) -> Arrays:
+        """Choose a layer's channels; those that answer to the padding come last."""
+        most = self.settings.per_layer
+        top = int(np.clip(len(found.table) // _TOP_SHARE, _KEEP, _MOST_AVERAGED))
+        spread = by_spread(found.table, site.name)
+        order = spread
+        shares = np.zeros((1, site.channels))
+        if contributed_to.contributions is not None:
+            shares = class_shares(contributed_to.contributions, site.name)
+            relied = [c for c in by_classes(shares) if c in set(spread)]
+            order = list(dict.fromkeys(relied + spread))
+        candidates = {c: found.peaks(site.name, c, top) for c in order[: _CANDIDATES * most]}
+        survives = survival(
+            self.subject.model,
+            self.split.data,
+            {Channel(site.name, c): own for c, own in candidates.items()},
+            trace=self.subject.trace,
+            device=self.subject.device,
+            output=self.subject.output,
+        )
+        left = {channel.index: share for channel, share in survives.items()}
+        chosen = sorted(candidates, key=lambda c: left[c] < SURVIVES)[:most]
+        classes, class_share = leading(shares)
+        peaks = [candidates[c] for c in chosen]
+        arrays: Arrays = {
+            "columns": np.array(chosen, np.int64),
+            "largest": found.largest(site.name)[chosen],
+            "survives": np.array([left[c] for c in chosen]),
+            "classes": classes[chosen],
+            "shares": class_share[chosen],
+            "n": np.array([len(own.indices) for own in peaks], np.int64),
+        }
+        for name in _PEAK_ARRAYS:
+            arrays[name] = np.concatenate([getattr(own, name) for own in peaks] or [np.zeros(0)])
+        return arrays
+
+    def chosen(self, site: Site) -> Arrays:
+        """Return what :meth:`reading` has of one layer."""
+        return _below(self.reading(), f"{site.name}/")
+
     def embedding(self) -> Arrays:
-        """Return labels, predictions and indices of the images, their map, and their neighbours (where there are)."""
+        """Return the map of the images and their neighbours (where there are)."""
         settings = {"perplexity": self.settings.perplexity, "k": self.settings.neighbours, "seed": self._seed}
-        return self.parts.get("embedding", settings, self._embed)
+        return self._once("embedding", settings, self._embed)
 
     def _embed(self) -> Arrays:
-        last_site(self.subject.trace)  # an error now rather than after the pass
-        found = embed(
-            self.subject.model,
-            self._batches(),
-            output=self.subject.output,
-            device=self.subject.device,
-            total=len(self.images),
-        )
-        n = len(found.vectors)
+        vectors = self.reading()["vectors"]
+        n = len(vectors)
         points = np.zeros((0, 2), np.float32)
         why = ""
         try:
-            points = tsne(found.vectors, perplexity=self.settings.perplexity, seed=self._seed % 2**32)
+            points = tsne(vectors, perplexity=self.settings.perplexity, seed=self._seed % 2**32)
         except DataError as error:
             # Few or equal images still have neighbours; a perplexity that the user asked for must not be ignored.
             if self.settings.perplexity is not None and n >= _FEWEST_FOR_MAP:
@@ -106,45 +170,30 @@ class Work:
         distances = np.zeros((n, 0))
         k = min(self.settings.neighbours, n - 1)
         if k:
-            near, distances = nearest_images(found.vectors, k=k)
-        return {
-            "labels": found.labels,
-            "predictions": found.predictions,
-            "indices": found.indices,
-            "points": points,
-            "near": near,
-            "distances": distances,
-            "layer": np.array(found.layer),
-            "dimensions": np.array(found.vectors.shape[1]),
-            "why": np.array(why),
-        }
+            near, distances = nearest_images(vectors, k=k)
+        return {"points": points, "near": near, "distances": distances, "why": np.array(why)}
 
-    def patches(self, site: Site) -> Arrays:
-        """Return the chosen channels of a layer with their average visualizations and patches, as pictures."""
-        settings = {"n": self.settings.per_layer, "norm": self.subject.config.norm}
-        return self.parts.get(f"patches of {site.name}", settings, lambda: self._patch(site))
+    def patches(self, site: Site, column: int) -> Arrays:
+        """Return the average visualization and the patches of one of the chosen channels, as pictures."""
+        made = self._once("patches", self._reading_settings, self._patch)
+        return _below(made, f"{site.name}/{column}/")
 
-    def _patch(self, site: Site) -> Arrays:
-        columns = informative(self.table, site.name, self.settings.per_layer)
-        channels = [Channel(site.name, c) for c in columns]
-        made = average_visualizations(  # docs/method.md, section 3
-            self.subject.model,
-            self.split.data,
-            self.table,
-            channels,
-            top=int(np.clip(len(self.table) // _TOP_SHARE, _KEEP, _MOST_AVERAGED)),
-            keep=_KEEP,
-            batch_size=self.subject.config.batch_size,
-            device=self.subject.device,
-            output=self.subject.output,
-        )
-        arrays: Arrays = {
-            "channels": np.array(columns, np.int64),
-            "counts": np.array([made[c].count for c in channels], np.int64),
-            "whole": np.array([made[c].whole_image for c in channels], bool),
-        }
-        for i, channel in enumerate(channels):
-            arrays |= _pictured(i, made[channel])
+    def _patch(self) -> Arrays:
+        # All layers at once: an image is read once for all that answer to it.
+        sites = {}
+        peaks = {}
+        for site in self.layers:
+            found = self.chosen(site)
+            ends = np.cumsum(found["n"])
+            for column, end, n in zip(found["columns"].tolist(), ends, found["n"], strict=True):
+                channel = Channel(site.name, column)
+                sites[channel] = site
+                peaks[channel] = Peaks(*(found[name][end - n : end] for name in _PEAK_ARRAYS))
+        arrays: Arrays = {}
+        for channel, made in average_at(self.split.data, sites, peaks, keep=_KEEP).items():  # docs/method.md, section 3
+            if made.count == 0:
+                raise InterpNetError(f"channel {channel} has no image; it should not have been chosen")
+            arrays |= {f"{channel.layer}/{channel.index}/{key}": array for key, array in _pictured(made).items()}
         return arrays
 
     def maximised(self, site: Site, columns: Sequence[int]) -> Arrays:
@@ -176,7 +225,7 @@ class Work:
             except (RuntimeError, AssertionError, ModelError):
                 shape = full  # a network that insists on its own size
         made = maximise(self.subject.model, targets, shape, **options, progress=True)
-        return {"pictures": made.pictures, "activations": made.activations, "start": made.start, "silent": made.silent}
+        return {"pictures": made.pictures, "reached": made.reached, "silent": made.silent}
 
     @property
     def _seed(self) -> int:
@@ -204,27 +253,10 @@ def evenly(count: int, most: int) -> list[int]:
     return sorted({int(v) for v in np.rint(np.linspace(0, count - 1, min(count, most)))})
 
 
-def informative(table: ScoreTable, layer: str, most: int) -> list[int]:
-    """Return the channels of a layer whose scores differ most between images, in falling order; none that is dead.
-
-    Examples
-    --------
-    >>> from interpnet.engine import ChannelIndex
-    >>> n = np.zeros(2, np.int64)
-    >>> X = np.array([[0.5, 0.0, 0.5], [0.9, 0.0, 0.1]], np.float32)
-    >>> informative(ScoreTable(X, n, n, ChannelIndex((("a", 3),)), n, 2), "a", 5)
-    [0, 2]
-    """
-    block = np.asarray(table.X[:, table.channels.slice(layer)], np.float64)
-    alive = np.flatnonzero(block.max(0) > 0)
-    spread = np.round(block.std(0), 12)
-    return [int(c) for c in alive[np.argsort(-spread[alive], kind="stable")][:most]]
-
-
 def picture_shape(site: Site, image: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of a maximised picture: for a convolution's channel half as wide again as what a position sees.
 
-    It is at least 48 and at most 96 pixels: large enough to be read, and quick to make. A channel of a fully
+    It is at least 32 and at most 80 pixels: large enough to be read, and quick to make. A channel of a fully
     connected layer needs the network's own size.
     """
     if site.family != "conv" or len(site.fields) != len(image) - 1:
@@ -240,13 +272,18 @@ def picture_shape(site: Site, image: tuple[int, ...]) -> tuple[int, ...]:
     return (image[0], *sides)
 
 
-def _pictured(i: int, made: AverageVisualization) -> Arrays:
-    if made.count == 0:
-        raise InterpNetError(f"channel {made.channel} has no image; it should not have been chosen")
+def _below(arrays: Arrays, prefix: str) -> Arrays:
+    """Return the arrays whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _pictured(made: AverageVisualization) -> Arrays:
     patches = [enlarge(crop, _PATCH_SIZE) for crop in made.crops]
     return {
-        f"mean{i}": enlarge(made.mean, _MEAN_SIZE),
-        f"strip{i}": tile(patches, _KEEP, pad=2, background=_GAP_GREY),
-        f"field{i}": np.array(made.field, np.int64),
-        f"patches{i}": np.array(len(patches)),
+        "mean": enlarge(made.mean, _MEAN_SIZE),
+        "strip": tile(patches, _KEEP, pad=2, background=_GAP_GREY),
+        "patches": np.array(len(patches)),
+        "field": np.array(made.field, np.int64),
+        "whole": np.array(made.whole_image),
+        "shared": np.array(made.shared),
     }

@@ -14,6 +14,7 @@ import interpnet
 from interpnet.datasets import stack_images
 from interpnet.engine import Site
 from interpnet.errors import ModelError
+from interpnet.explanation import SURVIVES
 from interpnet.pictures import Filters, activation_maps, filter_sheet, filters, map_sheet, picture_plane, plot_embedding
 from interpnet.plotting import Picture, enlarge, render
 from interpnet.support.csv_table import write_csv
@@ -38,6 +39,10 @@ _MAXIMISED = 160
 _MAP = 112
 _IMAGE = 128
 _THUMB = 44
+# A picture that reaches less of the largest activation on real images does not show what the unit answers to.
+_SHOWS = 0.7
+# Crops whose mean correlation is less have nothing in common that their average could show.
+_IN_COMMON = 0.05
 _EXAMPLES = 2  # images that maps are drawn of
 _IN_PLANE = 400  # images laid out by the map
 _SHEET_CHANNELS = 64  # of a layer, with their maps of the first example
@@ -79,8 +84,8 @@ class _Page:
 
     @cached_property
     def found(self) -> Arrays:
-        """The images that can be read: labels, predictions, positions, their map and their neighbours."""
-        return self.work.embedding()
+        """The images that can be read: labels, predictions and positions, and what was read of them."""
+        return self.work.reading()
 
     @cached_property
     def examples(self) -> list[int]:
@@ -106,6 +111,9 @@ class _Page:
             self.notes.add(
                 f"Shown are {len(layers)} of {default} default layers, evenly spread; --layers names others."
             )
+        if str(self.found["why"]):
+            why = clean(str(self.found["why"]))
+            self.notes.add(f"Channels are chosen by the spread of their scores, not by what classes rely on: {why}.")
         classes = self._classes()
         charts = self._map()
         plane = self._plane() if charts else None
@@ -126,7 +134,9 @@ class _Page:
             charts=charts,
             plane=plane,
             queries=queries,
-            embedding={"layer": str(self.found["layer"]), "dimensions": int(self.found["dimensions"]), "n": n},
+            embedding={"layer": str(self.found["layer"]), "dimensions": self.found["vectors"].shape[1], "n": n},
+            relied=not str(self.found["why"]),
+            shows=_SHOWS,
             settings=work.settings,
             files=self._tables() + [chart.file for chart in charts.values()],
         )
@@ -139,7 +149,7 @@ class _Page:
         made = [
             ("Images looked at", f"{len(labels):,} of the {settings.split} split, balanced over classes"),
             ("Recognised", percent(float(np.mean(labels == self.found["predictions"])))),
-            ("Steps", f"{settings.steps} of gradient ascent"),
+            ("Steps", f"at most {settings.steps} of gradient ascent"),
             ("L2", f"{settings.l2:g} of the distance to grey a step"),
             ("Seed", str(self.work.subject.config.seed)),
             ("InterpNet", interpnet.__version__),
@@ -164,11 +174,11 @@ class _Page:
         return [_filter_sheet(bank) for bank in chosen]
 
     def _layer(self, site: Site) -> View:
-        patches = self.work.patches(site)
-        columns = [int(c) for c in patches["channels"]]
+        chosen = self.work.chosen(site)
+        columns = [int(c) for c in chosen["columns"]]
         raised = self.work.maximised(site, columns) if columns else {}
         maps = self._maps(site)
-        rows = [self._unit(site, i, c, patches, raised, maps) for i, c in enumerate(columns)]
+        rows = [self._unit(site, i, chosen, raised, maps) for i in range(len(columns))]
         facts = f"{site.kind}, {site.channels} channels"
         if site.map_shape:
             facts += f" of {'×'.join(map(str, site.map_shape))}"
@@ -190,23 +200,29 @@ class _Page:
         batch = stack_images(self.work.split.data, self.examples).to(subject.device)
         return activation_maps(subject.model, batch, site.name, output=subject.output, trace=subject.trace)
 
-    def _unit(
-        self, site: Site, i: int, column: int, patches: Arrays, raised: Arrays, maps: npt.NDArray[np.float32] | None
-    ) -> View:
-        """Return the ``i``-th of the pictured channels, which is the layer's channel ``column``."""
-        sees = "the whole image"
-        if not patches["whole"][i]:
-            sees = f"{' × '.join(map(str, patches[f'field{i}'].tolist()))} px"
+    def _unit(self, site: Site, i: int, chosen: Arrays, raised: Arrays, maps: npt.NDArray[np.float32] | None) -> View:
+        """Return the ``i``-th of a layer's chosen channels."""
+        column = int(chosen["columns"][i])
+        patches = self.work.patches(site, column)
+        crops = "whole images"
+        if not patches["whole"]:
+            crops = f"crops of {' × '.join(map(str, patches['field'].tolist()))} px"
         drawn = [] if maps is None else self._drawn(maps[:, column])
         return {
             "label": f"{clean(site.name)}[{column}]",
-            "facts": f"sees {sees}; average of {int(patches['counts'][i])}",
-            "mean": data_uri(patches[f"mean{i}"]),
-            "patches": data_uri(patches[f"strip{i}"]),
-            "n_patches": int(patches[f"patches{i}"]),
-            "picture": data_uri(enlarge(raised["pictures"][i], _MAXIMISED)),
-            "silent": bool(raised["silent"][i]),  # gradient ascent found nothing to climb
-            "raised": _raised(raised, i),
+            "facts": f"average of {int(chosen['n'][i])} {crops}",
+            "classes": [
+                f"{self._class_name(int(c))} {percent(float(share), 0)}"
+                for c, share in zip(chosen["classes"][i], chosen["shares"][i], strict=True)
+                if c >= 0
+            ],
+            "by_padding": bool(chosen["survives"][i] < SURVIVES),
+            # Also where it is not known: for a single crop.
+            "in_common": not patches["shared"] < _IN_COMMON,
+            "mean": data_uri(patches["mean"]),
+            "patches": data_uri(patches["strip"]),
+            "n_patches": int(patches["patches"]),
+            **_raised(raised, i, float(chosen["largest"][i])),
             "maps": drawn,
         }
 
@@ -218,27 +234,29 @@ class _Page:
         images = [self.work.split.data.picture(i) for i in self.examples]
         return [data_uri(render(m, image, size=_MAP, **scale)) for m, image in zip(maps, images, strict=True)]
 
-    def _classes(self) -> list[Shot]:
+    def _classes(self) -> list[View]:
         """Return the maximised pictures of some of the data's classes."""
         outputs = self.work.split.outputs.tolist()
         chosen = [outputs[i] for i in evenly(len(outputs), self.work.settings.max_classes)]
         if not chosen:
             return []
         made = self.work.maximised_classes(chosen)
-        pictures = [data_uri(enlarge(picture, _MAXIMISED)) for picture in made["pictures"]]
-        return [
-            Shot(self._class_name(c), f"logit {_raised(made, i)}", pictures[i], bool(made["silent"][i]))
-            for i, c in enumerate(chosen)
-        ]
+        largest = self.found["logits"][chosen]
+        views = []
+        for i, c in enumerate(chosen):
+            raised = _raised(made, i, float(largest[i]))
+            views.append({"name": self._class_name(c), **raised})
+        return views
 
     def _map(self) -> dict[str, Chart]:
         """Return the map of the embedding as marks by class."""
         found = self.found
-        if not len(found["points"]):
-            self.notes.add(f"There is no map of the embedding: {found['why']}.")
+        embedding = self.work.embedding()
+        if not len(embedding["points"]):
+            self.notes.add(f"There is no map of the embedding: {embedding['why']}.")
             return {}
         names = [clean(c) for c in self.work.subject.classes]
-        figure = plot_embedding(found["points"], found["labels"], names, predictions=found["predictions"])
+        figure = plot_embedding(embedding["points"], found["labels"], names, predictions=found["predictions"])
         alt = f"t-SNE map of {len(found['labels'])} images by class; the points are in embedding.csv"
         return {"filters_embedding": make_chart(figure, "filters_embedding", alt, self.report)}
 
@@ -247,7 +265,7 @@ class _Page:
         n = len(self.found["indices"])
         rows = evenly(n, _IN_PLANE)
         thumbs = [enlarge(self.work.split.data.picture(self._index(row)), _THUMB - 2) for row in rows]
-        plane, cells = picture_plane(self.found["points"][rows], thumbs, thumb=_THUMB, background=_PAGE_DARK)
+        plane, cells = picture_plane(self.work.embedding()["points"][rows], thumbs, thumb=_THUMB, background=_PAGE_DARK)
         some = "The images"
         if len(rows) < n:
             some = f"{len(rows)} of the {n} images"
@@ -256,7 +274,8 @@ class _Page:
 
     def _queries(self) -> list[View]:
         """Return an image of each of some classes with its nearest neighbours."""
-        near = self.found["near"]
+        embedding = self.work.embedding()
+        near = embedding["near"]
         if not near.shape[1]:
             self.notes.add("There are no nearest images: the data has a single image.")
             return []
@@ -267,7 +286,7 @@ class _Page:
         for at in evenly(len(labels), max(1, self.work.settings.max_classes)):
             row = int(first[at])
             shots = []
-            for other, distance in zip(near[row], self.found["distances"][row], strict=True):
+            for other, distance in zip(near[row], embedding["distances"][row], strict=True):
                 caption = f"distance {number_text(float(distance))}"
                 # Of a class with a single image every neighbour is of another: that says nothing.
                 if sizes[at] > 1 and labels[at] != self.found["labels"][other]:
@@ -294,11 +313,11 @@ class _Page:
 
     def _tables(self) -> list[str]:
         """Write the map and the neighbours of every image as CSV; return the files' names."""
-        found = self.found
-        rows = range(len(found["indices"]))
+        found = self.work.embedding()
+        rows = range(len(self.found["indices"]))
         names = [clean(self.work.split.data.name(self._index(row))) for row in rows]
         labels = [self._label(row) for row in rows]
-        predicted = [self._class_name(int(c)) for c in found["predictions"]]
+        predicted = [self._class_name(int(c)) for c in self.found["predictions"]]
         points: Any = found["points"].tolist() or [(None, None)] * len(rows)
         write_csv(
             self.report / "embedding.csv",
@@ -335,8 +354,16 @@ def _filter_sheet(bank: Filters) -> Sheet:
     return _sheet(bank.layer, picture, f"{facts}.{shown}", f"filters of {bank.layer}")
 
 
-def _raised(made: Arrays, i: int) -> str:
-    return f"{_short_number(made['start'][i])} → {_short_number(made['activations'][i])}"
+def _raised(made: Arrays, i: int, largest: float) -> View:
+    """Return a maximised picture, and what it reaches beside the largest activation on the images."""
+    reached = float(made["reached"][i])
+    enough = reached >= largest
+    if largest > 0:
+        enough = reached >= _SHOWS * largest
+    picture = None
+    if enough and not made["silent"][i]:
+        picture = data_uri(enlarge(made["pictures"][i], _MAXIMISED))
+    return {"picture": picture, "reached": _short_number(reached), "largest": _short_number(largest)}
 
 
 def _short_number(value: float) -> str:

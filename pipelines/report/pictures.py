@@ -13,6 +13,7 @@ import numpy.typing as npt
 from interpnet.plotting import tile
 
 _GAP_GREY = 140  # between patches: visible on a white page and on a dark one
+_PHOTOGRAPH = 0.3  # of its values are those of the pixel beside it, at most
 _BROKEN = (OSError, SyntaxError, ValueError)  # what Pillow raises for damaged files
 
 Picture = npt.NDArray[np.uint8]
@@ -67,13 +68,18 @@ class Pictures:
 
 
 def data_uri(picture: Picture) -> str:
-    """Return a picture (h, w, 3) uint8 as a data URI, in whichever of PNG and JPEG is smaller; with alpha as PNG."""
+    """Return a picture (h, w, 3) uint8 as a data URI, in whichever of PNG and JPEG is smaller; with alpha as PNG.
+
+    A picture whose neighbouring pixels hardly ever are equal is a photograph, of which a JPEG is smaller.
+    """
     from PIL import Image
 
     image = Image.fromarray(picture)
     options: dict[str, dict[str, int]] = {"png": {}, "jpeg": {"quality": 88, "subsampling": 0}}
     if image.mode == "RGBA":
         del options["jpeg"]  # it has no transparency
+    elif picture.shape[1] > 1 and np.mean(picture[:, 1:] == picture[:, :-1]) < _PHOTOGRAPH:
+        del options["png"]
     encoded = {}
     for kind, how in options.items():
         buffer = io.BytesIO()

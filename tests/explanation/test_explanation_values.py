@@ -366,7 +366,7 @@ def test_pixels_outside_of_the_images_do_not_count_in_an_average() -> None:
     images[2, 0, 0, 1:3] = torch.tensor([0.6, 0.1])
     data = [(image, 0) for image in images]
     table = collect_scores(net, [(images, torch.zeros(3, dtype=torch.long))], normalisation="none", progress=False)
-    found = average_visualization(net, data, table, Channel("1", 0), progress=False)
+    found = average_visualization(net, data, table, Channel("1", 0), crop="field", progress=False)
     assert found.indices.tolist() == [0, 1, 2]
     np.testing.assert_allclose(found.mean[0, 0], [0.0, 2.3 / 3, 0.15], rtol=1e-6)
     np.testing.assert_allclose(found.crops[0, 0, 0], [0.0, 1.0, 0.5], rtol=1e-6)

@@ -15,6 +15,13 @@ from interpnet.pictures import maximise
 from interpnet.pictures._spectrum import Spectrum, moved
 
 
+class Mean(nn.Module):
+    """The mean over positions."""
+
+    def forward(self, x):
+        return x.mean(2)
+
+
 def linear(weights: list[list[float]]) -> nn.Module:
     table = torch.tensor(weights)
     model = nn.Sequential(nn.Flatten(), nn.Linear(table.shape[1], len(weights), bias=False))
@@ -151,6 +158,17 @@ def test_an_edge_is_raised_by_stripes_not_by_the_rim() -> None:
     made = maximise(model, [Channel("1", 0)], (1, 32, 32), steps=40)
     inner = np.diff(made.pictures[0, 0, :, 4:-4].astype(np.float64), axis=1)
     assert np.clip(inner, 0, None).mean() > 0.15
+
+
+@pytest.mark.parametrize("size", [(40,), (30, 30), (6, 7, 8)])
+def test_signals_images_and_volumes_are_raised(size) -> None:
+    conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(size) - 1](2, 3, 3)
+    conv.bias.data.fill_(0.5)
+    model = nn.Sequential(conv, nn.ReLU(), nn.Flatten(2), Mean(), nn.Linear(3, 2))
+    trace = find_sites(model, torch.zeros(1, 2, *size))
+    made = maximise(model, [Channel("1", 2), 0], (2, *size), steps=10, trace=trace)
+    assert made.pictures.shape == (2, 2, *size)
+    assert (made.reached > made.start).all()
 
 
 def test_blur_and_l2_hold_high_frequencies_and_contrast_down() -> None:

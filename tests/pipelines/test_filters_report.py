@@ -13,9 +13,13 @@ import pytest
 from helpers.image_files import two_classes
 from helpers.small_audit import Stop, folder_of_images
 from interpnet.pipelines.cli.app import main
+from interpnet.pipelines.filters.choice import by_classes, class_shares, leading
 from interpnet.pipelines.filters.parts import Parts
 from interpnet.pipelines.filters.work import chosen_layers, evenly, picture_shape
-from interpnet.pipelines.report.filters import PAGE
+from interpnet.pipelines.report.filters import PAGE, _raised
+
+from interpnet.engine import ChannelIndex
+from interpnet.reliance import Contributions
 
 QUICK = ["--max-images", "60", "--per-layer", "2", "--max-classes", "3", "--steps", "4", "--neighbours", "2"]
 
@@ -50,7 +54,7 @@ def test_the_page_has_every_part(made) -> None:
     assert page.count('class="channels units"') == 3
     assert page.count('<td class="picture raised">') == 3 * 2
     assert page.count('<td class="picture map">') == 3 * 2 * 2
-    assert len(re.findall("logit [−0-9.,]+ → [−0-9.,]+", text)) == 3
+    assert len(re.findall(r"[−0-9.,]+ images [−0-9.,]+", text)) == 3 * 2 + 3, "of each channel and each class"
     assert len(re.findall(r"distance [0-9.]+", text)) == 3 * 2
     assert "60 images by what the network makes of them" in text
     assert 'src="http' not in page
@@ -92,17 +96,17 @@ def test_it_goes_on_where_it_stopped(made, weights, tmp_path, monkeypatch, capsy
     monkeypatch.undo()
     # As the message says: model, data and settings are those of the first time.
     assert main(["filters", "--out", str(out)]) == 0
-    assert "parts that were there already: 4" in capsys.readouterr().out
+    assert "parts that were there already: 3" in capsys.readouterr().out
     assert (out / "report" / PAGE).read_bytes() == (made / "report" / PAGE).read_bytes()
 
 
 def test_a_finished_one_is_not_made_again_and_a_damaged_part_is(made, weights, tmp_path, capsys) -> None:
     out = Path(shutil.copytree(made, tmp_path / "run"))
     assert picture(weights, out) == 0
-    assert "parts that were there already: 8" in capsys.readouterr().out
+    assert "parts that were there already: 7" in capsys.readouterr().out
     next((out / "filters").glob("embedding-*.npz")).write_bytes(b"not a zip")
     assert picture(weights, out) == 0
-    assert "parts that were there already: 7" in capsys.readouterr().out
+    assert "parts that were there already: 6" in capsys.readouterr().out
     assert (out / "report" / PAGE).read_bytes() == (made / "report" / PAGE).read_bytes()
     assert picture(weights, out, "--fresh") == 0
     assert "already" not in capsys.readouterr().out
@@ -180,7 +184,78 @@ NET = (
     "def conv():\n"
     "    tail = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)\n"
     "    return nn.Sequential(nn.Conv2d(3, 4, 5, stride=2), nn.ReLU(), *tail)\n"
+    "def fixed():\n"
+    "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 8 * 10, 2))\n"
+    "class Cut(nn.Module):\n"
+    "    def forward(self, x):\n"
+    "        return x.detach()\n"
+    "def cut():\n"
+    "    tail = nn.AdaptiveAvgPool2d(1), nn.Flatten(), Cut(), nn.Linear(4, 2)\n"
+    "    return nn.Sequential(nn.Conv2d(3, 4, 5, stride=2), nn.ReLU(), *tail)\n"
 )
+
+
+def test_channels_are_those_that_classes_rely_on(made) -> None:
+    text = text_of((made / "report" / PAGE).read_text(encoding="utf-8"))
+    assert "channels that classes rely on" in text
+    assert len(re.findall(r"for \d [0-9]+ %(?:, \d [0-9]+ %)* average of 9", text)) == 3 * 2
+    assert "by the spread" not in text
+
+
+def test_where_gradients_do_not_flow_channels_are_chosen_by_their_spread_and_the_page_says_so(folder, tmp_path) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    out = tmp_path / "run"
+    arguments = ["filters", f"{tmp_path / 'net.py'}:conv", f"imagefolder:{folder}", "--out", str(out), *QUICK]
+    assert main(arguments) == 0
+    text = text_of((out / "report" / PAGE).read_text(encoding="utf-8"))
+    assert (
+        "Channels are chosen by the spread of their scores, not by what classes rely on: fewer than 2 classes" in text
+    )
+    folder_of_images(tmp_path / "photos", 5)
+    arguments = [f"{tmp_path / 'net.py'}:cut", f"imagefolder:{tmp_path / 'photos'}", "--out", str(tmp_path / "cut")]
+    # Without gradients there is no picture either.
+    assert main(["filters", *arguments, *QUICK]) == 2
+
+
+def test_a_network_that_insists_on_its_own_size_gets_it(folder, tmp_path, monkeypatch) -> None:
+    import interpnet.pipelines.filters.work as work
+
+    monkeypatch.setattr(work, "_CLASS_SIDE", 8)
+    (tmp_path / "net.py").write_text(NET)
+    out = tmp_path / "run"
+    arguments = ["filters", f"{tmp_path / 'net.py'}:fixed", f"imagefolder:{folder}", "--out", str(out), *QUICK]
+    assert main(arguments) == 0
+    part = next((out / "filters").glob("maximised-classes-*.npz"))
+    with np.load(part) as arrays:
+        assert arrays["pictures"].shape == (2, 3, 10, 12)
+
+
+def test_a_picture_that_falls_short_of_the_images_is_not_shown() -> None:
+    made = {
+        "pictures": np.full((4, 3, 8, 8), 0.5, np.float32),
+        "reached": np.array([0.69, 0.71, -2.0, 5.0]),
+        "silent": np.array([False, False, False, True]),
+    }
+    shown = [_raised(made, i, largest)["picture"] for i, largest in enumerate((1.0, 1.0, -1.0, 1.0))]
+    assert [picture is not None for picture in shown] == [False, True, False, False]
+    assert _raised(made, 2, -3.0)["picture"], "of a logit below zero the larger is enough"
+
+
+def test_channels_are_ordered_by_their_share_of_what_a_layer_does_for_a_class() -> None:
+    """Two classes of four images, one layer of four channels; the sums are those of the contributions and squares."""
+    means = np.array([[4.0, 1.0, 3.0, -1.0], [0.0, 3.0, 3.0, 0.0]])
+    sums = 4 * means
+    squares = 4 * means**2 + 3 * 4 * 0.25  # a standard error of a half everywhere
+    found = Contributions(
+        ChannelIndex((("a", 4),)), ("cat", "dog"), np.array([4, 4]), np.zeros(2), np.stack([sums, squares]), np.zeros(4)
+    )
+    np.testing.assert_allclose(found.specific(1.0), [[4, -2, 0, -1], [-4, 2, 0, 0]])
+    shares = class_shares(found, "a")
+    errors = found.specific_stderr(1.0)
+    np.testing.assert_allclose(shares, [[(4 - errors[0, 0]) / 4, 0, 0, 0], [0, (2 - errors[1, 1]) / 2, 0, 0]])
+    assert by_classes(shares) == [0, 1]
+    classes, _ = leading(shares)
+    assert classes.tolist() == [[0, -1, -1], [1, -1, -1], [-1, -1, -1], [-1, -1, -1]]
 
 
 def test_no_convolution_and_too_few_images_are_said_on_the_page(folder, tmp_path) -> None:
@@ -274,10 +349,10 @@ def test_a_shallow_channels_picture_is_small_and_a_deep_ones_as_large_as_the_ima
     )
     image = (3, 200, 90)
     trace = find_sites(model, torch.zeros(1, *image))
-    assert picture_shape(trace["1"], image) == (3, 48, 48)
-    assert picture_shape(trace["3"], image) == (3, 96, 90), "a field of 67, half as wide again, is more than 96"
+    assert picture_shape(trace["1"], image) == (3, 32, 32)
+    assert picture_shape(trace["3"], image) == (3, 80, 80), "a field of 67, half as wide again, is more than 80"
     assert picture_shape(trace["7"], image) == image
     wide = (3, 130, 130)
     large = nn.Sequential(nn.Conv2d(3, 1, 65, stride=13), nn.ReLU(), *model[4:5], nn.Flatten(), nn.Linear(1, 2))
     trace = find_sites(large, torch.zeros(1, *wide))
-    assert picture_shape(trace["1"], wide) == (3, 96, 96)
+    assert picture_shape(trace["1"], wide) == (3, 80, 80)
