@@ -11,10 +11,13 @@ from dataclasses import dataclass
 class Passes:
     """The state of the backward passes of one forward pass."""
 
-    # Whether the forward pass keeps what the ordinary gradient needs; only then can ``plain`` be set.
+    # Whether the forward pass keeps what the ordinary gradient needs; only then can ``plain`` be set. Rectifier rules
+    # keep it; LRP's would hold every map twice.
     with_gradient: bool = False
     # The signal on its way is the ordinary gradient, and no rule acts on it.
     plain: bool = False
+    # Whether LRP counts what layers keep.
+    counts: bool = True
     # More signals follow this one: what does not depend on the signal is worth keeping.
     again: bool = False
 

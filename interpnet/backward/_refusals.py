@@ -18,7 +18,7 @@ from interpnet.engine import Call, backward_nodes, is_custom, node_name, tensors
 from interpnet.errors import ModelError
 
 Run = Callable[[], Tensor]
-SendBack = Callable[..., Sequence[Tensor | None]]
+SendBack = Callable[..., Sequence[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,13 @@ class Ruled(torch.autograd.Function):
     """The value ``run()`` of an operator whose backward is a rule; subclasses give the backward graph a name."""
 
     @staticmethod
-    def forward(ctx: Any, run: Run, send_back: SendBack, *_inputs: Tensor) -> Tensor:
+    def forward(ctx: Any, run: Run, send_back: SendBack, *inputs: Tensor) -> Tensor:
         ctx.send_back = send_back
-        return run()
+        out = run()
+        if any(out is x for x in inputs):
+            # The operator works in place.
+            ctx.mark_dirty(out)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,20 +1,22 @@
 """What the channels contribute to each image's log-odds, from the very forward pass that signals are sent back in.
 
-The rules let the ordinary gradient through first (:class:`interpnet.backward.Passes`), from the log-odds down to the
-earliest layer that is asked for; then each signal obeys them. docs/method.md, sections 5.1 and 8.4.
+The rules at rectifiers let the ordinary gradient through first (:class:`interpnet.backward.Passes`), from the log-odds
+down to the earliest layer that is asked for; then each signal obeys them. LRP's relevance has a forward pass of its
+own. docs/method.md, sections 5.1 and 8.4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from interpnet.backward import LRP_RULES
 from interpnet.engine import Call, Instrument, check_logits, gradient_cut, log_odds
-from interpnet.explanation._signals import Forward, SignalRun
+from interpnet.explanation._signals import Forward, Options, SignalRun
 from interpnet.explanation._starts import OUTPUT
 from interpnet.reliance import ContributionReader, image_contributions, values_of
 from interpnet.support.types import Float64
@@ -48,6 +50,10 @@ def contributed(
     reader = ContributionReader(sites, gradients=reference is not None, maps=run.options.seed == "contribution")
     # The images take a gradient here, so that the graph need not begin at the sites.
     reader.settle()
+    first = run
+    relevance = run.options.chosen in LRP_RULES
+    if relevance:
+        first = replace(run, options=Options("gradient", resample=False, output=run.options.output))
     cuts: list[str] = []
 
     def observe(call: Call, out: Any) -> None:
@@ -58,7 +64,7 @@ def contributed(
     while again:
         reader.clear()
         own = Instrument(reads=reader.reads, edits=reader.edits, observe=observe)
-        forward = run.forward(*instruments, own, apart=run.sites.keys())
+        forward = first.forward(*instruments, own, apart=run.sites.keys())
         logits = check_logits(forward.maps[OUTPUT])
         classes = list(choose(logits.detach()))
         with torch.inference_mode(False), torch.enable_grad(), forward.rules.passes.gradient():
@@ -80,6 +86,8 @@ def contributed(
         )  # fmt: skip
     else:
         found = values_of(reader.take(), reader.channels, reference)
+    if relevance:
+        forward = run.forward()
     return Contributed(forward, classes, found, gradients)
 
 

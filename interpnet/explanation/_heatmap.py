@@ -107,7 +107,8 @@ def channel_signal(
             raise InterpNetError(f"classes came with seed={seed!r}; only seed='contribution' asks for a class")
         return backpropagate(model, images, trace.sites, picks, **vars(options))
     needed = sites_in(picks)
-    run = SignalRun(model, images, {site.name: site for site in trace.sites if site.name in needed}, options)
+    used = {site.name: site for site in trace.sites if site.name in needed}
+    run = SignalRun(model, images, used, options, counts=True)
     found = contributed(run, partial(_explained, classes))
     return run.send_back(found.forward, picks, gradients=found.gradients)
 
@@ -151,8 +152,8 @@ def channel_heatmap(
     resample_pool : bool
         The same for strided pooling; not for LRP.
     seed : {"activation", "ones", "maximum", "contribution"}
-        What the signal starts with: the activation map itself, ones, the map at its maximum alone, or the map times
-        the gradient of the image's log-odds of a class, which sums to the channel's contribution.
+        What the signal starts with: the activation map itself, ones, the map at its maximum alone, or what of the
+        channel's contribution to the image's log-odds of a class is positive: map times gradient, position by position.
     classes : int or (B,) numbers, optional
         The classes of ``seed="contribution"``; the predicted ones by default.
     smooth : float

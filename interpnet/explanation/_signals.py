@@ -104,7 +104,8 @@ class SignalRun:
     """One batch through one network: :meth:`forward` first, then :meth:`send_back` from the channels chosen.
 
     ``images`` (B, C, H, W) are as the model wants them and stay as they are. ``sites`` are those at which channels may
-    be chosen, in the order of execution; with ``stop`` the network is stopped after the last of them.
+    be chosen, in the order of execution; with ``stop`` the network is stopped after the last of them. ``counts`` asks
+    what layers keep of LRP's relevance, which costs time.
     """
 
     model: nn.Module
@@ -112,6 +113,7 @@ class SignalRun:
     sites: Mapping[str, Site]
     options: Options
     stop: bool = False
+    counts: bool = False
 
     def forward(
         self, *instruments: Instrument, copies: Collection[str] = (), apart: Collection[str] | None = None
@@ -145,7 +147,7 @@ class SignalRun:
             x,
             resample=how.resampled,
             resample_pool=how.resample_pool,
-            passes=Passes(with_gradient=apart is not None),
+            passes=Passes(with_gradient=apart is not None, counts=self.counts),
             apart=apart or (),
         )
         maps: dict[str, Tensor] = {}
@@ -195,7 +197,7 @@ class SignalRun:
         passes = done.rules.passes
         taken = done.rules.absorbed
         absorbed = None
-        if taken is not None:
+        if taken is not None and self.counts:
             absorbed = taken.new_zeros(signals.shape[:2])
         for rank in range(ranks):
             # Which of its starts each image sends back now; some images have fewer starts.
@@ -212,7 +214,7 @@ class SignalRun:
             if gradient is not None:  # None: no start depends on the images
                 images = list(now)
                 signals[images, list(now.values())] = gradient[images]
-                if absorbed is not None and taken is not None:
+                if taken is not None and absorbed is not None:
                     absorbed[images, list(now.values())] = taken[images]
                     taken.zero_()
         bad = (~torch.isfinite(signals)).flatten(1).any(1)
@@ -238,7 +240,7 @@ def backpropagate(model: nn.Module, images: Tensor, sites: Sequence[Site], picks
         raise LayerError(f"layers {sorted(unknown)} were not traced; expected some of {sorted(traced)}")
     used = {name: site for name, site in traced.items() if name in needed}
     stop = OUTPUT not in needed  # what lies behind need not run
-    run = SignalRun(model, images, used, Options(**options), stop)
+    run = SignalRun(model, images, used, Options(**options), stop, counts=True)
     return run.send_back(run.forward(), picks)
 
 

@@ -98,11 +98,13 @@ def seed_map(activation: Tensor, seed: str, gradient: Tensor | None = None) -> T
 
     ``"activation"``: the map itself (Oramas et al. 2019), so the gradient is that of ``1/2 ||A||^2``; ``"ones"``: one
     everywhere, the gradient of the map's sum; ``"maximum"``: the map at its first maximum, zero elsewhere;
-    ``"contribution"``: the map times the gradient of the image's log-odds there, whose sum is the channel's
-    contribution (docs/method.md, section 8.1).
+    ``"contribution"``: the map times the gradient of the image's log-odds there, where that is positive and so speaks
+    for the class. Over all positions the product sums to the channel's contribution (docs/method.md, section 8.1).
     """
     if seed == "contribution":
-        return torch.zeros_like(activation) if gradient is None else activation * gradient
+        if gradient is None:
+            return torch.zeros_like(activation)
+        return (activation * gradient).clamp(min=0)
     if seed == "activation":
         return activation
     if seed == "ones":

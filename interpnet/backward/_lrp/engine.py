@@ -31,7 +31,6 @@ from torch import Tensor, nn
 from interpnet.backward._lrp.layers import (
     Layer,
     Relevance,
-    SendBack,
     Through,
     averaging_layer,
     by_rule,
@@ -50,6 +49,7 @@ from interpnet.backward._pooling import dense_slice
 from interpnet.backward._refusals import (
     Refusals,
     Ruled,
+    SendBack,
     addition_weights,
     evaluate_call,
     first_tensor,
@@ -96,7 +96,7 @@ class Propagation:
 
     def on(self, model: nn.Module) -> AbstractContextManager[None]:
         """Return the context in which ``model`` runs forward under the rules."""
-        return instrument(model, Instrument(rule=self.rule, observe=self.observe))
+        return instrument(model, Instrument(rule=self.rule, rule_inplace=True, observe=self.observe))
 
     def observe(self, call: Call, out: Any) -> None:
         """Pass relevance through scaling by a number; what else makes no site must only move values."""
@@ -104,7 +104,7 @@ class Propagation:
         factor = _factor(call, out)
         if factor:
             # The gradient on its way through multiplies by the factor again.
-            out.register_hook(lambda relevance: relevance if self.passes.plain else relevance / factor)
+            out.register_hook(lambda relevance: relevance / factor)
         elif not _shifts_image(call, out):
             self._refusals.observe(call, out)
 
@@ -265,20 +265,11 @@ class Propagation:
         return spread(send_back, found.size)
 
     def _node(self, call: Call, send_back: SendBack, *inputs: Tensor, kind: type[Ruled] = Relevance) -> Tensor:
-        """Return what the call computes, with a rule as its backward: beside its own gradient, where that is asked."""
-        if not self.passes.with_gradient:
-            return kind.of(lambda: evaluate_call(call), send_back, *inputs)
-        if call.inplace:
-            call = call.on(first_tensor(call).clone())
-        own = call.run()
-
-        def either(above: Tensor) -> list[Tensor | None]:
-            if self.passes.plain:
-                return [*[None] * len(inputs), above]
-            return [*send_back(above), None]
-
-        # A copy: the network may overwrite what the operator's own gradient needs.
-        return kind.of(lambda: own.detach().clone(), either, *inputs, own)
+        """Return what the call computes, with a rule as its backward."""
+        # Autograd lets no function of its own overwrite every view; those get a copy, which the engine writes back.
+        if call.inplace and not first_tensor(call)._is_view():  # noqa: SLF001
+            return kind.of(call.run, send_back, *inputs)
+        return kind.of(lambda: evaluate_call(call), send_back, *inputs)
 
     def check(self, *results: Tensor) -> None:
         """Raise where an operator on the way to the results has no rule, and drop what only the forward pass needed."""
@@ -294,10 +285,13 @@ class Propagation:
 
     def _absorb(self, above: Tensor, *below: Tensor) -> None:
         """Count what went in at the top of a layer and did not come out at its bottom."""
+        if not self.passes.counts:
+            return
         for relevance, sign in ((above, 1.0), *((b, -1.0) for b in below)):
             # Where something was folded into the batch axis, what is kept is missing from the samples' accounts.
             if relevance.shape[0] == self.absorbed.shape[0]:
-                self.absorbed += sign * relevance.flatten(1).sum(1, dtype=self.absorbed.dtype)
+                axes = tuple(range(1, relevance.dim()))
+                self.absorbed += sign * relevance.sum(axes, dtype=self.absorbed.dtype)
 
 
 @dataclass(frozen=True)

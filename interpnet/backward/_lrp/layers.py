@@ -19,12 +19,11 @@ from torch import Tensor, nn
 from interpnet.backward._lrp.prepared import Prepared
 from interpnet.backward._passes import Passes
 from interpnet.backward._polyphase import nearest
-from interpnet.backward._refusals import Ruled
+from interpnet.backward._refusals import Ruled, SendBack
 from interpnet.engine import Call
 
 Stabiliser = Callable[[Tensor], Tensor]
 Absorb = Callable[..., None]
-SendBack = Callable[[Tensor], Sequence[Tensor | None]]
 
 
 class Layer(nn.Module):
@@ -148,10 +147,17 @@ def by_rule(x: Tensor, layer: Layer, rule: Any, passes: Passes, absorb: Absorb) 
 def spread(send_back: SendBack, size: tuple[int, ...]) -> SendBack:
     """Enlarge relevance to ``size`` by nearest neighbour, its sum kept, before it is sent back."""
 
-    def enlarged(above: Tensor) -> Sequence[Tensor | None]:
+    def enlarged(above: Tensor) -> Sequence[Tensor]:
         return send_back(shared_out(above, size))
 
     return enlarged
+
+
+def finite(factors: list[Tensor]) -> list[Tensor]:
+    """Return factors of relevance, none where one is not finite: it would make NaN of a relevance of zero."""
+    if all(float(torch.linalg.vector_norm(factor, 1)) < torch.inf for factor in factors):
+        return factors
+    return []
 
 
 def shared_out(relevance: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -183,19 +189,23 @@ def shared(
     a: Tensor, b: Tensor, weights: tuple[float, float], stabilise: Stabiliser, passes: Passes, absorb: Absorb
 ) -> SendBack:
     """Return what shares a sum's relevance in proportion: ``R_a = a * R / (a + b)``."""
-    terms = (a.detach() * weights[0], b.detach() * weights[1])
+    terms = [a.detach() * weights[0], b.detach() * weights[1]]
+    shapes = (a.shape, b.shape)
     depend = (a.requires_grad, b.requires_grad)
-    kept: Tensor | None = None
+    kept: list[Tensor] = []
 
     def send_back(above: Tensor) -> list[Tensor]:
-        nonlocal kept
-        total = kept
-        if total is None:
+        if kept:
+            below = [share * above for share in kept]
+        else:
             total = stabilise(terms[0] + terms[1])
-        if passes.again:
-            kept = total
-        share = above / total
-        below = [(term * share).sum_to_size(term.shape) for term in terms]
+            if passes.again:
+                kept.extend(finite([term / total for term in terms]))
+            share = above / total
+            below = [term * share for term in terms]
+            if kept:
+                terms.clear()
+        below = [part.sum_to_size(shape) for part, shape in zip(below, shapes, strict=True)]
         # A constant's share goes no further: the layer keeps it.
         absorb(above, *compress(below, depend))
         return below
