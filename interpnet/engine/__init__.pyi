@@ -36,6 +36,7 @@ from ._gradient_end import gradient_end as gradient_end
 from ._layout import slices_of as slices_of
 from ._log_odds import OUTPUTS as OUTPUTS
 from ._log_odds import log_odds as log_odds
+from ._log_odds import margins as margins
 from ._operators import OPERATORS as OPERATORS
 from ._readable import check_runnable as check_runnable
 from ._removal import Removal as Removal

@@ -68,3 +68,17 @@ def log_odds(logits: Tensor, classes: Tensor, *, outputs: str = "exclusive") -> 
         return own
     others = wide.scatter(1, chosen[:, None], -torch.inf)
     return own - others.logsumexp(1)
+
+
+def margins(logits: Tensor) -> Tensor:
+    """Return each logit less the mean of the others (n, C); a single one as it is.
+
+    Examples
+    --------
+    >>> margins(torch.tensor([[1.0, 2.0, 6.0]]))
+    tensor([[-3.0000, -1.5000,  4.5000]])
+    """
+    others = logits.shape[1] - 1
+    if not others:
+        return logits
+    return logits - (logits.sum(1, keepdim=True) - logits) / others

@@ -67,8 +67,8 @@ class Maximised:
     activations: Float32
     start: Float32  # (n,), the same for the noise it started from
     silent: npt.NDArray[np.bool_]  # (n,), the gradient was zero at every step, so the picture says nothing
-    # (n,), the largest value of the unit's map, or the class's logit, in the mean over pictures that were moved as in
-    # the steps: what can be held against the largest that real images reach.
+    # (n,), the largest value of the unit's map, or the class's logit less the mean of the others, in the mean over
+    # pictures that were moved as in the steps: what can be held against the largest that real images reach.
     reached: Float32
     steps: Int64  # (n,), taken
 
@@ -321,10 +321,9 @@ class _Ascent:
             leaf = coefficients.detach().requires_grad_()
             pictures = climb.move(self._waves.pictures(leaf), self._random)
         values = self._values.raised(pictures, self._units[rows])
+        check_gradient_reaches(self._values.model, pictures, "a unit", found=values.requires_grad)
         with torch._C.DisableTorchFunction():  # noqa: SLF001
-            total = values.sum()
-            check_gradient_reaches(self._values.model, leaf, "a unit", found=total.requires_grad)
-            (gradient,) = torch.autograd.grad(total, leaf)
+            (gradient,) = torch.autograd.grad(values.sum(), leaf)
             strength = gradient.flatten(1).square().mean(1).sqrt()
             if not bool(torch.isfinite(strength).all()):
                 raise ModelError("the gradient of a unit is NaN or infinite; look at the model's weights")

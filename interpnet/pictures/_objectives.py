@@ -17,6 +17,7 @@ from interpnet.engine import (
     forward,
     instrument,
     logits_of,
+    margins,
     stop_forward,
     stoppable,
 )
@@ -64,17 +65,14 @@ class LogitValues:
 
     def raised(self, pictures: Tensor, units: Tensor) -> Tensor:
         """Return each class's logit less the mean of the others, which is all that softmax knows of it."""
-        logits = self._logits(pictures)
-        own = logits.gather(1, units[:, None])[:, 0]
-        others = logits.shape[1] - 1
-        if not others:
-            return own
-        return own - (logits.sum(1) - own) / others
+        return margins(self._logits(pictures)).gather(1, units[:, None])[:, 0]
 
     def look(self, pictures: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logit, twice."""
-        own = self._logits(pictures).gather(1, units[:, None])[:, 0]
-        return own, own
+        """Return each class's logit, and what it is above the mean of the others."""
+        logits = self._logits(pictures)
+        both = (logits, margins(logits))
+        own, above = (values.gather(1, units[:, None])[:, 0] for values in both)
+        return own, above
 
 
 class ChannelValues:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Instrument, Output, Site, Trace, forward_logits, instrument
+from interpnet.engine import Instrument, Output, Site, Trace, forward_logits, instrument, margins
 from interpnet.explanation import PeakReader, Peaks
 from interpnet.pictures import VectorReader, last_site
 from interpnet.scores import ScoreTable, collect_scores
@@ -27,7 +27,7 @@ class Reading:
     table: ScoreTable  # of the pictured layers
     vectors: Float32  # (N, D), of the last layer before the classifier
     layer: str  # that layer
-    logits: Float32  # (C,), each output's largest over the images
+    margins: Float32  # (C,), the largest that each output is above the mean of the others
     _maxima: dict[str, tuple[Float32, Int64, Float32]]
 
     def largest(self, layer: str) -> Float32:
@@ -56,7 +56,7 @@ class _Companion:
         self._output = output
         self.vectors = VectorReader(last_site(trace))
         self.peaks = PeakReader(sites)
-        self.logits_largest: list[Tensor] = []
+        self.margins: list[Tensor] = []
 
     def resume(self, rows: int) -> None:
         pass
@@ -75,7 +75,7 @@ class _Companion:
             instrument(self._model, Instrument(reads=self.peaks.reads)),
         ):
             logits = forward_logits(self._model, images, self._output, put)
-        self.logits_largest.append(logits.float().amax(0).cpu())
+        self.margins.append(margins(logits.float()).amax(0).cpu())
         return logits
 
     def commit(self, rows: int) -> None:
@@ -99,6 +99,6 @@ def read(subject: Subject, batches: Batches, layers: Sequence[Site], total: int)
         table=table,
         vectors=companion.vectors.take(table.indices),
         layer=companion.vectors.site.name,
-        logits=torch.stack(companion.logits_largest).amax(0).numpy(),
+        margins=torch.stack(companion.margins).amax(0).numpy(),
         _maxima=companion.peaks.take(),
     )

@@ -102,7 +102,7 @@ class Work:
             "indices": found.table.indices,
             "vectors": found.vectors,
             "layer": np.array(found.layer),
-            "logits": found.logits,
+            "margins": found.margins,
             "why": np.array(contributed_to.why),
         }
         for site in self.layers:

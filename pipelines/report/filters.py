@@ -241,7 +241,7 @@ class _Page:
         if not chosen:
             return []
         made = self.work.maximised_classes(chosen)
-        largest = self.found["logits"][chosen]
+        largest = self.found["margins"][chosen]
         views = []
         for i, c in enumerate(chosen):
             raised = _raised(made, i, float(largest[i]))
