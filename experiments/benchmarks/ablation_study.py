@@ -5,7 +5,8 @@
 Every study is a process of its own: it times plain passes as the study runs them (channels_last, on copies of the
 images), the study, and plain passes again. A pass-equivalent is the study's processor time over that of a pass.
 The two installations take turns and study the same channels, which the mu-lasso names. Compared are the recalls of what
-is not drawn, which must be equal, their log-odds, and the widths of all intervals.
+is not drawn, which must be equal, their log-odds, and the widths of intervals. Those of random controls vary with the
+draws by themselves, so they are root mean squares over several seeds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ from interpnet.support.io import write_json
 
 #: Kinds of networks of the experiments, by the names of experiments/common/subjects.py.
 NETWORKS = ("single-6c", "cifar10", "tiny-imagenet")
+#: Seeds for the widths of random controls.
+_SEEDS = {"single-6c": 12, "cifar10": 12, "tiny-imagenet": 2}
 _PLAIN = 3  # passes before the study, and as many after it
 
 
@@ -53,7 +57,12 @@ def one(network: str, work: Path, out: Path) -> None:
     times += [plain(subject.model, tested) for _ in range(_PLAIN)]
     record = {"clock_s": clock, "processor_s": processor, "pass_s": statistics.median(times)}
     record["more_memory_mib"] = (kibibytes("VmHWM") - before) / 1024
-    write_json(out, record | {"images": len(subject.test), "result": done[0].to_json()})
+    drawn_by_seed = []
+    for seed in range(_SEEDS[network]):
+        only: dict[str, Any] = {"controls": ("random", "random-per-layer"), "curve": False, "single": False}
+        study = ablation_study(subject.model, tested, found, seed=seed, device="cpu", progress=False, **only)
+        drawn_by_seed.append(widths(c for c in study.conditions if drawn(c)))
+    write_json(out, record | {"images": len(subject.test), "result": done[0].to_json(), "widths": drawn_by_seed})
 
 
 def plain(model: torch.nn.Module, tested: list[Any]) -> float:
@@ -89,10 +98,10 @@ def drawn(condition: Condition) -> bool:
     return condition.name.startswith("random")
 
 
-def widths(result: AblationResult) -> dict[str, float]:
+def widths(conditions: Iterable[Condition]) -> dict[str, float]:
     """Return the width of every interval, by condition, measure and change."""
     found = {}
-    for condition in result.conditions:
+    for condition in conditions:
         for measure, changes in condition.changes.items():
             for name, effect in vars(changes).items():
                 if effect is not None:
@@ -101,22 +110,30 @@ def widths(result: AblationResult) -> dict[str, float]:
     return found
 
 
-def compared(this: AblationResult, other: AblationResult) -> dict[str, Any]:
+def root_mean_square(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return it of each of several widths over the seeds."""
+    return {name: float(np.sqrt(np.mean([row[name] ** 2 for row in rows]))) for name in rows[0]}
+
+
+def compared(one_side: dict[str, Any], other_side: dict[str, Any]) -> dict[str, Any]:
     """Return how two studies of the same channels agree."""
+    this = as_result(one_side["result"])
+    other = as_result(other_side["result"])
     pairs = [(a, b) for a, b in zip(this.conditions, other.conditions, strict=True) if not drawn(a)]
     recalls = [getattr(a, part) for a, _ in pairs for part in ("own", "others")]
     others = [getattr(b, part) for _, b in pairs for part in ("own", "others")]
     odds = [np.abs(a.changes["log_odds"].own.mean - b.changes["log_odds"].own.mean) for a, b in pairs]
-    mine = widths(this)
-    ratios = {name: mine[name] / width for name, width in widths(other).items() if width > 0}
-    random = [ratio for name, ratio in ratios.items() if name.startswith("random")]
-    named = [ratio for name, ratio in ratios.items() if not name.startswith("random")]
+    mine = widths(a for a, _ in pairs)
+    named = [mine[name] / width for name, width in widths(b for _, b in pairs).items() if width > 0]
+    mine = root_mean_square(one_side["widths"])
+    ratios = {name: mine[name] / width for name, width in root_mean_square(other_side["widths"]).items() if width > 0}
+    random = list(ratios.values())
     return {
         "recalls equal": all(np.array_equal(a, b, equal_nan=True) for a, b in zip(recalls, others, strict=True)),
         "largest difference of log-odds": float(np.nanmax(odds)),
         "widths of what is not drawn, this/other": [min(named), max(named)],
         "widths of random controls, this/other": [statistics.median(random), min(random), max(random)],
-        "widths": ratios,
+        "by change": ratios,
     }
 
 
@@ -140,13 +157,11 @@ def main(
         for side, found in records.items():
             row[side] = {
                 "passes": statistics.median(r["processor_s"] / r["pass_s"] for r in found),
-                **{
-                    key: statistics.median(r[key] for r in found) for key in found[0] if key not in {"result", "images"}
-                },
+                **{key: statistics.median(r[key] for r in found) for key in found[0] if key.endswith(("_s", "_mib"))},
             }
-        row |= compared(*(as_result(records[side][0]["result"]) for side in ("this", "other")))
+        row |= compared(records["this"][0], records["other"][0])
         row["why_whole"] = records["this"][0]["result"]["why_whole"]
-        print(json.dumps({key: value for key, value in row.items() if key != "widths"}), flush=True)
+        print(json.dumps({key: value for key, value in row.items() if key != "by change"}), flush=True)
         rows.append(row)
     if out:
         write_json(out, {"torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows})
