@@ -16,4 +16,6 @@ from ._peaks import PeakReader as PeakReader
 from ._peaks import Peaks as Peaks
 from ._signals import backpropagate as backpropagate
 from ._signals import check_signals as check_signals
+from ._smooth import blurred as blurred
+from ._smooth import saturated as saturated
 from ._starts import Unit as Unit

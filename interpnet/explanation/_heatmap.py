@@ -24,6 +24,7 @@ REDUCTIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "abs": lambda signal, colours: signal.abs().sum(colours),
     "positive": lambda signal, colours: signal.clamp(min=0).sum(colours),
     "max": lambda signal, colours: signal.abs().amax(colours),
+    "sum": lambda signal, colours: signal.sum(colours).clamp(min=0),
 }
 
 
@@ -31,7 +32,8 @@ def reduce_colours(signal: Tensor, reduction: str = "abs", *, axes: int = 2) -> 
     """Reduce a raw signal (..., C, H, W) to one value per pixel (..., H, W).
 
     ``"abs"``: sum over colours of absolute values; ``"positive"``: sum of ``max(signal, 0)``; ``"max"``: the largest
-    absolute value (Simonyan et al. 2014). A part darker than what is behind it sends a negative signal, which the
+    absolute value (Simonyan et al. 2014); ``"sum"``: the positive part of the sum, for relevance, which adds up over
+    colours. A part darker than what is behind it sends a negative signal, which the
     positive part drops: absolute values mark the known pixels better (``experiments/variant``).
 
     ``axes`` is the number of spatial axes behind the colours: 1 for (..., C, L), 3 for (..., C, D, H, W). A signal
@@ -159,7 +161,7 @@ def channel_heatmap(
     smooth : float
         Standard deviation, in pixels, of a Gaussian over the map: 0 for none. Outside of the map its mirror image
         counts, so that the sum stays.
-    reduction : {"abs", "positive", "max"}
+    reduction : {"abs", "positive", "max", "sum"}
         See :func:`reduce_colours`; :func:`channel_signal` gives the raw signal.
     output : function, optional
         Takes what the model returns, gives logits.

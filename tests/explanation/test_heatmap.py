@@ -166,7 +166,8 @@ def test_reductions_and_normalisation_by_hand() -> None:
     assert reduce_colours(signal, "max").tolist() == [[5.0, 4.0]]
     assert normalise(torch.tensor([[-1.0, 1.0, 3.0]])).tolist() == [[0.0, 0.5, 1.0]]
     assert normalise(torch.full((2, 2), 7.0)).tolist() == [[0.0, 0.0], [0.0, 0.0]]
-    assert set(REDUCTIONS) == {"positive", "abs", "max"}
+    assert reduce_colours(-signal, "sum").tolist() == [[1.0, 5.5]]
+    assert set(REDUCTIONS) == {"positive", "abs", "max", "sum"}
 
 
 def test_errors() -> None:
@@ -178,8 +179,8 @@ def test_errors() -> None:
         (lambda: channel_heatmap(model, x, Channel("r2", 8)), "channel 8 of layer 'r2' does not exist"),
         (lambda: channel_heatmap(model, x, [Channel("r2", 0)]), "1 channels came for 2 images"),
         (
-            lambda: channel_heatmap(model, x, Channel("r2", 0), reduction="sum"),
-            "reduction is 'sum'; expected 'abs' or 'positive' or 'max'",
+            lambda: channel_heatmap(model, x, Channel("r2", 0), reduction="mean"),
+            "reduction is 'mean'; expected 'abs' or 'positive' or 'max' or 'sum'",
         ),
         (lambda: explain(model, x, found, k=0), "k is 0; expected a whole number of at least 1"),
         (lambda: explain(model, x, found, classes="z"), "unknown class 'z'"),

@@ -57,7 +57,7 @@ def test_explanations_are_scaled_after_their_peaks_are_cut() -> None:
     assert (cut.heatmaps == 1).flatten(1).sum(1).min() > 10  # a quarter of 64 pixels
 
 
-@pytest.mark.parametrize("share", [0, -0.5, 1.5, float("nan"), "half", True])
+@pytest.mark.parametrize("share", [0, -0.5, 1.5])
 def test_a_share_must_be_one(share: Any) -> None:
     with pytest.raises(InterpNetError, match=r"saturate is .*expected a share of pixels above 0 and at most 1"):
         _explained(saturate=share)

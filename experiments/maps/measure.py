@@ -1,0 +1,87 @@
+"""What M1 measures of every map: overlap with the mask, energy in it, the pointing game, deletion and insertion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.common.tables import Line
+from experiments.maps.settings import METHODS, Setting, attributions, grid, maps_of, settings_of
+from experiments.maps.subjects import Subject
+from interpnet.errors import DataError
+from interpnet.evaluate import deletion, insertion, iou_auc, pointing_game
+
+STEPS = 16  # of deletion and insertion
+_BATCH = 12
+_GAINED = (0.0, 0.02, 0.06)  # blurs of the methods whose deletion and insertion are measured
+Values = dict[str, list[float]]
+
+
+def energy(maps: Tensor, masks: Tensor) -> Tensor:
+    """Return the share (B,) of each map's positive part that lies in its mask; 0 for a map without any.
+
+    Source: Wang et al. 2020 (Score-CAM), the energy-based pointing game.
+    """
+    positive = maps.clamp(min=0).double().flatten(1)
+    total = positive.sum(1)
+    inside = (positive * masks.flatten(1)).sum(1)
+    return torch.where(total > 0, inside / torch.where(total > 0, total, 1.0), 0.0)
+
+
+_ON_MASKS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "iou": lambda maps, masks: iou_auc(maps, masks, constant="zero").values,
+    "energy": energy,
+    "pointing": lambda maps, masks: pointing_game(maps, masks, constant="zero").values,
+}
+
+
+def _gain(subject: Subject, maps: Tensor, rows: slice) -> Values:
+    """Return deletion and insertion of each image."""
+    how: dict[str, Any] = {"steps": STEPS, "controls": (), "constant": "zero", "max_batch": 256}
+    asked = (subject.model, subject.images[rows], maps, subject.labels[rows])
+    return {run.__name__: run(*asked, **how).values.tolist() for run in (deletion, insertion)}
+
+
+def _maps(subject: Subject, wanted: list[Setting], rows: slice) -> Iterator[tuple[str, bool, Tensor]]:
+    """Yield (name, whether its deletion and insertion are measured, maps) of settings and methods."""
+    for setting, maps in maps_of(subject, wanted, rows):
+        yield str(setting), True, maps
+    for name, blur, share, maps in attributions(subject, rows):
+        words = [name] + [f"blur {100 * blur:g} %"] * (blur > 0) + ["saturated"] * (share < 1)
+        gained = share == 1 and (blur == 0 or (name in METHODS and blur in _GAINED))
+        yield ", ".join(words), gained, maps
+
+
+def _batches(subject: Subject) -> Iterable[slice]:
+    return (slice(start, start + _BATCH) for start in range(0, len(subject.images), _BATCH))
+
+
+def tried(subject: Subject, wanted: list[Setting] | None = None) -> Line:
+    """Return the mean of what counts for this subject, by setting of the grid."""
+    if subject.masks is None:
+        raise DataError("these images have no masks to choose a setting by")
+    values: Values = {}
+    for rows in _batches(subject):
+        for setting, maps in maps_of(subject, wanted or grid(), rows):
+            found = _ON_MASKS[subject.measure](maps, subject.masks[rows])
+            values.setdefault(str(setting), []).extend(found.tolist())
+    means = {name: round(sum(own) / len(own), 5) for name, own in values.items()}
+    return {"images": len(subject.images), "measure": subject.measure, "settings": means}
+
+
+def reported(subject: Subject, chosen: Setting) -> Line:
+    """Return every image's values of the chosen setting, its changes, the literature's methods and the controls."""
+    found: dict[str, Values] = {}
+    for rows in _batches(subject):
+        for name, gained, maps in _maps(subject, settings_of(chosen), rows):
+            own: Values = {}
+            if subject.masks is not None:
+                own = {measure: run(maps, subject.masks[rows]).tolist() for measure, run in _ON_MASKS.items()}
+            if gained:
+                own |= _gain(subject, maps, rows)
+            for measure, values in own.items():
+                found.setdefault(name, {}).setdefault(measure, []).extend(round(value, 4) for value in values)
+    return {"images": len(subject.images), "measure": subject.measure, "maps": found}

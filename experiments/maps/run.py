@@ -1,0 +1,49 @@
+"""M1: choose how maps of channels are made on one half of networks and images, and report it on the other.
+
+    python -m experiments.maps.run [--kinds single-6c ...] [--device cuda] [--quick]
+
+Resumes from results.json, a line per network and half. Photographs need the shared folder and, for
+EfficientNet-Lite0, its weights (see experiments/README.md). --quick takes one small network on few small images.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.common.runner import Results, study
+from experiments.common.subjects import default_device
+from experiments.maps.measure import reported, tried
+from experiments.maps.settings import PAPER
+from experiments.maps.subjects import KINDS, load
+from experiments.maps.table import PAGE, chosen_setting
+
+
+@study(PAGE, "runs/maps", kinds=tuple(KINDS), halves=("development", "report"))
+def main(
+    results: Results,
+    work: Path,
+    *,
+    quick: bool,
+    kinds: tuple[str, ...] = tuple(KINDS),
+    halves: tuple[str, ...] = ("development", "report"),
+    images: int = 24,
+    device: str = "",
+) -> None:
+    """Measure what is missing and write results.json and the README's tables."""
+    device = device or default_device()
+    wanted = [
+        {"half": half, "kind": kind, "seed": seed}
+        for half in halves
+        for kind in kinds
+        for seed in getattr(KINDS[kind], half)
+    ]
+    if quick:
+        wanted = [{"half": half, "kind": "single-6c", "seed": 0} for half in halves]
+    for line in results.missing(wanted):
+        development = line["half"] == "development"
+        # Half as many images are enough to choose by.
+        subject = load(line, work, device, (images, images // 2)[development], quick=quick)
+        if development:
+            line |= tried(subject, [PAPER] if quick else None)
+        else:
+            line |= reported(subject, PAPER if quick else chosen_setting(results.lines))

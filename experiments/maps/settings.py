@@ -1,0 +1,130 @@
+"""The maps that M1 compares: settings of the channels' maps, and the methods of the literature with their blurs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.common.maps import OPTIONS, quietly
+from experiments.maps.subjects import Subject
+from interpnet.errors import ModelError
+from interpnet.explanation import blurred, combine, explain, normalise, reduce_colours, saturated
+
+K = 3  # channels of an image
+#: Standard deviations of a Gaussian, in shares of the shorter side, that every method may take; 0: the map itself.
+BLURS = (0.0, 0.01, 0.02, 0.04, 0.06, 0.09)
+SHARES = (1.0, 0.99)  # of a map's pixels below which its scale is linear
+METHODS = (
+    "lrp_epsilon_plus_flat",
+    "lrp_gamma",
+    "integrated_gradients",
+    "guided",
+    "guided_gradcam++",
+    "gradcam++",
+    "layercam",
+    "smoothgrad",
+    "lime",
+)
+CONTROLS = ("edge", "center", "random")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the maps of an image's channels are made."""
+
+    choose: str = "weight"
+    rule: str = "guided"
+    resample: bool = True
+    seed: str = "activation"
+    blur: float = 0.0
+    saturate: float = 1.0
+
+    def __str__(self) -> str:
+        how = ("plain", "resampled")[self.resample]
+        words = [self.choose, f"{self.rule} {how}", self.seed]
+        words += [f"blur {100 * self.blur:g} %"] * (self.blur > 0) + ["saturated"] * (self.saturate < 1)
+        return ", ".join(words)
+
+
+PAPER = Setting()
+_RULES = (
+    ("guided", True),
+    ("guided", False),
+    ("lrp_epsilon_plus_flat", False),
+    ("lrp_epsilon_plus_flat", True),
+    ("lrp_gamma", False),
+)
+
+
+def grid() -> list[Setting]:
+    """Return the settings that are tried on the development half."""
+    parts = itertools.product(("weight", "contribution", "named", "all"), _RULES, ("activation", "contribution"))
+    raw = [Setting(choose, *rule, seed) for choose, rule, seed in parts]
+    return [
+        replace(one, blur=b, saturate=s) for one in raw for b, s in itertools.product((0.0, 0.01, 0.02, 0.04), SHARES)
+    ]
+
+
+def settings_of(chosen: Setting) -> list[Setting]:
+    """Return what the report measures: the chosen setting, the paper's, and every single change of the chosen one."""
+    changes: list[dict[str, Any]] = [{"choose": c} for c in ("weight", "contribution", "all")]
+    changes += [{"rule": rule, "resample": resample} for rule, resample in _RULES]
+    changes += [
+        {"seed": "activation"},
+        {"seed": "contribution"},
+        {"blur": 0.0},
+        {"saturate": 1.0},
+        {"blur": 0.0, "saturate": 1.0},
+    ]
+    found = [chosen, PAPER, replace(PAPER, choose=chosen.choose), *(replace(chosen, **change) for change in changes)]
+    return list(dict.fromkeys(found))
+
+
+def finished(maps: Tensor, blur: float, share: float) -> Tensor:
+    """Return maps (..., H, W) blurred, by a share of the shorter side, with their peaks cut."""
+    return saturated(blurred(maps, blur * min(maps.shape[-2:])), share)
+
+
+def maps_of(subject: Subject, wanted: list[Setting], rows: slice) -> Iterator[tuple[Setting, Tensor]]:
+    """Yield the maps (B, H, W) of some settings for the true classes; those that share signals share the passes."""
+    images, labels = subject.images[rows], subject.labels[rows]
+    raw: dict[Setting, list[Setting]] = {}
+    for one in wanted:
+        raw.setdefault(replace(one, blur=0.0, saturate=1.0), []).append(one)
+    for start, own in raw.items():
+        found = subject.by_reliance if start.choose != "weight" else None
+        if found is None and not len(subject.ranked):
+            continue  # no image tells the weights
+        how: dict[str, Any] = {
+            "choose": start.choose,
+            "rule": start.rule,
+            "resample": start.resample,
+            "seed": start.seed,
+        }
+        try:
+            shown = explain(subject.model, images, found or subject.by_weight, k=K, classes=labels, **how)
+        except ModelError:
+            continue  # the rule has nothing for an operator of this network
+        reduced = reduce_colours(shown.signals, ("abs", "sum")[start.rule.startswith("lrp")])
+        for one in own:
+            each = normalise(finished(reduced, one.blur, one.saturate))
+            yield one, combine(each, torch.ones(each.shape[:2], device=each.device))
+
+
+def attributions(subject: Subject, rows: slice) -> Iterator[tuple[str, float, float, Tensor]]:
+    """Yield (method, blur, share, maps) of the literature's methods and the controls: what speaks for the class."""
+    images, labels = subject.images[rows], subject.labels[rows]
+    for name in (*METHODS, *CONTROLS):
+        try:
+            raw = quietly(subject.model, images, labels, name, **OPTIONS.get(name, {}))
+        except ModelError:
+            continue
+        for blur in BLURS:
+            smooth = finished(raw.float(), blur, 1.0).clamp(min=0)
+            for share in SHARES:
+                yield name, blur, share, saturated(smooth, share)
