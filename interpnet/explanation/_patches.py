@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -209,19 +209,10 @@ def window(site: Site, position: tuple[int, ...], image: tuple[int, ...]) -> _Pl
     It may reach outside. ``None``: along every axis the field is at least as large as the image.
     """
     out = [(0, size) for size in image]
-    map_axes = [a for a in range(1, len(site.shape) + 1) if a != site.axis]
-    for axis, entry in enumerate(site.fields[: len(image)]):
-        if entry is None or entry[0] not in map_axes:  # no axis of the map follows this one, so it is seen whole
-            continue
-        at, field = entry
-        shift = position[map_axes.index(at)] * field.jump
-        lo = math.floor(field.lo + shift)
-        hi = math.ceil(field.hi + shift) + 1  # a field between two pixels takes both
-        if hi - lo < image[axis]:
-            out[axis] = (lo, hi)
-    if out == [(0, size) for size in image]:
-        return None
-    return out
+    for axis, seen in _seen(site, position, image).items():
+        if seen.hi - seen.lo < image[axis]:
+            out[axis] = (seen.lo, seen.hi)
+    return _unless_whole(out, image)
 
 
 def peak_window(site: Site, position: tuple[int, ...], image: tuple[int, ...], extent: float) -> _Place:
@@ -229,22 +220,42 @@ def peak_window(site: Site, position: tuple[int, ...], image: tuple[int, ...], e
 
     ``extent`` is the share of the map's positions that exceed half of the maximum. It lies inside the image.
     """
-    map_axes = [a for a in range(1, len(site.shape) + 1) if a != site.axis]
     # As many positions along each axis, if what answers were a square.
     along = (extent * math.prod(site.map_shape)) ** (1 / max(1, len(site.map_shape)))
     out = [(0, size) for size in image]
+    for axis, seen in _seen(site, position, image).items():
+        size = image[axis]
+        side = math.ceil(min(max(_ROOM * along * seen.jump, _LEAST * size), _MOST * size))
+        side = min(max(side, _FEWEST_PIXELS), seen.hi - seen.lo, size)
+        start = min(max(round((seen.lo + seen.hi - side) / 2), 0), size - side)
+        out[axis] = (start, start + side)
+    return _unless_whole(out, image)
+
+
+class _Seen(NamedTuple):
+    """What a position sees along one axis of the image: pixels from lo to below hi; the next sees jump pixels on."""
+
+    lo: int
+    hi: int
+    jump: float
+
+
+def _seen(site: Site, position: tuple[int, ...], image: tuple[int, ...]) -> dict[int, _Seen]:
+    """Return what one position sees, by axis of the image; those that no axis of the map follows are seen whole."""
+    map_axes = [a for a in range(1, len(site.shape) + 1) if a != site.axis]
+    found = {}
     for axis, entry in enumerate(site.fields[: len(image)]):
         if entry is None or entry[0] not in map_axes:
             continue
         at, field = entry
-        size = image[axis]
         shift = position[map_axes.index(at)] * field.jump
-        side = math.ceil(min(max(_ROOM * along * field.jump, _LEAST * size), _MOST * size))
         lo = math.floor(field.lo + shift)
-        hi = math.ceil(field.hi + shift) + 1  # as in window()
-        side = min(max(side, _FEWEST_PIXELS), hi - lo, size)
-        start = min(max(round((lo + hi - side) / 2), 0), size - side)
-        out[axis] = (start, start + side)
+        hi = math.ceil(field.hi + shift) + 1  # a field between two pixels takes both
+        found[axis] = _Seen(lo, hi, field.jump)
+    return found
+
+
+def _unless_whole(out: list[tuple[int, int]], image: tuple[int, ...]) -> _Place:
     if out == [(0, size) for size in image]:
         return None
     return out
