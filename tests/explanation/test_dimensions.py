@@ -137,7 +137,7 @@ def test_an_average_visualization_crops_along_every_axis(shape: tuple[int, ...])
     table = collect_scores(net, [(batch(shape, 6), torch.zeros(6, dtype=torch.long))], progress=False)
     field = tuple(min(3, size) for size in shape[1:])  # the first convolution's kernel
     channel = Channel("2", int(table.X[:, :5].sum(0).argmax()))
-    found = average_visualization(net, data, table, channel, top=4, keep=2, progress=False)
+    found = average_visualization(net, data, table, channel, top=4, keep=2, crop="field", progress=False)
     assert found.mean.shape == (shape[0], *field)
     assert found.crops.shape == (2, shape[0], *field)
     best = int(found.indices[0])
