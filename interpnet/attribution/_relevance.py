@@ -1,6 +1,6 @@
 """Layer-wise relevance propagation: the logit, sent back to the image so that every layer hands on what it got.
 
-zennit's rules on our engine: :mod:`interpnet.backward` has the table of methods and what happens at each operator.
+:mod:`interpnet.backward` has the table of methods, the rules, and what happens at each operator.
 The maps' sum should be the logit. What is missing went to biases and stabilisers, and is returned with every map:
 ``residual`` is ``|sum - logit| / |logit|``, and ``info["absorbed"]`` says how much the layers kept.
 """
@@ -43,8 +43,7 @@ def _lrp(name: str, paper: str, passes: int) -> Callable[[Options], Options]:
         run.__doc__ = own.__doc__
         # One forward pass, the check of merging, and for each rule pass a forward and a backward.
         cost = 2 + 3 * passes
-        needs = {"extra:zennit"}
-        register(name, family="relevance", paper=paper, cost=cost, needs=needs, axioms={"conservation"})(run)
+        register(name, family="relevance", paper=paper, cost=cost, axioms={"conservation"})(run)
         return own
 
     return enter

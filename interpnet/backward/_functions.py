@@ -100,7 +100,7 @@ def convolve(
     first, so that the transpose has stride 1; the ordinary gradient is not.
     """
     size = tuple(x.shape[2:])
-    few = max(how.stride) > 1 and weight.shape[1] * how.groups <= _FEW
+    few = _few(weight, how)
     down: Transposed | None = None
 
     def send_back(signal: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
@@ -164,6 +164,27 @@ def resample_pool(call: Call, x: Tensor, dense: Callable[[Tensor], Tensor], pass
         return down
 
     return _ruled(x, call.run, send_back, None if average else x)
+
+
+def transposed(weight: Tensor, size: tuple[int, ...], how: Convolution) -> SendBack:
+    """Return the transpose of a convolution whose input has ``size``: its gradient."""
+    few = _few(weight, how)
+    down: Transposed | None = None
+
+    def send_back(signal: Tensor) -> Tensor:
+        nonlocal down
+        if not few:
+            return _transposed(signal, weight, size, how)
+        if down is None:
+            down = prepare(weight, tuple(signal.shape[2:]), size, how, resample=False)
+        return down(signal)
+
+    return send_back
+
+
+def _few(weight: Tensor, how: Convolution) -> bool:
+    """Whether a strided convolution reads so few channels that its transpose pays as one of the small map."""
+    return max(how.stride) > 1 and weight.shape[1] * how.groups <= _FEW
 
 
 def _transposed(signal: Tensor, weight: Tensor, size: tuple[int, ...], how: Convolution) -> Tensor:

@@ -146,7 +146,7 @@ def channel_heatmap(
     rule : str, optional
         How the signal goes down. ``"guided"`` (default), ``"deconvnet"`` and ``"gradient"`` are rules at rectifiers;
         ``"lrp_epsilon_plus_flat"``, ``"lrp_gamma"`` and the other LRP methods of :func:`interpnet.attribute` send
-        relevance (conditional on the channel: Achtibat et al. 2023). LRP needs the extra ``methods``.
+        relevance (conditional on the channel: Achtibat et al. 2023).
     rectifier : {"guided", "deconvnet", "gradient"}, optional
         The older name of ``rule``, for these three.
     resample : bool, optional

@@ -8,7 +8,7 @@ from typing import Any
 from interpnet.errors import InterpNetError
 
 # The optional packages, by the name they are imported under.
-_INSTALLED_AS = {"zennit": "zennit", "skimage": "scikit-image"}
+_INSTALLED_AS = {"skimage": "scikit-image"}
 
 
 def require(package: str, wanted: str) -> Any:

@@ -16,8 +16,6 @@ from interpnet.attribution import attribute_full
 from interpnet.backward._lrp import engine
 from interpnet.errors import InterpNetError, ModelError
 
-pytest.importorskip("zennit")
-
 
 def gradient_x_input(net: nn.Module, x: Tensor, target: int) -> Tensor:
     x = x.clone().requires_grad_()
@@ -87,10 +85,10 @@ def test_deep_taylor_has_one_sign() -> None:
 
 
 def by_zennit(net: nn.Module, x: Tensor, target: int, composite: str, canoniser: object, **options: object) -> Tensor:
-    from zennit.composites import COMPOSITES
+    composites = pytest.importorskip("zennit.composites").COMPOSITES
 
     x = x.clone().requires_grad_()
-    with COMPOSITES[composite](canonizers=[canoniser], **options).context(net) as changed:
+    with composites[composite](canonizers=[canoniser], **options).context(net) as changed:
         y = changed(x)
         seed = torch.zeros_like(y)
         seed[:, target] = y[:, target].detach()
@@ -110,7 +108,7 @@ ZENNIT = {
     [*(("resnet18", m) for m in ZENNIT), ("vgg11_bn", "lrp_alpha1beta0"), ("vgg11_bn", "lrp_epsilon_plus_flat")],
 )
 def test_agrees_with_zennit_where_its_hooks_and_canonisers_see_everything(name: str, method: str) -> None:
-    from zennit.torchvision import ResNetCanonizer, VGGCanonizer
+    canonisers = pytest.importorskip("zennit.torchvision")
 
     net = torchvision_network(name).double()
     x = images(1, 3, 64, 64).clamp(-6, 6)
@@ -118,8 +116,9 @@ def test_agrees_with_zennit_where_its_hooks_and_canonisers_see_everything(name: 
     for m in net.modules():
         if isinstance(m, nn.BatchNorm2d):
             m.eps = 0.0  # zennit would leave one of variance 1 + eps behind each layer that it merged
+    canoniser = {"resnet18": canonisers.ResNetCanonizer, "vgg11_bn": canonisers.VGGCanonizer}[name]()
     composite, options = ZENNIT[method]
-    expected = by_zennit(net, x, 2, composite, ResNetCanonizer() if name == "resnet18" else VGGCanonizer(), **options)
+    expected = by_zennit(net, x, 2, composite, canoniser, **options)
     box = {"low": -6.0, "high": 6.0} if options else {}
     got = attribute_full(net, x, 2, method, **box).raw
     torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-9 * float(expected.abs().max()))

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from interpnet.attribution import attribute_full
 
-pytest.importorskip("zennit")
-
 Array = np.ndarray
 
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from interpnet.attribution import attribute_full
 
-pytest.importorskip("zennit")
-
 # A sum of two branches, and the weights of its two terms.
 SUMS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], tuple[float, float]]] = {
     "add": (lambda a, b: a + b, (1.0, 1.0)),

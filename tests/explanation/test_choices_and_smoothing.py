@@ -90,7 +90,6 @@ def best(values: np.ndarray, columns: list[int], k: int) -> list[int]:
 @pytest.mark.parametrize("rule", ["guided", "lrp_epsilon_plus_flat"])
 @pytest.mark.parametrize("by", ["mu-lasso", "reliance"])
 def test_channels_are_chosen_as_asked_for_both_kinds_of_interpretation(by: str, rule: str) -> None:
-    pytest.importorskip("zennit")
     net = branches()
     x = images(3, 2, 16, 16)
     trace = find_sites(net, x)
@@ -152,7 +151,6 @@ def test_a_seed_of_contributions_is_what_speaks_for_the_class_of_map_times_gradi
 
 @pytest.mark.parametrize("rule", RULES)
 def test_relevance_that_starts_with_contributions_sums_to_what_speaks_for_the_class(rule: str) -> None:
-    pytest.importorskip("zennit")
     net = branches()
     x = images(2, 2, 16, 16)
     trace = find_sites(net, x)
@@ -299,7 +297,6 @@ def test_a_gaussian_wider_than_the_map_leaves_its_mean_and_none_leaves_it_alone(
 def test_everything_at_once_on_any_device(device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("this machine has no CUDA device")
-    pytest.importorskip("zennit")
     net = branches().float()
     x = images(2, 2, 16, 16).float()
     found = every_channel(find_sites(net, x), "default", 3)

@@ -1,4 +1,4 @@
-"""LRP on the engine: every operator call under a rule of zennit's, or one that passes relevance on, or refused.
+"""LRP on the engine: every operator call under a rule of the method, or one that passes relevance on, or refused.
 
 =======================  ==========================================================================================
 operator                 what happens to its relevance
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from interpnet.backward._lrp.layers import (
     Layer,
     Relevance,
+    Rule,
     Through,
     averaging_layer,
     by_rule,
@@ -180,7 +181,7 @@ class Propagation:
         # One image is enough to tell weights apart, and all of them would cost another pass.
         with torch.no_grad():
             y = out[:1]
-            off = (merged.layer(found.x[:1]) - y).abs().max()
+            off = (merged.layer.run(found.x[:1], merged.layer.weight, merged.layer.bias) - y).abs().max()
             size = y.abs().max()
         # Equal to half of the digits; the rest may go because the merged layer multiplies in another order.
         if not bool(off <= torch.finfo(y.dtype).eps ** 0.5 * size + torch.finfo(y.dtype).tiny):
@@ -206,7 +207,7 @@ class Propagation:
             # The network normalises the image itself: the map is that of the normalised image.
             return self._through(call, dependent[0])
         weights = addition_weights(call)
-        return self._node(call, shared(a, b, weights, self._rules.stabilise, self.passes, self._absorb), a, b)
+        return self._node(call, shared(a, b, weights, self._rules.inverse, self.passes, self._absorb), a, b)
 
     def _gated(self, call: Call, inputs: list[Tensor]) -> Tensor:
         a, b = call.args[:2]
@@ -254,7 +255,7 @@ class Propagation:
         """Give all relevance to ``x``: the other operand counts as a constant."""
         return self._node(call, passed_on(x), x, kind=Through)
 
-    def _by(self, x: Tensor, layer: Layer, rule: Any) -> SendBack:
+    def _by(self, x: Tensor, layer: Layer, rule: Rule) -> SendBack:
         return by_rule(x, layer, rule, self.passes, self._absorb)
 
     def _sent(self, found: _Weighted) -> SendBack:
@@ -302,7 +303,7 @@ class _Weighted:
     layer: Layer
     # The same with stride 1, where relevance is resampled; else the layer itself.
     dense: Layer
-    rule: Any
+    rule: Rule
     # The size of the output with stride 1, where relevance is resampled.
     size: tuple[int, ...] | None = None
 

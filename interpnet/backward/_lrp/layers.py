@@ -1,64 +1,107 @@
-"""The layers that zennit's rules act on, made from operator calls, and the functions that apply them.
+"""The layers that LRP's rules act on, made from operator calls, and what sends relevance through them.
 
-zennit attaches a rule to an ``nn.Module``. Here each convolution, linear map, batch norm and average pooling that
-the engine sees becomes such a module for the time of one backward pass, whichever way the network's author wrote
-it, and the rule's own ``backward`` runs on it. A batch norm right behind a convolution or linear map is merged into
-it, by the flow of the data instead of by the order of attributes.
+Each convolution, linear map, batch norm and average pooling that the engine sees becomes such a layer, whichever way
+the network's author wrote it. A batch norm right behind a convolution or linear map is merged into it, by the flow of
+the data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import compress
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from interpnet.backward._lrp.prepared import Prepared
+from interpnet.backward._functions import transposed
 from interpnet.backward._passes import Passes
 from interpnet.backward._polyphase import nearest
 from interpnet.backward._refusals import Ruled, SendBack
-from interpnet.engine import Call
+from interpnet.engine import Call, Convolution
 
-Stabiliser = Callable[[Tensor], Tensor]
+#: One over a stabilised denominator.
+Inverse = Callable[[Tensor], Tensor]
 Absorb = Callable[..., None]
+Down = Callable[[Tensor], Tensor]
 
 
-class Layer(nn.Module):
-    """``func(x, weight, bias)`` as a module; without weight ``func(x)``."""
+@dataclass(frozen=True)
+class Layer:
+    """A linear operator, with its weight and bias; an operator without weights leaves them away."""
 
-    weight: nn.Parameter | None
-    bias: nn.Parameter | None
+    func: Callable[..., Tensor]
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    # How a convolution walks over its input; None for other operators.
+    how: Convolution | None = None
 
-    def __init__(self, func: Callable[..., Tensor], weight: Tensor | None = None, bias: Tensor | None = None) -> None:
-        super().__init__()
-        self.func = func
-        # Registered by name, because zennit's rules change a layer's parameters by their names.
-        for name, value in (("weight", weight), ("bias", bias)):
-            parameter = None
-            if value is not None:
-                parameter = nn.Parameter(value.detach(), requires_grad=False)
-            self.register_parameter(name, parameter)
-
-    def forward(self, x: Tensor) -> Tensor:
+    @property
+    def weights(self) -> Tensor:
+        """Return the weight of a layer that has one."""
         if self.weight is None:
-            return self.func(x)
-        return self.func(x, self.weight, self.bias)
+            raise RuntimeError("a layer without weights was asked for them")
+        return self.weight
+
+    def run(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Return what the operator makes of ``x`` with other weights."""
+        with torch.no_grad():
+            if weight is None:
+                return self.func(x)
+            return self.func(x, weight, bias)
+
+    def down(self, weight: Tensor | None, x: Tensor) -> Down:
+        """Return the transpose of the operator with other weights, for an input like ``x``."""
+        if self.how is not None and weight is not None:
+            return transposed(weight, tuple(x.shape[2:]), self.how)
+        if self.func is F.linear:
+            own = self.weights if weight is None else weight
+            return lambda above: above @ own
+        return lambda above: self._gradient(weight, x, above)
+
+    def _gradient(self, weight: Tensor | None, x: Tensor, above: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            out = self.func(x) if weight is None else self.func(x, weight, None)
+        (gradient,) = torch.autograd.grad(out, x, above)
+        return gradient
+
+
+@dataclass(frozen=True)
+class Term:
+    """One product of a rule on one input; it does not depend on the relevance."""
+
+    factor: Tensor
+    down: Down
+    # What the product is multiplied by; None for 1.
+    share: Tensor | None
+
+
+#: A rule on a layer and its input.
+Rule = Callable[[Layer, Tensor], list[Term]]
 
 
 def layer_of(call: Call) -> Layer:
-    """Return a convolution's or linear map's module."""
+    """Return a convolution's or linear map's layer."""
+    weight = call.argument(1, "weight").detach()
+    bias = call.argument(2, "bias")
+    if bias is not None:
+        bias = bias.detach()
+    if call.op == "linear":
+        return Layer(F.linear, weight, bias)
     # Without the call itself, whose tensors would stay in memory until the backward pass.
     func = call.func
     rest = call.args[3:]
     named = {k: v for k, v in call.kwargs.items() if k not in {"input", "weight", "bias"}}
-    return Layer(lambda x, w, b: func(x, w, b, *rest, **named), call.argument(1, "weight"), call.argument(2, "bias"))
+    how = None
+    if call.operator.convolves and call.argument(0, "input").dim() == call.operator.dimensions + 2:
+        how = call.convolution()
+    return Layer(lambda x, w, b: func(x, w, b, *rest, **named), weight, bias, how)
 
 
 def averaging_layer(call: Call) -> Layer:
-    """Return an average pooling's module: linear, without weights."""
+    """Return an average pooling's layer: linear, without weights."""
     return Layer(lambda x: call.on(x).run())
 
 
@@ -67,9 +110,12 @@ def scaling_layer(call: Call) -> Layer:
     return Layer(_scale_channels, *call.batch_norm_affine())
 
 
-def _scale_channels(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _scale_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     shape = (1, -1, *[1] * (x.dim() - 2))
-    return x * weight.view(shape) + bias.view(shape)
+    scaled = x * weight.view(shape)
+    if bias is None:
+        return scaled
+    return scaled + bias.view(shape)
 
 
 def merged_layer(layer: Layer, call: Call) -> Layer:
@@ -77,8 +123,6 @@ def merged_layer(layer: Layer, call: Call) -> Layer:
 
     Examples
     --------
-    >>> import torch
-    >>> import torch.nn.functional as F
     >>> conv = Layer(F.linear, torch.tensor([[2.0]]), None)
     >>> norm = Call(F.batch_norm, (torch.ones(1, 1), torch.ones(1), torch.ones(1), None, torch.full((1,), 5.0)),
     ...             {"eps": 0.0}, "batch_norm", "norm", "bn", "bn")
@@ -87,28 +131,24 @@ def merged_layer(layer: Layer, call: Call) -> Layer:
     (2.0, 4.0)
     """
     scale, shift = call.batch_norm_affine()
-    weight = layer.weight
-    if weight is None:
-        raise RuntimeError("a layer without weight has nothing to merge into")
+    weight = layer.weights
     bias = shift
     if layer.bias is not None:
         bias = shift + scale * layer.bias
-    return Layer(layer.func, weight * scale.view(-1, *[1] * (weight.dim() - 1)), bias)
+    return replace(layer, weight=weight * scale.view(-1, *[1] * (weight.dim() - 1)), bias=bias)
 
 
 def dense_layer(call: Call) -> tuple[Layer, tuple[int, ...]]:
-    """Return a strided convolution's module with stride 1, and the size of its output."""
-    how = call.convolution()
+    """Return a strided convolution's layer with stride 1, and the size of its output."""
+    layer = layer_of(call)
+    how = replace(call.convolution(), stride=(1,) * call.operator.dimensions)
     weight = call.argument(1, "weight")
     axes = zip(call.argument(0, "input").shape[2:], how.padding, how.dilation, weight.shape[2:], strict=True)
     size = tuple(D + sum(pads) - step * (k - 1) for D, pads, step, k in axes)
     convolve = (F.conv1d, F.conv2d, F.conv3d)[len(how.stride) - 1]
     # Uneven padding is that of padding="same", which allows no stride.
     padding = [before for before, _ in how.padding]
-    dense = Layer(
-        lambda x, w, b: convolve(x, w, b, 1, padding, how.dilation, how.groups), weight, call.argument(2, "bias")
-    )
-    return dense, size
+    return replace(layer, func=lambda x, w, b: convolve(x, w, b, 1, padding, how.dilation, how.groups), how=how), size
 
 
 class Relevance(Ruled):
@@ -119,29 +159,40 @@ class Through(Ruled):
     """An operator whose other operand counts as a constant: what follows still reads the image's own values."""
 
 
-def by_rule(x: Tensor, layer: Layer, rule: Any, passes: Passes, absorb: Absorb) -> SendBack:
-    """Return what sends relevance through a layer with input ``x`` by a zennit rule.
+def by_rule(x: Tensor, layer: Layer, rule: Rule, passes: Passes, absorb: Absorb) -> SendBack:
+    """Return what sends relevance through a layer with input ``x`` by a rule of :mod:`.terms`.
 
     ``absorb`` gets what went in and what came out.
     """
-    kept: Prepared | None = None
+    x = x.detach()
+    kept: list[Term] = []
 
     def send_back(above: Tensor) -> tuple[Tensor]:
-        nonlocal kept
-        if kept is None and passes.again:
-            kept = Prepared.of(x, layer, rule)
-        if kept is not None and kept.usable:
-            below = kept(above)
-        else:
-            # zennit's rules keep what their forward hook saw; no hook runs here, so the input is put where it would be.
-            ready = rule.copy()
-            ready.stored_tensors["input"] = (x,)
-            (below,) = ready.backward(layer, (x,), (above,))
-            ready.stored_tensors.clear()
+        terms = kept or rule(layer, x)
+        if passes.again and not kept:
+            kept.extend(terms)
+        below = send_down(terms, above, x)
         absorb(above, below)
         return (below,)
 
     return send_back
+
+
+def send_down(terms: list[Term], above: Tensor, x: Tensor) -> Tensor:
+    """Return the relevance of a layer's input ``x`` from that of its output."""
+    below: Tensor | None = None
+    for term in terms:
+        weighted = above * term.factor
+        # Behind a rectifier no relevance comes where the output is negative, which is all of some terms.
+        if len(terms) > 1 and not bool(weighted.any()):
+            continue
+        product = term.down(weighted)
+        if term.share is not None:
+            product = product * term.share
+        below = product if below is None else below + product
+    if below is None:
+        return torch.zeros_like(x)
+    return below
 
 
 def spread(send_back: SendBack, size: tuple[int, ...]) -> SendBack:
@@ -151,13 +202,6 @@ def spread(send_back: SendBack, size: tuple[int, ...]) -> SendBack:
         return send_back(shared_out(above, size))
 
     return enlarged
-
-
-def finite(factors: list[Tensor]) -> list[Tensor]:
-    """Return factors of relevance, none where one is not finite: it would make NaN of a relevance of zero."""
-    if all(float(torch.linalg.vector_norm(factor, 1)) < torch.inf for factor in factors):
-        return factors
-    return []
 
 
 def shared_out(relevance: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -186,7 +230,7 @@ def passed_on(x: Tensor) -> SendBack:
 
 
 def shared(
-    a: Tensor, b: Tensor, weights: tuple[float, float], stabilise: Stabiliser, passes: Passes, absorb: Absorb
+    a: Tensor, b: Tensor, weights: tuple[float, float], inverse: Inverse, passes: Passes, absorb: Absorb
 ) -> SendBack:
     """Return what shares a sum's relevance in proportion: ``R_a = a * R / (a + b)``."""
     terms = [a.detach() * weights[0], b.detach() * weights[1]]
@@ -195,17 +239,14 @@ def shared(
     kept: list[Tensor] = []
 
     def send_back(above: Tensor) -> list[Tensor]:
-        if kept:
-            below = [share * above for share in kept]
-        else:
-            total = stabilise(terms[0] + terms[1])
-            if passes.again:
-                kept.extend(finite([term / total for term in terms]))
-            share = above / total
-            below = [term * share for term in terms]
-            if kept:
-                terms.clear()
-        below = [part.sum_to_size(shape) for part, shape in zip(below, shapes, strict=True)]
+        shares = kept
+        if not kept:
+            scale = inverse(terms[0] + terms[1])
+            shares = [term * scale for term in terms]
+        if passes.again and not kept:
+            kept.extend(shares)
+            terms.clear()
+        below = [(share * above).sum_to_size(shape) for share, shape in zip(shares, shapes, strict=True)]
         # A constant's share goes no further: the layer keeps it.
         absorb(above, *compress(below, depend))
         return below

@@ -1,4 +1,4 @@
-"""Which of zennit's rules each LRP method puts at which layer.
+"""Which rule each LRP method puts at which layer; :mod:`.terms` has the rules.
 
 ==========================  =====================  ================  ============  ====================
 method                      first layer            convolutions      linear maps   zennit's composite
@@ -22,14 +22,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from interpnet.backward._lrp.layers import Stabiliser
+from interpnet.backward._lrp.layers import Inverse, Rule
+from interpnet.backward._lrp.terms import (
+    alpha_beta_rule,
+    epsilon_rule,
+    exactly,
+    flat_rule,
+    gamma_rule,
+    norm_rule,
+    stabilised,
+    z_box_rule,
+    z_plus_rule,
+)
 from interpnet.backward._refusals import Asked
-from interpnet.support.extras import require
 
 #: The methods by name.
 LRP_RULES = (
@@ -52,18 +63,12 @@ class Composite:
 
     asked: Asked
     # Makes the rule of a layer that reads the image, in the shape that it reads; None where it is like the others.
-    first: Callable[[torch.Size], Any] | None
-    conv: Any
-    linear: Any
-    average: Any
-    stabilise: Stabiliser
+    first: Callable[[torch.Size], Rule] | None
+    conv: Rule
+    linear: Rule
+    average: Rule
+    inverse: Inverse
     boxed: bool  # the first layer's rule counts on the bounds of pixels
-
-
-def exactly(z: Tensor) -> Tensor:
-    """Return the denominator of LRP-0: z itself, and infinity where z is 0, whose relevance 0/0 counts as 0."""
-    # A stabiliser would make epsilon's rule of it; infinity makes 0/0 a 0 and leaves all else as it is.
-    return torch.where(z == 0, torch.inf, z)
 
 
 def composite(
@@ -91,46 +96,42 @@ def composite(
     option : str
         The argument that asked for it, as errors call it.
     """
-    asked = Asked(method, option)
-    zennit = require("zennit", str(asked))
-    rules = zennit.rules
-    core = zennit.core
-    zero = []
-    if zero_bias:
-        zero = ["bias"]
-    stabilise: Stabiliser = core.Stabilizer(1e-6)
+    plain = stabilised(1e-6)
+    own: dict[str, Any] = {"bias": not zero_bias}
     if method == "lrp_0":
-        stabilise = exactly
+        plain = exactly
     if epsilon is None:
         epsilon = {"lrp_epsilon": 0.05}.get(method, 1e-6)
-    linear = rules.Epsilon(core.Stabilizer(epsilon), zero_params=zero)
-    # Only the rule asked for is made: a box's bounds have the images' shape, for instance.
-    makers: dict[str, Callable[[], Any]] = {
-        "lrp_0": lambda: rules.Epsilon(exactly, zero_params=zero),
-        "lrp_epsilon": lambda: rules.Epsilon(core.Stabilizer(epsilon, norm_scale=True), zero_params=zero),
-        "lrp_gamma": lambda: rules.Gamma(gamma, zero_params=zero),
-        "lrp_alpha1beta0": lambda: rules.AlphaBeta(1.0, 0.0, zero_params=zero),
-        "lrp_alpha2beta1": lambda: rules.AlphaBeta(2.0, 1.0, zero_params=zero),
-        "lrp_zbox": lambda: rules.Gamma(gamma, zero_params=zero),
-        "lrp_epsilon_plus_flat": lambda: rules.ZPlus(zero_params=zero),
-        "deep_taylor": lambda: rules.ZPlus(zero_params=zero),
-    }
-    conv = makers[method]()
+    linear: Rule = partial(epsilon_rule, inverse=stabilised(epsilon), **own)
+    conv: Rule
+    if method == "lrp_0":
+        conv = partial(epsilon_rule, inverse=exactly, **own)
+    elif method == "lrp_epsilon":
+        conv = partial(epsilon_rule, inverse=stabilised(epsilon, relative=True), **own)
+    elif method in {"lrp_gamma", "lrp_zbox"}:
+        conv = partial(gamma_rule, gamma=gamma, inverse=plain, **own)
+    elif method in {"lrp_alpha1beta0", "lrp_alpha2beta1"}:
+        alpha = float(method[len("lrp_alpha")])
+        conv = partial(alpha_beta_rule, alpha=alpha, beta=alpha - 1, inverse=plain, **own)
+    else:
+        conv = partial(z_plus_rule, inverse=plain, **own)
     if method in {"lrp_0", "lrp_epsilon", "deep_taylor"}:
         linear = conv
-    first: Callable[[torch.Size], Any] | None = None
+    first: Callable[[torch.Size], Rule] | None = None
     if method == "lrp_epsilon_plus_flat":
-        first = lambda _shape: rules.Flat()  # noqa: E731 - a rule for any shape
+        first = lambda _shape: partial(flat_rule, inverse=plain)  # noqa: E731 - a rule for any shape
     if box is not None:
         low, high = box
-        first = lambda shape: rules.ZBox(low.reshape(shape), high.reshape(shape), zero_params=zero)  # noqa: E731
+        first = lambda shape: partial(  # noqa: E731
+            z_box_rule, low=low.reshape(shape), high=high.reshape(shape), inverse=plain
+        )
     return Composite(
-        asked=asked,
+        asked=Asked(method, option),
         first=first,
         conv=conv,
         linear=linear,
-        average=rules.Norm(stabilise),
-        stabilise=stabilise,
+        average=partial(norm_rule, inverse=plain),
+        inverse=plain,
         boxed=box is not None,
     )
 
