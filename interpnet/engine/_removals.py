@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from interpnet.engine._forward import Output, Put, logits_of, own_copy, parameter_type, run
 from interpnet.engine._removal import Removal
-from interpnet.engine._replay import Replay, rows_of
-from interpnet.engine._trace import Instrument, instrument
+from interpnet.engine._replay import Replay
+from interpnet.engine._replay_passes import rows_of
 from interpnet.support.types import Int64
 
 Read = Callable[[Int64, Tensor], None]
@@ -84,7 +84,7 @@ class Removals:
             more = order[np.linspace(0, len(order) - 1, max(size - len(first), 0), dtype=np.int64)]
             sample = np.unique([*first, *more])
         kept: dict[int, Tensor] = {}
-        with self._replay.watching(), instrument(self._model, Instrument(edits=self._removal.edits)):
+        with self._replay.watching():
             for chunk in chunks:
                 logits = self._run(int(places[chunk[0]]), rows[chunk], [lists[i] for i in chunk])
                 read(chunk, logits)
@@ -129,8 +129,12 @@ class Removals:
             lists = [*lists, *[lists[-1]] * more]
         at = torch.from_numpy(rows)
         self._removal.set(lists)
-        logits = self._replay.resume(place, at, lambda: self._logits(rows_of(self._images, at)))[:n]
+
+        def run_rows() -> Tensor:
+            return self._logits(rows_of(self._images, at))[:n]
+
+        logits = self._replay.resume(place, at, run_rows, self._removal.edits)
         if place >= 0 and not bool(torch.isfinite(logits).all()):
             # Should it be the beginning in the middle, it ends here.
-            logits = self._logits(rows_of(self._images, at))[:n]
+            logits = self._replay.whole(run_rows, self._removal.edits)
         return logits

@@ -6,19 +6,17 @@ Right, or not used: where a network does not allow it, :attr:`Replay.why` says s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine._call import tensors_in
-from interpnet.engine._dataflow import Cut, Dataflow, Unreplayable, learn, tensors_of
-from interpnet.engine._early_stop import Stop
+from interpnet.engine._dataflow import Cut, Dataflow, Unreplayable, learn
 from interpnet.engine._forward import RunError
-from interpnet.engine._operators import operator_name
-from interpnet.engine._trace import Instrument, instrument
+from interpnet.engine._replay_passes import Batch, Differs, Pass, Resumed
+from interpnet.engine._trace import Edit, Instrument, as_written, instrument
 from interpnet.errors import ModelError
 
 T = TypeVar("T")
@@ -26,10 +24,6 @@ T = TypeVar("T")
 _BUDGET = 1 << 29
 _SHARE = 0.25
 _MANY = 1 << 30
-
-
-class _Differs(Stop):
-    """A pass that does not make the calls that were learnt."""
 
 
 class Replay:
@@ -59,11 +53,10 @@ class Replay:
         self._sites = sites
         self._budget = budget
         self._flows: dict[Any, Dataflow] = {}
-        self._batch: _Batch | None = None
-        # What the pass that runs does with calls, and with the network's inputs; None for what they do by themselves.
-        self._running: _Batch | _Resumed | None = None
+        self._batch: Batch | None = None
+        # The pass that runs.
+        self._running: Pass | None = None
         self._watching = False
-        self._instrument = Instrument(compute=self._compute, before=self._before)
 
     def record(self, images: Tensor, run: Callable[[], T]) -> T:
         """Return ``run()``, a pass over ``images`` (B, C, ...) as the network takes them, and keep what resumes it."""
@@ -71,10 +64,10 @@ class Replay:
         flow = self._learnt(images)
         if flow is None:
             return run()
-        batch = _Batch(flow, self._cuts(flow, len(images), self._bytes(images.device)), len(images))
+        batch = Batch(flow, self._cuts(flow, len(images), self._bytes(images.device)), len(images))
         try:
             result = self._run(batch, run)
-        except _Differs:
+        except Differs:
             self.give_up("it makes other calls for other images")
             return run()
         if batch.done():
@@ -93,27 +86,34 @@ class Replay:
         step = self._batch.flow.at[site]
         return max((cut for cut in self._batch.cuts if cut <= step), default=-1)
 
-    def resume(self, place: int, rows: Tensor, run: Callable[[], T]) -> T:
-        """Return ``run()``, a pass over the recorded images at ``rows`` from ``place`` on.
+    def resume(
+        self, place: int, rows: Tensor, run: Callable[[], T], edits: Mapping[str, Edit] = MappingProxyType({})
+    ) -> T:
+        """Return ``run()``, a pass over the recorded images at ``rows`` from ``place`` on, with ``edits`` by site.
 
         It runs whole where these are not as many as were recorded.
         """
         batch = self._batch
         if batch is None or place < 0 or len(rows) != batch.size:
-            return run()
-        replayed = batch.resumed(place, rows)
+            return self.whole(run, edits)
+        resumed = Resumed(batch, batch.cuts[place], rows, edits)
         try:
-            result = self._run(replayed, run)
-        except (_Differs, RunError):
+            result = self._run(resumed, run)
+        except (Differs, RunError):
             # Where the network itself is at fault the whole pass says so.
-            result = run()
+            result = self.whole(run, edits)
             self.give_up("it makes other calls for other images")
             return result
-        if replayed.differs:
+        if resumed.differs:
             # The network's code has caught it.
             self.give_up("it makes other calls for other images")
-            return run()
+            return self.whole(run, edits)
         return result
+
+    def whole(self, run: Callable[[], T], edits: Mapping[str, Edit]) -> T:
+        """Return ``run()``, a pass over the whole network, with ``edits`` by site."""
+        with instrument(self._model, Instrument(edits=edits)):
+            return run()
 
     def give_up(self, why: str) -> None:
         """Run every pass whole from now on."""
@@ -126,25 +126,19 @@ class Replay:
         if self._watching:
             yield
             return
-        self._watching = True
-        try:
-            with instrument(self._model, self._instrument):
-                yield
-        finally:
-            self._watching = False
+        with ExitStack() as stack:
+            stack.enter_context(as_written(self._model, self._before))
+            self._watching = True
+            stack.callback(setattr, self, "_watching", False)
+            yield
 
-    def _run(self, how: _Batch | _Resumed, run: Callable[[], T]) -> T:
-        with self.watching():
+    def _run(self, how: Pass, run: Callable[[], T]) -> T:
+        with self.watching(), how:
             self._running = how
             try:
                 return run()
             finally:
                 self._running = None
-
-    def _compute(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if self._running is None:
-            return func(*args, **kwargs)
-        return self._running.compute(func, args, kwargs)
 
     def _before(self, args: tuple[Any, ...]) -> None:
         if self._running is not None:
@@ -191,185 +185,3 @@ class Replay:
                 kept |= new
                 size += more
         return chosen
-
-
-@dataclass(frozen=True)
-class _Form:
-    """What a tensor looks like without its values."""
-
-    shape: torch.Size
-    dtype: torch.dtype
-    device: torch.device
-
-    def placeholder(self) -> Tensor:
-        """Return a tensor of that form that takes no memory: NaN, so that nobody who reads it goes unnoticed."""
-        value = 0.0
-        if self.dtype.is_floating_point or self.dtype.is_complex:
-            value = float("nan")
-        return torch.full((), value, dtype=self.dtype, device=self.device).expand(self.shape)
-
-
-class _Batch:
-    """What is kept of one batch."""
-
-    def __init__(self, flow: Dataflow, cuts: dict[int, Cut], size: int) -> None:
-        self.flow = flow
-        self.cuts = cuts
-        self.size = size
-        self.forms: dict[int, _Form] = {}
-        # What calls returned that were no tensors, by step, and of the sequences of tensors and None what is a tensor.
-        self.values: dict[int, Any] = {}
-        self.sequences: dict[int, tuple[type, list[bool]]] = {}
-        self.kept: dict[tuple[int, int], Tensor] = {}
-        self._last = {number: step for step in sorted(cuts) for number, _ in cuts[step].live}
-        self._alive: dict[int, Tensor] = {}
-        # Before the network runs, and after its last call, calls are none of its own.
-        self._step = len(flow.steps)
-
-    def begin(self, args: tuple[Any, ...]) -> None:
-        """Start with the network's inputs."""
-        if self.forms:
-            raise _Differs
-        self._step = 0
-        with torch._C.DisableTorchFunction():  # noqa: SLF001 - these calls are not the network's
-            for number, t in enumerate(tensors_in(args)):
-                self._hold(number, t)
-
-    def _hold(self, number: int, t: Tensor) -> None:
-        self.forms[number] = _Form(t.shape, t.dtype, t.device)
-        if number in self._last:
-            if t.shape != (self.size, *self.flow.tensors[number].shape[1:]):
-                raise _Differs
-            self._alive[number] = t
-
-    def compute(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Run a call and keep what is needed of it."""
-        out = func(*args, **kwargs)
-        op = operator_name(func)
-        if self._step >= len(self.flow.steps):
-            return out
-        made = _tensors(out, op)
-        if op == "get" and not made:
-            return out
-        step = self.flow.steps[self._step]
-        if step.op != op or len(step.made) != len(made):
-            raise _Differs
-        if not made:
-            self.values[self._step] = out
-        elif not step.single:
-            self.sequences[self._step] = (type(out), [one is not None for one in out])
-        for number, t in zip(step.made, made, strict=True):
-            if number not in self.forms:
-                self._hold(number, t)
-        cut = self.cuts.get(self._step)
-        if cut is not None:
-            self._keep(cut)
-        self._step += 1
-        return out
-
-    def _keep(self, cut: Cut) -> None:
-        for number, times in cut.live:
-            t = self._alive[number]
-            if (number, times) not in self.kept:
-                if number in cut.overwritten:
-                    t = t.clone()
-                self.kept[number, times] = t
-            if self._last[number] == cut.step:
-                del self._alive[number]
-
-    def done(self) -> bool:
-        """Whether the pass made all the calls that were learnt."""
-        return bool(self.forms) and self._step == len(self.flow.steps)
-
-    def resumed(self, place: int, rows: Tensor) -> _Resumed:
-        """Return the pass over some rows that begins after step ``place``."""
-        return _Resumed(self, self.cuts[place], rows)
-
-
-def _tensors(out: Any, op: str) -> list[Tensor]:
-    try:
-        return tensors_of(out, op)
-    except Unreplayable:
-        raise _Differs from None
-
-
-class _Resumed:
-    """One pass that begins in the middle."""
-
-    def __init__(self, batch: _Batch, cut: Cut, rows: Tensor) -> None:
-        self.differs = False
-        self._batch = batch
-        self._cut = cut
-        self._known = {number: rows_of(batch.kept[number, times], rows) for number, times in cut.live}
-        self._empty: dict[int, Tensor] = {}
-        # Before the network runs, calls are none of its own.
-        self._step = -1
-
-    def begin(self, args: tuple[Any, ...]) -> None:
-        """Put what the network made of its inputs into those that it was given."""
-        if self._step >= 0:
-            self._differ()
-        self._step = 0
-        for number, t in enumerate(tensors_in(args)):
-            kept = self._known.get(number)
-            if kept is not None:
-                with torch._C.DisableTorchFunction():  # noqa: SLF001 - this call is not the network's
-                    t.copy_(kept)
-            self._known[number] = t
-
-    def compute(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Run a call after the cut, and return what one before it made."""
-        if self._step < 0:
-            return func(*args, **kwargs)
-        if self._step > self._cut.step:
-            if any(id(t) in self._empty for t in tensors_in((args, dict(kwargs)))):
-                self._differ()
-            return func(*args, **kwargs)
-        op = operator_name(func)
-        if op == "get":
-            # What tells of a tensor is read from its placeholder, which has the same form.
-            out = func(*args, **kwargs)
-            if not isinstance(out, Tensor):
-                return out
-        step = self._batch.flow.steps[self._step]
-        if step.op != op:
-            self._differ()
-        number = self._step
-        self._step += 1
-        if not step.dependent and not any(one in self._known for one in step.made):
-            out = func(*args, **kwargs)
-            for one, t in zip(step.made, _tensors(out, op), strict=True):
-                self._known[one] = t
-            return out
-        found = [self._tensor(one) for one in step.made]
-        if not found:
-            return self._batch.values[number]
-        if step.single:
-            return found[0]
-        kind, full = self._batch.sequences[number]
-        ready = iter(found)
-        return kind([next(ready) if there else None for there in full])
-
-    def _tensor(self, number: int) -> Tensor:
-        if number not in self._known:
-            t = self._batch.forms[number].placeholder()
-            self._known[number] = t
-            self._empty[id(t)] = t
-        return self._known[number]
-
-    def _differ(self) -> None:
-        self.differs = True
-        raise _Differs
-
-
-def rows_of(t: Tensor, rows: Tensor) -> Tensor:
-    """Return some rows (n,) of a tensor, laid out in memory as it is."""
-    out = torch.empty_like(t[:1].expand(len(rows), *t.shape[1:]), memory_format=_layout(t))
-    return torch.index_select(t, 0, rows.to(t.device), out=out)
-
-
-def _layout(t: Tensor) -> torch.memory_format:
-    for dims, layout in ((4, torch.channels_last), (5, torch.channels_last_3d)):
-        if t.dim() == dims and t.is_contiguous(memory_format=layout) and not t.is_contiguous():
-            return layout
-    return torch.contiguous_format

@@ -173,7 +173,7 @@ class _Engine(TorchFunctionMode):
         # Most calls of a pass are wanted by nobody; they cost a few look-ups.
         call = None
         if compute is not None and rule is None and not self._observers:
-            out = _edited(compute(func, args, kwargs), edits, inplace=bool(edits) and overwrites(func, args, kwargs))
+            out = edited(compute(func, args, kwargs), edits, inplace=bool(edits) and overwrites(func, args, kwargs))
         elif not edits and rule is None and not self._observers:
             out = func(*args, **kwargs)
         else:
@@ -211,14 +211,14 @@ class _Engine(TorchFunctionMode):
         return replace(call, op=made.curve)
 
 
-def _edited(out: Any, edits: Sequence[Edit], *, inplace: bool) -> Any:
+def edited(out: Any, edits: Sequence[Edit], *, inplace: bool) -> Any:
     """Return a call's output after its edits; ``inplace`` says that the call overwrote it."""
-    edited = out
+    changed = out
     for edit in edits:
-        edited = edit(edited)
-    if inplace and edited is not out:
-        return out.copy_(edited)
-    return edited
+        changed = edit(changed)
+    if inplace and changed is not out:
+        return out.copy_(changed)
+    return changed
 
 
 def _run(call: Call, rule: Rule | None, edits: Sequence[Edit], *, rule_inplace: bool) -> Any:
@@ -295,6 +295,26 @@ def instrument(model: nn.Module, what: Instrument) -> Iterator[None]:
 
 
 @contextmanager
+def as_written(model: nn.Module, before: Callable[[tuple[Any, ...]], None] | None = None) -> Iterator[None]:
+    """Run a network's own operators in a block: nothing compiled or recomputed; ``before`` gets each pass's inputs."""
+    thread = threading.get_ident()
+
+    def hook(called: nn.Module, args: Any) -> None:
+        if before is not None and called is model and threading.get_ident() == thread:
+            before(args)
+
+    with ExitStack() as stack:
+        stack.enter_context(claimed(model))
+        if before is not None:
+            stack.callback(model.register_forward_pre_hook(hook).remove)
+        # A compiled part would run as one opaque operator.
+        if any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules()):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(without_recomputation())
+        yield
+
+
+@contextmanager
 def _running(model: nn.Module) -> Iterator[_Engine]:
     """Run an engine on a model that has none."""
     engine = _Engine(model)
@@ -303,10 +323,7 @@ def _running(model: nn.Module) -> Iterator[_Engine]:
         for handle in engine.handles:
             stack.callback(handle.remove)
         stack.callback(_ENGINES.pop, model, None)
-        # A compiled part would run as one opaque operator.
-        if any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules()):
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(without_recomputation())
+        stack.enter_context(as_written(model))
         yield stack.enter_context(engine)
 
 

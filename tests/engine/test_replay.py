@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from interpnet.engine import Removal, Removals, Replay, find_sites
-from interpnet.engine import _replay as replay_module
+from interpnet.engine import _replay_passes as passes_module
 from tests.helpers.networks import SPELLINGS, Branches, Spelled, images, torchvision_network
 
 
@@ -361,8 +361,8 @@ def test_a_network_that_goes_another_way_later_runs_whole() -> None:
 
 
 def test_outputs_that_differ_are_noticed_and_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = replay_module.rows_of
-    monkeypatch.setattr(replay_module, "rows_of", lambda t, rows: honest(t, rows.flip(0)))
+    honest = passes_module.rows_of
+    monkeypatch.setattr(passes_module, "rows_of", lambda t, rows: honest(t, rows.flip(0)))
     runs = compared(Spelled("module").double(), images(5, 3, 8, 8))
     assert "its outputs are others where a pass begins in the middle" in runs.why_whole
 
