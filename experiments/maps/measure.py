@@ -9,12 +9,22 @@ import torch
 from torch import Tensor
 
 from experiments.common.tables import Line
-from experiments.maps.settings import METHODS, Setting, attributions, grid, maps_of, settings_of
+from experiments.maps.settings import (
+    METHODS,
+    Setting,
+    attributions,
+    channel_maps,
+    grid,
+    maps_of,
+    settings_of,
+    together,
+)
 from experiments.maps.subjects import Subject
 from interpnet.errors import DataError
 from interpnet.evaluate import deletion, insertion, iou_auc, pointing_game
 
 STEPS = 16  # of deletion and insertion
+COUNTS = (1, 3, 10, 30)  # channels, for the reason that photographs need more
 _BATCH = 12
 _GAINED = (0.0, 0.02, 0.06)  # blurs of the methods whose deletion and insertion are measured
 Values = dict[str, list[float]]
@@ -73,7 +83,10 @@ def tried(subject: Subject, wanted: list[Setting] | None = None) -> Line:
 
 
 def reported(subject: Subject, chosen: Setting) -> Line:
-    """Return every image's values of the chosen setting, its changes, the literature's methods and the controls."""
+    """Return the values of the chosen setting, its changes, the literature's methods and the controls.
+
+    What counts for the subject, deletion and insertion for every image; the other measures as means.
+    """
     found: dict[str, Values] = {}
     for rows in _batches(subject):
         for name, gained, maps in _maps(subject, settings_of(chosen), rows):
@@ -83,5 +96,28 @@ def reported(subject: Subject, chosen: Setting) -> Line:
             if gained:
                 own |= _gain(subject, maps, rows)
             for measure, values in own.items():
-                found.setdefault(name, {}).setdefault(measure, []).extend(round(value, 4) for value in values)
-    return {"images": len(subject.images), "measure": subject.measure, "maps": found}
+                found.setdefault(name, {}).setdefault(measure, []).extend(values)
+    kept = {name: _kept(values, subject.measure) for name, values in found.items()}
+    return {"images": len(subject.images), "measure": subject.measure, "maps": kept}
+
+
+def counted(subject: Subject, chosen: Setting) -> Line:
+    """Return every image's values with more and fewer channels than the three that are shown."""
+    found: dict[str, Values] = {}
+    for rows in _batches(subject):
+        maps = channel_maps(subject, chosen, rows, max(COUNTS))
+        if maps is None or subject.masks is None:
+            raise DataError("the chosen setting cannot be made for these images, or they have no masks")
+        for count in COUNTS:
+            shown = together(maps[:, :count], chosen)
+            values = {"energy": energy(shown, subject.masks[rows]).tolist()} | _gain(subject, shown, rows)
+            for measure, own in values.items():
+                found.setdefault(str(count), {}).setdefault(measure, []).extend(own)
+    return {"images": len(subject.images), "maps": {count: _kept(own, "energy") for count, own in found.items()}}
+
+
+def _kept(values: Values, measure: str) -> Line:
+    kept: Line = {name: [round(one, 3) for one in own] for name, own in values.items()}
+    for name in _ON_MASKS.keys() & kept.keys() - {measure}:
+        kept[name] = round(sum(values[name]) / len(values[name]), 4)
+    return kept

@@ -12,38 +12,49 @@ from pathlib import Path
 
 from experiments.common.runner import Results, study
 from experiments.common.subjects import default_device
-from experiments.maps.measure import reported, tried
+from experiments.maps.measure import counted, reported, tried
 from experiments.maps.settings import PAPER
 from experiments.maps.subjects import KINDS, load
 from experiments.maps.table import PAGE, chosen_setting
 
+#: The networks and images that the setting is chosen on, those it is reported on, and a look at its number of channels.
+HALVES = ("development", "report", "channels")
 
-@study(PAGE, "runs/maps", kinds=tuple(KINDS), halves=("development", "report"))
+
+def _seeds(half: str, kind: str) -> tuple[int, ...]:
+    if half == "development":
+        return KINDS[kind].development
+    if half == "channels" and not kind.startswith("boxes"):
+        return ()
+    return KINDS[kind].report
+
+
+@study(PAGE, "runs/maps", kinds=tuple(KINDS), halves=HALVES)
 def main(
     results: Results,
     work: Path,
     *,
     quick: bool,
     kinds: tuple[str, ...] = tuple(KINDS),
-    halves: tuple[str, ...] = ("development", "report"),
+    halves: tuple[str, ...] = HALVES,
     images: int = 24,
     device: str = "",
 ) -> None:
     """Measure what is missing and write results.json and the README's tables."""
     device = device or default_device()
     wanted = [
-        {"half": half, "kind": kind, "seed": seed}
-        for half in halves
-        for kind in kinds
-        for seed in getattr(KINDS[kind], half)
+        {"half": half, "kind": kind, "seed": seed} for half in halves for kind in kinds for seed in _seeds(half, kind)
     ]
     if quick:
         wanted = [{"half": half, "kind": "single-6c", "seed": 0} for half in halves]
     for line in results.missing(wanted):
-        development = line["half"] == "development"
         # Half as many images are enough to choose by.
-        subject = load(line, work, device, (images, images // 2)[development], quick=quick)
-        if development:
+        n = images // (1 + (line["half"] == "development"))
+        subject = load(line, work, device, n, quick=quick)
+        chosen = PAPER if quick else chosen_setting(results.lines)
+        if line["half"] == "development":
             line |= tried(subject, [PAPER] if quick else None)
+        elif line["half"] == "report":
+            line |= reported(subject, chosen)
         else:
-            line |= reported(subject, PAPER if quick else chosen_setting(results.lines))
+            line |= counted(subject, chosen)

@@ -90,30 +90,39 @@ def finished(maps: Tensor, blur: float, share: float) -> Tensor:
     return saturated(blurred(maps, blur * min(maps.shape[-2:])), share)
 
 
+def channel_maps(subject: Subject, start: Setting, rows: slice, k: int = K) -> Tensor | None:
+    """Return the maps (B, k, H, W) of each image's channels for its true class, before they are blurred or cut.
+
+    None where no image tells the weights that the setting asks for, or the network has an operator without a rule.
+    """
+    images, labels = subject.images[rows], subject.labels[rows]
+    if start.choose == "weight" and not len(subject.ranked):
+        return None
+    found = subject.by_weight if start.choose == "weight" else subject.by_reliance
+    how = {name: getattr(start, name) for name in ("choose", "rule", "resample", "seed")}
+    try:
+        shown = explain(subject.model, images, found, k=k, classes=labels, **how)
+    except ModelError:
+        return None
+    return reduce_colours(shown.signals, ("abs", "sum")[start.rule.startswith("lrp")])
+
+
+def together(maps: Tensor, setting: Setting) -> Tensor:
+    """Return one map (B, H, W) of those of several channels, blurred, cut and scaled as a setting says."""
+    each = normalise(finished(maps, setting.blur, setting.saturate))
+    return combine(each, torch.ones(each.shape[:2], device=each.device))
+
+
 def maps_of(subject: Subject, wanted: list[Setting], rows: slice) -> Iterator[tuple[Setting, Tensor]]:
     """Yield the maps (B, H, W) of some settings for the true classes; those that share signals share the passes."""
-    images, labels = subject.images[rows], subject.labels[rows]
     raw: dict[Setting, list[Setting]] = {}
     for one in wanted:
         raw.setdefault(replace(one, blur=0.0, saturate=1.0), []).append(one)
     for start, own in raw.items():
-        found = subject.by_reliance if start.choose != "weight" else None
-        if found is None and not len(subject.ranked):
-            continue  # no image tells the weights
-        how: dict[str, Any] = {
-            "choose": start.choose,
-            "rule": start.rule,
-            "resample": start.resample,
-            "seed": start.seed,
-        }
-        try:
-            shown = explain(subject.model, images, found or subject.by_weight, k=K, classes=labels, **how)
-        except ModelError:
-            continue  # the rule has nothing for an operator of this network
-        reduced = reduce_colours(shown.signals, ("abs", "sum")[start.rule.startswith("lrp")])
-        for one in own:
-            each = normalise(finished(reduced, one.blur, one.saturate))
-            yield one, combine(each, torch.ones(each.shape[:2], device=each.device))
+        maps = channel_maps(subject, start, rows)
+        if maps is not None:
+            for one in own:
+                yield one, together(maps, one)
 
 
 def attributions(subject: Subject, rows: slice) -> Iterator[tuple[str, float, float, Tensor]]:

@@ -3,23 +3,101 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.common.pages import Page, figure_file
-from experiments.common.tables import Interval, Line, against, commits, grouped, markdown, minutes, paired, sections
-from experiments.maps.settings import BLURS, CONTROLS, METHODS, PAPER, Setting, grid, settings_of
+from experiments.common.tables import (
+    Interval,
+    Line,
+    against,
+    commits,
+    grouped,
+    markdown,
+    minutes,
+    paired,
+    sections,
+)
+from experiments.maps.settings import BLURS, METHODS, PAPER, Setting, grid, settings_of
 from experiments.maps.subjects import KINDS
 from interpnet.plotting.style import BLUE, MUTED, VERMILLION
 
 _SHOWN = 8  # settings of the grid
 _WORDS = {"iou": "IoU-AUC", "energy": "energy inside", "gain": "insertion less deletion"}
+#: The forms in which a method of the literature may come: (whether blurred, whether saturated).
+FORMS = {
+    "plain": (False, False),
+    "at its best blur": (True, False),
+    "saturated": (False, True),
+    "saturated, at its best blur": (True, True),
+}
+
+
+class Case(NamedTuple):
+    """The networks of a kind that are reported, and one of its measures."""
+
+    kind: str
+    measure: str
+    lines: list[Line]
+
+    @property
+    def title(self) -> str:
+        """The kind and the measure in words."""
+        return f"{KINDS[self.kind].title}: {_WORDS[self.measure]}"
+
+    def values(self, name: str) -> Any:
+        """Return a map's value for each image of all networks, in percent; None where one lacks it."""
+        parts = [_values(line, name, self.measure) for line in self.lines]
+        if any(part is None for part in parts):
+            return None
+        return 100 * np.concatenate(parts)
+
+    def less(self, one: str, other: str) -> Interval | None:
+        """Return one map's value less another's in points, paired by image; None where one was not measured."""
+        first = self.values(one)
+        second = self.values(other)
+        if first is None or second is None:
+            return None
+        return paired((first - second).tolist())
+
+    def best(self, methods: Iterable[str], form: str) -> str | None:
+        """Return the name of the best map of some methods in a form, its blur the best for these very images."""
+        blurred, saturated = FORMS[form]
+        names = [name for method in methods for name in _variants(method, blurred=blurred, saturated=saturated)]
+        means = {name: found.mean() for name in names if (found := self.values(name)) is not None}
+        if not means:
+            return None
+        return max(means, key=means.__getitem__)
+
+
+def _values(line: Line, name: str, measure: str) -> Any:
+    own = line["maps"].get(name, {})
+    if measure != "gain":
+        return np.array(own[measure]) if measure in own else None
+    if "insertion" not in own:
+        return None
+    return np.subtract(own["insertion"], own["deletion"])
+
+
+def _variants(method: str, *, blurred: bool, saturated: bool) -> list[str]:
+    blurs = BLURS if blurred else BLURS[:1]
+    words = [[method, *[f"blur {100 * blur:g} %"] * (blur > 0), *["saturated"] * saturated] for blur in blurs]
+    return [", ".join(own) for own in words]
 
 
 def _half(lines: Iterable[Line], half: str) -> list[Line]:
     return [line for line in lines if line["half"] == half]
+
+
+def cases(lines: list[Line]) -> list[Case]:
+    """Return what is reported of every kind: what counts first, then deletion and insertion."""
+    found = []
+    for (kind,), own in grouped(_half(lines, "report"), "kind").items():
+        found += [Case(kind, measure, own) for measure in dict.fromkeys([own[0]["measure"], "gain"])]
+    return found
 
 
 def ranked(lines: list[Line]) -> list[tuple[str, float, list[float]]]:
@@ -45,50 +123,11 @@ def chosen_setting(lines: list[Line]) -> Setting:
     return {str(one): one for one in grid()}[found[0][0]]
 
 
-def values(line: Line, name: str, measure: str) -> Any:
-    """Return a map's value for each image (n,), None where it was not measured."""
-    own = line["maps"].get(name, {})
-    if measure == "gain":
-        if "insertion" not in own:
-            return None
-        return np.subtract(own["insertion"], own["deletion"])
-    return np.array(own[measure]) if measure in own else None
-
-
-def pooled(lines: list[Line], name: str, measure: str) -> Any:
-    """Return the values of all images of some networks, None where one lacks them."""
-    parts = [values(line, name, measure) for line in lines]
-    if any(part is None for part in parts):
-        return None
-    return 100 * np.concatenate(parts)
-
-
-def variants(method: str, *, saturated: bool) -> list[str]:
-    """Return the names of a method's maps, plain and at every blur."""
-    words = [[method] + [f"blur {100 * blur:g} %"] * (blur > 0) for blur in BLURS]
-    return [", ".join([*own, *["saturated"] * saturated]) for own in words]
-
-
-def best(lines: list[Line], method: str, measure: str, *, saturated: bool = False, blurred: bool = True) -> str | None:
-    """Return the name of a method's map at the blur that is best for these very images; without blur the plain one."""
-    names = variants(method, saturated=saturated)[: None if blurred else 1]
-    means = {name: found.mean() for name in names if (found := pooled(lines, name, measure)) is not None}
-    if not means:
-        return None
-    return max(means, key=means.__getitem__)
-
-
-def difference(lines: list[Line], one: str, other: str, measure: str) -> Interval | None:
-    """Return one map's value less another's in points, paired by image; None where one was not measured."""
-    pair = [pooled(lines, name, measure) for name in (one, other)]
-    if pair[0] is None or pair[1] is None:
-        return None
-    return paired((pair[0] - pair[1]).tolist())
-
-
-def measures_of(lines: list[Line]) -> list[str]:
-    """Return what is reported of a kind: what counts first, then deletion and insertion."""
-    return list(dict.fromkeys([lines[0]["measure"], "gain"]))
+def name_of(setting: Setting, case: Case) -> str:
+    """Return the setting's name in a case; where no image names channels, all of them may be chosen."""
+    if case.lines[0]["measure"] == "gain":
+        setting = replace(setting, choose="all")
+    return str(setting)
 
 
 def selection_table(lines: list[Line]) -> str:
@@ -101,93 +140,110 @@ def selection_table(lines: list[Line]) -> str:
     return markdown(["rank", f"setting, of {len(grid())}", "mean", *(KINDS[kind].title for (kind,) in kinds)], rows)
 
 
-def report_table(lines: list[Line], kind: str, measure: str) -> str:
-    """Return Markdown of one kind: the chosen map beside the paper's and every method, plain, blurred, saturated."""
-    own = [line for line in _half(lines, "report") if line["kind"] == kind]
-    name = str(chosen_setting(lines))
+def _cell(case: Case, name: str, other: str | None) -> str:
+    """Return another map's mean and the chosen one's less it."""
+    if other is None:
+        return ""
+    values = case.values(other)
+    less = case.less(name, other)
+    if values is None or less is None:
+        return ""
+    return f"{values.mean():.1f}: {against(less, more=True)}"
+
+
+def summary_table(lines: list[Line]) -> str:
+    """Return Markdown: the chosen map beside the paper's, relevance from the logit, and the best of each form."""
+    setting = chosen_setting(lines)
     rows = []
-    for setting in settings_of(chosen_setting(lines)):
-        found = pooled(own, str(setting), measure)
-        if found is not None:
-            rows.append(
-                (
-                    found.mean(),
-                    [
-                        f"**{setting}**" if str(setting) == name else str(setting),
-                        "",
-                        _less(own, name, str(setting), measure),
-                    ],
-                )
-            )
-    for method in (*METHODS, *CONTROLS):
-        for word, options in (
-            ("plain", {"blurred": False}),
-            ("best blur", {}),
-            ("best blur, saturated", {"saturated": True}),
-        ):
-            other = best(own, method, measure, **options)
-            if other is not None:
-                mean = pooled(own, other, measure).mean()
-                rows.append(
-                    (
-                        mean,
-                        [
-                            f"*{method}*" if method in CONTROLS else method,
-                            word + _blur_of(other),
-                            _less(own, name, other, measure),
-                        ],
-                    )
-                )
-    rows.sort(key=lambda row: -row[0])
+    for case in cases(lines):
+        name = name_of(setting, case)
+        relevance = case.best(["lrp_epsilon_plus_flat"], "plain")
+        cells = [_cell(case, name, str(PAPER)), _cell(case, name, relevance)]
+        for form in FORMS:
+            other = case.best(METHODS, form)
+            text = _cell(case, name, other)
+            cells.append(f"{other} {text}" if text else "")
+        rows.append([case.title, len(case.values(name)), f"{case.values(name).mean():.1f}", *cells])
+    heads = ["kind and measure, %", "images", "chosen", "the paper's", "LRP epsilon-plus-flat from the logit"]
+    return markdown([*heads, *(f"best {form}" for form in FORMS)], rows)
+
+
+def changes_table(lines: list[Line]) -> str:
+    """Return Markdown: what each single change does to the chosen setting, by kind and measure."""
+    setting = chosen_setting(lines)
+    found = [case for case in cases(lines) if case.measure != "gain"]
+    rows = []
+    for other in settings_of(setting):
+        if other == setting:
+            continue
+        less = [case.less(str(other), str(setting)) for case in found]
+        rows.append([_change(other, setting), *("" if one is None else f"{one.mean:+.1f}" for one in less)])
     return markdown(
-        ["map", "form", f"{_WORDS[measure]}, %", "chosen less this"],
-        [[*cells[:2], f"{mean:.1f}", cells[2]] for mean, cells in rows],
+        ["changed", *(case.title for case in found)], [[cell.replace("-", "−") for cell in row] for row in rows]
     )
 
 
-def _blur_of(name: str) -> str:
-    found = [word for word in name.split(", ") if word.startswith("blur")]
-    return f" ({found[0].removeprefix('blur ')})" if found else ""
+def _change(other: Setting, setting: Setting) -> str:
+    if other == PAPER:
+        return "all: the paper's"
+    changed = [f"{key} {value}" for key, value in vars(other).items() if value != getattr(setting, key)]
+    return ", ".join(changed)
 
 
-def _less(lines: list[Line], name: str, other: str, measure: str) -> str:
-    found = difference(lines, name, other, measure)
-    if found is None or name == other:
-        return ""
-    return against(found, more=True)
+def methods_table(lines: list[Line], form: str) -> str:
+    """Return Markdown: every method in a form, by kind and measure, less the chosen map."""
+    setting = chosen_setting(lines)
+    found = cases(lines)
+    rows = []
+    for method in METHODS:
+        cells = []
+        for case in found:
+            other = case.best([method], form)
+            less = case.less(other, name_of(setting, case)) if other else None
+            cells.append("" if less is None else f"{less.mean:+.1f}".replace("-", "−"))
+        rows.append([method, *cells])
+    return markdown(["method less chosen, points", *(case.title for case in found)], rows)
 
 
 def text(lines: list[Line]) -> str:
     """Return the README's tables."""
-    parts = {"Choice, on the development half": selection_table(lines)}
-    for (kind,), own in grouped(_half(lines, "report"), "kind").items():
-        for measure in measures_of(own):
-            networks = f"{len(own)} network{'s' * (len(own) > 1)}, {sum(line['images'] for line in own)} images"
-            parts[f"{KINDS[kind].title}: {_WORDS[measure]} ({networks})"] = report_table(lines, kind, measure)
-    return sections(parts, f"{minutes(lines):.0f} minutes. Commit {commits(lines)}.")
+    parts = {
+        "Choice, on the development half": selection_table(lines),
+        "Report: the chosen map (value of the other: chosen less it, points, bold where the other is better)": (
+            summary_table(lines)
+        ),
+        "What each part does": changes_table(lines),
+        "Every method, plain": methods_table(lines, "plain"),
+        "Every method, at its best blur": methods_table(lines, "at its best blur"),
+    }
+    return sections(
+        parts, f"{minutes(lines):.0f} minutes of one GPU that several networks shared. Commit {commits(lines)}."
+    )
 
 
 def figure(lines: list[Line], path: Path) -> None:
     """Draw the chosen map's difference from each method at its best blur, by kind, with intervals over images."""
-    name = str(chosen_setting(lines))
-    kinds = list(grouped(_half(lines, "report"), "kind").items())
-    with figure_file(path, 3.0 * len(kinds), 4.2) as drawn:
-        for axes, ((kind,), own) in zip(np.atleast_1d(drawn.subplots(1, len(kinds), sharey=True)), kinds, strict=True):
-            measure = own[0]["measure"]
-            others = {"paper": str(PAPER)} | {method: best(own, method, measure) for method in METHODS}
+    setting = chosen_setting(lines)
+    found = [case for case in cases(lines) if case.measure != "gain"]
+    with figure_file(path, 2.1 * len(found) + 1, 3.6) as drawn:
+        for axes, case in zip(np.atleast_1d(drawn.subplots(1, len(found), sharey=True)), found, strict=True):
+            others = {"the paper's": str(PAPER)}
+            others |= {method: case.best([method], "at its best blur") or "" for method in METHODS}
             for place, other in enumerate(others.values()):
-                found = difference(own, name, other, measure) if other else None
-                if found is None:
+                less = case.less(str(setting), other)
+                if less is None:
                     continue
-                colour = (MUTED, BLUE)[found.above]
-                if found.below:
+                colour = (MUTED, BLUE)[less.above]
+                if less.below:
                     colour = VERMILLION
-                axes.plot([found.low, found.high], [place, place], color=colour, lw=2)
-                axes.plot(found.mean, place, "o", color=colour, ms=5)
+                axes.plot([less.low, less.high], [place, place], color=colour, lw=2)
+                axes.plot(less.mean, place, "o", color=colour, ms=5)
             axes.axvline(0, color="black", lw=0.8)
-            axes.set_yticks(range(len(others)), list(others))
-            axes.set_title(KINDS[kind].title, fontsize=8)
-            axes.set_xlabel(f"{_WORDS[measure]},\nchosen less this, points", fontsize=8)
+            axes.set_yticks(range(len(others)), list(others), fontsize=8)
+            axes.tick_params(axis="x", labelsize=8)
+            axes.set_title(KINDS[case.kind].title.replace(", ", ",\n"), fontsize=8)
+            axes.set_xlabel(f"{_WORDS[case.measure]},\nchosen less this, points", fontsize=8)
+        drawn.set_layout_engine("tight")
 
 
 PAGE = Page("experiments.maps.run", text, {"differences.png": figure})
