@@ -97,7 +97,7 @@ def once(what: str, name: str) -> None:
         channels = trace.index()
         coef = np.ones((trace.n_outputs, len(channels)))
         every = Interpretation(channels, coef, tuple(map(str, range(trace.n_outputs))))
-        explain(model, images, every, k=1, trace=trace)
+        explain(model, images, every, k=1, trace=trace, variant="paper")
     if what == "scores and contributions":
         collect_scores(model, [(images, labels)], contributions=ContributionSums(), progress=False)
 

@@ -88,8 +88,8 @@ def runs(model: nn.Module, images: Tensor, channels: list[Channel]) -> dict[str,
     return {
         "forward": lambda: forward(images),
         "forward channels_last": lambda: forward(last),
-        "resampled": lambda: explain(model, images, reasons, k=3, trace=trace),
-        "unresampled": lambda: explain(model, images, reasons, k=3, trace=trace, resample=False),
+        "resampled": lambda: explain(model, images, reasons, k=3, trace=trace, variant="paper"),
+        "unresampled": lambda: explain(model, images, reasons, k=3, trace=trace, resample=False, variant="paper"),
         "captum": lambda: captum_signals(model, images, channels),
     }
 

@@ -47,7 +47,17 @@ def all_maps(
     """Yield (name, maps (B, H, W)) for the images' true classes; signed maps keep their sign."""
     for rule in RULES:
         for how, resample in (("plain", False), ("resampled", True)):
-            shown = explain(model, images, found, k=K, classes=labels, rectifier=rule, resample=resample, trace=trace)
+            shown = explain(
+                model,
+                images,
+                found,
+                k=K,
+                classes=labels,
+                rectifier=rule,
+                resample=resample,
+                trace=trace,
+                variant="paper",
+            )
             for reduction, mark in (("positive", ""), ("abs", ", absolute")):
                 yield f"channels {rule} {how}{mark}", normalise(reduce_colours(shown.signals, reduction)).amax(1)
             if resample and rule != "gradient":

@@ -45,7 +45,7 @@ def calls() -> dict[str, Callable[[Any], Any]]:
         "ablate": ablated,
         "ablation_study": study,
         "backward_rules": rules,
-        "explain": lambda s: ip.explain(s.net, s.images, s.found),
+        "explain": lambda s: ip.explain(s.net, s.images, s.found, variant="paper"),
         "channel_heatmap": lambda s: ip.channel_heatmap(s.net, s.images, s.channels[0]),
         "channel_signal": lambda s: ip.channel_signal(s.net, s.images, s.channels[0]),
         "attribute gradient": lambda s: ip.attribute(s.net, s.images, 1, "gradient"),

@@ -34,7 +34,9 @@ def signals(
     """Return the raw signals (B, k, C, H, W): of the class's k channels, or k = 1 of its logit."""
     resample = how == "resampled"
     if start == "channels":
-        return explain(model, images, found, k=K, classes=target, rectifier=rule, resample=resample).signals
+        return explain(
+            model, images, found, k=K, classes=target, rectifier=rule, resample=resample, variant="paper"
+        ).signals
     units = [Unit(int(t)) for t in target]
     return channel_signal(model, images, units, rectifier=rule, resample=resample, seed="ones").signals
 

@@ -48,7 +48,9 @@ def made(name: str, subject: Subject) -> Maps:
     if start_at == "channels":
         reduction = ("positive", "abs")[name.endswith(", absolute")]
         how: dict[str, Any] = {"rectifier": words[0], "resample": words[1] == "resampled", "reduction": reduction}
-        return lambda model, images, target: explain(model, images, subject.found, classes=target, **how).combined
+        return lambda model, images, target: (
+            explain(model, images, subject.found, classes=target, **how, variant="paper").combined
+        )
     if start_at == "logit":
         return lambda model, images, target: quietly(model, images, target, words[0], resample=True)
     return lambda model, images, target: quietly(model, images, target, name, **subject.options.get(name, {}))

@@ -62,7 +62,11 @@ def network_statistics(a: Audited) -> dict[str, float]:
     """Return every statistic by name; a larger value is more suspicious. Those that end in "(masks)" need masks."""
     with torch.no_grad():
         predicted = a.model(a.images).argmax(1)
-    maps = explain(a.model, a.images, a.found, classes=predicted, reduction="abs").combined.double().numpy()
+    maps = (
+        explain(a.model, a.images, a.found, classes=predicted, reduction="abs", variant="paper")
+        .combined.double()
+        .numpy()
+    )
     lit = maps[maps.sum((1, 2)) > 0]  # a blank map has no shares
     shares = lit / lit.sum((1, 2), keepdims=True)
     plant = masks_of(a.data, name="plant").numpy()[maps.sum((1, 2)) > 0]

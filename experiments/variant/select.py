@@ -70,7 +70,7 @@ def maps_of_settings(
     for layers, mu in itertools.product(LAYERS, MUS):
         found = channels_of(table, layers, mu, classes)
         for seed in SEEDS:
-            shown = explain(model, images, found, k=max(KS), classes=labels, seed=seed, trace=trace)
+            shown = explain(model, images, found, k=max(KS), classes=labels, seed=seed, trace=trace, variant="paper")
             responses = torch.zeros(shown.signals.shape[:2])
             for i, row in enumerate(shown.responses):
                 responses[i, : len(row)] = torch.tensor(row)
@@ -86,7 +86,9 @@ def maps_of(setting: Setting, model: nn.Module, images: Tensor, labels: Tensor, 
     how: dict[str, Any] = {"seed": setting.seed, "reduction": setting.reduction, "combination": setting.combination}
     # A batch at a time: signals take k times the memory of the images.
     parts = zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True)
-    return torch.cat([explain(model, x, found, k=setting.k, classes=y, **how).combined for x, y in parts])
+    return torch.cat(
+        [explain(model, x, found, k=setting.k, classes=y, **how, variant="paper").combined for x, y in parts]
+    )
 
 
 def precision(maps: Tensor, masks: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from interpnet.explanation._heatmap import normalise, reduce_colours, spatial_ax
 from interpnet.explanation._signals import Options, SignalRun
 from interpnet.explanation._smooth import blurred, checked_share, checked_width, saturated
 from interpnet.explanation._starts import OUTPUT
+from interpnet.explanation._variants import completed
 from interpnet.interpretation import CHOICES, Interpretation
 from interpnet.scores import ScoreReader, sites_of
 from interpnet.support.checks import check_kinds, listed, one_of, whole_number
@@ -64,15 +65,16 @@ def explain(
     *,
     k: int = 3,
     classes: Tensor | Sequence[int] | int | str | None = None,
+    variant: str = "relevance",
     choose: str | None = None,
     rule: str | None = None,
     rectifier: str | None = None,
     resample: bool | None = None,
     resample_pool: bool = False,
-    seed: str = "activation",
-    smooth: float = 0.0,
-    saturate: float = 1.0,
-    reduction: str = "abs",
+    seed: str | None = None,
+    smooth: float | None = None,
+    saturate: float | None = None,
+    reduction: str | None = None,
     combination: str = "max",
     output: Output | None = None,
     trace: Trace | None = None,
@@ -92,14 +94,19 @@ def explain(
         Channels per image.
     classes : int, str or (B,) numbers, optional
         Classes to explain; the predicted ones by default.
+    variant : {"relevance", "paper"}
+        What stands for the options that are not given. ``"relevance"``, by ``experiments/maps``: ``choose="named"``,
+        ``rule="lrp_gamma"``, ``seed="contribution"``, ``smooth`` 1 % of the shorter side, ``saturate=0.99``.
+        ``"paper"``: ``rule="guided"`` with resampling, ``seed="activation"``, the maps as they are.
     choose : {"weight", "contribution", "named", "all"}, optional
         How an image's k channels are chosen: by weight times score; among the channels named for the class, by what
         each contributes to the image's own log-odds of the class; these first, and where they are fewer than k the
-        others by the same number; or by it among all channels of the layers. By default as the channels were named: by
-        weight for the mu-lasso, by contribution for reliance.
+        others by the same number; or by it among all channels of the layers. In the paper's variant as the channels
+        were named: by weight for the mu-lasso, by contribution for reliance.
     rule, rectifier, resample, resample_pool, seed, smooth, reduction, output, trace
         As in :func:`interpnet.explanation.channel_heatmap`; the class of ``seed="contribution"`` is the one explained.
-    saturate : float
+        Relevance is reduced by its sum over colours, other signals by absolute values.
+    saturate : float, optional
         The share of a map's pixels, after smoothing, below which its scale is linear; what lies above is cut. 1: none.
     combination : {"max", "mean", "response"}
         See :func:`combine`.
@@ -122,10 +129,12 @@ def explain(
     # More than there are would be rows of zeros; the default is never refused.
     whole_number(k, "k", most=max(3, len(interpretation.channels)))
     one_of(combination, "combination", COMBINATIONS)
-    smooth = checked_width(smooth)
-    saturate = checked_share(saturate)
-    choose = one_of(choose or interpretation.choice, "choose", CHOICES)
-    options = Options(rule, rectifier, resample, resample_pool, seed, output)
+    given = {"choose": choose, "rule": rule, "rectifier": rectifier, "seed": seed, "reduction": reduction}
+    how = completed(variant, given | {"smooth": smooth, "saturate": saturate}, side=min(images.shape[2:]))
+    smooth = checked_width(how["smooth"])
+    saturate = checked_share(how["saturate"])
+    choose = one_of(how["choose"] or interpretation.choice, "choose", CHOICES)
+    options = Options(how.get("rule"), rectifier, resample, resample_pool, how["seed"], output)
     trace = trace or find_sites(model, images, output=output)
     run = SignalRun(model, images, _used(trace, interpretation, choose), options)
     asked = partial(_classes, classes, interpretation=interpretation)
@@ -137,7 +146,7 @@ def explain(
         instruments.append(Instrument(reads=reader.reads))
     gradients: Mapping[str, Tensor] = {}
     values = np.zeros((len(images), len(interpretation.channels)))
-    if choose == "weight" and seed != "contribution":
+    if choose == "weight" and options.seed != "contribution":
         forward = run.forward(*instruments)
         explained = asked(check_logits(forward.maps[OUTPUT].detach()))
     else:
@@ -153,7 +162,7 @@ def explain(
     channels = [[channel for channel, _ in row] for row in chosen]
     responses = [[response for _, response in row] for row in chosen]
     result = run.send_back(forward, channels, k, gradients)
-    maps = blurred(reduce_colours(result.signals, reduction, axes=axes), smooth, axes=axes)
+    maps = blurred(reduce_colours(result.signals, how["reduction"], axes=axes), smooth, axes=axes)
     heatmaps = normalise(saturated(maps, saturate, axes=axes), axes=axes)
     weights = heatmaps.new_zeros(heatmaps.shape[:2])
     for i, row in enumerate(responses):

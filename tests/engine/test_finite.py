@@ -59,8 +59,11 @@ USES: dict[str, tuple[Callable[[nn.Module, int], Any], str]] = {
         lambda m, i: ablation_study(m, _batches(i), FOUND, repeats=1, progress=False),
         r"image 5 \(in batch 1 of the pass",
     ),
-    "explain": (lambda m, i: explain(m, _images(i)[0], FOUND), "image 5 of the batch"),
-    "explain a class": (lambda m, i: explain(m, _images(i)[0], FOUND, classes=0), "image 5 of the batch"),
+    "explain": (lambda m, i: explain(m, _images(i)[0], FOUND, variant="paper"), "image 5 of the batch"),
+    "explain a class": (
+        lambda m, i: explain(m, _images(i)[0], FOUND, classes=0, variant="paper"),
+        "image 5 of the batch",
+    ),
     "attribute": (lambda m, i: attribute(m.eval(), _images(i)[0], 0, "gradient"), "image 5 of the batch"),
     "gradcam": (lambda m, i: attribute(m.eval(), _images(i)[0], None, "gradcam"), "image 5 of the batch"),
     "deletion": (lambda m, i: deletion(m, _images(i)[0], torch.rand(6, 4, 4), 0, steps=2), "image 5 of the batch"),

@@ -152,7 +152,7 @@ def test_scores_and_ablation_of_a_network_that_works_in_place_are_those_of_one_t
 
 
 USES: dict[str, Callable[[nn.Module, Tensor, Any], Any]] = {
-    "explain": lambda model, x, found: explain(model, x, found, k=2),
+    "explain": lambda model, x, found: explain(model, x, found, k=2, variant="paper"),
     "channel_heatmap": lambda model, x, found: channel_heatmap(model, x, Channel("net.1", 1)),
     "channel_signal": lambda model, x, found: channel_signal(model, x, Channel("net.1", 1)).signals,
     "activation_maps": lambda model, x, found: activation_maps(model, x, "net.1"),
@@ -290,8 +290,8 @@ def test_images_of_another_shape_are_one_line_at_every_entry(case: str) -> None:
         lambda: find_sites(model, images),
         lambda: collect_scores(model, [(images, labels)], progress=False),
         lambda: ablation_study(model, [(images, labels)], found, progress=False),
-        lambda: explain(model, images, found),
-        lambda: explain(model, images, found, trace=trace),
+        lambda: explain(model, images, found, variant="paper"),
+        lambda: explain(model, images, found, trace=trace, variant="paper"),
         lambda: channel_heatmap(model, images, Channel("1", 0)),
         lambda: attribute(model, images, 0, "gradient"),
         lambda: activation_maps(model, images, "1", trace=trace),
@@ -316,7 +316,7 @@ def test_networks_of_any_type_take_images_of_any_type(dtype: torch.dtype) -> Non
     assert table.X.dtype == np.float32
     np.testing.assert_allclose(table.X, expected.X, atol=4 * torch.finfo(dtype).eps + 1e-6)
     for images in (loader[0][0].half(), loader[0][0].double()):
-        heatmaps = explain(model, images, found, k=1).heatmaps
+        heatmaps = explain(model, images, found, k=1, variant="paper").heatmaps
         assert torch.isfinite(heatmaps).all()
         assert forward_logits(model, images).dtype == max(torch.float32, dtype, key=lambda d: d.itemsize)
     study = ablation_study(model, loader, found, repeats=1, curve=False, single=False, progress=False)

@@ -72,7 +72,7 @@ def test_interpretations_are_identical(reference: Spelled) -> None:
     for spelling in SPELLINGS:
         model = Spelled(spelling)
         found = interpret(collect_scores(model, [(X, Y)], progress=False), mu=2.0)
-        result = explain(model, X, found, k=2)
+        result = explain(model, X, found, k=2, variant="paper")
         assert result.rectifiers_seen == result.rectifiers_overridden == 4
         if expected is None:
             expected = result.combined

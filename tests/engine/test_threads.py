@@ -72,7 +72,7 @@ USES: dict[str, Callable[[nn.Module, Interpretation], Any]] = {
     "find_sites": lambda model, found: find_sites(model, _batches()[0][0]),
     "collect": lambda model, found: collect_scores(model, _batches(), progress=False),
     "ablation": _study,
-    "explain": lambda model, found: explain(model, _batches()[0][0], found),
+    "explain": lambda model, found: explain(model, _batches()[0][0], found, variant="paper"),
     "heatmap": lambda model, found: channel_heatmap(model, _batches()[0][0], Channel("relu", 0)),
     "attribute": lambda model, found: attribute(model, _batches()[0][0], 0, "gradient"),
     "maximise": lambda model, found: maximise(model, [0], (3, 8, 8), steps=1),

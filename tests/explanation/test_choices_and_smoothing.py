@@ -105,20 +105,22 @@ def test_channels_are_chosen_as_asked_for_both_kinds_of_interpretation(by: str, 
     contributions = image_contributions(net, x, sites, lambda _: [1, 1, 1])
     every = list(range(len(index)))
     for choose, columns in (("contribution", named), ("all", every)):
-        result = explain(net, x, found, k=4, classes=1, choose=choose, rule=rule, trace=trace)
+        result = explain(net, x, found, k=4, classes=1, choose=choose, rule=rule, trace=trace, variant="paper")
         for row, channels, responses in zip(contributions, result.channels, result.responses, strict=True):
             expected = best(row, columns, 4)
             assert [index.position(channel) for channel in channels] == expected
             np.testing.assert_allclose(responses, row[expected], rtol=1e-9)
         signals = channel_signal(net, x, result.channels, rule=rule, trace=trace).signals
         torch.testing.assert_close(result.signals[:, : signals.shape[1]], signals, rtol=1e-9, atol=1e-12)
-    by_weight = explain(net, x, Interpretation(index, coef, ("a", "b", "c")), k=4, classes=1, rule=rule)
-    result = explain(net, x, found, k=4, classes=1, choose="weight", rule=rule)
+    by_weight = explain(
+        net, x, Interpretation(index, coef, ("a", "b", "c")), k=4, classes=1, rule=rule, variant="paper"
+    )
+    result = explain(net, x, found, k=4, classes=1, choose="weight", rule=rule, variant="paper")
     assert result.channels == by_weight.channels
     assert result.responses == by_weight.responses
-    default = explain(net, x, found, k=4, classes=1, rule=rule)
+    default = explain(net, x, found, k=4, classes=1, rule=rule, variant="paper")
     expected_choice = {"mu-lasso": "weight", "reliance": "contribution"}[by]
-    assert default.channels == explain(net, x, found, k=4, classes=1, choose=expected_choice).channels
+    assert default.channels == explain(net, x, found, k=4, classes=1, choose=expected_choice, variant="paper").channels
 
 
 def test_a_seed_of_contributions_is_what_speaks_for_the_class_of_map_times_gradient() -> None:
@@ -155,7 +157,9 @@ def test_relevance_that_starts_with_contributions_sums_to_what_speaks_for_the_cl
     x = images(2, 2, 16, 16)
     trace = find_sites(net, x)
     found = every_channel(trace, "default", 3)
-    result = explain(net, x, found, choose="all", seed="contribution", rule=rule, classes=[2, 0], trace=trace)
+    result = explain(
+        net, x, found, choose="all", seed="contribution", rule=rule, classes=[2, 0], trace=trace, variant="paper"
+    )
     signals = channel_signal(net, x, result.channels, seed="contribution", rule=rule, classes=[2, 0], trace=trace)
     torch.testing.assert_close(result.signals, signals.signals, rtol=1e-9, atol=1e-12)
     run = SignalRun(net, x, {s.name: s for s in trace.select("default")}, Options(seed="contribution"))
@@ -176,7 +180,7 @@ def test_the_spelling_of_a_network_does_not_matter_to_contributions(spelling: st
     results = []
     for net in (Spelled("module"), Spelled(spelling)):
         found = every_channel(find_sites(net, x), "default", 4)
-        results.append(explain(net, x, found, choose="contribution", seed="contribution"))
+        results.append(explain(net, x, found, choose="contribution", seed="contribution", variant="paper"))
     assert results[0].combined.abs().sum() > 0
     torch.testing.assert_close(results[0].combined, results[1].combined, rtol=1e-4, atol=1e-4)
 
@@ -232,8 +236,10 @@ def test_the_network_and_the_caller_are_left_alone() -> None:
     kept = x.clone()
     found = every_channel(find_sites(net, x), "default", 3)
     with torch.inference_mode():
-        inside = explain(net, x, found, choose="all", seed="contribution")
-    torch.testing.assert_close(inside.combined, explain(net, x, found, choose="all", seed="contribution").combined)
+        inside = explain(net, x, found, choose="all", seed="contribution", variant="paper")
+    torch.testing.assert_close(
+        inside.combined, explain(net, x, found, choose="all", seed="contribution", variant="paper").combined
+    )
     assert torch.equal(x, kept)
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
@@ -247,7 +253,7 @@ def test_an_image_without_a_channel_and_classes_that_nothing_asks_for() -> None:
     index = channel_index(trace.select("default"))
     none = Interpretation(index, np.zeros((3, len(index))), ("a", "b", "c"))
     for choose in ("weight", "contribution"):
-        result = explain(net, x, none, choose=choose, seed="contribution", trace=trace)
+        result = explain(net, x, none, choose=choose, seed="contribution", trace=trace, variant="paper")
         assert result.channels == [[], []]
         assert not result.combined.any()
     with pytest.raises(InterpNetError, match=r"classes came with seed='activation'; only seed='contribution'"):
@@ -257,7 +263,7 @@ def test_an_image_without_a_channel_and_classes_that_nothing_asks_for() -> None:
     with pytest.raises(InterpNetError, match=r"classes has 1 entries for 2 images"):
         channel_heatmap(net, x, Channel("relu", 0), classes=[0], seed="contribution")
     with pytest.raises(InterpNetError, match=r"choose is 'best'; expected 'weight' or .* 'all'"):
-        explain(net, x, none, choose="best")
+        explain(net, x, none, choose="best", variant="paper")
 
 
 # --- smoothing --------------------------------------------------------------------------------------------
@@ -277,7 +283,7 @@ def test_smoothing_is_scipys_gaussian_with_mirrored_edges(shape: tuple[int, ...]
     np.testing.assert_allclose(soft.numpy(), expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(soft.flatten(1).sum(1), sharp.flatten(1).sum(1))
     found = Interpretation(ChannelIndex((("1", 3),)), np.array([[0.0, 1.0, 0.0]] * 2), ("a", "b"))
-    result = explain(net, x, found, k=1, smooth=smooth)
+    result = explain(net, x, found, k=1, smooth=smooth, variant="paper")
     torch.testing.assert_close(result.heatmaps[:, 0], normalise(soft, axes=len(shape)))
 
 
@@ -301,7 +307,7 @@ def test_everything_at_once_on_any_device(device: str) -> None:
     x = images(2, 2, 16, 16).float()
     found = every_channel(find_sites(net, x), "default", 3)
     how: dict[str, Any] = {"choose": "all", "seed": "contribution", "smooth": 1.0, "rule": "lrp_epsilon_plus_flat"}
-    here = explain(net, x, found, **how)
-    there = explain(net.to(device), x.to(device), found, **how)
+    here = explain(net, x, found, **how, variant="paper")
+    there = explain(net.to(device), x.to(device), found, **how, variant="paper")
     assert there.combined.device.type == device
     torch.testing.assert_close(there.combined.cpu(), here.combined, rtol=1e-3, atol=1e-3)

@@ -80,7 +80,7 @@ def test_an_explanation_has_one_map_per_channel(shape: tuple[int, ...], n: int, 
     x = batch(shape, n)
     y = torch.arange(8) % 3
     found = interpret(collect_scores(net, [(batch(shape, 8), y)], progress=False), mu=3.0)
-    got = explain(net, x, found, k=2, reduction=reduction)
+    got = explain(net, x, found, k=2, reduction=reduction, variant="paper")
     assert got.signals.shape == (n, 2, *shape)
     assert got.heatmaps.shape == (n, 2, *shape[1:])
     assert got.combined.shape == (n, *shape[1:])
@@ -159,7 +159,7 @@ def test_features_without_positions_have_signals_and_no_maps(features: tuple[int
     with pytest.raises(DataError, match=r"images: shape .* has no positions .* channel_signal"):
         channel_heatmap(net, x, Channel("1", 2))
     with pytest.raises(DataError, match=r"images: shape .* has no positions"):
-        explain(net, x, interpret(table, mu=1.0))
+        explain(net, x, interpret(table, mu=1.0), variant="paper")
 
 
 @pytest.mark.parametrize("space", [(6,), (2, 3), (1, 2, 3)], ids=str)
@@ -200,7 +200,7 @@ def test_images_that_are_not_finite_are_refused_by_number(shape: tuple[int, ...]
     uses = [
         lambda: channel_signal(net, x, Channel("2", 1)),
         lambda: channel_heatmap(net, x, Channel("2", 1)),
-        lambda: explain(net, x, found),
+        lambda: explain(net, x, found, variant="paper"),
         lambda: activation_maps(net, x, "2"),
     ]
     for use in uses:

@@ -49,7 +49,7 @@ def test_channels_are_ranked_by_the_contribution_to_each_image(reference):
     named = np.array([[0.1, 0, 5.0, 0.2], [1.0, 1.0, 1.0, 1.0], [0, 0, 0, 0]])
     info = {} if reference is None else {"reference": reference.tolist()}
     values = expected(net, x, 0, reference)
-    result = explain(net, x, found(named, **info), classes=0)
+    result = explain(net, x, found(named, **info), classes=0, variant="paper")
     for row, channels, responses in zip(values, result.channels, result.responses, strict=True):
         order = [c for c in np.argsort(-row) if c != 1 and row[c] > 0][:3]
         assert channels == [Channel("1", int(c)) for c in order]
@@ -60,18 +60,18 @@ def test_the_maps_are_those_of_the_channels():
     net = network()
     x = images()
     named = np.array([[0.1, 0, 5.0, 0.2], [1.0, 1.0, 1.0, 1.0], [0, 0, 0, 0]])
-    result = explain(net, x, found(named))
+    result = explain(net, x, found(named), variant="paper")
     assert result.classes.tolist() == net(x).argmax(1).tolist()
     one = result.channels[0]
     plain = Interpretation(CHANNELS, named, ("a", "b", "c"))
-    other = explain(net, x[:1], plain, classes=int(result.classes[0]), k=4)
+    other = explain(net, x[:1], plain, classes=int(result.classes[0]), k=4, variant="paper")
     for i, channel in enumerate(one):
         at = other.channels[0].index(channel)
         torch.testing.assert_close(result.heatmaps[0, i], other.heatmaps[0, at])
 
 
 def test_a_class_without_channels_has_none():
-    result = explain(network(), images(), found(np.zeros((3, 4))), classes=2)
+    result = explain(network(), images(), found(np.zeros((3, 4))), classes=2, variant="paper")
     assert result.channels == [[]] * 5
     assert result.heatmaps.abs().sum() == 0
 
@@ -93,7 +93,7 @@ def test_a_network_without_gradients_is_refused():
 
     net = Cut(*network())
     with pytest.raises(ModelError, match="no gradient"):
-        explain(net, images(), found(np.ones((3, 4))))
+        explain(net, images(), found(np.ones((3, 4))), variant="paper")
 
 
 def test_a_gradient_that_is_not_finite_names_the_image():
@@ -107,7 +107,7 @@ def test_a_gradient_that_is_not_finite_names_the_image():
     x = images()
     x[3] = 0
     with pytest.raises(DataError, match="the gradient of image 3 of the batch is NaN or infinite at layer '1'"):
-        explain(net, x, found(np.ones((3, 4))))
+        explain(net, x, found(np.ones((3, 4))), variant="paper")
 
 
 class Deep(nn.Module):
@@ -149,7 +149,7 @@ def test_only_the_layers_that_a_class_relies_on_are_read(layer, outputs):
     (gradient,) = torch.autograd.grad(z.sum(), maps)
     level = torch.from_numpy(reference[channels.slice(layer)])[:, None, None]
     values = ((maps - level) * gradient).sum((2, 3)).detach().numpy()
-    result = explain(net, x, interpretation, classes="b", output=lambda y: y[1])
+    result = explain(net, x, interpretation, classes="b", output=lambda y: y[1], variant="paper")
     for row, chosen, responses in zip(values, result.channels, result.responses, strict=True):
         order = [c for c in np.argsort(-row) if row[c] > 0][:3]
         assert chosen == [Channel(layer, int(c)) for c in order]
@@ -166,8 +166,8 @@ def test_without_channels_the_class_is_that_of_the_network_in_evaluation():
     none = Interpretation(
         channels, np.zeros((3, 5)), ("a", "b", "c"), by="reliance", price=1.0, stderr=np.zeros((3, 5))
     )
-    result = explain(net, x, none, output=lambda y: y[1])
+    result = explain(net, x, none, output=lambda y: y[1], variant="paper")
     assert result.classes.tolist() == net.eval()(x)[1].argmax(1).tolist()
     assert result.channels == [[]] * 5
     with pytest.raises(DataError, match="NaN or infinite"):
-        explain(net, x, none, output=lambda y: y[1] * float("nan"))
+        explain(net, x, none, output=lambda y: y[1] * float("nan"), variant="paper")

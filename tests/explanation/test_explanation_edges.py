@@ -46,20 +46,20 @@ def network(*more: nn.Module) -> nn.Module:
 def test_how_many_channels_may_be_asked_for(k: Any, fits: bool) -> None:
     """Three are the default, also of a network with two channels; more than there are would be rows of zeros."""
     if fits:
-        result = explain(network(), X, FOUND, k=k)
+        result = explain(network(), X, FOUND, k=k, variant="paper")
         assert result.signals.shape == (2, k, 2, 1, 2)
         assert [len(row) for row in result.channels] == [min(k, 2), 1]
     else:
         with pytest.raises(InterpNetError, match=f"k is {k}; expected a whole number"):
-            explain(network(), X, FOUND, k=k)
+            explain(network(), X, FOUND, k=k, variant="paper")
 
 
 def test_as_many_channels_as_there_are_may_be_asked_for() -> None:
     wide = Interpretation(ChannelIndex((("1", 5),)), np.ones((2, 5)), ("a", "b"))
     model = nn.Sequential(nn.Conv2d(2, 5, 1), nn.ReLU(), nn.Flatten(), nn.Linear(10, 2)).eval()
-    assert explain(model, X, wide, k=5).signals.shape[1] == 5
+    assert explain(model, X, wide, k=5, variant="paper").signals.shape[1] == 5
     with pytest.raises(InterpNetError, match="k is 6; expected a whole number of at most 5"):
-        explain(model, X, wide, k=6)
+        explain(model, X, wide, k=6, variant="paper")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_as_many_channels_as_there_are_may_be_asked_for() -> None:
     ],
 )
 def test_classes_in_every_form(classes: Any, explained: list[int]) -> None:
-    result = explain(network(), X, FOUND, classes=classes)
+    result = explain(network(), X, FOUND, classes=classes, variant="paper")
     assert result.classes.tolist() == explained
     assert result.predictions.tolist() == [0, 1]
     logits = torch.tensor([[3.0, 0.5], [1.0, 6.0]])
@@ -97,29 +97,29 @@ def test_classes_in_every_form(classes: Any, explained: list[int]) -> None:
 )
 def test_classes_that_are_not_there(classes: Any, message: str) -> None:
     with pytest.raises(InterpNetError, match=message):
-        explain(network(), X, FOUND, classes=classes)
+        explain(network(), X, FOUND, classes=classes, variant="paper")
 
 
 def test_an_interpretation_of_another_network_is_refused() -> None:
     with pytest.raises(InterpNetError, match="the model has 3 outputs and the interpretation 2 classes"):
-        explain(network(nn.Linear(2, 3)), X, FOUND)
+        explain(network(nn.Linear(2, 3)), X, FOUND, variant="paper")
 
 
 def test_logits_that_are_not_finite_are_refused_by_image() -> None:
     model = network(Step(lambda z: torch.where(z > 5, float("inf"), z)))
     with pytest.raises(DataError, match="image 1 of the batch has NaN or infinite logits"):
-        explain(model, X, FOUND)
+        explain(model, X, FOUND, variant="paper")
 
 
 def test_a_trace_and_an_output_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network(Step(lambda z: {"logits": z}))
     read: dict[str, Any] = {"output": lambda out: out["logits"]}
     trace = find_sites(model, X, **read)
-    plain = explain(model, X, FOUND, **read)
+    plain = explain(model, X, FOUND, **read, variant="paper")
     signal = channel_signal(model, X, Channel("1", 1), **read).signals
     for room in ("_explain", "_heatmap"):
         monkeypatch.setattr(f"interpnet.explanation.{room}.find_sites", None)
-    assert torch.equal(explain(model, X, FOUND, trace=trace, **read).signals, plain.signals)
+    assert torch.equal(explain(model, X, FOUND, trace=trace, **read, variant="paper").signals, plain.signals)
     assert torch.equal(channel_signal(model, X, Channel("1", 1), trace=trace, **read).signals, signal)
     heatmap = channel_heatmap(model, X, Channel("1", 1), trace=trace, **read)
     assert torch.equal(heatmap, signal[:, 0].abs().sum(1))
@@ -210,7 +210,7 @@ def test_a_check_of_signals_looks_at_every_layer() -> None:
         (lambda: normalise(torch.zeros(3), axes=2), r"maps: shape \(3,\) came; expected \(\.\.\., 2 axes"),
         (lambda: reduce_colours(torch.zeros(2, 2), axes=0), "axes is 0"),
         (lambda: reduce_colours(torch.zeros(2, 2)), r"signal: shape \(2, 2\) came; expected colours before 2 spatial"),
-        (lambda: reduce_colours(torch.zeros(2, 2, 2), "sum"), "reduction is 'sum'"),
+        (lambda: reduce_colours(torch.zeros(2, 2, 2), "mean"), "reduction is 'mean'"),
         (
             lambda: channel_heatmap(network(), X, Channel("1", 0), seed="zeros"),
             "seed is 'zeros'; expected 'activation'",

@@ -72,7 +72,7 @@ def test_a_signal_starts_with_the_map_as_it_was_made(how: str, seed: str, expect
         got = channel_signal(model, PIXELS, Channel("relu", 0), rectifier=rectifier, resample=False, seed=seed)
         torch.testing.assert_close(got.signals[:, 0], expected)
     found = Interpretation(ChannelIndex((("relu", 1),)), np.ones((2, 1)), ("a", "b"))
-    torch.testing.assert_close(explain(model, PIXELS, found, k=1, seed=seed).signals[:, 0], expected)
+    torch.testing.assert_close(explain(model, PIXELS, found, k=1, seed=seed, variant="paper").signals[:, 0], expected)
 
 
 class TwoLayers(nn.Module):
@@ -113,7 +113,7 @@ def test_responses_are_weights_times_the_scores_that_the_interpretation_was_made
     info = {"norm": norm, "normalisation": normalisation}
     weights = np.array([[1.0, 0.4, 0.9, -1.0], [0.0, 0.0, 0.0, 1.0]])
     found = Interpretation(LAYERS, weights, ("a", "b"), info=info)
-    result = explain(TwoLayers().eval(), PIXELS, found, k=3)
+    result = explain(TwoLayers().eval(), PIXELS, found, k=3, variant="paper")
     expected = {LAYERS[i]: weights[0, i] * SCORES[norm, normalisation][i] for i in range(3)}
     best = sorted(expected, key=lambda channel: -expected[channel])
     assert result.channels == [best]
@@ -123,7 +123,7 @@ def test_responses_are_weights_times_the_scores_that_the_interpretation_was_made
 @pytest.mark.parametrize("explained", [0, 1])
 def test_the_confidence_is_that_of_the_class_explained(explained: int) -> None:
     found = Interpretation(LAYERS, np.ones((2, 4)), ("a", "b"))
-    result = explain(TwoLayers().eval(), PIXELS.expand(3, 1, 2, 2), found, classes=explained)
+    result = explain(TwoLayers().eval(), PIXELS.expand(3, 1, 2, 2), found, classes=explained, variant="paper")
     assert result.predictions.tolist() == [0, 0, 0]
     assert result.classes.tolist() == [explained] * 3
     expected = math.exp(2.0 - explained) / (math.exp(2.0) + math.exp(1.0))
@@ -132,7 +132,9 @@ def test_the_confidence_is_that_of_the_class_explained(explained: int) -> None:
 
 def test_each_image_is_explained_for_its_own_class() -> None:
     found = Interpretation(LAYERS, np.diag([1.0, 1.0, 1.0, 1.0])[[1, 2]], ("a", "b"))
-    result = explain(TwoLayers().eval(), PIXELS.expand(3, 1, 2, 2), found, k=1, classes=torch.tensor([1, 0, 1]))
+    result = explain(
+        TwoLayers().eval(), PIXELS.expand(3, 1, 2, 2), found, k=1, classes=torch.tensor([1, 0, 1]), variant="paper"
+    )
     assert [row[0] for row in result.channels] == [LAYERS[2], LAYERS[1], LAYERS[2]]
     first = math.exp(2.0) / (math.exp(2.0) + math.exp(1.0))
     np.testing.assert_allclose(result.confidences, [1 - first, first, 1 - first], rtol=1e-6)
@@ -163,7 +165,7 @@ def test_every_option_reaches_the_signal(options: dict[str, Any]) -> None:
     expected = channel_signal(model, x, channel, **options).signals
     assert float(expected.abs().sum()) > 0
     assert not torch.equal(expected, channel_signal(model, x, channel).signals)
-    result = explain(model, x, found, k=1, **options)
+    result = explain(model, x, found, k=1, **options, variant="paper")
     assert result.channels == [[channel], [channel]]
     torch.testing.assert_close(result.signals, expected)
     heatmap = channel_heatmap(model, x, channel, **options)
@@ -183,7 +185,9 @@ def test_the_reduction_reaches_the_heatmap(reduction: str, expected: float) -> N
     y[0, 0, 0, 1] = 0.5
     found = Interpretation(ChannelIndex((("1", 1),)), np.ones((2, 1)), ("a", "b"))
     # The pixel of activation 0.5 has half the signal, whatever the reduction.
-    assert explain(model, y, found, k=1, reduction=reduction).heatmaps.tolist() == [[[[0.0, 0.5], [1.0, 0.0]]]]
+    assert explain(model, y, found, k=1, reduction=reduction, variant="paper").heatmaps.tolist() == [
+        [[[0.0, 0.5], [1.0, 0.0]]]
+    ]
 
 
 @pytest.mark.parametrize("unit", [0, 1])
@@ -210,7 +214,7 @@ def test_a_model_that_returns_a_dictionary() -> None:
     found = Interpretation(ChannelIndex((("net:relu", 2),)), np.ones((2, 2)), ("a", "b"))
     model = Named().eval()
     take = lambda y: y["logits"]  # noqa: E731
-    result = explain(model, PIXELS, found, output=take)
+    result = explain(model, PIXELS, found, output=take, variant="paper")
     assert result.predictions.tolist() == [0]
     heatmap = channel_heatmap(model, PIXELS, Channel("net:relu", 1), output=take)
     torch.testing.assert_close(heatmap, 9 * PIXELS[:, 0])
@@ -240,7 +244,7 @@ def test_the_combination_reaches_the_explanation(combination: str) -> None:
     model = TwoLayers().eval()
     model.first.weight.data = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
     x = torch.tensor([[[[1.0, -2.0], [3.0, -4.0]]]])
-    result = explain(model, x, found, k=3, combination=combination)
+    result = explain(model, x, found, k=3, combination=combination, variant="paper")
     responses = torch.tensor(result.responses)
     torch.testing.assert_close(result.combined, combine(result.heatmaps, responses, combination))
     assert len({tuple(combine(result.heatmaps, responses, how).flatten().tolist()) for how in ("max", "mean")}) == 2
@@ -265,7 +269,7 @@ def test_signals_have_the_same_defaults_everywhere() -> None:
     torch.testing.assert_close(channel_signal(model, x, start, **explicit).signals, default.signals)
     torch.testing.assert_close(channel_heatmap(model, x, start), default.signals[:, 0].abs().sum(1))
     found = Interpretation(BRANCHES, np.eye(10)[[6, 6, 6]], ("a", "b", "c"))
-    result = explain(model, x, found)
+    result = explain(model, x, found, variant="paper")
     assert result.signals.shape[:2] == (2, 3)
     torch.testing.assert_close(result.signals[:, :1], default.signals)
     torch.testing.assert_close(result.combined, result.heatmaps.amax(1))
@@ -433,12 +437,12 @@ def test_a_rectifier_that_escapes_the_rule_is_refused_by_everything_that_shows_s
     for show in (
         lambda: channel_signal(model, PIXELS, start, rectifier=rectifier),
         lambda: channel_heatmap(model, PIXELS, start, rectifier=rectifier),
-        lambda: explain(model, PIXELS, found, rectifier=rectifier),
+        lambda: explain(model, PIXELS, found, rectifier=rectifier, variant="paper"),
     ):
         with pytest.raises(ModelError, match=r"\['Hidden'\] escaped it, and their maps would be plain gradients"):
             show()
     torch.testing.assert_close(channel_heatmap(model, PIXELS, start, rectifier="gradient"), PIXELS[:, 0])
-    assert explain(model, PIXELS, found, rectifier="gradient").signals.abs().sum() > 0
+    assert explain(model, PIXELS, found, rectifier="gradient", variant="paper").signals.abs().sum() > 0
 
 
 def test_wrong_words_are_refused_before_the_network_runs() -> None:
@@ -451,7 +455,7 @@ def test_wrong_words_are_refused_before_the_network_runs() -> None:
         ({"k": 0}, "k is 0; expected a whole number of at least 1"),
     ):
         with pytest.raises(InterpNetError, match=message):
-            explain(model, PIXELS, found, **options)
+            explain(model, PIXELS, found, **options, variant="paper")
     assert ran == []
 
 

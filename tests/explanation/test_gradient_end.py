@@ -75,7 +75,7 @@ def test_the_error_names_the_module_in_which_the_gradient_ends(name: str) -> Non
     sites = find_sites(model, images).select()
     message = f"no gradient leads from .* to the images: .*{said}"
     for use in (
-        lambda: explain(model, images, found, k=2),
+        lambda: explain(model, images, found, k=2, variant="paper"),
         lambda: channel_heatmap(model, images, Channel("head.1", 0)),
         lambda: channel_heatmap(model, images, Unit(0)),
         lambda: check_signals(model, images, sites),
@@ -111,8 +111,8 @@ def test_a_caller_without_gradients_gets_the_same_signals(context: Callable[[], 
     model = Parts(lambda net, x: net.head(net.backbone(x)))
     images = _loader()[0][0]
     found = interpret(collect_scores(model, _loader(), progress=False), mu=3.0)
-    expected = explain(model, images, found, k=2).signals
+    expected = explain(model, images, found, k=2, variant="paper").signals
     with context():
-        assert torch.equal(explain(model, images, found, k=2).signals, expected)
+        assert torch.equal(explain(model, images, found, k=2, variant="paper").signals, expected)
         picture = maximise(model, [0], (3, 6, 6), steps=2).pictures
     assert (picture == maximise(model, [0], (3, 6, 6), steps=2).pictures).all()

@@ -78,7 +78,7 @@ def test_explanations_of_maps_that_are_overwritten_later() -> None:
     model = Overwritten().eval()
     x = torch.randn(3, 1, 6, 6)
     found = Interpretation(ChannelIndex((("bn", 3),)), np.ones((2, 3)), ("a", "b"))
-    result = explain(model, x, found, k=2)
+    result = explain(model, x, found, k=2, variant="paper")
     for i, row in enumerate(result.channels):
         for j, channel in enumerate(row):
             alone = channel_signal(model, x[i : i + 1], channel).signals[0, 0]
@@ -102,7 +102,7 @@ def test_no_weight_gradient_and_nothing_left_behind() -> None:
     x = torch.randn(2, 3, 8, 8)
     kept = x.clone()
     flags = [(m.training) for m in model.modules()]
-    explain(model, x, Interpretation(ChannelIndex((("r2", 8),)), np.ones((4, 8)), tuple("abcd")))
+    explain(model, x, Interpretation(ChannelIndex((("r2", 8),)), np.ones((4, 8)), tuple("abcd")), variant="paper")
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
     assert flags == [m.training for m in model.modules()]
     assert torch.equal(x, kept)
@@ -117,7 +117,7 @@ def test_explain_is_one_forward_and_k_backward_passes() -> None:
     traced = find_sites(model, x)
     forwards = []
     handle = model.register_forward_hook(lambda *_: forwards.append(1))
-    explain(model, x, found, k=3, trace=traced)
+    explain(model, x, found, k=3, trace=traced, variant="paper")
     handle.remove()
     assert len(forwards) == 1
 
@@ -128,7 +128,7 @@ def test_explanation_chooses_by_weight_times_score() -> None:
     x = torch.randn(6, 3, 8, 8)
     table = collect_scores(model, [(x, torch.arange(6) % 4)], progress=False)
     found = interpret(table, classes=list("abcd"), mu=3.0)
-    result = explain(model, x, found, k=3)
+    result = explain(model, x, found, k=3, variant="paper")
     with torch.no_grad():
         logits = model(x)
     assert result.predictions.tolist() == result.classes.tolist() == logits.argmax(1).tolist()
@@ -141,9 +141,9 @@ def test_explanation_chooses_by_weight_times_score() -> None:
     torch.testing.assert_close(result.combined, result.heatmaps.amax(1))
     assert float(result.heatmaps.min()) >= 0.0
     assert float(result.heatmaps.max()) <= 1.0
-    other = explain(model, x, found, k=3, classes="c")
+    other = explain(model, x, found, k=3, classes="c", variant="paper")
     assert other.classes.tolist() == [2] * 6
-    listed = explain(model, x, found, k=3, classes=[2] * 6)
+    listed = explain(model, x, found, k=3, classes=[2] * 6, variant="paper")
     torch.testing.assert_close(other.combined, listed.combined)
 
 
@@ -153,7 +153,7 @@ def test_fewer_positive_responses_than_k() -> None:
     coef[:, 1] = 1.0
     coef[:, 2] = -5.0
     found = Interpretation(ChannelIndex((("r2", 8),)), coef, tuple("abcd"))
-    result = explain(model, torch.randn(3, 3, 8, 8), found, k=3)
+    result = explain(model, torch.randn(3, 3, 8, 8), found, k=3, variant="paper")
     assert result.heatmaps.shape == (3, 3, 8, 8)
     assert all(len(row) <= 1 for row in result.channels)
     assert (result.heatmaps[:, 1:] == 0).all()
@@ -182,16 +182,20 @@ def test_errors() -> None:
             lambda: channel_heatmap(model, x, Channel("r2", 0), reduction="mean"),
             "reduction is 'mean'; expected 'abs' or 'positive' or 'max' or 'sum'",
         ),
-        (lambda: explain(model, x, found, k=0), "k is 0; expected a whole number of at least 1"),
-        (lambda: explain(model, x, found, classes="z"), "unknown class 'z'"),
-        (lambda: explain(model, x, found, classes=4), "class 4 does not exist; expected 0 to 3"),
-        (lambda: explain(model, x, found, classes=[1]), "1 entries for 2 images"),
+        (lambda: explain(model, x, found, k=0, variant="paper"), "k is 0; expected a whole number of at least 1"),
+        (lambda: explain(model, x, found, classes="z", variant="paper"), "unknown class 'z'"),
+        (lambda: explain(model, x, found, classes=4, variant="paper"), "class 4 does not exist; expected 0 to 3"),
+        (lambda: explain(model, x, found, classes=[1], variant="paper"), "1 entries for 2 images"),
         (
-            lambda: explain(model, x, Interpretation(ChannelIndex((("r2", 7),)), np.ones((4, 7)), tuple("abcd"))),
+            lambda: explain(
+                model, x, Interpretation(ChannelIndex((("r2", 7),)), np.ones((4, 7)), tuple("abcd")), variant="paper"
+            ),
             "8 channels in this model and 7 in the interpretation",
         ),
         (
-            lambda: explain(model, x, Interpretation(ChannelIndex((("r2", 8),)), np.ones((3, 8)), tuple("abc"))),
+            lambda: explain(
+                model, x, Interpretation(ChannelIndex((("r2", 8),)), np.ones((3, 8)), tuple("abc")), variant="paper"
+            ),
             "4 outputs and the interpretation 3 classes",
         ),
     ]

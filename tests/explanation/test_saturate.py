@@ -43,7 +43,7 @@ def _explained(**options: Any) -> Any:
     images = torch.rand(3, 1, 8, 8, dtype=torch.float64)
     coef = np.array([[0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
     found = Interpretation(ChannelIndex((("1", 4),)), coef, ("a", "b"))
-    return explain(net, images, found, classes=0, **options)
+    return explain(net, images, found, classes=0, **({"variant": "paper"} | options))
 
 
 def test_explanations_are_scaled_after_their_peaks_are_cut() -> None:
@@ -80,3 +80,25 @@ def test_named_channels_that_speak_against_the_class_are_not_shown() -> None:
     values = [-1.0, 5.0, 2.0]
     assert found.top_channels(values, 0, 3, "named") == [(Channel("1", 2), 2.0), (Channel("1", 1), 5.0)]
     assert found.top_channels(values, 0, 3, "contribution") == [(Channel("1", 2), 2.0)]
+
+
+def test_a_variant_stands_for_the_options_that_are_not_given() -> None:
+    # 1 % of 8 pixels.
+    spelled = {"choose": "named", "rule": "lrp_gamma", "seed": "contribution", "smooth": 0.08, "saturate": 0.99}
+    default = _explained(variant="relevance")
+    same = _explained(variant="paper", reduction="sum", **spelled)
+    assert default.channels == same.channels
+    assert torch.equal(default.combined, same.combined)
+    assert torch.equal(default.signals, same.signals)
+
+
+@pytest.mark.parametrize("given", [{"rule": "guided"}, {"seed": "ones"}, {"choose": "contribution"}, {"saturate": 1.0}])
+def test_an_option_that_is_given_stands_for_itself(given: dict[str, Any]) -> None:
+    default = _explained(variant="relevance", k=2)
+    changed = _explained(variant="relevance", k=2, **given)
+    assert not torch.equal(default.combined, changed.combined)
+
+
+def test_an_unknown_variant_is_named() -> None:
+    with pytest.raises(InterpNetError, match="variant is 'modern'; expected 'relevance' or 'paper'"):
+        _explained(variant="modern")

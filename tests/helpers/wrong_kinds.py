@@ -122,6 +122,7 @@ BASELINE = ["nonsense", NAN, True, [], X.numpy(), torch.zeros(2, 2), X * NAN, X 
 CONSTANT = CHOICE
 MAYBE_CHOICE = [value for value in CHOICE if value is not None]
 WIDTH = [*NUMBER, -1, float("inf")]
+MAYBE_WIDTH = [value for value in WIDTH if value is not None]
 RULES = {
     "rule": MAYBE_CHOICE,
     "rectifier": MAYBE_CHOICE,

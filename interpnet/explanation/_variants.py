@@ -1,0 +1,52 @@
+"""The two ways in which an image is explained by default: that of the experiments, and that of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from interpnet.backward import LRP_RULES
+from interpnet.support.checks import one_of
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What :func:`interpnet.explain` takes where an option is not given."""
+
+    choose: str | None  # None: as the channels were named
+    rule: str
+    seed: str
+    blur: float  # a share of the images' shorter side
+    saturate: float
+
+
+#: ``"relevance"`` was chosen, and is judged, by ``experiments/maps``; ``"paper"`` is Oramas et al., ICLR 2019.
+VARIANTS: Mapping[str, Variant] = {
+    "relevance": Variant("named", "lrp_gamma", "contribution", 0.01, 0.99),
+    "paper": Variant(None, "guided", "activation", 0.0, 1.0),
+}
+
+
+def completed(variant: str, given: Mapping[str, Any], *, side: int) -> dict[str, Any]:
+    """Return the options that were given, and a variant's own for those that are None.
+
+    ``side`` is the images' shorter side in pixels. Relevance adds up over colours; of other signals absolute values do.
+
+    Examples
+    --------
+    >>> completed("paper", {"rule": None, "rectifier": "gradient", "smooth": 2.0}, side=100)["smooth"]
+    2.0
+    >>> completed("relevance", {"rule": "guided"}, side=100)["reduction"]
+    'abs'
+    """
+    own = VARIANTS[one_of(variant, "variant", VARIANTS)]
+    options = {name: value for name, value in given.items() if value is not None}
+    if "rectifier" not in options:
+        options.setdefault("rule", own.rule)
+    options.setdefault("choose", own.choose)
+    options.setdefault("seed", own.seed)
+    options.setdefault("smooth", own.blur * side)
+    options.setdefault("saturate", own.saturate)
+    options.setdefault("reduction", ("abs", "sum")[options.get("rule") in LRP_RULES])
+    return options
