@@ -26,7 +26,7 @@ Block: TypeAlias = "tuple[Rows, Target, Float64 | None]"
 
 # Rows and columns mirrored at a time, so that both triangles' blocks stay in the cache.
 _MIRROR = 512
-# Columns multiplied at a time on a device.
+# Columns multiplied at a time, on a device and where there are many.
 _PANEL = 2048
 
 
@@ -173,6 +173,11 @@ def sums_for(rows: Rows, m: int, n_classes: int) -> HostSums | DeviceSums:
     return DeviceSums(m, n_classes, rows.device) if stays_on_device(rows) else HostSums(m, n_classes)
 
 
+# OpenBLAS's syrk ends the process on more than one thread where there are more columns than about 17,000 (seen with
+# 0.3.31): wider sums are made panel by panel.
+_WIDEST = 8192
+
+
 class HostSums:
     """Sums in the machine's memory."""
 
@@ -189,11 +194,21 @@ class HostSums:
             root = np.sqrt(weight)
             rows = rows * root[:, None]
             target = _scaled(target, root)
-        # rows.T is Fortran-ordered without a copy; syrk does half of gemm's arithmetic.
-        self._upper = dsyrk(1.0, rows.T, beta=1.0, c=self._upper, overwrite_c=1)
+        if len(self._upper) > _WIDEST:
+            self._add_in_blocks(rows)
+        else:
+            # rows.T is Fortran-ordered without a copy; syrk does half of gemm's arithmetic.
+            self._upper = dsyrk(1.0, rows.T, beta=1.0, c=self._upper, overwrite_c=1)
         with np.errstate(over="ignore", invalid="ignore"):  # an overflow is named when the Gram is made
             self._Bt += target.T @ rows
             self._yy += _squares(target)
+
+    def _add_in_blocks(self, rows: Float64) -> None:
+        """Add the upper triangle of rows.T @ rows by blocks of columns, down to each block's diagonal."""
+        for start in range(0, len(self._upper), _PANEL):
+            here = slice(start, start + _PANEL)
+            above = slice(0, start + _PANEL)
+            self._upper[above, here] += rows[:, above].T @ rows[:, here]
 
     def arrays(self, *, copy: bool) -> tuple[Float64, Float64, Float64]:
         """Return G, B and yy; without ``copy`` the sums' own memory, after which nothing may be added."""

@@ -279,3 +279,16 @@ def test_random_parts_at_their_bounds() -> None:
     for seed in (-1, 0.5):
         with pytest.raises(InterpNetError, match="seed is"):
             random_parts(4, 2, seed)
+
+
+@pytest.mark.parametrize("m", [5, 8, 11])
+def test_wide_sums_by_blocks_of_columns_are_the_same(m: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.random((30, m))
+    L = np.eye(3)[rng.integers(0, 3, 30)]
+    weight = rng.random(30)
+    monkeypatch.setattr(_sums, "_WIDEST", 4)
+    monkeypatch.setattr(_sums, "_PANEL", 4)
+    gram = Gram.from_scores(X, L, block=7, sample_weight=weight)
+    np.testing.assert_allclose(gram.G, X.T @ (X * weight[:, None]), rtol=1e-13, atol=0)
+    np.testing.assert_array_equal(gram.G, gram.G.T)
