@@ -39,14 +39,14 @@ from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float32, Int64
 
 Target = Channel | int
-# Root mean square of the noise that pictures start from, in units of pixel values.
-_NOISE = 0.05
+# Root mean square of the noise that pictures start from, in units of pixel values. From less some units find no way up,
+# of more some is left at the end.
+_NOISE = 0.1
 # Of the logit of a pixel, at mid-grey.
 _SLOPE = 0.25
 _DECAYS = (0.9, 0.999)  # Adam's (Kingma and Ba 2015), of the gradient and of its square
-# Shifts in proportion to the picture, 8 of 112 pixels. Below 28 they would change most of what a filter sees.
-_PIXELS_PER_SHIFT = 14
-_SMALLEST_SHIFTED = 28
+# Shifts in proportion to the picture, 8 of 224 pixels; below 28 a shift would change most of what a filter sees.
+_PIXELS_PER_SHIFT = 28
 # Turning and enlarging blurs a little, which costs filters that see few pixels more than it gives.
 _SMALLEST_TURNED = 80
 _TURN = math.radians(5)
@@ -146,7 +146,7 @@ def maximise(
     step : float
         About the root mean square of one step's change in units of pixel values, near mid-grey.
     jitter : int, optional
-        Largest shift in pixels, along each axis; by default a 14th of the shorter side (16 of 224, none below 28, where
+        Largest shift in pixels, along each axis; by default a 28th of the shorter side (8 of 224, none below 28, where
         a shift would change most of what a filter sees). Pictures of at least 80 x 80 pixels are also turned by up to
         5 degrees and enlarged by up to 5 %; not with ``jitter=0``.
     blur : float
@@ -176,9 +176,7 @@ def maximise(
     where = resolve_device(None, model)
     side = min(shape[1:], default=1)
     if jitter is None:
-        jitter = 0
-        if side >= _SMALLEST_SHIFTED:
-            jitter = side // _PIXELS_PER_SHIFT
+        jitter = side // _PIXELS_PER_SHIFT
     turned = jitter > 0 and len(shape) == 3 and side >= _SMALLEST_TURNED
     climb = _Climb(steps, step, jitter, blur, l2, seed, turned)
     if max_batch < 1 or min(shape, default=0) < 1 or len(shape) < 2:

@@ -44,7 +44,7 @@ class FilterSettings(Settings):
         None,
         "Largest random shift at each step, in pixels.",
         panel=_PICTURES,
-        shown="a 14th of the shorter side",
+        shown="a 28th of the shorter side",
         least=0,
     )
     blur: float = setting(
