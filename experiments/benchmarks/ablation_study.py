@@ -25,8 +25,9 @@ import numpy as np
 import torch
 
 from experiments.benchmarks.measuring import kibibytes, seconds
+from experiments.common.imagenet import photographs
 from experiments.common.runner import command
-from experiments.common.subjects import KINDS, batches
+from experiments.common.subjects import KINDS, Subject, batches
 from interpnet.ablation import AblationResult, Condition, ablation_study, as_result
 from interpnet.engine import evaluating, forward_logits, placed
 from interpnet.interpretation import interpret
@@ -34,17 +35,18 @@ from interpnet.scores import collect_scores
 from interpnet.support.allocator import keep_freed_memory
 from interpnet.support.io import write_json
 
-#: Kinds of networks of the experiments, by the names of experiments/common/subjects.py.
-NETWORKS = ("single-6c", "cifar10", "tiny-imagenet")
+#: Kinds of networks of the experiments (experiments/common/subjects.py), and EfficientNet-Lite0 on few photographs.
+NETWORKS = ("single-6c", "cifar10", "efficientnet")
+_PHOTOGRAPHS = (slice(0, 4), 20, 8)  # classes, and photographs of each to name channels and to measure
 #: Seeds for the widths of random controls.
-_SEEDS = {"single-6c": 12, "cifar10": 12, "tiny-imagenet": 2}
+_SEEDS = {"single-6c": 12, "cifar10": 12, "efficientnet": 1}
 _PLAIN = 3  # passes before the study, and as many after it
 
 
 def one(network: str, work: Path, out: Path) -> None:
     """Study a network; write its times, its memory and the result to ``out``."""
     keep_freed_memory()
-    subject = KINDS[network].load(0, work, "cpu")
+    subject = subject_of(network, work)
     table = collect_scores(subject.model, batches(subject.train, subject.train_labels), progress=False)
     found = interpret(table, classes=subject.classes, mu=subject.mu)
     tested = batches(subject.test, subject.test_labels)
@@ -63,6 +65,14 @@ def one(network: str, work: Path, out: Path) -> None:
         study = ablation_study(subject.model, tested, found, seed=seed, device="cpu", progress=False, **only)
         drawn_by_seed.append(widths(c for c in study.conditions if drawn(c)))
     write_json(out, record | {"images": len(subject.test), "result": done[0].to_json(), "widths": drawn_by_seed})
+
+
+def subject_of(network: str, work: Path) -> Subject:
+    """Return one of ``NETWORKS`` with its images."""
+    if network != "efficientnet":
+        return KINDS[network].load(0, work, "cpu")
+    asked = photographs("efficientnet", *_PHOTOGRAPHS)
+    return Subject(network, 0, asked.model, asked.classes, *asked.train, *asked.test, 10.0)
 
 
 def plain(model: torch.nn.Module, tested: list[Any]) -> float:

@@ -155,6 +155,10 @@ class _Learner:
         dependent = any(tensors[number].depends is not None for _, number in given)
         if dependent and not made and out is not None and op not in _METADATA:
             raise Unreplayable(f"its code looks at values that depend on the images, by {op!r}")
+        if dependent and op == "set":
+            raise Unreplayable("its code exchanges what a tensor holds")
+        if any(tuple(t.shape) != tensors[number].shape for t, number in given):
+            raise Unreplayable(f"{op!r} changes the shape of a tensor in place")
         written = frozenset(self._written(t, op, dependent) for t, before in every if times_written(t) != before)
         for _, number in given:
             tensors[number].last_use = step

@@ -67,7 +67,8 @@ class Replay:
         batch = Batch(flow, self._cuts(flow, len(images), self._bytes(images.device)), len(images))
         try:
             result = self._run(batch, run)
-        except Differs:
+        except (Differs, RunError):
+            # Where the network itself is at fault the next pass says so.
             self.give_up("it makes other calls for other images")
             return run()
         if batch.done():

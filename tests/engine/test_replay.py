@@ -260,9 +260,22 @@ def from_an_earlier_pass(net: nn.Module, h: Tensor, _x: Tensor) -> Tensor:
     return h + earlier
 
 
+def reshapes_in_place(_net: nn.Module, h: Tensor, _x: Tensor) -> Tensor:
+    h = h * 2
+    h.unsqueeze_(1)
+    return h[:, 0]
+
+
+def exchanges(_net: nn.Module, h: Tensor, _x: Tensor) -> Tensor:
+    h.data = h * 2
+    return h
+
+
 @pytest.mark.parametrize(
     ("between", "why"),
     [
+        (reshapes_in_place, "'unsqueeze' changes the shape of a tensor in place"),
+        (exchanges, "its code exchanges what a tensor holds"),
         (reads_a_value, "looks at values that depend on the images, by 'bool'"),
         (leaves_torch, "looks at values that depend on the images, by 'numpy'"),
         (keeps_state, "'copy' writes what depends on the images into what it keeps between passes"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,20 @@ def test_what_the_study_could_not_use_is_noted(tmp_path: Path, monkeypatch: pyte
     assert (session.run.path / "ablation" / "ablation.csv").read_text().count(f",{empty},0,") > 0
     assert entry["n_images"] == 6
     assert not ablate.run_ablate(session), "done"
+
+
+def test_a_study_that_could_not_begin_in_the_middle_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = solved(tiny_session(tmp_path / "run", mu=1.0, repeats=1))
+    honest = ablate.ablation_study
+
+    def whole(*args: Any, **options: Any) -> Any:
+        return replace(honest(*args, **options), why_whole="every removal ran the whole network, for reasons")
+
+    monkeypatch.setattr(ablate, "ablation_study", whole)
+    ablate.run_ablate(session)
+    assert session.run.stage("ablate")["notes"] == [
+        "The study took longer than it has to: every removal ran the whole network, for reasons."
+    ]
 
 
 def test_an_interrupted_study_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
