@@ -162,8 +162,8 @@ def rim_and_content() -> nn.Module:
 
 
 @pytest.mark.parametrize("top", [6, 12])
-def test_a_channel_that_answers_to_the_padding_is_known(top: int) -> None:
-    model = rim_and_content()
+def test_a_channel_that_answers_to_the_padding_is_known(top: int, device: str) -> None:
+    model = rim_and_content().to(device)
     images = 0.5 + 0.1 * torch.rand(12, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     images[:, :, 0, 3] = 2.0  # light at the rim, where no padding is needed to see it
     data = [(image, 0) for image in images]

@@ -132,6 +132,15 @@ def test_a_picture_depends_on_seed_and_unit_alone() -> None:
     assert np.abs(other.pictures - alone.pictures).max() > 0.01
 
 
+def test_devices_agree(device: str) -> None:
+    model = Spelled("module").eval()
+    options = {"steps": 4, "jitter": 1}
+    here = maximise(model, [Channel("r2", 1), 2], (3, 9, 7), **options)
+    there = maximise(model.to(device), [Channel("r2", 1), 2], (3, 9, 7), **options)
+    np.testing.assert_allclose(there.pictures, here.pictures, atol=1e-3)
+    np.testing.assert_allclose(there.reached, here.reached, rtol=1e-3, atol=1e-3)
+
+
 def test_every_kind_of_site_can_be_raised() -> None:
     model = Spelled("module").eval()
     trace = find_sites(model, torch.zeros(1, 3, 9, 7))
