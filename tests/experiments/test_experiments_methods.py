@@ -13,7 +13,7 @@ from torch import nn
 
 from experiments.common.imagenet import squeezenet
 from experiments.common.pages import END, begin, fill
-from experiments.methods import samples, sheet
+from experiments.methods import pictures, samples, sheet
 from interpnet.attribution import Attribution, methods
 from interpnet.errors import InterpNetError
 
@@ -94,3 +94,17 @@ def test_the_network_and_images_of_the_page(shared_data: Path, monkeypatch: pyte
     images, target = subject.batch([142])
     assert images.shape == (1, 3, 227, 227)
     assert subject.class_name(int(target)) == "Siamese cat"
+
+
+def test_class_pictures_are_compared_with_each_other_and_at_a_glance(tmp_path: Path) -> None:
+    ramp = torch.linspace(0, 1, 3 * 56 * 56).reshape(3, 56, 56)
+    assert pictures.correlation(torch.stack([ramp, 2 * ramp, -ramp])) == pytest.approx(-1 / 3)
+    noise = torch.rand(1, 3, 56, 56)
+    glance = pictures.coarse(noise.numpy())
+    np.testing.assert_allclose(glance[0, 0, 0, 0], noise[0, 0, :2, :2].mean(), rtol=1e-6)
+    results = pictures.Results(tmp_path / "results.json")
+    results.get("a", lambda: {"x": 1})
+    again = pictures.Results(tmp_path / "results.json")
+    again.get("a", lambda: pytest.fail("measured again"))
+    again.get("b", lambda: 2)
+    assert json.loads((tmp_path / "results.json").read_text()) == {"a": {"x": 1}, "b": 2}
