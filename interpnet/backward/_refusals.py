@@ -39,7 +39,7 @@ class Asked:
 
 _INSTEAD = {
     "method": "use a method that needs no rule for it, e.g. 'integrated_gradients' or 'occlusion'",
-    "rule": "use rule='gradient', or channels of layers before it",
+    "rule": "use rule='guided', as variant='paper' does, or channels of layers before it",
 }
 
 

@@ -24,7 +24,14 @@ RELIANCE = "reliance"
 #: Of fewer training images the weights of a regression name noise.
 FEWEST_IMAGES = 10
 #: What runs did before there was a setting, whose settings therefore lack it.
-EARLIER: Mapping[str, Any] = {"identify": MU_LASSO, "mu_rule": "error"}
+EARLIER: Mapping[str, Any] = {"identify": MU_LASSO, "mu_rule": "error", "variant": "paper"}
+#: The defaults of the settings that a variant stands for, in runs from before there were variants.
+UNVARIED: Mapping[str, Any] = {"rectifier": "guided", "resample": True, "reduction": "abs"}
+#: The rules by which signals go down, as :mod:`interpnet.backward` knows them; ``--help`` must not wait for torch.
+RULES = (
+    "guided", "deconvnet", "gradient", "lrp_gamma", "lrp_epsilon_plus_flat", "lrp_epsilon", "lrp_0", "lrp_alpha1beta0",
+    "lrp_alpha2beta1", "lrp_zbox", "deep_taylor",
+)  # fmt: skip
 _COMMENT = "# Replay this run with: interpnet audit --config THIS_FILE --out runs/ANOTHER_NAME\n\n"
 
 
@@ -179,19 +186,62 @@ class RunConfig(Settings):
         shown="reliance where it was identified",
         choices=(MU_LASSO, RELIANCE),
     )
-    rectifier: str = _explain(
-        "guided", "How heatmaps pass rectifiers on their way back.", choices=("guided", "deconvnet", "gradient")
+    variant: str = _explain(
+        "relevance",
+        "What stands for the options below that are not given. relevance: LRP-gamma from where a channel speaks for "
+        "the class, smoothed a little. paper: the channel's map by guided backpropagation, strided convolutions "
+        "resampled.",
+        choices=("relevance", "paper"),
     )
-    resample: bool = _explain(
-        True,
+    choose: str | None = _explain(
+        None,
+        "An image's channels: by weight times score; by the image's own contribution among those named for the class; "
+        "named: these first, then others; or among all.",
+        shown="the variant's",
+        choices=("weight", "contribution", "named", "all"),
+    )
+    rule: str | None = _explain(
+        None,
+        "How a channel's signal goes down to the image: a rule at rectifiers (guided, deconvnet, gradient), or LRP's "
+        "relevance.",
+        shown="the variant's",
+        choices=RULES,
+        metavar="RULE",
+    )
+    rectifier: str | None = _explain(
+        None, "The older name of --rule, for guided, deconvnet and gradient.", choices=RULES[:3]
+    )
+    start: str | None = _explain(
+        None,
+        "What the signal starts with: the channel's map (activation), what of it speaks for the class (contribution), "
+        "ones, or the map at its maximum.",
+        shown="the variant's",
+        choices=("activation", "contribution", "ones", "maximum"),
+    )
+    resample: bool | None = _explain(
+        None,
         "Strided convolutions run backwards with stride 1 on a resampled signal (the paper), or as they are.",
-        shown="resample",
+        shown="resampled, but not under LRP",
         names="--resample/--no-resample",
     )
-    reduction: str = _explain(
-        "abs",
-        "One value per pixel from the colours' signals: sum of absolute values, sum of positive parts, or maximum.",
-        choices=("abs", "positive", "max"),
+    smooth: float | None = _explain(
+        None,
+        "Width of a Gaussian over each map, in pixels; 0 for none.",
+        shown="the variant's: 1 % of the side, or none",
+        least=0,
+        expected="a number of at least 0",
+    )
+    saturate: float | None = _explain(
+        None,
+        "Share of a map's pixels below which its scale is linear; what lies above is cut. 1 for none.",
+        shown="the variant's: 0.99, or 1",
+    )
+    reduction: str | None = _explain(
+        None,
+        "One value per pixel from the colours' signals: sum of absolute values, sum of positive parts, maximum, or the "
+        "sum where it is positive.",
+        shown="sum for LRP, else abs",
+        choices=("abs", "positive", "max", "sum"),
     )
     methods: tuple[str, ...] = _explain(
         ("gradient", "guided", "gradcam++"),
@@ -214,6 +264,13 @@ class RunConfig(Settings):
             raise InterpNetError(
                 f"--by is {self.by!r}, but --identify is {self.identify!r}; expected --identify {self.by} or both"
             )
+        if self.rule is not None and self.rectifier is not None:
+            raise InterpNetError(
+                f"--rule is {self.rule!r} and --rectifier {self.rectifier!r}; --rectifier is the older name of --rule, "
+                "so give --rule alone"
+            )
+        if self.saturate is not None and not 0 < self.saturate <= 1:
+            raise InterpNetError(f"--saturate is {self.saturate!r}; expected a number above 0 and at most 1")
 
     @property
     def ways(self) -> tuple[str, ...]:
@@ -293,4 +350,7 @@ class RunConfig(Settings):
                         f"{did_you_mean(name, known)}; it has {', '.join(known)}"
                     )
             given |= table
+        if "variant" in missing and "variant" not in given:
+            # What nobody chose then must not stand in the way of a variant that is chosen now.
+            given = {name: value for name, value in given.items() if value != UNVARIED.get(name)}
         return cls(**(dict(missing) | given))

@@ -65,6 +65,8 @@ class Session:
     model_named: bool = False  # whether the command line names the model, whose file then may run
     own_folders: tuple[Path, ...] = ()  # of files with settings: what lies in them may run, too
     console: Console = field(default_factory=make_console)
+    # What stages found out on the way, by name, so that others need not again.
+    memo: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def loaded(self) -> Subject:

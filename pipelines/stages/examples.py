@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from interpnet.attribution import AttributionWarning, attribute
+from interpnet.backward import RECTIFIER_RULES
 from interpnet.datasets import stack_images
 from interpnet.engine import check_predicted, evaluating, forward_logits, predicted, to_device
 from interpnet.errors import InterpNetError
@@ -23,6 +24,7 @@ from interpnet.plotting import enlarge, render, save_png
 from ..run.config import CONTROLS
 from ..run.notes import Notes
 from ..run.session import Session
+from .drawing import drawing
 from .records import Record, Records
 
 _SIZE = 192  # pixels
@@ -82,12 +84,25 @@ def heading(session: Session, records: Sequence[Record]) -> dict[str, Any]:
     return {
         "k": config.k,
         "by": session.config.ways[0],
-        "rectifier": config.rectifier,
-        "resample": config.resample,
-        "reduction": config.reduction,
+        **_drawn(session),
         "methods": list(config.methods),
         **counted,
         "examples": [{k: v for k, v in record.items() if k not in counted} for record in records],
+    }
+
+
+def _drawn(session: Session) -> dict[str, Any]:
+    """Return how heatmaps were drawn, every option by name."""
+    how = drawing(session)
+    every = how.complete(min(session.subject.trace.image_shape[1:]))
+    rule = every.get("rule") or every["rectifier"]
+    resample = session.config.resample
+    if resample is None:
+        resample = rule in RECTIFIER_RULES
+    names = ("choose", "smooth", "saturate", "reduction")
+    # "rectifier" is what the rule was called before.
+    return {"variant": how.variant, "rule": rule, "rectifier": rule, "start": every["seed"], "resample": resample} | {
+        name: every[name] for name in names
     }
 
 
@@ -223,6 +238,7 @@ def explain_with(
     """Explain a batch as the run is configured."""
     subject = session.subject
     config = session.config
+    how = drawing(session)
     # A user's image can be of another size, where the network's sites have to be found again.
     same_shape = tuple(images.shape[1:]) == subject.trace.image_shape
     return explain(  # docs/method.md, section 4
@@ -231,9 +247,9 @@ def explain_with(
         found,
         k=config.k,
         classes=classes,
-        rectifier=config.rectifier,
+        variant=how.variant,
         resample=config.resample,
-        reduction=config.reduction,
+        **how.given,
         output=subject.output,
         trace=subject.trace if same_shape else None,
     )

@@ -11,7 +11,6 @@ import numpy as np
 from interpnet.ablation import AblationResult
 from interpnet.engine import Channel
 from interpnet.errors import ModelError
-from interpnet.explanation import check_signals
 from interpnet.interpretation import Interpretation
 from interpnet.support.io import write_json
 
@@ -21,6 +20,7 @@ from ..run.notes import Notes
 from ..run.session import Session
 from .ablate import ablate_key, load_ablation, studied
 from .collect import load_table
+from .drawing import check, drawing, key_settings
 from .examples import explain_examples
 from .identified import leading, load_way, way_key
 from .localise import Shown, localise
@@ -48,7 +48,7 @@ def _pictures_key(session: Session) -> str:
     """Return the key of what the pictures depend on, by which an interrupted stage finds those it has."""
     images = session.run.known("identity", "set of test images")
     config = session.config
-    settings = config.section("explain")
+    settings = key_settings(config)
     # Which way leads is in the order of the keys.
     del settings["by"]
     keys = [way_key(session, way) for way in session.config.ways]
@@ -60,17 +60,8 @@ def check_explain(session: Session) -> None:
     """Raise now what would end the stage hours later: no gradient from a layer to the images, a rule that escapes."""
     if session.run.stage("explain").get("state") == "complete":
         return
-    subject = session.subject
-    config = session.config
     try:
-        check_signals(
-            subject.model,
-            subject.first.to(subject.device),
-            subject.trace.select(config.layers),
-            rectifier=config.rectifier,
-            resample=config.resample,
-            output=subject.output,
-        )
+        check(session, drawing(session))
     except ModelError as error:
         raise ModelError(
             f"the stage explain cannot run: {error}. Without it: interpnet collect, then solve and ablate; or other "
@@ -91,6 +82,9 @@ def _explain(session: Session, notes: Notes) -> dict[str, Any]:
     named = {way: load_way(session, way) for way in session.config.ways}
     # A stale one is refused before the work.
     studies = [study for way in named if (study := load_ablation(session, way)) is not None]
+    refused = drawing(session).refused
+    if refused:
+        notes.add(f"Heatmaps are drawn in the paper's variant (--variant paper): {refused}")
     shown = shown_channels(list(named.values()), session.config.max_channels)
     longest = max(len(found.columns(c)) for found in named.values() for c in shown)
     most = pictured(list(named.values()), session.config.max_channels)

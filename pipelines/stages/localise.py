@@ -21,6 +21,7 @@ from ..run.config import MU_LASSO, RELIANCE
 from ..run.notes import Notes
 from ..run.session import Session
 from ..run.subject import balanced
+from .drawing import drawing
 from .examples import compared_maps, explain_with
 
 #: The mask that tells the class; what :func:`interpnet.evaluate.iou_auc` compares with.
@@ -123,6 +124,7 @@ def _shares(session: Session, shown: Shown, chosen: np.ndarray, masks: Masks) ->
     """Return, for each class, the share of its channels' heatmaps in every region."""
     subject = session.subject
     config = session.config
+    how = drawing(session).complete(1)
     labels = subject.test.labels[chosen]
     classes = []
     for c, weighted in shown.items():
@@ -130,16 +132,22 @@ def _shares(session: Session, shown: Shown, chosen: np.ndarray, masks: Masks) ->
         if not weighted or not len(mine):
             continue
         channels = [channel for channel, _ in weighted]
+        explained = None
+        if how["seed"] == "contribution":
+            explained = c
         signal = channel_signal(  # docs/method.md, section 5
             subject.model,
             _stacked(session, mine),
             [channels] * len(mine),
-            rectifier=config.rectifier,
+            rule=how.get("rule"),
+            rectifier=how.get("rectifier"),
             resample=config.resample,
+            seed=how["seed"],
+            classes=explained,
             output=subject.output,
             trace=subject.trace,
         )
-        maps = reduce_colours(signal.signals, config.reduction).abs().double().cpu()
+        maps = reduce_colours(signal.signals, how["reduction"]).abs().double().cpu()
         total = maps.sum((2, 3))
         parts = {
             name: (maps * torch.from_numpy(mask[mine])[:, None]).sum((2, 3)) / total for name, mask in masks.items()

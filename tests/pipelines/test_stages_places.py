@@ -13,6 +13,7 @@ from interpnet.pipelines.run.notes import Notes
 from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.run.subject import balanced
 from interpnet.pipelines.stages import localise, surroundings
+from interpnet.pipelines.stages.drawing import Drawing
 from torch import Tensor
 
 from interpnet.engine import Channel, ChannelIndex
@@ -137,6 +138,7 @@ def test_shares_are_the_mean_over_at_most_ten_images_of_the_class(
         return SimpleNamespace(signals=signals)
 
     monkeypatch.setattr(localise, "channel_signal", signalling)
+    monkeypatch.setitem(solved.memo, "drawing", Drawing("paper", {"rectifier": "deconvnet"}, ""))
     top = np.zeros((9, 16, 16), dtype=bool)
     top[:, :8] = True
     none = np.zeros((9, 16, 16), dtype=bool)
@@ -157,7 +159,11 @@ def test_shares_are_the_mean_over_at_most_ten_images_of_the_class(
     assert call["channels"] == [channels] * 10
     assert call["trace"] is solved.loaded.trace
     assert call["output"] is Tensor.double
-    assert (call["rectifier"], call["resample"]) == (solved.config.rectifier, solved.config.resample)
+    assert (call["rectifier"], call["resample"]) == ("deconvnet", solved.config.resample)
+    assert (call["seed"], call["classes"]) == ("activation", None)
+    monkeypatch.setitem(solved.memo, "drawing", Drawing("relevance", {}, ""))
+    localise._shares(solved, shown, chosen, {"top": top, "none": none})
+    assert (calls[-1]["rule"], calls[-1]["seed"], calls[-1]["classes"]) == ("lrp_gamma", "contribution", 2)
     torch.testing.assert_close(call["images"], tensors(solved, "test")[0][chosen[len(other) :][:10]])
 
 

@@ -13,14 +13,16 @@ import pytest
 from helpers.tiny_run import again, recorded, said, through, tiny_session, unreadable
 from interpnet.pipelines.run.folder import digest
 from interpnet.pipelines.run.session import Session
-from interpnet.pipelines.stages import ablate, collect, examples, explain, report, solve, visualise
+from interpnet.pipelines.stages import ablate, collect, drawing, examples, explain, report, solve, visualise
 from interpnet.pipelines.stages.records import Records
 
 from interpnet.ablation import AblationResult, Condition
 from interpnet.errors import ModelError, RunFolderError
 from interpnet.scores import ScoreTable
 
-SETTINGS: dict[str, Any] = {"mu": 1.5, "repeats": 1, "methods": ("gradient",), "top": 3, "examples": 1}
+SETTINGS: dict[str, Any] = {
+    "mu": 1.5, "repeats": 1, "methods": ("gradient",), "top": 3, "examples": 1, "variant": "paper",
+}  # fmt: skip
 RUN = {
     "collect": collect.run_collect,
     "solve": solve.run_solve,
@@ -224,7 +226,7 @@ def test_what_would_end_the_explanations_is_said_before_the_first_stage(
 ) -> None:
     chosen = {"layers": ("second",), "rectifier": "deconvnet", "resample": False}
     session = tiny_session(tmp_path / "run", **chosen)
-    calls = recorded(monkeypatch, explain, "check_signals")
+    calls = recorded(monkeypatch, drawing, "check_signals")
     explain.check_explain(session)
     (call,) = calls
     model, first, sites = call["args"]
@@ -236,7 +238,7 @@ def test_what_would_end_the_explanations_is_said_before_the_first_stage(
     def refusing(*_args: Any, **_options: Any) -> None:
         raise ModelError("no way back")
 
-    monkeypatch.setattr(explain, "check_signals", refusing)
+    monkeypatch.setattr(drawing, "check_signals", refusing)
     with pytest.raises(ModelError, match=r"the stage explain cannot run: no way back\. Without it: interpnet collect"):
         explain.check_explain(session)
     session.run.manifest["stages"]["explain"] = {"state": "interrupted"}

@@ -334,8 +334,13 @@ OTHER: dict[str, dict[str, Any]] = {
         "k": 2,
         "max_channels": 5,
         "top": 9,
+        "variant": "paper",
+        "choose": "all",
         "rectifier": "deconvnet",
+        "start": "ones",
         "resample": False,
+        "smooth": 1.5,
+        "saturate": 0.9,
         "reduction": "max",
         "methods": ("gradient",),
         "seed": 1,
@@ -421,6 +426,7 @@ EXPLAIN: dict[str, Any] = {
     "mu": 1.5,
     "repeats": 1,
     "k": 2,
+    "variant": "paper",
     "rectifier": "deconvnet",
     "resample": False,
     "reduction": "max",
@@ -461,6 +467,7 @@ def test_every_setting_reaches_the_explanations(explained: tuple[Session, dict[s
         assert call["args"][0] is session.loaded.model
         np.testing.assert_array_equal(call["args"][2].coef, found.coef)
         assert (call["k"], call["rectifier"], call["resample"], call["reduction"]) == (2, "deconvnet", False, "max")
+        assert (call["variant"], call["choose"], call["seed"], call["smooth"]) == ("paper", None, None, None)
         assert call["trace"] is session.loaded.trace
     for call in calls["average_visualizations"]:
         assert call["args"][1] is session.loaded.train.data
@@ -484,7 +491,8 @@ def test_examples_are_recognised_images_and_mistakes(explained: tuple[Session, d
         logits = model(x)
     right = logits.argmax(1) == y
     assert 0 < int(right.sum()) < len(right), "the network must make mistakes"
-    assert (found["k"], found["rectifier"], found["resample"], found["reduction"]) == (2, "deconvnet", False, "max")
+    assert (found["k"], found["rule"], found["resample"], found["reduction"]) == (2, "deconvnet", False, "max")
+    assert (found["variant"], found["start"], found["smooth"], found["saturate"]) == ("paper", "activation", 0.0, 1.0)
     assert found["methods"] == ["gradient"]
     entries = found["examples"]
     recognised = [e for e in entries if e["predicted"] == e["true"]]
@@ -553,7 +561,7 @@ def test_overlaps_are_of_the_maps_for_the_true_class_with_the_masks_of_the_same_
     x, y = tensors(session, "test")
     masks = torch.from_numpy(session.loaded.test.data.masks["discriminative"])
     found = solve.load_interpretation(session)
-    options = {"k": 2, "rectifier": "deconvnet", "resample": False, "reduction": "max"}
+    options = {"variant": "paper", "k": 2, "rectifier": "deconvnet", "resample": False, "reduction": "max"}
     ours = explain_images(session.loaded.model, x, found, classes=y, **options).combined
     gradient = attribute(session.loaded.model, x, y, "gradient")
     rows = {row["name"]: row for row in places["methods"]}
