@@ -62,13 +62,14 @@ def test_explanations_name_files_that_exist_and_agree_with_the_weights(finished)
             assert channel["effect"] == {"own": same[0]["own_drop"], "others": same[0]["others_change"]}
     examples = found["explanations/examples.json"]
     assert examples["rectifiers_seen"] == examples["rectifiers_overridden"] == 3
+    assert (examples["variant"], examples["rule"]) == ("relevance", "lrp_gamma")
     right = [e for e in examples["examples"] if e["true"] == e["predicted"]]
     assert sorted(e["true"] for e in right) == sorted({e["true"] for e in right})
     for example in examples["examples"]:
         assert example["explained"] == example["predicted"]
-        assert [c["response"] for c in example["channels"]] == sorted(
-            (c["response"] for c in example["channels"]), reverse=True
-        )
+        # Those named for the class come first, each by its own contribution; others fill up behind them.
+        order = [(c["weight"] == 0, -c["response"]) for c in example["channels"]]
+        assert order == sorted(order)
         pictures = [example["image"], example["combined"], *example["baselines"].values()]
         pictures += [c["heatmap"] for c in example["channels"]]
         assert {size_of(folder / name) for name in pictures} == {(192, 192)}
