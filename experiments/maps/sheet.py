@@ -15,14 +15,14 @@ from torch import Tensor
 from experiments.common.maps import quietly
 from experiments.common.pages import committed, figure_file
 from experiments.common.runner import command
-from experiments.maps.settings import PAPER, Setting, maps_of
+from experiments.maps.settings import PAPER, Setting, finished, maps_of
 from experiments.maps.subjects import KINDS, Subject
 from experiments.maps.table import chosen_setting
 from interpnet.explanation import normalise
 from interpnet.plotting import render
 
 SHEET = Path(__file__).with_name("sheet.png")
-_COLUMNS = ("photograph", "the paper's", "chosen", "LRP epsilon-plus-flat, logit")
+_COLUMNS = ("photograph", "the paper's", "chosen", "LRP of the logit")
 
 
 def _pictures(images: Tensor) -> Tensor:
@@ -37,7 +37,9 @@ def maps_shown(subject: Subject, chosen: Setting) -> list[Tensor]:
     rows = slice(None)
     made = dict(maps_of(subject, [PAPER, chosen], rows))
     relevance = quietly(subject.model, subject.images, subject.labels, "lrp_epsilon_plus_flat")
-    return [made[PAPER], made[chosen], normalise(relevance.clamp(min=0))]
+    # Its peaks are cut as the chosen map's are: otherwise it is dark.
+    cut = finished(relevance.clamp(min=0), 0.0, chosen.saturate)
+    return [made[PAPER], made[chosen], normalise(cut)]
 
 
 @command(kind="a kind of the report", images="photographs")

@@ -205,6 +205,35 @@ def methods_table(lines: list[Line], form: str) -> str:
     return markdown(["method less chosen, points", *(case.title for case in found)], rows)
 
 
+def counts_table(lines: list[Line]) -> str:
+    """Return Markdown: the chosen setting with more and fewer channels, beside relevance from the logit."""
+    rows = []
+    for line in _half(lines, "channels"):
+        for count, own in line["maps"].items():
+            gain = np.subtract(own["insertion"], own["deletion"]).mean()
+            rows.append([KINDS[line["kind"]].title, count, f"{100 * np.mean(own['energy']):.1f}", f"{100 * gain:.1f}"])
+        case = next(case for case in cases(lines) if case.kind == line["kind"])
+        relevance = [
+            case._replace(measure=measure).values("lrp_epsilon_plus_flat").mean() for measure in ("energy", "gain")
+        ]
+        rows.append([KINDS[line["kind"]].title, "LRP from the logit", *(f"{one:.1f}" for one in relevance)])
+    return markdown(["photographs", "channels", "energy inside, %", "insertion less deletion, %"], rows)
+
+
+def of_counts(lines: list[Line]) -> str:
+    """Return in a sentence what more channels change."""
+    parts = []
+    for line in _half(lines, "channels"):
+        means = {count: 100 * float(np.mean(own["energy"])) for count, own in line["maps"].items()}
+        gains = {
+            count: 100 * float(np.mean(np.subtract(own["insertion"], own["deletion"])))
+            for count, own in line["maps"].items()
+        }
+        words = ", ".join(f"{count}: {means[count]:.0f} and {gains[count]:.0f}" for count in means)
+        parts.append(f"{KINDS[line['kind']].title} ({words})")
+    return f"energy inside and insertion less deletion, %, by the number of channels: {'; '.join(parts)}"
+
+
 def text(lines: list[Line]) -> str:
     """Return the README's tables."""
     parts = {
@@ -213,6 +242,7 @@ def text(lines: list[Line]) -> str:
             summary_table(lines)
         ),
         "What each part does": changes_table(lines),
+        "More and fewer channels, on photographs": counts_table(lines),
         "Every method, plain": methods_table(lines, "plain"),
         "Every method, at its best blur": methods_table(lines, "at its best blur"),
     }
