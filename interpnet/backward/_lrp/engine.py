@@ -177,7 +177,11 @@ class Propagation:
             x = z.clone()
             return self._node(call, self._by(x, scaling_layer(call), self._rules.conv), x)
         merged = found.merged(call)
-        out = self._node(call, self._sent(merged), found.x)
+        known: list[Tensor] = []
+        out = self._node(call, self._sent(merged, known), found.x)
+        if found.size is None and self._rules.reads_output:
+            # A copy: a rectifier may overwrite it.
+            known.append(out.detach().clone())
         # One image is enough to tell weights apart, and all of them would cost another pass.
         with torch.no_grad():
             y = out[:1]
@@ -255,12 +259,14 @@ class Propagation:
         """Give all relevance to ``x``: the other operand counts as a constant."""
         return self._node(call, passed_on(x), x, kind=Through)
 
-    def _by(self, x: Tensor, layer: Layer, rule: Rule) -> SendBack:
-        return by_rule(x, layer, rule, self.passes, self._absorb)
+    def _by(self, x: Tensor, layer: Layer, rule: Rule, known: list[Tensor] | None = None) -> SendBack:
+        if known is None:
+            known = []
+        return by_rule(x, layer, rule, self.passes, self._absorb, known)
 
-    def _sent(self, found: _Weighted) -> SendBack:
+    def _sent(self, found: _Weighted, known: list[Tensor] | None = None) -> SendBack:
         """Return what sends relevance through a convolution or linear map."""
-        send_back = self._by(found.x, found.dense, found.rule)
+        send_back = self._by(found.x, found.dense, found.rule, known)
         if found.size is None:
             return send_back
         return spread(send_back, found.size)

@@ -78,8 +78,8 @@ class Term:
     share: Tensor | None
 
 
-#: A rule on a layer and its input.
-Rule = Callable[[Layer, Tensor], list[Term]]
+#: A rule on a layer and its input; the third is the layer's output where it is known, else None.
+Rule = Callable[[Layer, Tensor, Tensor | None], list[Term]]
 
 
 def layer_of(call: Call) -> Layer:
@@ -159,18 +159,19 @@ class Through(Ruled):
     """An operator whose other operand counts as a constant: what follows still reads the image's own values."""
 
 
-def by_rule(x: Tensor, layer: Layer, rule: Rule, passes: Passes, absorb: Absorb) -> SendBack:
+def by_rule(x: Tensor, layer: Layer, rule: Rule, passes: Passes, absorb: Absorb, known: list[Tensor]) -> SendBack:
     """Return what sends relevance through a layer with input ``x`` by a rule of :mod:`.terms`.
 
-    ``absorb`` gets what went in and what came out.
+    ``absorb`` gets what went in and what came out. ``known`` may hold the layer's output, and loses it once it is used.
     """
     x = x.detach()
     kept: list[Term] = []
 
     def send_back(above: Tensor) -> tuple[Tensor]:
-        terms = kept or rule(layer, x)
+        terms = kept or rule(layer, x, next(iter(known), None))
         if passes.again and not kept:
             kept.extend(terms)
+            known.clear()
         below = send_down(terms, above, x)
         absorb(above, below)
         return (below,)

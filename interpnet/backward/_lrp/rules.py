@@ -69,6 +69,7 @@ class Composite:
     average: Rule
     inverse: Inverse
     boxed: bool  # the first layer's rule counts on the bounds of pixels
+    reads_output: bool  # the convolutions' rule asks for the layer's output, which the forward pass knows
 
 
 def composite(
@@ -133,6 +134,7 @@ def composite(
         average=partial(norm_rule, inverse=plain),
         inverse=plain,
         boxed=box is not None,
+        reads_output=method in {"lrp_gamma", "lrp_zbox", "lrp_epsilon", "lrp_0"},
     )
 
 

@@ -48,18 +48,21 @@ def exactly(z: Tensor) -> Tensor:
     return torch.where(whole, z, torch.ones_like(z)).reciprocal_() * whole
 
 
-def epsilon_rule(layer: Layer, x: Tensor, *, inverse: Inverse, bias: bool) -> list[Term]:
+def epsilon_rule(layer: Layer, x: Tensor, z: Tensor | None = None, *, inverse: Inverse, bias: bool) -> list[Term]:
     """Return the terms of the epsilon rule, of LRP-0 with :func:`exactly`."""
-    z = layer.run(x, layer.weight, _kept(layer.bias, bias))
+    if z is None or not bias:
+        z = layer.run(x, layer.weight, _kept(layer.bias, bias))
     return [Term(inverse(z), layer.down(layer.weight, x), x)]
 
 
-def z_plus_rule(layer: Layer, x: Tensor, *, inverse: Inverse, bias: bool) -> list[Term]:
+def z_plus_rule(layer: Layer, x: Tensor, _z: Tensor | None = None, *, inverse: Inverse, bias: bool) -> list[Term]:
     """Return the terms of the z-plus rule."""
     return _one_sign(layer, x, inverse, bias, sign=1.0)
 
 
-def alpha_beta_rule(layer: Layer, x: Tensor, *, alpha: float, beta: float, inverse: Inverse, bias: bool) -> list[Term]:
+def alpha_beta_rule(
+    layer: Layer, x: Tensor, _z: Tensor | None = None, *, alpha: float, beta: float, inverse: Inverse, bias: bool
+) -> list[Term]:
     """Return the terms of the alpha-beta rule."""
     terms = _scaled(_one_sign(layer, x, inverse, bias, sign=1.0), alpha)
     if beta:
@@ -80,13 +83,16 @@ def _one_sign(layer: Layer, x: Tensor, inverse: Inverse, bias: bool, *, sign: fl
     return [Term(factor, layer.down(weight, x), part) for part, weight in parts]
 
 
-def gamma_rule(layer: Layer, x: Tensor, *, gamma: float, inverse: Inverse, bias: bool) -> list[Term]:
+def gamma_rule(
+    layer: Layer, x: Tensor, z: Tensor | None = None, *, gamma: float, inverse: Inverse, bias: bool
+) -> list[Term]:
     """Return the terms of the gamma rule, those of positive outputs first."""
     weight = layer.weights
     b = _kept(layer.bias, bias)
     plus, minus = _halves(x)
     changed = {1.0: weight + gamma * weight.clamp(min=0), -1.0: weight + gamma * weight.clamp(max=0)}
-    z = layer.run(x, weight, layer.bias)
+    if z is None:
+        z = layer.run(x, weight, layer.bias)
     totals: dict[float, Tensor] = {}
     if minus is None:
         # z is linear in the weights: of the negative half it is what the positive half leaves.
@@ -113,7 +119,9 @@ def gamma_rule(layer: Layer, x: Tensor, *, gamma: float, inverse: Inverse, bias:
     return terms
 
 
-def z_box_rule(layer: Layer, x: Tensor, *, low: Tensor, high: Tensor, inverse: Inverse) -> list[Term]:
+def z_box_rule(
+    layer: Layer, x: Tensor, _z: Tensor | None = None, *, low: Tensor, high: Tensor, inverse: Inverse
+) -> list[Term]:
     """Return the terms of the z-box rule, with bounds of the shape of ``x``; biases take no share of it."""
     plus = _half(layer.weight, 1.0)
     minus = _half(layer.weight, -1.0)
@@ -123,14 +131,14 @@ def z_box_rule(layer: Layer, x: Tensor, *, low: Tensor, high: Tensor, inverse: I
     return [Term(factor, layer.down(weight, x), part) for part, weight in parts]
 
 
-def flat_rule(layer: Layer, x: Tensor, *, inverse: Inverse) -> list[Term]:
+def flat_rule(layer: Layer, x: Tensor, _z: Tensor | None = None, *, inverse: Inverse) -> list[Term]:
     """Return the terms of the flat rule, the same for all images."""
     ones = torch.ones_like(layer.weights)
     total = layer.run(torch.ones_like(x[:1]), ones, None)
     return [Term(inverse(total), layer.down(ones, x), None)]
 
 
-def norm_rule(layer: Layer, x: Tensor, *, inverse: Inverse) -> list[Term]:
+def norm_rule(layer: Layer, x: Tensor, _z: Tensor | None = None, *, inverse: Inverse) -> list[Term]:
     """Return the terms of a layer without weights: relevance in proportion to the values."""
     return [Term(inverse(layer.run(x, layer.weight, None)), layer.down(layer.weight, x), x)]
 
