@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -217,15 +217,20 @@ class _Batch:
             "combined": written("combined", result.combined[b]),
             "baselines": {method: written(method, heatmap[b]) for method, heatmap in self.others.items()},
             "blank": [method for method, heatmap in self.others.items() if not bool(heatmap[b].any())],
-            "note": "; ".join([*self._few(explained, len(channels)), *self.missing]),
+            "note": "; ".join([*self._few(explained, channels), *self.missing]),
             "rectifiers_seen": result.rectifiers_seen,
             "rectifiers_overridden": result.rectifiers_overridden,
         }
 
-    def _few(self, explained: int, count: int) -> list[str]:
-        """Say why there are fewer channels than asked for."""
-        if count >= self.session.config.k:
+    def _few(self, explained: int, channels: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Say why there are fewer channels of the class than asked for."""
+        count = sum(channel["weight"] != 0 for channel in channels)
+        if count >= self.session.config.k or (channels and drawing(self.session).complete(1)["choose"] == "all"):
             return []
+        if count < len(channels):
+            if not len(self.found.columns(explained)):
+                return ["this class has no relevant channel: those shown contribute most among all"]
+            return [f"{len(channels) - count} of the channels shown are not relevant to the class, but fill up"]
         if not len(self.found.columns(explained)):
             return ["this class has no relevant channel, so there is nothing to show"]
         said = {0: "no channels of this class answer", 1: "1 channel of this class answers"}

@@ -356,7 +356,8 @@ def test_interrupted_examples_are_gone_on_with_by_whole_groups(tmp_path: Path, m
 
 
 def test_what_an_image_cannot_show_is_said(tmp_path: Path) -> None:
-    session = solved(tiny_session(tmp_path / "run", mu=1.0, k=3, methods=("nonesuch", "gradient")))
+    settings = {"mu": 1.0, "k": 3, "methods": ("nonesuch", "gradient")}
+    session = solved(tiny_session(tmp_path / "run", variant="paper", **settings))
     index = collect.load_table(session).channels
     coef = np.zeros((3, 9))
     coef[0, 0] = 1.0
@@ -384,6 +385,18 @@ def test_what_an_image_cannot_show_is_said(tmp_path: Path) -> None:
     assert said["rectifiers_seen"] == said["rectifiers_overridden"] == 2
     assert "rectifiers_seen" not in said["examples"][0]
     assert examples.heading(session, [])["rectifiers_seen"] == 0
+    # Where others fill up for the channels of the class, this is said.
+    filling = solved(tiny_session(tmp_path / "filling", **settings))
+    records = examples.explain_batch(filling, found, items, x, list(x.clamp(0, 1)))
+    others = [sum(channel["weight"] == 0 for channel in record["channels"]) for record in records]
+    assert others[0] > 0
+    assert records[0]["note"].startswith(
+        f"{others[0]} of the channels shown are not relevant to the class, but fill up"
+    )
+    assert records[2]["note"].startswith("this class has no relevant channel: those shown contribute most among all")
+    everything = solved(tiny_session(tmp_path / "all", choose="all", **settings))
+    records = examples.explain_batch(everything, found, items, x, list(x.clamp(0, 1)))
+    assert records[0]["note"].startswith("nonesuch: ")
 
 
 def test_an_image_of_another_size_has_its_sites_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
