@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..run.subject import Split, Subject
 
 # Each image takes a backward pass too. Enough of a class to tell its channels from noise, few enough to wait for.
 _IMAGES = 64
+_BATCH = 16
 _FEWEST = 4  # of a class, and
 _FEWEST_CLASSES = 2
 _NAMED = 3  # classes beside a channel
@@ -36,10 +38,13 @@ def contributed(subject: Subject, split: Split, table: ScoreTable, layers: Seque
         return Shares(None, f"fewer than {_FEWEST_CLASSES} classes have {_FEWEST} images")
     each = max(_FEWEST, _IMAGES // len(classes))
     chosen = np.sort(np.concatenate([np.flatnonzero(table.labels == c)[:each] for c in classes]))
+    # A backward pass keeps every map of its batch.
+    config = subject.config
+    careful = replace(subject, config=replace(config, batch_size=min(config.batch_size, _BATCH)))
     try:
         found = collect_contributions(
             subject.model,
-            subject.batches(split, table.indices[chosen]),
+            careful.batches(split, table.indices[chosen]),
             layers=[site.name for site in layers],
             images=None,
             output=subject.output,
