@@ -4,9 +4,10 @@
 
 ResNet-50 with random weights. A round runs, in turn: the bare forward pass (contiguous, as a user runs it, and
 channels_last, as ``explain`` does); ``explain`` with k=3, guided, with and without resampling; three captum
-``NeuronGuidedBackprop`` calls for the same channels. A figure is the median over rounds of its time divided by that
-round's forward pass, by the clock and by processor time, which other work disturbs less (set OMP_WAIT_POLICY=passive,
-so that waiting threads do not count). Peak memory is that of a fresh process for each.
+``NeuronGuidedBackprop`` calls for the same channels; ``explain`` by contributions, and by LRP's rules. A figure is the
+median over rounds of its time divided by that round's forward pass, by the clock and by processor time, which other
+work disturbs less (set OMP_WAIT_POLICY=passive, so that waiting threads do not count). Peak memory is that of a fresh
+process for each.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ CHOICES = {
     "last block": [Channel("layer4.2.relu:2", c) for c in (7, 300, 1100)],
     "three stages": [Channel("layer2.3.relu:2", 7), Channel("layer3.5.relu:2", 300), Channel("layer4.2.relu:2", 1100)],
 }
-RUNS = ("forward", "forward channels_last", "resampled", "unresampled", "captum")  # in the order of a round
+RUNS = (  # in the order of a round
+    "forward", "forward channels_last", "resampled", "unresampled", "captum", "paper by contribution", "relevance",
+    "relevance, flat", "gamma by weight", "flat by weight",
+)  # fmt: skip
 
 
 def network() -> nn.Module:
@@ -91,6 +95,19 @@ def runs(model: nn.Module, images: Tensor, channels: list[Channel]) -> dict[str,
         "resampled": lambda: explain(model, images, reasons, k=3, trace=trace, variant="paper"),
         "unresampled": lambda: explain(model, images, reasons, k=3, trace=trace, resample=False, variant="paper"),
         "captum": lambda: captum_signals(model, images, channels),
+        "paper by contribution": lambda: explain(
+            model, images, reasons, k=3, trace=trace, variant="paper", choose="contribution"
+        ),
+        # The default; contributions of all layers, and another rule.
+        "relevance": lambda: explain(model, images, reasons, k=3, trace=trace),
+        "relevance, flat": lambda: explain(model, images, reasons, k=3, trace=trace, rule="lrp_epsilon_plus_flat"),
+        # The rules alone, from the maps of the channels with the largest responses.
+        "gamma by weight": lambda: explain(
+            model, images, reasons, k=3, trace=trace, choose="weight", seed="activation"
+        ),
+        "flat by weight": lambda: explain(
+            model, images, reasons, k=3, trace=trace, choose="weight", seed="activation", rule="lrp_epsilon_plus_flat"
+        ),
     }
 
 
