@@ -189,7 +189,11 @@ def test_every_use_leaves_the_callers_images_alone_and_is_right(use: str, name: 
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", [m.name for m in methods() if not any(n.startswith("extra") for n in m.needs)])
+# The box of pixels of these two does not hold for an image that the network normalises itself; they refuse it.
+BOXED = {"lrp_zbox", "deep_taylor"}
+
+
+@pytest.mark.parametrize("method", [m.name for m in methods() if m.name not in BOXED])
 def test_every_attribution_method_leaves_the_callers_images_alone(method: str) -> None:
     shape = (1, 8, 8)
     maps = []

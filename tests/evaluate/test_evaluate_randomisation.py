@@ -205,7 +205,7 @@ def naive_cascade(model: nn.Module, images: Tensor, explain: Any, seed: int) -> 
         for layer in drawn:
             redraw(work, layer, "permute", seed)
         settle(work, drawn, [name for at, name in found.norms if at > drawn[0].at], before, images)
-        maps.append(explain(work, images, variant="paper"))
+        maps.append(explain(work, images))
     return maps
 
 
@@ -214,7 +214,7 @@ def test_the_scores_are_those_of_the_maps(make: Any) -> None:
     model, images = make(3)
     explain = by("gradient", 1)
     found = parameter_randomisation(model, images, explain, seed=2)
-    original = explain(model, images, variant="paper")
+    original = explain(model, images)
     maps = naive_cascade(model, images, explain, 2)
     assert found.layers[0] == found_last(model)
     assert found.spearman.curve is not None

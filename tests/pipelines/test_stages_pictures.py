@@ -277,10 +277,14 @@ def test_an_image_with_fewer_channels_than_asked_for_says_so(tmp_path: Path) -> 
 
 def test_channels_that_do_not_answer_are_not_channels_that_do_not_exist(tmp_path: Path) -> None:
     made = batch(tiny_session(tmp_path / "run", k=3))
-    assert made._few(1, 0) == ["only no channels of this class answer"]
-    assert made._few(1, 2) == ["only 2 channels of this class answer"]
-    assert made._few(1, 3) == []
-    assert made._few(2, 0) == ["this class has no relevant channel, so there is nothing to show"]
+    own = {"weight": 1.0}
+    other = {"weight": 0.0}
+    assert made._few(1, []) == ["only no channels of this class answer"]
+    assert made._few(1, [own, own]) == ["only 2 channels of this class answer"]
+    assert made._few(1, [own, own, own]) == []
+    assert made._few(1, [own, other, other]) == ["2 of the channels shown are not relevant to the class, but fill up"]
+    assert made._few(2, []) == ["this class has no relevant channel, so there is nothing to show"]
+    assert made._few(2, [other]) == ["this class has no relevant channel: those shown contribute most among all"]
 
 
 def test_pictures_are_not_waited_for_until_they_lie_on_the_disk(
