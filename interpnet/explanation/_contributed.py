@@ -16,8 +16,8 @@ from torch import Tensor
 
 from interpnet.backward import LRP_RULES
 from interpnet.engine import Call, Instrument, check_logits, gradient_cut, log_odds
-from interpnet.explanation._signals import Forward, Options, SignalRun
-from interpnet.explanation._starts import OUTPUT
+from interpnet.explanation._signals import Forward, Options, SignalRun, Signals
+from interpnet.explanation._starts import OUTPUT, Picks
 from interpnet.reliance import ContributionReader, image_contributions, values_of
 from interpnet.support.types import Float64
 
@@ -26,7 +26,7 @@ Choose = Callable[[Tensor], Sequence[int]]
 
 @dataclass(frozen=True)
 class Contributed:
-    """A forward pass, and what its channels contribute to the log-odds of the class explained."""
+    """A forward pass that sent gradients, and what its channels contribute to the log-odds of the class explained."""
 
     forward: Forward
     classes: list[int]  # of each image
@@ -51,8 +51,7 @@ def contributed(
     # The images take a gradient here, so that the graph need not begin at the sites.
     reader.settle()
     first = run
-    relevance = run.options.chosen in LRP_RULES
-    if relevance:
+    if run.options.chosen in LRP_RULES:
         first = replace(run, options=Options("gradient", resample=False, output=run.options.output))
     cuts: list[str] = []
 
@@ -86,9 +85,15 @@ def contributed(
         )  # fmt: skip
     else:
         found = values_of(reader.take(), reader.channels, reference)
-    if relevance:
-        forward = run.forward()
     return Contributed(forward, classes, found, gradients)
+
+
+def sent_back(run: SignalRun, found: Contributed, picks: Picks, k: int = 1) -> Signals:
+    """Return the signals of channels chosen by their contributions; uses ``found`` up."""
+    forward = found.forward
+    if run.options.chosen in LRP_RULES:
+        forward = run.forward()
+    return run.send_back(forward, picks, k, found.gradients)
 
 
 def _at_the_logits(logits: Tensor, classes: Sequence[int], outputs: str) -> Tensor:

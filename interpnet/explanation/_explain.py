@@ -6,7 +6,7 @@ scores as a whole and divides the weights by their sum; neither changes the orde
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ from interpnet.engine import (
     finite_images,
 )
 from interpnet.errors import InterpNetError
-from interpnet.explanation._contributed import contributed
+from interpnet.explanation._contributed import contributed, sent_back
 from interpnet.explanation._heatmap import normalise, reduce_colours, spatial_axes
 from interpnet.explanation._signals import Options, SignalRun
 from interpnet.explanation._smooth import blurred, checked_share, checked_width, saturated
@@ -136,7 +136,6 @@ def explain(
     choose = one_of(how["choose"] or interpretation.choice, "choose", CHOICES)
     options = Options(how.get("rule"), rectifier, resample, resample_pool, how["seed"], output)
     trace = trace or find_sites(model, images, output=output)
-    run = SignalRun(model, images, _used(trace, interpretation, choose), options)
     asked = partial(_classes, classes, interpretation=interpretation)
     # The response is w * x, or the contribution itself: docs/method.md, sections 4 and 8.
     reader = None
@@ -144,24 +143,30 @@ def explain(
     if choose == "weight":
         reader = ScoreReader.of(trace, interpretation.channels, interpretation.info)
         instruments.append(Instrument(reads=reader.reads))
-    gradients: Mapping[str, Tensor] = {}
-    values = np.zeros((len(images), len(interpretation.channels)))
-    if choose == "weight" and options.seed != "contribution":
-        forward = run.forward(*instruments)
-        explained = asked(check_logits(forward.maps[OUTPUT].detach()))
-    else:
-        found = contributed(run, asked, *instruments, **_measured(interpretation, run.sites))
-        forward = found.forward
-        explained = found.classes
-        gradients = found.gradients
-        values[:, _columns(interpretation, run.sites)] = found.values
-    if reader is not None:
-        values = reader.take().detach().double().cpu().numpy()
+    for layers in _candidates(choose):
+        run = SignalRun(model, images, _used(trace, interpretation, layers), options)
+        values = np.zeros((len(images), len(interpretation.channels)))
+        found = None
+        if choose == "weight" and options.seed != "contribution":
+            forward = run.forward(*instruments)
+            explained = asked(check_logits(forward.maps[OUTPUT].detach()))
+        else:
+            found = contributed(run, asked, *instruments, **_measured(interpretation, run.sites))
+            forward = found.forward
+            explained = found.classes
+            values[:, _columns(interpretation, run.sites)] = found.values
+        if reader is not None:
+            values = reader.take().detach().double().cpu().numpy()
+        chosen = [interpretation.top_channels(x, c, k, choose) for x, c in zip(values, explained, strict=True)]
+        if all(len(row) == k for row in chosen):
+            break
     logits = forward.maps[OUTPUT].detach()
-    chosen = [interpretation.top_channels(x, c, k, choose) for x, c in zip(values, explained, strict=True)]
     channels = [[channel for channel, _ in row] for row in chosen]
     responses = [[response for _, response in row] for row in chosen]
-    result = run.send_back(forward, channels, k, gradients)
+    if found is None:
+        result = run.send_back(forward, channels, k)
+    else:
+        result = sent_back(run, found, channels, k)
     maps = blurred(reduce_colours(result.signals, how["reduction"], axes=axes), smooth, axes=axes)
     heatmaps = normalise(saturated(maps, saturate, axes=axes), axes=axes)
     weights = heatmaps.new_zeros(heatmaps.shape[:2])
@@ -182,10 +187,16 @@ def explain(
     )
 
 
-def _used(trace: Trace, interpretation: Interpretation, choose: str) -> dict[str, Site]:
+def _candidates(choose: str) -> tuple[str, ...]:
+    """Return the layers to choose channels from: those of all classes' named channels, or all, and what comes next."""
+    # Others fill up for the named channels of a class only where these are too few, and lie in layers that cost more.
+    return {"named": ("named", "all"), "all": ("all",)}.get(choose, ("named",))
+
+
+def _used(trace: Trace, interpretation: Interpretation, layers: str) -> dict[str, Site]:
     """Return the sites at which channels may be chosen; the maps of others need not be kept."""
     sites = sites_of(trace, interpretation.channels)
-    if choose in {"all", "named"}:
+    if layers == "all":
         return {site.name: site for site in sites}
     named = interpretation.coef != 0
     return {site.name: site for site in sites if named[:, interpretation.channels.slice(site.name)].any()}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from interpnet.engine import Channel, Output, Trace, beside, check_dense, check_images, find_sites, finite_images
 from interpnet.errors import DataError, InterpNetError
-from interpnet.explanation._contributed import contributed
+from interpnet.explanation._contributed import contributed, sent_back
 from interpnet.explanation._signals import Options, SignalRun, Signals, backpropagate
 from interpnet.explanation._smooth import blurred, checked_width
 from interpnet.explanation._starts import OUTPUT, Picks, Start, Unit, sites_in
@@ -112,7 +112,7 @@ def channel_signal(
     used = {site.name: site for site in trace.sites if site.name in needed}
     run = SignalRun(model, images, used, options, counts=True)
     found = contributed(run, partial(_explained, classes))
-    return run.send_back(found.forward, picks, gradients=found.gradients)
+    return sent_back(run, found, picks)
 
 
 def channel_heatmap(

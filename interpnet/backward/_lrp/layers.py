@@ -182,10 +182,10 @@ def by_rule(x: Tensor, layer: Layer, rule: Rule, passes: Passes, absorb: Absorb,
 def send_down(terms: list[Term], above: Tensor, x: Tensor) -> Tensor:
     """Return the relevance of a layer's input ``x`` from that of its output."""
     below: Tensor | None = None
-    for term in terms:
+    for number, term in enumerate(terms):
         weighted = above * term.factor
-        # Behind a rectifier no relevance comes where the output is negative, which is all of some terms.
-        if len(terms) > 1 and not bool(weighted.any()):
+        # Behind a rectifier no relevance comes where the output is negative, which is all of the later terms.
+        if number and not bool(weighted.any()):
             continue
         product = term.down(weighted)
         if term.share is not None:

@@ -93,26 +93,34 @@ def gamma_rule(
     changed = {1.0: weight + gamma * weight.clamp(min=0), -1.0: weight + gamma * weight.clamp(max=0)}
     if z is None:
         z = layer.run(x, weight, layer.bias)
-    totals: dict[float, Tensor] = {}
     if minus is None:
         # z is linear in the weights: of the negative half it is what the positive half leaves.
         own = z
         if b is None and layer.bias is not None:
             own = layer.run(x, weight, None)
-        positive = layer.run(plus, weight.clamp(min=0), _half(b, 1.0))
-        totals[1.0] = own + gamma * positive
-        totals[-1.0] = own + gamma * (own - positive)
+        halves = [own, layer.run(plus, weight.clamp(min=0), _half(b, 1.0))]
     else:
+        halves = []
         for sign in (1.0, -1.0):
             shifted = b
             half = _half(b, sign)
             if b is not None and half is not None:
                 shifted = b + gamma * half
             total = layer.run(plus, changed[sign], shifted)
-            totals[sign] = total + layer.run(minus, changed[-sign], None)
+            halves.append(total + layer.run(minus, changed[-sign], None))
+
+    def factors(z: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        if minus is None:
+            rest = first - second
+            second = first + gamma * rest
+            first = first + gamma * (first - rest)
+        return inverse(first).mul_(z > 0), inverse(second).mul_(z < 0)
+
+    # One image after another, as in _each().
+    images = [factors(*[part[i : i + 1] for part in (z, *halves)]) for i in range(len(z))]
     terms = []
-    for sign, total in totals.items():
-        factor = inverse(total) * (sign * z > 0)
+    for sign, found in zip((1.0, -1.0), zip(*images, strict=True), strict=True):
+        factor = torch.cat(found)
         terms.append(Term(factor, layer.down(changed[sign], x), plus))
         if minus is not None:
             terms.append(Term(factor, layer.down(changed[-sign], x), minus))
@@ -172,4 +180,6 @@ def _kept(bias: Tensor | None, keep: bool) -> Tensor | None:
 
 def _each(one: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """Return a function of each image, joined: its small steps stay in the processor's cache."""
+    if len(z) == 1:
+        return one(z)
     return torch.cat([one(z[i : i + 1]) for i in range(len(z))])
