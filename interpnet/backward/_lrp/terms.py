@@ -33,10 +33,11 @@ def stabilised(epsilon: float, *, relative: bool = False) -> Inverse:
     """
 
     def one(z: Tensor) -> Tensor:
-        shift: float | Tensor = epsilon
+        shift = z.new_full((), epsilon)
         if relative:
             shift = epsilon * z.square().mean(tuple(range(1, z.dim())), keepdim=True).sqrt()
-        return torch.where(z < 0, z - shift, z + shift).reciprocal_()
+        # Adding zero makes -0 positive.
+        return torch.copysign(shift, z + 0.0).add_(z).reciprocal_()
 
     return lambda z: _each(one, z)
 
