@@ -38,9 +38,17 @@ CHOICES = {
     "three stages": [Channel("layer2.3.relu:2", 7), Channel("layer3.5.relu:2", 300), Channel("layer4.2.relu:2", 1100)],
 }
 RUNS = (  # in the order of a round
-    "forward", "forward channels_last", "resampled", "unresampled", "captum", "paper by contribution", "relevance",
-    "relevance, flat", "gamma by weight", "flat by weight",
-)  # fmt: skip
+    "forward",
+    "forward channels_last",
+    "resampled",
+    "unresampled",
+    "captum",
+    "paper by contribution",
+    "relevance",
+    "relevance, flat",
+    "gamma by weight",
+    "flat by weight",
+)
 
 
 def network() -> nn.Module:

@@ -163,25 +163,40 @@ def photographs(network: str, names: Iterable[str] | slice, n_train: int, n_test
     """
     model, prepare = networks(network)
     folder = shared_data() / "tiny_imagenet"
-    rows = list(csv.DictReader((folder / "classes.csv").open(encoding="utf-8")))
+    rows = tiny_classes()
     if isinstance(names, slice):
         rows = rows[names]
     else:
         rows = [row for row in rows if row["name"] in set(names)]
     with tarfile.open(folder / "train.tar") as archive:
-        files = sorted(m.name for m in archive.getmembers() if m.isfile())
-        own = {i: [f for f in files if f.startswith(f"{row['wnid']}_")] for i, row in enumerate(rows)}
+        own = files_of(archive, rows)
         parts = [
-            read(archive, {i: found[first:last] for i, found in own.items()}, prepare)
+            read(archive, {i: found[first:last] for i, found in enumerate(own)}, prepare)
             for first, last in ((0, n_train), (n_train, n_train + n_test))
         ]
     asked = Grouped(model, [[int(row["imagenet_index"])] for row in rows])
     return Asked(asked, tuple(row["name"] for row in rows), *parts)
 
 
+def tiny_classes() -> list[dict[str, str]]:
+    """Return the classes of Tiny-ImageNet that are here: wnid, name, synset and imagenet_index of each."""
+    return list(csv.DictReader((shared_data() / "tiny_imagenet" / "classes.csv").open(encoding="utf-8")))
+
+
+def files_of(archive: tarfile.TarFile, rows: Iterable[Mapping[str, str]]) -> list[list[str]]:
+    """Return the names of an archive's files by class, in order."""
+    files = sorted(m.name for m in archive.getmembers() if m.isfile())
+    return [[f for f in files if f.startswith(f"{row['wnid']}_")] for row in rows]
+
+
+def opened(archive: tarfile.TarFile, name: str) -> Image.Image:
+    """Return a picture of an archive."""
+    return Image.open(archive.extractfile(name))  # type: ignore[arg-type]
+
+
 def read(archive: tarfile.TarFile, files: Mapping[int, Sequence[str]], prepare: v2.Compose) -> Images:
     """Return the pictures of an archive, listed by class, the classes in turn."""
     longest = max(map(len, files.values()))
     order = [(c, own[i]) for i in range(longest) for c, own in files.items() if i < len(own)]
-    images = [prepare(Image.open(archive.extractfile(name)).convert("RGB")) for _, name in order]  # type: ignore[arg-type]
+    images = [prepare(opened(archive, name).convert("RGB")) for _, name in order]
     return Images(torch.stack(images), np.array([c for c, _ in order]))

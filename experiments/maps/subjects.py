@@ -7,7 +7,6 @@ other classes of the photographs. Street photographs and ImageNet samples play n
 from __future__ import annotations
 
 import csv
-import io
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torchvision import tv_tensors
 
 from experiments.common.flower_networks import MU, flower_network, masks_of
-from experiments.common.imagenet import Prepared, networks
+from experiments.common.imagenet import Prepared, files_of, networks, opened, tiny_classes
 from experiments.common.shared_data import shared_data
 from interpnet.datasets import stack_images
 from interpnet.interpretation import Interpretation, interpret
@@ -75,9 +73,7 @@ class Subject:
         if not len(self.ranked):
             return self._nameless()
         device = self.images.device
-        found = collect_contributions(
-            self.model, self._batches, device=device, progress=False, classes=self.classes
-        )  # fmt: skip
+        found = collect_contributions(self.model, self._batches, device=device, progress=False, classes=self.classes)
         return interpret(found, by="reliance")
 
     def _nameless(self) -> Interpretation:
@@ -108,10 +104,6 @@ def trial(seed: int, work: Path) -> Subject:
     )
 
 
-def _rows() -> list[dict[str, str]]:
-    return list(csv.DictReader((shared_data() / "tiny_imagenet" / "classes.csv").open(encoding="utf-8")))
-
-
 def asked_about(network: nn.Module, outputs: Sequence[int]) -> nn.Module:
     """Return a network whose last layer has only some of its outputs, so that it tells these classes apart."""
     keep = torch.tensor(list(outputs))
@@ -132,11 +124,10 @@ def _photographs(prepared: Prepared, part: slice, first: int, last: int) -> Load
     boxes = {row["file"]: row for row in csv.DictReader((folder / "boxes.csv").open(encoding="utf-8"))}
     images, labels, masks = [], [], []
     with tarfile.open(folder / "train.tar") as archive:
-        files = sorted(m.name for m in archive.getmembers() if m.isfile())
-        own = [[f for f in files if f.startswith(f"{row['wnid']}_")] for row in _rows()[part]]
+        own = files_of(archive, tiny_classes()[part])
         for place in range(first, last):
             for label, names in enumerate(own):
-                picture = _opened(archive, names[place])
+                picture = opened(archive, names[place]).convert("RGB")
                 box = {side: int(boxes[names[place]][side]) for side in ("left", "top", "right", "bottom")}
                 mask = torch.zeros(1, picture.height, picture.width, dtype=torch.uint8)
                 mask[:, box["top"] : box["bottom"] + 1, box["left"] : box["right"] + 1] = 1
@@ -145,14 +136,6 @@ def _photographs(prepared: Prepared, part: slice, first: int, last: int) -> Load
                 labels.append(label)
                 masks.append(inside[0].bool())
     return images, labels, masks
-
-
-def _opened(archive: tarfile.TarFile, name: str) -> Image.Image:
-    return Image.open(_bytes(archive, name)).convert("RGB")
-
-
-def _bytes(archive: tarfile.TarFile, name: str) -> io.BytesIO:
-    return io.BytesIO(archive.extractfile(name).read())  # type: ignore[union-attr]
 
 
 def _telling(loaded: Loaded, n: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -172,7 +155,7 @@ def boxes(network: str, seed: int, work: Path, device: str, n: int) -> Subject:
     del work, device
     prepared = networks(network)
     part = (slice(0, 12), slice(12, 24))[seed]
-    rows = _rows()[part]
+    rows = tiny_classes()[part]
     model = asked_about(prepared.model, [int(row["imagenet_index"]) for row in rows])
     images, labels, _ = _photographs(prepared, part, 20, 20 + _RANKED_OF_A_CLASS)
     tested = _telling(_photographs(prepared, part, 0, 12), n)
@@ -184,7 +167,7 @@ def street(network: str, seed: int, work: Path, device: str, n: int) -> Subject:
     """Return a network of all 24 classes, explained for "sports car" on street photographs with masks of the cars."""
     del seed, work, device
     prepared = networks(network)
-    rows = _rows()
+    rows = tiny_classes()
     model = asked_about(prepared.model, [int(row["imagenet_index"]) for row in rows])
     images, labels, _ = _photographs(prepared, slice(0, 24), 20, 20 + _RANKED_OF_A_CLASS)
     car = [row["name"] for row in rows].index("sports_car")
@@ -192,9 +175,9 @@ def street(network: str, seed: int, work: Path, device: str, n: int) -> Subject:
     with tarfile.open(shared_data() / "concepts" / "camvid.tar") as archive:
         names = sorted(m.name for m in archive.getmembers() if m.isfile() and "/images/" in m.name)
         for name in names:
-            mask = _bytes(archive, name.replace("images", "masks").replace(".jpg", ".png"))
-            inside = torch.from_numpy(np.asarray(Image.open(mask)) == _CAR)[None].to(torch.uint8)
-            image, cut = prepared.prepare(_opened(archive, name), tv_tensors.Mask(inside))
+            mask = opened(archive, name.replace("images", "masks").replace(".jpg", ".png"))
+            inside = torch.from_numpy(np.asarray(mask) == _CAR)[None].to(torch.uint8)
+            image, cut = prepared.prepare(opened(archive, name).convert("RGB"), tv_tensors.Mask(inside))
             found[0].append(image)
             found[1].append(car)
             found[2].append(cut[0].bool())
@@ -213,7 +196,7 @@ def samples(network: str, seed: int, work: Path, device: str, n: int) -> Subject
     with tarfile.open(shared_data() / "imagenet" / "samples.tar") as archive:
         files = sorted(m.name for m in archive.getmembers() if m.isfile())
         chosen = range(0, len(files), len(files) // n)[:n]
-        images = torch.stack([prepared.prepare(_opened(archive, files[i])) for i in chosen])
+        images = torch.stack([prepared.prepare(opened(archive, files[i]).convert("RGB")) for i in chosen])
     labels = torch.tensor([2 * i for i in chosen])
     none = (images[:0], labels[:0])
     return Subject(prepared.model, tuple(map(str, range(1000))), *none, images, labels, None, 10.0, "gain")

@@ -80,9 +80,14 @@ def contributed(
     elif cuts or reader.silent():
         # Whether the log-odds depend on a layer that no gradient comes back to takes passes of its own to say.
         found = image_contributions(
-            run.model, run.images, sites, lambda _: classes, reference=reference, outputs=outputs,
+            run.model,
+            run.images,
+            sites,
+            lambda _: classes,
+            reference=reference,
+            outputs=outputs,
             output=run.options.output,
-        )  # fmt: skip
+        )
     else:
         found = values_of(reader.take(), reader.channels, reference)
     return Contributed(forward, classes, found, gradients)

@@ -29,9 +29,18 @@ EARLIER: Mapping[str, Any] = {"identify": MU_LASSO, "mu_rule": "error", "variant
 UNVARIED: Mapping[str, Any] = {"rectifier": "guided", "resample": True, "reduction": "abs"}
 #: The rules by which signals go down, as :mod:`interpnet.backward` knows them; ``--help`` must not wait for torch.
 RULES = (
-    "guided", "deconvnet", "gradient", "lrp_gamma", "lrp_epsilon_plus_flat", "lrp_epsilon", "lrp_0", "lrp_alpha1beta0",
-    "lrp_alpha2beta1", "lrp_zbox", "deep_taylor",
-)  # fmt: skip
+    "guided",
+    "deconvnet",
+    "gradient",
+    "lrp_gamma",
+    "lrp_epsilon_plus_flat",
+    "lrp_epsilon",
+    "lrp_0",
+    "lrp_alpha1beta0",
+    "lrp_alpha2beta1",
+    "lrp_zbox",
+    "deep_taylor",
+)
 _COMMENT = "# Replay this run with: interpnet audit --config THIS_FILE --out runs/ANOTHER_NAME\n\n"
 
 
