@@ -21,6 +21,7 @@ class Drawing:
     variant: str
     given: dict[str, Any]  # the options of explain() that the variant does not stand for
     refused: str  # why it is not the variant that was asked for; empty where it is
+    checked: bool = False  # an image has gone there and back already
 
     def complete(self, side: int) -> dict[str, Any]:
         """Return every option, for images whose shorter side is ``side``."""
@@ -40,11 +41,12 @@ def _drawing(session: Session) -> Drawing:
     given = options(config)
     if config.variant == PAPER or config.rule is not None or config.rectifier is not None:
         return Drawing(config.variant, given, "")
+    wanted = Drawing(config.variant, given, "", checked=True)
     try:
-        check(session, Drawing(config.variant, given, ""))
+        check(session, wanted)
     except ModelError as error:
         return Drawing(PAPER, given, str(error))
-    return Drawing(config.variant, given, "")
+    return wanted
 
 
 def options(config: RunConfig) -> dict[str, Any]:

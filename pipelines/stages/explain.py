@@ -60,8 +60,11 @@ def check_explain(session: Session) -> None:
     """Raise now what would end the stage hours later: no gradient from a layer to the images, a rule that escapes."""
     if session.run.stage("explain").get("state") == "complete":
         return
+    how = drawing(session)
+    if how.checked:
+        return
     try:
-        check(session, drawing(session))
+        check(session, how)
     except ModelError as error:
         raise ModelError(
             f"the stage explain cannot run: {error}. Without it: interpnet collect, then solve and ablate; or other "
