@@ -152,4 +152,4 @@ def minutes(lines: Iterable[Line]) -> float:
 
 def commits(lines: Iterable[Line]) -> str:
     """Return the commits whose code measured the lines."""
-    return ", ".join(sorted({line["commit"] for line in lines}))
+    return ", ".join(sorted({one for line in lines for one in line["commit"].split(", ")}))

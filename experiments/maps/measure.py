@@ -55,10 +55,12 @@ def _gain(subject: Subject, maps: Tensor, rows: slice) -> Values:
     return {run.__name__: run(*asked, **how).values.tolist() for run in (deletion, insertion)}
 
 
-def _maps(subject: Subject, wanted: list[Setting], rows: slice) -> Iterator[tuple[str, bool, Tensor]]:
+def _maps(subject: Subject, wanted: list[Setting], rows: slice, *, methods: bool) -> Iterator[tuple[str, bool, Tensor]]:
     """Yield (name, whether its deletion and insertion are measured, maps) of settings and methods."""
     for setting, maps in maps_of(subject, wanted, rows):
         yield str(setting), True, maps
+    if not methods:
+        return
     for name, blur, share, maps in attributions(subject, rows):
         words = [name] + [f"blur {100 * blur:g} %"] * (blur > 0) + ["saturated"] * (share < 1)
         gained = share == 1 and (blur == 0 or (name in METHODS and blur in _GAINED))
@@ -82,14 +84,23 @@ def tried(subject: Subject, wanted: list[Setting] | None = None) -> Line:
     return {"images": len(subject.images), "measure": subject.measure, "settings": means}
 
 
-def reported(subject: Subject, chosen: Setting) -> Line:
+def lacking(line: Line, chosen: Setting) -> list[Setting]:
+    """Return what a line of the report does not have of the chosen setting and its changes."""
+    known = line.get("maps", {})
+    return [one for one in settings_of(chosen) if str(one) not in known and str(one) not in line.get("refused", ())]
+
+
+def reported(subject: Subject, chosen: Setting, line: Line) -> Line:
     """Return the values of the chosen setting, its changes, the literature's methods and the controls.
 
-    What counts for the subject, deletion and insertion for every image; the other measures as means.
+    What counts for the subject, deletion and insertion for every image; the other measures as means. What ``line`` has
+    already is not measured again; ``refused`` are settings that cannot be had of this network and these images.
     """
     found: dict[str, Values] = {}
+    known: Line = line.get("maps", {})
+    wanted = lacking(line, chosen)
     for rows in _batches(subject):
-        for name, gained, maps in _maps(subject, settings_of(chosen), rows):
+        for name, gained, maps in _maps(subject, wanted, rows, methods=not known):
             own: Values = {}
             if subject.masks is not None:
                 own = {measure: run(maps, subject.masks[rows]).tolist() for measure, run in _ON_MASKS.items()}
@@ -98,7 +109,8 @@ def reported(subject: Subject, chosen: Setting) -> Line:
             for measure, values in own.items():
                 found.setdefault(name, {}).setdefault(measure, []).extend(values)
     kept = {name: _kept(values, subject.measure) for name, values in found.items()}
-    return {"images": len(subject.images), "measure": subject.measure, "maps": kept}
+    refused = sorted({*line.get("refused", ()), *(str(one) for one in wanted if str(one) not in kept)})
+    return {"images": len(subject.images), "measure": subject.measure, "refused": refused, "maps": known | kept}
 
 
 def counted(subject: Subject, chosen: Setting) -> Line:

@@ -2,17 +2,18 @@
 
     python -m experiments.maps.run [--kinds single-6c ...] [--device cuda] [--quick]
 
-Resumes from results.json, a line per network and half. Photographs need the shared folder and, for
-EfficientNet-Lite0, its weights (see experiments/README.md). --quick takes one small network on few small images.
+Resumes from results.json, a line per network and half; where another setting is chosen than before, a line of the
+report gets what it lacks. Photographs need the shared folder and, for EfficientNet-Lite0, its weights (see
+experiments/README.md). --quick takes one small network on few small images.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.common.runner import Results, study
+from experiments.common.runner import Results, commit, study
 from experiments.common.subjects import default_device
-from experiments.maps.measure import counted, reported, tried
+from experiments.maps.measure import counted, lacking, reported, tried
 from experiments.maps.settings import PAPER
 from experiments.maps.subjects import KINDS, load
 from experiments.maps.table import PAGE, chosen_setting
@@ -48,13 +49,19 @@ def main(
     if quick:
         wanted = [{"half": half, "kind": "single-6c", "seed": 0} for half in halves]
     for line in results.missing(wanted):
-        # Half as many images are enough to choose by.
-        n = images // (1 + (line["half"] == "development"))
-        subject = load(line, work, device, n, quick=quick)
+        subject = load(line, work, device, images, quick=quick)
         chosen = PAPER if quick else chosen_setting(results.lines)
         if line["half"] == "development":
             line |= tried(subject, [PAPER] if quick else None)
         elif line["half"] == "report":
-            line |= reported(subject, chosen)
+            line |= reported(subject, chosen, line)
         else:
             line |= counted(subject, chosen)
+    chosen = PAPER if quick else chosen_setting(results.lines)
+    for line in results.lines:
+        keys = {key: line[key] for key in ("half", "kind", "seed")}
+        if line["half"] == "report" and keys in wanted and lacking(line, chosen):
+            line |= reported(load(line, work, device, line["images"], quick=quick), chosen, line)
+            line["commit"] = f"{line['commit']}, {commit()}"
+            results.add(line)
+            print("more of", *keys.values(), flush=True)

@@ -43,15 +43,21 @@ class Setting:
     seed: str = "activation"
     blur: float = 0.0
     saturate: float = 1.0
+    combination: str = "max"
 
     def __str__(self) -> str:
         how = ("plain", "resampled")[self.resample]
         words = [self.choose, f"{self.rule} {how}", self.seed]
+        words += [self.combination] * (self.combination != "max")
         words += [f"blur {100 * self.blur:g} %"] * (self.blur > 0) + ["saturated"] * (self.saturate < 1)
         return ", ".join(words)
 
 
 PAPER = Setting()
+#: What was chosen before relevance could start a signal and maps be added; reported to see what that changed.
+BEFORE = Setting("named", "lrp_gamma", resample=False, seed="contribution", blur=0.01, saturate=0.99)
+_SEEDS = ("activation", "contribution", "relevance")
+_COMBINATIONS = ("max", "sum")
 _RULES = (
     ("guided", True),
     ("guided", False),
@@ -63,25 +69,31 @@ _RULES = (
 
 def grid() -> list[Setting]:
     """Return the settings that are tried on the development half."""
-    parts = itertools.product(("weight", "contribution", "named", "all"), _RULES, ("activation", "contribution"))
-    raw = [Setting(choose, *rule, seed) for choose, rule, seed in parts]
-    return [
-        replace(one, blur=b, saturate=s) for one in raw for b, s in itertools.product((0.0, 0.01, 0.02, 0.04), SHARES)
-    ]
+    parts = itertools.product(("weight", "contribution", "named", "all"), _RULES, _SEEDS)
+    raw = [Setting(choose, *rule, seed) for choose, rule, seed in parts if _possible(rule[0], seed)]
+    ends = list(itertools.product((0.0, 0.01, 0.02, 0.04), SHARES, _COMBINATIONS))
+    return [replace(one, blur=b, saturate=s, combination=c) for one in raw for b, s, c in ends]
+
+
+def _possible(rule: str, seed: str) -> bool:
+    """Whether signals by a rule can start so: only LRP sends relevance."""
+    return seed != "relevance" or rule.startswith("lrp")
 
 
 def settings_of(chosen: Setting) -> list[Setting]:
     """Return what the report measures: the chosen setting, the paper's, and every single change of the chosen one."""
-    changes: list[dict[str, Any]] = [{"choose": c} for c in ("weight", "contribution", "all")]
-    changes += [{"rule": rule, "resample": resample} for rule, resample in _RULES]
+    changes: list[dict[str, Any]] = [{"choose": c} for c in ("weight", "contribution", "named", "all")]
+    for rule, resample in _RULES:
+        seed = chosen.seed if _possible(rule, chosen.seed) else "contribution"
+        changes.append({"rule": rule, "resample": resample, "seed": seed})
+    changes += [{"seed": seed} for seed in _SEEDS if _possible(chosen.rule, seed)]
+    changes += [{"combination": combination} for combination in _COMBINATIONS]
     changes += [
-        {"seed": "activation"},
-        {"seed": "contribution"},
         {"blur": 0.0},
         {"saturate": 1.0},
         {"blur": 0.0, "saturate": 1.0},
     ]
-    found = [chosen, PAPER, replace(PAPER, choose=chosen.choose), *(replace(chosen, **change) for change in changes)]
+    found = [chosen, PAPER, BEFORE, *(replace(chosen, **change) for change in changes)]
     return list(dict.fromkeys(found))
 
 
@@ -109,6 +121,8 @@ def channel_maps(subject: Subject, start: Setting, rows: slice, k: int = K) -> T
 
 def together(maps: Tensor, setting: Setting) -> Tensor:
     """Return one map (B, H, W) of those of several channels, blurred, cut and scaled as a setting says."""
+    if setting.combination == "sum":
+        return normalise(saturated(finished(maps, setting.blur, 1.0).sum(1), setting.saturate))
     each = normalise(finished(maps, setting.blur, setting.saturate))
     return combine(each, torch.ones(each.shape[:2], device=each.device))
 
@@ -117,7 +131,7 @@ def maps_of(subject: Subject, wanted: list[Setting], rows: slice) -> Iterator[tu
     """Yield the maps (B, H, W) of some settings for the true classes; those that share signals share the passes."""
     raw: dict[Setting, list[Setting]] = {}
     for one in wanted:
-        raw.setdefault(replace(one, blur=0.0, saturate=1.0), []).append(one)
+        raw.setdefault(replace(one, blur=0.0, saturate=1.0, combination="max"), []).append(one)
     for start, own in raw.items():
         maps = channel_maps(subject, start, rows)
         if maps is not None:

@@ -39,7 +39,8 @@ class Asked:
 
 _INSTEAD = {
     "method": "use a method that needs no rule for it, e.g. 'integrated_gradients' or 'occlusion'",
-    "rule": "use rule='guided', as variant='paper' does, or channels of layers before it",
+    "rule": "use seed='contribution' where it comes after the channels, channels of layers before it, or "
+    "rule='guided', as variant='paper' does",
 }
 
 

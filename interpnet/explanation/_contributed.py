@@ -17,7 +17,7 @@ from torch import Tensor
 from interpnet.backward import LRP_RULES
 from interpnet.engine import Call, Instrument, check_logits, gradient_cut, log_odds
 from interpnet.explanation._signals import Forward, Options, SignalRun, Signals
-from interpnet.explanation._starts import OUTPUT, Picks
+from interpnet.explanation._starts import OF_A_CLASS, OUTPUT, Picks, sites_in
 from interpnet.reliance import ContributionReader, image_contributions, values_of
 from interpnet.support.types import Float64
 
@@ -31,7 +31,8 @@ class Contributed:
     forward: Forward
     classes: list[int]  # of each image
     values: Float64  # (B, m): of the channels of the run's sites, in their order
-    gradients: Mapping[str, Tensor]  # of the log-odds at the maps, where seed="contribution" asks for them
+    # Of the log-odds at the logits, under OUTPUT, and at the maps, for the seeds that ask for a class.
+    gradients: Mapping[str, Tensor]
 
 
 def contributed(
@@ -47,7 +48,7 @@ def contributed(
     :func:`interpnet.reliance.image_contributions`, up to rounding, and its errors are raised here too.
     """
     sites = tuple(run.sites.values())
-    reader = ContributionReader(sites, gradients=reference is not None, maps=run.options.seed == "contribution")
+    reader = ContributionReader(sites, gradients=reference is not None, maps=run.options.seed in OF_A_CLASS)
     # The images take a gradient here, so that the graph need not begin at the sites.
     reader.settle()
     first = run
@@ -73,7 +74,7 @@ def contributed(
         again = reader.settle()
     reader.release()
     gradients = dict(reader.maps)
-    if run.options.seed == "contribution":
+    if run.options.seed in OF_A_CLASS:
         gradients[OUTPUT] = _at_the_logits(logits.detach(), classes, outputs)
     if not sites:
         found = torch.zeros(len(classes), 0).double().numpy()
@@ -98,7 +99,18 @@ def sent_back(run: SignalRun, found: Contributed, picks: Picks, k: int = 1) -> S
     forward = found.forward
     if run.options.chosen in LRP_RULES:
         forward = run.forward()
-    return run.send_back(forward, picks, k, found.gradients)
+    told = found.gradients
+    if run.options.seed == "relevance":
+        # Relevance at the logits: each times the gradient of the log-odds there.
+        needed = sites_in(picks)
+        if needed & forward.views:
+            forward = run.forward(views=needed & forward.views)
+        start = forward.maps[OUTPUT].detach() * told[OUTPUT]
+        reached = run.relevance(forward, needed, start)
+        # No relevance goes to a gate; what it contributes stands for it.
+        gates = (needed & told.keys()) - reached.keys()
+        told = reached | {name: forward.maps[name].detach() * told[name] for name in gates}
+    return run.send_back(forward, picks, k, told)
 
 
 def _at_the_logits(logits: Tensor, classes: Sequence[int], outputs: str) -> Tensor:

@@ -32,7 +32,7 @@ from interpnet.explanation._contributed import contributed, sent_back
 from interpnet.explanation._heatmap import normalise, reduce_colours, spatial_axes
 from interpnet.explanation._signals import Options, SignalRun
 from interpnet.explanation._smooth import blurred, checked_share, checked_width, saturated
-from interpnet.explanation._starts import OUTPUT
+from interpnet.explanation._starts import OF_A_CLASS, OUTPUT
 from interpnet.explanation._variants import completed
 from interpnet.interpretation import CHOICES, Interpretation
 from interpnet.scores import ScoreReader, sites_of
@@ -40,6 +40,7 @@ from interpnet.support.checks import check_kinds, listed, one_of, whole_number
 from interpnet.support.types import Int64
 
 COMBINATIONS = ("max", "mean", "response")
+SUM = "sum"  # of maps that were not scaled each on its own
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Explanation:
     channels: list[list[Channel]]  # for each image up to k with the largest positive response, best first
     responses: list[list[float]]  # theirs: weight times score, or by reliance their contribution to the log-odds
     heatmaps: Tensor  # (B, k, H, W): each in [0, 1]; zero where an image has fewer than k channels or a blank map
-    combined: Tensor  # (B, H, W): the k put together; see combine()
+    combined: Tensor  # (B, H, W): the k put together, in [0, 1]
     signals: Tensor  # (B, k, C, H, W): the raw signals
     rectifiers_seen: int  # calls in the forward pass
     rectifiers_overridden: int  # calls under the rule: as many, for a mismatch raises
@@ -75,7 +76,7 @@ def explain(
     smooth: float | None = None,
     saturate: float | None = None,
     reduction: str | None = None,
-    combination: str = "max",
+    combination: str | None = None,
     output: Output | None = None,
     trace: Trace | None = None,
 ) -> Explanation:
@@ -96,20 +97,22 @@ def explain(
         Classes to explain; the predicted ones by default.
     variant : {"relevance", "paper"}
         What stands for the options that are not given. ``"relevance"``, by ``experiments/maps``: ``choose="named"``,
-        ``rule="lrp_gamma"``, ``seed="contribution"``, ``smooth`` 1 % of the shorter side, ``saturate=0.99``.
-        ``"paper"``: ``rule="guided"`` with resampling, ``seed="activation"``, the maps as they are.
+        ``rule="lrp_gamma"``, ``seed="contribution"``, ``smooth`` 1 % of the shorter side, ``saturate=0.99``,
+        ``combination="max"``. ``"paper"``: ``rule="guided"`` with resampling, ``seed="activation"``, the maps as they
+        are, ``combination="max"``.
     choose : {"weight", "contribution", "named", "all"}, optional
         How an image's k channels are chosen: by weight times score; among the channels named for the class, by what
         each contributes to the image's own log-odds of the class; these first, and where they are fewer than k the
         others by the same number; or by it among all channels of the layers. In the paper's variant as the channels
         were named: by weight for the mu-lasso, by contribution for reliance.
     rule, rectifier, resample, resample_pool, seed, smooth, reduction, output, trace
-        As in :func:`interpnet.explanation.channel_heatmap`; the class of ``seed="contribution"`` is the one explained.
+        As in :func:`interpnet.explanation.channel_heatmap`; the class of a seed that asks for one is that explained.
         Relevance is reduced by its sum over colours, other signals by absolute values.
     saturate : float, optional
         The share of a map's pixels, after smoothing, below which its scale is linear; what lies above is cut. 1: none.
-    combination : {"max", "mean", "response"}
-        See :func:`combine`.
+    combination : {"sum", "max", "mean", "response"}, optional
+        How the k maps make one. ``"sum"`` adds them before they are scaled, so that a channel counts by the strength of
+        its signal; the others put scaled maps together, see :func:`combine`.
 
     A layer of the interpretation that this model does not have is a :class:`LayerError`.
 
@@ -128,9 +131,13 @@ def explain(
     whole_number(k, "k", least=1)
     # More than there are would be rows of zeros; the default is never refused.
     whole_number(k, "k", most=max(3, len(interpretation.channels)))
-    one_of(combination, "combination", COMBINATIONS)
     given = {"choose": choose, "rule": rule, "rectifier": rectifier, "seed": seed, "reduction": reduction}
-    how = completed(variant, given | {"smooth": smooth, "saturate": saturate}, side=min(images.shape[2:]))
+    how = completed(
+        variant,
+        given | {"smooth": smooth, "saturate": saturate, "combination": combination},
+        side=min(images.shape[2:]),
+    )
+    combination = one_of(how["combination"], "combination", (SUM, *COMBINATIONS))
     smooth = checked_width(how["smooth"])
     saturate = checked_share(how["saturate"])
     choose = one_of(how["choose"] or interpretation.choice, "choose", CHOICES)
@@ -147,7 +154,7 @@ def explain(
         run = SignalRun(model, images, _used(trace, interpretation, layers), options)
         values = np.zeros((len(images), len(interpretation.channels)))
         found = None
-        if choose == "weight" and options.seed != "contribution":
+        if choose == "weight" and options.seed not in OF_A_CLASS:
             forward = run.forward(*instruments)
             explained = asked(check_logits(forward.maps[OUTPUT].detach()))
         else:
@@ -172,6 +179,10 @@ def explain(
     weights = heatmaps.new_zeros(heatmaps.shape[:2])
     for i, row in enumerate(responses):
         weights[i, : len(row)] = weights.new_tensor(row)
+    if combination == SUM:
+        combined = normalise(saturated(maps.sum(1), saturate, axes=axes), axes=axes)
+    else:
+        combined = combine(heatmaps, weights, combination)
     target = torch.tensor(explained, device=logits.device)
     return Explanation(
         classes=target,
@@ -180,7 +191,7 @@ def explain(
         channels=channels,
         responses=responses,
         heatmaps=heatmaps,
-        combined=combine(heatmaps, weights, combination),
+        combined=combined,
         signals=result.signals,
         rectifiers_seen=result.report.seen,
         rectifiers_overridden=result.report.overridden,

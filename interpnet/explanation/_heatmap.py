@@ -16,7 +16,7 @@ from interpnet.errors import DataError, InterpNetError
 from interpnet.explanation._contributed import contributed, sent_back
 from interpnet.explanation._signals import Options, SignalRun, Signals, backpropagate
 from interpnet.explanation._smooth import blurred, checked_width
-from interpnet.explanation._starts import OUTPUT, Picks, Start, Unit, sites_in
+from interpnet.explanation._starts import OF_A_CLASS, OUTPUT, Picks, Start, Unit, sites_in
 from interpnet.support.checks import check_kinds, listed, one_of, whole_number
 
 # From a raw signal with the colours on a given axis to one value per pixel: docs/method.md, section 5.4.
@@ -104,9 +104,11 @@ def channel_signal(
     for name in sorted(sites_in(picks) - {OUTPUT}):
         trace.usable(name)  # names close matches where it is not
     options = Options(rule, rectifier, resample, resample_pool, seed, output)
-    if seed != "contribution":
+    if seed not in OF_A_CLASS:
         if classes is not None:
-            raise InterpNetError(f"classes came with seed={seed!r}; only seed='contribution' asks for a class")
+            raise InterpNetError(
+                f"classes came with seed={seed!r}; only seed='contribution' and seed='relevance' ask for a class"
+            )
         return backpropagate(model, images, trace.sites, picks, **vars(options))
     needed = sites_in(picks)
     used = {site.name: site for site in trace.sites if site.name in needed}
@@ -153,11 +155,13 @@ def channel_heatmap(
         The paper's stride-1 resampling of strided convolutions; by default for the rules at rectifiers and not for LRP.
     resample_pool : bool
         The same for strided pooling; not for LRP.
-    seed : {"activation", "ones", "maximum", "contribution"}
-        What the signal starts with: the activation map itself, ones, the map at its maximum alone, or what of the
-        channel's contribution to the image's log-odds of a class is positive: map times gradient, position by position.
+    seed : {"activation", "ones", "maximum", "contribution", "relevance"}
+        What the signal starts with: the activation map itself, ones, the map at its maximum alone, what of the
+        channel's contribution to the image's log-odds of a class is positive (map times gradient, position by
+        position), or what of the relevance that these log-odds send to the map by LRP's rule is. No relevance goes to a
+        gate, where the contribution stands for it.
     classes : int or (B,) numbers, optional
-        The classes of ``seed="contribution"``; the predicted ones by default.
+        The classes of ``seed="contribution"`` and ``"relevance"``; the predicted ones by default.
     smooth : float
         Standard deviation, in pixels, of a Gaussian over the map: 0 for none. Outside of the map its mirror image
         counts, so that the sum stays.

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from interpnet.backward import LRP_RULES, RECTIFIER_RULES, RULES, Passes, RuleReport, Rules, rules_of
 from interpnet.engine import (
@@ -64,6 +65,11 @@ class Options:
                 f"resample_pool=True came with rule={self.rule!r}; LRP has a rule of its own for pooling, so leave it "
                 "out, or use rule='guided'"
             )
+        if self.seed == "relevance" and self.chosen not in LRP_RULES:
+            raise InterpNetError(
+                f"seed='relevance' came with rule={self.chosen!r}, which sends no relevance; use "
+                "seed='contribution', or a rule of LRP such as rule='lrp_gamma'"
+            )
 
     @property
     def chosen(self) -> str:
@@ -96,6 +102,10 @@ class Forward:
     leaf: Tensor  # the images, as the leaf of the graph
     maps: dict[str, Tensor]  # at which signals can start: those of the sites, and the output
     overwritten: Set[str]  # maps that a later in-place operator changed
+    # Where in the graph the sites' maps were made, before any change, and those that are views: the network may go on
+    # with the whole, whose relevance does not come by the view.
+    edges: Mapping[str, GradientEdge]
+    views: Set[str]
     rules: Rules
 
 
@@ -116,16 +126,22 @@ class SignalRun:
     counts: bool = False
 
     def forward(
-        self, *instruments: Instrument, copies: Collection[str] = (), apart: Collection[str] | None = None
+        self,
+        *instruments: Instrument,
+        copies: Collection[str] = (),
+        views: Collection[str] = (),
+        apart: Collection[str] | None = None,
     ) -> Forward:
         """Run the network once and keep the maps of the sites, as copies where ``copies`` names them.
+
+        The network goes on with a copy of each map that ``views`` names, so that relevance comes by it.
 
         ``instruments``: more to do on the way, such as to read the scores by which channels are chosen. With ``apart``
         the ordinary gradient can be sent back too, and be read at the maps of the layers that it names.
         """
         # A caller in inference mode, or without gradients, gets the same signals.
         with torch.inference_mode(False), torch.enable_grad():
-            run = partial(self._forward, instruments=instruments, copies=copies, apart=apart)
+            run = partial(self._forward, instruments=instruments, copies=copies, views=views, apart=apart)
             x = check_images(self.images).detach()
             if x.dim() == 4 and any(isinstance(m, nn.Conv2d) for m in self.model.modules()):
                 try:
@@ -137,7 +153,12 @@ class SignalRun:
             return run(x.clone(memory_format=torch.contiguous_format))
 
     def _forward(
-        self, x: Tensor, instruments: Sequence[Instrument], copies: Collection[str], apart: Collection[str] | None
+        self,
+        x: Tensor,
+        instruments: Sequence[Instrument],
+        copies: Collection[str],
+        views: Collection[str],
+        apart: Collection[str] | None,
     ) -> Forward:
         model = unwrap(self.model)
         how = self.options
@@ -152,8 +173,17 @@ class SignalRun:
         )
         maps: dict[str, Tensor] = {}
         versions: dict[str, int] = {}
+        edges: dict[str, GradientEdge] = {}
+
+        def copied(name: str, value: Tensor) -> Tensor:
+            value = value.clone()
+            if value.requires_grad:
+                edges[name] = get_gradient_edge(value)
+            return value
 
         def keep(name: str, value: Tensor) -> None:
+            if value.requires_grad and name not in views:
+                edges[name] = get_gradient_edge(value)
             maps[name] = value.clone() if name in copies else value
             versions[name] = times_written(maps[name])
             if self.stop and len(maps) == len(self.sites):
@@ -161,11 +191,13 @@ class SignalRun:
 
         keepers = {name: partial(keep, name) for name in self.sites}
         with evaluating(model, frozen=True), rules.on(model), ExitStack() as stack, stoppable():
-            for one in (*instruments, Instrument(reads=keepers)):
+            copiers = {name: partial(copied, name) for name in views}
+            for one in (*instruments, Instrument(reads=keepers, edits=copiers)):
                 stack.enter_context(instrument(model, one))
             maps[OUTPUT] = forward_logits(model, x, how.output)
         overwritten = {name for name, version in versions.items() if times_written(maps[name]) != version}
-        return Forward(x, maps, overwritten, rules)
+        seen = {name for name in self.sites if name in maps and maps[name]._is_view()}  # noqa: SLF001
+        return Forward(x, maps, overwritten, edges, seen, rules)
 
     def check_gradients(self, done: Forward, names: Collection[str]) -> None:
         """Raise :class:`ModelError` for a map among ``names`` from which no gradient leads to the images."""
@@ -173,13 +205,28 @@ class SignalRun:
             what = f"layer {name!r}" if name else "the logits"
             check_gradient_reaches(self.model, self.images, what, found=done.maps[name].requires_grad)
 
-    def send_back(
-        self, done: Forward, picks: Picks, k: int = 1, gradients: Mapping[str, Tensor] | None = None
-    ) -> Signals:
+    def relevance(self, done: Forward, names: Collection[str], start: Tensor) -> dict[str, Tensor]:
+        """Return the relevance that ``start`` (B, C), at the logits, sends to the maps of some sites.
+
+        A map that none comes to is left out. What the layers' rules computed serves the signals that follow.
+        """
+        done.rules.check(done.maps[OUTPUT])
+        edges = {name: done.edges[name] for name in names if name in done.edges}
+        done.rules.passes.again = True
+        with torch.inference_mode(False):
+            found = torch.autograd.grad(
+                done.maps[OUTPUT], list(edges.values()), start, retain_graph=True, allow_unused=True
+            )
+        if done.rules.absorbed is not None:
+            done.rules.absorbed.zero_()
+        told = {name: value for name, value in zip(edges, found, strict=True) if value is not None}
+        return told | {OUTPUT: start}
+
+    def send_back(self, done: Forward, picks: Picks, k: int = 1, told: Mapping[str, Tensor] | None = None) -> Signals:
         """Return the signals of each image's starts, by one backward pass for each rank of depth; uses ``done`` up.
 
-        There are at least ``k`` places for each image, zero where it has fewer starts. ``gradients`` are those of the
-        log-odds at the maps, for ``seed="contribution"``; where a map has none, they are zero.
+        There are at least ``k`` places for each image, zero where it has fewer starts. ``told`` is what the log-odds
+        say about the maps, for the seeds that ask for it; where they say nothing of a map, it is zero.
         """
         needed = sites_in(picks)
         if needed & done.overwritten:
@@ -203,7 +250,7 @@ class SignalRun:
             # Which of its starts each image sends back now; some images have fewer starts.
             now = {image: numbers[rank] for image, numbers in enumerate(order) if rank < len(numbers)}
             starts = {image: picks[image][number] for image, number in now.items()}
-            seeds = seeds_of(starts, done.maps, self.sites, self.options.seed, gradients)
+            seeds = seeds_of(starts, done.maps, self.sites, self.options.seed, told)
             outputs = [done.maps[name] for name in seeds]
             more = rank + 1 < ranks  # the last pass may free the graph
             passes.again = ranks > 1
@@ -257,4 +304,6 @@ def check_signals(model: nn.Module, images: Tensor, sites: Sequence[Site], **opt
     run = SignalRun(model, images[:1], {site.name: site for site in sites}, Options(**options))
     done = run.forward()
     run.check_gradients(done, [site.name for site in sites])
+    if run.options.seed == "relevance":
+        run.relevance(done, run.sites, torch.ones_like(done.maps[OUTPUT]))
     run.send_back(done, [[Channel(sites[-1].name, 0)]])

@@ -13,7 +13,9 @@ from interpnet.engine import Channel, Site
 from interpnet.errors import InterpNetError, LayerError
 from interpnet.support.checks import is_whole
 
-SEEDS = ("activation", "ones", "maximum", "contribution")
+SEEDS = ("activation", "ones", "maximum", "contribution", "relevance")
+#: Those that ask what the log-odds of a class say about a map.
+OF_A_CLASS = ("contribution", "relevance")
 
 #: Stands for the network's output among the names of sites.
 OUTPUT = ""
@@ -71,11 +73,12 @@ def seeds_of(
     maps: Mapping[str, Tensor],
     sites: Mapping[str, Site],
     seed: str,
-    gradients: Mapping[str, Tensor] | None = None,
+    told: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Return the values that signals start with at every site in ``starts`` (image to start), zero elsewhere.
 
-    ``gradients`` are those of the log-odds at the maps, for ``seed="contribution"``.
+    ``told`` is what the log-odds say about each map, position by position: their gradient for ``seed="contribution"``,
+    the relevance that they send for ``seed="relevance"``.
     """
     seeds: dict[str, Tensor] = {}
     for image, start in starts.items():
@@ -86,25 +89,29 @@ def seeds_of(
             if name not in seeds:
                 seeds[name] = torch.zeros_like(values)
             one = values[image].select(axis, index)
-            gradient = None
-            if gradients is not None and name in gradients:
-                gradient = gradients[name][image].select(axis, index)
-            seeds[name][image].select(axis, index).copy_(seed_map(one, seed, gradient))
+            said = None
+            if told is not None and name in told:
+                said = told[name][image].select(axis, index)
+            seeds[name][image].select(axis, index).copy_(seed_map(one, seed, said))
     return seeds
 
 
-def seed_map(activation: Tensor, seed: str, gradient: Tensor | None = None) -> Tensor:
+def seed_map(activation: Tensor, seed: str, told: Tensor | None = None) -> Tensor:
     """Return what a signal starts with at a channel's activation map (any shape); docs/method.md, section 5.1.
 
     ``"activation"``: the map itself (Oramas et al. 2019), so the gradient is that of ``1/2 ||A||^2``; ``"ones"``: one
     everywhere, the gradient of the map's sum; ``"maximum"``: the map at its first maximum, zero elsewhere;
     ``"contribution"``: the map times the gradient of the image's log-odds there, where that is positive and so speaks
-    for the class. Over all positions the product sums to the channel's contribution (docs/method.md, section 8.1).
+    for the class. Over all positions the product sums to the channel's contribution (docs/method.md, section 8.1);
+    ``"relevance"``: the relevance that the log-odds send there, where that is positive. ``told`` is that gradient or
+    that relevance; without it nothing speaks for the class.
     """
-    if seed == "contribution":
-        if gradient is None:
+    if seed in OF_A_CLASS:
+        if told is None:
             return torch.zeros_like(activation)
-        return (activation * gradient).clamp(min=0)
+        if seed == "contribution":
+            told = activation * told
+        return told.clamp(min=0)
     if seed == "activation":
         return activation
     if seed == "ones":

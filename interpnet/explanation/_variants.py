@@ -19,12 +19,13 @@ class Variant:
     seed: str
     blur: float  # a share of the images' shorter side
     saturate: float
+    combination: str
 
 
 #: ``"relevance"`` was chosen, and is judged, by ``experiments/maps``; ``"paper"`` is Oramas et al., ICLR 2019.
 VARIANTS: Mapping[str, Variant] = {
-    "relevance": Variant("named", "lrp_gamma", "contribution", 0.01, 0.99),
-    "paper": Variant(None, "guided", "activation", 0.0, 1.0),
+    "relevance": Variant("named", "lrp_gamma", "contribution", 0.01, 0.99, "max"),
+    "paper": Variant(None, "guided", "activation", 0.0, 1.0, "max"),
 }
 
 
@@ -48,5 +49,6 @@ def completed(variant: str, given: Mapping[str, Any], *, side: int) -> dict[str,
     options.setdefault("seed", own.seed)
     options.setdefault("smooth", own.blur * side)
     options.setdefault("saturate", own.saturate)
+    options.setdefault("combination", own.combination)
     options.setdefault("reduction", ("abs", "sum")[options.get("rule") in LRP_RULES])
     return options

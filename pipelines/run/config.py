@@ -223,9 +223,9 @@ class RunConfig(Settings):
     start: str | None = _explain(
         None,
         "What the signal starts with: the channel's map (activation), what of it speaks for the class (contribution), "
-        "ones, or the map at its maximum.",
+        "the relevance that LRP sends to it from the class (relevance), ones, or the map at its maximum.",
         shown="the variant's",
-        choices=("activation", "contribution", "ones", "maximum"),
+        choices=("activation", "contribution", "relevance", "ones", "maximum"),
     )
     resample: bool | None = _explain(
         None,

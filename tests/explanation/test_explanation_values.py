@@ -451,7 +451,7 @@ def test_wrong_words_are_refused_before_the_network_runs() -> None:
     model.register_forward_hook(lambda *_: ran.append(1))
     found = Interpretation(LAYERS, np.ones((2, 4)), ("a", "b"))
     for options, message in (
-        ({"combination": "sum"}, "combination is 'sum'; expected 'max' or 'mean' or 'response'"),
+        ({"combination": "all"}, "combination is 'all'; expected 'sum' or 'max' or 'mean' or 'response'"),
         ({"k": 0}, "k is 0; expected a whole number of at least 1"),
     ):
         with pytest.raises(InterpNetError, match=message):
