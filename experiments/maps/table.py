@@ -255,6 +255,8 @@ def figure(lines: list[Line], path: Path) -> None:
     """Draw the chosen map's difference from each method at its best blur, by kind, with intervals over images."""
     setting = chosen_setting(lines)
     found = [case for case in cases(lines) if case.measure != "gain"]
+    if not found:
+        return
     with figure_file(path, 2.1 * len(found) + 1, 3.6) as drawn:
         for axes, case in zip(np.atleast_1d(drawn.subplots(1, len(found), sharey=True)), found, strict=True):
             others = {"the paper's": str(PAPER)}

@@ -212,6 +212,8 @@ class SignalRun:
         """
         done.rules.check(done.maps[OUTPUT])
         edges = {name: done.edges[name] for name in names if name in done.edges}
+        if not edges:
+            return {OUTPUT: start}
         done.rules.passes.again = True
         with torch.inference_mode(False):
             found = torch.autograd.grad(

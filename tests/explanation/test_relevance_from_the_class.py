@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from interpnet.attribution import attribute_full
 from interpnet.engine import Channel, Site, find_sites, log_odds
 from interpnet.errors import InterpNetError, ModelError
-from interpnet.explanation import channel_signal, check_signals, explain, normalise
+from interpnet.explanation import Unit, channel_signal, check_signals, explain, normalise
 from interpnet.explanation._signals import Options, SignalRun
 from interpnet.explanation._starts import OUTPUT
 from interpnet.interpretation import Interpretation
@@ -112,6 +112,22 @@ def test_the_spelling_of_a_network_does_not_matter(spelling: str) -> None:
     ]
     assert results[0].combined.abs().sum() > 0
     torch.testing.assert_close(results[0].combined, results[1].combined, rtol=1e-3, atol=1e-3)
+
+
+def test_images_without_a_channel_and_units_of_the_output() -> None:
+    net = Residual()
+    x = images(2, 2, 8, 8)
+    index = find_sites(net, x).index()
+    none = Interpretation(index, torch.zeros(4, len(index)).numpy(), tuple("abcd"))
+    shown = explain(net, x, none, choose="contribution", rule="lrp_gamma", seed="relevance", combination="sum")
+    assert shown.channels == [[], []]
+    assert float(shown.combined.abs().sum()) == 0.0
+    # A unit starts with its logit times the slope; of the class explained that is the logit.
+    unit = channel_signal(net, x, Unit(1), rule="lrp_gamma", seed="relevance", classes=1).signals
+    logit = channel_signal(net, x, Unit(1), rule="lrp_gamma").signals
+    positive = (net(x)[:, 1] > 0).view(-1, 1, 1, 1, 1)
+    assert bool(positive.any())
+    torch.testing.assert_close(unit, logit * positive)
 
 
 class Scaled(Two):
