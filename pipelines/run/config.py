@@ -84,7 +84,8 @@ class RunConfig(Settings):
     data_root: str | None = _data(None, "Where mnist and cifar10 lie.", shown="data", metavar="DIR")
     classes: str | None = _data(
         None,
-        "Text file naming the model's outputs, one per line in order; the data's classes are found in it.",
+        "Text file naming the model's outputs, one per line in order; the data's classes are found in it. Or the word "
+        "imagenet: its 1,000 classes, found by names or WordNet ids.",
         shown="the data's classes are the outputs",
         metavar="FILE",
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,9 @@ from torch import Tensor, nn
 from interpnet.datasets import BadImageError, Batch, ImageData, load_dataset, make_loader, stack_images
 from interpnet.datasets import BatchLoader as DataBatches
 from interpnet.engine import Output, RunError, Trace, best_device, find_sites, resolve_device
-from interpnet.errors import DataError, InterpNetError, ModelError, did_you_mean
+from interpnet.errors import DataError, InterpNetError, ModelError
 from interpnet.models import ModelInfo, describe_model, load_model
-from interpnet.support.io import DAMAGED, small_text
+from interpnet.support.io import DAMAGED
 from interpnet.support.types import Int64
 
 from .architecture import architecture
@@ -27,6 +26,7 @@ from .config import RunConfig
 from .cue import described
 from .folder import digest
 from .notes import Notes
+from .outputs import matched
 
 
 @dataclass(frozen=True)
@@ -271,8 +271,9 @@ def load_subject(config: RunConfig) -> Subject:
     test = load_images(config, "test", info.preprocessing)
     first = stack_first(train)
     trace = traced(model, first.to(device), output)
-    classes, outputs, notes = match_classes(train, trace.n_outputs, _listed_classes(config))
+    classes, outputs = matched(train, trace.n_outputs, config)
     trace.select(config.layers)  # a mistyped layer is an error now, not after minutes of reading images
+    notes = []
     if train.empty_classes:
         empty = ", ".join(train.empty_classes[:10])
         notes.append(f"Classes without a training image ({len(train.empty_classes)}): {empty}")
@@ -309,50 +310,3 @@ def stack_first(data: ImageData) -> Tensor:
             if data.on_bad_image == "fail":
                 raise
     raise DataError(f"none of the {len(data)} images of {data.spec!r} can be read")
-
-
-def _listed_classes(config: RunConfig) -> list[str] | None:
-    if config.classes is None:
-        return None
-    path = Path(config.path(config.classes))
-    try:
-        lines = small_text(path).splitlines()
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"list of classes {config.classes!r} cannot be read ({error}); expected a text file, one class per line"
-        ) from error
-    return [line.strip() for line in lines if line.strip()]
-
-
-def match_classes(
-    data: ImageData, n_outputs: int, listed: Sequence[str] | None
-) -> tuple[tuple[str, ...], Int64, list[str]]:
-    """Return the outputs' names, the output of each class of the data, and notes.
-
-    Without a list the data's classes are the model's first outputs, in order.
-    """
-    names = data.classes
-    if listed is not None:
-        if len(listed) != n_outputs or len(set(listed)) != n_outputs:
-            raise DataError(
-                f"the list of classes (--classes) has {len(set(listed))} different lines; the model has {n_outputs} "
-                "outputs; expected one class per line in the order of the outputs"
-            )
-        for name in names:
-            if name not in listed:
-                raise DataError(f"class {name!r} of the data is not in the list of classes{did_you_mean(name, listed)}")
-        outputs = np.array([listed.index(name) for name in names], dtype=np.int64)
-        return tuple(listed), outputs, []
-    if len(names) > n_outputs:
-        raise DataError(
-            f"data {data.spec!r} has {len(names)} classes and the model has {n_outputs} outputs; "
-            f"expected at most {n_outputs}. Give the model --num-classes {len(names)}, or other data"
-        )
-    notes = []
-    if len(names) < n_outputs:
-        notes.append(
-            f"The data has {len(names)} classes and the model {n_outputs} outputs: the data's classes were taken as "
-            "the first outputs (--classes FILE gives the outputs' names in order)."
-        )
-    rest = [f"output {i}" for i in range(len(names), n_outputs)]
-    return (*names, *rest), np.arange(len(names), dtype=np.int64), notes

@@ -338,6 +338,18 @@ def test_convolutional_layers_are_a_group_of_their_own() -> None:
     assert set(np.concatenate(drawn).tolist()) == {1, 2, 3, 5}, "every free channel of the group is drawn sometimes"
 
 
+@pytest.mark.parametrize("kind", ["random", "random-per-layer"])
+def test_every_pass_and_every_class_has_draws_of_its_own(kind: str) -> None:
+    index = ChannelIndex((("relu", 40),))
+    coef = np.zeros((2, 40))
+    coef[:, :3] = 1.0
+    plan = Plan(Interpretation(index, coef, ("a", "b")), None, (), 2, 0, False, False)
+    drawn = [plan.draws(kind, np.ones(40, dtype=bool), c, number, 20) for number in range(3) for c in range(2)]
+    assert len({np.concatenate(rows).tobytes() for rows in drawn}) == 6
+    again = plan.draws(kind, np.ones(40, dtype=bool), 1, 2, 20)
+    np.testing.assert_array_equal(again, drawn[-1])
+
+
 def test_per_layer_controls_draw_from_every_free_channel_of_the_same_layer() -> None:
     index = ChannelIndex((("relu", 4), ("relu:1", 3)))
     coef = np.array([[1.0, 0, 0, 0, 0, 2.0, 0]])

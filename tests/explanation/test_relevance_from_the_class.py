@@ -123,9 +123,10 @@ def test_images_without_a_channel_and_units_of_the_output() -> None:
     assert shown.channels == [[], []]
     assert float(shown.combined.abs().sum()) == 0.0
     # A unit starts with its logit times the slope; of the class explained that is the logit.
-    unit = channel_signal(net, x, Unit(1), rule="lrp_gamma", seed="relevance", classes=1).signals
-    logit = channel_signal(net, x, Unit(1), rule="lrp_gamma").signals
-    positive = (net(x)[:, 1] > 0).view(-1, 1, 1, 1, 1)
+    c = int(net(x).amax(0).argmax())
+    unit = channel_signal(net, x, Unit(c), rule="lrp_gamma", seed="relevance", classes=c).signals
+    logit = channel_signal(net, x, Unit(c), rule="lrp_gamma").signals
+    positive = (net(x)[:, c] > 0).view(-1, 1, 1, 1, 1)
     assert bool(positive.any())
     torch.testing.assert_close(unit, logit * positive)
 

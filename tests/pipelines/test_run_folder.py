@@ -19,7 +19,7 @@ from interpnet.pipelines.run.lock import locked
 from interpnet.pipelines.run.settings import Given, numbers
 from interpnet.pipelines.run.subject import balanced, make_output
 
-from interpnet.errors import DataError, InterpNetError, ModelError, RunFolderError
+from interpnet.errors import InterpNetError, ModelError, RunFolderError
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
@@ -252,29 +252,6 @@ def test_output_takes_an_entry_or_says_what_is_there():
         make_output("logit")({"logits": 1, "aux": 2})
     with pytest.raises(ModelError, match="--output 3 does not exist: the model returns a tuple"):
         make_output("3")((1, 2))
-
-
-def test_classes_are_matched_by_name():
-    from interpnet.pipelines.run.subject import match_classes
-
-    from interpnet.datasets import load_dataset
-
-    data = load_dataset("digits")
-    names, outputs, notes = match_classes(data, 10, None)
-    assert (names, outputs.tolist(), notes) == (data.classes, list(range(10)), [])
-    listed = ["x", *reversed(data.classes)]
-    names, outputs, notes = match_classes(data, 11, listed)
-    assert names == tuple(listed)
-    assert outputs.tolist() == list(range(10, 0, -1))
-    names, outputs, notes = match_classes(data, 12, None)
-    assert names[9:] == ("9", "output 10", "output 11")
-    assert "first outputs" in notes[0]
-    with pytest.raises(DataError, match="10 classes and the model has 9 outputs"):
-        match_classes(data, 9, None)
-    with pytest.raises(DataError, match="has 11 different lines; the model has 10"):
-        match_classes(data, 10, listed)
-    with pytest.raises(DataError, match="class '0' of the data is not in the list"):
-        match_classes(data, 10, [f"n{i}" for i in range(10)])
 
 
 def test_a_folder_that_another_command_has_just_made_is_at_work(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -171,50 +170,6 @@ def test_the_device_is_the_best_or_the_one_that_is_named(monkeypatch: pytest.Mon
     monkeypatch.setattr(subject, "resolve_device", lambda name: f"device {name}")
     assert subject.device_of(RunConfig(device="auto")) == "best"
     assert subject.device_of(RunConfig(device="cuda:1")) == "device cuda:1"
-
-
-# --- classes ----------------------------------------------------------------------------------------------
-
-
-def test_a_list_of_classes_is_a_text_file_with_one_on_each_line(tmp_path: Path) -> None:
-    path = tmp_path / "classes.txt"
-    path.write_text("cat\n\n  dog \n")
-    assert subject._listed_classes(RunConfig()) is None
-    assert subject._listed_classes(RunConfig(classes=str(path))) == ["cat", "dog"]
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"list of classes '.*' cannot be read"):
-        subject._listed_classes(RunConfig(classes=str(path)))
-    with pytest.raises(DataError, match=r"cannot be read.*expected a text file, one class per line"):
-        subject._listed_classes(RunConfig(classes=str(tmp_path / "absent")))
-
-
-@pytest.mark.parametrize(
-    ("listed", "match"),
-    [
-        (["a", "b"], "has 2 different lines; the model has 3 outputs"),
-        (["a", "b", "b"], "has 2 different lines; the model has 3 outputs"),
-        (["a", "b", "b", "c"], "has 3 different lines; the model has 3 outputs"),
-        (["a", "bb", "c"], "class 'b' of the data is not in the list of classes; did you mean 'bb'"),
-    ],
-)
-def test_a_list_of_classes_that_does_not_fit_is_refused(listed: list[str], match: str) -> None:
-    images: Any = SimpleNamespace(classes=("b", "a"), spec="x")
-    with pytest.raises(DataError, match=match):
-        subject.match_classes(images, 3, listed)
-
-
-def test_classes_get_the_outputs_of_their_names_or_the_first(session: Session) -> None:
-    images: Any = SimpleNamespace(classes=("b", "a"), spec="x")
-    names, outputs, notes = subject.match_classes(images, 3, ["a", "c", "b"])
-    assert (names, outputs.tolist(), outputs.dtype, notes) == (("a", "c", "b"), [2, 0], np.int64, [])
-    names, outputs, notes = subject.match_classes(images, 2, None)
-    assert (names, outputs.tolist(), outputs.dtype, notes) == (("b", "a"), [0, 1], np.int64, [])
-    names, outputs, notes = subject.match_classes(images, 3, None)
-    assert (names, outputs.tolist()) == (("b", "a", "output 2"), [0, 1])
-    assert len(notes) == 1
-    assert "The data has 2 classes and the model 3 outputs" in notes[0]
-    with pytest.raises(DataError, match="data 'x' has 2 classes and the model has 1 outputs"):
-        subject.match_classes(images, 1, None)
 
 
 # --- the subject ------------------------------------------------------------------------------------------
