@@ -61,10 +61,14 @@ def audited(run: RunData) -> dict[str, Rows]:
         "seed": str(run.manifest.get("seed", "")),
         "created": str(run.manifest.get("created") or "").replace("T", " "),
     }
+    train = run.entry("data", "train")
+    test = dict(run.entry("data", "test"))
+    if test and test.get("fingerprint") == train.get("fingerprint"):
+        test["split"] = "the training images, for there is no test split"
     sections = {
         "Model": fact_rows(run.entry("model"), MODEL_FACTS),
-        "Training images": fact_rows(run.entry("data", "train"), DATA_FACTS),
-        "Test images": fact_rows(run.entry("data", "test"), DATA_FACTS),
+        "Training images": fact_rows(train, DATA_FACTS),
+        "Test images": fact_rows(test, DATA_FACTS),
         "Software": fact_rows(software, _SOFTWARE),
     }
     return {name: rows for name, rows in sections.items() if rows}

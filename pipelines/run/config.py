@@ -260,6 +260,12 @@ class RunConfig(Settings):
         metavar="METHODS",
     )
     seed: int = _run(0, "Fixes everything random.", least=0)
+    anyway: bool = _run(
+        False,
+        "Go on where a first look at the images says that the numbers would mean nothing: a network at chance, classes "
+        "in another order, another mean and std.",
+        names="--anyway",
+    )
     device: str = _run("auto", "cpu, cuda, cuda:1, mps.", shown="the best there is", metavar="DEVICE")
     batch_size: int = _run(64, "Images per batch.", least=1, below=2**31)
     workers: int = _run(0, "Processes that read images ahead.", shown="0: none", least=0, below=1025)
@@ -279,6 +285,15 @@ class RunConfig(Settings):
                 f"--rule is {self.rule!r} and --rectifier {self.rectifier!r}; --rectifier is the older name of --rule, "
                 "so give --rule alone"
             )
+        for name in ("mean", "std"):
+            values = getattr(self, name) or ()
+            if max(values, default=0.0) > 1 and not self.anyway:
+                given = ",".join(f"{value:g}" for value in values)
+                scaled = ",".join(f"{value / 255:.3g}" for value in values)
+                raise InterpNetError(
+                    f"--{name} is {given}, as if pixels went from 0 to 255; they are in [0, 1] here, so expected "
+                    f"numbers up to 1, such as --{name} {scaled} (or --anyway)"
+                )
         if self.saturate is not None and not 0 < self.saturate <= 1:
             raise InterpNetError(f"--saturate is {self.saturate!r}; expected a number above 0 and at most 1")
 

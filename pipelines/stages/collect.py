@@ -16,6 +16,7 @@ from ..run.folder import digest
 from ..run.notes import Notes
 from ..run.session import Session
 from ..run.subject import Batches
+from .first_look import first_look
 from .sums import KeptSums, Sums, fitted_on, pass_key
 
 _VERSION = 1  # a change of what the stage writes makes earlier results stale
@@ -67,6 +68,9 @@ def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
         passes.append(made)
         return made
 
+    seen = None
+    if already == 0:
+        seen = first_look(session, notes)
     speed = None
     if already is None:
         table = ScoreTable.load(folder, verify=False)  # done just now
@@ -90,6 +94,7 @@ def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
         "n_images": len(table),
         "images_per_second": speed,
         "accuracy": table.accuracy,
+        "first_look": seen,
         "n_channels": len(table.channels),
         # The rows' own checksums are in state.json.
         "written": ("scores/state.json", f"scores/{GRAM_FILE}"),

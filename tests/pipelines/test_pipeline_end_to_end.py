@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.small_audit import Stop, audit, folder_of_images, manifest, results, size_of
 from interpnet.pipelines.cli.app import main
+from interpnet.pipelines.stages import collect
 from PIL import Image
 
 
@@ -162,9 +163,10 @@ def test_a_folder_of_images_and_a_network_of_ones_own(tmp_path, monkeypatch, cap
     common = ["audit", "net.py:Net", "imagefolder:images", "--out", "run", "--repeats", "1", "--examples", "1"]
     assert main(common) == 2
     assert "'class 1/0.png' cannot be read" not in capsys.readouterr().err  # the output is looked at first
+    common += ["--classes", "names.txt", "--anyway"]
     assert main([*common, "--output", "logits"]) == 2
     assert "'class 1/0.png' cannot be read" in capsys.readouterr().err
-    skipping = [*common, "--output", "logits", "--on-bad-image", "skip", "--classes", "names.txt"]
+    skipping = [*common, "--output", "logits", "--on-bad-image", "skip"]
     assert main([*skipping, "--fresh"]) == 0
     facts = manifest(tmp_path / "run")
     assert facts["model"]["classes"] == ["class 2", "other", "class 1", "class 0"]
@@ -200,6 +202,7 @@ def test_the_demo_trains_once_and_names_the_report(tmp_path, monkeypatch, capsys
     from interpnet.pipelines.cli import commands_model
 
     monkeypatch.setattr(commands_model, "_DEMO_DATA", "an8flower-single-6c?size=32&n=120")  # a demo of seconds
+    monkeypatch.setattr(collect, "first_look", lambda *_: None)  # its network is hardly trained
     monkeypatch.setattr(commands_model, "_DEMO_TRAINING", {"width": 6, "epochs": 3})
     out = tmp_path / "demo"
     arguments = ["demo", "--out", str(out), "--mu", "auto", "--stability", "2"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.small_audit import SMALL, Stop, audit, folder_of_images, manifest, results
 from interpnet.pipelines.cli.app import main
+from interpnet.pipelines.stages import collect
 
 
 def test_what_is_done_is_not_done_again(run, weights, capsys):
@@ -122,6 +123,7 @@ def test_an_interrupted_collection_goes_on_at_the_last_chunk(finished, weights, 
     from interpnet.scores import _collect as scores
 
     monkeypatch.setattr(scores, "_COMMIT_ROWS", 128)
+    monkeypatch.setattr(collect, "first_look", lambda *_: None)
     read: list[int] = []
     original = subject.Batches.__iter__
 

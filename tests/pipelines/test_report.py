@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.report_fixture import LAYERS, NASTY, ablation, class_names, interpretation, make_run
+from interpnet.pipelines.report.audited import audited
 from interpnet.pipelines.report.build import build_report
 from interpnet.pipelines.report.channels import Limits
-from interpnet.pipelines.report.load import clean, load_run
+from interpnet.pipelines.report.load import RunData, clean, load_run
 from interpnet.pipelines.report.numbers import signed
 from interpnet.pipelines.report.pictures import Pictures
 from PIL import Image
@@ -147,6 +148,15 @@ def test_what_was_audited_and_how_to_run_it_again(page):
         assert words in page.text
     assert "truncated image" in page.text
     assert re.search(r"This page is one file of \d+\.\d MB", page.text)
+
+
+def test_test_images_that_are_the_training_images_are_called_so():
+    train = {"spec": "x", "split": "test", "n_images": 3, "fingerprint": "ab"}
+    for other, split in (("ab", "the training images, for there is no test split"), ("cd", "test")):
+        manifest = {"data": {"train": train, "test": train | {"fingerprint": other}}}
+        rows = audited(RunData(Path("x"), manifest, ("a", "b")))
+        assert dict(rows["Test images"])["Split"] == split
+        assert dict(rows["Training images"])["Split"] == "test"
 
 
 def test_pictures_are_described_and_blank_ones_marked(page):

@@ -29,7 +29,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30
 @given(
     mu=st.just("auto") | st.floats(0, 1e6, exclude_min=True),
     layers=st.lists(TEXT, min_size=1, max_size=3),
-    mean=st.none() | st.lists(st.floats(allow_nan=False), min_size=1),
+    mean=st.none() | st.lists(st.floats(allow_nan=False, max_value=1), min_size=1),
     positive=st.booleans(),
     size=st.none() | st.tuples(st.integers(1, 999)),
     seed=st.integers(0, 2**40),

@@ -1,0 +1,132 @@
+"""Whether a network's answers have anything to do with the labels, from few images: chance, and another order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import binom
+
+from interpnet.support.types import Int64
+
+_LEVEL = 0.01  # accuracy at least so unlikely by chance is more than chance
+_KNOWN = 0.25  # of the images that chance does not give
+_TELLS = 1e-4  # fewer images tell nothing: even if all were right, it could be chance
+_SHUFFLES = 200
+_MOSTLY = 0.5  # of all images fit another order, and of a class's images are called another class, ...
+_HARDLY = 0.1  # ... and its own only so many, where two classes are exchanged
+_FEWEST = 5  # images of a class that tells it
+_CLEARLY = 1e-4  # level of the paired comparison of two preparations
+_LEAST_GAIN = 0.1  # of the images
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What an audit's images are called."""
+
+    labels: Int64  # (n,) the outputs that should be largest
+    predictions: Int64  # (n,)
+
+    @property
+    def n(self) -> int:
+        """How many images there are."""
+        return len(self.labels)
+
+    @property
+    def right(self) -> int:
+        """How many are called by their label."""
+        return int(np.count_nonzero(self.labels == self.predictions))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of them."""
+        return self.right / max(self.n, 1)
+
+    @property
+    def chance(self) -> float:
+        """What independent answers as frequent as these would have in common with the labels.
+
+        Examples
+        --------
+        >>> Agreement(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1])).chance
+        0.5
+        """
+        size = 1 + int(max(self.labels.max(initial=0), self.predictions.max(initial=0)))
+        given = np.bincount(self.labels, minlength=size) / max(self.n, 1)
+        said = np.bincount(self.predictions, minlength=size) / max(self.n, 1)
+        return float(given @ said)
+
+    @property
+    def tells(self) -> bool:
+        """Whether there are enough images of two classes for full marks to be no chance."""
+        classes = len(np.unique(self.labels))
+        return classes > 1 and (1 / classes) ** self.n < _TELLS
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether as many right answers come by chance, and hardly by a network that knows a quarter of the images.
+
+        Two one-sided binomial tests at 1 %: from few images neither follows.
+        """
+        knowing = self.chance + _KNOWN * (1 - self.chance)
+        by_chance = binom.sf(self.right - 1, self.n, self.chance) > _LEVEL
+        return bool(by_chance and binom.cdf(self.right, self.n, knowing) < _LEVEL)
+
+    @property
+    def favourite(self) -> tuple[int, float]:
+        """The most frequent answer, and its share of all."""
+        counts = np.bincount(self.predictions)
+        return int(counts.argmax()), float(counts.max()) / self.n
+
+    def order(self) -> dict[int, int]:
+        """Return which outputs some labels should be, where another order fits far better; empty where none does.
+
+        The best order must be better by more than the best one for shuffled answers, which is above chance as well.
+        Where none is better as a whole, classes are found that are exchanged among themselves. Either way half of the
+        images must fit it.
+        """
+        found, matches = _best(self.labels, self.predictions)
+        rng = np.random.default_rng(0)
+        luck = max(_best(self.labels, rng.permutation(self.predictions))[1] for _ in range(_SHUFFLES))
+        # What the classes' own order knows beyond chance, the best order must exceed beyond its own luck.
+        moved = self._exchanged(found)
+        if matches > luck and matches - luck > self.right - self.chance * self.n:
+            moved = {label: output for label, output in found.items() if label != output}
+        # A network without training tells clusters apart too, and calls them anything.
+        should = np.array([moved.get(label, label) for label in self.labels.tolist()])
+        if np.mean(should == self.predictions) < _MOSTLY:
+            return {}
+        return moved
+
+    def _exchanged(self, order: dict[int, int]) -> dict[int, int]:
+        """Return the classes that take each other's places, going round among themselves."""
+        moved = {}
+        for label, output in order.items():
+            own = self.predictions[self.labels == label]
+            clear = len(own) >= _FEWEST and np.mean(own == output) >= _MOSTLY and np.mean(own == label) <= _HARDLY
+            if clear and label != output:
+                moved[label] = output
+        while set(moved.values()) - moved.keys():
+            moved = {label: output for label, output in moved.items() if output in moved}
+        return moved
+
+    def clearly_below(self, other: Agreement) -> bool:
+        """Whether another preparation of the same images is right about clearly more (exact paired test, 0.01 %)."""
+        ours = self.labels == self.predictions
+        theirs = other.labels == other.predictions
+        won = int(np.count_nonzero(theirs & ~ours))
+        lost = int(np.count_nonzero(ours & ~theirs))
+        unlikely = binom.sf(won - 1, won + lost, 0.5) < _CLEARLY
+        return bool(unlikely and won - lost >= _LEAST_GAIN * self.n)
+
+
+def _best(labels: Int64, predictions: Int64) -> tuple[dict[int, int], int]:
+    """Return the one-to-one match of labels and answers that most images agree with, and how many do."""
+    classes, rows = np.unique(labels, return_inverse=True)
+    outputs, columns = np.unique(predictions, return_inverse=True)
+    counts = np.zeros((len(classes), len(outputs)), dtype=np.int64)
+    np.add.at(counts, (rows, columns), 1)
+    own, other = linear_sum_assignment(-counts)
+    match = {int(classes[i]): int(outputs[j]) for i, j in zip(own, other, strict=True)}
+    return match, int(counts[own, other].sum())

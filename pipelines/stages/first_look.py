@@ -1,0 +1,146 @@
+"""A first look before the long pass, at whether the network is right about more training images than chance.
+
+An audit of a network without its weights, of images in another unit, or of classes in another order runs to its end
+and means nothing. A few hundred images show it within seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interpnet.engine import evaluating, forward_logits, predicted, to_device
+from interpnet.errors import DataError
+
+from ..run.notes import Notes
+from ..run.session import Session
+from ..run.subject import balanced
+from .agreement import Agreement
+
+_IMAGES = 256
+_SHOWN = 4  # classes in an error
+_ENOUGH = 0.9  # with so many right no other preparation is tried
+#: Means and standard deviations that networks are usually trained with.
+USUAL: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = (
+    ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
+)
+
+
+def first_look(session: Session, notes: Notes) -> dict[str, Any]:
+    """Look at a few training images; return what was seen.
+
+    A :class:`DataError` that names the likely cause where the network is at chance, where another order of the classes
+    fits far better, or where other means and standard deviations do; with ``--anyway`` a note says the same.
+    """
+    images, labels = _sample(session)
+    now = Agreement(labels, _answers(session, images))
+    session.say(f"  first look: {now.right} of {now.n} images right, {100 * now.chance:.0f} % by chance")
+    found = _wrong(session, images, now)
+    if found and not session.config.anyway:
+        raise DataError(f"{found}. To audit it all the same: --anyway")
+    if found:
+        notes.add(f"The audit went on by --anyway, although {found}.")
+    return {"images": now.n, "accuracy": now.accuracy, "chance": now.chance}
+
+
+def _sample(session: Session) -> tuple[list[Tensor], np.ndarray]:
+    """Return batches of prepared training images, balanced over the classes, and the outputs they should raise."""
+    subject = session.subject
+    chosen = subject.train_indices()
+    chosen = chosen[balanced(subject.train.labels[chosen], _IMAGES, session.config.seed)]
+    batches = list(subject.batches(subject.train, chosen))
+    return [batch.images for batch in batches], np.concatenate([batch.labels.numpy() for batch in batches])
+
+
+def _answers(session: Session, images: list[Tensor]) -> np.ndarray:
+    subject = session.subject
+    put = partial(to_device, device=subject.device)
+    with evaluating(subject.model), torch.inference_mode():
+        found = [predicted(forward_logits(subject.model, part, subject.output, put)).cpu() for part in images]
+    return torch.cat(found).numpy()
+
+
+def _wrong(session: Session, images: list[Tensor], now: Agreement) -> str:
+    """Return what is wrong, and its cause as far as the images tell; empty where nothing is."""
+    if not now.tells or now.predictions.min() < 0:  # of logits that are not finite the pass itself tells
+        return ""
+    figure = f"the network is right about {now.right} of {now.n} training images ({100 * now.accuracy:.0f} %)"
+    if now.accuracy < _ENOUGH:
+        for words, other in _otherwise(session, images, now):
+            if now.clearly_below(other):
+                return f"{figure}, and with {words} about {other.right}"
+    order = now.order()
+    if order:
+        return f"{figure}, but {_order_in_words(session, now, order)}; did you mean --classes with the outputs so?"
+    if now.at_chance:
+        return f"{figure}, no more than chance ({100 * now.chance:.0f} %). {_causes(session, now)}"
+    return ""
+
+
+def _order_in_words(session: Session, now: Agreement, order: dict[int, int]) -> str:
+    names = session.subject.classes
+    moved = [f"{names[a]!r} is called {names[b]!r}" for a, b in order.items()]
+    right = sum(int(np.count_nonzero(now.predictions[now.labels == a] == b)) for a, b in order.items())
+    images = int(np.isin(now.labels, list(order)).sum())
+    more = f" and {len(moved) - _SHOWN} more" * (len(moved) > _SHOWN)
+    return (
+        f"another order of the classes fits {right} of {images} images: {', '.join(moved[:_SHOWN])}{more}; "
+        "the outputs are in another order than the classes"
+    )
+
+
+def _causes(session: Session, now: Agreement) -> str:
+    """Return the usual causes of a network at chance, the likeliest first."""
+    config = session.config
+    causes = []
+    if config.weights == "random":
+        causes.append("its weights are random (--weights random)")
+    elif config.weights is None and ".py:" in config.model:
+        causes.append(f"no weights were given (--weights FILE), so {config.model} must load trained ones itself")
+    favourite, share = now.favourite
+    if share > _ENOUGH:
+        causes.append(f"it calls {100 * share:.0f} % of them {session.subject.classes[favourite]!r}")
+    causes += ["the mean and std of its training (--mean, --std)", "the image size (--image-size)"]
+    causes += ["other classes, or another order of them (--classes)"]
+    return "Usual causes: " + "; ".join(causes)
+
+
+def _otherwise(session: Session, images: list[Tensor], now: Agreement) -> Iterator[tuple[str, Agreement]]:
+    """Yield the same images as they would be with other means and standard deviations, in the command's words."""
+    known = session.subject.train.data.preprocessing
+    channels = images[0].shape[1]
+    mean, std = (_row(known.get(name), channels, empty) for name, empty in (("mean", 0.0), ("std", 1.0)))
+    for other_mean, other_std in USUAL:
+        if channels != len(other_mean) and len({*other_mean}) > 1:
+            continue
+        new_mean, new_std = (_row(values[:channels], channels, 0.0) for values in (other_mean, other_std))
+        if torch.allclose(new_mean, mean) and torch.allclose(new_std, std):
+            continue
+        again = [(part * std + mean - new_mean) / new_std for part in images]
+        yield (
+            f"--mean {_in_words(new_mean)} --std {_in_words(new_std)}",
+            Agreement(now.labels, _answers(session, again)),
+        )
+
+
+def _in_words(row: Tensor) -> str:
+    """Return a preparation's numbers as the command line takes them."""
+    values = [f"{value:.4g}" for value in row.flatten().tolist()]
+    if len(set(values)) == 1:
+        values = values[:1]
+    return ",".join(values)
+
+
+def _row(values: Any, channels: int, empty: float) -> Tensor:
+    """Return a preparation's numbers, one per channel."""
+    if values is None:
+        values = empty
+    return torch.as_tensor(values, dtype=torch.float32).expand(channels).view(-1, 1, 1)
