@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from experiments.common.tables import Line
 from experiments.maps.settings import (
+    BEFORE,
     METHODS,
+    PAPER,
     Setting,
     attributions,
     channel_maps,
@@ -55,10 +58,18 @@ def _gain(subject: Subject, maps: Tensor, rows: slice) -> Values:
     return {run.__name__: run(*asked, **how).values.tolist() for run in (deletion, insertion)}
 
 
-def _maps(subject: Subject, wanted: list[Setting], rows: slice, *, methods: bool) -> Iterator[tuple[str, bool, Tensor]]:
-    """Yield (name, whether its deletion and insertion are measured, maps) of settings and methods."""
+def _maps(
+    subject: Subject, chosen: Setting, wanted: list[Setting], rows: slice, *, methods: bool
+) -> Iterator[tuple[str, bool, Tensor]]:
+    """Yield (name, whether its deletion and insertion are measured, maps) of settings and methods.
+
+    Single changes of the chosen setting are told by what counts alone; where nothing is named all channels are chosen.
+    """
+    whole = {chosen, PAPER, BEFORE, replace(chosen, choose="all")}
+    if subject.masks is None:
+        wanted = [one for one in wanted if one in whole]
     for setting, maps in maps_of(subject, wanted, rows):
-        yield str(setting), True, maps
+        yield str(setting), setting in whole, maps
     if not methods:
         return
     for name, blur, share, maps in attributions(subject, rows):
@@ -100,7 +111,7 @@ def reported(subject: Subject, chosen: Setting, line: Line) -> Line:
     known: Line = line.get("maps", {})
     wanted = lacking(line, chosen)
     for rows in _batches(subject):
-        for name, gained, maps in _maps(subject, wanted, rows, methods=not known):
+        for name, gained, maps in _maps(subject, chosen, wanted, rows, methods=not known):
             own: Values = {}
             if subject.masks is not None:
                 own = {measure: run(maps, subject.masks[rows]).tolist() for measure, run in _ON_MASKS.items()}
