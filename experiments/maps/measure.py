@@ -98,14 +98,15 @@ def tried(subject: Subject, wanted: list[Setting] | None = None) -> Line:
 def lacking(line: Line, chosen: Setting) -> list[Setting]:
     """Return what a line of the report does not have of the chosen setting and its changes."""
     known = line.get("maps", {})
-    return [one for one in settings_of(chosen) if str(one) not in known and str(one) not in line.get("refused", ())]
+    return [one for one in settings_of(chosen) if str(one) not in known and str(one) not in line.get("left_out", ())]
 
 
 def reported(subject: Subject, chosen: Setting, line: Line) -> Line:
     """Return the values of the chosen setting, its changes, the literature's methods and the controls.
 
     What counts for the subject, deletion and insertion for every image; the other measures as means. What ``line`` has
-    already is not measured again; ``refused`` are settings that cannot be had of this network and these images.
+    already is not measured again; ``left_out`` are settings that cannot be had of this network and these images, or
+    tell nothing of them.
     """
     found: dict[str, Values] = {}
     known: Line = line.get("maps", {})
@@ -120,8 +121,8 @@ def reported(subject: Subject, chosen: Setting, line: Line) -> Line:
             for measure, values in own.items():
                 found.setdefault(name, {}).setdefault(measure, []).extend(values)
     kept = {name: _kept(values, subject.measure) for name, values in found.items()}
-    refused = sorted({*line.get("refused", ()), *(str(one) for one in wanted if str(one) not in kept)})
-    return {"images": len(subject.images), "measure": subject.measure, "refused": refused, "maps": known | kept}
+    left_out = sorted({*line.get("left_out", ()), *(str(one) for one in wanted if str(one) not in kept)})
+    return {"images": len(subject.images), "measure": subject.measure, "left_out": left_out, "maps": known | kept}
 
 
 def counted(subject: Subject, chosen: Setting) -> Line:

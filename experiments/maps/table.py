@@ -247,7 +247,7 @@ def text(lines: list[Line]) -> str:
         "Every method, at its best blur": methods_table(lines, "at its best blur"),
     }
     return sections(
-        parts, f"{minutes(lines):.0f} minutes of one GPU that several networks shared. Commit {commits(lines)}."
+        parts, f"{minutes(lines):.0f} minutes, of one shared GPU or one processor thread. Commit {commits(lines)}."
     )
 
 

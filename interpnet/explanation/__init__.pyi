@@ -18,6 +18,7 @@ from ._signals import backpropagate as backpropagate
 from ._signals import check_signals as check_signals
 from ._smooth import blurred as blurred
 from ._smooth import saturated as saturated
+from ._starts import OF_A_CLASS as OF_A_CLASS
 from ._starts import Unit as Unit
 from ._variants import VARIANTS as VARIANTS
 from ._variants import completed as completed

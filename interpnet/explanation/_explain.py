@@ -97,8 +97,8 @@ def explain(
         Classes to explain; the predicted ones by default.
     variant : {"relevance", "paper"}
         What stands for the options that are not given. ``"relevance"``, by ``experiments/maps``: ``choose="named"``,
-        ``rule="lrp_gamma"``, ``seed="contribution"``, ``smooth`` 1 % of the shorter side, ``saturate=0.99``,
-        ``combination="max"``. ``"paper"``: ``rule="guided"`` with resampling, ``seed="activation"``, the maps as they
+        ``rule="lrp_gamma"``, ``seed="relevance"``, ``smooth`` 1 % of the shorter side, ``saturate=0.99``,
+        ``combination="sum"``. ``"paper"``: ``rule="guided"`` with resampling, ``seed="activation"``, the maps as they
         are, ``combination="max"``.
     choose : {"weight", "contribution", "named", "all"}, optional
         How an image's k channels are chosen: by weight times score; among the channels named for the class, by what

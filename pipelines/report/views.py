@@ -162,7 +162,7 @@ def _example(n: int, entry: Mapping[str, Any], run: RunData, pictures: Pictures,
         for channel in entry["channels"]
     ]
     if entry.get("combined"):
-        heatmaps.append(Shot("combined", "pixel maximum", picture(entry["combined"])))
+        heatmaps.append(Shot("combined", "of these channels", picture(entry["combined"])))
     blank = entry.get("blank", ())
     others = {
         method: Shot(METHODS.get(method, clean(method)), "", picture(name), method in blank)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from interpnet.errors import ModelError
-from interpnet.explanation import check_signals, completed
+from interpnet.explanation import VARIANTS, check_signals, completed
 
 from ..run.config import UNVARIED, RunConfig
 from ..run.session import Session
@@ -41,12 +41,20 @@ def _drawing(session: Session) -> Drawing:
     given = options(config)
     if config.variant == PAPER or config.rule is not None or config.rectifier is not None:
         return Drawing(config.variant, given, "")
-    wanted = Drawing(config.variant, given, "", checked=True)
-    try:
-        check(session, wanted)
-    except ModelError as error:
-        return Drawing(PAPER, given, str(error))
-    return wanted
+    tries = [given]
+    if given["seed"] is None:
+        # Relevance starts at the logits; contributions need a rule for what lies before the channels only.
+        tries.append(given | {"seed": "contribution"})
+    refused = ""
+    for tried in tries:
+        wanted = Drawing(config.variant, tried, refused, checked=True)
+        try:
+            check(session, wanted)
+        except ModelError as error:
+            refused = refused or str(error)
+        else:
+            return wanted
+    return Drawing(PAPER, given, refused)
 
 
 def options(config: RunConfig) -> dict[str, Any]:
@@ -66,6 +74,7 @@ def check(session: Session, how: Drawing) -> None:
         rule=every.get("rule"),
         rectifier=every.get("rectifier"),
         resample=session.config.resample,
+        seed=every["seed"],
         output=subject.output,
     )
 
@@ -73,10 +82,11 @@ def check(session: Session, how: Drawing) -> None:
 def key_settings(config: RunConfig) -> dict[str, Any]:
     """Return the settings of the stage for its key; those of the paper's variant as runs had them before variants."""
     settings = config.section("explain")
+    settings["defaults"] = asdict(VARIANTS[config.variant])
     own = ("variant", "choose", "rule", "start", "smooth", "saturate")
     if settings["variant"] != PAPER or any(settings[name] is not None for name in own[1:]):
         return settings
-    for name in own:
+    for name in (*own, "defaults"):
         del settings[name]
     for name, value in UNVARIED.items():
         if settings[name] is None:

@@ -99,7 +99,7 @@ def _drawn(session: Session) -> dict[str, Any]:
     resample = session.config.resample
     if resample is None:
         resample = rule in RECTIFIER_RULES
-    names = ("choose", "smooth", "saturate", "reduction")
+    names = ("choose", "smooth", "saturate", "reduction", "combination")
     # "rectifier" is what the rule was called before.
     return {"variant": how.variant, "rule": rule, "rectifier": rule, "start": every["seed"], "resample": resample} | {
         name: every[name] for name in names

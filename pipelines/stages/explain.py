@@ -20,7 +20,7 @@ from ..run.notes import Notes
 from ..run.session import Session
 from .ablate import ablate_key, load_ablation, studied
 from .collect import load_table
-from .drawing import check, drawing, key_settings
+from .drawing import PAPER, check, drawing, key_settings
 from .examples import explain_examples
 from .identified import leading, load_way, way_key
 from .localise import Shown, localise
@@ -85,9 +85,12 @@ def _explain(session: Session, notes: Notes) -> dict[str, Any]:
     named = {way: load_way(session, way) for way in session.config.ways}
     # A stale one is refused before the work.
     studies = [study for way in named if (study := load_ablation(session, way)) is not None]
-    refused = drawing(session).refused
-    if refused:
-        notes.add(f"Heatmaps are drawn in the paper's variant (--variant paper): {refused}")
+    how = drawing(session)
+    if how.refused:
+        instead = "start from contributions (--start contribution)"
+        if how.variant == PAPER:
+            instead = "are drawn in the paper's variant (--variant paper)"
+        notes.add(f"Heatmaps {instead}: {how.refused}")
     shown = shown_channels(list(named.values()), session.config.max_channels)
     longest = max(len(found.columns(c)) for found in named.values() for c in shown)
     most = pictured(list(named.values()), session.config.max_channels)

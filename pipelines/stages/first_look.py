@@ -45,7 +45,7 @@ def first_look(session: Session, notes: Notes) -> dict[str, Any]:
     session.say(f"  first look: {now.right} of {now.n} images right, {100 * now.chance:.0f} % by chance")
     found = _wrong(session, images, now)
     if found and not session.config.anyway:
-        raise DataError(f"{found}. To audit it all the same: --anyway")
+        raise DataError(f"{found}{'.' * (not found.endswith('?'))} To audit it all the same: --anyway")
     if found:
         notes.add(f"The audit went on by --anyway, although {found}.")
     return {"images": now.n, "accuracy": now.accuracy, "chance": now.chance}

@@ -14,7 +14,7 @@ from torch import Tensor
 from interpnet.datasets import stack_images
 from interpnet.engine import Channel
 from interpnet.evaluate import iou_auc
-from interpnet.explanation import channel_signal, reduce_colours
+from interpnet.explanation import OF_A_CLASS, channel_signal, reduce_colours
 from interpnet.interpretation import Interpretation
 
 from ..run.config import MU_LASSO, RELIANCE
@@ -133,7 +133,7 @@ def _shares(session: Session, shown: Shown, chosen: np.ndarray, masks: Masks) ->
             continue
         channels = [channel for channel, _ in weighted]
         explained = None
-        if how["seed"] == "contribution":
+        if how["seed"] in OF_A_CLASS:
             explained = c
         signal = channel_signal(  # docs/method.md, section 5
             subject.model,

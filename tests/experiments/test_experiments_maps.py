@@ -13,8 +13,8 @@ from torch import nn
 
 from experiments.common.pages import committed
 from experiments.maps import claims, run, table
-from experiments.maps.measure import energy
-from experiments.maps.settings import PAPER, Setting, finished, grid, settings_of
+from experiments.maps.measure import energy, lacking
+from experiments.maps.settings import PAPER, Setting, finished, grid, settings_of, together
 from experiments.maps.subjects import KINDS, asked_about
 
 
@@ -79,6 +79,30 @@ def test_a_blur_is_a_share_of_the_shorter_side_and_comes_before_the_cut() -> Non
     blurred = finished(maps, 0.1, 1.0)  # 2 pixels
     assert float(blurred[0, 10, 22] / blurred[0, 10, 20]) == pytest.approx(np.exp(-0.5), abs=1e-3)
     assert float(finished(maps, 0.1, 0.9).max()) < float(blurred.max())
+
+
+def test_maps_are_added_before_they_are_scaled_or_scaled_first() -> None:
+    maps = torch.tensor([[[[4.0, 0.0]], [[0.0, 1.0]]]])
+    assert together(maps, Setting()).tolist() == [[[1.0, 1.0]]]
+    assert together(maps, Setting(combination="sum")).tolist() == [[[1.0, 0.0]]]
+    three = torch.cat([maps, torch.full((1, 2, 1, 1), 0.5)], -1)
+    assert together(three, Setting(combination="sum")).tolist() == [[[1.0, 0.0, 0.0]]]
+
+
+def test_only_relevance_starts_relevance() -> None:
+    assert all(one.rule.startswith("lrp") for one in grid() if one.seed == "relevance")
+    chosen = Setting("named", "lrp_gamma", False, "relevance", 0.01, 0.99, "sum")
+    guided = [one for one in settings_of(chosen) if one.rule == "guided" and one.combination == "sum"]
+    assert {one.seed for one in guided} == {"contribution"}
+    assert str(chosen) == "named, lrp_gamma plain, relevance, sum, blur 1 %, saturated"
+
+
+def test_a_line_lacks_what_was_neither_measured_nor_left_out() -> None:
+    chosen = Setting("named", "lrp_gamma", False, "relevance", 0.01, 0.99, "sum")
+    names = [str(one) for one in settings_of(chosen)]
+    assert lacking({}, chosen) == settings_of(chosen)
+    line = {"maps": dict.fromkeys(names[2:], {}), "left_out": names[1:2]}
+    assert lacking(line, chosen) == [chosen]
 
 
 def test_the_report_holds_the_choice_the_papers_and_single_changes() -> None:

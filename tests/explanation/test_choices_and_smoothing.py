@@ -299,14 +299,16 @@ def test_a_gaussian_wider_than_the_map_leaves_its_mean_and_none_leaves_it_alone(
             channel_heatmap(net, x, Channel("relu", 0), smooth=value)
 
 
+@pytest.mark.parametrize("seed", ["contribution", "relevance"])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_everything_at_once_on_any_device(device: str) -> None:
+def test_everything_at_once_on_any_device(device: str, seed: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("this machine has no CUDA device")
     net = branches().float()
     x = images(2, 2, 16, 16).float()
     found = every_channel(find_sites(net, x), "default", 3)
-    how: dict[str, Any] = {"choose": "all", "seed": "contribution", "smooth": 1.0, "rule": "lrp_epsilon_plus_flat"}
+    how: dict[str, Any] = {"choose": "all", "seed": seed, "smooth": 1.0, "rule": "lrp_epsilon_plus_flat"}
+    how["combination"] = "sum"
     here = explain(net, x, found, **how, variant="paper")
     there = explain(net.to(device), x.to(device), found, **how, variant="paper")
     assert there.combined.device.type == device

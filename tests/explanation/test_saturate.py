@@ -84,9 +84,9 @@ def test_named_channels_that_speak_against_the_class_are_not_shown() -> None:
 
 def test_a_variant_stands_for_the_options_that_are_not_given() -> None:
     # 1 % of 8 pixels.
-    spelled = {"choose": "named", "rule": "lrp_gamma", "seed": "contribution", "smooth": 0.08, "saturate": 0.99}
+    spelled = {"choose": "named", "rule": "lrp_gamma", "seed": "relevance", "smooth": 0.08, "saturate": 0.99}
     default = _explained(variant="relevance")
-    same = _explained(variant="paper", reduction="sum", **spelled)
+    same = _explained(variant="paper", reduction="sum", combination="sum", **spelled)
     assert default.channels == same.channels
     assert torch.equal(default.combined, same.combined)
     assert torch.equal(default.signals, same.signals)

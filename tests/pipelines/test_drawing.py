@@ -69,6 +69,33 @@ def test_a_network_with_an_operator_without_a_rule_is_named(tmp_path: Path) -> N
     assert notes.texts == []
 
 
+class Certain(Tiny):
+    """A network that ends with probabilities: relevance has no rule for what comes behind the channels."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).softmax(1)
+
+
+def test_where_relevance_cannot_start_at_the_output_signals_start_with_contributions(tmp_path: Path) -> None:
+    session = tiny_session(tmp_path / "run", examples=1, misclassified=0, methods=("gradient",), mu=1.5, repeats=1)
+    session.loaded.__dict__["model"] = Certain().eval()
+    through(session, "explain")
+    notes = session.run.stage("explain")["notes"]
+    assert any(
+        "Heatmaps start from contributions (--start contribution): rule='lrp_gamma' cannot be right" in note
+        and "'softmax'" in note
+        for note in notes
+    )
+    heading = read(session, "explanations/examples.json")
+    assert (heading["variant"], heading["rule"], heading["start"]) == ("relevance", "lrp_gamma", "contribution")
+    assert heading["combination"] == "sum"
+    # A start that was asked for is refused instead.
+    asked = tiny_session(tmp_path / "asked", start="relevance", rule="lrp_gamma")
+    asked.loaded.__dict__["model"] = Certain().eval()
+    with pytest.raises(ModelError, match=r"'softmax' .* has no rule; use seed='contribution'"):
+        explain.check_explain(asked)
+
+
 def test_every_option_reaches_the_heading(tmp_path: Path) -> None:
     chosen = {
         "choose": "all", "rule": "lrp_epsilon_plus_flat", "start": "ones", "resample": True, "smooth": 2.5,
@@ -79,7 +106,7 @@ def test_every_option_reaches_the_heading(tmp_path: Path) -> None:
     assert {name: heading[name] for name in chosen} == chosen
     assert heading["variant"] == "relevance"
     plain = examples.heading(tiny_session(tmp_path / "plain"), [])
-    assert (plain["rule"], plain["start"], plain["choose"]) == ("lrp_gamma", "contribution", "named")
+    assert (plain["rule"], plain["start"], plain["choose"]) == ("lrp_gamma", "relevance", "named")
     assert (plain["resample"], plain["saturate"], plain["reduction"]) == (False, 0.99, "sum")
 
 
@@ -111,7 +138,7 @@ def test_settings_of_runs_from_before_variants_do_not_stand_in_their_way(tmp_pat
         ({"saturate": 1.5}, r"--saturate is 1.5; expected a number above 0 and at most 1"),
         ({"smooth": -1.0}, r"--smooth is -1.0; expected a number of at least 0"),
         ({"variant": "new"}, r"--variant is 'new'; expected relevance or paper"),
-        ({"start": "map"}, r"--start is 'map'; expected activation or contribution or ones or maximum"),
+        ({"start": "map"}, r"--start is 'map'; expected activation or contribution or relevance or ones or maximum"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], match: str) -> None:

@@ -163,7 +163,7 @@ def test_shares_are_the_mean_over_at_most_ten_images_of_the_class(
     assert (call["seed"], call["classes"]) == ("activation", None)
     monkeypatch.setitem(solved.memo, "drawing", Drawing("relevance", {}, ""))
     localise._shares(solved, shown, chosen, {"top": top, "none": none})
-    assert (calls[-1]["rule"], calls[-1]["seed"], calls[-1]["classes"]) == ("lrp_gamma", "contribution", 2)
+    assert (calls[-1]["rule"], calls[-1]["seed"], calls[-1]["classes"]) == ("lrp_gamma", "relevance", 2)
     torch.testing.assert_close(call["images"], tensors(solved, "test")[0][chosen[len(other) :][:10]])
 
 

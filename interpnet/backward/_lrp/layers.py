@@ -185,12 +185,12 @@ def send_down(terms: list[Term], above: Tensor, x: Tensor) -> Tensor:
     for number, term in enumerate(terms):
         weighted = above * term.factor
         # Behind a rectifier no relevance comes where the output is negative, which is all of the later terms.
-        if number and not bool(weighted.any()):
+        if number and not int(torch.count_nonzero(weighted)):
             continue
         product = term.down(weighted)
         if term.share is not None:
-            product = product * term.share
-        below = product if below is None else below + product
+            product = product.mul_(term.share)
+        below = product if below is None else below.add_(product)
     if below is None:
         return torch.zeros_like(x)
     return below

@@ -37,7 +37,8 @@ def stabilised(epsilon: float, *, relative: bool = False) -> Inverse:
         if relative:
             shift = epsilon * z.square().mean(tuple(range(1, z.dim())), keepdim=True).sqrt()
         # Adding zero makes -0 positive.
-        return torch.copysign(shift, z + 0.0).add_(z).reciprocal_()
+        signed = z + 0.0
+        return torch.copysign(shift, signed, out=signed).add_(z).reciprocal_()
 
     return lambda z: _each(one, z)
 
@@ -111,11 +112,17 @@ def gamma_rule(
             halves.append(total + layer.run(minus, changed[-sign], None))
 
     def factors(z: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        # One denominator for each output, by its sign; products with 0 and 1 take a third of the time of a selection.
+        sign = z.sign()
+        positive = sign.relu()
+        negative = positive - sign
         if minus is None:
-            rest = first - second
-            second = first + gamma * rest
-            first = first + gamma * (first - rest)
-        return inverse(first).mul_(z > 0), inverse(second).mul_(z < 0)
+            own, half = first, second
+            total = (own - half).mul_(negative).add_(half * positive).mul_(gamma).add_(own)
+        else:
+            total = first * positive + second * negative
+        factor = inverse(total)
+        return positive.mul_(factor), factor.mul_(negative)
 
     # One image after another, as in _each().
     images = [factors(*[part[i : i + 1] for part in (z, *halves)]) for i in range(len(z))]
