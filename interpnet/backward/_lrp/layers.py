@@ -189,8 +189,8 @@ def send_down(terms: list[Term], above: Tensor, x: Tensor) -> Tensor:
             continue
         product = term.down(weighted)
         if term.share is not None:
-            product = product.mul_(term.share)
-        below = product if below is None else below.add_(product)
+            product = product * term.share
+        below = product if below is None else below + product
     if below is None:
         return torch.zeros_like(x)
     return below
