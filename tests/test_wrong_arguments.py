@@ -270,7 +270,7 @@ FUNCTIONS: dict[str, Case] = {
             "smooth": MAYBE_WIDTH,
             "saturate": [*MAYBE_WIDTH, 0, 1.5],
             "reduction": MAYBE_CHOICE,
-            "combination": CHOICE,
+            "combination": MAYBE_CHOICE,
             **(RULES | {"seed": MAYBE_CHOICE}),
         },
     ),

@@ -101,7 +101,7 @@ def test_a_line_lacks_what_was_neither_measured_nor_left_out() -> None:
     chosen = Setting("named", "lrp_gamma", False, "relevance", 0.01, 0.99, "sum")
     names = [str(one) for one in settings_of(chosen)]
     assert lacking({}, chosen) == settings_of(chosen)
-    line = {"maps": dict.fromkeys(names[2:], {}), "left_out": names[1:2]}
+    line = {"maps": {name: {} for name in names[2:]}, "left_out": names[1:2]}
     assert lacking(line, chosen) == [chosen]
 
 

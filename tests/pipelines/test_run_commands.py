@@ -11,6 +11,7 @@ import pytest
 from helpers.small_audit import folder_of_images, manifest
 from interpnet.pipelines.cli.app import main
 from interpnet.pipelines.run.folder import RunFolder
+from interpnet.pipelines.stages import collect as collecting
 
 from interpnet.errors import RunFolderError
 
@@ -38,6 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "net.py").write_text(NETWORK)
     folder_of_images(tmp_path / "images", 3)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(collecting, "first_look", lambda *_: None)  # the network was never trained
     return tmp_path
 
 
