@@ -10,8 +10,9 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from torch import nn
 
@@ -76,10 +77,14 @@ def code_digest(path: Path, model: nn.Module) -> str:
 def _importable_folder(folder: Path) -> Iterator[None]:
     path_before = list(sys.path)
     modules_before = set(sys.modules)
+    bytecode_before = sys.dont_write_bytecode
     sys.path.insert(0, str(folder))
+    # Bytecode is taken for that of a file edited within the second, if its size is the same.
+    sys.dont_write_bytecode = True
     try:
         yield
     finally:
+        sys.dont_write_bytecode = bytecode_before
         sys.path[:] = path_before
         for name in set(sys.modules) - modules_before:
             file = getattr(sys.modules[name], "__file__", None)
@@ -89,11 +94,20 @@ def _importable_folder(folder: Path) -> Iterator[None]:
         importlib.invalidate_caches()
 
 
+class _FromSource(SourceFileLoader):
+    """What runs a file as it is now, whatever bytecode lies beside it."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the file."""
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def _import(path: Path) -> ModuleType:
     # A number for each import: a file edited meanwhile, or another of that name, must not meet the first module.
     name = f"_interpnet_factory_{next(_serial)}_{path.stem}"
     file = path.resolve()
-    spec = importlib.util.spec_from_file_location(name, file)
+    spec = importlib.util.spec_from_file_location(name, file, loader=_FromSource(name, str(file)))
     if spec is None or spec.loader is None:
         raise ModelError(f"model file {str(path)!r} cannot be imported; expected a Python file")
     module = importlib.util.module_from_spec(spec)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import os
+import py_compile
 import sys
 import urllib.error
 from collections import OrderedDict
@@ -531,3 +534,26 @@ def test_published_preprocessing_is_passed_on():
     hint = describe_model("timm:resnet18", None, net).preprocessing
     assert hint is not None
     assert (hint["crop"], hint["channels"]) == (224, 3)
+
+
+def test_an_edit_of_the_same_size_and_second_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = tmp_path / "net.py"
+    other = tmp_path / "sizes.py"
+    text = "from sizes import SIZE\nfrom torch import nn\ndef make():\n    return nn.Linear(SIZE, 4)\n"
+    for size, outputs in ((2, 4), (3, 5)):
+        other.write_text(f"SIZE = {size}\n")
+        file.write_text(text.replace("4", str(outputs)))
+        for path in (file, other):
+            os.utime(path, (1e9, 1e9))
+        py_compile.compile(str(file))  # as running the file itself leaves it; the second time it is older than that
+        if size == 3:
+            file.write_text(text.replace("4", "6"))
+            os.utime(file, (1e9, 1e9))
+            outputs = 6
+        made = load_model(f"{file}:make", weights="random")
+        assert (made.in_features, made.out_features) == (size, outputs)
+    assert [path.name for path in (tmp_path / "__pycache__").iterdir()] == [
+        Path(importlib.util.cache_from_source(str(file))).name
+    ]
+    assert sys.dont_write_bytecode is False
