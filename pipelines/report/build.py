@@ -42,6 +42,7 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
     examples = example_views(run, pictures, limits)
     verdicts = {way: verdict(study, held_out=_held_out(run)) for way, study in run.studies.items()}
     classes = class_views(run, pictures, examples, limits, verdicts)
+    shown = [c for c in classes if not c.empty] or classes
     charts = make_charts(run, folder)
     files = write_tables(run, folder, classes, examples, verdicts) + [chart.file for chart in charts.values()]
     # Tables and figures of an earlier report that this one has no numbers for.
@@ -57,10 +58,10 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
         titles=TITLES,
         audited=audited(run),
         skipped=skipped_images(run),
-        notes=_notes(run, classes, pictures, len(examples), limits),
+        notes=_notes(run, shown, pictures, len(examples), limits),
         charts=charts,
-        classes=classes,
-        many=len(classes) > _MANY,
+        classes=shown,
+        many=len(shown) > _MANY,
         controls=CONTROLS,
         methods=METHODS,
         swap_rows=swap_rows(run),
@@ -85,6 +86,11 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
 def _notes(run: RunData, classes: list[ClassView], pictures: Pictures, examples: int, limits: Limits) -> list[str]:
     """Gather what a reader must know before trusting a number."""
     notes = [clean(note) for note in [*(run.manifest.get("notes") or ()), *unverifiable(run.manifest)]]
+    if len(classes) < len(run.classes):
+        notes.append(
+            f"{len(run.classes) - len(classes)} of the network's {len(run.classes)} outputs have no image and no "
+            "channel and are left out of the classes here; classes.csv has a line for each."
+        )
     untested = [c.name for c in classes if c.n_test == 0]
     if untested:
         notes.append(f"No test images, so no recall: {_some(untested)}.")

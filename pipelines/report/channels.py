@@ -103,7 +103,8 @@ class Limits:
         """Return the number of channels of each class that have pictures; ``None`` where all have."""
         if self._pictured(run) <= self.channels:
             return None
-        return max(1, self.channels // max(1, len(run.classes)))
+        with_channels = sum(bool(entry.get("channels")) for entry in (run.pictures or {}).values())
+        return max(1, self.channels // max(1, with_channels))
 
     def strip_size(self, run: RunData) -> int:
         """Return the side of a patch in pixels, smaller where there are many."""

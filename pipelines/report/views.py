@@ -108,6 +108,11 @@ class ClassView:
     examples: tuple[ExampleView, ...]
 
     @property
+    def empty(self) -> bool:
+        """Whether the run knows nothing of the class: no image, no channel named for it, no image explained for it."""
+        return self.n_train == 0 and not self.n_test and not any(self.counts.values()) and not self.examples
+
+    @property
     def first(self) -> Removal:
         """The removal of the channels that lead."""
         return next(iter(self.removals.values()), Removal())

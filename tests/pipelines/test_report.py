@@ -8,18 +8,21 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.report_fixture import LAYERS, NASTY, ablation, class_names, interpretation, make_run
+from interpnet.pipelines.report import build
 from interpnet.pipelines.report.audited import audited
 from interpnet.pipelines.report.build import build_report
 from interpnet.pipelines.report.channels import Limits
 from interpnet.pipelines.report.load import RunData, clean, load_run
 from interpnet.pipelines.report.numbers import signed
 from interpnet.pipelines.report.pictures import Pictures
+from interpnet.pipelines.report.views import class_views
 from PIL import Image
 
 from interpnet.ablation import as_result
@@ -148,6 +151,20 @@ def test_what_was_audited_and_how_to_run_it_again(page):
         assert words in page.text
     assert "truncated image" in page.text
     assert re.search(r"This page is one file of \d+\.\d MB", page.text)
+
+
+def test_classes_of_which_a_run_knows_nothing_are_left_out_with_a_note(tmp_path, run):
+    data = load_run(run)
+    views = class_views(data, Pictures(tmp_path), [], Limits())
+    assert not any(view.empty for view in views)
+    nothing = {"n_train": 0, "n_test": 0, "counts": {"reliance": 0, "mu-lasso": 0}, "examples": ()}
+    assert replace(views[0], **nothing).empty
+    for known in ({"n_train": 1}, {"n_test": 2}, {"counts": {"reliance": 1}}, {"n_train": None}):
+        assert not replace(views[0], **(nothing | known)).empty
+    said = f"2 of the network's {len(views)} outputs have no image and no channel and are left out of the classes here"
+    for shown, expected in ((views[:-2], True), (views, False)):
+        notes = build._notes(data, shown, Pictures(tmp_path), 0, Limits())
+        assert any(said in note for note in notes) == expected
 
 
 def test_test_images_that_are_the_training_images_are_called_so():
