@@ -41,8 +41,9 @@ def _lrp(name: str, paper: str, passes: int) -> Callable[[Options], Options]:
         shared = list(signature(run).parameters.values())[1:-1]
         run.__signature__ = Signature([*signature(own).parameters.values(), *shared])  # type: ignore[attr-defined]
         run.__doc__ = own.__doc__
-        # One forward pass, the check of merging, and for each rule pass a forward and a backward.
-        cost = 2 + 3 * passes
+        # The forward pass, the check of merging, what the rules run of each layer, forward or transposed, and about two
+        # passes' worth of work on its values.
+        cost = 4 + passes
         register(name, family="relevance", paper=paper, cost=cost, axioms={"conservation"})(run)
         return own
 
@@ -61,13 +62,13 @@ def lrp_epsilon(_call: AttributionCall, *, epsilon: float = 0.05) -> dict[str, A
     return {"epsilon": positive_number(epsilon, "epsilon")}
 
 
-@_lrp("lrp_gamma", "Montavon et al. 2019: LRP-gamma", passes=5)
+@_lrp("lrp_gamma", "Montavon et al. 2019: LRP-gamma", passes=3)
 def lrp_gamma(_call: AttributionCall, *, gamma: float = 0.25) -> dict[str, Any]:
     """Return relevance under the gamma rule at convolutions and the epsilon rule (1e-6) at linear maps."""
     return {"gamma": positive_number(gamma, "gamma")}
 
 
-@_lrp("lrp_alpha1beta0", "Bach et al. 2015: LRP alpha 1, beta 0", passes=4)
+@_lrp("lrp_alpha1beta0", "Bach et al. 2015: LRP alpha 1, beta 0", passes=2)
 def lrp_alpha1beta0(_call: AttributionCall) -> dict[str, Any]:
     """Return relevance where positive contributions alone count at convolutions; epsilon (1e-6) at linear maps."""
     return {}
@@ -79,7 +80,7 @@ def lrp_alpha2beta1(_call: AttributionCall) -> dict[str, Any]:
     return {}
 
 
-@_lrp("lrp_zbox", "Montavon et al. 2017, 2019: z-box, then gamma, then epsilon", passes=5)
+@_lrp("lrp_zbox", "Montavon et al. 2017, 2019: z-box, then gamma, then epsilon", passes=3)
 def lrp_zbox(call: AttributionCall, *, low: Bounds = None, high: Bounds = None, gamma: float = 0.25) -> dict[str, Any]:
     """Return relevance under the z-box rule at the image, gamma at convolutions, epsilon (1e-6) at linear maps.
 
