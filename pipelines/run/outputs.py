@@ -21,6 +21,7 @@ from .config import RunConfig
 #: The word for ``--classes`` that stands for the list of ImageNet's 1,000 classes.
 IMAGENET = "imagenet"
 _WORDNET_ID = re.compile(r"n\d{8}")
+_IMAGENET_OUTPUTS = 1000  # their names are loaded with torchvision's models, for which no other network must wait
 _SHOWN = 4  # classes in an error
 
 
@@ -78,7 +79,7 @@ def in_order(data: ImageData, n_outputs: int) -> Outputs:
             f"expected at most {n_outputs}. Give the model --num-classes {len(names)}, or other data"
         )
     outputs = None
-    if n_outputs == len(imagenet_names()):
+    if n_outputs == _IMAGENET_OUTPUTS:
         outputs = _of_imagenet(names)
     if outputs is not None and outputs != list(range(len(names))):
         raise DataError(
@@ -96,12 +97,12 @@ def in_order(data: ImageData, n_outputs: int) -> Outputs:
 
 def by_imagenet(data: ImageData, n_outputs: int) -> Outputs:
     """Return the match of ImageNet's classes by their names or WordNet ids."""
-    names = imagenet_names()
-    if n_outputs != len(names):
+    if n_outputs != _IMAGENET_OUTPUTS:
         raise DataError(
-            f"--classes {IMAGENET} names {len(names)} outputs; the model has {n_outputs}. Give --classes FILE, a text "
-            "file that names all outputs, one per line in their order"
+            f"--classes {IMAGENET} names {_IMAGENET_OUTPUTS} outputs; the model has {n_outputs}. Give --classes FILE, "
+            "a text file that names all outputs, one per line in their order"
         )
+    names = imagenet_names()
     find = _finder()
     found = [_one(name, find(name), names) for name in data.classes]
     for name, output in zip(data.classes, found, strict=True):

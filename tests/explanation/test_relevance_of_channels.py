@@ -189,10 +189,7 @@ def test_any_number_of_axes(axes: int) -> None:
     assert channel_heatmap(net, x[:1], Channel("1", 0), rule="lrp_gamma").shape == (1, *[7] * axes)
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_formats_and_batches_do_not_matter(device: str) -> None:
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("this machine has no CUDA device")
     net = Spelled("inplace").to(device)
     x = images(3, 3, 12, 10).float().to(device)
     together = channel_signal(net, x, Channel("r3", 2), rule="lrp_epsilon_plus_flat").signals

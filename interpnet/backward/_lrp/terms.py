@@ -117,8 +117,8 @@ def gamma_rule(
         positive = sign.relu()
         negative = positive - sign
         if minus is None:
-            own, half = first, second
-            total = (own - half).mul_(negative).add_(half * positive).mul_(gamma).add_(own)
+            # The outputs themselves, and what the weights above zero make of them.
+            total = (first - second).mul_(negative).add_(second * positive).mul_(gamma).add_(first)
         else:
             total = first * positive + second * negative
         factor = inverse(total)
