@@ -35,9 +35,24 @@ def claims() -> list[Claim]:
         return {title: part for title, part in parts.items() if part is not None}
 
     paper = effects(found, lambda _: str(PAPER))
-    plain = effects(masks, lambda case: case.best(METHODS, "plain"))
-    blurred = effects(masks, lambda case: case.best(METHODS, "at its best blur"))
-    cut = effects(masks, lambda case: case.best(METHODS, "saturated, at its best blur"))
+
+    def hardest(form: str, end: str) -> dict[str, Interval]:
+        """Return what is left against the method with the lowest end of the interval, which need not be the best."""
+
+        def other(case: Case) -> str | None:
+            ends = {}
+            for method in METHODS:
+                name = case.best([method], form)
+                against = less(case, name)
+                if name is not None and against is not None:
+                    ends[name] = getattr(against, end)
+            return min(ends, key=ends.__getitem__, default=None)
+
+        return effects(masks, other)
+
+    plain = hardest("plain", "low")
+    blurred = hardest("at its best blur", "high")
+    cut = hardest("saturated, at its best blur", "high")
     relevance = effects(photographs, lambda case: case.best([RELEVANCE], "plain"))
     tested = of_counts(lines)
     return [
