@@ -1,6 +1,7 @@
 from ._batches import Loader as Loader
 from ._batches import batches_from as batches_from
 from ._batches import checked_labels as checked_labels
+from ._batches import entries as entries
 from ._batches import image_count as image_count
 from ._batches import peek as peek
 from ._batches import refuse_iterators as refuse_iterators

@@ -33,12 +33,11 @@ class Batch(NamedTuple):
     skipped: list[Any]
 
 
-def unpack(batch: Any, *, inputs: str | None = None, labels: str | None = None) -> Batch:
-    """Return (images, labels, indices, skipped) of what a loader yields.
+def entries(batch: Any, *, inputs: str | None = None, labels: str | None = None) -> tuple[Any, Any]:
+    """Return the images and the labels of what a loader yields, as they are; labels are ``None`` where there are none.
 
     A batch is a tensor of images, a sequence (images, labels, anything else), or a dictionary, of which ``inputs`` and
-    ``labels`` name the keys. Only this library's own batches tell positions and images left out: what else stands in
-    third and fourth place (paths, masks, numbers of other things) is not looked at.
+    ``labels`` name the keys. A single item of a data set is read in the same way.
     """
     if isinstance(batch, Mapping):
         images = _entry(batch, inputs, _IMAGE_KEYS, "inputs")
@@ -47,22 +46,33 @@ def unpack(batch: Any, *, inputs: str | None = None, labels: str | None = None) 
                 f"the loader yielded a dictionary with keys {sorted(map(str, batch))}; name its images with "
                 f"inputs='...' (known are {', '.join(_IMAGE_KEYS)})"
             )
-        return Batch(check_images(images), _labels(_entry(batch, labels, _LABEL_KEYS, "labels")), None, [])
+        return images, _entry(batch, labels, _LABEL_KEYS, "labels")
     if isinstance(batch, Tensor):
-        batch = (batch,)
+        return batch, None
     if not isinstance(batch, tuple | list) or not batch:
         raise DataError(
             f"the loader yielded a {type(batch).__name__}; expected (images, labels) batches as a torch DataLoader "
             "gives them"
         )
+    # What stands behind the labels is anything.
+    if len(batch) == 1:
+        return batch[0], None
+    return batch[0], batch[1]
+
+
+def unpack(batch: Any, *, inputs: str | None = None, labels: str | None = None) -> Batch:
+    """Return (images, labels, indices, skipped) of what a loader yields, checked; see :func:`entries`.
+
+    Only this library's own batches tell positions and images left out: what else stands in third and fourth place
+    (paths, masks, numbers of other things) is not looked at.
+    """
     if isinstance(batch, DataBatch):
         # A batch of which no image could be read still says which were skipped.
         if not (batch.images.shape[:1] == (0,) and batch.skipped):
             check_images(batch.images)
         return Batch(batch.images, _labels(batch.labels), _labels(batch.indices), list(batch.skipped))
-    # What stands behind the labels is anything.
-    labelled = len(batch) > 1
-    return Batch(check_images(batch[0]), _labels(batch[1] if labelled else None), None, [])
+    images, known = entries(batch, inputs=inputs, labels=labels)
+    return Batch(check_images(images), _labels(known), None, [])
 
 
 def _entry(batch: Mapping[Any, Any], name: str | None, known: Iterable[str], argument: str) -> Any:
