@@ -17,7 +17,7 @@ from ..run.notes import Notes
 from ..run.session import Session
 from ..run.subject import Batches
 from .first_look import first_look
-from .sums import KeptSums, Sums, fitted_on, pass_key
+from .sums import KeptSums, Sums, classes_with_images, fitted_on, pass_key
 
 _VERSION = 1  # a change of what the stage writes makes earlier results stale
 GRAM_FILE = "gram.npz"  # the sums G, B, L of docs/method.md, section 2
@@ -92,6 +92,7 @@ def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
         notes.add(f"Dead layers, zero on every image: {', '.join(dead)}")
     return {
         "n_images": len(table),
+        "n_classes_with_images": classes_with_images(subject.train.labels[indices]),
         "images_per_second": speed,
         "accuracy": table.accuracy,
         "first_look": seen,
@@ -132,7 +133,9 @@ def _beside(session: Session, key: str, total: int, *, new: bool) -> KeptSums | 
     config = session.config
     if RELIANCE not in config.ways:
         return None
-    targets = fitted_on(total, session.subject.trace.n_outputs, config.fit_on)
+    subject = session.subject
+    n_classes = classes_with_images(subject.train.labels[subject.train_indices()])
+    targets = fitted_on(total, n_classes, config.fit_on)
     rows = 0
     if not new:
         rows = ScoreTable.progress(session.run.folder("collect")).rows
@@ -147,7 +150,7 @@ def _beside(session: Session, key: str, total: int, *, new: bool) -> KeptSums | 
         fill=config.fill,
         images=config.contribution_images,
         targets=targets,
-        classes=list(session.subject.classes),
+        classes=list(subject.classes),
         start=start,
     )
 

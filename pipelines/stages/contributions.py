@@ -14,7 +14,7 @@ from ..run.notes import Notes
 from ..run.session import Session
 from .collect import load_table
 from .solve import require_current
-from .sums import Sums, fitted_on, pass_key
+from .sums import Sums, counted, fitted_on, pass_key
 
 FILE = "contributions.npz"
 # Images after which the sums are written, so that an interruption costs no more.
@@ -28,8 +28,8 @@ def contributions_key(session: Session) -> str:
 
 def _targets(session: Session) -> str:
     """Return whether an image's own class is its label or what the network says, as for the weights."""
-    n_images = session.run.known("stages", "collect", "n_images")
-    return fitted_on(n_images, len(session.run.known("model", "classes")), session.config.fit_on)
+    found = counted(session)
+    return fitted_on(found.images, found.classes, session.config.fit_on)
 
 
 def run_contributions(session: Session) -> bool:

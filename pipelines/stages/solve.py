@@ -21,7 +21,7 @@ from ..run.selection import SELECTION_FILE, STABILITY_FILE, seldom, write_select
 from ..run.session import Session
 from .collect import GRAM_FILE, load_table
 from .select import choose_mu, measure_stability, sample_weights
-from .sums import FEWEST_PER_CLASS, fitted_on
+from .sums import FEWEST_PER_CLASS, Counted, counted, fitted_on
 
 _VERSION = 1
 FILE = "interpretation.npz"
@@ -62,7 +62,7 @@ def _solve(session: Session, notes: Notes) -> dict[str, Any]:
         (folder / name).unlink(missing_ok=True)  # an earlier choice says nothing of this one
     table = load_table(session)
     classes = tuple(session.run.known("model", "classes"))
-    fit_on = _target(table, len(classes), config.fit_on, notes)
+    fit_on = _target(counted(session), config.fit_on, notes)
     mu = config.mu
     rule = "given"
     if mu == "auto":
@@ -120,15 +120,17 @@ def _gram(session: Session, table: ScoreTable, fit_on: str) -> Gram:
     return table.gram(fit_on, sample_weight=weights)
 
 
-def _target(table: ScoreTable, n_classes: int, wanted: str, notes: Notes) -> str:
+def _target(images: Counted, wanted: str, notes: Notes) -> str:
     if wanted == "predictions":
         notes.add("Fitted on the network's predictions rather than the labels, as asked (--fit-on predictions).")
-    found = fitted_on(len(table), n_classes, wanted)
+    found = fitted_on(images.images, images.classes, wanted)
     if found != "labels" and wanted == "auto":
+        per_class = f"{images.images / images.classes:.2g} images per class on average"
+        if images.by_outputs:
+            per_class += " (over all outputs, as an older version counted that began this run; --fresh counts anew)"
         notes.add(
-            f"The labels give {len(table) / n_classes:.2g} images per class on average, fewer than {FEWEST_PER_CLASS}: "
-            "fitted on the network's predictions instead, so the channels are those of what the network says (--fit-on "
-            "labels overrides)."
+            f"The labels give {per_class}, fewer than {FEWEST_PER_CLASS}: fitted on the network's predictions instead, "
+            "so the channels are those of what the network says (--fit-on labels overrides)."
         )
     return found
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from interpnet.errors import RunFolderError
 from interpnet.reliance import Contributions, ContributionSums
@@ -20,8 +23,19 @@ _PATTERN = "sums-*.npz"
 _KEY_SHOWN = 16  # letters of a key in a file's name
 
 
+def classes_with_images(labels: npt.ArrayLike) -> int:
+    """Return how many classes the labels (N,) name.
+
+    Examples
+    --------
+    >>> classes_with_images([3, 0, 3])
+    2
+    """
+    return len(np.unique(labels))
+
+
 def fitted_on(n_images: int, n_classes: int, wanted: str) -> str:
-    """Return ``"labels"`` or ``"predictions"``: what an image's class is taken to be.
+    """Return ``"labels"`` or ``"predictions"``: what an image's class is taken to be; of the classes with images.
 
     Examples
     --------
@@ -31,6 +45,26 @@ def fitted_on(n_images: int, n_classes: int, wanted: str) -> str:
     if wanted == "auto":
         return {True: "labels", False: "predictions"}[n_images / n_classes >= FEWEST_PER_CLASS]
     return wanted
+
+
+class Counted(NamedTuple):
+    """The images of a collection."""
+
+    images: int
+    classes: int  # that have images
+    by_outputs: bool  # whether an older version counted, for which every output was a class with images
+
+
+def counted(session: Session) -> Counted:
+    """Return how many images the collect stage scored, and of how many classes.
+
+    A run that an older version collected keeps that version's count, so that what it fitted stays what it was.
+    """
+    entry = session.run.stage("collect")
+    n_images = session.run.known("stages", "collect", "n_images")
+    if "n_classes_with_images" in entry:
+        return Counted(n_images, int(entry["n_classes_with_images"]), by_outputs=False)
+    return Counted(n_images, len(session.run.known("model", "classes")), by_outputs=True)
 
 
 def pass_key(session: Session, collect_key: str, targets: str) -> str:

@@ -14,6 +14,7 @@ from helpers.tiny_run import CLASSES, OUTPUTS, again, read, recorded, said, thro
 from interpnet.pipelines.run.config import RunConfig
 from interpnet.pipelines.run.notes import Notes
 from interpnet.pipelines.stages import collect, explain, select, solve
+from interpnet.pipelines.stages.sums import Counted
 
 from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError, InterpNetError
@@ -209,7 +210,8 @@ def test_the_sums_of_the_collection_are_used_where_they_are_of_the_same_fit(
 )
 def test_what_is_fitted_and_why(labels: list[int], wanted: str, expected: str, note: str | None) -> None:
     notes = Notes()
-    assert solve._target(table(labels), 2, wanted, notes) == expected
+    images = Counted(len(labels), len(set(labels)), by_outputs=False)
+    assert solve._target(images, wanted, notes) == expected
     assert len(notes.texts) == (note is not None)
     if note:
         assert re.match(note, notes.texts[0])
