@@ -31,6 +31,7 @@ from interpnet.engine import (
 from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation
 from interpnet.scores import Loader, RepeatedLoader, sites_of
+from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float64, Int64
 
 Lists = Sequence[Int64]
@@ -68,7 +69,9 @@ class Passes:
         measured: Measured | None = None,
         inputs: str | None = None,
         labels: str | None = None,
+        progress: bool = False,
     ) -> None:
+        self._progress = progress
         self._measured = measured or Measured()
         self._model = model
         self._put = put
@@ -86,8 +89,10 @@ class Passes:
             )
         self.sites = sites_of(trace, interpretation.channels)
         self._remove(None)
-        for _ in self._batches:
-            pass
+        # The first pass reads and decodes; a loader of ours knows how many images it covers.
+        with progress_bar("Reading images", getattr(loader, "n_images", None), enabled=progress) as advance:
+            for images, _ in self._batches:
+                advance(len(images))
         self.labels = self._batches.labels
         self.n = len(self.labels)
         self.support = np.bincount(self.labels, minlength=self.C)
@@ -112,9 +117,13 @@ class Passes:
                 means = means.mean(axes)
             sums[site.name] += means.sum(0).double().cpu()  # float64, for there may be many batches
 
-        with instrument(self._model, Instrument(reads={site.name: partial(read, site) for site in self.sites})):
+        with (
+            progress_bar("Averaging maps", self.n, enabled=self._progress) as advance,
+            instrument(self._model, Instrument(reads={site.name: partial(read, site) for site in self.sites})),
+        ):
             for images, _ in self._batches:
                 forward(self._model, images, self._put)
+                advance(len(images))
         self._remove(torch.cat([sums[site.name] for site in self.sites]).float() / self.n)
 
     def _remove(self, fill: Tensor | None) -> None:

@@ -137,6 +137,7 @@ def ablation_study(
             measured=measured,
             inputs=inputs,
             labels=labels,
+            progress=progress,
         )
         if fill == "mean":
             run.fill_with_means()

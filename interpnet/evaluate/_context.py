@@ -32,7 +32,8 @@ from interpnet.engine import (
 from interpnet.errors import DataError
 from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreReader
-from interpnet.support.checks import check_kinds, whole_number
+from interpnet.support.checks import check_kinds, true_or_false, whole_number
+from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float64
 
 #: Of the shorter side; half of a disc's area lies within 0.7 of it.
@@ -96,6 +97,7 @@ def context_swap(
     max_batch: int = 64,
     output: Output | None = None,
     trace: Trace | None = None,
+    progress: bool = True,
 ) -> ContextSwap:
     """Put the middle of each image into the surroundings of others, and see what predictions and channels go with.
 
@@ -124,6 +126,8 @@ def context_swap(
         Takes what the model returns, gives logits.
     trace : Trace, optional
         Sites found before, for this model.
+    progress : bool
+        Show a bar.
 
     Returns
     -------
@@ -155,6 +159,7 @@ def context_swap(
     whole_number(partners, "partners", most=_MOST_PARTNERS)
     whole_number(max_batch, "max_batch", least=1)
     whole_number(seed, "seed", least=0)
+    true_or_false(progress, "progress")
     inside = _middle(middle, images)
     model = unwrap(model)
     trace = trace if trace is not None else find_sites(model, images[:1], output=output)
@@ -172,10 +177,12 @@ def context_swap(
         first, second = _pairs(shown, partners, seed)
         scores = []
         predicted = []
-        for a, b in zip(torch.split(first, max_batch), torch.split(second, max_batch), strict=True):
-            batch_scores, batch_classes = run(_swapped(images, inside, a, b))
-            scores.append(batch_scores)
-            predicted.append(batch_classes)
+        with progress_bar("Swapping surroundings", len(first), enabled=progress) as advance:
+            for a, b in zip(torch.split(first, max_batch), torch.split(second, max_batch), strict=True):
+                batch_scores, batch_classes = run(_swapped(images, inside, a, b))
+                scores.append(batch_scores)
+                predicted.append(batch_classes)
+                advance(len(a))
     answers = torch.cat(predicted)
     differ = shown[first] != shown[second]
     x = torch.cat(scores).numpy()

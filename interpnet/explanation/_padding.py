@@ -33,6 +33,7 @@ from interpnet.engine import (
 )
 from interpnet.explanation._images import image_of
 from interpnet.explanation._peaks import Peaks
+from interpnet.support.progress import progress_bar
 from interpnet.support.types import Int64
 
 #: Less of the response than this survives where it came from the padding.
@@ -50,6 +51,7 @@ def survival(
     trace: Trace | None = None,
     device: str | torch.device | None = None,
     output: Output | None = None,
+    progress: bool = True,
 ) -> dict[Channel, float]:
     """Return which share of each channel's response survives where its images are moved away from the padding.
 
@@ -59,8 +61,14 @@ def survival(
     """
     model = unwrap(model)
     found = dict.fromkeys(peaks, 1.0)
-    with placed(model, resolve_device(device, model)) as put, evaluating(model), torch.inference_mode():
+    with (
+        progress_bar("Moving images inwards", len(peaks), unit="channels", enabled=progress) as advance,
+        placed(model, resolve_device(device, model)) as put,
+        evaluating(model),
+        torch.inference_mode(),
+    ):
         for channel, own in peaks.items():
+            advance(1)
             if not len(own.indices):
                 continue
             if trace is None:

@@ -147,7 +147,7 @@ def average_visualizations(
                 evaluating(model),
                 torch.inference_mode(),
                 instrument(model, Instrument(reads=reader.reads)),
-                progress_bar("Averaging crops", len(order), enabled=progress) as advance,
+                progress_bar("Finding maxima", len(order), enabled=progress) as advance,
             ):
                 for start in range(0, len(order), batch_size):
                     part = order[start : start + batch_size]
@@ -157,12 +157,12 @@ def average_visualizations(
         for channel, indices in best.items():
             rows = np.searchsorted(order, indices)
             peaks[channel] = Peaks(indices, *(array[rows, channel.index] for array in found[channel.layer]))
-    survives = survival(model, data, peaks, trace=trace, device=where, output=output)
+    survives = survival(model, data, peaks, trace=trace, device=where, output=output, progress=progress)
     sites = {}
     if trace is not None:
         sites = {channel: trace.usable(channel.layer) for channel in best}
     colours = int(table.info.get("image_shape", [1])[0])
-    return average_at(data, sites, peaks, keep=keep, crop=crop, colours=colours, survives=survives)
+    return average_at(data, sites, peaks, keep=keep, crop=crop, colours=colours, survives=survives, progress=progress)
 
 
 def average_at(
@@ -174,6 +174,7 @@ def average_at(
     crop: str = "peak",
     colours: int = 1,
     survives: Mapping[Channel, float] | None = None,
+    progress: bool = True,
 ) -> dict[Channel, AverageVisualization]:
     """Average crops at maxima that are known already; each image is read once.
 
@@ -188,10 +189,12 @@ def average_at(
         for rank, i in enumerate(own.indices.tolist()):
             wanted.setdefault(i, []).append((channel, rank))
     averages = {channel: _Average(own, keep, crop) for channel, own in peaks.items()}
-    for i in sorted(wanted):
-        shown = np.asarray(picture(i), dtype=np.float32)
-        for channel, rank in wanted[i]:
-            averages[channel].add(sites[channel], shown, rank)
+    with progress_bar("Averaging crops", len(wanted), enabled=progress) as advance:
+        for i in sorted(wanted):
+            shown = np.asarray(picture(i), dtype=np.float32)
+            for channel, rank in wanted[i]:
+                averages[channel].add(sites[channel], shown, rank)
+            advance(1)
     known = survives or {}
     return {channel: average.result(channel, colours, known.get(channel, 1.0)) for channel, average in averages.items()}
 

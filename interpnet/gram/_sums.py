@@ -13,6 +13,7 @@ from scipy.linalg.blas import dsyrk
 from interpnet.errors import DataError
 from interpnet.gram._checks import as_numpy, class_count, locate_bad, nonfinite_message, numeric
 from interpnet.support.checks import whole_number
+from interpnet.support.progress import step_of
 from interpnet.support.types import Float64, Int64
 
 if TYPE_CHECKING:
@@ -124,10 +125,12 @@ def _checked_target(L: Any, n: int, n_classes: int, first_row: int) -> Target:
 def checked_blocks(X: Any, L: Any, n_classes: int, weight: Float64 | None, block: int) -> Iterator[Block]:
     """Yield checked (rows, targets, weights), ``block`` rows at a time, from what :func:`checked_data` returned."""
     N, m = X.shape
+    advance = step_of("Summing scores")
     for start in range(0, N, block):
         part = slice(start, start + block)
         # Without a name of its own here, a block is gone before the next is made if the caller drops it.
         yield checked_block(X[part], L[part], _some(weight, part), (m, n_classes), start)
+        advance(min(block, N - start))
 
 
 def checked_block(X: Any, L: Any, weight: Any, shape: tuple[int, int], first_row: int) -> Block:

@@ -30,6 +30,7 @@ from interpnet.mulasso._selection_curve import (
 )
 from interpnet.mulasso._targets import read_targets
 from interpnet.support.checks import one_of, optional, positive_number, true_or_false, whole_number
+from interpnet.support.progress import step_of
 from interpnet.support.types import Float64
 
 
@@ -191,6 +192,7 @@ class MuLassoCV(LinearModel):
         errors = []
         channels = []
         shares = []
+        advance = step_of("Choosing mu")
         # A last Gram without mass holds the rows that no fold holds out.
         for k, gram in enumerate(grams[: len(mass)]):
             solution = solve_warned(total.without(gram), self.mus_, options, depth=4, classes=classes)
@@ -198,6 +200,7 @@ class MuLassoCV(LinearModel):
             channels.append(np.count_nonzero(solution.coef, axis=2))
             if accuracy is not None:
                 shares.append(accuracy(k, solution.coef))
+            advance(1)
         self.error_path_ = np.array(errors)
         self.n_channels_path_ = np.array(channels, dtype=np.int64)
         self.accuracy_path_ = None if accuracy is None else np.array(shares)

@@ -154,7 +154,8 @@ def measure_reliance(
         sizes = np.maximum(enough, counted)
         left = search.left
         if (sizes > enough).any():
-            left = run.log_odds([columns[:k] for columns, k in zip(order, sizes, strict=True)])
+            with progress_bar("Measuring reliance", len(batches.labels), enabled=progress) as advance:
+                left = run.log_odds([columns[:k] for columns, k in zip(order, sizes, strict=True)], advance)
         return Reliance(
             contributions=averaged,
             fill=contributions.fill,
@@ -213,8 +214,11 @@ class _Removals:
         self._removal = Removal(sites_of(trace, contributions.channels), torch.from_numpy(contributions.reference))
         self._C = len(contributions.classes)
 
-    def log_odds(self, lists: Sequence[Int64]) -> Float64:
-        """Return the mean log-odds of each class without its list (C,); NaN for a class without images."""
+    def log_odds(self, lists: Sequence[Int64], advance: Callable[[int], None]) -> Float64:
+        """Return the mean log-odds of each class without its list (C,); NaN for a class without images.
+
+        ``advance`` is told of every image.
+        """
         sums = np.zeros(self._C)
         counts = np.zeros(self._C)
         start = 0
@@ -228,6 +232,7 @@ class _Removals:
                 margins = log_odds(logits, classes, outputs=self._outputs).double().cpu().numpy()
                 sums += np.bincount(classes.numpy(), weights=margins, minlength=self._C)
                 counts += np.bincount(classes.numpy(), minlength=self._C)
+                advance(len(images))
         means: Float64 = np.divide(sums, counts, out=np.full(self._C, np.nan), where=counts > 0)
         return means
 
@@ -239,7 +244,7 @@ class _Search:
         self,
         order: Sequence[Int64],
         share: float,
-        measure: Callable[[Sequence[Int64]], Float64],
+        measure: Callable[[Sequence[Int64], Callable[[int], None]], Float64],
         *,
         progress: bool,
     ) -> None:
@@ -257,9 +262,7 @@ class _Search:
             self._halved()
 
     def _removed(self, sizes: Int64) -> Float64:
-        found = self._measure([columns[:k] for columns, k in zip(self._order, sizes, strict=True)])
-        self._advance(1)
-        return found
+        return self._measure([columns[:k] for columns, k in zip(self._order, sizes, strict=True)], self._advance)
 
     def _doubled(self, lengths: Int64) -> Int64:
         """Return for each class the first of 1, 2, 4, ... that is enough, or the whole order."""

@@ -180,11 +180,10 @@ def collect_scores(
             return reader.take(), predicted(logits)
 
         with (
-            progress_bar("Collecting scores", total, enabled=progress) as advance,
+            progress_bar("Collecting scores", total, done=done, enabled=progress) as advance,
             instrument(model, Instrument(reads=reader.reads)),
             cast,
         ):
-            advance(done)  # what an earlier run collected
             launched = _launched(score, fresh)
             # One behind: while a GPU works on a batch, the rows of the one before are taken in.
             for rows, ahead in pairwise(chain(launched, [_NO_ROWS])):

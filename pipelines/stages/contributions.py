@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.reliance import Contributions, collect_contributions
+from interpnet.support.progress import progress_bar
 from interpnet.support.types import Int64
 
 from ..run.notes import Notes
@@ -61,25 +62,27 @@ def _pass(session: Session, key: str, targets: str, indices: Int64) -> Contribut
     done, found = sums.last()
     if done:
         session.say(f"  going on at image {done} of {len(indices)}")
-    while done < len(indices) or found is None:
-        chunk = indices[done : done + _CHUNK]
-        part = collect_contributions(
-            subject.model,
-            subject.batches(subject.train, chunk),
-            layers=session.config.layers,
-            fill=session.config.fill,
-            images=None,
-            targets=targets,
-            classes=list(session.run.known("model", "classes")),
-            device=subject.device,
-            output=subject.output,
-            total=len(chunk),
-        )
-        if found is not None:
-            part = found + part
-        found = part
-        done += len(chunk)
-        sums.write(done, found)
+    # One bar for all chunks: theirs count for it.
+    with progress_bar("Collecting contributions", len(indices), done=done):
+        while done < len(indices) or found is None:
+            chunk = indices[done : done + _CHUNK]
+            part = collect_contributions(
+                subject.model,
+                subject.batches(subject.train, chunk),
+                layers=session.config.layers,
+                fill=session.config.fill,
+                images=None,
+                targets=targets,
+                classes=list(session.run.known("model", "classes")),
+                device=subject.device,
+                output=subject.output,
+                total=len(chunk),
+            )
+            if found is not None:
+                part = found + part
+            found = part
+            done += len(chunk)
+            sums.write(done, found)
     return found
 
 

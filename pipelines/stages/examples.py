@@ -20,6 +20,7 @@ from interpnet.errors import InterpNetError
 from interpnet.explanation import Explanation, explain
 from interpnet.interpretation import Interpretation
 from interpnet.plotting import enlarge, render, save_png
+from interpnet.support.progress import progress_bar
 
 from ..run.config import CONTROLS
 from ..run.notes import Notes
@@ -52,20 +53,23 @@ def explain_examples(session: Session, found: Interpretation, key: str, notes: N
     chosen = choose(session, notes)
     saved = Records(session.run.folder("explain"), key, _pictures)
     records: list[Record] = []
-    for start in range(0, len(chosen), _GROUP):
-        indices = chosen[start : start + _GROUP]
-        items = [
-            Item(f"examples/{start + n:04d}", test.data.name(i), i, int(test.labels[i])) for n, i in enumerate(indices)
-        ]
-        known = [saved.get(item.stem) for item in items]
-        made = [record for record in known if record is not None]
-        # A whole group at a time: which images share a batch must not depend on an interruption.
-        if [record["dataset_index"] for record in made] != indices:
-            images = stack_images(test.data, indices)
-            made = explain_batch(session, found, items, images, [test.data.picture(i) for i in indices])
-            for item, record in zip(items, made, strict=True):
-                saved.put(item.stem, record)
-        records += made
+    with progress_bar("Explaining images", len(chosen)) as advance:
+        for start in range(0, len(chosen), _GROUP):
+            indices = chosen[start : start + _GROUP]
+            items = [
+                Item(f"examples/{start + n:04d}", test.data.name(i), i, int(test.labels[i]))
+                for n, i in enumerate(indices)
+            ]
+            known = [saved.get(item.stem) for item in items]
+            made = [record for record in known if record is not None]
+            # A whole group at a time: which images share a batch must not depend on an interruption.
+            if [record["dataset_index"] for record in made] != indices:
+                images = stack_images(test.data, indices)
+                made = explain_batch(session, found, items, images, [test.data.picture(i) for i in indices])
+                for item, record in zip(items, made, strict=True):
+                    saved.put(item.stem, record)
+            records += made
+            advance(len(indices))
     return heading(session, records)
 
 
@@ -141,12 +145,18 @@ def predict(session: Session) -> tuple[np.ndarray, np.ndarray]:
     classes = []
     positions = []
     put = partial(to_device, device=subject.device)
-    with evaluating(subject.model), torch.inference_mode():
-        for batch in subject.batches(subject.test, subject.test_indices()):
+    indices = subject.test_indices()
+    with (
+        progress_bar("Choosing examples", len(indices)) as advance,
+        evaluating(subject.model),
+        torch.inference_mode(),
+    ):
+        for batch in subject.batches(subject.test, indices):
             logits = forward_logits(subject.model, batch.images, subject.output, put)
             classes.append(predicted(logits).cpu().numpy())
             check_predicted(classes[-1], batch.indices, batch=len(classes) - 1)
             positions.append(batch.indices.numpy())
+            advance(len(batch.images) + len(batch.skipped))
     return np.concatenate(classes), np.concatenate(positions)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from interpnet.engine import evaluating, forward_logits, predicted, to_device
 from interpnet.errors import DataError
+from interpnet.support.progress import progress_bar
 
 from ..run.notes import Notes
 from ..run.session import Session
@@ -63,8 +64,15 @@ def _sample(session: Session) -> tuple[list[Tensor], np.ndarray]:
 def _answers(session: Session, images: list[Tensor]) -> np.ndarray:
     subject = session.subject
     put = partial(to_device, device=subject.device)
-    with evaluating(subject.model), torch.inference_mode():
-        found = [predicted(forward_logits(subject.model, part, subject.output, put)).cpu() for part in images]
+    found = []
+    with (
+        progress_bar("First look", sum(map(len, images))) as advance,
+        evaluating(subject.model),
+        torch.inference_mode(),
+    ):
+        for part in images:
+            found.append(predicted(forward_logits(subject.model, part, subject.output, put)).cpu())
+            advance(len(part))
     return torch.cat(found).numpy()
 
 

@@ -16,6 +16,7 @@ from interpnet.engine import Channel
 from interpnet.evaluate import iou_auc
 from interpnet.explanation import OF_A_CLASS, channel_signal, reduce_colours
 from interpnet.interpretation import Interpretation
+from interpnet.support.progress import progress_bar
 
 from ..run.config import MU_LASSO, RELIANCE
 from ..run.notes import Notes
@@ -102,16 +103,18 @@ def _overlaps(
 ) -> list[dict[str, Any]]:
     """Return the entries of our maps, the other methods' and the controls'."""
     measured: defaultdict[str, _Maps] = defaultdict(_Maps)
-    for start in range(0, len(chosen), _BATCH):
-        where = chosen[start : start + _BATCH]
-        images = _stacked(session, where)
-        labels = torch.from_numpy(session.subject.test.labels[where])
-        for way, found in named.items():
-            measured[OURS[way]].add(explain_with(session, found, images, labels).combined, masks, where)
-        # The examples say why a method is missing.
-        others, _ = compared_maps(session, images, labels)
-        for name, maps in others.items():
-            measured[name].add(maps, masks, where)
+    with progress_bar("Comparing maps with masks", len(chosen)) as advance:
+        for start in range(0, len(chosen), _BATCH):
+            where = chosen[start : start + _BATCH]
+            images = _stacked(session, where)
+            labels = torch.from_numpy(session.subject.test.labels[where])
+            for way, found in named.items():
+                measured[OURS[way]].add(explain_with(session, found, images, labels).combined, masks, where)
+            # The examples say why a method is missing.
+            others, _ = compared_maps(session, images, labels)
+            for name, maps in others.items():
+                measured[name].add(maps, masks, where)
+            advance(len(where))
     return [maps.row(name) for name, maps in measured.items()]
 
 

@@ -15,6 +15,7 @@ from interpnet.errors import InterpNetError
 from interpnet.gram import parts_fit, parts_gib
 from interpnet.mulasso import SelectionCurve
 from interpnet.scores import ScoreTable
+from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float64, Int64
 
 from ..run.config import RunConfig
@@ -74,7 +75,8 @@ def choose_mu(
     with warnings.catch_warnings():
         # Said below in the words of the command line.
         warnings.filterwarnings("ignore", message="the chosen mu is .* at an end")
-        curve: SelectionCurve = model.fit(table.X, targets).curve_
+        with progress_bar("Choosing mu", folds, unit="folds"):
+            curve: SelectionCurve = model.fit(table.X, targets).curve_
     if curve.end:
         notes.add(
             f"The chosen mu = {curve.chosen:.3g} is the {curve.end} of the {len(curve.mus)} values tried; one beyond "
@@ -133,16 +135,19 @@ def measure_stability(
     from interpnet.mulasso import stability_selection
 
     targets = np.asarray(table.targets(fit_on))
-    found = stability_selection(
-        table.X,
-        targets,
-        mu=mu,
-        n_pairs=config.stability,
-        n_blocks=_blocks(table, config.stability),
-        positive=config.positive,
-        class_weight=_class_weight(config),
-        seed=config.seed,
-    )
+    blocks = _blocks(table, config.stability)
+    # Open from the sums on, which take longest.
+    with progress_bar("stability", 2 * config.stability, unit="solutions"):
+        found = stability_selection(
+            table.X,
+            targets,
+            mu=mu,
+            n_pairs=config.stability,
+            n_blocks=blocks,
+            positive=config.positive,
+            class_weight=_class_weight(config),
+            seed=config.seed,
+        )
     # Classes without images were not fitted; the file has a row for every output of the network.
     frequency = np.zeros((n_classes, len(table.channels)))
     frequency[np.unique(targets)] = found.frequency

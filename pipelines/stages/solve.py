@@ -13,6 +13,7 @@ from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import ScoreTable
 from interpnet.support.csv_table import write_csv
 from interpnet.support.io import write_json
+from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float64, Int64
 
 from ..run.folder import command, digest
@@ -79,7 +80,8 @@ def _solve(session: Session, notes: Notes) -> dict[str, Any]:
         "class_weight": config.class_weight,
     }
     gram = _gram(session, table, fit_on)
-    found = interpret(gram, classes=classes, channels=table.channels, mu=mu, positive=config.positive, info=info)
+    with progress_bar("Solving", len(classes), unit="classes"):
+        found = interpret(gram, classes=classes, channels=table.channels, mu=mu, positive=config.positive, info=info)
     del gram  # stability needs that room
     frequency = None
     if config.stability:
@@ -117,7 +119,8 @@ def _gram(session: Session, table: ScoreTable, fit_on: str) -> Gram:
     saved = session.run.folder("collect") / GRAM_FILE
     if fit_on == "labels" and weights is None and saved.is_file():
         return Gram.load(saved)
-    return table.gram(fit_on, sample_weight=weights)
+    with progress_bar("Summing scores", len(table)):
+        return table.gram(fit_on, sample_weight=weights)
 
 
 def _target(images: Counted, wanted: str, notes: Notes) -> str:

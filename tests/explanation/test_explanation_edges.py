@@ -262,11 +262,22 @@ def test_each_image_runs_once_in_batches_of_the_size_asked_for(bar: list[Any]) -
         model, data, made, [Channel("1", 0), Channel("1", 1)], batch_size=2, progress=False, device="cpu"
     )
     assert sizes[-3:] == [2, 2, 1]
-    assert bar == [(("Averaging crops", 5), {"enabled": False}), 2, 2, 1]
+    assert bar == [
+        (("Finding maxima", 5), {"enabled": False}),
+        *(2, 2, 1),
+        (("Averaging crops", 5), {"enabled": False}),
+        *(1, 1, 1, 1, 1),
+    ]
     assert found[Channel("1", 0)].indices.tolist() == [4, 3, 2, 1, 0]
     assert found[Channel("1", 1)].count == 0
     average_visualization(model, data, made, Channel("1", 0), top=2)
-    assert bar[4:] == [(("Averaging crops", 2), {"enabled": True}), 2]
+    assert bar[10:] == [
+        (("Finding maxima", 2), {"enabled": True}),
+        2,
+        (("Averaging crops", 2), {"enabled": True}),
+        1,
+        1,
+    ]
 
 
 @pytest.mark.parametrize(

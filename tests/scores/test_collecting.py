@@ -99,19 +99,18 @@ def test_the_bar_counts_every_image(bars: tuple[list[Bar], list[int]], tmp_path:
     collect_scores(network(), DataLoader(TensorDataset(X, Y), 8), total=7)
     collect_scores(network(), in_batches(20), total=0)
     assert asked == [
-        (("Collecting scores", None), {"enabled": False}),
-        (("Collecting scores", N), {"enabled": True}),
-        (("Collecting scores", 7), {"enabled": True}),
-        (("Collecting scores", 0), {"enabled": True}),
+        (("Collecting scores", None), {"done": 0, "enabled": False}),
+        (("Collecting scores", N), {"done": 0, "enabled": True}),
+        (("Collecting scores", 7), {"done": 0, "enabled": True}),
+        (("Collecting scores", 0), {"done": 0, "enabled": True}),
     ]
-    # First what an earlier run collected.
-    assert steps == [0, 4, 2, *(0, 8, 8, 4), *(0, 8, 8, 4), *(0, 20)]
+    assert steps == [4, 2, *(8, 8, 4), *(8, 8, 4), 20]
 
 
 def test_the_bar_starts_where_an_earlier_run_stopped(
     bars: tuple[list[Bar], list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, steps = bars
+    asked, steps = bars
     monkeypatch.setattr("interpnet.scores._collect._COMMIT_ROWS", 1)
 
     def broken() -> Iterator[Any]:
@@ -122,7 +121,8 @@ def test_the_bar_starts_where_an_earlier_run_stopped(
         collect_scores(network(), broken(), out=tmp_path, key="k")
     steps.clear()
     collect_scores(network(), lambda start: in_batches(5, start), out=tmp_path, key="k")
-    assert steps == [10, 5, 5]
+    assert asked[-1][1]["done"] == 10
+    assert steps == [5, 5]
 
 
 def test_how_many_images_a_loader_says_it_has() -> None:

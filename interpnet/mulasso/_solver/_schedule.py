@@ -17,6 +17,7 @@ from interpnet.mulasso._arguments import Options
 from interpnet.mulasso._solver._block_pivoting import pivot
 from interpnet.mulasso._solver._block_pivoting_wide import pivot_wide
 from interpnet.mulasso._solver._homotopy import homotopy
+from interpnet.support.progress import step_of
 
 # Numbers in the (classes, m) arrays of classes that advance together: enough to hide the interpreter, few enough that
 # what a round works on stays in the processor's cache (on a GPU: in a small part of its memory).
@@ -41,8 +42,17 @@ def batches(C: int, m: int, device: torch.device, threads: int) -> list[slice]:
     return [slice(i, min(i + size, C)) for i in range(0, C, size)]
 
 
-def share(work: Callable[[Item], None], items: Sequence[Item], threads: int, *, worth: float = 0.0) -> None:
+def share(
+    work: Callable[[Item], None],
+    items: Sequence[Item],
+    threads: int,
+    *,
+    worth: float = 0.0,
+    done: Callable[[Item], None] = lambda _item: None,
+) -> None:
     """Do ``work`` on every item, in ``threads`` threads once an item has taken the seconds ``worth`` sharing.
+
+    ``done`` is told of every item, in order and in this thread.
 
     Each thread computes alone: the operations are small, and waking further ones takes longer than they do.
     """
@@ -55,9 +65,12 @@ def share(work: Callable[[Item], None], items: Sequence[Item], threads: int, *, 
             while alone and (item := next(rest, None)) is not None:
                 start = perf_counter()
                 work(item)
+                done(item)
                 alone = threads == 1 or perf_counter() - start < worth
             with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                list(pool.map(work, rest))
+                left = list(rest)
+                for item, _ in zip(left, pool.map(work, left), strict=True):
+                    done(item)
     finally:
         torch.set_num_threads(before)
 
@@ -69,9 +82,14 @@ def explore(G: Tensor, b: Tensor, mus: Tensor, guess: Tensor, options: Options, 
     holds the signs to begin with.
     """
     search = _Search(G, b, mus, guess, options)
-    share(search.together, batches(len(b), len(G), b.device, threads), threads)
+    advance = step_of("Solving")
+
+    def narrow(part: slice) -> None:
+        advance(int((search.first_wide[part] == len(mus)).sum()))
+
+    share(search.together, batches(len(b), len(G), b.device, threads), threads, done=narrow)
     wide = (search.first_wide < len(mus)).nonzero()[:, 0].tolist()
-    share(search.by_itself, wide, threads, worth=_WORTH_THREADS)
+    share(search.by_itself, wide, threads, worth=_WORTH_THREADS, done=lambda _c: advance(1))
     if bool(search.failed.any()):
         search.walk(options)
     return search.coef, search.steps
