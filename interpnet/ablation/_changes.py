@@ -87,7 +87,8 @@ def _changes(
     def paired(gathered: Gathered) -> tuple[Float64, Float64]:
         own = [one.outcome.value(measure) - before for one in gathered.own]
         others = [_of_others(one.outcome.value(measure) - before, one, labels) for one in gathered.others]
-        return np.mean(own, axis=0), np.mean(others, axis=0)
+        known = np.isfinite(others)
+        return np.mean(own, axis=0), ratio(np.where(known, others, 0.0).sum(0), known.sum(0))
 
     own, others = paired(made)
     draws = draws_of(made.own, [one.outcome.value(measure) - before for one in made.own], labels, n_classes)
@@ -113,7 +114,7 @@ def _changes(
 
 
 def _of_others(change: Float64, one: Pass, labels: Int64) -> Float64:
-    # A network of a single class has no other one.
+    # A network of a single class has no other one, and an image may have every label.
     return np.where(one.classes != labels, change, np.nan)
 
 

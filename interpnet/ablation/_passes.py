@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from interpnet.ablation._changes import Outcome, Pass, mean_of_others
 from interpnet.ablation._checkpoint import Measured
 from interpnet.ablation._effect import ratio
+from interpnet.ablation._rows import NO_ALARMS, Rows, deal
 from interpnet.engine import (
     Instrument,
     Output,
@@ -43,18 +43,29 @@ _NONE: Int64 = np.zeros(0, dtype=np.int64)
 
 
 class Asked(NamedTuple):
-    """A pass that is asked for: which list each image loses, whose channels these are, and of which draw."""
+    """A pass that is asked for: which list each row loses, whose channels these are, and of which draw."""
 
-    lists: Int64  # (N,): numbers of lists
-    classes: Int64  # (N,)
+    lists: Int64  # (R,): numbers of lists
+    classes: Int64  # (R,)
     draws: Int64 | None
+
+
+class _Part(NamedTuple):
+    """Some images of a batch, and what is asked of them."""
+
+    start: int  # the number of the first image
+    batch: int
+    # (r,): the image of each question, counted from the first, and the class that it is about.
+    images: Int64
+    classes: Int64
 
 
 class Passes:
     """Passes over the images of ``loader``; ``put`` moves them to where ``model`` is.
 
     Passes are asked for first, by number, and then measured together: an image that loses the same channels in several
-    passes runs once.
+    passes runs once. What is measured is by row: an image with its class or, where ``outputs`` are independent, with
+    each of the labels that it has.
     """
 
     def __init__(
@@ -70,15 +81,23 @@ class Passes:
         inputs: str | None = None,
         labels: str | None = None,
         progress: bool = False,
+        outputs: str = "exclusive",
     ) -> None:
         self._progress = progress
+        self._outputs = outputs
         self._measured = measured or Measured()
         self._model = model
         self._put = put
         self._output = output
         self.C = len(interpretation.classes)
         self._batches = RepeatedLoader(
-            loader, self.C, keep=_KEEP_BYTES, use="the ablation", inputs=inputs, labels=labels
+            loader,
+            self.C,
+            keep=_KEEP_BYTES,
+            use="the ablation",
+            inputs=inputs,
+            labels=labels,
+            several=outputs == "independent",
         )
         # The network is traced on real images.
         trace = find_sites(model, put(self._batches.first_images), output=output)
@@ -93,18 +112,21 @@ class Passes:
         with progress_bar("Reading images", getattr(loader, "n_images", None), enabled=progress) as advance:
             for images, _ in self._batches:
                 advance(len(images))
-        self.labels = self._batches.labels
-        self.n = len(self.labels)
+        self.rows = Rows.of(self._batches.labels, self.C)
+        self.labels = self.rows.labels
+        self.n = self.rows.n_images
         self.support = np.bincount(self.labels, minlength=self.C)
         self._seed = seed
         self._foreign: dict[int, Int64] = {}
         # Lists by number, the first of them empty, and their numbers.
         self._lists: list[Int64] = [_NONE]
         self._numbers: dict[bytes, int] = {b"": 0}
-        nothing = np.zeros(self.n, dtype=np.int64)
         # The first pass is that of the untouched network.
-        self._asked = [Asked(nothing, self.labels, None)]
+        self._asked = [Asked(np.zeros_like(self.labels), self.labels, None)]
         self._outcomes: list[Outcome] = []
+        self._alarms = NO_ALARMS
+        self._alarm_lists = np.zeros((2, 0), dtype=np.int64)
+        self._given = np.zeros((2, 0), dtype=bool)
 
     def fill_with_means(self) -> None:
         """Overwrite removed maps with each channel's mean activation instead of zero."""
@@ -144,6 +166,16 @@ class Passes:
         foreign = self.foreign_classes(turn)
         return self._ask(self._named(lists)[foreign], foreign)
 
+    def alarm_pass(self, lists: Lists, turns: int) -> None:
+        """Ask which images are given a label that they lack, whole and without the label's list.
+
+        They lose the list in the ``turns`` passes of :meth:`others_pass` anyway. Where an image has one class, nothing
+        is asked for.
+        """
+        self._alarms = self.rows.alarms(self._seed, turns)
+        numbers = np.where(self._alarms.removed, self._named(lists)[self._alarms.labels], 0)
+        self._alarm_lists = np.stack([np.zeros_like(numbers), numbers])
+
     def drawn_pass(self, draw: Draw, number: int, turn: int | None = None) -> int:
         """Ask for a pass in which two images at a time lose channels that are drawn for them.
 
@@ -156,7 +188,7 @@ class Passes:
         if turn is not None:
             classes = self.foreign_classes(turn)
         group = deal(classes)
-        lists = np.zeros(self.n, dtype=np.int64)
+        lists = np.zeros_like(self.labels)
         for c in np.unique(classes).tolist():
             mine = classes == c
             numbers = self._named(draw(c, number, 1 + int(group[mine].max())))
@@ -180,59 +212,86 @@ class Passes:
     @property
     def removals(self) -> int:
         """How often an image runs for all passes that were asked for."""
-        every = np.sort([asked.lists for asked in self._asked], axis=0)
-        return self.n + int(np.count_nonzero(np.diff(every, axis=0)))
+        size = len(self._lists)
+        runs = [self.rows.images * size + asked.lists for asked in self._asked]
+        runs += [self._alarms.images * size + lists for lists in self._alarm_lists]
+        return len(np.unique(np.concatenate(runs)))
 
     def measure(self, advance: Callable[[int], None] = lambda _removals: None) -> None:
         """Measure all passes that were asked for; ``advance`` is told of every removal, for a progress bar."""
         lists = np.stack([asked.lists for asked in self._asked])
         right = np.empty(lists.shape, dtype=bool)
         margins = np.empty(lists.shape, dtype=np.float32)
+        self._given = np.empty(self._alarm_lists.shape, dtype=bool)
         start = 0
         try:
             for batch, (images, _) in enumerate(self._batches):
-                for part in self._removals.parts(images):
-                    here = slice(start, start + len(part))
-                    start = here.stop
-                    # Every image's different lists, by image and then by list.
-                    cells = lists[:, here] + np.arange(len(part)) * len(self._lists)
-                    jobs, where = np.unique(cells, return_inverse=True)
-                    run = partial(self._run, part, jobs, here, batch, advance)
-                    outcome = self._measured.get(self._name(jobs, here), len(jobs), run)
-                    where = where.reshape(cells.shape)
+                for some in self._removals.parts(images):
+                    ends = [start, start + len(some)]
+                    here = slice(*np.searchsorted(self.rows.images, ends).tolist())
+                    there = slice(*np.searchsorted(self._alarms.images, ends).tolist())
+                    of = np.concatenate([self.rows.images[here], self._alarms.images[there]]) - start
+                    part = _Part(start, batch, of, np.concatenate([self.labels[here], self._alarms.labels[there]]))
+                    # Every question's different lists, by question and then by list.
+                    first = np.arange(len(of)) * len(self._lists)
+                    own = lists[:, here] + first[: here.stop - here.start]
+                    alarms = self._alarm_lists[:, there] + first[here.stop - here.start :]
+                    jobs = np.unique(np.concatenate([own.reshape(-1), alarms.reshape(-1)]))
+                    run = partial(self._run, some, jobs, part, advance)
+                    outcome = self._measured.get(self._name(jobs, part, len(some)), len(jobs), run)
+                    where = np.searchsorted(jobs, own)
                     right[:, here] = outcome.right[where]
                     margins[:, here] = outcome.log_odds[where]
+                    self._given[:, there] = outcome.right[np.searchsorted(jobs, alarms)]
+                    start += len(some)
         finally:
             self._measured.save()
         self._outcomes = [Outcome(*row) for row in zip(right, margins, strict=True)]
 
-    def _name(self, jobs: Int64, here: slice) -> str:
-        """Return a name of what the images at ``here`` lose in their passes."""
-        name = hashlib.sha256(f"{here.start} {here.stop}".encode())
+    def _name(self, jobs: Int64, part: _Part, n_images: int) -> str:
+        """Return a name of what the images of a part lose in their passes."""
+        name = hashlib.sha256(f"{part.start} {part.start + n_images}".encode())
+        if self._outputs == "independent":
+            name.update(part.images.astype("<i8").tobytes() + b"|" + part.classes.astype("<i8").tobytes())
         for job in jobs.tolist():
             row, number = divmod(job, len(self._lists))
             name.update(f"|{row}:".encode() + self._lists[number].astype("<i8").tobytes())
         return name.hexdigest()[:32]
 
-    def _run(self, images: Tensor, jobs: Int64, here: slice, batch: int, advance: Callable[[int], None]) -> Outcome:
-        """Run the images at ``here`` with every list of theirs removed."""
+    def _run(self, images: Tensor, jobs: Int64, part: _Part, advance: Callable[[int], None]) -> Outcome:
+        """Run some images with every list removed that a question about them names."""
         rows, numbers = np.divmod(jobs, len(self._lists))
         right = np.empty(len(jobs), dtype=bool)
         margins = np.empty(len(jobs), dtype=np.float32)
-        labels = self.labels[here][rows]
 
         def read(some: Int64, logits: Tensor, when: str = " with channels removed") -> None:
             classes = predicted(logits).cpu().numpy()
-            check_predicted(classes, here.start + rows[some], batch=batch, when=when)
-            right[some] = classes == labels[some]
-            own = torch.from_numpy(labels[some]).to(logits.device)
-            margins[some] = log_odds(logits, own).float().cpu().numpy()
+            check_predicted(classes, part.start + part.images[rows[some]], batch=part.batch, when=when)
+            asked = part.classes[rows[some]]
+            own = torch.from_numpy(asked).to(logits.device)
+            margins[some] = log_odds(logits, own, outputs=self._outputs).float().cpu().numpy()
+            right[some] = classes == asked
+            if self._outputs == "independent":
+                right[some] = margins[some] > 0
+
+        whole = np.flatnonzero(numbers == 0)
+        logits = self._removals.intact(images)
+        read(whole, logits[torch.from_numpy(part.images[rows[whole]])], when="")
+        advance(len(images))
+        changed = np.flatnonzero(numbers)
+        # An image that loses the same channels runs once, however many of its labels are asked about.
+        runs, of = np.unique(part.images[rows[changed]] * len(self._lists) + numbers[changed], return_inverse=True)
+        order = np.argsort(of, kind="stable")
+        ends = np.searchsorted(of[order], np.arange(len(runs) + 1))
+
+        def removed(some: Int64, logits: Tensor) -> None:
+            at = np.repeat(np.arange(len(some)), ends[some + 1] - ends[some])
+            asked = np.concatenate([order[ends[run] : ends[run + 1]] for run in some])
+            read(changed[asked], logits[torch.from_numpy(at)])
             advance(len(some))
 
-        read(np.flatnonzero(numbers == 0), self._removals.intact(images), when="")
-        changed = np.flatnonzero(numbers)
-        lists = [self._lists[number] for number in numbers[changed]]
-        self._removals.removed(rows[changed], lists, lambda some, logits: read(changed[some], logits))
+        images_of, lists_of = np.divmod(runs, len(self._lists))
+        self._removals.removed(images_of, [self._lists[number] for number in lists_of], removed)
         return Outcome(right, margins)
 
     def made(self, number: int) -> Pass:
@@ -246,15 +305,24 @@ class Passes:
         return self._outcomes[0]
 
     def foreign_classes(self, turn: int) -> Int64:
-        """Return which other class's channels each image loses (N,), for each turn another one."""
+        """Return which other class's channels each row loses (R,), for each turn another one."""
         if turn not in self._foreign:
-            self._foreign[turn] = _foreign_classes(self.labels, self.C, self._seed, turn)
+            self._foreign[turn] = self.rows.foreign(self._seed, turn)
         return self._foreign[turn]
 
     @property
     def foreign(self) -> Int64:
         """The classes of the first turn."""
         return self.foreign_classes(0)
+
+    @property
+    def false_alarms(self) -> tuple[Float64, Float64]:
+        """The share of the images without a label that are given it (C,), whole and without its channels.
+
+        NaN for a label that every image has, and where no alarms were asked for.
+        """
+        whole, without = self._given
+        return self._alarms.rates(whole, without, self.C)
 
     def recall(self, outcome: Outcome) -> Float64:
         """Return each class's recall (C,); NaN for a class without images."""
@@ -265,42 +333,3 @@ class Passes:
         foreign = np.concatenate([one.classes for one in passes])
         right = np.concatenate([one.outcome.right for one in passes])
         return mean_of_others(foreign, np.tile(self.labels, len(passes)), right, self.C)
-
-
-def deal(classes: Int64) -> Int64:
-    """Deal the images of each class out to groups of two, or three at the end; return each image's group (N,).
-
-    Examples
-    --------
-    >>> deal(np.array([0, 0, 1, 0, 0, 0, 1, 0, 1]))
-    array([0, 1, 0, 2, 0, 1, 0, 2, 0])
-    """
-    order = np.argsort(classes, kind="stable")
-    counts = np.bincount(classes)
-    rank = np.arange(len(classes)) - np.repeat(np.cumsum(counts) - counts, counts)
-    groups = np.zeros(len(classes), dtype=np.int64)
-    groups[order] = rank % np.repeat(np.maximum(counts // 2, 1), counts)
-    return groups
-
-
-def _foreign_classes(labels: Int64, n_classes: int, seed: int, turn: int = 0) -> Int64:
-    """Return which other class's channels each image loses in one pass: docs/method.md, section 6.1.
-
-    In C - 1 turns every image meets every other class once, and in few turns few pairs of classes are met twice.
-    """
-    rng = np.random.default_rng([seed, 1])
-    # A stable sort, so that each class's images stand in their own order.
-    images = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=n_classes))[:-1])
-    classes = np.arange(n_classes)
-    foreign = np.zeros(len(labels), dtype=np.int64)
-    # Also for a class without images, so that the draws of the classes after it do not depend on it; after the last
-    # class with images nothing depends on them.
-    for c in range(int(labels.max()) + 1):
-        rows = rng.permutation(images[c])
-        others = rng.permutation(np.delete(classes, c))
-        # Spread evenly over the other classes; a single class has none.
-        if len(others) and len(rows):
-            # A turn begins where the one before it ended, and one further after every full round.
-            begin = turn * len(rows) + turn * math.gcd(len(rows), len(others)) // len(others)
-            foreign[rows] = others[(begin + np.arange(len(rows))) % len(others)]
-    return foreign

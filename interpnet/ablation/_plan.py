@@ -33,6 +33,7 @@ class Plan:
     seed: int
     curve: bool
     single: bool
+    outputs: str = "exclusive"
 
     def __post_init__(self) -> None:
         unknown = [control for control in listed(self.controls, "controls") if control not in CONTROLS]
@@ -138,15 +139,25 @@ class Plan:
         if self.table is None:
             raise InterpNetError(f"the control {kind!r} needs table=, the training scores")
         if (kind, c) not in self._ranked:
-            # A target matrix names no single class.
-            target = self.table.labels if self.table.labels.ndim == 1 else self.table.predictions
-            rows = np.flatnonzero(target == c)
+            rows = self._images_of(c)
             if kind == "d-prime":
                 self._ranked[kind, c] = _d_prime(self.table, rows, *self._moments)
             else:
                 # Over the class's own images: the strongest ranking of this kind.
                 self._ranked[kind, c] = self.table.channel_means(rows)
         return self._ranked[kind, c]
+
+    def _images_of(self, c: int) -> Int64:
+        """Return the training images of class c."""
+        if self.table is None:
+            raise InterpNetError("the training images of a class need table=, the training scores")
+        labels = self.table.labels
+        if labels.ndim == 1:
+            return np.flatnonzero(labels == c)
+        if self.outputs == "independent":
+            return np.flatnonzero(labels[:, c] > 0.5)
+        # A target matrix names no single class.
+        return np.flatnonzero(self.table.predictions == c)
 
     @cached_property
     def _ranked(self) -> dict[tuple[str, int], Float64]:

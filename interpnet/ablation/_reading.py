@@ -34,6 +34,7 @@ def _check(result: AblationResult) -> None:
     size = len(result.classes)
     parts: list[tuple[str, Any, int]] = [("support", result.support, 1), ("intact", result.intact, 1)]
     parts += [("log_odds", result.log_odds, 1), ("log_probability", result.log_probability, 1)]
+    parts += [("false_alarms", result.false_alarms, 1), ("false_alarms_removed", result.false_alarms_removed, 1)]
     for c in result.conditions:
         parts += [(f"removed of {c.name!r}", c.removed, 1), (f"own of {c.name!r}", c.own, 2)]
         parts.append((f"others of {c.name!r}", c.others, 2))

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from interpnet.ablation._changes import MEASURES, Changes
-from interpnet.ablation._effect import Draws, Effect, recall_interval
+from interpnet.ablation._effect import Draws, Effect, ratio, recall_interval
 from interpnet.engine import Channel
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.support.checks import number, real_array
@@ -171,11 +171,47 @@ class AblationResult:
     by: str = "mu-lasso"  # how the channels were identified: "mu-lasso" or "reliance"
     pairs: float = math.nan  # share of the pairs of two classes, the first with images, that those passes cover
     why_whole: str = ""  # why every removal ran the whole network; empty where it ran from its first layer on
+    outputs: str = "exclusive"  # "independent" where an image can have several labels; classes are then labels
+    # Where outputs are independent, (C,): the share of the images without a label that are given it, by the untouched
+    # network and without the label's relevant channels; NaN for a label that every image has.
+    false_alarms: Float64 | None = None
+    false_alarms_removed: Float64 | None = None
 
     @property
     def mean_intact(self) -> float:
         """Mean class accuracy of the untouched network."""
         return finite_mean(self.intact)
+
+    @property
+    def independent(self) -> bool:
+        """Whether an image can have several labels."""
+        return self.outputs == "independent"
+
+    @property
+    def precision(self) -> Float64 | None:
+        """The share of the images given a label that have it (C,); None where an image has one class.
+
+        NaN for a label that no image is given.
+        """
+        return self._precision(self.intact, self.false_alarms)
+
+    @property
+    def precision_removed(self) -> Float64 | None:
+        """The same without the label's relevant channels."""
+        relevant = find_condition(self, "relevant")
+        if relevant is None:
+            return None
+        return self._precision(by_class(relevant.own), self.false_alarms_removed)
+
+    def _precision(self, recall: Float64, false_alarms: Float64 | None) -> Float64 | None:
+        """Return p r / (p r + (1 - p) f): of recall r, false alarms f and the share p of images with the label."""
+        if false_alarms is None:
+            return None
+        share = self.support / self.n_images
+        # Where there are no images with the label, or none without it, that side counts nothing.
+        right = np.where(share > 0, share * recall, 0.0)
+        wrong = np.where(share < 1, (1 - share) * false_alarms, 0.0)
+        return ratio(right, right + wrong)
 
     def condition(self, name: str, layers: str = "all") -> Condition:
         """Return one condition by name."""
@@ -254,6 +290,9 @@ class AblationResult:
             by=str(value.get("by", "mu-lasso")),
             pairs=float(_array(value.get("pairs"))),
             why_whole=str(value.get("why_whole", "")),
+            outputs=str(value.get("outputs", "exclusive")),
+            false_alarms=_known(value.get("false_alarms")),
+            false_alarms_removed=_known(value.get("false_alarms_removed")),
         )
 
 

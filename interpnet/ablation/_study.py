@@ -22,12 +22,13 @@ from interpnet.ablation._effect import Effect, effect_by_class, recall_interval
 from interpnet.ablation._passes import Draw, Lists, Passes
 from interpnet.ablation._plan import CONTROLS, Drawn, Plan
 from interpnet.ablation._result import AblationResult, Condition, Curve, SingleEffect
-from interpnet.engine import Output, evaluating, placed, resolve_device, unwrap
+from interpnet.engine import OUTPUTS, Output, evaluating, placed, resolve_device, unwrap
 from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation
 from interpnet.scores import Loader, ScoreTable
-from interpnet.support.checks import check_kinds, instance_of, text, true_or_false, whole_number
+from interpnet.support.checks import check_kinds, instance_of, one_of, text, true_or_false, whole_number
 from interpnet.support.progress import progress_bar
+from interpnet.support.types import Float64
 
 # Removals of other classes' channels, over all images, that a condition gets where the caller does not say, in at most
 # so many passes.
@@ -56,6 +57,7 @@ def ablation_study(
     inputs: str | None = None,
     labels: str | None = None,
     turns: int | None = None,
+    outputs: str = "exclusive",
 ) -> AblationResult:
     """Measure what removing the relevant channels does, against controls.
 
@@ -66,6 +68,10 @@ def ablation_study(
 
     Recall, log-odds and log-probability are measured on every image with and without its channels, so that changes are
     paired by image, and so is what a control costs beyond the relevant channels (docs/method.md, section 6.1).
+
+    Where an image can have several labels (``outputs="independent"``), what is measured is by pair of an image and a
+    label that it has: the label is recognised where its logit is above 0, and its log-odds are the logit. The images
+    without a label say how often it is a false alarm, and with its recall how precise it is.
 
     Parameters
     ----------
@@ -98,6 +104,8 @@ def ablation_study(
     turns : int, optional
         In how many passes each image loses the channels of another class, a different one every time: C - 1 for all
         other classes. By default 2 to 8, so that at least 2,000 removals are measured where there are few images.
+    outputs : {"exclusive", "independent"}
+        ``"independent"``: each output is a question of its own, and the loader yields targets (B, C) of 0 and 1.
 
     No image, labels that are no class numbers, a network with one output, a loader that can be read only once or that
     yields other images, labels or another order in a later pass is a :class:`DataError`.
@@ -122,7 +130,8 @@ def ablation_study(
     # Made before anything runs, for it refuses wrong arguments.
     if turns is not None:
         turns = whole_number(turns, "turns", least=1)
-    plan = Plan(interpretation, table, controls, repeats, seed, curve, single)
+    one_of(outputs, "outputs", OUTPUTS)
+    plan = Plan(interpretation, table, controls, repeats, seed, curve, single, outputs)
     model = unwrap(model)
     where = resolve_device(device, model)
     measured = Measured(checkpoint, key)
@@ -138,11 +147,13 @@ def ablation_study(
             inputs=inputs,
             labels=labels,
             progress=progress,
+            outputs=outputs,
         )
         if fill == "mean":
             run.fill_with_means()
-        turns = _turns(turns, run.n, run.C)
+        turns = _turns(turns, len(run.labels), run.C)
         asked = _Asked.of(plan, run, turns)
+        run.alarm_pass(plan.relevant, turns)
         with progress_bar("Ablating", run.removals, unit="removals", enabled=progress) as advance:
             run.measure(advance)
         intact = run.intact
@@ -150,6 +161,9 @@ def ablation_study(
             measure: effect_by_class(intact.value(measure), run.labels, run.C).mean
             for measure in ("log_odds", "log_probability")
         }
+        alarms: tuple[Float64 | None, Float64 | None] = (None, None)
+        if outputs == "independent":
+            alarms = run.false_alarms
         return AblationResult(
             classes=interpretation.classes,
             support=run.support,
@@ -165,6 +179,9 @@ def ablation_study(
             by=interpretation.by,
             pairs=_covered(run, turns),
             why_whole=run.why_whole,
+            outputs=outputs,
+            false_alarms=alarms[0],
+            false_alarms_removed=alarms[1],
             **by_class,
         )
 
@@ -260,6 +277,12 @@ def _of_log_odds(run: Passes, one: Pass) -> Effect:
     return effect_by_class(change, one.classes, run.C)
 
 
+def _of_other_classes(run: Passes, one: Pass) -> Effect:
+    """Return the same without the rows that lost their own class's channels, for their image lacks no other."""
+    change = one.outcome.value("log_odds") - run.intact.value("log_odds")
+    return effect_by_class(np.where(one.classes != run.labels, change, np.nan), one.classes, run.C)
+
+
 def _single(plan: Plan, run: Passes, asked: _Asked) -> dict[int, list[SingleEffect]]:
     """Return what removing each relevant channel alone does."""
     if not plan.single:
@@ -273,7 +296,7 @@ def _single(plan: Plan, run: Passes, asked: _Asked) -> dict[int, list[SingleEffe
         own_drop = own_before - run.recall(own.outcome)
         others_change = run.recall_of_others([others]) - others_before
         of_own = _of_log_odds(run, own)
-        of_others = _of_log_odds(run, others)
+        of_others = _of_other_classes(run, others)
         change = others.outcome.value("log_odds") - run.intact.value("log_odds")
         others_log_odds = mean_of_others(others.classes, run.labels, change, run.C)
         for c in plan.weighted:
@@ -306,5 +329,7 @@ def _covered(run: Passes, turns: int) -> float:
     """Return the share of pairs (an image's class, another class) that so many turns cover; NaN for a single class."""
     if run.C < 2:
         return math.nan
-    cells = [run.labels * run.C + run.foreign_classes(turn) for turn in range(turns)]
-    return len(np.unique(cells)) / (np.count_nonzero(run.support) * (run.C - 1))
+    cells = np.unique([run.labels * run.C + run.foreign_classes(turn) for turn in range(turns)])
+    # A row whose image has every label loses its own.
+    met = np.count_nonzero(cells // run.C != cells % run.C)
+    return met / (np.count_nonzero(run.support) * (run.C - 1))

@@ -20,7 +20,6 @@ from interpnet.scores._batches import (
     refuse_iterators,
     unpack,
 )
-from interpnet.support.types import Int64
 
 _Digests = npt.NDArray[np.uint64]
 # numpy has no bfloat16; the bits are the same as those of a whole number of that size.
@@ -46,31 +45,43 @@ def image_digests(images: Tensor) -> _Digests:
 class RepeatedLoader:
     """The batches (images, class numbers) of ``loader``, read as often as they are iterated over.
 
+    With ``several`` an image can have several labels: batches are then (images, targets (B, C) of bool), from targets
+    of 0 and 1 or from class numbers.
+
     Batches are kept in memory while they take at most ``keep`` bytes in all; past that every pass reads them again, and
     a :class:`DataError` says where one is not the first pass again: other images, another order, other labels, another
     number. What can be read only once is refused before it is read. ``use`` names who reads, for the messages.
     """
 
     def __init__(
-        self, loader: Loader, n_classes: int, *, keep: int, use: str, inputs: str | None, labels: str | None
+        self,
+        loader: Loader,
+        n_classes: int,
+        *,
+        keep: int,
+        use: str,
+        inputs: str | None,
+        labels: str | None,
+        several: bool = False,
     ) -> None:
         refuse_iterators(loader, use)
         self._loader = loader
         self._n_classes = n_classes
         self._keep = keep
         self._use = use
+        self._several = several
         self._keys = {"inputs": inputs, "labels": labels}
         self._kept: list[tuple[Tensor, Tensor]] = []
         self._fits = True
         self._pass = 0
         # What the first pass saw.
         self._digests: list[_Digests] = []
-        self._labels: list[Int64] = []
+        self._labels: list[npt.NDArray[Any]] = []
         self.first_images, self._begun = peek(batches_from(loader), **self._keys)
 
     @property
-    def labels(self) -> Int64:
-        """The class numbers (N,) of all images; the first pass must be over."""
+    def labels(self) -> npt.NDArray[Any]:
+        """The class numbers (N,) of all images, or their targets (N, C); the first pass must be over."""
         return np.concatenate(self._labels)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -108,7 +119,8 @@ class RepeatedLoader:
             if start > len(known):
                 self._refuse_count(len(known), f"{start} or more")
             found = image_digests(images)
-            changed = (found != digests[part]) | (labels.numpy() != known[part])
+            others = (labels.numpy() != known[part]).reshape(len(labels), -1).any(1)
+            changed = (found != digests[part]) | others
             if changed.any():
                 row = int(changed.argmax())
                 self._refuse(int(indices[row]), found[row] == digests[part][row], found[row] in digests)
@@ -128,10 +140,25 @@ class RepeatedLoader:
             if indices is None:
                 indices = torch.arange(start, start + n)
             labels = checked_labels(batch.labels, n, self._n_classes, indices)
-            if labels.dim() != 1:
-                raise DataError(f"{self._use} needs one class number per image; the loader yields a target matrix")
-            yield batch.images, labels.cpu(), indices
+            yield batch.images, self._checked(labels.cpu(), indices), indices
             start += n
+
+    def _checked(self, labels: Tensor, indices: Tensor) -> Tensor:
+        """Return class numbers (B,), or targets (B, C) of bool where an image can have several labels."""
+        if not self._several:
+            if labels.dim() != 1:
+                raise DataError(
+                    f"{self._use} needs one class number per image; the loader yields a target matrix. Where an image "
+                    "can have several labels, say outputs='independent'"
+                )
+            return labels
+        if labels.dim() == 1:
+            return torch.nn.functional.one_hot(labels, self._n_classes).bool()
+        bad = ((labels != 0) & (labels != 1)).any(1)
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0])
+            raise DataError(f"the target of image {int(indices[row])} holds other numbers than 0 and 1, expected those")
+        return labels.bool()
 
     @property
     def _remedy(self) -> str:

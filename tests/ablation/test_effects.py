@@ -12,8 +12,8 @@ import pytest
 from interpnet.ablation import AblationResult, Effect, adjusted, as_result, effect_by_class, recall_interval
 from interpnet.ablation._changes import Gathered, Outcome, Pass, changes_of
 from interpnet.ablation._effect import Draws
-from interpnet.ablation._passes import _foreign_classes, deal
 from interpnet.ablation._plan import Plan
+from interpnet.ablation._rows import deal, foreign_classes
 from interpnet.ablation._unpaired import changes_of_recall
 from interpnet.engine import ChannelIndex
 from interpnet.errors import InterpNetError
@@ -265,7 +265,7 @@ def test_the_variance_between_draws_by_hand() -> None:
 @pytest.mark.parametrize(("size", "n_classes"), [(3, 5), (4, 5), (8, 5), (6, 4), (1, 7), (10, 3), (12, 10)])
 def test_after_as_many_turns_as_there_are_other_classes_each_image_has_met_them_all(size: int, n_classes: int) -> None:
     labels = np.repeat(np.arange(n_classes), size)
-    turns = np.array([_foreign_classes(labels, n_classes, 3, turn) for turn in range(n_classes - 1)])
+    turns = np.array([foreign_classes(labels, n_classes, 3, turn) for turn in range(n_classes - 1)])
     for i, label in enumerate(labels):
         assert sorted(turns[:, i].tolist()) == [c for c in range(n_classes) if c != label]
     for turn in turns:
@@ -278,7 +278,7 @@ def test_few_turns_of_few_images_meet_as_many_classes_as_they_can() -> None:
     labels = np.repeat(np.arange(9), 2)
     met = [set() for _ in range(9)]
     for turn in range(4):
-        for label, foreign in zip(labels, _foreign_classes(labels, 9, 0, turn), strict=True):
+        for label, foreign in zip(labels, foreign_classes(labels, 9, 0, turn), strict=True):
             met[label].add(foreign)
     assert [len(m) for m in met] == [8] * 9
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from interpnet.ablation import AblationResult, Condition, ablation_study, others_change
 from interpnet.ablation._changes import mean_of_others
-from interpnet.ablation._passes import _foreign_classes
+from interpnet.ablation._rows import foreign_classes
 from interpnet.engine import ChannelIndex
 from interpnet.interpretation import Interpretation
 from interpnet.scores import collect_scores
@@ -59,7 +59,7 @@ def test_foreign_classes_are_those_of_earlier_versions(n: int, n_classes: int, s
         others = rng.permutation([j for j in range(n_classes) if j != c])
         if len(others):
             expected[rows] = np.resize(others, len(rows))
-    np.testing.assert_array_equal(_foreign_classes(labels, n_classes, seed), expected)
+    np.testing.assert_array_equal(foreign_classes(labels, n_classes, seed), expected)
 
 
 @pytest.mark.parametrize("intact", [[0.5, np.nan, 1.0, 0.25], [np.nan, 0.5], [1.0], [np.nan, np.nan]])

@@ -10,7 +10,7 @@ import numpy as np
 
 from interpnet.ablation import AblationResult, Condition
 from interpnet.ablation._changes import Gathered, Outcome, Pass, changes_of
-from interpnet.ablation._passes import _foreign_classes, deal
+from interpnet.ablation._rows import deal, foreign_classes
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Simulated:
         # How much an image loses of anything, in common to all removals.
         touchy = rng.normal(0, 0.3 * self.noise, len(labels))
         intact = _outcome(log_odds)
-        foreign = [_foreign_classes(labels, size, 0, turn) for turn in range(turns)]
+        foreign = [foreign_classes(labels, size, 0, turn) for turn in range(turns)]
 
         def effects(number: int, named: bool) -> Any:
             """Return what each of so many lists for each class takes from each class's images (C, number, C)."""
