@@ -13,6 +13,8 @@ from interpnet.support.types import Bools, Float32, Float64, Int64
 
 #: What is measured of an image: whether its class is recognised (0 or 1), and its class's log-odds and log-probability.
 MEASURES = ("recall", "log_odds", "log_probability")
+#: The class whose channels an image lost that lost none.
+NOBODY = -1
 # Pairs of classes that are counted at a time.
 _BLOCK_CELLS = 1 << 18
 
@@ -38,8 +40,12 @@ class Pass(NamedTuple):
     """One pass: from each image the channels of one class were removed, or a draw made for that class."""
 
     outcome: Outcome
-    classes: Int64  # (N,): whose channels each image lost; its own class's, or another's
+    classes: Int64  # (N,): whose channels each image lost; its own class's, or another's, or NOBODY
     draws: Int64 | None = None  # (N,): which draw for that class it was; None where channels are not drawn
+
+    def change(self, measure: str, before: Float64) -> Float64:
+        """Return by how much one of ``MEASURES`` differs from ``before`` (N,); NaN where an image lost nothing."""
+        return np.where(self.classes == NOBODY, np.nan, self.outcome.value(measure) - before)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,23 @@ class Changes:
     by_removed: Effect
     own_beyond: Effect | None = None
     specific_beyond: Effect | None = None
+
+    def restricted(self, studied: Bools, named: Changes | None = None) -> Changes:
+        """Return the changes where only the channels of some classes were removed; ``named`` as for ``own_beyond``.
+
+        The others are then all images that lost these channels, by the class whose they are, and an image that lost its
+        own class's channels is paired with none that lost those of another: errors add up.
+        """
+        own = self.own.restricted(studied)
+        others = self.by_removed.restricted(studied)
+        own_beyond = None
+        specific_beyond = None
+        if self.own_beyond is not None:
+            own_beyond = self.own_beyond.restricted(studied)
+            if named is not None:
+                specific_beyond = own_beyond.plus(named.by_removed.restricted(studied), -others)
+        specific = (-own).plus(others)
+        return Changes(own, others, specific, others, own_beyond, specific_beyond)
 
 
 class Gathered(NamedTuple):
@@ -85,14 +108,14 @@ def _changes(
         return effect_by_class(values, classes, n_classes, share=share, draws=draws)
 
     def paired(gathered: Gathered) -> tuple[Float64, Float64]:
-        own = [one.outcome.value(measure) - before for one in gathered.own]
-        others = [_of_others(one.outcome.value(measure) - before, one, labels) for one in gathered.others]
+        own = [one.change(measure, before) for one in gathered.own]
+        others = [_of_others(one.change(measure, before), one, labels) for one in gathered.others]
         known = np.isfinite(others)
         return np.mean(own, axis=0), ratio(np.where(known, others, 0.0).sum(0), known.sum(0))
 
     own, others = paired(made)
-    draws = draws_of(made.own, [one.outcome.value(measure) - before for one in made.own], labels, n_classes)
-    taken = np.concatenate([one.outcome.value(measure) - before for one in made.others])
+    draws = draws_of(made.own, [one.change(measure, before) for one in made.own], labels, n_classes)
+    taken = np.concatenate([one.change(measure, before) for one in made.others])
     lost = np.concatenate([one.classes for one in made.others])
     mine = np.tile(labels, len(made.others))
     removed = by_class(np.where(lost != mine, taken, np.nan), lost)
@@ -157,12 +180,13 @@ def draws_of(passes: Sequence[Pass], changes: Sequence[Float64], labels: Int64, 
 def mean_of_others(foreign: Int64, labels: Int64, values: Float64 | Bools, n_classes: int) -> Float64:
     """Return for each class j the mean, over the other classes, of their mean value where j's list was removed (C,).
 
-    ``foreign`` (N,) is the class whose list each image lost and ``labels`` (N,) its own; NaN for a class whose list no
-    image of another class lost. Memory and time grow with the pairs of classes that occur, not with C^2.
+    ``foreign`` (N,) is the class whose list each image lost, ``NOBODY`` for none, and ``labels`` (N,) its own; NaN for
+    a class whose list no image of another class lost. Memory and time grow with the pairs of classes that occur, not
+    with C^2.
     """
     means = np.full(n_classes, np.nan)
     # A single class is its own foreign one.
-    taken = foreign != labels
+    taken = (foreign != labels) & (foreign != NOBODY)
     removed, row = np.unique(foreign[taken], return_inverse=True)
     own = labels[taken]
     value = values[taken].astype(np.float64)

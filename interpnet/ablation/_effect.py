@@ -109,6 +109,31 @@ class Effect:
         """Return the effect with its sign turned: a loss as a gain."""
         return Effect(-self.mean, self.variance, self.count, self.share, self.draws)
 
+    def restricted(self, studied: npt.NDArray[np.bool_]) -> Effect:
+        """Return the effect of some classes: what the others have is not known."""
+        draws = self.draws
+        if draws is not None:
+            draws = draws._replace(
+                number=np.where(studied, draws.number, 0), variance=np.where(studied, draws.variance, np.nan)
+            )
+        return Effect(
+            mean=np.where(studied, self.mean, np.nan),
+            variance=np.where(studied, self.variance, np.nan),
+            count=np.where(studied, self.count, 0),
+            share=self.share,
+            draws=draws,
+        )
+
+    def plus(self, *others: Effect) -> Effect:
+        """Return the sum with effects of other images: means add up, and so do the variances of the means.
+
+        The fewest images of a class give its degrees of freedom, no more than Welch's.
+        """
+        parts = (self, *others)
+        count = np.min([part.count for part in parts], axis=0)
+        error = np.sum([ratio(part.variance, part.count) for part in parts], axis=0)
+        return Effect(np.sum([part.mean for part in parts], axis=0), error * count, count, self.share, self.draws)
+
     def of(self, c: int) -> Effect:
         """Return the effect of one class alone."""
         at = slice(c, c + 1)
@@ -282,3 +307,10 @@ def ratio(sums: Any, count: Any) -> Float64:
     """Return sums divided by counts, NaN where the count is zero."""
     shares: Float64 = np.divide(sums, count, out=np.full(np.shape(sums), np.nan), where=count > 0)
     return shares
+
+
+def of_studied(studied: npt.NDArray[np.bool_], values: Float64 | None) -> Float64 | None:
+    """Return values of classes, the last axis, with NaN for those that are not studied (C,)."""
+    if values is None:
+        return None
+    return np.where(studied, values, np.nan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from interpnet.ablation._changes import Outcome, Pass, mean_of_others
+from interpnet.ablation._changes import NOBODY, Outcome, Pass, mean_of_others
 from interpnet.ablation._checkpoint import Measured
 from interpnet.ablation._effect import ratio
 from interpnet.ablation._rows import NO_ALARMS, Rows, deal
@@ -46,7 +46,7 @@ class Asked(NamedTuple):
     """A pass that is asked for: which list each row loses, whose channels these are, and of which draw."""
 
     lists: Int64  # (R,): numbers of lists
-    classes: Int64  # (R,)
+    classes: Int64  # (R,); NOBODY where a row loses none
     draws: Int64 | None
 
 
@@ -82,6 +82,7 @@ class Passes:
         labels: str | None = None,
         progress: bool = False,
         outputs: str = "exclusive",
+        only: Collection[int] | None = None,
     ) -> None:
         self._progress = progress
         self._outputs = outputs
@@ -116,6 +117,9 @@ class Passes:
         self.labels = self.rows.labels
         self.n = self.rows.n_images
         self.support = np.bincount(self.labels, minlength=self.C)
+        self._studied = np.ones(self.C, dtype=bool)
+        if only is not None:
+            self._studied = np.isin(np.arange(self.C), list(only))
         self._seed = seed
         self._foreign: dict[int, Int64] = {}
         # Lists by number, the first of them empty, and their numbers.
@@ -159,12 +163,18 @@ class Passes:
 
     def own_pass(self, lists: Lists) -> int:
         """Ask for the pass in which each image loses its own class's list; return its number."""
-        return self._ask(self._named(lists)[self.labels], self.labels)
+        return self._ask(*self._of_studied(self._named(lists)[self.labels], self.labels))
 
     def others_pass(self, lists: Lists, turn: int = 0) -> int:
         """Ask for the pass in which each image loses the list of another class, the ``turn``-th that it meets."""
         foreign = self.foreign_classes(turn)
-        return self._ask(self._named(lists)[foreign], foreign)
+        return self._ask(*self._of_studied(self._named(lists)[foreign], foreign))
+
+    def _of_studied(self, lists: Int64, classes: Int64) -> tuple[Int64, Int64]:
+        """Return lists and their classes without those of classes that are not studied."""
+        # The first list is empty.
+        studied = self._studied[classes]
+        return np.where(studied, lists, 0), np.where(studied, classes, NOBODY)
 
     def alarm_pass(self, lists: Lists, turns: int) -> None:
         """Ask which images are given a label that they lack, whole and without the label's list.
@@ -189,11 +199,11 @@ class Passes:
             classes = self.foreign_classes(turn)
         group = deal(classes)
         lists = np.zeros_like(self.labels)
-        for c in np.unique(classes).tolist():
+        for c in np.flatnonzero(self._studied & (np.bincount(classes, minlength=self.C) > 0)).tolist():
             mine = classes == c
             numbers = self._named(draw(c, number, 1 + int(group[mine].max())))
             lists[mine] = numbers[group[mine]]
-        return self._ask(lists, classes, group)
+        return self._ask(*self._of_studied(lists, classes), group)
 
     def _named(self, lists: Lists) -> Int64:
         """Return the numbers of lists; the same channels in another order are the same removal."""
@@ -325,7 +335,11 @@ class Passes:
         return self._alarms.rates(whole, without, self.C)
 
     def recall(self, outcome: Outcome) -> Float64:
-        """Return each class's recall (C,); NaN for a class without images."""
+        """Return each class's recall (C,); NaN for a class without images, or one that is not studied."""
+        return np.where(self._studied, self.recall_of_all(outcome), np.nan)
+
+    def recall_of_all(self, outcome: Outcome) -> Float64:
+        """Return each class's recall (C,), studied or not; NaN for a class without images."""
         return ratio(np.bincount(self.labels, weights=outcome.right, minlength=self.C), self.support)
 
     def recall_of_others(self, passes: Sequence[Pass]) -> Float64:

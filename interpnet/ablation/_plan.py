@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -34,6 +34,7 @@ class Plan:
     curve: bool
     single: bool
     outputs: str = "exclusive"
+    only: Collection[int] | None = None  # the classes that are studied; None for all
 
     def __post_init__(self) -> None:
         unknown = [control for control in listed(self.controls, "controls") if control not in CONTROLS]
@@ -45,12 +46,13 @@ class Plan:
 
     @cached_property
     def relevant(self) -> list[Int64]:
-        """The columns relevant to each class, by falling ``|weight|``."""
+        """The columns relevant to each class, by falling ``|weight|``; none of a class that is not studied."""
         # Of thousands of classes few may have images, and so weights.
         weighted = np.count_nonzero(self.interpretation.coef, axis=1)
         columns = [_NONE] * len(weighted)
         for c in np.flatnonzero(weighted).tolist():
-            columns[c] = self.interpretation.columns(c)
+            if self.only is None or c in self.only:
+                columns[c] = self.interpretation.columns(c)
         return columns
 
     @cached_property

@@ -35,6 +35,7 @@ def _check(result: AblationResult) -> None:
     parts: list[tuple[str, Any, int]] = [("support", result.support, 1), ("intact", result.intact, 1)]
     parts += [("log_odds", result.log_odds, 1), ("log_probability", result.log_probability, 1)]
     parts += [("false_alarms", result.false_alarms, 1), ("false_alarms_removed", result.false_alarms_removed, 1)]
+    parts.append(("intact_of_all", result.intact_of_all, 1))
     for c in result.conditions:
         parts += [(f"removed of {c.name!r}", c.removed, 1), (f"own of {c.name!r}", c.own, 2)]
         parts.append((f"others of {c.name!r}", c.others, 2))
@@ -74,10 +75,13 @@ def others_change(result: AblationResult, condition: Condition) -> Float64:
     changes = condition.changes.get("recall")
     if changes is not None:
         return changes.by_removed.mean[None]
+    intact = result.intact
+    if result.intact_of_all is not None:
+        intact = result.intact_of_all
     # The mean recall of the other classes; it is the same for all classes without images, which have none to leave out.
-    without = np.full(len(result.intact), finite_mean(result.intact))
-    finite = np.isfinite(result.intact)
-    known = result.intact[finite]
+    without = np.full(len(intact), finite_mean(intact))
+    finite = np.isfinite(intact)
+    known = intact[finite]
     without[finite] = means(np.delete(known, i) for i in range(len(known)))
     return np.asarray(condition.others - without, np.float64)
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from interpnet.ablation._changes import MEASURES, Changes
-from interpnet.ablation._effect import Draws, Effect, ratio, recall_interval
+from interpnet.ablation._changes import Changes
+from interpnet.ablation._effect import of_studied, ratio, recall_interval
+from interpnet.ablation._json import array, changes_json, known, plain, read_changes, rounded
 from interpnet.engine import Channel
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.support.checks import number, real_array
-from interpnet.support.types import Float64, Int64
+from interpnet.support.class_names import chosen_classes
+from interpnet.support.types import Bools, Float64, Int64
 
 _FORMAT = "interpnet-ablation-2"
 # Without changes paired by image; several draws for all images of a class, one in each row.
 _EARLIER = "interpnet-ablation-1"
-_DIGITS = 5  # of what is not a recall, in JSON
 
 # The conditions in the order in which they are shown, and what a reader calls them.
 CONDITION_LABELS = {
@@ -110,6 +111,19 @@ class Condition:
     others: Float64  # (R, C): mean recall of the other classes without this class's channels
     changes: Mapping[str, Changes] = field(default_factory=dict)  # by MEASURES; empty in a result of format 1
 
+    def restricted(self, studied: Bools, named: Condition | None) -> Condition:
+        """Return the condition for some classes (C,); ``named``: the condition that a control is compared with."""
+        compared: Mapping[str, Changes] = {}
+        if named is not None:
+            compared = named.changes
+        return replace(
+            self,
+            removed=np.where(studied, self.removed, np.nan),
+            own=np.where(studied, self.own, np.nan),
+            others=np.where(studied, self.others, np.nan),
+            changes={m: changes.restricted(studied, compared.get(m)) for m, changes in self.changes.items()},
+        )
+
     def mean_own(self) -> float:
         """Return the mean over classes and repeats of the own recall: mean class accuracy."""
         return finite_mean(means(self.own))
@@ -149,6 +163,25 @@ class Curve:
     own_ends: Float64 | None = None  # (K, 2)
     random_ends: Float64 | None = None  # (K, 2)
 
+    def restricted(self, studied: Bools, support: Int64) -> Curve:
+        """Return the curve of some classes (C,), whose intervals are over their ``support`` (C,) images."""
+        own = np.where(studied, self.own, np.nan)
+        own_ends = None
+        random_ends = None
+        if self.own_ends is not None:
+            own_ends = np.array([recall_interval(row, support) for row in own])
+            # How far the draws of these classes vary was not kept.
+            random_ends = np.full_like(own_ends, np.nan)
+        return replace(
+            self,
+            own=own,
+            random=np.where(studied, self.random, np.nan),
+            own_log_odds=of_studied(studied, self.own_log_odds),
+            random_log_odds=of_studied(studied, self.random_log_odds),
+            own_ends=own_ends,
+            random_ends=random_ends,
+        )
+
 
 @dataclass(frozen=True)
 class AblationResult:
@@ -176,6 +209,9 @@ class AblationResult:
     # network and without the label's relevant channels; NaN for a label that every image has.
     false_alarms: Float64 | None = None
     false_alarms_removed: Float64 | None = None
+    # The classes whose channels were removed, None for all; of the others nothing is known but this.
+    only: tuple[int, ...] | None = None
+    intact_of_all: Float64 | None = None  # (C,): the recall of every class by the untouched network
 
     @property
     def mean_intact(self) -> float:
@@ -221,6 +257,38 @@ class AblationResult:
             raise KeyError(f"no condition {name!r} on {layers!r}; there are {there}")
         return found
 
+    def restricted(self, only: Sequence[int | str]) -> AblationResult:
+        """Return the study of some classes, by number or name: means are over these, and the rest is not known (NaN).
+
+        ``others`` is what the images of all other classes lose without these classes' channels. An unknown class, or
+        one that was not studied, is an :class:`InterpNetError`.
+        """
+        chosen = chosen_classes(only, self.classes)
+        missing = [self.classes[c] for c in chosen if self.only is not None and c not in self.only]
+        if missing:
+            raise InterpNetError(f"the channels of {missing[0]!r} were not removed; run the ablation again")
+        studied = np.isin(np.arange(len(self.classes)), chosen)
+        curve = self.curve
+        if curve is not None:
+            curve = curve.restricted(studied, self.support)
+        named = {c.layers: c for c in self.conditions if c.name == "relevant"}
+        intact_of_all = self.intact_of_all
+        if intact_of_all is None:
+            intact_of_all = self.intact
+        return replace(
+            self,
+            intact=np.where(studied, self.intact, np.nan),
+            conditions=tuple(c.restricted(studied, named.get(c.layers)) for c in self.conditions),
+            curve=curve,
+            single={c: effects for c, effects in self.single.items() if studied[c]},
+            log_odds=of_studied(studied, self.log_odds),
+            log_probability=of_studied(studied, self.log_probability),
+            false_alarms=of_studied(studied, self.false_alarms),
+            false_alarms_removed=of_studied(studied, self.false_alarms_removed),
+            only=chosen,
+            intact_of_all=intact_of_all,
+        )
+
     def interval_intact(self) -> tuple[float, float]:
         """Return the 95 % interval of :attr:`mean_intact` over images."""
         return recall_interval(self.intact, self.support)
@@ -230,7 +298,7 @@ class AblationResult:
         conditions = [
             {
                 **vars(c),
-                "changes": {measure: _changes_json(changes) for measure, changes in c.changes.items()},
+                "changes": {measure: changes_json(changes) for measure, changes in c.changes.items()},
                 "mean_own": c.mean_own(),
                 "interval_own": c.interval_own(),
                 "mean_others": c.mean_others(),
@@ -240,16 +308,20 @@ class AblationResult:
         ]
         single = {str(c): [_effect_json(effect) for effect in effects] for c, effects in self.single.items()}
         curve = None
+        of_some = {"only": self.only, "intact_of_all": self.intact_of_all}
+        if self.only is None:
+            of_some = {}
         if self.curve is not None:
             later = ("own_log_odds", "random_log_odds", "own_ends", "random_ends")
-            curve = vars(self.curve) | {name: _rounded(getattr(self.curve, name)) for name in later}
+            curve = vars(self.curve) | {name: rounded(getattr(self.curve, name)) for name in later}
         result: dict[str, Any] = plain(
             {
                 "format": _FORMAT,
-                **vars(self),
+                **{name: value for name, value in vars(self).items() if name not in ("only", "intact_of_all")},
+                **of_some,
                 "mean_intact": self.mean_intact,
-                "log_odds": _rounded(self.log_odds),
-                "log_probability": _rounded(self.log_probability),
+                "log_odds": rounded(self.log_odds),
+                "log_probability": rounded(self.log_probability),
                 "conditions": conditions,
                 "curve": curve,
                 "single": single,
@@ -262,21 +334,24 @@ class AblationResult:
         """Read what :meth:`to_json` gave, of this format or the one before."""
         if value.get("format") not in (_FORMAT, _EARLIER):
             raise RunFolderError(f"format {value.get('format')!r} is no ablation result; expected {_FORMAT!r}")
+        only = value.get("only")
+        if only is not None:
+            only = tuple(map(int, only))
         curve = value["curve"]
         if curve is not None:
             curve = Curve(
                 np.array(curve["k"], dtype=np.int64),
-                _array(curve["own"]),
-                _array(curve["random"]),
-                _known(curve.get("own_log_odds")),
-                _known(curve.get("random_log_odds")),
-                _known(curve.get("own_ends")),
-                _known(curve.get("random_ends")),
+                array(curve["own"]),
+                array(curve["random"]),
+                known(curve.get("own_log_odds")),
+                known(curve.get("random_log_odds")),
+                known(curve.get("own_ends")),
+                known(curve.get("random_ends")),
             )
         return cls(
             classes=tuple(value["classes"]),
             support=np.array(value["support"], dtype=np.int64),
-            intact=_array(value["intact"]),
+            intact=array(value["intact"]),
             fill=value["fill"],
             n_images=value["n_images"],
             repeats=value["repeats"],
@@ -284,71 +359,24 @@ class AblationResult:
             conditions=tuple(_condition(c) for c in value["conditions"]),
             curve=curve,
             single={int(c): [_effect(e) for e in effects] for c, effects in value["single"].items()},
-            log_odds=_known(value.get("log_odds")),
-            log_probability=_known(value.get("log_probability")),
+            log_odds=known(value.get("log_odds")),
+            log_probability=known(value.get("log_probability")),
             turns=value.get("turns", 1),
             by=str(value.get("by", "mu-lasso")),
-            pairs=float(_array(value.get("pairs"))),
+            pairs=float(array(value.get("pairs"))),
             why_whole=str(value.get("why_whole", "")),
             outputs=str(value.get("outputs", "exclusive")),
-            false_alarms=_known(value.get("false_alarms")),
-            false_alarms_removed=_known(value.get("false_alarms_removed")),
+            false_alarms=known(value.get("false_alarms")),
+            false_alarms_removed=known(value.get("false_alarms_removed")),
+            only=only,
+            intact_of_all=known(value.get("intact_of_all")),
         )
 
 
 def _condition(value: Mapping[str, Any]) -> Condition:
-    changes = {measure: _changes(value["changes"][measure], measure) for measure in value.get("changes") or ()}
-    removed, own, others = (_array(value[name]) for name in ("removed", "own", "others"))
+    changes = {measure: read_changes(value["changes"][measure], measure) for measure in value.get("changes") or ()}
+    removed, own, others = (array(value[name]) for name in ("removed", "own", "others"))
     return Condition(value["name"], value["layers"], removed, own, others, changes)
-
-
-def _changes_json(changes: Changes) -> dict[str, Any]:
-    """Return the effects of one measure, each with what it is and its numbers by class."""
-    found: dict[str, Any] = {}
-    for name, effect in vars(changes).items():
-        if effect is not None:
-            numbers = {"mean": _rounded(effect.mean), "variance": _rounded(effect.variance), "count": effect.count}
-            if effect.draws is not None:
-                drawn = effect.draws
-                numbers |= {"draws": drawn.number, "draw_variance": _rounded(drawn.variance), "passes": drawn.passes}
-            found[name] = numbers
-    return found
-
-
-def _changes(value: Mapping[str, Any], measure: str) -> Changes:
-    if measure not in MEASURES:
-        raise RunFolderError(f"an ablation result measures {measure!r}; expected some of {', '.join(MEASURES)}")
-    found: dict[str, Effect | None] = {}
-    for name in (part.name for part in fields(Changes)):
-        numbers = value.get(name)
-        if numbers is None:
-            continue
-        draws = numbers.get("draws")
-        if draws is not None:
-            draws = Draws(np.array(draws, dtype=np.int64), _array(numbers["draw_variance"]), numbers["passes"])
-        found[name] = Effect(
-            mean=_array(numbers["mean"]),
-            variance=_array(numbers["variance"]),
-            count=np.array(numbers["count"], dtype=np.int64),
-            share=measure == "recall",
-            draws=draws,
-        )
-    return Changes(**found)  # type: ignore[arg-type]
-
-
-def _rounded(values: Float64 | None) -> list[Any] | None:
-    """Return numbers with as many digits as they deserve, so that files of many classes stay small."""
-    if values is None:
-        return None
-    if values.ndim > 1:
-        return [_rounded(row) for row in values]
-    return [float(f"{value:.{_DIGITS}g}") for value in values.tolist()]
-
-
-def _known(value: Any) -> Float64 | None:
-    if value is None:
-        return None
-    return _array(value)
 
 
 def _effect_json(effect: SingleEffect) -> dict[str, Any]:
@@ -357,25 +385,8 @@ def _effect_json(effect: SingleEffect) -> dict[str, Any]:
 
 
 def _effect(value: Mapping[str, Any]) -> SingleEffect:
-    numbers = _array([value.get(name) for name in SingleEffect._fields[2:]]).tolist()
+    numbers = array([value.get(name) for name in SingleEffect._fields[2:]]).tolist()
     return SingleEffect(Channel(value["layer"], value["index"]), value["weight"], *numbers)
-
-
-def plain(value: Any) -> Any:
-    """Return what JSON takes: arrays and tuples as lists, and NaN, which JSON has not, as ``None``."""
-    if isinstance(value, Mapping):
-        return {key: plain(entry) for key, entry in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())  # Python's own numbers
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    return value
-
-
-def _array(value: Any) -> Float64:
-    return np.array(value, dtype=np.float64)  # None, which stands for NaN, becomes NaN again
 
 
 def find_condition(result: AblationResult, name: str, layers: str = "all") -> Condition | None:

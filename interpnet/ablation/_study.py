@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation
 from interpnet.scores import Loader, ScoreTable
 from interpnet.support.checks import check_kinds, instance_of, one_of, text, true_or_false, whole_number
+from interpnet.support.class_names import chosen_classes
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float64
 
@@ -58,6 +60,7 @@ def ablation_study(
     labels: str | None = None,
     turns: int | None = None,
     outputs: str = "exclusive",
+    only: Sequence[int | str] | None = None,
 ) -> AblationResult:
     """Measure what removing the relevant channels does, against controls.
 
@@ -106,7 +109,12 @@ def ablation_study(
         other classes. By default 2 to 8, so that at least 2,000 removals are measured where there are few images.
     outputs : {"exclusive", "independent"}
         ``"independent"``: each output is a question of its own, and the loader yields targets (B, C) of 0 and 1.
+    only : sequence of class numbers or names, optional
+        Remove the channels of these classes alone, which takes their share of the time: from their own images, and from
+        as many images of all other classes as in a study of every class. The result is that of such a study,
+        :meth:`AblationResult.restricted` to these classes.
 
+    An unknown class in ``only`` is an :class:`InterpNetError` with close matches.
     No image, labels that are no class numbers, a network with one output, a loader that can be read only once or that
     yields other images, labels or another order in a later pass is a :class:`DataError`.
 
@@ -131,7 +139,10 @@ def ablation_study(
     if turns is not None:
         turns = whole_number(turns, "turns", least=1)
     one_of(outputs, "outputs", OUTPUTS)
-    plan = Plan(interpretation, table, controls, repeats, seed, curve, single, outputs)
+    studied = None
+    if only is not None:
+        studied = chosen_classes(only, interpretation.classes)
+    plan = Plan(interpretation, table, controls, repeats, seed, curve, single, outputs, studied)
     model = unwrap(model)
     where = resolve_device(device, model)
     measured = Measured(checkpoint, key)
@@ -148,6 +159,7 @@ def ablation_study(
             labels=labels,
             progress=progress,
             outputs=outputs,
+            only=studied,
         )
         if fill == "mean":
             run.fill_with_means()
@@ -157,17 +169,17 @@ def ablation_study(
         with progress_bar("Ablating", run.removals, unit="removals", enabled=progress) as advance:
             run.measure(advance)
         intact = run.intact
-        by_class = {
+        by_class: dict[str, Any] = {
             measure: effect_by_class(intact.value(measure), run.labels, run.C).mean
             for measure in ("log_odds", "log_probability")
         }
         alarms: tuple[Float64 | None, Float64 | None] = (None, None)
         if outputs == "independent":
             alarms = run.false_alarms
-        return AblationResult(
+        result = AblationResult(
             classes=interpretation.classes,
             support=run.support,
-            intact=run.recall(intact),
+            intact=run.recall_of_all(intact),
             fill=fill,
             n_images=run.n,
             repeats=plan.repeats,
@@ -184,6 +196,10 @@ def ablation_study(
             false_alarms_removed=alarms[1],
             **by_class,
         )
+    if studied is None:
+        return result
+    # The curve was measured of these classes alone.
+    return replace(result.restricted(studied), curve=result.curve)
 
 
 @dataclass(frozen=True)
@@ -273,13 +289,12 @@ def _recall_ends(run: Passes, one: Pass) -> tuple[float, float]:
 
 def _of_log_odds(run: Passes, one: Pass) -> Effect:
     """Return the change of log-odds by the class whose channels the images lost."""
-    change = one.outcome.value("log_odds") - run.intact.value("log_odds")
-    return effect_by_class(change, one.classes, run.C)
+    return effect_by_class(one.change("log_odds", run.intact.value("log_odds")), one.classes, run.C)
 
 
 def _of_other_classes(run: Passes, one: Pass) -> Effect:
     """Return the same without the rows that lost their own class's channels, for their image lacks no other."""
-    change = one.outcome.value("log_odds") - run.intact.value("log_odds")
+    change = one.change("log_odds", run.intact.value("log_odds"))
     return effect_by_class(np.where(one.classes != run.labels, change, np.nan), one.classes, run.C)
 
 

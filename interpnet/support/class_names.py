@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from interpnet.errors import InterpNetError, did_you_mean
-from interpnet.support.checks import whole_number
+from interpnet.support.checks import listed, whole_number
 
 
 def class_number(cls: int | str, classes: Sequence[str]) -> int:
@@ -34,3 +34,17 @@ def class_number(cls: int | str, classes: Sequence[str]) -> int:
     if not 0 <= number < len(classes):
         raise InterpNetError(f"class {number} does not exist; expected 0 to {len(classes) - 1} or a class name")
     return number
+
+
+def chosen_classes(chosen: Sequence[int | str], classes: Sequence[str], name: str = "only") -> tuple[int, ...]:
+    """Return the numbers of some classes, each once and in order; ``name`` says where they were given, for errors.
+
+    Examples
+    --------
+    >>> chosen_classes(["dog", 0, "dog"], ["cat", "dog"])
+    (0, 1)
+    """
+    numbers = {class_number(cls, classes) for cls in listed(chosen, name)}
+    if not numbers:
+        raise InterpNetError(f"{name} is empty; expected classes by name or number, or leave it out for all")
+    return tuple(sorted(numbers))
