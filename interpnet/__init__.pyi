@@ -4,6 +4,9 @@ from . import pictures as pictures
 from .ablation import AblationResult as AblationResult
 from .ablation import ablate as ablate
 from .ablation import ablation_study as ablation_study
+from .ablation import rankings as rankings
+from .ablation import register_ranking as register_ranking
+from .ablation import unregister_ranking as unregister_ranking
 from .attribution import Attribution as Attribution
 from .attribution import attribute as attribute
 from .attribution import attribute_full as attribute_full

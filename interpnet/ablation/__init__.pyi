@@ -6,6 +6,10 @@ from ._effect import effect_by_class as effect_by_class
 from ._effect import recall_interval as recall_interval
 from ._passes import Passes as Passes
 from ._plan import CONTROLS as CONTROLS
+from ._rankings import find_ranking as find_ranking
+from ._rankings import rankings as rankings
+from ._rankings import register_ranking as register_ranking
+from ._rankings import unregister_ranking as unregister_ranking
 from ._reading import as_result as as_result
 from ._reading import curve_intervals as curve_intervals
 from ._reading import mean_change as mean_change

@@ -8,9 +8,11 @@ from functools import cached_property
 
 import numpy as np
 
+from interpnet.ablation._rankings import rankings, scores_of
 from interpnet.engine import Site
 from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation
+from interpnet.reliance import Contributions
 from interpnet.scores import ScoreTable
 from interpnet.support.checks import instance_of, listed, optional, true_or_false
 from interpnet.support.types import Bools, Float64, Int64
@@ -35,11 +37,16 @@ class Plan:
     single: bool
     outputs: str = "exclusive"
     only: Collection[int] | None = None  # the classes that are studied; None for all
+    contributions: Contributions | None = None
 
     def __post_init__(self) -> None:
-        unknown = [control for control in listed(self.controls, "controls") if control not in CONTROLS]
+        unknown = [one for one in listed(self.controls, "controls") if one not in (*CONTROLS, *rankings())]
         if unknown:
-            raise InterpNetError(f"controls={unknown}; expected some of {', '.join(CONTROLS)}")
+            raise InterpNetError(
+                f"controls={unknown}; expected some of {', '.join((*CONTROLS, *rankings()))}, or a ranking of your own "
+                "that was entered with register_ranking"
+            )
+        optional(instance_of, self.contributions, "contributions", Contributions)
         optional(instance_of, self.table, "table", ScoreTable)
         true_or_false(self.curve, "curve")
         true_or_false(self.single, "single")
@@ -110,7 +117,7 @@ class Plan:
 
         There are no repeats of what is not drawn.
         """
-        kinds = ["relevant", "relevant-positive", *(c for c in CONTROLS if c in self.controls)]
+        kinds = ["relevant", "relevant-positive", *(c for c in CONTROLS if c in self.controls), *self.own]
         if self.interpretation.by == "reliance":
             # It names channels that a class relies on, with positive numbers only.
             kinds.remove("relevant-positive")
@@ -138,6 +145,9 @@ class Plan:
 
     def _ranking(self, kind: str, c: int) -> Float64:
         """Return what a control ranks channels by (m,), from the training images of class c."""
+        if kind in self.own:
+            own: Float64 = self.own[kind][c]
+            return own
         if self.table is None:
             raise InterpNetError(f"the control {kind!r} needs table=, the training scores")
         if (kind, c) not in self._ranked:
@@ -160,6 +170,19 @@ class Plan:
             return np.flatnonzero(labels[:, c] > 0.5)
         # A target matrix names no single class.
         return np.flatnonzero(self.table.predictions == c)
+
+    @cached_property
+    def own(self) -> dict[str, Float64]:
+        """The scores (C, m) of the user's own rankings among the controls, by name."""
+        asked = [one for one in dict.fromkeys(self.controls) if one not in CONTROLS]
+        for name, given in (("table", self.table), ("contributions", self.contributions)):
+            if asked and given is not None and given.channels != self.interpretation.channels:
+                raise InterpNetError(
+                    f"{name} has other channels than the interpretation, so a ranking's columns would not be its own; "
+                    "expected those of the same layers"
+                )
+        shape = self.interpretation.coef.shape
+        return {name: scores_of(name, self.table, self.contributions, shape) for name in asked}
 
     @cached_property
     def _ranked(self) -> dict[tuple[str, int], Float64]:

@@ -26,6 +26,7 @@ from interpnet.ablation._result import AblationResult, Condition, Curve, SingleE
 from interpnet.engine import OUTPUTS, Output, evaluating, placed, resolve_device, unwrap
 from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation
+from interpnet.reliance import Contributions
 from interpnet.scores import Loader, ScoreTable
 from interpnet.support.checks import check_kinds, instance_of, one_of, text, true_or_false, whole_number
 from interpnet.support.class_names import chosen_classes
@@ -61,6 +62,7 @@ def ablation_study(
     turns: int | None = None,
     outputs: str = "exclusive",
     only: Sequence[int | str] | None = None,
+    contributions: Contributions | None = None,
 ) -> AblationResult:
     """Measure what removing the relevant channels does, against controls.
 
@@ -87,7 +89,7 @@ def ablation_study(
     table : ScoreTable, optional
         The training scores; without it the controls ``highest-activation`` and ``d-prime`` are left out.
     controls : sequence of str
-        Which of ``CONTROLS`` to run.
+        Which of ``CONTROLS`` to run, and rankings of your own (:func:`interpnet.register_ranking`).
     repeats, seed : int
         Passes over the images for every random control, in each of which two images of a class share a draw, and the
         seed of the draws, which also says which other classes' channels each image loses.
@@ -113,6 +115,8 @@ def ablation_study(
         Remove the channels of these classes alone, which takes their share of the time: from their own images, and from
         as many images of all other classes as in a study of every class. The result is that of such a study,
         :meth:`AblationResult.restricted` to these classes.
+    contributions : Contributions, optional
+        Those of the training images, for rankings of your own.
 
     An unknown class in ``only`` is an :class:`InterpNetError` with close matches.
     No image, labels that are no class numbers, a network with one output, a loader that can be read only once or that
@@ -142,7 +146,8 @@ def ablation_study(
     studied = None
     if only is not None:
         studied = chosen_classes(only, interpretation.classes)
-    plan = Plan(interpretation, table, controls, repeats, seed, curve, single, outputs, studied)
+    plan = Plan(interpretation, table, controls, repeats, seed, curve, single, outputs, studied, contributions)
+    _ = plan.own  # a ranking that is refused is no surprise after the passes
     model = unwrap(model)
     where = resolve_device(device, model)
     measured = Measured(checkpoint, key)
@@ -251,7 +256,7 @@ def _conditions(plan: Plan, run: Passes, asked: _Asked) -> tuple[Condition, ...]
     for (kind, layers, allowed, repeats), of_own, of_others in asked.conditions:
         made = Gathered([run.made(number) for number in of_own], [run.made(number) for number in of_others])
         named.setdefault(layers, made)
-        compared = named[layers] if kind in CONTROLS else None
+        compared = None if kind.startswith("relevant") else named[layers]
         removed = np.array([len(columns) for columns in plan.lists(kind, allowed)], dtype=float)
         own = np.stack([run.recall(one.outcome) for one in made.own])
         others = run.recall_of_others(made.others)[None]
