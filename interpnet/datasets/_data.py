@@ -22,6 +22,7 @@ from interpnet.datasets._sources import FolderSource, Source
 from interpnet.datasets._wrapped import DatasetSource
 from interpnet.errors import DataError, InterpNetError
 from interpnet.support.checks import check_kinds, one_of, whole_numbers
+from interpnet.support.types import Bools, Int64
 
 _ON_BAD_IMAGE = ("fail", "skip")
 # Displayed values may leave [0, 1] by rounding; beyond this they were never pixels.
@@ -29,15 +30,16 @@ _DISPLAY_SLACK = 1e-3
 
 
 @final
-class ImageData(Dataset[tuple[Tensor, int]]):
+class ImageData(Dataset[tuple[Tensor, int | Tensor]]):
     """Images and labels as a torch Dataset that can name, show and fingerprint its images.
 
     Made by :func:`load_dataset` or :meth:`from_dataset`, whose ``spec``, ``split`` and ``on_bad_image`` it keeps.
-    ``data[i]`` is ``(image, label)``: float32 (C, H, W) normalised for the network, and an int. ``classes`` are the
-    names of the classes, in the order of the labels; ``labels`` (N,) int64 are known without reading an image; ``mean``
-    and ``std``, one per channel, are what normalisation subtracts and divides by; ``preprocessing`` holds the settings
-    of size and normalisation as JSON-able values; ``notes`` are what a reader of results should know of the images,
-    such as files that were left out.
+    ``data[i]`` is ``(image, label)``: float32 (C, H, W) normalised for the network, and an int or, where an image can
+    have several labels, a float32 tensor of 0 and 1 for every class. ``classes`` are the names of the classes, in the
+    order of the labels; ``labels`` or ``targets`` are known without reading an image; ``mean`` and ``std``, one per
+    channel, are what normalisation subtracts and divides by; ``preprocessing`` holds the settings of size and
+    normalisation as JSON-able values; ``notes`` are what a reader of results should know of the images, such as files
+    that were left out.
     """
 
     def __init__(
@@ -49,7 +51,6 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         self._source = source
         self._steps = steps
         self.classes = source.classes
-        self.labels = source.labels
         self.mean = steps.mean
         self.std = steps.std
         # There and back makes lists of tuples, so that a manifest read back equals the one written.
@@ -65,7 +66,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         dataset: Any,
         classes: Sequence[str] | None = None,
         *,
-        labels: Sequence[int] | np.ndarray | Tensor | None = None,
+        labels: Sequence[int] | Sequence[Sequence[int]] | np.ndarray | Tensor | None = None,
         names: Sequence[str] | None = None,
         image_size: int | Sequence[int] | None = None,
         crop: int | Sequence[int] | None = None,
@@ -88,9 +89,9 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         ----------
         classes : sequence of str, optional
             Names of the classes; by default ``dataset.classes``.
-        labels : sequence of int, optional
-            (N,); by default ``dataset.targets`` or ``.labels`` (also through ``Subset`` and ``TensorDataset``), else
-            every item is read once.
+        labels : sequence of int, or targets (N, C) of 0 and 1, optional
+            Targets where an image can have several labels, or none. By default ``dataset.targets`` or ``.labels``
+            (also through ``Subset`` and ``TensorDataset``), else every item is read once.
         names, spec, split : sequence of N str, str, str, optional
             What reports call the images, and how a manifest names the data.
         image_size, crop, mean, std, channels, max_value, on_bad_image
@@ -136,16 +137,41 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         source = FolderSource(Path(), [(os.fspath(file), 0) for file in files], ["any"], max_value=steps.max_value)
         return cls(source, steps, spec=spec, split="files")
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    @property
+    def labels(self) -> Int64:
+        """The class number of each image (N,); a DataError where targets do not give every image exactly one label."""
+        if self.targets is None:
+            return self._source.labels
+        counts = self.targets.sum(1)
+        odd = np.flatnonzero(counts != 1)
+        if len(odd):
+            raise DataError(
+                f"image {odd[0]} of data set {self.spec!r} has {counts[odd[0]]} labels, so it has no class number; "
+                "targets (N, C) says which labels each image has"
+            )
+        numbers: Int64 = self.targets.argmax(1)
+        return numbers
 
-    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+    @property
+    def targets(self) -> Bools | None:
+        """Which labels each image has (N, C) of bool, where it can have several; None where there are class numbers."""
+        if self._source.labels.ndim > 1:
+            return self._source.labels
+        return None
+
+    def __len__(self) -> int:
+        return len(self._source.labels)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int | Tensor]:
         """Return ``(image, label)``; an unreadable image is a BadImageError whatever ``on_bad_image`` is."""
         i = self._index(i)
         image, finished = self._read(i)
         if not finished:
             image = self._steps.normalise(image)
-        return image, int(self.labels[i])
+        label = self._source.labels[i]
+        if label.ndim:
+            return image, torch.from_numpy(label.astype(np.float32))
+        return image, int(label)
 
     def picture(self, i: int) -> Tensor:
         """Return image ``i`` for display: float32 (C, H, W) in [0, 1], cropped and resized, not normalised.
@@ -177,7 +203,10 @@ class ImageData(Dataset[tuple[Tensor, int]]):
     @property
     def empty_classes(self) -> tuple[str, ...]:
         """Classes without a single image."""
-        met = set(self.labels.tolist())
+        known = self._source.labels
+        if self.targets is not None:
+            known = np.nonzero(self.targets)[1]
+        met = set(known.tolist())
         return tuple(name for label, name in enumerate(self.classes) if label not in met)
 
     @cached_property
@@ -205,8 +234,11 @@ class ImageData(Dataset[tuple[Tensor, int]]):
     @cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(json.dumps([self.classes, list(self._source.names)]).encode())
-        # Little-endian, so that the fingerprint is the same on machines of either byte order.
-        digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
+        if self.targets is not None:
+            digest.update(b"targets" + np.packbits(self.targets).tobytes())
+        else:
+            # Little-endian, so that the fingerprint is the same on machines of either byte order.
+            digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
         try:
             digest.update(self._source.content_digest())
         except OSError as error:

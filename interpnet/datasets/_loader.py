@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     """Images of one batch; as a tuple it starts with ``images, labels``, like any loader's."""
 
     images: Tensor  # (B, C, H, W) float32, normalised; never empty
-    labels: Tensor  # (B,) int64
+    labels: Tensor  # (B,) int64, or targets (B, C) float32 where an image can have several labels
     indices: Tensor  # (B,) int64, the images' numbers in the data set
     skipped: list[Skipped]  # unreadable images left out since the batch before, and after it if it is the last
 
@@ -183,7 +183,7 @@ class _Reader(Dataset[_Fetched]):
 
     def __getitem__(self, rows: list[int]) -> _Fetched:
         images: list[Tensor] = []
-        labels: list[int] = []
+        labels: list[Tensor] = []
         kept: list[int] = []
         skipped: list[Skipped] = []
         for i in rows:
@@ -200,7 +200,8 @@ class _Reader(Dataset[_Fetched]):
                 return str(error)
             else:
                 images.append(image)
-                labels.append(label)
+                labels.append(torch.as_tensor(label))
                 kept.append(i)
-        stacked = torch.stack(images) if images else torch.empty(0)
-        return Batch(stacked, torch.tensor(labels), torch.tensor(kept), skipped)
+        if not images:
+            return Batch(torch.empty(0), torch.empty(0), torch.tensor(kept), skipped)
+        return Batch(torch.stack(images), torch.stack(labels), torch.tensor(kept), skipped)

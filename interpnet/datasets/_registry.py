@@ -17,11 +17,14 @@ from interpnet.datasets._folders import read_folder
 from interpnet.datasets._preprocess import make_preprocessing, require_unit_range
 from interpnet.datasets._sample import look_into
 from interpnet.datasets._sources import ArraySource, FlowerSource, FolderSource, Source
+from interpnet.datasets._table import read_table
 from interpnet.errors import DataError, did_you_mean
 from interpnet.support.checks import check_kinds, one_of, whole_number
 from interpnet.support.types import Float32, Int64
 
 _FOLDER = "imagefolder"
+_TABLE = "csv"
+_OF_FILES = (_FOLDER, _TABLE)
 _RELEASED = "an8flower-released"
 _FLOWERS = ("an8flower-single-6c", "an8flower-double-12c")
 _TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10"}
@@ -73,6 +76,9 @@ def load_dataset(
           ``val``, ``valid``, ``validation``; ``dev``; ``eval``; ``holdout`` the first that is there), whatever their
           case, these are the splits, with the training folder's classes; otherwise the whole folder is either split.
           Hidden files and folders are not data. See docs/data.md.
+        - ``"csv:PATH"``: a table of image files with any number of labels for each, or a folder with ``labels.csv`` or
+          with ``train.csv`` and ``test.csv``: a column of names relative to the table, then one of 0 and 1 for each
+          class, or one called ``labels`` with names between semicolons; a column ``split`` may tell training and test.
         - ``"an8flower-single-6c"``, ``"an8flower-double-12c"``: generated, and kept below ``root``; with options as
           in ``"an8flower-single-6c?shortcut=pot&strength=0.9&size=64"``, see :func:`interpnet.datasets.an8flower`.
         - ``"an8flower-released:PATH"``: see :func:`interpnet.datasets.released_an8flower`.
@@ -113,18 +119,19 @@ def load_dataset(
     word, _, path = spec.partition(":")
     if channels is not None:
         channels = whole_number(channels, "channels", least=1, error=DataError)
-    if word != _FOLDER and channels not in {None, 1, 3}:
+    if word not in _OF_FILES and channels not in {None, 1, 3}:
         raise DataError(f"channels is {channels!r}, expected 1 (grey) or 3 (colour); image folders can have others")
-    if word != _FOLDER and max_value is not None:
+    if word not in _OF_FILES and max_value is not None:
         raise DataError(f"max_value is {max_value!r} with data {spec!r}; it is for image folders only")
     folder = Path(root or "data")
     if is_flower:
         source: Source = _flower(spec, split, folder)
         usual: tuple[Sequence[float], Sequence[float]] = _FLOWER
-    elif word == _FOLDER:
+    elif word in _OF_FILES:
         if not path:
-            raise DataError(f"data set '{_FOLDER}:' lacks its folder, expected {_FOLDER}:PATH")
-        source = read_folder(path, split, max_value)
+            raise DataError(f"data set '{word}:' lacks its folder or file, expected {word}:PATH")
+        read = {_FOLDER: read_folder, _TABLE: read_table}[word]
+        source = read(path, split, max_value)
         usual = _PHOTOS
     elif word == _RELEASED:
         released = released_an8flower(path)
@@ -138,6 +145,8 @@ def load_dataset(
         # A folder without the word before it is the likeliest slip.
         if not hint and Path(spec).is_dir():
             hint = f"; did you mean '{_FOLDER}:{spec}'?"
+        elif not hint and spec.endswith(".csv"):
+            hint = f"; did you mean '{_TABLE}:{spec}'?"
         raise DataError(f"unknown data set {spec!r}, expected one of {', '.join(dataset_names())}{hint}")
     channels = channels or len(usual[0])
     if channels not in {1, 3} and (mean is None or std is None):
@@ -167,9 +176,9 @@ def dataset_names() -> tuple[str, ...]:
     --------
     >>> dataset_names()
     ('digits', 'mnist', 'cifar10', 'imagefolder:PATH',
-     'an8flower-single-6c', 'an8flower-double-12c', 'an8flower-released:PATH')
+     'csv:PATH', 'an8flower-single-6c', 'an8flower-double-12c', 'an8flower-released:PATH')
     """
-    return (*_NORMALISATION, f"{_FOLDER}:PATH", *_FLOWERS, f"{_RELEASED}:PATH")
+    return (*_NORMALISATION, f"{_FOLDER}:PATH", f"{_TABLE}:PATH", *_FLOWERS, f"{_RELEASED}:PATH")
 
 
 def _fitted(values: Sequence[float], channels: int) -> Sequence[float]:

@@ -22,10 +22,15 @@ _HASH_CONTENT_UP_TO = 2**30
 
 
 class Source(ABC):
-    """N images, each read on demand, with labels (N,), the classes' names in their order, and N names of images."""
+    """N images, each read on demand, with labels, the classes' names in their order, and N names of images.
+
+    Labels are class numbers (N,) of int64 or, where an image can have several, targets (N, C) of bool.
+    """
 
     def __init__(self, labels: np.ndarray, classes: Sequence[str], names: Sequence[str]) -> None:
-        self.labels = np.asarray(labels, dtype=np.int64)
+        self.labels: np.ndarray = np.asarray(labels)
+        if self.labels.ndim < 2:
+            self.labels = self.labels.astype(np.int64)
         self.classes = tuple(classes)
         self.names = names
         #: What a reader of results should know about the images; of these, what is warned of at once.

@@ -15,7 +15,7 @@ from torch import Tensor
 from interpnet.datasets._pixels import READ_ERRORS, array_to_tensor, image_to_tensor, scaled
 from interpnet.datasets._sources import Source
 from interpnet.errors import DataError, InterpNetError
-from interpnet.support.types import Int64
+from interpnet.support.types import Bools, Int64
 
 _SAMPLED_ITEMS = 256
 
@@ -62,7 +62,7 @@ class DatasetSource(Source):
         # A data set that shuffles itself gives other items than its labels say: every score would be another class's.
         label = _plain(item[1])
         # A list of labels equals no number.
-        if label != int(self.labels[i]):
+        if label != self.labels[i].tolist():
             raise DataError(
                 f"item {i} of the data set has label {label!r}, but its list of labels says "
                 f"{self.labels[i]}; give labels= as the items have them"
@@ -177,8 +177,19 @@ def _checked_classes(classes: Any) -> list[str]:
     return names
 
 
-def _checked_labels(labels: Any, n_images: int, n_classes: int) -> Int64:
-    """Return labels as int64 (n_images,), each a number of a class, or raise DataError."""
+def _checked_targets(array: np.ndarray) -> Bools:
+    """Return a matrix of 0 and 1 as bool, or raise DataError."""
+    wrong = np.argwhere((array != 0) & (array != 1))
+    if len(wrong):
+        image, column = wrong[0].tolist()
+        raise DataError(
+            f"the target of image {image} is {array[image, column]} for class {column}; expected 0 or 1 for every class"
+        )
+    return array.astype(bool)
+
+
+def _checked_labels(labels: Any, n_images: int, n_classes: int) -> Int64 | Bools:
+    """Return labels as int64 (n_images,), each a number of a class, or as targets, or raise DataError."""
     try:
         plain = [_plain(label) for label in labels]
         array: np.ndarray = np.asarray(plain)
@@ -187,10 +198,12 @@ def _checked_labels(labels: Any, n_images: int, n_classes: int) -> Int64:
     if any(isinstance(label, bool) for label in plain):
         # Among numbers, numpy makes numbers of these.
         raise DataError("labels are of type bool, expected whole numbers")
+    if array.shape == (n_images, n_classes) and array.dtype.kind in "biuf":
+        return _checked_targets(array)
     if array.shape != (n_images,):
         raise DataError(
-            f"labels have shape {array.shape} for {n_images} images, expected one class number each; "
-            "a target matrix goes to collect_scores with a DataLoader of your own"
+            f"labels have shape {array.shape} for {n_images} images and {n_classes} classes, expected one class number "
+            f"each or, where an image can have several labels, targets ({n_images}, {n_classes}) of 0 and 1"
         )
     if n_images and not np.issubdtype(array.dtype, np.integer):
         raise DataError(f"labels are of type {array.dtype}, expected whole numbers")

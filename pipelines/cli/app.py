@@ -105,7 +105,8 @@ def audit() -> None:
     [green]interpnet audit nets/mine.py:make cifar10 --weights mine.safetensors --mu 5[/]
     [green]interpnet audit --config runs/first/run.toml --out runs/again[/]
 
-    imagefolder:PATH holds one folder per class, or train/ and test/ with one folder per class in each.
+    imagefolder:PATH holds one folder per class, or train/ and test/ with one folder per class in each; csv:PATH is a
+    table of image files with any number of labels for each.
     """
 
 

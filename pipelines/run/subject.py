@@ -28,6 +28,9 @@ from .folder import digest
 from .notes import Notes
 from .outputs import matched
 
+# Data whose place is a path of the configuration.
+_OF_FILES = ("imagefolder", "csv")
+
 
 @dataclass(frozen=True)
 class Split:
@@ -221,8 +224,9 @@ def load_images(config: RunConfig, split: str, hint: Mapping[str, Any] | None = 
     if config.image_size is not None and config.crop is None:
         options.pop("crop", None)  # the publisher's crop belongs to the publisher's size
     spec = config.data
-    if spec.startswith("imagefolder:"):
-        spec = "imagefolder:" + config.path(spec.removeprefix("imagefolder:"))
+    kind, colon, place = spec.partition(":")
+    if kind in _OF_FILES and colon:
+        spec = f"{kind}:{config.path(place)}"
     root = config.data_root and config.path(config.data_root)
     with warnings.catch_warnings():
         # What it warns of stands in the data's notes.

@@ -328,8 +328,8 @@ def test_wrapped_mistakes_are_named():
         ImageData.from_dataset(Pairs([good], [0]), "ab", labels=[-1])
     with pytest.raises(DataError, match="labels are of type float64, expected whole numbers"):
         ImageData.from_dataset(Pairs([good], [0.5]), "ab")
-    with pytest.raises(DataError, match=r"expected one class number each.*target matrix"):
-        ImageData.from_dataset(TensorDataset(good[None], torch.eye(2)[:1]), "ab")
+    with pytest.raises(DataError, match=r"expected one class number each.*targets \(1, 3\) of 0 and 1"):
+        ImageData.from_dataset(TensorDataset(good[None], torch.eye(2)[:1]), "abc")
     with pytest.raises(DataError, match="item 0 of the data set has label 1, but its list of labels says 0"):
         ImageData.from_dataset(Pairs([good], [1]), "ab", labels=[0])
     with pytest.raises(DataError, match="has no images"):
