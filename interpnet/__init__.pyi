@@ -11,6 +11,8 @@ from .attribution import Attribution as Attribution
 from .attribution import attribute as attribute
 from .attribution import attribute_full as attribute_full
 from .attribution import methods as methods
+from .attribution import register_method as register_method
+from .attribution import unregister_method as unregister_method
 from .backward import backward_rules as backward_rules
 from .datasets import ImageData as ImageData
 from .datasets import load_dataset as load_dataset

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from interpnet.ablation import rankings, unregister_ranking
+from interpnet.attribution import methods, unregister_method
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "own.md"
 
@@ -18,6 +19,9 @@ def clean() -> Iterator[None]:
     yield
     for name in rankings():
         unregister_ranking(name)
+    for method in methods():
+        if method.family == "own":
+            unregister_method(method.name)
 
 
 def test_the_examples_run(clean: None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,4 +29,4 @@ def test_the_examples_run(clean: None, capsys: pytest.CaptureFixture[str]) -> No
     for example in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
         exec(compile(example, str(PAGE), "exec"), names)  # noqa: S102 - the page is ours
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "['relevant', 'relevant-positive', 'random', 'selective']"
+    assert printed == ["['relevant', 'relevant-positive', 'random', 'selective']", "(4, 8, 8)"]

@@ -330,7 +330,14 @@ FUNCTIONS: dict[str, Case] = {
 # Their table stands beside the tests of the Gram.
 SOLVER_FUNCTIONS = {"mulasso_breakpoints", "mulasso_path", "stability_selection"}
 # Wrong entries are refused in the tests of the registries.
-REGISTRIES = {"methods", "rankings", "register_ranking", "unregister_ranking"}
+REGISTRIES = {
+    "methods",
+    "register_method",
+    "unregister_method",
+    "rankings",
+    "register_ranking",
+    "unregister_ranking",
+}
 
 
 def test_every_public_function_is_in_a_table() -> None:

@@ -12,7 +12,7 @@ from interpnet.errors import InterpNetError, did_you_mean
 from interpnet.reliance import Contributions
 from interpnet.scores import ScoreTable
 from interpnet.support.checks import check_kinds, real_array
-from interpnet.support.own import check_function, check_name
+from interpnet.support.own import check_function, check_name, raised
 from interpnet.support.types import Float64
 
 #: ``function(table, contributions)`` gives scores (C, m), by which each class's channels are removed, largest first.
@@ -83,12 +83,13 @@ def scores_of(
     if table is None and contributions is None:
         raise InterpNetError(f"the ranking {name!r} needs table=, the training scores, or contributions=")
     what = f"the ranking {name!r}"
+    function = find_ranking(name)
     try:
-        returned = find_ranking(name)(table, contributions)
+        returned = function(table, contributions)
     except InterpNetError:
         raise
     except Exception as error:
-        raise InterpNetError(f"{what} raised {type(error).__name__}: {error}") from error
+        raise InterpNetError(f"{what} raised {raised(function, error)}") from error
     scores: Float64 = real_array(returned, f"what {what} returned").astype(np.float64)
     if scores.shape != shape:
         raise InterpNetError(

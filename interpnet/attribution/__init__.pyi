@@ -13,3 +13,5 @@ from ._inputs import logits_in_parts as logits_in_parts
 from ._inputs import resolve_baseline as resolve_baseline
 from ._inputs import target_classes as target_classes
 from ._inputs import usable_images as usable_images
+from ._own import register_method as register_method
+from ._own import unregister_method as unregister_method

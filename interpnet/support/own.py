@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 from interpnet.errors import InterpNetError
 from interpnet.support.checks import shown
+from interpnet.support.user_code import cause
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,39}")
 
@@ -62,3 +64,17 @@ def check_function(function: Any, what: str, arguments: tuple[str, ...]) -> Call
         pass
     checked: Callable[..., Any] = function
     return checked
+
+
+def raised(function: Any, error: Exception) -> str:
+    """Return what a registered function raised, with its own line, after "raised".
+
+    Examples
+    --------
+    >>> raised(len, TypeError("no length")).partition(" (")[0]
+    'TypeError: no length'
+    """
+    code = getattr(function, "__code__", None)
+    if error.__traceback__ is None:
+        return f"{type(error).__name__}: {error}"
+    return cause(error, Path(getattr(code, "co_filename", "")))
