@@ -97,7 +97,7 @@ def test_it_is_given_copies_logits_and_its_options() -> None:
     assert (targets.tolist(), steps) == ([1, 1], 8)
     # Whole numbers become the images' type.
     assert (maps.dtype, maps.tolist()) == (torch.float32, [[[1.0, 1.0], [1.0, 1.0]]] * 2)
-    with pytest.raises(InterpNetError, match="'mine' has no option 'stepps' - did you mean 'steps'"):
+    with pytest.raises(InterpNetError, match="'mine' has no option 'stepps'; did you mean 'steps'"):
         attribute(net, x, 1, "mine", stepps=3)
     with pytest.raises(InterpNetError, match="'mine' takes no layer"):
         attribute(net, x, 1, "mine", layer="weight")
