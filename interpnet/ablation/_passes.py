@@ -30,7 +30,7 @@ from interpnet.engine import (
 )
 from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation
-from interpnet.scores import Loader, RepeatedLoader, sites_of
+from interpnet.scores import Loader, Prepare, RepeatedLoader, sites_of
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float64, Int64
 
@@ -83,6 +83,7 @@ class Passes:
         progress: bool = False,
         outputs: str = "exclusive",
         only: Collection[int] | None = None,
+        prepare: Prepare | None = None,
     ) -> None:
         self._progress = progress
         self._outputs = outputs
@@ -99,6 +100,8 @@ class Passes:
             inputs=inputs,
             labels=labels,
             several=outputs == "independent",
+            prepare=prepare,
+            classes=interpretation.classes,
         )
         # The network is traced on real images.
         trace = find_sites(model, put(self._batches.first_images), output=output)

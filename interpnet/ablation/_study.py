@@ -23,11 +23,11 @@ from interpnet.ablation._effect import Effect, effect_by_class, recall_interval
 from interpnet.ablation._passes import Draw, Lists, Passes
 from interpnet.ablation._plan import CONTROLS, Drawn, Plan
 from interpnet.ablation._result import AblationResult, Condition, Curve, SingleEffect
-from interpnet.engine import OUTPUTS, Output, evaluating, placed, resolve_device, unwrap
+from interpnet.engine import OUTPUTS, Output, evaluating, for_outputs, placed, resolve_device, unwrap
 from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation
 from interpnet.reliance import Contributions
-from interpnet.scores import Loader, ScoreTable
+from interpnet.scores import Loader, Prepare, ScoreTable
 from interpnet.support.checks import check_kinds, instance_of, one_of, text, true_or_false, whole_number
 from interpnet.support.class_names import chosen_classes
 from interpnet.support.progress import progress_bar
@@ -63,6 +63,7 @@ def ablation_study(
     outputs: str = "exclusive",
     only: Sequence[int | str] | None = None,
     contributions: Contributions | None = None,
+    prepare: Prepare | None = None,
 ) -> AblationResult:
     """Measure what removing the relevant channels does, against controls.
 
@@ -104,8 +105,8 @@ def ablation_study(
         Keep what is measured in this file, so that an interrupted study goes on after its last whole batch.
     key : str
         Identifies model, images, interpretation and settings: a checkpoint with another key is not used.
-    inputs, labels : str, optional
-        The keys of images and labels where a batch is a dictionary; the common ones are known.
+    inputs, labels, prepare
+        As in :func:`interpnet.scores.collect_scores`; labels may be names of the interpretation's classes.
     turns : int, optional
         In how many passes each image loses the channels of another class, a different one every time: C - 1 for all
         other classes. By default 2 to 8, so that at least 2,000 removals are measured where there are few images.
@@ -119,7 +120,7 @@ def ablation_study(
         Those of the training images, for rankings of your own.
 
     An unknown class in ``only`` is an :class:`InterpNetError` with close matches.
-    No image, labels that are no class numbers, a network with one output, a loader that can be read only once or that
+    No image, labels that are no class numbers, a loader that can be read only once or that
     yields other images, labels or another order in a later pass is a :class:`DataError`.
 
     Examples
@@ -143,6 +144,7 @@ def ablation_study(
     if turns is not None:
         turns = whole_number(turns, "turns", least=1)
     one_of(outputs, "outputs", OUTPUTS)
+    output = for_outputs(output, outputs)
     studied = None
     if only is not None:
         studied = chosen_classes(only, interpretation.classes)
@@ -165,6 +167,7 @@ def ablation_study(
             progress=progress,
             outputs=outputs,
             only=studied,
+            prepare=prepare,
         )
         if fill == "mean":
             run.fill_with_means()

@@ -20,15 +20,12 @@ from ._early_stop import stoppable as stoppable
 from ._finite import check_logits as check_logits
 from ._finite import check_predicted as check_predicted
 from ._finite import predicted as predicted
-from ._forward import ONE_OUTPUT as ONE_OUTPUT
-from ._forward import Output as Output
 from ._forward import RunError as RunError
 from ._forward import check_dense as check_dense
 from ._forward import check_images as check_images
 from ._forward import finite_images as finite_images
 from ._forward import forward as forward
 from ._forward import forward_logits as forward_logits
-from ._forward import logits_of as logits_of
 from ._function import check_function as check_function
 from ._gradient_end import check_gradient_reaches as check_gradient_reaches
 from ._gradient_end import gradient_cut as gradient_cut
@@ -37,6 +34,11 @@ from ._layout import slices_of as slices_of
 from ._log_odds import OUTPUTS as OUTPUTS
 from ._log_odds import log_odds as log_odds
 from ._log_odds import margins as margins
+from ._logits import OneColumn as OneColumn
+from ._logits import Output as Output
+from ._logits import for_outputs as for_outputs
+from ._logits import logits_of as logits_of
+from ._logits import part_of as part_of
 from ._operators import OPERATORS as OPERATORS
 from ._readable import check_runnable as check_runnable
 from ._removal import Removal as Removal

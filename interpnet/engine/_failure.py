@@ -10,11 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from interpnet.engine._early_stop import Stop
+from interpnet.errors import InterpNetError
+
 # The frames of torch and of this package are never what the user looks for.
 _LIBRARIES = tuple(f"{folder}{os.sep}" for folder in (Path(torch.__file__).parent, Path(__file__).parents[1]))
 _INSTALLED = ("site-packages", "dist-packages")
 # A message of torch may list every backend that there is.
 _LONGEST = 300
+#: What passes through a forward pass unchanged: our own errors, the end of a pass that we asked for, memory that ran
+#: out (callers go on with fewer images) and warnings that the user has turned into errors.
+UNTOUCHED = (InterpNetError, Stop, MemoryError, torch.OutOfMemoryError, Warning)
 
 
 def what_failed(error: BaseException) -> str:

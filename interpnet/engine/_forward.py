@@ -9,25 +9,15 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine._early_stop import Stop
-from interpnet.engine._failure import what_failed, where_raised
+from interpnet.engine._failure import UNTOUCHED, what_failed, where_raised
+from interpnet.engine._logits import Output, logits_of
 from interpnet.engine._recompute import without_recomputation
-from interpnet.errors import DataError, InterpNetError, ModelError
+from interpnet.errors import DataError, ModelError
 
-Output = Callable[[Any], Tensor]
 Put = Callable[[Tensor], Tensor]
 
-#: What a network with one output is told, wherever its classes are counted.
-ONE_OUTPUT = (
-    "the model has one output, the logit z of a binary classifier, where two classes are needed; pass "
-    "output=lambda z: torch.cat([-z, z], 1) / 2 (for z of shape (B,): torch.stack([-z, z], 1) / 2), so that class 1 "
-    "is z > 0 and the softmax is sigmoid(z)"
-)
 #: What networks compute in; images of any of them can be converted to any other.
 _TYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
-# What passes through a forward pass unchanged: our own errors, the end of a pass that we asked for, memory that ran
-# out (callers go on with fewer images) and warnings that the user has turned into errors.
-_UNTOUCHED = (InterpNetError, Stop, MemoryError, torch.OutOfMemoryError, Warning)
 
 
 class RunError(ModelError, DataError):
@@ -79,7 +69,7 @@ def run(model: nn.Module, own: Tensor) -> Any:
     try:
         with without_recomputation():
             return model(own)
-    except _UNTOUCHED:
+    except UNTOUCHED:
         raise
     except Exception as error:
         raise RunError(
@@ -187,52 +177,3 @@ def finite_images(images: Tensor) -> Tensor:
         first = int(bad.nonzero()[0, 0])
         raise DataError(f"images hold NaN or infinity (image {first} of the batch); expected finite pixels")
     return images
-
-
-def logits_of(result: Any, batch: int, output: Output | None) -> Tensor:
-    """Return the (B, classes) logits in what a model returned, half precision as float32.
-
-    Anything else is a :class:`ModelError` that explains ``output=`` where it is needed.
-    """
-    if output is not None:
-        if not callable(output):
-            raise ModelError(f"output is {output!r}; expected a function that takes what the model returns")
-        result = _taken(result, output)
-    if isinstance(result, Tensor):
-        if result.dim() == 1 and result.shape[0] == batch:
-            raise ModelError(
-                f"the model's output has shape {tuple(result.shape)}; expected logits (B={batch}, classes). As it is, "
-                f"{ONE_OUTPUT}"
-            )
-        if result.dim() != 2 or result.shape[0] != batch:
-            raise ModelError(
-                f"the model's output has shape {tuple(result.shape)}; expected logits (B={batch}, classes). Pass "
-                "output=FUNCTION that reduces it, e.g. output=lambda y: y.mean((2, 3)) for a dense prediction"
-            )
-        if not result.is_floating_point():
-            raise ModelError(f"the model's output has type {result.dtype}; expected floating-point logits")
-        if result.dtype in {torch.float16, torch.bfloat16}:
-            return result.float()
-        return result
-    items = ""
-    remedy = "output=FUNCTION"
-    if isinstance(result, dict):
-        first = next(iter(result), "logits")
-        items = f" with keys {list(result)}"
-        remedy = f"output=lambda y: y[{first!r}] (command line: --output {first})"
-    elif isinstance(result, tuple | list):
-        items = f" of {len(result)} items"
-        remedy = "output=lambda y: y[0] (command line: --output 0)"
-    raise ModelError(f"the model returns a {type(result).__name__}{items}; expected logits (B, classes). Pass {remedy}")
-
-
-def _taken(result: Any, output: Output) -> Any:
-    try:
-        return output(result)
-    except _UNTOUCHED:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"output= failed on what the model returns, a {type(result).__name__}: {what_failed(error)} "
-            f"({where_raised(error)})"
-        ) from error

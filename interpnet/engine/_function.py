@@ -23,7 +23,9 @@ from interpnet.engine._contents import Buffers
 from interpnet.engine._device import widest
 from interpnet.engine._draws import EXTREMES, Draws, Extreme, draws_elsewhere, random_state_kept, reseed
 from interpnet.engine._finite import check_weights
-from interpnet.engine._forward import Output, forward, logits_of
+from interpnet.engine._forward import forward
+from interpnet.engine._logits import Output, logits_of, output_key
+from interpnet.engine._probabilities import Probabilities
 from interpnet.engine._trace import Instrument, evaluating, instrument
 from interpnet.errors import ModelError
 
@@ -52,15 +54,16 @@ class RandomnessWarning(UserWarning):
 class FunctionCheck:
     """The check of one network on at most two images; made before the first pass, finished with its outputs.
 
-    ``read(result, batch)`` takes the outputs (batch, ...) out of what the network returns.
+    ``read(result, batch)`` takes the outputs (batch, ...) out of what the network returns, and ``reads`` tells it from
+    other such functions.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, read: Read) -> None:
+    def __init__(self, model: nn.Module, images: Tensor, read: Read, reads: Hashable = None) -> None:
         self._model = model
         self._images = images
         self._read = read
         self._jitter = _TWICE.get(images.device.type, _TWICE_ELSEWHERE)
-        self._key = (tuple(images.shape[1:]), images.dtype, images.device.type)
+        self._key = (tuple(images.shape[1:]), images.dtype, images.device.type, reads)
         self.known = _KNOWN.setdefault(model, {}).get(self._key) == _state(model)
         self._buffers: Buffers | None = None
         if not self.known:
@@ -194,7 +197,9 @@ def _rows_off(
 
 
 def check_function(model: nn.Module, images: Tensor, output: Output | None = None) -> None:
-    """Refuse a network that is not a function of its image, as :func:`find_sites` does; nothing runs where it is known.
+    """Refuse a network that is no function of its image, or gives a probability, as :func:`find_sites` does.
+
+    Nothing runs where the network is known.
 
     Examples
     --------
@@ -207,12 +212,16 @@ def check_function(model: nn.Module, images: Tensor, output: Output | None = Non
     two = images[:2].detach()
     # Where memory does not hold these few images, what follows runs with fewer and says so.
     with probing(model, two.device) as drawn, suppress(torch.OutOfMemoryError):
-        check = FunctionCheck(model, two, read)
+        check = FunctionCheck(model, two, read, output_key(output))
         if check.known:
             return
         draws = Draws()
-        with instrument(model, Instrument(observe=draws.observe)):
-            first = read(forward(model, two), len(two))
+        probabilities = Probabilities()
+        watched = instrument(model, Instrument(observe=probabilities.observe))
+        with watched, instrument(model, Instrument(observe=draws.observe)):
+            result = forward(model, two)
+        probabilities.check(result, len(two), output)
+        first = read(result, len(two))
         if not all(bool(torch.isfinite(t).all()) for t in first):
             check_weights(model)
         check.finish(first, draws, drawn=drawn())

@@ -37,6 +37,8 @@ class Operator:
     squashes: bool = False
     # A sigmoid: its product with its own input spells a swish.
     logistic: bool = False
+    # Its output is a probability, or the logarithm of one.
+    probability: bool = False
     # A rectifier whose slope is 1 wherever its input is positive.
     unit_slope: bool = False
     # Where its function in torch.nn.functional takes ``inplace`` when that is given by position.
@@ -86,13 +88,15 @@ rectifier?activation same        pointwise,bends,unit_slope,inplace=3 threshold
 rectifier?           same        pointwise,bends,unit_slope         clamp_min maximum max
 rectifier?activation same        pointwise,bends,gates,inplace=3    hardtanh
 rectifier?           same        pointwise,bends                    clamp clip
-activation           same        pointwise,gates,squashes,logistic  sigmoid
-activation           same        pointwise,gates,squashes,logistic,inplace=1 hardsigmoid
+activation           same        pointwise,gates,squashes,logistic,probability sigmoid
+activation           same        pointwise,gates,squashes,logistic,probability,inplace=1 hardsigmoid
 activation           same        pointwise,gates,squashes           tanh
-activation           same        pointwise                          softsign logsigmoid tanhshrink
+activation           same        pointwise,probability              logsigmoid log_sigmoid
+activation           same        pointwise                          softsign tanhshrink
 activation           same        pointwise                          hardshrink softshrink
-softmax              same        gates                              softmax
-softmax              same        -                                  log_softmax softmin
+softmax              same        gates,probability                  softmax
+softmax              same        probability                        log_softmax
+softmax              same        -                                  softmin
 pool                 pool        -                                  max_pool#d avg_pool#d lp_pool#d
 pool                 pool        -                                  max_pool#d_with_indices adaptive_avg_pool#d
 pool                 pool        -                                  adaptive_max_pool#d

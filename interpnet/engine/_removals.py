@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine._forward import Output, Put, logits_of, own_copy, parameter_type, run
+from interpnet.engine._forward import Put, own_copy, parameter_type, run
+from interpnet.engine._logits import Output, logits_of
 from interpnet.engine._removal import Removal
 from interpnet.engine._replay import Replay
 from interpnet.engine._replay_passes import rows_of

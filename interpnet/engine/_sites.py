@@ -19,10 +19,12 @@ from interpnet.engine._call import Call, tensors_in
 from interpnet.engine._channels import ChannelIndex
 from interpnet.engine._draws import Draws
 from interpnet.engine._finite import check_weights
-from interpnet.engine._forward import Output, check_images, logits_of, own_copy, run
+from interpnet.engine._forward import check_images, own_copy, run
 from interpnet.engine._function import FunctionCheck, probing
 from interpnet.engine._graph import Graph, Node, active_site, doubts
 from interpnet.engine._layout import Field
+from interpnet.engine._logits import Output, logits_of, output_key
+from interpnet.engine._probabilities import Probabilities
 from interpnet.engine._readable import check_readable
 from interpnet.engine._trace import Instrument, instrument, unwrap
 from interpnet.errors import LayerError, ModelError, did_you_mean
@@ -196,15 +198,16 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
         In any mode; it runs in evaluation mode and is left as it was.
     images : Tensor (B, C, ...)
         A real batch: shapes, layouts and receptive fields are read off it.
-    output : function, optional
-        Takes what the model returns and gives its logits (B, classes), for models that return a
-        tuple or a dict.
+    output : str, int or function, optional
+        Which part of what the model returns are its logits (B, classes): a key or attribute, an index, or a function
+        that takes what the model returns. One output z, (B, 1) or (B,), is a binary classifier with the logits
+        (-z/2, z/2); :class:`interpnet.engine.OneColumn` leaves it one column.
     logits : bool
         Insist on (B, classes) logits; without, any output will do and ``n_outputs`` may be 0.
 
     A model that is scripted, exported or quantised, whose output does not depend on the image alone, that returns no
-    (B, classes) tensor, or has no operator that makes a site is a :class:`ModelError`; ``images`` that are no
-    floating-point batch of images are a :class:`DataError`.
+    (B, classes) tensor, whose one output is a probability, or that has no operator that makes a site is a
+    :class:`ModelError`; ``images`` that are no floating-point batch of images are a :class:`DataError`.
 
     Examples
     --------
@@ -224,17 +227,21 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
         return [t for t in tensors_in((result,)) if t.is_floating_point() and t.shape[:1] == (batch,)]
 
     draws = Draws()
+    probabilities = Probabilities()
     with probing(model, two.device) as drawn:
-        check = FunctionCheck(model, two, read)
+        check = FunctionCheck(model, two, read, output_key(output))
         batch = own_copy(model, two)
         graph = Graph(batch)
 
         def observe(call: Call, out: Any) -> None:
             graph.observe(call, out)
             draws.observe(call, out)
+            probabilities.observe(call, out)
 
         with instrument(model, Instrument(observe=observe)):
             result = run(model, batch)
+        if logits:
+            probabilities.check(result, len(two), output)
         outputs = read(result, len(two))
         if not all(bool(torch.isfinite(t).all()) for t in outputs):
             check_weights(model)

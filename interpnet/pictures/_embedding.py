@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from interpnet.engine import (
     unwrap,
 )
 from interpnet.errors import DataError, ModelError
-from interpnet.scores import Loader, batches_from, checked_labels, unpack
+from interpnet.scores import Labels, Loader, Names, Prepare, batches_from, unpack
 from interpnet.support.checks import check_kinds, optional, whole_number
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float32, Int64
@@ -90,6 +91,10 @@ def embed(
     output: Output | None = None,
     total: int | None = None,
     progress: bool = True,
+    inputs: str | None = None,
+    labels: str | None = None,
+    prepare: Prepare | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Embedding:
     """Read one vector per image: a layer's channels, and where they have several positions, their mean.
 
@@ -118,6 +123,7 @@ def embed(
     reader: VectorReader | None = None
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
     seen = 0
+    keys: dict[str, Any] = {"inputs": inputs, "labels": labels}
     with (
         placed(model, where) as put,
         ExitStack() as reading,
@@ -125,13 +131,14 @@ def embed(
         torch.inference_mode(),
         progress_bar("Embedding", total, enabled=progress) as advance,
     ):
-        for batch in batches_from(loader):
-            images, labels, indices, skipped = unpack(batch)
+        for batch in batches_from(loader, **keys):
+            images, given, indices, skipped = unpack(batch, **keys, prepare=prepare)
             n = images.shape[0]
             if not n:
                 continue
             if reader is None:
                 trace = find_sites(model, put(images), output=output)
+                known_as = Labels(trace.n_outputs, classes=classes)
                 if layer is None:
                     reader = VectorReader(last_site(trace))
                 else:
@@ -142,21 +149,21 @@ def embed(
             # A loader that does not tell where its images come from gives them in order.
             if indices is None:
                 indices = torch.arange(seen, seen + n)
-            rows.append((_classes(labels, n, logits.shape[1], indices), predicted(logits).cpu(), indices))
+            rows.append((_classes(given, n, known_as, indices), predicted(logits).cpu(), indices))
             seen += n + len(skipped)
             advance(n + len(skipped))
     if reader is None:
         raise DataError("the loader yielded no image; expected at least one (images, labels) batch")
-    classes, predictions, positions = (torch.cat(part).numpy().astype(np.int64) for part in zip(*rows, strict=True))
+    own, predictions, positions = (torch.cat(part).numpy().astype(np.int64) for part in zip(*rows, strict=True))
     vectors = reader.take(positions)
     check_predicted(predictions, positions)
-    return Embedding(vectors, classes, predictions, positions, reader.site.name)
+    return Embedding(vectors, own, predictions, positions, reader.site.name)
 
 
-def _classes(labels: Tensor | None, n: int, n_classes: int, indices: Tensor) -> Tensor:
+def _classes(labels: Tensor | Names | None, n: int, known_as: Labels, indices: Tensor) -> Tensor:
     if labels is None:
         return torch.full((n,), -1)
-    found = checked_labels(labels, n, n_classes, indices)
+    found = known_as.checked(labels, n, indices)
     return found.argmax(1) if found.dim() > 1 else found
 
 

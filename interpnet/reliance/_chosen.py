@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from interpnet.errors import DataError
 from interpnet.reliance._pairs import first_of_each, labelled
-from interpnet.scores import Loader, batches_from, checked_labels, refuse_iterators, unpack
+from interpnet.scores import Labels, Loader, Names, Prepare, batches_from, refuse_iterators, unpack
 from interpnet.support.types import Int64
 
 
@@ -30,19 +31,23 @@ class ChosenImages:
         *,
         inputs: str | None,
         labels: str | None,
+        prepare: Prepare | None = None,
+        classes: Sequence[str] | None = None,
     ) -> None:
         refuse_iterators(loader, "measure_reliance")
         self._loader = loader
         self._n_classes = n_classes
         self._images = images
         self._say = say
-        self._keys = {"inputs": inputs, "labels": labels}
+        self._prepare = prepare
+        self._known_as = Labels(n_classes, classes=classes)
+        self._keys: dict[str, Any] = {"inputs": inputs, "labels": labels}
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         taken = np.zeros(self._n_classes, dtype=np.int64)
         start = 0
-        for raw in batches_from(self._loader):
-            batch = unpack(raw, **self._keys)
+        for raw in batches_from(self._loader, **self._keys):
+            batch = unpack(raw, **self._keys, prepare=self._prepare)
             n = len(batch.images)
             indices = torch.arange(start, start + n)
             start += n
@@ -51,11 +56,11 @@ class ChosenImages:
                 rows = torch.from_numpy(pairs)
                 yield batch.images[rows[:, 0]], rows[:, 1]
 
-    def _pairs(self, images: Tensor, labels: Tensor | None, indices: Tensor) -> Int64:
+    def _pairs(self, images: Tensor, labels: Tensor | Names | None, indices: Tensor) -> Int64:
         if self._say is not None:
             return self._say(images)
         if labels is None:
             raise DataError(
                 "the loader yields no labels; expected (images, labels) batches, or contributions of predictions"
             )
-        return labelled(checked_labels(labels, len(images), self._n_classes, indices))
+        return labelled(self._known_as.checked(labels, len(images), indices))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy.typing as npt
 import torch
@@ -14,6 +15,7 @@ from interpnet.engine import (
     Output,
     evaluating,
     find_sites,
+    for_outputs,
     instrument,
     placed,
     resolve_device,
@@ -22,7 +24,7 @@ from interpnet.engine import (
 from interpnet.errors import DataError
 from interpnet.reliance._contributions import Contributions
 from interpnet.reliance._sums import ContributionSums
-from interpnet.scores import Loader, batches_from, checked_labels, image_count, peek, unpack
+from interpnet.scores import Labels, Loader, Names, Prepare, batches_from, image_count, peek, unpack
 from interpnet.support.checks import check_kinds, optional, true_or_false, whole_number
 from interpnet.support.progress import progress_bar
 
@@ -46,6 +48,7 @@ def collect_contributions(
     total: int | None = None,
     inputs: str | None = None,
     labels: str | None = None,
+    prepare: Prepare | None = None,
 ) -> Contributions:
     """Collect what every channel contributes to the log-odds of each class, in one forward and one backward pass.
 
@@ -55,7 +58,7 @@ def collect_contributions(
 
     Parameters
     ----------
-    model, loader, layers, device, output, memory_format, progress, total, inputs, labels
+    model, loader, layers, device, output, memory_format, progress, total, inputs, labels, prepare
         As in :func:`interpnet.collect_scores`.
     fill : "zero", "mean" or array (m,)
         The reference: what the channels are compared with, which should be what an ablation overwrites them with.
@@ -68,7 +71,7 @@ def collect_contributions(
         Whether an image's own class is its label or what the network says; predictions need no labels. With a target
         matrix (B, C) an image belongs to every class above 0.5, and each takes a backward pass of its own.
     classes : sequence of str, optional
-        Names of the model's outputs; numbers without it.
+        Names of the model's outputs, which labels may be too; numbers without it.
     removed : list of C lists of columns, optional
         Channels that are overwritten with the reference in the images of each class. Their contribution is 0.
     thinned : sequence of float
@@ -103,14 +106,18 @@ def collect_contributions(
         removed=removed,
         thinned=thinned,
     )
+    output = for_outputs(output, outputs)
     model = unwrap(model)
     where = resolve_device(device, model)
-    keys = {"inputs": inputs, "labels": labels}
-    first, batches = peek(batches_from(loader), **keys)
+    keys: dict[str, Any] = {"inputs": inputs, "labels": labels}
+    first, batches = peek(batches_from(loader, **keys), **keys, prepare=prepare)
     if total is None:
         total = image_count(loader)
     with placed(model, where, memory_format) as put, evaluating(model, frozen=True):
         trace = find_sites(model, put(first), output=output)
+        known_as = None
+        if targets == "labels":
+            known_as = Labels(trace.n_outputs, classes=classes)
         sums.open(model, trace, trace.select(layers), put(first), output)
         start = 0
         # Attached once for all batches, not for each.
@@ -119,23 +126,23 @@ def collect_contributions(
             instrument(model, Instrument()),
         ):
             for raw in batches:
-                batch = unpack(raw, **keys)
+                batch = unpack(raw, **keys, prepare=prepare)
                 n = len(batch.images)
                 indices = batch.indices
                 if indices is None:
                     indices = torch.arange(start, start + n)
                 start += n + len(batch.skipped)
                 if n:
-                    numbers = _numbers(batch.labels, n, trace.n_outputs, indices, targets)
+                    numbers = _numbers(batch.labels, n, indices, known_as)
                     sums.add(batch.images, numbers, indices, put)
                 advance(n + len(batch.skipped))
         return sums.result()
 
 
-def _numbers(labels: Tensor | None, n: int, n_classes: int, indices: Tensor, targets: str) -> Tensor | None:
+def _numbers(labels: Tensor | Names | None, n: int, indices: Tensor, known_as: Labels | None) -> Tensor | None:
     """Return checked labels; where predictions are asked for there need be none."""
-    if targets == "predictions":
+    if known_as is None:
         return None
     if labels is None:
         raise DataError("the loader yields no labels; expected (images, labels) batches, or pass targets='predictions'")
-    return checked_labels(labels, n, n_classes, indices)
+    return known_as.checked(labels, n, indices)

@@ -14,6 +14,7 @@ from interpnet.engine import (
     Site,
     check_logits,
     evaluating,
+    for_outputs,
     forward_logits,
     instrument,
     log_odds,
@@ -47,6 +48,7 @@ def image_contributions(
     >>> image_contributions(net, images, find_sites(net, images).select(), lambda logits: logits.argmax(1)).shape
     (4, 2)
     """
+    output = for_outputs(output, outputs)
     reader = ContributionReader(sites, gradients=reference is not None)
     with evaluating(model, frozen=True), torch.inference_mode(False), torch.enable_grad():
         images = images.detach().clone()

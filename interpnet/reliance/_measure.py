@@ -19,6 +19,7 @@ from interpnet.engine import (
     check_predicted,
     evaluating,
     find_sites,
+    for_outputs,
     forward_logits,
     instrument,
     log_odds,
@@ -34,7 +35,7 @@ from interpnet.reliance._contributions import Contributions
 from interpnet.reliance._pairs import said
 from interpnet.reliance._relied import Reliance, clear_order
 from interpnet.reliance._weights import check_same_weights
-from interpnet.scores import Loader, RepeatedLoader, sites_of
+from interpnet.scores import Loader, Prepare, RepeatedLoader, sites_of
 from interpnet.support.checks import check_kinds, instance_of, number, optional, true_or_false, whole_number
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float64, Int64
@@ -63,6 +64,7 @@ def measure_reliance(
     progress: bool = True,
     inputs: str | None = None,
     labels: str | None = None,
+    prepare: Prepare | None = None,
 ) -> Reliance:
     """Order each class's channels by what they contribute, and measure how many of them take half of its log-odds.
 
@@ -75,7 +77,7 @@ def measure_reliance(
 
     Parameters
     ----------
-    model, device, output, memory_format, progress, inputs, labels
+    model, device, output, memory_format, progress, inputs, labels, prepare
         As in :func:`interpnet.collect_contributions`.
     loader : iterable of batches
         Training images, read several times; those of up to 1 GiB are kept.
@@ -114,13 +116,14 @@ def measure_reliance(
     model = unwrap(model)
     where = resolve_device(device, model)
     outputs = str(contributions.info.get("outputs", "exclusive"))
+    output = for_outputs(output, outputs)
     keys = {"inputs": inputs, "labels": labels}
     C = len(contributions.classes)
     with placed(model, where, memory_format) as put, evaluating(model):
         say = None
         if contributions.info.get("targets") == "predictions":
             say = _sayer(model, output, put, outputs)
-        chosen = ChosenImages(loader, C, images, say, **keys)
+        chosen = ChosenImages(loader, C, images, say, **keys, prepare=prepare, classes=contributions.classes)
         batches = RepeatedLoader(chosen, C, keep=_KEEP_BYTES, use="measure_reliance", inputs=None, labels=None)
         trace = find_sites(model, put(batches.first_images), output=output)
         _check_same(trace, contributions)

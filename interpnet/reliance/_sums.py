@@ -15,6 +15,8 @@ from interpnet.engine import (
     Removal,
     Site,
     Trace,
+    find_sites,
+    for_outputs,
     forward_logits,
     instrument,
     log_odds,
@@ -78,6 +80,14 @@ class ContributionSums:
         """
         self._model = model
         self._output = output
+        # Of one output, kept one column, the scores' pass makes two classes.
+        alone = for_outputs(output, self._how.outputs)
+        two = alone is not output and trace.n_outputs == 2
+        if two and find_sites(model, first, output=alone).n_outputs == 1:
+            raise InterpNetError(
+                "outputs='independent' came with a network of one output, which is one question: pass "
+                "output=interpnet.engine.OneColumn(), or outputs='exclusive' for a binary classifier"
+            )
         self._reader = ContributionReader(sites, gradients=self._how.fill != "zero")
         known = self._how.empty(self._reader.channels, trace, weights_of(model))
         if self._start is not None:

@@ -1,6 +1,6 @@
 from ._batches import Loader as Loader
+from ._batches import Prepare as Prepare
 from ._batches import batches_from as batches_from
-from ._batches import checked_labels as checked_labels
 from ._batches import entries as entries
 from ._batches import image_count as image_count
 from ._batches import peek as peek
@@ -9,6 +9,9 @@ from ._batches import unpack as unpack
 from ._collect import add_rows as add_rows
 from ._collect import collect_scores as collect_scores
 from ._companion import Companion as Companion
+from ._labels import Labels as Labels
+from ._labels import Names as Names
+from ._labels import checked_labels as checked_labels
 from ._norms import channel_products as channel_products
 from ._reader import ScoreReader as ScoreReader
 from ._reader import sites_of as sites_of

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from typing import Any, NamedTuple, cast
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from interpnet.datasets import Batch as DataBatch
-from interpnet.engine import ONE_OUTPUT, check_images
+from interpnet.datasets import ImageData, make_loader
+from interpnet.engine import check_images
 from interpnet.errors import DataError
+from interpnet.scores._items import BATCH_SIZE, counted, in_batches, kind_of, prepared
+from interpnet.scores._labels import Names, as_labels
 
-Loader = Iterable[Any] | Callable[[int], Iterable[Any]]
+Loader = Iterable[Any] | Dataset[Any] | Callable[[int], Iterable[Any]]
+Prepare = Callable[[Any], Any]
 
 # The keys by which a batch that is a dictionary is read where none are named.
 _IMAGE_KEYS = ("image", "images", "pixel_values", "input", "inputs", "x")
@@ -28,7 +34,7 @@ class Batch(NamedTuple):
     """Images (B, C, H, W) with labels and positions in the data set (B,), if any, and the images left out."""
 
     images: Tensor
-    labels: Tensor | None
+    labels: Tensor | Names | None
     indices: Tensor | None
     skipped: list[Any]
 
@@ -60,19 +66,39 @@ def entries(batch: Any, *, inputs: str | None = None, labels: str | None = None)
     return batch[0], batch[1]
 
 
-def unpack(batch: Any, *, inputs: str | None = None, labels: str | None = None) -> Batch:
+def unpack(
+    batch: Any, *, inputs: str | None = None, labels: str | None = None, prepare: Prepare | None = None
+) -> Batch:
     """Return (images, labels, indices, skipped) of what a loader yields, checked; see :func:`entries`.
+
+    ``prepare`` makes of what stands in the batch as images what the model takes.
 
     Only this library's own batches tell positions and images left out: what else stands in third and fourth place
     (paths, masks, numbers of other things) is not looked at.
     """
     if isinstance(batch, DataBatch):
         # A batch of which no image could be read still says which were skipped.
-        if not (batch.images.shape[:1] == (0,) and batch.skipped):
-            check_images(batch.images)
-        return Batch(batch.images, _labels(batch.labels), _labels(batch.indices), list(batch.skipped))
+        images = batch.images
+        if not (images.shape[:1] == (0,) and batch.skipped):
+            images = _images(images, prepare)
+        return Batch(images, as_labels(batch.labels), batch.indices, list(batch.skipped))
     images, known = entries(batch, inputs=inputs, labels=labels)
-    return Batch(check_images(images), _labels(known), None, [])
+    return Batch(_images(images, prepare), as_labels(known), None, [])
+
+
+def _images(images: Any, prepare: Prepare | None) -> Tensor:
+    """Return images as the model takes them, or one line that says how ``prepare`` makes them so."""
+    ready = prepared(images, prepare)
+    hint = ""
+    if not isinstance(ready, Tensor):
+        hint = "prepare=torch.from_numpy"
+        if isinstance(ready, list | tuple):
+            hint = "prepare=lambda images: torch.stack([to_tensor(image) for image in images])"
+    elif ready.dtype == torch.uint8:
+        hint = "prepare=lambda images: images.float() / 255, and what else the model's training did to its images"
+    if hint and prepare is None:
+        raise DataError(f"images: {kind_of(ready)} came; expected a floating-point Tensor (B, C, H, W): pass {hint}")
+    return check_images(ready)
 
 
 def _entry(batch: Mapping[Any, Any], name: str | None, known: Iterable[str], argument: str) -> Any:
@@ -87,22 +113,6 @@ def _entry(batch: Mapping[Any, Any], name: str | None, known: Iterable[str], arg
     return batch[there[0]] if there else None
 
 
-def _labels(values: Any) -> Tensor | None:
-    """Return labels as a tensor of real numbers, or refuse them; no labels stay ``None``."""
-    if values is None:
-        return None
-    remedy = "expected class numbers (B,), counted as the model's outputs are, or targets (B, classes)"
-    if isinstance(values, Mapping):
-        raise DataError(f"labels: a dictionary with keys {sorted(map(str, values))} came; {remedy}")
-    try:
-        labels = torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise DataError(f"labels: {str(values)[:60]} came; {remedy} (of names: names.index(name))") from error
-    if labels.is_complex() or labels.is_nested or labels.layout != torch.strided or labels.is_meta:
-        raise DataError(f"labels: a tensor of {labels.dtype}, {labels.layout} on {labels.device} came; {remedy}")
-    return labels
-
-
 def refuse_iterators(loader: object, use: str) -> None:
     """Refuse what can be read once only, before anything of it is lost; ``use`` reads it several times."""
     # A class of the user's own that is its own iterator may well start again: what it yields will tell.
@@ -114,8 +124,15 @@ def refuse_iterators(loader: object, use: str) -> None:
         )
 
 
-def batches_from(loader: Loader, start: int = 0) -> Iterable[Any]:
-    """Return the batches of a loader; a function is asked for those after the first ``start`` images."""
+def batches_from(
+    loader: Loader, start: int = 0, *, inputs: str | None = None, labels: str | None = None
+) -> Iterable[Any]:
+    """Return the batches of a loader; a function is asked for those after the first ``start`` images.
+
+    Of a data set, or other single items, batches are made; ``inputs`` and ``labels`` as in :func:`entries`.
+    """
+    if isinstance(loader, ImageData):
+        return make_loader(loader, batch_size=BATCH_SIZE)
     batches: Any = loader
     if callable(loader) and not _has_batches(loader):
         batches = loader(start)
@@ -124,7 +141,7 @@ def batches_from(loader: Loader, start: int = 0) -> Iterable[Any]:
             f"loader: a {type(batches).__name__} came; expected (images, labels) batches, as a DataLoader or a list "
             "gives them ([(images, labels)] is one batch), or a function start -> batches"
         )
-    return cast("Iterable[Any]", batches)
+    return in_batches(batches, partial(entries, inputs=inputs, labels=labels))
 
 
 def _has_batches(loader: object) -> bool:
@@ -136,7 +153,7 @@ def _has_batches(loader: object) -> bool:
 
 
 def peek(
-    batches: Iterable[Any], *, inputs: str | None = None, labels: str | None = None
+    batches: Iterable[Any], *, inputs: str | None = None, labels: str | None = None, prepare: Prepare | None = None
 ) -> tuple[Tensor, Iterator[Any]]:
     """Return the first images, and the batches with those looked at put back."""
     iterator = iter(batches)
@@ -144,7 +161,7 @@ def peek(
     for batch in iterator:
         # Also batches of which no image could be read.
         before.append(batch)
-        images = unpack(batch, inputs=inputs, labels=labels).images
+        images = unpack(batch, inputs=inputs, labels=labels, prepare=prepare).images
         if images.shape[0]:
             return images, _put_back(before, iterator)
     raise NoImageError("the loader yielded no image; expected at least one (images, labels) batch")
@@ -168,43 +185,6 @@ def image_count(loader: Loader) -> int | None:
     if isinstance(n, int):
         return n
     data = getattr(loader, "dataset", None)
-    return len(data) if isinstance(data, Sized) else None
-
-
-def checked_labels(labels: Tensor | None, n: int, n_classes: int, indices: Tensor) -> Tensor:
-    """Return class numbers (n,) as int64, or a target matrix (n, n_classes) as float32; ``indices`` name the images."""
-    if labels is None:
-        raise DataError("the loader yields no labels; expected (images, labels) batches")
-    if labels.shape[:1] != (n,):
-        came = labels.shape[0] if labels.dim() else 1
-        raise DataError(f"a batch has {n} images and {came} labels; expected one label per image")
-    if labels.dim() == 2 and labels.shape[1] == 1 and n_classes > 1:
-        labels = labels[:, 0]
-    if labels.dim() == 2:
-        if labels.shape[1] != n_classes:
-            raise DataError(f"targets have {labels.shape[1]} columns; the model has {n_classes} outputs")
-        bad = ~torch.isfinite(labels).all(1)
-        if bool(bad.any()):
-            row = int(bad.nonzero()[0])
-            raise DataError(
-                f"the target of image {int(indices[row])} holds NaN or infinity; every value must be finite"
-            )
-        # A copy: a loader may fill the same tensor again for its next batch.
-        return labels.to(torch.float32, copy=True)
-    if n_classes == 1:
-        raise DataError(ONE_OUTPUT)
-    if labels.dim() != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise DataError(
-            f"labels of shape {tuple(labels.shape)} and type {labels.dtype} came; expected (B,) class numbers, which "
-            f"are integers (labels.long()), or a (B, {n_classes}) target"
-        )
-    # Comparisons of the unsigned types of 16 bits and more are not there on every device.
-    labels = labels.to(torch.int64, copy=True)
-    outside = ((labels < 0) | (labels >= n_classes)).nonzero()
-    if len(outside):
-        row = int(outside[0])
-        raise DataError(
-            f"image {int(indices[row])} has label {int(labels[row])}; the model has {n_classes} outputs, so labels "
-            f"must lie in 0..{n_classes - 1}. Are the classes numbered as in training?"
-        )
-    return labels
+    if isinstance(data, Sized):
+        return len(data)
+    return counted(loader)

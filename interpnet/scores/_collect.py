@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
@@ -35,12 +35,21 @@ from interpnet.engine import (
 )
 from interpnet.errors import DataError
 from interpnet.gram import GramAccumulator, one_hot
-from interpnet.scores._batches import Loader, image_count
+from interpnet.scores._batches import Loader, Prepare, image_count
 from interpnet.scores._companion import Companion
+from interpnet.scores._labels import Labels
 from interpnet.scores._reader import ScoreReader
 from interpnet.scores._resume import Fresh, added, fresh_rows, known_fingerprint, opened
 from interpnet.scores._table import ScoreTable, ScoreWriter
-from interpnet.support.checks import check_kinds, instance_of, optional, text, true_or_false, whole_number
+from interpnet.support.checks import (
+    check_kinds,
+    distinct_names,
+    instance_of,
+    optional,
+    text,
+    true_or_false,
+    whole_number,
+)
 from interpnet.support.progress import progress_bar
 
 # What an interruption may cost: this many images, or the work of this many seconds.
@@ -68,6 +77,8 @@ def collect_scores(
     total: int | None = None,
     inputs: str | None = None,
     labels: str | None = None,
+    prepare: Prepare | None = None,
+    classes: Sequence[str] | None = None,
 ) -> ScoreTable:
     """Collect the scores of every channel for every image in one pass, reducing each feature map where it is made.
 
@@ -77,10 +88,11 @@ def collect_scores(
     ----------
     model : nn.Module
         Left as it was: mode, parameters, device, hooks.
-    loader : iterable of batches, or function
+    loader : iterable of batches, data set, or function
         Batches are (images, labels) with images (B, C, H, W) as the model wants them and labels (B,) class numbers or
-        a (B, classes) target; what else a batch holds is not looked at. It may be a dictionary. A function
-        ``start -> iterable`` lets an interrupted collection go on without reading the first ``start`` images again.
+        names, or a (B, classes) target; what else a batch holds is not looked at. It may be a dictionary. Of a data set
+        of single items, (image, label) or a dictionary, batches of 32 are made. A function ``start -> iterable`` lets
+        an interrupted collection go on without reading the first ``start`` images again. docs/loaders.md has a table.
     layers : str, module, or iterable
         As in :meth:`interpnet.engine.Trace.select`.
     norm : {"l2", "l2sq"}
@@ -98,8 +110,8 @@ def collect_scores(
         Identifies model, data and settings; a folder with another key is refused.
     progress : bool
         A bar with images/s and time left, on a terminal.
-    output : function, optional
-        Takes what the model returns, gives logits (B, classes).
+    output : str, int or function, optional
+        Which part of what the model returns are its logits, as in :func:`interpnet.engine.find_sites`.
     memory_format : {"auto", "contiguous", "channels_last"}
         Speed only; "auto" is the faster one by our measurements.
     autocast : torch.dtype, optional
@@ -113,9 +125,13 @@ def collect_scores(
         Number of images, for the bar, where the loader cannot tell.
     inputs, labels : str, optional
         The keys of images and labels where a batch is a dictionary; the common ones are known.
+    prepare : function, optional
+        Makes of what stands in a batch as images what the model takes: ``lambda x: x.permute(0, 3, 1, 2) / 255``.
+    classes : sequence of str, optional
+        Names of the model's outputs in their order, for labels that are names.
 
-    No image, a label outside the classes, class numbers for a network with one output, NaN or infinite activations (the
-    layer and image named), and images that are not those of an interrupted collection are a :class:`DataError`, a
+    No image, a label outside the classes, labels of another type than in the batch before, NaN or infinite activations
+    (the layer and image named), and images that are not those of an interrupted collection are a :class:`DataError`, a
     folder of another collection or one that cannot be written a :class:`RunFolderError`; the model's and the layers'
     errors are those of :func:`interpnet.engine.find_sites`.
 
@@ -135,9 +151,10 @@ def collect_scores(
     optional(instance_of, autocast, "autocast", torch.dtype)
     model = unwrap(model)
     where = resolve_device(device, model)
+    names = optional(distinct_names, classes, "classes")
     keys = {"inputs": inputs, "labels": labels}
     # The network is traced on real images.
-    done, begin, first, batches = opened(loader, out, key, **keys)
+    done, begin, first, batches = opened(loader, out, key, **keys, prepare=prepare)
     cast = nullcontext() if autocast is None else torch.autocast(where.type, autocast)
     mode: AbstractContextManager[Any] = torch.inference_mode()
     # What a network made in inference mode and kept could be no part of a graph.
@@ -164,12 +181,13 @@ def collect_scores(
         fresh = fresh_rows(
             batches,
             begin,
-            trace.n_outputs,
+            Labels(trace.n_outputs, classes=names),
             rows=writer.rows,
             skipped=len(writer.info["skipped"]),
             fingerprint=known_fingerprint(writer.info),
             track=out is not None,
             **keys,
+            prepare=prepare,
         )
 
         def score(batch: Fresh) -> tuple[Tensor, Tensor]:
@@ -260,7 +278,6 @@ class _Intake:
         self._n_classes = n_classes
         self._gram = gram
         self._end = writer.consumed
-        self._dims: int | None = None
         self._batch = 0
         # Of all rows, so that a later run can tell whether it reads the same images; unknown where an earlier version
         # wrote the first of them.
@@ -291,9 +308,6 @@ class _Intake:
                     "overflow (float16 or autocast?)"
                 )
             check_predicted(predictions, indices, batch=self._batch)
-            self._dims = self._dims or labels.ndim
-            if labels.ndim != self._dims:
-                raise DataError("labels changed between batches from class numbers to a target matrix or back")
             self._blocks.append((X, labels, predictions, indices))
         self._writer.info["skipped"].extend(list(image) for image in rows.skipped)
         self._fingerprint = added(self._fingerprint, rows.fingerprint)

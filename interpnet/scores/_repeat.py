@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,12 +14,13 @@ from torch import Tensor
 from interpnet.errors import DataError
 from interpnet.scores._batches import (
     Loader,
+    Prepare,
     batches_from,
-    checked_labels,
     peek,
     refuse_iterators,
     unpack,
 )
+from interpnet.scores._labels import Labels, class_numbers
 
 _Digests = npt.NDArray[np.uint64]
 # numpy has no bfloat16; the bits are the same as those of a whole number of that size.
@@ -63,21 +64,25 @@ class RepeatedLoader:
         inputs: str | None,
         labels: str | None,
         several: bool = False,
+        prepare: Prepare | None = None,
+        classes: Sequence[str] | None = None,
     ) -> None:
         refuse_iterators(loader, use)
         self._loader = loader
-        self._n_classes = n_classes
+        self._known_as = Labels(n_classes, classes=classes)
         self._keep = keep
         self._use = use
         self._several = several
-        self._keys = {"inputs": inputs, "labels": labels}
+        self._n_classes = n_classes
+        self._keys: dict[str, Any] = {"inputs": inputs, "labels": labels}
         self._kept: list[tuple[Tensor, Tensor]] = []
         self._fits = True
         self._pass = 0
         # What the first pass saw.
         self._digests: list[_Digests] = []
         self._labels: list[npt.NDArray[Any]] = []
-        self.first_images, self._begun = peek(batches_from(loader), **self._keys)
+        self._prepare = prepare
+        self.first_images, self._begun = peek(batches_from(loader, **self._keys), **self._keys, prepare=prepare)
 
     @property
     def labels(self) -> npt.NDArray[Any]:
@@ -113,7 +118,7 @@ class RepeatedLoader:
         digests = np.concatenate(self._digests)
         known = self.labels
         start = 0
-        for images, labels, indices in self._read(batches_from(self._loader)):
+        for images, labels, indices in self._read(batches_from(self._loader, **self._keys)):
             part = slice(start, start + len(labels))
             start = part.stop
             if start > len(known):
@@ -132,26 +137,21 @@ class RepeatedLoader:
         """Yield (images, class numbers on the CPU, positions) of every batch with an image that could be read."""
         start = 0
         for raw in batches:
-            batch = unpack(raw, **self._keys)
+            batch = unpack(raw, **self._keys, prepare=self._prepare)
             n = batch.images.shape[0]
             if not n:
                 continue
             indices = batch.indices
             if indices is None:
                 indices = torch.arange(start, start + n)
-            labels = checked_labels(batch.labels, n, self._n_classes, indices)
+            labels = self._known_as.checked(batch.labels, n, indices)
             yield batch.images, self._checked(labels.cpu(), indices), indices
             start += n
 
     def _checked(self, labels: Tensor, indices: Tensor) -> Tensor:
         """Return class numbers (B,), or targets (B, C) of bool where an image can have several labels."""
         if not self._several:
-            if labels.dim() != 1:
-                raise DataError(
-                    f"{self._use} needs one class number per image; the loader yields a target matrix. Where an image "
-                    "can have several labels, say outputs='independent'"
-                )
-            return labels
+            return class_numbers(labels, indices, self._use)
         if labels.dim() == 1:
             return torch.nn.functional.one_hot(labels, self._n_classes).bool()
         bad = ((labels != 0) & (labels != 1)).any(1)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from interpnet.errors import DataError, RunFolderError
-from interpnet.scores._batches import Loader, NoImageError, batches_from, checked_labels, peek, unpack
+from interpnet.scores._batches import Loader, NoImageError, Prepare, batches_from, peek, unpack
 from interpnet.scores._files import ScoreFiles
+from interpnet.scores._labels import Labels
 from interpnet.scores._repeat import image_digests
 
 
@@ -32,9 +33,16 @@ class Fresh(NamedTuple):
 
 
 def opened(
-    loader: Loader, out: str | os.PathLike[str] | None, key: str, **keys: str | None
+    loader: Loader,
+    out: str | os.PathLike[str] | None,
+    key: str,
+    *,
+    inputs: str | None = None,
+    labels: str | None = None,
+    prepare: Prepare | None = None,
 ) -> tuple[int, int, Tensor, Iterator[Any]]:
     """Return how many images an earlier run dealt with, where the batches begin, the first images and the batches."""
+    keys = {"inputs": inputs, "labels": labels}
     done, complete = _dealt_with(out, key)
     begin = 0
     # A function is asked for the images after those. Of a complete collection the first ones tell that it is the same
@@ -42,11 +50,11 @@ def opened(
     if done and callable(loader) and not complete:
         begin = done
     try:
-        first, batches = peek(batches_from(loader, begin), **keys)
+        first, batches = peek(batches_from(loader, begin, **keys), **keys, prepare=prepare)
     except NoImageError:
         if not begin:
             raise
-        first, _ = peek(batches_from(loader, 0), **keys)
+        first, _ = peek(batches_from(loader, 0, **keys), **keys, prepare=prepare)
         batches = iter(())
     return done, begin, first, batches
 
@@ -91,7 +99,7 @@ def added(fingerprint: str, more: int) -> str:
 def fresh_rows(
     batches: Iterable[Any],
     begin: int,
-    n_classes: int,
+    known_as: Labels,
     *,
     rows: int,
     skipped: int,
@@ -99,6 +107,7 @@ def fresh_rows(
     track: bool,
     inputs: str | None = None,
     labels: str | None = None,
+    prepare: Prepare | None = None,
 ) -> Iterator[Fresh]:
     """Yield what the batches from image ``begin`` on add to the ``rows`` and ``skipped`` images there are.
 
@@ -112,7 +121,7 @@ def fresh_rows(
     seen = 0
     end = begin
     for raw in batches:
-        batch = unpack(raw, inputs=inputs, labels=labels)
+        batch = unpack(raw, inputs=inputs, labels=labels, prepare=prepare)
         n = batch.images.shape[0]
         indices = torch.arange(end, end + n) if batch.indices is None else batch.indices.clone()
         end += n + len(batch.skipped)
@@ -123,7 +132,7 @@ def fresh_rows(
         numbers = indices
         more = 0
         if n:
-            numbers = checked_labels(batch.labels, n, n_classes, indices).cpu()
+            numbers = known_as.checked(batch.labels, n, indices).cpu()
             if known and fingerprint is not None:
                 seen += row_fingerprint(batch.images[:known], numbers[:known], row)
                 if not left and seen % 2**64 != int(fingerprint, 16):

@@ -6,7 +6,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from interpnet.datasets import BadImageError, Batch, ImageData, load_dataset, make_loader, stack_images
 from interpnet.datasets import BatchLoader as DataBatches
-from interpnet.engine import Output, RunError, Trace, best_device, find_sites, resolve_device
+from interpnet.engine import Output, RunError, Trace, best_device, find_sites, part_of, resolve_device
 from interpnet.errors import DataError, InterpNetError, ModelError
 from interpnet.models import ModelInfo, describe_model, load_model
 from interpnet.support.io import DAMAGED
@@ -192,24 +192,10 @@ def make_output(text: str | None) -> Output | None:
     """
     if text is None:
         return None
-    index = None
-    if text.lstrip("-").isdigit():
-        index = int(text)
-
-    def take(result: Any) -> Any:
-        what = type(result).__name__
-        if isinstance(result, dict):
-            what += f" with keys {', '.join(map(str, result))}"
-        try:
-            if index is not None:
-                return result[index]
-            if isinstance(result, dict):
-                return result[text]
-            return getattr(result, text)  # a named tuple, or an object such as transformers' outputs
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise ModelError(f"--output {text} does not exist: the model returns a {what}") from error
-
-    return take
+    output: str | int = text
+    if text.removeprefix("-").isdigit():
+        output = int(text)
+    return partial(part_of, output=output, name=f"--output {text}")
 
 
 def load_images(config: RunConfig, split: str, hint: Mapping[str, Any] | None = None) -> ImageData:

@@ -264,11 +264,11 @@ def test_mean_fill_is_a_pass_of_its_own() -> None:
     ("batch", "message"),
     [
         ((X, None), "yields no labels"),
-        ((X, torch.eye(3)[Y]), "needs one class number per image"),
+        ((X, torch.eye(3)[Y] * 0.5), "needs one class number per image"),
         ((X, Y + 1), "image 2 has label 3"),
         ((X, Y.float()), "class numbers, which are integers"),
         ((X, Y > 1), "torch.bool came; expected"),
-        ((X, ["red"] * N), "expected class numbers"),
+        ((X, ["red"] * N), "image 0 has label 'red', which is none of the 3 classes"),
     ],
 )
 def test_labels_that_are_no_class_numbers(batch: Any, message: str) -> None:
@@ -276,14 +276,22 @@ def test_labels_that_are_no_class_numbers(batch: Any, message: str) -> None:
         study([batch])
 
 
-def test_one_logit_is_refused_with_the_remedy() -> None:
+def test_labels_of_every_form_are_the_same_classes() -> None:
+    expected = study([(X, Y)])
+    names = [expected.classes[label] for label in Y]
+    for labels in (torch.eye(3)[Y], torch.eye(3, dtype=torch.int64)[Y], Y[:, None], names, np.array(names)):
+        found = study([(X, labels)])
+        assert found.support.tolist() == expected.support.tolist()
+        np.testing.assert_array_equal(found.log_odds, expected.log_odds)
+
+
+def test_one_logit_is_two_classes() -> None:
     model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1))
     found = Interpretation(ChannelIndex((("1", 3),)), np.ones((1, 3)), ("positive",))
-    with pytest.raises(InterpNetError, match="binary classifier"):
-        ablation_study(model, [(X, Y % 2)], found, progress=False)
+    with pytest.raises(InterpNetError, match="the model has 2 outputs and the interpretation 1 classes"):
+        ablation_study(model, [(X, torch.ones(N, 1))], found, progress=False)
     both = Interpretation(ChannelIndex((("1", 3),)), np.ones((2, 3)), ("no", "yes"))
-    join = {"output": lambda z: torch.cat([-z, z], 1) / 2}
-    assert ablation_study(model, [(X, Y % 2)], both, progress=False, **join).support.tolist() == [20, 10]
+    assert ablation_study(model, [(X, Y % 2)], both, progress=False).support.tolist() == [20, 10]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

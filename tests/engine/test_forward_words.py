@@ -34,22 +34,26 @@ def test_the_remedy_for_an_error(model: nn.Module, images: Tensor, text: str, wo
 
 
 REFUSED: list[tuple[Any, Any, str]] = [
-    (torch.zeros(2), None, r"shape \(2,\); expected logits \(B=2, classes\). As it is, the model has one output"),
     (torch.zeros(3), None, r"shape \(3,\); expected logits \(B=2, classes\). Pass output=FUNCTION that reduces it"),
     (torch.zeros(2, 3, 4), None, r"shape \(2, 3, 4\); .*for a dense prediction"),
     (torch.zeros(3, 2), None, r"shape \(3, 2\); .*for a dense prediction"),
     (torch.zeros(()), None, r"shape \(\); .*for a dense prediction"),
     (torch.zeros(2, 3, dtype=torch.int64), None, "type torch.int64; expected floating-point logits"),
-    ({}, None, r"a dict with keys \[\]; .*output=lambda y: y\['logits'\] \(command line: --output logits\)"),
+    ({}, None, r"a dict with keys none; .*output='logits' \(command line: --output logits\)"),
     (
         {"a": 1, "b": 2},
         None,
-        r"a dict with keys \['a', 'b'\]; .*output=lambda y: y\['a'\] \(command line: --output a\)",
+        r"a dict with keys a, b; .*output='a' \(command line: --output a\)",
     ),
-    ((1, 2, 3), None, r"a tuple of 3 items; .*output=lambda y: y\[0\] \(command line: --output 0\)"),
-    ([1], None, r"a list of 1 items; .*output=lambda y: y\[0\] \(command line: --output 0\)"),
-    (5, None, r"a int; expected logits \(B, classes\). Pass output=FUNCTION$"),
-    (torch.zeros(2, 3), "logits", "output is 'logits'; expected a function that takes what the model returns"),
+    ((1, 2, 3), None, r"a tuple of 3 items; .*output=0 \(command line: --output 0\)"),
+    ([1], None, r"a list of 1 items; .*output=0 \(command line: --output 0\)"),
+    (5, None, r"a int; expected logits \(B, classes\). Pass output=FUNCTION, which takes it"),
+    (torch.zeros(2, 3), "logits", r"output='logits' does not exist: the model returns a tensor \(2, 3\); leave it out"),
+    (torch.zeros(2, 2), 0, r"output=0 does not exist: the model returns a tensor \(2, 2\); leave it out"),
+    (torch.zeros(2, 3), [1], r"output is \[1\]; expected a key, an index, or a function"),
+    ({"logits": 1}, "logit", "output='logit' does not exist: .* a dict with keys logits; did you mean 'logits'?"),
+    ((1, 2), 2, "output=2 does not exist: the model returns a tuple of 2 items"),
+    (object(), "logits", "output='logits' does not exist: the model returns a object"),
     (torch.zeros(2, 3), lambda y: y[:1], r"shape \(1, 3\); .*for a dense prediction"),
     (torch.zeros(2, 3), lambda y: y.nothing, "output= failed on what the model returns, a Tensor: AttributeError"),
 ]

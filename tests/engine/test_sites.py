@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers.networks import Branches, Spelled
 from torch import Tensor, nn
 
-from interpnet.engine import Site, find_sites
+from interpnet.engine import OneColumn, Site, find_sites
 from interpnet.engine._sites import SiteWarning
 from interpnet.errors import DataError, LayerError, ModelError
 from interpnet.explanation._patches import window
@@ -166,10 +168,9 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("tuple", r"returns a tuple of 2 items.*output=lambda y: y\[0\]"),
-        ("dict", r"returns a dict with keys \['logits', 'map'\].*output=lambda y: y\['logits'\]"),
+        ("tuple", r"returns a tuple of 2 items; .*output=0 "),
+        ("dict", r"returns a dict with keys logits, map; .*output='logits' "),
         ("dense", r"shape \(2, 4, 6, 6\); expected logits \(B=2, classes\)"),
-        ("flat", r"shape \(2,\); expected logits"),
         ("none", "returns a NoneType; expected logits"),
     ],
 )
@@ -178,8 +179,20 @@ def test_outputs_that_are_no_logits_say_how_to_pass_output(kind: str, message: s
         find_sites(Odd(kind), torch.randn(2, 1, 8, 8))
 
 
-def test_output_function_takes_the_logits_out() -> None:
-    assert find_sites(Odd("dict"), torch.randn(2, 1, 8, 8), output=lambda y: y["logits"]).n_outputs == 4
+@pytest.mark.parametrize(
+    ("kind", "output", "n_outputs"),
+    [
+        ("dict", lambda y: y["logits"], 4),
+        ("dict", "logits", 4),
+        ("tuple", 0, 4),
+        ("tuple", -2, 4),
+        ("flat", None, 2),
+        ("flat", OneColumn(), 1),
+        ("dict", OneColumn("logits"), 4),
+    ],
+)
+def test_output_takes_the_logits_out(kind: str, output: Any, n_outputs: int) -> None:
+    assert find_sites(Odd(kind), torch.randn(2, 1, 8, 8), output=output).n_outputs == n_outputs
 
 
 @pytest.mark.parametrize(

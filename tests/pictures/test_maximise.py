@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from helpers.networks import SPELLINGS, Spelled
 from torch import nn
 
-from interpnet.engine import Channel, find_sites
+from interpnet.engine import Channel, OneColumn, find_sites
 from interpnet.errors import InterpNetError, LayerError, ModelError
 from interpnet.pictures import maximise
 from interpnet.pictures._spectrum import Spectrum, moved
@@ -45,7 +45,7 @@ def test_a_linear_output_wants_white_where_it_differs_from_the_others() -> None:
 
 def test_l2_takes_a_share_of_each_step_back() -> None:
     """With one pixel and a constant gradient Adam goes a step each time: c = (1 - l2) (c + step / slope)."""
-    made = maximise(linear([[2.0]]), [0], (1, 1, 1), steps=20, step=0.01, l2=0.1, seed=3)
+    made = maximise(linear([[2.0]]), [0], (1, 1, 1), steps=20, step=0.01, l2=0.1, seed=3, output=OneColumn())
     c = 0.1 * 4 * float(torch.randn(2, generator=torch.Generator().manual_seed(3))[0])
     for _ in range(20):
         c = 0.9 * (c + 0.01 * 4)
@@ -65,7 +65,7 @@ def test_the_start_and_one_step_by_hand() -> None:
     def pixels(c):
         return 1 / (1 + np.exp(-mix @ c))
 
-    options = {"mean": 0.1, "std": 2.0, "step": 0.01, "l2": 0.1, "seed": 5}
+    options = {"mean": 0.1, "std": 2.0, "step": 0.01, "l2": 0.1, "seed": 5, "output": OneColumn()}
     made = maximise(linear([w.tolist()]), [0], (1, 1, 2), steps=1, **options)
     p = pixels(start)
     gradient = mix.T @ (w * p * (1 - p))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import Instrument, evaluating, find_sites, instrument, log_odds
+from interpnet.engine import Instrument, OneColumn, evaluating, find_sites, instrument, log_odds
 from interpnet.errors import DataError, InterpNetError, ModelError
 from interpnet.reliance import Contributions, collect_contributions, measure_reliance
 
@@ -254,14 +254,14 @@ def test_a_branch_that_the_logits_do_not_depend_on_contributes_nothing():
 def test_one_output_is_two_classes_or_a_question_of_its_own():
     net = seeded(lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 1)))
     x = images(2, 5, 5)
-    with pytest.raises(DataError, match="the model has one output"):
-        collect(net, x, torch.tensor([0, 0, 0, 0]))
-    alone = collect(net, x, torch.ones(4, 1))
+    alone = collect(net, x, torch.ones(4, 1), output=OneColumn())
     assert alone.counts.tolist() == [4]
-    pair = collect(net, x, torch.tensor([1, 1, 1, 1]), output=lambda z: torch.cat([-z, z], 1) / 2)
+    np.testing.assert_array_equal(collect(net, x, torch.ones(4, 1), outputs="independent").mean, alone.mean)
+    pair = collect(net, x, torch.tensor([1, 1, 1, 1]))
+    assert pair.counts.tolist() == [0, 4]
     np.testing.assert_allclose(pair.mean[1], alone.mean[0], rtol=1e-12)
     np.testing.assert_allclose(alone.specific(), alone.mean)
-    other = collect(net, x, torch.tensor([0, 0, 0, 0]), output=lambda z: torch.cat([-z, z], 1) / 2)
+    other = collect(net, x, torch.tensor([0, 0, 0, 0]))
     np.testing.assert_allclose(other.mean[0], -alone.mean[0], rtol=1e-12)
 
 

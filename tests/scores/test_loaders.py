@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from interpnet.datasets import load_dataset, make_loader
+from interpnet.engine import OneColumn
 from interpnet.errors import DataError, InterpNetError
 from interpnet.scores import ScoreTable, collect_scores
 
@@ -104,9 +105,9 @@ def test_dictionaries_whose_keys_are_named(batch: Any, options: dict[str, Any]) 
         (X, "yields no labels"),
         ((X,), "yields no labels"),
         ((X, None), "yields no labels"),
-        ((X, ["cat"] * 6), "labels: .*cat.* came; expected class numbers"),
-        ((X, "cat"), "labels: cat came; expected class numbers"),
-        ((X, np.array(["cat"] * 6)), "labels: .*cat.* came; expected class numbers"),
+        ((X, ["cat"] * 6), r"labels are names \('cat'\), .* pass classes=\["),
+        ((X, "cat"), "6 images and 1 labels"),
+        ((X, np.array(["cat"] * 6)), r"labels are names \('cat'\), .* pass classes=\["),
         ((X, np.array([object()] * 6)), "labels: .* came; expected class numbers"),
         ((X, [[0], [1, 2]]), "labels: .* came; expected class numbers"),
         ((X, [None] * 6), "labels: .*None.* came; expected class numbers"),
@@ -129,14 +130,17 @@ def test_dictionaries_whose_keys_are_named(batch: Any, options: dict[str, Any]) 
         ((X, torch.tensor([[0.0] * 3] * 5 + [[0, 0, float("inf")]])), "the target of image 5 holds NaN or infinity"),
         ((X, Y + 1), "image 1 has label 3; the model has 3 outputs"),
         ((X, torch.full((6,), 2**63 - 1)), "image 0 has label 9223372036854775807"),
-        ((X.numpy(), Y), "images: a ndarray came; expected a Tensor .*torch.from_numpy"),
-        (((X * 255).to(torch.uint8), Y), r"images: dtype torch.uint8 came; .*images.float\(\) / 255"),
+        ((X.numpy(), Y), "images: a ndarray .* came; expected .* Tensor .*pass prepare=torch.from_numpy"),
+        (
+            ((X * 255).to(torch.uint8), Y),
+            r"of torch.uint8 came; .*pass prepare=lambda images: images.float\(\) / 255",
+        ),
         ((X.to(torch.complex64), Y), "images: dtype torch.complex64 came"),
         ((X.to_sparse(), Y), "images: a tensor of torch.sparse_coo"),
         ((X.to("meta"), Y), "images: a tensor of torch.strided on meta"),
         ((X[:0], Y[:0]), r"images: shape \(0, 2, 4, 4\) came"),
         ((X[0, 0, 0], Y), "images: shape"),
-        ((["a.png"], Y), "images: a list came"),
+        ((["a.png"], Y), "images: a list of str came; .*pass prepare=lambda images: torch.stack"),
         ((None, Y), "images: a NoneType came"),
         ((), "the loader yielded a tuple"),
         (None, "the loader yielded a NoneType"),
@@ -229,34 +233,40 @@ def test_our_own_batches_tell_their_positions() -> None:
     assert table.labels.tolist() == data.labels[[5, 900, 17, 4]].tolist()
 
 
-@pytest.mark.parametrize("labels", [torch.zeros(6, dtype=torch.long), Y % 2, (Y % 2).bool(), (Y % 2).float()])
+@pytest.mark.parametrize("labels", [Y % 2, (Y % 2).bool(), (Y % 2).float(), (Y % 2).double()[:, None]])
 @pytest.mark.parametrize("flat", [False, True])
-def test_one_logit_is_refused_with_the_remedy(labels: Tensor, flat: bool) -> None:
-    model = network(1)
-    if flat:
-        model = nn.Sequential(model, nn.Flatten(0))
-    with pytest.raises(InterpNetError, match=r"binary classifier.*output=lambda z: torch.cat\(\[-z, z\], 1\) / 2"):
-        collect_scores(model, [(X, labels)], progress=False)
-
-
-@pytest.mark.parametrize("flat", [False, True])
-def test_the_remedy_for_one_logit_makes_two_classes(flat: bool) -> None:
+def test_one_logit_is_two_classes(labels: Tensor, flat: bool) -> None:
     plain = network(1)
-    model = nn.Sequential(plain, nn.Flatten(0)) if flat else plain
-    join = torch.stack if flat else torch.cat
-    table = collect_scores(model, [(X, Y % 2)], output=lambda z: join([-z, z], 1) / 2, progress=False)
+    model = plain
+    if flat:
+        model = nn.Sequential(plain, nn.Flatten(0))
+    table = collect_scores(model, [(X, labels)], progress=False)
     with torch.no_grad():
         positive = plain(X)[:, 0] > 0
     assert table.predictions.tolist() == positive.long().tolist()
+    assert table.labels.tolist() == (Y % 2).tolist()
     assert table.n_classes == 2
 
 
 def test_one_output_still_takes_a_target() -> None:
-    table = collected([(X, torch.rand(6, 1))], classes=1)
+    table = collected([(X, torch.rand(6, 1))], classes=1, output=OneColumn())
     assert table.labels.shape == (6, 1)
+    assert table.n_classes == 1
+    with pytest.raises(DataError, match=r"class numbers came, and output=OneColumn .* Leave it out"):
+        collected([(X, Y % 2)], classes=1, output=OneColumn())
+    with pytest.raises(DataError, match=r"image 0 has label 0.5, .* for a regression pass output=.*OneColumn\(\)"):
+        collected([(X, torch.full((6, 1), 0.5))], classes=1)
 
 
-@pytest.mark.parametrize("output", ["logits", 0, [1]])
-def test_an_output_that_is_no_function(output: Any) -> None:
-    with pytest.raises(InterpNetError, match=r"output is .*; expected a function"):
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("logits", r"output='logits' does not exist: the model returns a tensor \(2, 3\)"),
+        (0, "output=0 does not exist: the model returns a tensor"),
+        ([1], r"output is \[1\]; expected a function or a string or a whole number"),
+        (True, "output is True; expected a function or a string or a whole number"),
+    ],
+)
+def test_an_output_that_is_not_there(output: Any, message: str) -> None:
+    with pytest.raises(InterpNetError, match=message):
         collected([(X, Y)], output=output)

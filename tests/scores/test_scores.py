@@ -263,7 +263,7 @@ def test_bad_labels(labels: Tensor | None, message: str) -> None:
 def test_labels_that_change_their_kind(first: Tensor, tmp_path: Path) -> None:
     second = torch.zeros(10, 4) if first.dim() == 1 else Y[10:]
     for out in (None, tmp_path):
-        with pytest.raises(DataError, match="labels changed between batches from class numbers to a target matrix"):
+        with pytest.raises(DataError, match=r"labels changed between batches, at image 10, from .* to "):
             collect_scores(Spelled("module"), [(X[:10], first), (X[10:], second)], out=out, progress=False)
 
 

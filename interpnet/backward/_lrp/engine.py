@@ -45,6 +45,7 @@ from interpnet.backward._lrp.layers import (
     spread,
 )
 from interpnet.backward._lrp.rules import Composite
+from interpnet.backward._lrp.terms import epsilon_rule
 from interpnet.backward._passes import Passes
 from interpnet.backward._pooling import dense_slice
 from interpnet.backward._refusals import (
@@ -62,6 +63,7 @@ from interpnet.engine import Call, Instrument, backward_nodes, instrument, node_
 from interpnet.errors import ModelError
 
 _MOVING_NODES = ("View", "Expand", "Unsqueeze", "Squeeze", "Clone", "Reshape", "UnsafeView", "Permute", "Transpose")
+_PARTS = ("Select", "Slice")
 
 
 class Propagation:
@@ -90,6 +92,8 @@ class Propagation:
         # What each convolution and linear map got, by the node of its output: a batch norm may follow.
         self._layers: dict[Any, _Weighted] = {}
         self._squashed: set[Any] = set()
+        # Sums under a rule that counts positive and negative contributions differently, and averages of them.
+        self._signed: set[Any] = set()
         self._refusals = Refusals(rules.asked, affine=False)
         # (B,): what biases and stabilisers took, filled by the backward pass: the score less the image's relevance.
         self.absorbed = torch.zeros(images.shape[0], dtype=widest(images.device), device=images.device)
@@ -106,6 +110,9 @@ class Propagation:
         if factor:
             # The gradient on its way through multiplies by the factor again.
             out.register_hook(lambda relevance: relevance / factor)
+            negated = next(t for t in call.tensors() if t.requires_grad)
+            if factor < 0 and self._asked.option == "method" and _maker(negated, *_PARTS) in self._signed:
+                out.register_hook(self._refuse_negated)
         elif not _shifts_image(call, out):
             self._refusals.observe(call, out)
 
@@ -129,7 +136,10 @@ class Propagation:
             return None  # its gradient is the rule: all to the maximum
         if call.kind == "pool" and not call.op.startswith("lp_"):
             x = first_tensor(call).clone()
-            return self._node(call, self._by(x, averaging_layer(call), self._rules.average), x)
+            out = self._node(call, self._by(x, averaging_layer(call), self._rules.average), x)
+            if _maker(x) in self._signed:
+                self._signed.add(out.grad_fn)
+            return out
         if call.kind == "add":
             return self._summed(call)
         if call.kind == "mul":
@@ -164,6 +174,8 @@ class Propagation:
         out = self._node(call, self._sent(found), x)
         if call.operator.convolves or (call.op == "linear" and out.dim() == 2):
             self._layers[origin_of(out)] = found
+        if getattr(rule, "func", None) is not epsilon_rule:
+            self._signed.add(out.grad_fn)
         return out
 
     def _normed(self, call: Call) -> Tensor:
@@ -250,10 +262,16 @@ class Propagation:
         return self._node(call, send_back, x, kind=kind)
 
     def _is_squashed(self, x: Tensor) -> bool:
-        node = x.grad_fn
-        while node is not None and node.name().startswith(_MOVING_NODES):
-            node = node.next_functions[0][0]
-        return node in self._squashed
+        return _maker(x) in self._squashed
+
+    def _refuse_negated(self, relevance: Tensor) -> None:
+        """Refuse relevance of what a sum takes away: its rule would share it among what the sum adds."""
+        if bool(relevance.any()):
+            raise ModelError(
+                f"{self._asked} cannot be right for this class: its logit is the negative of the network's one sum (a "
+                "network of one output, or one that negates it), and the rule counts positive contributions to that "
+                "sum more. Explain the other class (target=1), or use method='lrp_epsilon'"
+            )
 
     def _through(self, call: Call, x: Tensor) -> Tensor:
         """Give all relevance to ``x``: the other operand counts as a constant."""
@@ -289,6 +307,7 @@ class Propagation:
         # They would keep the graph alive.
         self._layers.clear()
         self._squashed.clear()
+        self._signed.clear()
 
     def _absorb(self, above: Tensor, *below: Tensor) -> None:
         """Count what went in at the top of a layer and did not come out at its bottom."""
@@ -320,6 +339,14 @@ class _Weighted:
         if self.size is not None:
             dense = merged_layer(self.dense, norm)
         return replace(self, layer=layer, dense=dense)
+
+
+def _maker(x: Tensor, *more: str) -> Any:
+    """Return the node of the backward graph whose values ``x`` holds, whatever their places; ``more`` move values."""
+    node = x.grad_fn
+    while node is not None and node.name().startswith((*_MOVING_NODES, *more)):
+        node = node.next_functions[0][0]
+    return node
 
 
 def _factor(call: Call, out: Any) -> float | None:

@@ -1,0 +1,89 @@
+"""Whether a network's one output is a probability instead of a logit: then every image would be of class 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interpnet.engine._call import Call, tensors_in
+from interpnet.engine._logits import OneColumn, Output, part_of
+from interpnet.errors import ModelError
+
+# What a value is, and how its logit is found.
+_REMEDIES = {
+    "probability": "output=torch.logit",
+    "log-probability": "output=lambda y: y - torch.log1p(-y.exp())",
+}
+# What an operator makes of one that is known, where a sigmoid is written by hand.
+_BY_HAND = {
+    ("add", "exp"): "1 + exp",
+    ("reciprocal", "1 + exp"): "probability",
+    ("rdiv", "1 + exp"): "probability",
+}
+# They leave a probability one, beside those that move or copy it.
+_KEEP = ("clamp", "clip", "nan_to_num")
+
+
+class Probabilities:
+    """Watches one pass for results of a sigmoid or softmax, and what only moves, copies or clamps them.
+
+    By the operators and not by the values alone: logits of an untrained network may all lie between 0 and 1.
+    """
+
+    def __init__(self) -> None:
+        # By memory, which views share; a tensor is kept, so that its memory is not used again.
+        self._known: dict[int, tuple[str, Tensor]] = {}
+
+    def observe(self, call: Call, out: Any) -> None:
+        """Note what a call made."""
+        kind = self._made_of(call)
+        if call.operator.probability:
+            kind = "probability"
+            if call.op.startswith("log"):
+                kind = "log-probability"
+        for tensor in tensors_in((out,)):
+            place = _memory(tensor)
+            if kind:
+                self._known[place] = (kind, tensor)
+            elif call.inplace:
+                self._known.pop(place, None)
+
+    def _made_of(self, call: Call) -> str:
+        """Return what a call makes of what is known, ``""`` for nothing known."""
+        values = [t for t in call.tensors() if t.is_floating_point()]
+        if len(values) == 1 and (call.operator.moves or call.operator.copies or call.op in _KEEP):
+            return self._kind(values[0])
+        # 1 / (1 + exp(-z)), and exp(z) / (1 + exp(z)).
+        if call.op == "exp":
+            return "exp"
+        if len(values) == 1:
+            return _BY_HAND.get((call.op, self._kind(values[0])), "")
+        if call.op == "div" and len(values) == 2 and self._kind(values[1]) == "1 + exp":
+            return "probability"
+        return ""
+
+    def check(self, result: Any, batch: int, output: Output | None) -> None:
+        """Raise :class:`ModelError` where the one output, of which two classes are to be made, is a probability."""
+        if isinstance(output, OneColumn):
+            return
+        values = part_of(result, output)
+        if not isinstance(values, Tensor) or values.shape not in {(batch,), (batch, 1)}:
+            return
+        kind = self._kind(values)
+        if kind in _REMEDIES:
+            raise ModelError(
+                f"the model's one output is a {kind} (it ends in a sigmoid or softmax), and logits are expected, of "
+                f"which class 1 has those above 0: as it is, every image would be of the same class. Pass "
+                f"{_REMEDIES[kind]}, or leave that operator out of the model"
+            )
+
+    def _kind(self, tensor: Tensor) -> str:
+        return self._known.get(_memory(tensor), ("", tensor))[0]
+
+
+def _memory(tensor: Tensor) -> int:
+    if tensor.layout is not torch.strided:
+        return 0
+    return tensor.untyped_storage().data_ptr()
