@@ -167,7 +167,7 @@ def maximise(
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False))
     >>> net[1].weight.data = torch.tensor([[1.0, -1.0]])
-    >>> maximise(net, [0], (1, 1, 2), l2=0).pictures.round(1).tolist()
+    >>> maximise(net, [1], (1, 1, 2), l2=0).pictures.round(1).tolist()
     [[[[1.0, 0.0]]]]
     """
     check_kinds(maximise, locals())
