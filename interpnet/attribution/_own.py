@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from interpnet.attribution._call import Attribution, AttributionCall, reduce_signal
 from interpnet.attribution._catalogue import METHODS, find_method
 from interpnet.attribution._registry import register
-from interpnet.engine import Output
+from interpnet.engine import Output, forward, logits_of
 from interpnet.errors import InterpNetError
 from interpnet.support.checks import check_kinds, refuse_masked, shown
 from interpnet.support.own import check_function, check_name, raised
@@ -104,21 +104,29 @@ def _options(function: OwnMethod) -> list[inspect.Parameter]:
 
 
 class _Logits(nn.Module):
-    """A network together with what takes the logits out of its results."""
+    """A network that returns the logits (B, C), two of them where its own output is one."""
 
-    def __init__(self, model: nn.Module, output: Output) -> None:
+    def __init__(self, model: nn.Module, output: Output | None) -> None:
         super().__init__()
         self.model = model
         self._output = output
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self._output(self.model(images))
-        return logits
+        return logits_of(self.model(images), len(images), self._output)
+
+
+def _is_single(call: AttributionCall) -> bool:
+    """Whether the two logits were made of one output."""
+    if call.logits.shape[1] != 2:
+        return False
+    with torch.no_grad():
+        result = forward(call.model, call.images[:1])
+    return isinstance(result, Tensor) and result.numel() == 1
 
 
 def _run(name: str, function: OwnMethod, call: AttributionCall, options: dict[str, Any]) -> Attribution:
     model = call.model
-    if call.output is not None:
+    if call.output is not None or _is_single(call):
         model = _Logits(call.model, call.output).eval()
     try:
         with _left_alone(name, call.model), seeded(call.seed, call.images.device):

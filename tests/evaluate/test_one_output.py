@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import interpnet as ip
 from interpnet import evaluate, pictures
-from interpnet.attribution import METHODS, AttributionWarning
+from interpnet.attribution import METHODS, AttributionWarning, register_method, unregister_method
 from interpnet.engine import Channel, OneColumn, check_function, find_sites
 from interpnet.errors import ModelError
 from interpnet.explanation import Unit
@@ -55,7 +55,7 @@ def pair(*, flat: bool = False) -> tuple[nn.Module, nn.Module]:
     with torch.no_grad():
         two.last.weight.copy_(torch.cat([-one.last.weight, one.last.weight]) / 2)
         two.last.bias.copy_(torch.cat([-one.last.bias, one.last.bias]) / 2)
-    return one, two
+    return one, two.eval()
 
 
 def same(a: Any, b: Any, tolerance: float = 1e-5) -> None:
@@ -226,3 +226,18 @@ def test_logits_are_none(end: str) -> None:
     net = Ending(LOGITS[end])
     assert find_sites(net, X).n_outputs == 2
     check_function(net, X)
+
+
+def test_a_method_of_ones_own_sees_two_logits() -> None:
+    def own(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
+        x = images.requires_grad_()
+        (gradient,) = torch.autograd.grad(model(x).gather(1, target[:, None]).sum(), x)
+        return gradient
+
+    register_method("own_gradient", own)
+    try:
+        for net in pair(flat=True):
+            found = ip.attribute(net, X[:3], [0, 1, 1], "own_gradient")
+            same(found, ip.attribute(net, X[:3], [0, 1, 1], "gradient", reduction="sum"))
+    finally:
+        unregister_method("own_gradient")
