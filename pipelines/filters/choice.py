@@ -14,7 +14,8 @@ from interpnet.reliance import Contributions, collect_contributions
 from interpnet.scores import ScoreTable
 from interpnet.support.types import Float64, Int64
 
-from ..run.subject import Split, Subject
+from ..run.split import Split
+from ..run.subject import Subject
 
 # Each image takes a backward pass too. Enough of a class to tell its channels from noise, few enough to wait for.
 _IMAGES = 64

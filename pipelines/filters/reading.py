@@ -15,7 +15,8 @@ from interpnet.pictures import VectorReader, last_site
 from interpnet.scores import ScoreTable, collect_scores
 from interpnet.support.types import Float32, Int64
 
-from ..run.subject import Batches, Subject
+from ..run.split import Batches
+from ..run.subject import Subject
 
 Put = Callable[[Tensor], Tensor]
 

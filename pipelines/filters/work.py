@@ -16,7 +16,8 @@ from interpnet.pictures import maximise, nearest_images, tsne
 from interpnet.plotting import enlarge, tile
 from interpnet.support.types import Int64
 
-from ..run.subject import Batches, Split, Subject, balanced
+from ..run.split import Batches, Split, balanced
+from ..run.subject import Subject
 from .choice import Shares, by_classes, by_spread, class_shares, contributed, leading
 from .parts import Arrays, Parts
 from .reading import Reading, read
@@ -59,7 +60,7 @@ class Work:
     @cached_property
     def images(self) -> Int64:
         """Positions of the images that are looked at, balanced over the classes."""
-        return balanced(self.split.labels, self.settings.max_images, self._seed)
+        return balanced(self.split.strata, self.settings.max_images, self._seed)
 
     @cached_property
     def layers(self) -> tuple[Site, ...]:

@@ -124,6 +124,12 @@ class RunConfig(Settings):
         "Score of a channel: the L2 norm of its map (the paper), or its square (the released code).",
         choices=("l2", "l2sq"),
     )
+    outputs: str = _collect(
+        "auto",
+        "exclusive: an image has one class. independent: every output is a question of its own, and an image can have "
+        "several labels or none. auto: as the data's labels are.",
+        choices=("auto", "exclusive", "independent"),
+    )
     max_images: int | None = _collect(
         None, "Use so many training images, balanced by class.", panel=SECTIONS["data"], shown="all", least=1
     )

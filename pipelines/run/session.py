@@ -79,6 +79,11 @@ class Session:
             warnings.simplefilter("ignore", UserWarning)
             return load_subject(self.config)
 
+    @property
+    def independent(self) -> bool:
+        """Whether an image of this run can have several labels; the subject must have been opened once."""
+        return bool((self.run.manifest.get("model") or {}).get("outputs") == "independent")
+
     @cached_property
     def subject(self) -> Subject:
         """The network and its images; the run folder is claimed for them, and started over if asked."""

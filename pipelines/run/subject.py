@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from interpnet.datasets import BadImageError, Batch, ImageData, load_dataset, make_loader, stack_images
-from interpnet.datasets import BatchLoader as DataBatches
+from interpnet.datasets import BadImageError, ImageData, load_dataset, make_loader, stack_images
 from interpnet.engine import Output, RunError, Trace, best_device, find_sites, part_of, resolve_device
 from interpnet.errors import DataError, InterpNetError, ModelError
 from interpnet.models import ModelInfo, describe_model, load_model
@@ -27,42 +24,10 @@ from .cue import described
 from .folder import digest
 from .notes import Notes
 from .outputs import matched
+from .split import INDEPENDENT, Batches, Split, balanced, belong
 
 # Data whose place is a path of the configuration.
 _OF_FILES = ("imagefolder", "csv")
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images with labels numbered as the model's outputs are."""
-
-    data: ImageData  # with labels numbered as the data set does
-    outputs: Int64  # (data classes,) the model's output for each class of the data set
-
-    @cached_property
-    def labels(self) -> Int64:
-        """(N,) the model's output that each image should raise."""
-        return np.asarray(self.outputs[self.data.labels], dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class Batches:
-    """Batches of a data set, with labels numbered as the model's outputs are."""
-
-    loader: DataBatches
-    outputs: Tensor
-
-    @property
-    def n_images(self) -> int:
-        """Images a pass covers, unreadable ones included."""
-        return self.loader.n_images
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self.loader:
-            yield batch._replace(labels=self.outputs[batch.labels])
 
 
 @dataclass(frozen=True)
@@ -81,6 +46,11 @@ class Subject:
     notes: tuple[str, ...]  # what a reader of the report should know
     first: Tensor  # (1, C, H, W): the first training image that can be read
 
+    @property
+    def independent(self) -> bool:
+        """Whether an image can have several labels, each output being a question of its own."""
+        return self.train.several is not None
+
     def identity(self, described: Mapping[str, Any]) -> dict[str, str]:
         """Return what a run folder must not mix, each with its fingerprint; ``described`` as :meth:`describe` gave it.
 
@@ -90,6 +60,10 @@ class Subject:
         # Runs of before architectures were noted know the text only.
         computes = model.get("architecture", self.info.code)
         settings = self.config.section("collect")
+        # Newer than the first run folders; what auto found counts, where it is not what they had.
+        del settings["outputs"]
+        if self.independent:
+            settings["outputs"] = INDEPENDENT
         return {
             "model": digest([self.info.fingerprint, computes, self.info.output, type(self.model).__qualname__]),
             "set of training images": self.train.data.fingerprint(),
@@ -111,6 +85,8 @@ class Subject:
             "output": self.config.output,
             "weights_key": self.config.weights_key,
         }
+        if self.independent:
+            model["outputs"] = INDEPENDENT
         if self.info.code is not None and not ("code" in known and "architecture" not in known):
             model["architecture"] = self._architecture(known)
         data = {"train": _described(self.train), "test": _described(self.test)}
@@ -136,15 +112,15 @@ class Subject:
             indices=indices,
             pin_memory=self.device.type == "cuda",
         )
-        return Batches(loader, torch.from_numpy(split.outputs))
+        return Batches(loader, torch.from_numpy(split.outputs), split.several)
 
     def test_indices(self) -> Int64:
         """Return the test images that are used: all, or ``max_ablation_images`` balanced over the classes."""
-        return balanced(self.test.labels, self.config.max_ablation_images, self.config.seed)
+        return balanced(self.test.strata, self.config.max_ablation_images, self.config.seed)
 
     def train_indices(self) -> Int64:
         """Return the training images that are used: all, or ``max_images`` balanced over the classes."""
-        return balanced(self.train.labels, self.config.max_images, self.config.seed)
+        return balanced(self.train.strata, self.config.max_images, self.config.seed)
 
 
 def _described(split: Split) -> dict[str, Any]:
@@ -159,27 +135,6 @@ def _described(split: Split) -> dict[str, Any]:
         "skipped": [],
         "empty_classes": list(data.empty_classes),
     }
-
-
-def balanced(labels: Int64, limit: int | None, seed: int) -> Int64:
-    """Return the positions of at most ``limit`` labels, as evenly over the classes as they allow, sorted.
-
-    Examples
-    --------
-    >>> balanced(np.array([0, 0, 0, 0, 1, 1]), 4, seed=0).shape
-    (4,)
-    """
-    everything: Int64 = np.arange(len(labels), dtype=np.int64)
-    if limit is None or limit >= len(labels):
-        return everything
-    shuffled = np.random.default_rng(seed).permutation(everything)
-    seen: defaultdict[int, int] = defaultdict(int)
-    turn = np.empty(len(labels), dtype=np.int64)
-    for at, label in enumerate(labels[shuffled]):
-        turn[at] = seen[label]
-        seen[label] += 1
-    # The first image of every class, then the second, ...: what is cut off is spread alike.
-    return np.sort(shuffled[np.argsort(turn, kind="stable")[:limit]])
 
 
 def make_output(text: str | None) -> Output | None:
@@ -262,6 +217,9 @@ def load_subject(config: RunConfig) -> Subject:
     first = stack_first(train)
     trace = traced(model, first.to(device), output)
     classes, outputs = matched(train, trace.n_outputs, config)
+    several = None
+    if belong(config.outputs, train, test) == INDEPENDENT:
+        several = trace.n_outputs
     trace.select(config.layers)  # a mistyped layer is an error now, not after minutes of reading images
     notes = []
     if train.empty_classes:
@@ -284,8 +242,8 @@ def load_subject(config: RunConfig) -> Subject:
         device=device,
         trace=trace,
         classes=classes,
-        train=Split(train, outputs),
-        test=Split(test, outputs),
+        train=Split(train, outputs, several),
+        test=Split(test, outputs, several),
         notes=tuple(notes),
         first=first,
     )

@@ -15,7 +15,7 @@ from ..run.config import RELIANCE
 from ..run.folder import digest
 from ..run.notes import Notes
 from ..run.session import Session
-from ..run.subject import Batches
+from ..run.split import Batches
 from .first_look import first_look
 from .sums import KeptSums, Sums, classes_with_images, fitted_on, pass_key
 

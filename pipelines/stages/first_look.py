@@ -20,7 +20,7 @@ from interpnet.support.progress import progress_bar
 
 from ..run.notes import Notes
 from ..run.session import Session
-from ..run.subject import balanced
+from ..run.split import balanced
 from .agreement import Agreement
 
 _IMAGES = 256

@@ -21,7 +21,7 @@ from interpnet.support.progress import progress_bar
 from ..run.config import MU_LASSO, RELIANCE
 from ..run.notes import Notes
 from ..run.session import Session
-from ..run.subject import balanced
+from ..run.split import balanced
 from .drawing import drawing
 from .examples import compared_maps, explain_with
 

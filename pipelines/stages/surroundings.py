@@ -18,7 +18,7 @@ from interpnet.interpretation import Interpretation
 
 from ..run.notes import Notes
 from ..run.session import Session
-from ..run.subject import balanced
+from ..run.split import balanced
 from .localise import Shown
 
 #: The mask of the subject, where the data has one (an8Flower's).

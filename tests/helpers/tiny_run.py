@@ -13,7 +13,8 @@ import torch
 from interpnet.pipelines.run.config import MU_LASSO, RELIANCE, RunConfig
 from interpnet.pipelines.run.folder import RunFolder
 from interpnet.pipelines.run.session import Session
-from interpnet.pipelines.run.subject import Split, Subject
+from interpnet.pipelines.run.split import Split
+from interpnet.pipelines.run.subject import Subject
 from interpnet.pipelines.stages import ablate, collect, contributions, explain, reliance, solve
 from rich.console import Console
 from torch import Tensor, nn

@@ -14,7 +14,7 @@ from helpers.tiny_run import OUTPUTS, Tiny, said, tiny_session
 from interpnet.pipelines.cli.app import main
 from interpnet.pipelines.run.config import RunConfig
 from interpnet.pipelines.run.session import Session
-from interpnet.pipelines.run.subject import Split
+from interpnet.pipelines.run.split import Split
 from interpnet.pipelines.stages import first_look
 from interpnet.pipelines.stages.collect import run_collect
 from interpnet.pipelines.stages.first_look import USUAL

@@ -17,7 +17,8 @@ from interpnet.pipelines.run.config import RunConfig
 from interpnet.pipelines.run.folder import RunFolder, digest
 from interpnet.pipelines.run.lock import locked
 from interpnet.pipelines.run.settings import Given, numbers
-from interpnet.pipelines.run.subject import balanced, make_output
+from interpnet.pipelines.run.split import balanced
+from interpnet.pipelines.run.subject import make_output
 
 from interpnet.errors import InterpNetError, ModelError, RunFolderError
 

@@ -15,6 +15,7 @@ from interpnet.pipelines.run import subject
 from interpnet.pipelines.run.config import RunConfig
 from interpnet.pipelines.run.folder import digest
 from interpnet.pipelines.run.session import Session
+from interpnet.pipelines.run.split import Split
 from torch import nn
 
 from interpnet.errors import DataError, InterpNetError, LayerError, ModelError
@@ -184,12 +185,8 @@ def test_whatever_a_run_must_not_mix_has_a_fingerprint_of_its_own(session: Sessi
     other = tiny_session(session.run.path, norm="l2sq").loaded
     changes = {
         "model": dataclasses.replace(loaded, info=dataclasses.replace(loaded.info, fingerprint="e" * 64)),
-        "set of training images": dataclasses.replace(
-            loaded, train=subject.Split(data((9, 7, 5), "train", 7, False), OUTPUTS)
-        ),
-        "set of test images": dataclasses.replace(
-            loaded, test=subject.Split(data((4, 3, 2), "test", 7, False), OUTPUTS)
-        ),
+        "set of training images": dataclasses.replace(loaded, train=Split(data((9, 7, 5), "train", 7, False), OUTPUTS)),
+        "set of test images": dataclasses.replace(loaded, test=Split(data((4, 3, 2), "test", 7, False), OUTPUTS)),
         "list of classes": dataclasses.replace(loaded, classes=("x", *CLASSES[1:])),
         "configuration of collect (layers, norm, max-images)": dataclasses.replace(loaded, config=other.config),
     }
@@ -200,7 +197,7 @@ def test_whatever_a_run_must_not_mix_has_a_fingerprint_of_its_own(session: Sessi
         changed = dataclasses.replace(loaded, info=dataclasses.replace(loaded.info, **info))
         assert changed.identity(described)["model"] != before["model"]
     assert loaded.identity({"model": {"architecture": "b"}})["model"] == digest(["f" * 64, "b", None, "Tiny"])
-    turned = dataclasses.replace(loaded, train=subject.Split(loaded.train.data, OUTPUTS[::-1].copy()))
+    turned = dataclasses.replace(loaded, train=Split(loaded.train.data, OUTPUTS[::-1].copy()))
     assert turned.identity(described)["list of classes"] != before["list of classes"]
 
 
@@ -222,7 +219,7 @@ def test_the_manifest_says_what_the_network_and_the_images_are(session: Session)
     assert train["preprocessing"] == loaded.train.data.preprocessing
     assert (train["skipped"], train["empty_classes"]) == ([], [])
     assert described["data"]["test"]["n_images"] == 9
-    assert described["collect"] == {"layers": ["default"], "norm": "l2", "max_images": 12}
+    assert described["collect"] == {"layers": ["default"], "norm": "l2", "outputs": "auto", "max_images": 12}
 
 
 def test_what_a_network_of_a_file_computes_is_compared_unless_its_text_is_the_same(

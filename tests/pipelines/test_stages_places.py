@@ -11,7 +11,7 @@ import torch
 from helpers.tiny_run import recorded, tensors, through, tiny_session
 from interpnet.pipelines.run.notes import Notes
 from interpnet.pipelines.run.session import Session
-from interpnet.pipelines.run.subject import balanced
+from interpnet.pipelines.run.split import balanced
 from interpnet.pipelines.stages import localise, surroundings
 from interpnet.pipelines.stages.drawing import Drawing
 from torch import Tensor

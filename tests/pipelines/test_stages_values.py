@@ -15,7 +15,7 @@ import torch
 from helpers.tiny_run import CLASSES, OUTPUTS, Calls, again, read, recorded, tensors, through, tiny_session
 from interpnet.pipelines.run.notes import Notes
 from interpnet.pipelines.run.session import Session
-from interpnet.pipelines.run.subject import Batches
+from interpnet.pipelines.run.split import Batches
 from interpnet.pipelines.stages import (
     ablate,
     collect,
