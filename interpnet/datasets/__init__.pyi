@@ -13,3 +13,5 @@ from ._loader import make_loader as make_loader
 from ._pixels import BadImageError as BadImageError
 from ._registry import dataset_names as dataset_names
 from ._registry import load_dataset as load_dataset
+from ._wrapped import known_classes as known_classes
+from ._wrapped import known_labels as known_labels

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -64,7 +65,7 @@ class ImageData(Dataset[tuple[Tensor, int | Tensor]]):
     def from_dataset(
         cls,
         dataset: Any,
-        classes: Sequence[str] | None = None,
+        classes: Sequence[str] | int | None = None,
         *,
         labels: Sequence[int] | Sequence[Sequence[int]] | np.ndarray | Tensor | None = None,
         names: Sequence[str] | None = None,
@@ -87,8 +88,8 @@ class ImageData(Dataset[tuple[Tensor, int | Tensor]]):
 
         Parameters
         ----------
-        classes : sequence of str, optional
-            Names of the classes; by default ``dataset.classes``.
+        classes : sequence of str or int, optional
+            Names of the classes, or their number where they have none; by default ``dataset.classes``.
         labels : sequence of int, or targets (N, C) of 0 and 1, optional
             Targets where an image can have several labels, or none. By default ``dataset.targets`` or ``.labels``
             (also through ``Subset`` and ``TensorDataset``), else every item is read once.
@@ -151,6 +152,19 @@ class ImageData(Dataset[tuple[Tensor, int | Tensor]]):
             )
         numbers: Int64 = self.targets.argmax(1)
         return numbers
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the classes have no other names than the numbers of their labels."""
+        return self._source.numbered
+
+    @cached_property
+    def finished(self) -> bool:
+        """Whether the images come as the network wants them (see :meth:`from_dataset`), and are not normalised here."""
+        for i in range(len(self)):
+            with suppress(BadImageError):
+                return self._read(i)[1]
+        return False
 
     @property
     def targets(self) -> Bools | None:

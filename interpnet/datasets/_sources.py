@@ -33,6 +33,8 @@ class Source(ABC):
             self.labels = self.labels.astype(np.int64)
         self.classes = tuple(classes)
         self.names = names
+        #: Whether the classes have no other names than the numbers of their labels.
+        self.numbered = False
         #: What a reader of results should know about the images; of these, what is warned of at once.
         self.notes: tuple[str, ...] = ()
         self.warned: tuple[str, ...] = ()

@@ -26,7 +26,7 @@ class DatasetSource(Source):
     def __init__(
         self,
         dataset: Any,
-        classes: Sequence[str] | None,
+        classes: Sequence[str] | int | None,
         labels: Any = None,
         names: Sequence[str] | None = None,
         max_value: float | None = None,
@@ -39,18 +39,22 @@ class DatasetSource(Source):
         kind = type(dataset).__name__
         n = len(dataset)
         if classes is None:
-            classes = _classes_of(dataset)
+            classes = known_classes(dataset)
         if classes is None:
             raise DataError(f"{kind} has no .classes; give classes=[...], the classes' names")
         if labels is None:
             labels = _labels_of(dataset)
         if names is None:
             names = [f"{kind}/{i}" for i in range(n)]
+        numbered = type(classes) is int
+        if isinstance(classes, int):
+            classes = [str(label) for label in range(classes)]
         class_names = _checked_classes(classes)
         checked = _checked_labels(labels, n, len(class_names))
         if len(names) != n:
             raise DataError(f"names has {len(names)} entries for {n} images")
         super().__init__(checked, class_names, [*map(str, names)])
+        self.numbered = numbered
         self.dataset = dataset
         self.max_value = max_value
 
@@ -122,19 +126,29 @@ def _is_subset(dataset: Any) -> bool:
     return hasattr(dataset, "indices") and hasattr(dataset, "dataset")
 
 
-def _classes_of(dataset: Any) -> Sequence[str] | None:
+def known_classes(dataset: Any) -> Sequence[str] | None:
     """Return the class names a data set exposes, also through a Subset."""
     if hasattr(dataset, "classes"):
         return list(dataset.classes)
     if _is_subset(dataset):
-        return _classes_of(dataset.dataset)
+        return known_classes(dataset.dataset)
     return None
 
 
-def _labels_of(dataset: Any) -> Any:
-    """Return the labels a data set exposes; without any, read every item."""
+def known_labels(dataset: Any) -> Any:
+    """Return the labels (N,) that a data set exposes without reading an image; None where it exposes none.
+
+    Examples
+    --------
+    >>> from torch.utils.data import Subset, TensorDataset
+    >>> known_labels(Subset(TensorDataset(torch.zeros(3, 1), torch.tensor([5, 6, 7])), [2, 0])).tolist()
+    [7, 5]
+    """
     if _is_subset(dataset):
-        return np.asarray(_labels_of(dataset.dataset))[np.asarray(dataset.indices, dtype=np.int64)]
+        known = known_labels(dataset.dataset)
+        if known is None:
+            return None
+        return np.asarray(known)[np.asarray(dataset.indices, dtype=np.int64)]
     tensors: Sequence[Any] = getattr(dataset, "tensors", ())
     if len(tensors) > 1:
         return tensors[1]
@@ -145,6 +159,14 @@ def _labels_of(dataset: Any) -> Any:
         # The list holds raw labels; the items have them transformed.
         transform = getattr(dataset, "target_transform", None)
         return known if transform is None else [transform(label) for label in np.asarray(known).tolist()]
+    return None
+
+
+def _labels_of(dataset: Any) -> Any:
+    """Return the labels a data set exposes; without any, read every item."""
+    known = known_labels(dataset)
+    if known is not None:
+        return known
     # Slow, and the only way left.
     try:
         return [dataset[i][1] for i in range(len(dataset))]

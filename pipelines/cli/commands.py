@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,21 +13,18 @@ from interpnet.attribution import find_method
 from interpnet.errors import InterpNetError
 from interpnet.support.text import printable
 
-from ..run.config import MU_LASSO, RELIANCE, RunConfig
+from ..auditing import steps
+from ..auditing import terminal_tables as tables
+from ..run.config import RELIANCE, RunConfig
 from ..run.cue import planted
-from ..run.folder import CONFIG, RunFolder
+from ..run.folder import CONFIG
 from ..run.manifest import MANIFEST, read_manifest, unverifiable
-from ..run.selection import read_frequencies, read_selection
+from ..run.opening import default_name, existing, opened
 from ..run.session import Session
 from ..run.settings import Given
-from ..stages.ablate import load_ablation, run_ablate
-from ..stages.collect import run_collect
-from ..stages.contributions import run_contributions
-from ..stages.explain import check_explain, run_explain
-from ..stages.reliance import load_reliance, run_reliance
+from ..stages.explain import run_explain
+from ..stages.reliance import run_reliance
 from ..stages.report import run_report
-from ..stages.solve import load_interpretation, run_solve
-from . import terminal_tables as tables
 from .options import Request
 
 
@@ -59,7 +55,7 @@ def new_session(given: Given, request: Request, command: str) -> Iterator[Sessio
         run = None
         # What another command is about to change must not be read before it has finished.
         if out is not None and (out / MANIFEST).is_file():
-            run = held.enter_context(_existing(out, fresh=request.fresh))
+            run = held.enter_context(existing(out, fresh=request.fresh))
         base = RunConfig()
         folders: tuple[Path, ...] = ()
         if request.config is not None:
@@ -77,37 +73,11 @@ def new_session(given: Given, request: Request, command: str) -> Iterator[Sessio
                 f"interpnet {command} torchvision:resnet18 imagefolder:photos (see interpnet {command} --help)"
             )
         path = out or Path("runs") / default_name(config)
-        if run is None and (path / MANIFEST).is_file():
-            run = held.enter_context(_existing(path, fresh=request.fresh))
-        new = run or RunFolder.create(path)
         resume = f"interpnet {command} --out {shlex.quote(str(path))}"
-        session = Session(new, config, resume, fresh=request.fresh, model_named=named, own_folders=folders)
-        _ = session.loaded  # kept by the session
-        if run is None:
-            held.enter_context(new.locked(fresh=request.fresh))
-        elif not request.fresh:
-            session.say_notes(unverifiable(run.manifest))
+        session = opened(
+            held, path, config, resume, run=run, fresh=request.fresh, named=frozenset(given.values), own_folders=folders
+        )
         yield session
-
-
-@contextmanager
-def _existing(path: Path, *, fresh: bool = False) -> Iterator[RunFolder]:
-    """Open a run folder and hold its lock: what it says is read when no other command can change it any more."""
-    run = RunFolder.create(path, fresh=fresh)
-    with run.locked(fresh=fresh):
-        yield run
-
-
-def default_name(config: RunConfig) -> str:
-    """Return a run's name made from its model and data.
-
-    Examples
-    --------
-    >>> default_name(RunConfig(model="torchvision:resnet18", data="imagefolder:/tmp/my photos"))
-    'resnet18-my-photos'
-    """
-    parts = (config.model.rpartition(":")[2], Path(config.data.rpartition(":")[2]).name)
-    return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") or "run" for part in parts)
 
 
 @contextmanager
@@ -115,7 +85,7 @@ def existing_session(given: Given, request: Request, command: str) -> Iterator[S
     """Open the run folder of a stage command, locked, its settings overridden by the command line's."""
     path = Path(request.run)
     read_manifest(path)  # where there is no run there is nothing to lock
-    with _existing(path) as run:
+    with existing(path) as run:
         config = configured(given, request, run.config())
         resume = f"interpnet {command} {shlex.quote(str(path))}"
         session = Session(run, config, resume, fresh=request.fresh)
@@ -126,43 +96,7 @@ def existing_session(given: Given, request: Request, command: str) -> Iterator[S
 def audit(given: Given, request: Request) -> None:
     """Run all stages."""
     with new_session(given, request, "audit") as session:
-        run_audit(session, open_report=request.open_report)
-
-
-def run_audit(session: Session, *, open_report: bool = False) -> None:
-    """Run every stage of a session and say where the report is."""
-    check_explain(session)
-    _collect(session)
-    _solve(session)
-    _ablate(session)
-    run_explain(session)
-    show_report(session, run_report(session), open_report=open_report)
-
-
-def _collect(session: Session) -> None:
-    run_collect(session)
-    tables.show_collect(session.console, session.run.stage("collect"))
-    if RELIANCE in session.config.ways:
-        run_contributions(session)
-
-
-def _solve(session: Session) -> None:
-    if MU_LASSO in session.config.ways:
-        run_solve(session)
-        found = load_interpretation(session)
-        folder = session.run.folder("solve")
-        tables.show_relevant(session.console, found, read_selection(folder), read_frequencies(folder, found.coef.shape))
-    if RELIANCE in session.config.ways:
-        run_reliance(session)
-        tables.show_reliance(session.console, load_reliance(session))
-
-
-def _ablate(session: Session) -> None:
-    run_ablate(session)
-    for way in sorted(session.config.ways):
-        result = load_ablation(session, way)
-        if result is not None:
-            tables.show_ablation(session.console, result, way)
+        show_report(session, steps.run_audit(session), open_report=request.open_report)
 
 
 def show_report(session: Session, path: Path, *, open_report: bool) -> None:
@@ -184,13 +118,13 @@ def collect(given: Given, request: Request) -> None:
         rest = {name: value for name, value in given.values.items() if name != "model"}
         opened = existing_session(Given(rest), replace(request, run=first), "collect")
     with opened as session:
-        _collect(session)
+        steps.collect(session)
     session.say(f"next: interpnet solve {session.run.path}")
 
 
 def solve(given: Given, request: Request) -> None:
     """Solve again from existing scores."""
-    _stage(given, request, "solve", _solve, "ablate")
+    _stage(given, request, "solve", steps.solve, "ablate")
 
 
 def ablate(given: Given, request: Request) -> None:
@@ -200,7 +134,7 @@ def ablate(given: Given, request: Request) -> None:
         # Reliance is measured against what removed channels are filled with.
         if "fill" in given.values and RELIANCE in session.config.ways:
             run_reliance(session)
-        _ablate(session)
+        steps.ablate(session)
 
     _stage(given, request, "ablate", work, "explain")
 

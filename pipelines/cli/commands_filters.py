@@ -16,10 +16,11 @@ from ..report.filters import PAGE, build_filters_report
 from ..run.folder import digest
 from ..run.identity import differences
 from ..run.notes import Notes
+from ..run.opening import default_name
 from ..run.session import Session
 from ..run.settings import Given
 from ..run.subject import Subject
-from .commands import configured, default_name, new_session, show_report
+from .commands import configured, new_session, show_report
 from .options import Request
 
 #: Below the run folder; the report itself lies in ``report/`` with that of an audit.

@@ -15,16 +15,18 @@ from interpnet.errors import InterpNetError, ModelError
 from interpnet.models import SmallCNN, accuracy, fit_smallcnn, save_smallcnn, smallcnn_extra
 from interpnet.support.text import printable
 
+from ..auditing import terminal_tables as tables
+from ..auditing.steps import run_audit
 from ..report.numbers import percent
 from ..run.config import RunConfig
 from ..run.cue import described
 from ..run.folder import RunFolder, digest
+from ..run.images import load_images
 from ..run.notes import Notes
 from ..run.session import Interrupted, Session, make_console
 from ..run.settings import Given, option
-from ..run.subject import device_of, load_images, load_network, stack_first, traced
-from . import terminal_tables as tables
-from .commands import configured, run_audit
+from ..run.subject import device_of, load_network, stack_first, traced
+from .commands import configured, show_report
 from .options import Request
 
 _IMAGE_SIZE = 224  # pixels, of a model that names no size: ImageNet's
@@ -132,7 +134,7 @@ def demo(given: Given, request: Request) -> None:
                 raise Interrupted(f"interrupted while training. Begin again with: {session.resume}") from error
             # Other weights are another model: what an earlier demo found does not hold for them.
             session.fresh = True
-        run_audit(session, open_report=request.open_report)
+        show_report(session, run_audit(session), open_report=request.open_report)
 
 
 def _say_reliance(session: Session, config: RunConfig) -> None:

@@ -18,7 +18,7 @@ from .load import RunData, clean, load_run
 from .page import write_page
 from .pictures import Pictures
 from .tables import TABLE_FILES, layer_rows, write_tables
-from .verdict import verdict
+from .verdict import study_verdicts
 from .views import METHODS, ClassView, class_views, example_views, swap_rows
 
 #: All that a report can consist of.
@@ -40,7 +40,7 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
     folder = run.folder / "report"
     pictures = Pictures(run.folder / "explanations")
     examples = example_views(run, pictures, limits)
-    verdicts = {way: verdict(study, held_out=_held_out(run)) for way, study in run.studies.items()}
+    verdicts = study_verdicts(run)
     classes = class_views(run, pictures, examples, limits, verdicts)
     shown = [c for c in classes if not c.empty] or classes
     charts = make_charts(run, folder)
@@ -120,12 +120,6 @@ def _notes(run: RunData, classes: list[ClassView], pictures: Pictures, examples:
     if pictures.missing:
         notes.append(f"{len(pictures.missing)} pictures are missing or damaged: {_some(pictures.missing)}.")
     return notes
-
-
-def _held_out(run: RunData) -> bool:
-    """Whether the test images are others than the training images, as far as the manifest says."""
-    prints = [run.entry("data", split).get("fingerprint") for split in ("train", "test")]
-    return prints[0] != prints[1] or None in prints
 
 
 def _some(names: list[str], most: int = 8) -> str:

@@ -55,7 +55,7 @@ class Chart:
 
 def make_charts(run: RunData, folder: Path) -> dict[str, Chart]:
     """Draw every figure the run has numbers for and write each as PNG to ``folder``."""
-    return {name: make_chart(figure, name, alt, folder) for name, figure, alt in _figures(run)}
+    return {name: make_chart(figure, name, alt, folder) for name, figure, alt in draw_figures(run)}
 
 
 def make_chart(figure: Figure, name: str, alt: str, folder: Path) -> Chart:
@@ -66,7 +66,7 @@ def make_chart(figure: Figure, name: str, alt: str, folder: Path) -> Chart:
         return Chart(_svg(figure, name, alt), f"{name}.png", alt)
 
 
-def _figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
+def draw_figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
     """Draw, one after the other: (name, figure, words for those who do not see it)."""
     if run.selection is not None:
         found = run.selection

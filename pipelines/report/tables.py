@@ -64,6 +64,17 @@ def write_tables(
     verdicts: Mapping[str, Verdict],
 ) -> list[str]:
     """Write the tables the run has numbers for, and ``report.json``; return their names."""
+    tables = make_tables(run, classes, examples)
+    for name, (columns, rows) in tables.items():
+        write_csv(folder / name, columns, rows)
+    write_json(folder / "report.json", _summary(run, classes, verdicts))
+    return [*tables, "report.json"]
+
+
+def make_tables(
+    run: RunData, classes: Sequence[ClassView], examples: Sequence[ExampleView]
+) -> dict[str, tuple[list[str], list[Row]]]:
+    """Return the columns and rows of the tables the run has numbers for, by the name of their files."""
     tables: dict[str, tuple[str, Iterable[Row]]] = {}
     if classes:
         tables["classes.csv"] = (_CLASSES, _picked(_CLASSES, map(_class, classes)))
@@ -80,10 +91,10 @@ def write_tables(
         tables[f"{PREFIXES[way]}ablation.csv"] = (_ABLATION, _ablation(study, way))
         if study.curve is not None:
             tables[f"{PREFIXES[way]}ablation_curve.csv"] = (_CURVE, _removal_curve(study, study.curve))
-    for name, (columns, rows) in tables.items():
-        write_csv(folder / name, [column.partition("=")[0] for column in columns.split()], rows)
-    write_json(folder / "report.json", _summary(run, classes, verdicts))
-    return [*tables, "report.json"]
+    return {
+        name: ([column.partition("=")[0] for column in columns.split()], list(rows))
+        for name, (columns, rows) in tables.items()
+    }
 
 
 def _picked(columns: str, things: Iterable[Mapping[str, Any]]) -> list[Row]:

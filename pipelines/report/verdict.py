@@ -12,6 +12,7 @@ import numpy as np
 from interpnet.ablation import AblationResult, Changes, Condition, changes_of_recall, find_condition, finite_mean
 
 from .class_verdict import ClassVerdict, class_verdicts
+from .load import RunData
 from .numbers import signed, span
 
 #: One side of a 95 % interval: what is rarer by chance is said to be beyond it.
@@ -116,6 +117,14 @@ class _Removal:
         low = int(counts.min())
         high = int(counts.max())
         return str(low) if low == high else f"{low} to {high} (mean {finite_mean(counts):.1f})"
+
+
+def study_verdicts(run: RunData) -> dict[str, Verdict]:
+    """Put every study of a run into words."""
+    prints = [run.entry("data", split).get("fingerprint") for split in ("train", "test")]
+    # As far as the manifest says.
+    held_out = prints[0] != prints[1] or None in prints
+    return {way: verdict(study, held_out=held_out) for way, study in run.studies.items()}
 
 
 def verdict(study: AblationResult, *, held_out: bool = True) -> Verdict:

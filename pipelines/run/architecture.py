@@ -16,8 +16,10 @@ from interpnet.support.checksums import checksum
 from .folder import digest
 
 
-def architecture(model: nn.Module, images: Tensor) -> str:
+def architecture(model: nn.Module, images: Tensor, output: Callable[[Any], Any] | None = None) -> str:
     """Return a digest of a network's modules and of every torch call that a forward pass on ``images`` makes.
+
+    ``output``, a function of what the network returns, is part of the pass.
 
     Two files with the same digest (and the same weights) make the same network as far as one pass shows: the same
     operators in the same order, of the same tensors, with the same constants. A scripted module's calls cannot be seen;
@@ -27,7 +29,9 @@ def architecture(model: nn.Module, images: Tensor) -> str:
     own = images.clone()  # a network may work on its input in place
     calls = _Calls(model, own)
     with evaluating(model), torch.inference_mode(), calls:
-        model(own)
+        result = model(own)
+        if output is not None:
+            output(result)
     # A module's text may hold addresses of functions.
     text = re.sub(r"0x[0-9a-fA-F]+", "", repr(model))
     return digest([text, scripted, calls.made])

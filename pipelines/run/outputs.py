@@ -32,16 +32,23 @@ class Outputs(NamedTuple):
     of_data: Int64
 
 
-def matched(data: ImageData, n_outputs: int, config: RunConfig) -> Outputs:
-    """Return the outputs' names and the output of each class of the data, as ``--classes`` says.
+def matched(data: ImageData, n_outputs: int, config: RunConfig, listed: Sequence[str] | None = None) -> Outputs:
+    """Return the outputs' names and the output of each class of the data, as ``--classes`` or ``listed`` says.
 
-    Without a list, the classes of the data are the outputs, in order, where both are as many; everything else is a
-    :class:`DataError`, because a wrong guess would give numbers that mean nothing.
+    Labels without names are the outputs' numbers. Without a list, the classes of the data are the outputs, in order,
+    where both are as many; everything else is a :class:`DataError`, because a wrong guess would give numbers that mean
+    nothing.
     """
+    if listed is None and config.classes not in (None, IMAGENET):
+        listed = _lines(config.classes, Path(config.path(config.classes)))
+    if data.numbered:
+        if config.classes == IMAGENET:
+            listed = imagenet_names()
+        return by_number(data, n_outputs, listed)
+    if listed is not None:
+        return by_list(data, n_outputs, listed)
     if config.classes == IMAGENET:
         return by_imagenet(data, n_outputs)
-    if config.classes is not None:
-        return by_list(data, n_outputs, _lines(config.classes, Path(config.path(config.classes))))
     return in_order(data, n_outputs)
 
 
@@ -56,17 +63,34 @@ def _lines(written: str, path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
+def by_number(data: ImageData, n_outputs: int, listed: Sequence[str] | None = None) -> Outputs:
+    """Return the match of labels that are the outputs' numbers, with the outputs' names where they are listed."""
+    if len(data.classes) > n_outputs:
+        raise DataError(
+            f"the labels of data {data.spec!r} go up to {len(data.classes) - 1}; the model has {n_outputs} outputs, so "
+            f"expected labels from 0 to {n_outputs - 1}. Are the classes numbered as in training?"
+        )
+    if listed is not None:
+        _check_list(listed, n_outputs)
+    names = tuple(listed or map(str, range(n_outputs)))
+    return Outputs(names, np.arange(len(data.classes), dtype=np.int64))
+
+
 def by_list(data: ImageData, n_outputs: int, listed: Sequence[str]) -> Outputs:
     """Return the match by a list of all outputs' names."""
+    _check_list(listed, n_outputs)
+    for name in data.classes:
+        if name not in listed:
+            raise DataError(f"class {name!r} of the data is not in the list of classes{did_you_mean(name, listed)}")
+    return Outputs(tuple(listed), np.array([listed.index(name) for name in data.classes], dtype=np.int64))
+
+
+def _check_list(listed: Sequence[str], n_outputs: int) -> None:
     if len(listed) != n_outputs or len(set(listed)) != n_outputs:
         raise DataError(
             f"the list of classes (--classes) has {len(set(listed))} different lines; the model has {n_outputs} "
             "outputs; expected one class per line in the order of the outputs"
         )
-    for name in data.classes:
-        if name not in listed:
-            raise DataError(f"class {name!r} of the data is not in the list of classes{did_you_mean(name, listed)}")
-    return Outputs(tuple(listed), np.array([listed.index(name) for name in data.classes], dtype=np.int64))
 
 
 def in_order(data: ImageData, n_outputs: int) -> Outputs:

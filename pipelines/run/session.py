@@ -25,6 +25,7 @@ from .stopping import stop_asked
 from .trust import allow_code
 
 if TYPE_CHECKING:
+    from .images import Own
     from .subject import Subject
 
 _PIPED_WIDTH = 140  # characters: a file has no width, and tables need one
@@ -38,9 +39,9 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-def make_console() -> Console:
+def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Return a console for results: on a terminal as wide as that, else wide enough for tables."""
-    console = _Console()
+    console = _Console(stderr=stderr, quiet=quiet)
     if not console.is_terminal:
         console.width = _PIPED_WIDTH
     return console
@@ -62,8 +63,9 @@ class Session:
     config: RunConfig
     resume: str  # the command that goes on where this one stops
     fresh: bool = False  # delete what the run folder holds, once the model and the images are known to be good
-    model_named: bool = False  # whether the command line names the model, whose file then may run
+    named: frozenset[str] = frozenset()  # which of model and data the command line names: their files may run
     own_folders: tuple[Path, ...] = ()  # of files with settings: what lies in them may run, too
+    own: Own | None = None  # a program's objects in the place of what the settings name
     console: Console = field(default_factory=make_console)
     # What stages found out on the way, by name, so that others need not again.
     memo: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -73,11 +75,11 @@ class Session:
         """The network and its images, loaded once; the run folder is not touched."""
         from .subject import load_subject
 
-        allow_code(self.config, named=self.model_named, folders=(self.run.path, *self.own_folders))
+        allow_code(self.config, named=self.named, folders=(self.run.path, *self.own_folders))
         with warnings.catch_warnings():
             # Sites that cannot be used stand in the subject's notes.
             warnings.simplefilter("ignore", UserWarning)
-            return load_subject(self.config)
+            return load_subject(self.config, self.own)
 
     @property
     def independent(self) -> bool:

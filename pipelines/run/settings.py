@@ -150,6 +150,15 @@ def kind(entry: Field[Any]) -> Kind:
     return _KINDS[str(entry.type).removesuffix(" | None")]
 
 
+def wrapped(entry: Field[Any], value: Any) -> Any:
+    """Return a value as a program gives it in the form of a setting: one name or number stands for a list of one."""
+    if "tuple" not in str(entry.type) or value is None:
+        return value
+    if isinstance(value, str) or _is_number(value):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _checked(entry: Field[Any], value: Any) -> Any:
     """Return a field's value as its annotation wants it, or say what was expected."""
     if value is None and str(entry.type).endswith("| None"):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from interpnet.datasets import BadImageError, ImageData, load_dataset, make_loader, stack_images
-from interpnet.engine import Output, RunError, Trace, best_device, find_sites, part_of, resolve_device
-from interpnet.errors import DataError, InterpNetError, ModelError
+from interpnet.datasets import BadImageError, ImageData, make_loader, stack_images
+from interpnet.engine import Output, RunError, Trace, best_device, find_sites, part_of, resolve_device, unwrap
+from interpnet.errors import DataError, InterpNetError, ModelError, RunFolderError, did_you_mean
 from interpnet.models import ModelInfo, describe_model, load_model
 from interpnet.support.io import DAMAGED
 from interpnet.support.types import Int64
@@ -22,12 +22,13 @@ from .architecture import architecture
 from .config import RunConfig
 from .cue import described
 from .folder import digest
+from .images import Own, load_splits
 from .notes import Notes
 from .outputs import matched
 from .split import INDEPENDENT, Batches, Split, balanced, belong
 
-# Data whose place is a path of the configuration.
-_OF_FILES = ("imagefolder", "csv")
+#: What stands before the name of an object of a Python program, where a configuration names a model, data or output.
+PYTHON = "python:"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ class Subject:
         }
         if self.independent:
             model["outputs"] = INDEPENDENT
-        if self.info.code is not None and not ("code" in known and "architecture" not in known):
+        noted = self.info.code is not None and not ("code" in known and "architecture" not in known)
+        if noted or self.info.spec.startswith(PYTHON):
             model["architecture"] = self._architecture(known)
         data = {"train": _described(self.train), "test": _described(self.test)}
         return {"model": model, "data": data, "collect": self.config.section("collect")}
@@ -95,10 +97,13 @@ class Subject:
     def _architecture(self, known: Mapping[str, Any]) -> str:
         """Return the digest of what the network computes; that of the run where the file's text is the same."""
         # Another version of torch can call its operators by other names.
-        if known.get("code") == self.info.code:
+        if self.info.code is not None and known.get("code") == self.info.code:
             return str(known["architecture"])
+        own_output = None
+        if callable(self.output) and (self.config.output or "").startswith(PYTHON):
+            own_output = self.output
         try:
-            return architecture(self.model, self.first.to(self.device))
+            return architecture(self.model, self.first.to(self.device), own_output)
         except DAMAGED:
             # What cannot be compared is not the same.
             return str(self.info.code)
@@ -153,36 +158,18 @@ def make_output(text: str | None) -> Output | None:
     return partial(part_of, output=output, name=f"--output {text}")
 
 
-def load_images(config: RunConfig, split: str, hint: Mapping[str, Any] | None = None) -> ImageData:
-    """Load one split as configured; what is not configured follows the weights' publisher (``hint``)."""
-    options: dict[str, Any] = dict(hint or {})
-    for name in ("image_size", "crop", "mean", "std", "channels", "max_value"):
-        value = getattr(config, name)
-        if isinstance(value, tuple) and len(value) == 1:
-            value = value[0]
-        if value is not None:
-            options[name] = value
-    if config.image_size is not None and config.crop is None:
-        options.pop("crop", None)  # the publisher's crop belongs to the publisher's size
-    spec = config.data
-    kind, colon, place = spec.partition(":")
-    if kind in _OF_FILES and colon:
-        spec = f"{kind}:{config.path(place)}"
-    root = config.data_root and config.path(config.data_root)
-    with warnings.catch_warnings():
-        # What it warns of stands in the data's notes.
-        warnings.simplefilter("ignore", UserWarning)
-        return load_dataset(spec, split=split, root=root, on_bad_image=config.on_bad_image, **options)
-
-
 def device_of(config: RunConfig) -> torch.device:
     """Return the device that ``--device`` names; the best there is by default."""
     return best_device() if config.device == "auto" else resolve_device(config.device)
 
 
-def load_network(config: RunConfig) -> tuple[nn.Module, ModelInfo, Output | None, torch.device]:
-    """Load the network as configured, on its device."""
+def load_network(config: RunConfig, own: Own | None = None) -> tuple[nn.Module, ModelInfo, Output | None, torch.device]:
+    """Load the network as configured, or take a program's own one; on its device."""
     device = device_of(config)  # first, for a mistyped one is quicker to find than a model
+    if own is not None and own.model is not None:
+        model = unwrap(own.model)
+        info = describe_model(config.model, None, model, output=config.output)
+        return model.to(device), info, own.output or make_output(config.output), device
     spec = config.model
     if ".py:" in spec:
         file, _, factory = spec.rpartition(":")
@@ -194,7 +181,8 @@ def load_network(config: RunConfig) -> tuple[nn.Module, ModelInfo, Output | None
     info = describe_model(spec, weights, model, output=config.output)
     # The manifest shows what the user wrote, not where it was found.
     info = replace(info, spec=config.model, weights=config.weights)
-    return model.to(device), info, make_output(config.output), device
+    output = None if own is None else own.output
+    return model.to(device), info, output or make_output(config.output), device
 
 
 def traced(model: nn.Module, images: Tensor, output: Output | None) -> Trace:
@@ -205,25 +193,35 @@ def traced(model: nn.Module, images: Tensor, output: Output | None) -> Trace:
         raise ModelError(f"{error} (--image-size, --channels)") from error
 
 
-def load_subject(config: RunConfig) -> Subject:
-    """Load the network and its images, or raise ``InterpNetError`` where they do not exist or do not fit."""
+def load_subject(config: RunConfig, own: Own | None = None) -> Subject:
+    """Load the network and its images, or raise ``InterpNetError`` where they do not exist or do not fit.
+
+    ``own`` are a program's objects in the place of what the configuration names.
+    """
     if not config.model or not config.data:
         raise InterpNetError("a run needs a model and data: interpnet audit MODEL DATA (see interpnet audit --help)")
+    own = own or Own()
+    for spec, there in ((config.model, own.model), (config.data, own.train)):
+        if spec.startswith(PYTHON) and there is None:
+            raise RunFolderError(
+                f"this run was made from Python, and what it calls {spec!r} is in no file; call audit() with the same "
+                "objects and the folder as out= (interpnet report RUN needs neither)"
+            )
     loading = Notes()
     with loading.listening():
-        model, info, output, device = load_network(config)
-    train = load_images(config, "train", info.preprocessing)
-    test = load_images(config, "test", info.preprocessing)
+        model, info, output, device = load_network(config, own)
+    train, test = load_splits(config, info.preprocessing, own)
     first = stack_first(train)
     trace = traced(model, first.to(device), output)
-    classes, outputs = matched(train, trace.n_outputs, config)
+    classes, outputs = matched(train, trace.n_outputs, config, own.classes)
     several = None
     if belong(config.outputs, train, test) == INDEPENDENT:
         several = trace.n_outputs
     trace.select(config.layers)  # a mistyped layer is an error now, not after minutes of reading images
     notes = []
     if train.empty_classes:
-        empty = ", ".join(train.empty_classes[:10])
+        names = [classes[outputs[train.classes.index(name)]] for name in train.empty_classes[:10]]
+        empty = ", ".join(names)
         notes.append(f"Classes without a training image ({len(train.empty_classes)}): {empty}")
     if train.fingerprint() == test.fingerprint():
         notes.append(
@@ -243,10 +241,23 @@ def load_subject(config: RunConfig) -> Subject:
         trace=trace,
         classes=classes,
         train=Split(train, outputs, several),
-        test=Split(test, outputs, several),
+        test=Split(test, _of_test(train, test, outputs), several),
         notes=tuple(notes),
         first=first,
     )
+
+
+def _of_test(train: ImageData, test: ImageData, outputs: Int64) -> Int64:
+    """Return the output of each class of the test images, found by name where they number their classes differently."""
+    if test.classes == train.classes or (test.numbered and len(test.classes) <= len(train.classes)):
+        return outputs
+    for name in test.classes:
+        if name not in train.classes:
+            raise DataError(
+                f"class {name!r} of the test images is none of the training images' classes"
+                f"{did_you_mean(name, train.classes)}; expected the same classes in both"
+            )
+    return np.array([outputs[train.classes.index(name)] for name in test.classes], dtype=np.int64)
 
 
 def stack_first(data: ImageData) -> Tensor:

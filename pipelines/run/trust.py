@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,26 +18,26 @@ _FILE = "named_files.json"
 VARIABLE = "INTERPNET_STATE"
 
 
-def allow_code(config: RunConfig, *, named: bool, folders: Iterable[Path]) -> None:
-    """Refuse a model file that nobody on this machine has named, unless it lies in one of ``folders``.
+def allow_code(config: RunConfig, *, named: Collection[str], folders: Iterable[Path]) -> None:
+    """Refuse a file with code that nobody on this machine has named, unless it lies in one of ``folders``.
 
-    ``named``: whether the command line names it; then it is remembered, so that the user's own runs go on without it.
+    ``named``: which settings (``"model"``, ``"data"``) the command line gives; their files are remembered, so that the
+    user's own runs go on without it.
     """
-    name, separator, _ = config.model.rpartition(":")
-    if not separator or not name.endswith(".py"):
-        return
-    # Resolved, because a link in the run folder can point anywhere.
-    file = Path(config.path(name)).resolve()
-    if named:
-        _remember(file)
-        return
-    if any(file.is_relative_to(folder.resolve()) for folder in folders) or str(file) in _remembered():
-        return
-    raise RunFolderError(
-        f"the settings name the model file {str(file)!r}, which lies outside of the run's folder and was never named "
-        "on a command line here; running it gives its author your rights. If you trust it, name it once: "
-        f"interpnet collect {config.model} --config RUN.toml --out RUN"
-    )
+    for setting, spec in (("model", config.model), ("data", config.data)):
+        name, separator, _ = spec.rpartition(":")
+        if not separator or not name.endswith(".py") or name.startswith("imagefolder:"):
+            continue
+        # Resolved, because a link in the run folder can point anywhere.
+        file = Path(config.path(name)).resolve()
+        if setting in named:
+            _remember(file)
+        elif not any(file.is_relative_to(folder.resolve()) for folder in folders) and str(file) not in _remembered():
+            raise RunFolderError(
+                f"the settings name the {setting} file {str(file)!r}, which lies outside of the run's folder and was "
+                "never named on a command line here; running it gives its author your rights. If you trust it, name it "
+                f"once: interpnet collect {config.model} {config.data} --config RUN.toml --out RUN"
+            )
 
 
 def _list() -> Path:

@@ -365,5 +365,12 @@ def test_numbers_of_any_library_are_labels(label: object):
 def test_class_names_differ():
     with pytest.raises(DataError, match="classes names 'a' more than once"):
         ImageData.from_dataset(Pairs([torch.zeros(1, 8, 8)], [0]), ["a", "b", "a"])
-    with pytest.raises(DataError, match="classes is 3, expected the classes' names"):
-        ImageData.from_dataset(Pairs([torch.zeros(1, 8, 8)], [0]), 3)
+    with pytest.raises(DataError, match=r"classes is 0\.5, expected the classes' names"):
+        ImageData.from_dataset(Pairs([torch.zeros(1, 8, 8)], [0]), 0.5)
+
+
+def test_classes_without_names_are_called_by_their_numbers():
+    data = ImageData.from_dataset(Pairs([torch.zeros(1, 8, 8)] * 2, [0, 2]), 3)
+    assert data.classes == ("0", "1", "2")
+    assert data.numbered
+    assert not ImageData.from_dataset(Pairs([torch.zeros(1, 8, 8)], [0]), ["0"]).numbered

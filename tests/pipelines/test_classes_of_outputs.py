@@ -18,7 +18,7 @@ from interpnet.errors import DataError
 
 def data(*classes: str) -> Any:
     """Return data of these classes."""
-    return SimpleNamespace(classes=classes, spec="x")
+    return SimpleNamespace(classes=classes, spec="x", numbered=False)
 
 
 def test_as_many_classes_as_outputs_are_taken_in_order() -> None:

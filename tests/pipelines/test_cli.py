@@ -210,7 +210,7 @@ def test_layers_of_a_network_of_ones_own(tmp_path, capsys):
 
 
 def test_a_name_that_looks_like_markup_is_printed_as_it_is(tmp_path, capsys):
-    from interpnet.pipelines.cli.terminal_tables import show_explained
+    from interpnet.pipelines.auditing.terminal_tables import show_explained
     from rich.console import Console
 
     record = {

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interpnet.pipelines.cli.commands import default_name
 from interpnet.pipelines.run.config import RunConfig
 from interpnet.pipelines.run.folder import RunFolder, digest
 from interpnet.pipelines.run.lock import locked
+from interpnet.pipelines.run.opening import default_name
 from interpnet.pipelines.run.settings import Given, numbers
 from interpnet.pipelines.run.split import balanced
 from interpnet.pipelines.run.subject import make_output

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.tiny_run import CLASSES, OUTPUTS, Tiny, data, recorded, tensors, tiny_session, unreadable
-from interpnet.pipelines.run import subject
+from interpnet.pipelines.run import images, subject
 from interpnet.pipelines.run.config import RunConfig
 from interpnet.pipelines.run.folder import digest
 from interpnet.pipelines.run.session import Session
@@ -110,10 +110,10 @@ def test_images_are_loaded_as_set_and_else_as_the_publisher_says(
         given.append((spec, options))
         return "images"
 
-    monkeypatch.setattr(subject, "load_dataset", loading)
+    monkeypatch.setattr(images, "load_dataset", loading)
     before = dict(hint or {})
     config = RunConfig(data="digits", on_bad_image="skip", **settings)
-    assert subject.load_images(config, "test", hint) == "images"
+    assert images.load_images(config, "test", hint) == "images"
     assert given == [("digits", {"split": "test", "root": None, "on_bad_image": "skip"} | expected)]
     assert (hint or {}) == before
 
@@ -125,7 +125,7 @@ def test_folders_are_found_from_where_the_run_was_started(tmp_path: Path, monkey
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     given: list[Any] = []
-    monkeypatch.setattr(subject, "load_dataset", lambda spec, **options: given.append((spec, options["root"])))
+    monkeypatch.setattr(images, "load_dataset", lambda spec, **options: given.append((spec, options["root"])))
     place = tmp_path / "started"
     config = RunConfig(
         model="net.py:make",
@@ -139,7 +139,7 @@ def test_folders_are_found_from_where_the_run_was_started(tmp_path: Path, monkey
         directory=str(place),
         device="cpu",
     )
-    subject.load_images(config, "train")
+    images.load_images(config, "train")
     assert given == [(f"imagefolder:{place / 'photos'}", str(place / "photos"))]
     model = nn.Linear(2, 2)
     calls: dict[str, Any] = {}
@@ -228,7 +228,8 @@ def test_what_a_network_of_a_file_computes_is_compared_unless_its_text_is_the_sa
     loaded = dataclasses.replace(session.loaded, info=dataclasses.replace(session.loaded.info, code="text"))
     asked: list[Any] = []
 
-    def architecture(model: Any, x: Any) -> str:
+    def architecture(model: Any, x: Any, output: Any) -> str:
+        assert output is None
         asked.append((model, x))
         return "computed"
 
@@ -242,7 +243,7 @@ def test_what_a_network_of_a_file_computes_is_compared_unless_its_text_is_the_sa
     # A run of before architectures were noted knows the text only.
     assert "architecture" not in loaded.describe({"code": "text"})["model"]
 
-    def failing(_model: Any, _x: Any) -> str:
+    def failing(_model: Any, _x: Any, _output: Any) -> str:
         raise RuntimeError("cannot be traced")
 
     monkeypatch.setattr(subject, "architecture", failing)
@@ -252,12 +253,12 @@ def test_what_a_network_of_a_file_computes_is_compared_unless_its_text_is_the_sa
 def loading(monkeypatch: pytest.MonkeyPatch, train: Any, test: Any) -> None:
     """Let a run load the tiny network and these images."""
 
-    def load_network(_config: RunConfig) -> tuple[Any, ...]:
+    def load_network(_config: RunConfig, _own: Any) -> tuple[Any, ...]:
         warnings.warn_explicit("of the network", UserWarning, "/lib/interpnet/x.py", 1)
         return Tiny().eval(), INFO, None, torch.device("cpu")
 
     monkeypatch.setattr(subject, "load_network", load_network)
-    monkeypatch.setattr(subject, "load_images", lambda _config, split, _hint: {"train": train, "test": test}[split])
+    monkeypatch.setattr(subject, "load_splits", lambda _config, _hint, _own: (train, test))
 
 
 def test_a_subject_is_loaded_whole_and_says_what_a_reader_should_know(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,171 @@
+"""``audit()``: a network and its images, as a program has them, from the first pass to the report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from interpnet.attribution import find_method
+from interpnet.engine import Output, evaluating, unwrap
+from interpnet.errors import InterpNetError, did_you_mean
+from interpnet.support.checks import distinct_names, true_or_false
+
+from ..run.config import RunConfig
+from ..run.images import Own
+from ..run.opening import default_name, opened
+from ..run.own_images import Images, Keys, name_of
+from ..run.session import make_console
+from ..run.settings import wrapped
+from ..run.subject import PYTHON
+from .result import Audit
+from .steps import run_audit
+from .words import python_words
+
+_FIXED = ("model", "data", "classes", "output", "directory")
+
+
+def audit(
+    model: nn.Module | str,
+    train: Images,
+    test: Images = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    classes: Sequence[str] | str | None = None,
+    output: Output | str | int | None = None,
+    inputs: str | None = None,
+    labels: str | None = None,
+    fresh: bool = False,
+    progress: bool = True,
+    **settings: Any,
+) -> Audit:
+    """Audit a network from images to report, as the command ``interpnet audit`` does; return what was found.
+
+    Channels are scored and their contributions summed, those of each class named, removed against controls and
+    pictured, test images explained, and a report written. Everything goes into a run folder: what it already holds for
+    the same network, images and settings is not done again, so that the same call goes on after an interruption.
+
+    Parameters
+    ----------
+    model : nn.Module or str
+        Left as it was: mode, parameters, device. Or a model as the command line names it, ``"torchvision:resnet18"``.
+    train, test
+        Images with labels, numbered as the model's outputs are; ``test`` are images that were not used for training, by
+        default the training images, which flatters them. Each is
+
+        - a ``DataLoader`` of (images, labels, anything) or dictionaries; shuffled or not, each image is read by its
+          position, with the loader's own ``collate_fn``. Random transforms are refused: images are read several times;
+        - a data set: (image, label) items or dictionaries, of tensors (the network's finished inputs), Pillow images or
+          uint8 arrays (prepared by ``image_size``, ``mean``, ``std``, ...), also a ``Dataset`` of Hugging Face;
+        - a list of batches, or a pair of tensors (images, labels);
+        - an :class:`interpnet.ImageData`, or a name such as ``"imagefolder:photos"``, which has both splits.
+
+        Labels are class numbers, names (with ``classes``), or one-hot rows.
+    out : path, optional
+        The run folder; by default ``runs/MODEL-DATA``.
+    classes : sequence of str, optional
+        The names of the model's outputs, in their order; ``"imagenet"`` for its 1,000. By default the data's own.
+    output : function, str or int, optional
+        Takes the logits out of what the model returns: a function, a key, or a position.
+    inputs, labels : str, optional
+        The keys of images and labels where batches or items are dictionaries; the common ones are known.
+    fresh : bool
+        Start the run folder over.
+    progress : bool
+        Whether to say on stderr what is going on.
+    **settings
+        What ``interpnet audit --help`` lists, with underscores: ``mu=5``, ``layers="conv"``, ``device="cuda"``,
+        ``max_images=2000``, ``anyway=True``. A name that is none of them is an error.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(32, 2))
+    >>> images = torch.rand(24, 1, 4, 4)
+    >>> numbers = net(images).argmax(1)
+    >>> found = audit(net, (images, numbers), out=tempfile.mkdtemp(), classes=["dark", "light"], anyway=True,
+    ...               examples=1, progress=False)
+    >>> found.classes, sorted(found.tables())[:3]
+    (('dark', 'light'), ['ablation', 'ablation_curve', 'channels'])
+    """
+    true_or_false(fresh, "fresh")
+    true_or_false(progress, "progress")
+    with python_words():
+        config, own = _read(model, train, test, classes, output, Keys(inputs, labels), settings)
+        folder = Path("runs") / default_name(config)
+        if out is not None:
+            folder = Path(os.fspath(out))
+        resume = f"the same call of audit(), which goes on in {str(folder)!r}"
+        console = make_console(stderr=True, quiet=not progress)
+        named = frozenset({"model", "data"})
+        with ExitStack() as held:
+            held.enter_context(_left_as_it_was(own.model))
+            run_audit(opened(held, folder, config, resume, fresh=fresh, named=named, own=own, console=console))
+    return Audit(folder)
+
+
+def _read(
+    model: Any, train: Any, test: Any, classes: Any, output: Any, keys: Keys, settings: dict[str, Any]
+) -> tuple[RunConfig, Own]:
+    """Return the settings of a call, and its objects."""
+    given: dict[str, Any] = {"directory": str(Path.cwd())} | _checked(settings)
+    own: dict[str, Any] = {"keys": keys}
+    given["model"] = model
+    if not isinstance(model, str):
+        own["model"] = unwrap(model)
+        given["model"] = PYTHON + type(own["model"]).__name__
+    given["data"] = train
+    if not isinstance(train, str):
+        own |= {"train": train, "test": test}
+        given["data"] = PYTHON + name_of(train)
+    elif test is not None:
+        raise InterpNetError(
+            f"test came with train={train!r}, which names both splits; leave test out, or give train as images too"
+        )
+    if isinstance(classes, str):
+        given["classes"] = classes
+    elif classes is not None:
+        own["classes"] = distinct_names(classes, "classes")
+    if callable(output):
+        own["output"] = output
+        given["output"] = PYTHON + getattr(output, "__qualname__", type(output).__name__)
+    elif output is not None:
+        given["output"] = str(output)
+    return RunConfig(**given), Own(**own)
+
+
+def _checked(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as :class:`RunConfig` takes them: a single name or number stands for a list of one."""
+    entries = {entry.name: entry for entry in fields(RunConfig)}
+    known = [name for name in entries if name not in _FIXED]
+    checked = {}
+    for name, value in settings.items():
+        if name not in known:
+            raise InterpNetError(
+                f"audit() takes no argument {name!r}{did_you_mean(name, known)}; its settings are those of `interpnet "
+                "audit --help`, with underscores"
+            )
+        checked[name] = wrapped(entries[name], value)
+    for method in checked.get("methods", ()):
+        find_method(method)
+    return checked
+
+
+@contextmanager
+def _left_as_it_was(model: nn.Module | None) -> Iterator[None]:
+    """Give a network its mode and its device back."""
+    if model is None:
+        yield
+        return
+    before = next((parameter.device for parameter in model.parameters()), None)
+    try:
+        with evaluating(model):
+            yield
+    finally:
+        if before is not None:
+            model.to(before)

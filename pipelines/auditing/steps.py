@@ -1,0 +1,56 @@
+"""The stages of an audit in their order, each with what it found shown on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..run.config import MU_LASSO, RELIANCE
+from ..run.selection import read_frequencies, read_selection
+from ..run.session import Session
+from ..stages.ablate import load_ablation, run_ablate
+from ..stages.collect import run_collect
+from ..stages.contributions import run_contributions
+from ..stages.explain import check_explain, run_explain
+from ..stages.reliance import load_reliance, run_reliance
+from ..stages.report import run_report
+from ..stages.solve import load_interpretation, run_solve
+from . import terminal_tables as tables
+
+
+def run_audit(session: Session) -> Path:
+    """Run every stage of a session that is not done; return the path of the report."""
+    check_explain(session)
+    collect(session)
+    solve(session)
+    ablate(session)
+    run_explain(session)
+    return run_report(session)
+
+
+def collect(session: Session) -> None:
+    """Collect scores, and contributions where reliance is wanted."""
+    run_collect(session)
+    tables.show_collect(session.console, session.run.stage("collect"))
+    if RELIANCE in session.config.ways:
+        run_contributions(session)
+
+
+def solve(session: Session) -> None:
+    """Name the channels of each class, by the ways that are wanted."""
+    if MU_LASSO in session.config.ways:
+        run_solve(session)
+        found = load_interpretation(session)
+        folder = session.run.folder("solve")
+        tables.show_relevant(session.console, found, read_selection(folder), read_frequencies(folder, found.coef.shape))
+    if RELIANCE in session.config.ways:
+        run_reliance(session)
+        tables.show_reliance(session.console, load_reliance(session))
+
+
+def ablate(session: Session) -> None:
+    """Remove the channels that each way names."""
+    run_ablate(session)
+    for way in sorted(session.config.ways):
+        result = load_ablation(session, way)
+        if result is not None:
+            tables.show_ablation(session.console, result, way)

@@ -1,0 +1,61 @@
+"""Opening or making the run folder of an audit, locked, once its model and images are known to load."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from .config import RunConfig
+from .folder import RunFolder
+from .manifest import MANIFEST, unverifiable
+from .session import Session
+
+
+@contextmanager
+def existing(path: Path, *, fresh: bool = False) -> Iterator[RunFolder]:
+    """Open a run folder and hold its lock: what it says is read when no other command can change it any more."""
+    run = RunFolder.create(path, fresh=fresh)
+    with run.locked(fresh=fresh):
+        yield run
+
+
+def opened(
+    held: ExitStack,
+    path: Path,
+    config: RunConfig,
+    resume: str,
+    *,
+    run: RunFolder | None = None,
+    fresh: bool = False,
+    **session: Any,
+) -> Session:
+    """Return a session on the run folder ``path``, whose lock ``held`` keeps; ``run`` where it is open already.
+
+    Model and images are loaded before a folder is made, so that a mistyped name leaves nothing behind. ``session``:
+    more fields of :class:`Session`.
+    """
+    if run is None and (path / MANIFEST).is_file():
+        run = held.enter_context(existing(path, fresh=fresh))
+    new = run or RunFolder.create(path)
+    made = Session(new, config, resume, fresh=fresh, **session)
+    _ = made.loaded  # kept by the session
+    if run is None:
+        held.enter_context(new.locked(fresh=fresh))
+    elif not fresh:
+        made.say_notes(unverifiable(run.manifest))
+    return made
+
+
+def default_name(config: RunConfig) -> str:
+    """Return a run's name made from its model and data.
+
+    Examples
+    --------
+    >>> default_name(RunConfig(model="torchvision:resnet18", data="imagefolder:/tmp/my photos"))
+    'resnet18-my-photos'
+    """
+    parts = (config.model.rpartition(":")[2], Path(config.data.rpartition(":")[2]).name)
+    return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") or "run" for part in parts)
