@@ -2,3 +2,4 @@ from .auditing.call import audit as audit
 from .auditing.result import Audit as Audit
 from .auditing.result import Report as Report
 from .auditing.result import load_run as load_run
+from .tracking.log import log as log

@@ -11,10 +11,10 @@ from interpnet.errors import InterpNetError
 _INSTALLED_AS = {"skimage": "scikit-image"}
 
 
-def require(package: str, wanted: str) -> Any:
+def require(package: str, wanted: str, *, extra: str = "methods") -> Any:
     """Import an optional package, or raise :class:`InterpNetError` that says how to install it.
 
-    ``wanted`` is what needs it, such as ``"method='lime'"``.
+    ``wanted`` is what needs it, such as ``"method='lime'"``, and ``extra`` of which extra it is.
 
     Examples
     --------
@@ -26,5 +26,5 @@ def require(package: str, wanted: str) -> Any:
     except ImportError as error:
         known = _INSTALLED_AS.get(package.partition(".")[0], package)
         raise InterpNetError(
-            f"{wanted} needs {known}, which is not installed here ({error}); run: pip install 'interpnet[methods]'"
+            f"{wanted} needs {known}, which is not installed here ({error}); run: pip install 'interpnet[{extra}]'"
         ) from error

@@ -1,0 +1,1 @@
+"""A finished audit, logged to an experiment tracker."""
