@@ -208,12 +208,13 @@ class NotebookBar:
     """A bar in the output of a notebook's cell, drawn at most twice a second."""
 
     def __init__(self, count: Count) -> None:
-        from IPython.display import display
+        from IPython import display
 
+        show: Any = display.display
         self.description = count.description
         self._count = count
         self._drawn = count.started
-        self._handle = display(self._picture(), raw=True, display_id=True)
+        self._handle = show(self._picture(), raw=True, display_id=True)
 
     def advance(self, n: int) -> None:
         """Count ``n`` more."""

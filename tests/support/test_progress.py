@@ -198,7 +198,7 @@ def notebook(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> list[dict[str, st
     inner = type(sys)("IPython.display")
     inner.display = display  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", ipython)
-    monkeypatch.setitem(sys.modules, "IPython.display", inner)
+    ipython.display = inner  # type: ignore[attr-defined]
     return shown
 
 
