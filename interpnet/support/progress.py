@@ -61,6 +61,35 @@ def progress_bar(
         bar.close(complete=complete)
 
 
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Show none, whoever asks for one.
+
+    Examples
+    --------
+    >>> with no_bars(), progress_bar("Reading", 2) as advance:
+    ...     advance(2)
+    """
+    before = list(_open)
+    _open[:] = [_NoBar()]
+    try:
+        yield
+    finally:
+        _open[:] = before
+
+
+class _NoBar:
+    """Stands for a bar where none is wanted."""
+
+    description = ""
+
+    def advance(self, n: int) -> None:
+        pass
+
+    def close(self, *, complete: bool) -> None:
+        pass
+
+
 def _nothing(_n: int) -> None:
     pass
 

@@ -15,6 +15,7 @@ from interpnet.attribution import find_method
 from interpnet.engine import Output, evaluating, unwrap
 from interpnet.errors import InterpNetError, did_you_mean
 from interpnet.support.checks import distinct_names, true_or_false
+from interpnet.support.progress import no_bars
 
 from ..run.config import RunConfig
 from ..run.images import Own
@@ -104,6 +105,8 @@ def audit(
         console = make_console(stderr=True, quiet=not progress)
         named = frozenset({"model", "data"})
         with ExitStack() as held:
+            if not progress:
+                held.enter_context(no_bars())
             held.enter_context(_left_as_it_was(own.model))
             run_audit(opened(held, folder, config, resume, fresh=fresh, named=named, own=own, console=console))
     return Audit(folder)

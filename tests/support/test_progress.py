@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from interpnet.support import progress
-from interpnet.support.progress import Count, LogLines, duration, progress_bar, step_of
+from interpnet.support.progress import Count, LogLines, duration, no_bars, progress_bar, step_of
 
 
 class Clock:
@@ -106,6 +106,18 @@ def test_a_bar_within_a_bar(clock: Clock, capsys: pytest.CaptureFixture[str]) ->
         step_of("Summing scores")(10)
     assert lines(capsys) == ["Collecting contributions: 60 of 100 images, 1 images/s, 40 s left"]
     assert progress._open == []
+
+
+def test_no_bars_where_none_are_wanted(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("Auditing", 3) as advance:
+        with no_bars():
+            clock.now += 40
+            for name in ("Auditing", "Collecting scores"):
+                with progress_bar(name, 2) as silent:
+                    silent(1)
+                step_of(name)(1)
+        advance(1)
+    assert lines(capsys) == ["Auditing: 1 of 3 images, 0.025 images/s, 1 min 20 s left"]
 
 
 def test_an_error_passes_and_closes_the_bar(clock: Clock) -> None:
