@@ -40,6 +40,9 @@ from .mulasso import Stability as Stability
 from .mulasso import mulasso_breakpoints as mulasso_breakpoints
 from .mulasso import mulasso_path as mulasso_path
 from .mulasso import stability_selection as stability_selection
+from .pipelines import Audit as Audit
+from .pipelines import audit as audit
+from .pipelines import load_run as load_run
 from .reliance import Contributions as Contributions
 from .reliance import Reliance as Reliance
 from .reliance import collect_contributions as collect_contributions

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from interpnet.ablation._effect import Draws, Effect, effect_by_class, ratio
+from interpnet.support.brief import brief
 from interpnet.support.types import Bools, Float32, Float64, Int64
 
 #: What is measured of an image: whether its class is recognised (0 or 1), and its class's log-odds and log-probability.
@@ -48,6 +49,7 @@ class Pass(NamedTuple):
         return np.where(self.classes == NOBODY, np.nan, self.outcome.value(measure) - before)
 
 
+@brief
 @dataclass(frozen=True)
 class Changes:
     """How one measure changes when channels are removed, paired by image: value without them minus value with them.

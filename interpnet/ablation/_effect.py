@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import special
 
 from interpnet.errors import InterpNetError
+from interpnet.support.brief import brief
 from interpnet.support.checks import number
 from interpnet.support.types import Float64, Int64
 
@@ -39,6 +40,7 @@ class Draws(NamedTuple):
     passes: int = 1  # a value is the mean over so many passes, of which each has its own draws
 
 
+@brief
 @dataclass(frozen=True)
 class Effect:
     """One value for each of many images, such as its change of log-odds, as sums by class: C classes.

@@ -15,6 +15,7 @@ from interpnet.ablation._effect import of_studied, ratio, recall_interval
 from interpnet.ablation._json import array, changes_json, known, plain, read_changes, rounded
 from interpnet.engine import Channel
 from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.support.brief import brief
 from interpnet.support.checks import number, real_array
 from interpnet.support.class_names import chosen_classes
 from interpnet.support.types import Bools, Float64, Int64
@@ -100,6 +101,7 @@ def _within(ends: tuple[float, float]) -> tuple[float, float]:
     return max(low, 0.0), min(high, 1.0)
 
 
+@brief
 @dataclass(frozen=True)
 class Condition:
     """One way to choose channels, on all layers or on convolutional layers only."""
@@ -149,6 +151,7 @@ class Condition:
         return recall_interval(np.full(len(images), finite_mean(by_class(self.others))), images)
 
 
+@brief
 @dataclass(frozen=True)
 class Curve:
     """Own recall against the number of channels removed."""
@@ -183,6 +186,7 @@ class Curve:
         )
 
 
+@brief
 @dataclass(frozen=True)
 class AblationResult:
     """All conditions of one study."""

@@ -15,10 +15,12 @@ from interpnet.backward import backward_rules, check_overridden
 from interpnet.engine import Instrument, Layers, Output, Site, Trace, find_sites, forward_logits, instrument, widest
 from interpnet.errors import LayerError, ModelError
 from interpnet.explanation import reduce_colours
+from interpnet.support.brief import brief
 
 REDUCTIONS = ("sum", "positive", "abs", "max")
 
 
+@brief
 @dataclass(frozen=True)
 class Attribution:
     """The maps of a batch, with what is known of their conservation."""

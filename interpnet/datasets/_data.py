@@ -176,6 +176,9 @@ class ImageData(Dataset[tuple[Tensor, int | Tensor]]):
     def __len__(self) -> int:
         return len(self._source.labels)
 
+    def __repr__(self) -> str:
+        return f"ImageData({self.spec!r}, {self.split}, {len(self):,} images, {len(self.classes):,} classes)"
+
     def __getitem__(self, i: int) -> tuple[Tensor, int | Tensor]:
         """Return ``(image, label)``; an unreadable image is a BadImageError whatever ``on_bad_image`` is."""
         i = self._index(i)

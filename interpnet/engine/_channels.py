@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import overload
 
 from interpnet.errors import LayerError, did_you_mean
+from interpnet.support.brief import brief
 from interpnet.support.checks import instance_of, is_whole, listed, text, whole_number
 
 
@@ -30,6 +31,7 @@ class Channel:
         return f"{self.layer}[{self.index}]"
 
 
+@brief
 @dataclass(frozen=True)
 class ChannelIndex(Sequence[Channel]):
     """The m channels of a score matrix, in column order: all of the first layer, then the second, ...

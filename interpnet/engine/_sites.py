@@ -28,6 +28,7 @@ from interpnet.engine._probabilities import Probabilities
 from interpnet.engine._readable import check_readable
 from interpnet.engine._trace import Instrument, instrument, unwrap
 from interpnet.errors import LayerError, ModelError, did_you_mean
+from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, instance_of, listed, text
 
 Layers = str | nn.Module | Iterable[str | nn.Module]
@@ -81,6 +82,7 @@ class Site:
         return tuple(s for a, s in enumerate(self.shape, start=1) if a != self.axis)
 
 
+@brief
 @dataclass(frozen=True)
 class Trace:
     """All sites of one network for one image shape, in the order of execution."""

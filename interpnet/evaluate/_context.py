@@ -32,6 +32,7 @@ from interpnet.engine import (
 from interpnet.errors import DataError
 from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreReader
+from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, true_or_false, whole_number
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float64
@@ -44,6 +45,7 @@ _MOST_PARTNERS = 10_000
 _WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class ContextSwap:
     """What goes with the middle of the images, and what with their surroundings."""

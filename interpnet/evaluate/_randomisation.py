@@ -16,11 +16,13 @@ from interpnet.evaluate._checks import check_made, checked_maps
 from interpnet.evaluate._reinitialise import HOW, output_sizes, redraw, settle, weighted_layers
 from interpnet.evaluate._score import Score, measure
 from interpnet.evaluate._similarity import check_window, spearman, ssim
+from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, one_of, whole_number
 
 Explain = Callable[[nn.Module, Tensor], Tensor]
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class ParameterRandomisation:
     """How alike the maps before and after randomising are; low values mean that the maps depend on the weights.

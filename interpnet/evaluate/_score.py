@@ -9,10 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from interpnet.errors import InterpNetError, did_you_mean
+from interpnet.support.brief import brief
 
 HIGHER, LOWER = "higher is better", "lower is better"
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class Score:
     """One number per image, what it means, and the curve it comes from.

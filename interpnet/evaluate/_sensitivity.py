@@ -14,6 +14,7 @@ from interpnet.evaluate._checks import check_made, checked_maps
 from interpnet.evaluate._score import Score, measure
 from interpnet.evaluate._similarity import check_window, correlated, ssim, standard_ranks
 from interpnet.explanation import normalise
+from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, shown
 
 _WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
@@ -21,6 +22,7 @@ _WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 ExplainClass = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class ClassSensitivity:
     """How alike the maps of different classes are; low values mean that the maps depend on the class."""

@@ -36,6 +36,7 @@ from interpnet.explanation._starts import OF_A_CLASS, OUTPUT
 from interpnet.explanation._variants import completed
 from interpnet.interpretation import CHOICES, Interpretation
 from interpnet.scores import ScoreReader, sites_of
+from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, listed, one_of, whole_number
 from interpnet.support.types import Int64
 
@@ -43,6 +44,7 @@ COMBINATIONS = ("max", "mean", "response")
 SUM = "sum"  # of maps that were not scaled each on its own
 
 
+@brief
 @dataclass(frozen=True)
 class Explanation:
     """Why a network says what it says about each image of a batch."""

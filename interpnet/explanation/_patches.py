@@ -33,6 +33,7 @@ from interpnet.explanation._images import image_of
 from interpnet.explanation._padding import SURVIVES, survival
 from interpnet.explanation._peaks import PeakReader, Peaks
 from interpnet.scores import ScoreTable
+from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, one_of, whole_number
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float32, Float64, Int64
@@ -50,6 +51,7 @@ _Place = Sequence[tuple[int, int]] | None
 _NONE = (np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
+@brief
 @dataclass(frozen=True)
 class AverageVisualization:
     """The average of the crops where a channel answers most, and the best of them."""

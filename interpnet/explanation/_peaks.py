@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from interpnet.engine import Site
+from interpnet.support.brief import brief
 from interpnet.support.types import Float32, Int64
 
 
+@brief
 @dataclass(frozen=True)
 class Peaks:
     """Where one channel answers most in n images."""

@@ -16,6 +16,7 @@ from interpnet.errors import DataError, InterpNetError
 from interpnet.gram._checks import as_numpy, check_definite, check_gram, check_values, class_count, remainder
 from interpnet.gram._memory import check_class_count, check_size
 from interpnet.gram._sums import Block, DeviceSums, HostSums, checked_block, checked_blocks, checked_data, sums_for
+from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, instance_of, real_array, whole_number
 from interpnet.support.io import atomic_path, npz_path, read_arrays
 from interpnet.support.types import Float64
@@ -24,6 +25,7 @@ from interpnet.support.types import Float64
 _FORMAT = "interpnet-gram-1"
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class Gram:
     r"""The sufficient statistics of ``C`` least squares problems on the same ``N`` rows (docs/method.md, section 2.2).

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.support.brief import brief
 from interpnet.support.checks import (
     check_kinds,
     listed,
@@ -43,6 +44,7 @@ IDENTIFICATIONS = ("mu-lasso", "reliance")
 CHOICES = ("weight", "contribution", "named", "all")
 
 
+@brief
 @dataclass(frozen=True)
 class Interpretation:
     """Weights of all channels for all classes.

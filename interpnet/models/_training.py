@@ -27,6 +27,7 @@ from interpnet.models._training_steps import (
     run_for_logits,
     shift_images,
 )
+from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, is_number, positive_number, whole_number
 from interpnet.support.progress import progress_bar
 from interpnet.support.seed import seeded
@@ -49,6 +50,7 @@ class SizedLoader(Protocol):
     def __len__(self) -> int: ...
 
 
+@brief
 @dataclass(frozen=True)
 class History:
     """How a training went: one record per epoch, in order."""

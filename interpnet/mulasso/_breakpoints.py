@@ -23,6 +23,7 @@ from interpnet.mulasso._arguments import Options, check_grams, checked_radii
 from interpnet.mulasso._solver._batched_systems import pull_of
 from interpnet.mulasso._solver._certified import objective_at_zero, solve
 from interpnet.mulasso._solver._homotopy import homotopy
+from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, whole_number
 from interpnet.support.types import Float64
 
@@ -33,6 +34,7 @@ _NO_WEIGHT = 1e-9
 _MAX_ITER = 100_000
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class BreakPoints:
     r"""The path of one class from mu = 0 up to ``mu[-1]``.

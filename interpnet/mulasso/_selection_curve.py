@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from interpnet.support.brief import brief
 from interpnet.support.types import Float64
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _TO = 50.0
 _COUNT = 20
 
 
+@brief
 @dataclass(frozen=True)
 class SelectionCurve:
     """What was measured at each radius, averaged over folds and classes.

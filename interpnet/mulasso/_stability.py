@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from interpnet.errors import InterpNetError
 from interpnet.mulasso._arguments import MAX_ITER, Options, check_mu, plain_radii
+from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, number, real_array, whole_number
 from interpnet.support.io import atomic_path, npz_path, read_arrays
 from interpnet.support.types import Float64
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _FORMAT = "interpnet-stability-1"
 
 
+@brief
 @dataclass(frozen=True)
 class Stability:
     """Selection frequencies.

@@ -28,11 +28,13 @@ from interpnet.engine import (
 )
 from interpnet.errors import DataError, ModelError
 from interpnet.scores import Labels, Loader, Names, Prepare, batches_from, unpack
+from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, optional, whole_number
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float32, Int64
 
 
+@brief
 @dataclass(frozen=True)
 class Embedding:
     """N images as vectors of D channels."""

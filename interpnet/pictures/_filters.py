@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from interpnet.engine import Call, Instrument, beside, check_images, evaluating, forward, instrument, unwrap
 from interpnet.errors import DataError, LayerError, ModelError, did_you_mean
+from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds
 from interpnet.support.types import Float32
 
@@ -26,6 +27,7 @@ _PLANAR = 4
 _NAMED = 6
 
 
+@brief
 @dataclass(frozen=True)
 class Filters:
     """The n filters of one convolution over c input channels (those of one group, if it has groups)."""

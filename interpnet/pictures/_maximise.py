@@ -34,6 +34,7 @@ from interpnet.engine import (
 from interpnet.errors import InterpNetError, LayerError, ModelError
 from interpnet.pictures._objectives import ChannelValues, LogitValues, Values
 from interpnet.pictures._spectrum import Spectrum, moved
+from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, is_whole, real_array, whole_number
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float32, Int64
@@ -57,6 +58,7 @@ _WORTHWHILE = 0.04
 _LOOKS = 4  # moved pictures over which what was reached is averaged
 
 
+@brief
 @dataclass(frozen=True)
 class Maximised:
     """Pictures that n units answer to most."""

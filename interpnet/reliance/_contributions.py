@@ -15,6 +15,7 @@ import numpy as np
 
 from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, instance_of, listed, number, one_of, real_array, text, whole_number
 from interpnet.support.checksums import check_seal, checksum, seal
 from interpnet.support.class_names import class_number
@@ -31,6 +32,7 @@ FILLS = ("zero", "mean", "given")
 MOMENTS = {"zero": 2, "given": 2, "mean": 5}
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class Contributions:
     """What every channel contributes to the log-odds of each class, summed over the class's images.

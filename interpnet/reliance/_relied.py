@@ -8,6 +8,7 @@ import numpy as np
 
 from interpnet.engine import Channel
 from interpnet.reliance._contributions import Contributions
+from interpnet.support.brief import brief
 from interpnet.support.types import Float64, Int64
 
 #: Why a class's set ends where it does.
@@ -21,6 +22,7 @@ ENDS = {
 }
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class Reliance:
     """The channels that each class relies on, with what removing them takes from its log-odds.

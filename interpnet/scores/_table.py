@@ -15,6 +15,7 @@ from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError, InterpNetError, RunFolderError
 from interpnet.gram import Gram
 from interpnet.scores._files import Progress, ScoreFiles, row_types
+from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, one_of, whole_number, whole_numbers
 from interpnet.support.checksums import checksum
 from interpnet.support.io import DAMAGED, as_path, open_own
@@ -24,6 +25,7 @@ from interpnet.support.types import Float32, Float64, Int64
 _BLOCK = 4096
 
 
+@brief
 @dataclass(frozen=True)
 class ScoreTable:
     """Scores of every channel for every image."""

@@ -17,13 +17,12 @@ from interpnet.errors import InterpNetError, did_you_mean
 from interpnet.support.checks import distinct_names, true_or_false
 from interpnet.support.progress import no_bars
 
-from ..run.config import RunConfig
+from ..run.config import PYTHON, RunConfig
 from ..run.images import Own
 from ..run.opening import default_name, opened
 from ..run.own_images import Images, Keys, name_of
 from ..run.session import make_console
 from ..run.settings import wrapped
-from ..run.subject import PYTHON
 from .result import Audit
 from .steps import run_audit
 from .words import python_words
@@ -108,7 +107,12 @@ def audit(
             if not progress:
                 held.enter_context(no_bars())
             held.enter_context(_left_as_it_was(own.model))
-            run_audit(opened(held, folder, config, resume, fresh=fresh, named=named, own=own, console=console))
+            if not progress:
+                held.enter_context(no_bars())
+            session = opened(held, folder, config, resume, fresh=fresh, named=named, own=own, console=console)
+            # The result shows itself.
+            session.tables = False
+            run_audit(session)
     return Audit(folder)
 
 

@@ -30,7 +30,8 @@ def run_audit(session: Session) -> Path:
 def collect(session: Session) -> None:
     """Collect scores, and contributions where reliance is wanted."""
     run_collect(session)
-    tables.show_collect(session.console, session.run.stage("collect"))
+    if session.tables:
+        tables.show_collect(session.console, session.run.stage("collect"))
     if RELIANCE in session.config.ways:
         run_contributions(session)
 
@@ -39,12 +40,19 @@ def solve(session: Session) -> None:
     """Name the channels of each class, by the ways that are wanted."""
     if MU_LASSO in session.config.ways:
         run_solve(session)
-        found = load_interpretation(session)
-        folder = session.run.folder("solve")
-        tables.show_relevant(session.console, found, read_selection(folder), read_frequencies(folder, found.coef.shape))
+        _show_solved(session)
     if RELIANCE in session.config.ways:
         run_reliance(session)
-        tables.show_reliance(session.console, load_reliance(session))
+        if session.tables:
+            tables.show_reliance(session.console, load_reliance(session))
+
+
+def _show_solved(session: Session) -> None:
+    if not session.tables:
+        return
+    found = load_interpretation(session)
+    folder = session.run.folder("solve")
+    tables.show_relevant(session.console, found, read_selection(folder), read_frequencies(folder, found.coef.shape))
 
 
 def ablate(session: Session) -> None:
@@ -52,5 +60,5 @@ def ablate(session: Session) -> None:
     run_ablate(session)
     for way in sorted(session.config.ways):
         result = load_ablation(session, way)
-        if result is not None:
+        if result is not None and session.tables:
             tables.show_ablation(session.console, result, way)

@@ -27,6 +27,8 @@ FEWEST_IMAGES = 10
 EARLIER: Mapping[str, Any] = {"identify": MU_LASSO, "mu_rule": "error", "variant": "paper"}
 #: The defaults of the settings that a variant stands for, in runs from before there were variants.
 UNVARIED: Mapping[str, Any] = {"rectifier": "guided", "resample": True, "reduction": "abs"}
+#: What stands before the name of an object of a Python program, where a configuration names a model, data or output.
+PYTHON = "python:"
 #: The rules by which signals go down, as :mod:`interpnet.backward` knows them; ``--help`` must not wait for torch.
 RULES = (
     "guided",

@@ -67,6 +67,7 @@ class Session:
     own_folders: tuple[Path, ...] = ()  # of files with settings: what lies in them may run, too
     own: Own | None = None  # a program's objects in the place of what the settings name
     console: Console = field(default_factory=make_console)
+    tables: bool = True  # whether what a stage found is shown as a table
     # What stages found out on the way, by name, so that others need not again.
     memo: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 

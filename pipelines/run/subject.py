@@ -19,16 +19,13 @@ from interpnet.support.io import DAMAGED
 from interpnet.support.types import Int64
 
 from .architecture import architecture
-from .config import RunConfig
+from .config import PYTHON, RunConfig
 from .cue import described
 from .folder import digest
 from .images import Own, load_splits
 from .notes import Notes
 from .outputs import matched
 from .split import INDEPENDENT, Batches, Split, balanced, belong
-
-#: What stands before the name of an object of a Python program, where a configuration names a model, data or output.
-PYTHON = "python:"
 
 
 @dataclass(frozen=True)

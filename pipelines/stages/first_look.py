@@ -18,6 +18,7 @@ from interpnet.engine import evaluating, forward_logits, predicted, to_device
 from interpnet.errors import DataError
 from interpnet.support.progress import progress_bar
 
+from ..run.config import PYTHON
 from ..run.notes import Notes
 from ..run.session import Session
 from ..run.split import balanced
@@ -113,6 +114,8 @@ def _causes(session: Session, now: Agreement) -> str:
         causes.append("its weights are random (--weights random)")
     elif config.weights is None and ".py:" in config.model:
         causes.append(f"no weights were given (--weights FILE), so {config.model} must load trained ones itself")
+    elif config.model.startswith(PYTHON):
+        causes.append("trained weights were not loaded into it")
     favourite, share = now.favourite
     if share > _ENOUGH:
         causes.append(f"it calls {100 * share:.0f} % of them {session.subject.classes[favourite]!r}")
@@ -133,10 +136,11 @@ def _otherwise(session: Session, images: list[Tensor], now: Agreement) -> Iterat
         if torch.allclose(new_mean, mean) and torch.allclose(new_std, std):
             continue
         again = [(part * std + mean - new_mean) / new_std for part in images]
-        yield (
-            f"--mean {_in_words(new_mean)} --std {_in_words(new_std)}",
-            Agreement(now.labels, _answers(session, again)),
-        )
+        words = f"--mean {_in_words(new_mean)} --std {_in_words(new_std)}"
+        if session.subject.train.data.finished:
+            # The settings then say only how the data were normalised, and change nothing.
+            words = f"pixels less {_in_words(new_mean)}, divided by {_in_words(new_std)} (in the data's own transform)"
+        yield words, Agreement(now.labels, _answers(session, again))
 
 
 def _in_words(row: Tensor) -> str:

@@ -24,6 +24,7 @@ from interpnet.datasets._an8flower.options import (
 )
 from interpnet.datasets._an8flower.scene import IN_CUE, IN_PETALS, IN_PLANT, IN_STEM, TOUCHES_PLANT, picture
 from interpnet.errors import DataError, did_you_mean
+from interpnet.support.brief import brief
 from interpnet.support.checks import one_of, whole_number
 from interpnet.support.types import Bools, Bytes, Float64, Int64
 
@@ -34,6 +35,7 @@ _ARRAYS = ("images", "regions", "labels", "azimuth", "individual", "cue")
 _WORTH_A_PROCESS = 1500
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class An8Flower:
     """N images of C classes with labels, masks and how they were taken; made by :func:`an8flower`."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from interpnet.errors import DataError, did_you_mean
+from interpnet.support.brief import brief
 from interpnet.support.types import Bools, Bytes, Int64
 
 _PICTURE = re.compile(r"class(\w+?)_img(\d+)_p(\d+)_r(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
@@ -19,6 +20,7 @@ _NAMED = 4
 _MASK_FROM = 128
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class ReleasedFlower:
     """N pictures read by :func:`released_an8flower`."""
