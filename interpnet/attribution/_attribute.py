@@ -25,6 +25,8 @@ from interpnet.engine import Layers, Output, check_function, evaluating, unwrap
 from interpnet.errors import InterpNetError, did_you_mean
 from interpnet.support.checks import check_kinds, one_of, whole_number
 from interpnet.support.extras import require
+from interpnet.support.keywords import also_called
+from interpnet.support.loops import refuse_batches
 
 R = TypeVar("R")
 
@@ -36,6 +38,7 @@ class AttributionWarning(UserWarning):
     """Something was done that the caller should know of: evaluation mode was forced, a batch was halved."""
 
 
+@also_called(classes="target")
 def attribute_full(
     model: nn.Module,
     images: Tensor,
@@ -98,6 +101,7 @@ def attribute_full(
     return found
 
 
+@also_called(classes="target")
 def attribute(
     model: nn.Module,
     images: Tensor,
@@ -121,7 +125,7 @@ def attribute(
     images : Tensor (B, C, H, W)
         As the model wants them; moved to the model's device.
     target : int, (B,) class numbers, or None
-        The class to attribute; the predicted ones by default.
+        The class to attribute; the predicted ones by default. ``classes=`` is another name of it.
     method : str
         One of :func:`methods`.
     max_batch : int, optional
@@ -130,8 +134,8 @@ def attribute(
         Of methods that draw random numbers. An image's draws depend on the seed and its own pixels alone.
     reduction : {"sum", "positive", "abs", "max"}, optional
         How colours become one value per pixel; each method has its own default.
-    output : function, optional
-        Takes what the model returns, gives logits.
+    output : str, int or function, optional
+        Which part of what the model returns are its logits, as in :func:`interpnet.engine.find_sites`.
     layer : str, optional
         The layer of methods that need one; the last convolutional site with a map larger than one position by default.
     baseline : {"blank", "blurred"}, number, or Tensor (C, H, W) or (B, C, H, W), optional
@@ -160,6 +164,7 @@ def attribute(
     >>> attribute(net, torch.rand(2, 1, 5, 5), 1, "gradient").shape
     torch.Size([2, 5, 5])
     """
+    refuse_batches(attribute, images)
     full = attribute_full(
         model,
         images,

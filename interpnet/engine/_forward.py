@@ -89,6 +89,11 @@ def _remedy(model: nn.Module, images: Tensor, error: Exception) -> str:
         return "The network leaves torch there, so that no gradient passes; scores and ablation need none"
     if "same device" in text:
         return "Move the whole model to one device: model.to(device)"
+    if images.dim() == 4 and images.shape[3] in {1, 3} and images.shape[1] not in {1, 3}:
+        return (
+            "The images look like (B, H, W, C), and (B, C, H, W) is expected: pass images.permute(0, 3, 1, 2), or, "
+            "with a loader, prepare=lambda images: images.permute(0, 3, 1, 2)"
+        )
     return "Give images of the size, channels and type that the model was trained on"
 
 

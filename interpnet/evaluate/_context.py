@@ -124,8 +124,8 @@ def context_swap(
         Of the choice of partners.
     max_batch : int
         The most images in one pass.
-    output : function, optional
-        Takes what the model returns, gives logits.
+    output : str, int or function, optional
+        Which part of what the model returns are its logits, as in :func:`interpnet.engine.find_sites`.
     trace : Trace, optional
         Sites found before, for this model.
     progress : bool

@@ -28,10 +28,12 @@ from interpnet.errors import DataError, ModelError
 from interpnet.evaluate._checks import checked_maps, images_named, wide
 from interpnet.evaluate._score import Score, measure
 from interpnet.support.checks import check_kinds, one_of, whole_number
+from interpnet.support.keywords import also_called
 
 Target = int | Tensor | Sequence[int] | None
 
 
+@also_called(classes="target")
 def deletion(
     model: nn.Module,
     images: Tensor,
@@ -75,8 +77,8 @@ def deletion(
         The most images in one pass; memory does not grow with ``steps``.
     seed : int
         Of the order of equal pixels, and of the random control; an image's draws do not depend on its batch.
-    output : function, optional
-        Takes what the model returns, gives logits.
+    output : str, int or function, optional
+        Which part of what the model returns are its logits, as in :func:`interpnet.engine.find_sites`.
     constant : {"error", "zero"}
         Refuse a constant map, or take its pixels in random order and flag it.
 
@@ -123,6 +125,7 @@ def deletion(
     return plan.score_of(model, images, heatmaps, target)
 
 
+@also_called(classes="target")
 def insertion(
     model: nn.Module,
     images: Tensor,

@@ -38,6 +38,7 @@ from interpnet.interpretation import CHOICES, Interpretation
 from interpnet.scores import ScoreReader, sites_of
 from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, listed, one_of, whole_number
+from interpnet.support.keywords import also_called
 from interpnet.support.types import Int64
 
 COMBINATIONS = ("max", "mean", "response")
@@ -61,6 +62,7 @@ class Explanation:
     rectifiers_overridden: int  # calls under the rule: as many, for a mismatch raises
 
 
+@also_called(target="classes")
 def explain(
     model: nn.Module,
     images: Tensor,
@@ -96,7 +98,7 @@ def explain(
     k : int
         Channels per image.
     classes : int, str or (B,) numbers, optional
-        Classes to explain; the predicted ones by default.
+        Classes to explain; the predicted ones by default. ``target=`` is another name of it.
     variant : {"relevance", "paper"}
         What stands for the options that are not given. ``"relevance"``, by ``experiments/maps``: ``choose="named"``,
         ``rule="lrp_gamma"``, ``seed="relevance"``, ``smooth`` 1 % of the shorter side, ``saturate=0.99``,

@@ -18,6 +18,7 @@ from interpnet.explanation._signals import Options, SignalRun, Signals, backprop
 from interpnet.explanation._smooth import blurred, checked_width
 from interpnet.explanation._starts import OF_A_CLASS, OUTPUT, Picks, Start, Unit, sites_in
 from interpnet.support.checks import check_kinds, listed, one_of, whole_number
+from interpnet.support.keywords import also_called
 
 # From a raw signal with the colours on a given axis to one value per pixel: docs/method.md, section 5.4.
 REDUCTIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
@@ -79,6 +80,7 @@ def normalise(maps: Tensor, *, axes: int = 2) -> Tensor:
     return torch.where(span > 0, scaled, torch.zeros_like(maps))
 
 
+@also_called(target="classes")
 def channel_signal(
     model: nn.Module,
     images: Tensor,
@@ -117,6 +119,7 @@ def channel_signal(
     return sent_back(run, found, picks)
 
 
+@also_called(target="classes")
 def channel_heatmap(
     model: nn.Module,
     images: Tensor,
@@ -161,14 +164,15 @@ def channel_heatmap(
         position), or what of the relevance that these log-odds send to the map by LRP's rule is. No relevance goes to a
         gate, where the contribution stands for it.
     classes : int or (B,) numbers, optional
-        The classes of ``seed="contribution"`` and ``"relevance"``; the predicted ones by default.
+        The classes of ``seed="contribution"`` and ``"relevance"``; the predicted ones by default. ``target=`` is
+        another name of it.
     smooth : float
         Standard deviation, in pixels, of a Gaussian over the map: 0 for none. Outside of the map its mirror image
         counts, so that the sum stays.
     reduction : {"abs", "positive", "max", "sum"}
         See :func:`reduce_colours`; :func:`channel_signal` gives the raw signal.
-    output : function, optional
-        Takes what the model returns, gives logits.
+    output : str, int or function, optional
+        Which part of what the model returns are its logits, as in :func:`interpnet.engine.find_sites`.
     trace : Trace, optional
         A trace made before, to save a forward pass.
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.errors import InterpNetError, did_you_mean
+from interpnet.support.loops import refuse_batches
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -300,6 +301,10 @@ def check_kinds(owner: Any, values: Mapping[str, Any], *, but: Collection[str] =
     ...
     interpnet.errors.InterpNetError: progress is 'no'; expected True or False
     """
+    if "images" in values and inspect.isfunction(owner):
+        annotation = str(owner.__annotations__.get("images"))
+        if annotation.startswith("Tensor"):
+            refuse_batches(owner, values["images"])
     for name, kinds in _kinds(owner).items():
         if name in values and name not in but and not any(_is_of(values[name], kind) for kind in kinds):
             expected = " or ".join(dict.fromkeys(map(_words, kinds)))

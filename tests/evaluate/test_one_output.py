@@ -92,7 +92,7 @@ def test_scores_reliance_ablation_and_explanations(flat: bool) -> None:
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-@pytest.mark.parametrize("targets", [None, 1, [0, 1, 0]])
+@pytest.mark.parametrize("targets", [None, [0, 1, 0]])
 def test_every_method_of_attribution(method: str, targets: Any) -> None:
     one, two = pair(flat=True)
     options = {"samples": 40} if method == "rise" else {}
@@ -100,10 +100,11 @@ def test_every_method_of_attribution(method: str, targets: Any) -> None:
         # Maps that are flagged: both are, or none.
         warnings.simplefilter("ignore", AttributionWarning)
         expected = ip.attribute(two, X[:3], targets, method, **options)
-        if method == "deep_taylor" and targets != 1:
+        if method == "deep_taylor":
             with pytest.raises(ModelError, match=r"cannot be right for this class.*Explain the other class"):
                 ip.attribute(one, X[:3], targets, method)
-            return
+            targets = 1
+            expected = ip.attribute(two, X[:3], targets, method)
         same(ip.attribute(one, X[:3], targets, method, **options), expected, 2e-4)
 
 

@@ -163,11 +163,14 @@ def check(name: str, shapes: dict[str, Kind], values: dict[str, Any]) -> None:
 def checked(name: str, function: Callable[..., Any], shapes: dict[str, Kind]) -> Callable[..., Any]:
     """Return the function with its promises checked after every call."""
     signature = inspect.signature(function)
+    # An argument can have another name too, which the signature does not show.
+    names = getattr(function, "also_called", {})
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
         result = function(*arguments, **options)
-        values = signature.bind(*arguments, **options).arguments
+        own = {names.get(name, name): value for name, value in options.items()}
+        values = signature.bind(*arguments, **own).arguments
         check(name, shapes, {**values, "return": result})
         return result
 
