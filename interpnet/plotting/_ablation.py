@@ -279,9 +279,13 @@ def plot_class_recall(result: Any, *, most: int = 40) -> Figure:
     own = by_class(condition.own)
     others = by_class(others_change(view, condition))
     order = np.arange(len(view.classes))
-    if len(order) > most:
+    if view.only is not None:
+        order = np.array(view.only)
+    studied = len(order)
+    if studied > most:
         # Classes without test images, NaN, have no drop.
-        order = np.argsort(np.nan_to_num(own - view.intact, nan=np.inf), kind="stable")[:most]
+        falling = np.argsort(np.nan_to_num(own - view.intact, nan=np.inf)[order], kind="stable")
+        order = order[falling[:most]]
     rows = np.arange(len(order))
     with style.house_style():
         figure, left, right = style.two_panels(1.6 + 0.26 * len(order), ratios=(3, 2))
@@ -301,7 +305,7 @@ def plot_class_recall(result: Any, *, most: int = 40) -> Figure:
         style.label_ticks(left.yaxis, rows.tolist(), [style.plain(view.classes[i]) for i in order])
         style.row_lines(left)
         style.row_lines(right)
-        if len(order) < len(view.classes):
-            left.set_title(f"the {len(order)} of {len(view.classes)} classes with the largest drop")
+        if len(order) < studied:
+            left.set_title(f"the {len(order)} of {studied} classes with the largest drop")
         figure.legend(loc="outside lower center", ncols=2)
     return figure

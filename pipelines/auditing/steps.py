@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..run.chosen import chosen
 from ..run.config import MU_LASSO, RELIANCE
 from ..run.selection import read_frequencies, read_selection
 from ..run.session import Session
@@ -44,7 +45,7 @@ def solve(session: Session) -> None:
     if RELIANCE in session.config.ways:
         run_reliance(session)
         if session.tables:
-            tables.show_reliance(session.console, load_reliance(session))
+            tables.show_reliance(session.console, load_reliance(session), chosen(session))
 
 
 def _show_solved(session: Session) -> None:
@@ -52,7 +53,8 @@ def _show_solved(session: Session) -> None:
         return
     found = load_interpretation(session)
     folder = session.run.folder("solve")
-    tables.show_relevant(session.console, found, read_selection(folder), read_frequencies(folder, found.coef.shape))
+    often = read_frequencies(folder, found.coef.shape)
+    tables.show_relevant(session.console, found, read_selection(folder), often, chosen(session))
 
 
 def ablate(session: Session) -> None:

@@ -20,6 +20,7 @@ from ..run.selection import SELDOM, how_chosen, seldom
 
 # A terminal is no place for a thousand rows; the files have them.
 _MOST_ROWS = 40
+_MOST_NAMED = 8  # classes in a title
 
 
 def _say(console: Console, text: str, style: str = "", *, whole: bool = False) -> None:
@@ -51,13 +52,21 @@ def show_collect(console: Console, entry: dict[str, Any]) -> None:
 
 
 def show_relevant(
-    console: Console, found: Interpretation, selection: SelectionCurve | None, frequencies: Stability | None
+    console: Console,
+    found: Interpretation,
+    selection: SelectionCurve | None,
+    frequencies: Stability | None,
+    only: Sequence[int] | None = None,
 ) -> None:
-    """Print every class's number of relevant channels and the heaviest three; of many classes, some that have any.
+    """Print the number of relevant channels and the heaviest three of every class, or of ``only`` some.
+
+    Of many classes, some that have any.
 
     With the choice of mu, how it was made; with frequencies, how often half of the images name the same channels.
     """
     shown = list(range(len(found.classes)))
+    if only is not None:
+        shown = list(only)
     if len(shown) > _MOST_ROWS:
         shown = [c for c in shown if len(found.columns(c))][:_MOST_ROWS]
     title = f"mu = {found.mu:.4g}"
@@ -90,9 +99,12 @@ def show_relevant(
     )
 
 
-def show_reliance(console: Console, found: Interpretation) -> None:
-    """Print how many channels every class relies on, and the first three with their reliance and its standard error."""
-    shown = [c for c in range(len(found.classes)) if len(found.columns(c))]
+def show_reliance(console: Console, found: Interpretation, only: Sequence[int] | None = None) -> None:
+    """Print how many channels every class, or ``only`` some, relies on.
+
+    And the first three with their reliance and its standard error.
+    """
+    shown = [c for c in range(len(found.classes)) if len(found.columns(c)) and (only is None or c in only)]
     rows = []
     for c in shown[:_MOST_ROWS]:
         relied = found.relevant(c)
@@ -130,6 +142,10 @@ def show_ablation(console: Console, result: AblationResult, way: str) -> None:
         f"Channels removed: named by {way} ({result.n_images} test images, {result.repeats} passes for every random "
         "control)"
     )
+    if result.only is not None:
+        names = [result.classes[c] for c in result.only]
+        listed = ", ".join(names[:_MOST_NAMED]) + f" and {len(names) - _MOST_NAMED} more" * (len(names) > _MOST_NAMED)
+        title += f"; means over {listed}"
     columns = "removed, layers, #channels, #own recall, #others' recall"
     intact = ["nothing", "", "0", percent(result.mean_intact), percent(result.mean_intact)]
     odds = result.log_odds is not None

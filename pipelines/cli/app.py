@@ -68,6 +68,10 @@ _PICTURED_LAYERS = {
     "panel": SECTIONS["explain"],
     "shown": "at most 8 of the layers an audit reads, evenly spread",
 }
+_SHOWN_CLASSES = (
+    "Show these classes only, by name or number, comma-separated or repeated; nothing is measured again. all: every "
+    "class that was studied."
+)
 _WEIGHTS = {"help": "The file of weights.", "panel": "", "shown": "weights.safetensors", "metavar": "FILE.safetensors"}
 
 
@@ -147,11 +151,12 @@ def ablate() -> None:
     """Stage 3: remove each class's channels and measure what it costs, against random and other controls.
 
     [green]interpnet ablate runs/first --repeats 20[/]
+    [green]interpnet ablate runs/first --only boat,wolf[/]
     """
 
 
 @app.command()
-@takes("commands", "[explain] seed device batch_size", "run image cls")
+@takes("commands", "[explain] only seed device batch_size", "run image cls")
 def explain() -> None:
     """Stage 4: picture the channels named and explain test images, or explain images of your own.
 
@@ -163,11 +168,12 @@ def explain() -> None:
 
 
 @app.command()
-@takes("commands", "", "run open_report")
+@takes("commands", "only", "run open_report", only={"panel": "", "help": _SHOWN_CLASSES, "shown": "those of the run"})
 def report() -> None:
     """Stage 5: write report/index.html, one file that opens anywhere; needs neither model nor images.
 
     [green]interpnet report runs/first --open[/]
+    [green]interpnet report runs/first --only boat,wolf[/]
     """
 
 

@@ -35,7 +35,13 @@ def configured(given: Given, request: Request, base: RunConfig | None = None) ->
     """
     for method in given.values.get("methods", ()):
         find_method(method)
-    config = (base or RunConfig()).override(given.values)
+    values = dict(given.values)
+    if "only" in values:
+        if not values["only"]:
+            raise InterpNetError("--only is empty; expected classes by name or number, or all")
+        if values["only"] == ("all",):
+            values["only"] = ()
+    config = (base or RunConfig()).override(values)
     # What was typed beside the option contradicts it; what a file says is overridden.
     from_file = "data" not in given.values
     return replace(config, data=planted(config.data, request.shortcut, request.strength, override=from_file))

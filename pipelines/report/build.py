@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from markupsafe import Markup
@@ -28,15 +29,16 @@ _MANY = 24
 _LONG = 60  # letters of a name in a note
 
 
-def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
+def build_report(run_folder: Path, *, limits: Limits | None = None, only: Collection[int] | None = None) -> Path:
     """Write ``report/index.html`` in a run folder, with tables and figures beside it; return its path.
 
     The page is one file that opens from disk and asks for nothing else; it needs neither the model nor its images.
-    Parts whose stage has not run are left out, with the command that makes them.
+    Parts whose stage has not run are left out, with the command that makes them. ``only``: the numbers of the classes
+    that are shown, by default those that were studied.
     ``RunFolderError`` for no run folder, a damaged file in it (named), or a folder that cannot be written.
     """
     limits = limits or Limits()
-    run = load_run(Path(run_folder))
+    run = load_run(Path(run_folder), only)
     folder = run.folder / "report"
     pictures = Pictures(run.folder / "explanations")
     examples = example_views(run, pictures, limits)
@@ -61,6 +63,7 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
         notes=_notes(run, shown, pictures, len(examples), limits),
         charts=charts,
         classes=shown,
+        chosen=[run.classes[c] for c in run.only or ()],
         many=len(shown) > _MANY,
         controls=CONTROLS,
         methods=METHODS,
@@ -86,7 +89,14 @@ def build_report(run_folder: Path, *, limits: Limits | None = None) -> Path:
 def _notes(run: RunData, classes: list[ClassView], pictures: Pictures, examples: int, limits: Limits) -> list[str]:
     """Gather what a reader must know before trusting a number."""
     notes = [clean(note) for note in [*(run.manifest.get("notes") or ()), *unverifiable(run.manifest)]]
-    if len(classes) < len(run.classes):
+    if run.only is not None:
+        named = _some([run.classes[c] for c in run.only])
+        notes.append(
+            f"This report is of {len(run.only)} of {len(run.classes)} classes, as asked (--only): {named}. Means, "
+            "intervals and verdicts are over these; the images of the others are what they are compared with. "
+            f"`{run.command('report')} --only all` shows every class that was studied."
+        )
+    elif len(classes) < len(run.classes):
         notes.append(
             f"{len(run.classes) - len(classes)} of the network's {len(run.classes)} outputs have no image and no "
             "channel and are left out of the classes here; classes.csv has a line for each."

@@ -78,9 +78,9 @@ def draw_figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
         yield "mu_curve", plot_mu_curve(found), alt
     for way, named in run.named.items():
         sizes = np.array([size for _, size in named.channels.sizes], np.float64)
-        figure = plot_layer_relevance(
-            named.layer_relevance(), named.channels.layers, run.classes, expected=sizes / sizes.sum(), by=way
-        )
+        shares = named.layer_relevance()[list(run.shown)]
+        classes = [run.classes[c] for c in run.shown]
+        figure = plot_layer_relevance(shares, named.channels.layers, classes, expected=sizes / sizes.sum(), by=way)
         alt = f"Share of {SHARES[way]} for each layer, and for each layer and class"
         yield f"{PREFIXES[way]}layers", figure, alt
     for way, study in run.studies.items():

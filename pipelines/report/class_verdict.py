@@ -51,7 +51,9 @@ def class_verdicts(
     found = []
     at = {c: i for i, c in enumerate(tested)}
     for c, name in enumerate(study.classes):
-        if not condition.removed[c]:
+        if study.only is not None and c not in study.only:
+            found.append(ClassVerdict("open", f"The channels of {name} were not removed (--only)."))
+        elif not condition.removed[c]:
             found.append(ClassVerdict("open", f"No channel is named for {name}."))
         elif c not in at:
             images = int(study.support[c])

@@ -6,11 +6,13 @@ import math
 import shlex
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from interpnet.ablation import AblationResult, as_result
 from interpnet.engine import ChannelIndex
@@ -92,6 +94,7 @@ class RunData:
     selection: SelectionCurve | None = None  # how mu was chosen, where it was
     frequencies: Stability | None = None  # how often half of the images name each channel, where that was asked for
     studies: Mapping[str, AblationResult] = field(default_factory=dict)  # by the way to name channels, the first leads
+    only: tuple[int, ...] | None = None  # the classes that are shown; None for all
     top: int = 0  # images averaged in a channel's picture
     pictures: Mapping[int, Mapping[str, Any]] | None = None  # entries of explanations/classes.json by class
     examples: Mapping[str, Any] | None = None  # explanations/examples.json
@@ -110,6 +113,13 @@ class RunData:
         found = {RELIANCE: self.relied, MU_LASSO: self.weights}
         return {way: channels for way, channels in found.items() if channels is not None}
 
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """The numbers of the classes that are shown."""
+        if self.only is None:
+            return tuple(range(len(self.classes)))
+        return self.only
+
     def command(self, stage: str) -> str:
         """Return the command that runs one stage on this folder."""
         return _command(stage, self.folder)
@@ -125,6 +135,22 @@ class RunData:
     def picture_entry(self, cls: int) -> Mapping[str, Any]:
         """Return what ``explanations/classes.json`` holds of a class; empty where there is nothing."""
         return (self.pictures or {}).get(cls, {})
+
+
+def _shown(studies: Iterable[AblationResult], only: Collection[int] | None) -> tuple[int, ...] | None:
+    """Return the classes that are shown; None for all."""
+    if only is not None:
+        return tuple(sorted(only))
+    return next((study.only for study in studies if study.only is not None), None)
+
+
+def _of_classes(named: Interpretation | None, only: Sequence[int]) -> Interpretation | None:
+    """Return the channels named for some classes; none for the others."""
+    if named is None:
+        return None
+    coef = np.zeros_like(named.coef)
+    coef[list(only)] = named.coef[list(only)]
+    return replace(named, coef=coef)
 
 
 def _command(stage: str, folder: Path) -> str:
@@ -145,8 +171,11 @@ def reading(path: Path, stage: str, folder: Path) -> Iterator[None]:
         raise RunFolderError(f"{str(path)!r} {what}; delete it and run `{_command(stage, folder)}` again") from error
 
 
-def load_run(folder: Path) -> RunData:
-    """Read a run folder; ``RunFolderError`` for none, one of another format, or a damaged file in it."""
+def load_run(folder: Path, only: Collection[int] | None = None) -> RunData:
+    """Read a run folder; ``RunFolderError`` for none, one of another format, or a damaged file in it.
+
+    ``only``: the numbers of the classes that are shown, by default those that were studied.
+    """
     manifest = read_manifest(folder)
     run = RunFolder(folder, manifest)
     ways = _ways(folder)
@@ -157,6 +186,10 @@ def load_run(folder: Path) -> RunData:
     found = {way: _weights(folder, _WEIGHTS[way]) for way in ways}
     results = {way: _read(folder, _STUDIES[way], "ablate", as_result) for way in ways}
     studies = {way: study for way, study in results.items() if study is not None}
+    shown = _shown(studies.values(), only)
+    if shown is not None:
+        studies = {way: study.restricted(shown) for way, study in studies.items()}
+        found = {way: _of_classes(named, shown) for way, named in found.items()}
     weights = found.get(MU_LASSO)
     contributions = None
     averaged = None
@@ -185,6 +218,7 @@ def load_run(folder: Path) -> RunData:
         selection=selection,
         frequencies=frequencies,
         studies=studies,
+        only=shown,
         top=top,
         pictures=pictures,
         examples=_read(folder, "explanations/examples.json", "explain", dict),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -56,6 +56,7 @@ class ExampleView:
     predicted: str
     explained: str
     explained_index: int
+    true_index: int | None
     correct: bool | None  # None where the label is not known
     confidence: float
     image: Shot
@@ -64,6 +65,16 @@ class ExampleView:
     controls: tuple[Shot, ...]
     note: str
     pictured: bool  # whether it is within the page's limit
+
+    def stands_with(self, shown: Collection[int]) -> int:
+        """Return the class it stands with: a mistake with the one it is taken for, or its own where only that is shown.
+
+        -1 where neither is.
+        """
+        for index in (self.explained_index, self.true_index):
+            if index in shown and index is not None:
+                return index
+        return -1
 
 
 @dataclass(frozen=True)
@@ -145,10 +156,10 @@ def example_views(run: RunData, pictures: Pictures, limits: Limits) -> list[Exam
         return []
     path = run.folder / "explanations" / "examples.json"
     with reading(path, "explain", run.folder):
-        return [
-            _example(n, entry, run, pictures, shown=n < limits.examples)
-            for n, entry in enumerate(run.examples["examples"])
-        ]
+        entries = run.examples["examples"]
+        if run.only is not None:
+            entries = [entry for entry in entries if {entry["explained"], entry["true"]} & set(run.only)]
+        return [_example(n, entry, run, pictures, shown=n < limits.examples) for n, entry in enumerate(entries)]
 
 
 def _example(n: int, entry: Mapping[str, Any], run: RunData, pictures: Pictures, *, shown: bool) -> ExampleView:
@@ -186,6 +197,7 @@ def _example(n: int, entry: Mapping[str, Any], run: RunData, pictures: Pictures,
         predicted=class_name(run, entry["predicted"]),
         explained=class_name(run, entry["explained"]),
         explained_index=int(entry["explained"]),
+        true_index=entry["true"],
         correct=correct,
         confidence=number(entry["confidence"]),
         image=Shot("", "", picture(entry["image"])),
@@ -213,11 +225,11 @@ def class_views(
 ) -> list[ClassView]:
     """Return all classes with their channels and the examples explained for them."""
     removals = {way: removals_of(study, verdicts.get(way)) for way, study in run.studies.items()}
-    by_explained: dict[int, list[ExampleView]] = {}  # a mistake stands with the class it is taken for
+    by_class: dict[int, list[ExampleView]] = {}
     for example in examples:
-        by_explained.setdefault(example.explained_index, []).append(example)
+        by_class.setdefault(example.stands_with(run.shown), []).append(example)
     views = []
-    for c, name in enumerate(run.classes):
+    for c in run.shown:
         channels = channel_rows(run, c, pictures, limits)
         entry = run.picture_entry(c)
         n_test = None
@@ -232,7 +244,7 @@ def class_views(
         counts |= {way: len(found.columns(c)) for way, found in run.named.items()}
         view = ClassView(
             index=c,
-            name=name,
+            name=run.classes[c],
             n_train=_n_train(run, c),
             n_test=n_test,
             recall=recall,
@@ -243,7 +255,7 @@ def class_views(
             taken=_taken(run, c),
             agreement=agreement(run, c),
             channels=channels,
-            examples=tuple(by_explained.get(c, ())),
+            examples=tuple(by_class.get(c, ())),
         )
         views.append(view)
     return views
@@ -304,7 +316,7 @@ def swap_rows(run: RunData) -> list[dict[str, Any]]:
     shares: dict[str, Any] = {"middle": {}, "mask": {}} | {name: way.classes for name, way in run.swapped.items()}
     rows = [
         {"label": run.classes[c]} | {name: shares[name].get(c, NAN) for name in shares}
-        for c in sorted(set(shares["middle"]) | set(shares["mask"]))
+        for c in sorted((set(shares["middle"]) | set(shares["mask"])) & set(run.shown))
     ]
     key = "mask" if shares["mask"] else "middle"
     return sorted(rows, key=lambda row: -np.nan_to_num(row[key], nan=-1.0))

@@ -191,6 +191,13 @@ class RunConfig(Settings):
         "zero", "What a removed map is overwritten with: zero, or the channel's mean.", choices=("zero", "mean")
     )
     max_ablation_images: int | None = _ablate(None, "Use so many test images, balanced by class.", shown="all", least=1)
+    only: tuple[str, ...] = _ablate(
+        (),
+        "Study and show these classes only, by name or number, comma-separated or repeated; the images of all others "
+        "are the contrast. all: every class again.",
+        shown="all",
+        metavar="CLASSES",
+    )
     examples: int = _explain(2, "Recognised test images explained for each class.", least=0)
     misclassified: int = _explain(10, "Misclassified test images explained, in all.", least=0)
     k: int = _explain(3, "Channels shown for each image.", metavar="K", least=1)

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from .chosen import check_chosen
 from .config import RunConfig
 from .folder import RunFolder
 from .manifest import MANIFEST, unverifiable
@@ -41,7 +42,7 @@ def opened(
         run = held.enter_context(existing(path, fresh=fresh))
     new = run or RunFolder.create(path)
     made = Session(new, config, resume, fresh=fresh, **session)
-    _ = made.loaded  # kept by the session
+    check_chosen(made)  # loads what is audited, which the session keeps
     if run is None:
         held.enter_context(new.locked(fresh=fresh))
     elif not fresh:

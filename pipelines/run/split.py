@@ -57,11 +57,16 @@ class Split:
         return rarest
 
     @property
+    def present(self) -> Int64:
+        """The labels that have an image, rising."""
+        if self.several is None:
+            return np.unique(self.labels)
+        return np.flatnonzero(self.targets.any(0))
+
+    @property
     def n_labels(self) -> int:
         """How many labels have an image."""
-        if self.several is None:
-            return len(np.unique(self.labels))
-        return int(self.targets.any(0).sum())
+        return len(self.present)
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ def _described(split: Split) -> dict[str, Any]:
         "fingerprint": data.fingerprint(),
         "n_images": len(data),
         "classes": list(data.classes),
+        "outputs": split.outputs.tolist(),
         "preprocessing": data.preprocessing,
         "skipped": [],
         "empty_classes": list(data.empty_classes),

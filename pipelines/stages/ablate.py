@@ -11,6 +11,7 @@ from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.support.csv_table import write_csv
 from interpnet.support.io import read_object, write_json
 
+from ..run.chosen import Chosen, chosen, covers, key_part, noted, numbers_of, studied_by
 from ..run.config import MU_LASSO, RELIANCE
 from ..run.folder import digest
 from ..run.notes import Notes
@@ -30,9 +31,22 @@ _COLUMNS = ("condition", "layers", "repeat", "class", "images", "removed", "inta
 
 def ablate_key(session: Session, way: str = MU_LASSO) -> str:
     """Return the key of the study of one way to name channels: of these, the test images and settings."""
+    wanted = chosen(session)
+    entry = session.run.stage(STAGES[way])
+    done = studied_by(entry)
+    # The study of more classes has all that is wanted of fewer.
+    if entry.get("state") == "complete" and covers(done, wanted) and entry["key"] == _key(session, way, done):
+        return str(entry["key"])
+    return _key(session, way, wanted)
+
+
+def _key(session: Session, way: str, only: Chosen) -> str:
     images = session.run.known("identity", "set of test images")
     config = session.config
-    return digest(["ablate", _VERSION, way_key(session, way), images, config.section("ablate"), config.seed])
+    settings = config.section("ablate")
+    # As runs of all classes always had it.
+    del settings["only"]
+    return digest(["ablate", _VERSION, way_key(session, way), images, settings, config.seed, *key_part(only)])
 
 
 def run_ablate(session: Session) -> bool:
@@ -59,6 +73,7 @@ def _ablate(session: Session, way: str, notes: Notes) -> dict[str, Any]:
         notes.add(
             f"Ablation is measured on {len(indices)} of {len(subject.test.labels)} test images, balanced by class."
         )
+    only = chosen(session)
     folder = session.run.folder("ablate")
     result = ablation_study(  # docs/method.md, section 6
         subject.model,
@@ -71,6 +86,7 @@ def _ablate(session: Session, way: str, notes: Notes) -> dict[str, Any]:
         device=subject.device,
         output=subject.output,
         checkpoint=folder / _CHECKPOINTS[way],
+        only=only,
         key=ablate_key(session, way),  # by which a checkpoint of other weights is refused
     )
     (folder / _CHECKPOINTS[way]).unlink(missing_ok=True)  # the result holds it all
@@ -80,7 +96,7 @@ def _ablate(session: Session, way: str, notes: Notes) -> dict[str, Any]:
         notes.add(f"{len(skipped)} test images could not be read and were left out.")
     if result.why_whole:
         notes.add(f"The study took longer than it has to: {result.why_whole}.")
-    without = [name for name, n in zip(result.classes, result.support, strict=True) if n == 0]
+    without = [result.classes[c] for c in numbers_of(result.classes, only) if result.support[c] == 0]
     if without:
         notes.add(f"Classes without a test image, so without recall ({len(without)}): {', '.join(without[:10])}")
     write_json(folder / f"{_STEMS[way]}.json", result.to_json())
@@ -89,6 +105,7 @@ def _ablate(session: Session, way: str, notes: Notes) -> dict[str, Any]:
         "n_images": result.n_images,
         "repeats": result.repeats,
         "fill": result.fill,
+        **noted(only),
         "mean_intact": _plain(result.mean_intact),
         "mean_relevant": _plain(result.condition("relevant").mean_own()),
     }
@@ -105,7 +122,10 @@ def ablation_rows(result: AblationResult) -> list[list[Any]]:
     for condition in result.conditions:
         for repeat, (own, others) in enumerate(zip(condition.own, condition.others, strict=True)):
             columns = zip(condition.removed, result.intact, own, others, strict=True)
-            for name, support, numbers in zip(result.classes, result.support, columns, strict=True):
+            named = zip(result.classes, result.support, columns, strict=True)
+            for c, (name, support, numbers) in enumerate(named):
+                if not covers(result.only, (c,)):
+                    continue
                 shown = ["" if math.isnan(value) else f"{value:.6g}" for value in numbers]
                 rows.append([condition.name, condition.layers, repeat, name, int(support), *shown])
     return rows
@@ -117,12 +137,16 @@ def studied(session: Session, way: str) -> bool:
 
 
 def load_ablation(session: Session, way: str = MU_LASSO) -> AblationResult | None:
-    """Open a study, or return None where it was not run; ``RunFolderError`` for one of earlier settings."""
+    """Open a study of the chosen classes, or return None where it was not run; ``RunFolderError`` for a stale one."""
     if not studied(session, way):
         return None
     require_current(session, STAGES[way], ablate_key(session, way))
     path = session.run.folder("ablate") / f"{_STEMS[way]}.json"
     try:
-        return as_result(read_object(path))
+        result = as_result(read_object(path))
+        only = chosen(session)
+        if only is not None:
+            result = result.restricted(only)
     except InterpNetError as error:
         raise RunFolderError(f"{str(path)!r} cannot be used: {error}") from error
+    return result

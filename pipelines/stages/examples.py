@@ -22,6 +22,8 @@ from interpnet.interpretation import Interpretation
 from interpnet.plotting import enlarge, render, save_png
 from interpnet.support.progress import progress_bar
 
+from ..run.chosen import chosen as chosen_classes_of
+from ..run.chosen import of_chosen
 from ..run.config import CONTROLS
 from ..run.notes import Notes
 from ..run.session import Session
@@ -115,7 +117,10 @@ def choose(session: Session, notes: Notes) -> list[int]:
     config = session.config
     predicted, readable = predict(session)
     truth = session.subject.test.labels[readable]
-    present = np.unique(truth)
+    only = chosen_classes_of(session)
+    wanted = of_chosen(truth, only)
+    taken_for = of_chosen(predicted, only)
+    present = np.unique(truth[wanted])
     if config.examples * len(present) > _MOST_EXAMPLES:
         notes.add(
             f"Examples are {_MOST_EXAMPLES} recognised images, drawn over {len(present)} classes, "
@@ -128,8 +133,9 @@ def choose(session: Session, notes: Notes) -> list[int]:
         label = int(truth[at])
         rank = taken.get(label, 0)
         if predicted[at] != label:
-            wrong.append(int(readable[at]))
-        elif rank < config.examples:
+            if wanted[at] or taken_for[at]:
+                wrong.append(int(readable[at]))
+        elif wanted[at] and rank < config.examples:
             taken[label] = rank + 1
             right.append((rank, label, int(readable[at])))
     # Every class's first example before any class's second where not all fit.

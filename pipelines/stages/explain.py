@@ -14,6 +14,7 @@ from interpnet.errors import ModelError
 from interpnet.interpretation import Interpretation
 from interpnet.support.io import write_json
 
+from ..run.chosen import Chosen, chosen, covers, key_part, noted, numbers_of, studied_by
 from ..run.config import MU_LASSO, RELIANCE
 from ..run.folder import digest
 from ..run.notes import Notes
@@ -40,8 +41,21 @@ _MOST_SHOWN = 1200
 
 def explain_key(session: Session) -> str:
     """Return the key of the explain stage; a study made since makes it stale, for it shows its effects."""
+    return _key(session, chosen(session))
+
+
+def shown_key(session: Session) -> str:
+    """Return the key of what a report can show: also of a stage that was done for more classes than are wanted."""
+    entry = session.run.stage("explain")
+    done = studied_by(entry)
+    if entry.get("state") == "complete" and covers(done, chosen(session)) and entry["key"] == _key(session, done):
+        return str(entry["key"])
+    return explain_key(session)
+
+
+def _key(session: Session, only: Chosen) -> str:
     studies = [ablate_key(session, way) if studied(session, way) else None for way in sorted(session.config.ways)]
-    return digest([_pictures_key(session), *studies])
+    return digest([_pictures_key(session), *studies, *key_part(only)])
 
 
 def _pictures_key(session: Session) -> str:
@@ -91,9 +105,10 @@ def _explain(session: Session, notes: Notes) -> dict[str, Any]:
         if how.variant == PAPER:
             instead = "are drawn in the paper's variant (--variant paper)"
         notes.add(f"Heatmaps {instead}: {how.refused}")
-    shown = shown_channels(list(named.values()), session.config.max_channels)
+    only = chosen(session)
+    shown = shown_channels(list(named.values()), session.config.max_channels, only)
     longest = max(len(found.columns(c)) for found in named.values() for c in shown)
-    most = pictured(list(named.values()), session.config.max_channels)
+    most = pictured(list(named.values()), session.config.max_channels, only)
     if longest > most:
         notes.add(
             f"At most {most} channels per class are pictured, the first by weight or reliance (--max-channels); "
@@ -116,7 +131,8 @@ def _explain(session: Session, notes: Notes) -> dict[str, Any]:
             (folder / name).unlink(missing_ok=True)
         else:
             write_json(folder / name, content)
-    return {"n_channels_pictured": len(needed), "n_examples": len(examples["examples"]), "written": _WRITTEN}
+    facts = {"n_channels_pictured": len(needed), "n_examples": len(examples["examples"]), **noted(only)}
+    return facts | {"written": _WRITTEN}
 
 
 def _classes(
@@ -131,8 +147,8 @@ def _classes(
     names = session.run.known("model", "classes")
     counts = np.bincount(load_table(session).labels, minlength=len(names))
     classes: list[dict[str, Any]] = []
-    for c, name in enumerate(names):
-        entry: dict[str, Any] = {"index": c, "name": name, "n_train": int(counts[c])}
+    for c in shown:
+        entry: dict[str, Any] = {"index": c, "name": names[c], "n_train": int(counts[c])}
         if MU_LASSO in named:
             entry["n_relevant"] = len(named[MU_LASSO].columns(c))
             entry["gap"] = float(named[MU_LASSO].gaps[c])
@@ -156,17 +172,17 @@ def _classes(
     return classes
 
 
-def pictured(named: Sequence[Interpretation], most: int) -> int:
+def pictured(named: Sequence[Interpretation], most: int, only: Chosen = None) -> int:
     """Return how many channels of a class, by each way to name them, are pictured: fewer where there are many."""
-    busy = sum(len(found.columns(c)) > 0 for found in named for c in range(len(found.classes)))
+    busy = sum(len(found.columns(c)) > 0 for found in named for c in numbers_of(found.classes, only))
     return min(most, max(1, _MOST_SHOWN // max(busy, 1)))
 
 
-def shown_channels(named: Sequence[Interpretation], most: int) -> Shown:
+def shown_channels(named: Sequence[Interpretation], most: int, only: Chosen = None) -> Shown:
     """Return the channels pictured for each class with what names them: the first ``most`` by each way."""
-    cap = pictured(named, most)
+    cap = pictured(named, most, only)
     shown: dict[int, list[tuple[Channel, float]]] = {}
-    for c in range(len(named[0].classes)):
+    for c in numbers_of(named[0].classes, only):
         values: dict[Channel, float] = {}
         for found in named:
             values = dict(found.relevant(c)[:cap]) | values

@@ -18,6 +18,8 @@ from interpnet.explanation import OF_A_CLASS, channel_signal, reduce_colours
 from interpnet.interpretation import Interpretation
 from interpnet.support.progress import progress_bar
 
+from ..run.chosen import chosen as chosen_classes_of
+from ..run.chosen import of_chosen
 from ..run.config import MU_LASSO, RELIANCE
 from ..run.notes import Notes
 from ..run.session import Session
@@ -61,6 +63,7 @@ def localise(
         )
         return None
     used = session.subject.test_indices()  # the images the study is measured on
+    used = used[of_chosen(session.subject.test.labels[used], chosen_classes_of(session))]
     chosen = used[balanced(session.subject.test.labels[used], _MOST, session.config.seed)]
     return {
         "n_images": len(chosen),

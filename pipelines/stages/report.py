@@ -6,11 +6,12 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from ..run.chosen import chosen, key_part
 from ..run.folder import digest
 from ..run.notes import Notes
 from ..run.session import Session
 from .ablate import STAGES, ablate_key
-from .explain import explain_key
+from .explain import shown_key
 from .identified import load_way
 from .solve import require_current
 
@@ -25,8 +26,9 @@ def run_report(session: Session, *, again: bool = False) -> Path:
     for way in session.config.ways:
         load_way(session, way)
         require_current(session, STAGES[way], ablate_key(session, way))
-    require_current(session, "explain", explain_key(session))
-    key = digest(["report", explain_key(session), session.run.manifest["notes"], _sources()])
+    require_current(session, "explain", shown_key(session))
+    only = chosen(session)
+    key = digest(["report", shown_key(session), session.run.manifest["notes"], _sources(), *key_part(only)])
     if again:
         session.run.manifest["stages"].pop("report", None)
 
@@ -34,7 +36,7 @@ def run_report(session: Session, *, again: bool = False) -> Path:
         from ..report.build import REPORT_FILES, build_report  # it draws; an up-to-date report does not wait for that
 
         written = [f"report/{name}" for name in REPORT_FILES]
-        return {"bytes": build_report(session.run.path).stat().st_size, "written": written}
+        return {"bytes": build_report(session.run.path, only=only).stat().st_size, "written": written}
 
     session.perform("report", key, build, files=_FILES)
     return session.run.path / _FILES[0]

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-from helpers.tiny_run import again, said, through, tiny_session
-from interpnet.pipelines.stages import contributions, solve
+import pytest
+from helpers.tiny_run import again, read, recorded, said, through, tiny_session
+from interpnet.pipelines.cli.commands import configured
+from interpnet.pipelines.cli.options import Request
+from interpnet.pipelines.report import build, charts, load
+from interpnet.pipelines.run import chosen
+from interpnet.pipelines.run.config import RunConfig
+from interpnet.pipelines.run.session import Session
+from interpnet.pipelines.run.settings import Given
+from interpnet.pipelines.stages import ablate, contributions, explain, report, solve
 from interpnet.pipelines.stages.sums import counted
 
+from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.interpretation import Interpretation
+from interpnet.plotting import plot_class_recall
 
 
 def test_images_per_class_are_counted_over_the_classes_that_have_images(tmp_path: Path) -> None:
@@ -47,3 +59,158 @@ def test_a_run_that_an_older_version_collected_keeps_its_count(tmp_path: Path) -
     )
     solve.load_interpretation(older)
     contributions.load_contributions(older)
+
+
+# --- --only -----------------------------------------------------------------------------------------------
+
+ONLY = {"identify": "both", "examples": 2, "misclassified": 3, "top": 2, "max_channels": 2, "anyway": True}
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures out of reports, for drawing them takes longer than all the rest."""
+    monkeypatch.setattr(build, "make_charts", lambda *_: {})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """A run of every class, finished but for its report."""
+    return through(tiny_session(tmp_path_factory.mktemp("only") / "run", **ONLY))
+
+
+@pytest.fixture
+def copied(whole: Session, tmp_path: Path) -> Path:
+    shutil.copytree(whole.run.path, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def states(session: Session) -> dict[str, str]:
+    return {name: entry["started"] + entry["key"] for name, entry in session.run.manifest["stages"].items()}
+
+
+def test_only_these_classes_channels_are_removed_pictured_and_shown(tmp_path: Path, whole: Session) -> None:
+    session = through(tiny_session(tmp_path / "run", only=("second",), **ONLY))
+    study = ablate.load_ablation(session, "reliance")
+    full = ablate.load_ablation(whole, "reliance")
+    assert study is not None
+    assert full is not None
+    assert study.only == (1,)
+    part = full.restricted([1])
+    np.testing.assert_array_equal(study.condition("relevant").own, part.condition("relevant").own)
+    rows = (tmp_path / "run" / "ablation" / "reliance.csv").read_text().splitlines()[1:]
+    assert {row.split(",")[3] for row in rows} == {"second"}
+    assert [entry["name"] for entry in read(session, "explanations/classes.json")["classes"]] == ["second"]
+    shown = read(session, "explanations/examples.json")["examples"]
+    assert shown
+    assert all(1 in (entry["true"], entry["predicted"]) for entry in shown)
+    assert all(entry["true"] == 1 for entry in shown if entry["true"] == entry["predicted"])
+    # All images are collected, and the others' contributions are what a channel is priced by.
+    assert session.run.stage("collect")["key"] == whole.run.stage("collect")["key"]
+    assert session.run.stage("reliance")["key"] == whole.run.stage("reliance")["key"]
+
+
+def test_the_report_of_some_classes_says_so_and_shows_no_other(tmp_path: Path) -> None:
+    session = through(tiny_session(tmp_path / "run", only=("second", "0"), **ONLY))
+    report.run_report(session)
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert "Of 2 of 3 classes, as asked: <bdi>first</bdi>, <bdi>second</bdi>." in page
+    assert "This report is of 2 of 3 classes, as asked (--only)" in page
+    assert 'id="class-2"' not in page
+    assert 'id="class-1"' in page
+    summary = read(session, "report/report.json")
+    assert [c["name"] for c in summary["classes"]] == ["first", "second"]
+    rows = (tmp_path / "run" / "report" / "classes.csv").read_text().splitlines()[1:]
+    assert len(rows) == 2
+
+
+def test_a_finished_audit_is_filtered_without_measuring_again(copied: Path) -> None:
+    session = tiny_session(copied, only=("third",), **ONLY)
+    before = states(session)
+    ablate.run_ablate(session)
+    assert "ablate-reliance: up to date, skipped" in said(session)
+    report.run_report(session)
+    after = states(session)
+    assert {name: after[name] for name in before} == before
+    page = (copied / "report" / "index.html").read_text()
+    assert "Of 1 of 3 classes" in page
+    # And all are shown again.
+    report.run_report(tiny_session(copied, **ONLY))
+    assert "Of 1 of 3 classes" not in (copied / "report" / "index.html").read_text()
+
+
+def test_pictures_of_fewer_classes_are_made_of_those_there_are(copied: Path) -> None:
+    session = tiny_session(copied, only=("third",), **ONLY)
+    before = states(session)
+    explain.run_explain(session)
+    after = states(session)
+    assert [name for name in before if after[name] != before[name]] == ["explain"]
+    assert "channels are pictured already" in said(session)
+    report.run_report(session)
+    with pytest.raises(RunFolderError, match="what the stage 'explain' wrote belongs to earlier settings"):
+        report.run_report(tiny_session(copied, **ONLY))
+
+
+def test_a_study_of_some_classes_does_for_fewer_and_not_for_more(tmp_path: Path) -> None:
+    session = through(tiny_session(tmp_path / "run", only=("first", "third"), **ONLY), "ablate")
+    fewer = tiny_session(tmp_path / "run", only=("third",), **ONLY)
+    assert not ablate.run_ablate(fewer)
+    assert ablate.load_ablation(fewer, "reliance").only == (2,)  # type: ignore[union-attr]
+    assert not ablate.run_ablate(session)
+    more = tiny_session(tmp_path / "run", **ONLY)
+    assert ablate.run_ablate(more)
+    assert ablate.load_ablation(more, "reliance").only is None  # type: ignore[union-attr]
+
+
+def test_figures_are_of_these_classes(whole: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = recorded(monkeypatch, charts, "plot_layer_relevance")
+    run = load.load_run(whole.run.path, [2, 0])
+    monkeypatch.setattr(charts, "_removals", lambda _study: iter(()))
+    assert {name for name, _, _ in charts._figures(run)} == {"layers", "reliance_layers"}
+    assert [call["args"][2] for call in drawn] == [["first", "third"]] * 2
+    assert [call["args"][0].shape for call in drawn] == [(2, 2)] * 2
+    axes = plot_class_recall(run.studies["reliance"]).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["first", "third"]
+
+
+def test_every_class_by_name_is_every_class(copied: Path) -> None:
+    session = tiny_session(copied, only=("second", "third", "first"), **ONLY)
+    assert chosen.chosen(session) is None
+    assert not ablate.run_ablate(session)
+
+
+def test_a_class_is_named_as_the_run_calls_it_as_its_folder_or_by_number(copied: Path) -> None:
+    """Folder "a" holds the images of output 2."""
+    for name, expected in (("first", 0), ("a", 2), ("1", 1)):
+        assert chosen.chosen(tiny_session(copied, only=(name,), **ONLY)) == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("only", "match"),
+    [
+        (("secund",), "unknown class 'secund'; did you mean 'second'"),
+        (("7",), "class 7 does not exist; expected 0 to 2"),
+        (("second",), "--only names 'second', of which the data 'tiny' has no image; expected some of first, third"),
+    ],
+)
+def test_a_class_that_is_not_there_is_refused_before_anything_runs(
+    only: tuple[str, ...], match: str, tmp_path: Path
+) -> None:
+    session = tiny_session(tmp_path / "run", only=only, **ONLY)
+    # The data's third class is the second output.
+    for split in ("train", "test"):
+        object.__setattr__(getattr(session.loaded, split), "labels", np.array([0, 2]))
+    with pytest.raises(InterpNetError, match=match):
+        chosen.check_chosen(session)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_line_takes_names_all_and_nothing_empty() -> None:
+    def only(*words: str, base: RunConfig | None = None) -> tuple[str, ...]:
+        given = Given.read([e for e in fields(RunConfig) if e.name == "only"], {"only": list(words)})
+        return configured(given, Request(), base).only
+
+    assert only("boat, wolf", "3") == ("boat", "wolf", "3")
+    assert only("all", base=RunConfig(only=("boat",))) == ()
+    with pytest.raises(InterpNetError, match="--only is empty; expected classes by name or number, or all"):
+        only("")
+    assert RunConfig(only=("boat",)).override({}).only == ("boat",)

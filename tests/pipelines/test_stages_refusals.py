@@ -264,7 +264,8 @@ def test_a_record_that_was_changed_is_not_found(tmp_path: Path) -> None:
 def test_a_report_notes_its_size_and_its_files(copy: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     from interpnet.pipelines.report import build
 
-    def building(run: Path) -> Path:
+    def building(run: Path, only: Any = None) -> Path:
+        assert only is None
         (run / "report").mkdir()
         for name in build.REPORT_FILES:
             path = run / "report" / name.replace("*", "x")
