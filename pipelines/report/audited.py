@@ -21,6 +21,7 @@ MODEL_FACTS = {
     "n_channels": "Channels read",
     "n_outputs": "Outputs",
     "output": "Output taken",
+    "groups": "Outputs merged",
 }
 DATA_FACTS = {
     "spec": "Data",

@@ -236,7 +236,8 @@ class _Page:
 
     def _classes(self) -> list[View]:
         """Return the maximised pictures of some of the data's classes."""
-        outputs = self.work.split.outputs.tolist()
+        # Several folders can be of one output.
+        outputs = list(dict.fromkeys(self.work.split.outputs.tolist()))
         chosen = [outputs[i] for i in evenly(len(outputs), self.work.settings.max_classes)]
         if not chosen:
             return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -90,6 +90,12 @@ class RunConfig(Settings):
         "imagenet: its 1,000 classes, found by names or WordNet ids.",
         shown="the data's classes are the outputs",
         metavar="FILE",
+    )
+    group: Sequence[str] = _data(
+        (),
+        "Merge several outputs into one class, whose probability is the sum of theirs: dogs=beagle,collie. By names, "
+        "numbers or, with --classes imagenet, WordNet ids; repeat for more groups.",
+        metavar="NAME=CLASS,CLASS",
     )
     image_size: tuple[int, ...] | None = _data(
         None,

@@ -14,6 +14,7 @@ _MODEL = {
     "code": "the text of its file",
     "output": "the output taken",
     "kind": "the class of the network",
+    "groups": "the outputs that are merged",
 }
 _FINGERPRINTS = ("fingerprint", "architecture", "code")
 

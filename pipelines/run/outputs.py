@@ -139,23 +139,27 @@ def by_imagenet(data: ImageData, n_outputs: int) -> Outputs:
     return Outputs(names, np.array(found, dtype=np.int64))
 
 
-def _one(name: str, outputs: Sequence[int], names: Sequence[str]) -> int:
-    """Return the one output that a class of the data is."""
+def imagenet_output(name: str) -> int:
+    """Return the output of ImageNet's class of a name, WordNet id or synonym."""
+    return _one(name, _finder()(name), imagenet_names(), of="")
+
+
+def _one(name: str, outputs: Sequence[int], names: Sequence[str], of: str = " of the data") -> int:
+    """Return the one output that a class is; ``of``: where it came from, for errors."""
     if len(outputs) == 1:
         return outputs[0]
     if outputs:
         which = " or ".join(f"{names[i]!r} (output {i})" for i in outputs)
         raise DataError(
-            f"class {name!r} of the data can be ImageNet's {which}; name the folder by its WordNet id, or give "
-            "--classes FILE"
+            f"class {name!r}{of} can be ImageNet's {which}; name it by its WordNet id, or give --classes FILE"
         )
     if _WORDNET_ID.fullmatch(name) and not _synsets():
         raise DataError(
-            f"class {name!r} of the data is a WordNet id, whose class the package timm knows; pip install "
+            f"class {name!r}{of} is a WordNet id, whose class the package timm knows; pip install "
             "'interpnet[timm]', or name the folders by the classes' names"
         )
     raise DataError(
-        f"class {name!r} of the data is none of ImageNet's 1,000{did_you_mean(name, names)}; expected a name such as "
+        f"class {name!r}{of} is none of ImageNet's 1,000{did_you_mean(name, names)}; expected a name such as "
         f"{names[0]!r} or a WordNet id such as 'n01440764'"
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -22,9 +22,9 @@ from .architecture import architecture
 from .config import PYTHON, RunConfig
 from .cue import described
 from .folder import digest
+from .groups import grouped
 from .images import Own, load_splits
 from .notes import Notes
-from .outputs import matched
 from .split import INDEPENDENT, Batches, Split, balanced, belong
 
 
@@ -43,6 +43,7 @@ class Subject:
     test: Split
     notes: tuple[str, ...]  # what a reader of the report should know
     first: Tensor  # (1, C, H, W): the first training image that can be read
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # outputs merged into one class, by its name
 
     @property
     def independent(self) -> bool:
@@ -67,7 +68,7 @@ class Subject:
             "set of training images": self.train.data.fingerprint(),
             "set of test images": self.test.data.fingerprint(),
             "preparation of images": digest(self.train.data.preprocessing),
-            "list of classes": digest([list(self.classes), self.train.outputs.tolist()]),
+            "list of classes": digest([list(self.classes), self.train.outputs.tolist(), *self._groups().values()]),
             "configuration of collect (layers, norm, max-images)": digest(settings),
         }
 
@@ -83,6 +84,7 @@ class Subject:
             "output": self.config.output,
             "weights_key": self.config.weights_key,
         }
+        model |= self._groups()
         if self.independent:
             model["outputs"] = INDEPENDENT
         noted = self.info.code is not None and not ("code" in known and "architecture" not in known)
@@ -90,6 +92,12 @@ class Subject:
             model["architecture"] = self._architecture(known)
         data = {"train": _described(self.train), "test": _described(self.test)}
         return {"model": model, "data": data, "collect": self.config.section("collect")}
+
+    def _groups(self) -> dict[str, Any]:
+        """Return the manifest's entry of merged outputs; nothing where there are none, as in runs of before."""
+        if not self.groups:
+            return {}
+        return {"groups": {name: list(members) for name, members in self.groups.items()}}
 
     def _architecture(self, known: Mapping[str, Any]) -> str:
         """Return the digest of what the network computes; that of the run where the file's text is the same."""
@@ -211,20 +219,32 @@ def load_subject(config: RunConfig, own: Own | None = None) -> Subject:
     train, test = load_splits(config, info.preprocessing, own)
     first = stack_first(train)
     trace = traced(model, first.to(device), output)
-    classes, outputs = matched(train, trace.n_outputs, config, own.classes)
+    found = grouped(train, trace.n_outputs, config, own.classes)
     several = None
     if belong(config.outputs, train, test) == INDEPENDENT:
         several = trace.n_outputs
+    if found.groups:
+        if several is not None:
+            raise InterpNetError(
+                "--group merges classes of which an image has one; here an image can have several labels, and no label "
+                "is another one's part. Leave --group out, or give --outputs exclusive where each image has one label"
+            )
+        output = found.merging(trace.n_outputs, output)
+        trace = traced(model, first.to(device), output)
     trace.select(config.layers)  # a mistyped layer is an error now, not after minutes of reading images
     notes = []
     if train.empty_classes:
-        names = [classes[outputs[train.classes.index(name)]] for name in train.empty_classes[:10]]
+        names = [found.names[found.of_data[train.classes.index(name)]] for name in train.empty_classes[:10]]
         empty = ", ".join(names)
         notes.append(f"Classes without a training image ({len(train.empty_classes)}): {empty}")
     if train.fingerprint() == test.fingerprint():
         notes.append(
             "There is no test split: ablation and examples use the same images as the fit, which flatters them."
         )
+    notes += [
+        f"Class {name}: {', '.join(members)}, merged; its probability is the sum of theirs (--group)."
+        for name, members in found.groups.items()
+    ]
     notes += loading.texts
     notes += dict.fromkeys((*train.notes, *test.notes))  # without splits, both have the same to say
     notes += filter(None, [described(config.data)])
@@ -237,11 +257,12 @@ def load_subject(config: RunConfig, own: Own | None = None) -> Subject:
         output=output,
         device=device,
         trace=trace,
-        classes=classes,
-        train=Split(train, outputs, several),
-        test=Split(test, _of_test(train, test, outputs), several),
+        classes=found.names,
+        train=Split(train, found.of_data, several),
+        test=Split(test, _of_test(train, test, found.of_data), several),
         notes=tuple(notes),
         first=first,
+        groups=found.groups,
     )
 
 

@@ -165,7 +165,7 @@ def test_figures_are_of_these_classes(whole: Session, monkeypatch: pytest.Monkey
     drawn = recorded(monkeypatch, charts, "plot_layer_relevance")
     run = load.load_run(whole.run.path, [2, 0])
     monkeypatch.setattr(charts, "_removals", lambda _study: iter(()))
-    assert {name for name, _, _ in charts._figures(run)} == {"layers", "reliance_layers"}
+    assert {name for name, _, _ in charts.draw_figures(run)} == {"layers", "reliance_layers"}
     assert [call["args"][2] for call in drawn] == [["first", "third"]] * 2
     assert [call["args"][0].shape for call in drawn] == [(2, 2)] * 2
     axes = plot_class_recall(run.studies["reliance"]).axes[0]
