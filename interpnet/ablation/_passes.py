@@ -116,7 +116,7 @@ class Passes:
         with progress_bar("Reading images", getattr(loader, "n_images", None), enabled=progress) as advance:
             for images, _ in self._batches:
                 advance(len(images))
-        self.rows = Rows.of(self._batches.labels, self.C)
+        self.rows = Rows.of(self._batches.labels, self.C, np.asarray(interpretation.coef.any(1)))
         self.labels = self.rows.labels
         self.n = self.rows.n_images
         self.support = np.bincount(self.labels, minlength=self.C)

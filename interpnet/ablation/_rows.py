@@ -50,16 +50,21 @@ class Rows:
     images : array (R,) int64
         The number of each row's image, rising.
     n_images, n_classes : int
+    named : array (C,) bool
+        The classes that have channels to lose.
     """
 
     labels: Int64
     images: Int64
     n_images: int
     n_classes: int
+    named: Bools
 
     @classmethod
-    def of(cls, labels: npt.NDArray[Any], n_classes: int) -> Rows:
+    def of(cls, labels: npt.NDArray[Any], n_classes: int, named: Bools | None = None) -> Rows:
         """Return the rows of class numbers (N,), or of the labels that images have (N, C).
+
+        Only the channels of the classes ``named`` (C,) are lost by images of others; by default those of all.
 
         Examples
         --------
@@ -67,16 +72,21 @@ class Rows:
         >>> rows.images.tolist(), rows.labels.tolist()
         ([0, 1, 1], [0, 0, 1])
         """
+        if named is None or not named.any():
+            named = np.ones(n_classes, dtype=bool)
         if labels.ndim == 1:
-            return cls(labels, np.arange(len(labels)), len(labels), n_classes)
+            return cls(labels, np.arange(len(labels)), len(labels), n_classes, named)
         images, own = np.nonzero(labels)
         if not len(images):
             raise DataError(f"none of the {len(labels)} images has a label; expected targets with some ones")
-        return LabelRows(own, images, len(labels), n_classes, labels.astype(bool))
+        return LabelRows(own, images, len(labels), n_classes, named, labels.astype(bool))
 
     def foreign(self, seed: int, turn: int) -> Int64:
-        """Return which other class's channels each row loses (R,), for each turn another one."""
-        return foreign_classes(self.labels, self.n_classes, seed, turn)
+        """Return which other class's channels each row loses (R,), for each turn another one.
+
+        A row for which there is no other one loses its own.
+        """
+        return foreign_classes(self.labels, self.n_classes, seed, turn, self.named)
 
     def alarms(self, seed: int, turns: int) -> Alarms:
         """Return none."""
@@ -111,6 +121,7 @@ class LabelRows(Rows):
         for has, own in zip(sets, rows_of, strict=True):
             rows = rng.permutation(own)
             others = rng.permutation(np.flatnonzero(~has))
+            others = others[self.named[others]]
             if turn < len(others):
                 found[rows] = _dealt(others, len(rows), turn)
         return found
@@ -126,8 +137,9 @@ class LabelRows(Rows):
         without any label in as many turns.
         """
         images = np.concatenate([self.images, self._bare])
-        # After C - 1 turns every label that a row's image lacks was met, but an image without any lacks one more.
-        turns += turns == self.n_classes - 1
+        # With one turn fewer than there are labels with channels, every one that a row's image lacks was met, but an
+        # image without any lacks one more.
+        turns += turns == np.count_nonzero(self.named) - 1
         removed = np.unique([images * self.n_classes + self._missing(seed, turn) for turn in range(turns)])
         lacks = ~self.targets.reshape(-1)
         # A row's own label stands where there is no other one.
@@ -137,7 +149,8 @@ class LabelRows(Rows):
             asked = np.flatnonzero(lacks)
         of, labels = np.divmod(asked, self.n_classes)
         also = np.isin(asked, removed)
-        chances = np.bincount(of[also], minlength=self.n_images) / np.maximum((~self.targets).sum(1), 1)
+        lacking = (~self.targets & self.named).sum(1)
+        chances = np.bincount(of[also], minlength=self.n_images) / np.maximum(lacking, 1)
         weights = np.divide(1.0, chances[of], out=np.zeros(len(of)), where=also)
         whole = weights
         if len(lacks) <= _MOST_CELLS:
@@ -161,21 +174,25 @@ def deal(classes: Int64) -> Int64:
     return groups
 
 
-def foreign_classes(labels: Int64, n_classes: int, seed: int, turn: int = 0) -> Int64:
+def foreign_classes(labels: Int64, n_classes: int, seed: int, turn: int = 0, named: Bools | None = None) -> Int64:
     """Return which other class's channels each image loses in one pass: docs/method.md, section 6.1.
 
     In C - 1 turns every image meets every other class once, and in few turns few pairs of classes are met twice.
+    With ``named`` (C,) it meets the classes that have channels; its own, where there is no other one.
     """
+    if named is None:
+        named = np.ones(n_classes, dtype=bool)
     rng = np.random.default_rng([seed, 1])
     # A stable sort, so that each class's images stand in their own order.
     images = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=n_classes))[:-1])
     classes = np.arange(n_classes)
-    foreign = np.zeros(len(labels), dtype=np.int64)
+    foreign = labels.copy()
     # Also for a class without images, so that the draws of the classes after it do not depend on it; after the last
     # class with images nothing depends on them.
     for c in range(int(labels.max()) + 1):
         rows = rng.permutation(images[c])
         others = rng.permutation(np.delete(classes, c))
+        others = others[named[others]]
         # A single class has no others.
         if len(others) and len(rows):
             foreign[rows] = _dealt(others, len(rows), turn)

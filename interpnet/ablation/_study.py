@@ -109,7 +109,8 @@ def ablation_study(
         As in :func:`interpnet.scores.collect_scores`; labels may be names of the interpretation's classes.
     turns : int, optional
         In how many passes each image loses the channels of another class, a different one every time: C - 1 for all
-        other classes. By default 2 to 8, so that at least 2,000 removals are measured where there are few images.
+        other classes, of C that have channels. By default 2 to 8, so that at least 2,000 removals are measured where
+        there are few images.
     outputs : {"exclusive", "independent"}
         ``"independent"``: each output is a question of its own, and the loader yields targets (B, C) of 0 and 1.
     only : sequence of class numbers or names, optional
@@ -171,7 +172,7 @@ def ablation_study(
         )
         if fill == "mean":
             run.fill_with_means()
-        turns = _turns(turns, len(run.labels), run.C)
+        turns = _turns(turns, len(run.labels), int(run.rows.named.sum()))
         asked = _Asked.of(plan, run, turns)
         run.alarm_pass(plan.relevant, turns)
         with progress_bar("Ablating", run.removals, unit="removals", enabled=progress) as advance:
@@ -340,19 +341,24 @@ def _single(plan: Plan, run: Passes, asked: _Asked) -> dict[int, list[SingleEffe
     return effects
 
 
-def _turns(asked: int | None, n_images: int, n_classes: int) -> int:
-    """Return in how many passes each image loses the channels of another class."""
+def _turns(asked: int | None, n_images: int, n_named: int) -> int:
+    """Return in how many passes each image loses the channels of another class, of ``n_named`` that have any."""
     if asked is None:
         asked = min(max(2, -(-_ENOUGH // n_images)), _MOST_TURNS)
     # After as many, each image has met every other class.
-    return max(1, min(asked, n_classes - 1))
+    return max(1, min(asked, n_named - 1))
 
 
 def _covered(run: Passes, turns: int) -> float:
-    """Return the share of pairs (an image's class, another class) that so many turns cover; NaN for a single class."""
-    if run.C < 2:
+    """Return the share of pairs (an image's class, another class with channels) that so many turns cover.
+
+    NaN where there is no pair.
+    """
+    named = run.rows.named
+    pairs = int((np.count_nonzero(named) - named[run.support > 0]).sum())
+    if not pairs:
         return math.nan
     cells = np.unique([run.labels * run.C + run.foreign_classes(turn) for turn in range(turns)])
     # A row whose image has every label loses its own.
     met = np.count_nonzero(cells // run.C != cells % run.C)
-    return met / (np.count_nonzero(run.support) * (run.C - 1))
+    return met / pairs

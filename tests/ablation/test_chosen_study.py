@@ -165,6 +165,33 @@ def test_a_control_is_compared_with_the_named_channels_of_these_classes(some: Ab
     assert np.isfinite(control.specific_beyond.p_value(one_draw=True))
 
 
+def test_images_of_others_lose_the_channels_of_classes_that_have_some() -> None:
+    """Of 40 outputs three have channels and images: after two turns every image has met the other two."""
+    net = Noisy().eval()
+    net.out = nn.Linear(M, 40, bias=False)
+    net.out.weight.data = 0.01 * torch.randn(40, M, generator=torch.Generator().manual_seed(8))
+    net.out.weight.data[[7, 20, 33]] += 2 * torch.eye(3, M)
+    coef = np.zeros((40, M))
+    coef[[7, 20, 33], [0, 1, 2]] = 1.0
+    found = Interpretation(named().channels, coef, tuple(f"class {c}" for c in range(40)))
+    three = torch.tensor([7, 20, 33])
+    batches = [(x[labels < 3], three[labels[labels < 3]]) for x, labels in loaded()]
+    x = torch.cat([x for x, _ in batches])
+    y = torch.cat([labels for _, labels in batches]).numpy()
+    result = ablation_study(net, batches, found, progress=False, turns=2, controls=())
+    assert (result.turns, result.pairs) == (2, 1.0)
+    condition = result.condition("relevant")
+    expected = np.full(40, np.nan)
+    for c in (7, 20, 33):
+        with torch.no_grad(), ablate(net, [channel for channel, _ in found.relevant(c)]):
+            right = net(x).argmax(1).numpy() == y
+        expected[c] = np.mean([right[y == other].mean() for other in (7, 20, 33) if other != c])
+    np.testing.assert_allclose(condition.others[0], expected)
+    # Never more turns than there are other classes to meet.
+    assert ablation_study(net, batches, found, progress=False, controls=()).turns == 2
+    assert result.restricted([20]).condition("relevant").changes["recall"].others.count[20] == (y != 20).sum()
+
+
 def test_it_takes_its_share_of_the_removals(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = []
     honest = study_file.progress_bar
