@@ -78,6 +78,7 @@ def register_method(
     # The registry reads a method's options off its signature.
     first = inspect.Parameter("call", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     run.__signature__ = inspect.Signature([first, *_options(function)])  # type: ignore[attr-defined]
+    run.own_function = function  # type: ignore[attr-defined]
     register(name, paper=paper or "your own", family=FAMILY, cost=cost)(run)
 
 

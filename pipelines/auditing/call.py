@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import nn
 
-from interpnet.attribution import find_method
 from interpnet.engine import Output, evaluating, unwrap
 from interpnet.errors import InterpNetError, did_you_mean
 from interpnet.support.checks import distinct_names, true_or_false
@@ -20,6 +19,7 @@ from interpnet.support.progress import no_bars
 from ..run.config import PYTHON, RunConfig
 from ..run.images import Own
 from ..run.opening import default_name, opened
+from ..run.own_code import check_named
 from ..run.own_images import Images, Keys, name_of
 from ..run.session import make_console
 from ..run.settings import wrapped
@@ -102,7 +102,7 @@ def audit(
             folder = Path(os.fspath(out))
         resume = f"the same call of audit(), which goes on in {str(folder)!r}"
         console = make_console(stderr=True, quiet=not progress)
-        named = frozenset({"model", "data"})
+        named = frozenset({"model", "data", "methods", "rankings"})
         with ExitStack() as held:
             if not progress:
                 held.enter_context(no_bars())
@@ -158,8 +158,7 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
                 "audit --help`, with underscores"
             )
         checked[name] = wrapped(entries[name], value)
-    for method in checked.get("methods", ()):
-        find_method(method)
+    check_named(checked)
     return checked
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from interpnet.attribution import find_method
 from interpnet.errors import InterpNetError
 from interpnet.support.text import printable
 
@@ -20,6 +19,7 @@ from ..run.cue import planted
 from ..run.folder import CONFIG
 from ..run.manifest import MANIFEST, read_manifest, unverifiable
 from ..run.opening import default_name, existing, opened
+from ..run.own_code import check_named
 from ..run.session import Session
 from ..run.settings import Given
 from ..stages.explain import run_explain
@@ -33,8 +33,7 @@ def configured(given: Given, request: Request, base: RunConfig | None = None) ->
 
     ``InterpNetError`` for a value that cannot be, an unknown method, or a cue in data that takes none.
     """
-    for method in given.values.get("methods", ()):
-        find_method(method)
+    check_named(given.values)
     values = dict(given.values)
     if "only" in values:
         if not values["only"]:
@@ -94,7 +93,7 @@ def existing_session(given: Given, request: Request, command: str) -> Iterator[S
     with existing(path) as run:
         config = configured(given, request, run.config())
         resume = f"interpnet {command} {shlex.quote(str(path))}"
-        session = Session(run, config, resume, fresh=request.fresh)
+        session = Session(run, config, resume, fresh=request.fresh, named=frozenset(given.values))
         session.say_notes(unverifiable(run.manifest))
         yield session
 

@@ -196,6 +196,13 @@ class RunConfig(Settings):
     fill: str = _ablate(
         "zero", "What a removed map is overwritten with: zero, or the channel's mean.", choices=("zero", "mean")
     )
+    rankings: tuple[str, ...] = _ablate(
+        (),
+        "Rankings of channels of your own, removed beside the controls: FILE.py:FUNCTION, a function (table, "
+        "contributions) that returns scores (C, m) (docs/own.md); comma-separated or repeated.",
+        shown="none",
+        metavar="RANKINGS",
+    )
     max_ablation_images: int | None = _ablate(None, "Use so many test images, balanced by class.", shown="all", least=1)
     only: tuple[str, ...] = _ablate(
         (),
@@ -276,8 +283,8 @@ class RunConfig(Settings):
     )
     methods: tuple[str, ...] = _explain(
         ("gradient", "guided", "gradcam++"),
-        "Attribution methods shown beside (docs/methods.md), and always the controls edge, random and center; "
-        "comma-separated or repeated.",
+        "Attribution methods shown beside (docs/methods.md), FILE.py:FUNCTION for one of your own (docs/own.md), and "
+        "always the controls edge, random and center; comma-separated or repeated.",
         metavar="METHODS",
     )
     seed: int = _run(0, "Fixes everything random.", least=0)

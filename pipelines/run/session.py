@@ -74,9 +74,11 @@ class Session:
     @cached_property
     def loaded(self) -> Subject:
         """The network and its images, loaded once; the run folder is not touched."""
+        from .own_code import register_named
         from .subject import load_subject
 
         allow_code(self.config, named=self.named, folders=(self.run.path, *self.own_folders))
+        register_named(self.config)
         with warnings.catch_warnings():
             # Sites that cannot be used stand in the subject's notes.
             warnings.simplefilter("ignore", UserWarning)
@@ -110,10 +112,20 @@ class Session:
         for split, entry in run.manifest.get("data", {}).items():
             described["data"][split]["skipped"] = entry.get("skipped", [])  # the stages found these, not the loading
         run.manifest.update(described, device=str(subject.device), seed=self.config.seed, subject_notes=notes)
+        own_code = {**self.own_code("methods"), **self.own_code("rankings")}
+        if own_code:
+            run.manifest["own_code"] = {**run.manifest.get("own_code", {}), **own_code}
         run.store(self.config)
         run.save()
         self.say_notes(notes)
         return subject
+
+    def own_code(self, setting: str) -> dict[str, str]:
+        """Return digests of the user's own methods or rankings; of what is not at hand, those that the run noted."""
+        from .own_code import code_digests
+
+        noted: dict[str, str] = self.run.manifest.get("own_code", {})
+        return code_digests(self.config, setting, noted)
 
     def open_subject(self) -> None:
         """Load the subject and claim the folder for it, unless that is done."""

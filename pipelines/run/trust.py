@@ -14,6 +14,8 @@ from .config import RunConfig
 
 _FORMAT = "interpnet-named-files-1"
 _FILE = "named_files.json"
+# Settings that name functions of the user's own: what each is, and the command that takes it.
+_OWN = {"methods": ("method", "explain"), "rankings": ("ranking", "ablate")}
 #: Set to another folder, it says where this user's list of files is kept.
 VARIABLE = "INTERPNET_STATE"
 
@@ -21,10 +23,11 @@ VARIABLE = "INTERPNET_STATE"
 def allow_code(config: RunConfig, *, named: Collection[str], folders: Iterable[Path]) -> None:
     """Refuse a file with code that nobody on this machine has named, unless it lies in one of ``folders``.
 
-    ``named``: which settings (``"model"``, ``"data"``) the command line gives; their files are remembered, so that the
-    user's own runs go on without it.
+    ``named``: which settings (``"model"``, ``"data"``, ...) the command line gives; their files are remembered, so that
+    the user's own runs go on without it.
     """
-    for setting, spec in (("model", config.model), ("data", config.data)):
+    own = [(setting, spec) for setting in _OWN for spec in getattr(config, setting)]
+    for setting, spec in (("model", config.model), ("data", config.data), *own):
         name, separator, _ = spec.rpartition(":")
         if not separator or not name.endswith(".py") or name.startswith("imagefolder:"):
             continue
@@ -33,10 +36,15 @@ def allow_code(config: RunConfig, *, named: Collection[str], folders: Iterable[P
         if setting in named:
             _remember(file)
         elif not any(file.is_relative_to(folder.resolve()) for folder in folders) and str(file) not in _remembered():
+            what = setting
+            how = f"interpnet collect {config.model} {config.data} --config RUN.toml --out RUN"
+            if setting in _OWN:
+                what, command = _OWN[setting]
+                how = f"interpnet {command} RUN --{setting} {spec}"
             raise RunFolderError(
-                f"the settings name the {setting} file {str(file)!r}, which lies outside of the run's folder and was "
+                f"the settings name the {what} file {str(file)!r}, which lies outside of the run's folder and was "
                 "never named on a command line here; running it gives its author your rights. If you trust it, name it "
-                f"once: interpnet collect {config.model} {config.data} --config RUN.toml --out RUN"
+                f"once: {how}"
             )
 
 

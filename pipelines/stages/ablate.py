@@ -6,8 +6,9 @@ import math
 from functools import partial
 from typing import Any
 
-from interpnet.ablation import AblationResult, ablation_study, as_result
+from interpnet.ablation import CONTROLS, AblationResult, ablation_study, as_result
 from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.reliance import Contributions
 from interpnet.support.csv_table import write_csv
 from interpnet.support.io import read_object, write_json
 
@@ -15,8 +16,10 @@ from ..run.chosen import Chosen, chosen, covers, key_part, noted, numbers_of, st
 from ..run.config import MU_LASSO, RELIANCE
 from ..run.folder import digest
 from ..run.notes import Notes
+from ..run.own_code import short_names
 from ..run.session import Session
 from .collect import load_table
+from .contributions import load_contributions
 from .identified import load_way, way_key
 from .solve import require_current
 
@@ -44,9 +47,13 @@ def _key(session: Session, way: str, only: Chosen) -> str:
     images = session.run.known("identity", "set of test images")
     config = session.config
     settings = config.section("ablate")
-    # As runs of all classes always had it.
+    # As runs of all classes, and without rankings, always had it.
     del settings["only"]
-    return digest(["ablate", _VERSION, way_key(session, way), images, settings, config.seed, *key_part(only)])
+    rankings = settings.pop("rankings")
+    own: list[Any] = []
+    if rankings:
+        own = [rankings, session.own_code("rankings")]
+    return digest(["ablate", _VERSION, way_key(session, way), images, settings, config.seed, *own, *key_part(only)])
 
 
 def run_ablate(session: Session) -> bool:
@@ -80,6 +87,8 @@ def _ablate(session: Session, way: str, notes: Notes) -> dict[str, Any]:
         batches,
         load_way(session, way),
         table=load_table(session),
+        controls=(*CONTROLS, *short_names(config.rankings)),
+        contributions=_contributions(session),
         repeats=config.repeats,
         seed=config.seed,
         fill=config.fill,
@@ -109,6 +118,13 @@ def _ablate(session: Session, way: str, notes: Notes) -> dict[str, Any]:
         "mean_intact": _plain(result.mean_intact),
         "mean_relevant": _plain(result.condition("relevant").mean_own()),
     }
+
+
+def _contributions(session: Session) -> Contributions | None:
+    """Return what rankings of the user's own may look at, where it was collected."""
+    if not session.config.rankings or RELIANCE not in session.config.ways:
+        return None
+    return load_contributions(session)
 
 
 def _plain(value: float) -> float | None:

@@ -26,6 +26,7 @@ from ..run.chosen import chosen as chosen_classes_of
 from ..run.chosen import of_chosen
 from ..run.config import CONTROLS
 from ..run.notes import Notes
+from ..run.own_code import short_names
 from ..run.session import Session
 from .drawing import drawing
 from .records import Record, Records
@@ -91,7 +92,7 @@ def heading(session: Session, records: Sequence[Record]) -> dict[str, Any]:
         "k": config.k,
         "by": session.config.ways[0],
         **_drawn(session),
-        "methods": list(config.methods),
+        "methods": short_names(config.methods),
         **counted,
         "examples": [{k: v for k, v in record.items() if k not in counted} for record in records],
     }
@@ -282,7 +283,7 @@ def compared_maps(session: Session, images: Tensor, classes: Tensor) -> tuple[di
     config = session.config
     maps: dict[str, Tensor] = {}
     missing: list[str] = []
-    for method in dict.fromkeys((*config.methods, *CONTROLS)):
+    for method in dict.fromkeys((*short_names(config.methods), *CONTROLS)):
         try:
             with warnings.catch_warnings():
                 # Of a map of zeros the report says so; modes were set when the model was loaded.

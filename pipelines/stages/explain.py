@@ -66,7 +66,10 @@ def _pictures_key(session: Session) -> str:
     # Which way leads is in the order of the keys.
     del settings["by"]
     keys = [way_key(session, way) for way in session.config.ways]
-    parts = [settings, config.seed, config.max_ablation_images, config.batch_size]
+    parts: list[Any] = [settings, config.seed, config.max_ablation_images, config.batch_size]
+    own = session.own_code("methods")
+    if own:
+        parts.append(own)
     return digest(["explain", _VERSION, *keys, images, *parts])
 
 
