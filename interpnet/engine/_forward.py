@@ -89,6 +89,11 @@ def _remedy(model: nn.Module, images: Tensor, error: Exception) -> str:
         return "The network leaves torch there, so that no gradient passes; scores and ablation need none"
     if "same device" in text:
         return "Move the whole model to one device: model.to(device)"
+    if isinstance(error, TypeError) and "forward()" in text and "argument" in text:
+        return (
+            "A model is called with images alone: wrap one that needs more, or takes them by name, in a module whose "
+            "forward(self, images) returns self.model(images, flag=True), say; docs/loaders.md has its five lines"
+        )
     if images.dim() == 4 and images.shape[3] in {1, 3} and images.shape[1] not in {1, 3}:
         return (
             "The images look like (B, H, W, C), and (B, C, H, W) is expected: pass images.permute(0, 3, 1, 2), or, "

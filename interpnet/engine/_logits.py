@@ -127,7 +127,10 @@ def output_key(output: Output | None) -> Hashable:
         return (output_key(output.func), repr(output.args), repr(output.keywords))
     if callable(output):
         own = getattr(output, "__qualname__", type(output).__qualname__)
-        return (own, getattr(output, "__code__", None))
+        cells = [cell.cell_contents for cell in getattr(output, "__closure__", None) or ()]
+        held = [*cells, *(getattr(output, "__defaults__", None) or ())]
+        simple = tuple(value for value in held if isinstance(value, str | int))
+        return (own, getattr(output, "__code__", None), simple)
     return output
 
 

@@ -76,7 +76,7 @@ class Probabilities:
             raise ModelError(
                 f"the model's one output is a {kind} (it ends in a sigmoid or softmax), and logits are expected, of "
                 f"which class 1 has those above 0: as it is, every image would be of the same class. Pass "
-                f"{_REMEDIES[kind]}, or leave that operator out of the model"
+                f"{_REMEDIES[kind]}, or, which loses no digits, leave that operator out of the model"
             )
 
     def _kind(self, tensor: Tensor) -> str:

@@ -17,6 +17,7 @@ from interpnet.engine import check_images
 from interpnet.errors import DataError
 from interpnet.scores._items import BATCH_SIZE, counted, in_batches, kind_of, prepared
 from interpnet.scores._labels import Names, as_labels
+from interpnet.support.checks import whole_numbers
 
 Loader = Iterable[Any] | Dataset[Any] | Callable[[int], Iterable[Any]]
 Prepare = Callable[[Any], Any]
@@ -67,11 +68,17 @@ def entries(batch: Any, *, inputs: str | None = None, labels: str | None = None)
 
 
 def unpack(
-    batch: Any, *, inputs: str | None = None, labels: str | None = None, prepare: Prepare | None = None
+    batch: Any,
+    *,
+    inputs: str | None = None,
+    labels: str | None = None,
+    prepare: Prepare | None = None,
+    indices: str | None = None,
 ) -> Batch:
     """Return (images, labels, indices, skipped) of what a loader yields, checked; see :func:`entries`.
 
-    ``prepare`` makes of what stands in the batch as images what the model takes.
+    ``prepare`` makes of what stands in the batch as images what the model takes, and ``indices`` names the key of the
+    images' positions in the data set where a batch is a dictionary.
 
     Only this library's own batches tell positions and images left out: what else stands in third and fourth place
     (paths, masks, numbers of other things) is not looked at.
@@ -83,7 +90,23 @@ def unpack(
             images = _images(images, prepare)
         return Batch(images, as_labels(batch.labels), batch.indices, list(batch.skipped))
     images, known = entries(batch, inputs=inputs, labels=labels)
-    return Batch(_images(images, prepare), as_labels(known), None, [])
+    ready = _images(images, prepare)
+    return Batch(ready, as_labels(known), _positions(batch, indices, len(ready)), [])
+
+
+def _positions(batch: Any, key: str | None, n: int) -> Tensor | None:
+    """Return the positions (n,) under a key of a batch."""
+    if key is None:
+        return None
+    if not isinstance(batch, Mapping):
+        raise DataError(
+            f"indices={key!r} names a key, and the loader yields a {type(batch).__name__}; without it positions are "
+            "counted, in the loader's order"
+        )
+    positions = whole_numbers(_entry(batch, key, (), "indices"), f"indices={key!r}", error=DataError)
+    if positions.shape != (n,) or (n and positions.min() < 0):
+        raise DataError(f"indices={key!r}: shape {positions.shape} came; expected {n} positions, counted from 0")
+    return torch.from_numpy(positions)
 
 
 def _images(images: Any, prepare: Prepare | None) -> Tensor:

@@ -79,6 +79,7 @@ def collect_scores(
     labels: str | None = None,
     prepare: Prepare | None = None,
     classes: Sequence[str] | None = None,
+    indices: str | None = None,
 ) -> ScoreTable:
     """Collect the scores of every channel for every image in one pass, reducing each feature map where it is made.
 
@@ -129,6 +130,9 @@ def collect_scores(
         Makes of what stands in a batch as images what the model takes: ``lambda x: x.permute(0, 3, 1, 2) / 255``.
     classes : sequence of str, optional
         Names of the model's outputs in their order, for labels that are names.
+    indices : str, optional
+        The key of the images' positions in their data set, which ``ScoreTable.indices`` then are, where a batch is a
+        dictionary; counted in the loader's order by default.
 
     No image, a label outside the classes, labels of another type than in the batch before, NaN or infinite activations
     (the layer and image named), and images that are not those of an interrupted collection are a :class:`DataError`, a
@@ -188,6 +192,7 @@ def collect_scores(
             track=out is not None,
             **keys,
             prepare=prepare,
+            positions=indices,
         )
 
         def score(batch: Fresh) -> tuple[Tensor, Tensor]:

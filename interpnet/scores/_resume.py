@@ -108,6 +108,7 @@ def fresh_rows(
     inputs: str | None = None,
     labels: str | None = None,
     prepare: Prepare | None = None,
+    positions: str | None = None,
 ) -> Iterator[Fresh]:
     """Yield what the batches from image ``begin`` on add to the ``rows`` and ``skipped`` images there are.
 
@@ -121,7 +122,7 @@ def fresh_rows(
     seen = 0
     end = begin
     for raw in batches:
-        batch = unpack(raw, inputs=inputs, labels=labels, prepare=prepare)
+        batch = unpack(raw, inputs=inputs, labels=labels, prepare=prepare, indices=positions)
         n = batch.images.shape[0]
         indices = torch.arange(end, end + n) if batch.indices is None else batch.indices.clone()
         end += n + len(batch.skipped)

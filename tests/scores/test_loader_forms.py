@@ -247,6 +247,23 @@ def test_the_page_has_the_same_table() -> None:
         assert f"| {words} |" in page
 
 
+def test_positions_stand_under_a_key_that_is_named() -> None:
+    batches = [{"image": X[i : i + 6], "label": Y[i : i + 6], "id": torch.arange(N)[i : i + 6] + 90} for i in (6, 0)]
+    table = ip.collect_scores(NET, batches, indices="id", progress=False)
+    assert table.indices.tolist() == [*range(96, 102), *range(90, 96)]
+    assert ip.collect_scores(NET, batches, progress=False).indices.tolist() == list(range(N))
+    for loader, key, message in (
+        (batches, "ids", r"indices='ids' is no key of the batch"),
+        ([(X, Y)], "id", "indices='id' names a key, and the loader yields a tuple"),
+        ([{"image": X, "label": Y, "id": Y - 1}], "id", r"indices='id': shape \(12,\) came; expected 12 positions"),
+        ([{"image": X, "label": Y, "id": Y[:3]}], "id", r"indices='id': shape \(3,\) came; expected 12 positions"),
+        ([{"image": X, "label": Y, "id": Y / 2}], "id", "indices='id' is .*; expected whole numbers"),
+        ([{"image": X, "label": Y, "id": ["a"] * N}], "id", "indices='id' is .*; expected real numbers"),
+    ):
+        with pytest.raises(InterpNetError, match=message):
+            ip.collect_scores(NET, loader, indices=key, progress=False)
+
+
 def test_a_data_set_is_read_in_batches_of_32() -> None:
     sizes = []
 
