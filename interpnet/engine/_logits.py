@@ -56,7 +56,7 @@ def for_outputs(output: Output | None, outputs: str) -> Output | None:
 def logits_of(result: Any, batch: int, output: Output | None) -> Tensor:
     """Return the (B, classes) logits in what a model returned, half precision as float32.
 
-    One output z, (B, 1) or (B,), is a binary classifier: its logits are (-z/2, z/2), so that class 1 is z > 0, their
+    One output z, (B, 1) or (B,), or () for one image, is a binary classifier: its logits are (-z/2, z/2), so that class 1 is z > 0, their
     softmax is the sigmoid of z, and the log-odds of class 1 are z; :class:`OneColumn` leaves it alone. Anything else is
     a :class:`ModelError` that explains ``output=`` where it is needed.
 
@@ -68,7 +68,8 @@ def logits_of(result: Any, batch: int, output: Output | None) -> Tensor:
     values = part_of(result, output)
     if not isinstance(values, Tensor):
         raise ModelError(f"{_what(values)}; expected logits (B, classes). Pass {_remedy(values)}")
-    if values.dim() == 1 and values.shape[0] == batch:
+    # squeeze() leaves no axis at all of a single image's output.
+    if values.shape in {(batch,), ()} and values.numel() == batch:
         values = values.reshape(batch, 1)
     if values.dim() != 2 or values.shape[0] != batch:
         raise ModelError(

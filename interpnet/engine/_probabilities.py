@@ -69,7 +69,7 @@ class Probabilities:
         if isinstance(output, OneColumn):
             return
         values = part_of(result, output)
-        if not isinstance(values, Tensor) or values.shape not in {(batch,), (batch, 1)}:
+        if not isinstance(values, Tensor) or values.numel() != batch:
             return
         kind = self._kind(values)
         if kind in _REMEDIES:

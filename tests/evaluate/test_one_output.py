@@ -101,7 +101,7 @@ def test_every_method_of_attribution(method: str, targets: Any) -> None:
         warnings.simplefilter("ignore", AttributionWarning)
         expected = ip.attribute(two, X[:3], targets, method, **options)
         if method == "deep_taylor":
-            with pytest.raises(ModelError, match=r"cannot be right for this class.*Explain the other class"):
+            with pytest.raises(ModelError, match=r"cannot be right for this class.*class 1 can be explained"):
                 ip.attribute(one, X[:3], targets, method)
             targets = 1
             expected = ip.attribute(two, X[:3], targets, method)
@@ -192,9 +192,7 @@ LOGITS = {
 def test_a_probability_is_refused_with_the_remedy(end: str) -> None:
     """Every image would be of class 1, for a probability is above 0."""
     net = Ending(PROBABILITIES[end])
-    message = (
-        r"one output is a probability .*\. Pass output=torch.logit, or, .* leave that operator out"
-    )
+    message = r"one output is a probability .*\. Pass output=torch.logit, or, .* leave that operator out"
     with pytest.raises(ModelError, match=message):
         ip.collect_scores(net, [(X, Y)], progress=False)
     with pytest.raises(ModelError, match=message):
@@ -244,3 +242,22 @@ def test_a_method_of_ones_own_sees_two_logits() -> None:
             same(found, ip.attribute(net, X[:3], [0, 1, 1], "gradient", reduction="sum"))
     finally:
         unregister_method("own_gradient")
+
+
+def test_a_single_image_whose_output_is_squeezed_to_no_axis() -> None:
+    one, _ = pair(flat=True)
+
+    class Squeezed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = one
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x).squeeze()
+
+    net = Squeezed().eval()
+    assert net(X[:1]).shape == ()
+    assert find_sites(net, X[:1]).n_outputs == 2
+    same(ip.attribute(net, X[:1], 1, "gradient"), ip.attribute(one, X[:1], 1, "gradient"))
+    table = ip.collect_scores(net, [(X[:4], Y[:4]), (X[4:5], Y[4:5])], progress=False)
+    assert table.predictions.tolist() == (one(X[:5]) > 0).long().tolist()

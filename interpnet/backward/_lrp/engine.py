@@ -268,9 +268,9 @@ class Propagation:
         """Refuse relevance of what a sum takes away: its rule would share it among what the sum adds."""
         if bool(relevance.any()):
             raise ModelError(
-                f"{self._asked} cannot be right for this class: its logit is the negative of the network's one sum (a "
-                "network of one output, or one that negates it), and the rule counts positive contributions to that "
-                "sum more. Explain the other class (target=1), or use method='lrp_epsilon'"
+                f"{self._asked} cannot be right for this class: its relevance comes by the negative of a sum, and the "
+                "rule counts positive contributions to that sum more. Use method='lrp_epsilon'; of a network of one "
+                "output, class 1 can be explained"
             )
 
     def _through(self, call: Call, x: Tensor) -> Tensor:
