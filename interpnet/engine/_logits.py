@@ -56,9 +56,9 @@ def for_outputs(output: Output | None, outputs: str) -> Output | None:
 def logits_of(result: Any, batch: int, output: Output | None) -> Tensor:
     """Return the (B, classes) logits in what a model returned, half precision as float32.
 
-    One output z, (B, 1) or (B,), or () for one image, is a binary classifier: its logits are (-z/2, z/2), so that class 1 is z > 0, their
-    softmax is the sigmoid of z, and the log-odds of class 1 are z; :class:`OneColumn` leaves it alone. Anything else is
-    a :class:`ModelError` that explains ``output=`` where it is needed.
+    One output z, (B, 1) or (B,), or () for one image, is a binary classifier: its logits are (-z/2, z/2), so that
+    class 1 is z > 0, their softmax is the sigmoid of z, and the log-odds of class 1 are z; :class:`OneColumn` leaves it
+    alone. Anything else is a :class:`ModelError` that explains ``output=`` where it is needed.
 
     Examples
     --------
