@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -10,10 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-import tomli_w
+from interpnet.errors import InterpNetError
 
-from interpnet.errors import InterpNetError, RunFolderError, did_you_mean
-
+from .config_file import read_tables, written
 from .settings import SECTIONS, Settings, about, setting
 
 #: Methods that need no network, shown beside every other: a map like theirs says nothing of it.
@@ -43,7 +41,6 @@ RULES = (
     "lrp_zbox",
     "deep_taylor",
 )
-_COMMENT = "# Replay this run with: interpnet audit --config THIS_FILE --out runs/ANOTHER_NAME\n\n"
 
 
 # A setting of each section: its default, and what --help says of it.
@@ -356,16 +353,7 @@ class RunConfig(Settings):
         tables = {
             name: {key: value for key, value in self.section(name).items() if value is not None} for name in SECTIONS
         }
-        text = _COMMENT + tomli_w.dumps(tables)
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            # A byte of a path that is no UTF-8; TOML has no way to write it.
-            raise InterpNetError(
-                f"{error.object[max(error.start - 30, 0) : error.end + 30]!r} holds bytes that are no UTF-8, which "
-                "run.toml cannot keep; rename the file or folder, or give it a link with another name"
-            ) from error
-        return text
+        return written(tables)
 
     def save(self, path: Path) -> None:
         """Write :meth:`text` to a file."""
@@ -380,29 +368,7 @@ class RunConfig(Settings):
         ``RunFolderError`` where it is missing, unreadable or no TOML, and for a section or setting that does not exist
         (close matches are named); ``InterpNetError`` for a value that cannot be.
         """
-        from interpnet.support.io import small_text
-
-        what = f"configuration {str(path)!r}"
-        try:
-            content = tomllib.loads(small_text(path))
-        except FileNotFoundError as error:
-            raise RunFolderError(f"{what} does not exist") from error
-        except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-            raise RunFolderError(f"{what} cannot be read: {error}") from error
-        given: dict[str, Any] = {}
-        for section, table in content.items():
-            if not isinstance(table, dict):
-                raise RunFolderError(f"{what}: {section} stands outside of a section; expected [model], [data], ...")
-            if section not in SECTIONS:
-                raise RunFolderError(f"{what}: unknown section [{section}]{did_you_mean(section, SECTIONS)}")
-            known = [entry.name for entry in fields(cls) if about(entry).section == section]
-            for name in table:
-                if name not in known:
-                    raise RunFolderError(
-                        f"{what}: section [{section}] has no setting {name!r}"
-                        f"{did_you_mean(name, known)}; it has {', '.join(known)}"
-                    )
-            given |= table
+        given = read_tables(cls, path)
         if "variant" in missing and "variant" not in given:
             # What nobody chose then must not stand in the way of a variant that is chosen now.
             given = {name: value for name, value in given.items() if value != UNVARIED.get(name)}
