@@ -52,7 +52,7 @@ class Explanation:
 
     classes: Tensor  # (B,) int64: the class explained
     predictions: Tensor  # (B,) int64: the class predicted
-    confidences: Tensor  # (B,): softmax probability of the explained class
+    confidences: Tensor  # (B,): probability of the explained class, by the softmax; of independent outputs the sigmoid
     channels: list[list[Channel]]  # for each image up to k with the largest positive response, best first
     responses: list[list[float]]  # theirs: weight times score, or by reliance their contribution to the log-odds
     heatmaps: Tensor  # (B, k, H, W): each in [0, 1]; zero where an image has fewer than k channels or a blank map
@@ -188,10 +188,13 @@ def explain(
     else:
         combined = combine(heatmaps, weights, combination)
     target = torch.tensor(explained, device=logits.device)
+    probabilities = logits.softmax(1)
+    if interpretation.info.get("outputs") == "independent":
+        probabilities = logits.sigmoid()
     return Explanation(
         classes=target,
         predictions=logits.argmax(1),
-        confidences=logits.softmax(1).gather(1, target[:, None])[:, 0],
+        confidences=probabilities.gather(1, target[:, None])[:, 0],
         channels=channels,
         responses=responses,
         heatmaps=heatmaps,

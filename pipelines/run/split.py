@@ -13,8 +13,10 @@ from torch import Tensor
 
 from interpnet.datasets import Batch, ImageData
 from interpnet.datasets import BatchLoader as DataBatches
-from interpnet.errors import DataError
+from interpnet.errors import DataError, InterpNetError
 from interpnet.support.types import Bools, Int64
+
+from .config import RunConfig
 
 EXCLUSIVE = "exclusive"
 INDEPENDENT = "independent"
@@ -47,6 +49,13 @@ class Split:
             targets[np.arange(len(self.data)), self.outputs[self.data.labels]] = True
         return targets
 
+    @property
+    def truth(self) -> Int64 | Bools:
+        """The labels (N,), or the targets (N, outputs) where an image can have several labels."""
+        if self.several is None:
+            return self.labels
+        return self.targets
+
     @cached_property
     def strata(self) -> Int64:
         """(N,) what samples are balanced over: the label, of several the rarest, or the number of outputs for none."""
@@ -58,15 +67,10 @@ class Split:
 
     @property
     def present(self) -> Int64:
-        """The labels that have an image, rising."""
+        """The outputs that have an image, rising."""
         if self.several is None:
             return np.unique(self.labels)
         return np.flatnonzero(self.targets.any(0))
-
-    @property
-    def n_labels(self) -> int:
-        """How many labels have an image."""
-        return len(self.present)
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,20 @@ class Batches:
         else:
             targets[torch.arange(len(labels)), self.outputs[labels]] = 1.0
         return targets
+
+
+def check_settings(config: RunConfig) -> None:
+    """Refuse the settings that need one label per image; an ``InterpNetError`` for the first of them."""
+    if config.fit_on == "predictions":
+        raise InterpNetError(
+            "--fit-on is predictions, and an image of this data can have several labels: the network's answers are "
+            "kept for one class only. Expected labels, or auto"
+        )
+    if config.class_weight != "none":
+        raise InterpNetError(
+            f"--class-weight is {config.class_weight}, and an image of this data can have several labels, so that no "
+            "weight of an image gives all of them the same total. Expected none"
+        )
 
 
 def belong(wanted: str, *data: ImageData) -> str:

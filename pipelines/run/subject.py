@@ -25,7 +25,7 @@ from .folder import digest
 from .groups import grouped
 from .images import Own, load_splits
 from .notes import Notes
-from .split import INDEPENDENT, Batches, Split, balanced, belong
+from .split import INDEPENDENT, Batches, Split, balanced, belong, check_settings
 
 
 @dataclass(frozen=True)
@@ -222,6 +222,7 @@ def load_subject(config: RunConfig, own: Own | None = None) -> Subject:
     found = grouped(train, trace.n_outputs, config, own.classes)
     several = None
     if belong(config.outputs, train, test) == INDEPENDENT:
+        check_settings(config)
         several = trace.n_outputs
     if found.groups:
         if several is not None:

@@ -6,11 +6,14 @@ import math
 from functools import partial
 from typing import Any
 
-from interpnet.ablation import CONTROLS, AblationResult, ablation_study, as_result
+import numpy as np
+
+from interpnet.ablation import CONTROLS, AblationResult, Condition, ablation_study, as_result
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.reliance import Contributions
 from interpnet.support.csv_table import write_csv
 from interpnet.support.io import read_object, write_json
+from interpnet.support.types import Float64
 
 from ..run.chosen import Chosen, chosen, covers, key_part, noted, numbers_of, studied_by
 from ..run.config import MU_LASSO, RELIANCE
@@ -22,6 +25,7 @@ from .collect import load_table
 from .contributions import load_contributions
 from .identified import load_way, way_key
 from .solve import require_current
+from .sums import outputs_of
 
 _VERSION = 1  # a change of what the stage writes makes earlier results stale
 # The study of each way to name channels: its stage, and what its files are called.
@@ -30,6 +34,8 @@ _STEMS = {MU_LASSO: "ablation", RELIANCE: "reliance"}
 # What an interrupted study has measured.
 _CHECKPOINTS = {MU_LASSO: "measured.json", RELIANCE: "reliance-measured.json"}
 _COLUMNS = ("condition", "layers", "repeat", "class", "images", "removed", "intact", "own", "others")
+# Where an image can have several labels; the last two of the named channels of all layers alone.
+_OF_LABELS = ("false_alarms_intact", "precision_intact", "false_alarms_own", "precision_own")
 
 
 def ablate_key(session: Session, way: str = MU_LASSO) -> str:
@@ -76,10 +82,8 @@ def _ablate(session: Session, way: str, notes: Notes) -> dict[str, Any]:
     config = session.config
     indices = subject.test_indices()
     batches = subject.batches(subject.test, indices)
-    if len(indices) < len(subject.test.labels):
-        notes.add(
-            f"Ablation is measured on {len(indices)} of {len(subject.test.labels)} test images, balanced by class."
-        )
+    if len(indices) < len(subject.test.data):
+        notes.add(f"Ablation is measured on {len(indices)} of {len(subject.test.data)} test images, balanced by class.")
     only = chosen(session)
     folder = session.run.folder("ablate")
     result = ablation_study(  # docs/method.md, section 6
@@ -94,6 +98,7 @@ def _ablate(session: Session, way: str, notes: Notes) -> dict[str, Any]:
         fill=config.fill,
         device=subject.device,
         output=subject.output,
+        outputs=outputs_of(session),
         checkpoint=folder / _CHECKPOINTS[way],
         only=only,
         key=ablate_key(session, way),  # by which a checkpoint of other weights is refused
@@ -109,7 +114,8 @@ def _ablate(session: Session, way: str, notes: Notes) -> dict[str, Any]:
     if without:
         notes.add(f"Classes without a test image, so without recall ({len(without)}): {', '.join(without[:10])}")
     write_json(folder / f"{_STEMS[way]}.json", result.to_json())
-    write_csv(folder / f"{_STEMS[way]}.csv", _COLUMNS, ablation_rows(result))
+    columns = [*_COLUMNS, *_OF_LABELS[: len(_OF_LABELS) * result.independent]]
+    write_csv(folder / f"{_STEMS[way]}.csv", columns, ablation_rows(result))
     return {
         "n_images": result.n_images,
         "repeats": result.repeats,
@@ -137,7 +143,8 @@ def ablation_rows(result: AblationResult) -> list[list[Any]]:
     rows = []
     for condition in result.conditions:
         for repeat, (own, others) in enumerate(zip(condition.own, condition.others, strict=True)):
-            columns = zip(condition.removed, result.intact, own, others, strict=True)
+            more = _of_labels(result, condition)
+            columns = zip(condition.removed, result.intact, own, others, *more, strict=True)
             named = zip(result.classes, result.support, columns, strict=True)
             for c, (name, support, numbers) in enumerate(named):
                 if not covers(result.only, (c,)):
@@ -145,6 +152,18 @@ def ablation_rows(result: AblationResult) -> list[list[Any]]:
                 shown = ["" if math.isnan(value) else f"{value:.6g}" for value in numbers]
                 rows.append([condition.name, condition.layers, repeat, name, int(support), *shown])
     return rows
+
+
+def _of_labels(result: AblationResult, condition: Condition) -> list[Float64]:
+    """Return false alarms and precision, whole and without a label's channels; nothing where an image has one label."""
+    if not result.independent:
+        return []
+    without = [result.false_alarms_removed, result.precision_removed]
+    if (condition.name, condition.layers) != ("relevant", "all"):
+        without = [None, None]
+    unknown = np.full(len(result.classes), math.nan)
+    found = [result.false_alarms, result.precision, *without]
+    return [unknown if values is None else values for values in found]
 
 
 def studied(session: Session, way: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -11,14 +13,15 @@ from scipy.stats import binom
 from interpnet.support.types import Int64
 
 _LEVEL = 0.01  # accuracy at least so unlikely by chance is more than chance
-_KNOWN = 0.25  # of the images that chance does not give
+KNOWN = 0.25  # of the images that chance does not give
 _TELLS = 1e-4  # fewer images tell nothing: even if all were right, it could be chance
 _SHUFFLES = 200
-_MOSTLY = 0.5  # of all images fit another order, and of a class's images are called another class, ...
+_ENOUGH = 0.9  # with so many right no other preparation is tried; so many answers alike are a habit
+MOSTLY = 0.5  # of all images fit another order, and of a class's images are called another class, ...
 _HARDLY = 0.1  # ... and its own only so many, where two classes are exchanged
-_FEWEST = 5  # images of a class that tells it
-_CLEARLY = 1e-4  # level of the paired comparison of two preparations
-_LEAST_GAIN = 0.1  # of the images
+FEWEST = 5  # images of a class that tells it
+CLEARLY = 1e-4  # level of the paired comparison of two preparations
+LEAST_GAIN = 0.1  # of the images
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,54 @@ class Agreement:
     def accuracy(self) -> float:
         """Share of them."""
         return self.right / max(self.n, 1)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every logit is a number."""
+        return int(self.predictions.min()) >= 0
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing better need be looked for."""
+        return self.accuracy >= _ENOUGH
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the manifest keeps."""
+        return {"images": self.n, "accuracy": self.accuracy, "chance": self.chance}
+
+    @property
+    def short(self) -> str:
+        """The figure in a few words."""
+        return f"about {self.right}"
+
+    @property
+    def first_words(self) -> str:
+        """What is said of a first look."""
+        return f"{self.right} of {self.n} images right, {100 * self.chance:.0f} % by chance"
+
+    @property
+    def figure(self) -> str:
+        """The figure in a sentence."""
+        return f"the network is right about {self.right} of {self.n} training images ({100 * self.accuracy:.0f} %)"
+
+    @property
+    def by_chance(self) -> str:
+        """What is said of a network at chance."""
+        return f"no more than chance ({100 * self.chance:.0f} %)"
+
+    def habit(self, names: Sequence[str]) -> str:
+        """Say what the network answers whatever it sees; empty where that is no one thing."""
+        favourite, share = self.favourite
+        if share <= _ENOUGH:
+            return ""
+        return f"it calls {100 * share:.0f} % of them {names[favourite]!r}"
+
+    @property
+    def favourite(self) -> tuple[int, float]:
+        """The most frequent answer, and its share of all."""
+        counts = np.bincount(self.predictions)
+        return int(counts.argmax()), float(counts.max()) / self.n
 
     @property
     def chance(self) -> float:
@@ -69,15 +120,9 @@ class Agreement:
 
         Two one-sided binomial tests at 1 %: from few images neither follows.
         """
-        knowing = self.chance + _KNOWN * (1 - self.chance)
+        knowing = self.chance + KNOWN * (1 - self.chance)
         by_chance = binom.sf(self.right - 1, self.n, self.chance) > _LEVEL
         return bool(by_chance and binom.cdf(self.right, self.n, knowing) < _LEVEL)
-
-    @property
-    def favourite(self) -> tuple[int, float]:
-        """The most frequent answer, and its share of all."""
-        counts = np.bincount(self.predictions)
-        return int(counts.argmax()), float(counts.max()) / self.n
 
     def order(self) -> dict[int, int]:
         """Return which outputs some labels should be, where another order fits far better; empty where none does.
@@ -95,7 +140,7 @@ class Agreement:
             moved = {label: output for label, output in found.items() if label != output}
         # A network without training tells clusters apart too, and calls them anything.
         should = np.array([moved.get(label, label) for label in self.labels.tolist()])
-        if np.mean(should == self.predictions) < _MOSTLY:
+        if np.mean(should == self.predictions) < MOSTLY:
             return {}
         return moved
 
@@ -104,12 +149,17 @@ class Agreement:
         moved = {}
         for label, output in order.items():
             own = self.predictions[self.labels == label]
-            clear = len(own) >= _FEWEST and np.mean(own == output) >= _MOSTLY and np.mean(own == label) <= _HARDLY
+            clear = len(own) >= FEWEST and np.mean(own == output) >= MOSTLY and np.mean(own == label) <= _HARDLY
             if clear and label != output:
                 moved[label] = output
         while set(moved.values()) - moved.keys():
             moved = {label: output for label, output in moved.items() if output in moved}
         return moved
+
+    def fits(self, order: dict[int, int]) -> tuple[int, int]:
+        """Return how many of some classes' images are called as the classes in another order, and how many are."""
+        right = sum(int(np.count_nonzero(self.predictions[self.labels == a] == b)) for a, b in order.items())
+        return right, int(np.isin(self.labels, list(order)).sum())
 
     def clearly_below(self, other: Agreement) -> bool:
         """Whether another preparation of the same images is right about clearly more (exact paired test, 0.01 %)."""
@@ -117,8 +167,8 @@ class Agreement:
         theirs = other.labels == other.predictions
         won = int(np.count_nonzero(theirs & ~ours))
         lost = int(np.count_nonzero(ours & ~theirs))
-        unlikely = binom.sf(won - 1, won + lost, 0.5) < _CLEARLY
-        return bool(unlikely and won - lost >= _LEAST_GAIN * self.n)
+        unlikely = binom.sf(won - 1, won + lost, 0.5) < CLEARLY
+        return bool(unlikely and won - lost >= LEAST_GAIN * self.n)
 
 
 def _best(labels: Int64, predictions: Int64) -> tuple[dict[int, int], int]:

@@ -17,7 +17,7 @@ from ..run.notes import Notes
 from ..run.session import Session
 from ..run.split import Batches
 from .first_look import first_look
-from .sums import KeptSums, Sums, classes_with_images, fitted_on, pass_key
+from .sums import KeptSums, Sums, classes_with_images, fitted_on, outputs_of, pass_key
 
 _VERSION = 1  # a change of what the stage writes makes earlier results stale
 GRAM_FILE = "gram.npz"  # the sums G, B, L of docs/method.md, section 2
@@ -92,9 +92,9 @@ def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
         notes.add(f"Dead layers, zero on every image: {', '.join(dead)}")
     return {
         "n_images": len(table),
-        "n_classes_with_images": classes_with_images(subject.train.labels[indices]),
+        "n_classes_with_images": classes_with_images(subject.train.truth[indices]),
         "images_per_second": speed,
-        "accuracy": table.accuracy,
+        "accuracy": None if session.independent else table.accuracy,
         "first_look": seen,
         "n_channels": len(table.channels),
         # The rows' own checksums are in state.json.
@@ -134,8 +134,10 @@ def _beside(session: Session, key: str, total: int, *, new: bool) -> KeptSums | 
     if RELIANCE not in config.ways:
         return None
     subject = session.subject
-    n_classes = classes_with_images(subject.train.labels[subject.train_indices()])
-    targets = fitted_on(total, n_classes, config.fit_on)
+    targets = "labels"
+    if not session.independent:
+        n_classes = classes_with_images(subject.train.labels[subject.train_indices()])
+        targets = fitted_on(total, n_classes, config.fit_on)
     rows = 0
     if not new:
         rows = ScoreTable.progress(session.run.folder("collect")).rows
@@ -152,6 +154,7 @@ def _beside(session: Session, key: str, total: int, *, new: bool) -> KeptSums | 
         targets=targets,
         classes=list(subject.classes),
         start=start,
+        outputs=outputs_of(session),
     )
 
 

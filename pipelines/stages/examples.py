@@ -29,11 +29,13 @@ from ..run.notes import Notes
 from ..run.own_code import short_names
 from ..run.session import Session
 from .drawing import drawing
+from .label_examples import choose_pairs
 from .records import Record, Records
 
 _SIZE = 192  # pixels
 # A single pixel often outshines the rest of a large map by far; so many share the brightest colour.
 _SATURATED = 0.005
+_EVEN = 0.5  # the probability from which on an independent output is said
 _GROUP = 8  # images explained together, and lost together by an interruption
 # A report with more of them is read by nobody.
 _MOST_EXAMPLES = 60
@@ -48,21 +50,19 @@ class Item:
     index: int | None = None  # its position in the data
     true: int | None = None  # its label
     explained: int | None = None  # the class to explain it for
+    labels: tuple[int, ...] | None = None  # those that it has, where it can have several
 
 
 def explain_examples(session: Session, found: Interpretation, key: str, notes: Notes) -> dict[str, Any]:
     """Choose test images, explain those that are not explained yet, and return ``examples.json``."""
     test = session.subject.test
-    chosen = choose(session, notes)
+    chosen = _items(session, notes)
     saved = Records(session.run.folder("explain"), key, _pictures)
     records: list[Record] = []
     with progress_bar("Explaining images", len(chosen)) as advance:
         for start in range(0, len(chosen), _GROUP):
-            indices = chosen[start : start + _GROUP]
-            items = [
-                Item(f"examples/{start + n:04d}", test.data.name(i), i, int(test.labels[i]))
-                for n, i in enumerate(indices)
-            ]
+            items = chosen[start : start + _GROUP]
+            indices = [item.index for item in items if item.index is not None]
             known = [saved.get(item.stem) for item in items]
             made = [record for record in known if record is not None]
             # A whole group at a time: which images share a batch must not depend on an interruption.
@@ -74,6 +74,19 @@ def explain_examples(session: Session, found: Interpretation, key: str, notes: N
             records += made
             advance(len(indices))
     return heading(session, records)
+
+
+def _items(session: Session, notes: Notes) -> list[Item]:
+    """Return the test images to explain; each for a label, where an image can have several."""
+    test = session.subject.test
+    if not session.independent:
+        images = enumerate(choose(session, notes))
+        return [Item(f"examples/{n:04d}", test.data.name(i), i, int(test.labels[i])) for n, i in images]
+    items = []
+    for n, (i, label) in enumerate(choose_pairs(session, notes, _MOST_EXAMPLES)):
+        labels = tuple(np.flatnonzero(test.targets[i]).tolist())
+        items.append(Item(f"examples/{n:04d}", test.data.name(i), i, None, label, labels))
+    return items
 
 
 def _pictures(record: Record) -> list[str]:
@@ -222,13 +235,17 @@ class _Batch:
             }
             for j, (channel, response) in enumerate(zip(result.channels[b], result.responses[b], strict=True))
         ]
+        several = {}
+        if item.labels is not None:
+            several = {"labels": list(item.labels), "given": bool(result.confidences[b] > _EVEN)}
         return {
+            **several,
             "name": item.name,
             "dataset_index": item.index,
             "true": item.true,
             "predicted": int(result.predictions[b]),
             "explained": explained,
-            "confidence": float(result.confidences[b]),  # the softmax of the class explained
+            "confidence": float(result.confidences[b]),  # the probability of the class explained
             "image": f"{item.stem}_image.png",
             "channels": channels,
             "combined": written("combined", result.combined[b]),

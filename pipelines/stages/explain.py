@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from interpnet.ablation import AblationResult
 from interpnet.engine import Channel
 from interpnet.errors import ModelError
@@ -26,6 +24,7 @@ from .examples import explain_examples
 from .identified import leading, load_way, way_key
 from .localise import Shown, localise
 from .records import Record
+from .solve import images_of
 from .surroundings import swap_surroundings
 from .visualise import visualise_channels
 
@@ -148,7 +147,7 @@ def _classes(
     """Return the entries of ``classes.json``: each class with its pictured channels and what each does alone."""
     trace = session.subject.trace
     names = session.run.known("model", "classes")
-    counts = np.bincount(load_table(session).labels, minlength=len(names))
+    counts = images_of(load_table(session).labels, len(names))
     classes: list[dict[str, Any]] = []
     for c in shown:
         entry: dict[str, Any] = {"index": c, "name": names[c], "n_train": int(counts[c])}

@@ -23,10 +23,10 @@ from ..run.notes import Notes
 from ..run.session import Session
 from ..run.split import balanced
 from .agreement import Agreement
+from .label_agreement import LabelAgreement
 
 _IMAGES = 256
 _SHOWN = 4  # classes in an error
-_ENOUGH = 0.9  # with so many right no other preparation is tried
 #: Means and standard deviations that networks are usually trained with.
 USUAL: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = (
     ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -43,26 +43,30 @@ def first_look(session: Session, notes: Notes) -> dict[str, Any]:
     fits far better, or where other means and standard deviations do; with ``--anyway`` a note says the same.
     """
     images, labels = _sample(session)
-    now = Agreement(labels, _answers(session, images))
-    session.say(f"  first look: {now.right} of {now.n} images right, {100 * now.chance:.0f} % by chance")
-    found = _wrong(session, images, now)
+    now = _answers(session, images, labels)
+    session.say(f"  first look: {now.first_words}")
+    found = _wrong(session, images, labels, now)
     if found and not session.config.anyway:
         raise DataError(f"{found}{'.' * (not found.endswith('?'))} To audit it all the same: --anyway")
     if found:
         notes.add(f"The audit went on by --anyway, although {found}.")
-    return {"images": now.n, "accuracy": now.accuracy, "chance": now.chance}
+    return now.facts
 
 
 def _sample(session: Session) -> tuple[list[Tensor], np.ndarray]:
-    """Return batches of prepared training images, balanced over the classes, and the outputs they should raise."""
+    """Return batches of prepared training images, balanced over the classes, and the outputs they should raise.
+
+    These are class numbers (n,), or targets (n, C) where an image can have several labels.
+    """
     subject = session.subject
     chosen = subject.train_indices()
-    chosen = chosen[balanced(subject.train.labels[chosen], _IMAGES, session.config.seed)]
+    chosen = chosen[balanced(subject.train.strata[chosen], _IMAGES, session.config.seed)]
     batches = list(subject.batches(subject.train, chosen))
     return [batch.images for batch in batches], np.concatenate([batch.labels.numpy() for batch in batches])
 
 
-def _answers(session: Session, images: list[Tensor]) -> np.ndarray:
+def _answers(session: Session, images: list[Tensor], labels: np.ndarray) -> Agreement | LabelAgreement:
+    """Return what the network says of the images beside their labels."""
     subject = session.subject
     put = partial(to_device, device=subject.device)
     found = []
@@ -72,33 +76,40 @@ def _answers(session: Session, images: list[Tensor]) -> np.ndarray:
         torch.inference_mode(),
     ):
         for part in images:
-            found.append(predicted(forward_logits(subject.model, part, subject.output, put)).cpu())
+            found.append(forward_logits(subject.model, part, subject.output, put).cpu())
             advance(len(part))
-    return torch.cat(found).numpy()
+    logits = torch.cat(found)
+    if subject.independent:
+        return LabelAgreement(labels > 0.5, logits.float().numpy())
+    return Agreement(labels, predicted(logits).numpy())
 
 
-def _wrong(session: Session, images: list[Tensor], now: Agreement) -> str:
+def _wrong(session: Session, images: list[Tensor], labels: np.ndarray, now: Agreement | LabelAgreement) -> str:
     """Return what is wrong, and its cause as far as the images tell; empty where nothing is."""
-    if not now.tells or now.predictions.min() < 0:  # of logits that are not finite the pass itself tells
+    if not now.tells or not now.finite:  # of logits that are not finite the pass itself tells
         return ""
-    figure = f"the network is right about {now.right} of {now.n} training images ({100 * now.accuracy:.0f} %)"
-    if now.accuracy < _ENOUGH:
-        for words, other in _otherwise(session, images, now):
-            if now.clearly_below(other):
-                return f"{figure}, and with {words} about {other.right}"
+    if not now.well:
+        for words, other in _otherwise(session, images, labels):
+            if _clearly_below(now, other):
+                return f"{now.figure}, and with {words} {other.short}"
     order = now.order()
     if order:
-        return f"{figure}, but {_order_in_words(session, now, order)}; did you mean --classes with the outputs so?"
+        return f"{now.figure}, but {_order_in_words(session, now, order)}; did you mean --classes with the outputs so?"
     if now.at_chance:
-        return f"{figure}, no more than chance ({100 * now.chance:.0f} %). {_causes(session, now)}"
+        return f"{now.figure}, {now.by_chance}. {_causes(session, now)}"
     return ""
 
 
-def _order_in_words(session: Session, now: Agreement, order: dict[int, int]) -> str:
+def _clearly_below(now: Agreement | LabelAgreement, other: Agreement | LabelAgreement) -> bool:
+    if isinstance(now, LabelAgreement) and isinstance(other, LabelAgreement):
+        return now.clearly_below(other)
+    return isinstance(now, Agreement) and isinstance(other, Agreement) and now.clearly_below(other)
+
+
+def _order_in_words(session: Session, now: Agreement | LabelAgreement, order: dict[int, int]) -> str:
     names = session.subject.classes
     moved = [f"{names[a]!r} is called {names[b]!r}" for a, b in order.items()]
-    right = sum(int(np.count_nonzero(now.predictions[now.labels == a] == b)) for a, b in order.items())
-    images = int(np.isin(now.labels, list(order)).sum())
+    right, images = now.fits(order)
     more = f" and {len(moved) - _SHOWN} more" * (len(moved) > _SHOWN)
     return (
         f"another order of the classes fits {right} of {images} images: {', '.join(moved[:_SHOWN])}{more}; "
@@ -106,7 +117,7 @@ def _order_in_words(session: Session, now: Agreement, order: dict[int, int]) -> 
     )
 
 
-def _causes(session: Session, now: Agreement) -> str:
+def _causes(session: Session, now: Agreement | LabelAgreement) -> str:
     """Return the usual causes of a network at chance, the likeliest first."""
     config = session.config
     causes = []
@@ -116,15 +127,15 @@ def _causes(session: Session, now: Agreement) -> str:
         causes.append(f"no weights were given (--weights FILE), so {config.model} must load trained ones itself")
     elif config.model.startswith(PYTHON):
         causes.append("trained weights were not loaded into it")
-    favourite, share = now.favourite
-    if share > _ENOUGH:
-        causes.append(f"it calls {100 * share:.0f} % of them {session.subject.classes[favourite]!r}")
+    causes += filter(None, [now.habit(session.subject.classes)])
     causes += ["the mean and std of its training (--mean, --std)", "the image size (--image-size)"]
     causes += ["other classes, or another order of them (--classes)"]
     return "Usual causes: " + "; ".join(causes)
 
 
-def _otherwise(session: Session, images: list[Tensor], now: Agreement) -> Iterator[tuple[str, Agreement]]:
+def _otherwise(
+    session: Session, images: list[Tensor], labels: np.ndarray
+) -> Iterator[tuple[str, Agreement | LabelAgreement]]:
     """Yield the same images as they would be with other means and standard deviations, in the command's words."""
     known = session.subject.train.data.preprocessing
     channels = images[0].shape[1]
@@ -140,7 +151,7 @@ def _otherwise(session: Session, images: list[Tensor], now: Agreement) -> Iterat
         if session.subject.train.data.finished:
             # The settings then say only how the data were normalised, and change nothing.
             words = f"pixels less {_in_words(new_mean)}, divided by {_in_words(new_std)} (in the data's own transform)"
-        yield words, Agreement(now.labels, _answers(session, again))
+        yield words, _answers(session, again, labels)
 
 
 def _in_words(row: Tensor) -> str:

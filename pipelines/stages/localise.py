@@ -55,6 +55,9 @@ def localise(
     masks = data.masks
     if masks is None:
         return None
+    if session.independent:
+        notes.add("Nothing is compared with the masks: they are of one label per image, and an image can have several.")
+        return None
     sides = next(iter(masks.values())).shape[1:]
     if sides != tuple(data.shape[1:]):
         size = "x".join(map(str, sides))

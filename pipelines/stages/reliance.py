@@ -17,7 +17,14 @@ from ..run.folder import digest
 from ..run.notes import Notes
 from ..run.session import Session
 from .collect import load_table
-from .contributions import contributions_key, first_of_each, image_classes, load_contributions, run_contributions
+from .contributions import (
+    contributions_key,
+    first_of_each,
+    image_classes,
+    images_with,
+    load_contributions,
+    run_contributions,
+)
 from .solve import require_current
 
 _VERSION = 1  # a change of what the stage writes makes earlier results stale
@@ -49,7 +56,7 @@ def run_reliance(session: Session) -> bool:
 def _rely(session: Session, notes: Notes) -> dict[str, Any]:
     subject = session.subject
     measured = load_contributions(session)
-    chosen = first_of_each(image_classes(session), _IMAGES)
+    chosen = images_with(first_of_each(image_classes(session), _IMAGES))
     relied = measure_reliance(
         subject.model,
         subject.batches(subject.train, load_table(session).indices[chosen]),
@@ -73,7 +80,7 @@ def _rely(session: Session, notes: Notes) -> dict[str, Any]:
     sizes = [len(found.columns(c)) for c in range(len(found.classes)) if counts[c]]
     return {
         "price": session.config.price,
-        "n_images": len(chosen),
+        "n_images": int(chosen.sum()),
         "mean_relevant": float(np.mean(sizes or [0])),
     }
 

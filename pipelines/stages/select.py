@@ -54,7 +54,17 @@ def choose_mu(
     from interpnet.mulasso import MuLassoCV
 
     targets = np.asarray(table.targets(fit_on))
-    folds = _folds(targets, fit_on, classes, notes)
+    by_accuracy = config.mu_rule == "accuracy"
+    if targets.ndim > 1:
+        folds = _folds_of_labels(targets, classes)
+        if by_accuracy:
+            notes.add(
+                "mu was chosen by the held-out squared error (--mu-rule error), which names many channels: where an "
+                "image can have several labels, no single class of it is right or wrong."
+            )
+        by_accuracy = False
+    else:
+        folds = _folds(targets, fit_on, classes, notes)
     if not parts_fit(len(table.channels), folds):
         raise InterpNetError(
             f"--mu auto needs the Gram matrices of {folds} folds, {_too_much(table, folds)}. "
@@ -63,7 +73,7 @@ def choose_mu(
     weighting = _class_weight(config)
     # Scikit-learn takes seeds of 32 bits.
     rule: dict[str, Any] = {"rule": "one_se"}
-    if config.mu_rule == "accuracy":
+    if by_accuracy:
         rule = {"rule": "accuracy", "most_channels": most_channels(len(table.channels))}
     model = MuLassoCV(
         cv=folds,
@@ -94,6 +104,18 @@ def most_channels(m: int) -> float:
     (32, 2.0)
     """
     return min(_MOST_NAMED, max(1.0, _MOST_SHARE * m))
+
+
+def _folds_of_labels(targets: Float64, classes: Sequence[str]) -> int:
+    """Return the number of folds for targets (N, C): five, or as many as there are images."""
+    counts = (targets > 0.5).sum(0)
+    if not (counts >= _FEWEST).any():
+        least = int(counts.argmax())
+        raise InterpNetError(
+            f"--mu auto: no label has more images than {classes[least]!r}, with {counts[least]}; expected at least "
+            f"{_FEWEST}, one to fit on and one to hold out. Give --mu a number, or collect more images"
+        )
+    return min(_FOLDS, len(targets))
 
 
 def _folds(targets: Int64, fit_on: str, classes: Sequence[str], notes: Notes) -> int:
@@ -150,7 +172,10 @@ def measure_stability(
         )
     # Classes without images were not fitted; the file has a row for every output of the network.
     frequency = np.zeros((n_classes, len(table.channels)))
-    frequency[np.unique(targets)] = found.frequency
+    fitted = np.arange(n_classes)
+    if targets.ndim == 1:
+        fitted = np.unique(targets)
+    frequency[fitted] = found.frequency
     replace(found, frequency=frequency).save(folder / STABILITY_FILE)
     return frequency
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from interpnet.errors import RunFolderError
 from interpnet.gram import Gram
@@ -20,6 +21,7 @@ from ..run.folder import command, digest
 from ..run.notes import Notes
 from ..run.selection import SELECTION_FILE, STABILITY_FILE, seldom, write_selection
 from ..run.session import Session
+from ..run.split import INDEPENDENT, check_settings
 from .collect import GRAM_FILE, load_table
 from .select import choose_mu, measure_stability, sample_weights
 from .sums import FEWEST_PER_CLASS, Counted, counted, fitted_on
@@ -63,7 +65,11 @@ def _solve(session: Session, notes: Notes) -> dict[str, Any]:
         (folder / name).unlink(missing_ok=True)  # an earlier choice says nothing of this one
     table = load_table(session)
     classes = tuple(session.run.known("model", "classes"))
-    fit_on = _target(counted(session), config.fit_on, notes)
+    if session.independent:
+        check_settings(config)
+        fit_on = "labels"
+    else:
+        fit_on = _target(counted(session), config.fit_on, notes)
     mu = config.mu
     rule = "given"
     if mu == "auto":
@@ -79,6 +85,8 @@ def _solve(session: Session, notes: Notes) -> dict[str, Any]:
         "mu_rule": rule,
         "class_weight": config.class_weight,
     }
+    if session.independent:
+        info["outputs"] = INDEPENDENT
     gram = _gram(session, table, fit_on)
     with progress_bar("Solving", len(classes), unit="classes"):
         found = interpret(gram, classes=classes, channels=table.channels, mu=mu, positive=config.positive, info=info)
@@ -88,7 +96,7 @@ def _solve(session: Session, notes: Notes) -> dict[str, Any]:
         frequency = measure_stability(table, fit_on, config, mu, len(classes), folder)
     found.save(folder / FILE)
     write_csv(folder / "channels.csv", *channel_rows(found, frequency))
-    counts = np.bincount(np.asarray(table.targets(fit_on)), minlength=len(classes))
+    counts = images_of(table.targets(fit_on), len(classes))
     summary = summarise(found, counts, frequency)
     write_json(folder / "summary.json", summary)
     silent = [c["name"] for c in summary["classes"] if not c["n_relevant"] and c["n_images"]]
@@ -111,6 +119,14 @@ def _solve(session: Session, notes: Notes) -> dict[str, Any]:
         "mean_relevant": summary["mean_relevant"],
         "worst_gap": summary["worst_gap"],
     }
+
+
+def images_of(targets: npt.NDArray[Any], n_classes: int) -> Int64:
+    """Return how many images each class has, by class numbers (N,) or targets (N, C)."""
+    if targets.ndim > 1:
+        counts: Int64 = (targets > 0.5).sum(0)
+        return counts
+    return np.bincount(targets, minlength=n_classes)
 
 
 def _gram(session: Session, table: ScoreTable, fit_on: str) -> Gram:

@@ -15,6 +15,7 @@ from interpnet.reliance import Contributions, ContributionSums
 
 from ..run.folder import digest
 from ..run.session import Session
+from ..run.split import EXCLUSIVE, INDEPENDENT
 
 _VERSION = 1  # a change of what is summed makes earlier results stale
 #: Below so many labelled images per class on average, a class's images are those that the network takes for it.
@@ -24,14 +25,22 @@ _KEY_SHOWN = 16  # letters of a key in a file's name
 
 
 def classes_with_images(labels: npt.ArrayLike) -> int:
-    """Return how many classes the labels (N,) name.
+    """Return how many classes the labels (N,), or the targets (N, C), name.
 
     Examples
     --------
-    >>> classes_with_images([3, 0, 3])
-    2
+    >>> classes_with_images([3, 0, 3]), classes_with_images([[0, 1, 1], [0, 0, 1]])
+    (2, 2)
     """
-    return len(np.unique(labels))
+    given = np.asarray(labels)
+    if given.ndim > 1:
+        return int(given.any(0).sum())
+    return len(np.unique(given))
+
+
+def outputs_of(session: Session) -> str:
+    """Return how the network's outputs belong together, as the library says it."""
+    return {True: INDEPENDENT, False: EXCLUSIVE}[session.independent]
 
 
 def fitted_on(n_images: int, n_classes: int, wanted: str) -> str:

@@ -39,6 +39,9 @@ def swap_surroundings(session: Session, found: Interpretation, shown: Shown, not
     """
     subject = session.subject
     data = subject.train.data
+    if session.independent:
+        notes.add("Surroundings were not swapped: an image can have several labels, and so has no single class.")
+        return None
     used = subject.train_indices()
     unreadable = [row[0] for row in session.run.manifest["data"]["train"].get("skipped", [])]
     used = used[~np.isin(used, unreadable)]

@@ -31,7 +31,7 @@ def test_targets_are_numbered_as_the_outputs() -> None:
     expected[:, 2] = TARGETS[:, 0]
     expected[:, 0] = TARGETS[:, 1]
     np.testing.assert_array_equal(split.targets, expected)
-    assert split.n_labels == 2
+    assert split.present.tolist() == [0, 2]
     batches = Batches(make_loader(split.data, batch_size=4), torch.from_numpy(OUTPUTS), 4)
     np.testing.assert_array_equal(torch.cat([batch.labels for batch in batches]), expected)
     with pytest.raises(DataError, match="an image of 'six' can have several labels: targets says which"):

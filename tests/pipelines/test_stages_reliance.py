@@ -62,6 +62,7 @@ def test_every_setting_reaches_the_library(collected: Path, monkeypatch: pytest.
             "fill": "mean",
             "images": None,
             "targets": "labels",
+            "outputs": "exclusive",
             "classes": ["first", "second", "third"],
             "device": torch.device("cpu"),
             "output": turned,
@@ -162,6 +163,7 @@ def test_contributions_in_the_pass_of_the_scores_are_asked_for_as_configured(
         "targets": "predictions",
         "classes": ["first", "second", "third"],
         "start": None,
+        "outputs": "exclusive",
     }
     files = list((session.run.path / "contributions").iterdir())
     # Of all the images, by rows of the scores.
