@@ -220,7 +220,7 @@ def check_function(model: nn.Module, images: Tensor, output: Output | None = Non
         watched = instrument(model, Instrument(observe=probabilities.observe))
         with watched, instrument(model, Instrument(observe=draws.observe)):
             result = forward(model, two)
-        probabilities.check(result, len(two), output)
+        probabilities.check(model, two, result, output)
         first = read(result, len(two))
         if not all(bool(torch.isfinite(t).all()) for t in first):
             check_weights(model)

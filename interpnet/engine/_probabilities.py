@@ -1,13 +1,17 @@
-"""Whether a network's one output is a probability instead of a logit: then every image would be of class 1."""
+"""Whether a network's one output is a logit of each image, of which two classes can be made.
+
+Of a probability every image would be of class 1.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from interpnet.engine._call import Call, tensors_in
+from interpnet.engine._forward import forward
 from interpnet.engine._logits import OneColumn, Output, part_of
 from interpnet.errors import ModelError
 
@@ -64,13 +68,14 @@ class Probabilities:
             return "probability"
         return ""
 
-    def check(self, result: Any, batch: int, output: Output | None) -> None:
-        """Raise :class:`ModelError` where the one output, of which two classes are to be made, is a probability."""
+    def check(self, model: nn.Module, images: Tensor, result: Any, output: Output | None) -> None:
+        """Raise :class:`ModelError` where the one output for two images at most is no logit of each image."""
         if isinstance(output, OneColumn):
             return
         values = part_of(result, output)
-        if not isinstance(values, Tensor) or values.numel() != batch:
+        if not isinstance(values, Tensor) or values.numel() != len(images):
             return
+        _check_alone(model, images, values, output)
         kind = self._kind(values)
         if kind in _REMEDIES:
             raise ModelError(
@@ -81,6 +86,21 @@ class Probabilities:
 
     def _kind(self, tensor: Tensor) -> str:
         return self._known.get(_memory(tensor), ("", tensor))[0]
+
+
+def _check_alone(model: nn.Module, images: Tensor, values: Tensor, output: Output | None) -> None:
+    """Raise where ``values`` (2,) may be two outputs of one image that came without a batch axis."""
+    if len(images) == 1 or values.dim() != 1:
+        return
+    try:
+        alone = part_of(forward(model, images[:1]), output)
+    except ModelError:
+        alone = None
+    if not isinstance(alone, Tensor) or alone.numel() != 1:
+        raise ModelError(
+            f"the model's output has shape {tuple(values.shape)} for images of shape {tuple(images.shape)}, and is not "
+            "one number for one image alone; expected logits (B, classes), of images (B, C, H, W), batch in front"
+        )
 
 
 def _memory(tensor: Tensor) -> int:

@@ -243,7 +243,7 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
         with instrument(model, Instrument(observe=observe)):
             result = run(model, batch)
         if logits:
-            probabilities.check(result, len(two), output)
+            probabilities.check(model, two, result, output)
         outputs = read(result, len(two))
         if not all(bool(torch.isfinite(t).all()) for t in outputs):
             check_weights(model)

@@ -113,11 +113,14 @@ def _images(images: Any, prepare: Prepare | None) -> Tensor:
     """Return images as the model takes them, or one line that says how ``prepare`` makes them so."""
     ready = prepared(images, prepare)
     hint = ""
-    if not isinstance(ready, Tensor):
+    if isinstance(ready, np.ndarray):
         hint = "prepare=torch.from_numpy"
-        if isinstance(ready, list | tuple):
-            hint = "prepare=lambda images: torch.stack([to_tensor(image) for image in images])"
-    elif ready.dtype == torch.uint8:
+    elif isinstance(ready, list | tuple):
+        hint = (
+            "prepare=lambda images: torch.stack([to_tensor(image) for image in images]), to_tensor being the "
+            "transform of the model's training, or give the data set that transform"
+        )
+    elif isinstance(ready, Tensor) and not ready.is_floating_point() and not ready.is_complex():
         hint = "prepare=lambda images: images.float() / 255, and what else the model's training did to its images"
     if hint and prepare is None:
         raise DataError(f"images: {kind_of(ready)} came; expected a floating-point Tensor (B, C, H, W): pass {hint}")
@@ -160,9 +163,12 @@ def batches_from(
     if callable(loader) and not _has_batches(loader):
         batches = loader(start)
     if not _has_batches(batches):
+        hint = "[(images, labels)] is one batch"
+        if isinstance(batches, Mapping):
+            hint = "[batch] is one; of a dictionary of splits pass one split"
         raise DataError(
             f"loader: a {type(batches).__name__} came; expected (images, labels) batches, as a DataLoader or a list "
-            "gives them ([(images, labels)] is one batch), or a function start -> batches"
+            f"gives them ({hint}), a data set, or a function start -> batches"
         )
     return in_batches(batches, partial(entries, inputs=inputs, labels=labels))
 

@@ -261,3 +261,22 @@ def test_a_single_image_whose_output_is_squeezed_to_no_axis() -> None:
     same(ip.attribute(net, X[:1], 1, "gradient"), ip.attribute(one, X[:1], 1, "gradient"))
     table = ip.collect_scores(net, [(X[:4], Y[:4]), (X[4:5], Y[4:5])], progress=False)
     assert table.predictions.tolist() == (one(X[:5]) > 0).long().tolist()
+
+
+def test_two_outputs_of_an_image_without_a_batch_axis_are_not_one_output_of_two() -> None:
+    class Loose(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 3, 3)
+            self.last = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.relu(self.conv(x)).mean((-2, -1)))
+
+    net = Loose().eval()
+    assert net(X[0]).shape == (2,)
+    for use in (lambda x: find_sites(net, x), lambda x: check_function(net, x)):
+        with pytest.raises(ModelError, match=r"shape \(2,\) for images of shape \(2, 12, 12\), and is not one number"):
+            use(X[0])
+    with pytest.raises(ModelError, match="not one number for one image alone"):
+        ip.collect_scores(net, [(X[0], Y[:2])], progress=False)
