@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from interpnet.ablation import AblationResult, by_class, find_condition, finite_mean
 from interpnet.errors import RunFolderError
 from interpnet.support.io import read_json
@@ -104,7 +106,10 @@ def _numbers(run: RunData, verdicts: Mapping[str, Mapping[str, Any]]) -> Iterato
         if few:
             yield from ((f"classes/{name}/recall", float(v)) for name, v in zip(names, run.study.intact, strict=True))
     for way, found in run.named.items():
-        counts = [len(found.columns(c)) for c in range(len(names))]
+        counts = np.array([len(found.columns(c)) for c in range(len(names))], dtype=np.float64)
+        if way in run.studies:
+            # Classes that were not studied, by choice or for want of images, are no classes of no channels.
+            counts[(counts == 0) & ~np.isfinite(run.studies[way].intact)] = math.nan
         yield f"{way}/channels", finite_mean(counts)
         if few:
             yield from ((f"{way}/classes/{name}/channels", float(n)) for name, n in zip(names, counts, strict=True))

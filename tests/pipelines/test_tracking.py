@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from interpnet.pipelines.tracking import log as log_module
 from interpnet.pipelines.tracking.facts import Facts, gather
 
 from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.interpretation import Interpretation
 
 _SETTINGS = """
 [model]
@@ -84,6 +86,23 @@ def test_names_of_classes_are_those_that_trackers_take(monkeypatch: pytest.Monke
         assert not set(name) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-. :/")
     monkeypatch.setattr(facts_module, "MOST_CLASSES", 2)
     assert not [name for name in gather(run).numbers if "classes/" in name]
+
+
+def test_classes_that_were_not_studied_count_for_nothing(run: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run, tmp_path / "some"))
+    study = json.loads((folder / "ablation" / "reliance.json").read_text())
+    study["intact"][0] = None
+    (folder / "ablation" / "reliance.json").write_text(json.dumps(study))
+    relied = Interpretation.load(folder / "weights" / "reliance.npz")
+    coef = relied.coef.copy()
+    coef[0] = 0
+    replace(relied, coef=coef).save(folder / "weights" / "reliance.npz")
+    counts = np.count_nonzero(coef[1:], axis=1)
+    numbers = gather(folder).numbers
+    assert numbers["reliance/channels"] == counts.mean()
+    assert sorted(
+        v for k, v in numbers.items() if k.startswith("reliance/classes") and k.endswith("channels")
+    ) == sorted(counts)
 
 
 @pytest.mark.parametrize(
