@@ -16,8 +16,9 @@ import interpnet as ip
 from interpnet import evaluate, pictures
 from interpnet.attribution import METHODS, AttributionWarning, register_method, unregister_method
 from interpnet.engine import Channel, OneColumn, check_function, find_sites
-from interpnet.errors import ModelError
+from interpnet.errors import InterpNetError, ModelError
 from interpnet.explanation import Unit
+from interpnet.reliance import ContributionSums
 
 N = 24
 X = torch.randn(N, 2, 12, 12, generator=torch.Generator().manual_seed(1))
@@ -282,3 +283,19 @@ def test_two_outputs_of_an_image_without_a_batch_axis_are_not_one_output_of_two(
             use(X[0])
     with pytest.raises(ModelError, match="not one number for one image alone"):
         ip.collect_scores(net, [(X[0], Y[:2])], progress=False)
+
+
+def test_contributions_beside_scores() -> None:
+    one, two = pair(flat=True)
+    found = []
+    for net in (one, two):
+        sums = ContributionSums()
+        ip.collect_scores(net, [(X, Y)], contributions=sums, progress=False)
+        found.append(sums.result())
+    same(found[0].mean, found[1].mean)
+    with pytest.raises(InterpNetError, match=r"network of one output, which is one question: pass output=.*OneColumn"):
+        ip.collect_scores(one, [(X, Y)], contributions=ContributionSums(outputs="independent"), progress=False)
+    alone = ContributionSums(outputs="independent")
+    labels = Y[:, None].float()
+    ip.collect_scores(one, [(X, labels)], contributions=alone, output=OneColumn(), progress=False)
+    same(alone.result().mean[0], found[1].mean[1])

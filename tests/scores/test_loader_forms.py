@@ -322,3 +322,37 @@ def test_a_class_by_either_word(name: str) -> None:
     assert torch.equal(function(target=2), function(classes=2))
     with pytest.raises(InterpNetError, match="both came, which are the same"):
         function(target=2, classes=2)
+
+
+@pytest.mark.parametrize("rows", [list(ONE_HOT), list(ONE_HOT.numpy()), ONE_HOT.tolist()])
+def test_items_with_a_target_each(rows: Any) -> None:
+    table = ip.collect_scores(NET, Items(X, rows), progress=False)
+    np.testing.assert_array_equal(table.labels, ONE_HOT)
+    study = ip.ablation_study(NET, Items(X, rows), FOUND, repeats=1, curve=False, single=False, progress=False)
+    np.testing.assert_array_equal(study.log_odds, PLAIN["ablation_study"][1])
+
+
+def test_a_dictionary_of_splits_is_no_loader() -> None:
+    with pytest.raises(InterpNetError, match=r"loader: a dict came; .*of a dictionary of splits pass one split"):
+        ip.collect_scores(NET, {"train": [(X, Y)]}, progress=False)
+
+
+def test_an_interrupted_collection_of_names_and_bytes_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are known by the images after prepare= and by class numbers, so another form of the same data goes on."""
+    monkeypatch.setattr("interpnet.scores._collect._COMMIT_ROWS", 1)
+    names = [NAMES[i] for i in Y]
+
+    def broken() -> Iterator[Any]:
+        yield BYTES[:5], names[:5]
+        yield BYTES[5:7], names[5:7]
+        raise KeyboardInterrupt
+
+    how: dict[str, Any] = {"out": tmp_path, "key": "k", "progress": False, "classes": NAMES}
+    with pytest.raises(KeyboardInterrupt):
+        ip.collect_scores(NET, broken(), prepare=Tensor.float, **how)
+    others = [(X[:5].flip(0), names[:5]), (X[5:], names[5:])]
+    with pytest.raises(InterpNetError, match="the first 5 images are not those that an interrupted collection scored"):
+        ip.collect_scores(NET, others, **how)
+    table = ip.collect_scores(NET, [(X[:7], Y[:7]), (X[7:], Y[7:])], **how)
+    np.testing.assert_allclose(table.X, PLAIN["collect_scores"][0], rtol=1e-6)
+    assert table.labels.tolist() == Y.tolist()
