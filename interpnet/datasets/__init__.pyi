@@ -15,3 +15,4 @@ from ._registry import dataset_names as dataset_names
 from ._registry import load_dataset as load_dataset
 from ._wrapped import known_classes as known_classes
 from ._wrapped import known_labels as known_labels
+from ._wrapped import plain_label as plain_label

@@ -64,7 +64,7 @@ class DatasetSource(Source):
         if not isinstance(item, tuple | list) or len(item) < 2:
             raise DataError(f"item {i} of the data set is {type(item).__name__}, expected (image, label)")
         # A data set that shuffles itself gives other items than its labels say: every score would be another class's.
-        label = _plain(item[1])
+        label = plain_label(item[1])
         # A list of labels equals no number.
         if label != self.labels[i].tolist():
             raise DataError(
@@ -177,7 +177,7 @@ def _labels_of(dataset: Any) -> Any:
         ) from error
 
 
-def _plain(label: Any) -> Any:
+def plain_label(label: Any) -> Any:
     """Return a label of torch's or numpy's as Python's own; an array of one number is that number."""
     if isinstance(label, Tensor | np.generic | np.ndarray):
         values = np.asarray(label)
@@ -213,7 +213,7 @@ def _checked_targets(array: np.ndarray) -> Bools:
 def _checked_labels(labels: Any, n_images: int, n_classes: int) -> Int64 | Bools:
     """Return labels as int64 (n_images,), each a number of a class, or as targets, or raise DataError."""
     try:
-        plain = [_plain(label) for label in labels]
+        plain = [plain_label(label) for label in labels]
         array: np.ndarray = np.asarray(plain)
     except (TypeError, ValueError) as error:
         raise DataError(f"labels are {type(labels).__name__}, expected one class number for each image") from error

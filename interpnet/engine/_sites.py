@@ -24,6 +24,7 @@ from interpnet.engine._function import FunctionCheck, probing
 from interpnet.engine._graph import Graph, Node, active_site, doubts
 from interpnet.engine._layout import Field
 from interpnet.engine._logits import Output, logits_of, output_key
+from interpnet.engine._origins import Origins
 from interpnet.engine._probabilities import Probabilities
 from interpnet.engine._readable import check_readable
 from interpnet.engine._trace import Instrument, instrument, unwrap
@@ -244,17 +245,18 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
             result = run(model, batch)
         if logits:
             probabilities.check(model, two, result, output)
-        outputs = read(result, len(two))
+        results = list(tensors_in((result,)))
+        with Origins(results) as origins:
+            outputs = read(result, len(two))
         if not all(bool(torch.isfinite(t).all()) for t in outputs):
             check_weights(model)
         check.finish(outputs, draws, drawn=drawn())
-    results = list(tensors_in((result,)))
     n_outputs = 0
     if logits:
-        results += outputs
         n_outputs = int(outputs[0].shape[1])
     graph.mark_gates()
-    graph.mark_output(results)
+    # Not from features that the network returns beside: what makes them would be no layer by default.
+    graph.mark_output(origins.of(outputs))
     graph.mark_parts(results)
     sites = _sites(graph, batch)
     if not sites:

@@ -9,8 +9,10 @@ from ._batches import unpack as unpack
 from ._collect import add_rows as add_rows
 from ._collect import collect_scores as collect_scores
 from ._companion import Companion as Companion
+from ._items import prepared as prepared
 from ._labels import Labels as Labels
 from ._labels import Names as Names
+from ._labels import as_labels as as_labels
 from ._labels import checked_labels as checked_labels
 from ._norms import channel_products as channel_products
 from ._reader import ScoreReader as ScoreReader

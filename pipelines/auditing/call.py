@@ -13,6 +13,7 @@ from torch import nn
 
 from interpnet.engine import Output, evaluating, unwrap
 from interpnet.errors import InterpNetError, did_you_mean
+from interpnet.scores import Prepare
 from interpnet.support.checks import distinct_names, true_or_false
 from interpnet.support.progress import no_bars
 
@@ -20,7 +21,8 @@ from ..run.config import PYTHON, RunConfig
 from ..run.images import Own
 from ..run.opening import default_name, opened
 from ..run.own_code import check_named
-from ..run.own_images import Images, Keys, name_of
+from ..run.own_images import name_of
+from ..run.own_reading import Images, Keys
 from ..run.session import make_console
 from ..run.settings import wrapped
 from .result import Audit
@@ -40,6 +42,7 @@ def audit(
     output: Output | str | int | None = None,
     inputs: str | None = None,
     labels: str | None = None,
+    prepare: Prepare | None = None,
     fresh: bool = False,
     progress: bool = True,
     **settings: Any,
@@ -74,6 +77,9 @@ def audit(
         Takes the logits out of what the model returns: a function, a key, or a position.
     inputs, labels : str, optional
         The keys of images and labels where batches or items are dictionaries; the common ones are known.
+    prepare : function, optional
+        Makes what the model takes, floats (B, C, H, W), of a batch of images as they come, such as bytes or (B, H, W,
+        C); as in :func:`interpnet.collect_scores`.
     fresh : bool
         Start the run folder over.
     progress : bool
@@ -96,7 +102,7 @@ def audit(
     true_or_false(fresh, "fresh")
     true_or_false(progress, "progress")
     with python_words():
-        config, own = _read(model, train, test, classes, output, Keys(inputs, labels), settings)
+        config, own = _read(model, train, test, classes, output, Keys(inputs, labels, prepare), settings)
         folder = Path("runs") / default_name(config)
         if out is not None:
             folder = Path(os.fspath(out))
@@ -104,8 +110,6 @@ def audit(
         console = make_console(stderr=True, quiet=not progress)
         named = frozenset({"model", "data", "methods", "rankings"})
         with ExitStack() as held:
-            if not progress:
-                held.enter_context(no_bars())
             held.enter_context(_left_as_it_was(own.model))
             if not progress:
                 held.enter_context(no_bars())
@@ -127,6 +131,8 @@ def _read(
         own["model"] = unwrap(model)
         given["model"] = PYTHON + type(own["model"]).__name__
     given["data"] = train
+    if train is None:
+        raise InterpNetError("train is None; expected the training images: a loader, a data set, or its name")
     if not isinstance(train, str):
         own |= {"train": train, "test": test}
         given["data"] = PYTHON + name_of(train)

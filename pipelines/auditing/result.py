@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from interpnet.ablation import AblationResult
+from interpnet.errors import RunFolderError
 from interpnet.interpretation import Interpretation
 from interpnet.reliance import Contributions
 from interpnet.scores import ScoreTable
@@ -143,12 +144,10 @@ class Audit(os.PathLike[str]):
         return {name: figure for name, figure, _ in draw_figures(self._run)}
 
     def report(self) -> Report:
-        """Return the report's path, which shows the page in a notebook; it is written where it is missing."""
+        """Return the report's path, which shows the page in a notebook; ``RunFolderError`` where it is not there."""
         path = self.folder / _PAGE
         if not path.is_file():
-            from ..report.build import build_report
-
-            build_report(self.folder)
+            raise RunFolderError(f"{str(path)!r} is missing; run `{self._run.command('report')}` to have it written")
         return Report(path)
 
     def _facts(self) -> Mapping[str, str]:

@@ -15,7 +15,8 @@ from interpnet.errors import DataError
 from interpnet.support.user_code import called, function_of, split_spec
 
 from .config import RunConfig
-from .own_images import Images, Keys, own_data
+from .own_images import own_data
+from .own_reading import Images, Keys
 
 _PARTS = ("train", "test")
 # Data whose place is a path of the configuration.

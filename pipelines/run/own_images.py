@@ -2,62 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    Dataset,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-    default_collate,
-    default_convert,
-)
+from torch.utils.data import DataLoader, Dataset, Subset, default_convert
 
-from interpnet.datasets import BatchLoader, ImageData, known_classes, known_labels
+from interpnet.datasets import BatchLoader, ImageData, plain_label
 from interpnet.errors import DataError
-from interpnet.scores import batches_from, entries, refuse_iterators
+from interpnet.scores import Labels, as_labels, prepared
 from interpnet.support.progress import progress_bar
 
-from .own_labels import Number, reader_of
+from .own_reading import Found, Images, Keys, found_in
 
-# A loader that cannot be read at a position is kept in memory up to so many bytes.
-_KEEP_BYTES = 2 << 30
 _READ_TWICE = 16  # images, by which a loader that changes them is found
-_BATCH_AXES = 4
-_USE = "an audit"
-
-Images = Any  # whatever audit() takes: ImageData, a data set, a loader, a list of batches
-
-
-@dataclass(frozen=True)
-class Keys:
-    """The names of images and labels in batches and items that are dictionaries; ``None`` for the common ones."""
-
-    inputs: str | None = None
-    labels: str | None = None
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What was found in a program's images."""
-
-    n: int
-    read: Callable[[int], tuple[Any, Any]]  # the image and the label of a position, as they come
-    labels: Any = None  # (n,) as they come, where they are known without reading images
-    classes: Sequence[str] | None = None
-    names: Sequence[str] | None = None
-    workers: int = 0
-    kept: bool = False  # in memory, where nothing changes
 
 
 def own_data(
@@ -80,18 +40,18 @@ def own_data(
     name = name_of(images)
     if isinstance(images, BatchLoader):
         hint = {"mean": images.data.mean, "std": images.data.std}
-    found = _found(images, keys)
+    found = found_in(images, keys)
     if not found.n:
         raise DataError(f"the {split} images are a {name} that yields nothing; expected at least one image and label")
-    if isinstance(found.read(0)[0], Tensor) and found.read(0)[0].is_floating_point():
-        hint = {key: value for key, value in hint.items() if key in {"mean", "std"}}
     labels = found.labels
     if labels is None:
         labels = _read_labels(found, split)
-    number = reader_of(labels, found.classes or classes)
-    numbers = [number(label) for label in labels]
+    numbers = _class_numbers(labels, found.classes or classes)
+    items = _Numbered(found, labels, numbers, keys)
+    if isinstance(items[0][0], Tensor) and items[0][0].is_floating_point():
+        hint = {key: value for key, value in hint.items() if key in {"mean", "std"}}
     data = ImageData.from_dataset(
-        _Numbered(found, number),
+        items,
         found.classes or _count(numbers),
         labels=numbers,
         names=found.names or [f"{name}/{split}/{i}" for i in range(found.n)],
@@ -112,37 +72,101 @@ def name_of(images: Images) -> str:
     >>> name_of(DataLoader([1, 2])), name_of([])
     ('list', 'list')
     """
-    if isinstance(images, DataLoader | torch.utils.data.Subset):
+    if isinstance(images, DataLoader | Subset):
         return name_of(images.dataset)
     return type(images).__name__
 
 
-def _count(numbers: Sequence[Any]) -> int:
-    """Return how many classes labels tell of."""
-    if isinstance(numbers[0], list):
-        return len(numbers[0])
-    return 1 + int(max(0, *numbers))
+def _class_numbers(labels: Sequence[Any], classes: Sequence[str] | None) -> np.ndarray:
+    """Return class numbers (N,), or targets (N, C) of images with several labels, of labels as they come."""
+    known = as_labels(_together(labels))
+    n_classes = 2
+    if classes is not None:
+        n_classes = max(2, len(classes))
+    elif isinstance(known, Tensor):
+        n_classes = _most(known)
+    named = classes if isinstance(known, tuple) else None
+    checked = Labels(n_classes, classes=named).checked(known, len(labels), torch.arange(len(labels)))
+    if checked.dim() == 1:
+        return checked.numpy()
+    zeros_and_ones = bool(((checked == 0) | (checked == 1)).all())
+    if zeros_and_ones and bool((checked.sum(1) == 1).all()):
+        return checked.argmax(1).numpy()
+    return checked.numpy()
+
+
+def _together(labels: Sequence[Any]) -> Any:
+    """Return labels as one list or tensor; rows that come as tensors are stacked."""
+    known = [plain_label(label) for label in labels]
+    if any(label is None for label in known):
+        raise DataError("the images come without labels; expected (image, label) pairs, or (images, labels) batches")
+    names = sum(isinstance(label, str) for label in known)
+    if 0 < names < len(known):
+        raise DataError(f"{names} of {len(known)} labels are names and the others are not; expected labels of one type")
+    return known
+
+
+def _most(labels: Tensor) -> int:
+    """Return how many classes labels tell of: two at least."""
+    if labels.dim() > 1:
+        return int(labels.shape[1])
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        return 2
+    return max(2, 1 + int(labels.max()))
+
+
+def _count(numbers: np.ndarray) -> int:
+    """Return how many classes class numbers or targets tell of."""
+    if numbers.ndim > 1:
+        return int(numbers.shape[1])
+    return 1 + int(numbers.max())
 
 
 class _Numbered:
-    """Items (image, label number)."""
+    """Items (image, class number or row of targets), each with the label that it had when labels were read."""
 
-    def __init__(self, found: _Found, number: Number) -> None:
+    def __init__(self, found: Found, labels: Sequence[Any], numbers: np.ndarray, keys: Keys) -> None:
         self._found = found
-        self._number = number
+        self._labels = labels
+        self._numbers = numbers
+        self._prepare = keys.prepare
 
     def __len__(self) -> int:
         return self._found.n
 
     def __getitem__(self, i: int) -> tuple[Any, Any]:
         image, label = self._found.read(i)
-        return image, self._number(label)
+        # A data set that shuffles itself gives other items than its labels say: every score would be another class's.
+        if plain_label(label) != plain_label(self._labels[i]):
+            raise DataError(
+                f"image {i} comes with label {plain_label(label)!r}, and its list of labels (targets), or an earlier "
+                f"reading, says {plain_label(self._labels[i])!r}; expected the same each time"
+            )
+        if self._prepare is not None:
+            image = _alone(prepared(_batch_of(image), self._prepare))
+        return image, self._numbers[i]
+
+
+def _batch_of(image: Any) -> Any:
+    """Return a batch of one image, as :func:`interpnet.collect_scores` makes batches of items."""
+    if isinstance(image, Tensor | np.ndarray):
+        return torch.as_tensor(image)[None]
+    return [image]
+
+
+def _alone(images: Any) -> Tensor:
+    if not isinstance(images, Tensor) or images.dim() < 2 or len(images) != 1:
+        came = type(images).__name__
+        if isinstance(images, Tensor):
+            came = f"Tensor {tuple(images.shape)}"
+        raise DataError(f"prepare= made a {came} of a batch of one image; expected a Tensor (1, C, H, W)")
+    return images[0]
 
 
 class _LabelsOnly(Dataset[Any]):
     """The label of each position, as it comes."""
 
-    def __init__(self, found: _Found) -> None:
+    def __init__(self, found: Found) -> None:
         self._found = found
 
     def __len__(self) -> int:
@@ -154,7 +178,7 @@ class _LabelsOnly(Dataset[Any]):
         return "" if label is None else label
 
 
-def _read_labels(found: _Found, split: str) -> list[Any]:
+def _read_labels(found: Found, split: str) -> list[Any]:
     """Read every item once for its label, in as many processes as the user's loader has."""
     loader = DataLoader(_LabelsOnly(found), batch_size=None, num_workers=found.workers, collate_fn=default_convert)
     labels = []
@@ -175,146 +199,3 @@ def _read_twice(data: ImageData, name: str) -> None:
                 "crops or flips; an audit reads images several times: give the data set without random transforms, "
                 "such as with those of the test"
             )
-
-
-def _found(images: Images, keys: Keys) -> _Found:
-    """Return how to read what a program calls its images."""
-    if isinstance(images, BatchLoader):
-        return _of_dataset(torch.utils.data.Subset(images.data, np.unique(images.indices).tolist()), keys)
-    if isinstance(images, DataLoader):
-        return _of_loader(images, keys)
-    refuse_iterators(images, _USE)
-    if isinstance(images, tuple | list) and not _are_items(images, keys):
-        return _kept(_as_batches(images), keys)
-    if hasattr(images, "__len__") and hasattr(images, "__getitem__") and not isinstance(images, str | Mapping | Tensor):
-        return _of_dataset(images, keys)
-    return _kept(images, keys)
-
-
-def _as_batches(images: Sequence[Any]) -> Sequence[Any]:
-    """Return batches; a pair (all images, all labels) is one."""
-    if len(images) == 2 and all(isinstance(part, Tensor | np.ndarray) for part in images):
-        return [tuple(map(torch.as_tensor, images))]
-    return images
-
-
-def _are_items(images: Sequence[Any], keys: Keys) -> bool:
-    """Whether a list holds single images with their labels, and not batches of them."""
-    if not images or isinstance(images[0], Tensor | np.ndarray):
-        return False
-    image, _ = entries(images[0], inputs=keys.inputs, labels=keys.labels)
-    return not (isinstance(image, Tensor | np.ndarray) and image.ndim >= _BATCH_AXES)
-
-
-def _of_dataset(dataset: Any, keys: Keys) -> _Found:
-    classes = known_classes(dataset)
-    labels = known_labels(dataset)
-    columns = getattr(dataset, "column_names", None)
-    if isinstance(columns, list):
-        # A table of the library datasets: the labels are a column, and their names stand in its features.
-        key = _label_column(columns, keys)
-        labels = dataset[key]
-        classes = getattr(dataset.features[key], "names", None)
-    return _Found(len(dataset), partial(_item, dataset, keys), labels, classes, _file_names(dataset))
-
-
-def _label_column(columns: Sequence[str], keys: Keys) -> str:
-    _, found = entries({column: column for column in columns}, inputs=keys.inputs, labels=keys.labels)
-    if found is None:
-        raise DataError(f"the data set has the columns {', '.join(columns)}; name that of the labels: labels='...'")
-    return str(found)
-
-
-def _item(dataset: Any, keys: Keys, i: int) -> tuple[Any, Any]:
-    return entries(dataset[i], inputs=keys.inputs, labels=keys.labels)
-
-
-def _file_names(dataset: Any) -> list[str] | None:
-    """Return the images' paths below their common folder, where a data set of files tells them."""
-    if hasattr(dataset, "indices") and hasattr(dataset, "dataset"):
-        names = _file_names(dataset.dataset)
-        return names and [names[i] for i in dataset.indices]
-    if isinstance(dataset, ImageData):
-        return [dataset.name(i) for i in range(len(dataset))]
-    samples = getattr(dataset, "samples", None)
-    root = getattr(dataset, "root", None)
-    if not isinstance(samples, list) or not isinstance(root, str | Path) or len(samples) != len(dataset):
-        return None
-    paths = [Path(str(path)) for path, *_ in samples]
-    if not all(path.is_relative_to(root) for path in paths):
-        return None
-    # Bytes of a name that are no UTF-8 could be written nowhere.
-    return [os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace") for path in paths]
-
-
-def _of_loader(loader: DataLoader[Any], keys: Keys) -> _Found:
-    """Return how to read the images of a loader: item by item, each collated as the loader does."""
-    if isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
-        return _kept(loader, keys)
-    positions = _positions(loader)
-    found = _of_dataset(loader.dataset, keys)
-    labels = None
-    # Another collate function may change labels as it likes.
-    if found.labels is not None and loader.collate_fn is default_collate:
-        labels = [found.labels[i] for i in positions]
-    return _Found(
-        len(positions),
-        partial(_collated, loader.dataset, loader.collate_fn, positions, keys),
-        labels,
-        found.classes,
-        found.names and [found.names[i] for i in positions],
-        loader.num_workers,
-    )
-
-
-def _positions(loader: DataLoader[Any]) -> list[int]:
-    """Return which items a loader yields, in their order in the data set."""
-    everything = list(range(len(loader.dataset)))  # type: ignore[arg-type]
-    sampler = loader.sampler
-    usual = isinstance(sampler, SequentialSampler | RandomSampler) or getattr(sampler, "replacement", False)
-    if usual and type(loader.batch_sampler) is BatchSampler:
-        return everything
-    # Samplers of a part of the data set, and those of the user's own, say it in a pass.
-    batches: Iterable[Iterable[int]] = loader.batch_sampler or ()
-    return sorted({int(i) for batch in batches for i in batch})
-
-
-def _collated(
-    dataset: Any, collate: Callable[[list[Any]], Any], positions: Sequence[int], keys: Keys, i: int
-) -> tuple[Any, Any]:
-    images, labels = entries(collate([dataset[positions[i]]]), inputs=keys.inputs, labels=keys.labels)
-    if len(images) != 1:
-        raise DataError(
-            f"the loader's collate_fn makes {len(images)} images of one; an audit explains single images: give a "
-            "loader without mixing or cropping into several"
-        )
-    return images[0], None if labels is None else labels[0]
-
-
-def _kept(batches: Iterable[Any], keys: Keys) -> _Found:
-    """Read batches, or single items, once and keep them in memory; too many are a :class:`DataError`."""
-    images: list[Any] = []
-    labels: list[Any] = []
-    size = 0
-    for batch in batches_from(batches):
-        some, known = entries(batch, inputs=keys.inputs, labels=keys.labels)
-        if getattr(some, "ndim", 0) < _BATCH_AXES:
-            some, known = [some], [known]
-        if known is None:
-            known = [None] * len(some)
-        if len(known) != len(some):
-            raise DataError(
-                f"a batch has {len(some)} images and {len(known)} labels; expected one label for each image"
-            )
-        # A loader may fill the same memory for every batch.
-        images += [image.clone() if isinstance(image, Tensor) else image for image in some]
-        labels += list(known)
-        size += sum(getattr(image, "nbytes", 0) for image in some)
-        if size > _KEEP_BYTES:
-            raise DataError(
-                f"the {type(batches).__name__} holds more than {_KEEP_BYTES >> 30} GiB of images and cannot be read at "
-                "a position, which an audit needs; give a map-style torch Dataset (with __len__ and __getitem__), or a "
-                "DataLoader of one"
-            )
-    pairs = list(zip(images, labels, strict=True))
-    return _Found(len(pairs), pairs.__getitem__, labels, known_classes(batches), kept=True)

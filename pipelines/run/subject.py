@@ -220,6 +220,11 @@ def load_subject(config: RunConfig, own: Own | None = None) -> Subject:
     first = stack_first(train)
     trace = traced(model, first.to(device), output)
     found = grouped(train, trace.n_outputs, config, own.classes)
+    if test.numbered and train.numbered:
+        # Its labels can go further than those of the training images.
+        of_test = grouped(test, trace.n_outputs, config, own.classes).of_data
+    else:
+        of_test = _by_name(train, test, found.of_data)
     several = None
     if belong(config.outputs, train, test) == INDEPENDENT:
         check_settings(config)
@@ -260,17 +265,15 @@ def load_subject(config: RunConfig, own: Own | None = None) -> Subject:
         trace=trace,
         classes=found.names,
         train=Split(train, found.of_data, several),
-        test=Split(test, _of_test(train, test, found.of_data), several),
+        test=Split(test, of_test, several),
         notes=tuple(notes),
         first=first,
         groups=found.groups,
     )
 
 
-def _of_test(train: ImageData, test: ImageData, outputs: Int64) -> Int64:
-    """Return the output of each class of the test images, found by name where they number their classes differently."""
-    if test.classes == train.classes or (test.numbered and len(test.classes) <= len(train.classes)):
-        return outputs
+def _by_name(train: ImageData, test: ImageData, outputs: Int64) -> Int64:
+    """Return the output of each class of the test images, found by the names of the training images' classes."""
     for name in test.classes:
         if name not in train.classes:
             raise DataError(
