@@ -151,11 +151,20 @@ def kind(entry: Field[Any]) -> Kind:
 
 
 def wrapped(entry: Field[Any], value: Any) -> Any:
-    """Return a value as a program gives it in the form of a setting: one name or number stands for a list of one."""
-    if "tuple" not in str(entry.type) or value is None:
+    """Return a value as a program gives it in the form of a setting.
+
+    One name or number stands for a list of one, a number for a name, and a dictionary for groups: ``{"dogs": ["beagle",
+    "collie"]}`` is ``("dogs=beagle,collie",)``.
+    """
+    kinds = str(entry.type)
+    if value is None or not kinds.startswith(("tuple", "Sequence")):
         return value
+    if isinstance(value, Mapping):
+        return tuple(f"{name}={','.join(map(str, members))}" for name, members in value.items())
     if isinstance(value, str) or _is_number(value):
-        return (value,)
+        value = [value]
+    if isinstance(value, list | tuple) and "str" in kinds:
+        return tuple(str(item) if _is_whole(item) else item for item in value)
     return tuple(value) if isinstance(value, list) else value
 
 

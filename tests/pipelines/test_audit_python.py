@@ -247,6 +247,17 @@ def test_a_network_without_its_weights_and_pixels_in_another_unit_are_stopped(tm
         ip.audit(Halves(), (bright.images, 1 - bright.labels), output="logits", **call)
 
 
+def test_groups_come_as_a_dictionary_and_classes_as_numbers(tmp_path: Path) -> None:
+    train, test = loaders()
+    call: dict[str, Any] = {"out": tmp_path / "run", "output": "logits", "progress": False}
+    with pytest.raises(InterpNetError, match="every class is in one group"):
+        ip.audit(Halves(), train, test, classes=NAMES, group={"both": NAMES}, **call)
+    with pytest.raises(InterpNetError, match="class 7 does not exist"):
+        ip.audit(Halves(), train, test, classes=NAMES, only=[0, 7], **call)
+    with pytest.raises(InterpNetError, match="unknown class 'rigth'; did you mean 'right'"):
+        ip.audit(Halves(), train, test, classes=NAMES, only="rigth", **call)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -69,7 +69,7 @@ def test_a_network_that_knows_the_classes_is_let_through_with_a_word(tmp_path: P
         (empty, {}, r"right about 80 of 240 .*, no more than chance \(33 %\).* calls 100 % of them 'second'"),
         (empty, {"weights": "random"}, r"Usual causes: its weights are random \(--weights random\)"),
         (empty, {"model": "nets/mine.py:make"}, r"no weights were given \(--weights FILE\), so nets/mine.py:make must"),
-        (ForWholeNumbers, {}, r"right about \d+ of 240 .*, and with --mean 0 --std 0.003922 about 1\d\d"),
+        (ForWholeNumbers, {}, r"right about \d+ of 240 .*, and with pixels less 0, divided by 0.003922 .*about 1\d\d"),
     ],
 )
 def test_slips_are_stopped_with_their_cause(tmp_path: Path, make: Any, given: dict[str, Any], match: str) -> None:
@@ -110,6 +110,8 @@ def test_what_is_resumed_is_not_looked_at_again(tmp_path: Path, monkeypatch: pyt
 
 def test_other_preparations_are_those_of_the_command_line(tmp_path: Path) -> None:
     session = session_of(tmp_path / "run")
+    # As of images that a run prepares itself.
+    session.loaded.train.data.__dict__["finished"] = False
     images, _ = first_look._sample(session)
     now = first_look.Agreement(np.zeros(240, dtype=int), np.zeros(240, dtype=int))
     seen: list[Tensor] = []
@@ -123,6 +125,9 @@ def test_other_preparations_are_those_of_the_command_line(tmp_path: Path) -> Non
     ]
     mean, std = (torch.tensor(row).view(-1, 1, 1) for row in USUAL[0])
     torch.testing.assert_close(seen[0], (images[0] - mean) / std)
+    session.loaded.train.data.__dict__["finished"] = True
+    words = [words for words, _ in first_look._otherwise(session, images, now)]
+    assert words[1] == "pixels less 0.5, divided by 0.5 (in the data's own transform)"
 
 
 @pytest.mark.parametrize("name", ["mean", "std"])
