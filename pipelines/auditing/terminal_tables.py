@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from interpnet.ablation import AblationResult, Condition, Effect, finite_mean
+from interpnet.ablation import AblationResult, Condition, Effect, by_class, finite_mean
 from interpnet.engine import Site
 from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve, Stability
@@ -45,7 +46,10 @@ def _show(console: Console, title: str, columns: str, rows: Iterable[Iterable[st
 
 def show_collect(console: Console, entry: dict[str, Any]) -> None:
     """Print what the collect stage measured."""
-    said = f"  {entry['n_images']} images x {entry['n_channels']} channels, accuracy {percent(entry['accuracy'])}"
+    said = f"  {entry['n_images']} images x {entry['n_channels']} channels"
+    # None where an image can have several labels.
+    if entry["accuracy"] is not None:
+        said += f", accuracy {percent(entry['accuracy'])}"
     if entry.get("images_per_second") is not None:
         said += f", {entry['images_per_second']:,.0f} images/s"
     _say(console, said)
@@ -155,6 +159,24 @@ def show_ablation(console: Console, result: AblationResult, way: str) -> None:
     _show(console, title, columns, [intact, *(_row(condition, odds) for condition in result.conditions)])
     covered = "test images and random draws" if odds else "the random draws"
     _say(console, f"  ± is the half width of a 95 % interval over {covered}.", "dim")
+    if result.independent:
+        _show_labels(console, result)
+
+
+def _show_labels(console: Console, result: AblationResult) -> None:
+    """Print recall and precision of every label, whole and without its relevant channels; of many, the first."""
+    without = by_class(result.condition("relevant").own)
+    unknown = np.full(len(result.classes), np.nan)
+    precision = [unknown if one is None else one for one in (result.precision, result.precision_removed)]
+    shown = [c for c in range(len(result.classes)) if result.support[c] and (result.only is None or c in result.only)]
+    rows = []
+    for c in shown[:_MOST_ROWS]:
+        numbers = [result.intact[c], precision[0][c], without[c], precision[1][c]]
+        rows.append([result.classes[c], str(result.support[c]), *(percent(float(value)) for value in numbers)])
+    if len(rows) < len(shown):
+        rows.append([f"... of {len(shown)} labels: report/classes.csv"])
+    columns = "label, #images, #recall, #precision, #recall without its channels, #precision without"
+    _show(console, "Each label", columns, rows)
 
 
 def _row(condition: Condition, odds: bool) -> list[str]:

@@ -22,6 +22,7 @@ MODEL_FACTS = {
     "n_outputs": "Outputs",
     "output": "Output taken",
     "groups": "Outputs merged",
+    "outputs": "Kind of outputs",
 }
 DATA_FACTS = {
     "spec": "Data",

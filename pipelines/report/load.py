@@ -108,6 +108,11 @@ class RunData:
         return next(iter(self.studies.values()), None)
 
     @property
+    def independent(self) -> bool:
+        """Whether an image can have several labels, each output being a question of its own."""
+        return bool(self.entry("model").get("outputs") == "independent")
+
+    @property
     def named(self) -> dict[str, Interpretation]:
         """The channels named, by the way to name them."""
         found = {RELIANCE: self.relied, MU_LASSO: self.weights}

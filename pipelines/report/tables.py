@@ -35,6 +35,11 @@ _CLASSES = """
     named_by_both named_by_reliance_only
     named_by_weights_only not_used=n_unused training_log_odds training_log_odds_without_relied_on reliance_end
 """
+# What a class has more, where an image can have several labels.
+_LABELS = """
+    precision_intact=precision precision_relevant_removed=mu-lasso:precision
+    precision_relied_on_removed=reliance:precision
+"""
 _CHANNELS = """
     class_index class rank layer channel=index family weight frequency own_recall_change_alone=own
     others_recall_change_alone=others images_averaged=count field_height field_width relied_on=relied reliance
@@ -77,7 +82,8 @@ def make_tables(
     """Return the columns and rows of the tables the run has numbers for, by the name of their files."""
     tables: dict[str, tuple[str, Iterable[Row]]] = {}
     if classes:
-        tables["classes.csv"] = (_CLASSES, _picked(_CLASSES, map(_class, classes)))
+        columns = _CLASSES + _LABELS * run.independent
+        tables["classes.csv"] = (columns, _picked(columns, map(_class, classes)))
         if run.named or run.pictures is not None:
             tables["channels.csv"] = (_CHANNELS, _picked(_CHANNELS, _channels(classes)))
     if examples:
@@ -105,7 +111,7 @@ def _picked(columns: str, things: Iterable[Mapping[str, Any]]) -> list[Row]:
 
 def _class(view: ClassView) -> Mapping[str, Any]:
     """Return the values that name the columns of a class: of each way to name channels under ``WAY:NAME``."""
-    values: dict[str, Any] = dict.fromkeys(column.rpartition("=")[2] for column in _CLASSES.split())
+    values: dict[str, Any] = dict.fromkeys(column.rpartition("=")[2] for column in (_CLASSES + _LABELS).split())
     values |= vars(view) | {"n_unused": view.n_unused}
     if view.agreement is not None:
         names = ("named_by_both", "named_by_reliance_only", "named_by_weights_only")
@@ -215,10 +221,17 @@ def _summary(run: RunData, classes: Sequence[ClassView], verdicts: Mapping[str, 
             "recall_intact": _null(c.recall),
             "recall_relevant_removed": _null(c.first.after),
             "others_change": _null(c.first.others),
+            **_precision(run, c),
         }
         for c in classes
     ]
     return summary
+
+
+def _precision(run: RunData, c: ClassView) -> dict[str, float | None]:
+    if not run.independent:
+        return {}
+    return {"precision_intact": _null(c.precision), "precision_relevant_removed": _null(c.first.precision)}
 
 
 def _mean_recall(study: AblationResult) -> dict[str, float | None]:

@@ -169,7 +169,12 @@ def verdict(study: AblationResult, *, held_out: bool = True) -> Verdict:
 
 
 def _chance(study: AblationResult) -> float:
-    """Return the mean class recall of guessing; 0 for a single class, which is always right."""
+    """Return the mean class recall of guessing; 0 for a single class, which is always right.
+
+    Of labels it is how often they are given to images that lack them.
+    """
+    if study.false_alarms is not None:
+        return float(np.nan_to_num(finite_mean(study.false_alarms)))
     classes = len(study.classes)
     if classes < 2:
         return 0.0
@@ -280,6 +285,11 @@ def _named(controls: Sequence[_Removal]) -> str:
 def _details(named: _Removal, controls: Sequence[_Removal], classes: Sequence[ClassVerdict]) -> list[str]:
     study = named.study
     details = []
+    if study.independent:
+        details.append(
+            "Classes are labels here, and an image can have several: a label's recall is over the images that have it, "
+            "and the others are the labels that an image has when it loses the channels of one that it lacks."
+        )
     for measure, changes in named.changes.items():
         what = {"recall": "The recall of a class changes", "log_odds": "The log-odds of a class change"}[measure]
         own = f"{signed(changes.own.overall())} ({span(changes.own.interval())})"

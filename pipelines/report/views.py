@@ -21,6 +21,8 @@ from .pictures import Pictures
 from .verdict import Verdict
 
 _EXAMPLE_SIZE = 192  # pixels
+# Of a label that an image has or lacks, and is given or not.
+_KINDS = {(True, True): "hit", (True, False): "miss", (False, True): "false alarm", (False, False): "rightly not given"}
 METHODS = {
     "interpnet": "InterpNet: combined map",
     "interpnet-reliance": "InterpNet: combined map, by reliance",
@@ -58,6 +60,7 @@ class ExampleView:
     explained_index: int
     true_index: int | None
     correct: bool | None  # None where the label is not known
+    kind: str  # of an image that can have several labels: hit, miss or false alarm; else empty
     confidence: float
     image: Shot
     heatmaps: tuple[Shot, ...]  # one per channel, and the combined map
@@ -82,6 +85,7 @@ class Removal:
     """What removing the channels that one way names does to a class; NaN where it is not known."""
 
     after: float = NAN  # the class's recall without them
+    precision: float = NAN  # likewise, where an image can have several labels
     random: float = NAN  # without as many random channels
     others: float = NAN  # change of the other classes' recall
     log_odds: float = NAN  # change of the class's log-odds
@@ -109,6 +113,7 @@ class ClassView:
     n_train: int | None
     n_test: int | None
     recall: float  # of the intact network
+    precision: float  # likewise, where an image can have several labels
     log_odds: float  # likewise, the mean over its test images
     gap: float  # relative duality gap of the solution; docs/method.md, section 2
     counts: Mapping[str, int]  # channels named, by the way to name them
@@ -186,6 +191,14 @@ def _example(n: int, entry: Mapping[str, Any], run: RunData, pictures: Pictures,
     }
     true = None
     correct = None
+    kind = ""
+    predicted = class_name(run, entry["predicted"])
+    if "labels" in entry:
+        true = ", ".join(class_name(run, label) for label in entry["labels"]) or "none"
+        has = entry["explained"] in entry["labels"]
+        correct = has == entry["given"]
+        kind = _KINDS[has, bool(entry["given"])]
+        predicted = {True: class_name(run, entry["explained"]), False: "not given"}[bool(entry["given"])]
     if entry["true"] is not None:
         true = class_name(run, entry["true"])
         correct = int(entry["true"]) == int(entry["predicted"])
@@ -194,11 +207,12 @@ def _example(n: int, entry: Mapping[str, Any], run: RunData, pictures: Pictures,
         name=clean(entry["name"]),
         dataset_index=entry.get("dataset_index"),
         true=true,
-        predicted=class_name(run, entry["predicted"]),
+        predicted=predicted,
         explained=class_name(run, entry["explained"]),
         explained_index=int(entry["explained"]),
         true_index=entry["true"],
         correct=correct,
+        kind=kind,
         confidence=number(entry["confidence"]),
         image=Shot("", "", picture(entry["image"])),
         heatmaps=tuple(heatmaps),
@@ -234,6 +248,9 @@ def class_views(
         entry = run.picture_entry(c)
         n_test = None
         recall = NAN
+        precision = NAN
+        if run.study is not None and run.study.precision is not None:
+            precision = float(run.study.precision[c])
         if run.study is not None:
             n_test = int(run.study.support[c])
             recall = float(run.study.intact[c])
@@ -248,6 +265,7 @@ def class_views(
             n_train=_n_train(run, c),
             n_test=n_test,
             recall=recall,
+            precision=precision,
             log_odds=_log_odds(run.study, c),
             gap=gap,
             counts={way: count for way, count in counts.items() if count is not None},
@@ -293,10 +311,14 @@ def removals_of(study: AblationResult, found: Verdict | None = None) -> list[Rem
     random = np.full(len(study.classes), NAN)
     if control is not None:
         random = by_class(control.own)
+    precision = study.precision_removed
+    # It is known of all layers only.
+    if precision is None or relevant.layers != "all":
+        precision = np.full(len(study.classes), NAN)
     odds = relevant.changes.get("log_odds")
     removals = []
     for c in range(len(study.classes)):
-        removal = Removal(float(after[c]), float(random[c]), float(others[c]))
+        removal = Removal(float(after[c]), float(precision[c]), float(random[c]), float(others[c]))
         if odds is not None:
             own = odds.own.of(c)
             removal = replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from helpers.labelled_run import LABELS, PLANTED, labelled_session
 from helpers.tiny_run import read, said, through
+from interpnet.pipelines.auditing import terminal_tables
 from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.stages import contributions as contributions_stage
 from interpnet.pipelines.stages.ablate import load_ablation
@@ -19,6 +21,7 @@ from interpnet.pipelines.stages.collect import load_table
 from interpnet.pipelines.stages.contributions import load_contributions
 from interpnet.pipelines.stages.identified import load_way
 from interpnet.pipelines.stages.report import run_report
+from rich.console import Console
 
 from interpnet.errors import InterpNetError
 
@@ -90,6 +93,58 @@ def test_the_table_of_the_study_has_precision(audited: Session) -> None:
         assert first[name]["precision_own"] == ""  # no image is given the label any more
         assert float(first[name]["false_alarms_own"]) == 0.0
     assert {row["precision_own"] for row in rows if row["condition"] == "random"} == {""}
+
+
+def test_the_report_says_recall_and_precision_of_each_label(audited: Session) -> None:
+    folder = audited.run.path / "report"
+    page = (folder / "index.html").read_text()
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert "Recall and precision of each label" in text
+    assert "classifies" not in text
+    assert "named correctly" not in text
+    results = {way: load_ablation(audited, way) for way in WAYS}
+    first = results["reliance"]
+    for j, name in enumerate(LABELS):
+        row = re.search(rf"{name} \d+ training, {first.support[j]} test images ([\d.]+) ([\d.]+) ", text)
+        assert row is not None, name
+        assert row.groups() == (f"{first.intact[j]:.3f}", f"{first.precision[j]:.3f}")
+    with (folder / "classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["precision_intact"]) for row in rows] == pytest.approx(first.precision)
+    assert [row["precision_relevant_removed"] for row in rows] == [""] * 3
+    summary = read(audited, "report/report.json")
+    assert [entry["precision_intact"] for entry in summary["classes"]] == pytest.approx(first.precision)
+    # What a label is given to images that lack it is chance.
+    assert "near chance" not in text
+
+
+def test_the_report_names_hits_misses_and_false_alarms(audited: Session) -> None:
+    page = (audited.run.path / "report/index.html").read_text()
+    tags = re.findall(r'<span class="tag (good|bad)">([a-z ]+)</span> of <bdi>([a-z ]+)</bdi>', page)
+    assert tags[0] == ("good", "hit", LABELS[0])
+    assert {(tone, kind) for tone, kind, _ in tags} == {("good", "hit"), ("bad", "miss"), ("bad", "false alarm")}
+    assert len(tags) == 12
+    with (audited.run.path / "report/examples.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["predicted"] for row in rows} == {*LABELS, "not given"}
+
+
+def test_the_terminal_has_a_table_of_labels(audited: Session) -> None:
+    result = load_ablation(audited, "reliance")
+    console = Console(file=io.StringIO(), width=140)
+    terminal_tables.show_collect(console, audited.run.stage("collect"))
+    terminal_tables.show_ablation(console, result, "reliance")
+    shown = console.file.getvalue()
+    assert "accuracy" not in shown
+    for j, name in enumerate(LABELS):
+        row = next(line for line in shown.splitlines() if name in line)
+        numbers = [cell.strip() for cell in row.split("│")[2:-1]]
+        assert numbers[:3] == [
+            str(result.support[j]),
+            f"{100 * result.intact[j]:.1f} %",
+            f"{100 * result.precision[j]:.1f} %",
+        ]
+        assert numbers[3:] == ["0.0 %", "–"]
 
 
 def test_scores_and_contributions_are_by_label(audited: Session) -> None:
