@@ -16,7 +16,7 @@ from interpnet.engine import Channel
 from interpnet.evaluate import iou_auc
 from interpnet.explanation import OF_A_CLASS, channel_signal, reduce_colours
 from interpnet.interpretation import Interpretation
-from interpnet.support.progress import progress_bar
+from interpnet.support.progress import progress_bar, step_of
 
 from ..run.chosen import chosen as chosen_classes_of
 from ..run.chosen import of_chosen
@@ -68,12 +68,10 @@ def localise(
     used = session.subject.test_indices()  # the images the study is measured on
     used = used[of_chosen(session.subject.test.labels[used], chosen_classes_of(session))]
     chosen = used[balanced(session.subject.test.labels[used], _MOST, session.config.seed)]
-    return {
-        "n_images": len(chosen),
-        "masks": list(masks),
-        "methods": _overlaps(session, named, chosen, masks),
-        "classes": _shares(session, shown, chosen, masks),
-    }
+    methods = _overlaps(session, named, chosen, masks)
+    with progress_bar("Comparing channels with masks", len(shown), unit="classes"):
+        classes = _shares(session, shown, chosen, masks)
+    return {"n_images": len(chosen), "masks": list(masks), "methods": methods, "classes": classes}
 
 
 @dataclass
@@ -136,7 +134,9 @@ def _shares(session: Session, shown: Shown, chosen: np.ndarray, masks: Masks) ->
     how = drawing(session).complete(1)
     labels = subject.test.labels[chosen]
     classes = []
+    advance = step_of("Comparing channels with masks")
     for c, weighted in shown.items():
+        advance(1)
         mine = chosen[labels == c][:_EACH]
         if not weighted or not len(mine):
             continue

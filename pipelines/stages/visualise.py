@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from interpnet.engine import Channel
 from interpnet.explanation import AverageVisualization, average_visualizations
 from interpnet.plotting import enlarge, save_png
+from interpnet.support.progress import progress_bar
 
 from ..run.folder import digest
 from ..run.session import Session
@@ -54,8 +55,10 @@ def visualise_channels(session: Session, channels: Sequence[Channel], key: str) 
             device=subject.device,
             output=subject.output,
         )
-        for channel in group:
-            records[channel] = _write(saved, stems[channel], made[channel])
+        with progress_bar("Writing pictures", len(group), unit="channels") as advance:
+            for channel in group:
+                records[channel] = _write(saved, stems[channel], made[channel])
+                advance(1)
     return records
 
 

@@ -29,8 +29,10 @@ def test_no_stage_is_silent_in_a_log(
         "Finding maxima",
         "Moving images inwards",
         "Averaging crops",
+        "Writing pictures",
         "Choosing examples",
         "Explaining images",
         "Comparing maps with masks",
+        "Comparing channels with masks",
         "Swapping surroundings",
     ]
