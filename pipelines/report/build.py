@@ -37,8 +37,8 @@ def build_report(run_folder: Path, *, limits: Limits | None = None, only: Collec
     that are shown, by default those that were studied.
     ``RunFolderError`` for no run folder, a damaged file in it (named), or a folder that cannot be written.
     """
-    limits = limits or Limits()
     run = load_run(Path(run_folder), only)
+    limits = limits or Limits.of(run.settings)
     folder = run.folder / "report"
     pictures = Pictures(run.folder / "explanations")
     examples = example_views(run, pictures, limits)

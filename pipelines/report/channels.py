@@ -12,7 +12,7 @@ import numpy as np
 from interpnet.engine import Channel
 from interpnet.interpretation import Interpretation
 
-from ..run.config import MU_LASSO, RELIANCE
+from ..run.config import MU_LASSO, RELIANCE, RunConfig
 from ..run.selection import seldom
 from .load import RunData, clean, reading
 from .numbers import NAN, number
@@ -98,6 +98,13 @@ class Limits:
 
     channels: int = 1200
     examples: int = 120
+
+    @classmethod
+    def of(cls, settings: RunConfig) -> Limits:
+        """Return the limits of a run's report: what somebody asked for is shown."""
+        own = cls()
+        examples = settings.max_examples + settings.misclassified
+        return cls(max(own.channels, settings.max_pictured), max(own.examples, examples))
 
     def per_class(self, run: RunData) -> int | None:
         """Return the number of channels of each class that have pictures; ``None`` where all have."""

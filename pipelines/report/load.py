@@ -87,6 +87,7 @@ class RunData:
     manifest: Mapping[str, Any]
     classes: tuple[str, ...]
     config: str = ""  # the text of run.toml
+    settings: RunConfig = field(default_factory=RunConfig)  # what it says
     weights: Interpretation | None = None  # the channels that predict each class
     relied: Interpretation | None = None  # the channels that each class relies on
     contributions: Contributions | None = None  # of the whole network
@@ -183,7 +184,8 @@ def load_run(folder: Path, only: Collection[int] | None = None) -> RunData:
     """
     manifest = read_manifest(folder)
     run = RunFolder(folder, manifest)
-    ways = _ways(folder)
+    settings = _settings(folder)
+    ways = settings.ways
     stages = {MU_LASSO: ("solve", "ablate"), RELIANCE: ("contributions", "reliance", "ablate-reliance")}
     for stage in (*(stage for way in ways for stage in stages[way]), "explain"):
         if run.stage(stage).get("state") == "complete":
@@ -216,6 +218,7 @@ def load_run(folder: Path, only: Collection[int] | None = None) -> RunData:
         manifest=manifest,
         classes=_class_names(folder, manifest, found, studies, pictures),
         config=text,
+        settings=settings,
         weights=weights,
         relied=found.get(RELIANCE),
         contributions=contributions,
@@ -241,11 +244,11 @@ def _read(folder: Path, name: str, stage: str, make: Callable[[Any], Made]) -> M
         return make(read_json(path))
 
 
-def _ways(folder: Path) -> tuple[str, ...]:
-    """Return how the run names channels, the leading way first; both where its settings do not say."""
+def _settings(folder: Path) -> RunConfig:
+    """Return the settings of a run; the defaults where they cannot be read."""
     with suppress(InterpNetError):
-        return RunConfig.load(folder / CONFIG, missing=EARLIER).ways
-    return RunConfig().ways
+        return RunConfig.load(folder / CONFIG, missing=EARLIER)
+    return RunConfig()
 
 
 def _weights(folder: Path, name: str) -> Interpretation | None:

@@ -187,6 +187,10 @@ class RunConfig(Settings):
         "Reliance: training images of each class by which contributions to its log-odds are measured, at most.",
         least=1,
     )
+    reliance_images: int = _solve(
+        100, "Reliance: training images of each class by which channels are ordered and removed, at most.", least=1
+    )
+    max_relied: int = _solve(64, "Reliance: channels named for a class, at most.", least=1)
     repeats: int = _ablate(
         2, "Passes over the images for every random control, each with a draw for every two images.", least=1
     )
@@ -213,6 +217,16 @@ class RunConfig(Settings):
     k: int = _explain(3, "Channels shown for each image.", metavar="K", least=1)
     max_channels: int = _explain(
         12, "Channels pictured for each class, the first by weight and by reliance each.", least=1
+    )
+    max_examples: int = _explain(
+        60, "Recognised test images explained, in all: of many classes fewer for each.", least=0
+    )
+    max_pictured: int = _explain(1200, "Channels pictured, in all: of many classes fewer for each.", least=1)
+    max_masked_images: int = _explain(
+        120, "Test images whose maps are compared with the data's masks, balanced by class, at most.", least=1
+    )
+    max_swapped_images: int = _explain(
+        240, "Training images whose surroundings are swapped, balanced by class, at most.", least=1
     )
     top: int = _explain(100, "Images averaged in a channel's visualization.", least=1)
     by: str | None = _explain(
@@ -335,6 +349,10 @@ class RunConfig(Settings):
         """Return the settings of one section, for a key; JSON-able, ``None`` included."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self) if about(entry).section == name}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+    def changed(self, *names: str) -> dict[str, Any]:
+        """Return those of some settings that are not as they are by default, for a key that runs of before have."""
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(type(self), name)}
 
     def path(self, written: str) -> str:
         """Return a path of the configuration as it can be opened from here.

@@ -12,6 +12,8 @@ from ..run.config import UNVARIED, RunConfig
 from ..run.session import Session
 
 PAPER = "paper"
+#: How much the stage explains and pictures at most; no picture depends on it.
+CAPS = ("max_examples", "max_pictured", "max_masked_images", "max_swapped_images")
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,10 @@ def check(session: Session, how: Drawing) -> None:
 
 
 def key_settings(config: RunConfig) -> dict[str, Any]:
-    """Return the settings of the stage for its key; those of the paper's variant as runs had them before variants."""
+    """Return what pictures depend on, for their key; those of the paper's variant as runs had them before variants."""
     settings = config.section("explain")
+    for name in CAPS:
+        del settings[name]
     settings["defaults"] = asdict(VARIANTS[config.variant])
     own = ("variant", "choose", "rule", "start", "smooth", "saturate")
     if settings["variant"] != PAPER or any(settings[name] is not None for name in own[1:]):

@@ -37,8 +37,6 @@ _SIZE = 192  # pixels
 _SATURATED = 0.005
 _EVEN = 0.5  # the probability from which on an independent output is said
 _GROUP = 8  # images explained together, and lost together by an interruption
-# A report with more of them is read by nobody.
-_MOST_EXAMPLES = 60
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def _items(session: Session, notes: Notes) -> list[Item]:
         images = enumerate(choose(session, notes))
         return [Item(f"examples/{n:04d}", test.data.name(i), i, int(test.labels[i])) for n, i in images]
     items = []
-    for n, (i, label) in enumerate(choose_pairs(session, notes, _MOST_EXAMPLES)):
+    for n, (i, label) in enumerate(choose_pairs(session, notes)):
         labels = tuple(np.flatnonzero(test.targets[i]).tolist())
         items.append(Item(f"examples/{n:04d}", test.data.name(i), i, None, label, labels))
     return items
@@ -135,10 +133,11 @@ def choose(session: Session, notes: Notes) -> list[int]:
     wanted = of_chosen(truth, only)
     taken_for = of_chosen(predicted, only)
     present = np.unique(truth[wanted])
-    if config.examples * len(present) > _MOST_EXAMPLES:
+    most = config.max_examples
+    if config.examples * len(present) > most:
         notes.add(
-            f"Examples are {_MOST_EXAMPLES} recognised images, drawn over {len(present)} classes, "
-            f"not {config.examples} per class."
+            f"Examples are {most} recognised images, drawn over {len(present)} classes, not {config.examples} per "
+            "class (--max-examples)."
         )
     taken: dict[int, int] = {}
     right: list[tuple[int, int, int]] = []
@@ -153,8 +152,8 @@ def choose(session: Session, notes: Notes) -> list[int]:
             taken[label] = rank + 1
             right.append((rank, label, int(readable[at])))
     # Every class's first example before any class's second where not all fit.
-    if len(right) > _MOST_EXAMPLES:
-        right = sorted(right, key=lambda entry: entry[0])[:_MOST_EXAMPLES]
+    if len(right) > most:
+        right = sorted(right, key=lambda entry: entry[0])[:most]
     by_class = sorted(right, key=lambda entry: entry[1])
     return [image for _, _, image in by_class] + wrong[: config.misclassified]
 

@@ -13,13 +13,13 @@ from interpnet.interpretation import Interpretation
 from interpnet.support.io import write_json
 
 from ..run.chosen import Chosen, chosen, covers, key_part, noted, numbers_of, studied_by
-from ..run.config import MU_LASSO, RELIANCE
+from ..run.config import MU_LASSO, RELIANCE, RunConfig
 from ..run.folder import digest
 from ..run.notes import Notes
 from ..run.session import Session
 from .ablate import ablate_key, load_ablation, studied
 from .collect import load_table
-from .drawing import PAPER, check, drawing, key_settings
+from .drawing import CAPS, PAPER, check, drawing, key_settings
 from .examples import explain_examples
 from .identified import leading, load_way, way_key
 from .localise import Shown, localise
@@ -34,8 +34,6 @@ _VERSION = 3  # a change of what the stage writes makes earlier results stale
 _FILES = ("explanations/classes.json", "explanations/examples.json")
 # Not the images that a user had explained, which lie in a folder of their own.
 _WRITTEN = ("explanations/*.json", "explanations/channels/*", "explanations/examples/*")
-# Each channel shown costs a reader ten pictures, and the report their bytes.
-_MOST_SHOWN = 1200
 
 
 def explain_key(session: Session) -> str:
@@ -54,7 +52,7 @@ def shown_key(session: Session) -> str:
 
 def _key(session: Session, only: Chosen) -> str:
     studies = [ablate_key(session, way) if studied(session, way) else None for way in sorted(session.config.ways)]
-    return digest([_pictures_key(session), *studies, *key_part(only)])
+    return digest([_pictures_key(session), *studies, *key_part(only), *filter(None, [session.config.changed(*CAPS)])])
 
 
 def _pictures_key(session: Session) -> str:
@@ -108,12 +106,16 @@ def _explain(session: Session, notes: Notes) -> dict[str, Any]:
             instead = "are drawn in the paper's variant (--variant paper)"
         notes.add(f"Heatmaps {instead}: {how.refused}")
     only = chosen(session)
-    shown = shown_channels(list(named.values()), session.config.max_channels, only)
+    config = session.config
+    shown = shown_channels(list(named.values()), config.max_channels, config.max_pictured, only)
     longest = max(len(found.columns(c)) for found in named.values() for c in shown)
-    most = pictured(list(named.values()), session.config.max_channels, only)
+    most = pictured(list(named.values()), config.max_channels, config.max_pictured, only)
     if longest > most:
+        cap = "--max-channels"
+        if most < config.max_channels:
+            cap = f"--max-pictured {config.max_pictured} in all"
         notes.add(
-            f"At most {most} channels per class are pictured, the first by weight or reliance (--max-channels); "
+            f"At most {most} channels per class are pictured, the first by weight or reliance ({cap}); "
             "weights/ has tables of all."
         )
     needed = list(dict.fromkeys(channel for channels in shown.values() for channel, _ in channels))
@@ -174,15 +176,20 @@ def _classes(
     return classes
 
 
-def pictured(named: Sequence[Interpretation], most: int, only: Chosen = None) -> int:
-    """Return how many channels of a class, by each way to name them, are pictured: fewer where there are many."""
+def pictured(named: Sequence[Interpretation], most: int, in_all: int, only: Chosen = None) -> int:
+    """Return how many channels of a class, by each way to name them, are pictured: fewer where there are many.
+
+    Each channel shown costs a reader ten pictures, and the report their bytes.
+    """
     busy = sum(len(found.columns(c)) > 0 for found in named for c in numbers_of(found.classes, only))
-    return min(most, max(1, _MOST_SHOWN // max(busy, 1)))
+    return min(most, max(1, in_all // max(busy, 1)))
 
 
-def shown_channels(named: Sequence[Interpretation], most: int, only: Chosen = None) -> Shown:
+def shown_channels(
+    named: Sequence[Interpretation], most: int, in_all: int = RunConfig.max_pictured, only: Chosen = None
+) -> Shown:
     """Return the channels pictured for each class with what names them: the first ``most`` by each way."""
-    cap = pictured(named, most, only)
+    cap = pictured(named, most, in_all, only)
     shown: dict[int, list[tuple[Channel, float]]] = {}
     for c in numbers_of(named[0].classes, only):
         values: dict[Channel, float] = {}

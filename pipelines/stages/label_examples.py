@@ -19,13 +19,14 @@ from ..run.session import Session
 Pair = tuple[int, int]
 
 
-def choose_pairs(session: Session, notes: Notes, most: int) -> list[Pair]:
+def choose_pairs(session: Session, notes: Notes) -> list[Pair]:
     """Return the test images to explain, each for a label; fixed by the seed.
 
-    For every label some images that have it and are given it, at most ``most`` in all; then mistakes: labels that an
+    For every label some images that have it and are given it, at most ``--max-examples``; then mistakes: labels that an
     image has and is not given, and others that it is given, one of either kind after the other.
     """
     config = session.config
+    most = config.max_examples
     given, positions = answers(session)
     has = session.subject.test.targets[positions]
     shown = of_chosen(np.arange(has.shape[1]), chosen(session))
@@ -44,7 +45,10 @@ def choose_pairs(session: Session, notes: Notes, most: int) -> list[Pair]:
                 hits.append((int(ranks[label]), pair))
                 ranks[label] += 1
     if len(hits) > most:
-        notes.add(f"Examples are {most} labels that were recognised, not {config.examples} images of every label.")
+        notes.add(
+            f"Examples are {most} labels that were recognised, not {config.examples} images of every label "
+            "(--max-examples)."
+        )
     # Every label's first example before any label's second where not all fit.
     hits = sorted(hits, key=lambda entry: entry[0])[:most]
     by_label = sorted((pair for _, pair in hits), key=lambda pair: pair[1])

@@ -33,7 +33,6 @@ TELLS = "discriminative"
 CUE = "shortcut"
 # The combined maps of the channels that each way names.
 OURS = {MU_LASSO: "interpnet", RELIANCE: "interpnet-reliance"}
-_MOST = 120  # test images; docs/method.md, section 6
 _EACH = 10  # images per class for a channel's shares
 _BATCH = 16  # images at a time
 
@@ -47,7 +46,7 @@ def localise(
 ) -> dict[str, Any] | None:
     """Return ``localisation.json``, or ``None`` where the data has no masks.
 
-    ``methods``: IoU-AUC of the maps for the true class, over at most 120 test images, balanced by class; and the share
+    ``methods``: IoU-AUC of the maps for the true class, over some test images, balanced by class; and the share
     of their positive part that lies in a planted cue, ``null`` where every map is of zeros. ``classes``:
     for each pictured channel, the share of its heatmap in every region, the mean over ten images of the class.
     """
@@ -67,7 +66,12 @@ def localise(
         return None
     used = session.subject.test_indices()  # the images the study is measured on
     used = used[of_chosen(session.subject.test.labels[used], chosen_classes_of(session))]
-    chosen = used[balanced(session.subject.test.labels[used], _MOST, session.config.seed)]
+    chosen = used[balanced(session.subject.test.labels[used], session.config.max_masked_images, session.config.seed)]
+    if len(chosen) < len(used):
+        notes.add(
+            f"Maps are compared with masks on {len(chosen)} of {len(used)} test images, balanced by class "
+            "(--max-masked-images)."
+        )
     methods = _overlaps(session, named, chosen, masks)
     with progress_bar("Comparing channels with masks", len(shown), unit="classes"):
         classes = _shares(session, shown, chosen, masks)

@@ -32,14 +32,13 @@ FILE = "reliance.npz"
 #: Contributions averaged over networks that lost a share of their channels.
 AVERAGED = "averaged.npz"
 _TABLE = "reliance.csv"
-# Training images of each class by which the channels are ordered and removed; their network runs some 20 times.
-_IMAGES = 100
 _COLUMNS = ("class", "rank", "layer", "index", "reliance", "standard_error", "contribution")
 
 
 def reliance_key(session: Session) -> str:
     """Return the key of the reliance stage for the current contributions and settings."""
-    return digest(["reliance", _VERSION, contributions_key(session), session.config.price])
+    changed = session.config.changed("reliance_images", "max_relied")
+    return digest(["reliance", _VERSION, contributions_key(session), session.config.price, *filter(None, [changed])])
 
 
 def run_reliance(session: Session) -> bool:
@@ -56,13 +55,20 @@ def run_reliance(session: Session) -> bool:
 def _rely(session: Session, notes: Notes) -> dict[str, Any]:
     subject = session.subject
     measured = load_contributions(session)
-    chosen = images_with(first_of_each(image_classes(session), _IMAGES))
+    config = session.config
+    chosen = images_with(first_of_each(image_classes(session), config.reliance_images))
+    if not chosen.all():
+        notes.add(
+            f"Reliance is measured on {int(chosen.sum())} of {len(chosen)} training images, at most "
+            f"{config.reliance_images} of each class (--reliance-images)."
+        )
     relied = measure_reliance(
         subject.model,
         subject.batches(subject.train, load_table(session).indices[chosen]),
         measured,
-        price=session.config.price,
-        images=_IMAGES,
+        price=config.price,
+        most=config.max_relied,
+        images=config.reliance_images,
         device=subject.device,
         output=subject.output,
     )
@@ -77,9 +83,17 @@ def _rely(session: Session, notes: Notes) -> dict[str, Any]:
         notes.add(
             f"Classes that rely on no channel beyond twice its standard error ({len(silent)}): {', '.join(silent[:10])}"
         )
+    # A set that takes its share ends there, however large it may be.
+    full = [len(found.columns(c)) == config.max_relied for c in range(len(found.classes))]
+    cut = [found.classes[c] for c in np.flatnonzero(full).tolist() if relied.ends[c] != "share"]
+    if cut:
+        notes.add(
+            f"Classes that may rely on more channels than the {config.max_relied} that are named at most "
+            f"(--max-relied; {len(cut)}): {', '.join(cut[:10])}"
+        )
     sizes = [len(found.columns(c)) for c in range(len(found.classes)) if counts[c]]
     return {
-        "price": session.config.price,
+        "price": config.price,
         "n_images": int(chosen.sum()),
         "mean_relevant": float(np.mean(sizes or [0])),
     }

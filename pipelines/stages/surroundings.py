@@ -16,6 +16,8 @@ from interpnet.errors import DataError
 from interpnet.evaluate import ContextSwap, context_swap
 from interpnet.interpretation import Interpretation
 
+from ..run.chosen import chosen as chosen_classes_of
+from ..run.chosen import of_chosen
 from ..run.notes import Notes
 from ..run.session import Session
 from ..run.split import balanced
@@ -23,7 +25,6 @@ from .localise import Shown
 
 #: The mask of the subject, where the data has one (an8Flower's).
 SUBJECT = "plant"
-_MOST = 240  # training images; docs/method.md, section 6
 _PARTNERS = 4  # images whose surroundings each image gets
 _SMALLEST = 16  # pixels; a disc in less is no subject
 _FEWEST = 5  # images of a class, for a share that says something
@@ -34,7 +35,7 @@ def swap_surroundings(session: Session, found: Interpretation, shown: Shown, not
 
     ``ways``: with the middle of the image as the subject, and with the subject's mask where there is one: how many of
     the swapped images are predicted as the surroundings' class, and the surroundings' share of what a class does to its
-    response and to each pictured channel. At most 240 training images, balanced by class; classes of which fewer than
+    response and to each pictured channel. Some training images, balanced by class; classes of which fewer than
     five are among them have no shares.
     """
     subject = session.subject
@@ -45,9 +46,17 @@ def swap_surroundings(session: Session, found: Interpretation, shown: Shown, not
     used = subject.train_indices()
     unreadable = [row[0] for row in session.run.manifest["data"]["train"].get("skipped", [])]
     used = used[~np.isin(used, unreadable)]
-    chosen = used[balanced(subject.train.labels[used], _MOST, session.config.seed)]
+    labels_of = subject.train.labels[used]
+    # Where some classes are studied, all others together give as many images as one of them.
+    strata = np.where(of_chosen(labels_of, chosen_classes_of(session)), labels_of, -1)
+    chosen = used[balanced(strata, session.config.max_swapped_images, session.config.seed)]
     if min(data.shape[1:]) < _SMALLEST:
         return None
+    if len(chosen) < len(used):
+        notes.add(
+            f"Surroundings are swapped in {len(chosen)} of {len(used)} training images, balanced by class "
+            "(--max-swapped-images)."
+        )
     images = stack_images(data, [int(i) for i in chosen])
     labels = torch.as_tensor(subject.train.labels[chosen])
     counts = np.bincount(labels.numpy(), minlength=len(found.classes))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from helpers.tiny_run import again, read, recorded, said, through, tiny_session
 from interpnet.pipelines.cli.commands import configured
 from interpnet.pipelines.cli.options import Request
 from interpnet.pipelines.report import build, charts, load
+from interpnet.pipelines.report.channels import Limits
 from interpnet.pipelines.run import chosen
 from interpnet.pipelines.run.config import RunConfig
 from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.run.settings import Given
-from interpnet.pipelines.stages import ablate, contributions, explain, report, solve
+from interpnet.pipelines.stages import ablate, contributions, explain, reliance, report, solve
 from interpnet.pipelines.stages.sums import counted
 
 from interpnet.errors import InterpNetError, RunFolderError
@@ -214,3 +216,74 @@ def test_the_command_line_takes_names_all_and_nothing_empty() -> None:
     with pytest.raises(InterpNetError, match="--only is empty; expected classes by name or number, or all"):
         only("")
     assert RunConfig(only=("boat",)).override({}).only == ("boat",)
+
+
+# --- limits -----------------------------------------------------------------------------------------------
+
+LIMITED: dict[str, Any] = {**ONLY, "examples": 4}
+
+
+def test_limits_that_bite_are_noted_with_their_option(tmp_path: Path) -> None:
+    """Of 21 training images, 9, 7 and 5 of a class, and 9 test images with masks."""
+    session = tiny_session(
+        tmp_path / "run",
+        masks=True,
+        reliance_images=6,
+        max_pictured=3,
+        max_masked_images=4,
+        max_swapped_images=20,
+        max_examples=2,
+        **LIMITED,
+    )
+    session = through(session)
+    text = said(session)
+    for expected in (
+        "Reliance is measured on 17 of 21 training images, at most 6 of each class (--reliance-images).",
+        "At most 1 channels per class are pictured, the first by weight or reliance (--max-pictured 3 in all)",
+        "Maps are compared with masks on 4 of 9 test images, balanced by class (--max-masked-images).",
+        "Surroundings are swapped in 20 of 21 training images, balanced by class (--max-swapped-images).",
+        "Examples are 2 recognised images, drawn over 3 classes, not 4 per class (--max-examples).",
+    ):
+        assert expected in text
+    assert read(session, "explanations/localisation.json")["n_images"] == 4
+    assert read(session, "explanations/surroundings.json")["n_images"] == 20
+
+
+def test_classes_of_which_no_more_channels_may_be_named_are_noted(
+    whole: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The sets of the second and third class end at the limit, that of the third because it takes its share."""
+    honest = reliance.measure_reliance
+
+    def ending(*args: Any, **options: Any) -> Any:
+        return replace(honest(*args, **options), sizes=np.array([1, 2, 2]), ends=("noise", "most", "share"))
+
+    shutil.copytree(whole.run.path, tmp_path / "run")
+    monkeypatch.setattr(reliance, "measure_reliance", ending)
+    session = tiny_session(tmp_path / "run", max_relied=2, price=0.0, **ONLY)
+    reliance.run_reliance(session)
+    expected = "Classes that may rely on more channels than the 2 that are named at most (--max-relied; 1): second"
+    assert expected in session.run.stage("reliance")["notes"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "stale"),
+    [
+        ({"reliance_images": 101}, "reliance"),
+        ({"max_relied": 63}, "reliance"),
+        ({"max_examples": 61}, "explain"),
+        ({"max_pictured": 1201}, "explain"),
+        ({"max_masked_images": 121}, "explain"),
+        ({"max_swapped_images": 241}, "explain"),
+    ],
+)
+def test_a_limit_makes_stale_what_it_limits_and_no_picture(settings: Any, stale: str, whole: Session) -> None:
+    other = again(whole, **ONLY | settings)
+    assert (reliance.reliance_key(other) == reliance.reliance_key(whole)) == (stale == "explain")
+    assert explain.explain_key(other) != explain.explain_key(whole)
+    assert (explain._pictures_key(other) == explain._pictures_key(whole)) == (stale == "explain")
+
+
+def test_a_report_shows_as_much_as_somebody_asked_for() -> None:
+    assert Limits.of(RunConfig()) == Limits(1200, 120)
+    assert Limits.of(RunConfig(max_pictured=2000, max_examples=300, misclassified=20)) == Limits(2000, 320)

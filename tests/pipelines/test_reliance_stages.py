@@ -256,9 +256,9 @@ def test_the_channels_relied_on_are_those_of_the_library(session: Session) -> No
 
 
 def test_reliance_is_measured_on_few_images_of_each_class(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reliance, "_IMAGES", 3)
     calls = recorded(monkeypatch, reliance, "measure_reliance")
-    other = tiny_session(session.run.path, **BOTH | {"price": 1.0, "fit_on": "predictions", "fill": "mean"})
+    given = {"price": 1.0, "fit_on": "predictions", "fill": "mean", "reliance_images": 3}
+    other = tiny_session(session.run.path, **BOTH | given)
     through(other, "reliance")
     (call,) = calls
     assert (call["price"], call["images"]) == (1.0, 3)

@@ -310,16 +310,15 @@ def test_predictions_are_of_the_images_that_can_be_read(tmp_path: Path, monkeypa
 def test_of_many_classes_each_has_an_example_before_any_has_two(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = tiny_session(tmp_path / "run", examples=3, misclassified=1)
+    session = tiny_session(tmp_path / "run", examples=3, misclassified=1, max_examples=3)
     notes = Notes()
-    monkeypatch.setattr(examples, "_MOST_EXAMPLES", 3)
     truth = session.loaded.test.labels
     monkeypatch.setattr(examples, "predict", lambda _: (truth.copy(), np.arange(len(truth))))
     chosen = examples.choose(session, notes)
     assert sorted(truth[chosen].tolist()) == [0, 1, 2]
-    assert notes.texts == ["Examples are 3 recognised images, drawn over 3 classes, not 3 per class."]
+    assert notes.texts == ["Examples are 3 recognised images, drawn over 3 classes, not 3 per class (--max-examples)."]
     # As many as there may be say nothing.
-    monkeypatch.setattr(examples, "_MOST_EXAMPLES", 9)
+    session = tiny_session(tmp_path / "run", examples=3, misclassified=1, max_examples=9)
     notes = Notes()
     chosen = examples.choose(session, notes)
     assert notes.texts == []

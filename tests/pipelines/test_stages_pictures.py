@@ -107,10 +107,9 @@ def test_examples_are_the_first_of_each_class_in_the_order_that_the_seed_draws(
 def test_where_not_all_examples_fit_those_drawn_first_are_shown(
     most: int, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = tiny_session(tmp_path / "run", seed=seed, examples=2, misclassified=0)
+    session = tiny_session(tmp_path / "run", seed=seed, examples=2, misclassified=0, max_examples=most)
     truth = session.loaded.test.labels
     monkeypatch.setattr(examples, "predict", lambda _: (truth, np.arange(9)))
-    monkeypatch.setattr(examples, "_MOST_EXAMPLES", most)
     order = np.random.default_rng(seed).permutation(9).tolist()
     first = [next(i for i in order if truth[i] == c) for c in range(3)]
     second = [[i for i in order if truth[i] == c][1] for c in range(3)]
@@ -129,7 +128,7 @@ def test_at_most_sixty_recognised_images_are_examples(
     notes = Notes()
     chosen = examples.choose(session, notes)
     assert np.bincount(session.loaded.test.labels[chosen]).tolist() == [20, 20, 20]
-    expected = "Examples are 60 recognised images, drawn over 3 classes, not 21 per class."
+    expected = "Examples are 60 recognised images, drawn over 3 classes, not 21 per class (--max-examples)."
     assert notes.texts == ([expected] if note else [])
 
 

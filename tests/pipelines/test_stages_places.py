@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,7 +42,7 @@ def test_maps_are_compared_on_some_of_the_test_images_in_use(solved: Session, mo
     assert chosen == [used.tolist()] * 2
     labels, most, seed = calls[0]["args"]
     assert (labels.tolist(), most, seed) == (solved.loaded.test.labels[used].tolist(), 120, 3)
-    monkeypatch.setattr(localise, "_MOST", 4)
+    monkeypatch.setattr(solved, "config", replace(solved.config, max_masked_images=4))
     assert localise.localise(solved, {"mu-lasso": found}, {}, Notes())["n_images"] == 4  # type: ignore[index]
     expected = used[balanced(solved.loaded.test.labels[used], 4, 3)]
     assert chosen[2:] == [expected.tolist()] * 2
@@ -214,7 +215,7 @@ def test_surroundings_are_swapped_between_some_of_the_readable_training_images_i
     monkeypatch.setattr(data._source, "known", {"plant": plant})
     found: Any = SimpleNamespace(classes=("a", "b", "c"))
     shown = {0: [(Channel("relu", 4), 1.0)], 1: [(Channel("relu:1", 1), 2.0), (Channel("relu:1", 2), 2.0)], 2: []}
-    monkeypatch.setattr(surroundings, "_MOST", 8)
+    monkeypatch.setattr(solved, "config", replace(solved.config, max_swapped_images=8))
     made = surroundings.swap_surroundings(solved, found, shown, Notes())
     kept = used[used != bad]
     chosen = kept[balanced(solved.loaded.train.labels[kept], 8, 3)]

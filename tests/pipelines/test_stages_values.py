@@ -671,15 +671,14 @@ def test_the_channels_shown_are_the_largest_weights(busy: int, most: int, expect
     assert shown[1] == []
 
 
-def test_a_report_of_many_classes_shows_fewer_channels_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_of_many_classes_shows_fewer_channels_each() -> None:
     from interpnet.engine import ChannelIndex
 
-    monkeypatch.setattr(explain, "_MOST_SHOWN", 8)
     coef = np.zeros((5, 6))
     coef[:4] = np.arange(1, 7)
     found = Interpretation(ChannelIndex((("relu", 6),)), coef, tuple("abcde"))
     # Four classes have channels, so each may show two of the eight.
-    assert [len(row) for row in explain.shown_channels([found], 12).values()] == [2, 2, 2, 2, 0]
+    assert [len(row) for row in explain.shown_channels([found], 12, 8).values()] == [2, 2, 2, 2, 0]
 
 
 def test_a_table_is_refused_before_the_collection_is_complete(tmp_path: Path) -> None:
