@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from interpnet.attribution import attribute, attribute_full
 from interpnet.attribution._coalitions import kernel_coalitions, lime_weights, permutation_coalitions, ridge
 from interpnet.attribution._segments import image_segments
+from interpnet.engine import OneColumn
 from interpnet.errors import InterpNetError
 
 captum = pytest.importorskip("captum.attr", reason="captum is a development dependency")
@@ -76,7 +77,7 @@ def test_occlusion_reaches_the_border_and_counts_what_hides_each_pixel() -> None
     model = nn.Sequential(nn.Flatten(), nn.Linear(25, 1, bias=False)).double().eval()
     x = torch.randn(1, 1, 5, 5, dtype=torch.float64)
     w = (model[1].weight.view(5, 5) * x[0, 0]).detach()  # type: ignore[operator, union-attr]
-    ours = attribute(model, x, 0, "occlusion", patch=2, stride=2)
+    ours = attribute(model, x, 0, "occlusion", patch=2, stride=2, output=OneColumn())
     total = torch.zeros(5, 5, dtype=torch.float64)
     times = torch.zeros(5, 5)
     for r in (0, 2, 3):  # the last patch is moved inwards
@@ -84,7 +85,7 @@ def test_occlusion_reaches_the_border_and_counts_what_hides_each_pixel() -> None
             total[r : r + 2, c : c + 2] += w[r : r + 2, c : c + 2].sum()
             times[r : r + 2, c : c + 2] += 1
     torch.testing.assert_close(ours[0], total / times)
-    whole = attribute(model, x, 0, "occlusion", patch=5)
+    whole = attribute(model, x, 0, "occlusion", patch=5, output=OneColumn())
     torch.testing.assert_close(whole[0], w.sum().expand(5, 5))
     for options in ({"patch": 6}, {"patch": 2, "stride": 3}, {"patch": 0}, {"stride": 0}):
         with pytest.raises(InterpNetError, match="expected 1 <= stride <= patch <= 5"):

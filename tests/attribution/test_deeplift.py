@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from interpnet.attribution import attribute_full
+from interpnet.engine import OneColumn
 from interpnet.errors import ModelError
 
 # A class whose score does not change has a map of zeros.
@@ -134,7 +135,7 @@ def test_any_chain_of_layers_is_complete(names: list[str], method: str, step: fl
     x0 = torch.randn(2, 1, 1, 4, generator=generator, dtype=torch.float64)
     x = x0 + step * torch.randn(2, 1, 1, 4, generator=generator, dtype=torch.float64)
     net = Wrap(f).eval()
-    found = attribute_full(net, x, 0, method, baseline=x0)
+    found = attribute_full(net, x, 0, method, baseline=x0, output=OneColumn())
     expected = (net(x) - net(x0))[:, 0]
     scale = found.raw.abs().sum((1, 2, 3)) + net(x).abs()[:, 0]
     assert bool(((found.raw.sum((1, 2, 3)) - expected).abs() <= 1e-9 * scale).all())

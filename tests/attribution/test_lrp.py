@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from interpnet.attribution import attribute_full
 from interpnet.backward._lrp import engine
+from interpnet.engine import OneColumn
 from interpnet.errors import InterpNetError, ModelError
 
 
@@ -132,8 +133,8 @@ def test_a_batch_norm_that_no_convolution_takes_in_is_a_linear_layer_or_passed()
     net[0].eps = 0.0
     net[2].weight.data.fill_(1)
     x = torch.tensor([[[[1.0, 2.0]]]], dtype=torch.float64)  # the norm gives 3, 5
-    assert attribute_full(net, x, 0, "lrp_0").raw.flatten().tolist() == [2, 4]
-    assert attribute_full(net, x, 0, "lrp_0", norm="pass").raw.flatten().tolist() == [3, 5]
+    assert attribute_full(net, x, 0, "lrp_0", output=OneColumn()).raw.flatten().tolist() == [2, 4]
+    assert attribute_full(net, x, 0, "lrp_0", norm="pass", output=OneColumn()).raw.flatten().tolist() == [3, 5]
 
 
 class Gate(nn.Module):
@@ -159,7 +160,7 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {
 def test_the_signal_of_a_gated_product_takes_all(name: str) -> None:
     net = Gate(GATES[name]).eval()
     x = images(2, 2, 2, 2)
-    torch.testing.assert_close(attribute_full(net, x, 0, "lrp_0").raw, x * GATES[name](x))
+    torch.testing.assert_close(attribute_full(net, x, 0, "lrp_0", output=OneColumn()).raw, x * GATES[name](x))
 
 
 def test_squeeze_and_excite_concatenation_and_poolings_conserve() -> None:

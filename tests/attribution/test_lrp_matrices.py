@@ -14,6 +14,7 @@ from helpers.networks import images
 from torch import Tensor, nn
 
 from interpnet.attribution import attribute_full
+from interpnet.engine import OneColumn
 
 Array = np.ndarray
 
@@ -165,18 +166,18 @@ def test_rules_by_hand() -> None:
     net[1].weight.data = torch.tensor([[2.0, -1.0]]).double()
     net[1].bias.data = torch.tensor([1.0]).double()
     x = torch.ones(1, 1, 1, 2, dtype=torch.float64)
-    found = attribute_full(net, x, 0, "lrp_0")
+    found = attribute_full(net, x, 0, "lrp_0", output=OneColumn())
     assert found.raw.flatten().tolist() == [2, -1]
     assert found.info["absorbed"].tolist() == [1]
     assert found.residual.tolist() == [0.5]
     assert found.flagged.tolist() == [False]
-    assert attribute_full(net, x, 0, "lrp_0", bound=0.4).flagged.tolist() == [True]
+    assert attribute_full(net, x, 0, "lrp_0", output=OneColumn(), bound=0.4).flagged.tolist() == [True]
     # Without the bias's share: 2 * (2, -1) / (2 - 1).
-    assert attribute_full(net, x, 0, "lrp_0", zero_bias=True).raw.flatten().tolist() == [4, -2]
+    assert attribute_full(net, x, 0, "lrp_0", output=OneColumn(), zero_bias=True).raw.flatten().tolist() == [4, -2]
     # epsilon of half the root mean square: z + 1 = 3.
-    assert attribute_full(net, x, 0, "lrp_epsilon", epsilon=0.5).raw.flatten().tolist() == pytest.approx(
-        [4 / 3, -2 / 3]
-    )
+    assert attribute_full(
+        net, x, 0, "lrp_epsilon", epsilon=0.5, output=OneColumn()
+    ).raw.flatten().tolist() == pytest.approx([4 / 3, -2 / 3])
     # z-box with bounds 0 and 3: 2 * (1 - 0) = 2 and -1 * (1 - 3) = 2.
-    got = attribute_full(net, x, 0, "deep_taylor", low=0.0, high=3.0).raw.flatten().tolist()
+    got = attribute_full(net, x, 0, "deep_taylor", low=0.0, high=3.0, output=OneColumn()).raw.flatten().tolist()
     assert got == pytest.approx([1, 1], rel=1e-6)

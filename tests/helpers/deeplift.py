@@ -7,14 +7,15 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from interpnet.attribution import attribute_full
+from interpnet.engine import OneColumn
 
 METHODS = ("deeplift", "deeplift_revealcancel")
 
 
 def raw(model: nn.Module, x: Tensor, method: str = "deeplift", **options: object) -> Tensor:
-    """Return class 0's signal, which must be complete to float64's rounding."""
+    """Return class 0's signal, of one output its own, which must be complete to float64's rounding."""
     model = model.double().eval()
-    found = attribute_full(model, x, 0, method, **options)
+    found = attribute_full(model, x, 0, method, output=OneColumn(), **options)
     assert float(found.residual.max()) < 1e-9
     assert not bool(found.flagged.any())
     return found.raw
