@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
@@ -43,7 +42,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "batch norm of the batch": (lambda v: F.batch_norm(v, None, None, training=True), "'batch_norm'.*statistics"),
     "matrix product": (lambda v: (v[:, :, None] @ v[:, None]).flatten(1), "'matmul'"),
     "dropout": (lambda v: F.dropout(v, 0.9), "'dropout'.*random"),
-    "dynamic weights": (lambda v: F.linear(v, torch.eye(4).double() + 0 * v[0, 0]), "'linear'.*weights that depend"),
+    "dynamic weights": (lambda v: F.linear(v, v), "'linear'.*weights that depend"),
     "lp pool": (lambda v: F.lp_pool1d(v[:, None], 2, 2)[:, 0], "'lp_pool1d'"),
     "custom function": (Hidden.apply, "custom autograd function 'Hidden'"),
 }
