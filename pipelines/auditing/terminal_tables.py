@@ -132,12 +132,13 @@ def _with_interval(mean: float, interval: tuple[float, float]) -> str:
     return percent(mean)  # no interval, or none known
 
 
-def _odds(change: Effect) -> str:
+def _change(change: Effect, times: float = 1.0, digits: int = 2) -> str:
     low, high = change.interval()
-    half = (high - low) / 2
+    half = times * (high - low) / 2
+    mean = signed(times * change.overall(), digits)
     if half > 0:
-        return f"{signed(change.overall())} ± {half:.2f}"
-    return signed(change.overall())
+        return f"{mean} ± {half:.{digits}f}"
+    return mean
 
 
 def show_ablation(console: Console, result: AblationResult, way: str) -> None:
@@ -152,11 +153,15 @@ def show_ablation(console: Console, result: AblationResult, way: str) -> None:
         title += f"; means over {listed}"
     columns = "removed, layers, #channels, #own recall, #others' recall"
     intact = ["nothing", "", "0", percent(result.mean_intact), percent(result.mean_intact)]
+    if result.independent:
+        # The others of a label are those of images that lack it, not all: what changes is theirs alone.
+        columns = "removed, layers, #channels, #own recall, #others' recall, change in %"
+        intact[-1] = signed(0.0, 1)
     odds = result.log_odds is not None
     if odds:
         columns += ", #own log-odds, #others' log-odds"
         intact += ["0.00", "0.00"]
-    _show(console, title, columns, [intact, *(_row(condition, odds) for condition in result.conditions)])
+    _show(console, title, columns, [intact, *(_row(result, condition, odds) for condition in result.conditions)])
     covered = "test images and random draws" if odds else "the random draws"
     _say(console, f"  ± is the half width of a 95 % interval over {covered}.", "dim")
     if result.independent:
@@ -179,17 +184,20 @@ def _show_labels(console: Console, result: AblationResult) -> None:
     _show(console, "Each label", columns, rows)
 
 
-def _row(condition: Condition, odds: bool) -> list[str]:
+def _row(result: AblationResult, condition: Condition, odds: bool) -> list[str]:
+    others = _with_interval(condition.mean_others(), condition.interval_others())
+    if result.independent:
+        others = _change(condition.changes["recall"].others, 100.0, 1)
     row = [
         condition.name,
         condition.layers,
         number_text(finite_mean(condition.removed), 1),
         _with_interval(condition.mean_own(), condition.interval_own()),
-        _with_interval(condition.mean_others(), condition.interval_others()),
+        others,
     ]
     changes = condition.changes.get("log_odds")
     if odds and changes is not None:
-        row += [_odds(changes.own), _odds(changes.others)]
+        row += [_change(changes.own), _change(changes.others)]
     return row
 
 
@@ -198,7 +206,11 @@ def show_explained(console: Console, classes: Sequence[str], records: Sequence[d
     rows = []
     for record in records:
         channels = ", ".join(f"{c['layer']}[{c['index']}] {c['response']:.3g}" for c in record["channels"])
-        names = [record["name"], classes[record["predicted"]], classes[record["explained"]]]
+        answer = classes[record["predicted"]]
+        # Where an image can have several labels, the question is whether it is given the one explained.
+        if "given" in record:
+            answer = {True: "given", False: "not given"}[record["given"]]
+        names = [record["name"], answer, classes[record["explained"]]]
         rows.append([*names, percent(record["confidence"]), channels or record["note"]])
     _show(console, "Explained images", "image, predicted, explained, #confidence, channels", rows)
     _say(console, f"pictures and JSON: {folder}", whole=True)

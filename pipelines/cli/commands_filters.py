@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import interpnet
+from interpnet.errors import DataError
 from interpnet.support.io import remove_tree
 
 from ..filters.parts import Parts
@@ -43,6 +44,11 @@ def filters(given: Given, request: Request, own: Given) -> None:
             stored = {entry.name: noted.get(entry.name) for entry in fields(FilterSettings)}
         settings = FilterSettings().override(stored).override(own.values)
         subject = session.loaded
+        if subject.independent:
+            raise DataError(
+                f"an image of {session.config.data!r} can have several labels, and this report groups images by their "
+                "one class; give images of one class each, such as an imagefolder:PATH"
+            )
         base = _claim(session, subject, settings)
         path = _make(session, Work(subject, settings, Parts(session.run.path / FOLDER, base)))
     show_report(session, path, open_report=request.open_report)

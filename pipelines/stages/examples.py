@@ -234,9 +234,11 @@ class _Batch:
             }
             for j, (channel, response) in enumerate(zip(result.channels[b], result.responses[b], strict=True))
         ]
-        several = {}
+        several: dict[str, Any] = {}
+        if self.session.independent:
+            several["given"] = bool(result.confidences[b] > _EVEN)
         if item.labels is not None:
-            several = {"labels": list(item.labels), "given": bool(result.confidences[b] > _EVEN)}
+            several["labels"] = list(item.labels)
         return {
             **several,
             "name": item.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from helpers.labelled_run import LABELS, PLANTED, labelled_session
 from helpers.tiny_run import read, said, through
 from interpnet.pipelines.auditing import terminal_tables
+from interpnet.pipelines.cli.app import main
 from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.stages import contributions as contributions_stage
 from interpnet.pipelines.stages.ablate import load_ablation
@@ -21,9 +23,13 @@ from interpnet.pipelines.stages.collect import load_table
 from interpnet.pipelines.stages.contributions import load_contributions
 from interpnet.pipelines.stages.identified import load_way
 from interpnet.pipelines.stages.report import run_report
+from interpnet.pipelines.stages.user_images import explain_user_images
+from PIL import Image
 from rich.console import Console
 
 from interpnet.errors import InterpNetError
+from interpnet.models import SmallCNN, save_smallcnn
+from interpnet.scores import ScoreTable
 
 WAYS = ("reliance", "mu-lasso")
 
@@ -136,6 +142,9 @@ def test_the_terminal_has_a_table_of_labels(audited: Session) -> None:
     terminal_tables.show_ablation(console, result, "reliance")
     shown = console.file.getvalue()
     assert "accuracy" not in shown
+    change = result.condition("random").changes["recall"].others
+    row = next(line for line in shown.splitlines() if "│ random " in line).replace("−", "-")
+    assert float(row.split("│")[5].split("±")[0]) == pytest.approx(100 * change.overall(), abs=0.06)
     for j, name in enumerate(LABELS):
         row = next(line for line in shown.splitlines() if name in line)
         numbers = [cell.strip() for cell in row.split("│")[2:-1]]
@@ -242,3 +251,54 @@ def test_some_labels_are_studied_and_shown(tmp_path: Path) -> None:
     assert np.isfinite(result.false_alarms_removed).tolist() == [False, True, True]
     records = read(session, "explanations/examples.json")["examples"]
     assert {record["explained"] for record in records} == {1, 2}
+
+
+def test_images_of_the_user_are_explained_for_the_largest_logit(audited: Session, tmp_path: Path) -> None:
+    """Where even that is not given, the table says so."""
+    grey = tmp_path / "grey.png"
+    Image.new("RGB", (16, 16), (90, 90, 90)).save(grey)
+    (record,) = explain_user_images(labelled_session(audited.run.path, misclassified=6), [str(grey)], None)
+    assert (record["given"], "labels" in record) == (False, False)
+    assert record["confidence"] < 0.5
+    console = Console(file=io.StringIO(), width=140)
+    terminal_tables.show_explained(console, LABELS, [record], "folder")
+    assert "not given" in console.file.getvalue()
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path) -> list[str]:
+    """Return a small network and a table of images with several labels, as arguments of the command line."""
+    header = ",".join(["file", *"abcdefghij"])
+    rows = [",".join([f"{i}.png", *("01"[(i + j) % 3 == 0] for j in range(10))]) for i in range(20)]
+    (tmp_path / "labels.csv").write_text("\n".join([header, *rows]))
+    for i in range(20):
+        Image.new("RGB", (8, 8), (12 * i, 90, 90)).save(tmp_path / f"{i}.png")
+    torch.manual_seed(0)
+    weights = tmp_path / "weights.safetensors"
+    save_smallcnn(SmallCNN(3, 10, 8), weights)
+    return ["smallcnn", f"csv:{tmp_path}", "--weights", str(weights), "--out", str(tmp_path / "run")]
+
+
+def test_a_table_of_files_is_collected_by_label(on_disk: list[str]) -> None:
+    assert main(["collect", *on_disk, "--anyway", "--identify", "mu-lasso"]) == 0
+    run = Path(on_disk[-1])
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["model"]["outputs"] == "independent"
+    assert manifest["stages"]["collect"]["state"] == "complete"
+    table = ScoreTable.load(run / "scores")
+    assert table.labels.shape == (20, 10)
+    assert table.labels[3].tolist() == [1, 0, 0] * 3 + [1]
+
+
+def test_one_label_per_image_is_asked_for_in_vain(on_disk: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["collect", *on_disk, "--outputs", "exclusive"]) == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "--outputs is exclusive, but image '0.png' has 4 labels; expected one label per image" in shown
+    assert not Path(on_disk[-1]).exists()
+
+
+def test_a_filter_report_of_such_images_is_refused(on_disk: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["filters", *on_disk]) == 2
+    assert "can have several labels, and this report groups images by their one class" in " ".join(
+        capsys.readouterr().err.split()
+    )
