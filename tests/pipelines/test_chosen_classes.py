@@ -16,9 +16,10 @@ from interpnet.pipelines.report import build, charts, load
 from interpnet.pipelines.report.channels import Limits
 from interpnet.pipelines.run import chosen
 from interpnet.pipelines.run.config import RunConfig
+from interpnet.pipelines.run.notes import Notes
 from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.run.settings import Given
-from interpnet.pipelines.stages import ablate, contributions, explain, reliance, report, solve
+from interpnet.pipelines.stages import ablate, contributions, explain, reliance, report, solve, surroundings
 from interpnet.pipelines.stages.sums import counted
 
 from interpnet.errors import InterpNetError, RunFolderError
@@ -161,6 +162,18 @@ def test_a_study_of_some_classes_does_for_fewer_and_not_for_more(tmp_path: Path)
     more = tiny_session(tmp_path / "run", **ONLY)
     assert ablate.run_ablate(more)
     assert ablate.load_ablation(more, "reliance").only is None  # type: ignore[union-attr]
+
+
+def test_surroundings_are_swapped_with_as_many_images_of_all_others_together(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 8 images four are of the class, four of the others."""
+    session = tiny_session(copied, only=("second",), max_swapped_images=8, **ONLY)
+    swapped = recorded(monkeypatch, surroundings, "context_swap")
+    surroundings.swap_surroundings(session, reliance.load_reliance(session), {1: []}, Notes())
+    labels = swapped[0]["classes"].numpy()
+    assert (labels == 1).sum() == 4
+    assert len(labels) == 8
 
 
 def test_figures_are_of_these_classes(whole: Session, monkeypatch: pytest.MonkeyPatch) -> None:
