@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from interpnet.engine._call import Call, tensors_in
 from interpnet.engine._forward import forward
 from interpnet.engine._logits import OneColumn, Output, part_of
+from interpnet.engine._trace import Instrument, instrument
 from interpnet.errors import ModelError
 
 # What a value is, and how its logit is found.
@@ -72,7 +73,9 @@ class Probabilities:
         """Raise :class:`ModelError` where the one output for two images at most is no logit of each image."""
         if isinstance(output, OneColumn):
             return
-        values = part_of(result, output)
+        # A sigmoid may also stand in a function given as output=.
+        with instrument(model, Instrument(observe=self.observe)):
+            values = part_of(result, output)
         if not isinstance(values, Tensor) or values.numel() != len(images):
             return
         _check_alone(model, images, values, output)
@@ -81,7 +84,8 @@ class Probabilities:
             raise ModelError(
                 f"the model's one output is a {kind} (it ends in a sigmoid or softmax), and logits are expected, of "
                 f"which class 1 has those above 0: as it is, every image would be of the same class. Pass "
-                f"{_REMEDIES[kind]}, or, which loses no digits, leave that operator out of the model"
+                f"{_REMEDIES[kind]}, or, which loses no digits, leave that operator out of the model "
+                "or of output="
             )
 
     def _kind(self, tensor: Tensor) -> str:

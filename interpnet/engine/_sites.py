@@ -245,7 +245,7 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
             result = run(model, batch)
         if logits:
             probabilities.check(model, two, result, output)
-        results = list(tensors_in((result,)))
+        results = _returned(result)
         with Origins(results) as origins:
             outputs = read(result, len(two))
         if not all(bool(torch.isfinite(t).all()) for t in outputs):
@@ -268,6 +268,13 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
     # Weak: a trace that is kept must not keep the network.
     modules = WeakKeyDictionary({m: n for n, m in model.named_modules()})
     return Trace(sites, tuple(images.shape[1:]), n_outputs, modules, doubts(graph))
+
+
+def _returned(result: Any) -> list[Tensor]:
+    """Return the tensors in what a network returned, also in the attributes of an object."""
+    if isinstance(result, Tensor | list | tuple | dict) or not hasattr(result, "__dict__"):
+        return list(tensors_in((result,)))
+    return list(tensors_in((vars(result),)))
 
 
 def _sites(graph: Graph, images: Tensor) -> tuple[Site, ...]:

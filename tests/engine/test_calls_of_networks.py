@@ -75,7 +75,8 @@ def test_the_five_lines_of_the_page_work() -> None:
 
 
 def test_what_transformers_return_needs_no_wrapping() -> None:
-    assert find_sites(FirstArgument(), X, output="logits").n_outputs == 2
+    for output in ("logits", lambda y: y.logits, lambda y: 2 * y.logits):
+        assert find_sites(FirstArgument(), X, output=output).n_outputs == 2
     with pytest.raises(ModelError, match=r"returns a Returned; expected logits .*output='NAME' of an attribute"):
         find_sites(FirstArgument(), X)
 

@@ -218,11 +218,12 @@ def test_a_log_probability_is_refused_with_its_own_remedy() -> None:
 
 def test_a_probability_among_other_outputs_is_refused() -> None:
     net = Ending(lambda z: {"p": z.sigmoid(), "z": z})
-    for output in ("p", lambda y: y["p"][:, 0]):
-        net.end = lambda z: {"p": z[:, :1].sigmoid(), "z": z[:, :1]}
+    for output in ("p", lambda y: y["p"][:, 0], lambda y: y["z"].sigmoid(), lambda y: torch.softmax(y["zz"], 1)[:, 1]):
+        net.end = lambda z: {"p": z[:, :1].sigmoid(), "z": z[:, :1], "zz": z[:, :2]}
         with pytest.raises(ModelError, match="one output is a probability"):
             find_sites(net, X, output=output)
-    assert find_sites(net, X, output="z").n_outputs == 2
+    for output in ("z", lambda y: torch.logit(y["p"]), lambda y: y["zz"][:, 1] - y["zz"][:, 0]):
+        assert find_sites(net, X, output=output).n_outputs == 2
 
 
 @pytest.mark.parametrize("end", LOGITS)
