@@ -152,6 +152,8 @@ class LabelRows(Rows):
         lacking = (~self.targets & self.named).sum(1)
         chances = np.bincount(of[also], minlength=self.n_images) / np.maximum(lacking, 1)
         weights = np.divide(1.0, chances[of], out=np.zeros(len(of)), where=also)
+        # A label without channels loses nothing.
+        weights[~self.named[labels]] = 1.0
         whole = weights
         if len(lacks) <= _MOST_CELLS:
             whole = np.ones(len(of))

@@ -349,3 +349,20 @@ def test_a_target_matrix_without_the_word_for_it_is_refused_with_the_word() -> N
         ablation_study(model, [(x, y)], found, progress=False)
     with pytest.raises(InterpNetError, match="outputs is 'independant'; expected 'exclusive' or 'independent'"):
         ablation_study(model, [(x, y)], found, progress=False, outputs="independant")
+
+
+def test_a_label_without_channels_loses_nothing() -> None:
+    model, x, y, found = made()
+    coef = found.coef.copy()
+    coef[0] = 0.0
+    model.fc.bias.data.fill_(-0.5)
+    result = study(model, [(x, y)], Interpretation(INDEX, coef, NAMES))
+    for before, after in (
+        (result.false_alarms, result.false_alarms_removed),
+        (result.precision, result.precision_removed),
+    ):
+        assert after[0] == before[0] > 0
+    assert result.condition("relevant").own[0, 0] == result.intact[0]
+    whole = study(model, [(x, y)], found)
+    # The others' are exact as well, for every image without a label has lost its channels.
+    np.testing.assert_allclose(result.false_alarms_removed[1:], whole.false_alarms_removed[1:])
