@@ -64,7 +64,8 @@ def interpret(
         ``most`` of them, the largest first. A class of fewer than two images has none. A measured reliance has its own
         price and sets.
     info : mapping, optional
-        What to note beside the weights.
+        What to note beside the weights. Of scores of images with several labels it is noted that the outputs are
+        independent.
 
     Examples
     --------
@@ -96,6 +97,9 @@ def interpret(
             "collect_contributions() returns"
         )
     if isinstance(source, ScoreTable):
+        if _several_labels(source):
+            # An explanation must know that a label's log-odds are its logit.
+            info = {"outputs": "independent"} | dict(info or {})
         gram = source.gram()
         channels = source.channels
     else:
@@ -108,6 +112,14 @@ def interpret(
     solver = MuLasso(mu=mu, positive=positive, tol=tol).fit_gram(gram)
     gaps = solver.relative_gap_
     return Interpretation(channels, solver.coef_, tuple(names), float(mu), positive, gaps, dict(info or {}))
+
+
+def _several_labels(table: ScoreTable) -> bool:
+    """Whether an image has several labels, or none: rows of zeros and ones, not all of which have a single one."""
+    labels = table.labels
+    if labels.ndim == 1:
+        return False
+    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) != 1).any())
 
 
 def _by_reliance(

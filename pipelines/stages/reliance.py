@@ -56,8 +56,11 @@ def _rely(session: Session, notes: Notes) -> dict[str, Any]:
     subject = session.subject
     measured = load_contributions(session)
     config = session.config
-    chosen = images_with(first_of_each(image_classes(session), config.reliance_images))
-    if not chosen.all():
+    classes = image_classes(session)
+    wanted = first_of_each(classes, config.reliance_images)
+    chosen = images_with(wanted)
+    # An image without a label has none that could be measured.
+    if (wanted != first_of_each(classes, len(classes))).any():
         notes.add(
             f"Reliance is measured on {int(chosen.sum())} of {len(chosen)} training images, at most "
             f"{config.reliance_images} of each class (--reliance-images)."

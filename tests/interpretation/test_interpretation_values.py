@@ -9,6 +9,7 @@ from interpnet.engine import Channel, ChannelIndex
 from interpnet.gram import Gram
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.mulasso import MuLasso
+from interpnet.scores import ScoreTable
 
 INDEX = ChannelIndex((("a", 2), ("b", 2)))
 FOUND = Interpretation(INDEX, np.array([[1.0, -3.0, 0.0, 2.0], [0.0, 0.0, 0.5, -0.5]]), ("x", "y"))
@@ -49,3 +50,21 @@ def test_interpret_asks_for_what_it_was_given(positive: bool) -> None:
     assert (found.coef.min() >= 0) == positive
     assert (found.mu, found.positive, found.classes, found.info) == (1.2, positive, ("0", "1"), {"note": 1})
     assert (found.gaps <= 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "outputs"),
+    [
+        ([0, 1, 1, 0], None),
+        ([[1, 0], [0, 1], [0, 1], [1, 0]], None),
+        ([[0.5, 0.5], [0.25, 0.5], [0.0, 1.0], [1.0, 0.0]], None),
+        ([[1, 1], [0, 1], [0, 1], [1, 0]], "independent"),
+        ([[0, 0], [0, 1], [0, 1], [1, 0]], "independent"),
+    ],
+)
+def test_scores_of_images_with_several_labels_are_noted(labels: list[object], outputs: str | None) -> None:
+    X = np.random.default_rng(0).random((4, 4)).astype(np.float32)
+    given = np.asarray(labels, dtype=np.float32 if np.ndim(labels) > 1 else np.int64)
+    table = ScoreTable(X, given, np.zeros(4, np.int64), INDEX, np.arange(4), 2)
+    assert interpret(table, mu=1.0).info.get("outputs") == outputs
+    assert interpret(table, mu=1.0, info={"outputs": "exclusive"}).info["outputs"] == "exclusive"

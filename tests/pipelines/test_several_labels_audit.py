@@ -302,3 +302,8 @@ def test_a_filter_report_of_such_images_is_refused(on_disk: list[str], capsys: p
     assert "can have several labels, and this report groups images by their one class" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+def test_images_without_labels_are_not_said_to_be_left_out(audited: Session) -> None:
+    """Reliance is measured on the images that have a label; fewer of each are noted only where there are more."""
+    assert "Reliance is measured on" not in " ".join(audited.run.manifest["notes"])
