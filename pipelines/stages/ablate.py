@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from interpnet.ablation import CONTROLS, AblationResult, Condition, ablation_study, as_result
+from interpnet.ablation import CONTROLS, AblationResult, Condition, ablation_study, as_result, find_condition
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.reliance import Contributions
 from interpnet.support.csv_table import write_csv
@@ -74,7 +74,19 @@ def run_ablate(session: Session) -> bool:
 def _run(session: Session, way: str) -> bool:
     files = [f"ablation/{_STEMS[way]}.{kind}" for kind in ("json", "csv")]
     work = partial(_ablate, session, way)
-    return session.perform(STAGES[way], ablate_key(session, way), work, files=files)
+    outdated = partial(_outdated, session, way)
+    return session.perform(STAGES[way], ablate_key(session, way), work, files=files, check=outdated)
+
+
+def _outdated(session: Session, way: str) -> dict[str, str]:
+    """Find a study in which images of other classes lost the channels of classes that have none."""
+    name = f"ablation/{_STEMS[way]}.json"
+    relevant = find_condition(as_result(read_object(session.run.path / name)), "relevant")
+    if relevant is None or not relevant.changes or not (relevant.removed > 0).any():
+        return {}
+    if not np.isfinite(relevant.others[:, relevant.removed == 0]).any():
+        return {}
+    return {name: "is of an older version, in whose study images of other classes lost the channels of classes without"}
 
 
 def _ablate(session: Session, way: str, notes: Notes) -> dict[str, Any]:

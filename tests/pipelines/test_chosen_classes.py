@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from interpnet.pipelines.run.settings import Given
 from interpnet.pipelines.stages import ablate, contributions, explain, reliance, report, solve, surroundings
 from interpnet.pipelines.stages.sums import counted
 
+from interpnet.ablation import _passes, _rows
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.interpretation import Interpretation
 from interpnet.plotting import plot_class_recall
@@ -62,6 +64,29 @@ def test_a_run_that_an_older_version_collected_keeps_its_count(tmp_path: Path) -
     )
     solve.load_interpretation(older)
     contributions.load_contributions(older)
+
+
+def test_a_study_that_counted_classes_without_channels_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older version dealt out the channels of every output; the second one has no image here, and no channel."""
+    settings: dict[str, Any] = {"counts": (6, 6, 0), "repeats": 1, "anyway": True}
+    with monkeypatch.context() as older:
+        older.setattr(_passes, "Rows", SimpleNamespace(of=lambda labels, n, _named: _rows.Rows.of(labels, n)))
+        session = through(tiny_session(tmp_path / "run", **settings), "ablate")
+    before = ablate.load_ablation(session)
+    assert before is not None
+    assert np.isfinite(before.condition("relevant").others[0, 1])
+    report_of = again(session, **settings)
+    assert ablate.load_ablation(report_of) is not None  # what there is can be read
+    assert ablate.run_ablate(report_of)
+    assert "in whose study images of other classes lost the channels of classes without: ablate is done" in said(
+        report_of
+    )
+    after = ablate.load_ablation(report_of)
+    assert after is not None
+    assert np.isnan(after.condition("relevant").others[0, 1])
+    assert not ablate.run_ablate(again(session, **settings))
 
 
 # --- --only -----------------------------------------------------------------------------------------------
