@@ -198,7 +198,7 @@ def test_output_takes_the_logits_out(kind: str, output: Any, n_outputs: int) -> 
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ([1, 2], "a list came; expected a Tensor"),
+        ([1, 2], r"a list came; find_sites\(\) takes a Tensor"),
         (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "dtype torch.uint8 came; expected floating point"),
         (torch.zeros(0, 1, 8, 8), "with at least one image"),
     ],
