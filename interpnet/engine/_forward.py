@@ -99,7 +99,10 @@ def _remedy(model: nn.Module, images: Tensor, error: Exception) -> str:
             "The images look like (B, H, W, C), and (B, C, H, W) is expected: pass images.permute(0, 3, 1, 2), or, "
             "with a loader, prepare=lambda images: images.permute(0, 3, 1, 2)"
         )
-    return "Give images of the size, channels and type that the model was trained on"
+    remedy = "Give images of the size, channels and type that the model was trained on"
+    if images.dim() == 3:
+        remedy += "; (B, C, L) are signals, and single images (C, H, W), each with its target, go into a DataLoader"
+    return remedy
 
 
 _CONVERSIONS: WeakKeyDictionary[nn.Module, dict[tuple[torch.dtype, torch.dtype], bool]] = WeakKeyDictionary()

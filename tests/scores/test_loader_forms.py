@@ -332,6 +332,16 @@ def test_items_with_a_target_each(rows: Any) -> None:
     np.testing.assert_array_equal(study.log_odds, PLAIN["ablation_study"][1])
 
 
+def test_a_list_of_items_with_a_target_each_is_told_from_nothing() -> None:
+    items = [(X[i], ONE_HOT[i]) for i in range(N)]
+    with pytest.raises(
+        InterpNetError, match=r"single images \(C, H, W\), each with its target, go into a DataLoader"
+    ):
+        ip.collect_scores(NET, items, progress=False)
+    table = ip.collect_scores(NET, DataLoader(items, N), progress=False)
+    np.testing.assert_array_equal(table.X, PLAIN["collect_scores"][0])
+
+
 def test_a_dictionary_of_splits_is_no_loader() -> None:
     with pytest.raises(InterpNetError, match=r"loader: a dict came; .*of a dictionary of splits pass one split"):
         ip.collect_scores(NET, {"train": [(X, Y)]}, progress=False)
