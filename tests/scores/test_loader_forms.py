@@ -334,9 +334,7 @@ def test_items_with_a_target_each(rows: Any) -> None:
 
 def test_a_list_of_items_with_a_target_each_is_told_from_nothing() -> None:
     items = [(X[i], ONE_HOT[i]) for i in range(N)]
-    with pytest.raises(
-        InterpNetError, match=r"single images \(C, H, W\), each with its target, go into a DataLoader"
-    ):
+    with pytest.raises(InterpNetError, match=r"single images \(C, H, W\), each with its target, go into a DataLoader"):
         ip.collect_scores(NET, items, progress=False)
     table = ip.collect_scores(NET, DataLoader(items, N), progress=False)
     np.testing.assert_array_equal(table.X, PLAIN["collect_scores"][0])
