@@ -94,20 +94,37 @@ class Gathered(NamedTuple):
 
 
 def changes_of(
-    intact: Outcome, labels: Int64, n_classes: int, made: Gathered, named: Gathered | None = None
+    intact: Outcome,
+    labels: Int64,
+    n_classes: int,
+    made: Gathered,
+    named: Gathered | None = None,
+    images: Int64 | None = None,
 ) -> Mapping[str, Changes]:
-    """Return the :class:`Changes` of every measure; ``named`` are the passes that a control is compared with."""
-    return {measure: _changes(measure, intact, labels, n_classes, made, named) for measure in MEASURES}
+    """Return the :class:`Changes` of every measure; ``named`` are the passes that a control is compared with.
+
+    Where an image can have several labels, ``images`` (N,) are the numbers of the rows' images.
+    """
+    return {measure: _changes(measure, intact, labels, n_classes, made, named, images) for measure in MEASURES}
 
 
 def _changes(
-    measure: str, intact: Outcome, labels: Int64, n_classes: int, made: Gathered, named: Gathered | None
+    measure: str,
+    intact: Outcome,
+    labels: Int64,
+    n_classes: int,
+    made: Gathered,
+    named: Gathered | None,
+    images: Int64 | None,
 ) -> Changes:
     before = intact.value(measure)
     share = measure == "recall"
 
     def by_class(values: Float64, classes: Int64 = labels, draws: Draws | None = None) -> Effect:
-        return effect_by_class(values, classes, n_classes, share=share, draws=draws)
+        of = images
+        if of is not None:
+            of = np.tile(of, len(values) // len(of))
+        return effect_by_class(values, classes, n_classes, share=share, draws=draws, images=of)
 
     def paired(gathered: Gathered) -> tuple[Float64, Float64]:
         own = [one.change(measure, before) for one in gathered.own]
@@ -121,7 +138,8 @@ def _changes(
     lost = np.concatenate([one.classes for one in made.others])
     mine = np.tile(labels, len(made.others))
     removed = by_class(np.where(lost != mine, taken, np.nan), lost)
-    removed = Effect(mean_of_others(lost, mine, taken, n_classes), removed.variance, removed.count, share)
+    means = mean_of_others(lost, mine, taken, n_classes)
+    removed = Effect(means, removed.variance, removed.count, share, clusters=removed.clusters)
     own_beyond = None
     specific_beyond = None
     if named is not None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from interpnet.ablation._clusters import Clusters, clustered, of_some
 from interpnet.errors import InterpNetError
 from interpnet.support.brief import brief
 from interpnet.support.checks import number
@@ -53,6 +54,7 @@ class Effect:
     count: Int64  # (C,): images
     share: bool = False
     draws: Draws | None = None
+    clusters: Clusters | None = None  # where one image can have several values
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
@@ -101,6 +103,9 @@ class Effect:
             squares = np.nan_to_num(self.variance[known]) * (n - 1) + n * self.mean[known] ** 2
             # Of values of at most 1 at least so many are not zero.
             changed = math.ceil(float(squares.sum()) - 1e-9)
+        if self.clusters is not None:
+            # Values of one image are one test of signs.
+            changed = math.ceil(changed * self.clusters.images / max(float(n.sum()), self.clusters.images) - 1e-9)
         least = math.exp2(-min(changed, 1000.0))
         if spread.variance == 0:
             return least
@@ -109,7 +114,7 @@ class Effect:
 
     def __neg__(self) -> Effect:
         """Return the effect with its sign turned: a loss as a gain."""
-        return Effect(-self.mean, self.variance, self.count, self.share, self.draws)
+        return Effect(-self.mean, self.variance, self.count, self.share, self.draws, self.clusters)
 
     def restricted(self, studied: npt.NDArray[np.bool_]) -> Effect:
         """Return the effect of some classes: what the others have is not known."""
@@ -124,6 +129,7 @@ class Effect:
             count=np.where(studied, self.count, 0),
             share=self.share,
             draws=draws,
+            clusters=of_some(self.clusters, studied),
         )
 
     def plus(self, *others: Effect) -> Effect:
@@ -134,7 +140,12 @@ class Effect:
         parts = (self, *others)
         count = np.min([part.count for part in parts], axis=0)
         error = np.sum([ratio(part.variance, part.count) for part in parts], axis=0)
-        return Effect(np.sum([part.mean for part in parts], axis=0), error * count, count, self.share, self.draws)
+        clusters = self.clusters
+        for part in others:
+            if clusters is not None and part.clusters is not None:
+                clusters = clusters.plus(part.clusters)
+        mean = np.sum([part.mean for part in parts], axis=0)
+        return Effect(mean, error * count, count, self.share, self.draws, clusters)
 
     def of(self, c: int) -> Effect:
         """Return the effect of one class alone."""
@@ -165,6 +176,9 @@ class Effect:
             pooled = float((self.variance[known][several] * freedom).sum() / freedom.sum())
             parts = np.append(parts, pooled / size**2)
             freedom = np.append(freedom, freedom.sum())
+        if self.clusters is not None:
+            parts = np.append(parts, self.clusters.variance(known))
+            freedom = np.append(freedom, max(float((n - 1).mean()), 1.0))
         of_one_draw = 0.0
         if self.draws is not None:
             of_draws = _pooled(self.draws.variance[known])
@@ -221,9 +235,17 @@ def _pooled(variance: Float64) -> float:
 
 
 def effect_by_class(
-    values: npt.ArrayLike, classes: Int64, n_classes: int, *, share: bool = False, draws: Draws | None = None
+    values: npt.ArrayLike,
+    classes: Int64,
+    n_classes: int,
+    *,
+    share: bool = False,
+    draws: Draws | None = None,
+    images: Int64 | None = None,
 ) -> Effect:
     """Return the :class:`Effect` of ``values`` (N,), NaN where an image has none, by the images' ``classes`` (N,).
+
+    Where an image can have several values, ``images`` (N,) are the numbers of their images.
 
     Examples
     --------
@@ -236,16 +258,23 @@ def effect_by_class(
     classes = classes[known]
     count = np.bincount(classes, minlength=n_classes)
     mean = ratio(np.bincount(classes, weights=array, minlength=n_classes), count)
+    if images is not None:
+        found = clustered(array, classes, images[known], n_classes, mean)
+        return Effect(mean, found.variance, found.images, share, draws, found.clusters)
     squares = np.bincount(classes, weights=(array - mean[classes]) ** 2, minlength=n_classes)
     return Effect(mean, ratio(squares, count - 1), count, share, draws)
 
 
 def recall_interval(
-    recall: Float64, count: Int64, level: float = LEVEL, draws: Draws | None = None
+    recall: Float64,
+    count: npt.NDArray[Any],
+    level: float = LEVEL,
+    draws: Draws | None = None,
+    clusters: Clusters | None = None,
 ) -> tuple[float, float]:
     """Return the interval of the mean over classes of their recalls (C,), of ``count`` images each; within [0, 1].
 
-    It is over images, and over ``draws`` where there are any.
+    It is over images, and over ``draws`` where there are any. ``clusters`` is what images of several classes add.
 
     The exact binomial interval for as many images as a simple sample of the same variance would have (Korn and
     Graubard 1998). NaN recalls are left out.
@@ -275,6 +304,8 @@ def recall_interval(
         more = np.maximum(1 / np.maximum(draws.number[known], 1) - 1 / (draws.passes * n), 0)
         of_draws = np.nan_to_num(_pooled(draws.variance[known])) * float(more.sum()) / len(n) ** 2
         design += of_draws * images / (mean * (1 - mean))
+    if clusters is not None and 0 < mean < 1:
+        design += clusters.variance(known) * images / (mean * (1 - mean))
     sample = images / design
     tail = (1 - level) / 2
     low = 0.0

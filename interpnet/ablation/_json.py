@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from interpnet.ablation._changes import MEASURES, Changes
+from interpnet.ablation._clusters import Clusters
 from interpnet.ablation._effect import Draws, Effect
 from interpnet.errors import RunFolderError
 from interpnet.support.types import Float64
@@ -26,6 +27,8 @@ def changes_json(changes: Changes) -> dict[str, Any]:
             if effect.draws is not None:
                 drawn = effect.draws
                 numbers |= {"draws": drawn.number, "draw_variance": rounded(drawn.variance), "passes": drawn.passes}
+            if effect.clusters is not None:
+                numbers |= {"shared": rounded(effect.clusters.shared), "images": effect.clusters.images}
             found[name] = numbers
     return found
 
@@ -41,14 +44,26 @@ def read_changes(value: Mapping[str, Any], measure: str) -> Changes:
         draws = numbers.get("draws")
         if draws is not None:
             draws = Draws(np.array(draws, dtype=np.int64), array(numbers["draw_variance"]), numbers["passes"])
+        clusters = None
+        if numbers.get("shared") is not None:
+            clusters = Clusters(array(numbers["shared"]), int(numbers["images"]))
         found[name] = Effect(
             mean=array(numbers["mean"]),
             variance=array(numbers["variance"]),
             count=np.array(numbers["count"], dtype=np.int64),
             share=measure == "recall",
             draws=draws,
+            clusters=clusters,
         )
     return Changes(**found)  # type: ignore[arg-type]
+
+
+def read_clusters(value: Any) -> Clusters | None:
+    """Read the pair that a tuple of clusters is in JSON; None where there was none."""
+    if value is None:
+        return None
+    shared, images = value
+    return Clusters(array(shared), int(images))
 
 
 def rounded(values: Float64 | None) -> list[Any] | None:

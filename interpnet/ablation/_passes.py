@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from interpnet.ablation._changes import NOBODY, Outcome, Pass, mean_of_others
 from interpnet.ablation._checkpoint import Measured
-from interpnet.ablation._effect import ratio
+from interpnet.ablation._clusters import Clusters
+from interpnet.ablation._effect import effect_by_class, ratio
 from interpnet.ablation._rows import NO_ALARMS, Rows, deal
 from interpnet.engine import (
     Instrument,
@@ -336,6 +337,18 @@ class Passes:
         """
         whole, without = self._given
         return self._alarms.rates(whole, without, self.C)
+
+    @property
+    def several(self) -> Int64 | None:
+        """The image of each row, where an image can have several rows; else None."""
+        if self._outputs == "independent":
+            return self.rows.images
+        return None
+
+    def clusters(self, right: Float64) -> Clusters | None:
+        """Return what images of several classes add to the variance of the mean recall, by whether rows are right."""
+        studied = np.where(self._studied[self.labels], right, np.nan)
+        return effect_by_class(studied, self.labels, self.C, images=self.several).clusters
 
     def recall(self, outcome: Outcome) -> Float64:
         """Return each class's recall (C,); NaN for a class without images, or one that is not studied."""

@@ -11,8 +11,10 @@ import numpy as np
 from scipy import stats
 
 from interpnet.ablation._changes import Changes
-from interpnet.ablation._effect import of_studied, ratio, recall_interval
-from interpnet.ablation._json import array, changes_json, known, plain, read_changes, rounded
+from interpnet.ablation._clusters import Clusters, of_some
+from interpnet.ablation._effect import of_studied, recall_interval
+from interpnet.ablation._json import array, changes_json, known, plain, read_changes, read_clusters, rounded
+from interpnet.ablation._precision import precision_of
 from interpnet.engine import Channel
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.support.brief import brief
@@ -112,6 +114,7 @@ class Condition:
     own: Float64  # (R, C): recall of each class without its channels, for each repeat; NaN without images
     others: Float64  # (R, C): mean recall of the other classes without this class's channels
     changes: Mapping[str, Changes] = field(default_factory=dict)  # by MEASURES; empty in a result of format 1
+    clusters: Clusters | None = None  # of own, where an image can have several labels
 
     def restricted(self, studied: Bools, named: Condition | None) -> Condition:
         """Return the condition for some classes (C,); ``named``: the condition that a control is compared with."""
@@ -124,6 +127,7 @@ class Condition:
             own=np.where(studied, self.own, np.nan),
             others=np.where(studied, self.others, np.nan),
             changes={m: changes.restricted(studied, compared.get(m)) for m, changes in self.changes.items()},
+            clusters=of_some(self.clusters, studied),
         )
 
     def mean_own(self) -> float:
@@ -139,7 +143,8 @@ class Condition:
         changes = self.changes.get("recall")
         if changes is None:
             return _within(interval(means(self.own)))
-        return recall_interval(by_class(self.own), changes.own.count, draws=changes.own.draws)
+        drawn = changes.own.draws
+        return recall_interval(by_class(self.own), changes.own.count, draws=drawn, clusters=self.clusters)
 
     def interval_others(self) -> tuple[float, float]:
         """Return the 95 % interval of :meth:`mean_others` over images and draws; of format 1, over the repeats."""
@@ -147,7 +152,10 @@ class Condition:
         if changes is None:
             return _within(interval(means(self.others)))
         # Every image stands for as many classes as it lost channels of; the sample is the images.
-        images = changes.others.count
+        images = changes.others.count.astype(np.float64)
+        if changes.others.clusters is not None:
+            # An image of several labels is one image.
+            images *= changes.others.clusters.images / max(images.sum(), 1.0)
         return recall_interval(np.full(len(images), finite_mean(by_class(self.others))), images)
 
 
@@ -213,6 +221,7 @@ class AblationResult:
     # network and without the label's relevant channels; NaN for a label that every image has.
     false_alarms: Float64 | None = None
     false_alarms_removed: Float64 | None = None
+    clusters: Clusters | None = None  # of intact
     # The classes whose channels were removed, None for all; of the others nothing is known but this.
     only: tuple[int, ...] | None = None
     intact_of_all: Float64 | None = None  # (C,): the recall of every class by the untouched network
@@ -233,7 +242,7 @@ class AblationResult:
 
         NaN for a label that no image is given.
         """
-        return self._precision(self.intact, self.false_alarms)
+        return precision_of(self.support, self.n_images, self.intact, self.false_alarms)
 
     @property
     def precision_removed(self) -> Float64 | None:
@@ -241,17 +250,7 @@ class AblationResult:
         relevant = find_condition(self, "relevant")
         if relevant is None:
             return None
-        return self._precision(by_class(relevant.own), self.false_alarms_removed)
-
-    def _precision(self, recall: Float64, false_alarms: Float64 | None) -> Float64 | None:
-        """Return p r / (p r + (1 - p) f): of recall r, false alarms f and the share p of images with the label."""
-        if false_alarms is None:
-            return None
-        share = self.support / self.n_images
-        # Where there are no images with the label, or none without it, that side counts nothing.
-        right = np.where(share > 0, share * recall, 0.0)
-        wrong = np.where(share < 1, (1 - share) * false_alarms, 0.0)
-        return ratio(right, right + wrong)
+        return precision_of(self.support, self.n_images, by_class(relevant.own), self.false_alarms_removed)
 
     def condition(self, name: str, layers: str = "all") -> Condition:
         """Return one condition by name."""
@@ -289,13 +288,14 @@ class AblationResult:
             log_probability=of_studied(studied, self.log_probability),
             false_alarms=of_studied(studied, self.false_alarms),
             false_alarms_removed=of_studied(studied, self.false_alarms_removed),
+            clusters=of_some(self.clusters, studied),
             only=chosen,
             intact_of_all=intact_of_all,
         )
 
     def interval_intact(self) -> tuple[float, float]:
         """Return the 95 % interval of :attr:`mean_intact` over images."""
-        return recall_interval(self.intact, self.support)
+        return recall_interval(self.intact, self.support, clusters=self.clusters)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers; NaN becomes ``None``."""
@@ -370,6 +370,7 @@ class AblationResult:
             pairs=float(array(value.get("pairs"))),
             why_whole=str(value.get("why_whole", "")),
             outputs=str(value.get("outputs", "exclusive")),
+            clusters=read_clusters(value.get("clusters")),
             false_alarms=known(value.get("false_alarms")),
             false_alarms_removed=known(value.get("false_alarms_removed")),
             only=only,
@@ -380,7 +381,8 @@ class AblationResult:
 def _condition(value: Mapping[str, Any]) -> Condition:
     changes = {measure: read_changes(value["changes"][measure], measure) for measure in value.get("changes") or ()}
     removed, own, others = (array(value[name]) for name in ("removed", "own", "others"))
-    return Condition(value["name"], value["layers"], removed, own, others, changes)
+    clusters = read_clusters(value.get("clusters"))
+    return Condition(value["name"], value["layers"], removed, own, others, changes, clusters)
 
 
 def _effect_json(effect: SingleEffect) -> dict[str, Any]:

@@ -203,6 +203,7 @@ def ablation_study(
             outputs=outputs,
             false_alarms=alarms[0],
             false_alarms_removed=alarms[1],
+            clusters=run.clusters(intact.value("recall")),
             **by_class,
         )
     if studied is None:
@@ -266,8 +267,9 @@ def _conditions(plan: Plan, run: Passes, asked: _Asked) -> tuple[Condition, ...]
         others = run.recall_of_others(made.others)[None]
         if repeats:
             others = np.stack([run.recall_of_others([one]) for one in made.others])
-        changes = changes_of(run.intact, run.labels, run.C, made, compared)
-        found.append(Condition(kind, layers, removed, own, others, changes))
+        changes = changes_of(run.intact, run.labels, run.C, made, compared, run.several)
+        clusters = run.clusters(np.mean([one.outcome.value("recall") for one in made.own], axis=0))
+        found.append(Condition(kind, layers, removed, own, others, changes, clusters))
     return tuple(found)
 
 
@@ -293,7 +295,8 @@ def _curve(plan: Plan, run: Passes, asked: _Asked) -> Curve | None:
 def _recall_ends(run: Passes, one: Pass) -> tuple[float, float]:
     """Return the interval of the mean recall of a pass."""
     draws = draws_of([one], [one.outcome.value("recall")], run.labels, run.C)
-    return recall_interval(run.recall(one.outcome), run.support, draws=draws)
+    clusters = run.clusters(one.outcome.value("recall"))
+    return recall_interval(run.recall(one.outcome), run.support, draws=draws, clusters=clusters)
 
 
 def _of_log_odds(run: Passes, one: Pass) -> Effect:
@@ -304,7 +307,8 @@ def _of_log_odds(run: Passes, one: Pass) -> Effect:
 def _of_other_classes(run: Passes, one: Pass) -> Effect:
     """Return the same without the rows that lost their own class's channels, for their image lacks no other."""
     change = one.change("log_odds", run.intact.value("log_odds"))
-    return effect_by_class(np.where(one.classes != run.labels, change, np.nan), one.classes, run.C)
+    change = np.where(one.classes != run.labels, change, np.nan)
+    return effect_by_class(change, one.classes, run.C, images=run.several)
 
 
 def _single(plan: Plan, run: Passes, asked: _Asked) -> dict[int, list[SingleEffect]]:

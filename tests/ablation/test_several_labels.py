@@ -366,3 +366,34 @@ def test_a_label_without_channels_loses_nothing() -> None:
     whole = study(model, [(x, y)], found)
     # The others' are exact as well, for every image without a label has lost its channels.
     np.testing.assert_allclose(result.false_alarms_removed[1:], whole.false_alarms_removed[1:])
+
+
+def test_rows_of_one_image_are_not_taken_as_independent() -> None:
+    """The variance of a mean over labels is that of the images' influences."""
+    model, x, y, found = made(4)
+    # What all labels of an image have in common.
+    x = x * (0.6 + 0.8 * torch.rand(40, 1, 1, 1, generator=torch.Generator().manual_seed(1)))
+    result = study(model, [(x, y)], found, controls=("random",))
+    has = y.numpy().astype(bool)
+    before = logits_without(model, x, [])
+    change = np.stack([logits_without(model, x, found.columns(j))[:, j] - before[:, j] for j in range(C)], 1)
+    right = (before > 0).astype(float)
+    alone, shared = [], []
+    for values in (change, right):
+        d = np.where(has, values - values.mean(0, where=has), 0.0) / has.sum(0)
+        alone.append(((d**2).sum(0) * has.sum(0) / (has.sum(0) - 1)).sum() / C**2)
+        shared.append(max(float((d.sum(1) ** 2).sum() - (d**2).sum()), 0.0) / C**2)
+    own = result.condition("relevant").changes["log_odds"].own
+    assert own.stderr() ** 2 == pytest.approx(alone[0] + shared[0], rel=1e-4)
+    assert own.clusters is not None
+    assert own.clusters.images == has.any(1).sum()
+    assert result.clusters is not None
+    assert result.clusters.variance(np.ones(C, dtype=bool)) == pytest.approx(shared[1])
+    assert max(shared) > 0
+    read = as_result(json.loads(json.dumps(result.to_json())))
+    assert read.interval_intact() == pytest.approx(result.interval_intact())
+    for first, second in zip(result.conditions, read.conditions, strict=True):
+        assert first.interval_own() == pytest.approx(second.interval_own(), abs=1e-4)
+        assert first.interval_others() == pytest.approx(second.interval_others(), abs=1e-4)
+    exclusive = ablation_study(model, [(x, torch.arange(40) % C)], found, controls=(), progress=False)
+    assert exclusive.clusters is None
