@@ -107,5 +107,8 @@ def _add_code(digest: Any, code: CodeType) -> None:
         # A function within the function; its repr has an address.
         if isinstance(constant, CodeType):
             _add_code(digest, constant)
+        elif isinstance(constant, frozenset):
+            # Its order is another in every process.
+            digest.update(repr(sorted(map(repr, constant))).encode("utf-8", "backslashreplace"))
         else:
             digest.update(repr(constant).encode("utf-8", "backslashreplace"))

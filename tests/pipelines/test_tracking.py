@@ -13,35 +13,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.report_fixture import make_run
 from interpnet.pipelines import log
-from interpnet.pipelines.report.build import build_report
+from interpnet.pipelines.report.load import load_run
 from interpnet.pipelines.tracking import facts as facts_module
 from interpnet.pipelines.tracking import log as log_module
 from interpnet.pipelines.tracking.facts import Facts, gather
 
 from interpnet.errors import InterpNetError, RunFolderError
-from interpnet.interpretation import Interpretation
-
-_SETTINGS = """
-[model]
-model = "smallcnn"
-[solve]
-identify = "both"
-mu = 10.0
-[collect]
-layers = ["layer1", "layer2"]
-[run]
-directory = "/home/somebody"
-"""
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_run(tmp_path_factory.mktemp("runs") / "flowers", classes=3, pictured=1, both=True)
-    (folder / "run.toml").write_text(_SETTINGS)
-    build_report(folder)
-    return folder
+def run(finished: Path) -> Path:
+    """A complete audit of ten classes, which no test changes."""
+    return finished
 
 
 def written(run: Path, name: str) -> list[dict[str, str]]:
@@ -50,13 +34,11 @@ def written(run: Path, name: str) -> list[dict[str, str]]:
 
 def test_the_numbers_are_those_of_the_report(run: Path) -> None:
     found = gather(run)
-    assert found.name == "flowers"
-    assert found.settings == {
-        "model.model": "smallcnn",
-        "solve.identify": "both",
-        "solve.mu": "10.0",
-        "collect.layers": "layer1, layer2",
-    }
+    assert found.name == run.name
+    chosen = {"model.model": "smallcnn", "data.data": "digits", "solve.mu": "10.0", "explain.top": "8"}
+    assert {name: found.settings[name] for name in chosen} == chosen
+    assert found.settings["explain.methods"] == "gradient, guided, gradcam++"
+    assert "run.directory" not in found.settings
     for way, name in (("reliance", "reliance_ablation.csv"), ("mu-lasso", "ablation.csv")):
         rows = [row for row in written(run, name) if row["layers"] == "all" and row["condition"] != "intact"]
         assert len(rows) >= 4
@@ -88,17 +70,22 @@ def test_names_of_classes_are_those_that_trackers_take(monkeypatch: pytest.Monke
     assert not [name for name in gather(run).numbers if "classes/" in name]
 
 
-def test_classes_that_were_not_studied_count_for_nothing(run: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(run, tmp_path / "some"))
-    study = json.loads((folder / "ablation" / "reliance.json").read_text())
-    study["intact"][0] = None
-    (folder / "ablation" / "reliance.json").write_text(json.dumps(study))
-    relied = Interpretation.load(folder / "weights" / "reliance.npz")
+def test_classes_that_were_not_studied_count_for_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = load_run(run)
+    relied = read.named["reliance"]
+    study = read.studies["reliance"]
     coef = relied.coef.copy()
+    intact = study.intact.copy()
     coef[0] = 0
-    replace(relied, coef=coef).save(folder / "weights" / "reliance.npz")
+    intact[0] = np.nan
+    some = replace(
+        read,
+        relied=replace(relied, coef=coef),
+        studies={**read.studies, "reliance": replace(study, intact=intact)},
+    )
+    monkeypatch.setattr(facts_module, "load_run", lambda _folder: some)
     counts = np.count_nonzero(coef[1:], axis=1)
-    numbers = gather(folder).numbers
+    numbers = gather(run).numbers
     assert numbers["reliance/channels"] == counts.mean()
     logged = [v for k, v in numbers.items() if k.startswith("reliance/classes") and k.endswith("channels")]
     assert logged == counts.tolist()
@@ -166,7 +153,7 @@ def test_mlflow_holds_the_audit(run: Path, tmp_path: Path, monkeypatch: pytest.M
     assert {one.info.run_id for one in kept} == set(keys)
     found = gather(run)
     one = client.get_run(keys[0])
-    assert (one.info.status, one.info.run_name) == ("FINISHED", "flowers")
+    assert (one.info.status, one.info.run_name) == ("FINISHED", run.name)
     assert one.data.metrics == pytest.approx(dict(found.numbers))
     assert one.data.params == dict(found.settings)
     assert one.data.tags["interpnet.reliance.level"] == found.words["reliance.level"]
@@ -218,7 +205,7 @@ def test_wandb_holds_the_audit_offline(run: Path, tmp_path: Path, monkeypatch: p
     assert out.is_relative_to(tmp_path / "w&b")
     assert wandb.run is None
     (content,) = out.parent.glob("*.wandb")
-    wanted = {b"reliance/recall/relevant", b"solve.mu", b"flowers"}
+    wanted = {b"reliance/recall/relevant", b"solve.mu", run.name.encode()}
     # Another process writes it, a moment later.
     for _ in range(100):
         if all(text in content.read_bytes() for text in wanted):
