@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -71,7 +73,16 @@ def new_figure(width: float, height: float) -> Figure:
     # The constrained layout makes room for labels of any length.
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    # Where a notebook looks for a picture: it knows figures by itself only once pyplot was imported.
+    figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    written = io.BytesIO()
+    figure.savefig(written, format="png", dpi=100, facecolor="white")
+    return written.getvalue()
 
 
 def two_panels(height: float, *, ratios: tuple[float, float]) -> tuple[Figure, Axes, Axes]:

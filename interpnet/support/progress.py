@@ -234,16 +234,13 @@ class LogLines:
 
 
 class NotebookBar:
-    """A bar in the output of a notebook's cell, drawn at most twice a second."""
+    """A bar in the output of a notebook's cell, drawn at most twice a second; short work shows none."""
 
     def __init__(self, count: Count) -> None:
-        from IPython import display
-
-        show: Any = display.display
         self.description = count.description
         self._count = count
         self._drawn = count.started
-        self._handle = show(self._picture(), raw=True, display_id=True)
+        self._handle: Any = None
 
     def advance(self, n: int) -> None:
         """Count ``n`` more."""
@@ -257,10 +254,19 @@ class NotebookBar:
         """Show a full bar, or where the work stopped."""
         if complete and self._count.total is None:
             self._count.total = self._count.done
-        self._draw(after="" if complete else " (stopped)")
+        if not complete:
+            self._draw(after=" (stopped)")
+        elif self._handle is not None:
+            self._draw()
 
     def _draw(self, after: str = "") -> None:
-        if self._handle is not None:
+        from IPython import display
+
+        show: Any = display.display
+        if self._handle is None:
+            # Many short pieces of work would leave a cell full of bars.
+            self._handle = show(self._picture(after), raw=True, display_id=True)
+        else:
             self._handle.update(self._picture(after), raw=True)
 
     def _picture(self, after: str = "") -> dict[str, Any]:

@@ -110,7 +110,16 @@ def test_she_audits_cats_and_penguins(here: Path) -> None:
         here,
         *("audit", "net.py:make", "imagefolder:photos", *PREPARED, "--classes", "imagenet", "--out", "run"),
         *("--group", f"cats={','.join(CATS)}", "--only", "cats,king penguin"),
-        *("--layers", "blocks.5.3.bn2.act,blocks.6.0.bn2.act,bn2.act", "--examples", "1", "--misclassified", "2", "--methods", "gradient"),
+        *(
+            "--layers",
+            "blocks.5.3.bn2.act,blocks.6.0.bn2.act,bn2.act",
+            "--examples",
+            "1",
+            "--misclassified",
+            "2",
+            "--methods",
+            "gradient",
+        ),
         *("--max-channels", "3"),
     )
     assert code == 0, said
