@@ -32,11 +32,12 @@ def read_table(path: str, split: str, max_value: float | None = None) -> FolderS
     ``test.csv``. Its columns are the file's name, relative to the table; then one of 0 and 1 for each class, or one of
     names separated by semicolons (``labels``), or of one name (``label``); and, if there are several splits in it,
     ``split``. The classes stand in the order of their columns, or of the names' letters over all splits. Labels are
-    targets, but class numbers under ``label``.
+    targets, but class numbers under ``label``; of a single class there are two, ``not NAME`` and ``NAME``.
     """
     found = _tables(Path(path).expanduser())
     tables = {name: _read(table) for name, table in found.items()}
     classes = _classes(tables)
+    single = next(iter(tables.values())).single
     rows = [row for table in tables.values() for row in table.rows]
     splits = {row.split for row in rows}
     wanted = _wanted(splits, split, path)
@@ -49,8 +50,12 @@ def read_table(path: str, split: str, max_value: float | None = None) -> FolderS
         notes = (f"Splits of the table that are not used: {', '.join(left_out)}.",)
     source = FolderSource(root, [(row.file, 0) for row in chosen], classes, max_value=max_value, notes=notes)
     at = {name: i for i, name in enumerate(classes)}
-    if next(iter(tables.values())).single:
+    if single:
         source.labels = np.array([at[row.labels[0]] for row in chosen])
+        return source
+    if len(classes) == 1:
+        source.classes = (f"not {source.classes[0]}", source.classes[0])
+        source.labels = np.array([len(row.labels) for row in chosen])
         return source
     source.labels = np.zeros((len(chosen), len(classes)), dtype=bool)
     for i, row in enumerate(chosen):

@@ -198,3 +198,16 @@ def test_places_without_a_table_are_refused(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("file,cat,cow\n0.png,1,0\n")
     with pytest.raises(DataError, match=r"columns of tables 'test.csv' and 'train.csv' differ \(cow, dog, sun\)"):
         load_dataset(f"csv:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    "text", ["file,defect\n0.png,0\n1.png,1\n2.png,1\n", "file,labels\n0.png,\n1.png,defect\n2.png,defect\n"]
+)
+def test_a_single_class_is_there_or_not(text: str, tmp_path: Path) -> None:
+    files(tmp_path)
+    (tmp_path / "labels.csv").write_text(text)
+    data = load_dataset(f"csv:{tmp_path}")
+    assert data.classes == ("not defect", "defect")
+    assert data.targets is None
+    assert data.labels.tolist() == [0, 1, 1]
+    assert data[1][1] == 1
