@@ -116,9 +116,10 @@ def _make(count: Count) -> _Bar:
     """Return the kind of bar that stderr, or the notebook, can show."""
     if _in_notebook():
         return NotebookBar(count)
-    # A program without a console has no stderr.
-    if sys.stderr is not None and sys.stderr.isatty():
-        return _TerminalBar(count)
+    # A program without a console has no stderr, or a closed one.
+    with suppress(ValueError, AttributeError):
+        if sys.stderr.isatty():
+            return _TerminalBar(count)
     return LogLines(count)
 
 

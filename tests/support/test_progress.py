@@ -136,7 +136,6 @@ def test_work_goes_on_without_a_log(clock: Clock, monkeypatch: pytest.MonkeyPatc
     if stream is not None:
         made = Full()
     if stream == "closed":
-        made.isatty = lambda: False
         made.close()
     monkeypatch.setattr(sys, "stderr", made)
     with progress_bar("Collecting scores", 3) as advance:
