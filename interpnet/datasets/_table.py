@@ -36,15 +36,20 @@ def read_table(path: str, split: str, max_value: float | None = None) -> FolderS
     """
     found = _tables(Path(path).expanduser())
     tables = {name: _read(table) for name, table in found.items()}
+    rows = [row for table in tables.values() for row in table.rows]
+    if not any(row.labels for row in rows):
+        raise DataError(f"no row of table {path!r} has a label; expected some")
     classes = _classes(tables)
     single = next(iter(tables.values())).single
-    rows = [row for table in tables.values() for row in table.rows]
     splits = {row.split for row in rows}
     wanted = _wanted(splits, split, path)
     chosen = [row for row in rows if row.split == wanted]
-    _check_files(chosen)
+    # Also across the two splits: an image that the network learnt from says nothing as a test.
+    used = {_wanted(splits, one, path) for one in _BOTH}
+    _check_twice([row for row in rows if row.split in used])
+    _check_there(chosen)
     root = next(iter(found.values())).parent
-    left_out = sorted(name for name in splits if name and name not in {_wanted(splits, s, path) for s in _BOTH})
+    left_out = sorted(name for name in splits if name and name not in used)
     notes: tuple[str, ...] = ()
     if left_out:
         notes = (f"Splits of the table that are not used: {', '.join(left_out)}.",)
@@ -88,6 +93,8 @@ def _tables(path: Path) -> dict[str, Path]:
     """Return the files that make up the table by their split; one file, which may tell them itself, under ''."""
     if path.is_file():
         return {"": path}
+    if path.exists() and not path.is_dir():
+        raise DataError(f"{str(path)!r} is a pipe or device; expected a CSV file, or a folder with one")
     if not path.is_dir():
         near = []
         if path.parent.is_dir():
@@ -149,7 +156,11 @@ def _columns(header: Sequence[str], path: Path) -> _Columns:
     if twice:
         raise DataError(f"table {str(path)!r} has two columns called {twice[0]!r}; expected different names")
     if not small or small[0] not in _FILE_COLUMNS:
-        first = repr(named[0]) if named else "nothing"
+        first = "nothing"
+        if named:
+            first = repr(named[0])
+        if len(named) == 1 and any(separator in named[0] for separator in (";", "\t")):
+            first += " (cells are separated by commas)"
         raise DataError(
             f"the first column of table {str(path)!r} is {first}; expected the files' names under "
             f"{', '.join(_FILE_COLUMNS[:_SHOWN])}, then a column of 0 and 1 for each class, or one called labels"
@@ -218,10 +229,7 @@ def _classes(tables: Mapping[str, _Table]) -> tuple[str, ...]:
             )
     if first.columns:
         return first.columns
-    names = {name for table in tables.values() for row in table.rows for name in row.labels}
-    if not names:
-        raise DataError(f"table {str(first.path)!r} names no label in any row; expected some")
-    return tuple(sorted(names))
+    return tuple(sorted({name for table in tables.values() for row in table.rows for name in row.labels}))
 
 
 def _wanted(splits: set[str], split: str, path: str) -> str:
@@ -239,13 +247,17 @@ def _wanted(splits: set[str], split: str, path: str) -> str:
     )
 
 
-def _check_files(rows: Sequence[_Row]) -> None:
-    """Refuse files that are not there and that stand twice."""
+def _check_twice(rows: Sequence[_Row]) -> None:
+    """Refuse files that stand twice."""
     seen: dict[str, _Row] = {}
     for row in rows:
         if row.file in seen:
             raise DataError(f"{row.place} has {row.file!r}, as {seen[row.file].place} has; expected each file once")
         seen[row.file] = row
+
+
+def _check_there(rows: Sequence[_Row]) -> None:
+    """Refuse files that are not there."""
     missing = [row for row in rows if not row.there.is_file()]
     if missing:
         first = missing[0]

@@ -169,7 +169,10 @@ REFUSED = [
     ),
     ("file,split,a\n0.png,train,1\n1.png,later,1\n", "line 3 of 'labels.csv' has the split 'later'; expected train"),
     ("file,split,a\n0.png,test,1\n", "has the splits test; expected train and test"),
-    ("file,labels\n0.png,\n", "names no label in any row"),
+    ("file,labels\n0.png,\n", "no row of table .* has a label"),
+    ("file,a,b\n0.png,0,0\n", "no row of table .* has a label"),
+    ("file;a;b\n0.png;1;0\n", r"is 'file;a;b' \(cells are separated by commas\); expected"),
+    ("file,split,a,b\n0.png,train,1,0\n0.png,test,1,0\n", "line 3 of 'labels.csv' has '0.png', as line 2"),
     ("file,labels\n0.png,a;a\n", "line 2 of 'labels.csv' has a label twice"),
     (b"file,labels\n0.png,\xe9\n", "cannot be read .*expected CSV in UTF-8"),
 ]
@@ -192,6 +195,9 @@ def test_places_without_a_table_are_refused(tmp_path: Path) -> None:
         load_dataset(f"csv:{tmp_path / 'label.csv'}")
     with pytest.raises(DataError, match="did you mean 'csv:"):
         load_dataset(str(tmp_path / "labels.csv"))
+    if Path("/dev/null").exists():
+        with pytest.raises(DataError, match="'/dev/null' is a pipe or device; expected a CSV file"):
+            load_dataset("csv:/dev/null")
     with pytest.raises(DataError, match="lacks its folder or file, expected csv:PATH"):
         load_dataset("csv:")
     (tmp_path / "labels.csv").rename(tmp_path / "train.csv")
