@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -93,11 +94,17 @@ def _registered(setting: str, name: str) -> Any:
 
 def _code_digest(function: Any) -> str:
     """Return a digest of what a function does, as far as its own code says it."""
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return type(function).__qualname__
     digest = hashlib.sha256()
-    _add_code(digest, code)
+    while isinstance(function, partial):
+        digest.update(repr((function.args, function.keywords)).encode("utf-8", "backslashreplace"))
+        function = function.func
+    if not hasattr(function, "__code__"):
+        # An object that can be called.
+        function = getattr(type(function), "__call__", function)  # noqa: B004 - its function is wanted
+    defaults = [getattr(function, name, None) for name in ("__qualname__", "__defaults__", "__kwdefaults__")]
+    digest.update(repr(defaults).encode("utf-8", "backslashreplace"))
+    if hasattr(function, "__code__"):
+        _add_code(digest, function.__code__)
     return digest.hexdigest()
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -214,6 +216,29 @@ def test_the_same_text_has_the_same_digest() -> None:
         register_ranking("mine", names["mine"], replace=True)
         found.append(code_digests(config, "rankings", {}))
     assert found[0] == found[1]
+
+
+def test_partials_defaults_and_objects_are_told_apart() -> None:
+    def powered(table: Any, contributions: Any, power: float = 1.0) -> Any:
+        return table.channel_means() ** power
+
+    class One:
+        def __call__(self, table: Any, contributions: Any) -> Any:
+            return 1
+
+    class Two:
+        def __call__(self, table: Any, contributions: Any) -> Any:
+            return 2
+
+    other = FunctionType(powered.__code__, {}, "powered", (2.0,))
+    other.__qualname__ = powered.__qualname__
+    forms: list[Any] = [powered, other, partial(powered, power=2.0), partial(powered, power=3.0), One(), Two(), max]
+    digests = []
+    for form in forms:
+        register_ranking("mine", form, replace=True)
+        digests += [code_digests(RunConfig(rankings=("mine",)), "rankings", {})["mine"] for _ in range(2)]
+    assert digests[::2] == digests[1::2]
+    assert len(set(digests)) == len(forms)
 
 
 def test_what_is_gone_is_what_the_run_noted(tmp_path: Path) -> None:
