@@ -179,6 +179,8 @@ def _labels_of(dataset: Any) -> Any:
 
 def plain_label(label: Any) -> Any:
     """Return a label of torch's or numpy's as Python's own; an array of one number is that number."""
+    if isinstance(label, Tensor):
+        label = label.detach().cpu()
     if isinstance(label, Tensor | np.generic | np.ndarray):
         values = np.asarray(label)
         if values.size == 1:

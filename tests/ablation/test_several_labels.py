@@ -397,3 +397,12 @@ def test_rows_of_one_image_are_not_taken_as_independent() -> None:
         assert first.interval_others() == pytest.approx(second.interval_others(), abs=1e-4)
     exclusive = ablation_study(model, [(x, torch.arange(40) % C)], found, controls=(), progress=False)
     assert exclusive.clusters is None
+
+
+def test_a_study_is_the_same_on_every_device(device: str) -> None:
+    model, x, y, found = made()
+    expected = study(model, batched(x, y, 16), found)
+    result = study(model.to(device), batched(x, y, 16), found)
+    for name in ("intact", "precision", "false_alarms_removed"):
+        np.testing.assert_allclose(getattr(result, name), getattr(expected, name))
+    np.testing.assert_allclose(result.log_odds, expected.log_odds, rtol=1e-4, atol=1e-5)

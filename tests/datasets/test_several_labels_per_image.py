@@ -217,3 +217,10 @@ def test_a_single_class_is_there_or_not(text: str, tmp_path: Path) -> None:
     assert data.targets is None
     assert data.labels.tolist() == [0, 1, 1]
     assert data[1][1] == 1
+
+
+def test_targets_that_take_a_gradient_are_read() -> None:
+    items = [
+        (image, target) for image, target in zip(pixels(), torch.tensor(TARGETS).float().requires_grad_(), strict=True)
+    ]
+    np.testing.assert_array_equal(ImageData.from_dataset(items, NAMES).targets, TARGETS)
