@@ -114,7 +114,7 @@ def step_of(description: str) -> Advance:
 
 def _make(count: Count) -> _Bar:
     """Return the kind of bar that stderr, or the notebook, can show."""
-    if _in_notebook():
+    if in_notebook():
         return NotebookBar(count)
     # A program without a console has no stderr, or a closed one.
     with suppress(ValueError, AttributeError):
@@ -123,7 +123,8 @@ def _make(count: Count) -> _Bar:
     return LogLines(count)
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
+    """Whether this runs in the kernel of a notebook."""
     # IPython is loaded wherever a notebook runs.
     ipython = sys.modules.get("IPython")
     shell = ipython and ipython.get_ipython()

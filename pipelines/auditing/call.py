@@ -15,7 +15,7 @@ from interpnet.engine import Output, evaluating, unwrap
 from interpnet.errors import InterpNetError, did_you_mean
 from interpnet.scores import Prepare
 from interpnet.support.checks import distinct_names, true_or_false
-from interpnet.support.progress import no_bars
+from interpnet.support.progress import in_notebook, no_bars
 
 from ..run.config import PYTHON, RunConfig
 from ..run.images import Own
@@ -83,7 +83,7 @@ def audit(
     fresh : bool
         Start the run folder over.
     progress : bool
-        Whether to say on stderr what is going on.
+        Whether to say what is going on: on stderr, in a notebook below the cell.
     **settings
         What ``interpnet audit --help`` lists, with underscores: ``mu=5``, ``layers="conv"``, ``device="cuda"``,
         ``max_images=2000``, ``anyway=True``. A name that is none of them is an error.
@@ -107,7 +107,8 @@ def audit(
         if out is not None:
             folder = Path(os.fspath(out))
         resume = f"the same call of audit(), which goes on in {str(folder)!r}"
-        console = make_console(stderr=True, quiet=not progress)
+        # Notebooks show what goes to stderr as if it were an error.
+        console = make_console(stderr=not in_notebook(), quiet=not progress)
         named = frozenset({"model", "data", "methods", "rankings"})
         with ExitStack() as held:
             held.enter_context(_left_as_it_was(own.model))

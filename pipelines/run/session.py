@@ -41,7 +41,8 @@ class _Console(Console):
 
 def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Return a console for results: on a terminal as wide as that, else wide enough for tables."""
-    console = _Console(stderr=stderr, quiet=quiet)
+    # In a notebook lines of text take less room than what rich makes of them.
+    console = _Console(stderr=stderr, quiet=quiet, force_jupyter=False)
     if not console.is_terminal:
         console.width = _PIPED_WIDTH
     return console
