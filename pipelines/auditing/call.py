@@ -14,7 +14,8 @@ from torch import nn
 from interpnet.engine import Output, evaluating, unwrap
 from interpnet.errors import InterpNetError, did_you_mean
 from interpnet.scores import Prepare
-from interpnet.support.checks import distinct_names, true_or_false
+from interpnet.support.checks import check_kinds, distinct_names
+from interpnet.support.io import as_path
 from interpnet.support.progress import in_notebook, no_bars
 
 from ..run.config import PYTHON, RunConfig
@@ -99,13 +100,12 @@ def audit(
     >>> found.classes, sorted(found.tables())[:3]
     (('dark', 'light'), ['ablation', 'ablation_curve', 'channels'])
     """
-    true_or_false(fresh, "fresh")
-    true_or_false(progress, "progress")
+    check_kinds(audit, locals(), but={"model", "classes"})
     with python_words():
         config, own = _read(model, train, test, classes, output, Keys(inputs, labels, prepare), settings)
         folder = Path("runs") / default_name(config)
         if out is not None:
-            folder = Path(os.fspath(out))
+            folder = as_path(out, "out")
         resume = f"the same call of audit(), which goes on in {str(folder)!r}"
         # Notebooks show what goes to stderr as if it were an error.
         console = make_console(stderr=not in_notebook(), quiet=not progress)

@@ -16,6 +16,7 @@ from interpnet.errors import RunFolderError
 from interpnet.interpretation import Interpretation
 from interpnet.reliance import Contributions
 from interpnet.scores import ScoreTable
+from interpnet.support.io import as_path
 
 from ..report.audited import title
 from ..report.channels import Limits
@@ -78,7 +79,7 @@ class Audit(os.PathLike[str]):
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        self.folder = as_path(folder, "folder")
         self._run: RunData = read_run(self.folder)
 
     def __fspath__(self) -> str:

@@ -159,7 +159,7 @@ def wrapped(entry: Field[Any], value: Any) -> Any:
     kinds = str(entry.type)
     if value is None or not kinds.startswith(("tuple", "Sequence")):
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and kinds.startswith("Sequence"):
         return tuple(f"{name}={','.join(map(str, members))}" for name, members in value.items())
     if isinstance(value, str) or _is_number(value):
         value = [value]

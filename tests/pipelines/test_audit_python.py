@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.wrong_kinds import FLAG, FUNCTION, MODEL, check_refused
 from interpnet.pipelines.auditing.result import Audit, Report
 from interpnet.pipelines.auditing.words import in_python
 from interpnet.pipelines.cli.app import main
@@ -21,6 +22,7 @@ import interpnet as ip
 from interpnet.errors import DataError, InterpNetError, ModelError, RunFolderError
 
 NAMES = ["left", "right"]
+IMAGES_ALONE = torch.rand(4, 1, 8, 8)
 QUICK: dict[str, Any] = {"methods": "gradient", "examples": 1, "misclassified": 0, "progress": False}
 
 
@@ -231,6 +233,32 @@ def test_a_slip_is_one_line_that_names_the_argument_and_leaves_no_folder(slip: s
     assert "\n" not in str(caught.value)
     assert "--" not in str(caught.value).replace("--help", "")
     assert not (tmp_path / "run").exists()
+
+
+def test_arguments_of_the_wrong_kind_are_one_line(tmp_path: Path) -> None:
+    train, test = loaders()
+    good = {"model": Halves(), "train": train, "test": test, "output": "logits", "out": tmp_path / "run"}
+    names = [5, "nonsense", [], [5], ["a", "a"], True]
+    wrong = {
+        "model": MODEL,
+        "train": [None, 5, "nonsense", IMAGES_ALONE, {}, lambda: train, [5]],
+        "test": [5, IMAGES_ALONE, {}, [5], [[]]],
+        "out": [5, [], True, ""],
+        "classes": names,
+        "output": ["nonsense", [], True, 7, lambda result: "logits"],
+        "inputs": ["nonsense", 5, []],
+        "labels": ["nonsense", 5, []],
+        "prepare": FUNCTION,
+        "fresh": FLAG,
+        "progress": FLAG,
+        "layers": [5, [], "nonsense", {}],
+        "mu": ["a", 0, -1, True, []],
+        "device": ["nonsense", 5],
+        "only": ["nonsense", [5], {}, True],
+    }
+    check_refused((ip.audit, good, wrong))
+    assert not (tmp_path / "run").exists()
+    check_refused((ip.load_run, {}, {"folder": [None, 5, [], tmp_path / "nothing", tmp_path]}))
 
 
 def test_a_network_without_its_weights_and_pixels_in_another_unit_are_stopped(tmp_path: Path) -> None:
