@@ -270,14 +270,13 @@ class AblationResult:
         missing = [self.classes[c] for c in chosen if self.only is not None and c not in self.only]
         if missing:
             raise InterpNetError(f"the channels of {missing[0]!r} were not removed; run the ablation again")
+        if chosen == self.only:
+            return self
         studied = np.isin(np.arange(len(self.classes)), chosen)
         curve = self.curve
         if curve is not None:
             curve = curve.restricted(studied, self.support)
         named = {c.layers: c for c in self.conditions if c.name == "relevant"}
-        intact_of_all = self.intact_of_all
-        if intact_of_all is None:
-            intact_of_all = self.intact
         return replace(
             self,
             intact=np.where(studied, self.intact, np.nan),
@@ -290,7 +289,7 @@ class AblationResult:
             false_alarms_removed=of_studied(studied, self.false_alarms_removed),
             clusters=of_some(self.clusters, studied),
             only=chosen,
-            intact_of_all=intact_of_all,
+            intact_of_all=self.intact if self.intact_of_all is None else self.intact_of_all,
         )
 
     def interval_intact(self) -> tuple[float, float]:

@@ -141,6 +141,13 @@ def _change(change: Effect, times: float = 1.0, digits: int = 2) -> str:
     return mean
 
 
+def _intact_others(result: AblationResult) -> float:
+    """Return the mean recall by the untouched network of the classes beside each that was studied."""
+    if result.only is None or result.intact_of_all is None:
+        return result.mean_intact
+    return finite_mean([finite_mean(np.delete(result.intact_of_all, c)) for c in result.only])
+
+
 def show_ablation(console: Console, result: AblationResult, way: str) -> None:
     """Print what every condition costs, with 95 % intervals; ``way``: how the channels were named."""
     title = (
@@ -152,7 +159,7 @@ def show_ablation(console: Console, result: AblationResult, way: str) -> None:
         listed = ", ".join(names[:_MOST_NAMED]) + f" and {len(names) - _MOST_NAMED} more" * (len(names) > _MOST_NAMED)
         title += f"; means over {listed}"
     columns = "removed, layers, #channels, #own recall, #others' recall"
-    intact = ["nothing", "", "0", percent(result.mean_intact), percent(result.mean_intact)]
+    intact = ["nothing", "", "0", percent(result.mean_intact), percent(_intact_others(result))]
     if result.independent:
         # The others of a label are those of images that lack it, not all: what changes is theirs alone.
         columns = "removed, layers, #channels, #own recall, #others' recall, change in %"

@@ -67,8 +67,10 @@ def audited(run: RunData) -> dict[str, Rows]:
     test = dict(run.entry("data", "test"))
     if test and test.get("fingerprint") == train.get("fingerprint"):
         test["split"] = "the training images, for there is no test split"
+    model = dict(run.entry("model"))
+    model["groups"] = [f"{name}: {_value(members)}" for name, members in run.entry("model", "groups").items()]
     sections = {
-        "Model": fact_rows(run.entry("model"), MODEL_FACTS),
+        "Model": fact_rows(model, MODEL_FACTS),
         "Training images": fact_rows(train, DATA_FACTS),
         "Test images": fact_rows(test, DATA_FACTS),
         "Software": fact_rows(software, _SOFTWARE),

@@ -94,7 +94,7 @@ def _notes(run: RunData, classes: list[ClassView], pictures: Pictures, examples:
         notes.append(
             f"This report is of {len(run.only)} of {len(run.classes)} classes, as asked (--only): {named}. Means, "
             "intervals and verdicts are over these; the images of the others are what they are compared with. "
-            f"`{run.command('report')} --only all` shows every class that was studied."
+            + _more(run)
         )
     elif len(classes) < len(run.classes):
         notes.append(
@@ -130,6 +130,13 @@ def _notes(run: RunData, classes: list[ClassView], pictures: Pictures, examples:
     if pictures.missing:
         notes.append(f"{len(pictures.missing)} pictures are missing or damaged: {_some(pictures.missing)}.")
     return notes
+
+
+def _more(run: RunData) -> str:
+    """Say how to see more classes."""
+    if run.studied is None:
+        return f"`{run.command('report')} --only all` shows every class."
+    return f"`{run.command('audit --out')} --only all` studies every class."
 
 
 def _some(names: list[str], most: int = 8) -> str:

@@ -96,6 +96,7 @@ class RunData:
     frequencies: Stability | None = None  # how often half of the images name each channel, where that was asked for
     studies: Mapping[str, AblationResult] = field(default_factory=dict)  # by the way to name channels, the first leads
     only: tuple[int, ...] | None = None  # the classes that are shown; None for all
+    studied: tuple[int, ...] | None = None  # the classes whose channels were removed; None for all
     top: int = 0  # images averaged in a channel's picture
     pictures: Mapping[int, Mapping[str, Any]] | None = None  # entries of explanations/classes.json by class
     examples: Mapping[str, Any] | None = None  # explanations/examples.json
@@ -193,6 +194,7 @@ def load_run(folder: Path, only: Collection[int] | None = None) -> RunData:
     found = {way: _weights(folder, _WEIGHTS[way]) for way in ways}
     results = {way: _read(folder, _STUDIES[way], "ablate", as_result) for way in ways}
     studies = {way: study for way, study in results.items() if study is not None}
+    studied = _shown(studies.values(), None)
     shown = _shown(studies.values(), only)
     if shown is not None:
         studies = {way: study.restricted(shown) for way, study in studies.items()}
@@ -227,6 +229,7 @@ def load_run(folder: Path, only: Collection[int] | None = None) -> RunData:
         frequencies=frequencies,
         studies=studies,
         only=shown,
+        studied=studied,
         top=top,
         pictures=pictures,
         examples=_read(folder, "explanations/examples.json", "explain", dict),

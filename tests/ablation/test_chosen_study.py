@@ -112,6 +112,14 @@ def test_it_is_the_whole_study_of_these_classes_bit_for_bit(whole: AblationResul
     np.testing.assert_array_equal(part.curve.own_log_odds, some.curve.own_log_odds)
 
 
+def test_the_intervals_of_the_random_curve_are_kept_where_nothing_more_is_left_out(some: AblationResult) -> None:
+    again = some.restricted(["eel", "bee"])
+    assert again is some
+    assert some.curve is not None
+    assert some.curve.random_ends is not None
+    assert np.isfinite(some.curve.random_ends).all()
+
+
 def test_own_and_others_are_those_of_a_loop_over_the_classes() -> None:
     """After C - 1 turns every image of another class has lost the channels of each class that is studied."""
     net = Noisy().eval()

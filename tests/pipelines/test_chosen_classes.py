@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.tiny_run import again, read, recorded, said, through, tiny_session
+from interpnet.pipelines.auditing.terminal_tables import show_ablation
 from interpnet.pipelines.cli.commands import configured
 from interpnet.pipelines.cli.options import Request
 from interpnet.pipelines.report import build, charts, load
 from interpnet.pipelines.report.channels import Limits
+from interpnet.pipelines.report.numbers import percent
 from interpnet.pipelines.run import chosen
 from interpnet.pipelines.run.config import RunConfig
 from interpnet.pipelines.run.notes import Notes
@@ -22,6 +25,7 @@ from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.run.settings import Given
 from interpnet.pipelines.stages import ablate, contributions, explain, reliance, report, solve, surroundings
 from interpnet.pipelines.stages.sums import counted
+from rich.console import Console
 
 from interpnet.ablation import _passes, _rows
 from interpnet.errors import InterpNetError, RunFolderError
@@ -143,6 +147,7 @@ def test_the_report_of_some_classes_says_so_and_shows_no_other(tmp_path: Path) -
     page = (tmp_path / "run" / "report" / "index.html").read_text()
     assert "Of 2 of 3 classes, as asked: <bdi>first</bdi>, <bdi>second</bdi>." in page
     assert "This report is of 2 of 3 classes, as asked (--only)" in page
+    assert "--only all` studies every class." in page
     assert 'id="class-2"' not in page
     assert 'id="class-1"' in page
     summary = read(session, "report/report.json")
@@ -161,6 +166,7 @@ def test_a_finished_audit_is_filtered_without_measuring_again(copied: Path) -> N
     assert {name: after[name] for name in before} == before
     page = (copied / "report" / "index.html").read_text()
     assert "Of 1 of 3 classes" in page
+    assert "--only all` shows every class." in page
     # And all are shown again.
     report.run_report(tiny_session(copied, **ONLY))
     assert "Of 1 of 3 classes" not in (copied / "report" / "index.html").read_text()
@@ -325,3 +331,18 @@ def test_a_limit_makes_stale_what_it_limits_and_no_picture(settings: Any, stale:
 def test_a_report_shows_as_much_as_somebody_asked_for() -> None:
     assert Limits.of(RunConfig()) == Limits(1200, 120)
     assert Limits.of(RunConfig(max_pictured=2000, max_examples=300, misclassified=20)) == Limits(2000, 320)
+
+
+def test_the_terminal_compares_the_others_with_what_they_were(whole: Session) -> None:
+    """Intact, the others of the first class are the second and third."""
+    study = ablate.load_ablation(again(whole, only=("first",), **ONLY))
+    full = ablate.load_ablation(again(whole, **ONLY))
+    assert study is not None
+    assert full is not None
+    console = Console(file=io.StringIO(), width=140)
+    show_ablation(console, study, "mu-lasso")
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    nothing = next(line for line in text.splitlines() if "nothing" in line)
+    assert percent(float(full.intact[0])) in nothing
+    assert percent(float(full.intact[1:].mean())) in nothing
+    assert "means over first" in text
