@@ -79,7 +79,11 @@ class RunConfig(Settings):
     )
     num_classes: int | None = _model(None, "Outputs of the model.", shown="the architecture's", least=1)
     output: str | None = _model(None, "Which entry of a returned tuple or dict is the logits.", metavar="KEY_OR_INDEX")
-    data: str = _data("", "digits, mnist, cifar10, imagefolder:PATH, csv:PATH, or an8flower-single-6c.", names="DATA")
+    data: str = _data(
+        "",
+        "digits, mnist, cifar10, imagefolder:PATH, csv:PATH, an8flower-single-6c, or path/to/file.py:loaders.",
+        names="DATA",
+    )
     data_root: str | None = _data(None, "Where mnist and cifar10 lie.", shown="data", metavar="DIR")
     classes: str | None = _data(
         None,

@@ -219,6 +219,7 @@ def load_subject(config: RunConfig, own: Own | None = None) -> Subject:
     train, test = load_splits(config, info.preprocessing, own)
     first = stack_first(train)
     trace = traced(model, first.to(device), output)
+    _check_test(model, test, first, output, device)
     found = grouped(train, trace.n_outputs, config, own.classes)
     if test.numbered and train.numbered:
         # Its labels can go further than those of the training images.
@@ -270,6 +271,17 @@ def load_subject(config: RunConfig, own: Own | None = None) -> Subject:
         first=first,
         groups=found.groups,
     )
+
+
+def _check_test(model: nn.Module, test: ImageData, first: Tensor, output: Output | None, device: torch.device) -> None:
+    """Raise now what test images of another shape would raise after the pass over the training images."""
+    shape = tuple(first.shape[1:])
+    if test.shape == shape:
+        return
+    try:
+        traced(model, stack_first(test).to(device), output)
+    except ModelError as error:
+        raise ModelError(f"test images have the shape {test.shape}, the training images {shape}: {error}") from error
 
 
 def _by_name(train: ImageData, test: ImageData, outputs: Int64) -> Int64:

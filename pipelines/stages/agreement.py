@@ -105,7 +105,8 @@ class Agreement:
         """
         size = 1 + int(max(self.labels.max(initial=0), self.predictions.max(initial=0)))
         given = np.bincount(self.labels, minlength=size) / max(self.n, 1)
-        said = np.bincount(self.predictions, minlength=size) / max(self.n, 1)
+        # Below zero is what logits that are no numbers say.
+        said = np.bincount(self.predictions[self.predictions >= 0], minlength=size) / max(self.n, 1)
         return float(given @ said)
 
     @property
