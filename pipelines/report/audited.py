@@ -28,6 +28,8 @@ DATA_FACTS = {
     "spec": "Data",
     "split": "Split",
     "n_images": "Images",
+    "labels_per_image": "Labels per image",
+    "without_label": "Images without a label",
     "fingerprint": "Fingerprint",
     "preprocessing": "Preparation",
     "empty_classes": "Classes without images",

@@ -135,7 +135,13 @@ class Subject:
 
 def _described(split: Split) -> dict[str, Any]:
     data = split.data
+    several: dict[str, Any] = {}
+    if split.several is not None:
+        counts = split.targets.sum(1)
+        several["labels_per_image"] = round(float(counts.mean()), 2)
+        several["without_label"] = int((counts == 0).sum())
     return {
+        **several,
         "spec": data.spec,
         "split": data.split,
         "fingerprint": data.fingerprint(),

@@ -108,6 +108,8 @@ def test_the_report_says_recall_and_precision_of_each_label(audited: Session) ->
     assert "Recall and precision of each label" in text
     assert "classifies" not in text
     assert "named correctly" not in text
+    counts = audited.loaded.test.targets.sum(1)
+    assert f"Images 40 Labels per image {counts.mean():.2f} Images without a label {(counts == 0).sum()}" in text
     results = {way: load_ablation(audited, way) for way in WAYS}
     first = results["reliance"]
     for j, name in enumerate(LABELS):
