@@ -130,7 +130,7 @@ class _Page:
             layers=layers,
             examples=[self._shot(i, clean(work.split.data.name(i))) for i in self.examples],
             classes=classes,
-            n_classes=len(work.split.outputs),
+            n_classes=len(set(work.split.outputs.tolist())),
             charts=charts,
             plane=plane,
             queries=queries,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from pathlib import Path
 from typing import Any
 
-from ..run.chosen import chosen, key_part
+from interpnet.errors import RunFolderError
+
+from ..run.chosen import chosen, covers, key_part, studied_by
 from ..run.folder import digest
 from ..run.notes import Notes
 from ..run.session import Session
@@ -25,7 +28,9 @@ def run_report(session: Session, *, again: bool = False) -> Path:
     """
     for way in session.config.ways:
         load_way(session, way)
+        _require_classes(session, STAGES[way])
         require_current(session, STAGES[way], ablate_key(session, way))
+    _require_classes(session, "explain")
     require_current(session, "explain", shown_key(session))
     only = chosen(session)
     key = digest(["report", shown_key(session), session.run.manifest["notes"], _sources(), *key_part(only)])
@@ -40,6 +45,22 @@ def run_report(session: Session, *, again: bool = False) -> Path:
 
     session.perform("report", key, build, files=_FILES)
     return session.run.path / _FILES[0]
+
+
+def _require_classes(session: Session, stage: str) -> None:
+    """Refuse a stage that was done for fewer classes than are wanted."""
+    entry = session.run.stage(stage)
+    only = chosen(session)
+    if entry.get("state") != "complete" or covers(studied_by(entry), only):
+        return
+    wanted = "all"
+    if only is not None:
+        classes = session.run.known("model", "classes")
+        wanted = shlex.quote(",".join(classes[c] for c in only))
+    raise RunFolderError(
+        f"run folder {str(session.run.path)!r}: the stage {stage!r} was done for other classes (--only); run "
+        f"`interpnet audit --out {session.run.path} --only {wanted}`, which does the rest"
+    )
 
 
 def _sources() -> str:

@@ -180,8 +180,10 @@ def test_pictures_of_fewer_classes_are_made_of_those_there_are(copied: Path) -> 
     assert [name for name in before if after[name] != before[name]] == ["explain"]
     assert "channels are pictured already" in said(session)
     report.run_report(session)
-    with pytest.raises(RunFolderError, match="what the stage 'explain' wrote belongs to earlier settings"):
+    with pytest.raises(RunFolderError, match=r"'explain' was done for other classes \(--only\); run .* --only all`"):
         report.run_report(tiny_session(copied, **ONLY))
+    with pytest.raises(RunFolderError, match=r"'explain' was done for other classes .* --only first,third`"):
+        report.run_report(tiny_session(copied, only=("third", "first"), **ONLY))
 
 
 def test_a_study_of_some_classes_does_for_fewer_and_not_for_more(tmp_path: Path) -> None:
