@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from ..run.config import PYTHON
 from .load import RunData, clean
 
 Rows = list[tuple[str, str]]
@@ -32,6 +33,7 @@ DATA_FACTS = {
     "without_label": "Images without a label",
     "fingerprint": "Fingerprint",
     "preprocessing": "Preparation",
+    "first_look": "First look",
     "empty_classes": "Classes without images",
 }
 _SOFTWARE = {"interpnet": "InterpNet"} | {
@@ -65,11 +67,14 @@ def audited(run: RunData) -> dict[str, Rows]:
         "seed": str(run.manifest.get("seed", "")),
         "created": str(run.manifest.get("created") or "").replace("T", " "),
     }
-    train = run.entry("data", "train")
+    train = dict(run.entry("data", "train"))
+    train["first_look"] = run.entry("stages", "collect", "first_look").get("words")
     test = dict(run.entry("data", "test"))
     if test and test.get("fingerprint") == train.get("fingerprint"):
         test["split"] = "the training images, for there is no test split"
     model = dict(run.entry("model"))
+    if model.get("weights") is None:
+        model["weights"] = _unnamed_weights(str(model.get("spec", "")))
     model["groups"] = [f"{name}: {_value(members)}" for name, members in run.entry("model", "groups").items()]
     sections = {
         "Model": fact_rows(model, MODEL_FACTS),
@@ -78,6 +83,15 @@ def audited(run: RunData) -> dict[str, Rows]:
         "Software": fact_rows(software, _SOFTWARE),
     }
     return {name: rows for name, rows in sections.items() if rows}
+
+
+def _unnamed_weights(spec: str) -> str:
+    """Return in words which weights a network has that was given none by name; empty for the published default."""
+    if spec.startswith(PYTHON):
+        return "those of the program that called audit()"
+    if ".py:" in spec:
+        return "those that the function of the file makes or loads (no --weights)"
+    return ""
 
 
 def fact_rows(entry: Mapping[str, Any], labels: Mapping[str, str]) -> Rows:

@@ -50,7 +50,7 @@ def first_look(session: Session, notes: Notes) -> dict[str, Any]:
         raise DataError(f"{found}{'.' * (not found.endswith('?'))} To audit it all the same: --anyway")
     if found:
         notes.add(f"The audit went on by --anyway, although {found}.")
-    return now.facts
+    return now.facts | {"words": now.first_words}
 
 
 def _sample(session: Session) -> tuple[list[Tensor], np.ndarray]:

@@ -108,6 +108,8 @@ def test_the_report_shows_itself_in_a_notebook_and_is_a_path(done: Audit) -> Non
     report = done.report()
     page = Path(report).read_text(encoding="utf-8")
     assert "Halves on Bright" in page
+    assert "60 of 60 images right, 50 % by chance" in page
+    assert "those of the program that called audit()" in page
     shown = report._repr_html_()
     assert shown.startswith('<iframe srcdoc="')
     assert "<script" not in shown
