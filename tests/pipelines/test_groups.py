@@ -218,14 +218,34 @@ def test_every_number_is_that_of_a_network_that_merges_itself() -> None:
         )
 
 
-def test_a_relevance_of_a_group_is_refused_as_a_network_that_merges_itself_is() -> None:
-    """LRP has no rule for what merges; an audit starts its maps from contributions instead, and says so."""
+@pytest.mark.parametrize("method", ["lrp_gamma", "lrp_epsilon", "lrp_epsilon_plus_flat"])
+def test_the_relevance_of_a_group_is_shared_among_its_members(method: str) -> None:
+    """By their share of the group's probability: what each member gets is what LRP sends from it alone."""
+    net = Net().eval()
+    x = batches()[0][0]
+    logits = net(x).detach()
+    group = list(MERGED.groups[0])
+    shares = logits[:, group].softmax(1)
+    merged = logits[:, group].logsumexp(1)
+    found = attribute(net, x, torch.zeros(8, dtype=torch.int64), method, output=MERGED, reduction="sum")
+    # LRP is linear in the relevance that it starts with, which of a member alone is its logit.
+    expected = torch.zeros_like(found)
+    for member, share in zip(group, shares.T, strict=True):
+        alone = attribute(net, x, torch.full((8,), member), method, reduction="sum")
+        expected += (share * merged / logits[:, member])[:, None, None] * alone
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_deeplift_has_no_rule_for_what_merges() -> None:
+    with pytest.raises(ModelError, match="logsumexp"):
+        attribute(Net().eval(), batches()[0][0], torch.zeros(8, dtype=torch.int64), "deeplift", output=MERGED)
+
+
+def test_maps_of_a_group_start_from_its_relevance() -> None:
     given = batches()
     found = interpret(collect_contributions(Net().eval(), given, output=MERGED, progress=False), price=0.5)
-    with pytest.raises(ModelError, match=r"the operator 'logsumexp' .* has no rule"):
-        explain(Net().eval(), given[0][0], found, seed="relevance", output=MERGED)
-    with pytest.raises(ModelError, match="has no rule"):
-        attribute(Net().eval(), given[0][0], torch.zeros(8, dtype=torch.int64), "lrp_gamma", output=MERGED)
+    explained = explain(Net().eval(), given[0][0], found, classes=[0] * 8, seed="relevance", output=MERGED)
+    assert float(explained.combined.max()) > 0
 
 
 # --- a run ------------------------------------------------------------------------------------------------

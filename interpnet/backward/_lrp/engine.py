@@ -9,6 +9,7 @@ average pooling, sum     shared in proportion to the values
 rectifier, activation    passed on
 maximum pooling          to the maximum
 product with a gate      the signal takes all, the gate none (Arras et al. 2017)
+logsumexp                shared in proportion to the exponentials
 reshape, concatenation   moved
 scaling by a number      passed on
 shift of the image       passed on: the map is that of the image as the network normalises it
@@ -113,7 +114,8 @@ class Propagation:
             negated = next(t for t in call.tensors() if t.requires_grad)
             if factor < 0 and self._asked.option == "method" and _maker(negated, *_PARTS) in self._signed:
                 out.register_hook(self._refuse_negated)
-        elif not _shifts_image(call, out):
+        # A logsumexp merges classes: its gradient gives each its share of their probability, and shares add up to 1.
+        elif call.op != "logsumexp" and not _shifts_image(call, out):
             self._refusals.observe(call, out)
 
     def rule(self, call: Call) -> Tensor | None:
