@@ -42,7 +42,10 @@ def own_data(
         hint = {"mean": images.data.mean, "std": images.data.std}
     found = found_in(images, keys)
     if not found.n:
-        raise DataError(f"the {split} images are a {name} that yields nothing; expected at least one image and label")
+        raise DataError(
+            f"the {split} images are a {type(images).__name__} that yields nothing; expected at least one image and "
+            "label"
+        )
     labels = found.labels
     if labels is None:
         labels = _read_labels(found, split)
@@ -69,11 +72,14 @@ def name_of(images: Images) -> str:
 
     Examples
     --------
-    >>> name_of(DataLoader([1, 2])), name_of([])
-    ('list', 'list')
+    >>> name_of(DataLoader([1, 2])), name_of(DataLoader(Subset(np.zeros(3), [0])))
+    ('images', 'ndarray')
     """
     if isinstance(images, DataLoader | Subset):
         return name_of(images.dataset)
+    # What a list holds is nothing that its type tells.
+    if isinstance(images, list | tuple):
+        return "images"
     return type(images).__name__
 
 
