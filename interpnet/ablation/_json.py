@@ -72,7 +72,8 @@ def rounded(values: Float64 | None) -> list[Any] | None:
         return None
     if values.ndim > 1:
         return [rounded(row) for row in values]
-    return [float(f"{value:.{_DIGITS}g}") for value in values.tolist()]
+    # Of many classes most have no images, and no number.
+    return [value if math.isnan(value) else float(f"{value:.{_DIGITS}g}") for value in values.tolist()]
 
 
 def known(value: Any) -> Float64 | None:
@@ -86,8 +87,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, np.ndarray):
-        return plain(value.tolist())  # Python's own numbers
+        if value.dtype.kind != "f":
+            return value.tolist()  # Python's own numbers
+        # In one step: there are as many entries as conditions times classes.
+        entries = value.astype(object)
+        entries[np.isnan(value)] = None
+        return entries.tolist()
     if isinstance(value, list | tuple):
+        if all(type(entry) is float for entry in value):
+            # Most of a study of many classes, for which a call each would take seconds.
+            return [None if math.isnan(entry) else entry for entry in value]
         return [plain(entry) for entry in value]
     if isinstance(value, float) and math.isnan(value):
         return None

@@ -213,6 +213,9 @@ class Passes:
         """Return the numbers of lists; the same channels in another order are the same removal."""
         numbers = np.zeros(len(lists), dtype=np.int64)
         for i, columns in enumerate(lists):
+            # The empty list is the first; of many classes most have no channels.
+            if not len(columns):
+                continue
             row = np.sort(columns)
             numbers[i] = self._numbers.setdefault(row.tobytes(), len(self._lists))
             if numbers[i] == len(self._lists):

@@ -108,18 +108,14 @@ class Limits:
 
     def per_class(self, run: RunData) -> int | None:
         """Return the number of channels of each class that have pictures; ``None`` where all have."""
-        if self._pictured(run) <= self.channels:
+        if sum(run.pictured) <= self.channels:
             return None
-        with_channels = sum(bool(entry.get("channels")) for entry in (run.pictures or {}).values())
-        return max(1, self.channels // max(1, with_channels))
+        return max(1, self.channels // len(run.pictured))
 
     def strip_size(self, run: RunData) -> int:
         """Return the side of a patch in pixels, smaller where there are many."""
         large, small = _STRIP_SIZES
-        return large if self._pictured(run) <= self.channels // 4 else small
-
-    def _pictured(self, run: RunData) -> int:
-        return sum(len(entry.get("channels", ())) for entry in (run.pictures or {}).values())
+        return large if sum(run.pictured) <= self.channels // 4 else small
 
 
 def channel_rows(run: RunData, cls: int, pictures: Pictures, limits: Limits) -> tuple[ChannelRow, ...]:

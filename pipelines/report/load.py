@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -126,6 +127,12 @@ class RunData:
         if self.only is None:
             return tuple(range(len(self.classes)))
         return self.only
+
+    @cached_property
+    def pictured(self) -> list[int]:
+        """How many channels have pictures, for each class that has some."""
+        counts = (len(entry.get("channels") or ()) for entry in (self.pictures or {}).values())
+        return [count for count in counts if count]
 
     def command(self, stage: str) -> str:
         """Return the command that runs one stage on this folder."""
