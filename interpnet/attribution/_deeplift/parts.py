@@ -62,11 +62,15 @@ def reveal(call: Call, z: Tensor, z0: Tensor, plus: Tensor) -> Tensor:
         near = closeness(x.dtype) * size
         slope = mean_derivative(call, x, z0)
 
-        def multiplier(part: Tensor, gain: Tensor) -> Tensor:
-            return torch.where(part.abs() <= near, slope, (gain / 2) / torch.where(part.abs() <= near, 1, part))
-
-        for_up = multiplier(up, only_up - base + y - only_down)
-        for_down = multiplier(down, only_down - base + y - only_up)
+        up_is_near = up.abs() <= near
+        down_is_near = down.abs() <= near
+        # What a part that is near has by its slope, the other one lacks: the two make up the output's difference.
+        for_up = (only_up - base + y - only_down) / 2
+        for_up = torch.where(down_is_near, y - base - slope * down, for_up) / torch.where(up_is_near, 1, up)
+        for_up = torch.where(up_is_near, slope, for_up)
+        for_down = (only_down - base + y - only_up) / 2
+        for_down = torch.where(up_is_near, y - base - slope * up, for_down) / torch.where(down_is_near, 1, down)
+        for_down = torch.where(down_is_near, slope, for_down)
     # The whole difference gets the multiplier of its negative part, and the positive part what that one has more.
     return Multiplied.of(lambda: y, lambda signal: (signal * for_down, signal * (for_up - for_down)), z, plus)
 
