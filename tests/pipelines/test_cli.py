@@ -243,7 +243,7 @@ def test_interruption_leaves_a_whole_run_folder(name, tmp_path):
         "        return self.fc(self.relu(self.conv(x)).flatten(1))\n"
     )
     run = tmp_path / "run"
-    arguments = ["audit", "slow.py:Slow", "digits", "--out", str(run), "--batch-size", "8", "--anyway"]
+    arguments = ["audit", "slow.py:Slow", "digits", "--out", str(run), "--batch-size", "32", "--anyway"]
     code = (
         # A suite that a shell has started in the background ignores SIGINT, and its children with it.
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
