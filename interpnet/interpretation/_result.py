@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,12 @@ class Interpretation:
     def class_index(self, cls: int | str) -> int:
         """Return the number of a class given by number or name; an unknown one is an error with close matches."""
         return class_number(cls, self.classes)
+
+    @cached_property
+    def counts(self) -> Int64:
+        """How many channels are named for each class (C,)."""
+        named: Int64 = np.count_nonzero(self.coef, axis=1)
+        return named
 
     def columns(self, cls: int | str, sign: str = "any") -> Int64:
         """Return the columns with nonzero (``sign="positive"``: positive) weight, by falling ``|weight|``."""

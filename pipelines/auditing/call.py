@@ -40,7 +40,7 @@ def audit(
     *,
     out: str | os.PathLike[str] | None = None,
     classes: Sequence[str] | str | None = None,
-    output: Output | str | int | None = None,
+    output: Output | None = None,
     inputs: str | None = None,
     labels: str | None = None,
     prepare: Prepare | None = None,
@@ -114,10 +114,9 @@ def audit(
             held.enter_context(_left_as_it_was(own.model))
             if not progress:
                 held.enter_context(no_bars())
-            session = opened(held, folder, config, resume, fresh=fresh, named=named, own=own, console=console)
-            # The result shows itself.
-            session.tables = False
-            run_audit(session)
+            # Without tables: the result shows itself.
+            options: dict[str, Any] = {"named": named, "own": own, "console": console, "tables": False}
+            run_audit(opened(held, folder, config, resume, fresh=fresh, **options))
     return Audit(folder)
 
 

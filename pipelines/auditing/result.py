@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _PAGE = "report/index.html"
 _HEIGHT = 800  # pixels of a report in a notebook
-_ROWS = 30  # classes in a notebook's table
 
 
 class Report(os.PathLike[str]):
@@ -157,8 +156,7 @@ class Audit(os.PathLike[str]):
         if study is not None:
             facts["recall"] = percent(study.mean_intact)
         for way, found in self.named.items():
-            counts = [len(found.columns(c)) for c in range(len(found.classes))]
-            facts[f"channels, {way}"] = f"{sum(counts)} in all, {max(counts, default=0)} of a class at most"
+            facts[f"channels, {way}"] = f"{found.counts.sum()} in all, {found.counts.max(initial=0)} of a class at most"
         return facts
 
     def __repr__(self) -> str:

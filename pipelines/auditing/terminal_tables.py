@@ -72,7 +72,7 @@ def show_relevant(
     if only is not None:
         shown = list(only)
     if len(shown) > _MOST_ROWS:
-        shown = [c for c in shown if len(found.columns(c))][:_MOST_ROWS]
+        shown = [c for c in shown if found.counts[c]][:_MOST_ROWS]
     title = f"mu = {found.mu:.4g}"
     if selection is not None:
         _say(console, f"  {how_chosen(selection)}")
@@ -108,7 +108,7 @@ def show_reliance(console: Console, found: Interpretation, only: Sequence[int] |
 
     And the first three with their reliance and its standard error.
     """
-    shown = [c for c in range(len(found.classes)) if len(found.columns(c)) and (only is None or c in only)]
+    shown = [c for c in np.flatnonzero(found.counts).tolist() if only is None or c in only]
     rows = []
     for c in shown[:_MOST_ROWS]:
         relied = found.relevant(c)

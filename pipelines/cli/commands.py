@@ -14,6 +14,7 @@ from interpnet.support.text import printable
 
 from ..auditing import steps
 from ..auditing import terminal_tables as tables
+from ..auditing.result import Report
 from ..run.config import RELIANCE, RunConfig
 from ..run.cue import planted
 from ..run.folder import CONFIG
@@ -110,9 +111,7 @@ def show_report(session: Session, path: Path, *, open_report: bool) -> None:
         f"\nreport: {printable(path)}", style="bold green", highlight=False, soft_wrap=True, markup=False
     )
     if open_report:
-        import webbrowser
-
-        webbrowser.open(path.resolve().as_uri())
+        Report(path).open()
 
 
 def collect(given: Given, request: Request) -> None:

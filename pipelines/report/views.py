@@ -258,7 +258,7 @@ def class_views(
         if run.weights is not None and len(run.weights.gaps):
             gap = float(run.weights.gaps[c])
         counts = {RELIANCE: entry.get("n_reliance"), MU_LASSO: entry.get("n_relevant")}
-        counts |= {way: len(found.columns(c)) for way, found in run.named.items()}
+        counts |= {way: int(found.counts[c]) for way, found in run.named.items()}
         view = ClassView(
             index=c,
             name=run.classes[c],

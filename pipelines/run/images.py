@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -45,7 +46,7 @@ def own_of_function(config: RunConfig) -> Own:
     path, name = split_spec(
         config.data, "data", DataError, "loaders", "returns the training images, or (training images, test images)"
     )
-    path = type(path)(config.path(str(path)))
+    path = Path(config.path(str(path)))
     with function_of(path, name, "data", DataError) as function:
         returned = called(function, path, name, DataError)
     if isinstance(returned, Mapping) and set(returned) <= {*_PARTS} and "train" in returned:
@@ -68,13 +69,19 @@ def load_splits(
         if not is_function(config.data):
             return load_images(config, "train", hint), load_images(config, "test", hint)
         own = own_of_function(config)
-    train = _own_split(own.train, "train", config, hint, own)
+    train = _own_split(own, "train", config, hint)
     if own.test is None:
         return train, train
-    return train, _own_split(own.test, "test", config, hint, own)
+    return train, _own_split(own, "test", config, hint)
 
 
-def _own_split(images: Images, split: str, config: RunConfig, hint: Mapping[str, Any] | None, own: Own) -> ImageData:
+def _own_split(own: Own, split: str, config: RunConfig, hint: Mapping[str, Any] | None) -> ImageData:
+    """Return one split of a program's images; without test images the training images, which keep their name."""
+    images = own.train
+    if split == "test" and own.test is not None:
+        images = own.test
+    else:
+        split = "train"
     settings = _given(config) | {"on_bad_image": config.on_bad_image}
     return own_data(images, split=split, classes=own.classes, keys=own.keys, settings=settings, hint=hint or {})
 
@@ -83,7 +90,7 @@ def load_images(config: RunConfig, split: str, hint: Mapping[str, Any] | None = 
     """Load one split as configured; what is not configured follows the weights' publisher (``hint``)."""
     spec = config.data
     if is_function(spec):
-        return load_splits(config, hint)[_PARTS.index(split)]
+        return _own_split(own_of_function(config), split, config, hint)
     options = dict(hint or {}) | _given(config)
     if config.image_size is not None and config.crop is None:
         options.pop("crop", None)  # the publisher's crop belongs to the publisher's size

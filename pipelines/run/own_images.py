@@ -51,7 +51,8 @@ def own_data(
         labels = _read_labels(found, split)
     numbers = _class_numbers(labels, found.classes or classes)
     items = _Numbered(found, labels, numbers, keys)
-    if isinstance(items[0][0], Tensor) and items[0][0].is_floating_point():
+    image, _ = items[0]
+    if isinstance(image, Tensor) and image.is_floating_point():
         hint = {key: value for key, value in hint.items() if key in {"mean", "std"}}
     data = ImageData.from_dataset(
         items,
@@ -85,7 +86,7 @@ def name_of(images: Images) -> str:
 
 def _class_numbers(labels: Sequence[Any], classes: Sequence[str] | None) -> np.ndarray:
     """Return class numbers (N,), or targets (N, C) of images with several labels, of labels as they come."""
-    known = as_labels(_together(labels))
+    known = as_labels(_plain_labels(labels))
     n_classes = 2
     if classes is not None:
         n_classes = max(2, len(classes))
@@ -101,8 +102,8 @@ def _class_numbers(labels: Sequence[Any], classes: Sequence[str] | None) -> np.n
     return checked.numpy()
 
 
-def _together(labels: Sequence[Any]) -> Any:
-    """Return labels as one list or tensor; rows that come as tensors are stacked."""
+def _plain_labels(labels: Sequence[Any]) -> list[Any]:
+    """Return labels as Python's own numbers, names or rows; none, and names beside others, are a DataError."""
     known = [plain_label(label) for label in labels]
     if any(label is None for label in known):
         raise DataError("the images come without labels; expected (image, label) pairs, or (images, labels) batches")
@@ -198,7 +199,8 @@ def _read_labels(found: Found, split: str) -> list[Any]:
 def _read_twice(data: ImageData, name: str) -> None:
     """Refuse images that come in another form every time: an audit reads each of them several times."""
     for i in np.unique(np.linspace(0, len(data) - 1, _READ_TWICE).astype(int)).tolist():
-        first, again = data[i][0], data[i][0]
+        first = data[i][0]
+        again = data[i][0]
         if first.shape != again.shape or not torch.equal(first.nan_to_num(), again.nan_to_num()):
             raise DataError(
                 f"image {i} of the {data.split} images ({name}) is another one each time it is read, as with random "

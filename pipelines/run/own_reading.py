@@ -188,7 +188,8 @@ def _kept(batches: Iterable[Any], keys: Keys) -> Found:
     for batch in batches:
         some, known = keys.pair(batch)
         if getattr(some, "ndim", 0) < _BATCH_AXES:
-            some, known = [some], [known]
+            some = [some]
+            known = [known]
         if known is None:
             known = [None] * len(some)
         if len(known) != len(some):

@@ -153,9 +153,7 @@ class Agreement:
             clear = len(own) >= FEWEST and np.mean(own == output) >= MOSTLY and np.mean(own == label) <= _HARDLY
             if clear and label != output:
                 moved[label] = output
-        while set(moved.values()) - moved.keys():
-            moved = {label: output for label, output in moved.items() if output in moved}
-        return moved
+        return going_round(moved)
 
     def fits(self, order: dict[int, int]) -> tuple[int, int]:
         """Return how many of some classes' images are called as the classes in another order, and how many are."""
@@ -170,6 +168,19 @@ class Agreement:
         lost = int(np.count_nonzero(ours & ~theirs))
         unlikely = binom.sf(won - 1, won + lost, 0.5) < CLEARLY
         return bool(unlikely and won - lost >= LEAST_GAIN * self.n)
+
+
+def going_round(moved: dict[int, int]) -> dict[int, int]:
+    """Return those of some moves that take each other's places: every place that is taken is left by another.
+
+    Examples
+    --------
+    >>> going_round({0: 1, 1: 0, 2: 3})
+    {0: 1, 1: 0}
+    """
+    while set(moved.values()) - moved.keys():
+        moved = {label: output for label, output in moved.items() if output in moved}
+    return moved
 
 
 def _best(labels: Int64, predictions: Int64) -> tuple[dict[int, int], int]:

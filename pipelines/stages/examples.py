@@ -5,17 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from interpnet.attribution import AttributionWarning, attribute
 from interpnet.backward import RECTIFIER_RULES
 from interpnet.datasets import stack_images
-from interpnet.engine import check_predicted, evaluating, forward_logits, predicted, to_device
+from interpnet.engine import predicted
 from interpnet.errors import InterpNetError
 from interpnet.explanation import Explanation, explain
 from interpnet.interpretation import Interpretation
@@ -28,6 +26,7 @@ from ..run.config import CONTROLS
 from ..run.notes import Notes
 from ..run.own_code import short_names
 from ..run.session import Session
+from .answers import answers
 from .drawing import drawing
 from .label_examples import choose_pairs
 from .records import Record, Records
@@ -127,11 +126,11 @@ def _drawn(session: Session) -> dict[str, Any]:
 def choose(session: Session, notes: Notes) -> list[int]:
     """Return the test images to explain: some recognised ones per class, then some mistakes; fixed by the seed."""
     config = session.config
-    predicted, readable = predict(session)
+    said, readable = answers(session, predicted)
     truth = session.subject.test.labels[readable]
     only = chosen_classes_of(session)
     wanted = of_chosen(truth, only)
-    taken_for = of_chosen(predicted, only)
+    taken_for = of_chosen(said, only)
     present = np.unique(truth[wanted])
     most = config.max_examples
     if config.examples * len(present) > most:
@@ -145,7 +144,7 @@ def choose(session: Session, notes: Notes) -> list[int]:
     for at in np.random.default_rng(config.seed).permutation(len(readable)):
         label = int(truth[at])
         rank = taken.get(label, 0)
-        if predicted[at] != label:
+        if said[at] != label:
             if wanted[at] or taken_for[at]:
                 wrong.append(int(readable[at]))
         elif wanted[at] and rank < config.examples:
@@ -156,27 +155,6 @@ def choose(session: Session, notes: Notes) -> list[int]:
         right = sorted(right, key=lambda entry: entry[0])[:most]
     by_class = sorted(right, key=lambda entry: entry[1])
     return [image for _, _, image in by_class] + wrong[: config.misclassified]
-
-
-def predict(session: Session) -> tuple[np.ndarray, np.ndarray]:
-    """Return the predicted classes of the test images in use, and these images' positions; unreadable ones left out."""
-    subject = session.subject
-    classes = []
-    positions = []
-    put = partial(to_device, device=subject.device)
-    indices = subject.test_indices()
-    with (
-        progress_bar("Choosing examples", len(indices)) as advance,
-        evaluating(subject.model),
-        torch.inference_mode(),
-    ):
-        for batch in subject.batches(subject.test, indices):
-            logits = forward_logits(subject.model, batch.images, subject.output, put)
-            classes.append(predicted(logits).cpu().numpy())
-            check_predicted(classes[-1], batch.indices, batch=len(classes) - 1)
-            positions.append(batch.indices.numpy())
-            advance(len(batch.images) + len(batch.skipped))
-    return np.concatenate(classes), np.concatenate(positions)
 
 
 def explain_batch(

@@ -108,7 +108,7 @@ def _explain(session: Session, notes: Notes) -> dict[str, Any]:
     only = chosen(session)
     config = session.config
     shown = shown_channels(list(named.values()), config.max_channels, config.max_pictured, only)
-    longest = max(len(found.columns(c)) for found in named.values() for c in shown)
+    longest = max(found.counts[c] for found in named.values() for c in shown)
     most = pictured(list(named.values()), config.max_channels, config.max_pictured, only)
     if longest > most:
         cap = "--max-channels"
@@ -154,10 +154,10 @@ def _classes(
     for c in shown:
         entry: dict[str, Any] = {"index": c, "name": names[c], "n_train": int(counts[c])}
         if MU_LASSO in named:
-            entry["n_relevant"] = len(named[MU_LASSO].columns(c))
+            entry["n_relevant"] = int(named[MU_LASSO].counts[c])
             entry["gap"] = float(named[MU_LASSO].gaps[c])
         if RELIANCE in named:
-            entry["n_reliance"] = len(named[RELIANCE].columns(c))
+            entry["n_reliance"] = int(named[RELIANCE].counts[c])
         entry["channels"] = [
             {
                 "layer": channel.layer,
@@ -181,7 +181,7 @@ def pictured(named: Sequence[Interpretation], most: int, in_all: int, only: Chos
 
     Each channel shown costs a reader ten pictures, and the report their bytes.
     """
-    busy = sum(len(found.columns(c)) > 0 for found in named for c in numbers_of(found.classes, only))
+    busy = sum(int((found.counts[numbers_of(found.classes, only)] > 0).sum()) for found in named)
     return min(most, max(1, in_all // max(busy, 1)))
 
 

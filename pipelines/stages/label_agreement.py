@@ -14,7 +14,7 @@ from scipy.stats import binom, rankdata
 
 from interpnet.support.types import Bools, Float64, Int64
 
-from .agreement import CLEARLY, FEWEST, KNOWN, LEAST_GAIN, MOSTLY
+from .agreement import CLEARLY, FEWEST, KNOWN, LEAST_GAIN, MOSTLY, going_round
 
 _DEVIATES = 2.326  # one side of 99 %, in standard errors
 _TELLS = 14  # images with a label and without, so few of which could be right by chance (2^-14)
@@ -169,9 +169,7 @@ class LabelAgreement:
             clear = min(other, other - self._known[label, label]) >= MOSTLY
             if label != output and clear and self._counts[0, label] >= FEWEST:
                 moved[label] = output
-        while set(moved.values()) - moved.keys():
-            moved = {label: output for label, output in moved.items() if output in moved}
-        return moved
+        return going_round(moved)
 
     def fits(self, order: dict[int, int]) -> tuple[int, int]:
         """Return how many of some labels' images are given the labels' outputs in another order, and how many are."""

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
-import torch
-
-from interpnet.engine import check_predicted, evaluating, forward_logits, predicted, to_device
-from interpnet.support.progress import progress_bar
-from interpnet.support.types import Bools, Int64
 
 from ..run.chosen import chosen, of_chosen
 from ..run.notes import Notes
 from ..run.session import Session
+from .answers import answers
 
 #: An image's position in the test data, and the label that it is explained for.
 Pair = tuple[int, int]
@@ -27,7 +21,7 @@ def choose_pairs(session: Session, notes: Notes) -> list[Pair]:
     """
     config = session.config
     most = config.max_examples
-    given, positions = answers(session)
+    given, positions = answers(session, lambda logits: logits > 0)
     has = session.subject.test.targets[positions]
     shown = of_chosen(np.arange(has.shape[1]), chosen(session))
     hits: list[tuple[int, Pair]] = []
@@ -65,24 +59,3 @@ def _in_turn(first: list[Pair], second: list[Pair]) -> list[Pair]:
     """
     order = sorted([*enumerate(first), *enumerate(second)], key=lambda entry: entry[0])
     return [pair for _, pair in order]
-
-
-def answers(session: Session) -> tuple[Bools, Int64]:
-    """Return which labels the network gives the test images in use (n, C), and the images' positions (n,)."""
-    subject = session.subject
-    given = []
-    positions = []
-    put = partial(to_device, device=subject.device)
-    batches = subject.batches(subject.test, subject.test_indices())
-    with (
-        progress_bar("Choosing examples", batches.n_images) as advance,
-        evaluating(subject.model),
-        torch.inference_mode(),
-    ):
-        for number, batch in enumerate(batches):
-            logits = forward_logits(subject.model, batch.images, subject.output, put)
-            check_predicted(predicted(logits).cpu().numpy(), batch.indices, batch=number)
-            given.append((logits > 0).cpu().numpy())
-            positions.append(batch.indices.numpy())
-            advance(len(batch.images))
-    return np.concatenate(given), np.concatenate(positions)

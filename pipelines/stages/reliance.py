@@ -81,20 +81,20 @@ def _rely(session: Session, notes: Notes) -> dict[str, Any]:
     found.save(folder / FILE)
     write_csv(folder / _TABLE, _COLUMNS, reliance_rows(found, measured))
     counts = np.asarray(measured.counts)
-    silent = [name for c, name in enumerate(found.classes) if counts[c] and not len(found.columns(c))]
+    silent = [name for c, name in enumerate(found.classes) if counts[c] and not found.counts[c]]
     if silent:
         notes.add(
             f"Classes that rely on no channel beyond twice its standard error ({len(silent)}): {', '.join(silent[:10])}"
         )
     # A set that takes its share ends there, however large it may be.
-    full = [len(found.columns(c)) == config.max_relied for c in range(len(found.classes))]
-    cut = [found.classes[c] for c in np.flatnonzero(full).tolist() if relied.ends[c] != "share"]
+    full = np.flatnonzero(found.counts == config.max_relied)
+    cut = [found.classes[c] for c in full.tolist() if relied.ends[c] != "share"]
     if cut:
         notes.add(
             f"Classes that may rely on more channels than the {config.max_relied} that are named at most "
             f"(--max-relied; {len(cut)}): {', '.join(cut[:10])}"
         )
-    sizes = [len(found.columns(c)) for c in range(len(found.classes)) if counts[c]]
+    sizes = found.counts[counts > 0].tolist()
     return {
         "price": config.price,
         "n_images": int(chosen.sum()),

@@ -106,7 +106,7 @@ def _numbers(run: RunData, verdicts: Mapping[str, Mapping[str, Any]]) -> Iterato
         if few:
             yield from ((f"classes/{name}/recall", float(v)) for name, v in zip(names, run.study.intact, strict=True))
     for way, found in run.named.items():
-        counts = np.array([len(found.columns(c)) for c in range(len(names))], dtype=np.float64)
+        counts = found.counts.astype(np.float64)
         if way in run.studies:
             # Classes that were not studied, by choice or for want of images, are no classes of no channels.
             counts[(counts == 0) & ~np.isfinite(run.studies[way].intact)] = math.nan

@@ -14,6 +14,7 @@ from interpnet.pipelines.run.notes import Notes
 from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.stages import (
     ablate,
+    answers,
     collect,
     examples,
     explain,
@@ -25,7 +26,7 @@ from interpnet.pipelines.stages import (
 )
 from PIL import Image
 
-from interpnet.engine import Channel, ChannelIndex
+from interpnet.engine import Channel, ChannelIndex, predicted
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.gram import Gram
 from interpnet.interpretation import Interpretation
@@ -301,10 +302,10 @@ def test_predictions_are_of_the_images_that_can_be_read(tmp_path: Path, monkeypa
     session = tiny_session(tmp_path / "run", max_ablation_images=6)
     used = session.loaded.test_indices()
     unreadable(monkeypatch, session, "test", {int(used[1])})
-    predicted, positions = examples.predict(session)
+    said, positions = answers.answers(session, predicted)
     assert positions.tolist() == [int(i) for i in used if i != used[1]]
     x = torch.stack([session.loaded.test.data[i][0] for i in positions.tolist()])
-    assert predicted.tolist() == session.loaded.model(x).argmax(1).tolist()
+    assert said.tolist() == session.loaded.model(x).argmax(1).tolist()
 
 
 def test_of_many_classes_each_has_an_example_before_any_has_two(
@@ -313,7 +314,7 @@ def test_of_many_classes_each_has_an_example_before_any_has_two(
     session = tiny_session(tmp_path / "run", examples=3, misclassified=1, max_examples=3)
     notes = Notes()
     truth = session.loaded.test.labels
-    monkeypatch.setattr(examples, "predict", lambda _: (truth.copy(), np.arange(len(truth))))
+    monkeypatch.setattr(examples, "answers", lambda _session, _read: (truth.copy(), np.arange(len(truth))))
     chosen = examples.choose(session, notes)
     assert sorted(truth[chosen].tolist()) == [0, 1, 2]
     assert notes.texts == ["Examples are 3 recognised images, drawn over 3 classes, not 3 per class (--max-examples)."]
@@ -324,7 +325,7 @@ def test_of_many_classes_each_has_an_example_before_any_has_two(
     assert notes.texts == []
     assert truth[chosen].tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
     wrong = (truth + 1) % 3
-    monkeypatch.setattr(examples, "predict", lambda _: (wrong, np.arange(len(truth))))
+    monkeypatch.setattr(examples, "answers", lambda _session, _read: (wrong, np.arange(len(truth))))
     assert len(examples.choose(session, notes)) == 1
 
 

@@ -15,11 +15,11 @@ from helpers.tiny_run import CLASSES, read, recorded, said, tensors, through, ti
 from interpnet.pipelines.run.notes import Notes
 from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.run.subject import make_output
-from interpnet.pipelines.stages import collect, examples, explain, solve, visualise
+from interpnet.pipelines.stages import answers, collect, examples, explain, solve, visualise
 from PIL import Image
 from torch import Tensor, nn
 
-from interpnet.engine import Channel, ChannelIndex, find_sites
+from interpnet.engine import Channel, ChannelIndex, find_sites, predicted
 from interpnet.errors import DataError
 from interpnet.explanation import Explanation, average_visualization
 from interpnet.interpretation import Interpretation
@@ -93,7 +93,7 @@ def test_examples_are_the_first_of_each_class_in_the_order_that_the_seed_draws(
     readable = np.array([8, 1, 2, 3, 5, 6, 7, 0])
     truth = session.loaded.test.labels[readable]
     said = np.where(np.arange(8) % 4 == 1, (truth + 1) % 3, truth)
-    monkeypatch.setattr(examples, "predict", lambda _: (said, readable))
+    monkeypatch.setattr(examples, "answers", lambda _session, _read: (said, readable))
     order = np.random.default_rng(seed).permutation(8).tolist()
     expected = []
     for c in range(3):
@@ -109,7 +109,7 @@ def test_where_not_all_examples_fit_those_drawn_first_are_shown(
 ) -> None:
     session = tiny_session(tmp_path / "run", seed=seed, examples=2, misclassified=0, max_examples=most)
     truth = session.loaded.test.labels
-    monkeypatch.setattr(examples, "predict", lambda _: (truth, np.arange(9)))
+    monkeypatch.setattr(examples, "answers", lambda _session, _read: (truth, np.arange(9)))
     order = np.random.default_rng(seed).permutation(9).tolist()
     first = [next(i for i in order if truth[i] == c) for c in range(3)]
     second = [[i for i in order if truth[i] == c][1] for c in range(3)]
@@ -124,7 +124,7 @@ def test_at_most_sixty_recognised_images_are_examples(
 ) -> None:
     session = tiny_session(tmp_path / "run", examples=each)
     readable = np.tile(np.arange(9), 12)
-    monkeypatch.setattr(examples, "predict", lambda _: (session.loaded.test.labels[readable], readable))
+    monkeypatch.setattr(examples, "answers", lambda _session, _read: (session.loaded.test.labels[readable], readable))
     notes = Notes()
     chosen = examples.choose(session, notes)
     assert np.bincount(session.loaded.test.labels[chosen]).tolist() == [20, 20, 20]
@@ -168,7 +168,7 @@ def test_images_are_predicted_in_evaluation_mode_and_logits_that_are_no_numbers_
     session = tiny_session(tmp_path / "run")
     model = session.loaded.model.train()
     modes: list[tuple[bool, bool]] = []
-    honest = examples.forward_logits
+    honest = answers.forward_logits
 
     def forward(*args: Any) -> Tensor:
         modes.append((model.training, torch.is_inference_mode_enabled()))
@@ -177,12 +177,12 @@ def test_images_are_predicted_in_evaluation_mode_and_logits_that_are_no_numbers_
             logits[1, 0] = float("nan")
         return logits
 
-    monkeypatch.setattr(examples, "forward_logits", forward)
-    examples.predict(session)
+    monkeypatch.setattr(answers, "forward_logits", forward)
+    answers.answers(session, predicted)
     assert modes == [(False, True)] * 3
     assert model.training
     with pytest.raises(DataError, match=r"image 5 \(in batch 1 of the pass, both counted from 0\) has NaN"):
-        examples.predict(session)
+        answers.answers(session, predicted)
 
 
 # --- an image's record ------------------------------------------------------------------------------------
