@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from experiments.common.runner import command
 from experiments.common.shared_data import shared_data
@@ -89,8 +90,8 @@ def widths(m: int) -> list[int]:
     return [*layers, m - sum(layers)]
 
 
-def generated(m: int, n_classes: int, *, images: int = 40_960) -> Problem:
-    """Return a generated problem; its Gram matrix is summed block by block."""
+def generated(m: int, n_classes: int, *, images: int = 40_960, device: torch.device | None = None) -> Problem:
+    """Return a generated problem; its Gram matrix is summed block by block, on a CUDA device if one is given."""
     rng = np.random.default_rng(0)
     layers = widths(m)
     size = (np.arange(_FACTORS) + 1.0) ** -_DECAY
@@ -110,7 +111,10 @@ def generated(m: int, n_classes: int, *, images: int = 40_960) -> Problem:
             signal = ((own + apart * centre[labels]) * size) @ A
             score = np.exp(a + _SPREAD * signal + _OWN * rng.standard_normal((n, len(a))))
             parts.append(score / score.sum(1, keepdims=True))
-        total.add(np.hstack(parts).astype(np.float32), labels)
+        rows: Any = np.hstack(parts).astype(np.float32)
+        if device is not None and device.type == "cuda":
+            rows = torch.from_numpy(rows).to(device)
+        total.add(rows, labels)
     return Problem(f"{m:,} x {n_classes:,}", total.gram())
 
 

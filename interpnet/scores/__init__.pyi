@@ -14,6 +14,7 @@ from ._labels import Labels as Labels
 from ._labels import Names as Names
 from ._labels import as_labels as as_labels
 from ._labels import checked_labels as checked_labels
+from ._norms import channel_norms as channel_norms
 from ._norms import channel_products as channel_products
 from ._reader import ScoreReader as ScoreReader
 from ._reader import sites_of as sites_of
