@@ -30,6 +30,10 @@ class RunFolderError(InterpNetError):
     """A run folder or saved artefact that is stale, foreign or unwritable."""
 
 
+class RanksError(InterpNetError):
+    """A process of several that was lost, or that has something else than the others."""
+
+
 def did_you_mean(name: str, known: Iterable[str], limit: int = 4) -> str:
     """Return ``"; did you mean 'a' or 'b'?"`` for the names of ``known`` close to ``name``, else ``""``.
 
