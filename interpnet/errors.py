@@ -34,6 +34,10 @@ class RanksError(InterpNetError):
     """A process of several that was lost, or that has something else than the others."""
 
 
+class LostRankError(RanksError):
+    """Another process of several that is gone or does not answer."""
+
+
 def did_you_mean(name: str, known: Iterable[str], limit: int = 4) -> str:
     """Return ``"; did you mean 'a' or 'b'?"`` for the names of ``known`` close to ``name``, else ``""``.
 

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from interpnet.errors import InterpNetError, RanksError
+from interpnet.errors import InterpNetError, LostRankError, RanksError
 
 T = TypeVar("T")
 Scalars = TypeVar("Scalars", bound=np.generic)
@@ -153,12 +153,14 @@ class Ranks:
         return joined.view(array.dtype).reshape(sum(rows), *array.shape[1:])
 
     def wait(self) -> None:
-        """Wait until every rank has come here, however long that takes; a lost one is a :class:`RanksError`."""
+        """Wait until every rank has come here, however long that takes; a lost one is a :class:`LostRankError`."""
         if self.world > 1:
             self._sizes(0)
 
     def agree(self, what: str, value: Any) -> None:
         """Raise :class:`RanksError` on every rank where ``value``, which JSON can hold, is not the same on all of them.
+
+        Of dictionaries the entries that differ are shown.
 
         Examples
         --------
@@ -170,6 +172,8 @@ class Ranks:
         texts = [json.dumps(one, sort_keys=True) for one in values]
         if len(set(texts)) == 1:
             return
+        if all(isinstance(one, dict) for one in values):
+            texts = [json.dumps(one, sort_keys=True) for one in _differing(values)]
         ranks_with: dict[str, list[int]] = {}
         for rank, text in enumerate(texts):
             ranks_with.setdefault(text, []).append(rank)
@@ -183,6 +187,11 @@ class Ranks:
         """Return the ranks on this machine whose processes are gone."""
         here = socket.gethostname()
         return [rank for rank, (host, process) in enumerate(self.peers) if host == here and not _lives(process)]
+
+    def names_of(self, some: list[int]) -> str:
+        """Return ranks in words, with their processes."""
+        processes = ", ".join(str(self.peers[rank][1]) for rank in some)
+        return f"{_named(some)} of {self.world} (process {processes})"
 
     def _sizes(self, own: int) -> list[int]:
         """Return a number of every rank."""
@@ -231,7 +240,7 @@ class Ranks:
         except RuntimeError as error:
             raise self.lost(error) from error
 
-    def lost(self, error: Exception) -> RanksError:
+    def lost(self, error: Exception) -> LostRankError:
         """Return what to say where an operation of ``torch.distributed`` failed with ``error``."""
         # Without the place in the source of gloo, which stands first.
         text = re.sub(r"^(\[[^]]*:\d+\] )+", "", str(error).strip())
@@ -240,13 +249,12 @@ class Ranks:
         time.sleep(_LONGEST_LOOK)
         gone = self.missing()
         if gone:
-            processes = ", ".join(str(self.peers[rank][1]) for rank in gone)
-            what = f"{_named(gone)} of {self.world} ended early (process {processes})"
+            what = f"{self.names_of(gone)} ended early"
         elif "timed out" in str(error).lower() or "timeout" in str(error).lower():
             what = f"one of {self.world} processes did not answer in time"
         else:
             what = f"the connection to one of {self.world} processes was lost"
-        return RanksError(f"rank {self.rank}: {what}: {why}; {GO_ON}")
+        return LostRankError(f"{what}: {why}; {GO_ON}")
 
 
 #: A process without others.
@@ -300,6 +308,8 @@ def ranks_of(group: Any) -> Ranks:
     strangers = Ranks(rank, world, own)
     peers = zip(strangers.collect(socket.gethostname()), strangers.collect(os.getpid()), strict=True)
     _known[group] = Ranks(rank, world, own, tuple(peers))
+    # The second group is one of several itself, for functions that are handed it on.
+    _known[own] = _known[group]
     return _known[group]
 
 
@@ -308,6 +318,19 @@ def _tensor(array: npt.NDArray[Any]) -> Any:
     import torch
 
     return torch.from_numpy(array)
+
+
+def _differing(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return tables with those entries only that are not the same in all.
+
+    Examples
+    --------
+    >>> _differing([{"a": 1, "b": 2}, {"a": 1, "b": 3}])
+    [{'b': 2}, {'b': 3}]
+    """
+    names = dict.fromkeys(name for table in tables for name in table)
+    kept = [name for name in names if any(table.get(name) != tables[0].get(name) for table in tables)]
+    return [{name: table.get(name) for name in kept} for table in tables]
 
 
 def _encoded(value: Any) -> bytes:

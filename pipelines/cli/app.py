@@ -12,12 +12,13 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from interpnet.support.text import one_line
+from interpnet.errors import InterpNetError
 
 from ..filters.settings import FilterSettings
 from ..run.settings import SECTIONS
+from ..run.several import leave, together
 from ..run.stopping import end_with, stoppable
-from .failures import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_PIPE, silence, usable_streams, with_traceback
+from .failures import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_PIPE, say_end, silence, usable_streams, with_traceback
 from .options import takes
 
 _TRACEBACK = "--traceback"
@@ -56,6 +57,9 @@ def _top(
     Start with [bold]interpnet demo[/]. Your own network:
 
     [green]interpnet audit torchvision:resnet18 imagefolder:photos --out runs/first[/]
+
+    In several processes: [green]torchrun --nproc-per-node 4 -m interpnet audit ...[/]; also collect, solve, ablate and
+    explain.
     """
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
@@ -251,12 +255,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != _TRACEBACK]
     try:
         with usable_streams(), stoppable(to_the_end=argv is None):
-            return end_with(_flushed(_run(arguments)))
+            code = end_with(_flushed(_run(arguments)))
+            if argv is None:
+                leave(code)
+            return code
     finally:
         with_traceback.reset(shown)
 
 
 def _run(arguments: list[str]) -> int:
+    try:
+        with together():
+            return _command(arguments)
+    except InterpNetError as error:
+        return say_end(f"error: {error}", EXIT_ERROR)
+    except KeyboardInterrupt as error:
+        return say_end("interrupted", EXIT_INTERRUPTED, error)
+
+
+def _command(arguments: list[str]) -> int:
     # The base of typer's errors for wrong arguments, which newer versions keep to themselves.
     usage_error: type[Exception] = next(
         base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
@@ -265,11 +282,9 @@ def _run(arguments: list[str]) -> int:
         result = get_command(app).main(args=arguments, prog_name="interpnet", standalone_mode=False)
     except usage_error as error:
         message = getattr(error, "format_message", error.__str__)()
-        typer.echo(one_line(f"error: {message} (interpnet --help tells more)"), err=True)
-        return EXIT_ERROR
+        return say_end(f"error: {message} (interpnet --help tells more)", EXIT_ERROR)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("interrupted", err=True)
-        return EXIT_INTERRUPTED
+        return say_end("interrupted", EXIT_INTERRUPTED, KeyboardInterrupt())
     except typer.Exit as error:
         return error.exit_code
     except SystemExit as error:

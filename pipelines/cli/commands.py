@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from interpnet.errors import InterpNetError
+from interpnet.support.ranks import Ranks
 from interpnet.support.text import printable
 
 from ..auditing import steps
@@ -21,8 +22,9 @@ from ..run.folder import CONFIG
 from ..run.manifest import MANIFEST, read_manifest, unverifiable
 from ..run.opening import default_name, existing, opened
 from ..run.own_code import check_named
-from ..run.session import Session
+from ..run.session import Session, make_console
 from ..run.settings import Given
+from ..run.several import here
 from ..stages.explain import run_explain
 from ..stages.reliance import run_reliance
 from ..stages.report import run_report
@@ -54,6 +56,7 @@ def new_session(given: Given, request: Request, command: str) -> Iterator[Sessio
     Model and images are loaded before a folder is made, so that a mistyped name leaves nothing behind.
     """
     named = "model" in given.values
+    ranks = here(command)
     out = None
     if request.out is not None:
         out = Path(request.out)
@@ -61,7 +64,7 @@ def new_session(given: Given, request: Request, command: str) -> Iterator[Sessio
         run = None
         # What another command is about to change must not be read before it has finished.
         if out is not None and (out / MANIFEST).is_file():
-            run = held.enter_context(existing(out, fresh=request.fresh))
+            run = held.enter_context(existing(out, fresh=request.fresh, ranks=ranks))
         base = RunConfig()
         folders: tuple[Path, ...] = ()
         if request.config is not None:
@@ -69,6 +72,7 @@ def new_session(given: Given, request: Request, command: str) -> Iterator[Sessio
             folders = (Path(request.config).parent,)
         elif run is not None and not named and (run.path / CONFIG).is_file():
             base = run.config()
+            ranks.wait()  # before rank 0 writes other settings
         if named or base.directory is None:
             base = replace(base, directory=str(Path.cwd()))
         config = configured(given, request, base)
@@ -80,21 +84,27 @@ def new_session(given: Given, request: Request, command: str) -> Iterator[Sessio
             )
         path = out or Path("runs") / default_name(config)
         resume = f"interpnet {command} --out {shlex.quote(str(path))}"
-        session = opened(
-            held, path, config, resume, run=run, fresh=request.fresh, named=frozenset(given.values), own_folders=folders
-        )
-        yield session
+        more = {"named": frozenset(given.values), "own_folders": folders, "fresh": request.fresh, **_shown_by(ranks)}
+        yield opened(held, path, config, resume, run=run, ranks=ranks, **more)
+
+
+def _shown_by(ranks: Ranks) -> dict[str, Any]:
+    """Return what a session prints: all of it, and of several processes rank 0 alone."""
+    return {"console": make_console(quiet=not ranks.first), "tables": ranks.first}
 
 
 @contextmanager
 def existing_session(given: Given, request: Request, command: str) -> Iterator[Session]:
     """Open the run folder of a stage command, locked, its settings overridden by the command line's."""
     path = Path(request.run)
+    ranks = here(command)
     read_manifest(path)  # where there is no run there is nothing to lock
-    with existing(path) as run:
+    with existing(path, ranks=ranks) as run:
         config = configured(given, request, run.config())
+        ranks.wait()  # before rank 0 writes other settings
         resume = f"interpnet {command} {shlex.quote(str(path))}"
-        session = Session(run, config, resume, fresh=request.fresh, named=frozenset(given.values))
+        more = {"named": frozenset(given.values), "fresh": request.fresh, **_shown_by(ranks)}
+        session = Session(run, config, resume, **more)
         session.say_notes(unverifiable(run.manifest))
         yield session
 
@@ -110,7 +120,7 @@ def show_report(session: Session, path: Path, *, open_report: bool) -> None:
     session.console.print(
         f"\nreport: {printable(path)}", style="bold green", highlight=False, soft_wrap=True, markup=False
     )
-    if open_report:
+    if open_report and session.ranks.first:
         Report(path).open()
 
 
@@ -157,6 +167,9 @@ def _explain_user(given: Given, request: Request) -> None:
     from ..stages.user_images import FOLDER, explain_user_images
 
     with existing_session(given, request, "explain") as session:
+        session.open_subject()
+        if not session.ranks.first:
+            return
         stored = session.run.config()
         records = explain_user_images(session, request.image, request.cls)
         # How somebody looked at a picture of their own is no setting of the run.

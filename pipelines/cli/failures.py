@@ -17,6 +17,8 @@ import typer
 from interpnet.errors import InterpNetError
 from interpnet.support.text import one_line, printable
 
+from ..run.several import to_be_said
+
 EXIT_BUG = 1  # ours
 EXIT_ERROR = 2  # a user's mistake
 EXIT_INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
@@ -34,13 +36,13 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        end(str(error) or "interrupted", EXIT_INTERRUPTED)
+        end(str(error) or "interrupted", EXIT_INTERRUPTED, error)
     except BrokenPipeError:
         silence()
         raise typer.Exit(EXIT_PIPE) from None
     except (InterpNetError, OSError) as error:
         _show(error)
-        end(f"error: {error}", EXIT_ERROR)
+        end(f"error: {error}", EXIT_ERROR, error)
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, a user gets one line
@@ -80,10 +82,17 @@ def _show(error: Exception) -> None:
             _write(printable(line))
 
 
-def end(message: str, code: int) -> NoReturn:
+def end(message: str, code: int, error: BaseException | None = None) -> NoReturn:
     """Print a message on one line of stderr, whatever it holds, and exit."""
-    _write(one_line(message))
-    raise typer.Exit(code)
+    raise typer.Exit(say_end(message, code, error))
+
+
+def say_end(message: str, code: int, error: BaseException | None = None) -> int:
+    """Print why the command ends on one line of stderr, unless another of several processes does; return the code."""
+    said, code = to_be_said(message, code, error)
+    if said is not None:
+        _write(one_line(said))
+    return code
 
 
 def _write(line: str) -> None:

@@ -18,6 +18,7 @@ import typer
 from ..run.config import RunConfig
 from ..run.cue import SHORTCUTS
 from ..run.settings import FOLDER, PANELS, SECTIONS, About, Given, Settings, about, kind, option, setting
+from ..run.several import takes_part
 from .failures import one_line_errors
 
 _DATA = SECTIONS["data"]
@@ -88,6 +89,8 @@ def takes(
     def decorate(described: Callable[[], None]) -> Callable[..., None]:
         @wraps(described)
         def command(**words: Any) -> None:
+            if not takes_part(described.__name__):
+                return
             with one_line_errors():
                 work = getattr(import_module(f".{module}", __package__), described.__name__)
                 parsed: list[Any] = [Given.read(of_run, words), Request(**Given.read(of_request, words).values)]

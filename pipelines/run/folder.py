@@ -16,6 +16,7 @@ import interpnet
 from interpnet.errors import RunFolderError
 from interpnet.support.checksums import canonical, checksum, file_checksum
 from interpnet.support.io import remove_temporaries, remove_tree, write_json
+from interpnet.support.ranks import ALONE, Ranks
 
 from .config import EARLIER, RunConfig
 from .lock import LOCK, locked, refuse_if_locked
@@ -65,6 +66,8 @@ def digest(value: Any) -> str:
 class RunFolder:
     """A run folder opened for reading and writing; every change of the manifest is written at once.
 
+    Of several processes rank 0 writes; the others read, and take its manifest over at the end of each stage.
+
     Examples
     --------
     >>> import tempfile
@@ -78,9 +81,10 @@ class RunFolder:
     manifest: dict[str, Any]  # as in manifest.json
     # What this process has compared with its checksums, or written: stages, and the rows of the scores.
     verified: set[str] = field(default_factory=set, repr=False)
+    ranks: Ranks = field(default=ALONE, repr=False)  # the processes at work on it
 
     @classmethod
-    def create(cls, path: Path, *, fresh: bool = False) -> RunFolder:
+    def create(cls, path: Path, *, fresh: bool = False, ranks: Ranks = ALONE) -> RunFolder:
         """Open ``path``, or prepare it where it does not exist or is empty; it is made with the first save.
 
         ``RunFolderError`` where that is a file, or a folder of something else. With ``fresh`` a damaged manifest does
@@ -88,22 +92,22 @@ class RunFolder:
         """
         if (path / MANIFEST).is_file():
             try:
-                return cls.open(path)
+                return cls(path, read_manifest(path), ranks=ranks)
             except RunFolderError:
                 if not fresh:
                     raise
-                return cls(path, empty_manifest(created=now()))
+                return cls(path, empty_manifest(created=now()), ranks=ranks)
         if (path.exists() or path.is_symlink()) and not path.is_dir():
             raise RunFolderError(f"run folder {str(path)!r} is a file; choose another folder (--out)")
         if path.is_dir() and any(entry.name != LOCK for entry in path.iterdir()):
             # Another command may have made the folder just now, and its manifest comes last.
             refuse_if_locked(path)
             if (path / MANIFEST).is_file():
-                return cls.open(path)
+                return cls(path, read_manifest(path), ranks=ranks)
             raise RunFolderError(
                 f"{str(path)!r} is not empty and holds no run; choose another folder (--out), such as runs/NAME"
             )
-        return cls(path, empty_manifest(created=now()))
+        return cls(path, empty_manifest(created=now()), ranks=ranks)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -112,6 +116,8 @@ class RunFolder:
 
     def save(self) -> None:
         """Write the manifest, with the notes of all stages gathered."""
+        if not self.ranks.first:
+            return
         notes = list(self.manifest.get("subject_notes", []))
         for name in STAGES:
             notes += self.stage(name).get("notes", [])
@@ -138,6 +144,8 @@ class RunFolder:
 
     def store(self, config: RunConfig) -> None:
         """Write the settings to ``run.toml``; the manifest keeps its checksum."""
+        if not self.ranks.first:
+            return
         path = self.path / CONFIG
         before = []
         if path.is_file():
@@ -217,6 +225,8 @@ class RunFolder:
 
     def discard(self, names: Iterable[str]) -> None:
         """Delete damaged files of a stage, so that it makes them again; a folder in a file's place is refused."""
+        if not self.ranks.first:
+            return
         for name in names:
             path = self.path / name
             if path.is_dir() and not path.is_symlink():
@@ -228,6 +238,8 @@ class RunFolder:
 
         ``written``: patterns, relative to the run folder, of the files whose checksums are kept.
         """
+        if not self.ranks.first:
+            return
         entry = {"state": state, "key": key, **facts}
         self.verified.discard(stage)
         if state == "complete":
@@ -279,8 +291,9 @@ class RunFolder:
                 f"run folder {str(self.path)!r} is a link to {str(self.path.resolve())!r}, and --fresh deletes nothing "
                 "through a link; name the folder itself (--out)"
             )
-        for name in dict.fromkeys(STAGES.values()):
-            remove_tree(self.path / name)
+        if self.ranks.first:
+            for name in dict.fromkeys(STAGES.values()):
+                remove_tree(self.path / name)
         self.verified.clear()
         self.manifest = empty_manifest(self.manifest["created"])
         self.save()
@@ -290,13 +303,32 @@ class RunFolder:
         """Keep a second process from writing to the same folder meanwhile: it gets a ``RunFolderError``.
 
         The manifest is read again, for another command may have written it since; what a killed one left half-written
-        is deleted. A folder without a manifest at the end goes, if it was made here.
+        is deleted. A folder without a manifest at the end goes, if it was made here. Of several processes rank 0 has
+        the lock, for all of them.
         """
+        if not self.ranks.first:
+            self.follow()
+            yield
+            return
         with locked(self.path, MANIFEST):
             if (self.path / MANIFEST).is_file():
                 self.manifest = RunFolder.create(self.path, fresh=fresh).manifest
             remove_temporaries(self.path, below=(*STAGES.values(), "filters"))
+            self.follow()
             yield
+
+    def follow(self) -> None:
+        """Take over rank 0's manifest, and which files it knows to be as they were written."""
+        noted: dict[str, Any] = self.ranks.share({"manifest": self.manifest, "verified": sorted(self.verified)})
+        if self.ranks.first:
+            return
+        if not self.path.is_dir():
+            raise RunFolderError(
+                f"run folder {str(self.path)!r} is there for rank 0 and not for rank {self.ranks.rank}; it must lie "
+                "where the processes of all machines can read it (--out)"
+            )
+        self.manifest = noted["manifest"]
+        self.verified = set(noted["verified"])
 
 
 def _wrong(path: Path, expected: str | None) -> str:

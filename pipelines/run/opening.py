@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from interpnet.support.ranks import ALONE, Ranks
+
 from .chosen import check_chosen
 from .config import RunConfig
 from .folder import RunFolder
@@ -16,9 +18,9 @@ from .session import Session
 
 
 @contextmanager
-def existing(path: Path, *, fresh: bool = False) -> Iterator[RunFolder]:
+def existing(path: Path, *, fresh: bool = False, ranks: Ranks = ALONE) -> Iterator[RunFolder]:
     """Open a run folder and hold its lock: what it says is read when no other command can change it any more."""
-    run = RunFolder.create(path, fresh=fresh)
+    run = RunFolder.create(path, fresh=fresh, ranks=ranks)
     with run.locked(fresh=fresh):
         yield run
 
@@ -31,6 +33,7 @@ def opened(
     *,
     run: RunFolder | None = None,
     fresh: bool = False,
+    ranks: Ranks = ALONE,
     **session: Any,
 ) -> Session:
     """Return a session on the run folder ``path``, whose lock ``held`` keeps; ``run`` where it is open already.
@@ -39,8 +42,8 @@ def opened(
     more fields of :class:`Session`.
     """
     if run is None and (path / MANIFEST).is_file():
-        run = held.enter_context(existing(path, fresh=fresh))
-    new = run or RunFolder.create(path)
+        run = held.enter_context(existing(path, fresh=fresh, ranks=ranks))
+    new = run or RunFolder.create(path, ranks=ranks)
     made = Session(new, config, resume, fresh=fresh, **session)
     check_chosen(made)  # loads what is audited, which the session keeps
     if run is None:

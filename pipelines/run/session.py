@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.support.ranks import Ranks
 from interpnet.support.text import printable
 
 from .config import RunConfig
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from .images import Own
     from .subject import Subject
 
+# What need not be the same for processes on several machines.
+_OF_A_MACHINE = frozenset({"device", "workers", "directory"})
 _PIPED_WIDTH = 140  # characters: a file has no width, and tables need one
 
 
@@ -132,6 +135,16 @@ class Session:
         """Load the subject and claim the folder for it, unless that is done."""
         _ = self.subject
 
+    @property
+    def ranks(self) -> Ranks:
+        """The processes at work on this run, of which this is one."""
+        return self.run.ranks
+
+    @property
+    def group(self) -> Any:
+        """Their process group, for functions that take one; None for a process alone."""
+        return self.run.ranks.group
+
     def say(self, text: str) -> None:
         """Print a line of rich markup."""
         self.console.print(printable(text), highlight=False, soft_wrap=True)
@@ -142,7 +155,14 @@ class Session:
             self.say(f"{margin}[yellow]note:[/] {escape(printable(note))}")
 
     def perform(
-        self, stage: str, key: str, work: Work, *, files: Sequence[str] = (), check: Callable[[], dict[str, str]] = dict
+        self,
+        stage: str,
+        key: str,
+        work: Work,
+        *,
+        files: Sequence[str] = (),
+        check: Callable[[], dict[str, str]] = dict,
+        split: bool = False,
     ) -> bool:
         """Run a stage unless it is done with these very inputs; return whether it ran.
 
@@ -150,25 +170,52 @@ class Session:
         folder: it counts as done while they are there and as they were written. ``check`` looks for more damage: files,
         each with what is wrong. Damaged files are deleted and the stage is done again. After Ctrl-C or SIGTERM the
         manifest says so, and the message of :class:`Interrupted` how to go on.
+
+        Of several processes rank 0 decides and records. Each does the work of a stage that is ``split``; of another one
+        rank 0 does it while the others wait.
         """
         if stop_asked():
             raise Interrupted(f"interrupted before stage {stage!r}. Go on with: {self.resume}")
-        if self.run.is_complete(stage, key):
-            damage = self.run.damage(stage) or check()
-            if not damage:
-                self.say(f"[bold]{stage}[/]: up to date, skipped")
-                return False
-            self.say_notes([f"{name} {what}: {stage} is done again" for name, what in damage.items()])
-            self.run.discard(damage)
+        try:
+            damage = self._damage(stage, key, check)
+        except KeyboardInterrupt as error:
+            raise Interrupted(f"interrupted before stage {stage!r}. Go on with: {self.resume}") from error
+        if damage is None:
+            self.say(f"[bold]{stage}[/]: up to date, skipped")
+            return False
+        self.say_notes([f"{name} {what}: {stage} is done again" for name, what in damage.items()])
+        self.run.discard(damage)
         self.say(f"[bold]{stage}[/] ...")
         interrupted = f"interrupted in stage {stage!r}; run folder {str(self.run.path)!r} is whole"
-        entry = self.record(stage, key, work, interrupted, files=files)
+        entry = self.record(stage, key, work, interrupted, files=files, split=split)
         self.say_notes(entry["notes"], margin="  ")
         self.say(f"[bold]{stage}[/]: done in {entry['seconds']:.1f} s")
         return True
 
+    def _damage(self, stage: str, key: str, check: Callable[[], dict[str, str]]) -> dict[str, str] | None:
+        """Return the damaged files for which a complete stage is done again; None where there is nothing to do."""
+        self.ranks.agree("what is audited", self.run.manifest["identity"])
+        settings = {name: value for name, value in asdict(self.config).items() if name not in _OF_A_MACHINE}
+        self.ranks.agree("how", settings)
+        self.ranks.agree(f"what the stage {stage!r} depends on", key)
+        damage: dict[str, str] | None = {}
+        if self.ranks.first and self.run.is_complete(stage, key):
+            damage = self.run.damage(stage) or check() or None
+        damage = self.ranks.share(damage)
+        if damage is None:
+            self.run.follow()
+        return damage
+
     def record(
-        self, stage: str, key: str, work: Work, interrupted: str, *, files: Sequence[str] = (), **facts: Any
+        self,
+        stage: str,
+        key: str,
+        work: Work,
+        interrupted: str,
+        *,
+        files: Sequence[str] = (),
+        split: bool = False,
+        **facts: Any,
     ) -> dict[str, Any]:
         """Do the work of a stage and note in the manifest how it went; return the manifest's entry.
 
@@ -183,12 +230,15 @@ class Session:
         how: dict[str, Any] = {}
         try:
             with notes.listening(), readable_memory_errors():
-                done = work(notes)
+                done: dict[str, Any] = {}
+                if split or self.ranks.first:
+                    done = work(notes)
             written = done.pop("written", files)
             seconds = {"seconds": round(time.monotonic() - clock, 3)}
             entry = facts | seconds | done | {"files": list(files), "notes": notes.texts}
             self.run.mark(stage, "complete", key, written=written, **entry)
             finished = True
+            self.run.follow()
         except KeyboardInterrupt as error:
             raise Interrupted(f"{interrupted}. Go on with: {self.resume}") from error
         except Exception:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import multiprocessing
+import os
 import tempfile
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -29,27 +32,64 @@ def in_processes(world: int, function: Callable[..., Any], *args: Any) -> list[O
     The function stands at the top of a test file, and what it returns is pickled.
     """
     with tempfile.TemporaryDirectory() as folder:
-        started = []
-        for rank in range(world):
-            ours, theirs = _processes.Pipe()
-            arguments = (rank, world, Path(folder) / "store", theirs, function, args)
-            process = _processes.Process(target=_run, args=arguments, daemon=True)
-            process.start()
-            theirs.close()
-            started.append((process, ours))
-        return [_outcome(process, ours) for process, ours in started]
+        return _outcomes(world, _in_group, str(Path(folder) / "store"), function, args)
 
 
-def _run(
-    rank: int, world: int, store: Path, to_test: Connection, function: Callable[..., Any], args: tuple[Any, ...]
-) -> None:
-    import torch
+class Ended(NamedTuple):
+    """How a command line ended in one process."""
+
+    code: int
+    out: str
+    err: str
+
+
+def command_in_processes(world: int, *arguments: str) -> list[Ended]:
+    """Return how ``interpnet ARGUMENTS`` ended in each of ``world`` processes that torchrun would have started."""
+    from torch.distributed import TCPStore
+
+    # torchrun's own process keeps the store, so that it is there whichever of the others ends.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    outcomes = _outcomes(world, _command, store.port, arguments)
+    assert [outcome.error for outcome in outcomes] == [""] * world
+    return [outcome.result for outcome in outcomes]
+
+
+def _outcomes(world: int, target: Callable[..., Any], *args: Any) -> list[Outcome]:
+    started = []
+    for rank in range(world):
+        ours, theirs = _processes.Pipe()
+        process = _processes.Process(target=_run, args=(theirs, target, rank, world, *args), daemon=True)
+        process.start()
+        theirs.close()
+        started.append((process, ours))
+    return [_outcome(process, ours) for process, ours in started]
+
+
+def _in_group(rank: int, world: int, store: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     from torch import distributed
 
-    torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    return function(*args)
+
+
+def _command(rank: int, world: int, port: int, arguments: tuple[str, ...]) -> Ended:
+    from interpnet.pipelines.cli.app import main
+
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    out = io.StringIO()
+    err = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(arguments)
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+def _run(to_test: Connection, target: Callable[..., Any], *args: Any) -> None:
+    import torch
+
+    torch.set_num_threads(1)
     try:
-        sent = (function(*args), "")
+        sent = (target(*args), "")
     except Exception as error:  # noqa: BLE001 - the test looks at it
         sent = (None, f"{type(error).__name__}: {error}")
     to_test.send(sent)

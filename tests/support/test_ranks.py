@@ -93,7 +93,8 @@ def lose_one() -> float:
 def test_a_killed_rank_is_named_by_the_others_at_once() -> None:
     first, killed = in_processes(2, lose_one)
     assert killed.exit_code == -signal.SIGKILL
-    assert first.error.startswith("InterpNetError: after True: rank 0: rank 1 of 2 ended early (process ")
+    assert first.error.startswith("InterpNetError: after True: rank 1 of 2 (process ")
+    assert ") ended early: " in first.error
     assert "the same command goes on with what is missing, also with another number of processes" in first.error
 
 
@@ -121,7 +122,7 @@ def stopped_while_waiting() -> str:
 def test_a_rank_that_waits_can_be_stopped() -> None:
     first, second = in_processes(2, stopped_while_waiting)
     assert first.result == "stopped"
-    assert "rank 1: rank 0 of 2 ended early" in second.error
+    assert "LostRankError: rank 0 of 2 (process " in second.error
 
 
 def test_a_process_alone_needs_no_torch_distributed() -> None:

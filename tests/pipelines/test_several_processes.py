@@ -1,0 +1,121 @@
+"""Stages and commands in several processes: the same files as from one, one voice, and an end for all."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.processes import command_in_processes, in_processes
+from helpers.small_audit import manifest
+from helpers.tiny_run import said, through, tiny_session
+
+from interpnet.support.ranks import ranks_of
+
+_BOTH = {"identify": "both", "contribution_images": 100, "repeats": 2, "examples": 1, "top": 4}
+
+
+def stages(folder: str) -> str:
+    """Run every stage but the report in the processes of the group; return what this one printed."""
+    session = tiny_session(Path(folder), **_BOTH)
+    session.run.ranks = ranks_of("default")
+    session.console.quiet = not session.ranks.first
+    return said(through(session))
+
+
+def check_same(one: Path, other: Path) -> None:
+    """Compare all that two runs wrote; sums may differ by the rounding of another order."""
+    names = sorted(str(path.relative_to(one)) for path in one.rglob("*") if path.is_file())
+    assert names == sorted(str(path.relative_to(other)) for path in other.rglob("*") if path.is_file())
+    for name in names:
+        if name == "manifest.json":
+            continue
+        if not name.endswith(".npz"):
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
+            continue
+        with np.load(one / name) as first, np.load(other / name) as second:
+            assert first.files == second.files
+            for key in first.files:
+                if first[key].dtype.kind == "f":
+                    np.testing.assert_allclose(first[key], second[key], rtol=1e-12, atol=1e-14, err_msg=f"{name} {key}")
+                else:
+                    np.testing.assert_array_equal(first[key], second[key])
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    through(tiny_session(folder, **_BOTH))
+    return folder
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_several_processes_write_what_one_writes(tmp_path: Path, alone: Path, world: int) -> None:
+    done = in_processes(world, stages, str(tmp_path / "run"))
+    assert [outcome.error for outcome in done] == [""] * world
+    assert "explain: done" in done[0].result
+    assert [outcome.result for outcome in done[1:]] == [""] * (world - 1)
+    check_same(alone, tmp_path / "run")
+    timeless = ("n_images", "key", "files", "notes", "checksums")
+    one, other = (manifest(folder)["stages"] for folder in (alone, tmp_path / "run"))
+    for name, entry in one.items():
+        for fact in set(timeless[:-1]) & set(entry):
+            assert entry[fact] == other[name][fact], (name, fact)
+
+
+def test_several_processes_go_on_with_the_run_of_one_and_skip_what_is_there(alone: Path) -> None:
+    before = manifest(alone)["stages"]
+    first, second = in_processes(2, stages, str(alone))
+    assert first.error == second.error == ""
+    assert first.result.count("up to date, skipped") == 7
+    assert manifest(alone)["stages"] == before
+
+
+def other_images(folder: str) -> None:
+    """Rank 1 sees other images than rank 0."""
+    ranks = ranks_of("default")
+    session = tiny_session(Path(folder), counts=(9, 7, 5 + ranks.rank))
+    session.run.ranks = ranks
+    through(session)
+
+
+def test_processes_that_see_other_images_are_told_which(tmp_path: Path) -> None:
+    for outcome in in_processes(2, other_images, str(tmp_path / "run")):
+        assert outcome.error.startswith("RanksError: what is audited differs between the 2 processes (rank 0: {")
+        assert '"set of training images"' in outcome.error
+        assert "every rank must get the same model, images in the same order, and settings" in outcome.error
+
+
+def test_a_mistake_that_all_see_is_told_once(tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    for arguments, message in (
+        (("audit", "smallcnn", "digits", "--nonsense"), "error: No such option: --nonsense"),
+        (("audit", "smallcnn", "digits", "--weights", "absent.safetensors", "--out", out), "error: weights file"),
+        (("solve", out), "error: run folder"),
+    ):
+        first, second = command_in_processes(2, *arguments)
+        assert first.err.startswith(message)
+        assert first.err.count("\n") == 1
+        assert (first.code, second.code) == (2, 2)
+        assert second.err == second.out == ""
+    assert not Path(out).exists()
+
+
+def test_what_is_not_split_is_done_by_rank_0(tmp_path: Path) -> None:
+    first, second = command_in_processes(2, "--help")
+    assert "torchrun" in first.out
+    assert (first.code, second.code, second.out) == (0, 0, "")
+    first, second = command_in_processes(2, "layers", "smallcnn", "digits", "--weights", str(tmp_path / "absent"))
+    assert (first.code, second.code, second.err) == (2, 0, "")
+
+
+def test_a_folder_in_use_is_refused_once(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    through(tiny_session(folder), "collect")
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        first, second = command_in_processes(2, "solve", str(folder))
+    assert first.err.startswith(f"error: another process is at work in run folder {str(folder)!r}")
+    assert (first.code, second.code, second.err) == (2, 2, "")
