@@ -16,9 +16,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interpnet.errors import InterpNetError, LostRankError, RanksError
+
+if TYPE_CHECKING:
+    from interpnet.support.ranks import Ranks
 
 # Seconds within which all processes must have started.
 _MEETING = timedelta(minutes=30)
@@ -37,7 +40,7 @@ _TORCHRUN = "torchrun --nproc-per-node N -m interpnet ..."
 class Several:
     """What the processes of one command have in common."""
 
-    ranks: Any  # Ranks
+    ranks: Ranks
     store: Any  # what torchrun keeps for them, also when one of them is gone
 
     def first_failure(self) -> dict[str, Any] | None:
@@ -92,8 +95,8 @@ def is_first() -> bool:
     return world_size() == 1 or os.environ["RANK"] == "0"
 
 
-def here(command: str) -> Any:
-    """Return the :class:`interpnet.support.ranks.Ranks` of this process in a command; of some it is alone."""
+def here(command: str) -> Ranks:
+    """Return which process this is of those that do a command; some commands rank 0 does alone."""
     from interpnet.support.ranks import ALONE
 
     several = _several.get()
