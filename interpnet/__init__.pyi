@@ -49,5 +49,6 @@ from .reliance import collect_contributions as collect_contributions
 from .reliance import measure_reliance as measure_reliance
 from .scores import ScoreTable as ScoreTable
 from .scores import collect_scores as collect_scores
+from .scores import merge_scores as merge_scores
 
 __version__: str

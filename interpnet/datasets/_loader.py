@@ -77,25 +77,11 @@ class BatchLoader:
         order = torch.from_numpy(self.indices)
         if self.shuffle:
             order = order[torch.randperm(self.n_images, generator=self._order)]
-        loader = DataLoader(
-            _Reader(self.data),
-            # A batch is one item of the reader, so that an unreadable image leaves a gap in it and no more.
-            sampler=[part.tolist() for part in torch.split(order, self.batch_size)],
-            batch_size=None,
-            num_workers=self.num_workers,
-            pin_memory=self.pin_memory and torch.cuda.is_available(),
-            # Else the loader would draw its workers' seeds from torch's global state.
-            generator=torch.Generator().manual_seed(0),
-        )
         first: tuple[str, Sequence[int]] | None = None
         unreported: list[Skipped] = []
         # Where images may be left out, one batch is held back: what is skipped after the last still joins it.
         held: list[Batch] = []
-        for fetched in loader:
-            if isinstance(fetched, str):
-                raise DataError(fetched)
-            if isinstance(fetched, Skipped):
-                raise BadImageError(fetched.index, fetched.name, fetched.reason)
+        for fetched in self._fetched([part.tolist() for part in torch.split(order, self.batch_size)]):
             skipped += fetched.skipped
             unreported += fetched.skipped
             if not len(fetched.indices):
@@ -117,6 +103,44 @@ class BatchLoader:
                 f"none of the {self.n_images} images of {self.data.spec!r} can be read; "
                 f"the first is {skipped[0].name!r}: {skipped[0].reason}"
             )
+
+    def numbered(self, batches: Sequence[tuple[int, int]]) -> Iterator[tuple[int, Batch]]:
+        """Yield the images from a position in ``indices`` up to another, batch by batch, each with the former.
+
+        What was left out stands in the ``skipped`` of its own batch, which has no images where none can be read. A
+        loader that shuffles is a DataError: another process would read in another order.
+        """
+        if self.shuffle:
+            raise DataError("the loader shuffles; images that several processes share are read in their order")
+        skipped = self.skipped = []
+        wanted = [self.indices[start:stop].tolist() for start, stop in batches]
+        first: tuple[str, Sequence[int]] | None = None
+        for (start, _), fetched in zip(batches, self._fetched(wanted), strict=True):
+            skipped += fetched.skipped
+            if len(fetched.indices):
+                name = self.data.name(int(fetched.indices[0]))
+                first = first or (name, fetched.images.shape[1:])
+                require_same_size(*first, name, fetched.images.shape[1:])
+            yield start, fetched
+
+    def _fetched(self, batches: list[list[int]]) -> Iterator[Batch]:
+        """Yield a batch for each list of the images' numbers."""
+        loader = DataLoader(
+            _Reader(self.data),
+            # A batch is one item of the reader, so that an unreadable image leaves a gap in it and no more.
+            sampler=batches,
+            batch_size=None,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory and torch.cuda.is_available(),
+            # Else the loader would draw its workers' seeds from torch's global state.
+            generator=torch.Generator().manual_seed(0),
+        )
+        for fetched in loader:
+            if isinstance(fetched, str):
+                raise DataError(fetched)
+            if isinstance(fetched, Skipped):
+                raise BadImageError(fetched.index, fetched.name, fetched.reason)
+            yield fetched
 
 
 def make_loader(

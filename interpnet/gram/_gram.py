@@ -19,6 +19,7 @@ from interpnet.gram._sums import Block, DeviceSums, HostSums, checked_block, che
 from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, instance_of, real_array, whole_number
 from interpnet.support.io import atomic_path, npz_path, read_arrays
+from interpnet.support.ranks import Ranks
 from interpnet.support.types import Float64
 
 # Written into every file; another format would need another reader.
@@ -268,17 +269,33 @@ class GramAccumulator:
         self._start()
         return gram
 
-    def _total(self, *, copy: bool) -> Gram:
-        if self.n == 0:
-            raise InterpNetError("Gram.n is 0; expected the number of images, at least 1")
-        if self._weight == 0:
-            raise DataError(f"sample_weight is zero for all {self.n} rows; expected at least one weight above zero")
+    def add_up(self, ranks: Ranks) -> None:
+        """Make the sums those of all ranks, each of which added rows of its own, on every one."""
+        if ranks.alone:
+            return
+        total = HostSums(*self._shape)
+        if self._at:
+            total = HostSums.of(*self._arrays(copy=False))
+        total.add_up(ranks)
+        self._at = {"cpu": total}
+        self.n = int(ranks.sum(np.array([self.n]))[0])
+        self._weight = float(ranks.sum(np.array([self._weight]))[0])
+
+    def _arrays(self, *, copy: bool) -> tuple[Float64, Float64, Float64]:
+        """Return G, B and yy of all devices."""
         first, *others = self._at.values()
         G, B, yy = first.arrays(copy=copy)
         for sums in others:
             for mine, more in zip((G, B, yy), sums.arrays(copy=copy), strict=True):
                 mine += more
-        return _summed(G, B, yy, self.n, definite=True)
+        return G, B, yy
+
+    def _total(self, *, copy: bool) -> Gram:
+        if self.n == 0:
+            raise InterpNetError("Gram.n is 0; expected the number of images, at least 1")
+        if self._weight == 0:
+            raise DataError(f"sample_weight is zero for all {self.n} rows; expected at least one weight above zero")
+        return _summed(*self._arrays(copy=copy), self.n, definite=True)
 
 
 def one_hot(labels: npt.ArrayLike, n_classes: int | None = None) -> npt.NDArray[np.float32]:

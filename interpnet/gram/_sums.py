@@ -14,6 +14,7 @@ from interpnet.errors import DataError
 from interpnet.gram._checks import as_numpy, class_count, locate_bad, nonfinite_message, numeric
 from interpnet.support.checks import whole_number
 from interpnet.support.progress import step_of
+from interpnet.support.ranks import Ranks
 from interpnet.support.types import Float64, Int64
 
 if TYPE_CHECKING:
@@ -213,6 +214,13 @@ class HostSums:
             above = slice(0, start + _PANEL)
             self._upper[above, here] += rows[:, above].T @ rows[:, here]
 
+    @classmethod
+    def of(cls, G: Float64, B: Float64, yy: Float64) -> HostSums:
+        """Return sums that go on from some (symmetric) ones, in their memory."""
+        sums = cls(0, 0)
+        sums.__dict__.update(_upper=G.T, _Bt=np.ascontiguousarray(B.T), _yy=yy)
+        return sums
+
     def arrays(self, *, copy: bool) -> tuple[Float64, Float64, Float64]:
         """Return G, B and yy; without ``copy`` the sums' own memory, after which nothing may be added."""
         full = self._upper.T  # now the lower triangle
@@ -221,6 +229,12 @@ class HostSums:
         _mirror(full)
         # Of one class, or one column, the transpose is contiguous as it is: only a copy is sure to be one.
         return full, self._Bt.T.copy(), self._yy.copy()
+
+    def add_up(self, ranks: Ranks) -> None:
+        """Add the sums of all ranks."""
+        ranks.sum(self._upper.T)
+        ranks.sum(self._Bt)
+        ranks.sum(self._yy)
 
 
 class DeviceSums:

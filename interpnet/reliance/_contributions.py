@@ -20,6 +20,7 @@ from interpnet.support.checks import check_kinds, instance_of, listed, number, o
 from interpnet.support.checksums import check_seal, checksum, seal
 from interpnet.support.class_names import class_number
 from interpnet.support.io import atomic_path, npz_path, read_arrays
+from interpnet.support.ranks import Ranks
 from interpnet.support.types import Float64, Int64
 
 # Written into every file; another format would need another reader.
@@ -301,6 +302,25 @@ class Contributions:
                 classes=tuple(meta["classes"]),
                 **arrays,
             )
+
+
+def added_up(own: Contributions, ranks: Ranks) -> Contributions:
+    """Return the sum of the contributions of all ranks, collected in the same way from other images, on every one."""
+    if ranks.alone:
+        return own
+    how = {"channels": own.channels.to_json(), "fill": own.fill, "classes": list(own.classes)}
+    ranks.agree("how contributions are collected", how)
+    counts = ranks.sum(own.counts.copy())
+    rows = np.cumsum(counts > 0) - 1
+    moments = np.zeros((MOMENTS[own.fill], int((counts > 0).sum()), len(own.channels)))
+    moments[:, rows[own.present]] = own.moments
+    level = own.level.copy()
+    if own.fill == "mean":
+        ranks.sum(level)
+    margins = ranks.sum(own.margins.copy())
+    images = int(ranks.sum(np.array([own.images]))[0])
+    sums = ranks.sum(moments)
+    return Contributions(own.channels, own.classes, counts, margins, sums, level, own.fill, images, own.info)
 
 
 def _price(price: float) -> float:

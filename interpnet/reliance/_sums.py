@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from interpnet.engine import (
     predicted,
 )
 from interpnet.errors import DataError, InterpNetError, RunFolderError
-from interpnet.reliance._contributions import Contributions
+from interpnet.reliance._contributions import Contributions, added_up
 from interpnet.reliance._options import Fill, Options
 from interpnet.reliance._pairs import first_of_each, labelled, rounds, said
 from interpnet.reliance._probe import probe
@@ -31,6 +32,7 @@ from interpnet.reliance._reader import ContributionReader
 from interpnet.reliance._totals import Batch, Part, Sent, Totals
 from interpnet.reliance._weights import weights_of
 from interpnet.support.checks import check_kinds, instance_of, optional
+from interpnet.support.ranks import Ranks
 from interpnet.support.types import Int64
 
 Put = Callable[[Tensor], Tensor]
@@ -256,6 +258,28 @@ class ContributionSums:
             said_here = predicted(chosen.detach())
             found.append(Sent(said_here, margins.detach(), products.activation[here], gradient))
         return found
+
+    def share(self, ranks: Ranks, folders: Sequence[Path]) -> None:
+        """Refuse what several processes cannot sum: the first images of each class, and what earlier runs lost."""
+        del ranks
+        if self._how.images is not None:
+            raise InterpNetError(
+                f"images is {self._how.images}: the first of each class in the order of the images are known to no "
+                "process alone; pass images=None where several share a collection"
+            )
+        if folders or self._start is not None:
+            raise RunFolderError(
+                "the scores of some images are collected already, and their contributions are not known: collect both "
+                "again in another folder, or contributions alone with collect_contributions"
+            )
+
+    def place(self, folder: Path | None) -> None:
+        """Keep the sums in memory."""
+
+    def add_up(self, ranks: Ranks) -> None:
+        """Hold the sums of all ranks."""
+        self._take_in(self._end)
+        self._totals = Totals(added_up(self._totals.result(), ranks))
 
     def so_far(self) -> Contributions:
         """Return the contributions of the images that were committed."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from interpnet.engine import Output, Site, Trace
+from interpnet.support.ranks import Ranks
 
 
 @runtime_checkable
@@ -30,3 +32,20 @@ class Companion(Protocol):
 
     def commit(self, rows: int) -> None:
         """Hold the sums of exactly the first ``rows`` images of the collection, and keep them if they are to last."""
+
+
+@runtime_checkable
+class SharedCompanion(Companion, Protocol):
+    """A companion of a collection that several processes share."""
+
+    def share(self, ranks: Ranks, folders: Sequence[Path]) -> None:
+        """Make ready for a part of the images, or raise an error where the sums over all cannot be had so.
+
+        Other processes run the others; ``folders`` hold the scores of those that earlier runs collected.
+        """
+
+    def place(self, folder: Path | None) -> None:
+        """Keep the sums of this part, if they are to last, beside its scores in ``folder``."""
+
+    def add_up(self, ranks: Ranks) -> None:
+        """Hold the sums of all processes."""

@@ -34,7 +34,7 @@ def in_batches(source: Any, entries: Entries) -> Iterator[Any]:
     first = next(items, _END)
     if first is _END:
         return
-    if not _is_item(first, entries, certainly=is_data_set(source)):
+    if not is_item(first, entries, certainly=is_data_set(source)):
         yield first
         # By hand: a for loop would ask for an iterator again, and a loader that is its own one would start again.
         while (batch := next(items, _END)) is not _END:
@@ -42,7 +42,7 @@ def in_batches(source: Any, entries: Entries) -> Iterator[Any]:
         return
     group = [first, *islice(items, BATCH_SIZE - 1)]
     while group:
-        yield _together([entries(item) for item in group])
+        yield together([entries(item) for item in group])
         group = list(islice(items, BATCH_SIZE))
 
 
@@ -62,7 +62,7 @@ def _iterator(source: Any) -> Iterator[Any]:
     return (source[i] for i in range(len(source)))
 
 
-def _is_item(value: Any, entries: Entries, *, certainly: bool) -> bool:
+def is_item(value: Any, entries: Entries, *, certainly: bool) -> bool:
     """Whether a value is one image with its label, and not a batch of images."""
     try:
         image, label = entries(value)
@@ -78,7 +78,7 @@ def _is_item(value: Any, entries: Entries, *, certainly: bool) -> bool:
     return certainly or alone or (isinstance(label, Tensor | np.ndarray) and label.ndim == 0)
 
 
-def _together(items: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+def together(items: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
     """Return the images and labels of several items as a batch; Pillow's images stay a list."""
     images = _stacked([image for image, _ in items])
     labels = [label for _, label in items]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from interpnet.errors import DataError, RunFolderError
 from interpnet.scores._batches import Loader, NoImageError, Prepare, batches_from, peek, unpack
+from interpnet.scores._chunks import Run
 from interpnet.scores._files import ScoreFiles
 from interpnet.scores._labels import Labels
 from interpnet.scores._repeat import image_digests
@@ -27,9 +28,8 @@ class Fresh(NamedTuple):
     known: int  # the first so many are in the rows already
     labels: Tensor  # checked, of the others; so are the positions in the data set
     indices: Tensor
-    fingerprint: int  # of these rows; see row_fingerprint
+    run: Run  # of these rows and images left out
     skipped: list[Any]
-    end: int  # counts the images of the data set up to there
 
 
 def opened(
@@ -72,15 +72,22 @@ def _dealt_with(out: str | os.PathLike[str] | None, key: str) -> tuple[int, bool
     return 0, False
 
 
-def row_fingerprint(images: Tensor, labels: Tensor, first_row: int) -> int:
-    """Return a number (64 bits) for images with their labels in rows from ``first_row`` on.
+def row_sums(images: Tensor, labels: Tensor) -> tuple[int, int]:
+    """Return two numbers (64 bits) for images with their labels in the first rows of a table.
 
-    The numbers of consecutive rows add up (modulo 2^64), whatever batches they came in.
+    The second adds up over consecutive rows (modulo 2^64), whatever batches they came in; twice the first, times the
+    number of the first row, moves it there.
     """
     digests = 3 * image_digests(images) + image_digests(labels)
     # Odd, so that no bit is lost, and different, so that rows cannot change places.
-    places = 2 * np.arange(first_row, first_row + len(digests), dtype=np.uint64) + 1
-    return int((digests * places).sum(dtype=np.uint64))
+    places = 2 * np.arange(len(digests), dtype=np.uint64) + 1
+    return int(digests.sum(dtype=np.uint64)), int((digests * places).sum(dtype=np.uint64))
+
+
+def row_fingerprint(images: Tensor, labels: Tensor, first_row: int) -> int:
+    """Return the second of :func:`row_sums` for rows from ``first_row`` on."""
+    digests, placed = row_sums(images, labels)
+    return (placed + 2 * first_row * digests) % 2**64
 
 
 def known_fingerprint(info: Mapping[str, Any]) -> str | None:
@@ -118,7 +125,7 @@ def fresh_rows(
     """
     left = 0 if begin else rows
     skips_left = 0 if begin else skipped
-    row = 0 if left else rows
+    row = 0
     seen = 0
     end = begin
     for raw in batches:
@@ -131,7 +138,7 @@ def fresh_rows(
         noted = min(len(batch.skipped), skips_left)
         skips_left -= noted
         numbers = indices
-        more = 0
+        sums = (0, 0)
         if n:
             numbers = known_as.checked(batch.labels, n, indices).cpu()
             if known and fingerprint is not None:
@@ -140,11 +147,12 @@ def fresh_rows(
                     _refuse(rows)
             row += known
             if track:
-                more = row_fingerprint(batch.images[known:], numbers[known:], row)
-            row += n - known
+                sums = row_sums(batch.images[known:], numbers[known:])
         if known == n and noted == len(batch.skipped):
             continue
-        yield Fresh(batch.images, known, numbers[known:], indices[known:], more, batch.skipped[noted:], end)
+        skipped_here = batch.skipped[noted:]
+        run = Run(end - (n - known) - len(skipped_here), end, n - known, *sums)
+        yield Fresh(batch.images, known, numbers[known:], indices[known:], run, skipped_here)
     if left:
         _refuse(rows)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError, InterpNetError, RunFolderError
@@ -17,12 +18,15 @@ from interpnet.gram import Gram
 from interpnet.scores._files import Progress, ScoreFiles, row_types
 from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, one_of, whole_number, whole_numbers
-from interpnet.support.checksums import checksum
 from interpnet.support.io import DAMAGED, as_path, open_own
 from interpnet.support.types import Float32, Float64, Int64
 
 # Rows are written and read in blocks of this many, so that memory does not grow with the table.
 _BLOCK = 4096
+# A block of rows with checksums of its own grows to so many rows, and to this share of the table, before the next one
+# begins: state.json is written anew with every commit, and a few hundred blocks are enough for any number of rows.
+_LEAST_BLOCK = 4096
+_SHARE = 64
 
 
 @brief
@@ -128,7 +132,7 @@ class ScoreTable:
             )
         if verify:
             files.verify(state)
-        return _open(files, state)
+        return open_table(files, state)
 
     @staticmethod
     def progress(folder: str | os.PathLike[str]) -> Progress:
@@ -142,7 +146,8 @@ class ScoreTable:
         return Progress(state["key"], state["rows"], state["consumed"], state["complete"])
 
 
-def _open(files: ScoreFiles, state: Mapping[str, Any]) -> ScoreTable:
+def open_table(files: ScoreFiles, state: Mapping[str, Any]) -> ScoreTable:
+    """Open the rows that count of a table's files."""
     rows = state["rows"]
     arrays: list[npt.NDArray[Any]] = []
     try:
@@ -161,6 +166,12 @@ def _open(files: ScoreFiles, state: Mapping[str, Any]) -> ScoreTable:
         raise RunFolderError(
             f"{str(files.folder)!r} cannot be used ({error}); delete the folder and collect again"
         ) from error
+
+
+def _said(shard: Any) -> str:
+    if shard is None:
+        return "all images"
+    return "shard {} of {}".format(*shard)
 
 
 class ScoreWriter:
@@ -182,7 +193,9 @@ class ScoreWriter:
         self.folder = as_path(folder, "folder")
         self._files = ScoreFiles(self.folder)
         self._pending = 0
-        self._new_blocks: list[list[Any]] = []
+        # Of the block that the next rows belong to: its rows, and a checksum of each file that is still being made.
+        self._block_rows = 0
+        self._block_sums: list[xxhash.xxh3_64] = []
         self._state: dict[str, Any] = self._files.new_state(key, channels.to_json(), n_classes, info)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -208,6 +221,12 @@ class ScoreWriter:
                 f"{str(self.folder)!r} holds scores of another model, data set or configuration; "
                 "choose another folder, or delete it to collect again"
             )
+        there, wanted = (_said(of["info"].get("shard")) for of in (state, self._state))
+        if there != wanted:
+            raise RunFolderError(
+                f"{str(self.folder)!r} holds the scores of {there}, and {wanted} came; choose another folder, or join "
+                "the folders of all shards (interpnet merge, merge_scores)"
+            )
         self._files.verify(state)
         return self._files.with_checksums(state)
 
@@ -215,7 +234,7 @@ class ScoreWriter:
         """Return the committed rows as (X, labels) blocks: for sums that have to be started again."""
         if self.rows == 0:
             return []
-        table = _open(self._files, self._state)
+        table = open_table(self._files, self._state)
         return [(table.X[i : i + block], table.labels[i : i + block]) for i in range(0, self.rows, block)]
 
     def append(self, *arrays: npt.NDArray[Any]) -> None:
@@ -226,12 +245,14 @@ class ScoreWriter:
             self._state["label_columns"] = columns
         elif columns != self._state["label_columns"]:
             raise DataError("labels changed between batches from class numbers to a target matrix or back")
-        sums = []
-        for (name, row), array in zip(row_types(self._state).items(), arrays, strict=True):
+        types = row_types(self._state)
+        if not self._block_sums or (not self._pending and self._block_rows >= max(_LEAST_BLOCK, self.rows // _SHARE)):
+            self._block_rows = 0
+            self._block_sums = [xxhash.xxh3_64() for _ in types]
+        for (name, row), array, known in zip(types.items(), arrays, self._block_sums, strict=True):
             data = np.ascontiguousarray(array, row.base).tobytes()
             self._write(self.folder / name, data)
-            sums.append(checksum(data))
-        self._new_blocks.append([len(X), *sums])
+            known.update(data)
         self._pending += len(X)
 
     @staticmethod
@@ -249,11 +270,16 @@ class ScoreWriter:
 
     def commit(self, consumed: int) -> None:
         """Make the appended rows count; ``consumed`` images of the data set have been dealt with."""
+        if self._pending:
+            blocks = self._state["blocks"]
+            if self._block_rows:
+                # It has grown.
+                blocks.pop()
+            self._block_rows += self._pending
+            blocks.append([self._block_rows, *(known.hexdigest() for known in self._block_sums)])
         self.rows += self._pending
         self._pending = 0
         self.consumed = consumed
-        self._state["blocks"] += self._new_blocks
-        self._new_blocks = []
         self._state.update(rows=self.rows, consumed=consumed)
         self._files.write_state(self._state)
 
@@ -261,4 +287,4 @@ class ScoreWriter:
         """Mark the table complete and open it."""
         self._state["complete"] = True
         self.commit(self.consumed)
-        return _open(self._files, self._state)
+        return open_table(self._files, self._state)

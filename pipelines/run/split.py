@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -92,6 +92,18 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         for batch in self.loader:
             yield batch._replace(labels=self._numbered(batch.labels))
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a batch."""
+        return self.loader.batch_size
+
+    def numbered(self, batches: Sequence[tuple[int, int]]) -> Iterator[tuple[int, Batch]]:
+        """Yield some batches with the positions at which they begin, as the loader does."""
+        for start, batch in self.loader.numbered(batches):
+            if len(batch.indices):
+                batch = batch._replace(labels=self._numbered(batch.labels))
+            yield start, batch
 
     def _numbered(self, labels: Tensor) -> Tensor:
         if self.several is None:

@@ -135,7 +135,7 @@ def test_sums_of_many_classes_take_no_matrix_of_targets(monkeypatch: pytest.Monk
     batches = [(torch.rand(20, 1, 2, 2), torch.arange(20) % 3 * 20)]
     grams = []
     for most in (4096, 10):
-        monkeypatch.setattr("interpnet.scores._collect._MOST_DENSE_CLASSES", most)
+        monkeypatch.setattr("interpnet.scores._intake._MOST_DENSE_CLASSES", most)
         sums = GramAccumulator(2, 50)
         collect_scores(model, batches, gram=sums, progress=False)
         grams.append(sums.gram())

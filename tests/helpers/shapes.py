@@ -70,6 +70,10 @@ SHAPES: dict[str, dict[str, Kind]] = {
         "source.B": (Float, np.ndarray, "m C"),
         "return.coef": (Float, np.ndarray, "C m"),
     },
+    "merge_scores": {
+        "return.X": (Float, np.ndarray, "N m"),
+        "return.predictions": (Int, np.ndarray, "N"),
+    },
     "mulasso_path": {
         "gram.G": (Float, np.ndarray, "m m"),
         "gram.B": (Float, np.ndarray, "m C"),

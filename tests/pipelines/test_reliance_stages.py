@@ -134,7 +134,7 @@ def test_an_interrupted_collection_goes_on_with_its_contributions(
 ) -> None:
     """Where the sums are lost, the scores go on and contributions are collected afterwards."""
     whole = contributions.load_contributions(tiny_session(done, **BOTH))
-    monkeypatch.setattr("interpnet.scores._collect._COMMIT_ROWS", 1)
+    monkeypatch.setattr("interpnet.scores._intake._COMMIT_ROWS", 1)
     session = tiny_session(tmp_path / "run", **BOTH)
     honest = sums.KeptSums.logits
     batches: list[int] = []

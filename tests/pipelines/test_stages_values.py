@@ -77,7 +77,7 @@ def test_an_interrupted_collection_goes_on_at_the_image_after_the_last_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = through(tiny_session(tmp_path / "whole"), "collect")
-    monkeypatch.setattr("interpnet.scores._collect._COMMIT_ROWS", 1)
+    monkeypatch.setattr("interpnet.scores._intake._COMMIT_ROWS", 1)
     monkeypatch.setattr(collect, "first_look", lambda *_: None)
     session = tiny_session(tmp_path / "run")
     asked: list[list[int]] = []

@@ -106,7 +106,7 @@ class Keeping(ContributionSums):
 @pytest.mark.parametrize("fill", ["zero", "mean"])
 @pytest.mark.parametrize("size", [4, 3])
 def test_an_interrupted_collection_goes_on_with_both(tmp_path, monkeypatch, fill, size):
-    monkeypatch.setattr("interpnet.scores._collect._COMMIT_ROWS", 4)
+    monkeypatch.setattr("interpnet.scores._intake._COMMIT_ROWS", 4)
 
     def stopping():
         yield from batches(16)[:3]

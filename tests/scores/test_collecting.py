@@ -37,6 +37,11 @@ def in_batches(size: int, start: int = 0) -> list[tuple[Tensor, Tensor]]:
     return [(X[i : i + size], Y[i : i + size]) for i in range(start, N, size)]
 
 
+@pytest.fixture(autouse=True)
+def a_block_for_every_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interpnet.scores._table._LEAST_BLOCK", 1)
+
+
 def blocks(folder: Path) -> list[int]:
     return [block[0] for block in json.loads((folder / "state.json").read_text())["blocks"]]
 
@@ -55,7 +60,7 @@ def blocks(folder: Path) -> list[int]:
 def test_rows_are_committed_before_they_are_too_many(
     most: int, size: int, expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interpnet.scores._collect._COMMIT_ROWS", most)
+    monkeypatch.setattr("interpnet.scores._intake._COMMIT_ROWS", most)
     collect_scores(network(), in_batches(size), out=tmp_path, progress=False)
     assert blocks(tmp_path) == expected
 
@@ -63,7 +68,7 @@ def test_rows_are_committed_before_they_are_too_many(
 def test_rows_are_committed_before_they_are_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock of 8 s a look: 24 s after the start are the first more than 20, and the time begins again."""
     ticks = iter(range(0, 10**6, 8))
-    monkeypatch.setattr("interpnet.scores._collect.time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    monkeypatch.setattr("interpnet.scores._intake.time", SimpleNamespace(monotonic=lambda: next(ticks)))
     collect_scores(network(), in_batches(2), out=tmp_path, progress=False)
     assert blocks(tmp_path) == [6, 6, 6, 2]
 
@@ -82,7 +87,7 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Bar], list[int]]:
         asked.append((args, options))
         yield steps.append
 
-    monkeypatch.setattr("interpnet.scores._collect.progress_bar", bar)
+    monkeypatch.setattr("interpnet.scores._scorer.progress_bar", bar)
     return asked, steps
 
 
@@ -110,7 +115,7 @@ def test_the_bar_starts_where_an_earlier_run_stopped(
     bars: tuple[list[Bar], list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, steps = bars
-    monkeypatch.setattr("interpnet.scores._collect._COMMIT_ROWS", 1)
+    monkeypatch.setattr("interpnet.scores._intake._COMMIT_ROWS", 1)
 
     def broken() -> Iterator[Any]:
         yield from in_batches(5)[:3]

@@ -347,7 +347,7 @@ def test_a_dictionary_of_splits_is_no_loader() -> None:
 
 def test_an_interrupted_collection_of_names_and_bytes_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are known by the images after prepare= and by class numbers, so another form of the same data goes on."""
-    monkeypatch.setattr("interpnet.scores._collect._COMMIT_ROWS", 1)
+    monkeypatch.setattr("interpnet.scores._intake._COMMIT_ROWS", 1)
     names = [NAMES[i] for i in Y]
 
     def broken() -> Iterator[Any]:

@@ -58,7 +58,7 @@ def same(table: ScoreTable, expected: ScoreTable) -> None:
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interpnet.scores._collect._COMMIT_ROWS", 4)
+    monkeypatch.setattr("interpnet.scores._intake._COMMIT_ROWS", 4)
 
 
 @pytest.mark.parametrize("function", [False, True])

@@ -29,6 +29,11 @@ def table(labels: str = "numbers", n: int = 10) -> ScoreTable:
     return ScoreTable(X, targets[labels], numbers[::-1].copy(), CHANNELS, np.arange(n), 3, {"norm": "l2"})
 
 
+@pytest.fixture(autouse=True)
+def a_block_for_every_commit(monkeypatch):
+    monkeypatch.setattr("interpnet.scores._table._LEAST_BLOCK", 1)
+
+
 def interrupted(folder: Path) -> ScoreWriter:
     """Commit two blocks of three and two rows and append one more."""
     writer = ScoreWriter(folder, CHANNELS, 3, key="k", info={})

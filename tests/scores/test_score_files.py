@@ -44,7 +44,7 @@ def collected(folder: Path, stop: int | None = None) -> ScoreTable:
 @pytest.fixture
 def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A collection that was broken off with some rows committed."""
-    monkeypatch.setattr("interpnet.scores._collect._COMMIT_ROWS", 2)
+    monkeypatch.setattr("interpnet.scores._intake._COMMIT_ROWS", 2)
     with pytest.raises(KeyboardInterrupt):
         collected(tmp_path / "half", stop=8)
     return tmp_path / "half"

@@ -194,7 +194,7 @@ def failing(size: int, after: int) -> Iterator[Any]:
 def test_interrupted_collection_goes_on_at_the_last_commit(
     tmp_path: Path, lazy: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interpnet.scores._collect._COMMIT_ROWS", 4)
+    monkeypatch.setattr("interpnet.scores._intake._COMMIT_ROWS", 4)
     model = Spelled("module")
     with pytest.raises(Interrupted, match="pulled the plug"):
         collect_scores(model, failing(2, 7), out=tmp_path, key="k", progress=False)
@@ -312,7 +312,7 @@ def test_unwritable_folder() -> None:
 
 def test_memory_does_not_grow_with_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No tensor outlives its commit: as many tensors are alive after 3 batches as after 30."""
-    monkeypatch.setattr("interpnet.scores._collect._COMMIT_ROWS", 20)
+    monkeypatch.setattr("interpnet.scores._intake._COMMIT_ROWS", 20)
     model = Spelled("module")
     counts = []
 

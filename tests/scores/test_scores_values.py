@@ -189,7 +189,7 @@ def test_positions_go_on_from_batch_to_batch() -> None:
 def test_a_gram_along_the_way_holds_what_an_earlier_run_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interpnet.scores._collect._COMMIT_ROWS", 1)
+    monkeypatch.setattr("interpnet.scores._intake._COMMIT_ROWS", 1)
     x = torch.rand(6, 1, 2, 2)
     y = torch.tensor([0, 1, 0, 1, 1, 1])
 
