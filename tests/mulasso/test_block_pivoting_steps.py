@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from interpnet.mulasso._solver import _block_pivoting, _block_pivoting_wide
+from interpnet.mulasso._solver import _block_pivoting, _block_pivoting_narrow, _block_pivoting_wide
 from interpnet.mulasso._solver._block_pivoting import pivot, room_for
+from interpnet.mulasso._solver._block_pivoting_narrow import pivot_narrow
 from interpnet.mulasso._solver._block_pivoting_wide import _by_lapack, _by_torch, _independent, _join, pivot_wide
 
 BOTH = pytest.mark.parametrize("positive", [False, True])
@@ -92,22 +93,30 @@ def radii(seed: int, C: int) -> np.ndarray:
     return 10 ** np.random.default_rng(seed + 1).uniform(-1.5, 1.0, C)
 
 
-def run_pivot(G: np.ndarray, b: np.ndarray, mu: np.ndarray, guess: np.ndarray, **options: Any) -> Any:
+@pytest.fixture(params=[pivot, pivot_narrow])
+def in_step(request: pytest.FixtureRequest) -> Any:
+    """Both ways of solving for all classes in step, that of devices and that of the CPU."""
+    return request.param
+
+
+def run_pivot(in_step: Any, G: np.ndarray, b: np.ndarray, mu: np.ndarray, guess: np.ndarray, **options: Any) -> Any:
     limits = {"max_rounds": 20_000, "widest": len(G)} | options
     tensors = (torch.from_numpy(x) for x in (G, b, mu, guess.astype(np.int8)))
-    return pivot(*tensors, **limits)
+    return in_step(*tensors, **limits)
 
 
 @BOTH
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("limits", [{}, {"max_rounds": 3}, {"widest": 7}, {"widest": 2}])
-def test_all_classes_in_step_do_what_each_would_do_alone(seed: int, positive: bool, limits: dict[str, int]) -> None:
+def test_all_classes_in_step_do_what_each_would_do_alone(
+    in_step: Any, seed: int, positive: bool, limits: dict[str, int]
+) -> None:
     G, b = correlated(seed)
     mu = radii(seed, len(b))
     guess = np.zeros_like(b)
     # One class begins with signs, some of them wrong.
     guess[3, ::5] = 1
-    found = run_pivot(G, b, mu, guess, positive=positive, **limits)
+    found = run_pivot(in_step, G, b, mu, guess, positive=positive, **limits)
     for c in range(len(b)):
         peer = by_rounds(
             G,
@@ -152,9 +161,11 @@ def whole(seed: int, m: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(("seed", "m", "mu", "rounds"), [(503, 3, 1.0, 9), (182, 4, 3.0, 14), (871, 5, 3.0, 11)])
-def test_circles_in_step_end_after_eight_rounds_without_gain(seed: int, m: int, mu: float, rounds: int) -> None:
+def test_circles_in_step_end_after_eight_rounds_without_gain(
+    in_step: Any, seed: int, m: int, mu: float, rounds: int
+) -> None:
     G, b = whole(seed, m)
-    found = run_pivot(G, b, np.array([mu]), 0 * b, positive=False)
+    found = run_pivot(in_step, G, b, np.array([mu]), 0 * b, positive=False)
     assert (found.rounds.tolist(), found.ended.tolist()) == ([rounds], [False])
     assert found.guess[0].tolist() == by_rounds(G, b[0], mu, 0 * b[0], positive=False).guess.tolist()
 
@@ -167,10 +178,11 @@ def test_circles_alone_end_after_eight_rounds_without_gain(seed: int, m: int, mu
     assert pivot_wide(*given, positive=False, max_rounds=rounds - 1) == (None, rounds - 1)
 
 
-def test_with_all_patience_there_are_eighty_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_all_patience_there_are_eighty_rounds(in_step: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_block_pivoting, "PATIENCE", 10**6)
+    monkeypatch.setattr(_block_pivoting_narrow, "PATIENCE", 10**6)
     G, b = whole(503, 3)
-    assert run_pivot(G, b, np.ones(1), 0 * b, positive=False).rounds.tolist() == [80]
+    assert run_pivot(in_step, G, b, np.ones(1), 0 * b, positive=False).rounds.tolist() == [80]
     # Alone fewer would join each time, and the circles would end.
     monkeypatch.setattr(_block_pivoting_wide, "PATIENCE", 10**6)
     monkeypatch.setattr(_block_pivoting_wide, "room_for", lambda *_, **__: 2**100)
@@ -290,15 +302,15 @@ def test_a_pull_that_is_rounding_of_a_dependence_is_let_be() -> None:
     assert (coef.tolist(), rounds) == ([0.5, 0.0], 1)
 
 
-def test_a_weight_of_exactly_zero_leaves() -> None:
+def test_a_weight_of_exactly_zero_leaves(in_step: Any) -> None:
     # G = I and b = (2, 0, 1): the second column was guessed and weighs nothing, the third pulls.
     b = np.array([[2.0, 0.0, 1.0]])
     guess = np.array([[1, 1, 0]])
-    found = run_pivot(np.eye(3), b, np.array([9.0]), guess, positive=False)
+    found = run_pivot(in_step, np.eye(3), b, np.array([9.0]), guess, positive=False)
     assert (found.coef.tolist(), found.rounds.tolist()) == ([[2.0, 0.0, 1.0]], [2])
     # With nothing but that to mend it takes a round too.
     b[0, 2] = 0.0
-    found = run_pivot(np.eye(3), b, np.array([9.0]), guess, positive=False)
+    found = run_pivot(in_step, np.eye(3), b, np.array([9.0]), guess, positive=False)
     assert (found.coef.tolist(), found.rounds.tolist()) == ([[2.0, 0.0, 0.0]], [2])
     eye = torch.eye(3, dtype=torch.float64)
     coef, rounds = pivot_wide(eye, b[0], 9.0, guess[0].astype(np.int8), positive=False, max_rounds=9)

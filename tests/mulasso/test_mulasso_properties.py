@@ -98,8 +98,9 @@ def hand_on_one(G, b, mu, guess, **_):
 # The routes a class can take; small problems would all take the first by themselves.
 ROUTES = {
     "together": {"_ALONE": frozenset()},  # as on a GPU: however many columns are active
-    "each class alone": {"_NARROW": 0},
-    "the homotopy": {"pivot": hand_on_all, "pivot_wide": hand_on_one},
+    "each class alone": {"_NARROW": 0, "_MIDDLE": 0},
+    "in groups": {"_NARROW": 0},
+    "the homotopy": {"pivot_narrow": hand_on_all, "pivot_wide": hand_on_one},
 }
 
 

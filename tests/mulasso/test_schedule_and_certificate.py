@@ -121,7 +121,7 @@ class Stub:
 
 def test_classes_leave_the_others_where_they_fail_and_go_on_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     stub = Stub({1.0: [True, True, True], 2.0: [True, False, True], 3.0: [True, True]}, {2.0: True, 3.0: True})
-    monkeypatch.setattr(_schedule, "pivot", stub.pivot)
+    monkeypatch.setattr(_schedule, "pivot_narrow", stub.pivot)
     monkeypatch.setattr(_schedule, "pivot_wide", stub.pivot_wide)
     b = tensor([[10.0, 0.0], [11.0, 0.0], [12.0, 0.0]])
     mus = tensor([[1.0] * 3, [2.0] * 3, [3.0] * 3])
@@ -145,9 +145,32 @@ def test_classes_leave_the_others_where_they_fail_and_go_on_alone(monkeypatch: p
     assert guess.tolist() == [[1, 0], [0, 1], [0, 0]]
 
 
+@pytest.mark.parametrize(("threads", "sizes"), [(1, [8, 8, 4]), (2, [8, 8, 4]), (4, [5, 5, 5, 5])])
+def test_wide_classes_go_on_in_groups(threads: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of 21 classes 20 are handed on with 60 active columns; of the groups the classes of the first end.
+    seen: list[tuple[list[float], int]] = []
+
+    def stub(G: torch.Tensor, b: torch.Tensor, mu: torch.Tensor, guess: torch.Tensor, **limits: Any) -> Any:
+        seen.append((b[:, 0].tolist(), limits["widest"]))
+        ended = (b[:, 0] == 0) | (limits["widest"] > 48) & (b[:, 0] <= sizes[0])
+        signs = torch.where(ended[:, None], 0, 1) * torch.ones_like(guess)
+        return PivotResult(torch.zeros_like(b), ended, torch.ones(len(b), dtype=torch.int64), signs.to(torch.int8))
+
+    monkeypatch.setattr(_schedule, "pivot_narrow", stub)
+    alone: list[float] = []
+    monkeypatch.setattr(_schedule, "pivot_wide", lambda G, b, *_, **__: (alone.append(float(b[0])), (b, 1))[1])
+    b = torch.arange(21.0, dtype=torch.float64)[:, None] * torch.ones(1, 60, dtype=torch.float64)
+    given = (torch.eye(60).double(), b, torch.ones(1, 21).double(), torch.zeros(21, 60, dtype=torch.int8))
+    explore(*given, Options(), threads)
+    assert seen[0] == (list(range(21)), 48)
+    assert sorted(len(classes) for classes, widest in seen if widest == 112) == sorted(sizes)
+    assert sorted(c for classes, widest in seen if widest == 112 for c in classes) == list(range(1, 21))
+    assert sorted(alone) == list(range(sizes[0] + 1, 21))
+
+
 def test_no_class_is_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
     stub = Stub({1.0: [False, False]}, {1.0: True, 2.0: True})
-    monkeypatch.setattr(_schedule, "pivot", stub.pivot)
+    monkeypatch.setattr(_schedule, "pivot_narrow", stub.pivot)
     monkeypatch.setattr(_schedule, "pivot_wide", stub.pivot_wide)
     b = tensor([[10.0, 0.0], [11.0, 0.0]])
     mus = tensor([[1.0] * 2, [2.0] * 2])
@@ -159,7 +182,7 @@ def test_no_class_is_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_radii_that_fail_are_walked_to_and_the_others_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     stub = Stub({1.0: [True, False]}, {1.0: True, 2.0: False, 3.0: True, 4.0: True})
     stub.ended |= {2.0: [True], 3.0: [True], 4.0: [True]}
-    monkeypatch.setattr(_schedule, "pivot", stub.pivot)
+    monkeypatch.setattr(_schedule, "pivot_narrow", stub.pivot)
     monkeypatch.setattr(_schedule, "pivot_wide", stub.pivot_wide)
     walks: list[tuple[list[list[float]], dict[str, Any]]] = []
     real = _schedule.homotopy

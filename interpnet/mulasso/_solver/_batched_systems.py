@@ -57,21 +57,22 @@ def refined_solve(G: Tensor, act: Tensor, used: Tensor, factor: Tensor, right: T
 def image(G: Tensor, act: Tensor, weight: Tensor) -> Tensor:
     """Return ``w' G`` (C, m) of weights (C, K) on the columns ``act``; only the rows with a weight are read."""
     kept = weight.ne(0)
-    return _bags(G, act[kept], kept.sum(1), weight[kept])
+    return sums_of_rows(G, act[kept], kept.sum(1), weight[kept])
 
 
 def dense_image(G: Tensor, coef: Tensor) -> Tensor:
     """Return ``coef @ G`` (C, m) of weights (C, m); only the rows with a weight are read."""
     row, column = coef.nonzero(as_tuple=True)
-    return _bags(G, column, coef.ne(0).sum(1), coef[row, column])
+    return sums_of_rows(G, column, coef.ne(0).sum(1), coef[row, column])
 
 
 def rows_product(G: Tensor, columns: Tensor, weight: Tensor) -> Tensor:
     """Return ``weight @ G[columns]`` (m,) of one class."""
-    return _bags(G, columns, columns.new_full((1,), len(columns)), weight)[0]
+    return sums_of_rows(G, columns, columns.new_full((1,), len(columns)), weight)[0]
 
 
-def _bags(G: Tensor, columns: Tensor, sizes: Tensor, weights: Tensor) -> Tensor:
+def sums_of_rows(G: Tensor, columns: Tensor, sizes: Tensor, weights: Tensor) -> Tensor:
+    """Return sums (C, m) of weighted rows of G; ``sizes`` (C,) says how many of ``columns`` go into each."""
     # Several times as fast as a product with gathered rows: nothing is copied, and no thread waits for another.
     # (The arguments after the offsets: no scaling by frequency, mode 0 = sum, no sparse gradient.)
     sums: Tensor = torch.embedding_bag(G, columns, sizes.cumsum(0) - sizes, False, 0, False, weights)[0]

@@ -21,15 +21,15 @@ from interpnet.mulasso._solver._batched_systems import factorise, image, pull_of
 FEW = 2
 # While the radius does not bind as many columns may join as are active, and up to so many times as many where signed
 # weights are far from the radius (weights of one sign stay few: True); once it binds, a share of the active ones.
-_MOST_TIMES = {True: 1, False: 3}
-_SHARE = 3
+MOST_TIMES = {True: 1, False: 3}
+SHARE = 3
 # Rounds without fewer contradictions than ever before after which a class is handed on, and the most there can be.
 PATIENCE = 8
 MOST_ROUNDS = 80
 # A correlation above the multiplier by this share (or this share of the largest at w = 0) is not rounding.
 EXCESS = 1e-10
 ROUNDING = 1e-13
-_TINY = 1e-300
+TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ def _one_round(G: Tensor, live: _Live, result: PivotResult, *, positive: bool) -
     live.patience = torch.where(contradictions < live.fewest, PATIENCE, live.patience - 1)
     live.fewest = torch.minimum(contradictions, live.fewest)
     live.sign = live.sign.masked_fill(wrong, 0.0)
-    far = (live.mu / (2 * weight.abs().sum(1) + _TINY)).clamp_(1, _MOST_TIMES[positive])
-    times = torch.where(multiplier > 0, 1 / _SHARE, far)
+    far = (live.mu / (2 * weight.abs().sum(1) + TINY)).clamp_(1, MOST_TIMES[positive])
+    times = torch.where(multiplier > 0, 1 / SHARE, far)
     room = (live.sign.abs().sum(1) * times).long().clamp_(min=FEW)
     live.columns, live.sign = _exchange(live.columns, live.sign, correlation, pull, bound, room)
     return ends, sound
@@ -126,8 +126,8 @@ def _one_round(G: Tensor, live: _Live, result: PivotResult, *, positive: bool) -
 def room_for(active: int, level: float, mu: float, total: float, *, positive: bool) -> int:
     """Return how many columns may join ``active`` ones whose weights have the l1 norm ``total``."""
     if level > 0:
-        return max(FEW, active // _SHARE)
-    far = min(max(mu / (2 * total + _TINY), 1.0), _MOST_TIMES[positive])
+        return max(FEW, active // SHARE)
+    far = min(max(mu / (2 * total + TINY), 1.0), MOST_TIMES[positive])
     return max(FEW, int(active * far))
 
 

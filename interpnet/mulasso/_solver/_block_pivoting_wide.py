@@ -1,6 +1,6 @@
 r"""Block pivoting of one class with many active columns, on the CPU: no padding, and threads share the classes out.
 
-The rule is that of :mod:`interpnet.mulasso`. Beyond some fifty active columns the factorisation and the reading
+The rule is that of :mod:`interpnet.mulasso`. Beyond some hundred active columns the factorisation and the reading
 of G's rows are all that counts, and classes need different amounts of both. Those two are torch's, which lets other
 threads run meanwhile; the book-keeping on vectors is numpy's, whose calls cost a third of torch's.
 """

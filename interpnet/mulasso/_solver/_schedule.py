@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from interpnet.mulasso._arguments import Options
 from interpnet.mulasso._solver._block_pivoting import pivot
+from interpnet.mulasso._solver._block_pivoting_narrow import pivot_narrow
 from interpnet.mulasso._solver._block_pivoting_wide import pivot_wide
 from interpnet.mulasso._solver._homotopy import homotopy
 from interpnet.support.progress import step_of
@@ -22,8 +23,11 @@ from interpnet.support.progress import step_of
 # Numbers in the (classes, m) arrays of classes that advance together: enough to hide the interpreter, few enough that
 # what a round works on stays in the processor's cache (on a GPU: in a small part of its memory).
 _ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
-# Active columns up to which classes advance together; beyond, on these devices, each goes alone and without padding.
+# Active columns up to which all classes of a batch advance together on these devices; up to which those left advance in
+# groups of at most so many, shared out among the threads; beyond, each goes alone and without padding.
 _NARROW = 48
+_MIDDLE = 112
+_GROUP = 8
 _ALONE = frozenset({"cpu"})
 # Seconds a class must take for threads to pay: less, and they mostly wait for each other at the interpreter.
 _WORTH_THREADS = 3e-3
@@ -84,12 +88,18 @@ def explore(G: Tensor, b: Tensor, mus: Tensor, guess: Tensor, options: Options, 
     search = _Search(G, b, mus, guess, options)
     advance = step_of("Solving")
 
-    def narrow(part: slice) -> None:
-        advance(int((search.first_wide[part] == len(mus)).sum()))
+    def told(classes: Tensor) -> None:
+        advance(int((search.reached[classes] == len(mus)).sum()))
 
-    share(search.together, batches(len(b), len(G), b.device, threads), threads, done=narrow)
-    wide = (search.first_wide < len(mus)).nonzero()[:, 0].tolist()
-    share(search.by_itself, wide, threads, worth=_WORTH_THREADS, done=lambda _c: advance(1))
+    every = torch.arange(len(b), device=b.device)
+    parts = [every[part] for part in batches(len(b), len(G), b.device, threads)]
+    share(partial(search.together, widest=_NARROW), parts, threads, done=told)
+    wide = search.left()
+    wide = wide[search.signs[wide].ne(0).sum(1) > _NARROW]
+    if len(wide) > 1:
+        groups = torch.split(wide, min(_GROUP, math.ceil(len(wide) / threads)))
+        share(partial(search.together, widest=_MIDDLE), groups, threads, done=told)
+    share(search.by_itself, search.left().tolist(), threads, worth=_WORTH_THREADS, done=lambda _c: advance(1))
     if bool(search.failed.any()):
         search.walk(options)
     return search.coef, search.steps
@@ -109,32 +119,33 @@ class _Search:
         # The signs of the last solution are the first guess at the next radius.
         self.signs = guess.clone()
         self.failed = torch.zeros(T, C, dtype=torch.bool, device=b.device)
-        # The radius at which a class went on alone.
-        self.first_wide = torch.full((C,), T, device=b.device)
+        # The radius at which a class stands.
+        self.reached = torch.zeros(C, dtype=torch.int64, device=b.device)
 
-    def together(self, part: slice) -> None:
-        """Take the classes ``part`` through the radii in step, until they fail or become too wide."""
+    def left(self) -> Tensor:
+        """Return the classes that have radii before them."""
+        return (self.reached < len(self.mus)).nonzero()[:, 0]
+
+    def together(self, classes: Tensor, widest: int) -> None:
+        """Take ``classes`` through the radii before them in step, until they fail or, on the CPU, become too wide."""
         alone = self.G.device.type in _ALONE
-        widest = _NARROW if alone else len(self.G)
-        live = torch.arange(len(self.b), device=self.b.device)[part]
+        step = partial(pivot_narrow, widest=widest) if alone else partial(pivot, widest=len(self.G))
         for t, mu in enumerate(self.mus):
-            done = pivot(self.G, self.b[live], mu[live], self.signs[live], widest=widest, **self.limits)
+            live = classes[self.reached[classes] == t]
+            if len(live) == 0:
+                continue
+            done = step(self.G, self.b[live], mu[live], self.signs[live], **self.limits)
             self.coef[t, live] = done.coef
             self.steps[live] += done.rounds
             self.signs[live] = torch.where(done.ended[:, None], done.coef.sign().to(torch.int8), done.guess)
-            left = live[~done.ended]
             if not alone:
-                self.failed[t, left] = True
-                continue
-            self.first_wide[left] = t
-            live = live[done.ended]
-            if len(live) == 0:
-                return
+                self.failed[t, live] = ~done.ended
+            self.reached[live[done.ended | (not alone)]] = t + 1
 
     def by_itself(self, c: int) -> None:
-        """Take one class on from the radius at which it became too wide."""
+        """Take one class on from the radius at which it stands."""
         b = self.b[c].numpy()
-        for t in range(int(self.first_wide[c]), len(self.mus)):
+        for t in range(int(self.reached[c]), len(self.mus)):
             coef, rounds = pivot_wide(self.G, b, float(self.mus[t, c]), self.signs[c].numpy(), **self.limits)
             self.steps[c] += rounds
             self.failed[t, c] = coef is None
