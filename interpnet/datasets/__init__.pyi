@@ -6,11 +6,14 @@ from ._an8flower.files import released_an8flower as released_an8flower
 from ._an8flower.options import GENERATOR as GENERATOR
 from ._data import ImageData as ImageData
 from ._data import stack_images as stack_images
+from ._labels import IMAGE_KEYS as IMAGE_KEYS
+from ._labels import LABEL_KEYS as LABEL_KEYS
 from ._loader import Batch as Batch
 from ._loader import BatchLoader as BatchLoader
 from ._loader import Skipped as Skipped
 from ._loader import make_loader as make_loader
 from ._pixels import BadImageError as BadImageError
+from ._places import located as located
 from ._registry import dataset_names as dataset_names
 from ._registry import load_dataset as load_dataset
 from ._wrapped import known_classes as known_classes

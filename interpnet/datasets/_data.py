@@ -28,6 +28,7 @@ from interpnet.support.types import Bools, Int64
 _ON_BAD_IMAGE = ("fail", "skip")
 # Displayed values may leave [0, 1] by rounding; beyond this they were never pixels.
 _DISPLAY_SLACK = 1e-3
+_NAMES_AT_ONCE = 4096
 
 
 @final
@@ -242,15 +243,21 @@ class ImageData(Dataset[tuple[Tensor, int | Tensor]]):
     def fingerprint(self) -> str:
         """Return a SHA-256 over classes, labels, names and content; computed once.
 
-        Content is: for arrays every byte; for folders the size and every byte of each file, or past 1 GiB in
-        all each file's size and time of change; for a wrapped Dataset 256 items, evenly spread. How images
-        are prepared is no part of it: see :attr:`preprocessing`.
+        Content is: for arrays every byte; for folders and shards the size and every byte of each image file, or past
+        1 GiB in all the size and time of change of each file or shard; for a wrapped Dataset 256 items, evenly
+        spread. How images are prepared is no part of it: see :attr:`preprocessing`.
         """
         return self._fingerprint
 
     @cached_property
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256(json.dumps([self.classes, list(self._source.names)]).encode())
+        digest = hashlib.sha256(f"[{json.dumps(self.classes)}, [".encode())
+        names = self._source.names
+        # Part by part: of a hundred million images the names alone would fill the memory.
+        for start in range(0, len(names), _NAMES_AT_ONCE):
+            part = json.dumps(list(names[start : start + _NAMES_AT_ONCE]))[1:-1]
+            digest.update(f"{', ' if start else ''}{part}".encode())
+        digest.update(b"]]")
         if self.targets is not None:
             digest.update(b"targets" + np.packbits(self.targets).tobytes())
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,13 @@ from torch import Tensor
 from interpnet.datasets._files import (
     REDUCED_OR_MASK,
     SEVERAL,
+    Encoded,
     UnknownTiffError,
     is_narrowed,
     is_planar,
     n_bands,
     open_image,
+    opened,
 )
 from interpnet.datasets._pixels import LARGEST_8_BIT, fit_channels, image_to_tensor, scaled, wrong_bands
 
@@ -28,47 +29,47 @@ _UPRIGHT = 1
 _ORIENTATION = 274
 
 
-def read_image(path: Path, channels: int, max_value: float | None = None) -> Tensor:
-    """Decode an image file to (channels, H, W): uint8, or float32 in [0, 1].
+def read_image(encoded: Encoded, channels: int, max_value: float | None = None) -> Tensor:
+    """Decode an image as a file holds it to (channels, H, W): uint8, or float32 in [0, 1].
 
     ``max_value`` is the value of white, see :func:`image_to_tensor`. TIFFs of bands that Pillow has no names for, and
     with ``max_value`` colours of 16 bits, are read otherwise (tifffile). What cannot be read raises one of
     ``READ_ERRORS``.
     """
     try:
-        return _read(path, channels, max_value)
+        return _read(encoded, channels, max_value)
     except (MemoryError, ArithmeticError, AssertionError, AttributeError, RuntimeError) as error:
         # Decoders raise these, too, on files that were damaged or made to harm.
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
-def _read(path: Path, channels: int, max_value: float | None) -> Tensor:
+def _read(encoded: Encoded, channels: int, max_value: float | None) -> Tensor:
     try:
-        with open_image(path) as image:
+        with open_image(encoded) as image:
             bands = n_bands(image)
             dropped = bands > len(image.getbands())
             if dropped and (channels == bands or bands > _BANDS_OF_PILLOW):
-                return _from_tiff(path, channels, max_value, exactly=True)
+                return _from_tiff(encoded, channels, max_value, exactly=True)
             if is_narrowed(image):
                 # Pillow takes planes of 16 bits for planes of 8, twice as long.
                 if image.format == "TIFF" and (is_planar(image) or channels not in {1, 3} or _beyond_8_bit(max_value)):
-                    return _from_tiff(path, channels, max_value)
+                    return _from_tiff(encoded, channels, max_value)
                 if image.format == "PNG" and _beyond_8_bit(max_value):
-                    return fit_channels(scaled(_png_pixels(path), max_value, "16 bits"), channels)
+                    return fit_channels(scaled(_png_pixels(encoded), max_value, "16 bits"), channels)
             return image_to_tensor(image, channels, max_value)
     except UnknownTiffError:
-        return _from_tiff(path, channels, max_value, exactly=True)
+        return _from_tiff(encoded, channels, max_value, exactly=True)
 
 
 def _beyond_8_bit(max_value: float | None) -> bool:
     return max_value is not None and max_value > LARGEST_8_BIT
 
 
-def _png_pixels(path: Path) -> np.ndarray:
+def _png_pixels(encoded: Encoded) -> np.ndarray:
     """Return the pixels (C, H, W) of a PNG of 16 bits per colour."""
-    with open_image(path) as image:
+    with open_image(encoded) as image:
         upper = np.array(ImageOps.exif_transpose(image)).astype(np.uint16)
-    with open_image(path) as image:
+    with open_image(encoded) as image:
         # Read in the other order of bytes, the upper 8 bits that Pillow keeps are the lower ones.
         tiles: Any = image
         tiles.tile = [(*tile[:3], str(tile[3]).replace(";16B", ";16L")) for tile in tiles.tile]
@@ -77,8 +78,8 @@ def _png_pixels(path: Path) -> np.ndarray:
     return pixels
 
 
-def _from_tiff(path: Path, channels: int, max_value: float | None, *, exactly: bool = False) -> Tensor:
-    pixels = tiff_pixels(path)
+def _from_tiff(encoded: Encoded, channels: int, max_value: float | None, *, exactly: bool = False) -> Tensor:
+    pixels = tiff_pixels(encoded)
     # Bands without names are no transparency that could be dropped.
     if exactly and len(pixels) in _WITH_ALPHA and len(pixels) != channels:
         raise wrong_bands(len(pixels), channels)
@@ -87,7 +88,7 @@ def _from_tiff(path: Path, channels: int, max_value: float | None, *, exactly: b
     return fit_channels(scaled(pixels, max_value, "a TIFF"), channels)
 
 
-def tiff_pixels(path: Path) -> np.ndarray:
+def tiff_pixels(encoded: Encoded) -> np.ndarray:
     """Return the pixels (C, H, W) of a TIFF, as tifffile reads them."""
     try:
         tifffile = importlib.import_module("tifffile")
@@ -97,7 +98,7 @@ def tiff_pixels(path: Path) -> np.ndarray:
             "or save it with at most 4 bands of 8 bits"
         ) from error
     try:
-        with tifffile.TiffFile(path) as file:
+        with tifffile.TiffFile(opened(encoded)) as file:
             return _page(file)
     except tifffile.TiffFileError as error:
         raise ValueError(str(error)) from error

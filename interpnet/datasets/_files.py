@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import stat
@@ -57,23 +58,30 @@ class UnknownTiffError(ValueError):
     """A TIFF whose kind of pixels Pillow does not know, such as five bands."""
 
 
+#: An image as a file holds it: where the file is, or its bytes.
+Encoded = Path | bytes
+
+
+def opened(encoded: Encoded) -> Path | io.BytesIO:
+    """Return an encoded image as what decoders open."""
+    if isinstance(encoded, bytes):
+        return io.BytesIO(encoded)
+    return encoded
+
+
 @contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image file of a known format that holds one image; a ValueError or OSError says what else it is.
+def open_image(encoded: Encoded) -> Iterator[Image.Image]:
+    """Open an image of a known format that holds one image; a ValueError or OSError says what else it is.
 
     Pages of a TIFF that are smaller copies or masks of the first do not count, nor do the further pictures of a
     camera's MPO file.
     """
-    status = path.stat()
-    # Opening a pipe would wait for somebody to write to it.
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"it is no file but {_kind(status.st_mode)}")
-    if status.st_size == 0:
+    if _size(encoded) == 0:
         raise ValueError("the file is empty (0 bytes)")
     try:
-        image = Image.open(path, formats=_known_formats())
+        image = Image.open(opened(encoded), formats=_known_formats())
     except UnidentifiedImageError as error:
-        raise _named(path) from error
+        raise _named(encoded) from error
     with image:
         require_one_image(image)
         yield image
@@ -86,6 +94,17 @@ def _known_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
+def _size(encoded: Encoded) -> int:
+    """Return how many bytes there are; a ValueError for a path that is no file."""
+    if isinstance(encoded, bytes):
+        return len(encoded)
+    status = encoded.stat()
+    # Opening a pipe would wait for somebody to write to it.
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"it is no file but {_kind(status.st_mode)}")
+    return status.st_size
+
+
 def _kind(mode: int) -> str:
     for test, words in _KINDS.items():
         if test(mode):
@@ -93,9 +112,9 @@ def _kind(mode: int) -> str:
     return "something else"
 
 
-def _named(path: Path) -> UnidentifiedImageError | ValueError:
+def _named(encoded: Encoded) -> UnidentifiedImageError | ValueError:
     """Return the error for a file that Pillow cannot identify, with the kind that its first bytes show."""
-    start = _start_of(path)
+    start = _start_of(encoded)
     if start[4:8] == b"ftyp":
         return ValueError("it is a HEIC, AVIF or video file that Pillow cannot read; convert it to JPEG or PNG")
     if start.startswith(b"PK"):
@@ -174,6 +193,8 @@ def ending_of(name: str) -> str:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122 - a Path takes longer, and there may be millions
 
 
-def _start_of(path: Path) -> bytes:
-    with path.open("rb") as handle:
+def _start_of(encoded: Encoded) -> bytes:
+    if isinstance(encoded, bytes):
+        return encoded[:_LONGEST_START]
+    with encoded.open("rb") as handle:
         return handle.read(_LONGEST_START)

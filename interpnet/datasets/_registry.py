@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,26 @@ from interpnet.datasets._an8flower.dataset import an8flower_from_spec
 from interpnet.datasets._an8flower.files import released_an8flower
 from interpnet.datasets._data import ImageData
 from interpnet.datasets._folders import read_folder
+from interpnet.datasets._hub import read_hub
 from interpnet.datasets._preprocess import make_preprocessing, require_unit_range
 from interpnet.datasets._sample import look_into
-from interpnet.datasets._sources import ArraySource, FlowerSource, FolderSource, Source
+from interpnet.datasets._sources import ArraySource, EncodedSource, FlowerSource, Source
 from interpnet.datasets._table import read_table
+from interpnet.datasets._webdataset import read_shards
 from interpnet.errors import DataError, did_you_mean
 from interpnet.support.checks import check_kinds, one_of, whole_number
 from interpnet.support.types import Float32, Int64
 
 _FOLDER = "imagefolder"
 _TABLE = "csv"
-_OF_FILES = (_FOLDER, _TABLE)
+_SHARDS = "webdataset"
+_HUB = "hf"
+_READ: dict[str, Callable[[str, str, float | None], EncodedSource]] = {
+    _FOLDER: read_folder,
+    _TABLE: read_table,
+    _SHARDS: read_shards,
+    _HUB: read_hub,
+}
 _RELEASED = "an8flower-released"
 _FLOWERS = ("an8flower-single-6c", "an8flower-double-12c")
 _TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10"}
@@ -79,6 +88,11 @@ def load_dataset(
         - ``"csv:PATH"``: a table of image files with any number of labels for each, or a folder with ``labels.csv`` or
           with ``train.csv`` and ``test.csv``: a column of names relative to the table, then one of 0 and 1 for each
           class, or one called ``labels`` with names between semicolons; a column ``split`` may tell training and test.
+        - ``"webdataset:PATTERN"``: tar shards on a disk, such as ``train-{000..146}.tar``, a pattern with stars, or a
+          folder of shards; each sample has an image and a label (``.cls``, ``.json`` or ``.txt``). Names of shards or
+          of their folders tell training and test as those of folders do; ``?test=PATTERN`` says it.
+        - ``"hf:PATH"``: a data set that the package ``datasets`` saved (``save_to_disk``), or its arrow or parquet
+          files, with a column of images and one of labels; needs that package.
         - ``"an8flower-single-6c"``, ``"an8flower-double-12c"``: generated, and kept below ``root``; with options as
           in ``"an8flower-single-6c?shortcut=pot&strength=0.9&size=64"``, see :func:`interpnet.datasets.an8flower`.
         - ``"an8flower-released:PATH"``: see :func:`interpnet.datasets.released_an8flower`.
@@ -119,19 +133,18 @@ def load_dataset(
     word, _, path = spec.partition(":")
     if channels is not None:
         channels = whole_number(channels, "channels", least=1, error=DataError)
-    if word not in _OF_FILES and channels not in {None, 1, 3}:
+    if word not in _READ and channels not in {None, 1, 3}:
         raise DataError(f"channels is {channels!r}, expected 1 (grey) or 3 (colour); image folders can have others")
-    if word not in _OF_FILES and max_value is not None:
+    if word not in _READ and max_value is not None:
         raise DataError(f"max_value is {max_value!r} with data {spec!r}; it is for image folders only")
     folder = Path(root or "data")
     if is_flower:
         source: Source = _flower(spec, split, folder)
         usual: tuple[Sequence[float], Sequence[float]] = _FLOWER
-    elif word in _OF_FILES:
+    elif word in _READ:
         if not path:
             raise DataError(f"data set '{word}:' lacks its folder or file, expected {word}:PATH")
-        read = {_FOLDER: read_folder, _TABLE: read_table}[word]
-        source = read(path, split, max_value)
+        source = _READ[word](path, split, max_value)
         usual = _PHOTOS
     elif word == _RELEASED:
         released = released_an8flower(path)
@@ -145,8 +158,9 @@ def load_dataset(
         # A folder without the word before it is the likeliest slip.
         if not hint and Path(spec).is_dir():
             hint = f"; did you mean '{_FOLDER}:{spec}'?"
-        elif not hint and spec.endswith(".csv"):
-            hint = f"; did you mean '{_TABLE}:{spec}'?"
+        elif not hint and spec.endswith((".csv", ".tar", ".parquet", ".arrow")):
+            fitting = {"csv": _TABLE, "tar": _SHARDS}.get(spec.rpartition(".")[2], _HUB)
+            hint = f"; did you mean '{fitting}:{spec}'?"
         raise DataError(f"unknown data set {spec!r}, expected one of {', '.join(dataset_names())}{hint}")
     channels = channels or len(usual[0])
     if channels not in {1, 3} and (mean is None or std is None):
@@ -162,7 +176,7 @@ def load_dataset(
         channels=channels, image_size=image_size, crop=crop, mean=mean, std=std, max_value=max_value
     )
     require_unit_range(steps.mean, steps.std)
-    if isinstance(source, FolderSource):
+    if isinstance(source, EncodedSource):
         look_into(source, spec, channels)
     for text in source.warned:
         warnings.warn(text, UserWarning, stacklevel=2)
@@ -175,10 +189,11 @@ def dataset_names() -> tuple[str, ...]:
     Examples
     --------
     >>> dataset_names()
-    ('digits', 'mnist', 'cifar10', 'imagefolder:PATH',
-     'csv:PATH', 'an8flower-single-6c', 'an8flower-double-12c', 'an8flower-released:PATH')
+    ('digits', 'mnist', 'cifar10', 'imagefolder:PATH', 'csv:PATH', 'webdataset:PATTERN', 'hf:PATH',
+     'an8flower-single-6c', 'an8flower-double-12c', 'an8flower-released:PATH')
     """
-    return (*_NORMALISATION, f"{_FOLDER}:PATH", f"{_TABLE}:PATH", *_FLOWERS, f"{_RELEASED}:PATH")
+    places = (f"{_FOLDER}:PATH", f"{_TABLE}:PATH", f"{_SHARDS}:PATTERN", f"{_HUB}:PATH")
+    return (*_NORMALISATION, *places, *_FLOWERS, f"{_RELEASED}:PATH")
 
 
 def _fitted(values: Sequence[float], channels: int) -> Sequence[float]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from interpnet.datasets._decode import tiff_pixels
-from interpnet.datasets._files import UnknownTiffError, is_narrowed, is_planar, n_bands, open_image
+from interpnet.datasets._files import Encoded, UnknownTiffError, is_narrowed, is_planar, n_bands, open_image
 from interpnet.datasets._pixels import INTEGER_MODES, READ_ERRORS
-from interpnet.datasets._sources import FolderSource
+from interpnet.datasets._sources import EncodedSource
 from interpnet.datasets._wrapped import DatasetSource
 from interpnet.errors import DataError
 
@@ -40,15 +39,15 @@ class _Seen:
         self.largest = max(self.largest, largest)
 
 
-def look_into(source: FolderSource, spec: str, channels: int) -> None:
+def look_into(source: EncodedSource, spec: str, channels: int) -> None:
     """Look at a sample of the files and add to the source's notes; 12-bit values in 16-bit files are a DataError.
 
     Files that cannot be read are passed over: whoever reads them gets the error.
     """
     seen = _Seen()
-    for i in _spread(len(source.files)):
+    for i in _spread(len(source.labels)):
         with suppress(*_UNREADABLE):
-            _look_at_file(source.root / source.files[i], channels, seen)
+            _look_at_file(source.encoded(i), channels, seen)
     _check_range(seen, source, spec)
     if seen.banded:
         text = f"Of {seen.files} images looked at, {seen.banded} have transparency or further bands, which are dropped"
@@ -73,9 +72,9 @@ def _spread(n: int) -> list[int]:
     return indices
 
 
-def _look_at_file(file: Path, channels: int, seen: _Seen) -> None:
+def _look_at_file(encoded: Encoded, channels: int, seen: _Seen) -> None:
     try:
-        with open_image(file) as image:
+        with open_image(encoded) as image:
             seen.files += 1
             further = n_bands(image) > len(image.getbands())
             if channels in {1, 3} and (image.mode in _ALPHA or further):
@@ -92,12 +91,12 @@ def _look_at_file(file: Path, channels: int, seen: _Seen) -> None:
                 return
     except UnknownTiffError:
         pass
-    pixels = tiff_pixels(file)
+    pixels = tiff_pixels(encoded)
     if pixels.dtype == np.uint16:
         seen.add(int(pixels.max()))
 
 
-def _check_range(seen: _Seen, source: FolderSource | DatasetSource, spec: str) -> None:
+def _check_range(seen: _Seen, source: EncodedSource | DatasetSource, spec: str) -> None:
     share = seen.largest / _LARGEST
     if source.max_value is not None or seen.largest == 0 or share >= _SHARE_NOTED:
         return

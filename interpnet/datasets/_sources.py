@@ -15,6 +15,7 @@ from torch import Tensor
 from interpnet.datasets._an8flower.dataset import An8Flower
 from interpnet.datasets._an8flower.files import ReleasedFlower
 from interpnet.datasets._decode import read_image
+from interpnet.datasets._files import Encoded
 from interpnet.datasets._pixels import array_to_tensor
 
 # Hashing every byte is the safest; past this it would take longer than a user waits.
@@ -92,7 +93,21 @@ class FlowerSource(ArraySource):
         return self._flower.named_masks()
 
 
-class FolderSource(Source):
+class EncodedSource(Source):
+    """Images as files hold them, each decoded when it is read; ``max_value`` is the value of white."""
+
+    max_value: float | None = None
+
+    @abstractmethod
+    def encoded(self, i: int) -> Encoded:
+        """Return image ``i`` as a file holds it: the file, or its bytes."""
+
+    def read(self, i: int, channels: int) -> tuple[Tensor, bool]:
+        """Decode image ``i``."""
+        return read_image(self.encoded(i), channels, self.max_value), False
+
+
+class FolderSource(EncodedSource):
     r"""Image files, named by their path below ``root``, with forward slashes.
 
     Names and classes are text that can be written anywhere: bytes that are no UTF-8 stand as ``\xe9``.
@@ -116,9 +131,9 @@ class FolderSource(Source):
         self.notes = notes
         self.warned = warned
 
-    def read(self, i: int, channels: int) -> tuple[Tensor, bool]:
-        """Decode file ``i``."""
-        return read_image(self.root / self.files[i], channels, self.max_value), False
+    def encoded(self, i: int) -> Path:
+        """Return where file ``i`` is."""
+        return self.root / self.files[i]
 
     def content_digest(self) -> bytes:
         """Hash each file's size and bytes; in a folder of more than 1 GiB, its size and time of change.
@@ -127,7 +142,7 @@ class FolderSource(Source):
         """
         files = [self.root / name for name in self.files]
         stats = [_status(file) for file in files]
-        whole = sum(status.st_size for status in stats if status is not None) <= _HASH_CONTENT_UP_TO
+        whole = is_hashed_whole(sum(status.st_size for status in stats if status is not None))
         digest = hashlib.sha256(b"content" if whole else b"stat")
         for file, status in zip(files, stats, strict=True):
             if status is None:
@@ -136,6 +151,11 @@ class FolderSource(Source):
             digest.update(f"{status.st_size}\0".encode())
             digest.update(file.read_bytes() if whole else f"{status.st_mtime_ns}\0".encode())
         return digest.digest()
+
+
+def is_hashed_whole(n_bytes: int) -> bool:
+    """Whether every byte of images as files hold them is hashed, and not what the system says of the files."""
+    return n_bytes <= _HASH_CONTENT_UP_TO
 
 
 def _status(file: Path) -> os.stat_result | None:

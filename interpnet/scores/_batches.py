@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from interpnet.datasets import IMAGE_KEYS, LABEL_KEYS, ImageData, make_loader
 from interpnet.datasets import Batch as DataBatch
-from interpnet.datasets import ImageData, make_loader
 from interpnet.engine import check_images
 from interpnet.errors import DataError
 from interpnet.scores._items import BATCH_SIZE, counted, in_batches, kind_of, prepared
@@ -21,10 +21,6 @@ from interpnet.support.checks import whole_numbers
 
 Loader = Iterable[Any] | Dataset[Any] | Callable[[int], Iterable[Any]]
 Prepare = Callable[[Any], Any]
-
-# The keys by which a batch that is a dictionary is read where none are named.
-_IMAGE_KEYS = ("image", "images", "pixel_values", "input", "inputs", "x")
-_LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 
 
 class NoImageError(DataError):
@@ -47,13 +43,13 @@ def entries(batch: Any, *, inputs: str | None = None, labels: str | None = None)
     ``labels`` name the keys. A single item of a data set is read in the same way.
     """
     if isinstance(batch, Mapping):
-        images = _entry(batch, inputs, _IMAGE_KEYS, "inputs")
+        images = _entry(batch, inputs, IMAGE_KEYS, "inputs")
         if images is None:
             raise DataError(
                 f"the loader yielded a dictionary with keys {sorted(map(str, batch))}; name its images with "
-                f"inputs='...' (known are {', '.join(_IMAGE_KEYS)})"
+                f"inputs='...' (known are {', '.join(IMAGE_KEYS)})"
             )
-        return images, _entry(batch, labels, _LABEL_KEYS, "labels")
+        return images, _entry(batch, labels, LABEL_KEYS, "labels")
     if isinstance(batch, Tensor):
         return batch, None
     if not isinstance(batch, tuple | list) or not batch:

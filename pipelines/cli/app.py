@@ -114,7 +114,8 @@ def audit() -> None:
     [green]interpnet audit --config runs/first/run.toml --out runs/again[/]
 
     imagefolder:PATH holds one folder per class, or train/ and test/ with one folder per class in each; csv:PATH is a
-    table of image files with any number of labels for each. The function loaders of a file returns (train, test),
+    table of image files with any number of labels for each. webdataset:PATTERN are tar shards, and hf:PATH is a data
+    set of Hugging Face, both on a disk. The function loaders of a file returns (train, test),
     DataLoaders or data sets.
     """
 

@@ -51,7 +51,7 @@ def title(run: RunData) -> str:
 def short_name(spec: str) -> str:
     """Return a model's or data set's specification without its folders."""
     kind, separator, rest = spec.partition(":")
-    if kind in {"imagefolder", "csv", "python"} and separator:
+    if kind in {"imagefolder", "csv", "webdataset", "hf", "python"} and separator:
         spec = rest
     elif ".py" in kind and separator:
         return clean(rest)

@@ -81,7 +81,8 @@ class RunConfig(Settings):
     output: str | None = _model(None, "Which entry of a returned tuple or dict is the logits.", metavar="KEY_OR_INDEX")
     data: str = _data(
         "",
-        "digits, mnist, cifar10, imagefolder:PATH, csv:PATH, an8flower-single-6c, or path/to/file.py:loaders.",
+        "digits, mnist, cifar10, imagefolder:PATH, csv:PATH, webdataset:PATTERN, hf:PATH, an8flower-single-6c, or "
+        "path/to/file.py:loaders.",
         names="DATA",
     )
     data_root: str | None = _data(None, "Where mnist and cifar10 lie.", shown="data", metavar="DIR")

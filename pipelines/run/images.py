@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from interpnet.datasets import ImageData, load_dataset
+from interpnet.datasets import ImageData, load_dataset, located
 from interpnet.engine import Output
 from interpnet.errors import DataError
 from interpnet.support.user_code import called, function_of, split_spec
@@ -20,8 +20,9 @@ from .own_images import own_data
 from .own_reading import Images, Keys
 
 _PARTS = ("train", "test")
-# Data whose place is a path of the configuration.
-_OF_FILES = ("imagefolder", "csv")
+# Data whose place is a path of the configuration, and those of them whose place can be a pattern with options.
+_OF_FILES = ("imagefolder", "csv", "webdataset", "hf")
+_OF_PATTERNS = ("webdataset", "hf")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ def load_images(config: RunConfig, split: str, hint: Mapping[str, Any] | None = 
     if config.image_size is not None and config.crop is None:
         options.pop("crop", None)  # the publisher's crop belongs to the publisher's size
     kind, colon, place = spec.partition(":")
-    if kind in _OF_FILES and colon:
+    if kind in _OF_PATTERNS and colon:
+        spec = f"{kind}:{located(place, config.directory)}"
+    elif kind in _OF_FILES and colon:
         spec = f"{kind}:{config.path(place)}"
     root = config.data_root and config.path(config.data_root)
     with warnings.catch_warnings():

@@ -14,6 +14,8 @@ from .config import RunConfig
 
 _FORMAT = "interpnet-named-files-1"
 _FILE = "named_files.json"
+# What may end in .py and is a folder or table all the same.
+_OF_FILES = ("imagefolder:", "csv:", "webdataset:", "hf:")
 # Settings that name functions of the user's own: what each is, and the command that takes it.
 _OWN = {"methods": ("method", "explain"), "rankings": ("ranking", "ablate")}
 #: Set to another folder, it says where this user's list of files is kept.
@@ -29,7 +31,7 @@ def allow_code(config: RunConfig, *, named: Collection[str], folders: Iterable[P
     own = [(setting, spec) for setting in _OWN for spec in getattr(config, setting)]
     for setting, spec in (("model", config.model), ("data", config.data), *own):
         name, separator, _ = spec.rpartition(":")
-        if not separator or not name.endswith(".py") or name.startswith("imagefolder:"):
+        if not separator or not name.endswith(".py") or name.startswith(_OF_FILES):
             continue
         # Resolved, because a link in the run folder can point anywhere.
         file = Path(config.path(name)).resolve()

@@ -1,0 +1,460 @@
+"""Tar shards: the same images as in the folder they were made from, each by its place, and every fault named."""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import pickle
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.shards import folder_of_kinds, png, shards_of, write_tar
+
+import interpnet.datasets._sources as sources
+from interpnet.datasets import ImageData, load_dataset, make_loader
+from interpnet.datasets import _webdataset as webdataset_module
+from interpnet.datasets._places import located, shard_files
+from interpnet.datasets._samples import Shard, Wanted, index_of
+from interpnet.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images, and its shards below shards/."""
+    root = tmp_path_factory.mktemp("made")
+    folder_of_kinds(root / "folder")
+    for split in ("train", "val"):
+        shards_of(root / "folder", root / "shards", split)
+    return root
+
+
+def loaded(spec: str | Path, **options: Any) -> ImageData:
+    return load_dataset(f"webdataset:{spec}", **options)
+
+
+def images_of(data: ImageData) -> list[bytes]:
+    return [data[i][0].numpy().tobytes() for i in range(len(data))]
+
+
+def one(tmp_path: Path, *members: tuple[str, bytes], **options: Any) -> Path:
+    return write_tar(tmp_path / "one.tar", members, **options)
+
+
+def sample(key: str, label: str = "0", value: int = 0) -> list[tuple[str, bytes]]:
+    return [(f"{key}.png", png(value)), (f"{key}.cls", label.encode())]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "shards",
+        "shards/*.tar",
+        "shards/{train,val}-*.tar",
+        "shards/train-{0000..0004}.tar?test={root}/shards/val-{0000..0004}.tar",
+    ],
+)
+def test_shards_are_the_folder_they_were_made_from(made: Path, pattern: str, split: str) -> None:
+    folder = load_dataset(f"imagefolder:{made / 'folder'}", split=split, image_size=16)
+    shards = loaded(f"{made}/{pattern.replace('{root}', str(made))}", split=split, image_size=16)
+    assert shards.classes == folder.classes
+    assert shards.labels.tolist() == folder.labels.tolist()
+    assert images_of(shards) == images_of(folder)
+    assert shards.preprocessing == folder.preprocessing
+    assert shards.name(5) == {"train": "train-0001.tar/cat/5.jpeg", "test": "val-0001.tar/cat/5.jpeg"}[split]
+
+
+# The package leaves its last shard open.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_samples_are_those_of_webdataset_in_its_order(made: Path) -> None:
+    wds = pytest.importorskip("webdataset")
+    read = list(wds.WebDataset(str(made / "shards" / "train-{0000..0004}.tar"), shardshuffle=False, empty_check=False))
+    data = loaded(made / "shards" / "train-{0000..0004}.tar")
+    assert len(data) == len(read) == 18
+    for i, theirs in enumerate(read):
+        name = data.name(i)
+        suffix = name.rpartition(".")[2]
+        assert name == f"{Path(theirs['__url__']).name}/{theirs['__key__']}.{suffix}"
+        assert data._source.encoded(i) == theirs[suffix]  # type: ignore[attr-defined]
+        assert data.classes[data.labels[i]] == theirs["cls"].decode()
+    del read
+    gc.collect()
+
+
+def test_shards_that_webdataset_wrote_are_read(tmp_path: Path) -> None:
+    wds = pytest.importorskip("webdataset")
+    with wds.ShardWriter(str(tmp_path / "all-%03d.tar"), maxcount=2, verbose=0) as sink:
+        for i in range(5):
+            sink.write({"__key__": f"k{i}", "png": png(i), "cls": i % 3, "json": {"label": 7}})
+    data = loaded(tmp_path, channels=1, mean=0, std=1)
+    assert data.labels.tolist() == [0, 1, 2, 0, 1]
+    assert [round(float(data[i][0].max()) * 255) for i in range(5)] == [0, 1, 2, 3, 4]
+    assert data.numbered
+
+
+def test_workers_and_parts_of_ranks_read_each_image_once(made: Path) -> None:
+    data = loaded(made / "shards", image_size=16)
+    whole = torch.cat([batch.images for batch in make_loader(data, batch_size=4)])
+    for world in (1, 3):
+        parts = []
+        for rank in range(world):
+            chunks = [range(start, min(start + 4, 18)) for start in range(0, 18, 4)][rank::world]
+            indices = [i for chunk in chunks for i in chunk]
+            loader = make_loader(data, batch_size=4, indices=indices, num_workers=2)
+            parts += [(int(i), image) for batch in loader for i, image in zip(batch.indices, batch.images, strict=True)]
+        assert sorted(i for i, _ in parts) == list(range(18))
+        assert all(torch.equal(image, whole[i]) for i, image in parts)
+
+
+def test_a_source_can_be_sent_to_another_process(made: Path) -> None:
+    data = loaded(made / "shards")
+    data[0]
+    again = pickle.loads(pickle.dumps(data))  # noqa: S301
+    assert images_of(again) == images_of(data)
+
+
+def test_few_files_stay_open(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webdataset_module, "_MOST_OPEN", 2)
+    data = loaded(made / "shards")
+    assert len(images_of(data)) == 18
+    opened = data._source._files._open  # type: ignore[attr-defined]
+    assert len(opened) == 2
+    del data
+    assert not opened
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_and_foreign_names_of_every_format(tmp_path: Path, form: int) -> None:
+    keys = ["a" * 60 + "/" + "b" * 60, "häßlich/ö", "plain"]
+    if form != tarfile.USTAR_FORMAT:
+        keys.append("c" * 300)
+    path = one(tmp_path, *[part for i, key in enumerate(keys) for part in sample(key, str(i), i)], format=form)
+    data = loaded(path, channels=1, mean=0, std=1)
+    assert [data.name(i) for i in range(len(keys))] == [f"one.tar/{key}.png" for key in keys]
+    assert [round(float(data[i][0].max()) * 255) for i in range(len(keys))] == list(range(len(keys)))
+
+
+def test_names_that_lead_out_of_the_folder_are_names(tmp_path: Path) -> None:
+    data = loaded(one(tmp_path, *sample("../../etc/x"), *sample("/abs/y", "1"), *sample("n\xe9\ny", "1")))
+    assert data.name(0) == "one.tar/../../etc/x.png"
+    assert data.name(1) == "one.tar/abs/y.png" or data.name(1) == "one.tar//abs/y.png"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.tar"]
+    data[0]
+
+
+def test_a_large_number_is_read_from_the_header(tmp_path: Path) -> None:
+    path = one(tmp_path, *sample("a"))
+    raw = bytearray(path.read_bytes())
+    size = len(png())
+    # GNU tar writes sizes beyond 8 GiB as bytes; a small one may stand so, too.
+    raw[124:136] = b"\x80" + size.to_bytes(11, "big")
+    raw[148:156] = b" " * 8
+    raw[148:156] = f"{sum(raw[:512]):06o}\0 ".encode()
+    path.write_bytes(raw)
+    assert len(loaded(path)) == 1
+
+
+LABELS: dict[str, tuple[list[tuple[str, bytes]], list[Any], tuple[str, ...]]] = {
+    "numbers": ([("cls", b"2\n"), ("cls", b" 0 ")], [2, 0], ("0", "1", "2")),
+    "names": ([("cls", b"wolf"), ("cls", b"boat\n")], [1, 0], ("boat", "wolf")),
+    "text": ([("txt", b"wolf"), ("txt", b"boat")], [1, 0], ("boat", "wolf")),
+    "cls before json": ([("cls", b"1"), ("cls", b"0")], [1, 0], ("0", "1")),
+    "json": ([("json", b'{"id": 5, "label": 1}'), ("json", b'{"label": 0}')], [1, 0], ("0", "1")),
+    "json of names": ([("json", b'{"target": "x"}'), ("json", b'{"target": "a"}')], [1, 0], ("a", "x")),
+    "json without a key": ([("json", b"1"), ("json", b"0")], [1, 0], ("0", "1")),
+    "several numbers": (
+        [("json", b'{"labels": [2, 0]}'), ("json", b'{"labels": []}')],
+        [[1, 0, 1], [0, 0, 0]],
+        ("0", "1", "2"),
+    ),
+    "several names": ([("json", b'{"labels": []}'), ("json", b'{"labels": ["b", "a"]}')], [[0, 0], [1, 1]], ("a", "b")),
+    "rows of 0 and 1": (
+        [("json", b'{"y": [0, 1, 1]}'), ("json", b'{"y": [1, 0, 0]}')],
+        [[0, 1, 1], [1, 0, 0]],
+        ("0", "1", "2"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_labels_of_every_form(tmp_path: Path, case: str) -> None:
+    labels, expected, classes = LABELS[case]
+    members = [
+        part for i, (suffix, text) in enumerate(labels) for part in [(f"{i}.png", png()), (f"{i}.{suffix}", text)]
+    ]
+    data = loaded(one(tmp_path, *members))
+    found = data.targets
+    if found is None:
+        found = data.labels
+    assert found.astype(int).tolist() == expected
+    assert data.classes == classes
+
+
+def test_image_and_label_can_be_named(tmp_path: Path) -> None:
+    member = [("a.left.png", png(1)), ("a.right.png", png(2)), ("a.breed", b"pug"), ("a.json", b'{"kind": "dog"}')]
+    path = one(tmp_path, *member)
+    options: dict[str, Any] = {"channels": 1, "mean": 0, "std": 1}
+    for inputs, value in (("left.png", 1), ("right.png", 2)):
+        data = loaded(f"{path}?inputs={inputs}&labels=breed", **options)
+        assert round(float(data[0][0].max()) * 255) == value
+        assert data.classes == ("pug",)
+    assert loaded(f"{path}?inputs=left.png&labels=kind").classes == ("dog",)
+    with pytest.raises(
+        DataError, match=r"sample 'a' of shard '.*one.tar' has several images \(.left.png, .right.png\)"
+    ):
+        loaded(f"{path}?labels=breed")
+    with pytest.raises(DataError, match=r"has no member .top.png, which inputs= names, among its members \(.left.png,"):
+        loaded(f"{path}?labels=breed&inputs=top.png")
+
+
+def test_the_plain_image_counts_beside_further_pictures(tmp_path: Path) -> None:
+    path = one(tmp_path, ("a.jpg", png(3)), ("a.seg.png", png(9)), ("a.cls", b"1"))
+    assert round(float(loaded(path, channels=1, mean=0, std=1)[0][0].max()) * 255) == 3
+
+
+def test_what_webdataset_leaves_out_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "one.tar"
+    with tarfile.open(path, "w") as tar:
+        for name in ("folder", "folder/inner"):
+            info = tarfile.TarInfo(name)
+            info.type = tarfile.DIRTYPE
+            tar.addfile(info)
+        link = tarfile.TarInfo("folder/b.png")
+        link.type = tarfile.SYMTYPE
+        link.linkname = "a.png"
+        tar.addfile(link)
+    inner = write_tar(
+        tmp_path / "two.tar", [("__meta__", b"{}"), ("folder/.hidden", b"x"), ("LICENSE", b"x"), *sample("a")]
+    )
+    # A tar within a tar's end is a tar: the first one's members, then the second's.
+    path.write_bytes(path.read_bytes().rstrip(b"\0").ljust(3 * 512, b"\0") + inner.read_bytes())
+    inner.unlink()
+    with pytest.warns(UserWarning, match="left out: 3 hidden or without an ending, 1 links"):
+        data = loaded(path)
+    assert len(data) == 1
+    assert data.notes == ("Members of the shards that were left out: 3 hidden or without an ending, 1 links.",)
+
+
+REFUSED: dict[str, tuple[list[tuple[str, bytes]], str]] = {
+    "no label": ([("a.png", png())], r"sample 'a' of shard '.*one.tar' has no label among its members \(.png\)"),
+    "no image": ([("a.cls", b"1")], r"sample 'a' of shard '.*one.tar' has no image among its members \(.cls\)"),
+    "apart": ([("a.png", png()), ("b.png", png()), ("a.cls", b"1"), ("b.cls", b"1")], "sample 'a' .* has no label"),
+    "twice": ([*sample("a"), *sample("b"), *sample("a")], "has the sample 'a' twice; expected the members"),
+    "member twice": ([("a.png", png()), ("a.png", png()), ("a.cls", b"1")], "has the member 'a.png' twice"),
+    "several images": ([("a.jpg", png()), ("a.png", png()), ("a.cls", b"1")], r"has several images \(.jpg, .png\)"),
+    "empty label": ([("a.png", png()), ("a.cls", b" \n")], r"has an empty label \(.cls\)"),
+    "long label": ([("a.png", png()), ("a.txt", b"x" * 300)], "has the label 'xxx.*expected the name of a class, on"),
+    "several lines": ([("a.png", png()), ("a.txt", b"x\ny")], "expected the name of a class, on one line"),
+    "bytes for a label": ([("a.png", png()), ("a.cls", b"\xff\xfe")], r"has a label that is no UTF-8 text \(.cls\)"),
+    "huge label": ([("a.png", png()), ("a.json", b" " * (1 << 20) + b"1")], r"has a label of 1048577 bytes \(.json\)"),
+    "hidden": ([("a.png", png()), ("a.cls", b"-1")], "has the label -1; expected a class number from 0"),
+    "an identifier": ([("a.png", png()), ("a.cls", b"123456789")], "has the label 123456789; expected a class number"),
+    "mixed": (
+        [*sample("a", "1"), *sample("b", "cat")],
+        r"sample 'b' .* 'cat' \(str\); expected a class number, as the",
+    ),
+    "a float": ([("a.png", png()), ("a.json", b"1.5")], r"has the label '1.5' \(float\); expected a class number,"),
+    "yes or no": ([("a.png", png()), ("a.json", b"true")], r"has the label 'True' \(bool\); expected a class number,"),
+    "no key": (
+        [("a.png", png()), ("a.json", b'{"breed": 1}')],
+        r"has no label or .* in its .json \(there: breed\); say",
+    ),
+    "broken json": ([("a.png", png()), ("a.json", b"{")], "has a .json that cannot be read: Expecting property name"),
+    "deep json": ([("a.png", png()), ("a.json", b"[" * 100_000)], "has a .json that cannot be read"),
+    "a label twice": ([("a.png", png()), ("a.json", b"[2, 2]")], "image 'one.tar/a.png' has a label twice"),
+    "nothing": ([("README", b"x")], r"shard '.*one.tar' has no images \(1 other members\)"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_faults_of_samples_are_named(tmp_path: Path, case: str) -> None:
+    members, said = REFUSED[case]
+    path = one(tmp_path, *members)
+    with pytest.raises(DataError, match=said):
+        loaded(path)
+
+
+def test_a_tar_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
+    path = one(tmp_path, *sample("a"), *sample("b", "1"))
+    whole = path.read_bytes()
+    end = len(whole.rstrip(b"\0")) // 512 * 512 + 512
+    for length in range(1, end, 97):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"cut off|no tar file"):
+            loaded(path)
+    path.write_bytes(whole[:end])
+    with pytest.raises(DataError, match=r"ends after member 'b.cls' \(number 4\) without the empty blocks"):
+        loaded(path)
+    path.write_bytes(whole[: 512 + 100])
+    with pytest.raises(
+        DataError, match=r"member 'a.png' \(number 1\) of shard '.*' is cut off: the file ends at byte 612"
+    ):
+        loaded(path)
+
+
+def test_a_tar_changed_at_random_is_read_or_refused(tmp_path: Path) -> None:
+    path = one(tmp_path, *sample("a" * 120), *sample("b", "1"), format=tarfile.PAX_FORMAT)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(1)
+    refused = 0
+    for _ in range(300):
+        raw = bytearray(whole)
+        for at in rng.integers(0, len(whole.rstrip(b"\0")), rng.integers(1, 4)):
+            raw[at] = rng.integers(256)
+        path.write_bytes(raw)
+        try:
+            len(loaded(path))
+        except DataError:
+            refused += 1
+    assert refused > 150
+
+
+FILES: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", r"shard '.*' is empty \(0 bytes\)"),
+    "gzip": (gzip.compress(b"x" * 600), r"is compressed \(gzip\): no image in it can be read by itself"),
+    "text": (b"hello " * 200, r"shard '.*' is no tar file; expected shards as webdataset writes them"),
+    "short": (b"hello", r"is cut off|is no tar file"),
+    "blocks of zeros": (bytes(10240), "has no images"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_what_is_no_tar(tmp_path: Path, case: str) -> None:
+    content, said = FILES[case]
+    (tmp_path / "x.tar").write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        loaded(tmp_path / "x.tar")
+
+
+def test_joined_and_sparse_tars_are_refused(tmp_path: Path) -> None:
+    path = one(tmp_path, *sample("a"))
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole)
+    with pytest.raises(DataError, match=r"goes on behind its end, after member 'a.cls' \(number 2\), as tars do that"):
+        loaded(path)
+    raw = bytearray(whole)
+    raw[156:157] = b"S"
+    raw[148:156] = b" " * 8
+    raw[148:156] = f"{sum(raw[:512]):06o}\0 ".encode()
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"is of a kind that is not read here \(b'S'\).*no --sparse"):
+        loaded(path)
+
+
+PLACES = {
+    "http://host/a-{0..3}.tar": "is not on this machine; copy the shards to a disk first",
+    "pipe:cat a.tar": "is not on this machine",
+    "s3://bucket/a.tar": "is not on this machine",
+    "{root}/no-*.tar": r"matches no file; expected shards \(.tar\)",
+    "{root}/shards/train-{0000..0009}.tar": "5 of 10 shards of .* are not there; the first is '.*train-0005.tar'",
+    "{root}/shards/trian-0000.tar": "1 of 1 shards .* did you mean 'train-0000.tar'",
+    "{root}/shards/train-{0003..0001}.tar": r"\{0003..0001\} stands for -1 shards; expected 1 to 1000000, rising",
+    "{root}/shards/train-{0000,0000}.tar": "names the shard '.*train-0000.tar' twice; its images would count twice",
+    "{root}/folder": r"matches no file; expected shards",
+    "{root}/shards?label=cls": "has the option 'label'; expected test, inputs, labels; did you mean 'labels'",
+    "{root}/shards?labels=": "has the option 'labels' twice or without a value",
+    "{root}/shards/train-*.tar?test={root}/shards": "the shard '.*train-0000.tar' is in both the training and the test",
+    "{root}/shards/{train-0000,val-0001,val-0000}.tar?labels=x": "no 'x' for labels=x",
+    "?labels=x": "has no path before its options",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_places_that_are_refused(made: Path, place: str) -> None:
+    with pytest.raises(DataError, match=PLACES[place]):
+        loaded(place.replace("{root}", str(made)))
+
+
+def test_kinds_of_shards_that_are_no_pair_are_refused(tmp_path: Path) -> None:
+    for name in ("train-0", "train-1", "extra-0"):
+        write_tar(tmp_path / f"{name}.tar", sample("a"))
+    with pytest.raises(DataError, match=r"are of several kinds and no pair .*'train-0.tar \(2\)'; give a pattern"):
+        loaded(tmp_path)
+    write_tar(tmp_path / "test-0.tar", sample("a", "1"))
+    data = loaded(tmp_path, split="test")
+    assert len(data) == 1
+    assert data.notes == ("Shards that belong to neither the training nor the test: 'extra-0.tar'.",)
+
+
+def test_folders_of_splits_and_the_same_shards_for_both(tmp_path: Path) -> None:
+    for split, label in (("train", "0"), ("valid", "1")):
+        write_tar(tmp_path / split / "000.tar", sample("a", label))
+    assert [loaded(tmp_path, split=split).labels.tolist() for split in ("train", "test")] == [[0], [1]]
+    only = [loaded(tmp_path / "valid", split=split) for split in ("train", "test")]
+    assert only[0].fingerprint() == only[1].fingerprint()
+
+
+def test_a_class_that_the_training_lacks_is_refused(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-0.tar", [*sample("a", "cat"), *sample("b", "dog")])
+    write_tar(tmp_path / "test-0.tar", [*sample("a", "dog"), *sample("b", "dgo")])
+    with pytest.raises(DataError, match=r"image 'test-0.tar/b.png' is of the class 'dgo', which .* did you mean 'dog'"):
+        loaded(tmp_path, split="test")
+    write_tar(tmp_path / "test-0.tar", sample("a", "1"))
+    with pytest.raises(DataError, match="has labels of another kind than the training images"):
+        loaded(tmp_path, split="test")
+
+
+def test_ranges_count_as_a_shell_does(tmp_path: Path) -> None:
+    for name in ("8", "9", "10", "008"):
+        (tmp_path / f"{name}.tar").touch()
+    assert [path.name for path in shard_files(f"{tmp_path}/{{8..10}}.tar", (".tar",))] == ["8.tar", "9.tar", "10.tar"]
+    assert [path.name for path in shard_files(f"{tmp_path}/{{008..008}}.tar", (".tar",))] == ["008.tar"]
+
+
+@pytest.mark.parametrize("limit", [1 << 30, 0])
+def test_the_fingerprint_knows_content_order_and_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(sources, "_HASH_CONTENT_UP_TO", limit)
+    path = one(tmp_path, *sample("a"), *sample("b", "1"))
+    same = loaded(path).fingerprint()
+    assert loaded(path).fingerprint() == same
+    seen = {same}
+    for members in ([*sample("a", "0", 1), *sample("b", "1")], [*sample("b", "1"), *sample("a")], [*sample("a")] * 1):
+        one(tmp_path, *members)
+        seen.add(loaded(path).fingerprint())
+    assert len(seen) == 4
+    one(tmp_path, *sample("a"), *sample("b", "1"))
+    # Beyond the limit a copy is known by its time of change.
+    assert (loaded(path).fingerprint() == same) is (limit > 0)
+
+
+def test_a_shard_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    path = one(tmp_path, *sample("a"), *sample("b", "1"))
+    data = loaded(path)
+    data[0]
+    one(tmp_path, *sample("a", "0", 7), *sample("b", "1"))
+    with pytest.raises(DataError, match="changed while it was read: images would be others than their labels say"):
+        data[1]
+    path.unlink()
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        pickle.loads(pickle.dumps(data))[0]  # noqa: S301
+
+
+def test_an_image_that_cannot_be_decoded_is_named_or_left_out(tmp_path: Path) -> None:
+    path = one(tmp_path, *sample("a"), ("b.png", b"no image"), ("b.cls", b"1"), ("c.png", b""), ("c.cls", b"1"))
+    with pytest.raises(DataError, match=r"image 'one.tar/b.png' cannot be read: it is no image of a known format"):
+        list(make_loader(loaded(path)))
+    loader = make_loader(loaded(path, on_bad_image="skip"))
+    assert [len(batch.labels) for batch in loader] == [1]
+    assert [image.name for image in loader.skipped] == ["one.tar/b.png", "one.tar/c.png"]
+
+
+def test_the_index_is_small_and_counted(tmp_path: Path) -> None:
+    members = [part for i in range(1000) for part in ((f"n{i:08d}.jpg", b""), (f"n{i:08d}.cls", b"1"))]
+    index = index_of((Shard.at(one(tmp_path, *members)),), Wanted())
+    assert index.nbytes / 1000 < 25
+    assert [index.name(i) for i in (0, 255, 256, 999)] == [f"n{i:08d}.jpg" for i in (0, 255, 256, 999)]
+
+
+def test_places_of_a_run_are_found_from_its_folder(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    place = "shards/train-*.tar?labels=cls&test=shards/val-{0000..0004}.tar"
+    found = located(place, str(made))
+    assert found == f"{made}/shards/train-*.tar?labels=cls&test={made}/shards/val-{{0000..0004}}.tar"
+    monkeypatch.chdir(made)
+    assert located(place, str(tmp_path)) == place
+    assert located("shards/none.tar", str(tmp_path)) == "shards/none.tar"
