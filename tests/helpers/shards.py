@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from interpnet.datasets import ImageData, load_dataset
+
 CLASSES = ("cat", "dog", "emu")
 # JPEG, PNG, WebP, a palette, grey, CMYK and a turned photograph: every source must decode all of them alike.
 _KINDS = ("jpg", "png", "webp", "gif", "tif", "jpeg")
@@ -81,3 +83,26 @@ def png(value: int = 0) -> bytes:
     buffer = io.BytesIO()
     Image.new("L", (4, 4), value).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def folder_and_shards(root: Path) -> Path:
+    """Write a folder of images below folder/, and its shards below shards/."""
+    folder_of_kinds(root / "folder")
+    for split in ("train", "val"):
+        shards_of(root / "folder", root / "shards", split)
+    return root
+
+
+def loaded(place: str | Path, **options: Any) -> ImageData:
+    """Load shards."""
+    return load_dataset(f"webdataset:{place}", **options)
+
+
+def one(folder: Path, *members: tuple[str, bytes], **options: Any) -> Path:
+    """Write a single shard."""
+    return write_tar(folder / "one.tar", members, **options)
+
+
+def sample(key: str, label: str = "0", value: int = 0) -> list[tuple[str, bytes]]:
+    """Return the members of a sample."""
+    return [(f"{key}.png", png(value)), (f"{key}.cls", label.encode())]
