@@ -1,5 +1,6 @@
 from ._changes import MEASURES as MEASURES
 from ._changes import Changes as Changes
+from ._checkpoint import checkpoints_beside as checkpoints_beside
 from ._effect import Effect as Effect
 from ._effect import adjusted as adjusted
 from ._effect import effect_by_class as effect_by_class

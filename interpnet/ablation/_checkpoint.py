@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import glob
 import os
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +19,7 @@ from interpnet.ablation._changes import Outcome
 from interpnet.errors import RunFolderError
 from interpnet.support.checksums import check_seal, seal
 from interpnet.support.io import read_object, write_json
+from interpnet.support.ranks import ALONE, Ranks
 
 _FORMAT = "interpnet-ablation-checkpoint-3"
 # The file is written again once measuring has taken so many times as long as writing it.
@@ -47,28 +50,66 @@ def _plain(outcome: Outcome) -> dict[str, str]:
     return {name: base64.b64encode(array.tobytes()).decode("ascii") for name, array in parts.items()}
 
 
+def _of_rank(path: Path, rank: int) -> Path:
+    return path.with_name(f"{path.stem}-rank{rank}{path.suffix}")
+
+
+def checkpoints_beside(path: Path) -> list[Path]:
+    """Return the files that other ranks of several wrote beside the checkpoint ``path``."""
+    found = sorted(path.parent.glob(f"{glob.escape(path.stem)}-rank*{glob.escape(path.suffix)}"))
+    return [other for other in found if re.fullmatch(r"-rank\d+", other.stem.removeprefix(path.stem))]
+
+
 class Measured:
     """Outcomes by name; what was measured before, in this run or an interrupted one, is not measured again.
 
     They are kept in the file ``path``, if any; one with another ``key`` (of model, images, weights and settings) is
-    ignored and replaced. The file is written now and then, and by :meth:`save`.
+    ignored and replaced. The file is written now and then, and by :meth:`save`. Of several ranks all but the first have
+    files of their own beside it; the next study joins them.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None, key: str = "") -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, key: str = "", ranks: Ranks = ALONE) -> None:
         self._path = path
         self._key = key
         self._known: dict[str, Outcome] = {}
         self._entries: dict[str, dict[str, str]] = {}
         self._unsaved = False
         self._next = 0.0
-        if path is not None and Path(path).exists():
-            with suppress(RunFolderError):  # damaged: measure again, and replace it
-                kept = read_object(path)
-                measured = _read(kept)
-                if measured is not None and kept.get("key") == key:
-                    check_seal(kept, repr(str(path)))
-                    self._known = measured
-                    self._entries = kept["measured"]
+        if path is None:
+            return
+        if ranks.first:
+            self._join(Path(path))
+        ranks.wait()
+        if not ranks.first:
+            self._load(Path(path))
+            # The first one's file has these.
+            self._entries = {}
+            self._path = _of_rank(Path(path), ranks.rank)
+
+    def _load(self, path: Path) -> None:
+        """Take over what a file holds of the same study."""
+        if not path.exists():
+            return
+        with suppress(RunFolderError):  # damaged: measure again, and replace it
+            kept = read_object(path)
+            measured = _read(kept)
+            if measured is not None and kept.get("key") == self._key:
+                check_seal(kept, repr(str(path)))
+                self._known |= measured
+                self._entries |= kept["measured"]
+
+    def _join(self, path: Path) -> None:
+        """Take over what all files hold, in the first one of them."""
+        self._load(path)
+        others = checkpoints_beside(path)
+        if not others:
+            return
+        for other in others:
+            self._load(other)
+        self._unsaved = True
+        self.save()
+        for other in others:
+            other.unlink(missing_ok=True)
 
     def get(self, name: str, size: int, measure: Callable[[], Outcome]) -> Outcome:
         """Return the outcome called ``name``, of ``size`` removals, measuring it where it is not known."""

@@ -15,17 +15,14 @@ from interpnet.ablation._changes import NOBODY, Outcome, Pass, mean_of_others
 from interpnet.ablation._checkpoint import Measured
 from interpnet.ablation._clusters import Clusters
 from interpnet.ablation._effect import effect_by_class, ratio
+from interpnet.ablation._means import summed_means
 from interpnet.ablation._rows import NO_ALARMS, Rows, deal
 from interpnet.engine import (
-    Instrument,
     Output,
     Removal,
     Removals,
-    Site,
     check_predicted,
     find_sites,
-    forward,
-    instrument,
     log_odds,
     predicted,
 )
@@ -33,6 +30,7 @@ from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation
 from interpnet.scores import Loader, Prepare, RepeatedLoader, sites_of
 from interpnet.support.progress import progress_bar
+from interpnet.support.ranks import ALONE, Ranks
 from interpnet.support.types import Float64, Int64
 
 Lists = Sequence[Int64]
@@ -59,6 +57,16 @@ class _Part(NamedTuple):
     # (r,): the image of each question, counted from the first, and the class that it is about.
     images: Int64
     classes: Int64
+    # Where its rows stand among all rows and alarms, and by pass what each row and alarm loses: question and list.
+    here: slice
+    there: slice
+    own: Int64
+    alarms: Int64
+
+    @property
+    def jobs(self) -> Int64:
+        """What is to be run, each once."""
+        return np.unique(np.concatenate([self.own.reshape(-1), self.alarms.reshape(-1)]))
 
 
 class Passes:
@@ -66,7 +74,7 @@ class Passes:
 
     Passes are asked for first, by number, and then measured together: an image that loses the same channels in several
     passes runs once. What is measured is by row: an image with its class or, where ``outputs`` are independent, with
-    each of the labels that it has.
+    each of the labels that it has. Of several ``ranks`` each measures every world-th batch, and all have the outcomes.
     """
 
     def __init__(
@@ -85,7 +93,9 @@ class Passes:
         outputs: str = "exclusive",
         only: Collection[int] | None = None,
         prepare: Prepare | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self._ranks = ranks
         self._progress = progress
         self._outputs = outputs
         self._measured = measured or Measured()
@@ -117,6 +127,7 @@ class Passes:
         with progress_bar("Reading images", getattr(loader, "n_images", None), enabled=progress) as advance:
             for images, _ in self._batches:
                 advance(len(images))
+        ranks.agree("what the ablation reads", self._batches.fingerprint)
         self.rows = Rows.of(self._batches.labels, self.C, np.asarray(interpretation.coef.any(1)))
         self.labels = self.rows.labels
         self.n = self.rows.n_images
@@ -138,23 +149,9 @@ class Passes:
 
     def fill_with_means(self) -> None:
         """Overwrite removed maps with each channel's mean activation instead of zero."""
-        sums = {site.name: torch.zeros(site.channels, dtype=torch.float64) for site in self.sites}
-
-        def read(site: Site, out: Tensor) -> None:
-            means = out.float()
-            axes = [a for a in range(1, out.dim()) if a != site.axis]
-            if axes:  # without axes, mean() would average everything
-                means = means.mean(axes)
-            sums[site.name] += means.sum(0).double().cpu()  # float64, for there may be many batches
-
-        with (
-            progress_bar("Averaging maps", self.n, enabled=self._progress) as advance,
-            instrument(self._model, Instrument(reads={site.name: partial(read, site) for site in self.sites})),
-        ):
-            for images, _ in self._batches:
-                forward(self._model, images, self._put)
-                advance(len(images))
-        self._remove(torch.cat([sums[site.name] for site in self.sites]).float() / self.n)
+        with progress_bar("Averaging maps", self.n, enabled=self._progress) as advance:
+            sums = summed_means(self._model, self.sites, self._batches, self._put, self._ranks, advance)
+        self._remove(sums.float() / self.n)
 
     def _remove(self, fill: Tensor | None) -> None:
         self._removal = Removal(self.sites, fill)
@@ -163,7 +160,7 @@ class Passes:
     @property
     def why_whole(self) -> str:
         """Why every removal ran the whole network; empty where it ran from the first changed layer on."""
-        return self._removals.why_whole
+        return next(filter(None, self._ranks.collect(self._removals.why_whole)), "")
 
     def own_pass(self, lists: Lists) -> int:
         """Ask for the pass in which each image loses its own class's list; return its number."""
@@ -237,33 +234,53 @@ class Passes:
     def measure(self, advance: Callable[[int], None] = lambda _removals: None) -> None:
         """Measure all passes that were asked for; ``advance`` is told of every removal, for a progress bar."""
         lists = np.stack([asked.lists for asked in self._asked])
-        right = np.empty(lists.shape, dtype=bool)
-        margins = np.empty(lists.shape, dtype=np.float32)
-        self._given = np.empty(self._alarm_lists.shape, dtype=bool)
+        named = hashlib.sha256(lists.tobytes() + self._alarm_lists.tobytes())
+        for columns in self._lists:
+            named.update(b"|" + columns.tobytes())
+        self._ranks.agree("what the ablation removes", named.hexdigest())
+        # Zero where another rank measures.
+        right = np.zeros(lists.shape, dtype=np.uint8)
+        margins = np.zeros(lists.shape, dtype=np.float32)
+        given = np.zeros(self._alarm_lists.shape, dtype=np.uint8)
         start = 0
         try:
             for batch, (images, _) in enumerate(self._batches):
+                if not self._ranks.has(batch):
+                    part = self._part(start, len(images), batch, lists)
+                    rows, numbers = np.divmod(part.jobs, len(self._lists))
+                    advance(len(np.unique(part.images[rows] * len(self._lists) + numbers)))
+                    start += len(images)
+                    continue
                 for some in self._removals.parts(images):
-                    ends = [start, start + len(some)]
-                    here = slice(*np.searchsorted(self.rows.images, ends).tolist())
-                    there = slice(*np.searchsorted(self._alarms.images, ends).tolist())
-                    of = np.concatenate([self.rows.images[here], self._alarms.images[there]]) - start
-                    part = _Part(start, batch, of, np.concatenate([self.labels[here], self._alarms.labels[there]]))
-                    # Every question's different lists, by question and then by list.
-                    first = np.arange(len(of)) * len(self._lists)
-                    own = lists[:, here] + first[: here.stop - here.start]
-                    alarms = self._alarm_lists[:, there] + first[here.stop - here.start :]
-                    jobs = np.unique(np.concatenate([own.reshape(-1), alarms.reshape(-1)]))
+                    part = self._part(start, len(some), batch, lists)
+                    jobs = part.jobs
                     run = partial(self._run, some, jobs, part, advance)
                     outcome = self._measured.get(self._name(jobs, part, len(some)), len(jobs), run)
-                    where = np.searchsorted(jobs, own)
-                    right[:, here] = outcome.right[where]
-                    margins[:, here] = outcome.log_odds[where]
-                    self._given[:, there] = outcome.right[np.searchsorted(jobs, alarms)]
+                    where = np.searchsorted(jobs, part.own)
+                    right[:, part.here] = outcome.right[where]
+                    margins[:, part.here] = outcome.log_odds[where]
+                    given[:, part.there] = outcome.right[np.searchsorted(jobs, part.alarms)]
                     start += len(some)
         finally:
             self._measured.save()
-        self._outcomes = [Outcome(*row) for row in zip(right, margins, strict=True)]
+        for array in (right, margins, given):
+            self._ranks.sum(array)
+        self._given = given.astype(bool)
+        self._outcomes = [Outcome(*row) for row in zip(right.astype(bool), margins, strict=True)]
+
+    def _part(self, start: int, n_images: int, batch: int, lists: Int64) -> _Part:
+        """Return some images of a batch with what is asked of them."""
+        ends = [start, start + n_images]
+        here = slice(*np.searchsorted(self.rows.images, ends).tolist())
+        there = slice(*np.searchsorted(self._alarms.images, ends).tolist())
+        of = np.concatenate([self.rows.images[here], self._alarms.images[there]]) - start
+        classes = np.concatenate([self.labels[here], self._alarms.labels[there]])
+        # Every question's different lists, by question and then by list.
+        first = np.arange(len(of)) * len(self._lists)
+        n_rows = here.stop - here.start
+        own = lists[:, here] + first[:n_rows]
+        alarms = self._alarm_lists[:, there] + first[n_rows:]
+        return _Part(start, batch, of, classes, here, there, own, alarms)
 
     def _name(self, jobs: Int64, part: _Part, n_images: int) -> str:
         """Return a name of what the images of a part lose in their passes."""

@@ -31,6 +31,7 @@ from interpnet.scores import Loader, Prepare, ScoreTable
 from interpnet.support.checks import check_kinds, instance_of, one_of, text, true_or_false, whole_number
 from interpnet.support.class_names import chosen_classes
 from interpnet.support.progress import progress_bar
+from interpnet.support.ranks import ranks_of
 from interpnet.support.types import Float64
 
 # Removals of other classes' channels, over all images, that a condition gets where the caller does not say, in at most
@@ -64,6 +65,7 @@ def ablation_study(
     only: Sequence[int | str] | None = None,
     contributions: Contributions | None = None,
     prepare: Prepare | None = None,
+    group: Any = None,
 ) -> AblationResult:
     """Measure what removing the relevant channels does, against controls.
 
@@ -119,6 +121,9 @@ def ablation_study(
         :meth:`AblationResult.restricted` to these classes.
     contributions : Contributions, optional
         Those of the training images, for rankings of your own.
+    group : process group of torch.distributed, or "default", optional
+        Its processes share the work: each passes the same arguments, measures every world-th batch, and gets the whole
+        result, that of one process. Each keeps a checkpoint of its own beside ``checkpoint``.
 
     An unknown class in ``only`` is an :class:`InterpNetError` with close matches.
     No image, labels that are no class numbers, a loader that can be read only once or that
@@ -153,7 +158,8 @@ def ablation_study(
     _ = plan.own  # a ranking that is refused is no surprise after the passes
     model = unwrap(model)
     where = resolve_device(device, model)
-    measured = Measured(checkpoint, key)
+    ranks = ranks_of(group)
+    measured = Measured(checkpoint, key, ranks)
     with placed(model, where, memory_format) as put, evaluating(model), torch.inference_mode():
         run = Passes(
             model,
@@ -169,6 +175,7 @@ def ablation_study(
             outputs=outputs,
             only=studied,
             prepare=prepare,
+            ranks=ranks,
         )
         if fill == "mean":
             run.fill_with_means()

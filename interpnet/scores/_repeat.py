@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -88,6 +89,13 @@ class RepeatedLoader:
     def labels(self) -> npt.NDArray[Any]:
         """The class numbers (N,) of all images, or their targets (N, C); the first pass must be over."""
         return np.concatenate(self._labels)
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all images and labels in their order; the first pass must be over."""
+        total = hashlib.sha256(np.concatenate(self._digests).tobytes())
+        total.update(self.labels.tobytes())
+        return total.hexdigest()
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         self._pass += 1

@@ -35,6 +35,7 @@ _UNDER_WAY = 8
 # Seconds between two looks whether a message has arrived: a signal is heeded in between.
 _SHORTEST_LOOK = 1e-4
 _LONGEST_LOOK = 0.02
+_FAREWELL = 0.1
 _SHOWN = 120  # characters of a value in an error
 _SUMMED = frozenset(map(np.dtype, ("float64", "float32", "int64", "int32", "uint8")))
 GO_ON = "the same command goes on with what is missing, also with another number of processes"
@@ -68,6 +69,16 @@ class Ranks:
         [1, 5, 9]
         """
         return range(self.rank, n, self.world)
+
+    def has(self, i: int) -> bool:
+        """Whether this rank deals with number ``i``.
+
+        Examples
+        --------
+        >>> Ranks(1, 4, None).has(9)
+        True
+        """
+        return i % self.world == self.rank
 
     def sum(self, array: npt.NDArray[Scalars]) -> npt.NDArray[Scalars]:
         """Add up an array of the same shape and dtype over all ranks, in place, and return it.
@@ -152,6 +163,19 @@ class Ranks:
         joined = self._concatenated(own, [n * width for n in rows])
         return joined.view(array.dtype).reshape(sum(rows), *array.shape[1:])
 
+    def in_turn(self, array: npt.NDArray[Scalars]) -> npt.NDArray[Scalars]:
+        """Return the rows of all ranks in the order of the numbers of :meth:`mine`, one row for each number.
+
+        Examples
+        --------
+        >>> ALONE.in_turn(np.arange(3)).tolist()
+        [0, 1, 2]
+        """
+        rows = self.gather_rows(array)
+        n = len(rows)
+        numbers = np.concatenate([np.arange(rank, n, self.world) for rank in range(self.world)])
+        return rows[np.argsort(numbers)]
+
     def wait(self) -> None:
         """Wait until every rank has come here, however long that takes; a lost one is a :class:`LostRankError`."""
         if self.world > 1:
@@ -177,6 +201,9 @@ class Ranks:
         ranks_with: dict[str, list[int]] = {}
         for rank, text in enumerate(texts):
             ranks_with.setdefault(text, []).append(rank)
+        # A process that ends at once would take its last message with it.
+        self.wait()
+        time.sleep(_FAREWELL)
         said = [f"{_named(ranks)}: {_shortened(text)}" for text, ranks in ranks_with.items()]
         raise RanksError(
             f"{what} differs between the {self.world} processes ({'; '.join(said)}); every rank must get the same "

@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from interpnet.ablation import CONTROLS, AblationResult, Condition, ablation_study, as_result, find_condition
+from interpnet.ablation import (
+    CONTROLS,
+    AblationResult,
+    Condition,
+    ablation_study,
+    as_result,
+    checkpoints_beside,
+    find_condition,
+)
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.reliance import Contributions
 from interpnet.support.csv_table import write_csv
@@ -75,7 +83,7 @@ def _run(session: Session, way: str) -> bool:
     files = [f"ablation/{_STEMS[way]}.{kind}" for kind in ("json", "csv")]
     work = partial(_ablate, session, way)
     outdated = partial(_outdated, session, way)
-    return session.perform(STAGES[way], ablate_key(session, way), work, files=files, check=outdated)
+    return session.perform(STAGES[way], ablate_key(session, way), work, files=files, check=outdated, split=True)
 
 
 def _outdated(session: Session, way: str) -> dict[str, str]:
@@ -114,8 +122,12 @@ def _ablate(session: Session, way: str, notes: Notes) -> dict[str, Any]:
         checkpoint=folder / _CHECKPOINTS[way],
         only=only,
         key=ablate_key(session, way),  # by which a checkpoint of other weights is refused
+        group=session.group,
     )
-    (folder / _CHECKPOINTS[way]).unlink(missing_ok=True)  # the result holds it all
+    if not session.ranks.first:
+        return {}
+    for kept in (folder / _CHECKPOINTS[way], *checkpoints_beside(folder / _CHECKPOINTS[way])):
+        kept.unlink(missing_ok=True)  # the result holds it all
     skipped = [[image.index, image.name, image.reason] for image in batches.loader.skipped]
     session.run.manifest["data"]["test"]["skipped"] = skipped
     if skipped:
