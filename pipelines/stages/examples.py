@@ -55,10 +55,14 @@ def explain_examples(session: Session, found: Interpretation, key: str, notes: N
     test = session.subject.test
     chosen = _items(session, notes)
     saved = Records(session.run.folder("explain"), key, _pictures)
-    records: list[Record] = []
+    records: dict[str, Record] = {}
     with progress_bar("Explaining images", len(chosen)) as advance:
-        for start in range(0, len(chosen), _GROUP):
+        for number, start in enumerate(range(0, len(chosen), _GROUP)):
             items = chosen[start : start + _GROUP]
+            # Of several processes each has its groups.
+            if not session.ranks.has(number):
+                advance(len(items))
+                continue
             indices = [item.index for item in items if item.index is not None]
             known = [saved.get(item.stem) for item in items]
             made = [record for record in known if record is not None]
@@ -68,9 +72,11 @@ def explain_examples(session: Session, found: Interpretation, key: str, notes: N
                 made = explain_batch(session, found, items, images, [test.data.picture(i) for i in indices])
                 for item, record in zip(items, made, strict=True):
                     saved.put(item.stem, record)
-            records += made
+            records |= {item.stem: record for item, record in zip(items, made, strict=True)}
             advance(len(indices))
-    return heading(session, records)
+    for made_by_one in session.ranks.collect(records):
+        records |= made_by_one
+    return heading(session, [records[item.stem] for item in chosen])
 
 
 def _items(session: Session, notes: Notes) -> list[Item]:

@@ -91,7 +91,8 @@ def run_explain(session: Session) -> bool:
     for way in session.config.ways:
         load_way(session, way)
     session.open_subject()
-    return session.perform("explain", explain_key(session), lambda notes: _explain(session, notes), files=_FILES)
+    key = explain_key(session)
+    return session.perform("explain", key, lambda notes: _explain(session, notes), files=_FILES, split=True)
 
 
 def _explain(session: Session, notes: Notes) -> dict[str, Any]:
@@ -121,9 +122,12 @@ def _explain(session: Session, notes: Notes) -> dict[str, Any]:
     needed = list(dict.fromkeys(channel for channels in shown.values() for channel, _ in channels))
     key = _pictures_key(session)
     pictures = visualise_channels(session, needed, key)
+    examples = explain_examples(session, leading(session), key, notes)
+    # Pictures and examples are what takes long.
+    if not session.ranks.first:
+        return {}
     classes = _classes(session, named, studies, shown, pictures)
     write_json(folder / "classes.json", {"top": session.config.top, "classes": classes})
-    examples = explain_examples(session, leading(session), key, notes)
     write_json(folder / "examples.json", examples)
     measured = {  # what needs more than the model and its images: masks, or images large enough
         "localisation.json": localise(session, named, shown, notes),

@@ -28,7 +28,8 @@ _LARGEST_GROUP = 256
 def visualise_channels(session: Session, channels: Sequence[Channel], key: str) -> dict[Channel, Record]:
     """Write the average visualization of each channel; return each one's record, with paths below ``explanations/``.
 
-    Channels whose record is there with the same ``key`` are not made again.
+    Channels whose record is there with the same ``key`` are not made again. Of several processes each pictures some of
+    the others.
     """
     subject = session.subject
     table = load_table(session)
@@ -37,12 +38,16 @@ def visualise_channels(session: Session, channels: Sequence[Channel], key: str) 
     stems = {channel: f"channels/{table.channels.position(channel):05d}" for channel in channels}
     known = {channel: saved.get(stem) for channel, stem in stems.items()}
     records = {channel: record for channel, record in known.items() if record is not None}
+    ranks = session.ranks
+    ranks.wait()  # before anybody writes more of them
     missing = [channel for channel in channels if channel not in records]
     if records:
         session.say(f"  {len(records)} of {len(channels)} channels are pictured already")
     per_channel = 4 * math.prod(subject.trace.image_shape) * (_KEEP + 1)
     size = min(max(_GROUP_BYTES // per_channel, _SMALLEST_GROUP), _LARGEST_GROUP)
-    for start in range(0, len(missing), size):
+    size = min(size, max(1, -(-len(missing) // ranks.world)))
+    groups = range(0, len(missing), size)
+    for start in [groups[i] for i in ranks.mine(len(groups))]:
         group = missing[start : start + size]
         made = average_visualizations(  # docs/method.md, section 3
             subject.model,
@@ -59,6 +64,9 @@ def visualise_channels(session: Session, channels: Sequence[Channel], key: str) 
             for channel in group:
                 records[channel] = _write(saved, stems[channel], made[channel])
                 advance(1)
+    # By their place, for a name in JSON is a text.
+    for made_by_one in ranks.collect([(i, records[c]) for i, c in enumerate(missing) if c in records]):
+        records |= {missing[i]: record for i, record in made_by_one}
     return records
 
 
