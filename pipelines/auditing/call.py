@@ -17,6 +17,7 @@ from interpnet.scores import Prepare
 from interpnet.support.checks import check_kinds, distinct_names
 from interpnet.support.io import as_path
 from interpnet.support.progress import in_notebook, no_bars
+from interpnet.support.ranks import ranks_of
 
 from ..run.config import PYTHON, RunConfig
 from ..run.images import Own
@@ -46,6 +47,7 @@ def audit(
     prepare: Prepare | None = None,
     fresh: bool = False,
     progress: bool = True,
+    group: Any = None,
     **settings: Any,
 ) -> Audit:
     """Audit a network from images to report, as the command ``interpnet audit`` does; return what was found.
@@ -85,6 +87,9 @@ def audit(
         Start the run folder over.
     progress : bool
         Whether to say what is going on: on stderr, in a notebook below the cell.
+    group : process group of torch.distributed, or "default", optional
+        Its processes do one audit together: each makes the same call, with the same network and images, and ``out`` in
+        a folder that all of them see. Rank 0 writes; all of them get the audit that one process would have made.
     **settings
         What ``interpnet audit --help`` lists, with underscores: ``mu=5``, ``layers="conv"``, ``device="cuda"``,
         ``max_images=2000``, ``anyway=True``. A name that is none of them is an error.
@@ -108,6 +113,8 @@ def audit(
             folder = as_path(out, "out")
         resume = f"the same call of audit(), which goes on in {str(folder)!r}"
         # Notebooks show what goes to stderr as if it were an error.
+        ranks = ranks_of(group)
+        progress = progress and ranks.first
         console = make_console(stderr=not in_notebook(), quiet=not progress)
         named = frozenset({"model", "data", "methods", "rankings"})
         with ExitStack() as held:
@@ -116,7 +123,7 @@ def audit(
                 held.enter_context(no_bars())
             # Without tables: the result shows itself.
             options: dict[str, Any] = {"named": named, "own": own, "console": console, "tables": False}
-            run_audit(opened(held, folder, config, resume, fresh=fresh, **options))
+            run_audit(opened(held, folder, config, resume, fresh=fresh, ranks=ranks, **options))
     return Audit(folder)
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers.processes import command_in_processes, in_processes
 from helpers.small_audit import manifest
 from helpers.tiny_run import said, through, tiny_session
+from torch import nn
 
+from interpnet import audit
 from interpnet.support.ranks import ranks_of
 
 _BOTH = {"identify": "both", "contribution_images": 100, "repeats": 2, "examples": 1, "top": 4}
@@ -119,3 +124,24 @@ def test_a_folder_in_use_is_refused_once(tmp_path: Path) -> None:
         first, second = command_in_processes(2, "solve", str(folder))
     assert first.err.startswith(f"error: another process is at work in run folder {str(folder)!r}")
     assert (first.code, second.code, second.err) == (2, 2, "")
+
+
+def audited(folder: str) -> tuple[str, bool, str]:
+    """Audit from Python in the processes of the group; return the verdict, and what was printed."""
+    generator = torch.Generator().manual_seed(1)
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
+    for p in net.parameters():
+        p.data = torch.randn(p.shape, generator=generator)
+    images = torch.rand(24, 1, 4, 4, generator=generator)
+    shown = io.StringIO()
+    with contextlib.redirect_stderr(shown):
+        found = audit(net, (images, net(images).argmax(1)), out=folder, anyway=True, examples=1, group="default")
+    return str(found.verdict), found.report().path.is_file(), shown.getvalue()
+
+
+def test_an_audit_from_python_is_one_audit(tmp_path: Path) -> None:
+    first, second = in_processes(2, audited, str(tmp_path / "run"))
+    assert (first.error, second.error) == ("", "")
+    assert first.result[:2] == second.result[:2]
+    assert "report: done" in first.result[2]
+    assert second.result[2] == ""
