@@ -47,7 +47,7 @@ _DATE = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?"
 _CELLS = re.compile(rf'<td>{_DATE}</td>(<td class="n">[^<]*</td>)*')  # a stage's date, seconds and images per second
 _SETTINGS = re.compile(r"<details><summary>Run it again.*?</details>", re.DOTALL)  # repeats run.toml
 _PLACE = re.compile(rb"^(directory|workers) = .*$", re.MULTILINE)  # nothing that is found depends on these
-_TIMES = {"created", "started", "seconds", "images_per_second", "when"}
+_TIMES = {"created", "started", "seconds", "images_per_second", "waited", "when"}
 # What only repeats other files, or changes with the times above.
 _DERIVED = {"bytes", "files", "settings", "digests", "digest", "checksums", "checksum", "sha256", "xxh3"}
 

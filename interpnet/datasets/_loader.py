@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, final
 
@@ -52,6 +53,7 @@ class BatchLoader:
     pin_memory: bool
     seed: int
     skipped: list[Skipped] = field(default_factory=list)  # in the current or last pass; complete when it has ended
+    waited: float = 0.0  # seconds in which the current or last pass waited for images
 
     def __post_init__(self) -> None:
         self._order = torch.Generator().manual_seed(self.seed)
@@ -135,12 +137,21 @@ class BatchLoader:
             # Else the loader would draw its workers' seeds from torch's global state.
             generator=torch.Generator().manual_seed(0),
         )
-        for fetched in loader:
+        self.waited = 0.0
+        for fetched in self._timed(loader):
             if isinstance(fetched, str):
                 raise DataError(fetched)
             if isinstance(fetched, Skipped):
                 raise BadImageError(fetched.index, fetched.name, fetched.reason)
             yield fetched
+
+    def _timed(self, loader: Iterable[_Fetched]) -> Iterator[_Fetched]:
+        """Yield what a loader reads, and add up how long it was waited for."""
+        clock = time.perf_counter()
+        for fetched in loader:
+            self.waited += time.perf_counter() - clock
+            yield fetched
+            clock = time.perf_counter()
 
 
 def make_loader(

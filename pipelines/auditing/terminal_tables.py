@@ -21,6 +21,7 @@ from ..run.selection import SELDOM, how_chosen, seldom
 
 # A terminal is no place for a thousand rows; the files have them.
 _MOST_ROWS = 40
+_SOME_WAITING = 0.05  # of the time: below, reading images costs nothing
 _MOST_NAMED = 8  # classes in a title
 
 
@@ -50,9 +51,14 @@ def show_collect(console: Console, entry: dict[str, Any]) -> None:
     # None where an image can have several labels.
     if entry["accuracy"] is not None:
         said += f", accuracy {percent(entry['accuracy'])}"
-    if entry.get("images_per_second") is not None:
-        said += f", {entry['images_per_second']:,.0f} images/s"
+    speed = entry.get("images_per_second")
+    if speed is not None:
+        said += f", {speed:,.0f} images/s"
     _say(console, said)
+    waited = entry.get("waited") or 0.0
+    if speed is not None and _SOME_WAITING < waited < 1:
+        alone = speed / (1 - waited)
+        _say(console, f"  waited for images {waited:.0%} of the time; the network alone: {alone:,.0f} images/s")
 
 
 def show_relevant(

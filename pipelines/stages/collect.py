@@ -25,6 +25,8 @@ GRAM_FILE = "gram.npz"  # the sums G, B, L of docs/method.md, section 2
 _MOST_CHANNELS_SUMMED = 16_000
 _SUMMED_ROWS = 2048
 _ROWS = "rows of the scores"
+_MUCH_WAITING = 0.5
+_WORTH_A_NOTE = 60.0  # seconds
 _FILES = tuple(
     f"scores/{name}" for name in ("state.json", "X.f32", "labels.bin", "predictions.i64", "indices.i64", GRAM_FILE)
 )
@@ -72,13 +74,21 @@ def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
     if already == 0:
         seen = first_look(session, notes)
     speed = None
+    waited = None
     if already is None:
         table = ScoreTable.load(folder, verify=False)  # done just now
         _sum_again(table, folder / GRAM_FILE)
     else:
         clock = time.monotonic()
         table = _pass(session, batches, key, len(indices), new=not already)
-        speed = round((len(indices) - already) / max(time.monotonic() - clock, 1e-9), 2)
+        seconds = max(time.monotonic() - clock, 1e-9)
+        speed = round((len(indices) - already) / seconds, 2)
+        waited = round(min(sum(one.loader.waited for one in passes) / seconds, 1.0), 3)
+        if waited > _MUCH_WAITING and seconds > _WORTH_A_NOTE:
+            notes.add(
+                f"The network waited for images {waited:.0%} of the time; --workers N reads them ahead in N processes "
+                f"(here {session.config.workers})."
+            )
     session.run.verified.add(_ROWS)
     skipped = {int(index): [int(index), str(name), str(why)] for index, name, why in table.info.get("skipped", [])}
     # Images skipped after the last whole batch are known to the loader only.
@@ -94,6 +104,7 @@ def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
         "n_images": len(table),
         "n_classes_with_images": classes_with_images(subject.train.truth[indices]),
         "images_per_second": speed,
+        "waited": waited,  # the share of the time in which the network had no images
         "accuracy": None if session.independent else table.accuracy,
         "first_look": seen,
         "n_channels": len(table.channels),

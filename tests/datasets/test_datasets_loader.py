@@ -131,6 +131,24 @@ def test_loader_settings_out_of_range_are_refused(options: dict, message: str):
         make_loader(load_dataset("digits"), **options)
 
 
+def test_what_a_pass_waits_for_is_its_images(monkeypatch: pytest.MonkeyPatch):
+    data = load_dataset("digits")
+    now = [0.0]
+    honest = data._source.read
+
+    def slow(i: int, channels: int):
+        now[0] += 0.25
+        return honest(i, channels)
+
+    monkeypatch.setattr(data._source, "read", slow)
+    monkeypatch.setattr("interpnet.datasets._loader.time.perf_counter", lambda: now[0])
+    loader = make_loader(data, batch_size=4, indices=range(10))
+    for _ in range(2):
+        for _batch in loader:
+            now[0] += 100.0
+        assert loader.waited == 2.5
+
+
 def test_stacking_nothing_is_refused():
     with pytest.raises(DataError, match="indices is empty"):
         stack_images(load_dataset("digits"), [])

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.tiny_run import CLASSES, OUTPUTS, again, read, recorded, said, through, tiny_session, unreadable
+from interpnet.pipelines.auditing import terminal_tables
 from interpnet.pipelines.run.config import RunConfig
 from interpnet.pipelines.run.notes import Notes
 from interpnet.pipelines.stages import collect, explain, select, solve
 from interpnet.pipelines.stages.sums import Counted
 
+from interpnet.datasets import BatchLoader
 from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError, InterpNetError
 from interpnet.gram import Gram
@@ -60,6 +62,31 @@ def test_the_speed_is_of_the_images_of_this_pass(
     collect.run_collect(session)
     assert session.run.stage("collect")["images_per_second"] == pytest.approx(expected, rel=1e-12)
     assert "going on" not in said(session)
+
+
+@pytest.mark.parametrize(
+    ("waited", "seconds", "noted"), [(70.0, 100.0, True), (49.0, 100.0, False), (7.0, 10.0, False)]
+)
+def test_long_waiting_for_images_is_said_with_the_remedy(
+    waited: float, seconds: float, noted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = tiny_session(tmp_path / "run")
+    clock(monkeypatch, 0.0, seconds)
+
+    def timed(loader: BatchLoader, batches: Any) -> Any:
+        loader.waited = waited
+        return batches
+
+    monkeypatch.setattr(BatchLoader, "_timed", timed)
+    collect.run_collect(session)
+    entry = session.run.stage("collect")
+    if noted:
+        assert entry["waited"] == 0.7
+        assert "The network waited for images 70% of the time; --workers N reads them ahead in N" in said(session)
+        terminal_tables.show_collect(session.console, entry)
+        assert "  waited for images 70% of the time; the network alone: 1 images/s\n" in said(session)
+    else:
+        assert "waited" not in said(session)
 
 
 def test_a_collection_that_goes_on_says_where_and_counts_what_it_reads(
