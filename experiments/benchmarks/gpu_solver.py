@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from experiments.benchmarks.collect import timed
-from experiments.benchmarks.solver import certificate, spams_gram
+from experiments.benchmarks.solver_peers import certificate, spams_gram
 from experiments.benchmarks.solver_problems import Problem, generated
 from interpnet.gram import Gram
 from interpnet.mulasso import MuLasso

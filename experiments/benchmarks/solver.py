@@ -6,7 +6,8 @@ For every problem, sign rule and radius: seconds (median), the ratio to ours, th
 ours (relative to that at w = 0), the worst relative duality gap (recomputed here from G, B and w), and channels
 per class. Peers that are too slow on a problem are left out there by name, not silently. SPAMS from X runs once.
 
-Needs the peers `spams-bin` and `spgl1` and, for ResNet-56, the shared data (its images are scored first, in a minute).
+Needs the peers `spams-bin`, `spgl1` and `scm2cpp-learn` and, for ResNet-56, the shared data (its images are scored
+first, in a minute).
 """
 
 from __future__ import annotations
@@ -29,156 +30,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import Lasso, lars_path_gram
 
 from experiments.benchmarks.measuring import printed, seconds
+from experiments.benchmarks.solver_peers import PEERS, Solver, certificate, multipliers, ours
 from experiments.benchmarks.solver_problems import Problem, generated, resnet20, resnet56
 from experiments.common import tables
 from experiments.common.runner import command
 from interpnet.gram import Gram
-from interpnet.mulasso import MuLasso, mulasso_path
+from interpnet.mulasso import mulasso_path
 from interpnet.support.io import read_json, write_json
 from interpnet.support.types import Float64
 
 MUS = (5.0, 10.0, 50.0, 200.0)  # radii (docs/method.md, section 2)
 FROM_X = ("SPAMS, X", "ours, X")  # once, at mu = 50: the former takes most of a minute
-Solver = Callable[[float, bool], Float64]
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "resnet20": resnet20,
     "resnet56": resnet56,
     "4096": lambda: generated(4096, 200),
     "8192": lambda: generated(8192, 1000),
 }
-
-
-def certificate(gram: Gram, coef: Float64, mu: float, *, positive: bool) -> tuple[float, float]:
-    """Return the sum of objectives and the worst relative gap, from their definitions and nothing of the solver's."""
-    total = 0.0
-    worst = 0.0
-    for w, b, yy in zip(coef, gram.B.T, gram.yy, strict=True):
-        support = np.flatnonzero(w)
-        g = w[support] @ gram.G[support] - b
-        pull = _pull(-g, positive=positive)
-        total += float((w @ g - b @ w + yy) / 2)
-        worst = max(worst, (float(w @ g) + mu * pull) / (yy / 2), (np.abs(w).sum() - mu) / mu)
-    return total, worst
-
-
-def _pull(correlation: Float64, *, positive: bool) -> float:
-    """Return how much a further weight would win at most; none below 0 where weights are nonnegative."""
-    if positive:
-        return max(0.0, float(correlation.max()))
-    return float(np.abs(correlation).max())
-
-
-def ours(problem: Problem, threads: int) -> Solver:
-    """From the Gram matrix, through the public function."""
-    return lambda mu, positive: mulasso_path(problem.gram, [mu], positive=positive, tol=1e-9, n_jobs=threads)[0]
-
-
-def spams_gram(problem: Problem, threads: int) -> Solver:
-    """SPAMS from the Gram matrix, its arrays prepared beforehand; it reads the columns' norms of the first one."""
-    gram = problem.gram
-    targets = np.zeros(gram.B.shape, order="F")
-    targets[0] = np.sqrt(gram.yy)
-    return _spams(problem, threads, targets, Q=np.asfortranarray(gram.G), q=np.asfortranarray(gram.B))
-
-
-def spams_scores(problem: Problem, threads: int) -> Solver | None:
-    """SPAMS from the score matrix, as the method's reimplementations call it."""
-    if problem.X is None:
-        return None
-    L = np.asfortranarray(np.eye(problem.gram.n_classes)[problem.labels])
-    return _spams(problem, threads, L, D=np.asfortranarray(problem.X, dtype=np.float64))
-
-
-def _spams(problem: Problem, threads: int, targets: Float64, **arrays: Float64) -> Solver:
-    import spams
-
-    most = {"L": problem.gram.m, "max_length_path": 20 * problem.gram.m, "numThreads": threads}
-    return lambda mu, positive: spams.lasso(targets, lambda1=mu, mode=0, pos=positive, **most, **arrays).toarray().T
-
-
-def ours_scores(problem: Problem, threads: int) -> Solver | None:
-    """From the score matrix: the Gram matrix is summed first, which collecting the scores does along the way."""
-    X = problem.X
-    if X is None:
-        return None
-    options: dict[str, Any] = {"tol": 1e-9, "n_jobs": threads}
-    return lambda mu, positive: np.asarray(MuLasso(mu, positive=positive, **options).fit(X, problem.labels).coef_)
-
-
-def spgl1(problem: Problem, _threads: int) -> Solver:
-    """SPGL1 (projected gradient with its own stopping rule) on a square root of the Gram matrix."""
-    from spgl1 import spg_lasso
-
-    root, rights = _root(problem.gram)
-
-    def one(y: Float64, mu: float) -> Float64:
-        try:
-            return np.asarray(spg_lasso(root, y, mu, opt_tol=1e-9, iter_lim=20_000)[0])
-        except IndexError:  # version 0.0.3 ends so at its limit of iterations, without a result: counted as w = 0
-            return np.zeros(len(y))
-
-    # It has no sign rule, and is asked for signed solutions only.
-    return lambda mu, _: np.array([one(y, mu) for y in rights])
-
-
-def sklearn_lars(problem: Problem, _threads: int) -> Solver:
-    """scikit-learn's LARS on the Gram matrix, down to the multiplier of our solution, which it is given."""
-    gram = problem.gram
-    most = {"n_samples": gram.n, "method": "lasso", "max_iter": 20 * gram.m}
-
-    def run(mu: float, positive: bool) -> Float64:
-        pairs = zip(gram.B.T, _levels(gram, mu, positive=positive), strict=True)
-        options = {"Gram": gram.G, "positive": positive, **most}
-        paths = (lars_path_gram(Xy=b, alpha_min=level / gram.n, **options)[2] for b, level in pairs)
-        return np.array([path[:, -1] for path in paths])
-
-    return run
-
-
-def sklearn_lasso(problem: Problem, _threads: int) -> Solver:
-    """scikit-learn's coordinate descent on a square root of the Gram matrix, at the multiplier of our solution."""
-    root, rights = _root(problem.gram)
-    options = {"fit_intercept": False, "precompute": problem.gram.G, "tol": 1e-10, "max_iter": 2000}
-
-    def run(mu: float, positive: bool) -> Float64:
-        pairs = zip(rights, _levels(problem.gram, mu, positive=positive), strict=True)
-        models = (Lasso(level / len(root), positive=positive, **options).fit(root, y) for y, level in pairs)
-        return np.array([model.coef_ for model in models])
-
-    return run
-
-
-PEERS: dict[str, Callable[[Problem, int], Solver | None]] = {
-    "SPAMS, Gram": spams_gram,
-    "SPAMS, X": spams_scores,
-    "ours, X": ours_scores,
-    "SPGL1": spgl1,
-    "sklearn lars_path_gram": sklearn_lars,
-    "sklearn Lasso": sklearn_lasso,
-}
-
-
-def _root(gram: Gram) -> tuple[Float64, Float64]:
-    """Return R (m, m) and y (C, m) with R'R = G and R'y = B: the same least squares problems with m rows."""
-    values, vectors = np.linalg.eigh(gram.G)
-    size = np.sqrt(np.maximum(values, 0))  # rounding may make an eigenvalue negative
-    inverse = np.divide(1.0, size, out=np.zeros_like(size), where=size > 1e-7 * size.max())
-    return size[:, None] * vectors.T, (gram.B.T @ vectors) * inverse
-
-
-_LEVELS: dict[tuple[int, float, bool], list[float]] = {}
-
-
-def _levels(gram: Gram, mu: float, *, positive: bool) -> list[float]:
-    """Return the multiplier of every class's solution: peers in Lagrangian form get it, and are not timed for it."""
-    key = (id(gram), mu, positive)
-    if key not in _LEVELS:
-        g = gram.B.T - mulasso_path(gram, [mu], positive=positive, tol=1e-9)[0] @ gram.G
-        _LEVELS[key] = [max(_pull(r, positive=positive), 1e-12) for r in g]
-    return _LEVELS[key]
 
 
 def parts(problem: Problem) -> list[tuple[Problem, tuple[float, ...]]]:
@@ -197,13 +67,17 @@ def measure(
     solve = ours(problem, threads)
     solvers = {name: made for name in names if (made := PEERS[name](problem, threads)) is not None}
     at_zero = float(problem.gram.yy.sum() / 2)
+    # Peers that took long at a radius are not asked for larger ones, SPAMS excepted.
+    slow: dict[bool, set[str]] = {False: set(), True: set()}
     for positive, mu in itertools.product((False, True), mus):
         times: dict[str, list[float]] = {"ours": []}
         coefs = {"ours": solve(mu, positive)}
-        _levels(problem.gram, mu, positive=positive)
+        multipliers(problem.gram, mu, positive=positive)
         for name, peer in solvers.items():
             # SPGL1 has signed weights only, and at 50 ends at 20,000 iterations and half a minute without a result.
             if (name == "SPGL1" and (positive or mu > 10)) or (name in FROM_X and (mu != 50.0 or positive)):
+                continue
+            if (name == "scm2cpp-learn, told" and positive) or name in slow[positive]:
                 continue
             times[name] = []
             rounds = 1 if name in FROM_X else repeats
@@ -211,7 +85,8 @@ def measure(
                 times["ours"].append(_seconds(solve, mu, positive)[0])
                 took, coefs[name] = _seconds(peer, mu, positive)
                 times[name].append(took)
-                if took > 30:  # once is enough for what is that slow
+                if took > 10:  # once is enough for what is that slow
+                    slow[positive] |= {name} - {"SPAMS, Gram"}
                     break
         certified = {name: certificate(problem.gram, w, mu, positive=positive) for name, w in coefs.items()}
         for name, seconds_of in times.items():
@@ -295,7 +170,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 @command(
     problems="comma-separated",
     threads="of every solver",
-    peers="comma-separated; by default all below m = 1,000, SPAMS beyond",
+    peers="comma-separated; by default all below m = 1,000, beyond that SPAMS and coordinate descent",
     table="print saved results as a Markdown table, and stop",
 )
 def main(
@@ -319,7 +194,7 @@ def main(
     found: dict[str, list[dict[str, Any]]] = {"rows": [], "paths": [], "memory": []}
     for key in problems.split(","):
         problem = PROBLEMS[key]()
-        names = peers.split(",") if peers else list(PEERS)[: 6 if problem.gram.m < 1000 else 3]
+        names = peers.split(",") if peers else list(PEERS)[: 8 if problem.gram.m < 1000 else 6]
         found["memory"].append({"problem": problem.name, **peak_memory(problem.gram, threads)})
         rounds = repeats if problem.gram.m < 8000 else min(repeats, 3)
         for part, mus in parts(problem):
