@@ -31,6 +31,29 @@ from interpnet.support.types import Float64, Int64
 _Bools = npt.NDArray[np.bool_]
 
 
+class _Space:
+    """Memory for the matrices of a round, used again in the next one.
+
+    Freed memory goes back to the kernel, and new pages for a few matrices cost as much as factorising them.
+    """
+
+    def __init__(self) -> None:
+        self._places = np.empty(0, dtype=np.int64)
+        self._block = np.empty(0)
+        self._factor = torch.empty(0, dtype=torch.float64)
+
+    def of(self, C: int, K: int) -> tuple[npt.NDArray[np.int64], Float64, Tensor]:
+        """Return arrays (C, K, K) for places, for blocks, and column by column for factors."""
+        size = C * K * K
+        if size > len(self._block):
+            self._places = np.empty(2 * size, dtype=np.int64)
+            self._block = np.empty(2 * size)
+            self._factor = torch.empty(2 * size, dtype=torch.float64)
+        shape = (C, K, K)
+        factor = self._factor[:size].view(shape).mT
+        return self._places[:size].reshape(shape), self._block[:size].reshape(shape), factor
+
+
 @dataclass
 class _Live:
     """The classes under way (C,), one row each; K slots."""
@@ -76,6 +99,7 @@ def pivot_narrow(
     rounds = np.zeros(C, dtype=np.int64)
     handed_on = np.zeros((C, m), dtype=np.int8)
     live = _begin(b.numpy(), mu.numpy(), guess.numpy(), positive=positive)
+    space = _Space()
     leaves = live.sizes() > widest
     ends = np.zeros_like(leaves)
     for _ in range(min(MOST_ROUNDS, max_rounds)):
@@ -86,7 +110,7 @@ def pivot_narrow(
             live = live.rows(~leaves)
         if len(live.ids) == 0:
             break
-        weight, multiplier, sound = _solve_guess(G, live)
+        weight, multiplier, sound = _solve_guess(G, live, space)
         columns = live.columns
         contradictions = _exchange_wrong(G, live, weight, multiplier, positive=positive)
         rounds[live.ids] += 1
@@ -126,11 +150,14 @@ def _begin(b: Float64, mu: Float64, guess: npt.NDArray[np.int8], *, positive: bo
     return live
 
 
-def _solve_guess(G: Tensor, live: _Live) -> tuple[Float64, Float64, _Bools]:
+def _solve_guess(G: Tensor, live: _Live, space: _Space) -> tuple[Float64, Float64, _Bools]:
     """Return the weights (C, K) and multiplier (C,) that active sets and signs imply, and which are sound (C,)."""
     sign = live.sign
     columns = live.columns
-    block = G.numpy().reshape(-1).take(columns[:, :, None] * len(G) + columns[:, None, :])
+    places, block, factor = space.of(*columns.shape)
+    np.add(columns[:, :, None] * len(G), columns[:, None, :], out=places)
+    # The columns are in range; to check it would take a copy.
+    G.numpy().reshape(-1).take(places, out=block, mode="clip")
     right = np.empty((*sign.shape, 2))
     right[:, :, 0] = live.b.reshape(-1)[live.places(columns)]
     right[:, :, 1] = sign
@@ -140,7 +167,8 @@ def _solve_guess(G: Tensor, live: _Live) -> tuple[Float64, Float64, _Bools]:
         block[row, :, slot] = 0.0
         block[row, slot, slot] = 1.0
         right[row, slot] = 0.0
-    factor, info = torch.linalg.cholesky_ex(torch.from_numpy(block))
+    info = torch.empty(len(sign), dtype=torch.int32)
+    torch.linalg.cholesky_ex(torch.from_numpy(block), out=(factor, info))
     down = torch.linalg.solve_triangular(factor, torch.from_numpy(right), upper=False).numpy()
     along = down[:, :, 0]
     across = down[:, :, 1]
