@@ -5,12 +5,15 @@ docs/method.md, section 8.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from interpnet.datasets import Batch
 from interpnet.engine import (
     Instrument,
     Output,
@@ -31,13 +34,14 @@ from interpnet.engine import (
 from interpnet.errors import InterpNetError
 from interpnet.reliance._chosen import ChosenImages
 from interpnet.reliance._collect import collect_contributions
-from interpnet.reliance._contributions import Contributions
+from interpnet.reliance._contributions import Contributions, added_up
 from interpnet.reliance._pairs import said
 from interpnet.reliance._relied import Reliance, clear_order
 from interpnet.reliance._weights import check_same_weights
 from interpnet.scores import Loader, Prepare, RepeatedLoader, sites_of
 from interpnet.support.checks import check_kinds, instance_of, number, optional, true_or_false, whole_number
 from interpnet.support.progress import progress_bar
+from interpnet.support.ranks import ALONE, Ranks, ranks_of
 from interpnet.support.types import Float64, Int64
 
 #: The shares of channels that are gone while contributions are averaged, and what the others' mean cost counts: chosen
@@ -65,6 +69,7 @@ def measure_reliance(
     inputs: str | None = None,
     labels: str | None = None,
     prepare: Prepare | None = None,
+    group: Any = None,
 ) -> Reliance:
     """Order each class's channels by what they contribute, and measure how many of them take half of its log-odds.
 
@@ -89,6 +94,9 @@ def measure_reliance(
         At most so many images of a class, the first that come; ``None`` takes all.
     thinned : sequence of float
         As in :func:`interpnet.collect_contributions`; ``()`` takes the whole network's contributions.
+    group : process group of torch.distributed, or "default", optional
+        Its processes share the work: each passes the same arguments, runs every world-th batch, and gets the result of
+        one process (sums are added in another order).
 
     Raises
     ------
@@ -128,12 +136,13 @@ def measure_reliance(
         trace = find_sites(model, put(batches.first_images), output=output)
         _check_same(trace, contributions)
         check_same_weights(model, contributions)
+        ranks = _who_runs(batches, ranks_of(group))
         fill: str | Float64 = "zero"
         if contributions.fill != "zero":
             fill = contributions.reference
         averaged = collect_contributions(
             model,
-            batches,
+            _Own(batches, ranks),
             layers=list(contributions.channels.layers),
             fill=fill,
             images=None,
@@ -145,10 +154,11 @@ def measure_reliance(
             memory_format=memory_format,
             progress=progress,
         )
+        averaged = added_up(averaged, ranks)
         values = averaged.specific(price, others="mean")
         stderr = averaged.specific_stderr(price, others="mean")
         order = tuple(clear_order(values[j], stderr[j], most) for j in range(C))
-        run = _Removals(model, batches, trace, contributions, put=put, output=output, outputs=outputs)
+        run = _Removals(model, batches, trace, contributions, put=put, output=output, outputs=outputs, ranks=ranks)
         search = _Search(order, share, run.log_odds, progress=progress)
         enough = search.sizes
         # Where the class is not recognised nothing is worth a share of its log-odds.
@@ -172,6 +182,33 @@ def measure_reliance(
             intact=search.intact,
             left=left,
         )
+
+
+def _who_runs(batches: RepeatedLoader, ranks: Ranks) -> Ranks:
+    """Return the ranks that share the batches, once all are known to have the same; all do all where these are few."""
+    if ranks.alone:
+        return ranks
+    n_batches = sum(1 for _ in batches)
+    ranks.agree("what reliance is measured on", batches.fingerprint)
+    if n_batches < ranks.world:
+        return ALONE
+    return ranks
+
+
+@dataclass(frozen=True)
+class _Own:
+    """The batches of one of several ranks, with their images' places among all."""
+
+    batches: RepeatedLoader
+    ranks: Ranks
+
+    def __iter__(self) -> Iterator[Batch]:
+        start = 0
+        for number_, (images, classes) in enumerate(self.batches):
+            end = start + len(images)
+            if self.ranks.has(number_):
+                yield Batch(images, classes, torch.arange(start, end), [])
+            start = end
 
 
 def _sayer(
@@ -208,7 +245,9 @@ class _Removals:
         put: Callable[[Tensor], Tensor],
         output: Output | None,
         outputs: str,
+        ranks: Ranks,
     ) -> None:
+        self._ranks = ranks
         self._model = model
         self._batches = batches
         self._put = put
@@ -227,6 +266,10 @@ class _Removals:
         start = 0
         with torch.inference_mode(), instrument(self._model, Instrument(edits=self._removal.edits)):
             for number_, (images, classes) in enumerate(self._batches):
+                advance(len(images))
+                if not self._ranks.has(number_):
+                    start += len(images)
+                    continue
                 self._removal.set([lists[c] for c in classes.tolist()])
                 logits = forward_logits(self._model, images, self._output, self._put)
                 indices = range(start, start + len(images))
@@ -235,7 +278,8 @@ class _Removals:
                 margins = log_odds(logits, classes, outputs=self._outputs).double().cpu().numpy()
                 sums += np.bincount(classes.numpy(), weights=margins, minlength=self._C)
                 counts += np.bincount(classes.numpy(), minlength=self._C)
-                advance(len(images))
+        self._ranks.sum(sums)
+        self._ranks.sum(counts)
         means: Float64 = np.divide(sums, counts, out=np.full(self._C, np.nan), where=counts > 0)
         return means
 

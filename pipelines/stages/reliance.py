@@ -49,7 +49,8 @@ def run_reliance(session: Session) -> bool:
     if not session.run.is_done("contributions", contributions_key(session)):
         run_contributions(session)
     files = (f"weights/{FILE}", f"weights/{_TABLE}", f"contributions/{AVERAGED}")
-    return session.perform("reliance", reliance_key(session), lambda notes: _rely(session, notes), files=files)
+    key = reliance_key(session)
+    return session.perform("reliance", key, lambda notes: _rely(session, notes), files=files, split=True)
 
 
 def _rely(session: Session, notes: Notes) -> dict[str, Any]:
@@ -74,7 +75,10 @@ def _rely(session: Session, notes: Notes) -> dict[str, Any]:
         images=config.reliance_images,
         device=subject.device,
         output=subject.output,
+        group=session.group,
     )
+    if not session.ranks.first:
+        return {}
     found = interpret(relied)
     folder = session.run.folder("reliance")
     relied.contributions.save(session.run.folder("contributions") / AVERAGED)

@@ -7,10 +7,10 @@ import fcntl
 import io
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from helpers.processes import command_in_processes, in_processes
+from helpers.same_runs import check_same
 from helpers.small_audit import manifest
 from helpers.tiny_run import said, through, tiny_session
 from torch import nn
@@ -27,25 +27,6 @@ def stages(folder: str) -> str:
     session.run.ranks = ranks_of("default")
     session.console.quiet = not session.ranks.first
     return said(through(session))
-
-
-def check_same(one: Path, other: Path) -> None:
-    """Compare all that two runs wrote; sums may differ by the rounding of another order."""
-    names = sorted(str(path.relative_to(one)) for path in one.rglob("*") if path.is_file())
-    assert names == sorted(str(path.relative_to(other)) for path in other.rglob("*") if path.is_file())
-    for name in names:
-        if name == "manifest.json":
-            continue
-        if not name.endswith(".npz"):
-            assert (one / name).read_bytes() == (other / name).read_bytes(), name
-            continue
-        with np.load(one / name) as first, np.load(other / name) as second:
-            assert first.files == second.files
-            for key in first.files:
-                if first[key].dtype.kind == "f":
-                    np.testing.assert_allclose(first[key], second[key], rtol=1e-12, atol=1e-14, err_msg=f"{name} {key}")
-                else:
-                    np.testing.assert_array_equal(first[key], second[key])
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def test_every_setting_reaches_the_thinned_contributions_and_every_pass(monkeypa
     def collect(model: nn.Module, loader: Any, **given: Any) -> Contributions:
         asked.update(given)
         assert model is net
-        assert [labels.tolist() for _, labels in loader] == [[0, 1, 0, 1]]
+        assert [labels.tolist() for _, labels, *_ in loader] == [[0, 1, 0, 1]]
         return collect_contributions(model, loader, **(given | {"progress": False}))
 
     def put_down(*given: Any) -> Any:
