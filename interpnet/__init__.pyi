@@ -30,6 +30,7 @@ from .explanation import channel_heatmap as channel_heatmap
 from .explanation import channel_signal as channel_signal
 from .explanation import explain as explain
 from .gram import Gram as Gram
+from .gram import RowGram as RowGram
 from .interpretation import Interpretation as Interpretation
 from .interpretation import interpret as interpret
 from .models import load_model as load_model

@@ -81,6 +81,11 @@ class Gram:
         return int(self.G.shape[0])
 
     @property
+    def diagonal(self) -> Float64:
+        """The diagonal of G (m,): the columns' sums of squares."""
+        return self.G.diagonal()
+
+    @property
     def n_classes(self) -> int:
         """Number of targets."""
         return int(self.B.shape[1])
@@ -95,7 +100,7 @@ class Gram:
             )
         # A sum of positive semidefinite matrices is one.
         definite = self.is_definite and other.is_definite
-        return _summed(self.G + other.G, self.B + other.B, self.yy + other.yy, self.n + other.n, definite=definite)
+        return summed(self.G + other.G, self.B + other.B, self.yy + other.yy, self.n + other.n, definite=definite)
 
     def __sub__(self, other: Gram) -> Gram:
         if not isinstance(other, Gram):
@@ -130,7 +135,7 @@ class Gram:
         if part.n >= self.n:
             raise InterpNetError(f"cannot subtract a Gram of {part.n} images from one of {self.n}: no image is left")
         G, B, yy = remainder((self.G, self.B, self.yy), (part.G, part.B, part.yy))
-        return _summed(G, B, yy, self.n - part.n, definite=self.is_definite and part.is_definite)
+        return summed(G, B, yy, self.n - part.n, definite=self.is_definite and part.is_definite)
 
     @classmethod
     def from_scores(
@@ -202,7 +207,7 @@ class Gram:
             return cls(data["G"], data["B"], data["yy"], int(data["n"]))
 
 
-def _summed(G: Float64, B: Float64, yy: Float64, n: int, *, definite: bool) -> Gram:
+def summed(G: Float64, B: Float64, yy: Float64, n: int, *, definite: bool) -> Gram:
     """Make a Gram of sums that can only be wrong by overflow: symmetric, and consistent, by construction."""
     check_values(G, B, yy, n)
     # Past __post_init__, whose checks read the (m, m) matrix several times.
@@ -295,7 +300,7 @@ class GramAccumulator:
             raise InterpNetError("Gram.n is 0; expected the number of images, at least 1")
         if self._weight == 0:
             raise DataError(f"sample_weight is zero for all {self.n} rows; expected at least one weight above zero")
-        return _summed(*self._arrays(copy=copy), self.n, definite=True)
+        return summed(*self._arrays(copy=copy), self.n, definite=True)
 
 
 def one_hot(labels: npt.ArrayLike, n_classes: int | None = None) -> npt.NDArray[np.float32]:

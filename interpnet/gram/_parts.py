@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +10,13 @@ import numpy.typing as npt
 from interpnet.errors import DataError, InterpNetError
 from interpnet.gram._checks import as_numpy
 from interpnet.gram._gram import Gram, GramAccumulator
-from interpnet.gram._memory import check_parts
+from interpnet.gram._memory import parts_fit
 from interpnet.gram._sums import checked_blocks, checked_data, take_rows
 from interpnet.support.checks import check_kinds, is_whole, whole_number
 from interpnet.support.types import Int64
+
+if TYPE_CHECKING:
+    from interpnet.gram._rows import RowGram
 
 
 def part_grams(
@@ -25,8 +28,11 @@ def part_grams(
     n_classes: int | None = None,
     sample_weight: npt.ArrayLike | None = None,
     block: int = 4096,
-) -> list[Gram]:
-    """Sum the Gram of each part of the rows in one pass over ``X``.
+) -> list[Gram] | list[RowGram]:
+    """Sum the Gram of each part of the rows in one pass over ``X``; parts whose Grams do not fit are kept as rows.
+
+    Grams fit where they take at most half of the memory. Else each part is a :class:`RowGram`, which nothing is read
+    for before the solver asks.
 
     Parameters
     ----------
@@ -40,8 +46,7 @@ def part_grams(
     Raises
     ------
     DataError
-        As ``Gram.from_scores``; a part without a row, or whose weights are all zero; parts that together take
-        more than half of the machine's memory.
+        As ``Gram.from_scores``; a part without a row, or whose weights are all zero.
 
     Examples
     --------
@@ -64,8 +69,11 @@ def part_grams(
     rows = np.bincount(chosen.astype(np.int64), minlength=n_parts)
     if not rows.all():
         raise DataError(f"part {int(rows.argmin())} of {n_parts} has no row; expected at least one row per part")
-    # Before the sums are made: one (m, m) matrix each.
-    check_parts(scores.shape[1], n_parts)
+    if not parts_fit(scores.shape[1], n_parts):
+        # Loaded only where it is needed: it brings torch along.
+        from interpnet.gram._rows import row_parts
+
+        return row_parts((scores, target, width, weight), chosen, n_parts)
     sums = [GramAccumulator(scores.shape[1], width) for _ in range(n_parts)]
     start = 0
     # Each block goes to the parts it has rows of; without its name, it is gone before the next is made.

@@ -39,8 +39,25 @@ def stays_on_device(X: object) -> bool:
 
 
 def as_scores(X: Any) -> Any:
-    """Return a tensor on a CUDA device as it is, without its history, and anything else as a numpy array."""
-    return X.detach() if stays_on_device(X) else as_numpy(X)
+    """Return a tensor on a CUDA device without its history, a reader as it is, and anything else as a numpy array."""
+    if stays_on_device(X):
+        return X.detach()
+    if is_reader(X):
+        return X
+    return as_numpy(X)
+
+
+def is_reader(X: Any) -> bool:
+    """Whether ``X`` is no array, but has a shape and a dtype and gives rows for a slice, as h5py's data sets do.
+
+    Examples
+    --------
+    >>> is_reader(np.eye(2)), is_reader([[1.0]])
+    (False, False)
+    """
+    if isinstance(X, np.ndarray) or hasattr(X, "detach") or sparse.issparse(X):
+        return False
+    return all(hasattr(X, name) for name in ("shape", "dtype", "__getitem__"))
 
 
 def as_target(L: Any) -> Any:
@@ -147,12 +164,15 @@ def _some(weight: Float64 | None, index: Any) -> Float64 | None:
 
 
 def checked_data(
-    X: Any, L: Any, n_classes: int | None, sample_weight: Any, block: int
+    X: Any, L: Any, n_classes: int | None, sample_weight: Any, block: int, *, some: bool = True
 ) -> tuple[Any, Any, int, Float64 | None]:
-    """Check shapes, labels and weights without reading X; return X, L, the number of classes and the weights."""
+    """Check shapes, labels and weights without reading X; return X, L, the number of classes and the weights.
+
+    ``some`` refuses weights that are all zero.
+    """
     target = as_target(L)
     X = as_scores(X)
-    if X.ndim != 2 or 0 in X.shape:
+    if len(X.shape) != 2 or 0 in X.shape:
         raise DataError(f"X has shape {tuple(X.shape)}; expected (N, m) with at least one row and one column")
     whole_number(block, "block", least=1)
     n = X.shape[0]
@@ -162,7 +182,8 @@ def checked_data(
         raise DataError(f"L has shape {target.shape}; expected (N, C) targets or (N,) integer labels")
     width = class_count(target, n_classes) if target.ndim == 1 else target.shape[1]
     weight = checked_weight(sample_weight, n)
-    check_some_weight(weight)
+    if some:
+        check_some_weight(weight)
     return X, target, width, weight
 
 
@@ -197,7 +218,7 @@ class HostSums:
         if weight is not None:
             root = np.sqrt(weight)
             rows = rows * root[:, None]
-            target = _scaled(target, root)
+            target = scaled_rows(target, root)
         if len(self._upper) > _WIDEST:
             self._add_in_blocks(rows)
         else:
@@ -205,7 +226,7 @@ class HostSums:
             self._upper = dsyrk(1.0, rows.T, beta=1.0, c=self._upper, overwrite_c=1)
         with np.errstate(over="ignore", invalid="ignore"):  # an overflow is named when the Gram is made
             self._Bt += target.T @ rows
-            self._yy += _squares(target)
+            self._yy += column_squares(target)
 
     def _add_in_blocks(self, rows: Float64) -> None:
         """Add the upper triangle of rows.T @ rows by blocks of columns, down to each block's diagonal."""
@@ -255,7 +276,7 @@ class DeviceSums:
         if weight is not None:
             root = np.sqrt(weight)
             rows = rows * torch.from_numpy(root).to(self._device)[:, None]
-            target = _scaled(target, root)
+            target = scaled_rows(target, root)
         # Column panels of the lower triangle: half of the full product's arithmetic.
         for start in range(0, rows.shape[1], _PANEL):
             part = slice(start, start + _PANEL)
@@ -269,7 +290,7 @@ class DeviceSums:
             self._Bt += torch.sparse.mm(turned.to(self._device), rows)
         else:
             self._Bt.addmm_(torch.from_numpy(target).to(self._device).T, rows)
-        self._yy += _squares(target)
+        self._yy += column_squares(target)
 
     def arrays(self, *, copy: bool) -> tuple[Float64, Float64, Float64]:
         """Return G, B and yy in the machine's memory."""
@@ -288,7 +309,7 @@ def _mirror(lower: Float64) -> None:
         lower[rows, rows] = corner + np.tril(corner, -1).T
 
 
-def _scaled(target: Target, root: Float64) -> Target:
+def scaled_rows(target: Target, root: Float64) -> Target:
     """Return the targets with row i times ``root[i]``."""
     if not sparse.issparse(target):
         return target * root[:, None]
@@ -296,7 +317,7 @@ def _scaled(target: Target, root: Float64) -> Target:
     return sparse.csr_array((data, target.indices, target.indptr), shape=target.shape)
 
 
-def _squares(target: Target) -> Float64:
+def column_squares(target: Target) -> Float64:
     """Return the columns' sums of squares (C,)."""
     if sparse.issparse(target):
         return np.bincount(target.indices, target.data**2, minlength=target.shape[1]).astype(np.float64, copy=False)

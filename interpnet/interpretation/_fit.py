@@ -12,7 +12,7 @@ import numpy as np
 
 from interpnet.engine import ChannelIndex
 from interpnet.errors import InterpNetError
-from interpnet.gram import Gram
+from interpnet.gram import Gram, RowGram
 from interpnet.interpretation._result import IDENTIFICATIONS, Interpretation
 from interpnet.mulasso import MuLasso
 from interpnet.reliance import Contributions, Reliance, clear_order
@@ -33,7 +33,7 @@ _MOST = 64
 
 
 def interpret(
-    source: ScoreTable | Gram | Contributions | Reliance,
+    source: ScoreTable | Gram | RowGram | Contributions | Reliance,
     *,
     by: str | None = None,
     classes: Sequence[str] | None = None,
@@ -49,9 +49,9 @@ def interpret(
 
     Parameters
     ----------
-    source : ScoreTable, Gram, Contributions or Reliance
-        Scores with their labels, or the Gram matrices of them (then ``channels`` says what the columns are), for the
-        mu-lasso; contributions, or what :func:`interpnet.measure_reliance` made of them, for reliance.
+    source : ScoreTable, Gram, RowGram, Contributions or Reliance
+        Scores with their labels, or the Gram matrices or rows of them (then ``channels`` says what the columns are),
+        for the mu-lasso; contributions, or what :func:`interpnet.measure_reliance` made of them, for reliance.
     by : {"mu-lasso", "reliance"}, optional
         What the source is for, by default.
     classes : sequence of str, optional
@@ -100,11 +100,11 @@ def interpret(
         if _several_labels(source):
             # An explanation must know that a label's log-odds are its logit.
             info = {"outputs": "independent"} | dict(info or {})
-        gram = source.gram()
+        gram = source.gram_or_rows()
         channels = source.channels
     else:
+        instance_of(source, "source", (Gram, RowGram))
         gram = source
-        instance_of(gram, "source", Gram)
     if channels is None:
         raise InterpNetError("channels is missing; a Gram does not know what its columns are")
     names = map(str, range(gram.n_classes)) if classes is None else distinct_names(classes, "classes")

@@ -45,15 +45,23 @@ def _check_device(device: str) -> None:
         raise InterpNetError(f"device is {device!r}; expected 'cpu' or 'cuda': the solver works in float64")
 
 
-def check_grams(*grams: object) -> None:
-    """Refuse what is not a Gram, and a Gram that is clearly not positive semidefinite."""
+def check_grams(*grams: object, rows: bool = False) -> None:
+    """Refuse what is not a Gram, or with ``rows`` a RowGram, and a Gram that is clearly not positive semidefinite."""
     for gram in grams:
-        if not isinstance(gram, Gram):
+        if isinstance(gram, Gram):
+            gram.check_definite()
+        elif not rows or not _is_rows(gram):
             raise InterpNetError(
                 f"gram is a {type(gram).__name__}; "
                 "expected an interpnet.Gram (Gram.from_scores(X, y), or Gram(G, B, yy, n))"
             )
-        gram.check_definite()
+
+
+def _is_rows(gram: object) -> bool:
+    # Loaded only where it can be one: it brings torch along, which a saved stability selection is read without.
+    from interpnet.gram import RowGram
+
+    return isinstance(gram, RowGram)
 
 
 def checked_radii(value: Any, name: str, shape: str, ndims: tuple[int, ...]) -> Float64:

@@ -81,7 +81,8 @@ class MuLassoCV(LinearModel):
 
     Notes
     -----
-    Memory is one (m, m) matrix per fold and three more. A memory map is read twice, never held.
+    Memory is one (m, m) matrix per fold and three more. A memory map is read twice, never held. Where the folds'
+    matrices take more than half of the memory, every fold is solved from the rows, in a few passes over ``X``.
 
     Examples
     --------
@@ -152,7 +153,7 @@ class MuLassoCV(LinearModel):
         grams = list(grams)
         if len(grams) < 2:
             raise InterpNetError(f"grams holds {len(grams)} Grams; expected one per fold, at least two")
-        check_grams(*grams)
+        check_grams(*grams, rows=True)
         labels = class_labels(classes, grams[0].n_classes)
         self.n_features_in_ = grams[0].m
         total = self._choose(grams, np.array([float(gram.n) for gram in grams]), options, labels, None)
@@ -176,13 +177,13 @@ class MuLassoCV(LinearModel):
 
     def _choose(
         self,
-        grams: Sequence[Gram],
+        grams: Sequence[Any],
         mass: Float64,
         options: Options,
         classes: npt.NDArray[Any],
         accuracy: Callable[[int, Float64], Float64] | None,
-    ) -> Gram:
-        """Solve the path without each fold, measure it there, choose, and return the Gram of all images.
+    ) -> Any:
+        """Solve the path without each fold, measure it there, choose, and return the Gram, or RowGram, of all images.
 
         ``mass`` is the folds' weight, and ``accuracy`` measures the weights of a path on a fold.
         """

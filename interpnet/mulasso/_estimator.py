@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy.typing as npt
 
 from interpnet.errors import InterpNetError
-from interpnet.gram import Gram
+from interpnet.gram import Gram, RowGram, gram_or_rows
 from interpnet.mulasso._arguments import Options, check_grams, check_mu, class_labels
 from interpnet.mulasso._linear_model import LinearModel
 from interpnet.mulasso._targets import read_targets
@@ -92,7 +92,8 @@ class MuLasso(LinearModel):
         Parameters
         ----------
         X : (N, m) array, memory map or torch tensor
-            Scores. Read in blocks; only an (m, m) matrix is kept.
+            Scores. Read in blocks; only an (m, m) matrix is kept. Where that does not fit into the memory, the
+            solution is found on working sets of channels and certified on all of them, in a few passes over ``X``.
         y : (N,) labels or (N, C) targets
             Labels of any type scikit-learn takes for classes, of two classes at least, or a real target matrix, which
             may be sparse.
@@ -115,11 +116,11 @@ class MuLasso(LinearModel):
         options = self._options()
         scores = self._scores(X, reset=True)
         target = read_targets(y, scores.shape[0], sample_weight, self.class_weight)
-        gram = Gram.from_scores(scores, target.L, n_classes=len(target.classes), sample_weight=target.weight)
+        gram = gram_or_rows(scores, target.L, n_classes=len(target.classes), sample_weight=target.weight)
         return self._fit_radii(gram, self.mu, options, target.classes, labels=target.labels, start=self._start(gram))
 
-    def fit_gram(self, gram: Gram, *, classes: npt.ArrayLike | None = None) -> Self:
-        """Fit from a :class:`~interpnet.gram.Gram`; warns as :meth:`fit`.
+    def fit_gram(self, gram: Gram | RowGram, *, classes: npt.ArrayLike | None = None) -> Self:
+        """Fit from a :class:`~interpnet.gram.Gram`, or a :class:`~interpnet.gram.RowGram`; warns as :meth:`fit`.
 
         ``classes`` (C,) are the labels that :meth:`predict` returns, by default 0 .. C - 1.
 
@@ -136,7 +137,7 @@ class MuLasso(LinearModel):
         [[0.5, 0.0], [0.0, 0.5]]
         """
         options = self._options()
-        check_grams(gram)
+        check_grams(gram, rows=True)
         if self.class_weight is not None:
             raise InterpNetError(
                 f"class_weight is {self.class_weight!r}, but a Gram has no images left to weigh; expected None: "
@@ -152,7 +153,7 @@ class MuLasso(LinearModel):
         true_or_false(self.warm_start, "warm_start")
         return super()._options()
 
-    def _start(self, gram: Gram) -> Float64 | None:
+    def _start(self, gram: Gram | RowGram) -> Float64 | None:
         """Return the weights of the last fit, where a warm start is asked for and they fit this problem."""
         before: Float64 | None = getattr(self, "coef_", None)
         fits = self.warm_start and before is not None and before.shape == gram.B.T.shape

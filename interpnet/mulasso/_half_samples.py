@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.errors import InterpNetError
-from interpnet.gram import Gram, as_scores, check_parts, part_grams, random_parts
+from interpnet.gram import as_scores, part_grams, random_parts
 from interpnet.mulasso._arguments import Options, check_grams, check_mu, class_radii
 from interpnet.mulasso._path import solve_warned
 from interpnet.mulasso._targets import read_targets
@@ -26,7 +26,7 @@ _MOST_BLOCKS = 1000
 
 def block_grams(
     X: npt.ArrayLike, y: Any, mu: npt.ArrayLike, n_blocks: int, seed: int, *, class_weight: Any, sample_weight: Any
-) -> list[Gram]:
+) -> list[Any]:
     """Deal the images into random blocks and sum the Gram of each; ``mu`` is checked before the scores are read."""
     check_mu(mu)
     scores = as_scores(X)
@@ -41,7 +41,6 @@ def block_grams(
         raise InterpNetError(f"y: {error}") from error
     # Refused before the pass over the scores, which may take minutes.
     class_radii(mu, len(target.classes))
-    check_parts(scores.shape[1], n_blocks, "block")
     part = random_parts(target.L if target.labels else scores.shape[0], n_blocks, seed)
     return part_grams(scores, target.L, part, n_classes=len(target.classes), sample_weight=target.weight)
 
@@ -70,10 +69,10 @@ def draw_halves(n_blocks: int, n_pairs: int, seed: int, name: str) -> list[Int64
 
 
 def selected_share(
-    halves: Sequence[Int64], blocks: Sequence[Gram], mu: npt.ArrayLike, options: Options, *, progress: bool
+    halves: Sequence[Int64], blocks: Sequence[Any], mu: npt.ArrayLike, options: Options, *, progress: bool
 ) -> Float64:
     """Return the share (C, m) of the halves and their complements on which each weight is not zero."""
-    check_grams(*blocks)
+    check_grams(*blocks, rows=True)
     radii = class_radii(mu, blocks[0].n_classes)[None]
     total = sum(blocks[1:], blocks[0])
     counts = np.zeros((total.n_classes, total.m))

@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from interpnet.errors import DataError
-from interpnet.gram import Gram, as_numpy, as_target, locate_bad, stays_on_device
+from interpnet.gram import Gram, RowGram, as_numpy, as_target, locate_bad, stays_on_device
 from interpnet.mulasso._arguments import MAX_ITER, Options, class_radii
 from interpnet.mulasso._path import solve_warned
 from interpnet.mulasso._targets import check_class_weight
@@ -80,7 +80,7 @@ class LinearModel(_Estimator):
 
     def _fit_radii(
         self,
-        gram: Gram,
+        gram: Gram | RowGram,
         mu: npt.ArrayLike,
         options: Options,
         classes: npt.NDArray[Any],

@@ -9,15 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 
-from interpnet.gram import Gram
+from interpnet.gram import Gram, RowGram
 from interpnet.mulasso._arguments import MAX_ITER, Options, check_grams, checked_radii, class_labels
 from interpnet.mulasso._solver._certified import Solution, solve
+from interpnet.mulasso._working_sets import solve_by_rows
 from interpnet.support.checks import check_kinds
 from interpnet.support.types import Float64
 
 
 def mulasso_path(
-    gram: Gram,
+    gram: Gram | RowGram,
     mus: npt.ArrayLike,
     *,
     positive: bool = False,
@@ -30,7 +31,7 @@ def mulasso_path(
 
     Parameters
     ----------
-    gram : Gram
+    gram : Gram or RowGram
     mus : (T,) array
         Radii, above zero, in any order.
     positive, tol, max_iter, device, n_jobs
@@ -47,12 +48,12 @@ def mulasso_path(
     # One pass: the solution at a radius is the first guess at the next.
     radii = np.atleast_1d(checked_radii(mus, "mus", "a vector of numbers", (0, 1)))
     options = Options(positive, tol, max_iter, device, n_jobs)
-    check_grams(gram)
+    check_grams(gram, rows=True)
     return solve_warned(gram, radii, options, depth=3).coef
 
 
 def solve_warned(
-    gram: Gram,
+    gram: Gram | RowGram,
     mus: Float64,
     options: Options,
     *,
@@ -64,7 +65,10 @@ def solve_warned(
 
     The frame is that of the caller of the public function; ``classes`` are labels for the message.
     """
-    solution = solve(gram, mus, options, start)
+    if isinstance(gram, Gram):
+        solution = solve(gram, mus, options, start)
+    else:
+        solution = solve_by_rows(gram, mus, options, start)
     # Written so that a gap of NaN counts as missed.
     missed = ~(solution.relative <= options.tol)
     if not missed.any():

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from interpnet.gram import Gram
 from interpnet.support.brief import brief
 from interpnet.support.types import Float64
 
 if TYPE_CHECKING:
-    from interpnet.gram import Gram
+    from interpnet.gram import RowGram
 
 Index = npt.NDArray[np.intp]
 
@@ -112,11 +113,11 @@ class SelectionCurve:
         return cls(**(known | lists))
 
 
-def default_mus(gram: Gram, *, positive: bool) -> Float64:
+def default_mus(gram: Gram | RowGram, *, positive: bool) -> Float64:
     """Return 20 radii in geometric progression, in units of what one channel weighs."""
     # docs/method.md, section 2.6. Scores a times as large make weights, unit and grid all 1/a times as large, so that
     # the choice does not depend on the scale of the scores.
-    diagonal = gram.G.diagonal()
+    diagonal = gram.diagonal
     live = diagonal > 0
     pull = np.maximum(gram.B[live], 0.0) if positive else np.abs(gram.B[live])
     unit = 1.0
@@ -128,8 +129,13 @@ def default_mus(gram: Gram, *, positive: bool) -> Float64:
     return unit * np.geomspace(_FROM, _TO, _COUNT)
 
 
-def squared_error(gram: Gram, coef: Float64) -> Float64:
-    r"""Return :math:`\|X w - l\|^2 = w^T G w - 2 B_j^T w + yy_j` of ``coef`` (T, C, m), (T, C), without X."""
+def squared_error(gram: Gram | RowGram, coef: Float64) -> Float64:
+    r"""Return :math:`\|X w - l\|^2 = w^T G w - 2 B_j^T w + yy_j` of ``coef`` (T, C, m), (T, C); a Gram needs no X."""
+    if not isinstance(gram, Gram):
+        flat = coef.reshape(-1, gram.m)
+        columns = np.flatnonzero(flat.any(axis=0))
+        targets = np.tile(np.arange(gram.n_classes), len(coef))
+        return gram.squared_error(columns, flat[:, columns], targets).reshape(coef.shape[:2])
     # Few weights need few rows of G.
     quadratic = np.empty(coef.shape[:2])
     few = np.count_nonzero(coef, axis=2) < gram.m // 8

@@ -164,7 +164,8 @@ def stability_selection(
     n_pairs : int
         Pairs of halves; ``2 * n_pairs`` solutions.
     n_blocks : int
-        Random blocks the halves are made of, even; memory is ``n_blocks + 3`` matrices (m, m) of float64.
+        Random blocks the halves are made of, even; memory is ``n_blocks + 3`` matrices (m, m) of float64. Where they
+        take more than half of it, each half is solved from the rows, in a few passes over ``X``.
     positive, tol, max_iter, class_weight, sample_weight, device, n_jobs
         As for MuLasso.
     seed : int
@@ -175,8 +176,7 @@ def stability_selection(
     Raises
     ------
     InterpNetError
-        Bad scores, labels or parameters; an odd number of blocks, more pairs than the blocks make, or blocks whose
-        Grams take more than half of the machine's memory.
+        Bad scores, labels or parameters; an odd number of blocks, or more pairs than the blocks make.
 
     Examples
     --------

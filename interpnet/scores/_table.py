@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,15 @@ import xxhash
 
 from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError, InterpNetError, RunFolderError
-from interpnet.gram import Gram
+from interpnet.gram import Gram, gram_fits
 from interpnet.scores._files import Progress, ScoreFiles, row_types
 from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, one_of, whole_number, whole_numbers
 from interpnet.support.io import DAMAGED, as_path, open_own
 from interpnet.support.types import Float32, Float64, Int64
+
+if TYPE_CHECKING:
+    from interpnet.gram import RowGram
 
 # Rows are written and read in blocks of this many, so that memory does not grow with the table.
 _BLOCK = 4096
@@ -89,6 +92,16 @@ class ScoreTable:
     def gram(self, labels: str = "labels", *, sample_weight: npt.ArrayLike | None = None) -> Gram:
         """Return the float64 Gram matrices of scores and targets; ``sample_weight`` (N,) weighs the images."""
         return Gram.from_scores(self.X, self.targets(labels), n_classes=self.n_classes, sample_weight=sample_weight)
+
+    def gram_or_rows(self, labels: str = "labels", *, sample_weight: npt.ArrayLike | None = None) -> Gram | RowGram:
+        """Return :meth:`gram` where its matrix fits into the memory, else a Gram that is kept as the rows of X."""
+        if gram_fits(len(self.channels)):
+            return self.gram(labels, sample_weight=sample_weight)
+        # Loaded only where it is needed: it brings torch along.
+        from interpnet.gram import RowGram
+
+        targets = self.targets(labels)
+        return RowGram.from_scores(self.X, targets, n_classes=self.n_classes, sample_weight=sample_weight)
 
     def dead_layers(self) -> list[str]:
         """Return the layers whose every channel is zero on every image."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from interpnet.errors import RunFolderError
-from interpnet.gram import GramAccumulator, check_size
+from interpnet.gram import GramAccumulator, gram_fits
 from interpnet.scores import ScoreTable, add_rows, collect_scores
 
 from ..run.config import RELIANCE
@@ -21,8 +21,9 @@ from .sums import KeptSums, Sums, classes_with_images, fitted_on, outputs_of, pa
 
 _VERSION = 1  # a change of what the stage writes makes earlier results stale
 GRAM_FILE = "gram.npz"  # the sums G, B, L of docs/method.md, section 2
-# Past this the sums' matrix would take 2 GB; the solver then makes it from the scores, once.
-_MOST_CHANNELS_SUMMED = 16_000
+# The sums' matrix may take one part of so many of the memory, which the network and its images need; a larger one the
+# solver makes from the scores, or does without.
+_PARTS = 8
 _SUMMED_ROWS = 2048
 _ROWS = "rows of the scores"
 _MUCH_WAITING = 0.5
@@ -117,9 +118,9 @@ def _pass(session: Session, batches: Callable[[int], Batches], key: str, total: 
     subject = session.subject
     folder = session.run.folder("collect")
     channels = subject.trace.index(session.config.layers)
-    check_size(len(channels))  # before the pass rather than after it
     gram = None
-    if len(channels) <= _MOST_CHANNELS_SUMMED:
+    # Processes on machines of different sizes do the same.
+    if session.ranks.share(gram_fits(len(channels), _PARTS, subject.device)):
         gram = GramAccumulator(len(channels), subject.trace.n_outputs)
     table = collect_scores(  # docs/method.md, section 1
         subject.model,
@@ -171,7 +172,7 @@ def _beside(session: Session, key: str, total: int, *, new: bool) -> KeptSums | 
 
 def _sum_again(table: ScoreTable, path: Path) -> None:
     """Write the sums of a complete table where their file was lost."""
-    if path.is_file() or len(table.channels) > _MOST_CHANNELS_SUMMED:
+    if path.is_file() or not gram_fits(len(table.channels), _PARTS):
         return
     gram = GramAccumulator(len(table.channels), table.n_classes)
     for start in range(0, len(table), _SUMMED_ROWS):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from interpnet.errors import InterpNetError
-from interpnet.gram import parts_fit, parts_gib
+from interpnet.gram import parts_fit
 from interpnet.mulasso import SelectionCurve
 from interpnet.scores import ScoreTable
 from interpnet.support.progress import progress_bar
@@ -65,11 +65,6 @@ def choose_mu(
         by_accuracy = False
     else:
         folds = _folds(targets, fit_on, classes, notes)
-    if not parts_fit(len(table.channels), folds):
-        raise InterpNetError(
-            f"--mu auto needs the Gram matrices of {folds} folds, {_too_much(table, folds)}. "
-            "Give --mu a number, or collect fewer layers (--layers)"
-        )
     weighting = _class_weight(config)
     # Scikit-learn takes seeds of 32 bits.
     rule: dict[str, Any] = {"rule": "one_se"}
@@ -145,11 +140,6 @@ def _folds(targets: Int64, fit_on: str, classes: Sequence[str], notes: Notes) ->
     return folds
 
 
-def _too_much(table: ScoreTable, grams: int) -> str:
-    m = len(table.channels)
-    return f"{parts_gib(m, grams):.1f} GiB for {m:,} channels, more than half of this machine's memory"
-
-
 def measure_stability(
     table: ScoreTable, fit_on: str, config: RunConfig, mu: float, n_classes: int, folder: Path
 ) -> Float64:
@@ -188,11 +178,8 @@ def _blocks(table: ScoreTable, pairs: int) -> int:
             "Leave it out, or collect more images"
         )
     fitting = [blocks for blocks in _BLOCKS if parts_fit(len(table.channels), blocks)]
-    if not fitting:
-        raise InterpNetError(
-            f"--stability needs the Gram matrices of {_BLOCKS[-1]} blocks of the images, "
-            f"{_too_much(table, _BLOCKS[-1])}. Leave it out, or collect fewer layers (--layers)"
-        )
+    # Where no matrices fit, the halves are solved from the scores, whatever the number of blocks.
+    fitting += _BLOCKS
     most = comb(fitting[0], fitting[0] // 2) // 2
     if pairs > most:
         raise InterpNetError(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.errors import RunFolderError
-from interpnet.gram import Gram
+from interpnet.gram import Gram, RowGram, parts_gib
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.scores import ScoreTable
 from interpnet.support.csv_table import write_csv
@@ -90,6 +90,13 @@ def _solve(session: Session, notes: Notes) -> dict[str, Any]:
     gram = _gram(session, table, fit_on)
     with progress_bar("Solving", len(classes), unit="classes"):
         found = interpret(gram, classes=classes, channels=table.channels, mu=mu, positive=config.positive, info=info)
+    route = _route(gram)
+    if route:
+        notes.add(
+            f"The weights were found on working sets of the {len(table.channels):,} channels and certified on all of "
+            f"them, in {route['passes']} passes over the scores: a Gram matrix would take "
+            f"{parts_gib(len(table.channels), 1):.1f} GiB."
+        )
     del gram  # stability needs that room
     frequency = None
     if config.stability:
@@ -118,7 +125,15 @@ def _solve(session: Session, notes: Notes) -> dict[str, Any]:
         "stability": config.stability,
         "mean_relevant": summary["mean_relevant"],
         "worst_gap": summary["worst_gap"],
+        **route,
     }
+
+
+def _route(gram: Gram | RowGram) -> dict[str, Any]:
+    """Return how the weights were found where no Gram matrix was made: by how many passes over the scores."""
+    if isinstance(gram, Gram):
+        return {}
+    return {"route": "working sets", "passes": gram.passes, "column_reads": gram.reads}
 
 
 def images_of(targets: npt.NDArray[Any], n_classes: int) -> Int64:
@@ -129,14 +144,14 @@ def images_of(targets: npt.NDArray[Any], n_classes: int) -> Int64:
     return np.bincount(targets, minlength=n_classes)
 
 
-def _gram(session: Session, table: ScoreTable, fit_on: str) -> Gram:
-    """Return the sums that the collection left where they are those of this fit, else make them from the scores."""
+def _gram(session: Session, table: ScoreTable, fit_on: str) -> Gram | RowGram:
+    """Return the sums that the collection left where they are those of this fit, else what is made of the scores."""
     weights = sample_weights(np.asarray(table.targets(fit_on)), session.config)
     saved = session.run.folder("collect") / GRAM_FILE
     if fit_on == "labels" and weights is None and saved.is_file():
         return Gram.load(saved)
     with progress_bar("Summing scores", len(table)):
-        return table.gram(fit_on, sample_weight=weights)
+        return table.gram_or_rows(fit_on, sample_weight=weights)
 
 
 def _target(images: Counted, wanted: str, notes: Notes) -> str:

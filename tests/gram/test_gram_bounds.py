@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -227,13 +228,6 @@ def test_sizes_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_memory, "physical_memory", lambda: 2.0**30)
     # Half of 2^30 bytes are 64 matrices of 1024 columns.
     assert [_memory.parts_fit(1024, n) for n in (64, 65)] == [True, False]
-    with pytest.raises(DataError, match=r"65 parts of the images, 1,024 channels each, take 0\.5 GiB.*at most 64"):
-        _memory.check_parts(1024, 65)
-    # Two of 5792 columns would fit, and are refused together with a third; of 6000 not two.
-    with pytest.raises(DataError, match="use at most 2"):
-        _memory.check_parts(5792, 3)
-    with pytest.raises(DataError, match="score fewer layers"):
-        _memory.check_parts(6000, 3)
     # The matrix and the solver's copy: 2^30 bytes are 8192 columns.
     _memory.check_size(8192)
     with pytest.raises(DataError, match=r"8,193 channels takes 0\.5 GiB, .* this machine has 1\.0 GiB"):
@@ -241,6 +235,31 @@ def test_sizes_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="134,217,729 classes are more"):
         _memory.check_size(1, 2**27 + 1)
     _memory.check_size(1, 2**27)
+
+
+def test_a_control_group_may_allow_less_than_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_memory, "physical_memory", lambda: 2.0**30)
+    own = tmp_path / "cgroup"
+    root = tmp_path / "fs"
+    monkeypatch.setattr(_memory, "_OWN_GROUPS", own)
+    monkeypatch.setattr(_memory, "_GROUP_ROOT", root)
+    assert _memory.usable_memory() == 2**30  # not Linux
+    (root / "job/step").mkdir(parents=True)
+    (root / "memory/job").mkdir(parents=True)
+    own.write_text("0::/job/step\n")
+    for limit, usable in (("max", 2**30), (str(2**31), 2**30), ("1048576\n", 2**20)):
+        (root / "job/step/memory.max").write_text(limit)
+        assert _memory.usable_memory() == usable
+    # What is above counts as well.
+    (root / "job/memory.max").write_text("524288")
+    assert _memory.usable_memory() == 2**19
+    # Version 1, whose number for no limit is one that no machine has.
+    own.write_text("3:cpu,cpuacct:/job\n2:memory:/job\n")
+    (root / "memory/memory.limit_in_bytes").write_text("9223372036854771712")
+    assert _memory.usable_memory() == 2**30
+    (root / "memory/job/memory.limit_in_bytes").write_text("262144")
+    assert _memory.usable_memory() == 2**18
+    assert [_memory.gram_fits(128), _memory.gram_fits(129), _memory.gram_fits(128, 3)] == [True, False, False]
 
 
 def test_the_memory_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

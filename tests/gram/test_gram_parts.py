@@ -11,7 +11,7 @@ from scipy import sparse
 
 from interpnet.engine import ChannelIndex
 from interpnet.errors import DataError, InterpNetError
-from interpnet.gram import Gram, GramAccumulator, _sums, check_parts, one_hot, part_grams, random_parts
+from interpnet.gram import Gram, GramAccumulator, _sums, one_hot, part_grams, random_parts
 from interpnet.scores import ScoreTable
 
 BOUNDED = settings(max_examples=40, deadline=None, derandomize=True)
@@ -232,15 +232,6 @@ def test_random_parts_without_labels_and_refusals() -> None:
     for n_parts in (1, 4, 2.0, True):
         with pytest.raises(InterpNetError, match=f"n_parts is {n_parts} for 3 images"):
             random_parts(3, n_parts)
-
-
-def test_parts_beyond_half_of_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interpnet.gram._memory.physical_memory", lambda: 16 * 8 * 100**2)
-    check_parts(100, 8)
-    with pytest.raises(DataError, match=r"of 9 folds of the images, 100 channels each.*use at most 8"):
-        check_parts(100, 9, "fold")
-    with pytest.raises(DataError, match="score fewer layers"):
-        check_parts(300, 2)
 
 
 def test_sums_on_a_device_equal_those_on_the_host(device: str) -> None:

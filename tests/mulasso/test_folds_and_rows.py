@@ -107,9 +107,6 @@ def test_what_is_wrong_is_said_before_the_scores_are_read(monkeypatch: pytest.Mo
         block_grams(X, labels + 0.5, 1.0, 4, 0, **given)
     with pytest.raises(InterpNetError, match=r"^y: '<' not supported between"):
         block_grams(X, np.array(["a", 1] * 24, dtype=object), 1.0, 4, 0, **given)
-    monkeypatch.setattr("interpnet.gram._memory.physical_memory", lambda: 2 * 8 * 4 * 6**2)
-    with pytest.raises(DataError, match="of 5 blocks of the images"):
-        block_grams(X, labels, 1.0, 5, 0, **given)
 
 
 def test_the_bar_counts_every_solution(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from interpnet.errors import DataError, InterpNetError, RunFolderError
-from interpnet.gram import Gram, part_grams, random_parts
+from interpnet.gram import Gram, RowGram, part_grams, random_parts
 from interpnet.mulasso import MuLasso, Stability, _half_samples, stability_selection
 from interpnet.mulasso._half_samples import draw_halves
 
@@ -255,8 +255,18 @@ def test_data_that_is_refused() -> None:
         Stability.from_grams(["a", "b"], mu=1.0, n_pairs=1)
 
 
-def test_blocks_beyond_half_of_the_memory_are_refused_before_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interpnet.gram._memory.physical_memory", lambda: 2 * 8 * 8 * 8**2)
-    with pytest.raises(DataError, match=r"of 16 blocks of the images, 8 channels each.*use at most 8"):
-        stability_selection(*labelled(), mu=1.0)
-    assert stability_selection(*labelled(), mu=0.4, n_blocks=8, n_pairs=2).frequency.shape == (2, 8)
+def test_blocks_beyond_half_of_the_memory_are_solved_from_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = stability_selection(*labelled(), mu=0.4, n_pairs=3)
+    # One block too many.
+    monkeypatch.setattr("interpnet.gram._memory.physical_memory", lambda: 2 * 8 * 15 * 8**2)
+    monkeypatch.setattr("interpnet.mulasso._working_sets.usable_memory", lambda: 1e9)
+    made: list[type] = []
+    whole = RowGram.without
+
+    def without(self: RowGram, part: RowGram) -> RowGram:
+        made.append(type(part))
+        return whole(self, part)
+
+    monkeypatch.setattr(RowGram, "without", without)
+    np.testing.assert_array_equal(stability_selection(*labelled(), mu=0.4, n_pairs=3).frequency, usual.frequency)
+    assert made == [RowGram] * 3

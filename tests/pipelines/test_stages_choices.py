@@ -19,7 +19,7 @@ from interpnet.pipelines.stages.sums import Counted
 
 from interpnet.datasets import BatchLoader
 from interpnet.engine import ChannelIndex
-from interpnet.errors import DataError, InterpNetError
+from interpnet.errors import InterpNetError
 from interpnet.gram import Gram
 from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve, Stability, stability_selection
@@ -116,16 +116,23 @@ def test_the_collection_is_asked_for_as_configured(tmp_path: Path, monkeypatch: 
     assert gram.B.shape == (4, 3)
 
 
-def test_scores_that_the_solver_has_no_room_for_are_refused_before_the_pass(
+def test_scores_whose_sums_have_no_room_are_solved_from_their_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refusing(m: int) -> None:
-        raise DataError(f"no room for {m}")
-
-    monkeypatch.setattr(collect, "check_size", refusing)
-    monkeypatch.setattr(collect, "collect_scores", lambda *_args, **_options: pytest.fail("images were read"))
-    with pytest.raises(DataError, match="no room for 9"):
-        collect.run_collect(tiny_session(tmp_path / "run"))
+    usual = through(tiny_session(tmp_path / "usual"), "solve")
+    assert "route" not in usual.run.stage("solve")
+    monkeypatch.setattr("interpnet.gram._memory.usable_memory", lambda: 8 * 9 * 9.0)
+    session = through(tiny_session(tmp_path / "run", mu="auto", stability=2), "collect")
+    assert not (session.run.folder("collect") / collect.GRAM_FILE).exists()
+    monkeypatch.setattr("interpnet.gram._memory.check_class_count", lambda *_sizes: None)
+    monkeypatch.setattr("interpnet.gram._rows.check_class_count", lambda *_sizes: None)
+    monkeypatch.setattr("interpnet.mulasso._working_sets.usable_memory", lambda: 1e9)
+    through(session, "solve")
+    entry = session.run.stage("solve")
+    assert entry["route"] == "working sets"
+    assert entry["passes"] >= 2
+    assert entry["worst_gap"] <= 1e-9
+    assert any("certified on all of them" in note for note in entry["notes"])
 
 
 def test_sums_are_made_again_where_they_are_lost_and_not_too_wide(
@@ -139,10 +146,15 @@ def test_sums_are_made_again_where_they_are_lost_and_not_too_wide(
     collect._sum_again(table, path)
     assert path.read_bytes() == b"there"
     path.unlink()
-    monkeypatch.setattr(collect, "_MOST_CHANNELS_SUMMED", 8)
+    asked: list[tuple[int, int]] = []
+
+    def fits(m: int, parts: int) -> bool:
+        asked.append((m, parts))
+        return len(asked) > 1
+
+    monkeypatch.setattr(collect, "gram_fits", fits)
     collect._sum_again(table, path)
     assert not path.exists()
-    monkeypatch.setattr(collect, "_MOST_CHANNELS_SUMMED", 9)
     collect._sum_again(table, path)
     assert Gram.load(path).n == 21
     assert len(path.read_bytes()) == len(written)
@@ -309,20 +321,11 @@ def test_too_few_images_for_folds_are_refused(targets: list[int], fit_on: str, m
         select._folds(np.array(targets), fit_on, CLASSES, Notes())
 
 
-def test_a_choice_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_halves_whose_sums_do_not_fit_are_made_of_sixteen_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(select, "parts_fit", lambda m, parts: asked.append((m, parts)))
-    monkeypatch.setattr(select, "parts_gib", lambda m, parts: 10 * m + parts)
-    scores = table([0] * 4 + [1] * 6)
-    match = r"--mu auto needs the Gram matrices of 4 folds, 24\.0 GiB for 2 channels, more than half"
-    with pytest.raises(InterpNetError, match=match):
-        select.choose_mu(scores, "labels", RunConfig(mu="auto"), CLASSES, Notes())
-    assert asked == [(2, 4)]
-    with pytest.raises(
-        InterpNetError, match=r"--stability needs the Gram matrices of 8 blocks of the images, 28\.0 GiB"
-    ):
-        select._blocks(table([0] * 16), 1)
-    assert asked[1:] == [(2, 16), (2, 14), (2, 12), (2, 10), (2, 8)]
+    assert select._blocks(table([0] * 16), 1) == 16
+    assert asked == [(2, 16), (2, 14), (2, 12), (2, 10), (2, 8)]
 
 
 @pytest.mark.parametrize(

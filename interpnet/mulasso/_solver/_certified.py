@@ -13,7 +13,7 @@ import torch
 from joblib import effective_n_jobs
 from torch import Tensor
 
-from interpnet.gram import Gram
+from interpnet.gram import Gram, RowGram
 from interpnet.mulasso._arguments import Options
 from interpnet.mulasso._solver._active_set_descent import finish
 from interpnet.mulasso._solver._batched_systems import dense_image, factorise, pull_of, refined_solve
@@ -36,7 +36,7 @@ class Solution:
     active: npt.NDArray[np.bool_]  # (T, C): whether the constraint holds the solution back
 
 
-def objective_at_zero(gram: Gram) -> Float64:
+def objective_at_zero(gram: Gram | RowGram) -> Float64:
     """Return half of each target's sum of squares (C,), what relative gaps are relative to; never 0."""
     return np.maximum(gram.yy / 2, _TINY)
 
