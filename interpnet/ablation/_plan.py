@@ -133,6 +133,8 @@ class Plan:
     def columns(self, kind: str, c: int, allowed: Bools) -> Int64:
         """Return the columns that a condition which is not drawn removes for class c, among those ``allowed`` (m,)."""
         relevant = self.relevant[c]
+        if not len(relevant):
+            return relevant
         if kind == "relevant-positive":
             relevant = self.interpretation.columns(c, "positive")
         relevant = relevant[allowed[relevant]]

@@ -13,7 +13,7 @@ from scipy import stats
 from interpnet.ablation._changes import Changes
 from interpnet.ablation._clusters import Clusters, of_some
 from interpnet.ablation._effect import of_studied, recall_interval
-from interpnet.ablation._json import array, changes_json, known, plain, read_changes, read_clusters, rounded
+from interpnet.ablation._json import array, changes_json, known, plain, read_changes, read_clusters, rounded, whole
 from interpnet.ablation._precision import precision_of
 from interpnet.engine import Channel
 from interpnet.errors import InterpNetError, RunFolderError
@@ -94,7 +94,11 @@ def means(rows: Iterable[Float64]) -> Float64:
 
 def by_class(values: Float64) -> Float64:
     """Return (C,): the mean over repeats of an (R, C) array, NaN where a class has no value."""
-    return means(values.T)
+    found = np.full(values.shape[1], np.nan)
+    # Of many classes most have no value.
+    there = np.flatnonzero(np.isfinite(values).any(0))
+    found[there] = means(values[:, there].T)
+    return found
 
 
 def _within(ends: tuple[float, float]) -> tuple[float, float]:
@@ -297,7 +301,7 @@ class AblationResult:
         return recall_interval(self.intact, self.support, clusters=self.clusters)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain lists and numbers; NaN becomes ``None``."""
+        """Return plain lists and numbers; NaN becomes ``None``, a long row of mostly nothing what is left of it."""
         conditions = [
             {
                 **vars(c),
@@ -353,7 +357,7 @@ class AblationResult:
             )
         return cls(
             classes=tuple(value["classes"]),
-            support=np.array(value["support"], dtype=np.int64),
+            support=whole(value["support"]),
             intact=array(value["intact"]),
             fill=value["fill"],
             n_images=value["n_images"],

@@ -142,11 +142,9 @@ class Interpretation:
         """Return the columns with nonzero (``sign="positive"``: positive) weight, by falling ``|weight|``."""
         one_of(sign, "sign", ("any", "positive"))
         w = self.coef[self.class_index(cls)]
+        columns: Int64 = np.flatnonzero(w > 0 if sign == "positive" else w)
         # A stable order, so that equal weights stand in the order of the channels on every machine.
-        kept = w > 0 if sign == "positive" else w != 0
-        order = np.argsort(-np.abs(w), kind="stable")
-        columns: Int64 = order[kept[order]]
-        return columns
+        return columns[np.argsort(-np.abs(w[columns]), kind="stable")]
 
     def relevant(self, cls: int | str, sign: str = "any") -> list[tuple[Channel, float]]:
         """Return the channels relevant to a class with their weights, by falling ``|weight|``."""

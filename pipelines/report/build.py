@@ -97,10 +97,14 @@ def _notes(run: RunData, classes: list[ClassView], pictures: Pictures, examples:
             + _more(run)
         )
     elif len(classes) < len(run.classes):
-        notes.append(
+        said = (
             f"{len(run.classes) - len(classes)} of the network's {len(run.classes)} outputs have no image and no "
-            "channel and are left out of the classes here; classes.csv has a line for each."
+            "channel and are left out of the classes here"
         )
+        # Of very many not even that.
+        if len(run.shown) == len(run.classes):
+            said += "; classes.csv has a line for each"
+        notes.append(f"{said}.")
     untested = [c.name for c in classes if c.n_test == 0]
     if untested:
         notes.append(f"No test images, so no recall: {_some(untested)}.")

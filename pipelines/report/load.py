@@ -23,6 +23,7 @@ from interpnet.mulasso import SelectionCurve, Stability
 from interpnet.reliance import Contributions
 from interpnet.support.io import read_json
 
+from ..run.chosen import listed
 from ..run.config import EARLIER, MU_LASSO, RELIANCE, RunConfig
 from ..run.folder import CONFIG, RunFolder
 from ..run.manifest import read_manifest
@@ -121,12 +122,19 @@ class RunData:
         found = {RELIANCE: self.relied, MU_LASSO: self.weights}
         return {way: channels for way, channels in found.items() if channels is not None}
 
-    @property
+    @cached_property
     def shown(self) -> tuple[int, ...]:
-        """The numbers of the classes that are shown."""
-        if self.only is None:
-            return tuple(range(len(self.classes)))
-        return self.only
+        """The numbers of the classes that are shown: all with images or channels, and few or none of the others."""
+        if self.only is not None:
+            return self.only
+        something = np.zeros(len(self.classes), dtype=bool)
+        for named in self.named.values():
+            something |= named.counts > 0
+        for study in self.studies.values():
+            something |= study.support > 0
+        for c, entry in (self.pictures or {}).items():
+            something[c] |= entry.get("n_train", 1) > 0
+        return listed(something)
 
     @cached_property
     def pictured(self) -> list[int]:

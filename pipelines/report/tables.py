@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +206,7 @@ def _summary(run: RunData, classes: Sequence[ClassView], verdicts: Mapping[str, 
     }
     if run.selection is not None:
         summary["selection"] = selection_json(run.selection)
-    words = {way: {name: part for name, part in asdict(v).items() if name != "figures"} for way, v in verdicts.items()}
+    words = {way: _words(run, verdict) for way, verdict in verdicts.items()}
     summary["verdict"] = next(iter(words.values()), None)
     if run.study is not None:
         summary["mean_recall"] = _mean_recall(run.study)
@@ -226,6 +226,13 @@ def _summary(run: RunData, classes: Sequence[ClassView], verdicts: Mapping[str, 
         for c in classes
     ]
     return summary
+
+
+def _words(run: RunData, verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict without its figures, and without the classes of which nothing is listed."""
+    if verdict.classes and run.only is None:
+        verdict = replace(verdict, classes=tuple(verdict.classes[c] for c in run.shown))
+    return {name: part for name, part in asdict(verdict).items() if name != "figures"}
 
 
 def _precision(run: RunData, c: ClassView) -> dict[str, float | None]:

@@ -238,7 +238,7 @@ def class_views(
     verdicts: Mapping[str, Verdict] = MappingProxyType({}),
 ) -> list[ClassView]:
     """Return all classes with their channels and the examples explained for them."""
-    removals = {way: removals_of(study, verdicts.get(way)) for way, study in run.studies.items()}
+    removals = {way: removals_of(study, run.shown, verdicts.get(way)) for way, study in run.studies.items()}
     by_class: dict[int, list[ExampleView]] = {}
     for example in examples:
         by_class.setdefault(example.stands_with(run.shown), []).append(example)
@@ -300,11 +300,11 @@ def _log_odds(study: AblationResult | None, c: int) -> float:
     return float(study.log_odds[c])
 
 
-def removals_of(study: AblationResult, found: Verdict | None = None) -> list[Removal]:
-    """Return what removing the named channels does to each class, with the study's verdict on it."""
+def removals_of(study: AblationResult, classes: Sequence[int], found: Verdict | None = None) -> dict[int, Removal]:
+    """Return what removing the named channels does to some classes, with the study's verdict on it."""
     relevant = find_condition(study, "relevant") or find_condition(study, "relevant", "conv")
     if relevant is None:
-        return [Removal() for _ in study.classes]
+        return {c: Removal() for c in classes}
     control = find_condition(study, "random", relevant.layers)
     after = by_class(relevant.own)
     others = by_class(others_change(study, relevant))
@@ -316,8 +316,8 @@ def removals_of(study: AblationResult, found: Verdict | None = None) -> list[Rem
     if precision is None or relevant.layers != "all":
         precision = np.full(len(study.classes), NAN)
     odds = relevant.changes.get("log_odds")
-    removals = []
-    for c in range(len(study.classes)):
+    removals = {}
+    for c in classes:
         removal = Removal(float(after[c]), float(precision[c]), float(random[c]), float(others[c]))
         if odds is not None:
             own = odds.own.of(c)
@@ -329,7 +329,7 @@ def removals_of(study: AblationResult, found: Verdict | None = None) -> list[Rem
             )
         if found is not None and found.classes:
             removal = replace(removal, level=found.classes[c].level, sentence=clean(found.classes[c].sentence))
-        removals.append(removal)
+        removals[c] = removal
     return removals
 
 

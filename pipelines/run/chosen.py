@@ -9,11 +9,14 @@ import numpy as np
 
 from interpnet.errors import InterpNetError
 from interpnet.support.class_names import chosen_classes
+from interpnet.support.types import Bools
 
 from .session import Session
 
 #: Numbers of classes, rising; None for all.
 Chosen = tuple[int, ...] | None
+# Classes without images and channels that are listed beside the others.
+_MOST_EMPTY = 500
 
 
 def chosen(session: Session) -> Chosen:
@@ -104,3 +107,21 @@ def numbers_of(classes: Collection[str], only: Chosen) -> list[int]:
     if only is None:
         return list(range(len(classes)))
     return list(only)
+
+
+def listed(something: Bools) -> tuple[int, ...]:
+    """Return the numbers of the classes that are written and shown, by whether there is something to say of them (C,).
+
+    All of them, unless there is nothing to say of very many: outputs of a large network that the data do not have.
+
+    Examples
+    --------
+    >>> listed(np.array([True, False, True]))
+    (0, 1, 2)
+    >>> listed(np.arange(1000) < 3)
+    (0, 1, 2)
+    """
+    numbers = np.arange(len(something))
+    if len(something) - int(something.sum()) > _MOST_EMPTY:
+        numbers = np.flatnonzero(something)
+    return tuple(numbers.tolist())

@@ -23,7 +23,7 @@ from interpnet.support.csv_table import write_csv
 from interpnet.support.io import read_object, write_json
 from interpnet.support.types import Float64
 
-from ..run.chosen import Chosen, chosen, covers, key_part, noted, numbers_of, studied_by
+from ..run.chosen import Chosen, chosen, covers, key_part, listed, noted, numbers_of, studied_by
 from ..run.config import MU_LASSO, RELIANCE
 from ..run.folder import digest
 from ..run.notes import Notes
@@ -163,15 +163,19 @@ def _plain(value: float) -> float | None:
 
 
 def ablation_rows(result: AblationResult) -> list[list[Any]]:
-    """Return one row per condition, repeat and class: recalls of the class itself and of the others."""
+    """Return one row per condition, repeat and class: recalls of the class itself and of the others.
+
+    Of very many classes that have neither test images nor channels to remove there are no rows.
+    """
     rows = []
     for condition in result.conditions:
+        kept = set(listed((result.support > 0) | (condition.removed > 0)))
         for repeat, (own, others) in enumerate(zip(condition.own, condition.others, strict=True)):
             more = _of_labels(result, condition)
             columns = zip(condition.removed, result.intact, own, others, *more, strict=True)
             named = zip(result.classes, result.support, columns, strict=True)
             for c, (name, support, numbers) in enumerate(named):
-                if not covers(result.only, (c,)):
+                if c not in kept or not covers(result.only, (c,)):
                     continue
                 shown = ["" if math.isnan(value) else f"{value:.6g}" for value in numbers]
                 rows.append([condition.name, condition.layers, repeat, name, int(support), *shown])

@@ -17,6 +17,7 @@ from interpnet.support.io import write_json
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float64, Int64
 
+from ..run.chosen import listed
 from ..run.folder import command, digest
 from ..run.notes import Notes
 from ..run.selection import SELECTION_FILE, STABILITY_FILE, seldom, write_selection
@@ -186,12 +187,16 @@ def channel_rows(found: Interpretation, frequency: Float64 | None = None) -> tup
 
 
 def summarise(found: Interpretation, counts: Int64, frequency: Float64 | None = None) -> dict[str, Any]:
-    """Return every class's images, channels, gap and layers, and with frequencies (C, m) how many are seldom named."""
+    """Return every class's images, channels, gap and layers, and with frequencies (C, m) how many are seldom named.
+
+    Of very many classes without images and channels nothing is said.
+    """
     share = found.layer_relevance()
     classes: list[dict[str, Any]] = []
-    for c, name in enumerate(found.classes):
+    for c in listed((counts > 0) | (found.counts > 0)):
         columns = found.columns(c)
-        entry: dict[str, Any] = {"index": c, "name": name, "n_images": int(counts[c]), "n_relevant": len(columns)}
+        entry: dict[str, Any] = {"index": c, "name": found.classes[c], "n_images": int(counts[c])}
+        entry["n_relevant"] = len(columns)
         entry["n_positive"] = len(found.columns(c, "positive"))
         if frequency is not None:
             entry["n_seldom"] = sum(seldom(float(frequency[c, column])) for column in columns)

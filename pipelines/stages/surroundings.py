@@ -17,7 +17,7 @@ from interpnet.evaluate import ContextSwap, context_swap
 from interpnet.interpretation import Interpretation
 
 from ..run.chosen import chosen as chosen_classes_of
-from ..run.chosen import of_chosen
+from ..run.chosen import listed, of_chosen
 from ..run.notes import Notes
 from ..run.session import Session
 from ..run.split import balanced
@@ -98,13 +98,16 @@ def _subject_mask(data: ImageData, chosen: np.ndarray) -> dict[str, Tensor]:
 
 def _as_json(swapped: ContextSwap, shown: Shown) -> dict[str, Any]:
     index = swapped.interpretation.channels
+    shares = swapped.share
+    something = np.isfinite(swapped.class_share) | (swapped.interpretation.counts > 0)
     classes = []
-    for c, weighted in shown.items():
+    for c in sorted(set(listed(something)) & set(shown)):
+        weighted = shown[c]
         channels = [
             {
                 "layer": channel.layer,
                 "index": channel.index,
-                "share": _number(swapped.share[c, index.position(channel)]),
+                "share": _number(shares[c, index.position(channel)]),
             }
             for channel, _ in weighted
         ]

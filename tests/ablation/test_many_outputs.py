@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from interpnet.ablation import AblationResult, Condition, ablation_study, others_change
+from interpnet.ablation import AblationResult, Condition, ablation_study, as_result, others_change
 from interpnet.ablation._changes import mean_of_others
 from interpnet.ablation._rows import foreign_classes
 from interpnet.engine import ChannelIndex
+from interpnet.errors import InterpNetError
 from interpnet.interpretation import Interpretation
 from interpnet.scores import collect_scores
 
@@ -120,12 +123,37 @@ def test_a_study_of_few_classes_among_many_outputs() -> None:
         table = collect_scores(model, batches, progress=False)
         result = ablation_study(model, batches, found, table=table, repeats=1, progress=False)
         results.append([result.condition(name).own[0][numbers] for name in ("relevant", "highest-activation")])
+        _goes_to_json_and_back(result)
         assert np.isnan(np.delete(result.intact, numbers)).all()
         assert sorted(c for c, effects in result.single.items() if effects) == sorted(numbers.tolist())
         np.testing.assert_array_equal(result.intact[numbers], 1.0)
         np.testing.assert_array_equal(np.delete(result.condition("relevant").removed, numbers), 0.0)
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0][0], 0.0)
+
+
+def _goes_to_json_and_back(result: AblationResult) -> None:
+    """The same numbers, in a text whose size is that of the classes with images."""
+    text = json.dumps(result.to_json())
+    assert len(text) < 120_000
+    again = as_result(json.loads(text))
+    # Of no more digits than were written.
+    assert again.to_json() == json.loads(text)
+    np.testing.assert_array_equal(again.support, result.support)
+    np.testing.assert_array_equal(again.intact, result.intact)
+    for one, other in zip(again.conditions, result.conditions, strict=True):
+        for name in ("removed", "own", "others"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        np.testing.assert_array_equal(one.changes["recall"].own.count, other.changes["recall"].own.count)
+        np.testing.assert_allclose(one.changes["log_odds"].own.mean, other.changes["log_odds"].own.mean, rtol=1e-4)
+
+
+@pytest.mark.parametrize("row", [{"length": 10**15, "usual": None, "at": [], "values": []}, {"length": 3}])
+def test_a_row_that_cannot_be_is_refused(row: dict[str, Any]) -> None:
+    condition = Condition("relevant", "all", np.ones(1), np.ones((1, 1)), np.ones((1, 1)))
+    stored = AblationResult(("a",), np.ones(1, dtype=np.int64), np.ones(1), "zero", 4, 1, 0, (condition,)).to_json()
+    with pytest.raises(InterpNetError, match="run the ablation again"):
+        as_result(stored | {"intact": row})
 
 
 def test_sums_of_many_classes_take_no_matrix_of_targets(monkeypatch: pytest.MonkeyPatch) -> None:
