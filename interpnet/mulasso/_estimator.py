@@ -46,7 +46,9 @@ class MuLasso(LinearModel):
     device : None, "cpu" or "cuda"
         Where to solve; None is the CPU. The sums over a tensor on a CUDA device run on that device in any case.
     n_jobs : int, optional
-        Threads, as joblib counts them: -1 is all cores; None takes torch's number of threads.
+        Threads, as joblib counts them: -1 is all cores; None takes torch's number of threads. Within
+        ``joblib.parallel_config(backend="loky" | "dask" | "ray")`` that backend's workers, None for all of them. The
+        result is the same bit for bit.
 
     Attributes
     ----------

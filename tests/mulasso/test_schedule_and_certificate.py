@@ -15,7 +15,7 @@ from interpnet.mulasso._arguments import Options
 from interpnet.mulasso._solver import _certified, _schedule
 from interpnet.mulasso._solver._block_pivoting import PivotResult
 from interpnet.mulasso._solver._certified import _feasible, _polished, solve
-from interpnet.mulasso._solver._schedule import batches, explore, share
+from interpnet.mulasso._solver._schedule import batch_size, batches, explore, share
 
 CPU = torch.device("cpu")
 
@@ -28,30 +28,30 @@ def tensor(values: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("C", "m", "threads", "sizes"),
+    ("C", "m", "sizes"),
     [
-        (10, 2**17, 1, [2] * 5),  # two classes of 2^17 columns make 2^18 numbers
-        (10, 2**17, 4, [2] * 5),  # five parts become eight, of two at most
-        (8, 2**17, 4, [2] * 4),
-        (12, 2**17, 4, [2] * 6),
-        (3, 100, 4, [3]),  # little work stays together
-        (2, 2**17, 4, [1, 1]),
-        (1, 2**17, 4, [1]),  # half a part is little
-        (2, 2**16, 4, [2]),
-        (1, 2**20, 4, [1]),
-        (7, 2**16, 2, [4, 3]),
+        (10, 2**17, [2] * 5),  # two classes of 2^17 columns make 2^18 numbers; five parts become eight, of two at most
+        (8, 2**17, [2] * 4),
+        (12, 2**17, [2] * 6),
+        (17, 2**17, [2] * 8 + [1]),
+        (3, 100, [3]),  # little work stays together
+        (2, 2**17, [1, 1]),
+        (1, 2**17, [1]),  # half a part is little
+        (2, 2**16, [2]),
+        (1, 2**20, [1]),
+        (7, 2**16, [2, 2, 2, 1]),
     ],
 )
-def test_how_classes_are_shared_out(C: int, m: int, threads: int, sizes: list[int]) -> None:
-    found = batches(C, m, CPU, threads)
+def test_how_classes_are_shared_out(C: int, m: int, sizes: list[int]) -> None:
+    found = batches(C, batch_size(C, m, CPU))
     assert [part.stop - part.start for part in found] == sizes
     assert [i for part in found for i in range(part.start, part.stop)] == list(range(C))
 
 
 def test_a_device_holds_more_at_a_time() -> None:
-    assert len(batches(512, 2**17, torch.device("cuda"), 1)) == 1
-    assert len(batches(1024, 2**17, torch.device("cuda"), 1)) == 2
-    assert len(batches(8, 2**17, torch.device("meta"), 1)) == 4
+    assert batch_size(256, 2**17, torch.device("cuda")) == 256
+    assert batch_size(1024, 2**17, torch.device("cuda")) == 256
+    assert batch_size(8, 2**17, torch.device("meta")) == 2
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_classes_leave_the_others_where_they_fail_and_go_on_alone(monkeypatch: p
     b = tensor([[10.0, 0.0], [11.0, 0.0], [12.0, 0.0]])
     mus = tensor([[1.0] * 3, [2.0] * 3, [3.0] * 3])
     guess = torch.tensor([[1, 0], [0, 1], [0, 0]], dtype=torch.int8)
-    coef, steps = explore(torch.eye(2).double(), b, mus, guess, Options(positive=True, max_iter=77), 1)
+    coef, steps = explore(torch.eye(2).double(), b, mus, guess, Options(positive=True, max_iter=77), 1, 4)
     limits = {"positive": True, "max_rounds": 77}
     # The signs of a solution are the next guess; 48 active columns may be worked on in step.
     assert stub.together == [
@@ -145,9 +145,13 @@ def test_classes_leave_the_others_where_they_fail_and_go_on_alone(monkeypatch: p
     assert guess.tolist() == [[1, 0], [0, 1], [0, 0]]
 
 
-@pytest.mark.parametrize(("threads", "sizes"), [(1, [8, 8, 4]), (2, [8, 8, 4]), (4, [5, 5, 5, 5])])
-def test_wide_classes_go_on_in_groups(threads: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    # Of 21 classes 20 are handed on with 60 active columns; of the groups the classes of the first end.
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize(("size", "sizes"), [(21, [8, 8, 4]), (11, [5, 5, 5, 5]), (18, [8, 8, 1, 2, 1])])
+def test_wide_classes_go_on_in_groups(
+    threads: int, size: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of 21 classes 20 are handed on with 60 active columns; of the groups the classes of the first end. Groups are of
+    # one batch, and do not depend on the threads.
     seen: list[tuple[list[float], int]] = []
 
     def stub(G: torch.Tensor, b: torch.Tensor, mu: torch.Tensor, guess: torch.Tensor, **limits: Any) -> Any:
@@ -161,8 +165,8 @@ def test_wide_classes_go_on_in_groups(threads: int, sizes: list[int], monkeypatc
     monkeypatch.setattr(_schedule, "pivot_wide", lambda G, b, *_, **__: (alone.append(float(b[0])), (b, 1))[1])
     b = torch.arange(21.0, dtype=torch.float64)[:, None] * torch.ones(1, 60, dtype=torch.float64)
     given = (torch.eye(60).double(), b, torch.ones(1, 21).double(), torch.zeros(21, 60, dtype=torch.int8))
-    explore(*given, Options(), threads)
-    assert seen[0] == (list(range(21)), 48)
+    explore(*given, Options(), threads, size)
+    assert sorted(c for classes, widest in seen if widest == 48 for c in classes) == list(range(21))
     assert sorted(len(classes) for classes, widest in seen if widest == 112) == sorted(sizes)
     assert sorted(c for classes, widest in seen if widest == 112 for c in classes) == list(range(1, 21))
     assert sorted(alone) == list(range(sizes[0] + 1, 21))
@@ -174,7 +178,7 @@ def test_no_class_is_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_schedule, "pivot_wide", stub.pivot_wide)
     b = tensor([[10.0, 0.0], [11.0, 0.0]])
     mus = tensor([[1.0] * 2, [2.0] * 2])
-    explore(torch.eye(2).double(), b, mus, torch.zeros(2, 2, dtype=torch.int8), Options(), 1)
+    explore(torch.eye(2).double(), b, mus, torch.zeros(2, 2, dtype=torch.int8), Options(), 1, 4)
     assert [mu for mu, *_ in stub.together] == [1.0]
     assert [(c, mu) for c, mu, *_ in stub.single] == [(10.0, 1.0), (10.0, 2.0), (11.0, 1.0), (11.0, 2.0)]
 
@@ -195,7 +199,9 @@ def test_radii_that_fail_are_walked_to_and_the_others_kept(monkeypatch: pytest.M
     monkeypatch.setattr(_schedule, "homotopy", watched)
     b = tensor([[10.0, 0.0], [11.0, 4.0]])
     mus = tensor([[t, t] for t in (1.0, 2.0, 3.0, 4.0)])
-    coef, steps = explore(torch.eye(2).double(), b, mus, torch.zeros(2, 2, dtype=torch.int8), Options(max_iter=66), 1)
+    coef, steps = explore(
+        torch.eye(2).double(), b, mus, torch.zeros(2, 2, dtype=torch.int8), Options(max_iter=66), 1, 4
+    )
     # Class 1 failed at radius 2 alone: the path is followed as far as that, and only that solution is taken from it.
     assert walks == [([[1.0], [2.0]], {"positive": False, "max_steps": 66})]
     assert coef[:, 1].tolist() == [[1.0, -1.0], [2.0, 0.0], [3.0, -3.0], [4.0, -4.0]]
@@ -211,7 +217,7 @@ def test_on_a_device_classes_stay_together_and_failures_go_to_the_path(monkeypat
     monkeypatch.setattr(_schedule, "pivot_wide", stub.pivot_wide)
     b = tensor([[10.0, 0.0], [11.0, 4.0]])
     mus = tensor([[1.0, 1.0], [2.0, 2.0]])
-    coef, _ = explore(torch.eye(2).double(), b, mus, torch.zeros(2, 2, dtype=torch.int8), Options(), 1)
+    coef, _ = explore(torch.eye(2).double(), b, mus, torch.zeros(2, 2, dtype=torch.int8), Options(), 1, 4)
     assert [guess for _, guess, _ in stub.together] == [[[0, 0]] * 2, [[1, 1], [-1, -1]]]
     assert [limits["widest"] for *_, limits in stub.together] == [2, 2]
     assert not stub.single

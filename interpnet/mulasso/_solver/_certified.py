@@ -6,6 +6,8 @@ docs/method.md, sections 2.3 (the certificate) and 2.5 (the solver).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,9 @@ from interpnet.gram import Gram, RowGram
 from interpnet.mulasso._arguments import Options
 from interpnet.mulasso._solver._active_set_descent import finish
 from interpnet.mulasso._solver._batched_systems import dense_image, factorise, pull_of, refined_solve
-from interpnet.mulasso._solver._schedule import batches, explore, share
+from interpnet.mulasso._solver._schedule import batch_size, batches, explore, share
+from interpnet.mulasso._solver._workers import workers_of
+from interpnet.support.progress import step_of
 from interpnet.support.types import Float64, Int64
 
 # Relative gap above which a solution is polished; it is rarely reached, as the pivots solve from scratch each time.
@@ -49,21 +53,36 @@ def duality_gap(G: Tensor, b: Tensor, coef: Tensor, mu: Tensor, *, positive: boo
     return ((coef * gradient).sum(1) + mu * pull).clamp(min=0), pull
 
 
+class _Classes(NamedTuple):
+    """Some classes of a problem: what is solved at a time, and what a worker is sent."""
+
+    b: Float64  # (C, m)
+    mus: Float64  # (T, C), ascending along the first axis
+    half: Float64  # (C,): half of each target's sum of squares
+    start: Float64 | None  # (C, m)
+    size: int  # classes that advance together
+
+
+class _Found(NamedTuple):
+    """What is found of some classes."""
+
+    coef: Float64  # (T, C, m)
+    gap: Float64  # (T, C)
+    pull: Float64  # (T, C): the multiplier of the constraint
+    steps: Int64  # (C,)
+
+
 def solve(gram: Gram, mus: Float64, options: Options, start: Float64 | None = None) -> Solution:
     """Solve for every class at every radius ``mus``, (T,) or (T, C) where classes differ, above zero and in any order.
 
-    The signs of ``start`` (C, m) are the first guess at each class's smallest radius.
+    The signs of ``start`` (C, m) are the first guess at each class's smallest radius. Threads share the classes, or the
+    workers of the joblib backend that the user has chosen; that changes no bit of the result.
     """
     radii = np.broadcast_to(mus.reshape(len(mus), -1), (len(mus), gram.n_classes))
     order = radii.argsort(axis=0, kind="stable")
     ascending = np.take_along_axis(radii, order, axis=0)
-    coef, gap, pull, steps = _explored(gram, ascending, options, start)
     half = objective_at_zero(gram)
-    goal = options.tol * half
-    for t, c in np.argwhere(~(gap <= goal)):
-        mu = ascending[t, [c]]
-        coef[t, c], gap[t, c], pull[t, c], rounds = _brought_home(gram, c, mu, coef[t, c], float(goal[c]), options)
-        steps[c] += rounds
+    coef, gap, pull, steps = _found(gram, ascending, half, options, start)
     if (order != np.arange(len(order))[:, None]).any():
         back = order.argsort(axis=0)
         coef = np.take_along_axis(coef, back[:, :, None], 0)
@@ -74,40 +93,77 @@ def solve(gram: Gram, mus: Float64, options: Options, start: Float64 | None = No
     return Solution(coef, gap, gap / half, steps, active)
 
 
-def _explored(
-    gram: Gram, ascending: Float64, options: Options, start: Float64 | None
-) -> tuple[Float64, Float64, Float64, Int64]:
-    """Return weights (T, C, m) with their gaps and multipliers (T, C), polished where rounding is left, and steps."""
+def _found(gram: Gram, ascending: Float64, half: Float64, options: Options, start: Float64 | None) -> _Found:
+    """Share the classes out: to the workers that the user has chosen, or to threads."""
     device = torch.device(options.device or "cpu")
-    threads = effective_n_jobs(options.n_jobs) if options.n_jobs else torch.get_num_threads()
-    G = torch.from_numpy(gram.G).to(device)
-    b = torch.from_numpy(np.ascontiguousarray(gram.B.T)).to(device)
-    mus = torch.from_numpy(ascending).to(device)
-    start = np.zeros(b.shape) if start is None else start
+    C = gram.n_classes
+    size = batch_size(C, gram.m, device)
+
+    def classes(part: slice) -> _Classes:
+        first = None
+        if start is not None:
+            first = start[part]
+        return _Classes(np.ascontiguousarray(gram.B[:, part].T), ascending[:, part], half[part], first, size)
+
+    workers = workers_of(options.n_jobs)
+    parts = batches(C, size)
+    if workers is None or device.type != "cpu" or len(parts) == 1:
+        threads = torch.get_num_threads()
+        if options.n_jobs:
+            threads = effective_n_jobs(options.n_jobs)
+        return _solved(gram.G, classes(slice(0, C)), options, threads)
+    T = len(ascending)
+    whole = _Found(np.empty((T, C, gram.m)), np.empty((T, C)), np.empty((T, C)), np.empty(C, dtype=np.int64))
+    advance = step_of("Solving")
+    # A batch is one task: then a worker does what a thread does with it, to the bit.
+    work = partial(_solved, options=options, threads=1)
+    for part, found in zip(parts, workers.results(work, gram.G, map(classes, parts)), strict=True):
+        whole.coef[:, part] = found.coef
+        whole.gap[:, part] = found.gap
+        whole.pull[:, part] = found.pull
+        whole.steps[part] = found.steps
+        advance(part.stop - part.start)
+    return whole
+
+
+def _solved(matrix: Float64, classes: _Classes, options: Options, threads: int) -> _Found:
+    """Return the weights of some classes, with what misses the tolerance brought home."""
+    device = torch.device(options.device or "cpu")
+    G = torch.from_numpy(matrix).to(device)
+    # What a worker is sent may lie in memory that is read only: there these are copied.
+    b, mus, half = (torch.from_numpy(np.require(x, requirements="W")).to(device) for x in classes[:3])
+    start = np.zeros(b.shape) if classes.start is None else classes.start
     guess = torch.from_numpy(np.sign(start).astype(np.int8)).to(device)
-    coef, steps = explore(G, b, mus, guess, options, threads)
-    goal = _POLISH * torch.from_numpy(objective_at_zero(gram)).to(device)
-    gap = torch.zeros_like(mus)
-    pull = torch.zeros_like(mus)
+    weights, steps = explore(G, b, mus, guess, options, threads, classes.size)
+    polish = _POLISH * half
+    gaps = torch.zeros_like(mus)
+    pulls = torch.zeros_like(mus)
 
     def certify(part: slice) -> None:
         for t, mu in enumerate(mus[:, part]):
-            certified = _certified(G, b[part], coef[t, part], mu, goal[part], positive=options.positive)
-            coef[t, part], gap[t, part], pull[t, part] = certified
+            certified = _certified(G, b[part], weights[t, part], mu, polish[part], positive=options.positive)
+            weights[t, part], gaps[t, part], pulls[t, part] = certified
 
-    share(certify, batches(gram.n_classes, gram.m, device, threads), threads)
-    return coef.cpu().numpy(), gap.cpu().numpy(), pull.cpu().numpy(), steps.cpu().numpy()
+    share(certify, batches(len(b), classes.size), threads)
+    found = _Found(weights.cpu().numpy(), gaps.cpu().numpy(), pulls.cpu().numpy(), steps.cpu().numpy())
+    coef, gap, pull, _ = found
+    goal = options.tol * classes.half
+    for t, c in np.argwhere(~(gap <= goal)):
+        mu = classes.mus[t, [c]]
+        target = float(goal[c])
+        coef[t, c], gap[t, c], pull[t, c], rounds = _brought_home(matrix, classes.b[c], mu, coef[t, c], target, options)
+        found.steps[c] += rounds
+    return found
 
 
 def _brought_home(
-    gram: Gram, c: int, mu: Float64, start: Float64, goal: float, options: Options
+    G: Float64, b: Float64, mu: Float64, start: Float64, goal: float, options: Options
 ) -> tuple[Float64, float, float, int]:
     """Descend from a solution of one class that misses the tolerance; return weights, gap, multiplier and rounds."""
-    b = gram.B[:, c]
     positive = options.positive
-    coef, _, rounds = finish(gram.G, b, float(mu[0]), start, positive=positive, goal=goal, max_iter=options.max_iter)
+    coef, _, rounds = finish(G, b, float(mu[0]), start, positive=positive, goal=goal, max_iter=options.max_iter)
     rows = [torch.from_numpy(x) for x in (b[None].copy(), coef[None], mu)]
-    gap, pull = duality_gap(torch.from_numpy(gram.G), *rows, positive=positive)
+    gap, pull = duality_gap(torch.from_numpy(G), *rows, positive=positive)
     return coef, float(gap), float(pull), rounds
 
 

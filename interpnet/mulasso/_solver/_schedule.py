@@ -23,8 +23,10 @@ from interpnet.support.progress import step_of
 # Numbers in the (classes, m) arrays of classes that advance together: enough to hide the interpreter, few enough that
 # what a round works on stays in the processor's cache (on a GPU: in a small part of its memory).
 _ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
+# Batches come in multiples of so many where there is much to do, for threads to share.
+_SHARES = 4
 # Active columns up to which all classes of a batch advance together on these devices; up to which those left advance in
-# groups of at most so many, shared out among the threads; beyond, each goes alone and without padding.
+# groups of at most so many, half of them at most, for threads to share; beyond, each goes alone and without padding.
 _NARROW = 48
 _MIDDLE = 112
 _GROUP = 8
@@ -37,12 +39,19 @@ Item = TypeVar("Item")
 _blas = cache(ThreadpoolController)
 
 
-def batches(C: int, m: int, device: torch.device, threads: int) -> list[slice]:
-    """Split ``C`` classes into those that advance together, as many batches for each thread."""
+def batch_size(C: int, m: int, device: torch.device) -> int:
+    """Return how many of ``C`` classes advance together.
+
+    It depends on the problem alone, never on threads or workers, so that their number does not change a bit.
+    """
     parts = C * m / _ELEMENTS.get(device.type, 2**18)
     if parts > 0.5:
-        parts = math.ceil(parts / threads) * threads
-    size = math.ceil(C / max(1.0, parts))
+        parts = math.ceil(parts / _SHARES) * _SHARES
+    return math.ceil(C / max(1.0, parts))
+
+
+def batches(C: int, size: int) -> list[slice]:
+    """Split ``C`` classes into batches of ``size``; the last one has what is left."""
     return [slice(i, min(i + size, C)) for i in range(0, C, size)]
 
 
@@ -79,11 +88,13 @@ def share(
         torch.set_num_threads(before)
 
 
-def explore(G: Tensor, b: Tensor, mus: Tensor, guess: Tensor, options: Options, threads: int) -> tuple[Tensor, Tensor]:
+def explore(
+    G: Tensor, b: Tensor, mus: Tensor, guess: Tensor, options: Options, threads: int, size: int
+) -> tuple[Tensor, Tensor]:
     """Return solutions (T, C, m), not yet certified, and the rounds and events each class took (C,).
 
     ``G`` (m, m), ``b`` (C, m) and ``mus`` (T, C), ascending along the first axis, are float64; ``guess`` (C, m) int8
-    holds the signs to begin with.
+    holds the signs to begin with. ``size`` classes advance together.
     """
     search = _Search(G, b, mus, guess, options)
     advance = step_of("Solving")
@@ -92,16 +103,16 @@ def explore(G: Tensor, b: Tensor, mus: Tensor, guess: Tensor, options: Options, 
         advance(int((search.reached[classes] == len(mus)).sum()))
 
     every = torch.arange(len(b), device=b.device)
-    parts = [every[part] for part in batches(len(b), len(G), b.device, threads)]
+    parts = [every[part] for part in batches(len(b), size)]
     share(partial(search.together, widest=_NARROW), parts, threads, done=told)
-    wide = search.left()
-    wide = wide[search.signs[wide].ne(0).sum(1) > _NARROW]
-    if len(wide) > 1:
-        groups = torch.split(wide, min(_GROUP, math.ceil(len(wide) / threads)))
+    groups = [group for part in parts for group in search.groups(part)]
+    if groups:
         share(partial(search.together, widest=_MIDDLE), groups, threads, done=told)
-    share(search.by_itself, search.left().tolist(), threads, worth=_WORTH_THREADS, done=lambda _c: advance(1))
-    if bool(search.failed.any()):
-        search.walk(options)
+    share(search.by_itself, search.left(every).tolist(), threads, worth=_WORTH_THREADS, done=lambda _c: advance(1))
+    for part in parts:
+        failed = part[search.failed[:, part].any(0)]
+        if len(failed):
+            search.walk(failed, options)
     return search.coef, search.steps
 
 
@@ -122,9 +133,17 @@ class _Search:
         # The radius at which a class stands.
         self.reached = torch.zeros(C, dtype=torch.int64, device=b.device)
 
-    def left(self) -> Tensor:
-        """Return the classes that have radii before them."""
-        return (self.reached < len(self.mus)).nonzero()[:, 0]
+    def left(self, classes: Tensor) -> Tensor:
+        """Return those of ``classes`` that have radii before them."""
+        return classes[self.reached[classes] < len(self.mus)]
+
+    def groups(self, batch: Tensor) -> Sequence[Tensor]:
+        """Return the groups of a batch's classes that go on together; a single one goes alone."""
+        wide = self.left(batch)
+        wide = wide[self.signs[wide].ne(0).sum(1) > _NARROW]
+        if len(wide) < 2:
+            return ()
+        return torch.split(wide, min(_GROUP, math.ceil(len(wide) / 2)))
 
     def together(self, classes: Tensor, widest: int) -> None:
         """Take ``classes`` through the radii before them in step, until they fail or, on the CPU, become too wide."""
@@ -153,10 +172,9 @@ class _Search:
                 self.coef[t, c] = torch.from_numpy(coef)
                 self.signs[c] = self.coef[t, c].sign().to(torch.int8)
 
-    def walk(self, options: Options) -> None:
-        """Follow the exact path of the classes for which pivoting failed, to the last radius at which it did."""
-        classes = self.failed.any(0).nonzero()[:, 0]
-        last = int(self.failed.any(1).nonzero().max()) + 1
+    def walk(self, classes: Tensor, options: Options) -> None:
+        """Follow the exact path of ``classes``, for which pivoting failed, to the last radius at which it did."""
+        last = int(self.failed[:, classes].any(1).nonzero().max()) + 1
         mus = self.mus[:last, classes]
         walked = homotopy(self.G, self.b[classes], mus, positive=options.positive, max_steps=options.max_iter)
         failed = self.failed[:last, classes][:, :, None]
