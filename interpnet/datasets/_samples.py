@@ -1,4 +1,4 @@
-"""The images of tar shards, as webdataset groups them, in arrays of places: any can be read by itself."""
+"""The images of tar shards, as webdataset groups them: which member is the image, and which says its label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from interpnet.datasets._files import ENDINGS
-from interpnet.datasets._labels import LABEL_KEYS, LabelList, Labels
+from interpnet.datasets._index import NAMES_AT_ONCE, Index, Shard, Wanted, keep_index, kept_index
+from interpnet.datasets._labels import LABEL_KEYS, LabelList
 from interpnet.datasets._sources import shown
 from interpnet.datasets._tar import BLOCK, Member, members
 from interpnet.errors import DataError
@@ -29,75 +30,22 @@ _META = re.compile(r"__[^/]*__($|/)")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 _MOST_LABEL_BYTES = 1 << 20
 _MOST_IMAGE_BYTES = (1 << 32) - 1
-_NAMES_AT_ONCE = 256  # whose lengths are added up to find one
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A tar file as it was when it was looked at."""
-
-    path: str
-    size: int
-    changed: int  # nanoseconds
-
-    @classmethod
-    def at(cls, path: Path) -> Shard:
-        """Look at a file."""
-        status = path.stat()
-        return cls(str(path), status.st_size, status.st_mtime_ns)
-
-
-@dataclass(frozen=True)
-class Index:
-    """Where each image of some shards lies; 10 bytes for an image and those of its name, beside its label."""
-
-    shards: tuple[Shard, ...]
-    firsts: np.ndarray  # (shards + 1,) the number of each shard's first image
-    blocks: np.ndarray  # (N,) uint32: where its bytes begin, in blocks of the tar
-    sizes: np.ndarray  # (N,) uint32
-    labels: Labels
-    left_out: Counter[str]
-    _names: bytes
-    _name_sizes: np.ndarray  # (N,) uint16
-    _name_places: np.ndarray  # of every 256th name
-
-    def __len__(self) -> int:
-        return len(self.blocks)
-
-    def shard_of(self, i: int) -> int:
-        """Return which shard image ``i`` is in."""
-        return int(np.searchsorted(self.firsts, i, side="right")) - 1
-
-    def name(self, i: int) -> str:
-        """Return the name of image ``i`` in its shard, as text that can be written anywhere."""
-        group, rest = divmod(i, _NAMES_AT_ONCE)
-        start = int(self._name_places[group]) + int(self._name_sizes[i - rest : i].sum(dtype=np.int64))
-        return self._names[start : start + int(self._name_sizes[i])].decode()
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the index takes, without labels."""
-        arrays = (self.firsts, self.blocks, self.sizes, self._name_sizes, self._name_places)
-        return sum(one.nbytes for one in arrays) + len(self._names)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which members hold the image and the label, where a user says so."""
-
-    inputs: str | None = None
-    labels: str | None = None
 
 
 @lru_cache(maxsize=4)
 def index_of(shards: tuple[Shard, ...], wanted: Wanted) -> Index:
     """Find the images of shards; a sample without image or label, or there twice, is a :class:`DataError`."""
+    known = kept_index(shards, wanted)
+    if known is not None:
+        return known
     building = _Building(wanted)
     with progress_bar("Reading the headers of shards", len(shards), unit="shards") as advance:
         for shard in shards:
             building.add(shard)
             advance(1)
-    return building.index(shards)
+    index = building.index(shards)
+    keep_index(index, wanted)
+    return kept_index(shards, wanted) or index
 
 
 @dataclass
@@ -183,9 +131,9 @@ class _Building:
             np.array(self.sizes, dtype=np.uint32),
             self.labels.labels(),
             self.left_out,
-            bytes(self.names),
+            np.frombuffer(bytes(self.names), dtype=np.uint8),
             name_sizes,
-            ends[::_NAMES_AT_ONCE].copy(),
+            ends[::NAMES_AT_ONCE].copy(),
         )
 
 

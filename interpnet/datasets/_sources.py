@@ -31,7 +31,7 @@ class Source(ABC):
     def __init__(self, labels: np.ndarray, classes: Sequence[str], names: Sequence[str]) -> None:
         self.labels: np.ndarray = np.asarray(labels)
         if self.labels.ndim < 2:
-            self.labels = self.labels.astype(np.int64)
+            self.labels = self.labels.astype(np.int64, copy=False)
         self.classes = tuple(classes)
         self.names = names
         #: Whether the classes have no other names than the numbers of their labels.

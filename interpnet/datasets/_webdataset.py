@@ -12,9 +12,10 @@ from typing import Any, overload
 
 import numpy as np
 
+from interpnet.datasets._index import Index, Shard, Wanted
 from interpnet.datasets._labels import numbered
 from interpnet.datasets._places import parsed, splits_of
-from interpnet.datasets._samples import Index, Shard, Wanted, index_of
+from interpnet.datasets._samples import index_of
 from interpnet.datasets._sources import EncodedSource, is_hashed_whole, shown
 from interpnet.datasets._tar import BLOCK
 from interpnet.datasets._walk import counted
@@ -105,8 +106,15 @@ class _Names(Sequence[str]):
 
     def __getitem__(self, i: int | slice) -> str | list[str]:
         if isinstance(i, slice):
-            return [self[at] for at in range(*i.indices(len(self)))]
+            return self._several(range(*i.indices(len(self))))
         return f"{self._shards[self._index.shard_of(i)]}/{self._index.name(i)}"
+
+    def _several(self, wanted: range) -> list[str]:
+        if wanted.step != 1 or not wanted:
+            return [self[at] for at in wanted]
+        names = self._index.names_of(wanted.start, wanted.stop)
+        shards = np.searchsorted(self._index.firsts, wanted, side="right") - 1
+        return [f"{self._shards[shard]}/{name}" for shard, name in zip(shards.tolist(), names, strict=True)]
 
 
 class _OpenFiles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
@@ -180,6 +182,13 @@ def _collated(
     return images[0], None if labels is None else labels[0]
 
 
+def _bytes_of(image: Any) -> int:
+    """Return how much memory an image takes, Pillow's or an array, as far as it tells."""
+    if isinstance(image, Image.Image):
+        return math.prod(image.size) * len(image.getbands())
+    return int(getattr(image, "nbytes", 0))
+
+
 def _kept(batches: Iterable[Any], keys: Keys) -> Found:
     """Read batches, or single items, once and keep them in memory; too many are a :class:`DataError`."""
     images: list[Any] = []
@@ -199,7 +208,7 @@ def _kept(batches: Iterable[Any], keys: Keys) -> Found:
         # A loader may fill the same memory for every batch.
         images += [image.clone() if isinstance(image, Tensor) else image for image in some]
         labels += list(known)
-        size += sum(getattr(image, "nbytes", 0) for image in some)
+        size += sum(map(_bytes_of, some))
         if size > _KEEP_BYTES:
             raise DataError(
                 f"the {type(batches).__name__} holds more than {_KEEP_BYTES >> 30} GiB of images and cannot be read at "

@@ -8,15 +8,19 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers.shards import folder_and_shards, loaded, one, png, sample, write_tar
 
 import interpnet.datasets._sources as sources
 from interpnet.datasets import ImageData, load_dataset, make_loader
+from interpnet.datasets import _index as index_module
+from interpnet.datasets import _samples as samples_module
 from interpnet.datasets import _webdataset as webdataset_module
+from interpnet.datasets._index import Shard, Wanted
 from interpnet.datasets._places import located, shard_files
-from interpnet.datasets._samples import Shard, Wanted, index_of
+from interpnet.datasets._samples import index_of
 from interpnet.errors import DataError
 
 
@@ -279,6 +283,60 @@ def test_the_index_is_small_and_counted(tmp_path: Path) -> None:
     index = index_of((Shard.at(one(tmp_path, *members)),), Wanted())
     assert index.nbytes / 1000 < 25
     assert [index.name(i) for i in (0, 255, 256, 999)] == [f"n{i:08d}.jpg" for i in (0, 255, 256, 999)]
+
+
+LABELLED = {"numbers": ["3", "1"], "names": ["cat", "dog"], "lists": ["[1]", "[]"], "lists of names": ['["x"]', "[]"]}
+
+
+@pytest.mark.parametrize("case", LABELLED)
+def test_the_index_of_many_images_is_kept_for_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    suffix = {True: "json", False: "cls"}["lists" in case]
+    members = [(".hidden", b"x")]
+    for i in range(700):
+        members += [(f"k{i}.png", png(i % 250)), (f"k{i}.{suffix}", LABELLED[case][i % 2].encode())]
+    wanted = (Shard.at(one(tmp_path, *members)),), Wanted()
+    index_of.cache_clear()
+    small = index_of(*wanted)
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(index_module, "_KEPT_FROM", 700)
+    index_of.cache_clear()
+    index_of(*wanted)
+    folder = next((tmp_path / "cache" / "interpnet" / "shards").iterdir())
+    monkeypatch.setattr(samples_module, "members", lambda *_: pytest.fail("read again"))
+    index_of.cache_clear()
+    kept = index_of(*wanted)
+    assert isinstance(kept.blocks, np.memmap)
+    for name in ("firsts", "blocks", "sizes", "names", "name_sizes", "name_places"):
+        assert np.array_equal(getattr(kept, name), getattr(small, name))
+    assert kept.labels.values.tolist() == small.labels.values.tolist()
+    assert kept.labels.names == small.labels.names
+    assert (kept.labels.counts is None) == (small.labels.counts is None)
+    assert kept.left_out == small.left_out == {"hidden or without an ending": 1}
+    # A damaged file, and a shard that changed, are read again.
+    (folder / "blocks.npy").write_bytes(b"damaged")
+    index_of.cache_clear()
+    with pytest.raises(pytest.fail.Exception, match="read again"):
+        index_of(*wanted)
+    index_of.cache_clear()
+    with pytest.raises(pytest.fail.Exception, match="read again"):
+        index_of((Shard(wanted[0][0].path, wanted[0][0].size, 0),), Wanted())
+    index_of.cache_clear()
+
+
+def test_names_of_many_are_those_of_each(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    keys = [f"{i}-{'x' * rng.integers(30)}ü" for i in range(600)]
+    for shard, part in enumerate((keys[:250], keys[250:])):
+        write_tar(tmp_path / f"{shard}.tar", [member for key in part for member in sample(key)])
+    names = loaded(tmp_path)._source.names
+    each = [names[i] for i in range(600)]
+    assert each == [f"{int(i >= 250)}.tar/{key}.png" for i, key in enumerate(keys)]
+    for first, last in ((0, 600), (0, 1), (255, 257), (256, 512), (249, 251), (599, 600), (7, 7)):
+        assert names[first:last] == each[first:last]
+    assert names[::-7] == each[::-7]
 
 
 def test_places_of_a_run_are_found_from_its_folder(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

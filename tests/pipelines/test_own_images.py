@@ -54,6 +54,14 @@ class Stream(IterableDataset[Any]):
         return zip(IMAGES, LABELS, strict=True)
 
 
+class Endless(IterableDataset[Any]):
+    def __init__(self, items: Any) -> None:
+        self._items = items
+
+    def __iter__(self) -> Any:
+        return iter(self._items)
+
+
 def read(images: Any, classes: Any = None, keys: Keys | None = None, **settings: Any) -> ImageData:
     return own_data(images, split="train", classes=classes, keys=keys or Keys(), settings=settings, hint={})
 
@@ -241,6 +249,10 @@ def test_more_than_fits_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("interpnet.pipelines.run.own_reading._KEEP_BYTES", IMAGES[:7].nbytes)
     with pytest.raises(DataError, match="cannot be read at a position"):
         read(DataLoader(Stream(), 5))
+    photographs = ((Image.new("RGB", (5, 6)), i % 3) for i in range(N))
+    monkeypatch.setattr("interpnet.pipelines.run.own_reading._KEEP_BYTES", 7 * 6 * 5 * 3)
+    with pytest.raises(DataError, match="cannot be read at a position"):
+        read(Endless(photographs))
 
 
 def test_images_kept_are_those_of_their_time() -> None:

@@ -21,10 +21,13 @@ _FACTS = "facts.json"
 _ABANDONED_SECONDS = 24 * 3600
 
 
-def read_folder(folder: Path, options: dict[str, Any], names: tuple[str, ...]) -> Arrays | None:
+def read_folder(
+    folder: Path, options: dict[str, Any], names: tuple[str, ...], *, mapped: bool = False
+) -> Arrays | None:
     """Return the arrays of a folder, or None where it is absent, damaged, or of other options.
 
-    Every file's SHA-256 is compared with the one noted when the folder was written.
+    Every file's SHA-256 is compared with the one noted when the folder was written. ``mapped`` arrays stay in their
+    files, where all processes of a machine share them.
     """
     try:
         facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
@@ -36,7 +39,7 @@ def read_folder(folder: Path, options: dict[str, Any], names: tuple[str, ...]) -
             # Before it is parsed: a damaged header could ask for any amount of memory.
             if _digest(path) != facts["sha256"][name]:
                 return None
-            arrays[name] = np.load(path, allow_pickle=False)
+            arrays[name] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
     return arrays
