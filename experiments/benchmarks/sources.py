@@ -1,4 +1,4 @@
-"""The same images from a folder, from tar shards and from a data set of Hugging Face: images per second of one processor.
+"""The same images from a folder, from tar shards and from rows of Hugging Face: images per second of one processor.
 
     python -m experiments.benchmarks.sources [--images 600] [--size 224] [--repeats 5] [--out results.json]
 
