@@ -301,9 +301,9 @@ def _pairs(classes: Tensor, partners: int, seed: int) -> tuple[Tensor, Tensor]:
 def _effects(x: Float64, middle: Tensor, around: Tensor, n: int) -> Float64:
     """Return the effects (2, C, m) of middle and surroundings on every column of ``x`` (n, m)."""
     found = np.full((2, n, x.shape[1]), np.nan)
-    for j in range(n):
+    for j in np.intersect1d(middle.numpy(), around.numpy()).tolist():
         design = np.stack([np.ones(len(x)), (middle == j).numpy(), (around == j).numpy()], 1)
-        # A class that is not shown, or always together with its own surroundings, has no effect to tell apart.
+        # A class that is always together with its own surroundings has no effect to tell apart.
         if np.linalg.matrix_rank(design) == 3:
             found[:, j] = np.linalg.lstsq(design, x, rcond=None)[0][1:]
     return found

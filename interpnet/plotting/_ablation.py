@@ -283,9 +283,10 @@ def plot_class_recall(result: Any, *, most: int = 40) -> Figure:
         order = np.array(view.only)
     studied = len(order)
     if studied > most:
+        drop = (own - view.intact)[order]
         # Classes without test images, NaN, have no drop.
-        falling = np.argsort(np.nan_to_num(own - view.intact, nan=np.inf)[order], kind="stable")
-        order = order[falling[:most]]
+        falling = np.argsort(np.nan_to_num(drop, nan=np.inf), kind="stable")
+        order = order[falling[: min(most, max(1, int(np.isfinite(drop).sum())))]]
     rows = np.arange(len(order))
     with style.house_style():
         figure, left, right = style.two_panels(1.6 + 0.26 * len(order), ratios=(3, 2))
