@@ -115,7 +115,8 @@ def generated(m: int, n_classes: int, *, images: int = 40_960, device: torch.dev
         if device is not None and device.type == "cuda":
             rows = torch.from_numpy(rows).to(device)
         total.add(rows, labels)
-    return Problem(f"{m:,} x {n_classes:,}", total.gram())
+    # Without a copy: the largest are 4 GB.
+    return Problem(f"{m:,} x {n_classes:,}", total.finish())
 
 
 def describe(gram: Gram, layers: list[int]) -> dict[str, float]:

@@ -362,3 +362,23 @@ def test_a_start_is_the_first_guess(monkeypatch: pytest.MonkeyPatch) -> None:
         ([[1, 0], [0, -1]], [[1.0, 1.0], [2.0, 2.0]], 3),
         ([[0, 0], [0, 0]], [[1.0, 1.0], [2.0, 2.0]], torch.get_num_threads()),
     ]
+
+
+@pytest.mark.parametrize("empty", [[1], [0, 2], [0, 1, 2]])
+def test_classes_without_an_image_are_not_solved(empty: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    b = np.array([[4.0, 1.0], [1.0, 4.0], [3.0, 3.0]])
+    whole = solve(gram_of(b.tolist()), np.array([[3.0, 2.0, 1.0]]), Options())
+    b[empty] = 0.0
+    seen: list[int] = []
+    real = _certified.explore
+    monkeypatch.setattr(_certified, "explore", lambda G, b, *rest: (seen.append(len(b)), real(G, b, *rest))[1])
+    start = np.arange(6.0).reshape(3, 2)
+    some = solve(gram_of(b.tolist()), np.array([[3.0, 2.0, 1.0]]), Options(), start)
+    assert sum(seen) == 3 - len(empty)
+    left = [c for c in range(3) if c not in empty]
+    for name in ("coef", "gap", "relative", "active"):
+        found = getattr(some, name)
+        assert found[:, left].tolist() == getattr(whole, name)[:, left].tolist()
+        assert not found[:, empty].any()
+    assert some.n_iter[empty].tolist() == [0] * len(empty)
+    assert (some.n_iter[left] > 0).all()

@@ -76,34 +76,64 @@ def solve(gram: Gram, mus: Float64, options: Options, start: Float64 | None = No
     """Solve for every class at every radius ``mus``, (T,) or (T, C) where classes differ, above zero and in any order.
 
     The signs of ``start`` (C, m) are the first guess at each class's smallest radius. Threads share the classes, or the
-    workers of the joblib backend that the user has chosen; that changes no bit of the result.
+    workers of the joblib backend that the user has chosen; that changes no bit of the result. A class whose targets go
+    with no column, such as one without an image, has the weights 0 and takes no step.
     """
     radii = np.broadcast_to(mus.reshape(len(mus), -1), (len(mus), gram.n_classes))
+    half = objective_at_zero(gram)
+    taken = gram.B.any(axis=0)
+    if taken.all():
+        return _solution(gram.G, gram.B, radii, half, options, start)
+    step_of("Solving")(int((~taken).sum()))
+    T, C = radii.shape
+    whole = _nothing(T, C, gram.m)
+    if taken.any():
+        first = None
+        if start is not None:
+            first = start[taken]
+        some = _solution(gram.G, gram.B[:, taken], radii[:, taken], half[taken], options, first)
+        whole.n_iter[taken] = some.n_iter
+        for name in ("coef", "gap", "relative", "active"):
+            getattr(whole, name)[:, taken] = getattr(some, name)
+    return whole
+
+
+def _nothing(T: int, C: int, m: int) -> Solution:
+    """Return the solutions of classes that have none but 0; of many classes the system makes room only when written."""
+    steps = np.zeros(C, dtype=np.int64)
+    return Solution(np.zeros((T, C, m)), np.zeros((T, C)), np.zeros((T, C)), steps, np.zeros((T, C), dtype=np.bool_))
+
+
+def _solution(
+    G: Float64, B: Float64, radii: Float64, half: Float64, options: Options, start: Float64 | None
+) -> Solution:
+    """Solve for classes that all have images."""
     order = radii.argsort(axis=0, kind="stable")
     ascending = np.take_along_axis(radii, order, axis=0)
-    half = objective_at_zero(gram)
-    coef, gap, pull, steps = _found(gram, ascending, half, options, start)
+    coef, gap, pull, steps = _found(G, B, ascending, half, options, start)
     if (order != np.arange(len(order))[:, None]).any():
         back = order.argsort(axis=0)
         coef = np.take_along_axis(coef, back[:, :, None], 0)
         gap, pull = (np.take_along_axis(values, back, 0) for values in (gap, pull))
     # Inside the ball, or with no pull left beyond rounding, the constraint does not matter.
     room = radii - np.abs(coef).sum(axis=2)
-    active = (room <= 1e-9 * radii) & (pull > 1e-12 * np.abs(gram.B).max(axis=0))
+    active = (room <= 1e-9 * radii) & (pull > 1e-12 * np.abs(B).max(axis=0))
     return Solution(coef, gap, gap / half, steps, active)
 
 
-def _found(gram: Gram, ascending: Float64, half: Float64, options: Options, start: Float64 | None) -> _Found:
+def _found(
+    G: Float64, B: Float64, ascending: Float64, half: Float64, options: Options, start: Float64 | None
+) -> _Found:
     """Share the classes out: to the workers that the user has chosen, or to threads."""
     device = torch.device(options.device or "cpu")
-    C = gram.n_classes
-    size = batch_size(C, gram.m, device)
+    m, C = B.shape
+    size = batch_size(C, m, device)
 
     def classes(part: slice) -> _Classes:
         first = None
         if start is not None:
             first = start[part]
-        return _Classes(np.ascontiguousarray(gram.B[:, part].T), ascending[:, part], half[part], first, size)
+        return _Classes(np.ascontiguousarray(B[:, part].T), ascending[:, part], half[part], first, size)
 
     workers = workers_of(options.n_jobs)
     parts = batches(C, size)
@@ -111,13 +141,13 @@ def _found(gram: Gram, ascending: Float64, half: Float64, options: Options, star
         threads = torch.get_num_threads()
         if options.n_jobs:
             threads = effective_n_jobs(options.n_jobs)
-        return _solved(gram.G, classes(slice(0, C)), options, threads)
+        return _solved(G, classes(slice(0, C)), options, threads)
     T = len(ascending)
-    whole = _Found(np.empty((T, C, gram.m)), np.empty((T, C)), np.empty((T, C)), np.empty(C, dtype=np.int64))
+    whole = _Found(np.empty((T, C, m)), np.empty((T, C)), np.empty((T, C)), np.empty(C, dtype=np.int64))
     advance = step_of("Solving")
     # A batch is one task: then a worker does what a thread does with it, to the bit.
     work = partial(_solved, options=options, threads=1)
-    for part, found in zip(parts, workers.results(work, gram.G, map(classes, parts)), strict=True):
+    for part, found in zip(parts, workers.results(work, G, map(classes, parts)), strict=True):
         whole.coef[:, part] = found.coef
         whole.gap[:, part] = found.gap
         whole.pull[:, part] = found.pull
