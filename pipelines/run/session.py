@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from interpnet.errors import InterpNetError, RunFolderError
-from interpnet.support.ranks import Ranks
+from interpnet.support.ranks import ALONE, Ranks
 from interpnet.support.text import printable
 
 from .config import RunConfig
@@ -192,6 +192,16 @@ class Session:
         self.say(f"[bold]{stage}[/]: done in {entry['seconds']:.1f} s")
         return True
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Work without the other processes, which wait for what comes of it."""
+        ranks = self.run.ranks
+        self.run.ranks = ALONE
+        try:
+            yield
+        finally:
+            self.run.ranks = ranks
+
     def _damage(self, stage: str, key: str, check: Callable[[], dict[str, str]]) -> dict[str, str] | None:
         """Return the damaged files for which a complete stage is done again; None where there is nothing to do."""
         self.ranks.agree("what is audited", self.run.manifest["identity"])
@@ -231,8 +241,11 @@ class Session:
         try:
             with notes.listening(), readable_memory_errors():
                 done: dict[str, Any] = {}
-                if split or self.ranks.first:
+                if split:
                     done = work(notes)
+                elif self.ranks.first:
+                    with self._alone():
+                        done = work(notes)
             written = done.pop("written", files)
             seconds = {"seconds": round(time.monotonic() - clock, 3)}
             entry = facts | seconds | done | {"files": list(files), "notes": notes.texts}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import io
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,11 @@ import torch
 from helpers.processes import command_in_processes, in_processes
 from helpers.same_runs import check_same
 from helpers.small_audit import manifest
-from helpers.tiny_run import said, through, tiny_session
+from helpers.tiny_run import Tiny, said, through, tiny_session
 from torch import nn
 
 from interpnet import audit
+from interpnet.errors import LostRankError
 from interpnet.support.ranks import ranks_of
 
 _BOTH = {"identify": "both", "contribution_images": 100, "repeats": 2, "examples": 1, "top": 4}
@@ -126,3 +129,41 @@ def test_an_audit_from_python_is_one_audit(tmp_path: Path) -> None:
     assert first.result[:2] == second.result[:2]
     assert "report: done" in first.result[2]
     assert second.result[2] == ""
+
+
+def killed(folder: str, images: int) -> str:
+    """Run the stages; rank 1 is killed once its network was given so many images."""
+    ranks = ranks_of("default")
+    session = tiny_session(Path(folder), **_BOTH)
+    session.run.ranks = ranks
+    honest = Tiny.forward
+    seen = 0
+
+    def counting(self: Tiny, x: torch.Tensor) -> torch.Tensor:
+        nonlocal seen
+        seen += len(x)
+        if seen > images and ranks.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return honest(self, x)
+
+    Tiny.forward = counting  # of this process, which is about to end
+    try:
+        through(session)
+    except LostRankError as error:
+        return str(error)
+    return "done"
+
+
+@pytest.mark.parametrize(("images", "then"), [(10, 3), (100, 2), (300, 1)])
+def test_a_run_goes_on_after_a_process_was_killed(tmp_path: Path, alone: Path, images: int, then: int) -> None:
+    folder = tmp_path / "run"
+    first, second = in_processes(2, killed, str(folder), images)
+    assert second.exit_code == -signal.SIGKILL
+    assert first.result.startswith("rank 1 of 2 (process ")
+    assert "the same command goes on with what is missing, also with another number of processes" in first.result
+    if then == 1:
+        through(tiny_session(folder, **_BOTH))
+    else:
+        done = in_processes(then, stages, str(folder))
+        assert [outcome.error for outcome in done] == [""] * then
+    check_same(alone, folder)
