@@ -154,7 +154,7 @@ def killed(folder: str, images: int) -> str:
     return "done"
 
 
-@pytest.mark.parametrize(("images", "then"), [(10, 3), (100, 2), (300, 1)])
+@pytest.mark.parametrize(("images", "then"), [(10, 3), (120, 2), (240, 1)])
 def test_a_run_goes_on_after_a_process_was_killed(tmp_path: Path, alone: Path, images: int, then: int) -> None:
     folder = tmp_path / "run"
     first, second = in_processes(2, killed, str(folder), images)
