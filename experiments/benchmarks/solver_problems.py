@@ -26,12 +26,12 @@ from interpnet.scores import ScoreTable
 
 # Of the model: latent factors per image, the exponent of their sizes, how much of them the next layer keeps, the
 # size of what is each channel's own, and how far classes lie apart in the first and in the last layer.
-_FACTORS = 192
-_DECAY = 0.6
-_KEPT = 0.93
-_OWN = 0.1
-_APART = (0.4, 1.0)
-_SPREAD = 0.28
+FACTORS = 192
+DECAY = 0.6
+KEPT = 0.93
+OWN = 0.1
+APART = (0.4, 1.0)
+SPREAD = 0.28
 _BLOCK = 2048  # images at a time
 
 
@@ -94,22 +94,22 @@ def generated(m: int, n_classes: int, *, images: int = 40_960, device: torch.dev
     """Return a generated problem; its Gram matrix is summed block by block, on a CUDA device if one is given."""
     rng = np.random.default_rng(0)
     layers = widths(m)
-    size = (np.arange(_FACTORS) + 1.0) ** -_DECAY
+    size = (np.arange(FACTORS) + 1.0) ** -DECAY
     size /= np.sqrt((size**2).sum())  # so that the signal has variance 1
-    loadings = [rng.standard_normal((_FACTORS, w)) for w in layers]
-    centre = rng.standard_normal((n_classes, _FACTORS))
+    loadings = [rng.standard_normal((FACTORS, w)) for w in layers]
+    centre = rng.standard_normal((n_classes, FACTORS))
     level = [0.6 * rng.standard_normal(w) for w in layers]
     total = GramAccumulator(m, n_classes)
     for start in range(0, images, _BLOCK):
         n = min(_BLOCK, images - start)
         labels = rng.integers(n_classes, size=n)
-        own = rng.standard_normal((n, _FACTORS))
+        own = rng.standard_normal((n, FACTORS))
         parts = []
         for depth, (A, a) in enumerate(zip(loadings, level, strict=True)):
-            apart = np.interp(depth, (0, len(layers) - 1), _APART)
-            own = _KEPT * own + np.sqrt(1 - _KEPT**2) * rng.standard_normal(own.shape)
+            apart = np.interp(depth, (0, len(layers) - 1), APART)
+            own = KEPT * own + np.sqrt(1 - KEPT**2) * rng.standard_normal(own.shape)
             signal = ((own + apart * centre[labels]) * size) @ A
-            score = np.exp(a + _SPREAD * signal + _OWN * rng.standard_normal((n, len(a))))
+            score = np.exp(a + SPREAD * signal + OWN * rng.standard_normal((n, len(a))))
             parts.append(score / score.sum(1, keepdims=True))
         rows: Any = np.hstack(parts).astype(np.float32)
         if device is not None and device.type == "cuda":

@@ -25,6 +25,7 @@ from interpnet.gram._sums import (
     checked_blocks,
     checked_data,
     column_squares,
+    mirror,
     scaled_rows,
     stays_on_device,
     take_rows,
@@ -36,6 +37,8 @@ from interpnet.support.types import Float64, Int64
 # Numbers of the rows that are held in float64 at a time: 256 MB.
 _NUMBERS = 2**25
 _FEWEST_ROWS = 64
+# Columns multiplied at a time.
+_PANEL = 1024
 _MOST_ROWS = 4096
 
 
@@ -189,9 +192,15 @@ class RowGram:
             right = rows[:, first:]
             if weight is not None:
                 right = right * torch.from_numpy(weight).to(self._device)[:, None]
-            total.addmm_(rows.T, right)
+            # Panels of columns down to the diagonal: up to half of the full product's arithmetic.
+            for start in range(first, len(columns), _PANEL):
+                end = min(start + _PANEL, len(columns))
+                here = slice(start - first, end - first)
+                total[:end, here].addmm_(rows[:, :end].T, right[:, here])
         self.reads += 1
-        return self._ranks.sum(total.cpu().numpy())
+        found = total.cpu().numpy()
+        mirror(found[first:].T)
+        return self._ranks.sum(found)
 
     def gradient(self, columns: Int64, weights: Float64, targets: Int64) -> Float64:
         """Return ``X'D(X w_p - L_j)`` for weights (P, k) on ``columns`` (k,) and targets j = ``targets[p]``: (P, m).

@@ -247,7 +247,7 @@ class HostSums:
         full = self._upper.T  # now the lower triangle
         if copy:
             full = full.copy()
-        _mirror(full)
+        mirror(full)
         # Of one class, or one column, the transpose is contiguous as it is: only a copy is sure to be one.
         return full, self._Bt.T.copy(), self._yy.copy()
 
@@ -296,11 +296,11 @@ class DeviceSums:
         """Return G, B and yy in the machine's memory."""
         del copy  # they always are copies
         G = self._lower.to("cpu", copy=True).numpy()
-        _mirror(G)
+        mirror(G)
         return G, self._Bt.cpu().numpy().T.copy(), self._yy.copy()
 
 
-def _mirror(lower: Float64) -> None:
+def mirror(lower: Float64) -> None:
     """Copy the lower triangle onto the upper, block by block, in place."""
     for i in range(0, lower.shape[0], _MIRROR):
         rows = slice(i, i + _MIRROR)

@@ -23,9 +23,11 @@ from interpnet.support.progress import step_of
 from interpnet.support.types import Float64, Int64
 
 Pairs = tuple[Int64, Int64]
-# Columns that each class asks for in a round: at least so many, and so many times those that it has.
-_LEAST = 16
+# Columns that a problem asks for in a round where there are few: so many, and so many times its weights more. Of many
+# problems each asks for fewer, so that the matrix of the working set costs no more than a pass.
+_FEW = 16
 _TIMES = 3
+_FEWEST = 4
 # The restricted problem is solved to this share of the tolerance; what is left is for the columns outside.
 _INNER = 0.1
 # Rounds in a row without a smaller gap after which a class is left with its certificate, and the most there can be.
@@ -82,7 +84,7 @@ def solve_by_rows(
         waiting.extendleft(half for half in np.array_split(left, 2) if len(half))
     room = radii - np.abs(found.coef).sum(axis=2)
     active = (room <= 1e-9 * radii) & (found.pull > 1e-12 * np.abs(rows.B).max(axis=0))
-    return Solution(found.coef, found.gap, found.gap / objective_at_zero(rows), found.steps, active)
+    return Solution(found.coef, found.gap, found.gap / objective_at_zero(rows), found.steps, active, found.widest)
 
 
 class _Block:
@@ -177,7 +179,8 @@ class _Block:
         excess[:, ~live] = 0.0
         gain = np.divide(excess**2, self.rows.diagonal, out=excess, where=live)
         worth = np.zeros(self.rows.m)
-        for own, several in zip(gain, np.maximum(_LEAST, _TIMES * size).astype(int), strict=True):
+        few = np.clip(np.sqrt(self.rows.m / self.open.size), _FEWEST, _FEW)
+        for own, several in zip(gain, (few * (1 + _TIMES * size / _FEW)).astype(int), strict=True):
             best = np.arange(len(own))
             if several < len(own):
                 best = np.argpartition(-own, several)[:several]

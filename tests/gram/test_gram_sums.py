@@ -12,7 +12,7 @@ from scipy import sparse
 from interpnet.errors import DataError, InterpNetError
 from interpnet.gram import Gram, GramAccumulator, _sums, one_hot, part_grams, random_parts
 from interpnet.gram._checks import as_numpy, class_count
-from interpnet.gram._sums import DeviceSums, HostSums, _mirror, as_scores, as_target, checked_weight
+from interpnet.gram._sums import DeviceSums, HostSums, as_scores, as_target, checked_weight, mirror
 
 # --- sums ---------------------------------------------------------------------------------------------------
 
@@ -23,7 +23,7 @@ def test_the_lower_triangle_is_copied_in_blocks(monkeypatch: pytest.MonkeyPatch)
     for block in (1, 3, 4, 8, 20):
         monkeypatch.setattr(_sums, "_MIRROR", block)
         lower = np.tril(full) + np.triu(np.full((8, 8), 99.0), 1)
-        _mirror(lower)
+        mirror(lower)
         assert np.array_equal(lower, full)
 
 

@@ -63,7 +63,8 @@ def test_rows_give_the_solutions_of_the_gram(
     gram = Gram.from_scores(X, L, n_classes=classes, sample_weight=weight)
     rows = RowGram.from_scores(X, L, n_classes=classes, sample_weight=weight, block=7)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_working_sets, "_LEAST", few)
+        patch.setattr(_working_sets, "_FEW", few)
+        patch.setattr(_working_sets, "_FEWEST", 1)
         patch.setattr(_working_sets, "_TIMES", 0)
         found = solve_by_rows(rows, np.array([mu, mu / 3]), options)
     known = solve(gram, np.array([mu, mu / 3]), options)
