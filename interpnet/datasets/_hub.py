@@ -21,16 +21,14 @@ from interpnet.datasets._labels import (
     numbered,
     with_names,
 )
-from interpnet.datasets._places import Place, Splits, parsed, splits_of
+from interpnet.datasets._places import SAVED, Place, Splits, parsed, splits_of
 from interpnet.datasets._sources import EncodedSource, is_hashed_whole, shown
 from interpnet.datasets._splits import pair_of
 from interpnet.datasets._walk import listed
-from interpnet.errors import DataError, did_you_mean
+from interpnet.errors import DataError, InterpNetError, did_you_mean
 from interpnet.support.extras import require
 
 _ENDINGS = (".parquet", ".arrow")
-# What save_to_disk leaves in the folder of one split, and in that of several.
-_SAVED = ("state.json", "dataset_dict.json")
 _BLOCK = 65536  # rows whose labels are read at once
 _UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError)
 
@@ -68,7 +66,7 @@ def read_hub(text: str, split: str, max_value: float | None = None) -> HubSource
             raise DataError(f"split {table.name!r} of {place.pattern!r} has no rows")
         columns = _columns(table, place.options)
         labels = _numbered(table, training, columns)
-        images = _undecoded(package, table, columns.images)
+        images = _opened(place.pattern, lambda: _undecoded(package, table, columns.images))
     name = table.name
     if name != Path(place.pattern).name:
         name = f"{Path(place.pattern).name}/{name}"
@@ -160,7 +158,7 @@ def _quiet(package: Any) -> Iterator[None]:
 def _tables(package: Any, place: Place) -> tuple[_Table, _Table, tuple[str, ...]]:
     """Return the training and the test split, and notes on others."""
     folder = Path(place.pattern).expanduser()
-    if not any((folder / name).is_file() for name in _SAVED):
+    if not any((folder / name).is_file() for name in SAVED):
         if not folder.exists() and not set("*?[{") & set(place.pattern):
             _refuse_missing(folder, place.pattern)
         splits = splits_of(place, _ENDINGS)
@@ -241,6 +239,8 @@ def _opened(place: str, work: Any) -> Any:
     """Call the package, with a :class:`DataError` for files that it cannot read."""
     try:
         return work()
+    except InterpNetError:
+        raise
     except _UNREADABLE as error:
         reason = error
     except Exception as error:

@@ -20,6 +20,9 @@ _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?:pipe|gs|s3|http|https|hdfs|
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _WILD = re.compile(r"[*?\[]")
+#: What datasets.save_to_disk leaves in the folder of one split, and in that of several.
+SAVED = ("state.json", "dataset_dict.json")
+_WORDS = {".csv": "csv", ".tar": "webdataset", ".parquet": "hf", ".arrow": "hf"}
 _MOST_SHARDS = 1_000_000
 
 
@@ -132,7 +135,11 @@ def shard_files(pattern: str, endings: Sequence[str]) -> list[Path]:
             f"{str(missing[0])!r}{_near(missing[0])}"
         )
     if not found:
-        raise DataError(f"{pattern!r} matches no file; {wanted}")
+        word = word_for(Path(pattern))
+        hint = ""
+        if word is not None:
+            hint = f"; did you mean '{word}:{pattern}'?"
+        raise DataError(f"{pattern!r} matches no file; {wanted}{hint}")
     odd = next((file for file in found if not file.is_file()), None)
     if odd is not None:
         raise DataError(f"{str(odd)!r} is no file; {wanted}")
@@ -140,6 +147,28 @@ def shard_files(pattern: str, endings: Sequence[str]) -> list[Path]:
         twice = next(file for file in found if found.count(file) > 1)
         raise DataError(f"{pattern!r} names the shard {str(twice)!r} twice; its images would count twice")
     return found
+
+
+def word_for(place: Path) -> str | None:
+    """Return the word that stands before such a file or folder; None where there is neither.
+
+    Examples
+    --------
+    >>> word_for(Path("a/train.parquet")), word_for(Path("no/such/folder"))
+    ('hf', None)
+    """
+    names = [place.name]
+    if place.is_dir():
+        names = [entry.name for entry in sorted(place.iterdir())]
+    for name in names:
+        if name in SAVED:
+            return "hf"
+        word = _WORDS.get(Path(name).suffix.lower())
+        if word is not None and (word != "csv" or place.is_file()):
+            return word
+    if place.is_dir():
+        return "imagefolder"
+    return None
 
 
 def splits_of(place: Place, endings: Sequence[str]) -> Splits:

@@ -15,6 +15,7 @@ from interpnet.datasets._an8flower.files import released_an8flower
 from interpnet.datasets._data import ImageData
 from interpnet.datasets._folders import read_folder
 from interpnet.datasets._hub import read_hub
+from interpnet.datasets._places import word_for
 from interpnet.datasets._preprocess import make_preprocessing, require_unit_range
 from interpnet.datasets._sample import look_into
 from interpnet.datasets._sources import ArraySource, EncodedSource, FlowerSource, Source
@@ -155,12 +156,10 @@ def load_dataset(
         usual = _NORMALISATION[spec]
     else:
         hint = did_you_mean(spec.partition("?")[0], dataset_names())
-        # A folder without the word before it is the likeliest slip.
-        if not hint and Path(spec).is_dir():
-            hint = f"; did you mean '{_FOLDER}:{spec}'?"
-        elif not hint and spec.endswith((".csv", ".tar", ".parquet", ".arrow")):
-            fitting = {"csv": _TABLE, "tar": _SHARDS}.get(spec.rpartition(".")[2], _HUB)
-            hint = f"; did you mean '{fitting}:{spec}'?"
+        # A place without the word before it is the likeliest slip.
+        word = word_for(Path(spec))
+        if not hint and word is not None:
+            hint = f"; did you mean '{word}:{spec}'?"
         raise DataError(f"unknown data set {spec!r}, expected one of {', '.join(dataset_names())}{hint}")
     channels = channels or len(usual[0])
     if channels not in {1, 3} and (mean is None or std is None):

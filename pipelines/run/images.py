@@ -96,7 +96,7 @@ def load_images(config: RunConfig, split: str, hint: Mapping[str, Any] | None = 
     if config.image_size is not None and config.crop is None:
         options.pop("crop", None)  # the publisher's crop belongs to the publisher's size
     kind, colon, place = spec.partition(":")
-    if kind in _OF_PATTERNS and colon:
+    if kind in _OF_PATTERNS and place:
         spec = f"{kind}:{located(place, config.directory)}"
     elif kind in _OF_FILES and colon:
         spec = f"{kind}:{config.path(place)}"

@@ -221,8 +221,11 @@ def test_splits_that_do_not_fit(tmp_path: Path, made: Path) -> None:
         loaded(f"{tmp_path / 'c'}?test=valid")
     with pytest.raises(DataError, match=r"has one split; \?test= names a split of several"):
         loaded(f"{made}/saved/train?test=validation")
-    hugging.DatasetDict({"train": one.select([]), "test": one}).save_to_disk(str(tmp_path / "d"))
-    with pytest.raises(DataError, match=r"split 'train' of '.*' has no rows|is no data set that"):
+    (tmp_path / "d").mkdir()
+    hugging.Dataset.from_dict({"image": [], "label": []}, features=features()).to_parquet(
+        str(tmp_path / "d" / "x.parquet")
+    )
+    with pytest.raises(DataError, match=r"split 'train' of '.*' has no rows|corresponds to no data"):
         loaded(tmp_path / "d")
 
 
@@ -231,7 +234,7 @@ def test_places_that_are_refused(tmp_path: Path, made: Path) -> None:
         loaded("ylecun/mnist")
     with pytest.raises(DataError, match=r"'.*/savd' is not on this machine; did you mean 'saved'"):
         loaded(made / "savd")
-    with pytest.raises(DataError, match=r"matches no file; expected shards \(.parquet, .arrow\)"):
+    with pytest.raises(DataError, match=r"matches no file; expected shards \(.parquet, .arrow\); .* 'imagefolder:/"):
         loaded(made / "folder" / "train")
     (tmp_path / "x.parquet").write_bytes(b"no parquet at all")
     with pytest.raises(DataError, match=r"x.parquet' is no data set that the package datasets can read"):
@@ -286,3 +289,14 @@ def test_the_bars_of_the_package_stay_as_they_were(made: Path) -> None:
     hugging.enable_progress_bars()
     loaded(made / "saved")
     assert not hugging.utils.are_progress_bars_disabled()
+
+
+def test_the_word_before_a_place_is_told(made: Path, tmp_path: Path) -> None:
+    for place, word in (("saved", "hf"), ("parquet", "hf"), ("saved/train", "hf"), ("folder", "imagefolder")):
+        with pytest.raises(DataError, match=f"unknown data set .*; did you mean '{word}:{made / place}'"):
+            load_dataset(str(made / place))
+    with pytest.raises(DataError, match=r"saved' matches no file; expected shards \(.tar\); did you mean 'hf:/"):
+        load_dataset(f"webdataset:{made / 'saved'}")
+    (tmp_path / "0.tar").touch()
+    with pytest.raises(DataError, match=r"expected shards \(.parquet, .arrow\); did you mean 'webdataset:/"):
+        loaded(tmp_path)

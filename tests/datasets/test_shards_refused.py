@@ -139,6 +139,7 @@ PLACES = {
     "{root}/shards/train-*.tar?test={root}/shards": "the shard '.*train-0000.tar' is in both the training and the test",
     "{root}/shards/{train-0000,val-0001,val-0000}.tar?labels=x": "no 'x' for labels=x",
     "?labels=x": "has no path before its options",
+    "": "data set 'webdataset:' lacks its folder or file",
 }
 
 
