@@ -6,21 +6,11 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, overload
-
-import numpy as np
+from typing import Any, overload
 
 from interpnet.datasets._files import Encoded
-from interpnet.datasets._labels import (
-    IMAGE_KEYS,
-    LABEL_KEYS,
-    LabelList,
-    Labels,
-    Numbered,
-    column_named,
-    numbered,
-    with_names,
-)
+from interpnet.datasets._hub_columns import Table, find_columns, numbered_rows, undecoded
+from interpnet.datasets._labels import Numbered
 from interpnet.datasets._places import SAVED, Place, Splits, parsed, splits_of
 from interpnet.datasets._sources import EncodedSource, is_hashed_whole, shown
 from interpnet.datasets._splits import pair_of
@@ -29,23 +19,8 @@ from interpnet.errors import DataError, InterpNetError, did_you_mean
 from interpnet.support.extras import require
 
 _ENDINGS = (".parquet", ".arrow")
-_BLOCK = 65536  # rows whose labels are read at once
+_CHECKED_EVERY = 1024  # reads
 _UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError)
-
-
-class _Table(NamedTuple):
-    """One split."""
-
-    rows: Any  # a datasets.Dataset
-    name: str
-    files: Sequence[Path]  # what it was read from
-
-
-class _Columns(NamedTuple):
-    """Which column is which."""
-
-    images: str
-    labels: str
 
 
 def read_hub(text: str, split: str, max_value: float | None = None) -> HubSource:
@@ -64,9 +39,9 @@ def read_hub(text: str, split: str, max_value: float | None = None) -> HubSource
             table = test
         if not len(table.rows):
             raise DataError(f"split {table.name!r} of {place.pattern!r} has no rows")
-        columns = _columns(table, place.options)
-        labels = _numbered(table, training, columns)
-        images = _opened(place.pattern, lambda: _undecoded(package, table, columns.images))
+        columns = find_columns(table, place.options)
+        labels = numbered_rows(table, training, columns)
+        images = _opened(place.pattern, lambda: undecoded(package, table, columns.images))
     name = table.name
     if name != Path(place.pattern).name:
         name = f"{Path(place.pattern).name}/{name}"
@@ -85,9 +60,18 @@ class HubSource(EncodedSource):
         self._rows = rows
         self._column = column
         self._files = files
+        self._states = self._looked_at()
+        self._n_read = 0
 
     def encoded(self, i: int) -> Encoded:
         """Return the bytes of row ``i``, or the file that it names; a row without an image is a ValueError."""
+        # Not at each row: a data set can have a thousand files.
+        if self._n_read % _CHECKED_EVERY == 0 and self._looked_at() != self._states:
+            raise DataError(
+                f"a file of {self.names[i].rpartition('/')[0]!r} changed while it was read: images would be others "
+                "than their labels say. Leave it alone during an audit, and start again"
+            )
+        self._n_read += 1
         value = self._rows[i][self._column]
         path = None
         if isinstance(value, Mapping):
@@ -99,14 +83,25 @@ class HubSource(EncodedSource):
             return Path(path)
         raise ValueError("its row holds no image")
 
+    def _looked_at(self) -> list[tuple[int, int]]:
+        """Return the size and the time of change of each file; one that is gone has neither."""
+        found = []
+        for file in self._files:
+            try:
+                status = file.stat()
+            except OSError:
+                found.append((-1, -1))
+            else:
+                found.append((status.st_size, status.st_mtime_ns))
+        return found
+
     def content_digest(self) -> bytes:
         """Hash each image's size and bytes; of more than 1 GiB of files, their sizes and times of change."""
-        states = [file.stat() for file in self._files]
         digest = hashlib.sha256(b"content")
-        if not is_hashed_whole(sum(state.st_size for state in states)):
+        if not is_hashed_whole(sum(size for size, _changed in self._states)):
             digest = hashlib.sha256(b"stat")
-            for state in states:
-                digest.update(f"{state.st_size}\0{state.st_mtime_ns}\0".encode())
+            for size, changed in self._states:
+                digest.update(f"{size}\0{changed}\0".encode())
             return digest.digest()
         for i in range(len(self.labels)):
             try:
@@ -155,7 +150,7 @@ def _quiet(package: Any) -> Iterator[None]:
             package.enable_progress_bars()
 
 
-def _tables(package: Any, place: Place) -> tuple[_Table, _Table, tuple[str, ...]]:
+def _tables(package: Any, place: Place) -> tuple[Table, Table, tuple[str, ...]]:
     """Return the training and the test split, and notes on others."""
     folder = Path(place.pattern).expanduser()
     if not any((folder / name).is_file() for name in SAVED):
@@ -165,11 +160,11 @@ def _tables(package: Any, place: Place) -> tuple[_Table, _Table, tuple[str, ...]
         return (*_of_files(package, splits), splits.notes)
     saved = _opened(place.pattern, lambda: package.load_from_disk(str(folder)))
     if isinstance(saved, package.Dataset):
-        table = _Table(saved, folder.name, _files_of(saved))
+        table = Table(saved, folder.name, _files_of(saved))
         if "test" not in place.options:
             return table, table, ()
         raise DataError(f"{place.pattern!r} has one split; ?test= names a split of several, such as validation")
-    tables = {str(name): _Table(rows, str(name), _files_of(rows)) for name, rows in saved.items()}
+    tables = {str(name): Table(rows, str(name), _files_of(rows)) for name, rows in saved.items()}
     training, test = _named(list(tables), place)
     left = [name for name in tables if name not in {training, test}]
     notes = []
@@ -212,14 +207,14 @@ def _refuse_missing(folder: Path, pattern: str) -> None:
     )
 
 
-def _of_files(package: Any, splits: Splits) -> tuple[_Table, _Table]:
+def _of_files(package: Any, splits: Splits) -> tuple[Table, Table]:
     training = _of_some(package, splits.train, "train")
     if splits.test == splits.train:
         return training, training
     return training, _of_some(package, splits.test, "test")
 
 
-def _of_some(package: Any, files: Sequence[Path], name: str) -> _Table:
+def _of_some(package: Any, files: Sequence[Path], name: str) -> Table:
     """Open files of one kind: arrow as it is, parquet by the copy in arrow that the package makes in its cache."""
     kinds = {file.suffix.lower() for file in files}
     if kinds == {".parquet"}:
@@ -232,7 +227,7 @@ def _of_some(package: Any, files: Sequence[Path], name: str) -> _Table:
             f"{str(files[0].parent)!r} has files of {', '.join(sorted(kinds))}; expected a folder of save_to_disk, "
             "files of arrow, or files of parquet"
         )
-    return _Table(rows, name, files)
+    return Table(rows, name, files)
 
 
 def _opened(place: str, work: Any) -> Any:
@@ -253,112 +248,3 @@ def _opened(place: str, work: Any) -> Any:
 
 def _files_of(rows: Any) -> list[Path]:
     return [Path(entry["filename"]) for entry in rows.cache_files]
-
-
-def _columns(table: _Table, options: Mapping[str, str]) -> _Columns:
-    features = table.rows.features
-    names = list(features)
-    what = f"split {table.name!r}"
-    images = column_named(options.get("inputs"), names, (), "inputs", what)
-    if images is None:
-        typed = _of_type(features, "Image")
-        images = column_named(None, typed or names, IMAGE_KEYS, "inputs", what)
-        if images is None and len(typed) == 1:
-            images = typed[0]
-    if images is None:
-        raise DataError(f"{what} has the columns {', '.join(names)}; say which holds the images: ?inputs=COLUMN")
-    labels = column_named(options.get("labels"), names, LABEL_KEYS, "labels", what)
-    if labels is None:
-        typed = _of_type(features, "ClassLabel")
-        if len(typed) != 1:
-            raise DataError(f"{what} has the columns {', '.join(names)}; say which holds the labels: ?labels=COLUMN")
-        labels = typed[0]
-    return _Columns(images, labels)
-
-
-def _of_type(features: Mapping[str, Any], kind: str) -> list[str]:
-    return [name for name, feature in features.items() if type(feature).__name__ == kind]
-
-
-def _undecoded(package: Any, table: _Table, column: str) -> Any:
-    """Return rows whose images come as the bytes that were saved: every source has one decoder."""
-    rows = table.rows.with_format(None).select_columns([column])
-    feature = rows.features[column]
-    if type(feature).__name__ == "Image":
-        return rows.cast_column(column, package.Image(decode=False))
-    if getattr(feature, "dtype", None) in {"binary", "large_binary"} or "bytes" in _keys_of(feature):
-        return rows
-    raise DataError(
-        f"column {column!r} of split {table.name!r} is {feature}; expected images (datasets.Image) or their bytes. "
-        f"rows.cast_column({column!r}, datasets.Image()) makes images of names of files; arrays can come from a "
-        "function of your own (data.py:loaders)"
-    )
-
-
-def _keys_of(feature: Any) -> list[str]:
-    if isinstance(feature, Mapping):
-        return list(feature)
-    return []
-
-
-def _numbered(table: _Table, training: _Table, columns: _Columns) -> Numbered:
-    """Return the labels of a split as numbers of the training's classes."""
-    if columns.labels not in training.rows.features:
-        raise DataError(f"split {training.name!r} has no column {columns.labels!r}, as {table.name!r} has")
-    names = [_class_names(one.rows.features[columns.labels]) for one in (table, training)]
-    if names[0] != names[1]:
-        raise DataError(
-            f"the splits {training.name!r} and {table.name!r} have other classes under {columns.labels!r}: "
-            f"{listed(names[1] or ['numbers'])} and {listed(names[0] or ['numbers'])}; expected the same in both"
-        )
-    wanted = _labels(table, columns.labels)
-
-    def place(i: int) -> str:
-        return f"row {i} of split {table.name!r}"
-
-    if names[0] is not None:
-        return with_names(wanted, names[0], place)
-    known = wanted
-    if training is not table:
-        known = _labels(training, columns.labels)
-    return numbered(wanted, known, place)
-
-
-def _class_names(feature: Any) -> list[str] | None:
-    """Return the names of the classes that a column of labels, or of lists of these, brings along."""
-    inner = getattr(feature, "feature", feature)
-    if isinstance(inner, list) and len(inner) == 1:
-        inner = inner[0]
-    names = getattr(inner, "names", None)
-    if names is None:
-        return None
-    return [str(name) for name in names]
-
-
-def _labels(table: _Table, column: str) -> Labels:
-    """Read a column of labels."""
-    values = table.rows.with_format("arrow").select_columns([column])[:].column(column)
-    plain = _numbers(values)
-    if plain is not None:
-        return Labels(plain, None, None)
-    found = LabelList()
-    row = 0
-
-    def place() -> str:
-        return f"row {row} of split {table.name!r}"
-
-    for start in range(0, len(values), _BLOCK):
-        for value in values.slice(start, _BLOCK).to_pylist():
-            found.add(value, place)
-            row += 1
-    return found.labels()
-
-
-def _numbers(values: Any) -> np.ndarray | None:
-    """Return a column of class numbers as such, without a look at each; None where it holds something else."""
-    if values.null_count or not str(values.type).startswith(("int", "uint")):
-        return None
-    numbers: np.ndarray = values.to_numpy().astype(np.int64)
-    if len(numbers) and numbers.min() < 0:
-        return None
-    return numbers

@@ -157,9 +157,9 @@ def load_dataset(
     else:
         hint = did_you_mean(spec.partition("?")[0], dataset_names())
         # A place without the word before it is the likeliest slip.
-        word = word_for(Path(spec))
-        if not hint and word is not None:
-            hint = f"; did you mean '{word}:{spec}'?"
+        meant = word_for(Path(spec))
+        if not hint and meant is not None:
+            hint = f"; did you mean '{meant}:{spec}'?"
         raise DataError(f"unknown data set {spec!r}, expected one of {', '.join(dataset_names())}{hint}")
     channels = channels or len(usual[0])
     if channels not in {1, 3} and (mean is None or std is None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 
 import interpnet.datasets._sources as sources
 from interpnet.datasets import ImageData, load_dataset, make_loader
+from interpnet.datasets import _hub as hub_module
 from interpnet.errors import DataError, InterpNetError
 
 hugging = pytest.importorskip("datasets")
@@ -300,3 +302,18 @@ def test_the_word_before_a_place_is_told(made: Path, tmp_path: Path) -> None:
     (tmp_path / "0.tar").touch()
     with pytest.raises(DataError, match=r"expected shards \(.parquet, .arrow\); did you mean 'webdataset:/"):
         loaded(tmp_path)
+
+
+def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "_CHECKED_EVERY", 2)
+    rows = [{"image": {"bytes": png(i), "path": None}, "label": 0} for i in range(4)]
+    path = saved(tmp_path, rows, features())
+    data = loaded(path)
+    data[0]
+    for change in (lambda file: os.utime(file, (0, 0)), lambda file: file.unlink()):
+        data = loaded(path)
+        data[0]
+        data[1]
+        change(next(path.glob("*.arrow")))
+        with pytest.raises(DataError, match="a file of 'one' changed while it was read: images would be others than"):
+            [data[i] for i in (2, 3, 2)]
