@@ -307,26 +307,31 @@ class RunFolder:
         the lock, for all of them.
         """
         if not self.ranks.first:
-            self.follow()
+            self._meet()
             yield
             return
         with locked(self.path, MANIFEST):
             if (self.path / MANIFEST).is_file():
                 self.manifest = RunFolder.create(self.path, fresh=fresh).manifest
             remove_temporaries(self.path, below=(*STAGES.values(), "filters"))
-            self.follow()
+            self._meet()
             yield
+
+    def _meet(self) -> None:
+        """Begin together: all ranks see the folder and have its manifest."""
+        self.follow()
+        blind = [rank for rank, there in enumerate(self.ranks.collect(self.path.is_dir())) if not there]
+        if blind:
+            raise RunFolderError(
+                f"run folder {str(self.path)!r} is there for rank 0 and not for rank {blind[0]}; it must lie where the "
+                "processes of all machines can read it (--out)"
+            )
 
     def follow(self) -> None:
         """Take over rank 0's manifest, and which files it knows to be as they were written."""
         noted: dict[str, Any] = self.ranks.share({"manifest": self.manifest, "verified": sorted(self.verified)})
         if self.ranks.first:
             return
-        if not self.path.is_dir():
-            raise RunFolderError(
-                f"run folder {str(self.path)!r} is there for rank 0 and not for rank {self.ranks.rank}; it must lie "
-                "where the processes of all machines can read it (--out)"
-            )
         self.manifest = noted["manifest"]
         self.verified = set(noted["verified"])
 

@@ -188,7 +188,7 @@ def to_be_said(message: str, code: int, error: BaseException | None = None) -> t
         return message, code
     if several.rank_0_says(message):
         return None, code
-    return f"rank {ranks.rank} of {ranks.world}: {message}", code
+    return f"error: rank {ranks.rank} of {ranks.world}: {message.removeprefix('error: ')}", code
 
 
 def _of_another(several: Several, message: str, code: int, error: BaseException) -> tuple[str | None, int]:
@@ -203,7 +203,8 @@ def _of_another(several: Several, message: str, code: int, error: BaseException)
         # It has said so itself; rank 0's output may be the only one that is looked at.
         said = None
         if ranks.first:
-            said = f"error: rank {failed['rank']} of {ranks.world} ended with {failed['message']!r}; {GO_ON}"
+            why = failed["message"].removeprefix("error: ")
+            said = f"error: rank {failed['rank']} of {ranks.world} ended with {why!r}; {GO_ON}"
         return said, int(failed["code"])
     speaker = min(set(range(ranks.world)) - set(gone), default=ranks.rank)
     if ranks.rank != speaker:

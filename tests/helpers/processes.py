@@ -43,13 +43,16 @@ class Ended(NamedTuple):
     err: str
 
 
-def command_in_processes(world: int, *arguments: str) -> list[Ended]:
-    """Return how ``interpnet ARGUMENTS`` ended in each of ``world`` processes that torchrun would have started."""
+def command_in_processes(world: int, *arguments: str, first: Callable[[int], None] | None = None) -> list[Ended]:
+    """Return how ``interpnet ARGUMENTS`` ended in each of ``world`` processes that torchrun would have started.
+
+    ``first``, which stands at the top of a test file, is called with the process's rank before.
+    """
     from torch.distributed import TCPStore
 
     # torchrun's own process keeps the store, so that it is there whichever of the others ends.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    outcomes = _outcomes(world, _command, store.port, arguments)
+    outcomes = _outcomes(world, _command, store.port, arguments, first)
     assert [outcome.error for outcome in outcomes] == [""] * world
     return [outcome.result for outcome in outcomes]
 
@@ -72,11 +75,15 @@ def _in_group(rank: int, world: int, store: str, function: Callable[..., Any], a
     return function(*args)
 
 
-def _command(rank: int, world: int, port: int, arguments: tuple[str, ...]) -> Ended:
+def _command(
+    rank: int, world: int, port: int, arguments: tuple[str, ...], first: Callable[[int], None] | None
+) -> Ended:
     from interpnet.pipelines.cli.app import main
 
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    if first is not None:
+        first(rank)
     out = io.StringIO()
     err = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

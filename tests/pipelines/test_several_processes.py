@@ -15,10 +15,12 @@ from helpers.processes import command_in_processes, in_processes
 from helpers.same_runs import check_same
 from helpers.small_audit import manifest
 from helpers.tiny_run import Tiny, said, through, tiny_session
+from interpnet.pipelines.run import session, several
 from torch import nn
 
 from interpnet import audit
-from interpnet.errors import LostRankError
+from interpnet.errors import DataError, LostRankError
+from interpnet.models import SmallCNN, save_smallcnn
 from interpnet.support.ranks import ranks_of
 
 _BOTH = {"identify": "both", "contribution_images": 100, "repeats": 2, "examples": 1, "top": 4}
@@ -26,10 +28,10 @@ _BOTH = {"identify": "both", "contribution_images": 100, "repeats": 2, "examples
 
 def stages(folder: str) -> str:
     """Run every stage but the report in the processes of the group; return what this one printed."""
-    session = tiny_session(Path(folder), **_BOTH)
-    session.run.ranks = ranks_of("default")
-    session.console.quiet = not session.ranks.first
-    return said(through(session))
+    run = tiny_session(Path(folder), **_BOTH)
+    run.run.ranks = ranks_of("default")
+    run.console.quiet = not run.ranks.first
+    return said(through(run))
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +67,9 @@ def test_several_processes_go_on_with_the_run_of_one_and_skip_what_is_there(alon
 def other_images(folder: str) -> None:
     """Rank 1 sees other images than rank 0."""
     ranks = ranks_of("default")
-    session = tiny_session(Path(folder), counts=(9, 7, 5 + ranks.rank))
-    session.run.ranks = ranks
-    through(session)
+    run = tiny_session(Path(folder), counts=(9, 7, 5 + ranks.rank))
+    run.run.ranks = ranks
+    through(run)
 
 
 def test_processes_that_see_other_images_are_told_which(tmp_path: Path) -> None:
@@ -134,8 +136,8 @@ def test_an_audit_from_python_is_one_audit(tmp_path: Path) -> None:
 def killed(folder: str, images: int) -> str:
     """Run the stages; rank 1 is killed once its network was given so many images."""
     ranks = ranks_of("default")
-    session = tiny_session(Path(folder), **_BOTH)
-    session.run.ranks = ranks
+    run = tiny_session(Path(folder), **_BOTH)
+    run.run.ranks = ranks
     honest = Tiny.forward
     seen = 0
 
@@ -148,7 +150,7 @@ def killed(folder: str, images: int) -> str:
 
     Tiny.forward = counting  # of this process, which is about to end
     try:
-        through(session)
+        through(run)
     except LostRankError as error:
         return str(error)
     return "done"
@@ -167,3 +169,44 @@ def test_a_run_goes_on_after_a_process_was_killed(tmp_path: Path, alone: Path, i
         done = in_processes(then, stages, str(folder))
         assert [outcome.error for outcome in done] == [""] * then
     check_same(alone, folder)
+
+
+def unreadable_for_one(rank: int) -> None:
+    """Rank 1 cannot read its images."""
+    several._SAME = 0.5
+    if rank == 1:
+        session.Session.subject = property(_fail)
+
+
+def _fail(_session: session.Session) -> None:
+    raise DataError("image 7 ('cat.png') cannot be read")
+
+
+def stopped(rank: int) -> None:
+    """Both are asked to stop, as Ctrl-C does, in the midst of their work."""
+    del rank
+    session.Session.subject = property(lambda _session: signal.raise_signal(signal.SIGINT))
+
+
+@pytest.fixture
+def collecting(tmp_path: Path) -> tuple[str, ...]:
+    """The words that collect the scores of a few digits."""
+    weights = str(tmp_path / "digits.safetensors")
+    save_smallcnn(SmallCNN(1, 10, image_size=8, width=8), weights)
+    return ("collect", "smallcnn", "digits", "--weights", weights, "--out", str(tmp_path / "run"), "--max-images", "20")
+
+
+def test_what_one_process_alone_meets_is_told_with_its_number(collecting: tuple[str, ...]) -> None:
+    first, second = command_in_processes(2, *collecting, first=unreadable_for_one)
+    assert second.err == "error: rank 1 of 2: image 7 ('cat.png') cannot be read\n"
+    assert first.err.startswith(
+        "error: rank 1 of 2 ended with \"image 7 ('cat.png') cannot be read\"; the same command"
+    )
+    assert (first.code, second.code) == (2, 2)
+
+
+def test_ctrl_c_is_answered_once(collecting: tuple[str, ...]) -> None:
+    first, second = command_in_processes(2, *collecting, first=stopped)
+    assert first.err.startswith("interrupted")
+    assert first.err.count("\n") == 1
+    assert (second.err, first.code, second.code) == ("", 130, 130)
