@@ -21,7 +21,6 @@ import os
 import platform
 import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -70,7 +69,7 @@ def measure(
     # Peers that took long at a radius are not asked for larger ones, SPAMS excepted.
     slow: dict[bool, set[str]] = {False: set(), True: set()}
     for positive, mu in itertools.product((False, True), mus):
-        times: dict[str, list[float]] = {"ours": []}
+        times: dict[str, list[tuple[float, float]]] = {"ours": []}
         coefs = {"ours": solve(mu, positive)}
         multipliers(problem.gram, mu, positive=positive)
         for name, peer in solvers.items():
@@ -85,13 +84,14 @@ def measure(
                 times["ours"].append(_seconds(solve, mu, positive)[0])
                 took, coefs[name] = _seconds(peer, mu, positive)
                 times[name].append(took)
-                if took > 10:  # once is enough for what is that slow
+                if took[0] > 10:  # once is enough for what is that slow
                     slow[positive] |= {name} - {"SPAMS, Gram"}
                     break
         certified = {name: certificate(problem.gram, w, mu, positive=positive) for name, w in coefs.items()}
         for name, seconds_of in times.items():
             value, gap = certified[name]
-            median = statistics.median(seconds_of)
+            median, processor = (statistics.median(column) for column in zip(*seconds_of, strict=True))
+            own, own_processor = (statistics.median(column) for column in zip(*times["ours"], strict=True))
             yield {
                 "problem": problem.name,
                 "m": problem.gram.m,
@@ -100,20 +100,22 @@ def measure(
                 "positive": positive,
                 "solver": name,
                 "seconds": median,
-                "ratio": median / statistics.median(times["ours"]),
+                "ratio": median / own,
+                "processor_ratio": processor / own_processor,
                 "excess": (value - certified["ours"][0]) / at_zero,
                 "gap": gap,
                 "channels": float((coefs[name] != 0).sum(1).mean()),
             }
 
 
-def _seconds(solver: Solver, mu: float, positive: bool) -> tuple[float, Float64]:
+def _seconds(solver: Solver, mu: float, positive: bool) -> tuple[tuple[float, float], Float64]:
+    """Return the seconds, by the clock and of all processors together, and the weights."""
     # Peers that stop short say so, some at length; the gap says it too.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        start = time.perf_counter()
-        coef = solver(mu, positive)
-        return time.perf_counter() - start, coef
+        coefs: list[Float64] = []
+        took = seconds(lambda: coefs.append(solver(mu, positive)))
+        return took, coefs[0]
 
 
 def path_cost(problem: Problem, threads: int, repeats: int) -> dict[str, Any]:
@@ -123,7 +125,7 @@ def path_cost(problem: Problem, threads: int, repeats: int) -> dict[str, Any]:
     found = []
     for _ in range(repeats):
         paths = [partial(mulasso_path, problem.gram, radii, tol=1e-9, n_jobs=threads) for radii in (MUS, mus)]
-        found.append([_seconds(solve, 200.0, False)[0], *(seconds(path)[0] for path in paths)])
+        found.append([_seconds(solve, 200.0, False)[0][0], *(seconds(path)[0] for path in paths)])
     single, four, twenty = (statistics.median(column) for column in zip(*found, strict=True))
     row = {"problem": problem.name, "single": single, "four": four, "twenty": twenty}
     return {**row, "four_over_single": four / single, "twenty_over_single": twenty / single}
@@ -153,7 +155,7 @@ def peak_memory(gram: Gram, threads: int) -> dict[str, float]:
     return {"peak_mib": peak / 2**20, "peak_over_gram": peak / gram.G.nbytes}
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
+def markdown(rows: list[dict[str, Any]], ratio: str = "ratio") -> str:
     """Return the results as a table: one line per problem, rule and radius; the peers' seconds as multiples of ours."""
     peers = [name for name in dict.fromkeys(row["solver"] for row in rows) if name != "ours"]
     lines = []
@@ -162,7 +164,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         own = found["ours"]
         figures = [f"{own['channels']:.1f}", f"{own['seconds']:.4f}", f"{own['gap']:.0e}"]
         # A peer that is off by more than a millionth of the objective has not solved the problem.
-        times = {name: f"{row['ratio']:.3g}{' (off)' * (abs(row['gap']) > 1e-6)}" for name, row in found.items()}
+        times = {name: f"{row[ratio]:.3g}{' (off)' * (abs(row['gap']) > 1e-6)}" for name, row in found.items()}
         lines.append([problem, ("±", "≥ 0")[positive], f"{mu:g}", *figures, *(times.get(name, "") for name in peers)])
     return tables.markdown(["problem", "w", "mu", "channels", "ours, s", "gap", *peers], lines)
 
@@ -170,8 +172,9 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 @command(
     problems="comma-separated",
     threads="of every solver",
-    peers="comma-separated; by default all below m = 1,000, beyond that SPAMS and coordinate descent",
+    peers="separated by semicolons; by default all below m = 1,000, beyond that SPAMS and coordinate descent",
     table="print saved results as a Markdown table, and stop",
+    processor="the table by processor time",
 )
 def main(
     *,
@@ -181,11 +184,13 @@ def main(
     peers: str = "",
     out: Path | None = None,
     table: tuple[Path, ...] = (),
+    processor: bool = False,
 ) -> None:
     """Run and print the table."""
     if table:
         saved = [read_json(path) for path in table]
-        print(markdown([row for results in saved for row in results["rows"]]))
+        ratio = ("ratio", "processor_ratio")[processor]
+        print(markdown([row for results in saved for row in results["rows"]], ratio))
         return
     logging.disable(logging.WARNING)
     torch.set_num_threads(threads)
@@ -194,7 +199,7 @@ def main(
     found: dict[str, list[dict[str, Any]]] = {"rows": [], "paths": [], "memory": []}
     for key in problems.split(","):
         problem = PROBLEMS[key]()
-        names = peers.split(",") if peers else list(PEERS)[: 8 if problem.gram.m < 1000 else 6]
+        names = peers.split(";") if peers else list(PEERS)[: 8 if problem.gram.m < 1000 else 6]
         found["memory"].append({"problem": problem.name, **peak_memory(problem.gram, threads)})
         rounds = repeats if problem.gram.m < 8000 else min(repeats, 3)
         for part, mus in parts(problem):
