@@ -43,7 +43,8 @@ def processes() -> Iterator[None]:
 @contextmanager
 def dask() -> Iterator[None]:
     distributed = pytest.importorskip("distributed")
-    settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    # Threads of one worker share the Gram matrix; only one process has to load torch.
+    settings = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}
     with (
         distributed.LocalCluster(**settings) as cluster,
         distributed.Client(cluster),
