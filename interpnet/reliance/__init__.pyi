@@ -1,5 +1,6 @@
 from ._collect import collect_contributions as collect_contributions
 from ._contributions import Contributions as Contributions
+from ._contributions import added_up as added_up
 from ._images import image_contributions as image_contributions
 from ._images import values_of as values_of
 from ._measure import PRICE as PRICE

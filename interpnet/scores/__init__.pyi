@@ -6,14 +6,16 @@ from ._batches import image_count as image_count
 from ._batches import peek as peek
 from ._batches import refuse_iterators as refuse_iterators
 from ._batches import unpack as unpack
+from ._chunks import batches_of as batches_of
 from ._chunks import checked_shard as checked_shard
 from ._collect import collect_scores as collect_scores
 from ._companion import Companion as Companion
 from ._intake import add_rows as add_rows
 from ._items import prepared as prepared
 from ._join import PARTS as PARTS
-from ._join import check_shards as check_shards
+from ._join import begun as begun
 from ._join import merge_scores as merge_scores
+from ._join import shards_in as shards_in
 from ._labels import Labels as Labels
 from ._labels import Names as Names
 from ._labels import as_labels as as_labels

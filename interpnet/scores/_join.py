@@ -11,7 +11,7 @@ import numpy as np
 
 from interpnet.errors import DataError, RunFolderError
 from interpnet.scores._chunks import Run, checked_shard, in_order, runs_from_json
-from interpnet.scores._files import ScoreFiles
+from interpnet.scores._files import Progress, ScoreFiles
 from interpnet.scores._intake import Memory
 from interpnet.scores._resume import added, known_fingerprint
 from interpnet.scores._shared_rows import UNKNOWN
@@ -33,13 +33,26 @@ _OF_A_PART = ("runs", "first", "shard", "images", "skipped", "fingerprint")
 class There(NamedTuple):
     """What earlier runs left of a collection."""
 
-    runs: Mapping[str, Sequence[Any]] = {}  # by the folder of the table
+    runs: Mapping[str, Sequence[Any]] = {}  # of the parts, by their folders
+    first: Sequence[Any] = ()  # the run that the table of all images holds already, in a list
     complete: bool = False
     number: int = 0  # of the next part
 
+    @property
+    def done(self) -> int:
+        """How many images the table of all images holds."""
+        return sum(Run(*run).stop for run in self.first)
+
+    def folders(self, out: Path | None) -> list[Path]:
+        """Return the folders of all tables there are."""
+        whole = [out] * len(self.first)
+        return [*filter(None, whole), *map(Path, self.runs)]
+
     def all_runs(self) -> list[Run]:
         """Return the runs of all tables by position."""
-        return sorted(Run(*run) for of_one in self.runs.values() for run in of_one)
+        parts = (Run(*run) for of_one in self.runs.values() for run in of_one)
+        # What is joined already is in both.
+        return sorted([*(Run(*run) for run in self.first), *(run for run in parts if run.stop > self.done)])
 
 
 def new_part(out: Path, there: There, rank: int) -> Path:
@@ -54,17 +67,18 @@ def there_in(out: Path, key: str, looks: str | None = None) -> There:
     """
     runs: dict[str, list[Run]] = {}
     complete = False
-    done = 0
+    first: list[Run] = []
     if (out / "state.json").is_file():
-        state = ScoreFiles(out).read_state()
+        state = _checked(out)
+        if state["key"] != key:
+            raise RunFolderError(f"{str(out)!r} holds scores of another collection; {_AGAIN}")
         complete = state["complete"]
-        done = state["consumed"]
         known = known_fingerprint(state["info"])
         placed = UNKNOWN
         if known is not None:
             placed = int(known, 16)
-        if done:
-            runs[str(out)] = [Run(0, done, state["rows"], 0, placed)]
+        if state["consumed"]:
+            first = [Run(0, state["consumed"], state["rows"], 0, placed)]
     numbers = [-1]
     for folder in sorted((out / PARTS).glob("[0-9]*")):
         numbers.append(int(folder.name))
@@ -79,13 +93,24 @@ def there_in(out: Path, key: str, looks: str | None = None) -> There:
                 f"the first images are not those that {str(folder)!r} holds the scores of; pass the same images in the "
                 "same order (no shuffling, no random augmentation), or delete the folder to collect again"
             )
-        own = _runs(folder, state)
-        if any(run.start < done < run.stop for run in own):
-            raise RunFolderError(f"{str(folder)!r} does not fit the {done} images beside it; {_AGAIN}")
-        runs[str(folder)] = own
-    joined = {name: [run for run in own if name == str(out) or run.stop > done] for name, own in runs.items()}
-    in_order(joined)
-    return There(runs, complete, max(numbers) + 1)
+        runs[str(folder)] = _runs(folder, state)
+    in_order(runs)
+    return There(runs, first, complete, max(numbers) + 1)
+
+
+def begun(folder: Path, key: str) -> Progress:
+    """Return how far a collection of one process or several has come, or how far another one is that is there.
+
+    Errors as :func:`there_in`.
+    """
+    if (folder / "state.json").is_file():
+        state = ScoreFiles(folder).read_state()
+        if state["key"] != key:
+            return Progress(state["key"], state["rows"], state["consumed"], state["complete"])
+    there = there_in(folder, key)
+    rows = sum(run.rows for run in there.all_runs())
+    consumed = sum(run.stop - run.start for run in there.all_runs())
+    return Progress(key, rows, consumed, there.complete)
 
 
 def _checked(folder: Path) -> dict[str, Any]:
@@ -230,6 +255,14 @@ def merge_scores(
     if whole.complete:
         return whole.finish()
     return join(whole, {name: _runs(Path(name), state) for name, state in states.items()}, n, progress=progress)
+
+
+def shards_in(folders: Sequence[Path]) -> int:
+    """Return how many images a collection has of which some folders hold all shards; the errors are merge_scores'.
+
+    Only what their states say is looked at.
+    """
+    return check_shards({str(folder): ScoreFiles(folder).read_state() for folder in folders})
 
 
 def check_shards(states: Mapping[str, Mapping[str, Any]]) -> int:

@@ -88,7 +88,7 @@ def collect_by_ranks(
             there = There(**ranks.share(found._asdict()))
         if not there.complete:
             if how.contributions is not None:
-                _shared(how).share(ranks, [Path(name) for name in there.runs])
+                _shared(how).share(ranks, there.folders(out))
             table = _collected(scorer, share, ranks, out, key, there, looks, progress=progress)
         else:
             table = together(ranks, lambda: ScoreTable.load(str(out), verify=False))

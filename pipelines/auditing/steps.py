@@ -33,7 +33,8 @@ def collect(session: Session) -> None:
     run_collect(session)
     if session.tables:
         tables.show_collect(session.console, session.run.stage("collect"))
-    if RELIANCE in session.config.ways:
+    # Those of a shard wait beside its scores for the others.
+    if RELIANCE in session.config.ways and session.shard is None:
         run_contributions(session)
 
 

@@ -124,7 +124,7 @@ def audit() -> None:
 @takes(
     "commands",
     "[model] [data] [collect] [run] identify contribution_images fill",
-    "out config fresh shortcut strength",
+    "out config fresh shard shortcut strength",
     model={"help": "An existing run folder, or a model as in `audit`.", "metavar": "RUN|MODEL"},
 )
 def collect() -> None:
@@ -134,6 +134,25 @@ def collect() -> None:
 
     [green]interpnet collect torchvision:resnet18 imagefolder:photos --out runs/first[/]
     [green]interpnet collect runs/first[/]
+
+    Several processes share the images under torchrun. Machines without a network between them each collect a shard,
+    which [bold]interpnet merge[/] joins:
+
+    [green]torchrun --nproc-per-node 4 -m interpnet collect torchvision:resnet18 imagefolder:photos --out runs/first[/]
+    [green]interpnet collect torchvision:resnet18 imagefolder:photos --shard 2/3 --out runs/shard2[/]
+    """
+
+
+@app.command()
+@takes("commands", "", "runs out", out={"help": "The run folder that they make.", "shown": None})
+def merge() -> None:
+    """Join the runs of all shards of a collection to the run that one process would have made.
+
+    [green]interpnet merge runs/shard1 runs/shard2 runs/shard3 --out runs/first[/]
+    [green]interpnet audit --out runs/first[/]
+
+    Shards of another model, data or settings are refused, and missing or unfinished ones named. The shards stay as
+    they are; the same command goes on after an interruption. It needs neither model nor images.
     """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ from interpnet.support.text import printable
 
 from ..auditing import steps
 from ..auditing import terminal_tables as tables
+from ..auditing.merge import merge_runs
 from ..auditing.result import Report
 from ..run.config import RELIANCE, RunConfig
 from ..run.cue import planted
@@ -57,6 +59,7 @@ def new_session(given: Given, request: Request, command: str) -> Iterator[Sessio
     """
     named = "model" in given.values
     ranks = here(command)
+    shard = shard_of(request.shard, ranks)
     out = None
     if request.out is not None:
         out = Path(request.out)
@@ -82,10 +85,29 @@ def new_session(given: Given, request: Request, command: str) -> Iterator[Sessio
                 f"{' and '.join(missing)} missing: interpnet {command} MODEL DATA --out runs/NAME, for example "
                 f"interpnet {command} torchvision:resnet18 imagefolder:photos (see interpnet {command} --help)"
             )
-        path = out or Path("runs") / default_name(config)
+        name = default_name(config)
+        if shard is not None:
+            name += f"-{shard[0]}-of-{shard[1]}"
+        path = out or Path("runs") / name
         resume = f"interpnet {command} --out {shlex.quote(str(path))}"
         more = {"named": frozenset(given.values), "own_folders": folders, "fresh": request.fresh, **_shown_by(ranks)}
+        more["wanted_shard"] = shard
         yield opened(held, path, config, resume, run=run, ranks=ranks, **more)
+
+
+def shard_of(text: str | None, ranks: Ranks) -> tuple[int, int] | None:
+    """Return which shard of how many ``--shard I/N`` names."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise InterpNetError(f"--shard is {text!r}; expected I/N, the I-th of N shards, I from 1 to N: --shard 2/3")
+    if not ranks.alone:
+        raise InterpNetError(
+            f"--shard {text} came to {ranks.world} processes of torchrun, which share the images by themselves; leave "
+            "one of the two out"
+        )
+    return int(found[1]), int(found[2])
 
 
 def _shown_by(ranks: Ranks) -> dict[str, Any]:
@@ -104,6 +126,10 @@ def existing_session(given: Given, request: Request, command: str) -> Iterator[S
         ranks.wait()  # before rank 0 writes other settings
         resume = f"interpnet {command} {shlex.quote(str(path))}"
         more = {"named": frozenset(given.values), "fresh": request.fresh, **_shown_by(ranks)}
+        if command == "collect":
+            more["wanted_shard"] = shard_of(request.shard, ranks)
+        else:
+            run.check_whole()
         session = Session(run, config, resume, **more)
         session.say_notes(unverifiable(run.manifest))
         yield session
@@ -133,7 +159,18 @@ def collect(given: Given, request: Request) -> None:
         opened = existing_session(Given(rest), replace(request, run=first), "collect")
     with opened as session:
         steps.collect(session)
-    session.say(f"next: interpnet solve {session.run.path}")
+    following = f"interpnet solve {session.run.path}"
+    if session.shard is not None:
+        following = f"interpnet merge RUN... --out ALL, with the run folders of all {session.shard[1]} shards"
+    session.say(f"next: {following}")
+
+
+def merge(_given: Given, request: Request) -> None:
+    """Join the runs of all shards."""
+    if request.out is None:
+        raise InterpNetError("--out is missing: interpnet merge RUN... --out ALL, the folder of the run that they make")
+    run = merge_runs(request.runs, request.out)
+    make_console().print(f"next: interpnet audit --out {printable(run)}", highlight=False, soft_wrap=True, markup=False)
 
 
 def solve(given: Given, request: Request) -> None:

@@ -36,6 +36,13 @@ class Request(Settings):
         None, "Take settings from this run.toml; options given here override it.", panel=FOLDER, metavar="FILE"
     )
     fresh: bool = setting(False, "Start the run folder over instead of going on.", panel=FOLDER, names="--fresh")
+    shard: str | None = setting(
+        None,
+        "Collect the I-th of N shards alone, from 1 to N, on a machine without a network to the others.",
+        panel=FOLDER,
+        metavar="I/N",
+    )
+    runs: Sequence[str] = setting((), "The run folders of all shards.", names="RUN...", required=True)
     open_report: bool = setting(False, "Open the report in a browser.", panel=FOLDER, names="--open")
     image: Sequence[str] = setting((), "Explain this image file instead; repeat for more.", metavar="FILE")
     cls: str | None = setting(

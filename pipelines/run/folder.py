@@ -202,7 +202,11 @@ class RunFolder:
         return wrong
 
     def key(self, stage: str) -> str:
-        """Return the key of a complete stage, or raise ``RunFolderError`` where it has not run to its end."""
+        """Return the key of a complete stage, or raise ``RunFolderError`` where it has not run to its end.
+
+        So does the run of one of several shards.
+        """
+        self.check_whole()
         entry = self.stage(stage)
         state = entry.get("state", "")
         there = all((self.path / file).is_file() for file in entry.get("files", []))
@@ -277,10 +281,34 @@ class RunFolder:
             )
         self.manifest["identity"] = dict(identity)
 
+    def claim_shard(self, shard: tuple[int, int] | None) -> None:
+        """Make this the folder of the i-th of n shards, or refuse it; with None it stays what it is."""
+        if shard is None:
+            return
+        known = self.manifest.get("shard")
+        if self.manifest["identity"] and known != list(shard):
+            held = "all images"
+            if known is not None:
+                held = "shard {} of {}".format(*known)
+            raise RunFolderError(
+                f"run folder {str(self.path)!r} holds {held}, and --shard {shard[0]}/{shard[1]} came; choose another "
+                "folder (--out), or --fresh to start this one over"
+            )
+        self.manifest["shard"] = list(shard)
+
+    def check_whole(self) -> None:
+        """Raise ``RunFolderError`` where the run holds one of several shards alone."""
+        shard = self.manifest.get("shard")
+        if shard is not None:
+            raise RunFolderError(
+                f"run folder {str(self.path)!r} holds shard {shard[0]} of {shard[1]} alone; merge all first: "
+                "interpnet merge RUN... --out ALL"
+            )
+
     def forget(self) -> None:
         """Forget whose the folder is, and what stages left in it that were not finished."""
         stages = {name: entry for name, entry in self.manifest["stages"].items() if name not in STAGES}
-        for name in ("model", "data", "collect"):
+        for name in ("model", "data", "collect", "shard"):
             self.manifest.pop(name, None)
         self.manifest.update(identity={}, stages=stages)
 

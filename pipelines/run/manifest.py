@@ -125,4 +125,5 @@ _EXPECTED: dict[str, Fits] = {
     "settings": _is_list(_is_text),
     "model": _has(classes=_is_list(_is_text)),
     "data": _is_table(_SPLIT),
+    "shard": lambda value: isinstance(value, list) and len(value) == 2 and all(isinstance(i, int) for i in value),
 }

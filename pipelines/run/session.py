@@ -69,6 +69,7 @@ class Session:
     fresh: bool = False  # delete what the run folder holds, once the model and the images are known to be good
     named: frozenset[str] = frozenset()  # which of model and data the command line names: their files may run
     own_folders: tuple[Path, ...] = ()  # of files with settings: what lies in them may run, too
+    wanted_shard: tuple[int, int] | None = None  # the i-th of n shards, which this command is to collect alone
     own: Own | None = None  # a program's objects in the place of what the settings name
     console: Console = field(default_factory=make_console)
     tables: bool = True  # whether what a stage found is shown as a table
@@ -103,6 +104,7 @@ class Session:
         elif not run.has_results():
             # A command that failed early must not bind the corrected one.
             run.forget()
+        run.claim_shard(self.wanted_shard)
         known = run.manifest.get("model", {})
         described = subject.describe(known)
         run.claim(subject.identity(described), differences(run.manifest, described))
@@ -130,6 +132,14 @@ class Session:
 
         noted: dict[str, str] = self.run.manifest.get("own_code", {})
         return code_digests(self.config, setting, noted)
+
+    @property
+    def shard(self) -> tuple[int, int] | None:
+        """Which of how many shards this run holds alone; None for a run of all images."""
+        found = self.run.manifest.get("shard")
+        if found is None:
+            return None
+        return (found[0], found[1])
 
     def open_subject(self) -> None:
         """Load the subject and claim the folder for it, unless that is done."""

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from interpnet.datasets import Batch
 from interpnet.errors import RunFolderError
 from interpnet.gram import GramAccumulator, gram_fits
-from interpnet.scores import ScoreTable, add_rows, collect_scores
+from interpnet.scores import PARTS, ScoreTable, add_rows, begun, collect_scores
+from interpnet.support.io import remove_tree
 
 from ..run.config import RELIANCE
-from ..run.folder import digest
+from ..run.folder import RunFolder, digest
 from ..run.notes import Notes
 from ..run.session import Session
 from ..run.split import Batches
 from .first_look import first_look
-from .sums import KeptSums, Sums, classes_with_images, fitted_on, outputs_of, pass_key
+from .sums import KeptSums, Sums, Wanted, classes_with_images, first_of_each, fitted_on, outputs_of, pass_key
 
 _VERSION = 1  # a change of what the stage writes makes earlier results stale
 GRAM_FILE = "gram.npz"  # the sums G, B, L of docs/method.md, section 2
@@ -36,7 +38,7 @@ _FILES = tuple(
 def run_collect(session: Session) -> bool:
     """Fill ``scores/`` from the training images, going on where an interrupted collection stopped."""
     session.open_subject()
-    key = digest(["collect", _VERSION, session.run.manifest["identity"]])
+    key = collect_key(session.run)
     files = ("scores/state.json", "scores/X.f32")
     return session.perform(
         "collect",
@@ -44,7 +46,13 @@ def run_collect(session: Session) -> bool:
         lambda notes: _collect(session, key, notes),
         files=files,
         check=lambda: _damaged_rows(session),
+        split=True,
     )
+
+
+def collect_key(run: RunFolder) -> str:
+    """Return the key of the scores of a run."""
+    return digest(["collect", _VERSION, run.manifest["identity"]])
 
 
 def _damaged_rows(session: Session) -> dict[str, str]:
@@ -57,20 +65,47 @@ def _damaged_rows(session: Session) -> dict[str, str]:
     return {}
 
 
+class _Images:
+    """The training images that are used, from any of them on, or some of their batches by position."""
+
+    def __init__(self, session: Session) -> None:
+        self._subject = session.subject
+        self.indices = self._subject.train_indices()
+        self.n_images = len(self.indices)
+        self.batch_size = session.config.batch_size
+        self._passes: list[Batches] = []
+
+    def __call__(self, start: int) -> Batches:
+        made = self._subject.batches(self._subject.train, self.indices[start:])
+        self._passes.append(made)
+        return made
+
+    def numbered(self, batches: Sequence[tuple[int, int]]) -> Iterator[tuple[int, Batch]]:
+        """Yield some batches with the positions at which they begin."""
+        made = self._subject.batches(self._subject.train, self.indices)
+        self._passes.append(made)
+        return made.numbered(batches)
+
+    def waited(self) -> float:
+        """Return for how many seconds the network had no images."""
+        return sum(one.loader.waited for one in self._passes)
+
+    def skipped(self) -> dict[int, list[Any]]:
+        """Return the images, by number, that could not be read in the passes from one of them on."""
+        # Those after the last whole batch are known to the loader only.
+        found = (image for one in self._passes for image in one.loader.skipped)
+        return {image.index: [image.index, image.name, image.reason] for image in found}
+
+
 def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
     subject = session.subject
     folder = session.run.folder("collect")
-    indices = subject.train_indices()
-    already = _consumed(session, key, len(indices))  # images that an interrupted pass has scored
+    images = _Images(session)
+    total = images.n_images
+    # Images that an interrupted pass has scored.
+    already = session.ranks.share(_consumed(session, key, total))
     if already:
-        session.say(f"  going on at image {already} of {len(indices)}")
-    passes: list[Batches] = []
-
-    def batches(start: int) -> Batches:
-        made = subject.batches(subject.train, indices[start:])
-        passes.append(made)
-        return made
-
+        session.say(f"  going on at image {already} of {total}")
     seen = None
     if already == 0:
         seen = first_look(session, notes)
@@ -78,43 +113,55 @@ def _collect(session: Session, key: str, notes: Notes) -> dict[str, Any]:
     waited = None
     if already is None:
         table = ScoreTable.load(folder, verify=False)  # done just now
-        _sum_again(table, folder / GRAM_FILE)
     else:
         clock = time.monotonic()
-        table = _pass(session, batches, key, len(indices), new=not already)
+        table = _pass(session, images, key, new=not already)
         seconds = max(time.monotonic() - clock, 1e-9)
-        speed = round((len(indices) - already) / seconds, 2)
-        waited = round(min(sum(one.loader.waited for one in passes) / seconds, 1.0), 3)
+        speed = round((total - already) / seconds, 2)
+        waited = round(min(images.waited() / seconds, 1.0), 3)
         if waited > _MUCH_WAITING and seconds > _WORTH_A_NOTE:
             notes.add(
                 f"The network waited for images {waited:.0%} of the time; --workers N reads them ahead in N processes "
                 f"(here {session.config.workers})."
             )
+    if session.ranks.first:
+        sum_again(table, folder / GRAM_FILE)
     session.run.verified.add(_ROWS)
+    facts = described(session, table, notes, images.skipped())
+    return facts | {
+        "n_classes_with_images": classes_with_images(subject.train.truth[images.indices]),
+        "images_per_second": speed,
+        "waited": waited,  # the share of the time in which the network had no images
+        "first_look": seen,
+    }
+
+
+def described(
+    session: Session, table: ScoreTable, notes: Notes, more_skipped: Mapping[int, list[Any]]
+) -> dict[str, Any]:
+    """Return what the manifest notes of a table; what is left out or dead becomes a note."""
     skipped = {int(index): [int(index), str(name), str(why)] for index, name, why in table.info.get("skipped", [])}
-    # Images skipped after the last whole batch are known to the loader only.
-    for one in passes:
-        skipped |= {image.index: [image.index, image.name, image.reason] for image in one.loader.skipped}
+    skipped |= more_skipped
     session.run.manifest["data"]["train"]["skipped"] = [skipped[i] for i in sorted(skipped)]
     if skipped:
         notes.add(f"{len(skipped)} training images could not be read and were left out.")
-    dead = table.dead_layers()
-    if dead:
-        notes.add(f"Dead layers, zero on every image: {', '.join(dead)}")
+    accuracy = None
+    if len(table):
+        dead = table.dead_layers()
+        if dead:
+            notes.add(f"Dead layers, zero on every image: {', '.join(dead)}")
+        if not session.independent:
+            accuracy = table.accuracy
     return {
         "n_images": len(table),
-        "n_classes_with_images": classes_with_images(subject.train.truth[indices]),
-        "images_per_second": speed,
-        "waited": waited,  # the share of the time in which the network had no images
-        "accuracy": None if session.independent else table.accuracy,
-        "first_look": seen,
+        "accuracy": accuracy,
         "n_channels": len(table.channels),
         # The rows' own checksums are in state.json.
         "written": ("scores/state.json", f"scores/{GRAM_FILE}"),
     }
 
 
-def _pass(session: Session, batches: Callable[[int], Batches], key: str, total: int, *, new: bool) -> ScoreTable:
+def _pass(session: Session, images: _Images, key: str, *, new: bool) -> ScoreTable:
     subject = session.subject
     folder = session.run.folder("collect")
     channels = subject.trace.index(session.config.layers)
@@ -122,9 +169,10 @@ def _pass(session: Session, batches: Callable[[int], Batches], key: str, total: 
     # Processes on machines of different sizes do the same.
     if session.ranks.share(gram_fits(len(channels), _PARTS, subject.device)):
         gram = GramAccumulator(len(channels), subject.trace.n_outputs)
+    contributions = _beside(session, key, images, new=new)
     table = collect_scores(  # docs/method.md, section 1
         subject.model,
-        batches,
+        images,
         layers=session.config.layers,
         norm=session.config.norm,
         device=subject.device,
@@ -132,27 +180,42 @@ def _pass(session: Session, batches: Callable[[int], Batches], key: str, total: 
         key=key,
         output=subject.output,
         gram=gram,
-        contributions=_beside(session, key, total, new=new),
-        total=total,
+        contributions=contributions,
+        total=images.n_images,
+        group=session.group,
+        shard=session.shard,
     )
-    if gram is not None:
-        gram.gram().save(folder / GRAM_FILE)
+    if session.ranks.first:
+        if gram is not None and gram.n:
+            gram.gram().save(folder / GRAM_FILE)
+        if contributions is not None:
+            contributions.keep(table, session.run.folder("contributions"))
     return table
 
 
-def _beside(session: Session, key: str, total: int, *, new: bool) -> KeptSums | None:
+def _beside(session: Session, key: str, images: _Images, *, new: bool) -> KeptSums | None:
     """Return what sums contributions in the same pass; None where they are not wanted, or the first ones are lost."""
     config = session.config
     if RELIANCE not in config.ways:
         return None
     subject = session.subject
+    folder = session.run.folder("collect")
     targets = "labels"
     if not session.independent:
-        n_classes = classes_with_images(subject.train.labels[subject.train_indices()])
-        targets = fitted_on(total, n_classes, config.fit_on)
+        n_classes = classes_with_images(subject.train.labels[images.indices])
+        targets = fitted_on(images.n_images, n_classes, config.fit_on)
+    shared = not session.ranks.alone or (folder / PARTS).is_dir()
+    only = None
+    if shared or session.shard is not None:
+        # What the network says of the others is known to no process alone; what their labels are is.
+        if targets != "labels":
+            return None
+        labels = subject.train.truth[images.indices]
+        wanted = first_of_each(labels, config.contribution_images)
+        only = Wanted(images.indices, labels, wanted, subject.trace.n_outputs)
     rows = 0
-    if not new:
-        rows = ScoreTable.progress(session.run.folder("collect")).rows
+    if not new and not shared:
+        rows = ScoreTable.progress(folder).rows
     files = Sums(session.run.folder("contributions"), pass_key(session, key, targets), "rows", rows)
     start = None
     if rows:
@@ -161,6 +224,7 @@ def _beside(session: Session, key: str, total: int, *, new: bool) -> KeptSums | 
             return None
     return KeptSums(
         files,
+        only,
         fill=config.fill,
         images=config.contribution_images,
         targets=targets,
@@ -170,9 +234,9 @@ def _beside(session: Session, key: str, total: int, *, new: bool) -> KeptSums | 
     )
 
 
-def _sum_again(table: ScoreTable, path: Path) -> None:
+def sum_again(table: ScoreTable, path: Path) -> None:
     """Write the sums of a complete table where their file was lost."""
-    if path.is_file() or not gram_fits(len(table.channels), _PARTS):
+    if path.is_file() or not gram_fits(len(table.channels), _PARTS) or not len(table):
         return
     gram = GramAccumulator(len(table.channels), table.n_classes)
     for start in range(0, len(table), _SUMMED_ROWS):
@@ -184,27 +248,39 @@ def _sum_again(table: ScoreTable, path: Path) -> None:
 def _consumed(session: Session, key: str, total: int) -> int | None:
     """Return how many images an interrupted collection has dealt with, or None where it is complete.
 
-    One that is of no use, because it is another's or damaged, is deleted.
+    One that is of no use, because it is another's or damaged, is deleted. Of several processes rank 0 looks.
     """
+    if not session.ranks.first:
+        return None
     folder = session.run.folder("collect")
-    if not (folder / "state.json").exists():
+    shared = (folder / PARTS).is_dir()
+    if not (folder / "state.json").exists() and not shared:
         # Rows alone say nothing, and sums are those of the rows.
         session.run.discard(_FILES)
         return 0
     try:
-        known = ScoreTable.progress(folder)
+        known = begun(folder, key)
     except RunFolderError as error:
         session.say_notes([f"{error}: collected again"], margin="  ")
-        session.run.discard(_FILES)
+        _forget(session)
         return 0
-    ours = known.key == key
-    if ours and known.complete:
+    if known.key != key:
+        _forget(session)
+        return 0
+    if known.complete:
+        # A kill can leave parts that are joined.
+        remove_tree(folder / PARTS)
         return None
     # Read to the end but never finished: there is no image left to start with, so begin again.
-    if not ours or known.consumed >= total:
-        session.run.discard(_FILES)
+    if known.consumed >= total and session.ranks.alone and not shared and session.shard is None:
+        _forget(session)
         return 0
     return known.consumed
+
+
+def _forget(session: Session) -> None:
+    session.run.discard(_FILES)
+    remove_tree(session.run.folder("collect") / PARTS)
 
 
 def load_table(session: Session) -> ScoreTable:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 
 from interpnet.datasets import Batch
-from interpnet.reliance import Contributions, collect_contributions
+from interpnet.reliance import Contributions, ContributionSums, added_up
+from interpnet.scores import batches_of, collect_scores
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Bools, Int64
 
@@ -20,10 +21,10 @@ from ..run.session import Session
 from ..run.split import Batches
 from .collect import load_table
 from .solve import require_current
-from .sums import Sums, counted, fitted_on, outputs_of, pass_key
+from .sums import Sums, Wanted, first_of_each, fitted_on_labels, outputs_of, pass_key
 
 FILE = "contributions.npz"
-# Images after which the sums are written, so that an interruption costs no more.
+# Images of a process after which the sums are written.
 _CHUNK = 2048
 
 
@@ -34,87 +35,133 @@ def contributions_key(session: Session) -> str:
 
 def _targets(session: Session) -> str:
     """Return whether an image's own class is its label or what the network says, as for the weights."""
-    if session.independent:
-        return "labels"
-    found = counted(session)
-    return fitted_on(found.images, found.classes, session.config.fit_on)
+    return {True: "labels", False: "predictions"}[fitted_on_labels(session)]
 
 
 def run_contributions(session: Session) -> bool:
     """Fill ``contributions/`` from the training images that have scores, going on where an interruption stopped it."""
     key = contributions_key(session)
     files = (f"contributions/{FILE}",)
-    return session.perform("contributions", key, lambda notes: _contribute(session, key, notes), files=files)
+    return session.perform(
+        "contributions", key, lambda notes: _contribute(session, key, notes), files=files, split=True
+    )
 
 
 def _contribute(session: Session, key: str, _notes: Notes) -> dict[str, Any]:
     folder = session.run.folder("contributions")
     table = load_table(session)
     targets = _targets(session)
-    wanted = first_of_each(image_classes(session), session.config.contribution_images)
+    classes = image_classes(session)
+    wanted = first_of_each(classes, session.config.contribution_images)
     # Those of the pass that collected the scores, where it was one pass.
     found = Sums(folder, key, "rows").read(len(table))
     if found is None:
-        found = _pass(session, key, targets, table.indices, wanted)
-    found.save(folder / FILE)
-    Sums(folder, key, "rows").forget()
+        of = Wanted(table.indices, classes, wanted, table.n_classes)
+        found = _pass(session, key, targets, of)
+    if session.ranks.first:
+        found.save(folder / FILE)
+        Sums(folder, key, "rows").forget()
     counts = np.asarray(found.counts)
     return {"n_images": int(counts.sum()), "most_images": session.config.contribution_images, "fill": found.fill}
 
 
-def _pass(session: Session, key: str, targets: str, positions: Int64, wanted: Bools) -> Contributions:
-    """Collect contributions of the ``wanted`` images (N,), or of labels of theirs (N, C), chunk by chunk."""
+def _pass(session: Session, key: str, targets: str, wanted: Wanted) -> Contributions:
+    """Collect the contributions that are wanted in a pass over the batches that scores are collected from.
+
+    Every process runs a share of some batches; then their sums are written, so that an interruption costs no more.
+    """
     subject = session.subject
-    some = images_with(wanted)
-    indices = positions[some]
-    sums = Sums(session.run.folder("contributions"), key, "images")
+    ranks = session.ranks
+    indices = subject.train_indices()
+    batches = _batches_with(wanted, indices, session)
+    sums = Sums(session.run.folder("contributions"), key, "batches")
     done, found = sums.last()
+    done = ranks.share(done)
     if done:
-        session.say(f"  going on at image {done} of {len(indices)}")
-    # One bar for all chunks: theirs count for it.
-    with progress_bar("Collecting contributions", len(indices), done=done):
-        while done < len(indices) or found is None:
-            chunk = indices[done : done + _CHUNK]
-            part = collect_contributions(
-                subject.model,
-                _Wanted(subject.batches(subject.train, chunk), wanted[some][done : done + _CHUNK]),
-                layers=session.config.layers,
-                fill=session.config.fill,
-                images=None,
-                targets=targets,
-                outputs=outputs_of(session),
-                classes=list(session.run.known("model", "classes")),
-                device=subject.device,
-                output=subject.output,
-                total=len(chunk),
-            )
+        session.say(f"  going on at image {batches[done - 1][1]} of {len(indices)}")
+    # One bar for all batches: theirs count for it.
+    with progress_bar("Collecting contributions", sum(stop - start for start, stop in batches)) as advance:
+        while done < len(batches):
+            per = max(1, min(_CHUNK // session.config.batch_size, -(-(len(batches) - done) // ranks.world)))
+            first = done + per * ranks.rank
+            part = added_up(_summed(session, batches[first : first + per], indices, wanted), ranks)
             if found is not None:
                 part = found + part
             found = part
-            done += len(chunk)
-            sums.write(done, found)
+            end = min(done + per * ranks.world, len(batches))
+            advance(sum(stop - start for start, stop in batches[done:end]))
+            done = end
+            if ranks.first:
+                sums.write(done, found)
+    found = found or added_up(_summed(session, [], indices, wanted), ranks)
+    # Batches of which nothing is wanted are not run.
+    return replace(found, images=len(wanted.positions), info={**found.info, "targets": targets})
+
+
+def _batches_with(wanted: Wanted, indices: Int64, session: Session) -> list[tuple[int, int]]:
+    """Return the batches, as positions in ``indices``, in which there is an image that is wanted."""
+    some = np.zeros(len(indices), dtype=bool)
+    some[np.searchsorted(indices, wanted.positions)] = images_with(wanted.of)
+    # Their mean is that of all images.
+    if session.config.fill == "mean":
+        some[:] = True
+    batches = batches_of([(0, len(indices))], session.config.batch_size)
+    return [(start, stop) for start, stop in batches if some[start:stop].any()]
+
+
+def _summed(session: Session, batches: Sequence[tuple[int, int]], indices: Int64, wanted: Wanted) -> Contributions:
+    """Sum the contributions of some batches; of none, those of no image."""
+    subject = session.subject
+    nothing = not batches
+    if nothing:
+        # The network says what its layers are.
+        at = int(np.searchsorted(indices, wanted.positions[0]))
+        batches = [(at, at + 1)]
+    source = _Wanted(subject.batches(subject.train, indices), batches, wanted, nothing=nothing)
+    sums = ContributionSums(
+        fill=session.config.fill,
+        images=None,
+        outputs=outputs_of(session),
+        classes=list(session.run.known("model", "classes")),
+    )
+    # The whole batch runs, so that each image's numbers are those of the pass that collects scores.
+    collect_scores(
+        subject.model,
+        source,
+        layers=session.config.layers,
+        device=subject.device,
+        output=subject.output,
+        contributions=sums,
+        total=source.n_images,
+    )
+    found = sums.result()
+    if nothing:
+        found = replace(found, images=0, level=np.zeros_like(found.level))
     return found
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Batches with only those of their images' labels that are ``wanted`` (n, C); all where images have one (n,)."""
+    """Some batches, whose targets (B, C) are 1 where contributions are wanted."""
 
     batches: Batches
-    wanted: Bools
+    spans: Sequence[tuple[int, int]]
+    wanted: Wanted
+    nothing: bool = False
 
     @property
     def n_images(self) -> int:
         """Images a pass covers."""
-        return self.batches.n_images
+        return sum(stop - start for start, stop in self.spans)
 
     def __iter__(self) -> Iterator[Batch]:
-        place = {int(index): i for i, index in enumerate(self.batches.loader.indices)}
-        for batch in self.batches:
-            if self.wanted.ndim > 1:
-                rows = [place[index] for index in batch.indices.tolist()]
-                batch = batch._replace(labels=batch.labels * torch.from_numpy(self.wanted[rows]))
-            yield batch
+        for _, batch in self.batches.numbered(self.spans):
+            if not len(batch.indices):
+                continue
+            targets = self.wanted.targets(batch.indices)
+            if self.nothing:
+                targets = torch.zeros_like(targets)
+            yield batch._replace(labels=targets)
 
 
 def image_classes(session: Session) -> npt.NDArray[Any]:
@@ -123,25 +170,6 @@ def image_classes(session: Session) -> npt.NDArray[Any]:
     Where an image can have several labels, its targets (N, C).
     """
     return np.asarray(load_table(session).targets(_targets(session)))
-
-
-def first_of_each(classes: npt.NDArray[Any], most: int) -> Bools:
-    """Return which images are among the first ``most`` of their class (N,), or of each of their labels (N, C).
-
-    Examples
-    --------
-    >>> first_of_each(np.array([1, 0, 1, 1, 0]), 2)
-    array([ True,  True,  True, False,  True])
-    >>> first_of_each(np.array([[1, 0], [1, 1]]), 1).tolist()
-    [[True, False], [False, True]]
-    """
-    if classes.ndim > 1:
-        has = classes > 0.5
-        return has & (np.cumsum(has, axis=0) <= most)
-    taken: Bools = np.zeros(len(classes), dtype=bool)
-    for c in np.unique(classes):
-        taken[np.flatnonzero(classes == c)[:most]] = True
-    return taken
 
 
 def images_with(wanted: Bools) -> Bools:

@@ -19,13 +19,13 @@ from ..run.session import Session
 from .collect import load_table
 from .contributions import (
     contributions_key,
-    first_of_each,
     image_classes,
     images_with,
     load_contributions,
     run_contributions,
 )
 from .solve import require_current
+from .sums import first_of_each
 
 _VERSION = 1  # a change of what the stage writes makes earlier results stale
 FILE = "reliance.npz"

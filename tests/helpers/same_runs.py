@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 _CLOSE = 1e-12
-# Checksums are of numbers, which may differ by rounding; a manifest has times.
-_OTHERS = frozenset({"checksum", "checksums", "files", "manifest"})
+# Checksums are of numbers, which may differ by rounding; a manifest has times, and blocks of rows end at commits.
+_OTHERS = frozenset({"checksum", "checksums", "files", "manifest", "blocks"})
 
 
 def check_same(one: Path, other: Path, but: frozenset[str] = frozenset({"manifest.json"})) -> None:

@@ -120,9 +120,9 @@ def test_fresh_with_a_mistake_deletes_nothing(run, weights, capsys):
 def test_an_interrupted_collection_goes_on_at_the_last_chunk(finished, weights, tmp_path, monkeypatch, capsys):
     from interpnet.pipelines.run import subject
 
-    from interpnet.scores import _collect as scores
+    from interpnet.scores import _intake
 
-    monkeypatch.setattr(scores, "_COMMIT_ROWS", 128)
+    monkeypatch.setattr(_intake, "_COMMIT_ROWS", 128)
     monkeypatch.setattr(collect, "first_look", lambda *_: None)
     read: list[int] = []
     original = subject.Batches.__iter__

@@ -76,7 +76,7 @@ def test_one_pass_and_a_pass_of_their_own_agree(
     settings: dict[str, Any], targets: str, beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contributions, "_CHUNK", 4)
-    calls = recorded(monkeypatch, contributions, "collect_contributions")
+    calls = recorded(monkeypatch, contributions, "collect_scores")
     session = tiny_session(tmp_path / "run", **settings | {"identify": {True: "both", False: "mu-lasso"}[beside]})
     through(session, "collect")
     if not beside:
@@ -105,25 +105,25 @@ def test_an_interrupted_pass_of_their_own_goes_on_and_counts_nothing_twice(
     through(tiny_session(tmp_path / "run"), "collect")
     session = tiny_session(tmp_path / "run", **BOTH)
     monkeypatch.setattr(contributions, "_CHUNK", 5)
-    honest = contributions.collect_contributions
+    honest = contributions.collect_scores
     parts: list[int] = []
 
-    def breaking(*args: Any, total: int, **options: Any) -> Contributions:
+    def breaking(*args: Any, total: int, **options: Any) -> ScoreTable:
         if len(parts) == 2:
             parts.append(0)
             raise KeyboardInterrupt
         parts.append(total)
         return honest(*args, total=total, **options)
 
-    monkeypatch.setattr(contributions, "collect_contributions", breaking)
+    monkeypatch.setattr(contributions, "collect_scores", breaking)
     with pytest.raises(KeyboardInterrupt, match="interrupted in stage 'contributions'"):
         contributions.run_contributions(session)
     # The last sums, and those before them.
     assert len(list(session.run.folder("contributions").glob("sums-*"))) == 2
     session = tiny_session(tmp_path / "run", **BOTH)
     contributions.run_contributions(session)
-    assert parts == [5, 5, 0, 5, 5, 1]
-    assert "going on at image 10 of 21" in said(session)
+    assert parts == [4, 4, 0, 4, 4, 4, 1], "whole batches, as scores are collected from"
+    assert "going on at image 8 of 21" in said(session)
     same(contributions.load_contributions(session), whole)
     assert not list(session.run.folder("contributions").glob("sums-*"))
 
@@ -158,7 +158,7 @@ def test_an_interrupted_collection_goes_on_with_its_contributions(
             file.write_bytes(file.read_bytes()[:-40])
         elif lost:
             file.unlink()
-    calls = recorded(monkeypatch, contributions, "collect_contributions")
+    calls = recorded(monkeypatch, contributions, "collect_scores")
     session = tiny_session(tmp_path / "run", **BOTH)
     collect.run_collect(session)
     contributions.run_contributions(session)

@@ -49,23 +49,25 @@ def test_every_setting_reaches_the_library(collected: Path, monkeypatch: pytest.
         tiny_session(collected, counts=(9, 0, 5), contribution_images=6, price=2.0, fill="mean", **ALONE)
     )
     monkeypatch.setattr(contributions, "_CHUNK", 7)
-    passes = recorded(monkeypatch, contributions, "collect_contributions")
+    passes = recorded(monkeypatch, contributions, "collect_scores")
+    summed = recorded(monkeypatch, contributions, "ContributionSums")
     measured = recorded(monkeypatch, reliance, "measure_reliance")
     contributions.run_contributions(session)
-    assert [call["total"] for call in passes] == [7, 4]
+    # The mean is that of all images.
+    assert [call["total"] for call in passes] == [4, 4, 4, 2]
     for call in passes:
         model, loader = call.pop("args")
         assert model is session.loaded.model
         assert sum(len(batch.images) for batch in loader) == call.pop("total")
+        del call["contributions"]
+        assert call == {"layers": ("relu:1",), "device": torch.device("cpu"), "output": turned}
+    for call in summed:
+        assert call.pop("args") == ()
         assert call == {
-            "layers": ("relu:1",),
             "fill": "mean",
             "images": None,
-            "targets": "labels",
             "outputs": "exclusive",
             "classes": ["first", "second", "third"],
-            "device": torch.device("cpu"),
-            "output": turned,
         }
     noted = session.run.stage("contributions")
     assert (noted["n_images"], noted["most_images"], noted["fill"]) == (11, 6, "mean")
@@ -74,7 +76,7 @@ def test_every_setting_reaches_the_library(collected: Path, monkeypatch: pytest.
     model, loader, found = call.pop("args")
     assert model is session.loaded.model
     assert sum(len(batch.images) for batch in loader) == 14
-    assert found.images == 11
+    assert found.images == 14
     assert call == {"price": 2.0, "most": 64, "images": 100, "device": torch.device("cpu"), "output": turned}
     noted = session.run.stage("reliance")
     assert (noted["price"], noted["n_images"]) == (2.0, 14)
