@@ -1,9 +1,11 @@
 """Kill processes of an audit at random moments, go on with another number of them, and compare with an undisturbed run.
 
     PYTHONPATH=tests python -m helpers.kills --kills 30 --out experiments/benchmarks/kills.json
+    PYTHONPATH=tests python -m helpers.kills --kills 5 --torchrun --out experiments/benchmarks/kills_torchrun.json
 
-Every process is started by torchrun. Each time one of them, or all of them with torchrun, gets ``kill -9`` after a
-random time. A run that comes to its end is compared with that of one process: the same files, numbers to 1e-12.
+Each time one of the processes, or all of them at once, ends after a random time as ``kill -9`` ends it: every stage of
+a network of a few numbers in forked processes, or an audit of digits that torchrun starts. A run that comes to its end
+is compared with that of one process: the same files, numbers to 1e-12.
 """
 
 from __future__ import annotations
@@ -22,7 +24,11 @@ from typing import Any
 
 import numpy as np
 
+from helpers.processes import in_processes
 from helpers.same_runs import check_same
+from helpers.tiny_run import through, tiny_session
+from interpnet.errors import LostRankError
+from interpnet.support.ranks import ranks_of
 
 _SETTINGS = ["--max-images", "800", "--repeats", "4", "--batch-size", "16", "--examples", "3", "--seed", "1"]
 _ENDS_WITHIN = 60.0  # seconds after the kill of one of them
@@ -69,14 +75,80 @@ def killed(words: list[str], after: float, which: str, draw: np.random.Generator
     return how, time.monotonic() - hit, said[0] if said else ""
 
 
+def tiny(folder: str, victims: list[int], after: float) -> str:
+    """Run every stage but the report in the processes of a group; the victims end after so many seconds."""
+    session = tiny_session(Path(folder), identify="both", contribution_images=100, repeats=2, examples=1, top=4)
+    if victims:
+        session.run.ranks = ranks_of("default")
+    session.console.quiet = True
+    if session.ranks.rank in victims and after > 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # no Python runs any more
+        signal.setitimer(signal.ITIMER_REAL, after)
+    try:
+        through(session)
+    except LostRankError as error:
+        return str(error)
+    return "complete"
+
+
+def kill_forked(kills: int, draw: np.random.Generator, longest: float) -> dict[str, Any]:
+    """Kill forked processes so many times; return what happened."""
+    folder = Path(tempfile.mkdtemp())
+    tiny(str(folder / "alone"), [], 0.0)
+    runs: list[dict[str, Any]] = []
+    out = folder / "run"
+    while True:
+        world = int(draw.integers(2, 5))
+        victims = [int(draw.integers(world))]
+        if draw.random() < 0.3:
+            victims = list(range(world))
+        # In the end a run goes through.
+        last = sum(run["killed"] for run in runs) >= kills
+        after = float(draw.uniform(0.05, longest)) * (not last)
+        begun = time.monotonic()
+        done = in_processes(world, tiny, str(out), victims, after)
+        hit = [rank for rank, outcome in enumerate(done) if outcome.exit_code == -signal.SIGALRM]
+        said = [outcome.result or outcome.error for rank, outcome in enumerate(done) if rank not in hit]
+        stages = {}
+        if (out / "manifest.json").exists():
+            stages = json.loads((out / "manifest.json").read_text())["stages"]
+        open_stages = [name for name, entry in stages.items() if entry["state"] != "complete"]
+        run = {"processes": world, "after": round(after, 2), "ended": round(time.monotonic() - begun, 2)}
+        runs.append({**run, "killed": len(hit) > 0, "ranks": hit, "stage": open_stages, "said": said[:1]})
+        print(runs[-1], flush=True)
+        if said and set(said) == {"complete"}:
+            check_same(folder / "alone", out)
+            runs[-1]["compared"] = True
+            shutil.rmtree(out)
+            if last:
+                break
+    shutil.rmtree(folder)
+    killed_runs = [run for run in runs if run["killed"]]
+    return {
+        "kills": len(killed_runs),
+        "stages that were hit": sorted({stage for run in killed_runs for stage in run["stage"]}),
+        "runs compared": sum("compared" in run for run in runs),
+        "seconds from a kill to the end, at most": max(run["ended"] - run["after"] for run in killed_runs),
+        "runs": runs,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--longest", type=float, default=25.0, help="seconds until a kill, at most")
+    parser.add_argument("--longest", type=float, default=3.0, help="seconds until a kill, at most")
+    parser.add_argument("--torchrun", action="store_true", help="kill audits that torchrun started")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    draw = np.random.default_rng(given.seed)
+    kill = kill_torchrun if given.torchrun else kill_forked
+    found = kill(given.kills, np.random.default_rng(given.seed), given.longest)
+    if given.out is not None:
+        given.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def kill_torchrun(most: int, draw: np.random.Generator, longest: float) -> dict[str, Any]:
+    """Kill audits that torchrun started so many times; return what happened."""
     folder = Path(tempfile.mkdtemp())
     weights = folder / "digits.safetensors"
     words = ["train", "digits", "--out", str(weights), "--epochs", "4", "--seed", "0"]
@@ -87,9 +159,9 @@ def main() -> None:
     kills = 0
     compared = 0
     out = folder / "run"
-    while kills < given.kills:
+    while kills < most:
         world = int(draw.integers(1, 5))
-        after = float(draw.uniform(5.0, given.longest))
+        after = float(draw.uniform(5.0, longest))
         which = str(draw.choice(["one", "one", "all"]))
         stage = ""
         how, seconds, said = killed(command(weights, out, world), after, which, draw)
@@ -100,22 +172,20 @@ def main() -> None:
         runs[-1] |= {"stage": stage, "said": said}
         print(runs[-1], flush=True)
         kills += how in {"one", "all"}
-        if how == "complete" or kills == given.kills:
+        if how == "complete" or kills == most:
             if how != "complete":
                 subprocess.run(command(weights, out, int(draw.integers(1, 4))), check=True, capture_output=True)
             check_same(alone, out, _REPORT)
             compared += 1
             shutil.rmtree(out)
-    found = {
+    shutil.rmtree(folder)
+    return {
         "kills": kills,
         "runs compared": compared,
         "slowest end after a kill, s": max(run["ended"] for run in runs if run["killed"] == "one"),
         "unexpected": [run for run in runs if run["killed"] not in {"one", "all", "complete"}],
         "runs": runs,
     }
-    if given.out is not None:
-        given.out.write_text(json.dumps(found, indent=1) + "\n")
-    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
