@@ -76,7 +76,7 @@ def once(model: nn.Module, train: TensorDataset, test: TensorDataset, n_outputs:
     found["stages"] = {name: entry["seconds"] for name, entry in stages.items()}
     pixels: Tensor = train.tensors[0]
     with torch.inference_mode():
-        found["forward"] = seconds(lambda: [model(part) for part in pixels.split(64)])[0]
+        found["forward"] = seconds(lambda: [model(part) for part in torch.split(pixels, 64)])[0]
     return found
 
 
