@@ -112,6 +112,7 @@ def audit() -> None:
     [green]interpnet audit torchvision:resnet18 imagefolder:photos --out runs/first[/]
     [green]interpnet audit nets/mine.py:make cifar10 --weights mine.safetensors --mu 5[/]
     [green]interpnet audit --config runs/first/run.toml --out runs/again[/]
+    [green]torchrun --nproc-per-node 4 -m interpnet audit --out runs/first[/] (four processes)
 
     imagefolder:PATH holds one folder per class, or train/ and test/ with one folder per class in each; csv:PATH is a
     table of image files with any number of labels for each. webdataset:PATTERN are tar shards, and hf:PATH is a data
@@ -163,6 +164,7 @@ def solve() -> None:
 
     [green]interpnet solve runs/first --mu 5 --positive[/]
     [green]interpnet solve runs/first --mu auto --stability 20[/]
+    [green]torchrun --nproc-per-node 4 -m interpnet solve runs/first[/] (reliance in four processes)
 
     [bold]--identify[/] says which of the two; the first needs neither model nor images.
     [bold]--mu auto[/] chooses mu by held-out images and writes the whole curve to RUN/weights/selection.json;
@@ -177,6 +179,7 @@ def ablate() -> None:
 
     [green]interpnet ablate runs/first --repeats 20[/]
     [green]interpnet ablate runs/first --only boat,wolf[/]
+    [green]torchrun --nproc-per-node 4 -m interpnet ablate runs/first[/] (four processes)
     """
 
 
@@ -187,6 +190,7 @@ def explain() -> None:
 
     [green]interpnet explain runs/first --examples 4[/]
     [green]interpnet explain runs/first --image cat.jpg --image dog.jpg --class cat[/]
+    [green]torchrun --nproc-per-node 4 -m interpnet explain runs/first[/] (four processes)
 
     Your own images go to RUN/explanations/user as PNG and JSON.
     """

@@ -155,7 +155,9 @@ def _meet() -> Several:
     if torch.cuda.is_available():
         # More processes than devices share them.
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    return Several(ranks_of("default"), PrefixStore("interpnet", store))
+    # torchrun may start all processes again (--max-restarts); how they ended before does not count.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return Several(ranks_of("default"), PrefixStore(f"interpnet/{attempt}", store))
 
 
 @contextmanager
