@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 _SECONDS = 60.0  # after which a test of several processes has failed
 # Forked from a process that has loaded torch and nothing else: loading it again would take seconds for every one.
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["torch.distributed", "interpnet", "interpnet.pipelines.cli.commands"])
+_LOADED = ("torch.distributed", "interpnet", "interpnet.pipelines.auditing.steps", "interpnet.pipelines.report.build")
+_processes.set_forkserver_preload(["interpnet.pipelines.cli.commands", "torch._dynamo", "sklearn.metrics", *_LOADED])
 
 
 class Outcome(NamedTuple):

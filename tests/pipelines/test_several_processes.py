@@ -8,6 +8,7 @@ import io
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from helpers.same_runs import check_same
 from helpers.small_audit import manifest
 from helpers.tiny_run import Tiny, said, through, tiny_session
 from interpnet.pipelines.run import session, several
+from interpnet.pipelines.stages import examples
 from torch import nn
 
 from interpnet import audit
@@ -23,11 +25,13 @@ from interpnet.errors import DataError, LostRankError
 from interpnet.models import SmallCNN, save_smallcnn
 from interpnet.support.ranks import ranks_of
 
-_BOTH = {"identify": "both", "contribution_images": 100, "repeats": 2, "examples": 1, "top": 4}
+_BOTH: dict[str, Any] = {"identify": "both", "contribution_images": 100, "repeats": 2, "examples": 1, "top": 4}
+_BOTH |= {"misclassified": 1, "max_channels": 2}
 
 
 def stages(folder: str) -> str:
     """Run every stage but the report in the processes of the group; return what this one printed."""
+    examples._GROUP = 2  # so that there is something to share
     run = tiny_session(Path(folder), **_BOTH)
     run.run.ranks = ranks_of("default")
     run.console.quiet = not run.ranks.first
@@ -38,7 +42,9 @@ def stages(folder: str) -> str:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of one process."""
     folder = tmp_path_factory.mktemp("alone") / "run"
-    through(tiny_session(folder, **_BOTH))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(examples, "_GROUP", 2)
+        through(tiny_session(folder, **_BOTH))
     return folder
 
 
@@ -135,6 +141,7 @@ def test_an_audit_from_python_is_one_audit(tmp_path: Path) -> None:
 
 def killed(folder: str, images: int) -> str:
     """Run the stages; rank 1 is killed once its network was given so many images."""
+    examples._GROUP = 2
     ranks = ranks_of("default")
     run = tiny_session(Path(folder), **_BOTH)
     run.run.ranks = ranks
@@ -163,11 +170,8 @@ def test_a_run_goes_on_after_a_process_was_killed(tmp_path: Path, alone: Path, i
     assert second.exit_code == -signal.SIGKILL
     assert first.result.startswith("rank 1 of 2 (process ")
     assert "the same command goes on with what is missing, also with another number of processes" in first.result
-    if then == 1:
-        through(tiny_session(folder, **_BOTH))
-    else:
-        done = in_processes(then, stages, str(folder))
-        assert [outcome.error for outcome in done] == [""] * then
+    done = in_processes(then, stages, str(folder))
+    assert [outcome.error for outcome in done] == [""] * then
     check_same(alone, folder)
 
 
