@@ -344,9 +344,13 @@ REGISTRIES = {
 OF_AUDITS = {"audit", "load_run"}
 
 
+# In tests/scores/test_shared_collections.py.
+OF_FOLDERS = {"merge_scores"}
+
+
 def test_every_public_function_is_in_a_table() -> None:
     functions = {name for name in ip.__all__ if inspect.isfunction(getattr(ip, name))}
-    assert functions - REGISTRIES - SOLVER_FUNCTIONS - OF_AUDITS <= set(FUNCTIONS)
+    assert functions - REGISTRIES - SOLVER_FUNCTIONS - OF_AUDITS - OF_FOLDERS <= set(FUNCTIONS)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

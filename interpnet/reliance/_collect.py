@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -24,9 +24,10 @@ from interpnet.engine import (
 from interpnet.errors import DataError
 from interpnet.reliance._contributions import Contributions
 from interpnet.reliance._sums import ContributionSums
-from interpnet.scores import Labels, Loader, Names, Prepare, batches_from, image_count, peek, unpack
+from interpnet.scores import Labels, Loader, Names, Prepare, Share, batches_from, image_count, peek, together, unpack
 from interpnet.support.checks import check_kinds, optional, true_or_false, whole_number
 from interpnet.support.progress import progress_bar
+from interpnet.support.ranks import ranks_of
 
 
 def collect_contributions(
@@ -49,6 +50,7 @@ def collect_contributions(
     inputs: str | None = None,
     labels: str | None = None,
     prepare: Prepare | None = None,
+    group: Any = None,
 ) -> Contributions:
     """Collect what every channel contributes to the log-odds of each class, in one forward and one backward pass.
 
@@ -58,8 +60,9 @@ def collect_contributions(
 
     Parameters
     ----------
-    model, loader, layers, device, output, memory_format, progress, total, inputs, labels, prepare
-        As in :func:`interpnet.collect_scores`.
+    model, loader, layers, device, output, memory_format, progress, total, inputs, labels, prepare, group
+        As in :func:`interpnet.collect_scores`. A ``group`` of several processes needs ``images=None``: which images are
+        the first of their class is known to no process alone.
     fill : "zero", "mean" or array (m,)
         The reference: what the channels are compared with, which should be what an ablation overwrites them with.
         ``"mean"`` is each channel's mean over positions and all images.
@@ -110,7 +113,15 @@ def collect_contributions(
     model = unwrap(model)
     where = resolve_device(device, model)
     keys: dict[str, Any] = {"inputs": inputs, "labels": labels}
-    first, batches = peek(batches_from(loader, **keys), **keys, prepare=prepare)
+    ranks = ranks_of(group)
+    if ranks.alone:
+        first, batches = peek(batches_from(loader, **keys), **keys, prepare=prepare)
+        source: Iterable[Any] = ((None, raw, True) for raw in batches)
+    else:
+        sums.share(ranks, [])
+        share = together(ranks, lambda: Share(loader, keys, prepare))
+        first = together(ranks, share.first).images
+        source = share.of_rank(ranks)
     if total is None:
         total = image_count(loader)
     with placed(model, where, memory_format) as put, evaluating(model, frozen=True):
@@ -119,23 +130,30 @@ def collect_contributions(
         if targets == "labels":
             known_as = Labels(trace.n_outputs, classes=classes)
         sums.open(model, trace, trace.select(layers), put(first), output)
-        start = 0
-        # Attached once for all batches, not for each.
-        with (
-            progress_bar("Collecting contributions", total, enabled=progress) as advance,
-            instrument(model, Instrument()),
-        ):
-            for raw in batches:
-                batch = unpack(raw, **keys, prepare=prepare)
-                n = len(batch.images)
-                indices = batch.indices
-                if indices is None:
-                    indices = torch.arange(start, start + n)
-                start += n + len(batch.skipped)
-                if n:
-                    numbers = _numbers(batch.labels, n, indices, known_as)
-                    sums.add(batch.images, numbers, indices, put)
-                advance(n + len(batch.skipped))
+
+        def run() -> None:
+            # Attached once for all batches, not for each.
+            with (
+                progress_bar("Collecting contributions", total, enabled=progress and ranks.first) as advance,
+                instrument(model, Instrument()),
+            ):
+                start = 0
+                for span, raw, own in source:
+                    batch = unpack(raw, **keys, prepare=prepare)
+                    n = len(batch.images)
+                    if span is not None:
+                        start = span[0]
+                    indices = batch.indices
+                    if indices is None:
+                        indices = torch.arange(start, start + n)
+                    start += n + len(batch.skipped)
+                    if n and own:
+                        numbers = _numbers(batch.labels, n, indices, known_as)
+                        sums.add(batch.images, numbers, indices, put)
+                    advance(n + len(batch.skipped))
+
+        together(ranks, run)
+        sums.add_up(ranks)
         return sums.result()
 
 

@@ -308,7 +308,7 @@ def added_up(own: Contributions, ranks: Ranks) -> Contributions:
     """Return the sum of the contributions of all ranks, collected in the same way from other images, on every one."""
     if ranks.alone:
         return own
-    how = {"channels": own.channels.to_json(), "fill": own.fill, "classes": list(own.classes)}
+    how = {"channels": own.channels.to_json(), "fill": own.fill, "classes": list(own.classes), **own.info}
     ranks.agree("how contributions are collected", how)
     counts = ranks.sum(own.counts.copy())
     rows = np.cumsum(counts > 0) - 1

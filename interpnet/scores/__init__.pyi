@@ -22,7 +22,9 @@ from ._labels import as_labels as as_labels
 from ._labels import checked_labels as checked_labels
 from ._norms import channel_norms as channel_norms
 from ._norms import channel_products as channel_products
+from ._numbered import Share as Share
 from ._reader import ScoreReader as ScoreReader
 from ._reader import sites_of as sites_of
 from ._repeat import RepeatedLoader as RepeatedLoader
+from ._split import together as together
 from ._table import ScoreTable as ScoreTable

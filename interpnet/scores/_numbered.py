@@ -11,8 +11,9 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 from interpnet.datasets import ImageData, make_loader
 from interpnet.errors import DataError
 from interpnet.scores._batches import Loader, Prepare, batches_from, entries, unpack
-from interpnet.scores._chunks import Range, batches_of, per_chunk
+from interpnet.scores._chunks import Range, batches_of, chunks_of, per_chunk
 from interpnet.scores._items import BATCH_SIZE, is_data_set, is_item, together
+from interpnet.support.ranks import Ranks
 
 _SAME_IMAGES = "every process must read the same images in the same order, of which each deals with its own chunks"
 # Of a loader that does not say how many batches it has.
@@ -146,6 +147,14 @@ class Share:
             if len(batch.images):
                 return batch
         raise DataError("the loader yielded no image that can be read; expected at least one (images, labels) batch")
+
+    def of_rank(self, ranks: Ranks) -> Iterator[tuple[Range | None, Any, bool]]:
+        """Yield what :meth:`batches` does, for one process of several that read all images."""
+        ranges: list[Range] = []
+        if self.by_number is not None:
+            every = chunks_of(self.by_number.n_images, self.by_number.batch_size)
+            ranges = every[ranks.rank :: ranks.world]
+        return self.batches(ranges, ranks.rank, ranks.world)
 
     def batches(self, ranges: Sequence[Range], rank: int, world: int) -> Iterator[tuple[Range | None, Any, bool]]:
         """Yield positions, batch and whether it is this process's.

@@ -112,7 +112,10 @@ class ScoreTable:
         """Return each channel's mean score over all images, or over the images ``rows``, as (m,), read in blocks."""
         whole_number(block, "block", least=1)
         if rows is None:
-            rows = np.arange(len(self))
+            total = np.zeros(len(self.channels))
+            for start in range(0, len(self), block):
+                total += self.X[start : start + block].sum(0, dtype=np.float64)
+            return total / max(len(self), 1)
         rows = np.atleast_1d(whole_numbers(rows, "rows", error=DataError))
         if rows.size and not -len(self) <= int(rows.min()) <= int(rows.max()) < len(self):
             raise DataError(f"rows reach from {rows.min()} to {rows.max()}; the table has {len(self)}")

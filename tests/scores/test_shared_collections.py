@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from interpnet.errors import DataError, InterpNetError, RunFolderError
 from interpnet.gram import GramAccumulator
-from interpnet.reliance import ContributionSums
+from interpnet.reliance import ContributionSums, collect_contributions
 from interpnet.scores import ScoreTable, collect_scores, merge_scores
 from interpnet.scores._chunks import batches_of, chunks_of, without
 from interpnet.support.io import remove_tree
@@ -133,6 +133,53 @@ def test_processes_of_a_group_get_what_one_gets(tmp_path: Path, world: int, kind
         assert found["n"] == N
     if out is not None:
         same_files(tmp_path / out, tmp_path / "one")
+
+
+def test_rows_on_a_device_are_summed_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors of the processor stand for those of a GPU: the sums take them as they are, and get the same numbers."""
+    plain = GramAccumulator(4, 3)
+    collected(loader(), gram=plain)
+    there = GramAccumulator(4, 3)
+    honest = there.add
+    kinds = []
+
+    def add(rows: Any, labels: Any) -> None:
+        kinds.append(type(rows))
+        honest(rows, labels)
+
+    monkeypatch.setattr(there, "add", add)
+    monkeypatch.setattr("interpnet.scores._intake.has_room", lambda scores, n_classes: True)
+    collected(loader(), gram=there)
+    assert set(kinds) == {torch.Tensor}
+    np.testing.assert_array_equal(there.gram().G, plain.gram().G)
+    np.testing.assert_array_equal(there.gram().B, plain.gram().B)
+
+
+def contributing(kind: str, fill: str) -> Any:
+    source: Any = {"number": loader(), "batches": list(loader())}[kind]
+    found = collect_contributions(
+        network(), source, images=None, fill=fill, thinned=[0.3] * (fill == "zero"), progress=False, group="default"
+    )
+    return found.moments, found.level, found.images, found.counts
+
+
+def limited() -> None:
+    collect_contributions(network(), loader(), progress=False, group="default")
+
+
+@pytest.mark.parametrize(("kind", "fill"), [("number", "zero"), ("batches", "mean")])
+def test_contributions_of_a_group_are_those_of_one_process(kind: str, fill: str) -> None:
+    options: dict[str, Any] = {"images": None, "fill": fill, "thinned": [0.3] * (fill == "zero"), "progress": False}
+    expected = collect_contributions(network(), loader(), **options)
+    for outcome in in_processes(2, contributing, kind, fill):
+        assert outcome.error == ""
+        moments, level, images, counts = outcome.result
+        np.testing.assert_allclose(moments, expected.moments, rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(level, expected.level, rtol=1e-12)
+        assert images == N
+        np.testing.assert_array_equal(counts, expected.counts)
+    for outcome in in_processes(2, limited):
+        assert "images is 500: the first of each class in the order of the images are known to no" in outcome.error
 
 
 def differ(what: str) -> None:
@@ -369,6 +416,28 @@ def test_what_is_missing_unfinished_or_no_shard_is_named(tmp_path: Path) -> None
     (folders[1] / "X.f32").write_bytes(data)
     with pytest.raises(RunFolderError, match=r"s2/X.f32' is damaged"):
         merge_scores(folders, tmp_path / "all", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"folders": 5}, "folders is 5; expected a list"),
+        ({"folders": "one"}, "folders is 'one'; expected a list"),
+        ({"folders": [None]}, "a folder in folders is None"),
+        ({"folders": ["absent"]}, "absent"),
+        ({"out": 5}, "out is 5; expected the name of a file or folder"),
+        ({"progress": "no"}, "progress is 'no'; expected True or False"),
+    ],
+)
+def test_wrong_arguments_of_a_merge_are_one_line(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InterpNetError, match=message):
+        merge_scores(**{"folders": ["a"], "out": tmp_path, **wrong})
+
+
+def test_groups_that_cannot_be_are_refused() -> None:
+    for group in ("default", 5):
+        with pytest.raises(InterpNetError, match=r"torch.distributed is not initialized; expected None"):
+            collected(loader(), group=group)
 
 
 @pytest.mark.parametrize("shard", [(0, 3), (4, 3), (1,), "1/3", (1, 0), (1.0, 3)])
