@@ -38,6 +38,7 @@ _SET = 0.25
 _COPIES_OF_SET = 3
 _CLASSES = 0.25
 _ARRAYS = 4
+_LARGEST = 2.0**60
 
 
 @dataclass
@@ -62,9 +63,11 @@ def solve_by_rows(
     radii = np.ascontiguousarray(np.broadcast_to(mus.reshape(len(mus), -1), (len(mus), rows.n_classes)))
     T, C = radii.shape
     found = _Found(np.zeros((T, C, rows.m)), np.zeros((T, C)), np.zeros((T, C)), np.zeros(C, dtype=np.int64))
+    # Processes on machines of different sizes do the same; no memory known is room for everything.
+    memory = rows.share(min(usable_memory(), _LARGEST))
     if most is None:
-        most = int(np.sqrt(_SET * usable_memory() / (8 * _COPIES_OF_SET)))
-    together = max(1, int(_CLASSES * usable_memory() / (8 * _ARRAYS * T * rows.m)))
+        most = int(np.sqrt(_SET * memory / (8 * _COPIES_OF_SET)))
+    together = max(1, int(_CLASSES * memory / (8 * _ARRAYS * T * rows.m)))
     # A class without images has no weights, which is exact.
     there = np.flatnonzero(rows.yy > 0)
     waiting = deque(there[i : i + together] for i in range(0, len(there), together))
