@@ -85,7 +85,9 @@ def tiny(folder: str, victims: list[int], after: float) -> str:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # no Python runs any more
         signal.setitimer(signal.ITIMER_REAL, after)
     try:
-        through(session)
+        # As a command does, which deletes what killed ones left half-written.
+        with session.run.locked():
+            through(session)
     except LostRankError as error:
         return str(error)
     return "complete"
