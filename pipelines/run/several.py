@@ -28,6 +28,7 @@ _MEETING = timedelta(minutes=30)
 # Seconds for which another rank waits for rank 0 to end in the same way, and says it for all.
 _SAME = 6.0
 _LOOK = 0.05
+_STOPPED = "interrupted"  # what there is to say where no stage had begun
 # What the store holds: how each rank ended, and the first one that failed.
 _ENDED = "ended"
 _FAILED = "failed"
@@ -211,8 +212,12 @@ def _of_another(several: Several, message: str, code: int, error: BaseException)
     speaker = min(set(range(ranks.world)) - set(gone), default=ranks.rank)
     if ranks.rank != speaker:
         return None, code
-    if gone and not isinstance(error, LostRankError):
-        return f"error: {ranks.names_of(gone)} ended early; {message}; {GO_ON}", 2
+    if gone:
+        # A rank that ended for want of another has said so, and is not among these.
+        parts = [f"error: {ranks.names_of(gone)} ended early", message, GO_ON]
+        if message == _STOPPED or isinstance(error, LostRankError):
+            del parts[1]
+        return "; ".join(parts), 2
     return message, code
 
 
