@@ -6,12 +6,14 @@ The Gram matrix is that of a factor model of 100,000 rows of scores: the means o
 what is each channel's own. It is made from the model and not summed over rows, which would take longer than all solves.
 The first ``--solved`` classes are solved by each way; a class takes the same time whatever the number of the others.
 
-Memory is the sum of what all processes hold (Pss: what several share counts once), above that of this process before.
+Memory is what all processes hold of their own (what several share counts once) and what lies in /dev/shm, where joblib
+and Ray keep what workers share, above that before; the matrix itself, which this process holds, is not in it.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,13 +69,14 @@ def modelled(m: int, n_classes: int) -> Gram:
 
 
 def held() -> float:
-    """Return the memory of this process and all below it, in GiB (Linux)."""
-    total = 0
+    """Return the memory of this process and all below it, and of /dev/shm, in GiB (Linux)."""
+    total = shutil.disk_usage("/dev/shm").used // 1024  # noqa: S108 - it is only looked at
     left = ["self"]
     while left:
         one = Path("/proc") / left.pop()
         try:
-            total += int((one / "smaps_rollup").read_text().split("Pss:")[1].split()[0])
+            rollup = (one / "smaps_rollup").read_text()
+            total += sum(int(rollup.split(f"{kind}:")[1].split()[0]) for kind in ("Pss_Anon", "Pss_File"))
             for task in (one / "task").iterdir():
                 left += (task / "children").read_text().split()
         except (OSError, IndexError):
@@ -138,6 +141,15 @@ def ray(n: int) -> Iterator[None]:
         ray.shutdown()
 
 
+def _kept(out: Path, size: str, facts: dict[str, Any], records: dict[str, dict[str, Any]]) -> None:
+    """Write what was measured beside what ``out`` holds of other sizes and ways: a later way may run out of memory."""
+    kept = {}
+    if out.is_file():
+        kept = json.loads(out.read_text())
+    ways = kept.get(size, {}).get("ways", {})
+    write_json(out, {**kept, size: {**facts, "ways": {**ways, **records}}})
+
+
 WAYS: dict[str, Callable[[int], Any]] = {"processes": processes, "dask": dask, "ray": ray}
 
 
@@ -165,6 +177,8 @@ def main(
     first, records["one thread"] = measured(lambda: fit(1))
     _, records[f"{workers} threads"] = measured(lambda: fit(workers))
     print(f"{(first.coef_ != 0).sum(1).mean():.0f} channels, gap {first.relative_gap_.max():.1e}", flush=True)
+    facts = {"classes": classes, "solved": solved, "workers": workers, "mu": MU, "Gram GiB": gram.G.nbytes / 2**30}
+    print(records, flush=True)
     for name in ways:
 
         def run(name: str = name) -> MuLasso:
@@ -176,12 +190,5 @@ def main(
         same = [getattr(found, part).tobytes() == getattr(first, part).tobytes() for part in ("coef_", "dual_gap_")]
         records[name] = {**record, "same bits": all(same)}
         print(name, records[name], flush=True)
-    for name, record in records.items():
-        print(f"{name:>12}: {record}", flush=True)
-    if out is not None:
-        facts = {"classes": classes, "solved": solved, "workers": workers, "mu": MU, "Gram GiB": gram.G.nbytes / 2**30}
-        # Each size is a run of its own.
-        kept = {}
-        if out.is_file():
-            kept = json.loads(out.read_text())
-        write_json(out, {**kept, f"{m} channels": {**facts, "ways": records}})
+        if out is not None:
+            _kept(out, f"{m} channels", facts, records)
