@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import joblib
@@ -16,8 +18,8 @@ import torch
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram
 from interpnet.mulasso import MuLasso, mulasso_path
-from interpnet.mulasso._solver import _certified, _schedule
-from interpnet.mulasso._solver._workers import Workers, _as_writable, workers_of
+from interpnet.mulasso._solver import _certified, _schedule, _workers
+from interpnet.mulasso._solver._workers import Workers, _as_writable, _at_worker, workers_of
 
 
 @pytest.fixture
@@ -75,6 +77,25 @@ def test_workers_find_the_bits_of_one_process(cluster: Any, gram: Gram) -> None:
     with cluster():
         assert workers_of(None) is not None
         assert solved(gram) == alone
+
+
+def test_ray_gets_the_matrix_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without a cluster: what stands in the tasks is what was put, and a worker gets it by that.
+    kept: list[Any] = []
+    store = SimpleNamespace(put=lambda G: kept.append(G) or "ref", get=lambda ref: kept[0])
+    monkeypatch.setitem(sys.modules, "ray", store)
+    G = np.eye(2)
+    sent: list[Any] = []
+
+    def at_worker(work: Any, shared: Any, item: int) -> Any:
+        sent.append(shared)
+        return _at_worker(work, shared, item)
+
+    monkeypatch.setattr(_workers, "_at_worker", at_worker)
+    assert list(Workers("RayBackend", 1, streams=True).results(lambda G, i: G[0, 0] + i, G, range(3))) == [1, 2, 3]
+    assert sent == ["ref"] * 3
+    assert len(kept) == 1
+    assert kept[0] is G
 
 
 @pytest.mark.parametrize("threads", [2, 3])

@@ -37,8 +37,8 @@ class Workers:
         try:
             # Each item is large: joblib must not gather several into one task.
             pool = Parallel(n_jobs=self.n_jobs, return_as=return_as, batch_size=1)
-            # G stands among the arguments: there joblib maps it from a file, and Dask and Ray keep it once.
-            yield from pool(delayed(_at_worker)(work, G, item) for item in items)
+            shared = self._shared(G)
+            yield from pool(delayed(_at_worker)(work, shared, item) for item in items)
         except InterpNetError:
             raise
         except Exception as error:
@@ -48,6 +48,17 @@ class Workers:
                 f"workers that have this version of interpnet, and memory for the Gram matrix ({G.nbytes / 2**30:.1f} "
                 "GiB). Without parallel_config(backend=...), threads of this process solve them"
             ) from error
+
+    def _shared(self, G: Float64) -> Any:
+        """Return what stands for ``G`` among the arguments: there joblib maps an array from a file, and Dask keeps it.
+
+        Ray's backend would send it with every task, since joblib wraps what it submits.
+        """
+        if self.backend != "RayBackend":
+            return G
+        import ray
+
+        return ray.put(G)
 
 
 def workers_of(n_jobs: int | None) -> Workers | None:
@@ -62,7 +73,11 @@ def workers_of(n_jobs: int | None) -> Workers | None:
     return Workers(type(backend).__name__, int(jobs), bool(backend.supports_return_generator))
 
 
-def _at_worker(work: Callable[[Float64, Item], Any], G: Float64, item: Item) -> Any:
+def _at_worker(work: Callable[[Float64, Item], Any], G: Any, item: Item) -> Any:
+    if not isinstance(G, np.ndarray):
+        import ray
+
+        G = ray.get(G)
     return work(_as_writable(G), item)
 
 
