@@ -1,3 +1,6 @@
+from ._averages import by_class as by_class
+from ._averages import finite_mean as finite_mean
+from ._averages import interval as interval
 from ._changes import MEASURES as MEASURES
 from ._changes import Changes as Changes
 from ._checkpoint import checkpoints_beside as checkpoints_beside
@@ -20,9 +23,6 @@ from ._result import CONDITION_LABELS as CONDITION_LABELS
 from ._result import AblationResult as AblationResult
 from ._result import Condition as Condition
 from ._result import Curve as Curve
-from ._result import by_class as by_class
 from ._result import find_condition as find_condition
-from ._result import finite_mean as finite_mean
-from ._result import interval as interval
 from ._study import ablation_study as ablation_study
 from ._unpaired import changes_of_recall as changes_of_recall

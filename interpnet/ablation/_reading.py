@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from interpnet.ablation._result import AblationResult, Condition, finite_mean, interval, means
+from interpnet.ablation._averages import finite_mean, interval, means
+from interpnet.ablation._result import AblationResult, Condition
 from interpnet.errors import InterpNetError
 from interpnet.support.types import Float64
 

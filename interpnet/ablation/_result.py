@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
+from interpnet.ablation._averages import by_class, finite_mean, interval, means, within
 from interpnet.ablation._changes import Changes
 from interpnet.ablation._clusters import Clusters, of_some
 from interpnet.ablation._effect import of_studied, recall_interval
@@ -18,7 +18,6 @@ from interpnet.ablation._precision import precision_of
 from interpnet.engine import Channel
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.support.brief import brief
-from interpnet.support.checks import number, real_array
 from interpnet.support.class_names import chosen_classes
 from interpnet.support.types import Bools, Float64, Int64
 
@@ -51,60 +50,6 @@ class SingleEffect(NamedTuple):
     log_odds_stderr: float = math.nan
     others_log_odds_change: float = math.nan
     others_log_odds_stderr: float = math.nan
-
-
-def finite_mean(values: Any) -> float:
-    """Return the mean of the finite entries, NaN without a warning where there is none.
-
-    Examples
-    --------
-    >>> finite_mean([1.0, float("nan"), 3.0])
-    2.0
-    """
-    array = np.asarray(values, np.float64)
-    array = array[np.isfinite(array)]
-    return float(array.mean()) if array.size else float("nan")
-
-
-def interval(values: Float64, level: float = 0.95) -> tuple[float, float]:
-    """Return the Student-t interval of the mean of ``values`` (R,); the value itself for R = 1.
-
-    ``mean +- t_{R-1} * sd / sqrt(R)`` (docs/method.md, section 6.1) speaks of the control's draws, not of the images.
-
-    Examples
-    --------
-    >>> tuple(round(v, 3) for v in interval(np.array([1.0, 2.0, 3.0])))
-    (-0.484, 4.484)
-    """
-    if not 0 < number(level, "level") < 1:
-        raise InterpNetError(f"level is {level}; expected a share between 0 and 1")
-    values = real_array(values, "values")
-    values = values[~np.isnan(values)]
-    mean = finite_mean(values)
-    if len(values) < 2:  # one value has no spread, and none has no mean
-        return mean, mean
-    half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * float(values.std(ddof=1)) / math.sqrt(len(values))
-    return mean - half, mean + half
-
-
-def means(rows: Iterable[Float64]) -> Float64:
-    """Return the mean of the finite entries of each row, NaN where there is none."""
-    return np.array([finite_mean(row) for row in rows], np.float64)
-
-
-def by_class(values: Float64) -> Float64:
-    """Return (C,): the mean over repeats of an (R, C) array, NaN where a class has no value."""
-    found = np.full(values.shape[1], np.nan)
-    # Of many classes most have no value.
-    there = np.flatnonzero(np.isfinite(values).any(0))
-    found[there] = means(values[:, there].T)
-    return found
-
-
-def _within(ends: tuple[float, float]) -> tuple[float, float]:
-    """Return the part of an interval of recalls that lies in [0, 1]."""
-    low, high = ends
-    return max(low, 0.0), min(high, 1.0)
 
 
 @brief
@@ -146,7 +91,7 @@ class Condition:
         """Return the 95 % interval of :meth:`mean_own` over images and draws; of format 1, over the repeats."""
         changes = self.changes.get("recall")
         if changes is None:
-            return _within(interval(means(self.own)))
+            return within(interval(means(self.own)))
         drawn = changes.own.draws
         return recall_interval(by_class(self.own), changes.own.count, draws=drawn, clusters=self.clusters)
 
@@ -154,7 +99,7 @@ class Condition:
         """Return the 95 % interval of :meth:`mean_others` over images and draws; of format 1, over the repeats."""
         changes = self.changes.get("recall")
         if changes is None:
-            return _within(interval(means(self.others)))
+            return within(interval(means(self.others)))
         # Every image stands for as many classes as it lost channels of; the sample is the images.
         images = changes.others.count.astype(np.float64)
         if changes.others.clusters is not None:

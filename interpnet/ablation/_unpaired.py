@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from interpnet.ablation._averages import by_class
 from interpnet.ablation._changes import Changes
 from interpnet.ablation._effect import Draws, Effect
 from interpnet.ablation._reading import others_change
-from interpnet.ablation._result import AblationResult, Condition, by_class
+from interpnet.ablation._result import AblationResult, Condition
 from interpnet.support.types import Float64, Int64
 
 

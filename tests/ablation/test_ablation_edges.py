@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from interpnet.ablation import AblationResult, Condition, Passes, ablate, ablation_study
+from interpnet.ablation._averages import finite_mean, interval
 from interpnet.ablation._changes import Outcome
 from interpnet.ablation._checkpoint import Measured
 from interpnet.ablation._plan import Plan
 from interpnet.ablation._reading import as_result
-from interpnet.ablation._result import finite_mean, interval
 from interpnet.ablation._study import _turns
 from interpnet.engine import Channel, ChannelIndex
 from interpnet.errors import DataError, InterpNetError

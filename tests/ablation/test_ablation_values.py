@@ -21,8 +21,8 @@ from interpnet.ablation import (
     mean_change,
     others_change,
 )
+from interpnet.ablation._averages import by_class
 from interpnet.ablation._plan import Plan
-from interpnet.ablation._result import by_class
 from interpnet.engine import Channel, ChannelIndex, Instrument, instrument
 from interpnet.interpretation import Interpretation
 from interpnet.scores import ScoreTable
