@@ -14,6 +14,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,15 @@ def alone(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]
 
 def solved(make: Callable[[], Any]) -> dict[str, Any]:
     """Make a Gram or rows, solve, and return times, memory and certificate."""
-    from interpnet.mulasso._arguments import Options
-    from interpnet.mulasso._path import solve_warned
+    # The whole solution, of which the estimators show a part.
+    options: Any = import_module("interpnet.mulasso._arguments").Options
+    solve_warned: Any = import_module("interpnet.mulasso._path").solve_warned
 
     with Memory() as memory:
         clock = np.array([time.perf_counter(), time.process_time()])
         gram = make()
         made = np.array([time.perf_counter(), time.process_time()])
-        solution = solve_warned(gram, np.array([MU]), Options(tol=TOL), depth=2)
+        solution = solve_warned(gram, np.array([MU]), options(tol=TOL), depth=2)
         end = np.array([time.perf_counter(), time.process_time()])
     found: dict[str, Any] = {
         "seconds to sum, by the clock and of the processor": np.round(made - clock, 2).tolist(),
@@ -197,7 +199,7 @@ def tiles(work: Path) -> Callable[..., Gram]:
     """Return what sums a Gram whose matrix lies in a file, a panel of columns at a time."""
 
     def from_scores(X: npt.NDArray[np.float32], labels: npt.NDArray[Any], *, n_classes: int) -> Gram:
-        from interpnet.gram._gram import summed
+        summed: Any = import_module("interpnet.gram._gram").summed
 
         n, m = X.shape
         G: Any = np.memmap(work / "tiles.f64", np.float64, "w+", shape=(m, m))
@@ -211,7 +213,8 @@ def tiles(work: Path) -> Callable[..., Gram]:
             G[panel, : start + _TILE] = total.T
         G.flush()
         sums = RowGram.from_scores(X, labels, n_classes=n_classes)
-        return summed(G, np.ascontiguousarray(sums.B), sums.yy, n, definite=True)
+        made: Gram = summed(G, np.ascontiguousarray(sums.B), sums.yy, n, definite=True)
+        return made
 
     return from_scores
 
