@@ -1,4 +1,4 @@
-"""What it costs to solve without an (m, m) matrix, against the matrix in memory and in tiles on disk.
+"""What it costs to solve without an (m, m) matrix, against the matrix in memory.
 
     OMP_NUM_THREADS=1 python -m experiments.benchmarks.wide --work DIR --parts efficientnet routes thousand stream
 
@@ -14,7 +14,6 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,9 @@ from experiments.benchmarks.measuring import kibibytes
 from experiments.benchmarks.wide_scores import Scores, written
 from experiments.common.runner import command
 from interpnet.gram import Gram, RowGram
+from interpnet.mulasso import MuLasso
 from interpnet.support.io import write_json
+from interpnet.support.ranks import ALONE
 from interpnet.support.types import Float64
 
 PARTS = ("efficientnet", "routes", "thousand", "stream")
@@ -33,7 +34,6 @@ MU = 10.0
 TOL = 1e-9
 _PIXELS = 96
 _PER_CLASS = 200
-_TILE = 2048
 
 
 class Memory:
@@ -69,26 +69,22 @@ def alone(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]
 
 def solved(make: Callable[[], Any]) -> dict[str, Any]:
     """Make a Gram or rows, solve, and return times, memory and certificate."""
-    # The whole solution, of which the estimators show a part.
-    options: Any = import_module("interpnet.mulasso._arguments").Options
-    solve_warned: Any = import_module("interpnet.mulasso._path").solve_warned
-
     with Memory() as memory:
         clock = np.array([time.perf_counter(), time.process_time()])
         gram = make()
         made = np.array([time.perf_counter(), time.process_time()])
-        solution = solve_warned(gram, np.array([MU]), options(tol=TOL), depth=2)
+        model = MuLasso(MU, tol=TOL).fit_gram(gram)
         end = np.array([time.perf_counter(), time.process_time()])
     found: dict[str, Any] = {
         "seconds to sum, by the clock and of the processor": np.round(made - clock, 2).tolist(),
         "seconds to solve": np.round(end - made, 2).tolist(),
         "GiB": memory.gib,
-        "largest relative gap": float(solution.relative.max()),
-        "channels per class": round(float((solution.coef != 0).sum(axis=2).mean()), 1),
-        "half squared error": [float(x) for x in objective(solution.coef[0], gram)[:3]],
+        "largest relative gap": float(model.relative_gap_.max()),
+        "channels per class": round(float((model.coef_ != 0).sum(axis=1).mean()), 1),
+        "half squared error": [float(x) for x in objective(model.coef_, gram)[:3]],
     }
     if isinstance(gram, RowGram):
-        found |= {"passes": gram.passes, "reads of columns": gram.reads, "largest working set": solution.widest}
+        found |= {"passes": gram.passes, "reads of columns": gram.reads, "largest working set": gram.widest}
     return found
 
 
@@ -173,7 +169,7 @@ def efficientnet(work: str, n_classes: int) -> dict[str, Any]:
     return {"images": len(truth), **solved(lambda: RowGram.from_scores(table.X, labels, n_classes=n_classes))}
 
 
-# --- the matrix in memory, in tiles on disk, or not at all --------------------------------------------------------
+# --- the matrix in memory, or not at all --------------------------------------------------------
 
 
 def mapped(work: str, n: int, m: int, n_classes: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
@@ -190,33 +186,9 @@ def route(work: str, name: str, n: int, m: int, n_classes: int, rows: int) -> di
     X, labels = mapped(work, n, m, n_classes)
     X = X[:rows]
     labels = labels[:rows]
-    ways = {"rows": RowGram.from_scores, "matrix": Gram.from_scores, "tiles": tiles(Path(work))}
+    ways = {"rows": RowGram.from_scores, "matrix": Gram.from_scores}
     make: Any = ways[name]
     return {"rows": rows, "channels": m, "classes": n_classes, **solved(lambda: make(X, labels, n_classes=n_classes))}
-
-
-def tiles(work: Path) -> Callable[..., Gram]:
-    """Return what sums a Gram whose matrix lies in a file, a panel of columns at a time."""
-
-    def from_scores(X: npt.NDArray[np.float32], labels: npt.NDArray[Any], *, n_classes: int) -> Gram:
-        summed: Any = import_module("interpnet.gram._gram").summed
-
-        n, m = X.shape
-        G: Any = np.memmap(work / "tiles.f64", np.float64, "w+", shape=(m, m))
-        for start in range(0, m, _TILE):
-            panel = slice(start, start + _TILE)
-            total = np.zeros((min(m, start + _TILE), min(_TILE, m - start)))
-            for first in range(0, n, _TILE):
-                block = np.asarray(X[first : first + _TILE, : start + _TILE], np.float64)
-                total += block.T @ block[:, start:]
-            G[: start + _TILE, panel] = total
-            G[panel, : start + _TILE] = total.T
-        G.flush()
-        sums = RowGram.from_scores(X, labels, n_classes=n_classes)
-        made: Gram = summed(G, np.ascontiguousarray(sums.B), sums.yy, n, definite=True)
-        return made
-
-    return from_scores
 
 
 # --- rows that are never stored -----------------------------------------------------------------------------------
@@ -229,7 +201,7 @@ def stream(rows: int, m: int, n_classes: int, columns: int) -> dict[str, Any]:
     chosen = np.sort(rng.choice(m, columns, replace=False))
     weights = rng.standard_normal((n_classes, columns)) / columns
     with Memory() as memory:
-        problem = RowGram((scores, scores.labels, n_classes, None), 1024, _alone())
+        problem = RowGram((scores, scores.labels, n_classes, None), 1024, ALONE)
         clock = time.process_time()
         problem.gradient(chosen, weights, np.arange(n_classes))
         whole = time.process_time() - clock
@@ -247,12 +219,6 @@ def stream(rows: int, m: int, n_classes: int, columns: int) -> dict[str, Any]:
     }
 
 
-def _alone() -> Any:
-    from interpnet.support.ranks import ALONE
-
-    return ALONE
-
-
 @command(work="folder for scores", parts=PARTS, out="where the results are kept")
 def main(*, work: str, parts: tuple[str, ...] = PARTS, out: str = "experiments/benchmarks/wide.json") -> None:
     """Measure the parts, and write what was found after each."""
@@ -265,7 +231,7 @@ def main(*, work: str, parts: tuple[str, ...] = PARTS, out: str = "experiments/b
             ("collected", collected, (work,)),
             *[(f"{c} classes", efficientnet, (work, c)) for c in (10, 100)],
         ],
-        "routes": [(name, route, (work, name, 20_000, 16_000, 100, 20_000)) for name in ("rows", "matrix", "tiles")],
+        "routes": [(name, route, (work, name, 20_000, 16_000, 100, 20_000)) for name in ("rows", "matrix")],
         "thousand": [
             ("rows", route, (work, "rows", 100_000, 22_720, 1000, 100_000)),
             ("matrix, a tenth of the rows", route, (work, "matrix", 100_000, 22_720, 1000, 10_000)),

@@ -61,6 +61,8 @@ class RowGram:
         Numbers of columns and of targets.
     passes, reads : int
         How often all of X was read so far, and how often some of its columns were.
+    widest : int
+        The most columns whose matrix was asked for: the largest working set.
 
     Examples
     --------
@@ -90,6 +92,7 @@ class RowGram:
         self.m = int(self._X.shape[1])
         self.passes = 0
         self.reads = 0
+        self.widest = 0
 
     @classmethod
     def from_scores(
@@ -184,6 +187,7 @@ class RowGram:
 
     def products(self, columns: Int64, last: int | None = None) -> Float64:
         """Return ``G`` of ``columns`` (k,) and of their ``last`` ones, by default all: (k, last) float64."""
+        self.widest = max(self.widest, len(columns))
         first = 0
         if last is not None:
             first = len(columns) - last

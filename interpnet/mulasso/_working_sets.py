@@ -49,7 +49,6 @@ class _Found:
     gap: Float64  # (T, C)
     pull: Float64  # (T, C): the multiplier
     steps: Int64  # (C,)
-    widest: int = 0  # columns of the largest working set
 
 
 def solve_by_rows(
@@ -87,7 +86,7 @@ def solve_by_rows(
         waiting.extendleft(half for half in np.array_split(left, 2) if len(half))
     room = radii - np.abs(found.coef).sum(axis=2)
     active = (room <= 1e-9 * radii) & (found.pull > 1e-12 * np.abs(rows.B).max(axis=0))
-    return Solution(found.coef, found.gap, found.gap / objective_at_zero(rows), found.steps, active, found.widest)
+    return Solution(found.coef, found.gap, found.gap / objective_at_zero(rows), found.steps, active)
 
 
 class _Block:
@@ -202,7 +201,6 @@ class _Block:
             new = new[np.argsort(-worth[new], kind="stable")[:room]]
         kept = len(self.columns)
         self.columns = np.concatenate([self.columns, new])
-        self.found.widest = max(self.found.widest, len(self.columns))
         more = self.rows.products(self.columns, len(new))
         G = np.empty((len(self.columns), len(self.columns)))
         G[:kept, :kept] = self.G

@@ -38,7 +38,6 @@ class Solution:
     relative: Float64  # (T, C): the gap over the objective at w = 0
     n_iter: Int64  # (C,): rounds of block pivoting and of the descent, events of the homotopy
     active: npt.NDArray[np.bool_]  # (T, C): whether the constraint holds the solution back
-    widest: int = 0  # columns of the largest working set; 0 where there is a matrix of all
 
 
 def objective_at_zero(gram: Gram | RowGram) -> Float64:
