@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.benchmarks import gpu
+from experiments.benchmarks import gpu, plan
 from interpnet.support.io import read_json
 
 REPORT = """<testsuites><testsuite>
@@ -54,3 +54,11 @@ def test_a_machine_without_a_gpu_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="no CUDA device; --device cpu --small tries the script"):
         gpu.main([])
+
+
+def test_the_plan_on_the_page_is_what_the_measured_costs_give(capsys: pytest.CaptureFixture[str]) -> None:
+    plan.main([])
+    table = capsys.readouterr().out.partition("\n\n")[0]
+    page = Path(plan.__file__).parents[2] / "docs" / "scale.md"
+    assert table in page.read_text(encoding="utf-8"), "run python -m experiments.benchmarks.plan"
+    assert len(table.splitlines()) == 2 + 9
