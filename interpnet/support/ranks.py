@@ -290,7 +290,7 @@ ALONE = Ranks(0, 1, None)
 _known: weakref.WeakKeyDictionary[Any, Ranks] = weakref.WeakKeyDictionary()
 
 
-def ranks_of(group: Any) -> Ranks:
+def ranks_of(group: Any, name: str = "group") -> Ranks:
     """Return who this process is in ``group``: None for a process alone, a process group, or "default" for torch's.
 
     Called for the first time with a group, it opens a second one with the same members, by gloo and with a time-out of
@@ -312,17 +312,17 @@ def ranks_of(group: Any) -> Ranks:
         "torch.distributed.init_process_group"
     )
     if not usable:
-        raise InterpNetError(f"group is {group!r}, and torch.distributed is not initialized; {expected}")
+        raise InterpNetError(f"{name} is {group!r}, and torch.distributed is not initialized; {expected}")
     if isinstance(group, str) and group == "default":
         group = distributed.group.WORLD
     if not isinstance(group, distributed.ProcessGroup):
-        raise InterpNetError(f"group: a {type(group).__name__} came; {expected}")
+        raise InterpNetError(f"{name}: a {type(group).__name__} came; {expected}")
     known = _known.get(group)
     if known is not None:
         return known
     rank = distributed.get_rank(group)
     if rank < 0:
-        raise InterpNetError(f"group: this process is not a member of it; {expected}")
+        raise InterpNetError(f"{name}: this process is not a member of it; {expected}")
     world = distributed.get_world_size(group)
     if world == 1:
         return ALONE

@@ -47,7 +47,7 @@ def audit(
     prepare: Prepare | None = None,
     fresh: bool = False,
     progress: bool = True,
-    group: Any = None,
+    processes: Any = None,
     **settings: Any,
 ) -> Audit:
     """Audit a network from images to report, as the command ``interpnet audit`` does; return what was found.
@@ -87,7 +87,7 @@ def audit(
         Start the run folder over.
     progress : bool
         Whether to say what is going on: on stderr, in a notebook below the cell.
-    group : process group of torch.distributed, or "default", optional
+    processes : process group of torch.distributed, or "default", optional
         Its processes do one audit together: each makes the same call, with the same network and images, and ``out`` in
         a folder that all of them see. Rank 0 writes; all of them get the audit that one process would have made.
     **settings
@@ -113,7 +113,7 @@ def audit(
             folder = as_path(out, "out")
         resume = f"the same call of audit(), which goes on in {str(folder)!r}"
         # Notebooks show what goes to stderr as if it were an error.
-        ranks = ranks_of(group)
+        ranks = ranks_of(processes, "processes")
         progress = progress and ranks.first
         console = make_console(stderr=not in_notebook(), quiet=not progress)
         named = frozenset({"model", "data", "methods", "rankings"})

@@ -204,10 +204,11 @@ def _explain_user(given: Given, request: Request) -> None:
     from ..stages.user_images import FOLDER, explain_user_images
 
     with existing_session(given, request, "explain") as session:
+        # Before the session writes its own.
+        stored = session.run.config()
         session.open_subject()
         if not session.ranks.first:
             return
-        stored = session.run.config()
         records = explain_user_images(session, request.image, request.cls)
         # How somebody looked at a picture of their own is no setting of the run.
         session.run.store(stored)

@@ -305,7 +305,6 @@ def test_halves_are_made_of_as_many_blocks_as_fit(memory, blocks, monkeypatch):
     ("images", "memory", "pairs", "match"),
     [
         (15, 1e9, 3, "--stability: there are 15 images; expected at least 16"),
-        (16, 127e6, 3, r"--stability needs the Gram matrices of 8 blocks of the images, 0\.1 GiB for 1,000 channels"),
         (16, 128e6, 36, "--stability is 36; the 8 blocks of images that fit into memory make 35 different pairs"),
         (16, 1e9, 6436, "--stability is 6436; the 16 blocks .* Give at most 6435; 20 to 50 are usual"),
     ],
@@ -314,12 +313,6 @@ def test_halves_that_cannot_be_made_are_refused(images, memory, pairs, match, mo
     monkeypatch.setattr(_memory, "physical_memory", lambda: memory)
     with pytest.raises(InterpNetError, match=match):
         select._blocks(table_of([0] * images, m=1000), pairs)
-
-
-def test_folds_beyond_the_memory_are_refused_before_the_pass(monkeypatch):
-    monkeypatch.setattr(_memory, "physical_memory", lambda: 2 * 5 * 8 * 36 - 1)
-    with pytest.raises(InterpNetError, match=r"--mu auto needs the Gram matrices of 5 folds.*Give --mu a number"):
-        choose_mu(table_of([0, 1, 3] * 10), "labels", RunConfig(mu="auto"), NAMES, Notes())
 
 
 NET = """

@@ -127,7 +127,7 @@ def audited(folder: str) -> tuple[str, bool, str]:
     images = torch.rand(24, 1, 4, 4, generator=generator)
     shown = io.StringIO()
     with contextlib.redirect_stderr(shown):
-        found = audit(net, (images, net(images).argmax(1)), out=folder, anyway=True, examples=1, group="default")
+        found = audit(net, (images, net(images).argmax(1)), out=folder, anyway=True, examples=1, processes="default")
     return str(found.verdict), found.report().path.is_file(), shown.getvalue()
 
 
@@ -189,6 +189,8 @@ def _fail(_session: session.Session) -> None:
 def stopped(rank: int) -> None:
     """Both are asked to stop, as Ctrl-C does, in the midst of their work."""
     del rank
+    # A suite that a shell has started in the background ignores SIGINT, and its children with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     session.Session.subject = property(lambda _session: signal.raise_signal(signal.SIGINT))
 
 

@@ -143,7 +143,7 @@ def test_sums_are_made_again_where_they_are_lost_and_not_too_wide(
     path = session.run.folder("collect") / collect.GRAM_FILE
     written = path.read_bytes()
     path.write_bytes(b"there")
-    collect._sum_again(table, path)
+    collect.sum_again(table, path)
     assert path.read_bytes() == b"there"
     path.unlink()
     asked: list[tuple[int, int]] = []
@@ -153,9 +153,9 @@ def test_sums_are_made_again_where_they_are_lost_and_not_too_wide(
         return len(asked) > 1
 
     monkeypatch.setattr(collect, "gram_fits", fits)
-    collect._sum_again(table, path)
+    collect.sum_again(table, path)
     assert not path.exists()
-    collect._sum_again(table, path)
+    collect.sum_again(table, path)
     assert Gram.load(path).n == 21
     assert len(path.read_bytes()) == len(written)
 

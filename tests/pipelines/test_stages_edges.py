@@ -31,7 +31,6 @@ from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.gram import Gram
 from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve
-from interpnet.scores import ScoreTable
 
 
 def solved(session: Session) -> Session:
@@ -90,7 +89,7 @@ def test_the_folder_of_a_collection_of_something_else_is_deleted(
     folder = session.run.folder("collect")
     whole = {path.name for path in folder.iterdir()}
     assert collect._consumed(session, key, 21) is None
-    honest = ScoreTable.progress
+    honest = collect.begun
     for change, expected in (
         ({"complete": False, "consumed": 4}, 4),
         ({"complete": False, "consumed": 20}, 20),
@@ -101,7 +100,7 @@ def test_the_folder_of_a_collection_of_something_else_is_deleted(
     ):
         assert {path.name for path in folder.iterdir()} == whole
         with monkeypatch.context() as patch:
-            patch.setattr(ScoreTable, "progress", lambda folder, change=change: honest(folder)._replace(**change))
+            patch.setattr(collect, "begun", lambda folder, key, change=change: honest(folder, key)._replace(**change))
             assert collect._consumed(session, key, 21) == expected
         assert (folder / "X.f32").exists() == (expected != 0)
         if expected == 0:
@@ -127,11 +126,11 @@ def test_sums_that_were_lost_are_made_again(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_wide_tables_are_collected_without_sums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collect, "_MOST_CHANNELS_SUMMED", 9)
+    monkeypatch.setattr(collect, "gram_fits", lambda m, *_: m <= 9)
     session = tiny_session(tmp_path / "nine")
     collect.run_collect(session)
     assert (session.run.folder("collect") / collect.GRAM_FILE).is_file()
-    monkeypatch.setattr(collect, "_MOST_CHANNELS_SUMMED", 8)
+    monkeypatch.setattr(collect, "gram_fits", lambda m, *_: m <= 8)
     session = solved(tiny_session(tmp_path / "eight", mu=1.0))
     assert not (session.run.folder("collect") / collect.GRAM_FILE).exists()
     other = solved(tiny_session(tmp_path / "other", mu=1.0))

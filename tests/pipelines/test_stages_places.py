@@ -186,7 +186,7 @@ def swapping(calls: list[dict[str, Any]]) -> Any:
         share = np.arange(27.0).reshape(3, 9) / 32
         share[1, 6] = np.nan
         return SimpleNamespace(
-            interpretation=SimpleNamespace(channels=index),
+            interpretation=SimpleNamespace(channels=index, counts=np.ones(3, dtype=np.int64)),
             follows=0.25,
             keeps=0.5,
             n=17,

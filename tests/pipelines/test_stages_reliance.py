@@ -77,7 +77,8 @@ def test_every_setting_reaches_the_library(collected: Path, monkeypatch: pytest.
     assert model is session.loaded.model
     assert sum(len(batch.images) for batch in loader) == 14
     assert found.images == 14
-    assert call == {"price": 2.0, "most": 64, "images": 100, "device": torch.device("cpu"), "output": turned}
+    settings = {"price": 2.0, "most": 64, "images": 100, "group": None}
+    assert call == settings | {"device": torch.device("cpu"), "output": turned}
     noted = session.run.stage("reliance")
     assert (noted["price"], noted["n_images"]) == (2.0, 14)
     chosen = reliance.load_reliance(session)
