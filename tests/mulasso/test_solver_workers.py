@@ -14,6 +14,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
 
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram
@@ -38,8 +39,13 @@ def solved(gram: Gram, **options: Any) -> list[bytes]:
 
 @contextmanager
 def processes() -> Iterator[None]:
-    with joblib.parallel_config(backend="loky", n_jobs=2):
-        yield
+    # Workers that another test left idle end after a while, which a task that comes just then waits for in vain.
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+    try:
+        with joblib.parallel_config(backend="loky", n_jobs=2):
+            yield
+    finally:
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 @contextmanager
