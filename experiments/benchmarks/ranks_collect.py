@@ -6,19 +6,18 @@ turn in the same two processes, and their ratio. Rank 1 waits while rank 0 works
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
 import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import resnet18
 
+from experiments.benchmarks.measuring import by_processes
+from experiments.common.runner import command
 from interpnet.gram import GramAccumulator
 from interpnet.scores import collect_scores
 from interpnet.support.io import write_json
@@ -30,45 +29,8 @@ _BATCH = 16
 _CHANNELS = 3904  # of the default layers
 
 
-def main() -> None:
-    """Measure and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=2048)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        context = multiprocessing.get_context("spawn")
-        receive, send = context.Pipe(duplex=False)
-        arguments = (folder, options.images, options.rounds, send)
-        workers = [context.Process(target=_work, args=(rank, *arguments)) for rank in range(2)]
-        for worker in workers:
-            worker.start()
-        seconds = receive.recv()
-        for worker in workers:
-            worker.join()
-    speeds = {name: [options.images / second for second in times] for name, times in seconds.items()}
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
-    found = {
-        "network": "resnet18",
-        "image": [3, _SIZE, _SIZE],
-        "batch_size": _BATCH,
-        "images": options.images,
-        "threads_of_a_process": 1,
-        "cpus": os.cpu_count(),
-        "images_per_second": {name: round(value, 2) for name, value in medians.items()},
-        "rounds": {name: [round(value, 2) for value in values] for name, values in speeds.items()},
-        "ratio": round(medians["two processes"] / medians["one process"], 3),
-        "ratio_of_the_fastest": round(max(speeds["two processes"]) / max(speeds["one process"]), 3),
-    }
-    write_json(OUT, found)
-    print(found)
-
-
-def _work(rank: int, folder: str, n: int, rounds: int, send: Any) -> None:
-    from torch import distributed
-
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+def _work(folder: str, n: int, rounds: int) -> dict[str, list[float]]:
+    """Return what a process and both together take for each round."""
     ranks = ranks_of("default")
     torch.manual_seed(0)
     model = resnet18().eval()
@@ -87,9 +49,27 @@ def _work(rank: int, folder: str, n: int, rounds: int, send: Any) -> None:
             # The first turn warms up.
             if turn >= 0:
                 seconds[name].append(time.perf_counter() - start)
-    if ranks.first:
-        send.send(seconds)
+    return seconds
 
 
-if __name__ == "__main__":
-    main()
+@command(images="that are scored")
+def main(*, images: int = 2048, rounds: int = 3) -> None:
+    """Measure and write the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = by_processes(2, _work, folder, images, rounds)
+    speeds = {name: [images / second for second in times] for name, times in seconds.items()}
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    found = {
+        "network": "resnet18",
+        "image": [3, _SIZE, _SIZE],
+        "batch_size": _BATCH,
+        "images": images,
+        "threads_of_a_process": 1,
+        "cpus": os.cpu_count(),
+        "images_per_second": {name: round(value, 2) for name, value in medians.items()},
+        "rounds": {name: [round(value, 2) for value in values] for name, values in speeds.items()},
+        "ratio": round(medians["two processes"] / medians["one process"], 3),
+        "ratio_of_the_fastest": round(max(speeds["two processes"]) / max(speeds["one process"]), 3),
+    }
+    write_json(OUT, found)
+    print(found)

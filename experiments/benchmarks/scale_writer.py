@@ -7,7 +7,6 @@ grows with the number of rows, and not with that of the channels, shows at any w
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from importlib import import_module
@@ -17,24 +16,13 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks.measuring import kibibytes
+from experiments.common.runner import command
 from interpnet.engine import ChannelIndex
 from interpnet.scores import ScoreTable
 from interpnet.support.io import write_json
 
 OUT = Path(__file__).with_suffix(".json")
 _COMMIT = 2048
-
-
-def main() -> None:
-    """Measure and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--channels", type=int, default=16)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        found = _measured(Path(folder), options.rows, options.channels)
-    write_json(OUT, found)
-    print(found)
 
 
 def _measured(folder: Path, rows: int, m: int) -> dict[str, Any]:
@@ -80,5 +68,10 @@ def _measured(folder: Path, rows: int, m: int) -> dict[str, Any]:
     }
 
 
-if __name__ == "__main__":
-    main()
+@command(rows="of the table", channels="numbers in a row")
+def main(*, rows: int = 10_000_000, channels: int = 16) -> None:
+    """Measure and write the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = _measured(Path(folder), rows, channels)
+    write_json(OUT, found)
+    print(found)

@@ -29,6 +29,7 @@ from interpnet.gram._sums import (
     scaled_rows,
     stays_on_device,
     take_rows,
+    target_matrix,
 )
 from interpnet.support.checks import instance_of, optional, whole_number
 from interpnet.support.ranks import ALONE, Ranks, ranks_of
@@ -302,7 +303,7 @@ class RowGram:
             weight = None
             if self._weight is not None:
                 weight = self._weight[part]
-            target = _target_rows(self._target[part], self.n_classes)
+            target = target_matrix(self._target[part], self.n_classes)
             if self._chosen is None:
                 yield rows, target, weight
                 continue
@@ -330,14 +331,6 @@ def _columns(rows: Any, columns: Int64) -> Tensor:
     if isinstance(rows, Tensor) and stays_on_device(rows):
         return rows.detach().index_select(1, torch.from_numpy(columns).to(rows.device)).double()
     return torch.from_numpy(as_numpy(rows)[:, columns].astype(np.float64))
-
-
-def _target_rows(target: Target, n_classes: int) -> Target:
-    """Return the targets of some rows as a matrix (n, C), as ``checked_blocks`` does."""
-    if sparse.issparse(target) or target.ndim == 2:
-        return target
-    n = len(target)
-    return sparse.csr_array((np.ones(n), target.astype(np.int64), np.arange(n + 1)), shape=(n, n_classes))
 
 
 def _dense(target: Target, classes: Int64) -> Tensor:

@@ -125,8 +125,7 @@ def _checked_target(L: Any, n: int, n_classes: int, first_row: int) -> Target:
         # An empty block has no labels to check.
         if L.size:
             class_count(L, n_classes)
-        ones = np.ones(len(L))
-        L = sparse.csr_array((ones, L.astype(np.int64), np.arange(len(L) + 1)), shape=(len(L), n_classes))
+        L = target_matrix(L, n_classes)
     if L.shape != (n, n_classes):
         raise DataError(f"L has shape {L.shape}; expected ({n}, {n_classes})")
     if not sparse.issparse(L):
@@ -138,6 +137,14 @@ def _checked_target(L: Any, n: int, n_classes: int, first_row: int) -> Target:
         column = int(places.col[bad][0])
         raise DataError(nonfinite_message("L", L.data[bad][0], first_row + row, column))
     return L.astype(np.float64, copy=False)
+
+
+def target_matrix(target: Target, n_classes: int) -> Target:
+    """Return targets (n, C) as they are, and class numbers (n,) as a sparse 0/1 matrix (n, C) of float64."""
+    if sparse.issparse(target) or target.ndim == 2:
+        return target
+    n = len(target)
+    return sparse.csr_array((np.ones(n), target.astype(np.int64), np.arange(n + 1)), shape=(n, n_classes))
 
 
 def checked_blocks(X: Any, L: Any, n_classes: int, weight: Float64 | None, block: int) -> Iterator[Block]:

@@ -18,7 +18,7 @@ from interpnet.errors import InterpNetError
 from interpnet.gram import RowGram, usable_memory
 from interpnet.mulasso._arguments import Options
 from interpnet.mulasso._solver._batched_systems import pull_of
-from interpnet.mulasso._solver._certified import Solution, objective_at_zero, solve
+from interpnet.mulasso._solver._certified import Solution, held_back, objective_at_zero, solve
 from interpnet.support.progress import step_of
 from interpnet.support.types import Float64, Int64
 
@@ -84,8 +84,7 @@ def solve_by_rows(
             )
         # What did not fit together is tried in halves.
         waiting.extendleft(half for half in np.array_split(left, 2) if len(half))
-    room = radii - np.abs(found.coef).sum(axis=2)
-    active = (room <= 1e-9 * radii) & (found.pull > 1e-12 * np.abs(rows.B).max(axis=0))
+    active = held_back(found.coef, radii, found.pull, rows.B)
     return Solution(found.coef, found.gap, found.gap / objective_at_zero(rows), found.steps, active)
 
 

@@ -13,7 +13,8 @@ from interpnet.support.checks import is_whole
 Range = tuple[int, int]
 # Fewer, and a lost process would cost more; more, and nobody would gain.
 _MOST_CHUNKS = 512
-_MODULUS = 2**64
+#: Of the sums that tell images from others.
+MODULUS = 2**64
 
 
 class Run(NamedTuple):
@@ -33,7 +34,7 @@ class Run(NamedTuple):
 
     def fingerprint(self, first_row: int) -> int:
         """Return what its rows add to the fingerprint of a table in which they begin at ``first_row``."""
-        return (self.placed + 2 * first_row * self.digests) % _MODULUS
+        return (self.placed + 2 * first_row * self.digests) % MODULUS
 
     def grown(self, more: Run) -> Run:
         """Return it with the images that follow on it.
@@ -43,8 +44,8 @@ class Run(NamedTuple):
         >>> Run(0, 2, 2, 5, 7).grown(Run(2, 3, 1, 1, 1))
         Run(start=0, stop=3, rows=3, digests=6, placed=12)
         """
-        placed = (self.placed + more.fingerprint(self.rows)) % _MODULUS
-        digests = (self.digests + more.digests) % _MODULUS
+        placed = (self.placed + more.fingerprint(self.rows)) % MODULUS
+        digests = (self.digests + more.digests) % MODULUS
         return Run(self.start, more.stop, self.rows + more.rows, digests, placed)
 
 
@@ -63,7 +64,7 @@ def _is_run(entry: Any) -> bool:
     if not isinstance(entry, list) or len(entry) != len(Run._fields) or not all(map(is_whole, entry)):
         return False
     start, stop, rows, *sums = entry
-    return 0 <= start <= stop and 0 <= rows <= stop - start and all(0 <= value < _MODULUS for value in sums)
+    return 0 <= start <= stop and 0 <= rows <= stop - start and all(0 <= value < MODULUS for value in sums)
 
 
 def per_chunk(n_batches: int) -> int:

@@ -150,11 +150,13 @@ class Share:
 
     def of_rank(self, ranks: Ranks) -> Iterator[tuple[Range | None, Any, bool]]:
         """Yield what :meth:`batches` does, for one process of several that read all images."""
-        ranges: list[Range] = []
-        if self.by_number is not None:
-            every = chunks_of(self.by_number.n_images, self.by_number.batch_size)
-            ranges = every[ranks.rank :: ranks.world]
-        return self.batches(ranges, ranks.rank, ranks.world)
+        return self.batches(self.ranges(ranks.rank, ranks.world), ranks.rank, ranks.world)
+
+    def ranges(self, number: int, count: int) -> list[Range]:
+        """Return the chunks of one of ``count`` processes; none where the images cannot be read by number."""
+        if self.by_number is None:
+            return []
+        return chunks_of(self.by_number.n_images, self.by_number.batch_size)[number::count]
 
     def batches(self, ranges: Sequence[Range], rank: int, world: int) -> Iterator[tuple[Range | None, Any, bool]]:
         """Yield positions, batch and whether it is this process's.

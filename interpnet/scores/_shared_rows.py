@@ -9,14 +9,12 @@ import torch
 
 from interpnet.errors import DataError
 from interpnet.scores._batches import unpack
-from interpnet.scores._chunks import Range, Run, runs_from_json
+from interpnet.scores._chunks import MODULUS, Range, Run, runs_from_json
 from interpnet.scores._intake import Memory
 from interpnet.scores._labels import Labels
 from interpnet.scores._resume import Fresh, row_sums
 from interpnet.scores._scorer import How
 from interpnet.scores._table import ScoreWriter
-
-_MODULUS = 2**64
 
 
 class Ledger:
@@ -56,7 +54,7 @@ class Covered:
     @property
     def seen(self) -> list[int]:
         """What tells all images that came, in their order, from others."""
-        return [self._all.rows, self._all.placed % (_MODULUS // 2)]
+        return [self._all.rows, self._all.placed % (MODULUS // 2)]
 
     def holds(self, batch: Run) -> bool:
         """Whether there are rows of the images of a batch; other images than were scored are a DataError."""

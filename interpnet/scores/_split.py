@@ -56,7 +56,7 @@ def collect_shard(
         intake = Intake(writer, scorer.trace.n_outputs, gram, how.contributions, ledger)
         if writer.complete:
             return writer.finish()
-        ranges = without(_ranges(share, shard[0] - 1, shard[1]), ledger.ranges)
+        ranges = without(share.ranges(shard[0] - 1, shard[1]), ledger.ranges)
         covered = Covered([])
         if share.by_number is None:
             covered = Covered(ledger.runs)
@@ -165,13 +165,6 @@ def _writer(scorer: Scorer, folder: Path | None, key: str, notes: dict[str, Any]
     if folder is None:
         return Memory(channels, n_classes, notes)
     return ScoreWriter(folder, channels, n_classes, key=key, info=notes)
-
-
-def _ranges(share: Share, number: int, count: int) -> list[Range]:
-    """Return the chunks of one of several processes; none where the images cannot be read by number."""
-    if share.by_number is None:
-        return []
-    return chunks_of(share.by_number.n_images, share.by_number.batch_size)[number::count]
 
 
 def _run(

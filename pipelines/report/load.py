@@ -23,7 +23,7 @@ from interpnet.mulasso import SelectionCurve, Stability
 from interpnet.reliance import Contributions
 from interpnet.support.io import read_json
 
-from ..run.chosen import listed
+from ..run.chosen import worth_listing
 from ..run.config import EARLIER, MU_LASSO, RELIANCE, RunConfig
 from ..run.folder import CONFIG, RunFolder
 from ..run.manifest import read_manifest
@@ -134,7 +134,7 @@ class RunData:
             something |= study.support > 0
         for c, entry in (self.pictures or {}).items():
             something[c] |= entry.get("n_train", 1) > 0
-        return listed(something)
+        return worth_listing(something)
 
     @cached_property
     def pictured(self) -> list[int]:

@@ -109,16 +109,16 @@ def numbers_of(classes: Collection[str], only: Chosen) -> list[int]:
     return list(only)
 
 
-def listed(something: Bools) -> tuple[int, ...]:
+def worth_listing(something: Bools) -> tuple[int, ...]:
     """Return the numbers of the classes that are written and shown, by whether there is something to say of them (C,).
 
     All of them, unless there is nothing to say of very many: outputs of a large network that the data do not have.
 
     Examples
     --------
-    >>> listed(np.array([True, False, True]))
+    >>> worth_listing(np.array([True, False, True]))
     (0, 1, 2)
-    >>> listed(np.arange(1000) < 3)
+    >>> worth_listing(np.arange(1000) < 3)
     (0, 1, 2)
     """
     numbers = np.arange(len(something))

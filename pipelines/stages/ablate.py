@@ -23,7 +23,7 @@ from interpnet.support.csv_table import write_csv
 from interpnet.support.io import read_object, write_json
 from interpnet.support.types import Float64
 
-from ..run.chosen import Chosen, chosen, covers, key_part, listed, noted, numbers_of, studied_by
+from ..run.chosen import Chosen, chosen, covers, key_part, noted, numbers_of, studied_by, worth_listing
 from ..run.config import MU_LASSO, RELIANCE
 from ..run.folder import digest
 from ..run.notes import Notes
@@ -169,7 +169,7 @@ def ablation_rows(result: AblationResult) -> list[list[Any]]:
     """
     rows = []
     for condition in result.conditions:
-        kept = set(listed((result.support > 0) | (condition.removed > 0)))
+        kept = set(worth_listing((result.support > 0) | (condition.removed > 0)))
         for repeat, (own, others) in enumerate(zip(condition.own, condition.others, strict=True)):
             more = _of_labels(result, condition)
             columns = zip(condition.removed, result.intact, own, others, *more, strict=True)

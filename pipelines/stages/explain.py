@@ -12,7 +12,7 @@ from interpnet.errors import ModelError
 from interpnet.interpretation import Interpretation
 from interpnet.support.io import write_json
 
-from ..run.chosen import Chosen, chosen, covers, key_part, listed, noted, numbers_of, studied_by
+from ..run.chosen import Chosen, chosen, covers, key_part, noted, numbers_of, studied_by, worth_listing
 from ..run.config import MU_LASSO, RELIANCE, RunConfig
 from ..run.folder import digest
 from ..run.notes import Notes
@@ -158,7 +158,7 @@ def _classes(
     for found in named.values():
         something |= found.counts > 0
     classes: list[dict[str, Any]] = []
-    for c in sorted(set(listed(something)) & set(shown)):
+    for c in sorted(set(worth_listing(something)) & set(shown)):
         entry: dict[str, Any] = {"index": c, "name": names[c], "n_train": int(counts[c])}
         if MU_LASSO in named:
             entry["n_relevant"] = int(named[MU_LASSO].counts[c])

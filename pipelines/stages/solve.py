@@ -17,7 +17,7 @@ from interpnet.support.io import write_json
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float64, Int64
 
-from ..run.chosen import listed
+from ..run.chosen import worth_listing
 from ..run.folder import command, digest
 from ..run.notes import Notes
 from ..run.selection import SELECTION_FILE, STABILITY_FILE, seldom, write_selection
@@ -193,7 +193,7 @@ def summarise(found: Interpretation, counts: Int64, frequency: Float64 | None = 
     """
     share = found.layer_relevance()
     classes: list[dict[str, Any]] = []
-    for c in listed((counts > 0) | (found.counts > 0)):
+    for c in worth_listing((counts > 0) | (found.counts > 0)):
         columns = found.columns(c)
         entry: dict[str, Any] = {"index": c, "name": found.classes[c], "n_images": int(counts[c])}
         entry["n_relevant"] = len(columns)

@@ -17,7 +17,7 @@ from interpnet.evaluate import ContextSwap, context_swap
 from interpnet.interpretation import Interpretation
 
 from ..run.chosen import chosen as chosen_classes_of
-from ..run.chosen import listed, of_chosen
+from ..run.chosen import of_chosen, worth_listing
 from ..run.notes import Notes
 from ..run.session import Session
 from ..run.split import balanced
@@ -101,7 +101,7 @@ def _as_json(swapped: ContextSwap, shown: Shown) -> dict[str, Any]:
     shares = swapped.share
     something = np.isfinite(swapped.class_share) | (swapped.interpretation.counts > 0)
     classes = []
-    for c in sorted(set(listed(something)) & set(shown)):
+    for c in sorted(set(worth_listing(something)) & set(shown)):
         weighted = shown[c]
         channels = [
             {

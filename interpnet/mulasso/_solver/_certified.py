@@ -115,10 +115,15 @@ def _solution(
         back = order.argsort(axis=0)
         coef = np.take_along_axis(coef, back[:, :, None], 0)
         gap, pull = (np.take_along_axis(values, back, 0) for values in (gap, pull))
+    return Solution(coef, gap, gap / half, steps, held_back(coef, radii, pull, B))
+
+
+def held_back(coef: Float64, radii: Float64, pull: Float64, B: Float64) -> npt.NDArray[np.bool_]:
+    """Return whether the constraint holds solutions (T, C, m) back (T, C), by radii and multipliers (T, C)."""
     # Inside the ball, or with no pull left beyond rounding, the constraint does not matter.
     room = radii - np.abs(coef).sum(axis=2)
-    active = (room <= 1e-9 * radii) & (pull > 1e-12 * np.abs(B).max(axis=0))
-    return Solution(coef, gap, gap / half, steps, active)
+    held: npt.NDArray[np.bool_] = (room <= 1e-9 * radii) & (pull > 1e-12 * np.abs(B).max(axis=0))
+    return held
 
 
 def _found(
