@@ -35,7 +35,9 @@ def stages(folder: str) -> str:
     run = tiny_session(Path(folder), **_BOTH)
     run.run.ranks = ranks_of("default")
     run.console.quiet = not run.ranks.first
-    return said(through(run))
+    # As a command does: no rank writes before all have opened the folder.
+    with run.run.locked():
+        return said(through(run))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(examples, "_GROUP", 2)
-        through(tiny_session(folder, **_BOTH))
+        run = tiny_session(folder, **_BOTH)
+        with run.run.locked():
+            through(run)
     return folder
 
 
@@ -75,7 +79,8 @@ def other_images(folder: str) -> None:
     ranks = ranks_of("default")
     run = tiny_session(Path(folder), counts=(9, 7, 5 + ranks.rank))
     run.run.ranks = ranks
-    through(run)
+    with run.run.locked():
+        through(run)
 
 
 def test_processes_that_see_other_images_are_told_which(tmp_path: Path) -> None:
@@ -157,7 +162,8 @@ def killed(folder: str, images: int) -> str:
 
     Tiny.forward = counting  # of this process, which is about to end
     try:
-        through(run)
+        with run.run.locked():
+            through(run)
     except LostRankError as error:
         return str(error)
     return "done"
