@@ -278,9 +278,11 @@ class GramAccumulator:
         """Make the sums those of all ranks, each of which added rows of its own, on every one."""
         if ranks.alone:
             return
-        total = HostSums(*self._shape)
-        if self._at:
+        total = self._at.get("cpu")
+        if self._at and (len(self._at) > 1 or not isinstance(total, HostSums)):
             total = HostSums.of(*self._arrays(copy=False))
+        if not isinstance(total, HostSums):
+            total = HostSums(*self._shape)
         total.add_up(ranks)
         self._at = {"cpu": total}
         self.n = int(ranks.sum(np.array([self.n]))[0])

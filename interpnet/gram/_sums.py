@@ -260,7 +260,11 @@ class HostSums:
 
     def add_up(self, ranks: Ranks) -> None:
         """Add the sums of all ranks."""
-        ranks.sum(self._upper.T)
+        lower = self._upper.T
+        # Some rows at a time, as far as the diagonal reaches in them: nearly half of the matrix does not travel.
+        for start in range(0, len(lower), _MIRROR):
+            panel = lower[start : start + _MIRROR, : start + _MIRROR]
+            panel[...] = ranks.sum(np.array(panel, order="C"))
         ranks.sum(self._Bt)
         ranks.sum(self._yy)
 

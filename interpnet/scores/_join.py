@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from interpnet.support.checks import is_whole, listed, true_or_false
 from interpnet.support.io import as_path
 from interpnet.support.progress import progress_bar
 from interpnet.support.ranks import Ranks
+from interpnet.support.types import Int64
 
 #: The folder beside the rows in which processes that share a collection keep theirs.
 PARTS = "parts"
@@ -47,6 +48,14 @@ class There(NamedTuple):
         """Return the folders of all tables there are."""
         whole = [out] * len(self.first)
         return [*filter(None, whole), *map(Path, self.runs)]
+
+    def rows(self, out: Path) -> Iterator[tuple[Path, Int64]]:
+        """Yield the folders of all tables, each with the numbers of those of its rows that none before it holds."""
+        for run in self.first:
+            yield out, np.arange(Run(*run).rows)
+        for folder, runs in self.runs.items():
+            joined = [Run(*run).stop <= self.done for run in runs]
+            yield Path(folder), np.flatnonzero(np.repeat(np.invert(joined), [Run(*run).rows for run in runs]))
 
     def all_runs(self) -> list[Run]:
         """Return the runs of all tables by position."""

@@ -19,16 +19,18 @@ from interpnet.gram import GramAccumulator
 from interpnet.scores._batches import Batch, Loader
 from interpnet.scores._chunks import Range, Run, chunks_of, without
 from interpnet.scores._companion import SharedCompanion
+from interpnet.scores._files import ScoreFiles
 from interpnet.scores._intake import Intake, Memory, add_rows, has_room
 from interpnet.scores._join import PARTS, There, gathered, join, new_part, there_in
 from interpnet.scores._numbered import Share
 from interpnet.scores._repeat import image_digests
 from interpnet.scores._scorer import How, Scorer
 from interpnet.scores._shared_rows import Covered, Ledger, rows_of
-from interpnet.scores._table import ScoreTable, ScoreWriter
+from interpnet.scores._table import ScoreTable, ScoreWriter, open_table
 from interpnet.support.checks import instance_of
 from interpnet.support.io import remove_tree
 from interpnet.support.ranks import Ranks
+from interpnet.support.types import Int64
 
 T = TypeVar("T")
 _SUMMED_ROWS = 2048
@@ -89,11 +91,13 @@ def collect_by_ranks(
         if not there.complete:
             if how.contributions is not None:
                 _shared(how).share(ranks, there.folders(out))
-            table = _collected(scorer, share, ranks, out, key, there, looks, progress=progress)
+            table = _collected(scorer, share, ranks, out, key, there, looks, gram, progress=progress)
         else:
             table = together(ranks, lambda: ScoreTable.load(str(out), verify=False))
+            if gram is not None:
+                together(ranks, lambda: _sum_up(gram, table, np.arange(len(table)), how.device, ranks))
     if gram is not None:
-        _sum_up(gram, table, how.device, ranks)
+        gram.add_up(ranks)
     if how.contributions is not None and not there.complete:
         _shared(how).add_up(ranks)
     ranks.wait()
@@ -110,6 +114,7 @@ def _collected(
     key: str,
     there: There,
     looks: str,
+    gram: GramAccumulator | None,
     *,
     progress: bool,
 ) -> ScoreTable:
@@ -129,9 +134,14 @@ def _collected(
         _shared(scorer.how).place(folder)
     writer = _writer(scorer, folder, key, scorer.info | {"first": looks})
     ledger = Ledger(writer)
-    intake = Intake(writer, scorer.trace.n_outputs, None, scorer.how.contributions, ledger)
+    # Every process sums the rows that it scores.
+    intake = Intake(writer, scorer.trace.n_outputs, gram, scorer.how.contributions, ledger)
 
     def score() -> None:
+        if gram is not None and out is not None:
+            for place, numbers in there.rows(out):
+                files = ScoreFiles(place)
+                _sum_up(gram, open_table(files, files.read_state()), numbers, scorer.how.device, ranks)
         if share.by_number is not None:
             _check_some(scorer, share, runs[ranks.rank :: ranks.world])
         _run(scorer, share, mine, covered, intake, progress=progress and ranks.first)
@@ -241,20 +251,19 @@ def _looked_up(ranks: Ranks, scorer: Scorer, out: Path, key: str, looks: str) ->
     return there_in(out, key, looks)
 
 
-def _sum_up(gram: GramAccumulator, table: ScoreTable, device: torch.device, ranks: Ranks) -> None:
-    """Sum the rows of a table, of which every process takes a share."""
-    blocks = range(0, len(table), _SUMMED_ROWS)
+def _sum_up(gram: GramAccumulator, table: ScoreTable, numbers: Int64, device: torch.device, ranks: Ranks) -> None:
+    """Sum some rows of a table, of which every process takes a share."""
+    mine = np.array_split(numbers, ranks.world)[ranks.rank]
     on_device = False
-    for at in ranks.mine(len(blocks)):
-        part = slice(blocks[at], blocks[at] + _SUMMED_ROWS)
-        rows: Any = np.array(table.X[part])
+    for start in range(0, len(mine), _SUMMED_ROWS):
+        part = mine[start : start + _SUMMED_ROWS]
+        rows: Any = table.X[part]
         if device.type == "cuda":
             there = torch.from_numpy(rows).to(device)
             on_device = on_device or has_room(there, table.n_classes)
             if on_device:
                 rows = there
         add_rows(gram, rows, table.labels[part], table.n_classes)
-    gram.add_up(ranks)
 
 
 def together(ranks: Ranks, work: Callable[[], T]) -> T:

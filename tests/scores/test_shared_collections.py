@@ -312,9 +312,14 @@ def test_any_number_of_processes_goes_on_with_what_others_began(
     read = []
     counting = TensorDataset(X, Y)
     monkeypatch.setattr(TensorDataset, "__getitem__", lambda self, i: read.append(i) or (X[i], Y[i]))
-    collected(DataLoader(counting, batch_size=2), folder)
+    gram = GramAccumulator(4, 3)
+    collected(DataLoader(counting, batch_size=2), folder, gram=gram)
     assert len(set(read)) < N, "what there were rows of is not read again"
     same_files(folder, whole(tmp_path / "one"))
+    # Rows of earlier runs, of the joined table and of parts, and those of this one are each summed once.
+    assert gram.n == N
+    rows = ScoreTable.load(folder).X.astype(np.float64)
+    np.testing.assert_allclose(gram.gram().G, rows.T @ rows, rtol=1e-12)
 
 
 class Cut(BaseException):
