@@ -29,11 +29,12 @@ from interpnet.support.io import write_json
 from interpnet.support.ranks import ALONE
 from interpnet.support.types import Float64
 
-PARTS = ("efficientnet", "routes", "thousand", "stream")
+PARTS = ("efficientnet", "routes", "thousand", "stream", "long stream")
 MU = 10.0
 TOL = 1e-9
 _PIXELS = 96
 _PER_CLASS = 200
+_STEP = 1024  # rows that are read at once
 
 
 class Memory:
@@ -194,29 +195,43 @@ def route(work: str, name: str, n: int, m: int, n_classes: int, rows: int) -> di
 # --- rows that are never stored -----------------------------------------------------------------------------------
 
 
-def stream(rows: int, m: int, n_classes: int, columns: int) -> dict[str, Any]:
-    """Certify once over rows that are made on the fly; return the seconds of a pass, and of making the rows alone."""
-    scores = Scores(rows, m, n_classes)
+def stream(rows: int, m: int, n_classes: int, columns: int, again: int | None = None) -> dict[str, Any]:
+    """Certify once over rows that are made on the fly; return the seconds of a pass, and of making the rows alone.
+
+    With ``again`` so many blocks of 1,024 rows come again and again; the sum over all must then be the multiple of the
+    sum over those.
+    """
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.choice(m, columns, replace=False))
     weights = rng.standard_normal((n_classes, columns)) / columns
+
+    def summed(scores: Scores) -> Float64:
+        problem = RowGram((scores, scores.labels, n_classes, None), _STEP, ALONE)
+        return problem.gradient(chosen, weights, np.arange(n_classes))
+
+    scores = Scores(rows, m, n_classes, again=again)
     with Memory() as memory:
-        problem = RowGram((scores, scores.labels, n_classes, None), 1024, ALONE)
         clock = time.process_time()
-        problem.gradient(chosen, weights, np.arange(n_classes))
-        whole = time.process_time() - clock
+        whole = summed(scores)
+        seconds = time.process_time() - clock
     clock = time.process_time()
-    for start in range(0, rows, 1024):
-        scores[start : start + 1024]
+    for start in range(0, rows, _STEP):
+        scores[start : start + _STEP]
     made = time.process_time() - clock
-    return {
+    found = {
         "rows": rows,
         "classes": n_classes,
-        "seconds of a pass": round(whole, 1),
+        "seconds of a pass": round(seconds, 1),
         "of which the rows are made in": round(made, 1),
         "GiB": memory.gib,
-        "hours of a pass over 10 million rows, without making them": round((whole - made) / rows * 1e7 / 3600, 2),
+        "hours of a pass over 10 million rows, without making them": round((seconds - made) / rows * 1e7 / 3600, 2),
     }
+    if again is not None:
+        times = rows // (again * _STEP)
+        once = times * summed(Scores(again * _STEP, m, n_classes, again=again))
+        found["blocks that come again"] = again
+        found["relative difference from the multiple"] = float(np.abs(whole - once).max() / np.abs(once).max())
+    return found
 
 
 @command(work="folder for scores", parts=PARTS, out="where the results are kept")
@@ -237,6 +252,7 @@ def main(*, work: str, parts: tuple[str, ...] = PARTS, out: str = "experiments/b
             ("matrix, a tenth of the rows", route, (work, "matrix", 100_000, 22_720, 1000, 10_000)),
         ],
         "stream": [(f"{rows}", stream, (rows, 22_720, 10, 500)) for rows in (8192, 32_768)],
+        "long stream": [(f"{rows}", stream, (rows, 22_720, 10, 500, 4)) for rows in (1_003_520, 10_002_432)],
     }
     for part in parts:
         for name, function, arguments in tasks[part]:

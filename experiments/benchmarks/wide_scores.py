@@ -16,18 +16,28 @@ from experiments.benchmarks.solver_problems import APART, DECAY, FACTORS, KEPT, 
 from interpnet.support.types import Float32
 
 _BLOCK = 1024
-_BLOCKS_KEPT = 2
 
 
 class Scores:
-    """Rows on request: ``shape``, ``dtype`` and ``scores[start:stop]``, which is all that ``RowGram`` asks of X."""
+    """Rows on request: ``shape``, ``dtype`` and ``scores[start:stop]``, which is all that ``RowGram`` asks of X.
 
-    def __init__(self, n: int, m: int, n_classes: int, seed: int = 0) -> None:
+    The last ``kept`` blocks of 1,024 rows stay in memory. With ``again`` the first so many blocks come again and again,
+    so that a long stream costs what reading it costs, and not what making it does.
+    """
+
+    def __init__(
+        self, n: int, m: int, n_classes: int, seed: int = 0, *, kept: int = 2, again: int | None = None
+    ) -> None:
         rng = np.random.default_rng(seed)
         self.shape = (n, m)
         self.dtype = np.dtype(np.float32)
-        self.labels = rng.integers(0, n_classes, n)
+        different = n
+        if again is not None:
+            different = again * _BLOCK
+        self.labels = np.resize(rng.integers(0, n_classes, different), n)
         self._seed = seed
+        self._again = again
+        self._blocks_kept = max(kept, again or 0)
         size = (np.arange(FACTORS) + 1.0) ** -DECAY
         size *= SPREAD / np.sqrt((size**2).sum())
         layers = widths(m)
@@ -49,8 +59,10 @@ class Scores:
         return np.concatenate(pieces)
 
     def _block(self, number: int) -> Float32:
+        if self._again is not None:
+            number %= self._again
         if number not in self._kept:
-            if len(self._kept) == _BLOCKS_KEPT:
+            if len(self._kept) == self._blocks_kept:
                 self._kept.pop(next(iter(self._kept)))
             self._kept[number] = self._made(number)
         return self._kept[number]

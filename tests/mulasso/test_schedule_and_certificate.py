@@ -146,7 +146,7 @@ def test_classes_leave_the_others_where_they_fail_and_go_on_alone(monkeypatch: p
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-@pytest.mark.parametrize(("size", "sizes"), [(21, [8, 8, 4]), (11, [5, 5, 5, 5]), (18, [8, 8, 1, 2, 1])])
+@pytest.mark.parametrize(("size", "sizes"), [(21, [16, 4]), (11, [10, 10]), (18, [16, 1, 3])])
 def test_wide_classes_go_on_in_groups(
     threads: int, size: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

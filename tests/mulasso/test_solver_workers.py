@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from joblib.externals.loky import get_reusable_executor
+from joblib.parallel import BACKENDS
 
 from interpnet.errors import InterpNetError
 from interpnet.gram import Gram
@@ -75,6 +76,20 @@ def ray() -> Iterator[None]:
                 yield
         finally:
             ray.shutdown()
+
+
+def test_idle_processes_stay_whatever_joblib_would_do(gram: Gram, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    honest = BACKENDS["loky"].configure
+
+    def configure(self: Any, *args: Any, **options: Any) -> int:
+        asked.append(options["idle_worker_timeout"])
+        return honest(self, *args, **options)
+
+    monkeypatch.setattr(BACKENDS["loky"], "configure", configure)
+    with processes():
+        solved(gram)
+    assert set(asked) == {7 * 24 * 3600}
 
 
 @pytest.mark.parametrize("cluster", [processes, dask, ray])

@@ -26,10 +26,10 @@ _ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
 # Batches come in multiples of so many where there is much to do, for threads to share.
 _SHARES = 4
 # Active columns up to which all classes of a batch advance together on these devices; up to which those left advance in
-# groups of at most so many, half of them at most, for threads to share; beyond, each goes alone and without padding.
+# groups of at most so many, for threads to share; beyond, each goes alone and without padding.
 _NARROW = 48
 _MIDDLE = 112
-_GROUP = 8
+_GROUP = 16
 _ALONE = frozenset({"cpu"})
 # Seconds a class must take for threads to pay: less, and they mostly wait for each other at the interpreter.
 _WORTH_THREADS = 3e-3
@@ -143,7 +143,7 @@ class _Search:
         wide = wide[self.signs[wide].ne(0).sum(1) > _NARROW]
         if len(wide) < 2:
             return ()
-        return torch.split(wide, min(_GROUP, math.ceil(len(wide) / 2)))
+        return torch.split(wide, _GROUP)
 
     def together(self, classes: Tensor, widest: int) -> None:
         """Take ``classes`` through the radii before them in step, until they fail or, on the CPU, become too wide."""

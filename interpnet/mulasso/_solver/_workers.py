@@ -14,6 +14,10 @@ from joblib.parallel import get_active_backend
 from interpnet.errors import InterpNetError
 from interpnet.support.types import Float64
 
+# Seconds: joblib's own processes end when they were idle for five minutes, and a task that comes just then is lost
+# now and then, so that whoever waits for it waits for ever. These stay until the program ends.
+_IDLE = 7 * 24 * 3600
+_OWN_PROCESSES = "LokyBackend"
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -34,9 +38,12 @@ class Workers:
         return_as = "list"
         if self.streams:
             return_as = "generator"
+        options = {}
+        if self.backend == _OWN_PROCESSES:
+            options["idle_worker_timeout"] = _IDLE
         try:
             # Each item is large: joblib must not gather several into one task.
-            pool = Parallel(n_jobs=self.n_jobs, return_as=return_as, batch_size=1)
+            pool = Parallel(n_jobs=self.n_jobs, return_as=return_as, batch_size=1, **options)
             shared = self._shared(G)
             yield from pool(delayed(_at_worker)(work, shared, item) for item in items)
         except InterpNetError:
