@@ -6,12 +6,16 @@ have to know something.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.efficientnet import MBConvConfig
+from torchvision.models.resnet import BasicBlock
+from torchvision.models.vgg import make_layers
 
 N_CLASSES = 5
 SIZE = 64  # pixels
@@ -56,28 +60,74 @@ NETWORKS = (
 def network(name: str, *, double: bool = False, narrow: bool = False) -> nn.Module:
     """Return one of ``NETWORKS`` in evaluation mode; the last one is kept.
 
-    ``narrow`` gives VGG's classifier 64 hidden units: the same operators without 100 million weights, for tests.
+    ``narrow`` gives the same operators in fewer and narrower layers, for tests: VGG's classifier has 64 hidden units
+    and not 100 million weights, and the networks of many blocks have one to three in a stage.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(1)
         if name == "strided":
             model: nn.Module = Strided()
         else:
-            # Without it GoogLeNet warns that its initialisation will change.
-            options = {"googlenet": {"init_weights": False}}.get(name, {})
-            model = torchvision.models.get_model(name, weights=None, num_classes=N_CLASSES, **options)
-            if narrow and isinstance(model, torchvision.models.VGG):
-                _narrow(model)
+            model = NARROW[name]() if narrow and name in NARROW else whole(name)
         _calibrate(model, torch.randn(8, 3, SIZE, SIZE))
     if double:
         model.double()
     return model
 
 
-def _narrow(model: torchvision.models.VGG) -> None:
-    # The convolutions are drawn before the classifier, so that they are the same ones.
-    for at, (wide_in, wide_out) in {0: (512 * 7 * 7, 64), 3: (64, 64), 6: (64, N_CLASSES)}.items():
+def whole(name: str) -> nn.Module:
+    """Return one of torchvision's networks among ``NETWORKS`` as it is drawn, with five classes."""
+    # Without it GoogLeNet warns that its initialisation will change.
+    options = {"googlenet": {"init_weights": False}}.get(name, {})
+    model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=N_CLASSES, **options)
+    return model
+
+
+def _narrow_vgg() -> Any:
+    with torch.device("meta"):  # its own classifier of 100 million weights is never drawn
+        model = torchvision.models.VGG(nn.Sequential(), num_classes=N_CLASSES)
+    model.features = make_layers([16, "M", 32, "M", 64, 64, "M", 128, 128, "M", 128, 128, "M"], batch_norm=True)
+    for at, (wide_in, wide_out) in {0: (128 * 7 * 7, 64), 3: (64, 64), 6: (64, N_CLASSES)}.items():
         model.classifier[at] = nn.Linear(wide_in, wide_out)
+    return model
+
+
+def _narrow_resnet() -> Any:
+    return torchvision.models.ResNet(BasicBlock, [2, 1, 1, 1], num_classes=N_CLASSES)
+
+
+def _narrow_densenet() -> Any:
+    return torchvision.models.DenseNet(8, (2, 3, 3, 2), 16, num_classes=N_CLASSES)
+
+
+def _narrow_efficientnet() -> Any:
+    # Expansion, kernel, stride, channels in and out, and blocks of each stage.
+    stages = [
+        (1, 3, 1, 16, 8, 1),
+        (6, 3, 2, 8, 16, 2),
+        (6, 5, 2, 16, 16, 1),
+        (6, 3, 2, 16, 24, 2),
+        (6, 5, 1, 24, 24, 1),
+        (6, 5, 2, 24, 32, 2),
+        (6, 3, 1, 32, 40, 1),
+    ]
+    return torchvision.models.EfficientNet(
+        [MBConvConfig(*stage) for stage in stages], dropout=0.2, num_classes=N_CLASSES
+    )
+
+
+def _narrow_shufflenet() -> Any:
+    return torchvision.models.ShuffleNetV2([2, 3, 2], [24, 48, 96, 192, 256], num_classes=N_CLASSES)
+
+
+#: The networks that ``narrow`` changes.
+NARROW: dict[str, Callable[[], Any]] = {
+    "vgg11_bn": _narrow_vgg,
+    "resnet18": _narrow_resnet,
+    "densenet121": _narrow_densenet,
+    "efficientnet_b0": _narrow_efficientnet,
+    "shufflenet_v2_x0_5": _narrow_shufflenet,
+}
 
 
 def _calibrate(model: nn.Module, images: Tensor) -> None:

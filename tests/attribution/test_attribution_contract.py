@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx import symbolic_trace
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from experiments.attribution_table import networks
 from experiments.attribution_table import run as attribution_table
 from experiments.attribution_table.networks import NETWORKS, QUICK, images, network
 from interpnet.attribution import Attribution, AttributionCall, attribute, attribute_full, methods
@@ -182,6 +184,30 @@ def test_gradcam_is_cam_on_networks_that_average_globally(name: str) -> None:
     factor = (cam * grad).sum(1) / (cam * cam).sum(1)
     assert bool((factor > 0).all())
     torch.testing.assert_close(factor[:, None] * cam, grad, rtol=1e-7, atol=1e-9 * float(grad.abs().max()))
+
+
+def operators(model: nn.Module) -> set[Any]:
+    """Return the kinds of steps that a network takes; of a convolution also its kernel, stride and grouping."""
+    modules = dict(model.named_modules())
+    found: set[Any] = set()
+    for node in symbolic_trace(model).graph.nodes:
+        if node.op == "call_module":
+            step = modules[node.target]
+            if isinstance(step, nn.Conv2d):
+                found.add((step.kernel_size, step.stride, step.groups > 1))
+            else:
+                found.add(type(step))
+        elif node.op in {"call_function", "call_method"}:
+            found.add(node.target)
+    return found
+
+
+@pytest.mark.parametrize("name", networks.NARROW)
+def test_a_narrow_network_has_every_operator_of_the_whole_one(name: str) -> None:
+    with torch.device("meta"):
+        whole = operators(networks.whole(name))
+        narrow = operators(networks.NARROW[name]())
+    assert narrow == whole
 
 
 # The rest depends on the method, not on the network: the small one with strides is enough.
