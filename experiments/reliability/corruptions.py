@@ -38,12 +38,31 @@ _INTERRUPTED = {"half collected": "scores", "half ablated": "ablation", "half ex
 
 @dataclass
 class Shared:
-    """The folders that cases start from, and what each command leaves on a whole one."""
+    """The folders that cases start from, and what each command leaves on a whole one; each made where it is wanted."""
 
     scene: Scene
-    foreign: Path  # a run of another network
     interrupted: dict[str, Path] = field(default_factory=dict)
     references: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def start(self, name: str) -> Path:
+        """Return the run folder that a command finds: a finished one, or one that was left half done."""
+        if name not in _INTERRUPTED:
+            return self.scene.finished
+        if name not in self.interrupted:
+            run = self.scene.fresh(name.replace(" ", "_"))
+            kill = partial(kill_at, folder=_INTERRUPTED[name], nth=12)
+            ended = interpnet(self.scene.audit(run.name), self.scene.where, kill)
+            if ended.code != -signal.SIGKILL:
+                raise RuntimeError(f"the audit that was to be killed was not: {ended.last}")
+            self.interrupted[name] = run
+        return self.interrupted[name]
+
+    def foreign(self) -> Path:
+        """Return a run of another network."""
+        run = self.scene.where / "foreign"
+        if not run.is_dir():
+            ended_well(interpnet(["audit", "net.py:other", *self.scene.audit(run.name)[2:]], self.scene.where))
+        return run
 
     def reference(self, name: str) -> dict[str, Any]:
         """Return the results of a command on a whole folder."""
@@ -54,17 +73,8 @@ class Shared:
 
 
 def prepare(where: Path) -> Shared:
-    """Make a finished run, one of another network, and interrupted ones."""
-    scene = make_scene(where)
-    ended = interpnet(["audit", "net.py:other", *scene.audit("foreign")[2:]], where)
-    ended_well(ended)
-    shared = Shared(scene, where / "foreign")
-    for name, folder in _INTERRUPTED.items():
-        run = scene.fresh(name.replace(" ", "_"))
-        ended = interpnet(scene.audit(run.name), where, partial(kill_at, folder=folder, nth=12))
-        if ended.code == -signal.SIGKILL:
-            shared.interrupted[name] = run
-    return shared
+    """Make a finished run."""
+    return Shared(make_scene(where))
 
 
 def ended_well(ended: Ended) -> None:
@@ -198,9 +208,9 @@ DAMAGES: list[Callable[[Path, Random, Path], None]] = [
 def attempt(shared: Shared, draw: Draw) -> Line:
     """Damage one file and judge one command."""
     random = draw.random
-    name = draw.of([*COMMANDS, *COMMANDS, "audit", "audit", "audit", LOADS, *shared.interrupted])
+    name = draw.of([*COMMANDS, *COMMANDS, "audit", "audit", "audit", LOADS, *_INTERRUPTED])
     scene = shared.scene
-    run = scene.copy(shared.interrupted.get(name, scene.finished), "run")
+    run = scene.copy(shared.start(name), "run")
     files = sorted(path for path in run.rglob("*") if path.is_file() and path.stat().st_size)
     # Files of the early stages are few, and more depends on them: draw the folder first.
     folder = random.choice(sorted({path.parent for path in files}))
@@ -210,7 +220,10 @@ def attempt(shared: Shared, draw: Draw) -> Line:
     file = str(path.relative_to(run))
     what = f"{damage.__name__.replace('_', ' ')} {file}; {name}"
     before = content(path)
-    damage(path, random, shared.foreign / file)
+    foreign = path
+    if damage is swap:
+        foreign = shared.foreign() / file
+    damage(path, random, foreign)
     damaged = content(path)
     if damaged == before:
         return verdict(what, "equal")  # of a date, say
@@ -220,7 +233,7 @@ def attempt(shared: Shared, draw: Draw) -> Line:
     ended = interpnet(arguments, scene.where)
     if ended.fate != "done":
         return verdict(what, ended.fate, ended.last)
-    reference = shared.reference("audit" if name in shared.interrupted else name)
+    reference = shared.reference("audit" if name in _INTERRUPTED else name)
     differ = [one for one in differences(results(run), reference) if not one.startswith(".")]
     return _judge(what, file, name, differ, scene, run, damaged)
 
