@@ -105,7 +105,7 @@ def test_her_slips_are_stopped_at_once_with_the_remedy(
     assert not (here / "slip" / "scores" / "X.f32").exists()
 
 
-def test_she_audits_cats_and_penguins(here: Path) -> None:
+def test_she_audits_cats_and_penguins(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, shown, said = command(
         here,
         *("audit", "net.py:make", "imagefolder:photos", *PREPARED, "--classes", "imagenet", "--out", "run"),
@@ -132,7 +132,7 @@ def test_she_audits_cats_and_penguins(here: Path) -> None:
     summary = json.loads((here / "run" / "report" / "report.json").read_text())
     assert summary["verdict"]["headline"]
     # One class only, of what is there: nothing but the pages is made again.
-    code, shown, said = command(here, "report", "run", "--only", "cats")
-    assert code == 0, said
+    monkeypatch.chdir(here)
+    assert main(["report", "run", "--only", "cats"]) == 0
     with (here / "run" / "report" / "classes.csv").open(newline="") as file:
         assert [row["class"] for row in csv.DictReader(file)] == ["cats"]
