@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import shapes
@@ -85,6 +86,20 @@ def finished(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(finished: Path, tmp_path: Path) -> Path:
     """A copy of a complete audit run."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.fixture
+def blank_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every figure write a file without drawing it: for audits whose charts other tests draw."""
+    from matplotlib.figure import Figure
+
+    def save(_figure: Figure, target: Any, **options: Any) -> None:
+        if options.get("format") == "svg":
+            target.write("<svg ></svg>")
+        else:
+            Path(target).write_bytes(b"a chart")
+
+    monkeypatch.setattr(Figure, "savefig", save)
 
 
 @pytest.fixture(autouse=True, scope="session")

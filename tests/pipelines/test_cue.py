@@ -19,6 +19,9 @@ from interpnet.datasets import an8flower_from_spec
 from interpnet.datasets._an8flower.options import SHORTCUTS
 from interpnet.errors import InterpNetError
 
+#: Figures are made but not drawn: test_pipeline_end_to_end.py and test_report.py draw those of whole audits.
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 FLOWERS = "an8flower-single-6c?size=32&n=120"
 
 

@@ -26,6 +26,9 @@ from interpnet.ablation import rankings, register_ranking, unregister_ranking
 from interpnet.attribution import METHODS, register_method, unregister_method
 from interpnet.errors import InterpNetError, RunFolderError
 
+#: Figures are made but not drawn: test_pipeline_end_to_end.py and test_report.py draw those of whole audits.
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 MINE = """
 import numpy as np
 import beside

@@ -11,6 +11,9 @@ from helpers.small_audit import SMALL, Stop, audit, folder_of_images, manifest, 
 from interpnet.pipelines.cli.app import main
 from interpnet.pipelines.stages import collect
 
+#: Figures are made but not drawn: test_pipeline_end_to_end.py and test_report.py draw those of whole audits.
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 
 def test_what_is_done_is_not_done_again(run, weights, capsys):
     before = manifest(run)["stages"]

@@ -15,6 +15,9 @@ from PIL import Image
 
 from interpnet.datasets._webdataset import ShardSource
 
+#: Figures are made but not drawn: test_pipeline_end_to_end.py and test_report.py draw those of whole audits.
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 NETWORK = """
 import torch
 
