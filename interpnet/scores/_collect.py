@@ -101,6 +101,7 @@ def collect_scores(
         Run the network in lower precision; the norms are summed in float32 all the same.
     gram : GramAccumulator, optional
         Receives every row, so that the Gram matrices are there when the pass ends; :meth:`ScoreTable.gram` sums later.
+        An empty one, where a collection goes on.
     contributions : interpnet.reliance.ContributionSums, optional
         Receives what every channel contributes to the log-odds of each image's class, from the same forward pass and
         one backward pass; the scores stay the same. See :func:`interpnet.collect_contributions`.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from interpnet.engine import ChannelIndex, check_predicted
-from interpnet.errors import DataError
+from interpnet.errors import DataError, InterpNetError
 from interpnet.gram import GramAccumulator, one_hot
 from interpnet.scores._chunks import Run
 from interpnet.scores._companion import Companion
@@ -127,6 +127,11 @@ class Intake:
         self._stays: bool | None = None
         self._clear()
         if gram is not None:
+            if gram.n and writer.rows:
+                raise InterpNetError(
+                    f"gram holds {gram.n} rows already, and out holds {writer.rows} that would be added to them, again "
+                    "if they are the same; pass an empty GramAccumulator to go on with a collection"
+                )
             for X, labels in writer.committed():
                 add_rows(gram, X, labels, n_classes)
 

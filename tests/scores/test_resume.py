@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from interpnet.datasets import Batch, Skipped
-from interpnet.errors import DataError, RunFolderError
+from interpnet.errors import DataError, InterpNetError, RunFolderError
 from interpnet.gram import GramAccumulator
 from interpnet.scores import ScoreTable, collect_scores
 from interpnet.support.checksums import seal
@@ -86,6 +86,16 @@ def test_the_size_of_the_batches_does_not_matter(
     assert asked == ([rows] if function else [])
     if not function:
         np.testing.assert_array_equal(table.X[rows:], whole.X[rows:], err_msg="the new rows are those of whole batches")
+
+
+def test_sums_that_hold_rows_are_refused_where_rows_would_come_again(tmp_path: Path) -> None:
+    sums = GramAccumulator(4, 3)
+    rows = interrupted(tmp_path, 4, N // 2)
+    collect_scores(network(), in_batches(4), out=tmp_path, key="k", gram=sums, progress=False)
+    assert sums.n == N > rows
+    with pytest.raises(InterpNetError, match=f"gram holds {N} rows already, and out holds {N} .* pass an empty Gram"):
+        collect_scores(network(), in_batches(4), out=tmp_path, key="k", gram=sums, progress=False)
+    assert sums.n == N
 
 
 def with_gaps(size: int, stop: int | None = None) -> Iterator[Batch]:
