@@ -1,6 +1,7 @@
 from . import datasets as datasets
 from . import evaluate as evaluate
 from . import pictures as pictures
+from . import shortcuts as shortcuts
 from .ablation import AblationResult as AblationResult
 from .ablation import ablate as ablate
 from .ablation import ablation_study as ablation_study

@@ -20,13 +20,13 @@ WITHOUT_SHAPES = {
     "evaluate.context_swap", "evaluate.measures", "evaluate.parameter_randomisation", "evaluate.swapped_context",
     "pictures.filter_sheet", "pictures.filter_tiles", "pictures.filters", "pictures.last_site", "pictures.map_sheet",
     "pictures.nearest_images", "pictures.picture_plane", "pictures.plot_activation_maps", "pictures.plot_embedding",
-    "pictures.plot_filters", "pictures.plot_pictures",
+    "pictures.plot_filters", "pictures.plot_pictures", "shortcuts.overlay_probe",
 }  # fmt: skip
 
 
 def public_functions() -> set[str]:
     names = {name for name in interpnet.__all__ if inspect.isfunction(getattr(interpnet, name))}
-    for room in ("evaluate", "pictures"):
+    for room in ("evaluate", "pictures", "shortcuts"):
         package = getattr(interpnet, room)
         names |= {f"{room}.{name}" for name in package.__all__ if inspect.isfunction(getattr(package, name))}
     return names

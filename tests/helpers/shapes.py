@@ -124,6 +124,12 @@ SHAPES: dict[str, dict[str, Kind]] = {
         "b": (Shaped, Tensor, "*#maps height width"),
         "return": (Float, Tensor, "*#maps"),
     },
+    "shortcuts.overlaid": {
+        "images": (Float, Tensor, "B colours height width"),
+        "overlay": (Float, Tensor, "colours height width"),
+        "opacity": (Float, Tensor, "height width"),
+        "return": (Float, Tensor, "B colours height width"),
+    },
     "pictures.activation_maps": {
         "images": (Float, Tensor, "B *image"),
         "return": (Float, np.ndarray, "B channels *space"),
