@@ -16,18 +16,17 @@ from experiments.benchmarks.solver_problems import APART, DECAY, FACTORS, KEPT, 
 from interpnet.support.types import Float32
 
 _BLOCK = 1024
+_BLOCKS_KEPT = 2
 
 
 class Scores:
     """Rows on request: ``shape``, ``dtype`` and ``scores[start:stop]``, which is all that ``RowGram`` asks of X.
 
-    The last ``kept`` blocks of 1,024 rows stay in memory. With ``again`` the first so many blocks come again and again,
-    so that a long stream costs what reading it costs, and not what making it does.
+    With ``again`` the first so many blocks of 1,024 rows come again and again, so that a long stream costs what reading
+    it costs, and not what making it does.
     """
 
-    def __init__(
-        self, n: int, m: int, n_classes: int, seed: int = 0, *, kept: int = 2, again: int | None = None
-    ) -> None:
+    def __init__(self, n: int, m: int, n_classes: int, seed: int = 0, *, again: int | None = None) -> None:
         rng = np.random.default_rng(seed)
         self.shape = (n, m)
         self.dtype = np.dtype(np.float32)
@@ -37,7 +36,7 @@ class Scores:
         self.labels = np.resize(rng.integers(0, n_classes, different), n)
         self._seed = seed
         self._again = again
-        self._blocks_kept = max(kept, again or 0)
+        self._blocks_kept = max(_BLOCKS_KEPT, again or 0)
         size = (np.arange(FACTORS) + 1.0) ** -DECAY
         size *= SPREAD / np.sqrt((size**2).sum())
         layers = widths(m)

@@ -20,6 +20,7 @@ from ._early_stop import stoppable as stoppable
 from ._finite import check_logits as check_logits
 from ._finite import check_predicted as check_predicted
 from ._finite import predicted as predicted
+from ._forward import WHOLE_TYPES as WHOLE_TYPES
 from ._forward import RunError as RunError
 from ._forward import check_dense as check_dense
 from ._forward import check_images as check_images
@@ -32,6 +33,7 @@ from ._gradient_end import gradient_cut as gradient_cut
 from ._gradient_end import gradient_end as gradient_end
 from ._layout import slices_of as slices_of
 from ._log_odds import OUTPUTS as OUTPUTS
+from ._log_odds import all_log_odds as all_log_odds
 from ._log_odds import log_odds as log_odds
 from ._log_odds import margins as margins
 from ._logits import OneColumn as OneColumn

@@ -19,6 +19,9 @@ Put = Callable[[Tensor], Tensor]
 #: What networks compute in; images of any of them can be converted to any other.
 _TYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 
+#: The types of tensors that can hold class numbers.
+WHOLE_TYPES = frozenset({torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
+
 
 class RunError(ModelError, DataError):
     """A network's own code failed on images: one of the two is wrong. ``__cause__`` is what the code raised."""

@@ -70,6 +70,25 @@ def log_odds(logits: Tensor, classes: Tensor, *, outputs: str = "exclusive") -> 
     return own - others.logsumexp(1)
 
 
+def all_log_odds(logits: Tensor) -> Tensor:
+    """Return the log-odds (B, C) of every class, each against all others together, from logits (B, C), C at least 2.
+
+    What :func:`log_odds` gives for each class in turn, in one pass over the logits.
+
+    Examples
+    --------
+    >>> all_log_odds(torch.tensor([[2.0, 0.0], [800.0, 0.0]])).tolist()
+    [[2.0, -2.0], [800.0, -800.0]]
+    """
+    top = logits.argmax(1, keepdim=True)
+    # Those of the likeliest class are summed without it: its own probability may round to 1.
+    second = logits.scatter(1, top, -torch.inf).logsumexp(1, keepdim=True)
+    total = logits.logsumexp(1, keepdim=True)
+    # Below one half the probability of the others loses no digits.
+    others = total + torch.log1p(-(logits - total).exp().clamp(max=0.5))
+    return logits - others.scatter(1, top, second)
+
+
 def margins(logits: Tensor) -> Tensor:
     """Return each logit less the mean of the others (n, C); a single one as it is.
 

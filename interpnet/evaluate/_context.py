@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from interpnet.engine import (
+    WHOLE_TYPES,
     Channel,
     Instrument,
     Output,
@@ -42,7 +43,6 @@ _RADIUS = 0.25
 # Of each image; thousands would say no more, and their pairs take memory.
 _IMAGE_AXES = 4
 _MOST_PARTNERS = 10_000
-_WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 
 @brief
@@ -268,7 +268,7 @@ def _middle(given: Tensor | None, images: Tensor) -> Tensor:
 
 
 def _checked(classes: Tensor, batch: int, n_classes: int | None = None) -> Tensor:
-    if tuple(classes.shape) != (batch,) or classes.dtype not in _WHOLE:
+    if tuple(classes.shape) != (batch,) or classes.dtype not in WHOLE_TYPES:
         raise DataError(f"classes is {classes.dtype} of shape {tuple(classes.shape)}; expected {batch} class numbers")
     classes = classes.cpu().long()
     if n_classes is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine import check_images, unwrap
+from interpnet.engine import WHOLE_TYPES, check_images, unwrap
 from interpnet.errors import InterpNetError
 from interpnet.evaluate._checks import check_made, checked_maps
 from interpnet.evaluate._score import Score, measure
@@ -16,8 +16,6 @@ from interpnet.evaluate._similarity import check_window, correlated, ssim, stand
 from interpnet.explanation import normalise
 from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, shown
-
-_WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 ExplainClass = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -133,7 +131,7 @@ def _explained(
         raise InterpNetError(f"classes: {shown(classes)} came; expected class numbers (K,) or (B, K)") from error
     if asked.dim() == 1:
         asked = asked.expand(images.shape[0], -1)
-    if asked.dim() != 2 or asked.shape[0] != images.shape[0] or asked.dtype not in _WHOLE:
+    if asked.dim() != 2 or asked.shape[0] != images.shape[0] or asked.dtype not in WHOLE_TYPES:
         raise InterpNetError(
             f"classes: shape {tuple(asked.shape)}, {asked.dtype} came; expected class numbers (K,), or "
             f"(B, K) for each of {images.shape[0]} images"

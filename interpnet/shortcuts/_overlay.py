@@ -17,14 +17,22 @@ from scipy import stats
 from torch import Tensor, nn
 
 from interpnet.ablation import adjusted
-from interpnet.engine import Output, beside, check_images, check_logits, evaluating, forward_logits, unwrap
+from interpnet.engine import (
+    WHOLE_TYPES,
+    Output,
+    all_log_odds,
+    beside,
+    check_images,
+    check_logits,
+    evaluating,
+    forward_logits,
+    unwrap,
+)
 from interpnet.errors import DataError
 from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, number, true_or_false, whole_number
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float64, Int64
-
-_WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 
 @brief
@@ -143,9 +151,10 @@ def overlay_probe(
     passes = len(images) * (2 + controls)
 
     def run(batch: Tensor) -> tuple[Float64, Float64]:
-        logits = check_logits(forward_logits(model, batch, output)).double().cpu().numpy()
+        logits = check_logits(forward_logits(model, batch, output)).double().cpu()
         advance(len(batch))
-        return all_log_odds(logits), np.eye(logits.shape[1])[logits.argmax(1)]
+        answers = torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).double()
+        return all_log_odds(logits).numpy(), answers.numpy()
 
     with torch.no_grad(), evaluating(model), progress_bar("Laying on", passes, enabled=progress) as advance:
         for part in torch.split(images, max_batch):
@@ -176,28 +185,6 @@ def overlaid(images: Tensor, overlay: Tensor, opacity: Tensor) -> Tensor:
     check_kinds(overlaid, locals())
     images = check_images(images)
     return torch.lerp(images, *_checked(images, overlay, opacity))
-
-
-def all_log_odds(logits: Float64) -> Float64:
-    """Return the log-odds (B, C) of every class, each against all others, from logits (B, C).
-
-    Examples
-    --------
-    >>> all_log_odds(np.array([[2.0, 0.0], [800.0, 0.0]])).tolist()
-    [[2.0, -2.0], [800.0, -800.0]]
-    """
-    rows = np.arange(len(logits))
-    top = logits.argmax(1)
-    highest = logits[rows, top]
-    rest = logits.copy()
-    rest[rows, top] = -np.inf
-    second = np.logaddexp.reduce(rest, axis=1)
-    total = np.logaddexp(highest, second)
-    # Below one half the probability of the others loses no digits.
-    others = total[:, None] + np.log1p(-np.minimum(np.exp(logits - total[:, None]), 0.5))
-    others[rows, top] = second
-    odds: Float64 = logits - others
-    return odds
 
 
 class _Pieces:
@@ -271,7 +258,7 @@ def _summed_up(odds: dict[str, Float64], answers: dict[str, Float64], shown: Int
 def _shown(classes: Tensor | None, batch: int) -> npt.NDArray[np.int64] | None:
     if classes is None:
         return None
-    if tuple(classes.shape) != (batch,) or classes.dtype not in _WHOLE or int(classes.min()) < 0:
+    if tuple(classes.shape) != (batch,) or classes.dtype not in WHOLE_TYPES or int(classes.min()) < 0:
         raise DataError(
             f"classes is {classes.dtype} of shape {tuple(classes.shape)}; expected {batch} class numbers, 0 or above"
         )

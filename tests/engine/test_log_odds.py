@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from interpnet.engine import log_odds
+from interpnet.engine import all_log_odds, log_odds
 from interpnet.errors import DataError, InterpNetError
 
 
@@ -66,3 +67,12 @@ def test_what_does_not_fit_is_refused(logits, classes, message):
 def test_an_unknown_kind_of_outputs_is_refused():
     with pytest.raises(InterpNetError, match="outputs is 'softmax'; expected 'exclusive' or 'independent'"):
         log_odds(torch.zeros(1, 2), torch.tensor([0]), outputs="softmax")
+
+
+def test_log_odds_of_all_classes_are_those_of_one_by_one() -> None:
+    logits = np.random.default_rng(0).normal(0, 20, (50, 7))
+    found = all_log_odds(torch.from_numpy(logits)).numpy()
+    for c in range(7):
+        rest = np.delete(logits, c, 1)
+        expected = logits[:, c] - rest.max(1) - np.log(np.exp(rest - rest.max(1, keepdims=True)).sum(1))
+        np.testing.assert_allclose(found[:, c], expected, rtol=1e-12)
