@@ -57,6 +57,22 @@ def paired(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def proportion(hits: int, total: int, z: float = 1.96) -> Interval:
+    """Return a share with Wilson's 95 % interval; of nothing it is NaN, and may be anything from 0 to 1.
+
+    Examples
+    --------
+    >>> [round(v, 3) for v in proportion(45, 50)]
+    [0.9, 0.786, 0.957]
+    """
+    if not total:
+        return Interval(math.nan, 0.0, 1.0)
+    share = hits / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
 def number(value: float, form: str = ".1f") -> str:
     """Return a number with a minus sign, not a hyphen.
 

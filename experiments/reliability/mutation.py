@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.common.tables import proportion
 from experiments.reliability.mutation_mutants import Mutant, count_places, mutants_of
 from experiments.reliability.mutation_workshop import ROOT, Verdict, Workshop, workshop
 from interpnet.support.io import write_json
@@ -94,22 +94,6 @@ def room_tests(root: Path, room: str, *, quick: bool = False) -> list[str]:
     return tests
 
 
-def wilson(caught: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share.
-
-    Examples
-    --------
-    >>> [round(v, 3) for v in wilson(45, 50)]
-    [0.786, 0.957]
-    """
-    if not total:
-        return 0.0, 1.0
-    share = caught / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def equivalent(path: Path = EQUIVALENT) -> dict[str, str]:
     """Return the mutants that mean the same as the code, by name, with the reason."""
     if not path.exists():
@@ -123,7 +107,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     same = equivalent()
     counted = [row for row in rows if row["outcome"] != "passed" or row["name"] not in same]
     caught = sum(row["outcome"] != "passed" for row in counted)
-    low, high = wilson(caught, len(counted))
+    _, low, high = proportion(caught, len(counted))
     return {
         "mutants": len(rows),
         "equivalent": len(rows) - len(counted),

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments.common.tables import proportion
 from experiments.reliability import hand_made_faults, mutation
 from experiments.reliability.hand_made_faults import Fault, applied, count, read_faults
-from experiments.reliability.mutation import ROOT, equivalent, files_of, room_of, room_tests, summary, wilson
+from experiments.reliability.mutation import ROOT, equivalent, files_of, room_of, room_tests, summary
 from experiments.reliability.mutation_workshop import Baseline
 
 SOURCE = '''"""A file to mutate."""
@@ -78,10 +79,10 @@ def test_the_tests_of_a_line_come_quickest_first_and_imports_belong_to_all() -> 
 
 def test_intervals_of_shares_by_hand() -> None:
     """Wilson's interval of 8 of 10 by the textbook, and its ends."""
-    assert [round(end, 4) for end in wilson(8, 10)] == [0.4902, 0.9433]
-    assert wilson(0, 10)[0] == 0.0
-    assert wilson(10, 10)[1] == 1.0
-    assert wilson(0, 0) == (0.0, 1.0)
+    assert [round(end, 4) for end in proportion(8, 10)] == [0.8, 0.4902, 0.9433]
+    assert proportion(0, 10).low == 0.0
+    assert proportion(10, 10).high == 1.0
+    assert proportion(0, 0)[1:] == (0.0, 1.0)
 
 
 def test_mutants_that_mean_the_same_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
