@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
-from sklearn.cluster import SpectralClustering
-from sklearn.metrics import silhouette_score
 from torch import Tensor
 
 from experiments.common.flower_networks import MU, masks_of
 from experiments.common.maps import quietly
+from experiments.common.suspicion import area_of, bimodality, outside_middle, separations, shares_of, standardised
 from experiments.shortcuts.plan import SIZE, Subject, whole
 from interpnet.datasets import ImageData, an8flower, make_loader
 from interpnet.evaluate import ContextSwap, context_swap
@@ -26,7 +23,6 @@ from interpnet.scores import ScoreTable, collect_scores
 from interpnet.support.types import Float64
 
 FLAG = {"disc": 0.7, "mask": 0.5}  # a channel is flagged above this share; chosen on the development networks
-_GRID = 16  # pixels along a side of SpRAy's maps
 _EACH = 8  # images per class that show a channel's map
 
 
@@ -67,8 +63,7 @@ def network_statistics(a: Audited) -> dict[str, float]:
         .combined.double()
         .numpy()
     )
-    lit = maps[maps.sum((1, 2)) > 0]  # a blank map has no shares
-    shares = lit / lit.sum((1, 2), keepdims=True)
+    shares = shares_of(maps)
     plant = masks_of(a.data, name="plant").numpy()[maps.sum((1, 2)) > 0]
     disc = a.swaps["disc"]
     masked = a.swaps["mask"]
@@ -76,11 +71,11 @@ def network_statistics(a: Audited) -> dict[str, float]:
         "context share, largest class": float(max(disc.class_share[np.isfinite(disc.class_share)], default=0.0)),
         "context share, mean": disc.mean_share,
         "predictions follow the surroundings": disc.follows,
-        "heatmap outside the middle": 1.0 - float((shares * _middle()).sum((1, 2)).mean()),
-        "heatmap area": float(np.exp(stats.entropy(shares.reshape(len(shares), -1), axis=1)).mean() / SIZE**2),
+        "heatmap outside the middle": float(outside_middle(shares).mean()),
+        "heatmap area": float(area_of(shares).mean()),
         "responses in two groups": _two_groups(a),
         "SpRAy-like clusters": _clusters(a, predicted),
-        "class-activation difference": float(np.abs(standardised(a.table)).max(1).mean()),
+        "class-activation difference": float(np.abs(_differences(a.table)).max(1).mean()),
         "validation error": float((predicted.numpy() != a.data.labels).mean()),
         "random": float(np.random.default_rng([a.subject.seed, 17]).random()),
         "context share, mean (masks)": masked.mean_share,
@@ -94,7 +89,7 @@ def channel_rows(a: Audited, truth: Float64) -> list[dict[str, Any]]:
 
     ``truth`` (C, m) is the part of the cue in the effects of cue and class, see :func:`cue_share`.
     """
-    difference = standardised(a.table)
+    difference = _differences(a.table)
     plant = masks_of(a.data, name="plant")
     rows = []
     for c in range(len(a.found.classes)):
@@ -148,59 +143,23 @@ def cue_share(a: Audited, work: Path, *, n: int | None = None) -> Float64:
     return shares
 
 
-def standardised(table: ScoreTable) -> Float64:
-    """Return (C, m): the difference of a class's mean score to the others', over the score's standard deviation."""
-    x = np.asarray(table.X, dtype=np.float64)
-    labels = np.asarray(table.labels)
-    spread = x.std(0)  # a constant score tells no classes apart
-    rows = [x[labels == c].mean(0) - x[labels != c].mean(0) for c in range(int(labels.max()) + 1)]
-    return np.stack(rows) / np.where(spread > 0, spread, np.inf)
+def _differences(table: ScoreTable) -> Float64:
+    return standardised(np.asarray(table.X, dtype=np.float64), np.asarray(table.labels))
 
 
 def _two_groups(a: Audited) -> float:
-    """Return the mean over classes of Sarle's bimodality coefficient of the class's own response.
-
-    ``(skewness^2 + 1) / kurtosis``: 5/9 for a uniform distribution, 1/3 for a normal one, 1 for two points. Where a cue
-    disagrees now and then, a class that relies on it answers some of its own training images as it does others'.
-    """
+    """Return the mean over classes of the bimodality of the class's own response."""
     x = np.asarray(a.table.X, dtype=np.float64)
-    values = []
-    for c in range(len(a.found.classes)):
-        response = x[np.asarray(a.table.labels) == c] @ a.found.coef[c]
-        if response.std() > 0:
-            values.append((stats.skew(response) ** 2 + 1) / stats.kurtosis(response, fisher=False))
-    return float(np.mean(values or [0.0]))
+    labels = np.asarray(a.table.labels)
+    values = [bimodality(x[labels == c] @ a.found.coef[c]) for c in range(len(a.found.classes))]
+    return float(np.mean([v for v in values if v is not None] or [0.0]))
 
 
 def _clusters(a: Audited, predicted: Tensor) -> float:
-    """Return how well the LRP maps of a class fall into two clusters: the largest silhouette over the classes.
-
-    After Lapuschkin et al., Nature Communications 2019: maps at 16x16 pixels, spectral clustering of their neighbours'
-    graph. Theirs looks at the clusters by eye; here their separation is the number.
-    """
+    """Return how well the LRP maps of a class fall into two clusters, the largest of the classes."""
     parts = zip(torch.split(a.images, 50), torch.split(predicted, 50), strict=True)
     maps = torch.cat([quietly(a.model, images, target, "lrp_zbox") for images, target in parts])
-    step = SIZE // _GRID  # pixels that become one
-    coarse = maps.abs().reshape(len(maps), _GRID, step, _GRID, step).sum((2, 4)).flatten(1).double()
-    small = (coarse / coarse.sum(1, keepdim=True).clamp(min=1e-12)).numpy()
-    values = [0.0]
-    for c in range(len(a.found.classes)):
-        here = small[(predicted == c).numpy()]
-        if len(here) < 8:  # too few to cluster
-            continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a graph in several parts is two clusters, too
-            graph = {"affinity": "nearest_neighbors", "n_neighbors": min(7, len(here) - 1)}
-            groups = SpectralClustering(2, random_state=0, **graph).fit_predict(here)
-        if len(set(groups)) == 2:
-            values.append(float(silhouette_score(here, groups)))
-    return max(values)
-
-
-def _middle() -> Float64:
-    """Return the control "center": a Gaussian of a quarter of the image, 1 at its peak."""
-    across = np.exp(-0.5 * ((np.arange(SIZE) - (SIZE - 1) / 2) / (0.25 * SIZE)) ** 2)
-    return np.outer(across, across)
+    return max(0.0, float(separations(maps, predicted.numpy(), len(a.found.classes)).max()))
 
 
 def _number(value: float) -> float | None:

@@ -57,19 +57,6 @@ def test_a_quick_trial_resumes_and_fills_every_field(tmp_path: Path, monkeypatch
     run.main(words)
 
 
-def test_standardised_differences_by_hand() -> None:
-    from experiments.shortcuts.audit import standardised
-    from interpnet.engine import ChannelIndex
-
-    class Table:
-        X = np.array([[1.0, 5.0], [3.0, 5.0], [5.0, 5.0], [7.0, 5.0]])
-        labels = np.array([0, 0, 1, 1])
-        channels = ChannelIndex((("a", 2),))
-
-    found = standardised(Table())  # type: ignore[arg-type]
-    np.testing.assert_allclose(found, [[-4 / np.sqrt(5), 0], [4 / np.sqrt(5), 0]])
-
-
 def line_of(number: int, reliance: float, suspicion: float, channels: list[dict[str, Any]]) -> dict[str, Any]:
     repairs = {
         "as it is": {"agree": 1.0, "disagree": 1.0 - reliance, "clean": 0.8, "removed": 0},
