@@ -16,7 +16,7 @@ from experiments.sanity import claims as sanity
 
 FOLDERS = Path(results_page.__file__).parent
 #: They measure tools and pictures; no claim of the paper or its reviewers is theirs.
-WITHOUT_CLAIMS = {"attribution_table", "audits", "benchmarks", "common", "house", "methods", "reliability"}
+WITHOUT_CLAIMS = {"attribution_table", "audits", "benchmarks", "common", "cues", "house", "methods", "reliability"}
 
 
 def test_the_page_is_what_the_results_say_now() -> None:
