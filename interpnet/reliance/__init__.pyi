@@ -6,6 +6,7 @@ from ._images import values_of as values_of
 from ._measure import PRICE as PRICE
 from ._measure import THINNED as THINNED
 from ._measure import measure_reliance as measure_reliance
+from ._probe import probe as probe
 from ._reader import ContributionReader as ContributionReader
 from ._relied import ENDS as ENDS
 from ._relied import Reliance as Reliance

@@ -141,17 +141,23 @@ class ContributionReader:
         self.edits = {name: edit for name, edit in self.edits.items() if name in self._starts | self._views}
         return again
 
-    def send_back(self, values: Tensor, *, keep: bool = False) -> None:
-        """Run the backward pass of ``values`` (B,); ``keep`` its graph for another one."""
+    def send_back(self, values: Tensor, *, keep: bool = False, to: Tensor | None = None) -> Tensor | None:
+        """Run the backward pass of ``values`` (B,); ``keep`` its graph for another one.
+
+        Returns the gradient that comes ``to`` the images, which then take one; ``None`` where none does.
+        """
         if not values.requires_grad:
-            return
+            return None
         # A backward pass works in the types of its forward pass.
         with torch.autocast(values.device.type, enabled=False):
-            self._send_back(_SCALE * values.sum(), keep=keep)
+            return self._send_back(_SCALE * values.sum(), keep=keep, to=to)
 
-    def _send_back(self, total: Tensor, *, keep: bool) -> None:
+    def _send_back(self, total: Tensor, *, keep: bool, to: Tensor | None) -> Tensor | None:
+        ends = self._ends()
+        if to is not None:
+            ends = [*ends, to]
         try:
-            torch.autograd.grad(total, self._ends(), retain_graph=keep, allow_unused=True)
+            gradients = torch.autograd.grad(total, ends, retain_graph=keep, allow_unused=True)
         except RuntimeError as error:
             if "modified by an inplace operation" not in str(error):
                 raise
@@ -160,6 +166,9 @@ class ContributionReader:
                 f"the network overwrites a map that its backward pass needs, so that no gradient exists ({what}); use "
                 "operators that do not work in place"
             ) from error
+        if to is None or gradients[-1] is None:
+            return None
+        return gradients[-1] / _SCALE
 
     def _ends(self) -> list[Any]:
         """Return where the backward pass may stop: at the first sites, behind which nothing is read."""

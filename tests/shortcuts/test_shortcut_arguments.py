@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import inspect
 
+import numpy as np
 import pytest
 import torch
 from helpers.wrong_kinds import (
+    BATCHES,
     COUNT,
+    DEVICE,
     FLAG,
     FUNCTION,
     IMAGES,
+    LAYERS,
+    LOADER,
     MAP,
+    MAYBE_COUNT,
     MODEL,
     NAN,
     NET,
@@ -29,7 +35,26 @@ OVERLAY = [*MAP, X[0] * NAN, X[0, 0], X[0, :, :4], (X[0] * 255).to(torch.uint8),
 OPACITY = [*MAP, X[0], X[0, 0, :4], X[0, 0] + 1, X[0, 0] * 0, X[0, 0] > 0, X[0, 0] + 0j]
 GOOD = {"images": X, "overlay": X[0], "opacity": X[0, 0]}
 WRONG = {"images": IMAGES, "overlay": OVERLAY, "opacity": OPACITY}
+BOXES = [5, "x", [], np.zeros((6, 3)), np.full((6, 4), NAN), np.zeros((6, 4)), np.ones((2, 4)) * 8]
 FUNCTIONS: dict[str, Case] = {
+    "find": (
+        shortcuts.find,
+        {"model": NET, "loader": BATCHES, "progress": False},
+        {
+            "model": MODEL,
+            "loader": LOADER,
+            "classes": [5, "x", [], [7], [-1], [0.5], ["a"]],
+            "boxes": BOXES,
+            "masks": [5, "x", [], X[:, 0], X[:, 0, :4] > 0, X[:2, 0] > 0, X[:, 0] > 9],
+            "images": MAYBE_COUNT,
+            "layers": LAYERS,
+            "seed": [*SEED, -1],
+            "max_batch": COUNT,
+            "device": DEVICE,
+            "output": FUNCTION,
+            "progress": FLAG,
+        },
+    ),
     "overlaid": (shortcuts.overlaid, GOOD, WRONG),
     "overlay_probe": (
         shortcuts.overlay_probe,

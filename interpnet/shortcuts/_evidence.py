@@ -1,0 +1,152 @@
+"""One pass with gradients over intact images: log-odds, contributions, the place of the evidence, top images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from interpnet.engine import (
+    ChannelIndex,
+    Instrument,
+    Output,
+    Site,
+    all_log_odds,
+    check_logits,
+    forward_logits,
+    instrument,
+    log_odds,
+)
+from interpnet.reliance import ContributionReader, probe, values_of
+from interpnet.scores import ScoreReader
+from interpnet.shortcuts._parts import blurred
+from interpnet.support.types import Float32, Float64, Int64
+
+TOP = 10  # images kept of each channel
+_SMOOTH = 5  # pixels over which the evidence is averaged before its peak is taken
+_COARSE = 8  # times that an image is blurred: what it is compared with
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the network says of N intact images, and from where."""
+
+    channels: ChannelIndex
+    odds: Float32  # (N, C): log-odds of every class
+    peaks: Int64 | None  # (N, 2): row and column of the strongest evidence for the predicted class; None without one
+    right: Float64  # (C, m): mean contribution to the class, over the images of the class that are taken for it
+    wrong: Float64  # (C, m): over the images of other classes that are taken for it; NaN where there is none
+    top: Int64  # (m, TOP): the images in which each channel's score is largest, the largest first; -1 past the last
+
+    @property
+    def predicted(self) -> Int64:
+        """(N,): the likeliest class."""
+        classes: Int64 = self.odds.argmax(1).astype(np.int64)
+        return classes
+
+
+def gathered(
+    model: nn.Module,
+    pixels: Tensor,
+    labels: Int64,
+    sites: Sequence[Site],
+    put: Callable[[Tensor], Tensor],
+    *,
+    max_batch: int,
+    output: Output | None,
+    advance: Callable[[int], None],
+) -> Evidence:
+    """Run forward and backward for the class that the network says; the model is frozen and in evaluation mode."""
+    reader = ContributionReader(sites)
+    scores = ScoreReader(sites)
+    reads = {name: _both(reader.reads[name], scores.reads[name]) for name in reader.reads}
+    with torch.enable_grad():
+        probe(model, reader, put(pixels[:2]), output, "exclusive")
+    sums: Sums | None = None
+    top = _Top(len(reader.channels))
+    odds, peaks = [], []
+    for start in range(0, len(pixels), max_batch):
+        images = put(pixels[start : start + max_batch]).detach().clone().requires_grad_()
+        with torch.enable_grad():
+            with instrument(model, Instrument(reads=reads, edits=reader.edits)):
+                logits = check_logits(forward_logits(model, images, output))
+            said = logits.detach().argmax(1)
+            gradient = reader.send_back(log_odds(logits, said), to=images)
+        values = values_of(reader.take(), reader.channels, None)
+        if sums is None:
+            sums = Sums(logits.shape[1], values.shape[1])
+        sums.add(values, said.cpu().numpy(), labels[start : start + len(images)])
+        top.add(scores.take(), start)
+        odds.append(all_log_odds(logits.detach().double()).float().cpu().numpy())
+        if gradient is not None:
+            peaks.append(_peaks(images.detach(), gradient))
+        advance(len(images))
+    places = None
+    if len(peaks) == len(odds):
+        places = torch.cat(peaks).cpu().numpy()
+    if sums is None:
+        raise ValueError("no images")
+    right, wrong = sums.means()
+    return Evidence(reader.channels, np.concatenate(odds), places, right, wrong, top.images())
+
+
+def _both(one: Callable[[Tensor], None], other: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
+    def read(out: Tensor) -> None:
+        one(out)
+        other(out)
+
+    return read
+
+
+def _peaks(images: Tensor, gradient: Tensor) -> Tensor:
+    """Return (B, 2): where what an image has beyond its blurred self speaks most for the class."""
+    evidence = ((images - blurred(images, _COARSE)) * gradient).sum(1, keepdim=True).clamp(min=0)
+    smooth = functional.avg_pool2d(evidence, _SMOOTH, 1, _SMOOTH // 2)
+    flat = smooth.flatten(1).argmax(1)
+    return torch.stack([flat // images.shape[3], flat % images.shape[3]], 1)
+
+
+class Sums:
+    """Sums of contributions by predicted class, of images that are of the class and of others."""
+
+    def __init__(self, n_classes: int, channels: int) -> None:
+        self._sums = np.zeros((2, n_classes, channels))
+        self._counts = np.zeros((2, n_classes))
+
+    def add(self, values: Float64, predicted: Int64, labels: Int64) -> None:
+        """Add contributions (B, m) to the predicted classes (B,)."""
+        for at, rows in enumerate((predicted == labels, predicted != labels)):
+            np.add.at(self._sums[at], predicted[rows], values[rows])
+            np.add.at(self._counts[at], predicted[rows], 1)
+
+    def means(self) -> tuple[Float64, Float64]:
+        """Return (C, m) of those that are of the class, and of those that are not; NaN without an image."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            right, wrong = self._sums / self._counts[:, :, None]
+        return right, wrong
+
+
+class _Top:
+    """The images in which each channel's score is largest."""
+
+    def __init__(self, channels: int) -> None:
+        self._values = torch.full((TOP, channels), -torch.inf)
+        self._images = torch.full((TOP, channels), -1)
+
+    def add(self, scores: Tensor, start: int) -> None:
+        """Add the scores (B, m) of the images from number ``start`` on."""
+        numbers = torch.arange(start, start + len(scores))[:, None].expand(-1, scores.shape[1])
+        values = torch.cat([self._values, scores.detach().float().cpu()])
+        images = torch.cat([self._images, numbers])
+        best = values.topk(TOP, 0)
+        self._values = best.values
+        self._images = images.gather(0, best.indices)
+
+    def images(self) -> Int64:
+        """Return (m, TOP) image numbers."""
+        found: Int64 = self._images.T.numpy().copy()
+        return found

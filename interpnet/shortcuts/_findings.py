@@ -1,0 +1,100 @@
+"""What a search for shortcuts found: a ranked list of suspicions, each with its part, number, channels and images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from interpnet.engine import Channel
+from interpnet.errors import InterpNetError
+from interpnet.support.brief import brief
+from interpnet.support.types import Float64
+
+
+@dataclass(frozen=True)
+class CarryingChannel:
+    """A channel that answers to a suspicious part."""
+
+    channel: Channel
+    share: float  # of what the class does to its score, the part's share
+    contribution: float  # what it contributes to the class's log-odds, on average
+    top_classes: tuple[tuple[int, int], ...]  # (class, count) of its top images over all classes, the most first
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image before and after it got the part of another."""
+
+    rest: int  # number of the image, as the loader counts it
+    donor: int  # of the one whose part it got
+    before: int  # the class it was taken for
+    after: int  # the class it is taken for now
+    odds_before: float  # log-odds of the suspicious class
+    odds_after: float
+    pictures: Tensor  # (3, C, H, W): the image, the donor, the image with the donor's part
+
+
+@dataclass(frozen=True)
+class ClassFinding:
+    """What one class answers to beside its subject."""
+
+    index: int
+    name: str
+    part: str  # the most suspicious part
+    kind: str
+    share: float  # of the class's log-odds that goes with the part, 0 to 1
+    low: float  # the ends of its interval at 95 %
+    high: float
+    usual: float  # what 95 % of classes without a shortcut stay below, for this part
+    detectable: float  # a share that would have been found with a probability of 0.8
+    raised: float  # share of other classes' images that are taken for the class with its part
+    raised_before: float  # without it
+    confirmed: bool  # measured on exchanges that played no part in choosing the part
+    n: int  # images of the class
+    channels: tuple[CarryingChannel, ...]
+    examples: tuple[Example, ...]
+
+    @property
+    def suspicion(self) -> float:
+        """How far the share is beyond what is usual; NaN where it is unknown."""
+        return self.share - self.usual
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether the whole interval is beyond what is usual."""
+        return bool(self.low > self.usual)
+
+
+@brief
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What :func:`find` found, the most suspicious class first."""
+
+    classes: tuple[ClassFinding, ...]
+    parts: tuple[str, ...]
+    shares: Float64  # (P, C): of every part and class, from the screening; NaN where it was not measured
+    low: Float64  # (P, C)
+    high: Float64  # (P, C)
+    passes: float  # forward-equivalents of the images that were spent
+    n: int  # images
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def suspicion(self) -> float:
+        """The largest over the classes; NaN where none could be measured."""
+        known = [c.suspicion for c in self.classes if np.isfinite(c.suspicion)]
+        return max(known, default=float("nan"))
+
+    @property
+    def suspicious(self) -> tuple[ClassFinding, ...]:
+        """The classes of which the whole interval is beyond what is usual."""
+        return tuple(c for c in self.classes if c.suspicious)
+
+    def of(self, index: int) -> ClassFinding:
+        """Return the finding of one class."""
+        for found in self.classes:
+            if found.index == index:
+                return found
+        raise InterpNetError(f"index={index!r} was not studied; studied were {[c.index for c in self.classes]}")

@@ -1,0 +1,73 @@
+"""What a finding shows: the channels that carry a part, and images before and after they got it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from interpnet.shortcuts._effects import number_effects
+from interpnet.shortcuts._evidence import Evidence
+from interpnet.shortcuts._exchanges import Plan, batches
+from interpnet.shortcuts._findings import CarryingChannel, Example
+from interpnet.shortcuts._parts import Images, Part
+from interpnet.support.types import Float32, Int64
+
+_CHANNELS = 10
+_EXAMPLES = 4
+
+
+def channels_of(
+    k: int, rest: Int64, donor: Int64, scores: Float32, evidence: Evidence, labels: Int64
+) -> tuple[CarryingChannel, ...]:
+    """Return the channels that speak for class k and go with the part, by what they carry of it.
+
+    A channel carries its mean contribution to the class times the part's share in what the class does to its score.
+    """
+    shares = number_effects(scores.astype(np.float64), rest, donor, np.array([k])).share[0]
+    contributions = evidence.right[k]
+    carried = np.where(np.isfinite(shares) & (contributions > 0), shares * contributions, 0.0)
+    best = np.argsort(-carried, kind="stable")[:_CHANNELS]
+    found = []
+    for j in best[carried[best] > 0]:
+        top = evidence.top[j]
+        shown, counts = np.unique(labels[top[top >= 0]], return_counts=True)
+        order = np.lexsort((shown, -counts))
+        classes = tuple((int(shown[i]), int(counts[i])) for i in order)
+        channel = evidence.channels[int(j)]
+        found.append(CarryingChannel(channel, float(shares[j]), float(contributions[j]), classes))
+    return tuple(found)
+
+
+def examples_of(
+    k: int,
+    plan: Plan,
+    odds: Float32,
+    evidence: Evidence,
+    images: Images,
+    parts: Sequence[Part],
+    indices: Int64,
+) -> tuple[Example, ...]:
+    """Return the images that the part of class k moves most towards it, of exchanges with log-odds (E, C)."""
+    rise = odds[:, k] - evidence.odds[plan.rest, k]
+    order = np.argsort(-rise, kind="stable")
+    firsts = np.sort(np.unique(plan.rest[order], return_index=True)[1])
+    best = order[firsts[:_EXAMPLES]]
+    chosen = plan.only(best)
+    found = []
+    for rows, made in batches(images, chosen, parts, lambda pixels: pixels, max(1, len(best))):
+        for row, picture in zip(rows, made, strict=True):
+            rest, donor = int(chosen.rest[row]), int(chosen.donor[row])
+            found.append(
+                Example(
+                    rest=int(indices[rest]),
+                    donor=int(indices[donor]),
+                    before=int(evidence.predicted[rest]),
+                    after=int(odds[best[row]].argmax()),
+                    odds_before=float(evidence.odds[rest, k]),
+                    odds_after=float(odds[best[row], k]),
+                    pictures=torch.stack([images.pixels[rest], images.pixels[donor], picture]),
+                )
+            )
+    return tuple(found)
