@@ -1,7 +1,13 @@
+from ._last_layer import LastLayer as LastLayer
+from ._last_layer import copied as copied
+from ._last_layer import last_layer as last_layer
 from ._load import ModelInfo as ModelInfo
 from ._load import describe_model as describe_model
 from ._load import fingerprint_model as fingerprint_model
 from ._load import load_model as load_model
+from ._refit import Layer as Layer
+from ._refit import logistic_towards as logistic_towards
+from ._refit import ridge_towards as ridge_towards
 from ._smallcnn import SmallCNN as SmallCNN
 from ._smallcnn import load_smallcnn as load_smallcnn
 from ._smallcnn import save_smallcnn as save_smallcnn
@@ -10,3 +16,4 @@ from ._training import History as History
 from ._training import accuracy as accuracy
 from ._training import fit_smallcnn as fit_smallcnn
 from ._training import train as train
+from ._training_steps import shift_images as shift_images

@@ -6,3 +6,8 @@ from ._findings import Findings as Findings
 from ._overlay import OverlayProbe as OverlayProbe
 from ._overlay import overlaid as overlaid
 from ._overlay import overlay_probe as overlay_probe
+from ._repair import Repair as Repair
+from ._repair import repair as repair
+from ._repair_choice import Candidate as Candidate
+from ._repair_choice import Figures as Figures
+from ._repair_images import Exchanges as Exchanges

@@ -7,6 +7,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
+from helpers.cued import Halves, RightHalf, batches, cued
 from helpers.wrong_kinds import (
     BATCHES,
     COUNT,
@@ -21,6 +22,7 @@ from helpers.wrong_kinds import (
     MODEL,
     NAN,
     NET,
+    NUMBER,
     SEED,
     Case,
     X,
@@ -72,6 +74,34 @@ FUNCTIONS: dict[str, Case] = {
         },
     ),
 }
+REPAIR = {
+    "model": Halves(),
+    "loader": batches(*cued(60)),
+    "findings": RightHalf(),
+    "how": "ridge",
+    "max_clean_loss": 0.1,
+    "progress": False,
+}
+FUNCTIONS["repair"] = (
+    shortcuts.repair,
+    REPAIR,
+    {
+        "model": MODEL,
+        "loader": LOADER,
+        "findings": [None, 5, "x", lambda x: x, object()],
+        "how": ["nonsense", None, 5, [], True],
+        "max_clean_loss": [*NUMBER, -0.1, 1.5],
+        "validation": [value for value in LOADER if value is not None],
+        "epochs": COUNT,
+        "seed": [*SEED, -1],
+        "device": DEVICE,
+        "output": FUNCTION,
+        "progress": FLAG,
+        "inputs": [5, b"x"],
+        "labels": [5, b"x"],
+        "prepare": [5, "x", lambda x: 5],
+    },
+)
 
 
 def test_every_function_is_in_the_table() -> None:
