@@ -35,16 +35,17 @@ class Block(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """A ResNet of depth 6n + 2 for 32x32 images."""
+    """A ResNet of depth 6n + 2 for 32x32 images; ``width`` and the first ``stride`` are 16 and 1 in the paper."""
 
-    def __init__(self, n: int, n_classes: int = 10) -> None:
+    def __init__(self, n: int, n_classes: int = 10, *, width: int = 16, stride: int = 1) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = nn.Sequential(*[Block(16, 16, 1) for _ in range(n)])
-        self.layer2 = nn.Sequential(Block(16, 32, 2), *[Block(32, 32, 1) for _ in range(n - 1)])
-        self.layer3 = nn.Sequential(Block(32, 64, 2), *[Block(64, 64, 1) for _ in range(n - 1)])
-        self.linear = nn.Linear(64, n_classes)
+        wide = (width, 2 * width, 4 * width)
+        self.conv1 = nn.Conv2d(3, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = nn.Sequential(*[Block(width, width, 1) for _ in range(n)])
+        self.layer2 = nn.Sequential(Block(width, wide[1], 2), *[Block(wide[1], wide[1], 1) for _ in range(n - 1)])
+        self.layer3 = nn.Sequential(Block(wide[1], wide[2], 2), *[Block(wide[2], wide[2], 1) for _ in range(n - 1)])
+        self.linear = nn.Linear(wide[2], n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, n_classes)."""

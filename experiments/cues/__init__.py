@@ -1,1 +1,1 @@
-"""S6: are shortcuts of every kind found, on networks from several sources."""
+"""S6: whether shortcuts of every kind are found, on networks from five sources."""
