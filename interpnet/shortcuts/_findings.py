@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from interpnet.engine import Channel
 from interpnet.errors import InterpNetError
 from interpnet.support.brief import brief
 from interpnet.support.types import Float64
+
+if TYPE_CHECKING:  # a report reads findings without torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,10 @@ class Example:
     after: int  # the class it is taken for now
     odds_before: float  # log-odds of the suspicious class
     odds_after: float
-    pictures: Tensor  # (3, C, H, W): the image, the donor, the image with the donor's part
+    # (3, C, H, W): the image, the donor, the image with the donor's part; None where it was read from a file
+    pictures: Tensor | None
+    # (2, H, W) bool: where the part is in the donor and in the image with it; None for one that is everywhere
+    places: Tensor | None = None
 
 
 @dataclass(frozen=True)

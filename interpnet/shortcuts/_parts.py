@@ -52,6 +52,8 @@ class Images:
 
 
 Exchange = Callable[[Images, Images], Tensor]
+#: (rest, donors) -> (N, 2, H, W) bool: where the part is in the donor, and where it is in the image that is made.
+Where = Callable[[Images, Images], Tensor]
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,14 @@ class Part:
     kind: str  # "surroundings", "frame", "place", "colours", "detail", "pattern", "position", "patch"
     area: float  # share of the image that it covers, 1 where it covers all of it faintly
     exchanged: Exchange  # (rest, donors) -> the rest's images with the donors' part, (N, C, H, W)
+    where: Where | None = None  # None for a part that is everywhere, such as the colours
 
 
 def parts_of(shape: tuple[int, int], *, masks: bool = False) -> tuple[Part, ...]:
     """Return the parts of images of ``shape`` (height, width); with masks also what lies outside the subject."""
     found = []
     if masks:
-        found.append(Part("outside the subject", "surroundings", math.nan, _outside_masks))
+        found.append(Part("outside the subject", "surroundings", math.nan, _outside_masks, _where_outside_masks))
     for radius in RADII:
         outside = ~_disc(shape, radius)
         found.append(_region(f"outside a disc of radius {radius:g}", "surroundings", outside))
@@ -79,8 +82,8 @@ def parts_of(shape: tuple[int, int], *, masks: bool = False) -> tuple[Part, ...]
     found.append(Part("the finest detail", "detail", 1.0, _detail))
     found.append(Part("a pattern in common", "pattern", 1.0, _pattern))
     found.append(Part("the position", "position", 1.0, _position))
-    found.append(Part("a small patch", "patch", SMALL_PATCH**2, _patch(SMALL_PATCH)))
-    found.append(Part("a patch", "patch", PATCH**2, _patch(PATCH)))
+    found.append(Part("a small patch", "patch", SMALL_PATCH**2, _patch(SMALL_PATCH), _where_patch(SMALL_PATCH)))
+    found.append(Part("a patch", "patch", PATCH**2, _patch(PATCH), _where_patch(PATCH)))
     return tuple(found)
 
 
@@ -88,7 +91,10 @@ def _region(name: str, kind: str, region: Tensor) -> Part:
     def exchanged(rest: Images, donors: Images) -> Tensor:
         return torch.where(region.to(rest.pixels.device), donors.pixels, rest.pixels)
 
-    return Part(name, kind, float(region.double().mean()), exchanged)
+    def where(rest: Images, donors: Images) -> Tensor:
+        return region.to(rest.pixels.device).expand(len(donors.pixels), 2, *region.shape)
+
+    return Part(name, kind, float(region.double().mean()), exchanged, where)
 
 
 def _disc(shape: tuple[int, int], radius: float) -> Tensor:
@@ -123,11 +129,19 @@ def _cells(shape: tuple[int, int]) -> dict[str, Tensor]:
 
 
 def _outside_masks(rest: Images, donors: Images) -> Tensor:
+    return torch.where(_subjects(rest, donors)[:, None], rest.pixels, donors.pixels)
+
+
+def _where_outside_masks(rest: Images, donors: Images) -> Tensor:
+    outside = ~_subjects(rest, donors)
+    return outside[:, None].expand(-1, 2, -1, -1)
+
+
+def _subjects(rest: Images, donors: Images) -> Tensor:
+    """Return (N, H, W): both subjects, which come from the rest, so that no second subject is left."""
     if rest.masks is None or donors.masks is None:
         raise ValueError("no masks")
-    # The union of both subjects comes from the rest, so that no second subject is left.
-    kept = rest.masks | donors.masks
-    return torch.where(kept[:, None], rest.pixels, donors.pixels)
+    return rest.masks | donors.masks
 
 
 def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -247,6 +261,22 @@ def _patch(share: float) -> Exchange:
         return made.movedim(3, 1)
 
     return exchanged
+
+
+def _where_patch(share: float) -> Where:
+    def where(rest: Images, donors: Images) -> Tensor:
+        height, width = rest.pixels.shape[2:]
+        side = max(2, round(share * min(height, width)))
+        rows, columns = (torch.arange(n, device=rest.pixels.device) for n in (height, width))
+        found = []
+        for images in (donors, rest):
+            corners = _corners(images.peaks, side, (height, width))
+            down, across = corners[:, :1], corners[:, 1:]
+            within = (rows >= down) & (rows < down + side), (columns >= across) & (columns < across + side)
+            found.append(within[0][:, :, None] & within[1][:, None, :])
+        return torch.stack(found, 1)
+
+    return where
 
 
 def _corners(peaks: Tensor, side: int, shape: tuple[int, int]) -> Tensor:

@@ -22,7 +22,7 @@ from interpnet.errors import DataError, InterpNetError, LayerError
 from interpnet.models import LastLayer, Layer, SmallCNN, copied, last_layer, save_smallcnn
 from interpnet.scores import Loader, Prepare, RepeatedLoader, batches_from, peek, refuse_iterators
 from interpnet.shortcuts._repair_bench import Bench, Made, Network
-from interpnet.shortcuts._repair_choice import CLEAN, Candidate, Figures, Search, figures
+from interpnet.shortcuts._repair_choice import Candidate, Figures, Search, figures
 from interpnet.shortcuts._repair_images import (
     CONTROL,
     EXCHANGED,
@@ -64,7 +64,6 @@ class Repair:
     candidates: tuple[Candidate, ...]  # every way and strength tried
     without: dict[str, str]  # the ways that were not tried, and why
     max_clean_loss: float
-    clean: str  # of which images
 
     def facts(self) -> dict[str, Any]:
         """Return the figures as plain values for JSON."""
@@ -81,7 +80,6 @@ class Repair:
             "accepted": self.accepted,
             "why": self.why,
             "max_clean_loss": self.max_clean_loss,
-            "clean": self.clean,
             "before": plain(self.before),
             "after": plain(self.after),
             "control": plain(self.control),
@@ -122,7 +120,6 @@ def repair(
     *,
     how: str = "auto",
     max_clean_loss: float = 0.005,
-    clean: str = "all",
     validation: Loader | None = None,
     epochs: int = 4,
     seed: int = 0,
@@ -160,11 +157,6 @@ def repair(
         one, and training only where the others leave something to gain.
     max_clean_loss : float
         The most accuracy that may be lost on images as they are, from 0 to 1.
-    clean : {"all", "unmoved"}
-        Of which images. Where the cue is there in nearly every image and tells the class, a network without it must be
-        right less often on these images, and no repair keeps the bound on all. ``"unmoved"`` counts those alone that
-        the old network is as right about with another's part as without. With images from elsewhere as ``validation``,
-        which do not have the cue, ``"all"`` says what is asked.
     validation : loader, optional
         Images that the network was not trained on. Three fifths of them are what ways are chosen on, the others are
         held out, and everything is fitted on all of ``loader``. A network knows its training images by heart, so that
@@ -203,7 +195,6 @@ def repair(
     check_kinds(repair, locals(), but=["findings"])
     one_of(how, "how", HOW)
     number(max_clean_loss, "max_clean_loss", least=0, most=1)
-    one_of(clean, "clean", CLEAN)
     epochs = whole_number(epochs, "epochs", least=1)
     seed = whole_number(seed, "seed", least=0)
     true_or_false(progress, "progress")
@@ -236,7 +227,7 @@ def repair(
         with progress_bar("Repairing", n, enabled=progress) as advance:
             train = Bench(network, images, (PLAIN, EXCHANGED, CONTROL), advance)
             test = train if others is None else Bench(network, others, (PLAIN, EXCHANGED), advance)
-        search = Search(train, test, max_clean_loss, clean, epochs, seed)
+        search = Search(train, test, max_clean_loss, epochs, seed)
         held = search.held
         ways = _AUTO if how == "auto" else (how,)
         candidates, without = search.candidates(ways, asked=how != "auto")
@@ -256,7 +247,6 @@ def repair(
             candidates=tuple(candidates),
             without=without,
             max_clean_loss=max_clean_loss,
-            clean=clean,
         )
         if at is None or made is None:
             best = max(candidates, key=lambda one: (one.held is not None, one.exchanged))

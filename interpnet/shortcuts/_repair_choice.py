@@ -15,8 +15,6 @@ from interpnet.shortcuts._repair_ways import STRENGTHS, fit, too_large, unfit
 from interpnet.support.brief import brief
 from interpnet.support.types import Float64
 
-#: Of which images the accuracy as they are must not fall.
-CLEAN = ("all", "unmoved")
 # Of the candidates that pass on the folds so many are tried on the images held out, best first.
 _TRIES = 3
 # A gain counts from so many standard errors over images.
@@ -47,7 +45,7 @@ class Candidate:
 
     how: str
     strength: float  # of the pull to the old weights; number of directions; highest learning rate
-    clean: float  # change of the accuracy on images as they are that counts, where it is chosen
+    clean: float  # change of the accuracy on images as they are, where it is chosen
     exchanged: float  # change of the accuracy with exchanged parts, there
     why: str  # what became of it
     held: tuple[float, float] | None = None  # both changes on the images held out, where it was tried on them
@@ -64,22 +62,12 @@ def figures(found: Predictions, n_classes: int) -> Figures:
     return Figures(float(right.mean()), float(exchanged.mean()), recall, other, len(right))
 
 
-def change(before: Predictions, after: Predictions, clean: str = "all") -> tuple[float, float, float]:
-    """Return the changes of accuracy as they are and with exchanged parts, and the latter's standard error.
-
-    ``clean``: as they are, of ``"all"`` images, or of the ``"unmoved"`` ones, which the network before is as right
-    about with another's part, in every round, as without: neither does the part help it there nor hinder it.
-    """
-    right = before.plain == before.labels
-    counted = np.ones(len(right), dtype=bool)
-    if clean == "unmoved":
-        counted = ((before.exchanged == before.labels) == right).all(0)
-    kept = 0.0
-    if counted.any():
-        kept = float((after.plain == after.labels)[counted].mean() - right[counted].mean())
+def change(before: Predictions, after: Predictions) -> tuple[float, float, float]:
+    """Return the changes of accuracy as they are and with exchanged parts, and the latter's standard error."""
+    clean = (after.plain == after.labels).mean() - (before.plain == before.labels).mean()
     each = (after.exchanged == after.labels).mean(0) - (before.exchanged == before.labels).mean(0)
     error = each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.inf
-    return kept, float(each.mean()), float(error)
+    return float(clean), float(each.mean()), float(error)
 
 
 @dataclass
@@ -89,7 +77,6 @@ class Search:
     train: Bench
     test: Bench  # the same where there are no other images
     max_clean_loss: float
-    clean: str
     epochs: int
     seed: int
 
@@ -137,7 +124,7 @@ class Search:
         clean, gain, error = 0.0, 0.0, np.inf
         if found:
             before, after = (_joined(part) for part in zip(*found, strict=True))
-            clean, gain, error = change(before, after, self.clean)
+            clean, gain, error = change(before, after)
         why = "no gain with exchanged parts that stands out"
         if gain > _STANDS_OUT * error:
             why = "within the bound, and another gains more"
@@ -177,7 +164,7 @@ class Search:
             made = self._models.get((one.how, one.strength))
             if made is None:
                 made = self.fitted(one, EXCHANGED)
-            clean, gain, error = change(before, self.test.predictions(made, self.held), self.clean)
+            clean, gain, error = change(before, self.test.predictions(made, self.held))
             why = "taken"
             if gain <= _STANDS_OUT * error:
                 why = "no gain on the images held out that stands out"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from interpnet.shortcuts._effects import number_effects
 from interpnet.shortcuts._evidence import Evidence
@@ -55,6 +56,7 @@ def examples_of(
     firsts = np.sort(np.unique(plan.rest[order], return_index=True)[1])
     best = order[firsts[:_EXAMPLES]]
     chosen = plan.only(best)
+    places = _places(images, chosen, parts)
     found = []
     for rows, made in batches(images, chosen, parts, lambda pixels: pixels, max(1, len(best))):
         for row, picture in zip(rows, made, strict=True):
@@ -68,6 +70,16 @@ def examples_of(
                     odds_before=float(evidence.odds[rest, k]),
                     odds_after=float(odds[best[row], k]),
                     pictures=torch.stack([images.pixels[rest], images.pixels[donor], picture]),
+                    places=places[row] if places is not None else None,
                 )
             )
     return tuple(found)
+
+
+def _places(images: Images, plan: Plan, parts: Sequence[Part]) -> Tensor | None:
+    """Return (E, 2, H, W): where the one part of a plan is in the donors, and where in what was made."""
+    where = parts[int(plan.part[0])].where if len(plan.part) else None
+    if where is None:
+        return None
+    rest, donors = (images.take(torch.from_numpy(which)) for which in (plan.rest, plan.donor))
+    return where(rest, donors)

@@ -38,6 +38,7 @@ OPACITY = [*MAP, X[0], X[0, 0, :4], X[0, 0] + 1, X[0, 0] * 0, X[0, 0] > 0, X[0, 
 GOOD = {"images": X, "overlay": X[0], "opacity": X[0, 0]}
 WRONG = {"images": IMAGES, "overlay": OVERLAY, "opacity": OPACITY}
 BOXES = [5, "x", [], np.zeros((6, 3)), np.full((6, 4), NAN), np.zeros((6, 4)), np.ones((2, 4)) * 8]
+FOUND = shortcuts.Findings((), ("top left",), X[0, 0].numpy(), X[0, 0].numpy(), X[0, 0].numpy(), 6.0, 6)
 FUNCTIONS: dict[str, Case] = {
     "find": (
         shortcuts.find,
@@ -57,7 +58,13 @@ FUNCTIONS: dict[str, Case] = {
             "progress": FLAG,
         },
     ),
+    "findings_json": (shortcuts.findings_json, {"found": FOUND}, {"found": [None, 5, "x", [], {}]}),
     "overlaid": (shortcuts.overlaid, GOOD, WRONG),
+    "read_findings": (
+        shortcuts.read_findings,
+        {"value": shortcuts.findings_json(FOUND)},
+        {"value": [None, 5, "x", [], {}, {"format": "interpnet-shortcuts-1"}, {"format": "interpnet-run-1"}]},
+    ),
     "overlay_probe": (
         shortcuts.overlay_probe,
         {"model": NET, **GOOD, "progress": False},
@@ -92,7 +99,6 @@ FUNCTIONS["repair"] = (
         "how": ["nonsense", None, 5, [], True],
         "max_clean_loss": [*NUMBER, -0.1, 1.5],
         "validation": [value for value in LOADER if value is not None],
-        "clean": ["nonsense", None, 5, [], True],
         "epochs": COUNT,
         "seed": [*SEED, -1],
         "device": DEVICE,
