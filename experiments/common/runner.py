@@ -170,5 +170,9 @@ class Results:
         """Take in a line, or one that has changed, and write the file, a line each."""
         if line not in self.lines:
             self.lines.append(line)
+        self.write()
+
+    def write(self) -> None:
+        """Write the file, a line each."""
         rows = ",\n".join(json.dumps(one, ensure_ascii=False) for one in self.lines)
         write_text(self.file, f"[\n{rows}\n]\n")

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from experiments.cues import plan, train
+from experiments.common.pages import committed
+from experiments.cues import networks, plan, train
 from experiments.cues.plan import ARCHITECTURES, STRENGTHS, Split, Subject, build, cues, split_of, subjects
 from experiments.cues.planting import KINDS, planted
 from experiments.cues.pools import SOURCES, Pool
@@ -240,3 +241,16 @@ def test_a_trial_is_resumed_packed_and_unpacked(
     missing = next(s for s in subjects() if s.number != who.number)
     with pytest.raises(DataError, match="is not here: train it with python -m experiments"):
         train.network(missing, tmp_path / "work")
+
+
+def test_the_page_says_what_the_networks_do(tmp_path: Path) -> None:
+    lines = committed(networks.__file__, "networks.json")
+    page = (networks.HERE / "README.md").read_text()
+    assert networks.text(lines).strip() in page
+    by_number = {s.number: s for s in subjects()}
+    assert [line["number"] for line in lines] == list(by_number)
+    for line in lines:  # what was trained is what the plan says
+        assert vars(by_number[line["number"]]) == {name: line[name] for name in vars(by_number[line["number"]])}
+        assert line["behaviour"]["relies"] == (line["behaviour"]["reliance"] >= plan.RELIES)
+        assert line["kind"] or line["behaviour"]["reliance"] == 0
+    assert networks.lines_of(tmp_path) == []
