@@ -8,7 +8,23 @@ from dataclasses import dataclass
 from experiments.common.tables import Interval
 
 VERDICTS = ("holds", "holds in part", "does not hold", "open")
-KEYS = ("E1", "E2", "E3", "E4", "M1", "Q1", "Q2", "Q3", "Q4", "Q5", "R1", "S1", "S2", "V")  # in the order of RESULTS.md
+KEYS = (
+    "E1",
+    "E2",
+    "E3",
+    "E4",
+    "M1",
+    "Q1",
+    "Q2",
+    "Q3",
+    "Q4",
+    "Q5",
+    "R1",
+    "S1",
+    "S2",
+    "S5",
+    "V",
+)  # in the order of RESULTS.md
 
 
 @dataclass(frozen=True)
@@ -19,7 +35,7 @@ class Claim:
     experiment's committed results and computes figure and verdict from them.
     """
 
-    key: str  # `E1` to `E4`, `M1`, `Q1` to `Q5`, `R1`, `S1`, `S2`, `V` for the improved variant
+    key: str  # `E1` to `E4`, `M1`, `Q1` to `Q5`, `R1`, `S1`, `S2`, `S5`, `V` for the improved variant
     claim: str  # A sentence that can be wrong
     short: str  # The one number that says most about it
     figure: str  # The numbers that decide it, with their intervals

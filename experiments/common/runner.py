@@ -176,3 +176,18 @@ class Results:
         """Write the file, a line each."""
         rows = ",\n".join(json.dumps(one, ensure_ascii=False) for one in self.lines)
         write_text(self.file, f"[\n{rows}\n]\n")
+
+
+def rounded(value: Any, digits: int = 4) -> Any:
+    """Return what goes into a results file, its floating-point numbers rounded.
+
+    Examples
+    --------
+    >>> rounded({"a": [0.123456, 7], "b": "c"})
+    {'a': [0.1235, 7], 'b': 'c'}
+    """
+    if isinstance(value, dict):
+        return {k: rounded(v, digits) for k, v in value.items()}
+    if isinstance(value, list):
+        return [rounded(v, digits) for v in value]
+    return round(float(value), digits) if isinstance(value, float) else value

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.common.runner import Results, command
+from experiments.common.runner import Results, command, rounded
 from experiments.common.tables import Line
 from experiments.shortcuts.audit import audited, channel_rows, cue_share, network_statistics
 from experiments.shortcuts.plan import EPOCHS, SETS, Subject, behaviour, network, subjects
@@ -38,16 +38,8 @@ def examined(subject: Subject, work: Path, *, repair: bool = True, n: int | None
     }
     if repair and subject.kind is not None:
         line["repairs"] = repairs(a, work, n=n)
-    rounded: Line = _rounded(line)
-    return rounded
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _rounded(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    return round(value, 4) if isinstance(value, float) else value
+    made: Line = rounded(line)
+    return made
 
 
 @command(set_=SETS, out="folder of the results")
