@@ -27,7 +27,6 @@ from interpnet.shortcuts._repair_images import (
     CONTROL,
     EXCHANGED,
     KEEP_BYTES,
-    PARTS,
     PLAIN,
     ROUNDS,
     Exchanges,
@@ -43,6 +42,7 @@ from interpnet.support.types import Float64
 #: How to repair; ``"auto"`` tries all but the reactive one, whose result is no state dict of the architecture.
 HOW = ("auto", *STRENGTHS)
 _AUTO = tuple(how for how in STRENGTHS if how != "reactive")
+_FEWEST = 10
 _METADATA_KEY = "interpnet-repair"
 
 
@@ -285,11 +285,9 @@ def _network(own: nn.Module, first: Tensor, put: Callable[[Tensor], Tensor], out
 
 
 def _check_enough(images: RepairImages) -> None:
-    if images.parts.max(initial=0) < PARTS - 1:
-        raise DataError(
-            f"{len(images.parts)} images came, of no class {PARTS}, so that none can be held out; expected at least "
-            f"{PARTS} of each class"
-        )
+    n = len(images.parts)
+    if n < _FEWEST:
+        raise DataError(f"{n} images came, too few to hold some out; expected at least {_FEWEST}, better hundreds")
     if len(np.unique(images.labels)) < 2:
         raise DataError("the images are all of one class; exchanging parts between classes needs images of two")
 

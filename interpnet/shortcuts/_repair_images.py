@@ -44,8 +44,8 @@ class Answers(NamedTuple):
 class RepairImages:
     """Images of a loader that starts again, with partners for each, split class by class.
 
-    Of a class's images the first goes to part 0, the second to part 1, and so on. Part 4 is held out from the repair
-    unless ``hold`` is False. Partners are never held out.
+    A class's images go to the five parts in turn, beginning with another part than the class before. The last part is
+    held out from the repair unless ``hold`` is False. Partners are never held out.
     """
 
     def __init__(
@@ -86,8 +86,10 @@ class RepairImages:
                 )
             capacity = capacity or max(_POOL_BYTES // images[0].nbytes, 1)
             for image, label in zip(images, labels.tolist(), strict=True):
-                part = counts.get(label, 0) % PARTS
-                counts[label] = counts.get(label, 0) + 1
+                # Classes begin with different parts, for there may be as many classes as images.
+                counts.setdefault(label, len(counts) % PARTS)
+                part = counts[label] % PARTS
+                counts[label] += 1
                 parts.append(part)
                 if not keep or (self._hold and part == PARTS - 1):
                     continue

@@ -22,11 +22,11 @@ from interpnet.shortcuts._repair_training import trained_on
 
 #: What is tried of each way: strengths of the pull to the old weights, numbers of directions, highest learning rates.
 STRENGTHS: dict[str, tuple[float, ...]] = {
-    "ridge": (1.0, 0.1, 0.01, 0.001),
+    "ridge": (1.0, 0.1, 0.01, 0.001, 0.0001),
     "logistic": (0.1, 0.01, 0.001, 0.0001),
     "projection": (1, 2, 3),
     "reactive": (1, 2, 3),
-    "training": (0.0003, 0.001),
+    "training": (0.0003, 0.001, 0.003),
 }
 # Images x features x classes of a logistic fit: past that a step takes a second and more.
 _MOST_PRODUCTS = 2e10
