@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from experiments.common.maps import quietly
 from experiments.common.suspicion import area_of, bimodality, outside_middle, separations, shares_of, standardised
-from interpnet.engine import Call, Instrument, all_log_odds, evaluating, instrument
-from interpnet.errors import ModelError
+from interpnet.engine import all_log_odds
+from interpnet.models import LastLayer, last_layer
 from interpnet.scores import collect_scores
 from interpnet.support.types import Float64, Int64
 
@@ -50,7 +50,7 @@ class Seen:
     labels: Int64  # (N,)
     logits: Tensor  # (N, C) float64
     features: Float64  # (N, d): what the last layer reads
-    weights: Float64  # (C, d): of the last layer
+    layer: LastLayer
     mapped: Int64  # rows of the images that have a heatmap
     maps: Tensor  # (M, H, W): their heatmaps for the class that the network says
     seed: int
@@ -59,6 +59,11 @@ class Seen:
     def n_classes(self) -> int:
         """How many classes there are."""
         return self.logits.shape[1]
+
+    @property
+    def weights(self) -> Float64:
+        """The last layer's weights (C, d)."""
+        return self.layer.weight.numpy()
 
     @property
     def predicted(self) -> Int64:
@@ -82,11 +87,12 @@ def seen(model: nn.Module, images: Tensor, labels: Tensor, *, seed: int = 0) -> 
     rows = evenly(labels.numpy(), _MOST, seed)
     images = images[rows]
     own = labels[rows].numpy()
-    features, weights, logits = last_layer(model, images)
+    layer = last_layer(model, images[:2])
+    features, logits = read(layer, images)
     mapped = evenly(own, _MAPS, seed + 1)
     parts = zip(torch.split(images[mapped], _BATCH), torch.split(logits.argmax(1)[mapped], _BATCH), strict=True)
     maps = torch.cat([quietly(model, some, target, "lrp_epsilon_plus_flat") for some, target in parts]).abs()
-    return Seen(model, images, own, logits, features, weights, mapped, maps, seed)
+    return Seen(model, images, own, logits, features, layer, mapped, maps, seed)
 
 
 def evenly(labels: Int64, most: int, seed: int) -> Int64:
@@ -106,22 +112,11 @@ def evenly(labels: Int64, most: int, seed: int) -> Int64:
     return np.sort(np.lexsort((labels, turn))[:most])
 
 
-def last_layer(model: nn.Module, images: Tensor) -> tuple[Float64, Float64, Tensor]:
-    """Return what the last linear layer reads (N, d), its weights (C, d), and the logits (N, C) in float64."""
-    kept: list[tuple[Tensor, Tensor]] = []
-
-    def observe(call: Call, _out: object) -> None:
-        if call.kind == "linear":
-            kept[:] = [(call.argument(0, "input").clone(), call.argument(1, "weight"))]
-
-    features, logits = [], []
-    with torch.no_grad(), evaluating(model), instrument(model, Instrument(observe=observe)):
-        for part in torch.split(images, _BATCH):
-            logits.append(model(part.clone()))
-            if not kept:
-                raise ModelError("the network has no linear layer; expected one that reads features and gives logits")
-            features.append(kept[0][0])
-    return torch.cat(features).double().numpy(), kept[0][1].detach().double().numpy(), torch.cat(logits).double()
+def read(layer: LastLayer, images: Tensor) -> tuple[Float64, Tensor]:
+    """Return what the last layer gets of images (N, d), and the logits (N, C), in float64."""
+    parts = [layer.features(part) for part in torch.split(images, _BATCH)]
+    features, logits = (torch.cat(part).double() for part in zip(*parts, strict=True))
+    return features.numpy(), logits
 
 
 def spray(s: Seen) -> Float64:
@@ -190,7 +185,7 @@ def gradient_trail(s: Seen) -> Float64:
         here = np.flatnonzero(predicted == c)
         if not len(here) or not (missed.any() or taken.any()):
             continue
-        patches = last_layer(s.model, _patches(s.images[rng.choice(here, _PATCHES)], rng))[0].clip(min=0.0)
+        patches = read(s.layer, _patches(s.images[rng.choice(here, _PATCHES)], rng))[0].clip(min=0.0)
         factors = NMF(min(_CONCEPTS, patches.shape[1]), random_state=0, init="nndsvda")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
