@@ -73,6 +73,18 @@ def proportion(hits: int, total: int, z: float = 1.96) -> Interval:
     return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
+def of_draws(values: Sequence[float] | np.ndarray) -> Interval:
+    """Return the first value with the 95 % interval of the others, which are a bootstrap's draws; NaN is left out.
+
+    Examples
+    --------
+    >>> of_draws([5.0, *range(101)])
+    Interval(mean=5.0, low=2.5, high=97.5)
+    """
+    low, high = np.nanquantile(np.asarray(values[1:], dtype=np.float64), [0.025, 0.975])
+    return Interval(float(values[0]), float(low), float(high))
+
+
 def number(value: float, form: str = ".1f") -> str:
     """Return a number with a minus sign, not a hyphen.
 
