@@ -22,6 +22,8 @@ KEYS = (
     "R1",
     "S1",
     "S2",
+    "S3",
+    "S4",
     "S5",
     "V",
 )  # in the order of RESULTS.md
@@ -35,7 +37,7 @@ class Claim:
     experiment's committed results and computes figure and verdict from them.
     """
 
-    key: str  # `E1` to `E4`, `M1`, `Q1` to `Q5`, `R1`, `S1`, `S2`, `S5`, `V` for the improved variant
+    key: str  # `E1` to `E4`, `M1`, `Q1` to `Q5`, `R1`, `S1` to `S5`, `V` for the improved variant
     claim: str  # A sentence that can be wrong
     short: str  # The one number that says most about it
     figure: str  # The numbers that decide it, with their intervals
