@@ -199,12 +199,20 @@ class ImageData(Dataset[tuple[Tensor, int | Tensor]]):
         """
         image, finished = self._read(self._index(i))
         if finished:
-            image = self._steps.undo(image)
-            low, high = (float(value) for value in image.aminmax())
-            if low < -_DISPLAY_SLACK or high > 1 + _DISPLAY_SLACK:
-                # A constant image has no span to divide by.
-                image = (image - low) / ((high - low) or 1.0)
+            return self.displayed(image)
         return image.clamp(0, 1)
+
+    def displayed(self, inputs: Tensor) -> Tensor:
+        """Return inputs of the network (..., C, H, W) for display: in [0, 1], not normalised.
+
+        Those whose un-normalised values leave [0, 1] are scaled by their own minimum and maximum, all together.
+        """
+        images = self._steps.undo(inputs)
+        low, high = (float(value) for value in images.aminmax())
+        if low < -_DISPLAY_SLACK or high > 1 + _DISPLAY_SLACK:
+            # A constant image has no span to divide by.
+            images = (images - low) / ((high - low) or 1.0)
+        return images.clamp(0, 1)
 
     def name(self, i: int) -> str:
         """Return what a report calls image ``i``: its path below the folder, or ``"digits/train/17"``."""

@@ -16,6 +16,7 @@ from interpnet.errors import RunFolderError
 from interpnet.interpretation import Interpretation
 from interpnet.reliance import Contributions
 from interpnet.scores import ScoreTable
+from interpnet.shortcuts import Findings
 from interpnet.support.io import as_path
 
 from ..report.audited import title
@@ -25,6 +26,7 @@ from ..report.load import RunData
 from ..report.load import load_run as read_run
 from ..report.numbers import percent
 from ..report.pictures import Pictures
+from ..report.shortcuts import looks_of
 from ..report.tables import make_tables
 from ..report.verdict import Verdict, study_verdicts
 from ..report.views import class_views, example_views
@@ -109,6 +111,11 @@ class Audit(os.PathLike[str]):
         """What every channel contributes to the log-odds of each class; ``None`` where that was not collected."""
         return self._run.contributions
 
+    @property
+    def shortcuts(self) -> Findings | None:
+        """What each class goes by beside its subject; ``None`` where nothing was searched."""
+        return self._run.shortcuts
+
     @cached_property
     def scores(self) -> ScoreTable:
         """The scores of every channel for every training image, memory-mapped."""
@@ -134,7 +141,7 @@ class Audit(os.PathLike[str]):
         pictures = _NoPictures(run.folder)
         examples = example_views(run, pictures, Limits())
         classes = class_views(run, pictures, examples, Limits(), self.verdicts)
-        made = make_tables(run, classes, examples)
+        made = make_tables(run, classes, examples, looks_of(run, pictures))
         return {name.removesuffix(".csv"): _table(columns, rows) for name, (columns, rows) in made.items()}
 
     def figures(self) -> dict[str, Figure]:

@@ -8,12 +8,14 @@ from ..run.chosen import chosen
 from ..run.config import MU_LASSO, RELIANCE
 from ..run.selection import read_frequencies, read_selection
 from ..run.session import Session
+from ..run.shortcuts import load_shortcuts
 from ..stages.ablate import load_ablation, run_ablate
 from ..stages.collect import run_collect
 from ..stages.contributions import run_contributions
 from ..stages.explain import check_explain, run_explain
 from ..stages.reliance import load_reliance, run_reliance
 from ..stages.report import run_report
+from ..stages.shortcuts import run_shortcuts
 from ..stages.solve import load_interpretation, run_solve
 from . import terminal_tables as tables
 
@@ -25,6 +27,7 @@ def run_audit(session: Session) -> Path:
     solve(session)
     ablate(session)
     run_explain(session)
+    shortcuts(session)
     return run_report(session)
 
 
@@ -65,3 +68,11 @@ def ablate(session: Session) -> None:
         result = load_ablation(session, way)
         if result is not None and session.tables:
             tables.show_ablation(session.console, result, way)
+
+
+def shortcuts(session: Session) -> None:
+    """Search for what the network goes by beside the subject."""
+    run_shortcuts(session)
+    found = load_shortcuts(session.run.path)
+    if found is not None and session.tables:
+        tables.show_shortcuts(session.console, found)

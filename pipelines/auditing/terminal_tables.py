@@ -14,10 +14,12 @@ from interpnet.ablation import AblationResult, Condition, Effect, by_class, fini
 from interpnet.engine import Site
 from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve, Stability
+from interpnet.shortcuts import Findings
 from interpnet.support.text import printable
 
 from ..report.numbers import number_text, percent, signed
 from ..run.selection import SELDOM, how_chosen, seldom
+from .check import Check
 
 # A terminal is no place for a thousand rows; the files have them.
 _MOST_ROWS = 40
@@ -128,6 +130,31 @@ def show_reliance(console: Console, found: Interpretation, only: Sequence[int] |
     title = f"Channels relied on (price {found.price:g})"
     _show(console, title, "class, #channels, first by reliance", rows)
     _say(console, "  reliance: log-odds of the class that the channel carries, less what it carries for others.", "dim")
+
+
+def show_shortcuts(console: Console, found: Findings) -> None:
+    """Print the share of each class's most suspicious part, the most suspicious class first."""
+    rows = []
+    for one in found.classes[:_MOST_ROWS]:
+        share = f"{number_text(one.share)} ({number_text(one.low)} to {number_text(one.high)})"
+        verdict = {True: "suspicious", False: ""}[one.suspicious]
+        rows.append([one.name, one.part, share, number_text(one.usual), number_text(one.detectable), verdict])
+    if len(rows) < len(found.classes):
+        rows.append([f"... of {len(found.classes)} classes: shortcuts/shortcuts.json"])
+    _show(console, "What the network looks at", "class, part, #share, #usual, #detectable, ", rows)
+    _say(
+        console,
+        "  share of what makes the class that goes with the part; 95 % of classes without a shortcut stay below the "
+        "usual one; detectable: found 8 times of 10.",
+        "dim",
+    )
+
+
+def show_checks(console: Console, found: Sequence[Check]) -> None:
+    """Print what a check looked at, and how it ended."""
+    words = {True: "fine", False: "beyond the limit", None: "not known"}
+    rows = [[one.name, one.value, one.limit, words[one.passed]] for one in found]
+    _show(console, "Check", "what, found, limit, ", rows)
 
 
 def _with_interval(mean: float, interval: tuple[float, float]) -> str:

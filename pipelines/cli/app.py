@@ -100,11 +100,11 @@ def demo() -> None:
 @app.command()
 @takes(
     "commands",
-    "[model] [data] [collect] [solve] [ablate] [explain] [run]",
+    "[model] [data] [collect] [solve] [ablate] [explain] [shortcuts] [run]",
     "out config fresh open_report shortcut strength",
 )
 def audit() -> None:
-    """Audit a network from images to report: collect, solve, ablate, explain, report.
+    """Audit a network from images to report: collect, solve, ablate, explain, shortcuts, report.
 
     What the run folder already holds for the same inputs is not done again, so the same command
     goes on after an interruption; [bold]--out runs/NAME[/] alone does, too.
@@ -197,12 +197,43 @@ def explain() -> None:
 
 
 @app.command()
+@takes("commands", "[shortcuts] only seed device batch_size", "run")
+def shortcuts() -> None:
+    """Stage 5: search for what the network goes by beside the subject, by exchanging parts between training images.
+
+    [green]interpnet shortcuts runs/first --shortcut-images 5000[/]
+    [green]interpnet shortcuts runs/first --only boat,wolf[/]
+
+    An image gets the surroundings, a corner, the colours, the fine detail or a patch of another: does the class
+    follow? The search costs about six passes over the images that it uses; more of them find smaller shares. The
+    report shows the images of every suspicious class.
+    """
+
+
+@app.command()
 @takes("commands", "only", "run open_report", only={"panel": "", "help": _SHOWN_CLASSES, "shown": "those of the run"})
 def report() -> None:
-    """Stage 5: write report/index.html, one file that opens anywhere; needs neither model nor images.
+    """Stage 6: write report/index.html, one file that opens anywhere; needs neither model nor images.
 
     [green]interpnet report runs/first --open[/]
     [green]interpnet report runs/first --only boat,wolf[/]
+    """
+
+
+@app.command()
+@takes("commands_check", "", "run max_suspicion min_accuracy fail_on_shortcut json")
+def check() -> None:
+    """Say whether a finished audit keeps to limits: exit code 0 if so, 1 if not, 2 for a mistake.
+
+    Reads the run folder alone, in a second, so that a script or a build can stop at a network that goes by a shortcut.
+
+    [green]interpnet check runs/first[/] (fails where a class is suspicious)
+    [green]interpnet check runs/first --min-accuracy 0.9 --max-suspicion 0.2[/]
+    [green]interpnet check runs/first --allow-shortcuts --min-accuracy 0.9 --json[/]
+
+    A class is [bold]suspicious[/] where a part of the image, such as a corner or the surroundings, makes more of it
+    than is usual in networks without a shortcut, beyond the interval; its [bold]suspicion[/] is how much more. The
+    report shows the images: whether the class may go by that part is for a person to say.
     """
 
 
@@ -264,6 +295,8 @@ def train() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0, 2 for a user's mistake, 1 for one of ours, 130 after Ctrl-C.
+
+    1 is also what ``interpnet check`` says of an audit beyond its limits.
 
     Parameters
     ----------

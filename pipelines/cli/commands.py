@@ -197,7 +197,12 @@ def explain(given: Given, request: Request) -> None:
     elif request.cls is not None:
         raise InterpNetError("--class came without --image; name the images that are to be explained for that class")
     else:
-        _stage(given, request, "explain", run_explain, "report")
+        _stage(given, request, "explain", run_explain, "shortcuts")
+
+
+def shortcuts(given: Given, request: Request) -> None:
+    """Search for shortcuts again."""
+    _stage(given, request, "shortcuts", steps.shortcuts, "report")
 
 
 def _explain_user(given: Given, request: Request) -> None:

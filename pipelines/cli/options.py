@@ -61,6 +61,21 @@ class Request(Settings):
         panel=_DATA,
         shown="1",
     )
+    max_suspicion: float | None = setting(
+        None,
+        "The check fails where a class's share of a part is further than this beyond what is usual for it.",
+        shown="no limit",
+    )
+    min_accuracy: float | None = setting(
+        None, "The check fails where fewer of the test images are recognised, as a share: 0.9.", shown="no limit"
+    )
+    fail_on_shortcut: bool | None = setting(
+        None,
+        "Whether the check fails where a class is suspicious: its whole interval beyond what is usual.",
+        shown="fails",
+        names="--fail-on-shortcut/--allow-shortcuts",
+    )
+    json: bool = setting(False, "Print JSON in the place of a table.", names="--json")
     epochs: int | None = setting(None, "Passes over the images.", shown="to see 150,000 images")
     lr: float | None = setting(None, "Highest learning rate.", shown="0.003")
     width: int | None = setting(None, "Channels of the first layer.", shown="16")

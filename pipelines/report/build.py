@@ -18,9 +18,10 @@ from .conditions import TITLES, WAYS, condition_rows
 from .load import RunData, clean, load_run
 from .page import write_page
 from .pictures import Pictures
+from .shortcuts import MOST_OPEN, looks_of
 from .tables import TABLE_FILES, layer_rows, write_tables
 from .verdict import study_verdicts
-from .views import METHODS, ClassView, class_views, example_views, swap_rows
+from .views import METHODS, ClassView, class_views, example_views
 
 #: All that a report can consist of.
 REPORT_FILES = ("index.html", "report.json", *TABLE_FILES, *FIGURE_FILES)
@@ -45,8 +46,10 @@ def build_report(run_folder: Path, *, limits: Limits | None = None, only: Collec
     verdicts = study_verdicts(run)
     classes = class_views(run, pictures, examples, limits, verdicts)
     shown = [c for c in classes if not c.empty] or classes
+    swaps = Pictures(run.folder / STAGES["shortcuts"])
+    looks = looks_of(run, swaps)
     charts = make_charts(run, folder)
-    files = write_tables(run, folder, classes, examples, verdicts) + [chart.file for chart in charts.values()]
+    files = write_tables(run, folder, classes, examples, verdicts, looks) + [chart.file for chart in charts.values()]
     # Tables and figures of an earlier report that this one has no numbers for.
     for name in {*TABLE_FILES, *FIGURE_FILES} - set(files):
         (folder / name).unlink(missing_ok=True)
@@ -60,14 +63,16 @@ def build_report(run_folder: Path, *, limits: Limits | None = None, only: Collec
         titles=TITLES,
         audited=audited(run),
         skipped=skipped_images(run),
-        notes=_notes(run, shown, pictures, len(examples), limits),
+        notes=_notes(run, shown, pictures.missing + swaps.missing, len(examples), limits),
         charts=charts,
         classes=shown,
         chosen=[run.classes[c] for c in run.only or ()],
         many=len(shown) > _MANY,
         controls=CONTROLS,
         methods=METHODS,
-        swap_rows=swap_rows(run),
+        looks=looks,
+        refused=clean(run.entry("stages", "shortcuts").get("refused") or ""),
+        most_open=MOST_OPEN,
         conditions={way: condition_rows(study, way) for way, study in run.studies.items()},
         layers={way: layer_rows(found) for way, found in run.named.items()},
         prefixes=PREFIXES,
@@ -86,7 +91,7 @@ def build_report(run_folder: Path, *, limits: Limits | None = None, only: Collec
     return path
 
 
-def _notes(run: RunData, classes: list[ClassView], pictures: Pictures, examples: int, limits: Limits) -> list[str]:
+def _notes(run: RunData, classes: list[ClassView], missing: list[str], examples: int, limits: Limits) -> list[str]:
     """Gather what a reader must know before trusting a number."""
     notes = [clean(note) for note in [*(run.manifest.get("notes") or ()), *unverifiable(run.manifest)]]
     if run.only is not None:
@@ -131,8 +136,8 @@ def _notes(run: RunData, classes: list[ClassView], pictures: Pictures, examples:
             f"To keep this page usable it shows {limits.examples} of {examples} explained images; "
             "explanations/ holds the others."
         )
-    if pictures.missing:
-        notes.append(f"{len(pictures.missing)} pictures are missing or damaged: {_some(pictures.missing)}.")
+    if missing:
+        notes.append(f"{len(missing)} pictures are missing or damaged: {_some(missing)}.")
     return notes
 
 

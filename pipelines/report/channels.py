@@ -63,7 +63,6 @@ class ChannelRow:
     patches: str | None
     n_patches: int
     regions: tuple[tuple[str, float], ...]  # the share of its heatmap in each
-    surroundings: float  # the surroundings' share of what the class does to it
 
     @property
     def label(self) -> str:
@@ -151,7 +150,6 @@ def channel_rows(run: RunData, cls: int, pictures: Pictures, limits: Limits) -> 
                 patches=strip,
                 n_patches=len(patches),
                 regions=_regions(run, cls, *place),
-                surroundings=surroundings_share(run, cls, *place),
             )
             rows.append(row)
         return tuple(rows)
@@ -269,9 +267,3 @@ def _regions(run: RunData, cls: int, layer: str, index: int) -> tuple[tuple[str,
     # Most plants' classes do not differ in the stem, and nothing is there.
     names = [name for name in names if name != "stem" or shares[name] >= _WORTH_SAYING]
     return tuple((REGIONS.get(name, name), shares[name]) for name in names)
-
-
-def surroundings_share(run: RunData, cls: int, layer: str, index: int) -> float:
-    """Return the surroundings' share of what the class does to a channel, by the mask where there is one."""
-    way = run.swapped.get("mask") or run.swapped.get("middle")
-    return NAN if way is None else way.channels.get((cls, layer, index), NAN)

@@ -21,6 +21,7 @@ from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve, Stability
 from interpnet.reliance import Contributions
+from interpnet.shortcuts import Findings
 from interpnet.support.io import read_json
 
 from ..run.chosen import worth_listing
@@ -28,6 +29,7 @@ from ..run.config import EARLIER, MU_LASSO, RELIANCE, RunConfig
 from ..run.folder import CONFIG, RunFolder
 from ..run.manifest import read_manifest
 from ..run.selection import SELECTION_FILE, read_frequencies, read_selection
+from ..run.shortcuts import SHORTCUTS_FILE, load_shortcuts
 from .numbers import number
 
 #: A channel of a class: class, layer, index.
@@ -71,17 +73,6 @@ class Localisation:
 
 
 @dataclass(frozen=True)
-class Swapped:
-    """What ``explanations/surroundings.json`` holds of one way to tell the subject from its surroundings."""
-
-    n_images: int
-    follows: float  # share of the swapped images predicted as the surroundings' class
-    keeps: float  # share predicted as the subject's class
-    classes: Mapping[int, float]  # the surroundings' share of what a class does; NaN where it is not known
-    channels: Mapping[Key, float]  # the same of one channel
-
-
-@dataclass(frozen=True)
 class RunData:
     """What a run folder holds; a stage that has not run is ``None``."""
 
@@ -103,8 +94,7 @@ class RunData:
     pictures: Mapping[int, Mapping[str, Any]] | None = None  # entries of explanations/classes.json by class
     examples: Mapping[str, Any] | None = None  # explanations/examples.json
     places: Localisation | None = None  # where the maps lie, on data with masks
-    # By "middle", and by "mask" on data with a mask of the subject; empty where it was not measured.
-    swapped: Mapping[str, Swapped] = field(default_factory=dict)
+    shortcuts: Findings | None = None  # of the classes that are shown; None where nothing was searched
 
     @property
     def study(self) -> AblationResult | None:
@@ -203,7 +193,7 @@ def load_run(folder: Path, only: Collection[int] | None = None) -> RunData:
     settings = _settings(folder)
     ways = settings.ways
     stages = {MU_LASSO: ("solve", "ablate"), RELIANCE: ("contributions", "reliance", "ablate-reliance")}
-    for stage in (*(stage for way in ways for stage in stages[way]), "explain"):
+    for stage in (*(stage for way in ways for stage in stages[way]), "explain", "shortcuts"):
         if run.stage(stage).get("state") == "complete":
             run.verify(stage)
     found = {way: _weights(folder, _WEIGHTS[way]) for way in ways}
@@ -249,7 +239,7 @@ def load_run(folder: Path, only: Collection[int] | None = None) -> RunData:
         pictures=pictures,
         examples=_read(folder, "explanations/examples.json", "explain", dict),
         places=_read(folder, "explanations/localisation.json", "explain", _places),
-        swapped=_read(folder, "explanations/surroundings.json", "explain", _swapped) or {},
+        shortcuts=_shortcuts(folder, shown),
     )
 
 
@@ -260,6 +250,15 @@ def _read(folder: Path, name: str, stage: str, make: Callable[[Any], Made]) -> M
         return None
     with reading(path, stage, folder):
         return make(read_json(path))
+
+
+def _shortcuts(folder: Path, only: Collection[int] | None) -> Findings | None:
+    """Read what a search for shortcuts found of all classes, or of some."""
+    with reading(folder / SHORTCUTS_FILE, "shortcuts", folder):
+        found = load_shortcuts(folder)
+    if found is None or only is None:
+        return found
+    return replace(found, classes=tuple(one for one in found.classes if one.index in only))
 
 
 def _settings(folder: Path) -> RunConfig:
@@ -328,19 +327,6 @@ def _places(data: Any) -> Localisation:
         shares={key: {clean(k): number(v) for k, v in entry["shares"].items()} for key, entry in channels.items()},
         with_cue=any("cue" in m for m in data["methods"]),
     )
-
-
-def _swapped(data: Any) -> dict[str, Swapped]:
-    return {
-        clean(name): Swapped(
-            n_images=int(data["n_images"]),
-            follows=float(way["follows"]),
-            keeps=float(way["keeps"]),
-            classes={int(entry["index"]): number(entry["share"]) for entry in way["classes"]},
-            channels={key: number(entry["share"]) for key, entry in _by_channel(way["classes"]).items()},
-        )
-        for name, way in data["ways"].items()
-    }
 
 
 def _class_names(

@@ -20,6 +20,7 @@ from ..run.selection import selection_json
 from .charts import PREFIXES
 from .conditions import condition_row
 from .load import RunData
+from .shortcuts import Look, Looks
 from .verdict import Verdict
 from .views import ClassView, ExampleView
 
@@ -46,6 +47,10 @@ _CHANNELS = """
     reliance_standard_error=stderr contribution price not_used=unused own_log_odds_change_alone=own_log_odds
     own_log_odds_standard_error=own_log_odds_stderr others_log_odds_change_alone=others_log_odds
 """
+_SHORTCUTS = """
+    class_index=index class=name suspicious part share share_low=low share_high=high usual detectable
+    taken_for_it_with_part=raised taken_for_it_without=raised_before confirmed images=n
+"""
 _EXAMPLES = "image=name dataset_index true predicted explained confidence channels note"
 _LAYERS = "layer channels mean_share_of_abs_weight channels_relevant_to_any_class"
 _CURVE = "k own_recall random_recall random_low random_high"
@@ -56,7 +61,7 @@ _ABLATION = """
 """
 _OF_EACH = ("layers.csv", "ablation.csv", "ablation_curve.csv")
 TABLE_FILES = (
-    *("classes.csv", "channels.csv", "examples.csv", "mu_curve.csv"),
+    *("classes.csv", "channels.csv", "examples.csv", "mu_curve.csv", "shortcuts.csv"),
     *(f"{prefix}{name}" for prefix in PREFIXES.values() for name in _OF_EACH),
 )
 
@@ -67,17 +72,18 @@ def write_tables(
     classes: Sequence[ClassView],
     examples: Sequence[ExampleView],
     verdicts: Mapping[str, Verdict],
+    looks: Looks | None = None,
 ) -> list[str]:
     """Write the tables the run has numbers for, and ``report.json``; return their names."""
-    tables = make_tables(run, classes, examples)
+    tables = make_tables(run, classes, examples, looks)
     for name, (columns, rows) in tables.items():
         write_csv(folder / name, columns, rows)
-    write_json(folder / "report.json", _summary(run, classes, verdicts))
+    write_json(folder / "report.json", _summary(run, classes, verdicts) | {"shortcuts": _looks(looks)})
     return [*tables, "report.json"]
 
 
 def make_tables(
-    run: RunData, classes: Sequence[ClassView], examples: Sequence[ExampleView]
+    run: RunData, classes: Sequence[ClassView], examples: Sequence[ExampleView], looks: Looks | None = None
 ) -> dict[str, tuple[list[str], list[Row]]]:
     """Return the columns and rows of the tables the run has numbers for, by the name of their files."""
     tables: dict[str, tuple[str, Iterable[Row]]] = {}
@@ -88,6 +94,8 @@ def make_tables(
             tables["channels.csv"] = (_CHANNELS, _picked(_CHANNELS, _channels(classes)))
     if examples:
         tables["examples.csv"] = (_EXAMPLES, _picked(_EXAMPLES, map(_example, examples)))
+    if looks is not None:
+        tables["shortcuts.csv"] = (_SHORTCUTS, _picked(_SHORTCUTS, map(_look, looks.classes)))
     for way, found in run.named.items():
         tables[f"{PREFIXES[way]}layers.csv"] = (_LAYERS, layer_rows(found))
     if run.selection is not None:
@@ -147,6 +155,26 @@ def _channels(classes: Sequence[ClassView]) -> Iterable[Mapping[str, Any]]:
 def _example(example: ExampleView) -> Mapping[str, Any]:
     named = [f"{shot.title} ({shot.caption})" for shot in example.heatmaps if shot.title != "combined"]
     return vars(example) | {"channels": "; ".join(named)}
+
+
+def _look(look: Look) -> Mapping[str, Any]:
+    return vars(look) | {"suspicious": int(look.suspicious), "confirmed": int(look.confirmed)}
+
+
+def _looks(looks: Looks | None) -> dict[str, Any] | None:
+    """Return what the page says of shortcuts; ``None`` where nothing was searched."""
+    if looks is None:
+        return None
+    numbers = ("share", "low", "high", "usual", "detectable", "raised", "raised_before")
+    return {
+        "level": looks.level,
+        "headline": looks.headline,
+        "classes": [
+            {"index": one.index, "name": one.name, "suspicious": one.suspicious, "part": one.part}
+            | {name: _null(getattr(one, name)) for name in numbers}
+            for one in looks.classes
+        ],
+    }
 
 
 def layer_rows(found: Interpretation) -> list[tuple[str, int, float, int]]:

@@ -331,14 +331,3 @@ def removals_of(study: AblationResult, classes: Sequence[int], found: Verdict | 
             removal = replace(removal, level=found.classes[c].level, sentence=clean(found.classes[c].sentence))
         removals[c] = removal
     return removals
-
-
-def swap_rows(run: RunData) -> list[dict[str, Any]]:
-    """Return the rows of the table of swapped surroundings: each class, the most suspicious first."""
-    shares: dict[str, Any] = {"middle": {}, "mask": {}} | {name: way.classes for name, way in run.swapped.items()}
-    rows = [
-        {"label": run.classes[c]} | {name: shares[name].get(c, NAN) for name in shares}
-        for c in sorted((set(shares["middle"]) | set(shares["mask"])) & set(run.shown))
-    ]
-    key = "mask" if shares["mask"] else "middle"
-    return sorted(rows, key=lambda row: -np.nan_to_num(row[key], nan=-1.0))

@@ -25,6 +25,8 @@ FEWEST_IMAGES = 10
 EARLIER: Mapping[str, Any] = {"identify": MU_LASSO, "mu_rule": "error", "variant": "paper"}
 #: The defaults of the settings that a variant stands for, in runs from before there were variants.
 UNVARIED: Mapping[str, Any] = {"rectifier": "guided", "resample": True, "reduction": "abs"}
+#: Settings of earlier versions that another one stands for now, each with that and the default that it had.
+REPLACED: Mapping[str, tuple[str, Any]] = {"max_swapped_images": ("shortcut_images", 240)}
 #: What stands before the name of an object of a Python program, where a configuration names a model, data or output.
 PYTHON = "python:"
 #: The rules by which signals go down, as :mod:`interpnet.backward` knows them; ``--help`` must not wait for torch.
@@ -50,6 +52,7 @@ _collect = partial(setting, section="collect")
 _solve = partial(setting, section="solve")
 _ablate = partial(setting, section="ablate")
 _explain = partial(setting, section="explain")
+_shortcuts = partial(setting, section="shortcuts")
 _run = partial(setting, section="run")
 
 
@@ -230,9 +233,6 @@ class RunConfig(Settings):
     max_masked_images: int = _explain(
         120, "Test images whose maps are compared with the data's masks, balanced by class, at most.", least=1
     )
-    max_swapped_images: int = _explain(
-        240, "Training images whose surroundings are swapped, balanced by class, at most.", least=1
-    )
     top: int = _explain(100, "Images averaged in a channel's visualization.", least=1)
     by: str | None = _explain(
         None,
@@ -302,6 +302,12 @@ class RunConfig(Settings):
         "Attribution methods shown beside (docs/methods.md), FILE.py:FUNCTION for one of your own (docs/own.md), and "
         "always the controls edge, random and center; comma-separated or repeated.",
         metavar="METHODS",
+    )
+    shortcut_images: int = _shortcuts(
+        2000,
+        "Training images among which parts are exchanged in search of shortcuts, balanced by class, at most; 0 for no "
+        "search.",
+        least=0,
     )
     seed: int = _run(0, "Fixes everything random.", least=0)
     anyway: bool = _run(
@@ -391,7 +397,12 @@ class RunConfig(Settings):
         ``RunFolderError`` where it is missing, unreadable or no TOML, and for a section or setting that does not exist
         (close matches are named); ``InterpNetError`` for a value that cannot be.
         """
-        given = read_tables(cls, path)
+        given = read_tables(cls, path, earlier=tuple(REPLACED))
+        for name, (now, default) in REPLACED.items():
+            value = given.pop(name, default)
+            # What nobody chose then is today's default now.
+            if value != default:
+                given.setdefault(now, value)
         if "variant" in missing and "variant" not in given:
             # What nobody chose then must not stand in the way of a variant that is chosen now.
             given = {name: value for name, value in given.items() if value != UNVARIED.get(name)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ def written(tables: Mapping[str, Any]) -> str:
     return text
 
 
-def read_tables(settings: type[Settings], path: Path) -> dict[str, Any]:
-    """Return the values in a file, by the names of ``settings``' fields.
+def read_tables(settings: type[Settings], path: Path, *, earlier: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the values in a file, by the names of ``settings``' fields, and of those that ``earlier`` versions had.
 
     ``RunFolderError`` where it is missing, unreadable or no TOML, and for a section or setting that does not exist
     (close matches are named).
@@ -54,7 +54,7 @@ def read_tables(settings: type[Settings], path: Path) -> dict[str, Any]:
             raise RunFolderError(f"{what}: unknown section [{section}]{did_you_mean(section, SECTIONS)}")
         known = [entry.name for entry in fields(settings) if about(entry).section == section]
         for name in table:
-            if name not in known:
+            if name not in known and name not in earlier:
                 raise RunFolderError(
                     f"{what}: section [{section}] has no setting {name!r}"
                     f"{did_you_mean(name, known)}; it has {', '.join(known)}"

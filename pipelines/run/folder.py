@@ -34,6 +34,7 @@ STAGES = {
     "ablate": "ablation",
     "ablate-reliance": "ablation",
     "explain": "explanations",
+    "shortcuts": "shortcuts",
     "report": "report",
 }
 # The commands that run those stages that have none of their own.

@@ -19,6 +19,7 @@ SECTIONS = {
     "solve": "Method and study",
     "ablate": "Method and study",
     "explain": "Pictures",
+    "shortcuts": "Method and study",
     "run": "Machine",
 }
 FOLDER = "Run folder"

@@ -33,7 +33,7 @@ _STOPPED = "interrupted"  # what there is to say where no stage had begun
 _ENDED = "ended"
 _FAILED = "failed"
 # The commands that several processes do together; others are rank 0's alone.
-_TOGETHER = frozenset({"audit", "collect", "solve", "ablate", "explain"})
+_TOGETHER = frozenset({"audit", "collect", "solve", "ablate", "explain", "shortcuts"})
 _TORCHRUN = "torchrun --nproc-per-node N -m interpnet ..."
 
 

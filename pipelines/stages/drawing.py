@@ -13,7 +13,7 @@ from ..run.session import Session
 
 PAPER = "paper"
 #: How much the stage explains and pictures at most; no picture depends on it.
-CAPS = ("max_examples", "max_pictured", "max_masked_images", "max_swapped_images")
+CAPS = ("max_examples", "max_pictured", "max_masked_images")
 
 
 @dataclass(frozen=True)

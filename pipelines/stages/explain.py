@@ -25,7 +25,6 @@ from .identified import leading, load_way, way_key
 from .localise import Shown, localise
 from .records import Record
 from .solve import images_of
-from .surroundings import swap_surroundings
 from .visualise import visualise_channels
 
 # What classes.json calls what each way gives a channel.
@@ -129,16 +128,12 @@ def _explain(session: Session, notes: Notes) -> dict[str, Any]:
     classes = _classes(session, named, studies, shown, pictures)
     write_json(folder / "classes.json", {"top": session.config.top, "classes": classes})
     write_json(folder / "examples.json", examples)
-    measured = {  # what needs more than the model and its images: masks, or images large enough
-        "localisation.json": localise(session, named, shown, notes),
-        # Shares of the surroundings were tested on weights alone (experiments/shortcuts).
-        "surroundings.json": swap_surroundings(session, named.get(MU_LASSO) or named[RELIANCE], shown, notes),
-    }
-    for name, content in measured.items():
-        if content is None:
-            (folder / name).unlink(missing_ok=True)
-        else:
-            write_json(folder / name, content)
+    places = localise(session, named, shown, notes)
+    if places is not None:
+        write_json(folder / "localisation.json", places)
+    # What earlier images with masks left, and an earlier version.
+    for name in ("localisation.json",) * (places is None) + ("surroundings.json",):
+        (folder / name).unlink(missing_ok=True)
     facts = {"n_channels_pictured": len(needed), "n_examples": len(examples["examples"]), **noted(only)}
     return facts | {"written": _WRITTEN}
 

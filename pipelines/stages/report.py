@@ -16,6 +16,7 @@ from ..run.session import Session
 from .ablate import STAGES, ablate_key
 from .explain import shown_key
 from .identified import load_way
+from .shortcuts import searched_key
 from .solve import require_current
 
 _FILES = ("report/index.html",)
@@ -33,7 +34,13 @@ def run_report(session: Session, *, again: bool = False) -> Path:
     _require_classes(session, "explain")
     require_current(session, "explain", shown_key(session))
     only = chosen(session)
-    key = digest(["report", shown_key(session), session.run.manifest["notes"], _sources(), *key_part(only)])
+    parts = [shown_key(session), session.run.manifest["notes"], _sources(), *key_part(only)]
+    # A run of an older version has none, and is shown without.
+    if session.run.stage("shortcuts").get("state") == "complete":
+        _require_classes(session, "shortcuts")
+        require_current(session, "shortcuts", searched_key(session))
+        parts.append(searched_key(session))
+    key = digest(["report", *parts])
     if again:
         session.run.manifest["stages"].pop("report", None)
 

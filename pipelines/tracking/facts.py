@@ -120,8 +120,9 @@ def _numbers(run: RunData, verdicts: Mapping[str, Mapping[str, Any]]) -> Iterato
         if relevant is not None and few:
             left = by_class(relevant.own)
             yield from ((f"{way}/classes/{name}/recall", float(v)) for name, v in zip(names, left, strict=True))
-    for subject, swapped in run.swapped.items():
-        yield f"surroundings/{subject}/follows", swapped.follows
+    if run.shortcuts is not None:
+        yield "shortcuts/suspicion", run.shortcuts.suspicion
+        yield "shortcuts/suspicious_classes", float(len(run.shortcuts.suspicious))
 
 
 def _of_study(study: AblationResult) -> Iterator[tuple[str, float]]:

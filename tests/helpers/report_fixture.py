@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from interpnet.pipelines.run.selection import STABILITY_FILE, write_selection
 
+from helpers.shortcut_findings import write_shortcuts
 from interpnet.engine import ChannelIndex
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.mulasso import SelectionCurve, Stability
@@ -359,12 +360,13 @@ def make_run(
     stability: bool = False,
     both: bool = False,
     few: int | None = None,
+    shortcuts: bool = False,
 ) -> Path:
     """Write a run folder.
 
     ``relevant`` is the share of own recall left without the relevant channels, ``pictured`` the number
     of channels with pictures; ``chosen`` adds the choice of mu, ``stability`` selection frequencies, ``both`` the
-    channels that classes rely on. Class ``few`` has four training images.
+    channels that classes rely on, ``shortcuts`` findings. Class ``few`` has four training images.
     """
     rng = np.random.default_rng(0)
     found = interpretation(class_names(classes), rng)
@@ -388,4 +390,6 @@ def make_run(
     if "explain" in stages:
         write_classes(folder / "explanations", found, study, rng, pictured, few)
         write_examples(folder / "explanations", found, rng)
+    if shortcuts:
+        write_shortcuts(folder, found.classes)
     return folder

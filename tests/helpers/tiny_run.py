@@ -15,7 +15,7 @@ from interpnet.pipelines.run.folder import RunFolder
 from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.run.split import Split
 from interpnet.pipelines.run.subject import Subject
-from interpnet.pipelines.stages import ablate, collect, contributions, explain, reliance, solve
+from interpnet.pipelines.stages import ablate, collect, contributions, explain, reliance, shortcuts, solve
 from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
@@ -157,6 +157,7 @@ def through(session: Session, last: str = "explain") -> Session:
         ("reliance", reliance.run_reliance, RELIANCE in ways),
         ("ablate", ablate.run_ablate, True),
         ("explain", explain.run_explain, True),
+        ("shortcuts", shortcuts.run_shortcuts, True),
     ):
         if wanted:
             run(session)

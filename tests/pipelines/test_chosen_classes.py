@@ -20,10 +20,9 @@ from interpnet.pipelines.report.channels import Limits
 from interpnet.pipelines.report.numbers import percent
 from interpnet.pipelines.run import chosen
 from interpnet.pipelines.run.config import RunConfig
-from interpnet.pipelines.run.notes import Notes
 from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.run.settings import Given
-from interpnet.pipelines.stages import ablate, contributions, explain, reliance, report, solve, surroundings
+from interpnet.pipelines.stages import ablate, contributions, explain, reliance, report, solve
 from interpnet.pipelines.stages.sums import counted
 from rich.console import Console
 
@@ -197,18 +196,6 @@ def test_a_study_of_some_classes_does_for_fewer_and_not_for_more(tmp_path: Path)
     assert ablate.load_ablation(more, "reliance").only is None  # type: ignore[union-attr]
 
 
-def test_surroundings_are_swapped_with_as_many_images_of_all_others_together(
-    copied: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of 8 images four are of the class, four of the others."""
-    session = tiny_session(copied, only=("second",), max_swapped_images=8, **ONLY)
-    swapped = recorded(monkeypatch, surroundings, "context_swap")
-    surroundings.swap_surroundings(session, reliance.load_reliance(session), {1: []}, Notes())
-    labels = swapped[0]["classes"].numpy()
-    assert (labels == 1).sum() == 4
-    assert len(labels) == 8
-
-
 def test_figures_are_of_these_classes(whole: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = recorded(monkeypatch, charts, "plot_layer_relevance")
     run = load.load_run(whole.run.path, [2, 0])
@@ -277,7 +264,6 @@ def test_limits_that_bite_are_noted_with_their_option(tmp_path: Path) -> None:
         reliance_images=6,
         max_pictured=3,
         max_masked_images=4,
-        max_swapped_images=20,
         max_examples=2,
         **LIMITED,
     )
@@ -287,12 +273,10 @@ def test_limits_that_bite_are_noted_with_their_option(tmp_path: Path) -> None:
         "Reliance is measured on 17 of 21 training images, at most 6 of each class (--reliance-images).",
         "At most 1 channels per class are pictured, the first by weight or reliance (--max-pictured 3 in all)",
         "Maps are compared with masks on 4 of 9 test images, balanced by class (--max-masked-images).",
-        "Surroundings are swapped in 20 of 21 training images, balanced by class (--max-swapped-images).",
         "Examples are 2 recognised images, drawn over 3 classes, not 4 per class (--max-examples).",
     ):
         assert expected in text
     assert read(session, "explanations/localisation.json")["n_images"] == 4
-    assert read(session, "explanations/surroundings.json")["n_images"] == 20
 
 
 def test_classes_of_which_no_more_channels_may_be_named_are_noted(
@@ -320,7 +304,6 @@ def test_classes_of_which_no_more_channels_may_be_named_are_noted(
         ({"max_examples": 61}, "explain"),
         ({"max_pictured": 1201}, "explain"),
         ({"max_masked_images": 121}, "explain"),
-        ({"max_swapped_images": 241}, "explain"),
     ],
 )
 def test_a_limit_makes_stale_what_it_limits_and_no_picture(settings: Any, stale: str, whole: Session) -> None:

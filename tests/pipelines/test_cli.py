@@ -15,7 +15,20 @@ from interpnet.pipelines.cli.app import main
 from interpnet.pipelines.run.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("demo", "audit", "collect", "solve", "ablate", "explain", "report", "layers", "filters", "train")
+COMMANDS = (
+    "demo",
+    "audit",
+    "collect",
+    "solve",
+    "ablate",
+    "explain",
+    "shortcuts",
+    "report",
+    "check",
+    "layers",
+    "filters",
+    "train",
+)
 
 
 # WEIGHTS is replaced by a file that is there.

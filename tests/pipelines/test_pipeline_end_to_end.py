@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.small_audit import Stop, audit, folder_of_images, manifest, results, size_of
 from interpnet.pipelines.cli.app import main
+from interpnet.pipelines.run.shortcuts import load_shortcuts
 from interpnet.pipelines.stages import collect
 from PIL import Image
 
@@ -16,7 +17,18 @@ from PIL import Image
 def test_an_audit_leaves_everything_it_promises(finished):
     facts = manifest(finished)
     assert {name: entry["state"] for name, entry in facts["stages"].items()} == dict.fromkeys(
-        ("collect", "contributions", "solve", "reliance", "ablate", "ablate-reliance", "explain", "report"), "complete"
+        (
+            "collect",
+            "contributions",
+            "solve",
+            "reliance",
+            "ablate",
+            "ablate-reliance",
+            "explain",
+            "shortcuts",
+            "report",
+        ),
+        "complete",
     )
     assert facts["model"]["spec"] == "smallcnn"
     assert (facts["model"]["n_channels"], facts["model"]["n_layers"], facts["model"]["n_outputs"]) == (40, 3, 10)
@@ -234,18 +246,11 @@ def test_the_demo_trains_once_and_names_the_report(tmp_path, monkeypatch, capsys
             if shares["petals"] is not None:
                 assert shares["petals"] == shares["discriminative"] <= shares["plant"] <= 1
                 assert shares["plant"] + shares["background"] <= 1 + 1e-9
-    assert "Subject or surroundings" in page
-    surroundings = json.loads((out / "explanations" / "surroundings.json").read_text())
-    assert set(surroundings["ways"]) == {"middle", "mask"}
-    for way in surroundings["ways"].values():
-        assert 0 <= way["follows"] + way["keeps"] <= 1
-        assert [c["index"] for c in way["classes"]] == list(range(6))
-        assert all(c["share"] is None or 0 <= c["share"] <= 1 for c in way["classes"])
-        assert [[(x["layer"], x["index"]) for x in c["channels"]] for c in way["classes"]] == [
-            [(x["layer"], x["index"]) for x in c["channels"]] for c in places["classes"]
-        ]
-    # Its petals tell the class, and nothing is planted.
-    assert surroundings["ways"]["mask"]["follows"] < 0.2
+    found = load_shortcuts(out)
+    assert found is not None
+    assert "outside the subject" in found.parts
+    assert {one.index for one in found.classes} == set(range(6))
+    assert found.passes <= 6
 
 
 def test_the_methods_beside_are_those_asked_for_and_the_controls(run, capsys):

@@ -39,7 +39,7 @@ def browser():
 @pytest.fixture(scope="module")
 def address(tmp_path_factory) -> str:
     return build_report(
-        make_run(tmp_path_factory.mktemp("run"), chosen=True, stability=True, both=True, few=1)
+        make_run(tmp_path_factory.mktemp("run"), chosen=True, stability=True, both=True, few=1, shortcuts=True)
     ).as_uri()
 
 
@@ -161,6 +161,25 @@ def test_nasty_names_are_text_and_nothing_of_theirs_ran(watched, address):
     )
     assert page.evaluate("window.foreign") is None
     assert any("Content Security Policy" in c for c in watched.complaints)
+
+
+def test_what_it_looks_at_comes_first_with_pictures_before_and_after(watched, address):
+    page = watched.page
+    page.goto(address)
+    page.click("nav a[href='#looks']")
+    assert in_view(page, "#looks h2")
+    first = page.locator("#look-0")
+    assert first.locator("h3").text_content() == f"{NASTY[0]}: a patch"
+    assert first.locator("img:visible").count() == 6
+    assert first.locator(".swap >> nth=0").text_content().split("taken for")[2].split(";")[0].strip() == NASTY[0]
+    # Its pictures come before every number of the ablation.
+    assert page.evaluate(
+        """() => { const y = (s) => document.querySelector(s).getBoundingClientRect().top;
+                   return y('#look-0 img') < y('.figures'); }"""
+    )
+    page.click("#class-0 a[href='#look-0']")
+    assert in_view(page, "#look-0")
+    watched.check()
 
 
 def test_a_click_leads_to_the_class(watched, address):

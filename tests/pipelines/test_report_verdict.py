@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from interpnet.pipelines.report.channels import surroundings_share
-from interpnet.pipelines.report.load import RunData, Swapped
 from interpnet.pipelines.report.numbers import signed
 from interpnet.pipelines.report.verdict import verdict
-from interpnet.pipelines.report.views import swap_rows
 
 from interpnet.ablation import AblationResult, Condition, as_result
 from interpnet.ablation._changes import Gathered, Outcome, Pass, changes_of
@@ -190,24 +186,3 @@ def test_the_words_follow_how_channels_were_identified() -> None:
 
 def test_signs():
     assert [signed(v) for v in (0.123, -0.123, -0.0001, float("nan"))] == ["+0.12", "−0.12", "0.00", "–"]
-
-
-def test_swapped_surroundings_are_shown_most_suspicious_first(tmp_path):
-    run = RunData(
-        tmp_path,
-        {},
-        ("cat", "<b>dog</b>"),
-        swapped={"middle": Swapped(60, 0.25, 0.5, {0: 0.125, 1: math.nan}, {(0, "conv", 3): 0.75})},
-    )
-    rows = swap_rows(run)
-    assert [row["label"] for row in rows] == ["cat", "<b>dog</b>"]
-    assert rows[0]["middle"] == 0.125
-    assert math.isnan(rows[0]["mask"])
-    assert math.isnan(rows[1]["middle"])
-    assert surroundings_share(run, 0, "conv", 3) == 0.75
-    assert math.isnan(surroundings_share(run, 1, "conv", 3))
-    both = dataclasses.replace(
-        run, swapped={**run.swapped, "mask": Swapped(60, 0, 1, {0: 0.1, 1: 0.9}, {(0, "conv", 3): 0.5})}
-    )
-    assert [row["label"] for row in swap_rows(both)] == ["<b>dog</b>", "cat"]
-    assert surroundings_share(both, 0, "conv", 3) == 0.5

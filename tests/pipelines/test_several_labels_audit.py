@@ -36,7 +36,7 @@ WAYS = ("reliance", "mu-lasso")
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    session = through(labelled_session(tmp_path_factory.mktemp("labels") / "run", misclassified=6))
+    session = through(labelled_session(tmp_path_factory.mktemp("labels") / "run", misclassified=6), "shortcuts")
     run_report(session)
     return session
 
@@ -203,9 +203,9 @@ def test_examples_are_hits_misses_and_false_alarms(audited: Session) -> None:
 
 
 def test_what_needs_one_class_per_image_is_left_out_with_a_note(audited: Session) -> None:
-    assert not (audited.run.path / "explanations/surroundings.json").exists()
+    assert not (audited.run.path / "shortcuts/shortcuts.json").exists()
     notes = " ".join(audited.run.manifest["notes"])
-    assert "Surroundings were not swapped: an image can have several labels" in notes
+    assert "Shortcuts were not searched: an image can have several labels" in notes
 
 
 def test_the_stages_are_done_once(audited: Session) -> None:

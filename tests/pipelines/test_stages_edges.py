@@ -21,7 +21,6 @@ from interpnet.pipelines.stages import (
     localise,
     report,
     solve,
-    surroundings,
     visualise,
 )
 from PIL import Image
@@ -423,7 +422,7 @@ def test_the_strongest_pixels_of_a_picture_share_the_brightest_colour() -> None:
     assert (zero[-1, -1] != shown[-1, -1]).any()
 
 
-# --- explain, visualise, localise, surroundings -----------------------------------------------------------
+# --- explain, visualise, localise -----------------------------------------------------------------------
 
 
 def test_fewer_channels_than_there_are_is_noted_and_explanations_without_a_study_have_no_effects(
@@ -515,52 +514,6 @@ def test_a_class_without_images_or_channels_has_no_shares(tmp_path: Path) -> Non
     channel = Channel("relu", 0)
     shown = {0: [(channel, 1.0)], 1: [(channel, 1.0)], 2: []}
     assert [entry["index"] for entry in localise._shares(session, shown, chosen, masks)] == [0]
-
-
-def test_small_images_and_classes_of_few_have_no_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = solved(tiny_session(tmp_path / "run", mu=1.0, counts=(5, 4, 6), fit_on="labels"))
-    found = solve.load_interpretation(session)
-    shown = explain.shown_channels([found], 3)
-    swapped = surroundings.swap_surroundings(session, found, shown, Notes())
-    assert swapped is not None
-    few = int(OUTPUTS[1])
-    assert [c["index"] for c in swapped["ways"]["middle"]["classes"]] == [c for c in range(3) if c != few]
-    for entry in swapped["ways"]["middle"]["classes"]:
-        assert [(c["layer"], c["index"]) for c in entry["channels"]] == [
-            (channel.layer, channel.index) for channel, _ in shown[entry["index"]]
-        ]
-    monkeypatch.setattr(surroundings, "_SMALLEST", 17)
-    assert surroundings.swap_surroundings(session, found, shown, Notes()) is None
-    monkeypatch.setattr(surroundings, "_SMALLEST", 16)
-    one = solved(tiny_session(tmp_path / "one", mu=1.0, counts=(8, 0, 0), fit_on="labels"))
-    notes = Notes()
-    assert surroundings.swap_surroundings(one, solve.load_interpretation(one), {}, notes) is None
-    assert notes.texts[0].startswith("Surroundings were not swapped: the images are all of one class")
-
-
-@pytest.mark.parametrize(
-    ("mask", "used"), [("good", True), ("empty", False), ("full", False), ("small", False), ("absent", False)]
-)
-def test_a_mask_of_the_subject_is_used_where_it_fits(mask: str, used: bool, tmp_path: Path) -> None:
-    session = tiny_session(tmp_path / "run", masks=True)
-    data = session.loaded.train.data
-    made = np.zeros((21, 16, 16), dtype=bool)
-    made[:, 4:9, 3:9] = True
-    if mask == "empty":
-        made[6] = False
-    if mask == "full":
-        made[6] = True
-    if mask == "small":
-        made = made[:, :8]
-    data._source.known = {} if mask == "absent" else {"plant": made}
-    ways = surroundings._subject_mask(data, np.array([2, 6]))
-    assert list(ways) == (["mask"] if used else [])
-    if used:
-        assert ways["mask"].shape == (2, 16, 16)
-        np.testing.assert_array_equal(ways["mask"], made[[2, 6]])
-    # An image that is not used may have any mask.
-    if mask in {"empty", "full"}:
-        assert list(surroundings._subject_mask(data, np.array([2, 7]))) == ["mask"]
 
 
 # --- report -----------------------------------------------------------------------------------------------

@@ -76,7 +76,6 @@ def test_every_stage_takes_the_output_that_was_asked_for(finished: Session, tmp_
         "explanations/classes.json",
         "explanations/examples.json",
         "explanations/localisation.json",
-        "explanations/surroundings.json",
     ):
         text = (session.run.path / file).read_text()
         assert json.loads(text.replace("inner:relu", "relu")) == read(finished, file)
@@ -390,14 +389,12 @@ def test_channels_left_out_of_the_pictures_are_noted(finished: Session, tmp_path
     )
     assert note in finished.run.stage("explain")["notes"]
     session = through(tiny_session(tmp_path / "run", **SETTINGS | {"max_channels": 9, "examples": 0}), "solve")
-    # What an earlier run with masks, and with images large enough, had to say.
+    # What an earlier run with masks, and an earlier version, had to say.
     folder = session.run.folder("explain")
     folder.mkdir()
     for name in ("localisation.json", "surroundings.json"):
         (folder / name).write_text("{}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(explain, "swap_surroundings", lambda *_: None)
-        explain.run_explain(session)
+    explain.run_explain(session)
     assert not any("At most" in text for text in session.run.stage("explain")["notes"])
     assert not (folder / "localisation.json").exists()
     assert not (folder / "surroundings.json").exists()

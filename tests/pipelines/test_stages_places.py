@@ -1,4 +1,4 @@
-"""Where maps lie and what surroundings do: which images are taken, and values by hand."""
+"""Where maps lie: which images are taken, and values by hand."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from helpers.tiny_run import recorded, tensors, through, tiny_session
 from interpnet.pipelines.run.notes import Notes
 from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.run.split import balanced
-from interpnet.pipelines.stages import localise, surroundings
+from interpnet.pipelines.stages import localise
 from interpnet.pipelines.stages.drawing import Drawing
 from torch import Tensor
 
-from interpnet.engine import Channel, ChannelIndex
+from interpnet.engine import Channel
 
 
 @pytest.fixture(scope="module")
@@ -172,94 +172,3 @@ def test_the_mean_of_shares_leaves_out_what_has_none() -> None:
     nan = float("nan")
     assert localise._finite_mean(torch.tensor([1.0, nan, 2.0])) == 1.5
     assert localise._finite_mean(torch.tensor([nan, float("inf")])) is None
-
-
-# --- surroundings -----------------------------------------------------------------------------------------
-
-
-def swapping(calls: list[dict[str, Any]]) -> Any:
-    """A stand-in for the measurement that notes what it is given."""
-
-    def swap(model: Any, images: Tensor, found: Any, **options: Any) -> Any:
-        calls.append({"model": model, "images": images, "found": found, **options})
-        index = ChannelIndex((("relu", 5), ("relu:1", 4)))
-        share = np.arange(27.0).reshape(3, 9) / 32
-        share[1, 6] = np.nan
-        return SimpleNamespace(
-            interpretation=SimpleNamespace(channels=index, counts=np.ones(3, dtype=np.int64)),
-            follows=0.25,
-            keeps=0.5,
-            n=17,
-            class_share=np.array([0.125, np.nan, 0.75]),
-            share=share,
-        )
-
-    return swap
-
-
-def test_surroundings_are_swapped_between_some_of_the_readable_training_images_in_use(
-    solved: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[dict[str, Any]] = []
-    monkeypatch.setattr(surroundings, "context_swap", swapping(calls))
-    monkeypatch.setattr(surroundings, "_FEWEST", 1)
-    drawn = recorded(monkeypatch, surroundings, "balanced")
-    used = solved.loaded.train_indices()
-    assert len(used) == 12
-    bad = int(used[4])
-    monkeypatch.setitem(solved.run.manifest["data"]["train"], "skipped", [[bad, "name", "why"]])
-    data = solved.loaded.train.data
-    plant = np.zeros((21, 16, 16), dtype=bool)
-    plant[:, 2:7] = True
-    plant[:, 0, 0] = np.arange(21) % 2 == 0
-    monkeypatch.setattr(data._source, "known", {"plant": plant})
-    found: Any = SimpleNamespace(classes=("a", "b", "c"))
-    shown = {0: [(Channel("relu", 4), 1.0)], 1: [(Channel("relu:1", 1), 2.0), (Channel("relu:1", 2), 2.0)], 2: []}
-    monkeypatch.setattr(solved, "config", replace(solved.config, max_swapped_images=8))
-    made = surroundings.swap_surroundings(solved, found, shown, Notes())
-    kept = used[used != bad]
-    chosen = kept[balanced(solved.loaded.train.labels[kept], 8, 3)]
-    assert drawn[0]["args"][1:] == (8, 3)
-    x, y = tensors(solved)
-    assert [call["middle"] is None for call in calls] == [True, False]
-    for call in calls:
-        assert call["found"] is found
-        torch.testing.assert_close(call["images"], x[chosen])
-        assert call["classes"].tolist() == y[chosen].tolist()
-        assert (call["partners"], call["seed"], call["max_batch"]) == (4, 3, 5)
-        assert call["trace"] is solved.loaded.trace
-    np.testing.assert_array_equal(calls[1]["middle"], plant[chosen])
-    way = {
-        "follows": 0.25,
-        "keeps": 0.5,
-        "n_swapped": 17,
-        "classes": [
-            {"index": 0, "share": 0.125, "channels": [{"layer": "relu", "index": 4, "share": 4 / 32}]},
-            {
-                "index": 1,
-                "share": None,
-                "channels": [
-                    {"layer": "relu:1", "index": 1, "share": None},
-                    {"layer": "relu:1", "index": 2, "share": 16 / 32},
-                ],
-            },
-            {"index": 2, "share": 0.75, "channels": []},
-        ],
-    }
-    assert made == {"n_images": 8, "partners": 4, "ways": {"middle": way, "mask": way}}
-
-
-def test_at_most_240_training_images_are_swapped_and_none_of_fewer_than_16_pixels(
-    solved: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[dict[str, Any]] = []
-    monkeypatch.setattr(surroundings, "context_swap", swapping(calls))
-    drawn = recorded(monkeypatch, surroundings, "balanced")
-    found: Any = SimpleNamespace(classes=("a", "b", "c"))
-    monkeypatch.setitem(solved.loaded.train.data.__dict__, "shape", (3, 16, 40))
-    assert surroundings.swap_surroundings(solved, found, {}, Notes()) is not None
-    assert drawn[0]["args"][1] == 240
-    assert len(calls) == 1, "a mask of another size is none"
-    for shape in ((3, 15, 40), (3, 40, 15)):
-        monkeypatch.setitem(solved.loaded.train.data.__dict__, "shape", shape)
-        assert surroundings.swap_surroundings(solved, found, {}, Notes()) is None

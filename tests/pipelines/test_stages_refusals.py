@@ -36,7 +36,7 @@ LEFT = {
     "ablate": (["ablation/ablation.json", "ablation/ablation.csv"], []),
     "explain": (
         ["explanations/classes.json", "explanations/examples.json"],
-        ["explanations/surroundings.json", "explanations/examples/0000.json", "explanations/examples/0000_image.png"],
+        ["explanations/examples/0000.json", "explanations/examples/0000_image.png"],
     ),
 }
 
@@ -108,7 +108,7 @@ def test_a_stage_lists_its_files_and_keeps_their_checksums(stage: str, finished:
         ("collect", "scores/gram.npz"),
         ("solve", "weights/channels.csv"),
         ("ablate", "ablation/ablation.csv"),
-        ("explain", "explanations/surroundings.json"),
+        ("explain", "explanations/examples/0000.json"),
     ],
 )
 def test_a_damaged_file_is_named_and_its_stage_done_again(stage: str, file: str, copy: Session) -> None:

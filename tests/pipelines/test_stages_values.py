@@ -23,7 +23,6 @@ from interpnet.pipelines.stages import (
     explain,
     localise,
     solve,
-    surroundings,
     visualise,
 )
 from interpnet.pipelines.stages.records import Records
@@ -451,7 +450,6 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, dict[s
             (examples, "attribute"),
             (visualise, "average_visualizations"),
             (localise, "channel_signal"),
-            (surroundings, "context_swap"),
         ):
             calls[name] = recorded(patch, module, name)
         # More than one batch, so that an image's place in its batch is not its place among the images.
@@ -476,8 +474,6 @@ def test_every_setting_reaches_the_explanations(explained: tuple[Session, dict[s
         np.testing.assert_array_equal(call["args"][2].X, collect.load_table(session).X)
     for call in calls["channel_signal"]:
         assert (call["rectifier"], call["resample"]) == ("deconvnet", False)
-    for call in calls["context_swap"]:
-        assert (call["partners"], call["seed"], call["max_batch"]) == (4, 3, 4)
     assert {call["args"][3] for call in calls["attribute"]} == {"gradient", "edge", "random", "center"}
     for call in calls["attribute"]:
         assert call["seed"] == 3
@@ -595,27 +591,6 @@ def test_shares_are_of_the_class_s_own_images(explained: tuple[Session, dict[str
             shares = shares[shares.isfinite()]
             expected = float(shares.mean()) if len(shares) else None
             assert shown["shares"]["discriminative"] == pytest.approx(expected, rel=1e-4)
-
-
-def test_surroundings_are_swapped_between_training_images(explained: tuple[Session, dict[str, Calls]]) -> None:
-    session, calls = explained
-    (call,) = calls["context_swap"]
-    x, y = tensors(session)
-    torch.testing.assert_close(call["args"][1], x)
-    assert call["classes"].tolist() == y.tolist()
-    swapped = read(session, "explanations/surroundings.json")
-    assert (swapped["n_images"], swapped["partners"]) == (21, 4)
-    assert list(swapped["ways"]) == ["middle"]
-
-
-def test_unreadable_images_are_not_swapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = through(tiny_session(tmp_path / "run", mu=1.0, repeats=1), "solve")
-    calls = recorded(monkeypatch, surroundings, "context_swap")
-    session.run.manifest["data"]["train"]["skipped"] = [[4, "a", "b"], [0, "c", "d"]]
-    surroundings.swap_surroundings(session, solve.load_interpretation(session), {}, Notes())
-    x, _ = tensors(session)
-    kept = [i for i in range(21) if i not in {0, 4}]
-    torch.testing.assert_close(calls[0]["args"][1], x[kept])
 
 
 @pytest.mark.parametrize("asked", [0, 2])
