@@ -22,7 +22,7 @@ from interpnet.errors import DataError, InterpNetError, LayerError
 from interpnet.models import LastLayer, Layer, SmallCNN, copied, last_layer, save_smallcnn
 from interpnet.scores import Loader, Prepare, RepeatedLoader, batches_from, peek, refuse_iterators
 from interpnet.shortcuts._repair_bench import Bench, Made, Network
-from interpnet.shortcuts._repair_choice import Candidate, Figures, Search, figures
+from interpnet.shortcuts._repair_choice import CLEAN, Candidate, Figures, Search, figures
 from interpnet.shortcuts._repair_images import (
     CONTROL,
     EXCHANGED,
@@ -64,6 +64,7 @@ class Repair:
     candidates: tuple[Candidate, ...]  # every way and strength tried
     without: dict[str, str]  # the ways that were not tried, and why
     max_clean_loss: float
+    clean: str  # of which images
 
     def facts(self) -> dict[str, Any]:
         """Return the figures as plain values for JSON."""
@@ -80,6 +81,7 @@ class Repair:
             "accepted": self.accepted,
             "why": self.why,
             "max_clean_loss": self.max_clean_loss,
+            "clean": self.clean,
             "before": plain(self.before),
             "after": plain(self.after),
             "control": plain(self.control),
@@ -120,6 +122,7 @@ def repair(
     *,
     how: str = "auto",
     max_clean_loss: float = 0.005,
+    clean: str = "all",
     validation: Loader | None = None,
     epochs: int = 4,
     seed: int = 0,
@@ -133,11 +136,11 @@ def repair(
     """Repair a network with images as they are and with their suspicious part taken from another image.
 
     Every way is tried with several strengths. Of each class's images a fifth is held out; on the others a way is
-    cross-validated (training on: on a fold), and those that lose at most ``max_clean_loss`` of the accuracy on images
-    as they are pass. The ones that gain most with exchanged parts, three at most, are then tried on the images held out
-    in turn. The first that keeps the bound there, and gains beyond two standard errors, is accepted; else the model
-    stays the old one, and ``why`` says so. What it costs: five forward passes over the images, for two rounds of
-    exchanges and controls, and a few epochs where it comes to training on.
+    cross-validated (training on: on a fold). Those pass that lose at most ``max_clean_loss`` of the accuracy on images
+    as they are, and gain with exchanged parts by more than two standard errors. The ones that gain most, five at most,
+    are tried on the images held out in turn. The first that keeps the bound there and gains again is accepted; else the
+    model stays the old one, and ``why`` says so. What it costs: five forward passes over the images, for two rounds of
+    exchanges and controls, and a few epochs for each rate where it comes to training on.
 
     Parameters
     ----------
@@ -157,6 +160,11 @@ def repair(
         one, and training only where the others leave something to gain.
     max_clean_loss : float
         The most accuracy that may be lost on images as they are, from 0 to 1.
+    clean : {"all", "unmoved"}
+        Of which images. Where the cue is there in nearly every image and tells the class, a network without it must be
+        right less often on these images, and no repair keeps the bound on all. ``"unmoved"`` counts those alone that
+        the old network is as right about with another's part as without. With images from elsewhere as ``validation``,
+        which do not have the cue, ``"all"`` says what is asked.
     validation : loader, optional
         Images that the network was not trained on. Three fifths of them are what ways are chosen on, the others are
         held out, and everything is fitted on all of ``loader``. A network knows its training images by heart, so that
@@ -195,6 +203,7 @@ def repair(
     check_kinds(repair, locals(), but=["findings"])
     one_of(how, "how", HOW)
     number(max_clean_loss, "max_clean_loss", least=0, most=1)
+    one_of(clean, "clean", CLEAN)
     epochs = whole_number(epochs, "epochs", least=1)
     seed = whole_number(seed, "seed", least=0)
     true_or_false(progress, "progress")
@@ -227,7 +236,7 @@ def repair(
         with progress_bar("Repairing", n, enabled=progress) as advance:
             train = Bench(network, images, (PLAIN, EXCHANGED, CONTROL), advance)
             test = train if others is None else Bench(network, others, (PLAIN, EXCHANGED), advance)
-        search = Search(train, test, max_clean_loss, epochs, seed)
+        search = Search(train, test, max_clean_loss, clean, epochs, seed, progress)
         held = search.held
         ways = _AUTO if how == "auto" else (how,)
         candidates, without = search.candidates(ways, asked=how != "auto")
@@ -247,6 +256,7 @@ def repair(
             candidates=tuple(candidates),
             without=without,
             max_clean_loss=max_clean_loss,
+            clean=clean,
         )
         if at is None or made is None:
             best = max(candidates, key=lambda one: (one.held is not None, one.exchanged))

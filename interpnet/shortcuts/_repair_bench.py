@@ -66,7 +66,7 @@ class Bench:
         features, logits = self.network.layer.features(self.network.put(images))
         return torch.cat([features, _two(check_logits(logits), self.network.n_outputs)], 1)
 
-    def predictions(self, made: Made | None, wanted: Any, advance: Callable[[int], None] | None = None) -> Predictions:
+    def predictions(self, made: Made | None, wanted: Any) -> Predictions:
         """Return what a repaired network, or the old one (None), says of the images ``wanted`` (N,)."""
         mask = torch.from_numpy(wanted)
         layer = self.network.layer
@@ -83,7 +83,7 @@ class Bench:
             def run(images: Tensor) -> Tensor:
                 return self.network.logits(images, model)
 
-            rows = self.images.rows(run, (PLAIN, EXCHANGED), wanted, advance).rows
+            rows = self.images.rows(run, (PLAIN, EXCHANGED), wanted).rows
         exchanged = torch.stack([logits.argmax(1) for logits in rows[EXCHANGED]])
         return Predictions(rows[PLAIN][0].argmax(1).numpy(), exchanged.numpy(), self.images.labels[wanted])
 

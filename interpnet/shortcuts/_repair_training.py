@@ -14,6 +14,7 @@ from interpnet.errors import ModelError
 from interpnet.models import copied, shift_images
 from interpnet.shortcuts._repair_bench import Bench
 from interpnet.shortcuts._repair_images import CONTROL
+from interpnet.support.progress import progress_bar
 from interpnet.support.seed import seeded
 
 _BATCH = 32
@@ -23,7 +24,7 @@ _SHIFT = 16
 _WARM_UP = 0.1
 
 
-def trained_on(bench: Bench, wanted: Any, kind: str, *, lr: float, epochs: int, seed: int) -> nn.Module:
+def trained_on(bench: Bench, wanted: Any, kind: str, *, lr: float, epochs: int, seed: int, progress: bool) -> nn.Module:
     """Return a copy of the network trained on with AdamW: cross-entropy of images as they are, and exchanged.
 
     Parameters that take no gradient stay as they are, and so do the statistics of batch norms: the copy is in
@@ -39,7 +40,8 @@ def trained_on(bench: Bench, wanted: Any, kind: str, *, lr: float, epochs: int, 
     steps = epochs * math.ceil(len(own) / _BATCH)
     device = next(iter(chosen)).device
     step = 0
-    with seeded(seed, device), torch.enable_grad():
+    bar = progress_bar("Training on", epochs * len(own), enabled=progress)
+    with seeded(seed, device), torch.enable_grad(), bar as advance:
         for _ in range(epochs):
             for part in torch.split(own[torch.randperm(len(own), generator=draws)], _BATCH):
                 plain, labels = images.pool[part], images.pool_labels[part]
@@ -50,6 +52,7 @@ def trained_on(bench: Bench, wanted: Any, kind: str, *, lr: float, epochs: int, 
                 logits = forward_logits(model, network.put(shown), network.output)
                 loss = cross_entropy(logits, labels.repeat(2).to(logits.device))
                 _step(optimiser, loss)
+                advance(len(part))
                 step += 1
     for parameter in chosen:
         parameter.grad = None

@@ -60,10 +60,12 @@ def too_large(how: str, bench: Bench) -> str:
     return ""
 
 
-def fit(how: str, strength: float, bench: Bench, wanted: Any, kind: str, *, epochs: int, seed: int) -> Made:
+def fit(
+    how: str, strength: float, bench: Bench, wanted: Any, kind: str, *, epochs: int, seed: int, progress: bool
+) -> Made:
     """Return what a way makes of a network with the images ``wanted`` (N,), exchanged as ``kind`` says."""
     if how == "training":
-        return trained_on(bench, wanted, kind, lr=strength, epochs=epochs, seed=seed)
+        return trained_on(bench, wanted, kind, lr=strength, epochs=epochs, seed=seed, progress=progress)
     layer = bench.network.layer
     if layer is None:
         raise InterpNetError(f"how={how!r} needs a last layer: {bench.network.why}")

@@ -91,6 +91,15 @@ def test_no_repair_that_costs_more_clean_accuracy_than_the_bound() -> None:
     assert bound.control is None
 
 
+def test_bound_on_the_unmoved_images_a_cue_in_every_image_can_be_unlearned() -> None:
+    images, labels = cued(600, clear=0.25)
+    loader = batches(images, labels)
+    assert not repaired(Halves(), loader, how="logistic", max_clean_loss=0.02).accepted
+    found = repaired(Halves(), loader, how="logistic", max_clean_loss=0.02, clean="unmoved")
+    assert found.accepted
+    assert found.after.exchanged > found.before.exchanged + 0.2
+
+
 def test_a_network_that_does_not_use_the_part_is_left_alone() -> None:
     found = repaired(Halves(left=4.0, right=0.0))
     assert not found.accepted

@@ -38,6 +38,16 @@ def test_changes_are_paired_by_image() -> None:
     assert error == pytest.approx(np.sqrt(11 / 12) / 2)
 
 
+def test_images_that_the_part_moves_do_not_count_as_unmoved() -> None:
+    labels = np.zeros(4, dtype=np.int64)
+    # Right both ways; right by the part alone; wrong by the part alone; wrong both ways.
+    before = Predictions(np.array([0, 0, 1, 1]), np.array([[0, 1, 0, 1], [0, 0, 1, 1]]), labels)
+    after = Predictions(np.array([1, 1, 1, 0]), np.zeros((2, 4), dtype=np.int64), labels)
+    assert change(before, after)[0] == -0.25
+    assert change(before, after, "unmoved")[0] == 0.0  # one lost, one gained, of the first and the last
+    assert change(before, Predictions(np.array([1, 0, 0, 1]), after.exchanged, labels), "unmoved")[0] == -0.5
+
+
 @settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 4))
 def test_directions_are_numpys_singular_vectors_of_the_classes_differences(seed: int, k: int) -> None:

@@ -99,6 +99,7 @@ FUNCTIONS["repair"] = (
         "how": ["nonsense", None, 5, [], True],
         "max_clean_loss": [*NUMBER, -0.1, 1.5],
         "validation": [value for value in LOADER if value is not None],
+        "clean": ["nonsense", None, 5, [], True],
         "epochs": COUNT,
         "seed": [*SEED, -1],
         "device": DEVICE,
