@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from experiments.common import tables
@@ -16,6 +17,7 @@ from experiments.common.tables import Interval, Line, emphasised, markdown, numb
 from experiments.shortcuts.audit import FLAG
 from experiments.shortcuts.plan import KINDS, RELIES
 from interpnet.plotting.style import BLUE, MUTED, VERMILLION
+from interpnet.support.types import Float64
 
 COMMAND = "experiments.shortcuts.run"
 #: The statistic proposed: the best without masks on the development networks.
@@ -38,21 +40,30 @@ def relies(line: Line) -> bool:
     return bool(line["behaviour"]["reliance"] >= RELIES)
 
 
-def auc(truth: Sequence[bool], values: Sequence[float]) -> Interval:
-    """Return the area under the ROC curve with its 95 % bootstrap interval; draws with one group only do not count."""
+def auc(truth: Sequence[bool], values: Sequence[float], units: Sequence[int] | None = None) -> Interval:
+    """Return the area under the ROC curve with its 95 % bootstrap interval; draws with one group only do not count.
+
+    What has the same number in ``units`` is drawn together: the classes of a network.
+    """
     t = np.asarray(truth)
     v = np.asarray(values, dtype=np.float64)
     if t.all() or not t.any():
         return Interval(float("nan"), float("nan"), float("nan"))
-    # The area is the share of (relying, other) pairs in order; a draw weighs each network by how often it came.
-    order = (v[t][:, None] > v[~t]) + 0.5 * (v[t][:, None] == v[~t])
-    times = np.random.default_rng(0).multinomial(len(t), np.full(len(t), 1 / len(t)), size=_DRAWS)
-    one = times[:, t]
-    other = times[:, ~t]
-    kept = (one.sum(1) > 0) & (other.sum(1) > 0)  # draws with one group only
-    drawn = np.einsum("di,ij,dj->d", one, order, other)[kept] / (one.sum(1) * other.sum(1))[kept]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(float(order.mean()), float(low), float(high))
+    known, unit = np.unique(np.arange(len(t)) if units is None else units, return_inverse=True)
+    times = np.random.default_rng(0).multinomial(len(known), np.full(len(known), 1 / len(known)), size=_DRAWS)
+    order = np.argsort(v)
+    place = np.flatnonzero(np.diff(v[order], prepend=-np.inf))  # where another value begins
+
+    def areas(weights: NDArray[Any]) -> Float64:
+        """Return the share of (relying, other) pairs in order, ties half, with weights (draws, n) of both."""
+        one, other = (np.add.reduceat((weights * part)[:, order], place, axis=1) for part in (t, ~t))
+        pairs = one.sum(1) * other.sum(1)
+        below = np.cumsum(other, axis=1) - other / 2
+        return np.divide((one * below).sum(1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+
+    drawn = np.concatenate([areas(part[:, unit]) for part in np.array_split(times, 20)])  # a draw may lack a group
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return Interval(float(areas(np.ones((1, len(t))))[0]), float(low), float(high))
 
 
 def area_of(lines: Lines, name: str) -> Interval:
