@@ -59,7 +59,8 @@ def auc(truth: Sequence[bool], values: Sequence[float], units: Sequence[int] | N
         one, other = (np.add.reduceat((weights * part)[:, order], place, axis=1) for part in (t, ~t))
         pairs = one.sum(1) * other.sum(1)
         below = np.cumsum(other, axis=1) - other / 2
-        return np.divide((one * below).sum(1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+        found: Float64 = np.divide((one * below).sum(1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+        return found
 
     drawn = np.concatenate([areas(part[:, unit]) for part in np.array_split(times, 20)])  # a draw may lack a group
     low, high = np.nanquantile(drawn, [0.025, 0.975])
