@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from experiments.common.batches import Batches
 from experiments.common.flower_networks import masks_of
 from experiments.shortcuts.audit import FLAG, Audited
 from experiments.shortcuts.plan import whole
@@ -87,26 +87,8 @@ def _refitted(model: SmallCNN, images: Tensor, labels: Tensor, tests: Tests) -> 
     return _measured(lambda y: torch.from_numpy(fitted.predict(_features(model, y) / scale)), tests)
 
 
-class _Batches:
-    """Batches of tensors in a new order each epoch, as :func:`interpnet.models.train` wants them."""
-
-    def __init__(self, images: Tensor, labels: Tensor, seed: int, size: int = 64) -> None:
-        self.images = images
-        self.labels = labels
-        self._size = size
-        self.n_images = len(labels)
-        self._draws = torch.Generator().manual_seed(seed)
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.labels) / self._size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for part in torch.split(torch.randperm(len(self.labels), generator=self._draws), self._size):
-            yield self.images[part], self.labels[part]
-
-
 def _trained_on(model: SmallCNN, images: Tensor, labels: Tensor, tests: Tests, seed: int) -> dict[str, float]:
     """Train a copy of the whole network a little longer on the given images."""
     other = copy.deepcopy(model)  # the audited network stays as it is
-    train(other, _Batches(images, labels, seed), epochs=_EPOCHS, lr=1e-3, max_shift=4, seed=seed, progress=False)
+    train(other, Batches(images, labels, seed), epochs=_EPOCHS, lr=1e-3, max_shift=4, seed=seed, progress=False)
     return _without(other, tests)
