@@ -163,7 +163,7 @@ def test_classes_of_which_a_run_knows_nothing_are_left_out_with_a_note(tmp_path,
         assert not replace(views[0], **(nothing | known)).empty
     said = f"2 of the network's {len(views)} outputs have no image and no channel and are left out of the classes here"
     for shown, expected in ((views[:-2], True), (views, False)):
-        notes = build._notes(data, shown, Pictures(tmp_path), 0, Limits())
+        notes = build._notes(data, shown, [], 0, Limits())
         assert any(said in note for note in notes) == expected
 
 
@@ -268,10 +268,10 @@ def test_the_report_needs_no_torch(run):
 @pytest.mark.parametrize(
     ("stages", "commands"),
     [
-        (("collect",), {"solve", "ablate", "explain"}),
-        (("collect", "solve"), {"ablate", "explain"}),
-        (("collect", "solve", "ablate"), {"explain"}),
-        (("collect", "solve", "explain"), {"ablate"}),
+        (("collect",), {"solve", "ablate", "explain", "shortcuts"}),
+        (("collect", "solve"), {"ablate", "explain", "shortcuts"}),
+        (("collect", "solve", "ablate"), {"explain", "shortcuts"}),
+        (("collect", "solve", "explain"), {"ablate", "shortcuts"}),
     ],
 )
 def test_a_missing_stage_is_named_with_its_command(tmp_path, stages, commands):
