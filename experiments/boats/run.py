@@ -31,7 +31,8 @@ from interpnet.shortcuts import find
 from interpnet.support.types import Float64
 
 _EACH = 60  # photographs of a class whose boxes are exchanged
-_AUDITED = 40  # photographs of a class that the search without boxes sees
+#: Photographs of a class that the search without boxes sees: all held out, or what a large network has time for.
+_AUDITED, _AUDITED_LARGE = 150, 40
 _BATCH = 16  # of the search: with 64 its backward pass takes 10 GB
 
 
@@ -159,7 +160,7 @@ def main(results: Results, *, work: Path, quick: bool = False, networks: tuple[s
                 c = given.classes.index(line["class"])
                 line |= swaps(asked, given, roads, c, most=most, work=work)
             elif line["what"] == "audit":
-                line |= audit(asked, given, images=4 if quick else _AUDITED)
+                line |= audit(asked, given, images=4 if quick else _AUDITED_LARGE if name == EFFICIENTNET else _AUDITED)
             else:
                 line |= scenes(asked, given, roads, work)[line["what"] == "scenes"]
         if name == EFFICIENTNET and not quick:

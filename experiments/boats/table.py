@@ -75,7 +75,7 @@ def text(lines: Lines) -> str:
     parts = {
         "How well they see": _accuracies(lines),
         f"What the box shows, and what is around it: {EFFICIENTNET}": _effects(lines, (EFFICIENTNET,)),
-        "The same, the small networks together": _effects(lines, SMALL),
+        "The same, the three small networks together": _effects(lines, SMALL),
         "Recognised, of the photographs with a small box": _recalls(lines),
         "Water with nothing in it": _scenes(lines),
         "The audit without boxes": _audits(lines),
@@ -169,14 +169,16 @@ def _audits(lines: Lines) -> str:
         if not of(lines, "audit", name):
             continue
         found = agreement(lines, name)
+        ((line),) = of(lines, "audit", name)
+        each = line["images"] // len(line["classes"])
         parts = list(found)
-        rows.append([name, *(f"{number(rho, '+.2f')} (p {p:.3f})" for rho, p in found.values())])
-    return markdown(["network", *parts], rows)
+        rows.append([name, each, *(f"{number(rho, '+.2f')} (p {p:.3f})" for rho, p in found.values())])
+    return markdown(["network", "photographs of a class", *parts], rows)
 
 
 def draw(lines: Lines, path: Path) -> None:
     """Draw every class's effects, with the intervals."""
-    panels = [(EFFICIENTNET, (EFFICIENTNET,)), ("Small networks, their mean", SMALL)]
+    panels = [(EFFICIENTNET, (EFFICIENTNET,)), ("Three small networks, their mean", SMALL)]
     there = [(title, [n for n in names if n in networks(lines)]) for title, names in panels]
     there = [(title, names) for title, names in there if names]
     with figure_file(path, 5.2 * len(there) + 1.2, 6.4) as drawn:
