@@ -197,7 +197,7 @@ def explain() -> None:
 
 
 @app.command()
-@takes("commands", "[shortcuts] only seed device batch_size", "run")
+@takes("commands", "[shortcuts] only device", "run")
 def shortcuts() -> None:
     """Stage 5: search for what the network goes by beside the subject, by exchanging parts between training images.
 

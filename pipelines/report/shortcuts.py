@@ -155,6 +155,7 @@ def _judged(run: RunData, classes: Sequence[Look]) -> tuple[str, str, str]:
     judgement = f"In the median class a share of {number_text(power)} would have been found 8 times of 10."
     undecided = [one for one in classes if one.level == "mixed"]
     if undecided:
+        headline = headline.replace("goes by", "is shown to go by")
         judgement += (
             f" {len(undecided)} of {len(classes)} classes are not decided: more images may tell "
             f"({run.command('shortcuts')} --shortcut-images N)."
@@ -245,7 +246,7 @@ def _counted(run: RunData, counts: Sequence[tuple[int, int]]) -> str:
 def _swap(run: RunData, one: ClassFinding, name: str, number: int, example: Example, pictures: Pictures) -> Swap:
     before = f"taken for {class_name(run, example.before)}; {name}: {_probability(example.odds_before)}"
     after = f"taken for {class_name(run, example.after)}; {name}: {_probability(example.odds_after)}"
-    titles = ("image", "gives the part", "image with the part")
+    titles = ("image", "gives the part", "with the part")
     captions = (before, f"an image of {name}", after)
     files = picture_names(one.index, number)
     shots = [

@@ -5,6 +5,8 @@ On training images: a shortcut that the network has learnt there need not be in 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ _VERSION = 1  # a change of what the stage writes makes earlier results stale
 #: The mask of the subject, where the data has one (an8Flower's).
 SUBJECT = "plant"
 _SIZE = 192  # pixels of a picture
+_PIXELS = 16 * 224 * 224  # that go through the network at once; 64 images of 224 pixels took 10 GB
 _MOST_PICTURED = 40  # suspicious classes whose images are kept
 _OUTLINE = (255, 140, 0)
 
@@ -111,13 +114,18 @@ def _found(session: Session, only: Chosen, notes: Notes) -> tuple[Findings | Non
             images=None,
             layers=config.layers,
             seed=config.seed,
-            max_batch=config.batch_size,
+            max_batch=_most_at_once(config.batch_size, subject.train.data.shape[1:]),
             device=subject.device,
             output=subject.output,
         )
     except (DataError, ModelError) as error:
         return None, str(error)
     return found, ""
+
+
+def _most_at_once(batch_size: int, shape: Sequence[int]) -> int:
+    """Return how many images go through the network together: fewer large ones, whose gradients take memory."""
+    return max(1, min(batch_size, _PIXELS // math.prod(shape)))
 
 
 def _subject_masks(data: ImageData, taken: Int64) -> Tensor | None:
@@ -159,6 +167,8 @@ def outlined(picture: Picture, region: npt.NDArray[np.bool_]) -> Picture:
     enlarged = region[np.ix_(rows, columns)]
     line = max(2, max(height, width) // 64)
     drawn = picture.copy()
+    # A dark line beside it shows on a bright image.
+    drawn[enlarged & ~_eroded(enlarged, line + 1)] = 0
     drawn[enlarged & ~_eroded(enlarged, line)] = _OUTLINE
     return drawn
 

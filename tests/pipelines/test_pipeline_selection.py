@@ -91,7 +91,7 @@ def test_a_run_folder_from_before_these_settings_is_up_to_date(run, capsys):
     )
     assert main(["audit", "--out", str(run)]) == 0
     text = capsys.readouterr().out
-    assert text.count("up to date, skipped") == 8
+    assert text.count("up to date, skipped") == 9
     assert main(["report", str(run)]) == 0
 
 

@@ -73,6 +73,7 @@ def test_a_run_without_suspicion_says_its_power() -> None:
     assert said.judgement == "In the median class a share of 0.40 would have been found 8 times of 10."
     undecided = looks(replace(whole, classes=whole.classes[1:]))
     assert undecided.level == "mixed"
+    assert undecided.headline.startswith("No class is shown to go by any part of the image")
     assert "1 of 3 classes are not decided: more images may tell (interpnet shortcuts run --shortcut-images N)." in (
         undecided.judgement
     )

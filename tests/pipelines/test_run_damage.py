@@ -39,6 +39,7 @@ FILES = {
     "explanations/channels/*.json": ("explain", "report"),
     "explanations/examples/*_image.png": ("explain", "report"),
     "explanations/examples/*.json": ("explain", "report"),
+    "shortcuts/shortcuts.json": ("shortcuts", "report"),
 }
 
 
@@ -139,6 +140,7 @@ def test_the_stage_that_reads_a_damaged_file_refuses_it(name, damage, copies, ca
         ("ablation/reliance.json", cut),
         ("explanations/channels/*_mean.png", flip),
         ("explanations/examples/*.json", flip),
+        ("shortcuts/shortcuts.json", cut),
         ("report/classes.csv", empty),
     ],
 )
@@ -154,7 +156,7 @@ def test_an_audit_makes_the_damaged_stage_again(name, damage, copies, finished, 
     for again in ("scores/X.f32", "scores/gram.npz", "weights/channels.csv"):
         assert (run / again).read_bytes() == (finished / again).read_bytes()
     assert main(["audit", "--out", str(run)]) == 0
-    assert capsys.readouterr().out.count("up to date, skipped") == 8
+    assert capsys.readouterr().out.count("up to date, skipped") == 9
 
 
 def test_weights_of_another_run_are_noticed(copies, capsys):
@@ -312,9 +314,9 @@ def test_a_run_without_checksums_says_so(run, capsys):
     as_older(run)
     assert main(["audit", "--out", str(run)]) == 0
     text = capsys.readouterr().out
-    stages = "collect, contributions, solve, reliance, ablate, ablate-reliance, explain, report"
+    stages = "collect, contributions, solve, reliance, ablate, ablate-reliance, explain, shortcuts, report"
     assert f"An older version wrote {stages} without checksums" in text
-    assert text.count("up to date, skipped") == 8
+    assert text.count("up to date, skipped") == 9
     assert main(["report", str(run)]) == 0
     assert "without checksums" in (run / "report" / "index.html").read_text()
     assert "checksum" in manifest(run)

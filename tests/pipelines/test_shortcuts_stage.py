@@ -159,6 +159,13 @@ def test_a_mask_of_the_subject_is_used_where_it_fits(mask: str, used: bool, tmp_
         assert shortcuts._subject_masks(data, np.array([2, 7])) is not None
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "side", "expected"), [(64, 32, 64), (64, 224, 16), (8, 224, 8), (64, 448, 4), (64, 4000, 1)]
+)
+def test_fewer_large_images_run_at_once(batch_size: int, side: int, expected: int) -> None:
+    assert shortcuts._most_at_once(batch_size, (side, side)) == expected
+
+
 def refuse(*_args: Any, **_options: Any) -> Any:
     raise ModelError("no gradient comes back")
 
@@ -188,14 +195,15 @@ def test_what_cannot_be_searched_is_a_note_and_leaves_nothing(
 
 
 def test_the_outline_of_a_region_by_hand() -> None:
-    """A square of 2 x 2 of 4 x 4 pixels, each eight pixels large: a line of two pixels around it, inside."""
+    """A square of 2 x 2 of 4 x 4 pixels, each eight pixels large: inside, two pixels of colour and one of black."""
     region = np.zeros((4, 4), dtype=bool)
     region[1:3, 1:3] = True
-    drawn = shortcuts.outlined(np.zeros((32, 32, 3), np.uint8), region)
-    expected = np.zeros((32, 32), dtype=bool)
-    expected[8:24, 8:24] = True
-    expected[10:22, 10:22] = False
-    np.testing.assert_array_equal(drawn.any(2), expected)
+    drawn = shortcuts.outlined(np.full((32, 32, 3), 99, np.uint8), region)
+    expected = np.full((32, 32, 3), 99)
+    expected[8:24, 8:24] = (255, 140, 0)
+    expected[10:22, 10:22] = 0
+    expected[11:21, 11:21] = 99
+    np.testing.assert_array_equal(drawn, expected)
 
 
 def test_findings_of_another_format_are_refused(tmp_path: Path) -> None:
