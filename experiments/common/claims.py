@@ -25,6 +25,7 @@ KEYS = (
     "S3",
     "S4",
     "S5",
+    "S6",
     "V",
 )  # in the order of RESULTS.md
 

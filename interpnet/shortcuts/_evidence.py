@@ -40,13 +40,18 @@ class Evidence:
     peaks: Int64 | None  # (N, 2): row and column of the strongest evidence for the predicted class; None without one
     right: Float64  # (C, m): mean contribution to the class, over the images of the class that are taken for it
     wrong: Float64  # (C, m): over the images of other classes that are taken for it; NaN where there is none
-    top: Int64  # (m, TOP): the images in which each channel's score is largest, the largest first; -1 past the last
+    scores: Float32  # (N, m)
 
     @property
     def predicted(self) -> Int64:
         """(N,): the likeliest class."""
         classes: Int64 = self.odds.argmax(1).astype(np.int64)
         return classes
+
+    def top(self, channel: int) -> Int64:
+        """Return the images in which the score of a channel (its position) is largest, the largest first."""
+        images: Int64 = np.argsort(-self.scores[:, channel], kind="stable")[:TOP].astype(np.int64)
+        return images
 
 
 def gathered(
@@ -67,8 +72,7 @@ def gathered(
     with torch.enable_grad():
         probe(model, reader, put(pixels[:2]), output, "exclusive")
     sums: Sums | None = None
-    top = _Top(len(reader.channels))
-    odds, peaks = [], []
+    odds, peaks, rows = [], [], []
     for start in range(0, len(pixels), max_batch):
         images = put(pixels[start : start + max_batch]).detach().clone().requires_grad_()
         with torch.enable_grad():
@@ -80,10 +84,10 @@ def gathered(
         if sums is None:
             sums = Sums(logits.shape[1], values.shape[1])
         sums.add(values, said.cpu().numpy(), labels[start : start + len(images)])
-        top.add(scores.take(), start)
+        rows.append(scores.take().float().cpu().numpy())
         odds.append(all_log_odds(logits.detach().double()).float().cpu().numpy())
         if gradient is not None:
-            peaks.append(_peaks(images.detach(), gradient))
+            peaks.append(strongest(images.detach(), gradient))
         advance(len(images))
     places = None
     if len(peaks) == len(odds):
@@ -91,7 +95,7 @@ def gathered(
     if sums is None:
         raise ValueError("no images")
     right, wrong = sums.means()
-    return Evidence(reader.channels, np.concatenate(odds), places, right, wrong, top.images())
+    return Evidence(reader.channels, np.concatenate(odds), places, right, wrong, np.concatenate(rows))
 
 
 def _both(one: Callable[[Tensor], None], other: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
@@ -102,7 +106,7 @@ def _both(one: Callable[[Tensor], None], other: Callable[[Tensor], None]) -> Cal
     return read
 
 
-def _peaks(images: Tensor, gradient: Tensor) -> Tensor:
+def strongest(images: Tensor, gradient: Tensor) -> Tensor:
     """Return (B, 2): where what an image has beyond its blurred self speaks most for the class."""
     evidence = ((images - blurred(images, _COARSE)) * gradient).sum(1, keepdim=True).clamp(min=0)
     smooth = functional.avg_pool2d(evidence, _SMOOTH, 1, _SMOOTH // 2)
@@ -128,25 +132,3 @@ class Sums:
         with np.errstate(invalid="ignore", divide="ignore"):
             right, wrong = self._sums / self._counts[:, :, None]
         return right, wrong
-
-
-class _Top:
-    """The images in which each channel's score is largest."""
-
-    def __init__(self, channels: int) -> None:
-        self._values = torch.full((TOP, channels), -torch.inf)
-        self._images = torch.full((TOP, channels), -1)
-
-    def add(self, scores: Tensor, start: int) -> None:
-        """Add the scores (B, m) of the images from number ``start`` on."""
-        numbers = torch.arange(start, start + len(scores))[:, None].expand(-1, scores.shape[1])
-        values = torch.cat([self._values, scores.detach().float().cpu()])
-        images = torch.cat([self._images, numbers])
-        best = values.topk(TOP, 0)
-        self._values = best.values
-        self._images = images.gather(0, best.indices)
-
-    def images(self) -> Int64:
-        """Return (m, TOP) image numbers."""
-        found: Int64 = self._images.T.numpy().copy()
-        return found

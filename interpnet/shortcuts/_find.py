@@ -56,11 +56,12 @@ def find(
 
     From a trained network, its training images and their labels. An image i gets a part of an image j: what surrounds a
     disc (or a subject, where boxes or masks say where it is), the frame, a corner or the middle of an edge, the
-    colours, the spectrum, the finest detail, the detail that a class's images have in common, the position, or the
-    square with the strongest evidence. For class k and each part, ``LO_k = e + a [i is of k] + b [j is of k]`` is
-    fitted by least squares to the log-odds LO of docs/method.md, section 8. The part's *share* b / (a + b) is how much
-    of what makes the class goes with the part. It is read against what is usual for the part in networks without a
-    shortcut (experiments/cues): what surrounds a small disc may well belong to the subject, a corner hardly.
+    colours, the finest detail, the texture of blocks, the detail that a class's images have in common, the position of
+    a class's images, or the square with the strongest evidence in place of i's own. For class k and each part,
+    ``LO_k = e + a [i is of k] + b [j is of k]`` is fitted by least squares to the log-odds LO of docs/method.md,
+    section 8, with what both images had before as covariates. The part's *share* b / (a + b) is how much of what makes
+    the class goes with the part. It is read against what is usual for the part in networks without a shortcut
+    (experiments/cues): what surrounds a disc may well belong to the subject, a corner hardly.
 
     Two passes exchange every part in turn; another one measures each class's most suspicious part on exchanges of its
     own, so that the choice makes no number larger. With the pass over the images as they are, which runs backward as
@@ -108,18 +109,17 @@ def find(
 
     Examples
     --------
-    A network that looks at the corner only:
+    A network whose second class is how bright the upper left corner is:
 
-    >>> net = nn.Sequential(nn.Conv2d(1, 2, 4), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(2, 2))
-    >>> labels = torch.arange(40) % 2
-    >>> images = torch.rand(40, 1, 16, 16) / 9
-    >>> images[labels == 1, :, :2, :2] = 1.0
+    >>> net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 2))
+    >>> labels = torch.arange(80) % 2
+    >>> images = torch.rand(80, 1, 16, 16) / 9
+    >>> images[labels == 1, :, :2, :2] += 0.8
     >>> with torch.no_grad():
-    ...     for layer in (net[0], net[4]):
-    ...         _ = layer.weight.zero_(), layer.bias.zero_()
-    ...     net[0].weight[1, 0, :2, :2] = 1.0
-    ...     net[0].bias[1] = -3.0
-    ...     net[4].weight[1, 1] = 9.0
+    ...     _ = [values.zero_() for values in net.parameters()]
+    ...     net[0].weight[:] = 1.0
+    ...     net[3].weight[1].view(16, 16)[:2, :2] = 2.0
+    ...     net[3].bias[0] = 4.0
     >>> found = find(net, [(images, labels)], progress=False)
     >>> found.of(1).part, found.of(1).share > 0.9
     ('top left', True)

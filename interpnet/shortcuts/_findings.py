@@ -13,7 +13,10 @@ from interpnet.support.brief import brief
 from interpnet.support.types import Float64
 
 if TYPE_CHECKING:  # a report reads findings without torch
+    import torch
     from torch import Tensor
+
+    from interpnet.shortcuts._exchanger import Exchanger
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class Findings:
     passes: float  # forward-equivalents of the images that were spent
     n: int  # images
     notes: tuple[str, ...] = field(default=())
+    exchanger: Exchanger | None = field(default=None, repr=False)  # None where they were read from a file
 
     @property
     def suspicion(self) -> float:
@@ -104,3 +108,14 @@ class Findings:
             if found.index == index:
                 return found
         raise InterpNetError(f"index={index!r} was not studied; studied were {[c.index for c in self.classes]}")
+
+    def exchange(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Return images (B, C, H, W), each with a suspicious part of another one of them, drawn at random.
+
+        Their labels (B,) stay those of their rests. What :func:`repair` trains on.
+        """
+        if self.exchanger is None:
+            raise InterpNetError(
+                "these findings were read from a file, which holds no images; search again with find(model, loader)"
+            )
+        return self.exchanger.exchange(images, labels, generator)

@@ -37,7 +37,7 @@ def findings_json(found: Findings) -> dict[str, Any]:
     Examples
     --------
     >>> import numpy as np
-    >>> one = ClassFinding(0, "cat", "top left", "place", 0.8, 0.7, 0.9, 0.1, 0.3, 0.6, 0.1, True, 50, (), ())
+    >>> one = ClassFinding(0, "cat", "top left", "corner", 0.8, 0.7, 0.9, 0.1, 0.3, 0.6, 0.1, True, 50, (), ())
     >>> found = Findings((one,), ("top left",), np.array([[0.8]]), np.array([[0.7]]), np.array([[0.9]]), 6.0, 100)
     >>> findings_json(found)["classes"][0]["part"]
     'top left'
@@ -47,7 +47,7 @@ def findings_json(found: Findings) -> dict[str, Any]:
     check_kinds(findings_json, locals())
     return {
         "format": FORMAT,
-        **{name: _plain(value) for name, value in _values(found).items()},
+        **{name: _plain(value) for name, value in _values(found).items() if name != "exchanger"},
         "classes": [_class_json(one) for one in found.classes],
     }
 

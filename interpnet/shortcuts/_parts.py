@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-#: Radii of the subject's disc, as shares of the sides; what lies outside covers 80, 62 and 36 % of an image.
-RADII = (0.25, 0.35, 0.45)
+#: Radii of the subject's disc, as shares of the sides; what lies outside covers 62 and 36 % of an image.
+RADII = (0.35, 0.45)
 _FRAME = 1 / 16  # of the shorter side
-_CELL = 1 / 4  # of a side
+_CELL = 1 / 6  # of a side
 PATCH = 1 / 4  # of a side
 SMALL_PATCH = 1 / 8
 _BLUR = (0.25, 0.5, 0.25)  # what is left of an image without its finest detail
-_RINGS = 24  # of frequencies
+_BLOCK = 8  # pixels along a side, as JPEG has them
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,14 @@ class Images:
     peaks: Tensor  # (N, 2) int64: row and column of the middle of the class's strongest evidence
     masks: Tensor | None  # (N, H, W) bool: where the subject is
     patterns: Tensor  # (K, C, H, W): of each class the detail that its images have in common, less that of all
+    shifts: Tensor  # (K, K, 2) int64: by how many rows and columns [i, j] class j's images lie beside class i's
 
     def take(self, rows: Tensor) -> Images:
         """Return some of them; the patterns of all classes stay."""
         masks = None
         if self.masks is not None:
             masks = self.masks[rows]
-        return Images(self.pixels[rows], self.classes[rows], self.peaks[rows], masks, self.patterns)
+        return Images(self.pixels[rows], self.classes[rows], self.peaks[rows], masks, self.patterns, self.shifts)
 
     def to(self, put: Callable[[Tensor], Tensor]) -> Images:
         """Return them where ``put`` puts images."""
@@ -48,7 +49,9 @@ class Images:
         masks = None
         if self.masks is not None:
             masks = self.masks.to(where)
-        return Images(pixels, self.classes.to(where), self.peaks.to(where), masks, self.patterns.to(where))
+        return Images(
+            pixels, self.classes.to(where), self.peaks.to(where), masks, self.patterns.to(where), self.shifts.to(where)
+        )
 
 
 Exchange = Callable[[Images, Images], Tensor]
@@ -61,7 +64,7 @@ class Part:
     """A part that images can exchange."""
 
     name: str  # as a person reads it
-    kind: str  # "surroundings", "frame", "place", "colours", "detail", "pattern", "position", "patch"
+    kind: str  # "surroundings", "frame", "corner", "edge", "colours", "detail", "pattern", "position", "patch"
     area: float  # share of the image that it covers, 1 where it covers all of it faintly
     exchanged: Exchange  # (rest, donors) -> the rest's images with the donors' part, (N, C, H, W)
     where: Where | None = None  # None for a part that is everywhere, such as the colours
@@ -76,10 +79,12 @@ def parts_of(shape: tuple[int, int], *, masks: bool = False) -> tuple[Part, ...]
         outside = ~_disc(shape, radius)
         found.append(_region(f"outside a disc of radius {radius:g}", "surroundings", outside))
     found.append(_region("the frame", "frame", _frame(shape)))
-    found += [_region(name, "place", cell) for name, cell in _cells(shape).items()]
-    found.append(Part("the colours", "colours", 1.0, _colours))
-    found.append(Part("the spectrum", "spectrum", 1.0, _spectrum))
+    for name, cell in _cells(shape).items():
+        found.append(_region(name, "edge" if "middle" in name else "corner", cell))
+    found.append(Part("the mean colour", "colours", 1.0, _mean_colour))
+    found.append(Part("the most common colour", "colours", 1.0, _median_colour))
     found.append(Part("the finest detail", "detail", 1.0, _detail))
+    found.append(Part("the texture of blocks", "detail", 1.0, _blocks))
     found.append(Part("a pattern in common", "pattern", 1.0, _pattern))
     found.append(Part("the position", "position", 1.0, _position))
     found.append(Part("a small patch", "patch", SMALL_PATCH**2, _patch(SMALL_PATCH), _where_patch(SMALL_PATCH)))
@@ -144,16 +149,14 @@ def _subjects(rest: Images, donors: Images) -> Tensor:
     return rest.masks | donors.masks
 
 
-def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    return pixels.mean((2, 3), keepdim=True), pixels.std((2, 3), keepdim=True)
+def _mean_colour(rest: Images, donors: Images) -> Tensor:
+    mean, other = (images.pixels.mean((2, 3), keepdim=True) for images in (rest, donors))
+    return _within(rest.pixels - mean + other, rest, donors)
 
 
-def _colours(rest: Images, donors: Images) -> Tensor:
-    """Mean and standard deviation of every colour from the donor (Reinhard et al. 2001, without their colour space)."""
-    mean, spread = _moments(rest.pixels)
-    other_mean, other_spread = _moments(donors.pixels)
-    scaled = (rest.pixels - mean) * (other_spread / spread.clamp(min=1e-6)).clamp(max=4.0) + other_mean
-    return _within(scaled, rest, donors)
+def _median_colour(rest: Images, donors: Images) -> Tensor:
+    median, other = (images.pixels.flatten(2).median(2).values[:, :, None, None] for images in (rest, donors))
+    return _within(rest.pixels - median + other, rest, donors)
 
 
 def blurred(pixels: Tensor, times: int = 1) -> Tensor:
@@ -172,35 +175,54 @@ def _detail(rest: Images, donors: Images) -> Tensor:
     return _within(blurred(rest.pixels) + fine, rest, donors)
 
 
-def _spectrum(rest: Images, donors: Images) -> Tensor:
-    """How strong each ring of frequencies is, of the grey and of the differences to it; its mean stays the rest's."""
-    return _within(_with_spectrum(rest.pixels, donors.pixels), rest, donors)
+def _blocks(rest: Images, donors: Images) -> Tensor:
+    """Give the rest the donor's distribution of every frequency within blocks of 8 x 8 pixels, but for their means.
 
-
-def _with_spectrum(pixels: Tensor, others: Tensor) -> Tensor:
-    height, width = pixels.shape[2:]
-    down = torch.fft.fftfreq(height, device=pixels.device)[:, None]
-    across = torch.fft.rfftfreq(width, device=pixels.device)
-    ring = ((down**2 + across**2).sqrt() * 2 * _RINGS / math.sqrt(2)).long().clamp(max=_RINGS - 1)
-    grey, other_grey = (x.mean(1, keepdim=True) for x in (pixels, others))
+    The k-th largest coefficient of the rest becomes the donor's k-th largest, so that what compression rounded to zero
+    is zero. Of the grey and of the differences to it; rows and columns beyond the last whole block stay.
+    """
     made = []
-    for mine, theirs in ((grey, other_grey), (pixels - grey, others - other_grey)):
-        own = torch.fft.rfft2(mine)
-        power, other_power = (_by_ring(x, ring) for x in (own, torch.fft.rfft2(theirs)))
-        gain = (other_power / power.clamp(min=1e-12)).sqrt().clamp(max=10.0)
-        gain[:, 0] = 1.0  # the mean and the coarsest structure are not the spectrum's
-        made.append(torch.fft.irfft2(own * gain[:, ring][:, None], s=(height, width)))
-    grey_again, differences = made
-    changed: Tensor = grey_again + differences
-    return changed
+    for mine, theirs in zip(_grey_and_differences(rest.pixels), _grey_and_differences(donors.pixels), strict=True):
+        own, other = (_frequencies(x) for x in (mine, theirs))
+        ranks = own.argsort(-1).argsort(-1)
+        matched = other.sort(-1).values.gather(-1, ranks)
+        matched[:, :, 0, 0] = own[:, :, 0, 0]
+        made.append(_from_frequencies(matched, mine))
+    grey, differences = made
+    return _within(grey + differences, rest, donors)
 
 
-def _by_ring(transformed: Tensor, ring: Tensor) -> Tensor:
-    power = transformed.abs().square().mean(1).flatten(1)
-    sums = torch.zeros(len(power), _RINGS, device=power.device, dtype=power.dtype)
-    sums.index_add_(1, ring.flatten(), power)
-    counts = torch.bincount(ring.flatten(), minlength=_RINGS).clamp(min=1)
-    return sums / counts
+def _grey_and_differences(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    grey = pixels.mean(1, keepdim=True)
+    return grey, pixels - grey
+
+
+def _cosines(like: Tensor) -> Tensor:
+    """Return the matrix (8, 8) of the discrete cosine transform, whose rows are orthonormal."""
+    places = torch.arange(_BLOCK, device=like.device, dtype=like.dtype)
+    matrix = torch.cos(math.pi * (places + 0.5) * places[:, None] / _BLOCK) * math.sqrt(2 / _BLOCK)
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
+def _frequencies(images: Tensor) -> Tensor:
+    """Return (N, C, 8, 8, blocks): the cosine transform of every block."""
+    height, width = (n // _BLOCK * _BLOCK for n in images.shape[2:])
+    blocks = images[:, :, :height, :width].unfold(2, _BLOCK, _BLOCK).unfold(3, _BLOCK, _BLOCK)
+    cosines = _cosines(images)
+    return (cosines @ blocks @ cosines.T).flatten(2, 3).permute(0, 1, 3, 4, 2)
+
+
+def _from_frequencies(transformed: Tensor, images: Tensor) -> Tensor:
+    """Return images (N, C, H, W) of which the whole blocks are those of a transform."""
+    rows, columns = (n // _BLOCK for n in images.shape[2:])
+    cosines = _cosines(images)
+    by_block = transformed.permute(0, 1, 4, 2, 3)
+    blocks = by_block.reshape(*by_block.shape[:2], rows, columns, _BLOCK, _BLOCK)
+    back = (cosines.T @ blocks @ cosines).transpose(3, 4).flatten(4, 5).flatten(2, 3)
+    made = images.clone()
+    made[:, :, : rows * _BLOCK, : columns * _BLOCK] = back
+    return made
 
 
 def _pattern(rest: Images, donors: Images) -> Tensor:
@@ -222,22 +244,35 @@ def patterns_of(pixels: Tensor, classes: Tensor, n_classes: int) -> Tensor:
     return fine
 
 
-def centroids(pixels: Tensor) -> Tensor:
-    """Return (N, 2): row and column of the middle of where images have local contrast, in pixels."""
-    contrast = (pixels - blurred(pixels, 8)).square().sum(1).sqrt()
-    contrast = contrast - contrast.flatten(1).median(1).values[:, None, None]
-    contrast = contrast.clamp(min=0.0)
-    total = contrast.sum((1, 2)).clamp(min=1e-12)
-    found = []
-    for axis in (1, 2):
-        places = torch.arange(contrast.shape[axis], device=pixels.device, dtype=pixels.dtype)
-        found.append((contrast.sum(3 - axis) * places).sum(1) / total)
-    return torch.stack(found, 1)
+def shifts_of(pixels: Tensor, classes: Tensor, n_classes: int) -> Tensor:
+    """Return (K, K, 2): by how many rows and columns [i, j] what varies in class j lies beside what varies in class i.
+
+    Where the maps of standard deviations over the images of both classes agree most (cross-correlation), at most a
+    quarter of a side away. 0 for classes of fewer than two images.
+    """
+    height, width = pixels.shape[2:]
+    spread = torch.zeros(n_classes, height, width, dtype=pixels.dtype)
+    for k in range(n_classes):
+        own = pixels[classes == k]
+        if len(own) > 1:
+            spread[k] = own.var(0).sum(0).sqrt()
+    spread -= spread.mean((1, 2), keepdim=True)
+    transformed = torch.fft.rfft2(spread)
+    down, across = height // 4, width // 4
+    shifts = torch.zeros(n_classes, n_classes, 2, dtype=torch.int64)
+    for k in range(n_classes):
+        agreement = torch.fft.irfft2(transformed * transformed[k].conj(), s=(height, width))
+        near = agreement.roll((down, across), (1, 2))[:, : 2 * down + 1, : 2 * across + 1]
+        best = near.flatten(1).argmax(1)
+        found = torch.stack([best // (2 * across + 1) - down, best % (2 * across + 1) - across], 1)
+        known = spread.abs().amax((1, 2)) > 0
+        shifts[k] = torch.where((known & known[k])[:, None], found, 0)
+    return shifts
 
 
 def _position(rest: Images, donors: Images) -> Tensor:
-    """Move the rest's image so that its middle is where the donor's is; what leaves comes back at the other side."""
-    moves = (centroids(donors.pixels) - centroids(rest.pixels)).round().long()
+    """Move the rest's image by what lies between its class and the donor's; what leaves comes back opposite."""
+    moves = rest.shifts[rest.classes, donors.classes]
     height, width = rest.pixels.shape[2:]
     rows = (torch.arange(height, device=moves.device) - moves[:, :1]) % height
     columns = (torch.arange(width, device=moves.device) - moves[:, 1:]) % width

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from interpnet.engine import Output, Site
 from interpnet.errors import DataError
 from interpnet.scores import ScoreReader
-from interpnet.shortcuts._effects import Effects, class_effects, number_effects
+from interpnet.shortcuts._effects import Effects, effects_of
 from interpnet.shortcuts._evidence import Evidence, gathered
+from interpnet.shortcuts._exchanger import Exchanger
 from interpnet.shortcuts._exchanges import Draws, Plan, answers
 from interpnet.shortcuts._findings import ClassFinding, Findings
-from interpnet.shortcuts._parts import Images, Part, parts_of, patterns_of
+from interpnet.shortcuts._parts import Images, Part, parts_of, patterns_of, shifts_of
 from interpnet.shortcuts._reference import usual_share
 from interpnet.shortcuts._sample import Sample
 from interpnet.shortcuts._shown import channels_of, examples_of
@@ -90,14 +91,17 @@ class Search:
 
         plan = draws.screening(_SCREENING, len(parts))
         odds, _ = ask(plan)
-        screened = [self._effects(odds, plan, number) for number in range(len(parts))]
-        chosen = self._chosen(screened, parts)
+        table = _Table(parts, self._n_classes)
+        for number in range(len(parts)):
+            rows = plan.part == number
+            for k in self._studied:
+                table.put(number, int(k), self._effects(odds[rows], plan.only(rows), evidence, int(k)))
+        chosen = self._chosen(table)
         confirming = draws.confirming(chosen, self._each(chosen))
         found = []
         if chosen:
             confirmed, scores = ask(confirming, ScoreReader(self._sites))
             found = self._confirmed(chosen, confirming, confirmed, scores, evidence, names, images, parts)
-        table = _Table(screened, parts)
         done = {k for k, _ in chosen}
         found += [self._screened(int(k), table, parts, names) for k in self._studied if k not in done]
         found.sort(key=lambda one: -one.suspicion if np.isfinite(one.suspicion) else np.inf)
@@ -111,7 +115,16 @@ class Search:
             spent,
             len(sample.labels),
             notes,
+            self._exchanger(found, images, parts, output),
         )
+
+    def _exchanger(
+        self, found: Sequence[ClassFinding], images: Images, parts: Sequence[Part], output: Output | None
+    ) -> Exchanger:
+        """Return what exchanges the parts of the suspicious classes; masks of new images are not known."""
+        suspicious = {one.part for one in found if one.suspicious}
+        known = [part for part in parts if part.name in suspicious and part.name != "outside the subject"]
+        return Exchanger(self._model, known, images.patterns, images.shifts, output)
 
     def _prepared(self, evidence: Evidence) -> tuple[Images, tuple[Part, ...], tuple[str, ...]]:
         sample = self._sample
@@ -124,22 +137,19 @@ class Search:
             peaks = np.zeros((len(sample.labels), 2), dtype=np.int64)
         labels = torch.from_numpy(sample.labels)
         patterns = patterns_of(sample.pixels, labels, self._n_classes)
-        images = Images(sample.pixels, labels, torch.from_numpy(peaks), self._inside, patterns)
+        shifts = shifts_of(sample.pixels, labels, self._n_classes)
+        images = Images(sample.pixels, labels, torch.from_numpy(peaks), self._inside, patterns, shifts)
         return images, parts, notes
 
-    def _effects(self, odds: Float32, plan: Plan, number: int) -> Effects:
-        rows = plan.part == number
-        labels = self._sample.labels
-        return class_effects(
-            odds[rows].astype(np.float64), labels[plan.rest[rows]], labels[plan.donor[rows]], self._n_classes
-        )
+    def _effects(self, odds: Float32, plan: Plan, evidence: Evidence, k: int) -> Effects:
+        intact = evidence.odds[:, [k]].astype(np.float64)
+        return effects_of(odds[:, [k]].astype(np.float64), plan.rest, plan.donor, intact, self._sample.labels, k)
 
-    def _chosen(self, screened: Sequence[Effects], parts: Sequence[Part]) -> list[tuple[int, int]]:
+    def _chosen(self, table: _Table) -> list[tuple[int, int]]:
         """Return (class, part) to confirm: of every class its most suspicious part, as many as images allow."""
-        beyond = np.stack([_beyond(one, part) for one, part in zip(screened, parts, strict=True)])
-        known = [int(k) for k in self._studied if np.isfinite(beyond[:, k]).any()]
-        best = [(k, int(np.nanargmax(beyond[:, k]))) for k in known]
-        best.sort(key=lambda one: -beyond[one[1], one[0]])
+        known = [int(k) for k in self._studied if np.isfinite(table.beyond[:, k]).any()]
+        best = [(k, table.worst(k)) for k in known]
+        best.sort(key=lambda one: -table.beyond[one[1], one[0]])
         most = max(1, _CONFIRMING * len(self._sample.labels) // _FEWEST)
         return best[:most]
 
@@ -179,31 +189,29 @@ class Search:
         parts: Sequence[Part],
     ) -> ClassFinding:
         labels = self._sample.labels
-        rest, donor = labels[plan.rest], labels[plan.donor]
-        effects = number_effects(odds[:, [k]].astype(np.float64), rest, donor, np.array([k]))
-        low, high = (float(end[0, 0]) for end in effects.interval(_LEVEL))
-        given = (rest != k) & (donor == k)
+        effects = self._effects(odds, plan, evidence, k)
+        low, high = (float(end[0]) for end in effects.interval(_LEVEL))
+        given = (labels[plan.rest] != k) & (labels[plan.donor] == k)
         return ClassFinding(
             index=k,
             name=_name(k, names),
             part=part.name,
             kind=part.kind,
-            share=_share(effects, 0),
+            share=float(effects.share[0]),
             low=low,
             high=high,
-            usual=usual_share(part.name),
-            detectable=_detectable(effects, 0, part),
+            usual=usual_share(part.name, part.kind),
+            detectable=_detectable(effects, part),
             raised=float((odds[given].argmax(1) == k).mean()),
             raised_before=float((evidence.predicted[plan.rest[given]] == k).mean()),
             confirmed=True,
             n=int((labels == k).sum()),
-            channels=channels_of(k, rest, donor, scores, evidence, labels),
+            channels=channels_of(k, plan, scores, evidence, labels),
             examples=examples_of(k, plan.only(given), odds[given], evidence, images, parts, self._sample.indices),
         )
 
     def _screened(self, k: int, table: _Table, parts: Sequence[Part], names: Sequence[str] | None) -> ClassFinding:
-        beyond = table.beyond[:, k]
-        number = int(np.nanargmax(beyond)) if np.isfinite(beyond).any() else 0
+        number = table.worst(k)
         return ClassFinding(
             index=k,
             name=_name(k, names),
@@ -212,7 +220,7 @@ class Search:
             share=float(table.shares[number, k]),
             low=float(table.low[number, k]),
             high=float(table.high[number, k]),
-            usual=usual_share(parts[number].name),
+            usual=usual_share(parts[number].name, parts[number].kind),
             detectable=float(table.detectable[number, k]),
             raised=float("nan"),
             raised_before=float("nan"),
@@ -224,38 +232,39 @@ class Search:
 
 
 class _Table:
-    """The screening's numbers (P, C)."""
+    """The screening's numbers (P, C); NaN where nothing was measured."""
 
-    def __init__(self, screened: Sequence[Effects], parts: Sequence[Part]) -> None:
-        self.shares = np.stack([one.share[:, 0] for one in screened])
-        ends = [one.interval(_LEVEL) for one in screened]
-        self.low = np.stack([low[:, 0] for low, _ in ends])
-        self.high = np.stack([high[:, 0] for _, high in ends])
-        self.beyond = np.stack([_beyond(one, part) for one, part in zip(screened, parts, strict=True)])
-        self.detectable = np.array(
-            [
-                [_detectable(one, k, part) for k in range(len(one.part))]
-                for one, part in zip(screened, parts, strict=True)
-            ]
-        )
+    def __init__(self, parts: Sequence[Part], n_classes: int) -> None:
+        self._parts = parts
+        shape = (len(parts), n_classes)
+        self.shares, self.low, self.high, self.detectable = (np.full(shape, np.nan) for _ in range(4))
+
+    def put(self, number: int, k: int, effects: Effects) -> None:
+        """Enter the effects of one part on one class."""
+        low, high = effects.interval(_LEVEL)
+        self.shares[number, k] = effects.share[0]
+        self.low[number, k] = low[0]
+        self.high[number, k] = high[0]
+        self.detectable[number, k] = _detectable(effects, self._parts[number])
+
+    @property
+    def beyond(self) -> Float64:
+        """(P, C): how far shares are beyond what is usual for their parts."""
+        usual = np.array([usual_share(part.name, part.kind) for part in self._parts])
+        beyond: Float64 = self.shares - usual[:, None]
+        return beyond
+
+    def worst(self, k: int) -> int:
+        """Return the part that is furthest beyond; the first where none was measured."""
+        beyond = np.where(np.isfinite(self.beyond[:, k]), self.beyond[:, k], -np.inf)
+        return int(beyond.argmax())
 
 
-def _beyond(effects: Effects, part: Part) -> Float64:
-    """Return (C,): how far shares are beyond what is usual for the part."""
-    usual = usual_share(part.name)
-    beyond: Float64 = effects.share[:, 0] - usual
-    return beyond
-
-
-def _share(effects: Effects, row: int) -> float:
-    return float(effects.share[row, 0])
-
-
-def _detectable(effects: Effects, row: int, part: Part) -> float:
+def _detectable(effects: Effects, part: Part) -> float:
     """Return the share whose interval would lie beyond what is usual with a probability of 0.8."""
-    freedom = max(int(effects.freedom[row]), 1)
+    freedom = max(effects.freedom, 1)
     times = stats.t.ppf((1 + _LEVEL) / 2, freedom) + stats.t.ppf(_POWER, freedom)
-    return float(usual_share(part.name) + times * effects.error()[row, 0])
+    return float(usual_share(part.name, part.kind) + times * effects.error()[0])
 
 
 def _name(k: int, names: Sequence[str] | None) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interpnet.shortcuts._effects import number_effects
+from interpnet.shortcuts._effects import effects_of
 from interpnet.shortcuts._evidence import Evidence
 from interpnet.shortcuts._exchanges import Plan, batches
 from interpnet.shortcuts._findings import CarryingChannel, Example
@@ -19,25 +19,24 @@ _CHANNELS = 10
 _EXAMPLES = 4
 
 
-def channels_of(
-    k: int, rest: Int64, donor: Int64, scores: Float32, evidence: Evidence, labels: Int64
-) -> tuple[CarryingChannel, ...]:
-    """Return the channels that speak for class k and go with the part, by what they carry of it.
+def channels_of(k: int, plan: Plan, scores: Float32, evidence: Evidence, labels: Int64) -> tuple[CarryingChannel, ...]:
+    """Return the channels that contribute most to class k, in the order of what they carry of its part.
 
     A channel carries its mean contribution to the class times the part's share in what the class does to its score.
     """
-    shares = number_effects(scores.astype(np.float64), rest, donor, np.array([k])).share[0]
-    contributions = evidence.right[k]
-    carried = np.where(np.isfinite(shares) & (contributions > 0), shares * contributions, 0.0)
-    best = np.argsort(-carried, kind="stable")[:_CHANNELS]
+    contributions = np.nan_to_num(evidence.right[k], nan=0.0)
+    best = np.argsort(-contributions, kind="stable")[:_CHANNELS]
+    best = best[contributions[best] > 0]
+    intact = evidence.scores[:, best].astype(np.float64)
+    shares = effects_of(scores[:, best].astype(np.float64), plan.rest, plan.donor, intact, labels, k).share
+    carried = np.nan_to_num(shares, nan=0.0) * contributions[best]
     found = []
-    for j in best[carried[best] > 0]:
-        top = evidence.top[j]
-        shown, counts = np.unique(labels[top[top >= 0]], return_counts=True)
+    for at in np.argsort(-carried, kind="stable"):
+        j = int(best[at])
+        shown, counts = np.unique(labels[evidence.top(j)], return_counts=True)
         order = np.lexsort((shown, -counts))
         classes = tuple((int(shown[i]), int(counts[i])) for i in order)
-        channel = evidence.channels[int(j)]
-        found.append(CarryingChannel(channel, float(shares[j]), float(contributions[j]), classes))
+        found.append(CarryingChannel(evidence.channels[j], float(shares[at]), float(contributions[j]), classes))
     return tuple(found)
 
 

@@ -25,8 +25,6 @@ FEWEST_IMAGES = 10
 EARLIER: Mapping[str, Any] = {"identify": MU_LASSO, "mu_rule": "error", "variant": "paper"}
 #: The defaults of the settings that a variant stands for, in runs from before there were variants.
 UNVARIED: Mapping[str, Any] = {"rectifier": "guided", "resample": True, "reduction": "abs"}
-#: Settings of earlier versions that another one stands for now, each with that and the default that it had.
-REPLACED: Mapping[str, tuple[str, Any]] = {"max_swapped_images": ("shortcut_images", 240)}
 #: What stands before the name of an object of a Python program, where a configuration names a model, data or output.
 PYTHON = "python:"
 #: The rules by which signals go down, as :mod:`interpnet.backward` knows them; ``--help`` must not wait for torch.
@@ -304,10 +302,7 @@ class RunConfig(Settings):
         metavar="METHODS",
     )
     shortcut_images: int = _shortcuts(
-        2000,
-        "Training images among which parts are exchanged in search of shortcuts, balanced by class, at most; 0 for no "
-        "search.",
-        least=0,
+        2000, "Training images that exchange parts in search of shortcuts, balanced; 0 for no search.", least=0
     )
     seed: int = _run(0, "Fixes everything random.", least=0)
     anyway: bool = _run(
@@ -386,7 +381,7 @@ class RunConfig(Settings):
 
     def save(self, path: Path) -> None:
         """Write :meth:`text` to a file."""
-        from interpnet.support.io import write_text  # brings numpy along, for which --help must not wait
+        from interpnet.support.io import write_text  # numpy comes along, for which --help must not wait
 
         write_text(path, self.text())
 
@@ -397,12 +392,7 @@ class RunConfig(Settings):
         ``RunFolderError`` where it is missing, unreadable or no TOML, and for a section or setting that does not exist
         (close matches are named); ``InterpNetError`` for a value that cannot be.
         """
-        given = read_tables(cls, path, earlier=tuple(REPLACED))
-        for name, (now, default) in REPLACED.items():
-            value = given.pop(name, default)
-            # What nobody chose then is today's default now.
-            if value != default:
-                given.setdefault(now, value)
+        given = read_tables(cls, path)
         if "variant" in missing and "variant" not in given:
             # What nobody chose then must not stand in the way of a variant that is chosen now.
             given = {name: value for name, value in given.items() if value != UNVARIED.get(name)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,12 @@ def written(tables: Mapping[str, Any]) -> str:
     return text
 
 
-def read_tables(settings: type[Settings], path: Path, *, earlier: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the values in a file, by the names of ``settings``' fields, and of those that ``earlier`` versions had.
+#: Settings of earlier versions that another one stands for now, each with that and the default that it had.
+_REPLACED: Mapping[str, tuple[str, Any]] = {"max_swapped_images": ("shortcut_images", 240)}
+
+
+def read_tables(settings: type[Settings], path: Path) -> dict[str, Any]:
+    """Return the values in a file, by the names of ``settings``' fields; those of earlier versions by today's names.
 
     ``RunFolderError`` where it is missing, unreadable or no TOML, and for a section or setting that does not exist
     (close matches are named).
@@ -54,10 +58,15 @@ def read_tables(settings: type[Settings], path: Path, *, earlier: Sequence[str] 
             raise RunFolderError(f"{what}: unknown section [{section}]{did_you_mean(section, SECTIONS)}")
         known = [entry.name for entry in fields(settings) if about(entry).section == section]
         for name in table:
-            if name not in known and name not in earlier:
+            if name not in known and name not in _REPLACED:
                 raise RunFolderError(
                     f"{what}: section [{section}] has no setting {name!r}"
                     f"{did_you_mean(name, known)}; it has {', '.join(known)}"
                 )
         given |= table
+    for name, (now, default) in _REPLACED.items():
+        value = given.pop(name, default)
+        # What nobody chose then is today's default now.
+        if value != default:
+            given.setdefault(now, value)
     return given

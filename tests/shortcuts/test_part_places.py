@@ -16,11 +16,14 @@ def some(seed: int) -> Images:
     pixels = torch.rand(N, 2, *SHAPE, generator=generator)
     peaks = torch.tensor([[0, 17], [6, 9], [12, 2]]) if seed else torch.tensor([[12, 0], [3, 3], [5, 16]])
     masks = torch.rand(N, *SHAPE, generator=generator) < 0.2
-    return Images(pixels, torch.arange(N), peaks, masks, torch.zeros(N, 2, *SHAPE))
+    return Images(pixels, torch.arange(N), peaks, masks, torch.zeros(N, 2, *SHAPE), torch.zeros(N, N, 2))
 
 
 PARTS = parts_of(SHAPE, masks=True)
-EVERYWHERE = {"the colours", "the spectrum", "the finest detail", "a pattern in common", "the position"}
+EVERYWHERE = {
+    "the mean colour", "the most common colour", "the finest detail", "the texture of blocks", "a pattern in common",
+    "the position",
+}  # fmt: skip
 
 
 def test_parts_with_a_place_are_all_but_those_of_the_whole_image() -> None:

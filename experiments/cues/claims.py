@@ -1,0 +1,62 @@
+"""S6's claims, from results.json."""
+
+from __future__ import annotations
+
+from experiments.common.claims import Claim, graded
+from experiments.common.pages import committed
+from experiments.common.tables import Interval
+from experiments.cues.table import ahead, all_told, channel_area, joined, relies, suspected
+
+
+def claims() -> list[Claim]:
+    """Return what S6 says, decided by its numbers: the limits were set before the networks were trained."""
+    lines, networks = committed(__file__), committed(__file__, "networks.json")
+    rest = joined(lines, networks)
+    told = all_told(lines, networks).networks
+    channels = channel_area(rest)
+    alarms = suspected(rest, rely=False)
+    hits = suspected(rest, rely=True)
+    behind = ahead(lines, networks, committed(__file__, "rivals.json"))
+    nearest = min(behind, key=lambda name: behind[name].mean)
+    return [
+        Claim(
+            "S6",
+            "The search tells networks that rely on a cue better than every method of the literature compared",
+            f"ROC-AUC {told.mean:.2f}, the next {told.mean - behind[nearest].mean:.2f}",
+            f"ahead of {nearest}, the next, by {_area(behind[nearest])}; of {len(behind)} methods and controls",
+            graded(full=all(one.low > 0 for one in behind.values()), part=any(one.low > 0 for one in behind.values())),
+            "some do what it does",
+        ),
+        Claim(
+            "S6",
+            "Networks that rely on any of nine kinds of cue are told without masks or groups, with a ROC-AUC of 0.95",
+            f"ROC-AUC {told.mean:.2f}",
+            f"{_area(told)}, {len(rest)} networks, {sum(map(relies, rest))} of which rely",
+            graded(full=told.low >= 0.95, part=told.low > 0.5),
+            "networks that rely weakly look like those that do not, and some natural habits look like cues",
+        ),
+        Claim(
+            "S6",
+            "The channels that follow the cue are told from those that follow the class, with a ROC-AUC of 0.9",
+            f"ROC-AUC {channels.mean:.2f}",
+            f"{_area(channels)}, of the ten channels that contribute most to each class",
+            graded(full=channels.low >= 0.9, part=channels.low > 0.5),
+            "a channel is judged by the one part that is most suspicious of its class",
+        ),
+        Claim(
+            "S6",
+            "At most 5 % of the classes of networks that rely on no cue are suspected",
+            f"{100 * alarms.mean:.1f} %",
+            f"{_percent(alarms)} % suspected; of those that rely {_percent(hits)} %",
+            graded(full=alarms.high <= 0.05, part=alarms.low <= 0.05),
+            "petals and fur are what a person would allow",
+        ),
+    ]
+
+
+def _area(found: Interval) -> str:
+    return "ROC-AUC {:.2f} ({:.2f} to {:.2f})".format(*found)
+
+
+def _percent(found: Interval) -> str:
+    return "{:.1f} ({:.1f} to {:.1f})".format(*(100 * value for value in found))

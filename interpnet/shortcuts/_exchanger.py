@@ -1,0 +1,67 @@
+"""Exchanging what was found to be suspicious, in images that a search has not seen: what a repair trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from interpnet.engine import Output, check_logits, evaluating, forward_logits, log_odds
+from interpnet.errors import InterpNetError
+from interpnet.shortcuts._evidence import strongest
+from interpnet.shortcuts._parts import Images, Part
+
+
+class Exchanger:
+    """The suspicious parts of a network, with what is needed to exchange them.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network that was searched; it tells where the strongest evidence of an image is.
+    parts : sequence of Part
+        The distinct parts of the suspicious classes.
+    patterns, shifts
+        As in ``Images``: what the classes of the searched images have in common.
+    """
+
+    def __init__(
+        self, model: nn.Module, parts: Sequence[Part], patterns: Tensor, shifts: Tensor, output: Output | None
+    ) -> None:
+        self._model = model
+        self.parts = tuple(parts)
+        self._patterns = patterns
+        self._shifts = shifts
+        self._output = output
+
+    def exchange(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Return images (B, C, H, W), each with a suspicious part of another one of them, both drawn at random.
+
+        The label of an image stays that of its rest.
+        """
+        if not self.parts:
+            raise InterpNetError("no class is suspicious, so that there is no part to exchange, and nothing to repair")
+        n = len(images)
+        donors = torch.randperm(n, generator=generator)
+        which = torch.randint(0, len(self.parts), (n,), generator=generator)
+        peaks = torch.zeros(n, 2, dtype=torch.int64)
+        if any(part.kind == "patch" for part in self.parts):
+            peaks = self._peaks(images)
+        both = Images(images, labels.long().cpu(), peaks, None, self._patterns.to(images), self._shifts)
+        made = images.clone()
+        for number, part in enumerate(self.parts):
+            rows = torch.nonzero(which == number).flatten()
+            if len(rows):
+                made[rows] = part.exchanged(both.take(rows), both.take(donors[rows])).to(made)
+        return made
+
+    def _peaks(self, images: Tensor) -> Tensor:
+        """Return (B, 2): where the strongest evidence for the predicted class is."""
+        where = next(iter(self._model.parameters()), images)
+        with torch.enable_grad(), evaluating(self._model, frozen=True):
+            own = images.detach().to(where.device).clone().requires_grad_()
+            logits = check_logits(forward_logits(self._model, own, self._output))
+            odds = log_odds(logits, logits.detach().argmax(1)).sum()
+            (gradient,) = torch.autograd.grad(odds, own)
+        return strongest(own.detach(), gradient).cpu()

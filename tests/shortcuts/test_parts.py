@@ -1,0 +1,163 @@
+"""Parts of images, each against a slow reference written out, and by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.fft import dctn, idctn
+
+from interpnet.shortcuts._parts import Images, Part, blurred, parts_of, patterns_of, shifts_of
+
+SHAPE = (19, 26)
+N = 4
+
+
+def images_of(seed: int, classes: int = 2) -> Images:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.rand(N, 3, *SHAPE, generator=generator, dtype=torch.float64)
+    patterns = torch.randn(classes, 3, *SHAPE, generator=generator, dtype=torch.float64) / 9
+    shifts = torch.tensor([[[0, 0], [2, -3]], [[-2, 3], [0, 0]]])
+    return Images(pixels, torch.arange(N) % classes, torch.zeros(N, 2, dtype=torch.int64), None, patterns, shifts)
+
+
+def part(name: str) -> Part:
+    return {one.name: one for one in parts_of(SHAPE)}[name]
+
+
+def within(changed, rest, donor):
+    low = np.minimum(rest.min((1, 2)), donor.min((1, 2)))[:, None, None]
+    high = np.maximum(rest.max((1, 2)), donor.max((1, 2)))[:, None, None]
+    return np.clip(changed, low, high)
+
+
+def mean_colour(rest, donor):
+    return rest - rest.mean((1, 2), keepdims=True) + donor.mean((1, 2), keepdims=True)
+
+
+def median_colour(rest, donor):
+    made = rest.copy()
+    for colour in range(3):
+        lower = (rest[colour].size - 1) // 2
+        made[colour] += np.sort(donor[colour].ravel())[lower] - np.sort(rest[colour].ravel())[lower]
+    return made
+
+
+def smooth(image):
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    weights = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    rows, columns = image.shape[1:]
+    return sum(weights[i, j] * padded[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3))
+
+
+def finest(rest, donor):
+    return smooth(rest) + donor - smooth(donor)
+
+
+def frequencies(rest, donor):
+    made = rest.copy()
+    for mine, theirs, into in (
+        (rest.mean(0, keepdims=True), donor.mean(0, keepdims=True), "grey"),
+        (rest - rest.mean(0), donor - donor.mean(0), "differences"),
+    ):
+        changed = mine.copy()
+        corners = [(r, c) for r in range(0, 16, 8) for c in range(0, 24, 8)]
+        for colour in range(len(mine)):
+            own = np.stack([dctn(mine[colour, r : r + 8, c : c + 8], norm="ortho") for r, c in corners])
+            other = np.stack([dctn(theirs[colour, r : r + 8, c : c + 8], norm="ortho") for r, c in corners])
+            for u in range(8):
+                for v in range(8):
+                    if (u, v) != (0, 0):
+                        ranks = own[:, u, v].argsort().argsort()
+                        own[:, u, v] = np.sort(other[:, u, v])[ranks]
+            for block, (r, c) in zip(own, corners, strict=True):
+                changed[colour, r : r + 8, c : c + 8] = idctn(block, norm="ortho")
+        made = changed + (0 if into == "grey" else made)
+    return made
+
+
+REFERENCES = {
+    "the mean colour": mean_colour,
+    "the most common colour": median_colour,
+    "the finest detail": finest,
+    "the texture of blocks": frequencies,
+}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_parts_of_the_whole_image_against_a_reference(name: str) -> None:
+    rest, donors = images_of(0), images_of(1)
+    made = part(name).exchanged(rest, donors).numpy()
+    for i in range(N):
+        mine, theirs = rest.pixels[i].numpy(), donors.pixels[i].numpy()
+        np.testing.assert_allclose(made[i], within(REFERENCES[name](mine, theirs), mine, theirs), atol=1e-12)
+
+
+def test_an_image_that_exchanges_with_itself_stays() -> None:
+    rest = images_of(0)
+    for one in parts_of(SHAPE):
+        torch.testing.assert_close(one.exchanged(rest, rest), rest.pixels)
+
+
+def test_a_pattern_in_common_is_what_a_class_has_beyond_a_blur() -> None:
+    pixels = torch.zeros(4, 1, 9, 9, dtype=torch.float64)
+    pixels[2:, 0, 4, 4] = 1.0  # a dot on all images of class 1
+    found = patterns_of(pixels, torch.tensor([0, 0, 1, 1]), 3)
+    dot = torch.zeros(1, 1, 9, 9, dtype=torch.float64)
+    dot[0, 0, 4, 4] = 0.5
+    torch.testing.assert_close(found[1:2], dot - blurred(dot, 4))
+    torch.testing.assert_close(found[0], -found[1])
+    assert not found[2].any()  # no image
+
+
+def test_a_pattern_goes_with_the_class() -> None:
+    rest, donors = images_of(0), images_of(1)
+    donors = Images(donors.pixels, 1 - donors.classes, donors.peaks, None, rest.patterns, rest.shifts)
+    made = part("a pattern in common").exchanged(rest, donors)
+    expected = rest.pixels - rest.patterns[rest.classes] + rest.patterns[donors.classes]
+    for i in range(N):
+        limited = within(expected[i].numpy(), rest.pixels[i].numpy(), donors.pixels[i].numpy())
+        np.testing.assert_allclose(made[i].numpy(), limited, atol=1e-12)
+
+
+def test_the_shift_between_classes_is_found_and_moved_by() -> None:
+    generator = torch.Generator().manual_seed(0)
+    squares = torch.rand(40, 3, 6, 6, generator=generator)
+    pixels = torch.zeros(40, 3, *SHAPE)
+    pixels[:20, :, 4:10, 9:15] = squares[:20]
+    pixels[20:, :, 7:13, 7:13] = squares[20:]
+    classes = torch.arange(40) // 20
+    shifts = shifts_of(pixels, classes, 3)
+    assert shifts[0, 1].tolist() == [3, -2]
+    assert shifts[1, 0].tolist() == [-3, 2]
+    assert not shifts[2].any()
+    every = Images(pixels, classes, torch.zeros(40, 2, dtype=torch.int64), None, torch.zeros(3, 3, *SHAPE), shifts)
+    made = part("the position").exchanged(every.take(torch.tensor([0])), every.take(torch.tensor([30])))
+    torch.testing.assert_close(made[0, :, 7:13, 7:13], squares[0])
+    assert float(made.sum()) == pytest.approx(float(squares[0].sum()))
+
+
+def test_patches_change_places() -> None:
+    rest, donors = images_of(0), images_of(1)
+    peaks = torch.tensor([[0, 0], [9, 13], [18, 25], [5, 20]])
+    rest = Images(rest.pixels, rest.classes, peaks, None, rest.patterns, rest.shifts)
+    donors = Images(donors.pixels, donors.classes, peaks.flip(0), None, rest.patterns, rest.shifts)
+    made = part("a patch").exchanged(rest, donors)
+    side = round(SHAPE[0] / 4)
+    for i in range(N):
+        expected = rest.pixels[i].clone()
+        (top, left), (from_top, from_left) = (
+            [min(max(int(p) - side // 2, 0), n - side) for p, n in zip(peak, SHAPE, strict=True)]
+            for peak in (peaks[i], peaks.flip(0)[i])
+        )
+        given = donors.pixels[i, :, from_top : from_top + side, from_left : from_left + side]
+        expected[:, top : top + side, left : left + side] = given
+        torch.testing.assert_close(made[i], expected)
+
+
+def test_corners_edges_frame_and_disc_by_hand() -> None:
+    areas = {one.name: one.area for one in parts_of((24, 24))}
+    assert areas["top left"] == pytest.approx(16 / 576)
+    assert areas["bottom middle"] == pytest.approx(4 * 16 / 576)
+    assert areas["the frame"] == pytest.approx((576 - 20 * 20) / 576)
+    assert areas["outside a disc of radius 0.35"] == pytest.approx(1 - np.pi * 0.35**2, abs=0.02)
