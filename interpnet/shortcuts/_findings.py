@@ -56,7 +56,7 @@ class ClassFinding:
     share: float  # of the class's log-odds that goes with the part, 0 to 1
     low: float  # the ends of its interval at 95 %
     high: float
-    usual: float  # what 95 % of classes without a shortcut stay below, for this part
+    usual: float  # what 98 % of classes without a shortcut stay below, for this part
     detectable: float  # a share that would have been found with a probability of 0.8
     raised: float  # share of other classes' images that are taken for the class with its part
     raised_before: float  # without it

@@ -213,7 +213,7 @@ def _level(one: ClassFinding) -> str:
 
 def _sentence(one: ClassFinding, name: str, part: str, level: str) -> str:
     share = f"{number_text(one.share)} ({number_text(one.low)} to {number_text(one.high)})"
-    goes = f"{share} of what makes “{name}” goes with {part}; 95 % of classes without a shortcut stay below "
+    goes = f"{share} of what makes “{name}” goes with {part}; 98 % of classes without a shortcut stay below "
     goes += f"{number_text(one.usual)}."
     if level == "open":
         return f"{one.n} images are too few to say what “{name}” goes by."
