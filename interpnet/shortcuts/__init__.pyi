@@ -1,6 +1,8 @@
 from ._find import find as find
 from ._findings import CarryingChannel as CarryingChannel
 from ._findings import ClassFinding as ClassFinding
+from ._findings import DrawingChannel as DrawingChannel
+from ._findings import Drawn as Drawn
 from ._findings import Example as Example
 from ._findings import Findings as Findings
 from ._json import findings_json as findings_json

@@ -24,6 +24,7 @@ from interpnet.engine import (
 )
 from interpnet.errors import InterpNetError
 from interpnet.scores import Labels, Loader, Prepare, batches_from, peek
+from interpnet.shortcuts._drawn import field_images
 from interpnet.shortcuts._findings import Findings
 from interpnet.shortcuts._sample import sample_of, subject_masks
 from interpnet.shortcuts._search import PASSES, Search
@@ -40,6 +41,7 @@ def find(
     names: Sequence[str] | None = None,
     boxes: Any = None,
     masks: Any = None,
+    field: Loader | None = None,
     images: int | None = 200,
     layers: Layers = "default",
     seed: int = 0,
@@ -82,6 +84,10 @@ def find(
         Where the subjects are, for every image of the loader in its order: left, top, right, bottom in pixels.
     masks : Tensor (n, H, W) of bool, optional
         The same, pixel by pixel.
+    field : loader, optional
+        Images from the field, where the network is used: as ``loader``, of the same size, with or without labels, which
+        are not looked at. They are kept, and cost one forward pass each, those that are drawn to a class up to ten
+        times three more.
     images : int, optional
         At most so many of a class, the first that come; ``None`` takes all.
     layers
@@ -133,16 +139,18 @@ def find(
     model = unwrap(model)
     where = resolve_device(device, model)
     first, source = peek(batches_from(loader, inputs=inputs, labels=labels), **keys)
+    came = None if field is None else batches_from(field, inputs=inputs, labels=labels)
     with placed(model, where, memory_format) as put, evaluating(model, frozen=True):
         trace = find_sites(model, put(first), output=output)
         n_classes = trace.n_outputs
         studied = _studied(classes, n_classes)
         sample = sample_of(source, Labels(n_classes, classes=names), _quotas(images, studied, n_classes), **keys)
         inside = subject_masks(boxes, masks, sample.indices, sample.shape)
-        total = PASSES * len(sample.labels)
+        pixels = None if came is None else field_images(came, tuple(sample.pixels.shape[1:]), **keys)
+        total = PASSES * len(sample.labels) + (0 if pixels is None else len(pixels))
         with progress_bar("Looking for shortcuts", total, enabled=progress) as advance:
             search = Search(model, sample, inside, studied, n_classes, trace.select(layers), put, seed, max_batch)
-            return search.run(names, output, advance)
+            return search.run(names, output, advance, pixels)
 
 
 def _studied(classes: Sequence[int] | None, n_classes: int) -> Int64:

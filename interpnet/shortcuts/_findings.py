@@ -76,6 +76,32 @@ class ClassFinding:
         return bool(self.low > self.usual)
 
 
+@dataclass(frozen=True)
+class DrawingChannel:
+    """A channel that draws images to a class."""
+
+    channel: Channel
+    contribution: float  # to the class's log-odds, on average over the images drawn
+    high: float  # share of the images drawn in which it is as high as in 1 % of the training images
+    top_classes: tuple[tuple[int, int], ...]  # (class, count) of its top training images, the most first
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Images that a class draws and that are not, or need not be, of it."""
+
+    index: int
+    name: str
+    source: str  # "training": images of other classes that are taken for it; "field": images that lean to it
+    n: int  # images drawn
+    share: float  # of the training images of other classes, or of the field images
+    expected: float  # the share that chance would give
+    p: float  # one-sided, adjusted over the classes for the share of false discoveries
+    channels: tuple[DrawingChannel, ...]  # what draws them, first what draws most
+    images: tuple[int, ...]  # numbers of images drawn, as their loader counts them; of field images the strongest first
+    places: tuple[tuple[int, int], ...]  # row and column of the strongest evidence for the class in each; () where none
+
+
 @brief
 @dataclass(frozen=True, eq=False)
 class Findings:
@@ -90,6 +116,7 @@ class Findings:
     n: int  # images
     notes: tuple[str, ...] = field(default=())
     exchanger: Exchanger | None = field(default=None, repr=False)  # None where they were read from a file
+    drawn: tuple[Drawn, ...] = field(default=())  # what draws images to classes: training first, then field images
 
     @property
     def suspicion(self) -> float:

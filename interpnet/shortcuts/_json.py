@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from interpnet.engine import Channel
 from interpnet.errors import RunFolderError
-from interpnet.shortcuts._findings import CarryingChannel, ClassFinding, Example, Findings
+from interpnet.shortcuts._findings import CarryingChannel, ClassFinding, DrawingChannel, Drawn, Example, Findings
 from interpnet.support.checks import check_kinds
 from interpnet.support.types import Float64
 
@@ -49,6 +49,7 @@ def findings_json(found: Findings) -> dict[str, Any]:
         "format": FORMAT,
         **{name: _plain(value) for name, value in _values(found).items() if name != "exchanger"},
         "classes": [_class_json(one) for one in found.classes],
+        "drawn": [_plain(_values(one) | {"channels": _channels_json(one.channels)}) for one in found.drawn],
     }
 
 
@@ -89,6 +90,8 @@ def read_findings(value: Any) -> Findings:
             passes=_number(value["passes"]),
             n=int(value["n"]),
             notes=tuple(map(str, value["notes"])),
+            # Files of before images were drawn do not have it.
+            drawn=tuple(_drawn(entry) for entry in value.get("drawn", ())),
             **tables,
         )
     except KeyError as error:
@@ -104,25 +107,40 @@ def _values(one: Any) -> dict[str, Any]:
 
 
 def _class_json(one: ClassFinding) -> dict[str, Any]:
-    channels = [{**_values(c), "channel": [c.channel.layer, c.channel.index]} for c in one.channels]
+    channels = _channels_json(one.channels)
     examples = [{name: value for name, value in _values(e).items() if name not in _PICTURES} for e in one.examples]
     entry = _values(one) | {"channels": channels, "examples": examples}
     return {name: _plain(value) for name, value in entry.items()}
 
 
+def _channels_json(channels: Sequence[Any]) -> list[dict[str, Any]]:
+    return [{**_values(c), "channel": [c.channel.layer, c.channel.index]} for c in channels]
+
+
 def _class(entry: Mapping[str, Any]) -> ClassFinding:
-    channels = [
-        CarryingChannel(
-            Channel(str(c["channel"][0]), int(c["channel"][1])),
-            _number(c["share"]),
-            _number(c["contribution"]),
-            tuple((int(k), int(count)) for k, count in c["top_classes"]),
-        )
-        for c in entry["channels"]
-    ]
+    channels = _channels(CarryingChannel, entry)
     examples = [Example(**_read(Example, e, but=_PICTURES), pictures=None, places=None) for e in entry["examples"]]
     known = _read(ClassFinding, entry, but=("channels", "examples"))
-    return ClassFinding(**known, channels=tuple(channels), examples=tuple(examples))
+    return ClassFinding(**known, channels=channels, examples=tuple(examples))
+
+
+def _drawn(entry: Mapping[str, Any]) -> Drawn:
+    known = _read(Drawn, entry, but=("channels", "images", "places"))
+    places = tuple((int(row), int(column)) for row, column in entry["places"])
+    images = tuple(int(number) for number in entry["images"])
+    return Drawn(**known, channels=_channels(DrawingChannel, entry), images=images, places=places)
+
+
+def _channels(kind: type, entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the channels of an entry, as one of the two kinds that have channel and top classes."""
+    return tuple(
+        kind(
+            **_read(kind, c, but=("channel", "top_classes")),
+            channel=Channel(str(c["channel"][0]), int(c["channel"][1])),
+            top_classes=tuple((int(k), int(count)) for k, count in c["top_classes"]),
+        )
+        for c in entry["channels"]
+    )
 
 
 _KINDS = {"int": int, "str": str, "bool": bool}

@@ -12,15 +12,16 @@ from torch import Tensor, nn
 from interpnet.engine import Output, Site
 from interpnet.errors import DataError
 from interpnet.scores import ScoreReader
+from interpnet.shortcuts._drawn import FieldSearch, drawn_in_training
 from interpnet.shortcuts._effects import Effects, effects_of
 from interpnet.shortcuts._evidence import Evidence, gathered
 from interpnet.shortcuts._exchanger import Exchanger
 from interpnet.shortcuts._exchanges import Draws, Plan, answers
-from interpnet.shortcuts._findings import ClassFinding, Findings
+from interpnet.shortcuts._findings import ClassFinding, Drawn, Findings
 from interpnet.shortcuts._parts import Images, Part, parts_of, patterns_of, shifts_of
 from interpnet.shortcuts._reference import usual_share
 from interpnet.shortcuts._sample import Sample
-from interpnet.shortcuts._shown import channels_of, examples_of
+from interpnet.shortcuts._shown import channels_of, class_name, examples_of
 from interpnet.support.types import Float32, Float64, Int64
 
 _SCREENING = 2  # passes over the images
@@ -60,7 +61,13 @@ class Search:
         self._seed = seed
         self._max_batch = max_batch
 
-    def run(self, names: Sequence[str] | None, output: Output | None, advance: Callable[[int], None]) -> Findings:
+    def run(
+        self,
+        names: Sequence[str] | None,
+        output: Output | None,
+        advance: Callable[[int], None],
+        field: Tensor | None = None,
+    ) -> Findings:
         sample = self._sample
         evidence = gathered(
             self._model,
@@ -116,6 +123,7 @@ class Search:
             len(sample.labels),
             notes,
             self._exchanger(found, images, parts, output),
+            drawn=self._drawn(evidence, names, output, advance, field),
         )
 
     def _exchanger(
@@ -125,6 +133,22 @@ class Search:
         suspicious = {one.part for one in found if one.suspicious}
         known = [part for part in parts if part.name in suspicious and part.name != "outside the subject"]
         return Exchanger(self._model, known, images.patterns, images.shifts, output)
+
+    def _drawn(
+        self,
+        evidence: Evidence,
+        names: Sequence[str] | None,
+        output: Output | None,
+        advance: Callable[[int], None],
+        field: Tensor | None,
+    ) -> tuple[Drawn, ...]:
+        """Return what draws training images to wrong classes, and field images to any."""
+        labels = self._sample.labels
+        found = drawn_in_training(evidence, labels, self._sample.indices, names)
+        if field is not None:
+            search = FieldSearch(self._model, evidence, labels, field, self._sites, self._put, self._max_batch, output)
+            found += search.run(names, advance)
+        return found
 
     def _prepared(self, evidence: Evidence) -> tuple[Images, tuple[Part, ...], tuple[str, ...]]:
         sample = self._sample
@@ -194,7 +218,7 @@ class Search:
         given = (labels[plan.rest] != k) & (labels[plan.donor] == k)
         return ClassFinding(
             index=k,
-            name=_name(k, names),
+            name=class_name(k, names),
             part=part.name,
             kind=part.kind,
             share=float(effects.share[0]),
@@ -214,7 +238,7 @@ class Search:
         number = table.worst(k)
         return ClassFinding(
             index=k,
-            name=_name(k, names),
+            name=class_name(k, names),
             part=parts[number].name,
             kind=parts[number].kind,
             share=float(table.shares[number, k]),
@@ -265,9 +289,3 @@ def _detectable(effects: Effects, part: Part) -> float:
     freedom = max(effects.freedom, 1)
     times = stats.t.ppf((1 + _LEVEL) / 2, freedom) + stats.t.ppf(_POWER, freedom)
     return float(usual_share(part.name, part.kind) + times * effects.error()[0])
-
-
-def _name(k: int, names: Sequence[str] | None) -> str:
-    if names is None:
-        return str(k)
-    return names[k]

@@ -33,11 +33,29 @@ def channels_of(k: int, plan: Plan, scores: Float32, evidence: Evidence, labels:
     found = []
     for at in np.argsort(-carried, kind="stable"):
         j = int(best[at])
-        shown, counts = np.unique(labels[evidence.top(j)], return_counts=True)
-        order = np.lexsort((shown, -counts))
-        classes = tuple((int(shown[i]), int(counts[i])) for i in order)
+        classes = classes_counted(labels[evidence.top(j)])
         found.append(CarryingChannel(evidence.channels[j], float(shares[at]), float(contributions[j]), classes))
     return tuple(found)
+
+
+def classes_counted(labels: Int64) -> tuple[tuple[int, int], ...]:
+    """Return (class, count) of labels, the most first.
+
+    Examples
+    --------
+    >>> classes_counted(np.array([4, 2, 4, 7]))
+    ((4, 2), (2, 1), (7, 1))
+    """
+    shown, counts = np.unique(labels, return_counts=True)
+    order = np.lexsort((shown, -counts))
+    return tuple((int(shown[i]), int(counts[i])) for i in order)
+
+
+def class_name(k: int, names: Sequence[str] | None) -> str:
+    """Return the name of a class, or its number where it has none."""
+    if names is None:
+        return str(k)
+    return names[k]
 
 
 def examples_of(

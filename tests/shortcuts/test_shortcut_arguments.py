@@ -49,6 +49,7 @@ FUNCTIONS: dict[str, Case] = {
             "classes": [5, "x", [], [7], [-1], [0.5], ["a"]],
             "boxes": BOXES,
             "masks": [5, "x", [], X[:, 0], X[:, 0, :4] > 0, X[:2, 0] > 0, X[:, 0] > 9],
+            "field": [5, "x", [], {}, [X[:, :, :4]], [X[:, :2]], [(X * 255).to(torch.uint8)]],
             "images": MAYBE_COUNT,
             "layers": LAYERS,
             "seed": [*SEED, -1],
