@@ -31,7 +31,8 @@ from interpnet.errors import LayerError, ModelError
 from interpnet.models._refit import Layer
 from interpnet.support.checks import check_kinds
 
-_LINEAR = {"linear", "conv1d", "conv2d", "conv3d"}
+# Of the site kinds "conv" and "linear" those whose weight is no matrix from features to outputs.
+_OTHER_WAY = ("conv_transpose", "bilinear")
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +202,8 @@ class _Seen:
         for tensor in call.tensors():
             self._used(tensor, call.name)
         weight, bias = call.argument(1, "weight"), call.argument(2, "bias")
-        if call.op in _LINEAR and id(weight) in self.names and (bias is None or id(bias) in self.names):
+        forward_way = not call.op.startswith(_OTHER_WAY)
+        if forward_way and id(weight) in self.names and (bias is None or id(bias) in self.names):
             self.last = call
             self.out = out.detach().clone()
 
