@@ -19,7 +19,7 @@ from torch import Tensor
 
 from experiments.boats.effects import effects_of, log_odds_of, summary
 from experiments.boats.networks import EFFICIENTNET, NETWORKS, SMALL, Asked, as_input, enlarged
-from experiments.boats.photographs import ON_WATER, SCENES, WATER, Photographs, photographs, streets
+from experiments.boats.photographs import HELD_OUT, ON_WATER, SCENES, WATER, Photographs, photographs, streets
 from experiments.boats.sheet import SHOWN, draw
 from experiments.boats.swaps import MOST, swaps_of
 from experiments.boats.table import DISC, PAGE
@@ -31,8 +31,6 @@ from interpnet.shortcuts import find
 from interpnet.support.types import Float64
 
 _EACH = 60  # photographs of a class whose boxes are exchanged
-#: Photographs of a class that the search without boxes sees: all held out, or what a large network has time for.
-_AUDITED, _AUDITED_LARGE = 150, 40
 _BATCH = 16  # of the search: with 64 its backward pass takes 10 GB
 
 
@@ -160,7 +158,7 @@ def main(results: Results, *, work: Path, quick: bool = False, networks: tuple[s
                 c = given.classes.index(line["class"])
                 line |= swaps(asked, given, roads, c, most=most, work=work)
             elif line["what"] == "audit":
-                line |= audit(asked, given, images=4 if quick else _AUDITED_LARGE if name == EFFICIENTNET else _AUDITED)
+                line |= audit(asked, given, images=4 if quick else HELD_OUT)
             else:
                 line |= scenes(asked, given, roads, work)[line["what"] == "scenes"]
         if name == EFFICIENTNET and not quick:
