@@ -109,6 +109,7 @@ class Search:
         if chosen:
             confirmed, scores = ask(confirming, ScoreReader(self._sites))
             found = self._confirmed(chosen, confirming, confirmed, scores, evidence, names, images, parts)
+        advance(max(0, _CONFIRMING * len(sample.labels) - len(confirming.rest)))  # what no whole share was left of
         done = {k for k, _ in chosen}
         found += [self._screened(int(k), table, parts, names) for k in self._studied if k not in done]
         found.sort(key=lambda one: -one.suspicion if np.isfinite(one.suspicion) else np.inf)

@@ -157,7 +157,9 @@ def test_path_is_monotone_and_continuous(case) -> None:
     assert (np.diff(values, axis=0) <= 1e-9 * half).all()  # a larger ball holds a better point
     assert (np.diff(values, n=2, axis=0) >= -1e-8 * half).all()  # and the value is convex in the radius
     norms = np.abs(path).sum(axis=2)
-    assert (np.diff(norms, axis=0) >= -1e-6 * mu).all()
+    shrinks = np.diff(norms, axis=0) < -1e-6 * mu
+    # Only where the smaller ball held a best point already: of dependent columns, best points of many norms.
+    assert (values[:-1] - values[-1] <= 1e-9 * half)[shrinks].all()
     # Half-way along a chord of the ball's radii is feasible for the middle radius: predictions cannot jump.
     fitted = path[1:] - path[:-1]
     step = ((fitted @ gram.G) * fitted).sum(axis=2)
