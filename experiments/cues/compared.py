@@ -54,7 +54,8 @@ def told(cases: Sequence[Case]) -> Told:
     The threshold is the one that 5 % of the classes that do not rely exceed, on the networks for choosing (every
     third).
     """
-    first, rest = ([case for case in cases if (case.number % 3 == 0) == choose] for choose in (True, False))
+    first = _for_choosing(cases)
+    rest = [case for case in cases if case.number % 3]
     quiet, _ = _classes(first)
     threshold = np.quantile(quiet, 1 - FALSE_ALARMS)
     negative, positive = _classes(rest)
@@ -90,14 +91,26 @@ def cases_of(lines: Sequence[Line], networks: Sequence[Line], found: Callable[[L
     ]
 
 
+def better_split(lines: Sequence[Line], networks: Sequence[Line], name: str) -> str:
+    """Return the images from which a statistic does better on the networks for choosing."""
+    every = {split: _networks(_for_choosing(_cases(lines, networks, name, split))).mean for split in SPLITS}
+    return max(SPLITS, key=lambda split: every[split])
+
+
 def best(lines: Sequence[Line], networks: Sequence[Line], name: str) -> tuple[str, Told]:
     """Return the images from which a statistic does better on the networks for choosing, and how well it tells."""
-    every = {
-        split: told(cases_of(lines, networks, lambda x, split=split: x[split][name]))  # type: ignore[misc]
-        for split in SPLITS
-    }
-    split = max(SPLITS, key=lambda one: every[one].chosen)
-    return split, every[split]
+    split = better_split(lines, networks, name)
+    return split, told(_cases(lines, networks, name, split))
+
+
+def _cases(lines: Sequence[Line], networks: Sequence[Line], name: str, split: str) -> list[Case]:
+    """Return the cases of a statistic from a split's images."""
+    return cases_of(lines, networks, lambda line: line[split][name])
+
+
+def _for_choosing(cases: Sequence[Case]) -> list[Case]:
+    """Return every third network: what is chosen is chosen on these."""
+    return [case for case in cases if case.number % 3 == 0]
 
 
 def text(lines: Sequence[Line], networks: Sequence[Line]) -> str:

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from experiments.common.tables import Interval, Line, markdown, proportion, sections
-from experiments.cues.compared import Told, best, cases_of, told
+from experiments.cues.compared import Told, better_split, cases_of, told
 from experiments.cues.planting import KINDS
 from experiments.cues.pools import SOURCES
 from experiments.cues.rivals import STATISTICS
-from experiments.shortcuts.table import auc
-from interpnet.support.types import Bools, Float64
+from experiments.shortcuts.table import areas, auc
 
 COMMAND = "experiments.cues.run"
 _DRAWS = 1000  # of the bootstrap
@@ -55,25 +53,19 @@ def ahead(lines: Lines, networks: Lines, rivals: Lines) -> dict[str, Interval]:
     known = {line["number"]: line["behaviour"]["relies"] for line in networks}
     ours = {line["number"]: suspicion_of(worst(line)) for line in lines if line["number"] % 3}
     truth = np.array([known[number] for number in ours])
-    values = np.array(list(ours.values()))
+    n = len(truth)
+    rng = np.random.default_rng(0)
+    # How often each network is drawn; the first row is the networks as they are.
+    times = np.array([np.ones(n), *(np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(_DRAWS))])
+    own = areas(truth, np.array(list(ours.values())), np.arange(n), times)
     found = {}
     for name in STATISTICS:
-        split, _ = best(rivals, networks, name)
+        split = better_split(rivals, networks, name)
         largest = {line["number"]: max(line[split][name]) for line in rivals}
-        theirs = np.array([largest[number] for number in ours])
-        rng = np.random.default_rng(0)
-        drawn = []
-        for _ in range(_DRAWS):
-            rows = rng.integers(0, len(truth), len(truth))
-            if truth[rows].any() and not truth[rows].all():
-                drawn.append(_difference(truth[rows], values[rows], theirs[rows]))
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        found[name] = Interval(_difference(truth, values, theirs), float(low), float(high))
+        gain = own - areas(truth, np.array([largest[number] for number in ours]), np.arange(n), times)
+        low, high = np.nanquantile(gain[1:], [0.025, 0.975])
+        found[name] = Interval(float(gain[0]), float(low), float(high))
     return found
-
-
-def _difference(truth: Bools, ours: Float64, theirs: Float64) -> float:
-    return float(roc_auc_score(truth, ours) - roc_auc_score(truth, theirs))
 
 
 def relies(line: Line) -> bool:

@@ -17,7 +17,7 @@ from experiments.common.tables import Interval, Line, emphasised, markdown, numb
 from experiments.shortcuts.audit import FLAG
 from experiments.shortcuts.plan import KINDS, RELIES
 from interpnet.plotting.style import BLUE, MUTED, VERMILLION
-from interpnet.support.types import Float64
+from interpnet.support.types import Bools, Float64, Int64
 
 COMMAND = "experiments.shortcuts.run"
 #: The statistic proposed: the best without masks on the development networks.
@@ -51,20 +51,30 @@ def auc(truth: Sequence[bool], values: Sequence[float], units: Sequence[int] | N
         return Interval(float("nan"), float("nan"), float("nan"))
     known, unit = np.unique(np.arange(len(t)) if units is None else units, return_inverse=True)
     times = np.random.default_rng(0).multinomial(len(known), np.full(len(known), 1 / len(known)), size=_DRAWS)
-    order = np.argsort(v)
-    place = np.flatnonzero(np.diff(v[order], prepend=-np.inf))  # where another value begins
+    low, high = np.nanquantile(areas(t, v, unit, times), [0.025, 0.975])
+    return Interval(float(areas(t, v, unit, np.ones((1, len(known))))[0]), float(low), float(high))
 
-    def areas(weights: NDArray[Any]) -> Float64:
-        """Return the share of (relying, other) pairs in order, ties half, with weights (draws, n) of both."""
-        one, other = (np.add.reduceat((weights * part)[:, order], place, axis=1) for part in (t, ~t))
-        pairs = one.sum(1) * other.sum(1)
-        below = np.cumsum(other, axis=1) - other / 2
-        found: Float64 = np.divide((one * below).sum(1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-        return found
 
-    drawn = np.concatenate([areas(part[:, unit]) for part in np.array_split(times, 20)])  # a draw may lack a group
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return Interval(float(areas(np.ones((1, len(t))))[0]), float(low), float(high))
+def areas(truth: Bools, values: Float64, unit: Int64, times: NDArray[Any]) -> Float64:
+    """Return the area under the ROC curve of each draw, NaN where it lacks a group.
+
+    ``unit`` (n,) says which of U units each number belongs to, ``times`` (draws, U) how often each unit is drawn. The
+    pairs in order, ties half, are counted once for every two units; a draw only weighs them.
+    """
+    _, rank = np.unique(values, return_inverse=True)
+    one, other = (_counted(rank[part], unit[part], (rank.max() + 1, times.shape[1])) for part in (truth, ~truth))
+    pairs = one.T @ (np.cumsum(other, axis=0) - other / 2)
+    all_pairs = (times @ one.sum(0)) * (times @ other.sum(0))
+    ordered = (times @ pairs * times).sum(1)
+    found: Float64 = np.divide(ordered, all_pairs, out=np.full(len(times), np.nan), where=all_pairs > 0)
+    return found
+
+
+def _counted(rank: Int64, unit: Int64, shape: tuple[int, int]) -> Float64:
+    """Return how many numbers of each rank each unit has."""
+    found: Float64 = np.zeros(shape)
+    np.add.at(found, (rank, unit), 1.0)
+    return found
 
 
 def area_of(lines: Lines, name: str) -> Interval:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from experiments.cues import table
+from experiments.cues.compared import SPLITS, better_split
+from experiments.cues.rivals import STATISTICS
 from interpnet.shortcuts._reference import USUAL
 
 HERE = Path(table.__file__).parent
@@ -46,3 +50,29 @@ def test_by_hand() -> None:
 def test_channels_of_unsuspected_classes_come_last() -> None:
     swapped = [line(1, True, [0], [0.1, 0.9], [[0, 1.0, 1.0, 0.9], [1, 1.0, 0.2, 0.0]])]
     assert table.channel_area(swapped).mean == 0.0
+
+
+def test_how_far_ahead_is_counted_network_by_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "_DRAWS", 100)
+    rng = np.random.default_rng(0)
+    truth = {number: number % 2 == 0 for number in range(40)}
+    networks = [{"number": number, "behaviour": {"relies": rely, "classes": []}} for number, rely in truth.items()]
+    ours = [line(number, rely, [], [float(rng.random()) + 0.4 * rely, 0.0]) for number, rely in truth.items()]
+    rivals = [
+        {"number": number} | {split: {key: [0.0, float(rng.random())] for key in STATISTICS} for split in SPLITS}
+        for number in truth
+    ]
+    name = next(iter(STATISTICS))
+    split = better_split(rivals, networks, name)
+    rest = [number for number in truth if number % 3]
+    relies = np.array([truth[number] for number in rest])
+    mine = np.array([table.suspicion_of(table.worst(ours[number])) for number in rest])
+    theirs = np.array([max(rivals[number][split][name]) for number in rest])
+
+    def gain(rows: np.ndarray) -> float:
+        return roc_auc_score(relies[rows], mine[rows]) - roc_auc_score(relies[rows], theirs[rows])
+
+    draws = np.random.default_rng(0)
+    gains = [gain(draws.integers(0, len(rest), len(rest))) for _ in range(100)]
+    expected = (gain(np.arange(len(rest))), *np.quantile(gains, [0.025, 0.975]))
+    assert table.ahead(ours, networks, rivals)[name] == pytest.approx(expected, abs=1e-12)

@@ -111,6 +111,18 @@ def test_the_area_counts_pairs_in_order() -> None:
     assert table.auc([True, False, True, False] * 5, [1.0, 0.0] * 10) == (1.0, 1.0, 1.0)
 
 
+def test_the_area_of_a_draw_is_that_of_the_rows_drawn() -> None:
+    rng = np.random.default_rng(2)
+    truth = rng.random(40) > 0.5
+    values = rng.integers(0, 9, 40).astype(float)  # many are tied
+    unit = np.repeat(np.arange(10), 4)
+    times = rng.multinomial(10, np.full(10, 0.1), size=20)
+    rows = [np.repeat(np.arange(40), one[unit]) for one in times]
+    expected = [roc_auc_score(truth[one], values[one]) for one in rows]
+    assert table.areas(truth, values, unit, times) == pytest.approx(expected, abs=1e-12)
+    assert np.isnan(table.areas(np.array([True, False]), np.array([1.0, 2.0]), np.arange(2), np.array([[2, 0]]))).all()
+
+
 def test_flagged_channels_by_hand() -> None:
     found = [channel(0.9, 0.8), channel(0.8, 0.2), channel(0.3, 0.7), channel(None, 0.1), channel(0.1, 0.0)]
     told = table.flag_quality(found, "disc", 0.7)
