@@ -151,12 +151,14 @@ def repair(
         :func:`interpnet.collect_scores`, with class numbers. It must start again each time with the same images.
     findings : object with ``exchange(images, labels, generator)``
         What is suspicious, from a search for shortcuts: see :class:`Exchanges`.
-    how : {"auto", "ridge", "logistic", "projection", "reactive", "training"}
+    how : {"auto", "ridge", "logistic", "projection", "reactive", "training", "exchanged"}
         ``"ridge"``: the last layer is fitted again in closed form, so that it says of an image with another's part what
         it says of the image. ``"logistic"``: it is fitted to the labels. Both are drawn to the old weights by a
         strength. ``"projection"``: the directions in which a class's own part moves the last layer's input are
         projected out, within its weights. ``"reactive"``: only where an image lies far along them, which is no state
-        dict of the architecture. ``"training"``: the whole network is trained on. ``"auto"``: all but the reactive
+        dict of the architecture. ``"training"``: the whole network is trained on, with images as they are and with
+        exchanged parts in equal shares. ``"exchanged"``: with exchanged parts alone, so that the part tells nothing at
+        all; where the cue is in nearly every image it gains several times as much. ``"auto"``: all but the reactive
         one, and training only where the others leave something to gain.
     max_clean_loss : float
         The most accuracy that may be lost on images as they are, from 0 to 1.

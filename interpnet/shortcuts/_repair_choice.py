@@ -11,7 +11,7 @@ import numpy as np
 from interpnet.models import Layer
 from interpnet.shortcuts._repair_bench import Bench, Made, Predictions
 from interpnet.shortcuts._repair_images import CONTROL, EXCHANGED, PARTS
-from interpnet.shortcuts._repair_ways import STRENGTHS, fit, too_large, unfit
+from interpnet.shortcuts._repair_ways import STRENGTHS, TRAINING, fit, too_large, unfit
 from interpnet.support.brief import brief
 from interpnet.support.types import Float64
 
@@ -110,7 +110,7 @@ class Search:
             why = unfit(how, self.train)
             if not why and not asked:
                 why = too_large(how, self.train)
-            if not why and not asked and how == "training":
+            if not why and not asked and how in TRAINING:
                 why = self._enough(found)
             if why:
                 without[how] = why
@@ -123,7 +123,7 @@ class Search:
         before = figures(self.test.predictions(None, ~self.held), self.test.network.n_outputs)
         most = max((one.exchanged for one in found if self._passes(one.clean)), default=0.0)
         if before.clean - (before.exchanged + most) <= self._close:
-            return "not tried: a quicker way brings exchanged images nearly to the clean accuracy; how='training' does"
+            return "not tried: a quicker way brings exchanged images nearly to the clean accuracy; ask for it by name"
         return ""
 
     @property

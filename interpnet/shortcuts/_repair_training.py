@@ -1,4 +1,8 @@
-"""Training on: a few epochs on images as they are and the same images with their suspicious part exchanged."""
+"""Training on: a few epochs on images with their suspicious part exchanged, and on the same images as they are.
+
+Where the cue is in nearly every image, an image as it is goes on teaching it: of two halves, one as they are, the cue
+still names the class of the one half. On exchanged images alone it tells nothing.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +21,20 @@ from interpnet.shortcuts._repair_images import CONTROL
 from interpnet.support.progress import progress_bar
 from interpnet.support.seed import seeded
 
-_BATCH = 32
+# Images of a step, exchanged ones and those as they are together.
+_BATCH = 64
 # Of the shorter side: as training at first mostly did, and so that images are not learned by heart.
 _SHIFT = 16
 # The share of the steps over which the learning rate rises; then it falls along a cosine.
 _WARM_UP = 0.1
 
 
-def trained_on(bench: Bench, wanted: Any, kind: str, *, lr: float, epochs: int, seed: int, progress: bool) -> nn.Module:
+def trained_on(
+    bench: Bench, wanted: Any, kind: str, *, alone: bool, lr: float, epochs: int, seed: int, progress: bool
+) -> nn.Module:
     """Return a copy of the network trained on with AdamW: cross-entropy of images as they are, and exchanged.
 
+    ``alone``: of exchanged images alone.
     Parameters that take no gradient stay as they are, and so do the statistics of batch norms: the copy is in
     evaluation mode. ``wanted`` (N,): of which images; those of the pool are trained on.
     """
@@ -37,20 +45,23 @@ def trained_on(bench: Bench, wanted: Any, kind: str, *, lr: float, epochs: int, 
     optimiser = torch.optim.AdamW(chosen, lr=lr, weight_decay=0.0)
     draws = torch.Generator().manual_seed(seed)
     own = torch.nonzero(torch.from_numpy(wanted[images.pool_positions])).flatten()
-    steps = epochs * math.ceil(len(own) / _BATCH)
+    at_once = _BATCH if alone else _BATCH // 2
+    steps = epochs * math.ceil(len(own) / at_once)
     device = next(iter(chosen)).device
     step = 0
     bar = progress_bar("Training on", epochs * len(own), enabled=progress)
     with seeded(seed, device), torch.enable_grad(), bar as advance:
         for _ in range(epochs):
-            for part in torch.split(own[torch.randperm(len(own), generator=draws)], _BATCH):
+            for part in torch.split(own[torch.randperm(len(own), generator=draws)], at_once):
                 plain, labels = images.pool[part], images.pool_labels[part]
-                other = images.exchanged(plain, labels, draws, within_class=kind == CONTROL)
+                shown = images.exchanged(plain, labels, draws, within_class=kind == CONTROL)
+                if not alone:
+                    shown = torch.cat([plain, shown])
                 for group in optimiser.param_groups:
                     group["lr"] = lr * _rate(step / steps)
-                shown = shift_images(torch.cat([plain, other]), min(plain.shape[2:]) // _SHIFT)
+                shown = shift_images(shown, min(plain.shape[2:]) // _SHIFT)
                 logits = forward_logits(model, network.put(shown), network.output)
-                loss = cross_entropy(logits, labels.repeat(2).to(logits.device))
+                loss = cross_entropy(logits, labels.repeat(len(shown) // len(labels)).to(logits.device))
                 _step(optimiser, loss)
                 advance(len(part))
                 step += 1

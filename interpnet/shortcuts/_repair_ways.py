@@ -27,7 +27,10 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
     "projection": (1, 2, 3),
     "reactive": (1, 2, 3),
     "training": (0.0003, 0.001, 0.003),
+    "exchanged": (0.001, 0.003),
 }
+#: Those that train the whole network on: on images as they are and exchanged, on exchanged ones alone.
+TRAINING = ("training", "exchanged")
 # Images x features x classes of a logistic fit: past that a step takes a second and more.
 _MOST_PRODUCTS = 2e10
 
@@ -36,7 +39,7 @@ def unfit(how: str, bench: Bench) -> str:
     """Return why a way cannot be gone with a network, with what is left; empty where it can."""
     network = bench.network
     left = "; how='training' is left"
-    if how == "training":
+    if how in TRAINING:
         if any(p.requires_grad for p in network.model.parameters()):
             return ""
         return (
@@ -64,8 +67,9 @@ def fit(
     how: str, strength: float, bench: Bench, wanted: Any, kind: str, *, epochs: int, seed: int, progress: bool
 ) -> Made:
     """Return what a way makes of a network with the images ``wanted`` (N,), exchanged as ``kind`` says."""
-    if how == "training":
-        return trained_on(bench, wanted, kind, lr=strength, epochs=epochs, seed=seed, progress=progress)
+    if how in TRAINING:
+        alone = how == "exchanged"
+        return trained_on(bench, wanted, kind, alone=alone, lr=strength, epochs=epochs, seed=seed, progress=progress)
     layer = bench.network.layer
     if layer is None:
         raise InterpNetError(f"how={how!r} needs a last layer: {bench.network.why}")

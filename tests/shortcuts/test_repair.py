@@ -62,6 +62,27 @@ def test_training_on_unlearns_a_cue_that_the_features_have_merged() -> None:
     assert found.after.exchanged > found.before.exchanged + 0.2
 
 
+@pytest.mark.parametrize(("how", "share"), [("training", 0.5), ("exchanged", 1.0)])
+def test_training_on_sees_exchanged_images_in_equal_shares_or_alone(how: str, share: float) -> None:
+    marked = []
+
+    class Marking:
+        """Findings whose exchange is seen in every pixel: it is below zero."""
+
+        def exchange(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+            return -images
+
+    class Watched(Halves):
+        def forward(self, x: Tensor) -> Tensor:
+            if torch.is_grad_enabled():
+                marked.extend((x.flatten(1).sum(1) < 0).tolist())
+            return super().forward(x)
+
+    repaired(Watched(), findings=Marking(), how=how, epochs=1)
+    assert len(marked) > 100
+    assert np.mean(marked) == share
+
+
 def test_auto_takes_the_way_that_gains_most_within_the_bound() -> None:
     found = repaired(Halves())
     assert found.accepted
@@ -138,6 +159,8 @@ def test_frozen_altogether_it_cannot_be_trained_and_still_be_fitted_again() -> N
     net.requires_grad_(False)
     with pytest.raises(InterpNetError, match=r"every parameter of the model is frozen.*how='ridge'"):
         repaired(net, how="training")
+    with pytest.raises(InterpNetError, match=r"every parameter of the model is frozen.*how='ridge'"):
+        repaired(net, how="exchanged")
     assert repaired(net, how="ridge").accepted
 
 
