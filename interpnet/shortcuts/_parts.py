@@ -235,13 +235,11 @@ def patterns_of(pixels: Tensor, classes: Tensor, n_classes: int) -> Tensor:
     sums = torch.zeros(n_classes, *pixels.shape[1:], dtype=pixels.dtype, device=pixels.device)
     sums.index_add_(0, classes.to(pixels.device), pixels)
     counts = torch.bincount(classes, minlength=n_classes).to(pixels.device)
-    means = sums / counts.clamp(min=1).view(-1, 1, 1, 1)
     seen = counts > 0
-    overall = means[seen].mean(0)
-    fine = means - overall
-    fine = fine - blurred(fine, 4)
-    fine[~seen] = 0.0
-    return fine
+    means = sums[seen] / counts[seen].view(-1, 1, 1, 1)
+    fine = means - means.mean(0)
+    sums[seen] = fine - blurred(fine, 4)
+    return sums
 
 
 def shifts_of(pixels: Tensor, classes: Tensor, n_classes: int) -> Tensor:
@@ -251,22 +249,24 @@ def shifts_of(pixels: Tensor, classes: Tensor, n_classes: int) -> Tensor:
     quarter of a side away. 0 for classes of fewer than two images.
     """
     height, width = pixels.shape[2:]
-    spread = torch.zeros(n_classes, height, width, dtype=pixels.dtype)
-    for k in range(n_classes):
-        own = pixels[classes == k]
-        if len(own) > 1:
-            spread[k] = own.var(0).sum(0).sqrt()
+    # What varies nowhere agrees with nothing.
+    counted = torch.nonzero(torch.bincount(classes, minlength=n_classes) > 1).flatten()
+    spread = torch.zeros(len(counted), height, width, dtype=pixels.dtype)
+    for row, k in enumerate(counted):
+        spread[row] = pixels[classes == k].var(0).sum(0).sqrt()
     spread -= spread.mean((1, 2), keepdim=True)
-    transformed = torch.fft.rfft2(spread)
-    down, across = height // 4, width // 4
+    known = spread.abs().amax((1, 2)) > 0
     shifts = torch.zeros(n_classes, n_classes, 2, dtype=torch.int64)
-    for k in range(n_classes):
-        agreement = torch.fft.irfft2(transformed * transformed[k].conj(), s=(height, width))
+    if not known.any():
+        return shifts
+    counted = counted[known]
+    transformed = torch.fft.rfft2(spread[known])
+    down, across = height // 4, width // 4
+    for one, k in zip(transformed, counted, strict=True):
+        agreement = torch.fft.irfft2(transformed * one.conj(), s=(height, width))
         near = agreement.roll((down, across), (1, 2))[:, : 2 * down + 1, : 2 * across + 1]
         best = near.flatten(1).argmax(1)
-        found = torch.stack([best // (2 * across + 1) - down, best % (2 * across + 1) - across], 1)
-        known = spread.abs().amax((1, 2)) > 0
-        shifts[k] = torch.where((known & known[k])[:, None], found, 0)
+        shifts[k, counted] = torch.stack([best // (2 * across + 1) - down, best % (2 * across + 1) - across], 1)
     return shifts
 
 
