@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,11 @@ class Exchanger:
         self._patterns = patterns
         self._shifts = shifts
         self._output = output
+
+    def only(self, names: Collection[str]) -> Exchanger:
+        """Return one that exchanges the parts of these names alone."""
+        parts = [part for part in self.parts if part.name in names]
+        return Exchanger(self._model, parts, self._patterns, self._shifts, self._output)
 
     def exchange(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Return images (B, C, H, W), each with a suspicious part of another one of them, both drawn at random.

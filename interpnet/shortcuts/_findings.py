@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -135,6 +136,14 @@ class Findings:
             if found.index == index:
                 return found
         raise InterpNetError(f"index={index!r} was not studied; studied were {[c.index for c in self.classes]}")
+
+    def among(self, indices: Collection[int]) -> Findings:
+        """Return the findings of some classes: what the others go by is left alone by :func:`repair`."""
+        kept = tuple(c for c in self.classes if c.index in indices)
+        exchanger = self.exchanger
+        if exchanger is not None:
+            exchanger = exchanger.only({c.part for c in kept if c.suspicious})
+        return replace(self, classes=kept, exchanger=exchanger)
 
     def exchange(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Return images (B, C, H, W), each with a suspicious part of another one of them, drawn at random.

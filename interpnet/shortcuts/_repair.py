@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -73,7 +73,8 @@ class Repair:
             if found is None:
                 return None
             recalls = {name: _listed(getattr(found, name)) for name in ("recall", "recall_exchanged")}
-            return {"clean": found.clean, "exchanged": found.exchanged, "n": found.n, **recalls}
+            figures = {name: getattr(found, name) for name in ("clean", "exchanged", "n")}
+            return {**figures, "counts": found.counts.tolist(), **recalls}
 
         return {
             "how": self.how,
@@ -89,13 +90,14 @@ class Repair:
             "without": self.without,
         }
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
         """Write the repaired weights as safetensors: a state dict of the same architecture, and what was done.
 
         It is loaded as the old weights were: ``interpnet.load_model(..., weights=path)``, or
         ``model.load_state_dict(safetensors.torch.load_file(path))``. A file of a :class:`SmallCNN` describes itself.
-        The figures stand in the file's metadata. Where nothing was accepted, or the result is no state dict of the
-        architecture (``how="reactive"``), an :class:`InterpNetError` says what to do.
+        The figures stand in the file's metadata. ``extra`` are JSON-able facts to keep in a SmallCNN's file, such as
+        :func:`smallcnn_extra` of the old one, whose preprocessing is still right. Where nothing was accepted, or the
+        result is no state dict of the architecture (``how="reactive"``), an :class:`InterpNetError` says what to do.
         """
         if not self.accepted:
             raise InterpNetError(f"nothing was repaired ({self.why}); the old weights are the model's")
@@ -105,7 +107,7 @@ class Repair:
                 "the architecture; use repair(..., how='projection'), whose are"
             )
         if isinstance(self.model, SmallCNN):
-            save_smallcnn(self.model, path, {"repair": self.facts()})
+            save_smallcnn(self.model, path, {**(extra or {}), "repair": self.facts()})
             return
         metadata = {"format": "pt", _METADATA_KEY: json.dumps(self.facts(), allow_nan=False)}
         # Copies, because tensors that share memory are refused.

@@ -13,7 +13,7 @@ from interpnet.shortcuts._repair_bench import Bench, Made, Predictions
 from interpnet.shortcuts._repair_images import CONTROL, EXCHANGED, PARTS
 from interpnet.shortcuts._repair_ways import STRENGTHS, TRAINING, fit, too_large, unfit
 from interpnet.support.brief import brief
-from interpnet.support.types import Float64
+from interpnet.support.types import Float64, Int64
 
 #: Of which images the accuracy as they are must not fall.
 CLEAN = ("all", "unmoved")
@@ -33,6 +33,7 @@ class Figures:
     recall: Float64  # (C,): of each class, as they are; NaN where no image is of the class
     recall_exchanged: Float64  # (C,): with the part of another image
     n: int  # images
+    counts: Int64  # (C,): of each class
 
     @property
     def worst(self) -> float:
@@ -61,7 +62,7 @@ def figures(found: Predictions, n_classes: int) -> Figures:
     with np.errstate(invalid="ignore"):
         recall = np.bincount(found.labels, right, n_classes) / n
         other = np.bincount(found.labels, exchanged, n_classes) / n
-    return Figures(float(right.mean()), float(exchanged.mean()), recall, other, len(right))
+    return Figures(float(right.mean()), float(exchanged.mean()), recall, other, len(right), n.astype(np.int64))
 
 
 def change(before: Predictions, after: Predictions, clean: str = "all") -> tuple[float, float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from interpnet.shortcuts import Findings
 from interpnet.support.text import printable
 
 from ..report.numbers import number_text, percent, signed
+from ..report.repair import repair_view
 from ..run.selection import SELDOM, how_chosen, seldom
 from .check import Check
 
@@ -31,6 +32,11 @@ def _say(console: Console, text: str, style: str = "", *, whole: bool = False) -
     # Names of classes and folders may look like markup; what may be copied stays on a whole line.
     shown = "\n".join(map(printable, text.split("\n")))
     console.print(shown, style=style, highlight=False, markup=False, soft_wrap=whole)
+
+
+def say_whole(console: Console, text: str) -> None:
+    """Print text that may be copied, on a whole line."""
+    _say(console, text, whole=True)
 
 
 def _show(console: Console, title: str, columns: str, rows: Iterable[Iterable[str]]) -> None:
@@ -148,6 +154,22 @@ def show_shortcuts(console: Console, found: Findings) -> None:
         "usual one; detectable: found 8 times of 10.",
         "dim",
     )
+
+
+def show_repair(console: Console, facts: Mapping[str, Any]) -> None:
+    """Print a repair: figures before and after beside the control, or what was tried and why nothing was accepted."""
+    view = repair_view(facts)
+    if view.accepted:
+        rows = [[row.what, *(percent(value) for value in row.values)] for row in view.rows]
+        _show(console, "Repaired", "on images held out, #before, #after, #control", rows)
+        _say(console, f"  {view.headline}")
+    else:
+        rows = [[t.how, t.strength, signed(100 * t.clean, 2), signed(100 * t.exchanged, 2), t.why] for t in view.best]
+        _show(console, "Nothing was accepted", "way, #strength, #as they are, #exchanged, ", rows)
+        _say(console, "  changes of accuracy in points, of the best strength of each way", "dim")
+        for advice in view.advice:
+            _say(console, f"  {advice}", whole=True)
+    _say(console, f"  {view.reading}", "dim")
 
 
 def show_checks(console: Console, found: Sequence[Check]) -> None:

@@ -15,6 +15,7 @@ from typer.main import get_command
 from interpnet.errors import InterpNetError
 
 from ..filters.settings import FilterSettings
+from ..run.repair_settings import RepairSettings
 from ..run.settings import SECTIONS
 from ..run.several import leave, together
 from ..run.stopping import end_with, stoppable
@@ -207,6 +208,25 @@ def shortcuts() -> None:
     An image gets the surroundings, a corner, the colours, the fine detail or a patch of another: does the class
     follow? The search costs about six passes over the images that it uses; more of them find smaller shares. The
     report shows the images of every suspicious class.
+    """
+
+
+@app.command()
+@takes("commands_repair", "device", "run open_report", own=RepairSettings)
+def repair() -> None:
+    """Repair a network that goes by a shortcut, without group labels: new weights of the same architecture.
+
+    [green]interpnet repair runs/first[/]
+    [green]interpnet repair runs/first --only wolf --max-clean-loss 0.01[/]
+    [green]interpnet audit --config runs/first/repair/run.toml --out runs/repaired[/] (an audit of what came of it)
+
+    What is suspicious is found as by [bold]interpnet shortcuts[/]. The network is made to get images right whose
+    suspicious part comes from another image. Every way is tried with several strengths; one is accepted only where it
+    costs at most [bold]--max-clean-loss[/] and gains on images held out. RUN/repair then holds repaired.safetensors,
+    repair.json, and report.html with the figures before and after, beside a control of the same size.
+
+    Exit code 0 where a repair was accepted or no class is suspicious, 1 where none was accepted. Whether a class may go
+    by a part is for a person to say: look at the report first, and leave such classes out with [bold]--only[/].
     """
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ..run.config import CONTROLS, FEWEST_IMAGES, MU_LASSO
+from ..run.config import CONTROLS, FEWEST_IMAGES, MU_LASSO, PYTHON
 from ..run.folder import STAGES
 from ..run.manifest import unverifiable
 from ..run.selection import SELDOM, how_chosen
@@ -18,6 +18,7 @@ from .conditions import TITLES, WAYS, condition_rows
 from .load import RunData, clean, load_run
 from .page import write_page
 from .pictures import Pictures
+from .repair import repair_view_of
 from .shortcuts import MOST_OPEN, looks_of
 from .tables import TABLE_FILES, layer_rows, write_tables
 from .verdict import study_verdicts
@@ -73,6 +74,8 @@ def build_report(run_folder: Path, *, limits: Limits | None = None, only: Collec
         looks=looks,
         refused=clean(run.entry("stages", "shortcuts").get("refused") or ""),
         most_open=MOST_OPEN,
+        from_python=run.settings.model.startswith(PYTHON) or run.settings.data.startswith(PYTHON),
+        repaired=repair_view_of(run),
         conditions={way: condition_rows(study, way) for way, study in run.studies.items()},
         layers={way: layer_rows(found) for way, found in run.named.items()},
         prefixes=PREFIXES,

@@ -28,6 +28,7 @@ from ..run.chosen import worth_listing
 from ..run.config import EARLIER, MU_LASSO, RELIANCE, RunConfig
 from ..run.folder import CONFIG, RunFolder
 from ..run.manifest import read_manifest
+from ..run.repair import REPAIR_FILE, load_repair
 from ..run.selection import SELECTION_FILE, read_frequencies, read_selection
 from ..run.shortcuts import SHORTCUTS_FILE, load_shortcuts
 from .numbers import number
@@ -95,6 +96,7 @@ class RunData:
     examples: Mapping[str, Any] | None = None  # explanations/examples.json
     places: Localisation | None = None  # where the maps lie, on data with masks
     shortcuts: Findings | None = None  # of the classes that are shown; None where nothing was searched
+    repair: Mapping[str, Any] | None = None  # repair/repair.json, where it is of these findings
 
     @property
     def study(self) -> AblationResult | None:
@@ -240,6 +242,7 @@ def load_run(folder: Path, only: Collection[int] | None = None) -> RunData:
         examples=_read(folder, "explanations/examples.json", "explain", dict),
         places=_read(folder, "explanations/localisation.json", "explain", _places),
         shortcuts=_shortcuts(folder, shown),
+        repair=_repair(run),
     )
 
 
@@ -259,6 +262,15 @@ def _shortcuts(folder: Path, only: Collection[int] | None) -> Findings | None:
     if found is None or only is None:
         return found
     return replace(found, classes=tuple(one for one in found.classes if one.index in only))
+
+
+def _repair(run: RunFolder) -> Mapping[str, Any] | None:
+    """Read what a repair came to; ``None`` where none is done, or the search was done anew since."""
+    entry = run.stage("repair")
+    if entry.get("state") != "complete" or entry.get("searched") != run.stage("shortcuts").get("key"):
+        return None
+    with reading(run.path / REPAIR_FILE, "repair", run.path):
+        return load_repair(run.path)
 
 
 def _settings(folder: Path) -> RunConfig:

@@ -244,8 +244,8 @@ def _counted(run: RunData, counts: Sequence[tuple[int, int]]) -> str:
 
 
 def _swap(run: RunData, one: ClassFinding, name: str, number: int, example: Example, pictures: Pictures) -> Swap:
-    before = f"taken for {class_name(run, example.before)}; {name}: {_probability(example.odds_before)}"
-    after = f"taken for {class_name(run, example.after)}; {name}: {_probability(example.odds_after)}"
+    before = f"taken for {class_name(run, example.before)}; {name}: {probability(example.odds_before)}"
+    after = f"taken for {class_name(run, example.after)}; {name}: {probability(example.odds_after)}"
     titles = ("image", "gives the part", "with the part")
     captions = (before, f"an image of {name}", after)
     files = picture_names(one.index, number)
@@ -256,7 +256,7 @@ def _swap(run: RunData, one: ClassFinding, name: str, number: int, example: Exam
     return Swap(tuple(shots))
 
 
-def _probability(odds: float) -> str:
+def probability(odds: float) -> str:
     """Return the probability of log-odds in words of a caption."""
     share = 1 / (1 + math.exp(-min(max(odds, -700.0), 700.0)))
     if 0 < share < 0.001:

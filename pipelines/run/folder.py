@@ -35,6 +35,7 @@ STAGES = {
     "ablate-reliance": "ablation",
     "explain": "explanations",
     "shortcuts": "shortcuts",
+    "repair": "repair",
     "report": "report",
 }
 # The commands that run those stages that have none of their own.

@@ -40,6 +40,9 @@ def run_report(session: Session, *, again: bool = False) -> Path:
         _require_classes(session, "shortcuts")
         require_current(session, "shortcuts", searched_key(session))
         parts.append(searched_key(session))
+    repaired = session.run.stage("repair")
+    if repaired.get("state") == "complete":
+        parts.append(repaired["key"])
     key = digest(["report", *parts])
     if again:
         session.run.manifest["stages"].pop("report", None)

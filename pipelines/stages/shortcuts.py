@@ -31,6 +31,8 @@ from ..run.split import balanced
 _VERSION = 1  # a change of what the stage writes makes earlier results stale
 #: The mask of the subject, where the data has one (an8Flower's).
 SUBJECT = "plant"
+#: Under which name a session keeps what was found, with the images that a file has not.
+FOUND = "findings"
 _SIZE = 192  # pixels of a picture
 _PIXELS = 16 * 224 * 224  # that go through the network at once; 64 images of 224 pixels took 10 GB
 _MOST_PICTURED = 40  # suspicious classes whose images are kept
@@ -69,10 +71,11 @@ def _search(session: Session, notes: Notes) -> dict[str, Any]:
     folder = session.run.folder("shortcuts")
     remove_tree(folder)
     only = chosen(session)
-    found, refused = _found(session, only, notes)
+    found, refused = search(session, only, notes)
     if found is None:
         notes.add(f"Shortcuts were not searched: {refused}")
         return {"refused": refused, **noted(only)}
+    session.memo[FOUND] = found
     for note in found.notes:
         notes.add(note)
     data = session.subject.train.data
@@ -84,8 +87,8 @@ def _search(session: Session, notes: Notes) -> dict[str, Any]:
     return facts | {"written": ("shortcuts/*",)}
 
 
-def _found(session: Session, only: Chosen, notes: Notes) -> tuple[Findings | None, str]:
-    """Return what the search found, or why there was none."""
+def search(session: Session, only: Chosen, notes: Notes, *, masks: bool = True) -> tuple[Findings | None, str]:
+    """Return what a search found, or why there was none; without ``masks`` as if nobody knew where the subjects are."""
     config = session.config
     subject = session.subject
     if session.independent:
@@ -104,13 +107,16 @@ def _found(session: Session, only: Chosen, notes: Notes) -> tuple[Findings | Non
             f"Shortcuts were searched in {len(taken)} of {len(used)} training images, balanced by class "
             "(--shortcut-images)."
         )
+    inside = None
+    if masks:
+        inside = _subject_masks(subject.train.data, taken)
     try:
         found = find(
             subject.model,
             subject.batches(subject.train, taken),
             classes=only,
             names=list(subject.classes),
-            masks=_subject_masks(subject.train.data, taken),
+            masks=inside,
             images=None,
             layers=config.layers,
             seed=config.seed,

@@ -23,6 +23,7 @@ COMMANDS = (
     "ablate",
     "explain",
     "shortcuts",
+    "repair",
     "report",
     "check",
     "layers",

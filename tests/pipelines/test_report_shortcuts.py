@@ -108,10 +108,10 @@ def test_the_page_has_it_in_the_verdict_and_names_are_text(tmp_path: Path, blank
     assert f"<bdi>{escape(NASTY[0])}</bdi>: a patch" in head
     assert NASTY[0] not in page
     assert NASTY[1] not in page
-    # Three examples of three pictures, and the call that repairs.
+    # Three examples of three pictures, and the command that repairs.
     section = head[head.index('id="look-0"') : head.index("</article>")]
     assert section.count("<img ") == 9
-    assert "interpnet.shortcuts.repair(model, train, found)" in head
+    assert f"<code>interpnet repair {folder}</code>" in head
     # A class without suspicion says so with the power, beside its channels.
     assert page.count("would have been found 8 times of 10.") >= 6
     rows = list(csv.DictReader((folder / "report" / "shortcuts.csv").read_text(encoding="utf-8-sig").splitlines()))

@@ -138,6 +138,21 @@ def test_an_exchange_gives_others_the_suspicious_part() -> None:
     assert float((taken == y).float().mean()) < 0.7  # what it says goes with the part, not with the rest
 
 
+def test_of_some_classes_only_their_parts_are_exchanged() -> None:
+    x, y = images(CORNER.place)
+    found = search(CORNER, x, y)
+    assert {one.index for one in found.suspicious} == {0, 1}
+    some = found.among([1])
+    assert [one.index for one in some.classes] == [1]
+    draws = torch.Generator().manual_seed(0)
+    moved = (some.exchange(x, y, draws) != x).any(0)[0]
+    # Of class 1's part alone, the corner.
+    assert moved[:3, :3].any()
+    assert not moved[4:].any()
+    with pytest.raises(InterpNetError, match="no class is suspicious"):
+        found.among([]).exchange(x, y, draws)
+
+
 def test_without_suspicion_there_is_nothing_to_exchange() -> None:
     flat = Part(slice(0, SIDE), slice(0, SIDE))
     with torch.no_grad():

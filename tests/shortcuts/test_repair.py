@@ -263,8 +263,9 @@ def test_a_smallcnn_stays_one(tmp_path: Any) -> None:
     net = SmallCNN(3, 3, 8, width=4, seed=0).eval()
     found = repaired(net, batches(images, labels), how="logistic", max_clean_loss=1.0)
     assert found.accepted
-    found.save(tmp_path / "net.safetensors")
+    found.save(tmp_path / "net.safetensors", {"preprocessing": {"channels": 3}, "repair": "an earlier one"})
     torch.testing.assert_close(load_smallcnn(tmp_path / "net.safetensors")(images), found.model(images))
+    assert smallcnn_extra(tmp_path / "net.safetensors")["preprocessing"] == {"channels": 3}
     assert smallcnn_extra(tmp_path / "net.safetensors")["repair"]["accepted"] is True
 
 
@@ -362,5 +363,6 @@ def test_one_image_of_a_class_is_no_hindrance() -> None:
     found = repaired(Halves(), batches(IMAGES[keep], LABELS[keep]), how="logistic", max_clean_loss=0.02)
     # The one image was not held out.
     assert np.isnan(found.before.recall[2])
+    assert found.before.counts.tolist() == [20, 20, 0]
     assert found.facts()["before"]["recall"][2] is None
     assert found.accepted
