@@ -15,6 +15,8 @@ from interpnet.scores import Labels, Prepare, unpack
 from interpnet.support.checks import real_array
 from interpnet.support.types import Int64
 
+_SMALLEST = 8  # pixels a side
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -74,7 +76,7 @@ def sample_of(
             break
     if not pixels:
         raise DataError("the loader yielded no image of any class; expected (images, labels) batches")
-    sample = Sample(torch.cat(pixels), np.concatenate(classes), np.concatenate(indices))
+    sample = Sample(_joined(pixels), np.concatenate(classes), np.concatenate(indices))
     if sample.pixels.dim() != 4 or min(sample.pixels.shape[2:]) < _SMALLEST:
         raise DataError(
             f"images of shape {tuple(sample.pixels.shape[1:])} came; expected (channels, height, width) of at least "
@@ -85,7 +87,15 @@ def sample_of(
     return sample
 
 
-_SMALLEST = 8
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Return parts as one tensor and empty the list: all images twice would be the most that a search holds."""
+    whole = torch.empty(sum(map(len, parts)), *parts[0].shape[1:], dtype=parts[0].dtype)
+    end = len(whole)
+    while parts:
+        part = parts.pop()
+        whole[end - len(part) : end] = part
+        end -= len(part)
+    return whole
 
 
 def _taken(labels: Int64, left: Int64) -> Int64:
