@@ -24,13 +24,15 @@ from .shortcuts import part_words, probability
 _SIZE = 192  # pixels
 #: Past this many classes their table is folded.
 _MANY = 24
-_WAYS = {
+#: What was done, by the way that was taken.
+WAYS = {
     "ridge": "the last layer was fitted again, in closed form",
     "logistic": "the last layer was fitted again to the labels",
     "projection": "the directions of the part were taken out of the last layer",
     "training": "the whole network was trained on",
+    "exchanged": "the whole network was trained on images with another's part",
 }
-_STRENGTHS = {"projection": "directions: {:.0f}", "training": "learning rate {:g}"}
+_STRENGTHS = {"projection": "directions: {:.0f}", "training": "learning rate {:g}", "exchanged": "learning rate {:g}"}
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def _headline(facts: Mapping[str, Any]) -> str:
 
 def _way(facts: Mapping[str, Any]) -> str:
     how, strength = facts["how"], facts["strength"]
-    return f"What was done: {_WAYS[how]} (--how {how}, {_strength(how, strength)})."
+    return f"What was done: {WAYS[how]} (--how {how}, {_strength(how, strength)})."
 
 
 def _strength(how: str, value: float) -> str:

@@ -8,7 +8,8 @@ from interpnet.errors import InterpNetError
 
 from .settings import Settings, setting
 
-_HOW = ("auto", "ridge", "logistic", "projection", "training")
+#: The library's, but for the one whose result is no file of weights.
+HOW = ("auto", "ridge", "logistic", "projection", "training", "exchanged")
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class RepairSettings(Settings):
     how: str = setting(
         "auto",
         "ridge, logistic: the last layer is fitted again, drawn to its old weights; projection: the part's directions "
-        "are taken out of it; training: the network is trained on. auto: the one that gains most, training only where "
-        "the others leave something to gain.",
-        choices=_HOW,
+        "are taken out of it; training: the network is trained on, exchanged: on images with another's part alone. "
+        "auto: the one that gains most; it trains only where the others leave something to gain.",
+        choices=HOW,
     )
     max_clean_loss: float = setting(
         0.005,

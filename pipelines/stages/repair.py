@@ -99,17 +99,20 @@ class _Work:
         self.folder = session.run.folder("repair")
 
     def run(self) -> dict[str, Any]:
-        """Repair and write all files; return facts for the manifest."""
-        remove_tree(self.folder)
+        """Repair and write all files; return facts for the manifest. What an earlier repair left stays until then."""
         facts: dict[str, Any] = {"format": FORMAT, "classes": list(self.subject.classes)}
         facts |= {"settings": asdict(self.settings), "accepted": False, "weights": None}
         found = self._findings()
         facts["suspicious"] = [_told(one) for one in found.suspicious]
         if not found.suspicious:
-            facts["why"] = "no class is suspicious, so that there is nothing to repair"
+            remove_tree(self.folder)
+            facts["why"] = "no class is suspicious"
+            if self._masked:
+                facts["why"] += " where nobody knows where the subjects are, as in new images"
             return self._written(facts)
         train, validation, used = self._images()
         made = self._repaired(found, train, validation)
+        remove_tree(self.folder)
         facts |= made.facts() | {"images": used}
         facts["why"] = in_options(made.why)
         facts["without"] = {how: in_options(why) for how, why in made.without.items()}
@@ -129,18 +132,22 @@ class _Work:
         if known is not None and not known.suspicious:
             return known
         found: Findings | None = session.memo.get(FOUND)
-        masked = SUBJECT in (self.subject.train.data.masks or {})
-        if found is None or masked:
+        if found is None or self._masked:
             why = "a file of findings holds no images"
-            if masked:
+            if self._masked:
                 why += ", and new images no masks"
             session.say(f"  the search runs again, for {why}")
             found, refused = search(session, chosen(session), Notes(), masks=False)
             if found is None:
                 raise InterpNetError(f"shortcuts cannot be searched again: {_lower(refused)}")
-        if masked:
+        if self._masked:
             self.notes.add("Searched without the masks of the subjects, which other images do not have.")
         return self._wanted(found)
+
+    @property
+    def _masked(self) -> bool:
+        """Whether the search of the run knew where the subjects are."""
+        return SUBJECT in (self.subject.train.data.masks or {})
 
     def _wanted(self, found: Findings) -> Findings:
         """Return the findings of the classes that ``--only`` names."""

@@ -10,12 +10,19 @@ import pytest
 from helpers.repair_facts import repair_facts, write_repair
 from helpers.report_fixture import NASTY, class_names, make_run
 from interpnet.pipelines.report.build import build_report
-from interpnet.pipelines.report.repair import build_repair_report, repair_view
+from interpnet.pipelines.report.repair import WAYS, build_repair_report, repair_view
+from interpnet.pipelines.run.repair_settings import HOW
 from markupsafe import escape
 
 from interpnet.errors import RunFolderError
+from interpnet.shortcuts._repair import HOW as LIBRARY
 
 NAMES = ("wolf", "husky", "fox")
+
+
+def test_every_way_of_the_library_that_gives_weights_is_known() -> None:
+    assert set(HOW) == set(LIBRARY) - {"reactive"}
+    assert set(WAYS) == set(HOW) - {"auto"}
 
 
 def test_an_accepted_repair_in_words() -> None:
