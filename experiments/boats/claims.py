@@ -15,6 +15,8 @@ from experiments.common.pages import committed
 from experiments.common.tables import Interval, number, signed
 
 ASKED = ("lifeboat", "gondola", "goose")  # the classes that the question names
+_LEVEL = 0.05
+_BLIND = "Without boxes, the search orders the classes by their surroundings' share as boxes do"
 
 
 def claims() -> list[Claim]:
@@ -104,7 +106,3 @@ def _blind(lines: Lines) -> Claim:
         verdict_of(rho > 0 and p < _LEVEL / len(every) for rho, p in every),
         "a disc counts what of the subject lies outside of it, and how much that is differs from class to class",
     )
-
-
-_LEVEL = 0.05
-_BLIND = "Without boxes, the search orders the classes by their surroundings' share as boxes do"

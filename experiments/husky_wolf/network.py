@@ -70,7 +70,8 @@ class Backbone:
             half = torch.from_numpy(head.weight / 2).float()
             model.classifier.weight.copy_(torch.stack([-half, half]))
             model.classifier.bias.copy_(torch.tensor([-head.bias / 2, head.bias / 2]))
-        return model.eval()  # type: ignore[no-any-return]
+        whole: nn.Module = model.eval()
+        return whole
 
 
 def as_input(images: Tensor) -> Tensor:

@@ -5,6 +5,9 @@ from ._findings import DrawingChannel as DrawingChannel
 from ._findings import Drawn as Drawn
 from ._findings import Example as Example
 from ._findings import Findings as Findings
+from ._findings import Group as Group
+from ._findings import GroupChannel as GroupChannel
+from ._findings import Grouped as Grouped
 from ._json import findings_json as findings_json
 from ._json import read_findings as read_findings
 from ._overlay import OverlayProbe as OverlayProbe

@@ -41,6 +41,7 @@ class Evidence:
     right: Float64  # (C, m): mean contribution to the class, over the images of the class that are taken for it
     wrong: Float64  # (C, m): over the images of other classes that are taken for it; NaN where there is none
     scores: Float32  # (N, m)
+    contributions: Float32  # (N, m): to the class that the network says
 
     @property
     def predicted(self) -> Int64:
@@ -72,7 +73,7 @@ def gathered(
     with torch.enable_grad():
         probe(model, reader, put(pixels[:2]), output, "exclusive")
     sums: Sums | None = None
-    odds, peaks, rows = [], [], []
+    odds, peaks, rows, given = [], [], [], []
     for start in range(0, len(pixels), max_batch):
         images = put(pixels[start : start + max_batch]).detach().clone().requires_grad_()
         with torch.enable_grad():
@@ -84,6 +85,7 @@ def gathered(
         if sums is None:
             sums = Sums(logits.shape[1], values.shape[1])
         sums.add(values, said.cpu().numpy(), labels[start : start + len(images)])
+        given.append(values.astype(np.float32))
         rows.append(scores.take().float().cpu().numpy())
         odds.append(all_log_odds(logits.detach().double()).float().cpu().numpy())
         if gradient is not None:
@@ -95,7 +97,15 @@ def gathered(
     if sums is None:
         raise ValueError("no images")
     right, wrong = sums.means()
-    return Evidence(reader.channels, np.concatenate(odds), places, right, wrong, np.concatenate(rows))
+    return Evidence(
+        reader.channels,
+        np.concatenate(odds),
+        places,
+        right,
+        wrong,
+        np.concatenate(rows),
+        np.concatenate(given),
+    )
 
 
 def _both(one: Callable[[Tensor], None], other: Callable[[Tensor], None]) -> Callable[[Tensor], None]:

@@ -81,7 +81,8 @@ def find(
     names : sequence of str, optional
         Names of the outputs, which labels may be too.
     boxes : array (n, 4), optional
-        Where the subjects are, for every image of the loader in its order: left, top, right, bottom in pixels.
+        Where the subjects are, for every image of the loader in its order: left, top, right, bottom in pixels. A pixel
+        is inside if its middle is: left <= x + 0.5 < right, so that (0, 0, 2, 2) holds four.
     masks : Tensor (n, H, W) of bool, optional
         The same, pixel by pixel.
     field : loader, optional

@@ -103,6 +103,34 @@ class Drawn:
     places: tuple[tuple[int, int], ...]  # row and column of the strongest evidence for the class in each; () where none
 
 
+@dataclass(frozen=True)
+class GroupChannel:
+    """A channel that carries one group of a class's images more than the other."""
+
+    channel: Channel
+    contribution: float  # to the class's log-odds, on average over the group's images
+    elsewhere: float  # over the other group's
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images of a class that the same channels carry."""
+
+    n: int
+    images: tuple[int, ...]  # numbers as the loader counts them, those that are most apart from the other group first
+    channels: tuple[GroupChannel, ...]  # first what differs most from the other group
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """A class whose own recognised images fall into two groups: two kinds of evidence."""
+
+    index: int
+    name: str
+    p: float  # that images of one kind seem to be of two; adjusted over the classes for the share of false discoveries
+    groups: tuple[Group, Group]  # the larger first
+
+
 @brief
 @dataclass(frozen=True, eq=False)
 class Findings:
@@ -118,6 +146,7 @@ class Findings:
     notes: tuple[str, ...] = field(default=())
     exchanger: Exchanger | None = field(default=None, repr=False)  # None where they were read from a file
     drawn: tuple[Drawn, ...] = field(default=())  # what draws images to classes: training first, then field images
+    grouped: tuple[Grouped, ...] = field(default=())  # classes with two kinds of evidence, the most certain first
 
     @property
     def suspicion(self) -> float:

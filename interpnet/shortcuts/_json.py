@@ -10,7 +10,17 @@ import numpy as np
 
 from interpnet.engine import Channel
 from interpnet.errors import RunFolderError
-from interpnet.shortcuts._findings import CarryingChannel, ClassFinding, DrawingChannel, Drawn, Example, Findings
+from interpnet.shortcuts._findings import (
+    CarryingChannel,
+    ClassFinding,
+    DrawingChannel,
+    Drawn,
+    Example,
+    Findings,
+    Group,
+    GroupChannel,
+    Grouped,
+)
 from interpnet.support.checks import check_kinds
 from interpnet.support.types import Float64
 
@@ -49,6 +59,7 @@ def findings_json(found: Findings) -> dict[str, Any]:
         "format": FORMAT,
         **{name: _plain(value) for name, value in _values(found).items() if name != "exchanger"},
         "classes": [_class_json(one) for one in found.classes],
+        "grouped": [_grouped_json(one) for one in found.grouped],
         "drawn": [_plain(_values(one) | {"channels": _channels_json(one.channels)}) for one in found.drawn],
     }
 
@@ -90,8 +101,9 @@ def read_findings(value: Any) -> Findings:
             passes=_number(value["passes"]),
             n=int(value["n"]),
             notes=tuple(map(str, value["notes"])),
-            # Files of before images were drawn do not have it.
+            # Files of before images were drawn, or grouped, do not have these.
             drawn=tuple(_drawn(entry) for entry in value.get("drawn", ())),
+            grouped=tuple(_grouped(entry) for entry in value.get("grouped", ())),
             **tables,
         )
     except KeyError as error:
@@ -113,6 +125,11 @@ def _class_json(one: ClassFinding) -> dict[str, Any]:
     return {name: _plain(value) for name, value in entry.items()}
 
 
+def _grouped_json(one: Grouped) -> dict[str, Any]:
+    groups = [_values(group) | {"channels": _channels_json(group.channels)} for group in one.groups]
+    return {name: _plain(value) for name, value in (_values(one) | {"groups": groups}).items()}
+
+
 def _channels_json(channels: Sequence[Any]) -> list[dict[str, Any]]:
     return [{**_values(c), "channel": [c.channel.layer, c.channel.index]} for c in channels]
 
@@ -131,12 +148,28 @@ def _drawn(entry: Mapping[str, Any]) -> Drawn:
     return Drawn(**known, channels=_channels(DrawingChannel, entry), images=images, places=places)
 
 
+def _grouped(entry: Mapping[str, Any]) -> Grouped:
+    first, second = (_group(group) for group in entry["groups"])
+    return Grouped(**_read(Grouped, entry, but=("groups",)), groups=(first, second))
+
+
+def _group(entry: Mapping[str, Any]) -> Group:
+    channels = tuple(
+        GroupChannel(**_read(GroupChannel, c, but=("channel",)), channel=_channel(c)) for c in entry["channels"]
+    )
+    return Group(int(entry["n"]), tuple(int(number) for number in entry["images"]), channels)
+
+
+def _channel(entry: Mapping[str, Any]) -> Channel:
+    return Channel(str(entry["channel"][0]), int(entry["channel"][1]))
+
+
 def _channels(kind: type, entry: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the channels of an entry, as one of the two kinds that have channel and top classes."""
     return tuple(
         kind(
             **_read(kind, c, but=("channel", "top_classes")),
-            channel=Channel(str(c["channel"][0]), int(c["channel"][1])),
+            channel=_channel(c),
             top_classes=tuple((int(k), int(count)) for k, count in c["top_classes"]),
         )
         for c in entry["channels"]

@@ -17,7 +17,8 @@ from interpnet.shortcuts._effects import Effects, effects_of
 from interpnet.shortcuts._evidence import Evidence, gathered
 from interpnet.shortcuts._exchanger import Exchanger
 from interpnet.shortcuts._exchanges import Draws, Plan, answers
-from interpnet.shortcuts._findings import ClassFinding, Drawn, Findings
+from interpnet.shortcuts._findings import ClassFinding, Drawn, Findings, Grouped
+from interpnet.shortcuts._groups import groups_in
 from interpnet.shortcuts._parts import Images, Part, parts_of, patterns_of, shifts_of
 from interpnet.shortcuts._reference import usual_share
 from interpnet.shortcuts._sample import Sample
@@ -125,7 +126,13 @@ class Search:
             notes,
             self._exchanger(found, images, parts, output),
             drawn=self._drawn(evidence, names, output, advance, field),
+            grouped=self._grouped(evidence, names),
         )
+
+    def _grouped(self, evidence: Evidence, names: Sequence[str] | None) -> tuple[Grouped, ...]:
+        """Return the classes whose own images fall into two groups."""
+        sample = self._sample
+        return groups_in(evidence, sample.labels, self._studied, sample.indices, names, self._seed)
 
     def _exchanger(
         self, found: Sequence[ClassFinding], images: Images, parts: Sequence[Part], output: Output | None
