@@ -1,4 +1,4 @@
-"""S6: what the literature suspects of each of the 240 networks, and how well that tells those that rely on a cue.
+"""S6: what the literature suspects of each of the 400 networks, and how well that tells those that rely on a cue.
 
     python -m experiments.cues.compared [--work FOLDER] [--only 0-59]
 
@@ -17,7 +17,7 @@ import numpy as np
 from experiments.common.pages import committed, fill
 from experiments.common.runner import Results, command, rounded
 from experiments.common.tables import Interval, Line, markdown, proportion
-from experiments.cues.plan import split_of
+from experiments.cues.plan import chooses, split_of
 from experiments.cues.rivals import STATISTICS, suspicions
 from experiments.cues.train import WORK, chosen, network
 from experiments.shortcuts.table import auc
@@ -51,11 +51,10 @@ class Told(NamedTuple):
 def told(cases: Sequence[Case]) -> Told:
     """Return how well numbers of classes tell; a network's number is its largest.
 
-    The threshold is the one that 5 % of the classes that do not rely exceed, on the networks for choosing (every
-    third).
+    The threshold is the one that 5 % of the classes that do not rely exceed, on the networks for choosing.
     """
     first = _for_choosing(cases)
-    rest = [case for case in cases if case.number % 3]
+    rest = [case for case in cases if not chooses(case.number)]
     quiet, _ = _classes(first)
     threshold = np.quantile(quiet, 1 - FALSE_ALARMS)
     negative, positive = _classes(rest)
@@ -109,8 +108,8 @@ def _cases(lines: Sequence[Line], networks: Sequence[Line], name: str, split: st
 
 
 def _for_choosing(cases: Sequence[Case]) -> list[Case]:
-    """Return every third network: what is chosen is chosen on these."""
-    return [case for case in cases if case.number % 3 == 0]
+    """Return the networks on which what is chosen is chosen."""
+    return [case for case in cases if chooses(case.number)]
 
 
 def text(lines: Sequence[Line], networks: Sequence[Line]) -> str:
@@ -124,7 +123,7 @@ def text(lines: Sequence[Line], networks: Sequence[Line]) -> str:
     return (
         "ROC-AUC of networks and classes that rely on a cue; *false alarms* and *found*: classes that do not rely and "
         f"that do, above the threshold that {100 * FALSE_ALARMS:.0f} % of the former exceed on the networks for "
-        f"choosing. {len(lines)} networks, of which {sum(x['number'] % 3 > 0 for x in lines)} report.\n\n"
+        f"choosing. {len(lines)} networks, of which {sum(not chooses(x['number']) for x in lines)} report.\n\n"
         + markdown(head, table)
     )
 
@@ -141,7 +140,7 @@ def _share(value: Interval) -> str:
     out="where the results are kept", page="which is filled", only="the numbers of the networks, such as 0-59 or 3,7,9"
 )
 def main(
-    *, work: Path = WORK, out: Path = HERE / "rivals.json", page: Path = HERE / "README.md", only: str = "0-239"
+    *, work: Path = WORK, out: Path = HERE / "rivals.json", page: Path = HERE / "README.md", only: str = "0-399"
 ) -> None:
     """Compute what is missing, and write the page's table from all that is there."""
     by_number = {subject.number: subject for subject in chosen(only)}

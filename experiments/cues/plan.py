@@ -1,4 +1,8 @@
-"""Which 240 networks are trained: 120 on images with a planted cue, 60 on plain images, 60 on decoys."""
+"""Which 400 networks are trained: half on images with a planted cue, a quarter on plain images, a quarter on decoys.
+
+The first 240 are for choosing what the search does and what it takes for usual; the other 160, of the same plan with
+other images, cues and weights, report. They were trained after all of the first had been looked at.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,10 @@ from interpnet.support.types import Bools, Bytes, Int64
 
 STRENGTHS = (0.7, 0.8, 0.9, 0.95, 1.0)  # how often the cue agrees with the class
 ARCHITECTURES = ("average", "hidden", "resnet")
+#: Networks for choosing with a planted cue, with none, and with a decoy; and those that report.
 PLANTED, PLAIN, DECOYS = 120, 60, 60
+REPORT = (80, 40, 40)
+CHOOSE = PLANTED + PLAIN + DECOYS
 RELIES = 0.10  # a network or a class relies on its cue from here on; see `truth`
 #: Images of each part: to train, to choose on, and to test.
 PARTS = {
@@ -40,7 +47,7 @@ _Turn: TypeAlias = tuple[str | None, str, bool, float, bool, str]
 class Subject:
     """One network to train and audit."""
 
-    number: int  # 0 to 239
+    number: int  # 0 to 399
     source: str  # One of SOURCES
     kind: str | None  # The cue, one of KINDS; None without one
     decoy: bool  # The cue is there, but independent of the class
@@ -55,8 +62,8 @@ class Subject:
 
     @property
     def split(self) -> str:
-        """``"choose"`` for a third, on which statistics and thresholds are chosen, else ``"report"``."""
-        return "report" if self.number % 3 else "choose"
+        """``"choose"``: statistics and thresholds are chosen on it; ``"report"``: it was looked at afterwards."""
+        return "choose" if chooses(self.number) else "report"
 
     @property
     def cued(self) -> bool:
@@ -81,12 +88,27 @@ class Split(NamedTuple):
     cue: Int64
 
 
+def chooses(number: int) -> bool:
+    """Return whether statistics and thresholds are chosen on a network of this number.
+
+    Examples
+    --------
+    >>> chooses(239), chooses(240)
+    (True, False)
+    """
+    return number < CHOOSE
+
+
 def subjects() -> list[Subject]:
-    """Return the 240 networks: of planted ones every kind, source, strength, scope and architecture in turn."""
+    """Return the 400 networks: of planted ones every kind, source, strength, scope and architecture in turn."""
+    planted, plain, decoys = REPORT
     chosen: list[_Turn] = [
         *_mixed([_turned(i, decoy=False) for i in range(PLANTED)], 1498),
-        *((None, SOURCES[i % 5], False, 1.0, True, ARCHITECTURES[(i // 5) % 3]) for i in range(PLAIN)),
+        *map(_plain, range(PLAIN)),
         *_mixed([_turned(i, decoy=True) for i in range(DECOYS)], 4608),
+        *(_turned(i, decoy=False) for i in range(PLANTED, PLANTED + planted)),
+        *map(_plain, range(PLAIN, PLAIN + plain)),
+        *(_turned(i, decoy=True) for i in range(DECOYS, DECOYS + decoys)),
     ]
     return [
         Subject(number, source, kind, decoy, strength, everyone, architecture)
@@ -97,9 +119,14 @@ def subjects() -> list[Subject]:
 def _mixed(rows: list[_Turn], seed: int) -> list[_Turn]:
     """Return the rows in an order of which every third row is a third of each kind, source and so on.
 
-    The seeds were found by trying 6,000.
+    The seeds were found by trying 6,000, when every third network was for choosing.
     """
     return [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
+
+
+def _plain(i: int) -> _Turn:
+    """Return source and the rest of the i-th network without a cue."""
+    return None, SOURCES[i % 5], False, 1.0, True, ARCHITECTURES[(i // 5) % 3]
 
 
 def _turned(i: int, *, decoy: bool) -> _Turn:

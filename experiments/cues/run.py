@@ -84,7 +84,7 @@ def file_of(subject: Subject, work: Path) -> Path:
 
 @command(only="the numbers of the networks, such as 0-59 or 3,7,9")
 def main(
-    *, work: Path = WORK, only: str = "0-239", out: Path = HERE / "results.json", page: Path = HERE / "README.md"
+    *, work: Path = WORK, only: str = "0-399", out: Path = HERE / "results.json", page: Path = HERE / "README.md"
 ) -> None:
     """Look at what is missing; with all there, write the results and the page."""
     for subject in chosen(only):

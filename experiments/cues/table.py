@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.common.tables import Interval, Line, markdown, proportion, sections
 from experiments.cues.compared import Told, better_split, cases_of, told
+from experiments.cues.plan import chooses
 from experiments.cues.planting import KINDS
 from experiments.cues.pools import SOURCES
 from experiments.cues.rivals import STATISTICS
@@ -35,7 +36,7 @@ def worst(line: Line) -> dict[str, Any]:
 def joined(lines: Lines, networks: Lines) -> list[Line]:
     """Return the lines with their plan and behaviour, of the networks on which nothing was chosen."""
     known = {line["number"]: line for line in networks}
-    return [known[line["number"]] | line for line in lines if line["number"] % 3]
+    return [known[line["number"]] | line for line in lines if not chooses(line["number"])]
 
 
 def all_told(lines: Lines, networks: Lines) -> Told:
@@ -51,7 +52,7 @@ def area(rest: Lines) -> Interval:
 def ahead(lines: Lines, networks: Lines, rivals: Lines) -> dict[str, Interval]:
     """Return by how much our area of networks is larger than each rival's, with intervals over networks drawn again."""
     known = {line["number"]: line["behaviour"]["relies"] for line in networks}
-    ours = {line["number"]: suspicion_of(worst(line)) for line in lines if line["number"] % 3}
+    ours = {line["number"]: suspicion_of(worst(line)) for line in lines if not chooses(line["number"])}
     truth = np.array([known[number] for number in ours])
     n = len(truth)
     rng = np.random.default_rng(0)

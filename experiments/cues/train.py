@@ -1,4 +1,4 @@
-"""S6: train the 240 networks, and see what each does with its cue.
+"""S6: train the 400 networks, and see what each does with its cue.
 
     python -m experiments.cues.train [--device cuda] [--work FOLDER] [--only 0-59]
     python -m experiments.cues.train --pack OUT      # all weights in a few files
@@ -158,7 +158,7 @@ def main(
     *,
     device: str = "cpu",
     work: Path = WORK,
-    only: str = "0-239",
+    only: str = "0-399",
     pack_: Path | None = None,
     unpack_: Path | None = None,
 ) -> None:

@@ -11,15 +11,19 @@ from sklearn.metrics import roc_auc_score
 
 from experiments.common.runner import Results
 from experiments.cues import compared
+from experiments.cues.plan import CHOOSE, chooses
 from experiments.cues.rivals import STATISTICS
 from experiments.shortcuts.table import auc
 
 
 def cases(n: int, gap: float, seed: int = 0) -> list[compared.Case]:
-    """Return networks of five classes; in every second one class relies, whose number lies ``gap`` above the others."""
+    """Return networks of five classes; in every second one class relies, whose number lies ``gap`` above the others.
+
+    A third of the networks is for choosing.
+    """
     rng = np.random.default_rng(seed)
     made = []
-    for number in range(n):
+    for number in range(CHOOSE - n // 3, CHOOSE - n // 3 + n):
         found = rng.random(5)
         own = (number % 5,) if number % 2 else ()
         found[list(own)] += gap
@@ -37,7 +41,7 @@ def test_what_always_lies_above_is_told_without_false_alarms() -> None:
 def test_areas_and_thresholds_as_counted_elsewhere() -> None:
     made = cases(90, 0.3)
     told = compared.told(made)
-    first, rest = ([case for case in made if (case.number % 3 == 0) == choose] for choose in (True, False))
+    first, rest = ([case for case in made if chooses(case.number) == choose] for choose in (True, False))
     for part, area in ((first, told.chosen), (rest, told.networks.mean)):
         assert area == pytest.approx(roc_auc_score([c.relies for c in part], [c.found.max() for c in part]))
     truth = np.array([[i in case.classes for i in range(5)] for case in rest]).ravel()

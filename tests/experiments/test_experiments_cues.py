@@ -41,14 +41,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Pool:
 
 def test_the_plan_has_every_kind_on_every_source() -> None:
     every = subjects()
-    assert [s.number for s in every] == list(range(240))
-    assert len({s.seed for s in every}) == 240
+    assert [s.number for s in every] == list(range(400))
+    assert len({s.seed for s in every}) == 400
     cued = [s for s in every if s.cued]
-    assert len(cued) == 120
-    assert Counter(s.decoy for s in every if not s.cued) == {True: 60, False: 60}
-    assert set(Counter((s.kind, s.source) for s in cued).values()) == {2, 3}
-    assert set(Counter(s.source for s in every).values()) == {48}
-    for split, share in (("choose", 40), ("report", 80)):
+    assert len(cued) == 200
+    assert Counter(s.decoy for s in every if not s.cued) == {True: 100, False: 100}
+    assert set(Counter((s.kind, s.source) for s in cued).values()) == {4, 5}
+    assert set(Counter(s.source for s in every).values()) == {80}
+    for split, share in (("choose", 120), ("report", 80)):
         here = [s for s in cued if s.split == split]
         assert len(here) == share
         for name, values in (
