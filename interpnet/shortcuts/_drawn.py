@@ -253,4 +253,4 @@ def _channels(
 def _places(peaks: Int64 | None, rows: Int64) -> tuple[tuple[int, int], ...]:
     if peaks is None:
         return ()
-    return tuple((int(row), int(column)) for row, column in peaks[rows])
+    return tuple((int(row), int(column)) for row, column in peaks[rows, 0])

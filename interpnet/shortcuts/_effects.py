@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -21,25 +21,34 @@ class Effects:
     whole: Float64  # (m,): how much it is larger in intact images of the class than in others
     variance: Float64  # (m, 2, 2): of a and b, robust against unequal variances (White 1980)
     freedom: int  # degrees of freedom of an interval; 0 where there are no effects
+    control: Effects | None = None  # of another part, beyond which the share is read
 
     @property
     def share(self) -> Float64:
         """(m,): b+ over a+ + b+, or over half of the whole where less is left; NaN where neither is above 0.
 
         x+ is x where it is above 0, else 0. An exchange that breaks an image leaves little of a and of b, whose share
-        would mean nothing.
+        would mean nothing. With a control its share is taken off, down to 0; NaN where the control has no effects.
         """
         b = np.maximum(self.part, 0.0)
         total = self._total()
         share: Float64 = np.divide(b, total, out=np.full_like(total, np.nan), where=total > 0)
+        if self.control is not None:
+            # Where neither rest nor part of the control speaks for the class, there is nothing to take off.
+            less = np.nan_to_num(self.control.share, nan=0.0) if self.control.freedom else np.nan
+            share = np.maximum(share - less, 0.0)
         return share
+
+    def beyond(self, control: Effects) -> Effects:
+        """Return these effects with a share beyond that of other exchanges."""
+        return replace(self, control=control, freedom=min(self.freedom, control.freedom))
 
     def _total(self) -> Float64:
         total: Float64 = np.maximum(np.maximum(self.rest, 0.0) + np.maximum(self.part, 0.0), self.whole / 2)
         return total
 
     def error(self) -> Float64:
-        """Return the standard error (m,) of the share, by the delta method."""
+        """Return the standard error (m,) of the share, by the delta method; that of a control is independent."""
         a, b = self.rest, self.part
         fixed = self.whole / 2 > a + b
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -47,6 +56,8 @@ class Effects:
             alone = np.stack([np.zeros_like(b), 2 / self.whole], -1)
             slope = np.where(fixed[:, None], alone, slope)
             error: Float64 = np.sqrt(np.einsum("mi,mij,mj->m", slope, self.variance, slope))
+        if self.control is not None:
+            error = np.hypot(error, self.control.error())
         return error
 
     def interval(self, level: float = 0.95) -> tuple[Float64, Float64]:

@@ -23,7 +23,7 @@ from interpnet.engine import (
 )
 from interpnet.reliance import ContributionReader, probe, values_of
 from interpnet.scores import ScoreReader
-from interpnet.shortcuts._parts import blurred
+from interpnet.shortcuts._parts import PATCH, blurred
 from interpnet.support.types import Float32, Float64, Int64
 
 TOP = 10  # images kept of each channel
@@ -37,7 +37,8 @@ class Evidence:
 
     channels: ChannelIndex
     odds: Float32  # (N, C): log-odds of every class
-    peaks: Int64 | None  # (N, 2): row and column of the strongest evidence for the predicted class; None without one
+    # (N, 2, 2): row and column of the strongest evidence for the predicted class and of the next; None without one
+    peaks: Int64 | None
     right: Float64  # (C, m): mean contribution to the class, over the images of the class that are taken for it
     wrong: Float64  # (C, m): over the images of other classes that are taken for it; NaN where there is none
     scores: Float32  # (N, m)
@@ -117,11 +118,24 @@ def _both(one: Callable[[Tensor], None], other: Callable[[Tensor], None]) -> Cal
 
 
 def strongest(images: Tensor, gradient: Tensor) -> Tensor:
-    """Return (B, 2): where what an image has beyond its blurred self speaks most for the class."""
+    """Return (B, 2, 2): row and column where what an image has beyond its blurred self speaks most for the class.
+
+    First the strongest place; then the strongest of those whose patch does not overlap the first's.
+    """
     evidence = ((images - blurred(images, _COARSE)) * gradient).sum(1, keepdim=True).clamp(min=0)
-    smooth = functional.avg_pool2d(evidence, _SMOOTH, 1, _SMOOTH // 2)
-    flat = smooth.flatten(1).argmax(1)
-    return torch.stack([flat // images.shape[3], flat % images.shape[3]], 1)
+    smooth = functional.avg_pool2d(evidence, _SMOOTH, 1, _SMOOTH // 2)[:, 0]
+    first = _place(smooth)
+    side = max(2, round(PATCH * min(smooth.shape[1:])))
+    rows, columns = (torch.arange(n, device=smooth.device) for n in smooth.shape[1:])
+    near_rows, near_columns = (abs(at - first[:, [axis]]) < side for axis, at in enumerate((rows, columns)))
+    beside = smooth.masked_fill(near_rows[:, :, None] & near_columns[:, None, :], -1.0)
+    return torch.stack([first, _place(beside)], 1)
+
+
+def _place(maps: Tensor) -> Tensor:
+    """Return (B, 2): row and column of the largest value of each map (B, H, W)."""
+    flat = maps.flatten(1).argmax(1)
+    return torch.stack([flat // maps.shape[2], flat % maps.shape[2]], 1)
 
 
 class Sums:

@@ -50,7 +50,7 @@ class Exchanger:
         n = len(images)
         donors = torch.randperm(n, generator=generator)
         which = torch.randint(0, len(self.parts), (n,), generator=generator)
-        peaks = torch.zeros(n, 2, dtype=torch.int64)
+        peaks = torch.zeros(n, 2, 2, dtype=torch.int64)
         if any(part.kind == "patch" for part in self.parts):
             peaks = self._peaks(images)
         both = Images(images, labels.long().cpu(), peaks, None, self._patterns.to(images), self._shifts)
@@ -62,7 +62,7 @@ class Exchanger:
         return made
 
     def _peaks(self, images: Tensor) -> Tensor:
-        """Return (B, 2): where the strongest evidence for the predicted class is."""
+        """Return (B, 2, 2): where the strongest evidence for the predicted class is, and the next."""
         where = next(iter(self._model.parameters()), images)
         with torch.enable_grad(), evaluating(self._model, frozen=True):
             own = images.detach().to(where.device).clone().requires_grad_()

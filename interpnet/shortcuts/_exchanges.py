@@ -72,13 +72,17 @@ class Draws:
             plans.append(Plan(part, order, self._drawn(classes)))
         return Plan.joined(plans)
 
-    def confirming(self, chosen: Sequence[tuple[int, int]], exchanges: int) -> Plan:
-        """``exchanges`` for each (class, part): its part on others, others' parts on it, and neither."""
+    def confirming(self, chosen: Sequence[tuple[int, tuple[int, ...]]], exchanges: int) -> list[Plan]:
+        """``exchanges`` for each (class, parts): its part on others, others' parts on it, and neither.
+
+        Several parts, one and its control, are exchanged between the same images, which are as many fewer.
+        """
         plans = []
-        for k, part in chosen:
+        for k, parts in chosen:
             others = self._present[self._present != k]
-            given, kept = round(0.45 * exchanges), round(0.3 * exchanges)
-            neither = exchanges - given - kept
+            pairs = exchanges // len(parts)
+            given, kept = round(0.45 * pairs), round(0.3 * pairs)
+            neither = pairs - given - kept
             rests = np.concatenate(
                 [
                     self._drawn(self._rng.choice(others, given), any_image=True),
@@ -89,8 +93,8 @@ class Draws:
             donors = np.concatenate(
                 [self._drawn(np.full(given, k)), self._drawn(self._rng.choice(others, kept + neither))]
             )
-            plans.append(Plan(np.full(len(rests), part), rests, donors))
-        return Plan.joined(plans)
+            plans.append(Plan.joined([Plan(np.full(pairs, part), rests, donors) for part in parts]))
+        return plans
 
     def _drawn(self, classes: Int64, *, any_image: bool = False) -> Int64:
         members = self._members if any_image else self._fit

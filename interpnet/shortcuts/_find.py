@@ -59,7 +59,8 @@ def find(
     From a trained network, its training images and their labels. An image i gets a part of an image j: what surrounds a
     disc (or a subject, where boxes or masks say where it is), the frame, a corner or the middle of an edge, the
     colours, the finest detail, the texture of blocks, the detail that a class's images have in common, the position of
-    a class's images, or the square with the strongest evidence in place of i's own. For class k and each part,
+    a class's images, or the square with the strongest evidence in place of i's own, read beyond the next strongest: a
+    subject has evidence in several places, a cue in one. For class k and each part,
     ``LO_k = e + a [i is of k] + b [j is of k]`` is fitted by least squares to the log-odds LO of docs/method.md,
     section 8, with what both images had before as covariates. The part's *share* b / (a + b) is how much of what makes
     the class goes with the part. It is read against what is usual for the part in networks without a shortcut

@@ -20,6 +20,7 @@ _FRAME = 1 / 16  # of the shorter side
 _CELL = 1 / 6  # of a side
 PATCH = 1 / 4  # of a side
 SMALL_PATCH = 1 / 8
+_MOST_GAIN = 4.0  # of a colour
 _BLUR = (0.25, 0.5, 0.25)  # what is left of an image without its finest detail
 _BLOCK = 8  # pixels along a side, as JPEG has them
 
@@ -30,7 +31,9 @@ class Images:
 
     pixels: Tensor  # (N, C, H, W)
     classes: Tensor  # (N,) int64
-    peaks: Tensor  # (N, 2) int64: row and column of the middle of the class's strongest evidence
+    # (N, 2, 2) int64: row and column of the middle of the class's strongest evidence, and of the next strongest, which
+    # lies beside it
+    peaks: Tensor
     masks: Tensor | None  # (N, H, W) bool: where the subject is
     patterns: Tensor  # (K, C, H, W): of each class the detail that its images have in common, less that of all
     shifts: Tensor  # (K, K, 2) int64: by how many rows and columns [i, j] class j's images lie beside class i's
@@ -68,6 +71,9 @@ class Part:
     area: float  # share of the image that it covers, 1 where it covers all of it faintly
     exchanged: Exchange  # (rest, donors) -> the rest's images with the donors' part, (N, C, H, W)
     where: Where | None = None  # None for a part that is everywhere, such as the colours
+    # What the part's share is read beyond: of patches the next strongest, because a subject has evidence in several
+    # places and a cue in one. None for parts that are read as they are.
+    control: Part | None = None
 
 
 def parts_of(shape: tuple[int, int], *, masks: bool = False) -> tuple[Part, ...]:
@@ -82,14 +88,19 @@ def parts_of(shape: tuple[int, int], *, masks: bool = False) -> tuple[Part, ...]
     for name, cell in _cells(shape).items():
         found.append(_region(name, "edge" if "middle" in name else "corner", cell))
     found.append(Part("the mean colour", "colours", 1.0, _mean_colour))
+    found.append(Part("the tint", "colours", 1.0, _tint))
     found.append(Part("the most common colour", "colours", 1.0, _median_colour))
     found.append(Part("the finest detail", "detail", 1.0, _detail))
     found.append(Part("the texture of blocks", "detail", 1.0, _blocks))
     found.append(Part("a pattern in common", "pattern", 1.0, _pattern))
     found.append(Part("the position", "position", 1.0, _position))
-    found.append(Part("a small patch", "patch", SMALL_PATCH**2, _patch(SMALL_PATCH), _where_patch(SMALL_PATCH)))
-    found.append(Part("a patch", "patch", PATCH**2, _patch(PATCH), _where_patch(PATCH)))
+    found += [_strongest_patch("a small patch", SMALL_PATCH), _strongest_patch("a patch", PATCH)]
     return tuple(found)
+
+
+def _strongest_patch(name: str, share: float) -> Part:
+    control = Part(f"{name} beside it", "patch", share**2, _patch(share, peak=1))
+    return Part(name, "patch", share**2, _patch(share), _where_patch(share), control)
 
 
 def _region(name: str, kind: str, region: Tensor) -> Part:
@@ -152,6 +163,20 @@ def _subjects(rest: Images, donors: Images) -> Tensor:
 def _mean_colour(rest: Images, donors: Images) -> Tensor:
     mean, other = (images.pixels.mean((2, 3), keepdim=True) for images in (rest, donors))
     return _within(rest.pixels - mean + other, rest, donors)
+
+
+def _tint(rest: Images, donors: Images) -> Tensor:
+    """Multiply the colours above black, so that each has the donor's share of the mean brightness; it stays the rest's.
+
+    Black is each colour's darkest value in the two images.
+    """
+    black = torch.minimum(*(images.pixels.amin((2, 3), keepdim=True) for images in (rest, donors)))
+    mine, theirs = ((images.pixels - black).mean((2, 3), keepdim=True) for images in (rest, donors))
+    # A colour that is black all over has no share to multiply.
+    shares = theirs * mine.mean(1, keepdim=True)
+    own = mine * theirs.mean(1, keepdim=True)
+    gain = torch.where(own > 0, shares / torch.where(own > 0, own, 1.0), 1.0).clamp(1 / _MOST_GAIN, _MOST_GAIN)
+    return _within(black + (rest.pixels - black) * gain, rest, donors)
 
 
 def _median_colour(rest: Images, donors: Images) -> Tensor:
@@ -280,13 +305,14 @@ def _position(rest: Images, donors: Images) -> Tensor:
     return rest.pixels.movedim(1, 3)[n, rows[:, :, None], columns[:, None, :]].movedim(3, 1)
 
 
-def _patch(share: float) -> Exchange:
-    """Put the square around the donor's peak in the place of the square around the rest's own."""
+def _patch(share: float, peak: int = 0) -> Exchange:
+    """Put the square around one of the donor's peaks in the place of the square around the rest's strongest."""
 
     def exchanged(rest: Images, donors: Images) -> Tensor:
         height, width = rest.pixels.shape[2:]
         side = max(2, round(share * min(height, width)))
-        here, there = (_corners(images.peaks, side, (height, width)) for images in (rest, donors))
+        here = _corners(rest.peaks[:, 0], side, (height, width))
+        there = _corners(donors.peaks[:, peak], side, (height, width))
         rows, columns = (here[:, axis, None] + torch.arange(side, device=here.device) for axis in (0, 1))
         from_rows, from_columns = (there[:, axis, None] + torch.arange(side, device=here.device) for axis in (0, 1))
         n = torch.arange(len(here), device=here.device)[:, None, None]
@@ -305,7 +331,7 @@ def _where_patch(share: float) -> Where:
         rows, columns = (torch.arange(n, device=rest.pixels.device) for n in (height, width))
         found = []
         for images in (donors, rest):
-            corners = _corners(images.peaks, side, (height, width))
+            corners = _corners(images.peaks[:, 0], side, (height, width))
             down, across = corners[:, :1], corners[:, 1:]
             within = (rows >= down) & (rows < down + side), (columns >= across) & (columns < across + side)
             found.append(within[0][:, :, None] & within[1][:, None, :])

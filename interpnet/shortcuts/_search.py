@@ -81,6 +81,7 @@ class Search:
             advance=advance,
         )
         images, parts, notes = self._prepared(evidence)
+        exchanged = (*parts, *(part.control for part in parts if part.control is not None))
         fit = evidence.predicted == sample.labels
         draws = Draws(sample.labels, fit, self._studied, self._seed)
 
@@ -89,7 +90,7 @@ class Search:
                 self._model,
                 images,
                 plan,
-                parts,
+                exchanged,
                 self._put,
                 reader=reader,
                 max_batch=self._max_batch,
@@ -97,19 +98,20 @@ class Search:
                 advance=advance,
             )
 
-        plan = draws.screening(_SCREENING, len(parts))
+        plan = draws.screening(_SCREENING, len(exchanged))
         odds, _ = ask(plan)
         table = _Table(parts, self._n_classes)
         for number in range(len(parts)):
-            rows = plan.part == number
             for k in self._studied:
-                table.put(number, int(k), self._effects(odds[rows], plan.only(rows), evidence, int(k)))
+                table.put(number, int(k), self._effects(odds, plan, evidence, int(k), _numbers(number, exchanged)))
         chosen = self._chosen(table)
-        confirming = draws.confirming(chosen, self._each(chosen))
+        each = self._each(chosen)
+        plans = draws.confirming([(k, _numbers(number, exchanged)) for k, number in chosen], each)
+        confirming = Plan.joined(plans)
         found = []
         if chosen:
             confirmed, scores = ask(confirming, ScoreReader(self._sites))
-            found = self._confirmed(chosen, confirming, confirmed, scores, evidence, names, images, parts)
+            found = self._confirmed(chosen, plans, confirmed, scores, evidence, names, images, exchanged)
         advance(max(0, _CONFIRMING * len(sample.labels) - len(confirming.rest)))  # what no whole share was left of
         done = {k for k, _ in chosen}
         found += [self._screened(int(k), table, parts, names) for k in self._studied if k not in done]
@@ -166,16 +168,25 @@ class Search:
         if peaks is None:
             notes = ("No gradient comes back to the images, so that no patches were exchanged.",)
             parts = tuple(part for part in parts if part.kind != "patch")
-            peaks = np.zeros((len(sample.labels), 2), dtype=np.int64)
+            peaks = np.zeros((len(sample.labels), 2, 2), dtype=np.int64)
         labels = torch.from_numpy(sample.labels)
         patterns = patterns_of(sample.pixels, labels, self._n_classes)
         shifts = shifts_of(sample.pixels, labels, self._n_classes)
         images = Images(sample.pixels, labels, torch.from_numpy(peaks), self._inside, patterns, shifts)
         return images, parts, notes
 
-    def _effects(self, odds: Float32, plan: Plan, evidence: Evidence, k: int) -> Effects:
+    def _effects(self, odds: Float32, plan: Plan, evidence: Evidence, k: int, parts: tuple[int, ...]) -> Effects:
+        """Return the effects of the first of some parts on class k, beyond those of the second where there is one."""
         intact = evidence.odds[:, [k]].astype(np.float64)
-        return effects_of(odds[:, [k]].astype(np.float64), plan.rest, plan.donor, intact, self._sample.labels, k)
+        labels = self._sample.labels
+        found = []
+        for part in parts:
+            rows = plan.part == part
+            own = plan.only(rows)
+            found.append(effects_of(odds[rows][:, [k]].astype(np.float64), own.rest, own.donor, intact, labels, k))
+        if len(found) == 1:
+            return found[0]
+        return found[0].beyond(found[1])
 
     def _chosen(self, table: _Table) -> list[tuple[int, int]]:
         """Return (class, part) to confirm: of every class its most suspicious part, as many as images allow."""
@@ -192,7 +203,7 @@ class Search:
     def _confirmed(
         self,
         chosen: Sequence[tuple[int, int]],
-        plan: Plan,
+        plans: Sequence[Plan],
         odds: Float32,
         scores: Float32,
         evidence: Evidence,
@@ -201,17 +212,17 @@ class Search:
         parts: Sequence[Part],
     ) -> list[ClassFinding]:
         found = []
-        each = self._each(chosen)
-        for at, (k, number) in enumerate(chosen):
-            rows = np.arange(at * each, (at + 1) * each)
-            own = plan.only(rows)
-            found.append(self._finding(k, parts[number], own, odds[rows], scores[rows], evidence, names, images, parts))
+        ends = np.cumsum([len(plan.rest) for plan in plans])[:-1]
+        for (k, number), plan, own, read in zip(
+            chosen, plans, np.split(odds, ends), np.split(scores, ends), strict=True
+        ):
+            found.append(self._finding(k, number, plan, own, read, evidence, names, images, parts))
         return found
 
     def _finding(
         self,
         k: int,
-        part: Part,
+        number: int,
         plan: Plan,
         odds: Float32,
         scores: Float32,
@@ -221,7 +232,11 @@ class Search:
         parts: Sequence[Part],
     ) -> ClassFinding:
         labels = self._sample.labels
-        effects = self._effects(odds, plan, evidence, k)
+        part = parts[number]
+        effects = self._effects(odds, plan, evidence, k, _numbers(number, parts))
+        # A control is there for the share alone.
+        rows = plan.part == number
+        plan, odds, scores = plan.only(rows), odds[rows], scores[rows]
         low, high = (float(end[0]) for end in effects.interval(_LEVEL))
         given = (labels[plan.rest] != k) & (labels[plan.donor] == k)
         return ClassFinding(
@@ -290,6 +305,14 @@ class _Table:
         """Return the part that is furthest beyond; the first where none was measured."""
         beyond = np.where(np.isfinite(self.beyond[:, k]), self.beyond[:, k], -np.inf)
         return int(beyond.argmax())
+
+
+def _numbers(number: int, exchanged: Sequence[Part]) -> tuple[int, ...]:
+    """Return the number of a part, and that of its control where it has one."""
+    control = exchanged[number].control
+    if control is None:
+        return (number,)
+    return number, exchanged.index(control)
 
 
 def _detectable(effects: Effects, part: Part) -> float:

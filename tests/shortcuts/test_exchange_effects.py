@@ -78,6 +78,38 @@ def test_shares_are_cut_off_at_both_ends_and_unknown_where_nothing_speaks_for_th
         np.testing.assert_equal(found.share, [share])
 
 
+def of_shares(share, seed, n=400):
+    """Return effects of exchanges whose part has a share of what makes class 1, with noise."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(100) % 2
+    rest, donor = rng.integers(0, 100, (2, n))
+    values = (1 - share) * (labels[rest] == 1) + share * (labels[donor] == 1) + 0.5 * rng.normal(size=n)
+    return effects_of(values[:, None], rest, donor, np.zeros((100, 1)), labels, 1)
+
+
+def test_a_share_beyond_a_control():
+    inside = []
+    for seed in range(200):
+        one, control = of_shares(0.5, seed), of_shares(0.2, 1000 + seed, 300)
+        found = one.beyond(control)
+        np.testing.assert_allclose(found.share, one.share - control.share)
+        np.testing.assert_allclose(found.error(), np.sqrt(one.error() ** 2 + control.error() ** 2))
+        assert found.freedom == min(one.freedom, control.freedom)
+        low, high = found.interval()
+        inside.append(low[0] <= 0.3 <= high[0])
+    assert 0.92 <= np.mean(inside) <= 0.98
+    assert of_shares(0.2, 0).beyond(of_shares(0.6, 1)).share.tolist() == [0.0]
+
+
+def test_a_control_without_effects_leaves_nothing_to_say():
+    values, rest, donor, intact, labels = exchanges(3)
+    lost = labels[donor] != 1
+    nothing = effects_of(values[lost], rest[lost], donor[lost], intact, labels, 1)
+    found = effects_of(values, rest, donor, intact, labels, 1).beyond(nothing)
+    assert np.isnan(found.share).all()
+    assert np.isnan(found.interval()[0]).all()
+
+
 def test_an_exchange_that_breaks_images_shows_no_share():
     # Intact images of the class stand 10 above the others; after the exchange a tenth of it is left.
     labels = np.array([0, 0, 1, 1])

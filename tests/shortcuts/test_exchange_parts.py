@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.fft import dctn, idctn
 
+from interpnet.shortcuts._evidence import strongest
 from interpnet.shortcuts._parts import Images, Part, blurred, parts_of, patterns_of, shifts_of
 
 SHAPE = (19, 26)
@@ -18,7 +19,7 @@ def images_of(seed: int, classes: int = 2) -> Images:
     pixels = torch.rand(N, 3, *SHAPE, generator=generator, dtype=torch.float64)
     patterns = torch.randn(classes, 3, *SHAPE, generator=generator, dtype=torch.float64) / 9
     shifts = torch.tensor([[[0, 0], [2, -3]], [[-2, 3], [0, 0]]])
-    return Images(pixels, torch.arange(N) % classes, torch.zeros(N, 2, dtype=torch.int64), None, patterns, shifts)
+    return Images(pixels, torch.arange(N) % classes, torch.zeros(N, 2, 2, dtype=torch.int64), None, patterns, shifts)
 
 
 def part(name: str) -> Part:
@@ -33,6 +34,13 @@ def within(changed, rest, donor):
 
 def mean_colour(rest, donor):
     return rest - rest.mean((1, 2), keepdims=True) + donor.mean((1, 2), keepdims=True)
+
+
+def tint(rest, donor):
+    black = np.minimum(rest.min((1, 2)), donor.min((1, 2)))[:, None, None]
+    mine, theirs = ((image - black).mean((1, 2)) for image in (rest, donor))
+    gain = (theirs / theirs.sum()) / (mine / mine.sum())
+    return black + (rest - black) * np.clip(gain, 0.25, 4)[:, None, None]
 
 
 def median_colour(rest, donor):
@@ -78,6 +86,7 @@ def frequencies(rest, donor):
 
 REFERENCES = {
     "the mean colour": mean_colour,
+    "the tint": tint,
     "the most common colour": median_colour,
     "the finest detail": finest,
     "the texture of blocks": frequencies,
@@ -91,6 +100,24 @@ def test_parts_of_the_whole_image_against_a_reference(name: str) -> None:
     for i in range(N):
         mine, theirs = rest.pixels[i].numpy(), donors.pixels[i].numpy()
         np.testing.assert_allclose(made[i], within(REFERENCES[name](mine, theirs), mine, theirs), atol=1e-12)
+
+
+def test_no_colour_no_tint() -> None:
+    rest, donors = (images_of(seed) for seed in (0, 1))
+    black = torch.zeros_like(donors.pixels)
+    donors = Images(black, donors.classes, donors.peaks, None, rest.patterns, rest.shifts)
+    torch.testing.assert_close(part("the tint").exchanged(donors, donors), black)
+    grey = Images(rest.pixels[:, :1], rest.classes, rest.peaks, None, rest.patterns, rest.shifts)
+    torch.testing.assert_close(part("the tint").exchanged(grey, grey), grey.pixels)
+
+
+def test_the_next_strongest_place_lies_beside_the_strongest() -> None:
+    images = torch.zeros(1, 1, 24, 24)
+    for (row, column), bright in {(5, 5): 1.0, (8, 8): 0.9, (5, 20): 0.5, (18, 2): 0.7}.items():
+        images[0, 0, row, column] = bright
+    found = strongest(images, torch.ones_like(images))
+    # The second brightest point is less than a patch, 6 pixels, away from the first.
+    assert [abs(a - b) <= 2 for a, b in zip(found.flatten().tolist(), [5, 5, 18, 2], strict=True)] == [True] * 4
 
 
 def test_an_image_that_exchanges_with_itself_stays() -> None:
@@ -131,24 +158,44 @@ def test_the_shift_between_classes_is_found_and_moved_by() -> None:
     assert shifts[0, 1].tolist() == [3, -2]
     assert shifts[1, 0].tolist() == [-3, 2]
     assert not shifts[2].any()
-    every = Images(pixels, classes, torch.zeros(40, 2, dtype=torch.int64), None, torch.zeros(3, 3, *SHAPE), shifts)
+    every = Images(pixels, classes, torch.zeros(40, 2, 2, dtype=torch.int64), None, torch.zeros(3, 3, *SHAPE), shifts)
     made = part("the position").exchanged(every.take(torch.tensor([0])), every.take(torch.tensor([30])))
     torch.testing.assert_close(made[0, :, 7:13, 7:13], squares[0])
     assert float(made.sum()) == pytest.approx(float(squares[0].sum()))
 
 
-def test_patches_change_places() -> None:
+def test_a_cast_goes_with_the_tint_whatever_is_bright_in_an_image() -> None:
+    white = torch.zeros(2, 3, *SHAPE)
+    white[0, :, 3:6, 3:6] = 1.0
+    white[1, :, 10:19, 5:20] = 0.8
+    cast = torch.tensor([1.0, 0.6, 0.2]).view(3, 1, 1)
+    rest, donors = (
+        Images(pixels, torch.zeros(1, dtype=torch.int64), torch.zeros(1, 2, 2, dtype=torch.int64), None, white, white)
+        for pixels in (white[:1], (white[1] * cast)[None])
+    )
+    made = part("the tint").exchanged(rest, donors)[0]
+    # Of the same mean brightness: 1.8 is what the three factors add up to; no pixel becomes brighter than any was.
+    torch.testing.assert_close(made, white[0] * (cast / 0.6).clamp(max=1.0))
+
+
+@pytest.mark.parametrize(("peak", "of"), [(0, "part"), (1, "control")])
+def test_patches_change_places(peak: int, of: str) -> None:
     rest, donors = images_of(0), images_of(1)
     peaks = torch.tensor([[0, 0], [9, 13], [18, 25], [5, 20]])
-    rest = Images(rest.pixels, rest.classes, peaks, None, rest.patterns, rest.shifts)
-    donors = Images(donors.pixels, donors.classes, peaks.flip(0), None, rest.patterns, rest.shifts)
-    made = part("a patch").exchanged(rest, donors)
+    others = torch.tensor([[9, 9], [1, 2], [7, 3], [18, 18]])
+    both = torch.stack([peaks, others], 1)
+    rest = Images(rest.pixels, rest.classes, both, None, rest.patterns, rest.shifts)
+    donors = Images(donors.pixels, donors.classes, both.flip(0), None, rest.patterns, rest.shifts)
+    found = part("a patch")
+    control = found.control
+    assert control is not None
+    made = {"part": found, "control": control}[of].exchanged(rest, donors)
     side = round(SHAPE[0] / 4)
     for i in range(N):
         expected = rest.pixels[i].clone()
         (top, left), (from_top, from_left) = (
-            [min(max(int(p) - side // 2, 0), n - side) for p, n in zip(peak, SHAPE, strict=True)]
-            for peak in (peaks[i], peaks.flip(0)[i])
+            [min(max(int(p) - side // 2, 0), n - side) for p, n in zip(place, SHAPE, strict=True)]
+            for place in (peaks[i], both.flip(0)[i, peak])
         )
         given = donors.pixels[i, :, from_top : from_top + side, from_left : from_left + side]
         expected[:, top : top + side, left : left + side] = given

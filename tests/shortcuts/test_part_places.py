@@ -15,14 +15,15 @@ def some(seed: int) -> Images:
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.rand(N, 2, *SHAPE, generator=generator)
     peaks = torch.tensor([[0, 17], [6, 9], [12, 2]]) if seed else torch.tensor([[12, 0], [3, 3], [5, 16]])
+    peaks = peaks[:, None].expand(N, 2, 2)
     masks = torch.rand(N, *SHAPE, generator=generator) < 0.2
     return Images(pixels, torch.arange(N), peaks, masks, torch.zeros(N, 2, *SHAPE), torch.zeros(N, N, 2))
 
 
 PARTS = parts_of(SHAPE, masks=True)
 EVERYWHERE = {
-    "the mean colour", "the most common colour", "the finest detail", "the texture of blocks", "a pattern in common",
-    "the position",
+    "the mean colour", "the tint", "the most common colour", "the finest detail", "the texture of blocks",
+    "a pattern in common", "the position",
 }  # fmt: skip
 
 
