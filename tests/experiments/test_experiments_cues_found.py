@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from experiments.cues import table
 from experiments.cues.compared import SPLITS, better_split
+from experiments.cues.plan import CHOOSE, chooses
 from experiments.cues.rivals import STATISTICS
 from interpnet.shortcuts._reference import USUAL
 
@@ -55,7 +56,7 @@ def test_channels_of_unsuspected_classes_come_last() -> None:
 def test_how_far_ahead_is_counted_network_by_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "_DRAWS", 100)
     rng = np.random.default_rng(0)
-    truth = {number: number % 2 == 0 for number in range(40)}
+    truth = {number: number % 2 == 0 for number in range(CHOOSE - 15, CHOOSE + 25)}
     networks = [{"number": number, "behaviour": {"relies": rely, "classes": []}} for number, rely in truth.items()]
     ours = [line(number, rely, [], [float(rng.random()) + 0.4 * rely, 0.0]) for number, rely in truth.items()]
     rivals = [
@@ -64,7 +65,7 @@ def test_how_far_ahead_is_counted_network_by_network(monkeypatch: pytest.MonkeyP
     ]
     name = next(iter(STATISTICS))
     split = better_split(rivals, networks, name)
-    rest = [number for number in truth if number % 3]
+    rest = [number for number in truth if not chooses(number)]
     relies = np.array([truth[number] for number in rest])
     mine = np.array([table.suspicion_of(table.worst(ours[number])) for number in rest])
     theirs = np.array([max(rivals[number][split][name]) for number in rest])
