@@ -67,7 +67,7 @@ def test_how_far_ahead_is_counted_network_by_network(monkeypatch: pytest.MonkeyP
     split = better_split(rivals, networks, name)
     rest = [number for number in truth if not chooses(number)]
     relies = np.array([truth[number] for number in rest])
-    mine = np.array([table.suspicion_of(table.worst(ours[number])) for number in rest])
+    mine = np.array([table.suspicion_of(table.worst(one)) for one in ours if one["number"] in rest])
     theirs = np.array([max(rivals[number][split][name]) for number in rest])
 
     def gain(rows: np.ndarray) -> float:
