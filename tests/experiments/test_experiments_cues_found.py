@@ -68,7 +68,7 @@ def test_how_far_ahead_is_counted_network_by_network(monkeypatch: pytest.MonkeyP
     rest = [number for number in truth if not chooses(number)]
     relies = np.array([truth[number] for number in rest])
     mine = np.array([table.suspicion_of(table.worst(one)) for one in ours if one["number"] in rest])
-    theirs = np.array([max(rivals[number][split][name]) for number in rest])
+    theirs = np.array([max(one[split][name]) for one in rivals if one["number"] in rest])
 
     def gain(rows: np.ndarray) -> float:
         return roc_auc_score(relies[rows], mine[rows]) - roc_auc_score(relies[rows], theirs[rows])
