@@ -1,3 +1,5 @@
+from ._common import CommonOverlay as CommonOverlay
+from ._common import common_overlay as common_overlay
 from ._find import find as find
 from ._findings import CarryingChannel as CarryingChannel
 from ._findings import ClassFinding as ClassFinding

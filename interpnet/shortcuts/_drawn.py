@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from interpnet.engine import (
 from interpnet.errors import DataError
 from interpnet.reliance import ContributionReader, probe, values_of
 from interpnet.scores import Prepare, ScoreReader, unpack
-from interpnet.shortcuts._evidence import Evidence, strongest
+from interpnet.shortcuts._common import FEWEST, CommonOverlay, common_overlay
+from interpnet.shortcuts._evidence import GRADIENTS, Evidence, strongest
 from interpnet.shortcuts._findings import DrawingChannel, Drawn
 from interpnet.shortcuts._shown import class_name, classes_counted
 from interpnet.support.types import Float32, Float64, Int64
@@ -35,6 +37,8 @@ _HIGH = 0.01  # share of training images in which a channel is as high as where 
 _LEVEL = 0.05  # of the adjusted p-value of a class that field images are drawn to
 _MOST = 10  # classes of each source
 _STRONGEST = 64  # of the images drawn to one class that run backward
+_COMPARED = 256  # field images that are looked at for what those drawn to a class have in common, half of them drawn
+_BY_CHANCE = 0.01  # of an agreement from which they have something in common
 
 
 def field_images(
@@ -113,7 +117,7 @@ class FieldSearch:
     model : nn.Module
         Frozen and in evaluation mode.
     evidence : Evidence
-        Of the training images, with their ``labels`` (N,).
+        Of the training images ``known`` (N, C, H, W), with their ``labels`` (N,).
     pixels : Tensor (F, C, H, W)
         The field images.
     """
@@ -122,6 +126,7 @@ class FieldSearch:
         self,
         model: nn.Module,
         evidence: Evidence,
+        known: Tensor,
         labels: Int64,
         pixels: Tensor,
         sites: Sequence[Site],
@@ -131,12 +136,19 @@ class FieldSearch:
     ) -> None:
         self._model = model
         self._evidence = evidence
+        self._known = known
         self._labels = labels
         self._pixels = pixels
+        self._passes = len(pixels)
         self._sites = sites
         self._put = put
         self._max_batch = max_batch
         self._output = output
+
+    @property
+    def passes(self) -> int:
+        """Forward-equivalents of one image that were spent."""
+        return self._passes
 
     def run(self, names: Sequence[str] | None, advance: Callable[[int], None]) -> tuple[Drawn, ...]:
         """Return the classes that field images lean to, the most surprising first."""
@@ -166,9 +178,23 @@ class FieldSearch:
                     channels=_channels(best, mean, high[rows][:, best].mean(0), self._evidence, self._labels),
                     images=tuple(int(i) for i in first),
                     places=_places(peaks, np.arange(len(first))),
+                    common=self._common(rows[np.argsort(-odds[rows, k], kind="stable")]),
                 )
             )
+            self._passes += GRADIENTS * len(first)
         return tuple(found)
+
+    def _common(self, rows: Int64) -> CommonOverlay | None:
+        """Return what the images ``rows``, the strongest first, have in common at the same place, if anything."""
+        if len(rows) < FEWEST or len(self._known) < FEWEST**2:
+            return None
+        spread = np.linspace(0, len(self._pixels) - 1, min(len(self._pixels), _COMPARED)).round().astype(np.int64)
+        drawn = rows[: _COMPARED // 2]
+        at = np.concatenate([drawn, np.setdiff1d(spread, drawn)[: _COMPARED - len(drawn)]])
+        found = common_overlay(self._pixels[torch.from_numpy(at)], torch.arange(len(drawn)), self._known)
+        if found.p > _BY_CHANCE or not found.covered:
+            return None
+        return replace(found, images=tuple(sorted(int(at[i]) for i in found.images)))
 
     def _forward(self, advance: Callable[[int], None]) -> tuple[Float32, Float32]:
         """Return the log-odds (F, C) and the scores (F, m) of the field images."""

@@ -27,6 +27,7 @@ from interpnet.shortcuts._parts import PATCH, blurred
 from interpnet.support.types import Float32, Float64, Int64
 
 TOP = 10  # images kept of each channel
+GRADIENTS = 3  # what the pass with gradients costs, in forward passes
 _SMOOTH = 5  # pixels over which the evidence is averaged before its peak is taken
 _COARSE = 8  # times that an image is blurred: what it is compared with
 

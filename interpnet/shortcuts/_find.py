@@ -89,7 +89,8 @@ def find(
     field : loader, optional
         Images from the field, where the network is used: as ``loader``, of the same size, with or without labels, which
         are not looked at. They are kept, and cost one forward pass each, those that are drawn to a class up to ten
-        times three more.
+        times three more. What those drawn to a class have in common at the same place, a watermark for example, is
+        in its ``common``.
     images : int, optional
         At most so many of a class, the first that come; ``None`` takes all.
     layers

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # a report reads findings without torch
     import torch
     from torch import Tensor
 
+    from interpnet.shortcuts._common import CommonOverlay
     from interpnet.shortcuts._exchanger import Exchanger
 
 
@@ -101,6 +102,8 @@ class Drawn:
     channels: tuple[DrawingChannel, ...]  # what draws them, first what draws most
     images: tuple[int, ...]  # numbers of images drawn, as their loader counts them; of field images the strongest first
     places: tuple[tuple[int, int], ...]  # row and column of the strongest evidence for the class in each; () where none
+    # What field images have in common at the same place; None where nothing, and where it was read from a file.
+    common: CommonOverlay | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

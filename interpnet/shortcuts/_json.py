@@ -60,7 +60,7 @@ def findings_json(found: Findings) -> dict[str, Any]:
         **{name: _plain(value) for name, value in _values(found).items() if name != "exchanger"},
         "classes": [_class_json(one) for one in found.classes],
         "grouped": [_grouped_json(one) for one in found.grouped],
-        "drawn": [_plain(_values(one) | {"channels": _channels_json(one.channels)}) for one in found.drawn],
+        "drawn": [_drawn_json(one) for one in found.drawn],
     }
 
 
@@ -130,6 +130,11 @@ def _grouped_json(one: Grouped) -> dict[str, Any]:
     return {name: _plain(value) for name, value in (_values(one) | {"groups": groups}).items()}
 
 
+def _drawn_json(one: Drawn) -> dict[str, Any]:
+    entry = _values(one) | {"channels": _channels_json(one.channels)}
+    return {name: _plain(value) for name, value in entry.items() if name != "common"}
+
+
 def _channels_json(channels: Sequence[Any]) -> list[dict[str, Any]]:
     return [{**_values(c), "channel": [c.channel.layer, c.channel.index]} for c in channels]
 
@@ -142,7 +147,7 @@ def _class(entry: Mapping[str, Any]) -> ClassFinding:
 
 
 def _drawn(entry: Mapping[str, Any]) -> Drawn:
-    known = _read(Drawn, entry, but=("channels", "images", "places"))
+    known = _read(Drawn, entry, but=("channels", "images", "places", "common"))
     places = tuple((int(row), int(column)) for row, column in entry["places"])
     images = tuple(int(number) for number in entry["images"])
     return Drawn(**known, channels=_channels(DrawingChannel, entry), images=images, places=places)

@@ -14,7 +14,7 @@ from interpnet.errors import DataError
 from interpnet.scores import ScoreReader
 from interpnet.shortcuts._drawn import FieldSearch, drawn_in_training
 from interpnet.shortcuts._effects import Effects, effects_of
-from interpnet.shortcuts._evidence import Evidence, gathered
+from interpnet.shortcuts._evidence import GRADIENTS, Evidence, gathered
 from interpnet.shortcuts._exchanger import Exchanger
 from interpnet.shortcuts._exchanges import Draws, Plan, answers
 from interpnet.shortcuts._findings import ClassFinding, Drawn, Findings, Grouped
@@ -27,7 +27,6 @@ from interpnet.support.types import Float32, Float64, Int64
 
 _SCREENING = 2  # passes over the images
 _CONFIRMING = 1
-_GRADIENTS = 3  # what the pass with gradients costs, in forward passes
 #: How often every image is run, in one way or another.
 PASSES = 1 + _SCREENING + _CONFIRMING
 _FEWEST = 40  # exchanges that confirm one class
@@ -116,7 +115,8 @@ class Search:
         done = {k for k, _ in chosen}
         found += [self._screened(int(k), table, parts, names) for k in self._studied if k not in done]
         found.sort(key=lambda one: -one.suspicion if np.isfinite(one.suspicion) else np.inf)
-        spent = _GRADIENTS + (len(plan.rest) + len(confirming.rest)) / len(sample.labels)
+        drawn, more = self._drawn(evidence, names, output, advance, field)
+        spent = GRADIENTS + (more + len(plan.rest) + len(confirming.rest)) / len(sample.labels)
         return Findings(
             tuple(found),
             tuple(p.name for p in parts),
@@ -127,8 +127,8 @@ class Search:
             len(sample.labels),
             notes,
             self._exchanger(found, images, parts, output),
-            drawn=self._drawn(evidence, names, output, advance, field),
             grouped=self._grouped(evidence, names),
+            drawn=drawn,
         )
 
     def _grouped(self, evidence: Evidence, names: Sequence[str] | None) -> tuple[Grouped, ...]:
@@ -151,14 +151,17 @@ class Search:
         output: Output | None,
         advance: Callable[[int], None],
         field: Tensor | None,
-    ) -> tuple[Drawn, ...]:
-        """Return what draws training images to wrong classes, and field images to any."""
-        labels = self._sample.labels
+    ) -> tuple[tuple[Drawn, ...], int]:
+        """Return what draws training images to wrong classes, and field images to any, and the latter's passes."""
+        known, labels = self._sample.pixels, self._sample.labels
         found = drawn_in_training(evidence, labels, self._sample.indices, names)
-        if field is not None:
-            search = FieldSearch(self._model, evidence, labels, field, self._sites, self._put, self._max_batch, output)
-            found += search.run(names, advance)
-        return found
+        if field is None:
+            return found, 0
+        search = FieldSearch(
+            self._model, evidence, known, labels, field, self._sites, self._put, self._max_batch, output
+        )
+        found += search.run(names, advance)
+        return found, search.passes
 
     def _prepared(self, evidence: Evidence) -> tuple[Images, tuple[Part, ...], tuple[str, ...]]:
         sample = self._sample

@@ -124,6 +124,12 @@ SHAPES: dict[str, dict[str, Kind]] = {
         "b": (Shaped, Tensor, "*#maps height width"),
         "return": (Float, Tensor, "*#maps"),
     },
+    "shortcuts.common_overlay": {
+        "images": (Float, Tensor, "B colours height width"),
+        "which": (Int, Tensor, "n"),
+        "others": (Float, Tensor, "R colours height width"),
+        "return.pattern": (Float, Tensor, "colours height width"),
+    },
     "shortcuts.overlaid": {
         "images": (Float, Tensor, "B colours height width"),
         "overlay": (Float, Tensor, "colours height width"),

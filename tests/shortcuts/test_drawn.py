@@ -97,6 +97,24 @@ def test_field_images_lean_to_the_class_that_learnt_the_cue() -> None:
     assert read[0].channels[0].channel == one.channels[0].channel
 
 
+def test_what_field_images_have_in_common_is_their_cue() -> None:
+    cued = tuple(range(1, 90, 3))
+    field, _ = images(90, cued=cued, seed=1)
+    one = found_with(images(60), [field])[0][0]
+    assert one.common is not None
+    assert one.common.images == cued
+    (rows, columns) = (one.common.pattern[CUE] > 1).nonzero().T.tolist()
+    assert (min(rows), max(rows), min(columns), max(columns), len(rows)) == (9, 12, 2, 5, 16)
+    assert one.common.p == 0.01
+
+
+def test_the_passes_of_the_field_are_counted() -> None:
+    train, field = images(60), images(90, cued=range(1, 90, 3), seed=1)[0]
+    (one,), with_it = found_with(train, [field])
+    # Forward once, and three times as much for the images drawn, which run backward.
+    assert with_it.passes == pytest.approx(found_with(train)[1].passes + (90 + 3 * len(one.images)) / 60)
+
+
 def test_field_images_like_those_of_training_lean_to_no_class() -> None:
     drawn, _ = found_with(images(120), [images(120, seed=3)])
     assert drawn == ()

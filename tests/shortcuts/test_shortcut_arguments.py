@@ -39,7 +39,27 @@ GOOD = {"images": X, "overlay": X[0], "opacity": X[0, 0]}
 WRONG = {"images": IMAGES, "overlay": OVERLAY, "opacity": OPACITY}
 BOXES = [5, "x", [], np.zeros((6, 3)), np.full((6, 4), NAN), np.zeros((6, 4)), np.ones((2, 4)) * 8]
 FOUND = shortcuts.Findings((), ("top left",), X[0, 0].numpy(), X[0, 0].numpy(), X[0, 0].numpy(), 6.0, 6)
+OTHERS = torch.rand(16, *X.shape[1:])
 FUNCTIONS: dict[str, Case] = {
+    "common_overlay": (
+        shortcuts.common_overlay,
+        {"images": X, "which": torch.arange(4), "others": OTHERS},
+        {
+            "images": [*IMAGES, X[:, :, :4], X[0]],
+            "which": [
+                None,
+                5,
+                "x",
+                [0, 1, 2, 3],
+                torch.arange(3),
+                torch.arange(4) - 1,
+                torch.arange(4) + 9,
+                X[0, 0, 0],
+            ],
+            "others": [*IMAGES, OTHERS[:15], OTHERS[:, :, :4]],
+            "seed": [*SEED, -1],
+        },
+    ),
     "find": (
         shortcuts.find,
         {"model": NET, "loader": BATCHES, "progress": False},
