@@ -22,7 +22,7 @@ WITHOUT_CLAIMS = {"attribution_table", "audits", "benchmarks", "common", "house"
 def test_the_page_is_what_the_results_say_now() -> None:
     text = results_page.PAGE.read_text()
     assert text == results_page.page(results_page.collected()), "run python -m experiments.results_page"
-    assert len(text.partition("## How large")[0].splitlines()) <= 104  # a page; the rest is folded
+    assert len(text.partition("## How large")[0].splitlines()) <= 112  # a page; the rest is folded
 
 
 def test_every_experiment_has_its_claims_on_the_page() -> None:
