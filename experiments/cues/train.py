@@ -32,8 +32,8 @@ from interpnet.support.io import atomic_path
 
 WORK = Path("runs/cues")
 _BATCH = 128
-_EPOCHS = {"flowers": 10, "cifar10": 24, "photographs": 24, "fashion": 16, "mnist": 12}
-_RATE = 5e-3
+EPOCHS = {"flowers": 10, "cifar10": 24, "photographs": 24, "fashion": 16, "mnist": 12}
+RATE = 5e-3
 _PACKS = 6  # files
 
 
@@ -71,8 +71,8 @@ def trained(subject: Subject, work: Path, *, device: str = "cpu", n: int | None 
     # A shift would hide the place that is the cue.
     shift = 0 if subject.kind == "position" else side // 16
     loader = Shuffled(images.to(device), labels, subject.seed)
-    epochs = _EPOCHS[subject.source]
-    train(model, loader, epochs=epochs, lr=_RATE, max_shift=shift, seed=subject.seed, device=device, progress=False)
+    epochs = EPOCHS[subject.source]
+    train(model, loader, epochs=epochs, lr=RATE, max_shift=shift, seed=subject.seed, device=device, progress=False)
     seconds = time.perf_counter() - began
     facts = {**vars(subject), "behaviour": behaviour(model, subject, work, n=n), "seconds": round(seconds, 1)}
     _write(file, {name: value.cpu() for name, value in model.state_dict().items()}, {"subject": json.dumps(facts)})

@@ -223,7 +223,7 @@ def test_a_trial_is_resumed_packed_and_unpacked(
     small: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     who = next(s for s in subjects() if s.source == "mnist" and s.cued)
-    monkeypatch.setitem(train._EPOCHS, "mnist", 1)
+    monkeypatch.setitem(train.EPOCHS, "mnist", 1)
     words = ["--work", str(tmp_path / "work"), "--only", str(who.number)]
     train.main(words)
     facts = train.facts_of(who, tmp_path / "work")
