@@ -199,7 +199,8 @@ class FieldSearch:
     def _forward(self, advance: Callable[[int], None]) -> tuple[Float32, Float32]:
         """Return the log-odds (F, C) and the scores (F, m) of the field images."""
         reader = ScoreReader(self._sites)
-        odds, scores = [], []
+        odds = []
+        scores = []
         with torch.no_grad(), instrument(self._model, Instrument(reads=reader.reads)):
             for pixels in torch.split(self._pixels, self._max_batch):
                 logits = check_logits(forward_logits(self._model, self._put(pixels), self._output))
@@ -211,7 +212,8 @@ class FieldSearch:
     def _backward(self, rows: Int64, k: int) -> tuple[Float64, Int64 | None]:
         """Return what channels contribute to class k (n, m), and where its strongest evidence is (n, 2)."""
         reader = ContributionReader(self._sites)
-        values, peaks = [], []
+        values = []
+        peaks = []
         with torch.enable_grad():
             probe(self._model, reader, self._put(self._pixels[:2]), self._output, "exclusive")
             for some in np.split(rows, range(self._max_batch, len(rows), self._max_batch)):

@@ -49,7 +49,8 @@ class Effects:
 
     def error(self) -> Float64:
         """Return the standard error (m,) of the share, by the delta method; that of a control is independent."""
-        a, b = self.rest, self.part
+        a = self.rest
+        b = self.part
         fixed = self.whole / 2 > a + b
         with np.errstate(invalid="ignore", divide="ignore"):
             slope = np.stack([-b, a], -1) / ((a + b) ** 2)[:, None]
@@ -91,8 +92,10 @@ def effects_of(values: Float64, rest: Int64, donor: Int64, intact: Float64, labe
     Effects
         NaN, with no degree of freedom, for a class whose rests and parts cannot be told apart.
     """
-    own, m = labels == k, values.shape[1]
-    of_rest, of_part = own[rest], own[donor]
+    m = values.shape[1]
+    own = labels == k
+    of_rest = own[rest]
+    of_part = own[donor]
     counts = [(of_rest & of_part).sum(), (of_rest & ~of_part).sum(), (~of_rest & of_part).sum()]
     neither = len(values) - sum(counts)
     design = np.stack([np.ones(len(values)), of_rest, of_part], 1)
@@ -104,7 +107,8 @@ def effects_of(values: Float64, rest: Int64, donor: Int64, intact: Float64, labe
     inverse = np.linalg.inv(design.T @ design)
     project = inverse @ design.T
     # By Frisch, Waugh and Lovell: first what the classes do is taken out of values and covariates.
-    before, given = centred[rest], centred[donor]
+    before = centred[rest]
+    given = centred[donor]
     coefficients, left = _parted(values, design, project)
     of_before, before = _parted(before, design, project)
     of_given, given = _parted(given, design, project)

@@ -75,7 +75,10 @@ def gathered(
     with torch.enable_grad():
         probe(model, reader, put(pixels[:2]), output, "exclusive")
     sums: Sums | None = None
-    odds, peaks, rows, given = [], [], [], []
+    odds = []
+    peaks = []
+    rows = []
+    given = []
     for start in range(0, len(pixels), max_batch):
         images = put(pixels[start : start + max_batch]).detach().clone().requires_grad_()
         with torch.enable_grad():

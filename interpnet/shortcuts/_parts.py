@@ -286,7 +286,8 @@ def shifts_of(pixels: Tensor, classes: Tensor, n_classes: int) -> Tensor:
         return shifts
     counted = counted[known]
     transformed = torch.fft.rfft2(spread[known])
-    down, across = height // 4, width // 4
+    down = height // 4
+    across = width // 4
     for one, k in zip(transformed, counted, strict=True):
         agreement = torch.fft.irfft2(transformed * one.conj(), s=(height, width))
         near = agreement.roll((down, across), (1, 2))[:, : 2 * down + 1, : 2 * across + 1]
@@ -332,7 +333,8 @@ def _where_patch(share: float) -> Where:
         found = []
         for images in (donors, rest):
             corners = _corners(images.peaks[:, 0], side, (height, width))
-            down, across = corners[:, :1], corners[:, 1:]
+            down = corners[:, :1]
+            across = corners[:, 1:]
             within = (rows >= down) & (rows < down + side), (columns >= across) & (columns < across + side)
             found.append(within[0][:, :, None] & within[1][:, None, :])
         return torch.stack(found, 1)

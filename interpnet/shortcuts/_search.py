@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -193,9 +194,10 @@ class Search:
 
     def _chosen(self, table: _Table) -> list[tuple[int, int]]:
         """Return (class, part) to confirm: of every class its most suspicious part, as many as images allow."""
-        known = [int(k) for k in self._studied if np.isfinite(table.beyond[:, k]).any()]
+        beyond = table.beyond
+        known = [int(k) for k in self._studied if np.isfinite(beyond[:, k]).any()]
         best = [(k, table.worst(k)) for k in known]
-        best.sort(key=lambda one: -table.beyond[one[1], one[0]])
+        best.sort(key=lambda one: -beyond[one[1], one[0]])
         most = max(1, _CONFIRMING * len(self._sample.labels) // _FEWEST)
         return best[:most]
 
@@ -242,36 +244,37 @@ class Search:
         plan, odds, scores = plan.only(rows), odds[rows], scores[rows]
         low, high = (float(end[0]) for end in effects.interval(_LEVEL))
         given = (labels[plan.rest] != k) & (labels[plan.donor] == k)
-        return ClassFinding(
-            index=k,
-            name=class_name(k, names),
-            part=part.name,
-            kind=part.kind,
-            share=float(effects.share[0]),
-            low=low,
-            high=high,
-            usual=usual_share(part.name, part.kind),
-            detectable=_detectable(effects, part),
+        return replace(
+            self._told(k, part, (float(effects.share[0]), low, high, _detectable(effects, part)), names),
             raised=float((odds[given].argmax(1) == k).mean()),
             raised_before=float((evidence.predicted[plan.rest[given]] == k).mean()),
             confirmed=True,
-            n=int((labels == k).sum()),
             channels=channels_of(k, plan, scores, evidence, labels),
             examples=examples_of(k, plan.only(given), odds[given], evidence, images, parts, self._sample.indices),
         )
 
     def _screened(self, k: int, table: _Table, parts: Sequence[Part], names: Sequence[str] | None) -> ClassFinding:
         number = table.worst(k)
+        share, low, high, detectable = (
+            float(values[number, k]) for values in (table.shares, table.low, table.high, table.detectable)
+        )
+        return self._told(k, parts[number], (share, low, high, detectable), names)
+
+    def _told(
+        self, k: int, part: Part, numbers: tuple[float, float, float, float], names: Sequence[str] | None
+    ) -> ClassFinding:
+        """Return a finding that is not confirmed, of a share, the ends of its interval, and what is detectable."""
+        share, low, high, detectable = numbers
         return ClassFinding(
             index=k,
             name=class_name(k, names),
-            part=parts[number].name,
-            kind=parts[number].kind,
-            share=float(table.shares[number, k]),
-            low=float(table.low[number, k]),
-            high=float(table.high[number, k]),
-            usual=usual_share(parts[number].name, parts[number].kind),
-            detectable=float(table.detectable[number, k]),
+            part=part.name,
+            kind=part.kind,
+            share=share,
+            low=low,
+            high=high,
+            usual=usual_share(part.name, part.kind),
+            detectable=detectable,
             raised=float("nan"),
             raised_before=float("nan"),
             confirmed=False,
@@ -286,6 +289,7 @@ class _Table:
 
     def __init__(self, parts: Sequence[Part], n_classes: int) -> None:
         self._parts = parts
+        self._usual = np.array([usual_share(part.name, part.kind) for part in parts])
         shape = (len(parts), n_classes)
         self.shares, self.low, self.high, self.detectable = (np.full(shape, np.nan) for _ in range(4))
 
@@ -300,14 +304,13 @@ class _Table:
     @property
     def beyond(self) -> Float64:
         """(P, C): how far shares are beyond what is usual for their parts."""
-        usual = np.array([usual_share(part.name, part.kind) for part in self._parts])
-        beyond: Float64 = self.shares - usual[:, None]
+        beyond: Float64 = self.shares - self._usual[:, None]
         return beyond
 
     def worst(self, k: int) -> int:
         """Return the part that is furthest beyond; the first where none was measured."""
-        beyond = np.where(np.isfinite(self.beyond[:, k]), self.beyond[:, k], -np.inf)
-        return int(beyond.argmax())
+        beyond = self.shares[:, k] - self._usual
+        return int(np.where(np.isfinite(beyond), beyond, -np.inf).argmax())
 
 
 def _numbers(number: int, exchanged: Sequence[Part]) -> tuple[int, ...]:
