@@ -33,6 +33,14 @@ def _seeded() -> Iterator[None]:
     assert not _get_current_function_mode_stack(), "a test left a torch function mode active"
 
 
+@pytest.fixture(autouse=True)
+def _silent_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the silence after which a log gets a line begin with each test, not with the tests before it."""
+    from interpnet.support.progress import LogLines
+
+    monkeypatch.setattr(LogLines, "_ended", float("-inf"))
+
+
 @pytest.fixture(params=["cpu", "cuda"])
 def device(request: pytest.FixtureRequest) -> str:
     """Return each device to test on; CUDA skips visibly where there is none."""
