@@ -71,8 +71,8 @@ def _repairs(rely: repairs.Lines) -> list[Claim]:
             f"{points(rise)} points",
             f"{points(rise)} points over {len(rely)} networks; {points(costly)} whatever it costs",
             graded(full=rise.low >= 0.3, part=rise.low > 0),
-            f"nothing was suspected of {unnamed} of the {len(rely)} networks, {refused} repairs would have cost more "
-            "clean accuracy than allowed, and a part that is exchanged carries but some of its cue",
+            f"nothing was suspected of {unnamed} of the {len(rely)} networks, and {refused} repairs were refused: no "
+            "gain stood out, or it cost more clean accuracy than allowed",
         ),
         Claim(
             "S6",

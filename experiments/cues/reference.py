@@ -17,7 +17,7 @@ import torch
 
 from experiments.common.runner import command
 from experiments.cues.plan import Subject, drawn, split_of, subjects
-from experiments.cues.train import WORK, chosen, facts_of, network
+from experiments.cues.train import WORK, chosen, facts_of, kept_file, network
 from interpnet.shortcuts import find
 from interpnet.support.io import write_text
 from interpnet.support.types import Float64
@@ -57,27 +57,22 @@ def _group(name: str) -> str:
     return "edge" if "middle" in name else "corner"
 
 
-def file_of(subject: Subject, work: Path) -> Path:
-    """Return where the shares of a network are kept."""
-    return work / f"usual-{subject.number:03}.json"
-
-
 @command(only="the numbers of the networks, such as 0-59 or 3,7,9", out="where the usual shares are kept")
 def main(*, work: Path = WORK, only: str = "0-399", out: Path = HERE / "reference.json") -> None:
     """Look at the networks of "choose" that rely on no cue and are missing; with all there, keep the quantiles."""
     quiet = [s for s in subjects() if s.split == "choose" and not facts_of(s, work)["behaviour"]["relies"]]
     numbers = {subject.number for subject in chosen(only)}
     for subject in quiet:
-        file = file_of(subject, work)
+        file = kept_file(subject, work, "usual")
         if subject.number in numbers and not file.exists():
             print(subject.number, subject.source, subject.kind, flush=True)
             found = {part: [float(x) for x in values] for part, values in shares(subject, work).items()}
             write_text(file, json.dumps(found))
-    if not all(file_of(subject, work).exists() for subject in quiet):
+    if not all(kept_file(subject, work, "usual").exists() for subject in quiet):
         return
     every: dict[str, list[float]] = {}
     for subject in quiet:
-        for part, values in json.loads(file_of(subject, work).read_text()).items():
+        for part, values in json.loads(kept_file(subject, work, "usual").read_text()).items():
             every.setdefault(part, []).extend(values)
     usual = {part: round(max(float(np.nanquantile(found, QUANTILE)), _LEAST), 2) for part, found in every.items()}
     write_text(out, json.dumps(usual, indent=1) + "\n")

@@ -27,7 +27,7 @@ from experiments.common.runner import Results, command, rounded
 from experiments.cues.plan import Split, Subject, build, split_of
 from experiments.cues.repaired_table import COMMAND, SHOWN, text
 from experiments.cues.repairs import Images, afr, dfr, jtt
-from experiments.cues.train import EPOCHS, RATE, WORK, chosen, facts_of, network
+from experiments.cues.train import EPOCHS, RATE, WORK, chosen, facts_of, kept_file, network
 from experiments.cues.truth import predictions
 from interpnet.shortcuts import Findings, Repair, find, repair
 from interpnet.support.io import write_text
@@ -183,10 +183,6 @@ def _batches(split: Split) -> list[tuple[Tensor, Tensor]]:
     return list(zip(torch.split(split.images, _BATCH), torch.split(split.labels, _BATCH), strict=True))
 
 
-def _file(subject: Subject, work: Path, what: str = "repaired") -> Path:
-    return work / f"{what}-{subject.number:03}.json"
-
-
 def _kept(file: Path, make: Callable[[], dict[str, Any]]) -> None:
     if not file.exists():
         found = rounded(make())
@@ -199,11 +195,11 @@ def written(work: Path, out: Path, page: Path) -> None:
     results = Results(out)
     results.lines = []
     for subject, _, _ in worked_on(work, "0-999"):
-        if _file(subject, work).exists():
-            line = json.loads(_file(subject, work).read_text())
+        if kept_file(subject, work, "repaired").exists():
+            line = json.loads(kept_file(subject, work, "repaired").read_text())
             for what in ("unbounded", "jtt"):
-                if _file(subject, work, what).exists():
-                    line[what] = json.loads(_file(subject, work, what).read_text())
+                if kept_file(subject, work, what).exists():
+                    line[what] = json.loads(kept_file(subject, work, what).read_text())
             results.lines.append(line)
     results.write()
     fill(page, COMMAND, text(results.lines))
@@ -215,11 +211,11 @@ def main(
 ) -> None:
     """Repair what is missing, then write the results and the page."""
     for subject, relies, _ in worked_on(work, only):
-        _kept(_file(subject, work), partial(repaired_line, subject, work, relies=relies))
+        _kept(kept_file(subject, work, "repaired"), partial(repaired_line, subject, work, relies=relies))
     for subject, relies, wants in worked_on(work, only):
-        line = json.loads(_file(subject, work).read_text())
+        line = json.loads(kept_file(subject, work, "repaired").read_text())
         if relies and line["parts"] and not line["accepted"]:
-            _kept(_file(subject, work, "unbounded"), partial(unbounded_line, subject, work))
+            _kept(kept_file(subject, work, "unbounded"), partial(unbounded_line, subject, work))
         if wants:
-            _kept(_file(subject, work, "jtt"), partial(jtt_line, subject, work))
+            _kept(kept_file(subject, work, "jtt"), partial(jtt_line, subject, work))
     written(work, out, page)

@@ -22,7 +22,7 @@ from experiments.common.pages import committed, fill
 from experiments.common.runner import Results, command, rounded
 from experiments.cues.plan import Subject, split_of, subjects
 from experiments.cues.table import COMMAND, text
-from experiments.cues.train import WORK, chosen, network
+from experiments.cues.train import WORK, chosen, kept_file, network
 from experiments.cues.truth import channel_truth, independent
 from interpnet.scores import collect_scores
 from interpnet.shortcuts import Findings, find
@@ -77,25 +77,20 @@ def _channels(subject: Subject, model: torch.nn.Module, found: Findings, work: P
     return lines
 
 
-def file_of(subject: Subject, work: Path) -> Path:
-    """Return where what was found of a network is kept."""
-    return work / f"found-{subject.number:03}.json"
-
-
 @command(only="the numbers of the networks, such as 0-59 or 3,7,9")
 def main(
     *, work: Path = WORK, only: str = "0-399", out: Path = HERE / "results.json", page: Path = HERE / "README.md"
 ) -> None:
     """Look at what is missing; with all there, write the results and the page."""
     for subject in chosen(only):
-        if not file_of(subject, work).exists():
+        if not kept_file(subject, work, "found").exists():
             line = looked_at(subject, work)
-            write_text(file_of(subject, work), json.dumps(rounded(line, 3)))
+            write_text(kept_file(subject, work, "found"), json.dumps(rounded(line, 3)))
             worst = max(one["share"] - one["usual"] for one in line["classes"])
             print(subject.number, subject.source, subject.kind, f"{worst:+.2f}", f"{line['seconds']:.1f} s", flush=True)
-    if all(file_of(subject, work).exists() for subject in subjects()):
+    if all(kept_file(subject, work, "found").exists() for subject in subjects()):
         results = Results(out)
-        results.lines = [json.loads(file_of(s, work).read_text()) for s in subjects()]
+        results.lines = [json.loads(kept_file(s, work, "found").read_text()) for s in subjects()]
         results.write()
         fill(
             page, COMMAND, text(results.lines, committed(__file__, "networks.json"), committed(__file__, "rivals.json"))

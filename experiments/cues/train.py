@@ -59,6 +59,11 @@ def file_of(subject: Subject, work: Path) -> Path:
     return work / f"network-{subject.number:03}.safetensors"
 
 
+def kept_file(subject: Subject, work: Path, what: str) -> Path:
+    """Return where something that was measured of a network is kept."""
+    return work / f"{what}-{subject.number:03}.json"
+
+
 def trained(subject: Subject, work: Path, *, device: str = "cpu", n: int | None = None) -> nn.Module:
     """Train a network and keep it, with its behaviour; one that is there is read. In evaluation mode, on ``device``."""
     file = file_of(subject, work)

@@ -20,13 +20,12 @@ from interpnet.engine import (
     check_logits,
     forward_logits,
     instrument,
-    log_odds,
 )
 from interpnet.errors import DataError
-from interpnet.reliance import ContributionReader, probe, values_of
+from interpnet.reliance import ContributionReader, probe
 from interpnet.scores import Prepare, ScoreReader, unpack
 from interpnet.shortcuts._common import FEWEST, CommonOverlay, common_overlay
-from interpnet.shortcuts._evidence import GRADIENTS, Evidence, strongest
+from interpnet.shortcuts._evidence import GRADIENTS, Evidence, sent_back, strongest
 from interpnet.shortcuts._findings import DrawingChannel, Drawn
 from interpnet.shortcuts._shown import class_name, classes_counted
 from interpnet.support.types import Float32, Float64, Int64
@@ -162,7 +161,8 @@ class FieldSearch:
         found = []
         for k in [k for k in _ordered(counts, p) if p[k] < _LEVEL][:_MOST]:
             rows = np.flatnonzero(drawn[:, k])
-            first = rows[np.argsort(-odds[rows, k], kind="stable")[:_STRONGEST]]
+            by_strength = rows[np.argsort(-odds[rows, k], kind="stable")]
+            first = by_strength[:_STRONGEST]
             contributions, peaks = self._backward(first, k)
             mean = contributions.mean(0)
             best = _unusual(mean, scores[rows], self._evidence.scores)
@@ -178,7 +178,7 @@ class FieldSearch:
                     channels=_channels(best, mean, high[rows][:, best].mean(0), self._evidence, self._labels),
                     images=tuple(int(i) for i in first),
                     places=_places(peaks, np.arange(len(first))),
-                    common=self._common(rows[np.argsort(-odds[rows, k], kind="stable")]),
+                    common=self._common(by_strength),
                 )
             )
             self._passes += GRADIENTS * len(first)
@@ -218,11 +218,10 @@ class FieldSearch:
             probe(self._model, reader, self._put(self._pixels[:2]), self._output, "exclusive")
             for some in np.split(rows, range(self._max_batch, len(rows), self._max_batch)):
                 images = self._put(self._pixels[torch.from_numpy(some)]).detach().clone().requires_grad_()
-                with instrument(self._model, Instrument(reads=reader.reads, edits=reader.edits)):
-                    logits = check_logits(forward_logits(self._model, images, self._output))
-                classes = torch.full((len(some),), k, device=logits.device)
-                gradient = reader.send_back(log_odds(logits, classes), to=images)
-                values.append(values_of(reader.take(), reader.channels, None))
+                _, contributed, gradient = sent_back(
+                    self._model, reader, images, self._output, lambda logits: torch.full_like(logits[:, 0], k).long()
+                )
+                values.append(contributed)
                 if gradient is not None:
                     peaks.append(strongest(images.detach(), gradient).cpu().numpy())
         return np.concatenate(values), np.concatenate(peaks) if peaks else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ from interpnet.engine import (
 )
 from interpnet.reliance import ContributionReader, probe, values_of
 from interpnet.scores import ScoreReader
-from interpnet.shortcuts._parts import PATCH, blurred
+from interpnet.shortcuts._parts import PATCH, blurred, patch_side
 from interpnet.support.types import Float32, Float64, Int64
 
 TOP = 10  # images kept of each channel
@@ -81,18 +81,14 @@ def gathered(
     given = []
     for start in range(0, len(pixels), max_batch):
         images = put(pixels[start : start + max_batch]).detach().clone().requires_grad_()
-        with torch.enable_grad():
-            with instrument(model, Instrument(reads=reads, edits=reader.edits)):
-                logits = check_logits(forward_logits(model, images, output))
-            said = logits.detach().argmax(1)
-            gradient = reader.send_back(log_odds(logits, said), to=images)
-        values = values_of(reader.take(), reader.channels, None)
+        logits, values, gradient = sent_back(model, reader, images, output, predicted, reads)
+        said = logits.argmax(1)
         if sums is None:
             sums = Sums(logits.shape[1], values.shape[1])
         sums.add(values, said.cpu().numpy(), labels[start : start + len(images)])
         given.append(values.astype(np.float32))
         rows.append(scores.take().float().cpu().numpy())
-        odds.append(all_log_odds(logits.detach().double()).float().cpu().numpy())
+        odds.append(all_log_odds(logits.double()).float().cpu().numpy())
         if gradient is not None:
             peaks.append(strongest(images.detach(), gradient))
         advance(len(images))
@@ -113,6 +109,31 @@ def gathered(
     )
 
 
+def predicted(logits: Tensor) -> Tensor:
+    """Return the likeliest class (B,) of logits (B, C)."""
+    return logits.argmax(1)
+
+
+def sent_back(
+    model: nn.Module,
+    reader: ContributionReader,
+    images: Tensor,
+    output: Output | None,
+    classes: Callable[[Tensor], Tensor],
+    reads: Mapping[str, Callable[[Tensor], None]] | None = None,
+) -> tuple[Tensor, Float64, Tensor | None]:
+    """Run forward, and backward from the log-odds of ``classes`` (B,) of logits (B, C).
+
+    Return the logits, what channels contribute (B, m), and the gradient with respect to ``images``, which want one;
+    ``None`` where none comes back. ``reads`` instead of the reader's own may read more on the same way.
+    """
+    with torch.enable_grad():
+        with instrument(model, Instrument(reads=reader.reads if reads is None else reads, edits=reader.edits)):
+            logits = check_logits(forward_logits(model, images, output))
+        gradient = reader.send_back(log_odds(logits, classes(logits.detach())), to=images)
+    return logits.detach(), values_of(reader.take(), reader.channels, None), gradient
+
+
 def _both(one: Callable[[Tensor], None], other: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
     def read(out: Tensor) -> None:
         one(out)
@@ -129,7 +150,7 @@ def strongest(images: Tensor, gradient: Tensor) -> Tensor:
     evidence = ((images - blurred(images, _COARSE)) * gradient).sum(1, keepdim=True).clamp(min=0)
     smooth = functional.avg_pool2d(evidence, _SMOOTH, 1, _SMOOTH // 2)[:, 0]
     first = _place(smooth)
-    side = max(2, round(PATCH * min(smooth.shape[1:])))
+    side = patch_side(PATCH, smooth.shape[1:])
     rows, columns = (torch.arange(n, device=smooth.device) for n in smooth.shape[1:])
     near_rows, near_columns = (abs(at - first[:, [axis]]) < side for axis, at in enumerate((rows, columns)))
     beside = smooth.masked_fill(near_rows[:, :, None] & near_columns[:, None, :], -1.0)

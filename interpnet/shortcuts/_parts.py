@@ -7,7 +7,7 @@ shows another, the part carries evidence; whether it may is for a person to say.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -306,12 +306,17 @@ def _position(rest: Images, donors: Images) -> Tensor:
     return rest.pixels.movedim(1, 3)[n, rows[:, :, None], columns[:, None, :]].movedim(3, 1)
 
 
+def patch_side(share: float, shape: Sequence[int]) -> int:
+    """Return the pixels along a side of a patch in images of ``shape`` (height, width)."""
+    return max(2, round(share * min(shape)))
+
+
 def _patch(share: float, peak: int = 0) -> Exchange:
     """Put the square around one of the donor's peaks in the place of the square around the rest's strongest."""
 
     def exchanged(rest: Images, donors: Images) -> Tensor:
         height, width = rest.pixels.shape[2:]
-        side = max(2, round(share * min(height, width)))
+        side = patch_side(share, (height, width))
         here = _corners(rest.peaks[:, 0], side, (height, width))
         there = _corners(donors.peaks[:, peak], side, (height, width))
         rows, columns = (here[:, axis, None] + torch.arange(side, device=here.device) for axis in (0, 1))
@@ -328,7 +333,7 @@ def _patch(share: float, peak: int = 0) -> Exchange:
 def _where_patch(share: float) -> Where:
     def where(rest: Images, donors: Images) -> Tensor:
         height, width = rest.pixels.shape[2:]
-        side = max(2, round(share * min(height, width)))
+        side = patch_side(share, (height, width))
         rows, columns = (torch.arange(n, device=rest.pixels.device) for n in (height, width))
         found = []
         for images in (donors, rest):

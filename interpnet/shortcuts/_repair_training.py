@@ -53,7 +53,8 @@ def trained_on(
     with seeded(seed, device), torch.enable_grad(), bar as advance:
         for _ in range(epochs):
             for part in torch.split(own[torch.randperm(len(own), generator=draws)], at_once):
-                plain, labels = images.pool[part], images.pool_labels[part]
+                plain = images.pool[part]
+                labels = images.pool_labels[part]
                 shown = images.exchanged(plain, labels, draws, within_class=kind == CONTROL)
                 if not alone:
                     shown = torch.cat([plain, shown])

@@ -154,7 +154,8 @@ class Search:
         field: Tensor | None,
     ) -> tuple[tuple[Drawn, ...], int]:
         """Return what draws training images to wrong classes, and field images to any, and the latter's passes."""
-        known, labels = self._sample.pixels, self._sample.labels
+        known = self._sample.pixels
+        labels = self._sample.labels
         found = drawn_in_training(evidence, labels, self._sample.indices, names)
         if field is None:
             return found, 0

@@ -105,7 +105,8 @@ class RepairView:
 def repair_view(facts: Mapping[str, Any]) -> RepairView:
     """Put what ``repair.json`` holds of a repair that was tried into words; ``RunFolderError`` where it lacks some."""
     accepted = bool(facts["accepted"])
-    before, after = facts["before"], facts["after"]
+    before = facts["before"]
+    after = facts["after"]
     tried = tuple(_tried(one) for one in facts["candidates"])
     used = facts["images"]
     whose = {
@@ -139,7 +140,8 @@ def repair_view_of(run: RunData) -> RepairView | None:
 
 
 def _headline(facts: Mapping[str, Any]) -> str:
-    before, after = facts["before"], facts["after"]
+    before = facts["before"]
+    after = facts["after"]
     if not facts["accepted"]:
         why = clean(facts["why"]).removeprefix("nothing was accepted; ")
         return (
@@ -154,7 +156,8 @@ def _headline(facts: Mapping[str, Any]) -> str:
 
 
 def _way(facts: Mapping[str, Any]) -> str:
-    how, strength = facts["how"], facts["strength"]
+    how = facts["how"]
+    strength = facts["strength"]
     return f"What was done: {WAYS[how]} (--how {how}, {_strength(how, strength)})."
 
 
