@@ -26,7 +26,8 @@ INTRO = """# Results
 
 What the experiments found, written by `python -m experiments.results_page` from the results committed beside each.
 A verdict is computed by a rule. *Holds*: on every case measured (a kind of network, a data set), in general with the
-whole 95 % interval over networks or seeds; *in part*: on some; *does not hold*: on none, be it refuted or not shown."""
+whole 95 % interval over networks or seeds; *in part*: on some; *does not hold*: on none, be it refuted or not shown.
+The numbers under *reason* are those of the list below the figure."""
 #: The order of the page, with each verdict's colour and shape in the figure.
 _STYLES = {
     "does not hold": (VERMILLION, "s"),
@@ -67,7 +68,7 @@ def checked(folder: str, claim: Claim) -> Claim:
 
 
 def page(found: Iterable[tuple[str, Claim]]) -> str:
-    """Return RESULTS.md: a table per verdict, the reasons as notes, the figure, and every claim in full, folded."""
+    """Return RESULTS.md: a table per verdict, the figure, each reason once, and every claim in full, folded."""
     lines = ordered(found)
     missing = [key for key in KEYS if key not in {claim.key for _, claim in lines}]
     notes: dict[str, int] = {}
@@ -82,29 +83,30 @@ def page(found: Iterable[tuple[str, Claim]]) -> str:
                 rows.append(row[: len(head)])
         if rows:
             parts += [f"## {verdict.capitalize()}", markdown(head, rows)]
-    if notes:
-        listed = "\n".join(f"{number}. {cell(reason)}" for reason, number in notes.items())
-        parts += ["The most likely reasons:", listed]
     if missing:
         parts.append(f"Not measured yet: {', '.join(missing)}.")
     parts += ["## How large the effects are", "![Effects with their 95 % intervals](experiments/forest.png)"]
-    return "\n\n".join([*parts, "## Every claim in full", *(_full(claim) for _, claim in lines)]) + "\n"
+    if notes:
+        listed = "\n".join(f"{number}. {cell(reason)}" for reason, number in notes.items())
+        parts += ["## The most likely reasons", listed]
+    parts += ["## Every claim in full", *(_full(claim, notes) for _, claim in lines)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _note(claim: Claim, notes: dict[str, int]) -> str:
-    """Return the number of the claim's reason under the table; claims may share it."""
+    """Return the number of the claim's reason in the list under the figure; claims may share it."""
     if claim.verdict not in _FAILED:
         return ""
     reason = claim.reason[0].upper() + claim.reason[1:]  # a note is a sentence
     return f"({notes.setdefault(reason, len(notes) + 1)})"
 
 
-def _full(claim: Claim) -> str:
-    """Return a claim's figures, reason and its test, folded."""
+def _full(claim: Claim, notes: dict[str, int]) -> str:
+    """Return a claim's figures, its reason's number and the test of it, folded."""
     lines = [f"<details><summary>{claim.key}: {claim.claim} (<i>{claim.verdict}</i>)</summary>", cell(claim.figure)]
     if claim.verdict in _FAILED:
-        because = "; ".join(filter(None, (claim.reason, claim.tested)))
-        lines.append(f"Most likely reason, and its test: {cell(because)}")
+        test = f" and its test: {cell(claim.tested)}" if claim.tested else ""
+        lines.append(f"Most likely reason {_note(claim, notes)}{test}")
     return "\n\n".join([*lines, "</details>"])
 
 
