@@ -23,7 +23,8 @@ from interpnet.engine import (
 )
 from interpnet.reliance import ContributionReader, probe, values_of
 from interpnet.scores import ScoreReader
-from interpnet.shortcuts._parts import PATCH, blurred, patch_side
+from interpnet.shortcuts._blur import blurred
+from interpnet.shortcuts._parts import PATCH, patch_side
 from interpnet.support.types import Float32, Float64, Int64
 
 TOP = 10  # images kept of each channel

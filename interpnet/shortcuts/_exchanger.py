@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from interpnet.engine import Output, check_logits, evaluating, forward_logits, log_odds
 from interpnet.errors import InterpNetError
+from interpnet.shortcuts._by_class import ByClass
 from interpnet.shortcuts._evidence import strongest
 from interpnet.shortcuts._parts import Images, Part
 
@@ -22,23 +23,20 @@ class Exchanger:
         The network that was searched; it tells where the strongest evidence of an image is.
     parts : sequence of Part
         The distinct parts of the suspicious classes.
-    patterns, shifts
-        As in ``Images``: what the classes of the searched images have in common.
+    by_class : ByClass
+        What the classes of the searched images have in common.
     """
 
-    def __init__(
-        self, model: nn.Module, parts: Sequence[Part], patterns: Tensor, shifts: Tensor, output: Output | None
-    ) -> None:
+    def __init__(self, model: nn.Module, parts: Sequence[Part], by_class: ByClass, output: Output | None) -> None:
         self._model = model
         self.parts = tuple(parts)
-        self._patterns = patterns
-        self._shifts = shifts
+        self._by_class = by_class
         self._output = output
 
     def only(self, names: Collection[str]) -> Exchanger:
         """Return one that exchanges the parts of these names alone."""
         parts = [part for part in self.parts if part.name in names]
-        return Exchanger(self._model, parts, self._patterns, self._shifts, self._output)
+        return Exchanger(self._model, parts, self._by_class, self._output)
 
     def exchange(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Return images (B, C, H, W), each with a suspicious part of another one of them, both drawn at random.
@@ -53,7 +51,7 @@ class Exchanger:
         peaks = torch.zeros(n, 2, 2, dtype=torch.int64)
         if any(part.kind == "patch" for part in self.parts):
             peaks = self._peaks(images)
-        both = Images(images, labels.long().cpu(), peaks, None, self._patterns.to(images), self._shifts)
+        both = Images(images, labels.long().cpu(), peaks, None, self._by_class)
         made = images.clone()
         for number, part in enumerate(self.parts):
             rows = torch.nonzero(which == number).flatten()

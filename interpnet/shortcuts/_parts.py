@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from interpnet.shortcuts._blur import blurred
+from interpnet.shortcuts._by_class import ByClass
 
 #: Radii of the subject's disc, as shares of the sides; what lies outside covers 62 and 36 % of an image.
 RADII = (0.35, 0.45)
@@ -21,7 +23,6 @@ _CELL = 1 / 6  # of a side
 PATCH = 1 / 4  # of a side
 SMALL_PATCH = 1 / 8
 _MOST_GAIN = 4.0  # of a colour
-_BLUR = (0.25, 0.5, 0.25)  # what is left of an image without its finest detail
 _BLOCK = 8  # pixels along a side, as JPEG has them
 
 
@@ -35,15 +36,14 @@ class Images:
     # lies beside it
     peaks: Tensor
     masks: Tensor | None  # (N, H, W) bool: where the subject is
-    patterns: Tensor  # (K, C, H, W): of each class the detail that its images have in common, less that of all
-    shifts: Tensor  # (K, K, 2) int64: by how many rows and columns [i, j] class j's images lie beside class i's
+    by_class: ByClass  # what the images of each class have in common
 
     def take(self, rows: Tensor) -> Images:
-        """Return some of them; the patterns of all classes stay."""
+        """Return some of them; what classes have in common stays."""
         masks = None
         if self.masks is not None:
             masks = self.masks[rows]
-        return Images(self.pixels[rows], self.classes[rows], self.peaks[rows], masks, self.patterns, self.shifts)
+        return Images(self.pixels[rows], self.classes[rows], self.peaks[rows], masks, self.by_class)
 
     def to(self, put: Callable[[Tensor], Tensor]) -> Images:
         """Return them where ``put`` puts images."""
@@ -52,9 +52,7 @@ class Images:
         masks = None
         if self.masks is not None:
             masks = self.masks.to(where)
-        return Images(
-            pixels, self.classes.to(where), self.peaks.to(where), masks, self.patterns.to(where), self.shifts.to(where)
-        )
+        return Images(pixels, self.classes.to(where), self.peaks.to(where), masks, self.by_class)
 
 
 Exchange = Callable[[Images, Images], Tensor]
@@ -184,17 +182,6 @@ def _median_colour(rest: Images, donors: Images) -> Tensor:
     return _within(rest.pixels - median + other, rest, donors)
 
 
-def blurred(pixels: Tensor, times: int = 1) -> Tensor:
-    """Return images (N, C, H, W) after a binomial filter of 3 x 3, reflected at the edges."""
-    kernel = torch.tensor(_BLUR, dtype=pixels.dtype, device=pixels.device)
-    colours = pixels.shape[1]
-    for _ in range(times):
-        for shape, padding in (((1, 3), (1, 1, 0, 0)), ((3, 1), (0, 0, 1, 1))):
-            weight = kernel.view(1, 1, *shape).expand(colours, 1, *shape)
-            pixels = functional.conv2d(functional.pad(pixels, padding, mode="replicate"), weight, groups=colours)
-    return pixels
-
-
 def _detail(rest: Images, donors: Images) -> Tensor:
     fine = donors.pixels - blurred(donors.pixels)
     return _within(blurred(rest.pixels) + fine, rest, donors)
@@ -251,54 +238,14 @@ def _from_frequencies(transformed: Tensor, images: Tensor) -> Tensor:
 
 
 def _pattern(rest: Images, donors: Images) -> Tensor:
-    changed = rest.pixels - rest.patterns[rest.classes] + rest.patterns[donors.classes]
+    mine, theirs = (rest.by_class.details(classes).to(rest.pixels) for classes in (rest.classes, donors.classes))
+    changed = rest.pixels - mine + theirs
     return _within(changed, rest, donors)
-
-
-def patterns_of(pixels: Tensor, classes: Tensor, n_classes: int) -> Tensor:
-    """Return (K, C, H, W): the mean image of each class, without what a blur leaves of it, less that of all classes."""
-    sums = torch.zeros(n_classes, *pixels.shape[1:], dtype=pixels.dtype, device=pixels.device)
-    sums.index_add_(0, classes.to(pixels.device), pixels)
-    counts = torch.bincount(classes, minlength=n_classes).to(pixels.device)
-    seen = counts > 0
-    means = sums[seen] / counts[seen].view(-1, 1, 1, 1)
-    fine = means - means.mean(0)
-    sums[seen] = fine - blurred(fine, 4)
-    return sums
-
-
-def shifts_of(pixels: Tensor, classes: Tensor, n_classes: int) -> Tensor:
-    """Return (K, K, 2): by how many rows and columns [i, j] what varies in class j lies beside what varies in class i.
-
-    Where the maps of standard deviations over the images of both classes agree most (cross-correlation), at most a
-    quarter of a side away. 0 for classes of fewer than two images.
-    """
-    height, width = pixels.shape[2:]
-    # What varies nowhere agrees with nothing.
-    counted = torch.nonzero(torch.bincount(classes, minlength=n_classes) > 1).flatten()
-    spread = torch.zeros(len(counted), height, width, dtype=pixels.dtype)
-    for row, k in enumerate(counted):
-        spread[row] = pixels[classes == k].var(0).sum(0).sqrt()
-    spread -= spread.mean((1, 2), keepdim=True)
-    known = spread.abs().amax((1, 2)) > 0
-    shifts = torch.zeros(n_classes, n_classes, 2, dtype=torch.int64)
-    if not known.any():
-        return shifts
-    counted = counted[known]
-    transformed = torch.fft.rfft2(spread[known])
-    down = height // 4
-    across = width // 4
-    for one, k in zip(transformed, counted, strict=True):
-        agreement = torch.fft.irfft2(transformed * one.conj(), s=(height, width))
-        near = agreement.roll((down, across), (1, 2))[:, : 2 * down + 1, : 2 * across + 1]
-        best = near.flatten(1).argmax(1)
-        shifts[k, counted] = torch.stack([best // (2 * across + 1) - down, best % (2 * across + 1) - across], 1)
-    return shifts
 
 
 def _position(rest: Images, donors: Images) -> Tensor:
     """Move the rest's image by what lies between its class and the donor's; what leaves comes back opposite."""
-    moves = rest.shifts[rest.classes, donors.classes]
+    moves = rest.by_class.moves(rest.classes, donors.classes).to(rest.pixels.device)
     height, width = rest.pixels.shape[2:]
     rows = (torch.arange(height, device=moves.device) - moves[:, :1]) % height
     columns = (torch.arange(width, device=moves.device) - moves[:, 1:]) % width

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from interpnet.engine import Output, Site
 from interpnet.errors import DataError
 from interpnet.scores import ScoreReader
+from interpnet.shortcuts._by_class import by_class
 from interpnet.shortcuts._drawn import FieldSearch, drawn_in_training
 from interpnet.shortcuts._effects import Effects, effects_of
 from interpnet.shortcuts._evidence import GRADIENTS, Evidence, gathered
@@ -20,7 +21,7 @@ from interpnet.shortcuts._exchanger import Exchanger
 from interpnet.shortcuts._exchanges import Draws, Plan, answers
 from interpnet.shortcuts._findings import ClassFinding, Drawn, Findings, Grouped
 from interpnet.shortcuts._groups import groups_in
-from interpnet.shortcuts._parts import Images, Part, parts_of, patterns_of, shifts_of
+from interpnet.shortcuts._parts import Images, Part, parts_of
 from interpnet.shortcuts._reference import usual_share
 from interpnet.shortcuts._sample import Sample
 from interpnet.shortcuts._shown import channels_of, class_name, examples_of
@@ -143,7 +144,7 @@ class Search:
         """Return what exchanges the parts of the suspicious classes; masks of new images are not known."""
         suspicious = {one.part for one in found if one.suspicious}
         known = [part for part in parts if part.name in suspicious and part.name != "outside the subject"]
-        return Exchanger(self._model, known, images.patterns, images.shifts, output)
+        return Exchanger(self._model, known, images.by_class, output)
 
     def _drawn(
         self,
@@ -175,9 +176,8 @@ class Search:
             parts = tuple(part for part in parts if part.kind != "patch")
             peaks = np.zeros((len(sample.labels), 2, 2), dtype=np.int64)
         labels = torch.from_numpy(sample.labels)
-        patterns = patterns_of(sample.pixels, labels, self._n_classes)
-        shifts = shifts_of(sample.pixels, labels, self._n_classes)
-        images = Images(sample.pixels, labels, torch.from_numpy(peaks), self._inside, patterns, shifts)
+        common = by_class(sample.pixels, labels, self._n_classes)
+        images = Images(sample.pixels, labels, torch.from_numpy(peaks), self._inside, common)
         return images, parts, notes
 
     def _effects(self, odds: Float32, plan: Plan, evidence: Evidence, k: int, parts: tuple[int, ...]) -> Effects:

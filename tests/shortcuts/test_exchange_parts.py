@@ -7,8 +7,10 @@ import pytest
 import torch
 from scipy.fft import dctn, idctn
 
+from interpnet.shortcuts._blur import blurred
+from interpnet.shortcuts._by_class import by_class
 from interpnet.shortcuts._evidence import strongest
-from interpnet.shortcuts._parts import Images, Part, blurred, parts_of, patterns_of, shifts_of
+from interpnet.shortcuts._parts import Images, Part, parts_of
 
 SHAPE = (19, 26)
 N = 4
@@ -17,9 +19,9 @@ N = 4
 def images_of(seed: int, classes: int = 2) -> Images:
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.rand(N, 3, *SHAPE, generator=generator, dtype=torch.float64)
-    patterns = torch.randn(classes, 3, *SHAPE, generator=generator, dtype=torch.float64) / 9
-    shifts = torch.tensor([[[0, 0], [2, -3]], [[-2, 3], [0, 0]]])
-    return Images(pixels, torch.arange(N) % classes, torch.zeros(N, 2, 2, dtype=torch.int64), None, patterns, shifts)
+    labels = torch.arange(N) % classes
+    peaks = torch.zeros(N, 2, 2, dtype=torch.int64)
+    return Images(pixels, labels, peaks, None, by_class(pixels, labels, classes))
 
 
 def part(name: str) -> Part:
@@ -105,9 +107,9 @@ def test_parts_of_the_whole_image_against_a_reference(name: str) -> None:
 def test_no_colour_no_tint() -> None:
     rest, donors = (images_of(seed) for seed in (0, 1))
     black = torch.zeros_like(donors.pixels)
-    donors = Images(black, donors.classes, donors.peaks, None, rest.patterns, rest.shifts)
+    donors = Images(black, donors.classes, donors.peaks, None, rest.by_class)
     torch.testing.assert_close(part("the tint").exchanged(donors, donors), black)
-    grey = Images(rest.pixels[:, :1], rest.classes, rest.peaks, None, rest.patterns, rest.shifts)
+    grey = Images(rest.pixels[:, :1], rest.classes, rest.peaks, None, rest.by_class)
     torch.testing.assert_close(part("the tint").exchanged(grey, grey), grey.pixels)
 
 
@@ -129,7 +131,7 @@ def test_an_image_that_exchanges_with_itself_stays() -> None:
 def test_a_pattern_in_common_is_what_a_class_has_beyond_a_blur() -> None:
     pixels = torch.zeros(4, 1, 9, 9, dtype=torch.float64)
     pixels[2:, 0, 4, 4] = 1.0  # a dot on all images of class 1
-    found = patterns_of(pixels, torch.tensor([0, 0, 1, 1]), 3)
+    found = by_class(pixels, torch.tensor([0, 0, 1, 1]), 3).details(torch.arange(3))
     dot = torch.zeros(1, 1, 9, 9, dtype=torch.float64)
     dot[0, 0, 4, 4] = 0.5
     torch.testing.assert_close(found[1:2], dot - blurred(dot, 4))
@@ -139,9 +141,11 @@ def test_a_pattern_in_common_is_what_a_class_has_beyond_a_blur() -> None:
 
 def test_a_pattern_goes_with_the_class() -> None:
     rest, donors = images_of(0), images_of(1)
-    donors = Images(donors.pixels, 1 - donors.classes, donors.peaks, None, rest.patterns, rest.shifts)
+    donors = Images(donors.pixels, 1 - donors.classes, donors.peaks, None, rest.by_class)
     made = part("a pattern in common").exchanged(rest, donors)
-    expected = rest.pixels - rest.patterns[rest.classes] + rest.patterns[donors.classes]
+    details = rest.by_class.details(torch.arange(2))
+    assert details.abs().max() > 0.05
+    expected = rest.pixels - details[rest.classes] + details[donors.classes]
     for i in range(N):
         limited = within(expected[i].numpy(), rest.pixels[i].numpy(), donors.pixels[i].numpy())
         np.testing.assert_allclose(made[i].numpy(), limited, atol=1e-12)
@@ -154,11 +158,10 @@ def test_the_shift_between_classes_is_found_and_moved_by() -> None:
     pixels[:20, :, 4:10, 9:15] = squares[:20]
     pixels[20:, :, 7:13, 7:13] = squares[20:]
     classes = torch.arange(40) // 20
-    shifts = shifts_of(pixels, classes, 3)
-    assert shifts[0, 1].tolist() == [3, -2]
-    assert shifts[1, 0].tolist() == [-3, 2]
-    assert not shifts[2].any()
-    every = Images(pixels, classes, torch.zeros(40, 2, 2, dtype=torch.int64), None, torch.zeros(3, 3, *SHAPE), shifts)
+    common = by_class(pixels, classes, 3)
+    moves = common.moves(torch.tensor([0, 1, 0, 2, 0, 0]), torch.tensor([1, 0, 1, 0, 2, 0]))
+    assert moves.tolist() == [[3, -2], [-3, 2], [3, -2], [0, 0], [0, 0], [0, 0]]  # class 2 has no image
+    every = Images(pixels, classes, torch.zeros(40, 2, 2, dtype=torch.int64), None, common)
     made = part("the position").exchanged(every.take(torch.tensor([0])), every.take(torch.tensor([30])))
     torch.testing.assert_close(made[0, :, 7:13, 7:13], squares[0])
     assert float(made.sum()) == pytest.approx(float(squares[0].sum()))
@@ -169,8 +172,10 @@ def test_a_cast_goes_with_the_tint_whatever_is_bright_in_an_image() -> None:
     white[0, :, 3:6, 3:6] = 1.0
     white[1, :, 10:19, 5:20] = 0.8
     cast = torch.tensor([1.0, 0.6, 0.2]).view(3, 1, 1)
+    label = torch.zeros(1, dtype=torch.int64)
+    peaks = torch.zeros(1, 2, 2, dtype=torch.int64)
     rest, donors = (
-        Images(pixels, torch.zeros(1, dtype=torch.int64), torch.zeros(1, 2, 2, dtype=torch.int64), None, white, white)
+        Images(pixels, label, peaks, None, by_class(pixels, label, 1))
         for pixels in (white[:1], (white[1] * cast)[None])
     )
     made = part("the tint").exchanged(rest, donors)[0]
@@ -184,8 +189,8 @@ def test_patches_change_places(peak: int, of: str) -> None:
     peaks = torch.tensor([[0, 0], [9, 13], [18, 25], [5, 20]])
     others = torch.tensor([[9, 9], [1, 2], [7, 3], [18, 18]])
     both = torch.stack([peaks, others], 1)
-    rest = Images(rest.pixels, rest.classes, both, None, rest.patterns, rest.shifts)
-    donors = Images(donors.pixels, donors.classes, both.flip(0), None, rest.patterns, rest.shifts)
+    rest = Images(rest.pixels, rest.classes, both, None, rest.by_class)
+    donors = Images(donors.pixels, donors.classes, both.flip(0), None, rest.by_class)
     found = part("a patch")
     control = found.control
     assert control is not None
@@ -208,3 +213,23 @@ def test_corners_edges_frame_and_disc_by_hand() -> None:
     assert areas["bottom middle"] == pytest.approx(4 * 16 / 576)
     assert areas["the frame"] == pytest.approx((576 - 20 * 20) / 576)
     assert areas["outside a disc of radius 0.35"] == pytest.approx(1 - np.pi * 0.35**2, abs=0.02)
+
+
+def test_moves_against_every_shift_tried_and_classes_that_do_not_vary() -> None:
+    generator = torch.Generator().manual_seed(3)
+    pixels = torch.rand(9, 2, 12, 17, generator=generator, dtype=torch.float64)
+    labels = torch.tensor([0, 0, 0, 2, 2, 2, 3, 4, 4])
+    pixels[8] = pixels[7]  # class 4 does not vary, class 3 has one image, class 1 none
+    found = by_class(pixels, labels, 5).moves(*(torch.cartesian_prod(torch.arange(5), torch.arange(5)).T))
+    maps = {k: np.sqrt(pixels[labels == k].numpy().var(0, ddof=1).sum(0)) for k in (0, 2)}
+    for one, other, move in zip(*np.divmod(np.arange(25), 5), found.tolist(), strict=True):
+        expected = [0, 0]
+        if one in maps and other in maps:
+            mine, theirs = (maps[k] - maps[k].mean() for k in (one, other))
+            agreement = {
+                (down, across): float((np.roll(mine, (down, across), (0, 1)) * theirs).sum())
+                for down in range(-3, 4)
+                for across in range(-4, 5)
+            }
+            expected = list(max(agreement, key=agreement.__getitem__))
+        assert move == expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from interpnet.shortcuts._by_class import by_class
 from interpnet.shortcuts._parts import Images, Part, parts_of
 
 SHAPE = (13, 18)
@@ -17,7 +18,7 @@ def some(seed: int) -> Images:
     peaks = torch.tensor([[0, 17], [6, 9], [12, 2]]) if seed else torch.tensor([[12, 0], [3, 3], [5, 16]])
     peaks = peaks[:, None].expand(N, 2, 2)
     masks = torch.rand(N, *SHAPE, generator=generator) < 0.2
-    return Images(pixels, torch.arange(N), peaks, masks, torch.zeros(N, 2, *SHAPE), torch.zeros(N, N, 2))
+    return Images(pixels, torch.arange(N), peaks, masks, by_class(pixels, torch.arange(N), N))
 
 
 PARTS = parts_of(SHAPE, masks=True)
