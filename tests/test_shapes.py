@@ -17,11 +17,11 @@ WITHOUT_SHAPES = {
     "ablate", "ablation_study", "audit", "average_visualizations", "backward_rules", "find_sites", "load_dataset",
     "load_model", "load_run", "make_loader", "measure_reliance", "methods", "mulasso_breakpoints", "rankings",
     "register_method", "register_ranking", "unregister_method", "unregister_ranking", "evaluate.class_sensitivity",
-    "evaluate.context_swap", "evaluate.measures", "evaluate.parameter_randomisation", "evaluate.swapped_context",
-    "pictures.filter_sheet", "pictures.filter_tiles", "pictures.filters", "pictures.last_site", "pictures.map_sheet",
-    "pictures.nearest_images", "pictures.picture_plane", "pictures.plot_activation_maps", "pictures.plot_embedding",
-    "pictures.plot_filters", "pictures.plot_pictures", "shortcuts.find", "shortcuts.findings_json",
-    "shortcuts.overlay_probe", "shortcuts.read_findings", "shortcuts.repair",
+    "evaluate.measures", "evaluate.parameter_randomisation", "pictures.filter_sheet", "pictures.filter_tiles",
+    "pictures.filters", "pictures.last_site", "pictures.map_sheet", "pictures.nearest_images", "pictures.picture_plane",
+    "pictures.plot_activation_maps", "pictures.plot_embedding", "pictures.plot_filters", "pictures.plot_pictures",
+    "shortcuts.find", "shortcuts.findings_json", "shortcuts.overlay_probe", "shortcuts.read_findings",
+    "shortcuts.repair",
 }  # fmt: skip
 
 

@@ -61,7 +61,6 @@ def calls() -> dict[str, Callable[[Any], Any]]:
         "embed": lambda s: ip.pictures.embed(s.net, s.batches, progress=False),
         "maximise": lambda s: ip.pictures.maximise(s.net, s.channels[:1], (3, 12, 12), steps=2),
         "deletion": lambda s: ip.evaluate.deletion(s.net, s.images, s.heatmaps, 1, steps=4),
-        "context_swap": lambda s: ip.evaluate.context_swap(s.net, s.images, s.found, classes=s.labels, partners=1),
         "parameter_randomisation": lambda s: ip.evaluate.parameter_randomisation(
             s.net, s.images, lambda net, images: ip.attribute(net, images, 1, "gradient"), stages=1, window=3
         ),

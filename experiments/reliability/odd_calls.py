@@ -318,19 +318,6 @@ CALLS_OF_NETWORKS = {
             "baseline": "word",
         },
     ),
-    "context_swap": Call(
-        ip.evaluate.context_swap,
-        lambda s: {
-            "model": s.net,
-            "images": s.images,
-            "interpretation": s.found,
-            "classes": s.labels,
-            "partners": 1,
-            "seed": 0,
-            "max_batch": 8,
-        },
-        {**_MODEL, "partners": "count", "seed": "seed", "max_batch": "count", "interpretation": "path"},
-    ),
     "parameter_randomisation": Call(
         ip.evaluate.parameter_randomisation,
         lambda s: {

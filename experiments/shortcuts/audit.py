@@ -14,8 +14,8 @@ from experiments.common.flower_networks import MU, masks_of
 from experiments.common.maps import quietly
 from experiments.common.suspicion import area_of, bimodality, outside_middle, separations, shares_of, standardised
 from experiments.shortcuts.plan import SIZE, Subject, whole
+from experiments.shortcuts.swaps import Swaps, swaps_of
 from interpnet.datasets import ImageData, an8flower, make_loader
-from interpnet.evaluate import ContextSwap, context_swap
 from interpnet.explanation import channel_signal, explain, reduce_colours
 from interpnet.interpretation import Interpretation, interpret
 from interpnet.models import SmallCNN
@@ -36,10 +36,10 @@ class Audited:
     found: Interpretation
     images: Tensor
     data: ImageData
-    swaps: dict[str, ContextSwap]
+    swaps: dict[str, Swaps]
 
 
-def audited(model: SmallCNN, subject: Subject, work: Path, *, n: int | None = None, seed: int = 0) -> Audited:
+def audited(model: SmallCNN, subject: Subject, work: Path, *, n: int | None = None) -> Audited:
     """Audit a network: training images for the channels, validation images, with the same cue, for what they show."""
     train = subject.data("train", work, n=n)
     data = subject.data("validation", work, n=n and n // 2)
@@ -47,10 +47,7 @@ def audited(model: SmallCNN, subject: Subject, work: Path, *, n: int | None = No
     found = interpret(table, mu=MU, classes=train.classes)
     images, shown = whole(data)
     plant = masks_of(data, name="plant")
-    swaps = {
-        how: context_swap(model, images, found, classes=shown, middle=middle, seed=seed)
-        for how, middle in (("disc", None), ("mask", plant))
-    }
+    swaps = {how: swaps_of(model, images, shown, found, inside) for how, inside in (("disc", None), ("mask", plant))}
     return Audited(subject, model, table, found, images, data, swaps)
 
 

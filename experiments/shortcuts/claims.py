@@ -35,7 +35,7 @@ def _networks(lines: Lines) -> Claim:
     others = {name: table.area_of(lines, name).mean for name in _OTHERS}
     return Claim(
         "S1",
-        "Without masks, the audit's context share tells networks that rely on a planted cue",
+        "Without masks, the context share tells networks that rely on a planted cue",
         f"ROC-AUC {found.mean:.2f}",
         f"{_area(found)}, {len(lines)} networks; {', '.join(f'{name} {value:.2f}' for name, value in others.items())}",
         graded(full=found.low > max(others.values()), part=found.low > 0.5),
@@ -66,7 +66,7 @@ def _channels(lines: Lines) -> Claim:
     least = min(precision.values())
     return Claim(
         "S1",
-        "Channels flagged by the audit follow the cue rather than the class",
+        "Channels flagged by the context share follow the cue rather than the class",
         f"precision {precision['disc']:.2f}",
         f"precision {precision['disc']:.2f} without and {precision['mask']:.2f} with masks; any channel {rate:.2f}",
         graded(full=least > 0.8, part=least > rate),

@@ -18,9 +18,9 @@ from experiments.common.batches import Batches
 from experiments.common.flower_networks import masks_of
 from experiments.shortcuts.audit import FLAG, Audited
 from experiments.shortcuts.plan import whole
+from experiments.shortcuts.swaps import swapped
 from interpnet import ablate
 from interpnet.engine import Channel
-from interpnet.evaluate import swapped_context
 from interpnet.models import SmallCNN, train
 from interpnet.support.types import Float64
 
@@ -38,7 +38,7 @@ def repairs(a: Audited, work: Path, *, n: int | None = None, seed: int = 0) -> d
     rows = {"as it is": _without(a.model, tests)}
     rng = np.random.default_rng([seed, a.subject.seed])
     for how in FLAG:
-        every = list(dict.fromkeys(channel for _, channel, _ in a.swaps[how].flagged(FLAG[how])))
+        every = a.swaps[how].flagged(FLAG[how])
         top = [channel for channel in every if channel.layer == last]
         rows[f"flagged removed ({how})"] = _without(a.model, tests, every)
         rows[f"flagged removed, last layer ({how})"] = _without(a.model, tests, top)
@@ -50,11 +50,11 @@ def repairs(a: Audited, work: Path, *, n: int | None = None, seed: int = 0) -> d
     images, labels = whole(data)
     plants = masks_of(data, name="plant")
     rows["classifier fitted again"] = _refitted(a.model, images, labels, tests)
-    for how, middle in (("disc", None), ("mask", plants)):
-        first, mixed = swapped_context(images, labels, middle=middle, partners=_SURROUNDINGS, seed=seed)
-        rows[f"classifier fitted on swapped surroundings ({how})"] = _refitted(a.model, mixed, labels[first], tests)
-        first, mixed = swapped_context(images, labels, middle=middle, seed=seed)
-        rows[f"trained on with swapped surroundings ({how})"] = _trained_on(a.model, mixed, labels[first], tests, seed)
+    for how, inside in (("disc", None), ("mask", plants)):
+        several = swapped(images, labels, inside, partners=_SURROUNDINGS, seed=seed)
+        rows[f"classifier fitted on swapped surroundings ({how})"] = _refitted(a.model, *several, tests)
+        one = swapped(images, labels, inside, seed=seed)
+        rows[f"trained on with swapped surroundings ({how})"] = _trained_on(a.model, *one, tests, seed)
     rows["trained on"] = _trained_on(a.model, images, labels, tests, seed)
     return rows
 

@@ -1,7 +1,4 @@
 from ._checkerboard import checkerboard as checkerboard
-from ._context import ContextSwap as ContextSwap
-from ._context import context_swap as context_swap
-from ._context import swapped_context as swapped_context
 from ._localisation import iou_auc as iou_auc
 from ._localisation import pointing_game as pointing_game
 from ._perturbation import deletion as deletion

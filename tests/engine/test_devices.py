@@ -15,7 +15,6 @@ from interpnet.ablation import ablate, ablation_study
 from interpnet.attribution import attribute, methods
 from interpnet.engine import Channel
 from interpnet.engine._device import full_precision
-from interpnet.evaluate import context_swap
 from interpnet.explanation import average_visualizations, explain
 from interpnet.interpretation import interpret
 from interpnet.scores import collect_scores
@@ -91,18 +90,6 @@ def test_baselines_follow_the_model(device: str, method: str, build: type[nn.Mod
     got = attribute(model.to(device), images, 1, method)
     assert got.device.type == device
     torch.testing.assert_close(got.cpu(), expected, rtol=1e-3, atol=1e-4)
-
-
-def test_swapped_surroundings_agree(device: str) -> None:
-    model = Spelled("inplace")
-    found = interpret(collect_scores(model, BATCHES, progress=False), mu=3.0)
-    masks = torch.zeros(len(X), 12, 12, dtype=torch.bool)
-    masks[:, 3:8, 4:9] = True
-    expected = context_swap(model, X, found, classes=Y, middle=masks)
-    got = context_swap(Spelled("inplace").to(device), X, found, classes=Y, middle=masks)
-    np.testing.assert_allclose(got.middle, expected.middle, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(got.surroundings, expected.surroundings, rtol=1e-3, atol=1e-5)
-    assert got.n == expected.n
 
 
 def test_convolutions_on_cuda_run_in_float32_as_it_is_written_and_the_setting_comes_back():

@@ -14,7 +14,7 @@ from interpnet.ablation import ablation_study
 from interpnet.attribution import attribute
 from interpnet.engine import ChannelIndex, check_predicted, find_sites, predicted
 from interpnet.errors import DataError, ModelError
-from interpnet.evaluate import context_swap, deletion
+from interpnet.evaluate import deletion
 from interpnet.explanation import explain
 from interpnet.interpretation import Interpretation
 from interpnet.models import accuracy
@@ -67,7 +67,6 @@ USES: dict[str, tuple[Callable[[nn.Module, int], Any], str]] = {
     "attribute": (lambda m, i: attribute(m.eval(), _images(i)[0], 0, "gradient"), "image 5 of the batch"),
     "gradcam": (lambda m, i: attribute(m.eval(), _images(i)[0], None, "gradcam"), "image 5 of the batch"),
     "deletion": (lambda m, i: deletion(m, _images(i)[0], torch.rand(6, 4, 4), 0, steps=2), "image 5 of the batch"),
-    "context_swap": (lambda m, i: context_swap(m, _images(i)[0], FOUND), "image 5 of the batch"),
     "embed": (lambda m, i: embed(m, _batches(i), progress=False), "image 5"),
     "accuracy": (lambda m, i: accuracy(m, _batches(i)), "image 5"),
 }

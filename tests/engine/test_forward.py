@@ -15,7 +15,6 @@ from interpnet.ablation import ablation_study
 from interpnet.attribution import attribute, methods
 from interpnet.engine import Channel, RunError, check_images, find_sites, forward, forward_logits, logits_of
 from interpnet.errors import DataError, InterpNetError, ModelError
-from interpnet.evaluate import context_swap
 from interpnet.explanation import average_visualization, channel_heatmap, channel_signal, explain
 from interpnet.interpretation import interpret
 from interpnet.models import accuracy
@@ -157,7 +156,6 @@ USES: dict[str, Callable[[nn.Module, Tensor, Any], Any]] = {
     "channel_signal": lambda model, x, found: channel_signal(model, x, Channel("net.1", 1)).signals,
     "activation_maps": lambda model, x, found: activation_maps(model, x, "net.1"),
     "embed": lambda model, x, found: embed(model, [(x, torch.zeros(len(x), dtype=torch.long))], progress=False).vectors,
-    "context_swap": lambda model, x, found: context_swap(model, x, found, classes=torch.arange(len(x)) % 3).class_share,
     "filters": lambda model, x, found: [f.weights for f in filters(model, x).values()],
     "find_sites": lambda model, x, found: float(find_sites(model, x)["net.4"].channels),
     "forward": lambda model, x, found: forward(model, x).detach(),
@@ -299,7 +297,6 @@ def test_images_of_another_shape_are_one_line_at_every_entry(case: str) -> None:
         lambda: channel_heatmap(model, images, Channel("1", 0)),
         lambda: attribute(model, images, 0, "gradient"),
         lambda: activation_maps(model, images, "1", trace=trace),
-        lambda: context_swap(model, images, found),
         lambda: forward(model, images),
         # The first batch fits and a later one does not.
         lambda: collect_scores(model, [(right, labels), (images, labels)], progress=False),

@@ -5,18 +5,15 @@ from __future__ import annotations
 import inspect
 
 import pytest
-import torch
 from helpers.wrong_kinds import (
     BASELINE,
     CHOICE,
     CONSTANT,
     COUNT,
     FLAG,
-    FOUND,
     FUNCTION,
     HEATMAPS,
     IMAGES,
-    INTERPRETATION,
     MAP,
     MAPS,
     MASK,
@@ -27,10 +24,8 @@ from helpers.wrong_kinds import (
     NUMBER,
     SEED,
     TARGET,
-    TRACE,
     Case,
     X,
-    Y,
     check_accepted,
     check_refused,
     names_without_files,
@@ -56,33 +51,6 @@ FUNCTIONS: dict[str, Case] = {
             "constant": CONSTANT,
             "classes": [None, 5, "x", [0], [0.5, 1], [True, False], [0, 0]],
             "window": [*COUNT, 2, 99],
-        },
-    ),
-    "evaluate.context_swap": (
-        evaluate.context_swap,
-        {"model": NET, "images": X, "interpretation": FOUND, "partners": 1, "classes": Y},
-        {
-            "model": MODEL,
-            "images": IMAGES,
-            "interpretation": INTERPRETATION,
-            "output": FUNCTION,
-            "trace": TRACE,
-            "classes": [5, "x", Y + 0.5, Y > 0, Y[:3], Y + 9, Y - 1, Y * 0],
-            "partners": [*COUNT, 10**9],
-            "middle": [5, "x", torch.ones(8, 8), torch.zeros(8, 8) > 0],
-            "seed": [*SEED, -1],
-            "max_batch": COUNT,
-        },
-    ),
-    "evaluate.swapped_context": (
-        evaluate.swapped_context,
-        {"images": X, "classes": Y},
-        {
-            "images": IMAGES,
-            "classes": [None, 5, "x", Y + 0.5, Y > 0, Y[:3], Y * 0],
-            "middle": [5, "x", torch.ones(8, 8)],
-            "partners": [*COUNT, 10**9],
-            "seed": [*SEED, -1],
         },
     ),
     "evaluate.iou_auc": (

@@ -48,22 +48,3 @@ def test_a_radius_beyond_all_pixels_takes_them_all():
     mask = torch.tensor([[[False, False, False], [True, False, False]]])
     hits = [ip.evaluate.pointing_game(maps, mask, tolerance=t).values.item() for t in (2.2, 2.3, 1e300)]
     assert hits == [0.0, 1.0, 1.0]  # the distance is the root of 5
-
-
-def test_contexts_with_pixels_that_overflow_are_refused():
-    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)).eval()
-    images = torch.rand(4, 1, 8, 8)
-    labels = torch.tensor([0, 1, 0, 1])
-    table = ip.collect_scores(net, [(images, labels)], progress=False)
-    found = ip.interpret(table, mu=1.0)
-    images[1, 0, 4, 4] = 1e30  # its square is beyond float32
-    with pytest.raises(
-        InterpNetError, match=r"scores of image 1 with the surroundings of image \d are NaN or infinite"
-    ):
-        ip.evaluate.context_swap(net, images, found, classes=labels, partners=1)
-
-
-@pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8), (4, 1, 2, 8, 8)])
-def test_contexts_of_what_is_no_batch_of_images_are_refused(shape):
-    with pytest.raises(InterpNetError, match=r"expected \(images, channels, height, width\)"):
-        ip.evaluate.swapped_context(torch.rand(shape), torch.tensor([0, 1, 0, 1]))
