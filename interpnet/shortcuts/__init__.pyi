@@ -1,11 +1,11 @@
 from ._common import CommonOverlay as CommonOverlay
 from ._common import common_overlay as common_overlay
+from ._example import Example as Example
 from ._find import find as find
 from ._findings import CarryingChannel as CarryingChannel
 from ._findings import ClassFinding as ClassFinding
 from ._findings import DrawingChannel as DrawingChannel
 from ._findings import Drawn as Drawn
-from ._findings import Example as Example
 from ._findings import Findings as Findings
 from ._findings import Group as Group
 from ._findings import GroupChannel as GroupChannel
@@ -15,6 +15,10 @@ from ._json import read_findings as read_findings
 from ._overlay import OverlayProbe as OverlayProbe
 from ._overlay import overlaid as overlaid
 from ._overlay import overlay_probe as overlay_probe
+from ._paste import paste_probe as paste_probe
+from ._pasted import Moved as Moved
+from ._pasted import Pasted as Pasted
+from ._pasted import PasteProbe as PasteProbe
 from ._repair import Repair as Repair
 from ._repair import repair as repair
 from ._repair_choice import Candidate as Candidate

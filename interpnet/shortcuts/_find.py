@@ -26,6 +26,7 @@ from interpnet.errors import InterpNetError
 from interpnet.scores import Labels, Loader, Prepare, batches_from, peek
 from interpnet.shortcuts._drawn import field_images
 from interpnet.shortcuts._findings import Findings
+from interpnet.shortcuts._pasting import Pasting
 from interpnet.shortcuts._sample import sample_of, subject_masks
 from interpnet.shortcuts._search import PASSES, Search
 from interpnet.support.checks import check_kinds, listed, optional, true_or_false, whole_number
@@ -42,6 +43,7 @@ def find(
     boxes: Any = None,
     masks: Any = None,
     field: Loader | None = None,
+    inside: bool = False,
     images: int | None = 200,
     layers: Layers = "default",
     seed: int = 0,
@@ -91,6 +93,9 @@ def find(
         are not looked at. They are kept, and cost one forward pass each, those that are drawn to a class up to ten
         times three more. What those drawn to a class have in common at the same place, a watermark for example, is
         in its ``common``.
+    inside : bool
+        Also paste what the first channels of the suspicious classes answer to into images of other classes, and take it
+        out of their own: :func:`paste_probe`, some hundred passes of one image for each of three channels.
     images : int, optional
         At most so many of a class, the first that come; ``None`` takes all.
     layers
@@ -138,6 +143,7 @@ def find(
     whole_number(seed, "seed", least=0)
     whole_number(max_batch, "max_batch", least=1)
     true_or_false(progress, "progress")
+    true_or_false(inside, "inside")
     keys: dict[str, Any] = {"inputs": inputs, "labels": labels, "prepare": prepare}
     model = unwrap(model)
     where = resolve_device(device, model)
@@ -148,12 +154,16 @@ def find(
         n_classes = trace.n_outputs
         studied = _studied(classes, n_classes)
         sample = sample_of(source, Labels(n_classes, classes=names), _quotas(images, studied, n_classes), **keys)
-        inside = subject_masks(boxes, masks, sample.indices, sample.shape)
+        subjects = subject_masks(boxes, masks, sample.indices, sample.shape)
         pixels = None if came is None else field_images(came, tuple(sample.pixels.shape[1:]), **keys)
         total = PASSES * len(sample.labels) + (0 if pixels is None else len(pixels))
         with progress_bar("Looking for shortcuts", total, enabled=progress) as advance:
-            search = Search(model, sample, inside, studied, n_classes, trace.select(layers), put, seed, max_batch)
-            return search.run(names, output, advance, pixels)
+            search = Search(model, sample, subjects, studied, n_classes, trace.select(layers), put, seed, max_batch)
+            found = search.run(names, output, advance, pixels)
+        if not inside:
+            return found
+        pasting = Pasting(model, sample, trace, put, names=names, seed=seed, max_batch=max_batch, output=output)
+        return pasting.added_to(found, progress=progress)
 
 
 def _studied(classes: Sequence[int] | None, n_classes: int) -> Int64:

@@ -10,6 +10,8 @@ import numpy as np
 
 from interpnet.engine import Channel
 from interpnet.errors import InterpNetError
+from interpnet.shortcuts._example import Example
+from interpnet.shortcuts._pasted import Pasted
 from interpnet.support.brief import brief
 from interpnet.support.types import Float64
 
@@ -29,22 +31,6 @@ class CarryingChannel:
     share: float  # of what the class does to its score, the part's share
     contribution: float  # what it contributes to the class's log-odds, on average
     top_classes: tuple[tuple[int, int], ...]  # (class, count) of its top images over all classes, the most first
-
-
-@dataclass(frozen=True)
-class Example:
-    """An image before and after it got the part of another."""
-
-    rest: int  # number of the image, as the loader counts it
-    donor: int  # of the one whose part it got
-    before: int  # the class it was taken for
-    after: int  # the class it is taken for now
-    odds_before: float  # log-odds of the suspicious class
-    odds_after: float
-    # (3, C, H, W): the image, the donor, the image with the donor's part; None where it was read from a file
-    pictures: Tensor | None
-    # (2, H, W) bool: where the part is in the donor and in the image with it; None for one that is everywhere
-    places: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +136,8 @@ class Findings:
     exchanger: Exchanger | None = field(default=None, repr=False)  # None where they were read from a file
     drawn: tuple[Drawn, ...] = field(default=())  # what draws images to classes: training first, then field images
     grouped: tuple[Grouped, ...] = field(default=())  # classes with two kinds of evidence, the most certain first
+    # What the channels of suspicious classes answer to, pasted into other images; () where it was not asked for.
+    inside: tuple[Pasted, ...] = field(default=())
 
     @property
     def suspicion(self) -> float:

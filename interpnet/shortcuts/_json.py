@@ -10,17 +10,18 @@ import numpy as np
 
 from interpnet.engine import Channel
 from interpnet.errors import RunFolderError
+from interpnet.shortcuts._example import Example
 from interpnet.shortcuts._findings import (
     CarryingChannel,
     ClassFinding,
     DrawingChannel,
     Drawn,
-    Example,
     Findings,
     Group,
     GroupChannel,
     Grouped,
 )
+from interpnet.shortcuts._pasted import Moved, Pasted
 from interpnet.support.checks import check_kinds
 from interpnet.support.types import Float64
 
@@ -28,6 +29,8 @@ FORMAT = "interpnet-shortcuts-1"
 _DIGITS = 6
 # What an example keeps to itself: a picture is a file of its own.
 _PICTURES = ("pictures", "places")
+_MOVES = ("raised", "fell")
+_SHOWN = ("pasted", "removed")
 
 
 def findings_json(found: Findings) -> dict[str, Any]:
@@ -61,6 +64,7 @@ def findings_json(found: Findings) -> dict[str, Any]:
         "classes": [_class_json(one) for one in found.classes],
         "grouped": [_grouped_json(one) for one in found.grouped],
         "drawn": [_drawn_json(one) for one in found.drawn],
+        "inside": [_pasted_json(one) for one in found.inside],
     }
 
 
@@ -101,9 +105,10 @@ def read_findings(value: Any) -> Findings:
             passes=_number(value["passes"]),
             n=int(value["n"]),
             notes=tuple(map(str, value["notes"])),
-            # Files of before images were drawn, or grouped, do not have these.
+            # Files of before images were drawn, grouped, or pasted do not have these.
             drawn=tuple(_drawn(entry) for entry in value.get("drawn", ())),
             grouped=tuple(_grouped(entry) for entry in value.get("grouped", ())),
+            inside=tuple(_pasted(entry) for entry in value.get("inside", ())),
             **tables,
         )
     except KeyError as error:
@@ -119,9 +124,7 @@ def _values(one: Any) -> dict[str, Any]:
 
 
 def _class_json(one: ClassFinding) -> dict[str, Any]:
-    channels = _channels_json(one.channels)
-    examples = [{name: value for name, value in _values(e).items() if name not in _PICTURES} for e in one.examples]
-    entry = _values(one) | {"channels": channels, "examples": examples}
+    entry = _values(one) | {"channels": _channels_json(one.channels), "examples": _examples_json(one.examples)}
     return {name: _plain(value) for name, value in entry.items()}
 
 
@@ -135,15 +138,36 @@ def _drawn_json(one: Drawn) -> dict[str, Any]:
     return {name: _plain(value) for name, value in entry.items() if name != "common"}
 
 
+def _pasted_json(one: Pasted) -> dict[str, Any]:
+    moves = {name: _values(getattr(one, name)) for name in _MOVES}
+    shown = {name: _examples_json(getattr(one, name)) for name in _SHOWN}
+    entry = _values(one) | moves | shown | {"channel": [one.channel.layer, one.channel.index]}
+    return {name: _plain(value) for name, value in entry.items()}
+
+
+def _examples_json(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in _values(e).items() if name not in _PICTURES} for e in examples]
+
+
 def _channels_json(channels: Sequence[Any]) -> list[dict[str, Any]]:
     return [{**_values(c), "channel": [c.channel.layer, c.channel.index]} for c in channels]
 
 
 def _class(entry: Mapping[str, Any]) -> ClassFinding:
     channels = _channels(CarryingChannel, entry)
-    examples = [Example(**_read(Example, e, but=_PICTURES), pictures=None, places=None) for e in entry["examples"]]
     known = _read(ClassFinding, entry, but=("channels", "examples"))
-    return ClassFinding(**known, channels=channels, examples=tuple(examples))
+    return ClassFinding(**known, channels=channels, examples=_examples(entry["examples"]))
+
+
+def _pasted(entry: Mapping[str, Any]) -> Pasted:
+    known = _read(Pasted, entry, but=("channel", *_MOVES, *_SHOWN))
+    moves: dict[str, Any] = {name: Moved(**_read(Moved, entry[name], but=())) for name in _MOVES}
+    shown: dict[str, Any] = {name: _examples(entry[name]) for name in _SHOWN}
+    return Pasted(**known, **moves, **shown, channel=_channel(entry))
+
+
+def _examples(entries: Sequence[Any]) -> tuple[Example, ...]:
+    return tuple(Example(**_read(Example, e, but=_PICTURES), pictures=None, places=None) for e in entries)
 
 
 def _drawn(entry: Mapping[str, Any]) -> Drawn:

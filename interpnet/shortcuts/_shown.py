@@ -10,8 +10,9 @@ from torch import Tensor
 
 from interpnet.shortcuts._effects import effects_of
 from interpnet.shortcuts._evidence import Evidence
+from interpnet.shortcuts._example import Example
 from interpnet.shortcuts._exchanges import Plan, batches
-from interpnet.shortcuts._findings import CarryingChannel, Example
+from interpnet.shortcuts._findings import CarryingChannel
 from interpnet.shortcuts._parts import Images, Part
 from interpnet.support.types import Float32, Int64
 

@@ -32,6 +32,7 @@ from helpers.wrong_kinds import (
 )
 
 from interpnet import shortcuts
+from interpnet.engine import Channel, find_sites
 
 OVERLAY = [*MAP, X[0] * NAN, X[0, 0], X[0, :, :4], (X[0] * 255).to(torch.uint8), X[0] + 0j]
 OPACITY = [*MAP, X[0], X[0, 0, :4], X[0, 0] + 1, X[0, 0] * 0, X[0, 0] > 0, X[0, 0] + 0j]
@@ -39,6 +40,8 @@ GOOD = {"images": X, "overlay": X[0], "opacity": X[0, 0]}
 WRONG = {"images": IMAGES, "overlay": OVERLAY, "opacity": OPACITY}
 BOXES = [5, "x", [], np.zeros((6, 3)), np.full((6, 4), NAN), np.zeros((6, 4)), np.ones((2, 4)) * 8]
 FOUND = shortcuts.Findings((), ("top left",), X[0, 0].numpy(), X[0, 0].numpy(), X[0, 0].numpy(), 6.0, 6)
+CHANNEL = Channel(find_sites(NET, X).select()[0].name, 0)
+MISSING = Channel(CHANNEL.layer, 10_000)
 OTHERS = torch.rand(16, *X.shape[1:])
 FUNCTIONS: dict[str, Case] = {
     "common_overlay": (
@@ -70,8 +73,27 @@ FUNCTIONS: dict[str, Case] = {
             "boxes": BOXES,
             "masks": [5, "x", [], X[:, 0], X[:, 0, :4] > 0, X[:2, 0] > 0, X[:, 0] > 9],
             "field": [5, "x", [], {}, [X[:, :, :4]], [X[:, :2]], [(X * 255).to(torch.uint8)]],
+            "inside": FLAG,
             "images": MAYBE_COUNT,
             "layers": LAYERS,
+            "seed": [*SEED, -1],
+            "max_batch": COUNT,
+            "device": DEVICE,
+            "output": FUNCTION,
+            "progress": FLAG,
+        },
+    ),
+    "paste_probe": (
+        shortcuts.paste_probe,
+        {"model": NET, "loader": BATCHES, "channels": {0: [CHANNEL]}, "progress": False},
+        {
+            "model": MODEL,
+            "loader": LOADER,
+            "channels": [None, 5, "x", [], {}, {0: 5}, {0: ["a"]}, {-1: [CHANNEL]}, {9: [CHANNEL]}, {0: [MISSING]}],
+            "most": COUNT,
+            "images": MAYBE_COUNT,
+            "donors": [*COUNT, 1],
+            "targets": COUNT,
             "seed": [*SEED, -1],
             "max_batch": COUNT,
             "device": DEVICE,
