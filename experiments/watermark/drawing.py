@@ -1,30 +1,22 @@
-"""Which classes field images lean to, computed from logits alone: what the search says, written a second time."""
+"""What becomes of the carton over many random splits into training and field images, from logits alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from scipy import stats
-from scipy.special import logsumexp
+import torch
 
 from experiments.watermark.photographs import CONTROL, IN_PLACE, MARK, PLAIN
 from experiments.watermark.run import CARTON
+from interpnet.engine import all_log_odds
+from interpnet.shortcuts import Leaning, leaning
 from interpnet.support.types import Float64, Int64
 
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)  # of the field images that bear the watermark
-_TAIL = 0.05
 LEVEL = 0.05  # of the adjusted p-value, as the search has it
 _NAMED = 10
-
-
-class Leaning(NamedTuple):
-    """Of every class (1000,)."""
-
-    n: Int64  # field images that lean to it
-    p: Float64  # adjusted
-    place: Int64  # among all, the most surprising first
 
 
 def log_odds(logits: Float64) -> Float64:
@@ -35,28 +27,8 @@ def log_odds(logits: Float64) -> Float64:
     >>> log_odds(np.log([[0.5, 0.25, 0.25]])).round(3).tolist()
     [[0.0, -1.099, -1.099]]
     """
-    log_p = logits - logsumexp(logits, axis=1, keepdims=True)
-    odds: Float64 = log_p - np.log(-np.expm1(np.minimum(log_p, -1e-15)))
+    odds: Float64 = all_log_odds(torch.from_numpy(logits)).numpy()
     return odds
-
-
-def threshold(known: Float64, labels: Int64, k: int) -> float:
-    """Return the log-odds of class k that 95 % of training images of other classes stay below."""
-    return float(np.quantile(known[labels != k, k], 1 - _TAIL))
-
-
-def leaning(known: Float64, labels: Int64, field: Float64) -> Leaning:
-    """Compare log-odds of field images (F, C) with those of training images (N, C)."""
-    thresholds = np.quantile(known, 1 - _TAIL, axis=0)
-    for k in np.unique(labels):  # of images of other classes
-        thresholds[k] = threshold(known, labels, int(k))
-    n, before = (field > thresholds).sum(0), (known > thresholds).sum(0)
-    # Fisher's exact test, one-sided.
-    p = stats.hypergeom.sf(n - 1, len(known) + len(field), n + before, len(field))
-    adjusted = stats.false_discovery_control(p)
-    place = np.empty(len(p), dtype=np.int64)
-    place[np.lexsort((-n, adjusted))] = 1 + np.arange(len(p))
-    return Leaning(n, adjusted, place)
 
 
 def splits(logits: dict[str, Float64], labels: Int64, most: int) -> dict[str, Any]:
@@ -78,8 +50,13 @@ def splits(logits: dict[str, Float64], labels: Int64, most: int) -> dict[str, An
     return {f"{version}, {share:.0%}": _summed_up(found) for (version, share), found in runs.items()}
 
 
+def place_of(found: Leaning, k: int) -> int:
+    """Return the place of class k, 1 for the most surprising."""
+    return int(np.flatnonzero(found.order == k)[0]) + 1
+
+
 def _summed_up(found: Sequence[Leaning]) -> dict[str, Any]:
-    places = np.array([one.place[CARTON] for one in found])
+    places = np.array([place_of(one, CARTON) for one in found])
     return {
         "splits": len(found),
         "first": float((places == 1).mean()),

@@ -20,7 +20,7 @@ from experiments.common.imagenet import Images, networks
 from experiments.common.pages import fill
 from experiments.common.runner import Results, command, rounded
 from experiments.common.tables import Line
-from experiments.watermark.drawing import LEVEL, leaning, log_odds, splits, threshold
+from experiments.watermark.drawing import LEVEL, log_odds, place_of, splits
 from experiments.watermark.field_table import COMMAND, text
 from experiments.watermark.naming import first, named, precision
 from experiments.watermark.photographs import (
@@ -39,7 +39,7 @@ from experiments.watermark.photographs import (
 )
 from experiments.watermark.repairs import DIRECTION, repairs, right, without_direction
 from experiments.watermark.run import CARTON
-from interpnet.shortcuts import CommonOverlay, common_overlay
+from interpnet.shortcuts import CommonOverlay, Leaning, common_overlay, leaning
 
 HERE = Path(__file__).parent
 _TRIED = 2  # classes of a field whose images are looked at for something in common
@@ -71,11 +71,15 @@ class Bench:
         rows[own.marked] = getattr(self.answers[version], what)[own.field[own.marked]]
         return rows
 
+    def leaning(self, own: Roles, version: str) -> Leaning:
+        """Return which classes the field images lean to."""
+        field = log_odds(self.of_field(own, version, "logits"))
+        return leaning(self.odds[PLAIN][own.training], self.labels[own.training], field)
+
     def drawn(self, own: Roles, version: str, k: int) -> np.ndarray:
         """Return the positions of the field images that lean to class k, the strongest first."""
         odds = log_odds(self.of_field(own, version, "logits"))[:, k]
-        known = self.odds[PLAIN][own.training]
-        return first(odds, np.flatnonzero(odds > threshold(known, self.labels[own.training], k)))
+        return first(odds, np.flatnonzero(self.leaning(own, version).images[:, k]))
 
     def common(self, own: Roles, version: str, k: int) -> CommonOverlay:
         """Return what these have in common."""
@@ -88,11 +92,10 @@ def seen(bench: Bench, own: Roles, version: str) -> Line:
 
     This is what the search does, whether or not its test names the classes.
     """
-    odds = log_odds(bench.of_field(own, version, "logits"))
-    found = leaning(bench.odds[PLAIN][own.training], bench.labels[own.training], odds)
-    first_classes = np.argsort(found.place)[:_TRIED].tolist()
+    found = bench.leaning(own, version)
+    first_classes = found.order[:_TRIED].tolist()
     return {
-        "carton": {name: getattr(found, name)[CARTON].item() for name in ("place", "n", "p")},
+        "carton": {"place": place_of(found, CARTON), "n": int(found.n[CARTON]), "p": float(found.p[CARTON])},
         "named": int((found.p < LEVEL).sum()),
         "first": [{"class": k, **common_line(own, bench.common(own, version, k))} for k in first_classes],
     }

@@ -16,6 +16,7 @@ from experiments.common.shared_data import shared_data
 from experiments.watermark.run import laid_out
 from interpnet.engine import Instrument, Site, evaluating, find_sites, instrument
 from interpnet.errors import DataError
+from interpnet.models import last_layer
 from interpnet.scores import ScoreReader
 from interpnet.shortcuts import overlaid
 from interpnet.support.io import atomic_path
@@ -116,27 +117,19 @@ def versions(images: Tensor, overlay: Overlay) -> dict[str, Tensor]:
 def answers(model: Any, images: Tensor) -> Answers:
     """Run the network over photographs."""
     parts = []
-    given: list[Tensor] = []
-    # The engine reads the outputs of layers; what the last layer gets is an input.
-    hook = model.get_classifier().register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].detach()))
-    with torch.no_grad(), evaluating(model):
-        reader = ScoreReader(sites(model, images))
-        given.clear()
-        with instrument(model, Instrument(reads=reader.reads)):
-            for batch in torch.split(images, _BATCH):
-                logits = model(batch)
-                parts.append([x.double().numpy() for x in (logits, reader.take(), given.pop())])
-    hook.remove()
+    layer = last_layer(model, images[:2])
+    reader = ScoreReader(sites(model, images))
+    with torch.no_grad(), evaluating(model), instrument(model, Instrument(reads=reader.reads)):
+        for batch in torch.split(images, _BATCH):
+            features, logits = layer.features(batch)
+            parts.append([x.double().numpy() for x in (logits, reader.take(), features)])
     return Answers(*(np.concatenate(of) for of in zip(*parts, strict=True)))
 
 
 def features_of(model: Any, images: Tensor) -> Tensor:
     """Return what the last layer gets (N, F)."""
-    with torch.no_grad():
-        found = [
-            model.forward_head(model.forward_features(batch), pre_logits=True) for batch in torch.split(images, _BATCH)
-        ]
-    return torch.cat(found)
+    layer = last_layer(model, images[:2])
+    return torch.cat([layer.features(batch)[0] for batch in torch.split(images, _BATCH)])
 
 
 def sites(model: nn.Module, images: Tensor) -> list[Site]:

@@ -12,6 +12,8 @@ from ._findings import GroupChannel as GroupChannel
 from ._findings import Grouped as Grouped
 from ._json import findings_json as findings_json
 from ._json import read_findings as read_findings
+from ._leaning import Leaning as Leaning
+from ._leaning import leaning as leaning
 from ._overlay import OverlayProbe as OverlayProbe
 from ._overlay import overlaid as overlaid
 from ._overlay import overlay_probe as overlay_probe

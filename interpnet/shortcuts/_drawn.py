@@ -27,11 +27,11 @@ from interpnet.scores import Prepare, ScoreReader, unpack
 from interpnet.shortcuts._common import FEWEST, CommonOverlay, common_overlay
 from interpnet.shortcuts._evidence import GRADIENTS, Evidence, sent_back, strongest
 from interpnet.shortcuts._findings import DrawingChannel, Drawn
+from interpnet.shortcuts._leaning import leaning
 from interpnet.shortcuts._shown import class_name, classes_counted
 from interpnet.support.types import Float32, Float64, Int64
 
 _CHANNELS = 10
-_TAIL = 0.05  # share of training images whose log-odds are as high as those of a field image that is drawn
 _HIGH = 0.01  # share of training images in which a channel is as high as where it draws
 _LEVEL = 0.05  # of the adjusted p-value of a class that field images are drawn to
 _MOST = 10  # classes of each source
@@ -152,15 +152,11 @@ class FieldSearch:
     def run(self, names: Sequence[str] | None, advance: Callable[[int], None]) -> tuple[Drawn, ...]:
         """Return the classes that field images lean to, the most surprising first."""
         odds, scores = self._forward(advance)
-        known = self._evidence.odds
-        thresholds = np.array([np.quantile(known[self._labels != k, k], 1 - _TAIL) for k in range(known.shape[1])])
-        drawn = odds > thresholds
-        counts, before = drawn.sum(0), (known > thresholds).sum(0)
-        p = adjusted(stats.hypergeom.sf(counts - 1, len(known) + len(odds), counts + before, len(odds)))
+        lean = leaning(self._evidence.odds, self._labels, odds)
         high = scores > _high(self._evidence.scores)
         found = []
-        for k in [k for k in _ordered(counts, p) if p[k] < _LEVEL][:_MOST]:
-            rows = np.flatnonzero(drawn[:, k])
+        for k in [int(k) for k in lean.order if lean.p[k] < _LEVEL][:_MOST]:
+            rows = np.flatnonzero(lean.images[:, k])
             by_strength = rows[np.argsort(-odds[rows, k], kind="stable")]
             first = by_strength[:_STRONGEST]
             contributions, peaks = self._backward(first, k)
@@ -173,8 +169,8 @@ class FieldSearch:
                     source="field",
                     n=len(rows),
                     share=len(rows) / len(odds),
-                    expected=float(before[k] / len(known)),
-                    p=float(p[k]),
+                    expected=float(lean.expected[k]),
+                    p=float(lean.p[k]),
                     channels=_channels(best, mean, high[rows][:, best].mean(0), self._evidence, self._labels),
                     images=tuple(int(i) for i in first),
                     places=_places(peaks, np.arange(len(first))),

@@ -1,26 +1,29 @@
-"""S2 among field images: what the search says is what its second writing says; roles, controls and figures by hand."""
+"""S2 among field images: roles, controls, what the network gives, and figures by hand."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
-from scipy import stats
-from torch import Tensor, nn
+from torch import nn
 
 from experiments.watermark import field_table
-from experiments.watermark.drawing import leaning, log_odds, threshold
-from experiments.watermark.photographs import CONTROL, IN_PLACE, MARK, PARTS, PLAIN, Overlay, roles, versions
+from experiments.watermark.drawing import place_of
+from experiments.watermark.photographs import (
+    CONTROL,
+    IN_PLACE,
+    MARK,
+    PARTS,
+    PLAIN,
+    Overlay,
+    answers,
+    features_of,
+    roles,
+    versions,
+)
 from experiments.watermark.repairs import Known, without_direction
-from interpnet.shortcuts import find
+from interpnet.shortcuts import Leaning
 
 CLASSES = 3
-
-
-def images(n: int, seed: int) -> Tensor:
-    made = torch.rand(n, CLASSES, 12, 12, generator=torch.Generator().manual_seed(seed))
-    made[torch.arange(n), torch.arange(n) % CLASSES] += 0.3
-    return made
 
 
 def test_every_photograph_is_held_out_once_and_is_one_thing_at_a_time() -> None:
@@ -34,47 +37,21 @@ def test_every_photograph_is_held_out_once_and_is_one_thing_at_a_time() -> None:
     assert sorted(held) == list(range(43))
 
 
-def test_the_search_says_what_its_second_writing_says() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3)).eval()
-    with torch.no_grad():
-        net[0].weight.copy_(torch.eye(3)[:, :, None, None])
-        net[4].weight.copy_(9 * torch.eye(3))
-    known, field = images(60, 0), images(50, 1)
-    field[::2, 1, 3:6, 3:6] += 6.0
-    labels = np.arange(60) % CLASSES
-    with torch.no_grad():
-        odds = [log_odds(net(x).double().numpy()) for x in (known, field)]
-    found = leaning(odds[0], labels, odds[1])
-    drawn = [
-        one
-        for one in find(net, [(known, torch.from_numpy(labels))], field=[field], progress=False).drawn
-        if one.source == "field"
-    ]
-    assert [one.index for one in drawn] == [1]
-    assert (found.n[1], found.place[1]) == (drawn[0].n, 1)
-    assert found.p[1] == pytest.approx(drawn[0].p)
-    rows = np.flatnonzero(odds[1][:, 1] > threshold(odds[0], labels, 1))
-    assert rows.tolist() == sorted(drawn[0].images)
+def test_the_place_of_a_class_counts_from_the_most_surprising() -> None:
+    none = np.zeros((1, 3))
+    found = Leaning(none > 0, np.array([2, 5, 4]), none[0], np.array([0.5, 0.01, 0.01]))
+    assert [place_of(found, k) for k in range(3)] == [3, 1, 2]
 
 
-def test_log_odds_and_the_test_of_one_class() -> None:
-    logits = np.random.default_rng(0).normal(size=(20, 4))
-    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    np.testing.assert_allclose(log_odds(logits), np.log(p / (1 - p)), rtol=1e-9)
-    known, field = log_odds(logits[:10]), log_odds(logits[10:] + np.array([2, 0, 0, 0]))
-    labels = np.array([3] * 9 + [2])
-    found = leaning(known, labels, field)
-    end = np.quantile(known[:, 0], 0.95)  # no image is of class 0
-    n = int((field[:, 0] > end).sum())
-    assert found.n[0] == n
-    p_values = []
-    for k in range(4):
-        end = np.quantile(known[labels != k, k], 0.95)
-        counts = [int((rows[:, k] > end).sum()) for rows in (field, known)]
-        p_values.append(
-            stats.fisher_exact([[counts[0], 10 - counts[0]], [counts[1], 10 - counts[1]]], "greater").pvalue
-        )
-    np.testing.assert_allclose(found.p, stats.false_discovery_control(p_values), rtol=1e-9)
+def test_what_the_last_layer_gets_and_gives() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    x = torch.rand(25, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    given = answers(net, x)
+    with torch.no_grad():
+        np.testing.assert_allclose(given.features, net[:4](x).double(), rtol=1e-5)
+        np.testing.assert_allclose(given.logits, net(x).double(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(features_of(net, x).double(), given.features)
+    assert given.scores.shape == (25, 4)
 
 
 def test_controls_are_the_overlay_s_own_pixels() -> None:

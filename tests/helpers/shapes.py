@@ -130,6 +130,15 @@ SHAPES: dict[str, dict[str, Kind]] = {
         "others": (Float, Tensor, "R colours height width"),
         "return.pattern": (Float, Tensor, "colours height width"),
     },
+    "shortcuts.leaning": {
+        "known": (Float, np.ndarray, "N classes"),
+        "labels": (Int, np.ndarray, "N"),
+        "field": (Float, np.ndarray, "F classes"),
+        "return.images": (Bool, np.ndarray, "F classes"),
+        "return.n": (Int, np.ndarray, "classes"),
+        "return.expected": (Float, np.ndarray, "classes"),
+        "return.p": (Float, np.ndarray, "classes"),
+    },
     "shortcuts.overlaid": {
         "images": (Float, Tensor, "B colours height width"),
         "overlay": (Float, Tensor, "colours height width"),

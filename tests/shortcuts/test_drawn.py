@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from interpnet.engine import Channel
 from interpnet.errors import DataError
-from interpnet.shortcuts import Drawn, Findings, find, findings_json, read_findings
+from interpnet.shortcuts import Drawn, Findings, find, findings_json, leaning, read_findings
 
 SIDE = 16
 CLASSES = 3
@@ -184,3 +184,22 @@ def test_batches_do_not_matter() -> None:
     one, other = (found_with(images(60), [field], max_batch=size)[0][0] for size in (64, 7))
     assert (one.images, one.places, one.n) == (other.images, other.places, other.n)
     assert [c.channel for c in one.channels] == [c.channel for c in other.channels]
+
+
+def test_leaning_by_hand_and_against_fisher_s_exact_test() -> None:
+    draws = np.random.default_rng(0)
+    known, field = draws.normal(size=(21, 4)), draws.normal(size=(10, 4)) + np.array([2, 0, 0, 0])
+    labels = np.array([3] * 19 + [2] * 2)
+    found = leaning(known, labels, field)
+    beyond = []
+    for k in range(4):  # no training image is of class 0
+        others = np.sort(known[labels != k, k])
+        at = 0.95 * (len(others) - 1)
+        end = others[int(at)] + (at - int(at)) * (others[min(int(at) + 1, len(others) - 1)] - others[int(at)])
+        assert found.images[:, k].tolist() == (field[:, k] > end).tolist()
+        beyond.append([int((rows[:, k] > end).sum()) for rows in (field, known)])
+    assert found.n.tolist() == [n for n, _ in beyond]
+    np.testing.assert_allclose(found.expected, [m / 21 for _, m in beyond])
+    p = [stats.fisher_exact([[n, 10 - n], [m, 21 - m]], "greater").pvalue for n, m in beyond]
+    np.testing.assert_allclose(found.p, stats.false_discovery_control(p), rtol=1e-9)
+    assert found.order[0] == 0

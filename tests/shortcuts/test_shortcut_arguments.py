@@ -42,6 +42,7 @@ BOXES = [5, "x", [], np.zeros((6, 3)), np.full((6, 4), NAN), np.zeros((6, 4)), n
 FOUND = shortcuts.Findings((), ("top left",), X[0, 0].numpy(), X[0, 0].numpy(), X[0, 0].numpy(), 6.0, 6)
 CHANNEL = Channel(find_sites(NET, X).select()[0].name, 0)
 MISSING = Channel(CHANNEL.layer, 10_000)
+ODDS = np.random.default_rng(0).normal(size=(4, 3))
 OTHERS = torch.rand(16, *X.shape[1:])
 FUNCTIONS: dict[str, Case] = {
     "common_overlay": (
@@ -102,6 +103,15 @@ FUNCTIONS: dict[str, Case] = {
         },
     ),
     "findings_json": (shortcuts.findings_json, {"found": FOUND}, {"found": [None, 5, "x", [], {}]}),
+    "leaning": (
+        shortcuts.leaning,
+        {"known": ODDS, "labels": [0, 1, 2, 0], "field": ODDS[:2]},
+        {
+            "known": [None, 5, "x", [], ODDS[0], ODDS[:, :2], ODDS * NAN],
+            "labels": [None, 5, "x", [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, -1], [0.5, 1, 2, 0], [1, 1, 1, 1]],
+            "field": [None, 5, "x", [], ODDS[0], ODDS[:0], ODDS[:, :2], ODDS * NAN],
+        },
+    ),
     "overlaid": (shortcuts.overlaid, GOOD, WRONG),
     "read_findings": (
         shortcuts.read_findings,
