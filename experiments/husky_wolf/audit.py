@@ -34,15 +34,23 @@ def _training(given: Photographs) -> list[tuple[Tensor, Tensor]]:
 
 
 def searched(model: nn.Module, given: Photographs) -> dict[str, Any]:
-    """Return what the search finds on the training photographs: each class's largest part, and all parts' shares."""
+    """Return what the search finds on the training photographs: each class's largest part, and every part's shares."""
     found = find(model, _training(given), names=CLASSES, max_batch=16, progress=False)
     return {
         "passes": found.passes,
         "classes": {
-            one.name: {"part": one.part, "share": [one.share, one.low, one.high], "usual": one.usual}
+            one.name: {
+                "part": one.part,
+                "share": [one.share, one.low, one.high],
+                "usual": one.usual,
+                "suspicious": one.suspicious,
+            }
             for one in found.classes
         },
-        "shares": {part: list(map(_number, found.shares[i])) for i, part in enumerate(found.parts)},
+        "shares": {
+            part: [list(map(_number, ends)) for ends in zip(found.shares[i], found.low[i], found.high[i], strict=True)]
+            for i, part in enumerate(found.parts)
+        },
     }
 
 

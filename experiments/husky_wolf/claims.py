@@ -16,7 +16,7 @@ _HALF = 0.5
 def claims() -> list[Claim]:
     """Return what S4 says, decided by its numbers."""
     lines: Lines = committed(__file__)
-    return [_snow(lines), _decides(lines), _again(lines)]
+    return [_snow(lines), _decides(lines), _again(lines), _searched(lines)]
 
 
 def _percent(found: Interval) -> str:
@@ -77,4 +77,20 @@ def _again(lines: Lines) -> Claim:
         f"the same class {signed(effect(control), 0)} %",
         graded(full=effect(after).high < effect(control).low, part=effect(after).mean < effect(control).mean),
         "a disc leaves parts of the animal outside, so that exchanged surroundings carry some of it",
+    )
+
+
+def _searched(lines: Lines) -> Claim:
+    """Hold for a class that the search suspects."""
+    line = table.one(lines, what="search")
+    found = line["classes"].values()
+    shown = [one["suspicious"] for one in found]
+    discs = {part: shares for part, shares in line["shares"].items() if "disc" in part}
+    return Claim(
+        "S4",
+        "From the training photographs alone, without outlines, the search suspects the head",
+        f"{sum(shown)} of {len(shown)} classes",
+        "; ".join(f"{part}: {_percent(Interval(*shares[0]))} of a husky's log-odds" for part, shares in discs.items()),
+        verdict_of(shown),
+        f"{len(line['shares'])} parts share two passes over 80 photographs, about eight exchanges each",
     )

@@ -156,13 +156,7 @@ def _dogs(lines: Lines) -> str:
 
 
 def _repairs(lines: Lines) -> str:
-    search = one(lines, what="search")
     rows: list[list[str]] = []
-    found = [
-        f"{part} {' and '.join(f'{100 * share:.0f} %' for share in shares)}"
-        for part, shares in search["shares"].items()
-        if "disc" in part
-    ]
     for line in lines:
         if line["what"] != "repair":
             continue
@@ -176,8 +170,26 @@ def _repairs(lines: Lines) -> str:
             rows.append([f"{line['how']}: {line['why']}", *[""] * 6])
     head = ["head", "right, %", "share of surroundings, %", "snow beyond grass, huskies", "the same, wolves"]
     head += ["wolves on grass taken for huskies, %", "dogs in snow taken for wolves, of 6"]
-    first = f"Shares of huskies and wolves in the search on the training photographs: {'; '.join(found)}."
-    return f"{first}\n\n{markdown(head, rows)}"
+    return f"{_search(one(lines, what='search'))}\n\n{markdown(head, rows)}"
+
+
+def _search(line: Line) -> str:
+    discs = [
+        f"{part}, {' and '.join(f'{_percent(Interval(*share))} %' for share in shares)}"
+        for part, shares in line["shares"].items()
+        if "disc" in part
+    ]
+    found = line["classes"].items()
+    largest = [
+        f"{c}: {one_['part']}, {_percent(Interval(*one_['share']))} %, where {100 * one_['usual']:.0f} % is usual"
+        for c, one_ in found
+    ]
+    suspicious = [c for c, one_ in found if one_["suspicious"]]
+    return (
+        f"The search on the 80 training photographs suspects {' and '.join(suspicious) or 'neither class'}. "
+        f"Shares of huskies and wolves in its screening: {'; '.join(discs)}. The parts furthest beyond what is usual, "
+        f"measured again: {'; '.join(largest)}."
+    )
 
 
 def _tests(found: Line) -> list[str]:
