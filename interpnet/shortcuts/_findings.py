@@ -162,13 +162,20 @@ class Findings:
         kept = tuple(c for c in self.classes if c.index in indices)
         exchanger = self.exchanger
         if exchanger is not None:
-            exchanger = exchanger.only({c.part for c in kept if c.suspicious})
+            exchanger = exchanger.among(indices)
         return replace(self, classes=kept, exchanger=exchanger)
 
-    def exchange(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return images (B, C, H, W), each with a suspicious part of another one of them, drawn at random.
+    @property
+    def carriers(self) -> tuple[int, ...]:
+        """The classes whose images carry a suspicious part: :func:`repair` takes parts of them more often."""
+        return tuple(sorted(c.index for c in self.suspicious))
 
-        Their labels (B,) stay those of their rests. What :func:`repair` trains on.
+    def exchange(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Return images (B, C, H, W), each with suspicious parts of another one of them, drawn at random.
+
+        Half of the others are images of suspicious classes, so that a part which one class of many carries comes often;
+        the other half are any. They give what the two classes are suspicious for. Their labels (B,) stay those of their
+        rests. What :func:`repair` trains on.
         """
         if self.exchanger is None:
             raise InterpNetError(

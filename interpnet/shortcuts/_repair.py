@@ -226,11 +226,13 @@ def repair(
     with placed(own, where, "auto") as put:
         network = _network(own, put(check_images(first[:2])), put, output)
 
+        carriers = tuple(getattr(findings, "carriers", ()))
+
         def images_of(source: Loader, partners: RepairImages | None = None) -> RepairImages:
             refuse_iterators(source, "repair")
             batches = RepeatedLoader(source, network.n_outputs, keep=KEEP_BYTES, use="repair", **keys, prepare=prepare)
             hold = validation is None and partners is None
-            return RepairImages(batches, findings.exchange, hold=hold, seed=seed, partners=partners)
+            return RepairImages(batches, findings.exchange, hold=hold, seed=seed, partners=partners, carriers=carriers)
 
         images = images_of(loader)
         others = None if validation is None else images_of(validation, images)

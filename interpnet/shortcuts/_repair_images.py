@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,10 +22,16 @@ PARTS = 5
 #: How often each image is exchanged with another partner.
 ROUNDS = 2
 PLAIN, EXCHANGED, CONTROL = "plain", "exchanged", "control"
+# Of the partners of a batch so many are of the classes that carry what is suspicious, however many classes there are.
+_CARRIERS = 1 / 4
 
 
 class Exchanges(Protocol):
-    """What says what is suspicious in an image, and exchanges it: the findings of a search for shortcuts."""
+    """What says what is suspicious in an image, and exchanges it: the findings of a search for shortcuts.
+
+    It may have ``carriers``, the numbers of the classes whose images carry it: of each batch's partners a quarter at
+    least is of them, so that some come where they are few among many.
+    """
 
     def exchange(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Return images (B, C, H, W), each with its suspicious part taken from a random other one of them.
@@ -45,7 +52,8 @@ class RepairImages:
     """Images of a loader that starts again, with partners for each, split class by class.
 
     A class's images go to the five parts in turn, beginning with another part than the class before. The last part is
-    held out from the repair unless ``hold`` is False. Partners are never held out.
+    held out from the repair unless ``hold`` is False. Partners are never held out, and a quarter
+    at least is of the classes ``carriers``.
     """
 
     def __init__(
@@ -56,8 +64,10 @@ class RepairImages:
         hold: bool,
         seed: int,
         partners: RepairImages | None = None,
+        carriers: Collection[int] = (),
     ) -> None:
         self._loader = loader
+        self._carriers = torch.tensor(sorted(carriers), dtype=torch.int64)
         self._exchange = exchange
         self._seed = seed
         self._hold = hold
@@ -177,6 +187,10 @@ class RepairImages:
         if not len(there):
             return images
         drawn = there[torch.randint(len(there), (n,), generator=generator)]
+        carry = there[torch.isin(self.pool_labels[there], self._carriers)]
+        if len(carry):
+            some = math.ceil(_CARRIERS * n)
+            drawn[:some] = carry[torch.randint(len(carry), (some,), generator=generator)]
         both = torch.cat([images.cpu(), self.pool[drawn]])
         both_labels = torch.cat([labels, self.pool_labels[drawn]])
         # The order is drawn, for an exchange may go by it.

@@ -142,9 +142,13 @@ class Search:
         self, found: Sequence[ClassFinding], images: Images, parts: Sequence[Part], output: Output | None
     ) -> Exchanger:
         """Return what exchanges the parts of the suspicious classes; masks of new images are not known."""
-        suspicious = {one.part for one in found if one.suspicious}
-        known = [part for part in parts if part.name in suspicious and part.name != "outside the subject"]
-        return Exchanger(self._model, known, images.by_class, output)
+        classes: dict[str, list[int]] = {}
+        for one in found:
+            if one.suspicious and one.part != "outside the subject":
+                classes.setdefault(one.part, []).append(one.index)
+        known = [part for part in parts if part.name in classes]
+        carriers = [classes[part.name] for part in known]
+        return Exchanger(self._model, known, carriers, images.by_class, output)
 
     def _drawn(
         self,
