@@ -47,9 +47,11 @@ def draw(
     """
     with figure_file(path, 1.55 * len(_COLUMNS), 1.95 * len(rows), 130) as drawn:
         places = drawn.subplots(len(rows), len(_COLUMNS), squeeze=False)
+        for place, title in zip(places[0], _COLUMNS.values(), strict=True):
+            place.set_title(title, fontsize=8)
         for line, (c, pictures, logits) in zip(places, rows, strict=True):
             chosen = typical(logits, c, among)
-            for place, (name, title) in zip(line, _COLUMNS.items(), strict=True):
+            for place, name in zip(line, _COLUMNS, strict=True):
                 place.imshow(pictures[name][chosen].movedim(0, -1).numpy(), interpolation="nearest")
                 place.set(xticks=[], yticks=[])
                 x = logits[name][chosen, among]
@@ -59,6 +61,4 @@ def draw(
                 if answer != c:
                     words += f"\n({classes[c].replace('_', ' ')} {p[among.index(c)]:.2f})"
                 place.set_xlabel(words, fontsize=7, color=INK if answer == c else VERMILLION)
-                if line is places[0]:
-                    place.set_title(title, fontsize=8)
             line[0].set_ylabel(classes[c].replace("_", " "), fontsize=8)
