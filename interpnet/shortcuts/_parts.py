@@ -66,7 +66,6 @@ class Part:
 
     name: str  # as a person reads it
     kind: str  # "surroundings", "frame", "corner", "edge", "colours", "detail", "pattern", "position", "patch"
-    area: float  # share of the image that it covers, 1 where it covers all of it faintly
     exchanged: Exchange  # (rest, donors) -> the rest's images with the donors' part, (N, C, H, W)
     where: Where | None = None  # None for a part that is everywhere, such as the colours
     # What the part's share is read beyond: of patches the next strongest, because a subject has evidence in several
@@ -78,27 +77,27 @@ def parts_of(shape: tuple[int, int], *, masks: bool = False) -> tuple[Part, ...]
     """Return the parts of images of ``shape`` (height, width); with masks also what lies outside the subject."""
     found = []
     if masks:
-        found.append(Part("outside the subject", "surroundings", math.nan, _outside_masks, _where_outside_masks))
+        found.append(Part("outside the subject", "surroundings", _outside_masks, _where_outside_masks))
     for radius in RADII:
         outside = ~_disc(shape, radius)
         found.append(_region(f"outside a disc of radius {radius:g}", "surroundings", outside))
     found.append(_region("the frame", "frame", _frame(shape)))
     for name, cell in _cells(shape).items():
         found.append(_region(name, "edge" if "middle" in name else "corner", cell))
-    found.append(Part("the mean colour", "colours", 1.0, _mean_colour))
-    found.append(Part("the tint", "colours", 1.0, _tint))
-    found.append(Part("the most common colour", "colours", 1.0, _median_colour))
-    found.append(Part("the finest detail", "detail", 1.0, _detail))
-    found.append(Part("the texture of blocks", "detail", 1.0, _blocks))
-    found.append(Part("a pattern in common", "pattern", 1.0, _pattern))
-    found.append(Part("the position", "position", 1.0, _position))
+    found.append(Part("the mean colour", "colours", _mean_colour))
+    found.append(Part("the tint", "colours", _tint))
+    found.append(Part("the most common colour", "colours", _median_colour))
+    found.append(Part("the finest detail", "detail", _detail))
+    found.append(Part("the texture of blocks", "detail", _blocks))
+    found.append(Part("a pattern in common", "pattern", _pattern))
+    found.append(Part("the position", "position", _position))
     found += [_strongest_patch("a small patch", SMALL_PATCH), _strongest_patch("a patch", PATCH)]
     return tuple(found)
 
 
 def _strongest_patch(name: str, share: float) -> Part:
-    control = Part(f"{name} beside it", "patch", share**2, _patch(share, peak=1))
-    return Part(name, "patch", share**2, _patch(share), _where_patch(share), control)
+    control = Part(f"{name} beside it", "patch", _patch(share, peak=1))
+    return Part(name, "patch", _patch(share), _where_patch(share), control)
 
 
 def _region(name: str, kind: str, region: Tensor) -> Part:
@@ -108,7 +107,7 @@ def _region(name: str, kind: str, region: Tensor) -> Part:
     def where(rest: Images, donors: Images) -> Tensor:
         return region.to(rest.pixels.device).expand(len(donors.pixels), 2, *region.shape)
 
-    return Part(name, kind, float(region.double().mean()), exchanged, where)
+    return Part(name, kind, exchanged, where)
 
 
 def _disc(shape: tuple[int, int], radius: float) -> Tensor:

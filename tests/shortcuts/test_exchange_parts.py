@@ -208,7 +208,9 @@ def test_patches_change_places(peak: int, of: str) -> None:
 
 
 def test_corners_edges_frame_and_disc_by_hand() -> None:
-    areas = {one.name: one.area for one in parts_of((24, 24))}
+    rest, donors = (Images(torch.full((1, 1, 24, 24), v), torch.zeros(1), None, None, None) for v in (0.0, 1.0))
+    regions = [one for one in parts_of((24, 24)) if one.kind in {"surroundings", "frame", "corner", "edge"}]
+    areas = {one.name: float(one.exchanged(rest, donors).mean()) for one in regions}
     assert areas["top left"] == pytest.approx(16 / 576)
     assert areas["bottom middle"] == pytest.approx(4 * 16 / 576)
     assert areas["the frame"] == pytest.approx((576 - 20 * 20) / 576)
