@@ -105,7 +105,7 @@ def read_findings(value: Any) -> Findings:
             passes=_number(value["passes"]),
             n=int(value["n"]),
             notes=tuple(map(str, value["notes"])),
-            # Files of before images were drawn, grouped, or pasted do not have these.
+            # Files of before these were looked for do not have them.
             drawn=tuple(_drawn(entry) for entry in value.get("drawn", ())),
             grouped=tuple(_grouped(entry) for entry in value.get("grouped", ())),
             inside=tuple(_pasted(entry) for entry in value.get("inside", ())),
@@ -199,10 +199,14 @@ def _channels(kind: type, entry: Mapping[str, Any]) -> tuple[Any, ...]:
         kind(
             **_read(kind, c, but=("channel", "top_classes")),
             channel=_channel(c),
-            top_classes=tuple((int(k), int(count)) for k, count in c["top_classes"]),
+            top_classes=_counts(c["top_classes"]),
         )
         for c in entry["channels"]
     )
+
+
+def _counts(entries: Sequence[Any]) -> tuple[tuple[int, int], ...]:
+    return tuple((int(k), int(count)) for k, count in entries)
 
 
 _KINDS = {"int": int, "str": str, "bool": bool}

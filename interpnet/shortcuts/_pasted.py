@@ -51,6 +51,18 @@ class Pasted:
         return self.raised.beyond / self.gap if self.gap > 0 else float("nan")
 
     @property
+    def concentration(self) -> float:
+        """How many times its share of the image the patch carries of the class, by the lower ends of both moves.
+
+        The smaller of what it brings into other images and what the class's own lose without it, as a share of what
+        sets the class's images apart, over the patch's share of the image. A subject covers much of an image, a tag
+        little.
+        """
+        if not self.gap > 0 or not self.area > 0:
+            return float("nan")
+        return min(self.raised.low, self.fell.low) / self.gap / self.area
+
+    @property
     def moves(self) -> bool:
         """Whether the patch raises the class in other images, beyond the control."""
         return bool(self.raised.p <= _LEVEL)

@@ -213,6 +213,14 @@ def test_words_for_what_moves_and_what_is_missed() -> None:
     assert math.isnan(replace(pair, gap=0.0).share)
 
 
+def test_how_concentrated_a_patch_is_computed_by_hand() -> None:
+    pair = probed(network(), {1: [TAG]}).pairs[0]
+    hand = replace(pair, raised=replace(pair.raised, low=3.0), fell=replace(pair.fell, low=2.0), gap=8.0, area=0.05)
+    assert hand.concentration == pytest.approx(5.0)  # a quarter of the class on a twentieth of the image
+    assert math.isnan(replace(hand, gap=-1.0).concentration)
+    assert math.isnan(replace(hand, area=float("nan")).concentration)
+
+
 def test_find_asks_for_suspicious_classes_and_its_own_numbers_stay() -> None:
     images, labels = tagged(160, corner=True)
     plain, asked = (
