@@ -154,7 +154,9 @@ def shares_of(contributions: Float64) -> Float64:
     [[0.75, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
     sums = np.abs(contributions).sum(1, keepdims=True)
-    return np.divide(np.maximum(contributions, 0.0), sums, out=np.zeros_like(contributions), where=sums > 0)
+    positive = np.maximum(contributions, 0.0)
+    shares: Float64 = np.divide(positive, sums, out=np.zeros_like(positive), where=sums > 0)
+    return shares
 
 
 def pairs_in(shares: Float64) -> dict[tuple[int, int], tuple[float, Int64]]:
