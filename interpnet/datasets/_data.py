@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from interpnet.datasets._folders import read_unlabelled
 from interpnet.datasets._pixels import READ_ERRORS, BadImageError, reason_of
 from interpnet.datasets._preprocess import Preprocessing, make_preprocessing, require_unit_range
 from interpnet.datasets._sample import look_into_items
@@ -138,6 +139,29 @@ class ImageData(Dataset[tuple[Tensor, int | Tensor]]):
         steps = make_preprocessing(**settings)
         source = FolderSource(Path(), [(os.fspath(file), 0) for file in files], ["any"], max_value=steps.max_value)
         return cls(source, steps, spec=spec, split="files")
+
+    @classmethod
+    def from_folder(
+        cls, folder: str | os.PathLike[str], *, spec: str, on_bad_image: str = "fail", **settings: Any
+    ) -> ImageData:
+        """Read all images in a folder and below it without labels (all are 0), named by their paths below it.
+
+        The settings are those in ``preprocessing``; what is left out stands in ``notes``. A DataError where the folder
+        is missing or holds no image.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> from PIL import Image
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> Image.new("L", (4, 2), 51).save(folder / "grey.png")
+        >>> data = ImageData.from_folder(folder, spec="one", channels=1, image_size=None, crop=None, mean=0, std=1)
+        >>> len(data), data.name(0)
+        (1, 'grey.png')
+        """
+        steps = make_preprocessing(**settings)
+        source = read_unlabelled(os.fspath(folder), steps.max_value)
+        return cls(source, steps, spec=spec, split="files", on_bad_image=on_bad_image)
 
     @property
     def labels(self) -> Int64:

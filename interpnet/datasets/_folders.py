@@ -18,7 +18,7 @@ def read_folder(path: str, split: str, max_value: float | None = None) -> Folder
     Labels are numbers of the training folder's classes, in sorted order.
     """
     folder = Path(path).expanduser()
-    _require_folder(folder)
+    _require_folder(folder, "one subfolder per class")
     layout = find_layout(folder)
     classes, above = class_folders(layout.training)
     root = layout.training
@@ -44,12 +44,29 @@ def read_folder(path: str, split: str, max_value: float | None = None) -> Folder
     return FolderSource(root, files, classes, max_value=max_value, notes=notes, warned=warned)
 
 
-def _require_folder(folder: Path) -> None:
+def read_unlabelled(path: str, max_value: float | None = None) -> FolderSource:
+    """List the images in a folder and below it, all with the label 0; a folder without any is a DataError."""
+    folder = Path(path).expanduser()
+    _require_folder(folder, "images")
+    walk = Walk(folder)
+    files = walk.everything()
+    if not files:
+        raise DataError(
+            f"folder {str(folder)!r} holds no image; left out there: {counted(walk.left_out) or 'nothing'}. Known "
+            f"endings are {', '.join(sorted(ENDINGS))}"
+        )
+    warned = tuple(walk.warnings())
+    notes = (*walk.documents(), *warned)
+    named = [(name, 0) for name in files]
+    return FolderSource(folder, named, ["any"], max_value=max_value, notes=notes, warned=warned)
+
+
+def _require_folder(folder: Path, what: str) -> None:
     if folder.is_dir():
         return
     path = str(folder)
     if folder.exists():
-        raise DataError(f"{path!r} is a file, expected a folder with one subfolder per class")
+        raise DataError(f"{path!r} is a file, expected a folder with {what}")
     near = []
     if folder.parent.is_dir():
         near = subfolders(folder.parent)

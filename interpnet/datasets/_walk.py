@@ -73,7 +73,7 @@ def _folders_above(root: Path) -> set[tuple[int, int]]:
 
 @dataclass
 class Walk:
-    """One walk over the class folders of ``root``: each real folder once, wherever links lead."""
+    """One walk over ``root``, or its class folders: each real folder once, wherever links lead."""
 
     root: Path
     left_out: Counter[str] = field(default_factory=Counter)  # files by their ending
@@ -96,6 +96,17 @@ class Walk:
         if self._linked:
             self._compare(files)
         return files
+
+    def everything(self) -> list[str]:
+        """Return the paths below the root, with forward slashes, of all images in it and below it."""
+        self._seen = _folders_above(self.root)
+        self._linked = []
+        top = str(self.root)
+        prefix = top.rstrip(os.sep) + os.sep
+        names = [path.removeprefix(prefix).replace(os.sep, "/") for path in self._below(top)]
+        if self._linked:
+            self._compare([(name, 0) for name in names])
+        return names
 
     def _below(self, top: str) -> list[str]:
         """Return the paths of the images in a folder and below it, folder by folder in sorted order."""

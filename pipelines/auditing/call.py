@@ -31,7 +31,7 @@ from .result import Audit
 from .steps import run_audit
 from .words import python_words
 
-_FIXED = ("model", "data", "classes", "output", "directory")
+_FIXED = ("model", "data", "classes", "output", "field", "directory")
 
 
 def audit(
@@ -39,6 +39,7 @@ def audit(
     train: Images,
     test: Images = None,
     *,
+    field: Images = None,
     out: str | os.PathLike[str] | None = None,
     classes: Sequence[str] | str | None = None,
     output: Output | None = None,
@@ -72,6 +73,10 @@ def audit(
         - an :class:`interpnet.ImageData`, or a name such as ``"imagefolder:photos"``, which has both splits.
 
         Labels are class numbers, names (with ``classes``), or one-hot rows.
+    field : optional
+        Images from where the network is used, in any of these forms but with or without labels, which are not looked
+        at; or the path of a folder of images. Which classes draw them, by which channels, and what they have in common
+        is in the report, in ``Audit.shortcuts.drawn``, and in docs/shortcuts.md.
     out : path, optional
         The run folder; by default ``runs/MODEL-DATA``.
     classes : sequence of str, optional
@@ -107,7 +112,9 @@ def audit(
     """
     check_kinds(audit, locals(), but={"model", "classes"})
     with python_words():
-        config, own = _read(model, train, test, classes, output, Keys(inputs, labels, prepare), settings)
+        config, own = _read(
+            model, train, test, classes, output, Keys(inputs, labels, prepare), settings | {"field": field}
+        )
         folder = Path("runs") / default_name(config)
         if out is not None:
             folder = as_path(out, "out")
@@ -131,8 +138,14 @@ def _read(
     model: Any, train: Any, test: Any, classes: Any, output: Any, keys: Keys, settings: dict[str, Any]
 ) -> tuple[RunConfig, Own]:
     """Return the settings of a call, and its objects."""
-    given: dict[str, Any] = {"directory": str(Path.cwd())} | _checked(settings)
     own: dict[str, Any] = {"keys": keys}
+    field = settings.pop("field")
+    if isinstance(field, str | os.PathLike):
+        field = os.fspath(field)
+    elif field is not None:
+        own["field"] = field
+        field = PYTHON + name_of(field)
+    given: dict[str, Any] = {"directory": str(Path.cwd()), "field": field} | _checked(settings)
     given["model"] = model
     if not isinstance(model, str):
         own["model"] = unwrap(model)

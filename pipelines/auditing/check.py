@@ -12,6 +12,7 @@ import numpy as np
 
 from interpnet.errors import RunFolderError
 
+from ..report.drawn import field_count, shared_by
 from ..report.load import RunData, load_run
 from ..report.numbers import number_text, percent
 from ..report.shortcuts import part_words
@@ -26,6 +27,7 @@ class Limits:
     max_suspicion: float | None = None  # how far a share may lie beyond what is usual
     min_accuracy: float | None = None  # share of the test images
     fail_on_shortcut: bool = True  # whether a class may be suspicious
+    fail_on_field: bool = False  # whether images from the field that a class draws may have something in common
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def checks(folder: Path, limits: Limits) -> tuple[Check, ...]:
     command that measures it.
     """
     run = load_run(folder)
-    return (*_accuracy(run, limits), *_shortcuts(run, limits))
+    return (*_accuracy(run, limits), *_shortcuts(run, limits), *_field(run, limits))
 
 
 def passed(found: tuple[Check, ...]) -> bool:
@@ -117,6 +119,23 @@ def _shortcuts(run: RunData, limits: Limits) -> Iterator[Check]:
         limit = f"at most {number_text(most)}"
     value = f"{number_text(worst.suspicion)}: {run.classes[worst.index]}, {part_words(worst.part)}"
     yield Check("suspicion", value, limit, most is None or worst.suspicion <= most, worst.suspicion)
+
+
+def _field(run: RunData, limits: Limits) -> Iterator[Check]:
+    n = field_count(run)
+    if n is None:
+        if limits.fail_on_field:
+            raise RunFolderError(
+                f"--fail-on-field came, and no images from the field were looked at; run `{run.command('shortcuts')} "
+                "--field FOLDER` first"
+            )
+        return
+    found = [] if run.shortcuts is None else run.shortcuts.drawn
+    shared = {run.classes[one.index]: shared_by(run, one) for one in found if one.source == "field"}
+    named = ", ".join(f"{name} ({count} images)" for name, count in shared.items() if count)
+    limit = "nothing shared by images that a class draws" if limits.fail_on_field else "none"
+    value = named or f"nothing shared by {n} images"
+    yield Check("field", value, limit, not (named and limits.fail_on_field), sum(map(bool, shared.values())))
 
 
 def _null(value: float) -> float | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..report.load import RunData
 from ..run.chosen import chosen
 from ..run.config import MU_LASSO, RELIANCE
 from ..run.selection import read_frequencies, read_selection
 from ..run.session import Session
-from ..run.shortcuts import load_shortcuts
+from ..run.shortcuts import load_shortcuts, load_shown
 from ..stages.ablate import load_ablation, run_ablate
 from ..stages.collect import run_collect
 from ..stages.contributions import run_contributions
@@ -76,3 +77,6 @@ def shortcuts(session: Session) -> None:
     found = load_shortcuts(session.run.path)
     if found is not None and session.tables:
         tables.show_shortcuts(session.console, found)
+        classes = tuple(session.run.known("model", "classes"))
+        shown = load_shown(session.run.path)
+        tables.show_field(session.console, RunData(session.run.path, {}, classes, shortcuts=found, beside=shown))

@@ -17,6 +17,8 @@ from interpnet.mulasso import SelectionCurve, Stability
 from interpnet.shortcuts import Findings
 from interpnet.support.text import printable
 
+from ..report.drawn import field_count, field_sentence
+from ..report.load import RunData
 from ..report.numbers import number_text, percent, signed
 from ..report.repair import repair_view
 from ..run.selection import SELDOM, how_chosen, seldom
@@ -154,6 +156,16 @@ def show_shortcuts(console: Console, found: Findings) -> None:
         "usual one; detectable: found 8 times of 10.",
         "dim",
     )
+
+
+def show_field(console: Console, run: RunData) -> None:
+    """Print which classes draw images from the field; nothing where there were none."""
+    n = field_count(run)
+    if n is None or run.shortcuts is None:
+        return
+    said = [field_sentence(run, one, n) for one in run.shortcuts.drawn if one.source == "field"]
+    for sentence in said or [f"no class draws the {n} images from the field"]:
+        _say(console, f"  {sentence}.")
 
 
 def show_repair(console: Console, facts: Mapping[str, Any]) -> None:

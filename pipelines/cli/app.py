@@ -204,10 +204,13 @@ def shortcuts() -> None:
 
     [green]interpnet shortcuts runs/first --shortcut-images 5000[/]
     [green]interpnet shortcuts runs/first --only boat,wolf[/]
+    [green]interpnet shortcuts runs/first --field photos/from-the-shop[/]
 
     An image gets the surroundings, a corner, the colours, the fine detail or a patch of another: does the class
-    follow? The search costs about six passes over the images that it uses; more of them find smaller shares. The
-    report shows the images of every suspicious class.
+    follow? That costs about six passes over the images used; more of them find smaller shares.
+
+    [bold]--field[/] names images from where the network is used; nobody needs to label them. The report then says
+    which classes draw them, by which channels, and what the images drawn share at one place, such as a watermark.
     """
 
 
@@ -241,7 +244,7 @@ def report() -> None:
 
 
 @app.command()
-@takes("commands_check", "", "run max_suspicion min_accuracy fail_on_shortcut json")
+@takes("commands_check", "", "run max_suspicion min_accuracy fail_on_shortcut fail_on_field json")
 def check() -> None:
     """Say whether a finished audit keeps to limits: exit code 0 if so, 1 if not, 2 for a mistake.
 
@@ -250,6 +253,7 @@ def check() -> None:
     [green]interpnet check runs/first[/] (fails where a class is suspicious)
     [green]interpnet check runs/first --min-accuracy 0.9 --max-suspicion 0.2[/]
     [green]interpnet check runs/first --allow-shortcuts --min-accuracy 0.9 --json[/]
+    [green]interpnet check runs/first --fail-on-field[/] (after shortcuts --field)
 
     A class is [bold]suspicious[/] where a part of the image, such as a corner or the surroundings, makes more of it
     than is usual in networks without a shortcut, beyond the interval; its [bold]suspicion[/] is how much more. The

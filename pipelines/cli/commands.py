@@ -20,6 +20,7 @@ from ..auditing.merge import merge_runs
 from ..auditing.result import Report
 from ..run.config import RELIANCE, RunConfig
 from ..run.cue import planted
+from ..run.field import field_key
 from ..run.folder import CONFIG
 from ..run.manifest import MANIFEST, read_manifest, unverifiable
 from ..run.opening import default_name, existing, opened
@@ -27,6 +28,7 @@ from ..run.own_code import check_named
 from ..run.session import Session, make_console
 from ..run.settings import Given
 from ..run.several import here
+from ..run.shortcut_settings import NO_FIELD
 from ..stages.explain import run_explain
 from ..stages.reliance import run_reliance
 from ..stages.report import run_report
@@ -45,10 +47,24 @@ def configured(given: Given, request: Request, base: RunConfig | None = None) ->
             raise InterpNetError("--only is empty; expected classes by name or number, or all")
         if values["only"] == ("all",):
             values["only"] = ()
-    config = (base or RunConfig()).override(values)
+    base = base or RunConfig()
+    if values.get("field") is not None:
+        values["field"] = _field(values["field"], base)
+    config = base.override(values)
     # What was typed beside the option contradicts it; what a file says is overridden.
     from_file = "data" not in given.values
     return replace(config, data=planted(config.data, request.shortcut, request.strength, override=from_file))
+
+
+def _field(folder: str, base: RunConfig) -> str:
+    """Return the folder of ``--field`` as the settings hold it: of a run from elsewhere whole, and empty for none."""
+    if folder == NO_FIELD:
+        return ""
+    if base.directory is None or Path(folder).is_absolute() or not Path(folder).exists():
+        return folder
+    if Path.cwd() == Path(base.directory):
+        return folder
+    return str(Path(folder).absolute())
 
 
 @contextmanager
@@ -202,7 +218,7 @@ def explain(given: Given, request: Request) -> None:
 
 def shortcuts(given: Given, request: Request) -> None:
     """Search for shortcuts again."""
-    _stage(given, request, "shortcuts", steps.shortcuts, "report")
+    _stage(given, request, "shortcuts", steps.shortcuts, "report", check=field_key)
 
 
 def _explain_user(given: Given, request: Request) -> None:
@@ -228,8 +244,17 @@ def report(given: Given, request: Request) -> None:
         show_report(session, run_report(session, again=True), open_report=request.open_report)
 
 
-def _stage(given: Given, request: Request, name: str, work: Callable[[Session], Any], following: str) -> None:
+def _stage(
+    given: Given,
+    request: Request,
+    name: str,
+    work: Callable[[Session], Any],
+    following: str,
+    check: Callable[[Session], Any] = lambda _session: None,
+) -> None:
+    """Do the work of a stage; what ``check`` refuses does not become a setting of the run."""
     with existing_session(given, request, name) as session:
+        check(session)
         session.run.store(session.config)
         work(session)
         session.run.save()

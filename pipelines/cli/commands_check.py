@@ -26,7 +26,7 @@ def check(_given: Given, request: Request) -> None:
     if request.fail_on_shortcut is not None:
         shortcuts = request.fail_on_shortcut
     folder = Path(request.run)
-    found = checks(folder, Limits(request.max_suspicion, request.min_accuracy, shortcuts))
+    found = checks(folder, Limits(request.max_suspicion, request.min_accuracy, shortcuts, request.fail_on_field))
     if request.json:
         typer.echo(json.dumps(checks_json(folder, found), indent=2, allow_nan=False))
     else:

@@ -75,6 +75,12 @@ class Request(Settings):
         shown="fails",
         names="--fail-on-shortcut/--allow-shortcuts",
     )
+    fail_on_field: bool = setting(
+        False,
+        "The check fails where images from the field that a class draws have something in common at one place, such "
+        "as a watermark.",
+        names="--fail-on-field",
+    )
     json: bool = setting(False, "Print JSON in the place of a table.", names="--json")
     epochs: int | None = setting(None, "Passes over the images.", shown="to see 150,000 images")
     lr: float | None = setting(None, "Highest learning rate.", shown="0.003")
@@ -101,6 +107,7 @@ def takes(
     """
     wanted = settings.split()
     of_run = [entry for entry in fields(RunConfig) if {entry.name, f"[{about(entry).section}]"} & {*wanted}]
+    of_run.sort(key=lambda entry: list(SECTIONS).index(about(entry).section))
     of_request = [entry for entry in fields(Request) if entry.name in request.split()]
     of_own: list[Entry] = []
     if own is not None:

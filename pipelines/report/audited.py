@@ -36,6 +36,7 @@ DATA_FACTS = {
     "first_look": "First look",
     "empty_classes": "Classes without images",
 }
+FIELD_FACTS = {"spec": "Folder", "n_images": "Images looked at", "key": "Fingerprint"}
 _SOFTWARE = {"interpnet": "InterpNet"} | {
     name: name.capitalize() for name in ("versions", "platform", "device", "seed", "created")
 }
@@ -76,10 +77,14 @@ def audited(run: RunData) -> dict[str, Rows]:
     if model.get("weights") is None:
         model["weights"] = _unnamed_weights(str(model.get("spec", "")))
     model["groups"] = [f"{name}: {_value(members)}" for name, members in run.entry("model", "groups").items()]
+    field = dict(run.entry("stages", "shortcuts", "field"))
+    if field:
+        field["n_images"] = f"{field['n_images']} of {field['of']}"
     sections = {
         "Model": fact_rows(model, MODEL_FACTS),
         "Training images": fact_rows(train, DATA_FACTS),
         "Test images": fact_rows(test, DATA_FACTS),
+        "Images from the field": fact_rows(field, FIELD_FACTS),
         "Software": fact_rows(software, _SOFTWARE),
     }
     return {name: rows for name, rows in sections.items() if rows}
@@ -119,6 +124,8 @@ def skipped_images(run: RunData) -> list[tuple[str, str, str]]:
         for split, words in (("train", "training"), ("test", "test"))
         for _, name, reason in run.entry("data", split).get("skipped") or ()
     ]
+    field = run.entry("stages", "shortcuts", "field").get("skipped") or ()
+    rows += [("field", clean(name), clean(reason)) for _, name, reason in field]
     more = len(rows) - _SKIPPED_SHOWN
     if more > 0:
         rows[_SKIPPED_SHOWN:] = [("", f"and {more} more", "see manifest.json")]

@@ -48,7 +48,7 @@ def build_report(run_folder: Path, *, limits: Limits | None = None, only: Collec
     classes = class_views(run, pictures, examples, limits, verdicts)
     shown = [c for c in classes if not c.empty] or classes
     swaps = Pictures(run.folder / STAGES["shortcuts"])
-    looks = looks_of(run, swaps)
+    looks = looks_of(run, swaps, pictures)
     charts = make_charts(run, folder)
     files = write_tables(run, folder, classes, examples, verdicts, looks) + [chart.file for chart in charts.values()]
     # Tables and figures of an earlier report that this one has no numbers for.

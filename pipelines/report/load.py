@@ -30,7 +30,7 @@ from ..run.folder import CONFIG, RunFolder
 from ..run.manifest import read_manifest
 from ..run.repair import REPAIR_FILE, load_repair
 from ..run.selection import SELECTION_FILE, read_frequencies, read_selection
-from ..run.shortcuts import SHORTCUTS_FILE, load_shortcuts
+from ..run.shortcuts import SHORTCUTS_FILE, load_shortcuts, load_shown
 from .numbers import number
 
 #: A channel of a class: class, layer, index.
@@ -96,6 +96,7 @@ class RunData:
     examples: Mapping[str, Any] | None = None  # explanations/examples.json
     places: Localisation | None = None  # where the maps lie, on data with masks
     shortcuts: Findings | None = None  # of the classes that are shown; None where nothing was searched
+    beside: Mapping[str, Any] = field(default_factory=dict)  # pictures of images that classes draw, and of groups
     repair: Mapping[str, Any] | None = None  # repair/repair.json, where it is of these findings
 
     @property
@@ -242,6 +243,7 @@ def load_run(folder: Path, only: Collection[int] | None = None) -> RunData:
         examples=_read(folder, "explanations/examples.json", "explain", dict),
         places=_read(folder, "explanations/localisation.json", "explain", _places),
         shortcuts=_shortcuts(folder, shown),
+        beside=load_shown(folder),
         repair=_repair(run),
     )
 

@@ -17,9 +17,10 @@ from ..run.repair import AUDIT_FILE, PAGE, REPAIR_FILE, WEIGHTS_FILE, load_repai
 from .audited import title
 from .load import RunData, clean, reading
 from .numbers import NAN, number, percent, signed
+from .odds import probability
 from .page import write_page
 from .pictures import Pictures
-from .shortcuts import part_words, probability
+from .shortcuts import part_words
 
 _SIZE = 192  # pixels
 #: Past this many classes their table is folded.

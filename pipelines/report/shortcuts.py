@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from interpnet.shortcuts import ClassFinding, Example
+from interpnet.shortcuts import CarryingChannel, ClassFinding, Example
 
 from ..run.shortcuts import picture_names
+from .carriers import Carrier, Strips, counted
 from .load import RunData, clean
-from .numbers import number_text, percent
+from .numbers import number_text, percent, signed
+from .odds import probability
 from .pictures import Pictures
+from .section import Section
+from .sections import sections_of
 from .views import Shot, class_name
 
 _SIZE = 192  # pixels
@@ -21,7 +25,6 @@ _SIZE = 192  # pixels
 MOST_OPEN = 6
 _OPEN_EXAMPLES = 2
 _MOST_CHANNELS = 3
-_MOST_COUNTED = 3  # classes of a channel's top images
 _MOST_NAMED = 6  # classes in the headline
 #: What a reader calls a part that cannot stand for itself.
 _WORDS = {
@@ -41,16 +44,6 @@ class Swap:
     """An image of another class that got a part."""
 
     shots: tuple[Shot, ...]  # the image, the donor with the part's place, the image with the part
-
-
-@dataclass(frozen=True)
-class Carrier:
-    """A channel that answers to the part."""
-
-    label: str
-    share: float
-    contribution: float
-    top: str  # its top images, counted by class
 
 
 @dataclass(frozen=True)
@@ -101,6 +94,7 @@ class Looks:
     classes: tuple[Look, ...]
     n: int  # images among which parts were exchanged
     parts: int
+    sections: tuple[Section, ...] = ()  # what else was found, each with its template
 
     @property
     def suspicious(self) -> tuple[Look, ...]:
@@ -125,14 +119,19 @@ def part_words(name: str) -> str:
     return _WORDS.get(name, clean(name))
 
 
-def looks_of(run: RunData, pictures: Pictures) -> Looks | None:
-    """Put what a search found into words and pictures; ``None`` where nothing was searched."""
+def looks_of(run: RunData, pictures: Pictures, explained: Pictures | None = None) -> Looks | None:
+    """Put what a search found into words and pictures; ``None`` where nothing was searched.
+
+    ``pictures`` are those in ``shortcuts/``, ``explained`` those in ``explanations/``, where channels have theirs.
+    """
     found = run.shortcuts
     if found is None:
         return None
-    classes = tuple(_look(run, one, pictures) for one in found.classes)
+    strips = Strips(run, explained or pictures)
+    classes = tuple(_look(run, one, pictures, strips) for one in found.classes)
     level, headline, judgement = _judged(run, classes)
-    return Looks(level, headline, judgement, classes, found.n, len(found.parts))
+    sections = sections_of(run, pictures, strips)
+    return Looks(level, headline, judgement, classes, found.n, len(found.parts), sections)
 
 
 def _judged(run: RunData, classes: Sequence[Look]) -> tuple[str, str, str]:
@@ -164,7 +163,7 @@ def _judged(run: RunData, classes: Sequence[Look]) -> tuple[str, str, str]:
     return "shown", headline, judgement
 
 
-def _look(run: RunData, one: ClassFinding, pictures: Pictures) -> Look:
+def _look(run: RunData, one: ClassFinding, pictures: Pictures, strips: Strips) -> Look:
     name = class_name(run, one.index)
     part = part_words(one.part)
     level = _level(one)
@@ -173,12 +172,7 @@ def _look(run: RunData, one: ClassFinding, pictures: Pictures) -> Look:
     effect = ""
     if level == "not shown":
         swaps = tuple(_swap(run, one, name, number, e, pictures) for number, e in enumerate(one.examples))
-        channels = tuple(
-            Carrier(
-                f"{clean(c.channel.layer)}[{c.channel.index}]", c.share, c.contribution, _counted(run, c.top_classes)
-            )
-            for c in one.channels[:_MOST_CHANNELS]
-        )
+        channels = tuple(_carrier(run, c, strips) for c in one.channels[:_MOST_CHANNELS])
         effect = _effect(one, name)
     return Look(
         index=one.index,
@@ -199,6 +193,11 @@ def _look(run: RunData, one: ClassFinding, pictures: Pictures) -> Look:
         swaps=swaps,
         channels=channels,
     )
+
+
+def _carrier(run: RunData, channel: CarryingChannel, strips: Strips) -> Carrier:
+    said = f"{percent(channel.share, 0)} of its response goes with the part; contributes {signed(channel.contribution)}"
+    return strips.carrier(channel.channel, said, counted(run, channel.top_classes))
 
 
 def _level(one: ClassFinding) -> str:
@@ -234,15 +233,6 @@ def _effect(one: ClassFinding, name: str) -> str:
     )
 
 
-def _counted(run: RunData, counts: Sequence[tuple[int, int]]) -> str:
-    """Return a channel's top images in words: how many of which class."""
-    said = [f"{n} {class_name(run, index)}" for index, n in counts[:_MOST_COUNTED]]
-    rest = sum(n for _, n in counts[_MOST_COUNTED:])
-    if rest:
-        said.append(f"{rest} others")
-    return ", ".join(said)
-
-
 def _swap(run: RunData, one: ClassFinding, name: str, number: int, example: Example, pictures: Pictures) -> Swap:
     before = f"taken for {class_name(run, example.before)}; {name}: {probability(example.odds_before)}"
     after = f"taken for {class_name(run, example.after)}; {name}: {probability(example.odds_after)}"
@@ -254,11 +244,3 @@ def _swap(run: RunData, one: ClassFinding, name: str, number: int, example: Exam
         for title, caption, file in zip(titles, captions, files, strict=True)
     ]
     return Swap(tuple(shots))
-
-
-def probability(odds: float) -> str:
-    """Return the probability of log-odds in words of a caption."""
-    share = 1 / (1 + math.exp(-min(max(odds, -700.0), 700.0)))
-    if 0 < share < 0.001:
-        return "below 0.1 %"
-    return percent(share)

@@ -19,7 +19,9 @@ from interpnet.support.io import write_json
 from ..run.selection import selection_json
 from .charts import PREFIXES
 from .conditions import condition_row
+from .drawn import drawn_images
 from .load import RunData
+from .sections import facts_of
 from .shortcuts import Look, Looks
 from .verdict import Verdict
 from .views import ClassView, ExampleView
@@ -59,9 +61,10 @@ _ABLATION = """
     own_log_odds_change own_log_odds_low own_log_odds_high others_log_odds_change others_log_odds_low
     others_log_odds_high
 """
+_DRAWN = "class_index class source image shares_it"
 _OF_EACH = ("layers.csv", "ablation.csv", "ablation_curve.csv")
 TABLE_FILES = (
-    *("classes.csv", "channels.csv", "examples.csv", "mu_curve.csv", "shortcuts.csv"),
+    *("classes.csv", "channels.csv", "examples.csv", "mu_curve.csv", "shortcuts.csv", "drawn.csv"),
     *(f"{prefix}{name}" for prefix in PREFIXES.values() for name in _OF_EACH),
 )
 
@@ -96,6 +99,9 @@ def make_tables(
         tables["examples.csv"] = (_EXAMPLES, _picked(_EXAMPLES, map(_example, examples)))
     if looks is not None:
         tables["shortcuts.csv"] = (_SHORTCUTS, _picked(_SHORTCUTS, map(_look, looks.classes)))
+        drawn = list(drawn_images(run))
+        if drawn:
+            tables["drawn.csv"] = (_DRAWN, _picked(_DRAWN, drawn))
     for way, found in run.named.items():
         tables[f"{PREFIXES[way]}layers.csv"] = (_LAYERS, layer_rows(found))
     if run.selection is not None:
@@ -169,6 +175,7 @@ def _looks(looks: Looks | None) -> dict[str, Any] | None:
     return {
         "level": looks.level,
         "headline": looks.headline,
+        **facts_of(looks.sections),
         "classes": [
             {"index": one.index, "name": one.name, "suspicious": one.suspicious, "part": one.part}
             | {name: _null(getattr(one, name)) for name in numbers}

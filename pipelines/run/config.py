@@ -12,7 +12,8 @@ from typing import Any, Literal
 from interpnet.errors import InterpNetError
 
 from .config_file import read_tables, written
-from .settings import SECTIONS, Settings, about, setting
+from .settings import SECTIONS, about, setting
+from .shortcut_settings import ShortcutSettings
 
 #: Methods that need no network, shown beside every other: a map like theirs says nothing of it.
 CONTROLS = ("edge", "random", "center")
@@ -50,12 +51,11 @@ _collect = partial(setting, section="collect")
 _solve = partial(setting, section="solve")
 _ablate = partial(setting, section="ablate")
 _explain = partial(setting, section="explain")
-_shortcuts = partial(setting, section="shortcuts")
 _run = partial(setting, section="run")
 
 
 @dataclass(frozen=True)
-class RunConfig(Settings):
+class RunConfig(ShortcutSettings):
     """The settings of a run; ``interpnet audit --help`` explains each.
 
     Examples
@@ -300,9 +300,6 @@ class RunConfig(Settings):
         "Attribution methods shown beside (docs/methods.md), FILE.py:FUNCTION for one of your own (docs/own.md), and "
         "always the controls edge, random and center; comma-separated or repeated.",
         metavar="METHODS",
-    )
-    shortcut_images: int = _shortcuts(
-        2000, "Training images that exchange parts in search of shortcuts, balanced; 0 for no search.", least=0
     )
     seed: int = _run(0, "Fixes everything random.", least=0)
     anyway: bool = _run(

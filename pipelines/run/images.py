@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as made
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ class Own:
     output: Output | None = None  # takes the logits out of what the model returns
     train: Images = None
     test: Images = None  # where there are training images: ``None`` for the same
+    field: Images = None  # from where the network is used; ``None`` for what the configuration names
     classes: tuple[str, ...] | None = None  # the names of the model's outputs, in their order
-    keys: Keys = field(default_factory=Keys)
+    keys: Keys = made(default_factory=Keys)
 
 
 def is_function(spec: str) -> bool:

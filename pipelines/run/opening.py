@@ -12,6 +12,7 @@ from interpnet.support.ranks import ALONE, Ranks
 
 from .chosen import check_chosen
 from .config import RunConfig
+from .field import field_key
 from .folder import RunFolder
 from .manifest import MANIFEST, unverifiable
 from .session import Session
@@ -46,6 +47,7 @@ def opened(
     new = run or RunFolder.create(path, ranks=ranks)
     made = Session(new, config, resume, fresh=fresh, **session)
     check_chosen(made)  # loads what is audited, which the session keeps
+    field_key(made)
     if run is None:
         held.enter_context(new.locked(fresh=fresh))
     elif not fresh:

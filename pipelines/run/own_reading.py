@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,9 +44,12 @@ class Keys:
     inputs: str | None = None  # None for the common ones
     labels: str | None = None
     prepare: Prepare | None = None  # makes what the model takes of a batch of images as they come
+    labelled: bool = True  # whether labels are looked at; without, they need not be there
 
     def pair(self, batch: Any) -> tuple[Any, Any]:
         """Return the images and labels of a batch, or the image and the label of an item, as they come."""
+        if not self.labelled and isinstance(batch, Image.Image | np.ndarray):
+            return batch, None
         return entries(batch, inputs=self.inputs, labels=self.labels)
 
 
@@ -64,14 +67,25 @@ class Found:
 
 
 def found_in(images: Images, keys: Keys) -> Found:
-    """Return how to read what a program calls its images."""
+    """Return how to read what a program calls its images; the labels of those without are all 0."""
+    found = _found_in(images, keys)
+    if keys.labelled:
+        return found
+    return replace(found, read=partial(_unlabelled, found.read), labels=[0] * found.n, classes=["any"])
+
+
+def _unlabelled(read: Callable[[int], tuple[Any, Any]], i: int) -> tuple[Any, int]:
+    return read(i)[0], 0
+
+
+def _found_in(images: Images, keys: Keys) -> Found:
     if isinstance(images, BatchLoader):
         return _of_dataset(Subset(images.data, np.unique(images.indices).tolist()), keys)
     if isinstance(images, DataLoader):
         return _of_loader(images, keys)
     refuse_iterators(images, _USE)
     if isinstance(images, tuple | list) and not _are_items(images, keys):
-        return _kept(_as_batches(images), keys)
+        return _kept(_as_batches(images, keys), keys)
     if hasattr(images, "__len__") and hasattr(images, "__getitem__") and not isinstance(images, str | Mapping | Tensor):
         return _of_dataset(images, keys)
     if not hasattr(images, "__iter__") or isinstance(images, str | Mapping | Tensor | np.ndarray):
@@ -82,9 +96,11 @@ def found_in(images: Images, keys: Keys) -> Found:
     return _kept(images, keys)
 
 
-def _as_batches(images: Sequence[Any]) -> Sequence[Any]:
+def _as_batches(images: Sequence[Any], keys: Keys) -> Sequence[Any]:
     """Return batches; a pair (all images, all labels) is one."""
-    if len(images) == 2 and all(isinstance(part, Tensor | np.ndarray) for part in images):
+    pair = len(images) == 2 and all(isinstance(part, Tensor | np.ndarray) for part in images)
+    # Without labels two arrays of images are two batches, or two images.
+    if pair and (keys.labelled or images[1].ndim < _BATCH_AXES - 1):
         return [tuple(map(torch.as_tensor, images))]
     return images
 
@@ -101,7 +117,7 @@ def _of_dataset(dataset: Any, keys: Keys) -> Found:
     classes = known_classes(dataset)
     labels = known_labels(dataset)
     columns = getattr(dataset, "column_names", None)
-    if isinstance(columns, list):
+    if isinstance(columns, list) and keys.labelled:
         # A table of the library datasets: the labels are a column, and their names stand in its features.
         key = _label_column(columns, keys)
         labels = dataset[key]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from interpnet.shortcuts import Findings, read_findings
-from interpnet.support.io import read_json
+from interpnet.support.io import read_json, read_object
 
 #: In the run folder.
 SHORTCUTS_FILE = "shortcuts/shortcuts.json"
@@ -17,6 +19,16 @@ def load_shortcuts(run: Path) -> Findings | None:
     if not path.is_file():
         return None
     return read_findings(read_json(path))
+
+
+def load_shown(run: Path) -> Mapping[str, Any]:
+    """Read what the run pictured of classes that draw images, and of groups; empty where nothing was searched."""
+    path = run / SHORTCUTS_FILE
+    if not path.is_file():
+        return {}
+    # A run of an older version has none.
+    found: Mapping[str, Any] = read_object(path).get("shown", {})
+    return found
 
 
 def picture_names(index: int, number: int) -> tuple[str, str, str]:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,11 +21,14 @@ from interpnet.support.io import remove_tree, write_json
 from interpnet.support.types import Int64
 
 from ..run.chosen import Chosen, chosen, covers, key_part, noted, of_chosen, studied_by
+from ..run.field import Field, field_key, field_of
 from ..run.folder import digest
 from ..run.notes import Notes
 from ..run.session import Session
 from ..run.shortcuts import SHORTCUTS_FILE, picture_names
 from ..run.split import balanced
+from .outline import outlined
+from .shown import Looked, Shown
 
 _VERSION = 1  # a change of what the stage writes makes earlier results stale
 #: The mask of the subject, where the data has one (an8Flower's).
@@ -36,59 +38,102 @@ FOUND = "findings"
 _SIZE = 192  # pixels of a picture
 _PIXELS = 16 * 224 * 224  # that go through the network at once; 64 images of 224 pixels took 10 GB
 _MOST_PICTURED = 40  # suspicious classes whose images are kept
-_OUTLINE = (255, 140, 0)
-
-Picture = npt.NDArray[np.uint8]
+_FEW = 20  # images from the field; of fewer a class must draw nearly all
 
 
 def shortcuts_key(session: Session) -> str:
     """Return the key of the stage for the current scores and settings."""
-    return _key(session, chosen(session))
+    return _key(session, chosen(session), field_key(session))
 
 
 def searched_key(session: Session) -> str:
-    """Return the key of what a report can show: also of a search for more classes than are wanted."""
+    """Return the key of what a report can show: also of a search for more classes than are wanted.
+
+    Images from the field are not read for it.
+    """
     entry = session.run.stage("shortcuts")
+    only = chosen(session)
     done = studied_by(entry)
-    if entry.get("state") == "complete" and covers(done, chosen(session)):
-        return _key(session, done)
-    return shortcuts_key(session)
+    if entry.get("state") == "complete" and covers(done, only):
+        only = done
+    return _key(session, only, field_key(session, noted=True))
 
 
-def _key(session: Session, only: Chosen) -> str:
+def _key(session: Session, only: Chosen, field: list[Any]) -> str:
     config = session.config
     parts = [session.run.key("collect"), config.shortcut_images, config.seed]
-    return digest(["shortcuts", _VERSION, *parts, *key_part(only)])
+    return digest(["shortcuts", _VERSION, *parts, *key_part(only), *(["field", *field] if field else [])])
 
 
 def run_shortcuts(session: Session) -> bool:
     """Search for shortcuts and write ``shortcuts/``; what cannot be searched is a note."""
     session.open_subject()
-    return session.perform("shortcuts", shortcuts_key(session), lambda notes: _search(session, notes))
+    ran = session.perform("shortcuts", shortcuts_key(session), lambda notes: _search(session, notes))
+    field = session.run.stage("shortcuts").get("field")
+    if field is not None and field["spec"] != session.config.field:
+        # The same images lie elsewhere.
+        field["spec"] = session.config.field
+        session.run.save()
+    return ran
 
 
 def _search(session: Session, notes: Notes) -> dict[str, Any]:
     folder = session.run.folder("shortcuts")
     remove_tree(folder)
     only = chosen(session)
-    found, refused = search(session, only, notes)
+    field = field_of(session)
+    looked = None if field is None else Looked(field, session)
+    found, refused = search(session, only, notes, looked=looked)
     if found is None:
         notes.add(f"Shortcuts were not searched: {refused}")
-        return {"refused": refused, **noted(only)}
+        return {"refused": refused, **_field_facts(session, field, looked), **noted(only)}
+    if field is not None and looked is not None:
+        _note_field(field, looked, notes)
     session.memo[FOUND] = found
     for note in found.notes:
         notes.add(note)
     data = session.subject.train.data
     for one in found.suspicious[:_MOST_PICTURED]:
         _draw(session, data, one)
-    write_json(session.run.path / SHORTCUTS_FILE, findings_json(found))
+    shown = Shown(session, found, looked).write()
+    write_json(session.run.path / SHORTCUTS_FILE, findings_json(found) | {"shown": shown})
     suspicious = [one.index for one in found.suspicious]
     facts = {"n_images": found.n, "passes": round(found.passes, 2), "suspicious": suspicious, **noted(only)}
-    return facts | {"written": ("shortcuts/*",)}
+    return facts | _field_facts(session, field, looked) | {"written": ("shortcuts/*",)}
 
 
-def search(session: Session, only: Chosen, notes: Notes, *, masks: bool = True) -> tuple[Findings | None, str]:
-    """Return what a search found, or why there was none; without ``masks`` as if nobody knew where the subjects are."""
+def _field_facts(session: Session, field: Field | None, looked: Looked | None) -> dict[str, Any]:
+    """Return what the manifest notes of the images from the field; nothing where there are none."""
+    if field is None or looked is None:
+        return {}
+    facts = {"spec": session.config.field, "n_images": len(looked.rows), "of": len(field.data), "key": field.key}
+    return {"field": facts | {"skipped": looked.skipped}}
+
+
+def _note_field(field: Field, looked: Looked, notes: Notes) -> None:
+    for note in field.data.notes:
+        notes.add(f"Images from the field: {note}")
+    if len(field.used) < len(field.data):
+        notes.add(
+            f"{len(field.used)} of {len(field.data)} images from the field were looked at, drawn at random "
+            "(--shortcut-images)."
+        )
+    if looked.skipped:
+        notes.add(f"{len(looked.skipped)} images from the field could not be read and were left out.")
+    if len(looked.rows) < _FEW:
+        notes.add(
+            f"{len(looked.rows)} images from the field are too few to tell what they lean to from chance; expected "
+            f"{_FEW} or more."
+        )
+
+
+def search(
+    session: Session, only: Chosen, notes: Notes, *, masks: bool = True, looked: Looked | None = None
+) -> tuple[Findings | None, str]:
+    """Return what a search found, or why there was none; without ``masks`` as if nobody knew where the subjects are.
+
+    ``looked`` are images from the field; what is wrong with one of them is raised.
+    """
     config = session.config
     subject = session.subject
     if session.independent:
@@ -117,6 +162,7 @@ def search(session: Session, only: Chosen, notes: Notes, *, masks: bool = True) 
             classes=only,
             names=list(subject.classes),
             masks=inside,
+            field=looked,
             images=None,
             layers=config.layers,
             seed=config.seed,
@@ -125,6 +171,8 @@ def search(session: Session, only: Chosen, notes: Notes, *, masks: bool = True) 
             output=subject.output,
         )
     except (DataError, ModelError) as error:
+        if looked is not None and looked.failed is error:
+            raise
         return None, str(error)
     return found, ""
 
@@ -156,32 +204,3 @@ def _draw(session: Session, data: ImageData, one: ClassFinding) -> None:
             pictures[1] = outlined(pictures[1], example.places[0].numpy())
         for name, picture in zip(picture_names(one.index, number), pictures, strict=True):
             save_png(folder / name, picture, durable=False)
-
-
-def outlined(picture: Picture, region: npt.NDArray[np.bool_]) -> Picture:
-    """Return a picture (h, w, 3) with the edge of a region (H, W) of its image drawn on it, within the region.
-
-    Examples
-    --------
-    >>> region = np.zeros((3, 3), dtype=bool)
-    >>> region[1:, 1:] = True
-    >>> (outlined(np.zeros((12, 12, 3), np.uint8), region)[6, :, 0] > 0).nonzero()[0].tolist()
-    [4, 5, 10, 11]
-    """
-    height, width = picture.shape[:2]
-    rows, columns = (np.arange(n) * of // n for n, of in zip((height, width), region.shape, strict=True))
-    enlarged = region[np.ix_(rows, columns)]
-    line = max(2, max(height, width) // 64)
-    drawn = picture.copy()
-    # A dark line beside it shows on a bright image.
-    drawn[enlarged & ~_eroded(enlarged, line + 1)] = 0
-    drawn[enlarged & ~_eroded(enlarged, line)] = _OUTLINE
-    return drawn
-
-
-def _eroded(region: npt.NDArray[np.bool_], by: int) -> npt.NDArray[np.bool_]:
-    """Return what is left of a region without what lies within ``by`` pixels of its edge, or of the picture's."""
-    from scipy.ndimage import binary_erosion
-
-    left: npt.NDArray[np.bool_] = binary_erosion(region, np.ones((3, 3), dtype=bool), iterations=by)
-    return left

@@ -13,6 +13,7 @@ from interpnet.datasets import ImageData, stack_images
 from interpnet.errors import DataError, did_you_mean
 from interpnet.support.io import write_json
 
+from ..run.field import as_trained
 from ..run.session import Session
 from .examples import Item, explain_batch, heading
 from .identified import leading
@@ -57,11 +58,7 @@ def _existing(path: Path) -> Path:
 
 
 def _prepared(session: Session, names: Sequence[str]) -> ImageData:
-    train = session.subject.train.data
-    steps = dict(train.preprocessing)
-    if steps["image_size"] is None and steps["crop"] is None:
-        steps["image_size"] = list(train.shape[1:])
-    return ImageData.from_files(names, spec="your images", **steps)
+    return ImageData.from_files(names, spec="your images", **as_trained(session.subject.train.data))
 
 
 def _stem(path: Path) -> str:

@@ -361,12 +361,14 @@ def make_run(
     both: bool = False,
     few: int | None = None,
     shortcuts: bool = False,
+    beside: bool = False,
 ) -> Path:
     """Write a run folder.
 
     ``relevant`` is the share of own recall left without the relevant channels, ``pictured`` the number
     of channels with pictures; ``chosen`` adds the choice of mu, ``stability`` selection frequencies, ``both`` the
-    channels that classes rely on, ``shortcuts`` findings. Class ``few`` has four training images.
+    channels that classes rely on, ``shortcuts`` findings, ``beside`` of drawn images and of groups, too. Class ``few``
+    has four training images.
     """
     rng = np.random.default_rng(0)
     found = interpretation(class_names(classes), rng)
@@ -391,5 +393,5 @@ def make_run(
         write_classes(folder / "explanations", found, study, rng, pictured, few)
         write_examples(folder / "explanations", found, rng)
     if shortcuts:
-        write_shortcuts(folder, found.classes)
+        write_shortcuts(folder, found.classes, beside=beside)
     return folder

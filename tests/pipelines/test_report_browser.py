@@ -39,7 +39,9 @@ def browser():
 @pytest.fixture(scope="module")
 def address(tmp_path_factory) -> str:
     return build_report(
-        make_run(tmp_path_factory.mktemp("run"), chosen=True, stability=True, both=True, few=1, shortcuts=True)
+        make_run(
+            tmp_path_factory.mktemp("run"), chosen=True, stability=True, both=True, few=1, shortcuts=True, beside=True
+        )
     ).as_uri()
 
 
@@ -170,7 +172,7 @@ def test_what_it_looks_at_comes_first_with_pictures_before_and_after(watched, ad
     assert in_view(page, "#looks h2")
     first = page.locator("#look-0")
     assert first.locator("h3").text_content() == f"{NASTY[0]}: a patch"
-    assert first.locator("img:visible").count() == 6
+    assert first.locator(".swap img:visible").count() == 6
     assert first.locator(".swap >> nth=0").text_content().split("taken for")[2].split(";")[0].strip() == NASTY[0]
     # Its pictures come before every number of the ablation.
     assert page.evaluate(

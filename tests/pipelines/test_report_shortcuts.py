@@ -110,7 +110,9 @@ def test_the_page_has_it_in_the_verdict_and_names_are_text(tmp_path: Path, blank
     assert NASTY[1] not in page
     # Three examples of three pictures, and the command that repairs.
     section = head[head.index('id="look-0"') : head.index("</article>")]
-    assert section.count("<img ") == 9
+    assert section.count('<img src="data:') == 9
+    # The top patches of two of its channels, which the run has pictured.
+    assert section.count('<img class="strip"') == 2
     assert f"<code>interpnet repair {folder}</code>" in head
     # A class without suspicion says so with the power, beside its channels.
     assert page.count("would have been found 8 times of 10.") >= 6

@@ -111,7 +111,7 @@ def test_images_are_prepared_as_the_run_s_own_or_else_brought_to_their_size(
         "std": [0.25] * 3,
         "max_value": None,
     }
-    train = SimpleNamespace(preprocessing=dict(steps), shape=(3, 16, 24))
+    train = SimpleNamespace(preprocessing=dict(steps), shape=(3, 16, 24), finished=False)
     given: Any = SimpleNamespace(subject=SimpleNamespace(train=SimpleNamespace(data=train)))
     data = user_images._prepared(given, files[1:2])
     assert (data.spec, data.name(0)) == ("your images", files[1])
