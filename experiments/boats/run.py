@@ -87,7 +87,7 @@ def audit(asked: Asked, given: Photographs, *, images: int) -> Line:
         "passes": found.passes,
         "classes": list(given.classes),
         "shares": {name: found.shares[i].tolist() for i, name in enumerate(found.parts) if DISC in name},
-        "found": {one.name: [one.part, one.share, one.low, one.high] for one in found.classes},
+        "found": {one.name: [one.part, one.share, one.low, one.high, one.usual] for one in found.classes},
     }
 
 

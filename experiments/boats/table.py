@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from experiments.boats.networks import EFFICIENTNET, NETWORKS, SMALL
-from experiments.boats.photographs import ON_LAND, ON_WATER, WATER
+from experiments.boats.photographs import ON_LAND, ON_WATER, SCENES, WATER
 from experiments.common.pages import Page, figure_file
 from experiments.common.tables import Interval, Line, commits, markdown, minutes, number, paired, sections, signed
 from interpnet.plotting.style import BLUE, GREEN, ORANGE, VERMILLION, row_lines
@@ -78,7 +78,7 @@ def text(lines: Lines) -> str:
         "The same, the three small networks together": _effects(lines, SMALL),
         "Recognised, of the photographs with a small box": _recalls(lines),
         "Water with nothing in it": _scenes(lines),
-        "The audit without boxes": _audits(lines),
+        "The audit without boxes": f"{_audits(lines)}\n\n{_suspected(lines)}",
     }
     n = sum(line["n"] for line in of(lines, "swaps", EFFICIENTNET))
     first = f"{n} photographs of {len(CLASSES)} classes; {minutes(lines):.0f} minutes; measured at {commits(lines)}."
@@ -174,6 +174,27 @@ def _audits(lines: Lines) -> str:
         parts = list(found)
         rows.append([name, each, *(f"{number(rho, '+.2f')} (p {p:.3f})" for rho, p in found.values())])
     return markdown(["network", "photographs of a class", *parts], rows)
+
+
+def suspected(lines: Lines, network: str) -> dict[str, str]:
+    """Return the classes that the search suspects, each with its part, share and interval, and what is usual."""
+    (line,) = of(lines, "audit", network)
+    return {
+        c: f"{part} {100 * share:.0f} ({100 * low:.0f} to {100 * high:.0f}) %, usual {100 * usual:.0f}"
+        for c, (part, share, low, high, usual) in line["found"].items()
+        if low > usual
+    }
+
+
+def _suspected(lines: Lines) -> str:
+    rows = []
+    for name in networks(lines):
+        if not of(lines, "audit", name):
+            continue
+        found = suspected(lines, name)
+        counts = [f"{len(found.keys() & set(group))} of {len(group)}" for group in (ON_WATER, ON_LAND, SCENES)]
+        rows.append([name, *counts, "; ".join(f"{_name(c)}: {words}" for c, words in found.items())])
+    return markdown(["network", "suspected, on water", "on land", "scenes", "by what"], rows)
 
 
 def draw(lines: Lines, path: Path) -> None:
