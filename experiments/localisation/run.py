@@ -69,7 +69,7 @@ def main(
     """Measure what is missing and write results.json and the README's tables."""
     words: dict[str, Any] = {"n_images": images}
     if quick:
-        words = {"n_images": 12, **QUICK}
+        words = {"n_images": 6, **QUICK}
         networks = 1
     wanted = [
         {"variant": variant, "architecture": architecture, "seed": seed}

@@ -98,7 +98,7 @@ def words(values: dict[str, float]) -> str:
 def measured(key: str, work: Path, folder: Path, *, quick: bool) -> Line:
     """Return a network's numbers, of the images shown and of others; the sheet is drawn in ``folder``."""
     title, load = SUBJECTS[key]
-    data = "?size=80&n=120" * quick
+    data = "?size=64&n=60" * quick
     subject = load(work, data)
     images = subject.measured[:6] if quick else subject.measured
     every = torch.cat([subject.shown, images])

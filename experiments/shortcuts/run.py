@@ -51,7 +51,7 @@ def main(
     words: dict[str, Any] = {"repair": set_ == "evaluation"}
     if quick:
         every = [every[4], every[-1]]
-        words |= {"n": 60, "epochs": 2}
+        words |= {"n": 36, "epochs": 1}
     by_number = {subject.number: subject for subject in every}
     results = Results(out / f"{set_}.json")
     for line in results.missing({"number": number} for number in by_number):

@@ -67,7 +67,7 @@ def main(
     words: dict[str, Any] = {"n_images": images}
     seeds = range(networks)
     if quick:
-        words = {"n_images": 12, **QUICK}
+        words = {"n_images": 6, **QUICK}
         seeds = range(1)
     files = ("selection", "confirmation", "reason")
     selection, confirmation, reasons = (Results(out / f"{name}.json") for name in files)

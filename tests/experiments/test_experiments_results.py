@@ -19,15 +19,20 @@ FOLDERS = Path(results_page.__file__).parent
 WITHOUT_CLAIMS = {"attribution_table", "audits", "benchmarks", "common", "house", "methods", "reliability"}
 
 
-def test_the_page_is_what_the_results_say_now() -> None:
+@pytest.fixture(scope="module")
+def found() -> results_page.Found:
+    """Return every claim; some are bootstraps of a second."""
+    return results_page.collected()
+
+
+def test_the_page_is_what_the_results_say_now(found: results_page.Found) -> None:
     text = results_page.PAGE.read_text()
-    assert text == results_page.page(results_page.collected()), "run python -m experiments.results_page"
+    assert text == results_page.page(found), "run python -m experiments.results_page"
     assert len(text.partition("## How large")[0].splitlines()) <= 90  # a page; the rest is below
 
 
-def test_every_experiment_has_its_claims_on_the_page() -> None:
+def test_every_experiment_has_its_claims_on_the_page(found: results_page.Found) -> None:
     experiments = {path.parent.name for path in FOLDERS.glob("*/__init__.py")} - WITHOUT_CLAIMS
-    found = results_page.collected()
     assert {folder for folder, _ in found} == experiments
     for folder in experiments:
         assert (FOLDERS / folder / "README.md").is_file()
@@ -35,13 +40,15 @@ def test_every_experiment_has_its_claims_on_the_page() -> None:
         assert sorted((c for f, c in found if f == folder), key=str) == sorted(claims, key=str)
 
 
-def test_every_claim_has_a_known_verdict_and_stands_in_the_order_of_verdicts_and_keys() -> None:
-    found = [claim for _, claim in results_page.collected()]
-    assert all(claim.verdict in VERDICTS for claim in found)
-    assert all(claim.figure and len(claim.figure) < 400 for claim in found)
-    assert all(claim.short and len(claim.short) < 45 for claim in found)
+def test_every_claim_has_a_known_verdict_and_stands_in_the_order_of_verdicts_and_keys(
+    found: results_page.Found,
+) -> None:
+    claims = [claim for _, claim in found]
+    assert all(claim.verdict in VERDICTS for claim in claims)
+    assert all(claim.figure and len(claim.figure) < 400 for claim in claims)
+    assert all(claim.short and len(claim.short) < 45 for claim in claims)
     verdicts = ["does not hold", "holds in part", "holds", "open"]
-    places = [(verdicts.index(claim.verdict), KEYS.index(claim.key)) for claim in found]
+    places = [(verdicts.index(claim.verdict), KEYS.index(claim.key)) for claim in claims]
     assert places == sorted(places)
 
 
@@ -76,8 +83,9 @@ def test_what_does_not_hold_comes_first_and_a_shared_reason_stands_once() -> Non
     assert "kept back" not in text
 
 
-def test_the_figure_has_every_effect_and_shows_it_in_the_direction_of_its_claim(tmp_path: Path) -> None:
-    found = results_page.collected()
+def test_the_figure_has_every_effect_and_shows_it_in_the_direction_of_its_claim(
+    found: results_page.Found, tmp_path: Path
+) -> None:
     count = results_page.forest(found, tmp_path / "forest.png")
     assert count == sum(len(one.effects) for _, one in found) > 60
     assert (tmp_path / "forest.png").stat().st_size > 10_000

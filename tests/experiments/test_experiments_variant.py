@@ -60,7 +60,7 @@ def test_a_quick_trial_resumes_and_measures_every_setting(tmp_path: Path, monkey
     flowers, _ = json.loads((tmp_path / "confirmation.json").read_text())
     assert set(flowers["chosen"]) == {"iou", "precision", "pointing"}
     (reason,) = json.loads((tmp_path / "reason.json").read_text())
-    assert reason["darker"]["images"] + reason["brighter"]["images"] == 12
+    assert reason["darker"]["images"] + reason["brighter"]["images"] == 6
     for name in ("measured", "on_masks", "on_cifar", "asked"):
         monkeypatch.setattr(run, name, None)  # what is there is not done again
     run.main(words)
