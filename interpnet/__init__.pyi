@@ -1,3 +1,4 @@
+from . import concepts as concepts
 from . import datasets as datasets
 from . import evaluate as evaluate
 from . import pictures as pictures

@@ -27,7 +27,7 @@ WITHOUT_SHAPES = {
 
 def public_functions() -> set[str]:
     names = {name for name in interpnet.__all__ if inspect.isfunction(getattr(interpnet, name))}
-    for room in ("evaluate", "pictures", "shortcuts"):
+    for room in ("concepts", "evaluate", "pictures", "shortcuts"):
         package = getattr(interpnet, room)
         names |= {f"{room}.{name}" for name in package.__all__ if inspect.isfunction(getattr(package, name))}
     return names

@@ -83,6 +83,21 @@ SHAPES: dict[str, dict[str, Kind]] = {
     "stability_selection": {
         "return.frequency": (Float, np.ndarray, "C m"),
     },
+    "concepts.tcav": {
+        "return.score": (Float, np.ndarray, "K L"),
+        "return.interval": (Float, np.ndarray, "K L 2"),
+        "return.p_value": (Float, np.ndarray, "K L"),
+        "return.effect": (Float, np.ndarray, "K L"),
+        "return.effect_interval": (Float, np.ndarray, "K L 2"),
+        "return.effect_p_value": (Float, np.ndarray, "K L"),
+        "return.accuracy": (Float, np.ndarray, "K L"),
+        "return.separates": (Bool, np.ndarray, "K L"),
+        "return.scores": (Float, np.ndarray, "K L vectors"),
+        "return.random_score": (Float, np.ndarray, "L R"),
+        "return.random_effect": (Float, np.ndarray, "L R"),
+        "return.random_accuracy": (Float, np.ndarray, "L"),
+        "return.by_image": (Float, np.ndarray, "K L M"),
+    },
     "evaluate.checkerboard": {
         "maps": (Float, Tensor, "*maps height width"),
         "return": (Float, Tensor, "*maps"),

@@ -1,0 +1,3 @@
+from ._tcav import tcav as tcav
+from ._tcav_result import ConceptWarning as ConceptWarning
+from ._tcav_result import TcavResult as TcavResult
