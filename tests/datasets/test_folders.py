@@ -291,3 +291,55 @@ def test_odd_names_are_read(name: str, tmp_path: Path):
     data = load_dataset(f"imagefolder:{tmp_path}")
     assert data.classes == (name,)
     assert np.isfinite(data[0][0].numpy()).all()
+
+
+# --- without classes ---
+
+
+def unlabelled(root: Path, **settings: object) -> ImageData:
+    steps = {"channels": 3, "image_size": None, "crop": None, "mean": 0, "std": 1}
+    return ImageData.from_folder(root, spec="shop", **steps | settings)
+
+
+def test_a_folder_without_classes_is_read_with_all_below_it(tmp_path: Path):
+    fill(tmp_path, ".", "b", "b/c", ".hidden", "__MACOSX", n=2)
+    (tmp_path / "note.txt").write_text("x")
+    (tmp_path / "b" / "film.mp4").write_bytes(b"x")
+    (tmp_path / "b" / "again").symlink_to(tmp_path)
+    (tmp_path / "z.png").symlink_to(tmp_path / "0.png")
+    data = unlabelled(tmp_path)
+    names = [data.name(i) for i in range(len(data))]
+    assert names == ["0.png", "1.png", "z.png", "b/0.png", "b/1.png", "b/c/0.png", "b/c/1.png"]
+    assert (set(data.labels.tolist()), data.classes, data.spec) == ({0}, ("any",), "shop")
+    left_out, links, copies = data.notes
+    assert "1 .txt, 1 .mp4" in left_out or "1 .mp4, 1 .txt" in left_out
+    assert "not followed (1): 'b/again'" in links
+    assert "count as images of their own (1): 'z.png'" in copies
+    np.testing.assert_allclose(data[0][0].numpy() * 255, noise(4, 5, 3).transpose(2, 0, 1), atol=1e-3)
+
+
+def test_a_folder_without_classes_is_prepared_and_told_apart_by_its_content(tmp_path: Path):
+    fill(tmp_path, ".", n=2)
+    before = unlabelled(tmp_path).fingerprint()
+    assert unlabelled(tmp_path, image_size=(2, 3), channels=1)[0][0].shape == (1, 2, 3)
+    assert unlabelled(tmp_path).fingerprint() == before
+    (tmp_path / "1.png").rename(tmp_path / "2.png")
+    assert unlabelled(tmp_path).fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("shops", r"'.*shops' does not exist \(did you mean 'shop'\?\)|does not exist.*'shop'"),
+        ("empty", "holds no image; left out there: 2 .txt. Known endings are"),
+        ("file", "is a file, expected a folder with images"),
+    ],
+)
+def test_no_folder_and_one_without_images_are_refused(name: str, message: str, tmp_path: Path):
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "empty").mkdir()
+    for text in ("a.txt", "b.txt"):
+        (tmp_path / "empty" / text).write_text("x")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError, match=message):
+        unlabelled(tmp_path / name)

@@ -178,3 +178,16 @@ def test_audit_takes_a_field_and_names_what_is_none(tmp_path: Path) -> None:
     with pytest.raises(InterpNetError, match="field: images: a float came"):
         audit(net, (X, y), field=0.5, **quick)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_audit_from_python_looks_at_its_field(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(512, 3))
+    train = images(np.arange(24) % 3, 7)
+    few: dict[str, Any] = {"methods": "gradient", "examples": 1, "misclassified": 0, "identify": "mu-lasso"}
+    out = tmp_path / "run"
+    found = audit(
+        net, (train, torch.arange(24) % 3), field=DataLoader(Alone()), out=out, anyway=True, progress=False, **few
+    )  # type: ignore[arg-type]
+    assert found._run.beside["field"] == {"n": 6, "spec": "python:Alone"}
+    assert "What images from the field lean to" in Path(found.report()).read_text(encoding="utf-8")
+    assert 'field = "python:Alone"' in (out / "run.toml").read_text()
