@@ -30,7 +30,7 @@ from ..run.split import balanced
 from .outline import outlined
 from .shown import Looked, Shown
 
-_VERSION = 1  # a change of what the stage writes makes earlier results stale
+_VERSION = 2  # a change of what the stage writes makes earlier results stale
 #: The mask of the subject, where the data has one (an8Flower's).
 SUBJECT = "plant"
 #: Under which name a session keeps what was found, with the images that a file has not.
