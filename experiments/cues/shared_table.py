@@ -1,0 +1,5 @@
+COMMAND = "experiments.cues.shared"
+
+
+def text(lines):
+    return ""
