@@ -50,18 +50,13 @@ def joined(lines: Lines, found: Lines, networks: Lines) -> list[Line]:
 
 
 def of_kind(lines: Lines, kind: str) -> list[Line]:
-    """Return the networks that rely on a kind of cue, and those with none that rely on nothing."""
-    return [line for line in lines if (line["kind"] == kind and relies(line)) or quiet(line)]
+    """Return the networks that rely on a kind of cue, and all that rely on none."""
+    return [line for line in lines if line["kind"] == kind or not relies(line)]
 
 
 def relies(line: Line) -> bool:
-    """Return whether a network relies on the cue it was given."""
-    return bool(line["behaviour"]["relies"]) and not line["decoy"]
-
-
-def quiet(line: Line) -> bool:
-    """Return whether a network got no cue that agrees with the class."""
-    return line["kind"] is None or bool(line["decoy"])
+    """Return whether a network relies on its cue."""
+    return bool(line["behaviour"]["relies"])
 
 
 def worst(line: Line) -> float:
@@ -99,7 +94,7 @@ def class_area(lines: Lines) -> Interval:
         (pair["index"] in line["behaviour"]["classes"], concentration(pair), line["number"])
         for line in lines
         for pair in line["pairs"]
-        if quiet(line) or pair["index"] in line["behaviour"]["classes"]
+        if not relies(line) or pair["index"] in line["behaviour"]["classes"]
     ]
     truth, values, owners = zip(*rows, strict=True)
     return auc(truth, values, owners)
@@ -108,7 +103,7 @@ def class_area(lines: Lines) -> Interval:
 def threshold(lines: Lines) -> float:
     """Return what 98 % of the classes stay below, of the networks for choosing that rely on nothing."""
     values = [
-        concentration(pair) for line in lines if chooses(line["number"]) and quiet(line) for pair in line["pairs"]
+        concentration(pair) for line in lines if chooses(line["number"]) and not relies(line) for pair in line["pairs"]
     ]
     return float(np.quantile(values, _QUANTILE))
 
@@ -125,8 +120,8 @@ def relying(lines: Iterable[Line]) -> list[Line]:
 
 
 def unaware(lines: Iterable[Line]) -> list[Line]:
-    """Return the best pairs of all classes of the networks that rely on nothing."""
-    return [pair for line in lines if quiet(line) for pair in line["pairs"]]
+    """Return the best pairs of all classes of the networks that rely on no cue."""
+    return [pair for line in lines if not relies(line) for pair in line["pairs"]]
 
 
 def beyond(pairs: Lines, limit: float) -> Interval:
@@ -141,9 +136,9 @@ def text(lines: Lines, found: Lines, networks: Lines) -> str:
     seconds = np.median([line["seconds"] for line in lines])
     passes = np.median([line["passes"] / line["images"] for line in lines])
     facts = (
-        f"{len(every)} networks, {sum(map(quiet, every))} of which rely on nothing. Three channels of every class: "
+        f"{len(every)} networks, {sum(map(relies, every))} of which rely on their cue. Three channels of every class: "
         f"{seconds:.0f} seconds a network (median, one thread, a busy machine), {passes:.1f} forward passes over 100 "
-        f"images of each class. 98 % of the classes of networks for choosing that rely on nothing stay below a "
+        f"images of each class. 98 % of the classes of networks for choosing that rely on none stay below a "
         f"concentration of {limit:.1f}."
     )
     parts = {
