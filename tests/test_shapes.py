@@ -21,7 +21,7 @@ WITHOUT_SHAPES = {
     "pictures.filters", "pictures.last_site", "pictures.map_sheet", "pictures.nearest_images", "pictures.picture_plane",
     "pictures.plot_activation_maps", "pictures.plot_embedding", "pictures.plot_filters", "pictures.plot_pictures",
     "shortcuts.find", "shortcuts.findings_json", "shortcuts.overlay_probe", "shortcuts.paste_probe",
-    "shortcuts.read_findings", "shortcuts.repair", "shortcuts.shared_channels",
+    "shortcuts.read_findings", "shortcuts.repair",
 }  # fmt: skip
 
 

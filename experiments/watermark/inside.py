@@ -89,6 +89,16 @@ def table(lines: list[dict[str, Any]]) -> str:
     return told + "\n\n" + markdown(head, body)
 
 
+def _whole(model: Any, before: torch.Tensor, images: torch.Tensor, marked: torch.Tensor) -> float:
+    """Return by how much the watermark raises the carton's log-odds in the photographs that bear it."""
+    values = []
+    with torch.no_grad():
+        for pixels in (before[marked], images[_OTHERS:]):
+            logits = torch.cat([model(part) for part in torch.split(pixels, _BATCH)])
+            values.append(log_odds(logits, torch.full((len(logits),), CARTON)).mean())
+    return float(values[1] - values[0])
+
+
 @command(out="where the results are kept", page="which is filled")
 def main(
     *, work: Path = Path("runs/watermark"), out: Path = HERE / "inside.json", page: Path = HERE / "README.md"
@@ -102,13 +112,13 @@ def main(
     carton = torch.nonzero(labels == CARTON).flatten()
     began = time.perf_counter()
     seen = torch.cat([carton, others])
-    batches = list(zip(given.images[seen].split(_BATCH), labels[seen].split(_BATCH), strict=True))
+    batches = list(zip(torch.split(given.images[seen], _BATCH), torch.split(labels[seen], _BATCH), strict=True))
     contributions = collect_contributions(model, batches, progress=False)
     channels = [channel for channel, _ in contributions.ranking(CARTON)[:_CHANNELS]]
     overlay = watermark(work)
     images = torch.cat([given.images[others], overlaid(given.images[marked], overlay.picture, overlay.opacity)])
     taken_for = torch.cat([labels[others], torch.full((len(marked),), CARTON)])
-    batches = list(zip(images.split(_BATCH), taken_for.split(_BATCH), strict=True))
+    batches = list(zip(torch.split(images, _BATCH), torch.split(taken_for, _BATCH), strict=True))
     probe = paste_probe(model, batches, {CARTON: channels}, donors=_DONORS, max_batch=_BATCH, progress=False)
     facts = {
         "passes": probe.passes,
@@ -119,13 +129,3 @@ def main(
     results.lines = rounded([facts, *(line_of(pair, overlay.opacity > 0) for pair in probe.pairs)], 3)
     results.write()
     fill(page, COMMAND, table(results.lines))
-
-
-def _whole(model: Any, before: torch.Tensor, images: torch.Tensor, marked: torch.Tensor) -> float:
-    """Return by how much the watermark raises the carton's log-odds in the photographs that bear it."""
-    values = []
-    with torch.no_grad():
-        for pixels in (before[marked], images[_OTHERS:]):
-            logits = torch.cat([model(part) for part in pixels.split(_BATCH)])
-            values.append(log_odds(logits, torch.full((len(logits),), CARTON)).mean())
-    return float(values[1] - values[0])

@@ -26,6 +26,3 @@ from ._repair import repair as repair
 from ._repair_choice import Candidate as Candidate
 from ._repair_choice import Figures as Figures
 from ._repair_images import Exchanges as Exchanges
-from ._shared import Shared as Shared
-from ._shared import SharedChannel as SharedChannel
-from ._shared import shared_channels as shared_channels

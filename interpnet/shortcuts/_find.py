@@ -95,7 +95,8 @@ def find(
         in its ``common``.
     inside : bool
         Also paste what the first channels of the suspicious classes answer to into images of other classes, and take it
-        out of their own: :func:`paste_probe`, some hundred passes of one image for each of three channels.
+        out of their own: :func:`paste_probe`, three channels of each class or as many as about one more pass over the
+        images pays for. Where no heatmap can be made of one, a note says so.
     images : int, optional
         At most so many of a class, the first that come; ``None`` takes all.
     layers

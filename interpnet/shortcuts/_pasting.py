@@ -21,7 +21,7 @@ from interpnet.engine import (
     forward_logits,
     instrument,
 )
-from interpnet.errors import InterpNetError
+from interpnet.errors import InterpNetError, ModelError
 from interpnet.explanation import channel_heatmap
 from interpnet.scores import ScoreReader
 from interpnet.shortcuts._cut import Patch, cut_by, quietest
@@ -85,8 +85,7 @@ class Pasting:
         self._check(pairs)
         self._sample = self._needed({k for k, _ in pairs})
         reader = ScoreReader([self._trace.usable(layer) for layer in dict.fromkeys(c.layer for _, c in pairs)])
-        each = self._donors * (GRADIENTS + _WITHOUT + self._targets * _WITH)
-        total = len(self._sample.labels) + len(pairs) * each
+        total = len(self._sample.labels) + len(pairs) * self._each
         with progress_bar("Pasting patches", total, enabled=progress) as self._advance:
             odds, scores = self._answers(iter(torch.split(self._sample.pixels, self._max_batch)), reader)
             found = []
@@ -95,10 +94,23 @@ class Pasting:
                 found.append(self._pair(k, channel, odds, column, np.random.default_rng([self._seed, number])))
         return PasteProbe(together(found), float(self._passes))
 
+    @property
+    def _each(self) -> int:
+        """Passes of one image that a pair takes."""
+        return self._donors * (GRADIENTS + _WITHOUT + self._targets * _WITH)
+
     def added_to(self, found: Findings, *, progress: bool) -> Findings:
-        """Return findings with what came of the first channels of their suspicious classes, and its passes."""
+        """Return findings with what came of the first channels of their most suspicious classes, and its passes.
+
+        As many channels as about one more pass over the images pays for: first the first of each class.
+        """
         images = len(self._sample.labels)
-        probe = self.run(pairs_of(found, CHANNELS), progress=progress)
+        pairs = sorted(pairs_of(found, CHANNELS), key=lambda pair: _place(found, *pair))
+        try:
+            probe = self.run(pairs[: max(1, images // self._each)], progress=progress)
+        except ModelError as error:
+            note = f"What channels answer to was not pasted into other images: {error}"
+            return replace(found, notes=(*found.notes, note))
         return replace(found, inside=probe.pairs, passes=found.passes + probe.passes / images)
 
     def _check(self, pairs: Sequence[tuple[int, Channel]]) -> None:
@@ -269,6 +281,11 @@ def together(pairs: list[Pasted]) -> tuple[Pasted, ...]:
         for one, p, q in zip(pairs, raised, fell, strict=True)
     ]
     return tuple(sorted(found, key=lambda one: -one.raised.low if np.isfinite(one.raised.low) else np.inf))
+
+
+def _place(found: Findings, k: int, channel: Channel) -> int:
+    """Return which of its class's channels one is."""
+    return [c.channel for c in found.of(k).channels].index(channel)
 
 
 def pairs_of(channels: Findings | Mapping[int, Sequence[Channel]], most: int) -> list[tuple[int, Channel]]:

@@ -12,12 +12,14 @@ from typing import Any
 from .carriers import Strips
 from .drawn import field_section, mistakes_section
 from .grouped import grouped_section
+from .inside import inside_section
 from .load import RunData
 from .pictures import Pictures
 from .section import Section
 
 #: In the order of the page.
 SECTIONS: tuple[Callable[[RunData, Pictures, Strips], Section | None], ...] = (
+    inside_section,
     field_section,
     mistakes_section,
     grouped_section,

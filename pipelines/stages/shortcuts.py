@@ -163,6 +163,7 @@ def search(
             names=list(subject.classes),
             masks=inside,
             field=looked,
+            inside=True,
             images=None,
             layers=config.layers,
             seed=config.seed,

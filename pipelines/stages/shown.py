@@ -19,7 +19,7 @@ from interpnet.datasets import Batch, ImageData, stack_images
 from interpnet.engine import evaluating, forward_logits, log_odds, to_device
 from interpnet.errors import InterpNetError
 from interpnet.plotting import enlarge, save_png
-from interpnet.shortcuts import CommonOverlay, Drawn, Findings, Grouped
+from interpnet.shortcuts import CommonOverlay, Drawn, Example, Findings, Grouped, Pasted
 from interpnet.support.types import Int64
 
 from ..run.field import Field
@@ -29,6 +29,7 @@ from .outline import box_of, outlined, square_at
 _SIZE = 192  # pixels of a picture
 _LARGE = 320  # of the picture of what images have in common
 _IMAGES = 6  # pictured of those that a class draws, and of a group
+_EXAMPLES = 2  # pictured of what a channel's patch moves, and of what it is taken out of
 _OWN = 3  # pictured of the class's own training images, to compare with
 #: Of the adjusted p-value of classes that training images are drawn to, from where they are listed only.
 LEVEL = 0.05
@@ -79,6 +80,7 @@ class Shown:
         facts: dict[str, Any] = {
             "drawn": [self._drawn(one) for one in _pictured(self.found.drawn)],
             "grouped": [self._grouped(one) for one in self.found.grouped[:_MOST]],
+            "inside": [self._inside(number, one) for number, one in enumerate(self.found.inside) if one.moves],
         }
         if self.looked is not None:
             facts["field"] = {"n": len(self.looked.rows), "spec": self.looked.data.spec}
@@ -173,6 +175,35 @@ class Shown:
             ]
             groups.append(files)
         return {"index": one.index, "groups": groups}
+
+    def _inside(self, number: int, one: Pasted) -> dict[str, Any]:
+        """Picture what a channel's patch moved: of each kind some images, before and after."""
+
+        def files(what: str, examples: Sequence[Example], shown: Sequence[int], outline: int) -> list[list[str]]:
+            return [
+                self._example(f"inside_{number}_{what}_{i}", example.pictures, example.places, shown, outline)
+                for i, example in enumerate(examples[:_EXAMPLES])
+                if example.pictures is not None
+            ]
+
+        return {
+            "index": one.index,
+            "channel": [one.channel.layer, one.channel.index],
+            "pasted": files("pasted", one.pasted, (0, 1, 2), 1),
+            "removed": files("removed", one.removed, (0, 2), 0),
+        }
+
+    def _example(
+        self, stem: str, pictures: Tensor, places: Tensor | None, shown: Sequence[int], outline: int
+    ) -> list[str]:
+        """Picture some of an example's three images, with the patch outlined in one of them."""
+        made = [enlarge(picture, _SIZE) for picture in self._train.displayed(pictures)]
+        if places is not None:
+            made[outline] = outlined(made[outline], places[0].numpy())
+        names = [f"{stem}_{at}.png" for at in shown]
+        for name, at in zip(names, shown, strict=True):
+            save_png(self.session.run.folder("shortcuts") / name, made[at], durable=False)
+        return names
 
 
 def _pictured(drawn: Sequence[Drawn]) -> list[Drawn]:

@@ -31,7 +31,7 @@ from helpers.wrong_kinds import (
     check_refused,
 )
 
-from interpnet import collect_contributions, collect_scores, shortcuts
+from interpnet import shortcuts
 from interpnet.engine import Channel, find_sites
 
 OVERLAY = [*MAP, X[0] * NAN, X[0, 0], X[0, :, :4], (X[0] * 255).to(torch.uint8), X[0] + 0j]
@@ -43,8 +43,6 @@ FOUND = shortcuts.Findings((), ("top left",), X[0, 0].numpy(), X[0, 0].numpy(), 
 CHANNEL = Channel(find_sites(NET, X).select()[0].name, 0)
 MISSING = Channel(CHANNEL.layer, 10_000)
 ODDS = np.random.default_rng(0).normal(size=(4, 3))
-CONTRIBUTED = collect_contributions(NET, BATCHES, outputs="independent", progress=False)
-SCORED, ELSEWHERE = (collect_scores(NET, BATCHES, layers=layers, progress=False) for layers in ("default", "all"))
 OTHERS = torch.rand(16, *X.shape[1:])
 FUNCTIONS: dict[str, Case] = {
     "common_overlay": (
@@ -102,15 +100,6 @@ FUNCTIONS: dict[str, Case] = {
             "device": DEVICE,
             "output": FUNCTION,
             "progress": FLAG,
-        },
-    ),
-    "shared_channels": (
-        shortcuts.shared_channels,
-        {"contributions": CONTRIBUTED, "table": SCORED},
-        {
-            "contributions": [None, 5, "x", [], SCORED],
-            "table": [None, 5, "x", [], CONTRIBUTED, ELSEWHERE],
-            "usual": [*NUMBER, -0.1, 1.5],
         },
     ),
     "findings_json": (shortcuts.findings_json, {"found": FOUND}, {"found": [None, 5, "x", [], {}]}),

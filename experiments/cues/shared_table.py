@@ -1,5 +1,0 @@
-COMMAND = "experiments.cues.shared"
-
-
-def text(lines):
-    return ""
