@@ -51,4 +51,5 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     z = float(stats.norm.ppf(0.975))
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # Rounding may put a share of 0 or 1 beside its end.
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))

@@ -17,9 +17,11 @@ from helpers.wrong_kinds import (
     MODEL,
     NAN,
     NET,
+    NUMBER,
     SEED,
     Case,
     X,
+    Y,
     check_accepted,
     check_refused,
 )
@@ -31,6 +33,39 @@ pytestmark = pytest.mark.filterwarnings("ignore::interpnet.concepts.ConceptWarni
 SETS = [torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(j)) for j in range(5)]
 IMAGES = [5, "x", X.numpy(), (X * 255).to(torch.uint8), X + 0j, X.to("meta"), X[:0], X[0], X * NAN, [5], [None], []]
 FUNCTIONS: dict[str, Case] = {
+    "probe": (
+        concepts.probe,
+        {"model": NET, "loader": [(X, torch.arange(6) % 2)], "folds": 3, "progress": False},
+        {
+            "model": MODEL,
+            "loader": [
+                None,
+                5,
+                "x",
+                X,
+                {},
+                [],
+                [5],
+                [None],
+                [(X.numpy(), Y)],
+                [(X, Y + 0.5)],
+                [(X, Y * 0)],
+                [(X, Y[:4])],
+            ],
+            "layers": LAYERS,
+            "targets": [5, "x", [], {}, {1: Y}, X, X[:, 0, 0, 0], [0, 1], {"a": None}, [None] * 6, [object()] * 6],
+            "control": FLAG,
+            "folds": [*COUNT, 1, 4],
+            "strength": [*NUMBER, 0, -1, float("inf")],
+            "seed": [*SEED, -1],
+            "device": DEVICE,
+            "output": FUNCTION,
+            "progress": FLAG,
+            "inputs": [5, b"x"],
+            "labels": [5, b"x"],
+            "prepare": [5, "x", lambda x: 5],
+        },
+    ),
     "tcav": (
         concepts.tcav,
         {

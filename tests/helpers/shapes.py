@@ -83,6 +83,15 @@ SHAPES: dict[str, dict[str, Kind]] = {
     "stability_selection": {
         "return.frequency": (Float, np.ndarray, "C m"),
     },
+    "concepts.probe": {
+        "return.n": (Int, np.ndarray, "T"),
+        "return.chance": (Float, np.ndarray, "T"),
+        "return.accuracy": (Float, np.ndarray, "T L"),
+        "return.interval": (Float, np.ndarray, "T L 2"),
+        "return.p_value": (Float, np.ndarray, "T L"),
+        "return.control": (Float, np.ndarray, "T L"),
+        "return.memorised": (Float, np.ndarray, "T L"),
+    },
     "concepts.tcav": {
         "return.score": (Float, np.ndarray, "K L"),
         "return.interval": (Float, np.ndarray, "K L 2"),
