@@ -1,3 +1,7 @@
+from ._dissect import dissect as dissect
+from ._dissection import Dissection as Dissection
+from ._dissection import LayerSummary as LayerSummary
+from ._dissection import Name as Name
 from ._probe import ProbeResult as ProbeResult
 from ._probe import probe as probe
 from ._tcav import tcav as tcav

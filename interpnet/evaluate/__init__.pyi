@@ -5,6 +5,7 @@ from ._perturbation import deletion as deletion
 from ._perturbation import insertion as insertion
 from ._randomisation import ParameterRandomisation as ParameterRandomisation
 from ._randomisation import parameter_randomisation as parameter_randomisation
+from ._randomisation import randomised as randomised
 from ._score import Measure as Measure
 from ._score import Score as Score
 from ._score import measures as measures

@@ -161,6 +161,36 @@ def parameter_randomisation(
     )
 
 
+def randomised(model: nn.Module, images: Tensor, *, how: str = "permute", seed: int = 0) -> nn.Module:
+    """Return a copy of a network with random weights everywhere, through which the signal keeps its size.
+
+    As after the last stage of :func:`parameter_randomisation`: weights are permuted within their tensor, or drawn from
+    the normal of their mean and standard deviation (``how="normal"``), each layer's output is scaled to its old root
+    mean square, and batch norms estimate their statistics again, on ``images`` (B, C, H, W). What a measure finds in
+    the copy, it finds without anything learned.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)).eval()
+    >>> images = torch.rand(4, 1, 4, 4)
+    >>> other = randomised(net, images)
+    >>> bool((other(images) != net(images)).all())
+    True
+    """
+    check_kinds(randomised, locals())
+    one_of(how, "how", HOW)
+    whole_number(seed, "seed", least=0)
+    model = unwrap(model)
+    images = beside(model, check_images(images))
+    work = _copied(model)
+    found = weighted_layers(work, images)
+    sizes = output_sizes(work, found.layers, images)
+    for layer in found.layers:
+        redraw(work, layer, how, seed)
+    settle(work, found.layers, [name for _, name in found.norms], sizes, images)
+    return work
+
+
 def _copied(model: nn.Module) -> nn.Module:
     """Return a copy in evaluation mode that shares nothing with the model."""
     try:

@@ -32,6 +32,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::interpnet.concepts.ConceptWarni
 
 SETS = [torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(j)) for j in range(5)]
 IMAGES = [5, "x", X.numpy(), (X * 255).to(torch.uint8), X + 0j, X.to("meta"), X[:0], X[0], X * NAN, [5], [None], []]
+MASKS = torch.zeros(len(X), 2, *X.shape[2:], dtype=torch.bool)
+MASKS[:, 0, :4] = True
+MASKS[:, 1, 4:] = True
 FUNCTIONS: dict[str, Case] = {
     "probe": (
         concepts.probe,
@@ -64,6 +67,30 @@ FUNCTIONS: dict[str, Case] = {
             "inputs": [5, b"x"],
             "labels": [5, b"x"],
             "prepare": [5, "x", lambda x: 5],
+        },
+    ),
+    "dissect": (
+        concepts.dissect,
+        {"model": NET, "loader": [(X, MASKS)], "concepts": ["a", "b"], "untrained": False, "progress": False},
+        {
+            "model": MODEL,
+            "loader": [None, 5, "x", X, [(X, None)], [(X, MASKS[:1])], [(X[:0], MASKS[:0])], []],
+            "concepts": [None, 5, "ab", ["a"], ["a", 5], ["a", "a"], [], {"one": ["a", "b"]}],
+            "layers": LAYERS,
+            "quantile": [None, "x", 0, 1, -1, float("nan")],
+            "least": [None, "x", -1, 2, float("nan")],
+            "step": COUNT,
+            "draws": COUNT,
+            "untrained": FLAG,
+            "top": COUNT,
+            "seed": [*SEED, -1],
+            "max_batch": COUNT,
+            "device": DEVICE,
+            "output": FUNCTION,
+            "progress": FLAG,
+            "inputs": [5],
+            "labels": [5],
+            "prepare": [5, "x"],
         },
     ),
     "tcav": (

@@ -93,6 +93,11 @@ FUNCTIONS: dict[str, Case] = {
             "constant": CONSTANT,
         },
     ),
+    "evaluate.randomised": (
+        lambda **options: evaluate.randomised(**{"model": network(), **options}),
+        {"images": X},
+        {"model": MODEL, "images": IMAGES, "how": CHOICE, "seed": SEED},
+    ),
 }
 for name in ("deletion", "insertion"):
     FUNCTIONS[f"evaluate.{name}"] = (

@@ -92,6 +92,17 @@ SHAPES: dict[str, dict[str, Kind]] = {
         "return.control": (Float, np.ndarray, "T L"),
         "return.memorised": (Float, np.ndarray, "T L"),
     },
+    "concepts.dissect": {
+        "return.iou": (Float, np.ndarray, "m K"),
+        "return.low": (Float, np.ndarray, "m K"),
+        "return.high": (Float, np.ndarray, "m K"),
+        "return.null": (Float, np.ndarray, "m"),
+        "return.floor": (Float, np.ndarray, "m"),
+        "return.thresholds": (Float, np.ndarray, "m"),
+        "return.top": (Int, np.ndarray, "m t"),
+        "return.images_with": (Int, np.ndarray, "K"),
+        "return.cover": (Float, np.ndarray, "K"),
+    },
     "concepts.tcav": {
         "return.score": (Float, np.ndarray, "K L"),
         "return.interval": (Float, np.ndarray, "K L 2"),

@@ -1,0 +1,305 @@
+"""The passes of a dissection: thresholds, then overlaps, of as many layers at once as memory holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from interpnet.concepts._categories import Category
+from interpnet.concepts._overlap import Overlap, shown
+from interpnet.concepts._tops import Tops
+from interpnet.engine import Instrument, Output, Site, check_logits, forward_logits, instrument
+from interpnet.errors import LayerError, ModelError
+from interpnet.support.types import Float32, Float64, Int64
+
+_GROUPS = 50  # of images, which the bootstrap draws
+_RESAMPLES = 1000
+_LEVEL = 0.95
+_MEMORY = 1 << 30  # bytes of counts, and of the values above the thresholds, held at once
+_ENTRIES = 4096  # channels and concepts resampled at once
+
+Advance = Callable[[int], None]
+Put = Callable[[Tensor], Tensor]
+
+
+def with_maps(sites: Sequence[Site]) -> tuple[Site, ...]:
+    """Return sites whose maps lie over the image, or are one number; others are a :class:`LayerError`."""
+    wrong = [site for site in sites if not site.usable or (site.map_shape and _axes(site) is None)]
+    if wrong:
+        reasons = [site.why or f"its map of shape {site.map_shape} does not lie over the image" for site in wrong]
+        names = ", ".join(repr(site.name) for site in wrong[:4])
+        raise LayerError(
+            f"layers: {names} cannot be compared with masks: {reasons[0]}; leave {'it' if len(wrong) == 1 else 'them'} "
+            "out of layers"
+        )
+    return tuple(sites)
+
+
+def _axes(site: Site) -> tuple[int, int] | None:
+    """Return the axes of rows and columns; ``None`` where the map is no map over the image."""
+    if len(site.fields) != 2 or len(site.map_shape) != 2:
+        return None
+    rows, columns = site.fields
+    if rows is None or columns is None:
+        return None
+    return rows[0], columns[0]
+
+
+def _maps(out: Tensor, site: Site) -> Tensor:
+    """Return a site's output as (B, C, h, w) in float32."""
+    axis = site.axis
+    if axis is None or out.dim() != len(site.shape) + 1 or out.shape[axis] != site.channels:
+        raise ModelError(
+            f"layer {site.name!r} had shape {site.shape} when it was traced and {tuple(out.shape[1:])} now; a network "
+            "whose shape depends on its input cannot be dissected"
+        )
+    found = out.detach().float()
+    axes = _axes(site)
+    return found[:, :, None, None] if axes is None else found.permute(0, axis, *axes)
+
+
+def _peaks(maps: Tensor, site: Site) -> Tensor:
+    """Return the largest value (B, C) of each map, or refuse what is not finite."""
+    peaks = maps.amax((2, 3)).cpu()
+    if not bool(peaks.isfinite().all()):
+        raise ModelError(f"layer {site.name!r} holds NaN or infinity on the images; expected finite activations")
+    return peaks
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """What the passes counted, of m channels; by category where concepts come in."""
+
+    thresholds: Float32  # (m,)
+    top: Int64  # (m, t)
+    active: list[Int64]  # (G, m)
+    shared: list[Int64]  # (G, m, K)
+    covered: list[Int64]  # (G, K): pixels of each concept
+    null: Float64  # (D, m): the largest overlap with any concept, with borrowed masks
+
+    @property
+    def iou(self) -> Float64:
+        """(m, K) of all categories; NaN where there is nothing to divide by."""
+        found = []
+        for active, shared, covered in zip(self.active, self.shared, self.covered, strict=True):
+            found.append(_over(shared.sum(0), active.sum(0)[:, None] + covered.sum(0)))
+        return np.concatenate(found, 1)
+
+    def intervals(self, least: float, seed: int) -> tuple[Float64, Float64]:
+        """Return the ends (m, K) of the overlaps above ``least``, NaN elsewhere: groups of images drawn again."""
+        low, high = [], []
+        for active, shared, covered in zip(self.active, self.shared, self.covered, strict=True):
+            ends = _resampled(active, shared, covered, least, seed)
+            low.append(ends[0])
+            high.append(ends[1])
+        return np.concatenate(low, 1), np.concatenate(high, 1)
+
+
+def _over(shared: Int64, sums: Int64) -> Float64:
+    """Return shared / (sums - shared), NaN where that is 0 / 0."""
+    union = sums - shared
+    found: Float64 = np.divide(shared, union, out=np.full(union.shape, np.nan), where=union > 0, dtype=np.float64)
+    return found
+
+
+def _resampled(active: Int64, shared: Int64, covered: Int64, least: float, seed: int) -> tuple[Float64, Float64]:
+    low, high = (np.full(shared.shape[1:], np.nan) for _ in range(2))
+    known = np.nan_to_num(_over(shared.sum(0), active.sum(0)[:, None] + covered.sum(0)), nan=-1.0) > least
+    groups = len(active)
+    draws = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), _RESAMPLES).astype(np.float64)
+    channels, concepts = np.nonzero(known)
+    ends = [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]
+    for start in range(0, len(channels), _ENTRIES):
+        c, k = channels[start : start + _ENTRIES], concepts[start : start + _ENTRIES]
+        both = shared[:, c, k]
+        inside = draws @ both
+        union = draws @ (active[:, c] + covered[:, k] - both)
+        low[c, k], high[c, k] = np.quantile(inside / np.maximum(union, 1), ends, axis=0)
+    return low, high
+
+
+class Work:
+    """The passes over all categories, for one network after the other."""
+
+    def __init__(
+        self,
+        categories: Sequence[Category],
+        sites: Sequence[Site],
+        how: tuple[float, int, int, int],
+        shape: tuple[int, ...],
+        seed: int,
+        max_batch: int,
+        output: Output | None,
+    ) -> None:
+        self._categories = tuple(categories)
+        self._quantile, step, self._draws, self._top = how
+        self._grid = [max(1, n // step) for n in shape[1:]]
+        self._seed = seed
+        self._max_batch = max_batch
+        self._output = output
+        self._n = sum(category.images for category in categories)
+        self._turns = list(self._in_turns(sites))
+
+    @property
+    def images(self) -> int:
+        """How many images all passes run."""
+        return 2 * self._n * len(self._turns)
+
+    def run(self, model: nn.Module, put: Put, advance: Advance) -> Counts:
+        """Return the counts of a network."""
+        parts = [self._turn(model, sites, put, advance) for sites in self._turns]
+        numbers = range(len(self._categories))
+        return Counts(
+            thresholds=np.concatenate([part.thresholds for part in parts]),
+            top=np.concatenate([part.top for part in parts]),
+            active=[np.concatenate([part.active[i] for part in parts], 1) for i in numbers],
+            shared=[np.concatenate([part.shared[i] for part in parts], 1) for i in numbers],
+            covered=parts[0].covered,
+            null=np.concatenate([part.null for part in parts], 1),
+        )
+
+    def _above(self, site: Site) -> int:
+        return math.floor(self._quantile * self._n * math.prod(site.map_shape))
+
+    def _in_turns(self, sites: Sequence[Site]) -> Iterator[tuple[Site, ...]]:
+        """Yield sites in their order, as many at once as memory holds, one at least."""
+        turn: list[Site] = []
+        held = 0
+        concepts = sum(len(category.concepts) for category in self._categories)
+        for site in sites:
+            size = site.channels * (16 * (self._above(site) + 1) + 8 * concepts * (_GROUPS + self._draws))
+            if turn and held + size > _MEMORY:
+                yield tuple(turn)
+                turn, held = [], 0
+            turn.append(site)
+            held += size
+        yield tuple(turn)
+
+    def _turn(self, model: nn.Module, sites: tuple[Site, ...], put: Put, advance: Advance) -> Counts:
+        tops = {site.name: Tops(site.channels, self._above(site)) for site in sites}
+        firsts = {site.name: _Firsts(site.channels, self._top) for site in sites}
+        past = 0
+        for category in self._categories:
+            for batch in category:
+
+                def add(site: Site, maps: Tensor, start: int) -> None:
+                    firsts[site.name].add(_peaks(maps, site), start)
+                    tops[site.name].add(maps.transpose(0, 1).flatten(1))
+
+                self._forward(model, sites, batch.images, partial(_at, add, past + batch.first), put, advance)
+            past += category.images
+        limits = {name: one.limits() for name, one in tops.items()}
+        tops.clear()
+        counted = [
+            self._overlaps(number, model, sites, limits, put, advance) for number in range(len(self._categories))
+        ]
+        thresholds = torch.cat([limits[site.name] for site in sites]).numpy()
+        top = torch.cat([firsts[site.name].images for site in sites]).numpy()
+        null = np.fmax.reduce([one.null for one in counted])
+        return Counts(
+            thresholds,
+            top,
+            [one.active[0] for one in counted],
+            [one.shared[0] for one in counted],
+            [one.covered[0] for one in counted],
+            np.nan_to_num(null, nan=0.0),
+        )
+
+    def _overlaps(
+        self,
+        number: int,
+        model: nn.Module,
+        sites: tuple[Site, ...],
+        limits: Mapping[str, Tensor],
+        put: Put,
+        advance: Advance,
+    ) -> Counts:
+        """Return the counts of one category; thresholds and top images stay empty."""
+        category = self._categories[number]
+        k = len(category.concepts)
+        found = {site.name: Overlap(site.channels, k, _GROUPS, self._draws) for site in sites}
+        pixels = math.prod(self._grid)
+        covered = torch.zeros(_GROUPS, k, dtype=torch.int64)
+        lent = torch.zeros(self._draws, k, dtype=torch.int64)
+        draws = np.random.default_rng([self._seed, number])
+        for batch in category:
+            masks = batch.marks.masks
+            n = len(masks)
+            numbers = torch.arange(batch.first, batch.first + n)
+            groups = numbers % _GROUPS
+            others = torch.stack(
+                [torch.stack([category.partner(i, draws) for _ in range(self._draws)]) for i in numbers.tolist()]
+            )
+            each = pixels // math.prod(masks.shape[2:])  # of the grid, where a concept is of the whole image
+            covered.index_add_(0, groups, each * masks.sum((2, 3)))
+            lent += each * others.sum((0, 3, 4))
+
+            shows = shown(masks, others)
+
+            def add(site: Site, maps: Tensor, start: int, shows: Tensor = shows, groups: Tensor = groups) -> None:
+                own = slice(start, start + len(maps))
+                limit = limits[site.name].to(maps.device)
+                found[site.name].add(maps, limit, shows[own], groups[own], self._grid)
+
+            self._forward(model, sites, batch.images, add, put, advance)
+        active = torch.cat([found[site.name].active for site in sites], 1).numpy()
+        shared = torch.cat([found[site.name].shared for site in sites], 1).numpy()
+        borrowed = torch.cat([found[site.name].borrowed for site in sites], 1).numpy()
+        overlaps = _over(borrowed, active.sum(0)[None, :, None] + lent.numpy()[:, None])
+        null = np.fmax.reduce(overlaps, axis=2)
+        nothing = np.zeros((0, 0), dtype=np.int64)
+        return Counts(np.zeros(0, np.float32), nothing, [active], [shared], [covered.numpy()], null)
+
+    def _forward(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        images: Tensor,
+        add: Callable[[Site, Tensor, int], None],
+        put: Put,
+        advance: Advance,
+    ) -> None:
+        """Run images; ``add`` gets each site's maps with the position of the first image."""
+        for start in range(0, len(images), self._max_batch):
+            some = images[start : start + self._max_batch]
+            ran: set[str] = set()
+
+            def read(site: Site, out: Tensor, start: int = start, ran: set[str] = ran) -> None:
+                ran.add(site.name)
+                add(site, _maps(out, site), start)
+
+            reads = {site.name: partial(read, site) for site in sites}
+            with torch.no_grad(), instrument(model, Instrument(reads=reads)):
+                check_logits(forward_logits(model, put(some), self._output))
+            missing = [site.name for site in sites if site.name not in ran]
+            if missing:
+                raise ModelError(f"layers {missing[:4]} did not run in this forward pass, though they did before")
+            advance(len(some))
+
+
+def _at(add: Callable[[Site, Tensor, int], None], offset: int, site: Site, maps: Tensor, start: int) -> None:
+    add(site, maps, offset + start)
+
+
+class _Firsts:
+    """The images in which channels are largest, the largest first; of equal ones the earlier."""
+
+    def __init__(self, channels: int, most: int) -> None:
+        self._most = most
+        self._values = torch.zeros(channels, 0)
+        self.images = torch.zeros(channels, 0, dtype=torch.int64)
+
+    def add(self, values: Tensor, start: int) -> None:
+        """Take the largest value (B, C) of each image, the first of which has the number ``start``."""
+        numbers = torch.arange(start, start + len(values)).expand(values.shape[1], -1)
+        every = torch.cat([self._values, values.T], 1)
+        images = torch.cat([self.images, numbers], 1)
+        order = every.argsort(dim=1, descending=True, stable=True)[:, : self._most]
+        self._values = every.gather(1, order)
+        self.images = images.gather(1, order)

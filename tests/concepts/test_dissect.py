@@ -1,0 +1,234 @@
+"""Dissection against a reference written out in float64, by hand, and its controls."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from interpnet.concepts import dissect
+from interpnet.concepts._tops import Tops
+from interpnet.engine import Channel
+
+SIDE = 12
+
+
+def network(seed: int = 0, channels: int = 3) -> nn.Sequential:
+    torch.manual_seed(seed)
+    layers = [nn.Conv2d(1, channels, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(channels, 2, 3), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * 16, 2)).eval()
+
+
+def street(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (n, 1, 12, 12), and the concept of each pixel, -1 for none."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(n, 1, SIDE, SIDE, generator=generator)
+    numbers = torch.randint(-1, 2, (n, SIDE, SIDE), generator=generator)
+    return images, numbers
+
+
+def reference(net: nn.Sequential, images: torch.Tensor, masks: np.ndarray, quantile: float, at: int) -> np.ndarray:
+    """IoU (C, K) of the layer's maps with masks (N, K, H, W), one image, channel and concept after the other."""
+    with torch.no_grad():
+        maps = net[:at](images).numpy()
+    found = np.zeros((maps.shape[1], masks.shape[1]))
+    for k in range(maps.shape[1]):
+        values = np.sort(maps[:, k].ravel())[::-1]
+        limit = values[int(np.floor(quantile * len(values)))]
+        for c in range(masks.shape[1]):
+            both = either = 0
+            for i in range(len(images)):
+                large = functional.interpolate(
+                    torch.from_numpy(maps[i, k])[None, None], size=masks.shape[2:], mode="bilinear"
+                )[0, 0].numpy()
+                above = large > limit
+                both += (above & masks[i, c]).sum()
+                either += (above | masks[i, c]).sum()
+            found[k, c] = both / either
+    return found
+
+
+@pytest.mark.parametrize(("quantile", "batch"), [(0.005, 5), (0.2, 3), (0.03, 40)])
+def test_overlaps_against_a_reference(quantile: float, batch: int) -> None:
+    net = network()
+    images, numbers = street(11)
+    loader = list(zip(torch.split(images, batch), torch.split(numbers, batch), strict=True))
+    found = dissect(
+        net, loader, concepts=["a", "b"], quantile=quantile, step=1, untrained=False, progress=False, max_batch=4
+    )
+    masks = np.stack([numbers.numpy() == c for c in range(2)], 1)
+    expected = np.concatenate([reference(net, images, masks, quantile, at) for at in (2, 5)])
+    np.testing.assert_allclose(found.iou, expected, rtol=1e-12)
+    assert found.images == {"concepts": 11}
+    np.testing.assert_allclose(found.cover, masks.mean((0, 2, 3)))
+
+
+def test_the_four_forms_of_masks_are_one() -> None:
+    net = network()
+    images, numbers = street(9)
+    dense = torch.stack([numbers == c for c in range(2)], 1)
+    which = torch.arange(9) % 3 - 1  # concepts of whole images
+    forms = {
+        "street": [numbers, dense, dense.to(torch.uint8)],
+        "whole": [which, torch.stack([which == c for c in range(2)], 1), (which[:, None] == torch.arange(2)).numpy()],
+    }
+    for given_masks in forms.values():
+        found = [
+            dissect(net, [(images, masks)], concepts=["a", "b"], step=2, untrained=False, progress=False)
+            for masks in given_masks
+        ]
+        for other in found[1:]:
+            np.testing.assert_array_equal(found[0].iou, other.iou)
+            np.testing.assert_array_equal(found[0].null, other.null)
+    whole = torch.stack([which == c for c in range(2)], 1)[:, :, None, None].expand(-1, -1, SIDE, SIDE)
+    spread = dissect(net, [(images, whole)], concepts=["a", "b"], step=2, untrained=False, progress=False)
+    np.testing.assert_array_equal(found[0].iou, spread.iou)
+
+
+def test_categories_share_thresholds_and_count_apart() -> None:
+    net = network()
+    images, numbers = street(8)
+    others, _ = street(6, seed=1)
+    loaders = {"street": [(images, numbers)], "texture": [(others, torch.tensor([0, 1, 0, 1, -1, 0]))]}
+    names = {"street": ["a", "b"], "texture": ["dots", "lines"]}
+    found = dissect(net, loaders, concepts=names, quantile=0.1, step=1, untrained=False, progress=False)
+    with torch.no_grad():
+        maps = net[:2](torch.cat([images, others])).numpy()
+    values = np.sort(maps.transpose(1, 0, 2, 3).reshape(3, -1), 1)[:, ::-1]
+    np.testing.assert_array_equal(found.thresholds[:3], values[:, int(0.1 * values.shape[1])])
+    lines = (maps[8:] > found.thresholds[:3, None, None]).sum((2, 3))  # (6, 3) pixels above
+    shown = np.array([0, 1, 0, 1, 0, 0])
+    expected = lines[shown == 1].sum(0) / (lines.sum(0) + 2 * SIDE**2 - lines[shown == 1].sum(0))
+    np.testing.assert_allclose(found.iou[:3, 3], expected)
+    assert found.categories == ("street", "street", "texture", "texture")
+
+
+def bright_dots(n: int = 120) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    masks = torch.zeros(n, 2, SIDE, SIDE, dtype=torch.bool)
+    for i in range(n):
+        rows = torch.randperm(SIDE - 1, generator=generator)[:2].tolist()
+        for concept, row in enumerate(rows):
+            column = int(torch.randint(SIDE - 1, (1,), generator=generator))
+            masks[i, concept, row : row + 2, column : column + 2] = True
+    masks[:, 1] &= ~masks[:, 0]
+    images = 0.1 * torch.rand(n, 1, SIDE, SIDE, generator=generator)
+    images[masks[:, :1]] += 1.0  # the first concept is bright, the second cannot be seen
+    return images, masks
+
+
+def looking() -> nn.Sequential:
+    """Its first channel is the image, the second the column, whatever is shown; the third is off."""
+    net = nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(3 * SIDE**2, 2)).eval()
+    with torch.no_grad():
+        net[0].weight[:] = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1, 1)
+        net[0].bias[:] = torch.tensor([0.0, 1.0, -1.0])
+    return net
+
+
+def test_a_channel_is_named_by_what_it_shows_and_by_nothing_else() -> None:
+    images, masks = bright_dots()
+    # Three weights permuted give the same channel again, so that random weights say nothing here.
+    found = dissect(
+        looking(), [(images, masks)], concepts=["dot", "ghost"], quantile=0.02, step=1, untrained=False, progress=False
+    )
+    (name,) = found.names(Channel("1", 0))
+    assert (name.concept, name.category) == ("dot", "concepts")
+    assert name.low <= name.iou <= name.high
+    assert name.iou > 0.7
+    assert found.detectors("dot") == [(Channel("1", 0), name.iou)]
+    assert found.detectors("ghost") == []
+    assert found.named.tolist() == [True, False, False]
+    assert (found.iou[0, 0] > found.null[0]) & (found.null[0] < 0.1)
+    (summary,) = found.layers()
+    assert (summary.channels, summary.named, summary.concepts, summary.categories) == (3, 1, 1, {"concepts": 1})
+    rows = found.rows()
+    assert [row["name"] for row in rows] == ["dot", "", ""]
+
+
+def test_a_concept_that_is_everywhere_names_nothing() -> None:
+    images, masks = bright_dots()
+    masks[:, 1] = True
+    found = dissect(
+        looking(), [(images, masks)], concepts=["dot", "all"], quantile=0.5, step=1, untrained=False, progress=False
+    )
+    assert found.iou[0, 1] > 0.3
+    assert found.detectors("all") == []
+
+
+def test_what_random_weights_reach_is_no_name() -> None:
+    images, masks = bright_dots()
+    with_floor = dissect(looking(), [(images, masks)], concepts=["dot", "ghost"], quantile=0.02, step=1, progress=False)
+    # The copy's layer has the same three weights in another order: 99 % of its channels stay below nearly the best.
+    assert with_floor.floor == pytest.approx(
+        np.full(3, 0.98 * with_floor.iou.max() + 0.02 * np.sort(with_floor.iou.max(1))[1]), rel=0.1
+    )
+    assert not with_floor.named.any()
+
+
+def test_intervals_hold_the_overlap_of_a_larger_set() -> None:
+    images, masks = bright_dots(400)
+    images[::3] = 0.1 * torch.rand(images[::3].shape)  # a third of the dots cannot be seen
+    whole = dissect(looking(), [(images, masks)], concepts=["dot", "ghost"], quantile=0.02, step=1, untrained=False,
+                    progress=False)  # fmt: skip
+    held = 0
+    for start in range(0, 400, 100):
+        part = slice(start, start + 100)
+        found = dissect(looking(), [(images[part], masks[part])], concepts=["dot", "ghost"], quantile=0.02, step=1,
+                        untrained=False, progress=False)  # fmt: skip
+        held += found.low[0, 0] <= whole.iou[0, 0] <= found.high[0, 0]
+        assert 0.01 < found.high[0, 0] - found.low[0, 0] < 0.4
+    assert held >= 3
+
+
+def test_top_images_are_those_with_the_largest_activation() -> None:
+    images, masks = bright_dots()
+    found = dissect(looking(), [(images, masks)], concepts=["dot", "ghost"], top=4, untrained=False, progress=False)
+    largest = images.amax((1, 2, 3))
+    assert found.top[0].tolist() == largest.argsort(descending=True, stable=True)[:4].tolist()
+    assert found.top[1].tolist() == [0, 1, 2, 3]
+
+
+def test_layers_in_turns_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = network()
+    images, numbers = street(10)
+    one = dissect(net, [(images, numbers)], concepts=["a", "b"], progress=False)
+    monkeypatch.setattr("interpnet.concepts._work._MEMORY", 1)
+    other = dissect(net, [(images, numbers)], concepts=["a", "b"], progress=False)
+    for field in ("iou", "low", "high", "null", "floor", "thresholds", "top"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from([-1.5, 0.0, 0.25, 1.0, 3.0, 7.5]), min_size=1, max_size=9), max_size=6),
+    st.integers(0, 12),
+)
+def test_the_limit_is_the_largest_value_below_the_wanted_ones(batches: list[list[float]], above: int) -> None:
+    tops = Tops(2, above)
+    for values in batches:
+        tops.add(torch.tensor([values, [-v for v in values]]))
+    every = sorted(itertools.chain(*batches), reverse=True)
+    limits = tops.limits().tolist()
+    if len(every) <= above:
+        assert limits == [-np.inf, -np.inf]
+    else:
+        assert limits == [every[above], sorted((-v for v in every), reverse=True)[above]]
+
+
+def test_the_network_and_its_images_stay() -> None:
+    net = network()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    images, numbers = street(6)
+    kept = images.clone()
+    dissect(net.train(), [(images, numbers)], concepts=["a", "b"], progress=False)
+    assert net.training
+    assert torch.equal(images, kept)
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name])
