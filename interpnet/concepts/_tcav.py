@@ -83,9 +83,10 @@ def tcav(
         looked at.
     random : list of Tensors or loaders, or one Tensor or loader
         Sets of images of anything else, at least 3; for a p-value of 0.05 at least 19. Of each as many images are
-        taken, the first, as the smallest concept has. A single set is split, in random order, into at most ``sets``.
+        taken, the first, as the smallest concept has. A single set is split, in random order, into at most ``sets``;
+        an image that it has twice counts once.
     images : Tensor (M, C, H, W) or loader
-        Images of the class, at least two.
+        Images of the class, at least two. All of them: labels are not looked at.
     target : int
         The class.
     layer
@@ -174,7 +175,7 @@ def tcav(
     found = []
     for i, site in enumerate(taken.sites):
         shape = (site.channels,) if pool else site.shape
-        rows = np.concatenate([block[i] for block in taken.blocks])
+        rows = taken.rows(i)
         found.append(at_layer(rows, gradients[i], members, way, site.name, shape, seed))
     return summed_up(found, members, tuple(site.name for site in taken.sites), target, seed)
 
@@ -231,6 +232,13 @@ class _Intake:
             raise DataError(f"{name} has one image only, or one several times; expected at least two")
         return numbers
 
+    def rows(self, i: int) -> Float32:
+        """Return the rows (N, D) of one site and forget them: together they may be most of the memory."""
+        rows = np.concatenate([block[i] for block in self.blocks])
+        for block in self.blocks:
+            block[i] = block[i][:0].copy()
+        return rows
+
     def of(self, numbers: Int64) -> list[str]:
         """Return the digests of rows."""
         return [self.digests[i] for i in numbers]
@@ -246,7 +254,9 @@ def _sets_read(
     if isinstance(random, list | tuple):
         apart = [taken.add(source, f"random set {j}", size) for j, source in enumerate(random)]
     else:
+        # An image that comes twice counts once.
         pool = taken.add(random, "random", size * sets)
+        pool = pool[np.sort(np.unique(taken.of(pool), return_index=True)[1])]
         apart = list(draws.permutation(pool)[: len(pool) // size * size].reshape(-1, size))
     _check_apart(taken, ours, other, apart, split=not isinstance(random, list | tuple))
     fewest = _FEWEST if other is None else _FEWEST + 1

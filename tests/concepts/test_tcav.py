@@ -307,6 +307,23 @@ def test_batches_loaders_and_the_split_of_a_single_set_change_nothing():
     assert all(p.requires_grad for p in net.parameters())
 
 
+@pytest.mark.parametrize("layer", ["0", "1", "2"])
+def test_a_network_that_works_in_place_is_read_as_one_that_does_not(layer):
+    net = convolutional()
+    inplace = copy.deepcopy(net)
+    inplace[1].inplace = True
+    arguments = {**GOOD, "layer": layer}
+    one, other = (concepts.tcav(model, **arguments) for model in (net, inplace))
+    np.testing.assert_allclose(other.scores, one.scores)
+    np.testing.assert_allclose(other.effect, one.effect, rtol=1e-5)
+    np.testing.assert_allclose(other.cavs[0], one.cavs[0], atol=1e-6)
+
+
+def test_an_image_that_a_single_random_set_has_twice_counts_once():
+    pool = torch.cat([*GOOD["random"], GOOD["random"][0]])
+    assert concepts.tcav(convolutional(), **{**GOOD, "random": pool}).scores.shape == (1, 1, 4)
+
+
 def test_larger_random_sets_are_cut_to_the_concept():
     net = convolutional()
     concept, images = sets(1, 5, seed=1)[0], sets(1, 9, seed=2)[0]
