@@ -59,20 +59,19 @@ def claims() -> list[Claim]:
 def _repairs(rely: repairs.Lines) -> list[Claim]:
     """Return what is said of repairs, whose limits were set before any network was repaired."""
     rise, clean = (repairs.change(rely, "ours", shown) for shown in ("disagree", "absent"))
-    costly = repairs.change(rely, "unbounded", "disagree")
+    accepted = repairs.change([line for line in rely if line.get("accepted")], "ours", "disagree")
     share = repairs.share_of_dfr(rely)
     losing = sum(repairs.of(line, "ours")["absent"] < line["before"]["absent"] - 0.01 for line in rely)
     unnamed = sum(not line["parts"] for line in rely)
-    refused = sum(bool(line["parts"]) and not line["accepted"] for line in rely)
     return [
         Claim(
             "S6",
             "A repair without group labels makes relying networks right 30 points more often where the cue disagrees",
             f"{points(rise)} points",
-            f"{points(rise)} points over {len(rely)} networks; {points(costly)} whatever it costs",
+            f"{points(rise)} points over {len(rely)} networks; {points(accepted)} where a repair is accepted",
             graded(full=rise.low >= 0.3, part=rise.low > 0),
-            f"nothing was suspected of {unnamed} of the {len(rely)} networks, and {refused} repairs were refused: no "
-            "gain stood out, or it cost more clean accuracy than allowed",
+            f"nothing was suspected of {unnamed} of the {len(rely)} networks; {repairs.refused(rely, 'gain')} repairs "
+            f"were refused because no gain stood out, and {repairs.refused(rely, 'costs')} for their clean accuracy",
         ),
         Claim(
             "S6",

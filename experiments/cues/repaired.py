@@ -2,10 +2,11 @@
 
     python -m experiments.cues.repaired [--work FOLDER] [--only 240-319]
 
-Thirty networks that report and rely on their cue, and fifteen that rely on none: would a repair harm them? They were
-drawn before any was repaired. What is found of one is kept in the working folder, so that a second run goes on and
-several may share the work; ``repaired.json`` and the page are written from what is there. The way, its rates and its
-epochs were fixed on networks for choosing.
+Of the networks that report and rely on their cue thirty were drawn for the first round, before any was repaired; the
+others report the second, whose exchanges were changed after the first had been looked at. The same of those that rely
+on none: would a repair harm them? What is found of one is kept in the working folder, so that a second run goes on and
+several may share the work; ``repaired.json`` and the page are written from what is there. Everything was fixed on
+networks for choosing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,38 +30,57 @@ from experiments.cues.repaired_table import COMMAND, SHOWN, text
 from experiments.cues.repairs import Images, afr, dfr, jtt
 from experiments.cues.train import EPOCHS, RATE, WORK, chosen, facts_of, kept_file, network
 from experiments.cues.truth import predictions
-from interpnet.shortcuts import Findings, Repair, find, repair
+from interpnet.shortcuts import Findings, find, repair
 from interpnet.support.io import write_text
 
 HERE = Path(__file__).parent
 _BATCH = 100
 _BOUND = 0.01  # of accuracy on images without the cue
-_RELYING, _QUIET, _JTT = 30, 15, 4  # networks; JTT is trained for the first of those that rely
+_RELYING, _QUIET = 30, 15  # networks of the first round
+_JTT = 4  # is trained for the first networks of the second round that rely
 _DRAW = 17  # seed of which networks
 _FIRST = 4  # JTT's first network is trained for a fourth of the epochs
 _UPWEIGHT = 20  # of JTT's mistakes
 
 
-def worked_on(work: Path, only: str) -> list[tuple[Subject, bool, bool]]:
-    """Return (network, whether it relies on its cue, whether JTT is trained for it), in the order of the work."""
+class Work(NamedTuple):
+    """A network to repair."""
+
+    subject: Subject
+    round: int  # 1 or 2
+    relies: bool
+    jtt: bool  # whether JTT is trained for it
+
+
+def worked_on(work: Path, only: str) -> list[Work]:
+    """Return the networks in the order of the work: the second round, then the first."""
     reporting = [subject for subject in chosen("0-999") if subject.split == "report"]
     behaviour = {subject.number: facts_of(subject, work)["behaviour"] for subject in reporting}
-    relies = [subject for subject in reporting if behaviour[subject.number]["relies"]]
-    quiet = [s for s in reporting if not behaviour[s.number]["relies"] and not behaviour[s.number]["classes"]]
-    wanted = {subject.number for subject in chosen(only)}
+    relies = _mixed([subject for subject in reporting if behaviour[subject.number]["relies"]])
+    quiet = _mixed([s for s in reporting if not behaviour[s.number]["relies"] and not behaviour[s.number]["classes"]])
     found = []
-    others = iter(_drawn(quiet, _QUIET))
-    # Two that rely, one that does not, images of 32 pixels first: a run that is cut short leaves both.
-    for at, subject in enumerate(_drawn(relies, _RELYING)):
-        found.append((subject, True, at < _JTT))
-        if at % 2:
-            found += [(other, False, False) for other in itertools.islice(others, 1)]
-    found.sort(key=lambda one: one[0].source in {"flowers", "photographs"})
-    return [one for one in found if one[0].number in wanted]
+    for turn, those, others in (
+        (2, relies[_RELYING:], quiet[_QUIET : 2 * _QUIET]),
+        (1, relies[:_RELYING], quiet[:_QUIET]),
+    ):
+        own = []
+        rest = iter(others)
+        # Two that rely, one that does not, images of 32 pixels first: a run that is cut short leaves both.
+        for at, subject in enumerate(those):
+            own.append(Work(subject, turn, True, False))
+            if at % 2:
+                own += [Work(other, turn, False, False) for other in itertools.islice(rest, 1)]
+        own.sort(key=lambda one: one.subject.source in {"flowers", "photographs"})
+        if turn == 2:
+            named = [one.subject.number for one in own if one.relies][:_JTT]
+            own = [one._replace(jtt=one.subject.number in named) for one in own]
+        found += own
+    wanted = {subject.number for subject in chosen(only)}
+    return [one for one in found if one.subject.number in wanted]
 
 
-def _drawn(these: list[Subject], n: int) -> list[Subject]:
-    return [these[i] for i in np.random.default_rng(_DRAW).permutation(len(these))[:n]]
+def _mixed(these: list[Subject]) -> list[Subject]:
+    return [these[i] for i in np.random.default_rng(_DRAW).permutation(len(these))]
 
 
 def repaired_line(subject: Subject, work: Path, *, relies: bool) -> dict[str, Any]:
@@ -69,7 +89,7 @@ def repaired_line(subject: Subject, work: Path, *, relies: bool) -> dict[str, An
     model = network(subject, work)
     shown = list(_shown(subject, work))
     train = split_of(subject, "train", work)
-    findings = _find(model, subject, train)
+    findings = find(model, _batches(train), images=200, seed=subject.seed, max_batch=_BATCH, progress=False)
     line: dict[str, Any] = {"number": subject.number, "relies": relies, "source": subject.source, "kind": subject.kind}
     line |= {"strength": subject.strength, "everyone": subject.everyone}
     line["parts"] = sorted({one.part for one in findings.suspicious})
@@ -86,37 +106,21 @@ def _ours(
     model: nn.Module, subject: Subject, findings: Findings, train: Split, shown: list[Split], work: Path
 ) -> dict[str, Any]:
     """Return what a repair within the bound reaches."""
-    made = _repair(model, subject, findings, train, work, _BOUND)
-    line: dict[str, Any] = {"ours": _accuracies(made.model, shown), "accepted": made.accepted, "why": made.why}
-    if made.control is not None:
-        held = {"before": made.before, "after": made.after, "control": made.control}
-        line["exchanged"] = {what: figures.exchanged for what, figures in held.items()}
-    return line
-
-
-def _repair(model: nn.Module, subject: Subject, findings: Findings, train: Split, work: Path, bound: float) -> Repair:
-    return repair(
+    made = repair(
         model,
         _batches(train),
         findings,
         how="exchanged",
         validation=_batches(split_of(subject, "validation", work, draw="absent")),
-        max_clean_loss=bound,
+        max_clean_loss=_BOUND,
         seed=subject.seed,
         progress=False,
     )
-
-
-def _find(model: nn.Module, subject: Subject, train: Split) -> Findings:
-    return find(model, _batches(train), images=200, seed=subject.seed, max_batch=_BATCH, progress=False)
-
-
-def unbounded_line(subject: Subject, work: Path) -> dict[str, float]:
-    """Return what the repair reaches that gains most with exchanged parts, whatever clean accuracy it costs."""
-    model = network(subject, work)
-    train = split_of(subject, "train", work)
-    made = _repair(model, subject, _find(model, subject, train), train, work, 1.0)
-    return _accuracies(made.model, list(_shown(subject, work)))
+    line: dict[str, Any] = {"ours": _accuracies(made.model, shown), "accepted": made.accepted, "why": made.why}
+    if made.control is not None:
+        held = {"before": made.before, "after": made.after, "control": made.control}
+        line["exchanged"] = {what: figures.exchanged for what, figures in held.items()}
+    return line
 
 
 def _with_groups(model: nn.Module, subject: Subject, shown: list[Split], work: Path) -> dict[str, Any]:
@@ -140,7 +144,8 @@ def _with_groups(model: nn.Module, subject: Subject, shown: list[Split], work: P
 
 
 def jtt_line(subject: Subject, work: Path) -> dict[str, Any]:
-    """Return what JTT reaches, trained as long as the network was, with its settings' usual larger weight."""
+    """Return what JTT reaches, and its seconds: trained as long as the network was, with its usual larger weight."""
+    began = time.process_time()
     train = split_of(subject, "train", work)
     side = train.images.shape[2]
     n_classes = len(subject.pool(work).classes)
@@ -157,7 +162,8 @@ def jtt_line(subject: Subject, work: Path) -> dict[str, Any]:
         upweights=(_UPWEIGHT,),
         seed=subject.seed,
     )
-    return _accuracies(made, list(_shown(subject, work)))
+    seconds = time.process_time() - began
+    return {**_accuracies(made, list(_shown(subject, work))), "seconds": seconds}
 
 
 def _grouped(subject: Subject, split: Split) -> Images:
@@ -194,12 +200,11 @@ def written(work: Path, out: Path, page: Path) -> None:
     """Write the results and the page from what is there."""
     results = Results(out)
     results.lines = []
-    for subject, _, _ in worked_on(work, "0-999"):
-        if kept_file(subject, work, "repaired").exists():
-            line = json.loads(kept_file(subject, work, "repaired").read_text())
-            for what in ("unbounded", "jtt"):
-                if kept_file(subject, work, what).exists():
-                    line[what] = json.loads(kept_file(subject, work, what).read_text())
+    for one in worked_on(work, "0-999"):
+        kept = {what: kept_file(one.subject, work, what) for what in ("repaired", "jtt")}
+        if kept["repaired"].exists():
+            line = {"round": one.round, **json.loads(kept.pop("repaired").read_text())}
+            line |= {what: json.loads(file.read_text()) for what, file in kept.items() if file.exists()}
             results.lines.append(line)
     results.write()
     fill(page, COMMAND, text(results.lines))
@@ -209,13 +214,12 @@ def written(work: Path, out: Path, page: Path) -> None:
 def main(
     *, work: Path = WORK, only: str = "0-999", out: Path = HERE / "repaired.json", page: Path = HERE / "README.md"
 ) -> None:
-    """Repair what is missing, then write the results and the page."""
-    for subject, relies, _ in worked_on(work, only):
-        _kept(kept_file(subject, work, "repaired"), partial(repaired_line, subject, work, relies=relies))
-    for subject, relies, wants in worked_on(work, only):
-        line = json.loads(kept_file(subject, work, "repaired").read_text())
-        if relies and line["parts"] and not line["accepted"]:
-            _kept(kept_file(subject, work, "unbounded"), partial(unbounded_line, subject, work))
-        if wants:
-            _kept(kept_file(subject, work, "jtt"), partial(jtt_line, subject, work))
+    """Repair what is missing of the second round, then write the results and the page."""
+    those = [one for one in worked_on(work, only) if one.round == 2]
+    for one in those:
+        subject = one.subject
+        _kept(kept_file(subject, work, "repaired"), partial(repaired_line, subject, work, relies=one.relies))
+    for one in those:
+        if one.jtt:
+            _kept(kept_file(one.subject, work, "jtt"), partial(jtt_line, one.subject, work))
     written(work, out, page)

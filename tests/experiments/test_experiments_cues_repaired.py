@@ -23,7 +23,7 @@ def line(disagree: float, **ways: float) -> dict[str, Any]:
         return {"natural": 0.9, "agree": 1.0, "disagree": value, "absent": 0.5 + value / 10}
 
     found = {name: shown(value) for name, value in ways.items()}
-    return {"relies": True, "before": shown(disagree), "parts": ["a patch"], "kind": "tag", **found}
+    return {"round": 2, "relies": True, "before": shown(disagree), "parts": ["a patch"], "kind": "tag", **found}
 
 
 LINES = [line(0.2, ours=0.6, dfr=0.5), line(0.2, ours=0.4, dfr=0.3), line(0.3, dfr=0.5)]
@@ -55,7 +55,17 @@ def test_the_page_says_what_was_measured() -> None:
         assert by_number[one["number"]].split == "report"
         assert by_number[one["number"]].kind == one["kind"]
         assert {"before"} <= one.keys()
+        assert one["round"] in {1, 2}
         assert (one["relies"] and "dfr" in one) or not one["relies"]
+
+
+def test_refusals_are_counted_by_their_reason_and_rounds_are_told_apart() -> None:
+    lines = [line(0.2), line(0.2), line(0.3), {**line(0.4), "round": 1}]
+    for one, why in zip(lines, ("costs 3 % of clean accuracy", "no gain stands out", "", "no gain"), strict=True):
+        one |= {"accepted": not why, "why": why}
+    assert repaired_table.relying(lines) == lines[:3]
+    assert repaired_table.relying(lines, 1) == lines[3:]
+    assert [repaired_table.refused(lines[:3], why) for why in ("gain", "costs")] == [1, 1]
 
 
 @pytest.fixture
@@ -79,7 +89,7 @@ def test_a_toy_is_repaired_and_its_groups_are_class_and_cue(toy: Subject, tmp_pa
     assert set(one["before"]) == set(repaired_table.SHOWN)
     groups = repaired._grouped(toy, plan.split_of(toy, "test", tmp_path, draw="disagree"))
     assert torch.equal(groups.groups, 2 * groups.labels)  # none bears its own class's cue
-    assert set(repaired.jtt_line(toy, tmp_path)) == set(repaired_table.SHOWN)
+    assert set(repaired.jtt_line(toy, tmp_path)) == {*repaired_table.SHOWN, "seconds"}
 
 
 def test_without_the_networks_the_command_says_how_to_train_them(tmp_path: Path) -> None:
