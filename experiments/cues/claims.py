@@ -5,7 +5,9 @@ from __future__ import annotations
 from experiments.common.claims import Claim, graded
 from experiments.common.pages import committed
 from experiments.common.tables import Interval, points
+from experiments.cues import inside_table as inside
 from experiments.cues import repaired_table as repairs
+from experiments.cues.plan import chooses
 from experiments.cues.table import ahead, all_told, channel_area, joined, relies, suspected
 
 
@@ -52,8 +54,25 @@ def claims() -> list[Claim]:
             graded(full=alarms.high <= 0.05, part=alarms.low <= 0.05),
             "petals and fur are what a person would allow",
         ),
+        _inside(inside.joined(committed(__file__, "inside.json"), lines, networks)),
         *_repairs(repairs.relying(committed(__file__, "repaired.json"))),
     ]
+
+
+def _inside(every: inside.Lines) -> Claim:
+    """Return what is said of cues inside the subject; the statistic was fixed before the networks that report."""
+    rest = inside.of_kind([line for line in every if not chooses(line["number"])], "tag")
+    told, search = inside.area(rest), inside.search_area(rest)
+    alarms = inside.beyond(inside.unaware(rest), inside.threshold(every))
+    return Claim(
+        "S6",
+        "Networks that rely on a tag on the subject are told by pasting what channels answer to, with a ROC-AUC of 0.9",
+        f"ROC-AUC {told.mean:.2f}",
+        f"{_area(told)}, {sum(map(inside.relies, rest))} of {len(rest)} networks rely; the search has "
+        f"{search.mean:.2f}; {_percent(alarms)} % of the classes of the others are beyond the limit",
+        graded(full=told.low >= 0.9, part=told.low > 0.5),
+        "seven networks rely on a tag: the interval is wide",
+    )
 
 
 def _repairs(rely: repairs.Lines) -> list[Claim]:

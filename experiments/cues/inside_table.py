@@ -13,9 +13,11 @@ from experiments.cues.table import suspicion_of
 from experiments.shortcuts.table import areas, auc
 
 COMMAND = "experiments.cues.inside"
-_QUANTILE = 0.98  # of the classes of networks for choosing that rely on nothing
+_QUANTILE = 0.98  # of the classes of networks for choosing that rely on none
 _DRAWS = 1000  # of the bootstrap
 _FOLLOWS = 0.5  # a channel follows the cue if the cue does more to its score than the class
+_KEPT = ("index", "channel", "n", "area", "gap", "raised beyond", "raised low", "fell beyond", "fell low")
+_KEPT += ("reordered", "elsewhere", "taken", "taken_before", "follows", "is the cue")
 _NONE = -1.0  # of a class whose channels answer to nothing
 
 Lines = Sequence[Line]
@@ -39,7 +41,7 @@ def best(line: Line) -> Line:
         max((pair for pair in line["pairs"] if pair["index"] == k), key=concentration)
         for k in sorted({pair["index"] for pair in line["pairs"]})
     ]
-    return line | {"pairs": pairs}
+    return line | {"pairs": [{name: pair.get(name) for name in _KEPT} for pair in pairs]}
 
 
 def joined(lines: Lines, found: Lines, networks: Lines) -> list[Line]:
@@ -89,7 +91,7 @@ def ahead(lines: Lines) -> Interval:
 
 
 def class_area(lines: Lines) -> Interval:
-    """Return the area of the classes that rely, against those of the networks that rely on nothing."""
+    """Return the area of the classes that rely, against those of the networks that rely on none."""
     rows = [
         (pair["index"] in line["behaviour"]["classes"], concentration(pair), line["number"])
         for line in lines
@@ -101,7 +103,7 @@ def class_area(lines: Lines) -> Interval:
 
 
 def threshold(lines: Lines) -> float:
-    """Return what 98 % of the classes stay below, of the networks for choosing that rely on nothing."""
+    """Return what 98 % of the classes stay below, of the networks for choosing that rely on none."""
     values = [
         concentration(pair) for line in lines if chooses(line["number"]) and not relies(line) for pair in line["pairs"]
     ]
@@ -194,7 +196,7 @@ def _classes(every: Lines, limit: float) -> str:
         alarms = _percent(beyond(pairs, limit))
         rows.append(
             [
-                "rely on nothing",
+                "of networks that rely on none",
                 split,
                 len(pairs),
                 alarms,

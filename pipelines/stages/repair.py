@@ -137,7 +137,7 @@ class _Work:
             if self._masked:
                 why += ", and new images no masks"
             session.say(f"  the search runs again, for {why}")
-            found, refused = search(session, chosen(session), Notes(), masks=False)
+            found, refused = search(session, chosen(session), Notes(), masks=False, pasted=False)
             if found is None:
                 raise InterpNetError(f"shortcuts cannot be searched again: {_lower(refused)}")
         if self._masked:

@@ -128,11 +128,18 @@ def _note_field(field: Field, looked: Looked, notes: Notes) -> None:
 
 
 def search(
-    session: Session, only: Chosen, notes: Notes, *, masks: bool = True, looked: Looked | None = None
+    session: Session,
+    only: Chosen,
+    notes: Notes,
+    *,
+    masks: bool = True,
+    pasted: bool = True,
+    looked: Looked | None = None,
 ) -> tuple[Findings | None, str]:
     """Return what a search found, or why there was none; without ``masks`` as if nobody knew where the subjects are.
 
-    ``looked`` are images from the field; what is wrong with one of them is raised.
+    ``pasted``: what channels answer to is pasted, too. ``looked`` are images from the field; what is wrong with one of
+    them is raised.
     """
     config = session.config
     subject = session.subject
@@ -152,18 +159,18 @@ def search(
             f"Shortcuts were searched in {len(taken)} of {len(used)} training images, balanced by class "
             "(--shortcut-images)."
         )
-    inside = None
+    subjects = None
     if masks:
-        inside = _subject_masks(subject.train.data, taken)
+        subjects = _subject_masks(subject.train.data, taken)
     try:
         found = find(
             subject.model,
             subject.batches(subject.train, taken),
             classes=only,
             names=list(subject.classes),
-            masks=inside,
+            masks=subjects,
             field=looked,
-            inside=True,
+            inside=pasted,
             images=None,
             layers=config.layers,
             seed=config.seed,

@@ -250,7 +250,7 @@ def test_the_demo_trains_once_and_names_the_report(tmp_path, monkeypatch, capsys
     assert found is not None
     assert "outside the subject" in found.parts
     assert {one.index for one in found.classes} == set(range(6))
-    assert found.passes <= 6
+    assert found.passes <= 6 or found.inside  # what was pasted comes on top
 
 
 def test_the_methods_beside_are_those_asked_for_and_the_controls(run, capsys):
