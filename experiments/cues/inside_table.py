@@ -16,8 +16,10 @@ COMMAND = "experiments.cues.inside"
 _QUANTILE = 0.98  # of the classes of networks for choosing that rely on none
 _DRAWS = 1000  # of the bootstrap
 _FOLLOWS = 0.5  # a channel follows the cue if the cue does more to its score than the class
-_KEPT = ("index", "channel", "n", "area", "gap", "raised beyond", "raised low", "fell beyond", "fell low")
-_KEPT += ("reordered", "elsewhere", "taken", "taken_before", "follows", "is the cue")
+_KEPT = (
+    *("index", "channel", "n", "area", "gap", "raised beyond", "raised low", "fell beyond", "fell low"),
+    *("reordered", "elsewhere", "taken", "taken_before", "follows", "is the cue"),
+)
 _NONE = -1.0  # of a class whose channels answer to nothing
 
 Lines = Sequence[Line]
