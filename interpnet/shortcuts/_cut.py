@@ -13,9 +13,8 @@ from torch.nn import functional
 
 from interpnet.support.types import Bools, Float64
 
-_SMOOTH = (
-    1 / 32
-)  # of the shorter side: the standard deviation under which a heatmap is read, and that of a patch's edge
+# Of the shorter side: the standard deviation under which a heatmap is read, and that of a patch's edge.
+_SMOOTH = 1 / 32
 _STRONG = 0.5  # of the heatmap's maximum: what belongs to the patch
 _MOST = 1 / 9  # of the image that a patch may cover, before its edge is softened
 _FAINT = 0.02  # opacity that is not worth a pixel
