@@ -21,11 +21,12 @@ from torch import nn
 
 from experiments.common.pages import committed, fill
 from experiments.common.runner import Results, command, rounded
-from experiments.cues.inside_table import COMMAND, best, text
+from experiments.cues.inside_table import COMMAND, best, concentration, text
 from experiments.cues.plan import Split, Subject, split_of
 from experiments.cues.train import WORK, chosen, facts_of, kept_file, network
 from experiments.cues.truth import channel_truth, independent
 from interpnet.engine import Channel
+from interpnet.plotting import save_png
 from interpnet.reliance import collect_contributions
 from interpnet.scores import collect_scores
 from interpnet.shortcuts import Pasted, paste_probe
@@ -39,6 +40,9 @@ _CHANNELS = 3  # of each class
 _IMAGES = 100  # of each class
 _CONTRIBUTING = 50
 _BATCH = 100
+_PICTURED = 252  # the network of the picture, which reports
+_ROWS = 3
+_ENLARGED = 2
 _COVERED = 0.5  # of a cue's pixels by a patch that counts as its
 
 
@@ -126,6 +130,33 @@ def _is_cue(pair: Pasted, cued: Bools | None, split: Split) -> float | None:
     return float(np.mean(found)) if found else 0.0
 
 
+def sheet(work: Path, file: Path) -> None:
+    """Write what a most concentrated patch does: image, donor, with the patch; image of the class, without it."""
+    subject = chosen(str(_PICTURED))[0]
+    line = best(json.loads(kept_file(subject, work, "inside").read_text()))
+    first = max(line["pairs"], key=concentration)
+    layer, _, index = first["channel"].rpartition("[")
+    split = split_of(subject, "train", work)
+    channels = {first["index"]: [Channel(layer, int(index.rstrip("]")))]}
+    probe = paste_probe(
+        network(subject, work),
+        [(split.images, split.labels)],
+        channels,
+        images=_IMAGES,
+        seed=subject.seed,
+        progress=False,
+    )
+    rows = []
+    for pasted, removed in zip(probe.pairs[0].pasted[:_ROWS], probe.pairs[0].removed[:_ROWS], strict=True):
+        if pasted.pictures is None or removed.pictures is None:
+            continue
+        pictures = torch.cat([pasted.pictures, removed.pictures[[0, 2]]])
+        bytes_of = ((pictures + 2) / 4 * 255).clamp(0, 255).byte().movedim(1, -1).numpy()
+        rows.append(np.concatenate([np.pad(x, ((1, 1), (1, 1), (0, 0)), constant_values=255) for x in bytes_of], 1))
+    grid = np.concatenate(rows).repeat(_ENLARGED, 0).repeat(_ENLARGED, 1)
+    save_png(file, grid)
+
+
 @command(only="the numbers of the networks, such as 0-59 or 3,7,9")
 def main(
     *, work: Path = WORK, only: str = "0-399", out: Path = HERE / "inside.json", page: Path = HERE / "README.md"
@@ -141,4 +172,5 @@ def main(
         results = Results(out)
         results.lines = [best(json.loads(kept_file(subject, work, "inside").read_text())) for subject in every]
         results.write()
+        sheet(work, page.with_name("inside.png"))
         fill(page, COMMAND, text(results.lines, committed(__file__), committed(__file__, "networks.json")))
