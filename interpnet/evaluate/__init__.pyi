@@ -1,8 +1,11 @@
 from ._checkerboard import checkerboard as checkerboard
+from ._complexity import complexity as complexity
+from ._complexity import sparseness as sparseness
 from ._localisation import iou_auc as iou_auc
 from ._localisation import pointing_game as pointing_game
 from ._perturbation import deletion as deletion
 from ._perturbation import insertion as insertion
+from ._perturbation import symmetric_relevance_gain as symmetric_relevance_gain
 from ._randomisation import ParameterRandomisation as ParameterRandomisation
 from ._randomisation import parameter_randomisation as parameter_randomisation
 from ._randomisation import randomised as randomised

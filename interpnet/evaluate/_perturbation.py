@@ -1,4 +1,4 @@
-"""Deletion and insertion: whether the class goes, and comes, with the pixels that the map puts first.
+"""Deletion, insertion and what the order is worth: whether the class goes, and comes, with the map's first pixels.
 
 Two maps that know nothing of the network are measured as well. The network was not trained on images that lack pixels:
 its answer to them falls for any order, and with edges gone it falls fast.
@@ -178,6 +178,64 @@ def insertion(
     return plan.score_of(model, images, heatmaps, target)
 
 
+@also_called(classes="target")
+def symmetric_relevance_gain(
+    model: nn.Module,
+    images: Tensor,
+    heatmaps: Tensor,
+    target: Target = None,
+    *,
+    steps: int = 50,
+    baseline: str | float | Tensor = "blank",
+    score: str = "probability",
+    controls: Sequence[str] = ("random", "edge"),
+    max_batch: int = 32,
+    seed: int = 0,
+    output: Output | None = None,
+    constant: str = "error",
+) -> Score:
+    """Return what the map's order is worth: the area under deletion lowest first, less that of highest first.
+
+    Both curves are those of :func:`deletion`, with which it shares its arguments. What any order does to the network
+    (images without pixels, broken edges) is in both and goes out with the difference: whatever the baseline, an order
+    that knows nothing has 0 on average, so maps can be compared over baselines. The cost is twice that of
+    :func:`deletion`.
+
+    Returns
+    -------
+    Score
+        ``values`` (B,): high is good; 0 for a constant map (with ``constant="zero"``), whose equal pixels go in the
+        same order both times. ``curve`` (B, steps + 1) is the difference of the two curves, 0 at both ends.
+
+    References
+    ----------
+    Bluecher, Vielhaben & Strodthoff 2024, Decoupling Pixel Flipping and Occlusion Strategy for Consistent XAI
+    Benchmarks.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    >>> _ = net[1].weight.data.copy_(torch.tensor([[4.0, 3.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]]))
+    >>> images, good = torch.ones(1, 1, 2, 2), net[1].weight[0].view(1, 2, 2)
+    >>> found = symmetric_relevance_gain(net, images, good, 0, steps=4, score="logit", controls=())
+    >>> found.curve.tolist(), found.mean
+    ([[0.0, 3.0, 4.0, 3.0, 0.0]], 2.5)
+    """
+    check_kinds(symmetric_relevance_gain, locals())
+    plan = _Plan(
+        measure="symmetric_relevance_gain",
+        steps=steps,
+        baseline=baseline,
+        score=score,
+        controls=controls,
+        max_batch=max_batch,
+        seed=seed,
+        output=output,
+        constant=constant,
+    )
+    return plan.score_of(model, images, heatmaps, target)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
     """What is measured and how; see :func:`deletion` for the fields."""
@@ -226,18 +284,27 @@ class _Plan:
         whole_number(self.seed, "seed", least=0)
 
     def _curve(self, model: nn.Module, images: Tensor, base: Tensor, maps: Tensor, classes: Tensor) -> Tensor:
-        """Return the score (B, steps + 1) of the classes as pixels change in the order of the maps."""
-        ranks = _ranks(images, maps, self.seed)
-        counts = self._counts(maps).to(images.device)
+        """Return the curve (B, steps + 1) that the measure sums up."""
         # docs/method.md, section 6.2; the defaults of the baselines are those of Petsiuk et al.
-        ends = {"deletion": (images, base), "insertion": (base, images)}
-        first, last = ends[self.measure]
-        batch = len(images)
+        ranks = _ranks(images, maps, self.seed)
+        if self.measure == "insertion":
+            return self._scores(model, base, images, ranks, classes)
+        highest_first = self._scores(model, images, base, ranks, classes)
+        if self.measure == "deletion":
+            return highest_first
+        # Equal pixels go in the same order in both curves, so that a constant map has exactly 0.
+        lowest_first = self._scores(model, images, base, _ranks(images, -maps, self.seed), classes)
+        return lowest_first - highest_first
+
+    def _scores(self, model: nn.Module, first: Tensor, last: Tensor, ranks: Tensor, classes: Tensor) -> Tensor:
+        """Return the score (B, steps + 1) of the classes as pixels (B, C, H, W) change in the order of their ranks."""
+        counts = self._counts(ranks).to(first.device)
+        batch = len(first)
         found = []
-        for at in torch.split(torch.arange((self.steps + 1) * batch, device=images.device), int(self.max_batch)):
+        for at in torch.split(torch.arange((self.steps + 1) * batch, device=first.device), int(self.max_batch)):
             point = at // batch
             image = at % batch
-            changed = (ranks[image] < counts[point, None]).view(-1, 1, *maps.shape[1:])
+            changed = (ranks[image] < counts[point, None]).view(-1, 1, *first.shape[2:])
             x = torch.where(changed, last[image], first[image])
             # Not checked here, where images are numbered by point: the curve is.
             values = wide(forward_logits(model, x, self.output))

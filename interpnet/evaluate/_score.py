@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,12 +62,16 @@ class Measure:
 
 _SHARE = (0.0, 1.0)
 _ALIKE = (-1.0, 1.0)
+_POSITIVE = (0.0, math.inf)
 
 _VEBI = "Oramas, Wang & Tuytelaars 2019, Visual Explanation by Interpretation (ICLR)"
 _NIE = "Nie, Zhang & Patel 2018 (ICML), Adebayo et al. 2018 (NeurIPS)"
 _ADEBAYO = "Adebayo et al. 2018, Sanity Checks for Saliency Maps (NeurIPS)"
 _RISE = "Petsiuk, Das & Saenko 2018, RISE (BMVC)"
 _ZHANG = "Zhang et al. 2018, Top-Down Neural Attention by Excitation Backprop (IJCV)"
+_BLUECHER = "Bluecher, Vielhaben & Strodthoff 2024, Decoupling Pixel Flipping and Occlusion Strategy (TMLR)"
+_CHALASANI = "Chalasani et al. 2020, Concise Explanations of Neural Networks (ICML); Hurley & Rickard 2009"
+_BHATT = "Bhatt, Weller & Moura 2020, Evaluating and Aggregating Feature-based Model Explanations (IJCAI)"
 _OURS = "this project; see interpnet.evaluate.checkerboard"
 
 _CLASSES = "of two classes' maps of an image"
@@ -78,10 +83,13 @@ _MEASURES = (
     Measure("pointing_game", HIGHER, _SHARE, _ZHANG, "whether the map's maximum lies in a mask"),
     Measure("deletion", LOWER, _SHARE, _RISE, "how fast the class goes as the map's pixels are taken away"),
     Measure("insertion", HIGHER, _SHARE, _RISE, "how fast the class comes as the map's pixels are put in"),
+    Measure("symmetric_relevance_gain", HIGHER, _ALIKE, _BLUECHER, "deletion lowest first, less highest first"),
     Measure("class_sensitivity_spearman", LOWER, _ALIKE, _NIE, f"rank correlation {_CLASSES}"),
     Measure("class_sensitivity_ssim", LOWER, _ALIKE, _NIE, f"structural similarity {_CLASSES}"),
     Measure("parameter_randomisation_spearman", LOWER, _ALIKE, _ADEBAYO, f"rank correlation {_RANDOM}"),
     Measure("parameter_randomisation_ssim", LOWER, _ALIKE, _ADEBAYO, f"structural similarity {_RANDOM}"),
+    Measure("sparseness", HIGHER, _SHARE, _CHALASANI, "Gini index of the map's absolute values"),
+    Measure("complexity", LOWER, _POSITIVE, _BHATT, "entropy of the map's absolute values"),
     Measure("checkerboard", LOWER, _SHARE, _OURS, "share of a map's energy at the frequencies of a stride"),
 )
 _KNOWN = {m.name: m for m in _MEASURES}
@@ -93,7 +101,7 @@ def measures() -> tuple[Measure, ...]:
     Examples
     --------
     >>> [m.name for m in measures() if m.direction == "higher is better"]
-    ['iou_auc', 'pointing_game', 'insertion']
+    ['iou_auc', 'pointing_game', 'insertion', 'symmetric_relevance_gain', 'sparseness']
     """
     return tuple(_KNOWN.values())
 

@@ -99,7 +99,13 @@ FUNCTIONS: dict[str, Case] = {
         {"model": MODEL, "images": IMAGES, "how": CHOICE, "seed": SEED},
     ),
 }
-for name in ("deletion", "insertion"):
+for name in ("complexity", "sparseness"):
+    FUNCTIONS[f"evaluate.{name}"] = (
+        getattr(evaluate, name),
+        {"heatmaps": HEATMAPS},
+        {"heatmaps": MAPS, "constant": CONSTANT},
+    )
+for name in ("deletion", "insertion", "symmetric_relevance_gain"):
     FUNCTIONS[f"evaluate.{name}"] = (
         getattr(evaluate, name),
         {"model": NET, "images": X, "heatmaps": HEATMAPS, "steps": 2},

@@ -34,10 +34,13 @@ def test_directions_and_ranges() -> None:
         "pointing_game": ("higher", (0.0, 1.0)),
         "deletion": ("lower", (0.0, 1.0)),
         "insertion": ("higher", (0.0, 1.0)),
+        "symmetric_relevance_gain": ("higher", (-1.0, 1.0)),
         "class_sensitivity_spearman": ("lower", (-1.0, 1.0)),
         "class_sensitivity_ssim": ("lower", (-1.0, 1.0)),
         "parameter_randomisation_spearman": ("lower", (-1.0, 1.0)),
         "parameter_randomisation_ssim": ("lower", (-1.0, 1.0)),
+        "sparseness": ("higher", (0.0, 1.0)),
+        "complexity": ("lower", (0.0, math.inf)),
         "checkerboard": ("lower", (0.0, 1.0)),
     }
 

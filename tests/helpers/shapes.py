@@ -122,6 +122,16 @@ SHAPES: dict[str, dict[str, Kind]] = {
         "maps": (Float, Tensor, "*maps height width"),
         "return": (Float, Tensor, "*maps"),
     },
+    "evaluate.complexity": {
+        "heatmaps": (Shaped, Tensor, "B height width"),
+        "return.values": (Float, Tensor, "B"),
+        "return.flagged": (Bool, Tensor, "B"),
+    },
+    "evaluate.sparseness": {
+        "heatmaps": (Shaped, Tensor, "B height width"),
+        "return.values": (Float, Tensor, "B"),
+        "return.flagged": (Bool, Tensor, "B"),
+    },
     "evaluate.deletion": {
         "images": (Float, Tensor, "B colours height width"),
         "heatmaps": (Shaped, Tensor, "B height width"),
@@ -130,6 +140,13 @@ SHAPES: dict[str, dict[str, Kind]] = {
         "return.thresholds": (Float, Tensor, "T"),
     },
     "evaluate.insertion": {
+        "images": (Float, Tensor, "B colours height width"),
+        "heatmaps": (Shaped, Tensor, "B height width"),
+        "return.values": (Float, Tensor, "B"),
+        "return.curve": (Float, Tensor, "B T"),
+        "return.thresholds": (Float, Tensor, "T"),
+    },
+    "evaluate.symmetric_relevance_gain": {
         "images": (Float, Tensor, "B colours height width"),
         "heatmaps": (Shaped, Tensor, "B height width"),
         "return.values": (Float, Tensor, "B"),
