@@ -1,6 +1,7 @@
 from ._checkerboard import checkerboard as checkerboard
 from ._complexity import complexity as complexity
 from ._complexity import sparseness as sparseness
+from ._localisation import energy_pointing as energy_pointing
 from ._localisation import iou_auc as iou_auc
 from ._localisation import pointing_game as pointing_game
 from ._perturbation import deletion as deletion

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from interpnet.engine import check_dense, widest
 from interpnet.errors import DataError
+from interpnet.support.boxes import checked_boxes, inside_boxes
 from interpnet.support.checks import one_of
 
 
@@ -84,15 +87,29 @@ def checked_maps(
     return found, flat
 
 
-def checked_masks(masks: Tensor, maps: Tensor) -> Tensor:
-    """Return the masks as bool on the maps' device.
+def checked_regions(masks: Tensor | None, boxes: Any, maps: Tensor) -> Tensor:
+    """Return where the subject is as bool (B, H, W) on the maps' device, from masks (B, H, W) or boxes (B, 4).
 
     Raises
     ------
     DataError
-        Another shape than the maps', values other than 0 and 1, a mask without a pixel or with all of them; the
-        numbers of the images are named.
+        Both or none of them, another shape than the maps', values of masks other than 0 and 1, a mask or box without
+        a pixel of the image or with all of them; the numbers of the images are named.
     """
+    if masks is not None and boxes is not None:
+        raise DataError("masks and boxes came; expected one of them: masks say more")
+    if masks is None and boxes is None:
+        raise DataError("neither masks nor boxes came; expected masks (B, H, W) of bool, or boxes (B, 4)")
+    if boxes is None:
+        return _with_both(_from_masks(masks, maps), "masks: the mask", "")
+    found = checked_boxes(boxes, "images")
+    if len(found) != len(maps):
+        raise DataError(f"boxes: {len(found)} came for {len(maps)} heatmaps; expected one an image")
+    inside = torch.from_numpy(inside_boxes(found, maps.shape[1], maps.shape[2])).to(maps.device)
+    return _with_both(inside, "boxes: the box", " (a box is left, top, right, bottom in pixels of the map)")
+
+
+def _from_masks(masks: Any, maps: Tensor) -> Tensor:
     check_dense(masks, "masks", "B, H, W) of bool or (0, 1")
     if masks.is_complex():
         raise DataError(f"masks: {described(masks)} came; expected a tensor (B, H, W) of bool")
@@ -102,19 +119,23 @@ def checked_masks(masks: Tensor, maps: Tensor) -> Tensor:
             "image, of the image's own size"
         )
     masks = masks.detach().to(maps.device)
-    inside = masks == 1
+    inside: Tensor = masks == 1
     other = ~(inside | (masks == 0)).flatten(1).all(1)
     if bool(other.any()):
         raise DataError(
             f"masks: values other than 0 and 1 in {images_named(other)}; pass a mask of bool, e.g. masks > 0"
         )
-    # Without an inside or an outside every map scores the same.
+    return inside
+
+
+def _with_both(inside: Tensor, name: str, hint: str) -> Tensor:
+    """Return the regions, or refuse one without an inside or an outside: every map would score the same."""
     count = inside.flatten(1).sum(1)
     for bad, word in ((count == 0, "empty"), (count == inside[0].numel(), "full")):
         if bool(bad.any()):
             raise DataError(
-                f"masks: the mask of {images_named(bad)} is {word}; expected pixels inside and outside, else there "
-                "is nothing to find"
+                f"{name} of {images_named(bad)} is {word}; expected pixels inside and outside, else there is nothing "
+                f"to find{hint}"
             )
     return inside
 

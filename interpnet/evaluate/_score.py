@@ -72,6 +72,7 @@ _ZHANG = "Zhang et al. 2018, Top-Down Neural Attention by Excitation Backprop (I
 _BLUECHER = "Bluecher, Vielhaben & Strodthoff 2024, Decoupling Pixel Flipping and Occlusion Strategy (TMLR)"
 _CHALASANI = "Chalasani et al. 2020, Concise Explanations of Neural Networks (ICML); Hurley & Rickard 2009"
 _BHATT = "Bhatt, Weller & Moura 2020, Evaluating and Aggregating Feature-based Model Explanations (IJCAI)"
+_WANG = "Wang et al. 2020, Score-CAM (CVPR Workshops)"
 _OURS = "this project; see interpnet.evaluate.checkerboard"
 
 _CLASSES = "of two classes' maps of an image"
@@ -81,6 +82,7 @@ _RANDOM = "of the maps before and after the weights are randomised"
 _MEASURES = (
     Measure("iou_auc", HIGHER, _SHARE, _VEBI, "overlap of the thresholded map and a mask, over all thresholds"),
     Measure("pointing_game", HIGHER, _SHARE, _ZHANG, "whether the map's maximum lies in a mask"),
+    Measure("energy_pointing", HIGHER, _SHARE, _WANG, "the share of the map's positive values that lies in a mask"),
     Measure("deletion", LOWER, _SHARE, _RISE, "how fast the class goes as the map's pixels are taken away"),
     Measure("insertion", HIGHER, _SHARE, _RISE, "how fast the class comes as the map's pixels are put in"),
     Measure("symmetric_relevance_gain", HIGHER, _ALIKE, _BLUECHER, "deletion lowest first, less highest first"),
@@ -100,8 +102,8 @@ def measures() -> tuple[Measure, ...]:
 
     Examples
     --------
-    >>> [m.name for m in measures() if m.direction == "higher is better"]
-    ['iou_auc', 'pointing_game', 'insertion', 'symmetric_relevance_gain', 'sparseness']
+    >>> {m.name: m.direction for m in measures()}["deletion"]
+    'lower is better'
     """
     return tuple(_KNOWN.values())
 

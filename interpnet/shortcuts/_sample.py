@@ -12,8 +12,8 @@ from torch import Tensor
 
 from interpnet.errors import DataError
 from interpnet.scores import Labels, Prepare, unpack
-from interpnet.support.checks import real_array
-from interpnet.support.types import Int64
+from interpnet.support.boxes import checked_boxes, inside_boxes
+from interpnet.support.types import Float64, Int64
 
 _SMALLEST = 8  # pixels a side
 
@@ -115,7 +115,7 @@ def subject_masks(boxes: Any, masks: Any, indices: Int64, shape: tuple[int, int]
     if masks is not None:
         return _from_masks(masks, indices, shape)
     if boxes is not None:
-        return _from_boxes(real_array(boxes, "boxes", error=DataError).astype(np.float64), indices, shape)
+        return _from_boxes(checked_boxes(boxes, "images of the loader"), indices, shape)
     return None
 
 
@@ -132,18 +132,9 @@ def _from_masks(masks: Any, indices: Int64, shape: tuple[int, int]) -> Tensor:
     return _with_both(masks[torch.from_numpy(indices)], "masks", indices)
 
 
-def _from_boxes(boxes: Any, indices: Int64, shape: tuple[int, int]) -> Tensor:
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.isfinite(boxes).all():
-        raise DataError(
-            f"boxes: shape {boxes.shape} came; expected (images of the loader, 4) finite numbers: left, top, right "
-            "and bottom in pixels of the image that the network sees"
-        )
+def _from_boxes(boxes: Float64, indices: Int64, shape: tuple[int, int]) -> Tensor:
     _enough(len(boxes), "boxes", indices)
-    left, top, right, bottom = (torch.from_numpy(boxes[indices, i].copy())[:, None, None] for i in range(4))
-    rows = torch.arange(shape[0])[None, :, None] + 0.5
-    columns = torch.arange(shape[1])[None, None, :] + 0.5
-    inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
-    return _with_both(inside, "boxes", indices)
+    return _with_both(torch.from_numpy(inside_boxes(boxes[indices], *shape)), "boxes", indices)
 
 
 def _enough(n: int, name: str, indices: Int64) -> None:

@@ -34,6 +34,11 @@ from helpers.wrong_kinds import (
 
 from interpnet import evaluate
 
+BOXES = [[0, 0, 4, 8]] * 6
+WRONG_BOXES = [5, "x", [], [[0, 0, 1]] * 6, BOXES[:5], [[0, 0, 4, NAN]] * 6, [["0", 0, 4, 8]] * 6, [[4, 0, 4, 8]] * 6]
+# Right ones are wrong beside masks.
+BOX = [BOXES, *WRONG_BOXES]
+
 FUNCTIONS: dict[str, Case] = {
     "evaluate.checkerboard": (
         evaluate.checkerboard,
@@ -59,6 +64,7 @@ FUNCTIONS: dict[str, Case] = {
         {
             "heatmaps": MAPS,
             "masks": MASK,
+            "boxes": BOX,
             "constant": CONSTANT,
             "thresholds": [0, 1, True, 2.5, "x", None, [], [0.5], [-1, 1], [NAN, 1], [1, 0], ["a", "b"], 10**9, 10**12],
         },
@@ -66,7 +72,17 @@ FUNCTIONS: dict[str, Case] = {
     "evaluate.pointing_game": (
         evaluate.pointing_game,
         {"heatmaps": HEATMAPS, "masks": MASKS},
-        {"heatmaps": MAPS, "masks": MASK, "tolerance": [*NUMBER, -1], "constant": CONSTANT},
+        {"heatmaps": MAPS, "masks": MASK, "boxes": BOX, "tolerance": [*NUMBER, -1], "constant": CONSTANT},
+    ),
+    "evaluate.energy_pointing": (
+        lambda heatmaps, boxes, **more: evaluate.energy_pointing(heatmaps, boxes=boxes, **more),
+        {"heatmaps": HEATMAPS, "boxes": BOXES},
+        {
+            "heatmaps": MAPS,
+            "boxes": [None, *WRONG_BOXES],
+            "masks": [m for m in MASK if m is not None],
+            "constant": CONSTANT,
+        },
     ),
     "evaluate.spearman": (
         evaluate.spearman,

@@ -32,6 +32,7 @@ def test_directions_and_ranges() -> None:
     assert table == {
         "iou_auc": ("higher", (0.0, 1.0)),
         "pointing_game": ("higher", (0.0, 1.0)),
+        "energy_pointing": ("higher", (0.0, 1.0)),
         "deletion": ("lower", (0.0, 1.0)),
         "insertion": ("higher", (0.0, 1.0)),
         "symmetric_relevance_gain": ("higher", (-1.0, 1.0)),

@@ -139,6 +139,12 @@ SHAPES: dict[str, dict[str, Kind]] = {
         "return.curve": (Float, Tensor, "B T"),
         "return.thresholds": (Float, Tensor, "T"),
     },
+    "evaluate.energy_pointing": {
+        "heatmaps": (Shaped, Tensor, "B height width"),
+        "masks": (Shaped, Tensor, "B height width"),
+        "return.values": (Float, Tensor, "B"),
+        "return.flagged": (Bool, Tensor, "B"),
+    },
     "evaluate.insertion": {
         "images": (Float, Tensor, "B colours height width"),
         "heatmaps": (Shaped, Tensor, "B height width"),
