@@ -1,0 +1,1 @@
+"""C1: what can be read off the layers of trained and untrained networks."""
