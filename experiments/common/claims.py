@@ -9,7 +9,6 @@ from experiments.common.tables import Interval
 
 VERDICTS = ("holds", "holds in part", "does not hold", "open")
 KEYS = (
-    "C1",
     "E1",
     "E2",
     "E3",
@@ -27,6 +26,7 @@ KEYS = (
     "S4",
     "S5",
     "S6",
+    "C1",
     "V",
 )  # in the order of RESULTS.md
 
@@ -39,7 +39,7 @@ class Claim:
     experiment's committed results and computes figure and verdict from them.
     """
 
-    key: str  # `C1`, `E1` to `E4`, `M1`, `Q1` to `Q5`, `R1`, `S1` to `S5`, `V` for the improved variant
+    key: str  # `E1` to `E4`, `M1`, `Q1` to `Q5`, `R1`, `S1` to `S6`, `C1`, `V` for the improved variant
     claim: str  # A sentence that can be wrong
     short: str  # The one number that says most about it
     figure: str  # The numbers that decide it, with their intervals
