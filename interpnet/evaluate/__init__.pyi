@@ -13,6 +13,8 @@ from ._randomisation import randomised as randomised
 from ._score import Measure as Measure
 from ._score import Score as Score
 from ._score import measures as measures
+from ._segment import Segmentation as Segmentation
+from ._segment import segment as segment
 from ._sensitivity import ClassSensitivity as ClassSensitivity
 from ._sensitivity import class_sensitivity as class_sensitivity
 from ._similarity import spearman as spearman

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from interpnet.ablation import interval
 from interpnet.errors import InterpNetError, did_you_mean
 from interpnet.support.brief import brief
 
@@ -44,6 +45,21 @@ class Score:
         """Return the mean over the images."""
         return float(self.values.mean())
 
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the Student-t interval of the mean over the images, within the range; NaN for one image.
+
+        Examples
+        --------
+        >>> import torch
+        >>> score = measure("iou_auc").score(torch.tensor([0.25, 0.5, 0.75, 0.5]))
+        >>> tuple(round(end, 3) for end in score.interval())
+        (0.175, 0.825)
+        """
+        if len(self.values) < 2:
+            return math.nan, math.nan
+        low, high = interval(self.values.detach().cpu().double().numpy(), level)
+        return max(low, self.range[0]), min(high, self.range[1])
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -73,6 +89,7 @@ _BLUECHER = "Bluecher, Vielhaben & Strodthoff 2024, Decoupling Pixel Flipping an
 _CHALASANI = "Chalasani et al. 2020, Concise Explanations of Neural Networks (ICML); Hurley & Rickard 2009"
 _BHATT = "Bhatt, Weller & Moura 2020, Evaluating and Aggregating Feature-based Model Explanations (IJCAI)"
 _WANG = "Wang et al. 2020, Score-CAM (CVPR Workshops)"
+_CHOE = "Choe et al. 2020, Evaluating Weakly Supervised Object Localization Methods Right (CVPR)"
 _OURS = "this project; see interpnet.evaluate.checkerboard"
 
 _CLASSES = "of two classes' maps of an image"
@@ -83,6 +100,9 @@ _MEASURES = (
     Measure("iou_auc", HIGHER, _SHARE, _VEBI, "overlap of the thresholded map and a mask, over all thresholds"),
     Measure("pointing_game", HIGHER, _SHARE, _ZHANG, "whether the map's maximum lies in a mask"),
     Measure("energy_pointing", HIGHER, _SHARE, _WANG, "the share of the map's positive values that lies in a mask"),
+    Measure("segment_iou", HIGHER, _SHARE, _CHOE, "overlap of a mask and the map cut where other images say"),
+    Measure("segment_precision", HIGHER, _SHARE, _CHOE, "the share of the pixels so marked that are in the mask"),
+    Measure("segment_recall", HIGHER, _SHARE, _CHOE, "the share of the mask's pixels that are so marked"),
     Measure("deletion", LOWER, _SHARE, _RISE, "how fast the class goes as the map's pixels are taken away"),
     Measure("insertion", HIGHER, _SHARE, _RISE, "how fast the class comes as the map's pixels are put in"),
     Measure("symmetric_relevance_gain", HIGHER, _ALIKE, _BLUECHER, "deletion lowest first, less highest first"),

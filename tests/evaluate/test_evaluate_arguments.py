@@ -36,6 +36,7 @@ from interpnet import evaluate
 
 BOXES = [[0, 0, 4, 8]] * 6
 WRONG_BOXES = [5, "x", [], [[0, 0, 1]] * 6, BOXES[:5], [[0, 0, 4, NAN]] * 6, [["0", 0, 4, 8]] * 6, [[4, 0, 4, 8]] * 6]
+MAYBE_NUMBER = [value for value in NUMBER if value is not None]
 # Right ones are wrong beside masks.
 BOX = [BOXES, *WRONG_BOXES]
 
@@ -81,6 +82,20 @@ FUNCTIONS: dict[str, Case] = {
             "heatmaps": MAPS,
             "boxes": [None, *WRONG_BOXES],
             "masks": [m for m in MASK if m is not None],
+            "constant": CONSTANT,
+        },
+    ),
+    "evaluate.segment": (
+        evaluate.segment,
+        {"heatmaps": HEATMAPS, "masks": MASKS},
+        {
+            "heatmaps": MAPS,
+            "masks": MASK,
+            "boxes": BOX,
+            "threshold": [*MAYBE_NUMBER, -0.1, 1.1],
+            "folds": [*COUNT, 1, [0] * 6, [0, 1], [0.5] * 6, "ab"],
+            "segments": [5, "x", [], MASKS, HEATMAPS, MASKS[0].long()[1:], MASKS.long().to("meta"), MASKS.numpy()],
+            "seed": SEED,
             "constant": CONSTANT,
         },
     ),

@@ -172,6 +172,17 @@ SHAPES: dict[str, dict[str, Kind]] = {
         "masks": (Shaped, Tensor, "B height width"),
         "return.values": (Float, Tensor, "B"),
     },
+    "evaluate.segment": {
+        "heatmaps": (Shaped, Tensor, "B height width"),
+        "masks": (Shaped, Tensor, "B height width"),
+        "return.iou.values": (Float, Tensor, "B"),
+        "return.iou.curve": (Float, Tensor, "B T"),
+        "return.precision.values": (Float, Tensor, "B"),
+        "return.recall.values": (Float, Tensor, "B"),
+        "return.marked": (Bool, Tensor, "B height width"),
+        "return.thresholds": (Float, Tensor, "B"),
+        "return.folds": (Int, Tensor, "B"),
+    },
     "evaluate.spearman": {
         "a": (Shaped, Tensor, "*#maps height width"),
         "b": (Shaped, Tensor, "*#maps height width"),
