@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -101,3 +102,24 @@ def test_masks_and_boxes_are_one_too_many() -> None:
     maps = torch.rand(1, 2, 2, generator=torch.Generator().manual_seed(3))
     with pytest.raises(DataError, match="masks and boxes came; expected one of them"):
         energy_pointing(maps, torch.eye(2, dtype=torch.bool)[None], boxes=[[0, 0, 1, 1]])
+
+
+def test_energy_agrees_with_quantus() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantus = pytest.importorskip("quantus")
+        generator = torch.Generator().manual_seed(4)
+        maps = torch.rand(20, 6, 6, generator=generator).double()
+        masks = torch.rand(20, 6, 6, generator=generator) < 0.3
+        mass = quantus.RelevanceMassAccuracy(
+            disable_warnings=True, display_progressbar=False, abs=False, normalise=False
+        )
+        # What Arras et al. 2022 call mass accuracy, of maps without negative values.
+        found = mass(
+            model=torch.nn.Flatten(),
+            x_batch=np.zeros((20, 1, 6, 6), dtype=np.float32),
+            y_batch=np.zeros(20, dtype=np.int64),
+            a_batch=maps.numpy()[:, None],
+            s_batch=masks.numpy()[:, None],
+        )
+    np.testing.assert_allclose(energy_pointing(maps, masks).values.numpy(), np.ravel(found), rtol=1e-12)
