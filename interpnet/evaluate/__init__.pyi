@@ -1,6 +1,7 @@
 from ._checkerboard import checkerboard as checkerboard
 from ._complexity import complexity as complexity
 from ._complexity import sparseness as sparseness
+from ._infidelity import infidelity as infidelity
 from ._localisation import energy_pointing as energy_pointing
 from ._localisation import iou_auc as iou_auc
 from ._localisation import pointing_game as pointing_game
@@ -10,6 +11,7 @@ from ._perturbation import symmetric_relevance_gain as symmetric_relevance_gain
 from ._randomisation import ParameterRandomisation as ParameterRandomisation
 from ._randomisation import parameter_randomisation as parameter_randomisation
 from ._randomisation import randomised as randomised
+from ._robustness import max_sensitivity as max_sensitivity
 from ._score import Measure as Measure
 from ._score import Score as Score
 from ._score import measures as measures

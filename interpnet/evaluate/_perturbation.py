@@ -7,7 +7,6 @@ its answer to them falls for any order, and with edges gone it falls fast.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,16 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from interpnet.attribution import (
-    attribute,
     image_generators,
     logits_in_parts,
     resolve_baseline,
     target_classes,
     usable_images,
 )
-from interpnet.engine import Output, check_function, evaluating, forward_logits, unwrap
-from interpnet.errors import DataError, ModelError
-from interpnet.evaluate._checks import checked_maps, images_named, wide
+from interpnet.engine import Output, check_function, evaluating, unwrap
+from interpnet.evaluate._answers import changed_scores, check_one_value_a_pixel, control_maps
+from interpnet.evaluate._checks import checked_maps
 from interpnet.evaluate._score import Score, measure
 from interpnet.support.checks import check_kinds, one_of, whole_number
 from interpnet.support.keywords import also_called
@@ -261,23 +259,17 @@ class _Plan:
             check_function(model, images, self.output)
             classes = target_classes(target, logits_in_parts(model, images, self.max_batch, self.output))
             curve = self._curve(model, images, base, maps.to(images.device), classes)
-            controls = {}
-            for control in self.controls:
-                with warnings.catch_warnings():
-                    # An image of one colour has no edges: its control is the seeded order of equal pixels.
-                    warnings.filterwarnings("ignore", message=".*zero everywhere")
-                    known = attribute(
-                        model, images, classes, control, max_batch=self.max_batch, seed=self.seed, output=self.output
-                    )
-                controls[control] = self._score(self._curve(model, images, base, wide(known), classes), maps)
+            known = control_maps(
+                model, images, classes, self.controls, max_batch=self.max_batch, seed=self.seed, output=self.output
+            )
+            controls = {
+                name: self._score(self._curve(model, images, base, control, classes), maps)
+                for name, control in known.items()
+            }
         return self._score(curve, maps, flagged=flat.to(images.device), controls=controls)
 
     def _check(self, images: Tensor, maps: Tensor) -> None:
-        if tuple(maps.shape) != (images.shape[0], *images.shape[2:]):
-            raise DataError(
-                f"heatmaps: shape {tuple(maps.shape)} came for images {tuple(images.shape)}; expected "
-                f"{(images.shape[0], *images.shape[2:])}, one value per pixel"
-            )
+        check_one_value_a_pixel(images, maps)
         one_of(self.score, "score", ("probability", "logit"))
         whole_number(self.steps, "steps", least=1, most=maps[0].numel())
         whole_number(self.max_batch, "max_batch", least=1)
@@ -299,23 +291,21 @@ class _Plan:
     def _scores(self, model: nn.Module, first: Tensor, last: Tensor, ranks: Tensor, classes: Tensor) -> Tensor:
         """Return the score (B, steps + 1) of the classes as pixels (B, C, H, W) change in the order of their ranks."""
         counts = self._counts(ranks).to(first.device)
-        batch = len(first)
-        found = []
-        for at in torch.split(torch.arange((self.steps + 1) * batch, device=first.device), int(self.max_batch)):
-            point = at // batch
-            image = at % batch
-            changed = (ranks[image] < counts[point, None]).view(-1, 1, *first.shape[2:])
-            x = torch.where(changed, last[image], first[image])
-            # Not checked here, where images are numbered by point: the curve is.
-            values = wide(forward_logits(model, x, self.output))
-            if self.score == "probability":
-                values = values.softmax(1)
-            found.append(values.gather(1, classes[image, None])[:, 0])
-        curve = torch.cat(found).view(self.steps + 1, batch).T.contiguous()
-        bad = ~torch.isfinite(curve).all(1)
-        if bool(bad.any()):
-            raise ModelError(f"the model returns NaN or infinity for {images_named(bad)} with pixels of the baseline")
-        return curve
+
+        def changed(point: Tensor, image: Tensor) -> Tensor:
+            return (ranks[image] < counts[point, None]).view(-1, *first.shape[2:])
+
+        return changed_scores(
+            model,
+            first,
+            last,
+            changed,
+            self.steps + 1,
+            classes,
+            score=self.score,
+            max_batch=self.max_batch,
+            output=self.output,
+        )
 
     def _counts(self, maps: Tensor) -> Tensor:
         """Return how many pixels have changed at each point of the curve, (steps + 1,)."""

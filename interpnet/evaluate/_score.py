@@ -90,6 +90,7 @@ _CHALASANI = "Chalasani et al. 2020, Concise Explanations of Neural Networks (IC
 _BHATT = "Bhatt, Weller & Moura 2020, Evaluating and Aggregating Feature-based Model Explanations (IJCAI)"
 _WANG = "Wang et al. 2020, Score-CAM (CVPR Workshops)"
 _CHOE = "Choe et al. 2020, Evaluating Weakly Supervised Object Localization Methods Right (CVPR)"
+_YEH = "Yeh et al. 2019, On the (In)fidelity and Sensitivity of Explanations (NeurIPS)"
 _OURS = "this project; see interpnet.evaluate.checkerboard"
 
 _CLASSES = "of two classes' maps of an image"
@@ -106,6 +107,8 @@ _MEASURES = (
     Measure("deletion", LOWER, _SHARE, _RISE, "how fast the class goes as the map's pixels are taken away"),
     Measure("insertion", HIGHER, _SHARE, _RISE, "how fast the class comes as the map's pixels are put in"),
     Measure("symmetric_relevance_gain", HIGHER, _ALIKE, _BLUECHER, "deletion lowest first, less highest first"),
+    Measure("infidelity", LOWER, _POSITIVE, _YEH, "whether the map's sums over patches are what the score falls by"),
+    Measure("max_sensitivity", LOWER, _POSITIVE, _YEH, "how much the map changes with a small change of the image"),
     Measure("class_sensitivity_spearman", LOWER, _ALIKE, _NIE, f"rank correlation {_CLASSES}"),
     Measure("class_sensitivity_ssim", LOWER, _ALIKE, _NIE, f"structural similarity {_CLASSES}"),
     Measure("parameter_randomisation_spearman", LOWER, _ALIKE, _ADEBAYO, f"rank correlation {_RANDOM}"),

@@ -39,6 +39,8 @@ def test_directions_and_ranges() -> None:
         "deletion": ("lower", (0.0, 1.0)),
         "insertion": ("higher", (0.0, 1.0)),
         "symmetric_relevance_gain": ("higher", (-1.0, 1.0)),
+        "infidelity": ("lower", (0.0, math.inf)),
+        "max_sensitivity": ("lower", (0.0, math.inf)),
         "class_sensitivity_spearman": ("lower", (-1.0, 1.0)),
         "class_sensitivity_ssim": ("lower", (-1.0, 1.0)),
         "parameter_randomisation_spearman": ("lower", (-1.0, 1.0)),

@@ -159,6 +159,19 @@ SHAPES: dict[str, dict[str, Kind]] = {
         "return.curve": (Float, Tensor, "B T"),
         "return.thresholds": (Float, Tensor, "T"),
     },
+    "evaluate.infidelity": {
+        "images": (Float, Tensor, "B colours height width"),
+        "heatmaps": (Shaped, Tensor, "B height width"),
+        "return.values": (Float, Tensor, "B"),
+        "return.curve": (Float, Tensor, "B K"),
+        "return.flagged": (Bool, Tensor, "B"),
+    },
+    "evaluate.max_sensitivity": {
+        "images": (Float, Tensor, "B colours height width"),
+        "return.values": (Float, Tensor, "B"),
+        "return.curve": (Float, Tensor, "B S"),
+        "return.flagged": (Bool, Tensor, "B"),
+    },
     "evaluate.iou_auc": {
         "heatmaps": (Shaped, Tensor, "B height width"),
         "masks": (Shaped, Tensor, "B height width"),
