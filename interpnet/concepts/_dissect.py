@@ -6,6 +6,7 @@ masks of other images, a copy of the network with random weights, and so the ans
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 
 from interpnet.concepts._categories import categories_of, one_size
 from interpnet.concepts._dissection import Dissection
+from interpnet.concepts._tcav_result import ConceptWarning
 from interpnet.concepts._work import Counts, Work, with_maps
 from interpnet.engine import (
     ChannelIndex,
@@ -100,6 +102,11 @@ def dissect(
     -------
     Dissection
 
+    Warns
+    -----
+    ConceptWarning
+        A concept that covers so much that no channel can overlap with it by ``least``.
+
     Raises
     ------
     DataError
@@ -146,7 +153,7 @@ def dissect(
                 some = put(torch.cat(firsts)[:: len(firsts)][:max_batch])
                 floor = _floor(work.run(randomised(model, some, seed=seed), put, advance), channel_index(sites))
     low, high = counts.intervals(least, seed)
-    return Dissection(
+    result = Dissection(
         channels=channel_index(sites),
         concepts=tuple(name for category in found for name in category.concepts),
         categories=tuple(category.name for category in found for _ in category.concepts),
@@ -164,6 +171,21 @@ def dissect(
         least=least,
         draws=draws,
     )
+    _warn_of_large(result)
+    return result
+
+
+def _warn_of_large(result: Dissection) -> None:
+    """Say which concepts no channel can be named by, because they cover too much."""
+    beyond = np.flatnonzero(result.reach <= result.least)
+    if len(beyond):
+        shown = ", ".join(f"{result.concepts[c]!r} ({result.cover[c]:.0%} of its images)" for c in beyond[:5])
+        warnings.warn(
+            f"no channel can be named by {shown}: with quantile={result.quantile:g} its pixels above the threshold are "
+            f"too few for an overlap of {result.least:g}; pass a larger quantile",
+            ConceptWarning,
+            stacklevel=3,
+        )
 
 
 def _floor(random: Counts, channels: ChannelIndex) -> Float64:

@@ -94,6 +94,18 @@ class Dissection:
         return found
 
     @property
+    def reach(self) -> Float64:
+        """(K,): about the largest overlap that the thresholds allow, were all pixels above them the concept's.
+
+        A share ``quantile`` of all pixels, over those that the concept covers: of a road on a third of every picture no
+        channel marks more than a fraction.
+        """
+        total = sum(self.images.values())
+        share = np.array([total / self.images[category] for category in self.categories])
+        found: Float64 = np.minimum(1.0, self.quantile * share / self.cover)
+        return found
+
+    @property
     def named(self) -> Bools:
         """(m,): whether each channel has a name; see :meth:`names`."""
         return np.array(self._detected.any(1), dtype=np.bool_)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from interpnet.concepts import dissect
+from interpnet.concepts import ConceptWarning, dissect
 from interpnet.concepts._tops import Tops
 from interpnet.engine import Channel
 
+pytestmark = pytest.mark.filterwarnings("ignore::interpnet.concepts.ConceptWarning")
 SIDE = 12
 
 
@@ -232,3 +233,15 @@ def test_the_network_and_its_images_stay() -> None:
     assert torch.equal(images, kept)
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_a_concept_that_is_too_large_for_the_threshold_is_said() -> None:
+    images, masks = bright_dots()
+    masks[:, 1, :4] = True  # a third of every image
+    with pytest.warns(
+        ConceptWarning, match=r"no channel can be named by 'ghost' \(3\d% of its images\): with quantile=0.01"
+    ):
+        found = dissect(looking(), [(images, masks)], concepts=["dot", "ghost"], quantile=0.01, step=1, progress=False)
+    # 4 of 144 pixels are the dot, of which 1.44 can be above the threshold.
+    assert found.reach == pytest.approx([0.01 / (4 / 144), 0.01 / found.cover[1]])
+    assert found.iou[0, 0] <= found.reach[0] + 0.01

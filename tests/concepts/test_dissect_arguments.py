@@ -12,6 +12,7 @@ from interpnet.concepts import dissect
 from interpnet.engine import Channel
 from interpnet.errors import DataError, InterpNetError, LayerError, ModelError
 
+pytestmark = pytest.mark.filterwarnings("ignore::interpnet.concepts.ConceptWarning")
 NET = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 2)).eval()
 IMAGES = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 DENSE = torch.zeros(4, 2, 8, 8, dtype=torch.bool)
