@@ -1,6 +1,8 @@
 from ._checkerboard import checkerboard as checkerboard
 from ._complexity import complexity as complexity
 from ._complexity import sparseness as sparseness
+from ._grid import GridPointing as GridPointing
+from ._grid import grid_pointing_game as grid_pointing_game
 from ._infidelity import infidelity as infidelity
 from ._localisation import energy_pointing as energy_pointing
 from ._localisation import iou_auc as iou_auc

@@ -91,6 +91,7 @@ _BHATT = "Bhatt, Weller & Moura 2020, Evaluating and Aggregating Feature-based M
 _WANG = "Wang et al. 2020, Score-CAM (CVPR Workshops)"
 _CHOE = "Choe et al. 2020, Evaluating Weakly Supervised Object Localization Methods Right (CVPR)"
 _YEH = "Yeh et al. 2019, On the (In)fidelity and Sensitivity of Explanations (NeurIPS)"
+_RAO = "Rao, Boehle & Schiele 2022, Towards Better Understanding Attribution Methods (CVPR)"
 _OURS = "this project; see interpnet.evaluate.checkerboard"
 
 _CLASSES = "of two classes' maps of an image"
@@ -104,6 +105,7 @@ _MEASURES = (
     Measure("segment_iou", HIGHER, _SHARE, _CHOE, "overlap of a mask and the map cut where other images say"),
     Measure("segment_precision", HIGHER, _SHARE, _CHOE, "the share of the pixels so marked that are in the mask"),
     Measure("segment_recall", HIGHER, _SHARE, _CHOE, "the share of the mask's pixels that are so marked"),
+    Measure("grid_pointing_game", HIGHER, _SHARE, _RAO, "share of a class's map on its own image in a grid of images"),
     Measure("deletion", LOWER, _SHARE, _RISE, "how fast the class goes as the map's pixels are taken away"),
     Measure("insertion", HIGHER, _SHARE, _RISE, "how fast the class comes as the map's pixels are put in"),
     Measure("symmetric_relevance_gain", HIGHER, _ALIKE, _BLUECHER, "deletion lowest first, less highest first"),

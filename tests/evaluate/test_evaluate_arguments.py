@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
+import torch
 from helpers.wrong_kinds import (
     BASELINE,
     CHOICE,
@@ -14,6 +15,7 @@ from helpers.wrong_kinds import (
     FUNCTION,
     HEATMAPS,
     IMAGES,
+    LABELS,
     MAP,
     MAPS,
     MASK,
@@ -32,6 +34,7 @@ from helpers.wrong_kinds import (
     names_without_files,
     network,
 )
+from torch import nn
 
 from interpnet import evaluate
 
@@ -40,6 +43,9 @@ WRONG_BOXES = [5, "x", [], [[0, 0, 1]] * 6, BOXES[:5], [[0, 0, 4, NAN]] * 6, [["
 MAYBE_NUMBER = [value for value in NUMBER if value is not None]
 # Right ones are wrong beside masks.
 BOX = [BOXES, *WRONG_BOXES]
+
+COLOURS = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4, bias=False))
+COLOURS[2].weight.data = 40 * torch.eye(4)
 
 FUNCTIONS: dict[str, Case] = {
     "evaluate.checkerboard": (
@@ -58,6 +64,30 @@ FUNCTIONS: dict[str, Case] = {
             "constant": CONSTANT,
             "classes": [None, 5, "x", [0], [0.5, 1], [True, False], [0, 0]],
             "window": [*COUNT, 2, 99],
+        },
+    ),
+    "evaluate.grid_pointing_game": (
+        evaluate.grid_pointing_game,
+        {
+            "model": COLOURS,
+            "images": torch.eye(4).view(4, 4, 1, 1).expand(4, 4, 3, 3),
+            "labels": [0, 1, 2, 3],
+            "explain": lambda m, x, t: x.abs().sum(1) * torch.rand(6, 6),
+            "grids": 2,
+        },
+        {
+            "model": MODEL,
+            "images": IMAGES,
+            "labels": [*LABELS, [0, 1, 2, 4], [0, 1, 2], [0, 1, 2, 2]],
+            "explain": [None, 5, "x", lambda m, x, t: None, lambda m, x, t: x, lambda m, x, t: x.sum(1) * NAN],
+            "side": [*COUNT, 1, 3],
+            "grids": COUNT,
+            "confidence": [*NUMBER, -0.5, 1.5],
+            "resize": FLAG,
+            "max_batch": COUNT,
+            "seed": SEED,
+            "output": FUNCTION,
+            "constant": CONSTANT,
         },
     ),
     "evaluate.infidelity": (

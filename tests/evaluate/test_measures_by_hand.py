@@ -36,6 +36,7 @@ def test_directions_and_ranges() -> None:
         "segment_iou": ("higher", (0.0, 1.0)),
         "segment_precision": ("higher", (0.0, 1.0)),
         "segment_recall": ("higher", (0.0, 1.0)),
+        "grid_pointing_game": ("higher", (0.0, 1.0)),
         "deletion": ("lower", (0.0, 1.0)),
         "insertion": ("higher", (0.0, 1.0)),
         "symmetric_relevance_gain": ("higher", (-1.0, 1.0)),

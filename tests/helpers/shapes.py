@@ -159,6 +159,14 @@ SHAPES: dict[str, dict[str, Kind]] = {
         "return.curve": (Float, Tensor, "B T"),
         "return.thresholds": (Float, Tensor, "T"),
     },
+    "evaluate.grid_pointing_game": {
+        "images": (Float, Tensor, "N colours height width"),
+        "return.score.values": (Float, Tensor, "G"),
+        "return.score.curve": (Float, Tensor, "G cells"),
+        "return.score.flagged": (Bool, Tensor, "G"),
+        "return.which": (Int, Tensor, "G cells"),
+        "return.classes": (Int, Tensor, "G cells"),
+    },
     "evaluate.infidelity": {
         "images": (Float, Tensor, "B colours height width"),
         "heatmaps": (Shaped, Tensor, "B height width"),
