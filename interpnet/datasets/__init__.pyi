@@ -4,6 +4,8 @@ from ._an8flower.dataset import an8flower_from_spec as an8flower_from_spec
 from ._an8flower.files import ReleasedFlower as ReleasedFlower
 from ._an8flower.files import released_an8flower as released_an8flower
 from ._an8flower.options import GENERATOR as GENERATOR
+from ._concept_folders import ConceptFolder as ConceptFolder
+from ._concept_folders import concept_folders as concept_folders
 from ._data import ImageData as ImageData
 from ._data import stack_images as stack_images
 from ._labels import IMAGE_KEYS as IMAGE_KEYS

@@ -18,7 +18,7 @@ def read_folder(path: str, split: str, max_value: float | None = None) -> Folder
     Labels are numbers of the training folder's classes, in sorted order.
     """
     folder = Path(path).expanduser()
-    _require_folder(folder, "one subfolder per class")
+    require_folder(folder, "one subfolder per class")
     layout = find_layout(folder)
     classes, above = class_folders(layout.training)
     root = layout.training
@@ -47,7 +47,7 @@ def read_folder(path: str, split: str, max_value: float | None = None) -> Folder
 def read_unlabelled(path: str, max_value: float | None = None) -> FolderSource:
     """List the images in a folder and below it, all with the label 0; a folder without any is a DataError."""
     folder = Path(path).expanduser()
-    _require_folder(folder, "images")
+    require_folder(folder, "images")
     walk = Walk(folder)
     files = walk.everything()
     if not files:
@@ -61,7 +61,8 @@ def read_unlabelled(path: str, max_value: float | None = None) -> FolderSource:
     return FolderSource(folder, named, ["any"], max_value=max_value, notes=notes, warned=warned)
 
 
-def _require_folder(folder: Path, what: str) -> None:
+def require_folder(folder: Path, what: str) -> None:
+    """Refuse a path that is no folder, with the close names of those that are."""
     if folder.is_dir():
         return
     path = str(folder)

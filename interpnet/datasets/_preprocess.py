@@ -52,6 +52,17 @@ class Preprocessing:
             return unit
         return unit.div_(255)
 
+    def place(self, mask: Tensor) -> Tensor:
+        """Resize and crop a mask (H, W) of any type as :meth:`shape` its image, each pixel the nearest one's value."""
+        from torchvision.transforms import InterpolationMode
+
+        values = mask[None]
+        if self.image_size is not None:
+            values = _resize(values, self.image_size, InterpolationMode.NEAREST_EXACT)
+        if self.crop is not None:
+            values = _centre(values, self.crop)
+        return values[0]
+
     def normalise(self, images: Tensor) -> Tensor:
         """(..., C, H, W) in [0, 1] to the network's input."""
         return (images - _column(self.mean, images)) / _column(self.std, images)
@@ -142,7 +153,9 @@ def _per_channel(name: str, value: float | Sequence[float], channels: int) -> tu
     return numbers
 
 
-def _resize(pixels: Tensor, size: int | tuple[int, ...]) -> Tensor:
+def _resize(pixels: Tensor, size: int | tuple[int, ...], mode: Any = None) -> Tensor:
+    """Resize, by default bilinear; ``mode`` is torchvision's."""
+    from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional
 
     height, width = pixels.shape[-2:]
@@ -152,7 +165,7 @@ def _resize(pixels: Tensor, size: int | tuple[int, ...]) -> Tensor:
             raise ValueError(f"at {height}x{width} pixels it is too narrow to resize its shorter side to {size}")
         # One number is the shorter side to torchvision, too.
         size = (size,)
-    resized: Tensor = functional.resize(pixels, list(size), antialias=True)
+    resized: Tensor = functional.resize(pixels, list(size), mode or InterpolationMode.BILINEAR, antialias=mode is None)
     return resized
 
 
