@@ -67,7 +67,7 @@ def images(targets: np.ndarray, seed: int) -> Tensor:
     A quarter of the images without a label have something else of its colour.
     """
     generator = torch.Generator().manual_seed(seed)
-    x = 0.3 + 0.2 * torch.rand(len(targets), 1, SIZE, SIZE, generator=generator).expand(-1, 3, -1, -1).clone()
+    x = 0.1 + 0.2 * torch.rand(len(targets), 1, SIZE, SIZE, generator=generator).expand(-1, 3, -1, -1).clone()
     grid = torch.arange(SIZE)
     for i, row in enumerate(targets):
         for colour, has in enumerate(row):
