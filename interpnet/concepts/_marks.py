@@ -24,11 +24,6 @@ class Marks:
     masks: Tensor  # (B, K, h, w) bool; (B, K, 1, 1) where a concept is of the whole image
 
     @property
-    def whole(self) -> bool:
-        """Whether concepts are of whole images."""
-        return self.masks.shape[2:] == (1, 1)
-
-    @property
     def shares(self) -> Tensor:
         """(B, K) float64: the share of each image that each concept covers."""
         return self.masks.double().mean((2, 3))

@@ -204,7 +204,8 @@ def _probed(
     # The same folds and control at every layer.
     draws = np.random.default_rng(seed)
     there = column.numbers >= 0
-    numbers, alike = column.numbers[there], same[there]
+    numbers = column.numbers[there]
+    alike = same[there]
     fold = fold_numbers(numbers, alike, folds, draws)
     right, _ = asked(rows[there], numbers, fold, strength)
     if not control:

@@ -93,7 +93,8 @@ class Counts:
 
     def intervals(self, least: float, seed: int) -> tuple[Float64, Float64]:
         """Return the ends (m, K) of the overlaps above ``least``, NaN elsewhere: groups of images drawn again."""
-        low, high = [], []
+        low = []
+        high = []
         for active, shared, covered in zip(self.active, self.shared, self.covered, strict=True):
             ends = _resampled(active, shared, covered, least, seed)
             low.append(ends[0])
@@ -116,7 +117,8 @@ def _resampled(active: Int64, shared: Int64, covered: Int64, least: float, seed:
     channels, concepts = np.nonzero(known)
     ends = [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]
     for start in range(0, len(channels), _ENTRIES):
-        c, k = channels[start : start + _ENTRIES], concepts[start : start + _ENTRIES]
+        c = channels[start : start + _ENTRIES]
+        k = concepts[start : start + _ENTRIES]
         both = shared[:, c, k]
         inside = draws @ both
         union = draws @ (active[:, c] + covered[:, k] - both)
@@ -176,7 +178,8 @@ class Work:
             size = site.channels * (16 * (self._above(site) + 1) + 8 * concepts * (_GROUPS + self._draws))
             if turn and held + size > _MEMORY:
                 yield tuple(turn)
-                turn, held = [], 0
+                turn = []
+                held = 0
             turn.append(site)
             held += size
         yield tuple(turn)

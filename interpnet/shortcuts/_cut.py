@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -108,12 +109,11 @@ def anywhere(opacity: Float64, rng: np.random.Generator) -> tuple[int, int]:
     return int(row) - places.rows.start, int(column) - places.columns.start
 
 
-class _Places:
+class _Places(NamedTuple):
     """The rows and columns that a patch covers."""
 
-    def __init__(self, rows: slice, columns: slice) -> None:
-        self.rows = rows
-        self.columns = columns
+    rows: slice
+    columns: slice
 
 
 def _places(opacity: Float64) -> _Places:
@@ -155,7 +155,8 @@ def filled(image: Tensor, hole: Bools) -> Tensor:
     degree = np.zeros(len(rim))
     pairs = []
     for here, there in _neighbours():
-        own, other = number[here], number[there]
+        own = number[here]
+        other = number[there]
         inside = own >= 0
         degree[own[inside]] += 1.0
         edge = inside & (other < 0)

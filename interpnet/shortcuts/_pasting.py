@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from interpnet.ablation import adjusted
+from interpnet.ablation import adjusted, interval
 from interpnet.engine import (
     Channel,
     Instrument,
@@ -267,8 +267,7 @@ def moved_by(whole: Float64, control: Float64) -> Moved:
     low = high = p = float("nan")
     if n > 1:
         error = float(effect.std(ddof=1)) / np.sqrt(n)
-        half = float(stats.t.ppf(0.975, n - 1)) * error
-        low, high = mean - half, mean + half
+        low, high = interval(effect)
         p = float(stats.t.sf(mean / error, n - 1)) if error > 0 else float(mean <= 0)
     return Moved(float(whole.mean()), float(control.mean()), mean, low, high, p)
 
