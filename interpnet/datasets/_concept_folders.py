@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +48,8 @@ class ConceptFolder:
     files: tuple[Marked, ...]
     preprocessing: Preprocessing
     batch_size: int
-    numbers: tuple[int, ...] = field(default=())  # the concept of each value of an index mask, -1 for none
+    numbers: tuple[int, ...] = ()  # the concept of each value of an index mask, -1 for none
+    whole: bool = False  # whether concepts are of whole images, without masks
 
     def __len__(self) -> int:
         return math.ceil(len(self.files) / self.batch_size)
@@ -72,7 +73,7 @@ class ConceptFolder:
             image = how.normalise(how.shape(pixels))
         except READ_ERRORS as error:
             raise DataError(f"image {str(one.image)!r} cannot be read: {reason_of(error)}") from error
-        if not self.numbers and not any(marked.masks for marked in self.files):
+        if self.whole:
             return image, torch.tensor([k in one.shows for k in range(len(self.concepts))])
         size = tuple(pixels.shape[1:])
         if self.numbers:
@@ -229,7 +230,7 @@ def _whole(folder: Path, concepts: list[str], how: Preprocessing, batch_size: in
             paths.setdefault(key, path)
             shows.setdefault(key, set()).add(k)
     files = tuple(Marked(paths[key], shows=frozenset(shows[key])) for key in paths)
-    return ConceptFolder(folder.name, tuple(concepts), files, how, batch_size)
+    return ConceptFolder(folder.name, tuple(concepts), files, how, batch_size, whole=True)
 
 
 def _images_of(folder: Path) -> list[Path]:
