@@ -22,6 +22,7 @@ STREET = (
 )  # fmt: skip
 TEXTURES = ("banded", "blotchy", "braided", "bubbly", "bumpy", "chequered", "cobwebbed", "striped")
 _UNLABELLED = 11
+_STRETCH = 300  # frames, 10 seconds of a film: what is seen then is seen again
 
 
 @dataclass(frozen=True)
@@ -79,3 +80,20 @@ def loaders(prepare: v2.Compose, *, every: int = 1, size: int = 16) -> dict[str,
 
 
 CONCEPTS = {"street": STREET, "textures": TEXTURES}
+
+
+def groups(sources: dict[str, Archive]) -> dict[str, list[str]]:
+    """Return which photographs of the street belong together: ten seconds of one film; textures are independent."""
+    return {"street": [stretch(name) for name in sources["street"].files]}
+
+
+def stretch(name: str) -> str:
+    """Return the film of a frame and which ten seconds of it.
+
+    Examples
+    --------
+    >>> stretch("train/images/0001TP_006930.jpg"), stretch("val/images/0016E5_07961.jpg")
+    ('0001TP 23', '0016E5 26')
+    """
+    film, frame = Path(name).stem.split("_")
+    return f"{film} {int(frame.lstrip('f')) // _STRETCH}"

@@ -20,7 +20,7 @@ import torch
 
 from experiments.common.imagenet import networks
 from experiments.common.runner import Results, rounded, study
-from experiments.dissection.data import CONCEPTS, Archive, loaders
+from experiments.dissection.data import CONCEPTS, Archive, groups, loaders
 from experiments.dissection.sheet import sheet
 from experiments.dissection.table import PAGE
 from interpnet.concepts import Dissection, dissect
@@ -62,7 +62,13 @@ def summary(found: Dissection) -> dict[str, Any]:
         c = found.concepts.index(concept)
         rows = [(found.channels.position(channel), channel) for channel, _ in found.detectors(concept)[:_BEST]]
         detectors[concept] = [
-            [channel.layer, channel.index, *(float(part[row, c]) for part in (found.iou, found.low, found.high))]
+            [
+                channel.layer,
+                channel.index,
+                *(float(part[row, c]) for part in (found.iou, found.low, found.high)),
+                float(found.thresholds[row]),
+                found.top[row].tolist(),
+            ]
             for row, channel in rows
         ]
     counts = {concept: len(found.detectors(concept)) for concept in found.concepts}
@@ -91,15 +97,17 @@ def main(results: Results, work: Path, *, quick: bool, every: int = 1) -> None:
     """Dissect the trained network and one with random weights, judged by another one with random weights."""
     model, prepare = networks("efficientnet")
     sources = loaders(prepare, every=60 if quick else every)
+    together = groups(sources)
     for line in results.missing([{"network": TRAINED}, {"network": RANDOM}]):
         clock, processor = time.perf_counter(), time.process_time()
         if line["network"] == TRAINED:
-            found = dissect(model, sources, concepts=CONCEPTS)
+            found = dissect(model, sources, concepts=CONCEPTS, groups=together)
             sheet(model, sources, found, work / "detectors.png" if quick else HERE / "detectors.png")
         else:
             other = randomised(model, settling(sources), seed=_OTHER_SEED)
             known = next(one for one in results.lines if one["network"] == TRAINED)
-            found = with_floor(dissect(other, sources, concepts=CONCEPTS, untrained=False), known["layers"])
+            found = dissect(other, sources, concepts=CONCEPTS, groups=together, untrained=False)
+            found = with_floor(found, known["layers"])
         line.update(rounded(summary(found)))
         line["minutes"] = round((time.perf_counter() - clock) / 60, 1)
         line["processor minutes"] = round((time.process_time() - processor) / 60, 1)

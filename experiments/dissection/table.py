@@ -83,7 +83,7 @@ def _detectors(by_name: dict[str, Line]) -> str:
     for concept, found in sorted(trained["detectors"].items(), key=lambda one: -trained["counts"][one[0]]):
         best = "none"
         if found:
-            layer, channel, iou, low, high = found[0]
+            layer, channel, iou, low, high, *_ = found[0]
             best = f"{layer} [{channel}], IoU {iou:.2f} ({low:.2f} to {high:.2f})"
         kind = "street" if concept in STREET else "texture"
         rows.append([concept, kind, trained["counts"][concept], random["counts"][concept], best])

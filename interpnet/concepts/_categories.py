@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,17 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from interpnet.concepts._columns import column_of
 from interpnet.concepts._marks import Marks, marks_of
 from interpnet.concepts._sets import digests_of
+from interpnet.concepts._tcav_result import ConceptWarning
 from interpnet.engine import check_images
 from interpnet.errors import DataError, InterpNetError
 from interpnet.scores import Loader, Prepare, batches_from, entries, prepared, refuse_iterators
-from interpnet.support.checks import distinct_names
+from interpnet.support.checks import distinct_names, shown
 from interpnet.support.types import Float64, Int64
 
 #: The name of the category where one loader comes.
 ONE = "concepts"
 _PARTNERS = 256  # images of each category whose masks other images borrow
+_FEW = 10  # groups of images, below which an interval says little
 
 
 class Batch(NamedTuple):
@@ -40,6 +44,7 @@ class Category:
         concepts: tuple[str, ...],
         step: int,
         keys: Mapping[str, Any],
+        groups: Any = None,
     ) -> None:
         refuse_iterators(loader, "dissect")
         self.name = name
@@ -47,12 +52,16 @@ class Category:
         self._loader = loader
         self._step = step
         self._keys = dict(keys)
+        self._given_groups = groups
         self._digests: list[str] = []
         self.images = 0
+        # (N,): the group of each image, counted from 0; each image is its own where none are given.
+        self.groups: Int64 = np.zeros(0, dtype=np.int64)
         # (K,): how many images show each concept, and the mean share of the images that it covers.
         self.images_with: Int64 = np.zeros(len(concepts), dtype=np.int64)
         self.cover: Float64 = np.zeros(len(concepts))
-        self.partners: list[tuple[int, Tensor]] = []
+        self._partners: list[tuple[int, Tensor]] = []
+        self._lenders: Int64 = np.zeros(0, dtype=np.int64)  # the partners' numbers
 
     def look(self, seed: int) -> Tensor:
         """Read all once: count, keep some images' masks for others to borrow, and return the first images."""
@@ -88,6 +97,8 @@ class Category:
         if self.images < 2:
             raise DataError(f"category {self.name!r}: one image came; expected at least two, better hundreds")
         self.cover /= self.images
+        self.groups = self._grouped()
+        self._lenders = np.array([number for number, _ in self._partners], dtype=np.int64)
         return first
 
     def __iter__(self) -> Iterator[Batch]:
@@ -106,11 +117,35 @@ class Category:
             raise DataError(f"category {self.name!r}: {n} images came, and {self.images} in the first pass")
 
     def partner(self, number: int, draws: np.random.Generator) -> Tensor:
-        """Return the masks (K, h, w) of another image than that of a number, drawn at random."""
-        at = int(draws.integers(len(self.partners)))
-        if self.partners[at][0] == number:
-            at = (at + 1) % len(self.partners)
-        return self.partners[at][1]
+        """Return the masks (K, h, w) of an image of another group than that of a number, drawn at random."""
+        others = np.flatnonzero(self.groups[self._lenders] != self.groups[number])
+        if not len(others):  # none was kept beside those of a large group
+            others = np.flatnonzero(self._lenders != number)
+        return self._partners[int(draws.choice(others))][1]
+
+    def _grouped(self) -> Int64:
+        """Return the group (N,) of each image, in the order in which they come first."""
+        if self._given_groups is None:
+            return np.arange(self.images)
+        numbers = column_of(self._given_groups, f"groups of {self.name!r}", self.images).numbers
+        alone = numbers < 0
+        numbers[alone] = self.images + np.flatnonzero(alone)
+        _, firsts, found = np.unique(numbers, return_index=True, return_inverse=True)
+        if len(firsts) < 2:
+            raise DataError(
+                f"groups of {self.name!r}: all {self.images} images are of one group; expected several, better dozens, "
+                "such as the minutes of a film"
+            )
+        if len(firsts) < _FEW:
+            warnings.warn(
+                f"groups of {self.name!r}: {len(firsts)} came, and intervals over so few say little; split them, such "
+                "as a film into its minutes",
+                ConceptWarning,
+                stacklevel=4,
+            )
+        order = np.argsort(np.argsort(firsts))
+        placed: Int64 = order[found.reshape(-1)]
+        return placed
 
     def _read(self) -> Iterator[Batch]:
         names: dict[str, Any] = {name: self._keys.get(name) for name in ("inputs", "labels")}
@@ -139,12 +174,12 @@ class Category:
 
     def _borrowed(self, number: int, masks: Tensor, draws: np.random.Generator) -> None:
         """Keep the masks of up to 256 images, each image as likely as another."""
-        if len(self.partners) < _PARTNERS:
-            self.partners.append((number, masks.clone()))
+        if len(self._partners) < _PARTNERS:
+            self._partners.append((number, masks.clone()))
             return
         at = int(draws.integers(number + 1))
         if at < _PARTNERS:
-            self.partners[at] = (number, masks.clone())
+            self._partners[at] = (number, masks.clone())
 
 
 def one_size(categories: Sequence[Category], firsts: Sequence[Tensor]) -> tuple[int, ...]:
@@ -163,8 +198,9 @@ def categories_of(
     concepts: Sequence[str] | Mapping[str, Sequence[str]],
     step: int,
     keys: Mapping[str, Any],
+    groups: Any = None,
 ) -> tuple[Category, ...]:
-    """Return the categories of one loader, or of a dictionary of them by name, with their concepts."""
+    """Return the categories of one loader, or of a dictionary of them by name, with their concepts and groups."""
     if isinstance(loader, Mapping) != isinstance(concepts, Mapping):
         raise InterpNetError(
             "loader and concepts: one came as a dictionary and the other not; expected a loader and the names of its "
@@ -173,9 +209,11 @@ def categories_of(
     if not isinstance(loader, Mapping) or not isinstance(concepts, Mapping):
         loaders: dict[str, Loader] = {ONE: loader}
         names: dict[str, Any] = {ONE: concepts}
+        grouped = {ONE: groups}
     else:
         loaders = dict(loader)
         names = dict(concepts)
+        grouped = _by_category(groups, loaders)
     if not loaders or set(loaders) != set(names):
         raise InterpNetError(
             f"loader has the categories {sorted(map(str, loaders))} and concepts {sorted(map(str, names))}; expected "
@@ -186,6 +224,19 @@ def categories_of(
         own = distinct_names(names[category], "concepts")
         if not own:
             raise InterpNetError(f"concepts of {category!r} is empty; expected the names of the concepts")
-        found.append(Category(str(category), source, own, step, keys))
+        found.append(Category(str(category), source, own, step, keys, grouped.get(category)))
     distinct_names([name for category in found for name in category.concepts], "concepts")
     return tuple(found)
+
+
+def _by_category(groups: Any, loaders: Mapping[str, Loader]) -> dict[str, Any]:
+    if groups is None:
+        return {}
+    if not isinstance(groups, Mapping):
+        raise InterpNetError(
+            f"groups is {shown(groups)}, and loader a dictionary; expected one of groups by category, too"
+        )
+    strange = sorted(map(str, set(groups) - set(loaders)))
+    if strange:
+        raise InterpNetError(f"groups has the category {strange[0]!r}, and loader {sorted(map(str, loaders))}")
+    return dict(groups)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ def dissect(
     loader: Loader | Mapping[str, Loader],
     *,
     concepts: Sequence[str] | Mapping[str, Sequence[str]],
+    groups: Sequence[Any] | Mapping[str, Sequence[Any]] | None = None,
     layers: Layers = "default",
     quantile: float = 0.005,
     least: float = 0.04,
@@ -81,6 +83,10 @@ def dissect(
         such as textures and scenes, (B, K) of 0 and 1 or (B,) of whole numbers. Masks have the images' size.
     concepts : sequence of str, or a dictionary of them by category
         The names of the K concepts, in the masks' order.
+    groups : sequence, or a dictionary of them by category, optional
+        A whole number or a string for each image, the same for images that belong together, such as frames of ten
+        seconds of a film; ``None`` for an image alone. Intervals are over groups, and images get masks of another
+        group. A category without groups has images that are independent.
     layers
         As in :func:`interpnet.collect_scores`.
     quantile, least : float
@@ -105,13 +111,13 @@ def dissect(
     Warns
     -----
     ConceptWarning
-        A concept that covers so much that no channel can overlap with it by ``least``.
+        A concept that covers so much that no channel can overlap with it by ``least``; fewer than ten groups.
 
     Raises
     ------
     DataError
         Masks of another size or with numbers of no concept; a concept that no image shows; one image with different
-        concepts each time it comes; other images in a later pass.
+        concepts each time it comes; other images in a later pass; all images in one group.
     LayerError
         A layer whose maps do not lie over the image.
 
@@ -130,7 +136,7 @@ def dissect(
     >>> [name.concept for name in found.names(0)], found.names(1)
     (['dot'], ())
     """
-    check_kinds(dissect, locals(), but=["concepts", "loader"])
+    check_kinds(dissect, locals(), but=["concepts", "groups", "loader"])
     number(quantile, "quantile", least=1e-6, most=0.5)
     number(least, "least", least=0, most=1)
     for name, value, fewest in (("step", step, 1), ("draws", draws, 1), ("top", top, 1), ("max_batch", max_batch, 1)):
@@ -138,7 +144,7 @@ def dissect(
     whole_number(seed, "seed", least=0)
     true_or_false(untrained, "untrained")
     true_or_false(progress, "progress")
-    found = categories_of(loader, concepts, step, {"inputs": inputs, "labels": labels, "prepare": prepare})
+    found = categories_of(loader, concepts, step, {"inputs": inputs, "labels": labels, "prepare": prepare}, groups)
     model = unwrap(model)
     firsts = [category.look(seed) for category in found]
     shape = one_size(found, firsts)

@@ -18,7 +18,7 @@ from interpnet.engine import Instrument, Output, Site, check_logits, forward_log
 from interpnet.errors import LayerError, ModelError
 from interpnet.support.types import Float32, Float64, Int64
 
-_GROUPS = 50  # of images, which the bootstrap draws
+_GROUPS = 50  # of images, which the bootstrap draws; users' groups are in them by turns
 _RESAMPLES = 1000
 _LEVEL = 0.95
 _MEMORY = 1 << 30  # bytes of counts, and of the values above the thresholds, held at once
@@ -235,7 +235,7 @@ class Work:
             masks = batch.marks.masks
             n = len(masks)
             numbers = torch.arange(batch.first, batch.first + n)
-            groups = numbers % _GROUPS
+            groups = torch.from_numpy(category.groups)[numbers] % _GROUPS
             others = torch.stack(
                 [torch.stack([category.partner(i, draws) for _ in range(self._draws)]) for i in numbers.tolist()]
             )

@@ -245,3 +245,50 @@ def test_a_concept_that_is_too_large_for_the_threshold_is_said() -> None:
     # 4 of 144 pixels are the dot, of which 1.44 can be above the threshold.
     assert found.reach == pytest.approx([0.01 / (4 / 144), 0.01 / found.cover[1]])
     assert found.iou[0, 0] <= found.reach[0] + 0.01
+
+
+def test_copies_in_one_group_narrow_no_interval() -> None:
+    images, masks = bright_dots(60)
+    options = {"concepts": ["dot", "ghost"], "quantile": 0.02, "step": 1, "untrained": False, "progress": False}
+    one = dissect(looking(), [(images, masks)], **options)
+    # Three frames of each scene, a little different, as a film has them.
+    frames = torch.cat([images + 1e-4 * i for i in range(3)])
+    film = [(frames, masks.repeat(3, 1, 1, 1))]
+    scenes = [f"scene {i}" for i in range(60)] * 3
+    grouped = dissect(looking(), film, groups=scenes, **options)
+    alone = dissect(looking(), film, **options)
+    width = {name: found.high[0, 0] - found.low[0, 0] for name, found in [("one", one), ("grouped", grouped)]}
+    assert width["grouped"] == pytest.approx(width["one"], rel=0.25)
+    assert alone.high[0, 0] - alone.low[0, 0] < 0.8 * width["grouped"]
+    np.testing.assert_array_equal(grouped.iou, alone.iou)
+    # Another frame of the same scene has the same mask, which is no control.
+    assert grouped.null[0] < one.iou[0, 0] / 2
+
+
+def test_the_interval_of_two_groups_by_hand() -> None:
+    """One pixel above the threshold in each image; the concept's in one group, beside it in the other."""
+    images = torch.zeros(4, 1, 4, 4)
+    masks = torch.zeros(4, 1, 4, 4, dtype=torch.bool)
+    for i in range(4):
+        images[i, 0, i, i] = 1 + i / 10
+        masks[i, 0, i, i if i < 2 else i - 1] = True
+    net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)).eval()
+    with torch.no_grad():
+        net[0].weight[:], net[0].bias[:] = 1.0, 0.0
+    found = dissect(net, [(images, masks)], concepts=["dot"], groups=["a", "a", "b", "b"], quantile=4 / 64, step=1,
+                    untrained=False, progress=False)  # fmt: skip
+    assert found.iou[0, 0] == 2 / 6
+    # Both groups are the first, or both the second, in a quarter of the resamples each: 2 of 2 pixels, or 0 of 4.
+    assert (found.low[0, 0], found.high[0, 0]) == (0.0, 1.0)
+    # Only images of the other group lend their masks, none of which lies below the other's pixel.
+    assert found.null[0] == 0.0
+
+
+def test_images_without_a_group_are_alone() -> None:
+    images, masks = bright_dots(40)
+    options = {"concepts": ["dot", "ghost"], "quantile": 0.02, "step": 1, "untrained": False, "progress": False}
+    plain = dissect(looking(), [(images, masks)], **options)
+    for groups in ([None] * 40, list(range(40)), [str(i) for i in range(40)]):
+        found = dissect(looking(), [(images, masks)], groups=groups, **options)
+        np.testing.assert_array_equal(found.low, plain.low)
+        np.testing.assert_array_equal(found.null, plain.null)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from interpnet.concepts import dissect
+from interpnet.concepts import ConceptWarning, dissect
 from interpnet.engine import Channel
 from interpnet.errors import DataError, InterpNetError, LayerError, ModelError
 
@@ -159,3 +159,33 @@ def test_unknown_names_of_a_result() -> None:
     with pytest.raises(InterpNetError, match="channel 9 is none of the 2"):
         found.names(9)
     assert found.names(Channel("1", 0)) == ()
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([1, 1, 1, 1], "groups of 'concepts': all 4 images are of one group; expected several"),
+        ([1, 2], "groups of 'concepts': 2 values came, and the loader has 4 images"),
+        ([0.5, 1.5, 1.5, 1.5], "groups of 'concepts' holds 0.5 among others; expected whole numbers"),
+        ("abcd", "groups of 'concepts' is 'abcd'; expected a value for each image"),
+    ],
+)
+def test_groups_that_do_not_fit(groups: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        run([(IMAGES, DENSE)], groups=groups)
+
+
+def test_groups_by_category() -> None:
+    loaders, names = {"one": [(IMAGES, DENSE)]}, {"one": ["a", "b"]}
+    with pytest.raises(
+        InterpNetError, match=r"groups is \[1, 1, 2, 2\], and loader a dictionary; expected one of groups"
+    ):
+        run(loaders, concepts=names, groups=[1, 1, 2, 2])
+    with pytest.raises(InterpNetError, match=r"groups has the category 'two', and loader \['one'\]"):
+        run(loaders, concepts=names, groups={"two": [1, 1, 2, 2]})
+
+
+@pytest.mark.filterwarnings("error::interpnet.concepts.ConceptWarning")
+def test_few_groups_are_said() -> None:
+    with pytest.warns(ConceptWarning, match="groups of 'concepts': 2 came, and intervals over so few say little"):
+        run([(IMAGES, DENSE)], groups=[1, 1, 2, 2])

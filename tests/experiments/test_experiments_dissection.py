@@ -41,9 +41,10 @@ def test_what_is_kept(found: tuple[nn.Module, Dissection]) -> None:
     assert (layer["channels"], layer["named"], layer["concepts"]) == (2, 1, 1)
     assert layer["above 0.04"] >= layer["beyond other masks"] == 1
     assert line["counts"] == {"dot": 1, "top": 0}
-    ((name, channel, iou, low, high),) = line["detectors"]["dot"]
+    ((name, channel, iou, low, high, threshold, top),) = line["detectors"]["dot"]
     assert (name, channel) == ("1", 0)
     assert low <= iou <= high
+    assert (threshold, top) == (float(found[1].thresholds[0]), found[1].top[0].tolist())
 
 
 def test_floors_of_another_network_take_names_away(found: tuple[nn.Module, Dissection]) -> None:
@@ -69,7 +70,7 @@ def line_of(network: str, named: list[int], paper: list[int]) -> dict[str, Any]:
          "categories": {"street": n}, "median IoU": 0.02, "floor": 0.05}
         for i, (n, p) in enumerate(zip(named, paper, strict=True))
     ]  # fmt: skip
-    detectors = {"sky": [["layer1", 3, 0.2, 0.1, 0.3]], "banded": []}
+    detectors = {"sky": [["layer1", 3, 0.2, 0.1, 0.3, 0.5, [4]]], "banded": []}
     counts = {"sky": sum(named), "banded": 0}
     return {
         "network": network, "images": {"street": 5, "textures": 7}, "layers": layers, "detectors": detectors,
