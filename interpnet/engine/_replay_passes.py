@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from interpnet.engine._call import overwrites, tensors_in
+from interpnet.engine._composed import composed
 from interpnet.engine._dataflow import Cut, Dataflow, Unreplayable, tensors_of
 from interpnet.engine._early_stop import Stop
 from interpnet.engine._operators import operator_name
@@ -55,6 +56,10 @@ class Pass(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        parts = composed(func)
+        if parts is not None:
+            with self:
+                return parts(*args, **(kwargs or {}))
         return self.compute(func, args, kwargs or {})
 
 

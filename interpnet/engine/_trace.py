@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from interpnet.engine._by_hand import ByHand, as_one_call
 from interpnet.engine._call import Call, overwrites
 from interpnet.engine._claim import claimed
+from interpnet.engine._composed import composed
 from interpnet.engine._contents import buffers_kept
 from interpnet.engine._device import full_precision, resolve_device
 from interpnet.engine._expressions import Result
@@ -146,6 +147,10 @@ class _Engine(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        parts = composed(func)
+        if parts is not None:
+            with self:
+                return parts(*args, **kwargs)
         op = operator_name(func)
         compute = self._compute
         if op in {"get", "set"}:  # a property of a tensor: nothing is computed
