@@ -4,42 +4,25 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from interpnet.concepts._directions import WAYS
-from interpnet.concepts._reading import Gradients, Put, rows_read
-from interpnet.concepts._sets import Known, digests_of, named, parts_of
-from interpnet.concepts._tcav_layer import Members, at_layer
+from interpnet.concepts._sets import named
+from interpnet.concepts._tcav_layer import at_layer
 from interpnet.concepts._tcav_result import ConceptWarning, TcavResult
+from interpnet.concepts._tcav_sets import FEWEST, FOR_5_PERCENT, Intake, gradients_of, sets_read
 from interpnet.concepts._tcav_sums import summed_up
-from interpnet.engine import (
-    OUTPUTS,
-    Layers,
-    Output,
-    Site,
-    Trace,
-    evaluating,
-    find_sites,
-    for_outputs,
-    placed,
-    resolve_device,
-    unwrap,
-)
-from interpnet.errors import DataError
-from interpnet.support.checks import check_kinds, one_of, whole_number
-from interpnet.support.progress import Advance, progress_bar
-from interpnet.support.types import Float32, Int64
-
-_FEWEST = 3  # random sets: two that make a vector, and one to measure along it
-_FOR_5_PERCENT = 19  # random sets, or pairs of them, with which a p-value can be 0.05
+from interpnet.engine import OUTPUTS, Layers, Output, evaluating, for_outputs, placed, resolve_device, unwrap
+from interpnet.errors import DataError, InterpNetError
+from interpnet.support.checks import check_kinds, is_whole, one_of, shown, whole_number, whole_numbers
+from interpnet.support.progress import progress_bar
 
 
+@overload
 def tcav(
     model: nn.Module,
     *,
@@ -58,7 +41,46 @@ def tcav(
     device: str | torch.device | None = None,
     output: Output | None = None,
     progress: bool = True,
-) -> TcavResult:
+) -> TcavResult: ...
+@overload
+def tcav(
+    model: nn.Module,
+    *,
+    concept: Any,
+    random: Any,
+    images: Any,
+    target: Sequence[int],
+    layer: Layers,
+    cav: str = "difference",
+    against: Any = None,
+    pool: bool = False,
+    outputs: str = "exclusive",
+    sets: int = 50,
+    seed: int = 0,
+    max_batch: int = 64,
+    device: str | torch.device | None = None,
+    output: Output | None = None,
+    progress: bool = True,
+) -> tuple[TcavResult, ...]: ...
+def tcav(
+    model: nn.Module,
+    *,
+    concept: Any,
+    random: Any,
+    images: Any,
+    target: int | Sequence[int],
+    layer: Layers,
+    cav: str = "difference",
+    against: Any = None,
+    pool: bool = False,
+    outputs: str = "exclusive",
+    sets: int = 50,
+    seed: int = 0,
+    max_batch: int = 64,
+    device: str | torch.device | None = None,
+    output: Output | None = None,
+    progress: bool = True,
+) -> TcavResult | tuple[TcavResult, ...]:
     r"""Test whether a class's log-odds rise in the direction of a concept, more than in that of random images.
 
     With h(x) the map of image x at a layer, flat, and z the log-odds of the class (docs/method.md, section 8), a
@@ -86,9 +108,10 @@ def tcav(
         taken, the first, as the smallest concept has. A single set is split, in random order, into at most ``sets``;
         an image that it has twice counts once.
     images : Tensor (M, C, H, W) or loader
-        Images of the class, at least two. All of them: labels are not looked at.
-    target : int
-        The class.
+        Images of the class, at least two. All of them: labels are not looked at. Of several classes a list, in the
+        order of ``target``.
+    target : int or list of int
+        The class; or several, which share the passes over the sets.
     layer
         One or several, as in :meth:`interpnet.engine.Trace.select`: maps of convolutions, units, tokens.
     cav : {"difference", "linear"}
@@ -113,6 +136,7 @@ def tcav(
     Returns
     -------
     TcavResult
+        Of several classes a tuple of them, those of single calls: p-values are adjusted within each class.
         Memory is 4 bytes for each number of every map: 600 images at 14 x 14 positions of 256 channels take 120 MB.
 
     Raises
@@ -155,10 +179,10 @@ def tcav(
     check_kinds(tcav, locals(), but=["layer", "target"])
     way = WAYS[one_of(cav, "cav", WAYS)]
     one_of(outputs, "outputs", OUTPUTS)
-    whole_number(sets, "sets", least=_FEWEST)
+    whole_number(sets, "sets", least=FEWEST)
     whole_number(seed, "seed", least=0)
     whole_number(max_batch, "max_batch", least=1)
-    whole_number(target, "target", least=0)
+    targets, theirs = _classes(target, images)
     model = unwrap(model)
     where = resolve_device(device, model)
     output = for_outputs(output, outputs)
@@ -167,144 +191,46 @@ def tcav(
         evaluating(model, frozen=True),
         progress_bar("Reading concepts", enabled=progress) as advance,
     ):
-        taken = _Intake(model, put, layer, pool=pool, output=output, max_batch=max_batch, advance=advance)
-        members = _sets_read(taken, named(concept), against, random, sets, np.random.default_rng(seed))
-        whole_number(target, "target", least=0, most=taken.trace.n_outputs - 1)
-        gradients = _gradients(taken, images, target, outputs)
+        taken = Intake(model, put, layer, pool=pool, output=output, max_batch=max_batch, advance=advance)
+        members = sets_read(taken, named(concept), against, random, sets, np.random.default_rng(seed))
+        for one in targets:
+            whole_number(one, "target", least=0, most=taken.trace.n_outputs - 1)
+        gradients = [
+            gradients_of(taken, images, name, one, outputs)
+            for one, (name, images) in zip(targets, theirs.items(), strict=True)
+        ]
     _warn_of_few(len(members.tests), relative=against is not None)
     found = []
     for i, site in enumerate(taken.sites):
         shape = (site.channels,) if pool else site.shape
         rows = taken.rows(i)
-        found.append(at_layer(rows, gradients[i], members, way, site.name, shape, seed))
-    return summed_up(found, members, tuple(site.name for site in taken.sites), target, seed)
+        found.append(at_layer(rows, [of_class[i] for of_class in gradients], members, way, site.name, shape, seed))
+    results = summed_up(found, members, tuple(site.name for site in taken.sites), targets, seed)
+    return results[0] if is_whole(target) else results
 
 
-@dataclass
-class _Intake:
-    """Runs sets of images through the network and keeps the rows of all of them."""
-
-    model: nn.Module
-    put: Put
-    layer: Layers
-    pool: bool
-    output: Output | None
-    max_batch: int
-    advance: Advance
-    blocks: list[list[Float32]] = field(default_factory=list)  # of each part of a set the rows of each site
-    digests: list[str] = field(default_factory=list)
-
-    def open(self, first: Tensor) -> None:
-        """Find the sites."""
-        self.trace: Trace = find_sites(self.model, self.put(first), output=self.output)
-        self.sites: tuple[Site, ...] = self.trace.select(self.layer)
-
-    def parts(self, source: Any, name: str) -> Any:
-        """Yield the images of a set, of the size of the first one's."""
-        for images in parts_of(source, name, self.max_batch):
-            if not hasattr(self, "trace"):
-                self.open(images)
-            if tuple(images.shape[1:]) != self.trace.image_shape:
-                raise DataError(
-                    f"{name}: images of {tuple(images.shape[1:])} came, and of {self.trace.image_shape} before; "
-                    "expected images of one size"
-                )
-            yield images
-
-    def add(self, source: Any, name: str, most: int | None = None) -> Int64:
-        """Read a set, at most its first ``most`` images, and return the numbers of its rows."""
-        start = len(self.digests)
-        parts = self.parts(source, name)
-        first = next(parts, None)
-        if first is None:
-            raise DataError(f"{name} has no images; expected at least two")
-        with rows_read(self.model, self.sites, self.put, pool=self.pool, output=self.output) as read:
-            for images in chain([first], parts):
-                left = len(images) if most is None else most - (len(self.digests) - start)
-                if left <= 0:
-                    break
-                images = images[:left]
-                self.blocks.append(read(images, name, len(self.digests) - start))
-                self.digests += digests_of(images)
-                self.advance(len(images))
-        numbers = np.arange(start, len(self.digests))
-        if len({self.digests[i] for i in numbers}) < 2:
-            raise DataError(f"{name} has one image only, or one several times; expected at least two")
-        return numbers
-
-    def rows(self, i: int) -> Float32:
-        """Return the rows (N, D) of one site and forget them: together they may be most of the memory."""
-        rows = np.concatenate([block[i] for block in self.blocks])
-        for block in self.blocks:
-            block[i] = block[i][:0].copy()
-        return rows
-
-    def of(self, numbers: Int64) -> list[str]:
-        """Return the digests of rows."""
-        return [self.digests[i] for i in numbers]
-
-
-def _sets_read(
-    taken: _Intake, concepts: dict[str, Any], against: Any, random: Any, sets: int, draws: np.random.Generator
-) -> Members:
-    """Read all sets, and say which rows are whose."""
-    ours = {name: taken.add(source, f"concept {name!r}") for name, source in concepts.items()}
-    other = None if against is None else taken.add(against, "against")
-    size = min(len(rows) for rows in (*ours.values(), *([] if other is None else [other])))
-    if isinstance(random, list | tuple):
-        apart = [taken.add(source, f"random set {j}", size) for j, source in enumerate(random)]
-    else:
-        # An image that comes twice counts once.
-        pool = taken.add(random, "random", size * sets)
-        pool = pool[np.sort(np.unique(taken.of(pool), return_index=True)[1])]
-        apart = list(draws.permutation(pool)[: len(pool) // size * size].reshape(-1, size))
-    _check_apart(taken, ours, other, apart, split=not isinstance(random, list | tuple))
-    fewest = _FEWEST if other is None else _FEWEST + 1
-    if len(apart) < fewest:
-        raise DataError(
-            f"random: {len(apart)} sets of {size} images came, as many as the smallest concept has; expected at least "
-            f"{fewest} sets, and {_FOR_5_PERCENT * (1 if other is None else 2)} for a p-value of 0.05"
-        )
-    same = np.unique(np.array(taken.digests), return_inverse=True)[1].astype(np.int64)
-    return Members(ours, other, apart, same)
-
-
-def _check_apart(
-    taken: _Intake, ours: dict[str, Int64], other: Int64 | None, apart: Sequence[Int64], *, split: bool
-) -> None:
-    """Refuse images that are in a concept and in what it is compared with, or in two random sets."""
-    known = Known()
-    for j, rows in enumerate(apart):
-        known.add("random" if split else f"random set {j}", taken.of(rows))
-    if other is not None:
-        known.add("against", taken.of(other))
-    for name, rows in ours.items():
-        known.check(f"concept {name!r}", taken.of(rows))
-
-
-def _gradients(taken: _Intake, images: Any, target: int, outputs: str) -> list[Float32]:
-    """Return the gradients (M, D) of the class's images at each site."""
-    found: list[list[Float32]] = []
-    seen: list[str] = []
-    reader: Gradients | None = None
-    for part in taken.parts(images, "images"):
-        ready = taken.put(part)
-        if reader is None:
-            reader = Gradients(taken.model, taken.sites, ready, pool=taken.pool, output=taken.output, outputs=outputs)
-        found.append(reader.of(ready, target))
-        seen += digests_of(part)
-        taken.advance(len(part))
-    if len(set(seen)) < 2:
-        raise DataError(f"images: {len(seen)} of the class came; expected at least two different ones")
-    return [np.concatenate(blocks) for blocks in zip(*found, strict=True)]
+def _classes(target: Any, images: Any) -> tuple[list[int], dict[str, Any]]:
+    """Return the classes, and the images of each by what errors call them."""
+    if is_whole(target):
+        return [whole_number(target, "target", least=0)], {"images": images}
+    if isinstance(target, str | dict) or not hasattr(target, "__len__"):
+        raise InterpNetError(f"target is {shown(target)}; expected a class's whole number, or a list of some")
+    numbers = whole_numbers(target, "target")
+    targets = numbers.ravel().tolist()
+    if numbers.ndim != 1 or not targets or len(set(targets)) < len(targets):
+        raise InterpNetError(f"target is {shown(target)}; expected every class once, in a list")
+    if not isinstance(images, list | tuple) or len(images) != len(targets):
+        came = f"a {type(images).__name__}" + (f" of {len(images)}" if isinstance(images, list | tuple) else "")
+        raise DataError(f"images: {came} came for {len(targets)} classes; expected a list with the images of each")
+    return targets, {f"images of class {one}": own for one, own in zip(targets, images, strict=True)}
 
 
 def _warn_of_few(tests: int, *, relative: bool) -> None:
     """Say where no p-value can be small."""
-    if tests < _FOR_5_PERCENT:
+    if tests < FOR_5_PERCENT:
         what = "pairs of random sets" if relative else "random sets"
         warnings.warn(
-            f"with {tests} {what} no p-value is below {1 / (1 + tests):.2f}; {_FOR_5_PERCENT} are needed for 0.05",
+            f"with {tests} {what} no p-value is below {1 / (1 + tests):.2f}; {FOR_5_PERCENT} are needed for 0.05",
             ConceptWarning,
             stacklevel=3,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -65,9 +66,9 @@ class Members:
 
 @dataclass(frozen=True)
 class AtLayer:
-    """What the P vectors of a layer do to the M images, in the order of :attr:`Members.vectors`."""
+    """What the P vectors of a layer do to each class's M images, in the order of :attr:`Members.vectors`."""
 
-    derivatives: Float64  # (P, M): in log-odds for a standard deviation
+    derivatives: list[Float64]  # of each class (P, M): in log-odds for a standard deviation
     accuracy: Float64  # (K,): mean over the concept's vectors
     random_accuracy: float
     cavs: Float32  # (K, R, ...)
@@ -75,15 +76,15 @@ class AtLayer:
 
 def at_layer(
     rows: Float32,
-    gradients: Float32,
+    gradients: Sequence[Float32],
     members: Members,
     way: Way,
     layer: str,
     shape: tuple[int, ...],
     seed: int,
 ) -> AtLayer:
-    """Make all vectors from maps (N, D), and take the derivatives of gradients (M, D) along them."""
-    among, along = products(rows, gradients)
+    """Make all vectors from maps (N, D), and take the derivatives of each class's gradients (M, D) along them."""
+    among, along = products(rows, np.concatenate(gradients))
     least = _NOTHING * float(np.trace(among)) / len(among)
     weights = np.stack([way(among, one, other)[0] for _, one, other, _ in members.vectors])
     projected = weights @ among
@@ -110,4 +111,5 @@ def at_layer(
     pairs = range(k * r, len(members.vectors))
     chosen = draws.permutation(pairs)[: len(members.random)]
     cavs = combined(weights[: k * r].T, rows).reshape(k, r, *shape)
-    return AtLayer(derivatives, ours.mean(1), float(np.mean([accuracy(number) for number in chosen])), cavs)
+    of_classes = np.split(derivatives, np.cumsum([len(own) for own in gradients])[:-1], axis=1)
+    return AtLayer(of_classes, ours.mean(1), float(np.mean([accuracy(number) for number in chosen])), cavs)

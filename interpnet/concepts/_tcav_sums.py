@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,40 +16,50 @@ from interpnet.support.types import Bools, Float64
 
 
 def summed_up(
-    layers: Sequence[AtLayer], members: Members, names: tuple[str, ...], target: int, seed: int
-) -> TcavResult:
-    """Return the result of all layers."""
+    layers: Sequence[AtLayer], members: Members, names: tuple[str, ...], targets: Sequence[int], seed: int
+) -> tuple[TcavResult, ...]:
+    """Return the result of all layers for each class."""
+    accuracy = np.stack([layer.accuracy for layer in layers], 1)
+    separates = _separates(accuracy, members, names)
+    known: dict[str, Any] = {
+        "concepts": tuple(members.concepts),
+        "layers": names,
+        "accuracy": accuracy,
+        "separates": separates,
+        "random_accuracy": np.array([layer.random_accuracy for layer in layers]),
+        "cavs": tuple(layer.cavs for layer in layers),
+    }
+    of_classes = zip(*(layer.derivatives for layer in layers), strict=True)
+    return tuple(
+        TcavResult(target=target, **known, **_of_class(np.stack(own), members, seed))
+        for target, own in zip(targets, of_classes, strict=True)
+    )
+
+
+def _of_class(derivatives: Float64, members: Members, seed: int) -> dict[str, Any]:
+    """Return scores and effects from a class's derivatives (L, P, M)."""
     k = len(members.concepts)
     r = members.of_concepts
-    derivatives = np.stack([layer.derivatives for layer in layers])
     # Of each concept, layer, random set and image.
-    ours = np.moveaxis(derivatives[:, : k * r].reshape(len(layers), k, r, -1), 1, 0)
+    ours = np.moveaxis(derivatives[:, : k * r].reshape(len(derivatives), k, r, -1), 1, 0)
     pairs = derivatives[:, k * r :]
     positive = (ours > 0).astype(np.float64)
     # Half of the images without a derivative: so turning a vector round turns its score round 0.5.
     leaning = (np.sign(ours).mean((2, 3)), in_turn(np.sign(pairs).mean(2), members))
     random_effect = in_turn(pairs.mean(2), members)
     draws = np.random.default_rng(seed)
-    accuracy = np.stack([layer.accuracy for layer in layers], 1)
-    return TcavResult(
-        concepts=tuple(members.concepts),
-        layers=names,
-        target=target,
-        score=positive.mean((2, 3)),
-        interval=intervals(positive.mean(2), draws),
-        p_value=_p_values(*leaning),
-        effect=ours.mean((2, 3)),
-        effect_interval=intervals(ours.mean(2), draws),
-        effect_p_value=_p_values(ours.mean((2, 3)), random_effect),
-        accuracy=accuracy,
-        separates=_separates(accuracy, members, names),
-        scores=positive.mean(3),
-        random_score=0.5 + leaning[1] / 2,
-        random_effect=random_effect,
-        random_accuracy=np.array([layer.random_accuracy for layer in layers]),
-        by_image=ours.mean(2),
-        cavs=tuple(layer.cavs for layer in layers),
-    )
+    return {
+        "score": positive.mean((2, 3)),
+        "interval": intervals(positive.mean(2), draws),
+        "p_value": _p_values(*leaning),
+        "effect": ours.mean((2, 3)),
+        "effect_interval": intervals(ours.mean(2), draws),
+        "effect_p_value": _p_values(ours.mean((2, 3)), random_effect),
+        "scores": positive.mean(3),
+        "random_score": 0.5 + leaning[1] / 2,
+        "random_effect": random_effect,
+        "by_image": ours.mean(2),
+    }
 
 
 def in_turn(pairs: Float64, members: Members) -> Float64:

@@ -109,7 +109,7 @@ FUNCTIONS: dict[str, Case] = {
             "concept": [None, *IMAGES, {}, {1: X}, {"a": None}],
             "random": [None, *IMAGES, SETS[1:3], sets(4, 4)],
             "images": [None, *IMAGES],
-            "target": [0.5, True, "nothing", 99, -1, [0, 1], None, {}],
+            "target": [0.5, True, "nothing", 99, -1, [0, 1], [0.5], [], None, {}],
             "layer": LAYERS,
             "cav": CHOICE,
             "against": IMAGES,

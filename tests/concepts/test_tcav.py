@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -13,9 +14,15 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from interpnet import concepts
-from interpnet.errors import DataError, LayerError, ModelError
+from interpnet.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::interpnet.concepts.ConceptWarning")
+
+
+GOOD = {
+    "concept": sets(1, 5, seed=1)[0], "random": sets(4, 5), "images": sets(1, 6, seed=2)[0], "target": 1, "layer": "1",
+    "progress": False,
+}  # fmt: skip
 
 
 def channels(*weights: float) -> nn.Module:
@@ -254,6 +261,38 @@ def test_several_concepts_and_layers_are_adjusted_together():
     assert (found.effect <= found.effect_interval[..., 1]).all()
 
 
+def test_several_classes_of_one_call_are_those_of_single_calls():
+    net = convolutional()
+    arguments = {
+        "concept": {"bright": sets(1, 6, seed=5)[0] + 1, "usual": sets(1, 6, seed=6)[0]}, "random": sets(5, 6),
+        "layer": ["1", "3"], "progress": False,
+    }  # fmt: skip
+    images = [sets(1, n, seed=n)[0] for n in (4, 9)]
+    found = concepts.tcav(net, target=[2, 0], images=images, **arguments)
+    assert [one.target for one in found] == [2, 0]
+    for one, own in zip(found, images, strict=True):
+        alone = concepts.tcav(net, target=one.target, images=own, **arguments)
+        for name in ("effect", "effect_interval", "effect_p_value", "score", "interval", "p_value", "accuracy"):
+            np.testing.assert_allclose(getattr(one, name), getattr(alone, name), rtol=1e-6, err_msg=name)
+        np.testing.assert_array_equal(one.cavs[1], alone.cavs[1])
+        assert one.by_image.shape == (2, 2, len(own))
+
+
+def test_several_classes_read_the_sets_once_and_warn_once():
+    net = convolutional()
+    counts = []
+    net.register_forward_hook(lambda _m, args, _out: counts.append(len(args[0])))
+    arguments = {"concept": sets(1, 5, seed=1)[0], "random": sets(4, 5), "layer": "1", "progress": False}
+    images = sets(1, 3, seed=2)[0]
+    concepts.tcav(net, images=images, target=0, **arguments)
+    one = sum(counts)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        concepts.tcav(net, images=[images, images], target=[0, 1], **arguments)
+    assert sum(counts) - 2 * one < one / 2
+    assert len({str(warning.message) for warning in said}) == len(said)
+
+
 def test_accuracy_is_that_of_images_held_out():
     net = channels(1.0, 1.0)
     random = sets(8, 10, side=2)
@@ -332,83 +371,3 @@ def test_larger_random_sets_are_cut_to_the_concept():
     found = concepts.tcav(net, random=random, **arguments)
     same = concepts.tcav(net, random=[part[:5] for part in random], **arguments)
     np.testing.assert_array_equal(found.effect, same.effect)
-
-
-GOOD = {
-    "concept": sets(1, 5, seed=1)[0], "random": sets(4, 5), "images": sets(1, 6, seed=2)[0], "target": 1, "layer": "1",
-    "progress": False,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"concept": GOOD["concept"][:0]}, "concept 'concept' has no images; expected at least two"),
-        ({"concept": {"dots": []}}, "concept 'dots' has no images"),
-        ({"concept": GOOD["concept"][:1]}, "concept 'concept' has one image only, or one several times"),
-        ({"concept": GOOD["concept"][[1, 1, 1]]}, "concept 'concept' has one image only, or one several times"),
-        ({"concept": {}}, "concept is an empty dictionary"),
-        ({"concept": {1: GOOD["concept"]}}, "a name in concept is 1"),
-        ({"random": []}, "random: 0 sets of 5 images came"),
-        ({"random": GOOD["random"][:2]}, "random: 2 sets of 5 images came"),
-        ({"random": [*GOOD["random"], torch.zeros(0, 2, 6, 6)]}, "random set 4 has no images"),
-        ({"random": [*GOOD["random"], GOOD["random"][0][3:]]}, "image 0 of random set 4 is image 3 of random set 0"),
-        ({"random": [*GOOD["random"], GOOD["concept"]]}, "image 0 of concept 'concept' is image 0 of random set 4"),
-        ({"against": GOOD["concept"] + 0}, "image 0 of concept 'concept' is image 0 of against as well"),
-        ({"against": GOOD["random"][1]}, "image 0 of against is image 0 of random set 1 as well"),
-        ({"random": sets(4, 5, side=7)}, r"random set 0: images of \(2, 7, 7\) came, and of \(2, 6, 6\) before"),
-        ({"images": GOOD["images"][:1]}, "images: 1 of the class came; expected at least two"),
-        ({"images": GOOD["images"][:0]}, "images: 0 of the class came; expected at least two"),
-        ({"target": 3}, "target is 3; expected a whole number from 0 to 2"),
-        ({"concept": GOOD["concept"].numpy()}, "concept 'concept': loader: a ndarray came"),
-        ({"concept": GOOD["concept"] * float("nan")}, "NaN or infinite"),
-    ],
-)
-def test_sets_that_say_nothing_are_refused(wrong, message):
-    with pytest.raises((DataError, ValueError), match=message):
-        concepts.tcav(convolutional(), **{**GOOD, **wrong})
-
-
-def test_layers_that_cannot_be_read_are_refused():
-    class Aside(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.used = nn.Linear(72, 3)
-            self.aside = nn.Linear(72, 4)
-
-        def forward(self, x):
-            self.kept = torch.relu(self.aside(x.flatten(1)))
-            return self.used(x.flatten(1))
-
-    with pytest.raises(LayerError, match="log-odds do not depend on layer 'aside'"):
-        concepts.tcav(Aside(), **{**GOOD, "layer": "aside"})
-    with pytest.raises(LayerError, match="no layer matches 'nothing'"):
-        concepts.tcav(convolutional(), **{**GOOD, "layer": "nothing"})
-
-    class Cut(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(2, 3, 6)
-            self.head = nn.Linear(3, 3)
-
-        def forward(self, x):
-            return self.head(self.conv(x).detach().flatten(1))
-
-    with pytest.raises(ModelError, match="no gradient comes back to layer 'conv'"):
-        concepts.tcav(Cut(), **{**GOOD, "layer": "conv"})
-
-
-def test_a_layer_without_channels_and_a_dead_one_are_refused_by_name():
-    class Packed(nn.Module):
-        """Sorting each image's numbers leaves no channel axis."""
-
-        def forward(self, x):
-            return torch.relu(x.flatten().reshape(len(x), -1, 4)).flatten(1)[:, :3]
-
-    with pytest.raises(LayerError, match=r"layer 'relu' cannot be used: its channel axis is not known"):
-        concepts.tcav(Packed(), **{**GOOD, "layer": "relu"})
-    dead = convolutional()
-    with torch.no_grad():
-        dead[0].bias.fill_(-99.0)
-    with pytest.raises(DataError, match="have the same maps on average at layer '1'"):
-        concepts.tcav(dead, **GOOD)

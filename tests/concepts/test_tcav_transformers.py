@@ -59,6 +59,29 @@ def test_derivatives_are_those_of_finite_differences(name, layers):
             assert found.scores[0, i, j] == pytest.approx(float(share))
 
 
+def test_the_mean_of_the_tokens_moves_where_all_tokens_do():
+    net = transformer("vit")
+    layer = "encoder.layers.encoder_layer_0.mlp.1"
+    random = [images(5, seed) for seed in (2, 3, 4, 5)]
+    found = concepts.tcav(
+        net, concept=images(5, 1) ** 2, random=random, images=images(6, 9), target=1, layer=layer, pool=True,
+        progress=False,
+    )  # fmt: skip
+    assert found.cavs[0].shape == (1, 4, 16)
+    double = copy.deepcopy(net).double()
+    kept: dict[str, Tensor] = {}
+    reads = {layer: lambda out: kept.update(out=out.mean(1))}
+    effects = []
+    for j, vector in enumerate(torch.from_numpy(found.cavs[0][0].astype(np.float64))):
+        ends = [_moved(double, layer, step * vector, images(6, 9)) for step in (1e-5, -1e-5)]
+        along = (ends[0] - ends[1]) / 2e-5
+        assert found.scores[0, 0, j] == pytest.approx(float((along > 0).double().mean()))
+        with torch.no_grad(), instrument(double, Instrument(reads=reads)):
+            double(torch.cat([part for i, part in enumerate(random) if i != j]).double())
+        effects.append(float(along.mean() * (kept["out"] @ vector).std(correction=0)))
+    assert found.effect.item() == pytest.approx(np.mean(effects), rel=1e-4)
+
+
 def _moved(net: nn.Module, layer: str, by: Tensor, shown: Tensor) -> Tensor:
     with torch.no_grad(), instrument(net, Instrument(edits={layer: lambda out: out + by})):
         return log_odds(net(shown.double()), torch.full((len(shown),), 1))
