@@ -8,6 +8,8 @@ from ._concept_folders import ConceptFolder as ConceptFolder
 from ._concept_folders import concept_folders as concept_folders
 from ._data import ImageData as ImageData
 from ._data import stack_images as stack_images
+from ._funnybirds import FunnyBirds as FunnyBirds
+from ._funnybirds import funny_birds as funny_birds
 from ._labels import IMAGE_KEYS as IMAGE_KEYS
 from ._labels import LABEL_KEYS as LABEL_KEYS
 from ._loader import Batch as Batch

@@ -14,6 +14,7 @@ from interpnet.datasets._an8flower.dataset import an8flower_from_spec
 from interpnet.datasets._an8flower.files import released_an8flower
 from interpnet.datasets._data import ImageData
 from interpnet.datasets._folders import read_folder
+from interpnet.datasets._funnybirds import BirdSource
 from interpnet.datasets._hub import read_hub
 from interpnet.datasets._places import word_for
 from interpnet.datasets._preprocess import make_preprocessing, require_unit_range
@@ -29,11 +30,13 @@ _FOLDER = "imagefolder"
 _TABLE = "csv"
 _SHARDS = "webdataset"
 _HUB = "hf"
+_BIRDS = "funnybirds"
 _READ: dict[str, Callable[[str, str, float | None], EncodedSource]] = {
     _FOLDER: read_folder,
     _TABLE: read_table,
     _SHARDS: read_shards,
     _HUB: read_hub,
+    _BIRDS: BirdSource,
 }
 _RELEASED = "an8flower-released"
 _FLOWERS = ("an8flower-single-6c", "an8flower-double-12c")
@@ -96,6 +99,7 @@ def load_dataset(
           files, with a column of images and one of labels; needs that package.
         - ``"an8flower-single-6c"``, ``"an8flower-double-12c"``: generated, and kept below ``root``; with options as
           in ``"an8flower-single-6c?shortcut=pot&strength=0.9&size=64"``, see :func:`interpnet.datasets.an8flower`.
+        - ``"funnybirds:PATH"``: rendered birds with masks of their parts, see :func:`interpnet.datasets.funny_birds`.
         - ``"an8flower-released:PATH"``: see :func:`interpnet.datasets.released_an8flower`.
     split : str
         ``"train"`` or ``"test"``; an8Flower has more.
@@ -189,9 +193,9 @@ def dataset_names() -> tuple[str, ...]:
     --------
     >>> dataset_names()
     ('digits', 'mnist', 'cifar10', 'imagefolder:PATH', 'csv:PATH', 'webdataset:PATTERN', 'hf:PATH',
-     'an8flower-single-6c', 'an8flower-double-12c', 'an8flower-released:PATH')
+     'funnybirds:PATH', 'an8flower-single-6c', 'an8flower-double-12c', 'an8flower-released:PATH')
     """
-    places = (f"{_FOLDER}:PATH", f"{_TABLE}:PATH", f"{_SHARDS}:PATTERN", f"{_HUB}:PATH")
+    places = (f"{_FOLDER}:PATH", f"{_TABLE}:PATH", f"{_SHARDS}:PATTERN", f"{_HUB}:PATH", f"{_BIRDS}:PATH")
     return (*_NORMALISATION, *places, *_FLOWERS, f"{_RELEASED}:PATH")
 
 

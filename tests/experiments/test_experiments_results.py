@@ -16,7 +16,16 @@ from experiments.sanity import claims as sanity
 
 FOLDERS = Path(results_page.__file__).parent
 #: They measure tools and pictures; no claim of the paper or its reviewers is theirs.
-WITHOUT_CLAIMS = {"attribution_table", "audits", "benchmarks", "common", "house", "methods", "reliability"}
+WITHOUT_CLAIMS = {
+    "attribution_table",
+    "audits",
+    "benchmarks",
+    "common",
+    "funnybirds",
+    "house",
+    "methods",
+    "reliability",
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""FunnyBirds, rendered: what removing a part costs a network, and who knows it beforehand."""
