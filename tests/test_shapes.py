@@ -17,7 +17,7 @@ WITHOUT_SHAPES = {
     "ablate", "ablation_study", "audit", "average_visualizations", "backward_rules", "find_sites", "load_dataset",
     "load_model", "load_run", "make_loader", "measure_reliance", "methods", "mulasso_breakpoints", "rankings",
     "register_method", "register_ranking", "unregister_method", "unregister_ranking", "evaluate.class_sensitivity",
-    "evaluate.measures", "evaluate.parameter_randomisation", "evaluate.randomised",
+    "evaluate.measures", "evaluate.parameter_randomisation", "evaluate.randomised", "concepts.strongest",
     "pictures.filter_sheet", "pictures.filter_tiles",
     "pictures.filters", "pictures.last_site", "pictures.map_sheet", "pictures.nearest_images", "pictures.picture_plane",
     "pictures.plot_activation_maps", "pictures.plot_embedding", "pictures.plot_filters", "pictures.plot_pictures",

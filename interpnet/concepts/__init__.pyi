@@ -4,6 +4,8 @@ from ._dissection import LayerSummary as LayerSummary
 from ._dissection import Name as Name
 from ._probe import ProbeResult as ProbeResult
 from ._probe import probe as probe
+from ._strongest import Strongest as Strongest
+from ._strongest import strongest as strongest
 from ._tcav import tcav as tcav
 from ._tcav_result import ConceptWarning as ConceptWarning
 from ._tcav_result import TcavResult as TcavResult

@@ -195,12 +195,14 @@ def one_size(categories: Sequence[Category], firsts: Sequence[Tensor]) -> tuple[
 
 def categories_of(
     loader: Loader | Mapping[str, Loader],
-    concepts: Sequence[str] | Mapping[str, Sequence[str]],
+    concepts: Sequence[str] | Mapping[str, Sequence[str]] | None,
     step: int,
     keys: Mapping[str, Any],
     groups: Any = None,
 ) -> tuple[Category, ...]:
     """Return the categories of one loader, or of a dictionary of them by name, with their concepts and groups."""
+    if concepts is None:
+        concepts = _own_concepts(loader)
     if isinstance(loader, Mapping) != isinstance(concepts, Mapping):
         raise InterpNetError(
             "loader and concepts: one came as a dictionary and the other not; expected a loader and the names of its "
@@ -227,6 +229,19 @@ def categories_of(
         found.append(Category(str(category), source, own, step, keys, grouped.get(category)))
     distinct_names([name for category in found for name in category.concepts], "concepts")
     return tuple(found)
+
+
+def _own_concepts(loader: Any) -> Any:
+    """Return the names that loaders carry, such as those of folders."""
+    if isinstance(loader, Mapping):
+        return {name: _own_concepts(one) for name, one in loader.items()}
+    found = getattr(loader, "concepts", None)
+    if found is None:
+        raise InterpNetError(
+            f"concepts is None, and a loader ({type(loader).__name__}) has no attribute concepts; give the names "
+            "of the concepts in the masks' order"
+        )
+    return found
 
 
 def _by_category(groups: Any, loaders: Mapping[str, Loader]) -> dict[str, Any]:

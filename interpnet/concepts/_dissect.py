@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from interpnet.concepts._categories import categories_of, one_size
+from interpnet.concepts._counts import Counts
 from interpnet.concepts._dissection import Dissection
 from interpnet.concepts._tcav_result import ConceptWarning
-from interpnet.concepts._work import Counts, Work, with_maps
+from interpnet.concepts._work import Work, with_maps
 from interpnet.engine import (
     ChannelIndex,
     Layers,
@@ -42,7 +43,7 @@ def dissect(
     model: nn.Module,
     loader: Loader | Mapping[str, Loader],
     *,
-    concepts: Sequence[str] | Mapping[str, Sequence[str]],
+    concepts: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     groups: Sequence[Any] | Mapping[str, Sequence[Any]] | None = None,
     layers: Layers = "default",
     quantile: float = 0.005,
@@ -81,8 +82,9 @@ def dissect(
         It must start again each time, with the same images. Masks (B, K, H, W) of 0 and 1, one for each concept; (B, H,
         W) of whole numbers, the concept at each pixel, where -100, -1 and 255 are none; for concepts of whole images,
         such as textures and scenes, (B, K) of 0 and 1 or (B,) of whole numbers. Masks have the images' size.
-    concepts : sequence of str, or a dictionary of them by category
-        The names of the K concepts, in the masks' order.
+    concepts : sequence of str, or a dictionary of them by category, optional
+        The names of the K concepts, in the masks' order; by default those that the loaders carry, as
+        :func:`interpnet.datasets.concept_folders` and :func:`interpnet.datasets.generated_concepts` make them.
     groups : sequence, or a dictionary of them by category, optional
         A whole number or a string for each image, the same for images that belong together, such as frames of ten
         seconds of a film; ``None`` for an image alone. Intervals are over groups, and images get masks of another
@@ -166,7 +168,7 @@ def dissect(
         iou=counts.iou,
         low=low,
         high=high,
-        null=counts.null.max(0),
+        null=counts.null,
         floor=floor,
         thresholds=counts.thresholds,
         top=counts.top,

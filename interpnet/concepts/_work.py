@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -12,17 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from interpnet.concepts._categories import Category
+from interpnet.concepts._counts import GROUPS, Counted, Counts, overlap
 from interpnet.concepts._overlap import Overlap, shown
 from interpnet.concepts._tops import Tops
 from interpnet.engine import Instrument, Output, Site, check_logits, forward_logits, instrument
 from interpnet.errors import LayerError, ModelError
-from interpnet.support.types import Float32, Float64, Int64
 
-_GROUPS = 50  # of images, which the bootstrap draws; users' groups are in them by turns
-_RESAMPLES = 1000
-_LEVEL = 0.95
 _MEMORY = 1 << 30  # bytes of counts, and of the values above the thresholds, held at once
-_ENTRIES = 4096  # channels and concepts resampled at once
 
 Advance = Callable[[int], None]
 Put = Callable[[Tensor], Tensor]
@@ -51,7 +46,7 @@ def _axes(site: Site) -> tuple[int, int] | None:
     return rows[0], columns[0]
 
 
-def _maps(out: Tensor, site: Site) -> Tensor:
+def maps_of(out: Tensor, site: Site) -> Tensor:
     """Return a site's output as (B, C, h, w) in float32."""
     axis = site.axis
     if axis is None or out.dim() != len(site.shape) + 1 or out.shape[axis] != site.channels:
@@ -70,60 +65,6 @@ def _peaks(maps: Tensor, site: Site) -> Tensor:
     if not bool(peaks.isfinite().all()):
         raise ModelError(f"layer {site.name!r} holds NaN or infinity on the images; expected finite activations")
     return peaks
-
-
-@dataclass(frozen=True, eq=False)
-class Counts:
-    """What the passes counted, of m channels; by category where concepts come in."""
-
-    thresholds: Float32  # (m,)
-    top: Int64  # (m, t)
-    active: list[Int64]  # (G, m)
-    shared: list[Int64]  # (G, m, K)
-    covered: list[Int64]  # (G, K): pixels of each concept
-    null: Float64  # (D, m): the largest overlap with any concept, with borrowed masks
-
-    @property
-    def iou(self) -> Float64:
-        """(m, K) of all categories; NaN where there is nothing to divide by."""
-        found = []
-        for active, shared, covered in zip(self.active, self.shared, self.covered, strict=True):
-            found.append(_over(shared.sum(0), active.sum(0)[:, None] + covered.sum(0)))
-        return np.concatenate(found, 1)
-
-    def intervals(self, least: float, seed: int) -> tuple[Float64, Float64]:
-        """Return the ends (m, K) of the overlaps above ``least``, NaN elsewhere: groups of images drawn again."""
-        low = []
-        high = []
-        for active, shared, covered in zip(self.active, self.shared, self.covered, strict=True):
-            ends = _resampled(active, shared, covered, least, seed)
-            low.append(ends[0])
-            high.append(ends[1])
-        return np.concatenate(low, 1), np.concatenate(high, 1)
-
-
-def _over(shared: Int64, sums: Int64) -> Float64:
-    """Return shared / (sums - shared), NaN where that is 0 / 0."""
-    union = sums - shared
-    found: Float64 = np.divide(shared, union, out=np.full(union.shape, np.nan), where=union > 0, dtype=np.float64)
-    return found
-
-
-def _resampled(active: Int64, shared: Int64, covered: Int64, least: float, seed: int) -> tuple[Float64, Float64]:
-    low, high = (np.full(shared.shape[1:], np.nan) for _ in range(2))
-    known = np.nan_to_num(_over(shared.sum(0), active.sum(0)[:, None] + covered.sum(0)), nan=-1.0) > least
-    groups = len(active)
-    draws = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), _RESAMPLES).astype(np.float64)
-    channels, concepts = np.nonzero(known)
-    ends = [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]
-    for start in range(0, len(channels), _ENTRIES):
-        c = channels[start : start + _ENTRIES]
-        k = concepts[start : start + _ENTRIES]
-        both = shared[:, c, k]
-        inside = draws @ both
-        union = draws @ (active[:, c] + covered[:, k] - both)
-        low[c, k], high[c, k] = np.quantile(inside / np.maximum(union, 1), ends, axis=0)
-    return low, high
 
 
 class Work:
@@ -156,14 +97,10 @@ class Work:
     def run(self, model: nn.Module, put: Put, advance: Advance) -> Counts:
         """Return the counts of a network."""
         parts = [self._turn(model, sites, put, advance) for sites in self._turns]
-        numbers = range(len(self._categories))
         return Counts(
             thresholds=np.concatenate([part.thresholds for part in parts]),
             top=np.concatenate([part.top for part in parts]),
-            active=[np.concatenate([part.active[i] for part in parts], 1) for i in numbers],
-            shared=[np.concatenate([part.shared[i] for part in parts], 1) for i in numbers],
-            covered=parts[0].covered,
-            null=np.concatenate([part.null for part in parts], 1),
+            categories=tuple(map(Counted.joined, zip(*(part.categories for part in parts), strict=True))),
         )
 
     def _above(self, site: Site) -> int:
@@ -175,7 +112,7 @@ class Work:
         held = 0
         concepts = sum(len(category.concepts) for category in self._categories)
         for site in sites:
-            size = site.channels * (16 * (self._above(site) + 1) + 8 * concepts * (_GROUPS + self._draws))
+            size = site.channels * (16 * (self._above(site) + 1) + 8 * concepts * (GROUPS + self._draws))
             if turn and held + size > _MEMORY:
                 yield tuple(turn)
                 turn = []
@@ -199,19 +136,12 @@ class Work:
             past += category.images
         limits = {name: one.limits() for name, one in tops.items()}
         tops.clear()
-        counted = [
-            self._overlaps(number, model, sites, limits, put, advance) for number in range(len(self._categories))
-        ]
-        thresholds = torch.cat([limits[site.name] for site in sites]).numpy()
-        top = torch.cat([firsts[site.name].images for site in sites]).numpy()
-        null = np.fmax.reduce([one.null for one in counted])
         return Counts(
-            thresholds,
-            top,
-            [one.active[0] for one in counted],
-            [one.shared[0] for one in counted],
-            [one.covered[0] for one in counted],
-            np.nan_to_num(null, nan=0.0),
+            thresholds=torch.cat([limits[site.name] for site in sites]).numpy(),
+            top=torch.cat([firsts[site.name].images for site in sites]).numpy(),
+            categories=tuple(
+                self._overlaps(number, model, sites, limits, put, advance) for number in range(len(self._categories))
+            ),
         )
 
     def _overlaps(
@@ -222,20 +152,20 @@ class Work:
         limits: Mapping[str, Tensor],
         put: Put,
         advance: Advance,
-    ) -> Counts:
-        """Return the counts of one category; thresholds and top images stay empty."""
+    ) -> Counted:
+        """Return the counts of one category."""
         category = self._categories[number]
         k = len(category.concepts)
-        found = {site.name: Overlap(site.channels, k, _GROUPS, self._draws) for site in sites}
+        found = {site.name: Overlap(site.channels, k, GROUPS, self._draws) for site in sites}
         pixels = math.prod(self._grid)
-        covered = torch.zeros(_GROUPS, k, dtype=torch.int64)
+        covered = torch.zeros(GROUPS, k, dtype=torch.int64)
         lent = torch.zeros(self._draws, k, dtype=torch.int64)
         draws = np.random.default_rng([self._seed, number])
         for batch in category:
             masks = batch.marks.masks
             n = len(masks)
             numbers = torch.arange(batch.first, batch.first + n)
-            groups = torch.from_numpy(category.groups)[numbers] % _GROUPS
+            groups = torch.from_numpy(category.groups)[numbers] % GROUPS
             others = torch.stack(
                 [torch.stack([category.partner(i, draws) for _ in range(self._draws)]) for i in numbers.tolist()]
             )
@@ -254,10 +184,8 @@ class Work:
         active = torch.cat([found[site.name].active for site in sites], 1).numpy()
         shared = torch.cat([found[site.name].shared for site in sites], 1).numpy()
         borrowed = torch.cat([found[site.name].borrowed for site in sites], 1).numpy()
-        overlaps = _over(borrowed, active.sum(0)[None, :, None] + lent.numpy()[:, None])
-        null = np.fmax.reduce(overlaps, axis=2)
-        nothing = np.zeros((0, 0), dtype=np.int64)
-        return Counts(np.zeros(0, np.float32), nothing, [active], [shared], [covered.numpy()], null)
+        overlaps = overlap(borrowed, active.sum(0)[None, :, None] + lent.numpy()[:, None])
+        return Counted(active, shared, covered.numpy(), np.fmax.reduce(overlaps, axis=(0, 2)))
 
     def _forward(
         self,
@@ -275,7 +203,7 @@ class Work:
 
             def read(site: Site, out: Tensor, start: int = start, ran: set[str] = ran) -> None:
                 ran.add(site.name)
-                add(site, _maps(out, site), start)
+                add(site, maps_of(out, site), start)
 
             reads = {site.name: partial(read, site) for site in sites}
             with torch.no_grad(), instrument(model, Instrument(reads=reads)):

@@ -10,6 +10,8 @@ from ._data import ImageData as ImageData
 from ._data import stack_images as stack_images
 from ._funnybirds import FunnyBirds as FunnyBirds
 from ._funnybirds import funny_birds as funny_birds
+from ._generated_concepts import GeneratedConcepts as GeneratedConcepts
+from ._generated_concepts import generated_concepts as generated_concepts
 from ._labels import IMAGE_KEYS as IMAGE_KEYS
 from ._labels import LABEL_KEYS as LABEL_KEYS
 from ._loader import Batch as Batch

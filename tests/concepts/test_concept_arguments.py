@@ -35,6 +35,7 @@ IMAGES = [5, "x", X.numpy(), (X * 255).to(torch.uint8), X + 0j, X.to("meta"), X[
 MASKS = torch.zeros(len(X), 2, *X.shape[2:], dtype=torch.bool)
 MASKS[:, 0, :4] = True
 MASKS[:, 1, 4:] = True
+FOUND = concepts.dissect(NET, [(X, MASKS)], concepts=["a", "b"], quantile=0.5, untrained=False, progress=False)
 FUNCTIONS: dict[str, Case] = {
     "probe": (
         concepts.probe,
@@ -76,6 +77,7 @@ FUNCTIONS: dict[str, Case] = {
             "model": MODEL,
             "loader": [None, 5, "x", X, [(X, None)], [(X, MASKS[:1])], [(X[:0], MASKS[:0])], []],
             "concepts": [None, 5, "ab", ["a"], ["a", 5], ["a", "a"], [], {"one": ["a", "b"]}],
+            "groups": [5, "ab", [0], {"one": [1]}],
             "layers": LAYERS,
             "quantile": [None, "x", 0, 1, -1, float("nan")],
             "least": [None, "x", -1, 2, float("nan")],
@@ -88,6 +90,23 @@ FUNCTIONS: dict[str, Case] = {
             "device": DEVICE,
             "output": FUNCTION,
             "progress": FLAG,
+            "inputs": [5],
+            "labels": [5],
+            "prepare": [5, "x"],
+        },
+    ),
+    "strongest": (
+        concepts.strongest,
+        {"model": NET, "loader": [(X, MASKS)], "found": FOUND, "channels": [*FOUND.channels][:1]},
+        {
+            "model": MODEL,
+            "loader": [None, 5, X, []],
+            "found": [None, 5, "x"],
+            "channels": [None, 5, [5], ["1"]],
+            "most": COUNT,
+            "max_batch": COUNT,
+            "device": DEVICE,
+            "output": FUNCTION,
             "inputs": [5],
             "labels": [5],
             "prepare": [5, "x"],
