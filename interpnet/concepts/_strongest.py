@@ -112,14 +112,12 @@ def strongest(
                 chosen = with_maps(trace.select([*dict.fromkeys(channel.layer for channel in rows)]))
                 sites = {site.name: site for site in chosen}
             images |= some
-            asked = [[*wanted[number]] for number in some]
             outs = _read(model, put(batch), sites, output)
             for i, number in enumerate(some):
-                for channel in asked[i]:
-                    own = outs[channel.layer][i, channel.index]
-                    maps[channel, number] = functional.interpolate(
-                        own[None, None].cpu(), size=batch.shape[2:], mode="bilinear", align_corners=False
-                    )[0, 0]
+                for channel in wanted[number]:
+                    small = outs[channel.layer][i, channel.index].cpu()[None, None]
+                    large = functional.interpolate(small, size=batch.shape[2:], mode="bilinear", align_corners=False)
+                    maps[channel, number] = large[0, 0]
     missing = sorted(set(wanted) - set(images))
     if missing:
         raise DataError(
