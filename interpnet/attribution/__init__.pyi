@@ -4,6 +4,7 @@ from ._attribute import attribute_full as attribute_full
 from ._attribute import methods as methods
 from ._call import Attribution as Attribution
 from ._call import AttributionCall as AttributionCall
+from ._cam import target_site as target_site
 from ._catalogue import METHODS as METHODS
 from ._catalogue import Method as Method
 from ._catalogue import find_method as find_method

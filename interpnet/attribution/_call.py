@@ -152,21 +152,7 @@ class AttributionCall:
         LayerError
             ``layer`` names none or several, or the network has no layer with a 2-D map.
         """
-        if self.layer is None:
-            candidates = _layers_with_maps(self.trace())
-            what = "the network has none"
-        else:
-            chosen = self.trace().select(self.layer)
-            if len(chosen) > 1:
-                names = ", ".join(s.name for s in chosen[:4])
-                raise LayerError(
-                    f"layer={self.layer!r} names {len(chosen)} sites ({names}, ...); this method needs one"
-                )
-            candidates = [s for s in chosen if len(s.map_shape) == 2]
-            what = f"layer={self.layer!r} has none"
-        if not candidates:
-            raise LayerError(f"this method needs a layer with a 2-D map before the classifier; {what}")
-        return candidates[-1]
+        return site_of(self.trace(), self.layer)
 
     def layer_maps(self, site: Site) -> Tensor:
         """Return the maps (B, K, h, w) of a site, without a graph."""
@@ -180,6 +166,23 @@ class AttributionCall:
         """Return the result whose maps are ``raw`` (B, C, H, W) reduced over colours."""
         raw = raw.detach()
         return Attribution(reduce_signal(raw, self.reduction or "sum"), raw, **more)
+
+
+def site_of(trace: Trace, layer: Layers | None) -> Site:
+    """Return the layer that a method of layers takes; see :meth:`AttributionCall.site`."""
+    if layer is None:
+        candidates = _layers_with_maps(trace)
+        what = "the network has none"
+    else:
+        chosen = trace.select(layer)
+        if len(chosen) > 1:
+            names = ", ".join(s.name for s in chosen[:4])
+            raise LayerError(f"layer={layer!r} names {len(chosen)} sites ({names}, ...); this method needs one")
+        candidates = [s for s in chosen if len(s.map_shape) == 2]
+        what = f"layer={layer!r} has none"
+    if not candidates:
+        raise LayerError(f"this method needs a layer with a 2-D map before the classifier; {what}")
+    return candidates[-1]
 
 
 def _layers_with_maps(trace: Trace) -> list[Site]:

@@ -27,10 +27,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from interpnet.attribution._call import Attribution, AttributionCall, gradient_of, score_gradient
+from interpnet.attribution._call import Attribution, AttributionCall, gradient_of, score_gradient, site_of
 from interpnet.attribution._gradients import enlarge
 from interpnet.attribution._registry import register
-from interpnet.engine import Instrument, Site, instrument, widest
+from interpnet.engine import Instrument, Layers, Site, Trace, instrument, widest
 from interpnet.errors import ModelError
 from interpnet.support.checks import whole_number
 
@@ -134,12 +134,16 @@ def guided_gradcam_plus_plus(call: AttributionCall, *, resample: bool = False) -
 
 def target_layer(call: AttributionCall) -> Site:
     """Return the layer asked for, else the last convolutional site, or the concatenation that it goes into."""
-    site = call.site()
-    if call.layer is not None:
+    return target_site(call.trace(), call.layer)
+
+
+def target_site(trace: Trace, layer: Layers | None = None) -> Site:
+    """Return the layer of :func:`target_layer` in a network's trace."""
+    site = site_of(trace, layer)
+    if layer is not None:
         return site
     # Inception, Fire: the last convolution's maps are only a part of what the classifier sees.
-    sites = call.trace().sites
-    for after in sites[sites.index(site) + 1 :]:
+    for after in trace.sites[trace.sites.index(site) + 1 :]:
         if after.output or after.kind not in {"cat", "add"}:
             break
         if after.usable and after.map_shape == site.map_shape:

@@ -1,6 +1,8 @@
 from ._checkerboard import checkerboard as checkerboard
 from ._complexity import complexity as complexity
 from ._complexity import sparseness as sparseness
+from ._disconnected import disconnected_pointing_game as disconnected_pointing_game
+from ._efficient import efficient_randomisation as efficient_randomisation
 from ._grid import GridPointing as GridPointing
 from ._grid import grid_pointing_game as grid_pointing_game
 from ._infidelity import infidelity as infidelity

@@ -115,43 +115,81 @@ def grid_pointing_game(
     """
     check_kinds(grid_pointing_game, locals(), but=["labels"])
     model = unwrap(model)
+    with torch.inference_mode(False):
+        found = drawn_grids(model, images, labels, side, grids, confidence, max_batch, seed, output, resize=resize)
+        with evaluating(model):
+            _check_taken(model, found.images, output)
+
+        def made(cell: int) -> Tensor:
+            return explain(model, found.images.clone(), found.classes[:, cell].contiguous())
+
+        return played("grid_pointing_game", found, side, made, constant)
+
+
+@dataclass(frozen=True)
+class Grids:
+    """Grids of images, with what is known of them."""
+
+    images: Tensor  # (G, C, height, width)
+    which: Tensor  # (G, cells) the numbers of the images in the cells
+    classes: Tensor  # (G, cells)
+    confident: int  # how many images there were to choose from
+    outputs: int  # of the model
+
+
+def drawn_grids(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor | Sequence[int],
+    side: int,
+    grids: int,
+    confidence: float,
+    max_batch: int,
+    seed: int,
+    output: Output | None,
+    *,
+    resize: bool = False,
+) -> Grids:
+    """Return grids of images that the model classifies right and surely; see :func:`grid_pointing_game`."""
     whole_number(side, "side", least=2, most=64)
     whole_number(grids, "grids", least=1)
     number(confidence, "confidence", least=0.0, most=1.0)
     whole_number(max_batch, "max_batch", least=1)
     whole_number(seed, "seed", least=0)
-    with torch.inference_mode(False):
-        with torch.no_grad(), evaluating(model):
-            images = usable_images(model, images)
-            check_function(model, images, output)
-            logits = wide(logits_in_parts(model, images, max_batch, output))
-        known = _labels(labels, logits)
-        sure = (logits.argmax(1) == known) & (logits.softmax(1).gather(1, known[:, None])[:, 0] >= confidence)
-        which = _drawn(known, sure, int(side), int(grids), seed)
-        made = _joined(images, which, int(side), resize=resize)
-        with evaluating(model):
-            _check_taken(model, made, output)
-        classes = known[which]
-        cells = _cells(made, int(side))
-        shares = []
-        flagged = []
-        for cell in range(which.shape[1]):
-            maps = explain(model, made.clone(), classes[:, cell].contiguous())
-            check_made(maps, made, f"explain: it returned {{}} for cell {cell}")
-            if maps.shape[1:] != made.shape[2:]:
-                raise DataError(
-                    f"explain: maps of {tuple(maps.shape[1:])} pixels came for grids of {tuple(made.shape[2:])}; "
-                    "expected one value a pixel"
-                )
-            inside = (cells == cell).to(maps.device).expand_as(maps)
-            found = energy_pointing(maps, inside, constant=constant)
-            shares.append(found.values)
-            flagged.append(found.flagged)
+    with torch.no_grad(), evaluating(model):
+        images = usable_images(model, images)
+        check_function(model, images, output)
+        logits = wide(logits_in_parts(model, images, max_batch, output))
+    known = _labels(labels, logits)
+    sure = (logits.argmax(1) == known) & (logits.softmax(1).gather(1, known[:, None])[:, 0] >= confidence)
+    which = _drawn(known, sure, int(side), int(grids), seed)
+    made = _joined(images, which, int(side), resize=resize)
+    return Grids(made, which, known[which], int(sure.sum()), logits.shape[1])
+
+
+def played(name: str, grids: Grids, side: int, explain: Callable[[int], Tensor], constant: str) -> GridPointing:
+    """Return a game's result; ``explain(cell)`` makes the maps of every grid for what is in that cell."""
+    made = grids.images
+    cells = _cells(made, int(side))
+    shares = []
+    flagged = []
+    for cell in range(grids.which.shape[1]):
+        maps = explain(cell)
+        check_made(maps, made, f"explain: it returned {{}} for cell {cell}")
+        if maps.shape[1:] != made.shape[2:]:
+            raise DataError(
+                f"explain: maps of {tuple(maps.shape[1:])} pixels came for grids of {tuple(made.shape[2:])}; "
+                "expected one value a pixel"
+            )
+        inside = (cells == cell).to(maps.device).expand_as(maps)
+        found = energy_pointing(maps, inside, constant=constant)
+        shares.append(found.values)
+        flagged.append(found.flagged)
     curve = torch.stack(shares, 1)
-    score = measure("grid_pointing_game").score(
+    score = measure(name).score(
         curve.mean(1), curve=curve, flagged=torch.stack([flat for flat in flagged if flat is not None], 1).any(1)
     )
-    return GridPointing(score=score, which=which, classes=classes, confident=int(sure.sum()))
+    return GridPointing(score=score, which=grids.which, classes=grids.classes, confident=grids.confident)
 
 
 def _labels(labels: Tensor | Sequence[int], logits: Tensor) -> Tensor:

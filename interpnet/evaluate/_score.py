@@ -79,6 +79,7 @@ class Measure:
 _SHARE = (0.0, 1.0)
 _ALIKE = (-1.0, 1.0)
 _POSITIVE = (0.0, math.inf)
+_RISES = (-1.0, math.inf)
 
 _VEBI = "Oramas, Wang & Tuytelaars 2019, Visual Explanation by Interpretation (ICLR)"
 _NIE = "Nie, Zhang & Patel 2018 (ICML), Adebayo et al. 2018 (NeurIPS)"
@@ -92,10 +93,12 @@ _WANG = "Wang et al. 2020, Score-CAM (CVPR Workshops)"
 _CHOE = "Choe et al. 2020, Evaluating Weakly Supervised Object Localization Methods Right (CVPR)"
 _YEH = "Yeh et al. 2019, On the (In)fidelity and Sensitivity of Explanations (NeurIPS)"
 _RAO = "Rao, Boehle & Schiele 2022, Towards Better Understanding Attribution Methods (CVPR)"
+_HEDSTROEM = "Hedstroem et al. 2023, Sanity Checks Revisited (XAI in Action, NeurIPS)"
 _OURS = "this project; see interpnet.evaluate.checkerboard"
 
 _CLASSES = "of two classes' maps of an image"
 _RANDOM = "of the maps before and after the weights are randomised"
+_BY = "when the weights are randomised"
 
 # docs/method.md, section 6.
 _MEASURES = (
@@ -106,6 +109,7 @@ _MEASURES = (
     Measure("segment_precision", HIGHER, _SHARE, _CHOE, "the share of the pixels so marked that are in the mask"),
     Measure("segment_recall", HIGHER, _SHARE, _CHOE, "the share of the mask's pixels that are so marked"),
     Measure("grid_pointing_game", HIGHER, _SHARE, _RAO, "share of a class's map on its own image in a grid of images"),
+    Measure("disconnected_pointing_game", HIGHER, _SHARE, _RAO, "the same where the network sees one cell alone"),
     Measure("deletion", LOWER, _SHARE, _RISE, "how fast the class goes as the map's pixels are taken away"),
     Measure("insertion", HIGHER, _SHARE, _RISE, "how fast the class comes as the map's pixels are put in"),
     Measure("symmetric_relevance_gain", HIGHER, _ALIKE, _BLUECHER, "deletion lowest first, less highest first"),
@@ -115,6 +119,9 @@ _MEASURES = (
     Measure("class_sensitivity_ssim", LOWER, _ALIKE, _NIE, f"structural similarity {_CLASSES}"),
     Measure("parameter_randomisation_spearman", LOWER, _ALIKE, _ADEBAYO, f"rank correlation {_RANDOM}"),
     Measure("parameter_randomisation_ssim", LOWER, _ALIKE, _ADEBAYO, f"structural similarity {_RANDOM}"),
+    Measure(
+        "efficient_randomisation", HIGHER, _RISES, _HEDSTROEM, f"how much more the values of the map scatter {_BY}"
+    ),
     Measure("sparseness", HIGHER, _SHARE, _CHALASANI, "Gini index of the map's absolute values"),
     Measure("complexity", LOWER, _POSITIVE, _BHATT, "entropy of the map's absolute values"),
     Measure("checkerboard", LOWER, _SHARE, _OURS, "share of a map's energy at the frequencies of a stride"),

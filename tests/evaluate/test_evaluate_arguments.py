@@ -47,6 +47,9 @@ BOX = [BOXES, *WRONG_BOXES]
 COLOURS = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4, bias=False))
 COLOURS[2].weight.data = 40 * torch.eye(4)
 
+MAPS_OF_COLOURS = nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), nn.ReLU(), *COLOURS)
+MAPS_OF_COLOURS[0].weight.data = torch.eye(4).view(4, 4, 1, 1)
+
 FUNCTIONS: dict[str, Case] = {
     "evaluate.checkerboard": (
         evaluate.checkerboard,
@@ -87,6 +90,43 @@ FUNCTIONS: dict[str, Case] = {
             "max_batch": COUNT,
             "seed": SEED,
             "output": FUNCTION,
+            "constant": CONSTANT,
+        },
+    ),
+    "evaluate.disconnected_pointing_game": (
+        evaluate.disconnected_pointing_game,
+        {
+            "model": MAPS_OF_COLOURS,
+            "images": torch.eye(4).view(4, 4, 1, 1).expand(4, 4, 3, 3),
+            "labels": [0, 1, 2, 3],
+            "explain": lambda m, x, t: x.abs().sum(1) * torch.rand(6, 6),
+            "grids": 2,
+        },
+        {
+            "model": MODEL,
+            "images": IMAGES,
+            "labels": [*LABELS, [0, 1, 2, 4], [0, 1, 2], [0, 1, 2, 2]],
+            "explain": [None, 5, "x", lambda m, x, t: None, lambda m, x, t: x, lambda m, x, t: x.sum(1) * NAN],
+            "side": [*COUNT, 1, 3],
+            "grids": COUNT,
+            "confidence": [*NUMBER, -0.5, 1.5],
+            "layer": [5, "nonsense", ["nonsense"], [5]],
+            "max_batch": COUNT,
+            "seed": SEED,
+            "output": FUNCTION,
+            "constant": CONSTANT,
+        },
+    ),
+    "evaluate.efficient_randomisation": (
+        lambda **options: evaluate.efficient_randomisation(**{"model": network(), **options}),
+        {"images": X, "explain": lambda m, x: x.abs().sum(1)},
+        {
+            "model": MODEL,
+            "images": IMAGES,
+            "explain": [None, 5, "x", lambda m, x: None, lambda m, x: x],
+            "bins": [*COUNT, 1],
+            "how": CHOICE,
+            "seed": SEED,
             "constant": CONSTANT,
         },
     ),

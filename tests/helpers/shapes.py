@@ -167,6 +167,20 @@ SHAPES: dict[str, dict[str, Kind]] = {
         "return.which": (Int, Tensor, "G cells"),
         "return.classes": (Int, Tensor, "G cells"),
     },
+    "evaluate.disconnected_pointing_game": {
+        "images": (Float, Tensor, "N colours height width"),
+        "return.score.values": (Float, Tensor, "G"),
+        "return.score.curve": (Float, Tensor, "G cells"),
+        "return.score.flagged": (Bool, Tensor, "G"),
+        "return.which": (Int, Tensor, "G cells"),
+        "return.classes": (Int, Tensor, "G cells"),
+    },
+    "evaluate.efficient_randomisation": {
+        "images": (Float, Tensor, "B colours height width"),
+        "return.values": (Float, Tensor, "B"),
+        "return.curve": (Float, Tensor, "B 2"),
+        "return.flagged": (Bool, Tensor, "B"),
+    },
     "evaluate.infidelity": {
         "images": (Float, Tensor, "B colours height width"),
         "heatmaps": (Shaped, Tensor, "B height width"),
