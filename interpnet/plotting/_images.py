@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interpnet.errors import DataError
+from interpnet.plotting.style import VERMILLION
 from interpnet.support.checks import check_kinds, listed, real_array, shown, whole_number
 from interpnet.support.io import atomic_path
 from interpnet.support.types import Float32, Float64
@@ -23,6 +24,9 @@ Picture = npt.NDArray[np.uint8]
 _DIM = 0.62  # how bright the picture stays under a map
 _OPACITY = 0.88  # of the strongest value: the picture's edges remain visible through it
 _LUMA = (0.299, 0.587, 0.114)
+_OUTSIDE = 0.4  # how bright the picture stays outside of a region
+_RIM = 96  # the part of a picture's side that a region's rim is wide
+_HALF = 0.5
 
 
 def _heatmap(heatmap: Any) -> Float64:
@@ -101,6 +105,30 @@ def enlarge(image: Any, size: int = 192) -> Picture:
     height, width = _target(rgb.shape[:2], size)
     planes = [_resize(np.ascontiguousarray(rgb[..., c]), height, width) for c in range(3)]
     return _as_bytes(np.stack(planes, -1))
+
+
+def outline(image: Any, inside: Any, size: int = 192) -> Picture:
+    """Return an image as :func:`enlarge` does, dark outside of a region (H, W) of bools, whose rim is drawn.
+
+    Examples
+    --------
+    >>> outline([[[1.0, 1.0, 1.0, 1.0]]], [[False, False, True, True]], size=4)[0, :, 2].tolist()
+    [102, 102, 0, 255]
+    """
+    check_kinds(outline, locals())
+    array = _image(image)
+    region = real_array(inside, "inside", error=DataError)
+    if region.shape != array.shape[1:] or region.dtype != np.bool_:
+        raise DataError(f"inside is {region.dtype} of shape {region.shape}; expected bools of shape {array.shape[1:]}")
+    picture = enlarge(array, size)
+    within = _resize(region.astype(np.float32), *picture.shape[:2]) > _HALF
+    inner = within
+    for _ in range(max(1, size // _RIM)):
+        padded = np.pad(inner, 1, mode="edge")
+        inner = inner & padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
+    picture[~within] = (picture[~within] * _OUTSIDE).astype(np.uint8)
+    picture[within & ~inner] = [int(VERMILLION[i : i + 2], 16) for i in (1, 3, 5)]
+    return picture
 
 
 def is_blank(heatmap: Any) -> bool:

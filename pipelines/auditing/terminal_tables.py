@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from interpnet.ablation import AblationResult, Condition, Effect, by_class, finite_mean
+from interpnet.concepts import Dissection
 from interpnet.engine import Site
 from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve, Stability
@@ -288,6 +289,33 @@ def show_explained(console: Console, classes: Sequence[str], records: Sequence[d
         rows.append([*names, percent(record["confidence"]), channels or record["note"]])
     _show(console, "Explained images", "image, predicted, explained, #confidence, channels", rows)
     _say(console, f"pictures and JSON: {folder}", whole=True)
+
+
+def show_dissection(console: Console, found: Dissection, model: str) -> None:
+    """Print how many channels of each layer have a name, and the best channel of each concept."""
+    counts = ", ".join(f"{n} images of {name}" for name, n in found.images.items())
+    control = not np.isnan(found.floor).all()
+    columns = "layer, #channels, #with a name, #concepts" + (", #IoU at random" if control else "")
+    rows = []
+    for one in found.layers():
+        floor = float(found.floor[found.channels.slice(one.layer)][0])
+        cells = [one.layer, str(one.channels), f"{one.named} ({percent(one.named / one.channels)})", str(one.concepts)]
+        rows.append(cells + [number_text(floor, 3)] * control)
+    _show(console, f"{model}: {int(found.named.sum())} of {len(found.channels)} channels have a name", columns, rows)
+    if control:
+        _say(console, "  IoU at random: what 99 % of the layer's channels stay below with random weights.", "dim")
+    detectors = {concept: found.detectors(concept) for concept in found.concepts}
+    rows = []
+    for c in np.argsort([-len(detectors[concept]) for concept in found.concepts], kind="stable"):
+        concept = found.concepts[c]
+        best = ["0", "none", ""]
+        if detectors[concept]:
+            channel, iou = detectors[concept][0]
+            row = found.channels.position(channel)
+            ends = f"({number_text(found.low[row, c], 2)} to {number_text(found.high[row, c], 2)})"
+            best = [str(len(detectors[concept])), f"{channel.layer}[{channel.index}]", f"{number_text(iou, 2)} {ends}"]
+        rows.append([concept, found.categories[c], str(found.images_with[c]), *best])
+    _show(console, f"Concepts in {counts}", "concept, category, #images, #channels, the best, #its IoU", rows)
 
 
 def show_layers(console: Console, sites: Sequence[Site], title: str) -> None:

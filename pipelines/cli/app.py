@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from typer.main import get_command
 
-from interpnet.errors import InterpNetError
-
+from ..dissection.settings import DissectSettings
 from ..filters.settings import FilterSettings
 from ..run.repair_settings import RepairSettings
 from ..run.settings import SECTIONS
-from ..run.several import leave, together
+from ..run.several import leave
 from ..run.stopping import end_with, stoppable
-from .failures import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_PIPE, say_end, silence, usable_streams, with_traceback
+from .failures import usable_streams, with_traceback
 from .options import takes
+from .running import flushed, run
 
 _TRACEBACK = "--traceback"
 
@@ -303,6 +302,37 @@ def filters() -> None:
 
 @app.command()
 @takes(
+    "commands_dissect",
+    "[model] image_size crop mean std channels layers seed device batch_size",
+    "out fresh open_report json",
+    own=DissectSettings,
+    model={"help": "As in `audit`.", "required": True},
+    out={"help": "The folder of what is found.", "shown": "runs/MODEL-CONCEPTS-concepts"},
+    fresh={"help": "Dissect again, in the place of what the folder holds."},
+)
+def dissect() -> None:
+    """Name channels by concepts: those whose maps overlap with the masks of sky, wheels, stripes (Network Dissection).
+
+    [green]interpnet dissect torchvision:resnet18 concepts/ --image-size 256 --crop 224 --open[/]
+    [green]interpnet dissect smallcnn generated --weights flowers.safetensors[/] (colours, edges, gratings, shapes)
+    [green]interpnet dissect torchvision:vgg16 concepts/ --layers 'features.2*' --groups '^[^_]+' --json[/]
+
+    CONCEPTS is a folder with a folder for each [bold]category[/], a set of images in which the same concepts were
+    looked for: images/ and masks/ with names.txt (a line for each value of a mask), or masks/CONCEPT/ (a mask for
+    each), or CONCEPT/ with images that show it as a whole. Masks are of their images' size.
+
+    A channel has a name where the pixels above its threshold overlap with a concept's by [bold]--least-iou[/] or more,
+    and the 95 % interval of that lies above two controls: the masks of other images, and a copy of the network with
+    random weights. "No concept" is an answer, and the usual one. Large concepts need a larger [bold]--quantile[/]: a
+    note says which cannot be named.
+
+    Writes a page with pictures of the best channels, a CSV table of all, JSON, and the numbers. Everything is read five
+    times (three with --no-control); after an interruption it begins again, and what is done is not done twice.
+    """
+
+
+@app.command()
+@takes(
     "commands_model",
     "data data_root image_size crop mean std channels on_bad_image seed device workers",
     "out epochs lr width shortcut strength",
@@ -336,65 +366,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != _TRACEBACK]
     try:
         with usable_streams(), stoppable(to_the_end=argv is None):
-            code = end_with(_flushed(_run(arguments)))
+            code = end_with(flushed(run(app, arguments)))
             if argv is None:
                 leave(code)
             return code
     finally:
         with_traceback.reset(shown)
-
-
-def _run(arguments: list[str]) -> int:
-    try:
-        with together():
-            return _command(arguments)
-    except InterpNetError as error:
-        return say_end(f"error: {error}", EXIT_ERROR)
-    except KeyboardInterrupt as error:
-        return say_end("interrupted", EXIT_INTERRUPTED, error)
-
-
-def _command(arguments: list[str]) -> int:
-    # The base of typer's errors for wrong arguments, which newer versions keep to themselves.
-    usage_error: type[Exception] = next(
-        base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
-    )
-    try:
-        result = get_command(app).main(args=arguments, prog_name="interpnet", standalone_mode=False)
-    except usage_error as error:
-        message = getattr(error, "format_message", error.__str__)()
-        return say_end(f"error: {message} (interpnet --help tells more)", EXIT_ERROR)
-    except (KeyboardInterrupt, typer.Abort):
-        return say_end("interrupted", EXIT_INTERRUPTED, KeyboardInterrupt())
-    except typer.Exit as error:
-        return error.exit_code
-    except SystemExit as error:
-        # Click ends so where nobody reads what it prints itself.
-        if not isinstance(error.__context__, BrokenPipeError):
-            raise
-        silence()
-        return EXIT_PIPE
-    except OSError as error:
-        return _unprinted(error)
-    if isinstance(result, int):
-        return result
-    return 0
-
-
-def _flushed(code: int) -> int:
-    """Write out what is still to be printed, and return the exit code: that of a failure where it cannot be."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        return _unprinted(error)
-    return code
-
-
-def _unprinted(error: OSError) -> int:
-    """Return the exit code where something could not be printed."""
-    code = EXIT_PIPE
-    if not isinstance(error, BrokenPipeError):
-        typer.echo(f"error: the output cannot be written: {error.strerror}", err=True)
-        code = EXIT_ERROR
-    silence()
-    return code

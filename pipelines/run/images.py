@@ -94,9 +94,7 @@ def load_images(config: RunConfig, split: str, hint: Mapping[str, Any] | None = 
     spec = config.data
     if is_function(spec):
         return _own_split(own_of_function(config), split, config, hint)
-    options = dict(hint or {}) | _given(config)
-    if config.image_size is not None and config.crop is None:
-        options.pop("crop", None)  # the publisher's crop belongs to the publisher's size
+    options = preparation(config, hint)
     kind, colon, place = spec.partition(":")
     if kind in _OF_PATTERNS and place:
         spec = f"{kind}:{located(place, config.directory)}"
@@ -107,6 +105,14 @@ def load_images(config: RunConfig, split: str, hint: Mapping[str, Any] | None = 
         # What it warns of stands in the data's notes.
         warnings.simplefilter("ignore", UserWarning)
         return load_dataset(spec, split=split, root=root, on_bad_image=config.on_bad_image, **options)
+
+
+def preparation(config: RunConfig, hint: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return how image files become inputs: as configured, what is not follows the weights' publisher (``hint``)."""
+    options = dict(hint or {}) | _given(config)
+    if config.image_size is not None and config.crop is None:
+        options.pop("crop", None)  # the publisher's crop belongs to the publisher's size
+    return options
 
 
 def _given(config: RunConfig) -> dict[str, Any]:

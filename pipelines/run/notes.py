@@ -27,8 +27,8 @@ class Notes:
             yield
         for warning in caught:
             # The library's warnings (sites, convergence) are UserWarnings; torch warns so, too, from files of its own.
-            ours = {"interpnet", "pipelines"} & set(Path(warning.filename).parts)
-            if ours and issubclass(warning.category, UserWarning):
+            place = {*Path(warning.filename).parts, warning.category.__module__.partition(".")[0]}
+            if {"interpnet", "pipelines"} & place and issubclass(warning.category, UserWarning):
                 self.add(str(warning.message))
             else:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -55,13 +55,13 @@ def opened(
     return made
 
 
-def default_name(config: RunConfig) -> str:
-    """Return a run's name made from its model and data.
+def default_name(config: RunConfig, data: str | None = None) -> str:
+    """Return a run's name made from its model and data, by default those of the configuration.
 
     Examples
     --------
     >>> default_name(RunConfig(model="torchvision:resnet18", data="imagefolder:/tmp/my photos"))
     'resnet18-my-photos'
     """
-    parts = (config.model.rpartition(":")[2], Path(config.data.rpartition(":")[2]).name)
+    parts = (config.model.rpartition(":")[2], Path((data or config.data).rpartition(":")[2]).name)
     return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") or "run" for part in parts)

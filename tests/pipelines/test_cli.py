@@ -28,6 +28,7 @@ COMMANDS = (
     "check",
     "layers",
     "filters",
+    "dissect",
     "train",
 )
 

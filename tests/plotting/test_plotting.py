@@ -322,3 +322,31 @@ def test_no_chart_and_no_picture_loads_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_outline_darkens_what_lies_outside_and_draws_the_rim():
+    image = np.full((1, 8, 8), 0.5)
+    inside = np.zeros((8, 8), dtype=bool)
+    inside[2:6, 2:6] = True
+    picture = plotting.outline(image, inside, size=8)
+    rim = inside.copy()
+    rim[3:5, 3:5] = False
+    assert (picture[3:5, 3:5] == 128).all()
+    assert (picture[~inside] == int(128 * 0.4)).all()
+    assert (picture[rim] == [0xD5, 0x5E, 0x00]).all()
+    # Larger than the image, its pixels stay squares and the rim is two of 192 pixels wide.
+    large = plotting.outline(image, inside, size=192)
+    assert (large[48 + 2 : 144 - 2, 48 + 2 : 144 - 2] == 128).all()
+    assert (large[48:50, 48:144] == [0xD5, 0x5E, 0x00]).all()
+
+
+def test_outline_of_everything_and_of_nothing():
+    image = np.full((3, 4, 4), 0.5)
+    assert (plotting.outline(image, np.ones((4, 4), dtype=bool), size=4) == 128).all()
+    assert (plotting.outline(image, np.zeros((4, 4), dtype=bool), size=4) == int(128 * 0.4)).all()
+
+
+@pytest.mark.parametrize("inside", [np.zeros((4, 5), dtype=bool), np.zeros((4, 4)), np.zeros((1, 4, 4), dtype=bool)])
+def test_outline_refuses_other_regions(inside):
+    with pytest.raises(DataError, match=r"inside is .*; expected bools of shape \(4, 4\)"):
+        plotting.outline(np.zeros((1, 4, 4)), inside)
