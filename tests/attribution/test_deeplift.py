@@ -193,11 +193,14 @@ def test_alone_in_a_batch_and_with_own_baselines_are_the_same(method: str) -> No
 
 
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    **refused.REFUSED,
+    **{name: one for name, one in refused.REFUSED.items() if name not in {"softmax", "layer norm"}},
     "exp": (torch.exp, "'exp'"),
     "max of two": (lambda v: torch.maximum(v, v.flip(1)), "'maximum'"),
     "matrix product": (lambda v: (v[:, :, None] @ v[:, None]).flatten(1), "'matmul'.*joins"),
     "reciprocal": (lambda v: 1 / (v + 9), "has no rule"),
+    "norm of neighbours": (lambda v: F.local_response_norm(v[:, :, None], 2)[:, :, 0], "'local_response_norm'"),
+    "another mask": (lambda v: (v + (v >= v[:, 1:2]).to(v.dtype).log()).softmax(1), "'softmax'.*masked otherwise"),
+    "filled by a mask": (lambda v: v.masked_fill(v > 0, 0).softmax(1), "'masked_fill'"),
     "topk": (lambda v: v.topk(2, 1).values, "'topk'"),
 }
 

@@ -1,7 +1,7 @@
 """DeepLIFT on the engine: multipliers against a baseline, exact on reused and functional operators alike.
 
 The baseline runs first, and the inputs of every operator with a rule are kept by the call's name. Then the image
-runs with gradients, each nonlinear operator under its rule against what was kept (see :mod:`.rules` and
+runs with gradients, each nonlinear operator under its rule against what was kept (see :mod:`.rules`, :mod:`.joint` and
 :mod:`.parts`); convolutions, linear maps, batch norms, sums, averages and concatenations are linear, so
 their gradient is the multiplier. One backward pass then gives m at the image, and ``m * (x - baseline)`` sums to
 ``F(x) - F(baseline)`` up to rounding.
@@ -9,6 +9,7 @@ their gradient is the multiplier. One backward pass then gives m at the image, a
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from interpnet.attribution._call import Attribution, AttributionCall, conserved, gradient_of
+from interpnet.attribution._deeplift.joint import PRODUCTS, multiply, own_statistics, softmax, standardise
 from interpnet.attribution._deeplift.parts import Parts, reveal
 from interpnet.attribution._deeplift.rules import maximum, product, rescale
 from interpnet.attribution._registry import register
@@ -24,7 +26,7 @@ from interpnet.engine import Call, Instrument, instrument, tensors_in
 from interpnet.errors import ModelError
 
 _LINEAR_KINDS = frozenset({"conv", "linear", "norm", "add", "cat", "pool", "mul"})
-_RULED_KINDS = frozenset({"rectifier", "activation", "pool", "mul"})
+_RULED_KINDS = frozenset({"rectifier", "activation", "pool", "mul", "norm", "softmax"})
 
 _register = partial(register, family="relevance", needs={"baseline"}, axioms={"exact"})
 
@@ -43,7 +45,7 @@ def deeplift(call: AttributionCall, *, bound: float = 1e-3) -> Attribution:
     Raises
     ------
     ModelError
-        An operator has no rule (softmax, layer norm, ...); it is named.
+        An operator has no rule (a batch norm on the batch's statistics, a sort, ...); it is named.
     """
     return _contributions(call, "deeplift", bound)
 
@@ -57,13 +59,21 @@ def deeplift_revealcancel(call: AttributionCall, *, bound: float = 1e-3) -> Attr
 def _contributions(call: AttributionCall, method: str, bound: float) -> Attribution:
     baseline = call.reference("blank")
     if torch.equal(baseline, baseline[:1].expand_as(baseline)):
-        # One baseline for all images runs once.
-        baseline = baseline[:1]
+        # One baseline for all images runs once, unless the network folds the batch into other axes.
+        try:
+            return _against(call, method, bound, baseline, baseline[:1])
+        except _FoldedError:
+            pass
+    return _against(call, method, bound, baseline, baseline)
+
+
+def _against(call: AttributionCall, method: str, bound: float, baseline: Tensor, run: Tensor) -> Attribution:
+    """Return the contributions against ``baseline``; ``run`` is what of it passes the network."""
     kept: dict[str, tuple[Tensor, ...]] = {}
-    base = _run(call, baseline, Instrument(rule=lambda c: _keep(method, c, kept))).detach()
+    base = _run(call, run, Instrument(rule=_Keeper(method, kept).keep)).detach()
     base_score = base.expand(call.images.shape[0], -1).gather(1, call.target[:, None])[:, 0]
 
-    rules = _Rules(method, kept)
+    rules = _Rules(method, kept, single=len(run) < len(baseline))
     x = call.images.detach().clone().requires_grad_()
     logits = _run(call, x, Instrument(rule=rules.rule, observe=rules.observe))
     rules.check(logits)
@@ -77,16 +87,41 @@ def _run(call: AttributionCall, images: Tensor, what: Instrument) -> Tensor:
         return call.forward(images)
 
 
-def _keep(method: str, call: Call, kept: dict[str, tuple[Tensor, ...]]) -> None:
-    """Keep a copy of a call's inputs on the baseline; weights need no copy."""
-    inputs = _inputs(call)
-    if call.kind == "norm":
-        if not call.fixed_batch_norm:
-            refuse_operator(Asked(method), call, "computes its statistics from the image and has no rule")
-        inputs = inputs[:1]  # the rest are its weights and statistics
-    # The linear rule of RevealCancel needs every operator's input, rescale those of its own operators alone.
-    if call.kind in _RULED_KINDS or (call.kind is not None and method == "deeplift_revealcancel"):
-        kept[call.name] = tuple(map(_copy, inputs))
+class _FoldedError(Exception):
+    """The network folds the batch into other axes: one baseline does not stand against every image."""
+
+
+class _Names:
+    """A name for every call that a rule is asked for, the same in every pass."""
+
+    def __init__(self) -> None:
+        self._calls: Counter[str] = Counter()
+
+    def of(self, call: Call) -> str:
+        if call.name:
+            return call.name
+        # Products of two maps make no site.
+        name = f"{call.module}:{call.op}"
+        self._calls[name] += 1
+        return f"{name}:{self._calls[name]}"
+
+
+class _Keeper:
+    """The rule of the baseline's pass: it keeps copies of inputs, and leaves every call as it is."""
+
+    def __init__(self, method: str, kept: dict[str, tuple[Tensor, ...]]) -> None:
+        self._all = method == "deeplift_revealcancel"
+        self._kept = kept
+        self._names = _Names()
+
+    def keep(self, call: Call) -> None:
+        name = self._names.of(call)
+        inputs = _inputs(call)
+        if call.kind == "norm":
+            inputs = inputs[:1]  # the rest are its weights and statistics
+        # The linear rule of RevealCancel needs every operator's input, rescale those of its own operators alone.
+        if call.kind in _RULED_KINDS or call.op in PRODUCTS or (call.kind is not None and self._all):
+            self._kept[name] = tuple(map(_copy, inputs))
 
 
 def _copy(x: Tensor) -> Tensor:
@@ -102,7 +137,11 @@ def _inputs(call: Call) -> list[Tensor]:
 class _Rules:
     """The rule for every call of the image's pass, against what the baseline's pass kept."""
 
-    def __init__(self, method: str, kept: dict[str, tuple[Tensor, ...]]) -> None:
+    def __init__(self, method: str, kept: dict[str, tuple[Tensor, ...]], *, single: bool) -> None:
+        # One baseline was kept for several images.
+        self._single = single
+        self._names = _Names()
+        self._name = ""
         self._asked = Asked(method)
         self._kept = kept
         self._refusals = Refusals(self._asked, affine=True)
@@ -127,7 +166,10 @@ class _Rules:
         return self._refusals.guard(self._rule, call)
 
     def _rule(self, call: Call) -> Tensor | None:
+        self._name = self._names.of(call)
         inputs = [t for t in _inputs(call) if t.requires_grad]
+        if call.op in PRODUCTS and len(inputs) > 1:
+            return self._product(call, len(inputs))
         if not inputs or call.kind is None:
             return None
         if call.kind in {"rectifier", "activation"}:
@@ -136,6 +178,10 @@ class _Rules:
             if self._parts is None:
                 return rescale(call, z, base)
             return reveal(call, z, base, self._parts.of(z, base))
+        if call.op in {"softmax", "log_softmax"}:
+            return self._softmax(call)
+        if call.kind == "norm" and not call.fixed_batch_norm:
+            return self._norm(call)
         if call.kind == "pool" and "max" in call.op:
             if "with_indices" in call.op or call.kwargs.get("return_indices"):
                 refuse_operator(self._asked, call, "returns positions as well as values")
@@ -154,15 +200,38 @@ class _Rules:
             self._parts.carry(call, lambda i: self._base(call, i))
         return None
 
+    def _product(self, call: Call, free: int) -> Tensor:
+        # What "add" operators add takes no part in the product.
+        if free > 2 + call.op.startswith(("add", "badd")):
+            refuse_operator(self._asked, call, "multiplies more than two values that depend on the image")
+        inputs = _inputs(call)
+        return multiply(call, inputs, [self._base(call, i) for i in range(len(inputs))])
+
+    def _softmax(self, call: Call) -> Tensor:
+        z = first_tensor(call)
+        base = self._base(call, 0)
+        if bool((z.isinf() != base.isinf()).any()):
+            refuse_operator(self._asked, call, "is masked otherwise on the image than on the baseline")
+        return softmax(call, z, base)
+
+    def _norm(self, call: Call) -> Tensor | None:
+        if own_statistics(call):
+            return standardise(call, first_tensor(call), self._base(call, 0))
+        if call.op != "instance_norm":
+            refuse_operator(self._asked, call, "computes its statistics from the batch, or of neighbours: no rule")
+        return None  # on its running statistics, so linear
+
     def _base(self, call: Call, i: int) -> Tensor:
         """Return the i-th input of the same call on the baseline."""
         here = tuple(_inputs(call)[i].shape)
-        kept = self._kept.get(call.name, ())[i : i + 1]
+        kept = self._kept.get(self._name, ())[i : i + 1]
         there = next((tuple(t.shape) for t in kept), None)
         # A single baseline stands against every image.
-        if there is None or here[1:] != there[1:] or there[0] not in {1, here[0]}:
-            raise ModelError(
-                f"{self._asked} cannot be right on this network: {call.name!r} gets {here} on the images and "
-                f"{there} on the baseline; expected the same operators on both, with the batch in front"
-            )
-        return kept[0]
+        if there == here or (self._single and there == (1, *here[1:])):
+            return kept[0]
+        if self._single:
+            raise _FoldedError
+        raise ModelError(
+            f"{self._asked} cannot be right on this network: {self._name!r} gets {here} on the images and "
+            f"{there} on the baseline; expected the same operators on both"
+        )
