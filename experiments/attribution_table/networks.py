@@ -10,9 +10,12 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import timm
 import torch
 import torchvision
+from timm.models.resnetv2 import ResNetV2
 from torch import Tensor, nn
+from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.efficientnet import MBConvConfig
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.vgg import make_layers
@@ -54,11 +57,26 @@ NETWORKS = (
     "squeezenet1_1",
     "shufflenet_v2_x0_5",
 )
+#: Networks with norms of the image's own statistics, and most with attention.
+NORMED = (
+    "vit_b_16",
+    "swin_t",
+    "convnext_tiny",
+    "deit_tiny",
+    "maxvit_tiny",
+    "resnetv2_50",
+)
+#: The names of those that timm gives, and the options that fit images of 64 pixels.
+TIMM: dict[str, tuple[str, dict[str, Any]]] = {
+    "deit_tiny": ("deit_tiny_patch16_224", {"img_size": SIZE}),
+    "maxvit_tiny": ("maxvit_tiny_tf_224", {"img_size": SIZE}),
+    "resnetv2_50": ("resnetv2_50x1_bit", {}),
+}
 
 
 @lru_cache(maxsize=1)
 def network(name: str, *, double: bool = False, narrow: bool = False) -> nn.Module:
-    """Return one of ``NETWORKS`` in evaluation mode; the last one is kept.
+    """Return one of ``NETWORKS`` or ``NORMED`` in evaluation mode; the last one is kept.
 
     ``narrow`` gives the same operators in fewer and narrower layers, for tests: VGG's classifier has 64 hidden units
     and not 100 million weights, and the networks of many blocks have one to three in a stage.
@@ -69,6 +87,7 @@ def network(name: str, *, double: bool = False, narrow: bool = False) -> nn.Modu
             model: nn.Module = Strided()
         else:
             model = NARROW[name]() if narrow and name in NARROW else whole(name)
+        _fill(model)
         _calibrate(model, torch.randn(8, 3, SIZE, SIZE))
     if double:
         model.double()
@@ -76,11 +95,20 @@ def network(name: str, *, double: bool = False, narrow: bool = False) -> nn.Modu
 
 
 def whole(name: str) -> nn.Module:
-    """Return one of torchvision's networks among ``NETWORKS`` as it is drawn, with five classes."""
-    # Without it GoogLeNet warns that its initialisation will change.
-    options = {"googlenet": {"init_weights": False}}.get(name, {})
-    model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=N_CLASSES, **options)
+    """Return one of torchvision's or timm's networks as it is drawn, with five classes."""
+    model: nn.Module
+    if name in TIMM:
+        model = _timm(name)
+        return model
+    # Without it GoogLeNet warns that its initialisation will change; a ViT has positions for one size.
+    own: dict[str, dict[str, Any]] = {"googlenet": {"init_weights": False}, "vit_b_16": {"image_size": SIZE}}
+    model = torchvision.models.get_model(name, weights=None, num_classes=N_CLASSES, **own.get(name, {}))
     return model
+
+
+def _timm(name: str, **options: Any) -> Any:
+    full, own = TIMM[name]
+    return timm.create_model(full, num_classes=N_CLASSES, **own, **options)
 
 
 def _narrow_vgg() -> Any:
@@ -120,6 +148,34 @@ def _narrow_shufflenet() -> Any:
     return torchvision.models.ShuffleNetV2([2, 3, 2], [24, 48, 96, 192, 256], num_classes=N_CLASSES)
 
 
+def _narrow_vit() -> Any:
+    return torchvision.models.VisionTransformer(SIZE, 16, 2, 2, 16, 32, num_classes=N_CLASSES)
+
+
+def _narrow_swin() -> Any:
+    return torchvision.models.SwinTransformer(
+        [4, 4], 8, [2, 2], [1, 2], [7, 7], stochastic_depth_prob=0.2, num_classes=N_CLASSES
+    )
+
+
+def _narrow_convnext() -> Any:
+    stages = [CNBlockConfig(8, 16, 1), CNBlockConfig(16, 24, 1), CNBlockConfig(24, None, 1)]
+    return torchvision.models.ConvNeXt(stages, stochastic_depth_prob=0.1, layer_scale=1.0, num_classes=N_CLASSES)
+
+
+def _narrow_deit() -> Any:
+    return _timm("deit_tiny", embed_dim=16, depth=2, num_heads=2)
+
+
+def _narrow_maxvit() -> Any:
+    stages = {"embed_dim": (8, 16), "depths": (1, 2), "block_type": ("M", "M")}
+    return _timm("maxvit_tiny", stem_width=8, head_hidden_size=16, transformer_dim_head=8, **stages)
+
+
+def _narrow_resnetv2() -> Any:
+    return ResNetV2([1, 1], (128, 128), N_CLASSES, stem_chs=32, stem_type="fixed")
+
+
 #: The networks that ``narrow`` changes.
 NARROW: dict[str, Callable[[], Any]] = {
     "vgg11_bn": _narrow_vgg,
@@ -127,7 +183,20 @@ NARROW: dict[str, Callable[[], Any]] = {
     "densenet121": _narrow_densenet,
     "efficientnet_b0": _narrow_efficientnet,
     "shufflenet_v2_x0_5": _narrow_shufflenet,
+    "vit_b_16": _narrow_vit,
+    "swin_t": _narrow_swin,
+    "convnext_tiny": _narrow_convnext,
+    "deit_tiny": _narrow_deit,
+    "maxvit_tiny": _narrow_maxvit,
+    "resnetv2_50": _narrow_resnetv2,
 }
+
+
+def _fill(model: nn.Module) -> None:
+    """Draw the weights of classifiers that start at zero: their logits would not depend on the image."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear) and not bool(layer.weight.any()):
+            nn.init.normal_(layer.weight, std=0.1)
 
 
 def _calibrate(model: nn.Module, images: Tensor) -> None:

@@ -7,7 +7,7 @@ every call of the torch API, so an operator that is neither is refused by name i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -58,8 +58,10 @@ class Refusals:
     What an activation written by hand is made of may be among them: its rule goes past these parts.
     """
 
-    def __init__(self, asked: Asked, *, affine: bool) -> None:
+    def __init__(self, asked: Asked, *, affine: bool, ruled: Collection[str] = ()) -> None:
         self._asked = asked
+        # Operators without a site of their own that the rule takes or refuses.
+        self._ruled = ruled
         # Operators that are affine in the image are right too, and not only those that move values.
         self._affine = affine
         self._now: ModelError | None = None
@@ -77,7 +79,7 @@ class Refusals:
         """Note a call that the rule refused, or that no rule is asked for and that may not keep its own gradient."""
         error = self._now
         self._now = None
-        if error is None:
+        if error is None and call.op not in self._ruled:
             try:
                 check_gradient_is_right(self._asked, call, out, affine=self._affine)
             except ModelError as refusal:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.fx import symbolic_trace
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
@@ -186,27 +186,32 @@ def test_gradcam_is_cam_on_networks_that_average_globally(name: str) -> None:
     torch.testing.assert_close(factor[:, None] * cam, grad, rtol=1e-7, atol=1e-9 * float(grad.abs().max()))
 
 
-def operators(model: nn.Module) -> set[Any]:
-    """Return the kinds of steps that a network takes; of a convolution also its kernel, stride and grouping."""
-    modules = dict(model.named_modules())
-    found: set[Any] = set()
-    for node in symbolic_trace(model).graph.nodes:
-        if node.op == "call_module":
-            step = modules[node.target]
-            if isinstance(step, nn.Conv2d):
-                found.add((step.kernel_size, step.stride, step.groups > 1))
-            else:
-                found.add(type(step))
-        elif node.op in {"call_function", "call_method"}:
-            found.add(node.target)
-    return found
+class Functions(TorchFunctionMode):
+    """Collects the functions of torch that run; of a convolution also its kernel, stride and grouping."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[Any] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__ == "conv2d":
+            self.found.add((args[1].shape[2:], args[3], args[6] > 1))
+        elif func.__name__ != "__get__":
+            self.found.add(func)
+        return func(*args, **(kwargs or {}))
+
+
+def functions(model: nn.Module) -> set[Any]:
+    with Functions() as seen:
+        model.eval()(torch.zeros(2, 3, 64, 64))
+    return seen.found
 
 
 @pytest.mark.parametrize("name", networks.NARROW)
 def test_a_narrow_network_has_every_operator_of_the_whole_one(name: str) -> None:
     with torch.device("meta"):
-        whole = operators(networks.whole(name))
-        narrow = operators(networks.NARROW[name]())
+        whole = functions(networks.whole(name))
+        narrow = functions(networks.NARROW[name]())
     assert narrow == whole
 
 

@@ -9,11 +9,21 @@ import torch
 import torch.nn.functional as F
 from helpers import refused
 from helpers.deeplift import METHODS, Wrap, raw
-from helpers.networks import SPELLINGS, Branches, Spelled, images, torchvision_network
+from helpers.networks import (
+    ATTENTIONS,
+    SPELLINGS,
+    Branches,
+    Spelled,
+    attention_network,
+    images,
+    torchvision_network,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from experiments.attribution_table.networks import NETWORKS, NORMED, network
+from experiments.attribution_table.networks import images as table_images
 from interpnet.attribution import attribute_full
 from interpnet.attribution._deeplift.parts import reveal
 from interpnet.engine import Call, OneColumn
@@ -66,34 +76,50 @@ def test_concatenation_gate_and_poolings_are_complete(method: str) -> None:
     raw(Branches(), images(3, 2, 12, 12), method)
 
 
-NETWORKS = (
-    "resnet18",
-    "vgg11_bn",
-    "densenet121",
-    "googlenet",
-    "mobilenet_v3_small",
-    "efficientnet_b0",
-    "squeezenet1_1",
-    "shufflenet_v2_x0_5",
-)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", [*NETWORKS, *NORMED])
+def test_complete_on_narrow_networks_of_torchvision_and_timm(name: str, method: str) -> None:
+    net = network(name, double=True, narrow=True)
+    found = attribute_full(net, table_images(double=True), [1, 4], method)
+    assert float(found.residual.max()) < 1e-9
+    # Large parts that cancel would say nothing about the image.
+    assert float(found.raw.abs().sum()) < 1e6 * float(found.raw.sum((1, 2, 3)).abs().min())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_complete_on_torchvision_networks(name: str) -> None:
-    net = torchvision_network(name)
-    x = images(2, 3, 64, 64)
-    single = attribute_full(net, x.float(), [1, 4], "deeplift")
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
+def test_complete_in_single_precision(name: str) -> None:
+    found = attribute_full(torchvision_network(name), images(2, 3, 64, 64).float(), [1, 4], "deeplift")
+    assert float(found.residual.max()) < 1e-4
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_spellings_of_attention_agree_and_are_complete(method: str) -> None:
+    x = images(3, 3, 16, 16)
+    # Attention of windows, and of torch's own module, folds images into other axes.
+    found = [raw_of(attention_network(s).double(), x, method) for s in ATTENTIONS]
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=1e-9, atol=1e-12)
+    single = attribute_full(attention_network(), x.float(), 0, method)
     assert float(single.residual.max()) < 1e-4
-    double = attribute_full(net.double(), x, [1, 4], "deeplift")
-    assert float(double.residual.max()) < 1e-9
 
 
-@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v3_small"])
-def test_revealcancel_is_complete_on_torchvision_networks(name: str) -> None:
-    net = torchvision_network(name)
-    x = images(1, 3, 64, 64)
-    assert float(attribute_full(net, x.float(), 1, "deeplift_revealcancel").residual.max()) < 1e-4
-    assert float(attribute_full(net.double(), x, 1, "deeplift_revealcancel").residual.max()) < 1e-9
+def raw_of(net: nn.Module, x: Tensor, method: str) -> Tensor:
+    found = attribute_full(net, x, 0, method)
+    assert float(found.residual.max()) < 1e-12
+    return found.raw
+
+
+@pytest.mark.parametrize("spelling", ["module", "bmm"])
+def test_images_folded_into_other_axes_are_the_same_alone_and_in_a_batch(spelling: str) -> None:
+    net = attention_network(spelling).double()
+    x = images(4, 3, 16, 16)
+    together = attribute_full(net, x, [0, 1, 2, 3], "deeplift").raw
+    torch.testing.assert_close(attribute_full(net, x[2:3], 2, "deeplift").raw, together[2:3])
+    torch.testing.assert_close(attribute_full(net, x, [0, 1, 2, 3], "deeplift", max_batch=3).raw, together)
+    base = torch.zeros_like(x)
+    base[0, 0, 0, 0] = 1.0  # now every image has a baseline of its own
+    own = attribute_full(net, x, [0, 1, 2, 3], "deeplift", baseline=base).raw
+    torch.testing.assert_close(own[1:], together[1:])
 
 
 ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
@@ -193,10 +219,11 @@ def test_alone_in_a_batch_and_with_own_baselines_are_the_same(method: str) -> No
 
 
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    **{name: one for name, one in refused.REFUSED.items() if name not in {"softmax", "layer norm"}},
+    **refused.REFUSED,
     "exp": (torch.exp, "'exp'"),
     "max of two": (lambda v: torch.maximum(v, v.flip(1)), "'maximum'"),
-    "matrix product": (lambda v: (v[:, :, None] @ v[:, None]).flatten(1), "'matmul'.*joins"),
+    "product of three": (lambda v: torch.einsum("bi,bj,bj->bi", v, v, v), "'einsum'.*more than two"),
+    "normalisation to length one": (F.normalize, "'normalize'"),
     "reciprocal": (lambda v: 1 / (v + 9), "has no rule"),
     "norm of neighbours": (lambda v: F.local_response_norm(v[:, :, None], 2)[:, :, 0], "'local_response_norm'"),
     "another mask": (lambda v: (v + (v >= v[:, 1:2]).to(v.dtype).log()).softmax(1), "'softmax'.*masked otherwise"),

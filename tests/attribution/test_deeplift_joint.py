@@ -47,17 +47,18 @@ def ratio(y: float, y0: float, x: float, x0: float, slope: float) -> float:
 
 
 def norm_by_steps(x: np.ndarray, x0: np.ndarray, signal: np.ndarray, eps: float, *, centred: bool) -> np.ndarray:
-    """The multipliers of one norm of N values: back from products, root, squares and mean, one after another."""
+    """The multipliers of one norm of N values: back from the quotient, root, mean and squares, one after another."""
     n = len(x)
     c = x - x.mean() * centred
     c0 = x0 - x0.mean() * centred
-    v = float((c * c).sum()) / n
-    v0 = float((c0 * c0).sum()) / n
-    r = 1 / math.sqrt(v + eps)
-    r0 = 1 / math.sqrt(v0 + eps)
-    m_c = signal * (r + r0) / 2  # c r as a product
-    m_r = sum(signal[i] * (c[i] + c0[i]) / 2 for i in range(n))
-    m_v = m_r * ratio(r, r0, v, v0, -0.5 * (v + eps) ** -1.5)
+    v = float((c * c).sum()) / n + eps
+    v0 = float((c0 * c0).sum()) / n + eps
+    q = math.sqrt(v)
+    q0 = math.sqrt(v0)
+    # Of c = y q: dc = (q + q0) / 2 dy + (y + y0) / 2 dq.
+    m_c = signal / ((q + q0) / 2)
+    m_q = -sum(m_c[i] * (c[i] / q + c0[i] / q0) / 2 for i in range(n))
+    m_v = m_q * ratio(q, q0, v, v0, 0.5 / q)
     for i in range(n):
         m_c[i] += m_v / n * ratio(c[i] ** 2, c0[i] ** 2, c[i], c0[i], 2 * c[i])
     return m_c - m_c.mean() * centred
@@ -98,19 +99,32 @@ def test_norms_by_their_steps(name: str) -> None:
     assert rows(got).numpy() == pytest.approx(np.stack(expected), abs=1e-11)
 
 
-def test_a_norm_by_hand() -> None:
-    # (0, 2) has mean 1 and variance 1, (0, 4) 2 and 4: with no epsilon both become (-1, 1), so nothing is left to say.
-    x = torch.tensor([[0.0, 4.0]], dtype=torch.float64)
-    x0 = torch.tensor([[0.0, 2.0]], dtype=torch.float64)
-    call = asked(F.layer_norm, None, (2,), eps=0.0)
-    # c = (-2, 2), h = (-1.5, 1.5), r = 1/2, r0 = 1, k = -(1/4)/(3/2) = -1/6, signal (0, 1):
-    # m_c = (0, 3/4) + 2 * -1/6 * (-1.5, 1.5) * 3/4 = (3/8, 3/8); less their mean, 0.
-    got = multipliers(standardise, call, x, x0, torch.tensor([[0.0, 1.0]], dtype=torch.float64))
-    assert got.flatten().tolist() == pytest.approx([0.0, 0.0], abs=1e-15)
-    # With the root mean square alone: h = (0, 3), r = 8 ** -0.5, r0 = 2 ** -0.5.
-    call = asked(F.rms_norm, None, (2,), eps=1e-300)
-    got = multipliers(standardise, call, x, x0, torch.tensor([[0.0, 1.0]], dtype=torch.float64))
-    assert got.flatten().tolist() == pytest.approx([0.0, 0.0], abs=1e-15)
+def test_norms_by_hand() -> None:
+    one = torch.ones(1, dtype=torch.float64)
+    # Of a single value, y = x / sqrt(x^2 + 1): from 0 to sqrt 3 it rises by sqrt 3 / 2, so the multiplier is 1/2.
+    call = asked(F.rms_norm, None, (1,), eps=1.0)
+    assert float(multipliers(standardise, call, 3**0.5 * one, 0 * one, one)) == pytest.approx(0.5)
+    # Its sign alone matters if there is no epsilon to speak of: from -1 to 3 it rises by 2, from 1 to 3 by 0.
+    call = asked(F.rms_norm, None, (1,), eps=1e-30)
+    assert float(multipliers(standardise, call, 3 * one, -one, one)) == pytest.approx(2 / 4)
+    assert float(multipliers(standardise, call, 3 * one, one, one)) == pytest.approx(0, abs=1e-15)
+
+
+@pytest.mark.parametrize("step", [0.0, 1e-12, 1e-6, 0.3, 1.0, 1e6])
+@pytest.mark.parametrize("base", [0.0, 1e-3, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_norms_are_complete_and_no_part_is_much_larger_than_the_whole(
+    step: float, base: float, dtype: torch.dtype
+) -> None:
+    x0 = (base * images(50, 8, seed=1)).to(dtype)
+    x = x0 + (step * images(50, 8, seed=2)).to(dtype)
+    signal = images(50, 8, seed=3).to(dtype)
+    call = asked(F.layer_norm, None, (8,))
+    parts = multipliers(standardise, call, x, x0, signal) * (x - x0)
+    gained = (signal * (call.on(x).run() - call.on(x0).run())).sum(1)
+    torch.testing.assert_close(parts.sum(1), gained, rtol=0, atol=100 * torch.finfo(dtype).eps)
+    # Also from a baseline that does not vary at all: as much as each output moves, times two.
+    assert bool((parts.abs().sum(1) <= 4 * 8**0.5 * signal.abs().sum(1)).all())
 
 
 def softmax_by_steps(z: np.ndarray, z0: np.ndarray, signal: np.ndarray, *, log: bool) -> np.ndarray:

@@ -37,10 +37,7 @@ def after_linear(f: Callable[[Tensor], Tensor]) -> nn.Module:
 
 #: What neither LRP nor DeepLIFT can be right on, with what the error must say.
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    "softmax": (lambda v: F.softmax(v, 1), "'softmax'"),
-    "layer norm": (lambda v: F.layer_norm(v, (4,)), "'layer_norm'.*statistics"),
     "batch norm of the batch": (lambda v: F.batch_norm(v, None, None, training=True), "'batch_norm'.*statistics"),
-    "matrix product": (lambda v: (v[:, :, None] @ v[:, None]).flatten(1), "'matmul'"),
     "dropout": (lambda v: F.dropout(v, 0.9), "'dropout'.*random"),
     "dynamic weights": (lambda v: F.linear(v, v), "'linear'.*weights that depend"),
     "lp pool": (lambda v: F.lp_pool1d(v[:, None], 2, 2)[:, 0], "'lp_pool1d'"),

@@ -10,6 +10,7 @@ their gradient is the multiplier. One backward pass then gives m at the image, a
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,7 @@ from interpnet.backward import Asked, Refusals, first_tensor, refuse_operator
 from interpnet.engine import Call, Instrument, instrument, tensors_in
 from interpnet.errors import ModelError
 
-_LINEAR_KINDS = frozenset({"conv", "linear", "norm", "add", "cat", "pool", "mul"})
+_LINEAR_KINDS = frozenset({"conv", "linear", "norm", "add", "cat", "pool", "mul", "product"})
 _RULED_KINDS = frozenset({"rectifier", "activation", "pool", "mul", "norm", "softmax"})
 
 _register = partial(register, family="relevance", needs={"baseline"}, axioms={"exact"})
@@ -58,22 +59,16 @@ def deeplift_revealcancel(call: AttributionCall, *, bound: float = 1e-3) -> Attr
 
 def _contributions(call: AttributionCall, method: str, bound: float) -> Attribution:
     baseline = call.reference("blank")
-    if torch.equal(baseline, baseline[:1].expand_as(baseline)):
-        # One baseline for all images runs once, unless the network folds the batch into other axes.
-        try:
-            return _against(call, method, bound, baseline, baseline[:1])
-        except _FoldedError:
-            pass
-    return _against(call, method, bound, baseline, baseline)
-
-
-def _against(call: AttributionCall, method: str, bound: float, baseline: Tensor, run: Tensor) -> Attribution:
-    """Return the contributions against ``baseline``; ``run`` is what of it passes the network."""
-    kept: dict[str, tuple[Tensor, ...]] = {}
-    base = _run(call, run, Instrument(rule=_Keeper(method, kept).keep)).detach()
+    one = baseline[:1]
+    if not torch.equal(baseline, one.expand_as(baseline)):
+        one = baseline
+    # One baseline for all images runs once, unless the network folds the batch into other axes.
+    base, kept = _on_baseline(call, method, one)
+    if len(one) < len(baseline) and any(t.shape[:1] != (1,) for t in _inside(kept)):
+        base, kept = _on_baseline(call, method, baseline)
     base_score = base.expand(call.images.shape[0], -1).gather(1, call.target[:, None])[:, 0]
 
-    rules = _Rules(method, kept, single=len(run) < len(baseline))
+    rules = _Rules(method, kept)
     x = call.images.detach().clone().requires_grad_()
     logits = _run(call, x, Instrument(rule=rules.rule, observe=rules.observe))
     rules.check(logits)
@@ -82,13 +77,20 @@ def _against(call: AttributionCall, method: str, bound: float, baseline: Tensor,
     return conserved(call, raw, score.detach() - base_score, "sum = F(x) - F(baseline)", bound)
 
 
+def _on_baseline(call: AttributionCall, method: str, baseline: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, ...]]]:
+    """Return the logits of the baseline, and the inputs of every call that a rule may ask for."""
+    keeper = _Keeper(method)
+    base = _run(call, baseline, Instrument(rule=keeper.keep)).detach()
+    return base, keeper.kept
+
+
+def _inside(kept: dict[str, tuple[Tensor, ...]]) -> Iterator[Tensor]:
+    return (t for inputs in kept.values() for t in inputs if not isinstance(t, nn.Parameter))
+
+
 def _run(call: AttributionCall, images: Tensor, what: Instrument) -> Tensor:
     with torch.enable_grad(), instrument(call.model, what):
         return call.forward(images)
-
-
-class _FoldedError(Exception):
-    """The network folds the batch into other axes: one baseline does not stand against every image."""
 
 
 class _Names:
@@ -109,9 +111,9 @@ class _Names:
 class _Keeper:
     """The rule of the baseline's pass: it keeps copies of inputs, and leaves every call as it is."""
 
-    def __init__(self, method: str, kept: dict[str, tuple[Tensor, ...]]) -> None:
+    def __init__(self, method: str) -> None:
+        self.kept: dict[str, tuple[Tensor, ...]] = {}
         self._all = method == "deeplift_revealcancel"
-        self._kept = kept
         self._names = _Names()
 
     def keep(self, call: Call) -> None:
@@ -121,7 +123,7 @@ class _Keeper:
             inputs = inputs[:1]  # the rest are its weights and statistics
         # The linear rule of RevealCancel needs every operator's input, rescale those of its own operators alone.
         if call.kind in _RULED_KINDS or call.op in PRODUCTS or (call.kind is not None and self._all):
-            self._kept[name] = tuple(map(_copy, inputs))
+            self.kept[name] = tuple(map(_copy, inputs))
 
 
 def _copy(x: Tensor) -> Tensor:
@@ -137,14 +139,12 @@ def _inputs(call: Call) -> list[Tensor]:
 class _Rules:
     """The rule for every call of the image's pass, against what the baseline's pass kept."""
 
-    def __init__(self, method: str, kept: dict[str, tuple[Tensor, ...]], *, single: bool) -> None:
-        # One baseline was kept for several images.
-        self._single = single
+    def __init__(self, method: str, kept: dict[str, tuple[Tensor, ...]]) -> None:
         self._names = _Names()
         self._name = ""
         self._asked = Asked(method)
         self._kept = kept
-        self._refusals = Refusals(self._asked, affine=True)
+        self._refusals = Refusals(self._asked, affine=True, ruled=PRODUCTS)
         self._parts: Parts | None = None
         if method == "deeplift_revealcancel":
             self._parts = Parts()
@@ -227,11 +227,9 @@ class _Rules:
         kept = self._kept.get(self._name, ())[i : i + 1]
         there = next((tuple(t.shape) for t in kept), None)
         # A single baseline stands against every image.
-        if there == here or (self._single and there == (1, *here[1:])):
-            return kept[0]
-        if self._single:
-            raise _FoldedError
-        raise ModelError(
-            f"{self._asked} cannot be right on this network: {self._name!r} gets {here} on the images and "
-            f"{there} on the baseline; expected the same operators on both"
-        )
+        if there is None or len(there) != len(here) or any(n not in {1, m} for n, m in zip(there, here, strict=True)):
+            raise ModelError(
+                f"{self._asked} cannot be right on this network: {self._name!r} gets {here} on the images and "
+                f"{there} on the baseline; expected the same operators on both"
+            )
+        return kept[0]
