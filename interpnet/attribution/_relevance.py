@@ -17,7 +17,7 @@ from torch import Tensor
 
 from interpnet.attribution._call import Attribution, AttributionCall, conserved, gradient_of
 from interpnet.attribution._registry import register
-from interpnet.backward import Composite, Propagation, composite, own_box
+from interpnet.backward import ATTENTION, Composite, Propagation, composite, own_box
 from interpnet.errors import InterpNetError
 from interpnet.support.checks import one_of, positive_number, real_array
 
@@ -28,14 +28,29 @@ Options = Callable[..., dict[str, Any]]
 def _lrp(name: str, paper: str, passes: int) -> Callable[[Options], Options]:
     """Register the method whose function gives its own options of :func:`composite`, checked.
 
-    All methods have the options ``norm``, ``zero_bias`` and ``bound`` as well; see :func:`_relevance`.
+    All methods have the options ``norm``, ``zero_bias``, ``attention`` and ``bound`` as well; see :func:`_relevance`.
     """
 
     def enter(own: Options) -> Options:
         def run(
-            call: AttributionCall, *, norm: str = "linear", zero_bias: bool = False, bound: float = 0.5, **options: Any
+            call: AttributionCall,
+            *,
+            norm: str = "linear",
+            zero_bias: bool = False,
+            attention: str | None = None,
+            bound: float = 0.5,
+            **options: Any,
         ) -> Attribution:
-            rules = composite(name, zero_bias=zero_bias, **own(call, **options))
+            if attention is not None:
+                one_of(attention, "attention", ATTENTION)
+            given = own(call, **options)
+
+            def rules(rows: slice) -> Composite:
+                mine = dict(given)
+                if "box" in mine:
+                    mine["box"] = tuple(bound[rows] for bound in mine["box"])
+                return composite(name, zero_bias=zero_bias, attention=attention, **mine)
+
             return _relevance(call, rules, norm, bound)
 
         shared = list(signature(run).parameters.values())[1:-1]
@@ -63,9 +78,14 @@ def lrp_epsilon(_call: AttributionCall, *, epsilon: float = 0.05) -> dict[str, A
 
 
 @_lrp("lrp_gamma", "Montavon et al. 2019: LRP-gamma", passes=3)
-def lrp_gamma(_call: AttributionCall, *, gamma: float = 0.25) -> dict[str, Any]:
-    """Return relevance under the gamma rule at convolutions and the epsilon rule (1e-6) at linear maps."""
-    return {"gamma": positive_number(gamma, "gamma")}
+def lrp_gamma(_call: AttributionCall, *, gamma: float = 0.25, linear_gamma: float | None = None) -> dict[str, Any]:
+    """Return relevance under the gamma rule at convolutions and the epsilon rule (1e-6) at linear maps.
+
+    With ``linear_gamma`` linear maps have the gamma rule too, as Achtibat et al. 2024 use it on vision transformers.
+    """
+    if linear_gamma is not None:
+        linear_gamma = positive_number(linear_gamma, "linear_gamma")
+    return {"gamma": positive_number(gamma, "gamma"), "linear_gamma": linear_gamma}
 
 
 @_lrp("lrp_alpha1beta0", "Bach et al. 2015: LRP alpha 1, beta 0", passes=2)
@@ -109,46 +129,69 @@ def lrp_epsilon_plus_flat(_call: AttributionCall) -> dict[str, Any]:
 def deep_taylor(call: AttributionCall, *, low: Bounds = None, high: Bounds = None) -> dict[str, Any]:
     """Return relevance under z-box at the image and z-plus everywhere else: of one sign, that of the logit.
 
+    Sums share by the size of their terms, averages among what is positive, norms by an image's own statistics pass
+    relevance on, and attention sends it to the values alone.
+
     See :func:`lrp_zbox` for ``low`` and ``high``.
     """
     return {"box": _box(call, low, high)}
 
 
-def _relevance(call: AttributionCall, rules: Composite, norm: str, bound: float) -> Attribution:
+def _relevance(call: AttributionCall, rules: Callable[[slice], Composite], norm: str, bound: float) -> Attribution:
     """Return the relevance of the target's logit at the image.
 
     Parameters
     ----------
     call : AttributionCall
-    rules : Composite
-        With ``zero_bias`` biases take no share: relevance is conserved, at the price of the rule's derivation.
+    rules : rows -> Composite
+        The rules for some of the images. With ``zero_bias`` biases take no share: relevance is conserved, at the price
+        of the rule's derivation. ``attention="attnlrp"`` sends relevance to weights and values of attention alike,
+        ``"cp"`` to the values alone.
     norm : {"linear", "pass"}
-        Batch norms that no convolution can take in: a linear layer, or passed over as zennit does.
+        Norms that no convolution can take in: a linear layer (one by an image's own statistics with the deviation held
+        constant), or passed over.
     bound : float
         Maps whose sum is off the logit by more than this, relative, are flagged.
 
     Raises
     ------
     ModelError
-        An operator has no rule (softmax, layer norm, a product of signals, ...); it is named.
+        An operator has no rule (a product of signals, a batch norm of the batch, ...); it is named.
     """
     one_of(norm, "norm", ("linear", "pass"))
-    images = call.images.detach()
-    with torch.enable_grad():
-        x = images.clone().requires_grad_()
-        flow = Propagation(rules, images, norm=norm)
-        with flow.on(call.model):
-            logits = call.forward(x)
-        flow.check(logits)
-        score = logits.gather(1, call.target[:, None])[:, 0]
-        # The logit itself is the relevance at the top.
-        raw = gradient_of((score * score.detach()).sum(), x)
-    absorbed = flow.absorbed.clone()
-    found = conserved(call, raw, score.detach(), "sum = F(x)", bound, absorbed=absorbed)
-    flagged = _lost(raw, score.detach(), absorbed)
+    whole = _sent(call, rules, norm, slice(0, len(call.images)))
+    if whole is None:
+        # Its windows, heads or tokens come first somewhere: one image at a time, all of a tensor is of that image.
+        parts = [_sent(call, rules, norm, slice(i, i + 1)) for i in range(len(call.images))]
+        whole = tuple(torch.cat(part) for part in zip(*filter(None, parts), strict=True))
+    raw, score, absorbed = whole
+    found = conserved(call, raw, score, "sum = F(x)", bound, absorbed=absorbed)
+    flagged = _lost(raw, score, absorbed)
     if found.flagged is not None:
         flagged |= found.flagged
     return replace(found, flagged=flagged)
+
+
+def _sent(
+    call: AttributionCall, rules: Callable[[slice], Composite], norm: str, rows: slice
+) -> tuple[Tensor, ...] | None:
+    """Return relevance (b, C, H, W), logit (b,) and what layers kept (b,) of some images.
+
+    ``None`` where there are several and an operator does not have them on its tensors' first axis.
+    """
+    images = call.images[rows].detach()
+    with torch.enable_grad():
+        x = images.clone().requires_grad_()
+        flow = Propagation(rules(rows), images, norm=norm)
+        with flow.on(call.model):
+            logits = call.forward(x)
+        flow.check(logits)
+        if flow.folded and len(images) > 1:
+            return None
+        score = logits.gather(1, call.target[rows, None])[:, 0]
+        # The logit itself is the relevance at the top.
+        raw = gradient_of((score * score.detach()).sum(), x)
+    return raw, score.detach(), flow.absorbed.clone()
 
 
 def _lost(raw: Tensor, score: Tensor, absorbed: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 from ._choice import RULES as RULES
 from ._choice import Rules as Rules
 from ._choice import rules_of as rules_of
+from ._lrp.attention import ATTENTION as ATTENTION
 from ._lrp.engine import Propagation as Propagation
 from ._lrp.rules import BOXED as BOXED
 from ._lrp.rules import LRP_RULES as LRP_RULES

@@ -13,7 +13,7 @@ from helpers.networks import SPELLINGS, Branches, Spelled, images, torchvision_n
 from torch import Tensor, nn
 
 from interpnet.attribution import attribute_full
-from interpnet.backward._lrp import engine
+from interpnet.backward._lrp import layers
 from interpnet.engine import OneColumn
 from interpnet.errors import InterpNetError, ModelError
 
@@ -237,7 +237,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "zero": (lambda v: v * 0, "'mul'.*no rule"),
     "product of signals": (lambda v: v * v.flip(1), "'mul'.*neither is a gate"),
     "quotient": (lambda v: v / (v.abs() + 1), "'abs'"),
-    "parameter product": (lambda v: v @ nn.Parameter(torch.ones(4, 4).double(), False), "'matmul'.*functional.linear"),
+    "bilinear": (lambda v: F.bilinear(v, v, torch.ones(4, 4, 4).double()), "'bilinear'.*weights that depend"),
 }
 
 
@@ -254,14 +254,14 @@ def test_operators_without_a_rule_are_refused_by_name(name: str) -> None:
 
 
 def test_a_merge_that_changes_the_output_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = engine.merged_layer
+    right = layers.merged_layer
 
     def wrong(*args: object) -> object:
         layer = right(*args)
         layer.bias.data += 0.1
         return layer
 
-    monkeypatch.setattr(engine, "merged_layer", wrong)
+    monkeypatch.setattr(layers, "merged_layer", wrong)
     with pytest.raises(ModelError, match="merging 'bn1' into the layer before it changes its output"):
         attribute_full(Residual(), images(1, 2, 8, 8), 0, "lrp_0")
 

@@ -2,96 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers.lrp import METHODS, Residual
+from helpers.lrp_by_hand import (
+    Array,
+    Dense,
+    dense,
+    rule_alpha_beta,
+    rule_box,
+    rule_epsilon,
+    rule_flat,
+    rule_gamma,
+    rule_relative,
+    rule_sum,
+    rule_zero,
+    up,
+)
 from helpers.networks import images
 from torch import Tensor, nn
 
 from interpnet.attribution import attribute_full
 from interpnet.engine import OneColumn
-
-Array = np.ndarray
-
-
-# The reference: each layer an explicit matrix, each rule its formula, one image at a time.
-
-
-@dataclass
-class Dense:
-    """z = W x + b, with the pattern of weights that exist."""
-
-    W: Array
-    b: Array
-    exists: Array
-
-
-def dense(
-    f: Callable[[Tensor], Tensor], shape: tuple[int, ...], ones: Callable[[Tensor], Tensor] | None = None
-) -> Dense:
-    n = int(np.prod(shape))
-    zero = f(torch.zeros(1, *shape, dtype=torch.float64)).flatten()
-    columns = f(torch.eye(n, dtype=torch.float64).view(n, *shape)).flatten(1) - zero
-    pattern = columns if ones is None else ones(torch.eye(n, dtype=torch.float64).view(n, *shape)).flatten(1)
-    return Dense(columns.T.detach().numpy(), zero.detach().numpy(), (pattern.T != 0).detach().numpy().astype(float))
-
-
-def stable(z: Array, eps: float = 1e-6) -> Array:
-    return z + eps * np.where(z >= 0, 1, -1)
-
-
-def up(v: Array) -> Array:
-    return np.maximum(v, 0)
-
-
-def down(v: Array) -> Array:
-    return np.minimum(v, 0)
-
-
-def rule_epsilon(d: Dense, x: Array, R: Array, eps: float) -> Array:
-    return x * (d.W.T @ (R / stable(d.W @ x + d.b, eps)))
-
-
-def rule_zero(d: Dense, x: Array, R: Array) -> Array:
-    return x * (d.W.T @ (R / (d.W @ x + d.b)))
-
-
-def rule_relative(d: Dense, x: Array, R: Array) -> Array:
-    z = d.W @ x + d.b
-    return rule_epsilon(d, x, R, 0.05 * float(np.sqrt((z**2).mean())))
-
-
-def rule_alpha_beta(d: Dense, x: Array, R: Array, alpha: float, beta: float) -> Array:
-    contributions = d.W * x
-    plus = up(contributions)
-    minus = down(contributions)
-    zp = plus.sum(1) + up(d.b)
-    zn = minus.sum(1) + down(d.b)
-    return alpha * plus.T @ (R / stable(zp)) - beta * minus.T @ (R / stable(zn))
-
-
-def rule_gamma(d: Dense, x: Array, R: Array, gamma: float = 0.25) -> Array:
-    contributions = d.W * x
-    out = np.zeros_like(x)
-    for j, z in enumerate(d.W @ x + d.b):
-        favoured = up if z > 0 else down
-        c = contributions[j] + gamma * favoured(contributions[j])
-        out += c * R[j] / stable(c.sum() + d.b[j] + gamma * favoured(d.b[j]))
-    return out
-
-
-def rule_box(d: Dense, x: Array, R: Array, low: Array, high: Array) -> Array:
-    c = d.W * x - up(d.W) * low - down(d.W) * high
-    return c.T @ (R / stable(c.sum(1)))
-
-
-def rule_flat(d: Dense, _x: Array, R: Array) -> Array:
-    return d.exists.T @ (R / stable(d.exists.sum(1)))
 
 
 def reference(net: Residual, image: Tensor, target: int, method: str) -> Array:
@@ -137,8 +71,8 @@ def reference(net: Residual, image: Tensor, target: int, method: str) -> Array:
     R[target] = (last.W @ p + last.b)[target]
     R = rules[2](last, p, R)
     R = rule_epsilon(pool, y, R, 0 if method == "lrp_0" else 1e-6) if method != "lrp_0" else _zero_safe(pool, y, R)
-    share = R / stable(z + h, 0 if method == "lrp_0" else 1e-6)
-    R = h * share + rules[1](second, h, z * share)
+    Rh, Rz = rule_sum(h, z, R, method)
+    R = Rh + rules[1](second, h, Rz)
     return rules[0](first, x, R).reshape(shape)
 
 

@@ -217,19 +217,19 @@ def test_a_gate_that_gets_no_relevance_starts_with_its_contribution() -> None:
     assert not torch.equal(*both(Channel("relu:3", 0)))
 
 
-class Softened(Two):
-    """A network that ends with probabilities, for which relevance has no rule."""
+class Squared(Two):
+    """A network that ends with squares, for which relevance has no rule."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).softmax(1)
+        return super().forward(x).square()
 
 
 def test_what_lies_behind_the_channels_needs_a_rule_too() -> None:
-    net = Softened().eval()
+    net = Squared().eval()
     x = images(2, 2, 8, 8).float()
     start = Channel("trunk.1", 0)
     sites = find_sites(net, x).select("default")
-    match = r"'softmax' .* has no rule; use seed='contribution' where it comes after the channels"
+    match = r"'square' .* has no rule; use seed='contribution' where it comes after the channels"
     with pytest.raises(ModelError, match=match):
         channel_signal(net, x, start, rule="lrp_gamma", seed="relevance", classes=0)
     with pytest.raises(ModelError, match=match):

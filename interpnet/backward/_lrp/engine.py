@@ -13,38 +13,45 @@ logsumexp                shared in proportion to the exponentials
 reshape, concatenation   moved
 scaling by a number      passed on
 shift of the image       passed on: the map is that of the image as the network normalises it
+product of two maps      half to each, or to the values of attention alone; see :mod:`.attention`
+softmax                  first order of Taylor's series, or none
+norm by own statistics   the epsilon rule, the deviation held constant
+norm that only divides   passed on
 anything else            refused by name
 =======================  ==========================================================================================
 
-A gate is the output of a sigmoid-like operator, or the smaller of the two factors. Merging is checked at every
-layer of every pass: the merged layer must give the network's own output.
+A gate is the output of a sigmoid-like operator, or the smaller of the two factors; a divisor is one where it is
+smaller. Merging is checked at every layer of every pass: the merged layer must give the network's own output.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from interpnet.backward._lrp.attention import factors_of, halved, normalising_layer, product_layer, softened
 from interpnet.backward._lrp.layers import (
     Layer,
     Relevance,
     Rule,
     Through,
+    Weighted,
     averaging_layer,
     by_rule,
     dense_layer,
     layer_of,
-    merged_layer,
+    parted,
     passed_on,
     scaling_layer,
     shared,
     shared_out,
     spread,
 )
+from interpnet.backward._lrp.operands import PARTS, factor_of, hides, maker, reads_image, shifts_image
 from interpnet.backward._lrp.rules import Composite
 from interpnet.backward._lrp.terms import epsilon_rule
 from interpnet.backward._passes import Passes
@@ -60,11 +67,10 @@ from interpnet.backward._refusals import (
     refuse_operator,
 )
 from interpnet.backward._report import RuleReport
-from interpnet.engine import Call, Instrument, backward_nodes, instrument, node_name, tensors_in, widest
+from interpnet.engine import Call, Instrument, instrument, tensors_in, widest
 from interpnet.errors import ModelError
 
-_MOVING_NODES = ("View", "Expand", "Unsqueeze", "Squeeze", "Clone", "Reshape", "UnsafeView", "Permute", "Transpose")
-_PARTS = ("Select", "Slice")
+_PRODUCTS = {"matmul", "mm", "bmm", "einsum"}
 
 
 class Propagation:
@@ -88,17 +94,24 @@ class Propagation:
         self.report = RuleReport(rules.asked.name, resample)
         self._asked = rules.asked
         self._rules = rules
+        if len(images) == 1:
+            self._rules = rules.of_one_image()
         self._norm = norm
         self._images = images
         # What each convolution and linear map got, by the node of its output: a batch norm may follow.
-        self._layers: dict[Any, _Weighted] = {}
+        self._layers: dict[Any, Weighted] = {}
         self._squashed: set[Any] = set()
+        # Softmax outputs, which are weights of attention.
+        self._attention: set[Any] = set()
         # Sums under a rule that counts positive and negative contributions differently, and averages of them.
         self._signed: set[Any] = set()
-        self._refusals = Refusals(rules.asked, affine=False)
+        self._refusals = Refusals(rules.asked, affine=False, ruled={*_PRODUCTS, "normalize"})
         # (B,): what biases and stabilisers took, filled by the backward pass: the score less the image's relevance.
         self.absorbed = torch.zeros(images.shape[0], dtype=widest(images.device), device=images.device)
         self.first = 0  # how many layers read the image itself
+        # An operator ran on tensors whose first axis is not that of the images (windows, heads or tokens are): what is
+        # of which image is not known there.
+        self.folded = False
 
     def on(self, model: nn.Module) -> AbstractContextManager[None]:
         """Return the context in which ``model`` runs forward under the rules."""
@@ -107,15 +120,17 @@ class Propagation:
     def observe(self, call: Call, out: Any) -> None:
         """Pass relevance through scaling by a number; what else makes no site must only move values."""
         self.report.observe(call, out)
-        factor = _factor(call, out)
+        if call.op == "softmax" and out.requires_grad:
+            self._attention.add(out.grad_fn)
+        factor = factor_of(call, out)
         if factor:
             # The gradient on its way through multiplies by the factor again.
             out.register_hook(lambda relevance: relevance / factor)
             negated = next(t for t in call.tensors() if t.requires_grad)
-            if factor < 0 and self._asked.option == "method" and _maker(negated, *_PARTS) in self._signed:
+            if factor < 0 and self._asked.option == "method" and maker(negated, *PARTS) in self._signed:
                 out.register_hook(self._refuse_negated)
         # A logsumexp merges classes: its gradient gives each its share of their probability, and shares add up to 1.
-        elif call.op != "logsumexp" and not _shifts_image(call, out):
+        elif call.op != "logsumexp" and not shifts_image(call, out) and not hides(call):
             self._refusals.observe(call, out)
 
     def rule(self, call: Call) -> Tensor | None:
@@ -126,8 +141,18 @@ class Propagation:
         inputs = [t for t in [*tensors_in(call.args), *tensors_in(tuple(call.kwargs.values()))] if t.requires_grad]
         if inputs and call.op == "getitem" and self.report.resample:
             return self._sliced(call)
-        if not inputs or call.kind in {None, "cat"}:
+        if not inputs:
             return None
+        if call.op in _PRODUCTS:
+            return self._product(call, inputs)
+        if call.op == "normalize":
+            return self._passed(call)
+        if call.kind == "cat":
+            return self._joined(call)
+        if call.kind is None:
+            return None
+        if call.op == "softmax":
+            return self._softened(call)
         if call.kind in {"conv", "linear"}:
             return self._weighted(call, inputs)
         if call.kind == "norm":
@@ -139,7 +164,7 @@ class Propagation:
         if call.kind == "pool" and not call.op.startswith("lp_"):
             x = first_tensor(call).clone()
             out = self._node(call, self._by(x, averaging_layer(call), self._rules.average), x)
-            if _maker(x) in self._signed:
+            if maker(x) in self._signed:
                 self._signed.add(out.grad_fn)
             return out
         if call.kind == "add":
@@ -158,7 +183,7 @@ class Propagation:
         rule = self._rules.conv
         if call.op == "linear":
             rule = self._rules.linear
-        if _reads_image(x):
+        if reads_image(x):
             self.first += 1
             same = x.numel() == self._images.numel() and torch.equal(x.flatten(), self._images.flatten())
             if self._rules.boxed and not same:
@@ -168,10 +193,10 @@ class Propagation:
             if self._rules.first is not None:
                 rule = self._rules.first(x.shape)
         layer = layer_of(call)
-        found = _Weighted(x, layer, layer, rule)
+        found = Weighted(x, layer, layer, rule)
         if self.report.resample and call.operator.convolves and max(call.convolution().stride) > 1:
             dense, size = dense_layer(call)
-            found = _Weighted(x, layer, dense, rule, size)
+            found = Weighted(x, layer, dense, rule, size)
             self.report.resampled += 1
         out = self._node(call, self._sent(found), x)
         if call.operator.convolves or (call.op == "linear" and out.dim() == 2):
@@ -181,8 +206,10 @@ class Propagation:
         return out
 
     def _normed(self, call: Call) -> Tensor:
-        if not call.fixed_batch_norm:
-            refuse_operator(self._asked, call, "computes its statistics from the image and has no rule")
+        if call.op == "batch_norm" and not call.fixed_batch_norm:
+            refuse_operator(self._asked, call, "computes its statistics from the images of the batch and has no rule")
+        if call.op != "batch_norm":
+            return self._normed_by_itself(call)
         z = first_tensor(call)
         found = self._layers.get(origin_of(z))
         if found is None:
@@ -196,18 +223,64 @@ class Propagation:
         if found.size is None and self._rules.reads_output:
             # A copy: a rectifier may overwrite it.
             known.append(out.detach().clone())
-        # One image is enough to tell weights apart, and all of them would cost another pass.
-        with torch.no_grad():
-            y = out[:1]
-            off = (merged.layer.run(found.x[:1], merged.layer.weight, merged.layer.bias) - y).abs().max()
-            size = y.abs().max()
+        off, size = merged.off(out)
         # Equal to half of the digits; the rest may go because the merged layer multiplies in another order.
-        if not bool(off <= torch.finfo(y.dtype).eps ** 0.5 * size + torch.finfo(y.dtype).tiny):
+        if not off <= torch.finfo(out.dtype).eps ** 0.5 * size + torch.finfo(out.dtype).tiny:
             raise ModelError(
                 f"{self._asked}: merging {call.name!r} into the layer before it changes its output by "
-                f"{float(off):.2g} of {float(size):.2g}; expected equal outputs, so its running variance is degenerate"
+                f"{off:.2g} of {size:.2g}; expected equal outputs, so its running variance is degenerate"
             )
         return out
+
+    def _normed_by_itself(self, call: Call) -> Tensor:
+        """Put a norm by the image's own statistics under the epsilon rule."""
+        x = first_tensor(call)
+        layer = None
+        if self._rules.norm is not None and self._norm == "linear":
+            layer = normalising_layer(call, x)
+        if layer is None or self._rules.norm is None:
+            return self._passed(call)
+        return self._node(call, self._by(x.clone(), layer, self._rules.norm), x)
+
+    def _product(self, call: Call, inputs: list[Tensor]) -> Tensor:
+        """Put a product of two maps under its rule; with one that is constant it is a linear map."""
+        factors, _ = factors_of(call)
+        if len(factors) != 2:
+            refuse_operator(self._asked, call, "multiplies more than two factors and has no rule")
+        if len(inputs) == 2 and self._rules.attention == "attnlrp":
+            return self._node(call, halved(call, self._rules.product, self._absorb), *factors)
+        dependent = [number for number, one in enumerate(factors) if one.requires_grad]
+        if len(inputs) == 2:
+            dependent = [number for number in dependent if maker(factors[number]) not in self._attention]
+        if len(dependent) != 1:
+            refuse_operator(
+                self._asked, call, "multiplies two signals and neither is a softmax; take attention='attnlrp'"
+            )
+        x = factors[dependent[0]]
+        if reads_image(x):
+            refuse_operator(self._asked, call, "reads the image itself; use torch.nn.functional.linear for it")
+        return self._node(
+            call, self._by(x, product_layer(call, dependent[0]), self._rules.norm or self._rules.linear), x
+        )
+
+    def _softened(self, call: Call) -> Tensor:
+        if self._rules.attention == "cp":
+            refuse_operator(self._asked, call, "has no rule but as weights of attention; take attention='attnlrp'")
+        x = first_tensor(call)
+        return self._node(call, softened(call, self._absorb), x)
+
+    def _joined(self, call: Call) -> Tensor | None:
+        """Count what comes to constants that are joined to maps, such as the token of the class."""
+        parts = call.argument(0, "tensors")
+        axis = call.argument(1, "dim", 0)
+        dependent = [part.requires_grad for part in parts]
+        if all(dependent):
+            return None
+        inputs = list(compress(parts, dependent))
+        kind: type[Ruled] = Relevance
+        if all(reads_image(one) for one in inputs):
+            kind = Through
+        return self._node(call, parted(parts, axis, self._absorb), *inputs, kind=kind)
 
     def _passed(self, call: Call) -> Tensor:
         x = first_tensor(call)
@@ -221,20 +294,22 @@ class Propagation:
     def _summed(self, call: Call) -> Tensor:
         a, b = call.args[:2]
         dependent = [term for term in (a, b) if term.requires_grad]
-        if len(dependent) == 1 and _reads_image(dependent[0]):
+        if len(dependent) == 1 and reads_image(dependent[0]):
             # The network normalises the image itself: the map is that of the normalised image.
             return self._through(call, dependent[0])
+        rules = self._rules
         weights = addition_weights(call)
-        return self._node(call, shared(a, b, weights, self._rules.inverse, self.passes, self._absorb), a, b)
+        send_back = shared(a, b, weights, rules.inverse, self.passes, self._absorb, sizes=rules.one_sign)
+        return self._node(call, send_back, a, b)
 
     def _gated(self, call: Call, inputs: list[Tensor]) -> Tensor:
         a, b = call.args[:2]
-        if "div" in call.op and b.requires_grad:
+        if "div" in call.op and b.requires_grad and (not a.requires_grad or a.numel() <= b.numel()):
             refuse_operator(self._asked, call, "divides by a value that depends on the image")
         if len(inputs) == 1:
             return self._through(call, inputs[0])
-        a_is_gate = self._is_squashed(a)
-        b_is_gate = self._is_squashed(b)
+        a_is_gate = maker(a) in self._squashed
+        b_is_gate = maker(b) in self._squashed
         if a_is_gate == b_is_gate:
             # Where that does not decide, the gate is the smaller one, which is broadcast.
             a_is_gate = a.numel() < b.numel()
@@ -259,12 +334,9 @@ class Propagation:
             return (out,)
 
         kind: type[Ruled] = Relevance
-        if _reads_image(x):
+        if reads_image(x):
             kind = Through
         return self._node(call, send_back, x, kind=kind)
-
-    def _is_squashed(self, x: Tensor) -> bool:
-        return _maker(x) in self._squashed
 
     def _refuse_negated(self, relevance: Tensor) -> None:
         """Refuse relevance of what a sum takes away: its rule would share it among what the sum adds."""
@@ -284,7 +356,7 @@ class Propagation:
             known = []
         return by_rule(x, layer, rule, self.passes, self._absorb, known)
 
-    def _sent(self, found: _Weighted, known: list[Tensor] | None = None) -> SendBack:
+    def _sent(self, found: Weighted, known: list[Tensor] | None = None) -> SendBack:
         """Return what sends relevance through a convolution or linear map."""
         send_back = self._by(found.x, found.dense, found.rule, known)
         if found.size is None:
@@ -293,6 +365,7 @@ class Propagation:
 
     def _node(self, call: Call, send_back: SendBack, *inputs: Tensor, kind: type[Ruled] = Relevance) -> Tensor:
         """Return what the call computes, with a rule as its backward."""
+        self.folded |= any(x.requires_grad and x.shape[:1] != self.absorbed.shape for x in inputs)
         # Autograd lets no function of its own overwrite every view; those get a copy, which the engine writes back.
         if call.inplace and not first_tensor(call)._is_view():  # noqa: SLF001
             return kind.of(call.run, send_back, *inputs)
@@ -309,78 +382,18 @@ class Propagation:
         # They would keep the graph alive.
         self._layers.clear()
         self._squashed.clear()
+        self._attention.clear()
         self._signed.clear()
 
     def _absorb(self, above: Tensor, *below: Tensor) -> None:
         """Count what went in at the top of a layer and did not come out at its bottom."""
         if not self.passes.counts:
             return
+        images = self.absorbed.shape[0]
         for relevance, sign in ((above, 1.0), *((b, -1.0) for b in below)):
+            if images == 1:
+                self.absorbed += sign * relevance.sum(dtype=self.absorbed.dtype)
             # Where something was folded into the batch axis, what is kept is missing from the samples' accounts.
-            if relevance.shape[0] == self.absorbed.shape[0]:
+            elif relevance.shape[0] == images:
                 axes = tuple(range(1, relevance.dim()))
                 self.absorbed += sign * relevance.sum(axes, dtype=self.absorbed.dtype)
-
-
-@dataclass(frozen=True)
-class _Weighted:
-    """A convolution or linear map that ran, with its input and rule."""
-
-    x: Tensor
-    layer: Layer
-    # The same with stride 1, where relevance is resampled; else the layer itself.
-    dense: Layer
-    rule: Rule
-    # The size of the output with stride 1, where relevance is resampled.
-    size: tuple[int, ...] | None = None
-
-    def merged(self, norm: Call) -> _Weighted:
-        """Return this layer with the batch norm behind it folded into its weights."""
-        layer = merged_layer(self.layer, norm)
-        dense = layer
-        if self.size is not None:
-            dense = merged_layer(self.dense, norm)
-        return replace(self, layer=layer, dense=dense)
-
-
-def _maker(x: Tensor, *more: str) -> Any:
-    """Return the node of the backward graph whose values ``x`` holds, whatever their places; ``more`` move values."""
-    node = x.grad_fn
-    while node is not None and node.name().startswith((*_MOVING_NODES, *more)):
-        node = node.next_functions[0][0]
-    return node
-
-
-def _factor(call: Call, out: Any) -> float | None:
-    """Return the number that a call multiplies its one tensor by, if it does only that."""
-    if call.kind is not None or not isinstance(out, Tensor) or not out.requires_grad:
-        return None
-    if call.op in {"neg", "negative"}:
-        return -1.0
-    if call.operator.kind != "mul" or len(call.args) < 2 or call.kwargs.get("rounding_mode"):
-        return None
-    x, number = call.args[:2]
-    swapped = not isinstance(x, Tensor) or not x.requires_grad
-    if swapped:
-        number = x
-    if isinstance(number, Tensor) and (number.requires_grad or number.numel() != 1):
-        return None
-    number = float(number)
-    if "div" not in call.op:
-        return number
-    if swapped:
-        return None
-    # A factor of zero counts as none: the caller then refuses the operator.
-    return number and 1 / number
-
-
-def _shifts_image(call: Call, out: Any) -> bool:
-    """Whether a call adds a number to the image, which passes relevance on: the map is of the normalised image."""
-    if call.kind is not None or call.op not in {"add", "sub"} or not isinstance(out, Tensor):
-        return False
-    return sum(isinstance(a, Tensor) for a in call.args) == 1 and _reads_image(out)
-
-
-def _reads_image(x: Tensor) -> bool:
-    """Whether nothing but moved values, sums and products with constants lie between ``x`` and the image."""
-    return all(node_name(node) != Relevance.__name__ for node in backward_nodes([x]))

@@ -151,6 +151,35 @@ def dense_layer(call: Call) -> tuple[Layer, tuple[int, ...]]:
     return replace(layer, func=lambda x, w, b: convolve(x, w, b, 1, padding, how.dilation, how.groups), how=how), size
 
 
+@dataclass(frozen=True)
+class Weighted:
+    """A convolution or linear map that ran, with its input and rule."""
+
+    x: Tensor
+    layer: Layer
+    # The same with stride 1, where relevance is resampled; else the layer itself.
+    dense: Layer
+    rule: Rule
+    # The size of the output with stride 1, where relevance is resampled.
+    size: tuple[int, ...] | None = None
+
+    def merged(self, norm: Call) -> Weighted:
+        """Return this layer with the batch norm behind it folded into its weights."""
+        layer = merged_layer(self.layer, norm)
+        dense = layer
+        if self.size is not None:
+            dense = merged_layer(self.dense, norm)
+        return replace(self, layer=layer, dense=dense)
+
+    def off(self, out: Tensor) -> tuple[float, float]:
+        """Return how far the layer's output is from ``out``, and the size of that, on the first image."""
+        # One image is enough to tell weights apart, and all of them would cost another pass.
+        with torch.no_grad():
+            y = out[:1]
+            off = (self.layer.run(self.x[:1], self.layer.weight, self.layer.bias) - y).abs().max()
+            return float(off), float(y.abs().max())
+
+
 class Relevance(Ruled):
     """An operator after which the values are no longer those of the image."""
 
@@ -230,11 +259,33 @@ def passed_on(x: Tensor) -> SendBack:
     return lambda above: (above.sum_to_size(shape),)
 
 
+def parted(parts: Sequence[Tensor], axis: int, absorb: Absorb) -> SendBack:
+    """Return what gives each part of a concatenation its own relevance; the layer keeps that of constants."""
+    sizes = [part.shape[axis] for part in parts]
+    depend = [part.requires_grad for part in parts]
+
+    def send_back(above: Tensor) -> list[Tensor]:
+        below = list(compress(torch.split(above, sizes, axis), depend))
+        absorb(above, *below)
+        return below
+
+    return send_back
+
+
 def shared(
-    a: Tensor, b: Tensor, weights: tuple[float, float], inverse: Inverse, passes: Passes, absorb: Absorb
+    a: Tensor,
+    b: Tensor,
+    weights: tuple[float, float],
+    inverse: Inverse,
+    passes: Passes,
+    absorb: Absorb,
+    *,
+    sizes: bool = False,
 ) -> SendBack:
-    """Return what shares a sum's relevance in proportion: ``R_a = a * R / (a + b)``."""
+    """Return what shares a sum's relevance in proportion, ``R_a = a * R / (a + b)``, or by the terms' ``sizes``."""
     terms = [a.detach() * weights[0], b.detach() * weights[1]]
+    if sizes:
+        terms = [term.abs() for term in terms]
     shapes = (a.shape, b.shape)
     depend = (a.requires_grad, b.requires_grad)
     kept: list[Tensor] = []

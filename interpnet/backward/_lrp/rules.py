@@ -13,15 +13,17 @@ method                      first layer            convolutions      linear maps
 ``deep_taylor``             z-box                  z-plus            z-plus
 ==========================  =====================  ================  ============  ====================
 
+Norms by an image's own statistics have the epsilon rule of linear maps, with LRP-epsilon and LRP-0 the convolutions';
+deep Taylor passes relevance on. Deep Taylor's sums share by the size of their terms, so that relevance keeps one sign.
 The first layer is every convolution or linear map that reads the image itself. Sources: Bach et al. 2015 (LRP-0,
 epsilon, alpha-beta), Montavon et al. 2017 (deep Taylor, z-box), Montavon et al. 2019 (gamma, composites),
-Lapuschkin et al. 2019 (flat).
+Lapuschkin et al. 2019 (flat), Otsuki et al., ECCV 2024 (sums by size), Achtibat et al. 2024 (see :mod:`.attention`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -36,11 +38,13 @@ from interpnet.backward._lrp.terms import (
     flat_rule,
     gamma_rule,
     norm_rule,
+    one_image,
     stabilised,
     z_box_rule,
     z_plus_rule,
 )
 from interpnet.backward._refusals import Asked
+from interpnet.errors import InterpNetError
 
 #: The methods by name.
 LRP_RULES = (
@@ -67,9 +71,31 @@ class Composite:
     conv: Rule
     linear: Rule
     average: Rule
+    # Of norms by an image's own statistics, and of products with a constant; None: norms pass relevance on, and such
+    # products are linear maps.
+    norm: Rule | None
     inverse: Inverse
+    # One over the denominators of products of two maps, and how relevance goes through attention.
+    product: Inverse
+    attention: str
+    # Relevance keeps its sign: sums share by the size of their terms, averages among what is positive.
+    one_sign: bool
     boxed: bool  # the first layer's rule counts on the bounds of pixels
     reads_output: bool  # the convolutions' rule asks for the layer's output, which the forward pass knows
+
+    def of_one_image(self) -> Composite:
+        """Return the same where a tensor's axes are all one image's, the first one too."""
+        return replace(
+            self,
+            conv=_of_one_image(self.conv),
+            linear=_of_one_image(self.linear),
+            norm=self.norm and _of_one_image(self.norm),
+            product=one_image(self.product),
+        )
+
+
+def _of_one_image(rule: Any) -> Rule:
+    return partial(rule, inverse=one_image(rule.keywords["inverse"]))
 
 
 def composite(
@@ -77,8 +103,10 @@ def composite(
     *,
     epsilon: float | None = None,
     gamma: float = 0.25,
+    linear_gamma: float | None = None,
     box: tuple[Tensor, Tensor] | None = None,
     zero_bias: bool = False,
+    attention: str | None = None,
     option: str = "method",
 ) -> Composite:
     """Return the rules of a method; see the module's table.
@@ -90,10 +118,14 @@ def composite(
         Of the epsilon rule. For ``lrp_epsilon`` in units of each layer's root mean square output over the sample;
         elsewhere absolute, as in zennit's composites.
     gamma : float
+    linear_gamma : float, optional
+        The gamma rule, instead of epsilon's, at linear maps as well.
     box : (low, high), each of the images' shape
         The z-box rule's bounds.
     zero_bias : bool
         Leave biases out of the rules' denominators, so that they take no share.
+    attention : {"attnlrp", "cp"}, optional
+        How relevance goes through attention; by default ``"attnlrp"``, for deep Taylor ``"cp"``, which alone it allows.
     option : str
         The argument that asked for it, as errors call it.
     """
@@ -118,6 +150,17 @@ def composite(
         conv = partial(z_plus_rule, inverse=plain, **own)
     if method in {"lrp_0", "lrp_epsilon", "deep_taylor"}:
         linear = conv
+    # Relative: queries may be scaled before their product with keys or behind it.
+    product = exactly if method == "lrp_0" else stabilised(epsilon, relative=True)
+    default = "cp" if method == "deep_taylor" else "attnlrp"
+    if method == "deep_taylor" and attention not in {None, "cp"}:
+        raise InterpNetError(
+            f"attention={attention!r} came with {option}='deep_taylor': the softmax's rule gives relevance of both "
+            "signs, which deep Taylor excludes; leave attention out, or use a method of LRP"
+        )
+    norm = None if method == "deep_taylor" else linear
+    if linear_gamma is not None:
+        linear = partial(gamma_rule, gamma=linear_gamma, inverse=plain, **own)
     first: Callable[[torch.Size], Rule] | None = None
     if method == "lrp_epsilon_plus_flat":
         first = lambda _shape: partial(flat_rule, inverse=plain)  # noqa: E731 - a rule for any shape
@@ -131,8 +174,12 @@ def composite(
         first=first,
         conv=conv,
         linear=linear,
-        average=partial(norm_rule, inverse=plain),
+        norm=norm,
+        product=product,
+        attention=attention or default,
+        average=partial(norm_rule, inverse=plain, positive=method == "deep_taylor"),
         inverse=plain,
+        one_sign=method == "deep_taylor",
         boxed=box is not None,
         reads_output=method in {"lrp_gamma", "lrp_zbox", "lrp_epsilon", "lrp_0"},
     )

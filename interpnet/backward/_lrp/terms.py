@@ -43,6 +43,11 @@ def stabilised(epsilon: float, *, relative: bool = False) -> Inverse:
     return lambda z: _each(one, z)
 
 
+def one_image(inverse: Inverse) -> Inverse:
+    """Return the same of a tensor that belongs to one image, whatever its first axis is."""
+    return lambda z: inverse(z.unsqueeze(0)).squeeze(0)
+
+
 def exactly(z: Tensor) -> Tensor:
     """Return ``1 / z`` for LRP-0, and 0 where z is 0, whose relevance 0/0 counts as 0."""
     # A stabiliser would make epsilon's rule of it. Of numbers below the smallest normal one the inverse overflows.
@@ -154,8 +159,12 @@ def flat_rule(layer: Layer, x: Tensor, _z: Tensor | None = None, *, inverse: Inv
     return [Term(inverse(total), layer.down(ones, x), None)]
 
 
-def norm_rule(layer: Layer, x: Tensor, _z: Tensor | None = None, *, inverse: Inverse) -> list[Term]:
-    """Return the terms of a layer without weights: relevance in proportion to the values."""
+def norm_rule(
+    layer: Layer, x: Tensor, _z: Tensor | None = None, *, inverse: Inverse, positive: bool = False
+) -> list[Term]:
+    """Return the terms of a layer without weights: relevance in proportion to the values, or to the positive ones."""
+    if positive:
+        x = x.clamp(min=0)
     return [Term(inverse(layer.run(x, layer.weight, None)), layer.down(layer.weight, x), x)]
 
 
