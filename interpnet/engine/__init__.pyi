@@ -55,4 +55,4 @@ from ._sites import find_sites as find_sites
 from ._trace import Instrument as Instrument
 from ._trace import evaluating as evaluating
 from ._trace import instrument as instrument
-from ._trace import unwrap as unwrap
+from ._unwrap import unwrap as unwrap

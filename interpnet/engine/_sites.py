@@ -27,7 +27,8 @@ from interpnet.engine._logits import Output, logits_of, output_key
 from interpnet.engine._origins import Origins
 from interpnet.engine._probabilities import Probabilities
 from interpnet.engine._readable import check_readable
-from interpnet.engine._trace import Instrument, instrument, unwrap
+from interpnet.engine._trace import Instrument, instrument
+from interpnet.engine._unwrap import unwrap
 from interpnet.errors import LayerError, ModelError, did_you_mean
 from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, instance_of, listed, text
