@@ -63,7 +63,8 @@ def mean_with_others(taus: Float64, name: str, others: Sequence[str] = NAMES) ->
     columns = [NAMES.index(other) for other in others if other != name]
     found = taus[:, NAMES.index(name), columns]
     there = np.isfinite(found)
-    return np.where(there, found, 0.0).sum(1) / np.maximum(there.sum(1), 1)
+    means: Float64 = np.where(there, found, 0.0).sum(1) / np.maximum(there.sum(1), 1)
+    return means
 
 
 def _counts(lines: list[Line]) -> str:
