@@ -185,9 +185,9 @@ def _sent(
         flow = Propagation(rules(rows), images, norm=norm)
         with flow.on(call.model):
             logits = call.forward(x)
-        flow.check(logits)
         if flow.folded and len(images) > 1:
             return None
+        flow.check(logits)
         score = logits.gather(1, call.target[rows, None])[:, 0]
         # The logit itself is the relevance at the top.
         raw = gradient_of((score * score.detach()).sum(), x)

@@ -15,8 +15,9 @@ from helpers.networks import ATTENTIONS, attention_network, images
 from torch import Tensor, nn
 
 from interpnet.attribution import attribute_full
-from interpnet.engine import OneColumn
+from interpnet.engine import Channel, OneColumn
 from interpnet.errors import InterpNetError, ModelError
+from interpnet.explanation import Unit, channel_signal
 
 WAYS = [(m, a) for m in METHODS for a in ("attnlrp", "cp") if (m, a) != ("deep_taylor", "attnlrp")]
 
@@ -170,6 +171,48 @@ def test_a_small_gamma_at_linear_maps_is_epsilon_and_a_large_one_is_z_plus_where
     assert relevance(linear, [1, 1], "lrp_gamma", linear_gamma=1e9) == pytest.approx([2, 0], abs=1e-5)
 
 
+def by_lxt(net: nn.Module, x: Tensor, target: int) -> Tensor:
+    """Return the relevance of a network in the spelling "qkv" by the authors' own functions for AttnLRP."""
+    rules = pytest.importorskip("lxt.explicit.functional")
+    tiny = 1e-14
+
+    def linear(layer: nn.Module, v: Tensor) -> Tensor:
+        return rules.linear_epsilon(v, layer.weight, layer.bias, epsilon=tiny)
+
+    def norm(layer: nn.LayerNorm, v: Tensor) -> Tensor:
+        return rules.layer_norm_grad_fn.apply(v, layer.weight, layer.bias, layer.eps, tiny)
+
+    def heads(v: Tensor) -> Tensor:
+        return v.unflatten(2, (2, 4)).transpose(1, 2)
+
+    x = x.clone().requires_grad_()
+    patches = F.unfold(x, 4, stride=4).transpose(1, 2)
+    v = rules.linear_epsilon(patches, net.patches.weight.flatten(1), net.patches.bias, epsilon=tiny)
+    v = rules.add2(
+        torch.cat([net.token.expand(len(x), -1, -1), v], 1), net.positions.expand(len(x), -1, -1), False, tiny
+    )
+    for block in net.blocks:
+        q, k, values = linear(block.attention.qkv, norm(block.norm1, v)).chunk(3, 2)
+        # Where relevance is divided by what it is of, scaling passes it on.
+        q = rules.mul2(q, torch.tensor(0.5).double())
+        weights = rules.softmax(rules.matmul(heads(q), heads(k).transpose(-2, -1), False, tiny), -1)
+        y = rules.matmul(weights, heads(values), False, tiny).transpose(1, 2).flatten(2)
+        v = rules.add2(v, linear(block.attention.proj, y), False, tiny)
+        h = linear(block.mlp[0], norm(block.norm2, v))
+        h = h + (F.gelu(h) - h).detach()  # relevance is passed on
+        v = rules.add2(v, linear(block.mlp[2], h), False, tiny)
+    score = linear(net.head, norm(net.norm, v)[:, 0])[:, target]
+    return torch.autograd.grad(score, x, score.detach())[0]
+
+
+def test_the_authors_own_functions_give_the_same() -> None:
+    net = attention_network("qkv").double().requires_grad_(False)
+    x = images(2, 3, 16, 16)
+    expected = by_lxt(net, x, 2)
+    got = attribute_full(net, x, 2, "lrp_0").raw
+    torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+
+
 class TokensFirst(nn.Module):
     """Tokens, then images, as many as tokens: which axis is which cannot be seen from shapes."""
 
@@ -252,3 +295,20 @@ def test_bad_ways_through_attention_are_refused() -> None:
         attribute_full(net, images(1, 3, 16, 16), 0, "lrp_gamma", attention="rollout")
     with pytest.raises(InterpNetError, match=r"attention='attnlrp' came with method='deep_taylor'.*both signs"):
         attribute_full(net, images(1, 3, 16, 16), 0, "deep_taylor", attention="attnlrp")
+
+
+def test_maps_of_several_images_at_once_are_right_or_refused_where_tokens_come_first() -> None:
+    net = TokensFirst()
+    x = images(4, 1, 4, 4)
+    start = Channel("patches", 1)
+    found = channel_signal(net, x, Unit(1), rule="lrp_gamma")
+    alone = channel_signal(net, x[2:3], Unit(1), rule="lrp_gamma")
+    # A product's epsilon, a millionth, is in units of the batch here.
+    torch.testing.assert_close(found.signals[2], alone.signals[0], rtol=0, atol=1e-4 * float(alone.signals.abs().max()))
+    assert bool(found.absorbed.isnan().all())
+    assert bool(alone.absorbed.isfinite().all())
+    assert bool(channel_signal(net, x, start, rule="lrp_gamma").absorbed.isfinite().all())
+    with pytest.raises(ModelError, match="'lrp_epsilon' cannot be right for several images at once"):
+        channel_signal(net, x, Unit(1), rule="lrp_epsilon")
+    one = channel_signal(net, x[:1], Unit(1), rule="lrp_epsilon")
+    torch.testing.assert_close(one.signals.sum() + one.absorbed.sum(), net(x[:1])[0, 1].detach())

@@ -106,7 +106,8 @@ class Propagation:
         # Sums under a rule that counts positive and negative contributions differently, and averages of them.
         self._signed: set[Any] = set()
         self._refusals = Refusals(rules.asked, affine=False, ruled={*_PRODUCTS, "normalize"})
-        # (B,): what biases and stabilisers took, filled by the backward pass: the score less the image's relevance.
+        # (B,): what biases and stabilisers took, filled by the backward pass: the score less the image's relevance. NaN
+        # for several images where what is of which image is not known.
         self.absorbed = torch.zeros(images.shape[0], dtype=widest(images.device), device=images.device)
         self.first = 0  # how many layers read the image itself
         # An operator ran on tensors whose first axis is not that of the images (windows, heads or tokens are): what is
@@ -235,10 +236,8 @@ class Propagation:
     def _normed_by_itself(self, call: Call) -> Tensor:
         """Put a norm by the image's own statistics under the epsilon rule."""
         x = first_tensor(call)
-        layer = None
-        if self._rules.norm is not None and self._norm == "linear":
-            layer = normalising_layer(call, x)
-        if layer is None or self._rules.norm is None:
+        layer = normalising_layer(call, x)
+        if layer is None or self._rules.norm is None or self._norm == "pass":
             return self._passed(call)
         return self._node(call, self._by(x.clone(), layer, self._rules.norm), x)
 
@@ -247,9 +246,9 @@ class Propagation:
         factors, _ = factors_of(call)
         if len(factors) != 2:
             refuse_operator(self._asked, call, "multiplies more than two factors and has no rule")
+        dependent = [number for number, one in enumerate(factors) if one.requires_grad]
         if len(inputs) == 2 and self._rules.attention == "attnlrp":
             return self._node(call, halved(call, self._rules.product, self._absorb), *factors)
-        dependent = [number for number, one in enumerate(factors) if one.requires_grad]
         if len(inputs) == 2:
             dependent = [number for number in dependent if maker(factors[number]) not in self._attention]
         if len(dependent) != 1:
@@ -266,8 +265,7 @@ class Propagation:
     def _softened(self, call: Call) -> Tensor:
         if self._rules.attention == "cp":
             refuse_operator(self._asked, call, "has no rule but as weights of attention; take attention='attnlrp'")
-        x = first_tensor(call)
-        return self._node(call, softened(call, self._absorb), x)
+        return self._node(call, softened(call, self._absorb), first_tensor(call))
 
     def _joined(self, call: Call) -> Tensor | None:
         """Count what comes to constants that are joined to maps, such as the token of the class."""
@@ -298,9 +296,8 @@ class Propagation:
             # The network normalises the image itself: the map is that of the normalised image.
             return self._through(call, dependent[0])
         rules = self._rules
-        weights = addition_weights(call)
-        send_back = shared(a, b, weights, rules.inverse, self.passes, self._absorb, sizes=rules.one_sign)
-        return self._node(call, send_back, a, b)
+        back = shared(a, b, addition_weights(call), rules.inverse, self.passes, self._absorb, sizes=rules.one_sign)
+        return self._node(call, back, a, b)
 
     def _gated(self, call: Call, inputs: list[Tensor]) -> Tensor:
         a, b = call.args[:2]
@@ -352,9 +349,7 @@ class Propagation:
         return self._node(call, passed_on(x), x, kind=Through)
 
     def _by(self, x: Tensor, layer: Layer, rule: Rule, known: list[Tensor] | None = None) -> SendBack:
-        if known is None:
-            known = []
-        return by_rule(x, layer, rule, self.passes, self._absorb, known)
+        return by_rule(x, layer, rule, self.passes, self._absorb, [] if known is None else known)
 
     def _sent(self, found: Weighted, known: list[Tensor] | None = None) -> SendBack:
         """Return what sends relevance through a convolution or linear map."""
@@ -374,6 +369,12 @@ class Propagation:
     def check(self, *results: Tensor) -> None:
         """Raise where an operator on the way to the results has no rule, and drop what only the forward pass needed."""
         self._refusals.check(*results)
+        if self._rules.relative and self.folded and len(self.absorbed) > 1:
+            raise ModelError(
+                f"{self._asked} cannot be right for several images at once on this network: windows, heads or tokens "
+                "come before the images in some layer, and epsilon is in units of one image's values. Pass one image "
+                "at a time, or use 'lrp_gamma'"
+            )
         if self._rules.first is not None and self.first == 0:
             raise ModelError(
                 f"{self._asked} needs a convolution or linear map that reads the image itself; something else comes "
@@ -389,11 +390,10 @@ class Propagation:
         """Count what went in at the top of a layer and did not come out at its bottom."""
         if not self.passes.counts:
             return
-        images = self.absorbed.shape[0]
+        if self.folded and len(self.absorbed) > 1:
+            # Whose it is, is not known.
+            self.absorbed.fill_(torch.nan)
+            return
         for relevance, sign in ((above, 1.0), *((b, -1.0) for b in below)):
-            if images == 1:
-                self.absorbed += sign * relevance.sum(dtype=self.absorbed.dtype)
-            # Where something was folded into the batch axis, what is kept is missing from the samples' accounts.
-            elif relevance.shape[0] == images:
-                axes = tuple(range(1, relevance.dim()))
-                self.absorbed += sign * relevance.sum(axes, dtype=self.absorbed.dtype)
+            axes = tuple(range(len(self.absorbed) > 1, relevance.dim()))
+            self.absorbed += sign * relevance.sum(axes, dtype=self.absorbed.dtype)

@@ -78,6 +78,7 @@ class Composite:
     # One over the denominators of products of two maps, and how relevance goes through attention.
     product: Inverse
     attention: str
+    relative: bool  # epsilon is in units of an image's values
     # Relevance keeps its sign: sums share by the size of their terms, averages among what is positive.
     one_sign: bool
     boxed: bool  # the first layer's rule counts on the bounds of pixels
@@ -179,6 +180,7 @@ def composite(
         attention=attention or default,
         average=partial(norm_rule, inverse=plain, positive=method == "deep_taylor"),
         inverse=plain,
+        relative=method == "lrp_epsilon",
         one_sign=method == "deep_taylor",
         boxed=box is not None,
         reads_output=method in {"lrp_gamma", "lrp_zbox", "lrp_epsilon", "lrp_0"},
