@@ -101,9 +101,9 @@ class FunnyBirds:
         every = [self.masks(i) for i in range(len(self))]
         return {name: np.stack([masks[name] for masks in every]) for name in every[0]}
 
-    def has_masks(self) -> bool:
-        """Whether every picture has its part map."""
-        return all((self.folder / self._map_of(i)).is_file() for i in range(len(self)))
+    def has_masks(self, i: int) -> bool:
+        """Whether picture ``i`` has its part map."""
+        return (self.folder / self._map_of(i)).is_file()
 
     def _number(self, i: int) -> int:
         return whole_number(i, "i", least=0, most=len(self) - 1, error=DataError)
@@ -135,7 +135,7 @@ class FunnyBirds:
             raise DataError(f"FunnyBirds folder {str(self.folder)!r} has no {name!r}; {_RECIPE}")
         try:
             with Image.open(file) as image:
-                return np.asarray(image.convert("RGB"), dtype=np.uint8)
+                return np.array(image.convert("RGB"), dtype=np.uint8)
         except READ_ERRORS as error:
             raise DataError(
                 f"picture {str(file)!r} cannot be read: {reason_of(error)}; delete it, and {_RECIPE}"
@@ -224,7 +224,9 @@ class BirdSource(FolderSource):
 
     @cached_property
     def _found(self) -> dict[str, Bools] | None:
-        return self.birds.named_masks() if self.birds.has_masks() else None
+        if all(map(self.birds.has_masks, range(len(self.birds)))):
+            return self.birds.named_masks()
+        return None
 
     @property
     def masks(self) -> Mapping[str, np.ndarray] | None:
