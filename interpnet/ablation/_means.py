@@ -36,7 +36,7 @@ def summed_means(
         of_site[site.name] = means.sum(0).double().cpu()  # float64, for there may be many batches
 
     found: list[Float64] = []
-    with instrument(model, Instrument(reads={site.name: partial(read, site) for site in sites})):
+    with instrument(model, Instrument(reads={site.name: site.reading(partial(read, site)) for site in sites})):
         for batch, (images, _) in enumerate(batches):
             if ranks.has(batch):
                 forward(model, images, put)

@@ -157,7 +157,7 @@ class AttributionCall:
     def layer_maps(self, site: Site) -> Tensor:
         """Return the maps (B, K, h, w) of a site, without a graph."""
         kept: list[Tensor] = []
-        read = Instrument(reads={site.name: lambda out: kept.append(out.clone())})
+        read = Instrument(reads={site.name: site.reading(lambda out: kept.append(out.clone()))})
         with torch.no_grad(), instrument(self.model, read):
             self.forward(self.images)
         return kept[0].movedim(site.axis or 1, 1)
@@ -166,6 +166,10 @@ class AttributionCall:
         """Return the result whose maps are ``raw`` (B, C, H, W) reduced over colours."""
         raw = raw.detach()
         return Attribution(reduce_signal(raw, self.reduction or "sum"), raw, **more)
+
+
+# What has two axes of tokens: how much each takes of each.
+_NO_MAPS = frozenset({"product", "softmax"})
 
 
 def site_of(trace: Trace, layer: Layers | None) -> Site:
@@ -178,7 +182,7 @@ def site_of(trace: Trace, layer: Layers | None) -> Site:
         if len(chosen) > 1:
             names = ", ".join(s.name for s in chosen[:4])
             raise LayerError(f"layer={layer!r} names {len(chosen)} sites ({names}, ...); this method needs one")
-        candidates = [s for s in chosen if len(s.map_shape) == 2]
+        candidates = [s for s in chosen if len(s.map_shape) == 2 and s.kind not in _NO_MAPS]
         what = f"layer={layer!r} has none"
     if not candidates:
         raise LayerError(f"this method needs a layer with a 2-D map before the classifier; {what}")
@@ -194,7 +198,7 @@ def _layers_with_maps(trace: Trace) -> list[Site]:
     return (
         [s for s in convolutional if min(s.map_shape) > 1]
         or convolutional
-        or [s for s in maps if not s.output and min(s.map_shape) > 1]
+        or [s for s in maps if not s.output and min(s.map_shape) > 1 and s.grid == s.map_shape]
     )
 
 

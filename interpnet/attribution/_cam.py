@@ -187,7 +187,7 @@ def _maps_and_gradient(call: AttributionCall, site: Site) -> tuple[Tensor, Tenso
     with torch.enable_grad():
         # The input takes part in the graph, so that gradients reach the layer with frozen weights.
         x = call.images.detach().clone().requires_grad_()
-        with instrument(call.model, Instrument(edits={site.name: keep})):
+        with instrument(call.model, Instrument(edits={site.name: site.editing(keep)})):
             logits = call.forward(x)
         gradient = gradient_of(logits.gather(1, call.target[:, None]).sum(), kept[0])
     axis = site.axis or 1

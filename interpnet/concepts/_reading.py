@@ -43,7 +43,7 @@ class RowReader:
 
     def __init__(self, sites: Sequence[Site], *, pool: bool) -> None:
         self.sites = tuple(sites)
-        self.reads = {site.name: partial(self._read, site) for site in self.sites}
+        self.reads = {site.name: site.reading(partial(self._read, site)) for site in self.sites}
         self._pool = pool
         self._rows: dict[str, Tensor] = {}
 

@@ -166,7 +166,7 @@ def _read(model: nn.Module, images: Tensor, sites: Mapping[str, Site], output: O
     def read(site: Site, out: Tensor) -> None:
         outs[site.name] = maps_of(out, site)
 
-    reads = {name: partial(read, site) for name, site in sites.items()}
+    reads = {name: site.reading(partial(read, site)) for name, site in sites.items()}
     with torch.no_grad(), instrument(model, Instrument(reads=reads)):
         forward_logits(model, images, output)
     return outs

@@ -25,7 +25,7 @@ Put = Callable[[Tensor], Tensor]
 
 def with_maps(sites: Sequence[Site]) -> tuple[Site, ...]:
     """Return sites whose maps lie over the image, or are one number; others are a :class:`LayerError`."""
-    wrong = [site for site in sites if not site.usable or (site.map_shape and _axes(site) is None)]
+    wrong = [site for site in sites if not site.usable or (site.map_shape and len(site.grid) != 2)]
     if wrong:
         reasons = [site.why or f"its map of shape {site.map_shape} does not lie over the image" for site in wrong]
         names = ", ".join(repr(site.name) for site in wrong[:4])
@@ -34,16 +34,6 @@ def with_maps(sites: Sequence[Site]) -> tuple[Site, ...]:
             "out of layers"
         )
     return tuple(sites)
-
-
-def _axes(site: Site) -> tuple[int, int] | None:
-    """Return the axes of rows and columns; ``None`` where the map is no map over the image."""
-    if len(site.fields) != 2 or len(site.map_shape) != 2:
-        return None
-    rows, columns = site.fields
-    if rows is None or columns is None:
-        return None
-    return rows[0], columns[0]
 
 
 def maps_of(out: Tensor, site: Site) -> Tensor:
@@ -55,8 +45,7 @@ def maps_of(out: Tensor, site: Site) -> Tensor:
             "whose shape depends on its input cannot be dissected"
         )
     found = out.detach().float()
-    axes = _axes(site)
-    return found[:, :, None, None] if axes is None else found.permute(0, axis, *axes)
+    return site.over_image(found) if site.map_shape else found[:, :, None, None]
 
 
 def _peaks(maps: Tensor, site: Site) -> Tensor:
@@ -205,7 +194,7 @@ class Work:
                 ran.add(site.name)
                 add(site, maps_of(out, site), start)
 
-            reads = {site.name: partial(read, site) for site in sites}
+            reads = {site.name: site.reading(partial(read, site)) for site in sites}
             with torch.no_grad(), instrument(model, Instrument(reads=reads)):
                 check_logits(forward_logits(model, put(some), self._output))
             missing = [site.name for site in sites if site.name not in ran]

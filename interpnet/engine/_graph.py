@@ -12,6 +12,8 @@ from torch import Tensor
 
 from interpnet.engine._by_hand import ByHand
 from interpnet.engine._call import Call, tensors_in
+from interpnet.engine._factor_rules import factors_of
+from interpnet.engine._factors import Axes, factors_of_images
 from interpnet.engine._layout import Layout, input_layout, propagate
 from interpnet.engine._operators import OPERATORS
 from interpnet.errors import ModelError
@@ -40,6 +42,12 @@ class Node:
     # It bends or curves a map, and is no activation that is known; see Call.curve.
     curve: str = ""
     family: str = ""
+    # What its axes are made of, where that is followed.
+    factors: Axes | None = None
+    # Nothing of the images goes in.
+    free: bool = False
+    # Of a product of two maps: what it makes; "attention" where the weights of a softmax gather values.
+    product: str = ""
 
     @property
     def weighted(self) -> bool:
@@ -49,14 +57,19 @@ class Node:
     @property
     def kind(self) -> str:
         """The kind of its site, ``""`` for none."""
+        if self.call.kind == "product":
+            return self.product
         return self.call.kind or ""
 
 
 class Graph:
     """Built by observing a forward pass; the marks are set afterwards."""
 
-    def __init__(self, images: Tensor) -> None:
+    def __init__(self, images: Tensor, own: Iterable[Tensor] = ()) -> None:
         self.nodes: list[Node] = []
+        self._factors: dict[int, Axes | None] = {id(images): factors_of_images(images)}
+        # Tensors that the images have no part in: the network's ``own``, and what is made of these alone.
+        self._free = {id(t) for t in own}
         self._made: dict[int, int] = {}
         self._layouts: dict[int, Layout] = {id(images): input_layout(images)}
         # Tensors are kept while tracing, so that no two of them share an id.
@@ -67,10 +80,17 @@ class Graph:
 
     def observe(self, call: Call, out: Any) -> None:
         outs = list(tensors_in((out,)))
-        # Zeros like a map have nothing of its values.
-        if not outs or call.operator.fills is not None:
-            return
         tensors = call.tensors()
+        # Zeros like a map have nothing of its values.
+        fills = call.operator.fills is not None
+        free = fills or all(self._is_free(t) for t in tensors)
+        if free:
+            self._free.update(map(id, outs))
+            self._keep.append(outs)
+        else:
+            self._free.difference_update(map(id, outs))
+        if not outs or fills:
+            return
         known = [(t, layout) for t in tensors if (layout := self._layout(t)) is not None]
         inputs = self._makers(tensors)
         # Nothing of the images goes in and no site comes out: arithmetic of the network with its own numbers.
@@ -78,7 +98,15 @@ class Graph:
             return
         layout = propagate(call, outs[0], known)
         node = Node(call, inputs, layout, tuple(outs[0].shape), isinstance(out, Tensor))
-        node.curve = _curve(call, known)
+        node.free = free
+        node.factors = self._factored(call, outs, known)
+        if call.kind == "product" and sum(not self._is_free(t) for t, _ in known) > 1:
+            node.product = "attention" if any(self._softened(i) for i in inputs) else "product"
+            layout = Layout(None, why=f"{call.op!r} multiplied two maps")
+        if layout.axis is None:
+            layout = _by_factors(layout, node.factors, heads=bool(node.product))
+        node.layout = layout
+        node.curve = "" if free else _curve(call, known)
         if isinstance(call.func, ByHand):
             self._parts.update(self._makers(call.func.parts()))
         if call.op in {"mul", "multiply"}:
@@ -92,6 +120,23 @@ class Graph:
             self._layouts[id(o)] = layout
             if (call.inplace or "out" in call.kwargs) and _memory(o):
                 self._written[_memory(o)] = len(self.nodes) - 1
+
+    def _factored(self, call: Call, outs: Sequence[Tensor], known: Sequence[tuple[Tensor, Layout]]) -> Axes | None:
+        """Note the factors of everything that a call made, and return the first one's."""
+        inputs = [(t, self._factors.get(id(t))) for t, _ in known if not self._is_free(t)]
+        for o in outs:
+            self._factors[id(o)] = factors_of(call, o, inputs)
+        return self._factors[id(outs[0])]
+
+    def _is_free(self, tensor: Tensor) -> bool:
+        return id(tensor) in self._free
+
+    def _softened(self, node: int) -> bool:
+        """Whether a node is made of a softmax, through what leaves its positions to each other as they are."""
+        return any(
+            self.nodes[i].kind == "softmax"
+            for i in self._before([node], through=lambda n: n.kind in {"", "add", "mul", "linear"})
+        )
 
     def _makers(self, tensors: Iterable[Tensor]) -> list[int]:
         """Return the nodes that made the tensors, as far as they are known."""
@@ -193,6 +238,14 @@ def _curve(call: Call, known: Sequence[tuple[Tensor, Layout]]) -> str:
     if call.kind == "mul" and masked:
         return "bent"
     return call.curve
+
+
+def _by_factors(layout: Layout, factors: Axes | None, *, heads: bool) -> Layout:
+    """Return a layout that lost its channel axis with the one axis of all channels or, with ``heads``, of heads."""
+    own = [(a, axis[0]) for a, axis in enumerate(factors or ()) if len(axis) == 1 and axis[0].what == "channel"]
+    if len(own) == 1 and (heads or own[0][1].alone):
+        return Layout(own[0][0], layout.fields)
+    return layout
 
 
 def active_site(node: Node) -> bool:

@@ -297,6 +297,7 @@ _RULES: dict[str, Callable[[Call, Tensor, Inputs], Layout]] = {
     "features": _features,
     "same": _same,
     "placeless": _placeless,
+    "roll": _placeless,
     "pool": _pool,
     "reduce": _reduce,
     "permute": _permute,

@@ -19,7 +19,8 @@ class Operator:
     """One operator of torch, by its name without underscores and in-place marks."""
 
     name: str
-    # Of the site that it makes: conv, linear, norm, rectifier, activation, softmax, pool, add, mul or cat; "" for none.
+    # Of the site that it makes: conv, linear, norm, rectifier, activation, softmax, pool, add, mul, cat or product; ""
+    # for none.
     kind: str = ""
     # Of the site that it makes instead where its arguments say so: a clamp from zero is a rectifier.
     kind_if: str = ""
@@ -72,9 +73,9 @@ _TABLE = """
 conv                 convolution -                                  conv#d
 conv                 transposed  -                                  conv_transpose#d
 linear               features    -                                  linear bilinear
-linear?              features    affine                             matmul mm einsum
+linear?product       features    affine                             matmul mm einsum
 linear?              features    -                                  addmm
-linear?              -           affine                             bmm
+linear?product       product     affine                             bmm
 norm                 same        -                                  batch_norm layer_norm group_norm instance_norm
 norm                 same        -                                  rms_norm local_response_norm
 rectifier            same        pointwise,unit_slope,inplace=1     relu
@@ -120,7 +121,10 @@ cat                  cat         -                                  cat concat c
 -                    pad         moves                              pad
 -                    split       moves                              chunk split tensor_split split_with_sizes
 -                    resize      affine                             interpolate upsample
--                    placeless   moves                              roll flip
+-                    roll        moves                              roll
+-                    placeless   moves                              flip
+-                    unbind      moves                              unbind select
+-                    swap        moves                              t
 -                    same        -                                  fake_quantize_per_tensor_affine
 -                    same        -                                  fake_quantize_per_channel_affine
 -                    same        -                                  fused_moving_avg_obs_fake_quant
@@ -146,9 +150,9 @@ cat                  cat         -                                  cat concat c
 -                    -           pointwise,fills=-2                 ones ones_like new_ones
 -                    -           pointwise,fills=1                  full full_like
 -                    -           pointwise,fills=2                  new_full
--                    -           moves                              view_as reshape_as ravel t movedim moveaxis copy
--                    -           moves                              unbind stack hstack vstack dstack narrow
--                    -           moves                              select tile index_select expand_as broadcast_to
+-                    -           moves                              view_as reshape_as ravel movedim moveaxis copy
+-                    -           moves                              stack hstack vstack dstack narrow
+-                    -           moves                              tile index_select expand_as broadcast_to
 -                    -           moves                              repeat channel_shuffle pixel_shuffle pixel_unshuffle
 -                    -           affine                             negative unfold fold
 """

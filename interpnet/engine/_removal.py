@@ -45,8 +45,6 @@ class Removal:
             raise LayerError(f"layer {site.name!r} cannot be ablated: {site.why}")
 
         def edit(out: Tensor) -> Tensor:
-            if site.name not in self._now:
-                return out
             rows, channels, fill = (part.to(out.device) for part in self._now[site.name])
             if out.requires_grad:
                 out = out.clone()  # autograd may need what would be overwritten
@@ -54,4 +52,5 @@ class Removal:
             maps[rows, channels] = fill.to(out.dtype).view(-1, *[1] * (out.dim() - 2))
             return out
 
-        return edit
+        seen = site.editing(edit)
+        return lambda out: seen(out) if site.name in self._now else out

@@ -150,7 +150,10 @@ class Resumed(Pass):
     def __init__(self, batch: Batch, cut: Cut, rows: Tensor, edits: Mapping[str, Edit]) -> None:
         super().__init__()
         self.differs = False
-        self._edits = {batch.flow.at[name]: edit for name, edit in edits.items()}
+        # A call may make two sites.
+        self._edits: dict[int, list[Edit]] = {}
+        for name, edit in edits.items():
+            self._edits.setdefault(batch.flow.at[name], []).append(edit)
         self._batch = batch
         self._cut = cut
         self._known = {number: rows_of(batch.kept[number, times], rows) for number, times in cut.live}
@@ -191,10 +194,10 @@ class Resumed(Pass):
             if any(id(t) in self._empty for t in tensors_in((args, dict(kwargs)))):
                 self._differ()
             out = func(*args, **kwargs)
-        edit = self._edits.get(number)
-        if edit is None:
+        edits = self._edits.get(number)
+        if edits is None:
             return out
-        return edited(out, [edit], inplace=overwrites(func, args, kwargs))
+        return edited(out, edits, inplace=overwrites(func, args, kwargs))
 
     def _before_cut(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], number: int

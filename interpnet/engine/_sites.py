@@ -5,6 +5,7 @@ docs/engine.md says how they are named, and which are taken by default.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -27,8 +28,9 @@ from interpnet.engine._logits import Output, logits_of, output_key
 from interpnet.engine._origins import Origins
 from interpnet.engine._probabilities import Probabilities
 from interpnet.engine._readable import check_readable
-from interpnet.engine._trace import Instrument, instrument
+from interpnet.engine._trace import Edit, Instrument, Read, instrument, site_names
 from interpnet.engine._unwrap import unwrap
+from interpnet.engine._view import Seen, View, seen_as
 from interpnet.errors import LayerError, ModelError, did_you_mean
 from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, instance_of, listed, text
@@ -50,7 +52,7 @@ class Site:
     # Stable and readable; see interpnet.engine.
     name: str
     # The module whose code made the call, the operator, and its kind: conv, linear, norm, rectifier, activation,
-    # softmax, pool, add, mul or cat.
+    # softmax, pool, add, mul, cat, attention (what a softmax gathers) or product (of two other maps).
     module: str
     op: str
     kind: str
@@ -72,6 +74,13 @@ class Site:
     default: bool
     # Why the site cannot be used, or "".
     why: str
+    # The shape of a map over the image, () for none: that of rows and columns, also where each position sees the whole
+    # image. Before them come ``lead`` positions that stand for no place, such as a class token.
+    grid: tuple[int, ...] = ()
+    lead: int = 0
+    # How the operator's output is read and edited where the batch, rows, columns or channels share axes in it: shape
+    # and axis are those of the view.
+    view: View | None = field(default=None, repr=False)
 
     @property
     def usable(self) -> bool:
@@ -82,6 +91,25 @@ class Site:
     def map_shape(self) -> tuple[int, ...]:
         """Shape of one channel's activation map; ``()`` for a fully connected unit."""
         return tuple(s for a, s in enumerate(self.shape, start=1) if a != self.axis)
+
+    def reading(self, read: Read) -> Read:
+        """Return what an :class:`Instrument` calls so that ``read`` gets the output as this site has it."""
+        return read if self.view is None else self.view.reading(read)
+
+    def editing(self, edit: Edit) -> Edit:
+        """Return what an :class:`Instrument` calls so that ``edit`` gets the output as this site has it."""
+        return edit if self.view is None else self.view.editing(edit)
+
+    def over_image(self, maps: Tensor) -> Tensor:
+        """Return maps (B, channels, *grid) of the site's output; without a grid a :class:`LayerError`."""
+        if not self.grid:
+            raise LayerError(
+                f"layer {self.name!r}: its map of shape {self.map_shape} does not lie over the image; choose a layer "
+                "whose positions are rows and columns, or tokens that stand for them"
+            )
+        flat = maps.movedim(self.axis or 1, 1).flatten(2)
+        own = flat[:, :, self.lead : self.lead + math.prod(self.grid)]
+        return own.reshape(*own.shape[:2], *self.grid)
 
 
 @brief
@@ -126,7 +154,9 @@ class Trace:
             ``"default"``: the post-activation maps of convolutional and fully connected layers,
             without gates and without the classifier's output. ``"conv"``: those of convolutional
             layers only. ``"all"``: the output of every convolution, linear map, norm, activation and
-            pooling before the classifier's output (the paper's choice). Otherwise site names, glob
+            pooling before the classifier's output (the paper's choice). ``"attention"``: what every
+            attention gathers, before its last linear map; ``"heads"``: the same, each head one
+            channel. Otherwise site names, glob
             patterns over site names, or the name of a module or a module itself, for the default
             sites inside it (its usable sites, if it has no default ones).
 
@@ -172,6 +202,9 @@ class Trace:
             return [s.name for s in usable if s.default and s.family == "conv"]
         if item == "all":
             return [s.name for s in usable if s.kind in LAYER_KINDS and not s.output and not s.gate]
+        if item in {"attention", "heads"}:
+            found = [s.name for s in usable if s.kind == "attention" and s.name.endswith("/heads") == (item == "heads")]
+            return found or self._no_attention(item)
         if any(s.name == item for s in self.sites):
             return [self.usable(item).name]
         matched = [s.name for s in usable if fnmatchcase(s.name, item)]
@@ -180,6 +213,12 @@ class Trace:
     def _inside(self, path: str) -> list[str]:
         inside = [s for s in self.sites if s.usable and (s.module == path or s.module.startswith(f"{path}."))]
         return [s.name for s in inside if s.default] or [s.name for s in inside if not s.output]
+
+    def _no_attention(self, item: str) -> NoReturn:
+        why = "the network has no attention"
+        if any(s.kind == "attention" for s in self.sites):
+            why = "attention has one head" if item == "heads" else "its channels are not known"
+        raise LayerError(f"layers={item!r} selects nothing: {why}; `interpnet layers MODEL` lists all sites")
 
     def _nothing(self, item: str) -> NoReturn:
         names = [s.name for s in self.sites] + [s.module for s in self.sites if s.module]
@@ -235,7 +274,7 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
     with probing(model, two.device) as drawn:
         check = FunctionCheck(model, two, read, output_key(output))
         batch = own_copy(model, two)
-        graph = Graph(batch)
+        graph = Graph(batch, (*model.parameters(), *model.buffers()))
 
         def observe(call: Call, out: Any) -> None:
             graph.observe(call, out)
@@ -280,36 +319,65 @@ def _returned(result: Any) -> list[Tensor]:
 
 def _sites(graph: Graph, images: Tensor) -> tuple[Site, ...]:
     """Return the sites of a graph, and decide which are taken by default."""
-    named = [n for n in graph.nodes if n.call.kind is not None]
+    # What a network makes of its own numbers alone is no map of an image.
+    named = [n for n in graph.nodes if n.kind and not n.free]
     inner = [n for n in named if not n.gate and not n.output and not n.part]
     active = [n for n in inner if active_site(n)]
     # A network without activations: its convolutions and linear maps themselves.
     default = active or [n for n in inner if n.weighted]
     chosen = {id(n) for n in default}
-    return tuple(_site(n, images, default=id(n) in chosen) for n in named)
+    found = []
+    for node in named:
+        for heads in (False, True)[: 1 + (node.kind == "attention")]:
+            seen = _seen(node, images, heads=heads)
+            # Attention with one head has no channels by head.
+            if seen is not None or not heads:
+                found.append(_site(node, images, seen, default=id(node) in chosen, heads=heads))
+    return tuple(found)
 
 
-def _site(node: Node, images: Tensor, *, default: bool) -> Site:
+def _seen(node: Node, images: Tensor, *, heads: bool) -> Seen | None:
+    """Return how a node's output is read; ``None`` for as it is, with nothing known but its layout."""
+    if node.factors is None or not node.tensor:
+        return None
+    joined = node.kind == "attention" and not heads
+    # Elsewhere a channel axis that is lost stays lost.
+    if node.layout.axis is None and node.kind not in {"attention", "product", "softmax"}:
+        return None
+    return seen_as(node.factors, node.layout.axis, spatial=images.dim() - 2, heads=heads, joined=joined)
+
+
+def _site(node: Node, images: Tensor, seen: Seen | None, *, default: bool, heads: bool) -> Site:
     axis = node.layout.axis
+    shape = node.shape[1:]
+    why = ""
+    if seen is not None:
+        axis = seen.axis
+        shape = seen.shape
+    if seen is None or seen.view is None:
+        why = _why_unusable(node, images.shape[0])
     fields: list[tuple[int, Field] | None] = [None] * (images.dim() - 2)
-    for a, f in node.layout.fields.items():
-        if a != axis and f.axis < len(fields):
-            fields[f.axis] = (a, f)
-    why = _why_unusable(node, images.shape[0])
+    if seen is None or seen.view is None:
+        for a, f in node.layout.fields.items():
+            if a != axis and f.axis < len(fields):
+                fields[f.axis] = (a, f)
     return Site(
-        name=node.call.name,
+        name=site_names(node.call.name, "product")[heads],
         module=node.call.module,
         op=node.call.op,
         kind=node.kind,
-        shape=node.shape[1:],
+        shape=shape,
         axis=axis,
-        channels=0 if axis is None or why else node.shape[axis],
+        channels=0 if axis is None or why else shape[axis - 1],
         family=node.family,
         fields=tuple(fields),
         gate=node.gate,
         output=node.output,
         default=default,
         why=why,
+        grid=() if seen is None else seen.grid,
+        lead=0 if seen is None else seen.lead,
+        view=None if seen is None else seen.view,
     )
 
 

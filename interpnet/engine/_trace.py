@@ -65,7 +65,7 @@ class Instrument:
 
 
 # Operators that a rule is asked for although they make no site.
-_RULED = frozenset({"getitem", "matmul", "mm", "bmm", "einsum", "normalize"})
+_RULED = frozenset({"getitem", "normalize"})
 
 
 class _Engine(TorchFunctionMode):
@@ -160,7 +160,13 @@ class _Engine(TorchFunctionMode):
         compute = self._compute
         if op in {"get", "set"}:  # a property of a tensor: nothing is computed
             if compute is None:
-                return func(*args, **kwargs)
+                out = func(*args, **kwargs)
+                # The one that moves axes is a call like its function's.
+                if self._observers and _transposes(func):
+                    swap = Call(torch.transpose, (args[0], -2, -1), {}, "transpose", None, "", self._stack[-1])
+                    for observe in self._observers:
+                        observe(swap, out)
+                return out
             return compute(func, args, kwargs)
         kind = operator_kind(op, args, kwargs)
         row = operator(op)
@@ -175,8 +181,9 @@ class _Engine(TorchFunctionMode):
         edits: list[Edit] = []
         if kind is not None:
             name = self._name(op)
-            reads = self._reads.get(name, [])
-            edits = [edits[name] for edits in self._edits if name in edits]
+            for site in site_names(name, kind):
+                reads = [*reads, *self._reads.get(site, ())]
+                edits += [edits[site] for edits in self._edits if site in edits]
         rule = None
         if (kind is not None or op in _RULED) and torch.is_grad_enabled():
             rule = self._ruling.rule
@@ -219,6 +226,18 @@ class _Engine(TorchFunctionMode):
                 "it was made of was overwritten since. Use torch's own operator for it, such as torch.relu"
             )
         return replace(call, op=made.curve)
+
+
+def _transposes(func: Callable[..., Any]) -> bool:
+    """Whether it gets a tensor's property that swaps the last two axes."""
+    return getattr(getattr(func, "__self__", None), "__name__", "") in {"T", "mT"}
+
+
+def site_names(name: str, kind: str) -> tuple[str, ...]:
+    """Return the names of the sites that a call makes: attention is read by features and by heads."""
+    if kind == "product":
+        return name, f"{name}/heads"
+    return (name,)
 
 
 def edited(out: Any, edits: Sequence[Edit], *, inplace: bool) -> Any:

@@ -124,7 +124,7 @@ def _surviving(model: nn.Module, data: Any, site: Site, channel: Channel, own: P
         kept.append(out.movedim(site.axis or 1, 1)[:, channel.index].float().cpu())
         stop_forward()
 
-    with instrument(model, Instrument(reads={site.name: read})), stoppable():
+    with instrument(model, Instrument(reads={site.name: site.reading(read)})), stoppable():
         forward(model, torch.stack(images), put)
     maps = kept[0].numpy()
     # The neighbours too, as the stride need not divide the image.

@@ -249,6 +249,11 @@ def _seen(site: Site, position: tuple[int, ...], image: tuple[int, ...]) -> dict
     """Return what one position sees, by axis of the image; those that no axis of the map follows are seen whole."""
     map_axes = [a for a in range(1, len(site.shape) + 1) if a != site.axis]
     found = {}
+    for axis, place in enumerate(_on_grid(site, position)[: len(image)]):
+        # It sees the whole image, and lies in the middle of its part.
+        jump = image[axis] / site.grid[axis]
+        middle = (place + 0.5) * jump
+        found[axis] = _Seen(math.floor(middle - image[axis]), math.ceil(middle + image[axis]), jump)
     for axis, entry in enumerate(site.fields[: len(image)]):
         if entry is None or entry[0] not in map_axes:
             continue
@@ -258,6 +263,16 @@ def _seen(site: Site, position: tuple[int, ...], image: tuple[int, ...]) -> dict
         hi = math.ceil(field.hi + shift) + 1  # a field between two pixels takes both
         found[axis] = _Seen(lo, hi, field.jump)
     return found
+
+
+def _on_grid(site: Site, position: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the rows and columns of a position of a map over the image; nothing for one that stands for no place."""
+    if not site.grid:
+        return ()
+    at = int(np.ravel_multi_index(position, site.map_shape)) - site.lead
+    if not 0 <= at < math.prod(site.grid):
+        return ()
+    return tuple(map(int, np.unravel_index(at, site.grid)))
 
 
 def _unless_whole(out: list[tuple[int, int]], image: tuple[int, ...]) -> _Place:

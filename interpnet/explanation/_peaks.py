@@ -42,7 +42,7 @@ class PeakReader:
     """
 
     def __init__(self, sites: Sequence[Site]) -> None:
-        self.reads = {site.name: partial(self._read, site) for site in sites}
+        self.reads = {site.name: site.reading(partial(self._read, site)) for site in sites}
         self.clear()
 
     def clear(self) -> None:

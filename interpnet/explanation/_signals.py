@@ -189,14 +189,15 @@ class SignalRun:
             if self.stop and len(maps) == len(self.sites):
                 stop_forward()
 
-        keepers = {name: partial(keep, name) for name in self.sites}
+        keepers = {name: site.reading(partial(keep, name)) for name, site in self.sites.items()}
         with evaluating(model, frozen=True), rules.on(model), ExitStack() as stack, stoppable():
-            copiers = {name: partial(copied, name) for name in views}
+            copiers = {name: self.sites[name].editing(partial(copied, name)) for name in views}
             for one in (*instruments, Instrument(reads=keepers, edits=copiers)):
                 stack.enter_context(instrument(model, one))
             maps[OUTPUT] = forward_logits(model, x, how.output)
         overwritten = {name for name, version in versions.items() if times_written(maps[name]) != version}
-        seen = {name for name in self.sites if name in maps and maps[name]._is_view()}  # noqa: SLF001
+        ran = {name: site for name, site in self.sites.items() if name in maps}
+        seen = {name for name, site in ran.items() if site.view is not None or maps[name]._is_view()}  # noqa: SLF001
         return Forward(x, maps, overwritten, edges, seen, rules)
 
     def check_gradients(self, done: Forward, names: Collection[str]) -> None:

@@ -61,7 +61,7 @@ class VectorReader:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.reads = {site.name: self._read}
+        self.reads = {site.name: site.reading(self._read)}
         self._kept: list[Tensor] = []
 
     def _read(self, out: Tensor) -> None:

@@ -57,7 +57,11 @@ def activation_maps(
         # A copy, because an operation in place behind the layer would overwrite it.
         kept.append(out.movedim(axis, 1).to("cpu", torch.float32, copy=True).numpy())
 
-    with evaluating(model), torch.inference_mode(), instrument(model, Instrument(reads={site.name: read})):
+    with (
+        evaluating(model),
+        torch.inference_mode(),
+        instrument(model, Instrument(reads={site.name: site.reading(read)})),
+    ):
         forward(model, images)
     if not np.isfinite(kept[0]).all():
         raise DataError(f"layer {layer!r} has NaN or infinite activations; look at weights that overflow")

@@ -103,13 +103,16 @@ class ChannelValues:
 
         def rule(call: Call) -> Tensor | None:
             if call.name == self._site.name and call.kind == "rectifier":
-                stop(call.argument(0, "input"))
+                self._site.reading(stop)(call.argument(0, "input"))
             if self.leaking:
                 return _leaky(call)
             return None
 
         images = self._prepare(pictures)
-        with instrument(self.model, Instrument(rule=rule, reads={self._site.name: stop})), stoppable():
+        with (
+            instrument(self.model, Instrument(rule=rule, reads={self._site.name: self._site.reading(stop)})),
+            stoppable(),
+        ):
             forward(self.model, images)
         return F.leaky_relu(self._own(kept[0], units), _THINNED).mean(1)
 
@@ -122,7 +125,7 @@ class ChannelValues:
             stop_forward()
 
         images = self._prepare(pictures)
-        with instrument(self.model, Instrument(reads={self._site.name: read})), stoppable():
+        with instrument(self.model, Instrument(reads={self._site.name: self._site.reading(read)})), stoppable():
             forward(self.model, images)
         own = self._own(kept[0], units)
         return own.mean(1), own.amax(1)

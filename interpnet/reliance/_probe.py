@@ -13,6 +13,7 @@ from interpnet.engine import (
     Call,
     Instrument,
     Output,
+    Site,
     evaluating,
     forward_logits,
     gradient_cut,
@@ -106,8 +107,7 @@ def _check_whole(
             shape[site.axis or 1] = -1
             step = _STEP * factors.view(shape)
             ends = [
-                _nudged(model, site.name, 1 + sign * step, images, output, outputs, logits.argmax(1))
-                for sign in (1, -1)
+                _nudged(model, site, 1 + sign * step, images, output, outputs, logits.argmax(1)) for sign in (1, -1)
             ]
             found = (ends[0] - ends[1]) / (2 * _STEP)
             if bool(((found - expected).abs() > _TOLERANCE * columns.abs().sum(1) + 1e-6).any()):
@@ -119,7 +119,7 @@ def _check_whole(
 
 def _nudged(
     model: nn.Module,
-    name: str,
+    site: Site,
     factors: Tensor,
     images: Tensor,
     output: Output | None,
@@ -127,5 +127,6 @@ def _nudged(
     classes: Tensor,
 ) -> Tensor:
     """Return the log-odds of the images with the maps of a layer multiplied."""
-    with torch.no_grad(), instrument(model, Instrument(edits={name: lambda out: out * factors.to(out.dtype)})):
+    edit = site.editing(lambda out: out * factors.to(out.dtype))
+    with torch.no_grad(), instrument(model, Instrument(edits={site.name: edit})):
         return log_odds(forward_logits(model, images, output), classes, outputs=outputs)

@@ -57,14 +57,14 @@ class ContributionReader:
     def __init__(self, sites: Sequence[Site], *, gradients: bool = False, maps: bool = False) -> None:
         self.sites = tuple(sites)
         self.channels = channel_index(self.sites)
-        self.reads = {site.name: partial(self._read, site, _axis(site)) for site in self.sites}
+        self.reads = {site.name: site.reading(partial(self._read, site, _axis(site))) for site in self.sites}
         # At every site until the first pass has shown where the graph begins: an edit costs a copy where a network
         # works in place.
-        self.edits = {site.name: partial(self._edit, site.name, _axis(site)) for site in self.sites}
+        self.edits = {site.name: site.editing(partial(self._edit, site.name, _axis(site))) for site in self.sites}
         # Sites whose maps a later operator overwrites, and those whose maps are views, written in place: the network
         # may go on with the whole, which no gradient of the view tells of.
         self.copies: set[str] = set()
-        self._views: set[str] = set()
+        self._views = {site.name for site in self.sites if site.view is not None}
         self._gradients = gradients
         self._keeps_maps = maps
         self._starts: set[str] = set()

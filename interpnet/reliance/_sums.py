@@ -229,7 +229,7 @@ class ContributionSums:
                 means = means.mean(axes)
             self._means.append((site.name, means))
 
-        reads = {site.name: partial(read, site) for site in self._reader.sites}
+        reads = {site.name: site.reading(partial(read, site)) for site in self._reader.sites}
         with instrument(self._model, Instrument(reads=reads)):
             return forward_logits(self._model, images, self._output, put)
 

@@ -39,7 +39,7 @@ class ScoreReader:
         self._normalisation = one_of(normalisation, "normalisation", NORMALISATIONS)
         self.sites = tuple(sites)
         self.channels = channel_index(self.sites)
-        self.reads = {site.name: self._reader(site) for site in self.sites}
+        self.reads = {site.name: site.reading(self._reader(site)) for site in self.sites}
         self._parts: dict[str, Tensor] = {}
 
     @classmethod

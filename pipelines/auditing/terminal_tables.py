@@ -332,6 +332,6 @@ def show_layers(console: Console, sites: Sequence[Site], title: str) -> None:
     _say(
         console,
         f"{len(sites)} sites; by default {sum(site.channels for site in chosen)} channels of {len(chosen)} layers. "
-        "--layers takes names, globs ('layer1.*'), default, conv, all.",
+        "--layers takes names, globs ('layer1.*'), default, conv, attention, heads, all.",
         whole=True,
     )

@@ -126,7 +126,8 @@ class RunConfig(ShortcutSettings):
     )
     layers: tuple[str, ...] = _collect(
         ("default",),
-        "default, conv, all, names or globs as `interpnet layers` prints them; comma-separated or repeated.",
+        "default, conv, attention, heads, all, names or globs as `interpnet layers` prints them; comma-separated or "
+        "repeated.",
         shown="default: every activation after a convolution or linear layer",
         metavar="LAYERS",
     )

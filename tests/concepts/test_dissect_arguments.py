@@ -133,7 +133,8 @@ def test_a_layer_without_a_map_over_the_image() -> None:
             self.head = nn.Linear(3, 2)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            tokens = self.embed(x).flatten(2).transpose(1, 2)
+            # In an order of its own: no position is a place of the image.
+            tokens = self.embed(x).flatten(2).transpose(1, 2).flip(1)
             mixed: torch.Tensor = self.act(self.mix(tokens))
             out: torch.Tensor = self.head(mixed.mean(1))
             return out

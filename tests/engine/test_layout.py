@@ -37,7 +37,7 @@ def cropped(x: Tensor) -> Tensor:
 
 
 def lost(x: Tensor) -> Tensor:
-    return x.reshape(6, 8, 6).reshape(2, 3, 8, 6)
+    return x.reshape(6, 8, 6).flip(0).reshape(2, 3, 8, 6)
 
 
 def zeroed(x: Tensor) -> None:

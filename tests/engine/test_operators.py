@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import interpnet
+from interpnet.engine import _factor_rules
 from interpnet.engine._layout import _RULES
 from interpnet.engine._operators import OPERATORS, Operator, _rows, operator, operator_name
 
 X = torch.linspace(-4, 4, 81, dtype=torch.float64)
 ROWS = list(OPERATORS.values())
-KINDS = {"", "conv", "linear", "norm", "rectifier", "activation", "softmax", "pool", "add", "mul", "cat"}
+KINDS = {"", "conv", "linear", "norm", "rectifier", "activation", "softmax", "pool", "add", "mul", "cat", "product"}
 # Arguments that a function needs apart from its input.
 NEEDS = {
     "softmax": (0,),
@@ -43,14 +44,14 @@ def test_every_operator_has_one_row_of_known_words() -> None:
     assert len(rows) == len(OPERATORS)
     assert {row.kind for row in rows} == KINDS
     assert {row.kind_if for row in rows} == {"", "rectifier", "pool", "linear"}
-    assert {row.axes for row in rows} <= {"", "convolution", "transposed", "features", *_RULES}
+    assert {row.axes for row in rows} <= {"", "convolution", "transposed", "features", *_RULES, *_factor_rules._RULES}
     assert operator("no_such_thing") == Operator("no_such_thing")
 
 
 def test_no_other_file_keeps_a_table_of_operators() -> None:
     for path in Path(interpnet.__file__).parent.rglob("*.py"):
         # The layout's rules have the names of the operators that they follow.
-        if path.name in {"_operators.py", "_layout.py"}:
+        if path.name in {"_operators.py", "_layout.py", "_factor_rules.py"}:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             parts = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", [])

@@ -54,7 +54,7 @@ def test_channel_axis_follows_the_operator_that_made_the_tensor() -> None:
         "gelu": (1, 8, (4, 6)),
         "gelu:1": (3, 20, (4, 6)),
         "relu": (1, 8, (4, 6)),
-        "relu:1": (2, 8, (24,)),
+        "relu:1": (3, 8, (4, 6)),
     }
 
 
