@@ -41,8 +41,15 @@ from interpnet.explanation import explain
 from interpnet.interpretation import Interpretation
 from interpnet.scores import collect_scores
 
-_BATCH = {"cpu": 32, "cuda": 256}
+_PIXELS = 3_300_000  # in one pass on a GPU, which several processes may share
 _ZERO: dict[str, Any] = {"constant": "zero"}
+
+
+def batch_of(images: Tensor) -> int:
+    """Return how many images run together."""
+    if images.device.type == "cpu":
+        return 32
+    return min(512, max(16, _PIXELS // images[0, 0].numel()))
 
 
 class Maps:
@@ -51,7 +58,7 @@ class Maps:
     def __init__(self, subject: Subject, method: str) -> None:
         self.subject = subject
         self.method = method
-        self.batch = _BATCH[subject.images.device.type]
+        self.batch = batch_of(subject.images)
         self._channels: dict[nn.Module, Interpretation] = {}
 
     def of(self, model: nn.Module, images: Tensor, target: Tensor) -> Tensor:

@@ -60,6 +60,7 @@ def _measure(
                 line |= measured(maps, line["measure"])
                 if device == "cuda":
                     torch.cuda.synchronize()
+                line["device"] = device
                 line["seconds"] = round(time.perf_counter() - began, 3)
 
 
