@@ -183,6 +183,8 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
                 f"audit() takes no argument {name!r}{did_you_mean(name, known)}; its settings are those of `interpnet "
                 "audit --help`, with underscores"
             )
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
         checked[name] = wrapped(entries[name], value)
     check_named(checked)
     return checked

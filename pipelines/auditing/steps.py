@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from interpnet.concepts import Dissection
+
 from ..report.load import RunData
 from ..run.chosen import chosen
 from ..run.config import MU_LASSO, RELIANCE
@@ -12,6 +14,7 @@ from ..run.session import Session
 from ..run.shortcuts import load_shortcuts, load_shown
 from ..stages.ablate import load_ablation, run_ablate
 from ..stages.collect import run_collect
+from ..stages.concepts import NUMBERS, run_concepts
 from ..stages.contributions import run_contributions
 from ..stages.explain import check_explain, run_explain
 from ..stages.reliance import load_reliance, run_reliance
@@ -29,6 +32,7 @@ def run_audit(session: Session) -> Path:
     ablate(session)
     run_explain(session)
     shortcuts(session)
+    concepts(session)
     return run_report(session)
 
 
@@ -80,3 +84,10 @@ def shortcuts(session: Session) -> None:
         classes = tuple(session.run.known("model", "classes"))
         shown = load_shown(session.run.path)
         tables.show_field(session.console, RunData(session.run.path, {}, classes, shortcuts=found, beside=shown))
+
+
+def concepts(session: Session) -> None:
+    """Name the channels by concepts, where there are some."""
+    if run_concepts(session) and session.tables and (session.run.folder("concepts") / NUMBERS).is_file():
+        found = Dissection.load(session.run.folder("concepts") / NUMBERS)
+        tables.show_dissection(session.console, found, "by concepts")

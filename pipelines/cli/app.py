@@ -100,7 +100,7 @@ def demo() -> None:
 @app.command()
 @takes(
     "commands",
-    "[model] [data] [collect] [solve] [ablate] [explain] [shortcuts] [run]",
+    "[model] [data] [collect] [solve] [ablate] [explain] [shortcuts] [concepts] [run]",
     "out config fresh open_report shortcut strength",
 )
 def audit() -> None:

@@ -48,16 +48,17 @@ def configured(given: Given, request: Request, base: RunConfig | None = None) ->
         if values["only"] == ("all",):
             values["only"] = ()
     base = base or RunConfig()
-    if values.get("field") is not None:
-        values["field"] = _field(values["field"], base)
+    for name in ("field", "concepts"):
+        if values.get(name) is not None:
+            values[name] = _folder(values[name], base)
     config = base.override(values)
     # What was typed beside the option contradicts it; what a file says is overridden.
     from_file = "data" not in given.values
     return replace(config, data=planted(config.data, request.shortcut, request.strength, override=from_file))
 
 
-def _field(folder: str, base: RunConfig) -> str:
-    """Return the folder of ``--field`` as the settings hold it: of a run from elsewhere whole, and empty for none."""
+def _folder(folder: str, base: RunConfig) -> str:
+    """Return a folder of images as the settings hold it: of a run from elsewhere whole, and empty for none."""
     if folder == NO_FIELD:
         return ""
     if base.directory is None or Path(folder).is_absolute() or not Path(folder).exists():

@@ -14,6 +14,7 @@ from ..run.selection import SELDOM, how_chosen
 from .audited import audited, skipped_images, title
 from .channels import Limits
 from .charts import FIGURE_FILES, PREFIXES, SHARES, make_charts
+from .concepts import named_of
 from .conditions import TITLES, WAYS, condition_rows
 from .load import RunData, clean, load_run
 from .page import write_page
@@ -49,6 +50,7 @@ def build_report(run_folder: Path, *, limits: Limits | None = None, only: Collec
     shown = [c for c in classes if not c.empty] or classes
     swaps = Pictures(run.folder / STAGES["shortcuts"])
     looks = looks_of(run, swaps, pictures)
+    words = Pictures(run.folder / STAGES["concepts"])
     charts = make_charts(run, folder)
     files = write_tables(run, folder, classes, examples, verdicts, looks) + [chart.file for chart in charts.values()]
     # Tables and figures of an earlier report that this one has no numbers for.
@@ -72,6 +74,7 @@ def build_report(run_folder: Path, *, limits: Limits | None = None, only: Collec
         controls=CONTROLS,
         methods=METHODS,
         looks=looks,
+        named=named_of(run, shown, words),
         refused=clean(run.entry("stages", "shortcuts").get("refused") or ""),
         most_open=MOST_OPEN,
         from_python=run.settings.model.startswith(PYTHON) or run.settings.data.startswith(PYTHON),

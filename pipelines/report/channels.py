@@ -14,6 +14,7 @@ from interpnet.interpretation import Interpretation
 
 from ..run.config import MU_LASSO, RELIANCE, RunConfig
 from ..run.selection import seldom
+from .concepts import names_text
 from .load import RunData, clean, reading
 from .numbers import NAN, number
 from .pictures import Pictures
@@ -63,6 +64,7 @@ class ChannelRow:
     patches: str | None
     n_patches: int
     regions: tuple[tuple[str, float], ...]  # the share of its heatmap in each
+    concepts: tuple[str, ...] | None = None  # it detects, each with its overlap; None where none were given
 
     @property
     def label(self) -> str:
@@ -150,6 +152,7 @@ def channel_rows(run: RunData, cls: int, pictures: Pictures, limits: Limits) -> 
                 patches=strip,
                 n_patches=len(patches),
                 regions=_regions(run, cls, *place),
+                concepts=names_text(run.words[place]) if place in run.words else None,
             )
             rows.append(row)
         return tuple(rows)

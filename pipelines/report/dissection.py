@@ -66,7 +66,6 @@ def build_dissection_page(
     write_page(
         path,
         "dissection.html.j2",
-        styles=("page.css", "filters.css"),
         title=f"{short_name(asked.config.model)} by the concepts of {clean(Path(asked.settings.concepts).name)}",
         version=interpnet.__version__,
         cards=_cards(asked, found),

@@ -97,6 +97,7 @@ class RunData:
     places: Localisation | None = None  # where the maps lie, on data with masks
     shortcuts: Findings | None = None  # of the classes that are shown; None where nothing was searched
     beside: Mapping[str, Any] = field(default_factory=dict)  # pictures of images that classes draw, and of groups
+    concepts: Mapping[str, Any] | None = None  # concepts/concepts.json; None where no concepts were given
     repair: Mapping[str, Any] | None = None  # repair/repair.json, where it is of these findings
 
     @property
@@ -128,6 +129,12 @@ class RunData:
         for c, entry in (self.pictures or {}).items():
             something[c] |= entry.get("n_train", 1) > 0
         return worth_listing(something)
+
+    @cached_property
+    def words(self) -> dict[tuple[str, int], Mapping[str, Any]]:
+        """The entries of ``concepts`` of channels named for classes, by layer and index."""
+        entries = (self.concepts or {}).get("of_classes", ())
+        return {(clean(entry["layer"]), int(entry["index"])): entry for entry in entries}
 
     @cached_property
     def pictured(self) -> list[int]:
@@ -244,6 +251,7 @@ def load_run(folder: Path, only: Collection[int] | None = None) -> RunData:
         places=_read(folder, "explanations/localisation.json", "explain", _places),
         shortcuts=_shortcuts(folder, shown),
         beside=load_shown(folder),
+        concepts=_read(folder, "concepts/concepts.json", "audit --out", dict) if settings.concepts else None,
         repair=_repair(run),
     )
 

@@ -18,6 +18,7 @@ from interpnet.support.io import write_json
 
 from ..run.selection import selection_json
 from .charts import PREFIXES
+from .concepts import concept_facts, concept_table
 from .conditions import condition_row
 from .drawn import drawn_images
 from .load import RunData
@@ -61,10 +62,14 @@ _ABLATION = """
     own_log_odds_change own_log_odds_low own_log_odds_high others_log_odds_change others_log_odds_low
     others_log_odds_high
 """
+_CONCEPTS = """
+    layer channel=index concept category iou low high other_images_masks=null random_weights=floor
+"""
 _DRAWN = "class_index class source image shares_it"
 _OF_EACH = ("layers.csv", "ablation.csv", "ablation_curve.csv")
 TABLE_FILES = (
     *("classes.csv", "channels.csv", "examples.csv", "mu_curve.csv", "shortcuts.csv", "drawn.csv"),
+    "concepts.csv",
     *(f"{prefix}{name}" for prefix in PREFIXES.values() for name in _OF_EACH),
 )
 
@@ -81,7 +86,10 @@ def write_tables(
     tables = make_tables(run, classes, examples, looks)
     for name, (columns, rows) in tables.items():
         write_csv(folder / name, columns, rows)
-    write_json(folder / "report.json", _summary(run, classes, verdicts) | {"shortcuts": _looks(looks)})
+    write_json(
+        folder / "report.json",
+        _summary(run, classes, verdicts) | {"shortcuts": _looks(looks), "concepts": concept_facts(run)},
+    )
     return [*tables, "report.json"]
 
 
@@ -102,6 +110,8 @@ def make_tables(
         drawn = list(drawn_images(run))
         if drawn:
             tables["drawn.csv"] = (_DRAWN, _picked(_DRAWN, drawn))
+    if run.words:
+        tables["concepts.csv"] = (_CONCEPTS, _picked(_CONCEPTS, concept_table(run)))
     for way, found in run.named.items():
         tables[f"{PREFIXES[way]}layers.csv"] = (_LAYERS, layer_rows(found))
     if run.selection is not None:

@@ -6,16 +6,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interpnet.datasets import ConceptFolder, GeneratedConcepts, concept_folders, generated_concepts
 from interpnet.errors import InterpNetError
 
 from .config import RunConfig
+from .field import as_trained
 from .folder import digest
+
+if TYPE_CHECKING:
+    from .session import Session
 
 #: What ``CONCEPTS`` says in the place of a folder.
 GENERATED = "generated"
+_MEMO = "concepts"
 _PREPARED = ("channels", "image_size", "crop", "mean", "std")
 
 Sources = Mapping[str, ConceptFolder | GeneratedConcepts]
@@ -47,6 +52,22 @@ def located_concepts(spec: str, config: RunConfig) -> str:
     if spec.partition(":")[0] == GENERATED:
         return spec
     return str(Path(config.path(spec)).expanduser())
+
+
+def concepts_of(session: Session) -> Sources | None:
+    """Return the images with concepts, found once; ``None`` where the settings name none.
+
+    A :class:`DataError` for a folder that is none, or where nobody knows how image files become inputs.
+    """
+    config = session.config
+    if not config.concepts:
+        return None
+    if _MEMO not in session.memo:
+        how = as_trained(session.loaded.train.data)
+        spec = located_concepts(config.concepts, config)
+        session.memo[_MEMO] = concept_sources(spec, how, config.batch_size, config.seed)
+    found: Sources = session.memo[_MEMO]
+    return found
 
 
 def sources_key(sources: Sources) -> str:

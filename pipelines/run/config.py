@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from interpnet.errors import InterpNetError
 
+from .concept_settings import ConceptSettings
 from .config_file import read_tables, written
 from .settings import SECTIONS, about, setting
-from .shortcut_settings import ShortcutSettings
 
 #: Methods that need no network, shown beside every other: a map like theirs says nothing of it.
 CONTROLS = ("edge", "random", "center")
@@ -55,7 +55,7 @@ _run = partial(setting, section="run")
 
 
 @dataclass(frozen=True)
-class RunConfig(ShortcutSettings):
+class RunConfig(ConceptSettings):
     """The settings of a run; ``interpnet audit --help`` explains each.
 
     Examples

@@ -35,11 +35,12 @@ STAGES = {
     "ablate-reliance": "ablation",
     "explain": "explanations",
     "shortcuts": "shortcuts",
+    "concepts": "concepts",
     "repair": "repair",
     "report": "report",
 }
 # The commands that run those stages that have none of their own.
-_COMMANDS = {"contributions": "collect", "reliance": "solve", "ablate-reliance": "ablate"}
+_COMMANDS = {"contributions": "collect", "reliance": "solve", "ablate-reliance": "ablate", "concepts": "audit --out"}
 
 
 def command(stage: str) -> str:

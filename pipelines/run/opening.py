@@ -11,6 +11,7 @@ from typing import Any
 from interpnet.support.ranks import ALONE, Ranks
 
 from .chosen import check_chosen
+from .concept_sources import concepts_of
 from .config import RunConfig
 from .field import field_key
 from .folder import RunFolder
@@ -48,6 +49,7 @@ def opened(
     made = Session(new, config, resume, fresh=fresh, **session)
     check_chosen(made)  # loads what is audited, which the session keeps
     field_key(made)
+    concepts_of(made)
     if run is None:
         held.enter_context(new.locked(fresh=fresh))
     elif not fresh:

@@ -20,6 +20,7 @@ SECTIONS = {
     "ablate": "Method and study",
     "explain": "Pictures",
     "shortcuts": "Method and study",
+    "concepts": "Pictures",
     "run": "Machine",
 }
 FOLDER = "Run folder"

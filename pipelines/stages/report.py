@@ -14,6 +14,7 @@ from ..run.folder import digest
 from ..run.notes import Notes
 from ..run.session import Session
 from .ablate import STAGES, ablate_key
+from .concepts import current_key
 from .explain import shown_key
 from .identified import load_way
 from .shortcuts import searched_key
@@ -40,6 +41,9 @@ def run_report(session: Session, *, again: bool = False) -> Path:
         _require_classes(session, "shortcuts")
         require_current(session, "shortcuts", searched_key(session))
         parts.append(searched_key(session))
+    if session.config.concepts:
+        require_current(session, "concepts", current_key(session))
+        parts.append(session.run.key("concepts"))
     repaired = session.run.stage("repair")
     if repaired.get("state") == "complete":
         parts.append(repaired["key"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.concept_images import write_squares
 from interpnet.pipelines.cli.app import main
 from PIL import Image
 
@@ -35,22 +36,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a network in net.py, and concepts/ with red and blue squares, four frames a film."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(NETWORK, encoding="utf-8")
-    category = tmp_path / "concepts" / "squares"
-    for kind in ("images", "masks"):
-        (category / kind).mkdir(parents=True)
-    draws = np.random.default_rng(0)
-    for i in range(80):
-        pixels = draws.integers(90, 110, (SIDE, SIDE, 3), dtype=np.uint8)
-        mask = np.zeros((SIDE, SIDE), np.uint8)
-        for number, colour in ((1, (230, 10, 10)), (2, (10, 10, 230))):
-            row, column = draws.integers(0, SIDE - 4, 2)
-            # Not all alike: of equal values none is above a threshold among them.
-            pixels[row : row + 4, column : column + 4] = np.array(colour) + draws.integers(-9, 9, (4, 4, 3))
-            mask[row : row + 4, column : column + 4] = number
-        name = f"film{i // 4}_{i % 4}.png"
-        Image.fromarray(pixels).save(category / "images" / name)
-        Image.fromarray(mask).save(category / "masks" / name)
-    (category / "names.txt").write_text("-\nred <b>\nblue\n", encoding="utf-8")
+    write_squares(tmp_path / "concepts", {"red": "red <b>", "blue": "blue"})
     return tmp_path
 
 
