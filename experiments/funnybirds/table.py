@@ -44,8 +44,8 @@ def text(lines: list[Line]) -> str:
         for line in single
     )
     facts = (
-        f"{len(single)} networks, {right} % of {single[0]['images']} test images right. Channels named after a part: "
-        f"{named}. {minutes(lines):.0f} minutes. Measured at {commits(lines)}."
+        f"{len(single)} network{'s' * (len(single) > 1)}, {right} % of {single[0]['images']} test images right. "
+        f"Channels named after a part: {named}. {minutes(lines):.0f} minutes. Measured at {commits(lines)}."
     )
     parts = {
         "What removing a part costs": _effects(single),
@@ -70,7 +70,9 @@ def _orders(joint: Line) -> str:
         order, top, across = (one[key] for key in ("order", "top", "across"))
         shown = f"**{name}**" if name == OURS else name
         difference = "" if name == OURS else against(one["ours less it"], more=True, digits=2)
-        rows.append([shown, kind(name), _cell(order), f"{100 * top.mean:.0f}", _cell(across), difference])
+        # A mean that leaves the image itself out runs against it.
+        images = "" if name in {USUAL, USUAL_OF_CLASS} else _cell(across)
+        rows.append([shown, kind(name), _cell(order), f"{100 * top.mean:.0f}", images, difference])
     head = ["way", "kind", "order of parts in an image", "first part right, %", "images by a part", "ours less it"]
     return markdown(head, rows)
 
@@ -92,7 +94,7 @@ def draw(lines: list[Line], path: Path) -> None:
         for label, (name, _) in zip(axes.get_yticklabels(), ways, strict=True):
             label.set_color(_COLOURS[kind(name)])
         axes.axvline(0, color=MUTED, lw=0.8)
-        axes.set_xlabel("rank correlation with what removing each part costs, mean over images")
+        axes.set_xlabel("rank correlation with what removing the parts costs")
         handles = [axes.plot([], [], "o-", color=colour, label=title)[0] for title, colour in _COLOURS.items()]
         axes.legend(handles=handles, frameon=False, fontsize=7, loc="lower right")
 

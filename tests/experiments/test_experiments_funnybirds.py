@@ -1,17 +1,18 @@
-"""C4's script on birds drawn here: a trial, resumed, and its agreement by hand."""
+"""C4's script on birds drawn here: a trial, resumed; its agreement by hand; the rules of its claims."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.funnybirds import birds, run
+from experiments.funnybirds import birds, claims, run
 from experiments.funnybirds.agreement import across, compared, orders, tops, usual
-from experiments.funnybirds.importance import OURS
+from experiments.funnybirds.importance import AREA, BEST, NAMED, OURS, USUAL, USUAL_OF_CLASS
 
 PARTS = {"beak": (255, 255, 0), "foot": (255, 0, 1), "wing": (0, 255, 1)}
 
@@ -107,3 +108,34 @@ def test_all_ways_are_compared_on_the_same_draws() -> None:
     assert found["none"]["beyond control"] == [0.0, 0.0, 0.0]
     low, high = found["none"]["order"][1:]
     assert low < 0 < high
+
+
+def line_of(**orders_: float) -> dict[str, Any]:
+    def interval(mean: float) -> list[float]:
+        return [mean, mean - 0.05, mean + 0.05]
+
+    names = {"ours": OURS, "named": NAMED, "best": BEST, "area": AREA, "usual": USUAL, "own": USUAL_OF_CLASS}
+    values = {names.get(key, key): value for key, value in orders_.items()}
+    return {
+        "networks": 2,
+        "ways": {
+            name: {
+                "order": interval(value),
+                "top": interval(value),
+                "across": interval(value),
+                "ours less it": interval(values[OURS] - value),
+                "beyond control": interval(value - values[AREA]),
+            }
+            for name, value in values.items()
+        },
+    }
+
+
+def test_the_claims_follow_from_the_intervals() -> None:
+    good = line_of(ours=0.8, named=0.7, best=0.3, area=0.3, usual=0.5, own=0.9, gradient=0.4)
+    found = claims.claims([{"network": 0}, {"network": 1}, good])
+    assert [one.verdict for one in found] == ["holds", "holds in part", "holds in part"]
+    bad = line_of(ours=0.3, named=0.2, best=0.1, area=0.35, usual=0.5, own=0.9, gradient=0.6)
+    found = claims.claims([{"network": 0}, bad])
+    assert [one.verdict for one in found] == ["does not hold"] * 3
+    assert "gradient" in found[0].figure
