@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from experiments.common.tables import Line
@@ -24,7 +23,7 @@ from experiments.maps.settings import (
 )
 from experiments.maps.subjects import Subject
 from interpnet.errors import DataError
-from interpnet.evaluate import deletion, insertion, iou_auc, pointing_game
+from interpnet.evaluate import deletion, energy_pointing, insertion, iou_auc, pointing_game
 
 STEPS = 16  # of deletion and insertion
 COUNTS = (1, 3, 10, 30)  # channels, for the reason that photographs need more
@@ -33,20 +32,9 @@ _GAINED = (0.0, 0.02, 0.06)  # blurs of the methods whose deletion and insertion
 Values = dict[str, list[float]]
 
 
-def energy(maps: Tensor, masks: Tensor) -> Tensor:
-    """Return the share (B,) of each map's positive part that lies in its mask; 0 for a map without any.
-
-    Source: Wang et al. 2020 (Score-CAM), the energy-based pointing game.
-    """
-    positive = maps.clamp(min=0).double().flatten(1)
-    total = positive.sum(1)
-    inside = (positive * masks.flatten(1)).sum(1)
-    return torch.where(total > 0, inside / torch.where(total > 0, total, 1.0), 0.0)
-
-
 _ON_MASKS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "iou": lambda maps, masks: iou_auc(maps, masks, constant="zero").values,
-    "energy": energy,
+    "energy": lambda maps, masks: energy_pointing(maps, masks, constant="zero").values,
     "pointing": lambda maps, masks: pointing_game(maps, masks, constant="zero").values,
 }
 
@@ -134,7 +122,7 @@ def counted(subject: Subject, chosen: Setting) -> Line:
             raise DataError("the chosen setting cannot be made for these images, or they have no masks")
         for count in COUNTS:
             shown = together(maps[:, :count], chosen)
-            values = {"energy": energy(shown, subject.masks[rows]).tolist()} | _gain(subject, shown, rows)
+            values = {"energy": _ON_MASKS["energy"](shown, subject.masks[rows]).tolist()} | _gain(subject, shown, rows)
             for measure, own in values.items():
                 found.setdefault(str(count), {}).setdefault(measure, []).extend(own)
     return {"images": len(subject.images), "maps": {count: _kept(own, "energy") for count, own in found.items()}}

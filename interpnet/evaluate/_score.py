@@ -45,8 +45,11 @@ class Score:
         """Return the mean over the images."""
         return float(self.values.mean())
 
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
+    def interval(self, level: float = 0.95, *, against: Score | None = None) -> tuple[float, float]:
         """Return the Student-t interval of the mean over the images, within the range; NaN for one image.
+
+        ``against``: another map's score of the same measure on the same images. The interval is then that of this
+        score less the other, paired over the images, and narrower than the two intervals let expect.
 
         Examples
         --------
@@ -54,11 +57,24 @@ class Score:
         >>> score = measure("iou_auc").score(torch.tensor([0.25, 0.5, 0.75, 0.5]))
         >>> tuple(round(end, 3) for end in score.interval())
         (0.175, 0.825)
+        >>> other = measure("iou_auc").score(torch.tensor([0.25, 0.25, 0.5, 0.5]))
+        >>> tuple(round(end, 3) for end in score.interval(against=other))
+        (-0.105, 0.355)
         """
-        if len(self.values) < 2:
+        values = self.values.detach().cpu().double()
+        least, most = self.range
+        if against is not None:
+            if against.name != self.name or len(against.values) != len(values):
+                raise InterpNetError(
+                    f"against: {against.name} of {len(against.values)} images came, and {self.name} of {len(values)} "
+                    "is compared with it; expected the same measure of the same images"
+                )
+            values = values - against.values.detach().cpu().double()
+            least, most = least - against.range[1], most - against.range[0]
+        if len(values) < 2:
             return math.nan, math.nan
-        low, high = interval(self.values.detach().cpu().double().numpy(), level)
-        return max(low, self.range[0]), min(high, self.range[1])
+        low, high = interval(values.numpy(), level)
+        return max(low, least), min(high, most)
 
 
 @dataclass(frozen=True)

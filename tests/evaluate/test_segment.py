@@ -124,6 +124,21 @@ def test_the_interval_is_students() -> None:
     assert high == pytest.approx(min(1.0, values.mean() + half))
 
 
+def test_the_difference_of_two_maps_is_paired() -> None:
+    maps, masks = some(4, batch=3)
+    one, other = segment(maps, masks, threshold=0.6), segment(maps.flip(2), masks, threshold=0.6)
+    less = (one.iou.values - other.iou.values).numpy()
+    half = 4.302652729911275 * less.std(ddof=1) / math.sqrt(3)
+    low, high = one.iou.interval(against=other.iou)
+    assert low == pytest.approx(max(-1.0, less.mean() - half))
+    assert high == pytest.approx(min(1.0, less.mean() + half))
+    assert one.iou.interval(against=one.iou) == (0.0, 0.0)
+    with pytest.raises(InterpNetError, match="against: segment_recall of 3 images came, and segment_iou of 3 is"):
+        one.iou.interval(against=other.recall)
+    with pytest.raises(InterpNetError, match="against: segment_iou of 2 images came, and segment_iou of 3 is"):
+        one.iou.interval(against=segment(maps[:2], masks[:2], threshold=0.6).iou)
+
+
 def test_segments_follow_edges_by_hand() -> None:
     # Means of the columns' pairs: 3, 1. The one high pixel marks its whole segment, the noise outside does not.
     heatmap = torch.tensor([[[6.0, 0.0, 2.0, 0.0]]])

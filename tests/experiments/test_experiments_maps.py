@@ -13,7 +13,7 @@ from torch import nn
 
 from experiments.common.pages import committed
 from experiments.maps import claims, run, table
-from experiments.maps.measure import energy, lacking
+from experiments.maps.measure import lacking
 from experiments.maps.settings import PAPER, Setting, finished, grid, settings_of, together
 from experiments.maps.subjects import KINDS, asked_about
 
@@ -64,12 +64,6 @@ def test_a_case_compares_by_image_and_takes_the_best_blur() -> None:
     assert less.mean == pytest.approx(15.0)
     assert less.low < 0 < less.high  # Student's interval of 10 and 20
     assert case.less("ours", "absent") is None
-
-
-def test_energy_by_hand() -> None:
-    maps = torch.tensor([[[1.0, -5.0], [3.0, 0.0]], [[-1.0, 0.0], [0.0, 0.0]]])
-    masks = torch.tensor([[[False, True], [True, False]]] * 2)
-    assert energy(maps, masks).tolist() == [0.75, 0.0]
 
 
 def test_a_blur_is_a_share_of_the_shorter_side_and_comes_before_the_cut() -> None:
