@@ -73,24 +73,24 @@ def sets(*, each: int = 30, random: int = 100, asked: int = 40) -> Sets:
     half, quarter = each // 2, -(-each // len(_OTHERS))
     mixed = torch.stack([_files(folder / "concepts" / "textures.tar", f"{one}/", shrink)[:quarter] for one in _OTHERS])
     roads = streets()
-    land = torch.cat([_of(given, ("alp",), each - half), roads[:: len(roads) // half][:half]])
+    land = torch.cat([of_classes(given, ("alp",), each - half), roads[:: len(roads) // half][:half]])
     concepts = {
         STRIPES: _files(folder / "concepts" / "textures.tar", "striped/", shrink)[:each],
         TEXTURES: mixed.transpose(0, 1).flatten(0, 1)[:each],
-        WATERS: _of(given, WATER, each),
+        WATERS: of_classes(given, WATER, each),
         LAND: land,
     }
     samples = _files(folder / "imagenet" / "samples.tar", "", shrink)
     things = tuple(name for name in given.classes if name not in SCENES)
-    anything = torch.cat([samples[: random * each], _of(given, things, max(0, random * each - len(samples)))])
+    anything = torch.cat([samples[: random * each], of_classes(given, things, max(0, random * each - len(samples)))])
     return Sets(
         {name: Batches(images) for name, images in concepts.items()},
         Batches(anything),
-        {name: Batches(_of(given, whose, asked, held_out=True)) for name, (_, whose) in CLASSES.items()},
+        {name: Batches(of_classes(given, whose, asked, held_out=True)) for name, (_, whose) in CLASSES.items()},
     )
 
 
-def _of(given: Photographs, names: tuple[str, ...], n: int, *, held_out: bool = False) -> Tensor:
+def of_classes(given: Photographs, names: tuple[str, ...], n: int, *, held_out: bool = False) -> Tensor:
     """Return the first n photographs of some classes, nearly as many of each, of those held out or of the others."""
     own = [
         np.flatnonzero((given.labels == number) & (given.held_out == held_out))[: -(-n // len(names))]
