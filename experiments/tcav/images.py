@@ -65,35 +65,50 @@ class Sets(NamedTuple):
     classes: dict[str, Batches]
 
 
-def sets(*, each: int = 30, random: int = 100, asked: int = 40) -> Sets:
-    """Return concepts of ``each`` images, images for ``random`` sets of so many, and ``asked`` images of each class."""
+def sets(*, each: int = 25, random: int = 80, asked: int = 30, part: int = 0) -> Sets:
+    """Return concepts of ``each`` images, images for ``random`` sets of so many, and ``asked`` images of each class.
+
+    ``part`` 1 takes the next images of all of them, and no samples of ImageNet, of which there is one set.
+    """
     given = photographs()
     shrink = v2.Compose([v2.PILToTensor(), v2.Resize(SIDE, antialias=True), v2.CenterCrop(SIDE)])
     folder = shared_data()
+    textures = folder / "concepts" / "textures.tar"
     half, quarter = each // 2, -(-each // len(_OTHERS))
-    mixed = torch.stack([_files(folder / "concepts" / "textures.tar", f"{one}/", shrink)[:quarter] for one in _OTHERS])
+    mixed = torch.stack([_next(_files(textures, f"{one}/", shrink), quarter, part) for one in _OTHERS])
     roads = streets()
-    land = torch.cat([of_classes(given, ("alp",), each - half), roads[:: len(roads) // half][:half]])
+    step = len(roads) // half
     concepts = {
-        STRIPES: _files(folder / "concepts" / "textures.tar", "striped/", shrink)[:each],
+        STRIPES: _next(_files(textures, "striped/", shrink), each, part),
         TEXTURES: mixed.transpose(0, 1).flatten(0, 1)[:each],
-        WATERS: of_classes(given, WATER, each),
-        LAND: land,
+        WATERS: of_classes(given, WATER, each, part=part),
+        LAND: torch.cat([of_classes(given, ("alp",), each - half, part=part), roads[part * step // 2 :: step][:half]]),
     }
-    samples = _files(folder / "imagenet" / "samples.tar", "", shrink)
+    samples = _files(folder / "imagenet" / "samples.tar", "", shrink)[: 0 if part else random * each]
     things = tuple(name for name in given.classes if name not in SCENES)
-    anything = torch.cat([samples[: random * each], of_classes(given, things, max(0, random * each - len(samples)))])
+    anything = torch.cat([samples, of_classes(given, things, random * each - len(samples), part=part)])
     return Sets(
         {name: Batches(images) for name, images in concepts.items()},
         Batches(anything),
-        {name: Batches(of_classes(given, whose, asked, held_out=True)) for name, (_, whose) in CLASSES.items()},
+        {
+            name: Batches(of_classes(given, whose, asked, held_out=True, part=part))
+            for name, (_, whose) in CLASSES.items()
+        },
     )
 
 
-def of_classes(given: Photographs, names: tuple[str, ...], n: int, *, held_out: bool = False) -> Tensor:
-    """Return the first n photographs of some classes, nearly as many of each, of those held out or of the others."""
+def _next(images: Tensor, n: int, part: int) -> Tensor:
+    return images[part * n : (part + 1) * n]
+
+
+def of_classes(given: Photographs, names: tuple[str, ...], n: int, *, held_out: bool = False, part: int = 0) -> Tensor:
+    """Return the first n photographs of some classes, nearly as many of each, of those held out or of the others.
+
+    ``part`` 1: the n after those.
+    """
+    each = -(-n // len(names))
     own = [
-        np.flatnonzero((given.labels == number) & (given.held_out == held_out))[: -(-n // len(names))]
+        np.flatnonzero((given.labels == number) & (given.held_out == held_out))[part * each : (part + 1) * each]
         for number in given.numbers(names)
     ]
     return given.images[np.stack(own).T.ravel()[:n]]

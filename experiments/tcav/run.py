@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from experiments.common.runner import Results, rounded, study
 from experiments.common.tables import Line
 from experiments.tcav.images import CLASSES, STRIPES, Sets, sets
 from experiments.tcav.peer import disagreement
-from experiments.tcav.table import CAPTUM, PAGE, UNTRAINED, WAYS, WHOLE
+from experiments.tcav.table import AGAIN, CAPTUM, PAGE, UNTRAINED, WAYS, WHOLE
 from interpnet import concepts
 from interpnet.concepts import TcavResult
 from interpnet.evaluate import randomised
@@ -48,7 +49,9 @@ def kept(found: TcavResult) -> Line:
     }
 
 
-def read(model: nn.Module, given: Sets, *, pool: bool, device: str, max_batch: int) -> Line:
+def read(
+    model: nn.Module, given: Sets, *, pool: bool, layers: tuple[str, ...] = LAYERS, device: str, max_batch: int
+) -> Line:
     """Return what all classes do along all concepts."""
     targets = [output for output, _ in CLASSES.values()]
     with warnings.catch_warnings():
@@ -56,7 +59,7 @@ def read(model: nn.Module, given: Sets, *, pool: bool, device: str, max_batch: i
         warnings.simplefilter("ignore", concepts.ConceptWarning)
         found = concepts.tcav(
             model, concept=given.concepts, random=given.random, images=list(given.classes.values()), target=targets,
-            layer=list(LAYERS), pool=pool, sets=_RANDOM, device=device, max_batch=max_batch, progress=False,
+            layer=list(layers), pool=pool, sets=_RANDOM, device=device, max_batch=max_batch, progress=False,
         )  # fmt: skip
     first = found[0]
     return {
@@ -102,9 +105,11 @@ def main(
         if line["way"] == UNTRAINED:
             settle = given.random.inputs(_FOR_NORMS)
             model = randomised(trained, settle)
+        how: dict[str, Any] = {"device": device, "max_batch": max_batch}
         if line["way"] == CAPTUM:
             line.update(compared(model, given, work))
+        elif line["way"] == AGAIN:
+            line.update(rounded(read(model, sets(part=1, **size), pool=False, layers=LAYERS[-1:], **how)))
         else:
-            found = read(model, given, pool=line["way"] != WHOLE, device=device, max_batch=max_batch)
-            line.update(rounded(found))
+            line.update(rounded(read(model, given, pool=line["way"] != WHOLE, **how)))
         line["device"] = device

@@ -13,7 +13,8 @@ from interpnet.plotting.style import BLUE, MUTED, VERMILLION
 
 COMMAND = "experiments.tcav.run"
 WHOLE, POOLED, UNTRAINED, CAPTUM = "whole maps", "means of channels", "random weights, means of channels", "captum"
-WAYS = (WHOLE, POOLED, UNTRAINED, CAPTUM)
+AGAIN = "last layer alone, other images"
+WAYS = (WHOLE, POOLED, UNTRAINED, AGAIN, CAPTUM)
 LEVEL = 0.05
 #: By concept: the concept it stands beside, and the classes that it should raise.
 BESIDE = {STRIPES: (TEXTURES, STRIPED), WATERS: (LAND, ON_WATER)}
@@ -109,7 +110,7 @@ def _against(lines: list[Line]) -> str:
 
 
 def figure(lines: list[Line], path: Path) -> None:
-    """Draw the effects of the first way: a panel for each concept, classes downwards, a mark for each layer."""
+    """Draw the effects in whole maps: a panel for each concept, classes downwards, a mark for each layer."""
     line = lines_by_way(lines)[WHOLE]
     names = list(CLASSES)
     with figure_file(path, 11.5, 0.36 * len(names) + 1.5) as drawn:

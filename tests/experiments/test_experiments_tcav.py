@@ -47,6 +47,7 @@ LINES = [
     ),
     line(table.POOLED),
     line(table.UNTRAINED),
+    line(table.AGAIN, zebra={"stripes": 0.3}, tiger={"stripes": 0.3}, tabby={"stripes": 0.1}),
     {
         "way": table.CAPTUM, "layer": "c", "vectors": 5, "score": 0.0, "vector": 4e-9, "effect": 2e-6,
         "effect of captum": 0.06, "commit": "abc",
@@ -66,19 +67,22 @@ def test_a_class_is_raised_beyond_random_sets_and_the_concept_beside() -> None:
 
 
 def test_claims_follow_from_what_is_raised() -> None:
-    stripes, water, others, untrained, captum = claims.claims(LINES)
+    stripes, water, again, boats, others, quiet, untrained, captum = claims.claims(LINES)
     assert (stripes.short, stripes.verdict) == ("1 of 3 classes", "holds in part")
     assert (water.short, water.verdict) == ("2 of 2 classes", "holds")
+    assert (again.short, again.reason) == ("3 of 3 classes", "")
+    assert again.claim.startswith("At the last layer, on other images: stripes raise zebra, tiger, tabby of")
+    assert boats.verdict == "does not hold"
     assert (others.short, others.verdict) == ("16 of 17 pairs", "holds in part")
     assert others.figure == "raised: water, tractor"
-    assert untrained.verdict == "holds"
+    assert [quiet.verdict, untrained.verdict] == ["holds", "holds"]
     assert captum.verdict == "holds in part"
-    assert all(one.reason for one in (stripes, others))
+    assert all(one.reason for one in (stripes, boats, others, captum))
 
 
 def test_the_page_has_a_table_for_each_way() -> None:
     text = table.text(LINES)
-    assert text.count("| zebra |") == 3
+    assert text.count("| zebra |") == 4
     assert "+0.000 +0.000 **+0.300** ↑<br>0.50 0.50 0.90" in text
     assert "stripes less other textures: zebra ↑ | +0.100 (+0.100 to +0.100), raised |" in text
     assert "on the same 5 vectors at `c`" in text
@@ -91,6 +95,7 @@ def test_photographs_of_a_concept_are_the_first_of_each_class_and_of_those_held_
     )  # fmt: skip
     assert images.of_classes(given, ("seashore", "lakeside"), 3).ravel().tolist() == [0, 4, 1]
     assert images.of_classes(given, ("lakeside",), 5, held_out=True).ravel().tolist() == [7]
+    assert images.of_classes(given, ("seashore", "lakeside"), 2, part=1).ravel().tolist() == [1, 5]
 
 
 def test_batches_are_made_each_time_they_are_asked_for() -> None:
