@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from experiments.common.claims import Claim, counted, verdict_of
 from experiments.common.pages import committed
-from experiments.common.tables import Interval, Line
+from experiments.common.tables import Interval, Line, number
 from experiments.tcav.images import CLASSES, STRIPES
 from experiments.tcav.table import AGAIN, BESIDE, CAPTUM, POOLED, UNTRAINED, WHOLE, beside, lines_by_way, raised
 
@@ -34,7 +34,7 @@ def _shown(line: Line, concept: str, names: tuple[str, ...]) -> dict[str, tuple[
 
 def _words(cases: dict[str, tuple[bool, Interval]]) -> str:
     return "; ".join(
-        f"{name.replace('_', ' ')} {value.mean:+.3f}{', raised' * up}" for name, (up, value) in cases.items()
+        f"{name.replace('_', ' ')} {number(value.mean, '+.3f')}{', raised' * up}" for name, (up, value) in cases.items()
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.common.pages import Page, figure_file
-from experiments.common.tables import Interval, Line, commits, markdown, minutes, paired, sections
+from experiments.common.tables import Interval, Line, commits, markdown, minutes, number, paired, sections, signed
 from experiments.tcav.images import CLASSES, CONCEPTS, LAND, ON_WATER, STRIPED, STRIPES, TEXTURES, WATERS
 from interpnet.plotting.style import BLUE, MUTED, VERMILLION
 
@@ -86,7 +86,9 @@ def _effects(line: Line) -> str:
         cells = []
         for k, concept in enumerate(line["concepts"]):
             values = zip(own["effect"][k], own["effect_p_value"][k], strict=True)
-            words = " ".join(f"**{effect:+.3f}**" if p <= LEVEL else f"{effect:+.3f}" for effect, p in values)
+            words = " ".join(
+                f"{'**' * (p <= LEVEL)}{number(effect, '+.3f')}{'**' * (p <= LEVEL)}" for effect, p in values
+            )
             scores = " ".join(f"{score:.2f}" for score in own["score"][k])
             expected = concept in BESIDE and name in BESIDE[concept][1]
             cells.append(f"{words}{' ↑' * expected}<br>{scores}")
@@ -103,7 +105,7 @@ def _against(lines: list[Line]) -> str:
             for line in lines:
                 value = beside(line, name, concept)
                 mark = ", raised" if raised(line, name, concept) else ""
-                cells.append(f"{value.mean:+.3f} ({value.low:+.3f} to {value.high:+.3f}){mark}")
+                cells.append(f"{signed(value, 3)}{mark}")
             title = f"{concept} less {other}: {name.replace('_', ' ')}"
             rows.append([title + " ↑" * (name in expected), *cells])
     return markdown(["", *(line["way"] for line in lines)], rows)
