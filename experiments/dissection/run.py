@@ -93,7 +93,7 @@ def settling(every: dict[str, Archive]) -> torch.Tensor:
 
 
 @study(PAGE, "experiments/dissection/runs", every="of the images every so-many-th")
-def main(results: Results, work: Path, *, quick: bool, every: int = 1) -> None:
+def main(results: Results, work: Path, *, quick: bool, every: int = 1, device: str = "cpu") -> None:
     """Dissect the trained network and one with random weights, judged by another one with random weights."""
     model, prepare = networks("efficientnet")
     sources = loaders(prepare, every=60 if quick else every)
@@ -101,14 +101,15 @@ def main(results: Results, work: Path, *, quick: bool, every: int = 1) -> None:
     for line in results.missing([{"network": TRAINED}, {"network": RANDOM}]):
         clock, processor = time.perf_counter(), time.process_time()
         if line["network"] == TRAINED:
-            found = dissect(model, sources, concepts=CONCEPTS, groups=together)
-            sheet(model, sources, found, work / "detectors.png" if quick else HERE / "detectors.png")
+            found = dissect(model, sources, concepts=CONCEPTS, groups=together, device=device)
         else:
             other = randomised(model, settling(sources), seed=_OTHER_SEED)
             known = next(one for one in results.lines if one["network"] == TRAINED)
-            found = dissect(other, sources, concepts=CONCEPTS, groups=together, untrained=False)
+            found = dissect(other, sources, concepts=CONCEPTS, groups=together, untrained=False, device=device)
             found = with_floor(found, known["layers"])
         line.update(rounded(summary(found)))
+        if line["network"] == TRAINED:
+            sheet(model, sources, line, work / "detectors.png" if quick else HERE / "detectors.png")
         line["minutes"] = round((time.perf_counter() - clock) / 60, 1)
         line["processor minutes"] = round((time.process_time() - processor) / 60, 1)
         line["threads"] = torch.get_num_threads()

@@ -1,60 +1,73 @@
-"""A picture of the best channel of each concept: its strongest images, and outlines of what is above its threshold."""
+"""A picture of the ten best channels of ten concepts: the strongest image of each, bright above its threshold.
+
+    python -m experiments.dissection.sheet
+
+Draws detectors.png from results.json, from which it takes channels, thresholds and the numbers of their images.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from experiments.common.pages import figure_file
-from experiments.dissection.data import Archive
-from interpnet.concepts import Dissection
-from interpnet.engine import Channel, Instrument, instrument
-from interpnet.plotting.style import VERMILLION
-from interpnet.support.types import Float64
+from experiments.common.imagenet import networks
+from experiments.common.pages import committed, figure_file
+from experiments.common.runner import command
+from experiments.common.tables import Line
+from experiments.dissection.data import Archive, loaders
+from interpnet.engine import Instrument, instrument
+from interpnet.plotting import Picture, outline
 
 _CONCEPTS = 10
-_IMAGES = 6
+_CHANNELS = 10
+_SIZE = 128  # pixels of an image
 
 
-def chosen(found: Dissection) -> list[tuple[str, Channel, float]]:
-    """Return the concepts with the best detectors, ten at most, each with its best channel and the overlap."""
-    best = [(concept, *found.detectors(concept)[0]) for concept in found.concepts if found.detectors(concept)]
-    return sorted(best, key=lambda one: -one[2])[:_CONCEPTS]
+class Cell(NamedTuple):
+    """A channel with the image in which it is strongest."""
+
+    layer: str
+    channel: int
+    iou: float
+    threshold: float
+    image: int  # counted through all sources
 
 
-def sheet(model: nn.Module, sources: dict[str, Archive], found: Dissection, path: Path) -> None:
+def cells(line: Line) -> dict[str, list[Cell]]:
+    """Return the ten concepts with the best detectors, each with its ten best channels, of a line of results."""
+    best = sorted((-found[0][2], concept) for concept, found in line["detectors"].items() if found)
+    return {
+        concept: [
+            Cell(layer, channel, iou, threshold, top[0])
+            for layer, channel, iou, _, _, threshold, top in line["detectors"][concept][:_CHANNELS]
+        ]
+        for _, concept in best[:_CONCEPTS]
+    }
+
+
+def sheet(model: nn.Module, sources: dict[str, Archive], line: Line, path: Path) -> None:
     """Draw a row for each concept."""
-    rows = chosen(found)
+    rows = cells(line)
     if not rows:
         return
-    images = _images(sources, {i for _, channel, _ in rows for i in _top(found, channel)})
-    with figure_file(path, 1.5 * _IMAGES + 1.3, 1.5 * len(rows), 50) as drawn:
-        panels = drawn.subplots(len(rows), _IMAGES, squeeze=False)
-        for line, (concept, channel, overlap) in zip(panels, rows, strict=True):
-            shown = torch.stack([images[i] for i in _top(found, channel)])
-            maps = _maps(model, shown, channel)
-            limit = float(found.thresholds[found.channels.position(channel)])
-            for axes, image, values in zip(line, shown, maps, strict=False):
-                axes.imshow(_picture(image))
-                if values.max() > limit:
-                    axes.contour(values, [limit], colors=[VERMILLION], linewidths=1.5)
-            for axes in line:
+    images = _images(sources, {cell.image for row in rows.values() for cell in row})
+    with figure_file(path, 1.15 * _CHANNELS + 1.0, 1.35 * len(rows), 70) as drawn:
+        panels = drawn.subplots(len(rows), _CHANNELS, squeeze=False)
+        for panel, (concept, row) in zip(panels, rows.items(), strict=True):
+            panel[0].set_ylabel(concept, rotation=0, ha="right", va="center", fontsize=10)
+            for axes in panel:
                 axes.set_xticks([])
                 axes.set_yticks([])
                 axes.spines[:].set_visible(False)
-            label = f"{concept}\nIoU {overlap:.2f}\n{channel.layer}\nchannel {channel.index}"
-            line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
-
-
-def _top(found: Dissection, channel: Channel) -> list[int]:
-    numbers = found.top[found.channels.position(channel)][:_IMAGES]
-    return [int(number) for number in numbers]
+            for axes, cell in zip(panel, row, strict=False):
+                axes.imshow(_picture(model, images[cell.image], cell))
+                axes.set_title(f"{cell.layer} [{cell.channel}]\nIoU {cell.iou:.2f}", fontsize=5.5, pad=2)
 
 
 def _images(sources: dict[str, Archive], wanted: set[int]) -> dict[int, Tensor]:
@@ -63,19 +76,23 @@ def _images(sources: dict[str, Archive], wanted: set[int]) -> dict[int, Tensor]:
     return {number: image for number, image in enumerate(every) if number in wanted}
 
 
-def _maps(model: nn.Module, images: Tensor, channel: Channel) -> Float64:
-    """Return the channel's maps, enlarged to the images' size (B, H, W)."""
+def _picture(model: nn.Module, image: Tensor, cell: Cell) -> Picture:
+    """Return the image, dark where the channel is below its threshold."""
     found: list[Tensor] = []
 
     def read(channel: int, out: Tensor) -> None:
         found.append(out.detach()[:, [channel]].float())
 
-    reads = {channel.layer: partial(read, channel.index)}
+    reads = {cell.layer: partial(read, cell.channel)}
     with torch.no_grad(), instrument(model, Instrument(reads=reads)):
-        model(images)
-    maps = functional.interpolate(found[0], size=images.shape[2:], mode="bilinear", align_corners=False)
-    return np.asarray(maps[:, 0].double())
+        model(image[None])
+    values = functional.interpolate(found[0], size=image.shape[1:], mode="bilinear", align_corners=False)[0, 0]
+    return outline((image / 2 + 0.5).clamp(0, 1).numpy(), (values > cell.threshold).numpy(), _SIZE)
 
 
-def _picture(image: Tensor) -> Float64:
-    return np.clip(image.double().numpy().transpose(1, 2, 0) / 2 + 0.5, 0, 1)
+@command()
+def main() -> None:
+    """Draw the picture of the committed results."""
+    model, prepare = networks("efficientnet")
+    line: dict[str, Any] = committed(__file__)[0]
+    sheet(model, loaders(prepare), line, Path(__file__).with_name("detectors.png"))

@@ -55,6 +55,9 @@ def _windowed(old: Axis, size: int) -> Axis:
     """Return an axis of rows or columns after a window went over it, with ``size`` positions left."""
     if size == size_of(old):
         return old
+    # Padded before, as networks do whose padding differs from side to side.
+    if len(old) == 1 and old[0].what == "tokens":
+        old = old[0].inside
     if len(old) == 1 and old[0].what == "space" and old[0].alone and not old[0].rolled:
         return (whole("space", size, old[0].along),)
     return (unknown(size),)

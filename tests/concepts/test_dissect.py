@@ -292,3 +292,16 @@ def test_images_without_a_group_are_alone() -> None:
         found = dissect(looking(), [(images, masks)], groups=groups, **options)
         np.testing.assert_array_equal(found.low, plain.low)
         np.testing.assert_array_equal(found.null, plain.null)
+
+
+def test_maps_behind_a_padding_of_its_own_lie_over_the_image() -> None:
+    """As in networks whose convolutions are padded to one side more than to the other."""
+    torch.manual_seed(0)
+    layers = [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(1, 3, 3, stride=2), nn.ReLU(), nn.ConstantPad2d(1, 0.0)]
+    net = nn.Sequential(*layers, nn.MaxPool2d(3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(27, 2)).eval()
+    images, numbers = street(9)
+    found = dissect(
+        net, [(images, numbers)], concepts=["a", "b"], quantile=0.1, step=1, untrained=False, progress=False
+    )
+    masks = np.stack([numbers.numpy() == c for c in range(2)], 1)
+    np.testing.assert_allclose(found.iou[:3], reference(net, images, masks, 0.1, 3), rtol=1e-12)

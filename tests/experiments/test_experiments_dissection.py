@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from experiments.dissection import claims, run, table
-from experiments.dissection.sheet import chosen, sheet
+from experiments.dissection.sheet import cells, sheet
 from interpnet.concepts import Dissection, dissect
 
 
@@ -58,9 +58,11 @@ def test_the_sheet_has_a_row_for_each_concept_with_a_detector(
     found: tuple[nn.Module, Dissection], tmp_path: Path
 ) -> None:
     net, done = found
-    ((concept, channel, _),) = chosen(done)
-    assert (concept, str(channel)) == ("dot", "1[0]")
-    sheet(net, {"dots": [dots()]}, done, tmp_path / "sheet.png")  # type: ignore[dict-item]
+    line = run.summary(done)
+    ((concept, (cell,)),) = cells(line).items()
+    assert (concept, cell.layer, cell.channel) == ("dot", "1", 0)
+    assert cell.image == done.top[0, 0]
+    sheet(net, {"dots": [dots()]}, line, tmp_path / "sheet.png")  # type: ignore[dict-item]
     assert (tmp_path / "sheet.png").stat().st_size > 2000
 
 
