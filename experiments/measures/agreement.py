@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -117,6 +117,28 @@ def between_networks(found: dict[str, Network]) -> Float64:
         for j in range(i + 1, len(aligned))
     ]
     return _mean(np.stack(pairs)) if pairs else np.full((1 + DRAWS, len(NAMES)), np.nan)
+
+
+def told_apart(found: dict[str, Network]) -> Float64:
+    """Return (measures,): the share of pairs of methods whose mean ranks differ beyond the interval, over networks."""
+    shares = []
+    for one in found.values():
+        first, second = np.triu_indices(len(one.methods), 1)
+        difference = one.orders[:, first] - one.orders[:, second]  # (1 + draws, pairs, measures)
+        low, high = np.nanquantile(np.nan_to_num(difference[1:]), [0.025, 0.975], axis=0)
+        there = np.isfinite(difference[0])
+        apart = ((low > 0) | (high < 0)) & there
+        shares.append(np.where(there.sum(0) > 0, apart.sum(0) / np.maximum(there.sum(0), 1), np.nan))
+    return _mean(np.stack(shares))
+
+
+def within_and_between(taus: Float64, questions: Iterable[Sequence[str]]) -> tuple[Float64, Float64]:
+    """Return the mean tau (draws,) of two measures of one question, and of measures of different questions."""
+    of = {name: number for number, own in enumerate(questions) for name in own}
+    first, second = np.triu_indices(len(NAMES), 1)
+    same = np.array([of[NAMES[i]] == of[NAMES[j]] for i, j in zip(first, second, strict=True)])
+    pairs = np.moveaxis(taus[:, first, second], 1, 0)
+    return _mean(pairs[same]), _mean(pairs[~same])
 
 
 def pooled(taus: Float64) -> Float64:

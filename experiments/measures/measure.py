@@ -65,7 +65,7 @@ class Maps:
         """Return raw maps (B, H, W) of classes (B,)."""
         if self.method == settings.CHANNELS:
             found = self._nameless(model, images)
-            return explain(model, images, found, choose="contribution", classes=target).combined
+            return explain(model, images, found, choose="all", classes=target).combined
         options = settings.options_of(self.method, min(images.shape[2:]))
         return quietly(model, images, target, self.method, max_batch=self.batch, seed=settings.SEED, **options)
 
@@ -101,7 +101,7 @@ class Maps:
         return lambda _model, _images: next(made)
 
     def _nameless(self, model: nn.Module, images: Tensor) -> Interpretation:
-        """Return a network's channels without names: each image's contributions choose its own."""
+        """Return a network's channels without names: each image's contributions choose among all."""
         if model not in self._channels:
             with torch.no_grad():
                 outputs = model(images[:1]).shape[1]
@@ -196,10 +196,15 @@ ON_MASKS = ("iou_auc", "pointing_game", "energy_pointing", "segment_iou")
 
 
 def measured(maps: Maps, name: str) -> Line:
-    """Return a measure's values (images or grids) and how many of the maps were constant, or why there are none."""
+    """Return a measure's values (images or grids) and how many of the maps were constant, or why there are none.
+
+    Nothing where the device's memory was short, so that it is asked again.
+    """
     try:
         found = MEASURES[name](maps)
     except (ModelError, InterpNetError, RuntimeError, ValueError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or "device's memory" in str(error):
+            return {}
         return {"refused": f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"}
     if isinstance(found, Tensor):
         return {"values": _short(found)}

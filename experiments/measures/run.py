@@ -54,10 +54,16 @@ def _measure(
         for method, cells in wanted.items():
             if time.monotonic() > until or not results.todo(cells):
                 continue
+            if device == "cuda":
+                torch.cuda.empty_cache()  # other processes share the card
             maps = Maps(subject, method)
             for line in results.missing(cells):
                 began = time.perf_counter()
-                line |= measured(maps, line["measure"])
+                found = measured(maps, line["measure"])
+                if not found:
+                    print(network, method, line["measure"], "memory is short: left out", flush=True)
+                    continue
+                line |= found
                 if device == "cuda":
                     torch.cuda.synchronize()
                 line["device"] = device

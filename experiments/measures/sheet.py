@@ -26,7 +26,8 @@ div { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric
 th, td { padding: .15rem .45rem; text-align: right; white-space: nowrap } td small { color: #666 }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff }
 thead th { vertical-align: bottom; border-bottom: 2px solid #999 } thead button { all: unset; cursor: pointer }
-thead button { writing-mode: vertical-rl; transform: rotate(180deg); padding: .2rem 0; font-weight: 600 }
+thead button { writing-mode: vertical-rl; transform: rotate(180deg); padding: .2rem 0; font-weight: 600;
+  max-height: 9rem; white-space: normal; line-height: 1.15; text-align: left }
 thead th:first-child button { writing-mode: horizontal-tb; transform: none }
 thead button:focus-visible { outline: 2px solid #0072b2 } th[aria-sort] button { color: #0072b2 }
 tbody tr:hover td { box-shadow: inset 0 -1px #999 } tr.control td:first-child { font-style: italic }

@@ -18,6 +18,8 @@ from experiments.measures.agreement import (
     interval,
     networks_of,
     pooled,
+    told_apart,
+    within_and_between,
 )
 from experiments.measures.settings import CONTROLS, QUESTIONS
 from experiments.measures.sheet import sheet
@@ -28,6 +30,7 @@ from interpnet.support.types import Float64
 HERE = Path(__file__).parent
 _BEST = 3  # methods named
 _PAIRS = 8  # of measures named
+_FIRM = 0.5  # a tau that lets one network speak for another
 
 
 def order_of(found: dict[str, Network]) -> dict[str, dict[str, float]]:
@@ -49,6 +52,7 @@ def text(lines: list[Line]) -> str:
     carried = between_networks(found)
     parts = [
         _counts(lines),
+        "### What to conclude\n\n" + _conclusions(lines, taus, carried),
         "### How alike two measures order the methods\n\n" + _agreement(taus),
         "### Each measure\n\n" + _each(lines, taus, carried),
         "### Networks\n\n" + _networks(lines),
@@ -76,6 +80,37 @@ def _counts(lines: list[Line]) -> str:
     )
 
 
+def _conclusions(lines: list[Line], taus: Float64, carried: Float64) -> str:
+    within, between = (interval(one) for one in within_and_between(taus, QUESTIONS.values()))
+    kept = {name: interval(carried[:, NAMES.index(name)]) for name in NAMES}
+    firm = [f"`{name}`" for name in NAMES if kept[name].low > _FIRM]
+    loose = [f"`{name}`" for name in NAMES if kept[name].high < _FIRM]
+    beaten = [f"`{name}`" for name, (_, ahead, methods) in _controls(lines).items() if 2 * ahead < methods]
+    return f"""\
+- **Choose the question before the method.** Two measures of one question order the methods alike with a tau of
+  {_tau(within)}, measures of different questions with {_tau(between)}. No method is ahead on all.
+- **What carries over to another network** (tau above {_FIRM} beyond the interval): {_listed(firm)}.
+  Below it: {_listed(loose)}. Where it is low, measure your own network.
+- **A map that knows nothing of the network is ahead of most methods** on {_listed(beaten)}:
+  these can show that a map is wrong, not that it is right.
+- **Few images do not tell neighbours apart**: the table of measures has the share of pairs of methods that the images
+  here tell apart."""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _controls(lines: list[Line]) -> dict[str, tuple[str, int, int]]:
+    """Return by measure the best control, how many methods are ahead of it, and how many there are."""
+    found = {}
+    for name, order in order_of(networks_of(lines, controls=True)).items():
+        methods = [m for m in order if m not in CONTROLS]
+        best = next((m for m in order if m in CONTROLS), "")
+        found[name] = (best, sum(order[m] > order[best] for m in methods) if best else len(methods), len(methods))
+    return found
+
+
 def _agreement(taus: Float64) -> str:
     pairs: list[tuple[Interval, str]] = []
     for i, first in enumerate(NAMES):
@@ -100,14 +135,15 @@ def _agreement(taus: Float64) -> str:
 
 def _each(lines: list[Line], taus: Float64, carried: Float64) -> str:
     everything = order_of(networks_of(lines, controls=True))
+    controls = _controls(lines)
+    apart = told_apart(networks_of(lines))
     rows = []
     for question, own in QUESTIONS.items():
         for name in own:
             j = NAMES.index(name)
             order = everything[name]
             methods = [m for m in order if m not in CONTROLS]
-            best = next((m for m in order if m in CONTROLS), "")
-            ahead = sum(order[m] > order[best] for m in methods) if best else 0
+            best, ahead, _ = controls[name]
             rows.append(
                 [
                     question if name == own[0] else "",
@@ -115,6 +151,7 @@ def _each(lines: list[Line], taus: Float64, carried: Float64) -> str:
                     _tau(interval(carried[:, j])),
                     number(float(mean_with_others(taus, name)[0]), "+.2f"),
                     ", ".join(methods[:_BEST]),
+                    f"{100 * apart[j]:.0f} %" if np.isfinite(apart[j]) else "–",
                     f"{best}, {ahead} of {len(methods)}",
                 ]
             )
@@ -124,6 +161,7 @@ def _each(lines: list[Line], taus: Float64, carried: Float64) -> str:
         "tau with its own order on other networks",
         "mean tau with other measures",
         "ahead",
+        "pairs of methods told apart",
         "best control, and how many methods are ahead of it",
     ]
     return markdown(head, rows)

@@ -198,7 +198,8 @@ def _layers_with_maps(trace: Trace) -> list[Site]:
     return (
         [s for s in convolutional if min(s.map_shape) > 1]
         or convolutional
-        or [s for s in maps if not s.output and min(s.map_shape) > 1 and s.grid == s.map_shape]
+        # A convolution's map has places, also where it was cut out of a larger image.
+        or [s for s in maps if not s.output and min(s.map_shape) > 1 and (s.kind == "conv" or s.grid == s.map_shape)]
     )
 
 

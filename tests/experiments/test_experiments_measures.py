@@ -13,7 +13,15 @@ from scipy import stats
 
 from experiments.common.flower_networks import flower_network, masks_of
 from experiments.measures import run, settings, subjects
-from experiments.measures.agreement import NAMES, Network, between_networks, networks_of, tau
+from experiments.measures.agreement import (
+    NAMES,
+    Network,
+    between_networks,
+    networks_of,
+    tau,
+    told_apart,
+    within_and_between,
+)
 from experiments.measures.measure import MEASURES, ON_MASKS
 from experiments.measures.sheet import sheet
 from experiments.measures.table import agreement_figure, mean_with_others, order_of, text
@@ -125,6 +133,22 @@ def test_pages() -> None:
     assert set(data["networks"]["ResNet-20, CIFAR-10"]) == {"a", "b", "c", "random"}
     mean = data["networks"]["ResNet-20, CIFAR-10"]["b"][data["measures"].index("sparseness")][0]
     assert mean == pytest.approx(float(np.mean(made[4]["values"])), abs=0.01)
+
+
+def test_pairs_told_apart_and_questions() -> None:
+    steps = np.arange(3.0)[:, None] + 0.01 * np.arange(5)
+    values = {"sparseness": steps, "complexity": np.tile([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]], (1, 3))}
+    apart = told_apart({"a": Network(("x", "y", "z"), values)})
+    assert apart[NAMES.index("sparseness")] == 1.0
+    assert apart[NAMES.index("complexity")] == 0.0
+    assert np.isnan(apart[NAMES.index("deletion")])
+    taus = np.zeros((2, len(NAMES), len(NAMES)))
+    i, j = NAMES.index("sparseness"), NAMES.index("complexity")
+    taus[:, i, j] = taus[:, j, i] = 1.0
+    within, between = within_and_between(taus, settings.QUESTIONS.values())
+    pairs = sum(len(own) * (len(own) - 1) // 2 for own in settings.QUESTIONS.values())
+    assert within.tolist() == pytest.approx([1 / pairs] * 2)
+    assert between.tolist() == [0.0, 0.0]
 
 
 def test_figure(tmp_path: Path) -> None:
