@@ -15,6 +15,9 @@ from interpnet.support.brief import brief
 from interpnet.support.types import Float32, Int64
 
 
+_AT_ONCE = 1 << 18  # values of maps
+
+
 @brief
 @dataclass(frozen=True)
 class Peaks:
@@ -52,10 +55,15 @@ class PeakReader:
     def _read(self, site: Site, out: Tensor) -> None:
         maps = out.detach().movedim(site.axis or 1, 1)
         flat = maps.reshape(*maps.shape[:2], -1)
-        values, positions = flat.max(2)
-        extents = (flat > 0.5 * values[..., None]).float().mean(2)
-        # Three numbers are kept per map, and no view of it.
-        self._kept[site.name].append((values.cpu().float().clone(), positions.cpu().int(), extents.cpu()))
+        # Some images at a time, so that what is compared is still at hand: half the time of all at once.
+        parts = flat.split(max(1, _AT_ONCE // max(1, flat[:1].numel())))
+        above = torch.empty_like(parts[0], dtype=torch.float32)
+        for part in parts:
+            values, positions = part.max(2)
+            # Numbers at once instead of truths, which take longer to count.
+            larger = torch.gt(part, 0.5 * values[..., None], out=above[: len(part)])
+            # Three numbers are kept per map, and no view of it.
+            self._kept[site.name].append((values.cpu().float().clone(), positions.cpu().int(), larger.mean(2).cpu()))
 
     def take(self) -> dict[str, tuple[Float32, Int64, Float32]]:
         """Return values, positions and extents (N, channels) of each site, as in :class:`Peaks`, and forget them."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from typing import overload
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -9,6 +13,7 @@ from torch import Tensor, nn
 from interpnet.engine import (
     Instrument,
     Output,
+    Site,
     Trace,
     beside,
     evaluating,
@@ -23,13 +28,30 @@ from interpnet.support.checks import check_kinds
 from interpnet.support.types import Float32
 
 
+@overload
 def activation_maps(
     model: nn.Module, images: Tensor, layer: str, *, output: Output | None = None, trace: Trace | None = None
-) -> Float32:
+) -> Float32: ...
+
+
+@overload
+def activation_maps(
+    model: nn.Module, images: Tensor, layer: Sequence[str], *, output: Output | None = None, trace: Trace | None = None
+) -> dict[str, Float32]: ...
+
+
+def activation_maps(
+    model: nn.Module,
+    images: Tensor,
+    layer: str | Sequence[str],
+    *,
+    output: Output | None = None,
+    trace: Trace | None = None,
+) -> Float32 | dict[str, Float32]:
     """Return the activation maps of one site, for images (B, C, H, W) as the model wants them.
 
     ``layer`` is a site's name, as `interpnet layers MODEL` prints it; an unknown one, or one whose channels are not
-    known, is a LayerError. NaN or infinite pixels or activations are a DataError. ``output`` takes what the model
+    known, is a LayerError. Of several names the maps come by name, from one forward pass. NaN or infinite pixels or activations are a DataError. ``output`` takes what the model
     returns and gives logits (B, classes); a ``trace`` made before saves a forward pass.
 
     Returns
@@ -49,20 +71,19 @@ def activation_maps(
     model = unwrap(model)
     images = beside(model, finite_images(images))
     trace = trace or find_sites(model, images, output=output)
-    site = trace.usable(layer)
-    axis = site.axis or 1
-    kept: list[Float32] = []
+    names = [layer] if isinstance(layer, str) else list(layer)
+    kept: dict[str, Float32] = {}
 
-    def read(out: Tensor) -> None:
+    def read(site: Site, out: Tensor) -> None:
         # A copy, because an operation in place behind the layer would overwrite it.
-        kept.append(out.movedim(axis, 1).to("cpu", torch.float32, copy=True).numpy())
+        kept[site.name] = out.movedim(site.axis or 1, 1).to("cpu", torch.float32, copy=True).numpy()
 
-    with (
-        evaluating(model),
-        torch.inference_mode(),
-        instrument(model, Instrument(reads={site.name: site.reading(read)})),
-    ):
+    reads = {site.name: site.reading(partial(read, site)) for site in map(trace.usable, names)}
+    with evaluating(model), torch.inference_mode(), instrument(model, Instrument(reads=reads)):
         forward(model, images)
-    if not np.isfinite(kept[0]).all():
-        raise DataError(f"layer {layer!r} has NaN or infinite activations; look at weights that overflow")
-    return kept[0]
+    for name, maps in kept.items():
+        if not np.isfinite(maps).all():
+            raise DataError(f"layer {name!r} has NaN or infinite activations; look at weights that overflow")
+    if isinstance(layer, str):
+        return kept[layer]
+    return {name: kept[name] for name in names}

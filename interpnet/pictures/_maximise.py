@@ -45,7 +45,12 @@ Target = Channel | int
 _NOISE = 0.1
 # Of the logit of a pixel, at mid-grey.
 _SLOPE = 0.25
-_DECAYS = (0.9, 0.999)  # Adam's (Kingma and Ba 2015), of the gradient and of its square
+# Of the gradient and of its square. Adam (Kingma and Ba 2015) has 0.9 and 0.999; its first forgets too slowly for as few
+# steps as these.
+_DECAYS = (0.8, 0.999)
+# Adam divides a gradient by the root of its mean square, so that every wave goes as far as any other, also those that
+# the unit hardly answers to. Half of that power gets as far in half of the steps.
+_POWER = 0.25  # of the mean square
 # Shifts in proportion to the picture, 8 of 224 pixels; below 28 a shift would change most of what a filter sees.
 _PIXELS_PER_SHIFT = 28
 # Turning and enlarging blurs a little, which costs filters that see few pixels more than it gives.
@@ -53,7 +58,7 @@ _SMALLEST_TURNED = 80
 _TURN = math.radians(5)
 _ZOOM = 0.05
 # A picture is finished where the last steps brought less than this share of what all brought.
-_PATIENCE = 8
+_PATIENCE = 4
 _WORTHWHILE = 0.04
 _LOOKS = 4  # moved pictures over which what was reached is averaged
 
@@ -112,8 +117,8 @@ def maximise(
     *,
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
-    steps: int = 48,
-    step: float = 0.04,
+    steps: int = 24,
+    step: float = 0.1,
     jitter: int | None = None,
     blur: float = 0.0,
     l2: float = 0.01,
@@ -126,8 +131,9 @@ def maximise(
     """Find, for each channel or class, a picture that raises its activation.
 
     The picture is ``sigmoid(waves(z))``, with the coefficients z of its waves scaled by 1/f and colours as they vary in
-    photographs. Adam climbs in z the mean of the channel's map, of which negative values count a tenth, or the class's
-    logit less the mean of the others (all that softmax knows), of the moved picture; then ``z <- (1 - l2) z``. At a
+    photographs. Momentum climbs in z, by the gradient over the fourth root of its mean square (half-way to Adam), the
+    mean of the channel's map, of which negative values count a tenth, or the class's logit less the mean of the others
+    (all that softmax knows), of the moved picture; then ``z <- (1 - l2) z``. At a
     rectifier the channel's map *before* it is raised: only that one has a gradient while the channel is silent. Where a
     unit has no gradient at all because rectifiers below it are silent, they let a hundredth of it pass meanwhile.
     An unknown layer or channel is a LayerError; a class that is no output, and a gradient that is not finite, are
@@ -143,7 +149,7 @@ def maximise(
     mean, std : float or sequence of C floats
         The network gets ``(picture - mean) / std``.
     steps : int
-        The most that are taken. A picture is finished before where the last 8 raised the unit by less than a 25th of
+        The most that are taken. A picture is finished before where the last 4 raised the unit by less than a 25th of
         what all did.
     step : float
         About the root mean square of one step's change in units of pixel values, near mid-grey.
@@ -270,7 +276,7 @@ class _Ascent:
         """Return pictures, activations, ... as :class:`Maximised` has them."""
         self._values.leaking = False
         start, _ = self._look(self._pictures())
-        # What still climbs: its rows, its coefficients, and Adam's means of the gradient and of its square.
+        # What still climbs: its rows, its coefficients, and the means of the gradient and of its square.
         rows = torch.arange(len(self._units), device=self._units.device)
         state = [self._coefficients.clone(), torch.zeros_like(self._coefficients), torch.zeros_like(self._coefficients)]
         history: list[Tensor] = []
@@ -330,13 +336,13 @@ class _Ascent:
             silent = strength == 0
             self._values.leaking = bool(silent.any())
             self._silent[rows] &= silent
-            # Freed of the unit's own scale, as Adam divides by a root that must not vanish.
+            # Freed of the unit's own scale, so that a step is as large whatever that is.
             gradient /= strength.clamp(min=1e-30).view(-1, *[1] * (leaf.dim() - 1))
             with torch.no_grad():
                 first, second = _DECAYS
                 mean.lerp_(gradient, 1 - first)
                 square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-                root = (square / (1 - second ** (t + 1))).sqrt_().add_(1e-8)
+                root = (square / (1 - second ** (t + 1))).pow_(_POWER).add_(1e-8)
                 coefficients.addcdiv_(mean, root, value=climb.step / _SLOPE / (1 - first ** (t + 1)))
                 coefficients.mul_(1 - climb.l2)
                 sigma = climb.blur * (1 - (t + 1) / climb.steps)

@@ -17,8 +17,8 @@ class FilterSettings(Settings):
 
     Examples
     --------
-    >>> FilterSettings().override({"steps": 16, "l2": None}).steps
-    16
+    >>> FilterSettings().override({"steps": 12, "l2": None}).steps
+    12
     """
 
     split: str = setting("test", "Images to look at: train or test.", panel=_DATA, choices=("train", "test"))
@@ -35,8 +35,9 @@ class FilterSettings(Settings):
         expected="a number of at least 1",
     )
     steps: int = setting(
-        32,
-        "Most gradient steps of a maximised picture, which ends before where it no longer rises.",
+        16,
+        "Most gradient steps of a channel's maximised picture, which ends before where it no longer rises; "
+        "a class's has half as many again.",
         panel=_PICTURES,
         least=1,
     )

@@ -38,6 +38,7 @@ _MOST_AVERAGED = 100
 _SMALLEST_SIDE = 32
 _LARGEST_SIDE = 80
 _CLASS_SIDE = 112  # of a class's, which a network made for larger images may refuse
+_CLIMBING = 16  # pictures at once
 _FIELDS_ACROSS = 1.5  # so that what a channel sees stands whole in the picture
 _WHOLE_STRIDES = 16  # what most networks shrink an image by, or a multiple
 _FEWEST_FOR_MAP = 5  # images; fewer have no map worth the name
@@ -122,16 +123,8 @@ class Work:
             relied = [c for c in by_classes(shares) if c in set(spread)]
             order = list(dict.fromkeys(relied + spread))
         candidates = {c: found.peaks(site.name, c, top) for c in order[: _CANDIDATES * most]}
-        survives = survival(
-            self.subject.model,
-            self.split.data,
-            {Channel(site.name, c): own for c, own in candidates.items()},
-            trace=self.subject.trace,
-            device=self.subject.device,
-            output=self.subject.output,
-        )
-        left = {channel.index: share for channel, share in survives.items()}
-        chosen = sorted(candidates, key=lambda c: left[c] < SURVIVES)[:most]
+        left = self._surviving(site, candidates)
+        chosen = sorted(left, key=lambda c: left[c] < SURVIVES)[:most]
         classes, class_share = leading(shares)
         peaks = [candidates[c] for c in chosen]
         arrays: Arrays = {
@@ -145,6 +138,24 @@ class Work:
         for name in _PEAK_ARRAYS:
             arrays[name] = np.concatenate([getattr(own, name) for own in peaks] or [np.zeros(0)])
         return arrays
+
+    def _surviving(self, site: Site, candidates: dict[int, Peaks]) -> dict[int, float]:
+        """Return what survives of channels' responses away from the padding, in turn until enough are known that do."""
+        left: dict[int, float] = {}
+        while len(left) < len(candidates):
+            missing = self.settings.per_layer - sum(share >= SURVIVES for share in left.values())
+            if missing <= 0:
+                break
+            known = survival(
+                self.subject.model,
+                self.split.data,
+                {Channel(site.name, c): candidates[c] for c in list(candidates)[len(left) : len(left) + missing]},
+                trace=self.subject.trace,
+                device=self.subject.device,
+                output=self.subject.output,
+            )
+            left |= {channel.index: share for channel, share in known.items()}
+        return left
 
     def chosen(self, site: Site) -> Arrays:
         """Return what :meth:`reading` has of one layer."""
@@ -208,17 +219,20 @@ class Work:
         """Return the maximised pictures of the network's outputs."""
         colours, *size = self.subject.trace.image_shape
         shape = (colours, *(min(side, _CLASS_SIDE) for side in size))
-        settings = self.settings.climb() | {"seed": self._seed, "outputs": list(outputs), "shape": shape}
-        return self.parts.get("maximised classes", settings, lambda: self._maximise(list(outputs), shape))
+        # The end of the network is the longest way up.
+        steps = {"steps": self.settings.steps + self.settings.steps // 2}
+        settings = self.settings.climb() | steps | {"seed": self._seed, "outputs": list(outputs), "shape": shape}
+        return self.parts.get("maximised classes", settings, lambda: self._maximise(list(outputs), shape, **steps))
 
-    def _maximise(self, targets: Sequence[Channel | int], shape: tuple[int, ...]) -> Arrays:
+    def _maximise(self, targets: Sequence[Channel | int], shape: tuple[int, ...], **more: int) -> Arrays:
         options: dict[str, Any] = self.settings.climb() | {
             "mean": self.split.data.mean,
             "std": self.split.data.std,
             "seed": self._seed,
             "trace": self.subject.trace,
             "output": self.subject.output,
-        }
+            "max_batch": _CLIMBING,
+        } | more
         full = self.subject.trace.image_shape
         if shape != full:
             try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 import interpnet
 from interpnet.datasets import stack_images
@@ -149,7 +150,7 @@ class _Page:
         made = [
             ("Images looked at", f"{len(labels):,} of the {settings.split} split, balanced over classes"),
             ("Recognised", percent(float(np.mean(labels == self.found["predictions"])))),
-            ("Steps", f"at most {settings.steps} of gradient ascent"),
+            ("Steps", f"at most {settings.steps} of gradient ascent, half as many again for classes"),
             ("L2", f"{settings.l2:g} of the distance to grey a step"),
             ("Seed", str(self.work.subject.config.seed)),
             ("InterpNet", interpnet.__version__),
@@ -177,7 +178,7 @@ class _Page:
         chosen = self.work.chosen(site)
         columns = [int(c) for c in chosen["columns"]]
         raised = self.work.maximised(site, columns) if columns else {}
-        maps = self._maps(site)
+        maps = self._maps.get(site.name)
         rows = [self._unit(site, i, chosen, raised, maps) for i in range(len(columns))]
         facts = f"{site.kind}, {site.channels} channels"
         if site.map_shape:
@@ -192,13 +193,20 @@ class _Page:
             sheet = _sheet(site.name, picture, caption, f"activation maps of {site.name}")
         return {"name": clean(site.name), "facts": facts, "rows": rows, "sheet": sheet}
 
-    def _maps(self, site: Site) -> npt.NDArray[np.float32] | None:
-        """Return the layer's maps of the example images; ``None`` where they have no two axes."""
-        if len(site.map_shape) != 2 or min(site.map_shape) == 1:
-            return None
+    @cached_property
+    def _maps(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The maps of the example images by layer, of those whose maps have two axes."""
+        layers = [s.name for s in self.work.layers if len(s.map_shape) == 2 and min(s.map_shape) > 1]
+        if not layers:
+            return {}
         subject = self.work.subject
         batch = stack_images(self.work.split.data, self.examples).to(subject.device)
-        return activation_maps(subject.model, batch, site.name, output=subject.output, trace=subject.trace)
+        return activation_maps(subject.model, batch, layers, output=subject.output, trace=subject.trace)
+
+    @cached_property
+    def _shown(self) -> list[Tensor]:
+        """The example images as pictures."""
+        return [self.work.split.data.picture(i) for i in self.examples]
 
     def _unit(self, site: Site, i: int, chosen: Arrays, raised: Arrays, maps: npt.NDArray[np.float32] | None) -> View:
         """Return the ``i``-th of a layer's chosen channels."""
@@ -231,8 +239,7 @@ class _Page:
         scale: dict[str, Any] = {}
         if maps.max() > 0:
             scale = {"vmin": min(0.0, float(maps.min())), "vmax": float(maps.max())}
-        images = [self.work.split.data.picture(i) for i in self.examples]
-        return [data_uri(render(m, image, size=_MAP, **scale)) for m, image in zip(maps, images, strict=True)]
+        return [data_uri(render(m, image, size=_MAP, **scale)) for m, image in zip(maps, self._shown, strict=True)]
 
     def _classes(self) -> list[View]:
         """Return the maximised pictures of some of the data's classes."""

@@ -44,11 +44,15 @@ def test_a_linear_output_wants_white_where_it_differs_from_the_others() -> None:
 
 
 def test_l2_takes_a_share_of_each_step_back() -> None:
-    """With one pixel and a constant gradient Adam goes a step each time: c = (1 - l2) (c + step / slope)."""
+    """With one pixel and a constant gradient each step is the same: c = (1 - l2) (c + 2^(1/4) step / slope).
+
+    Of the two coefficients one has no gradient, so that of a root mean square of 1 the other's is sqrt(2); over the
+    fourth root of its square that is 2^(1/4).
+    """
     made = maximise(linear([[2.0]]), [0], (1, 1, 1), steps=20, step=0.01, l2=0.1, seed=3, output=OneColumn())
     c = 0.1 * 4 * float(torch.randn(2, generator=torch.Generator().manual_seed(3))[0])
     for _ in range(20):
-        c = 0.9 * (c + 0.01 * 4)
+        c = 0.9 * (c + 2**0.25 * 0.01 * 4)
     # One wave, scaled so that its real and imaginary part together would change the logit by 1.
     np.testing.assert_allclose(made.pictures.ravel(), 1 / (1 + np.exp(-np.sqrt(0.5) * c)), rtol=1e-4)
 
@@ -69,7 +73,9 @@ def test_the_start_and_one_step_by_hand() -> None:
     made = maximise(linear([w.tolist()]), [0], (1, 1, 2), steps=1, **options)
     p = pixels(start)
     gradient = mix.T @ (w * p * (1 - p))
-    expected = pixels(0.9 * (start + 0.01 / 0.25 * np.sign(gradient)))
+    # Two more coefficients, the imaginary parts, have no gradient.
+    usual = gradient / np.sqrt(np.square(gradient).sum() / 4)
+    expected = pixels(0.9 * (start + 0.01 / 0.25 * usual / np.sqrt(np.abs(usual))))
     np.testing.assert_allclose(made.pictures[0, 0, 0], expected, rtol=1e-5)
     np.testing.assert_allclose(made.start, w @ ((p - 0.1) / 2), rtol=1e-4)
     assert made.steps.tolist() == [1]
