@@ -16,9 +16,11 @@ from interpnet.pictures import maximise, nearest_images, tsne
 from interpnet.plotting import enlarge, tile
 from interpnet.support.types import Int64
 
+from ..run.concept_sources import Sources, sources_key
 from ..run.split import Batches, Split, balanced
 from ..run.subject import Subject
 from .choice import Shares, by_classes, by_spread, class_shares, contributed, leading
+from .naming import nameable, named, sources_of
 from .parts import Arrays, Parts
 from .reading import Reading, read
 from .settings import FilterSettings
@@ -207,6 +209,24 @@ class Work:
                 raise InterpNetError(f"channel {channel} has no image; it should not have been chosen")
             arrays |= {f"{channel.layer}/{channel.index}/{key}": array for key, array in _pictured(made).items()}
         return arrays
+
+    def names(self, site: Site, column: int) -> Arrays | None:
+        """Return the concepts that name one of the chosen channels, with overlaps; ``None`` where none were asked for.
+
+        None as well where the layer's maps cannot be compared with masks. See :data:`.naming.FACTS`.
+        """
+        if self.settings.concepts is None or site not in nameable(self.layers):
+            return None
+        sources = self._sources
+        chosen = {one.name: self.chosen(one)["columns"].tolist() for one in nameable(self.layers)}
+        settings = {"concepts": sources_key(sources), "columns": chosen}
+        made = self._once("names", settings, lambda: named(self.subject, sources, chosen))
+        return _below(made, f"{site.name}/{column}/")
+
+    @cached_property
+    def _sources(self) -> Sources:
+        """The images with concepts."""
+        return sources_of(self.subject, self.split.data, str(self.settings.concepts))
 
     def maximised(self, site: Site, columns: Sequence[int]) -> Arrays:
         """Return the maximised pictures of a layer's channels."""

@@ -20,6 +20,7 @@ from interpnet.pictures import Filters, activation_maps, filter_sheet, filters, 
 from interpnet.plotting import Picture, enlarge, render
 from interpnet.support.csv_table import write_csv
 
+from ..filters.naming import FACTS, nameable
 from ..filters.parts import Arrays
 from ..filters.work import Work, evenly
 from ..run.notes import Notes
@@ -44,6 +45,8 @@ _THUMB = 44
 _SHOWS = 0.7
 # Crops whose mean correlation is less have nothing in common that their average could show.
 _IN_COMMON = 0.05
+_NAMES = 3  # of a channel
+_NO_CONCEPT = "no concept"
 _EXAMPLES = 2  # images that maps are drawn of
 _IN_PLANE = 400  # images laid out by the map
 _SHEET_CHANNELS = 64  # of a layer, with their maps of the first example
@@ -112,6 +115,10 @@ class _Page:
             self.notes.add(
                 f"Shown are {len(layers)} of {default} default layers, evenly spread; --layers names others."
             )
+        if work.settings.concepts is not None:
+            left = [site.name for site in work.layers if site not in nameable(work.layers)]
+            if left:
+                self.notes.add(f"Maps that do not lie over the image have no concepts: {clean(', '.join(left))}.")
         if str(self.found["why"]):
             why = clean(str(self.found["why"]))
             self.notes.add(f"Channels are chosen by the spread of their scores, not by what classes rely on: {why}.")
@@ -137,6 +144,7 @@ class _Page:
             queries=queries,
             embedding={"layer": str(self.found["layer"]), "dimensions": self.found["vectors"].shape[1], "n": n},
             relied=not str(self.found["why"]),
+            concepts=clean(str(work.settings.concepts or "")),
             shows=_SHOWS,
             settings=work.settings,
             files=self._tables() + [chart.file for chart in charts.values()],
@@ -224,6 +232,7 @@ class _Page:
                 for c, share in zip(chosen["classes"][i], chosen["shares"][i], strict=True)
                 if c >= 0
             ],
+            "names": self._names(site, column),
             "by_padding": bool(chosen["survives"][i] < SURVIVES),
             # Also where it is not known: for a single crop.
             "in_common": not patches["shared"] < _IN_COMMON,
@@ -233,6 +242,17 @@ class _Page:
             **_raised(raised, i, float(chosen["largest"][i])),
             "maps": drawn,
         }
+
+    def _names(self, site: Site, column: int) -> list[str]:
+        """Return the concepts that name a channel, each with its overlap and the ends of its interval."""
+        found = self.work.names(site, column)
+        if found is None:
+            return []
+        names = [
+            f"{clean(str(concept))} {number_text(iou, 2)} ({number_text(low, 2)} to {number_text(high, 2)})"
+            for concept, iou, low, high in zip(*(found[key].tolist() for key in FACTS), strict=True)
+        ]
+        return names[:_NAMES] or [_NO_CONCEPT]
 
     def _drawn(self, maps: npt.NDArray[np.float32]) -> list[str]:
         """Return one channel's maps over the example images, on one scale so that they can be compared."""
