@@ -14,7 +14,6 @@ from interpnet.engine import Site
 from interpnet.support.brief import brief
 from interpnet.support.types import Float32, Int64
 
-
 _AT_ONCE = 1 << 18  # values of maps
 
 

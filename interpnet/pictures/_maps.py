@@ -23,7 +23,7 @@ from interpnet.engine import (
     instrument,
     unwrap,
 )
-from interpnet.errors import DataError
+from interpnet.errors import DataError, LayerError
 from interpnet.support.checks import check_kinds
 from interpnet.support.types import Float32
 
@@ -51,8 +51,9 @@ def activation_maps(
     """Return the activation maps of one site, for images (B, C, H, W) as the model wants them.
 
     ``layer`` is a site's name, as `interpnet layers MODEL` prints it; an unknown one, or one whose channels are not
-    known, is a LayerError. Of several names the maps come by name, from one forward pass. NaN or infinite pixels or activations are a DataError. ``output`` takes what the model
-    returns and gives logits (B, classes); a ``trace`` made before saves a forward pass.
+    known, is a LayerError. Of several names the maps come by name, from one forward pass. NaN or infinite pixels or
+    activations are a DataError. ``output`` takes what the model returns and gives logits (B, classes); a ``trace`` made
+    before saves a forward pass.
 
     Returns
     -------
@@ -72,6 +73,8 @@ def activation_maps(
     images = beside(model, finite_images(images))
     trace = trace or find_sites(model, images, output=output)
     names = [layer] if isinstance(layer, str) else list(layer)
+    if not names:
+        raise LayerError("layer is empty; expected the name of a site, or several")
     kept: dict[str, Float32] = {}
 
     def read(site: Site, out: Tensor) -> None:

@@ -45,8 +45,8 @@ Target = Channel | int
 _NOISE = 0.1
 # Of the logit of a pixel, at mid-grey.
 _SLOPE = 0.25
-# Of the gradient and of its square. Adam (Kingma and Ba 2015) has 0.9 and 0.999; its first forgets too slowly for as few
-# steps as these.
+# Of the gradient and of its square. Adam (Kingma and Ba 2015) has 0.9 and 0.999: of so few steps the first forgets too
+# slowly.
 _DECAYS = (0.8, 0.999)
 # Adam divides a gradient by the root of its mean square, so that every wave goes as far as any other, also those that
 # the unit hardly answers to. Half of that power gets as far in half of the steps.

@@ -10,9 +10,10 @@ import interpnet
 from interpnet.errors import DataError
 from interpnet.support.io import remove_tree
 
+from ..filters.naming import sources_of
 from ..filters.parts import Parts
 from ..filters.settings import FilterSettings
-from ..filters.work import Work
+from ..filters.work import Work, looked_at
 from ..report.filters import PAGE, build_filters_report
 from ..run.folder import digest
 from ..run.identity import differences
@@ -49,8 +50,10 @@ def filters(given: Given, request: Request, own: Given) -> None:
                 f"an image of {session.config.data!r} can have several labels, and this report groups images by their "
                 "one class; give images of one class each, such as an imagefolder:PATH"
             )
+        # Before anything is made: a folder that is none is named at once.
+        concepts = sources_of(subject, looked_at(subject, settings).data, settings.concepts)
         base = _claim(session, subject, settings)
-        path = _make(session, Work(subject, settings, Parts(session.run.path / FOLDER, base)))
+        path = _make(session, Work(subject, settings, Parts(session.run.path / FOLDER, base), concepts))
     show_report(session, path, open_report=request.open_report)
 
 

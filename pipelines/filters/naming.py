@@ -19,8 +19,10 @@ from .parts import Arrays
 FACTS = ("concepts", "iou", "low", "high")
 
 
-def sources_of(subject: Subject, data: ImageData, spec: str) -> Sources:
-    """Return the images with concepts, prepared as the images that the report looks at."""
+def sources_of(subject: Subject, data: ImageData, spec: str | None) -> Sources:
+    """Return the images with concepts that ``spec`` names, prepared as ``data``; none where there is no ``spec``."""
+    if spec is None:
+        return {}
     how: dict[str, Any] = dict(data.preprocessing)
     if how.get("image_size") is None and how.get("crop") is None:
         # Images that are all of one size, or finished inputs: concepts must be of that size.

@@ -20,7 +20,7 @@ from ..run.concept_sources import Sources, sources_key
 from ..run.split import Batches, Split, balanced
 from ..run.subject import Subject
 from .choice import Shares, by_classes, by_spread, class_shares, contributed, leading
-from .naming import nameable, named, sources_of
+from .naming import nameable, named
 from .parts import Arrays, Parts
 from .reading import Reading, read
 from .settings import FilterSettings
@@ -53,12 +53,13 @@ class Work:
     subject: Subject
     settings: FilterSettings
     parts: Parts
+    concepts: Sources = field(default_factory=dict)  # images that channels are named by
     _made: dict[str, Arrays] = field(default_factory=dict)  # parts in memory
 
     @property
     def split(self) -> Split:
         """The images that are looked at."""
-        return {"train": self.subject.train, "test": self.subject.test}[self.settings.split]
+        return looked_at(self.subject, self.settings)
 
     @cached_property
     def images(self) -> Int64:
@@ -215,18 +216,12 @@ class Work:
 
         None as well where the layer's maps cannot be compared with masks. See :data:`.naming.FACTS`.
         """
-        if self.settings.concepts is None or site not in nameable(self.layers):
+        if not self.concepts or site not in nameable(self.layers):
             return None
-        sources = self._sources
         chosen = {one.name: self.chosen(one)["columns"].tolist() for one in nameable(self.layers)}
-        settings = {"concepts": sources_key(sources), "columns": chosen}
-        made = self._once("names", settings, lambda: named(self.subject, sources, chosen))
+        settings = {"concepts": sources_key(self.concepts), "columns": chosen}
+        made = self._once("names", settings, lambda: named(self.subject, self.concepts, chosen))
         return _below(made, f"{site.name}/{column}/")
-
-    @cached_property
-    def _sources(self) -> Sources:
-        """The images with concepts."""
-        return sources_of(self.subject, self.split.data, str(self.settings.concepts))
 
     def maximised(self, site: Site, columns: Sequence[int]) -> Arrays:
         """Return the maximised pictures of a layer's channels."""
@@ -245,14 +240,18 @@ class Work:
         return self.parts.get("maximised classes", settings, lambda: self._maximise(list(outputs), shape, **steps))
 
     def _maximise(self, targets: Sequence[Channel | int], shape: tuple[int, ...], **more: int) -> Arrays:
-        options: dict[str, Any] = self.settings.climb() | {
-            "mean": self.split.data.mean,
-            "std": self.split.data.std,
-            "seed": self._seed,
-            "trace": self.subject.trace,
-            "output": self.subject.output,
-            "max_batch": _CLIMBING,
-        } | more
+        options: dict[str, Any] = (
+            self.settings.climb()
+            | {
+                "mean": self.split.data.mean,
+                "std": self.split.data.std,
+                "seed": self._seed,
+                "trace": self.subject.trace,
+                "output": self.subject.output,
+                "max_batch": _CLIMBING,
+            }
+            | more
+        )
         full = self.subject.trace.image_shape
         if shape != full:
             try:
@@ -265,6 +264,11 @@ class Work:
     @property
     def _seed(self) -> int:
         return self.subject.config.seed
+
+
+def looked_at(subject: Subject, settings: FilterSettings) -> Split:
+    """Return the images that settings ask for."""
+    return {"train": subject.train, "test": subject.test}[settings.split]
 
 
 def chosen_layers(trace: Trace, patterns: Sequence[str]) -> tuple[Site, ...]:

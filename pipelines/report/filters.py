@@ -16,8 +16,8 @@ from interpnet.datasets import stack_images
 from interpnet.engine import Site
 from interpnet.errors import ModelError
 from interpnet.explanation import SURVIVES
-from interpnet.pictures import Filters, activation_maps, filter_sheet, filters, map_sheet, picture_plane, plot_embedding
-from interpnet.plotting import Picture, enlarge, render
+from interpnet.pictures import activation_maps, filters, map_sheet, picture_plane, plot_embedding
+from interpnet.plotting import enlarge, render
 from interpnet.support.csv_table import write_csv
 
 from ..filters.naming import FACTS, nameable
@@ -26,6 +26,7 @@ from ..filters.work import Work, evenly
 from ..run.notes import Notes
 from .audited import DATA_FACTS, MODEL_FACTS, Rows, fact_rows, short_name
 from .charts import Chart, make_chart
+from .filter_sheets import THUMB, Sheet, on_the_page, sheet, sheet_of_filters
 from .load import clean
 from .numbers import number_text, percent
 from .page import write_page
@@ -34,13 +35,10 @@ from .views import Shot
 
 PAGE = "filters.html"
 _CONVOLUTIONS = 12  # of a network, evenly spread
-_FILTERS = 96  # of a convolution over colours or one channel
-_PLANES = 24  # filters, and input channels of each, of other convolutions
 # Sides of pictures in pixels.
 _MAXIMISED = 160
 _MAP = 112
 _IMAGE = 128
-_THUMB = 44
 # A picture that reaches less of the largest activation on real images does not show what the unit answers to.
 _SHOWS = 0.7
 # Crops whose mean correlation is less have nothing in common that their average could show.
@@ -53,17 +51,6 @@ _SHEET_CHANNELS = 64  # of a layer, with their maps of the first example
 _PAGE_DARK = 24  # lines between images, on a white page and on a dark one
 # Layers and channels are those of an audit, which reads others.
 _MODEL_FACTS = {key: label for key, label in MODEL_FACTS.items() if key not in {"n_layers", "n_channels"}}
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A picture of many tiles."""
-
-    name: str
-    source: str  # a data URI
-    width: int  # in CSS pixels
-    caption: str
-    alt: str
 
 
 #: A part of the page, for the template alone.
@@ -115,7 +102,7 @@ class _Page:
             self.notes.add(
                 f"Shown are {len(layers)} of {default} default layers, evenly spread; --layers names others."
             )
-        if work.settings.concepts is not None:
+        if work.concepts:
             left = [site.name for site in work.layers if site not in nameable(work.layers)]
             if left:
                 self.notes.add(f"Maps that do not lie over the image have no concepts: {clean(', '.join(left))}.")
@@ -180,7 +167,7 @@ class _Page:
         chosen = [banks[i] for i in evenly(len(banks), _CONVOLUTIONS)]
         if len(chosen) < len(banks):
             self.notes.add(f"Shown are the filters of {len(chosen)} of {len(banks)} convolutions, evenly spread.")
-        return [_filter_sheet(bank) for bank in chosen]
+        return [sheet_of_filters(bank) for bank in chosen]
 
     def _layer(self, site: Site) -> View:
         chosen = self.work.chosen(site)
@@ -193,13 +180,13 @@ class _Page:
             facts += f" of {'×'.join(map(str, site.map_shape))}"
         if not columns:
             facts += "; no channel answered to any image"
-        sheet = None
+        maps_sheet = None
         if maps is not None:
-            picture = map_sheet(maps[0], most=_SHEET_CHANNELS, size=_THUMB)
+            picture = map_sheet(maps[0], most=_SHEET_CHANNELS, size=THUMB)
             last = min(len(maps[0]), _SHEET_CHANNELS) - 1
             caption = f"Channels 0 to {last} of {site.channels}, row by row, each on its own scale."
-            sheet = _sheet(site.name, picture, caption, f"activation maps of {site.name}")
-        return {"name": clean(site.name), "facts": facts, "rows": rows, "sheet": sheet}
+            maps_sheet = sheet(site.name, picture, caption, f"activation maps of {site.name}")
+        return {"name": clean(site.name), "facts": facts, "rows": rows, "sheet": maps_sheet}
 
     @cached_property
     def _maps(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -292,13 +279,13 @@ class _Page:
         """Return the map of the embedding as the images themselves."""
         n = len(self.found["indices"])
         rows = evenly(n, _IN_PLANE)
-        thumbs = [enlarge(self.work.split.data.picture(self._index(row)), _THUMB - 2) for row in rows]
-        plane, cells = picture_plane(self.work.embedding()["points"][rows], thumbs, thumb=_THUMB, background=_PAGE_DARK)
+        thumbs = [enlarge(self.work.split.data.picture(self._index(row)), THUMB - 2) for row in rows]
+        plane, cells = picture_plane(self.work.embedding()["points"][rows], thumbs, thumb=THUMB, background=_PAGE_DARK)
         some = "The images"
         if len(rows) < n:
             some = f"{len(rows)} of the {n} images"
         caption = f"{some} themselves, each in the free place nearest to its point in the map above."
-        return _sheet("", _on_the_page(plane, cells), caption, "the images laid out by the map")
+        return sheet("", on_the_page(plane, cells), caption, "the images laid out by the map")
 
     def _queries(self) -> list[View]:
         """Return an image of each of some classes with its nearest neighbours."""
@@ -362,26 +349,6 @@ class _Page:
         return ["embedding.csv", "neighbours.csv"]
 
 
-def _sheet(name: str, picture: Picture, caption: str, alt: str) -> Sheet:
-    return Sheet(clean(name), data_uri(picture), picture.shape[1], caption, alt)
-
-
-def _filter_sheet(bank: Filters) -> Sheet:
-    n, c, height, width = bank.weights.shape
-    facts = f"{n} filters of {height}×{width} over {c} input channel{'s' if c > 1 else ''}"
-    if bank.groups > 1:
-        facts += f" ({bank.groups} groups)"
-    if max(bank.stride) > 1:
-        facts += f", stride {max(bank.stride)}"
-    shown = ""
-    if not bank.rgb and c > 1:
-        shown = f" A row is a filter, a column an input channel; the first {min(n, _PLANES)} × {min(c, _PLANES)}."
-    elif n > _FILTERS:
-        shown = f" Shown: the first {_FILTERS}."
-    picture = filter_sheet(bank, most=_FILTERS if bank.first or c == 1 else _PLANES, planes=_PLANES)
-    return _sheet(bank.layer, picture, f"{facts}.{shown}", f"filters of {bank.layer}")
-
-
 def _raised(made: Arrays, i: int, largest: float) -> View:
     """Return a maximised picture, and what it reaches beside the largest activation on the images."""
     reached = float(made["reached"][i])
@@ -399,11 +366,3 @@ def _short_number(value: float) -> str:
     digits = 2 - sum(abs(value) >= size for size in (10, 1000))
     # The sum turns a negative zero into zero.
     return number_text(round(float(value), digits) + 0.0, digits)
-
-
-def _on_the_page(plane: Picture, cells: npt.NDArray[np.int64]) -> Picture:
-    """Return a plane of pictures with its empty cells transparent: on a dark page they are dark."""
-    used = np.zeros((plane.shape[0] // _THUMB, plane.shape[1] // _THUMB), np.uint8)
-    used[cells[:, 0], cells[:, 1]] = 255
-    alpha = used.repeat(_THUMB, 0).repeat(_THUMB, 1)
-    return np.concatenate([plane, alpha[..., None]], 2)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from interpnet.engine import Channel, Instrument, find_sites, instrument
 from interpnet.errors import InterpNetError
-from interpnet.explanation import PeakReader, Peaks, average_at, average_visualization, survival
+from interpnet.explanation import PeakReader, Peaks, _peaks, average_at, average_visualization, survival
 from interpnet.explanation._patches import peak_window
 from interpnet.scores import collect_scores
 
@@ -37,6 +37,21 @@ def spots(places: list[tuple[int, int]], size: int = 64, side: int = 9) -> Tenso
 
 def scores(model: nn.Module, images: Tensor):
     return collect_scores(model, [(images, torch.zeros(len(images)).long())], normalisation="none", progress=False)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_maxima_are_the_same_however_many_images_are_looked_at_at_once(monkeypatch, layout) -> None:
+    maps = (torch.rand(7, 3, 5, 4, generator=torch.Generator().manual_seed(0)) - 0.3).relu()
+    trace = find_sites(nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(60, 2)), maps)
+    for at_once in (1, 2 * 60, 10**6):
+        monkeypatch.setattr(_peaks, "_AT_ONCE", at_once)
+        reader = PeakReader([trace["1"]])
+        reader.reads["1"](maps.contiguous(memory_format=layout))
+        values, positions, extents = reader.take()["1"]
+        flat = maps.flatten(2).double().numpy()
+        np.testing.assert_array_equal(values, flat.max(2))
+        np.testing.assert_array_equal(positions, flat.argmax(2))
+        np.testing.assert_allclose(extents, (flat > 0.5 * flat.max(2, keepdims=True)).mean(2), rtol=1e-6)
 
 
 def test_maxima_places_and_extents_are_those_of_the_maps() -> None:

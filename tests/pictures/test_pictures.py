@@ -149,6 +149,21 @@ def test_maps_are_the_activations_however_the_network_is_written(spelling) -> No
     np.testing.assert_allclose(activation_maps(model, images, site), expected.numpy(), rtol=1e-6)
 
 
+def test_maps_of_several_layers_come_from_one_pass() -> None:
+    model = Spelled("module").eval()
+    images = torch.rand(2, 3, 9, 7)
+    passes = []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    trace = find_sites(model, images)
+    names = [site.name for site in trace.select()][::-1]
+    passes.clear()
+    found = activation_maps(model, images, names, trace=trace)
+    assert list(found) == names
+    assert len(passes) == 1
+    for name in names:
+        np.testing.assert_array_equal(found[name], activation_maps(model, images, name))
+
+
 def test_channels_come_first_where_the_network_has_them_last() -> None:
     class Tokens(nn.Module):
         def __init__(self) -> None:

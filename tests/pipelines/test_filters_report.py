@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,14 @@ import pytest
 from helpers.image_files import two_classes
 from helpers.small_audit import Stop, folder_of_images
 from interpnet.pipelines.cli.app import main
+from interpnet.pipelines.filters import naming
 from interpnet.pipelines.filters.choice import by_classes, class_shares, leading
 from interpnet.pipelines.filters.parts import Parts
 from interpnet.pipelines.filters.work import chosen_layers, evenly, picture_shape
 from interpnet.pipelines.report.filters import PAGE, _raised
+from PIL import Image
 
+from interpnet.concepts import dissect
 from interpnet.engine import ChannelIndex
 from interpnet.reliance import Contributions
 
@@ -356,3 +360,42 @@ def test_a_shallow_channels_picture_is_small_and_a_deep_ones_as_large_as_the_ima
     large = nn.Sequential(nn.Conv2d(3, 1, 65, stride=13), nn.ReLU(), *model[4:5], nn.Flatten(), nn.Linear(1, 2))
     trace = find_sites(large, torch.zeros(1, *wide))
     assert picture_shape(trace["1"], wide) == (3, 80, 80)
+
+
+def test_channels_are_named_by_concepts_and_names_are_escaped(weights, tmp_path, monkeypatch) -> None:
+    """Every second channel gets the name of a folder with markup in it, the others none."""
+    draws = np.random.default_rng(0)
+    for concept in ("<b>bold & bright", "dark"):
+        folder = tmp_path / "concepts" / "brightness" / concept
+        folder.mkdir(parents=True)
+        for i in range(3):
+            pixels = draws.integers(0, 128, (8, 8)) + 127 * (concept != "dark")
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{concept[-4:]}{i}.png")
+    asked = {}
+
+    def dissected(model, loader, **options):
+        found = dissect(model, loader, **options)
+        asked.update(options)
+        iou = np.full(found.iou.shape, 0.01)
+        iou[::2, 0] = 0.25
+        return replace(found, iou=iou, low=iou - 0.005, high=iou + 0.05, null=0 * found.null, floor=0 * found.floor)
+
+    monkeypatch.setattr(naming, "dissect", dissected)
+    assert picture(weights, tmp_path / "run", "--concepts", str(tmp_path / "concepts")) == 0
+    page = (tmp_path / "run" / "report" / PAGE).read_text(encoding="utf-8")
+    assert asked["layers"] == re.findall(r'<h3 id="layer-name-\d+"><bdi>(.*?)</bdi>', page)
+    names = re.findall(
+        r'<code>\S*?\[(\d+)\]</code>.*?<small class="concept"><bdi>(.*?)</bdi>', page.replace("<wbr>", "")
+    )
+    assert len(names) == 3 * 2
+    # The first layer has an even number of channels, and so have the others.
+    for channel, name in names:
+        even = "&lt;b&gt;bold &amp; bright 0.25 (0.24 to 0.30)"
+        assert name == ("no concept" if int(channel) % 2 else even)
+    assert "<b>bold" not in page
+
+
+def test_a_folder_of_concepts_that_is_none_is_named_before_anything_is_made(weights, tmp_path, capsys) -> None:
+    assert picture(weights, tmp_path / "run", "--concepts", str(tmp_path / "nothing")) == 2
+    assert "nothing" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "filters").exists()
