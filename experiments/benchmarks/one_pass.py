@@ -1,6 +1,6 @@
 """Scores, contributions, dissection and CAV sums on the same images: what each costs beside the scores, and together.
 
-    OMP_NUM_THREADS=1 python -m experiments.benchmarks.one_pass [--repeats 3] [--out results.json]
+    OMP_NUM_THREADS=1 python -m experiments.benchmarks.one_pass [--repeats 1] [--out results.json]
 
 Everything reads all default layers. A round runs, on the same images: the bare network; ``collect_scores``; the same
 with contributions; with what a dissection's first pass reads (the values above the thresholds), with the sums of maps
@@ -43,7 +43,7 @@ def _lite() -> nn.Module:
 
 #: Networks with the side of their images, the images of a batch, and batches.
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int, int]] = {
-    "ResNet-20 (32x32)": (lambda: cifar_resnet(20), 32, 64, 8),
+    "ResNet-20 (32x32)": (lambda: cifar_resnet(20), 32, 64, 4),
     "SqueezeNet (224x224)": (lambda: torchvision.models.squeezenet1_0(weights=None), 224, 16, 3),
     "EfficientNet-Lite0 (224x224)": (_lite, 224, 16, 3),
 }
@@ -195,7 +195,7 @@ def compare(name: str, repeats: int) -> dict[str, Any]:
 
 
 @command(networks=NETWORKS)
-def main(*, repeats: int = 3, networks: tuple[str, ...] = tuple(NETWORKS), out: Path | None = None) -> None:
+def main(*, repeats: int = 1, networks: tuple[str, ...] = tuple(NETWORKS), out: Path | None = None) -> None:
     """Time each network, print the figures, and write JSON if asked to."""
     keep_freed_memory()
     rows = []

@@ -294,6 +294,7 @@ def filters() -> None:
     [green]interpnet filters torchvision:resnet18 imagefolder:photos --open[/]
     [green]interpnet filters smallcnn digits --weights digits.safetensors --out runs/digits-filters[/]
     [green]interpnet filters torchvision:vgg16 imagefolder:photos --layers 'features.2*' --per-layer 12 --steps 256[/]
+    [green]interpnet filters torchvision:resnet18 imagefolder:photos --concepts generated[/]
 
     A few seconds for a small network; about a minute for an ImageNet one on a CPU: fewer --steps, --per-layer,
     --max-classes or --max-images are quicker.
