@@ -279,10 +279,14 @@ def layers() -> None:
 @app.command()
 @takes(
     "commands_filters",
-    "[model] [data] layers [run]",
+    "[model] [data] layers concepts [run]",
     "out fresh open_report",
     own=FilterSettings,
     out={"shown": "runs/MODEL-DATA-filters"},
+    concepts={
+        "help": "Name channels by the concepts of a folder, as interpnet dissect reads it, or generated ones. It takes "
+        "four passes over those images.",
+    },
     layers=_PICTURED_LAYERS,
 )
 def filters() -> None:

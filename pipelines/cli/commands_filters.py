@@ -10,11 +10,11 @@ import interpnet
 from interpnet.errors import DataError
 from interpnet.support.io import remove_tree
 
-from ..filters.naming import sources_of
 from ..filters.parts import Parts
 from ..filters.settings import FilterSettings
-from ..filters.work import Work, looked_at
+from ..filters.work import Work
 from ..report.filters import PAGE, build_filters_report
+from ..run.concept_sources import concepts_of
 from ..run.folder import digest
 from ..run.identity import differences
 from ..run.notes import Notes
@@ -50,10 +50,9 @@ def filters(given: Given, request: Request, own: Given) -> None:
                 f"an image of {session.config.data!r} can have several labels, and this report groups images by their "
                 "one class; give images of one class each, such as an imagefolder:PATH"
             )
-        # Before anything is made: a folder that is none is named at once.
-        concepts = sources_of(subject, looked_at(subject, settings).data, settings.concepts)
         base = _claim(session, subject, settings)
-        path = _make(session, Work(subject, settings, Parts(session.run.path / FOLDER, base), concepts))
+        parts = Parts(session.run.path / FOLDER, base)
+        path = _make(session, Work(subject, settings, parts, concepts_of(session) or {}))
     show_report(session, path, open_report=request.open_report)
 
 
@@ -89,7 +88,7 @@ def _make(session: Session, work: Work) -> Path:
         return {}
 
     settings = asdict(work.settings)
-    key = digest([work.parts.base, {"settings": settings}])
+    key = digest([work.parts.base, {"settings": settings, "concepts": work.subject.config.concepts}])
     interrupted = f"interrupted; the parts that are done are kept in {str(session.run.path)!r}"
     entry = session.record(STAGE, key, make, interrupted, settings=settings)
     session.say_notes(entry["notes"])

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from interpnet.concepts import Dissection, dissect
-from interpnet.datasets import ImageData
 from interpnet.engine import Channel, Site
 
-from ..run.concept_sources import Sources, concept_sources, located_concepts
+from ..run.concept_sources import Sources
 from ..run.subject import Subject
 from .parts import Arrays
 
@@ -19,20 +17,9 @@ from .parts import Arrays
 FACTS = ("concepts", "iou", "low", "high")
 
 
-def sources_of(subject: Subject, data: ImageData, spec: str | None) -> Sources:
-    """Return the images with concepts that ``spec`` names, prepared as ``data``; none where there is no ``spec``."""
-    if spec is None:
-        return {}
-    how: dict[str, Any] = dict(data.preprocessing)
-    if how.get("image_size") is None and how.get("crop") is None:
-        # Images that are all of one size, or finished inputs: concepts must be of that size.
-        how["image_size"] = list(subject.trace.image_shape[1:])
-    return concept_sources(located_concepts(spec, subject.config), how, subject.config.batch_size, subject.config.seed)
-
-
 def nameable(layers: Sequence[Site]) -> list[Site]:
     """Return the sites that can be compared with masks: their maps lie over the image, or are one number."""
-    return [site for site in layers if not site.map_shape or (len(site.fields) == 2 and None not in site.fields)]
+    return [site for site in layers if not site.map_shape or len(site.grid) == 2]
 
 
 def named(subject: Subject, sources: Sources, columns: Mapping[str, Sequence[int]]) -> Arrays:

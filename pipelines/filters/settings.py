@@ -23,14 +23,6 @@ class FilterSettings(Settings):
 
     split: str = setting("test", "Images to look at: train or test.", panel=_DATA, choices=("train", "test"))
     max_images: int = setting(1000, "Look at so many images, balanced by class.", panel=_DATA, least=1)
-    concepts: str | None = setting(
-        None,
-        "Name channels by the concepts of a folder, or generated ones; interpnet dissect --help tells both. It takes "
-        "four passes over those images.",
-        panel=_DATA,
-        shown="no names",
-        metavar="FOLDER",
-    )
     per_layer: int = setting(6, "Channels pictured in each layer.", panel=_PICTURES, least=1)
     max_classes: int = setting(12, "Classes pictured, and images whose neighbours are shown.", panel=_PICTURES, least=0)
     neighbours: int = setting(6, "Nearest images shown for each.", panel=_PICTURES, least=1)

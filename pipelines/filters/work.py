@@ -59,7 +59,7 @@ class Work:
     @property
     def split(self) -> Split:
         """The images that are looked at."""
-        return looked_at(self.subject, self.settings)
+        return {"train": self.subject.train, "test": self.subject.test}[self.settings.split]
 
     @cached_property
     def images(self) -> Int64:
@@ -264,11 +264,6 @@ class Work:
     @property
     def _seed(self) -> int:
         return self.subject.config.seed
-
-
-def looked_at(subject: Subject, settings: FilterSettings) -> Split:
-    """Return the images that settings ask for."""
-    return {"train": subject.train, "test": subject.test}[settings.split]
 
 
 def chosen_layers(trace: Trace, patterns: Sequence[str]) -> tuple[Site, ...]:

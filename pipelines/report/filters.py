@@ -131,7 +131,7 @@ class _Page:
             queries=queries,
             embedding={"layer": str(self.found["layer"]), "dimensions": self.found["vectors"].shape[1], "n": n},
             relied=not str(self.found["why"]),
-            concepts=clean(str(work.settings.concepts or "")),
+            concepts=clean(subject.config.concepts or ""),
             shows=_SHOWS,
             settings=work.settings,
             files=self._tables() + [chart.file for chart in charts.values()],
