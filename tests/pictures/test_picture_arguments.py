@@ -48,7 +48,13 @@ FUNCTIONS: dict[str, Case] = {
     "pictures.activation_maps": (
         pictures.activation_maps,
         {"model": NET, "images": X, "layer": "1"},
-        {"model": MODEL, "images": IMAGES, "layer": [*TEXT, "zz", ["1", None], ["zz"]], "output": FUNCTION, "trace": TRACE},
+        {
+            "model": MODEL,
+            "images": IMAGES,
+            "layer": [*TEXT, "zz", ["1", None], ["zz"]],
+            "output": FUNCTION,
+            "trace": TRACE,
+        },
     ),
     "pictures.embed": (
         pictures.embed,
