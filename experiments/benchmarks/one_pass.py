@@ -144,7 +144,7 @@ def subject(name: str) -> tuple[nn.Module, list[tuple[Tensor, Tensor]], Tensor]:
     side = size // _STEP
     numbers = nn.functional.interpolate(concepts[:, None].float(), size=(side, side), mode="nearest").long()
     masks = numbers == torch.arange(_CONCEPTS)[:, None, None]
-    return model, [(part, torch.arange(batch) % 10) for part in images.split(batch)], masks
+    return model, [(part, torch.arange(batch) % 10) for part in torch.split(images, batch)], masks
 
 
 def runs(model: nn.Module, batches: list[tuple[Tensor, Tensor]], masks: Tensor) -> dict[str, Callable[[], Any]]:

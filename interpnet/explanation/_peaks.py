@@ -55,7 +55,7 @@ class PeakReader:
         maps = out.detach().movedim(site.axis or 1, 1)
         flat = maps.reshape(*maps.shape[:2], -1)
         # Some images at a time, so that what is compared is still at hand: half the time of all at once.
-        parts = flat.split(max(1, _AT_ONCE // max(1, flat[:1].numel())))
+        parts = torch.split(flat, max(1, _AT_ONCE // max(1, flat[:1].numel())))
         above = torch.empty_like(parts[0], dtype=torch.float32)
         for part in parts:
             values, positions = part.max(2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import overload
 
@@ -36,14 +35,14 @@ def activation_maps(
 
 @overload
 def activation_maps(
-    model: nn.Module, images: Tensor, layer: Sequence[str], *, output: Output | None = None, trace: Trace | None = None
+    model: nn.Module, images: Tensor, layer: list[str], *, output: Output | None = None, trace: Trace | None = None
 ) -> dict[str, Float32]: ...
 
 
 def activation_maps(
     model: nn.Module,
     images: Tensor,
-    layer: str | Sequence[str],
+    layer: str | list[str],
     *,
     output: Output | None = None,
     trace: Trace | None = None,
