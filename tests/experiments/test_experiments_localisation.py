@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from experiments.boats.photographs import Photographs
+from experiments.common.flower_networks import QUICK
 from experiments.common.maps import PAPER
 from experiments.common.pages import END, begin
-from experiments.localisation import layers, photographs, run, table
+from experiments.localisation import layers, outlined, outlines, run, table
 from interpnet.attribution import methods
 
 
@@ -73,22 +74,28 @@ def test_layers_of_the_relevant_weight() -> None:
 def test_boxes_of_photographs_end_after_the_last_pixel_and_grow_with_the_picture() -> None:
     boxes = np.array([[0, 0, 63, 31], [2, 4, 3, 5]])
     given = Photographs(torch.zeros(2, 3, 64, 64), np.array([0, 0]), boxes, np.array([True, True]), ("boat",))
-    assert photographs.boxes_of(given, np.array([1, 0]), 128).tolist() == [[4, 8, 8, 12], [0, 0, 128, 64]]
+    assert outlined.boxes_of(given, np.array([1, 0]), 128).tolist() == [[4, 8, 8, 12], [0, 0, 128, 64]]
     # The first box holds half of the picture, the second too little to be seen.
-    assert photographs.chosen(given, 10).tolist() == [0]
+    assert outlined.chosen(given, 10).tolist() == [0]
 
 
-def test_the_table_of_photographs_has_the_highest_overlap_first() -> None:
-    maps = torch.zeros(2, 4, 4)
-    maps[:, :2, :2] = torch.tensor([3.0, 1.0])
-    labels = (torch.arange(4) > 1).long()[:, None].expand(2, 4, 4)
-    boxes = np.array([[0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 2.0, 2.0]])
-    line = photographs.scores(maps, boxes, labels)
-    assert line["energy"][0] == 0.875  # 3 of 4, and all
-    assert line["pointing"][0] == 1.0
-    assert line["everywhere"][0] == 0.1875  # 2 and 4 of 16 pixels
-    lower = {**line, "map": "random", "iou": [0.25, 0.0, 0.5]}
-    text = photographs.table([lower, {**line, "map": "gradcam"}])
-    assert text.index("| gradcam |") < text.index("| *random* | 25.0 (0.0 to 50.0) |")
-    assert "| *all pixels* | 18.8" in text
-    assert text.startswith("2 photographs, ")
+def test_outlines_of_flowers_have_the_highest_overlap_first_and_their_difference_from_the_middle(
+    tmp_path: Path,
+) -> None:
+    given = outlined.flowers(tmp_path, n=6, **QUICK)
+    line = {"images": outlined.FLOWERS, **outlines.measured(given), "seconds": 60, "commit": "abc"}
+    assert set(line["maps"]) == {PAPER, *outlines.MAPS}
+    share = float(given.region["masks"].double().mean())
+    assert line["everywhere"][0] == pytest.approx(share, abs=1e-4)
+    for own in line["maps"].values():
+        less = own["iou"][0] - line["maps"]["center"]["iou"][0]
+        assert own["less"][0] == pytest.approx(less, abs=2e-4)
+        assert own["less"][1] <= own["less"][0] <= own["less"][2]
+    for name, own in zip(("random", "gradcam"), ([0.25, 0.0, 0.5], [0.5, 0.25, 1.0]), strict=True):
+        line["maps"][name] |= {"iou": own, "less": [0.1, 0.05, 0.15]}
+    text = outlines.text([line])
+    assert text.index("| gradcam | 50.0 (25.0 to 100.0) | **+10.0 (+5.0 to +15.0)** |") < text.index(
+        "| *random* | 25.0 ("
+    )
+    assert text.startswith("1 minutes; measured at abc.")
+    assert "### Flowers, 6 images" in text
