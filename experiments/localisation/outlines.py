@@ -15,7 +15,7 @@ from torch import Tensor
 from experiments.common.maps import PAPER, quietly
 from experiments.common.pages import fill
 from experiments.common.runner import Results, command
-from experiments.common.tables import Line, commits, emphasised, markdown, minutes, sections
+from experiments.common.tables import Interval, Line, commits, emphasised, markdown, minutes, sections, signed
 from experiments.localisation.outlined import KINDS, Outlined
 from interpnet import explain
 from interpnet.evaluate import Score, Segmentation, energy_pointing, pointing_game, segment
@@ -91,7 +91,12 @@ def table(line: Line) -> str:
     """Return Markdown: a row per map, the highest overlap first."""
     rows = []
     for name, own in sorted(line["maps"].items(), key=lambda one: -one[1]["iou"][0]):
-        cells = [percent(own["iou"]), gain(own["less"], name), percent(own["refined"]), gain(own["refined less"], name)]
+        cells = [
+            percent(own["iou"]),
+            gain(own.get("less"), name),
+            percent(own["refined"]),
+            gain(own.get("refined less"), name),
+        ]
         cells += [f"{100 * own[key][0]:.1f}" for key in ("precision", "recall", "energy", "pointing")]
         rows.append([emphasised(name, [PAPER], CONTROLS), *cells])
     share = line["everywhere"]
@@ -116,19 +121,18 @@ def percent(values: list[float]) -> str:
     return f"{mean:.1f} ({low:.1f} to {high:.1f})"
 
 
-def gain(values: list[float], name: str) -> str:
-    """Return a difference in points, bold where its interval lies on one side of zero."""
-    if name == CENTER:
+def gain(values: list[float] | None, name: str) -> str:
+    """Return a difference in points, bold where its interval lies on one side of zero; nothing where none is known."""
+    if name == CENTER or values is None:
         return ""
-    mean, low, high = (100 * value for value in values)
-    words = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
-    return f"**{words}**" if low > 0 or high < 0 else words
+    value = Interval(*values).times(100)
+    return f"**{signed(value)}**" if value.above or value.below else signed(value)
 
 
 def text(lines: list[Line]) -> str:
     """Return everything between the README's marks."""
     lines = sorted(lines, key=lambda one: list(KINDS).index(one["images"]))
-    parts = {f"{line['images'].capitalize()}, {line['n']} images": table(line) for line in lines}
+    parts = {f"{line['images'][0].upper()}{line['images'][1:]}, {line['n']} images": table(line) for line in lines}
     return sections(parts, f"{minutes(lines):.0f} minutes; measured at {commits(lines)}.")
 
 
