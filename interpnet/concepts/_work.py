@@ -93,7 +93,7 @@ class Work:
         )
 
     def _above(self, site: Site) -> int:
-        return math.floor(self._quantile * self._n * math.prod(site.map_shape))
+        return math.floor(self._quantile * self._n * math.prod(site.grid))
 
     def _in_turns(self, sites: Sequence[Site]) -> Iterator[tuple[Site, ...]]:
         """Yield sites in their order, as many at once as memory holds, one at least."""

@@ -42,7 +42,10 @@ def reference(net: nn.Module, x: Tensor) -> np.ndarray:
         return edit
 
     x = x.clone().requires_grad_()
-    with evaluating(net, frozen=True), instrument(net, Instrument(edits={s.name: keep(s.name) for s in sites})):
+    with (
+        evaluating(net, frozen=True),
+        instrument(net, Instrument(edits={s.name: s.editing(keep(s.name)) for s in sites})),
+    ):
         logits = net(x)
     z = log_odds(logits, torch.arange(len(x)) % 3)
     gradients = torch.autograd.grad(z.sum(), [kept[s.name][0] for s in sites])
