@@ -40,7 +40,7 @@ class Factor:
         if self.what == "batch" or self.size % slow:
             return None
         fast = self.size // slow
-        if self.what == "tokens":
+        if self.what in {"tokens", ""}:
             return unknown(slow), unknown(fast)
         return replace(self, size=slow, stride=self.stride * fast), replace(self, size=fast)
 

@@ -67,6 +67,7 @@ class Graph:
 
     def __init__(self, images: Tensor, own: Iterable[Tensor] = ()) -> None:
         self.nodes: list[Node] = []
+        self._batch = len(images)
         self._factors: dict[int, Axes | None] = {id(images): factors_of_images(images)}
         # Tensors that the images have no part in: the network's ``own``, and what is made of these alone.
         self._free = {id(t) for t in own}
@@ -127,6 +128,15 @@ class Graph:
         for o in outs:
             self._factors[id(o)] = factors_of(call, o, inputs)
         return self._factors[id(outs[0])]
+
+    def folded(self) -> bool:
+        """Whether the batch axis is not in front everywhere, as where windows or heads share axes with it."""
+        return any(not n.free and n.shape[:1] != (self._batch,) for n in self.nodes)
+
+    def forget_factors(self) -> None:
+        """Take nothing for known of what axes are made of."""
+        for node in self.nodes:
+            node.factors = None
 
     def _is_free(self, tensor: Tensor) -> bool:
         return id(tensor) in self._free

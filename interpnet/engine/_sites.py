@@ -16,21 +16,21 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from interpnet.engine._call import Call, tensors_in
+from interpnet.engine._call import tensors_in
 from interpnet.engine._channels import ChannelIndex
 from interpnet.engine._draws import Draws
 from interpnet.engine._finite import check_weights
-from interpnet.engine._forward import check_images, own_copy, run
+from interpnet.engine._forward import check_images
 from interpnet.engine._function import FunctionCheck, probing
 from interpnet.engine._graph import Graph, Node, active_site, doubts
 from interpnet.engine._layout import Field
 from interpnet.engine._logits import Output, logits_of, output_key
-from interpnet.engine._origins import Origins
 from interpnet.engine._probabilities import Probabilities
 from interpnet.engine._readable import check_readable
-from interpnet.engine._trace import Edit, Instrument, Read, instrument, site_names
+from interpnet.engine._trace import Edit, Read, site_names
 from interpnet.engine._unwrap import unwrap
 from interpnet.engine._view import Seen, View, seen_as
+from interpnet.engine._watched import told_apart, watched
 from interpnet.errors import LayerError, ModelError, did_you_mean
 from interpnet.support.brief import brief
 from interpnet.support.checks import check_kinds, instance_of, listed, text
@@ -273,32 +273,22 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
     probabilities = Probabilities()
     with probing(model, two.device) as drawn:
         check = FunctionCheck(model, two, read, output_key(output))
-        batch = own_copy(model, two)
-        graph = Graph(batch, (*model.parameters(), *model.buffers()))
-
-        def observe(call: Call, out: Any) -> None:
-            graph.observe(call, out)
-            draws.observe(call, out)
-            probabilities.observe(call, out)
-
-        with instrument(model, Instrument(observe=observe)):
-            result = run(model, batch)
+        seen = watched(model, two, read, draws.observe, probabilities.observe)
         if logits:
-            probabilities.check(model, two, result, output)
-        results = _returned(result)
-        with Origins(results) as origins:
-            outputs = read(result, len(two))
-        if not all(bool(torch.isfinite(t).all()) for t in outputs):
+            probabilities.check(model, two, seen.result, output)
+        if not all(bool(torch.isfinite(t).all()) for t in seen.outputs):
             check_weights(model)
-        check.finish(outputs, draws, drawn=drawn())
+        check.finish(seen.outputs, draws, drawn=drawn())
+        seen = told_apart(model, seen, read)
     n_outputs = 0
     if logits:
-        n_outputs = int(outputs[0].shape[1])
+        n_outputs = int(seen.outputs[0].shape[1])
+    graph = seen.graph
     graph.mark_gates()
     # Not from features that the network returns beside: what makes them would be no layer by default.
-    graph.mark_output(origins.of(outputs))
-    graph.mark_parts(results)
-    sites = _sites(graph, batch)
+    graph.mark_output(seen.origins)
+    graph.mark_parts(seen.results)
+    sites = _sites(graph, seen.batch)
     if not sites:
         raise ModelError(
             "the model ran without a single convolution, linear map, activation or pooling that the engine "
@@ -308,13 +298,6 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
     # Weak: a trace that is kept must not keep the network.
     modules = WeakKeyDictionary({m: n for n, m in model.named_modules()})
     return Trace(sites, tuple(images.shape[1:]), n_outputs, modules, doubts(graph))
-
-
-def _returned(result: Any) -> list[Tensor]:
-    """Return the tensors in what a network returned, also in the attributes of an object."""
-    if isinstance(result, Tensor | list | tuple | dict) or not hasattr(result, "__dict__"):
-        return list(tensors_in((result,)))
-    return list(tensors_in((vars(result),)))
 
 
 def _sites(graph: Graph, images: Tensor) -> tuple[Site, ...]:

@@ -58,7 +58,8 @@ def activation_maps(
     -------
     array (B, channels, ...) float32
         The channels on axis 1 wherever the network keeps them, then the positions: (h, w) for a convolution's
-        map, (tokens,) for tokens, none for a fully connected unit. In the network's own units.
+        map and for tokens that are rows and columns, (tokens,) for others, none for a fully connected unit. In the
+        network's own units.
 
     Examples
     --------

@@ -85,6 +85,13 @@ def test_the_sites_of_attention(spelling: str, x: Tensor) -> None:
     assert not any(s.default for s in (*joined, *heads, *weights))
 
 
+@pytest.mark.parametrize("build", [*ATTENTIONS, "swin"])
+def test_one_image_has_the_sites_of_two(build: str) -> None:
+    net = swin() if build == "swin" else attention_network(build)
+    one, two = (find_sites(net, torch.randn(n, 3, 16, 16)).sites for n in (1, 2))
+    assert one == two
+
+
 def values_of(net: nn.Module, tokens: Tensor) -> Tensor:
     """Return (B, T, heads, d): what each head gathers, computed from the weights alone in float64."""
     attend = net.blocks[0].attention.attend

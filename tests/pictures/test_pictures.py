@@ -175,7 +175,7 @@ def test_channels_come_first_where_the_network_has_them_last() -> None:
         def forward(self, x):
             return self.head(torch.relu(self.mix(self.conv(x).flatten(2).transpose(1, 2))).mean(1))
 
-    assert activation_maps(Tokens(), torch.rand(2, 1, 4, 6), "relu").shape == (2, 5, 6)
+    assert activation_maps(Tokens(), torch.rand(2, 1, 4, 6), "relu").shape == (2, 5, 2, 3)
 
 
 def test_an_unknown_layer_of_maps_names_close_matches() -> None:
