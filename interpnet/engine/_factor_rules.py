@@ -207,6 +207,9 @@ def _sliced(axis: Axis, key: slice) -> Axis:
         return one.inside
     if one.what == "channel" and one.alone:
         return (whole("channel", left),)
+    # A crop of the rim moves the rest a little.
+    if one.what == "space" and one.alone and not one.rolled and step == 1 and 2 * left > size:
+        return (whole("space", left, one.along),)
     # Every n-th row, as the merging of patches takes them.
     if one.what == "space" and one.alone and not one.rolled and start < step and left == -(-(size - start) // step):
         return (whole("space", left, one.along),)

@@ -70,6 +70,18 @@ def factors_of_images(x: Tensor) -> Axes:
     return ((whole("batch", x.shape[0]),), (whole("channel", x.shape[1]),), *space)
 
 
+def over_image(axes: Axes | None, out: Tensor, dimensions: int) -> Axes | None:
+    """Return the factors of a convolution's map of images: rows and columns, also where those before were not followed.
+
+    Positions may be a little off, as after a crop.
+    """
+    if out.dim() != dimensions + 2 or (axes is not None and any(f.what != "batch" for f in axes[0])):
+        return axes
+    if axes is not None and all(len(axis) == 1 and axis[0].what == "space" and axis[0].alone for axis in axes[2:]):
+        return axes
+    return factors_of_images(out)
+
+
 def reshaped(axes: Axes, shape: tuple[int, ...]) -> Axes | None:
     """Return the factors after a reshape to ``shape``: digits are split and joined as positions in memory are."""
     # Axes of one position say nothing, but for a batch of one image.

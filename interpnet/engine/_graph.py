@@ -13,7 +13,7 @@ from torch import Tensor
 from interpnet.engine._by_hand import ByHand
 from interpnet.engine._call import Call, tensors_in
 from interpnet.engine._factor_rules import factors_of
-from interpnet.engine._factors import Axes, factors_of_images
+from interpnet.engine._factors import Axes, factors_of_images, over_image
 from interpnet.engine._layout import Layout, input_layout, propagate
 from interpnet.engine._operators import OPERATORS
 from interpnet.errors import ModelError
@@ -126,7 +126,10 @@ class Graph:
         """Note the factors of everything that a call made, and return the first one's."""
         inputs = [(t, self._factors.get(id(t))) for t, _ in known if not self._is_free(t)]
         for o in outs:
-            self._factors[id(o)] = factors_of(call, o, inputs)
+            found = factors_of(call, o, inputs)
+            if call.operator.axes in {"convolution", "transposed"} and o.shape[:1] == (self._batch,):
+                found = over_image(found, o, call.operator.dimensions)
+            self._factors[id(o)] = found
         return self._factors[id(outs[0])]
 
     def folded(self) -> bool:

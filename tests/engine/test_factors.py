@@ -124,6 +124,27 @@ def test_channels_in_front_stay_as_they_are() -> None:
     torch.testing.assert_close(site.over_image(seen), expected.permute(0, 3, 1, 2), rtol=0, atol=0)
 
 
+AFRESH: dict[str, Step] = {
+    "shuffled pixels": lambda y: F.pixel_unshuffle(y, 2),
+    "patches as channels": lambda y: (
+        y.unflatten(3, (4, 2)).unflatten(2, (3, 2)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+    ),
+    "a crop": lambda y: y[:, :, 1:-1, 1:-1],
+    "turned round": lambda y: y.flip(2),
+}
+
+
+@pytest.mark.parametrize("name", AFRESH)
+def test_a_convolution_has_rows_and_columns_whatever_came_before(name: str) -> None:
+    def steps(y: Tensor) -> Tensor:
+        y = AFRESH[name](y)
+        return F.max_pool2d(F.conv2d(y, torch.ones(3, y.shape[1], 1, 1)), 1)
+
+    site, seen, _ = site_and_output(steps, last=False)
+    assert (site.view, site.axis, site.grid) == (None, 1, site.map_shape)
+    torch.testing.assert_close(site.over_image(seen), seen)
+
+
 NO_GRID: dict[str, Step] = {
     # No window is whole where the rows do not divide.
     "padded windows": lambda y: windows(F.pad(y, (0, 0, 0, 0, 0, 2)), 4),
