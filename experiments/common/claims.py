@@ -14,6 +14,7 @@ KEYS = (
     "E3",
     "E4",
     "M1",
+    "M2",
     "Q1",
     "Q2",
     "Q3",
@@ -42,7 +43,7 @@ class Claim:
     experiment's committed results and computes figure and verdict from them.
     """
 
-    key: str  # `E1` to `E4`, `M1`, `Q1` to `Q5`, `R1`, `S1` to `S6`, `C1` to `C4`, `V` for the improved variant
+    key: str  # `E1` to `E4`, `M1`, `M2`, `Q1` to `Q5`, `R1`, `S1` to `S6`, `C1` to `C4`, `V` for the improved variant
     claim: str  # A sentence that can be wrong
     short: str  # The one number that says most about it
     figure: str  # The numbers that decide it, with their intervals

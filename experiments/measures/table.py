@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,9 +87,12 @@ def _conclusions(lines: list[Line], taus: Float64, carried: Float64) -> str:
     firm = [f"`{name}`" for name in NAMES if kept[name].low > _FIRM]
     loose = [f"`{name}`" for name in NAMES if kept[name].high < _FIRM]
     beaten = [f"`{name}`" for name, (_, ahead, methods) in _controls(lines).items() if 2 * ahead < methods]
+    order = order_of(networks_of(lines))
+    first = list(dict.fromkeys(next(iter(own)) for own in order.values() if own))
     return f"""\
 - **Choose the question before the method.** Two measures of one question order the methods alike with a tau of
-  {_tau(within)}, measures of different questions with {_tau(between)}. No method is ahead on all.
+  {_tau(within)}, measures of different questions with {_tau(between)}.
+  {len(first)} methods are the first on some measure: {_listed(first)}.
 - **What carries over to another network** (tau above {_FIRM} beyond the interval): {_listed(firm)}.
   Below it: {_listed(loose)}. Where it is low, measure your own network.
 - **A map that knows nothing of the network is ahead of most methods** on {_listed(beaten)}:
@@ -192,9 +196,8 @@ def _refused(lines: list[Line]) -> str:
     reasons: dict[tuple[str, str], list[str]] = {}
     for line in lines:
         if "refused" in line:
-            reasons.setdefault((line["method"], line["refused"][:110]), []).append(
-                f"{line['network']}: {line['measure']}"
-            )
+            reason = re.sub(r" \([^)]*\)?|\b\d+\b", "", line["refused"])[:100]
+            reasons.setdefault((line["method"], reason), []).append(line["network"])
     rows = [[f"`{method}`", len(cells), reason.replace("|", "/")] for (method, reason), cells in reasons.items()]
     return markdown(["method", "cells", "why"], sorted(rows, key=lambda row: -int(row[1])))
 

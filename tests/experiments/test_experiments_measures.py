@@ -22,6 +22,7 @@ from experiments.measures.agreement import (
     told_apart,
     within_and_between,
 )
+from experiments.measures.claims import claims
 from experiments.measures.measure import MEASURES, ON_MASKS
 from experiments.measures.sheet import sheet
 from experiments.measures.table import agreement_figure, mean_with_others, order_of, text
@@ -149,6 +150,13 @@ def test_pairs_told_apart_and_questions() -> None:
     pairs = sum(len(own) * (len(own) - 1) // 2 for own in settings.QUESTIONS.values())
     assert within.tolist() == pytest.approx([1 / pairs] * 2)
     assert between.tolist() == [0.0, 0.0]
+
+
+def test_claims_by_rule() -> None:
+    both = claims(lines())
+    assert [claim.key for claim in both] == ["M2", "M2"]
+    effects = dict(both[1].effects)
+    assert effects["sparseness"].mean == pytest.approx(100.0)
 
 
 def test_figure(tmp_path: Path) -> None:
