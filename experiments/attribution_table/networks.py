@@ -56,9 +56,6 @@ NETWORKS = (
     "efficientnet_b0",
     "squeezenet1_1",
     "shufflenet_v2_x0_5",
-)
-#: Networks with norms of the image's own statistics, and most with attention.
-NORMED = (
     "vit_b_16",
     "swin_t",
     "convnext_tiny",
@@ -76,7 +73,7 @@ TIMM: dict[str, tuple[str, dict[str, Any]]] = {
 
 @lru_cache(maxsize=1)
 def network(name: str, *, double: bool = False, narrow: bool = False) -> nn.Module:
-    """Return one of ``NETWORKS`` or ``NORMED`` in evaluation mode; the last one is kept.
+    """Return one of ``NETWORKS`` in evaluation mode; the last one is kept.
 
     ``narrow`` gives the same operators in fewer and narrower layers, for tests: VGG's classifier has 64 hidden units
     and not 100 million weights, and the networks of many blocks have one to three in a stage.

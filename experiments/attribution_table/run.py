@@ -1,8 +1,9 @@
 """Write docs/attribution-table.md: every attribution method on every network, right or refused, with residuals.
 
-    python -m experiments.attribution_table.run [--out docs/attribution-table.md]
+    python -m experiments.attribution_table.run [--networks vit_b_16 ...] [--device cuda] [--again]
 
-What counts as right is written on the page. Anything else but a ModelError fails the command.
+What counts as right is written on the page. Anything else but a ModelError fails the command. Cells that
+results.json has are not computed again; without --networks the page is written.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torchvision
 from torch import Tensor
 
 from experiments.attribution_table.networks import NETWORKS, QUICK, SIZE, images, network
-from experiments.common.runner import command
+from experiments.common.runner import Results, command
 from experiments.common.tables import markdown
 from interpnet.attribution import Attribution, Method, attribute_full, methods
 from interpnet.errors import ModelError
@@ -37,15 +38,15 @@ class Cell:
     wrong: str = ""
 
 
-def examine(name: str, method: Method) -> Cell:
+def examine(name: str, method: Method, device: str = "cpu") -> Cell:
     """Run one method on one network and say whether it is right."""
-    x = images(double=True)
+    x = images(double=True).to(device)
     try:
         found = _run(name, method, x)
         alone = _run(name, method, x[1:])
     except ModelError as error:
         return Cell("refused", refusal=str(error))
-    wrong = _faults(name, method, found, alone)
+    wrong = _faults(method, found, alone, _gradient(name, device))
     if wrong:
         return Cell("**wrong**", wrong=wrong)
     if found.residual is None or found.flagged is None:
@@ -60,17 +61,17 @@ def examine(name: str, method: Method) -> Cell:
 def _run(name: str, method: Method, x: Tensor) -> Attribution:
     # With few samples or steps a complete method's sum would be wrong for that alone.
     options = {} if "completeness" in method.axioms else QUICK.get(method.name, {})
-    return attribute_full(network(name, double=True), x, None, method.name, **options)
+    return attribute_full(network(name, double=True).to(x.device), x, None, method.name, **options)
 
 
 @lru_cache(maxsize=1)
-def _gradient(name: str) -> Tensor:
-    raw = attribute_full(network(name, double=True), images(double=True), None, "gradient").raw
+def _gradient(name: str, device: str) -> Tensor:
+    raw = attribute_full(network(name, double=True).to(device), images(double=True).to(device), None, "gradient").raw
     assert raw is not None
     return raw
 
 
-def _faults(name: str, method: Method, found: Attribution, alone: Attribution) -> str:
+def _faults(method: Method, found: Attribution, alone: Attribution, gradient: Tensor) -> str:
     if found.maps.shape != (2, SIZE, SIZE) or not bool(torch.isfinite(found.maps).all()):
         return f"maps of shape {tuple(found.maps.shape)}, or not finite"
     if any(float(m.std()) == 0 for m in found.maps):
@@ -81,15 +82,14 @@ def _faults(name: str, method: Method, found: Attribution, alone: Attribution) -
     if "exact" in method.axioms and (found.residual is None or not float(found.residual.max()) <= _EXACT):
         return "its exact sum rule is broken"
     if "not-gradient" in method.axioms:
-        gradient = _gradient(name)
         raw = torch.zeros_like(gradient) if found.raw is None else found.raw
         if float(torch.cosine_similarity(raw.flatten(1), gradient.flatten(1)).abs().max()) > 0.999:
             return "the plain gradient"
     return ""
 
 
-def table(cells: dict[tuple[str, str], Cell]) -> str:
-    """Return the page as Markdown."""
+def table(cells: dict[tuple[str, str], Cell], made: str) -> str:
+    """Return the page as Markdown; ``made`` says with what its cells were made."""
     refusals: dict[str, int] = {}
     rows = []
     for method in methods():
@@ -108,7 +108,6 @@ def table(cells: dict[tuple[str, str], Cell]) -> str:
     parts = [_PREFACE + "\n" + markdown(["method", "family", "cost", *NETWORKS], rows)]
     if refusals:
         parts += ["## Refusals", "\n".join(f"{n}. {text}" for text, n in refusals.items())]
-    made = f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}"
     return "\n\n".join([*parts, f"Made with {made}.\n"])
 
 
@@ -116,7 +115,8 @@ _PREFACE = f"""# Attribution methods on networks: right or refused
 
 Written by `{_COMMAND}`; do not edit.
 
-Random weights with calibrated BatchNorm, two images of {SIZE}x{SIZE}, float64, the predicted classes.
+Random weights with calibrated BatchNorm, two images of {SIZE}x{SIZE}, float64, the predicted classes. `deit_tiny`,
+`maxvit_tiny` and `resnetv2_50` are timm's, the others but `strided` torchvision's.
 
 - **right**: finite, not constant, the same alone and in a batch, not the plain gradient where a rule promises another.
 - A number is the residual of the method's own sum rule, `|sum - expected| / |expected|`, the worse of two images.
@@ -127,16 +127,36 @@ Random weights with calibrated BatchNorm, two images of {SIZE}x{SIZE}, float64, 
 """
 
 
-@command(out="the page")
-def main(*, out: Path = Path("docs/attribution-table.md")) -> int:
+def _made(device: str) -> str:
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}"
+    if device == "cpu":
+        return versions
+    return f"{versions} on {torch.cuda.get_device_name()}"
+
+
+@command(out="the page", again="compute anew what results has", device=("cpu", "cuda"), networks=NETWORKS)
+def main(
+    *,
+    out: Path = Path("docs/attribution-table.md"),
+    results: Path = Path(__file__).parent / "results.json",
+    networks: tuple[str, ...] = (),
+    device: str = "cpu",
+    again: bool = False,
+) -> int:
     """Compute all cells, write the page, and return 1 if a method was wrong somewhere."""
-    cells: dict[tuple[str, str], Cell] = {}
-    for name in NETWORKS:
-        done = {(name, method.name): examine(name, method) for method in methods()}
-        right = sum(not c.refusal and not c.wrong for c in done.values())
-        print(f"{name}: {right} right", file=sys.stderr, flush=True)
-        cells |= done
-    write_text(out, table(cells))
-    faults = [f"{m} on {n}: {c.wrong}" for (n, m), c in cells.items() if c.wrong]
+    kept = Results(results)
+    chosen = networks or NETWORKS
+    if again:
+        kept.lines = [line for line in kept.lines if line["network"] not in chosen]
+    known = {method.name: method for method in methods()}
+    for line in kept.missing({"network": name, "method": method} for name in chosen for method in known):
+        line |= vars(examine(line["network"], known[line["method"]], device)) | {"made": _made(device)}
+    if not networks:
+        lines = [line for line in kept.lines if line["network"] in NETWORKS and line["method"] in known]
+        cells = {
+            (line["network"], line["method"]): Cell(line["text"], line["refusal"], line["wrong"]) for line in lines
+        }
+        write_text(out, table(cells, "; ".join(dict.fromkeys(line["made"] for line in lines))))
+    faults = [f"{o['method']} on {o['network']}: {o['wrong']}" for o in kept.lines if o["wrong"]]
     print(*faults, sep="\n", file=sys.stderr)
     return 1 if faults else 0

@@ -161,7 +161,12 @@ def _averaged_layer(call: AttributionCall) -> Site:
         return first
     last = foreign[-1]
     # Where the classifier is a convolution that is averaged last, its own maps are the class's.
-    if call.layer is None and len(last.map_shape) == 2 and not _not_averages(sites[sites.index(last) + 1 :]):
+    if (
+        call.layer is None
+        and len(last.map_shape) == 2
+        and min(last.map_shape) > 1
+        and not _not_averages(sites[sites.index(last) + 1 :])
+    ):
         return last
     raise ModelError(
         f"method='cam' needs a global average and one linear layer after layer {first.name!r}; this network has "
@@ -171,8 +176,9 @@ def _averaged_layer(call: AttributionCall) -> Site:
 
 def _not_averages(after: Sequence[Site]) -> list[Site]:
     """Return the sites that are neither pooling nor the one linear layer."""
-    linear = [s for s in after if s.kind == "linear"]
-    return [s for s in after if s.kind not in {"linear", "pool"}] + linear[1:]
+    # On a map of one position, a convolution is a linear layer.
+    linear = [s for s in after if s.kind == "linear" or (s.kind == "conv" and s.map_shape == (1, 1))]
+    return [s for s in after if s not in linear and s.kind != "pool"] + linear[1:]
 
 
 def _maps_and_gradient(call: AttributionCall, site: Site) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from experiments.attribution_table.networks import NETWORKS, NORMED, network
+from experiments.attribution_table.networks import NETWORKS, network
 from experiments.attribution_table.networks import images as table_images
 from interpnet.attribution import attribute_full
 from interpnet.attribution._deeplift.parts import reveal
@@ -77,7 +77,7 @@ def test_concatenation_gate_and_poolings_are_complete(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", [*NETWORKS, *NORMED])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_complete_on_narrow_networks_of_torchvision_and_timm(name: str, method: str) -> None:
     net = network(name, double=True, narrow=True)
     found = attribute_full(net, table_images(double=True), [1, 4], method)
