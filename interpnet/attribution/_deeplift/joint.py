@@ -39,10 +39,10 @@ import torch
 from torch import Tensor
 
 from interpnet.attribution._deeplift.rules import Multiplied
-from interpnet.engine import Call
+from interpnet.engine import OPERATORS, Call
 
-#: Operators that multiply two tensors, and may add a third.
-PRODUCTS = frozenset({"matmul", "mm", "bmm", "einsum", "addmm", "baddbmm"})
+#: Operators that multiply two tensors, and may add a third: with weights of the network they are linear maps.
+PRODUCTS = frozenset(name for name, row in OPERATORS.items() if row.kind_if == "linear")
 #: Norms of statistics that they compute from each image by itself.
 NORMS = frozenset({"layer_norm", "group_norm", "instance_norm", "rms_norm"})
 

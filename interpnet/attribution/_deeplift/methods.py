@@ -202,7 +202,7 @@ class _Rules:
 
     def _product(self, call: Call, free: int) -> Tensor:
         # What "add" operators add takes no part in the product.
-        if free > 2 + call.op.startswith(("add", "badd")):
+        if free > 2 + call.op.startswith("add"):
             refuse_operator(self._asked, call, "multiplies more than two values that depend on the image")
         inputs = _inputs(call)
         return multiply(call, inputs, [self._base(call, i) for i in range(len(inputs))])
