@@ -63,6 +63,8 @@ NETWORKS = (
     "maxvit_tiny",
     "resnetv2_50",
 )
+#: Those of which the table has the narrow variant, unless it is asked for the whole ones: most take minutes a method.
+THIN = NETWORKS[NETWORKS.index("vit_b_16") :]
 #: The names of those that timm gives, and the options that fit images of 64 pixels.
 TIMM: dict[str, tuple[str, dict[str, Any]]] = {
     "deit_tiny": ("deit_tiny_patch16_224", {"img_size": SIZE}),

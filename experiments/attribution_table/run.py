@@ -1,26 +1,28 @@
 """Write docs/attribution-table.md: every attribution method on every network, right or refused, with residuals.
 
-    python -m experiments.attribution_table.run [--networks vit_b_16 ...] [--device cuda] [--again]
+    python -m experiments.attribution_table.run [--networks vit_b_16 ...] [--whole] [--device cuda] [--again]
 
 What counts as right is written on the page. Anything else but a ModelError fails the command. Cells that
-results.json has are not computed again; without --networks the page is written.
+results.json has are not computed again; without --networks the page is written. The last six networks are narrow, with
+``--whole`` they are as drawn: the page shows these where results.json has all of their cells.
 """
 
 from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
-from experiments.attribution_table.networks import NETWORKS, QUICK, SIZE, images, network
+from experiments.attribution_table.networks import NETWORKS, QUICK, SIZE, THIN, images, network
 from experiments.common.runner import Results, command
-from experiments.common.tables import markdown
+from experiments.common.tables import Line, markdown
 from interpnet.attribution import Attribution, Method, attribute_full, methods
 from interpnet.errors import ModelError
 from interpnet.support.io import write_text
@@ -38,15 +40,16 @@ class Cell:
     wrong: str = ""
 
 
-def examine(name: str, method: Method, device: str = "cpu") -> Cell:
+def examine(name: str, method: Method, device: str = "cpu", *, narrow: bool = False) -> Cell:
     """Run one method on one network and say whether it is right."""
     x = images(double=True).to(device)
+    model = network(name, double=True, narrow=narrow).to(device)
     try:
-        found = _run(name, method, x)
-        alone = _run(name, method, x[1:])
+        found = _run(model, method, x)
+        alone = _run(model, method, x[1:])
     except ModelError as error:
         return Cell("refused", refusal=str(error))
-    wrong = _faults(method, found, alone, _gradient(name, device))
+    wrong = _faults(method, found, alone, _gradient(model))
     if wrong:
         return Cell("**wrong**", wrong=wrong)
     if found.residual is None or found.flagged is None:
@@ -58,15 +61,16 @@ def examine(name: str, method: Method, device: str = "cpu") -> Cell:
     return Cell(f"right, {number}{' ⚑' * bool(found.flagged.any())}")
 
 
-def _run(name: str, method: Method, x: Tensor) -> Attribution:
+def _run(model: nn.Module, method: Method, x: Tensor) -> Attribution:
     # With few samples or steps a complete method's sum would be wrong for that alone.
     options = {} if "completeness" in method.axioms else QUICK.get(method.name, {})
-    return attribute_full(network(name, double=True).to(x.device), x, None, method.name, **options)
+    return attribute_full(model, x, None, method.name, **options)
 
 
 @lru_cache(maxsize=1)
-def _gradient(name: str, device: str) -> Tensor:
-    raw = attribute_full(network(name, double=True).to(device), images(double=True).to(device), None, "gradient").raw
+def _gradient(model: nn.Module) -> Tensor:
+    x = images(double=True).to(next(model.parameters()).device)
+    raw = attribute_full(model, x, None, "gradient").raw
     assert raw is not None
     return raw
 
@@ -88,17 +92,18 @@ def _faults(method: Method, found: Attribution, alone: Attribution, gradient: Te
     return ""
 
 
-def table(cells: dict[tuple[str, str], Cell], made: str) -> str:
-    """Return the page as Markdown; ``made`` says with what its cells were made."""
+def table(lines: Sequence[Line]) -> str:
+    """Return the page as Markdown."""
     refusals: dict[str, int] = {}
+    columns = {name: _column(name, lines) for name in NETWORKS}
     rows = []
     for method in methods():
         texts = []
-        for name in NETWORKS:
-            cell = cells[name, method.name]
-            text = cell.text
-            if cell.refusal:
-                number = refusals.setdefault(f"`{method.name}` on {name}: {cell.refusal}", len(refusals) + 1)
+        for name, column in columns.items():
+            cell = column[method.name]
+            text = cell["text"]
+            if cell["refusal"]:
+                number = refusals.setdefault(f"`{method.name}` on {name}: {cell['refusal']}", len(refusals) + 1)
                 text += f" [{number}]"
             texts.append(text)
         cost = method.price()
@@ -108,7 +113,20 @@ def table(cells: dict[tuple[str, str], Cell], made: str) -> str:
     parts = [_PREFACE + "\n" + markdown(["method", "family", "cost", *NETWORKS], rows)]
     if refusals:
         parts += ["## Refusals", "\n".join(f"{n}. {text}" for text, n in refusals.items())]
-    return "\n\n".join([*parts, f"Made with {made}.\n"])
+    narrow = [name for name, column in columns.items() if any(cell["narrow"] for cell in column.values())]
+    if narrow:
+        parts.append(f"Narrow, with the same operators in fewer and narrower layers: {', '.join(narrow)}.")
+    made = dict.fromkeys(cell["made"] for column in columns.values() for cell in column.values())
+    return "\n\n".join([*parts, f"Made with {'; '.join(made)}.\n"])
+
+
+def _column(name: str, lines: Sequence[Line]) -> dict[str, Line]:
+    """Return the cells of a network by method: of the whole one where all were computed, else of the narrow one."""
+    found: dict[bool, dict[str, Line]] = {False: {}, True: {}}
+    for line in lines:
+        if line["network"] == name:
+            found[line["narrow"]][line["method"]] = line
+    return found[any(method.name not in found[False] for method in methods())]
 
 
 _PREFACE = f"""# Attribution methods on networks: right or refused
@@ -134,12 +152,19 @@ def _made(device: str) -> str:
     return f"{versions} on {torch.cuda.get_device_name()}"
 
 
-@command(out="the page", again="compute anew what results has", device=("cpu", "cuda"), networks=NETWORKS)
+@command(
+    out="the page",
+    whole="the last six networks as drawn: hours without a GPU",
+    again="compute anew what results has",
+    device=("cpu", "cuda"),
+    networks=NETWORKS,
+)
 def main(
     *,
     out: Path = Path("docs/attribution-table.md"),
     results: Path = Path(__file__).parent / "results.json",
     networks: tuple[str, ...] = (),
+    whole: bool = False,
     device: str = "cpu",
     again: bool = False,
 ) -> int:
@@ -149,14 +174,14 @@ def main(
     if again:
         kept.lines = [line for line in kept.lines if line["network"] not in chosen]
     known = {method.name: method for method in methods()}
-    for line in kept.missing({"network": name, "method": method} for name in chosen for method in known):
-        line |= vars(examine(line["network"], known[line["method"]], device)) | {"made": _made(device)}
+    wanted = [
+        {"network": name, "narrow": name in THIN and not whole, "method": method} for name in chosen for method in known
+    ]
+    for line in kept.missing(wanted):
+        cell = examine(line["network"], known[line["method"]], device, narrow=line["narrow"])
+        line |= vars(cell) | {"made": _made(device)}
     if not networks:
-        lines = [line for line in kept.lines if line["network"] in NETWORKS and line["method"] in known]
-        cells = {
-            (line["network"], line["method"]): Cell(line["text"], line["refusal"], line["wrong"]) for line in lines
-        }
-        write_text(out, table(cells, "; ".join(dict.fromkeys(line["made"] for line in lines))))
+        write_text(out, table(kept.lines))
     faults = [f"{o['method']} on {o['network']}: {o['wrong']}" for o in kept.lines if o["wrong"]]
     print(*faults, sep="\n", file=sys.stderr)
     return 1 if faults else 0

@@ -145,7 +145,7 @@ class AttributionCall:
         return self.sites.of(self.images)
 
     def site(self) -> Site:
-        """Return the target layer: the one asked for, else the last convolutional site, or the last with a 2-D map.
+        """Return the target layer: the one asked for, else the last whose maps lie over the image; see :mod:`._cam`.
 
         Raises
         ------
@@ -160,16 +160,12 @@ class AttributionCall:
         read = Instrument(reads={site.name: site.reading(lambda out: kept.append(out.clone()))})
         with torch.no_grad(), instrument(self.model, read):
             self.forward(self.images)
-        return kept[0].movedim(site.axis or 1, 1)
+        return maps_of(site, kept[0])
 
     def finish(self, raw: Tensor, **more: Any) -> Attribution:
         """Return the result whose maps are ``raw`` (B, C, H, W) reduced over colours."""
         raw = raw.detach()
         return Attribution(reduce_signal(raw, self.reduction or "sum"), raw, **more)
-
-
-# What has two axes of tokens: how much each takes of each.
-_NO_MAPS = frozenset({"product", "softmax"})
 
 
 def site_of(trace: Trace, layer: Layers | None) -> Site:
@@ -182,25 +178,43 @@ def site_of(trace: Trace, layer: Layers | None) -> Site:
         if len(chosen) > 1:
             names = ", ".join(s.name for s in chosen[:4])
             raise LayerError(f"layer={layer!r} names {len(chosen)} sites ({names}, ...); this method needs one")
-        candidates = [s for s in chosen if len(s.map_shape) == 2 and s.kind not in _NO_MAPS]
+        candidates = [s for s in chosen if _over_image(s)]
         what = f"layer={layer!r} has none"
     if not candidates:
-        raise LayerError(f"this method needs a layer with a 2-D map before the classifier; {what}")
+        raise LayerError(f"this method needs a layer with a 2-D map over the image before the classifier; {what}")
     return candidates[-1]
 
 
 def _layers_with_maps(trace: Trace) -> list[Site]:
-    """Return the sites before the classifier whose 2-D maps can be explained."""
-    maps = [s for s in trace.sites if s.usable and len(s.map_shape) == 2]
+    """Return the sites before the classifier whose maps over the image can be explained, the best one last."""
+    maps = [s for s in trace.sites if s.usable and _over_image(s)]
+    attention = [i for i, s in enumerate(trace.sites) if s.kind == "attention"]
+    before = set() if not attention else {s.name for s in trace.sites[: attention[-1]]}
     convolutional = [s for s in maps if s.default and s.family == "conv"]
     # A map of one position (squeeze and excitation, a last pooling) shows no place; ConvNeXt's and Swin's maps come
-    # from linear layers at every position.
-    return (
-        [s for s in convolutional if min(s.map_shape) > 1]
-        or convolutional
-        # A convolution's map has places, also where it was cut out of a larger image.
-        or [s for s in maps if not s.output and min(s.map_shape) > 1 and (s.kind == "conv" or s.grid == s.map_shape)]
-    )
+    # from linear layers at every position. Attention after the last convolution changes what is where.
+    large = [s for s in convolutional if min(s.map_shape) > 1]
+    if convolutional and not (large and large[-1].name in before):
+        return large or convolutional
+    inner = [s for s in maps if not s.output and min(s.grid or s.map_shape) > 1]
+    if inner and inner[-1].lead:
+        # The class is read off a token of its own: what the last attention looks at is the last that counts.
+        return [s for s in inner if s.kind == "norm" and s.name in before] or inner
+    return inner
+
+
+def _over_image(site: Site) -> bool:
+    """Whether a site's maps lie over the image: their axes are rows and columns, maybe behind tokens of no place."""
+    # What a convolution reads and makes has rows and columns, whatever came before; tokens in windows have none.
+    placed = site.family == "conv" or all(f is not None for f in site.fields)
+    return len(site.grid) == 2 or (len(site.map_shape) == 2 and placed)
+
+
+def maps_of(site: Site, out: Tensor) -> Tensor:
+    """Return the maps over the image (B, K, h, w) of a site's output, or of a gradient in its shape."""
+    if site.grid:
+        return site.over_image(out)
+    return out.movedim(site.axis or 1, 1)
 
 
 def reduce_signal(raw: Tensor, reduction: str) -> Tensor:

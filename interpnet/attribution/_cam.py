@@ -16,7 +16,10 @@ method            low-resolution map                                            
 
 The target layer is the one given by ``layer``, else the last convolutional site with a map before the classifier, as
 the trace found it with the user's own batch; where its maps are concatenated with others before the classifier
-(Inception, Fire), the concatenation. All run on the engine, so functional and reused layers are as good as modules.
+(Inception, Fire), the concatenation. In transformers it is the last layer whose positions are those of the image; where
+the class has a token of its own, the norm before the last attention, since other tokens are not read after it. Tokens
+that stand for no place are left out of maps and weights. All run on the engine, so functional and reused layers are as
+good as modules.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from interpnet.attribution._call import Attribution, AttributionCall, gradient_of, score_gradient, site_of
+from interpnet.attribution._call import Attribution, AttributionCall, gradient_of, maps_of, score_gradient, site_of
 from interpnet.attribution._gradients import enlarge
 from interpnet.attribution._registry import register
 from interpnet.engine import Instrument, Layers, Site, Trace, instrument, widest
@@ -196,8 +199,7 @@ def _maps_and_gradient(call: AttributionCall, site: Site) -> tuple[Tensor, Tenso
         with instrument(call.model, Instrument(edits={site.name: site.editing(keep)})):
             logits = call.forward(x)
         gradient = gradient_of(logits.gather(1, call.target[:, None]).sum(), kept[0])
-    axis = site.axis or 1
-    return kept[0].detach().movedim(axis, 1), gradient.movedim(axis, 1)
+    return maps_of(site, kept[0].detach()), maps_of(site, gradient)
 
 
 def _masked_scores(call: AttributionCall, maps: Tensor) -> Tensor:

@@ -26,7 +26,6 @@ from interpnet.backward import Asked, Refusals, first_tensor, refuse_operator
 from interpnet.engine import Call, Instrument, instrument, tensors_in
 from interpnet.errors import ModelError
 
-_LINEAR_KINDS = frozenset({"conv", "linear", "norm", "add", "cat", "pool", "mul", "product"})
 _RULED_KINDS = frozenset({"rectifier", "activation", "pool", "mul", "norm", "softmax"})
 
 _register = partial(register, family="relevance", needs={"baseline"}, axioms={"exact"})
@@ -193,7 +192,7 @@ class _Rules:
             refuse_operator(self._asked, call, "divides a constant by a value that depends on the image")
         if call.kind in {"conv", "linear"} and len(inputs) > 1:
             refuse_operator(self._asked, call, "has weights that depend on the image")
-        if call.kind not in _LINEAR_KINDS or call.op.startswith("lp_"):
+        if call.kind == "softmax" or call.op.startswith("lp_"):
             refuse_operator(self._asked, call, "has no rule")
         # What is left is linear in its one input, so its own gradient is the multiplier.
         if self._parts is not None and call.kind != "mul":
