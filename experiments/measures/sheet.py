@@ -33,9 +33,9 @@ thead button:focus-visible { outline: 2px solid #0072b2 } th[aria-sort] button {
 tbody tr:hover td { box-shadow: inset 0 -1px #999 } tr.control td:first-child { font-style: italic }
 </style></head><body>
 <h1>Methods and measures</h1>
-<p>Choose a network; a click on a measure sorts by it, the best first, and a second click turns the order round.
-Mean over images (grids of images in the two games), below it half of the 95 % interval; shaded by place, dark is
-better. In italics: maps that know nothing of the network. A dash: the method or the network refuses.</p>
+<p>Choose a network; a click on a measure sorts by it, the best first, and a second click turns the order round. Mean
+over images (grids of images in the two games; networks in the first table), below it half of the 95 % interval;
+shaded by place, dark is better. In italics: maps that know nothing of the network. A dash: refused or missing.</p>
 <p><label>Network: <select id="network"></select></label></p>
 <div><table><thead><tr id="head"></tr></thead><tbody id="body"></tbody></table></div>
 <script>
