@@ -9,6 +9,7 @@ from experiments.common.tables import Interval
 
 VERDICTS = ("holds", "holds in part", "does not hold", "open")
 KEYS = (
+    "A1",
     "E1",
     "E2",
     "E3",

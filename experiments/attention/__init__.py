@@ -1,0 +1,1 @@
+"""A1: which rules of relevance order the pixels of vision transformers best."""
