@@ -11,6 +11,7 @@ from experiments.common.tables import Line, markdown, minutes, number, paired, s
 
 GAMMAS = (0.05, 0.25, 1.0)
 ATTENTION = ("attnlrp", "cp")
+METHODS = ("lrp_0", "lrp_epsilon", "lrp_gamma")
 
 
 def way(attention: str, gamma: float | None = None, method: str = "lrp_gamma") -> str:
@@ -26,7 +27,7 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
         for name in ("random", "center", "edge", "gradient_x_input", "integrated_gradients", "deeplift")
     },
     "occlusion": ("occlusion", {"patch": 4, "stride": 4}),
-    **{way(a, method=m): (m, {"attention": a}) for m in ("lrp_0", "lrp_epsilon", "lrp_gamma") for a in ATTENTION},
+    **{way(a, method=m): (m, {"attention": a}) for m in METHODS for a in ATTENTION},
     **{way(a, g): ("lrp_gamma", {"attention": a, "linear_gamma": g}) for g in GAMMAS for a in ATTENTION},
     way("cp", method="deep_taylor"): ("deep_taylor", {}),
 }
