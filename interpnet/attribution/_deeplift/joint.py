@@ -44,7 +44,8 @@ from interpnet.engine import OPERATORS, Call
 #: Operators that multiply two tensors, and may add a third: with weights of the network they are linear maps.
 PRODUCTS = frozenset(name for name, row in OPERATORS.items() if row.kind_if == "linear")
 #: Norms of statistics that they compute from each image by itself.
-NORMS = frozenset({"layer_norm", "group_norm", "instance_norm", "rms_norm"})
+_NORMS = frozenset(name for name, row in OPERATORS.items() if row.kind == "norm")
+NORMS = _NORMS - {"batch_norm", "local_response_norm"}
 
 
 def standardise(call: Call, x: Tensor, x0: Tensor) -> Tensor:
