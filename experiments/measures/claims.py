@@ -25,8 +25,8 @@ def claims(lines: list[Line] | None = None) -> list[Claim]:
             "M2",
             "Measures that ask different questions order the methods alike",
             alike,
-            "measures, beside one of each other question",
-            _range("mean Kendall's tau", alike),
+            "measures",
+            _range("beside one measure of each other question: mean Kendall's tau", alike),
             "they ask different things: a map may be right and spread out, or sharp and wrong",
         ),
         judged(

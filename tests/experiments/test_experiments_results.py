@@ -75,7 +75,7 @@ def test_what_does_not_hold_comes_first_and_a_shared_reason_stands_once() -> Non
         "| [E1](experiments/one/README.md) | E1 \\| says so | 1 of 2 |",
     ]
     assert [line for line in reasons.splitlines() if line[:2] in {"1.", "2."}] == ["1. Because", "2. Why"]
-    assert "Not measured yet: E3, E4, M1, M2, Q1, Q2, Q3, Q4, Q5, R1, S2, S3, S4, S5, S6, C1, C2, C3, C4." in table
+    assert "Not measured yet: A1, E3, E4, M1, M2, Q1, Q2, Q3, Q4, Q5, R1, S2, S3, S4, S5, S6, C1, C2, C3, C4." in table
     assert folded.count("<details>") == folded.count("the figure") == 4
     assert "Most likely reason (1) and its test: tried" in folded
     assert folded.count("Most likely reason (1)") == 2
