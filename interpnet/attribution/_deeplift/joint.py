@@ -114,12 +114,13 @@ def _weight(call: Call, x: Tensor) -> Tensor | None:
 
 
 def _named(call: Call) -> dict[str, Any]:
-    order = {
-        "layer_norm": "input normalized_shape weight bias eps",
-        "rms_norm": "input normalized_shape weight eps",
-        "group_norm": "input num_groups weight bias eps",
-        "instance_norm": "input running_mean running_var weight bias use_input_stats momentum eps",
-    }[call.op]
+    order = "input normalized_shape weight bias eps"
+    if call.op == "rms_norm":
+        order = "input normalized_shape weight eps"
+    elif call.op == "group_norm":
+        order = "input num_groups weight bias eps"
+    elif call.op == "instance_norm":
+        order = "input running_mean running_var weight bias use_input_stats momentum eps"
     # What torch.nn.functional.instance_norm calls takes its arguments in another order.
     if call.func is torch.instance_norm:
         order = "input weight bias running_mean running_var use_input_stats momentum eps"

@@ -67,10 +67,10 @@ from interpnet.backward._refusals import (
     refuse_operator,
 )
 from interpnet.backward._report import RuleReport
-from interpnet.engine import Call, Instrument, instrument, tensors_in, widest
+from interpnet.engine import OPERATORS, Call, Instrument, instrument, tensors_in, widest
 from interpnet.errors import ModelError
 
-_PRODUCTS = {"matmul", "mm", "bmm", "einsum"}
+_PRODUCTS = {name for name, row in OPERATORS.items() if row.kind_if and row.kind == "product"}
 
 
 class Propagation:
