@@ -14,9 +14,8 @@ from interpnet.interpretation import Interpretation
 
 from ..run.config import MU_LASSO, RELIANCE, RunConfig
 from ..run.selection import seldom
-from .concepts import names_text
 from .load import RunData, clean, reading
-from .numbers import NAN, number
+from .numbers import NAN, number, number_text
 from .pictures import Pictures
 
 _PATCHES = 9  # in a row of the table, as the style sheet has room for
@@ -270,3 +269,19 @@ def _regions(run: RunData, cls: int, layer: str, index: int) -> tuple[tuple[str,
     # Most plants' classes do not differ in the stem, and nothing is there.
     names = [name for name in names if name != "stem" or shares[name] >= _WORTH_SAYING]
     return tuple((REGIONS.get(name, name), shares[name]) for name in names)
+
+
+def names_text(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of a channel, each with its overlap and interval.
+
+    Examples
+    --------
+    >>> names_text({"names": [{"concept": "sky", "iou": 0.123, "low": 0.1, "high": 0.15}]})
+    ('sky 0.12 (0.10 to 0.15)',)
+    """
+    return tuple(map(_name_text, entry["names"]))
+
+
+def _name_text(name: Mapping[str, Any]) -> str:
+    iou, low, high = (number_text(name[part]) for part in ("iou", "low", "high"))
+    return f"{clean(name['concept'])} {iou} ({low} to {high})"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .channels import names_text
 from .load import RunData, clean
 from .numbers import number_text
 from .pictures import Pictures
-
-if TYPE_CHECKING:
-    from .views import ClassView
+from .views import ClassView
 
 FOLDER = "concepts"
 MOST_OPEN = 12
@@ -41,22 +40,6 @@ class Named:
     folded: tuple[NamedChannel, ...]
     images: str
     refused: str = ""
-
-
-def names_text(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of a channel, each with its overlap and interval.
-
-    Examples
-    --------
-    >>> names_text({"names": [{"concept": "sky", "iou": 0.123, "low": 0.1, "high": 0.15}]})
-    ('sky 0.12 (0.10 to 0.15)',)
-    """
-    return tuple(map(_name_text, entry["names"]))
-
-
-def _name_text(name: Mapping[str, Any]) -> str:
-    iou, low, high = (number_text(name[part]) for part in ("iou", "low", "high"))
-    return f"{clean(name['concept'])} {iou} ({low} to {high})"
 
 
 def named_of(run: RunData, classes: Sequence[ClassView], pictures: Pictures) -> Named | None:
