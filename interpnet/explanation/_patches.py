@@ -226,7 +226,8 @@ def peak_window(site: Site, position: tuple[int, ...], image: tuple[int, ...], e
     ``extent`` is the share of the map's positions that exceed half of the maximum. It lies inside the image.
     """
     # As many positions along each axis, if what answers were a square.
-    along = (extent * math.prod(site.map_shape)) ** (1 / max(1, len(site.map_shape)))
+    places = site.grid or site.map_shape
+    along = (extent * math.prod(places)) ** (1 / max(1, len(places)))
     out = [(0, size) for size in image]
     for axis, seen in _seen(site, position, image).items():
         size = image[axis]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,8 +25,8 @@ class Peaks:
 
     indices: Int64  # (n,), the images, as positions in the data set
     values: Float32  # (n,), the largest value of the map
-    positions: Int64  # (n,), where it lies, counted over the flat map
-    extents: Float32  # (n,), the share of the map's positions with more than half of the largest value
+    positions: Int64  # (n,), where it lies among the map's places, counted over the flat map
+    extents: Float32  # (n,), the share of the map's places with more than half of the largest value
 
 
 class PeakReader:
@@ -54,6 +55,10 @@ class PeakReader:
     def _read(self, site: Site, out: Tensor) -> None:
         maps = out.detach().movedim(site.axis or 1, 1)
         flat = maps.reshape(*maps.shape[:2], -1)
+        # A class token stands for no place: what is cut out of the image there would be all of it.
+        before = site.lead
+        if site.grid:
+            flat = flat[:, :, before : before + math.prod(site.grid)]
         # Some images at a time, so that what is compared is still at hand: half the time of all at once.
         parts = torch.split(flat, max(1, _AT_ONCE // max(1, flat[:1].numel())))
         above = torch.empty_like(parts[0], dtype=torch.float32)
@@ -62,7 +67,9 @@ class PeakReader:
             # Numbers at once instead of truths, which take longer to count.
             larger = torch.gt(part, 0.5 * values[..., None], out=above[: len(part)])
             # Three numbers are kept per map, and no view of it.
-            self._kept[site.name].append((values.cpu().float().clone(), positions.cpu().int(), larger.mean(2).cpu()))
+            self._kept[site.name].append(
+                (values.cpu().float().clone(), (positions + before).cpu().int(), larger.mean(2).cpu())
+            )
 
     def take(self) -> dict[str, tuple[Float32, Int64, Float32]]:
         """Return values, positions and extents (N, channels) of each site, as in :class:`Peaks`, and forget them."""
