@@ -57,7 +57,7 @@ def sheet(model: nn.Module, sources: dict[str, Archive], line: Line, path: Path)
     if not rows:
         return
     images = _images(sources, {cell.image for row in rows.values() for cell in row})
-    with figure_file(path, 1.15 * _CHANNELS + 1.0, 1.35 * len(rows), 70) as drawn:
+    with figure_file(path, 1.15 * _CHANNELS + 1.0, 1.35 * len(rows), 90) as drawn:
         panels = drawn.subplots(len(rows), _CHANNELS, squeeze=False)
         for panel, (concept, row) in zip(panels, rows.items(), strict=True):
             panel[0].set_ylabel(concept, rotation=0, ha="right", va="center", fontsize=10)

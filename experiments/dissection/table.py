@@ -26,9 +26,7 @@ def percent(value: Interval) -> str:
 def text(lines: list[Line]) -> str:
     """Return the page's tables."""
     by_name = {line["network"]: line for line in lines}
-    trained = by_name["trained"]
-    counts = ", ".join(f"{n} images of {name}" for name, n in trained["images"].items())
-    facts = f"{counts}. {_facts(lines)} Measured at {commits(lines)}."
+    facts = f"{_facts(lines)} Measured at {commits(lines)}."
     parts = {
         "Channels with a name, %": _controls(by_name),
         "By layer": _layers(by_name),
@@ -39,11 +37,15 @@ def text(lines: list[Line]) -> str:
 
 def _facts(lines: list[Line]) -> str:
     return " ".join(
-        f"{line['network'].capitalize()}{' with its copy' if line['network'] == 'trained' else ''}: "
+        f"{line['network'].capitalize()}{' with its copy' if line['network'] == 'trained' else ''}: {_images(line)}, "
         f"{line['processor minutes']:.0f} minutes of a processor ({line['minutes']:.0f} by the clock, "
         f"{line['threads']} thread{'s' * (line['threads'] > 1)}), peak memory {line['peak MiB'] / 1024:.1f} GiB."
         for line in lines
     )
+
+
+def _images(line: Line) -> str:
+    return " and ".join(f"{n} images of {name}" for name, n in line["images"].items())
 
 
 def _controls(by_name: dict[str, Line]) -> str:
