@@ -93,7 +93,7 @@ def test_the_claim_is_decided_by_the_share_of_false_names(false: int, verdict: s
 def test_the_page_shows_layers_and_detectors(tmp_path: Path) -> None:
     lines = [line_of("trained", [100, 300], [400, 500]), line_of("random weights", [0, 3], [200, 220])]
     text = table.text(lines)
-    assert "5 images of street, 7 images of textures" in text
+    assert "Trained with its copy: 5 images of street and 7 images of textures, 2 minutes" in text
     assert "| layer1 | 1000 | 30.0 | 0.3 | 2 | street 300 | 0.050 |" in text
     assert "| sky | street | 400 | 3 | layer1 [3], IoU 0.20 (0.10 to 0.30) |" in text
     assert "| banded | texture | 0 | 0 | none |" in text
