@@ -193,7 +193,7 @@ import os, signal, sys, time
 from interpnet.pipelines.cli import app
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-app._run = lambda arguments: 3
+app.run = lambda _app, _arguments: 3
 sys.argv = ["interpnet"]
 code = app.main()
 os.kill(os.getpid(), getattr(signal, sys.stdin.read()))

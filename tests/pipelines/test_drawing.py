@@ -27,11 +27,11 @@ def test_the_settings_offer_what_the_library_knows() -> None:
     assert offered == {"variant": set(VARIANTS), "choose": set(CHOICES), "start": set(SEEDS)}
 
 
-class Softened(Tiny):
-    """A network with a softmax over positions, for which relevance has no rule."""
+class Waved(Tiny):
+    """A network with a cosine, for which relevance has no rule."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x.flatten(2).softmax(2).view(x.shape))
+        return super().forward(x.cos())
 
 
 def test_a_network_that_relevance_cannot_pass_is_drawn_in_the_papers_variant(
@@ -43,37 +43,37 @@ def test_a_network_that_relevance_cannot_pass_is_drawn_in_the_papers_variant(
 
     def refusing(*args: Any, rule: str | None = None, **options: Any) -> None:
         if rule == "lrp_gamma":
-            raise ModelError("the operator 'softmax' (attention) has no rule")
+            raise ModelError("the operator 'cos' (attention) has no rule")
 
     monkeypatch.setattr(drawing, "check_signals", refusing)
     explain.check_explain(other)
     through(other, "explain")
-    note = "Heatmaps are drawn in the paper's variant (--variant paper): the operator 'softmax' (attention) has no rule"
+    note = "Heatmaps are drawn in the paper's variant (--variant paper): the operator 'cos' (attention) has no rule"
     assert note in other.run.stage("explain")["notes"]
     heading = read(other, "explanations/examples.json")
     assert (heading["variant"], heading["rule"], heading["resample"]) == ("paper", "guided", True)
     # A rule that was asked for is refused instead.
     asked = tiny_session(tmp_path / "asked", rule="lrp_gamma")
-    with pytest.raises(ModelError, match=r"the stage explain cannot run: the operator 'softmax'"):
+    with pytest.raises(ModelError, match=r"the stage explain cannot run: the operator 'cos'"):
         explain.check_explain(asked)
 
 
 def test_a_network_with_an_operator_without_a_rule_is_named(tmp_path: Path) -> None:
     session = tiny_session(tmp_path / "run")
-    session.loaded.__dict__["model"] = Softened().eval()
+    session.loaded.__dict__["model"] = Waved().eval()
     found = drawing.drawing(session)
     assert found.variant == "paper"
-    assert "'softmax'" in found.refused
+    assert "'cos'" in found.refused
     notes = Notes()
     assert examples.heading(session, [])["rule"] == "guided"
     assert notes.texts == []
 
 
 class Certain(Tiny):
-    """A network that ends with probabilities: relevance has no rule for what comes behind the channels."""
+    """A network that ends with a cosine: relevance has no rule for what comes behind the channels."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x).softmax(1)
+        return super().forward(x).cos()
 
 
 def test_where_relevance_cannot_start_at_the_output_signals_start_with_contributions(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_where_relevance_cannot_start_at_the_output_signals_start_with_contribut
     notes = session.run.stage("explain")["notes"]
     assert any(
         "Heatmaps start from contributions (--start contribution): rule='lrp_gamma' cannot be right" in note
-        and "'softmax'" in note
+        and "'cos'" in note
         for note in notes
     )
     heading = read(session, "explanations/examples.json")
@@ -92,7 +92,7 @@ def test_where_relevance_cannot_start_at_the_output_signals_start_with_contribut
     # A start that was asked for is refused instead.
     asked = tiny_session(tmp_path / "asked", start="relevance", rule="lrp_gamma")
     asked.loaded.__dict__["model"] = Certain().eval()
-    with pytest.raises(ModelError, match=r"'softmax' .* has no rule; use seed='contribution'"):
+    with pytest.raises(ModelError, match=r"'cos' .* has no rule; use seed='contribution'"):
         explain.check_explain(asked)
 
 
