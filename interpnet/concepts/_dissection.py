@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from interpnet.engine import Channel, ChannelIndex
-from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.errors import InterpNetError
 from interpnet.support.brief import brief
-from interpnet.support.checks import instance_of
-from interpnet.support.checksums import check_seal, checksum, seal
-from interpnet.support.io import atomic_path, npz_path, read_arrays
+from interpnet.support.sealed import read_sealed, write_sealed
 from interpnet.support.types import Bools, Float64, Int64
 
 _FORMAT = "interpnet-dissection-1"
@@ -191,7 +188,6 @@ class Dissection:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the dissection as one ``.npz`` file, atomically, with checksums and without pickling."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
         meta = {
             "format": _FORMAT,
             "channels": self.channels.to_json(),
@@ -201,24 +197,13 @@ class Dissection:
             "quantile": self.quantile,
             "least": self.least,
             "draws": self.draws,
-            "checksums": {name: checksum(np.ascontiguousarray(array).tobytes()) for name, array in arrays.items()},
         }
-        # Through a handle, because savez would append a suffix to the name.
-        with atomic_path(npz_path(path)) as tmp, tmp.open("wb") as handle:
-            np.savez_compressed(handle, **arrays, meta=np.array(json.dumps(seal(meta), allow_nan=False)))
+        write_sealed(path, {name: getattr(self, name) for name in _ARRAYS}, meta, small=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Dissection:
         """Read what :meth:`save` wrote; a missing, damaged or foreign file is a :class:`RunFolderError`."""
-        with read_arrays(path, (*_ARRAYS, "meta"), "dissection") as data:
-            meta = instance_of(json.loads(str(data["meta"])), "meta", dict)
-            if meta.get("format") != _FORMAT:
-                raise RunFolderError(f"{str(path)!r} has format {meta.get('format')!r}; expected {_FORMAT!r}")
-            check_seal(meta, repr(str(path)))
-            arrays = {name: data[name] for name in _ARRAYS}
-            for name, array in arrays.items():
-                if checksum(np.ascontiguousarray(array).tobytes()) != meta["checksums"][name]:
-                    raise ValueError(f"the checksum of {name} does not fit")
+        with read_sealed(path, _ARRAYS, "dissection", _FORMAT) as (meta, arrays):
             return cls(
                 channels=ChannelIndex.from_json(meta["channels"]),
                 concepts=tuple(meta["concepts"]),

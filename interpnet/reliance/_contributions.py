@@ -5,7 +5,6 @@ This file needs no torch: the report reads the contributions of a finished run w
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from interpnet.engine import Channel, ChannelIndex
-from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.errors import InterpNetError
 from interpnet.support.brief import brief
-from interpnet.support.checks import check_kinds, instance_of, listed, number, one_of, real_array, text, whole_number
-from interpnet.support.checksums import check_seal, checksum, seal
+from interpnet.support.checks import check_kinds, listed, number, one_of, real_array, text, whole_number
 from interpnet.support.class_names import class_number
-from interpnet.support.io import atomic_path, npz_path, read_arrays
 from interpnet.support.ranks import Ranks
+from interpnet.support.sealed import read_sealed, write_sealed
 from interpnet.support.types import Float64, Int64
 
 # Written into every file; another format would need another reader.
@@ -267,7 +265,6 @@ class Contributions:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the contributions as one ``.npz`` file, atomically, with checksums and without pickling."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
         meta = {
             "format": _FORMAT,
             "channels": self.channels.to_json(),
@@ -275,27 +272,15 @@ class Contributions:
             "fill": self.fill,
             "images": self.images,
             "info": dict(self.info),
-            "checksums": {name: checksum(np.ascontiguousarray(array).tobytes()) for name, array in arrays.items()},
         }
-        # Through a handle, because savez would append a suffix to the name.
-        with atomic_path(npz_path(path)) as tmp, tmp.open("wb") as handle:
-            np.savez(handle, **arrays, meta=np.array(json.dumps(seal(meta), allow_nan=False)))
+        write_sealed(path, {name: getattr(self, name) for name in _ARRAYS}, meta, small=False)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Contributions:
         """Read what :meth:`save` wrote; a missing, damaged or foreign file is a :class:`RunFolderError`."""
-        with read_arrays(path, (*_ARRAYS, "meta"), "contributions") as data:
-            meta = instance_of(json.loads(str(data["meta"])), "meta", dict)
-            if meta.get("format") != _FORMAT:
-                raise RunFolderError(f"{str(path)!r} has format {meta.get('format')!r}; expected {_FORMAT!r}")
-            check_seal(meta, repr(str(path)))
-            for name in _ARRAYS:
-                if checksum(np.ascontiguousarray(data[name]).tobytes()) != meta["checksums"][name]:
-                    raise ValueError(f"the checksum of {name} does not fit")
-            channels = ChannelIndex.from_json(meta["channels"])
-            arrays = {name: data[name] for name in _ARRAYS}
+        with read_sealed(path, _ARRAYS, "contributions", _FORMAT) as (meta, arrays):
             return cls(
-                channels,
+                ChannelIndex.from_json(meta["channels"]),
                 fill=meta["fill"],
                 images=meta["images"],
                 info=meta["info"],
