@@ -160,7 +160,7 @@ class AttributionCall:
         read = Instrument(reads={site.name: site.reading(lambda out: kept.append(out.clone()))})
         with torch.no_grad(), instrument(self.model, read):
             self.forward(self.images)
-        return maps_of(site, kept[0])
+        return site.maps(kept[0])
 
     def finish(self, raw: Tensor, **more: Any) -> Attribution:
         """Return the result whose maps are ``raw`` (B, C, H, W) reduced over colours."""
@@ -208,13 +208,6 @@ def _over_image(site: Site) -> bool:
     # What a convolution reads and makes has rows and columns, whatever came before; tokens in windows have none.
     placed = site.family == "conv" or all(f is not None for f in site.fields)
     return len(site.grid) == 2 or (len(site.map_shape) == 2 and placed)
-
-
-def maps_of(site: Site, out: Tensor) -> Tensor:
-    """Return the maps over the image (B, K, h, w) of a site's output, or of a gradient in its shape."""
-    if site.grid:
-        return site.over_image(out)
-    return out.movedim(site.axis or 1, 1)
 
 
 def reduce_signal(raw: Tensor, reduction: str) -> Tensor:

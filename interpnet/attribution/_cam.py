@@ -30,7 +30,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from interpnet.attribution._call import Attribution, AttributionCall, gradient_of, maps_of, score_gradient, site_of
+from interpnet.attribution._call import Attribution, AttributionCall, gradient_of, score_gradient, site_of
 from interpnet.attribution._gradients import enlarge
 from interpnet.attribution._registry import register
 from interpnet.engine import Instrument, Layers, Site, Trace, instrument, widest
@@ -199,7 +199,7 @@ def _maps_and_gradient(call: AttributionCall, site: Site) -> tuple[Tensor, Tenso
         with instrument(call.model, Instrument(edits={site.name: site.editing(keep)})):
             logits = call.forward(x)
         gradient = gradient_of(logits.gather(1, call.target[:, None]).sum(), kept[0])
-    return maps_of(site, kept[0].detach()), maps_of(site, gradient)
+    return site.maps(kept[0].detach()), site.maps(gradient)
 
 
 def _masked_scores(call: AttributionCall, maps: Tensor) -> Tensor:

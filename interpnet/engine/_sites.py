@@ -111,6 +111,10 @@ class Site:
         own = flat[:, :, self.lead : self.lead + math.prod(self.grid)]
         return own.reshape(*own.shape[:2], *self.grid)
 
+    def maps(self, out: Tensor) -> Tensor:
+        """Return maps (B, channels, ...) of the site's output: those over the image where it has a grid, else all."""
+        return self.over_image(out) if self.grid else out.movedim(self.axis or 1, 1)
+
 
 @brief
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -53,12 +52,9 @@ class PeakReader:
         self._kept: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in self.reads}
 
     def _read(self, site: Site, out: Tensor) -> None:
-        maps = out.detach().movedim(site.axis or 1, 1)
-        flat = maps.reshape(*maps.shape[:2], -1)
         # A class token stands for no place: what is cut out of the image there would be all of it.
-        before = site.lead
-        if site.grid:
-            flat = flat[:, :, before : before + math.prod(site.grid)]
+        maps = site.maps(out.detach())
+        flat = maps.reshape(*maps.shape[:2], -1)
         # Some images at a time, so that what is compared is still at hand: half the time of all at once.
         parts = torch.split(flat, max(1, _AT_ONCE // max(1, flat[:1].numel())))
         above = torch.empty_like(parts[0], dtype=torch.float32)
@@ -68,7 +64,7 @@ class PeakReader:
             larger = torch.gt(part, 0.5 * values[..., None], out=above[: len(part)])
             # Three numbers are kept per map, and no view of it.
             self._kept[site.name].append(
-                (values.cpu().float().clone(), (positions + before).cpu().int(), larger.mean(2).cpu())
+                (values.cpu().float().clone(), (positions + site.lead).cpu().int(), larger.mean(2).cpu())
             )
 
     def take(self) -> dict[str, tuple[Float32, Int64, Float32]]:
