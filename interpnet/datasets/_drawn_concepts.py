@@ -159,7 +159,8 @@ def shape(name: str, spot: Spot, random: np.random.Generator) -> Bools:
     turned = (np.arctan2(spot.y, spot.x) + random.uniform(0, 2 * math.pi)) % (2 * part) - part
     if name == "star":
         # Below the line from an inner corner to an outer one.
-        x, y = distance * np.cos(turned), distance * np.abs(np.sin(turned))
+        x = distance * np.cos(turned)
+        y = distance * np.abs(np.sin(turned))
         tip = (math.cos(part), math.sin(part))
         return np.array((tip[0] - _STAR) * y - tip[1] * (x - _STAR) >= 0, dtype=bool)
     return np.array(distance * np.cos(turned) <= math.cos(part), dtype=bool)

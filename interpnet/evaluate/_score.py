@@ -70,7 +70,8 @@ class Score:
                     "is compared with it; expected the same measure of the same images"
                 )
             values = values - against.values.detach().cpu().double()
-            least, most = least - against.range[1], most - against.range[0]
+            least -= against.range[1]
+            most -= against.range[0]
         if len(values) < 2:
             return math.nan, math.nan
         low, high = interval(values.numpy(), level)

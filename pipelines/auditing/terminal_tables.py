@@ -20,7 +20,7 @@ from interpnet.support.text import printable
 
 from ..report.drawn import field_count, field_sentence
 from ..report.load import RunData
-from ..report.numbers import number_text, percent, signed
+from ..report.numbers import number_text, percent, signed, with_interval
 from ..report.repair import repair_view
 from ..run.selection import SELDOM, how_chosen, seldom
 from .check import Check
@@ -145,7 +145,7 @@ def show_shortcuts(console: Console, found: Findings) -> None:
     """Print the share of each class's most suspicious part, the most suspicious class first."""
     rows = []
     for one in found.classes[:_MOST_ROWS]:
-        share = f"{number_text(one.share)} ({number_text(one.low)} to {number_text(one.high)})"
+        share = with_interval(one.share, one.low, one.high)
         verdict = {True: "suspicious", False: ""}[one.suspicious]
         rows.append([one.name, one.part, share, number_text(one.usual), number_text(one.detectable), verdict])
     if len(rows) < len(found.classes):
@@ -312,8 +312,8 @@ def show_dissection(console: Console, found: Dissection, model: str) -> None:
         if detectors[concept]:
             channel, iou = detectors[concept][0]
             row = found.channels.position(channel)
-            ends = f"({number_text(found.low[row, c], 2)} to {number_text(found.high[row, c], 2)})"
-            best = [str(len(detectors[concept])), f"{channel.layer}[{channel.index}]", f"{number_text(iou, 2)} {ends}"]
+            overlap = with_interval(iou, found.low[row, c], found.high[row, c])
+            best = [str(len(detectors[concept])), f"{channel.layer}[{channel.index}]", overlap]
         rows.append([concept, found.categories[c], str(found.images_with[c]), *best])
     _show(console, f"Concepts in {counts}", "concept, category, #images, #channels, the best, #its IoU", rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -152,11 +153,10 @@ def summary(asked: Asked, found: Dissection, notes: list[str]) -> dict[str, Any]
                 "best": best,
             }
         )
-    floors = [float(found.floor[found.channels.slice(one.layer)][0]) for one in found.layers()]
-    layers = [
-        asdict(one) | {"floor": None if floor != floor else floor}
-        for one, floor in zip(found.layers(), floors, strict=True)
-    ]
+    layers = []
+    for one in found.layers():
+        floor = float(found.floor[found.channels.slice(one.layer)][0])
+        layers.append(asdict(one) | {"floor": None if math.isnan(floor) else floor})
     return {
         "format": _FORMAT,
         "key": asked.key,

@@ -15,7 +15,7 @@ from interpnet.interpretation import Interpretation
 from ..run.config import MU_LASSO, RELIANCE, RunConfig
 from ..run.selection import seldom
 from .load import RunData, clean, reading
-from .numbers import NAN, number, number_text
+from .numbers import NAN, number, with_interval
 from .pictures import Pictures
 
 _PATCHES = 9  # in a row of the table, as the style sheet has room for
@@ -283,5 +283,4 @@ def names_text(entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _name_text(name: Mapping[str, Any]) -> str:
-    iou, low, high = (number_text(name[part]) for part in ("iou", "low", "high"))
-    return f"{clean(name['concept'])} {iou} ({low} to {high})"
+    return f"{clean(name['concept'])} {with_interval(name['iou'], name['low'], name['high'])}"

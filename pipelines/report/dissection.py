@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import interpnet
-from interpnet.concepts import Dissection, Strongest
+from interpnet.concepts import Dissection, LayerSummary, Strongest
 from interpnet.engine import Channel
-from interpnet.plotting import Picture, outline, tile
+from interpnet.plotting import Picture, outline
 
 from .audited import Rows, short_name
 from .load import clean
-from .numbers import number_text, percent
+from .numbers import number_text, percent, with_interval
 from .page import write_page
-from .pictures import data_uri
+from .pictures import data_uri, strip
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 #: Takes a network's input back to pixels.
 Undo = Callable[["Tensor"], "Tensor"]
 _SIZE = 112  # pixels of an image
-_GAP_GREY = 140
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def build_dissection_page(
         notes=[clean(note) for note in notes],
         concepts=[view for _, view in views],
         unnamed=[clean(concept) for concept in unnamed],
-        layers=[_layer(found, i) for i in range(len(found.channels.layers))],
+        layers=[_layer(found, one) for one in found.layers()],
         control=not np.isnan(found.floor).all(),
         named=int(found.named.sum()),
         channels=len(found.channels),
@@ -116,36 +115,30 @@ def _view(
 def unit_of(found: Dissection, channel: Channel, c: int, seen: Strongest, undo: Undo) -> Unit:
     """Return what a page shows of a channel named by concept number ``c``."""
     row = found.channels.position(channel)
-    pictures = outlined(seen, undo, _SIZE)
     beside = f"with other images' masks {number_text(float(found.null[row]))}"
     if not np.isnan(found.floor[row]):
         beside += f", with random weights {number_text(float(found.floor[row]))}"
     return Unit(
         f"{clean(channel.layer)}[{channel.index}]",
-        overlap_text(found, row, c),
+        with_interval(found.iou[row, c], found.low[row, c], found.high[row, c]),
         beside,
-        data_uri(tile(pictures, len(pictures), pad=2, background=_GAP_GREY)),
-        len(pictures),
+        data_uri(strip_of(seen, undo, _SIZE)),
+        len(seen.images),
     )
 
 
-def overlap_text(found: Dissection, row: int, c: int) -> str:
-    """Return an overlap with its interval, ``0.12 (0.08 to 0.16)``."""
-    iou, low, high = (float(part[row, c]) for part in (found.iou, found.low, found.high))
-    return f"{number_text(iou)} ({number_text(low)} to {number_text(high)})"
-
-
-def outlined(seen: Strongest, undo: Undo, size: int) -> list[Picture]:
-    """Return the strongest images as pictures, dark where the channel is below its threshold."""
+def strip_of(seen: Strongest, undo: Undo, size: int) -> Picture:
+    """Return the strongest images side by side, dark where the channel is below its threshold."""
     images = undo(seen.images).clamp(0, 1)
-    return [
-        outline(image.numpy(), (values > seen.threshold).numpy(), size)
-        for image, values in zip(images, seen.maps, strict=True)
-    ]
+    return strip(
+        [
+            outline(image.numpy(), (values > seen.threshold).numpy(), size)
+            for image, values in zip(images, seen.maps, strict=True)
+        ]
+    )
 
 
-def _layer(found: Dissection, number: int) -> dict[str, str]:
-    one = found.layers()[number]
+def _layer(found: Dissection, one: LayerSummary) -> dict[str, str]:
     own = found.channels.slice(one.layer)
     return {
         "name": clean(one.layer),

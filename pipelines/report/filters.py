@@ -28,7 +28,7 @@ from .audited import DATA_FACTS, MODEL_FACTS, Rows, fact_rows, short_name
 from .charts import Chart, make_chart
 from .filter_sheets import THUMB, Sheet, on_the_page, sheet, sheet_of_filters
 from .load import clean
-from .numbers import number_text, percent
+from .numbers import number_text, percent, with_interval
 from .page import write_page
 from .pictures import data_uri
 from .views import Shot
@@ -236,7 +236,7 @@ class _Page:
         if found is None:
             return []
         names = [
-            f"{clean(str(concept))} {number_text(iou, 2)} ({number_text(low, 2)} to {number_text(high, 2)})"
+            f"{clean(str(concept))} {with_interval(iou, low, high)}"
             for concept, iou, low, high in zip(*(found[key].tolist() for key in FACTS), strict=True)
         ]
         return names[:_NAMES] or [_NO_CONCEPT]

@@ -35,6 +35,17 @@ def number_text(value: Any, digits: int = 2) -> str:
     return text.replace("-", _MINUS)
 
 
+def with_interval(value: Any, low: Any, high: Any) -> str:
+    """Return a number with the ends of its interval.
+
+    Examples
+    --------
+    >>> with_interval(0.123, 0.1, 0.15)
+    '0.12 (0.10 to 0.15)'
+    """
+    return f"{number_text(value)} ({number_text(low)} to {number_text(high)})"
+
+
 def signed(value: float, digits: int = 2) -> str:
     """Return a number with its sign, a real minus, and no negative zero.
 

@@ -19,6 +19,11 @@ _BROKEN = (OSError, SyntaxError, ValueError)  # what Pillow raises for damaged f
 Picture = npt.NDArray[np.uint8]
 
 
+def strip(pictures: Sequence[Picture], columns: int | None = None) -> Picture:
+    """Return pictures side by side, or in rows of ``columns``."""
+    return tile(pictures, columns or len(pictures), pad=2, background=_GAP_GREY)
+
+
 class Pictures:
     """Embeds the pictures of one folder, and remembers which were missing, damaged, or outside of it."""
 
@@ -36,7 +41,7 @@ class Pictures:
 
         def tiled() -> Picture | None:
             read = [picture for name in names if (picture := self._read(name, size, grow=True)) is not None]
-            return tile(read, columns, pad=2, background=_GAP_GREY) if read else None
+            return strip(read, columns) if read else None
 
         return self._once((*names, size, columns), tiled)
 

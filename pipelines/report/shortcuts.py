@@ -13,7 +13,7 @@ from interpnet.shortcuts import CarryingChannel, ClassFinding, Example
 from ..run.shortcuts import picture_names
 from .carriers import Carrier, Strips, counted
 from .load import RunData, clean
-from .numbers import number_text, percent, signed
+from .numbers import number_text, percent, signed, with_interval
 from .odds import probability
 from .pictures import Pictures
 from .section import Section
@@ -211,7 +211,7 @@ def _level(one: ClassFinding) -> str:
 
 
 def _sentence(one: ClassFinding, name: str, part: str, level: str) -> str:
-    share = f"{number_text(one.share)} ({number_text(one.low)} to {number_text(one.high)})"
+    share = with_interval(one.share, one.low, one.high)
     goes = f"{share} of what makes “{name}” goes with {part}; 98 % of classes without a shortcut stay below "
     goes += f"{number_text(one.usual)}."
     if level == "open":

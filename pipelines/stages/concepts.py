@@ -13,10 +13,10 @@ import numpy as np
 from interpnet.concepts import Dissection, Strongest, dissect, strongest
 from interpnet.engine import Channel
 from interpnet.errors import DataError, LayerError, ModelError, RunFolderError
-from interpnet.plotting import save_png, tile
+from interpnet.plotting import save_png
 from interpnet.support.io import read_object, write_json
 
-from ..report.dissection import outlined
+from ..report.dissection import strip_of
 from ..run.chosen import chosen, key_part, noted
 from ..run.concept_sources import Sources, concepts_of, sources_key
 from ..run.folder import digest
@@ -33,7 +33,6 @@ _FORMAT = "interpnet-run-concepts-1"
 _VERSION = 1  # a change of what the stage writes makes earlier results stale
 _IMAGES = 6  # in which a channel is strongest
 _SIZE = 96  # pixels
-_GAP_GREY = 140
 
 
 def concepts_key(session: Session) -> str:
@@ -160,8 +159,7 @@ def _draw(
         )
         for channel, one in seen.items():
             files[channel] = f"c{found.channels.position(channel):05d}.png"
-            pictures = outlined(one, undo, _SIZE)
-            save_png(folder / files[channel], tile(pictures, len(pictures), pad=2, background=_GAP_GREY), durable=False)
+            save_png(folder / files[channel], strip_of(one, undo, _SIZE), durable=False)
     return files
 
 
