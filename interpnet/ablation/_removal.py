@@ -31,8 +31,12 @@ def ablate(model: nn.Module, channels: Channels, *, fill: Fill = "zero") -> Iter
     fill : "zero", float, or mapping of Channel to float
         What the maps are overwritten with (each channel's mean activation, say).
 
-    An unknown layer or channel is a :class:`LayerError` when the first batch runs, a list or fill that does not fit an
-    :class:`InterpNetError`.
+    Raises
+    ------
+    LayerError
+        An unknown layer or channel, when the first batch runs.
+    InterpNetError
+        A list or fill that does not fit.
 
     Examples
     --------

@@ -125,9 +125,13 @@ def ablation_study(
         Its processes share the work: each passes the same arguments, measures every world-th batch, and gets the whole
         result, that of one process. Each keeps a checkpoint of its own beside ``checkpoint``.
 
-    An unknown class in ``only`` is an :class:`InterpNetError` with close matches.
-    No image, labels that are no class numbers, a loader that can be read only once or that
-    yields other images, labels or another order in a later pass is a :class:`DataError`.
+    Raises
+    ------
+    InterpNetError
+        An unknown class in ``only``, with close matches.
+    DataError
+        No image, labels that are no class numbers, a loader that can be read only once or that yields other images,
+        labels or another order in a later pass.
 
     Examples
     --------

@@ -164,7 +164,10 @@ class Trace:
             patterns over site names, or the name of a module or a module itself, for the default
             sites inside it (its usable sites, if it has no default ones).
 
-        A name that matches nothing (close ones are named) or a site that cannot be used is a :class:`LayerError`.
+        Raises
+        ------
+        LayerError
+            A name that matches nothing (close ones are named) or a site that cannot be used.
         """
         if isinstance(layers, str | nn.Module):
             layers = [layers]
@@ -252,9 +255,13 @@ def find_sites(model: nn.Module, images: Tensor, *, output: Output | None = None
     logits : bool
         Insist on (B, classes) logits; without, any output will do and ``n_outputs`` may be 0.
 
-    A model that is scripted, exported or quantised, whose output does not depend on the image alone, that returns no
-    (B, classes) tensor, whose one output is a probability, or that has no operator that makes a site is a
-    :class:`ModelError`; ``images`` that are no floating-point batch of images are a :class:`DataError`.
+    Raises
+    ------
+    ModelError
+        A model that is scripted, exported or quantised, whose output does not depend on the image alone, that returns
+        no (B, classes) tensor, whose one output is a probability, or that has no operator that makes a site.
+    DataError
+        ``images`` that are no floating-point batch of images.
 
     Examples
     --------

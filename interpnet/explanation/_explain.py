@@ -118,7 +118,10 @@ def explain(
         How the k maps make one. ``"sum"`` adds them before they are scaled, so that a channel counts by the strength of
         its signal; the others put scaled maps together, see :func:`combine`.
 
-    A layer of the interpretation that this model does not have is a :class:`LayerError`.
+    Raises
+    ------
+    LayerError
+        A layer of the interpretation that this model does not have.
 
     Examples
     --------

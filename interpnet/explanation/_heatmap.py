@@ -176,8 +176,14 @@ def channel_heatmap(
     trace : Trace, optional
         A trace made before, to save a forward pass.
 
-    An unknown layer or channel is a :class:`LayerError`; a rectifier that escaped the rule, or an operator for which
-    LRP has none, a :class:`ModelError` that names it; images without positions (B, C) a :class:`DataError`.
+    Raises
+    ------
+    LayerError
+        An unknown layer or channel.
+    ModelError
+        A rectifier that escaped the rule, or an operator for which LRP has none: it is named.
+    DataError
+        Images without positions (B, C).
 
     Examples
     --------

@@ -117,7 +117,10 @@ def average_visualizations(
         the maximum (the median over images), at least a quarter and at most two thirds of each side of the image, and
         no less than 12 pixels. It is moved into the image.
 
-    A channel that the table or the model does not have is a :class:`LayerError`.
+    Raises
+    ------
+    LayerError
+        A channel that the table or the model does not have.
 
     Examples
     --------

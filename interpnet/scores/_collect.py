@@ -127,11 +127,17 @@ def collect_scores(
         ``(i, n)``: score the i-th of n shards alone, i from 1 to n, for machines without a network between them.
         :func:`interpnet.merge_scores` joins the n folders to the table of all images.
 
-    No image, a label outside the classes, labels of another type than in the batch before, NaN or infinite activations
-    (the layer and image named), and images that are not those of an interrupted collection are a :class:`DataError`, a
-    folder of another collection or one that cannot be written a :class:`RunFolderError`, a lost process a
-    :class:`RanksError`; the model's and the layers'
-    errors are those of :func:`interpnet.engine.find_sites`.
+    Raises
+    ------
+    DataError
+        No image, a label outside the classes, labels of another type than in the batch before, NaN or infinite
+        activations (the layer and image named), and images that are not those of an interrupted collection.
+    RunFolderError
+        A folder of another collection, or one that cannot be written.
+    RanksError
+        A lost process.
+    ModelError, LayerError
+        Those of :func:`interpnet.engine.find_sites`.
 
     Examples
     --------
