@@ -7,11 +7,11 @@ JOBS   ?= 2
 VENV   := .venv
 BIN    := $(VENV)/bin
 MINIMUM := .venv-minimum
-CODE   := interpnet pipelines experiments tests
+CODE   := interpnet pipelines experiments tests docs/_site
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check check-minimum coverage lint types format clean
+.PHONY: help demo test check check-minimum coverage docs lint types format clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
@@ -30,6 +30,10 @@ check-minimum: $(MINIMUM)/.installed  ## Run the tests with the oldest versions 
 coverage: $(VENV)/.installed-dev  ## Run all tests and report which lines they reach
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope \
 	  --cov=interpnet --cov=pipelines --cov=experiments --cov-report=term:skip-covered
+
+docs: $(VENV)/.installed-docs  ## Build the site into build/site; warnings and dead links are errors
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/mkdocs build --strict
+	@echo "read it: $(BIN)/python -m http.server -d build/site"
 
 lint: $(VENV)/.installed-dev  ## Check format and lint rules
 	$(BIN)/ruff format --check $(CODE)
@@ -54,6 +58,10 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -e '.[docs]'
 	@touch $@
 
 $(MINIMUM)/.installed: pyproject.toml tests/helpers/minimum.py
