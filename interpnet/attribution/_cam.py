@@ -166,6 +166,7 @@ def _averaged_layer(call: AttributionCall) -> Site:
     # Where the classifier is a convolution that is averaged last, its own maps are the class's.
     if (
         call.layer is None
+        and last.usable
         and len(last.map_shape) == 2
         and min(last.map_shape) > 1
         and not _not_averages(sites[sites.index(last) + 1 :])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from interpnet.engine._call import Call
 from interpnet.engine._factors import Axes, Axis, Factor, reshaped, size_of, unknown, whole
-from interpnet.engine._layout import slices_of
+from interpnet.engine._layout import order_of, slices_of
 
 # The tensors among the arguments of a call that depend on the images, with what is known of them.
 Inputs = Sequence[tuple[Tensor, Axes | None]]
@@ -63,12 +63,41 @@ def _windowed(old: Axis, size: int) -> Axis:
     return (unknown(size),)
 
 
+def _over_places(axes: Axes, first: int, sizes: Sequence[int]) -> Axes:
+    """Return the factors after windows went over the axes from ``first`` on, with ``sizes`` positions left."""
+    found = list(axes)
+    for a, size in enumerate(sizes, start=first):
+        old = found[a]
+        found[a] = _windowed(old, size)
+        if len(old) == 1 and old[0].what == "space" and old[0].size != size and _inner(old[0]):
+            # Parts of the images lie one after the other in another axis, and each has a map of its own.
+            found[a] = old
+            found = [tuple(_resized(f, old[0], size) for f in axis) for axis in found]
+            if size == 1:
+                found[a] = ()
+    return tuple(found)
+
+
+def _inner(f: Factor) -> bool:
+    return f.stride == 1 and not f.alone and not f.rolled
+
+
+def _resized(f: Factor, inner: Factor, size: int) -> Factor:
+    """Return a digit of rows or columns where the fastest one, ``inner``, has ``size`` positions now."""
+    if f.what != "space" or (f.along, f.whole, f.rolled) != (inner.along, inner.whole, 0):
+        return f
+    whole = inner.whole // inner.size * size
+    if f == inner:
+        return replace(f, size=size, whole=whole)
+    return replace(f, stride=f.stride // inner.size * size, whole=whole)
+
+
 def _convolution(call: Call, out: Tensor, inputs: Inputs) -> Axes | None:
     x, axes = inputs[0]
     if axes is None or out.dim() != call.operator.dimensions + 2 or x.dim() != out.dim():
         return None
-    space = [_windowed(axis, size) for axis, size in zip(axes[2:], out.shape[2:], strict=True)]
-    return (axes[0], (whole("channel", out.shape[1]),), *space)
+    found = _over_places(axes, 2, out.shape[2:])
+    return (found[0], (whole("channel", out.shape[1]),), *found[2:])
 
 
 def _pool(call: Call, out: Tensor, inputs: Inputs) -> Axes | None:
@@ -76,15 +105,14 @@ def _pool(call: Call, out: Tensor, inputs: Inputs) -> Axes | None:
     first = x.dim() - call.operator.dimensions
     if axes is None or x.dim() != out.dim():
         return None
-    space = [_windowed(axis, size) for axis, size in zip(axes[first:], out.shape[first:], strict=True)]
-    return (*axes[:first], *space)
+    return _over_places(axes, first, out.shape[first:])
 
 
 def _resize(_call: Call, out: Tensor, inputs: Inputs) -> Axes | None:
     axes = inputs[0][1]
     if axes is None or len(axes) != out.dim():
         return None
-    return (*axes[:2], *map(_windowed, axes[2:], out.shape[2:]))
+    return _over_places(axes, 2, out.shape[2:])
 
 
 def _features(call: Call, out: Tensor, inputs: Inputs) -> Axes | None:
@@ -165,10 +193,11 @@ def _reshape(_call: Call, out: Tensor, inputs: Inputs) -> Axes | None:
 
 def _permute(call: Call, _out: Tensor, inputs: Inputs) -> Axes | None:
     axes = inputs[0][1]
-    dims = call.argument(1, "dims")
-    if isinstance(dims, int):
-        dims = call.args[1:]
-    return axes and tuple(axes[int(d) % len(axes)] for d in dims)
+    return axes and tuple(axes[d] for d in order_of(call, len(axes)))
+
+
+def _copied(_call: Call, _out: Tensor, inputs: Inputs) -> Axes | None:
+    return inputs[-1][1]
 
 
 def _transpose(call: Call, _out: Tensor, inputs: Inputs) -> Axes | None:
@@ -191,6 +220,8 @@ def _reduce(call: Call, out: Tensor, inputs: Inputs) -> Axes | None:
     if axes is None or dims is None:
         return None
     gone = {int(d) % len(axes) for d in ([dims] if isinstance(dims, int) else dims)}
+    for a in gone:
+        axes = _over_places(axes, a, [1])
     if out.dim() == len(axes):
         return tuple(() if a in gone else axis for a, axis in enumerate(axes))
     return tuple(axis for a, axis in enumerate(axes) if a not in gone)
@@ -318,6 +349,7 @@ _RULES: dict[str, Callable[[Call, Tensor, Inputs], Axes | None]] = {
     "pool": _pool,
     "reduce": _reduce,
     "permute": _permute,
+    "copied": _copied,
     "transpose": _transpose,
     "swap": _transpose,
     "reshape": _reshape,

@@ -174,12 +174,38 @@ def _reduce(call: Call, out: Tensor, inputs: Inputs) -> Layout:
     return layout.renumbered(dict(zip(kept, new, strict=True)), "mean")
 
 
+def order_of(call: Call, dimensions: int) -> list[int]:
+    """Return which axis of its input each axis of a permuted tensor is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> order_of(Call(torch.movedim, (torch.zeros(2, 3, 4), 0, -1), {}, "movedim", None, "", ""), 3)
+    [1, 2, 0]
+    """
+    if call.op == "permute":
+        dims = call.argument(1, "dims")
+        if isinstance(dims, int):
+            dims = call.args[1:]
+        return [int(d) % dimensions for d in dims]
+    ends = [call.argument(1, "source"), call.argument(2, "destination")]
+    source, destination = ([int(d) % dimensions for d in ([end] if isinstance(end, int) else end)] for end in ends)
+    order = [d for d in range(dimensions) if d not in source]
+    for to, d in sorted(zip(destination, source, strict=True)):
+        order.insert(to, d)
+    return order
+
+
 def _permute(call: Call, _out: Tensor, inputs: Inputs) -> Layout:
     x, layout = inputs[0]
-    dims = call.argument(1, "dims")
-    if isinstance(dims, int):
-        dims = call.args[1:]
-    return layout.renumbered({int(d) % x.dim(): i for i, d in enumerate(dims)}, "permute")
+    return layout.renumbered({d: i for i, d in enumerate(order_of(call, x.dim()))}, "permute")
+
+
+def _copied(call: Call, out: Tensor, inputs: Inputs) -> Layout:
+    x, layout = inputs[-1]
+    if x.shape != out.shape:
+        return Layout(None, why=f"{call.op!r} broadcast what it copied")
+    return layout
 
 
 def _transpose(call: Call, _out: Tensor, inputs: Inputs) -> Layout:
@@ -301,6 +327,7 @@ _RULES: dict[str, Callable[[Call, Tensor, Inputs], Layout]] = {
     "pool": _pool,
     "reduce": _reduce,
     "permute": _permute,
+    "copied": _copied,
     "transpose": _transpose,
     "reshape": _reshape,
     "getitem": _getitem,

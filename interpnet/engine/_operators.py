@@ -114,7 +114,8 @@ mul                  same        pointwise,affine,gates             div
 cat                  cat         -                                  cat concat concatenate
 -                    reshape     moves                              view reshape flatten unflatten squeeze unsqueeze
 -                    reshape     moves                              expand
--                    permute     moves                              permute
+-                    permute     moves                              permute movedim moveaxis
+-                    copied      moves                              copy
 -                    transpose   moves                              transpose swapaxes swapdims
 -                    getitem     pointwise,moves                    getitem
 -                    setitem     pointwise,bends,moves              setitem
@@ -150,7 +151,7 @@ cat                  cat         -                                  cat concat c
 -                    -           pointwise,fills=-2                 ones ones_like new_ones
 -                    -           pointwise,fills=1                  full full_like
 -                    -           pointwise,fills=2                  new_full
--                    -           moves                              view_as reshape_as ravel movedim moveaxis copy
+-                    -           moves                              view_as reshape_as ravel
 -                    -           moves                              stack hstack vstack dstack narrow
 -                    -           moves                              tile index_select expand_as broadcast_to
 -                    -           moves                              repeat channel_shuffle pixel_shuffle pixel_unshuffle

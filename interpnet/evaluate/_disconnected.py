@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interpnet.attribution import target_site
-from interpnet.engine import Instrument, Layers, Output, Site, find_sites, forward_logits, instrument, unwrap
+from interpnet.engine import Instrument, Layers, Output, Site, find_sites, instrument, logits_of, unwrap
 from interpnet.evaluate._grid import GridPointing, drawn_grids, played
 from interpnet.support.checks import check_kinds
 
@@ -35,8 +35,7 @@ def disconnected_pointing_game(
 
     Grids are those of :func:`interpnet.evaluate.grid_pointing_game`. The network runs on each cell alone, with outputs
     of its own for every cell, so that nothing outside a cell can have an influence on its outputs: the value is 1
-    unless the method is wrong. The cells' maps of one layer lie side by side for methods that weigh the maps of a
-    layer.
+    unless the method is wrong. The cells' maps lie side by side for methods that weigh the maps of a layer.
 
     Parameters
     ----------
@@ -52,8 +51,8 @@ def disconnected_pointing_game(
     side, grids, confidence, max_batch, seed, output, constant
         As in :func:`interpnet.evaluate.grid_pointing_game`.
     layer : str, module, or iterable of them, optional
-        Whose maps lie side by side; by default the layer that Grad-CAM takes. A method that is given another ``layer``
-        finds the cells in the batch axis there, and its maps are not of this grid.
+        Which layer a method of the last layer's maps takes; by default the one that Grad-CAM takes. Maps of the other
+        layers lie side by side as well, as far as the trace follows cells; ``network.NAME`` names them to a method.
 
     Returns
     -------
@@ -121,7 +120,7 @@ class Disconnected(nn.Module):
         """Return logits (G, cells * classes) of grids (G, C, side * H, side * W)."""
         cells = _apart(grids, self._side)
         with instrument(self.network, Instrument(edits={self._site.name: self._side_by_side})):
-            logits = forward_logits(self.network, cells, self._output)
+            logits = logits_of(self.network(cells), len(cells), self._output)
         return logits.reshape(len(grids), -1)
 
     def _side_by_side(self, out: Tensor) -> Tensor:

@@ -33,8 +33,6 @@ REFUSED = {
     ("convnext_tiny", "cam"): "'classifier.0'",
     ("deit_tiny", "cam"): "attn:matmul'",
     ("maxvit_tiny", "cam"): "'head.norm'",
-    ("maxvit_tiny", "lrp_zbox"): "'conv2d'",
-    ("maxvit_tiny", "deep_taylor"): "'conv2d'",
 }
 HEAVY = {"vgg11_bn", "densenet121", "googlenet", "efficientnet_b0"}  # marked slow
 ONLY_IN_TABLE = set(NETWORKS[NETWORKS.index("vit_b_16") + 1 :])  # their operators are those of the others

@@ -202,10 +202,68 @@ def test_normalising_inside_the_network_maps_the_normalised_image() -> None:
     net = Normalising().eval()
     x = images(2, 2, 8, 8)
     inner = (x - net.mean) / net.std
-    for method in ("lrp_0", "lrp_epsilon_plus_flat"):
+    for method in ("lrp_0", "lrp_epsilon_plus_flat", "lrp_zbox", "deep_taylor"):
         torch.testing.assert_close(attribute_full(net, x, 0, method).raw, attribute_full(net.net, inner, 0, method).raw)
-    with pytest.raises(ModelError, match="the box of pixels does not hold"):
-        attribute_full(net, x, 0, "lrp_zbox")
+    # The user's bounds are those of the images as they come.
+    outer = attribute_full(net, x, 0, "lrp_zbox", low=-9.0, high=9.0).raw
+    bounds = {"low": (-9.0 - 0.4) / 0.3, "high": (9.0 - 0.4) / 0.3}
+    torch.testing.assert_close(outer, attribute_full(net.net, inner, 0, "lrp_zbox", **bounds).raw)
+
+
+class Rearranged(nn.Module):
+    """A linear map of what some steps make of the image."""
+
+    def __init__(self, steps: Callable[[Tensor], Tensor], inputs: int = 4) -> None:
+        super().__init__()
+        self.steps = steps
+        self.last = nn.Linear(inputs, 2, bias=False).double()
+        self.last.weight.data = torch.tensor([[1.0, -2.0, 3.0, -4.0, 5.0, -6.0]]).double()[:, :inputs].repeat(2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.steps(x))
+
+
+def test_bounds_of_pixels_move_with_them() -> None:
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]], dtype=torch.float64)
+    low = torch.tensor([[[[0.0, 1.0], [1.0, 0.0]]]], dtype=torch.float64)
+    high = torch.tensor([[[[4.0, 3.0], [4.0, 6.0]]]], dtype=torch.float64)
+    ways: dict[str, Callable[[Tensor], Tensor]] = {
+        "turned": lambda x: x.transpose(2, 3).flatten(1),
+        "taken apart": lambda x: torch.stack(x.flatten(1).unbind(1)[:1], 1).repeat(1, 4),
+        "negative": lambda x: (x * torch.tensor([[[[-2.0]]]]).double()).flatten(1),
+        "written over": lambda x: x.sub_(torch.ones(1, 1, 1, 1).double()).flatten(1),
+        "written over by a number": lambda x: x.sub_(1).flatten(1),
+        "parts of it joined": lambda x: torch.cat([x[:, :, 1:], x[:, :, :1]], 2).flatten(1),
+        "padded": lambda x: F.pad(x, (0, 1), value=7.0).flatten(1),
+    }
+    for name, steps in ways.items():
+        seen, lows, highs = (steps(v.clone())[0] for v in (x, low, high))
+        lows, highs = torch.minimum(lows, highs), torch.maximum(lows, highs)
+        net = Rearranged(steps, len(seen)).eval()
+        w = net.last.weight[0].detach()
+        # Montavon et al. 2017: x w - low w+ - high w-, divided by its sum, times the logit.
+        terms = seen * w - lows * w.clamp(min=0) - highs * w.clamp(max=0)
+        expected = torch.zeros_like(x)
+        places = steps(torch.arange(4.0).double().view(1, 1, 2, 2))[0]
+        if name == "negative":
+            places = places / -2
+        if name.startswith("written over"):
+            places = places + 1
+        for place, share in zip(places.long().tolist(), terms / terms.sum() * (seen @ w), strict=True):
+            if place < 4:  # no pixel gets what is padded
+                expected.view(-1)[place] += share
+        found = attribute_full(net, x, 0, "lrp_zbox", low=low, high=high).raw
+        torch.testing.assert_close(found, expected, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_values_without_known_bounds_are_refused() -> None:
+    def first_row_from_outside(x: Tensor) -> Tensor:
+        x[:, :, 0] = 0.0
+        return x.flatten(1)
+
+    net = Rearranged(first_row_from_outside).eval()
+    with pytest.raises(ModelError, match=r"operator 'linear' \(last\) reads values whose bounds do not follow from"):
+        attribute_full(net, images(2, 1, 2, 2), 0, "lrp_zbox")
 
 
 def test_scaling_and_shifting_by_numbers_pass_relevance_on() -> None:

@@ -72,6 +72,7 @@ MAPS: dict[str, Step] = {
     "one of three": lambda y: y[:, None].flatten(2, 3)[:, 0],
     "unbound": lambda y: y.reshape(y.shape[0], H * W, 1, C).permute(2, 0, 1, 3).unbind(0)[0],
     "split in two": lambda y: y.unflatten(1, (2, 3)).flatten(0, 1),
+    "moved": lambda y: windows(y.movedim(3, 1).movedim((1, 2), (-1, 1))),
 }
 
 
@@ -173,6 +174,49 @@ def test_images_that_are_mixed_are_refused() -> None:
     site = find_sites(net, x)["relu"]
     assert not site.usable
     assert "no batch axis in front" in site.why
+
+
+def cells_of(x: Tensor) -> Tensor:
+    """(B, C, 6, 9) to (B * 6, C, 3, 3), part by part."""
+    return x.unflatten(3, (3, 3)).unflatten(2, (2, 3)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+
+
+def whole_map(y: Tensor) -> Tensor:
+    """Back to rows and columns of the images."""
+    return y.unflatten(0, (-1, 2, 3)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+
+
+IN_PARTS: dict[str, Step] = {
+    "convolved": lambda y: F.conv2d(y, torch.arange(36.0).view(1, 4, 3, 3), padding=1),
+    "smaller": lambda y: F.conv2d(y, torch.arange(36.0).view(1, 4, 3, 3), padding=1, stride=2),
+    "larger": lambda y: F.interpolate(y, scale_factor=2),
+    "pooled": lambda y: F.max_pool2d(y, 2, 1),
+    "one position": lambda y: F.adaptive_avg_pool2d(F.max_pool2d(y, 2, 1), 1),
+    "averaged": lambda y: F.max_pool2d(y, 2, 1).mean((2, 3), keepdim=True),
+}
+
+
+@pytest.mark.parametrize("name", IN_PARTS)
+def test_parts_of_images_have_maps_that_lie_side_by_side(name: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(B, C, 6, 9)
+
+    class Parts(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            torch.relu(IN_PARTS[name](cells_of(x)))
+            return x.flatten(1)
+
+    net = Parts().eval()
+    site = find_sites(net, x)["relu"]
+    kept: list[Tensor] = []
+    with (
+        torch.no_grad(),
+        instrument(net, Instrument(reads={"relu": site.reading(lambda out: kept.append(out.clone()))})),
+    ):
+        net(x)
+    expected = whole_map(torch.relu(IN_PARTS[name](cells_of(x))))
+    assert (site.why, site.grid) == ("", tuple(expected.shape[2:]))
+    torch.testing.assert_close(site.maps(kept[0]), expected, rtol=0, atol=0)
 
 
 def test_reshaping_by_hand() -> None:

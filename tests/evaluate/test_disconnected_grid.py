@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interpnet.attribution import attribute
-from interpnet.errors import DataError, InterpNetError, LayerError
+from interpnet.engine import Instrument, find_sites, instrument
+from interpnet.errors import DataError, InterpNetError, LayerError, ModelError
 from interpnet.evaluate import disconnected_pointing_game, grid_pointing_game
+from interpnet.explanation import explain
+from interpnet.interpretation import Interpretation
 
 
 class Small(nn.Module):
@@ -76,7 +80,10 @@ def test_the_network_sees_one_cell_alone(side: int) -> None:
                 assert torch.equal(grids[g, :, top : top + 4, left : left + 6], images[found.which[g, other]])
 
 
-@pytest.mark.parametrize("method", ["gradient", "guided", "gradient_x_input", "lrp_gamma", "integrated_gradients"])
+WITHIN = ["gradient", "guided", "gradient_x_input", "lrp_gamma", "lrp_zbox", "deep_taylor", "integrated_gradients"]
+
+
+@pytest.mark.parametrize("method", WITHIN)
 def test_methods_of_the_gradient_stay_in_the_cell(method: str) -> None:
     values = played(method).score.curve
     assert ((values == 1) | (values == 0)).all()  # 0: a map without a positive value
@@ -107,6 +114,67 @@ def test_maps_of_a_layer_are_weighed_over_the_whole_grid(method: str, layer: str
             inside = large.view(2, 4, 2, 6).permute(0, 2, 1, 3).reshape(4, 24)[cell].sum()
             expected = float(inside / large.sum()) if large.sum() > 0 else 0.0
             assert found.score.curve[g, cell].item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_maps_of_every_layer_lie_side_by_side() -> None:
+    model, images, labels = small()
+    grids = torch.randn(2, 5, 8, 12, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    seen: list[Tensor] = []
+
+    def explain(m: nn.Module, x: Tensor, _t: Tensor) -> Tensor:
+        for name in ("network:relu", "network:relu:1"):
+            site = find_sites(m, x)[name]
+            assert (site.why, len(site.grid)) == ("", 2)
+            read = Instrument(reads={name: site.reading(lambda out, site=site: seen.append(site.maps(out).clone()))})
+            with instrument(m, read):
+                m(grids)
+        return x.abs().sum(1)
+
+    disconnected_pointing_game(model, images, labels, explain, grids=2, confidence=0.0)
+    for top, left in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        cells = grids[:, :, 4 * top : 4 * top + 4, 6 * left : 6 * left + 6]
+        first = F.relu(model.first(cells))
+        for found, own in zip(seen, (first, model.maps(cells)), strict=False):
+            torch.testing.assert_close(found[:, :, 2 * top : 2 * top + 2, 3 * left : 3 * left + 3], own)
+
+
+def test_channels_can_be_explained() -> None:
+    def explained(m: nn.Module, x: Tensor, t: Tensor) -> Tensor:
+        channels = find_sites(m, x).index("default")
+        nameless = Interpretation(channels, np.zeros((20, len(channels))), tuple(map(str, range(20))))
+        return explain(m, x, nameless, choose="all", classes=t).combined
+
+    model, images, labels = small()
+    found = disconnected_pointing_game(model, images, labels, explained, grids=2, confidence=0.0, constant="zero")
+    # Most of a channel's heatmap; channels answer to the other cells too.
+    assert 0.25 < found.score.mean < 1
+
+
+class Averaged(nn.Module):
+    """A classifier that is a convolution and averaged last, as SqueezeNet's is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Small()
+        self.last = nn.Conv2d(4, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.last(self.body.maps(x))).mean((2, 3))
+
+
+def test_cam_says_that_weights_differ_between_cells() -> None:
+    model = Averaged().double().eval()
+    images = small()[1]
+    model.last.bias.data += 5  # rectified where all are positive
+    with torch.no_grad():
+        model.last.bias -= model(images).mean(0) - 5
+        labels = model(images).argmax(1)
+    with pytest.raises(
+        ModelError, match=r"'cam' needs a global average .* have different weights; use method='gradcam"
+    ):
+        disconnected_pointing_game(
+            model, images, labels, lambda m, x, t: attribute(m, x, t, "cam"), grids=1, confidence=0.0
+        )
 
 
 def test_the_grids_are_those_of_the_grid_pointing_game() -> None:

@@ -34,6 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from interpnet.backward._lrp.attention import factors_of, halved, normalising_layer, product_layer, softened
+from interpnet.backward._lrp.bounds import Bounds
 from interpnet.backward._lrp.layers import (
     Layer,
     Relevance,
@@ -97,7 +98,7 @@ class Propagation:
         if len(images) == 1:
             self._rules = rules.of_one_image()
         self._norm = norm
-        self._images = images
+        self._bounds = Bounds(rules.box)
         # What each convolution and linear map got, by the node of its output: a batch norm may follow.
         self._layers: dict[Any, Weighted] = {}
         self._squashed: set[Any] = set()
@@ -121,6 +122,7 @@ class Propagation:
     def observe(self, call: Call, out: Any) -> None:
         """Pass relevance through scaling by a number; what else makes no site must only move values."""
         self.report.observe(call, out)
+        self._bounds.settle(call, out)
         if call.op == "softmax" and out.requires_grad:
             self._attention.add(out.grad_fn)
         factor = factor_of(call, out)
@@ -136,6 +138,7 @@ class Propagation:
 
     def rule(self, call: Call) -> Tensor | None:
         """Return the call's output under its rule, ``None`` where its own gradient is the rule."""
+        self._bounds.carry(call)
         return self._refusals.guard(self._rule, call)
 
     def _rule(self, call: Call) -> Tensor | None:
@@ -186,13 +189,11 @@ class Propagation:
             rule = self._rules.linear
         if reads_image(x):
             self.first += 1
-            same = x.numel() == self._images.numel() and torch.equal(x.flatten(), self._images.flatten())
-            if self._rules.boxed and not same:
-                refuse_operator(
-                    self._asked, call, "reads the image in another form, for which the box of pixels does not hold"
-                )
+            bounds = self._bounds.of(x)
+            if self._rules.box is not None and bounds is None:
+                refuse_operator(self._asked, call, "reads values whose bounds do not follow from those of pixels")
             if self._rules.first is not None:
-                rule = self._rules.first(x.shape)
+                rule = self._rules.first(bounds)
         layer = layer_of(call)
         found = Weighted(x, layer, layer, rule)
         if self.report.resample and call.operator.convolves and max(call.convolution().stride) > 1:
@@ -385,6 +386,7 @@ class Propagation:
         self._squashed.clear()
         self._attention.clear()
         self._signed.clear()
+        self._bounds.clear()
 
     def _absorb(self, above: Tensor, *below: Tensor) -> None:
         """Count what went in at the top of a layer and did not come out at its bottom."""

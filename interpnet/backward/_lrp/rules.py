@@ -27,7 +27,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from interpnet.backward._lrp.layers import Inverse, Rule
@@ -66,8 +65,9 @@ class Composite:
     """A rule for each type of layer."""
 
     asked: Asked
-    # Makes the rule of a layer that reads the image, in the shape that it reads; None where it is like the others.
-    first: Callable[[torch.Size], Rule] | None
+    # Makes the rule of a layer that reads the image, of the bounds of the values that it reads; None where it is like
+    # the others.
+    first: Callable[[Any], Rule] | None
     conv: Rule
     linear: Rule
     average: Rule
@@ -81,7 +81,8 @@ class Composite:
     relative: bool  # epsilon is in units of an image's values
     # Relevance keeps its sign: sums share by the size of their terms, averages among what is positive.
     one_sign: bool
-    boxed: bool  # the first layer's rule counts on the bounds of pixels
+    # The bounds of pixels, where the first layer's rule counts on them.
+    box: tuple[Tensor, Tensor] | None
     reads_output: bool  # the convolutions' rule asks for the layer's output, which the forward pass knows
 
     def of_one_image(self) -> Composite:
@@ -162,14 +163,11 @@ def composite(
     norm = None if method == "deep_taylor" else linear
     if linear_gamma is not None:
         linear = partial(gamma_rule, gamma=linear_gamma, inverse=plain, **own)
-    first: Callable[[torch.Size], Rule] | None = None
+    first: Callable[[Any], Rule] | None = None
     if method == "lrp_epsilon_plus_flat":
-        first = lambda _shape: partial(flat_rule, inverse=plain)  # noqa: E731 - a rule for any shape
+        first = lambda _bounds: partial(flat_rule, inverse=plain)  # noqa: E731 - the same for any bounds
     if box is not None:
-        low, high = box
-        first = lambda shape: partial(  # noqa: E731
-            z_box_rule, low=low.reshape(shape), high=high.reshape(shape), inverse=plain
-        )
+        first = lambda bounds: partial(z_box_rule, bounds=bounds, inverse=plain)  # noqa: E731
     return Composite(
         asked=Asked(method, option),
         first=first,
@@ -182,7 +180,7 @@ def composite(
         inverse=plain,
         relative=method == "lrp_epsilon",
         one_sign=method == "deep_taylor",
-        boxed=box is not None,
+        box=box,
         reads_output=method in {"lrp_gamma", "lrp_zbox", "lrp_epsilon", "lrp_0"},
     )
 

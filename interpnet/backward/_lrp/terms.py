@@ -141,9 +141,10 @@ def gamma_rule(
 
 
 def z_box_rule(
-    layer: Layer, x: Tensor, _z: Tensor | None = None, *, low: Tensor, high: Tensor, inverse: Inverse
+    layer: Layer, x: Tensor, _z: Tensor | None = None, *, bounds: tuple[Tensor, Tensor], inverse: Inverse
 ) -> list[Term]:
     """Return the terms of the z-box rule, with bounds of the shape of ``x``; biases take no share of it."""
+    low, high = bounds
     plus = _half(layer.weight, 1.0)
     minus = _half(layer.weight, -1.0)
     parts = [(x, layer.weight), (-low, plus), (-high, minus)]
