@@ -22,6 +22,7 @@ from interpnet.engine import (
     Site,
     Trace,
     beside,
+    channel_index,
     check_dense,
     check_logits,
     find_sites,
@@ -66,7 +67,7 @@ class Explanation:
 def explain(
     model: nn.Module,
     images: Tensor,
-    interpretation: Interpretation,
+    interpretation: Interpretation | None = None,
     *,
     k: int = 3,
     classes: Tensor | Sequence[int] | int | str | None = None,
@@ -95,6 +96,10 @@ def explain(
         The network that ``interpretation`` was made from; left as it was.
     images : Tensor (B, C, H, W)
         As the model wants them; moved to the model's device.
+    interpretation : Interpretation, optional
+        Which channels are named for each class. Without one, which takes no training images, the channels of the
+        default layers are chosen by what they contribute to the image's own log-odds (``choose="all"``), its classes
+        excluding each other.
     k : int
         Channels per image.
     classes : int, str or (B,) numbers, optional
@@ -136,8 +141,6 @@ def explain(
     axes = spatial_axes(images)
     images = beside(model, finite_images(images))
     whole_number(k, "k", least=1)
-    # More than there are would be rows of zeros; the default is never refused.
-    whole_number(k, "k", most=max(3, len(interpretation.channels)))
     given = {"choose": choose, "rule": rule, "rectifier": rectifier, "seed": seed, "reduction": reduction}
     how = completed(
         variant,
@@ -147,9 +150,14 @@ def explain(
     combination = one_of(how["combination"], "combination", (SUM, *COMBINATIONS))
     smooth = checked_width(how["smooth"])
     saturate = checked_share(how["saturate"])
+    trace = trace or find_sites(model, images, output=output)
+    if interpretation is None:
+        interpretation = _nothing_named(trace)
+        how["choose"] = _of_all(choose)
+    # More than there are would be rows of zeros; the default is never refused.
+    whole_number(k, "k", most=max(3, len(interpretation.channels)))
     choose = one_of(how["choose"] or interpretation.choice, "choose", CHOICES)
     options = Options(how.get("rule"), rectifier, resample, resample_pool, how["seed"], output)
-    trace = trace or find_sites(model, images, output=output)
     asked = partial(_classes, classes, interpretation=interpretation)
     # The response is w * x, or the contribution itself: docs/method.md, sections 4 and 8.
     reader = None
@@ -206,6 +214,23 @@ def explain(
         rectifiers_seen=result.report.seen,
         rectifiers_overridden=result.report.overridden,
     )
+
+
+def _nothing_named(trace: Trace) -> Interpretation:
+    """Return an interpretation that names none of the default layers' channels; its classes are called by number."""
+    channels = channel_index(trace.select())
+    classes = tuple(str(number) for number in range(trace.n_outputs))
+    return Interpretation(channels, np.zeros((len(classes), len(channels))), classes)
+
+
+def _of_all(choose: str | None) -> str:
+    """Return how channels are chosen where none are named: among all, and nothing else can be asked for."""
+    if choose not in {None, "all"}:
+        raise InterpNetError(
+            f"choose is {choose!r} without an interpretation, which names the channels of each class; give one (from "
+            "interpret or measure_reliance), or choose='all'"
+        )
+    return "all"
 
 
 def _candidates(choose: str) -> tuple[str, ...]:

@@ -266,6 +266,25 @@ def test_an_image_without_a_channel_and_classes_that_nothing_asks_for() -> None:
         explain(net, x, none, choose="best", variant="paper")
 
 
+def test_without_an_interpretation_all_channels_are_chosen_from() -> None:
+    net = branches()
+    x = images(2, 2, 16, 16)
+    trace = find_sites(net, x)
+    index = channel_index(trace.select("default"))
+    none = Interpretation(index, np.zeros((3, len(index))), ("a", "b", "c"))
+    for variant in ("relevance", "paper"):
+        expected = explain(net, x, none, k=4, choose="all", variant=variant)
+        result = explain(net, x, k=4, variant=variant)
+        assert result.channels == expected.channels
+        assert all(result.channels)
+        torch.testing.assert_close(result.combined, expected.combined)
+    assert explain(net, x, classes="1", choose="all").classes.tolist() == [1, 1]
+    with pytest.raises(InterpNetError, match=r"choose is 'weight' without an interpretation, .* or choose='all'"):
+        explain(net, x, choose="weight")
+    with pytest.raises(InterpNetError, match=r"k is 10000; expected a whole number of at most"):
+        explain(net, x, k=10_000)
+
+
 # --- smoothing --------------------------------------------------------------------------------------------
 
 
