@@ -20,12 +20,12 @@ from interpnet.support.progress import in_notebook, no_bars
 from interpnet.support.ranks import ranks_of
 
 from ..run.config import PYTHON, RunConfig
+from ..run.console import make_console
 from ..run.images import Own
 from ..run.opening import default_name, opened
 from ..run.own_code import check_named
 from ..run.own_images import name_of
 from ..run.own_reading import Images, Keys
-from ..run.session import make_console
 from ..run.settings import wrapped
 from .result import Audit
 from .steps import run_audit

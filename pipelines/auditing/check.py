@@ -16,18 +16,13 @@ from ..report.drawn import field_count, shared_by
 from ..report.load import RunData, load_run
 from ..report.numbers import number_text, percent
 from ..report.shortcuts import part_words
+from ..run.check_settings import CheckSettings
+from ..run.config import EARLIER, RunConfig
+from ..run.folder import CONFIG
+from ..run.manifest import read_manifest
 
 FORMAT = "interpnet-check-1"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an audit may show."""
-
-    max_suspicion: float | None = None  # how far a share may lie beyond what is usual
-    min_accuracy: float | None = None  # share of the test images
-    fail_on_shortcut: bool = True  # whether a class may be suspicious
-    fail_on_field: bool = False  # whether images from the field that a class draws may have something in common
+_MOST_NAMED = 5  # classes in a finding
 
 
 @dataclass(frozen=True)
@@ -40,15 +35,36 @@ class Check:
     passed: bool | None  # None where it could not be looked at
     number: float | None = None
 
+    @property
+    def sentence(self) -> str:
+        """What was found, with the limit where there is one."""
+        if self.limit == "none":
+            return self.value
+        return f"{self.value}; limit: {self.limit}"
 
-def checks(folder: Path, limits: Limits) -> tuple[Check, ...]:
+
+def limits_of(folder: Path, file: Path | None = None) -> RunConfig:
+    """Return the settings that hold a run's limits: those of a file, by default the run's own ``run.toml``.
+
+    ``RunFolderError`` for no run folder, a file that cannot be read, and a name in it that is none, with the nearest.
+    """
+    read_manifest(folder)
+    if file is None:
+        file = folder / CONFIG
+        # A run is made without one by no version, but without it there are no limits.
+        if not file.is_file():
+            return RunConfig()
+    return RunConfig.load(file, missing=EARLIER)
+
+
+def checks(folder: Path, limits: CheckSettings) -> tuple[Check, ...]:
     """Compare a run folder with limits.
 
     ``RunFolderError`` for no run folder, a damaged file in it, or a limit on what the run has not measured, with the
     command that measures it.
     """
     run = load_run(folder)
-    return (*_accuracy(run, limits), *_shortcuts(run, limits), *_field(run, limits))
+    return (*_accuracy(run, limits), *_recall(run, limits), *_shortcuts(run, limits), *_field(run, limits))
 
 
 def passed(found: tuple[Check, ...]) -> bool:
@@ -66,14 +82,12 @@ def checks_json(folder: Path, found: tuple[Check, ...]) -> dict[str, Any]:
     }
 
 
-def _accuracy(run: RunData, limits: Limits) -> Iterator[Check]:
+def _accuracy(run: RunData, limits: CheckSettings) -> Iterator[Check]:
     study = run.study
     wanted = limits.min_accuracy
     if study is None:
         if wanted is not None:
-            raise RunFolderError(
-                f"--min-accuracy came, and no test image has been looked at; run `{run.command('ablate')}` first"
-            )
+            raise _unmeasured(run, "--min-accuracy")
         return
     name = "accuracy"
     if run.independent:
@@ -90,24 +104,48 @@ def _accuracy(run: RunData, limits: Limits) -> Iterator[Check]:
     yield Check(name, f"{percent(value)} of {study.n_images} test images", limit, fine, _null(value))
 
 
-def _shortcuts(run: RunData, limits: Limits) -> Iterator[Check]:
+def _unmeasured(run: RunData, option: str) -> RunFolderError:
+    return RunFolderError(f"{option} came, and no test image has been looked at; run `{run.command('ablate')}` first")
+
+
+def _recall(run: RunData, limits: CheckSettings) -> Iterator[Check]:
+    study = run.study
+    wanted = limits.min_recall
+    if wanted is None:
+        return
+    if study is None:
+        raise _unmeasured(run, "--min-recall")
+    known = np.flatnonzero((study.support > 0) & np.isfinite(study.intact))
+    if not len(known):
+        raise RunFolderError("--min-recall came, and no class has test images")
+    order = known[np.argsort(study.intact[known], kind="stable")]
+    below = [c for c in order.tolist() if study.intact[c] < wanted] or order[:1].tolist()
+    named = ", ".join(f"{run.classes[c]} {percent(study.intact[c])} of {study.support[c]}" for c in below[:_MOST_NAMED])
+    if len(below) > _MOST_NAMED:
+        named += f" and {len(below) - _MOST_NAMED} more"
+    least = float(study.intact[order[0]])
+    yield Check("recall of each class", named, f"at least {percent(wanted)}", least >= wanted, least)
+
+
+def _shortcuts(run: RunData, limits: CheckSettings) -> Iterator[Check]:
     found = run.shortcuts
     most = limits.max_suspicion
+    forbidden = limits.fail_on_shortcut is not False
     if found is None:
         refused = run.entry("stages", "shortcuts").get("refused")
         if refused is None or most is not None:
             why = refused or f"run `{run.command('shortcuts')}` first, or leave it out (--allow-shortcuts)"
-            if limits.fail_on_shortcut or most is not None:
+            if forbidden or most is not None:
                 raise RunFolderError(f"{str(run.folder)!r} was not searched for shortcuts: {why}")
             return
         yield Check("shortcuts", f"not searched: {refused}", "none", None)
         return
     limit = "none"
-    if limits.fail_on_shortcut:
+    if forbidden:
         limit = "no class beyond what is usual"
     named = ", ".join(f"{run.classes[one.index]} ({part_words(one.part)})" for one in found.suspicious)
     count = len(found.suspicious)
-    yield Check("shortcuts", named or "none found", limit, not (count and limits.fail_on_shortcut), count)
+    yield Check("shortcuts", named or "none found", limit, not (count and forbidden), count)
     known = [one for one in found.classes if math.isfinite(one.suspicion)]
     if not known:
         if most is not None:
@@ -121,7 +159,7 @@ def _shortcuts(run: RunData, limits: Limits) -> Iterator[Check]:
     yield Check("suspicion", value, limit, most is None or worst.suspicion <= most, worst.suspicion)
 
 
-def _field(run: RunData, limits: Limits) -> Iterator[Check]:
+def _field(run: RunData, limits: CheckSettings) -> Iterator[Check]:
     n = field_count(run)
     if n is None:
         if limits.fail_on_field:

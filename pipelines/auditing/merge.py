@@ -17,12 +17,13 @@ from interpnet.support.checks import listed
 from interpnet.support.io import as_path
 
 from ..run.config import RELIANCE
+from ..run.console import make_console
 from ..run.folder import RunFolder
 from ..run.identity import differences
 from ..run.manifest import read_manifest
 from ..run.notes import Notes
 from ..run.opening import existing
-from ..run.session import Session, make_console
+from ..run.session import Session
 from ..stages.collect import GRAM_FILE, collect_key, described, sum_again
 from ..stages.contributions import run_contributions
 from ..stages.sums import Sums, fitted_on_labels, pass_key

@@ -60,6 +60,9 @@ def _top(
 
     In several processes: [green]torchrun --nproc-per-node 4 -m interpnet audit ...[/]; also collect, solve, ablate and
     explain.
+
+    Exit codes: 0 done; 1 a finding of check, nothing accepted by repair, or a bug of ours (it says so); 2 a mistake in
+    what was asked or a file that cannot be used; 130 interrupted; 141 nobody reads what is printed.
     """
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
@@ -101,7 +104,8 @@ def demo() -> None:
 @takes(
     "commands",
     "[model] [data] [collect] [solve] [ablate] [explain] [shortcuts] [concepts] [run]",
-    "out config fresh open_report shortcut strength",
+    "out config fresh open_report shortcut strength json quiet log",
+    json={"help": "Print what report.json holds as JSON at the end; what goes on is said on stderr."},
 )
 def audit() -> None:
     """Audit a network from images to report: collect, solve, ablate, explain, shortcuts, report.
@@ -243,7 +247,12 @@ def report() -> None:
 
 
 @app.command()
-@takes("commands_check", "", "run max_suspicion min_accuracy fail_on_shortcut fail_on_field json")
+@takes(
+    "commands_check",
+    "[check]",
+    "run config json junit github quiet log",
+    config={"help": "Take the limits from the section check of this file.", "shown": "RUN/run.toml"},
+)
 def check() -> None:
     """Say whether a finished audit keeps to limits: exit code 0 if so, 1 if not, 2 for a mistake.
 
@@ -253,6 +262,9 @@ def check() -> None:
     [green]interpnet check runs/first --min-accuracy 0.9 --max-suspicion 0.2[/]
     [green]interpnet check runs/first --allow-shortcuts --min-accuracy 0.9 --json[/]
     [green]interpnet check runs/first --fail-on-field[/] (after shortcuts --field)
+    [green]interpnet check runs/first --config limits.toml --junit check.xml --quiet[/]
+
+    Limits also stand in the section [bold]check[/] of the run's run.toml, or of another file.
 
     A class is [bold]suspicious[/] where a part of the image, such as a corner or the surroundings, makes more of it
     than is usual in networks without a shortcut, beyond the interval; its [bold]suspicion[/] is how much more. The

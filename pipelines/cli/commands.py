@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -10,7 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from interpnet.errors import InterpNetError
+from interpnet.support.io import read_object
 from interpnet.support.ranks import Ranks
 from interpnet.support.text import printable
 
@@ -19,13 +23,14 @@ from ..auditing import terminal_tables as tables
 from ..auditing.merge import merge_runs
 from ..auditing.result import Report
 from ..run.config import RELIANCE, RunConfig
+from ..run.console import make_console
 from ..run.cue import planted
 from ..run.field import field_key
 from ..run.folder import CONFIG
 from ..run.manifest import MANIFEST, read_manifest, unverifiable
 from ..run.opening import default_name, existing, opened
 from ..run.own_code import check_named
-from ..run.session import Session, make_console
+from ..run.session import Session
 from ..run.settings import Given
 from ..run.several import here
 from ..run.shortcut_settings import NO_FIELD
@@ -155,7 +160,11 @@ def existing_session(given: Given, request: Request, command: str) -> Iterator[S
 def audit(given: Given, request: Request) -> None:
     """Run all stages."""
     with new_session(given, request, "audit") as session:
-        show_report(session, steps.run_audit(session), open_report=request.open_report)
+        page = steps.run_audit(session)
+        show_report(session, page, open_report=request.open_report)
+        if request.json and session.ranks.first:
+            found = {"run": str(session.run.path), "page": str(page)} | read_object(page.with_name("report.json"))
+            typer.echo(json.dumps(found, indent=2, allow_nan=False))
 
 
 def show_report(session: Session, path: Path, *, open_report: bool) -> None:

@@ -11,9 +11,10 @@ from ..auditing import terminal_tables as tables
 from ..dissection.settings import DissectSettings
 from ..dissection.work import PAGE, SUMMARY, TABLE, Asked, known_numbers, noted, summary, write_files
 from ..report.dissection import build_dissection_page
+from ..run.console import make_console
 from ..run.notes import Notes
 from ..run.opening import default_name
-from ..run.session import Interrupted, make_console
+from ..run.session import Interrupted
 from ..run.settings import Given
 from .commands import configured
 from .options import Request

@@ -19,11 +19,12 @@ from ..auditing import terminal_tables as tables
 from ..auditing.steps import run_audit
 from ..report.numbers import percent
 from ..run.config import RunConfig
+from ..run.console import make_console
 from ..run.cue import described
 from ..run.folder import RunFolder, digest
 from ..run.images import load_images
 from ..run.notes import Notes
-from ..run.session import Interrupted, Session, make_console
+from ..run.session import Interrupted, Session
 from ..run.settings import Given, option
 from ..run.subject import device_of, load_network, stack_first, traced
 from .commands import configured, show_report

@@ -61,27 +61,20 @@ class Request(Settings):
         panel=_DATA,
         shown="1",
     )
-    max_suspicion: float | None = setting(
-        None,
-        "The check fails where a class's share of a part is further than this beyond what is usual for it.",
-        shown="no limit",
-    )
-    min_accuracy: float | None = setting(
-        None, "The check fails where fewer of the test images are recognised, as a share: 0.9.", shown="no limit"
-    )
-    fail_on_shortcut: bool | None = setting(
-        None,
-        "Whether the check fails where a class is suspicious: its whole interval beyond what is usual.",
-        shown="fails",
-        names="--fail-on-shortcut/--allow-shortcuts",
-    )
-    fail_on_field: bool = setting(
-        False,
-        "The check fails where images from the field that a class draws have something in common at one place, such "
-        "as a watermark.",
-        names="--fail-on-field",
-    )
     json: bool = setting(False, "Print JSON in the place of a table.", names="--json")
+    quiet: bool = setting(False, "Print nothing but errors; the exit code says the rest.", names="--quiet")
+    log: str | None = setting(
+        None, "Add to this file what is printed, quiet or not, with the time and how it ends.", metavar="FILE"
+    )
+    junit: str | None = setting(
+        None, "Write what was checked as JUnit XML, which GitLab, Jenkins and others show.", metavar="FILE.xml"
+    )
+    github: bool | None = setting(
+        None,
+        "Print a finding as an annotation of GitHub Actions.",
+        names="--github/--no-github",
+        shown="where GITHUB_ACTIONS is set",
+    )
     epochs: int | None = setting(None, "Passes over the images.", shown="to see 150,000 images")
     lr: float | None = setting(None, "Highest learning rate.", shown="0.003")
     width: int | None = setting(None, "Channels of the first layer.", shown="16")
@@ -120,12 +113,16 @@ def takes(
         def command(**words: Any) -> None:
             if not takes_part(described.__name__):
                 return
+            from ..run.console import printing
+
             with one_line_errors():
                 work = getattr(import_module(f".{module}", __package__), described.__name__)
-                parsed: list[Any] = [Given.read(of_run, words), Request(**Given.read(of_request, words).values)]
+                asked = Request(**Given.read(of_request, words).values)
+                parsed: list[Any] = [Given.read(of_run, words), asked]
                 if of_own:
                     parsed.append(Given.read(of_own, words))
-                work(*parsed)
+                with printing(described.__name__, quiet=asked.quiet, log=asked.log, json=asked.json):
+                    work(*parsed)
 
         # Typer makes a command's options of its function's signature.
         command.__signature__ = Signature([_parameter(*pair) for pair in offered])  # type: ignore[attr-defined]

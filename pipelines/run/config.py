@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from interpnet.errors import InterpNetError
 
-from .concept_settings import ConceptSettings
+from .check_settings import CheckSettings
 from .config_file import read_tables, written
 from .settings import SECTIONS, about, setting
 
@@ -55,7 +55,7 @@ _run = partial(setting, section="run")
 
 
 @dataclass(frozen=True)
-class RunConfig(ConceptSettings):
+class RunConfig(CheckSettings):
     """The settings of a run; ``interpnet audit --help`` explains each.
 
     Examples
@@ -378,6 +378,9 @@ class RunConfig(ConceptSettings):
         tables = {
             name: {key: value for key, value in self.section(name).items() if value is not None} for name in SECTIONS
         }
+        # Few runs have limits.
+        if not tables["check"]:
+            del tables["check"]
         return written(tables)
 
     def save(self, path: Path) -> None:

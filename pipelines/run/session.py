@@ -19,6 +19,7 @@ from interpnet.support.ranks import ALONE, Ranks
 from interpnet.support.text import printable
 
 from .config import RunConfig
+from .console import make_console
 from .folder import RunFolder, now
 from .identity import differences
 from .notes import Notes
@@ -31,24 +32,6 @@ if TYPE_CHECKING:
 
 # What need not be the same for processes on several machines.
 _OF_A_MACHINE = frozenset({"device", "workers", "directory"})
-_PIPED_WIDTH = 140  # characters: a file has no width, and tables need one
-
-
-class _Console(Console):
-    """A console whose reader may leave: rich would end the process with the exit code of a finding."""
-
-    def on_broken_pipe(self) -> None:
-        """Let the command end as it does for any stream that nobody reads."""
-        raise BrokenPipeError
-
-
-def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """Return a console for results: on a terminal as wide as that, else wide enough for tables."""
-    # In a notebook lines of text take less room than what rich makes of them.
-    console = _Console(stderr=stderr, quiet=quiet, force_jupyter=False)
-    if not console.is_terminal:
-        console.width = _PIPED_WIDTH
-    return console
 
 
 class Interrupted(KeyboardInterrupt):

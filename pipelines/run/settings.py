@@ -21,6 +21,7 @@ SECTIONS = {
     "explain": "Pictures",
     "shortcuts": "Method and study",
     "concepts": "Pictures",
+    "check": "Limits",
     "run": "Machine",
 }
 FOLDER = "Run folder"

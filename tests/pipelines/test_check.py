@@ -15,16 +15,18 @@ from interpnet.pipelines.cli.app import main
 from interpnet.ablation import as_result
 
 NAMES = class_names(8)
+# Without pictures, which a check does not look at.
+MEASURED = ("collect", "solve", "ablate")
 
 
 @pytest.fixture
 def suspicious(tmp_path: Path) -> Path:
-    return make_run(tmp_path / "run", classes=8, shortcuts=True)
+    return make_run(tmp_path / "run", classes=8, stages=MEASURED, shortcuts=True)
 
 
 @pytest.fixture
 def fine(tmp_path: Path) -> Path:
-    folder = make_run(tmp_path / "run", classes=8)
+    folder = make_run(tmp_path / "run", classes=8, stages=MEASURED)
     whole = findings(NAMES)
     write_shortcuts(folder, NAMES, replace(whole, classes=whole.classes[1:]))
     return folder
@@ -82,7 +84,7 @@ def refused(folder: Path) -> None:
 
 
 def test_what_cannot_be_searched_is_said_and_no_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = make_run(tmp_path / "run", classes=8)
+    folder = make_run(tmp_path / "run", classes=8, stages=MEASURED)
     refused(folder)
     assert main(["check", str(folder), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["checks"][-1]
@@ -95,9 +97,9 @@ def test_what_cannot_be_searched_is_said_and_no_finding(tmp_path: Path, capsys: 
 @pytest.mark.parametrize(
     ("stages", "options", "message"),
     [
-        (("collect", "solve", "ablate"), [], "was not searched for shortcuts: run `interpnet shortcuts"),
-        (("collect", "solve", "ablate"), ["--max-suspicion", "1.5"], "--max-suspicion is 1.5; expected a number"),
-        (("collect", "solve", "ablate"), ["--min-accuracy", "90"], "--min-accuracy is 90.0; expected a number from 0"),
+        (MEASURED, [], "was not searched for shortcuts: run `interpnet shortcuts"),
+        (MEASURED, ["--max-suspicion", "1.5"], "--max-suspicion is 1.5; expected a number"),
+        (MEASURED, ["--min-accuracy", "90"], "--min-accuracy is 90.0; expected a number from 0"),
         (("collect", "solve"), ["--min-accuracy", "0.9"], "no test image has been looked at; run `interpnet ablate"),
     ],
 )
@@ -112,7 +114,7 @@ def test_wrong_input_is_one_line(
 
 
 def test_a_run_without_a_search_can_be_checked_for_accuracy(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run", classes=8)
+    folder = make_run(tmp_path / "run", classes=8, stages=MEASURED)
     assert main(["check", str(folder), "--allow-shortcuts", "--min-accuracy", "0.1"]) == 0
 
 
@@ -122,7 +124,7 @@ def test_no_run_folder_is_wrong_input(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_classes_too_small_for_any_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = make_run(tmp_path / "run", classes=8)
+    folder = make_run(tmp_path / "run", classes=8, stages=MEASURED)
     whole = findings(NAMES)
     write_shortcuts(folder, NAMES, replace(whole, classes=whole.classes[-1:]))
     assert np.isnan(whole.classes[-1].share)

@@ -13,6 +13,7 @@ import pytest
 from interpnet.pipelines.cli import app
 from interpnet.pipelines.cli.app import main
 from interpnet.pipelines.run.config import RunConfig
+from interpnet.pipelines.run.settings import about
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
@@ -106,8 +107,11 @@ def test_the_module_ends_with_the_exit_code_of_the_command():
 def test_every_setting_is_an_option_of_audit():
     offered = set(inspect.signature(app.audit).parameters)
     settings = {entry.name for entry in dataclasses.fields(RunConfig)}
-    assert settings - offered == {"directory"}
-    assert offered - settings == {"out", "config", "fresh", "open_report", "shortcut", "strength"}
+    limits = {entry.name for entry in dataclasses.fields(RunConfig) if about(entry).section == "check"}
+    assert settings - offered == {"directory"} | limits
+    assert limits <= set(inspect.signature(app.check).parameters)
+    more = {"out", "config", "fresh", "open_report", "shortcut", "strength", "json", "quiet", "log"}
+    assert offered - settings == more
 
 
 @pytest.mark.parametrize(

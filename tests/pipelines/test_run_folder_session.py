@@ -13,10 +13,11 @@ import pytest
 from helpers.tiny_run import said
 from interpnet.pipelines.run import session as module
 from interpnet.pipelines.run.config import RunConfig
+from interpnet.pipelines.run.console import make_console
 from interpnet.pipelines.run.folder import RunFolder
 from interpnet.pipelines.run.identity import differences
 from interpnet.pipelines.run.notes import Notes
-from interpnet.pipelines.run.session import Interrupted, Session, make_console, readable_memory_errors
+from interpnet.pipelines.run.session import Interrupted, Session, readable_memory_errors
 from rich.console import Console
 
 from interpnet.errors import DataError, InterpNetError, RunFolderError
