@@ -2,6 +2,7 @@ from . import concepts as concepts
 from . import datasets as datasets
 from . import evaluate as evaluate
 from . import pictures as pictures
+from . import plot as plot
 from . import shortcuts as shortcuts
 from .ablation import AblationResult as AblationResult
 from .ablation import ablate as ablate

@@ -20,7 +20,6 @@ WITHOUT_SHAPES = {
     "evaluate.measures", "evaluate.parameter_randomisation", "evaluate.randomised", "concepts.strongest",
     "pictures.filter_sheet", "pictures.filter_tiles",
     "pictures.filters", "pictures.last_site", "pictures.map_sheet", "pictures.nearest_images", "pictures.picture_plane",
-    "pictures.plot_activation_maps", "pictures.plot_embedding", "pictures.plot_filters", "pictures.plot_pictures",
     "shortcuts.find", "shortcuts.findings_json", "shortcuts.overlay_probe", "shortcuts.paste_probe",
     "shortcuts.read_findings", "shortcuts.repair",
 }  # fmt: skip

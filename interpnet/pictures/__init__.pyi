@@ -2,10 +2,6 @@ from ._embedding import Embedding as Embedding
 from ._embedding import VectorReader as VectorReader
 from ._embedding import embed as embed
 from ._embedding import last_site as last_site
-from ._figures import plot_activation_maps as plot_activation_maps
-from ._figures import plot_embedding as plot_embedding
-from ._figures import plot_filters as plot_filters
-from ._figures import plot_pictures as plot_pictures
 from ._filters import Filters as Filters
 from ._filters import filter_tiles as filter_tiles
 from ._filters import filters as filters

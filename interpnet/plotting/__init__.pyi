@@ -1,7 +1,3 @@
-from ._ablation import plot_ablation as plot_ablation
-from ._ablation import plot_ablation_curve as plot_ablation_curve
-from ._ablation import plot_class_recall as plot_class_recall
-from ._ablation import plot_layer_relevance as plot_layer_relevance
 from ._images import Picture as Picture
 from ._images import enlarge as enlarge
 from ._images import is_blank as is_blank
@@ -10,4 +6,3 @@ from ._images import render as render
 from ._images import save_png as save_png
 from ._images import shared_scale as shared_scale
 from ._images import tile as tile
-from ._mu_curve import plot_mu_curve as plot_mu_curve

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import unicodedata
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,21 @@ def _png(figure: Figure) -> bytes:
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=100, facecolor="white")
     return written.getvalue()
+
+
+def with_data(figure: Figure, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Figure:
+    """Return a figure that carries the numbers it shows, as a table that is written beside it."""
+    figure._shown = (tuple(header), [tuple(row) for row in rows])  # type: ignore[attr-defined]  # noqa: SLF001
+    return figure
+
+
+@contextmanager
+def any_letters() -> Iterator[None]:
+    """Say nothing of letters that the drawing font lacks: names come from data."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
+        yield
 
 
 def two_panels(height: float, *, ratios: tuple[float, float]) -> tuple[Figure, Axes, Axes]:

@@ -39,9 +39,8 @@ def safe_cell(value: Any) -> Any:
 
 
 def write_csv(path: str | os.PathLike[str], header: Row, rows: Iterable[Row]) -> None:
-    """Write a table atomically, with every cell made safe by :func:`safe_cell`."""
+    """Write a table atomically, with every cell, the header's too, made safe by :func:`safe_cell`."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([safe_cell(value) for value in row] for row in rows)
+    writer.writerows([safe_cell(value) for value in row] for row in (header, *rows))
     write_text(path, buffer.getvalue())

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,14 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup, escape
 
-from interpnet.plotting import (
-    plot_ablation,
-    plot_ablation_curve,
-    plot_class_recall,
-    plot_layer_relevance,
-    plot_mu_curve,
-)
-from interpnet.plotting.style import GRID, INK, MUTED
+from interpnet import plot
+from interpnet.plotting.style import GRID, INK, MUTED, any_letters
 from interpnet.support.io import atomic_path
 
 from ..run.config import MU_LASSO, RELIANCE
@@ -60,7 +52,7 @@ def make_charts(run: RunData, folder: Path) -> dict[str, Chart]:
 
 def make_chart(figure: Figure, name: str, alt: str, folder: Path) -> Chart:
     """Write a figure as ``folder/NAME.png`` and return it as a chart of the page."""
-    with _quiet():
+    with any_letters():
         with atomic_path(folder / f"{name}.png") as tmp:
             figure.savefig(tmp, dpi=150, facecolor="white", format="png")
         return Chart(_svg(figure, name, alt), f"{name}.png", alt)
@@ -75,12 +67,12 @@ def draw_figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
             f"{what} and number of relevant channels against mu from {found.mus[0]:.3g} to {found.mus[-1]:.3g}: the "
             f"error is smallest at {found.best:.3g}, chosen is {found.chosen:.3g}; the numbers are in mu_curve.csv"
         )
-        yield "mu_curve", plot_mu_curve(found), alt
+        yield "mu_curve", plot.mu_curve(found), alt
     for way, named in run.named.items():
         sizes = np.array([size for _, size in named.channels.sizes], np.float64)
         shares = named.layer_relevance()[list(run.shown)]
         classes = [run.classes[c] for c in run.shown]
-        figure = plot_layer_relevance(shares, named.channels.layers, classes, expected=sizes / sizes.sum(), by=way)
+        figure = plot.layer_relevance(shares, named.channels.layers, classes, expected=sizes / sizes.sum(), by=way)
         alt = f"Share of {SHARES[way]} for each layer, and for each layer and class"
         yield f"{PREFIXES[way]}layers", figure, alt
     for way, study in run.studies.items():
@@ -90,25 +82,16 @@ def draw_figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
 
 
 def _removals(study: AblationResult) -> Iterator[tuple[str, Figure, str]]:
-    yield "ablation", plot_ablation(study), "Mean recall after each removal; the numbers are in the table"
+    yield "ablation", plot.ablation(study), "Mean recall after each removal; the numbers are in the table"
     if study.log_odds is not None:
         alt = "Change of the mean log-odds after each removal; the numbers are in the table"
-        yield "ablation_log_odds", plot_ablation(study, measure="log_odds"), alt
+        yield "ablation_log_odds", plot.ablation(study, measure="log_odds"), alt
     if study.curve is not None and study.curve.k.size:
         alt = "Own recall against the number of channels removed; the numbers are in ablation_curve.csv"
-        yield "ablation_curve", plot_ablation_curve(study), alt
+        yield "ablation_curve", plot.ablation_curve(study), alt
     if any(c.name == "relevant" for c in study.conditions):
         alt = "Recall of each class intact and without its channels; the numbers are in the table of classes"
-        yield "class_recall", plot_class_recall(study), alt
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Class names may hold letters that the drawing font lacks; the page's fonts have them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
-        yield
+        yield "class_recall", plot.class_recall(study), alt
 
 
 def _svg(figure: Figure, name: str, alt: str) -> Markup:

@@ -12,11 +12,12 @@ import numpy.typing as npt
 from torch import Tensor
 
 import interpnet
+from interpnet import plot
 from interpnet.datasets import stack_images
 from interpnet.engine import Site
 from interpnet.errors import ModelError
 from interpnet.explanation import SURVIVES
-from interpnet.pictures import activation_maps, filters, map_sheet, picture_plane, plot_embedding
+from interpnet.pictures import activation_maps, filters, map_sheet, picture_plane
 from interpnet.plotting import enlarge, render
 from interpnet.support.csv_table import write_csv
 
@@ -271,7 +272,7 @@ class _Page:
             self.notes.add(f"There is no map of the embedding: {embedding['why']}.")
             return {}
         names = [clean(c) for c in self.work.subject.classes]
-        figure = plot_embedding(embedding["points"], found["labels"], names, predictions=found["predictions"])
+        figure = plot.embedding(embedding["points"], found["labels"], names, predictions=found["predictions"])
         alt = f"t-SNE map of {len(found['labels'])} images by class; the points are in embedding.csv"
         return {"filters_embedding": make_chart(figure, "filters_embedding", alt, self.report)}
 

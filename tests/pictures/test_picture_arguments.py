@@ -1,10 +1,9 @@
-"""Pictures and figures refuse arguments of the wrong kind in one clear line."""
+"""Pictures refuse arguments of the wrong kind in one clear line."""
 
 from __future__ import annotations
 
 import inspect
 
-import numpy as np
 import pytest
 from helpers.wrong_kinds import (
     ARRAY,
@@ -14,7 +13,6 @@ from helpers.wrong_kinds import (
     COUNT,
     FILTERS,
     FLAG,
-    FOUND,
     FROM_ZERO,
     FUNCTION,
     HEATMAPS,
@@ -28,10 +26,8 @@ from helpers.wrong_kinds import (
     PICTURE,
     RUN,
     SEED,
-    STUDY,
     TEXT,
     TRACE,
-    TWELVE,
     VECTORS,
     Case,
     X,
@@ -42,7 +38,7 @@ from helpers.wrong_kinds import (
 
 import interpnet as ip
 from interpnet import pictures
-from interpnet.plotting import enlarge, plot_class_recall, plot_layer_relevance, render, tile
+from interpnet.plotting import enlarge, render, tile
 
 FUNCTIONS: dict[str, Case] = {
     "pictures.activation_maps": (
@@ -114,31 +110,6 @@ FUNCTIONS: dict[str, Case] = {
             "background": [-1, 256, True, 2.5, "3"],
         },
     ),
-    "pictures.plot_activation_maps": (
-        pictures.plot_activation_maps,
-        {"maps": VECTORS[None], "layer": "1"},
-        {"maps": [None, 5, "x", [], VECTORS[None] * NAN], "layer": TEXT, "image": [5, "x"], "most": COUNT},
-    ),
-    "pictures.plot_embedding": (
-        pictures.plot_embedding,
-        {"points": VECTORS[:, :2], "labels": TWELVE, "classes": ["a", "b", "c"]},
-        {
-            "points": ARRAY,
-            "labels": [None, 5, "x", TWELVE[:3], TWELVE + 9, TWELVE + 0.5, TWELVE > 0],
-            "classes": [None, 5, [], ["a"], [1, 2, 3]],
-            "predictions": [5, "x", TWELVE[:3], TWELVE + 9, TWELVE + 0.5],
-        },
-    ),
-    "pictures.plot_filters": (
-        pictures.plot_filters,
-        {"found": FILTERS},
-        {"found": [None, 5], "most": COUNT, "planes": COUNT},
-    ),
-    "pictures.plot_pictures": (
-        pictures.plot_pictures,
-        {"pictures": [np.zeros((3, 8, 8))], "titles": ["a"]},
-        {"pictures": [None, 5, "x", [], [5]], "titles": [None, 5, ["a", "b"], [5]], "columns": COUNT, "heading": TEXT},
-    ),
     "pictures.tsne": (
         pictures.tsne,
         {"vectors": VECTORS},
@@ -161,18 +132,6 @@ FUNCTIONS: dict[str, Case] = {
         tile,
         {"pictures": [PICTURE], "columns": 1},
         {"pictures": [None, 5, "x", [], [5]], "columns": COUNT, "pad": FROM_ZERO, "background": [-1, 256, True, 2.5]},
-    ),
-    "plot_class_recall": (plot_class_recall, {"result": STUDY}, {"result": [None, 5, "x", {}], "most": COUNT}),
-    "plot_layer_relevance": (
-        plot_layer_relevance,
-        {"shares": FOUND.layer_relevance(), "layers": FOUND.channels.layers, "classes": FOUND.classes},
-        {
-            "shares": [None, 5, "x", [], FOUND.layer_relevance() * NAN],
-            "layers": [None, 5, [], [1]],
-            "classes": [None, 5, [], [1, 2, 3]],
-            "expected": [5, "x", [], [NAN]],
-            "by": CHOICE,
-        },
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Pictures of a network as a whole: filters, maps, embeddings, neighbours, contact sheets, figures."""
+"""Pictures of a network as a whole: filters, maps, embeddings, neighbours, contact sheets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from helpers.networks import Spelled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.text import Text
 from torch import nn
 
 from interpnet.engine import find_sites
@@ -25,10 +24,8 @@ from interpnet.pictures import (
     map_sheet,
     nearest_images,
     picture_plane,
-    plot_embedding,
     tsne,
 )
-from interpnet.pictures._figures import plot_activation_maps, plot_filters, plot_pictures
 
 
 def net(in_channels: int = 3) -> nn.Module:
@@ -317,51 +314,3 @@ def test_every_picture_of_a_plane_has_a_cell_of_its_own_near_its_point() -> None
 
 
 # --- figures ----------------------------------------------------------------------------------------------
-
-
-def words(figure) -> list[str]:
-    figure.draw_without_rendering()
-    return [t.get_text() for t in figure.findobj(Text) if t.get_visible() and t.get_text()]
-
-
-def test_figures_of_filters_and_maps_are_labelled() -> None:
-    found = filters(net(), torch.zeros(1, 3, 8, 8))
-    assert {"0: 4 filters of 3×3", "filter 0", "filter 3"} <= set(words(plot_filters(found["0"])))
-    assert {"2: 2 of 6 filters of 2×2", "input channel", "filter"} <= set(words(plot_filters(found["2"], most=2)))
-    drawn = words(plot_activation_maps(np.stack([np.eye(3), 2 * np.eye(3)]), "a$b", image=np.zeros((1, 3, 3))))
-    assert {"a$b", "image", "channel 0", "channel 1", "max 2"} <= set(drawn)
-    with pytest.raises(DataError, match="the maps of one image"):
-        plot_activation_maps(np.zeros((2, 3)), "a")
-
-
-def test_a_figure_of_pictures_has_their_titles() -> None:
-    assert {"one", "$two", "all"} <= set(
-        words(plot_pictures([np.zeros((3, 4, 4))] * 2, ["one", "$two"], heading="all"))
-    )
-    with pytest.raises(DataError, match="1 pictures and 2 titles"):
-        plot_pictures([np.zeros((3, 4, 4))], ["a", "b"])
-
-
-def test_a_map_tells_classes_apart_by_colour_and_mark() -> None:
-    points = np.random.default_rng(0).normal(size=(40, 2))
-    labels = np.arange(40) % 20
-    figure = plot_embedding(points, labels, [f"class {c}" for c in range(20)], predictions=np.zeros(40, int))
-    assert {"class 0", "class 19", "misclassified", "t-SNE, first axis (no unit)"} <= set(words(figure))
-    marks = {
-        (tuple(c.get_facecolor()[0]), c.get_paths()[0].vertices.tobytes())
-        for c in figure.axes[0].collections
-        if len(c.get_facecolor())
-    }
-    assert len(marks) == 20
-
-
-def test_many_classes_are_shown_as_right_and_wrong() -> None:
-    points = np.random.default_rng(0).normal(size=(60, 2))
-    labels = np.arange(60)
-    names = [str(c) for c in range(60)]
-    drawn = words(plot_embedding(points, labels, names, predictions=labels // 2))
-    assert {"correct", "wrong"} <= set(drawn)
-    assert "misclassified" not in drawn, "said once"
-    assert "image" in words(plot_embedding(points, labels, names))
-    with pytest.raises(DataError, match=r"expected \(N, 2\), \(N,\) and \(N,\)"):
-        plot_embedding(points, labels[:3], names)

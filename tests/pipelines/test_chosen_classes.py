@@ -29,7 +29,7 @@ from rich.console import Console
 from interpnet.ablation import _passes, _rows
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.interpretation import Interpretation
-from interpnet.plotting import plot_class_recall
+from interpnet.plot import class_recall
 
 
 def test_images_per_class_are_counted_over_the_classes_that_have_images(tmp_path: Path) -> None:
@@ -197,13 +197,13 @@ def test_a_study_of_some_classes_does_for_fewer_and_not_for_more(tmp_path: Path)
 
 
 def test_figures_are_of_these_classes(whole: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = recorded(monkeypatch, charts, "plot_layer_relevance")
+    drawn = recorded(monkeypatch, charts.plot, "layer_relevance")
     run = load.load_run(whole.run.path, [2, 0])
     monkeypatch.setattr(charts, "_removals", lambda _study: iter(()))
     assert {name for name, _, _ in charts.draw_figures(run)} == {"layers", "reliance_layers"}
     assert [call["args"][2] for call in drawn] == [["first", "third"]] * 2
     assert [call["args"][0].shape for call in drawn] == [(2, 2)] * 2
-    axes = plot_class_recall(run.studies["reliance"]).axes[0]
+    axes = class_recall(run.studies["reliance"]).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["first", "third"]
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.mulasso import SelectionCurve
-from interpnet.plotting import plot_mu_curve
+from interpnet.plot import mu_curve
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_a_damaged_file_is_named(tmp_path, file, content, match):
 
 
 def test_the_figure_has_a_panel_for_each_curve_with_its_unit():
-    figure = plot_mu_curve(mu_selection())
+    figure = mu_curve(mu_selection())
     assert isinstance(figure, Figure)
     error, accuracy, channels = figure.axes
     assert [axes.get_xscale() for axes in figure.axes] == ["log"] * 3
@@ -156,7 +156,7 @@ def test_the_figure_has_a_panel_for_each_curve_with_its_unit():
 
 def test_a_choice_by_accuracy_shows_its_bounds():
     found = dataclasses.replace(mu_selection(), rule="accuracy", most=30.0)
-    error, accuracy, channels = plot_mu_curve(found).axes
+    error, accuracy, channels = mu_curve(found).axes
     assert "smallest + 1 standard error" not in {str(line.get_label()) for line in error.lines}
     few = found.channels_mean <= 30
     # The accuracy rises with mu, so the best of those allowed is the last one.
@@ -167,7 +167,7 @@ def test_a_choice_by_accuracy_shows_its_bounds():
 
 
 def test_without_accuracies_there_are_two_panels():
-    assert len(plot_mu_curve(mu_selection(accuracy=False)).axes) == 2
+    assert len(mu_curve(mu_selection(accuracy=False)).axes) == 2
 
 
 @pytest.mark.parametrize("count", [1, 2, 20])
@@ -176,7 +176,7 @@ def test_any_grid_has_labelled_ticks(count, factor):
     mus = 3.0 * factor ** np.arange(count)
     flat = np.full(count, 0.5)
     found = SelectionCurve(mus, flat, 0 * flat, flat, 0 * flat, 8 * flat, mus[0], mus[0], mus[0], "one_se", 5)
-    figure = plot_mu_curve(found)
+    figure = mu_curve(found)
     figure.draw_without_rendering()
     low, high = figure.axes[0].get_xlim()
     inside = [t for t in figure.axes[0].get_xticks() if low <= t <= high]
@@ -185,14 +185,14 @@ def test_any_grid_has_labelled_ticks(count, factor):
 
 def test_curves_of_unequal_length_are_refused():
     with pytest.raises(InterpNetError, match=r"expected \(20,\), at least one mu"):
-        plot_mu_curve(dataclasses.replace(mu_selection(), error_se=np.zeros(3)))
+        mu_curve(dataclasses.replace(mu_selection(), error_se=np.zeros(3)))
     none = np.zeros(0)
     with pytest.raises(InterpNetError, match=r"expected \(0,\), at least one mu"):
-        plot_mu_curve(SelectionCurve(none, none, none, None, None, none, 1.0, 1.0, 1.0, "one_se", 5))
+        mu_curve(SelectionCurve(none, none, none, None, None, none, 1.0, 1.0, 1.0, "one_se", 5))
 
 
 def test_a_curve_with_one_mu_per_class_is_refused():
     each = np.array([5.0, 20.0])
     found = dataclasses.replace(mu_selection(accuracy=False), chosen=each, best=each, one_se=each)
     with pytest.raises(InterpNetError, match=r"chosen has shape \(2,\), one mu per class; expected one number"):
-        plot_mu_curve(found)
+        mu_curve(found)

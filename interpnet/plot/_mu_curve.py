@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from interpnet.errors import InterpNetError
+from interpnet.mulasso import SelectionCurve
+from interpnet.plotting import style
 from interpnet.plotting.style import BLUE, INK, MUTED, VERMILLION, house_style, new_figure
 from interpnet.support.checks import check_kinds
 from interpnet.support.types import Float64
@@ -15,14 +17,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from interpnet.mulasso import SelectionCurve
 
 _DASHES = (0, (4, 3))
 # Up to so many decades, these multiples of each power of ten are labelled.
 _TICKS = ((1.3, (1.0, 2.0, 5.0)), (3.0, (1.0, 3.0)), (np.inf, (1.0,)))
 
 
-def plot_mu_curve(curve: SelectionCurve) -> Figure:
+def mu_curve(curve: SelectionCurve) -> Figure:
     """Draw held-out error, accuracy and the number of channels against mu, on a log scale.
 
     ``curve`` is ``MuLassoCV.curve_``; one without accuracies has two panels. Bands are one standard error of the mean
@@ -32,7 +33,7 @@ def plot_mu_curve(curve: SelectionCurve) -> Figure:
     the number of channels that no mu may exceed.
     No radius, curves of another length than the radii, and one chosen mu per class are an InterpNetError.
     """
-    check_kinds(plot_mu_curve, locals())
+    check_kinds(mu_curve, locals())
     mus = curve.mus
     known = [curve.error_mean, curve.error_se, curve.channels_mean]
     accuracy = None if curve.accuracy_se is None else curve.accuracy_mean
@@ -71,7 +72,12 @@ def plot_mu_curve(curve: SelectionCurve) -> Figure:
             axes.axvline(float(curve.chosen), color=INK, linestyle=_DASHES, linewidth=1.1, label=label)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
-    return figure
+    header = ["mu", "error", "error_se", "channels"]
+    columns = [mus, curve.error_mean, curve.error_se, curve.channels_mean]
+    if accuracy is not None:
+        header += ["accuracy", "accuracy_se"]
+        columns += [accuracy, np.asarray(curve.accuracy_se)]
+    return style.with_data(figure, header, np.stack(columns, 1).tolist())
 
 
 def _band(axes: Axes, mus: Float64, mean: Float64, se: Float64) -> None:

@@ -1,4 +1,4 @@
-"""Figures of an ablation study and of the layers' relevance; each function returns a matplotlib ``Figure``.
+"""Figures of an ablation study: what each removal costs, by condition, by number of channels, and by class.
 
 They need no model and no torch: an ``AblationResult`` or its JSON form does, what its ``to_json`` gives; anything else
 is an InterpNetError. Nothing here touches pyplot, so they work without a display and leave the caller's figures alone.
@@ -6,11 +6,9 @@ is an InterpNetError. Nothing here touches pyplot, so they work without a displa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from interpnet.ablation import (
     CONDITION_LABELS,
@@ -26,9 +24,8 @@ from interpnet.ablation import (
     others_change,
 )
 from interpnet.errors import InterpNetError
-from interpnet.interpretation import IDENTIFICATIONS
 from interpnet.plotting import style
-from interpnet.support.checks import check_kinds, one_of, real_array, whole_number
+from interpnet.support.checks import check_kinds, one_of, whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +51,7 @@ _MEASURE_WORDS = {"recall": "recall", "log_odds": "log-odds", "log_probability":
 _FORMS = {"recall": "{:.2f}", "log_odds": "{:+.2f}", "log_probability": "{:+.2f}"}
 
 
-def plot_ablation(result: Any, *, measure: str = "recall") -> Figure:
+def ablation(result: Any, *, measure: str = "recall") -> Figure:
     """Draw what each removal does to the class itself and to the other classes (docs/method.md, section 6.1).
 
     Left: mean recall of a class without its channels, a dashed line where the intact network is; for the measures
@@ -111,7 +108,13 @@ def plot_ablation(result: Any, *, measure: str = "recall") -> Figure:
         look: Any = {"color": style.MUTED, "linestyle": ""}
         handles = [Line2D([], [], marker=s.mark, fillstyle=s.fill, **look, label=s.label) for s in studied]
         figure.legend(handles=handles, loc="outside lower center", ncols=2)
-    return figure
+    header = ("removed", "from", measure, "low", "high", "others", "others_low", "others_high")
+    table: list[tuple[Any, ...]] = [("intact", "", reference if measure == "recall" else 0.0, *[None] * 5)]
+    for condition in view.conditions:
+        (own_mean, own_ends), (others_mean, others_ends) = _own(condition, measure), _others(view, condition, measure)
+        what = (_label(view, condition.name), _SCOPES[condition.layers].label)
+        table.append((*what, own_mean, *own_ends, others_mean, *others_ends))
+    return style.with_data(figure, header, table)
 
 
 def _label(view: AblationResult, name: str) -> str:
@@ -159,7 +162,7 @@ def _point(
         axes.annotate(text, at, textcoords="offset points", va="center", fontsize=9, **where)
 
 
-def plot_ablation_curve(result: Any) -> Figure:
+def ablation_curve(result: Any) -> Figure:
     """Draw own recall against the number of channels removed, strongest weight first.
 
     Bands are 95 % intervals over images and draws; in a result of format 1, over random draws of as many channels.
@@ -201,76 +204,21 @@ def plot_ablation_curve(result: Any) -> Figure:
         axes.set_ylabel("mean recall of the class itself")
         axes.grid(visible=True)
         figure.legend(loc="outside lower center", ncols=3)
-    return figure
+    header = ("k", "recall", "low", "high", "random", "random_low", "random_high")
+    drawn = [(None, None, None)] * len(own)
+    if len(draws) == curve.k.size:
+        drawn = [(m, *ends) for m, ends in zip(means, random_ends.tolist(), strict=True)]
+    rows = zip(curve.k.tolist(), own, named_ends.tolist(), drawn, strict=True)
+    return style.with_data(figure, header, [(k, mean, *ends, *more) for k, mean, ends, more in rows])
 
 
-def plot_layer_relevance(
-    shares: npt.ArrayLike,
-    layers: Sequence[str],
-    classes: Sequence[str],
-    *,
-    expected: npt.ArrayLike | None = None,
-    by: str = "mu-lasso",
-) -> Figure:
-    """Draw which layers the relevant channels lie in (docs/method.md, section 3): mean share, and each class's.
-
-    ``shares`` (C, L) of the absolute weight, which each layer holds for each class, are those of
-    ``Interpretation.layer_relevance()``: rows sum to 1, or to 0 for a class without relevant channels. The first layer
-    is drawn on top. ``expected`` (L,), each layer's share of all channels, is drawn as a tick: where relevance would
-    lie if it were spread evenly over channels. ``by`` ("mu-lasso" or "reliance") says what the weights are.
-    """
-    check_kinds(plot_layer_relevance, locals())
-    what = {"mu-lasso": "|weight|", "reliance": "reliance"}[one_of(by, "by", IDENTIFICATIONS)]
-    table = real_array(shares, "shares").astype(np.float64)
-    if table.shape != (len(classes), len(layers)) or table.size == 0:
-        raise InterpNetError(f"shares has shape {table.shape}; expected {(len(classes), len(layers))}, not empty")
-    if not np.isfinite(table).all():
-        raise InterpNetError("shares holds NaN or infinity; expected finite shares")
-    count = len(layers)
-    relevant = table[table.sum(1) > 0]
-    # The mean of no class at all is zero, not NaN.
-    mean = relevant.sum(0) / max(len(relevant), 1)
-    # Rows get thinner before the figure gets longer than a page.
-    height = min(11.0, 1.9 + max(0.155, 0.3 - 0.004 * count) * max(count, 4))
-    with style.house_style():
-        figure, bars, image = style.two_panels(height, ratios=(1, 1.25))
-        rows = np.arange(count)
-        bars.barh(rows, mean, height=0.72, color=style.BLUE, label=f"share of {what}, mean over classes")
-        if expected is not None:
-            even = real_array(expected, "expected").astype(np.float64)
-            if even.shape != (count,) or not np.isfinite(even).all():
-                raise InterpNetError(f"expected has shape {even.shape}; expected ({count},) finite shares")
-            tick: Any = {"color": style.INK, "markersize": 7, "markeredgewidth": 1.6}
-            bars.plot(even, rows, "|", **tick, label="share of the channels")
-            figure.legend(loc="outside upper left", ncols=2)
-        bars.set(xlabel=f"share of {what} (mean over classes)", ylim=(count - 0.5, -0.5))
-        bars.set_xlim(left=0)
-        style.row_lines(bars, frame=True)
-        chosen = style.spread(count, int(height / 0.15))
-        labels = [style.plain(layers[i], 34) for i in chosen]
-        style.label_ticks(bars.yaxis, chosen, labels, fontsize=8 if count > 24 else 9)
-        drawn = image.imshow(table.T, aspect="auto", cmap="Blues", vmin=0, vmax=max(1e-12, float(table.max())))
-        # Without smoothing: a cell is one number.
-        drawn.set_interpolation("nearest")
-        image.tick_params(length=0)
-        shown = style.spread(len(classes), 24)
-        names = [style.plain(classes[i], 16) for i in shown]
-        slanted = {"rotation": 55, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 2 else {}
-        style.label_ticks(image.xaxis, shown, names, **slanted)
-        image.set_xlabel("class")
-        for side in image.spines.values():
-            side.set_visible(False)
-        figure.colorbar(drawn, ax=image, label="share within the class", pad=0.02).outline.set_visible(False)
-    return figure
-
-
-def plot_class_recall(result: Any, *, most: int = 40) -> Figure:
+def class_recall(result: Any, *, most: int = 40) -> Figure:
     """Draw for every class its own recall intact and without its channels, beside the others' change.
 
     With more than ``most`` classes, only those with the largest drop are drawn, in order of the drop. A result
     without the condition ``"relevant"`` is an InterpNetError.
     """
-    check_kinds(plot_class_recall, locals())
+    check_kinds(class_recall, locals())
     whole_number(most, "most", least=1)
     view = as_result(result)
     condition = find_condition(view, "relevant") or find_condition(view, "relevant", "conv")
@@ -309,4 +257,6 @@ def plot_class_recall(result: Any, *, most: int = 40) -> Figure:
         if len(order) < studied:
             left.set_title(f"the {len(order)} of {studied} classes with the largest drop")
         figure.legend(loc="outside lower center", ncols=2)
-    return figure
+    header = ("class", "recall_intact", "recall_removed", "change_of_others")
+    table = [(view.classes[i], float(view.intact[i]), float(own[i]), float(others[i])) for i in order]
+    return style.with_data(figure, header, table)

@@ -1,0 +1,11 @@
+from ._ablation import ablation as ablation
+from ._ablation import ablation_curve as ablation_curve
+from ._ablation import class_recall as class_recall
+from ._embedding import embedding as embedding
+from ._files import data as data
+from ._files import save as save
+from ._layers import layer_relevance as layer_relevance
+from ._mu_curve import mu_curve as mu_curve
+from ._pictures import activation_maps as activation_maps
+from ._pictures import filters as filters
+from ._pictures import pictures as pictures

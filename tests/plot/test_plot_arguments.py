@@ -1,0 +1,88 @@
+"""Figures refuse arguments of the wrong kind in one clear line."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+from helpers.figure_cases import study
+from helpers.report_fixture import mu_selection
+from helpers.wrong_kinds import (
+    ARRAY,
+    CHOICE,
+    COUNT,
+    FILTERS,
+    FOUND,
+    MAYBE_COUNT,
+    NAN,
+    STUDY,
+    TEXT,
+    TWELVE,
+    VECTORS,
+    Case,
+    check_accepted,
+    check_refused,
+)
+
+from interpnet import plot
+
+RESULT = [None, 5, "x", {}]
+
+FUNCTIONS: dict[str, Case] = {
+    "ablation": (plot.ablation, {"result": STUDY}, {"result": RESULT, "measure": CHOICE}),
+    "ablation_curve": (plot.ablation_curve, {"result": study(2)}, {"result": RESULT}),
+    "mu_curve": (plot.mu_curve, {"curve": mu_selection()}, {"curve": RESULT}),
+    "activation_maps": (
+        plot.activation_maps,
+        {"maps": VECTORS[None], "layer": "1"},
+        {"maps": [None, 5, "x", [], VECTORS[None] * NAN], "layer": TEXT, "image": [5, "x"], "most": COUNT},
+    ),
+    "embedding": (
+        plot.embedding,
+        {"points": VECTORS[:, :2], "labels": TWELVE, "classes": ["a", "b", "c"]},
+        {
+            "points": ARRAY,
+            "labels": [None, 5, "x", TWELVE[:3], TWELVE + 9, TWELVE + 0.5, TWELVE > 0],
+            "classes": [None, 5, [], ["a"], [1, 2, 3]],
+            "predictions": [5, "x", TWELVE[:3], TWELVE + 9, TWELVE + 0.5],
+        },
+    ),
+    "filters": (
+        plot.filters,
+        {"found": FILTERS},
+        {"found": [None, 5], "most": MAYBE_COUNT, "planes": COUNT},
+    ),
+    "pictures": (
+        plot.pictures,
+        {"panels": [np.zeros((3, 8, 8))], "titles": ["a"]},
+        {"panels": [None, 5, "x", [], [5]], "titles": [None, 5, ["a", "b"], [5]], "columns": COUNT, "heading": TEXT},
+    ),
+    "class_recall": (plot.class_recall, {"result": STUDY}, {"result": [None, 5, "x", {}], "most": COUNT}),
+    "layer_relevance": (
+        plot.layer_relevance,
+        {"shares": FOUND.layer_relevance(), "layers": FOUND.channels.layers, "classes": FOUND.classes},
+        {
+            "shares": [None, 5, "x", [], FOUND.layer_relevance() * NAN],
+            "layers": [None, 5, [], [1]],
+            "classes": [None, 5, [], [1, 2, 3]],
+            "expected": [5, "x", [], [NAN]],
+            "by": CHOICE,
+        },
+    ),
+}
+
+
+def test_every_figure_is_in_the_table() -> None:
+    functions = {name for name in plot.__all__ if inspect.isfunction(getattr(plot, name))}
+    assert functions - {"data", "save"} == set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_wrong_arguments_of_figures_are_one_line(name: str) -> None:
+    check_refused(FUNCTIONS[name])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_good_arguments_of_figures_are_good(name: str) -> None:
+    check_accepted(FUNCTIONS[name])
