@@ -115,20 +115,18 @@ class Beside:
         if "overlaps" in self._parts:
             # As dissect(): each image's own masks, and those of others.
             others = torch.stack([self._masks[(indices + 1 + d) % len(self._masks)] for d in range(_DRAWS)], 1)
-            self._shows = _concepts["overlap"].shown(self._masks[indices], others)
+            self._shows = _concepts["overlap"].Shown.of(self._masks[indices], others, indices % _GROUPS)
         with instrument(self._model, Instrument(reads=self._reads)):
             return forward_logits(self._model, images, self._output, put)
 
     def _read(self, site: Site, out: Tensor) -> None:
         maps = _concepts["work"].maps_of(out, site)
         if site.name in self.tops:
-            self.tops[site.name].add(maps.transpose(0, 1).flatten(1))
+            self.tops[site.name].add(maps)
         if site.name in self.sums:
             self.sums[site.name].index_add_(0, self._numbers % _SETS, out.detach().flatten(1).float())
         if site.name in self.overlaps:
-            grid = list(self._masks.shape[2:])
-            limits = self.limits[site.name]
-            self.overlaps[site.name].add(maps, limits, self._shows, self._numbers % _GROUPS, grid)
+            self.overlaps[site.name].add(maps, self.limits[site.name], self._shows, tuple(self._masks.shape[2:]))
 
 
 def subject(name: str) -> tuple[nn.Module, list[tuple[Tensor, Tensor]], Tensor]:

@@ -116,12 +116,12 @@ class Category:
         if n != self.images:
             raise DataError(f"category {self.name!r}: {n} images came, and {self.images} in the first pass")
 
-    def partner(self, number: int, draws: np.random.Generator) -> Tensor:
-        """Return the masks (K, h, w) of an image of another group than that of a number, drawn at random."""
+    def partners(self, number: int, draws: np.random.Generator, count: int) -> Tensor:
+        """Return the masks (count, K, h, w) of images of other groups than that of a number, drawn at random."""
         others = np.flatnonzero(self.groups[self._lenders] != self.groups[number])
         if not len(others):  # none was kept beside those of a large group
             others = np.flatnonzero(self._lenders != number)
-        return self._partners[int(draws.choice(others))][1]
+        return torch.stack([self._partners[int(draws.choice(others))][1] for _ in range(count)])
 
     def _grouped(self) -> Int64:
         """Return the group (N,) of each image, in the order in which they come first."""

@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-_CHUNK = 1 << 24  # pixels of maps enlarged at once
+from interpnet.concepts._cells import cells
+
+_HELD = 1 << 22  # pixels above a threshold, listed at once
+#: Whole numbers below it float32 holds as they are.
+EXACT = 1 << 24
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What each of P pixels of B images shows; P is 1 where concepts are of the whole image.
+
+    B P is at most :data:`EXACT`.
+    """
+
+    own: Tensor  # (B, P, K) float32 of 0 and 1
+    borrowed: Tensor  # (B, P, D K): in the masks of D other images
+    groups: Tensor  # (B,): the groups that the images are in
+
+    @classmethod
+    def of(cls, masks: Tensor, others: Tensor, groups: Tensor) -> Shown:
+        """Return it of masks (B, K, H, W) and others (B, D, K, H, W)."""
+        tables = (
+            part.transpose(1, 2).float().contiguous() for part in (masks.flatten(2), others.flatten(3).flatten(1, 2))
+        )
+        return cls(*tables, groups)
 
 
 class Overlap:
@@ -22,51 +49,55 @@ class Overlap:
         self.shared = torch.zeros(groups, channels, concepts, dtype=torch.int64)
         self.borrowed = torch.zeros(draws, channels, concepts, dtype=torch.int64)
 
-    def add(self, maps: Tensor, limits: Tensor, shows: Tensor, groups: Tensor, grid: list[int]) -> None:
-        """Add B images: maps (B, C, h, w), what their pixels show, see :func:`shown`, and the groups (B,) they are in.
+    def add(self, maps: Tensor, limits: Tensor, shows: Shown, grid: tuple[int, int]) -> None:
+        """Add B images: maps (B, C, h, w), and what their pixels show; ``grid`` is H and W of the masks' grid."""
+        images, channels = maps.shape[:2]
+        areas = torch.zeros(channels * images, dtype=torch.int64, device=maps.device)
+        for of, pixel in _held(cells((maps.shape[2], maps.shape[3]), grid).above(maps, limits)):
+            areas += torch.bincount(of, minlength=len(areas))
+            if shows.own.shape[1] > 1:
+                self._count(of, pixel, shows, channels)
+        area = areas.view(channels, images).cpu()
+        self.active.index_add_(0, shows.groups, area.T)
+        if shows.own.shape[1] == 1:
+            self.shared.index_add_(0, shows.groups, area.T[:, :, None] * shows.own.cpu().long())
+            found = area.double() @ shows.borrowed[:, 0].cpu().double()
+            self.borrowed += found.round().long().unflatten(1, (len(self.borrowed), -1)).transpose(0, 1)
 
-        ``grid`` is H and W of the masks' grid.
-        """
-        n = len(maps)
-        # What is enlarged lies between the values around it, so that other channels have nothing above.
-        image, channel = torch.nonzero(maps.amax((2, 3)) > limits, as_tuple=True)
-        counts = torch.bincount(image, minlength=n)
-        most = max(1, _CHUNK // (grid[0] * grid[1]))
-        for i, channels in _split(channel, counts, most):
-            above = _enlarged(maps[i, channels], grid) > limits[channels, None, None]
-            # Few pixels are: adding up what these show takes a fifth of a product with all.
-            row, pixel = torch.nonzero(above.flatten(1), as_tuple=True)
-            area = torch.bincount(row, minlength=len(channels))
-            here = shows[i].to(maps.device).float()
-            if len(here) == 1:
-                found = area[:, None] * here
-            else:
-                found = functional.embedding_bag(pixel, here, area.cumsum(0) - area, mode="sum")
-            # Whole numbers below 2^24, which float32 holds as they are.
-            whole = found.round().long().cpu().view(len(channels), -1, self.shared.shape[2])
-            where = channels.cpu()
-            group = int(groups[i])
-            self.active[group, where] += area.cpu()
-            self.shared[group, where] += whole[:, 0]
-            self.borrowed[:, where] += whole[:, 1:].transpose(0, 1)
-
-
-def shown(masks: Tensor, others: Tensor) -> Tensor:
-    """Return (B, P, (1 + D) K) bool: what each pixel of the grid shows in the image's masks, then in the borrowed ones.
-
-    Of masks (B, K, H, W) and others (B, D, K, H, W); P is 1 where concepts are of the whole image.
-    """
-    return torch.cat([masks[:, None], others], 1).flatten(1, 2).flatten(2).transpose(1, 2).contiguous()
+    def _count(self, of: Tensor, pixel: Tensor, shows: Shown, channels: int) -> None:
+        """Add what listed pixels show, each of a channel's number times B and an image's."""
+        images, pixels, concepts = shows.own.shape
+        # Few pixels are above: adding up what these show takes a fifth of a product with all.
+        pixel = pixel + (of % images).int() * pixels
+        own, some = torch.unique_consecutive(of, return_counts=True)
+        channel, image = own.div(images, rounding_mode="floor"), own % images
+        found = _added(pixel, shows.own, some).round().long().cpu()
+        groups = shows.groups[image.cpu()]
+        self.shared.view(-1, concepts).index_add_(0, groups * channels + channel.cpu(), found)
+        channel, which = torch.unique_consecutive(channel, return_inverse=True)
+        some = torch.zeros_like(channel).index_add_(0, which, some)
+        found = _added(pixel, shows.borrowed, some).round().long().cpu()
+        self.borrowed[:, channel.cpu()] += found.unflatten(1, (len(self.borrowed), -1)).transpose(0, 1)
 
 
-def _split(channel: Tensor, counts: Tensor, most: int) -> list[tuple[int, Tensor]]:
-    """Return (image, channels) of at most ``most`` channels each, of channels listed image after image."""
-    found = []
-    for i, own in enumerate(torch.split(channel, counts.tolist())):
-        found += [(i, part) for part in torch.split(own, most) if len(part)]
-    return found
+def _added(pixel: Tensor, table: Tensor, counts: Tensor) -> Tensor:
+    """Return sums (n, ...) of rows of a table (B, P, ...), of as many listed pixels each as the counts (n,) say."""
+    starts = (counts.cumsum(0) - counts).int()
+    return functional.embedding_bag(pixel, table.flatten(0, 1).to(pixel.device), starts, mode="sum")
 
 
-def _enlarged(maps: Tensor, grid: list[int]) -> Tensor:
-    """Return maps (n, h, w) enlarged to a grid (n, H, W), between the values around."""
-    return functional.interpolate(maps[:, None], size=grid, mode="bilinear", align_corners=False)[:, 0]
+def _held(parts: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield several parts in one."""
+    held: list[tuple[Tensor, Tensor]] = []
+    for part in parts:
+        held.append(part)
+        if sum(len(of) for of, _ in held) > _HELD:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    of, pixel = zip(*parts, strict=True)
+    return torch.cat(of), torch.cat(pixel)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from interpnet.concepts._above import above
+from interpnet.support.types import Float32, Int64
+
+_SHIFT = 32  # a key is a channel's number above these bits, and the order of a value in them
+_HALF = 1 << (_SHIFT - 1)
 
 
 class Tops:
@@ -13,58 +20,73 @@ class Tops:
     --------
     >>> tops = Tops(1, 2)  # the value below the two largest
     >>> for values in ([[1.0, 5.0, 2.0]], [[4.0, 3.0, 0.0]]):
-    ...     tops.add(torch.tensor(values))
+    ...     tops.add(torch.tensor(values).view(1, 1, 1, 3))
     >>> tops.limits().tolist()
     [3.0]
     """
 
-    def __init__(self, channels: int, above: int) -> None:
-        self._above = above
+    def __init__(self, channels: int, most: int) -> None:
+        self._wanted = most
         # Values at most so large are not among the wanted ones.
-        self._bounds = torch.full((channels,), -torch.inf)
-        self._values: list[Tensor] = []
-        self._channels: list[Tensor] = []
+        self._bounds = np.full(channels, -np.inf, np.float32)
+        self._keys: list[Int64] = []
         self._held = 0
-        self._most = max(4096, 2 * channels * (above + 1))
+        self._most = max(4096, 2 * channels * (most + 1))
 
-    def add(self, values: Tensor) -> None:
-        """Take more values (C, n), the same number of each channel."""
-        values = values.detach().float().cpu()
-        if values.shape[1] > self._above and bool(self._bounds.isinf().any()):
+    def add(self, maps: Tensor) -> None:
+        """Take the values of maps (B, C, h, w)."""
+        maps = maps.detach().float()
+        channels = len(self._bounds)
+        count = maps.numel() // channels
+        if count > self._wanted and np.isinf(self._bounds).any():
             # Of these alone so many lie above: most of the others need not be held.
-            own = values.kthvalue(values.shape[1] - self._above, dim=1).values
-            self._bounds = torch.maximum(self._bounds, own)
-        wanted = values > self._bounds[:, None]
+            own = maps.transpose(0, 1).reshape(channels, count).cpu().numpy()
+            at = count - 1 - self._wanted
+            self._bounds = np.maximum(self._bounds, np.partition(own, at, axis=1)[:, at])
         # At the bound itself values are kept until it is known to be the limit: there they make no difference.
-        self._channels.append(torch.nonzero(wanted)[:, 0].to(torch.int32))
-        self._values.append(values[wanted])
-        self._held += len(self._values[-1])
+        found = above(maps, torch.from_numpy(self._bounds).to(maps.device))
+        self._keys.append(_keys(found.values.cpu().numpy(), found.channel.cpu().numpy()))
+        self._held += len(self._keys[-1])
         if self._held > self._most:
             self._settle()
 
     def limits(self) -> Tensor:
-        """Return (C,) float32: of each channel the largest value that is not among its ``above`` largest.
+        """Return (C,) float32: of each channel the largest value that is not among its ``most`` largest.
 
         With fewer values than that, minus infinity.
         """
         self._settle()
-        return self._bounds.clone()
+        return torch.from_numpy(self._bounds.copy())
 
     def _settle(self) -> None:
         """Keep of each channel the values among its largest, and raise the bounds."""
-        values = torch.cat([torch.zeros(0), *self._values])
-        channels = torch.cat([torch.zeros(0, dtype=torch.int32), *self._channels])
-        order = values.argsort(descending=True)
-        order = order[channels[order].argsort(stable=True)]
-        values = values[order]
-        channels = channels[order]
-        counts = torch.bincount(channels, minlength=len(self._bounds))
-        starts = counts.cumsum(0) - counts
-        ranks = torch.arange(len(values)) - starts[channels.long()]
-        full = counts > self._above
-        limits = values[(starts + self._above).clamp(max=max(0, len(values) - 1))[full]]
-        self._bounds[full] = torch.maximum(self._bounds[full], limits)
-        keep = (ranks < self._above) & (values > self._bounds[channels.long()])
-        self._values = [values[keep]]
-        self._channels = [channels[keep]]
-        self._held = int(keep.sum())
+        # One sort of whole numbers brings values in order, channel by channel.
+        keys = np.sort(np.concatenate([np.zeros(0, np.int64), *self._keys]))
+        channels = np.arange(len(self._bounds))
+        starts = np.searchsorted(keys, channels << _SHIFT)
+        ends = np.append(starts[1:], len(keys))
+        full = ends - starts > self._wanted
+        limits = _values(keys[ends[full] - 1 - self._wanted])
+        self._bounds[full] = np.maximum(self._bounds[full], limits)
+        starts = np.searchsorted(keys, _keys(self._bounds, channels), side="right")
+        steps = np.zeros(len(keys) + 1, np.int64)
+        np.add.at(steps, starts, 1)
+        np.add.at(steps, ends, -1)
+        keys = keys[steps[:-1].cumsum() > 0]
+        self._keys = [keys]
+        self._held = len(keys)
+
+
+def _keys(values: Float32, channels: Int64) -> Int64:
+    """Return whole numbers in the order of the channels, and of each channel's values."""
+    bits = (values + np.float32(0)).view(np.int32)  # one zero, which has two signs
+    order = (bits ^ ((bits >> (_SHIFT - 1)) & np.int32(_HALF - 1))).astype(np.int64)
+    found: Int64 = (channels << _SHIFT) + order + _HALF
+    return found
+
+
+def _values(keys: Int64) -> Float32:
+    """Return the values of keys."""
+    order = ((keys & ((1 << _SHIFT) - 1)) - _HALF).astype(np.int32)
+    found: Float32 = (order ^ ((order >> (_SHIFT - 1)) & np.int32(_HALF - 1))).view(np.float32)
+    return found

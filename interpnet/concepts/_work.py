@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from interpnet.concepts._categories import Category
 from interpnet.concepts._counts import GROUPS, Counted, Counts, overlap
-from interpnet.concepts._overlap import Overlap, shown
+from interpnet.concepts._overlap import EXACT, Overlap, Shown
 from interpnet.concepts._tops import Tops
 from interpnet.engine import Instrument, Output, Site, check_logits, forward_logits, instrument
 from interpnet.errors import LayerError, ModelError
 
 _MEMORY = 1 << 30  # bytes of counts, and of the values above the thresholds, held at once
+_SHOWN = 1 << 28  # bytes of what the pixels of images show, of as many as run at once
 
 Advance = Callable[[int], None]
 Put = Callable[[Tensor], Tensor]
@@ -71,9 +72,11 @@ class Work:
     ) -> None:
         self._categories = tuple(categories)
         self._quantile, step, self._draws, self._top = how
-        self._grid = [max(1, n // step) for n in shape[1:]]
+        self._grid = (max(1, shape[1] // step), max(1, shape[2] // step))
         self._seed = seed
-        self._max_batch = max_batch
+        pixels = math.prod(self._grid)
+        held = 4 * pixels * (1 + self._draws) * max(len(category.concepts) for category in categories)
+        self._max_batch = max(1, min(max_batch, EXACT // pixels, _SHOWN // held))
         self._output = output
         self._n = sum(category.images for category in categories)
         self._turns = list(self._in_turns(sites))
@@ -119,7 +122,7 @@ class Work:
 
                 def add(site: Site, maps: Tensor, start: int) -> None:
                     firsts[site.name].add(_peaks(maps, site), start)
-                    tops[site.name].add(maps.transpose(0, 1).flatten(1))
+                    tops[site.name].add(maps)
 
                 self._forward(model, sites, batch.images, partial(_at, add, past + batch.first), put, advance)
             past += category.images
@@ -155,21 +158,18 @@ class Work:
             n = len(masks)
             numbers = torch.arange(batch.first, batch.first + n)
             groups = torch.from_numpy(category.groups)[numbers] % GROUPS
-            others = torch.stack(
-                [torch.stack([category.partner(i, draws) for _ in range(self._draws)]) for i in numbers.tolist()]
-            )
             each = pixels // math.prod(masks.shape[2:])  # of the grid, where a concept is of the whole image
             covered.index_add_(0, groups, each * masks.sum((2, 3)))
-            lent += each * others.sum((0, 3, 4))
+            for start in range(0, n, self._max_batch):
+                own = slice(start, start + self._max_batch)
+                others = torch.stack([category.partners(i, draws, self._draws) for i in numbers[own].tolist()])
+                lent += each * others.sum((0, 3, 4))
+                shows = Shown.of(masks[own], others, groups[own])
 
-            shows = shown(masks, others)
+                def add(site: Site, maps: Tensor, _start: int, shows: Shown = shows) -> None:
+                    found[site.name].add(maps, limits[site.name].to(maps.device), shows, self._grid)
 
-            def add(site: Site, maps: Tensor, start: int, shows: Tensor = shows, groups: Tensor = groups) -> None:
-                own = slice(start, start + len(maps))
-                limit = limits[site.name].to(maps.device)
-                found[site.name].add(maps, limit, shows[own], groups[own], self._grid)
-
-            self._forward(model, sites, batch.images, add, put, advance)
+                self._forward(model, sites, batch.images[own], add, put, advance)
         active = torch.cat([found[site.name].active for site in sites], 1).numpy()
         shared = torch.cat([found[site.name].shared for site in sites], 1).numpy()
         borrowed = torch.cat([found[site.name].borrowed for site in sites], 1).numpy()

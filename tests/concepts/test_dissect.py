@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from interpnet.concepts import ConceptWarning, dissect
+from interpnet.concepts._cells import cells
 from interpnet.concepts._tops import Tops
 from interpnet.engine import Channel
 
@@ -34,6 +36,50 @@ def street(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return images, numbers
 
 
+def enlarged(small: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear, between the centres of pixels, each at its exact place."""
+    for axis, side in enumerate(size):
+        last = small.shape[axis] - 1
+        places = [min(max(Fraction(2 * y + 1, 2) * (last + 1) / side - Fraction(1, 2), 0), last) for y in range(side)]
+        before = [int(place) for place in places]
+        shares = np.array([float(place - first) for place, first in zip(places, before, strict=True)])
+        shares = shares.reshape(-1, 1) if axis == 0 else shares
+        near, far = (np.take(small, [min(first + more, last) for first in before], axis) for more in (0, 1))
+        small = near + shares * (far - near)
+    return small
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"), [((4, 4), (12, 12)), ((7, 5), (9, 16)), ((9, 12), (4, 12)), ((1, 3), (6, 2))]
+)
+def test_cells_are_the_whole_enlargement(size: tuple[int, int], grid: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(3, 2, *size, generator=generator).contiguous(memory_format=torch.channels_last)
+    large = functional.interpolate(maps, size=grid, mode="bilinear", align_corners=False)
+    np.testing.assert_allclose(large[1, 1], enlarged(maps[1, 1].double().numpy(), grid), atol=1e-6)
+    for share in (0.0, 0.5, 0.95):
+        limits = maps.transpose(0, 1).flatten(1).quantile(share, 1)
+        parts = list(cells(size, grid).above(maps, limits))
+        of, pixel = (torch.cat(part).tolist() for part in zip(*parts, strict=True))
+        assert list(zip(of, pixel, strict=True)) == sorted(zip(of, pixel, strict=True), key=lambda pair: pair[0])
+        found = np.zeros((6, grid[0] * grid[1]), bool)
+        found[of, pixel] = True
+        assert found.sum() == len(of)
+        for channel, image in itertools.product(range(2), range(3)):
+            exact = enlarged(maps[image, channel].double().numpy(), grid).ravel()
+            sure = np.abs(exact - limits[channel].item()) > 1e-7
+            assert (found[3 * channel + image] == (exact > limits[channel].item()))[sure].all()
+
+
+def test_between_equal_values_nothing_is_above_them() -> None:
+    for value in torch.rand(50, generator=torch.Generator().manual_seed(1)):
+        maps = value.expand(1, 1, 3, 3).clone()
+        maps[..., 2] += 1
+        ((of, pixel),) = cells((3, 3), (21, 21)).above(maps, value[None])
+        assert len(of) == 21 * 10
+        assert (pixel % 21).min() == 11  # the first one behind the middle of the second column
+
+
 def reference(net: nn.Sequential, images: torch.Tensor, masks: np.ndarray, quantile: float, at: int) -> np.ndarray:
     """IoU (C, K) of the layer's maps with masks (N, K, H, W), one image, channel and concept after the other."""
     with torch.no_grad():
@@ -45,9 +91,7 @@ def reference(net: nn.Sequential, images: torch.Tensor, masks: np.ndarray, quant
         for c in range(masks.shape[1]):
             both = either = 0
             for i in range(len(images)):
-                large = functional.interpolate(
-                    torch.from_numpy(maps[i, k])[None, None], size=masks.shape[2:], mode="bilinear"
-                )[0, 0].numpy()
+                large = enlarged(maps[i, k].astype(np.float64), masks.shape[2:])
                 above = large > limit
                 both += (above & masks[i, c]).sum()
                 either += (above | masks[i, c]).sum()
@@ -214,7 +258,7 @@ def test_layers_in_turns_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_limit_is_the_largest_value_below_the_wanted_ones(batches: list[list[float]], above: int) -> None:
     tops = Tops(2, above)
     for values in batches:
-        tops.add(torch.tensor([values, [-v for v in values]]))
+        tops.add(torch.tensor([values, [-v for v in values]]).view(1, 2, 1, -1))
     every = sorted(itertools.chain(*batches), reverse=True)
     limits = tops.limits().tolist()
     if len(every) <= above:
