@@ -75,8 +75,10 @@ class Cells:
         across = self._across.weights.to(cell.device)[column][:, None]
         # Between two equal values is that value itself, which a limit can be.
         left, right = values[:, 0::2, None], values[:, 1::2, None]
-        upper, lower = (left + (right - left) * across).split(1, 1)
-        return upper + (lower - upper) * self._down.weights.to(cell.device)[row][:, :, None]
+        lines = left + (right - left) * across
+        upper, lower = lines[:, :1], lines[:, 1:]
+        found: Tensor = upper + (lower - upper) * self._down.weights.to(cell.device)[row][:, :, None]
+        return found
 
 
 class _Axis:
