@@ -62,7 +62,7 @@ class Overlap:
         if shows.own.shape[1] == 1:
             self.shared.index_add_(0, shows.groups, area.T[:, :, None] * shows.own.cpu().long())
             found = area.double() @ shows.borrowed[:, 0].cpu().double()
-            self.borrowed += found.round().long().view(channels, len(self.borrowed), -1).transpose(0, 1)
+            self.borrowed += found.round().long().view(channels, *self.borrowed.shape[::2]).transpose(0, 1)
 
     def _count(self, of: Tensor, pixel: Tensor, shows: Shown, channels: int) -> None:
         """Add what listed pixels show, each of a channel's number times B and an image's."""
@@ -77,7 +77,7 @@ class Overlap:
         channel, which = torch.unique_consecutive(channel, return_inverse=True)
         some = torch.zeros_like(channel).index_add_(0, which, some)
         found = _added(pixel, shows.borrowed, some).round().long().cpu()
-        self.borrowed[:, channel.cpu()] += found.view(len(channel), len(self.borrowed), -1).transpose(0, 1)
+        self.borrowed[:, channel.cpu()] += found.view(len(channel), *self.borrowed.shape[::2]).transpose(0, 1)
 
 
 def _added(pixel: Tensor, table: Tensor, counts: Tensor) -> Tensor:
