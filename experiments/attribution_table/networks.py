@@ -7,7 +7,7 @@ have to know something.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import timm
@@ -17,6 +17,8 @@ from timm.models.resnetv2 import ResNetV2
 from torch import Tensor, nn
 from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.efficientnet import MBConvConfig
+from torchvision.models.googlenet import BasicConv2d, Inception, InceptionAux
+from torchvision.models.mobilenetv3 import InvertedResidualConfig
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.vgg import make_layers
 
@@ -120,23 +122,57 @@ def _narrow_vgg() -> Any:
 
 
 def _narrow_resnet() -> Any:
-    return torchvision.models.ResNet(BasicBlock, [2, 1, 1, 1], num_classes=N_CLASSES)
+    model = torchvision.models.ResNet(BasicBlock, [1, 1, 1, 1], num_classes=N_CLASSES)
+    model.inplanes = 16
+    model.conv1 = nn.Conv2d(3, 16, 7, stride=2, padding=3, bias=False)
+    model.bn1 = nn.BatchNorm2d(16)
+    for i, (wide, blocks) in enumerate([(16, 2), (32, 1), (64, 1), (128, 1)]):
+        setattr(model, f"layer{i + 1}", model._make_layer(BasicBlock, wide, blocks, stride=1 + (i > 0)))  # noqa: SLF001
+    model.fc = nn.Linear(128, N_CLASSES)
+    return model
 
 
 def _narrow_densenet() -> Any:
     return torchvision.models.DenseNet(8, (2, 3, 3, 2), 16, num_classes=N_CLASSES)
 
 
+def _narrow_googlenet() -> Any:
+    def conv(wide_in: int, wide_out: int, **options: Any) -> BasicConv2d:
+        return BasicConv2d(wide_in if wide_in == 3 else wide_in // 8, wide_out // 8, **options)
+
+    blocks = [conv, partial(Inception, conv_block=conv), InceptionAux]
+    model = torchvision.models.GoogLeNet(N_CLASSES, aux_logits=False, init_weights=False, blocks=blocks)
+    for name in ("inception4b", "inception4c", "inception5a"):  # which hand on as many channels as they get
+        setattr(model, name, nn.Identity())
+    model.fc = nn.Linear(1024 // 8, N_CLASSES)
+    return model
+
+
+def _narrow_mobilenet() -> Any:
+    # Channels in, kernel, expansion, channels out, squeeze-and-excite, activation, stride and dilation of each block.
+    stages = [
+        (16, 3, 16, 16, True, "RE", 2, 1),
+        (16, 3, 32, 16, False, "RE", 2, 1),
+        (16, 3, 32, 16, False, "RE", 1, 1),
+        (16, 5, 32, 24, True, "HS", 2, 1),
+        (24, 5, 48, 24, True, "HS", 1, 1),
+        (24, 5, 48, 32, True, "HS", 1, 1),
+        (32, 5, 64, 40, True, "HS", 2, 1),
+    ]
+    settings = [InvertedResidualConfig(*stage, width_mult=1.0) for stage in stages]
+    return torchvision.models.MobileNetV3(settings, 64, num_classes=N_CLASSES)
+
+
 def _narrow_efficientnet() -> Any:
     # Expansion, kernel, stride, channels in and out, and blocks of each stage.
     stages = [
-        (1, 3, 1, 16, 8, 1),
-        (6, 3, 2, 8, 16, 2),
-        (6, 5, 2, 16, 16, 1),
-        (6, 3, 2, 16, 24, 2),
-        (6, 5, 1, 24, 24, 1),
-        (6, 5, 2, 24, 32, 2),
-        (6, 3, 1, 32, 40, 1),
+        (1, 3, 1, 8, 8, 1),
+        (2, 3, 2, 8, 16, 2),
+        (2, 5, 2, 16, 16, 1),
+        (2, 3, 2, 16, 16, 1),
+        (2, 5, 1, 16, 24, 1),
+        (2, 5, 2, 24, 24, 1),
+        (2, 3, 1, 24, 32, 1),
     ]
     return torchvision.models.EfficientNet(
         [MBConvConfig(*stage) for stage in stages], dropout=0.2, num_classes=N_CLASSES
@@ -180,6 +216,8 @@ NARROW: dict[str, Callable[[], Any]] = {
     "vgg11_bn": _narrow_vgg,
     "resnet18": _narrow_resnet,
     "densenet121": _narrow_densenet,
+    "googlenet": _narrow_googlenet,
+    "mobilenet_v3_small": _narrow_mobilenet,
     "efficientnet_b0": _narrow_efficientnet,
     "shufflenet_v2_x0_5": _narrow_shufflenet,
     "vit_b_16": _narrow_vit,

@@ -35,7 +35,7 @@ NETS = ["squeezenet1_1", "vgg11_bn"]
 )
 @pytest.mark.parametrize("name", NETS)  # the last varies slowest: each network is built once
 def test_agrees_with_captum(method: str, peer: str, options: dict[str, Any], name: str) -> None:
-    model = network(name, double=True)
+    model = network(name, double=True, narrow=True)
     x = images(double=True)
     theirs = getattr(captum, peer)(model).attribute(x.clone().requires_grad_(), target=TARGET, **options)
     ours = attribute_full(model, x, TARGET, method)
@@ -49,7 +49,7 @@ def test_agrees_with_captum(method: str, peer: str, options: dict[str, Any], nam
 )
 @pytest.mark.parametrize("name", NETS)
 def test_agrees_with_captum_in_single_precision(method: str, peer: str, name: str) -> None:
-    model = network(name)
+    model = network(name, narrow=True)
     x = images()
     theirs = getattr(captum, peer)(model).attribute(x.clone().requires_grad_(), target=TARGET)
     theirs = theirs.detach().abs().amax(1)

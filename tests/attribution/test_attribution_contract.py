@@ -28,13 +28,17 @@ METHODS = {m.name: m for m in methods()}
 #: The methods that cannot be right on a network, with what they must name. Nothing else may refuse.
 REFUSED = {
     ("vgg11_bn", "cam"): "'features.27'",
-    ("mobilenet_v3_small", "cam"): "'features.12.2'",
+    ("mobilenet_v3_small", "cam"): "'features.8.2'",
     ("vit_b_16", "cam"): "self_attention:matmul'",
     ("convnext_tiny", "cam"): "'classifier.0'",
     ("deit_tiny", "cam"): "attn:matmul'",
     ("maxvit_tiny", "cam"): "'head.norm'",
 }
 HEAVY = {"vgg11_bn", "densenet121", "googlenet", "efficientnet_b0"}  # marked slow
+TWICE = {
+    "mobilenet_v3_small",
+    "vit_b_16",
+}  # run once more: gates and attention; the small network has a test of its own
 ONLY_IN_TABLE = set(NETWORKS[NETWORKS.index("vit_b_16") + 1 :])  # their operators are those of the others
 CONTRACT = [n for n in NETWORKS if n not in ONLY_IN_TABLE]
 PAIRS = [(n, m) for n in CONTRACT for m in METHODS]
@@ -144,7 +148,7 @@ def test_right_on_every_network(name: str, method: str) -> None:
     alone = run(name, method, x[1:])
     size = float(found.maps[1].abs().max())
     torch.testing.assert_close(alone.maps[0], found.maps[1], rtol=1e-6, atol=1e-9 * size)
-    if name not in HEAVY:
+    if name in TWICE:
         assert torch.equal(run(name, method, x[1:]).maps, alone.maps), "two runs differ"
 
 

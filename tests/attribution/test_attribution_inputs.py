@@ -210,20 +210,29 @@ class Full(Branches):
         return y
 
 
-@pytest.mark.parametrize("method", ["gradient", "integrated_gradients", "occlusion", "smoothgrad"])
-def test_out_of_memory_halves_the_batch_once_said(method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("gradient", {}),
+        ("integrated_gradients", {"steps": 8}),
+        ("occlusion", {"patch": 8, "stride": 4}),
+        ("smoothgrad", {"samples": 5}),
+    ],
+)
+def test_out_of_memory_halves_the_batch_once_said(method: str, options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     model = Full().eval()
     x = small_images(7)
     plain = Branches().eval()
     plain.load_state_dict(model.state_dict())
     with pytest.warns(AttributionWarning, match="out of memory: going on with 8 images a pass") as said:
-        found = attribute(model, x, 1, method)
+        found = attribute(model, x, 1, method, **options)
     assert len(said) == 1
-    torch.testing.assert_close(found, attribute(plain, x, 1, method), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found, attribute(plain, x, 1, method, **options), rtol=1e-4, atol=1e-6)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        torch.testing.assert_close(attribute(model, x, 1, method, max_batch=2), found, rtol=1e-4, atol=1e-6)
+        small_batches = attribute(model, x, 1, method, max_batch=2, **options)
+    torch.testing.assert_close(small_batches, found, rtol=1e-4, atol=1e-6)
 
 
 def test_out_of_memory_with_a_single_image() -> None:

@@ -10,6 +10,7 @@ import torchvision
 from helpers.networks import Branches, Spelled
 from torch import Tensor, nn
 
+from experiments.attribution_table.networks import network
 from interpnet.attribution import attribute
 from interpnet.attribution._attribute import attribute_full
 from interpnet.engine import find_sites
@@ -116,7 +117,7 @@ def test_cam_is_the_classifier_on_every_position() -> None:
 def test_gradcam_is_cam_up_to_a_positive_factor_on_a_global_average_network(relu: bool) -> None:
     for model, x in (
         (Head().double(), X),
-        (torchvision.models.resnet18(weights=None).double(), torch.rand(2, 3, 64, 64)),
+        (network("resnet18", double=True, narrow=True), torch.rand(2, 3, 64, 64)),
     ):
         x = x.double()
         cam = attribute(model.eval(), x, 1, "cam", relu=relu)
@@ -220,18 +221,17 @@ def test_guided_methods_are_products(method: str) -> None:
 @pytest.mark.parametrize(
     ("name", "layer"),
     [
-        ("resnet18", "layer4.1.relu:1"),
+        ("resnet18", "layer4.0.relu:1"),
         ("densenet121", "relu"),
         ("googlenet", "inception5b:cat"),
         ("squeezenet1_1", "features.12:cat"),
-        ("mobilenet_v3_small", "features.12.2"),
-        ("convnext_tiny", "features.7.2:add"),
+        ("mobilenet_v3_small", "features.8.2"),
+        ("convnext_tiny", "features.5.0:add"),
     ],
 )
 def test_default_target_layer(name: str, layer: str) -> None:
     """The last convolutional map; where branches are concatenated, all of them."""
-    options = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
-    model = getattr(torchvision.models, name)(weights=None, **options).eval()
+    model = network(name, narrow=True)
     assert attribute_full(model, torch.randn(1, 3, 64, 64), 0, "layercam").info["layer"] == layer
 
 

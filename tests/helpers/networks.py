@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from functools import cache
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 SPELLINGS = ("module", "inplace", "functional", "method", "reused")
@@ -210,21 +208,7 @@ def images(*shape: int, seed: int = 0) -> Tensor:
 
 
 def torchvision_network(name: str) -> nn.Module:
-    """Return a network of torchvision with five classes, the caller's own."""
-    return copy.deepcopy(_made(name))
+    """Return a network of torchvision with five classes, thin for tests, the caller's own."""
+    from experiments.attribution_table.networks import network
 
-
-@cache
-def _made(name: str) -> nn.Module:
-    """Random weights, with batch norms that have seen noise."""
-    torch.manual_seed(0)
-    extra = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
-    net: nn.Module = getattr(torchvision.models, name)(num_classes=5, **extra)
-    if name == "vgg11_bn":
-        net.classifier = nn.Linear(512 * 49, 5)  # the large linear maps of the original only cost time
-    for m in net.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            m.momentum = None
-    with torch.no_grad():
-        net.train()(torch.randn(4, 3, 64, 64))
-    return net.eval()
+    return copy.deepcopy(network(name, narrow=True))
