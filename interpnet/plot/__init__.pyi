@@ -7,5 +7,6 @@ from ._files import save as save
 from ._layers import layer_relevance as layer_relevance
 from ._mu_curve import mu_curve as mu_curve
 from ._pictures import activation_maps as activation_maps
+from ._pictures import attribution as attribution
 from ._pictures import filters as filters
 from ._pictures import pictures as pictures

@@ -1,8 +1,8 @@
-"""Figures of a network as a whole: filters, activation maps, labelled pictures."""
+"""Figures of a network as a whole: filters, activation maps, labelled pictures, maps of an image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +10,9 @@ import numpy as np
 from interpnet.errors import DataError
 from interpnet.pictures import Filters, filter_tiles
 from interpnet.plot._grid import Cell, as_picture, grid
-from interpnet.plotting import enlarge, render, style
-from interpnet.support.checks import check_kinds, optional, real_array, whole_number
+from interpnet.plotting import Picture, enlarge, render, style
+from interpnet.support.checks import check_kinds, listed, optional, real_array, shown, whole_number
+from interpnet.support.types import Float64
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _LABELLED = 16  # rows and columns at most
 _TILES = 96
 _ROWS = 16
+_LARGE = 7  # pictures in a row, at most
 
 
 def filters(found: Filters, *, most: int | None = None, planes: int = 16) -> Figure:
@@ -54,8 +56,8 @@ def filters(found: Filters, *, most: int | None = None, planes: int = 16) -> Fig
         figure = grid(
             cells, columns, 0.34, heading=text, letters=7, rows=rows, tops=_some(columns), corner="input", gap=0.04
         )
-    shown = found.weights[: len(tiles), : None if found.rgb else planes]
-    return style.with_data(figure, ("filter", "input", "row", "column", "weight"), _entries(shown))
+    drawn = found.weights[: len(tiles), : None if found.rgb else planes]
+    return style.with_data(figure, ("filter", "input", "row", "column", "weight"), _entries(drawn))
 
 
 def _some(count: int) -> list[str]:
@@ -76,29 +78,113 @@ def activation_maps(maps: Any, layer: str, *, image: Any = None, most: int = 48)
         raise DataError("maps hold NaN or infinity; expected finite activations")
     if array.ndim != 3 or not array.size:
         raise DataError(f"maps have shape {array.shape}; expected (C, h, w), the maps of one image with two axes each")
-    shown = array[:most]
-    cells = [Cell(render(m, size=112), f"channel {c}", f"max {m.max():.3g}") for c, m in enumerate(shown)]
+    first = array[:most]
+    cells = [Cell(render(m, size=112), f"channel {c}", f"max {m.max():.3g}") for c, m in enumerate(first)]
     if image is not None:
         cells.insert(0, Cell(enlarge(image, 112), "image"))
     text = style.plain(layer, 30)
-    if len(shown) < len(array):
-        text += f", {len(shown)} of {len(array)} channels"
+    if len(first) < len(array):
+        text += f", {len(first)} of {len(array)} channels"
     figure = grid(cells, min(10, len(cells)), 0.84, heading=text, letters=7.5)
-    return style.with_data(figure, *by_pixel(shown, [f"channel {c}" for c in range(len(shown))]))
+    return style.with_data(figure, *by_pixel(first, [f"channel {c}" for c in range(len(first))]))
 
 
-def pictures(panels: Sequence[Any], titles: Sequence[str], *, columns: int = 6, heading: str = "") -> Figure:
-    """Draw images (C, H, W) in [0, 1] with a line of text above each, and a heading above all.
+def pictures(
+    panels: Sequence[Any],
+    titles: Sequence[str] = (),
+    *,
+    captions: Sequence[str] = (),
+    rows: Sequence[str] = (),
+    columns: int = 6,
+    heading: str = "",
+) -> Figure:
+    """Draw images, each with a line above and a line below it: maximised pictures, nearest images, patches.
 
-    For maximised pictures, nearest images, patches.
+    Parameters
+    ----------
+    panels : sequence
+        Images (C, H, W) in [0, 1], or pictures uint8 (h, w, 3).
+    titles, captions : sequence of str, optional
+        As many as panels, or none.
+    rows : sequence of str, optional
+        Names of rows of equal length, in which the panels then lie; without them ``columns`` lie in a row.
     """
     check_kinds(pictures, locals())
+    panels = listed(panels, "panels", error=DataError)
     whole_number(columns, "columns", least=1)
-    if not len(panels) or len(panels) != len(titles):
-        raise DataError(f"{len(panels)} pictures and {len(titles)} titles came; expected as many, and at least one")
-    cells = [Cell(enlarge(image, 192), title) for image, title in zip(panels, titles, strict=True)]
-    figure = grid(cells, min(columns, len(cells)), 1.45, heading=heading)
-    return style.with_data(figure, ("picture", "title"), enumerate(titles))
+    for name, words in (("titles", titles), ("captions", captions)):
+        if not panels or len(words) not in {0, len(panels)}:
+            raise DataError(f"{len(panels)} pictures and {len(words)} {name} came; expected as many, and at least one")
+    if rows:
+        if len(panels) % len(rows):
+            raise DataError(f"{len(panels)} pictures came for {len(rows)} rows; expected as many in each row")
+        columns = len(panels) // len(rows)
+    above = list(titles) or [""] * len(panels)
+    below = list(captions) or [""] * len(panels)
+    cells = [Cell(_picture(panel), *words) for panel, *words in zip(panels, above, below, strict=True)]
+    side = 1.45 if columns <= _LARGE else 0.95
+    names = [style.plain(name, 24) for name in rows]
+    figure = grid(cells, min(columns, len(cells)), side, heading=heading, rows=names)
+    return style.with_data(figure, ("picture", "title", "caption"), zip(range(len(cells)), above, below, strict=True))
+
+
+def attribution(maps: Mapping[str, Any], image: Any = None, *, heading: str = "") -> Figure:
+    """Draw maps (H, W) of an image side by side, by any methods, for any classes, each on its own scale.
+
+    What is above zero is drawn, the more opaque the larger; below each map stands its largest value. A map without any
+    such value is the bare picture.
+
+    Parameters
+    ----------
+    maps : mapping
+        The maps by name: ``{"gradient": map, "guided": map}``. Or rows of them, with the same names in each:
+        ``{"cat": {"gradient": map, "guided": map}, "dog": {...}}``.
+    image : array (C, H, W) in [0, 1], optional
+        Drawn first, and dimmed below each map.
+
+    Examples
+    --------
+    >>> drawn = attribution({"gradient": np.eye(4), "guided": np.ones((4, 4))}, np.ones((3, 4, 4)))
+    >>> [text.get_text() for text in drawn.axes[0].texts]
+    ['image', 'gradient', 'max 1', 'guided', 'max 1']
+    """
+    check_kinds(attribution, locals())
+    if not isinstance(maps, Mapping) or not maps:
+        raise DataError(f"maps is {shown(maps)}; expected at least one map by its name: {{'gradient': map}}")
+    nested = [isinstance(value, Mapping) for value in maps.values()]
+    rows: dict[str, Mapping[str, Any]] = dict(maps) if all(nested) else {"": maps}
+    names = list(next(iter(rows.values())))
+    if (any(nested) and not all(nested)) or not names or any(list(row) != names for row in rows.values()):
+        raise DataError("maps holds rows of different names; expected maps, or rows that hold the same names each")
+    arrays = [[_map(row[name], f"{label} {name}".strip()) for name in names] for label, row in rows.items()]
+    if len({array.shape for row in arrays for array in row}) > 1:
+        raise DataError("maps have different shapes; expected those of one image")
+    cells = []
+    for row in arrays:
+        if image is not None:
+            cells.append(Cell(enlarge(image, 240), "image"))
+        for name, array in zip(names, row, strict=True):
+            top = float(array.max())
+            drawn = render(np.maximum(array, 0), image, size=240)
+            cells.append(Cell(drawn, name, f"max {top:.3g}" if top > 0 else "nothing"))
+    columns = len(names) + (image is not None)
+    figure = grid(cells, columns, 1.6, heading=heading, rows=[style.plain(r, 24) for r in rows] if any(nested) else ())
+    table = [array for row in arrays for array in row]
+    return style.with_data(figure, *by_pixel(table, [f"{r}: {n}" if r else n for r in rows for n in names]))
+
+
+def _map(value: Any, name: str) -> Float64:
+    array = real_array(value, name, error=DataError).astype(np.float64)
+    if array.ndim != 2 or not array.size or not np.isfinite(array).all():
+        raise DataError(f"map {name!r} has shape {array.shape}; expected (H, W), finite")
+    return array
+
+
+def _picture(panel: Any) -> Picture:
+    """Return a panel as a picture; one that is a picture already as it is."""
+    if isinstance(panel, np.ndarray) and panel.dtype == np.uint8 and panel.ndim == 3 and panel.shape[2] == 3:
+        return panel
+    return enlarge(panel, 192)
 
 
 def by_pixel(maps: Any, names: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:

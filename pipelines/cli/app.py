@@ -292,8 +292,12 @@ def layers() -> None:
 @takes(
     "commands_filters",
     "[model] [data] layers concepts [run]",
-    "out fresh open_report",
+    "out fresh open_report image between",
     own=FilterSettings,
+    image={
+        "help": "Add a section on this photograph, with a figure each of what follows; repeat for more.",
+        "panel": SECTIONS["explain"],
+    },
     out={"shown": "runs/MODEL-DATA-filters"},
     concepts={
         "help": "Name channels by the concepts of a folder, as interpnet dissect reads it, or generated ones. It takes "
@@ -311,6 +315,10 @@ def filters() -> None:
     [green]interpnet filters smallcnn digits --weights digits.safetensors --out runs/digits-filters[/]
     [green]interpnet filters torchvision:vgg16 imagefolder:photos --layers 'features.2*' --per-layer 12 --steps 256[/]
     [green]interpnet filters torchvision:resnet18 imagefolder:photos --concepts generated[/]
+
+    With [bold]--image[/] also what it makes of a photograph of yours: Grad-CAM for two classes, gradient, DeconvNet and
+    guided backpropagation, occlusion, its channels and their patches, activations, nearest images. The figures lie
+    in report/figures as PNG, SVG and CSV: [green]interpnet filters --out runs/NAME --image cat.jpg --between cat,dog[/]
 
     A few seconds for a small network; about a minute for an ImageNet one on a CPU: fewer --steps, --per-layer,
     --max-classes or --max-images are quicker.

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import interpnet
-from interpnet.errors import DataError
+from interpnet.errors import DataError, InterpNetError
 from interpnet.support.io import remove_tree
 
 from ..filters.parts import Parts
+from ..filters.photographs import Photographs
 from ..filters.settings import FilterSettings
 from ..filters.work import Work
 from ..report.filters import PAGE, build_filters_report
@@ -44,6 +45,8 @@ def filters(given: Given, request: Request, own: Given) -> None:
             noted = session.run.stage(STAGE).get("settings", {})
             stored = {entry.name: noted.get(entry.name) for entry in fields(FilterSettings)}
         settings = FilterSettings().override(stored).override(own.values)
+        if request.between and not request.image:
+            raise InterpNetError("--between came without --image; name the photographs the classes are compared in")
         subject = session.loaded
         if subject.independent:
             raise DataError(
@@ -52,7 +55,10 @@ def filters(given: Given, request: Request, own: Given) -> None:
             )
         base = _claim(session, subject, settings)
         parts = Parts(session.run.path / FOLDER, base)
-        path = _make(session, Work(subject, settings, parts, concepts_of(session) or {}))
+        work = Work(subject, settings, parts, concepts_of(session) or {})
+        # First, so that a file that is no image is said before the long work.
+        photographs = Photographs.named(work, request.image, request.between) if request.image else None
+        path = _make(session, work, photographs)
     show_report(session, path, open_report=request.open_report)
 
 
@@ -77,14 +83,14 @@ def _claim(session: Session, subject: Subject, settings: FilterSettings) -> str:
     return digest([interpnet.__version__, made_from])
 
 
-def _make(session: Session, work: Work) -> Path:
+def _make(session: Session, work: Work, photographs: Photographs | None) -> Path:
     """Make what is missing and write the page; the manifest keeps the settings, for going on without them."""
 
     def make(notes: Notes) -> dict[str, Any]:
         for note in work.subject.notes:
             if not note.startswith(_AUDIT_NOTE):
                 notes.add(note)
-        build_filters_report(session.run.path, work, notes)
+        build_filters_report(session.run.path, work, notes, photographs)
         return {}
 
     settings = asdict(work.settings)

@@ -48,6 +48,13 @@ class Request(Settings):
     cls: str | None = setting(
         None, "Explain the images for this class.", shown="the predicted one", metavar="NAME", names="--class"
     )
+    between: tuple[str, ...] = setting(
+        (),
+        "Classes that are compared in the photographs, by name or number, comma-separated or repeated.",
+        panel=SECTIONS["explain"],
+        shown="the two most probable",
+        metavar="CLASSES",
+    )
     shortcut: str | None = setting(
         None,
         "Plant a cue outside the plant that agrees with the class (an8flower only).",

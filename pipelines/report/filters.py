@@ -17,20 +17,23 @@ from interpnet.datasets import stack_images
 from interpnet.engine import Site
 from interpnet.errors import ModelError
 from interpnet.explanation import SURVIVES
-from interpnet.pictures import activation_maps, filters, map_sheet, picture_plane
+from interpnet.pictures import Filters, activation_maps, filters, map_sheet, picture_plane
 from interpnet.plotting import enlarge, render
 from interpnet.support.csv_table import write_csv
 
 from ..filters.naming import FACTS, nameable
 from ..filters.parts import Arrays
+from ..filters.photographs import Photographs
 from ..filters.work import Work, evenly
 from ..run.notes import Notes
 from .audited import DATA_FACTS, MODEL_FACTS, Rows, fact_rows, short_name
 from .charts import Chart, make_chart
+from .filter_figures import write_figures
 from .filter_sheets import THUMB, Sheet, on_the_page, sheet, sheet_of_filters
 from .load import clean
 from .numbers import number_text, percent, with_interval
 from .page import write_page
+from .photographs import photograph_views
 from .pictures import data_uri
 from .views import Shot
 
@@ -58,12 +61,12 @@ _MODEL_FACTS = {key: label for key, label in MODEL_FACTS.items() if key not in {
 View = dict[str, Any]
 
 
-def build_filters_report(folder: Path, work: Work, notes: Notes) -> Path:
-    """Make what is not there yet and write ``report/filters.html`` with its tables; return the page.
+def build_filters_report(folder: Path, work: Work, notes: Notes, photographs: Photographs | None = None) -> Path:
+    """Make what is not there yet and write ``report/filters.html`` with its tables and figures; return the page.
 
     It is one file, the same for the same inputs and seed. ``notes`` receives what a reader should know.
     """
-    return _Page(folder / "report", work, notes).write()
+    return _Page(folder / "report", work, notes, photographs).write()
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class _Page:
     report: Path
     work: Work
     notes: Notes
+    photographs: Photographs | None
 
     @cached_property
     def found(self) -> Arrays:
@@ -114,6 +118,10 @@ class _Page:
         charts = self._map()
         plane = self._plane() if charts else None
         queries = self._queries()
+        figures = write_figures(work, self._banks, self.report)
+        shown = []
+        if self.photographs is not None:
+            shown = photograph_views(self.photographs, self.report, self.notes)
         write_page(
             self.report / PAGE,
             "filters.html.j2",
@@ -122,6 +130,7 @@ class _Page:
             version=interpnet.__version__,
             cards=self._cards(),
             notes=[clean(text) for text in self.notes.texts],
+            photographs=shown,
             sheets=sheets,
             layers=layers,
             examples=[self._shot(i, clean(work.split.data.name(i))) for i in self.examples],
@@ -135,7 +144,7 @@ class _Page:
             concepts=clean(subject.config.concepts or ""),
             shows=_SHOWS,
             settings=work.settings,
-            files=self._tables() + [chart.file for chart in charts.values()],
+            files=self._tables() + [chart.file for chart in charts.values()] + figures,
         )
         return self.report / PAGE
 
@@ -157,14 +166,19 @@ class _Page:
             ("Pictures", made),
         ]
 
-    def _filter_sheets(self) -> list[Sheet]:
+    @cached_property
+    def _banks(self) -> list[Filters]:
+        """The filters of every convolution."""
         subject = self.work.subject
         image = stack_images(self.work.split.data, [self._index(0)]).to(subject.device)
         try:
-            banks = list(filters(subject.model, image).values())
+            return list(filters(subject.model, image).values())
         except ModelError as error:
             self.notes.add(f"No filters are shown: {error}.")
             return []
+
+    def _filter_sheets(self) -> list[Sheet]:
+        banks = self._banks
         chosen = [banks[i] for i in evenly(len(banks), _CONVOLUTIONS)]
         if len(chosen) < len(banks):
             self.notes.add(f"Shown are the filters of {len(chosen)} of {len(banks)} convolutions, evenly spread.")

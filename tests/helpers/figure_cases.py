@@ -69,6 +69,11 @@ CASES: dict[str, list[Draw]] = {
     "pictures": [
         lambda: plot.pictures([np.zeros((3, 8, 8))], ["a"]),
         lambda: plot.pictures([np.zeros((3, 8, 8))] * 20, names(20), heading=names(1)[0]),
+        lambda: plot.pictures([np.zeros((8, 8, 3), np.uint8)] * 20, captions=["max 1"] * 20, rows=names(2)),
+    ],
+    "attribution": [
+        lambda: plot.attribution({"gradient": np.zeros((4, 6))}),
+        lambda: plot.attribution({name: dict.fromkeys("abc", np.eye(8)) for name in names(4)}, np.ones((1, 8, 8))),
     ],
     "embedding": [
         lambda: plot.embedding(*points(1)),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.tiny_run import CLASSES, recorded, tensors, through, tiny_session
+from interpnet.pipelines.run import photographs
 from interpnet.pipelines.run.session import Session
 from interpnet.pipelines.stages import examples, solve, user_images
 from PIL import Image
@@ -112,8 +113,8 @@ def test_images_are_prepared_as_the_run_s_own_or_else_brought_to_their_size(
         "max_value": None,
     }
     train = SimpleNamespace(preprocessing=dict(steps), shape=(3, 16, 24), finished=False)
-    given: Any = SimpleNamespace(subject=SimpleNamespace(train=SimpleNamespace(data=train)))
-    data = user_images._prepared(given, files[1:2])
+    train_data: Any = train
+    data = photographs.photographs(files[1:2], train_data)
     assert (data.spec, data.name(0)) == ("your images", files[1])
     assert data[0][0].shape == expected
     assert float(data[0][0].mean()) == pytest.approx((90 / 255 - 0.5) / 0.25, abs=1e-5)
@@ -146,6 +147,6 @@ def test_what_is_no_image_file_is_refused(session: Session, files: list[str], tm
 def test_the_stem_of_an_image_is_readable_safe_and_of_its_whole_path(name: str, readable: str, tmp_path: Path) -> None:
     path = tmp_path / name
     digest = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()
-    assert user_images._stem(path) == f"{readable}-{digest[:6]}"
-    assert user_images._stem(tmp_path / "other" / name) != user_images._stem(path)
-    assert user_images._stem(tmp_path / "other" / ".." / name) == user_images._stem(path)
+    assert photographs.stem(str(path)) == f"{readable}-{digest[:6]}"
+    assert photographs.stem(str(tmp_path / "other" / name)) != photographs.stem(str(path))
+    assert photographs.stem(str(tmp_path / "other" / ".." / name)) == photographs.stem(str(path))

@@ -56,7 +56,23 @@ FUNCTIONS: dict[str, Case] = {
     "pictures": (
         plot.pictures,
         {"panels": [np.zeros((3, 8, 8))], "titles": ["a"]},
-        {"panels": [None, 5, "x", [], [5]], "titles": [None, 5, ["a", "b"], [5]], "columns": COUNT, "heading": TEXT},
+        {
+            "panels": [None, 5, "x", [], [5]],
+            "titles": [None, 5, ["a", "b"], [5]],
+            "captions": [None, 5, ["a", "b"], [5]],
+            "rows": [None, 5, ["a", "b"], [5]],
+            "columns": COUNT,
+            "heading": TEXT,
+        },
+    ),
+    "attribution": (
+        plot.attribution,
+        {"maps": {"a": np.eye(4)}},
+        {
+            "maps": [None, 5, "x", {}, {"a": None}, {"a": np.eye(4) * NAN}, {"a": np.eye(4), "b": np.eye(5)}],
+            "image": [5, "x"],
+            "heading": TEXT,
+        },
     ),
     "class_recall": (plot.class_recall, {"result": STUDY}, {"result": [None, 5, "x", {}], "most": COUNT}),
     "layer_relevance": (
