@@ -45,7 +45,9 @@ from .mulasso import mulasso_breakpoints as mulasso_breakpoints
 from .mulasso import mulasso_path as mulasso_path
 from .mulasso import stability_selection as stability_selection
 from .pipelines import Audit as Audit
+from .pipelines import Comparison as Comparison
 from .pipelines import audit as audit
+from .pipelines import compare as compare
 from .pipelines import load_run as load_run
 from .reliance import Contributions as Contributions
 from .reliance import Reliance as Reliance

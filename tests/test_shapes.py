@@ -14,14 +14,14 @@ import interpnet
 
 # Functions that take or return no array of their own: names, loaders, models, results without a fixed shape.
 WITHOUT_SHAPES = {
-    "ablate", "ablation_study", "audit", "average_visualizations", "backward_rules", "find_sites", "load_dataset",
-    "load_model", "load_run", "make_loader", "measure_reliance", "methods", "mulasso_breakpoints", "rankings",
-    "register_method", "register_ranking", "unregister_method", "unregister_ranking", "evaluate.class_sensitivity",
-    "evaluate.measures", "evaluate.parameter_randomisation", "evaluate.randomised", "concepts.strongest",
-    "pictures.filter_sheet", "pictures.filter_tiles",
-    "pictures.filters", "pictures.last_site", "pictures.map_sheet", "pictures.nearest_images", "pictures.picture_plane",
-    "shortcuts.find", "shortcuts.findings_json", "shortcuts.overlay_probe", "shortcuts.paste_probe",
-    "shortcuts.read_findings", "shortcuts.repair",
+    "ablate", "ablation_study", "audit", "average_visualizations", "backward_rules", "compare", "find_sites",
+    "load_dataset", "load_model", "load_run", "make_loader", "measure_reliance", "methods", "mulasso_breakpoints",
+    "rankings", "register_method", "register_ranking", "unregister_method", "unregister_ranking",
+    "evaluate.class_sensitivity", "evaluate.measures", "evaluate.parameter_randomisation", "evaluate.randomised",
+    "concepts.strongest", "pictures.filter_sheet", "pictures.filter_tiles", "pictures.filters", "pictures.last_site",
+    "pictures.map_sheet", "pictures.nearest_images", "pictures.picture_plane", "shortcuts.find",
+    "shortcuts.findings_json", "shortcuts.overlay_probe", "shortcuts.paste_probe", "shortcuts.read_findings",
+    "shortcuts.repair",
 }  # fmt: skip
 
 

@@ -1,3 +1,4 @@
+from ._answers import Answers as Answers
 from ._averages import by_class as by_class
 from ._averages import finite_mean as finite_mean
 from ._averages import interval as interval

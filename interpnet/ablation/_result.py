@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from interpnet.ablation._answers import Answers
 from interpnet.ablation._averages import by_class, finite_mean, interval, means, within
 from interpnet.ablation._changes import Changes
 from interpnet.ablation._clusters import Clusters, of_some
@@ -24,6 +25,9 @@ from interpnet.support.types import Bools, Float64, Int64
 _FORMAT = "interpnet-ablation-2"
 # Without changes paired by image; several draws for all images of a class, one in each row.
 _EARLIER = "interpnet-ablation-1"
+
+# What stands in JSON for studies of some classes alone, and what does not.
+_APART = ("only", "intact_of_all", "answers")
 
 # The conditions in the order in which they are shown, and what a reader calls them.
 CONDITION_LABELS = {
@@ -174,6 +178,8 @@ class AblationResult:
     # The classes whose channels were removed, None for all; of the others nothing is known but this.
     only: tuple[int, ...] | None = None
     intact_of_all: Float64 | None = None  # (C,): the recall of every class by the untouched network
+    # What the untouched network says of every image; None where the result was read from JSON.
+    answers: Answers | None = field(default=None, repr=False, compare=False)
 
     @property
     def mean_intact(self) -> float:
@@ -269,7 +275,7 @@ class AblationResult:
         result: dict[str, Any] = plain(
             {
                 "format": _FORMAT,
-                **{name: value for name, value in vars(self).items() if name not in ("only", "intact_of_all")},
+                **{name: value for name, value in vars(self).items() if name not in _APART},
                 **of_some,
                 "mean_intact": self.mean_intact,
                 "log_odds": rounded(self.log_odds),

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from interpnet.ablation._answers import Answers
 from interpnet.ablation._changes import Gathered, Pass, changes_of, draws_of, mean_of_others
 from interpnet.ablation._checkpoint import Measured
 from interpnet.ablation._effect import Effect, effect_by_class, recall_interval
@@ -215,6 +216,7 @@ def ablation_study(
             false_alarms=alarms[0],
             false_alarms_removed=alarms[1],
             clusters=run.clusters(intact.value("recall")),
+            answers=Answers(run.rows.images, run.labels, intact.right, intact.log_odds),
             **by_class,
         )
     if studied is None:

@@ -22,7 +22,8 @@ from ..run.folder import CONFIG
 from ..run.manifest import read_manifest
 
 FORMAT = "interpnet-check-1"
-_MOST_NAMED = 5  # classes in a finding
+#: Classes in a finding.
+MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,14 @@ def limits_of(folder: Path, file: Path | None = None) -> RunConfig:
     return RunConfig.load(file, missing=EARLIER)
 
 
-def checks(folder: Path, limits: CheckSettings) -> tuple[Check, ...]:
-    """Compare a run folder with limits.
+def checks(folder: Path, limits: CheckSettings, known: frozenset[tuple[str, str]] = frozenset()) -> tuple[Check, ...]:
+    """Compare a run folder with limits; classes that are ``known`` to go by a part (name, part) may do so.
 
     ``RunFolderError`` for no run folder, a damaged file in it, or a limit on what the run has not measured, with the
     command that measures it.
     """
     run = load_run(folder)
-    return (*_accuracy(run, limits), *_recall(run, limits), *_shortcuts(run, limits), *_field(run, limits))
+    return (*_accuracy(run, limits), *_recall(run, limits), *_shortcuts(run, limits, known), *_field(run, limits))
 
 
 def passed(found: tuple[Check, ...]) -> bool:
@@ -120,14 +121,14 @@ def _recall(run: RunData, limits: CheckSettings) -> Iterator[Check]:
         raise RunFolderError("--min-recall came, and no class has test images")
     order = known[np.argsort(study.intact[known], kind="stable")]
     below = [c for c in order.tolist() if study.intact[c] < wanted] or order[:1].tolist()
-    named = ", ".join(f"{run.classes[c]} {percent(study.intact[c])} of {study.support[c]}" for c in below[:_MOST_NAMED])
-    if len(below) > _MOST_NAMED:
-        named += f" and {len(below) - _MOST_NAMED} more"
+    named = ", ".join(f"{run.classes[c]} {percent(study.intact[c])} of {study.support[c]}" for c in below[:MOST_NAMED])
+    if len(below) > MOST_NAMED:
+        named += f" and {len(below) - MOST_NAMED} more"
     least = float(study.intact[order[0]])
     yield Check("recall of each class", named, f"at least {percent(wanted)}", least >= wanted, least)
 
 
-def _shortcuts(run: RunData, limits: CheckSettings) -> Iterator[Check]:
+def _shortcuts(run: RunData, limits: CheckSettings, known: frozenset[tuple[str, str]]) -> Iterator[Check]:
     found = run.shortcuts
     most = limits.max_suspicion
     forbidden = limits.fail_on_shortcut is not False
@@ -143,15 +144,17 @@ def _shortcuts(run: RunData, limits: CheckSettings) -> Iterator[Check]:
     limit = "none"
     if forbidden:
         limit = "no class beyond what is usual"
-    named = ", ".join(f"{run.classes[one.index]} ({part_words(one.part)})" for one in found.suspicious)
-    count = len(found.suspicious)
-    yield Check("shortcuts", named or "none found", limit, not (count and forbidden), count)
-    known = [one for one in found.classes if math.isfinite(one.suspicion)]
-    if not known:
+    new = [one for one in found.suspicious if (one.name, one.part) not in known]
+    named = ", ".join(f"{run.classes[one.index]} ({part_words(one.part)})" for one in new) or "none found"
+    if len(new) < len(found.suspicious):
+        named += f"; {len(found.suspicious) - len(new)} that the baseline has, too"
+    yield Check("shortcuts", named, limit, not (new and forbidden), len(new))
+    measured = [one for one in found.classes if math.isfinite(one.suspicion)]
+    if not measured:
         if most is not None:
             raise RunFolderError("--max-suspicion came, and the classes have too few images for any suspicion")
         return
-    worst = max(known, key=lambda one: one.suspicion)
+    worst = max(measured, key=lambda one: one.suspicion)
     limit = "none"
     if most is not None:
         limit = f"at most {number_text(most)}"

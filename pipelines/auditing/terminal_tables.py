@@ -56,6 +56,13 @@ def _show(console: Console, title: str, columns: str, rows: Iterable[Iterable[st
     console.print(table)
 
 
+def show_table(console: Console, title: str, columns: str, rows: Iterable[Iterable[str]], note: str = "") -> None:
+    """Print a table, with a note below; ``columns`` are separated by commas, those of numbers begin with ``#``."""
+    _show(console, title, columns, rows)
+    if note:
+        _say(console, f"  {note}", "dim")
+
+
 def show_collect(console: Console, entry: dict[str, Any]) -> None:
     """Print what the collect stage measured."""
     said = f"  {entry['n_images']} images x {entry['n_channels']} channels"

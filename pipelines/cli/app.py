@@ -250,25 +250,33 @@ def report() -> None:
 @takes(
     "commands_check",
     "[check]",
-    "run config json junit github quiet log",
+    "run against config json junit github quiet log",
     config={"help": "Take the limits from the section check of this file.", "shown": "RUN/run.toml"},
 )
 def check() -> None:
     """Say whether a finished audit keeps to limits: exit code 0 if so, 1 if not, 2 for a mistake.
 
-    Reads the run folder alone, in a second, so that a script or a build can stop at a network that goes by a shortcut.
-
     [green]interpnet check runs/first[/] (fails where a class is suspicious)
     [green]interpnet check runs/first --min-accuracy 0.9 --max-suspicion 0.2[/]
-    [green]interpnet check runs/first --allow-shortcuts --min-accuracy 0.9 --json[/]
-    [green]interpnet check runs/first --fail-on-field[/] (after shortcuts --field)
     [green]interpnet check runs/first --config limits.toml --junit check.xml --quiet[/]
+    [green]interpnet check runs/second --against runs/first --max-recall-loss 0.02[/]
 
     Limits also stand in the section [bold]check[/] of the run's run.toml, or of another file.
+    A class is [bold]suspicious[/] where a part of the image makes more of it than is usual in networks without a
+    shortcut, beyond the interval; its [bold]suspicion[/] is how much more. The report shows the images.
+    """
 
-    A class is [bold]suspicious[/] where a part of the image, such as a corner or the surroundings, makes more of it
-    than is usual in networks without a shortcut, beyond the interval; its [bold]suspicion[/] is how much more. The
-    report shows the images: whether the class may go by that part is for a person to say.
+
+@app.command()
+@takes("commands_compare", "", "run other html json quiet log", run={"help": "A finished run folder."})
+def compare() -> None:
+    """Say what two runs differ in: two checkpoints, two trainings, a pruned network and the whole one.
+
+    [green]interpnet compare runs/before runs/after[/]
+    [green]interpnet compare runs/before runs/after --html changes.html[/]
+
+    Recalls are compared image by image where both runs have the same test images; a difference is called one where it
+    is more than chance. Channels are compared by number where they answer alike in both networks, else layers are.
     """
 
 

@@ -11,7 +11,8 @@ import typer
 from interpnet.errors import InterpNetError
 
 from ..auditing import terminal_tables as tables
-from ..auditing.check import Check, checks, checks_json, limits_of, passed
+from ..auditing.check import Check, checks_json, limits_of, passed
+from ..auditing.check_changes import checked
 from ..auditing.ci import annotation, github_lines, write_junit
 from ..run.console import make_console
 from ..run.settings import Given
@@ -49,7 +50,10 @@ def _checked(given: Given, request: Request) -> tuple[Check, ...]:
     if request.config is not None:
         file = Path(request.config)
     limits = limits_of(Path(request.run), file).override(given.values)
-    return checks(Path(request.run), limits)
+    baseline = None
+    if request.against is not None:
+        baseline = Path(request.against)
+    return checked(Path(request.run), limits, baseline)
 
 
 def _on_github(request: Request) -> bool:

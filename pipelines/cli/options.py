@@ -69,6 +69,14 @@ class Request(Settings):
         shown="1",
     )
     json: bool = setting(False, "Print JSON in the place of a table.", names="--json")
+    other: str = setting("", "Another run folder: what changed in it is told.", names="OTHER", required=True)
+    against: str | None = setting(
+        None,
+        "Compare with this run, too: fails where the accuracy or any class's recall fell beyond chance.",
+        panel=SECTIONS["check"],
+        metavar="RUN",
+    )
+    html: str | None = setting(None, "Write a page, one file that opens anywhere.", metavar="FILE.html")
     quiet: bool = setting(False, "Print nothing but errors; the exit code says the rest.", names="--quiet")
     log: str | None = setting(
         None, "Add to this file what is printed, quiet or not, with the time and how it ends.", metavar="FILE"

@@ -36,9 +36,10 @@ from .numbers import number
 #: A channel of a class: class, layer, index.
 Key = tuple[int, str, int]
 Made = TypeVar("Made")
-# The files of each way to name channels.
+# The file of the channels that each way names.
 _WEIGHTS = {MU_LASSO: "weights/interpretation.npz", RELIANCE: "weights/reliance.npz"}
-_STUDIES = {MU_LASSO: "ablation/ablation.json", RELIANCE: "ablation/reliance.json"}
+#: The file of each study, by the way.
+STUDIES = {MU_LASSO: "ablation/ablation.json", RELIANCE: "ablation/reliance.json"}
 
 
 def clean(text: Any) -> str:
@@ -207,7 +208,7 @@ def load_run(folder: Path, only: Collection[int] | None = None) -> RunData:
         if run.stage(stage).get("state") == "complete":
             run.verify(stage)
     found = {way: _weights(folder, _WEIGHTS[way]) for way in ways}
-    results = {way: _read(folder, _STUDIES[way], "ablate", as_result) for way in ways}
+    results = {way: _read(folder, STUDIES[way], "ablate", as_result) for way in ways}
     studies = {way: study for way, study in results.items() if study is not None}
     studied = _shown(studies.values(), None)
     shown = _shown(studies.values(), only)
@@ -360,7 +361,7 @@ def _class_names(
 ) -> tuple[str, ...]:
     """Return the classes' names from the first file that has them, and refuse files that disagree on their number."""
     sources: dict[str, Sequence[str]] = {_WEIGHTS[way]: named.classes for way, named in found.items() if named}
-    sources |= {_STUDIES[way]: study.classes for way, study in studies.items()}
+    sources |= {STUDIES[way]: study.classes for way, study in studies.items()}
     if not any(sources.values()):
         # The model's classes; those of the data can be fewer, under other numbers.
         sources["manifest.json"] = (manifest.get("model") or {}).get("classes") or ()

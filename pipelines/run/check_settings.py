@@ -43,6 +43,24 @@ class CheckSettings(ConceptSettings):
         shown="fails",
         names="--fail-on-shortcut/--allow-shortcuts",
     )
+    max_accuracy_loss: float | None = _check(
+        None,
+        "With --against: fails where the accuracy fell by more than this, beyond chance.",
+        shown="0: any fall beyond chance",
+        **_SHARE,
+    )
+    max_recall_loss: float | None = _check(
+        None,
+        "With --against: fails where any class's recall fell by more than this, beyond chance.",
+        shown="0: any fall beyond chance",
+        **_SHARE,
+    )
+    allow_known_shortcuts: bool | None = _check(
+        None,
+        "With --against: a class that was suspicious for the same part before does not fail.",
+        names="--allow-known-shortcuts/--no-known-shortcuts",
+        shown="fails",
+    )
     fail_on_field: bool | None = _check(
         None,
         "Fails where images from the field that a class draws have something in common at one place, such as a "

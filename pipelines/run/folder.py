@@ -39,6 +39,8 @@ STAGES = {
     "repair": "repair",
     "report": "report",
 }
+#: How the file ends that keeps, beside a study, what the untouched network says of each test image.
+ANSWERS = "-answers.npz"
 # The commands that run those stages that have none of their own.
 _COMMANDS = {"contributions": "collect", "reliance": "solve", "ablate-reliance": "ablate", "concepts": "audit --out"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,7 @@ from interpnet.support.types import Float64
 
 from ..run.chosen import Chosen, chosen, covers, key_part, noted, numbers_of, studied_by, worth_listing
 from ..run.config import MU_LASSO, RELIANCE
-from ..run.folder import digest
+from ..run.folder import ANSWERS, digest
 from ..run.notes import Notes
 from ..run.own_code import short_names
 from ..run.session import Session
@@ -80,7 +81,7 @@ def run_ablate(session: Session) -> bool:
 
 
 def _run(session: Session, way: str) -> bool:
-    files = [f"ablation/{_STEMS[way]}.{kind}" for kind in ("json", "csv")]
+    files = [f"ablation/{_STEMS[way]}{end}" for end in (".json", ".csv", ANSWERS)]
     work = partial(_ablate, session, way)
     outdated = partial(_outdated, session, way)
     return session.perform(STAGES[way], ablate_key(session, way), work, files=files, check=outdated, split=True)
@@ -138,6 +139,9 @@ def _ablate(session: Session, way: str, notes: Notes) -> dict[str, Any]:
     if without:
         notes.add(f"Classes without a test image, so without recall ({len(without)}): {', '.join(without[:10])}")
     write_json(folder / f"{_STEMS[way]}.json", result.to_json())
+    if result.answers is not None:
+        there = indices[~np.isin(indices, [image.index for image in batches.loader.skipped])]
+        replace(result.answers, images=there[result.answers.images]).save(folder / f"{_STEMS[way]}{ANSWERS}")
     columns = [*_COLUMNS, *_OF_LABELS[: len(_OF_LABELS) * result.independent]]
     write_csv(folder / f"{_STEMS[way]}.csv", columns, ablation_rows(result))
     return {

@@ -94,10 +94,10 @@ class Stop:
         return self.function(*arguments, **options)
 
 
-def folder_of_images(path: Path, n_classes: int, *, each: int = 6, size: int = 8) -> None:
+def folder_of_images(path: Path, n_classes: int, *, each: int = 6, test: int = 2, size: int = 8) -> None:
     """Write ``train`` and ``test`` folders of noisy images, brighter from class to class."""
     rng = np.random.default_rng(0)
-    for split, n in (("train", each), ("test", 2)):
+    for split, n in (("train", each), ("test", test)):
         for c in range(n_classes):
             (path / split / f"class {c}").mkdir(parents=True)
             for i in range(n):

@@ -45,7 +45,7 @@ def test_limits_of_the_run_are_in_its_own_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[check]\nmin_acuracy = 0.9\n", "has no setting 'min_acuracy'; did you mean 'min_accuracy'?"),
+        ("[check]\nmin_acuracy = 0.9\n", "has no setting 'min_acuracy'; did you mean 'min_accuracy'"),
         ("[chek]\nmin_accuracy = 0.9\n", "unknown section [chek]; did you mean 'check'"),
         ("[check]\nmin_accuracy = '0.9'\n", "--min-accuracy is '0.9'; expected a number"),
         ("[check]\nmin_recall = 2\n", "--min-recall is 2; expected a number from 0 to 1"),
