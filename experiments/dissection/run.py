@@ -24,7 +24,6 @@ from experiments.dissection.data import CONCEPTS, Archive, groups, loaders
 from experiments.dissection.sheet import sheet
 from experiments.dissection.table import PAGE
 from interpnet.concepts import Dissection, dissect
-from interpnet.engine import ChannelIndex
 from interpnet.evaluate import randomised
 from interpnet.support.types import Float64
 
@@ -54,7 +53,7 @@ def summary(found: Dissection) -> dict[str, Any]:
                 "concepts": one.concepts,
                 "categories": one.categories,
                 "median IoU": float(np.median(best[own])),
-                "floor": float(found.floor[own][0]),
+                "floors": one.floors,
             }
         )
     detectors = {}
@@ -77,13 +76,13 @@ def summary(found: Dissection) -> dict[str, Any]:
 
 def with_floor(found: Dissection, layers: list[dict[str, Any]]) -> Dissection:
     """Return a dissection judged by the floors of another one's layers."""
-    return replace(found, floor=floors(found.channels, layers))
+    return replace(found, floor=floors(found, layers))
 
 
-def floors(channels: ChannelIndex, layers: list[dict[str, Any]]) -> Float64:
-    """Return (m,): the floor of each channel's layer."""
-    by_layer = {one["layer"]: one["floor"] for one in layers}
-    return np.array([by_layer[channel.layer] for channel in channels])
+def floors(found: Dissection, layers: list[dict[str, Any]]) -> Float64:
+    """Return (m, K): the floor of each channel's layer for each concept's category."""
+    by_layer = {one["layer"]: [one["floors"][category] for category in found.categories] for one in layers}
+    return np.array([by_layer[channel.layer] for channel in found.channels])
 
 
 def settling(every: dict[str, Archive]) -> torch.Tensor:

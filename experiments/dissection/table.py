@@ -66,7 +66,8 @@ def _layers(by_name: dict[str, Line]) -> str:
         other = by_name["random weights"]["layers"][i]
         kinds = ", ".join(f"{name} {n}" for name, n in one["categories"].items())
         shares = [f"{100 * line['named'] / line['channels']:.1f}" for line in (one, other)]
-        rows.append([one["layer"], one["channels"], *shares, one["concepts"], kinds, f"{one['floor']:.3f}"])
+        floors = ", ".join(f"{name} {floor:.3f}" for name, floor in one["floors"].items())
+        rows.append([one["layer"], one["channels"], *shares, one["concepts"], kinds, floors])
     head = [
         "layer",
         "channels",

@@ -36,7 +36,7 @@ from interpnet.support.checks import check_kinds, number, true_or_false, whole_n
 from interpnet.support.progress import progress_bar
 from interpnet.support.types import Float64
 
-_FLOOR = 0.99  # of the channels with random weights stay below the floor
+_BEYOND = 0.01  # of a layer's channels with random weights, at most, are beyond the floor of one category or another
 
 
 def dissect(
@@ -68,8 +68,9 @@ def dissect(
     where concept c is, ``IoU = sum |M_k and L_c| / sum |M_k or L_c|`` over the images of c's category, in which c was
     looked for. A concept names the channel where IoU is above ``least`` and the interval of IoU lies above two
     controls: the largest overlap of the channel with any concept when each image has the masks of another one, which
-    are at the same places but not of this image; and what 99 % of the layer's channels stay below when the network has
-    random weights, because edges and colours overlap with much before anything is learned. Otherwise it has no name.
+    are at the same places but not of this image; and what the layer's channels stay below with concepts of c's category
+    when the network has random weights, because edges and colours overlap with much before anything is learned: all but
+    1 %, shared equally among categories. Otherwise it has no name.
 
     Everything is read once more for the masks alone, once for the thresholds and once for the overlaps, and the latter
     two again for the random weights; layers in turns where more than 1 GiB would have to be held.
@@ -156,7 +157,7 @@ def dissect(
         work = Work(found, sites, (quantile, step, draws, top), shape, seed, max_batch, output)
         with progress_bar("Dissecting", work.images * (1 + untrained), enabled=progress) as advance:
             counts = work.run(model, put, advance)
-            floor = np.full(len(counts.thresholds), np.nan)
+            floor = np.full(counts.iou.shape, np.nan)
             if untrained:
                 some = put(torch.cat(firsts)[:: len(firsts)][:max_batch])
                 floor = _floor(work.run(randomised(model, some, seed=seed), put, advance), channel_index(sites))
@@ -197,10 +198,15 @@ def _warn_of_large(result: Dissection) -> None:
 
 
 def _floor(random: Counts, channels: ChannelIndex) -> Float64:
-    """Return (m,): what 99 % of the channels of a layer stay below with random weights, by their best concept."""
-    best = np.nanmax(np.nan_to_num(random.iou, nan=0.0), 1)
-    floor = np.zeros(len(best))
-    for layer in channels.layers:
-        own = channels.slice(layer)
-        floor[own] = np.quantile(best[own], _FLOOR)
-    return floor
+    """Return (m, K): what the channels of a layer stay below with random weights, with the concepts of one category.
+
+    All but 1 % of them in all categories together: each category is granted as much of that as another one.
+    """
+    parts = []
+    for category in random.categories:
+        best = np.nan_to_num(category.iou, nan=0.0).max(1)
+        for layer in channels.layers:
+            own = channels.slice(layer)
+            best[own] = np.quantile(best[own], 1 - _BEYOND / len(random.categories))
+        parts.append(np.repeat(best[:, None], category.iou.shape[1], 1))
+    return np.concatenate(parts, 1)

@@ -39,6 +39,7 @@ class LayerSummary:
     named: int
     concepts: int  # different ones
     categories: dict[str, int]  # named channels by the category of their best concept
+    floors: dict[str, float]  # of each category; NaN without a copy with random weights
 
 
 @brief
@@ -60,8 +61,9 @@ class Dissection:
     null : array (m,) float64
         The largest overlap of each channel with any concept when every image has another image's masks, over ``draws``
         draws.
-    floor : array (m,) float64
-        What 99 % of the layer's channels stay below in a copy of the network with random weights; NaN without one.
+    floor : array (m, K) float64
+        What the layer's channels stay below in a copy of the network with random weights, with the concepts of the same
+        category: all but 1 % of them, shared equally among categories. NaN without such a copy.
     thresholds : array (m,) float32
         Which a share ``quantile`` of each channel's activations is above.
     top : array (m, t) int64
@@ -118,14 +120,14 @@ class Dissection:
     @property
     def _detected(self) -> Bools:
         """(m, K): an overlap of at least ``least``, whose interval lies above those of borrowed masks and the floor."""
-        beyond = np.fmax(self.null, self.floor)[:, None]
+        beyond = np.fmax(self.null[:, None], self.floor)
         return np.array((self.iou > self.least) & (self.low > beyond), dtype=np.bool_)
 
     def names(self, channel: Channel | int) -> tuple[Name, ...]:
         """Return the concepts that a channel detects, the best first; none is an answer.
 
         One with an overlap above ``least`` and an interval that lies above what the channel reaches with the masks of
-        other images, and above the layer's floor.
+        other images, and above the floor of the layer and the concept's category.
         """
         row = self._row(channel)
         found = np.flatnonzero(self._detected[row])
@@ -160,7 +162,8 @@ class Dissection:
             own = best[rows[named[rows]]]
             categories = [self.categories[c] for c in own]
             counted = {name: categories.count(name) for name in sorted(set(categories))}
-            found.append(LayerSummary(layer, len(rows), len(own), len(set(own.tolist())), counted))
+            floors = dict(zip(self.categories, self.floor[rows[0]].tolist(), strict=True))
+            found.append(LayerSummary(layer, len(rows), len(own), len(set(own.tolist())), counted, floors))
         return tuple(found)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -181,7 +184,7 @@ class Dissection:
                     "low": float(self.low[row, c]),
                     "high": float(self.high[row, c]),
                     "other images' masks": float(self.null[row]),
-                    "random weights": float(self.floor[row]),
+                    "random weights": float(self.floor[row, c]),
                 }
             )
         return found

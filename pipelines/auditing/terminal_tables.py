@@ -18,6 +18,7 @@ from interpnet.mulasso import SelectionCurve, Stability
 from interpnet.shortcuts import Findings
 from interpnet.support.text import printable
 
+from ..report.dissection import floors_text
 from ..report.drawn import field_count, field_sentence
 from ..report.load import RunData
 from ..report.numbers import number_text, percent, signed, with_interval
@@ -305,12 +306,15 @@ def show_dissection(console: Console, found: Dissection, model: str) -> None:
     columns = "layer, #channels, #with a name, #concepts" + (", #IoU at random" if control else "")
     rows = []
     for one in found.layers():
-        floor = float(found.floor[found.channels.slice(one.layer)][0])
         cells = [one.layer, str(one.channels), f"{one.named} ({percent(one.named / one.channels)})", str(one.concepts)]
-        rows.append(cells + [number_text(floor, 3)] * control)
+        rows.append(cells + [floors_text(one)] * control)
     _show(console, f"{model}: {int(found.named.sum())} of {len(found.channels)} channels have a name", columns, rows)
     if control:
-        _say(console, "  IoU at random: what 99 % of the layer's channels stay below with random weights.", "dim")
+        _say(
+            console,
+            "  IoU at random: what 99 % of the layer's channels stay below with random weights, by category.",
+            "dim",
+        )
     detectors = {concept: found.detectors(concept) for concept in found.concepts}
     rows = []
     for c in np.argsort([-len(detectors[concept]) for concept in found.concepts], kind="stable"):

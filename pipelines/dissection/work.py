@@ -153,10 +153,10 @@ def summary(asked: Asked, found: Dissection, notes: list[str]) -> dict[str, Any]
                 "best": best,
             }
         )
-    layers = []
-    for one in found.layers():
-        floor = float(found.floor[found.channels.slice(one.layer)][0])
-        layers.append(asdict(one) | {"floor": None if math.isnan(floor) else floor})
+    layers = [
+        asdict(one) | {"floors": {name: None if math.isnan(floor) else floor for name, floor in one.floors.items()}}
+        for one in found.layers()
+    ]
     return {
         "format": _FORMAT,
         "key": asked.key,

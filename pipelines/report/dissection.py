@@ -71,7 +71,7 @@ def build_dissection_page(
         notes=[clean(note) for note in notes],
         concepts=[view for _, view in views],
         unnamed=[clean(concept) for concept in unnamed],
-        layers=[_layer(found, one) for one in found.layers()],
+        layers=[_layer(one) for one in found.layers()],
         control=not np.isnan(found.floor).all(),
         named=int(found.named.sum()),
         channels=len(found.channels),
@@ -116,8 +116,8 @@ def unit_of(found: Dissection, channel: Channel, c: int, seen: Strongest, undo: 
     """Return what a page shows of a channel named by concept number ``c``."""
     row = found.channels.position(channel)
     beside = f"with other images' masks {number_text(float(found.null[row]))}"
-    if not np.isnan(found.floor[row]):
-        beside += f", with random weights {number_text(float(found.floor[row]))}"
+    if not np.isnan(found.floor[row, c]):
+        beside += f", with random weights {number_text(float(found.floor[row, c]))}"
     return Unit(
         f"{clean(channel.layer)}[{channel.index}]",
         with_interval(found.iou[row, c], found.low[row, c], found.high[row, c]),
@@ -138,8 +138,7 @@ def strip_of(seen: Strongest, undo: Undo, size: int) -> Picture:
     )
 
 
-def _layer(found: Dissection, one: LayerSummary) -> dict[str, str]:
-    own = found.channels.slice(one.layer)
+def _layer(one: LayerSummary) -> dict[str, str]:
     return {
         "name": clean(one.layer),
         "channels": f"{one.channels:,}",
@@ -147,5 +146,11 @@ def _layer(found: Dissection, one: LayerSummary) -> dict[str, str]:
         "share": percent(one.named / one.channels),
         "concepts": str(one.concepts),
         "categories": ", ".join(f"{clean(name)} {n}" for name, n in one.categories.items()),
-        "floor": number_text(float(found.floor[own][0]), 3),
+        "floor": floors_text(one),
     }
+
+
+def floors_text(one: LayerSummary) -> str:
+    """Return what a layer overlaps with at random, with the categories' names where there are several."""
+    texts = {name: number_text(floor, 3) for name, floor in one.floors.items()}
+    return ", ".join(texts.values() if len(texts) == 1 else (f"{clean(name)} {text}" for name, text in texts.items()))

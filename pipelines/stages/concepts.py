@@ -166,7 +166,7 @@ def _draw(
 def _entry(found: Dissection, channel: Channel, file: str | None) -> dict[str, Any]:
     row = found.channels.position(channel)
     best = int(found.best[row])
-    iou, floor = float(found.iou[row, best]), float(found.floor[row])
+    iou, floor = float(found.iou[row, best]), float(found.floor[row, best])
     return {
         "layer": channel.layer,
         "index": channel.index,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -15,8 +16,10 @@ from torch.nn import functional
 
 from interpnet.concepts import ConceptWarning, dissect
 from interpnet.concepts._cells import cells
+from interpnet.concepts._counts import Counted, Counts
+from interpnet.concepts._dissect import _floor
 from interpnet.concepts._tops import Tops
-from interpnet.engine import Channel
+from interpnet.engine import Channel, ChannelIndex
 
 pytestmark = pytest.mark.filterwarnings("ignore::interpnet.concepts.ConceptWarning")
 SIDE = 12
@@ -212,9 +215,34 @@ def test_what_random_weights_reach_is_no_name() -> None:
     with_floor = dissect(looking(), [(images, masks)], concepts=["dot", "ghost"], quantile=0.02, step=1, progress=False)
     # The copy's layer has the same three weights in another order: 99 % of its channels stay below nearly the best.
     assert with_floor.floor == pytest.approx(
-        np.full(3, 0.98 * with_floor.iou.max() + 0.02 * np.sort(with_floor.iou.max(1))[1]), rel=0.1
+        np.full((3, 2), 0.98 * with_floor.iou.max() + 0.02 * np.sort(with_floor.iou.max(1))[1]), rel=0.1
     )
     assert not with_floor.named.any()
+
+
+def test_each_category_has_a_floor_of_its_own_by_hand() -> None:
+    """101 channels, all of whose pixels show the only concept: overlaps of 0, 0.01, ... 1; in another category none."""
+    pixels = np.arange(101)
+    shared = [np.stack([kept * pixels, 0 * pixels], 1)[None] for kept in (1, 0)]
+    covered = np.array([[100, 50]])
+    counted = [Counted(pixels[None], some, covered, np.zeros(101)) for some in shared]
+    channels = ChannelIndex((("a", 101),))
+    one = Counts(np.zeros(101, np.float32), np.zeros((101, 1), np.int64), tuple(counted[:1]))
+    np.testing.assert_allclose(_floor(one, channels), np.full((101, 2), 0.99))
+    both = replace(one, categories=tuple(counted))
+    np.testing.assert_allclose(_floor(both, channels), np.tile([0.995, 0.995, 0.0, 0.0], (101, 1)))
+
+
+def test_a_category_that_nothing_overlaps_with_keeps_its_names_beside_one_of_high_floor() -> None:
+    images, masks = bright_dots()
+    loaders = {name: [(images, masks[:, :1])] for name in ("dots", "corners")}
+    names = {"dots": ["dot"], "corners": ["corner"]}
+    found = dissect(looking(), loaders, concepts=names, quantile=0.02, step=1, untrained=False, progress=False)
+    assert [name.concept for name in found.names(0)] == ["dot", "corner"]
+    judged = replace(found, floor=np.tile([0.9, 0.1], (3, 1)))
+    assert [name.concept for name in judged.names(0)] == ["corner"]
+    (summary,) = judged.layers()
+    assert (summary.named, summary.floors) == (1, {"dots": 0.9, "corners": 0.1})
 
 
 def test_intervals_hold_the_overlap_of_a_larger_set() -> None:

@@ -48,8 +48,8 @@ def test_what_is_kept(found: tuple[nn.Module, Dissection]) -> None:
 
 
 def test_floors_of_another_network_take_names_away(found: tuple[nn.Module, Dissection]) -> None:
-    judged = run.with_floor(found[1], [{"layer": "1", "floor": 0.99}])
-    assert judged.floor.tolist() == [0.99, 0.99]
+    judged = run.with_floor(found[1], [{"layer": "1", "floors": {"concepts": 0.99}}])
+    assert judged.floor.tolist() == [[0.99, 0.99], [0.99, 0.99]]
     assert found[1].named.any()
     assert not judged.named.any()
 
@@ -69,7 +69,7 @@ def test_the_sheet_has_a_row_for_each_concept_with_a_detector(
 def line_of(network: str, named: list[int], paper: list[int]) -> dict[str, Any]:
     layers = [
         {"layer": f"layer{i}", "channels": 1000, "named": n, "above 0.04": p, "beyond other masks": n, "concepts": 2,
-         "categories": {"street": n}, "median IoU": 0.02, "floor": 0.05}
+         "categories": {"street": n}, "median IoU": 0.02, "floors": {"street": 0.05}}
         for i, (n, p) in enumerate(zip(named, paper, strict=True))
     ]  # fmt: skip
     detectors = {"sky": [["layer1", 3, 0.2, 0.1, 0.3, 0.5, [4]]], "banded": []}
@@ -94,7 +94,7 @@ def test_the_page_shows_layers_and_detectors(tmp_path: Path) -> None:
     lines = [line_of("trained", [100, 300], [400, 500]), line_of("random weights", [0, 3], [200, 220])]
     text = table.text(lines)
     assert "Trained with its copy: 5 images of street and 7 images of textures, 2 minutes" in text
-    assert "| layer1 | 1000 | 30.0 | 0.3 | 2 | street 300 | 0.050 |" in text
+    assert "| layer1 | 1000 | 30.0 | 0.3 | 2 | street 300 | street 0.050 |" in text
     assert "| sky | street | 400 | 3 | layer1 [3], IoU 0.20 (0.10 to 0.30) |" in text
     assert "| banded | texture | 0 | 0 | none |" in text
     table.draw(lines, tmp_path / "layers.png")
@@ -102,4 +102,5 @@ def test_the_page_shows_layers_and_detectors(tmp_path: Path) -> None:
 
 
 def test_floors_follow_the_layers(found: tuple[nn.Module, Dissection]) -> None:
-    np.testing.assert_array_equal(run.floors(found[1].channels, [{"layer": "1", "floor": 0.5}]), [0.5, 0.5])
+    layers = [{"layer": "1", "floors": {"concepts": 0.5}}]
+    np.testing.assert_array_equal(run.floors(found[1], layers), np.full((2, 2), 0.5))

@@ -97,7 +97,7 @@ SHAPES: dict[str, dict[str, Kind]] = {
         "return.low": (Float, np.ndarray, "m K"),
         "return.high": (Float, np.ndarray, "m K"),
         "return.null": (Float, np.ndarray, "m"),
-        "return.floor": (Float, np.ndarray, "m"),
+        "return.floor": (Float, np.ndarray, "m K"),
         "return.thresholds": (Float, np.ndarray, "m"),
         "return.top": (Int, np.ndarray, "m t"),
         "return.images_with": (Int, np.ndarray, "K"),

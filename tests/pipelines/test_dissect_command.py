@@ -65,7 +65,7 @@ def test_from_a_folder_to_a_page(place: Path, capsys: pytest.CaptureFixture[str]
     said = json.loads((folder / "dissection.json").read_text(encoding="utf-8"))
     assert said["images"] == {"squares": 80}
     assert said["concepts"][0]["best"][0]["iou"] == name.iou
-    assert said["layers"][0]["floor"] is None
+    assert set(said["layers"][0]["floors"].values()) == {None}
     page = (folder / "dissection.html").read_text(encoding="utf-8")
     assert "red &lt;b&gt;" in page
     assert "<b>" not in page.split("<main")[1].split("<footer")[0].replace("<b>20", "")
