@@ -71,7 +71,7 @@ def pairs(x: Tensor, *, bias: bool) -> dict[str, tuple[Any, Any]]:
         ),
         "gamma": (rules.Gamma(0.25, zero_params=zero), partial(gamma_rule, gamma=0.25, inverse=PLAIN, bias=bias)),
         "flat": (rules.Flat(), partial(flat_rule, inverse=PLAIN)),
-        "box": (rules.ZBox(low, high, zero_params=zero), partial(z_box_rule, low=low, high=high, inverse=PLAIN)),
+        "box": (rules.ZBox(low, high, zero_params=zero), partial(z_box_rule, bounds=(low, high), inverse=PLAIN)),
     }
 
 
