@@ -58,7 +58,13 @@ def _others(ways: dict[str, Line]) -> Claim:
     loud = pairs(ways[AGAIN], expected=False)
     first = pairs(ways[WHOLE], expected=False)
     quiet = [not up for up in loud.values()]
-    untrained = [not up for kind in (True, False) for up in pairs(ways[UNTRAINED], expected=kind).values()]
+    untrained = [
+        not up
+        for way in UNTRAINED
+        if way in ways
+        for kind in (True, False)
+        for up in pairs(ways[way], expected=kind).values()
+    ]
     return Claim(
         "C3",
         "Stripes and water raise no class of EfficientNet-Lite0 that has nothing to do with them",

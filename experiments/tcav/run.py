@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from experiments.common.runner import Results, rounded, study
 from experiments.common.tables import Line
 from experiments.tcav.images import CLASSES, STRIPES, Sets, sets
 from experiments.tcav.peer import disagreement
-from experiments.tcav.table import AGAIN, CAPTUM, PAGE, UNTRAINED, WAYS, WHOLE
+from experiments.tcav.table import AGAIN, CAPTUM, PAGE, POOLED, RANDOM, WAYS
 from interpnet import concepts
 from interpnet.concepts import TcavResult
 from interpnet.evaluate import randomised
@@ -101,15 +100,16 @@ def main(
     given = sets(**size)
     trained = efficientnet().to(memory_format=torch.channels_last)
     for line in results.missing(wanted):
+        way = line["way"].removeprefix(RANDOM)
+        here = sets(part=1, **size) if way == AGAIN else given
         model = trained
-        if line["way"] == UNTRAINED:
-            settle = given.random.inputs(_FOR_NORMS)
-            model = randomised(trained, settle)
-        how: dict[str, Any] = {"device": device, "max_batch": max_batch}
-        if line["way"] == CAPTUM:
-            line.update(compared(model, given, work))
-        elif line["way"] == AGAIN:
-            line.update(rounded(read(model, sets(part=1, **size), pool=False, layers=LAYERS[-1:], **how)))
+        if way != line["way"]:
+            model = randomised(trained, given.random.inputs(_FOR_NORMS))
+        if way == CAPTUM:
+            line.update(compared(model, here, work))
         else:
-            line.update(rounded(read(model, given, pool=line["way"] != WHOLE, **how)))
+            layers = LAYERS[-1:] if way == AGAIN else LAYERS
+            line.update(
+                rounded(read(model, here, pool=way == POOLED, layers=layers, device=device, max_batch=max_batch))
+            )
         line["device"] = device

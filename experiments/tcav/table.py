@@ -12,9 +12,11 @@ from experiments.tcav.images import CLASSES, CONCEPTS, LAND, ON_WATER, STRIPED, 
 from interpnet.plotting.style import BLUE, MUTED, VERMILLION
 
 COMMAND = "experiments.tcav.run"
-WHOLE, POOLED, UNTRAINED, CAPTUM = "whole maps", "means of channels", "random weights, means of channels", "captum"
+WHOLE, POOLED, CAPTUM = "whole maps", "means of channels", "captum"
 AGAIN = "last layer alone, other images"
-WAYS = (WHOLE, POOLED, UNTRAINED, AGAIN, CAPTUM)
+RANDOM = "random weights, "  # before another way: the same of a network without training
+UNTRAINED = (f"{RANDOM}{POOLED}", f"{RANDOM}{AGAIN}")
+WAYS = (WHOLE, POOLED, UNTRAINED[0], AGAIN, UNTRAINED[1], CAPTUM)
 LEVEL = 0.05
 #: By concept: the concept it stands beside, and the classes that it should raise.
 BESIDE = {STRIPES: (TEXTURES, STRIPED), WATERS: (LAND, ON_WATER)}
