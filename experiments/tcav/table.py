@@ -15,8 +15,8 @@ COMMAND = "experiments.tcav.run"
 WHOLE, POOLED, CAPTUM = "whole maps", "means of channels", "captum"
 AGAIN = "last layer alone, other images"
 RANDOM = "random weights, "  # before another way: the same of a network without training
-UNTRAINED = (f"{RANDOM}{POOLED}", f"{RANDOM}{AGAIN}")
-WAYS = (WHOLE, POOLED, UNTRAINED[0], AGAIN, UNTRAINED[1], CAPTUM)
+UNTRAINED = tuple(f"{RANDOM}{way}" for way in (WHOLE, POOLED, AGAIN))
+WAYS = (WHOLE, POOLED, AGAIN, *UNTRAINED, CAPTUM)
 LEVEL = 0.05
 #: By concept: the concept it stands beside, and the classes that it should raise.
 BESIDE = {STRIPES: (TEXTURES, STRIPED), WATERS: (LAND, ON_WATER)}

@@ -94,6 +94,16 @@ def _baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, 
     return product + input
 
 
+def _variance_and_mean(input: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:  # noqa: A002
+    """Return what ``var`` returns, and the means over the same axes."""
+    dim = args[0] if args else kwargs.get("dim")
+    if isinstance(dim, bool):  # it stands for ``unbiased``
+        dim = None
+    keep = bool(args[2] if len(args) > 2 else kwargs.get("keepdim", False))
+    mean = input.mean() if dim is None else input.mean(dim, keep)
+    return torch.var(input, *args, **kwargs), mean
+
+
 def _own_code(func: Any) -> Callable[..., Any]:
     """Return a function of torch written in Python that does not hand itself to modes as one call."""
     names = {**func.__globals__, "has_torch_function": lambda _tensors: False}
@@ -105,4 +115,5 @@ _COMPOSED: dict[Any, Callable[..., Any]] = {
     F.scaled_dot_product_attention: _attention,
     torch.baddbmm: _baddbmm,
     torch.Tensor.baddbmm: _baddbmm,
+    torch.var_mean: _variance_and_mean,
 }

@@ -52,6 +52,8 @@ class Operator:
     compares: bool = False
     # Pointwise, and may have a kink or a step: what activations written by hand are made of.
     bends: bool = False
+    # Rules are asked for although it makes no site.
+    ruled: bool = False
     # It makes a tensor of one value, which is argument number ``fills``; -1 for zeros, -2 for ones.
     fills: int | None = None
 
@@ -117,7 +119,7 @@ cat                  cat         -                                  cat concat c
 -                    permute     moves                              permute movedim moveaxis
 -                    copied      moves                              copy
 -                    transpose   moves                              transpose swapaxes swapdims
--                    getitem     pointwise,moves                    getitem
+-                    getitem     pointwise,moves,ruled              getitem
 -                    setitem     pointwise,bends,moves              setitem
 -                    pad         moves                              pad
 -                    split       moves                              chunk split tensor_split split_with_sizes
@@ -138,12 +140,16 @@ cat                  cat         -                                  cat concat c
 -                    same        drops,inplace=3                    dropout
 -                    same        drops                              dropout#d alpha_dropout
 -                    -           drops                              feature_alpha_dropout
--                    same        -                                  bernoulli feature_dropout fill normalize
+-                    same        -                                  bernoulli feature_dropout fill
 -                    same        -                                  nan_to_num requires_grad stochastic_depth
--                    same        pointwise                          cos erf exp expm1 log log1p pow reciprocal rsqrt
--                    same        pointwise                          rdiv rpow sin sqrt square
+-                    same        ruled                              normalize
+-                    -           ruled                              norm linalg_vector_norm var std logsumexp
+-                    same        pointwise,ruled                    cos erf exp expm1 log log1p pow reciprocal rsqrt
+-                    same        pointwise,ruled                    sin sqrt square
+-                    same        pointwise                          rdiv rpow
 -                    same        pointwise,bends                    abs absolute clamp_max fmax fmin heaviside
--                    same        pointwise,bends                    masked_fill min minimum sign sgn where
+-                    same        pointwise,bends                    min minimum sign sgn
+-                    same        pointwise,bends,ruled              masked_fill where
 -                    same        pointwise,compares                 eq ne gt ge lt le not_equal greater greater_equal
 -                    same        pointwise,compares                 less less_equal invert logical_not logical_and
 -                    same        pointwise,compares                 logical_or bitwise_not and or
@@ -203,7 +209,7 @@ def operator_kind(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     if row.kind in {"add", "mul"}:
         # Arithmetic with numbers and parameters alone (rescaling an image, say) makes no site.
         tensors = [a for a in args[:2] if isinstance(a, Tensor)]
-        if len(tensors) < 2 or tensors[0].dim() < 2:
+        if len(tensors) < 2 or max(t.dim() for t in tensors) < 2:
             return None
     return row.kind or None
 

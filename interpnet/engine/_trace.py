@@ -49,8 +49,8 @@ class Instrument:
     # Called with the operator's output; what it returns takes the output's place, also where the operator works in
     # place. While gradients are recorded it must return a new tensor.
     edits: Mapping[str, Edit] = field(default_factory=dict)
-    # Called with every call that makes a site, slices a tensor or multiplies two, while gradients are recorded. It
-    # returns the output to use, as a new tensor, or None to leave the call alone.
+    # Called with every call that makes a site, and with those of operators that are marked ``ruled``, while gradients
+    # are recorded. It returns the output to use, as a new tensor, or None to leave the call alone.
     rule: Rule | None = None
     # The rule does in-place calls in place: where nothing edits them it gets the very tensor that the network's author
     # overwrites and may return it overwritten, which saves two copies. Otherwise it gets a copy.
@@ -62,10 +62,6 @@ class Instrument:
     # Called with each call's function and arguments in the place of the function: it returns what the call returns.
     # Not beside a rule or an observer, which see calls as they run.
     compute: Compute | None = None
-
-
-# Operators that a rule is asked for although they make no site.
-_RULED = frozenset({"getitem", "normalize"})
 
 
 class _Engine(TorchFunctionMode):
@@ -185,7 +181,7 @@ class _Engine(TorchFunctionMode):
                 reads = [*reads, *self._reads.get(site, ())]
                 edits += [edits[site] for edits in self._edits if site in edits]
         rule = None
-        if (kind is not None or op in _RULED) and torch.is_grad_enabled():
+        if (kind is not None or row.ruled) and torch.is_grad_enabled():
             rule = self._ruling.rule
         # Most calls of a pass are wanted by nobody; they cost a few look-ups.
         call = None

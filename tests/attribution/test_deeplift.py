@@ -220,10 +220,10 @@ def test_alone_in_a_batch_and_with_own_baselines_are_the_same(method: str) -> No
 
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     **refused.REFUSED,
-    "exp": (torch.exp, "'exp'"),
+    "floor": (torch.floor, "'floor'"),
     "max of two": (lambda v: torch.maximum(v, v.flip(1)), "'maximum'"),
     "product of three": (lambda v: torch.einsum("bi,bj,bj->bi", v, v, v), "'einsum'.*more than two"),
-    "normalisation to length one": (F.normalize, "'normalize'"),
+    "normalisation to sum one": (lambda v: F.normalize(v, p=1.0), "'normalize'"),
     "reciprocal": (lambda v: 1 / (v + 9), "has no rule"),
     "norm of neighbours": (lambda v: F.local_response_norm(v[:, :, None], 2)[:, :, 0], "'local_response_norm'"),
     "another mask": (lambda v: (v + (v >= v[:, 1:2]).to(v.dtype).log()).softmax(1), "'softmax'.*masked otherwise"),

@@ -72,14 +72,14 @@ def test_claims_follow_from_what_is_raised() -> None:
     assert expected.figure.startswith("last layer, images that the rule was not chosen on: zebra by stripes, tiger by")
     assert expected.tested.endswith("first: zebra by stripes, gondola by water, lifeboat by water")
     assert (others.short, others.verdict) == ("17 of 17 pairs", "holds")
-    assert others.figure == "last layer: none; over three layers: tractor by water; with random weights 0 of 44 pairs"
+    assert others.figure == "last layer: none; over three layers: tractor by water; with random weights 0 of 66 pairs"
     assert captum.verdict == "holds in part"
     assert [bool(one.reason) for one in (expected, others, captum)] == [True, False, True]
 
 
 def test_the_page_has_a_table_for_each_way() -> None:
     text = table.text(LINES)
-    assert text.count("| zebra |") == 5
+    assert text.count("| zebra |") == 6
     assert "+0.000 +0.000 **+0.300** ↑<br>0.50 0.50 0.90" in text
     assert "stripes less other textures: zebra ↑ | +0.100 (+0.100 to +0.100), raised |" in text
     assert "on the same 5 vectors at `c`" in text

@@ -16,7 +16,7 @@ from interpnet.pipelines.run.groups import Merged, grouped
 from torch import Tensor, nn
 
 from interpnet.ablation import ablation_study
-from interpnet.attribution import attribute
+from interpnet.attribution import attribute, attribute_full
 from interpnet.engine import find_sites, log_odds
 from interpnet.errors import InterpNetError, ModelError
 from interpnet.explanation import explain
@@ -236,9 +236,10 @@ def test_the_relevance_of_a_group_is_shared_among_its_members(method: str) -> No
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_deeplift_has_no_rule_for_what_merges() -> None:
-    with pytest.raises(ModelError, match="logsumexp"):
-        attribute(Net().eval(), batches()[0][0], torch.zeros(8, dtype=torch.int64), "deeplift", output=MERGED)
+def test_deeplift_goes_through_what_merges() -> None:
+    x = batches()[0][0]
+    found = attribute_full(Net().eval(), x, torch.zeros(8, dtype=torch.int64), "deeplift", output=MERGED)
+    assert float(found.residual.max()) < 1e-3
 
 
 def test_maps_of_a_group_start_from_its_relevance() -> None:

@@ -152,10 +152,10 @@ def softmax(call: Call, x: Tensor, x0: Tensor) -> Tensor:
         z0 = x0.to(y.dtype)
         total = z.logsumexp(dim, keepdim=True)
         total0 = z0.logsumexp(dim, keepdim=True)
-        share = (_log_of_mean(z, z0) - _log_of_mean(total, total0)).exp()
+        share = (log_of_mean(z, z0) - log_of_mean(total, total0)).exp()
         own = None
         if call.op == "softmax":
-            own = _log_of_mean(z - total, z0 - total0).exp()
+            own = log_of_mean(z - total, z0 - total0).exp()
 
     def send_back(signal: Tensor) -> tuple[Tensor]:
         if own is not None:
@@ -165,7 +165,7 @@ def softmax(call: Call, x: Tensor, x0: Tensor) -> Tensor:
     return Multiplied.of(lambda: y, send_back, x)
 
 
-def _log_of_mean(a: Tensor, b: Tensor) -> Tensor:
+def log_of_mean(a: Tensor, b: Tensor) -> Tensor:
     """Return the logarithm of the logarithmic mean of ``exp a`` and ``exp b``: of ``(exp a - exp b) / (a - b)``."""
     high = torch.maximum(a, b)
     # Equal values may be infinite: what a mask takes out.

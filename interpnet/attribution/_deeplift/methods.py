@@ -1,10 +1,10 @@
 """DeepLIFT on the engine: multipliers against a baseline, exact on reused and functional operators alike.
 
 The baseline runs first, and the inputs of every operator with a rule are kept by the call's name. Then the image
-runs with gradients, each nonlinear operator under its rule against what was kept (see :mod:`.rules`, :mod:`.joint` and
-:mod:`.parts`); convolutions, linear maps, batch norms, sums, averages and concatenations are linear, so
-their gradient is the multiplier. One backward pass then gives m at the image, and ``m * (x - baseline)`` sums to
-``F(x) - F(baseline)`` up to rounding.
+runs with gradients, each nonlinear operator under its rule against what was kept (see :mod:`.rules`, :mod:`.joint`,
+:mod:`.by_hand` and :mod:`.parts`); convolutions, linear maps, batch norms, sums, averages and concatenations are
+linear, so their gradient is the multiplier. One backward pass then gives m at the image, and ``m * (x - baseline)``
+sums to ``F(x) - F(baseline)`` up to rounding.
 """
 
 from __future__ import annotations
@@ -18,15 +18,26 @@ import torch
 from torch import Tensor, nn
 
 from interpnet.attribution._call import Attribution, AttributionCall, conserved, gradient_of
+from interpnet.attribution._deeplift.by_hand import (
+    dispersion,
+    length,
+    log_sum,
+    normalise,
+    of_length_two,
+    quotient,
+    scaled,
+)
 from interpnet.attribution._deeplift.joint import PRODUCTS, multiply, own_statistics, softmax, standardise
 from interpnet.attribution._deeplift.parts import Parts, reveal
 from interpnet.attribution._deeplift.rules import maximum, product, rescale
 from interpnet.attribution._registry import register
-from interpnet.backward import Asked, Refusals, first_tensor, refuse_operator
-from interpnet.engine import Call, Instrument, instrument, tensors_in
+from interpnet.backward import Asked, Refusals, first_tensor, origin_of, refuse_operator
+from interpnet.engine import OPERATORS, Call, Instrument, instrument, tensors_in
 from interpnet.errors import ModelError
 
 _RULED_KINDS = frozenset({"rectifier", "activation", "pool", "mul", "norm", "softmax"})
+#: Operators without a site that have a rule here: what norms, masks and gates written by hand are made of.
+_STEPS = frozenset(name for name, row in OPERATORS.items() if row.ruled and not row.moves)
 
 _register = partial(register, family="relevance", needs={"baseline"}, axioms={"exact"})
 
@@ -121,7 +132,8 @@ class _Keeper:
         if call.kind == "norm":
             inputs = inputs[:1]  # the rest are its weights and statistics
         # The linear rule of RevealCancel needs every operator's input, rescale those of its own operators alone.
-        if call.kind in _RULED_KINDS or call.op in PRODUCTS or (call.kind is not None and self._all):
+        named = call.op in PRODUCTS or call.op in _STEPS
+        if call.kind in _RULED_KINDS or named or (call.kind is not None and self._all):
             self.kept[name] = tuple(map(_copy, inputs))
 
 
@@ -143,7 +155,9 @@ class _Rules:
         self._name = ""
         self._asked = Asked(method)
         self._kept = kept
-        self._refusals = Refusals(self._asked, affine=True, ruled=PRODUCTS)
+        self._refusals = Refusals(self._asked, affine=True, ruled=PRODUCTS | _STEPS)
+        # What made one over something, such as the root of a norm.
+        self._inverses: set[Any] = set()
         self._parts: Parts | None = None
         if method == "deeplift_revealcancel":
             self._parts = Parts()
@@ -159,6 +173,7 @@ class _Rules:
     def check(self, logits: Tensor) -> None:
         """Raise where an operator on the way to the logits has no rule."""
         self._refusals.check(logits)
+        self._inverses.clear()
 
     def rule(self, call: Call) -> Tensor | None:
         """Return the call's output under its rule, ``None`` where its own gradient is the rule."""
@@ -169,6 +184,8 @@ class _Rules:
         inputs = [t for t in _inputs(call) if t.requires_grad]
         if call.op in PRODUCTS and len(inputs) > 1:
             return self._product(call, len(inputs))
+        if inputs and call.kind is None and call.op in _STEPS:
+            return self._step(call, inputs)
         if not inputs or call.kind is None:
             return None
         if call.kind in {"rectifier", "activation"}:
@@ -186,8 +203,7 @@ class _Rules:
                 refuse_operator(self._asked, call, "returns positions as well as values")
             return maximum(call, first_tensor(call), self._base(call, 0))
         if call.kind == "mul" and len(inputs) > 1:
-            a, b = call.args[:2]
-            return product(call, a, b, self._base(call, 0), self._base(call, 1))
+            return self._multiplied(call)
         if call.kind == "mul" and "div" in call.op and call.args[1].requires_grad:
             refuse_operator(self._asked, call, "divides a constant by a value that depends on the image")
         if call.kind in {"conv", "linear"} and len(inputs) > 1:
@@ -198,6 +214,44 @@ class _Rules:
         if self._parts is not None and call.kind != "mul":
             self._parts.carry(call, lambda i: self._base(call, i))
         return None
+
+    def _step(self, call: Call, inputs: list[Tensor]) -> Tensor | None:
+        """Put an operator that makes no site under its rule."""
+        x = first_tensor(call)
+        if call.op in {"masked_fill", "where"}:
+            masks = [(i, t) for i, t in enumerate(_inputs(call)) if t.dtype == torch.bool]
+            if not masks or any(not torch.equal(self._base(call, i).expand_as(t), t) for i, t in masks):
+                refuse_operator(self._asked, call, "takes other places on the image than on the baseline")
+            return None
+        if len(inputs) > 1 or inputs[0] is not x:
+            refuse_operator(self._asked, call, "has an argument that depends on the image")
+        base = self._base(call, 0)
+        if call.operator.pointwise:
+            out = rescale(call, x, base)
+            exponent = call.argument(1, "exponent", 0)
+            if call.op in {"rsqrt", "reciprocal"} or (call.op == "pow" and float(exponent) < 0):
+                self._inverses.add(origin_of(out))
+            return out
+        if call.op == "logsumexp":
+            return log_sum(call, x, base)
+        if call.op in {"var", "std"}:
+            return dispersion(call, x, base)
+        if not of_length_two(call):
+            refuse_operator(self._asked, call, "is no norm of squares and has no rule")
+        return (normalise if call.op == "normalize" else length)(call, x, base)
+
+    def _multiplied(self, call: Call) -> Tensor:
+        """Put a product or quotient of two values that depend on the image under its rule."""
+        a, b = call.args[:2]
+        a0, b0 = self._base(call, 0), self._base(call, 1)
+        if "div" in call.op and b.numel() < a.numel() and bool((b * b0 > 0).all()):
+            return quotient(call, a, b, a0, b0)
+        if origin_of(a) in self._inverses:
+            a, b, a0, b0 = b, a, b0, a0
+        if "div" not in call.op and origin_of(b) in self._inverses and bool((b * b0 > 0).all()):
+            return scaled(a, b, a0, b0)
+        a, b = call.args[:2]
+        return product(call, a, b, self._base(call, 0), self._base(call, 1))
 
     def _product(self, call: Call, free: int) -> Tensor:
         # What "add" operators add takes no part in the product.

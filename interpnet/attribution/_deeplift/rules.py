@@ -10,7 +10,7 @@ element-wise   *rescale*: ``m = (y - y0) / (x - x0)``; where the two nearly meet
 element-wise   *RevealCancel*: positive and negative parts apart, see :mod:`.parts`
 maximum        all to the position of the image's maximum if ``y >= y0``, else to that of the baseline's
 product a * b  ``m_a = (b + b0) / 2``, ``m_b = (a + a0) / 2``: each factor's Shapley value
-quotient a/b   the product of a and 1/b
+quotient a/b   the product of a and 1/b; of norms written by hand see :mod:`.by_hand`
 =============  =======================================================================================
 
 The maximum: if y >= y0 its position i has ``x_i - x0_i = y - x0_i >= y - y0 >= 0`` since x0_i <= y0, so the

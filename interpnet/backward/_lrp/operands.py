@@ -61,5 +61,13 @@ def reads_image(x: Tensor) -> bool:
 
 def hides(call: Call) -> bool:
     """Whether a call fills a map with what a softmax does not see, as masks of attention are written."""
-    value = call.argument(2, "value")
-    return call.op == "masked_fill" and not isinstance(value, Tensor) and float(value) <= HIDDEN
+    if call.op == "masked_fill":
+        return _hidden(call.argument(2, "value"))
+    return call.op == "where" and any(_hidden(call.argument(i, name)) for i, name in ((1, "input"), (2, "other")))
+
+
+def _hidden(value: Any) -> bool:
+    """Whether a number, or every value of a constant, is one that a softmax does not see."""
+    if isinstance(value, Tensor):
+        return not value.requires_grad and value.numel() > 0 and float(value.max()) <= HIDDEN
+    return isinstance(value, int | float) and value <= HIDDEN
