@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -68,8 +68,8 @@ class Report(os.PathLike[str]):
 class _NoPictures(Pictures):
     """Reads none: tables hold no pictures."""
 
-    def _once(self, key: tuple[object, ...], make: Callable[[], Any]) -> None:
-        del key, make
+    def _read(self, name: str | None, size: int, *, grow: bool) -> None:
+        del name, size, grow
 
 
 class Audit(os.PathLike[str]):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ..run.config import CONTROLS, FEWEST_IMAGES, MU_LASSO, PYTHON
+from ..run.config import CONTROLS, FEWEST_IMAGES, MU_LASSO, PYTHON, RELIANCE
 from ..run.folder import STAGES
 from ..run.manifest import unverifiable
 from ..run.selection import SELDOM, how_chosen
@@ -23,7 +23,7 @@ from .repair import repair_view_of
 from .shortcuts import MOST_OPEN, looks_of
 from .tables import TABLE_FILES, layer_rows, write_tables
 from .verdict import study_verdicts
-from .views import METHODS, ClassView, class_views, example_views
+from .views import METHODS, ClassView, chosen_by, class_views, example_views
 
 #: All that a report can consist of.
 REPORT_FILES = ("index.html", "report.json", *TABLE_FILES, *FIGURE_FILES)
@@ -91,10 +91,29 @@ def build_report(run_folder: Path, *, limits: Limits | None = None, only: Collec
         stages=[stage for stage in STAGES if stage != "report"],
         shares=SHARES,
         ways=WAYS,
+        picked_by=chosen_by(run.examples),
+        saturate=float((run.examples or {}).get("saturate") or 1.0),
+        leads=next(iter(run.studies), RELIANCE),
+        controls_said=_controls_said(run),
         by=(run.examples or {}).get("by", MU_LASSO),
         odds=any(study.log_odds is not None for study in run.studies.values()),
     )
     return path
+
+
+#: What a control removes, by its name in a study.
+_CONTROLS = {
+    "random": "drawn at random",
+    "random-per-layer": "drawn at random with the same number from each layer",
+    "highest-activation": "those with the highest mean activation",
+    "d-prime": "those whose scores tell the class best from the others (d′)",
+}
+
+
+def _controls_said(run: RunData) -> list[str]:
+    """Say what each control of the run's studies removes; one that was not run is not said."""
+    run_names = {condition.name for study in run.studies.values() for condition in study.conditions}
+    return [words for name, words in _CONTROLS.items() if name in run_names]
 
 
 def _notes(run: RunData, classes: list[ClassView], missing: list[str], examples: int, limits: Limits) -> list[str]:

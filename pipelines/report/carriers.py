@@ -44,7 +44,7 @@ class Strips:
         patches = self._patches.get((channel.layer, channel.index), [])
         if not patches:
             return Carrier(label, said, top)
-        return Carrier(label, said, top, self._pictures.strip(patches, _SIZE, _PATCHES), len(patches))
+        return Carrier(label, said, top, *self._pictures.strip(patches, _SIZE, _PATCHES))
 
 
 def counted(run: RunData, counts: Sequence[tuple[int, int]]) -> str:

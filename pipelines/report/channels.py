@@ -16,13 +16,19 @@ from ..run.config import MU_LASSO, RELIANCE, RunConfig
 from ..run.selection import seldom
 from .load import RunData, clean, reading
 from .numbers import NAN, number, with_interval
-from .pictures import Pictures
+from .pictures import Pictures, Strip
 
 _PATCHES = 9  # in a row of the table, as the style sheet has room for
 _MEAN_SIZE = 96  # pixels
 _STRIP_SIZES = (64, 48)
 _WORTH_SAYING = 0.05  # of a heatmap
-REGIONS = {"petals": "petals", "stem": "stem", "plant": "plant", "background": "outside", "shortcut": "planted cue"}
+REGIONS = {
+    "petals": "petals",
+    "stem": "stem",
+    "plant": "whole plant",
+    "background": "surroundings",
+    "shortcut": "planted cue",
+}
 
 Place = tuple[str, int]  # layer and index
 
@@ -130,12 +136,10 @@ def channel_rows(run: RunData, cls: int, pictures: Pictures, limits: Limits) -> 
         for rank, place in enumerate(values.places):
             entry = shown.get(place, {})
             mean = None
-            strip = None
-            patches = []
+            strip = Strip(None, 0)
             if entry and rank < most:
-                patches = entry["patches"][:_PATCHES]
                 mean = pictures.embed(entry["mean"], _MEAN_SIZE)
-                strip = pictures.strip(patches, limits.strip_size(run), _PATCHES)
+                strip = pictures.strip(entry["patches"][:_PATCHES], limits.strip_size(run), _PATCHES)
             row = ChannelRow(
                 rank=rank + 1,
                 layer=place[0],
@@ -148,8 +152,8 @@ def channel_rows(run: RunData, cls: int, pictures: Pictures, limits: Limits) -> 
                 whole_image=bool(entry.get("whole_image")),
                 by_padding=bool(entry.get("by_padding")),
                 mean=mean,
-                patches=strip,
-                n_patches=len(patches),
+                patches=strip.source,
+                n_patches=strip.n,
                 regions=_regions(run, cls, *place),
                 concepts=names_text(run.words[place]) if place in run.words else None,
             )

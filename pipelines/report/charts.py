@@ -13,10 +13,12 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from interpnet import plot
+from interpnet.ablation import find_condition
 from interpnet.plotting.style import GRID, INK, MUTED, any_letters
 from interpnet.support.io import atomic_path
 
 from ..run.config import MU_LASSO, RELIANCE
+from .conditions import WAYS
 from .load import RunData
 
 if TYPE_CHECKING:
@@ -43,19 +45,21 @@ class Chart:
     svg: Markup
     file: str  # a PNG beside the page
     alt: str  # words for those who do not see it
+    caption: str = ""  # says what is drawn, and nothing that is not
 
 
 def make_charts(run: RunData, folder: Path) -> dict[str, Chart]:
     """Draw every figure the run has numbers for and write each as PNG to ``folder``."""
-    return {name: make_chart(figure, name, alt, folder) for name, figure, alt in draw_figures(run)}
+    words = captions(run)
+    return {name: make_chart(figure, name, alt, folder, words[name]) for name, figure, alt in draw_figures(run)}
 
 
-def make_chart(figure: Figure, name: str, alt: str, folder: Path) -> Chart:
+def make_chart(figure: Figure, name: str, alt: str, folder: Path, caption: str = "") -> Chart:
     """Write a figure as ``folder/NAME.png`` and return it as a chart of the page."""
     with any_letters():
         with atomic_path(folder / f"{name}.png") as tmp:
             figure.savefig(tmp, dpi=150, facecolor="white", format="png")
-        return Chart(_svg(figure, name, alt), f"{name}.png", alt)
+        return Chart(_svg(figure, name, alt), f"{name}.png", alt, caption)
 
 
 def draw_figures(run: RunData) -> Iterator[tuple[str, Figure, str]]:
@@ -92,6 +96,51 @@ def _removals(study: AblationResult) -> Iterator[tuple[str, Figure, str]]:
     if any(c.name == "relevant" for c in study.conditions):
         alt = "Recall of each class intact and without its channels; the numbers are in the table of classes"
         yield "class_recall", plot.class_recall(study), alt
+
+
+def captions(run: RunData) -> dict[str, str]:
+    """Return the caption of every figure, made from what the figure draws."""
+    words = {}
+    if run.selection is not None:
+        found = run.selection
+        words["mu_curve"] = (
+            f"Means over {found.n_folds} folds of the training images, each held out once; bands are one standard "
+            "error."
+        )
+        if found.accuracy_mean is not None and found.accuracy_se is not None:
+            words["mu_curve"] += " “Accuracy” is that of the regression on the channels' scores, not of the network."
+    for way in run.named:
+        words[f"{PREFIXES[way]}layers"] = (
+            "First layer on top. Right: the same share for each class; a darker field carries more."
+        )
+    for way, study in run.studies.items():
+        words |= {f"{PREFIXES[way]}{name}": text for name, text in _captions_of_removals(study, way).items()}
+    return words
+
+
+def _captions_of_removals(study: AblationResult, way: str) -> dict[str, str]:
+    scopes = {condition.layers for condition in study.conditions}
+    marks = {
+        frozenset({"all"}): "Channels of all layers were removed.",
+        frozenset({"conv"}): "Channels of convolutional layers only were removed.",
+    }
+    ends = "over test images and over draws of random controls"
+    # Format 1 kept no pairs of images.
+    if study.log_odds is None:
+        ends = "over repeated draws; a removal without draws has none"
+    drawn = marks.get(
+        frozenset(scopes), "Filled: channels of all layers. Hollow: channels of convolutional layers only."
+    )
+    which = "" if find_condition(study, "relevant") else ", of convolutional layers only"
+    return {
+        "ablation": f"{drawn} Whiskers: 95 % intervals {ends}; a narrow one is hidden by its marker.",
+        "ablation_log_odds": "The same in log-odds: what the removals change in each image's class.",
+        "ablation_curve": "The first k channels of each class removed, against k random ones.",
+        "class_recall": (
+            f"A class's own recall, intact and without the {WAYS[way]}{which}, and what the removal does to the other "
+            "classes."
+        ),
+    }
 
 
 def _svg(figure: Figure, name: str, alt: str) -> Markup:

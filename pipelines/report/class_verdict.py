@@ -62,7 +62,8 @@ def class_verdicts(
             found.append(ClassVerdict("open", f"{there} of {name}, too few to judge by."))
         else:
             beyond = [bool(p[at[c]] <= _BEYOND) for p in adjusted_chances]
-            found.append(_of_class(name, {m: of.own.of(c) for m, of in named.items()}, beyond, held_out=held_out))
+            own = {m: of.own.of(c) for m, of in named.items()}
+            found.append(_of_class(name, own, beyond, measure, len(tested), held_out=held_out))
     return tuple(found)
 
 
@@ -106,8 +107,13 @@ def _specific(changes: Changes, c: int) -> float:
     return max(float(special.stdtr(images - 1, -more / error)), least)
 
 
-def _of_class(name: str, own: Mapping[str, Effect], beyond: Sequence[bool], *, held_out: bool) -> ClassVerdict:
-    """Put a class into words: its changes, and what they are beyond, as :func:`_chances` orders it."""
+def _of_class(
+    name: str, own: Mapping[str, Effect], beyond: Sequence[bool], measure: str, tested: int, *, held_out: bool
+) -> ClassVerdict:
+    """Put a class into words: its changes, and what they are beyond, as :func:`_chances` orders it.
+
+    ``measure`` is what the verdicts of all ``tested`` classes rest on.
+    """
     numbers = "; ".join(f"{_WORDS[m]} {signed(e.overall())}, {span(e.interval())}" for m, e in own.items())
     loses, average, random, every = beyond
     if every and own["recall"].interval()[1] < 0:
@@ -143,7 +149,13 @@ def _of_class(name: str, own: Mapping[str, Effect], beyond: Sequence[bool], *, h
     if any(effect.p_value() <= _BEYOND for effect in own.values()):
         return ClassVerdict("not shown", f"Removing them does not cost {name} anything, it helps ({numbers}): {advice}")
     if all(max(map(abs, effect.interval())) <= _NOTHING[m] for m, effect in own.items()):
-        return ClassVerdict("not shown", f"Removing them changes nothing ({numbers}): {advice}")
+        return ClassVerdict("not shown", f"Removing them changes hardly anything ({numbers}): {advice}")
+    # An interval below zero shows a loss by itself; sentence and numbers must not contradict each other.
+    if any(effect.interval()[1] < 0 for effect in own.values()):
+        why = f"the {_WORDS[measure]}, by which classes are judged, do not fall beyond chance"
+        if own[measure].interval()[1] < 0:
+            why = f"of {tested} classes some fall this far by chance"
+        return ClassVerdict("not shown", f"Removing them may cost {name} something ({numbers}), but {why}: {advice}")
     images = int(own["recall"].count[0])
     return ClassVerdict(
         "not shown", f"{images} images do not show that removing them costs {name} anything ({numbers}): {advice}"

@@ -288,7 +288,10 @@ class _Page:
         names = [clean(c) for c in self.work.subject.classes]
         figure = plot.embedding(embedding["points"], found["labels"], names, predictions=found["predictions"])
         alt = f"t-SNE map of {len(found['labels'])} images by class; the points are in embedding.csv"
-        return {"filters_embedding": make_chart(figure, "filters_embedding", alt, self.report)}
+        caption = "One mark per image."
+        if (np.asarray(found["labels"]) != np.asarray(found["predictions"])).any():
+            caption += " Ringed or crossed: the network names another class."
+        return {"filters_embedding": make_chart(figure, "filters_embedding", alt, self.report, caption)}
 
     def _plane(self) -> Sheet:
         """Return the map of the embedding as the images themselves."""

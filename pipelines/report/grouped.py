@@ -105,7 +105,7 @@ def _files(run: RunData, one: Grouped) -> Sequence[Sequence[Mapping[str, Any]]]:
 
 
 def _group(group: Group, files: Sequence[Mapping[str, Any]], pictures: Pictures, strips: Strips) -> GroupView:
-    names = [entry["file"] for entry in files]
+    shown = pictures.strip([entry["file"] for entry in files], _SIZE, _COLUMNS)
     channels = [
         strips.carrier(
             c.channel, f"contributes {signed(c.contribution)} to this group, {signed(c.elsewhere)} to the other"
@@ -114,8 +114,8 @@ def _group(group: Group, files: Sequence[Mapping[str, Any]], pictures: Pictures,
     ]
     return GroupView(
         n=group.n,
-        picture=pictures.strip(names, _SIZE, _COLUMNS) if names else None,
-        n_pictured=len(names),
+        picture=shown.source,
+        n_pictured=shown.n,
         channels=tuple(channels),
         names=tuple(clean(entry["name"]) for entry in files),
     )

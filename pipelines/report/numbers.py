@@ -35,6 +35,18 @@ def number_text(value: Any, digits: int = 2) -> str:
     return text.replace("-", _MINUS)
 
 
+def share_text(value: Any, digits: int = 2) -> str:
+    """Return a share, or an end of its interval, always in the same form: next to nothing is 0.00.
+
+    Examples
+    --------
+    >>> share_text(0.0018), share_text(None)
+    ('0.00', '–')
+    """
+    known = number(value)
+    return f"{known + 0.0:.{digits}f}".replace("-", _MINUS) if math.isfinite(known) else _NONE
+
+
 def with_interval(value: Any, low: Any, high: Any) -> str:
     """Return a number with the ends of its interval.
 
@@ -43,7 +55,7 @@ def with_interval(value: Any, low: Any, high: Any) -> str:
     >>> with_interval(0.123, 0.1, 0.15)
     '0.12 (0.10 to 0.15)'
     """
-    return f"{number_text(value)} ({number_text(low)} to {number_text(high)})"
+    return f"{share_text(value)} ({share_text(low)} to {share_text(high)})"
 
 
 def signed(value: float, digits: int = 2) -> str:

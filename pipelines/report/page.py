@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from interpnet.support.io import write_text
 
+from .kept import keep, packed
 from .load import clean
-from .numbers import number_text, percent, signed
+from .numbers import number_text, percent, share_text, signed
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # No text from data can hold it: control characters are replaced on reading.
@@ -34,8 +35,11 @@ def write_page(path: Path, template: str, *, styles: Sequence[str] = ("page.css"
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number_text, signed=signed, percent=percent, clean=clean, breakable=_breakable)
+    environment.filters.update(
+        number=number_text, share=share_text, signed=signed, percent=percent, clean=clean, breakable=_breakable
+    )
     script = _read("page.js")
+    environment.globals["keep"] = keep
     page = environment.get_template(template).render(
         **values,
         style=Markup("\n".join(_read(name) for name in styles)),  # noqa: S704 - our own files
@@ -43,6 +47,7 @@ def write_page(path: Path, template: str, *, styles: Sequence[str] = ("page.css"
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         size=_SIZE,
     )
+    page = packed(page)
     size = len(page.encode())
     write_text(path, page.replace(_SIZE, f"{size / 1e6:.1f} MB"))
 

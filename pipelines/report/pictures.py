@@ -1,11 +1,12 @@
-"""Pictures as data URIs: scaled to what a page shows, in whichever of PNG and JPEG is smaller."""
+"""Pictures as data URIs: scaled to what a page shows, in whichever of PNG and WebP is smaller."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,32 +25,39 @@ def strip(pictures: Sequence[Picture], columns: int | None = None) -> Picture:
     return tile(pictures, columns or len(pictures), pad=2, background=_GAP_GREY)
 
 
+class Strip(NamedTuple):
+    """Several pictures side by side."""
+
+    source: str | None  # a data URI; None where none could be read
+    n: int  # pictures in it
+
+
 class Pictures:
     """Embeds the pictures of one folder, and remembers which were missing, damaged, or outside of it."""
 
     def __init__(self, base: Path) -> None:
         self.base = base.resolve()
         self.missing: list[str] = []
-        self._made: dict[tuple[object, ...], str | None] = {}
+        self._made: dict[tuple[object, ...], Strip] = {}
 
     def embed(self, name: str | None, size: int) -> str | None:
         """Return a data URI of a picture, its longer side at most ``size``; ``None`` where it cannot be read."""
-        return self._once((name, size), lambda: self._read(name, size, grow=False))
+        return self._once((name, size), [name], size, 1, grow=False).source
 
-    def strip(self, names: Sequence[str], size: int, columns: int) -> str | None:
-        """Return a data URI of several pictures side by side; ``None`` where none can be read."""
+    def strip(self, names: Sequence[str], size: int, columns: int) -> Strip:
+        """Return those of several pictures that can be read, side by side."""
+        return self._once((*names, size, columns), names, size, columns, grow=True)
 
-        def tiled() -> Picture | None:
-            read = [picture for name in names if (picture := self._read(name, size, grow=True)) is not None]
-            return strip(read, columns) if read else None
-
-        return self._once((*names, size, columns), tiled)
-
-    def _once(self, key: tuple[object, ...], make: Callable[[], Picture | None]) -> str | None:
-        """Return a picture as a data URI: many channels are relevant to several classes."""
+    def _once(
+        self, key: tuple[object, ...], names: Sequence[str | None], size: int, columns: int, *, grow: bool
+    ) -> Strip:
+        """Return pictures as one data URI, made once: many channels are relevant to several classes."""
         if key not in self._made:
-            picture = make()
-            self._made[key] = None if picture is None else data_uri(picture)
+            read = [picture for name in names if (picture := self._read(name, size, grow=grow)) is not None]
+            made = None
+            if read:
+                made = data_uri(strip(read, columns) if len(read) > 1 else read[0])
+            self._made[key] = Strip(made, len(read))
         return self._made[key]
 
     def _read(self, name: str | None, size: int, *, grow: bool) -> Picture | None:
@@ -73,18 +81,22 @@ class Pictures:
 
 
 def data_uri(picture: Picture) -> str:
-    """Return a picture (h, w, 3) uint8 as a data URI, in whichever of PNG and JPEG is smaller; with alpha as PNG.
+    """Return a picture (h, w, 3) uint8 as a data URI, in whichever of PNG and WebP is smaller; with alpha as PNG.
 
-    A picture whose neighbouring pixels hardly ever are equal is a photograph, of which a JPEG is smaller.
+    A picture whose neighbouring pixels hardly ever are equal is a photograph, of which a PNG is not tried. Where Pillow
+    cannot write WebP it is JPEG.
     """
-    from PIL import Image
+    from PIL import Image, features
 
     image = Image.fromarray(picture)
-    options: dict[str, dict[str, int]] = {"png": {}, "jpeg": {"quality": 88, "subsampling": 0}}
-    if image.mode == "RGBA":
-        del options["jpeg"]  # it has no transparency
-    elif picture.shape[1] > 1 and np.mean(picture[:, 1:] == picture[:, :-1]) < _PHOTOGRAPH:
-        del options["png"]
+    options: dict[str, dict[str, Any]] = {"png": {}}
+    if image.mode != "RGBA":
+        lossy, how = (
+            ("webp", {"quality": 80}) if features.check("webp") else ("jpeg", {"quality": 88, "subsampling": 0})
+        )
+        options[lossy] = how
+        if picture.shape[1] > 1 and np.mean(picture[:, 1:] == picture[:, :-1]) < _PHOTOGRAPH:
+            del options["png"]
     encoded = {}
     for kind, how in options.items():
         buffer = io.BytesIO()

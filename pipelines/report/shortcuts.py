@@ -149,18 +149,25 @@ def _judged(run: RunData, classes: Sequence[Look]) -> tuple[str, str, str]:
         return "not shown", headline, "Look at the pictures: whether a class may go by it is for a person to say."
     if not known:
         return "open", "There are too few images to say what the classes go by.", ""
-    power = float(np.nanmedian([one.detectable for one in known]))
     headline = "No class goes by any part of the image more than is usual in networks without a shortcut."
-    judgement = f"In the median class a share of {number_text(power)} would have been found 8 times of 10."
+    # A share is at most 1: beyond that nothing can be found.
+    power = float(np.median([one.detectable if one.detectable <= 1 else np.inf for one in known]))
+    judgement = ""
+    if power <= 1:
+        judgement = f"In the median class a share of {number_text(power)} would have been found 8 times of 10."
+    blind = sum(not one.detectable <= 1 for one in known)
+    if blind:
+        judgement += f" In {blind} of {len(known)} classes not even a share of 1 would have been."
     undecided = [one for one in classes if one.level == "mixed"]
-    if undecided:
+    if undecided or blind:
         headline = headline.replace("goes by", "is shown to go by")
+    if undecided:
         judgement += (
             f" {len(undecided)} of {len(classes)} classes are not decided: more images may tell "
             f"({run.command('shortcuts')} --shortcut-images N)."
         )
-        return "mixed", headline, judgement
-    return "shown", headline, judgement
+        return "mixed", headline, judgement.strip()
+    return "shown" if power <= 1 else "mixed", headline, judgement.strip()
 
 
 def _look(run: RunData, one: ClassFinding, pictures: Pictures, strips: Strips) -> Look:
@@ -215,10 +222,13 @@ def _sentence(one: ClassFinding, name: str, part: str, level: str) -> str:
     goes = f"{share} of what makes “{name}” goes with {part}; 98 % of classes without a shortcut stay below "
     goes += f"{number_text(one.usual)}."
     if level == "open":
-        return f"{one.n} images are too few to say what “{name}” goes by."
+        few = "image is" if one.n == 1 else "images are"
+        return f"{one.n} {few} too few to say what “{name}” goes by."
     if level == "not shown":
         return goes
     power = f"A share of {number_text(one.detectable)} would have been found 8 times of 10."
+    if not one.detectable <= 1:
+        power = "Not even a share of 1 would have been found 8 times of 10: these images are too few or too unlike."
     if level == "mixed":
         return f"{goes} The interval reaches below that, so these images do not decide. {power}"
     return f"No part moved “{name}” beyond what is usual. {power}"

@@ -13,7 +13,7 @@ from interpnet.ablation import AblationResult, Changes, Condition, changes_of_re
 
 from .class_verdict import ClassVerdict, class_verdicts
 from .load import RunData
-from .numbers import signed, span
+from .numbers import number_text, signed, span
 
 #: One side of a 95 % interval: what is rarer by chance is said to be beyond it.
 BEYOND = 0.025
@@ -116,7 +116,9 @@ class _Removal:
         counts = self.condition.removed[self.condition.removed > 0]
         low = int(counts.min())
         high = int(counts.max())
-        return str(low) if low == high else f"{low} to {high} (mean {finite_mean(counts):.1f})"
+        if low == high == 1:
+            return "one channel"
+        return f"{low} channels" if low == high else f"{low} to {high} (mean {finite_mean(counts):.1f}) channels"
 
 
 def study_verdicts(run: RunData) -> dict[str, Verdict]:
@@ -196,10 +198,7 @@ def _headline(named: _Removal, controls: Sequence[_Removal]) -> str:
         verb = "lowers its own recall"
     elif named.own >= study.mean_intact:
         verb = "does not lower its own recall:"
-    headline = (
-        f"Removing the {named.count} channels that {_finds(study)} {verb} "
-        f"from {study.mean_intact:.2f} to {named.own:.2f}"
-    )
+    headline = f"Removing the {named.count} that {_finds(study)} {verb} from {study.mean_intact:.2f} to {named.own:.2f}"
     tested = int(np.isfinite(study.intact).sum())
     if tested > 1:
         headline += f" (mean over {tested} classes; "
@@ -239,29 +238,53 @@ def _judge(named: _Removal, controls: Sequence[_Removal]) -> tuple[str, str]:
         sentences.append(f"That is beyond every control: {_by_how_much(beaten)}.")
     elif beaten:
         sentences.append(f"That is beyond removing {_named(beaten)}: {_by_how_much(beaten)}.")
-    if partly:
-        words = _MEASURE_WORDS[next(m for m in partly[0].beaten if m in losses)]
-        sentences.append(f"It is beyond removing {_named(partly)} only {words}.")
-    if blunt:
-        sentences.append(
-            f"Removing {_named(blunt)} costs a class about as much or more, but costs the others too: those channels "
-            "serve every class, the named ones this class."
-        )
+    for measure, words in _MEASURE_WORDS.items():
+        only = [c for c in partly if measure in c.beaten and measure in losses]
+        if only:
+            sentences.append(f"It is beyond removing {_named(only)} only {words}.")
+    sentences += [
+        f"Removing {c.words} {_against(named, c)}, but costs the others too: those channels serve every class, the "
+        "named ones this class."
+        for c in blunt
+    ]
     if equal:
-        sentences.append(
-            f"It is not beyond removing {_named(equal)}: the named channels matter, but so do channels that are "
-            "found without naming any."
-        )
+        sentences += [f"It is not beyond removing {c.words}, which {_against(named, c)}." for c in equal]
+        sentences.append("The named channels matter, but so do channels that are found without naming any.")
     specific = named.specific and all(c.specific for c in controls if c.drawn)
     if not specific:
-        sentences.append(
-            "The other classes may lose as much, so the named channels are not shown to be the class's own."
-        )
+        sentences.append(f"{_not_specific(named)}, so the named channels are not shown to be the class's own.")
     if not any(c.drawn for c in controls):
         sentences.append("No random control was run, which any choice of channels should be compared with.")
     elif specific and beaten and not (partly or equal):
         return "shown", " ".join([*sentences, "The network relies on the named channels."])
     return "mixed", " ".join(sentences)
+
+
+def _against(named: _Removal, control: _Removal) -> str:
+    """Say what a control leaves of a class's recall beside the named channels; the interval says what is less."""
+    left = f"{control.own:.2f}, the named channels {named.own:.2f}"
+    effect = control.changes["recall"].own_beyond
+    if effect is None:
+        return f"leaves another recall ({left}; not compared image by image)"
+    low, high = effect.interval(one_draw=control.drawn)
+    if high < 0:
+        return f"leaves a class less recall ({left})"
+    if low > 0:
+        return f"leaves a class more recall ({left})"
+    return f"leaves a recall that these images do not tell from theirs ({left}; difference {span((low, high))})"
+
+
+def _not_specific(named: _Removal) -> str:
+    """Say in which measure a class is not shown to lose more than the others, with both numbers."""
+    found = [
+        f"{_MEASURE_WORDS[m]} ({signed(of.own.overall())}, the others {signed(of.others.overall())}; difference "
+        f"{span(of.specific.interval())})"
+        for m, of in named.changes.items()
+        if of.specific.p_value() > BEYOND
+    ]
+    if found:
+        return f"It is not shown that a class loses more than the others do {' nor '.join(found)}"
+    return "A class loses more than the others do, but random channels may be as much its own by luck"
 
 
 def _by_how_much(controls: Sequence[_Removal]) -> str:
@@ -275,7 +298,8 @@ def _by_how_much(controls: Sequence[_Removal]) -> str:
         text = f"{effect.overall():.2f} lower than with those ("
     else:
         text += ", "
-    return f"{text}95 % interval {span(effect.interval(one_draw=nearest.drawn))})"
+    low, high = effect.interval(one_draw=nearest.drawn)
+    return f"{text}95 % interval {number_text(low)} to {number_text(high)})"
 
 
 def _named(controls: Sequence[_Removal]) -> str:
@@ -296,7 +320,7 @@ def _details(named: _Removal, controls: Sequence[_Removal], classes: Sequence[Cl
         others = f"{signed(changes.others.overall())} ({span(changes.others.interval())})"
         more = changes.specific
         difference = f"{signed(more.overall())} ({span(more.interval())})"
-        details.append(f"{what} by {own}, of the other classes by {others}: a difference of {difference}.")
+        details.append(f"{what} by {own}, of the other classes by {others}. Its own loss beyond theirs: {difference}.")
     tested = [c for c in classes if c.level != "open"]
     if tested:
         shown = sum(c.level == "shown" for c in tested)

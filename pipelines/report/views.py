@@ -16,7 +16,7 @@ from interpnet.reliance import ENDS
 from ..run.config import CONTROLS, FEWEST_IMAGES, MU_LASSO, RELIANCE
 from .channels import ChannelRow, Limits, agreement, channel_rows
 from .load import RunData, clean, reading
-from .numbers import NAN, number, number_text
+from .numbers import NAN, number, number_text, signed
 from .pictures import Pictures
 from .verdict import Verdict
 
@@ -176,7 +176,7 @@ def _example(n: int, entry: Mapping[str, Any], run: RunData, pictures: Pictures,
     heatmaps = [
         Shot(
             title=f"{clean(channel['layer'])}[{int(channel['index'])}]",
-            caption=f"response {number_text(channel['response'], 3)}",
+            caption=_said_of(run.examples, channel["response"]),
             source=picture(channel["heatmap"]),
             blank=bool(channel["blank"]),
         )
@@ -221,6 +221,20 @@ def _example(n: int, entry: Mapping[str, Any], run: RunData, pictures: Pictures,
         note=clean(entry.get("note") or ""),
         pictured=shown,
     )
+
+
+def _said_of(examples: Mapping[str, Any] | None, value: Any) -> str:
+    """Say how much a channel has to do with an image: what it contributes to the log-odds, or its response."""
+    if chosen_by(examples) == "weight":
+        return f"weight × score {number_text(value, 3)}"
+    return f"contributes {signed(number(value), 2)}"
+
+
+def chosen_by(examples: Mapping[str, Any] | None) -> str:
+    """Return by what the channels of explained images were chosen: by weight times score, or by contribution."""
+    examples = examples or {}
+    default = "contribution" if examples.get("by", MU_LASSO) == RELIANCE else "weight"
+    return str(examples.get("choose") or default)
 
 
 def class_name(run: RunData, index: Any) -> str:

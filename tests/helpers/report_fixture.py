@@ -183,9 +183,9 @@ def write_classes(
     write_json(folder / "classes.json", {"top": 100, "classes": entries})
 
 
-def write_examples(folder: Path, found: Interpretation, rng: np.random.Generator) -> None:
+def write_examples(folder: Path, found: Interpretation, rng: np.random.Generator, most: int) -> None:
     examples = []
-    for number, c in enumerate(range(len(found.classes))):
+    for number, c in enumerate(range(min(most, len(found.classes)))):
         image = picture(rng, hue=c / 10)
         stem = f"examples/{number:04d}"
         save_png(folder / f"{stem}_image.png", enlarge(image))
@@ -362,13 +362,14 @@ def make_run(
     few: int | None = None,
     shortcuts: bool = False,
     beside: bool = False,
+    examples: int = 1000,
 ) -> Path:
     """Write a run folder.
 
     ``relevant`` is the share of own recall left without the relevant channels, ``pictured`` the number
     of channels with pictures; ``chosen`` adds the choice of mu, ``stability`` selection frequencies, ``both`` the
     channels that classes rely on, ``shortcuts`` findings, ``beside`` of drawn images and of groups, too. Class ``few``
-    has four training images.
+    has four training images. At most ``examples`` images are explained.
     """
     rng = np.random.default_rng(0)
     found = interpretation(class_names(classes), rng)
@@ -391,7 +392,7 @@ def make_run(
         write_json(folder / "ablation" / "reliance.json", ablation(relied, rng, relevant=0.4, repeats=repeats))
     if "explain" in stages:
         write_classes(folder / "explanations", found, study, rng, pictured, few)
-        write_examples(folder / "explanations", found, rng)
+        write_examples(folder / "explanations", found, rng, examples)
     if shortcuts:
         write_shortcuts(folder, found.classes, beside=beside)
     return folder

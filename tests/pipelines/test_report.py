@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import os
 import re
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -176,6 +178,18 @@ def test_test_images_that_are_the_training_images_are_called_so():
         assert dict(rows["Training images"])["Split"] == "test"
 
 
+def test_each_picture_is_embedded_once(run, tmp_path):
+    sources = [a["src"] for a in read(run / "report" / "index.html").all("img") if "src" in a]
+    assert len(sources) == len(set(sources))
+    folder = make_run(tmp_path, classes=3, pictured=2, stages=("collect", "solve", "explain"))
+    first = folder / "explanations" / "channels" / "c000_r00_mean.png"
+    for other in ("c000_r01_mean.png", "c001_r00_mean.png"):
+        first.with_name(other).write_bytes(first.read_bytes())
+    images = read(build_report(folder)).all("img")
+    (number,) = [a["data-first"] for a in images if "data-first" in a and "mean" in a["class"]]
+    assert sum(a.get("data-picture") == number and "src" not in a for a in images) == 2
+
+
 def test_pictures_are_described_and_blank_ones_marked(page):
     images = page.all("img")
     assert all(attrs.get("alt") for attrs in images)
@@ -311,15 +325,16 @@ def test_a_path_that_leads_out_of_the_run_is_not_read(tmp_path):
     assert len(pictures.missing) == 3
 
 
-def test_photographs_go_in_as_jpeg_and_flat_pictures_as_png(tmp_path):
+def test_photographs_go_in_as_webp_and_flat_pictures_as_png(tmp_path):
     noise = np.random.default_rng(1).integers(0, 256, (300, 200, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
-    Image.new("RGB", (30, 30), "red").save(tmp_path / "flat.png")
+    drawn = np.kron(noise[:15, :15, 0] > 127, np.ones((2, 2), bool))
+    Image.fromarray(255 * drawn.astype(np.uint8)).save(tmp_path / "flat.png")
     pictures = Pictures(tmp_path)
-    assert pictures.embed("noise.png", 96).startswith("data:image/jpeg;base64,")
+    assert pictures.embed("noise.png", 96).startswith("data:image/webp;base64,")
     assert pictures.embed("flat.png", 96).startswith("data:image/png;base64,")
-    assert pictures.strip(["flat.png", "gone.png"], 10, 9).startswith("data:image/png")
-    assert pictures.strip(["gone.png"], 10, 9) is None
+    assert pictures.strip(["flat.png", "gone.png"], 30, 9).source == pictures.embed("flat.png", 96)
+    assert pictures.strip(["gone.png"], 10, 9) == (None, 0)
 
 
 def test_past_the_limits_pictures_stay_beside_the_page_and_a_note_says_so(tmp_path):
@@ -331,12 +346,23 @@ def test_past_the_limits_pictures_stay_beside_the_page_and_a_note_says_so(tmp_pa
     assert page.text.count("The pictures are not on this page") == 4
 
 
-def test_many_classes_start_folded(tmp_path):
-    folder = make_run(tmp_path, classes=40, stages=("collect", "solve", "ablate"))
-    page = read(build_report(folder))
+def test_many_classes_start_folded_and_their_bodies_are_kept_aside(tmp_path):
+    folder = make_run(tmp_path, classes=40, pictured=1, examples=8)
+    path = build_report(folder)
+    page = read(path)
     folds = [a for a in page.all("details") if a.get("class") == "fold"]
-    assert len(folds) == 39
+    assert len(folds) == 40
     assert not any("open" in a for a in folds)
+    assert not page.all("img")
+    kept = json.loads(re.search(r'id="kept">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)[1])
+    pack, at = kept["bodies"]["class-3"]
+    bodies = zlib.decompress(base64.b64decode(kept["packs"][pack])).decode().split("\0")
+    body = Page(bodies[at])
+    assert len(body.all("tr")) == 9
+    assert {a["data-picture"] for a in body.all("img")} <= set(kept["pictures"])
+    assert kept["anchors"]["example-3"] == "class-3"
+    # The recall of every class is there without opening anything, and without JavaScript.
+    assert page.text.count("Removing them ") >= 38
 
 
 def test_no_run_and_a_foreign_one_are_refused(tmp_path):

@@ -239,12 +239,69 @@ def test_without_javascript_it_is_all_there_and_links_work(browser, address):
     context.close()
 
 
-@pytest.mark.parametrize("width", [1400, 800, 480, 320])
+def test_enter_in_the_search_leads_to_the_class(watched, many):
+    page = watched.page
+    page.goto(many)
+    page.fill("#filter", "CLASS 2")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.activeElement.id === 'class-20'")
+    assert page.is_visible("#class-20 table.channels")
+    assert in_view(page, "#class-20")
+    # A name that is another's beginning is found by itself.
+    page.fill("#filter", "class 9")
+    page.keyboard.press("Enter")
+    page.wait_for_function("location.hash === '#class-9'")
+    page.fill("#filter", "no such class")
+    page.keyboard.press("Enter")
+    page.fill("#filter", " ")
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == "#class-9"
+    watched.check()
+
+
+def test_bodies_are_unpacked_when_they_are_opened(watched, many):
+    page = watched.page
+    page.goto(many)
+    count = "document.querySelectorAll('*').length"
+    before = page.evaluate(count)
+    assert page.locator("table.channels").count() == 0
+    page.click("#class-12 > details > summary")
+    page.wait_for_selector("#class-12 table.channels", state="visible")
+    assert page.locator("table.channels").count() == 1
+    assert page.evaluate(
+        "[...document.querySelectorAll('#class-12 img')].every((i) => i.src.startsWith('data:image/'))"
+    )
+    page.click("#open-all")
+    page.wait_for_function("document.querySelectorAll('table.channels').length === 25")
+    assert page.evaluate(count) > 2 * before
+    watched.check()
+
+
+def test_without_javascript_many_classes_are_summed_up(browser, many):
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 1400, "height": 900})
+    page = context.new_page()
+    page.goto(many)
+    assert page.is_visible(".verdict .headline")
+    assert "recall" in page.text_content("#class-21 .facts")
+    page.click("#class-21 > details > summary")
+    assert page.is_visible("text=Opening this needs JavaScript. >> nth=0")
+    context.close()
+
+
+@pytest.mark.parametrize("width", [1300, 800, 420, 320])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_runs_over_the_edge(browser, address, width, scheme):
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.goto(address)
+    page.evaluate("for (const e of document.querySelectorAll('main details')) { e.open = true; }")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # A table that is wider than its place scrolls in it, and the place is not wider than the page.
+    places = page.evaluate(
+        """() => [...document.querySelectorAll('main table')].map((table) => {
+             const place = table.closest('.scroll'), box = place.getBoundingClientRect();
+             return [Math.round(box.right) <= innerWidth, getComputedStyle(place).overflowX]; })"""
+    )
+    assert {tuple(place) for place in places} == {(True, "auto")}
     assert page.is_visible("h1")
     page.close()
 
@@ -253,6 +310,7 @@ def test_nothing_runs_over_the_edge(browser, address, width, scheme):
 def test_text_has_the_contrast_wcag_asks_for(browser, address, scheme):
     page = browser.new_page(viewport={"width": 1400, "height": 900}, color_scheme=scheme)
     page.goto(address)
+    page.evaluate("for (const e of document.querySelectorAll('details')) { e.open = true; }")
     ratios = page.evaluate((Path(__file__).parents[1] / "helpers" / "contrast.js").read_text(encoding="utf-8"))
     assert len(ratios) > 5
     assert {key: value for key, value in ratios.items() if value < 4.5} == {}

@@ -41,7 +41,7 @@ def test_every_class_in_words() -> None:
         "8 times of 10."
     )
     assert owl == ("No part moved “owl” beyond what is usual. A share of 0.31 would have been found 8 times of 10.")
-    assert dog == "1 images are too few to say what “dog” goes by."
+    assert dog == "1 image is too few to say what “dog” goes by."
     assert (
         said.headline
         == "1 of 4 classes goes by a part of the image more than is usual without a shortcut: “carton” by a patch."
@@ -110,7 +110,7 @@ def test_the_page_has_it_in_the_verdict_and_names_are_text(tmp_path: Path, blank
     assert NASTY[1] not in page
     # Three examples of three pictures, and the command that repairs.
     section = head[head.index('id="look-0"') : head.index("</article>")]
-    assert section.count('<img src="data:') == 9
+    assert section.count("<img ") == 9
     # The top patches of two of its channels, which the run has pictured.
     assert section.count('<img class="strip"') == 2
     assert f"<code>interpnet repair {folder}</code>" in head

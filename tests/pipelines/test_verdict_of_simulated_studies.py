@@ -103,7 +103,7 @@ def test_classes_in_words() -> None:
         "Removing them costs class 0 more than any control does, and more than it costs"
     )
     assert "but not shown to be more than it costs the others" in found[1].sentence
-    assert found[2].sentence.startswith("Removing them changes nothing (recall 0.00, ")
+    assert found[2].sentence.startswith("Removing them changes hardly anything (recall 0.00, ")
     assert found[2].sentence.endswith("do not cite these channels for class 2.")
     assert found[3].sentence == "There is one test image of class 3, too few to judge by."
     assert found[4].sentence == "No channel is named for class 4."
