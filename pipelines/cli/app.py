@@ -237,12 +237,18 @@ def repair() -> None:
 
 
 @app.command()
-@takes("commands", "only", "run open_report", only={"panel": "", "help": _SHOWN_CLASSES, "shown": "those of the run"})
+@takes(
+    "commands",
+    "only",
+    "run open_report pdf",
+    only={"panel": "", "help": _SHOWN_CLASSES, "shown": "those of the run"},
+)
 def report() -> None:
     """Stage 6: write report/index.html, one file that opens anywhere; needs neither model nor images.
 
     [green]interpnet report runs/first --open[/]
     [green]interpnet report runs/first --only boat,wolf[/]
+    [green]interpnet report runs/first --pdf[/]
     """
 
 

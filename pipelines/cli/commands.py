@@ -22,6 +22,7 @@ from ..auditing import steps
 from ..auditing import terminal_tables as tables
 from ..auditing.merge import merge_runs
 from ..auditing.result import Report
+from ..report.pdf import find_browser, print_pdf
 from ..run.config import RELIANCE, RunConfig
 from ..run.console import make_console
 from ..run.cue import planted
@@ -250,8 +251,12 @@ def _explain_user(given: Given, request: Request) -> None:
 
 def report(given: Given, request: Request) -> None:
     """Build the report again."""
+    browser = find_browser() if request.pdf else ""  # before the work whose result it prints
     with existing_session(given, request, "report") as session:
-        show_report(session, run_report(session, again=True), open_report=request.open_report)
+        page = run_report(session, again=True)
+        show_report(session, page, open_report=request.open_report)
+        if request.pdf and session.ranks.first:
+            session.say(f"printed: {printable(print_pdf(page, browser))}")
 
 
 def _stage(

@@ -44,6 +44,9 @@ class Request(Settings):
     )
     runs: Sequence[str] = setting((), "The run folders of all shards.", names="RUN...", required=True)
     open_report: bool = setting(False, "Open the report in a browser.", panel=FOLDER, names="--open")
+    pdf: bool = setting(
+        False, "Print the report as report/index.pdf, too, with a browser of this machine.", panel=FOLDER, names="--pdf"
+    )
     image: Sequence[str] = setting((), "Explain this image file instead; repeat for more.", metavar="FILE")
     cls: str | None = setting(
         None, "Explain the images for this class.", shown="the predicted one", metavar="NAME", names="--class"
