@@ -25,6 +25,8 @@ def compare(_given: Given, request: Request) -> None:
     for letter, run in zip("AB", found.pair.runs, strict=True):
         tables.say_whole(console, f"{letter}: {run.folder} ({run_words(run)})")
     for table in tables_of(found):
+        if table.aside:
+            continue
         rows = list(table.rows[:MOST_ROWS])
         if len(rows) < len(table.rows):
             rows.append((f"... of {len(table.rows)}", *[""] * (len(table.heads) - 1)))

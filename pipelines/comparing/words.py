@@ -39,6 +39,7 @@ class Table:
     columns: str
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    aside: bool = False  # for the page alone, where there is room
 
     @property
     def heads(self) -> list[tuple[str, bool]]:
@@ -135,7 +136,7 @@ def _of_looks(found: Comparison) -> str:
             said.append(f"{word}: “{one.name}” is suspicious for {one.part} ({shares}{sure}).")
     both = [one for one in looks if one.verdict == "suspicious in both"]
     if both:
-        said.append(f"Suspicious in both: {_some([f'{one.name} ({one.part})' for one in both])}.")
+        said.append(f"Suspicious in both: {_some([one.name for one in both])}.")
     return " ".join(said) or "No class is suspicious in either run."
 
 
@@ -158,8 +159,12 @@ def tables_of(found: Comparison) -> tuple[Table, ...]:
         tables.append(_classes(found.recalls))
     if found.looks is not None:
         tables.append(_looks(found))
-    for way in found.channels.ways if found.channels is not None else ():
-        tables += [_gained(way), _changed(way), _layers(way)]
+    for number, way in enumerate(found.channels.ways if found.channels is not None else ()):
+        tables.append(_gained(way))
+        # The same contributions, whichever way named the channels.
+        if number == 0:
+            tables.append(_changed(way))
+        tables.append(_layers(way))
     return tuple(table for table in tables if table.rows)
 
 
@@ -188,11 +193,13 @@ def _overall(found: Comparison) -> Table:
             rows.append(_row("mean log-odds of an image's class", recalls.log_odds, shares=False))
         for one in recalls.removals:
             first, second = (f"{signed(100 * value, 1)} points" for value in (one.lost.first, one.lost.second))
-            rows.append((f"own recall without the {_named(one.way)}", first, second, *_difference(one.lost)))
+            points, said = _difference(one.lost)
+            said = {"lower": "loses more", "higher": "loses less"}.get(said, said)
+            rows.append((f"change of own recall without the {_named(one.way)}", first, second, points, said))
             rows.append((f"verdict on the {_named(one.way)}", *one.verdicts, "", ""))
     if found.looks is not None:
         counts = [sum(one.suspicious[i] for one in found.looks) for i in (0, 1)]
-        rows.append(("suspicious classes", str(counts[0]), str(counts[1]), f"{counts[1] - counts[0]:+d}", ""))
+        rows.append(("suspicious classes", str(counts[0]), str(counts[1]), signed(counts[1] - counts[0], 0), ""))
     for way in found.channels.ways if found.channels is not None else ():
         named = way.counts
         rows.append((_named(way.way), f"{named[0]:.1f}", f"{named[1]:.1f}", signed(named[1] - named[0], 1), ""))
@@ -279,19 +286,20 @@ def _layers(way: WayChannels) -> Table:
     first, second = way.layers
     title = f"Layers: {_named(way.way)}"
     note = "Share of a class's weights, mean over classes; channels named for a class, on average."
+    aside = bool(way.classes)
     if [(one.layer, one.channels) for one in first] == [(one.layer, one.channels) for one in second]:
         rows = tuple(
             (a.layer, str(a.channels), percent(a.share), percent(b.share), f"{a.named:.1f}", f"{b.named:.1f}")
             for a, b in zip(first, second, strict=True)
         )
-        return Table(title, "layer, #channels, #share A, #share B, #named A, #named B", rows, note)
+        return Table(title, "layer, #channels, #share A, #share B, #named A, #named B", rows, note, aside)
     both = [("A", one) for one in first] + [("B", one) for one in second]
     apart = tuple((r, one.layer, str(one.channels), percent(one.share), f"{one.named:.1f}") for r, one in both)
-    return Table(title, "run, layer, #channels, #share, #named", apart, note)
+    return Table(title, "run, layer, #channels, #share, #named", apart, note, aside)
 
 
 def _some(names: Sequence[str]) -> str:
-    listed = ", ".join(names[:_MOST_NAMED])
+    listed = ", ".join(f"“{name}”" for name in names[:_MOST_NAMED])
     return f"{listed} and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else listed
 
 

@@ -25,6 +25,7 @@ from interpnet.pipelines.stages import (
 )
 from PIL import Image
 
+from interpnet.ablation import Answers
 from interpnet.engine import Channel, ChannelIndex, predicted
 from interpnet.errors import InterpNetError, RunFolderError
 from interpnet.gram import Gram
@@ -237,6 +238,10 @@ def test_what_the_study_could_not_use_is_noted(tmp_path: Path, monkeypatch: pyte
     assert [row[0] for row in session.run.manifest["data"]["test"]["skipped"]] == second
     assert (session.run.path / "ablation" / "ablation.csv").read_text().count(f",{empty},0,") > 0
     assert entry["n_images"] == 6
+    # What the network says of the others is kept by their positions in the data.
+    kept = Answers.load(session.run.path / "ablation" / "ablation-answers.npz")
+    assert kept.images.tolist() == [i for i in range(9) if i not in second]
+    np.testing.assert_array_equal(kept.labels, OUTPUTS[test.data.labels[kept.images]])
     assert not ablate.run_ablate(session), "done"
 
 

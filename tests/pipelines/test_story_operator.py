@@ -29,11 +29,13 @@ def test_a_build_stops_at_a_worse_checkpoint(
         train = ("train", "imagefolder:photos", "--out", f"{name}.safetensors", "--epochs", epochs, *TRAINING)
         assert main(train) == 0
         audit = ("audit", "smallcnn", "imagefolder:photos", "--weights", f"{name}.safetensors", "--out", name, *LITTLE)
-        assert main((*audit, "--anyway", "--log", "audit.log")) == 0
+        capsys.readouterr()
+        assert main((*audit, "--anyway", "--log", "audit.log", "--json")) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["format"], told["run"]) == ("interpnet-report-1", name)
     log = Path("audit.log").read_text()
     assert log.count("interpnet audit\n") == 2
     assert log.count(" report: early/report") == 1
-    capsys.readouterr()
 
     # What changed, for a person and for a program.
     assert main(["compare", "good", "early", "--html", "changes.html", "--json"]) == 0
