@@ -73,9 +73,7 @@ def embedding(points: Any, labels: Any, classes: Sequence[str], *, predictions: 
         axes.set_aspect("equal", adjustable="datalim")
         style.label_ticks(axes.xaxis, [], [])
         style.label_ticks(axes.yaxis, [], [])
-        legend = figure.legend(loc="outside right upper", fontsize=8.5, markerscale=1.1)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+        style.plain_legend(figure.legend(loc="outside right upper", fontsize=8.5, markerscale=1.1))
     names = [*classes, "no label"]  # which -1 finds
     labelled = [names[max(int(c), -1)] for c in own]
     guessed = [names[max(int(c), -1)] for c in predicted]

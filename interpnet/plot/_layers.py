@@ -66,11 +66,7 @@ def layer_relevance(
         # Without smoothing: a cell is one number.
         drawn.set_interpolation("nearest")
         image.tick_params(length=0)
-        shown = style.spread(len(classes), 24)
-        names = [style.plain(classes[i], 16) for i in shown]
-        slanted = {"rotation": 55, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 2 else {}
-        style.label_ticks(image.xaxis, shown, names, **slanted)
-        image.set_xlabel("class")
+        style.class_ticks(image, classes)
         for side in image.spines.values():
             side.set_visible(False)
         figure.colorbar(drawn, ax=image, label="share within the class", pad=0.02).outline.set_visible(False)

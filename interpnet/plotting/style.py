@@ -138,6 +138,21 @@ def label_ticks(axis: Any, positions: Sequence[float], labels: Iterable[str], **
     axis.set_ticks(list(positions), labels=list(labels), parse_math=False, **options)
 
 
+def class_ticks(axes: Axes, classes: Sequence[str], most: int = 24) -> None:
+    """Name at most ``most`` of the classes below the columns of a table of cells."""
+    shown = spread(len(classes), most)
+    names = [plain(classes[i], 16) for i in shown]
+    slanted = {"rotation": 55, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 2 else {}
+    label_ticks(axes.xaxis, shown, names, **slanted)
+    axes.set_xlabel("class")
+
+
+def plain_legend(legend: Any) -> None:
+    """Take the words of a legend as they are: they come from data."""
+    for words in legend.get_texts():
+        words.set_parse_math(False)
+
+
 def spread(count: int, most: int) -> list[int]:
     """Return at most ``most`` evenly spread positions of ``count``, with the first one.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import sys
@@ -11,16 +12,37 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
+import torch
+from helpers import figure_results as made
 from helpers.figure_cases import CASES
-from helpers.figures import faults
+from helpers.figures import faults, words
+from helpers.report_fixture import mu_selection
 from matplotlib.figure import Figure
 from PIL import Image
 
 from interpnet import plot
+from interpnet.attribution import Attribution
+from interpnet.engine import ChannelIndex
 from interpnet.errors import InterpNetError, RunFolderError
+from interpnet.evaluate import GridPointing
+from interpnet.interpretation import Interpretation
+from interpnet.plot._draw import FIGURES
 from interpnet.plotting import style
+from interpnet.scores import ScoreTable
 
-OTHERS = {"data", "save"}
+OTHERS = {"data", "draw", "save"}
+ROOMS = (
+    "ablation", "attribution", "concepts", "datasets", "engine", "evaluate", "explanation", "gram", "interpretation",
+    "models", "mulasso", "pictures", "reliance", "scores", "shortcuts",
+)  # fmt: skip
+#: Results that another's figure shows, or that have nothing to show: sums, indices, data sets, an estimator.
+WITHOUT = {
+    "ablation.Changes", "ablation.Condition", "ablation.Curve", "ablation.Effect", "explanation.Peaks",
+    "shortcuts.Candidate", "shortcuts.CommonOverlay", "shortcuts.Figures", "shortcuts.Leaning",
+    "shortcuts.OverlayProbe", "shortcuts.PasteProbe", "shortcuts.Pasted", "pictures.Embedding", "gram.Gram",
+    "engine.ChannelIndex", "engine.Trace", "datasets.An8Flower", "datasets.FunnyBirds", "datasets.ReleasedFlower",
+    "mulasso.MuLasso",
+}  # fmt: skip
 
 
 def test_every_figure_has_its_cases() -> None:
@@ -79,3 +101,53 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunFolderError, match="cannot write"):
         plot.save(figure, tmp_path / "file" / "a")
+
+
+def test_every_result_has_a_figure() -> None:
+    results = set()
+    for room in ROOMS:
+        package = importlib.import_module(f"interpnet.{room}")
+        kinds = {name: getattr(package, name) for name in package.__all__}
+        # What shows itself in a notebook is a result.
+        results |= {f"{room}.{name}" for name, kind in kinds.items() if inspect.isclass(kind) and _shows(kind)}
+    assert results - WITHOUT == set(FIGURES) - {"concepts.Strongest"}, "Strongest is a tuple"
+    assert {name for name, _ in FIGURES.values()} <= set(CASES)
+
+
+def _shows(kind: type) -> bool:
+    return hasattr(kind, "_repr_html_")
+
+
+@pytest.mark.parametrize(
+    ("result", "word"),
+    [
+        (made.score(3), "deletion"),
+        (GridPointing(made.score(3), torch.zeros(1), torch.zeros(1), 4), "deletion"),
+        (Attribution(torch.rand(2, 4, 4)), "image 1"),
+        (made.history(2), "epoch"),
+        (mu_selection(), "mu: bound on ‖w‖₁ (log scale)"),
+    ],
+)
+def test_a_result_is_drawn_by_its_class(result: Any, word: str) -> None:
+    assert word in words(plot.draw(result))
+
+
+def test_what_has_no_figure_is_said() -> None:
+    with pytest.raises(InterpNetError, match=r"result is 5; expected one of AblationResult, .*TcavResult"):
+        plot.draw(5)
+
+
+def test_bars_and_cells_are_the_numbers() -> None:
+    found = Interpretation(ChannelIndex((("a", 3),)), np.array([[0.5, -1.0, 0.0], [0.0, 2.0, 0.0]]), ("cat", "dog"))
+    (axes,) = plot.interpretation(found, cls="cat").axes
+    assert [bar.get_width() for bar in axes.patches] == [-1.0, 0.5]
+    cells = plot.interpretation(found).axes[0].images[0].get_array()
+    np.testing.assert_array_equal(np.asarray(cells), [[0.5, 0.0], [-1.0, 2.0]])
+    assert plot.data(plot.interpretation(found)) == {"channel": ["a[0]", "a[1]"], "cat": [0.5, -1.0], "dog": [0.0, 2.0]}
+
+
+def test_scores_are_those_of_a_class_less_those_of_all() -> None:
+    rows = np.array([[0.2, 0.8], [0.6, 0.4]], np.float32)
+    table = ScoreTable(rows, np.arange(2), np.arange(2), ChannelIndex((("a", 2),)), np.arange(2), 2)
+    columns = plot.data(plot.scores(table, ["cat", "dog"]))
+    np.testing.assert_allclose([columns["cat"], columns["dog"]], [[-0.2, 0.2], [0.2, -0.2]], atol=1e-7)

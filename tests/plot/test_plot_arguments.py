@@ -6,17 +6,23 @@ import inspect
 
 import numpy as np
 import pytest
-from helpers.figure_cases import study
+from helpers import figure_results as made
+from helpers.figure_cases import relied, study
 from helpers.report_fixture import mu_selection
+from helpers.shortcut_findings import findings
 from helpers.wrong_kinds import (
     ARRAY,
     CHOICE,
+    CONTRIBUTIONS,
     COUNT,
     FILTERS,
     FOUND,
     MAYBE_COUNT,
     NAN,
+    NUMBER,
     STUDY,
+    TABLE,
+    TABLES,
     TEXT,
     TWELVE,
     VECTORS,
@@ -26,8 +32,11 @@ from helpers.wrong_kinds import (
 )
 
 from interpnet import plot
+from interpnet.mulasso import Stability
 
 RESULT = [None, 5, "x", {}]
+CLS = [99, "nothing", True, [0], 0.5]
+STABLE = Stability(np.array([[1.0, 0.5, 0.0]]), 4, 10.0, False)
 
 FUNCTIONS: dict[str, Case] = {
     "ablation": (plot.ablation, {"result": STUDY}, {"result": RESULT, "measure": CHOICE}),
@@ -86,12 +95,61 @@ FUNCTIONS: dict[str, Case] = {
             "by": CHOICE,
         },
     ),
+    "scores": (
+        plot.scores,
+        {"table": TABLE},
+        {"table": TABLES, "classes": [None, 5, ["a"]], "cls": CLS, "most": COUNT},
+    ),
+    "interpretation": (plot.interpretation, {"found": FOUND}, {"found": RESULT, "cls": CLS, "most": COUNT}),
+    "contributions": (
+        plot.contributions,
+        {"found": CONTRIBUTIONS},
+        {"found": RESULT, "cls": CLS, "price": NUMBER, "most": COUNT},
+    ),
+    "reliance": (plot.reliance, {"found": relied(3)}, {"found": RESULT, "cls": CLS, "most": COUNT}),
+    "stability": (
+        plot.stability,
+        {"found": STABLE},
+        {
+            "found": RESULT,
+            "channels": [5, "x", FOUND.channels],
+            "classes": [None, 5, ["a", "b"]],
+            "cls": CLS,
+            "most": COUNT,
+        },
+    ),
+    "path": (
+        plot.path,
+        {"found": made.path(3)},
+        {"found": RESULT, "channels": [5, "x", FOUND.channels], "most": COUNT},
+    ),
+    "dissection": (plot.dissection, {"found": made.dissection(1, 1)}, {"found": RESULT}),
+    "tcav": (plot.tcav, {"found": made.tcav(1, 1)}, {"found": RESULT, "by": CHOICE}),
+    "probe": (plot.probe, {"found": made.probe(1, 1)}, {"found": RESULT}),
+    "strongest": (plot.strongest, {"found": made.strongest(1)}, {"found": RESULT, "heading": TEXT}),
+    "explanation": (
+        plot.explanation,
+        {"found": made.explanation(1, 1), "images": np.zeros((1, 3, 8, 8))},
+        {"found": RESULT, "images": [None, 5, "x", np.zeros((3, 8, 8))], "classes": [None, 5], "most": COUNT},
+    ),
+    "average": (plot.average, {"found": made.average(0, 2)}, {"found": [*RESULT, {"a": 5}]}),
+    "maximised": (
+        plot.maximised,
+        {"found": made.maximised(2)},
+        {"found": RESULT, "names": [None, 5, ["a"]], "columns": COUNT},
+    ),
+    "measures": (plot.measures, {"found": made.score()}, {"found": [*RESULT, {"a": 5}]}),
+    "curves": (plot.curves, {"found": made.score()}, {"found": [*RESULT, made.score(curve=False)]}),
+    "randomisation": (plot.randomisation, {"found": made.randomisation(2)}, {"found": RESULT}),
+    "shortcuts": (plot.shortcuts, {"found": findings(["a", "b", "c"])}, {"found": RESULT, "most": COUNT}),
+    "repair": (plot.repair, {"found": made.repair(control=True)}, {"found": RESULT}),
+    "training": (plot.training, {"found": made.history(2)}, {"found": RESULT}),
 }
 
 
 def test_every_figure_is_in_the_table() -> None:
     functions = {name for name in plot.__all__ if inspect.isfunction(getattr(plot, name))}
-    assert functions - {"data", "save"} == set(FUNCTIONS)
+    assert functions - {"data", "draw", "save"} == set(FUNCTIONS)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
