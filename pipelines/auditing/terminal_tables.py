@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -12,7 +12,6 @@ from rich.text import Text
 
 from interpnet.ablation import AblationResult, Condition, Effect, by_class, finite_mean
 from interpnet.concepts import Dissection
-from interpnet.engine import Site
 from interpnet.interpretation import Interpretation
 from interpnet.mulasso import SelectionCurve, Stability
 from interpnet.shortcuts import Findings
@@ -25,6 +24,9 @@ from ..report.numbers import number_text, percent, signed, with_interval
 from ..report.repair import repair_view
 from ..run.selection import SELDOM, how_chosen, seldom
 from .check import Check
+
+if TYPE_CHECKING:  # a check and a comparison need no torch
+    from interpnet.engine import Site
 
 # A terminal is no place for a thousand rows; the files have them.
 _MOST_ROWS = 40

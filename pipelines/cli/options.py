@@ -18,7 +18,7 @@ import typer
 from ..run.config import RunConfig
 from ..run.cue import SHORTCUTS
 from ..run.settings import FOLDER, PANELS, SECTIONS, About, Given, Settings, about, kind, option, setting
-from ..run.several import takes_part
+from ..run.several import is_first, takes_part
 from .failures import one_line_errors
 
 _DATA = SECTIONS["data"]
@@ -139,7 +139,9 @@ def takes(
                 parsed: list[Any] = [Given.read(of_run, words), asked]
                 if of_own:
                     parsed.append(Given.read(of_own, words))
-                with printing(described.__name__, quiet=asked.quiet, log=asked.log, json=asked.json):
+                # Of several processes one prints, and keeps the log.
+                log = asked.log if is_first() else None
+                with printing(described.__name__, quiet=asked.quiet, log=log, json=asked.json):
                     work(*parsed)
 
         # Typer makes a command's options of its function's signature.

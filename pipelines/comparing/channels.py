@@ -14,7 +14,7 @@ from interpnet.errors import RunFolderError
 from interpnet.interpretation import Interpretation
 from interpnet.reliance import Contributions
 from interpnet.scores import ScoreTable
-from interpnet.support.types import Float64
+from interpnet.support.types import Float64, Int64
 
 from ..report.load import RunData
 from .change import Change, among, of_errors
@@ -241,13 +241,13 @@ def _layers(found: Interpretation, coef: Float64) -> tuple[LayerShare, ...]:
 
 def _classes(pair: Pair, index: ChannelIndex, first: Float64, second: Float64) -> tuple[ClassChannels, ...]:
     channels = list(index)
-    means = _contributions(pair)
     cells = [(c, i) for c in range(len(first)) for i in np.flatnonzero((first[c] != 0) | (second[c] != 0)).tolist()]
     changes: Sequence[Change | None] = [None] * len(cells)
+    means = _contributions(pair, np.array(cells, dtype=np.int64).reshape(-1, 2))
     if means is not None:
         (a, error_a), (b, error_b) = means
         errors = np.hypot(error_a, error_b)
-        changes = among([of_errors(float(a[c, i]), float(b[c, i]), float(errors[c, i])) for c, i in cells])
+        changes = among([of_errors(*row) for row in zip(a.tolist(), b.tolist(), errors.tolist(), strict=True)])
     rows: list[list[ChannelChange]] = [[] for _ in first]
     for (c, i), change in zip(cells, changes, strict=True):
         rows[c].append(ChannelChange(channels[i], (float(first[c, i]), float(second[c, i])), change))
@@ -257,12 +257,17 @@ def _classes(pair: Pair, index: ChannelIndex, first: Float64, second: Float64) -
     )
 
 
-def _contributions(pair: Pair) -> list[tuple[Float64, Float64]] | None:
-    """Return the mean contributions of both runs with their standard errors; ``None`` where one has none."""
+def _contributions(pair: Pair, cells: Int64) -> list[tuple[Float64, Float64]] | None:
+    """Return both runs' mean contributions with standard errors, of cells (n, 2) of class and column.
+
+    ``None`` where one of them has none.
+    """
     found = []
     for run, at in zip(pair.runs, pair.at, strict=True):
         one: Contributions | None = run.contributions
         if one is None or one.channels.sizes != next(iter(run.named.values())).channels.sizes:
             return None
-        found.append((one.mean[at], one.stderr[at]))
+        # One table at a time: they have a row for each of many classes.
+        rows, columns = at[cells[:, 0]], cells[:, 1]
+        found.append((one.mean[rows, columns], one.stderr[rows, columns]))
     return found

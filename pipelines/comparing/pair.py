@@ -76,7 +76,8 @@ def pair_of(first: Path, second: Path) -> Pair:
             f"the runs cannot be compared: {str(first)!r} has {words[0]} and {str(second)!r} {words[1]}, so that "
             "recall means something else in each"
         )
-    names = [name for name in a.classes if name in set(b.classes)]
+    there = set(b.classes)
+    names = [name for name in a.classes if name in there]
     if not names:
         raise InterpNetError(
             f"the runs cannot be compared: they have no class in common ({_some(a.classes)} in {str(first)!r}, "
@@ -90,6 +91,9 @@ def pair_of(first: Path, second: Path) -> Pair:
                 "with other classes has another task: a recall can differ for that."
             )
     at = tuple(np.array([run.classes.index(name) for name in names]) for run in (a, b))
+    if a.classes == b.classes:
+        # Two outputs can have the same name.
+        at = (np.arange(len(names)), np.arange(len(names)))
     if a.entry("model").get("fingerprint") == b.entry("model").get("fingerprint") is not None:
         notes.append("The weights of both networks are the same: what differs comes from images, settings and chance.")
     answers = _answers(a, b, (at[0], at[1]), len(names), notes)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import interpnet
-from interpnet.concepts import Dissection, LayerSummary, Strongest
+from interpnet.concepts import Dissection, LayerSummary
 from interpnet.engine import Channel
 from interpnet.plotting import Picture, outline
 
@@ -22,6 +22,8 @@ from .pictures import data_uri, strip
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from interpnet.concepts import Strongest
 
     from ..dissection.work import Asked
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -311,3 +313,36 @@ def test_differences_of_intervals_by_hand() -> None:
     assert (same.low, same.high) == pytest.approx((3 - 1.5 * 1.959964, 3 + 1.5 * 1.959964))
     assert of_intervals((0.5, 0.4, 0.6), (0.5, 0.5, 0.5)).p == 1.0
     assert math.isnan(of_intervals((math.nan,) * 3, (0.5, 0.4, 0.6)).p)
+
+
+def test_labels_of_one_image_are_compared_as_recalls(tmp_path: Path) -> None:
+    """Where an image can have several labels there is no accuracy, and no search for shortcuts."""
+    runs = []
+    for seed, (name, share) in enumerate((("a", 0.9), ("b", 0.8))):
+        run = run_of(tmp_path / name, dict.fromkeys(range(CLASSES), share), seed=seed)
+        edit(run, lambda manifest: manifest["model"].update(outputs="independent"))
+        path = run / "ablation" / "ablation.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"outputs": "independent"}))
+        kept = Answers.load(run / "ablation" / "ablation-answers.npz")
+        # Every image has all labels.
+        replace(kept, images=kept.images % EACH).save(run / "ablation" / "ablation-answers.npz")
+        runs.append(run)
+    found = ip.compare(*runs)
+    assert found.recalls is not None
+    assert (found.recalls.accuracy, found.recalls.images) == (None, (EACH, EACH))
+    assert found.recalls.recall.change == pytest.approx(-0.1)
+    # The same 100 images lose all of their labels: as certain as one label of each, and no more.
+    mean, half = interval_of_a_paired_difference(0, 100, EACH)
+    assert found.recalls.recall.high - mean == pytest.approx(half, rel=0.05)
+    assert found.headline[0].startswith(
+        "Mean recall on the same 1,000 test images: 90.0 % in A, 80.0 % in B: B is lower"
+    )
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_neither_comparing_nor_checking_loads_torch() -> None:
+    code = (
+        "import sys, interpnet.pipelines.cli.commands_check, interpnet.pipelines.cli.commands_compare; "
+        "sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
