@@ -15,6 +15,9 @@ from hypothesis import HealthCheck, settings
 # Before any test imports a public function: from here on each call checks the shapes it promises.
 shapes.install()
 
+# Where the tests themselves run there, a finding of a check would be an annotation of theirs.
+os.environ.pop("GITHUB_ACTIONS", None)
+
 # A busy machine is no fault of the code: how long the drawing of examples takes decides nothing.
 settings.register_profile("any machine", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
