@@ -9,6 +9,9 @@ BIN    := $(VENV)/bin
 MINIMUM := .venv-minimum
 CODE   := interpnet pipelines experiments tests docs/_site
 
+# Containers often forbid it; then every process that a test starts would compile torch's modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test check check-minimum coverage docs lint types format clean

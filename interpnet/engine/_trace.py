@@ -111,6 +111,10 @@ class _Engine(TorchFunctionMode):
         self.handles.append(module.register_forward_pre_hook(before))
         self.handles.append(module.register_forward_hook(after, always_call=True))
 
+    def unhook(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
     def add(self, what: Instrument) -> None:
         self.instruments.append(what)
         self._sort()
@@ -345,8 +349,7 @@ def _running(model: nn.Module) -> Iterator[_Engine]:
     engine = _Engine(model)
     _ENGINES[model] = engine
     with ExitStack() as stack:
-        for handle in engine.handles:
-            stack.callback(handle.remove)
+        stack.callback(engine.unhook)
         stack.callback(_ENGINES.pop, model, None)
         stack.enter_context(as_written(model))
         yield stack.enter_context(engine)
