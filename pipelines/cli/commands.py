@@ -247,6 +247,7 @@ def _explain_user(given: Given, request: Request) -> None:
         session.run.save()
     folder = session.run.folder("explain") / FOLDER
     tables.show_explained(session.console, session.subject.classes, records, str(folder))
+    session.say(f"one picture of each is in {printable(folder)}; interpnet report {session.run.path} shows them, too")
 
 
 def report(given: Given, request: Request) -> None:

@@ -17,6 +17,7 @@ from .charts import FIGURE_FILES, PREFIXES, SHARES, make_charts
 from .concepts import named_of
 from .conditions import TITLES, WAYS, condition_rows
 from .load import RunData, clean, load_run
+from .own import OwnViews, own_views
 from .page import write_page
 from .pictures import Pictures
 from .repair import repair_view_of
@@ -51,6 +52,7 @@ def build_report(run_folder: Path, *, limits: Limits | None = None, only: Collec
     swaps = Pictures(run.folder / STAGES["shortcuts"])
     looks = looks_of(run, swaps, pictures)
     words = Pictures(run.folder / STAGES["concepts"])
+    own = own_views(run, pictures)
     charts = make_charts(run, folder)
     files = write_tables(run, folder, classes, examples, verdicts, looks) + [chart.file for chart in charts.values()]
     # Tables and figures of an earlier report that this one has no numbers for.
@@ -66,7 +68,7 @@ def build_report(run_folder: Path, *, limits: Limits | None = None, only: Collec
         titles=TITLES,
         audited=audited(run),
         skipped=skipped_images(run),
-        notes=_notes(run, shown, pictures.missing + swaps.missing, len(examples), limits),
+        notes=[*_notes(run, shown, pictures.missing + swaps.missing, len(examples), limits), *_stale(run, own)],
         charts=charts,
         classes=shown,
         chosen=[run.classes[c] for c in run.only or ()],
@@ -74,6 +76,7 @@ def build_report(run_folder: Path, *, limits: Limits | None = None, only: Collec
         controls=CONTROLS,
         methods=METHODS,
         looks=looks,
+        own=own,
         named=named_of(run, shown, words),
         refused=clean(run.entry("stages", "shortcuts").get("refused") or ""),
         most_open=MOST_OPEN,
@@ -164,6 +167,16 @@ def _notes(run: RunData, classes: list[ClassView], missing: list[str], examples:
     if missing:
         notes.append(f"{len(missing)} pictures are missing or damaged: {_some(missing)}.")
     return notes
+
+
+def _stale(run: RunData, own: OwnViews) -> list[str]:
+    """Say which images of a user's are left out, for their channels are those of an earlier solution."""
+    if not own.stale:
+        return []
+    again = f"`{run.command('explain')} --image FILE`"
+    return [
+        f"Explained before the channels were named anew, and left out here until {again}: {_some(list(own.stale))}."
+    ]
 
 
 def _more(run: RunData) -> str:

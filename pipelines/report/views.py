@@ -164,10 +164,17 @@ def example_views(run: RunData, pictures: Pictures, limits: Limits) -> list[Exam
         entries = run.examples["examples"]
         if run.only is not None:
             entries = [entry for entry in entries if {entry["explained"], entry["true"]} & set(run.only)]
-        return [_example(n, entry, run, pictures, shown=n < limits.examples) for n, entry in enumerate(entries)]
+        return [
+            example_view(n, entry, run, pictures, shown=n < limits.examples, how=run.examples)
+            for n, entry in enumerate(entries)
+        ]
 
 
-def _example(n: int, entry: Mapping[str, Any], run: RunData, pictures: Pictures, *, shown: bool) -> ExampleView:
+def example_view(
+    n: int, entry: Mapping[str, Any], run: RunData, pictures: Pictures, *, shown: bool, how: Mapping[str, Any]
+) -> ExampleView:
+    """Return one explained image; ``how`` says how the images beside it were explained."""
+
     def picture(name: Any) -> str | None:
         if not shown or not name:
             return None
@@ -176,7 +183,7 @@ def _example(n: int, entry: Mapping[str, Any], run: RunData, pictures: Pictures,
     heatmaps = [
         Shot(
             title=f"{clean(channel['layer'])}[{int(channel['index'])}]",
-            caption=_said_of(run.examples, channel["response"]),
+            caption=said_of(how, channel["response"]),
             source=picture(channel["heatmap"]),
             blank=bool(channel["blank"]),
         )
@@ -223,7 +230,7 @@ def _example(n: int, entry: Mapping[str, Any], run: RunData, pictures: Pictures,
     )
 
 
-def _said_of(examples: Mapping[str, Any] | None, value: Any) -> str:
+def said_of(examples: Mapping[str, Any] | None, value: Any) -> str:
     """Say how much a channel has to do with an image: what it contributes to the log-odds, or its response."""
     if chosen_by(examples) == "weight":
         return f"weight × score {number_text(value, 3)}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from interpnet.errors import RunFolderError
 
+from ..report.own import FOLDER as OWN_IMAGES
 from ..run.chosen import chosen, covers, key_part, studied_by
 from ..run.folder import digest
 from ..run.notes import Notes
@@ -47,6 +48,9 @@ def run_report(session: Session, *, again: bool = False) -> Path:
     repaired = session.run.stage("repair")
     if repaired.get("state") == "complete":
         parts.append(repaired["key"])
+    # Images that a user had explained: another report, and the same where there is none.
+    own = sorted((session.run.path / OWN_IMAGES).glob("*.json"))
+    parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in own]
     key = digest(["report", *parts])
     if again:
         session.run.manifest["stages"].pop("report", None)

@@ -66,6 +66,10 @@ def test_images_are_explained_in_the_order_they_were_named(
         stem = record["image"].removesuffix("_image.png")
         assert stem.startswith("user/")
         saved = json.loads((folder / f"{stem}.json").read_text())
+        assert saved.pop("solved") == session.run.stage("solve")["key"]
+        with Image.open(folder / f"{stem}.png") as whole:
+            # As wide as the image, its channels and their sum side by side.
+            assert whole.width > 150 * len(record["channels"])
         assert saved == json.loads(json.dumps(examples.heading(session, [record])))
         assert saved["rectifiers_seen"] == 2
         with Image.open(folder / record["image"]) as picture:
