@@ -163,7 +163,7 @@ def show_shortcuts(console: Console, found: Findings) -> None:
     _show(console, "What the network looks at", "class, part, #share, #usual, #detectable, ", rows)
     _say(
         console,
-        "  share of what makes the class that goes with the part; 98 % of classes without a shortcut stay below the "
+        "  share of what speaks for the class that follows the part; 98 % of classes without a shortcut stay below the "
         "usual one; detectable: found 8 times of 10.",
         "dim",
     )

@@ -238,7 +238,9 @@ def _looks(found: Comparison) -> Table:
         said = {"lower": "less", "higher": "more"}.get(share.said, share.said)
         shares = (number_text(share.first), number_text(share.second), share.words(2), said)
         rows.append((one.name, one.part, *shares, one.verdict))
-    note = "Share of what makes the class that goes with the part. Suspicious: the whole interval beyond what is usual."
+    note = (
+        "Share of what speaks for the class that follows the part. Suspicious: the whole interval beyond what is usual."
+    )
     return Table(
         "What the networks look at", "class, part, #share A, #share B, #difference, , suspicion", tuple(rows), note
     )

@@ -203,7 +203,7 @@ def _look(run: RunData, one: ClassFinding, pictures: Pictures, strips: Strips) -
 
 
 def _carrier(run: RunData, channel: CarryingChannel, strips: Strips) -> Carrier:
-    said = f"{percent(channel.share, 0)} of its response goes with the part; contributes {signed(channel.contribution)}"
+    said = f"{percent(channel.share, 0)} of its response follows the part; contributes {signed(channel.contribution)}"
     return strips.carrier(channel.channel, said, counted(run, channel.top_classes))
 
 
@@ -219,8 +219,8 @@ def _level(one: ClassFinding) -> str:
 
 def _sentence(one: ClassFinding, name: str, part: str, level: str) -> str:
     share = with_interval(one.share, one.low, one.high)
-    goes = f"{share} of what makes “{name}” goes with {part}; 98 % of classes without a shortcut stay below "
-    goes += f"{number_text(one.usual)}."
+    goes = f"When {part} is exchanged between images, {share} of what speaks for “{name}” follows it; of classes "
+    goes += f"without a shortcut 98 % stay below {number_text(one.usual)}."
     if level == "open":
         few = "image is" if one.n == 1 else "images are"
         return f"{one.n} {few} too few to say what “{name}” goes by."

@@ -226,7 +226,7 @@ def test_the_demo_trains_once_and_names_the_report(tmp_path, monkeypatch, capsys
     page = (out / "report" / "index.html").read_text()
     assert "How mu was chosen" in page
     assert "share of 4 random halves" in page
-    assert "Where the maps lie" in page
+    assert "Where the heatmaps lie" in page
     places = json.loads((out / "explanations" / "localisation.json").read_text())
     assert [m["name"] for m in places["methods"]] == [
         "interpnet-reliance",
