@@ -14,12 +14,12 @@ import typer
 from ..dissection.settings import DissectSettings
 from ..filters.settings import FilterSettings
 from ..run.repair_settings import RepairSettings
-from ..run.settings import SECTIONS
 from ..run.several import leave
 from ..run.stopping import end_with, stoppable
 from .failures import usable_streams, with_traceback
 from .options import takes
 from .running import flushed, run
+from .wordings import NAMING, PHOTOGRAPHS, PICTURED_LAYERS, SHOWN_CLASSES, WEIGHTS
 
 _TRACEBACK = "--traceback"
 
@@ -66,20 +66,6 @@ def _top(
     """
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
-
-
-# Where an option means something else than in an audit.
-_PICTURED_LAYERS = {
-    "help": "Layers whose channels are pictured: conv, all, names or globs as `interpnet layers` prints them; "
-    "comma-separated or repeated.",
-    "panel": SECTIONS["explain"],
-    "shown": "at most 8 of the layers an audit reads, evenly spread",
-}
-_SHOWN_CLASSES = (
-    "Show these classes only, by name or number, comma-separated or repeated; nothing is measured again. all: every "
-    "class that was studied."
-)
-_WEIGHTS = {"help": "The file of weights.", "panel": "", "shown": "weights.safetensors", "metavar": "FILE.safetensors"}
 
 
 @app.command()
@@ -240,15 +226,15 @@ def repair() -> None:
 @takes(
     "commands",
     "only",
-    "run open_report pdf",
-    only={"panel": "", "help": _SHOWN_CLASSES, "shown": "those of the run"},
+    "run open_report pdf figures",
+    only=SHOWN_CLASSES,
 )
 def report() -> None:
     """Stage 6: write report/index.html, one file that opens anywhere; needs neither model nor images.
 
     [green]interpnet report runs/first --open[/]
     [green]interpnet report runs/first --only boat,wolf[/]
-    [green]interpnet report runs/first --pdf[/]
+    [green]interpnet report runs/first --pdf --figures slides[/]
     """
 
 
@@ -308,16 +294,10 @@ def layers() -> None:
     "[model] [data] layers concepts [run]",
     "out fresh open_report image between",
     own=FilterSettings,
-    image={
-        "help": "Add a section on this photograph, with a figure each of what follows; repeat for more.",
-        "panel": SECTIONS["explain"],
-    },
+    image=PHOTOGRAPHS,
     out={"shown": "runs/MODEL-DATA-filters"},
-    concepts={
-        "help": "Name channels by the concepts of a folder, as interpnet dissect reads it, or generated ones. It takes "
-        "four passes over those images.",
-    },
-    layers=_PICTURED_LAYERS,
+    concepts=NAMING,
+    layers=PICTURED_LAYERS,
 )
 def filters() -> None:
     """Picture a network: filters, what channels and classes answer to, a map of the images, nearest images.
@@ -376,7 +356,7 @@ def dissect() -> None:
     "data data_root image_size crop mean std channels on_bad_image seed device workers",
     "out epochs lr width shortcut strength",
     data={"required": True},
-    out=_WEIGHTS,
+    out=WEIGHTS,
 )
 def train() -> None:
     """Train a small convolutional network, for a first audit or a test.

@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from interpnet import plot
 from interpnet.errors import InterpNetError
 from interpnet.support.io import read_object
 from interpnet.support.ranks import Ranks
@@ -21,7 +22,7 @@ from interpnet.support.text import printable
 from ..auditing import steps
 from ..auditing import terminal_tables as tables
 from ..auditing.merge import merge_runs
-from ..auditing.result import Report
+from ..auditing.result import Report, load_run
 from ..report.pdf import find_browser, print_pdf
 from ..run.config import RELIANCE, RunConfig
 from ..run.console import make_console
@@ -258,6 +259,11 @@ def report(given: Given, request: Request) -> None:
         show_report(session, page, open_report=request.open_report)
         if request.pdf and session.ranks.first:
             session.say(f"printed: {printable(print_pdf(page, browser))}")
+    if request.figures is not None and session.ranks.first:
+        drawn = load_run(session.run.path).figures()
+        for name, figure in drawn.items():
+            plot.save(figure, Path(request.figures) / name)
+        session.say(f"figures: {len(drawn)} in {printable(request.figures)}")
 
 
 def _stage(

@@ -44,6 +44,12 @@ class Request(Settings):
     )
     runs: Sequence[str] = setting((), "The run folders of all shards.", names="RUN...", required=True)
     open_report: bool = setting(False, "Open the report in a browser.", panel=FOLDER, names="--open")
+    figures: str | None = setting(
+        None,
+        "Write the figures into this folder, too: PNG, SVG, and CSV with the numbers.",
+        panel=FOLDER,
+        metavar="DIR",
+    )
     pdf: bool = setting(
         False, "Print the report as report/index.pdf, too, with a browser of this machine.", panel=FOLDER, names="--pdf"
     )

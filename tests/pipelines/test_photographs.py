@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,19 @@ def test_wrong_photographs_are_said_before_the_long_work(
         assert message in error
         assert error.count("\n") == 1
     assert not (tmp_path / "run" / "report").exists()
+
+
+def test_the_figures_of_an_audit_are_written_where_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(Path(__file__).parents[1] / "data" / "run-1", tmp_path / "audits")
+    monkeypatch.chdir(tmp_path / "audits")
+    assert main(["report", "run", "--figures", "slides"]) == 0
+    written = {path.name for path in Path("slides").iterdir()}
+    assert {"ablation.png", "ablation.svg", "ablation.csv", "layers.csv"} <= written
+    names = {name.rsplit(".", 1)[0] for name in written}
+    assert len(written) == 3 * len(names)
+    assert f"figures: {len(names)} in slides" in capsys.readouterr().out
+    Path("file").write_text("x")
+    assert main(["report", "run", "--figures", "file"]) == 2
+    assert "cannot write" in capsys.readouterr().err
