@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +13,9 @@ from interpnet.support.types import Float32, Int64
 
 _SHIFT = 32  # a key is a channel's number above these bits, and the order of a value in them
 _HALF = 1 << (_SHIFT - 1)
+_SAMPLED = 16  # every so-many-th position, for a first bound
+_FEWEST = 512  # of them; of fewer all positions are as quick
+_SAFE = 4  # deviations by which the rank among them is larger than expected
 
 
 class Tops:
@@ -39,16 +44,30 @@ class Tops:
         channels = len(self._bounds)
         count = maps.numel() // channels
         if count > self._wanted and np.isinf(self._bounds).any():
-            # Of these alone so many lie above: most of the others need not be held.
-            own = maps.transpose(0, 1).reshape(channels, count).cpu().numpy()
-            at = count - 1 - self._wanted
-            self._bounds = np.maximum(self._bounds, np.partition(own, at, axis=1)[:, at])
+            self._bounds = np.maximum(self._bounds, self._first_bounds(maps, count))
         # At the bound itself values are kept until it is known to be the limit: there they make no difference.
         found = above(maps, torch.from_numpy(self._bounds).to(maps.device))
         self._keys.append(_keys(found.values.cpu().numpy(), found.channel.cpu().numpy()))
         self._held += len(self._keys[-1])
         if self._held > self._most:
             self._settle()
+
+    def _first_bounds(self, maps: Tensor, count: int) -> Float32:
+        """Return values (C,) that are at most the limits, already of the first maps alone."""
+        places = maps.flatten(2)
+        some = places[:, :, ::_SAMPLED]
+        n = some.shape[0] * some.shape[2]
+        share = (self._wanted + 1) / count
+        rank = math.ceil(share * n + _SAFE * math.sqrt(share * n))
+        if n < _FEWEST or rank >= n:
+            return _ranked(places, self._wanted)
+        # A few positions tell about where it lies, and one look at all of them whether enough are above.
+        bounds = _ranked(some, rank)
+        found = above(maps, torch.from_numpy(bounds).to(maps.device)).channel
+        few = np.flatnonzero(torch.bincount(found, minlength=len(bounds)).cpu().numpy() <= self._wanted)
+        if len(few):
+            bounds[few] = _ranked(places[:, few], self._wanted)
+        return bounds
 
     def limits(self) -> Tensor:
         """Return (C,) float32: of each channel the largest value that is not among its ``most`` largest.
@@ -75,6 +94,14 @@ class Tops:
         keys = keys[steps[:-1].cumsum() > 0]
         self._keys = [keys]
         self._held = len(keys)
+
+
+def _ranked(values: Tensor, above: int) -> Float32:
+    """Return (C,): of each channel of (B, C, n) the largest value that is not among its ``above`` largest."""
+    own = values.transpose(0, 1).flatten(1).cpu().numpy()
+    at = own.shape[1] - 1 - above
+    found: Float32 = np.partition(own, at, axis=1)[:, at]
+    return found
 
 
 def _keys(values: Float32, channels: Int64) -> Int64:

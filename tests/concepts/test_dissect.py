@@ -295,6 +295,20 @@ def test_the_limit_is_the_largest_value_below_the_wanted_ones(batches: list[list
         assert limits == [every[above], sorted((-v for v in every), reverse=True)[above]]
 
 
+def test_the_limit_of_maps_whose_sampled_positions_mislead() -> None:
+    """The first bound is guessed from every 16th position: where these are the largest, it is taken from all."""
+    generator = torch.Generator().manual_seed(3)
+    maps = torch.rand(4, 3, 64, 64, generator=generator).contiguous(memory_format=torch.channels_last)
+    maps.flatten(2)[:, 0, ::16] += 1.0  # sampled, and the largest: 256 in each image
+    maps[:, 1] = (maps[:, 1] - 0.5).relu()
+    for wanted in (0, 20, 1100, 9000):
+        tops = Tops(3, wanted)
+        for part in maps.split(2):
+            tops.add(part)
+        expected = maps.transpose(0, 1).flatten(1).sort(descending=True).values[:, wanted]
+        assert tops.limits().tolist() == expected.tolist()
+
+
 def test_the_network_and_its_images_stay() -> None:
     net = network()
     before = {name: value.clone() for name, value in net.state_dict().items()}
