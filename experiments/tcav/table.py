@@ -55,7 +55,7 @@ def text(lines: list[Line]) -> str:
     facts = [
         f"- {line['way']}: {line['sets']} random sets, {minutes([line]):.0f} minutes on {line['device']}; the vectors "
         f"tell {_accuracies(line)} of images held out from random ones (random sets from each other "
-        f"{100 * float(np.mean(line['random_accuracy'])):.0f} %)"
+        f"{100 * float(np.mean(line['random_accuracy'])):.0f} %); beyond random sets in {_beyond(line)} cells"
         for line in read
     ]
     parts = {
@@ -79,6 +79,11 @@ def text(lines: list[Line]) -> str:
 def _accuracies(line: Line) -> str:
     means = [(name, 100 * float(np.mean(own))) for name, own in zip(line["concepts"], line["accuracy"], strict=True)]
     return ", ".join(f"{name} {mean:.0f} %" for name, mean in means)
+
+
+def _beyond(line: Line) -> str:
+    found = np.array([own["effect_p_value"] for own in line["classes"].values()]) <= LEVEL
+    return f"{int(found.sum())} of {found.size}"
 
 
 def _effects(line: Line) -> str:
