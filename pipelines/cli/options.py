@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields, replace
 from functools import wraps
 from importlib import import_module
-from inspect import Parameter, Signature
+from inspect import Parameter, Signature, cleandoc
 from typing import Annotated, Any
 
 import typer
@@ -150,11 +150,18 @@ def takes(
                 with printing(described.__name__, quiet=asked.quiet, log=log, json=asked.json):
                     work(*parsed)
 
+        command.__doc__ = flowing(described.__doc__ or "")
         # Typer makes a command's options of its function's signature.
         command.__signature__ = Signature([_parameter(*pair) for pair in offered])  # type: ignore[attr-defined]
         return command
 
     return decorate
+
+
+def flowing(text: str) -> str:
+    """Return a docstring as help: the terminal breaks the lines of its paragraphs, and examples keep theirs."""
+    paragraphs = cleandoc(text).split("\n\n")
+    return "\n\n".join(part if part.startswith("[green]") else part.replace("\n", " ") for part in paragraphs)
 
 
 def _parameter(entry: Entry, known: About) -> Parameter:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from interpnet.pipelines.cli import app
 from interpnet.pipelines.cli.app import main
+from interpnet.pipelines.cli.options import flowing
 from interpnet.pipelines.run.config import RunConfig
 from interpnet.pipelines.run.settings import about
 
@@ -44,6 +45,11 @@ def test_every_command_teaches(command, capsys):
     text = capsys.readouterr().out
     assert f"interpnet {command}" in text
     assert "Usage:" in text
+
+
+def test_paragraphs_of_help_flow_and_examples_keep_their_lines():
+    text = "First\n    goes on.\n\n    [green]interpnet a[/]\n    [green]interpnet b[/]\n\n    Last\n    goes on.\n    "
+    assert flowing(text) == "First goes on.\n\n[green]interpnet a[/]\n[green]interpnet b[/]\n\nLast goes on."
 
 
 def test_help_lists_the_commands_and_defaults(capsys):
