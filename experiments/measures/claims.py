@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from experiments.common.claims import Claim, judged
-from experiments.common.pages import committed
 from experiments.common.tables import Interval, Line
 from experiments.measures.agreement import NAMES, between_measures, between_networks, interval, networks_of, pooled
+from experiments.measures.packed import unpacked
 from experiments.measures.settings import QUESTIONS
 from experiments.measures.table import mean_with_others
 
@@ -13,7 +15,7 @@ from experiments.measures.table import mean_with_others
 def claims(lines: list[Line] | None = None) -> list[Claim]:
     """Return M2's two claims, on the committed results where no others are given."""
     if lines is None:
-        lines = committed(__file__)
+        lines = unpacked(Path(__file__).with_name("results.json"))
     found = networks_of(lines)
     taus = pooled(between_measures(found))
     carried = between_networks(found)

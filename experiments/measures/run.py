@@ -3,14 +3,13 @@
     python -m experiments.measures.run [--networks resnet20 ...] [--methods ...] [--device cuda] [--part 1 --parts 2]
     python -m experiments.measures.run --merge a.json b.json
 
-Resumes from results.json, a line per network, method and measure. Several processes may share the work, each with its
+Resumes from results.json, a row per network and method. Several processes may share the work, each with its
 own --out and --part; --merge takes their files in. --minutes stops before a method that would begin later.
 The shared folder is needed, and EfficientNet-Lite0's weights (see experiments/README.md).
 """
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import torch
 from experiments.common.runner import Results, command
 from experiments.common.subjects import default_device
 from experiments.measures.measure import MEASURES, ON_MASKS, Maps, measured
+from experiments.measures.packed import Packed, unpacked
 from experiments.measures.settings import method_names
 from experiments.measures.subjects import KINDS, load
 
@@ -85,9 +85,9 @@ def main(
     out: Path = OUT,
 ) -> None:
     """Measure what is missing; with the committed results, write the page."""
-    results = Results(out)
+    results = Packed(out)
     for file in merge:
-        results.lines += [line for line in json.loads(file.read_text()) if results.todo([_key(line)])]
+        results.lines += [line for line in unpacked(file) if results.todo([_key(line)])]
     if merge:
         results.write()
     elif parts > 0:

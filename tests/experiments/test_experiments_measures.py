@@ -24,6 +24,7 @@ from experiments.measures.agreement import (
 )
 from experiments.measures.claims import claims
 from experiments.measures.measure import MEASURES, ON_MASKS
+from experiments.measures.packed import packed, unpacked
 from experiments.measures.sheet import sheet
 from experiments.measures.table import agreement_figure, mean_with_others, order_of, text
 from interpnet.attribution import methods
@@ -73,7 +74,7 @@ def test_every_measure_on_a_small_network(tmp_path: Path, monkeypatch: pytest.Mo
     first, second = (tmp_path / f"{name}.json" for name in "ab")
     run.main([*given, "--methods", "gradient", "--out", str(first)])
     run.main([*given, "--methods", "gradient", settings.CHANNELS, "--parts", "2", "--part", "2", "--out", str(second)])
-    found = json.loads(first.read_text())
+    found = unpacked(first)
     assert [line["measure"] for line in found] == list(MEASURES)
     for line in found:
         games = line["measure"].endswith("pointing_game") and line["measure"] != "pointing_game"
@@ -81,12 +82,21 @@ def test_every_measure_on_a_small_network(tmp_path: Path, monkeypatch: pytest.Mo
             assert len(line["values"]) == (settings.GRIDS if games else 4), line
     refused = [line for line in found if "refused" in line]
     assert all("classes have images" in line["refused"] for line in refused), refused
-    assert {line["method"] for line in json.loads(second.read_text())} == {settings.CHANNELS}
+    assert {line["method"] for line in unpacked(second)} == {settings.CHANNELS}
     before = first.read_text()
     run.main([*given, "--methods", "gradient", "--out", str(first)])
     assert first.read_text() == before
     run.main(["--merge", str(second), str(second), "--out", str(first)])
-    assert len(json.loads(first.read_text())) == 2 * len(MEASURES)
+    assert len(unpacked(first)) == 2 * len(MEASURES)
+
+
+def test_a_packed_file_gives_its_lines_back(tmp_path: Path) -> None:
+    given = [line | {"device": "cpu"} for line in lines()]
+    given[1]["constant"] = 2
+    file = tmp_path / "results.json"
+    file.write_text(packed([given[0] | {"constant": 0}, *given[1:]]))
+    assert {str(sorted(line.items())) for line in unpacked(file)} == {str(sorted(line.items())) for line in given}
+    assert len(file.read_text().splitlines()) == 2 + 8
 
 
 def test_ranks_by_hand() -> None:
