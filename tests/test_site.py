@@ -28,6 +28,7 @@ def site_module(name: str) -> ModuleType:
 
 
 reference = site_module("reference")
+examples = site_module("examples")
 
 
 def test_every_public_name_is_in_the_reference() -> None:
@@ -47,6 +48,49 @@ def test_a_name_that_the_built_site_lacks_is_told(tmp_path: Path) -> None:
     listed = "".join(f"{name} py:function 1 page.html#$ -\n" for name in names)
     (tmp_path / "objects.inv").write_bytes(b"# 2\n# name\n# 1\n# zlib\n" + zlib.compress(listed.encode()))
     assert reference.missing(ROOT, tmp_path / "objects.inv") == ["interpnet.concepts.dissect"]
+
+
+def run(text: str, folder: Path) -> tuple[str, dict[str, bytes]]:
+    runner = examples.Runner("docs/page.md", folder)
+    return runner.run(text), runner.files
+
+
+def test_code_on_a_page_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    page = "Say:\n\n```python\nx = 2\nprint(x)\n```\n\nand\n\n```python\nx + 1\n```\n\n```\nno code(\n```\n"
+    text, files = run(page, tmp_path)
+    assert text == page.replace("print(x)\n```", "print(x)\n```\n\n```{ .text .output }\n2\n```").replace(
+        "x + 1\n```", "x + 1\n```\n\n```{ .text .output }\n3\n```"
+    )
+    assert files == {}
+
+
+def test_figures_and_tables_stand_on_the_page(tmp_path: Path) -> None:
+    figure = "from matplotlib.figure import Figure\n\nfigure = Figure()\nfigure"
+    table = "class Table:\n    def _repr_html_(self):\n        return '<table></table>'\n\n\nTable()"
+    text, files = run(f"```python\n{figure}\n```\n\n```python\n{table}\n```\n", tmp_path)
+    assert "![page](page-1.png)" in text
+    assert '<div class="output"><table></table></div>' in text
+    assert files["page-1.png"].startswith(b"\x89PNG")
+
+
+def test_commands_run_as_on_the_command_line(tmp_path: Path) -> None:
+    text, _ = run("```console\n$ interpnet --version\n```\n", tmp_path)
+    assert f"```{{ .text .output }}\ninterpnet {interpnet.__version__}" in text
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("python\n1 / 0", r"docs/page.md, block at line 4: ZeroDivisionError: division by zero"),
+        ("python\nimport warnings\nwarnings.warn('old')", r"line 4: UserWarning: old"),
+        ("python\nfor i in range(99):\n    print(i)", r"line 4 prints more than 60 lines"),
+        ("console\n$ interpnet nothing", r"line 4: ValueError: 'interpnet nothing' ended with code 2"),
+        ("console\n$ rm -r data", r"line 4: ValueError: 'rm -r data' is no command of interpnet"),
+    ],
+)
+def test_a_block_that_fails_is_named(code: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(examples.ExampleError, match=said):
+        run(f"# Page\n\n```{code}\n```\n", tmp_path)
 
 
 @pytest.fixture(scope="module")
