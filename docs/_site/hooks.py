@@ -22,6 +22,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "build" / "examples"  # where code of pages works
 PAGES = ("*.md", "docs/*.md", "docs/tutorials/*.md", "experiments/**/*.md", "data/*.md")
 PICTURES = (
     "docs/*.png",
@@ -34,10 +35,13 @@ RUN = ("docs/tutorials/", "docs/gallery.md", "docs/faq.md", "docs/notebook.md") 
 log = logging.getLogger("mkdocs.hooks.examples")
 
 
-def on_config(config: Any) -> Any:
-    """Lay out the package for the reader of docstrings as it is installed, ``pipelines`` within it."""
+def on_startup(command: str, dirty: bool) -> None:  # noqa: ARG001 - the names are mkdocs'
+    """Lay out the package for the reader of docstrings before it looks for it, and take away the runs of examples.
+
+    They would go on from there, and say so. Drawn images and the trained network stay.
+    """
+    shutil.rmtree(EXAMPLES / "runs", ignore_errors=True)
     reference.lay_out(ROOT, ROOT / "build" / "api")
-    return config
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -63,7 +67,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 def run(markdown: str, place: str, config: Any, files: Files) -> str:
     """Return a page with what its code prints and draws; all pages work in one folder and share its network."""
     begun = time.perf_counter()
-    runner = examples.Runner(place, ROOT / "build" / "examples")
+    runner = examples.Runner(place, EXAMPLES)
     runner.folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "docs" / "tutorials" / "flowers.py", runner.folder)
     try:
