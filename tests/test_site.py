@@ -64,6 +64,11 @@ def test_code_on_a_page_runs_from_top_to_bottom(tmp_path: Path) -> None:
     assert files == {}
 
 
+def test_progress_on_stderr_is_shown_as_well(tmp_path: Path) -> None:
+    text, _ = run("```python\nimport sys\n\nprint('\\x1b[1mdone', file=sys.stderr)\n```\n", tmp_path)
+    assert text.endswith("```{ .text .output }\ndone\n```\n")
+
+
 def test_figures_and_tables_stand_on_the_page(tmp_path: Path) -> None:
     figure = "from matplotlib.figure import Figure\n\nfigure = Figure()\nfigure"
     table = "class Table:\n    def _repr_html_(self):\n        return '<table></table>'\n\n\nTable()"

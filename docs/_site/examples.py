@@ -46,7 +46,7 @@ class Runner:
         out = io.StringIO()
         shown: Any = None
         try:
-            with contextlib.redirect_stdout(out), warnings.catch_warnings():
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), warnings.catch_warnings():
                 warnings.simplefilter("error")
                 if block[1] == "python":
                     shown = self._python(block[2], line)
