@@ -19,8 +19,8 @@ shapes.install()
 # Where the tests themselves run there, a finding of a check would be an annotation of theirs.
 os.environ.pop("GITHUB_ACTIONS", None)
 
-# A busy machine is no fault of the code: how long the drawing of examples takes decides nothing.
-settings.register_profile("any machine", suppress_health_check=[HealthCheck.too_slow])
+# A busy machine is no fault of the code: how long examples take, and their drawing, decides nothing.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -124,7 +124,7 @@ def lists_of(found: Interpretation, kind: str, seed: int = 0) -> list[np.ndarray
     return plan.lists(kind, allowed)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(
     sizes=st.lists(st.integers(2, 9), min_size=1, max_size=4),
     seed=st.integers(0, 10**6),

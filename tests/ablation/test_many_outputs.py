@@ -24,7 +24,7 @@ from interpnet.scores import collect_scores
 PROBLEMS = {"n": st.integers(1, 40), "n_classes": st.integers(1, 9), "seed": st.integers(0, 10**6)}
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 @given(**PROBLEMS)
 def test_recalls_of_others_are_those_of_a_full_table(n: int, n_classes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -50,7 +50,7 @@ def test_recalls_of_others_in_several_blocks(monkeypatch: pytest.MonkeyPatch) ->
         np.testing.assert_array_equal(mean_of_others(foreign, labels, right, 7), whole)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(**PROBLEMS)
 def test_foreign_classes_are_those_of_earlier_versions(n: int, n_classes: int, seed: int) -> None:
     """Drawn class by class, empty ones too, from one generator; so that published figures stay as they are."""

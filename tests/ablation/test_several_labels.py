@@ -194,7 +194,7 @@ def test_images_with_one_label_are_studied_as_rows_of_class_numbers() -> None:
     assert matrix.to_json() == numbers.to_json()
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.permutations(range(C)), st.integers(0, 3))
 def test_the_order_of_the_labels_does_not_matter(order: list[int], seed: int) -> None:
     model, x, y, found = made(seed, 24)

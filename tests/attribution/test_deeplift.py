@@ -149,7 +149,7 @@ ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
     step=st.sampled_from([1e-9, 1e-3, 1.0, 30.0]),
     seed=st.integers(0, 100),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_chain_of_layers_is_complete(names: list[str], method: str, step: float, seed: int) -> None:
     check_chain(names, method, step, seed)
 

@@ -254,7 +254,7 @@ LAYERS: dict[str, Callable[[Tensor], Tensor]] = {
     step=st.sampled_from([1e-9, 1e-3, 1.0, 30.0]),
     seed=st.integers(0, 100),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_chains_are_complete_wherever_the_image_is_its_baseline(
     names: list[str], method: str, moved: list[bool], step: float, seed: int
 ) -> None:

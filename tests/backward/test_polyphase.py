@@ -94,7 +94,7 @@ def layers(draw: st.DrawFn) -> dict[str, object]:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(layers())
 def test_equals_the_two_steps(layer: dict) -> None:
     generator = torch.Generator().manual_seed(layer["seed"])

@@ -278,7 +278,7 @@ def test_layers_in_turns_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(st.sampled_from([-1.5, 0.0, 0.25, 1.0, 3.0, 7.5]), min_size=1, max_size=9), max_size=6),
     st.integers(0, 12),

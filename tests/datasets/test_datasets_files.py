@@ -120,7 +120,7 @@ def test_size_and_crop_rules(folder: Path):
         load_dataset(spec, crop=11)[0]
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(
     channels=st.sampled_from([1, 3, 5]),
     height=st.integers(1, 9),

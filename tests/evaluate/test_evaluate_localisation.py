@@ -102,7 +102,7 @@ def test_iou_is_the_definition_exactly(levels: int, shape: tuple[int, int]) -> N
         assert score.values[i].item() == pytest.approx(naive_area(reference, at), rel=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(2, 9), st.integers(2, 9), st.integers(0, 6))
 def test_iou_properties(seed: int, height: int, width: int, levels: int) -> None:
     maps, masks = some(seed, 3, height, width, levels)

@@ -56,7 +56,7 @@ def test_ranks_by_hand() -> None:
     assert ranks(torch.tensor([[0.0, -0.0], [5.0, 5.0]])).tolist() == [[1.5, 1.5], [1.5, 1.5]]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=30))
 def test_ranks_are_scipys(values: list[int]) -> None:
     assert ranks(torch.tensor(values, dtype=torch.float32)).tolist() == rankdata(values).tolist()
@@ -94,7 +94,7 @@ def test_maps_whose_absolute_values_are_constant_are_flagged_as_asked() -> None:
     assert not class_sensitivity(maps, constant="zero").spearman.flagged.any()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 6), st.integers(2, 6))
 def test_spearman_knows_the_order_alone(seed: int, height: int, width: int) -> None:
     a = some(seed, 2, height, width)

@@ -111,7 +111,7 @@ def test_shares_and_flags_by_hand() -> None:
     assert found.flagged(0.75) == [Channel("y", 0), Channel("x", 0)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(st.integers(0, 4), min_size=2, max_size=40).filter(lambda x: len(set(x)) > 1),
     st.integers(1, 6),

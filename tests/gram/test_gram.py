@@ -12,7 +12,7 @@ from interpnet.errors import DataError, InterpNetError, RunFolderError
 from interpnet.gram import Gram, GramAccumulator, _memory, check_size, one_hot
 from interpnet.support.checks import real_array
 
-BOUNDED = settings(max_examples=40, deadline=None, derandomize=True)
+BOUNDED = settings(max_examples=40, derandomize=True)
 
 
 def data(n: int = 37, m: int = 5, C: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

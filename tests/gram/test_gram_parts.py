@@ -14,7 +14,7 @@ from interpnet.errors import DataError, InterpNetError
 from interpnet.gram import Gram, GramAccumulator, _sums, one_hot, part_grams, random_parts
 from interpnet.scores import ScoreTable
 
-BOUNDED = settings(max_examples=40, deadline=None, derandomize=True)
+BOUNDED = settings(max_examples=40, derandomize=True)
 
 
 def data(n: int = 37, m: int = 5, C: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

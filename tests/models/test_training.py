@@ -194,7 +194,7 @@ def test_accuracy_counts_and_restores_each_modules_mode():
     assert model[1].num_batches_tracked == 0
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(shift=st.integers(0, 3), count=st.integers(1, 4), height=st.integers(4, 9), width=st.integers(4, 9))
 def test_each_shifted_image_is_a_window_of_its_padded_self(shift: int, count: int, height: int, width: int):
     images = torch.rand(count, 2, height, width, generator=torch.Generator().manual_seed(count))

@@ -15,7 +15,7 @@ from interpnet.mulasso import _breakpoints as breakpoints
 from interpnet.mulasso import mulasso_breakpoints, mulasso_path
 from interpnet.mulasso._solver._homotopy import homotopy
 
-QUICK = settings(max_examples=40, deadline=None, derandomize=True)
+QUICK = settings(max_examples=40, derandomize=True)
 
 
 def random_gram(seed: int, N: int = 40, m: int = 15, C: int = 3) -> Gram:

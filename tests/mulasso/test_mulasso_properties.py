@@ -16,7 +16,7 @@ from interpnet.mulasso._solver import _schedule
 from interpnet.mulasso._solver._active_set_descent import finish
 from interpnet.mulasso._solver._block_pivoting import PivotResult
 
-BOUNDED = settings(max_examples=80, deadline=None, derandomize=True)
+BOUNDED = settings(max_examples=80, derandomize=True)
 
 
 @st.composite

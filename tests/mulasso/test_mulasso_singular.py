@@ -13,7 +13,7 @@ from interpnet.mulasso import mulasso_path
 from interpnet.mulasso._solver import _schedule
 from interpnet.mulasso._solver._simplex_exchange import shortest
 
-QUICK = settings(max_examples=60, deadline=None, derandomize=True)
+QUICK = settings(max_examples=60, derandomize=True)
 
 
 def least_l1(columns: np.ndarray, prediction: np.ndarray, *, positive: bool) -> float:

@@ -39,7 +39,7 @@ def scores(n: int, m: int, seed: int, degenerate: bool) -> tuple[Float64, np.nda
     return X.astype(np.float32), labels
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(4, 40),
     st.integers(8, 40),

@@ -250,7 +250,7 @@ def test_neighbours_by_hand() -> None:
     np.testing.assert_allclose(distances, [[0, 1, 1], [2, 2, np.sqrt(5)]])
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(n=st.integers(2, 40), seed=st.integers(0, 1000), offset=st.sampled_from([0.0, 1e4]))
 def test_neighbours_are_those_of_all_pairs(n, seed, offset) -> None:
     vectors = np.random.default_rng(seed).normal(size=(n, 3)) + offset

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 @given(
     mu=st.just("auto") | st.floats(0, 1e6, exclude_min=True),
     layers=st.lists(TEXT, min_size=1, max_size=3),
@@ -229,7 +229,7 @@ def test_an_unwritable_folder_is_told(tmp_path):
         pass
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=60), limit=st.integers(1, 70), seed=st.integers(0, 5))
 def test_balanced_subsets_are_as_even_as_the_labels_allow(labels, limit, seed):
     labels = np.array(labels)

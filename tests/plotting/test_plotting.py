@@ -42,7 +42,7 @@ def test_any_number_of_channels_becomes_three(channels, expected):
     np.testing.assert_allclose(got, np.rint(np.array(expected) * 255), atol=1)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(height=st.integers(1, 90), width=st.integers(1, 90), size=st.integers(1, 200))
 def test_longer_side_has_the_size_asked_for_and_the_aspect_is_kept(height, width, size):
     picture = plotting.enlarge(np.full((1, height, width), 0.5), size=size)
@@ -75,7 +75,7 @@ def test_a_zero_map_is_the_dimmed_picture_and_says_so():
     np.testing.assert_array_equal(dim_too, np.broadcast_to((0, 0, 4), (8, 8, 3)))
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(seed=st.integers(0, 10_000))
 def test_where_the_map_is_zero_the_picture_shows_unchanged(seed):
     rng = np.random.default_rng(seed)

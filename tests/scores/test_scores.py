@@ -101,7 +101,7 @@ def test_batch_size_and_order_change_nothing_beyond_rounding() -> None:
     np.testing.assert_allclose(shuffled.X, one[order], rtol=2e-5, atol=1e-7)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     shape=st.tuples(*[st.integers(1, 9)] * 4),
     last=st.booleans(),

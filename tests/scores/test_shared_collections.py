@@ -69,7 +69,7 @@ ranges = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=6)
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 3000), st.integers(1, 5), ranges, st.integers(1, 7))
 def test_chunks_are_whole_batches_and_cover_each_image_once(n: int, size: int, known: Any, world: int) -> None:
     missing = without([(0, n)], known)

@@ -34,7 +34,7 @@ def whole_design(values, rest, donor, intact, labels, k, column):
     return found, inverse @ meat @ inverse * len(rest) / (len(rest) - 5)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_effects_are_those_of_least_squares_on_the_whole_design(seed):
     case = exchanges(seed)

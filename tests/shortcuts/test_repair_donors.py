@@ -60,7 +60,7 @@ def test_a_donor_by_hand() -> None:
     assert 0 < sum(coin) < 6
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), classes=st.sets(st.integers(0, 9), min_size=1), few=st.integers(1, 900))
 def test_half_of_the_donors_and_their_share_of_the_others_are_of_the_classes(
     seed: int, classes: set[int], few: int

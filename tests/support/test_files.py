@@ -35,7 +35,7 @@ def test_a_files_checksum_is_that_of_its_bytes(tmp_path, size):
     assert checksum(data) == xxhash.xxh3_64(data).hexdigest()
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(content=st.dictionaries(st.text(max_size=6), JSON, max_size=4))
 def test_what_was_sealed_is_the_same_after_a_file(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("seal") / "a.json"
