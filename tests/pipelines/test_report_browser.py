@@ -306,9 +306,10 @@ def test_nothing_runs_over_the_edge(browser, address, width, scheme):
     page.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_the_contrast_wcag_asks_for(browser, address, scheme):
+@pytest.mark.parametrize(("scheme", "media"), [("light", "screen"), ("dark", "screen"), ("dark", "print")])
+def test_text_has_the_contrast_wcag_asks_for(browser, address, scheme, media):
     page = browser.new_page(viewport={"width": 1400, "height": 900}, color_scheme=scheme)
+    page.emulate_media(media=media, color_scheme=scheme)
     page.goto(address)
     page.evaluate("for (const e of document.querySelectorAll('details')) { e.open = true; }")
     ratios = page.evaluate((Path(__file__).parents[1] / "helpers" / "contrast.js").read_text(encoding="utf-8"))
