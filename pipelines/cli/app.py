@@ -5,7 +5,6 @@ Nothing heavy is imported before a command runs, so that ``--help`` is instant.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -14,14 +13,9 @@ import typer
 from ..dissection.settings import DissectSettings
 from ..filters.settings import FilterSettings
 from ..run.repair_settings import RepairSettings
-from ..run.several import leave
-from ..run.stopping import end_with, stoppable
-from .failures import usable_streams, with_traceback
 from .options import takes
-from .running import flushed, run
+from .running import TRACEBACK, run_line
 from .wordings import NAMING, PHOTOGRAPHS, PICTURED_LAYERS, SHOWN_CLASSES, WEIGHTS
-
-_TRACEBACK = "--traceback"
 
 app = typer.Typer(
     name="interpnet",
@@ -47,7 +41,7 @@ def _top(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
     _traceback: Annotated[
-        bool, typer.Option(_TRACEBACK, help="Show where an error came from; may stand anywhere on the line.")
+        bool, typer.Option(TRACEBACK, help="Show where an error came from; may stand anywhere on the line.")
     ] = False,
 ) -> None:
     """Audit an image classifier.
@@ -377,17 +371,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         Arguments; by default those of the process, which then is to end with the code that is returned: a signal that
         comes later ends it at once.
     """
-    arguments = sys.argv[1:]
-    if argv is not None:
-        arguments = list(argv)
-    # Anywhere on the line, for it is wanted once the rest is typed.
-    shown = with_traceback.set(_TRACEBACK in arguments)
-    arguments = [argument for argument in arguments if argument != _TRACEBACK]
-    try:
-        with usable_streams(), stoppable(to_the_end=argv is None):
-            code = end_with(flushed(run(app, arguments)))
-            if argv is None:
-                leave(code)
-            return code
-    finally:
-        with_traceback.reset(shown)
+    return run_line(app, argv)

@@ -3,14 +3,45 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import typer
 from typer.main import get_command
 
 from interpnet.errors import InterpNetError
 
-from ..run.several import together
-from .failures import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_PIPE, say_end, silence
+from ..run.several import leave, together
+from ..run.stopping import end_with, stoppable
+from .failures import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_PIPE,
+    say_end,
+    silence,
+    usable_streams,
+    with_traceback,
+)
+
+#: The option that shows where an error came from.
+TRACEBACK = "--traceback"
+
+
+def run_line(app: typer.Typer, argv: Sequence[str] | None) -> int:
+    """Run a command line and return its exit code; without ``argv`` that of the process, which then ends with it."""
+    arguments = sys.argv[1:]
+    if argv is not None:
+        arguments = list(argv)
+    # Anywhere on the line, for it is wanted once the rest is typed.
+    shown = with_traceback.set(TRACEBACK in arguments)
+    arguments = [argument for argument in arguments if argument != TRACEBACK]
+    try:
+        with usable_streams(), stoppable(to_the_end=argv is None):
+            code = end_with(flushed(run(app, arguments)))
+            if argv is None:
+                leave(code)
+            return code
+    finally:
+        with_traceback.reset(shown)
 
 
 def run(app: typer.Typer, arguments: list[str]) -> int:

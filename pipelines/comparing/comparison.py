@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,26 +10,22 @@ from markupsafe import Markup
 
 from interpnet.support.io import as_path
 
-from .channels import Channels, channels_of
-from .looks import LookChange, looks_of
-from .pair import Pair, pair_of
-from .recalls import Recalls, recalls_of
+from .channels import channels_of
+from .compared import Compared
+from .looks import looks_of
+from .pair import pair_of
+from .recalls import recalls_of
+from .words import headline, tables_of, write_comparison
 
 FORMAT = "interpnet-compare-1"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Comparison:
+class Comparison(Compared):
     """What two runs differ in, the second against the first; made by :func:`compare`.
 
     A difference counts as one (``differs``) where its p-value, two-sided and adjusted for the number of classes, is at
     most 0.05; docs/compare.md.
     """
-
-    pair: Pair
-    recalls: Recalls | None  # None where one of them looked at no test image
-    looks: tuple[LookChange, ...] | None  # None where one of them was not searched for shortcuts
-    channels: Channels | None  # None where one of them names none
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -45,8 +40,6 @@ class Comparison:
     @cached_property
     def headline(self) -> tuple[str, ...]:
         """What differs, in a few sentences."""
-        from .words import headline
-
         return headline(self)
 
     def to_json(self) -> dict[str, Any]:
@@ -65,8 +58,6 @@ class Comparison:
 
     def save_page(self, path: str | os.PathLike[str]) -> None:
         """Write one HTML file that opens anywhere; a file that cannot be written is a ``RunFolderError``."""
-        from .words import write_comparison
-
         write_comparison(as_path(path, "path"), self)
 
     def __repr__(self) -> str:
@@ -74,8 +65,6 @@ class Comparison:
         return f"Comparison({a!r}, {b!r}: {' '.join(self.headline)})"
 
     def _repr_html_(self) -> str:
-        from .words import tables_of
-
         rows = Markup("").join(Markup("<p>{}</p>").format(sentence) for sentence in self.headline)
         tables = Markup("").join(table.html() for table in tables_of(self))
         return str(rows + tables)

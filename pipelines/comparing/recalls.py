@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +88,7 @@ def recalls_of(pair: Pair) -> Recalls | None:
     verdicts = [study_verdicts(run) for run in pair.runs]
     ways = [way for way in verdicts[0] if way in verdicts[1]]
     levels = {way: (verdicts[0][way].classes, verdicts[1][way].classes) for way in ways}
-    measured = _paired(pair) if pair.answers is not None else _apart(pair, a, b)
+    measured = _apart(pair, a, b) if pair.answers is None else _paired(pair.classes, *pair.answers)
     named = []
     for c, (name, images, recall, log_odds) in enumerate(measured.classes):
         of_class = {}
@@ -122,11 +123,9 @@ class _Measured:
     classes: list[tuple[str, tuple[int, int], Change, Change | None]]
 
 
-def _paired(pair: Pair) -> _Measured:
+def _paired(classes: Sequence[str], mine: Answers, theirs: Answers) -> _Measured:
     """Compare image by image."""
-    assert pair.answers is not None  # noqa: S101 - for mypy
-    mine, theirs = pair.answers
-    count = len(pair.classes)
+    count = len(classes)
     whole = mine.change_to(theirs, "recall", 1, by_class=False)
     recall = mine.change_to(theirs, "recall", count)
     odds = mine.change_to(theirs, "log_odds", count)
@@ -139,7 +138,7 @@ def _paired(pair: Pair) -> _Measured:
     }
     n = len(np.unique(mine.images))
     images = [(int(support[c]), int(support[c])) for c in known]
-    named = [pair.classes[c] for c in known]
+    named = [classes[c] for c in known]
     return _Measured(
         images=(n, n),
         accuracy=of_effect(float(mine.right.mean()), float(theirs.right.mean()), whole),

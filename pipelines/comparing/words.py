@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -16,13 +15,11 @@ from ..report.page import write_page
 from ..run.config import MU_LASSO, RELIANCE
 from .change import Change
 from .channels import ChannelChange, WayChannels
+from .compared import Compared
 from .looks import rows_first as looks_first
 from .pair import run_words
 from .recalls import ClassRecall, Recalls
 from .recalls import rows_first as recalls_first
-
-if TYPE_CHECKING:
-    from .comparison import Comparison
 
 _MOST_NAMED = 4  # classes in a sentence
 _MOST_CHANNELS = 3  # of a class, gained and lost each
@@ -61,12 +58,12 @@ class Table:
         return Markup("<b>{}</b><table><tr>{}</tr>{}</table>").format(self.title, head, rows)
 
 
-def headline(found: Comparison) -> tuple[str, ...]:
+def headline(found: Compared) -> tuple[str, ...]:
     """Return what differs, in sentences that the intervals carry."""
     return tuple(_sentences(found))
 
 
-def level_of(found: Comparison) -> str:
+def level_of(found: Compared) -> str:
     """Return the tone of the page: "not shown" where B is worse, "mixed" where it may be, else "shown"."""
     recalls = found.recalls
     worse = []
@@ -80,7 +77,7 @@ def level_of(found: Comparison) -> str:
     return "mixed" if new else "shown"
 
 
-def _sentences(found: Comparison) -> Iterator[str]:
+def _sentences(found: Compared) -> Iterator[str]:
     recalls = found.recalls
     if recalls is None:
         yield "Recalls are not compared: one of the runs has looked at no test image."
@@ -126,7 +123,7 @@ def _of_classes(recalls: Recalls) -> str:
     return f"Of {count} classes {' and '.join(parts)}; the others do not differ beyond chance."
 
 
-def _of_looks(found: Comparison) -> str:
+def _of_looks(found: Compared) -> str:
     looks = found.looks or ()
     said = []
     for verdict, word in (("suspicious in B alone", "New in B"), ("suspicious in A alone", "Gone in B")):
@@ -152,7 +149,7 @@ def _named(way: str) -> str:
     return {RELIANCE: "channels a class relies on", MU_LASSO: "channels that predict a class"}[way]
 
 
-def tables_of(found: Comparison) -> tuple[Table, ...]:
+def tables_of(found: Compared) -> tuple[Table, ...]:
     """Return all tables; one that would be empty is left out."""
     tables = [_overall(found)]
     if found.recalls is not None:
@@ -182,7 +179,7 @@ def _difference(change: Change) -> tuple[str, str]:
     return points.words(1), change.said
 
 
-def _overall(found: Comparison) -> Table:
+def _overall(found: Compared) -> Table:
     rows = []
     recalls = found.recalls
     if recalls is not None:
@@ -231,7 +228,7 @@ def _class(one: ClassRecall, ways: Sequence[str]) -> tuple[str, ...]:
     return (one.name, images, percent(recall.first), percent(recall.second), *_difference(recall), *verdicts)
 
 
-def _looks(found: Comparison) -> Table:
+def _looks(found: Compared) -> Table:
     rows = []
     for one in looks_first(found.looks or ()):
         share = one.share
@@ -305,7 +302,7 @@ def _some(names: Sequence[str]) -> str:
     return f"{listed} and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else listed
 
 
-def write_comparison(path: Path, found: Comparison) -> None:
+def write_comparison(path: Path, found: Compared) -> None:
     """Write the page of a comparison, atomically."""
     a, b = found.pair.runs
     write_page(
@@ -313,10 +310,10 @@ def write_comparison(path: Path, found: Comparison) -> None:
         "compare.html.j2",
         title=f"{a.folder.name} and {b.folder.name}",
         runs=[(letter, str(run.folder), run_words(run)) for letter, run in (("A", a), ("B", b))],
-        sentences=found.headline,
+        sentences=headline(found),
         level=level_of(found),
         tables=tables_of(found),
-        notes=found.notes,
+        notes=found.pair.notes,
         most=MOST_ROWS,
         version=interpnet.__version__,
     )

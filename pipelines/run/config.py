@@ -378,10 +378,7 @@ class RunConfig(CheckSettings):
         tables = {
             name: {key: value for key, value in self.section(name).items() if value is not None} for name in SECTIONS
         }
-        # Few runs have limits.
-        if not tables["check"]:
-            del tables["check"]
-        return written(tables)
+        return written({name: table for name, table in tables.items() if table or name != "check"})
 
     def save(self, path: Path) -> None:
         """Write :meth:`text` to a file."""

@@ -190,10 +190,10 @@ def test_signals_end_a_command_once(names, tmp_path):
 def test_a_signal_after_the_work_ends_the_process_with_the_commands_code(name, tmp_path):
     code = """
 import os, signal, sys, time
-from interpnet.pipelines.cli import app
+from interpnet.pipelines.cli import app, running
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-app.run = lambda _app, _arguments: 3
+running.run = lambda _app, _arguments: 3
 sys.argv = ["interpnet"]
 code = app.main()
 os.kill(os.getpid(), getattr(signal, sys.stdin.read()))
