@@ -66,17 +66,20 @@ def _top(
 @takes(
     "commands_model",
     "identify mu mu_rule positive class_weight stability price seed device",
-    "out shortcut strength fresh open_report",
-    out={"shown": "runs/demo, or runs/demo-SHORTCUT"},
+    "kind out shortcut strength fresh open_report",
+    out={"shown": "runs/demo, or runs/demo-SHORTCUT, or runs/demo-photos"},
 )
 def demo() -> None:
     """Draw flowers of six colours, train a small network on them and audit it; a minute or two, no download.
 
     With [bold]--shortcut[/] a cue outside the plant gives the class away: see what the audit makes of it.
+    [bold]photos[/] takes EfficientNet-Lite0, trained on ImageNet, instead: five photographs explained, and its
+    filters pictured; nothing is trained, and nothing is downloaded.
 
     [green]interpnet demo --open[/]
     [green]interpnet demo --mu auto --stability 20[/]
     [green]interpnet demo --shortcut background[/]
+    [green]interpnet demo photos --open[/]
     """
 
 

@@ -28,6 +28,7 @@ from ..run.session import Interrupted, Session
 from ..run.settings import Given, option
 from ..run.subject import device_of, load_network, stack_first, traced
 from .commands import configured, show_report
+from .commands_photos import photos
 from .options import Request
 
 _IMAGE_SIZE = 224  # pixels, of a model that names no size: ImageNet's
@@ -107,7 +108,13 @@ def train_to(out: Path, config: RunConfig, options: dict[str, Any], key: str | N
 
 
 def demo(given: Given, request: Request) -> None:
-    """Train a small network on an8Flower, whose telling pixels are known, audit it, and say where the report is."""
+    """Train a small network on an8Flower, whose telling pixels are known, audit it, and say where the report is.
+
+    Of photographs see :func:`.commands_photos.photos`.
+    """
+    if request.kind == "photos":
+        photos(given, request)
+        return
     path = Path(request.out or "-".join(filter(None, ("runs/demo", request.shortcut))))
     weights = path / _WEIGHTS
     base = RunConfig(

@@ -31,6 +31,13 @@ class Request(Settings):
     """What a command was asked for that is no setting of a run."""
 
     run: str = setting("", "An existing run folder.", names="RUN", required=True)
+    kind: str = setting(
+        "flowers",
+        "flowers: a small network of drawn flowers. photos: a network trained on ImageNet and photographs "
+        "(pip install interpnet[photos]).",
+        names="[flowers|photos]",
+        choices=("flowers", "photos"),
+    )
     out: str | None = setting(None, "The run folder.", panel=FOLDER, shown="runs/MODEL-DATA", metavar="DIR")
     config: str | None = setting(
         None, "Take settings from this run.toml; options given here override it.", panel=FOLDER, metavar="FILE"
