@@ -6,12 +6,11 @@ operator                 what happens to its relevance
 convolution, linear      the composite's rule, with the batch norm behind it merged in
 batch norm elsewhere     the convolutions' rule on one weight per channel (``norm="pass"``: passed on, as in zennit)
 average pooling, sum     shared in proportion to the values
-rectifier, activation    passed on
+activation, scaling      passed on by a rectifier or another activation, and by a number that scales
 maximum pooling          to the maximum
 product with a gate      the signal takes all, the gate none (Arras et al. 2017)
 logsumexp                shared in proportion to the exponentials
 reshape, concatenation   moved
-scaling by a number      passed on
 shift of the image       passed on: the map is that of the image as the network normalises it
 product of two maps      half to each, or to the values of attention alone; see :mod:`.attention`
 softmax                  first order of Taylor's series, or none
