@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from interpnet.plotting import Picture, style
+from interpnet.plotting import Picture, style, tile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,6 +19,7 @@ _MARGIN = 0.12  # inches
 _HEADING = 10.5  # points
 _BOLD = 0.7  # the width of a letter of a heading, in its size
 _LONGEST = 60  # letters of a heading
+_SHARP = 48  # pixels of a picture's longer side, at least, where all are one
 
 
 class Cell(NamedTuple):
@@ -74,7 +75,17 @@ def grid(
         # Inches from the upper left corner.
         axes.set(xlim=(0, width), ylim=(height, 0))
         axes.set_axis_off()
-        for i, cell in enumerate(cells):
+        alone = cells
+        if len(cells) > columns and not above + below + inset and len({cell.picture.shape for cell in cells}) == 1:
+            # One picture of all of them is drawn much quicker.
+            alone = []
+            zoom = -(-_SHARP // max(cells[0].picture.shape[:2]))
+            large = [cell.picture.repeat(zoom, 0).repeat(zoom, 1) for cell in cells]
+            per_inch = max(large[0].shape[:2]) / side
+            sheet = tile(large, columns, pad=max(1, round(gap * per_inch)))
+            right = left + columns * (side + gap) - gap
+            axes.imshow(sheet, extent=(left, right, top + count * step - gap, top), aspect="auto")
+        for i, cell in enumerate(alone):
             row, column = divmod(i, columns)
             tall, wide = (side * n / max(cell.picture.shape[:2]) for n in cell.picture.shape[:2])
             x = left + column * (side + gap) + inset + (widest - wide) / 2

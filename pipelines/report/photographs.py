@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ import numpy as np
 from interpnet import plot
 from interpnet.engine import Channel
 from interpnet.plotting import enlarge, render
-from interpnet.plotting.style import any_letters
 
 from ..filters.parts import Arrays
 from ..filters.photographs import METHODS, Photographs
@@ -55,8 +53,8 @@ def _view(photographs: Photographs, i: int, report: Path, notes: Notes) -> dict[
     shown = []
     for kind, figure in _figures(photographs, i, found):
         files = plot.save(figure, report / FIGURES / f"{stem}-{kind}")
-        source = data_uri(_pixels(figure))
         width = round(96 * float(figure.get_size_inches()[0]))
+        source = data_uri(_pixels(files[0], float(figure.get_size_inches()[0])))
         shown.append(
             {
                 "kind": kind,
@@ -141,10 +139,10 @@ def _nearest(photographs: Photographs, i: int, found: Arrays) -> Figure:
     return plot.pictures(panels, ["the photograph", *names], captions=captions, columns=7)
 
 
-def _pixels(figure: Figure) -> Any:
+def _pixels(file: Path, inches: float) -> Any:
+    """Return a figure's PNG as a picture of the size that the page shows."""
     from PIL import Image
 
-    written = io.BytesIO()
-    with any_letters():
-        figure.savefig(written, format="png", dpi=_DOTS, facecolor="white")
-    return np.asarray(Image.open(written).convert("RGB"))
+    with Image.open(file) as whole:
+        width = round(_DOTS * inches)
+        return np.asarray(whole.convert("RGB").resize((width, round(whole.height * width / whole.width))))
