@@ -71,7 +71,8 @@ def test_progress_on_stderr_is_shown_as_well(tmp_path: Path) -> None:
 
 def test_figures_and_tables_stand_on_the_page(tmp_path: Path) -> None:
     figure = "from matplotlib.figure import Figure\n\nfigure = Figure()\nfigure"
-    table = "class Table:\n    def _repr_html_(self):\n        return '<table></table>'\n\n\nTable()"
+    html = '<table border="1" class="dataframe"></table>'
+    table = f"class Table:\n    def _repr_html_(self):\n        return {html!r}\n\n\nTable()"
     text, files = run(f"```python\n{figure}\n```\n\n```python\n{table}\n```\n", tmp_path)
     assert "![page](page-1.png)" in text
     assert '<div class="output"><table></table></div>' in text

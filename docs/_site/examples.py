@@ -21,6 +21,7 @@ from typing import Any
 
 _BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_PANDAS = re.compile(r' border="1" class="dataframe"| style="text-align: right;"|<style scoped>.*?</style>', re.DOTALL)
 _LONGEST = 60  # lines of output that a reader may be asked to read
 
 
@@ -89,7 +90,7 @@ class Runner:
             self.files[name] = Path(value).read_bytes()
             return [f'[The page that this made]({name}){{ target="_blank" }}']
         if hasattr(value, "_repr_html_"):
-            return [f'<div class="output">{value._repr_html_()}</div>']
+            return [f'<div class="output">{_PANDAS.sub("", value._repr_html_())}</div>']
         return [f"```{{ .text .output }}\n{value!r}\n```"]
 
     def _picture(self, save: Any) -> str:
