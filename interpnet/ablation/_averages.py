@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from interpnet.errors import InterpNetError
 from interpnet.support.checks import number, real_array
@@ -44,7 +44,7 @@ def interval(values: Float64, level: float = 0.95) -> tuple[float, float]:
     mean = finite_mean(values)
     if len(values) < 2:  # one value has no spread, and none has no mean
         return mean, mean
-    half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    half = float(special.stdtrit(len(values) - 1, 0.5 + level / 2)) * float(values.std(ddof=1)) / math.sqrt(len(values))
     return mean - half, mean + half
 
 
