@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 from scipy import stats
@@ -83,17 +84,23 @@ def tau(a: Float64, b: Float64) -> Float64:
     >>> tau(a, np.array([[[1.0, 3.0], [3.0, 2.0], [2.0, 1.0]]])).round(3).tolist()
     [[[0.333, -1.0]]]
     """
-    first, second = np.triu_indices(a.shape[1], 1)
-    signs, valid = [], []
-    for one in (a, b):
-        difference = one[:, first] - one[:, second]
-        valid.append(np.isfinite(difference).astype(np.float64))
-        signs.append(np.sign(np.nan_to_num(difference)))
+    one = _signs(a)
+    two = one if b is a else _signs(b)
+    across = [np.swapaxes(part, 1, 2) for part in one]
+    return _tau(across[0] @ two[0], np.abs(across[0]) @ two[1], across[1] @ np.abs(two[0]))
+
+
+def _signs(orders: Float64) -> tuple[Float64, Float64]:
+    """Return which of two methods is ahead and whether both are there (draws, pairs of methods, m)."""
+    first, second = np.triu_indices(orders.shape[1], 1)
+    difference = orders[:, first] - orders[:, second]
+    there = np.isfinite(difference)
+    return np.sign(np.where(there, difference, 0.0)), there.astype(np.float64)
+
+
+def _tau(both: Float64, left: Float64, right: Float64) -> Float64:
+    """Return tau from the pairs that agree less those that disagree, and the untied ones of each order."""
     # Pairs that count: both measures have both methods; ties of one leave the geometric mean smaller.
-    untied = [np.abs(one) for one in signs]
-    both = np.swapaxes(signs[0], 1, 2) @ signs[1]
-    left = np.swapaxes(untied[0], 1, 2) @ valid[1]
-    right = np.swapaxes(valid[0], 1, 2) @ untied[1]
     size = np.sqrt(left * right)
     return np.where(size > 0, both / np.where(size > 0, size, 1.0), np.nan)
 
@@ -110,11 +117,10 @@ def between_networks(found: dict[str, Network]) -> Float64:
     for one in found.values():
         table = np.full((1 + DRAWS, len(methods), len(NAMES)), np.nan)
         table[:, [methods.index(m) for m in one.methods]] = one.orders
-        aligned.append(table)
+        aligned.append(_signs(table))
     pairs = [
-        np.diagonal(tau(aligned[i], aligned[j]), axis1=1, axis2=2)
-        for i in range(len(aligned))
-        for j in range(i + 1, len(aligned))
+        _tau((one * two).sum(1), (np.abs(one) * has_two).sum(1), (has_one * np.abs(two)).sum(1))
+        for (one, has_one), (two, has_two) in combinations(aligned, 2)
     ]
     return _mean(np.stack(pairs)) if pairs else np.full((1 + DRAWS, len(NAMES)), np.nan)
 
