@@ -175,7 +175,7 @@ def _stale(run: RunData, own: OwnViews) -> list[str]:
         return []
     again = f"`{run.command('explain')} --image FILE`"
     return [
-        f"Explained before the channels were named anew, and left out here until {again}: {_some(list(own.stale))}."
+        f"Explained before the channels were named again, and left out here until {again}: {_some(list(own.stale))}."
     ]
 
 

@@ -40,7 +40,7 @@ def test_own_images_are_a_section(tmp_path: Path) -> None:
 def test_what_was_explained_by_other_channels_is_left_out_and_noted(tmp_path: Path) -> None:
     page = build_report(with_own(tmp_path, solved="00")).read_text(encoding="utf-8")
     assert 'id="own"' not in page
-    assert "Explained before the channels were named anew, and left out here until " in page
+    assert "Explained before the channels were named again, and left out here until " in page
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
