@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import re
@@ -13,10 +14,11 @@ from matplotlib.figure import Figure
 from interpnet.errors import InterpNetError
 from interpnet.plotting.style import any_letters
 from interpnet.support.checks import check_kinds, number, optional
-from interpnet.support.csv_table import write_csv
+from interpnet.support.csv_table import csv_text
 from interpnet.support.io import as_path, atomic_path, write_text
 
 _DOTS = 200  # per inch
+_MOST_PLAIN = 10_000  # rows
 _SUFFIXES = (".png", ".svg", ".csv")
 _NARROWEST = 0.5  # inches
 
@@ -48,7 +50,8 @@ def _shown(figure: Figure) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
 def save(figure: Figure, path: str | os.PathLike[str], *, width: float | None = None) -> tuple[Path, Path, Path]:
     """Write a figure of this module as PNG and SVG, and its numbers as CSV; return the three paths.
 
-    Each file is whole or not there. The same result gives the same bytes. No place for it is a RunFolderError.
+    More than 10,000 rows, the pixels of a large map, are compressed: ``.csv.gz``, which pandas reads as it is. Each
+    file is whole or not there. The same result gives the same bytes. No place for it is a RunFolderError.
 
     Parameters
     ----------
@@ -78,7 +81,13 @@ def save(figure: Figure, path: str | os.PathLike[str], *, width: float | None = 
         with atomic_path(png) as tmp:
             figure.savefig(tmp, format="png", dpi=_DOTS * scale, facecolor="white", metadata={"Software": None})
         write_text(svg, _scaled(_svg(figure, stem.name), scale))
-    write_csv(csv, header, rows)
+    text = csv_text(header, rows)
+    if len(rows) > _MOST_PLAIN:
+        csv = csv.with_name(f"{csv.name}.gz")
+        with atomic_path(csv) as tmp:
+            tmp.write_bytes(gzip.compress(text.encode(), mtime=0))
+    else:
+        write_text(csv, text)
     return png, svg, csv
 
 

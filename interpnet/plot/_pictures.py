@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _LABELLED = 16  # rows and columns at most
 _TILES = 96
 _ROWS = 16
+_BRIGHT = 0.99  # the share of a map's pixels that its scale reaches
 _LARGE = 7  # pictures in a row, at most
 
 
@@ -131,8 +132,8 @@ def pictures(
 def attribution(maps: Mapping[str, Any], image: Any = None, *, heading: str = "") -> Figure:
     """Draw maps (H, W) of an image side by side, by any methods, for any classes, each on its own scale.
 
-    What is above zero is drawn, the more opaque the larger; below each map stands its largest value. A map without any
-    such value is the bare picture.
+    What is above zero is drawn, the more opaque the larger, up to the 99th percentile: single bright pixels would leave
+    the rest dark. Below each map stands its scale. A map without any value above zero is the bare picture.
 
     Parameters
     ----------
@@ -146,7 +147,7 @@ def attribution(maps: Mapping[str, Any], image: Any = None, *, heading: str = ""
     --------
     >>> drawn = attribution({"gradient": np.eye(4), "guided": np.ones((4, 4))}, np.ones((3, 4, 4)))
     >>> [text.get_text() for text in drawn.axes[0].texts]
-    ['image', 'gradient', 'max 1', 'guided', 'max 1']
+    ['image', 'gradient', '0 to 1', 'guided', '0 to 1']
     """
     check_kinds(attribution, locals())
     if not isinstance(maps, Mapping) or not maps:
@@ -164,9 +165,10 @@ def attribution(maps: Mapping[str, Any], image: Any = None, *, heading: str = ""
         if image is not None:
             cells.append(Cell(enlarge(image, 240), "image"))
         for name, array in zip(names, row, strict=True):
-            top = float(array.max())
-            drawn = render(np.maximum(array, 0), image, size=240)
-            cells.append(Cell(drawn, name, f"max {top:.3g}" if top > 0 else "nothing"))
+            positive = np.maximum(array, 0)
+            end = float(np.quantile(positive, _BRIGHT)) or float(positive.max())
+            drawn = render(np.minimum(positive, end), image, size=240)
+            cells.append(Cell(drawn, name, f"0 to {end:.3g}" if end > 0 else "nothing"))
     columns = len(names) + (image is not None)
     figure = grid(cells, columns, 1.6, heading=heading, rows=[style.plain(r, 24) for r in rows] if any(nested) else ())
     table = [array for row in arrays for array in row]
@@ -188,12 +190,12 @@ def _picture(panel: Any) -> Picture:
 
 
 def by_pixel(maps: Any, names: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    """Return maps (n, h, w) as a table with a row for each pixel and a column for each map, to six digits."""
+    """Return maps (n, h, w) as a table with a row for each pixel and a column for each map, to four digits."""
     array = np.asarray(maps, np.float64)
     _, height, width = array.shape
     values = array.reshape(len(array), -1).T.tolist()
     places = [(row, column) for row in range(height) for column in range(width)]
-    rows = [(*at, *(float(f"{v:.6g}") for v in own)) for at, own in zip(places, values, strict=True)]
+    rows = [(*at, *(float(f"{v:.4g}") for v in own)) for at, own in zip(places, values, strict=True)]
     return ("row", "column", *names), rows
 
 

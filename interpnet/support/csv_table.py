@@ -40,7 +40,12 @@ def safe_cell(value: Any) -> Any:
 
 def write_csv(path: str | os.PathLike[str], header: Row, rows: Iterable[Row]) -> None:
     """Write a table atomically, with every cell, the header's too, made safe by :func:`safe_cell`."""
+    write_text(path, csv_text(header, rows))
+
+
+def csv_text(header: Row, rows: Iterable[Row]) -> str:
+    """Return a table as :func:`write_csv` writes it."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerows([safe_cell(value) for value in row] for row in (header, *rows))
-    write_text(path, buffer.getvalue())
+    return buffer.getvalue()

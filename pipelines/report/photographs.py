@@ -30,7 +30,7 @@ _DOTS = 110  # per inch, on the page
 _CAPTIONS = {
     "gradcam": "Grad-CAM for each class, on its own scale: where the last maps speak for it.",
     "gradients": "The gradient of each class, and two ways back that let only positive signals through rectifiers: "
-    "DeconvNet and guided backpropagation. These two hardly depend on the class.",
+    "DeconvNet and guided backpropagation. These two hardly depend on the class. The brightest 1 % of each is cut.",
     "occlusion": "How far each class falls when a patch is hidden: what was hidden spoke for it.",
     "channels": "The channels that contribute most to the predicted class here: where their evidence lies in the "
     "photograph, and the parts of other images that they answer to most.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import inspect
 import re
@@ -79,6 +80,18 @@ def test_a_figure_is_written_with_its_numbers(tmp_path: Path) -> None:
     before = [file.read_bytes() for file in files]
     plot.save(plot.layer_relevance(*numbers), tmp_path / "deep" / "a.b")
     assert [file.read_bytes() for file in files] == before
+
+
+def test_the_pixels_of_a_large_map_are_compressed_and_one_pixel_does_not_set_the_scale(tmp_path: Path) -> None:
+    gradient = np.full((120, 100), 0.5)
+    gradient[0, 0] = 100.123456
+    figure = plot.attribution({"gradient": gradient})
+    assert "0 to 0.5" in words(figure)
+    *_, table = plot.save(figure, tmp_path / "a")
+    assert table.name == "a.csv.gz"
+    lines = gzip.decompress(table.read_bytes()).decode().splitlines()
+    assert lines[:3] == ["row,column,gradient", "0,0,100.1", "0,1,0.5"]
+    assert len(lines) == 1 + gradient.size
 
 
 def test_a_figure_is_as_wide_as_asked_for_with_its_letters(tmp_path: Path) -> None:
