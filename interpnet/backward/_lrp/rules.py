@@ -190,6 +190,7 @@ def own_box(images: Tensor) -> tuple[Tensor, Tensor]:
 
     Examples
     --------
+    >>> import torch
     >>> low, high = own_box(torch.tensor([[[1.0, 3.0]]]))
     >>> low.tolist(), high.tolist()
     ([[[1.0, 1.0]]], [[[3.0, 3.0]]])
