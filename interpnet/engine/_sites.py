@@ -135,7 +135,7 @@ class Trace:
                 return site
         names = [s.name for s in self.sites]
         raise LayerError(
-            f"unknown layer {name!r}{did_you_mean(name, names)} `interpnet layers MODEL` lists all {len(names)}"
+            f"unknown layer {name!r}{did_you_mean(name, names) or ';'} `interpnet layers MODEL` lists all {len(names)}"
         )
 
     def usable(self, name: str) -> Site:
@@ -230,7 +230,8 @@ class Trace:
     def _nothing(self, item: str) -> NoReturn:
         names = [s.name for s in self.sites] + [s.module for s in self.sites if s.module]
         raise LayerError(
-            f"no layer matches {item!r}{did_you_mean(item, names)} `interpnet layers MODEL` lists all {len(self.sites)}"
+            f"no layer matches {item!r}{did_you_mean(item, names) or ';'} `interpnet layers MODEL` lists all "
+            f"{len(self.sites)}"
         )
 
 
