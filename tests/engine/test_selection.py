@@ -256,7 +256,7 @@ def test_a_rule_of_an_operator_in_place(rule_inplace: bool, answer: str, edited:
     assert model.lin.weight.grad.tolist() == [[2.0 * slope, -3.0 * slope] for slope in slopes]
 
 
-def test_a_rule_sees_slices_and_sites_alone() -> None:
+def test_a_rule_sees_sites_and_what_is_marked_as_ruled_alone() -> None:
     seen: list[tuple[str, str, str]] = []
 
     class Sliced(nn.Module):
@@ -266,12 +266,12 @@ def test_a_rule_sees_slices_and_sites_alone() -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             y = self.inner(x)
-            return torch.relu(y[:, :2]).exp() + y.t().shape[0]
+            return torch.relu(y[:, :2]).exp().abs() + y.t().shape[0]
 
     model = Sliced()
     with instrument(model, Instrument(rule=lambda call: seen.append((call.op, call.name, call.module)))):
         model(ROW)
-    assert seen == [("linear", "inner.0", "inner.0"), ("getitem", "", ""), ("relu", "relu", "")]
+    assert seen == [("linear", "inner.0", "inner.0"), ("getitem", "", ""), ("relu", "relu", ""), ("exp", "", "")]
 
 
 def test_layers_of_torch_are_called_by_their_path_and_others_by_their_operators() -> None:
