@@ -33,7 +33,7 @@ def dissection(depth: int, concepts: int) -> Dissection:
     categories = tuple(f"a category of concepts, number {k}" for k in range(concepts))
     zeros = np.zeros(m)
     return Dissection(
-        channels, names, categories, iou, iou - 0.1, iou + 0.1, zeros + 0.5, zeros, zeros,
+        channels, names, categories, iou, iou - 0.1, iou + 0.1, zeros + 0.5, iou * 0, zeros,
         np.zeros((m, 2), np.int64), dict.fromkeys(categories, 5), np.ones(concepts, np.int64), np.ones(concepts),
         0.005, 0.04, 3,
     )  # fmt: skip

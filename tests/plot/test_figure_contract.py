@@ -38,7 +38,8 @@ ROOMS = (
 )  # fmt: skip
 #: Results that another's figure shows, or that have nothing to show: sums, indices, data sets, an estimator.
 WITHOUT = {
-    "ablation.Changes", "ablation.Condition", "ablation.Curve", "ablation.Effect", "explanation.Peaks",
+    "ablation.Answers", "ablation.Changes", "ablation.Condition", "ablation.Curve", "ablation.Effect",
+    "explanation.Peaks",
     "shortcuts.Candidate", "shortcuts.CommonOverlay", "shortcuts.Figures", "shortcuts.Leaning",
     "shortcuts.OverlayProbe", "shortcuts.PasteProbe", "shortcuts.Pasted", "pictures.Embedding", "gram.Gram",
     "engine.ChannelIndex", "engine.Trace", "datasets.An8Flower", "datasets.FunnyBirds", "datasets.ReleasedFlower",
