@@ -262,7 +262,7 @@ FUNCTIONS: dict[str, Case] = {
         {
             "model": MODEL,
             "images": IMAGES,
-            "interpretation": INTERPRETATION,
+            "interpretation": [value for value in INTERPRETATION if value is not None],
             "k": [*COUNT, 10**9],
             "classes": [*TARGET, torch.full((6,), 0.5)],
             "variant": CHOICE,
@@ -340,8 +340,8 @@ REGISTRIES = {
 }
 
 
-# In tests/pipelines/test_audit_python.py.
-OF_AUDITS = {"audit", "load_run"}
+# In tests/pipelines/test_audit_python.py and test_compare.py.
+OF_AUDITS = {"audit", "compare", "load_run"}
 
 
 # In tests/scores/test_shared_collections.py.

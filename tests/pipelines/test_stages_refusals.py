@@ -33,7 +33,7 @@ RUN = {
 LEFT = {
     "collect": (["scores/state.json", "scores/X.f32"], ["scores/state.json", "scores/gram.npz"]),
     "solve": (["weights/interpretation.npz", "weights/channels.csv", "weights/summary.json"], []),
-    "ablate": (["ablation/ablation.json", "ablation/ablation.csv"], []),
+    "ablate": (["ablation/ablation.json", "ablation/ablation.csv", "ablation/ablation-answers.npz"], []),
     "explain": (
         ["explanations/classes.json", "explanations/examples.json"],
         ["explanations/examples/0000.json", "explanations/examples/0000_image.png"],
