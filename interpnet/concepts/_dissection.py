@@ -15,7 +15,7 @@ from interpnet.support.brief import brief
 from interpnet.support.sealed import read_sealed, write_sealed
 from interpnet.support.types import Bools, Float64, Int64
 
-_FORMAT = "interpnet-dissection-1"
+_FORMAT = "interpnet-dissection-2"
 _ARRAYS = ("iou", "low", "high", "null", "floor", "thresholds", "top", "images_with", "cover")
 
 

@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+#: Of those that were one call without a site once: what calls within are named by, so that all others keep their names.
+NAMED_AFTER = {torch.var_mean: "var_mean"}
+
 
 def composed(func: Callable[..., Any]) -> Callable[..., Any] | None:
     """Return what computes the same as ``func`` by calls of its parts; ``None`` for a function that stays one call.

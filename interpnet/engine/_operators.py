@@ -214,6 +214,22 @@ def operator_kind(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     return row.kind or None
 
 
+def spelling(name: str, kind: str | None, args: tuple[Any, ...]) -> str:
+    """Return the operator as names of calls have it: with an ``r`` where a constant of one axis or none comes first.
+
+    Such sums and products made no site once. With a name of their own they leave the other calls theirs, which results
+    of before go by.
+
+    Examples
+    --------
+    >>> import torch
+    >>> w, x = torch.ones(3), torch.ones(2, 3)
+    >>> spelling("mul", "mul", (w, x)), spelling("mul", "mul", (x, w))
+    ('rmul', 'mul')
+    """
+    return f"r{name}" if kind in {"add", "mul"} and args[0].dim() < 2 else name
+
+
 def _arguments_say_so(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether a call makes a site of its operator's ``kind_if``."""
     if name in {"mean", "amax"}:

@@ -22,11 +22,11 @@ from torch.overrides import TorchFunctionMode
 from interpnet.engine._by_hand import ByHand, as_one_call
 from interpnet.engine._call import Call, overwrites
 from interpnet.engine._claim import claimed
-from interpnet.engine._composed import composed
+from interpnet.engine._composed import NAMED_AFTER, composed
 from interpnet.engine._contents import buffers_kept
 from interpnet.engine._device import full_precision, resolve_device
 from interpnet.engine._expressions import Result
-from interpnet.engine._operators import operator, operator_kind, operator_name
+from interpnet.engine._operators import operator, operator_kind, operator_name, spelling
 from interpnet.engine._pointwise import Expressions
 from interpnet.engine._readable import check_gradients_can_be_switched
 from interpnet.engine._recompute import without_recomputation
@@ -75,6 +75,7 @@ class _Engine(TorchFunctionMode):
         self._stack: list[str] = [""]
         self.handles: list[Any] = []
         self._single: set[str] = set()
+        self._within: str | None = None
         self._thread = threading.get_ident()
         self._expressions = Expressions(model)
         for name, module in model.named_modules():
@@ -154,8 +155,12 @@ class _Engine(TorchFunctionMode):
         kwargs = kwargs or {}
         parts = composed(func)
         if parts is not None:
-            with self:
-                return parts(*args, **kwargs)
+            self._within = NAMED_AFTER.get(func)
+            try:
+                with self:
+                    return parts(*args, **kwargs)
+            finally:
+                self._within = None
         op = operator_name(func)
         compute = self._compute
         if op in {"get", "set"}:  # a property of a tensor: nothing is computed
@@ -180,7 +185,7 @@ class _Engine(TorchFunctionMode):
         reads: list[Read] = []
         edits: list[Edit] = []
         if kind is not None:
-            name = self._name(op)
+            name = self._name(self._within or spelling(op, kind, args))
             for site in site_names(name, kind):
                 reads = [*reads, *self._reads.get(site, ())]
                 edits += [edits[site] for edits in self._edits if site in edits]

@@ -33,7 +33,7 @@ NUMBERS = "dissection.npz"
 TABLE = "dissection.csv"
 PAGE = "dissection.html"
 SUMMARY = "dissection.json"
-_FORMAT = "interpnet-concepts-1"
+_FORMAT = "interpnet-concepts-2"
 _MOST_TOP = 50  # images kept of each channel, so that more can be shown later
 
 
@@ -68,7 +68,7 @@ class Asked:
         for name in ("concepts", "best", "pictures"):
             del how[name]
         network = [self.info.fingerprint, self.info.code, self.info.output]
-        return digest([interpnet.__version__, network, sources_key(self.sources), how])
+        return digest([interpnet.__version__, _FORMAT, network, sources_key(self.sources), how])
 
     def dissect(self) -> Dissection:
         """Run the passes."""

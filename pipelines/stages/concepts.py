@@ -30,7 +30,7 @@ FILE = "concepts/concepts.json"
 #: Beside it, all numbers.
 NUMBERS = "dissection.npz"
 _FORMAT = "interpnet-run-concepts-1"
-_VERSION = 1  # a change of what the stage writes makes earlier results stale
+_VERSION = 2  # a change of what the stage writes makes earlier results stale
 _IMAGES = 6  # in which a channel is strongest
 _SIZE = 96  # pixels
 

@@ -76,7 +76,7 @@ def test_damaged_and_foreign_files(found: Dissection, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="the checksum of iou does not fit"):
         Dissection.load(path)
     np.savez(path, **(held | {"meta": np.array('{"format": "other-1"}')}))
-    with pytest.raises(RunFolderError, match="has format 'other-1'; expected 'interpnet-dissection-1'"):
+    with pytest.raises(RunFolderError, match="has format 'other-1'; expected 'interpnet-dissection-2'"):
         Dissection.load(path)
 
 

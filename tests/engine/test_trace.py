@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from helpers.networks import SPELLINGS, Branches, Spelled
 from torch import nn
 
-from interpnet.engine import Instrument, evaluating, instrument, unwrap
+from interpnet.engine import Instrument, evaluating, find_sites, instrument, unwrap
 from interpnet.errors import ModelError
 
 
@@ -179,3 +179,32 @@ def test_evaluating_restores_each_flag() -> None:
     with pytest.raises(RuntimeError, match="on purpose"):
         fail()
     assert flags == ([m.training for m in model.modules()], [p.requires_grad for p in model.parameters()])
+
+
+class _Constants(nn.Module):
+    """Calls that made no site once, each before one that always did."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.head = nn.Linear(4, 2)
+        self.weight = nn.Parameter(torch.ones(5))
+        self.how = how
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        if self.how == "before":
+            x = x * torch.sigmoid(x) + x
+        elif self.how == "now":
+            x = x * torch.sigmoid(self.weight * x)
+            x = self.weight.sum() + x + x
+            variance, mean = torch.var_mean(x, 1, keepdim=True)
+            x = (x - mean) / (variance + 1)
+        return self.head(x.mean((2, 3)))
+
+
+def test_calls_that_make_a_site_since_leave_the_others_their_names() -> None:
+    x = torch.rand(2, 3, 7, 7)
+    before, now = ({s.name: s.kind for s in find_sites(_Constants(how).eval(), x).sites} for how in ("before", "now"))
+    assert before == {name: now[name] for name in before}
+    assert [now[name] for name in ("rmul", "radd", "var_mean", "mul")] == ["mul", "add", "pool", "rectifier"]
