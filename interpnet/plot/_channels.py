@@ -102,12 +102,12 @@ def path(found: BreakPoints, channels: ChannelIndex | None = None, *, most: int 
         _require(channels, weights)
     largest = np.abs(weights).max(0)
     order = [int(c) for c in np.argsort(-largest, kind="stable")[:most] if largest[c] > 0]
-    labels = [_label(channels, c) for c in order]
+    names = [_name(channels, c) for c in order]
     with style.house_style():
         figure = style.new_figure(5.6, 3.6)
         axes = figure.subplots()
         axes.axhline(0, color=style.MUTED, linewidth=0.8)
-        for i, (c, label) in enumerate(zip(order, labels, strict=True)):
+        for i, (c, label) in enumerate(zip(order, map(_short, names), strict=True)):
             look: Any = {"color": _COLOURS[i % len(_COLOURS)], "linestyle": _DASHES[i // len(_COLOURS) % 2]}
             axes.plot(found.mu, weights[:, c], label=label, **look)
         axes.set(xlabel="mu: bound on ‖w‖₁", ylabel="weight")
@@ -115,7 +115,7 @@ def path(found: BreakPoints, channels: ChannelIndex | None = None, *, most: int 
         if order:
             style.plain_legend(figure.legend(loc="outside right upper", fontsize=8.5))
     rows = [(float(mu), *weights[e, order].tolist()) for e, mu in enumerate(found.mu)]
-    return style.with_data(figure, ("mu", *labels), rows)
+    return style.with_data(figure, ("mu", *names), rows)
 
 
 def _names(classes: Sequence[str], count: int) -> tuple[str, ...]:
@@ -131,11 +131,20 @@ def _require(channels: ChannelIndex, values: Float64) -> None:
         raise InterpNetError(f"channels holds {len(channels)}; expected {values.shape[1]}, those of the result")
 
 
-def _label(channels: ChannelIndex | None, column: int) -> str:
-    if channels is None:
-        return f"channel {column}"
-    channel = channels[column]
-    return f"{style.plain(channel.layer, 24)}[{channel.index}]"
+def _name(channels: ChannelIndex | None, column: int) -> str:
+    return f"channel {column}" if channels is None else str(channels[column])
+
+
+def _short(name: str) -> str:
+    """Return a channel's name as a figure has room for it; its numbers stand beside the whole one.
+
+    Examples
+    --------
+    >>> _short("features.denseblock3.denselayer12.conv1[7]")
+    'features.den…yer12.conv1[7]'
+    """
+    layer, bracket, index = name.rpartition("[")
+    return f"{style.plain(layer, 24)}[{index}" if bracket else name
 
 
 def _drawn(
@@ -155,9 +164,9 @@ def _drawn(
         c = 0 if cls is None else class_number(cls, classes)
         order = [int(i) for i in np.argsort(-np.abs(known[c]), kind="stable")[:most] if known[c, i]]
         own = None if errors is None else np.nan_to_num(errors[c, order])
-        return _bars(known[c, order], [_label(channels, i) for i in order], f"{what}, {classes[c]}", own)
+        return _bars(known[c, order], [_name(channels, i) for i in order], f"{what}, {classes[c]}", own)
     order = _strongest(known, most)
-    return _cells(values[:, order], [_label(channels, i) for i in order], classes, what)
+    return _cells(values[:, order], [_name(channels, i) for i in order], classes, what)
 
 
 def _strongest(values: Float64, most: int) -> list[int]:
@@ -169,16 +178,20 @@ def _strongest(values: Float64, most: int) -> list[int]:
     [1, 0]
     """
     ranked = np.argsort(-np.abs(values), axis=1, kind="stable")
+    rows = np.arange(len(values))
     chosen: dict[int, None] = {}
     for rank in range(values.shape[1]):
-        for c in range(len(values)):
+        # A thousand classes have millions of values, of which few are wanted.
+        if len(chosen) >= most or not values[rows, ranked[:, rank]].any():
+            break
+        for c in rows:
             if len(chosen) < most and values[c, ranked[c, rank]]:
                 chosen[int(ranked[c, rank])] = None
     owner = np.abs(values).argmax(0)
     return sorted(chosen, key=lambda i: (owner[i], -np.abs(values[owner[i], i])))
 
 
-def _bars(values: Float64, labels: list[str], what: str, errors: Float64 | None) -> Figure:
+def _bars(values: Float64, names: list[str], what: str, errors: Float64 | None) -> Figure:
     with style.house_style():
         figure = style.new_figure(5.6, 1.1 + 0.2 * max(3, len(values)))
         axes = figure.subplots()
@@ -191,21 +204,21 @@ def _bars(values: Float64, labels: list[str], what: str, errors: Float64 | None)
             axes.axvline(0, color=style.INK, linewidth=1)
             axes.set_ylim(len(values) - 0.4, -0.6)
             axes.set_xlabel(style.plain(what, 62), parse_math=False)
-            style.label_ticks(axes.yaxis, rows.tolist(), labels, fontsize=8.5)
+            style.label_ticks(axes.yaxis, rows.tolist(), map(_short, names), fontsize=8.5)
             style.row_lines(axes)
     table = [
-        (label, float(v), None if errors is None else float(errors[i]))
-        for i, (label, v) in enumerate(zip(labels, values, strict=True))
+        (name, float(v), None if errors is None else float(errors[i]))
+        for i, (name, v) in enumerate(zip(names, values, strict=True))
     ]
     return style.with_data(figure, ("channel", "value", "standard_error"), table)
 
 
-def _cells(values: Float64, labels: list[str], classes: Sequence[str], what: str) -> Figure:
+def _cells(values: Float64, names: list[str], classes: Sequence[str], what: str) -> Figure:
     width = float(np.clip(3.6 + 0.22 * len(classes), 5.0, 9.2))
     with style.house_style():
-        figure = style.new_figure(width, 1.9 + 0.17 * max(10, len(labels)))
+        figure = style.new_figure(width, 1.9 + 0.17 * max(10, len(names)))
         axes = figure.subplots()
-        if not labels:
+        if not names:
             style.empty_axes(axes, "no channel")
         else:
             high = float(np.nanmax(np.abs(values), initial=1e-12))
@@ -213,11 +226,11 @@ def _cells(values: Float64, labels: list[str], classes: Sequence[str], what: str
             # Red and blue can be told apart with every common colour blindness.
             look: Any = {"cmap": "RdBu", "vmin": -high} if signed else {"cmap": "Blues", "vmin": 0}
             drawn = axes.imshow(values.T, aspect="auto", interpolation="nearest", vmax=high, **look)
-            style.label_ticks(axes.yaxis, range(len(labels)), labels, fontsize=8)
+            style.label_ticks(axes.yaxis, range(len(names)), map(_short, names), fontsize=8)
             style.class_ticks(axes, classes)
             axes.tick_params(length=0)
             for side in axes.spines.values():
                 side.set_visible(False)
             figure.colorbar(drawn, ax=axes, label=what, pad=0.02).outline.set_visible(False)
-    table = [(label, *map(float, values[:, i])) for i, label in enumerate(labels)]
+    table = [(name, *map(float, values[:, i])) for i, name in enumerate(names)]
     return style.with_data(figure, ("channel", *classes), table)

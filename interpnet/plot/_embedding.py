@@ -25,8 +25,8 @@ def embedding(points: Any, labels: Any, classes: Sequence[str], *, predictions: 
     """Draw a map of embeddings: a mark per image, its class by colour and shape, what was misclassified ringed.
 
     ``points`` (N, 2) are as :func:`interpnet.pictures.tsne` gives them; ``labels`` (N,) are numbers of ``classes``,
-    negative where there is none; ``predictions`` (N,) are the network's. With more than 24 classes, which no colours
-    tell apart, the colour says only right or wrong.
+    negative where there is none, which is neither right nor wrong; ``predictions`` (N,) are the network's. With more
+    than 24 classes, which no colours tell apart, the colour says only right or wrong.
     """
     check_kinds(embedding, locals())
     at = real_array(points, "points", error=DataError).astype(np.float64)
@@ -45,7 +45,8 @@ def embedding(points: Any, labels: Any, classes: Sequence[str], *, predictions: 
             f"labels or predictions reach {max(own.max(), predicted.max())} with {len(classes)} names in classes; "
             "expected a name for every class"
         )
-    wrong = predicted != own
+    named = own >= 0
+    wrong = named & (predicted != own)
     # Smaller marks for more images, so that they do not cover each other.
     size = float(np.clip(9000 / max(len(at), 1), 10, 42))
     present = np.unique(own).tolist()
@@ -66,9 +67,11 @@ def embedding(points: Any, labels: Any, classes: Sequence[str], *, predictions: 
                 rings = {"s": 3.2 * size, "facecolors": "none", "edgecolors": style.INK, "linewidths": 1.2}
                 scatter(wrong, "misclassified", **rings)
         else:
-            scatter(~wrong, "image" if predictions is None else "correct", color=style.BLUE, alpha=0.8)
+            scatter(named & ~wrong, "image" if predictions is None else "correct", color=style.BLUE, alpha=0.8)
             if wrong.any():
                 scatter(wrong, "wrong", marker="X", color=style.VERMILLION, alpha=0.85)
+            if not named.all():
+                scatter(~named, "no label", color=style.MUTED, alpha=0.5)
         axes.set(xlabel="t-SNE, first axis (no unit)", ylabel="t-SNE, second axis (no unit)")
         axes.set_aspect("equal", adjustable="datalim")
         style.label_ticks(axes.xaxis, [], [])

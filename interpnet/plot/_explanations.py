@@ -37,7 +37,7 @@ def explanation(found: Explanation, images: Any, classes: Sequence[str] = (), *,
     columns = found.heatmaps.shape[1]
     for i in range(min(most, len(shown))):
         c = int(found.classes[i])
-        names.append(style.plain(classes[c] if c < len(classes) else f"class {c}", 20))
+        names.append(classes[c] if c < len(classes) else f"class {c}")
         confidence = f"p = {float(found.confidences[i]):.2f}"
         cells += [
             Cell(enlarge(shown[i], _SIDE), "image", confidence),
@@ -51,8 +51,8 @@ def explanation(found: Explanation, images: Any, classes: Sequence[str] = (), *,
                 table.append((i, names[-1], str(channel), float(response)))
             else:
                 cells.append(_nothing())
-    figure = grid(cells, 2 + columns, 1.45, rows=names)
-    return style.with_data(figure, ("image", "class", "channel", "response"), table or [(0, names[0], "", 0.0)])
+    figure = grid(cells, 2 + columns, 1.45, rows=[style.plain(name, 20) for name in names])
+    return style.with_data(figure, ("image", "class", "channel", "response"), table)
 
 
 def average(found: AverageVisualization | Mapping[Any, AverageVisualization]) -> Figure:
@@ -70,7 +70,7 @@ def average(found: AverageVisualization | Mapping[Any, AverageVisualization]) ->
         cells += [Cell(enlarge(row.mean, 128), f"mean of {row.count}"), *crops, *[_nothing()] * (most - len(crops))]
     names = [f"{style.plain(row.channel.layer, 22)}[{row.channel.index}]" for row in rows]
     figure = grid(cells, 1 + most, 0.95, rows=names)
-    table = [(name, row.count, row.shared, row.survives) for name, row in zip(names, rows, strict=True)]
+    table = [(str(row.channel), row.count, row.shared, row.survives) for row in rows]
     return style.with_data(figure, ("channel", "images", "correlation", "survives"), table)
 
 

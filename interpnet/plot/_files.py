@@ -79,16 +79,21 @@ def save(figure: Figure, path: str | os.PathLike[str], *, width: float | None = 
     scale = 1.0 if width is None else width / float(figure.get_size_inches()[0])
     with any_letters():
         with atomic_path(png) as tmp:
-            figure.savefig(tmp, format="png", dpi=_DOTS * scale, facecolor="white", metadata={"Software": None})
+            # A document takes the picture's width from the dots per inch that the file states.
+            stated: Any = {"dpi": (_DOTS, _DOTS)}
+            look: Any = {"facecolor": "white", "metadata": {"Software": None}, "pil_kwargs": stated}
+            figure.savefig(tmp, format="png", dpi=_DOTS * scale, **look)
         write_text(svg, _scaled(_svg(figure, stem.name), scale))
     text = csv_text(header, rows)
-    if len(rows) > _MOST_PLAIN:
-        csv = csv.with_name(f"{csv.name}.gz")
-        with atomic_path(csv) as tmp:
-            tmp.write_bytes(gzip.compress(text.encode(), mtime=0))
-    else:
+    packed = csv.with_name(f"{csv.name}.gz")
+    if len(rows) <= _MOST_PLAIN:
         write_text(csv, text)
-    return png, svg, csv
+        packed.unlink(missing_ok=True)  # an earlier figure's numbers
+        return png, svg, csv
+    with atomic_path(packed) as tmp:
+        tmp.write_bytes(gzip.compress(text.encode(), mtime=0))
+    csv.unlink(missing_ok=True)
+    return png, svg, packed
 
 
 def _svg(figure: Figure, salt: str) -> str:

@@ -87,8 +87,19 @@ def _png(figure: Figure) -> bytes:
 
 
 def with_data(figure: Figure, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Figure:
-    """Return a figure that carries the numbers it shows, as a table that is written beside it."""
-    figure._shown = (tuple(header), [tuple(row) for row in rows])  # type: ignore[attr-defined]  # noqa: SLF001
+    """Return a figure that carries the numbers it shows, as a table that is written beside it.
+
+    Columns have different names: names come from data, and a class may be called "mean".
+    """
+    names: list[str] = []
+    for name in header:
+        times = 1
+        different = name
+        while different in names:
+            times += 1
+            different = f"{name} ({times})"
+        names.append(different)
+    figure._shown = (tuple(names), [tuple(row) for row in rows])  # type: ignore[attr-defined]  # noqa: SLF001
     return figure
 
 

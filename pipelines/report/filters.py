@@ -289,7 +289,8 @@ class _Page:
         figure = plot.embedding(embedding["points"], found["labels"], names, predictions=found["predictions"])
         alt = f"t-SNE map of {len(found['labels'])} images by class; the points are in embedding.csv"
         caption = "One mark per image."
-        if (np.asarray(found["labels"]) != np.asarray(found["predictions"])).any():
+        labels = np.asarray(found["labels"])
+        if ((labels >= 0) & (labels != np.asarray(found["predictions"]))).any():
             caption += " Ringed or crossed: the network names another class."
         return {"filters_embedding": make_chart(figure, "filters_embedding", alt, self.report, caption)}
 

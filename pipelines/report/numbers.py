@@ -40,11 +40,14 @@ def share_text(value: Any, digits: int = 2) -> str:
 
     Examples
     --------
-    >>> share_text(0.0018), share_text(None)
-    ('0.00', '–')
+    >>> share_text(0.0018), share_text(-0.0018), share_text(None)
+    ('0.00', '0.00', '–')
     """
     known = number(value)
-    return f"{known + 0.0:.{digits}f}".replace("-", _MINUS) if math.isfinite(known) else _NONE
+    if not math.isfinite(known):
+        return _NONE
+    # Adding zero takes the sign from a negative one.
+    return f"{round(known, digits) + 0.0:.{digits}f}".replace("-", _MINUS)
 
 
 def with_interval(value: Any, low: Any, high: Any) -> str:

@@ -89,7 +89,7 @@ def _figures(photographs: Photographs, i: int, found: Arrays) -> Iterator[tuple[
         elif known:
             ((label, maps),) = known.items()
             yield kind, plot.attribution(dict(zip(names, maps, strict=True)), picture, heading=label)
-    if "layers" in found:
+    if len(found.get("layers", ())):
         yield "channels", _channels(photographs, found, picture)
     layers = [site.name for site in work.layers if f"{site.name}/maps" in found]
     if layers:

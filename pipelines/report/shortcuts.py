@@ -157,7 +157,7 @@ def _judged(run: RunData, classes: Sequence[Look]) -> tuple[str, str, str]:
         judgement = f"In the median class a share of {number_text(power)} would have been found 8 times of 10."
     blind = sum(not one.detectable <= 1 for one in known)
     if blind:
-        judgement += f" In {blind} of {len(known)} classes not even a share of 1 would have been."
+        judgement += f" In {blind} of {len(known)} classes not even a share of 1 would have been found 8 times of 10."
     undecided = [one for one in classes if one.level == "mixed"]
     if undecided or blind:
         headline = headline.replace("goes by", "is shown to go by")

@@ -177,7 +177,7 @@ def test_a_share_that_no_image_could_show_is_not_promised() -> None:
     assert said is not None
     assert "4.87" not in said.classes[0].sentence
     assert said.headline.startswith("No class is shown to go by")
-    assert said.judgement == "In 1 of 1 classes not even a share of 1 would have been."
+    assert said.judgement == "In 1 of 1 classes not even a share of 1 would have been found 8 times of 10."
     assert said.level == "mixed"
 
 

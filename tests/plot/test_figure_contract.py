@@ -165,3 +165,35 @@ def test_scores_are_those_of_a_class_less_those_of_all() -> None:
     table = ScoreTable(rows, np.arange(2), np.arange(2), ChannelIndex((("a", 2),)), np.arange(2), 2)
     columns = plot.data(plot.scores(table, ["cat", "dog"]))
     np.testing.assert_allclose([columns["cat"], columns["dog"]], [[-0.2, 0.2], [0.2, -0.2]], atol=1e-7)
+
+
+def test_a_document_shows_the_picture_as_wide_as_was_asked_for(tmp_path: Path) -> None:
+    drawn = plot.layer_relevance([[0.25, 0.75]], ["conv1", "conv2"], ["cat"])
+    for width in (3.5, 13.3):
+        file, *_ = plot.save(drawn, tmp_path / "layers", width=width)
+        with Image.open(file) as picture:
+            stated = picture.width / picture.info["dpi"][0]
+        assert stated == pytest.approx(width, rel=0.01)
+
+
+def test_no_column_replaces_another_of_the_same_name() -> None:
+    drawn = plot.layer_relevance([[0.25, 0.75], [1.0, 0.0]], ["conv1", "conv2"], ["mean", "cat"])
+    found = plot.data(drawn)
+    assert list(found) == ["layer", "mean", "of_channels", "mean (2)", "cat"]
+    assert found["mean (2)"] == [0.25, 0.75]
+
+
+def test_the_numbers_stand_beside_whole_names(tmp_path: Path) -> None:
+    layers = [f"features.denseblock{i}.denselayer12.conv1" for i in (2, 3)]
+    found = Interpretation(ChannelIndex(tuple((layer, 1) for layer in layers)), np.array([[0.5, -1.0]]), ("cat",))
+    drawn = plot.draw(found)
+    assert plot.data(drawn)["channel"] == [f"{layers[1]}[0]", f"{layers[0]}[0]"]
+    assert max(map(len, words(drawn))) < 40
+
+
+def test_a_smaller_table_leaves_no_larger_one_behind(tmp_path: Path) -> None:
+    large = plot.attribution({"map": np.ones((101, 100))})
+    small = plot.attribution({"map": np.ones((3, 3))})
+    for drawn, ending in ((large, ".csv.gz"), (small, ".csv"), (large, ".csv.gz")):
+        assert plot.save(drawn, tmp_path / "map")[2].name == f"map{ending}"
+        assert {path.name for path in tmp_path.iterdir()} == {"map.png", "map.svg", f"map{ending}"}

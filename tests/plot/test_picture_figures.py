@@ -58,3 +58,15 @@ def test_many_classes_are_shown_as_right_and_wrong() -> None:
     assert "image" in words(plot.embedding(points, labels, names))
     with pytest.raises(DataError, match=r"expected \(N, 2\), \(N,\) and \(N,\)"):
         plot.embedding(points, labels[:3], names)
+
+
+def test_an_image_without_a_label_is_neither_right_nor_wrong() -> None:
+    points = np.random.default_rng(0).normal(size=(30, 2))
+    few = np.array([-1, 0, 1] * 10)
+    drawn = plot.embedding(points, few, ["cat", "dog"], predictions=np.maximum(few, 0))
+    assert {"cat", "dog", "no label"} <= set(words(drawn))
+    assert "misclassified" not in words(drawn)
+    many = np.arange(-1, 29)
+    drawn = plot.embedding(points, many, [str(c) for c in range(29)], predictions=np.zeros(30, int))
+    counts = {c.get_label(): len(c.get_offsets()) for c in drawn.axes[0].collections}
+    assert counts == {"correct": 1, "wrong": 28, "no label": 1}
