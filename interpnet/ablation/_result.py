@@ -187,6 +187,11 @@ class AblationResult:
         return finite_mean(self.intact)
 
     @property
+    def recall(self) -> Float64:
+        """The recall of every class by the untouched network (C,), also of those whose channels were not removed."""
+        return self.intact if self.intact_of_all is None else self.intact_of_all
+
+    @property
     def independent(self) -> bool:
         """Whether an image can have several labels."""
         return self.outputs == "independent"

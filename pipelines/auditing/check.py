@@ -12,6 +12,7 @@ import numpy as np
 
 from interpnet.errors import RunFolderError
 
+from ..comparing.pair import finished
 from ..report.drawn import field_count, shared_by
 from ..report.load import RunData, load_run
 from ..report.numbers import number_text, percent
@@ -61,10 +62,11 @@ def limits_of(folder: Path, file: Path | None = None) -> RunConfig:
 def checks(folder: Path, limits: CheckSettings, known: frozenset[tuple[str, str]] = frozenset()) -> tuple[Check, ...]:
     """Compare a run folder with limits; classes that are ``known`` to go by a part (name, part) may do so.
 
+    What a stage left that did not end counts as not measured.
     ``RunFolderError`` for no run folder, a damaged file in it, or a limit on what the run has not measured, with the
     command that measures it.
     """
-    run = load_run(folder)
+    run, _ = finished(load_run(folder))
     return (*_accuracy(run, limits), *_recall(run, limits), *_shortcuts(run, limits, known), *_field(run, limits))
 
 
@@ -93,10 +95,10 @@ def _accuracy(run: RunData, limits: CheckSettings) -> Iterator[Check]:
     name = "accuracy"
     if run.independent:
         name = "recall over labels"
-    known = (study.support > 0) & np.isfinite(study.intact)
+    known = (study.support > 0) & np.isfinite(study.recall)
     value = math.nan
     if known.any():
-        value = float(np.average(study.intact[known], weights=study.support[known]))
+        value = float(np.average(study.recall[known], weights=study.support[known]))
     limit = "none"
     fine = True
     if wanted is not None:
@@ -116,15 +118,15 @@ def _recall(run: RunData, limits: CheckSettings) -> Iterator[Check]:
         return
     if study is None:
         raise _unmeasured(run, "--min-recall")
-    known = np.flatnonzero((study.support > 0) & np.isfinite(study.intact))
+    known = np.flatnonzero((study.support > 0) & np.isfinite(study.recall))
     if not len(known):
         raise RunFolderError("--min-recall came, and no class has test images")
-    order = known[np.argsort(study.intact[known], kind="stable")]
-    below = [c for c in order.tolist() if study.intact[c] < wanted] or order[:1].tolist()
-    named = ", ".join(f"{run.classes[c]} {percent(study.intact[c])} of {study.support[c]}" for c in below[:MOST_NAMED])
+    order = known[np.argsort(study.recall[known], kind="stable")]
+    below = [c for c in order.tolist() if study.recall[c] < wanted] or order[:1].tolist()
+    named = ", ".join(f"{run.classes[c]} {percent(study.recall[c])} of {study.support[c]}" for c in below[:MOST_NAMED])
     if len(below) > MOST_NAMED:
         named += f" and {len(below) - MOST_NAMED} more"
-    least = float(study.intact[order[0]])
+    least = float(study.recall[order[0]])
     yield Check("recall of each class", named, f"at least {percent(wanted)}", least >= wanted, least)
 
 

@@ -34,9 +34,10 @@ def checked(folder: Path, limits: CheckSettings, baseline: Path | None = None) -
                 f"shortcuts {baseline}` first"
             )
         known = frozenset((one.name, one.part) for one in before.suspicious)
-    if found.recalls is None:
+    if found.recalls is None or not found.recalls.classes:
         raise InterpNetError(
-            f"--against {str(baseline)!r}: one of the runs has looked at no test image; run `interpnet ablate` on it"
+            f"--against {str(baseline)!r}: no class has test images that both runs looked at; run `interpnet ablate` "
+            "on each"
         )
     overall = found.recalls.accuracy or found.recalls.recall
     name = {True: "mean recall", False: "accuracy"}[found.recalls.accuracy is None]
@@ -46,7 +47,8 @@ def checked(folder: Path, limits: CheckSettings, baseline: Path | None = None) -
 
 def _check_unneeded(limits: CheckSettings) -> None:
     for name in ("max_accuracy_loss", "max_recall_loss", "allow_known_shortcuts"):
-        if getattr(limits, name):
+        # A limit of 0 is one, too.
+        if getattr(limits, name) is not None and getattr(limits, name) is not False:
             raise InterpNetError(f"{option(name)} came, and no run to compare with; name it: --against RUN")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -119,12 +119,19 @@ def _way_json(one: WayChannels) -> dict[str, Any]:
 
 
 def channels_of(pair: Pair) -> Channels | None:
-    """Compare the channels named for each class; ``None`` where no way named some in both runs."""
-    if not pair.ways:
+    """Compare the channels named for each class; ``None`` where no way named those of a class in both runs."""
+    pair = _studied(pair)
+    if not (pair.ways and pair.classes):
         return None
     correspond, why, matched = _correspond(pair)
     ways = tuple(_way(pair, way, correspond) for way in pair.ways)
     return Channels(correspond, why, matched, ways)
+
+
+def _studied(pair: Pair) -> Pair:
+    """Return the pair with the classes alone that both runs studied: of the others a run holds no channels."""
+    both = pair.studied
+    return replace(pair, classes=tuple(pair.classes[c] for c in both), at=(pair.at[0][both], pair.at[1][both]))
 
 
 def _correspond(pair: Pair) -> tuple[bool, str, float]:

@@ -20,7 +20,8 @@ class LookChange:
     name: str
     part: str
     share: Change  # of what makes the class
-    suspicious: tuple[bool, bool]  # whether this part makes it so
+    # Whether this part makes it so; None where another part is more suspicious, so that this one was not judged.
+    suspicious: tuple[bool | None, bool | None]
 
     @property
     def verdict(self) -> str:
@@ -29,8 +30,9 @@ class LookChange:
             (False, True): "suspicious in B alone",
             (True, False): "suspicious in A alone",
             (True, True): "suspicious in both",
-            (False, False): "",
-        }[self.suspicious]
+            (None, True): "suspicious in B, another part in A",
+            (True, None): "suspicious in A, another part in B",
+        }.get(self.suspicious, "")
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON has it."""
@@ -73,8 +75,10 @@ def _of(found: Findings, index: int) -> ClassFinding | None:
     return next((one for one in found.classes if one.index == index), None)
 
 
-def _suspicious(one: ClassFinding, part: str) -> bool:
-    return one.suspicious and one.part == part
+def _suspicious(one: ClassFinding, part: str) -> bool | None:
+    if not one.suspicious:
+        return False
+    return True if one.part == part else None
 
 
 def _share(found: Findings, one: ClassFinding, part: str) -> tuple[float, float, float, bool]:
@@ -91,6 +95,6 @@ def _share(found: Findings, one: ClassFinding, part: str) -> tuple[float, float,
 
 def rows_first(looks: tuple[LookChange, ...]) -> list[LookChange]:
     """Return what is suspicious in a run or differs, new suspicions first."""
-    order = {"suspicious in B alone": 0, "suspicious in both": 1, "suspicious in A alone": 2, "": 3}
+    order = {(False, True): 0, (None, True): 1, (True, True): 2, (True, None): 3, (True, False): 4}
     shown = [one for one in looks if one.verdict or one.share.differs]
-    return sorted(shown, key=lambda one: (order[one.verdict], -one.share.second))
+    return sorted(shown, key=lambda one: (order.get(one.suspicious, 5), -one.share.second))

@@ -54,6 +54,15 @@ class Pair:
         return tuple(way for way in self.first.named if way in self.second.named)
 
     @property
+    def studied(self) -> Int64:
+        """The numbers, as here, of the classes that both runs studied: all, but where one was asked for some alone."""
+        both = np.ones(len(self.classes), dtype=bool)
+        for run, at in zip(self.runs, self.at, strict=True):
+            if run.only is not None:
+                both &= np.isin(at, run.only)
+        return np.flatnonzero(both)
+
+    @property
     def same_channels(self) -> bool:
         """Whether both networks have the same layers with as many channels."""
         sizes = [{run.named[way].channels.sizes for way in self.ways} for run in self.runs]
@@ -84,6 +93,11 @@ def pair_of(first: Path, second: Path) -> Pair:
             f"{_some(b.classes)} in {str(second)!r})"
         )
     for run, letter in ((a, "A"), (b, "B")):
+        if run.only is not None:
+            notes.append(
+                f"{letter} studied {len(run.only)} of its {len(run.classes)} classes (--only): of the others recalls "
+                "alone are compared."
+            )
         alone = [name for name in run.classes if name not in set(names)]
         if alone:
             notes.append(
@@ -103,8 +117,24 @@ def pair_of(first: Path, second: Path) -> Pair:
 
 def _read(folder: Path, letter: str, notes: list[str]) -> RunData:
     """Read a run, without what a stage left that did not end."""
-    run = load_run(folder)
+    run, left_out = finished(load_run(folder))
     RunFolder(folder, dict(run.manifest)).check_whole()
+    notes += [
+        f"In {letter} the stage {stage} did not end, so its numbers are left out: `{run.command('audit --out')}` goes "
+        "on."
+        for stage in left_out
+    ]
+    if not run.studies and not run.named and run.shortcuts is None:
+        raise RunFolderError(
+            f"run folder {str(folder)!r} holds nothing to compare: no recalls, no channels of classes, no search for "
+            f"shortcuts; run `{run.command('audit --out')}` to its end first"
+        )
+    return run
+
+
+def finished(run: RunData) -> tuple[RunData, list[str]]:
+    """Return a run without what a stage left that did not end, and the names of these stages."""
+    left_out = []
     for stage, entry in run.entry("stages").items():
         if entry.get("state") == "complete":
             continue
@@ -116,16 +146,8 @@ def _read(folder: Path, letter: str, notes: list[str]) -> RunData:
             run = replace(run, studies=studies)
         else:
             continue
-        notes.append(
-            f"In {letter} the stage {stage} did not end, so its numbers are left out: `{run.command('audit --out')}` "
-            "goes on."
-        )
-    if not run.studies and not run.named and run.shortcuts is None:
-        raise RunFolderError(
-            f"run folder {str(folder)!r} holds nothing to compare: no recalls, no channels of classes, no search for "
-            f"shortcuts; run `{run.command('audit --out')}` to its end first"
-        )
-    return run
+        left_out.append(stage)
+    return run, left_out
 
 
 def _same(a: RunData, b: RunData, split: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ class ClassRecall:
     images: tuple[int, int]
     recall: Change
     log_odds: Change | None  # None where the images are not paired
-    verdicts: dict[str, tuple[str, str]]  # the levels of both, by the way to name channels
+    verdicts: dict[str, tuple[str, str]]  # the levels of both, by the way to name channels; empty where not studied
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,13 @@ def recalls_of(pair: Pair) -> Recalls | None:
     verdicts = [study_verdicts(run) for run in pair.runs]
     ways = [way for way in verdicts[0] if way in verdicts[1]]
     levels = {way: (verdicts[0][way].classes, verdicts[1][way].classes) for way in ways}
+    studied = set(pair.studied.tolist())
     measured = _apart(pair, a, b) if pair.answers is None else _paired(pair.classes, *pair.answers)
     named = []
-    for c, (name, images, recall, log_odds) in enumerate(measured.classes):
+    for c, name, images, recall, log_odds in measured.classes:
         of_class = {}
         for way, (mine, theirs) in levels.items():
-            if mine and theirs:
+            if mine and theirs and c in studied:
                 of_class[way] = (mine[pair.at[0][c]].level, theirs[pair.at[1][c]].level)
         named.append(ClassRecall(name, images, recall, log_odds, of_class))
     removals = []
@@ -120,7 +121,8 @@ class _Measured:
     accuracy: Change
     recall: Change
     log_odds: Change | None
-    classes: list[tuple[str, tuple[int, int], Change, Change | None]]
+    # Those with images: number and name, images, recall, log-odds.
+    classes: list[tuple[int, str, tuple[int, int], Change, Change | None]]
 
 
 def _paired(classes: Sequence[str], mine: Answers, theirs: Answers) -> _Measured:
@@ -144,7 +146,7 @@ def _paired(classes: Sequence[str], mine: Answers, theirs: Answers) -> _Measured
         accuracy=of_effect(float(mine.right.mean()), float(theirs.right.mean()), whole),
         recall=of_effect(finite_mean(means["recall"][0]), finite_mean(means["recall"][1]), recall),
         log_odds=of_effect(finite_mean(means["log_odds"][0]), finite_mean(means["log_odds"][1]), odds),
-        classes=list(zip(named, images, by_class["recall"], by_class["log_odds"], strict=True)),
+        classes=list(zip(known, named, images, by_class["recall"], by_class["log_odds"], strict=True)),
     )
 
 
@@ -164,13 +166,17 @@ def _apart(pair: Pair, a: AblationResult, b: AblationResult) -> _Measured:
     known = np.flatnonzero(both).tolist()
     changes = among([of_effect(effects[0].mean[c], effects[1].mean[c], recall.of(c)) for c in known])
     whole = [_pooled(one) for one in effects]
+    images = [study.n_images for study in (a, b)]
+    if not a.independent:
+        # Those of the classes in common.
+        images = [int(one.count.sum()) for one in effects]
     return _Measured(
-        images=(a.n_images, b.n_images),
+        images=(images[0], images[1]),
         accuracy=of_effect(whole[0].overall(), whole[1].overall(), whole[1].plus(-whole[0])),
         recall=of_effect(effects[0].overall(), effects[1].overall(), recall),
         log_odds=None,
         classes=[
-            (pair.classes[c], (int(effects[0].count[c]), int(effects[1].count[c])), change, None)
+            (c, pair.classes[c], (int(effects[0].count[c]), int(effects[1].count[c])), change, None)
             for c, change in zip(known, changes, strict=True)
         ],
     )
@@ -178,8 +184,16 @@ def _apart(pair: Pair, a: AblationResult, b: AblationResult) -> _Measured:
 
 def _recall(study: AblationResult, at: Int64) -> Effect:
     """Return the recall of some classes as values of 0 and 1 of their images."""
-    recall = study.intact if study.intact_of_all is None else study.intact_of_all
-    return _shares(recall[at], study.support[at])
+    return _of_some(replace(_shares(study.recall, study.support), clusters=study.clusters), at)
+
+
+def _of_some(effect: Effect, at: Int64) -> Effect:
+    """Return the effect of classes by their numbers, in that order."""
+    kept = effect.restricted(np.isin(np.arange(len(effect.mean)), at))
+    clusters = kept.clusters
+    if clusters is not None:
+        clusters = clusters._replace(shared=clusters.shared[at])
+    return Effect(kept.mean[at], kept.variance[at], kept.count[at], kept.share, clusters=clusters)
 
 
 def _shares(p: Float64, n: Int64) -> Effect:
@@ -202,8 +216,7 @@ def _lost(pair: Pair, way: str) -> Change | None:
         condition = find_condition(run.studies[way], "relevant")
         if condition is None or "recall" not in condition.changes:
             return None
-        own = condition.changes["recall"].own
-        found.append(Effect(own.mean[at], own.variance[at], own.count[at], share=False))
+        found.append(replace(_of_some(condition.changes["recall"].own, at), share=False))
     both: Bools = found[0].known & found[1].known
     if not both.any():
         return None

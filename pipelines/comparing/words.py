@@ -71,7 +71,7 @@ def level_of(found: Compared) -> str:
         worse = [recalls.recall.said] + [one.recall.said for one in recalls.classes]
         if recalls.accuracy is not None:
             worse.append(recalls.accuracy.said)
-    new = [one for one in found.looks or () if one.verdict == "suspicious in B alone"]
+    new = [one for one in found.looks or () if one.suspicious[1] and not one.suspicious[0]]
     if "lower" in worse or any(one.share.differs for one in new):
         return "not shown"
     return "mixed" if new else "shown"
@@ -89,7 +89,7 @@ def _sentences(found: Compared) -> Iterator[str]:
     else:
         yield _of_looks(found)
     if found.channels is None:
-        yield "Channels are not compared: no way named some in both runs."
+        yield "Channels are not compared: no way named those of a class in both runs."
     else:
         yield _of_channels(found.channels.ways[0], found.channels.why)
 
@@ -114,13 +114,19 @@ def _of_classes(recalls: Recalls) -> str:
         [one.name for one in recalls_first(recalls.classes) if one.recall.said == said] for said in ("lower", "higher")
     )
     count = len(recalls.classes)
+    if not count:
+        return "No class has test images in both runs."
     if not lower and not higher:
-        return f"No recall of the {count} classes differs beyond chance."
+        of = "class" if count == 1 else f"{count} classes"
+        return f"No recall of the {of} differs beyond chance."
     parts = []
     for names, word in ((lower, "less"), (higher, "more")):
         if names:
             parts.append(f"{len(names)} {'is' if len(names) == 1 else 'are'} recognised {word} often ({_some(names)})")
-    return f"Of {count} classes {' and '.join(parts)}; the others do not differ beyond chance."
+    said = f"Of {count} class{'es' * (count > 1)} {' and '.join(parts)}"
+    if len(lower) + len(higher) == count:
+        return f"{said}."
+    return f"{said}; the others do not differ beyond chance."
 
 
 def _of_looks(found: Compared) -> str:
@@ -134,6 +140,9 @@ def _of_looks(found: Compared) -> str:
     both = [one for one in looks if one.verdict == "suspicious in both"]
     if both:
         said.append(f"Suspicious in both: {_some([one.name for one in both])}.")
+    moved = [one for one in looks if one.suspicious == (None, True)]
+    if moved:
+        said.append(f"Suspicious in both, most for another part: {_some([one.name for one in moved])}.")
     return " ".join(said) or "No class is suspicious in either run."
 
 
@@ -195,7 +204,7 @@ def _overall(found: Compared) -> Table:
             rows.append((f"change of own recall without the {_named(one.way)}", first, second, points, said))
             rows.append((f"verdict on the {_named(one.way)}", *one.verdicts, "", ""))
     if found.looks is not None:
-        counts = [sum(one.suspicious[i] for one in found.looks) for i in (0, 1)]
+        counts = [sum(one.suspicious[i] is True for one in found.looks) for i in (0, 1)]
         rows.append(("suspicious classes", str(counts[0]), str(counts[1]), signed(counts[1] - counts[0], 0), ""))
     for way in found.channels.ways if found.channels is not None else ():
         named = way.counts
@@ -209,7 +218,7 @@ def _overall(found: Compared) -> Table:
 
 def _classes(recalls: Recalls) -> Table:
     columns = "class, #images, #recall A, #recall B, #difference, "
-    ways = list(recalls.classes[0].verdicts) if recalls.classes else []
+    ways = list(dict.fromkeys(way for one in recalls.classes for way in one.verdicts))
     columns += "".join(f", verdict on the {_named(way)}" for way in ways)
     rows = tuple(_class(one, ways) for one in recalls_first(recalls.classes))
     return Table(
@@ -222,7 +231,7 @@ def _classes(recalls: Recalls) -> Table:
 
 def _class(one: ClassRecall, ways: Sequence[str]) -> tuple[str, ...]:
     images = str(one.images[0]) if one.images[0] == one.images[1] else f"{one.images[0]}, {one.images[1]}"
-    levels = [one.verdicts[way] for way in ways]
+    levels = [one.verdicts.get(way, ("", "")) for way in ways]
     verdicts = [first if first == second else f"{first} → {second}" for first, second in levels]
     recall = one.recall
     return (one.name, images, percent(recall.first), percent(recall.second), *_difference(recall), *verdicts)
@@ -236,7 +245,8 @@ def _looks(found: Compared) -> Table:
         shares = (number_text(share.first), number_text(share.second), share.words(2), said)
         rows.append((one.name, one.part, *shares, one.verdict))
     note = (
-        "Share of what speaks for the class that follows the part. Suspicious: the whole interval beyond what is usual."
+        "Share of what speaks for the class that follows the part. Suspicious: the whole interval beyond what is "
+        "usual; of each class the most suspicious part is judged."
     )
     return Table(
         "What the networks look at", "class, part, #share A, #share B, #difference, , suspicion", tuple(rows), note

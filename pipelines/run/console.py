@@ -101,6 +101,8 @@ def printing(command: str, *, quiet: bool = False, log: str | None = None, json:
             if kept is not None:
                 kept.write(_end(error))
             raise
+        if kept is not None:
+            kept.write("exit code 0")
 
 
 def _end(error: BaseException) -> str:
@@ -108,6 +110,8 @@ def _end(error: BaseException) -> str:
     code = getattr(error, "exit_code", None)
     if code is not None:
         return f"exit code {code}"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     return one_line(f"{type(error).__name__}: {error}")
 
 
