@@ -77,6 +77,7 @@ class Photographs:
             "compared": list(self.compared),
             "layers": [site.name for site in self.work.layers],
             "k": self.work.settings.neighbours,
+            "near": "others",  # an earlier version counted the photograph itself
         }
         self._made[i] = self.work.parts.get(f"photograph {self.stems[i]}", settings, lambda: self._look(i))
         return self._made[i]
@@ -93,7 +94,7 @@ class Photographs:
         for method in (name for names in METHODS.values() for name in names):
             self._try(arrays, method, partial(self._maps, both, compared, method))
         self._try(arrays, "channels", partial(self._channels, image, int(probabilities.argmax())))
-        return arrays | self._active(image) | self._near(image)
+        return arrays | self._active(image) | self._near(i, image)
 
     @staticmethod
     def _try(arrays: Arrays, name: str, make: Callable[[], Arrays]) -> None:
@@ -134,7 +135,8 @@ class Photographs:
             arrays |= {f"{layer}/columns": columns, f"{layer}/maps": own[columns]}
         return arrays
 
-    def _near(self, image: Tensor) -> Arrays:
+    def _near(self, i: int, image: Tensor) -> Arrays:
+        """Return the rows of the nearest images; a photograph that is one of them is none of its neighbours."""
         subject = self.work.subject
         reading = self.work.reading()
         own = embed(
@@ -147,8 +149,14 @@ class Photographs:
             progress=False,
         ).vectors[0]
         distances = np.linalg.norm(reading["vectors"].astype(np.float64) - own, axis=1)
-        order = np.argsort(distances, kind="stable")[: self.work.settings.neighbours]
-        return {"near": order, "distances": distances[order]}
+        near: list[int] = []
+        for row in np.argsort(distances, kind="stable").tolist():
+            if len(near) == self.work.settings.neighbours:
+                break
+            (other,) = stack_images(self.work.split.data, [int(reading["indices"][row])])
+            if not torch.equal(other, self.inputs[i]):
+                near.append(row)
+        return {"near": np.array(near, np.int64), "distances": distances[near]}
 
     @cached_property
     def patches(self) -> dict[Channel, np.ndarray]:

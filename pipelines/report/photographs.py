@@ -33,9 +33,9 @@ _CAPTIONS = {
     "DeconvNet and guided backpropagation. These two hardly depend on the class. The brightest 1 % of each is cut.",
     "occlusion": "How far each class falls when a patch is hidden: what was hidden spoke for it.",
     "channels": "The channels that contribute most to the predicted class here: where their evidence lies in the "
-    "photograph, and the parts of other images that they answer to most.",
+    "photograph, and the parts of the images looked at that they answer to most.",
     "activations": "The most active channels of each layer, each on its own scale: dark is zero.",
-    "nearest": "The images that are nearest to the photograph just before the classifier.",
+    "nearest": "The other images that are nearest to the photograph just before the classifier.",
 }
 
 

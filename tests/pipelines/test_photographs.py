@@ -6,11 +6,18 @@ import csv
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from interpnet.pipelines.cli.app import main
+from interpnet.pipelines.filters.photographs import Photographs
+from interpnet.pipelines.report.photographs import _figures
 from PIL import Image
+
+from interpnet.datasets import ImageData, stack_images
 
 QUICK = ["--max-images", "20", "--per-layer", "1", "--max-classes", "2", "--steps", "1", "--neighbours", "2"]
 #: What the lecture's slides show.
@@ -103,3 +110,40 @@ def test_the_figures_of_an_audit_are_written_where_asked(
     Path("file").write_text("x")
     assert main(["report", "run", "--figures", "file"]) == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_photograph_among_the_images_is_none_of_its_neighbours(tmp_path: Path) -> None:
+    files = [tmp_path / f"{level}.png" for level in (10, 90, 60, 200)]
+    for file in files:
+        Image.new("RGB", (4, 4), (int(file.stem), 0, 0)).save(file)
+    settings: dict[str, Any] = {"channels": 3, "image_size": None, "crop": None, "mean": 0, "std": 1}
+    data = ImageData.from_files(files, spec="images", **settings)
+    own = ImageData.from_files([files[1]], spec="own", **settings)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(32, 2))
+    with torch.no_grad():
+        model[0].weight.fill_(1)
+        model[0].bias.zero_()
+    vectors = np.repeat(np.array([10, 90, 60, 200], np.float32)[:, None] / 255, 2, 1)
+    work = SimpleNamespace(
+        subject=SimpleNamespace(model=model, output=None, device=torch.device("cpu")),
+        reading=lambda: {"layer": "1", "vectors": vectors, "indices": np.arange(4)},
+        split=SimpleNamespace(data=data),
+        settings=SimpleNamespace(neighbours=2),
+    )
+    inputs = stack_images(own, [0])
+    found = Photographs(work, own, ("own",), inputs, ())._near(0, inputs)  # type: ignore[arg-type]
+    assert found["near"].tolist() == [2, 0]
+    np.testing.assert_allclose(found["distances"], np.sqrt(2) * np.array([30, 80]) / 255, rtol=1e-5)
+
+
+def test_a_photograph_that_no_channel_speaks_for_has_no_figure_of_channels() -> None:
+    picture = np.zeros((4, 4, 3), np.uint8)
+    work = SimpleNamespace(subject=SimpleNamespace(classes=("cat",)), layers=())
+    data = SimpleNamespace(picture=lambda _: picture)
+    found = {
+        "probabilities": np.ones(1), "compared": np.zeros(1, np.int64), "near": np.zeros(0, np.int64),
+        "layers": np.zeros(0, np.str_), "columns": np.zeros(0, np.int64), "contributions": np.zeros(0),
+        "heatmaps": np.zeros((0, 4, 4)),
+    }  # fmt: skip
+    shown = SimpleNamespace(work=work, data=data, patches={})
+    assert list(_figures(shown, 0, found)) == []  # type: ignore[arg-type]
