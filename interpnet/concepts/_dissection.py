@@ -38,7 +38,7 @@ class LayerSummary:
     channels: int
     named: int
     concepts: int  # different ones
-    categories: dict[str, int]  # named channels by the category of their best concept
+    categories: dict[str, int]  # named channels by the category of their first name
     floors: dict[str, float]  # of each category; NaN without a copy with random weights
 
 
@@ -118,6 +118,14 @@ class Dissection:
         return np.array(self._detected.any(1), dtype=np.bool_)
 
     @property
+    def _first(self) -> Int64:
+        """(m,): the concept of each channel's first name; where it has none, the one that it overlaps most."""
+        # The largest overlap may be no name: floors differ between categories.
+        open_to = self._detected | ~self.named[:, None]
+        found: Int64 = np.where(open_to & ~np.isnan(self.iou), self.iou, -np.inf).argmax(1)
+        return found
+
+    @property
     def _detected(self) -> Bools:
         """(m, K): an overlap of at least ``least``, whose interval lies above those of borrowed masks and the floor."""
         beyond = np.fmax(self.null[:, None], self.floor)
@@ -155,11 +163,11 @@ class Dissection:
     def layers(self) -> tuple[LayerSummary, ...]:
         """Return a summary of each layer, in order."""
         named = self.named
-        best = self.best
+        first = self._first
         found = []
         for layer in self.channels.layers:
             rows = np.arange(len(named))[self.channels.slice(layer)]
-            own = best[rows[named[rows]]]
+            own = first[rows[named[rows]]]
             categories = [self.categories[c] for c in own]
             counted = {name: categories.count(name) for name in sorted(set(categories))}
             floors = dict(zip(self.categories, self.floor[rows[0]].tolist(), strict=True))
@@ -167,12 +175,15 @@ class Dissection:
         return tuple(found)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a channel, for a table: its best concept, the figures, and the name or an empty string."""
-        best = self.best
+        """Return one row a channel, for a table: its names or an empty string, and the figures of one concept.
+
+        That of its first name; where it has none, the one that it overlaps most.
+        """
+        first = self._first
         named = self.named
         found: list[dict[str, Any]] = []
         for row, channel in enumerate(self.channels):
-            c = int(best[row])
+            c = int(first[row])
             found.append(
                 {
                     "layer": channel.layer,

@@ -94,6 +94,7 @@ def concept_table(run: RunData) -> Iterable[Mapping[str, Any]]:
                 same
                 | {key: clean(name[key]) for key in ("concept", "category")}
                 | {key: name[key] for key in ("iou", "low", "high")}
+                | {"floor": name.get("floor", entry["floor"])}  # each category has its own
             )
         if not entry["names"]:
             yield same | dict.fromkeys(("concept", "category", "iou", "low", "high"))

@@ -166,13 +166,15 @@ def _draw(
 def _entry(found: Dissection, channel: Channel, file: str | None) -> dict[str, Any]:
     row = found.channels.position(channel)
     best = int(found.best[row])
-    iou, floor = float(found.iou[row, best]), float(found.floor[row, best])
+    iou = float(found.iou[row, best])
+    floors = dict(zip(found.concepts, (float(f) if np.isfinite(f) else None for f in found.floor[row]), strict=True))
+    names = [asdict(name) | {"floor": floors[name.concept]} for name in found.names(row)]
     return {
         "layer": channel.layer,
         "index": channel.index,
-        "names": [asdict(name) for name in found.names(row)],
+        "names": names,
         "closest": {"concept": found.concepts[best], "iou": iou if np.isfinite(iou) else 0.0},
         "null": float(found.null[row]),
-        "floor": floor if np.isfinite(floor) else None,
+        "floor": names[0]["floor"] if names else floors[found.concepts[best]],
         "file": file,
     }

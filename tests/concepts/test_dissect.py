@@ -243,6 +243,13 @@ def test_a_category_that_nothing_overlaps_with_keeps_its_names_beside_one_of_hig
     assert [name.concept for name in judged.names(0)] == ["corner"]
     (summary,) = judged.layers()
     assert (summary.named, summary.floors) == (1, {"dots": 0.9, "corners": 0.1})
+    # The figures are those of the name, not of the first of two equal overlaps.
+    assert (summary.concepts, summary.categories) == (1, {"corners": 1})
+    row = judged.rows()[0]
+    assert [row[key] for key in ("name", "best concept", "category", "random weights")] == [
+        *("corner", "corner", "corners"),
+        0.1,
+    ]
 
 
 def test_intervals_hold_the_overlap_of_a_larger_set() -> None:

@@ -15,7 +15,7 @@ from helpers.concept_images import write_squares
 from helpers.corner_run import NETWORKS, write_images
 from helpers.tiny_run import SIZE, read, said, through, tiny_session
 from interpnet.pipelines.cli.app import main
-from interpnet.pipelines.report.concepts import named_of
+from interpnet.pipelines.report.concepts import concept_table, named_of
 from interpnet.pipelines.report.load import load_run
 from interpnet.pipelines.report.pictures import Pictures
 from interpnet.pipelines.run.concept_sources import concepts_of
@@ -66,6 +66,8 @@ def test_the_folder_holds_the_names_of_the_channels_of_classes(done: Path) -> No
         row = next(i for i, c in enumerate(found.channels) if (c.layer, c.index) == (entry["layer"], entry["index"]))
         assert [name["concept"] for name in entry["names"]] == [name.concept for name in found.names(row)]
         assert entry["null"] == found.null[row]
+        for name in entry["names"]:
+            assert name["floor"] == found.floor[row, found.concepts.index(name["concept"])]
         assert (done / "concepts" / entry["file"]).is_file()
 
 
@@ -86,6 +88,16 @@ def test_the_report_says_it_of_each_class_and_in_a_section(done: Path) -> None:
     }
     facts = json.loads((done / "report" / "report.json").read_text())["concepts"]
     assert facts["concepts"] == ["red <b>", "green", "blue"]
+
+
+def test_each_name_stands_beside_the_floor_of_its_category() -> None:
+    names = [
+        {"concept": name, "category": kind, "iou": 0.5, "low": 0.4, "high": 0.6, "floor": floor}
+        for name, kind, floor in (("red", "colours", 0.3), ("square", "shapes", 0.1))
+    ]
+    entry = {"names": names, "null": 0.05, "floor": 0.3}
+    run: Any = SimpleNamespace(words={("a", 0): entry})
+    assert [row["floor"] for row in concept_table(run)] == [0.3, 0.1]
 
 
 def test_done_is_done_and_numbers_stay_for_other_channels(
