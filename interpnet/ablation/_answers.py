@@ -81,7 +81,9 @@ class Answers:
         if not (np.array_equal(self.images, other.images) and np.array_equal(self.labels, other.labels)):
             raise InterpNetError("the answers are of other images or classes; pair them first: a.paired(b)")
         one_of(measure, "measure", MEASURES)
-        change = other.outcome.value(measure) - self.outcome.value(measure)
+        # Of a single class the log-odds are infinite; such a change counts as not known.
+        with np.errstate(invalid="ignore"):
+            change = other.outcome.value(measure) - self.outcome.value(measure)
         classes = self.labels
         if not by_class:
             classes = np.zeros_like(classes)

@@ -101,8 +101,8 @@ def pair_of(first: Path, second: Path) -> Pair:
         alone = [name for name in run.classes if name not in set(names)]
         if alone:
             notes.append(
-                f"{len(names)} classes are in both runs and compared; in {letter} alone: {_some(alone)}. A network "
-                "with other classes has another task: a recall can differ for that."
+                f"Classes are compared that are in both runs ({len(names)}); in {letter} alone: {_some(alone)}. A "
+                "network with other classes has another task: a recall can differ for that."
             )
     at = tuple(np.array([run.classes.index(name) for name in names]) for run in (a, b))
     if a.classes == b.classes:

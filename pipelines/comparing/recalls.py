@@ -13,7 +13,7 @@ from interpnet.ablation import AblationResult, Answers, Effect, find_condition, 
 from interpnet.support.types import Bools, Float64, Int64
 
 from ..report.verdict import study_verdicts
-from .change import Change, among, of_effect
+from .change import Change, among, of_effect, of_intervals
 from .pair import Pair
 
 _NAN = math.nan
@@ -216,13 +216,21 @@ def _lost(pair: Pair, way: str) -> Change | None:
         condition = find_condition(run.studies[way], "relevant")
         if condition is None or "recall" not in condition.changes:
             return None
-        found.append(replace(_of_some(condition.changes["recall"].own, at), share=False))
-    both: Bools = found[0].known & found[1].known
+        found.append(_of_some(condition.changes["recall"].own, at))
+    return of_losses(found[0], found[1])
+
+
+def of_losses(first: Effect, second: Effect) -> Change | None:
+    """Compare what removals do to recalls, by class, over the classes known of both; ``None`` where there is none.
+
+    As of two samples: what one image does in both networks was not kept, so that the interval is wider than need be.
+    """
+    both: Bools = first.known & second.known
     if not both.any():
         return None
-    a, b = (one.restricted(both) for one in found)
-    # Other images of the same kind: what one image does in both networks was not kept, so that this is wider.
-    return of_effect(a.overall(), b.overall(), b.plus(-a))
+    # Each with its own interval, which does not shrink to nothing where all images change, or none does.
+    a, b = (one.restricted(both) for one in (first, second))
+    return of_intervals((a.overall(), *a.interval()), (b.overall(), *b.interval()))
 
 
 def rows_first(classes: tuple[ClassRecall, ...]) -> list[ClassRecall]:

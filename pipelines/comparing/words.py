@@ -117,16 +117,19 @@ def _of_classes(recalls: Recalls) -> str:
     if not count:
         return "No class has test images in both runs."
     if not lower and not higher:
-        of = "class" if count == 1 else f"{count} classes"
-        return f"No recall of the {of} differs beyond chance."
+        return f"No recall of {_classes_of(count)} differs beyond chance."
     parts = []
     for names, word in ((lower, "less"), (higher, "more")):
         if names:
             parts.append(f"{len(names)} {'is' if len(names) == 1 else 'are'} recognised {word} often ({_some(names)})")
-    said = f"Of {count} class{'es' * (count > 1)} {' and '.join(parts)}"
+    said = f"Of {_classes_of(count)} {' and '.join(parts)}"
     if len(lower) + len(higher) == count:
         return f"{said}."
     return f"{said}; the others do not differ beyond chance."
+
+
+def _classes_of(count: int) -> str:
+    return f"{count} class{'es' * (count != 1)}"
 
 
 def _of_looks(found: Compared) -> str:
@@ -194,7 +197,7 @@ def _overall(found: Compared) -> Table:
     if recalls is not None:
         if recalls.accuracy is not None:
             rows.append(_row("accuracy", recalls.accuracy))
-        rows.append(_row(f"mean recall of {len(recalls.classes)} classes", recalls.recall))
+        rows.append(_row(f"mean recall of {_classes_of(len(recalls.classes))}", recalls.recall))
         if recalls.log_odds is not None:
             rows.append(_row("mean log-odds of an image's class", recalls.log_odds, shares=False))
         for one in recalls.removals:
@@ -213,6 +216,8 @@ def _overall(found: Compared) -> Table:
     if recalls is not None:
         how = "over the same images, paired" if recalls.paired else "over two samples of images"
         note += f" {how}"
+        if recalls.paired and recalls.removals:
+            note += "; without channels over two samples"
     return Table("Overall", "what, #A, #B, #difference, ", tuple(rows), f"{note}. A verdict is of each run alone.")
 
 

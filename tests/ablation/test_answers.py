@@ -36,6 +36,13 @@ def test_rows_of_the_same_image_and_class_are_paired() -> None:
     assert a.change_to(b, "recall", 1, by_class=False).mean.tolist() == [0.0]
 
 
+def test_a_change_between_infinite_log_odds_is_not_known() -> None:
+    """A network of a single class is sure of everything."""
+    sure = answers([0, 1], [0, 0], [True, True], [np.inf, 1.0])
+    odds = sure.change_to(sure, "log_odds", 1)
+    assert (odds.mean.tolist(), odds.count.tolist()) == ([0.0], [1])
+
+
 def test_another_label_of_the_same_image_is_another_row() -> None:
     a, b = FIRST.paired(answers([3, 1], [1, 0], [True, True], [0.0, 0.0]))
     assert (a.images.tolist(), b.images.tolist()) == ([1], [1])

@@ -129,7 +129,7 @@ def test_classes_are_matched_by_name(before: Path, tmp_path: Path) -> None:
     assert all(one.recall.change == 0 for one in found.recalls.classes)
     assert found.channels is not None
     assert all(channel.state == "kept" for one in found.channels.ways[0].classes for channel in one.channels)
-    assert sum("classes are in both runs and compared" in note for note in found.notes) == 2
+    assert sum("Classes are compared that are in both runs" in note for note in found.notes) == 2
 
 
 def test_channels_gained_and_lost(before: Path, tmp_path: Path) -> None:

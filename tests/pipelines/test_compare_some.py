@@ -7,16 +7,19 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.compared_runs import CLASSES, EACH, edit, run_of
 from helpers.report_fixture import class_names
 from helpers.shortcut_findings import findings, write_shortcuts
 from interpnet.pipelines.cli.app import main
+from interpnet.pipelines.comparing.recalls import of_losses
 from interpnet.pipelines.report.load import clean, load_run
 from interpnet.pipelines.report.verdict import study_verdicts
+from scipy import stats
 
 import interpnet as ip
-from interpnet.ablation import Answers, as_result
+from interpnet.ablation import Answers, Effect, as_result
 from interpnet.support.io import write_json
 
 NAMES = class_names(CLASSES)
@@ -115,6 +118,24 @@ def test_a_class_that_is_suspicious_for_another_part_is_not_gone(tmp_path: Path)
     assert verdicts == ["suspicious in A, another part in B", "suspicious in B, another part in A"]
     assert found.headline[2] == f"Suspicious in both, most for another part: “{SHOWN[0]}”."
     assert json.loads(json.dumps(found.to_json()))["looks"][0]["suspicious"] == [True, None]
+
+
+def test_losses_of_all_images_have_an_interval() -> None:
+    """Where every image is lost, or none, a sum of variances is zero; one image more says what else may be."""
+    nothing, everything = (
+        Effect(np.full(2, mean), np.zeros(2), np.array([10, 10]), share=True) for mean in (0.0, -1.0)
+    )
+    change = of_losses(nothing, everything)
+    assert change is not None
+    half = float(stats.t.ppf(0.975, 18)) / math.sqrt(20 * 22)
+    # Both may lose less than they did by one image; the second can lose no more.
+    assert (change.change, change.low, change.high) == pytest.approx((-1, -1 - half, -1 + math.sqrt(2) * half))
+    assert change.said == "lower"
+    same = of_losses(everything, everything)
+    assert same is not None
+    assert (same.low, same.high, same.p) == pytest.approx((-half, half, 1.0))
+    apart = Effect(np.array([np.nan, 0.0]), np.zeros(2), np.array([0, 10]), share=True)
+    assert of_losses(apart, replace(everything, count=np.array([10, 0]))) is None
 
 
 def test_where_all_classes_differ_no_others_are_spoken_of(tmp_path: Path) -> None:
