@@ -48,9 +48,9 @@ class Strips:
 
 
 def counted(run: RunData, counts: Sequence[tuple[int, int]]) -> str:
-    """Return a channel's top images in words: how many of which class."""
-    said = [f"{n} {class_name(run, index)}" for index, n in counts[:_MOST_COUNTED]]
+    """Return a channel's top images in words: how many of which class, whose name may be a number."""
+    said = [f"{n} of “{class_name(run, index)}”" for index, n in counts[:_MOST_COUNTED]]
     rest = sum(n for _, n in counts[_MOST_COUNTED:])
     if rest:
-        said.append(f"{rest} others")
+        said.append(f"{rest} other{'s' if rest > 1 else ''}")
     return ", ".join(said)

@@ -124,18 +124,21 @@ def _captions_of_removals(study: AblationResult, way: str) -> dict[str, str]:
         frozenset({"all"}): "Channels of all layers were removed.",
         frozenset({"conv"}): "Channels of convolutional layers only were removed.",
     }
-    ends = "over test images and over draws of random controls"
+    ends = "over test images"
+    if any(condition.name.startswith("random") for condition in study.conditions):
+        ends += " and over draws of random controls"
     # Format 1 kept no pairs of images.
     if study.log_odds is None:
         ends = "over repeated draws; a removal without draws has none"
     drawn = marks.get(
         frozenset(scopes), "Filled: channels of all layers. Hollow: channels of convolutional layers only."
     )
+    against = ", against k random ones" if study.curve is not None and len(study.curve.random) else ""
     which = "" if find_condition(study, "relevant") else ", of convolutional layers only"
     return {
         "ablation": f"{drawn} Whiskers: 95 % intervals {ends}; a narrow one is hidden by its marker.",
         "ablation_log_odds": "The same in log-odds: what the removals change in each image's class.",
-        "ablation_curve": "The first k channels of each class removed, against k random ones.",
+        "ablation_curve": f"The first k channels of each class removed{against}.",
         "class_recall": (
             f"A class's own recall, intact and without the {WAYS[way]}{which}, and what the removal does to the other "
             "classes."

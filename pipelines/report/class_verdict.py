@@ -63,7 +63,10 @@ def class_verdicts(
         else:
             beyond = [bool(p[at[c]] <= _BEYOND) for p in adjusted_chances]
             own = {m: of.own.of(c) for m, of in named.items()}
-            found.append(_of_class(name, own, beyond, measure, len(tested), held_out=held_out))
+            verdict = _of_class(name, own, beyond, measure, len(tested), held_out=held_out)
+            if beyond[0] and not any(drawn for _, drawn in compared):
+                verdict = _not_compared(name, own)
+            found.append(verdict)
     return tuple(found)
 
 
@@ -107,6 +110,16 @@ def _specific(changes: Changes, c: int) -> float:
     return max(float(special.stdtr(images - 1, -more / error)), least)
 
 
+def _numbers(own: Mapping[str, Effect]) -> str:
+    return "; ".join(f"{_WORDS[m]} {signed(e.overall())}, {span(e.interval())}" for m, e in own.items())
+
+
+def _not_compared(name: str, own: Mapping[str, Effect]) -> ClassVerdict:
+    """Return what is known of a class that loses something, where no channels were removed at random."""
+    text = f"Removing them costs {name} something ({_numbers(own)}), but no random control was run to compare it with."
+    return ClassVerdict("open", text)
+
+
 def _of_class(
     name: str, own: Mapping[str, Effect], beyond: Sequence[bool], measure: str, tested: int, *, held_out: bool
 ) -> ClassVerdict:
@@ -114,7 +127,7 @@ def _of_class(
 
     ``measure`` is what the verdicts of all ``tested`` classes rest on.
     """
-    numbers = "; ".join(f"{_WORDS[m]} {signed(e.overall())}, {span(e.interval())}" for m, e in own.items())
+    numbers = _numbers(own)
     loses, average, random, every = beyond
     if every and own["recall"].interval()[1] < 0:
         text = f"Removing them costs {name} more than any control does, and more than it costs the others ({numbers})."

@@ -119,7 +119,7 @@ def _sentence(one: Pasted, name: str) -> str:
         f"beyond a patch of the same form from where the channel is quiet. With its pixels in another order it is "
         f"{signed(one.reordered)}, at another place {signed(one.elsewhere)}. {percent(one.taken)} of these images are "
         f"taken for the class then, {percent(one.taken_before)} before. Taken out of the class's own images "
-        f"it lowers them by {signed(one.fell.beyond)} beyond the control. "
+        f"it changes them by {signed(-one.fell.beyond)} beyond the control. "
         f"{signed(one.gap)} sets the class's images apart from others."
     )
 

@@ -322,7 +322,8 @@ def _details(named: _Removal, controls: Sequence[_Removal], classes: Sequence[Cl
         difference = f"{signed(more.overall())} ({span(more.interval())})"
         details.append(f"{what} by {own}, of the other classes by {others}. Its own loss beyond theirs: {difference}.")
     tested = [c for c in classes if c.level != "open"]
-    if tested:
+    drawn = any(c.drawn for c in controls)
+    if tested and drawn:
         shown = sum(c.level == "shown" for c in tested)
         details.append(
             f"Class by class it is shown for {shown} of {len(tested)} classes (at most 5 % of those that are called "
@@ -332,7 +333,7 @@ def _details(named: _Removal, controls: Sequence[_Removal], classes: Sequence[Cl
     if study.mean_intact < 1.5 * chance:
         details.append(f"The intact network's mean recall is near chance ({chance:.2f}), so little is left to lower.")
     filled = {"zero": "set to zero"}.get(study.fill, f"filled with their {study.fill}")
-    covers = "over test images, paired, and over the draws of random controls"
+    covers = "over test images, paired" + (", and over the draws of random controls" if drawn else "")
     if not any(c.condition.changes for c in [named, *controls]):
         covers = "wide, for this study of an earlier version kept no pairs of images"
     details.append(f"Intervals are {covers}; removed maps were {filled}.")

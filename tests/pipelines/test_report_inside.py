@@ -70,7 +70,7 @@ def test_a_channel_in_words() -> None:
         "Pasted from 12 images of “carton” into others, it raises the class's log-odds by +3.00: +2.50 (1.50 to 3.50) "
         "beyond a patch of the same form from where the channel is quiet. With its pixels in another order it is "
         "+1.00, at another place +2.00. 50.0 % of these images are taken for the class then, 0.0 % before. Taken out "
-        "of the class's own images it lowers them by +3.75 beyond the control. +8.00 sets the class's images apart "
+        "of the class's own images it changes them by −3.75 beyond the control. +8.00 sets the class's images apart "
         "from others."
     )
     assert view.channel.said == "the patch covers 4.0 % of an image on average"

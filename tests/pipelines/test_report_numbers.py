@@ -13,6 +13,7 @@ import pytest
 from helpers.report_fixture import make_run
 from helpers.shortcut_findings import findings
 from interpnet.pipelines.report.build import build_report
+from interpnet.pipelines.report.carriers import counted
 from interpnet.pipelines.report.class_verdict import class_verdicts
 from interpnet.pipelines.report.load import RunData, load_run
 from interpnet.pipelines.report.pictures import Pictures
@@ -191,3 +192,9 @@ def test_bars_stay_within_their_ends(tmp_path: Path) -> None:
     page = html(folder)
     assert "left:90.0%;width:10.0%" in page
     assert "left:100%" in page.replace("100.0%", "100%")
+
+
+def test_classes_that_are_numbers_are_told_from_how_many_images_they_have() -> None:
+    run = RunData(Path("run"), {}, ("0", "2", "9", "4", "7"))
+    assert counted(run, [(0, 5), (1, 2), (2, 2), (3, 1)]) == "5 of “0”, 2 of “2”, 2 of “9”, 1 other"
+    assert counted(run, [(0, 5), (1, 2), (2, 2), (3, 1), (4, 1)]).endswith(", 2 others")

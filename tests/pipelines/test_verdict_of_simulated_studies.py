@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.simulated_studies import Simulated
+from interpnet.pipelines.report import charts
 from interpnet.pipelines.report import verdict as judged
+from interpnet.pipelines.report.load import RunData
 
 from interpnet.ablation import Condition, as_result
 
@@ -107,6 +110,21 @@ def test_classes_in_words() -> None:
     assert found[2].sentence.endswith("do not cite these channels for class 2.")
     assert found[3].sentence == "There is one test image of class 3, too few to judge by."
     assert found[4].sentence == "No channel is named for class 4."
+
+
+def test_without_a_random_control_no_class_is_judged() -> None:
+    study = Simulated([60] * 4, named=5.0, spread=0.2, noise=0.3).study(np.random.default_rng(3))
+    known = judged.verdict(study)
+    assert any(one.startswith("Class by class it is shown for") for one in known.details)
+    assert known.details[-1].startswith("Intervals are over test images, paired, and over the draws of random controls")
+    alone = study.__class__(**vars(study) | {"conditions": study.conditions[:1]})
+    found = judged.verdict(alone)
+    assert {c.level for c in found.classes} == {"open"}
+    assert all(c.sentence.endswith("but no random control was run to compare it with.") for c in found.classes)
+    assert not any(one.startswith("Class by class") for one in found.details)
+    assert found.details[-1].startswith("Intervals are over test images, paired; ")
+    words = charts.captions(RunData(Path("run"), {}, alone.classes, studies={"mu-lasso": alone}))
+    assert "random" not in words["ablation"]
 
 
 def test_a_loss_beyond_the_average_of_random_channels_is_told_from_one_beyond_any_luck() -> None:
