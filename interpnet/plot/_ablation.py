@@ -60,6 +60,7 @@ def ablation(result: Any, *, measure: str = "recall") -> Figure:
     repeats.
     """
     from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
 
     one_of(measure, "measure", MEASURES)
     view = as_result(result)
@@ -99,6 +100,8 @@ def ablation(result: Any, *, measure: str = "recall") -> Figure:
         own.set_ylim(len(names) - 0.5, -0.6)
         others.axvline(0, **style.REFERENCE)
         others.set_xlabel(f"change in the others' {words}")
+        # Numbers of three decimals would print over each other here.
+        others.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
         # Room for the numbers beside the marks.
         others.margins(x=0.22)
         style.label_ticks(own.yaxis, range(len(names)), [_label(view, n) for n in names])

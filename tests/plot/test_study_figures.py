@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.figures import faults
 from helpers.report_fixture import ablation, class_names, interpretation
 from matplotlib.figure import Figure
 
@@ -49,6 +50,18 @@ def test_ablation_figures_name_axes_and_conditions(tmp_path):
     mean = as_result(result).condition("relevant").mean_own()
     assert f"{mean:.2f}" in texts(figure)
     assert "relevant (named by InterpNet)" in texts(figure)
+
+
+@lacks_letters
+def test_small_changes_of_the_others_do_not_print_over_each_other():
+    data = study(2)
+    entries = [
+        {"name": name, "layers": "all", "removed": [1, 1], "own": [[0.5, 0.5]], "others": [[0.8 - loss] * 2]}
+        for name, loss in (("relevant", 0.02), ("random", 0.085), ("highest-activation", 0.051))
+    ]
+    figure = plot.ablation({**data, "intact": [0.8, 0.8], "conditions": entries})
+    assert not faults(figure)
+    assert 2 <= len(figure.axes[1].get_xticks()) <= 5
 
 
 @lacks_letters
