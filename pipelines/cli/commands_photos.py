@@ -18,7 +18,7 @@ from .options import Request
 _NETWORK: dict[str, Any] = {"model": "efficientnet-lite0", "classes": "imagenet"}
 _OUT = "runs/demo-photos"
 _PHOTOGRAPHS = "photographs"  # below the run folder
-_PICTURED: dict[str, Any] = {"max_classes": 7, "per_layer": 4}  # of the filter report
+_PICTURED: dict[str, Any] = {"max_classes": 5, "per_layer": 4}  # of the filter report
 _EXPLAINED = 5  # photographs, the first; each takes some seconds
 _TAKEN = {"seed", "device"}  # what else of a demo of flowers has a meaning here
 
