@@ -67,7 +67,7 @@ def test_images_from_the_field_in_words(run: RunData) -> None:
     assert view.channels[0].said == (
         "contributes +1.50; in 64 % of these images as high as in the top 1 % of training images"
     )
-    assert view.channels[0].top == "7 cat, 3 carton"
+    assert view.channels[0].top == "7 of “cat”, 3 of “carton”"
     assert section.facts == [
         {"index": 0, "name": "carton", "n": 22, "share": 0.11, "expected": 0.05, "p": 1e-5, "shared_by": 2}
     ]

@@ -60,7 +60,7 @@ def test_a_suspicious_class_has_its_pictures_predictions_and_channels() -> None:
     assert donor.caption == "an image of carton"
     assert after.caption == "taken for carton; carton: 95.3 %"
     assert carton.channels[0].label == "layer3.0.relu[0]"
-    assert carton.channels[0].top == "6 carton, 3 cat, 1 owl"
+    assert carton.channels[0].top == "6 of “carton”, 3 of “cat”, 1 of “owl”"
     assert not any(one.swaps or one.channels for one in others)
 
 
