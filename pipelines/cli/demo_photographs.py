@@ -16,7 +16,7 @@ from interpnet.support.io import read_json, remove_tree, write_json
 #: Sides of the square pieces that are cut from a photograph, as shares of its shorter side.
 _SIDES = (0.75, 0.5)
 _VERSION = 1  # other photographs or pieces make an earlier folder stale
-_NOTED = "photographs.json"  # written last, so that a folder that has it is whole
+_NOTED = "photographs.json"  # names the photographs last, so that a folder that it describes is whole
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _starts(length: int, side: int) -> list[int]:
 def write_photographs(folder: Path) -> list[Path]:
     """Write all photographs and their pieces, one folder per class; return the files of the whole photographs.
 
-    A folder that is complete is left as it is.
+    A folder that is complete is left as it is; one that holds something else is a :class:`RunFolderError`.
     """
     whole = [folder / shot.label / f"{shot.name}.png" for shot in PHOTOGRAPHS]
     noted = folder.parent / _NOTED
@@ -118,7 +118,13 @@ def write_photographs(folder: Path) -> list[Path]:
     }
     if _known(noted) == facts and all(path.is_file() for path in whole):
         return whole
+    if folder.is_dir() and any(folder.iterdir()) and not noted.is_file():
+        raise RunFolderError(
+            f"{str(folder)!r} is not empty and was not made by this demo; move it away, or choose another "
+            "folder (--out)"
+        )
     pictures = [shot.read() for shot in PHOTOGRAPHS]  # all, before a folder is made
+    write_json(noted, {})  # what follows is the demo's, though it is not whole
     remove_tree(folder)
     for path, picture in zip(whole, pictures, strict=True):
         save_png(path, picture, durable=False)

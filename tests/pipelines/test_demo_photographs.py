@@ -12,7 +12,7 @@ from interpnet.pipelines.cli import demo_photographs as photographs
 from interpnet.pipelines.cli.app import main
 
 from interpnet.datasets import load_dataset
-from interpnet.errors import DataError, ModelError
+from interpnet.errors import DataError, ModelError, RunFolderError
 
 pytest.importorskip("skimage")
 
@@ -56,6 +56,29 @@ def test_every_photograph_and_its_pieces_are_written_once(tmp_path: Path, monkey
     whole[0].unlink()  # half a folder is made again
     assert photographs.write_photographs(folder) == whole
     assert whole[0].is_file()
+
+
+def test_photographs_of_a_users_are_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photographs, "PHOTOGRAPHS", photographs.PHOTOGRAPHS[:1])
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    photographs.write_photographs(folder)  # an empty one is taken
+    mine = folder / "mine.png"
+    (tmp_path / "photographs.json").unlink()
+    mine.write_bytes(b"1")
+    with pytest.raises(RunFolderError, match="was not made by this demo; move it away"):
+        photographs.write_photographs(folder)
+    assert mine.is_file()
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    other = tmp_path / "other" / "photographs"
+    with monkeypatch.context() as broken:
+        broken.setattr(photographs, "save_png", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            photographs.write_photographs(other)
+    assert photographs.write_photographs(other)[0].is_file()
 
 
 def test_a_photograph_that_is_not_there_says_what_to_install() -> None:
