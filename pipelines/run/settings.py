@@ -185,6 +185,8 @@ def _checked(entry: Field[Any], value: Any) -> Any:
         raise InterpNetError(f"{name} is {value!r}; no name or path holds a zero byte")
     if known.choices and value not in known.choices:
         hint = did_you_mean(value, known.choices)
+        if known.names and not known.names.startswith("-"):  # an argument, which has a place and no dashes
+            name = known.names
         raise InterpNetError(f"{name} is {value!r}; expected {' or '.join(known.choices)}{hint}")
     # Written so that NaN is refused, too.
     if known.least is not None and not known.least <= value < known.below:

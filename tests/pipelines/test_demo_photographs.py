@@ -96,7 +96,7 @@ def test_wrong_words_leave_nothing_behind(
     assert main(["demo", "photos", "--shortcut", "pot"]) == 2
     assert "--shortcut came with interpnet demo photos" in capsys.readouterr().err
     assert main(["demo", "pictures"]) == 2
-    assert "expected flowers or photos" in capsys.readouterr().err.replace("'", "")
+    assert "error: DEMO is 'pictures'; expected flowers or photos" in capsys.readouterr().err
 
     def missing(name: str) -> None:
         raise ModelError(f"{name} is not installed: pip install interpnet[photos]")
