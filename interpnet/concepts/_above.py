@@ -28,18 +28,23 @@ def above(maps: Tensor, limits: Tensor) -> Above:
     >>> found.values.tolist(), found.channel.tolist(), found.place.tolist()
     ([5.0, 3.0], [0, 1], [1, 0])
     """
-    channels, places = maps.shape[1], maps.shape[2] * maps.shape[3]
+    channels = maps.shape[1]
+    places = maps.shape[2] * maps.shape[3]
     # In the order in which they lie in memory: a copy would cost as much as all the rest.
     if maps.is_contiguous(memory_format=torch.channels_last):
         dense = maps.permute(0, 2, 3, 1)
         flat = true_at(_greater(dense, limits))
-        rest, channel = flat.div(channels, rounding_mode="floor"), flat % channels
-        image, place = rest.div(places, rounding_mode="floor"), rest % places
+        channel = flat % channels
+        rest = flat.div(channels, rounding_mode="floor")
+        place = rest % places
+        image = rest.div(places, rounding_mode="floor")
     else:
         dense = maps.contiguous()
         flat = true_at(_greater(dense, limits[:, None, None]))
-        rest, place = flat.div(places, rounding_mode="floor"), flat % places
-        image, channel = rest.div(channels, rounding_mode="floor"), rest % channels
+        place = flat % places
+        rest = flat.div(places, rounding_mode="floor")
+        channel = rest % channels
+        image = rest.div(channels, rounding_mode="floor")
     return Above(dense.reshape(-1)[flat], image, channel, place)
 
 

@@ -45,7 +45,8 @@ def explanation(found: Explanation, images: Any, classes: Sequence[str] = (), *,
         ]
         for k in range(columns):
             if k < len(found.channels[i]):
-                channel, response = found.channels[i][k], found.responses[i][k]
+                channel = found.channels[i][k]
+                response = found.responses[i][k]
                 drawn = render(_array(found.heatmaps[i, k]), shown[i], size=_SIDE)
                 cells.append(Cell(drawn, f"{style.plain(channel.layer, 14)}[{channel.index}]", f"{response:.3g}"))
                 table.append((i, names[-1], str(channel), float(response)))

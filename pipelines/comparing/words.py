@@ -98,7 +98,8 @@ def _of_recall(recalls: Recalls) -> str:
     what = "Accuracy"
     change = recalls.accuracy
     if change is None:
-        what, change = "Mean recall", recalls.recall
+        what = "Mean recall"
+        change = recalls.recall
     n = recalls.images
     of = f"the same {n[0]:,} test images" if recalls.paired else f"{n[0]:,} test images in A and {n[1]:,} in B"
     ends = span((100 * change.low, 100 * change.high), 1)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FIGURES = "figures"
 _SHOWN_QUERIES = 6
 _GAP = 2  # pixels between the patches of a strip
+#: White, where a row has fewer pictures than the longest.
+BLANK: Picture = np.full((8, 8, 3), 255, np.uint8)
 
 
 def write_figures(work: Work, banks: Sequence[Filters], report: Path) -> list[str]:
@@ -50,6 +52,11 @@ def _figures(work: Work, banks: Sequence[Filters]) -> Iterator[tuple[str, Figure
         yield "neighbours", _neighbours(work, reading, embedding)
 
 
+def label_name(classes: Sequence[str], label: int) -> str:
+    """Return the name of an image's class, which -1 says it has not."""
+    return clean(classes[label]) if 0 <= label < len(classes) else "no label"
+
+
 def _patches(work: Work) -> Figure | None:
     """Return what the first chosen channel of every layer answers to."""
     rows: dict[str, list[Picture]] = {}
@@ -61,8 +68,7 @@ def _patches(work: Work) -> Figure | None:
     if not rows:
         return None
     most = max(map(len, rows.values()))
-    empty = [np.full((8, 8, 3), 255, np.uint8)]
-    panels = [panel for own in rows.values() for panel in own + empty * (most - len(own))]
+    panels = [panel for own in rows.values() for panel in own + [BLANK] * (most - len(own))]
     return plot.pictures(panels, rows=list(rows))
 
 
@@ -82,7 +88,7 @@ def _neighbours(work: Work, reading: Arrays, embedding: Arrays) -> Figure:
     """Return images of some classes, each with those nearest to it."""
     data = work.split.data
     labels, first = np.unique(reading["labels"], return_index=True)
-    names = [clean(work.subject.classes[c]) if c >= 0 else "no label" for c in labels]
+    names = [label_name(work.subject.classes, c) for c in labels]
     panels: list[Any] = []
     titles: list[str] = []
     rows = evenly(len(labels), _SHOWN_QUERIES)

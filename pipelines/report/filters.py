@@ -28,7 +28,7 @@ from ..filters.work import Work, evenly
 from ..run.notes import Notes
 from .audited import DATA_FACTS, MODEL_FACTS, Rows, fact_rows, short_name
 from .charts import Chart, make_chart
-from .filter_figures import write_figures
+from .filter_figures import label_name, write_figures
 from .filter_sheets import THUMB, Sheet, on_the_page, sheet, sheet_of_filters
 from .load import clean
 from .numbers import number_text, percent, with_interval
@@ -339,8 +339,7 @@ class _Page:
         return self._class_name(int(self.found["labels"][row]))
 
     def _class_name(self, c: int) -> str:
-        names = self.work.subject.classes
-        return clean(names[c]) if 0 <= c < len(names) else "no label"
+        return label_name(self.work.subject.classes, c)
 
     def _shot(self, index: int, title: str, caption: str = "") -> Shot:
         return Shot(title, caption, data_uri(enlarge(self.work.split.data.picture(index), _IMAGE)))

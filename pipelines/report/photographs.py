@@ -15,7 +15,7 @@ from interpnet.plotting import enlarge, render
 from ..filters.parts import Arrays
 from ..filters.photographs import METHODS, Photographs
 from ..run.notes import Notes
-from .filter_figures import FIGURES
+from .filter_figures import BLANK, FIGURES, label_name
 from .load import clean
 from .numbers import number_text, percent
 from .pictures import data_uri
@@ -53,13 +53,12 @@ def _view(photographs: Photographs, i: int, report: Path, notes: Notes) -> dict[
     shown = []
     for kind, figure in _figures(photographs, i, found):
         files = plot.save(figure, report / FIGURES / f"{stem}-{kind}")
-        width = round(96 * float(figure.get_size_inches()[0]))
-        source = data_uri(_pixels(files[0], float(figure.get_size_inches()[0])))
+        inches = float(figure.get_size_inches()[0])
         shown.append(
             {
                 "kind": kind,
-                "source": source,
-                "width": width,
+                "source": data_uri(_pixels(files[0], inches)),
+                "width": round(96 * inches),
                 "caption": _CAPTIONS[kind],
                 "files": [f"{FIGURES}/{file.name}" for file in files],
             }
@@ -102,12 +101,10 @@ def _channels(photographs: Photographs, found: Arrays, picture: Any) -> Figure:
     channels = [Channel(layer, int(c)) for layer, c in zip(found["layers"].tolist(), found["columns"], strict=True)]
     patches = [photographs.patches.get(channel, ()) for channel in channels]
     most = max(map(len, patches))
-    # White, where a channel answers to fewer images.
-    empty = np.full((8, 8, 3), 255, np.uint8)
     panels: list[Any] = []
     titles: list[str] = []
     for value, heatmap, own in zip(found["contributions"], found["heatmaps"], patches, strict=True):
-        panels += [render(np.maximum(heatmap, 0), picture, size=_SIDE), *own, *[empty] * (most - len(own))]
+        panels += [render(np.maximum(heatmap, 0), picture, size=_SIDE), *own, *[BLANK] * (most - len(own))]
         titles += [f"contributes {number_text(float(value), 2)}", *[""] * most]
     rows = [f"{clean(channel.layer)}[{channel.index}]" for channel in channels]
     return plot.pictures(panels, titles, rows=rows)
@@ -119,9 +116,10 @@ def _activations(found: Arrays, layers: list[str]) -> Figure:
     titles: list[str] = []
     captions: list[str] = []
     for layer in layers:
-        maps, columns = found[f"{layer}/maps"], found[f"{layer}/columns"].tolist()
+        maps = found[f"{layer}/maps"]
+        columns = found[f"{layer}/columns"].tolist()
         missing = most - len(columns)
-        panels += [render(one, size=112) for one in maps] + [np.full((8, 8, 3), 255, np.uint8)] * missing
+        panels += [render(one, size=112) for one in maps] + [BLANK] * missing
         titles += [f"channel {c}" for c in columns] + [""] * missing
         captions += [f"max {one.max():.3g}" for one in maps] + [""] * missing
     return plot.pictures(panels, titles, captions=captions, rows=[clean(layer) for layer in layers])
@@ -133,7 +131,7 @@ def _nearest(photographs: Photographs, i: int, found: Arrays) -> Figure:
     rows = found["near"].tolist()
     indices = [int(reading["indices"][row]) for row in rows]
     labels = [int(reading["labels"][row]) for row in rows]
-    names = [clean(work.subject.classes[c]) if c >= 0 else "no label" for c in labels]
+    names = [label_name(work.subject.classes, c) for c in labels]
     panels = [photographs.data.picture(i), *(work.split.data.picture(index) for index in indices)]
     captions = ["", *(f"distance {number_text(float(d), 2)}" for d in found["distances"])]
     return plot.pictures(panels, ["the photograph", *names], captions=captions, columns=7)

@@ -56,13 +56,10 @@ def explain_user_images(session: Session, names: Sequence[str], cls: str | None)
 def _whole(folder: Path, stem: str, made: Mapping[str, Any], classes: Sequence[str]) -> None:
     """Write all of an image's explanation as one picture: the image, its prediction, its channels with their maps."""
     (record,) = made["examples"]
-    predicted = f"{classes[record['predicted']]}"
-    explained = f"{classes[record['explained']]}, probability {record['confidence']:.2f}"
-    heading = f"{PurePath(record['name']).name}: predicted {predicted}"
+    title = f"{PurePath(record['name']).name}: predicted {classes[record['predicted']]}"
     if record["predicted"] != record["explained"]:
-        heading += f", explained as {explained}"
-    else:
-        heading += f", probability {record['confidence']:.2f}"
+        title += f", explained as {classes[record['explained']]}"
+    title += f", probability {record['confidence']:.2f}"
     shown = [(record["image"], "image", "")]
     shown += [
         (channel["heatmap"], f"{channel['layer']}[{channel['index']}]", said_of(made, channel["response"]))
@@ -77,10 +74,10 @@ def _whole(folder: Path, stem: str, made: Mapping[str, Any], classes: Sequence[s
     with any_letters():
         figure = plot.pictures(
             panels,
-            [title for _, title, _ in shown],
-            captions=[caption for _, _, caption in shown],
+            [above for _, above, _ in shown],
+            captions=[below for _, _, below in shown],
             columns=min(len(shown), _COLUMNS),
-            heading=heading,
+            heading=title,
         )
         with atomic_path(folder / f"{stem}.png") as tmp:
             figure.savefig(tmp, dpi=150, facecolor="white", format="png")
